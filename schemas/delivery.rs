@@ -1,0 +1,80 @@
+//! Identities of what the journal keeps.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The random identity of a journal, given at its creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct JournalId(pub u64);
+
+/// An event's place in its journal: from 1, increasing, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Sequence(pub u64);
+
+/// A subscription's number in its journal: from 1, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct SubscriptionNumber(pub u32);
+
+/// The identity of a delivery: the same over all its attempts, unique over all journals.
+///
+/// Shown to users and functions as an opaque text of `[a-z0-9-]{1,64}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeliveryId {
+    /// The journal that made it.
+    pub journal: JournalId,
+    /// The event.
+    pub sequence: Sequence,
+    /// The subscription.
+    pub subscription: SubscriptionNumber,
+    /// 0 for the first run, one more after each redrive.
+    pub run: u32,
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:x}-{:x}-{:x}", self.journal.0, self.sequence.0, self.subscription.0, self.run)
+    }
+}
+
+/// A text is no [`DeliveryId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not the id of a delivery (such as 9f86d081884c7d65-1f-2-0)")]
+pub struct InvalidDeliveryId(pub String);
+
+impl FromStr for DeliveryId {
+    type Err = InvalidDeliveryId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDeliveryId> {
+        let parse = || {
+            let mut parts = text.split('-');
+            let id = Self {
+                journal: JournalId(u64::from_str_radix(parts.next()?, 16).ok()?),
+                sequence: Sequence(u64::from_str_radix(parts.next()?, 16).ok()?),
+                subscription: SubscriptionNumber(u32::from_str_radix(parts.next()?, 16).ok()?),
+                run: u32::from_str_radix(parts.next()?, 16).ok()?,
+            };
+            // One delivery has one spelling: no signs, capitals or leading zeros.
+            (parts.next().is_none() && id.to_string() == text).then_some(id)
+        };
+        parse().ok_or_else(|| InvalidDeliveryId(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_back_from_its_one_spelling() {
+        let id = DeliveryId { journal: JournalId(7), sequence: Sequence(u64::MAX), subscription: SubscriptionNumber(u32::MAX), run: 1 };
+        let text = id.to_string();
+        assert!(text.len() <= 64 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+        assert_eq!(text.parse(), Ok(id));
+        for bad in ["", "7-1-1-0", "0000000000000007-1-1", "0000000000000007-1-1-0-0", "0000000000000007-+1-1-0", "0000000000000007-01-1-0"]
+        {
+            assert!(bad.parse::<DeliveryId>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,682 @@
+//! The event: a CloudEvent 1.0.
+//!
+//! Attributes are validated once, when an [`Event`] is built; data is carried byte for byte and parsed only when somebody looks.
+//! Every text is a slice of what came in where the codec could make it so, and cloning an event copies no text.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use iri_string::types::UriReferenceStr;
+
+/// The depth to which JSON is read: deeper data is refused at the door.
+pub const JSON_DEPTH_MAX: usize = 128;
+
+/// The longest attribute name accepted. The specification asks for at most 20 characters as a SHOULD; this is a guard, not a style.
+pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 128;
+
+/// A CloudEvent 1.0, valid by construction.
+///
+/// Follows the CloudEvents specification 1.0.2, section "Context Attributes".
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    id: ByteString,
+    source: ByteString,
+    ty: ByteString,
+    subject: Option<ByteString>,
+    time: Option<ByteString>,
+    datacontenttype: Option<ByteString>,
+    dataschema: Option<ByteString>,
+    /// In the order in which they came.
+    extensions: Vec<(ByteString, ExtensionValue)>,
+    data: Option<Data>,
+}
+
+/// An extension attribute's value, in the types that the JSON format can tell apart.
+///
+/// The other types of the CloudEvents type system (binary, URI, timestamp) have a canonical text and travel as that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExtensionValue {
+    /// A text.
+    String(ByteString),
+    /// A whole number of 32 bits.
+    Integer(i32),
+    /// True or false.
+    Boolean(bool),
+}
+
+/// A context attribute's value, borrowed from its event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttributeValue<'e> {
+    /// A text.
+    String(&'e str),
+    /// A whole number of 32 bits.
+    Integer(i32),
+    /// True or false.
+    Boolean(bool),
+}
+
+impl fmt::Display for AttributeValue<'_> {
+    /// The canonical text of the CloudEvents type system.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::String(text) => f.write_str(text),
+            Self::Integer(number) => write!(f, "{number}"),
+            Self::Boolean(value) => write!(f, "{value}"),
+        }
+    }
+}
+
+/// How an event's data is to be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DataKind {
+    /// Valid JSON, at most [`JSON_DEPTH_MAX`] deep.
+    Json,
+    /// UTF-8 text that the JSON format carries as a string.
+    Text,
+    /// Bytes that the JSON format carries as `data_base64`.
+    Binary,
+}
+
+/// An event's data: the bytes as they came, with what they are.
+#[derive(Clone)]
+pub struct Data {
+    kind: DataKind,
+    bytes: Bytes,
+    parsed: OnceLock<Box<serde_json::Value>>,
+}
+
+impl Data {
+    /// Data of a kind whose promise the caller has checked already (a decoder that has just read the JSON, the journal).
+    ///
+    /// Where that promise does not hold, conditions on the data find nothing; nothing panics.
+    #[must_use]
+    pub fn new_unchecked(kind: DataKind, bytes: Bytes) -> Self {
+        Self { kind, bytes, parsed: OnceLock::new() }
+    }
+
+    /// JSON data.
+    ///
+    /// # Errors
+    /// [`InvalidEvent::DataNotJson`] where the bytes are not one JSON value of at most [`JSON_DEPTH_MAX`] levels.
+    pub fn json(bytes: Bytes) -> Result<Self, InvalidEvent> {
+        // serde_json's own recursion limit is 128, which is JSON_DEPTH_MAX.
+        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|error| InvalidEvent::DataNotJson(error.to_string()))?;
+        if json_depth(&bytes) > JSON_DEPTH_MAX {
+            return Err(InvalidEvent::DataNotJson(format!("it is nested deeper than {JSON_DEPTH_MAX} levels")));
+        }
+        Ok(Self::new_unchecked(DataKind::Json, bytes))
+    }
+
+    /// Text data.
+    #[must_use]
+    pub fn text(text: ByteString) -> Self {
+        Self::new_unchecked(DataKind::Text, text.into_bytes())
+    }
+
+    /// Binary data.
+    #[must_use]
+    pub fn binary(bytes: Bytes) -> Self {
+        Self::new_unchecked(DataKind::Binary, bytes)
+    }
+
+    /// How the bytes are to be understood.
+    #[must_use]
+    pub fn kind(&self) -> DataKind {
+        self.kind
+    }
+
+    /// The bytes as they came: of JSON its source text, of text its UTF-8, of binary the decoded bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// JSON data as a tree, parsed at the first call and kept; none for other kinds.
+    ///
+    /// Numbers past 64 bits lose digits in it and of duplicate keys the last one counts: where the text matters use [`Data::bytes`].
+    #[must_use]
+    pub fn value(&self) -> Option<&serde_json::Value> {
+        if self.kind != DataKind::Json {
+            return None;
+        }
+        if self.parsed.get().is_none() {
+            let value = serde_json::from_slice(&self.bytes).ok()?;
+            let _ = self.parsed.set(Box::new(value));
+        }
+        self.parsed.get().map(|value| &**value)
+    }
+}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({:?})", self.kind, self.bytes)
+    }
+}
+
+impl PartialEq for Data {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.bytes == other.bytes
+    }
+}
+
+/// How deeply the arrays and objects of a valid JSON text are nested.
+fn json_depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json {
+        match (in_string, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_string = !in_string,
+            (false, b'{' | b'[') => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            (false, b'}' | b']') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Why something is no CloudEvent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEvent {
+    /// A required attribute is not there.
+    #[error("the required attribute {0:?} is missing")]
+    Missing(&'static str),
+    /// An attribute that must not be empty is.
+    #[error("the attribute {0:?} is empty; leave it out or give it a value")]
+    Empty(String),
+    /// An attribute's name is not `[a-z0-9]+`, or is reserved.
+    #[error("{0:?} is not an attribute name: it must be made of a-z and 0-9 and must not be \"data\"")]
+    Name(String),
+    /// An attribute stands there twice.
+    #[error("the attribute {0:?} is given twice")]
+    Duplicate(String),
+    /// An attribute's value is not of its type.
+    #[error("the attribute {name:?} is {value:?}, which is not {expected}")]
+    Value {
+        /// Which attribute.
+        name: String,
+        /// What it was.
+        value: String,
+        /// What it should have been.
+        expected: &'static str,
+    },
+    /// A version that this software does not speak.
+    #[error("specversion is {0:?}; only \"1.0\" is understood")]
+    SpecVersion(String),
+    /// `data` and `data_base64` stand there together.
+    #[error("data and data_base64 exclude each other")]
+    DataTwice,
+    /// Data is declared as JSON and is not.
+    #[error("the data is declared as JSON and is not: {0}")]
+    DataNotJson(String),
+    /// `data_base64` is not base64.
+    #[error("data_base64 is not base64: {0}")]
+    DataNotBase64(String),
+    /// The encoding around the event is broken.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+impl Event {
+    /// Starts an event from what every event must have.
+    #[must_use]
+    pub fn builder(id: impl Into<ByteString>, source: impl Into<ByteString>, ty: impl Into<ByteString>) -> EventBuilder {
+        EventBuilder { id: Some(id.into()), source: Some(source.into()), ty: Some(ty.into()), ..EventBuilder::default() }
+    }
+
+    /// `id`: with `source` the event's identity.
+    #[must_use]
+    pub fn id(&self) -> &ByteString {
+        &self.id
+    }
+
+    /// `source`: a non-empty URI-reference.
+    #[must_use]
+    pub fn source(&self) -> &ByteString {
+        &self.source
+    }
+
+    /// `type`.
+    #[must_use]
+    pub fn ty(&self) -> &ByteString {
+        &self.ty
+    }
+
+    /// `subject`.
+    #[must_use]
+    pub fn subject(&self) -> Option<&ByteString> {
+        self.subject.as_ref()
+    }
+
+    /// `time`: RFC 3339, with the offset it came with.
+    #[must_use]
+    pub fn time(&self) -> Option<&ByteString> {
+        self.time.as_ref()
+    }
+
+    /// `datacontenttype`.
+    #[must_use]
+    pub fn datacontenttype(&self) -> Option<&ByteString> {
+        self.datacontenttype.as_ref()
+    }
+
+    /// `dataschema`: a URI.
+    #[must_use]
+    pub fn dataschema(&self) -> Option<&ByteString> {
+        self.dataschema.as_ref()
+    }
+
+    /// The extension attributes, in the order in which they came.
+    #[must_use]
+    pub fn extensions(&self) -> &[(ByteString, ExtensionValue)] {
+        &self.extensions
+    }
+
+    /// The data.
+    #[must_use]
+    pub fn data(&self) -> Option<&Data> {
+        self.data.as_ref()
+    }
+
+    /// A context attribute by its name, `specversion` and extensions included.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<AttributeValue<'_>> {
+        match name {
+            "id" => Some(AttributeValue::String(&self.id)),
+            "source" => Some(AttributeValue::String(&self.source)),
+            "type" => Some(AttributeValue::String(&self.ty)),
+            "specversion" => Some(AttributeValue::String("1.0")),
+            "subject" => self.subject.as_deref().map(AttributeValue::String),
+            "time" => self.time.as_deref().map(AttributeValue::String),
+            "datacontenttype" => self.datacontenttype.as_deref().map(AttributeValue::String),
+            "dataschema" => self.dataschema.as_deref().map(AttributeValue::String),
+            _ => self.extensions.iter().find(|(key, _)| &**key == name).map(|(_, value)| value.borrow()),
+        }
+    }
+
+    /// Every context attribute that is set, `specversion` first, extensions last.
+    pub fn attributes(&self) -> impl Iterator<Item = (&str, AttributeValue<'_>)> {
+        const OWN: [&str; 8] = ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"];
+        OWN.into_iter()
+            .filter_map(|name| self.attribute(name).map(|value| (name, value)))
+            .chain(self.extensions.iter().map(|(name, value)| (&**name, value.borrow())))
+    }
+
+    /// The event's parts again, to change some of them.
+    #[must_use]
+    pub fn into_builder(self) -> EventBuilder {
+        EventBuilder {
+            id: Some(self.id),
+            source: Some(self.source),
+            ty: Some(self.ty),
+            subject: self.subject,
+            time: self.time,
+            datacontenttype: self.datacontenttype,
+            dataschema: self.dataschema,
+            extensions: self.extensions,
+            data: self.data,
+            invalid: None,
+        }
+    }
+
+    /// Roughly what the event takes in memory and on disk, for bounds.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let texts =
+            [Some(&self.id), Some(&self.source), Some(&self.ty), self.subject(), self.time(), self.datacontenttype(), self.dataschema()];
+        let extensions = self
+            .extensions
+            .iter()
+            .map(|(name, value)| name.len() + if let ExtensionValue::String(text) = value { text.len() } else { size_of::<i32>() });
+        size_of::<Self>()
+            + texts.into_iter().flatten().map(|text| text.len()).sum::<usize>()
+            + extensions.sum::<usize>()
+            + self.data.as_ref().map_or(0, |data| data.bytes.len())
+    }
+}
+
+impl ExtensionValue {
+    fn borrow(&self) -> AttributeValue<'_> {
+        match self {
+            Self::String(text) => AttributeValue::String(text),
+            Self::Integer(number) => AttributeValue::Integer(*number),
+            Self::Boolean(value) => AttributeValue::Boolean(*value),
+        }
+    }
+}
+
+impl From<&str> for ExtensionValue {
+    fn from(text: &str) -> Self {
+        Self::String(text.into())
+    }
+}
+
+/// Collects an event's parts and checks them all in [`EventBuilder::build`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventBuilder {
+    id: Option<ByteString>,
+    source: Option<ByteString>,
+    ty: Option<ByteString>,
+    subject: Option<ByteString>,
+    time: Option<ByteString>,
+    datacontenttype: Option<ByteString>,
+    dataschema: Option<ByteString>,
+    extensions: Vec<(ByteString, ExtensionValue)>,
+    data: Option<Data>,
+    /// The first mistake found while collecting.
+    invalid: Option<InvalidEvent>,
+}
+
+impl EventBuilder {
+    /// Sets any attribute by name; a later value replaces an earlier one.
+    ///
+    /// `specversion` may only be `1.0`. Mistakes are kept and told by [`EventBuilder::build`].
+    #[must_use]
+    pub fn attribute(mut self, name: impl Into<ByteString>, value: ExtensionValue) -> Self {
+        let name = name.into();
+        let Some(slot) = self.slot(&name) else {
+            if &*name == "specversion" {
+                if value != ExtensionValue::String("1.0".into()) {
+                    self.note(InvalidEvent::SpecVersion(value.borrow().to_string()));
+                }
+            } else if let Some((_, old)) = self.extensions.iter_mut().find(|(key, _)| *key == name) {
+                *old = value;
+            } else {
+                self.extensions.push((name, value));
+            }
+            return self;
+        };
+        if let ExtensionValue::String(text) = value {
+            *slot = Some(text);
+        } else {
+            self.note(InvalidEvent::Value { name: name.to_string(), value: value.borrow().to_string(), expected: "a text" });
+        }
+        self
+    }
+
+    /// True where the attribute has a value already.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        match name {
+            "id" => self.id.is_some(),
+            "source" => self.source.is_some(),
+            "type" => self.ty.is_some(),
+            "subject" => self.subject.is_some(),
+            "time" => self.time.is_some(),
+            "datacontenttype" => self.datacontenttype.is_some(),
+            "dataschema" => self.dataschema.is_some(),
+            _ => self.extensions.iter().any(|(key, _)| &**key == name),
+        }
+    }
+
+    /// Takes an attribute away.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        match self.slot(name) {
+            Some(slot) => *slot = None,
+            None => self.extensions.retain(|(key, _)| &**key != name),
+        }
+        self
+    }
+
+    /// Sets `subject`.
+    #[must_use]
+    pub fn subject(mut self, subject: impl Into<ByteString>) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+
+    /// Sets `time`, RFC 3339.
+    #[must_use]
+    pub fn time(mut self, time: impl Into<ByteString>) -> Self {
+        self.time = Some(time.into());
+        self
+    }
+
+    /// Sets `datacontenttype`.
+    #[must_use]
+    pub fn datacontenttype(mut self, datacontenttype: impl Into<ByteString>) -> Self {
+        self.datacontenttype = Some(datacontenttype.into());
+        self
+    }
+
+    /// Sets the data, which may be none.
+    #[must_use]
+    pub fn data(mut self, data: impl Into<Option<Data>>) -> Self {
+        self.data = data.into();
+        self
+    }
+
+    fn slot(&mut self, name: &str) -> Option<&mut Option<ByteString>> {
+        Some(match name {
+            "id" => &mut self.id,
+            "source" => &mut self.source,
+            "type" => &mut self.ty,
+            "subject" => &mut self.subject,
+            "time" => &mut self.time,
+            "datacontenttype" => &mut self.datacontenttype,
+            "dataschema" => &mut self.dataschema,
+            _ => return None,
+        })
+    }
+
+    fn note(&mut self, invalid: InvalidEvent) {
+        self.invalid.get_or_insert(invalid);
+    }
+
+    /// Checks every part and makes the event.
+    ///
+    /// # Errors
+    /// The first rule of the CloudEvents specification 1.0.2 that the parts break: required attributes present, no attribute
+    /// empty, names of `[a-z0-9]+`, `source` a URI-reference, `dataschema` a URI (a reference is let through: it is common and harmless),
+    /// `time` RFC 3339 and `datacontenttype` a media type.
+    pub fn build(self) -> Result<Event, InvalidEvent> {
+        if let Some(invalid) = self.invalid {
+            return Err(invalid);
+        }
+        let required = |value: Option<ByteString>, name: &'static str| match value {
+            None => Err(InvalidEvent::Missing(name)),
+            Some(text) if text.is_empty() => Err(InvalidEvent::Empty(name.to_owned())),
+            Some(text) => Ok(text),
+        };
+        let event = Event {
+            id: required(self.id, "id")?,
+            source: required(self.source, "source")?,
+            ty: required(self.ty, "type")?,
+            subject: self.subject,
+            time: self.time,
+            datacontenttype: self.datacontenttype,
+            dataschema: self.dataschema,
+            extensions: self.extensions,
+            data: self.data,
+        };
+        let optional = [
+            ("subject", &event.subject),
+            ("time", &event.time),
+            ("datacontenttype", &event.datacontenttype),
+            ("dataschema", &event.dataschema),
+        ];
+        for (name, value) in optional {
+            if value.as_ref().is_some_and(|text| text.is_empty()) {
+                return Err(InvalidEvent::Empty(name.to_owned()));
+            }
+        }
+        let not = |name: &str, value: &str, expected| Err(InvalidEvent::Value { name: name.to_owned(), value: value.to_owned(), expected });
+        if UriReferenceStr::new(&event.source).is_err() {
+            return not("source", &event.source, "a URI-reference");
+        }
+        if let Some(schema) = &event.dataschema
+            && UriReferenceStr::new(schema).is_err()
+        {
+            return not("dataschema", schema, "a URI");
+        }
+        if let Some(time) = &event.time
+            && !is_rfc3339(time)
+        {
+            return not("time", time, "an RFC 3339 time such as 2026-01-31T09:30:00Z");
+        }
+        if let Some(media_type) = &event.datacontenttype
+            && !is_media_type(media_type)
+        {
+            return not("datacontenttype", media_type, "a media type such as application/json");
+        }
+        let texts = [("id", &*event.id), ("type", &*event.ty), ("subject", event.subject.as_deref().unwrap_or_default())];
+        let extensions = event.extensions.iter().filter_map(|(name, value)| match value {
+            ExtensionValue::String(text) => Some((&**name, &**text)),
+            _ => None,
+        });
+        for (name, text) in texts.into_iter().chain(extensions) {
+            if !is_cloudevents_string(text) {
+                return not(name, text, "free of control characters and of Unicode noncharacters");
+            }
+        }
+        for (name, _) in &event.extensions {
+            let fits = (1..=ATTRIBUTE_NAME_BYTES_MAX).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+                && &**name != "data";
+            if !fits {
+                return Err(InvalidEvent::Name(name.to_string()));
+            }
+        }
+        Ok(event)
+    }
+}
+
+/// The "String" of the CloudEvents type system: no control characters and no noncharacters.
+fn is_cloudevents_string(text: &str) -> bool {
+    let bad = |c: char| c.is_control() || matches!(u32::from(c), 0xFDD0..=0xFDEF) || u32::from(c) & 0xFFFE == 0xFFFE;
+    text.bytes().all(|byte| (0x20..0x7F).contains(&byte)) || !text.chars().any(bad)
+}
+
+/// RFC 3339, section 5.6, `date-time`, with the calendar's own bounds.
+fn is_rfc3339(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let number = |from: usize, to: usize| -> Option<u32> {
+        bytes.get(from..to)?.iter().try_fold(0_u32, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
+    };
+    let is = |at: usize, any: &[u8]| bytes.get(at).is_some_and(|byte| any.contains(byte));
+    let check = || {
+        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+        let separators = is(4, b"-") && is(7, b"-") && is(10, b"Tt ") && is(13, b":") && is(16, b":");
+        let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+        let days = match month {
+            2 if leap => 29,
+            2 => 28,
+            4 | 6 | 9 | 11 => 30,
+            1..=12 => 31,
+            _ => return None,
+        };
+        let mut at = 19;
+        if is(at, b".") {
+            let digits = bytes.get(at + 1..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            if digits == 0 {
+                return None;
+            }
+            at += 1 + digits;
+        }
+        let zone = if is(at, b"Zz") {
+            at + 1 == bytes.len()
+        } else {
+            is(at, b"+-") && is(at + 3, b":") && at + 6 == bytes.len() && number(at + 1, at + 3)? <= 23 && number(at + 4, at + 6)? <= 59
+        };
+        Some(separators && (1..=days).contains(&day) && hour <= 23 && minute <= 59 && second <= 60 && zone)
+    };
+    check().unwrap_or(false)
+}
+
+/// RFC 9110, section 8.3.1: `type/subtype`, with anything printable behind a `;`.
+fn is_media_type(text: &str) -> bool {
+    let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
+    let is_token =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+    essence.trim_end().split_once('/').is_some_and(|(ty, subtype)| is_token(ty) && is_token(subtype))
+        && parameters.bytes().all(|byte| byte == b'\t' || (0x20..0x7F).contains(&byte))
+}
+
+/// True for `application/json`, `text/json` and every `+json`, whatever their case and parameters: RFC 6839, section 3.1.
+#[must_use]
+pub fn is_json_media_type(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim_end().as_bytes();
+    let ends_with = |suffix: &[u8]| {
+        essence.len() > suffix.len() && essence.get(essence.len() - suffix.len()..).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+    };
+    ends_with(b"/json") || ends_with(b"+json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minimal() -> EventBuilder {
+        Event::builder("1", "/s", "t")
+    }
+
+    #[test]
+    fn what_the_specification_asks_for_is_checked() {
+        let with = |name: &'static str, value: &'static str| minimal().attribute(name, value.into()).build();
+        assert_eq!(Event::builder("", "/s", "t").build(), Err(InvalidEvent::Empty("id".into())));
+        assert_eq!(EventBuilder::default().build(), Err(InvalidEvent::Missing("id")));
+        for (name, bad) in [
+            ("source", "a b"),
+            ("source", "ü"),
+            ("time", "2026-02-29T00:00:00Z"),
+            ("time", "2026-01-01"),
+            ("time", "2026-01-01T00:00:00"),
+            ("time", "2026-01-01T00:00:00.Z"),
+            ("time", "2026-01-01T00:00:00+2:00"),
+            ("datacontenttype", "json"),
+            ("datacontenttype", "a/b/c"),
+            ("dataschema", "a b"),
+            ("subject", "a\nb"),
+            ("ext", "\u{FFFE}"),
+            ("subject", ""),
+            ("specversion", "0.3"),
+            ("Ext", "x"),
+            ("a-b", "x"),
+            ("data", "x"),
+        ] {
+            assert!(with(name, bad).is_err(), "{name}: {bad:?}");
+        }
+        for (name, good) in [
+            ("source", "../a?b#c"),
+            ("source", "urn:x:y"),
+            ("time", "2024-02-29T23:59:60.123456789+05:30"),
+            ("time", "2026-01-01t00:00:00z"),
+            ("datacontenttype", "APPLICATION/JSON; charset=utf-8"),
+            ("dataschema", "schema.json"),
+            ("subject", "ü"),
+            ("specversion", "1.0"),
+        ] {
+            let event = with(name, good).unwrap();
+            assert_eq!(event.attribute(name), Some(AttributeValue::String(good)));
+        }
+    }
+
+    #[test]
+    fn data_is_carried_byte_for_byte_and_parsed_late() {
+        let raw = br#"{"n":12345678901234567890123,"a":1,"a":2}"#;
+        let data = Data::json(Bytes::from_static(raw)).unwrap();
+        assert_eq!(&data.bytes()[..], raw);
+        assert_eq!(data.value().unwrap()["a"], 2);
+        assert!(Data::json(Bytes::from_static(b"{} x")).is_err());
+        let nested = |depth: usize| Bytes::from([b"[".repeat(depth), b"]".repeat(depth)].concat());
+        assert!(Data::json(nested(JSON_DEPTH_MAX - 1)).is_ok() && Data::json(nested(100_000)).is_err());
+        assert_eq!(Data::binary(Bytes::from_static(b"{}")).value(), None);
+    }
+
+    #[test]
+    fn json_media_types() {
+        for yes in ["application/json", "APPLICATION/JSON", "text/json;charset=utf-8", "application/cloudevents+json"] {
+            assert!(is_json_media_type(yes), "{yes}");
+        }
+        for no in ["text/plain", "json", "+json", "/json", "application/jsonx", ""] {
+            assert!(!is_json_media_type(no), "{no}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Shapes that cross a border of Pointsman: between its crates, onto the wire, onto the disk.
+//!
+//! Nothing here does IO, knows a runtime or holds state. The crate stands at the bottom: everything else imports it.
+
+pub mod cursor;
+pub mod delivery;
+pub mod event;
+pub mod name;
+pub mod outcome;
+pub mod problem;
+pub mod setting;
+pub mod template;
+pub mod time;
+
+pub use cursor::Cursor;
+pub use delivery::{DeliveryId, JournalId, Sequence, SubscriptionNumber};
+pub use event::{AttributeValue, Data, DataKind, Event, EventBuilder, ExtensionValue, InvalidEvent};
+pub use name::Name;
+pub use outcome::{Class, Outcome};
+pub use problem::{Problem, Segment};
+pub use setting::{Interval, Rate, Secret, Size, Text};
+pub use template::{Placement, TemplateText};
+pub use time::Timestamp;
