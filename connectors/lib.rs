@@ -1,1 +1,49 @@
-//! x
+//! The outside systems: one folder each, with a source, a target, or both.
+//!
+//! A connector knows its system and the shapes of `pointsman-schemas`, and nothing else: no rules, no journal. What it needs from
+//! the bus is handed to it when it opens. A new connector is a folder and a line in [`CONNECTORS`].
+
+pub mod source;
+pub mod target;
+
+use pointsman_schemas::Problem;
+use schemars::{Schema, SchemaGenerator};
+
+pub use source::{Acknowledgement, Arrival, Batch, Message, Plain, Reject, Source, SourceContext, SourceError, SourceSettings, Verdict};
+pub use target::{Attempt, AttemptError, Delivery, TargetContext, TargetService, TargetSettings};
+
+/// One kind of outside system, as the rule file names it.
+#[derive(Debug)]
+pub struct Connector {
+    /// The key in the rule file: `timer` in `{ timer: { every: 30s } }`.
+    pub kind: &'static str,
+    /// What people type instead, for suggestions.
+    pub also_known_as: &'static [&'static str],
+    /// How to make a source of it, where it can be one.
+    pub source: Option<Kind<dyn SourceSettings>>,
+    /// How to make a target of it, where it can be one.
+    pub target: Option<Kind<dyn TargetSettings>>,
+}
+
+/// How the settings of one side of a connector are read.
+#[derive(Debug)]
+pub struct Kind<S: ?Sized + 'static> {
+    /// The JSON Schema of the settings.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+    /// Reads the settings.
+    pub parse: fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<S>, erased_serde::Error>,
+}
+
+/// Every connector there is.
+pub const CONNECTORS: &[Connector] = &[];
+
+/// The connector of a kind.
+#[must_use]
+pub fn connector(kind: &str) -> Option<&'static Connector> {
+    CONNECTORS.iter().find(|connector| connector.kind == kind)
+}
+
+/// A source or target cannot be opened: a variable is missing, an address cannot be bound, a file cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct OpenError(pub Problem);

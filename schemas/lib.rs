@@ -20,4 +20,4 @@ pub use outcome::{Class, Outcome};
 pub use problem::{Problem, Segment};
 pub use setting::{Interval, Rate, Secret, Size, Text};
 pub use template::{Placement, TemplateText};
-pub use time::Timestamp;
+pub use time::{Clock, SystemClock, Timestamp};

@@ -53,6 +53,24 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Where the time of day comes from, so that tests can turn it.
+///
+/// Waiting is the runtime's matter and goes by its own monotonic clock; whoever waits for a time of day asks here again when it wakes.
+pub trait Clock: fmt::Debug + Send + Sync {
+    /// The time of day now. It may jump, also backwards.
+    fn now(&self) -> Timestamp;
+}
+
+/// The system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

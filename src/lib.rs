@@ -1,1 +1,3 @@
-//! x
+//! The bus: everything with state. The binary in `main.rs` is its command line.
+
+pub mod journal;

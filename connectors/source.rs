@@ -1,0 +1,195 @@
+//! The seam through which events come in.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use pointsman_schemas::{Clock, Cursor, Event, EventBuilder, Name, Problem};
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use crate::OpenError;
+
+/// Where events come from.
+///
+/// A source hands over batches and waits for nothing: whoever calls [`Source::next`] stores what came, tells each message's
+/// [`Acknowledgement`] what became of it, in any order, and may call `next` again before that.
+///
+/// Right: `next` hands over only what it has in hand already, and waits where that is nothing; it holds at most a batch (its bound is
+/// stated in the connector's settings or as a constant there). What it has taken from the outside system and not yet returned is either
+/// kept in `self` or not yet taken: **`next` is cancel-safe**, since its future is dropped whenever the bus reloads or stops.
+///
+/// Wrong: to acknowledge by itself; to drop what it cannot read (that is a [`Reject`]); to retry for ever inside `next` without
+/// returning the error at least once per connection attempt (the owner counts, logs and backs off).
+#[async_trait]
+pub trait Source: Send {
+    /// The next batch; never empty of messages unless it carries a cursor. Waits where nothing is there.
+    ///
+    /// # Errors
+    /// [`SourceError`]: this source is finished. Its owner drops it and opens a new one from the settings, after a backoff where
+    /// the error may pass.
+    async fn next(&mut self) -> Result<Batch, SourceError>;
+}
+
+/// Why a source ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// The outside system cannot be reached or has broken off; opening anew may help.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The stored cursor was made under another configuration; somebody must decide.
+    #[error("{0}")]
+    CursorMismatch(String),
+    /// Nothing will ever come again.
+    #[error("the source has ended")]
+    Ended,
+}
+
+/// What a source hands over at once: stored whole, together with the cursor, or not at all.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// What came, in order.
+    pub messages: Vec<Message>,
+    /// How far the source has been read once these messages are stored.
+    pub cursor: Option<Cursor>,
+}
+
+/// The unit that the outside system hands over and that is acknowledged: one HTTP request, one broker message, one file's change.
+#[derive(Debug)]
+pub struct Message {
+    /// The events in it, in order; often one.
+    pub arrivals: SmallVec<[Arrival; 1]>,
+    /// What in it could not be read; kept as dead letters of the source before the message is acknowledged.
+    pub rejects: Vec<Reject>,
+    /// Told what became of it.
+    pub acknowledgement: Acknowledgement,
+}
+
+impl Message {
+    /// A message of one event.
+    #[must_use]
+    pub fn event(event: Event, acknowledgement: Acknowledgement) -> Self {
+        Self { arrivals: SmallVec::from_buf([Arrival::Event(Arc::new(event))]), rejects: Vec::new(), acknowledgement }
+    }
+}
+
+/// One happening.
+#[derive(Debug)]
+pub enum Arrival {
+    /// A whole event.
+    Event(Arc<Event>),
+    /// Something that the rule file's `event:` mapping turns into one.
+    Plain(Box<Plain>),
+}
+
+/// What arrived without being a CloudEvent, at a source with an `event:` mapping.
+#[derive(Debug)]
+pub struct Plain {
+    /// The mapping's root as a JSON text: an object with `body`, `headers` and what the system adds.
+    pub root: Bytes,
+    /// The source's documented defaults, data included; the mapping sets its attributes over them.
+    pub defaults: EventBuilder,
+}
+
+/// What could not be read, with why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// The bytes as they came.
+    pub raw: Bytes,
+    /// Why: one line for a person.
+    pub reason: String,
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything in it is on disk: it may be acknowledged.
+    Stored,
+    /// Nothing of it is stored because there is no room now: hand it over again after about this long.
+    Later(Duration),
+    /// Nothing of it is stored because storing failed: hand it over again.
+    Failed,
+    /// It will never be taken (a mapping failed and the sender is there to hear it): the reason.
+    Rejected(String),
+}
+
+/// How the outside system is told what became of a message.
+///
+/// Dropping it untold counts as [`Verdict::Failed`] where somebody waits, and as silence (which every source must survive) elsewhere.
+pub enum Acknowledgement {
+    /// Nobody waits: the cursor alone says how far the source has been read.
+    None,
+    /// A caller waits.
+    Caller(oneshot::Sender<Verdict>),
+    /// The outside system is told by some IO.
+    Io(Box<dyn FnOnce(Verdict) -> BoxFuture<'static, ()> + Send + Sync>),
+}
+
+impl Acknowledgement {
+    /// An acknowledgement that takes IO. Its errors are the connector's to log and count: the outside system will hand the message over again.
+    pub fn io<F>(tell: impl FnOnce(Verdict) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::Io(Box::new(move |verdict| Box::pin(tell(verdict))))
+    }
+
+    /// Tells it.
+    pub async fn tell(self, verdict: Verdict) {
+        match self {
+            Self::None => {}
+            // A caller who has gone away does not hear it; he will ask again.
+            Self::Caller(caller) => drop(caller.send(verdict)),
+            Self::Io(tell) => tell(verdict).await,
+        }
+    }
+}
+
+impl fmt::Debug for Acknowledgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Caller(_) => "Caller",
+            Self::Io(_) => "Io",
+        })
+    }
+}
+
+/// The settings of a source, read from the rule file and not yet opened.
+#[async_trait]
+pub trait SourceSettings: fmt::Debug + Send + Sync {
+    /// Every mistake that can be found without touching the outside world; paths are relative to these settings.
+    fn check(&self) -> Vec<Problem>;
+
+    /// Whether what arrives is always a CloudEvent, so that an `event:` mapping would never be used.
+    fn always_cloudevents(&self) -> bool;
+
+    /// Whether (`source`, `id`) of its events stay the same when the outside system hands a message over again, so that the journal
+    /// can tell duplicates.
+    fn has_stable_ids(&self) -> bool;
+
+    /// Opens the source.
+    ///
+    /// # Errors
+    /// What is missing or cannot be reached, in words. The owner tries again with backoff.
+    async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError>;
+}
+
+/// What the bus hands to a source when it opens.
+#[derive(Clone, Debug)]
+pub struct SourceContext {
+    /// Its name in the rule file.
+    pub name: Name,
+    /// Whose it is.
+    pub tenant: Name,
+    /// Where it stood when something of it was last stored.
+    pub cursor: Option<Cursor>,
+    /// True where the rule file has an `event:` mapping: then what is no CloudEvent arrives as [`Arrival::Plain`].
+    pub mapped: bool,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+}

@@ -1,0 +1,90 @@
+//! The seam through which events go out.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pointsman_schemas::{Class, DeliveryId, Event, Name, Outcome, Problem, TemplateText, Timestamp};
+use tower::util::BoxCloneSyncService;
+
+use crate::OpenError;
+
+/// A target: one call is one attempt.
+///
+/// It answers with one [`Outcome`] for each delivery, in the deliveries' order. It does not retry, limit, queue or time out: those are
+/// the dispatcher's. Dropping the future abandons the attempt.
+pub type TargetService = BoxCloneSyncService<Attempt, Vec<Outcome>, AttemptError>;
+
+/// One attempt at one or more deliveries of one subscription.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Whose.
+    pub tenant: Name,
+    /// The rule that made the deliveries.
+    pub rule: Name,
+    /// When the attempt is given up.
+    pub deadline: Timestamp,
+    /// How long that is from its start.
+    pub timeout: Duration,
+    /// What to deliver; never empty.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// One delivery, ready to go out.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The same over all attempts.
+    pub id: DeliveryId,
+    /// From 1; every try counts.
+    pub attempt: u32,
+    /// The event after the rule's transform.
+    pub event: Arc<Event>,
+    /// [`TargetSettings::templates`], filled in from the event, in their order.
+    pub texts: Vec<String>,
+}
+
+/// The whole attempt came to nothing, for all its deliveries alike.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct AttemptError {
+    /// What follows.
+    pub class: Class,
+    /// What happened: one line for a person.
+    pub message: String,
+}
+
+impl AttemptError {
+    /// An error of a class.
+    #[must_use]
+    pub fn new(class: Class, message: impl Into<String>) -> Self {
+        Self { class, message: message.into() }
+    }
+}
+
+/// The settings of a target, read from the rule file and not yet opened.
+#[async_trait]
+pub trait TargetSettings: fmt::Debug + Send + Sync {
+    /// Every mistake that can be found without touching the outside world; paths are relative to these settings.
+    fn check(&self) -> Vec<Problem>;
+
+    /// The texts to be filled in from each event, in a fixed order.
+    fn templates(&self) -> Vec<TemplateText>;
+
+    /// Makes the target ready. It connects when it is first called, not here, so that a target that is down stops nothing.
+    ///
+    /// # Errors
+    /// What is missing, in words: a variable, a certificate.
+    async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError>;
+}
+
+/// What the bus hands to a target when it opens.
+#[derive(Clone, Debug)]
+pub struct TargetContext {
+    /// Its name in the rule file.
+    pub name: Name,
+    /// Whose it is.
+    pub tenant: Name,
+    /// Whether private, loopback and link-local addresses may be called.
+    pub allow_private_addresses: bool,
+}
