@@ -244,6 +244,18 @@ impl ExtensionValue {
     }
 }
 
+impl From<bool> for ExtensionValue {
+    fn from(value: bool) -> Self {
+        Self::Boolean(value)
+    }
+}
+
+impl From<i32> for ExtensionValue {
+    fn from(number: i32) -> Self {
+        Self::Integer(number)
+    }
+}
+
 impl From<&str> for ExtensionValue {
     fn from(text: &str) -> Self {
         Self::String(text.into())

@@ -251,3 +251,6 @@ pub fn encode_batch<'e>(events: impl IntoIterator<Item = &'e Event>) -> (HeaderM
 fn typed(media_type: &'static str) -> HeaderMap {
     HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media_type))])
 }
+
+#[cfg(test)]
+mod tests;
