@@ -8,6 +8,7 @@
 
 pub mod bus;
 pub mod caller;
+pub mod load;
 pub mod power;
 pub mod sink;
 
