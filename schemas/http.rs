@@ -176,7 +176,8 @@ fn attributes(headers: &HeaderMap, declared: Option<&str>) -> Result<EventBuilde
     let slice = |start: usize, end: usize| text.get(start..end).map(|part| text.slice_ref(part)).unwrap_or_default();
     let (mut builder, mut start) = (EventBuilder::default(), 0);
     for (name_end, end) in ends {
-        builder.read(slice(start, name_end), ExtensionValue::String(slice(name_end, end)))?;
+        let name = text.get(start..name_end).unwrap_or_default();
+        builder.read(name, ExtensionValue::String(slice(name_end, end)), || text.slice_ref(name))?;
         start = end;
     }
     if declared.is_some() {
