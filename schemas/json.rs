@@ -18,6 +18,7 @@
 //! behind the event and more than 128 levels in the data are refused.
 
 pub(crate) mod scan;
+pub(crate) mod tree;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
