@@ -104,7 +104,7 @@ fn utf8(bytes: &Bytes) -> Result<ByteString, InvalidEvent> {
     })
 }
 
-/// What is wrong, small enough to be returned from everywhere: moving the large error about costs a fifth of the decoding.
+/// What is wrong, small enough to be returned from everywhere: results as large as [`InvalidEvent`] slow down the good case measurably.
 enum Mistake {
     Syntax(Syntax),
     Event(Box<InvalidEvent>),
