@@ -35,11 +35,15 @@ impl JournalSnapshot {
         Ok(Self { subscriptions: reader.subscriptions().await?, totals: reader.totals().await?, at })
     }
 
-    /// A registry that holds this and nothing else, to be written behind the process's own.
+    /// A registry to be written behind the process's own: it holds what was read, and whether that could be done.
     #[must_use]
-    pub fn into_registry(self) -> Registry {
+    pub fn registry(snapshot: Result<Self, JournalError>) -> Registry {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(self));
+        let help = "Whether the store could be read for these metrics: 1, or 0 where its own are missing";
+        registry.register("pointsman_store_readable", help, ConstGauge::new(u64::from(snapshot.is_ok())));
+        if let Ok(snapshot) = snapshot {
+            registry.register_collector(Box::new(snapshot));
+        }
         registry
     }
 }
