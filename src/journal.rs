@@ -384,6 +384,18 @@ pub enum Role {
     OnFailure,
 }
 
+impl Role {
+    /// The role as it is shown and stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::To => "to",
+            Self::OnSuccess => "on-success",
+            Self::OnFailure => "on-failure",
+        }
+    }
+}
+
 /// The identity of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct SubscriptionIdentity {
