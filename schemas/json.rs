@@ -1,0 +1,339 @@
+//! The JSON event format, CloudEvents 1.0.2.
+//!
+//! Decoding reads the text once. Attributes and data are slices of it: nothing is copied but strings with escapes in them, and `data`
+//! stays as it was written, whitespace, long integers and duplicate keys included. The slices keep the whole text in memory.
+//!
+//! What the specification leaves open (section 3.1.2) is decided so:
+//!
+//! | member | `datacontenttype` | data |
+//! |---|---|---|
+//! | `data` | JSON, or none | JSON; `null` is data, too |
+//! | `data`, a string | another | text |
+//! | `data`, no string | another | JSON as it stands |
+//! | `data_base64` | JSON | the decoded bytes, which have to be JSON |
+//! | `data_base64` | another, or none | binary |
+//! | `data_base64` that is `null` | any | as if the member were not there |
+//!
+//! Stricter than many readers: duplicate attributes, numbers that are no 32-bit integers, arrays and objects as attributes, text
+//! behind the event and more than 128 levels in the data are refused.
+
+pub(crate) mod scan;
+pub(crate) mod tree;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use crate::data::{Data, DataKind};
+use crate::event::{AttributeValue, EXTENSIONS_MAX, Event, EventBuilder, ExtensionValue, InvalidEvent, is_attribute_name, shorten};
+use crate::media_type::is_json_media_type;
+use scan::{JsonString, Scanner, Syntax};
+
+/// The media type of one event: section 3.
+pub const MEDIA_TYPE: &str = "application/cloudevents+json";
+
+/// The media type of a batch: section 4.2.
+pub const BATCH_MEDIA_TYPE: &str = "application/cloudevents-batch+json";
+
+/// Why a text is no batch of events.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// The text is not an array.
+    #[error(transparent)]
+    Malformed(InvalidEvent),
+    /// An event in it is wrong.
+    #[error("event {index} of the batch: {error}")]
+    Event {
+        /// Which one, from 0.
+        index: usize,
+        /// What is wrong with it.
+        error: InvalidEvent,
+    },
+    /// More events than are taken at once.
+    #[error("the batch has more than {events_max} events; send it in parts")]
+    TooMany {
+        /// How many are taken.
+        events_max: usize,
+    },
+}
+
+/// Reads one event.
+///
+/// # Errors
+/// What is wrong with it, with line and column where its JSON is broken.
+pub fn decode(bytes: &Bytes) -> Result<Event, InvalidEvent> {
+    let text = utf8(bytes)?;
+    let mut scanner = Scanner::new(&text);
+    let event = event(&text, &mut scanner).map_err(|mistake| mistake.describe(&text))?;
+    scanner.end().map_err(|mistake| Mistake::from(mistake).describe(&text))?;
+    Ok(event)
+}
+
+/// Reads a batch of at most `events_max` events; it may be empty.
+///
+/// # Errors
+/// The first mistake, with the index of the event that it lies in.
+pub fn decode_batch(bytes: &Bytes, events_max: usize) -> Result<Vec<Event>, BatchError> {
+    let text = utf8(bytes).map_err(BatchError::Malformed)?;
+    let mut scanner = Scanner::new(&text);
+    let outside = |mistake: Syntax| BatchError::Malformed(Mistake::from(mistake).describe(&text));
+    let mut events = Vec::new();
+    scanner.expect(b'[', "expected an array of events").map_err(outside)?;
+    if !scanner.eat(b']') {
+        loop {
+            if events.len() >= events_max {
+                return Err(BatchError::TooMany { events_max });
+            }
+            let event = event(&text, &mut scanner);
+            events.push(event.map_err(|mistake| BatchError::Event { index: events.len(), error: mistake.describe(&text) })?);
+            if scanner.eat(b']') {
+                break;
+            }
+            scanner.expect(b',', "expected , or ]").map_err(outside)?;
+        }
+    }
+    scanner.end().map_err(outside)?;
+    Ok(events)
+}
+
+fn utf8(bytes: &Bytes) -> Result<ByteString, InvalidEvent> {
+    ByteString::try_from(bytes.clone()).map_err(|_| {
+        let valid = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
+        InvalidEvent::Malformed(format!("the event is not UTF-8 from byte {valid} on"))
+    })
+}
+
+/// What is wrong, small enough to be returned from everywhere: results as large as [`InvalidEvent`] slow down the good case measurably.
+enum Mistake {
+    Syntax(Syntax),
+    Event(Box<InvalidEvent>),
+}
+
+impl From<Syntax> for Mistake {
+    fn from(mistake: Syntax) -> Self {
+        Self::Syntax(mistake)
+    }
+}
+
+impl From<InvalidEvent> for Mistake {
+    fn from(invalid: InvalidEvent) -> Self {
+        Self::Event(Box::new(invalid))
+    }
+}
+
+impl Mistake {
+    #[cold]
+    fn describe(self, text: &str) -> InvalidEvent {
+        match self {
+            Self::Syntax(mistake) => InvalidEvent::Malformed(format!("the JSON is broken: {}", mistake.describe(text))),
+            Self::Event(invalid) => *invalid,
+        }
+    }
+}
+
+/// `data` or `data_base64`, kept until `datacontenttype` is known: members have no order.
+#[derive(Clone, Copy)]
+enum DataMember<'t> {
+    String(JsonString<'t>),
+    Other(&'t str),
+    Base64(JsonString<'t>),
+}
+
+/// Reads the event that begins at the next token.
+fn event(text: &ByteString, scanner: &mut Scanner<'_>) -> Result<Event, Mistake> {
+    let mut builder = EventBuilder::default();
+    let mut nulls: Vec<String> = Vec::new();
+    let mut data = None;
+    scanner.expect(b'{', "expected an object")?;
+    let mut more = !scanner.eat(b'}');
+    while more {
+        let key = scanner.key()?;
+        let unescaped = if key.escaped { Some(string(text, key)?) } else { None };
+        let name = unescaped.as_deref().unwrap_or(key.inner);
+        match name {
+            "data" => set_data(&mut data, name, data_member(scanner)?)?,
+            "data_base64" => {
+                if let Some(member) = base64_member(scanner)? {
+                    set_data(&mut data, name, member)?;
+                }
+            }
+            _ => {
+                let value = attribute(text, scanner, name)?;
+                if nulls.iter().any(|null| null == name) || (value.is_none() && builder.has(name)) {
+                    return Err(InvalidEvent::Duplicate(shorten(name)).into());
+                }
+                match value {
+                    Some(value) => builder.read(name, value, || unescaped.clone().unwrap_or_else(|| text.slice_ref(key.inner)))?,
+                    None if !is_attribute_name(name) => return Err(InvalidEvent::Name(shorten(name)).into()),
+                    None if nulls.len() >= EXTENSIONS_MAX => return Err(InvalidEvent::Extensions(nulls.len() + 1).into()),
+                    None => nulls.push(name.to_owned()),
+                }
+            }
+        }
+        more = !scanner.eat(b'}');
+        if more {
+            scanner.expect(b',', "expected , or }")?;
+        }
+    }
+    if let Some(member) = data {
+        let data = interpret(text, member, builder.declared_type())?;
+        builder = builder.data(data);
+    }
+    Ok(builder.build_read()?)
+}
+
+/// Reads an attribute's value; none is `null`: section 2.2.
+fn attribute(text: &ByteString, scanner: &mut Scanner<'_>, name: &str) -> Result<Option<ExtensionValue>, Mistake> {
+    let mistyped = |value: &str| InvalidEvent::Value {
+        name: shorten(name),
+        value: shorten(value),
+        expected: "a text, a boolean or a whole number of 32 bits",
+    };
+    Ok(Some(match scanner.peek() {
+        Some(b'"') => ExtensionValue::String(string(text, scanner.string()?)?),
+        Some(b'-' | b'0'..=b'9') => {
+            let number = scanner.number()?;
+            ExtensionValue::Integer(number.parse().map_err(|_| mistyped(number))?)
+        }
+        _ => match scanner.value()? {
+            "true" => ExtensionValue::Boolean(true),
+            "false" => ExtensionValue::Boolean(false),
+            "null" => return Ok(None),
+            other => return Err(mistyped(other).into()),
+        },
+    }))
+}
+
+/// The string's text: a slice of what came in where nothing is escaped.
+fn string(text: &ByteString, string: JsonString<'_>) -> Result<ByteString, Mistake> {
+    if !string.escaped {
+        return Ok(text.slice_ref(string.inner));
+    }
+    let decoded: String = serde_json::from_str(string.quoted)
+        .map_err(|error| InvalidEvent::Malformed(format!("the string {} is broken: {error}", shorten(string.quoted))))?;
+    Ok(decoded.into())
+}
+
+fn data_member<'t>(scanner: &mut Scanner<'t>) -> Result<DataMember<'t>, Mistake> {
+    Ok(match scanner.peek() {
+        Some(b'"') => DataMember::String(scanner.string()?),
+        _ => DataMember::Other(scanner.value()?),
+    })
+}
+
+fn base64_member<'t>(scanner: &mut Scanner<'t>) -> Result<Option<DataMember<'t>>, Mistake> {
+    if scanner.peek() == Some(b'"') {
+        return Ok(Some(DataMember::Base64(scanner.string()?)));
+    }
+    match scanner.value()? {
+        "null" => Ok(None),
+        other => Err(InvalidEvent::DataNotBase64(format!("it is no string but {}", shorten(other))).into()),
+    }
+}
+
+fn set_data<'t>(data: &mut Option<DataMember<'t>>, name: &str, member: DataMember<'t>) -> Result<(), InvalidEvent> {
+    let is_base64 = |member| matches!(member, DataMember::Base64(_));
+    match data.replace(member) {
+        None => Ok(()),
+        Some(before) if is_base64(before) == is_base64(member) => Err(InvalidEvent::Duplicate(name.to_owned())),
+        Some(_) => Err(InvalidEvent::DataTwice),
+    }
+}
+
+fn interpret(text: &ByteString, member: DataMember<'_>, declared: Option<&str>) -> Result<Data, Mistake> {
+    let json = |raw| Data::new_unchecked(DataKind::Json, text.slice_ref(raw).into_bytes());
+    Ok(match member {
+        DataMember::Other(raw) => json(raw),
+        DataMember::String(raw) if declared.is_none_or(is_json_media_type) => json(raw.quoted),
+        DataMember::String(raw) => Data::text(string(text, raw)?),
+        DataMember::Base64(raw) => {
+            let encoded = string(text, raw)?;
+            let bytes = STANDARD.decode(&*encoded).map_err(|error| InvalidEvent::DataNotBase64(error.to_string()))?;
+            if declared.is_some_and(is_json_media_type) { Data::json(bytes.into())? } else { Data::binary(bytes.into()) }
+        }
+    })
+}
+
+/// Writes one event behind what is in `out`.
+///
+/// Text data without a `datacontenttype` is declared `text/plain`, because without one a string is JSON: section 3.1.2.
+pub fn encode(event: &Event, out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (name, value) in event.attributes() {
+        write_attribute(name, value, out);
+    }
+    if let Some(data) = event.data() {
+        if data.kind() == DataKind::Text && event.datacontenttype().is_none() {
+            write_attribute("datacontenttype", AttributeValue::String("text/plain"), out);
+        }
+        match data.kind() {
+            DataKind::Json => {
+                out.extend_from_slice(b"\"data\":");
+                out.extend_from_slice(data.bytes());
+            }
+            DataKind::Text => {
+                out.extend_from_slice(b"\"data\":");
+                write_string(&String::from_utf8_lossy(data.bytes()), out);
+            }
+            DataKind::Binary => {
+                out.extend_from_slice(b"\"data_base64\":\"");
+                out.extend_from_slice(STANDARD.encode(data.bytes()).as_bytes());
+                out.push(b'"');
+            }
+        }
+    } else {
+        // The comma behind the last attribute; `specversion` is always there.
+        out.pop();
+    }
+    out.push(b'}');
+}
+
+/// Writes a batch behind what is in `out`.
+pub fn encode_batch<'e>(events: impl IntoIterator<Item = &'e Event>, out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (index, event) in events.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        encode(event, out);
+    }
+    out.push(b']');
+}
+
+fn write_attribute(name: &str, value: AttributeValue<'_>, out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    match value {
+        AttributeValue::String(text) => write_string(text, out),
+        AttributeValue::Integer(number) => out.extend_from_slice(number.to_string().as_bytes()),
+        AttributeValue::Boolean(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
+    }
+    out.push(b',');
+}
+
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    while let Some((plain, byte, behind)) = scan::split_plain(rest) {
+        out.extend_from_slice(plain);
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+            }
+        }
+        rest = behind;
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests;
