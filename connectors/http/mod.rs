@@ -1,5 +1,7 @@
 //! HTTP: the listener that requests come in through, and what goes out by requests.
 
+pub mod ingress;
 pub mod listener;
 
+pub use ingress::Ingress;
 pub use listener::{Attachment, Handler, Limits, ListenSettings, Listener, Refusal, Request, Response, Routes};
