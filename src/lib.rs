@@ -1,3 +1,4 @@
 //! The bus: everything with state. The binary in `main.rs` is its command line.
 
+pub mod config;
 pub mod journal;
