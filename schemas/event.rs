@@ -4,17 +4,19 @@
 //! Every text is a slice of what came in where the codec could make it so, and cloning an event copies no text.
 
 use std::fmt;
-use std::sync::OnceLock;
 
-use bytes::Bytes;
 use bytestring::ByteString;
 use iri_string::types::UriReferenceStr;
 
-/// The depth to which JSON is read: deeper data is refused at the door.
-pub const JSON_DEPTH_MAX: usize = 128;
+pub use crate::data::{Data, DataKind, JSON_DEPTH_MAX};
+pub use crate::media_type::is_json_media_type;
+use crate::media_type::is_media_type;
 
 /// The longest attribute name accepted. The specification asks for at most 20 characters as a SHOULD; this is a guard, not a style.
 pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 128;
+
+/// The most extension attributes that an event may have: they are looked up one by one, and each becomes an HTTP header.
+pub const EXTENSIONS_MAX: usize = 256;
 
 /// A CloudEvent 1.0, valid by construction.
 ///
@@ -68,118 +70,6 @@ impl fmt::Display for AttributeValue<'_> {
     }
 }
 
-/// How an event's data is to be understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DataKind {
-    /// Valid JSON, at most [`JSON_DEPTH_MAX`] deep.
-    Json,
-    /// UTF-8 text that the JSON format carries as a string.
-    Text,
-    /// Bytes that the JSON format carries as `data_base64`.
-    Binary,
-}
-
-/// An event's data: the bytes as they came, with what they are.
-#[derive(Clone)]
-pub struct Data {
-    kind: DataKind,
-    bytes: Bytes,
-    parsed: OnceLock<Box<serde_json::Value>>,
-}
-
-impl Data {
-    /// Data of a kind whose promise the caller has checked already (a decoder that has just read the JSON, the journal).
-    ///
-    /// Where that promise does not hold, conditions on the data find nothing; nothing panics.
-    #[must_use]
-    pub fn new_unchecked(kind: DataKind, bytes: Bytes) -> Self {
-        Self { kind, bytes, parsed: OnceLock::new() }
-    }
-
-    /// JSON data.
-    ///
-    /// # Errors
-    /// [`InvalidEvent::DataNotJson`] where the bytes are not one JSON value of at most [`JSON_DEPTH_MAX`] levels.
-    pub fn json(bytes: Bytes) -> Result<Self, InvalidEvent> {
-        // serde_json's own recursion limit is 128, which is JSON_DEPTH_MAX.
-        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|error| InvalidEvent::DataNotJson(error.to_string()))?;
-        if json_depth(&bytes) > JSON_DEPTH_MAX {
-            return Err(InvalidEvent::DataNotJson(format!("it is nested deeper than {JSON_DEPTH_MAX} levels")));
-        }
-        Ok(Self::new_unchecked(DataKind::Json, bytes))
-    }
-
-    /// Text data.
-    #[must_use]
-    pub fn text(text: ByteString) -> Self {
-        Self::new_unchecked(DataKind::Text, text.into_bytes())
-    }
-
-    /// Binary data.
-    #[must_use]
-    pub fn binary(bytes: Bytes) -> Self {
-        Self::new_unchecked(DataKind::Binary, bytes)
-    }
-
-    /// How the bytes are to be understood.
-    #[must_use]
-    pub fn kind(&self) -> DataKind {
-        self.kind
-    }
-
-    /// The bytes as they came: of JSON its source text, of text its UTF-8, of binary the decoded bytes.
-    #[must_use]
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-
-    /// JSON data as a tree, parsed at the first call and kept; none for other kinds.
-    ///
-    /// Numbers past 64 bits lose digits in it and of duplicate keys the last one counts: where the text matters use [`Data::bytes`].
-    #[must_use]
-    pub fn value(&self) -> Option<&serde_json::Value> {
-        if self.kind != DataKind::Json {
-            return None;
-        }
-        if self.parsed.get().is_none() {
-            let value = serde_json::from_slice(&self.bytes).ok()?;
-            let _ = self.parsed.set(Box::new(value));
-        }
-        self.parsed.get().map(|value| &**value)
-    }
-}
-
-impl fmt::Debug for Data {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}({:?})", self.kind, self.bytes)
-    }
-}
-
-impl PartialEq for Data {
-    fn eq(&self, other: &Self) -> bool {
-        self.kind == other.kind && self.bytes == other.bytes
-    }
-}
-
-/// How deeply the arrays and objects of a valid JSON text are nested.
-fn json_depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in json {
-        match (in_string, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => in_string = !in_string,
-            (false, b'{' | b'[') => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            (false, b'}' | b']') => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
 /// Why something is no CloudEvent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEvent {
@@ -208,6 +98,9 @@ pub enum InvalidEvent {
     /// A version that this software does not speak.
     #[error("specversion is {0:?}; only \"1.0\" is understood")]
     SpecVersion(String),
+    /// More extension attributes than [`EXTENSIONS_MAX`].
+    #[error("there are {0} extension attributes; at most {EXTENSIONS_MAX} are taken")]
+    Extensions(usize),
     /// `data` and `data_base64` stand there together.
     #[error("data and data_base64 exclude each other")]
     DataTwice,
@@ -320,6 +213,7 @@ impl Event {
             dataschema: self.dataschema,
             extensions: self.extensions,
             data: self.data,
+            specversion: true,
             invalid: None,
         }
     }
@@ -336,7 +230,7 @@ impl Event {
         size_of::<Self>()
             + texts.into_iter().flatten().map(|text| text.len()).sum::<usize>()
             + extensions.sum::<usize>()
-            + self.data.as_ref().map_or(0, |data| data.bytes.len())
+            + self.data.as_ref().map_or(0, |data| data.bytes().len())
     }
 }
 
@@ -347,6 +241,18 @@ impl ExtensionValue {
             Self::Integer(number) => AttributeValue::Integer(*number),
             Self::Boolean(value) => AttributeValue::Boolean(*value),
         }
+    }
+}
+
+impl From<bool> for ExtensionValue {
+    fn from(value: bool) -> Self {
+        Self::Boolean(value)
+    }
+}
+
+impl From<i32> for ExtensionValue {
+    fn from(number: i32) -> Self {
+        Self::Integer(number)
     }
 }
 
@@ -368,6 +274,8 @@ pub struct EventBuilder {
     dataschema: Option<ByteString>,
     extensions: Vec<(ByteString, ExtensionValue)>,
     data: Option<Data>,
+    /// True once a decoder has read it.
+    specversion: bool,
     /// The first mistake found while collecting.
     invalid: Option<InvalidEvent>,
 }
@@ -410,6 +318,7 @@ impl EventBuilder {
             "time" => self.time.is_some(),
             "datacontenttype" => self.datacontenttype.is_some(),
             "dataschema" => self.dataschema.is_some(),
+            "specversion" => self.specversion,
             _ => self.extensions.iter().any(|(key, _)| &**key == name),
         }
     }
@@ -506,7 +415,7 @@ impl EventBuilder {
                 return Err(InvalidEvent::Empty(name.to_owned()));
             }
         }
-        let not = |name: &str, value: &str, expected| Err(InvalidEvent::Value { name: name.to_owned(), value: value.to_owned(), expected });
+        let not = |name: &str, value: &str, expected| Err(InvalidEvent::Value { name: name.to_owned(), value: shorten(value), expected });
         if UriReferenceStr::new(&event.source).is_err() {
             return not("source", &event.source, "a URI-reference");
         }
@@ -535,15 +444,74 @@ impl EventBuilder {
                 return not(name, text, "free of control characters and of Unicode noncharacters");
             }
         }
-        for (name, _) in &event.extensions {
-            let fits = (1..=ATTRIBUTE_NAME_BYTES_MAX).contains(&name.len())
-                && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-                && &**name != "data";
-            if !fits {
-                return Err(InvalidEvent::Name(name.to_string()));
-            }
+        if event.extensions.len() > EXTENSIONS_MAX {
+            return Err(InvalidEvent::Extensions(event.extensions.len()));
         }
-        Ok(event)
+        match event.extensions.iter().find(|(name, _)| !is_attribute_name(name)) {
+            Some((name, _)) => Err(InvalidEvent::Name(shorten(name))),
+            None => Ok(event),
+        }
+    }
+
+    /// Sets an attribute, as a decoder reads it: it must not be set yet, and `specversion` must come among them.
+    pub(crate) fn read(&mut self, name: ByteString, value: ExtensionValue) -> Result<(), InvalidEvent> {
+        let mistyped = |name: &str, value: &ExtensionValue| InvalidEvent::Value {
+            name: name.to_owned(),
+            value: value.borrow().to_string(),
+            expected: "a text",
+        };
+        if let Some(slot) = self.slot(&name) {
+            let ExtensionValue::String(text) = value else { return Err(mistyped(&name, &value)) };
+            return match slot.replace(text) {
+                None => Ok(()),
+                Some(_) => Err(InvalidEvent::Duplicate(name.to_string())),
+            };
+        }
+        if &*name == "specversion" {
+            return match value {
+                _ if self.specversion => Err(InvalidEvent::Duplicate(name.to_string())),
+                ExtensionValue::String(text) if text == "1.0" => {
+                    self.specversion = true;
+                    Ok(())
+                }
+                ExtensionValue::String(text) => Err(InvalidEvent::SpecVersion(shorten(&text))),
+                _ => Err(mistyped(&name, &value)),
+            };
+        }
+        if self.extensions.iter().any(|(key, _)| *key == name) {
+            return Err(InvalidEvent::Duplicate(shorten(&name)));
+        }
+        if self.extensions.len() >= EXTENSIONS_MAX {
+            return Err(InvalidEvent::Extensions(EXTENSIONS_MAX + 1));
+        }
+        self.extensions.push((name, value));
+        Ok(())
+    }
+
+    /// The media type that the attributes read so far declare.
+    pub(crate) fn declared_type(&self) -> Option<&str> {
+        self.datacontenttype.as_deref()
+    }
+
+    /// Checks what a decoder has read.
+    pub(crate) fn build_read(self) -> Result<Event, InvalidEvent> {
+        if self.specversion { self.build() } else { Err(InvalidEvent::Missing("specversion")) }
+    }
+}
+
+/// True for the names that an extension attribute may have.
+pub(crate) fn is_attribute_name(name: &str) -> bool {
+    (1..=ATTRIBUTE_NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        && name != "data"
+}
+
+/// A text for a message: somebody else sent it, and it may be long.
+pub(crate) fn shorten(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 80;
+    match text.char_indices().nth(CHARACTERS_MAX) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
     }
 }
 
@@ -588,25 +556,6 @@ fn is_rfc3339(text: &str) -> bool {
         Some(separators && (1..=days).contains(&day) && hour <= 23 && minute <= 59 && second <= 60 && zone)
     };
     check().unwrap_or(false)
-}
-
-/// RFC 9110, section 8.3.1: `type/subtype`, with anything printable behind a `;`.
-fn is_media_type(text: &str) -> bool {
-    let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
-    let is_token =
-        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
-    essence.trim_end().split_once('/').is_some_and(|(ty, subtype)| is_token(ty) && is_token(subtype))
-        && parameters.bytes().all(|byte| byte == b'\t' || (0x20..0x7F).contains(&byte))
-}
-
-/// True for `application/json`, `text/json` and every `+json`, whatever their case and parameters: RFC 6839, section 3.1.
-#[must_use]
-pub fn is_json_media_type(media_type: &str) -> bool {
-    let essence = media_type.split(';').next().unwrap_or_default().trim_end().as_bytes();
-    let ends_with = |suffix: &[u8]| {
-        essence.len() > suffix.len() && essence.get(essence.len() - suffix.len()..).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
-    };
-    ends_with(b"/json") || ends_with(b"+json")
 }
 
 #[cfg(test)]
@@ -655,28 +604,6 @@ mod tests {
         ] {
             let event = with(name, good).unwrap();
             assert_eq!(event.attribute(name), Some(AttributeValue::String(good)));
-        }
-    }
-
-    #[test]
-    fn data_is_carried_byte_for_byte_and_parsed_late() {
-        let raw = br#"{"n":12345678901234567890123,"a":1,"a":2}"#;
-        let data = Data::json(Bytes::from_static(raw)).unwrap();
-        assert_eq!(&data.bytes()[..], raw);
-        assert_eq!(data.value().unwrap()["a"], 2);
-        assert!(Data::json(Bytes::from_static(b"{} x")).is_err());
-        let nested = |depth: usize| Bytes::from([b"[".repeat(depth), b"]".repeat(depth)].concat());
-        assert!(Data::json(nested(JSON_DEPTH_MAX - 1)).is_ok() && Data::json(nested(100_000)).is_err());
-        assert_eq!(Data::binary(Bytes::from_static(b"{}")).value(), None);
-    }
-
-    #[test]
-    fn json_media_types() {
-        for yes in ["application/json", "APPLICATION/JSON", "text/json;charset=utf-8", "application/cloudevents+json"] {
-            assert!(is_json_media_type(yes), "{yes}");
-        }
-        for no in ["text/plain", "json", "+json", "/json", "application/jsonx", ""] {
-            assert!(!is_json_media_type(no), "{no}");
         }
     }
 }

@@ -3,18 +3,24 @@
 //! Nothing here does IO, knows a runtime or holds state. The crate stands at the bottom: everything else imports it.
 
 pub mod cursor;
+pub mod data;
 pub mod delivery;
 pub mod event;
+pub mod http;
+pub mod json;
+pub mod media_type;
 pub mod name;
 pub mod outcome;
 pub mod problem;
+pub mod sdk;
 pub mod setting;
 pub mod template;
 pub mod time;
 
 pub use cursor::Cursor;
+pub use data::{Data, DataKind};
 pub use delivery::{DeliveryId, JournalId, Sequence, SubscriptionNumber};
-pub use event::{AttributeValue, Data, DataKind, Event, EventBuilder, ExtensionValue, InvalidEvent};
+pub use event::{AttributeValue, Event, EventBuilder, ExtensionValue, InvalidEvent};
 pub use name::Name;
 pub use outcome::{Class, Outcome};
 pub use problem::{Problem, Segment};

@@ -1,4 +1,5 @@
 //! The bus: everything with state. The binary in `main.rs` is its command line.
 
 pub mod config;
+pub mod intake;
 pub mod journal;

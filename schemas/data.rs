@@ -1,0 +1,120 @@
+//! An event's data, carried byte for byte and parsed only when somebody looks.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use crate::event::InvalidEvent;
+use crate::json::scan;
+
+/// The depth to which JSON is read: deeper data is refused at the door.
+pub const JSON_DEPTH_MAX: usize = 128;
+
+/// How an event's data is to be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DataKind {
+    /// Valid JSON, at most [`JSON_DEPTH_MAX`] deep.
+    Json,
+    /// UTF-8 text that the JSON format carries as a string.
+    Text,
+    /// Bytes that the JSON format carries as `data_base64`.
+    Binary,
+}
+
+/// An event's data: the bytes as they came, with what they are.
+#[derive(Clone)]
+pub struct Data {
+    kind: DataKind,
+    bytes: Bytes,
+    parsed: OnceLock<Box<serde_json::Value>>,
+}
+
+impl Data {
+    /// Data of a kind whose promise the caller has checked already (a decoder that has just read the JSON, the journal).
+    ///
+    /// Where that promise does not hold, conditions on the data find nothing; nothing panics.
+    #[must_use]
+    pub fn new_unchecked(kind: DataKind, bytes: Bytes) -> Self {
+        Self { kind, bytes, parsed: OnceLock::new() }
+    }
+
+    /// JSON data.
+    ///
+    /// # Errors
+    /// [`InvalidEvent::DataNotJson`] where the bytes are not one JSON value of at most [`JSON_DEPTH_MAX`] levels.
+    pub fn json(bytes: Bytes) -> Result<Self, InvalidEvent> {
+        let text = std::str::from_utf8(&bytes).map_err(|error| InvalidEvent::DataNotJson(error.to_string()))?;
+        scan::validate(text).map_err(|mistake| InvalidEvent::DataNotJson(mistake.describe(text)))?;
+        Ok(Self::new_unchecked(DataKind::Json, bytes))
+    }
+
+    /// Text data.
+    #[must_use]
+    pub fn text(text: ByteString) -> Self {
+        Self::new_unchecked(DataKind::Text, text.into_bytes())
+    }
+
+    /// Binary data.
+    #[must_use]
+    pub fn binary(bytes: Bytes) -> Self {
+        Self::new_unchecked(DataKind::Binary, bytes)
+    }
+
+    /// How the bytes are to be understood.
+    #[must_use]
+    pub fn kind(&self) -> DataKind {
+        self.kind
+    }
+
+    /// The bytes as they came: of JSON its source text, of text its UTF-8, of binary the decoded bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// JSON data as a tree, parsed at the first call and kept; none for other kinds.
+    ///
+    /// Numbers past 64 bits lose digits in it and of duplicate keys the last one counts: where the text matters use [`Data::bytes`].
+    #[must_use]
+    pub fn value(&self) -> Option<&serde_json::Value> {
+        if self.kind != DataKind::Json {
+            return None;
+        }
+        if self.parsed.get().is_none() {
+            let value = serde_json::from_slice(&self.bytes).ok()?;
+            let _ = self.parsed.set(Box::new(value));
+        }
+        self.parsed.get().map(|value| &**value)
+    }
+}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({:?})", self.kind, self.bytes)
+    }
+}
+
+impl PartialEq for Data {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.bytes == other.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_carried_byte_for_byte_and_parsed_late() {
+        let raw = br#"{"n":12345678901234567890123,"a":1,"a":2}"#;
+        let data = Data::json(Bytes::from_static(raw)).unwrap();
+        assert_eq!(&data.bytes()[..], raw);
+        assert_eq!(data.value().unwrap()["a"], 2);
+        assert!(Data::json(Bytes::from_static(b"{} x")).is_err());
+        let nested = |depth: usize| Bytes::from([b"[".repeat(depth), b"]".repeat(depth)].concat());
+        assert!(Data::json(nested(JSON_DEPTH_MAX - 1)).is_ok() && Data::json(nested(100_000)).is_err());
+        assert_eq!(Data::binary(Bytes::from_static(b"{}")).value(), None);
+    }
+}

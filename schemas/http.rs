@@ -1,0 +1,256 @@
+//! The HTTP protocol binding, CloudEvents 1.0.2: headers and bodies to events and back, without IO.
+//!
+//! What the specification leaves open is decided so:
+//!
+//! - A body of no bytes is no data, in binary mode. So empty text is the one thing that binary mode loses.
+//! - In binary mode data is JSON where `Content-Type` declares JSON, and has to be; text where a textual type in UTF-8 is declared and the
+//!   bytes are UTF-8; else binary. All are carried byte for byte, and what binary mode brought in leaves it unchanged.
+//! - A header's value is text: integers and booleans come back from binary mode as `"5"` and `"true"` (section 3.1.3.2).
+//! - A value with a `%` that two hexadecimal digits do not follow is refused, not guessed at. Bytes above ASCII are taken where they are UTF-8.
+//! - `ce-datacontenttype` must not be there (section 3.1.1), nor one attribute twice. In structured mode `ce-` headers are not looked at.
+
+mod value;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::data::{Data, DataKind};
+use crate::event::{Event, EventBuilder, ExtensionValue, InvalidEvent, shorten};
+use crate::json::{self, BatchError};
+use crate::media_type::{charset, essence, is_json_media_type, is_utf8, is_utf8_media_type, starts_with};
+
+/// How events travel in an HTTP message: section 1.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// One event: attributes in headers, data as the body.
+    Binary,
+    /// One event, all of it in the body.
+    Structured,
+    /// Any number of events in the body.
+    Batch,
+}
+
+/// What an HTTP message brought.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    /// How it brought them.
+    pub mode: Mode,
+    /// The events: exactly one but for a batch, which may even be empty.
+    pub events: Vec<Event>,
+}
+
+/// Why no events could be taken from an HTTP message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// There is no CloudEvent, or none in a format that is understood.
+    #[error(
+        "no CloudEvent in a format that is understood: Content-Type is {content_type:?}; send {}, {}, or ce- headers",
+        json::MEDIA_TYPE,
+        json::BATCH_MEDIA_TYPE
+    )]
+    Unsupported {
+        /// What was declared, perhaps nothing.
+        content_type: String,
+    },
+    /// The event is wrong.
+    #[error(transparent)]
+    Event(#[from] InvalidEvent),
+    /// An event of a batch is wrong.
+    #[error("event {index} of the batch: {error}")]
+    BatchEvent {
+        /// Which one, from 0.
+        index: usize,
+        /// What is wrong with it.
+        error: InvalidEvent,
+    },
+    /// More events than are taken at once.
+    #[error("the batch has more than {events_max} events; send it in parts")]
+    TooMany {
+        /// How many are taken.
+        events_max: usize,
+    },
+}
+
+impl DecodeError {
+    /// The status to answer with.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Unsupported { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Event(_) | Self::BatchEvent { .. } => StatusCode::BAD_REQUEST,
+            Self::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        }
+    }
+}
+
+impl From<BatchError> for DecodeError {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Malformed(error) => Self::Event(error),
+            BatchError::Event { index, error } => Self::BatchEvent { index, error },
+            BatchError::TooMany { events_max } => Self::TooMany { events_max },
+        }
+    }
+}
+
+/// What every `ce-` header's name begins with: section 3.1.3.1.
+const PREFIX: &str = "ce-";
+
+/// True where the headers announce a CloudEvent in any mode, be it right or wrong.
+#[must_use]
+pub fn is_cloudevent(headers: &HeaderMap) -> bool {
+    let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    headers.contains_key("ce-specversion") || starts_with(declared, "application/cloudevents")
+}
+
+/// Takes the events from an HTTP request or response; a batch may have at most `events_max`.
+///
+/// # Errors
+/// [`DecodeError`], which knows the status to answer with.
+pub fn decode(headers: &HeaderMap, body: Bytes, events_max: usize) -> Result<Decoded, DecodeError> {
+    let mut types = headers.get_all(CONTENT_TYPE).into_iter();
+    let declared = match types.next().map(|value| value.to_str()) {
+        None => None,
+        Some(Ok(text)) => Some(text.trim()).filter(|text| !text.is_empty()),
+        Some(Err(_)) => return Err(InvalidEvent::Malformed("the header Content-Type is not ASCII".into()).into()),
+    };
+    if types.next().is_some() {
+        return Err(InvalidEvent::Duplicate("Content-Type".into()).into());
+    }
+    let unsupported = || DecodeError::Unsupported { content_type: shorten(declared.unwrap_or_default()) };
+    // Section 3 asks for the mode by prefix, so that a format unknown here is not taken for data in binary mode.
+    let Some(declared) = declared.filter(|declared| starts_with(declared, "application/cloudevents")) else {
+        return match binary(headers, body, declared) {
+            Some(event) => Ok(Decoded { mode: Mode::Binary, events: vec![event?] }),
+            None => Err(unsupported()),
+        };
+    };
+    if !charset(declared).is_none_or(is_utf8) {
+        return Err(unsupported());
+    }
+    let essence = essence(declared);
+    if essence.eq_ignore_ascii_case(json::MEDIA_TYPE) {
+        Ok(Decoded { mode: Mode::Structured, events: vec![json::decode(&body)?] })
+    } else if essence.eq_ignore_ascii_case(json::BATCH_MEDIA_TYPE) {
+        Ok(Decoded { mode: Mode::Batch, events: json::decode_batch(&body, events_max)? })
+    } else {
+        Err(unsupported())
+    }
+}
+
+/// Reads binary mode; none where no `ce-` header says that there is an event.
+fn binary(headers: &HeaderMap, body: Bytes, declared: Option<&str>) -> Option<Result<Event, InvalidEvent>> {
+    const REQUIRED: [&str; 4] = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
+    REQUIRED.iter().any(|name| headers.contains_key(*name)).then(|| {
+        let mut builder = attributes(headers, declared)?;
+        if !body.is_empty() {
+            builder = builder.data(binary_data(declared, body)?);
+        }
+        builder.build_read()
+    })
+}
+
+/// All attributes share one allocation.
+fn attributes(headers: &HeaderMap, declared: Option<&str>) -> Result<EventBuilder, InvalidEvent> {
+    let names_and_values = || headers.iter().filter_map(|(name, value)| Some((name.as_str().strip_prefix(PREFIX)?, value)));
+    let length: usize = names_and_values().map(|(name, value)| name.len() + value.len()).sum();
+    let mut text = String::with_capacity(length + declared.map_or(0, str::len));
+    let mut ends = smallvec::SmallVec::<[(usize, usize); 16]>::new();
+    for (name, value) in names_and_values() {
+        if name == "datacontenttype" {
+            return Err(InvalidEvent::Malformed("the header ce-datacontenttype must not be there: Content-Type says it".into()));
+        }
+        text.push_str(name);
+        let name_end = text.len();
+        value::decode(value.as_bytes(), &mut text).map_err(|expected| InvalidEvent::Value {
+            name: shorten(name),
+            value: shorten(&String::from_utf8_lossy(value.as_bytes())),
+            expected,
+        })?;
+        ends.push((name_end, text.len()));
+    }
+    text.push_str(declared.unwrap_or_default());
+    let text = ByteString::from(text);
+    let slice = |start: usize, end: usize| text.get(start..end).map(|part| text.slice_ref(part)).unwrap_or_default();
+    let (mut builder, mut start) = (EventBuilder::default(), 0);
+    for (name_end, end) in ends {
+        builder.read(slice(start, name_end), ExtensionValue::String(slice(name_end, end)))?;
+        start = end;
+    }
+    if declared.is_some() {
+        builder = builder.datacontenttype(slice(start, text.len()));
+    }
+    Ok(builder)
+}
+
+fn binary_data(declared: Option<&str>, body: Bytes) -> Result<Data, InvalidEvent> {
+    match declared {
+        Some(json) if is_json_media_type(json) => Data::json(body),
+        Some(text) if is_utf8_media_type(text) && std::str::from_utf8(&body).is_ok() => Ok(Data::new_unchecked(DataKind::Text, body)),
+        _ => Ok(Data::binary(body)),
+    }
+}
+
+/// Writes an event in binary mode: section 3.1. The body is the event's data, not a copy.
+///
+/// Where the event has data and no `datacontenttype`, JSON is declared as such, because the JSON format implies it, and text as `text/plain`.
+#[must_use]
+pub fn encode_binary(event: &Event) -> (HeaderMap, Bytes) {
+    let mut headers = HeaderMap::with_capacity(8 + event.extensions().len());
+    let mut insert = |name: HeaderName, value: Option<HeaderValue>| {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    };
+    insert(HeaderName::from_static("ce-specversion"), Some(HeaderValue::from_static("1.0")));
+    insert(HeaderName::from_static("ce-id"), value::encode(event.id()));
+    insert(HeaderName::from_static("ce-source"), value::encode(event.source()));
+    insert(HeaderName::from_static("ce-type"), value::encode(event.ty()));
+    insert(HeaderName::from_static("ce-subject"), event.subject().and_then(value::encode));
+    insert(HeaderName::from_static("ce-time"), event.time().and_then(value::encode));
+    insert(HeaderName::from_static("ce-dataschema"), event.dataschema().and_then(value::encode));
+    for (name, value) in event.extensions() {
+        let value = match value {
+            ExtensionValue::String(text) => value::encode(text),
+            ExtensionValue::Integer(number) => Some(HeaderValue::from(*number)),
+            ExtensionValue::Boolean(value) => Some(HeaderValue::from_static(if *value { "true" } else { "false" })),
+        };
+        if let Ok(name) = HeaderName::try_from(format!("{PREFIX}{name}")) {
+            insert(name, value);
+        }
+    }
+    let implied = match event.data().map(Data::kind) {
+        Some(DataKind::Json) => Some(HeaderValue::from_static("application/json")),
+        Some(DataKind::Text) => Some(HeaderValue::from_static("text/plain; charset=utf-8")),
+        Some(DataKind::Binary) | None => None,
+    };
+    // A media type is printable ASCII, which needs no escapes.
+    let declared = event.datacontenttype().map(|declared| HeaderValue::from_maybe_shared(declared.as_bytes().clone()).ok());
+    insert(CONTENT_TYPE, declared.unwrap_or(implied));
+    (headers, event.data().map(|data| data.bytes().clone()).unwrap_or_default())
+}
+
+/// Writes an event in structured mode: section 3.2, in the JSON format.
+#[must_use]
+pub fn encode_structured(event: &Event) -> (HeaderMap, Bytes) {
+    let mut body = Vec::with_capacity(event.size_bytes());
+    json::encode(event, &mut body);
+    (typed(json::MEDIA_TYPE), body.into())
+}
+
+/// Writes events in batched mode: section 3.3, in the JSON batch format.
+#[must_use]
+pub fn encode_batch<'e>(events: impl IntoIterator<Item = &'e Event>) -> (HeaderMap, Bytes) {
+    let mut body = Vec::new();
+    json::encode_batch(events, &mut body);
+    (typed(json::BATCH_MEDIA_TYPE), body.into())
+}
+
+fn typed(media_type: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media_type))])
+}
+
+#[cfg(test)]
+mod tests;

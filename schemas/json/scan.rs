@@ -1,0 +1,386 @@
+//! Reads JSON text (RFC 8259) without building anything: one pass that checks the grammar and the depth and finds where values end.
+//!
+//! serde_json can skip a value too, but does so without a limit on depth, which would cost a second pass over the data. Here the open
+//! arrays and objects are bits of one `u128`, so that the limit of 128 costs nothing, and nothing recurses.
+
+use crate::data::JSON_DEPTH_MAX;
+
+/// The open containers must fit the bits that remember them, and [`TOO_DEEP`] names the limit.
+const _: () = assert!(JSON_DEPTH_MAX == u128::BITS as usize);
+
+const TOO_DEEP: &str = "nested deeper than 128 levels";
+
+/// A mistake in the text: at which byte, and what was wrong there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Syntax {
+    pub at: usize,
+    pub what: &'static str,
+}
+
+impl Syntax {
+    /// The mistake for a person, with line and column (in characters), both from 1.
+    pub fn describe(self, text: &str) -> String {
+        let before = text.get(..self.at).unwrap_or(text);
+        let (lines, last) = before.rsplit_once('\n').map_or((0, before), |(above, last)| (above.matches('\n').count() + 1, last));
+        format!("{} at line {} column {}", self.what, lines + 1, last.chars().count() + 1)
+    }
+}
+
+/// A string as it stands in the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JsonString<'t> {
+    /// Between the quotes; the text itself where nothing is escaped.
+    pub inner: &'t str,
+    /// With its quotes.
+    pub quoted: &'t str,
+    /// True where there are escapes.
+    pub escaped: bool,
+}
+
+/// Checks that a text is one JSON value of at most [`JSON_DEPTH_MAX`] levels, with nothing but whitespace around it.
+pub(crate) fn validate(text: &str) -> Result<(), Syntax> {
+    let mut scanner = Scanner::new(text);
+    scanner.value()?;
+    scanner.end()
+}
+
+/// A place in a JSON text.
+#[derive(Clone, Debug)]
+pub(crate) struct Scanner<'t> {
+    text: &'t str,
+    at: usize,
+}
+
+impl<'t> Scanner<'t> {
+    pub fn new(text: &'t str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// The byte at which the next token begins: whitespace is skipped, the token is not.
+    #[inline]
+    pub fn peek(&mut self) -> Option<u8> {
+        loop {
+            let byte = self.byte(self.at);
+            match byte {
+                Some(b' ' | b'\n' | b'\t' | b'\r') => self.at += 1,
+                _ => return byte,
+            }
+        }
+    }
+
+    /// Skips the next token where it is this one.
+    #[inline]
+    pub fn eat(&mut self, token: u8) -> bool {
+        let found = self.peek() == Some(token);
+        if found {
+            self.at += 1;
+        }
+        found
+    }
+
+    /// Skips one token that has to stand here.
+    #[inline]
+    pub fn expect(&mut self, token: u8, what: &'static str) -> Result<(), Syntax> {
+        if self.eat(token) { Ok(()) } else { self.fail(what) }
+    }
+
+    /// Checks that nothing but whitespace follows.
+    pub fn end(&mut self) -> Result<(), Syntax> {
+        if self.peek().is_none() { Ok(()) } else { self.fail("unexpected text behind the end") }
+    }
+
+    /// Reads an object's key and the colon behind it.
+    pub fn key(&mut self) -> Result<JsonString<'t>, Syntax> {
+        if self.peek() != Some(b'"') {
+            return self.fail("expected a key in double quotes");
+        }
+        let key = self.string()?;
+        self.expect(b':', "expected a colon")?;
+        Ok(key)
+    }
+
+    /// Reads a string; the scanner must stand before its opening quote.
+    #[inline]
+    pub fn string(&mut self) -> Result<JsonString<'t>, Syntax> {
+        let start = self.at;
+        let mut escaped = false;
+        self.at += 1;
+        loop {
+            self.at = plain_end(self.text.as_bytes(), self.at);
+            match self.byte(self.at) {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                Some(_) => return self.fail("a control character must be escaped in a string"),
+                None => return self.fail("the string is not closed"),
+            }
+        }
+        let inner = self.slice(start + 1, self.at);
+        self.at += 1;
+        Ok(JsonString { inner, quoted: self.slice(start, self.at), escaped })
+    }
+
+    fn escape(&mut self) -> Result<(), Syntax> {
+        match self.byte(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'u') if (2..6).all(|offset| self.byte(self.at + offset).is_some_and(|byte| byte.is_ascii_hexdigit())) => self.at += 6,
+            _ => return self.fail("invalid escape"),
+        }
+        Ok(())
+    }
+
+    /// Reads one value of any kind and returns its text, without the whitespace around it.
+    pub fn value(&mut self) -> Result<&'t str, Syntax> {
+        let first = self.peek();
+        let start = self.at;
+        // The innermost open container is the lowest bit: set for an object, clear for an array.
+        let (mut containers, mut depth) = (0_u128, 0_usize);
+        let mut next = first;
+        loop {
+            match next {
+                Some(open @ (b'{' | b'[')) => {
+                    if depth == JSON_DEPTH_MAX {
+                        return self.fail(TOO_DEEP);
+                    }
+                    self.at += 1;
+                    let (object, close) = if open == b'{' { (1, b'}') } else { (0, b']') };
+                    if !self.eat(close) {
+                        depth += 1;
+                        containers = containers << 1 | object;
+                        if object == 1 {
+                            self.key()?;
+                        }
+                        next = self.peek();
+                        continue;
+                    }
+                }
+                Some(b'"') => _ = self.string()?,
+                Some(b'-' | b'0'..=b'9') => _ = self.number()?,
+                Some(b't') => self.literal("true")?,
+                Some(b'f') => self.literal("false")?,
+                Some(b'n') => self.literal("null")?,
+                _ => return self.fail("expected a value"),
+            }
+            // A value has ended: so do its containers, until one of them goes on.
+            loop {
+                if depth == 0 {
+                    return Ok(self.slice(start, self.at));
+                }
+                let object = containers & 1 == 1;
+                match self.peek() {
+                    Some(b',') => {
+                        self.at += 1;
+                        if object {
+                            self.key()?;
+                        }
+                        break;
+                    }
+                    Some(b'}') if object => {}
+                    Some(b']') if !object => {}
+                    _ if object => return self.fail("expected , or }"),
+                    _ => return self.fail("expected , or ]"),
+                }
+                self.at += 1;
+                containers >>= 1;
+                depth -= 1;
+            }
+            next = self.peek();
+        }
+    }
+
+    /// Reads a number; the scanner must stand at its beginning.
+    pub fn number(&mut self) -> Result<&'t str, Syntax> {
+        let start = self.at;
+        self.at += usize::from(self.byte(self.at) == Some(b'-'));
+        match self.byte(self.at) {
+            Some(b'0') => self.at += 1,
+            _ => self.digits()?,
+        }
+        if self.byte(self.at) == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.byte(self.at) {
+            self.at += 1;
+            self.at += usize::from(matches!(self.byte(self.at), Some(b'+' | b'-')));
+            self.digits()?;
+        }
+        Ok(self.slice(start, self.at))
+    }
+
+    fn digits(&mut self) -> Result<(), Syntax> {
+        let start = self.at;
+        while self.byte(self.at).is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        if self.at == start { self.fail("expected a digit") } else { Ok(()) }
+    }
+
+    /// Skips a word that has to stand here.
+    pub fn literal(&mut self, word: &'static str) -> Result<(), Syntax> {
+        if self.text.as_bytes().get(self.at..).is_some_and(|rest| rest.starts_with(word.as_bytes())) {
+            self.at += word.len();
+            return Ok(());
+        }
+        self.fail("expected a value")
+    }
+
+    /// The mistake at this place; at the text's end that is what is wrong.
+    pub fn fail<T>(&self, what: &'static str) -> Result<T, Syntax> {
+        let ended = self.at >= self.text.len();
+        Err(Syntax { at: self.at, what: if ended { "the text ends too early" } else { what } })
+    }
+
+    #[inline]
+    fn byte(&self, at: usize) -> Option<u8> {
+        self.text.as_bytes().get(at).copied()
+    }
+
+    /// Both ends lie beside ASCII characters, so the slice is always there.
+    fn slice(&self, start: usize, end: usize) -> &'t str {
+        self.text.get(start..end).unwrap_or_default()
+    }
+}
+
+/// Where, from `at` on, the first byte stands that is no plain part of a string: a quote, a backslash or a control character.
+#[inline]
+fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = u64::MAX / 0xFF;
+    const HIGHS: u64 = ONES << 7;
+    /// Sets the highest bit of the first byte that is zero; later bytes may be set wrongly.
+    fn zeros(word: u64) -> u64 {
+        word.wrapping_sub(ONES) & !word
+    }
+    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let word = u64::from_le_bytes(*chunk);
+        let controls = word.wrapping_sub(ONES * 0x20) & !word;
+        let hits = (controls | zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')))) & HIGHS;
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += size_of::<u64>();
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
+}
+
+/// Splits before and behind the first byte that must be escaped in a string; none where there is none.
+pub(crate) fn split_plain(text: &[u8]) -> Option<(&[u8], u8, &[u8])> {
+    let (plain, rest) = text.split_at_checked(plain_end(text, 0))?;
+    let (byte, behind) = rest.split_first()?;
+    Some((plain, *byte, behind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_grammar_is_that_of_rfc_8259() {
+        for good in [
+            "0",
+            "-0",
+            "-12.50e+07",
+            "1E9",
+            "1e999",
+            "true",
+            " null ",
+            "\"\"",
+            "[]",
+            "{}",
+            " [ 1 , 2 ] ",
+            r#"{"a":{"b":[{},[]]},"a":1}"#,
+            r#""\ud800 \u00e9 \"\\\/\b\f\n\r\t""#,
+            "\"ü\u{7f}\u{2028}\"",
+            "[[],[[]],{}]",
+            "123456789012345678901234567890",
+        ] {
+            assert_eq!(validate(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            " ",
+            "01",
+            "-",
+            "+1",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "0x1",
+            "NaN",
+            "nul",
+            "truefalse",
+            "\"",
+            "\"\n\"",
+            "\"\u{1f}\"",
+            r#""\x""#,
+            r#""\u12g4""#,
+            r#""\u123"#,
+            "[",
+            "]",
+            "[1",
+            "[1,",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "{",
+            "{\"a\"",
+            "{\"a\":",
+            "{\"a\":1",
+            "{\"a\":1,",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{1:1}",
+            "{\"a\" 1}",
+            "[1}",
+            "{\"a\":1]",
+            "1 1",
+            "[] x",
+            "'a'",
+            "// x\n1",
+            "\u{feff}1",
+            "[1,\u{a0}2]",
+        ] {
+            assert!(validate(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_depth_is_bounded_and_the_place_is_told() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(validate(&nested(128)), Ok(()));
+        assert_eq!(validate(&nested(129)), Err(Syntax { at: 128, what: TOO_DEEP }));
+        assert!(validate(&"[".repeat(1_000_000)).is_err() && validate(&"{\"a\":".repeat(1_000_000)).is_err());
+        // What stands side by side is not deep.
+        assert_eq!(validate(&format!("[{}0]", "[[]],{\"a\":[]},".repeat(1000))), Ok(()));
+        let text = "{\n \"ü\": x}";
+        assert_eq!(validate(text).unwrap_err().describe(text), "expected a value at line 2 column 7");
+    }
+
+    #[test]
+    fn a_string_ends_where_it_ends_at_every_offset_of_a_word() {
+        for length in 0..40 {
+            for end in ['"', '\\', '\u{1f}', '\0'] {
+                let text = format!("{}{end}\" tail", "ÿ~ ".repeat(length).chars().take(length).collect::<String>());
+                let expect = text.find(end).unwrap();
+                assert_eq!(plain_end(text.as_bytes(), 0), expect, "{text:?}");
+            }
+        }
+        assert_eq!(plain_end(b"0123456789", 0), 10);
+        assert_eq!(plain_end(b"", 7), 7);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        /// serde_json is the oracle: it reads the same texts, but for its own limit of depth, which the generator does not reach.
+        #[test]
+        fn it_agrees_with_serde_json(text in r#"([\[\]{},:"\\ \n0-9eE.+\-]|true|null|"a":|"\\u00e9"|\\[nux]|é|[\x00-\x22]){0,24}"#) {
+            let expect = serde_json::from_str::<&serde_json::value::RawValue>(&text);
+            prop_assert_eq!(validate(&text).is_ok(), expect.is_ok(), "{:?}", expect);
+        }
+    }
+}
