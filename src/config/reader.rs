@@ -141,7 +141,11 @@ impl<'t> Reader<'t> {
                 }
             }
             Error::UnknownField { field, known } => match node.entry(&field) {
-                Some(entry) => self.piece.tell_unknown_key(entry, known),
+                Some(entry) => {
+                    self.piece.tell_unknown_key(entry, known);
+                    mistakes.hide(&entry.value);
+                    return false;
+                }
                 None => mistakes.tell(Mistake::new(span, format!("unknown key `{field}`")).help(suggest::help(&field, known).1)),
             },
             Error::UnknownVariant { variant, known } => {
@@ -155,6 +159,8 @@ impl<'t> Reader<'t> {
                     None => mistake,
                 });
             }
+            // What a type finds wrong with a value of which a part was hidden is most likely that the part is not there.
+            Error::Other(_) if node.entries().iter().any(|entry| mistakes.is_hidden(&entry.value)) => {}
             Error::Other(message) => mistakes.tell(Mistake::new(span, message)),
             Error::Odd(OddNumber::Spelling) => {
                 self.piece.tell("this is not a number as JSON spells it", format!("quote it to make a text of it: \"{}\"", self.source()));

@@ -60,7 +60,6 @@ fn what_a_bare_word_is() {
         "_1",
         "0x",
         "0xg",
-        "-",
         ".",
         "+",
         "a.jpg",
@@ -69,7 +68,6 @@ fn what_a_bare_word_is() {
         "inf",
         "127.0.0.1:8080",
         "0b2",
-        "-.",
     ] {
         assert_eq!(
             value(&format!("[{plain}]")),
