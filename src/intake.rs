@@ -251,3 +251,6 @@ fn verdict_of(error: &JournalError) -> Verdict {
         _ => Verdict::Failed,
     }
 }
+
+#[cfg(test)]
+mod tests;
