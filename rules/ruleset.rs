@@ -1,0 +1,149 @@
+//! All rules in force, compiled together: which of them take an event.
+//!
+//! [`RuleSet::compile`] and [`RuleSet::matches_into`] are a seam: what lies behind them may become an index whose cost does not grow
+//! with the number of rules. Today every rule is looked at, cheapest test first: its origin, then attributes, and only then data, which is read once for all
+//! rules, when the first of them gets that far.
+
+use pointsman_schemas::Event;
+
+use crate::condition::Condition;
+use crate::document::Document;
+use crate::fields::{Fields, FieldsBuilder, Frame, ROOT, Slots};
+use crate::pattern::{Evaluation, Pattern};
+
+/// The number by which the caller knows a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin(pub u16);
+
+/// From which sources a rule takes events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginSet {
+    /// Bit n of word m stands for the origin 64·m + n.
+    words: Vec<u64>,
+    /// What holds for origins past the words.
+    others: bool,
+}
+
+impl OriginSet {
+    /// Every source but these.
+    #[must_use]
+    pub fn all_but(origins: &[Origin]) -> Self {
+        Self::new(origins, true)
+    }
+
+    /// These sources alone.
+    #[must_use]
+    pub fn only(origins: &[Origin]) -> Self {
+        Self::new(origins, false)
+    }
+
+    fn new(origins: &[Origin], others: bool) -> Self {
+        let length = origins.iter().map(|origin| usize::from(origin.0) / 64 + 1).max().unwrap_or(0);
+        let mut words = vec![if others { u64::MAX } else { 0 }; length];
+        for origin in origins {
+            if let Some(word) = words.get_mut(usize::from(origin.0) / 64) {
+                let bit = 1 << (origin.0 % 64);
+                if others {
+                    *word &= !bit;
+                } else {
+                    *word |= bit;
+                }
+            }
+        }
+        Self { words, others }
+    }
+
+    /// Whether an origin is one of them.
+    #[must_use]
+    pub fn contains(&self, origin: Origin) -> bool {
+        self.words.get(usize::from(origin.0) / 64).map_or(self.others, |word| word & 1 << (origin.0 % 64) != 0)
+    }
+}
+
+/// What decides whether a rule takes an event: all that is given must hold.
+#[derive(Debug)]
+pub struct Rule {
+    /// The sources whose events it looks at.
+    pub from: OriginSet,
+    /// `match`.
+    pub pattern: Option<Pattern>,
+    /// `where`.
+    pub condition: Option<Condition>,
+}
+
+/// Room for evaluating, reused from event to event so that nothing is allocated once it has grown. One per thread.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    pub(crate) slots: Slots,
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) second: Vec<u8>,
+    /// The frame of the document at hand, once it has been read.
+    pub(crate) frame: Option<Frame>,
+}
+
+impl Scratch {
+    /// Forgets the document before.
+    pub(crate) fn start(&mut self) {
+        self.slots.clear();
+        self.frame = None;
+    }
+}
+
+/// Compiled rules.
+#[derive(Debug)]
+pub struct RuleSet {
+    rules: Vec<Rule>,
+    fields: Fields,
+}
+
+impl RuleSet {
+    /// Compiles rules together.
+    #[must_use]
+    pub fn compile(mut rules: Vec<Rule>) -> Self {
+        let mut builder = FieldsBuilder::new();
+        for rule in &mut rules {
+            if let Some(pattern) = &mut rule.pattern {
+                pattern.root.register(&mut builder, ROOT);
+            }
+            if let Some(condition) = &mut rule.condition {
+                condition.register(&mut builder);
+            }
+        }
+        let (fields, renumbered) = builder.finish();
+        for rule in &mut rules {
+            if let Some(pattern) = &mut rule.pattern {
+                pattern.root.renumber(&renumbered);
+            }
+            if let Some(condition) = &mut rule.condition {
+                condition.renumber(&renumbered);
+            }
+        }
+        Self { rules, fields }
+    }
+
+    /// How many rules there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// True where there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Appends the indexes, ascending, of the rules that take an event from this origin.
+    pub fn matches_into(&self, origin: Origin, event: &Event, scratch: &mut Scratch, out: &mut Vec<u32>) {
+        let document = Document::event(event);
+        scratch.start();
+        for (index, rule) in (0..).zip(&self.rules) {
+            let takes = rule.from.contains(origin)
+                && rule.pattern.as_ref().is_none_or(|pattern| Evaluation::new(&self.fields, &document, scratch).pattern(&pattern.root))
+                && rule.condition.as_ref().is_none_or(|condition| condition.holds_in(&self.fields, &document, scratch));
+            if takes {
+                out.push(index);
+            }
+        }
+    }
+}
