@@ -3,6 +3,7 @@
 //! A connector knows its system and the shapes of `pointsman-schemas`, and nothing else: no rules, no journal. What it needs from
 //! the bus is handed to it when it opens. A new connector is a folder and a line in [`CONNECTORS`].
 
+pub mod http;
 pub mod source;
 pub mod target;
 
