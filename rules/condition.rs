@@ -17,7 +17,9 @@ use pointsman_schemas::Problem;
 
 use crate::fields::{FieldId, FieldsBuilder, ROOT};
 use crate::number::Number;
-use crate::path::{Path, Step, check_filter, check_text, parse_problem};
+use crate::path::{Path, Step, check_filter, check_text, parse_problem, query_text};
+
+pub(crate) use evaluate::Look;
 
 /// A compiled `where`.
 #[derive(Debug)]
@@ -242,7 +244,7 @@ impl Compiler<'_> {
             None => {
                 // The crate does not tell where in the text a query stands: alone it is all of it.
                 let alone = Path::parse(self.text).ok();
-                Operand::Many(alone.unwrap_or_else(|| Path::from_query(&query.to_string(), query.clone())))
+                Operand::Many(alone.unwrap_or_else(|| Path::from_query(&query_text(query), query.clone())))
             }
         }
     }

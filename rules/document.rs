@@ -31,7 +31,7 @@ enum Owned<'e> {
 pub(crate) enum Root<'a> {
     Event(&'a Event),
     Json(&'a [u8]),
-    Fields(&'a [(&'a str, Node<'a>)]),
+    Fields,
 }
 
 /// A value in a document, in the form in which it lies there.
@@ -85,7 +85,7 @@ impl<'e> Document<'e> {
         match &self.root {
             Owned::Event(event) => Root::Event(event),
             Owned::Json(text) => Root::Json(text),
-            Owned::Fields(fields) => Root::Fields(fields),
+            Owned::Fields(_) => Root::Fields,
         }
     }
 

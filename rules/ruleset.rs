@@ -8,6 +8,7 @@ use pointsman_schemas::Event;
 
 use crate::condition::Condition;
 use crate::document::Document;
+use crate::explain::{self, Check, Explanation};
 use crate::fields::{Fields, FieldsBuilder, Frame, ROOT, Slots};
 use crate::pattern::{Evaluation, Pattern};
 
@@ -133,15 +134,35 @@ impl RuleSet {
         self.rules.is_empty()
     }
 
+    /// Why a rule does or does not take an event from this origin; none where there is no rule of this index.
+    #[must_use]
+    pub fn explain(&self, index: u32, origin: Origin, event: &Event) -> Option<Explanation> {
+        let rule = self.rules.get(index as usize)?;
+        let (document, mut scratch) = (Document::event(event), Scratch::default());
+        let comes = rule.from.contains(origin);
+        let matches = comes && self.holds(rule, &document, &mut scratch);
+        let pattern = rule.pattern.as_ref().map(|pattern| &pattern.root);
+        let mut explanation = explain::with_verdict(matches, pattern, rule.condition.as_ref(), &document);
+        if !comes {
+            explanation.note = None;
+            let expected = "a source that the rule takes events from".to_owned();
+            let found = Some("another one".to_owned());
+            explanation.checks.insert(0, Check { holds: false, field: "from".to_owned(), expected, found, alternatives: Vec::new() });
+        }
+        Some(explanation)
+    }
+
+    fn holds(&self, rule: &Rule, document: &Document<'_>, scratch: &mut Scratch) -> bool {
+        rule.pattern.as_ref().is_none_or(|pattern| Evaluation::new(&self.fields, document, scratch).pattern(&pattern.root))
+            && rule.condition.as_ref().is_none_or(|condition| condition.holds_in(&self.fields, document, scratch))
+    }
+
     /// Appends the indexes, ascending, of the rules that take an event from this origin.
     pub fn matches_into(&self, origin: Origin, event: &Event, scratch: &mut Scratch, out: &mut Vec<u32>) {
         let document = Document::event(event);
         scratch.start();
         for (index, rule) in (0..).zip(&self.rules) {
-            let takes = rule.from.contains(origin)
-                && rule.pattern.as_ref().is_none_or(|pattern| Evaluation::new(&self.fields, &document, scratch).pattern(&pattern.root))
-                && rule.condition.as_ref().is_none_or(|condition| condition.holds_in(&self.fields, &document, scratch));
-            if takes {
+            if rule.from.contains(origin) && self.holds(rule, &document, scratch) {
                 out.push(index);
             }
         }

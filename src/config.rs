@@ -11,10 +11,11 @@
 pub mod delivery;
 pub mod diagnostic;
 mod files;
-// mod load;
+mod load;
 pub mod mistake;
 pub mod raw;
 pub mod reader;
+pub mod schema;
 pub mod suggest;
 pub mod yaml;
 
@@ -24,12 +25,16 @@ use std::time::Duration;
 
 use pointsman_connectors::http::ListenSettings;
 use pointsman_connectors::{SourceSettings, TargetSettings};
-use pointsman_rules::{Condition, EventMapping, Pattern, TextTemplate, Transform};
+use pointsman_rules::transform::{EventMapping, Transform};
+use pointsman_rules::{Condition, Pattern, TextTemplate};
 use pointsman_schemas::{Event, Name, Text};
 
 pub use delivery::{DeliverySettings, TargetLimits};
 pub use diagnostic::Diagnostic;
 pub use raw::{FollowUpContent, WhenFull};
+
+/// The rule file that is read where none is named.
+pub const DEFAULT_PATH: &str = "pointsman.yaml";
 
 /// The rule files of a bus, checked.
 #[derive(Debug)]
@@ -182,7 +187,7 @@ pub enum Expectation {
 }
 
 impl Config {
-    /// Reads rule files, and folders of them, as one.
+    /// Reads rule files, and folders of them, as one. Of a folder every `*.yaml` and `*.yml` in it is read.
     ///
     /// # Errors
     /// Every mistake in them, and what is odd, sorted by file and place. Of a sound configuration what is odd comes along with it.
@@ -193,8 +198,7 @@ impl Config {
     /// What a running bus cannot change, where `new` changes it: `listen`, `admin` or `store`.
     #[must_use]
     pub fn needs_restart(&self, new: &Self) -> Option<&'static str> {
-        let differs =
-            [("listen", self.listen != new.listen), ("admin", self.admin != new.admin), ("store", self.store != new.store)];
+        let differs = [("listen", self.listen != new.listen), ("admin", self.admin != new.admin), ("store", self.store != new.store)];
         differs.into_iter().find_map(|(name, differs)| differs.then_some(name))
     }
 

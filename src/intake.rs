@@ -140,7 +140,7 @@ impl<M: Match> Intake<M> {
                         Ok(event) => Arc::new(event),
                         Err(reason) => {
                             self.counters.rejects.fetch_add(1, Ordering::Relaxed);
-                            if let Acknowledgement::Caller(caller) = acknowledgement {
+                            if let Acknowledgement::Caller(caller, _) = acknowledgement {
                                 self.counters.refused.fetch_add(1, Ordering::Relaxed);
                                 drop(caller.send(Verdict::Rejected(reason)));
                                 return None;

@@ -1,5 +1,6 @@
 //! The bus: everything with state. The binary in `main.rs` is its command line.
 
+pub mod commands;
 pub mod config;
 pub mod intake;
 pub mod journal;

@@ -78,7 +78,10 @@ impl Layer {
         let Some(delivery) = piece.get("delivery") else { return };
         for key in ["concurrency", "rate"] {
             if let Some(at) = delivery.get(key) {
-                at.tell(format!("`{key}` belongs to a target alone"), "move it to the target's `delivery`: it holds for all rules that use the target");
+                at.tell(
+                    format!("`{key}` belongs to a target alone"),
+                    "move it to the target's `delivery`: it holds for all rules that use the target",
+                );
             }
         }
     }

@@ -113,10 +113,12 @@ impl Mistakes {
         }
     }
 
-    /// True where an error was told inside a place.
+    /// True where an error was told at a place: it begins inside of it, or points into it.
     #[must_use]
     pub fn any_inside(&self, span: Span) -> bool {
-        self.found.borrow().iter().any(|mistake| !mistake.warning && span.contains(mistake.span))
+        let touches = |other: Span| span.start <= other.start && other.start < span.end.max(span.start + 1);
+        let points = |mistake: &Mistake| touches(mistake.span) || mistake.also.as_ref().is_some_and(|(also, _)| touches(*also));
+        self.found.borrow().iter().any(|mistake| !mistake.warning && points(mistake))
     }
 
     /// What was gathered.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
+use pointsman_rules::transform::RawTransform;
 use pointsman_schemas::{Interval, Name, Rate, Size, Text};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
@@ -73,16 +74,6 @@ pub struct RawRule {
     pub on_failure: Option<RawFollowUp>,
     /// The rule's name before: its pending deliveries are carried over.
     pub renamed_from: Option<Name>,
-}
-
-/// `transform` of a rule.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawTransform {
-    /// Context attributes and extensions that are replaced: texts with templates.
-    pub set: Option<Map<String, Value>>,
-    /// The new data: any value, with templates in its texts.
-    pub data: Option<Value>,
 }
 
 /// Where a rule's events go: a target's name, or `{ target, transform, delivery }`.

@@ -95,6 +95,12 @@ impl<'t> Piece<'t> {
         self.mistakes.tell(Mistake::new(entry.key_span, format!("unknown key `{}`", entry.key)).help(help));
     }
 
+    /// True where no value is written, not even `null`.
+    #[must_use]
+    pub fn is_unwritten(self) -> bool {
+        self.node.value == Value::Null && self.text.get(self.node.span.start..self.node.span.end).unwrap_or_default().trim().is_empty()
+    }
+
     /// True where nothing in the value has been found wrong so far.
     #[must_use]
     pub fn is_clean(self) -> bool {
@@ -298,7 +304,7 @@ impl<'t> de::MapAccess<'t> for MapReader<'t> {
                     piece.tell_unknown_key(entry, fields);
                     continue;
                 }
-                if entry.value.value == Value::Null {
+                if piece.child(None, &entry.value).is_unwritten() {
                     let told: Result<(), Error> = Reader::new(piece.child(Some(entry), &entry.value)).placed(|_| Err(Error::Empty));
                     drop(told);
                     continue;

@@ -11,6 +11,8 @@ mod tests;
 
 pub use build::read;
 
+use std::hash::{Hash, Hasher};
+
 use pointsman_schemas::Segment;
 
 /// The largest file that is read. Ten thousand rules take about three of these sixteen.
@@ -29,14 +31,6 @@ pub struct Span {
     pub start: usize,
     /// The byte after the last.
     pub end: usize,
-}
-
-impl Span {
-    /// True where `other` lies in it.
-    #[must_use]
-    pub fn contains(self, other: Self) -> bool {
-        self.start <= other.start && other.end <= self.end
-    }
 }
 
 /// A value and where it stands.
@@ -121,6 +115,35 @@ impl Node {
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         if let Value::Text(text, _) = &self.value { Some(text) } else { None }
+    }
+
+    /// A number that differs where what is written differs, wherever it stands. It holds within one process.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        self.hash_into(&mut hasher);
+        hasher.finish()
+    }
+
+    fn hash_into(&self, hasher: &mut impl Hasher) {
+        std::mem::discriminant(&self.value).hash(hasher);
+        match &self.value {
+            Value::Null | Value::Odd(_) => {}
+            Value::Boolean(value) => value.hash(hasher),
+            Value::Number(number) => number.hash(hasher),
+            Value::Text(text, _) => text.hash(hasher),
+            Value::List(items) => {
+                items.len().hash(hasher);
+                items.iter().for_each(|item| item.hash_into(hasher));
+            }
+            Value::Map(entries) => {
+                entries.len().hash(hasher);
+                for entry in entries {
+                    entry.key.hash(hasher);
+                    entry.value.hash_into(hasher);
+                }
+            }
+        }
     }
 
     /// Follows a path as far as the tree goes: the entry last entered by key, and the value arrived at.
