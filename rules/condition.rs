@@ -397,3 +397,6 @@ impl fmt::Display for Expression {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

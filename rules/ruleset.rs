@@ -168,3 +168,67 @@ impl RuleSet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use pointsman_schemas::Data;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn rule(from: OriginSet, pattern: Option<Value>, condition: Option<&str>) -> Rule {
+        Rule {
+            from,
+            pattern: pattern.map(|pattern| Pattern::compile(&pattern).unwrap()),
+            condition: condition.map(|condition| Condition::parse(condition).unwrap()),
+        }
+    }
+
+    fn any(pattern: Value) -> Rule {
+        rule(OriginSet::all_but(&[]), Some(pattern), None)
+    }
+
+    #[test]
+    fn all_that_a_rule_says_must_hold() {
+        let event = |data: &'static str| {
+            Event::builder("1", "/s", "order.paid").data(Data::json(Bytes::from_static(data.as_bytes())).unwrap()).build().unwrap()
+        };
+        let rules = RuleSet::compile(vec![
+            rule(OriginSet::all_but(&[]), None, None),
+            rule(OriginSet::only(&[Origin(3), Origin(200)]), None, None),
+            rule(OriginSet::all_but(&[Origin(3)]), None, None),
+            any(json!({"type": ["order.paid"], "data": {"total": [{"numeric": [">", 10]}]}})),
+            any(json!({"data": {"items": {"sku": ["b"], "n": [2]}}})),
+            rule(OriginSet::all_but(&[]), Some(json!({"type": ["order.paid"]})), Some("$.data.total > 100")),
+            any(json!({"data": {"items": {"sku": ["a"], "n": [2]}}})),
+            any(json!({"data": {"total": {"net": [1]}}})),
+            rule(OriginSet::all_but(&[]), None, Some("$.data.items[?@.n == 2]")),
+        ]);
+        let mut scratch = Scratch::default();
+        for (origin, data, expect) in [
+            (3, r#"{"total":50,"items":[{"sku":"a","n":1},{"sku":"b","n":2}]}"#, &[0, 1, 3, 4, 8][..]),
+            (4, r#"{"total":500}"#, &[0, 2, 3, 5]),
+            (200, r#"{"total":{"net":1}}"#, &[0, 1, 2, 7]),
+            (u16::MAX, "[]", &[0, 2]),
+        ] {
+            let mut out = Vec::new();
+            rules.matches_into(Origin(origin), &event(data), &mut scratch, &mut out);
+            assert_eq!(out, expect, "{data}");
+            for index in 0..9 {
+                let explanation = rules.explain(index, Origin(origin), &event(data)).unwrap();
+                assert_eq!(explanation.matches, expect.contains(&index), "{index}: {explanation}");
+            }
+        }
+        assert!(rules.explain(9, Origin(0), &event("1")).is_none());
+    }
+
+    #[test]
+    fn origins() {
+        let (only, but) = (OriginSet::only(&[Origin(0), Origin(64)]), OriginSet::all_but(&[Origin(0), Origin(64)]));
+        for origin in [0, 1, 63, 64, 65, 128, u16::MAX] {
+            let listed = origin == 0 || origin == 64;
+            assert_eq!((only.contains(Origin(origin)), but.contains(Origin(origin))), (listed, !listed), "{origin}");
+        }
+    }
+}

@@ -285,3 +285,6 @@ impl JsonCompiler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

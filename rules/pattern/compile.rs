@@ -16,8 +16,8 @@ const DEPTH_MAX: usize = 64;
 /// The most combinations that the `$or`s of a pattern may make, as in EventBridge.
 const COMBINATIONS_MAX: usize = 1_000;
 
-const OPERATORS: [&str; 10] =
-    ["prefix", "suffix", "equals-ignore-case", "wildcard", "anything-but", "numeric", "cidr", "exists", "contains", "$or"];
+const OPERATORS: [&str; 9] =
+    ["prefix", "suffix", "equals-ignore-case", "wildcard", "anything-but", "numeric", "cidr", "exists", "contains"];
 
 /// Not allowed as fields in an alternative of `$or`, as in EventBridge, where they would be operators that went astray.
 const RESERVED_IN_OR: [&str; 16] = [
@@ -129,9 +129,9 @@ impl Compiler {
                 Some(meant) => format!("write {meant}; fields of the data stand under `data`"),
                 None => "fields of the data stand under `data`".to_owned(),
             }));
-        } else if value.is_object() || name != key {
+        } else if name != key || is_nested(value) {
             let problem = Problem::new(format!("the attribute {name:?} has no fields"));
-            self.problem(problem.help(if value.is_object() { "write a list: [{ … }]" } else { "fields of the data stand under `data`" }));
+            self.problem(problem.help(if name == key { "write a list: [{ … }]" } else { "fields of the data stand under `data`" }));
         } else if !ATTRIBUTES.contains(&name)
             && let Some(meant) = spelling::nearest(name, ATTRIBUTES)
         {
@@ -486,6 +486,11 @@ impl Compiler {
         }
         Some(Operator::Numeric(range))
     }
+}
+
+/// True for an object that is not just an operator whose list was forgotten, which is told where its value is read.
+fn is_nested(value: &Value) -> bool {
+    value.as_object().is_some_and(|map| !map.keys().all(|key| OPERATORS.contains(&key.as_str())))
 }
 
 fn holds_absent(body: &Body) -> bool {
