@@ -1,6 +1,10 @@
 //! The bus: everything with state. The binary in `main.rs` is its command line.
 
+pub mod admin;
 pub mod commands;
 pub mod config;
 pub mod intake;
 pub mod journal;
+pub mod output;
+mod server;
+pub mod telemetry;

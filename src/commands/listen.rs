@@ -1,0 +1,329 @@
+//! `pointsman listen`: a function to try things with. It prints what it is given and answers as it was told.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use jiff::tz::TimeZone;
+use parking_lot::Mutex;
+use pointsman_schemas::http::{decode, encode_structured, is_cloudevent};
+use pointsman_schemas::{Event, Interval, Timestamp, json};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::value::RawValue;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::error::CommandError;
+use crate::output::{self, OutputArgs, plain, shortened};
+use crate::server;
+
+/// What is taken from one request: well past what a bus sends.
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Events taken from one request.
+const EVENTS_MAX: usize = 10_000;
+
+/// Calls answered and not yet printed; past that callers wait.
+const CALLS_MAX: usize = 1_024;
+
+/// How much of an event's data is shown to a person.
+const DATA_CHARACTERS_MAX: usize = 4_000;
+
+/// A function that prints what it is given, and can be told to fail or be slow
+#[derive(Clone, Debug, clap::Args)]
+pub struct ListenArgs {
+    /// The port; 0 for any that is free
+    #[arg(long, default_value_t = 9000)]
+    pub port: u16,
+    /// The address
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub address: IpAddr,
+    /// End after so many calls
+    #[arg(long, value_name = "CALLS")]
+    pub exit_after: Option<u64>,
+    /// How calls are answered
+    #[command(flatten)]
+    pub behaviour: Behaviour,
+    /// How calls are printed: with --json one line each
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// How a function answers.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Behaviour {
+    /// The status to answer with
+    #[arg(long, default_value = "200")]
+    pub status: StatusCode,
+    /// The part of the calls that fail, from 0 to 1
+    #[arg(long, default_value_t = 0.0, value_parser = part, value_name = "PART")]
+    pub fail: f64,
+    /// How many calls fail before any succeeds
+    #[arg(long, default_value_t = 0, value_name = "CALLS")]
+    pub fail_first: u64,
+    /// The status of those that fail
+    #[arg(long, default_value = "500", value_name = "STATUS")]
+    pub fail_status: StatusCode,
+    /// How long to wait before each answer, such as 2s
+    #[arg(long, value_name = "DURATION")]
+    pub slow: Option<Interval>,
+    /// The Retry-After of answers that are no success, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub retry_after: Option<u64>,
+    /// A file with a CloudEvent in JSON to answer with
+    #[arg(long, value_name = "FILE")]
+    pub reply: Option<PathBuf>,
+    /// Makes the calls that --fail picks the same in every run
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            status: StatusCode::OK,
+            fail: 0.0,
+            fail_first: 0,
+            fail_status: StatusCode::INTERNAL_SERVER_ERROR,
+            slow: None,
+            retry_after: None,
+            reply: None,
+            seed: None,
+        }
+    }
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|part| (0.0..=1.0).contains(part)).ok_or_else(|| format!("{text:?} does not lie between 0 and 1"))
+}
+
+/// A call that the function got.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// When.
+    pub at: Timestamp,
+    /// The request's method.
+    pub method: Method,
+    /// The request's path and query.
+    pub uri: Uri,
+    /// The request's headers.
+    pub headers: HeaderMap,
+    /// What it brought.
+    pub content: Content,
+    /// What it is answered with.
+    pub status: StatusCode,
+}
+
+/// What a call brought.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// CloudEvents.
+    Events(Vec<Event>),
+    /// Something else, perhaps with why it is no CloudEvent though it says that it is one.
+    Other(Bytes, Option<String>),
+}
+
+impl Call {
+    /// A header as text; empty where it is not there.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// A function that runs.
+#[derive(Debug)]
+pub struct Function {
+    /// Where it is called.
+    pub address: SocketAddr,
+    /// Its calls, in the order in which they came. Callers wait while nobody takes them.
+    pub calls: mpsc::Receiver<Call>,
+    /// Ends after the stop.
+    pub task: JoinHandle<()>,
+}
+
+impl Function {
+    /// Starts a function that runs until `stop`.
+    ///
+    /// # Errors
+    /// The address cannot be had, or the file of the reply holds no CloudEvent.
+    pub async fn start(address: SocketAddr, behaviour: Behaviour, stop: CancellationToken) -> Result<Self, CommandError> {
+        let reply = behaviour.reply.as_deref().map(read_reply).transpose()?;
+        let failed =
+            |error| CommandError::new(format!("cannot listen on {address}: {error}")).help("stop whoever holds it, or give another --port");
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        let (told, calls) = mpsc::channel(CALLS_MAX);
+        let random = behaviour.seed.map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64);
+        let answering = Arc::new(Answering { behaviour, reply, told, state: Mutex::new((0, random)) });
+        let router = Router::new().fallback(answer).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(answering);
+        Ok(Self { address, calls, task: tokio::spawn(server::serve(socket, router, stop)) })
+    }
+}
+
+#[derive(Debug)]
+struct Answering {
+    behaviour: Behaviour,
+    reply: Option<Event>,
+    told: mpsc::Sender<Call>,
+    /// Calls so far, and the dice.
+    state: Mutex<(u64, StdRng)>,
+}
+
+impl Answering {
+    fn fails(&self) -> bool {
+        let (calls, random) = &mut *self.state.lock();
+        *calls += 1;
+        // Thrown for every call, so that a seed picks the same ones whatever `fail_first` is.
+        let unlucky = random.random_bool(self.behaviour.fail);
+        unlucky || *calls <= self.behaviour.fail_first
+    }
+}
+
+async fn answer(State(function): State<Arc<Answering>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let behaviour = &function.behaviour;
+    let status = if function.fails() { behaviour.fail_status } else { behaviour.status };
+    let content = match is_cloudevent(&headers).then(|| decode(&headers, body.clone(), EVENTS_MAX)) {
+        None => Content::Other(body, None),
+        Some(Ok(decoded)) => Content::Events(decoded.events),
+        Some(Err(error)) => Content::Other(body, Some(error.to_string())),
+    };
+    // Told when it comes, not when it is answered: a caller who gives up has called all the same.
+    let call = Call { at: Timestamp::now(), method, uri, headers, content, status };
+    if function.told.send(call).await.is_err() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the function is ending").into_response();
+    }
+    if let Some(Interval(slow)) = behaviour.slow {
+        tokio::time::sleep(slow).await;
+    }
+    let mut response = match &function.reply {
+        Some(reply) if status.is_success() => (status, encode_structured(reply)).into_response(),
+        _ => status.into_response(),
+    };
+    if let Some(seconds) = behaviour.retry_after.filter(|_| !status.is_success()) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn read_reply(path: &Path) -> Result<Event, CommandError> {
+    let wrong = |error: String| CommandError::new(format!("cannot reply with {}: {error}", path.display()));
+    let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    json::decode(&bytes.into()).map_err(|error| wrong(error.to_string()))
+}
+
+/// Runs a function until it is interrupted or has had its calls.
+///
+/// # Errors
+/// It cannot start, or standard output cannot be written to.
+pub async fn run(args: ListenArgs) -> Result<ExitCode, miette::Report> {
+    let stop = CancellationToken::new();
+    let mut function = Function::start(SocketAddr::new(args.address, args.port), args.behaviour, stop.clone()).await?;
+    eprintln!("listening on http://{}", function.address);
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut calls = 0;
+    while args.exit_after.is_none_or(|after| calls < after) {
+        let call = tokio::select! {
+            _ = &mut interrupted => break,
+            call = function.calls.recv() => call,
+        };
+        let Some(call) = call else { break };
+        calls += 1;
+        let text = if args.output.json { as_json(&call) } else { as_text(&call, &TimeZone::system()) };
+        output::print(&text).map_err(|error| CommandError::new(format!("cannot print a call: {error}")))?;
+    }
+    stop.cancel();
+    function.calls.close();
+    function.task.await.map_err(|error| CommandError::new(format!("the function broke: {error}")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A call for a person: when, the answer, the attributes; then who calls; then the data as it came.
+fn as_text(call: &Call, zone: &TimeZone) -> String {
+    let at = jiff::Timestamp::from_microsecond(call.at.0).unwrap_or_default().to_zoned(zone.clone()).strftime("%H:%M:%S%.3f");
+    let mut text = String::new();
+    let mut line = |line: &str| {
+        for line in plain(line).lines() {
+            let _ = writeln!(text, "{line}");
+        }
+    };
+    let head = format!("{at}  {}", call.status.as_u16());
+    match &call.content {
+        Content::Events(events) => {
+            for event in events {
+                let rest = event.attributes().filter(|(name, _)| !["specversion", "type"].contains(name));
+                let rest: String = rest.map(|(name, value)| format!("  {name}={value}")).collect();
+                line(&format!("{head}  {}{rest}", event.ty()));
+                if let Some(data) = event.data() {
+                    line(&indented(data.bytes()));
+                }
+            }
+        }
+        Content::Other(body, why) => {
+            line(&format!("{head}  {} {}  {}", call.method, call.uri, call.header("content-type")));
+            why.iter().for_each(|why| line(&format!("    no CloudEvent: {why}")));
+            line(&indented(body));
+        }
+    }
+    let (task, attempt, rule) = (call.header("pointsman-task"), call.header("pointsman-attempt"), call.header("pointsman-rule"));
+    if !task.is_empty() {
+        line(&format!("    attempt {attempt} at {task} for the rule {rule}"));
+    }
+    text
+}
+
+fn indented(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    shortened(&text, DATA_CHARACTERS_MAX).lines().map(|line| format!("    {line}\n")).collect()
+}
+
+#[derive(serde::Serialize)]
+struct CallView<'c> {
+    at: String,
+    status: u16,
+    method: &'c str,
+    uri: String,
+    task: &'c str,
+    attempt: &'c str,
+    rule: &'c str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events: Option<Vec<Box<RawValue>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+}
+
+/// A call for a program: one line, its events in the JSON format.
+fn as_json(call: &Call) -> String {
+    let structured = |event: &Event| {
+        let mut text = Vec::with_capacity(event.size_bytes());
+        json::encode(event, &mut text);
+        RawValue::from_string(String::from_utf8(text).ok()?).ok()
+    };
+    let (events, body) = match &call.content {
+        Content::Events(events) => (Some(events.iter().filter_map(structured).collect()), None),
+        Content::Other(body, _) => (None, Some(String::from_utf8_lossy(body).into_owned())),
+    };
+    let view = CallView {
+        at: call.at.to_string(),
+        status: call.status.as_u16(),
+        method: call.method.as_str(),
+        uri: call.uri.to_string(),
+        task: call.header("pointsman-task"),
+        attempt: call.header("pointsman-attempt"),
+        rule: call.header("pointsman-rule"),
+        events,
+        body,
+    };
+    // Texts and raw JSON always serialise. A raw value keeps the line breaks that it came with, which would end the line.
+    serde_json::to_string(&view).unwrap_or_default().replace(['\n', '\r'], " ") + "\n"
+}

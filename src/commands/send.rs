@@ -1,0 +1,263 @@
+//! `pointsman send`: CloudEvents to a bus.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use pointsman_schemas::http::{Mode, encode_batch, encode_binary, encode_structured};
+use pointsman_schemas::media_type::is_json_media_type;
+use pointsman_schemas::{Data, Event, ExtensionValue, Timestamp, json};
+use serde_json::json;
+
+use super::client::{Answer, Client, bearer};
+use super::error::CommandError;
+use crate::admin::problem::ProblemDocument;
+use crate::output::{self, OutputArgs, plain};
+
+/// Events in one request of a batch; a bus takes more, but a refused batch is refused whole.
+const BATCH_EVENTS_MAX: usize = 100;
+
+/// Bytes in one request of a batch, roughly: half of what a bus takes unless it is told otherwise.
+const BATCH_BYTES_MAX: usize = 512 * 1024;
+
+/// Events that one file may hold.
+const FILE_EVENTS_MAX: usize = 1_000_000;
+
+/// Sends a CloudEvent to a bus, or a file of them
+#[derive(Clone, Debug, clap::Args)]
+pub struct SendArgs {
+    /// Where the bus takes events
+    #[arg(long, env = "POINTSMAN_URL", default_value = "http://127.0.0.1:8080/events", value_name = "URL")]
+    pub to: Uri,
+    /// How the event travels; a file of several goes as batches unless one is asked for, all else in binary mode
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<SendMode>,
+    /// A file of CloudEvents in JSON (`-` for standard input): one, a list of them, or one on each line
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ty", "source", "subject", "id", "time", "data", "content_type", "extensions"])]
+    pub file: Option<PathBuf>,
+    /// The event's type
+    #[arg(long = "type", required_unless_present = "file", value_name = "TYPE")]
+    pub ty: Option<String>,
+    /// The event's source, a URI-reference
+    #[arg(long, default_value = "/pointsman/send", value_name = "URI")]
+    pub source: String,
+    /// What the event is about
+    #[arg(long)]
+    pub subject: Option<String>,
+    /// The event's id; a random one unless given
+    #[arg(long)]
+    pub id: Option<String>,
+    /// When it happened, RFC 3339; now unless given
+    #[arg(long)]
+    pub time: Option<String>,
+    /// The event's data: JSON, `@file` or `-` for standard input
+    #[arg(long, value_name = "JSON")]
+    pub data: Option<String>,
+    /// What the data is, where it is not JSON
+    #[arg(long, value_name = "MEDIA TYPE")]
+    pub content_type: Option<String>,
+    /// An extension attribute; may be given again
+    #[arg(long = "ext", value_name = "NAME=VALUE", value_parser = pair)]
+    pub extensions: Vec<(String, String)>,
+    /// A header of the request; may be given again
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// A key of the bus, where it asks for one; better set by the variable
+    #[arg(long, env = "POINTSMAN_KEY", hide_env_values = true, value_parser = bearer)]
+    pub key: Option<HeaderValue>,
+    /// How what was answered is printed
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// How events travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SendMode {
+    /// Attributes in headers, data as the body.
+    Binary,
+    /// All of an event in the body.
+    Structured,
+    /// Many events in the body.
+    Batch,
+}
+
+impl From<SendMode> for Mode {
+    fn from(mode: SendMode) -> Self {
+        match mode {
+            SendMode::Binary => Self::Binary,
+            SendMode::Structured => Self::Structured,
+            SendMode::Batch => Self::Batch,
+        }
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// `NAME=VALUE`, or `NAME: VALUE` as other clients have it.
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(['=', ':']).ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
+    let name = HeaderName::try_from(name.trim()).map_err(|_| format!("{name:?} is not the name of a header"))?;
+    let value = HeaderValue::try_from(value.trim()).map_err(|_| format!("the value of {name} has characters that no header holds"))?;
+    Ok((name, value))
+}
+
+/// Sends what the arguments say and prints what was answered. Succeeds where everything was answered with 202.
+///
+/// # Errors
+/// There is nothing to send, or no answer.
+pub async fn run(args: SendArgs) -> Result<ExitCode, miette::Report> {
+    let (events, many) = match &args.file {
+        Some(file) => read_file(file)?,
+        None => (vec![build(&args)?], false),
+    };
+    let mode = args.mode.map_or(if many { Mode::Batch } else { Mode::Binary }, Mode::from);
+    let client = Client::new(args.to.clone(), args.key.clone())?;
+    let mut sent = 0;
+    for part in parts(&events, mode) {
+        let (mut headers, body) = encode(part, mode);
+        headers.extend(args.headers.iter().cloned());
+        let answer = client.send(Method::POST, headers, body).await.map_err(|error| error.help_after(sent, events.len()))?;
+        let accepted = answer.status == StatusCode::ACCEPTED;
+        output::print(&if args.output.json { as_json(part, &answer) } else { as_text(part, &answer) })
+            .map_err(|error| CommandError::new(format!("cannot print the answer: {error}")))?;
+        if !accepted {
+            return Ok(ExitCode::FAILURE);
+        }
+        sent += part.len();
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl CommandError {
+    fn help_after(self, sent: usize, of: usize) -> Self {
+        if sent == 0 { self } else { self.help(format!("{sent} of {of} events were taken before; the others were not")) }
+    }
+}
+
+/// The event that the arguments describe.
+fn build(args: &SendArgs) -> Result<Event, CommandError> {
+    let invalid = |error: &dyn std::fmt::Display| CommandError::new(format!("that is no CloudEvent: {error}"));
+    let id = args.id.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+    let time = args.time.clone().unwrap_or_else(|| Timestamp::now().to_string());
+    let mut event = Event::builder(id, args.source.clone(), args.ty.clone().unwrap_or_default()).time(time);
+    if let Some(subject) = &args.subject {
+        event = event.subject(subject.clone());
+    }
+    for (name, value) in &args.extensions {
+        if event.has(name) || name == "specversion" {
+            return Err(CommandError::new(format!("{name} is no extension")).help(format!("give it as --{name}, or leave it out")));
+        }
+        event = event.attribute(name.clone(), ExtensionValue::String(value.clone().into()));
+    }
+    if let Some(data) = &args.data {
+        let bytes = match data.strip_prefix('@') {
+            Some(path) => read(Path::new(path))?,
+            None if data == "-" => read(Path::new("-"))?,
+            None => data.clone().into_bytes().into(),
+        };
+        let media_type = args.content_type.as_deref().unwrap_or("application/json");
+        event = event.data(typed(bytes, media_type)?).datacontenttype(media_type);
+    }
+    event.build().map_err(|error| invalid(&error))
+}
+
+fn typed(bytes: Bytes, media_type: &str) -> Result<Data, CommandError> {
+    if is_json_media_type(media_type) {
+        return Data::json(bytes).map_err(|error| {
+            CommandError::new(error.to_string())
+                .help("text in JSON stands in quotes: --data '\"text\"'; else give --content-type text/plain")
+        });
+    }
+    match ByteString::try_from(bytes.clone()) {
+        Ok(text) if media_type.starts_with("text/") => Ok(Data::text(text)),
+        _ => Ok(Data::binary(bytes)),
+    }
+}
+
+fn read(path: &Path) -> Result<Bytes, CommandError> {
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().read_to_end(&mut bytes).map(drop)
+    } else {
+        std::fs::read(path).map(|all| bytes = all)
+    };
+    read.map_err(|error| CommandError::new(format!("cannot read {}: {error}", path.display())))?;
+    Ok(bytes.into())
+}
+
+/// The events of a file, and whether it holds several by its form: a list, or lines.
+fn read_file(path: &Path) -> Result<(Vec<Event>, bool), CommandError> {
+    let bytes = read(path)?;
+    let wrong = |what: String| CommandError::new(format!("cannot send {}: {what}", path.display()));
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        let events = json::decode_batch(&bytes, FILE_EVENTS_MAX)
+            .map_err(|error| wrong(pointsman_schemas::http::DecodeError::from(error).to_string()))?;
+        return if events.is_empty() { Err(wrong("the list is empty".into())) } else { Ok((events, true)) };
+    }
+    let lines = || bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
+    let is_json = |line: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok();
+    match json::decode(&bytes) {
+        Ok(event) => Ok((vec![event], false)),
+        Err(_) if lines().count() > 1 && lines().next().is_some_and(|(_, first)| is_json(first)) => {
+            let event = |(index, line): (usize, &[u8])| {
+                json::decode(&bytes.slice_ref(line)).map_err(|error| wrong(format!("line {}: {error}", index + 1)))
+            };
+            Ok((lines().map(event).collect::<Result<_, _>>()?, true))
+        }
+        Err(error) => Err(wrong(error.to_string())),
+    }
+}
+
+/// Cuts events into what goes into one request each.
+fn parts(events: &[Event], mode: Mode) -> Vec<&[Event]> {
+    if mode != Mode::Batch {
+        return events.chunks(1).collect();
+    }
+    let (mut parts, mut rest) = (Vec::new(), events);
+    while !rest.is_empty() {
+        let mut bytes = 0_usize;
+        let fits = rest.iter().take(BATCH_EVENTS_MAX).take_while(|event| {
+            bytes += event.size_bytes();
+            bytes <= BATCH_BYTES_MAX
+        });
+        let (part, behind) = rest.split_at(fits.count().max(1));
+        parts.push(part);
+        rest = behind;
+    }
+    parts
+}
+
+fn encode(part: &[Event], mode: Mode) -> (HeaderMap, Bytes) {
+    match (mode, part) {
+        (Mode::Binary, [event]) => encode_binary(event),
+        (Mode::Structured, [event]) => encode_structured(event),
+        _ => encode_batch(part),
+    }
+}
+
+fn as_text(part: &[Event], answer: &Answer) -> String {
+    let what = match part {
+        [event] => format!("{} {}", event.ty(), event.id()),
+        _ => format!("{} events", part.len()),
+    };
+    let body = String::from_utf8_lossy(&answer.body);
+    let said = match serde_json::from_slice::<ProblemDocument>(&answer.body) {
+        _ if answer.status == StatusCode::ACCEPTED => String::new(),
+        Ok(problem) => format!(": {}", problem.detail),
+        Err(_) if body.trim().is_empty() => String::new(),
+        Err(_) => format!(": {}", output::shortened(body.trim(), 1_000)),
+    };
+    format!("{}\n", plain(&format!("{}  {what}{said}", answer.status)))
+}
+
+fn as_json(part: &[Event], answer: &Answer) -> String {
+    let said = serde_json::from_slice(&answer.body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&answer.body)));
+    let ids: Vec<&str> = part.iter().map(|event| &**event.id()).collect();
+    format!("{}\n", json!({ "status": answer.status.as_u16(), "ids": ids, "answer": said }))
+}
