@@ -154,3 +154,36 @@ fn any_json_is_a_root() {
         assert!(Condition::parse(&deep).is_err());
     }
 }
+
+mod random {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Comparisons are the same as in a filter that `jsonpath-rust` evaluates, over values that both tell apart.
+        #[test]
+        fn comparisons_agree_with_filters(
+            left in prop::sample::select(vec!["$.a", "$.b", "$.x", "1", "'1'", "true", "null", "length($.a)"]),
+            comparator in prop::sample::select(vec!["==", "!=", "<", "<=", ">", ">="]),
+            right in prop::sample::select(vec!["$.a", "$.b", "2", "'a'", "false", "value($.b)"]),
+            not in any::<bool>(),
+            a in prop::sample::select(vec![json!(1), json!(2.5), json!("a"), json!("1"), json!(null), json!(true), json!([1, 2]), json!({"k": 1})]),
+            b in prop::sample::select(vec![json!(2), json!("b"), json!([1, 2]), json!({"k": 1}), json!(false)]),
+        ) {
+            let expression = format!("{}({left} {comparator} {right})", if not { "!" } else { "" });
+            let value = json!({ "a": a, "b": b });
+            let text = value.to_string();
+            let found = Condition::parse(&expression).unwrap().holds(&Document::json(text.as_bytes()).unwrap(), &mut Scratch::default());
+            let query = parse_json_path(&format!("$[?{expression}]")).unwrap();
+            let expect = !jsonpath_rust::query::js_path_process(&query, &value).unwrap().is_empty();
+            prop_assert_eq!(found, expect, "{} over {}", expression, text);
+        }
+
+        #[test]
+        fn no_text_makes_the_compiler_fail_otherwise_than_by_a_problem(text in "[$.a@\\[\\]()?'\"<>=!&| 0-9,:*-]{0,24}") {
+            let _ = Condition::parse(&text);
+            let _ = crate::template::TextTemplate::compile(&format!("<${text}>"), pointsman_schemas::Placement::Header);
+        }
+    }
+}
