@@ -88,10 +88,11 @@ impl Condition {
         const BEFORE: &str = "$[?";
         let trimmed = text.trim();
         let shift = text.len() - text.trim_start().len();
-        let one = |mut problem: Problem| {
+        let shifted = |mut problem: Problem| {
             problem.within = problem.within.map(|within| within.start + shift..within.end + shift);
-            vec![problem]
+            problem
         };
+        let one = |problem: Problem| vec![shifted(problem)];
         if trimmed.is_empty() {
             return Err(one(
                 Problem::new("the condition is empty").help("write a condition such as $.data.total > 100, or leave `where` out")
@@ -116,11 +117,12 @@ impl Condition {
         check_filter(filter).map_err(one)?;
         let mut compiler = Compiler { text: trimmed, problems: Vec::new() };
         let expression = compiler.filter(filter);
+        let problems: Vec<_> = compiler.problems.into_iter().map(shifted).collect();
         match expression {
-            Some(expression) if compiler.problems.iter().all(|problem| problem.warning) => {
-                Ok(Self { text: trimmed.into(), expression, warnings: compiler.problems })
+            Some(expression) if problems.iter().all(|problem| problem.warning) => {
+                Ok(Self { text: trimmed.into(), expression, warnings: problems })
             }
-            _ => Err(compiler.problems),
+            _ => Err(problems),
         }
     }
 
@@ -213,7 +215,8 @@ impl Compiler<'_> {
                 let operand = self.query(query);
                 if let Operand::One(path, _) = &operand {
                     let problem = Problem::new(format!("{path} tests that there is a value, not that it is true")).warn();
-                    self.problems.push(problem.help(format!("write {path} == true to test its truth")));
+                    let problem = problem.help(format!("write {path} == true to test its truth"));
+                    self.problems.push(self.place(problem, path.as_str()));
                 }
                 Some(Expression::Finds(operand))
             }
@@ -227,13 +230,19 @@ impl Compiler<'_> {
         }
     }
 
+    /// Narrows a problem to a part of the text, where that stands in it once.
+    fn place(&self, problem: Problem, part: &str) -> Problem {
+        let mut found = self.text.match_indices(part);
+        match (found.next(), found.next()) {
+            (Some((at, _)), None) => problem.inside(at..at + part.len()),
+            _ => problem,
+        }
+    }
+
     /// `@` has no meaning outside a filter.
     fn current<T>(&mut self) -> Option<T> {
         let problem = Problem::new("@ stands for nothing here").help("a condition is rooted at $: write $.data.total");
-        self.problems.push(match self.text.find('@') {
-            Some(at) => problem.inside(at..at + 1),
-            None => problem,
-        });
+        self.problems.push(self.place(problem, "@"));
         None
     }
 

@@ -121,9 +121,9 @@ fn mistakes_are_told_with_their_place() {
     ];
     let told: Vec<_> = texts.iter().map(|text| format!("{text:?}: {}", problems(text))).collect();
     insta::assert_snapshot!(told.join("\n"), @r##"
-        "$.data.paid": warning: $.data.paid tests that there is a value, not that it is true (write $.data.paid == true to test its truth)
-        "$.data.a == 1 && $.data.paid": warning: $.data.paid tests that there is a value, not that it is true (write $.data.paid == true to test its truth)
-        "!$.data.paid": warning: $.data.paid tests that there is a value, not that it is true (write $.data.paid == true to test its truth)
+        "$.data.paid": warning: $.data.paid tests that there is a value, not that it is true (write $.data.paid == true to test its truth) at "$.data.paid"
+        "$.data.a == 1 && $.data.paid": warning: $.data.paid tests that there is a value, not that it is true (write $.data.paid == true to test its truth) at "$.data.paid"
+        "!$.data.paid": warning: $.data.paid tests that there is a value, not that it is true (write $.data.paid == true to test its truth) at "$.data.paid"
         "$.data.items[*]": 
         "$.data.total > 1 and $.x == 2": two words stand side by side (write && for and, || for or, ! for not) at "a"
         "$.data.total = 1": this is neither a JSONPath query nor a logical expression of them (RFC 9535) (write == to compare) at "="
@@ -152,6 +152,18 @@ fn any_json_is_a_root() {
     // Nothing but the text's own nesting bounds the work, and a text that nests too deeply is refused.
     for deep in ["(".repeat(500), "$[?".repeat(500), "!(".repeat(200), format!("{}1", "count(".repeat(40))] {
         assert!(Condition::parse(&deep).is_err());
+    }
+    // What is let through fits the stack of any thread.
+    let parentheses = |depth: usize| format!("{}$.a == 1{}", "(".repeat(depth), ")".repeat(depth));
+    let filters = |depth: usize| format!("{}1{}", "$.a[?@.b == 1 && ".repeat(depth), " == 1]".repeat(depth));
+    let within = |depth: usize| format!("$.a{}{}", "[?@.b".repeat(depth), "]".repeat(depth));
+    for depth in [20, 60, 120, 126] {
+        for text in [parentheses(depth), filters(depth), within(depth)] {
+            if let Ok(condition) = Condition::parse(&text) {
+                let _ = condition.holds(&document, &mut Scratch::default());
+            }
+        }
+        assert!(Condition::parse(&parentheses(depth)).is_ok() && Condition::parse(&within(depth)).is_ok());
     }
 }
 
