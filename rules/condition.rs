@@ -21,6 +21,9 @@ use crate::path::{Path, Step, check_filter, check_text, parse_problem, query_tex
 
 pub(crate) use evaluate::Look;
 
+/// How deep a field may lie to be numbered; the few that lie deeper are looked up by name.
+const DEPTH_MAX: usize = 64;
+
 /// A compiled `where`.
 #[derive(Debug)]
 pub struct Condition {
@@ -147,7 +150,7 @@ impl Condition {
             });
             let names: Option<Vec<_>> = names.collect();
             *id = names
-                .filter(|names| names.first().is_some_and(|name| &***name == "data"))
+                .filter(|names| names.len() <= DEPTH_MAX && names.first().is_some_and(|name| &***name == "data"))
                 .map(|names| names.iter().fold(ROOT, |parent, name| builder.field(parent, name)));
         });
     }

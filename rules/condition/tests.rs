@@ -37,6 +37,7 @@ fn conditions() {
         "$.data.items[?@.price > 10]",
         "$.data.items[0].sku == 'a' && $.data.items[-1].sku == 'b'",
         "$..sku",
+        &format!("$.data{} == $.nothing", ".a".repeat(8_000)),
         "!$.data.missing",
         "!($.data.total < 100) || $.data.x",
         "$.data.missing == $.data.missing2",

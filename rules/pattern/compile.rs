@@ -141,13 +141,11 @@ impl Compiler {
 
     fn group(&mut self, map: &Map<String, Value>, in_or: bool) -> Group {
         let mut group = Group::default();
-        if self.path.len() > DEPTH_MAX {
-            self.problem(Problem::new(format!("the pattern is nested deeper than {DEPTH_MAX} levels")));
-            return group;
-        }
         for (key, value) in map {
             self.within(key.as_str(), |compiler| {
-                if key == "$or" {
+                if compiler.path.len() + key.matches('.').count() > DEPTH_MAX {
+                    compiler.problem(Problem::new(format!("the pattern is nested deeper than {DEPTH_MAX} levels")));
+                } else if key == "$or" {
                     let alternatives = compiler.or(value);
                     group.any.push(alternatives);
                 } else if in_or && RESERVED_IN_OR.contains(&key.as_str()) {

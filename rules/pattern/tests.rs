@@ -229,6 +229,7 @@ fn every_mistake_is_told_with_its_place() {
     insta::assert_snapshot!(problems(json!({"typ": ["x"], "partitionkey": ["x"]})), @r#"warning: typ: "typ" is taken as an extension attribute (was type meant?)"#);
     let deep = (0..200).fold(json!([1]), |inner, _| json!({ "a": inner }));
     assert!(problems(json!({ "data": deep })).contains("nested deeper"));
+    assert!(problems(json!({ format!("data{}", ".a".repeat(100_000)): [1] })).contains("nested deeper"));
     let ors: Vec<_> = (0..8).map(|index| json!({"$or": [{ format!("a{index}"): [1] }, {"b": [1]}, {"c": [1]}]})).collect();
     let nested = ors.into_iter().enumerate().map(|(index, or)| (format!("k{index}"), or)).collect::<serde_json::Map<_, _>>();
     assert!(problems(json!({ "data": nested })).contains("more than 1000 combinations"));
