@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use miette::IntoDiagnostic;
 use pointsman_rules::{Document, Scratch, explain};
 use pointsman_schemas::{Event, Name};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::check::{print, show_diagnostics};
+use super::check::show;
 use crate::config::{Config, DEFAULT_PATH, Expectation, Rule, Test};
+use crate::output::{self, OutputArgs};
 
 /// What `test` is told.
 #[derive(Debug, clap::Args)]
@@ -17,28 +19,26 @@ pub struct TestArgs {
     /// Rule files, and folders of them, that are read as one.
     #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
     pub paths: Vec<PathBuf>,
-    /// Print the results as a JSON array.
-    #[arg(long)]
-    pub json: bool,
+    /// How
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Runs it. Exit code 1 where a test fails or the files have mistakes.
-#[must_use]
-pub fn run(args: &TestArgs) -> ExitCode {
-    let config = match Config::load(&args.paths) {
-        Ok((config, _)) => config,
-        Err(diagnostics) => {
-            show_diagnostics(&diagnostics, args.json);
-            return ExitCode::FAILURE;
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub fn run(args: &TestArgs) -> Result<ExitCode, miette::Report> {
+    let (text, passed) = match Config::load(&args.paths) {
+        Ok((config, _)) => {
+            let results: Vec<TestResult> = config.tests.iter().map(|test| try_one(test, &config)).collect();
+            let text = if args.output.json { output::json(&results).into_diagnostic()? } else { render(&results) };
+            (text, results.iter().all(|result| result.failures.is_empty()))
         }
+        Err(diagnostics) => (show(&diagnostics, args.output.json)?, false),
     };
-    let results: Vec<TestResult> = config.tests.iter().map(|test| try_one(test, &config)).collect();
-    if args.json {
-        print(&format!("{:#}\n", serde_json::json!(results)));
-    } else {
-        print(&render(&results));
-    }
-    if results.iter().all(|result| result.failures.is_empty()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    output::print(&text).into_diagnostic()?;
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// How one test went.

@@ -9,7 +9,7 @@ use pointsman_schemas::{Name, Problem};
 
 use super::connector::TargetLayers;
 use super::names::Section;
-use super::{Document, Loader};
+use super::{Document, Loader, items};
 use crate::config::delivery::Layer;
 use crate::config::mistake::Mistake;
 use crate::config::raw::{RawFollowUp, RawRule, RawTo};
@@ -29,6 +29,7 @@ impl Loader<'_, '_> {
             at.tell("this version has no `filters`", "say the same with `match` or `where`");
         }
         let from = piece.get("from").map(|at| self.names_in(document, Section::Sources, at));
+        let conditions = conditions(&raw);
         let pattern = compiled(piece, "match", raw.pattern, |value| Pattern::compile(&value.into()), |pattern| pattern.warnings().to_vec());
         let condition = compiled(piece, "where", raw.condition, |text| Condition::parse(&text), |condition| condition.warnings().to_vec());
         let transform = transform(piece);
@@ -44,7 +45,7 @@ impl Loader<'_, '_> {
         }
         let name = Name::new(&entry.key).ok()?;
         let (tenant, renamed_from, description) = (document.tenant.clone(), raw.renamed_from, raw.description);
-        Some(Rule { name, tenant, description, from, pattern, condition, to, on_success, on_failure, renamed_from })
+        Some(Rule { name, tenant, description, from, conditions, pattern, condition, to, on_success, on_failure, renamed_from })
     }
 
     fn names_in(&self, document: &Document<'_>, section: Section, at: Piece<'_>) -> Vec<Name> {
@@ -114,13 +115,10 @@ impl Loader<'_, '_> {
     }
 }
 
-/// The items of a list, or the one value that stands for a list of one.
-fn items(at: Piece<'_>) -> Vec<Piece<'_>> {
-    match &at.node.value {
-        Value::List(items) => items.iter().map(|item| at.child(None, item)).collect(),
-        Value::Null => Vec::new(),
-        _ => vec![at],
-    }
+fn conditions(raw: &RawRule) -> serde_json::Value {
+    let pattern = raw.pattern.clone().map(|pattern| ("match".to_owned(), pattern.into()));
+    let condition = raw.condition.clone().map(|condition| ("where".to_owned(), condition.into()));
+    serde_json::Map::from_iter(pattern.into_iter().chain(condition)).into()
 }
 
 /// Compiles what stands under a key, where it could be read whole, and tells what is wrong or odd with it.
