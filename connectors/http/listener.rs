@@ -13,7 +13,7 @@ mod refusal;
 mod routes;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::convert::Infallible;
 use std::io;

@@ -1,5 +1,11 @@
-//! HTTP: the listener that requests come in through, and what goes out by requests.
+//! HTTP: events come in by the CloudEvents binding, requests reach webhooks, and functions are called.
 
+mod client;
+mod guard;
+pub mod ingress;
 pub mod listener;
+pub mod target;
 
+pub use ingress::Ingress;
 pub use listener::{Attachment, Handler, Limits, ListenSettings, Listener, Refusal, Request, Response, Routes};
+pub use target::HttpTarget;

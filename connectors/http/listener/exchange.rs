@@ -25,8 +25,10 @@ impl Routes {
     /// Answers a request: everything that can be refused by the head alone is, before the body is asked for.
     pub(super) async fn answer(&self, request: http::Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
-        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let (method, address) = (head.method.clone(), head.uri.path_and_query().cloned());
         self.take(head, body).await.unwrap_or_else(|refusal| {
+            // The query may hold a secret, so it is not shown.
+            let path = address.as_ref().map(|address| address.path()).unwrap_or_default();
             tracing::debug!(%method, path, status = refusal.status.as_u16(), detail = %refusal.detail, "request refused");
             refusal.into()
         })
@@ -90,9 +92,8 @@ impl Routes {
             Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
         };
         let whole = timeout(self.limits().body_timeout, read).await.map_err(|_| {
-            let refusal =
-                Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time; send it again, faster or in smaller parts");
-            refusal.with(CONNECTION, HeaderValue::from_static("close"))
+            let detail = "the body did not arrive in time; send it again, faster or in smaller parts";
+            closing(Refusal::new(StatusCode::REQUEST_TIMEOUT, detail))
         })??;
         Ok((whole, held))
     }
@@ -101,14 +102,12 @@ impl Routes {
 /// RFC 9112, section 3.2: exactly one `Host` in HTTP/1.1, which hyper leaves to its caller to see to.
 fn check_host(head: &Parts) -> Result<(), Refusal> {
     let mut hosts = head.headers.get_all(HOST).iter();
-    let first = hosts.next();
-    if hosts.next().is_some() {
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, "there is more than one Host header; send one"));
+    let refuse = |detail| Err(closing(Refusal::new(StatusCode::BAD_REQUEST, detail)));
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => refuse("there is more than one Host header; send one"),
+        (None, _) if head.version > Version::HTTP_10 => refuse("the Host header is missing; HTTP/1.1 asks for it"),
+        _ => Ok(()),
     }
-    if first.is_none() && head.version > Version::HTTP_10 {
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, "the Host header is missing; HTTP/1.1 asks for it"));
-    }
-    Ok(())
 }
 
 /// CloudEvents HTTP webhooks 1.0.2, section 4: consent is the header, not the status.
@@ -123,6 +122,11 @@ fn handshake(head: &Parts, handler: &dyn Handler) -> Response {
         response.headers_mut().insert(ALLOWED_RATE, asked.cloned().unwrap_or(HeaderValue::from_static("*")));
     }
     response
+}
+
+/// What is wrong is the conversation and not what it brought: it ends here.
+fn closing(refusal: Refusal) -> Refusal {
+    refusal.with(CONNECTION, HeaderValue::from_static("close"))
 }
 
 fn too_large(max: u64) -> Refusal {

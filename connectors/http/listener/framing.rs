@@ -163,8 +163,10 @@ impl Framing {
             if self.length.replace(length).is_some_and(|before| before != length) {
                 return Err(Fault::Lengths);
             }
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if std::mem::replace(&mut self.chunked, true) || !value.eq_ignore_ascii_case(b"chunked") {
+        }
+        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            let twice = std::mem::replace(&mut self.chunked, true);
+            if twice || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Fault::TransferCoding);
             }
         }
