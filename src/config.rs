@@ -199,7 +199,8 @@ impl Admin {
     /// There is none, or it is none: one line for a person.
     pub fn settings(&self) -> Result<AdminSettings, String> {
         let address = self.address.resolve().map_err(|error| error.to_string())?;
-        let address = load::admin_address(address.expose()).ok_or("admin.address is not an IP address and a port, such as 127.0.0.1:8081")?;
+        let address =
+            load::admin_address(address.expose()).ok_or("admin.address is not an IP address and a port, such as 127.0.0.1:8081")?;
         Ok(AdminSettings { address, auth: self.auth.clone() })
     }
 }

@@ -186,7 +186,7 @@ impl<'d> Loader<'d, '_> {
                 config.targets.extend(self.target(document, entry, &mut layers));
             }
             if let Some(pipe) = document.section("pipes").first() {
-                document.entity(pipe).tell("this version has no pipes", "write a rule: it takes the same `from`, `match` and `to`");
+                document.entity(pipe).tell_key("this version has no pipes", "write a rule: it takes the same `from`, `match` and `to`");
             }
         }
         for document in self.documents {
@@ -238,7 +238,7 @@ impl<'d> Loader<'d, '_> {
         let raw = single.and_then(|(_, piece)| read::<RawStore>(piece)).unwrap_or_default();
         if let Some((_, piece)) = single {
             if let Some(nats) = piece.get("nats") {
-                nats.tell("this version has no store in NATS", "remove it: the store is a folder then");
+                nats.tell_key("this version has no store in NATS", "remove it: the store is a folder then");
             }
             if let (Some(at), true) = (piece.get("max_size"), raw.max_size.is_some_and(|size| size.bytes < MAX_SIZE_BYTES_MIN)) {
                 at.tell("the store needs at least 64MiB", "make it larger");

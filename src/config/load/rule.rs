@@ -26,7 +26,7 @@ impl Loader<'_, '_> {
         }
         let raw = read::<RawRule>(piece)?;
         if let Some(at) = piece.get("filters") {
-            at.tell("this version has no `filters`", "say the same with `match` or `where`");
+            at.tell_key("this version has no `filters`", "say the same with `match` or `where`");
         }
         let from = piece.get("from").map(|at| self.names_in(document, Section::Sources, at));
         let conditions = conditions(&raw);
@@ -80,7 +80,7 @@ impl Loader<'_, '_> {
             let Some(raw) = read::<RawTo>(item) else { continue };
             let name_at = item.get("target").unwrap_or(item);
             let Some(text) = raw.target else {
-                if !item.mistakes.was_meant(item.node, "target") && item.is_clean() {
+                if !item.mistakes.was_meant(item.node, "target") && item.is_whole() {
                     item.tell("`target` is missing here", "write { target: a-target }");
                 }
                 continue;
@@ -104,7 +104,7 @@ impl Loader<'_, '_> {
         let raw = read::<RawFollowUp>(at)?;
         let name_at = at.get("to").unwrap_or(at);
         let Some(text) = raw.to else {
-            if !at.mistakes.was_meant(at.node, "to") && at.is_clean() {
+            if !at.mistakes.was_meant(at.node, "to") && at.is_whole() {
                 at.tell("`to` is missing here", "write { to: a-target }");
             }
             return None;
@@ -129,7 +129,7 @@ pub(super) fn compiled<R, T>(
     compile: impl FnOnce(R) -> Result<T, Vec<Problem>>,
     warnings: impl FnOnce(&T) -> Vec<Problem>,
 ) -> Option<T> {
-    let at = piece.get(key).filter(|at| at.is_clean())?;
+    let at = piece.get(key).filter(|at| at.is_whole())?;
     let compiled = compile(raw?).map_err(|problems| at.tell_problems(problems)).ok()?;
     at.tell_problems(warnings(&compiled));
     Some(compiled)
