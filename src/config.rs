@@ -175,7 +175,7 @@ pub struct Test {
     pub tenant: Name,
     /// Where it stands: file and line.
     pub place: (String, usize),
-    /// The source that the event comes from; where none, every rule's `from` is taken to fit.
+    /// The source that the event comes from; where none, `from` is not looked at.
     pub from: Option<Name>,
     /// What happens.
     pub event: Event,

@@ -24,6 +24,12 @@ pub struct CheckArgs {
 /// # Errors
 /// Standard output cannot be written to.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, miette::Report> {
+    let (text, sound) = report(args)?;
+    output::print(&text).into_diagnostic()?;
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn report(args: &CheckArgs) -> Result<(String, bool), miette::Report> {
     let (summary, diagnostics) = match Config::load(&args.paths) {
         Ok((config, warnings)) => (Some(summary(&config)), warnings),
         Err(diagnostics) => (None, diagnostics),
@@ -32,8 +38,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, miette::Report> {
     if let (Some(summary), false) = (&summary, args.output.json) {
         text.push_str(&format!("{summary}\n"));
     }
-    output::print(&text).into_diagnostic()?;
-    Ok(if summary.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok((text, summary.is_some()))
 }
 
 fn summary(config: &Config) -> String {
@@ -49,4 +54,36 @@ pub(super) fn show(diagnostics: &[Diagnostic], json: bool) -> Result<String, mie
     }
     let colours = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
     Ok(if diagnostics.is_empty() { String::new() } else { diagnostic::render(diagnostics, colours) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report_of(yaml: &str, json: bool) -> (String, bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rules.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        let (text, sound) = report(&CheckArgs { paths: vec![path], output: OutputArgs { json } }).unwrap();
+        (text.replace(&folder.path().display().to_string(), ""), sound)
+    }
+
+    #[test]
+    fn warnings_do_not_fail_and_mistakes_do() {
+        let sound = "targets: { a: { stdout: {} } }\nrules: { r: { to: a } }\n";
+        assert_eq!(report_of(sound, false), ("0 sources, 1 target, 1 rule, 0 tests: no mistakes\n".to_owned(), true));
+        assert_eq!(report_of(sound, true), ("[]\n".to_owned(), true));
+        let (odd, passes) = report_of("targets: { a: { stdout: {} } }\nrules: { r: { to: a, where: $.data.paid } }\n", false);
+        assert!(passes && odd.contains("1 warning\n"), "{odd}");
+        let (broken, passes) = report_of("rules:\n  r: { tö: a }\n", true);
+        assert!(!passes);
+        insta::assert_snapshot!("broken_as_json", broken);
+    }
+
+    #[test]
+    fn what_is_not_there_is_told() {
+        let args = CheckArgs { paths: vec!["nowhere.yaml".into()], output: OutputArgs::default() };
+        let (text, sound) = report(&args).unwrap();
+        assert!(!sound && text.contains("nowhere.yaml: there is no such file"), "{text}");
+    }
 }

@@ -39,6 +39,12 @@ pub struct MatchArgs {
 /// # Errors
 /// Standard output cannot be written to.
 pub fn run(args: &MatchArgs) -> Result<ExitCode, miette::Report> {
+    let (text, code) = report(args)?;
+    output::print(&text).into_diagnostic()?;
+    Ok(ExitCode::from(code))
+}
+
+fn report(args: &MatchArgs) -> Result<(String, u8), miette::Report> {
     let is_stdin = |path: &Path| path.as_os_str() == "-";
     let event = if is_stdin(&args.pattern) && is_stdin(&args.event) {
         Err(vec![of_file(&args.event, "pattern and event cannot both come from standard input", "put one of them into a file")])
@@ -50,18 +56,16 @@ pub fn run(args: &MatchArgs) -> Result<ExitCode, miette::Report> {
             .map_err(|error| vec![of_file(&args.event, format!("this is not JSON: {error}"), "an event is one JSON value")]),
         Err(diagnostics) => Err(diagnostics.clone()),
     };
-    let (text, code) = match (read_pattern(&args.pattern), event) {
+    match (read_pattern(&args.pattern), event) {
         (Ok(pattern), Ok(event)) => {
             let matches = pattern.matches(&event, &mut Scratch::default());
-            (verdict(args, &pattern, &event, matches)?, u8::from(!matches))
+            Ok((verdict(args, &pattern, &event, matches)?, u8::from(!matches)))
         }
         (pattern, event) => {
             let diagnostics: Vec<_> = pattern.err().into_iter().chain(event.err()).flatten().collect();
-            (show(&diagnostics, args.output.json)?, 2)
+            Ok((show(&diagnostics, args.output.json)?, 2))
         }
-    };
-    output::print(&text).into_diagnostic()?;
-    Ok(ExitCode::from(code))
+    }
 }
 
 fn verdict(args: &MatchArgs, pattern: &Pattern, event: &Document<'_>, matches: bool) -> Result<String, miette::Report> {
@@ -121,4 +125,51 @@ fn read_pattern(path: &Path) -> Result<Pattern, Vec<Diagnostic>> {
         }
     }
     Err(placed(mistakes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report_of(pattern: &str, event: &str, explain: bool, json: bool) -> (String, u8) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let args = MatchArgs { pattern: path("pattern", pattern), event: path("event", event), explain, output: OutputArgs { json } };
+        let (text, code) = report(&args).unwrap();
+        (text.replace(&folder.path().display().to_string(), ""), code)
+    }
+
+    #[test]
+    fn the_exit_code_is_the_verdict() {
+        for (pattern, event, expect) in [
+            (r#"{"a": [1]}"#, r#"{"a": 1}"#, 0),
+            ("a: [1]\n", r#"{"a": 1}"#, 0),
+            (r#"{"a": ["\ud83d\ude00"]}"#, "{\"a\": \"\u{1F600}\"}", 0),
+            (r#"{"detail-type": ["x"]}"#, r#"{"detail-type": "x"}"#, 0),
+            (r#"{"a": [1]}"#, r#"{"a": 2}"#, 1),
+            (r#"{"a": [1]}"#, "[]", 1),
+            (r#"{"a": 1}"#, r#"{"a": 1}"#, 2),
+            (r#"{"a": [1]}"#, r#"{"a": 1"#, 2),
+            (r#"{"a": [1]"#, "{}", 2),
+            ("a: [0x10]", "{}", 2),
+            ("", "{}", 2),
+            (r#"{"a": [1]}"#, "", 2),
+        ] {
+            assert_eq!(report_of(pattern, event, false, false).1, expect, "{pattern} {event}");
+        }
+    }
+
+    #[test]
+    fn it_says_why() {
+        let told = [
+            report_of(r#"{"a": [{"numeric": [">", 5]}]}"#, r#"{"a": 1}"#, true, false).0,
+            report_of(r#"{"a": [1]}"#, r#"{"a": 1}"#, false, true).0,
+            report_of("{\"a\": [\n  {\"prefx\": 1}]}", "{", false, false).0,
+        ];
+        insta::assert_snapshot!("reasons", told.join("\n"));
+    }
 }

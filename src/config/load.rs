@@ -28,8 +28,13 @@ use names::Names;
 pub(super) fn load(paths: &[PathBuf]) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let found = files::find(paths, &mut diagnostics);
+    connect(&found, diagnostics)
+}
+
+/// Makes one configuration of files that have been found; `diagnostics` are those of files that could not be.
+pub(super) fn connect(found: &[Found], mut diagnostics: Vec<Diagnostic>) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut documents = Vec::new();
-    for file in &found {
+    for file in found {
         match yaml::read(&file.text) {
             Ok(root) => documents.push(Document::new(file, root)),
             Err(mistakes) => diagnostics.extend(placed(file, mistakes, &[])),

@@ -208,7 +208,7 @@ pub enum WhenFull {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawTest {
-    /// The source that the event comes from; where left out, every rule's `from` is taken to fit.
+    /// The source that the event comes from; where left out, `from` is not looked at, and rules without another filter are passed over.
     pub from: Option<String>,
     /// A CloudEvent; `specversion` may be left out.
     #[schemars(required)]
