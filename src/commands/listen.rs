@@ -293,8 +293,11 @@ struct CallView<'c> {
     status: u16,
     method: &'c str,
     uri: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
     task: &'c str,
-    attempt: &'c str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    #[serde(skip_serializing_if = "str::is_empty")]
     rule: &'c str,
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<Vec<Box<RawValue>>>,
@@ -319,11 +322,153 @@ fn as_json(call: &Call) -> String {
         method: call.method.as_str(),
         uri: call.uri.to_string(),
         task: call.header("pointsman-task"),
-        attempt: call.header("pointsman-attempt"),
+        attempt: call.header("pointsman-attempt").parse().ok(),
         rule: call.header("pointsman-rule"),
         events,
         body,
     };
     // Texts and raw JSON always serialise. A raw value keeps the line breaks that it came with, which would end the line.
     serde_json::to_string(&view).unwrap_or_default().replace(['\n', '\r'], " ") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::commands::client::{Answer, Client};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ListenArgs,
+    }
+
+    struct Running {
+        function: Function,
+        client: Client,
+        stop: CancellationToken,
+    }
+
+    impl Running {
+        async fn start(line: &str) -> Self {
+            let words = format!("listen {line}");
+            let behaviour = Line::try_parse_from(words.split_whitespace()).unwrap().args.behaviour;
+            let stop = CancellationToken::new();
+            let function = Function::start(([127, 0, 0, 1], 0).into(), behaviour, stop.clone()).await.unwrap();
+            let client = Client::new(format!("http://{}/function?x=1", function.address).parse().unwrap(), None).unwrap();
+            Self { function, client, stop }
+        }
+
+        async fn call(&mut self) -> (Answer, Call) {
+            let event = Event::builder("1", "/camera", "photo").subject("a.jpg").build().unwrap();
+            let (mut headers, body) = encode_structured(&event);
+            for (name, value) in [("pointsman-task", "aa-1-1-0"), ("pointsman-attempt", "2"), ("pointsman-rule", "thumbnails")] {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            let answer = self.client.send(Method::POST, headers, body).await.unwrap();
+            (answer, self.function.calls.recv().await.unwrap())
+        }
+
+        async fn statuses(&mut self, calls: usize) -> Vec<u16> {
+            let mut statuses = Vec::new();
+            for _ in 0..calls {
+                let (answer, call) = self.call().await;
+                assert_eq!(answer.status, call.status);
+                statuses.push(answer.status.as_u16());
+            }
+            statuses
+        }
+    }
+
+    #[tokio::test]
+    async fn it_answers_as_it_was_told() {
+        for (line, expect) in [
+            ("", [200, 200, 200, 200]),
+            ("--status 202", [202; 4]),
+            ("--fail 1", [500; 4]),
+            ("--fail 1 --fail-status 503", [503; 4]),
+            ("--fail-first 2", [500, 500, 200, 200]),
+            ("--fail-first 1 --fail-status 429 --status 204", [429, 204, 204, 204]),
+        ] {
+            assert_eq!(Running::start(line).await.statuses(4).await, expect, "{line}");
+        }
+        let picked = Running::start("--fail 0.5 --seed 7").await.statuses(32).await;
+        assert!(picked.contains(&200) && picked.contains(&500));
+        assert_eq!(Running::start("--fail 0.5 --seed 7").await.statuses(32).await, picked);
+    }
+
+    #[tokio::test]
+    async fn it_asks_to_be_left_alone_only_where_it_failed() {
+        let mut running = Running::start("--fail-first 1 --retry-after 2").await;
+        assert_eq!(running.call().await.0.headers["retry-after"], "2");
+        assert_eq!(running.call().await.0.headers.get("retry-after"), None);
+    }
+
+    #[tokio::test]
+    async fn it_is_slow_and_tells_of_a_call_before_it_answers() {
+        let mut running = Running::start("--slow 50ms").await;
+        let began = Instant::now();
+        let (headers, body) = (HeaderMap::new(), Bytes::new());
+        let answer = running.client.send(Method::POST, headers.clone(), body.clone());
+        let told = running.function.calls.recv();
+        let (answer, told) = tokio::join!(answer, told);
+        assert!(answer.is_ok() && told.is_some() && began.elapsed() >= Duration::from_millis(50));
+        // One who goes away before the answer has called all the same.
+        let mut running = Running::start("--slow 1h").await;
+        tokio::select! {
+            answer = running.client.send(Method::POST, headers, body) => panic!("answered {answer:?}"),
+            told = running.function.calls.recv() => assert!(told.is_some()),
+        }
+    }
+
+    #[tokio::test]
+    async fn it_replies_with_an_event() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("reply.json");
+        std::fs::write(&file, r#"{"specversion":"1.0","id":"r","source":"/f","type":"made"}"#).unwrap();
+        let mut running = Running::start(&format!("--fail-first 1 --reply {}", file.display())).await;
+        assert!(running.call().await.0.body.is_empty());
+        let (answer, _) = running.call().await;
+        assert_eq!(decode(&answer.headers, answer.body, 1).unwrap().events[0].ty(), "made");
+        let behaviour = Behaviour { reply: Some(folder.path().join("none.json")), ..Behaviour::default() };
+        assert!(Function::start(([127, 0, 0, 1], 0).into(), behaviour, CancellationToken::new()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_was_called_before_the_stop_is_answered() {
+        let Running { mut function, client, stop } = Running::start("--slow 20ms").await;
+        let called = tokio::spawn(async move { client.send(Method::POST, HeaderMap::new(), Bytes::new()).await });
+        function.calls.recv().await.unwrap();
+        stop.cancel();
+        assert_eq!(called.await.unwrap().unwrap().status, 200);
+        function.task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_stopped_and_says_who_holds_its_port() {
+        let running = Running::start("").await;
+        let address = running.function.address;
+        let error = Function::start(address, Behaviour::default(), CancellationToken::new()).await.unwrap_err();
+        assert!(error.to_string().starts_with(&format!("cannot listen on {address}: ")));
+        running.stop.cancel();
+        running.function.task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_call_is_shown_to_a_person_and_to_a_program() {
+        let mut running = Running::start("").await;
+        let (_, mut call) = running.call().await;
+        call.at = Timestamp(1_769_851_800_123_000);
+        let other = |body: &'static str, why: Option<&str>| Call {
+            content: Content::Other(body.into(), why.map(str::to_owned)),
+            headers: HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"))]),
+            ..call.clone()
+        };
+        let calls = [call.clone(), other("hello\n\u{1b}[2Jworld", None), other("{}", Some("the required attribute \"id\" is missing"))];
+        insta::assert_snapshot!(calls.iter().map(|call| as_text(call, &TimeZone::UTC)).collect::<String>());
+        insta::assert_snapshot!(calls.iter().map(as_json).collect::<String>());
+    }
 }

@@ -2,14 +2,17 @@
 //!
 //! A part asks once for a handle on what it counts, by name, and keeps it: counting is then one atomic addition.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_schemas::{Class, Name, Timestamp};
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -99,6 +102,7 @@ impl Metrics {
         let start = Gauge::<i64>::default();
         start.set(started.0 / 1_000_000);
         registry.register("process_start_time_seconds", "When the process started, since the epoch", start);
+        registry.register_collector(Box::new(Process));
         metrics
     }
 
@@ -223,6 +227,24 @@ impl IngressMetrics {
     }
 }
 
+/// What the system says about this process; nothing where it does not say so under `/proc`.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut gauge = |name, help, value: Option<u64>| match value {
+            Some(value) => ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?),
+            None => Ok(()),
+        };
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        gauge("process_resident_memory_bytes", "Memory that the process occupies", kibibytes.map(|kibibytes| kibibytes * 1024))?;
+        let descriptors = std::fs::read_dir("/proc/self/fd").ok().map(|descriptors| descriptors.count() as u64);
+        gauge("process_open_fds", "File descriptors that are open", descriptors)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use prometheus_client::encoding::text::encode_registry;
@@ -265,6 +287,9 @@ mod tests {
             concat!("pointsman_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|own| own == line), "{line} is missing in\n{text}");
+        }
+        if cfg!(target_os = "linux") {
+            assert!(text.contains("\nprocess_resident_memory_bytes ") && text.contains("\nprocess_open_fds "), "{text}");
         }
     }
 
