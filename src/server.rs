@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 /// A request's head must be there within this time; also how long an idle connection is kept.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Longer heads are answered with 431.
+/// Heads well past this are answered with 431.
 const HEADER_BYTES_MAX: usize = 32 * 1024;
 
 /// Connections served at once; more wait in the kernel's queue.

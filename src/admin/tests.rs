@@ -284,3 +284,20 @@ async fn a_page_elsewhere_reads_and_changes_nothing() {
     assert_eq!(bus.ask("GET", "/api/v1/dead", &[("host", "evil.example")], "").await.status, 421);
     assert_eq!(bus.dead().await.len(), 5);
 }
+
+#[tokio::test]
+async fn a_key_shows_nowhere() {
+    let (logged, _guard) = crate::telemetry::testing::capture("trace", false);
+    let bus = TestBus::start(&[KEY]).await;
+    let wrong = format!("Bearer {KEY}x");
+    for (authorization, expect) in [(&*wrong, 401), (&wrong[..wrong.len() - 1], 200)] {
+        let headers = [("content-type", "application/json"), ("authorization", authorization)];
+        for (verb, path) in [("GET", "/metrics"), ("GET", "/api/v1/status"), ("POST", "/api/v1/dead/purge")] {
+            let answer = bus.ask(verb, path, &headers, r#"{"all":true}"#).await;
+            assert_eq!(answer.status, expect, "{verb} {path}");
+            assert!(!format!("{:?} {}", answer.headers, String::from_utf8_lossy(&answer.body)).contains(KEY));
+        }
+    }
+    let logged = logged.text();
+    assert!(logged.contains("dead letters were purged") && logged.contains("selection=all") && !logged.contains(KEY), "{logged}");
+}

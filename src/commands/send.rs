@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use pointsman_schemas::http::{Mode, encode_batch, encode_binary, encode_structured};
 use pointsman_schemas::media_type::is_json_media_type;
@@ -117,7 +118,7 @@ pub async fn run(args: SendArgs) -> Result<ExitCode, miette::Report> {
         None => (vec![build(&args)?], false),
     };
     let mode = args.mode.map_or(if many { Mode::Batch } else { Mode::Binary }, Mode::from);
-    let client = Client::new(args.to.clone(), args.key.clone())?;
+    let client = Client::new(with_path(&args.to), args.key.clone())?;
     let mut sent = 0;
     for part in parts(&events, mode) {
         let (mut headers, body) = encode(part, mode);
@@ -132,6 +133,16 @@ pub async fn run(args: SendArgs) -> Result<ExitCode, miette::Report> {
         sent += part.len();
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The address with the path of the ingress, where only the bus itself is named.
+fn with_path(to: &Uri) -> Uri {
+    let mut parts = to.clone().into_parts();
+    if parts.path_and_query.as_ref().is_none_or(|path| path == "/") {
+        parts.path_and_query = Some(PathAndQuery::from_static("/events"));
+    }
+    // Only a scheme without an authority is refused, and that is for the client to say.
+    Uri::from_parts(parts).unwrap_or_else(|_| to.clone())
 }
 
 impl CommandError {
@@ -365,6 +376,18 @@ mod tests {
         let text = build(&parse(&["--type", "t", "--data", "hello", "--content-type", "text/plain"])).unwrap();
         assert_eq!(text.data().unwrap().kind(), pointsman_schemas::DataKind::Text);
         assert!(Line::try_parse_from(["send"]).is_err() && Line::try_parse_from(["send", "--type", "t", "--file", "f"]).is_err());
+    }
+
+    #[test]
+    fn the_path_of_the_ingress_may_be_left_out() {
+        for (to, expect) in [
+            ("http://a:1", "http://a:1/events"),
+            ("https://a/", "https://a/events"),
+            ("http://a/hooks/x?y", "http://a/hooks/x?y"),
+            ("localhost:8080", "localhost:8080"),
+        ] {
+            assert_eq!(with_path(&to.parse().unwrap()), expect);
+        }
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! A part asks once for a handle on what it counts, by name, and keeps it: counting is then one atomic addition.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pointsman_schemas::{Class, Name, Timestamp};
@@ -143,11 +143,8 @@ impl Metrics {
     /// Measures attempts at one target.
     #[must_use]
     pub fn target(&self, tenant: &Name, target: &Name) -> TargetMetrics {
-        let histogram = |class: Class| {
-            let labels = AttemptLabels { tenant: tenant.to_string(), target: target.to_string(), class: class.as_str() };
-            (class, self.attempts.get_or_create_owned(&labels))
-        };
-        TargetMetrics { attempts: Arc::new(CLASSES.map(histogram)) }
+        let classes = CLASSES.map(|class| (class, OnceLock::new()));
+        TargetMetrics { tenant: tenant.clone(), target: target.clone(), family: self.attempts.clone(), classes: Arc::new(classes) }
     }
 
     /// Counts requests to the HTTP ingress.
@@ -197,15 +194,22 @@ pub struct SubscriptionMetrics {
 /// Durations of attempts at one target.
 #[derive(Clone, Debug)]
 pub struct TargetMetrics {
-    attempts: Arc<[(Class, Histogram); 7]>,
+    tenant: Name,
+    target: Name,
+    family: Histograms,
+    /// Made when first needed: seven histograms for each of ten thousand targets would be a lot to scrape, and most see one class.
+    classes: Arc<[(Class, OnceLock<Histogram>); 7]>,
 }
 
 impl TargetMetrics {
     /// An attempt came to this class after this long.
     pub fn attempted(&self, class: Class, took: Duration) {
-        if let Some((_, histogram)) = self.attempts.iter().find(|(own, _)| *own == class) {
-            histogram.observe(took.as_secs_f64());
-        }
+        let Some((_, histogram)) = self.classes.iter().find(|(own, _)| *own == class) else { return };
+        let make = || {
+            let (tenant, target) = (self.tenant.to_string(), self.target.to_string());
+            self.family.get_or_create_owned(&AttemptLabels { tenant, target, class: class.as_str() })
+        };
+        histogram.get_or_init(make).observe(took.as_secs_f64());
     }
 }
 
