@@ -18,10 +18,10 @@ pub use metrics::Metrics;
 #[derive(Clone, Debug, clap::Args)]
 pub struct LogArgs {
     /// What is logged: a level, or a filter such as `info,pointsman::dispatcher=debug`
-    #[arg(long = "log", env = "POINTSMAN_LOG", default_value = "info", global = true, value_name = "FILTER")]
+    #[arg(long = "log", env = "POINTSMAN_LOG", default_value = "info", global = true, value_name = "FILTER", help_heading = "Logging")]
     pub filter: String,
     /// How it is written: as text on a terminal and as JSON elsewhere, unless one is asked for
-    #[arg(long = "log-format", default_value = "auto", global = true, value_name = "FORMAT")]
+    #[arg(long = "log-format", default_value = "auto", global = true, value_name = "FORMAT", help_heading = "Logging")]
     pub format: LogFormat,
 }
 
