@@ -21,6 +21,8 @@
 //! 8. A damaged record is set aside (quarantined), counted and reported, and everything else is still read.
 
 pub mod memory;
+#[cfg(test)]
+mod suite;
 
 use std::fmt;
 use std::sync::Arc;

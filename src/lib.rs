@@ -2,6 +2,8 @@
 
 pub mod admin;
 pub mod commands;
+pub mod config;
+pub mod intake;
 pub mod journal;
 pub mod output;
 mod server;
