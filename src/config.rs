@@ -60,6 +60,8 @@ pub struct Config {
 pub struct Admin {
     /// `host:port`.
     pub address: Text,
+    /// Keys, one of which a caller must show; may be empty on a loopback address.
+    pub auth: Vec<Text>,
 }
 
 /// `store`.

@@ -193,16 +193,18 @@ impl<'d> Loader<'d, '_> {
     }
 
     fn admin(&self) -> Admin {
-        let address = self.single("admin").and_then(|(_, piece)| {
-            let address = read::<RawAdmin>(piece)?.address?;
+        const ADMIN_ADDRESS: &str = "127.0.0.1:8081";
+        let admin = self.single("admin").and_then(|(_, piece)| {
+            let RawAdmin { address, auth } = read(piece)?;
+            let address = address.unwrap_or_else(|| ADMIN_ADDRESS.into());
             if let Some(text) = address.literal()
                 && text.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
             {
                 piece.get("address").unwrap_or(piece).tell("this is not an address", "write host:port, such as 127.0.0.1:8081");
             }
-            Some(address)
+            Some(Admin { address, auth })
         });
-        Admin { address: address.unwrap_or_else(|| Text::from("127.0.0.1:8081")) }
+        admin.unwrap_or_else(|| Admin { address: ADMIN_ADDRESS.into(), auth: Vec::new() })
     }
 
     fn store(&self) -> Store {

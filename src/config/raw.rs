@@ -15,11 +15,13 @@ use serde_json::{Map, Value};
 /// The keys at the top of a rule file, beside `x-…`.
 pub const TOP_KEYS: &[&str] = &["listen", "admin", "store", "tenant", "sources", "targets", "rules", "pipes", "tests"];
 
-/// `admin`: an address, or `{ address }`.
+/// `admin`: an address, or `{ address, auth }`.
 #[derive(Clone, Debug, Default)]
 pub struct RawAdmin {
     /// `host:port`.
     pub address: Option<Text>,
+    /// Keys, one of which a caller must show.
+    pub auth: Vec<Text>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -27,6 +29,9 @@ pub struct RawAdmin {
 struct AdminInFull {
     /// `host:port`; `127.0.0.1:8081` by default.
     address: Option<Text>,
+    /// Keys of at least 22 characters, one of which a caller must show; needed where the address is not a loopback one.
+    #[serde(default)]
+    auth: Vec<Text>,
 }
 
 /// `store`: where events and deliveries are kept.
@@ -293,8 +298,8 @@ text_or_in_full!(
     RawAdmin,
     AdminInFull,
     "an address such as 127.0.0.1:8081, or { address: … }",
-    |text| RawAdmin { address: Some(text.into()) },
-    |full| RawAdmin { address: full.address }
+    |text| RawAdmin { address: Some(text.into()), auth: Vec::new() },
+    |full| RawAdmin { address: full.address, auth: full.auth }
 );
 text_or_in_full!(
     RawTo,
