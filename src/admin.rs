@@ -6,6 +6,10 @@ mod guard;
 pub mod overview;
 pub mod problem;
 mod routes;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 use std::net::SocketAddr;

@@ -29,6 +29,8 @@ use pointsman_rules::transform::{EventMapping, Transform};
 use pointsman_rules::{Condition, Pattern, TextTemplate};
 use pointsman_schemas::{Event, Name, Text};
 
+use crate::admin::AdminSettings;
+
 pub use delivery::{DeliverySettings, TargetLimits};
 pub use diagnostic::Diagnostic;
 pub use raw::{FollowUpContent, WhenFull};
@@ -58,8 +60,10 @@ pub struct Config {
 /// `admin`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// `host:port`.
+    /// An IP address and a port.
     pub address: Text,
+    /// Keys, one of which a caller must show; never empty where the address is written out and is not a loopback one.
+    pub auth: Vec<Text>,
 }
 
 /// `store`.
@@ -124,6 +128,8 @@ pub struct Rule {
     pub description: Option<String>,
     /// The sources whose events it looks at; where none, any but `replies`.
     pub from: Option<Vec<Name>>,
+    /// `match` and `where` as they were given, whichever there are.
+    pub conditions: serde_json::Value,
     /// `match`.
     pub pattern: Option<Pattern>,
     /// `where`.
@@ -169,7 +175,7 @@ pub struct Test {
     pub tenant: Name,
     /// Where it stands: file and line.
     pub place: (String, usize),
-    /// The source that the event comes from; where none, every rule's `from` is taken to fit.
+    /// The source that the event comes from; where none, `from` is not looked at.
     pub from: Option<Name>,
     /// What happens.
     pub event: Event,
@@ -184,6 +190,19 @@ pub enum Expectation {
     Fires(serde_json::Value),
     /// It does not fire.
     Silent,
+}
+
+impl Admin {
+    /// The address, read now where it comes from elsewhere.
+    ///
+    /// # Errors
+    /// There is none, or it is none: one line for a person.
+    pub fn settings(&self) -> Result<AdminSettings, String> {
+        let address = self.address.resolve().map_err(|error| error.to_string())?;
+        let address =
+            load::admin_address(address.expose()).ok_or("admin.address is not an IP address and a port, such as 127.0.0.1:8081")?;
+        Ok(AdminSettings { address, auth: self.auth.clone() })
+    }
 }
 
 impl Config {
@@ -208,3 +227,6 @@ impl Config {
         self.targets.iter().find(|target| target.tenant == *tenant && target.name == *name)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write};
-use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -45,18 +44,6 @@ pub fn shortened(text: &str, characters_max: usize) -> Cow<'_, str> {
     }
 }
 
-/// A duration to a person's precision: `8s`, `3m12s`, `5h07m`, `12d4h`.
-#[must_use]
-pub fn age(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{}d{}h", seconds / 86_400, seconds / 3_600 % 24),
-    }
-}
-
 /// A value as JSON for a program and a person's eye.
 ///
 /// # Errors
@@ -92,10 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_and_cuts() {
-        for (seconds, expect) in [(0, "0s"), (59, "59s"), (192, "3m12s"), (18_420, "5h07m"), (1_051_200, "12d4h")] {
-            assert_eq!(age(Duration::from_secs(seconds)), expect);
-        }
+    fn a_text_is_cut_between_characters() {
         assert_eq!((&*shortened("äöü", 3), &*shortened("äöü", 2)), ("äöü", "äö…"));
     }
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 /// A request's head must be there within this time; also how long an idle connection is kept.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Longer heads are answered with 431.
+/// Heads well past this are answered with 431.
 const HEADER_BYTES_MAX: usize = 32 * 1024;
 
 /// Connections served at once; more wait in the kernel's queue.
@@ -70,6 +70,56 @@ async fn accept(socket: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream, O
                 tracing::debug!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// What is answered to these bytes until the server hangs up, and after how long.
+    async fn exchange(bytes: &[u8]) -> (String, Duration) {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(serve(socket, Router::new().route("/", get(async || "here")), stop.clone()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let began = Instant::now();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        // Reset counts as hung up: the server does not read on what it has refused.
+        let _ = stream.read_to_end(&mut answer).await;
+        let took = began.elapsed();
+        stop.cancel();
+        served.await.unwrap();
+        (String::from_utf8(answer).unwrap(), took)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_dribbles_or_idles_is_hung_up_on() {
+        for dribbled in [&b""[..], b"GET / HTTP/1.1\r\nHost: x\r\n"] {
+            let (answer, took) = exchange(dribbled).await;
+            assert!(!answer.contains("here") && (HEADER_TIME_MAX..HEADER_TIME_MAX * 2).contains(&took), "{took:?}: {answer}");
+        }
+        let (answer, took) = exchange(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(answer.ends_with("here") && (HEADER_TIME_MAX..HEADER_TIME_MAX * 2).contains(&took), "{took:?}: {answer}");
+    }
+
+    #[tokio::test]
+    async fn heads_that_are_too_long_or_broken_are_refused() {
+        let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(HEADER_BYTES_MAX * 2));
+        for (request, expect) in [
+            (&*long, "HTTP/1.1 431 "),
+            ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "HTTP/1.1 400 "),
+            ("nonsense\r\n\r\n", "HTTP/1.1 400 "),
+        ] {
+            let (answer, _) = exchange(request.as_bytes()).await;
+            assert!(answer.starts_with(expect), "{answer}");
         }
     }
 }

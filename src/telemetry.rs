@@ -18,10 +18,10 @@ pub use metrics::Metrics;
 #[derive(Clone, Debug, clap::Args)]
 pub struct LogArgs {
     /// What is logged: a level, or a filter such as `info,pointsman::dispatcher=debug`
-    #[arg(long = "log", env = "POINTSMAN_LOG", default_value = "info", global = true, value_name = "FILTER")]
+    #[arg(long = "log", env = "POINTSMAN_LOG", default_value = "info", global = true, value_name = "FILTER", help_heading = "Logging")]
     pub filter: String,
     /// How it is written: as text on a terminal and as JSON elsewhere, unless one is asked for
-    #[arg(long = "log-format", default_value = "auto", global = true, value_name = "FORMAT")]
+    #[arg(long = "log-format", default_value = "auto", global = true, value_name = "FORMAT", help_heading = "Logging")]
     pub format: LogFormat,
 }
 
@@ -79,16 +79,22 @@ where
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use std::io::Write;
     use std::sync::Arc;
 
     use parking_lot::Mutex;
+    use tracing::subscriber::DefaultGuard;
 
-    use super::*;
-
+    /// What this thread has logged since [`capture`].
     #[derive(Clone, Default)]
-    struct Captured(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Captured {
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().clone()).unwrap()
+        }
+    }
 
     impl Write for Captured {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -99,16 +105,26 @@ mod tests {
         }
     }
 
-    fn logged(filter: &str, json: bool) -> String {
+    /// Keeps what this thread logs until the guard is dropped.
+    pub(crate) fn capture(filter: &str, json: bool) -> (Captured, DefaultGuard) {
         let captured = Captured::default();
         let writer = captured.clone();
-        let subscriber = subscriber(filter, json, false, move || writer.clone()).unwrap();
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::info!(rule = "thumbnails", "delivered");
-            tracing::debug!("not asked for");
-            tracing::info!(key = ?pointsman_schemas::Text::from("hunter2"), "a setting\u{1b}[2J");
-        });
-        String::from_utf8(captured.0.lock().clone()).unwrap()
+        let subscriber = super::subscriber(filter, json, false, move || writer.clone()).unwrap();
+        (captured, tracing::subscriber::set_default(subscriber))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::capture;
+    use super::*;
+
+    fn logged(filter: &str, json: bool) -> String {
+        let (captured, _guard) = capture(filter, json);
+        tracing::info!(rule = "thumbnails", "delivered");
+        tracing::debug!("not asked for");
+        tracing::info!(key = ?pointsman_schemas::Text::from("hunter2"), "a setting\u{1b}[2J");
+        captured.text()
     }
 
     #[test]

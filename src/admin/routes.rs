@@ -89,19 +89,19 @@ async fn metrics(State(admin): Bus) -> Result<Response, ProblemDocument> {
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }
 
-async fn status(State(admin): Bus) -> Answer<StatusView> {
+async fn status(State(admin): Bus) -> Json<StatusView> {
     let reader = admin.journal.reader();
     let (now, missing) = (admin.clock.now(), admin.missing());
-    Ok(Json(StatusView {
+    Json(StatusView {
         version: VERSION,
         journal: format!("{:016x}", admin.journal.id().0),
         started: admin.started.to_string(),
         uptime_seconds: now.since(admin.started).as_secs_f64(),
         ready: missing.is_empty(),
         missing,
-        totals: reader.totals().await?,
-        deliveries: view::sum(&reader.subscriptions().await?),
-    }))
+        totals: reader.totals().await.ok(),
+        deliveries: reader.subscriptions().await.ok().map(|statuses| view::sum(&statuses)),
+    })
 }
 
 async fn sources(State(admin): Bus) -> Json<Page<SourceStatus>> {
@@ -133,6 +133,7 @@ async fn set_activity(admin: &Admin, number: &str, activity: Activity) -> Answer
     let invalid = |_| ProblemDocument::bad_request(format!("{number:?} is not the number of a subscription"));
     let number = SubscriptionNumber(number.parse().map_err(invalid)?);
     admin.journal.set_activity(number, activity).await?;
+    tracing::info!(subscription = number.0, ?activity, "a subscription was suspended or resumed");
     let status = admin.journal.reader().subscriptions().await?.into_iter().find(|status| status.number == number);
     let status = status.ok_or_else(|| ProblemDocument::not_found(format!("subscription {}", number.0)))?;
     Ok(Json(SubscriptionView::new(status, admin.clock.now())))
@@ -169,14 +170,14 @@ async fn dead_show(State(admin): Bus, id: Result<Path<String>, PathRejection>) -
 async fn dead_redrive(State(admin): Bus, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Answer<serde_json::Value> {
     let selection = selection(&headers, &body?)?;
     let redriven = admin.journal.redrive(&selection).await?;
-    tracing::info!(redriven, ?selection, "dead letters were redriven");
+    tracing::info!(redriven, selection = %described(&selection), "dead letters were redriven");
     Ok(Json(json!({ "redriven": redriven })))
 }
 
 async fn dead_purge(State(admin): Bus, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Answer<serde_json::Value> {
     let selection = selection(&headers, &body?)?;
     let purged = admin.journal.purge(&selection).await?;
-    tracing::info!(purged, ?selection, "dead letters were purged");
+    tracing::info!(purged, selection = %described(&selection), "dead letters were purged");
     Ok(Json(json!({ "purged": purged })))
 }
 
@@ -199,6 +200,15 @@ fn selection(headers: &HeaderMap, body: &[u8]) -> Result<DeadSelection, ProblemD
     let request: DeadRequest =
         serde_json::from_slice(body).map_err(|error| ProblemDocument::bad_request(format!("the body is not a selection: {error}")))?;
     request.selection().map_err(ProblemDocument::bad_request)
+}
+
+/// A selection for the log, ten thousand ids as their number.
+fn described(selection: &DeadSelection) -> String {
+    let names = [("tenant", &selection.tenant), ("rule", &selection.rule), ("target", &selection.target)];
+    let names = names.into_iter().filter_map(|(key, name)| Some(format!("{key}={}", name.as_ref()?)));
+    let ids = selection.ids.as_ref().map(|ids| format!("ids={}", ids.len()));
+    let parts: Vec<String> = names.chain(selection.reason.map(|reason| format!("reason={}", reason.as_str()))).chain(ids).collect();
+    if parts.is_empty() { "all".to_owned() } else { parts.join(" ") }
 }
 
 fn delivery(id: &str) -> Result<DeliveryId, ProblemDocument> {

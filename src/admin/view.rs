@@ -299,10 +299,10 @@ pub struct StatusView {
     pub ready: bool,
     /// What is missing before events can be taken.
     pub missing: Vec<String>,
-    /// The whole store.
-    pub totals: Totals,
-    /// The counters of all subscriptions, added up.
-    pub deliveries: Counts,
+    /// The whole store; none where it cannot be read, of which `missing` says why.
+    pub totals: Option<Totals>,
+    /// The counters of all subscriptions, added up; none likewise.
+    pub deliveries: Option<Counts>,
 }
 
 /// The counters of many subscriptions, added up.

@@ -1,10 +1,12 @@
 //! `pointsman check`: finds every mistake in the rule files.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use miette::IntoDiagnostic;
+
 use crate::config::{Config, DEFAULT_PATH, Diagnostic, diagnostic};
+use crate::output::{self, OutputArgs};
 
 /// What `check` is told.
 #[derive(Debug, clap::Args)]
@@ -12,23 +14,31 @@ pub struct CheckArgs {
     /// Rule files, and folders of them, that are read as one.
     #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
     pub paths: Vec<PathBuf>,
-    /// Print the mistakes as a JSON array.
-    #[arg(long)]
-    pub json: bool,
+    /// How
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Runs it. Exit code 1 where there is a mistake; what is odd but not wrong fails nothing.
-#[must_use]
-pub fn run(args: &CheckArgs) -> ExitCode {
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub fn run(args: &CheckArgs) -> Result<ExitCode, miette::Report> {
+    let (text, sound) = report(args)?;
+    output::print(&text).into_diagnostic()?;
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn report(args: &CheckArgs) -> Result<(String, bool), miette::Report> {
     let (summary, diagnostics) = match Config::load(&args.paths) {
         Ok((config, warnings)) => (Some(summary(&config)), warnings),
         Err(diagnostics) => (None, diagnostics),
     };
-    show_diagnostics(&diagnostics, args.json);
-    if let (Some(summary), false) = (&summary, args.json) {
-        print(&format!("{summary}\n"));
+    let mut text = show(&diagnostics, args.output.json)?;
+    if let (Some(summary), false) = (&summary, args.output.json) {
+        text.push_str(&format!("{summary}\n"));
     }
-    if summary.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok((text, summary.is_some()))
 }
 
 fn summary(config: &Config) -> String {
@@ -37,18 +47,43 @@ fn summary(config: &Config) -> String {
     format!("{sources}, {targets}, {}, {}: no mistakes", of(config.rules.len(), "rule"), of(config.tests.len(), "test"))
 }
 
-/// Prints diagnostics as a person or a program wants them.
-pub(super) fn show_diagnostics(diagnostics: &[Diagnostic], json: bool) {
+/// Diagnostics as a person or a program wants them.
+pub(super) fn show(diagnostics: &[Diagnostic], json: bool) -> Result<String, miette::Report> {
     if json {
-        let array: Vec<_> = diagnostics.iter().map(Diagnostic::to_json).collect();
-        print(&format!("{:#}\n", serde_json::Value::from(array)));
-    } else if !diagnostics.is_empty() {
-        let colours = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
-        print(&diagnostic::render(diagnostics, colours));
+        return output::json(&diagnostics.iter().map(Diagnostic::to_json).collect::<Vec<_>>()).into_diagnostic();
     }
+    let colours = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
+    Ok(if diagnostics.is_empty() { String::new() } else { diagnostic::render(diagnostics, colours) })
 }
 
-/// Prints to standard output. A reader who has gone away (`| head`) has seen enough: that is no error.
-pub(super) fn print(text: &str) {
-    drop(anstream::stdout().lock().write_all(text.as_bytes()));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report_of(yaml: &str, json: bool) -> (String, bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rules.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        let (text, sound) = report(&CheckArgs { paths: vec![path], output: OutputArgs { json } }).unwrap();
+        (text.replace(&folder.path().display().to_string(), ""), sound)
+    }
+
+    #[test]
+    fn warnings_do_not_fail_and_mistakes_do() {
+        let sound = "targets: { a: { stdout: {} } }\nrules: { r: { to: a } }\n";
+        assert_eq!(report_of(sound, false), ("0 sources, 1 target, 1 rule, 0 tests: no mistakes\n".to_owned(), true));
+        assert_eq!(report_of(sound, true), ("[]\n".to_owned(), true));
+        let (odd, passes) = report_of("targets: { a: { stdout: {} } }\nrules: { r: { to: a, where: $.data.paid } }\n", false);
+        assert!(passes && odd.contains("1 warning\n"), "{odd}");
+        let (broken, passes) = report_of("rules:\n  r: { tö: a }\n", true);
+        assert!(!passes);
+        insta::assert_snapshot!("broken_as_json", broken);
+    }
+
+    #[test]
+    fn what_is_not_there_is_told() {
+        let args = CheckArgs { paths: vec!["nowhere.yaml".into()], output: OutputArgs::default() };
+        let (text, sound) = report(&args).unwrap();
+        assert!(!sound && text.contains("nowhere.yaml: there is no such file"), "{text}");
+    }
 }

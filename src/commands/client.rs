@@ -121,7 +121,7 @@ impl Client {
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| {
                 let failed = CommandError::new(format!("cannot reach {uri}: {}", root(&error)));
-                let help = "nothing listens there: start a bus with `pointsman run`, or give its address";
+                let help = "is a bus listening there? start one with `pointsman run`, or give its address";
                 if error.is_connect() { failed.help(help) } else { failed }
             })?;
             let (parts, body) = response.into_parts();

@@ -140,19 +140,23 @@ fn reason(text: &str) -> Result<DeadReason, String> {
 /// # Errors
 /// There is no bus or no store there, or it refuses.
 pub async fn run(args: DeadArgs) -> Result<ExitCode, miette::Report> {
-    let text = match args.command {
-        DeadCommand::List(args) => list(&args).await?,
-        DeadCommand::Show(args) => show(&args).await?,
-        DeadCommand::Redrive(args) => change(&args, Change::Redrive).await?,
+    output::print(&execute(args).await?).map_err(unprintable)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Does it and tells what to print.
+async fn execute(args: DeadArgs) -> Result<String, CommandError> {
+    match args.command {
+        DeadCommand::List(args) => list(&args).await,
+        DeadCommand::Show(args) => show(&args).await,
+        DeadCommand::Redrive(args) => change(&args, Change::Redrive).await,
         DeadCommand::Purge(args) => {
             if !args.yes {
                 confirm(&args.change)?;
             }
-            change(&args.change, Change::Purge).await?
+            change(&args.change, Change::Purge).await
         }
-    };
-    output::print(&text).map_err(unprintable)?;
-    Ok(ExitCode::SUCCESS)
+    }
 }
 
 async fn list(args: &ListArgs) -> Result<String, CommandError> {
@@ -277,7 +281,9 @@ fn as_sheet(letter: &DeadView, content: &DeadContent) -> String {
             lines.push(format!("{name:<10}{value}"));
         }
     };
-    line("message", &letter.message);
+    if letter.last.as_ref().is_none_or(|last| last.message != letter.message) {
+        line("message", &letter.message);
+    }
     line("tenant", letter.tenant.as_str());
     line("from", letter.origin.as_str());
     line("rule", letter.rule.as_ref().map_or("", Name::as_str));
@@ -305,4 +311,87 @@ fn unprintable(error: impl std::fmt::Display) -> CommandError {
 
 fn unreadable(error: JournalError) -> CommandError {
     CommandError::new(format!("cannot read the store: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::admin::testing::TestBus;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: DeadArgs,
+    }
+
+    /// What a command line prints when it is spoken to a bus.
+    async fn typed(bus: &TestBus, line: &str) -> String {
+        let words = format!("dead {line}");
+        let words = words.split_whitespace().map(str::to_owned).chain(["--admin".to_owned(), format!("http://{}", bus.address)]);
+        let args = match Line::try_parse_from(words) {
+            Ok(line) => line.args,
+            Err(error) => return error.to_string(),
+        };
+        let text = execute(args).await.unwrap_or_else(|error| format!("{error}\n{}", error.help_text()));
+        bus.anonymous(&text).replace(&bus.address.to_string(), "127.0.0.1:1")
+    }
+
+    #[tokio::test]
+    async fn they_are_listed_in_a_table_or_as_json() {
+        let bus = TestBus::start(&[]).await;
+        insta::assert_snapshot!(typed(&bus, "list").await);
+        insta::assert_snapshot!(typed(&bus, "list --rule nobody").await);
+        let list: serde_json::Value = serde_json::from_str(&typed(&bus, "list --json --rule thumbnails --limit 1").await).unwrap();
+        assert_eq!((list.as_array().unwrap().len(), &list[0]["target"]), (1, &"thumbnailer".into()));
+    }
+
+    #[tokio::test]
+    async fn one_is_shown_whole_and_does_nothing_to_the_terminal() {
+        let bus = TestBus::start(&[]).await;
+        let ids = bus.dead().await;
+        let one = |number: u32| ids.iter().find(|id| id.subscription.0 == number).unwrap();
+        insta::assert_snapshot!(typed(&bus, &format!("show {}", one(1))).await);
+        insta::assert_snapshot!(typed(&bus, &format!("show {}", one(0))).await);
+        let json = typed(&bus, &format!("show {} --json", one(1))).await;
+        assert!(json.contains(crate::admin::testing::DATA), "{json}");
+        insta::assert_snapshot!(typed(&bus, "show 00000000000000aa-9-1-0").await);
+    }
+
+    #[tokio::test]
+    async fn they_are_redriven_and_purged() {
+        let bus = TestBus::start(&[]).await;
+        let id = *bus.dead().await.iter().find(|id| id.subscription.0 == 1).unwrap();
+        assert_eq!(typed(&bus, &format!("redrive {id}")).await, "1 dead letter redriven\n");
+        assert_eq!(typed(&bus, "redrive --rule audit --reason transform --json").await, "{\"redriven\":1}\n");
+        assert_eq!(typed(&bus, "purge --all --yes").await, "3 dead letters purged\n");
+        assert_eq!(typed(&bus, "purge --all --yes").await, "0 dead letters purged\n");
+        for (line, expect) in [
+            ("purge --yes", "nothing is selected: give ids, tenant, rule, target or reason, or say all\ngive ids, --rule,"),
+            ("redrive --all --rule audit", "all and a narrower selection exclude each other"),
+            ("redrive --rule a.b", "error: invalid value 'a.b' for '--rule <RULE>': the name \"a.b\" is not made of"),
+            (
+                "list --reason bored",
+                "error: invalid value 'bored' for '--reason <REASON>': unknown variant `bored`, expected one of `rejected`",
+            ),
+            ("list --limit 0", "error: invalid value '0' for '--limit <LIMIT>'"),
+            ("show x", "error: invalid value 'x' for '<ID>': \"x\" is not the id of a delivery"),
+        ] {
+            let said = typed(&bus, line).await;
+            assert!(said.starts_with(expect), "{line}: {said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_stands_in_the_way_is_said() {
+        let bus = TestBus::start(&["a-key-of-the-operator-7"]).await;
+        insta::assert_snapshot!(typed(&bus, "list").await);
+        assert!(typed(&bus, "list --admin-key a-key-of-the-operator-7").await.starts_with("ID "));
+        let address = bus.address;
+        drop(bus);
+        // Nobody else gets this port while it was ours a moment ago; should somebody, then he is no bus either.
+        let args = Line::try_parse_from(["dead", "list", "--admin", &format!("http://{address}")]).unwrap().args;
+        assert!(execute(args).await.is_err());
+    }
 }

@@ -16,6 +16,12 @@ impl CommandError {
         Self { message: message.into(), help: None }
     }
 
+    /// What to do next; empty where nobody knows.
+    #[must_use]
+    pub fn help_text(&self) -> &str {
+        self.help.as_deref().unwrap_or_default()
+    }
+
     /// Says what to do next.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {

@@ -1,40 +1,20 @@
 //! `pointsman listen`: a function to try things with. It prints what it is given and answers as it was told.
 
+pub mod function;
+
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use jiff::tz::TimeZone;
-use parking_lot::Mutex;
-use pointsman_schemas::http::{decode, encode_structured, is_cloudevent};
-use pointsman_schemas::{Event, Interval, Timestamp, json};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use pointsman_schemas::{Event, json};
 use serde_json::value::RawValue;
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+pub use function::{Behaviour, Call, Content, Function};
 
 use super::error::CommandError;
 use crate::output::{self, OutputArgs, plain, shortened};
-use crate::server;
-
-/// What is taken from one request: well past what a bus sends.
-const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Events taken from one request.
-const EVENTS_MAX: usize = 10_000;
-
-/// Calls answered and not yet printed; past that callers wait.
-const CALLS_MAX: usize = 1_024;
 
 /// How much of an event's data is shown to a person.
 const DATA_CHARACTERS_MAX: usize = 4_000;
@@ -57,169 +37,6 @@ pub struct ListenArgs {
     /// How calls are printed: with --json one line each
     #[command(flatten)]
     pub output: OutputArgs,
-}
-
-/// How a function answers.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Behaviour {
-    /// The status to answer with
-    #[arg(long, default_value = "200")]
-    pub status: StatusCode,
-    /// The part of the calls that fail, from 0 to 1
-    #[arg(long, default_value_t = 0.0, value_parser = part, value_name = "PART")]
-    pub fail: f64,
-    /// How many calls fail before any succeeds
-    #[arg(long, default_value_t = 0, value_name = "CALLS")]
-    pub fail_first: u64,
-    /// The status of those that fail
-    #[arg(long, default_value = "500", value_name = "STATUS")]
-    pub fail_status: StatusCode,
-    /// How long to wait before each answer, such as 2s
-    #[arg(long, value_name = "DURATION")]
-    pub slow: Option<Interval>,
-    /// The Retry-After of answers that are no success, in seconds
-    #[arg(long, value_name = "SECONDS")]
-    pub retry_after: Option<u64>,
-    /// A file with a CloudEvent in JSON to answer with
-    #[arg(long, value_name = "FILE")]
-    pub reply: Option<PathBuf>,
-    /// Makes the calls that --fail picks the same in every run
-    #[arg(long)]
-    pub seed: Option<u64>,
-}
-
-impl Default for Behaviour {
-    fn default() -> Self {
-        Self {
-            status: StatusCode::OK,
-            fail: 0.0,
-            fail_first: 0,
-            fail_status: StatusCode::INTERNAL_SERVER_ERROR,
-            slow: None,
-            retry_after: None,
-            reply: None,
-            seed: None,
-        }
-    }
-}
-
-fn part(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|part| (0.0..=1.0).contains(part)).ok_or_else(|| format!("{text:?} does not lie between 0 and 1"))
-}
-
-/// A call that the function got.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Call {
-    /// When.
-    pub at: Timestamp,
-    /// The request's method.
-    pub method: Method,
-    /// The request's path and query.
-    pub uri: Uri,
-    /// The request's headers.
-    pub headers: HeaderMap,
-    /// What it brought.
-    pub content: Content,
-    /// What it is answered with.
-    pub status: StatusCode,
-}
-
-/// What a call brought.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Content {
-    /// CloudEvents.
-    Events(Vec<Event>),
-    /// Something else, perhaps with why it is no CloudEvent though it says that it is one.
-    Other(Bytes, Option<String>),
-}
-
-impl Call {
-    /// A header as text; empty where it is not there.
-    #[must_use]
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-    }
-}
-
-/// A function that runs.
-#[derive(Debug)]
-pub struct Function {
-    /// Where it is called.
-    pub address: SocketAddr,
-    /// Its calls, in the order in which they came. Callers wait while nobody takes them.
-    pub calls: mpsc::Receiver<Call>,
-    /// Ends after the stop.
-    pub task: JoinHandle<()>,
-}
-
-impl Function {
-    /// Starts a function that runs until `stop`.
-    ///
-    /// # Errors
-    /// The address cannot be had, or the file of the reply holds no CloudEvent.
-    pub async fn start(address: SocketAddr, behaviour: Behaviour, stop: CancellationToken) -> Result<Self, CommandError> {
-        let reply = behaviour.reply.as_deref().map(read_reply).transpose()?;
-        let failed =
-            |error| CommandError::new(format!("cannot listen on {address}: {error}")).help("stop whoever holds it, or give another --port");
-        let socket = TcpListener::bind(address).await.map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
-        let (told, calls) = mpsc::channel(CALLS_MAX);
-        let random = behaviour.seed.map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64);
-        let answering = Arc::new(Answering { behaviour, reply, told, state: Mutex::new((0, random)) });
-        let router = Router::new().fallback(answer).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(answering);
-        Ok(Self { address, calls, task: tokio::spawn(server::serve(socket, router, stop)) })
-    }
-}
-
-#[derive(Debug)]
-struct Answering {
-    behaviour: Behaviour,
-    reply: Option<Event>,
-    told: mpsc::Sender<Call>,
-    /// Calls so far, and the dice.
-    state: Mutex<(u64, StdRng)>,
-}
-
-impl Answering {
-    fn fails(&self) -> bool {
-        let (calls, random) = &mut *self.state.lock();
-        *calls += 1;
-        // Thrown for every call, so that a seed picks the same ones whatever `fail_first` is.
-        let unlucky = random.random_bool(self.behaviour.fail);
-        unlucky || *calls <= self.behaviour.fail_first
-    }
-}
-
-async fn answer(State(function): State<Arc<Answering>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let behaviour = &function.behaviour;
-    let status = if function.fails() { behaviour.fail_status } else { behaviour.status };
-    let content = match is_cloudevent(&headers).then(|| decode(&headers, body.clone(), EVENTS_MAX)) {
-        None => Content::Other(body, None),
-        Some(Ok(decoded)) => Content::Events(decoded.events),
-        Some(Err(error)) => Content::Other(body, Some(error.to_string())),
-    };
-    // Told when it comes, not when it is answered: a caller who gives up has called all the same.
-    let call = Call { at: Timestamp::now(), method, uri, headers, content, status };
-    if function.told.send(call).await.is_err() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the function is ending").into_response();
-    }
-    if let Some(Interval(slow)) = behaviour.slow {
-        tokio::time::sleep(slow).await;
-    }
-    let mut response = match &function.reply {
-        Some(reply) if status.is_success() => (status, encode_structured(reply)).into_response(),
-        _ => status.into_response(),
-    };
-    if let Some(seconds) = behaviour.retry_after.filter(|_| !status.is_success()) {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
-}
-
-fn read_reply(path: &Path) -> Result<Event, CommandError> {
-    let wrong = |error: String| CommandError::new(format!("cannot reply with {}: {error}", path.display()));
-    let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    json::decode(&bytes.into()).map_err(|error| wrong(error.to_string()))
 }
 
 /// Runs a function until it is interrupted or has had its calls.
@@ -293,8 +110,11 @@ struct CallView<'c> {
     status: u16,
     method: &'c str,
     uri: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
     task: &'c str,
-    attempt: &'c str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    #[serde(skip_serializing_if = "str::is_empty")]
     rule: &'c str,
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<Vec<Box<RawValue>>>,
@@ -319,11 +139,45 @@ fn as_json(call: &Call) -> String {
         method: call.method.as_str(),
         uri: call.uri.to_string(),
         task: call.header("pointsman-task"),
-        attempt: call.header("pointsman-attempt"),
+        attempt: call.header("pointsman-attempt").parse().ok(),
         rule: call.header("pointsman-rule"),
         events,
         body,
     };
     // Texts and raw JSON always serialise. A raw value keeps the line breaks that it came with, which would end the line.
     serde_json::to_string(&view).unwrap_or_default().replace(['\n', '\r'], " ") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+    use pointsman_schemas::Timestamp;
+
+    use super::*;
+
+    fn headers<const N: usize>(headers: [(&'static str, &'static str); N]) -> HeaderMap {
+        headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect()
+    }
+
+    #[test]
+    fn a_call_is_shown_to_a_person_and_to_a_program() {
+        let data = pointsman_schemas::Data::json("{\n\"a\":1}".into()).unwrap();
+        let event = Event::builder("1", "/camera", "photo").subject("a.jpg").data(data).build().unwrap();
+        let call = Call {
+            at: Timestamp(1_769_851_800_123_000),
+            method: Method::POST,
+            uri: "/function?x=1".parse().unwrap(),
+            headers: headers([("pointsman-task", "aa-1-1-0"), ("pointsman-attempt", "2"), ("pointsman-rule", "thumbnails")]),
+            content: Content::Events(vec![event]),
+            status: StatusCode::OK,
+        };
+        let other = |body: &'static str, why: Option<&str>| Call {
+            content: Content::Other(body.into(), why.map(str::to_owned)),
+            headers: headers([("content-type", "text/plain")]),
+            ..call.clone()
+        };
+        let calls = [call.clone(), other("hello\n\u{1b}[2Jworld", None), other("{}", Some("the required attribute \"id\" is missing"))];
+        insta::assert_snapshot!(calls.iter().map(|call| as_text(call, &TimeZone::UTC)).collect::<String>());
+        insta::assert_snapshot!(calls.iter().map(as_json).collect::<String>());
+    }
 }

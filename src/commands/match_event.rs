@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use miette::IntoDiagnostic;
 use pointsman_rules::{Document, Pattern, Scratch, explain};
 use serde_json::{Value, json};
 
-use super::check::{print, show_diagnostics};
+use super::check::show;
 use crate::config::diagnostic::{Diagnostic, File};
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::reader::{self, Piece};
 use crate::config::yaml::{self, FILE_BYTES_MAX, Node, Span};
+use crate::output::{self, OutputArgs};
 
 /// What `match` is told.
 #[derive(Debug, clap::Args)]
@@ -27,41 +29,53 @@ pub struct MatchArgs {
     /// Say why, field by field.
     #[arg(long)]
     pub explain: bool,
-    /// Print the result as JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Runs it. Exit code 0 where the pattern matches, 1 where it does not, 2 where either is invalid.
-#[must_use]
-pub fn run(args: &MatchArgs) -> ExitCode {
-    match try_match(args) {
-        Ok(matches) => ExitCode::from(u8::from(!matches)),
-        Err(diagnostics) => {
-            show_diagnostics(&diagnostics, args.json);
-            ExitCode::from(2)
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub fn run(args: &MatchArgs) -> Result<ExitCode, miette::Report> {
+    let (text, code) = report(args)?;
+    output::print(&text).into_diagnostic()?;
+    Ok(ExitCode::from(code))
+}
+
+fn report(args: &MatchArgs) -> Result<(String, u8), miette::Report> {
+    let is_stdin = |path: &Path| path.as_os_str() == "-";
+    let event = if is_stdin(&args.pattern) && is_stdin(&args.event) {
+        Err(vec![of_file(&args.event, "pattern and event cannot both come from standard input", "put one of them into a file")])
+    } else {
+        read_bytes(&args.event)
+    };
+    let event = match &event {
+        Ok(bytes) => Document::json(bytes)
+            .map_err(|error| vec![of_file(&args.event, format!("this is not JSON: {error}"), "an event is one JSON value")]),
+        Err(diagnostics) => Err(diagnostics.clone()),
+    };
+    match (read_pattern(&args.pattern), event) {
+        (Ok(pattern), Ok(event)) => {
+            let matches = pattern.matches(&event, &mut Scratch::default());
+            Ok((verdict(args, &pattern, &event, matches)?, u8::from(!matches)))
+        }
+        (pattern, event) => {
+            let diagnostics: Vec<_> = pattern.err().into_iter().chain(event.err()).flatten().collect();
+            Ok((show(&diagnostics, args.output.json)?, 2))
         }
     }
 }
 
-fn try_match(args: &MatchArgs) -> Result<bool, Vec<Diagnostic>> {
-    let is_stdin = |path: &Path| path.as_os_str() == "-";
-    if is_stdin(&args.pattern) && is_stdin(&args.event) {
-        return Err(vec![of_file(&args.event, "pattern and event cannot both come from standard input", "put one of them into a file")]);
+fn verdict(args: &MatchArgs, pattern: &Pattern, event: &Document<'_>, matches: bool) -> Result<String, miette::Report> {
+    let explanation = args.explain.then(|| explain(Some(pattern), None, event));
+    match (args.output.json, &explanation) {
+        (true, Some(explanation)) => output::json(explanation).into_diagnostic(),
+        (true, None) => output::json(&json!({ "matches": matches })).into_diagnostic(),
+        (false, Some(explanation)) => Ok(explanation.to_string()),
+        (false, None) => Ok(if matches { "matches\n" } else { "does not match\n" }.to_owned()),
     }
-    let pattern = read_pattern(&args.pattern)?;
-    let event = read_bytes(&args.event)?;
-    let document = Document::json(&event)
-        .map_err(|error| vec![of_file(&args.event, format!("this is not JSON: {error}"), "an event is one JSON value")])?;
-    let matches = pattern.matches(&document, &mut Scratch::default());
-    let explanation = args.explain.then(|| explain(Some(&pattern), None, &document));
-    match (args.json, &explanation) {
-        (true, Some(explanation)) => print(&format!("{:#}\n", json!(explanation))),
-        (true, None) => print(&format!("{:#}\n", json!({ "matches": matches }))),
-        (false, Some(explanation)) => print(&explanation.to_string()),
-        (false, None) => print(if matches { "matches\n" } else { "does not match\n" }),
-    }
-    Ok(matches)
 }
 
 fn of_file(path: &Path, message: impl Into<String>, help: &str) -> Diagnostic {
@@ -111,4 +125,51 @@ fn read_pattern(path: &Path) -> Result<Pattern, Vec<Diagnostic>> {
         }
     }
     Err(placed(mistakes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report_of(pattern: &str, event: &str, explain: bool, json: bool) -> (String, u8) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let args = MatchArgs { pattern: path("pattern", pattern), event: path("event", event), explain, output: OutputArgs { json } };
+        let (text, code) = report(&args).unwrap();
+        (text.replace(&folder.path().display().to_string(), ""), code)
+    }
+
+    #[test]
+    fn the_exit_code_is_the_verdict() {
+        for (pattern, event, expect) in [
+            (r#"{"a": [1]}"#, r#"{"a": 1}"#, 0),
+            ("a: [1]\n", r#"{"a": 1}"#, 0),
+            (r#"{"a": ["\ud83d\ude00"]}"#, "{\"a\": \"\u{1F600}\"}", 0),
+            (r#"{"detail-type": ["x"]}"#, r#"{"detail-type": "x"}"#, 0),
+            (r#"{"a": [1]}"#, r#"{"a": 2}"#, 1),
+            (r#"{"a": [1]}"#, "[]", 1),
+            (r#"{"a": 1}"#, r#"{"a": 1}"#, 2),
+            (r#"{"a": [1]}"#, r#"{"a": 1"#, 2),
+            (r#"{"a": [1]"#, "{}", 2),
+            ("a: [0x10]", "{}", 2),
+            ("", "{}", 2),
+            (r#"{"a": [1]}"#, "", 2),
+        ] {
+            assert_eq!(report_of(pattern, event, false, false).1, expect, "{pattern} {event}");
+        }
+    }
+
+    #[test]
+    fn it_says_why() {
+        let told = [
+            report_of(r#"{"a": [{"numeric": [">", 5]}]}"#, r#"{"a": 1}"#, true, false).0,
+            report_of(r#"{"a": [1]}"#, r#"{"a": 1}"#, false, true).0,
+            report_of("{\"a\": [\n  {\"prefx\": 1}]}", "{", false, false).0,
+        ];
+        insta::assert_snapshot!("reasons", told.join("\n"));
+    }
 }

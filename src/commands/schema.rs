@@ -2,12 +2,16 @@
 
 use std::process::ExitCode;
 
-use super::check::print;
+use miette::IntoDiagnostic;
+
 use crate::config::schema;
+use crate::output;
 
 /// Runs it.
-#[must_use]
-pub fn run() -> ExitCode {
-    print(&format!("{:#}\n", schema::rule_file()));
-    ExitCode::SUCCESS
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub fn run() -> Result<ExitCode, miette::Report> {
+    output::print(&output::json(&schema::rule_file()).into_diagnostic()?).into_diagnostic()?;
+    Ok(ExitCode::SUCCESS)
 }

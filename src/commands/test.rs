@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use miette::IntoDiagnostic;
 use pointsman_rules::{Document, Scratch, explain};
 use pointsman_schemas::{Event, Name};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::check::{print, show_diagnostics};
+use super::check::show;
 use crate::config::{Config, DEFAULT_PATH, Expectation, Rule, Test};
+use crate::output::{self, OutputArgs};
 
 /// What `test` is told.
 #[derive(Debug, clap::Args)]
@@ -17,28 +19,30 @@ pub struct TestArgs {
     /// Rule files, and folders of them, that are read as one.
     #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
     pub paths: Vec<PathBuf>,
-    /// Print the results as a JSON array.
-    #[arg(long)]
-    pub json: bool,
+    /// How
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Runs it. Exit code 1 where a test fails or the files have mistakes.
-#[must_use]
-pub fn run(args: &TestArgs) -> ExitCode {
-    let config = match Config::load(&args.paths) {
-        Ok((config, _)) => config,
-        Err(diagnostics) => {
-            show_diagnostics(&diagnostics, args.json);
-            return ExitCode::FAILURE;
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub fn run(args: &TestArgs) -> Result<ExitCode, miette::Report> {
+    let (text, passed) = report(args)?;
+    output::print(&text).into_diagnostic()?;
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn report(args: &TestArgs) -> Result<(String, bool), miette::Report> {
+    match Config::load(&args.paths) {
+        Ok((config, _)) => {
+            let results: Vec<TestResult> = config.tests.iter().map(|test| try_one(test, &config)).collect();
+            let text = if args.output.json { output::json(&results).into_diagnostic()? } else { render(&results) };
+            Ok((text, results.iter().all(|result| result.failures.is_empty())))
         }
-    };
-    let results: Vec<TestResult> = config.tests.iter().map(|test| try_one(test, &config)).collect();
-    if args.json {
-        print(&format!("{:#}\n", serde_json::json!(results)));
-    } else {
-        print(&render(&results));
+        Err(diagnostics) => Ok((show(&diagnostics, args.output.json)?, false)),
     }
-    if results.iter().all(|result| result.failures.is_empty()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// How one test went.
@@ -82,10 +86,15 @@ pub fn try_one(test: &Test, config: &Config) -> TestResult {
     TestResult { name: test.name.clone(), file, line, fires: firing.iter().map(|rule| rule.name.clone()).collect(), failures }
 }
 
+/// Whether the rule takes events from the test's source.
+///
+/// Where the test names none, `from` is not looked at; but a rule that has no other filter would take every test's event then, and is
+/// passed over unless the test expects it.
 fn from_fits(rule: &Rule, test: &Test) -> bool {
     match (&test.from, &rule.from) {
         (Some(from), Some(taken)) => taken.contains(from),
         (Some(from), None) => *from != Name::replies(),
+        (None, Some(_)) if rule.pattern.is_none() && rule.condition.is_none() => test.expect.iter().any(|(name, _)| *name == rule.name),
         (None, _) => true,
     }
 }
@@ -167,4 +176,62 @@ fn render(results: &[TestResult]) -> String {
         all => out.push_str(&format!("{} passed, {failed} failed\n", all - failed)),
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: &str = r#"
+targets: { console: { stdout: {} }, audit: { stdout: {} } }
+rules:
+  paid:
+    match: { type: [order.paid] }
+    transform: { set: { subject: <$.data.id> }, data: { total: <$.data.total>, lines: <$.data.lines> } }
+    to: [console, { target: audit, transform: { data: <$.data.total> } }]
+  dear: { where: $.data.total > 100, to: console }
+  answers: { from: replies, to: console }
+tests:
+  both fire:
+    event: { type: order.paid, source: /s, id: "1", data: { id: "7", total: 250, lines: [{ sku: a, n: 1 }] } }
+    expect: { paid: { subject: "7", data: { total: 250.0, lines: [{ sku: a }] } }, dear: {} }
+  any of the targets will do:
+    event: { type: order.paid, source: /s, id: "1", data: { total: 250 } }
+    expect: { paid: { data: 250 } }
+  of a source:
+    from: ingress
+    event: { type: a, source: /s, id: "1" }
+    expect: {}
+  it makes another event:
+    event: { type: order.paid, source: /s, id: "1", data: { id: "7", total: 1, lines: [1] } }
+    expect: { paid: { subject: "8", data: { total: 2, lines: [1, 2], note: x } } }
+  it does not fire:
+    event: { type: order.sent, source: /s, id: "1", data: { total: 5 } }
+    expect: { paid: {}, dear: {} }
+  nothing should:
+    from: ingress
+    event: { type: order.paid, source: /s, id: "1" }
+    expect: {}
+  one should not:
+    event: { type: order.paid, source: /s, id: "1" }
+    expect: { paid: false }
+  it takes nothing from there:
+    from: ingress
+    event: { type: order.paid, source: /s, id: "1" }
+    expect: { answers: {} }
+"#;
+
+    #[test]
+    fn the_files_own_tests_pass_or_say_why_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rules.yaml");
+        std::fs::write(&path, RULES).unwrap();
+        let report = |json| report(&TestArgs { paths: vec![path.clone()], output: OutputArgs { json } }).unwrap();
+        let (text, passed) = report(false);
+        assert!(!passed);
+        insta::assert_snapshot!("results", text.replace(&folder.path().display().to_string(), ""));
+        let json: Value = serde_json::from_str(&report(true).0).unwrap();
+        assert_eq!(json[0]["fires"], serde_json::json!(["paid", "dear"]));
+        assert_eq!(json[0]["failures"], serde_json::json!([]));
+    }
 }

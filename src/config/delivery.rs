@@ -68,7 +68,7 @@ impl Layer {
         {
             at.tell(format!("the backoff begins at {initial}, which is past its `max` of {max}"), "make `max` the longer of them");
         }
-        let order_by = raw.order_by.as_ref().zip(piece.get("order_by").filter(|piece| piece.is_clean()));
+        let order_by = raw.order_by.as_ref().zip(piece.get("order_by").filter(|piece| piece.is_whole()));
         let order_by = order_by.and_then(|(text, at)| Path::parse(text).map_err(|problem| at.tell_problems([problem])).ok());
         Self { raw, order_by }
     }
@@ -78,7 +78,7 @@ impl Layer {
         let Some(delivery) = piece.get("delivery") else { return };
         for key in ["concurrency", "rate"] {
             if let Some(at) = delivery.get(key) {
-                at.tell(
+                at.tell_key(
                     format!("`{key}` belongs to a target alone"),
                     "move it to the target's `delivery`: it holds for all rules that use the target",
                 );

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode, SourceSpan};
+use miette::{
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, Severity, SourceCode, SourceSpan, SpanContents,
+};
 use serde_json::json;
 
 use super::mistake::Mistake;
@@ -15,7 +17,7 @@ pub struct File {
     /// Its path as it was given or found.
     pub name: String,
     /// Its text, with what must not be shown blotted out.
-    shown: NamedSource<String>,
+    shown: String,
     /// True for a file that could not be read: then there is nothing to show of it.
     absent: bool,
 }
@@ -30,22 +32,41 @@ impl File {
                 secret.fill(b'*');
             }
         }
-        let shown = NamedSource::new(&name, String::from_utf8_lossy(&bytes).into_owned());
-        Self { name, shown, absent: false }
+        Self { name, shown: String::from_utf8_lossy(&bytes).into_owned(), absent: false }
     }
 
     /// A file that could not be read.
     #[must_use]
     pub fn absent(name: String) -> Self {
-        Self { shown: NamedSource::new(&name, String::new()), name, absent: true }
+        Self { name, shown: String::new(), absent: true }
     }
 
     /// Line and column of a byte, both from 1; the column counts characters.
     #[must_use]
     pub fn line_and_column(&self, byte: usize) -> (usize, usize) {
-        let before = self.shown.inner().get(..byte).unwrap_or_default();
+        let before = self.shown.get(..byte).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         (before.matches('\n').count() + 1, before.get(line_start..).unwrap_or_default().chars().count() + 1)
+    }
+}
+
+impl SourceCode for File {
+    /// Whole lines where context is asked for, and none around them: a neighbouring line may hold what is nobody's business. Columns count
+    /// characters, as editors do.
+    fn read_span<'a>(&'a self, span: &SourceSpan, before: usize, _: usize) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let (mut start, mut end) = (span.offset(), span.offset() + span.len());
+        let (line, column) = self.line_and_column(start);
+        let mut column = column - 1;
+        if before > 0 {
+            let line_start = self.shown.get(..start).and_then(|text| text.rfind('\n')).map_or(0, |newline| newline + 1);
+            let rest = self.shown.get(end..).unwrap_or_default();
+            let line_end = end + rest.find('\n').unwrap_or(rest.len());
+            (start, end, column) = (line_start, line_end, 0);
+        }
+        let text = self.shown.get(start..end).ok_or(MietteError::OutOfBounds)?;
+        let lines = text.matches('\n').count() + 1;
+        let place = SourceSpan::new(start.into(), text.len());
+        Ok(Box::new(MietteSpanContents::new_named(self.name.clone(), text.as_bytes(), place, line - 1, column, lines)))
     }
 }
 
@@ -107,13 +128,14 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
 #[must_use]
 pub fn render(diagnostics: &[Diagnostic], colours: bool) -> String {
     let theme = if colours { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_context_lines(0).with_links(false);
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_context_lines(1).with_links(false);
     let mut out = String::new();
     for diagnostic in diagnostics {
         // Writing into a string cannot fail, and a place outside of its file is shown without the text.
         if handler.render_report(&mut out, diagnostic).is_err() {
             out.push_str(&format!("{diagnostic}\n"));
         }
+        out.push('\n');
     }
     out.push_str(&count(diagnostics));
     out.push('\n');
@@ -156,7 +178,7 @@ impl miette::Diagnostic for Diagnostic {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        (!self.file.absent).then_some(&self.file.shown)
+        (!self.file.absent).then_some(&*self.file as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {

@@ -6,6 +6,7 @@ mod names;
 mod rule;
 mod test_entry;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +21,20 @@ use super::raw::{RawAdmin, RawStore, TOP_KEYS};
 use super::reader::{Piece, read};
 use super::yaml::{self, Entry, Node, Span, Value};
 use super::{Admin, Config, Store};
+use crate::admin::KEY_BYTES_MIN;
 use names::Names;
 
 /// Reads, checks and connects. See [`Config::load`].
 pub(super) fn load(paths: &[PathBuf]) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let found = files::find(paths, &mut diagnostics);
+    connect(&found, diagnostics)
+}
+
+/// Makes one configuration of files that have been found; `diagnostics` are those of files that could not be.
+pub(super) fn connect(found: &[Found], mut diagnostics: Vec<Diagnostic>) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut documents = Vec::new();
-    for file in &found {
+    for file in found {
         match yaml::read(&file.text) {
             Ok(root) => documents.push(Document::new(file, root)),
             Err(mistakes) => diagnostics.extend(placed(file, mistakes, &[])),
@@ -137,6 +144,23 @@ fn anchor_files(node: &mut Node, folder: &std::path::Path) {
     }
 }
 
+/// The items of a list, or the one value that stands for a list of one.
+fn items(at: Piece<'_>) -> Vec<Piece<'_>> {
+    match &at.node.value {
+        Value::List(items) => items.iter().map(|item| at.child(None, item)).collect(),
+        Value::Null => Vec::new(),
+        _ => vec![at],
+    }
+}
+
+/// The address of the admin listener; of names only `localhost` is known, since none is looked up.
+pub(super) fn admin_address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))),
+        None => text.parse().ok(),
+    }
+}
+
 /// The documents together.
 struct Loader<'d, 'f> {
     documents: &'d [Document<'f>],
@@ -167,7 +191,7 @@ impl<'d> Loader<'d, '_> {
                 config.targets.extend(self.target(document, entry, &mut layers));
             }
             if let Some(pipe) = document.section("pipes").first() {
-                document.entity(pipe).tell("this version has no pipes", "write a rule: it takes the same `from`, `match` and `to`");
+                document.entity(pipe).tell_key("this version has no pipes", "write a rule: it takes the same `from`, `match` and `to`");
             }
         }
         for document in self.documents {
@@ -193,16 +217,23 @@ impl<'d> Loader<'d, '_> {
     }
 
     fn admin(&self) -> Admin {
-        let address = self.single("admin").and_then(|(_, piece)| {
-            let address = read::<RawAdmin>(piece)?.address?;
-            if let Some(text) = address.literal()
-                && text.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
-            {
-                piece.get("address").unwrap_or(piece).tell("this is not an address", "write host:port, such as 127.0.0.1:8081");
+        let single = self.single("admin");
+        let raw = single.and_then(|(_, piece)| read::<RawAdmin>(piece)).unwrap_or_default();
+        let admin = Admin { address: raw.address.unwrap_or_else(|| Text::from("127.0.0.1:8081")), auth: raw.auth };
+        let Some((_, piece)) = single else { return admin };
+        let at = piece.get("address").unwrap_or(piece);
+        match admin.address.literal().map(admin_address) {
+            Some(None) => at.tell("this is not an IP address and a port", "write an address such as 127.0.0.1:8081"),
+            Some(Some(address)) if !address.ip().to_canonical().is_loopback() && admin.auth.is_empty() => {
+                at.tell("anybody who reaches this address could change everything", "add auth: [{ env: NAME }], or take 127.0.0.1");
             }
-            Some(address)
-        });
-        Admin { address: address.unwrap_or_else(|| Text::from("127.0.0.1:8081")) }
+            _ => {}
+        }
+        let keys = piece.get("auth").map(|auth| items(auth)).unwrap_or_default();
+        for key in keys.into_iter().filter(|key| key.node.text().is_some_and(|text| text.len() < KEY_BYTES_MIN)) {
+            key.tell(format!("this key is shorter than {KEY_BYTES_MIN} characters"), "make one with: openssl rand -hex 32");
+        }
+        admin
     }
 
     fn store(&self) -> Store {
@@ -212,7 +243,7 @@ impl<'d> Loader<'d, '_> {
         let raw = single.and_then(|(_, piece)| read::<RawStore>(piece)).unwrap_or_default();
         if let Some((_, piece)) = single {
             if let Some(nats) = piece.get("nats") {
-                nats.tell("this version has no store in NATS", "remove it: the store is a folder then");
+                nats.tell_key("this version has no store in NATS", "remove it: the store is a folder then");
             }
             if let (Some(at), true) = (piece.get("max_size"), raw.max_size.is_some_and(|size| size.bytes < MAX_SIZE_BYTES_MIN)) {
                 at.tell("the store needs at least 64MiB", "make it larger");

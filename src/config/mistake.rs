@@ -89,7 +89,9 @@ fn inside(node: &Node, within: &std::ops::Range<usize>, text: &str) -> Option<Sp
     let start = node.span.start + quote;
     (text.get(start..start + value.len())? == value).then_some(())?;
     let end = within.end.min(value.len());
-    let from = within.start.min(end);
+    // Of an empty place, which is mostly the end, the letter before it is shown.
+    let before = || value.get(..end).and_then(|before| before.char_indices().next_back()).map_or(0, |(at, _)| at);
+    let from = if within.start < end { within.start } else { before() };
     Some(Span { start: start + from, end: start + end })
 }
 
@@ -99,6 +101,8 @@ pub struct Mistakes {
     found: RefCell<Vec<Mistake>>,
     /// Values that could not be read: not looked at again. By the place of the node in memory, which the tree keeps.
     hidden: RefCell<HashSet<*const Node>>,
+    /// Values of which everything is said: what others find wrong with them is not told.
+    silenced: RefCell<HashSet<*const Node>>,
     /// Keys that an unknown key of a mapping was probably meant to be: not missed there.
     meant: RefCell<HashSet<(*const Node, String)>>,
 }
@@ -113,14 +117,6 @@ impl Mistakes {
         }
     }
 
-    /// True where an error was told at a place: it begins inside of it, or points into it.
-    #[must_use]
-    pub fn any_inside(&self, span: Span) -> bool {
-        let touches = |other: Span| span.start <= other.start && other.start < span.end.max(span.start + 1);
-        let points = |mistake: &Mistake| touches(mistake.span) || mistake.also.as_ref().is_some_and(|(also, _)| touches(*also));
-        self.found.borrow().iter().any(|mistake| !mistake.warning && points(mistake))
-    }
-
     /// What was gathered.
     #[must_use]
     pub fn into_inner(self) -> Vec<Mistake> {
@@ -133,6 +129,21 @@ impl Mistakes {
 
     pub(super) fn is_hidden(&self, node: &Node) -> bool {
         self.hidden.borrow().contains(&std::ptr::from_ref(node))
+    }
+
+    /// True where a value could not be read inside of another.
+    pub(super) fn any_hidden_inside(&self, node: &Node) -> bool {
+        let mut found = self.is_hidden(node);
+        node.walk(&mut |_, node| found |= self.is_hidden(node));
+        found
+    }
+
+    pub(super) fn silence(&self, node: &Node) {
+        self.silenced.borrow_mut().insert(std::ptr::from_ref(node));
+    }
+
+    pub(super) fn is_silenced(&self, node: &Node) -> bool {
+        self.silenced.borrow().contains(&std::ptr::from_ref(node))
     }
 
     pub(super) fn hidden_count(&self) -> usize {

@@ -15,18 +15,23 @@ use serde_json::{Map, Value};
 /// The keys at the top of a rule file, beside `x-…`.
 pub const TOP_KEYS: &[&str] = &["listen", "admin", "store", "tenant", "sources", "targets", "rules", "pipes", "tests"];
 
-/// `admin`: an address, or `{ address }`.
+/// `admin`: an address, or `{ address, auth }`.
 #[derive(Clone, Debug, Default)]
 pub struct RawAdmin {
-    /// `host:port`.
+    /// An IP address and a port.
     pub address: Option<Text>,
+    /// Keys, one of which a caller must show.
+    pub auth: Vec<Text>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct AdminInFull {
-    /// `host:port`; `127.0.0.1:8081` by default.
+    /// An IP address and a port; `127.0.0.1:8081` by default.
     address: Option<Text>,
+    /// Keys, one of which a caller must show as `Authorization: Bearer …`; needed wherever the address is not a loopback one.
+    #[serde(default)]
+    auth: Vec<Text>,
 }
 
 /// `store`: where events and deliveries are kept.
@@ -203,7 +208,7 @@ pub enum WhenFull {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawTest {
-    /// The source that the event comes from; where left out, every rule's `from` is taken to fit.
+    /// The source that the event comes from; where left out, `from` is not looked at, and rules without another filter are passed over.
     pub from: Option<String>,
     /// A CloudEvent; `specversion` may be left out.
     #[schemars(required)]
@@ -292,9 +297,9 @@ macro_rules! text_or_in_full {
 text_or_in_full!(
     RawAdmin,
     AdminInFull,
-    "an address such as 127.0.0.1:8081, or { address: … }",
-    |text| RawAdmin { address: Some(text.into()) },
-    |full| RawAdmin { address: full.address }
+    "an address such as 127.0.0.1:8081, or { address: …, auth: … }",
+    |text| RawAdmin { address: Some(text.into()), auth: Vec::new() },
+    |full| RawAdmin { address: full.address, auth: full.auth }
 );
 text_or_in_full!(
     RawTo,

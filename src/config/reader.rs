@@ -79,9 +79,18 @@ impl<'t> Piece<'t> {
         self.mistakes.tell(Mistake::new(self.span(), message).help(help));
     }
 
+    /// Tells a mistake whose place is the key.
+    pub fn tell_key(self, message: impl Into<String>, help: impl Into<String>) {
+        let span = self.entry.map_or_else(|| self.span(), |entry| entry.key_span);
+        self.mistakes.tell(Mistake::new(span, message).help(help));
+    }
+
     /// Tells problems that somebody found inside of the value.
     pub fn tell_problems(self, problems: impl IntoIterator<Item = pointsman_schemas::Problem>) {
         for problem in problems {
+            if self.mistakes.is_silenced(self.node.follow(&problem.path).1) {
+                continue;
+            }
             self.mistakes.tell(Mistake::of(problem, self.entry, self.node, self.text));
         }
     }
@@ -101,10 +110,10 @@ impl<'t> Piece<'t> {
         self.node.value == Value::Null && self.text.get(self.node.span.start..self.node.span.end).unwrap_or_default().trim().is_empty()
     }
 
-    /// True where nothing in the value has been found wrong so far.
+    /// True where nothing in the value was impossible to read, so that it can be looked at whole.
     #[must_use]
-    pub fn is_clean(self) -> bool {
-        !self.mistakes.any_inside(self.node.span)
+    pub fn is_whole(self) -> bool {
+        !self.mistakes.any_hidden_inside(self.node)
     }
 }
 
@@ -127,11 +136,20 @@ impl<'t> Reader<'t> {
         }
         let hidden_before = mistakes.hidden_count();
         read(self).map_err(|error| {
-            if self.tell(error) || mistakes.hidden_count() == hidden_before {
+            let error = self.place(error);
+            if mistakes.hidden_count() == hidden_before {
                 mistakes.hide(node);
             }
-            Error::Told
+            error
         })
+    }
+
+    /// Tells an error, where that has not been done, and hides what is at fault.
+    fn place(self, error: Error) -> Error {
+        if self.tell(error) {
+            self.piece.mistakes.hide(self.piece.node);
+        }
+        Error::Told
     }
 
     /// Tells an error that has no place yet; true where there was one.
@@ -244,11 +262,11 @@ impl<'t> Deserializer<'t> for Reader<'t> {
 
     fn deserialize_enum<V: Visitor<'t>>(self, _: &'static str, variants: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
         self.placed(|reader| match &reader.piece.node.value {
-            Value::Text(variant, _) => visitor.visit_enum(VariantReader { variant, content: None }),
+            Value::Text(variant, _) => visitor.visit_enum(VariantReader { reader, variant, content: None }),
             Value::Map(entries) => match entries.as_slice() {
                 [entry] => {
                     let content = reader.piece.child(Some(entry), &entry.value);
-                    visitor.visit_enum(VariantReader { variant: &entry.key, content: Some(content) })
+                    visitor.visit_enum(VariantReader { reader, variant: &entry.key, content: Some(content) })
                 }
                 _ => Err(Error::Other(format!("exactly one key is wanted here: {}", alternatives(variants)))),
             },
@@ -311,7 +329,8 @@ impl<'t> de::MapAccess<'t> for MapReader<'t> {
                 }
             }
             self.value = Some(entry);
-            return seed.deserialize(entry.key.as_str().into_deserializer()).map(Some);
+            // Told here, since an erased visitor would make a mere text of the error.
+            return seed.deserialize(entry.key.as_str().into_deserializer()).map(Some).map_err(|error| self.reader.place(error));
         }
         Ok(None)
     }
@@ -338,6 +357,7 @@ impl<'t> de::SeqAccess<'t> for ListReader<'t> {
 }
 
 struct VariantReader<'t> {
+    reader: Reader<'t>,
     variant: &'t str,
     content: Option<Piece<'t>>,
 }
@@ -347,7 +367,8 @@ impl<'t> de::EnumAccess<'t> for VariantReader<'t> {
     type Variant = Self;
 
     fn variant_seed<V: DeserializeSeed<'t>>(self, seed: V) -> Result<(V::Value, Self), Error> {
-        seed.deserialize(self.variant.into_deserializer()).map(|variant| (variant, self))
+        let variant: Result<_, Error> = seed.deserialize(self.variant.into_deserializer());
+        variant.map_err(|error| self.reader.place(error)).map(|variant| (variant, self))
     }
 }
 

@@ -69,3 +69,53 @@ fn entity(
     }
     json!({ "type": "object", "properties": properties, "oneOf": kinds, "additionalProperties": false })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::mistake::Mistakes;
+    use crate::config::reader::{Piece, read};
+    use crate::config::yaml;
+
+    const COMMITTED: &str = "schemas/json/rules.schema.json";
+
+    #[test]
+    fn the_committed_schema_is_the_one_that_is_printed() {
+        let printed = format!("{:#}\n", rule_file());
+        if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+            std::fs::create_dir_all("schemas/json").unwrap();
+            std::fs::write(COMMITTED, &printed).unwrap();
+        }
+        let committed = std::fs::read_to_string(COMMITTED).unwrap_or_default();
+        assert!(committed == printed, "{COMMITTED} is not what `pointsman schema` prints; run the tests with UPDATE_SCHEMAS=1");
+    }
+
+    fn value(path: &Path) -> Value {
+        let text = std::fs::read_to_string(path).unwrap();
+        let root = yaml::read(&text).unwrap();
+        read(Piece { node: &root, entry: None, text: &text, mistakes: &Mistakes::default() }).unwrap()
+    }
+
+    fn yaml_files(folder: &str) -> Vec<std::path::PathBuf> {
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect()
+    }
+
+    #[test]
+    fn what_is_sound_fits_the_schema_and_slips_do_not() {
+        let schema = jsonschema::validator_for(&rule_file()).unwrap();
+        let sound: Vec<_> = ["src/config/fixtures/good", "examples/quickstart"].into_iter().flat_map(yaml_files).collect();
+        assert!(sound.len() >= 3);
+        for path in sound {
+            let errors: Vec<String> =
+                schema.iter_errors(&value(&path)).map(|error| format!("{}: {error}", error.instance_path())).collect();
+            assert_eq!(errors, Vec::<String>::new(), "{}", path.display());
+        }
+        for name in ["unknown_keys", "wrong_types", "bad_names", "unknown_connectors", "going_nowhere", "outer_settings", "a_list"] {
+            let path = Path::new("src/config/fixtures/broken").join(name).with_extension("yaml");
+            assert!(!schema.is_valid(&value(&path)), "{name}");
+        }
+    }
+}

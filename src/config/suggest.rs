@@ -20,7 +20,6 @@ const ALSO_KNOWN_AS: &[(&str, &str)] = &[
     ("dead_letter_queue", "on_failure"),
     ("on_error", "on_failure"),
     ("retries", "attempts"),
-    ("retries", "retry"),
     ("max_attempts", "attempts"),
     ("max_retries", "attempts"),
     ("pattern", "match"),
@@ -51,19 +50,32 @@ const ALSO_KNOWN_AS: &[(&str, &str)] = &[
     ("expected", "expect"),
 ];
 
+/// What people write one level too high, with the key that it stands under and how it is written there.
+const DEEPER: &[(&str, &str, &str)] = &[
+    ("retries", "retry", "retry: { attempts: … }"),
+    ("max_retries", "retry", "retry: { attempts: … }"),
+    ("attempts", "retry", "retry: { attempts: … }"),
+    ("max_attempts", "retry", "retry: { attempts: … }"),
+    ("backoff", "retry", "retry: { backoff: … }"),
+];
+
+/// The word without what people spell in different ways.
+fn fold(word: &str) -> String {
+    word.to_lowercase().replace(['-', '_', ' '], "")
+}
+
 /// The candidate that a word was probably meant to be.
 #[must_use]
 pub fn meant<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let candidates: Vec<&str> = candidates.into_iter().collect();
-    let plain = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "");
-    let folded = plain(word);
+    let folded = fold(word);
     let alias = ALSO_KNOWN_AS
         .iter()
-        .filter(|(alias, _)| plain(alias) == folded)
+        .filter(|(alias, _)| fold(alias) == folded)
         .find_map(|(_, name)| candidates.iter().find(|candidate| *candidate == name));
-    let same = candidates.iter().find(|candidate| plain(candidate) == folded);
+    let same = candidates.iter().find(|candidate| fold(candidate) == folded);
     let nearest = || {
-        let near = |candidate: &&&str| strsim::damerau_levenshtein(&folded, &plain(candidate));
+        let near = |candidate: &&&str| strsim::damerau_levenshtein(&folded, &fold(candidate));
         // Half of a short word would make anything near.
         let bound = (folded.chars().count() / 3).clamp(1, 3);
         candidates.iter().min_by_key(near).filter(|candidate| folded.chars().count() > 2 && near(candidate) <= bound)
@@ -76,10 +88,14 @@ pub fn meant<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> O
 pub fn help<'c>(word: &str, candidates: &[&'c str]) -> (Option<&'c str>, String) {
     /// More than these are no help.
     const LISTED_MAX: usize = 16;
+    let deeper = DEEPER.iter().find(|(also, key, _)| fold(also) == fold(word) && candidates.contains(key));
+    if let Some((_, key, written)) = deeper {
+        return (Some(key), format!("did you mean `{written}`?"));
+    }
     let meant = meant(word, candidates.iter().copied());
     let help = match meant {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None if candidates.is_empty() => "there is none".to_owned(),
+        None if candidates.is_empty() => "nothing can stand here".to_owned(),
         None => {
             let mut listed: Vec<String> = candidates.iter().take(LISTED_MAX).map(|name| format!("`{name}`")).collect();
             if candidates.len() > LISTED_MAX {

@@ -2,14 +2,17 @@
 //!
 //! A part asks once for a handle on what it counts, by name, and keeps it: counting is then one atomic addition.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pointsman_schemas::{Class, Name, Timestamp};
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -99,6 +102,7 @@ impl Metrics {
         let start = Gauge::<i64>::default();
         start.set(started.0 / 1_000_000);
         registry.register("process_start_time_seconds", "When the process started, since the epoch", start);
+        registry.register_collector(Box::new(Process));
         metrics
     }
 
@@ -139,11 +143,8 @@ impl Metrics {
     /// Measures attempts at one target.
     #[must_use]
     pub fn target(&self, tenant: &Name, target: &Name) -> TargetMetrics {
-        let histogram = |class: Class| {
-            let labels = AttemptLabels { tenant: tenant.to_string(), target: target.to_string(), class: class.as_str() };
-            (class, self.attempts.get_or_create_owned(&labels))
-        };
-        TargetMetrics { attempts: Arc::new(CLASSES.map(histogram)) }
+        let classes = CLASSES.map(|class| (class, OnceLock::new()));
+        TargetMetrics { tenant: tenant.clone(), target: target.clone(), family: self.attempts.clone(), classes: Arc::new(classes) }
     }
 
     /// Counts requests to the HTTP ingress.
@@ -193,15 +194,22 @@ pub struct SubscriptionMetrics {
 /// Durations of attempts at one target.
 #[derive(Clone, Debug)]
 pub struct TargetMetrics {
-    attempts: Arc<[(Class, Histogram); 7]>,
+    tenant: Name,
+    target: Name,
+    family: Histograms,
+    /// Made when first needed: seven histograms for each of ten thousand targets would be a lot to scrape, and most see one class.
+    classes: Arc<[(Class, OnceLock<Histogram>); 7]>,
 }
 
 impl TargetMetrics {
     /// An attempt came to this class after this long.
     pub fn attempted(&self, class: Class, took: Duration) {
-        if let Some((_, histogram)) = self.attempts.iter().find(|(own, _)| *own == class) {
-            histogram.observe(took.as_secs_f64());
-        }
+        let Some((_, histogram)) = self.classes.iter().find(|(own, _)| *own == class) else { return };
+        let make = || {
+            let (tenant, target) = (self.tenant.to_string(), self.target.to_string());
+            self.family.get_or_create_owned(&AttemptLabels { tenant, target, class: class.as_str() })
+        };
+        histogram.get_or_init(make).observe(took.as_secs_f64());
     }
 }
 
@@ -220,6 +228,24 @@ impl IngressMetrics {
             202 => self.accepted.inc(),
             _ => self.requests.get_or_create(&StatusLabels { status }).inc(),
         };
+    }
+}
+
+/// What the system says about this process; nothing where it does not say so under `/proc`.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut gauge = |name, help, value: Option<u64>| match value {
+            Some(value) => ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?),
+            None => Ok(()),
+        };
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        gauge("process_resident_memory_bytes", "Memory that the process occupies", kibibytes.map(|kibibytes| kibibytes * 1024))?;
+        let descriptors = std::fs::read_dir("/proc/self/fd").ok().map(|descriptors| descriptors.count() as u64);
+        gauge("process_open_fds", "File descriptors that are open", descriptors)
     }
 }
 
@@ -265,6 +291,9 @@ mod tests {
             concat!("pointsman_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|own| own == line), "{line} is missing in\n{text}");
+        }
+        if cfg!(target_os = "linux") {
+            assert!(text.contains("\nprocess_resident_memory_bytes ") && text.contains("\nprocess_open_fds "), "{text}");
         }
     }
 

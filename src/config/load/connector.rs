@@ -83,10 +83,6 @@ impl<'d> Loader<'d, '_> {
         at.tell_problems(settings.check());
         let mut texts = Vec::new();
         for template in settings.templates() {
-            let (_, node) = at.node.follow(&template.path);
-            if at.mistakes.any_inside(node.span) {
-                continue;
-            }
             match TextTemplate::compile(&template.text, template.placement) {
                 Ok(text) => texts.push(text),
                 Err(problem) => {

@@ -13,7 +13,7 @@ pub(super) fn lint(document: &Document<'_>) -> Vec<Span> {
             swallowed(document, entry, node);
             if let Some(entry) = entry.filter(|entry| has_template(&entry.key)) {
                 let mistake = Mistake::new(entry.key_span, "a template cannot be a key");
-                document.mistakes.tell(mistake.help("write the key out; if it is meant as text, `<$$` stands for `<$`"));
+                document.mistakes.tell(mistake.help("write the key out"));
             }
             secrets.extend(password(document, entry, node));
         });
@@ -46,6 +46,7 @@ fn swallowed(document: &Document<'_>, entry: Option<&Entry>, node: &Node) {
         let mut mistake = Mistake::new(span, "this is a comment, and it swallows a template").help("quote the whole text");
         if cut_open {
             mistake = mistake.also(node.span, "of this text");
+            document.mistakes.silence(node);
         }
         // A remark in words about a template is likelier than a text that goes on.
         let remark = !cut_open && comment.get(1..).is_some_and(|rest| rest.starts_with(' '));
@@ -68,6 +69,7 @@ fn password(document: &Document<'_>, entry: Option<&Entry>, node: &Node) -> Opti
     let problem =
         problem.help("take it out of the URL and give it as { env: NAME } or { file: path } where the connector has a place for it");
     document.mistakes.tell(Mistake::of(problem, entry, node, &document.file.text));
+    document.mistakes.silence(node);
     // In a block or behind escapes its place is not known to the letter: all of the text is blotted out then.
     let quote = usize::from(*style == Style::Quoted);
     let exact = Span { start: node.span.start + quote + from, end: node.span.start + quote + from + password.len() };

@@ -9,7 +9,7 @@ use pointsman_schemas::{Name, Problem};
 
 use super::connector::TargetLayers;
 use super::names::Section;
-use super::{Document, Loader};
+use super::{Document, Loader, items};
 use crate::config::delivery::Layer;
 use crate::config::mistake::Mistake;
 use crate::config::raw::{RawFollowUp, RawRule, RawTo};
@@ -26,9 +26,10 @@ impl Loader<'_, '_> {
         }
         let raw = read::<RawRule>(piece)?;
         if let Some(at) = piece.get("filters") {
-            at.tell("this version has no `filters`", "say the same with `match` or `where`");
+            at.tell_key("this version has no `filters`", "say the same with `match` or `where`");
         }
         let from = piece.get("from").map(|at| self.names_in(document, Section::Sources, at));
+        let conditions = conditions(&raw);
         let pattern = compiled(piece, "match", raw.pattern, |value| Pattern::compile(&value.into()), |pattern| pattern.warnings().to_vec());
         let condition = compiled(piece, "where", raw.condition, |text| Condition::parse(&text), |condition| condition.warnings().to_vec());
         let transform = transform(piece);
@@ -44,7 +45,7 @@ impl Loader<'_, '_> {
         }
         let name = Name::new(&entry.key).ok()?;
         let (tenant, renamed_from, description) = (document.tenant.clone(), raw.renamed_from, raw.description);
-        Some(Rule { name, tenant, description, from, pattern, condition, to, on_success, on_failure, renamed_from })
+        Some(Rule { name, tenant, description, from, conditions, pattern, condition, to, on_success, on_failure, renamed_from })
     }
 
     fn names_in(&self, document: &Document<'_>, section: Section, at: Piece<'_>) -> Vec<Name> {
@@ -79,7 +80,7 @@ impl Loader<'_, '_> {
             let Some(raw) = read::<RawTo>(item) else { continue };
             let name_at = item.get("target").unwrap_or(item);
             let Some(text) = raw.target else {
-                if !item.mistakes.was_meant(item.node, "target") && item.is_clean() {
+                if !item.mistakes.was_meant(item.node, "target") && item.is_whole() {
                     item.tell("`target` is missing here", "write { target: a-target }");
                 }
                 continue;
@@ -103,7 +104,7 @@ impl Loader<'_, '_> {
         let raw = read::<RawFollowUp>(at)?;
         let name_at = at.get("to").unwrap_or(at);
         let Some(text) = raw.to else {
-            if !at.mistakes.was_meant(at.node, "to") && at.is_clean() {
+            if !at.mistakes.was_meant(at.node, "to") && at.is_whole() {
                 at.tell("`to` is missing here", "write { to: a-target }");
             }
             return None;
@@ -114,13 +115,10 @@ impl Loader<'_, '_> {
     }
 }
 
-/// The items of a list, or the one value that stands for a list of one.
-fn items(at: Piece<'_>) -> Vec<Piece<'_>> {
-    match &at.node.value {
-        Value::List(items) => items.iter().map(|item| at.child(None, item)).collect(),
-        Value::Null => Vec::new(),
-        _ => vec![at],
-    }
+fn conditions(raw: &RawRule) -> serde_json::Value {
+    let pattern = raw.pattern.clone().map(|pattern| ("match".to_owned(), pattern.into()));
+    let condition = raw.condition.clone().map(|condition| ("where".to_owned(), condition.into()));
+    serde_json::Map::from_iter(pattern.into_iter().chain(condition)).into()
 }
 
 /// Compiles what stands under a key, where it could be read whole, and tells what is wrong or odd with it.
@@ -131,7 +129,7 @@ pub(super) fn compiled<R, T>(
     compile: impl FnOnce(R) -> Result<T, Vec<Problem>>,
     warnings: impl FnOnce(&T) -> Vec<Problem>,
 ) -> Option<T> {
-    let at = piece.get(key).filter(|at| at.is_clean())?;
+    let at = piece.get(key).filter(|at| at.is_whole())?;
     let compiled = compile(raw?).map_err(|problems| at.tell_problems(problems)).ok()?;
     at.tell_problems(warnings(&compiled));
     Some(compiled)

@@ -18,11 +18,12 @@ impl Loader<'_, '_> {
         let raw = read::<RawTest>(piece)?;
         for key in ["event", "expect"] {
             if piece.get(key).is_none() && !piece.mistakes.was_meant(piece.node, key) {
-                piece.tell(format!("`{key}` is missing here"), "a test says what happens and what is expected: { event: …, expect: … }");
+                piece
+                    .tell_key(format!("`{key}` is missing here"), "a test says what happens and what is expected: { event: …, expect: … }");
             }
         }
         let from = raw.from.and_then(|from| self.resolve(Section::Sources, document, &from, piece.get("from")?));
-        let event = raw.event.zip(piece.get("event").filter(|at| at.is_clean())).and_then(|(event, at)| read_event(event, at));
+        let event = raw.event.zip(piece.get("event").filter(|at| at.is_whole())).and_then(|(event, at)| read_event(event, at));
         let mut expect = Vec::new();
         for (rule, expected) in raw.expect.unwrap_or_default() {
             let Some(at) = piece.get("expect").and_then(|at| at.get(&rule)) else { continue };

@@ -105,8 +105,9 @@ impl<'x> Builder<'x> {
                             (Value::Map(entries), last)
                         }
                     };
-                    // A block ends where its last value ends; only `]` and `}` have a width.
-                    let end = if span.end > span.start { span.end } else { last.unwrap_or(span.end) };
+                    // A block ends where its last value ends; the scanner counts the blanks behind `]` and `}` to them.
+                    let closed = self.text.get(span.start..).is_some_and(|rest| rest.starts_with([']', '}']));
+                    let end = if closed { span.start + 1 } else { last.unwrap_or(span.end) };
                     return self.put(Node { value, span: Span { start: frame.start, end: end.max(frame.start) } }, frame.anchor);
                 }
             }
@@ -220,6 +221,10 @@ impl<'x> Builder<'x> {
             Some("a bare text cannot begin with this character; quote it")
         } else if info.contains("mapping values are not allowed") {
             Some("a text that holds `: ` must be quoted, and a nested key begins on a line of its own")
+        } else if rest.starts_with(['"', '\'']) {
+            Some("the quote that opens here does not close on its line")
+        } else if rest.trim().is_empty() || info.contains("flow") {
+            Some("is a `{`, a `[` or a quote left open?")
         } else {
             None
         };
