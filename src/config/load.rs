@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_connectors::http::ListenSettings;
-use pointsman_schemas::Name;
+use pointsman_schemas::{Name, Text};
 
 use super::diagnostic::{self, Diagnostic, File};
 use super::files::{self, Found};
