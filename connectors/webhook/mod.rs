@@ -110,7 +110,6 @@ impl SourceSettings for Webhook {
         let owner = format!("{}/{}", context.tenant, context.name);
         let door = Door {
             verifier: Verifier::open(self.scheme())?,
-            scheme: self.scheme(),
             origins: self.origins.clone(),
             name: context.name,
             mapped: context.mapped,
@@ -126,7 +125,6 @@ impl SourceSettings for Webhook {
 /// What answers on the path.
 struct Door {
     verifier: Verifier,
-    scheme: Signature,
     origins: Vec<String>,
     name: Name,
     mapped: bool,
@@ -137,7 +135,7 @@ struct Door {
 
 impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Door").field("name", &self.name).field("scheme", &self.scheme.name()).finish_non_exhaustive()
+        f.debug_struct("Door").field("name", &self.name).field("scheme", &self.verifier.scheme().name()).finish_non_exhaustive()
     }
 }
 
@@ -147,10 +145,10 @@ impl Door {
         if is_cloudevent(&head.headers) {
             let decoded = decode(&head.headers, body, REQUEST_EVENTS_MAX).map_err(|error| refuse(&error))?;
             let arrivals = decoded.events.into_iter().map(|event| Arrival::Event(Arc::new(event))).collect();
-            let id = self.scheme.id_header().and_then(|id| head.headers.get(id)?.to_str().ok());
+            let id = self.verifier.scheme().id_header().and_then(|id| head.headers.get(id)?.to_str().ok());
             return Ok((arrivals, id.map(str::to_owned)));
         }
-        let Mapped { event, data, id } = mapping::map(&self.scheme, &self.name, head, body, self.clock.now())?;
+        let Mapped { event, data, id } = mapping::map(self.verifier.scheme(), &self.name, head, body, self.clock.now())?;
         let refuse = |error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("no event can be made of this: {error}"));
         let arrival = if self.mapped {
             let root = mapping::root(head, data.as_ref());
@@ -171,7 +169,7 @@ impl Handler for Door {
     async fn post(&self, request: Request) -> Result<Response, Refusal> {
         let Request { head, body, held } = request;
         self.verifier.verify(&head.headers, &body, self.clock.now())?;
-        if matches!(self.scheme, Signature::Slack(_))
+        if matches!(self.verifier.scheme(), Signature::Slack(_))
             && let Some(challenge) = mapping::challenge(&body)
         {
             return Ok(text(challenge));

@@ -93,6 +93,11 @@ impl Verifier {
         Ok(Self { signature, keys })
     }
 
+    /// Which scheme it is.
+    pub(in crate::webhook) fn scheme(&self) -> &Signature {
+        &self.signature
+    }
+
     /// The header without which there is no signature.
     fn header(&self) -> Option<&str> {
         Some(match &self.signature {
