@@ -182,7 +182,7 @@ impl Handler for Door {
             return Ok(accepted());
         }
         self.queue.store(arrivals, held).await?;
-        // Only now: what could not be stored is welcome again.
+        // Only now: what could not be stored is welcome again. Of two at the same moment both are handed on, and the journal takes one.
         if let Some(id) = id {
             self.replay.lock().remember(&id);
         }
