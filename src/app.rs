@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, AdminError, AdminListener, AdminSettings};
-use crate::config::{self, Config, Diagnostic};
+use crate::config::{Config, Diagnostic};
 use crate::dispatcher::{self, Dispatcher};
 use crate::journal::disk::{self, DiskJournal, DiskOptions};
 use crate::journal::{Journal, JournalError};
@@ -60,9 +60,6 @@ pub enum RunError {
     /// The admin API cannot be opened.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The admin API has no address.
-    #[error("cannot tell where the admin API is to listen: {0}")]
-    AdminAddress(String),
     /// The rule files cannot be watched.
     #[error(transparent)]
     Watch(#[from] WatchError),
@@ -114,12 +111,6 @@ fn enter_folder_of(paths: &[PathBuf]) -> std::io::Result<()> {
     folder.map_or(Ok(()), std::env::set_current_dir)
 }
 
-fn admin_settings(admin: &config::Admin) -> Result<AdminSettings, RunError> {
-    let text = admin.address.resolve().map_err(|error| RunError::AdminAddress(error.to_string()))?;
-    let address = text.expose().parse().map_err(|_| RunError::AdminAddress(format!("{text} is not an IP address and a port")))?;
-    Ok(AdminSettings { address, auth: admin.auth.clone() })
-}
-
 /// A running bus.
 struct Bus {
     journal: Arc<DiskJournal>,
@@ -163,7 +154,7 @@ impl Bus {
         let journal = DiskJournal::open(&config.store.path, options, Arc::clone(&clock))?;
         let limits = Limits { drain_timeout: REQUESTS_GRACE, ..Limits::default() };
         let listener = Listener::bind(&config.listen, limits).await.map_err(RunError::Listen)?;
-        let admin_listener = AdminListener::bind(&admin_settings(&config.admin)?).await?;
+        let admin_listener = AdminListener::bind(&AdminSettings { address: config.admin.address.clone(), auth: config.admin.auth.clone() }).await?;
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
 
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));
