@@ -11,6 +11,7 @@ pub mod stdout;
 #[cfg(test)]
 mod suite;
 pub mod target;
+pub mod timer;
 pub mod webhook;
 
 use pointsman_schemas::Problem;
@@ -66,6 +67,12 @@ pub const CONNECTORS: &[Connector] = &[
     },
     Connector { kind: "http", also_known_as: &["https", "url"], source: None, target: Some(Kind::target::<http::HttpTarget>()) },
     Connector { kind: "stdout", also_known_as: &["console", "print"], source: None, target: Some(Kind::target::<stdout::StdoutTarget>()) },
+    Connector {
+        kind: "timer",
+        also_known_as: &["cron", "schedule", "interval"],
+        source: Some(Kind::source::<timer::TimerSource>()),
+        target: None,
+    },
     Connector {
         kind: "webhook",
         also_known_as: &["hook", "hooks", "webhooks"],

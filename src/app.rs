@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, AdminError, AdminListener};
+use crate::admin::{Admin, AdminError, AdminListener, AdminSettings};
 use crate::config::{Config, Diagnostic};
 use crate::dispatcher::{self, Dispatcher};
 use crate::journal::disk::{self, DiskJournal, DiskOptions};
@@ -154,7 +154,7 @@ impl Bus {
         let journal = DiskJournal::open(&config.store.path, options, Arc::clone(&clock))?;
         let limits = Limits { drain_timeout: REQUESTS_GRACE, ..Limits::default() };
         let listener = Listener::bind(&config.listen, limits).await.map_err(RunError::Listen)?;
-        let admin_listener = AdminListener::bind(&config.admin).await?;
+        let admin_listener = AdminListener::bind(&AdminSettings { address: config.admin.address.clone(), auth: config.admin.auth.clone() }).await?;
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
 
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));
