@@ -11,6 +11,7 @@ pub mod stdout;
 #[cfg(test)]
 mod suite;
 pub mod target;
+pub mod webhook;
 
 use pointsman_schemas::Problem;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -41,6 +42,13 @@ pub struct Kind<S: ?Sized + 'static> {
     pub parse: fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<S>, erased_serde::Error>,
 }
 
+impl Kind<dyn SourceSettings> {
+    /// The source whose settings are `S`.
+    const fn source<S: SourceSettings + DeserializeOwned + JsonSchema + 'static>() -> Self {
+        Self { schema: S::json_schema, parse: |from| Ok(Box::new(erased_serde::deserialize::<S>(from)?)) }
+    }
+}
+
 impl Kind<dyn TargetSettings> {
     /// The target whose settings are `S`.
     const fn target<S: TargetSettings + DeserializeOwned + JsonSchema + 'static>() -> Self {
@@ -58,6 +66,12 @@ pub const CONNECTORS: &[Connector] = &[
     },
     Connector { kind: "http", also_known_as: &["https", "url"], source: None, target: Some(Kind::target::<http::HttpTarget>()) },
     Connector { kind: "stdout", also_known_as: &["console", "print"], source: None, target: Some(Kind::target::<stdout::StdoutTarget>()) },
+    Connector {
+        kind: "webhook",
+        also_known_as: &["hook", "hooks", "webhooks"],
+        source: Some(Kind::source::<webhook::Webhook>()),
+        target: None,
+    },
 ];
 
 /// The connector of a kind.

@@ -96,9 +96,16 @@ impl<'e> Document<'e> {
     pub fn tree(&self) -> &Value {
         self.tree.get_or_init(|| match &self.root {
             Owned::Json(text) => serde_json::from_slice(text).unwrap_or_default(),
-            Owned::Event(_) | Owned::Fields(_) => {
-                self.members().map(|(name, node)| (name.to_owned(), node.to_value())).collect::<Map<_, _>>().into()
+            Owned::Event(event) => {
+                // The event's own reading of its data takes what serde_json refuses.
+                let parsed = event.data().and_then(|data| data.value());
+                let value = |name: &str, node: Node<'_>| match parsed {
+                    Some(parsed) if name == "data" => parsed.clone(),
+                    _ => node.to_value(),
+                };
+                self.members().map(|(name, node)| (name.to_owned(), value(name, node))).collect::<Map<_, _>>().into()
             }
+            Owned::Fields(_) => self.members().map(|(name, node)| (name.to_owned(), node.to_value())).collect::<Map<_, _>>().into(),
         })
     }
 

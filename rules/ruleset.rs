@@ -224,6 +224,14 @@ mod tests {
     }
 
     #[test]
+    fn rules_are_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<RuleSet>();
+        shared::<Scratch>();
+        shared::<Document<'_>>();
+    }
+
+    #[test]
     fn origins() {
         let (only, but) = (OriginSet::only(&[Origin(0), Origin(64)]), OriginSet::all_but(&[Origin(0), Origin(64)]));
         for origin in [0, 1, 63, 64, 65, 128, u16::MAX] {

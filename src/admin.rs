@@ -12,6 +12,7 @@ pub(crate) mod testing;
 mod tests;
 pub mod view;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -66,9 +67,13 @@ impl AdminListener {
     /// # Errors
     /// [`AdminError`].
     pub async fn bind(settings: &AdminSettings) -> Result<Self, AdminError> {
-        let guard = Guard::new(settings)?;
-        let failed = |reason| AdminError::Bind { address: settings.address, reason };
-        let socket = TcpListener::bind(settings.address).await.map_err(failed)?;
+        let given = settings.address.resolve().map_err(|error| AdminError::Unresolved("the address of admin", error))?;
+        let failed = |reason| AdminError::Bind { address: given.expose().to_owned(), reason };
+        // Looked up once, so that what is bound is what the guard was made for.
+        let address = tokio::net::lookup_host(given.expose()).await.map_err(failed)?.next();
+        let address = address.ok_or_else(|| failed(io::Error::other("it has no address")))?;
+        let guard = Guard::new(address, &settings.auth)?;
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
         Ok(Self { address: socket.local_addr().map_err(failed)?, socket, guard })
     }
 

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod commands;
 pub mod config;
+pub mod dispatcher;
 pub mod intake;
 pub mod journal;
 pub mod output;

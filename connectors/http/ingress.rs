@@ -45,7 +45,7 @@ impl Ingress {
 #[async_trait]
 impl Source for Ingress {
     async fn next(&mut self) -> Result<Batch, SourceError> {
-        self.0.next().await
+        self.0.take().await
     }
 }
 

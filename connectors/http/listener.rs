@@ -199,11 +199,13 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: S, routes: Routes, 
         .writev(false)
         .serve_connection(TokioIo::new(Guard::new(stream, limits.head_timeout)), service);
     let ended = tokio::select! {
-        ended = &mut connection => ended,
+        // An answer that is ready at the same moment then says that the connection ends.
+        biased;
         () = shutdown.cancelled() => {
             Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
         }
+        ended = &mut connection => ended,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection broke off");

@@ -37,6 +37,7 @@ fn conditions() {
         "$.data.items[?@.price > 10]",
         "$.data.items[0].sku == 'a' && $.data.items[-1].sku == 'b'",
         "$..sku",
+        &format!("$.data{} == $.nothing", ".a".repeat(8_000)),
         "!$.data.missing",
         "!($.data.total < 100) || $.data.x",
         "$.data.missing == $.data.missing2",
@@ -121,9 +122,9 @@ fn mistakes_are_told_with_their_place() {
     ];
     let told: Vec<_> = texts.iter().map(|text| format!("{text:?}: {}", problems(text))).collect();
     insta::assert_snapshot!(told.join("\n"), @r##"
-        "$.data.paid": warning: $.data.paid tests that there is a value, not that it is true (write $.data.paid == true to test its truth)
-        "$.data.a == 1 && $.data.paid": warning: $.data.paid tests that there is a value, not that it is true (write $.data.paid == true to test its truth)
-        "!$.data.paid": warning: $.data.paid tests that there is a value, not that it is true (write $.data.paid == true to test its truth)
+        "$.data.paid": warning: $.data.paid tests that there is a value, not that it is true (write $.data.paid == true to test its truth) at "$.data.paid"
+        "$.data.a == 1 && $.data.paid": warning: $.data.paid tests that there is a value, not that it is true (write $.data.paid == true to test its truth) at "$.data.paid"
+        "!$.data.paid": warning: $.data.paid tests that there is a value, not that it is true (write $.data.paid == true to test its truth) at "$.data.paid"
         "$.data.items[*]": 
         "$.data.total > 1 and $.x == 2": two words stand side by side (write && for and, || for or, ! for not) at "a"
         "$.data.total = 1": this is neither a JSONPath query nor a logical expression of them (RFC 9535) (write == to compare) at "="
@@ -152,5 +153,50 @@ fn any_json_is_a_root() {
     // Nothing but the text's own nesting bounds the work, and a text that nests too deeply is refused.
     for deep in ["(".repeat(500), "$[?".repeat(500), "!(".repeat(200), format!("{}1", "count(".repeat(40))] {
         assert!(Condition::parse(&deep).is_err());
+    }
+    // What is let through fits the stack of any thread.
+    let parentheses = |depth: usize| format!("{}$.a == 1{}", "(".repeat(depth), ")".repeat(depth));
+    let filters = |depth: usize| format!("{}1{}", "$.a[?@.b == 1 && ".repeat(depth), " == 1]".repeat(depth));
+    let within = |depth: usize| format!("$.a{}{}", "[?@.b".repeat(depth), "]".repeat(depth));
+    for depth in [20, 60, 120, 126] {
+        for text in [parentheses(depth), filters(depth), within(depth)] {
+            if let Ok(condition) = Condition::parse(&text) {
+                let _ = condition.holds(&document, &mut Scratch::default());
+            }
+        }
+        assert!(Condition::parse(&parentheses(depth)).is_ok() && Condition::parse(&within(depth)).is_ok());
+    }
+}
+
+mod random {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Comparisons are the same as in a filter that `jsonpath-rust` evaluates, over values that both tell apart.
+        #[test]
+        fn comparisons_agree_with_filters(
+            left in prop::sample::select(vec!["$.a", "$.b", "$.x", "1", "'1'", "true", "null", "length($.a)"]),
+            comparator in prop::sample::select(vec!["==", "!=", "<", "<=", ">", ">="]),
+            right in prop::sample::select(vec!["$.a", "$.b", "2", "'a'", "false", "value($.b)"]),
+            not in any::<bool>(),
+            a in prop::sample::select(vec![json!(1), json!(2.5), json!("a"), json!("1"), json!(null), json!(true), json!([1, 2]), json!({"k": 1})]),
+            b in prop::sample::select(vec![json!(2), json!("b"), json!([1, 2]), json!({"k": 1}), json!(false)]),
+        ) {
+            let expression = format!("{}({left} {comparator} {right})", if not { "!" } else { "" });
+            let value = json!({ "a": a, "b": b });
+            let text = value.to_string();
+            let found = Condition::parse(&expression).unwrap().holds(&Document::json(text.as_bytes()).unwrap(), &mut Scratch::default());
+            let query = parse_json_path(&format!("$[?{expression}]")).unwrap();
+            let expect = !jsonpath_rust::query::js_path_process(&query, &value).unwrap().is_empty();
+            prop_assert_eq!(found, expect, "{} over {}", expression, text);
+        }
+
+        #[test]
+        fn no_text_makes_the_compiler_fail_otherwise_than_by_a_problem(text in "[$.a@\\[\\]()?'\"<>=!&| 0-9,:*-]{0,24}") {
+            let _ = Condition::parse(&text);
+            let _ = crate::template::TextTemplate::compile(&format!("<${text}>"), pointsman_schemas::Placement::Header);
+        }
     }
 }

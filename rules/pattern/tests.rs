@@ -229,7 +229,126 @@ fn every_mistake_is_told_with_its_place() {
     insta::assert_snapshot!(problems(json!({"typ": ["x"], "partitionkey": ["x"]})), @r#"warning: typ: "typ" is taken as an extension attribute (was type meant?)"#);
     let deep = (0..200).fold(json!([1]), |inner, _| json!({ "a": inner }));
     assert!(problems(json!({ "data": deep })).contains("nested deeper"));
+    assert!(problems(json!({ format!("data{}", ".a".repeat(100_000)): [1] })).contains("nested deeper"));
     let ors: Vec<_> = (0..8).map(|index| json!({"$or": [{ format!("a{index}"): [1] }, {"b": [1]}, {"c": [1]}]})).collect();
     let nested = ors.into_iter().enumerate().map(|(index, or)| (format!("k{index}"), or)).collect::<serde_json::Map<_, _>>();
     assert!(problems(json!({ "data": nested })).contains("more than 1000 combinations"));
+}
+
+/// What [`super::evaluate`] does, over a tree and as plainly as can be: whether a part holds, and if so whether by what is there.
+fn reference(pattern: &Value, value: Option<&Value>) -> Option<bool> {
+    let absent = || reference_all(pattern, |_| None);
+    match value {
+        Some(value @ Value::Object(_)) => reference_all(pattern, |key| value.get(key)),
+        Some(Value::Array(list)) => {
+            let each: Vec<_> = list.iter().map(|item| reference(pattern, Some(item))).collect();
+            if each.contains(&Some(true)) {
+                Some(true)
+            } else if each.contains(&None) {
+                None
+            } else {
+                absent()
+            }
+        }
+        _ => absent(),
+    }
+}
+
+fn reference_all<'v>(pattern: &Value, get: impl Fn(&str) -> Option<&'v Value> + Copy) -> Option<bool> {
+    pattern.as_object().unwrap().iter().try_fold(false, |present, (key, part)| {
+        let holds = match part {
+            Value::Array(alternatives) if key == "$or" => {
+                alternatives.iter().map(|alternative| reference_all(alternative, get)).max().unwrap()
+            }
+            Value::Array(operators) => reference_leaf(operators, get(key)),
+            group => reference(group, get(key)),
+        };
+        holds.map(|holds| present || holds)
+    })
+}
+
+fn reference_leaf(operators: &[Value], value: Option<&Value>) -> Option<bool> {
+    fn scalars<'v>(value: Option<&'v Value>, found: &mut Vec<&'v Value>) {
+        match value {
+            Some(Value::Array(list)) => list.iter().for_each(|item| scalars(Some(item), found)),
+            Some(Value::Object(_)) | None => {}
+            Some(scalar) => found.push(scalar),
+        }
+    }
+    let mut found = Vec::new();
+    scalars(value, &mut found);
+    let fits = |operator: &Value, scalar: &Value| match operator.as_object().map(|map| map.iter().next().unwrap()) {
+        None => operator == scalar,
+        Some((name, operand)) if name == "exists" => operand == true,
+        Some((_, operand)) => operand != scalar,
+    };
+    if found.iter().any(|scalar| operators.iter().any(|operator| fits(operator, scalar))) {
+        Some(true)
+    } else {
+        (found.is_empty() && operators.contains(&json!({"exists": false}))).then_some(false)
+    }
+}
+
+mod random {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ruleset::{Origin, OriginSet, Rule, RuleSet};
+
+    fn key() -> impl Strategy<Value = String> {
+        prop::sample::select(vec!["a", "b", "c"]).prop_map(Into::into)
+    }
+
+    fn any_document() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![(0..3).prop_map(Value::from), Just(Value::Null), Just(json!([])), Just(json!({}))];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((key(), inner), 1..4)
+                    .prop_map(|members| members.into_iter().collect::<serde_json::Map<_, _>>().into()),
+            ]
+        })
+    }
+
+    fn any_pattern() -> impl Strategy<Value = Value> {
+        let operator = prop_oneof![
+            (0..3).prop_map(Value::from),
+            any::<bool>().prop_map(|value| json!({ "exists": value })),
+            (0..3).prop_map(|number| json!({ "anything-but": number })),
+        ];
+        let group = |part: BoxedStrategy<Value>| {
+            prop::collection::vec((key(), part), 1..3).prop_map(|members| members.into_iter().collect::<serde_json::Map<_, _>>().into())
+        };
+        let leaf = group(prop::collection::vec(operator, 1..3).prop_map(Value::from).boxed());
+        leaf.prop_recursive(3, 16, 3, move |inner| {
+            prop_oneof![
+                3 => group(inner.clone().boxed()),
+                1 => (inner.clone(), inner).prop_map(|(left, right)| json!({ "$or": [left, right] })),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_agree_with_the_reference(patterns in prop::collection::vec(any_pattern(), 1..4), document in any_document()) {
+            let expect: Vec<bool> = patterns.iter().map(|pattern| reference(pattern, Some(&document)).is_some()).collect();
+            let text = document.to_string();
+            let mut scratch = Scratch::default();
+            for (pattern, expect) in patterns.iter().zip(&expect) {
+                let compiled = Pattern::compile_for_any_json(pattern).unwrap();
+                prop_assert_eq!(compiled.matches(&Document::json(text.as_bytes()).unwrap(), &mut scratch), *expect, "{} {}", pattern, text);
+            }
+            // The same as an event's data, all patterns in one set.
+            let rules = patterns.iter().map(|pattern| Rule {
+                from: OriginSet::all_but(&[]),
+                pattern: Some(Pattern::compile(&json!({ "data": pattern })).unwrap()),
+                condition: None,
+            });
+            let event = Event::builder("1", "/s", "t").data(Data::json(Bytes::from(text)).unwrap()).build().unwrap();
+            let mut out = Vec::new();
+            RuleSet::compile(rules.collect()).matches_into(Origin(0), &event, &mut scratch, &mut out);
+            let found: Vec<bool> = (0..).zip(&patterns).map(|(index, _)| out.contains(&index)).collect();
+            prop_assert_eq!(found, expect);
+        }
+    }
 }

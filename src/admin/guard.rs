@@ -32,8 +32,8 @@ const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 /// Where the admin API listens, and who may use it.
 #[derive(Clone, Debug)]
 pub struct AdminSettings {
-    /// The address; its port may be 0 for any.
-    pub address: SocketAddr,
+    /// `host:port`; the port may be 0 for any.
+    pub address: Text,
     /// Keys, one of which a caller must show; may be empty on a loopback address.
     pub auth: Vec<Text>,
 }
@@ -44,17 +44,17 @@ pub enum AdminError {
     /// Anybody who reaches the address could change everything.
     #[error("refusing to serve the admin API on {0} without keys; set admin.auth, or a loopback address such as 127.0.0.1:8081")]
     Open(SocketAddr),
-    /// A key has no value.
-    #[error("cannot read a key of admin.auth: {0}")]
-    Key(UnresolvedText),
+    /// A setting has no value.
+    #[error("cannot read {0}: {1}")]
+    Unresolved(&'static str, UnresolvedText),
     /// A key can be guessed.
     #[error("key {} of admin.auth has fewer than {KEY_BYTES_MIN} characters; make one with `openssl rand -base64 24`", .0 + 1)]
     Weak(usize),
     /// The address cannot be had.
     #[error("cannot listen on {address} for the admin API: {reason}; stop whoever holds it, or set admin to another address")]
     Bind {
-        /// Which.
-        address: SocketAddr,
+        /// As it was given.
+        address: String,
         /// Why.
         reason: std::io::Error,
     },
@@ -69,19 +69,20 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(settings: &AdminSettings) -> Result<Self, AdminError> {
-        let loopback = settings.address.ip().to_canonical().is_loopback();
-        if !loopback && settings.auth.is_empty() {
-            return Err(AdminError::Open(settings.address));
+    /// The guard of an address, with the keys that are given.
+    pub(super) fn new(address: SocketAddr, auth: &[Text]) -> Result<Self, AdminError> {
+        let loopback = address.ip().to_canonical().is_loopback();
+        if !loopback && auth.is_empty() {
+            return Err(AdminError::Open(address));
         }
         let key = |(index, text): (usize, &Text)| {
-            let key = text.resolve().map_err(AdminError::Key)?;
+            let key = text.resolve().map_err(|error| AdminError::Unresolved("a key of admin.auth", error))?;
             if key.expose().len() < KEY_BYTES_MIN {
                 return Err(AdminError::Weak(index));
             }
             Ok(Sha256::digest(key.expose()).into())
         };
-        Ok(Self { loopback, keys: settings.auth.iter().enumerate().map(key).collect::<Result<_, _>>()? })
+        Ok(Self { loopback, keys: auth.iter().enumerate().map(key).collect::<Result<_, _>>()? })
     }
 
     fn check(&self, request: &Request) -> Result<(), ProblemDocument> {
@@ -168,7 +169,7 @@ mod tests {
     const KEY: &str = "0123456789abcdefghijkl";
 
     fn guard(address: &str, keys: &[&str]) -> Result<Guard, AdminError> {
-        Guard::new(&AdminSettings { address: address.parse().unwrap(), auth: keys.iter().map(|key| Text::from(*key)).collect() })
+        Guard::new(address.parse().unwrap(), &keys.iter().map(|key| Text::from(*key)).collect::<Vec<_>>())
     }
 
     fn status(guard: &Guard, method: &str, path: &str, headers: &[(&str, &str)]) -> u16 {

@@ -118,7 +118,7 @@ impl TestBus {
         let overview = Arc::new(Told::default());
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry, NOON);
-        let settings = AdminSettings { address: ([127, 0, 0, 1], 0).into(), auth: keys.iter().map(|key| Text::from(*key)).collect() };
+        let settings = AdminSettings { address: "127.0.0.1:0".into(), auth: keys.iter().map(|key| Text::from(*key)).collect() };
         let listener = AdminListener::bind(&settings).await.unwrap();
         let (address, stop) = (listener.address(), CancellationToken::new());
         let started = NOON.minus(Duration::from_secs(60));

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::problem::MEDIA_TYPE;
 use super::testing::{DATA, NOON, TestBus, name, settle};
+use super::{AdminListener, AdminSettings};
 use crate::journal::{Activity, Ending, Journal, JournalError};
 
 const KEY: &str = "a-key-of-the-operator-7";
@@ -108,6 +109,23 @@ async fn whatever_is_no_success_is_a_problem_document() {
         assert!(problem["detail"].as_str().unwrap().starts_with(detail), "{verb} {path}: {problem}");
     }
     assert_eq!(bus.dead().await.len(), 5, "nothing of this changes anything");
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_had_is_told() {
+    let holder = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let held = holder.local_addr().unwrap().to_string();
+    for (address, expect) in [
+        (&*held, format!("cannot listen on {held} for the admin API: ")),
+        ("127.0.0.1", "cannot listen on 127.0.0.1 for the admin API: ".to_owned()),
+        ("0.0.0.0:0", "refusing to serve the admin API on 0.0.0.0:0 without keys".to_owned()),
+    ] {
+        let settings = AdminSettings { address: address.into(), auth: Vec::new() };
+        let error = AdminListener::bind(&settings).await.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.starts_with(&expect), "{address}: {error}");
+    }
+    let local = AdminListener::bind(&AdminSettings { address: "localhost:0".into(), auth: Vec::new() }).await.unwrap();
+    assert!(local.address().ip().is_loopback());
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! API keys: RFC 6750, section 2.1.
+//! API keys: RFC 6750, section 2.1. The key as a query parameter (section 2.3) is not taken, because addresses end up in logs.
 
 use std::fmt;
 

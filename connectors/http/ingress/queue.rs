@@ -1,9 +1,10 @@
 //! Requests on their way from the listener to whoever stores them, and the answers on their way back.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use http::StatusCode;
 use smallvec::SmallVec;
-use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -82,8 +83,17 @@ pub(crate) struct Queued {
     _attachment: Attachment,
 }
 
-#[cfg(test)]
 impl Queued {
+    /// What waits; waits where nothing does. Safe to cancel, by tokio's word for `recv_many`.
+    pub(super) async fn take(&mut self) -> Result<Batch, SourceError> {
+        let mut messages = Vec::new();
+        match self.messages.recv_many(&mut messages, BATCH_REQUESTS_MAX).await {
+            0 => Err(SourceError::Ended),
+            _ => Ok(Batch { messages, cursor: None }),
+        }
+    }
+
+    #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.messages.len()
     }
@@ -92,11 +102,6 @@ impl Queued {
 #[async_trait]
 impl Source for Queued {
     async fn next(&mut self) -> Result<Batch, SourceError> {
-        let mut messages = Vec::new();
-        // Safe to cancel by tokio's word: either nothing is taken or the future is ready.
-        match self.messages.recv_many(&mut messages, BATCH_REQUESTS_MAX).await {
-            0 => Err(SourceError::Ended),
-            _ => Ok(Batch { messages, cursor: None }),
-        }
+        self.take().await
     }
 }

@@ -127,8 +127,8 @@ impl Routes {
     }
 }
 
-/// What a request takes beside its body: headers, the event's own parts.
-pub(super) const REQUEST_BYTES: usize = 2 * 1024;
+/// What a request takes beside its body: hyper reads into pieces of 8 KiB, and a body that lies in one keeps all of it.
+pub(super) const REQUEST_BYTES: usize = 8 * 1024;
 
 impl Default for Routes {
     /// For sources without a listener: nobody will ever ask.

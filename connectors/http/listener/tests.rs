@@ -215,6 +215,18 @@ async fn one_connection_carries_many_requests_and_ends_at_a_bad_one() {
 }
 
 #[tokio::test]
+async fn a_body_is_asked_for_only_where_the_head_is_let_in() {
+    let (served, _echo, _attachment) = echo(small(), Limits::default(), 100).await;
+    let head = "POST /e HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\nconnection: close\r\n";
+    let answer = served.raw(format!("{head}content-length: 1\r\n\r\na")).await;
+    assert!(answer.0.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "{answer:?}");
+    for refused in ["x-refuse: 1\r\ncontent-length: 1\r\n\r\n", "content-length: 1001\r\n\r\n"] {
+        let answer = served.raw(format!("{head}{refused}")).await;
+        assert!(!answer.0.contains("100 Continue") && answer.problem().0 >= 401, "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn whoever_is_slow_is_told_so() {
     let limits = Limits { head_timeout: Duration::from_millis(80), body_timeout: Duration::from_millis(80), ..Limits::default() };
     let (served, _echo, _attachment) = echo(small(), limits, 100).await;
