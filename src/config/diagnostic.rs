@@ -11,6 +11,26 @@ use serde_json::json;
 use super::mistake::Mistake;
 use super::yaml::Span;
 
+/// Where the lines of a text begin.
+#[derive(Debug)]
+pub struct Lines(Vec<usize>);
+
+impl Lines {
+    /// Finds them.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect())
+    }
+
+    /// Line and column of a byte of that text, both from 1; the column counts characters, as editors do.
+    #[must_use]
+    pub fn place(&self, text: &str, byte: usize) -> (usize, usize) {
+        let line = self.0.partition_point(|start| *start <= byte);
+        let start = self.0.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        (line, text.get(start..byte).unwrap_or_default().chars().count() + 1)
+    }
+}
+
 /// A file as it was read.
 #[derive(Debug)]
 pub struct File {
@@ -18,6 +38,7 @@ pub struct File {
     pub name: String,
     /// Its text, with what must not be shown blotted out.
     shown: String,
+    lines: Lines,
     /// True for a file that could not be read: then there is nothing to show of it.
     absent: bool,
 }
@@ -32,21 +53,20 @@ impl File {
                 secret.fill(b'*');
             }
         }
-        Self { name, shown: String::from_utf8_lossy(&bytes).into_owned(), absent: false }
+        // A secret is whole characters, and each of its bytes becomes one.
+        Self { name, shown: String::from_utf8_lossy(&bytes).into_owned(), lines: Lines::of(text), absent: false }
     }
 
     /// A file that could not be read.
     #[must_use]
     pub fn absent(name: String) -> Self {
-        Self { name, shown: String::new(), absent: true }
+        Self { name, shown: String::new(), lines: Lines::of(""), absent: true }
     }
 
-    /// Line and column of a byte, both from 1; the column counts characters.
+    /// Line and column of a byte, both from 1.
     #[must_use]
     pub fn line_and_column(&self, byte: usize) -> (usize, usize) {
-        let before = self.shown.get(..byte).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before.get(line_start..).unwrap_or_default().chars().count() + 1)
+        self.lines.place(&self.shown, byte)
     }
 }
 

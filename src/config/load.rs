@@ -14,7 +14,7 @@ use std::time::Duration;
 use pointsman_connectors::http::ListenSettings;
 use pointsman_schemas::{Name, Text};
 
-use super::diagnostic::{self, Diagnostic, File};
+use super::diagnostic::{self, Diagnostic, File, Lines};
 use super::files::{self, Found};
 use super::mistake::{Mistake, Mistakes};
 use super::raw::{RawAdmin, RawStore, TOP_KEYS};
@@ -66,6 +66,7 @@ struct Document<'f> {
     file: &'f Found,
     root: Node,
     tenant: Name,
+    lines: Lines,
     mistakes: Mistakes,
     /// What must not be shown of it.
     secrets: Vec<Span>,
@@ -74,7 +75,8 @@ struct Document<'f> {
 impl<'f> Document<'f> {
     fn new(file: &'f Found, mut root: Node) -> Self {
         anchor_files(&mut root, &file.folder);
-        let mut document = Self { file, root, tenant: Name::default_tenant(), mistakes: Mistakes::default(), secrets: Vec::new() };
+        let (lines, tenant) = (Lines::of(&file.text), Name::default_tenant());
+        let mut document = Self { file, root, tenant, lines, mistakes: Mistakes::default(), secrets: Vec::new() };
         document.check_top();
         if let Some(piece) = document.top().get("tenant") {
             document.tenant = read(piece).unwrap_or_else(Name::default_tenant);
@@ -120,7 +122,7 @@ impl<'f> Document<'f> {
 
     /// Line and column, for the help of a mistake in another file.
     fn place(&self, span: Span) -> String {
-        let (line, column) = File::new(self.file.name.clone(), &self.file.text, &[]).line_and_column(span.start);
+        let (line, column) = self.lines.place(&self.file.text, span.start);
         format!("{}:{line}:{column}", self.file.name)
     }
 }

@@ -37,6 +37,7 @@ struct AdminInFull {
 /// `store`: where events and deliveries are kept.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Store")]
 pub struct RawStore {
     /// The folder of the embedded store; `./pointsman-data` by default.
     pub path: Option<PathBuf>,
@@ -52,6 +53,7 @@ pub struct RawStore {
 /// One of `rules`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Rule")]
 pub struct RawRule {
     /// What it is for, for people.
     pub description: Option<String>,
@@ -138,6 +140,7 @@ pub enum FollowUpContent {
 /// `delivery`, on a target, on a rule or on a `to` entry.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Delivery")]
 pub struct RawDelivery {
     /// How long one attempt may take; `30s` by default.
     pub timeout: Option<Interval>,
@@ -158,6 +161,7 @@ pub struct RawDelivery {
 /// `delivery.retry`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Retry")]
 pub struct RawRetry {
     /// How often it is tried, the first time included; 4 by default.
     pub attempts: Option<NonZeroU32>,
@@ -168,6 +172,7 @@ pub struct RawRetry {
 /// `delivery.retry.backoff`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Backoff")]
 pub struct RawBackoff {
     /// Before the second attempt, at most; `1s` by default. It doubles from attempt to attempt.
     pub initial: Option<Interval>,
@@ -178,6 +183,7 @@ pub struct RawBackoff {
 /// `delivery.concurrency`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Concurrency")]
 pub struct RawConcurrency {
     /// At most this many; 64 by default. Below it the bus adapts to what the target can take.
     pub max: Option<NonZeroU32>,
@@ -186,6 +192,7 @@ pub struct RawConcurrency {
 /// `delivery.backlog`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Backlog")]
 pub struct RawBacklog {
     /// How many deliveries may wait.
     pub max: Option<NonZeroU64>,
@@ -207,6 +214,7 @@ pub enum WhenFull {
 /// One of `tests`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Test")]
 pub struct RawTest {
     /// The source that the event comes from; where left out, `from` is not looked at, and rules without another filter are passed over.
     pub from: Option<String>,

@@ -7,14 +7,18 @@
 //! Keys that a struct does not have are told and skipped in the same pass.
 
 mod error;
+mod piece;
+#[cfg(test)]
+mod tests;
 
-use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, Visitor};
 use serde::{Deserialize, forward_to_deserialize_any};
 
-use super::mistake::{Mistake, Mistakes, visible};
+use super::mistake::Mistake;
 use super::suggest;
-use super::yaml::{Entry, Node, OddNumber, Span, Value};
+use super::yaml::{Entry, Node, OddNumber, Value};
 pub use error::Error;
+pub use piece::Piece;
 
 /// Reads a value. None where it is not even in part what is wanted; what is wrong has been told to the mistakes then.
 pub fn read<'t, T: Deserialize<'t>>(piece: Piece<'t>) -> Option<T> {
@@ -33,88 +37,9 @@ pub fn read_erased<S: ?Sized>(
 }
 
 fn read_with<'t, T>(piece: Piece<'t>, parse: impl Fn(Reader<'t>) -> Result<T, Error>) -> Option<T> {
-    let reader = Reader { piece, wants_struct: false };
-    while !piece.mistakes.is_hidden(piece.node) {
-        if let Ok(value) = reader.placed(|reader| parse(reader)) {
-            return Some(value);
-        }
-    }
-    None
-}
-
-/// A piece of a file, with where its mistakes go.
-#[derive(Clone, Copy, Debug)]
-pub struct Piece<'t> {
-    /// The value.
-    pub node: &'t Node,
-    /// The entry whose value it is, where it is one's.
-    pub entry: Option<&'t Entry>,
-    /// The file's text.
-    pub text: &'t str,
-    /// Where mistakes are told.
-    pub mistakes: &'t Mistakes,
-}
-
-impl<'t> Piece<'t> {
-    /// A value inside of this one.
-    #[must_use]
-    pub fn child(self, entry: Option<&'t Entry>, node: &'t Node) -> Self {
-        Self { node, entry, ..self }
-    }
-
-    /// The value under a key.
-    #[must_use]
-    pub fn get(self, key: &str) -> Option<Self> {
-        self.node.entry(key).map(|entry| self.child(Some(entry), &entry.value))
-    }
-
-    /// What to underline where all of the value is meant.
-    #[must_use]
-    pub fn span(self) -> Span {
-        visible(self.entry, self.node, self.text)
-    }
-
-    /// Tells a mistake in the value.
-    pub fn tell(self, message: impl Into<String>, help: impl Into<String>) {
-        self.mistakes.tell(Mistake::new(self.span(), message).help(help));
-    }
-
-    /// Tells a mistake whose place is the key.
-    pub fn tell_key(self, message: impl Into<String>, help: impl Into<String>) {
-        let span = self.entry.map_or_else(|| self.span(), |entry| entry.key_span);
-        self.mistakes.tell(Mistake::new(span, message).help(help));
-    }
-
-    /// Tells problems that somebody found inside of the value.
-    pub fn tell_problems(self, problems: impl IntoIterator<Item = pointsman_schemas::Problem>) {
-        for problem in problems {
-            if self.mistakes.is_silenced(self.node.follow(&problem.path).1) {
-                continue;
-            }
-            self.mistakes.tell(Mistake::of(problem, self.entry, self.node, self.text));
-        }
-    }
-
-    /// Tells of a key that is not known here, and what it was probably meant to be.
-    pub fn tell_unknown_key(self, entry: &Entry, known: &[&str]) {
-        let (meant, help) = suggest::help(&entry.key, known);
-        if let Some(meant) = meant {
-            self.mistakes.note_meant(self.node, meant);
-        }
-        self.mistakes.tell(Mistake::new(entry.key_span, format!("unknown key `{}`", entry.key)).help(help));
-    }
-
-    /// True where no value is written, not even `null`.
-    #[must_use]
-    pub fn is_unwritten(self) -> bool {
-        self.node.value == Value::Null && self.text.get(self.node.span.start..self.node.span.end).unwrap_or_default().trim().is_empty()
-    }
-
-    /// True where nothing in the value was impossible to read, so that it can be looked at whole.
-    #[must_use]
-    pub fn is_whole(self) -> bool {
-        !self.mistakes.any_hidden_inside(self.node)
-    }
+    /// More mistakes than anybody reads; without a bound each of a hundred thousand would cost a pass.
+    const PASSES_MAX: usize = 500;
+    (0..PASSES_MAX).take_while(|_| !piece.mistakes.is_hidden(piece.node)).find_map(|_| Reader::new(piece).placed(&parse).ok())
 }
 
 #[derive(Clone, Copy)]
@@ -256,6 +181,8 @@ impl<'t> Deserializer<'t> for Reader<'t> {
     fn deserialize_struct<V: Visitor<'t>>(self, _: &'static str, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
         self.placed(|reader| match reader.piece.node.value {
             Value::Map(_) | Value::Null => visitor.visit_map(reader.map(Some(fields))),
+            // A derived visitor would take its items for the fields in their order.
+            Value::List(_) => Err(Error::Type { found: found(reader.piece.node), expected: "a mapping".to_owned() }),
             _ => reader.any(visitor),
         })
     }
@@ -300,6 +227,35 @@ fn found(node: &Node) -> String {
     .to_owned()
 }
 
+/// A key, or the name of an alternative.
+struct Word<'t> {
+    text: &'t str,
+    of: Reader<'t>,
+}
+
+impl<'t> Deserializer<'t> for Word<'t> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Error> {
+        // What is wrong is told here, since an erased visitor makes a mere text of an error that passes through it.
+        visitor.visit_borrowed_str(self.text).map_err(|error| self.of.place(error))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'t>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_option<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    forward_to_deserialize_any! {
+        <V: Visitor<'t>>
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map
+        struct enum identifier ignored_any
+    }
+}
+
 struct MapReader<'t> {
     reader: Reader<'t>,
     rest: std::slice::Iter<'t, Entry>,
@@ -329,8 +285,7 @@ impl<'t> de::MapAccess<'t> for MapReader<'t> {
                 }
             }
             self.value = Some(entry);
-            // Told here, since an erased visitor would make a mere text of the error.
-            return seed.deserialize(entry.key.as_str().into_deserializer()).map(Some).map_err(|error| self.reader.place(error));
+            return seed.deserialize(Word { text: &entry.key, of: self.reader }).map(Some);
         }
         Ok(None)
     }
@@ -367,8 +322,7 @@ impl<'t> de::EnumAccess<'t> for VariantReader<'t> {
     type Variant = Self;
 
     fn variant_seed<V: DeserializeSeed<'t>>(self, seed: V) -> Result<(V::Value, Self), Error> {
-        let variant: Result<_, Error> = seed.deserialize(self.variant.into_deserializer());
-        variant.map_err(|error| self.reader.place(error)).map(|variant| (variant, self))
+        seed.deserialize(Word { text: self.variant, of: self.reader }).map(|variant| (variant, self))
     }
 }
 

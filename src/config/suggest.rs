@@ -74,11 +74,13 @@ pub fn meant<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> O
         .filter(|(alias, _)| fold(alias) == folded)
         .find_map(|(_, name)| candidates.iter().find(|candidate| *candidate == name));
     let same = candidates.iter().find(|candidate| fold(candidate) == folded);
+    /// Past these a comparison with each takes longer than anybody waits.
+    const COMPARED_MAX: usize = 1_000;
     let nearest = || {
         let near = |candidate: &&&str| strsim::damerau_levenshtein(&folded, &fold(candidate));
         // Half of a short word would make anything near.
         let bound = (folded.chars().count() / 3).clamp(1, 3);
-        candidates.iter().min_by_key(near).filter(|candidate| folded.chars().count() > 2 && near(candidate) <= bound)
+        candidates.iter().take(COMPARED_MAX).min_by_key(near).filter(|candidate| folded.chars().count() > 2 && near(candidate) <= bound)
     };
     same.or(alias).or_else(nearest).copied()
 }

@@ -95,6 +95,11 @@ fn check_name(document: &Document<'_>, section: Section, entry: &Entry) {
 }
 
 impl Loader<'_, '_> {
+    /// True where a file of the document's tenant defines the name.
+    pub(super) fn is_defined(&self, section: Section, document: &Document<'_>, text: &str) -> bool {
+        self.names.defined.contains_key(&(section, &document.tenant, text))
+    }
+
     /// Resolves a name that stands in a piece; none where it leads nowhere, which is told.
     pub(super) fn resolve(&self, section: Section, document: &Document<'_>, text: &str, at: Piece<'_>) -> Option<Name> {
         let built_in = section == Section::Sources && BUILT_IN_SOURCES.contains(&text);

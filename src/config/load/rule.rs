@@ -38,10 +38,12 @@ impl Loader<'_, '_> {
         let to = self.destinations(document, piece, &layer, transform.as_ref(), layers);
         let follow_up = |key| self.follow_up(document, piece.get(key)?, layers);
         let (on_success, on_failure) = (follow_up("on_success"), follow_up("on_failure"));
-        if let (Some(at), Some(_)) = (piece.get("renamed_from"), &raw.renamed_from)
-            && at.node.text() == Some(&entry.key)
-        {
-            at.tell("the rule has this name already", "remove `renamed_from`");
+        if let (Some(at), Some(before)) = (piece.get("renamed_from"), &raw.renamed_from) {
+            if before.as_str() == entry.key {
+                at.tell("the rule has this name already", "remove `renamed_from`");
+            } else if self.is_defined(Section::Rules, document, before.as_str()) {
+                at.tell(format!("the rule `{before}` is still there and keeps its deliveries"), "remove that rule, or `renamed_from`");
+            }
         }
         let name = Name::new(&entry.key).ok()?;
         let (tenant, renamed_from, description) = (document.tenant.clone(), raw.renamed_from, raw.description);

@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::names::Section;
 use super::{Document, Loader};
-use crate::config::diagnostic::File;
 use crate::config::raw::RawTest;
 use crate::config::reader::{Piece, read};
 use crate::config::yaml::Entry;
@@ -42,9 +41,9 @@ impl Loader<'_, '_> {
                 expect.push((name, expectation));
             }
         }
-        let place = File::new(String::new(), &document.file.text, &[]).line_and_column(entry.key_span.start).0;
+        let (line, _) = document.lines.place(&document.file.text, entry.key_span.start);
         let (name, tenant) = (entry.key.clone(), document.tenant.clone());
-        Some(Test { name, tenant, place: (document.file.name.clone(), place), from, event: event?, expect })
+        Some(Test { name, tenant, place: (document.file.name.clone(), line), from, event: event?, expect })
     }
 }
 
