@@ -27,13 +27,14 @@ use crate::config::{Config, Diagnostic};
 use crate::dispatcher::{self, Dispatcher};
 use crate::journal::disk::{self, DiskJournal, DiskOptions};
 use crate::journal::{Journal, JournalError};
-use crate::router::{Matcher, Router};
+use crate::router::{Replies, Router};
 use crate::telemetry::Metrics;
 
 use self::overview::Running;
 use self::sources::Sources;
 use self::targets::Targets;
 use self::watch::{Watch, WatchError};
+use self::wiring::Means;
 
 /// How long attempts in flight may take to finish once the bus is asked to stop. Longer than most functions take, and shorter than
 /// the 30 seconds after which service managers lose patience.
@@ -116,7 +117,7 @@ struct Bus {
     journal: Arc<DiskJournal>,
     router: Arc<ArcSwap<Router>>,
     sources: Arc<Sources>,
-    targets: Targets,
+    means: Means,
     dispatcher: dispatcher::Handle,
     overview: Arc<Running>,
     listener: Task,
@@ -158,8 +159,8 @@ impl Bus {
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
 
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));
-        let replies = Matcher::new(Arc::clone(&router), Name::default_tenant(), Name::replies(), None, false);
-        let dispatcher = Dispatcher::start(Arc::clone(&journal) as Arc<dyn Journal>, Arc::clone(&clock), metrics.clone(), replies);
+        let means = Means { targets: Targets::default(), replies: Arc::new(Replies::new(Arc::clone(&router))), metrics: metrics.clone() };
+        let dispatcher = Dispatcher::start(Arc::clone(&journal) as Arc<dyn Journal>, Arc::clone(&clock));
         let sources = Arc::new(Sources::new(Arc::clone(&journal) as Arc<dyn Journal>, Arc::clone(&router), listener.routes(), Arc::clone(&clock), metrics));
         let ingress = Ingress::open(&config.listen, &listener.routes()).map_err(RunError::Listen)?;
         sources.run_always(Name::default_tenant(), Name::ingress(), "http", Box::new(ingress));
@@ -176,7 +177,7 @@ impl Bus {
             journal,
             router,
             sources,
-            targets: Targets::default(),
+            means,
             dispatcher,
             overview,
             admin: Task::spawn(|stop| admin_listener.serve(admin, stop)),
@@ -196,7 +197,7 @@ impl Bus {
         let numbers = self.journal.subscribe(wiring::subscriptions(&config)).await?;
         self.overview.set_config(&config);
         let sources = std::mem::take(&mut config.sources);
-        let (router, plan) = wiring::connect(&mut config, &numbers, &self.targets).await;
+        let (router, plan) = wiring::connect(&mut config, &numbers, &self.means).await;
         self.dispatcher.reload(plan).await;
         self.router.store(Arc::new(router));
         self.sources.reload(sources).await;

@@ -51,10 +51,10 @@ fn main() -> ExitCode {
     };
     let done = match line.command {
         Command::Run(args) => Ok(runtime.block_on(run::run(&args))),
-        Command::Check(args) => Ok(check::run(&args)),
-        Command::Test(args) => Ok(test::run(&args)),
-        Command::Match(args) => Ok(match_event::run(&args)),
-        Command::Schema => Ok(schema::run()),
+        Command::Check(args) => check::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Match(args) => match_event::run(&args),
+        Command::Schema => schema::run(),
         Command::Send(args) => runtime.block_on(send::run(args)),
         Command::Listen(args) => runtime.block_on(listen::run(args)),
         Command::Dead(args) => runtime.block_on(dead::run(args)),
