@@ -29,7 +29,6 @@ use pointsman_rules::transform::{EventMapping, Transform};
 use pointsman_rules::{Condition, Pattern, TextTemplate};
 use pointsman_schemas::{Event, Name, Text};
 
-
 pub use delivery::{DeliverySettings, TargetLimits};
 pub use diagnostic::Diagnostic;
 pub use raw::{FollowUpContent, WhenFull};

@@ -86,7 +86,10 @@ impl Router {
     /// How often each rule took an event since it came into force: (tenant, rule, matches, deliveries whose `order_by` found nothing).
     pub fn counts(&self) -> impl Iterator<Item = (&Name, &Name, u64, u64)> {
         self.tenants.iter().flat_map(|(tenant, rules)| {
-            rules.rules.iter().map(move |rule| (tenant, &rule.name, rule.matches.load(Ordering::Relaxed), rule.unordered.load(Ordering::Relaxed)))
+            rules
+                .rules
+                .iter()
+                .map(move |rule| (tenant, &rule.name, rule.matches.load(Ordering::Relaxed), rule.unordered.load(Ordering::Relaxed)))
         })
     }
 }

@@ -89,7 +89,8 @@ impl Overview for Running {
     fn rules(&self) -> Vec<RuleStatus> {
         let mut rules = self.rules.lock().clone();
         let router = self.router.load();
-        let matches: std::collections::HashMap<(&Name, &Name), u64> = router.counts().map(|(tenant, name, matches, _)| ((tenant, name), matches)).collect();
+        let matches: std::collections::HashMap<(&Name, &Name), u64> =
+            router.counts().map(|(tenant, name, matches, _)| ((tenant, name), matches)).collect();
         for rule in &mut rules {
             rule.matches = matches.get(&(&rule.tenant, &rule.name)).copied().unwrap_or(0);
         }

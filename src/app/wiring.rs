@@ -31,7 +31,12 @@ fn wanted(config: &Config) -> Vec<Wanted<'_>> {
         let mut want = |role, target: &Name, delivery, transform| {
             let identity = SubscriptionIdentity { tenant: rule.tenant.clone(), rule: rule.name.clone(), role, target: target.clone() };
             let backlog = backlog(delivery);
-            all.push(Wanted { rule, subscription: Subscription { identity, renamed_from: rule.renamed_from.clone(), backlog }, delivery, transform });
+            all.push(Wanted {
+                rule,
+                subscription: Subscription { identity, renamed_from: rule.renamed_from.clone(), backlog },
+                delivery,
+                transform,
+            });
         };
         for to in &rule.to {
             want(Role::To, &to.target, &to.delivery, to.transform.as_ref());
@@ -75,7 +80,8 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
         let identity = SubscriptionIdentity { tenant: rule.tenant.clone(), rule: rule.name.clone(), role, target: target.clone() };
         by_identity.get(&identity).copied()
     };
-    let indexes: HashMap<(&Name, &Name), usize> = config.targets.iter().enumerate().map(|(index, target)| ((&target.tenant, &target.name), index)).collect();
+    let indexes: HashMap<(&Name, &Name), usize> =
+        config.targets.iter().enumerate().map(|(index, target)| ((&target.tenant, &target.name), index)).collect();
     let texts: Vec<Arc<[TextTemplate]>> = config.targets.iter().map(|target| target.texts.as_slice().into()).collect();
     let follow = |rule: &config::Rule, role, follow_up: &Option<config::FollowUp>| {
         let follow_up = follow_up.as_ref()?;
@@ -127,7 +133,9 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
         .rules
         .iter()
         .map(|rule| {
-            let route = |to: &config::Destination| Some(Route { subscription: number(rule, Role::To, &to.target)?, order_by: to.delivery.order_by.clone() });
+            let route = |to: &config::Destination| {
+                Some(Route { subscription: number(rule, Role::To, &to.target)?, order_by: to.delivery.order_by.clone() })
+            };
             rule.to.iter().filter_map(route).collect()
         })
         .collect();
