@@ -29,8 +29,6 @@ use pointsman_rules::transform::{EventMapping, Transform};
 use pointsman_rules::{Condition, Pattern, TextTemplate};
 use pointsman_schemas::{Event, Name, Text};
 
-use crate::admin::AdminSettings;
-
 pub use delivery::{DeliverySettings, TargetLimits};
 pub use diagnostic::Diagnostic;
 pub use raw::{FollowUpContent, WhenFull};
@@ -60,7 +58,7 @@ pub struct Config {
 /// `admin`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// An IP address and a port.
+    /// `host:port`.
     pub address: Text,
     /// Keys, one of which a caller must show; never empty where the address is written out and is not a loopback one.
     pub auth: Vec<Text>,
@@ -190,19 +188,6 @@ pub enum Expectation {
     Fires(serde_json::Value),
     /// It does not fire.
     Silent,
-}
-
-impl Admin {
-    /// The address, read now where it comes from elsewhere.
-    ///
-    /// # Errors
-    /// There is none, or it is none: one line for a person.
-    pub fn settings(&self) -> Result<AdminSettings, String> {
-        let address = self.address.resolve().map_err(|error| error.to_string())?;
-        let address =
-            load::admin_address(address.expose()).ok_or("admin.address is not an IP address and a port, such as 127.0.0.1:8081")?;
-        Ok(AdminSettings { address, auth: self.auth.clone() })
-    }
 }
 
 impl Config {
