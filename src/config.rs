@@ -58,7 +58,7 @@ pub struct Config {
 /// `admin`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// An IP address and a port.
+    /// `host:port`.
     pub address: Text,
     /// Keys, one of which a caller must show; never empty where the address is written out and is not a loopback one.
     pub auth: Vec<Text>,

@@ -6,7 +6,7 @@ mod names;
 mod rule;
 mod test_entry;
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,12 +155,11 @@ fn items(at: Piece<'_>) -> Vec<Piece<'_>> {
     }
 }
 
-/// The address of the admin listener; of names only `localhost` is known, since none is looked up.
-pub(super) fn admin_address(text: &str) -> Option<SocketAddr> {
-    match text.strip_prefix("localhost:") {
-        Some(port) => Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))),
-        None => text.parse().ok(),
-    }
+/// The host of `host:port`, without the brackets of an IPv6 address.
+fn host_of(address: &str) -> Option<&str> {
+    let (host, port) = address.rsplit_once(':')?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    (port.parse::<u16>().is_ok() && !host.is_empty() && (bare.is_some() || !host.contains(':'))).then_some(bare.unwrap_or(host))
 }
 
 /// The documents together.
@@ -174,7 +173,7 @@ impl<'d> Loader<'d, '_> {
     fn load(&self) -> Option<Config> {
         let listen = self.single("listen").and_then(|(_, piece)| {
             let listen = read::<ListenSettings>(piece)?;
-            piece.tell_problems(listen.check());
+            piece.tell_check(listen.check());
             Some(listen)
         });
         let mut config = Config {
@@ -224,9 +223,10 @@ impl<'d> Loader<'d, '_> {
         let admin = Admin { address: raw.address.unwrap_or_else(|| Text::from("127.0.0.1:8081")), auth: raw.auth };
         let Some((_, piece)) = single else { return admin };
         let at = piece.get("address").unwrap_or(piece);
-        match admin.address.literal().map(admin_address) {
-            Some(None) => at.tell("this is not an IP address and a port", "write an address such as 127.0.0.1:8081"),
-            Some(Some(address)) if !address.ip().to_canonical().is_loopback() && admin.auth.is_empty() => {
+        match admin.address.literal().map(host_of) {
+            Some(None) => at.tell("this is not an address", "write host:port, such as 127.0.0.1:8081"),
+            // What a name stands for is known when the bus starts, which checks this again.
+            Some(Some(host)) if admin.auth.is_empty() && host.parse::<IpAddr>().is_ok_and(|ip| !ip.to_canonical().is_loopback()) => {
                 at.tell("anybody who reaches this address could change everything", "add auth: [{ env: NAME }], or take 127.0.0.1");
             }
             _ => {}

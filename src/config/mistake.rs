@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use pointsman_schemas::Problem;
+use pointsman_schemas::{Problem, Segment};
 
 use super::yaml::{Entry, Node, Span, Style, Value};
 
@@ -62,7 +62,14 @@ impl Mistake {
                 None => visible(entry, found, text),
             },
         };
-        Self { span, also: None, warning: problem.warning, message: problem.message, help: problem.help }
+        // A message that begins with its verb is about the key.
+        let message = match problem.path.last() {
+            Some(Segment::Key(key)) if problem.message.starts_with("is ") || problem.message.starts_with("lets ") => {
+                format!("`{key}` {}", problem.message)
+            }
+            _ => problem.message,
+        };
+        Self { span, also: None, warning: problem.warning, message, help: problem.help }
     }
 }
 

@@ -18,7 +18,7 @@ pub const TOP_KEYS: &[&str] = &["listen", "admin", "store", "tenant", "sources",
 /// `admin`: an address, or `{ address, auth }`.
 #[derive(Clone, Debug, Default)]
 pub struct RawAdmin {
-    /// An IP address and a port.
+    /// `host:port`.
     pub address: Option<Text>,
     /// Keys, one of which a caller must show.
     pub auth: Vec<Text>,
@@ -27,7 +27,7 @@ pub struct RawAdmin {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct AdminInFull {
-    /// An IP address and a port; `127.0.0.1:8081` by default.
+    /// `host:port`; `127.0.0.1:8081` by default.
     address: Option<Text>,
     /// Keys, one of which a caller must show as `Authorization: Bearer …`; needed wherever the address is not a loopback one.
     #[serde(default)]

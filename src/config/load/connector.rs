@@ -60,7 +60,7 @@ impl<'d> Loader<'d, '_> {
         let raw = piece.get("event").and_then(read::<RawAttributes>);
         let mapping = compiled(piece, "event", raw, |raw| EventMapping::compile(&raw), |mapping| mapping.warnings().to_vec());
         let settings = settings?;
-        at.tell_problems(settings.check());
+        at.tell_check(settings.check());
         Some(Source {
             name: Name::new(&entry.key).ok()?,
             tenant: document.tenant.clone(),
@@ -80,7 +80,7 @@ impl<'d> Loader<'d, '_> {
         layers.entry((&document.tenant, &entry.key)).or_insert(layer);
         let (connector, at) = kind(piece, Side::Target, &["delivery"])?;
         let settings = read_erased(at, connector.target.as_ref()?.parse)?;
-        at.tell_problems(settings.check());
+        at.tell_check(settings.check());
         let mut texts = Vec::new();
         for template in settings.templates() {
             match TextTemplate::compile(&template.text, template.placement) {

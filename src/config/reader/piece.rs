@@ -1,5 +1,7 @@
 //! A value of a file, and how mistakes in it are told.
 
+use pointsman_schemas::Problem;
+
 use crate::config::mistake::{Mistake, Mistakes, visible};
 use crate::config::suggest;
 use crate::config::yaml::{Entry, Node, Span, Value};
@@ -48,13 +50,20 @@ impl<'t> Piece<'t> {
     }
 
     /// Tells problems that somebody found inside of the value.
-    pub fn tell_problems(self, problems: impl IntoIterator<Item = pointsman_schemas::Problem>) {
+    pub fn tell_problems(self, problems: impl IntoIterator<Item = Problem>) {
         for problem in problems {
             if self.mistakes.is_silenced(self.node.follow(&problem.path).1) {
                 continue;
             }
             self.mistakes.tell(Mistake::of(problem, self.entry, self.node, self.text));
         }
+    }
+
+    /// Tells what a type that was read of the value finds wrong with it. Of a value that could be read in part only, not what may be wrong
+    /// for that reason: what is odd about it, and what is wrong with all of it.
+    pub fn tell_check(self, problems: Vec<Problem>) {
+        let whole = self.is_whole();
+        self.tell_problems(problems.into_iter().filter(|problem| whole || !problem.warning && !problem.path.is_empty()));
     }
 
     /// Tells of a key that is not known here, and what it was probably meant to be.

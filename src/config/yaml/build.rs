@@ -45,8 +45,16 @@ struct Frame {
 
 enum Kind {
     List(Vec<Node>),
-    /// The key waits for its value.
-    Map(Vec<Entry>, Option<(String, Span)>),
+    Map(Map),
+}
+
+#[derive(Default)]
+struct Map {
+    entries: Vec<Entry>,
+    /// Where each key stands: a file may have ten thousand rules.
+    seen: HashMap<String, Span>,
+    /// The key that waits for its value.
+    key: Option<(String, Span)>,
 }
 
 struct Anchored {
@@ -92,7 +100,7 @@ impl<'x> Builder<'x> {
                 return self.put(Node { value, span }, anchor);
             }
             Event::SequenceStart(anchor, tag) => return self.open(anchor, tag.as_deref(), span, Kind::List(Vec::new())),
-            Event::MappingStart(anchor, tag) => return self.open(anchor, tag.as_deref(), span, Kind::Map(Vec::new(), None)),
+            Event::MappingStart(anchor, tag) => return self.open(anchor, tag.as_deref(), span, Kind::Map(Map::default())),
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(frame) = self.stack.pop() {
                     let (value, last) = match frame.kind {
@@ -100,7 +108,7 @@ impl<'x> Builder<'x> {
                             let last = items.last().map(|item| item.span.end);
                             (Value::List(items), last)
                         }
-                        Kind::Map(entries, _) => {
+                        Kind::Map(Map { entries, .. }) => {
                             let last = entries.last().map(|entry| entry.value.span.end.max(entry.key_span.end));
                             (Value::Map(entries), last)
                         }
@@ -148,7 +156,7 @@ impl<'x> Builder<'x> {
     }
 
     fn awaits_key(&self) -> bool {
-        matches!(self.stack.last(), Some(Frame { kind: Kind::Map(_, None), .. }))
+        matches!(self.stack.last(), Some(Frame { kind: Kind::Map(Map { key: None, .. }), .. }))
     }
 
     fn key(&mut self, key: String, span: Span, style: ScalarStyle) -> Result<(), Mistake> {
@@ -156,8 +164,8 @@ impl<'x> Builder<'x> {
             let help = "YAML 1.2 has no merge keys: repeat the keys, or give the whole value by an alias";
             self.mistakes.push(Mistake::new(span, "`<<` merges nothing").help(help));
         }
-        if let Some(Frame { kind: Kind::Map(_, waiting), .. }) = self.stack.last_mut() {
-            *waiting = Some((key, span));
+        if let Some(Frame { kind: Kind::Map(map), .. }) = self.stack.last_mut() {
+            map.key = Some((key, span));
         }
         Ok(())
     }
@@ -171,15 +179,18 @@ impl<'x> Builder<'x> {
         match self.stack.last_mut() {
             None => self.root = Some(node),
             Some(Frame { kind: Kind::List(items), .. }) => items.push(node),
-            Some(Frame { kind: Kind::Map(entries, waiting), .. }) => {
-                let Some((key, key_span)) = waiting.take() else { return Ok(()) };
-                match entries.iter().find(|entry| entry.key == key) {
+            Some(Frame { kind: Kind::Map(map), .. }) => {
+                let Some((key, key_span)) = map.key.take() else { return Ok(()) };
+                match map.seen.get(&key) {
                     Some(first) => {
                         let mistake =
-                            Mistake::new(key_span, format!("the key `{key}` stands here a second time")).also(first.key_span, "first here");
+                            Mistake::new(key_span, format!("the key `{key}` stands here a second time")).also(*first, "first here");
                         self.mistakes.push(mistake);
                     }
-                    None => entries.push(Entry { key, key_span, value: node }),
+                    None => {
+                        map.seen.insert(key.clone(), key_span);
+                        map.entries.push(Entry { key, key_span, value: node });
+                    }
                 }
             }
         }
