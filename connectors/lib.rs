@@ -13,6 +13,7 @@ pub mod stdout;
 mod suite;
 pub mod target;
 pub mod timer;
+pub mod webhook;
 
 use pointsman_schemas::Problem;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -77,6 +78,12 @@ pub const CONNECTORS: &[Connector] = &[
         kind: "timer",
         also_known_as: &["cron", "schedule", "interval"],
         source: Some(Kind::source::<timer::TimerSource>()),
+        target: None,
+    },
+    Connector {
+        kind: "webhook",
+        also_known_as: &["hook", "hooks", "webhooks"],
+        source: Some(Kind::source::<webhook::Webhook>()),
         target: None,
     },
 ];

@@ -11,9 +11,10 @@ use futures::future::BoxFuture;
 use pointsman_schemas::{Clock, Cursor, Event, EventBuilder, Name, Problem};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::OpenError;
+use crate::http::Routes;
 
 /// Where events come from.
 ///
@@ -124,8 +125,8 @@ pub enum Verdict {
 pub enum Acknowledgement {
     /// Nobody waits: the cursor alone says how far the source has been read.
     None,
-    /// A caller waits.
-    Caller(oneshot::Sender<Verdict>),
+    /// A caller waits. What he sent counts as taken in, and not yet stored, for as long as the permit lives: also when he hangs up.
+    Caller(oneshot::Sender<Verdict>, Option<OwnedSemaphorePermit>),
     /// The outside system is told by some IO.
     Io(Box<dyn FnOnce(Verdict) -> BoxFuture<'static, ()> + Send + Sync>),
 }
@@ -144,7 +145,7 @@ impl Acknowledgement {
         match self {
             Self::None => {}
             // A caller who has gone away does not hear it; he will ask again.
-            Self::Caller(caller) => drop(caller.send(verdict)),
+            Self::Caller(caller, _held) => drop(caller.send(verdict)),
             Self::Io(tell) => tell(verdict).await,
         }
     }
@@ -154,7 +155,7 @@ impl fmt::Debug for Acknowledgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::None => "None",
-            Self::Caller(_) => "Caller",
+            Self::Caller(..) => "Caller",
             Self::Io(_) => "Io",
         })
     }
@@ -193,6 +194,8 @@ pub struct SourceContext {
     pub mapped: bool,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
+    /// Where it may take requests over HTTP.
+    pub routes: Routes,
 }
 
 /// The fingerprint of what gives a source's position its meaning, for [`Cursor::fingerprint`]: the same in every build.

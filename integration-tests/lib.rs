@@ -1,1 +1,34 @@
-//! x
+//! The bus from outside: what the end-to-end tests and the benchmarks share.
+//!
+//! [`Bus`] is a real `pointsman` process with its store in a temporary folder, [`Sink`] a function that remembers what it was given,
+//! [`Caller`] a client that keeps connections open and remembers what was acknowledged. Together they are the oracle: what was
+//! acknowledged must arrive, whatever was done to the process in between.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "the whole crate is a test, and says what it expects as bluntly as tests do")]
+
+pub mod bus;
+pub mod caller;
+pub mod load;
+pub mod power;
+pub mod sink;
+
+pub use bus::Bus;
+pub use caller::Caller;
+pub use sink::{Answer, Sink};
+
+use std::time::Duration;
+
+/// How long a test waits for something that must happen before it gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds, looking again every few milliseconds.
+///
+/// # Panics
+/// After [`PATIENCE`], with `what`.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let patience = tokio::time::Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < patience, "waited {PATIENCE:?} in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -12,6 +12,7 @@ pub mod media_type;
 pub mod name;
 pub mod outcome;
 pub mod problem;
+pub mod sdk;
 pub mod setting;
 pub mod template;
 pub mod time;

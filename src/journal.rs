@@ -20,6 +20,10 @@
 //! 7. An event is kept as long as a delivery or a dead letter refers to it, and for the retention time in any case while there is room.
 //! 8. A damaged record is set aside (quarantined), counted and reported, and everything else is still read.
 
+pub mod memory;
+#[cfg(test)]
+mod suite;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -382,6 +386,18 @@ pub enum Role {
     OnFailure,
 }
 
+impl Role {
+    /// The role as it is shown and stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::To => "to",
+            Self::OnSuccess => "on-success",
+            Self::OnFailure => "on-failure",
+        }
+    }
+}
+
 /// The identity of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct SubscriptionIdentity {
@@ -483,6 +499,19 @@ pub struct DeadSelection {
     pub target: Option<Name>,
     /// With this reason.
     pub reason: Option<DeadReason>,
+}
+
+impl DeadSelection {
+    /// Whether a dead letter is meant.
+    #[must_use]
+    pub fn selects(&self, letter: &DeadLetter) -> bool {
+        let is = |wanted: &Option<Name>, name: Option<&Name>| wanted.as_ref().is_none_or(|wanted| Some(wanted) == name);
+        self.ids.as_ref().is_none_or(|ids| ids.contains(&letter.id))
+            && is(&self.tenant, Some(&letter.tenant))
+            && is(&self.rule, letter.subscription.as_ref().map(|identity| &identity.rule))
+            && is(&self.target, letter.subscription.as_ref().map(|identity| &identity.target))
+            && self.reason.is_none_or(|reason| reason == letter.reason)
+    }
 }
 
 /// A dead letter: of a delivery, or of something that a source could not read.

@@ -11,10 +11,10 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// Encodes a text; one that needs no escapes is not copied. There is always a value: what is left is printable ASCII.
 pub(super) fn encode(text: &ByteString) -> Option<HeaderValue> {
-    match Cow::from(utf8_percent_encode(text, ENCODED)) {
-        Cow::Borrowed(_) => HeaderValue::from_maybe_shared(text.as_bytes().clone()).ok(),
-        Cow::Owned(encoded) => HeaderValue::try_from(encoded).ok(),
+    if text.bytes().all(|byte| matches!(byte, 0x21..=0x7E) && !matches!(byte, b'"' | b'%')) {
+        return HeaderValue::from_maybe_shared(text.as_bytes().clone()).ok();
     }
+    HeaderValue::try_from(utf8_percent_encode(text, ENCODED).to_string()).ok()
 }
 
 /// Decodes a value and puts it behind what is in `out`; the error says what the value should have been.

@@ -1,0 +1,237 @@
+//! A `pointsman` process.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Caller, until};
+
+/// The binary under test, built in the profile of the test that asks for it.
+///
+/// # Panics
+/// Where it cannot be built.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let own = std::env::current_exe().expect("a test knows its own path");
+        // target/<profile>/deps/<test>
+        let folder = own.parent().and_then(Path::parent).expect("a test lies in target/<profile>/deps");
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "--locked", "--package", "pointsman", "--bin", "pointsman"]).current_dir(workspace());
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().expect("cargo can be started").success(), "pointsman does not build");
+        folder.join("pointsman")
+    })
+}
+
+/// The workspace's folder.
+///
+/// # Panics
+/// Never: the crate lies in the workspace.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
+}
+
+/// A port that was free a moment ago.
+///
+/// # Panics
+/// Where no port is free.
+#[must_use]
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("some port is free").port()
+}
+
+/// A running `pointsman run`, its rule file and its store, all gone when this is dropped.
+#[derive(Debug)]
+pub struct Bus {
+    folder: TempDir,
+    listen: u16,
+    admin: u16,
+    environment: Vec<(String, String)>,
+    process: Option<Child>,
+}
+
+impl Bus {
+    /// Starts a bus with a rule file that lacks only `listen`, `admin` and `store`.
+    pub async fn start(rules: &str) -> Self {
+        Self::start_with(rules, &[]).await
+    }
+
+    /// Starts a bus with variables in its environment.
+    pub async fn start_with(rules: &str, environment: &[(&str, &str)]) -> Self {
+        let mut bus = Self::prepare(rules);
+        bus.environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        bus.spawn();
+        bus.ready().await;
+        bus
+    }
+
+    /// Writes the rule file without starting anything.
+    ///
+    /// # Panics
+    /// Where the temporary folder cannot be written.
+    #[must_use]
+    pub fn prepare(rules: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let bus = Self { folder, listen: free_port(), admin: free_port(), environment: Vec::new(), process: None };
+        bus.write_rules(rules);
+        bus
+    }
+
+    /// Replaces the rule file; a running bus reloads it.
+    ///
+    /// # Panics
+    /// Where it cannot be written.
+    pub fn write_rules(&self, rules: &str) {
+        let store = if rules.contains("\nstore:") || rules.starts_with("store:") { "" } else { "store: { path: ./store }\n" };
+        let text = format!("listen: 127.0.0.1:{}\nadmin: 127.0.0.1:{}\n{store}{rules}", self.listen, self.admin);
+        // Renamed into place, so that a reload never sees half a file.
+        let draft = self.path("draft");
+        std::fs::write(&draft, text).expect("the rule file can be written");
+        std::fs::rename(draft, self.path("pointsman.yaml")).expect("the rule file can be put in place");
+    }
+
+    /// Sets variables of the processes started from now on.
+    pub fn set_environment(&mut self, environment: Vec<(String, String)>) {
+        self.environment = environment;
+    }
+
+    /// A path in the bus's folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts the process; its output goes to `log` in its folder, which later starts extend.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn spawn(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).expect("the log can be opened");
+        let mut command = Command::new(binary());
+        command.args(["run", "pointsman.yaml"]).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.stdout(log.try_clone().expect("the log can be shared")).stderr(log);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.process = Some(command.spawn().expect("pointsman can be started"));
+    }
+
+    /// Waits until the bus says that it is ready.
+    ///
+    /// # Panics
+    /// Where it ends instead, with its log.
+    pub async fn ready(&mut self) {
+        let url = self.admin_url("/readyz");
+        let caller = Caller::new();
+        until("the bus is ready", async || {
+            if let Some(Ok(Some(status))) = self.process.as_mut().map(Child::try_wait) {
+                panic!("pointsman ended with {status}:\n{}", self.log());
+            }
+            caller.get(&url).await.is_ok_and(|(status, _)| status == 200)
+        })
+        .await;
+    }
+
+    /// What the process has printed so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// The process's id.
+    ///
+    /// # Panics
+    /// Where none runs.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the bus runs").id()
+    }
+
+    /// Ends the process at once, as a crash does.
+    ///
+    /// # Panics
+    /// Where none runs.
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().expect("the bus runs");
+        process.kill().expect("a child can be killed");
+        process.wait().expect("a killed child ends");
+    }
+
+    /// Asks the process to stop with SIGTERM and waits for it.
+    ///
+    /// # Panics
+    /// Where none runs.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("the bus runs");
+        signal(process.id(), "TERM");
+        let mut status = None;
+        until("the bus has stopped", async || {
+            status = process.try_wait().expect("a child can be waited for");
+            status.is_some()
+        })
+        .await;
+        status.expect("the loop ends with a status")
+    }
+
+    /// A URL on the listener.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.listen)
+    }
+
+    /// A URL on the admin listener.
+    #[must_use]
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.admin)
+    }
+
+    /// Reads from the admin API.
+    ///
+    /// # Panics
+    /// Where the answer is not 200 with JSON.
+    pub async fn api(&self, path: &str) -> Value {
+        let (status, body) = Caller::new().get(&self.admin_url(path)).await.expect("the admin API answers");
+        assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
+        serde_json::from_slice(&body).expect("the admin API speaks JSON")
+    }
+
+    /// The counters of a rule's subscription, by name.
+    ///
+    /// # Panics
+    /// Where there is no such subscription.
+    pub async fn counts(&self, rule: &str) -> Value {
+        let page = self.api("/api/v1/subscriptions").await;
+        let rows = page.as_array().or_else(|| page.get("items").and_then(Value::as_array)).expect("a list");
+        let row = rows
+            .iter()
+            .find(|row| row.get("rule").is_some_and(|name| name == rule))
+            .unwrap_or_else(|| panic!("no subscription of {rule} in {page}"));
+        row.get("counts").cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the bus's log ---\n{}", self.log());
+        }
+    }
+}
+
+/// Sends a signal by name.
+///
+/// # Panics
+/// Where `kill` cannot be run.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().expect("kill can be run");
+    assert!(status.success(), "kill -{name} {pid}");
+}

@@ -1,0 +1,146 @@
+//! Event patterns: what `match` holds.
+//!
+//! A pattern has the shape of what it matches. Leaf lists hold alternatives, objects nest, a dotted key equals nesting, all keys must
+//! match, `$or` holds alternatives of whole patterns. It follows the event patterns of Amazon EventBridge ("Comparison operators for use
+//! in event patterns", "Arrays in event patterns", "Null values and empty strings"):
+//!
+//! - An array in an event is a set: one value in it that fits is enough. Where objects lie in an array, a pattern over them holds
+//!   within one of them.
+//! - Exact strings, `prefix`, `suffix` and the like fit text alone, `numeric` numbers alone. Numbers are equal by value.
+//! - `anything-but` fits any value that is there and is not one of the listed ones, of whatever type.
+//! - `exists` looks at leaves: an object or an empty array does not exist.
+//!
+//! Departures: `contains` (a substring) is ours; numbers are not held to ±5·10⁹ and 15 digits but to what 64 bits and a double hold; of
+//! `cidr` the whole length (`/32`, `/128`) is taken too. Where `$or` tests one array and a key beside the `$or` tests it too, each may
+//! hold in an element of its own.
+
+mod compile;
+mod evaluate;
+mod operator;
+mod wildcard;
+
+use pointsman_schemas::Problem;
+use serde_json::Value;
+
+use crate::document::Document;
+use crate::fields::{FieldId, Fields, FieldsBuilder, ROOT};
+use crate::ruleset::Scratch;
+
+pub(crate) use evaluate::Evaluation;
+pub(crate) use operator::Operator;
+
+/// A compiled event pattern.
+#[derive(Debug)]
+pub struct Pattern {
+    pub(crate) root: Group,
+    fields: Fields,
+    warnings: Vec<Problem>,
+}
+
+/// An object of a pattern: all of its fields and one alternative of each `$or` must hold.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) fields: Vec<Field>,
+    pub(crate) any: Vec<Vec<Group>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Field {
+    pub(crate) name: Box<str>,
+    pub(crate) id: FieldId,
+    pub(crate) body: Body,
+    /// True where the body holds if there is nothing at the field.
+    pub(crate) holds_absent: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Body {
+    Leaf(Leaf),
+    Group(Group),
+}
+
+/// A leaf list: one of its operators must fit one value.
+#[derive(Debug)]
+pub(crate) struct Leaf {
+    pub(crate) operators: Vec<Operator>,
+    /// The list as it was written, for explanations.
+    pub(crate) written: Box<str>,
+}
+
+impl Pattern {
+    /// Compiles a pattern over CloudEvents: attributes at the top, parsed JSON data under `data`.
+    ///
+    /// # Errors
+    /// Every mistake in it, each with its path inside the pattern.
+    pub fn compile(pattern: &Value) -> Result<Self, Vec<Problem>> {
+        Self::new(pattern, true)
+    }
+
+    /// Compiles a pattern over any JSON document.
+    ///
+    /// # Errors
+    /// As [`Pattern::compile`].
+    pub fn compile_for_any_json(pattern: &Value) -> Result<Self, Vec<Problem>> {
+        Self::new(pattern, false)
+    }
+
+    fn new(pattern: &Value, cloudevents: bool) -> Result<Self, Vec<Problem>> {
+        let (root, warnings) = compile::compile(pattern, cloudevents)?;
+        let mut pattern = Self { root, fields: Fields::default(), warnings };
+        let mut builder = FieldsBuilder::new();
+        pattern.root.register(&mut builder, ROOT);
+        let (fields, renumbered) = builder.finish();
+        pattern.root.renumber(&renumbered);
+        pattern.fields = fields;
+        Ok(pattern)
+    }
+
+    /// What is odd about the pattern but not wrong.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// Whether the pattern holds for a document.
+    #[must_use]
+    pub fn matches(&self, document: &Document<'_>, scratch: &mut Scratch) -> bool {
+        scratch.start();
+        Evaluation::new(&self.fields, document, scratch).pattern(&self.root)
+    }
+}
+
+impl Group {
+    /// Enters all fields into a tree, with provisional numbers.
+    pub(crate) fn register(&mut self, builder: &mut FieldsBuilder, parent: FieldId) {
+        for field in &mut self.fields {
+            field.id = builder.field(parent, &field.name);
+            if let Body::Group(group) = &mut field.body {
+                group.register(builder, field.id);
+            }
+        }
+        for group in self.any.iter_mut().flatten() {
+            group.register(builder, parent);
+        }
+    }
+
+    /// Replaces the provisional numbers by the tree's own.
+    pub(crate) fn renumber(&mut self, renumbered: &[FieldId]) {
+        for field in &mut self.fields {
+            field.id = renumbered.get(field.id as usize).copied().unwrap_or(ROOT);
+            if let Body::Group(group) = &mut field.body {
+                group.renumber(renumbered);
+            }
+        }
+        for group in self.any.iter_mut().flatten() {
+            group.renumber(renumbered);
+        }
+    }
+
+    /// True where all of it holds if there is nothing.
+    pub(crate) fn holds_absent(&self) -> bool {
+        self.fields.iter().all(|field| field.holds_absent) && self.any.iter().all(|groups| groups.iter().any(Self::holds_absent))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! A pattern held against a document.
+
+use pointsman_schemas::event::JSON_DEPTH_MAX;
+use pointsman_schemas::{AttributeValue, DataKind};
+
+use super::{Body, Field, Group, Leaf};
+use crate::document::{Document, Root};
+use crate::fields::{FieldId, Fields, Frame, Kind, ROOT, Slot, Slots};
+use crate::json::{self, Scalar};
+use crate::number::Number;
+use crate::ruleset::Scratch;
+
+/// How a part of a pattern holds.
+///
+/// The difference between the last two matters where objects lie in an array: what holds because something is there needs one element,
+/// what holds because something is missing needs all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    No,
+    ByAbsence,
+    ByPresence,
+}
+
+/// What an object of the pattern is held against.
+#[derive(Clone, Copy)]
+enum Place {
+    /// An event's top: attributes, and data that is read when first asked for.
+    Event,
+    /// An object whose fields are in slots.
+    Frame(Frame),
+}
+
+/// The evaluation of patterns over one document, all of whose fields are numbered by one tree.
+pub(crate) struct Evaluation<'d, 's> {
+    fields: &'s Fields,
+    root: Root<'d>,
+    /// The text that slots point into: an event's JSON data, or the whole document.
+    text: &'d [u8],
+    slots: &'s mut Slots,
+    buffer: &'s mut Vec<u8>,
+    frame: &'s mut Option<Frame>,
+}
+
+impl<'d, 's> Evaluation<'d, 's> {
+    /// Goes on with what the scratch has read of this document already.
+    pub(crate) fn new(fields: &'s Fields, document: &'d Document<'_>, scratch: &'s mut Scratch) -> Self {
+        let root = document.root();
+        let text: &[u8] = match root {
+            Root::Event(event) => match event.data() {
+                Some(data) if data.kind() == DataKind::Json => data.bytes(),
+                _ => &[],
+            },
+            Root::Json(text) => text,
+            Root::Fields => document.text(),
+        };
+        Self { fields, root, text, slots: &mut scratch.slots, buffer: &mut scratch.buffer, frame: &mut scratch.frame }
+    }
+
+    /// Whether a whole pattern holds.
+    pub(crate) fn pattern(&mut self, root: &Group) -> bool {
+        let holds = if let Root::Event(_) = self.root {
+            self.group(root, Place::Event)
+        } else {
+            let frame = self.read(ROOT);
+            let slot = self.slots.get(frame, ROOT);
+            self.under(root, ROOT, frame, slot)
+        };
+        holds != Holds::No
+    }
+
+    /// The slot of a field of the document, and the text it points into.
+    pub(crate) fn slot(&mut self, id: FieldId) -> (Slot, &'d [u8]) {
+        let origin = if let Root::Event(_) = self.root { self.fields.child(ROOT, b"data").unwrap_or(ROOT) } else { ROOT };
+        let frame = self.read(origin);
+        (self.slots.get(frame, id), self.text)
+    }
+
+    /// The document's own frame, which is read at the first call.
+    fn read(&mut self, origin: FieldId) -> Frame {
+        *self.frame.get_or_insert_with(|| self.slots.open(self.fields, origin, self.text, json::skip_whitespace(self.text, 0)))
+    }
+
+    fn group(&mut self, group: &Group, place: Place) -> Holds {
+        let mut holds = Holds::ByAbsence;
+        for field in &group.fields {
+            match self.field(field, place) {
+                Holds::No => return Holds::No,
+                Holds::ByPresence => holds = Holds::ByPresence,
+                Holds::ByAbsence => {}
+            }
+        }
+        for alternatives in &group.any {
+            let mut best = Holds::No;
+            for alternative in alternatives {
+                match self.group(alternative, place) {
+                    Holds::ByPresence => {
+                        best = Holds::ByPresence;
+                        break;
+                    }
+                    Holds::ByAbsence => best = Holds::ByAbsence,
+                    Holds::No => {}
+                }
+            }
+            match best {
+                Holds::No => return Holds::No,
+                Holds::ByPresence => holds = Holds::ByPresence,
+                Holds::ByAbsence => {}
+            }
+        }
+        holds
+    }
+
+    fn field(&mut self, field: &Field, place: Place) -> Holds {
+        let frame = match (place, self.root) {
+            (Place::Frame(frame), _) => frame,
+            (Place::Event, Root::Event(event)) if &*field.name == "data" => match event.data() {
+                Some(data) if data.kind() == DataKind::Json => self.read(field.id),
+                Some(data) if data.kind() == DataKind::Text => return scalar(field, Scalar::Text(data.bytes())),
+                _ => return absent(field),
+            },
+            (Place::Event, Root::Event(event)) => {
+                return match event.attribute(&field.name) {
+                    None => absent(field),
+                    Some(AttributeValue::String(text)) => scalar(field, Scalar::Text(text.as_bytes())),
+                    Some(AttributeValue::Integer(number)) => scalar(field, Scalar::Number(Number::Whole(number.into()))),
+                    Some(AttributeValue::Boolean(value)) => scalar(field, Scalar::Boolean(value)),
+                };
+            }
+            (Place::Event, _) => return Holds::No,
+        };
+        let slot = self.slots.get(frame, field.id);
+        match &field.body {
+            Body::Group(group) => self.under(group, field.id, frame, slot),
+            Body::Leaf(leaf) => {
+                let text = self.text;
+                let value = text.get(slot.range()).unwrap_or_default();
+                match self.leaf(leaf, value, 0) {
+                    Some(true) => Holds::ByPresence,
+                    Some(false) => Holds::No,
+                    None => absent(field),
+                }
+            }
+        }
+    }
+
+    /// An object of the pattern held against whatever stands in a slot.
+    fn under(&mut self, group: &Group, id: FieldId, frame: Frame, slot: Slot) -> Holds {
+        match slot.kind {
+            Kind::Object => self.group(group, Place::Frame(frame)),
+            Kind::Array => {
+                let text = self.text;
+                self.elements(group, id, text.get(slot.range()).unwrap_or_default(), 0)
+            }
+            Kind::Scalar | Kind::Nothing => {
+                if group.holds_absent() {
+                    Holds::ByAbsence
+                } else {
+                    Holds::No
+                }
+            }
+        }
+    }
+
+    /// An object of the pattern holds for an array where it holds within one element, or is about absence and holds for all of them.
+    fn elements(&mut self, group: &Group, id: FieldId, array: &'d [u8], depth: usize) -> Holds {
+        let absent = if group.holds_absent() { Holds::ByAbsence } else { Holds::No };
+        let mut all = absent;
+        if depth == JSON_DEPTH_MAX {
+            return all;
+        }
+        for element in json::elements(array) {
+            let holds = match element.first() {
+                Some(b'{') => {
+                    let outer = std::mem::replace(&mut self.text, element);
+                    let frame = self.slots.open(self.fields, id, element, 0);
+                    let holds = self.group(group, Place::Frame(frame));
+                    self.slots.close(frame);
+                    self.text = outer;
+                    holds
+                }
+                Some(b'[') => self.elements(group, id, element, depth + 1),
+                _ => absent,
+            };
+            match holds {
+                Holds::ByPresence => return Holds::ByPresence,
+                Holds::No => all = Holds::No,
+                Holds::ByAbsence => {}
+            }
+        }
+        all
+    }
+
+    /// Whether one scalar of a value fits; none where there is no scalar in it.
+    fn leaf(&mut self, leaf: &Leaf, value: &[u8], depth: usize) -> Option<bool> {
+        match value.first()? {
+            b'{' => None,
+            b'[' if depth == JSON_DEPTH_MAX => None,
+            b'[' => {
+                let mut any = None;
+                for element in json::elements(value) {
+                    match self.leaf(leaf, element, depth + 1) {
+                        Some(true) => return Some(true),
+                        Some(false) => any = Some(false),
+                        None => {}
+                    }
+                }
+                any
+            }
+            _ => {
+                let scalar = json::scalar(value, self.buffer)?;
+                Some(leaf.fits(scalar))
+            }
+        }
+    }
+}
+
+fn absent(field: &Field) -> Holds {
+    if field.holds_absent { Holds::ByAbsence } else { Holds::No }
+}
+
+fn scalar(field: &Field, scalar: Scalar<'_>) -> Holds {
+    match &field.body {
+        Body::Leaf(leaf) if leaf.fits(scalar) => Holds::ByPresence,
+        Body::Leaf(_) => Holds::No,
+        Body::Group(_) => absent(field),
+    }
+}

@@ -1,0 +1,178 @@
+//! `wildcard`: a text in which `*` stands for any characters, also none.
+
+/// A compiled wildcard: the texts between its stars, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Wildcard {
+    /// What stands before the first star.
+    first: Box<[u8]>,
+    /// What stands between two stars.
+    middle: Vec<Box<[u8]>>,
+    /// What stands behind the last star; none where there is no star.
+    last: Option<Box<[u8]>>,
+}
+
+/// The most prefixes of a wildcard that one text may match at the same time.
+///
+/// EventBridge refuses what is more complex ("Rule is too complex"); its documentation gives no number, and this one agrees with its
+/// verdicts as far as they are known. The matching here is linear and would not need it.
+const COMPLEXITY_MAX: usize = 10;
+
+/// How many sets of prefixes are looked at before a wildcard is let through.
+const COMPLEXITY_STEPS_MAX: usize = 4_096;
+
+impl Wildcard {
+    /// Compiles a wildcard.
+    ///
+    /// # Errors
+    /// What is wrong, and at which byte.
+    pub(crate) fn compile(text: &str) -> Result<Self, (usize, &'static str)> {
+        let mut parts = vec![Vec::new()];
+        let mut symbols = Vec::new();
+        let mut bytes = text.bytes().enumerate().peekable();
+        while let Some((at, byte)) = bytes.next() {
+            let literal = match byte {
+                b'*' => {
+                    if bytes.peek().is_some_and(|(_, next)| *next == b'*') {
+                        return Err((at, "two stars in a row mean no more than one; write *"));
+                    }
+                    parts.push(Vec::new());
+                    symbols.push(None);
+                    continue;
+                }
+                b'\\' => match bytes.next() {
+                    Some((_, escaped @ (b'*' | b'\\'))) => escaped,
+                    _ => return Err((at, r"in a wildcard a backslash stands before * or \ only; write \\ for a backslash")),
+                },
+                other => other,
+            };
+            if let Some(part) = parts.last_mut() {
+                part.push(literal);
+            }
+            symbols.push(Some(literal));
+        }
+        if complexity(&symbols) > COMPLEXITY_MAX {
+            return Err((0, "the wildcard is too complex; use fewer stars, or fewer repetitions behind a star"));
+        }
+        let mut parts = parts.into_iter().map(Vec::into_boxed_slice);
+        let first = parts.next().unwrap_or_default();
+        let mut middle: Vec<_> = parts.collect();
+        let last = middle.pop();
+        Ok(Self { first, middle, last })
+    }
+
+    /// Whether a text fits from its beginning to its end.
+    pub(crate) fn matches(&self, text: &[u8]) -> bool {
+        let Some(last) = &self.last else { return text == &*self.first };
+        let Some(rest) = text.strip_prefix(&*self.first) else { return false };
+        let Some(mut rest) = rest.strip_suffix(&**last) else { return false };
+        // The earliest place for each part leaves the most room for those behind it.
+        for part in &self.middle {
+            match memchr::memmem::find(rest, part) {
+                Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+/// The most prefixes of a wildcard that one text can match at the same time, or the bound where that is not found out in reasonable time.
+fn complexity(symbols: &[Option<u8>]) -> usize {
+    if symbols.iter().filter(|symbol| symbol.is_none()).count() == 0 {
+        return 1;
+    }
+    // Sets of how many symbols have been matched, grown byte by byte.
+    let close = |set: &mut Vec<usize>| {
+        let mut at = 0;
+        while let Some(matched) = set.get(at).copied() {
+            if symbols.get(matched) == Some(&None) && !set.contains(&(matched + 1)) {
+                set.push(matched + 1);
+            }
+            at += 1;
+        }
+        set.sort_unstable();
+        set.dedup();
+    };
+    let mut start = vec![0];
+    close(&mut start);
+    let mut alphabet: Vec<u8> = symbols.iter().flatten().copied().collect();
+    alphabet.sort_unstable();
+    alphabet.dedup();
+    let mut most = start.iter().filter(|matched| **matched > 0).count();
+    let mut seen = std::collections::HashSet::from([start.clone()]);
+    let mut waiting = vec![start];
+    while let Some(set) = waiting.pop() {
+        if seen.len() > COMPLEXITY_STEPS_MAX || most > COMPLEXITY_MAX {
+            break;
+        }
+        for byte in &alphabet {
+            let mut next = Vec::new();
+            for matched in &set {
+                // Behind a star the star may also take the byte.
+                if matched.checked_sub(1).is_some_and(|star| symbols.get(star) == Some(&None)) {
+                    next.push(*matched);
+                }
+                if symbols.get(*matched) == Some(&Some(*byte)) {
+                    next.push(matched + 1);
+                }
+            }
+            close(&mut next);
+            most = most.max(next.len());
+            if !next.is_empty() && seen.insert(next.clone()) {
+                waiting.push(next);
+            }
+        }
+    }
+    most
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn wildcards() {
+        for (wildcard, yes, no) in [
+            ("a*c", &["ac", "abc", "abcc"][..], &["a", "c", "acd", "xac"][..]),
+            ("*", &["", "x"], &[]),
+            ("abc", &["abc"], &["ab", "abcd"]),
+            ("*/dir/*", &["/dir/", "x/dir/y"], &["dir/", "/dir"]),
+            (r"a\*b\\*", &[r"a*b\", r"a*b\x"], &["axb"]),
+            ("ab*ba", &["abba", "abxba"], &["aba"]),
+            ("*a*a*", &["aa", "xaxa"], &["a"]),
+            ("", &[""], &["x"]),
+            ("ü*", &["über"], &["u"]),
+        ] {
+            let wildcard = Wildcard::compile(wildcard).unwrap();
+            assert!(yes.iter().all(|text| wildcard.matches(text.as_bytes())), "{wildcard:?}");
+            assert!(!no.iter().any(|text| wildcard.matches(text.as_bytes())), "{wildcard:?}");
+        }
+        for (bad, at) in [("a**b", 1), (r"a\b", 1), ("a\\", 1), ("*:*:*:*:*:event-bus/*", 0), ("*a*a*a*a*a*a*a*a*", 0)] {
+            assert_eq!(Wildcard::compile(bad).unwrap_err().0, at, "{bad}");
+        }
+    }
+
+    #[test]
+    fn complexity_counts_the_prefixes_that_one_text_matches() {
+        let of = |text: &str| complexity(&text.bytes().map(|byte| (byte != b'*').then_some(byte)).collect::<Vec<_>>());
+        for (text, expect) in
+            [("*ab", 2), ("*aa", 3), ("a*b", 2), ("aa*", 2), ("a*bb", 3), ("*ab*ad", 4), ("*aba*", 4), ("a*b*bb", 5), ("*ab*b*b*", 7)]
+        {
+            assert_eq!(of(text), expect, "{text}");
+        }
+        // Neither long texts nor many stars take long.
+        of(&format!("*{}*{}", "ab".repeat(2_000), "a".repeat(2_000)));
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_regular_expression(wildcard in "[ab*]{0,8}", text in "[ab]{0,10}") {
+            prop_assume!(!wildcard.contains("**"));
+            if let Ok(compiled) = Wildcard::compile(&wildcard) {
+                let regex = regex::Regex::new(&format!("^{}$", wildcard.replace('*', ".*"))).unwrap();
+                prop_assert_eq!(compiled.matches(text.as_bytes()), regex.is_match(&text));
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! x
+pub mod circuit;
+pub mod fair;
+pub mod limit;
+pub mod rate;
+pub mod schedule;

@@ -1,0 +1,162 @@
+//! Leaves a target alone while it cannot be reached. Pure: time and chance are given.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Attempts in a row that must find the target unavailable. One reset connection among successes is no outage.
+const OPENS_AFTER: u32 = 5;
+
+/// First and longest time for which the target is left alone. Half of it is spread by chance, so that many targets behind one broken
+/// network do not all come back in the same moment.
+const LEFT_ALONE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// What a circuit lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Everything.
+    All,
+    /// One attempt, to see whether the target is back.
+    One,
+    /// Nothing until then; where no time is given, until the one attempt has ended.
+    Nothing(Option<Instant>),
+}
+
+/// The circuit of one target: closed, open, or open with one attempt out as a probe.
+#[derive(Clone, Debug, Default)]
+pub struct Circuit {
+    state: State,
+    /// Attempts in a row that found the target unavailable.
+    misses: u32,
+    /// Probes in a row that did.
+    probes: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Closed,
+    Open {
+        until: Instant,
+    },
+    Probing,
+}
+
+impl Circuit {
+    /// What may be granted now.
+    #[must_use]
+    pub fn admits(&self, now: Instant) -> Admission {
+        match self.state {
+            State::Closed => Admission::All,
+            State::Open { until } if until <= now => Admission::One,
+            State::Open { until } => Admission::Nothing(Some(until)),
+            State::Probing => Admission::Nothing(None),
+        }
+    }
+
+    /// The one attempt that [`Admission::One`] allows is on its way.
+    pub fn probe(&mut self) {
+        self.state = State::Probing;
+    }
+
+    /// There was nothing to probe with after all.
+    pub fn probe_unused(&mut self, now: Instant) {
+        if self.state == State::Probing {
+            self.state = State::Open { until: now };
+        }
+    }
+
+    /// An attempt has ended. `random` is uniform in `0.0..1.0`. Tells whether the circuit has opened or closed by it.
+    ///
+    /// While the circuit is open, what was under way before and ends unavailable says nothing new; what succeeds does.
+    pub fn ended(&mut self, is_probe: bool, available: bool, now: Instant, random: f64) -> bool {
+        if available {
+            let was_closed = self.state == State::Closed;
+            *self = Self::default();
+            return !was_closed;
+        }
+        match self.state {
+            State::Closed => {
+                self.misses += 1;
+                if self.misses < OPENS_AFTER {
+                    return false;
+                }
+            }
+            State::Probing if is_probe => self.probes += 1,
+            State::Probing | State::Open { .. } => return false,
+        }
+        let opened = self.state == State::Closed;
+        let doubled = LEFT_ALONE.0.saturating_mul(1_u32.checked_shl(self.probes).unwrap_or(u32::MAX));
+        self.state = State::Open { until: now + doubled.min(LEFT_ALONE.1).mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0) };
+        opened
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn opened(now: Instant) -> Circuit {
+        let mut circuit = Circuit::default();
+        for _ in 1..OPENS_AFTER {
+            assert!(!circuit.ended(false, false, now, 1.0));
+            assert_eq!(circuit.admits(now), Admission::All);
+        }
+        assert!(circuit.ended(false, false, now, 1.0));
+        circuit
+    }
+
+    #[test]
+    fn it_opens_probes_one_at_a_time_and_closes() {
+        let now = Instant::now();
+        let mut circuit = opened(now);
+        assert_eq!(circuit.admits(now), Admission::Nothing(Some(now + SECOND)));
+        let now = now + SECOND;
+        assert_eq!(circuit.admits(now), Admission::One);
+        circuit.probe();
+        assert_eq!(circuit.admits(now), Admission::Nothing(None));
+        assert!(circuit.ended(true, true, now, 1.0));
+        assert_eq!(circuit.admits(now), Admission::All);
+    }
+
+    #[test]
+    fn one_success_among_misses_keeps_it_closed() {
+        let now = Instant::now();
+        let mut circuit = Circuit::default();
+        for attempt in 0..100 {
+            assert!(!circuit.ended(false, attempt % OPENS_AFTER == 0, now, 0.0));
+        }
+        assert_eq!(circuit.admits(now), Admission::All);
+    }
+
+    #[test]
+    fn failed_probes_wait_ever_longer_up_to_a_bound() {
+        let mut now = Instant::now();
+        let mut circuit = opened(now);
+        let mut waits = Vec::new();
+        for random in [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0].into_iter().chain([1.0; 60]) {
+            let Admission::Nothing(Some(until)) = circuit.admits(now) else { panic!("it is not open") };
+            waits.push((until - now).as_millis());
+            now = until;
+            circuit.probe();
+            assert!(!circuit.ended(true, false, now, random), "it was open before");
+        }
+        assert_eq!(waits[..9], [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 15_000, 30_000]);
+    }
+
+    #[test]
+    fn what_was_under_way_before_does_not_lengthen_the_wait_and_its_success_ends_it() {
+        let now = Instant::now();
+        let mut circuit = opened(now);
+        assert!(!circuit.ended(false, false, now + SECOND / 2, 1.0));
+        assert_eq!(circuit.admits(now), Admission::Nothing(Some(now + SECOND)));
+        circuit.probe();
+        assert!(!circuit.ended(false, false, now, 1.0));
+        assert_eq!(circuit.admits(now), Admission::Nothing(None));
+        circuit.probe_unused(now);
+        assert_eq!(circuit.admits(now), Admission::One);
+        assert!(circuit.ended(false, true, now, 1.0));
+    }
+}

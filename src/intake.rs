@@ -1,0 +1,234 @@
+//! From a source to the journal: next → match → append → acknowledge.
+//!
+//! One intake serves one source. A message is told [`Verdict::Stored`] only once everything in it is durable; what a source without
+//! callers hands over is held until it is. While an append waits for its sync the next batch is taken, matched and handed over, so
+//! that one sync serves many; batches with a cursor go one after the other, because a later cursor vouches for the earlier batch.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use pointsman_connectors::{Acknowledgement, Arrival, Batch, Message, Plain, Reject, Source, SourceError, Verdict};
+use pointsman_schemas::{Cursor, Event, Name};
+use tokio_util::sync::CancellationToken;
+
+use crate::journal::{Append, Appended, DELIVERIES_PER_APPEND_MAX, Entry, Journal, JournalError};
+use crate::telemetry::metrics::SourceMetrics;
+
+/// Appends of one source that wait for their sync at the same time. Enough to keep the writer busy, and a bound on what is taken in.
+const APPENDS_WAITING_MAX: usize = 16;
+
+/// How long a caller is asked to stay away while the store is full.
+const FULL_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// First and longest pause between two tries to store what nobody will hand over again.
+const STORE_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// Decides who waits for an event, by the rules in force.
+pub trait Match: Send + Sync {
+    /// The event with its deliveries.
+    fn entry(&mut self, event: Arc<Event>) -> Entry;
+
+    /// Makes an event of what is none, by the source's mapping.
+    ///
+    /// # Errors
+    /// Why it cannot: one line for a person.
+    fn map(&mut self, plain: Plain) -> Result<Event, String>;
+}
+
+/// One source's way into the journal.
+#[derive(Debug)]
+pub struct Intake<M> {
+    /// Whose events these are.
+    pub tenant: Name,
+    /// The source's name.
+    pub origin: Name,
+    /// Where they go.
+    pub journal: Arc<dyn Journal>,
+    /// Who waits for them.
+    pub matcher: M,
+    /// Counts.
+    pub metrics: SourceMetrics,
+}
+
+/// A message on its way to the journal, with what it made.
+struct Pending {
+    entries: Vec<Entry>,
+    rejects: Vec<Reject>,
+    acknowledgement: Acknowledgement,
+}
+
+impl<M: Match> Intake<M> {
+    /// Runs the source until it ends or `shutdown` is cancelled, then waits for what has been handed to the journal.
+    ///
+    /// # Errors
+    /// What the source ended with.
+    pub async fn run(&mut self, source: &mut dyn Source, shutdown: &CancellationToken) -> Result<(), SourceError> {
+        let mut appends: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+        let ended = loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break Ok(()),
+                Some(()) = appends.next(), if !appends.is_empty() => {}
+                batch = source.next(), if appends.len() < APPENDS_WAITING_MAX => match batch {
+                    Ok(batch) if batch.cursor.is_some() => {
+                        while appends.next().await.is_some() {}
+                        for store in self.take_in(batch) {
+                            tokio::select! {
+                                () = store => {}
+                                // Not stored means that the cursor is not either: the source hands it over again after the restart.
+                                () = shutdown.cancelled() => return Ok(()),
+                            }
+                        }
+                    }
+                    Ok(batch) => appends.extend(self.take_in(batch)),
+                    Err(error) => break Err(error),
+                },
+            }
+        };
+        while appends.next().await.is_some() {}
+        ended
+    }
+
+    /// Matches a batch and hands it to the journal in as few appends as its bounds allow, the cursor with the last.
+    fn take_in(&mut self, batch: Batch) -> Vec<BoxFuture<'static, ()>> {
+        let mut appends = Vec::with_capacity(1);
+        let mut group = Vec::with_capacity(batch.messages.len());
+        let mut deliveries = 0;
+        for message in batch.messages {
+            let Some(pending) = self.read(message) else { continue };
+            let more: usize = pending.entries.iter().map(|entry| entry.deliveries.len()).sum();
+            if deliveries + more > DELIVERIES_PER_APPEND_MAX && !group.is_empty() {
+                appends.push(self.store(std::mem::take(&mut group), None));
+                deliveries = 0;
+            }
+            deliveries += more;
+            group.push(pending);
+        }
+        if !group.is_empty() || batch.cursor.is_some() {
+            appends.push(self.store(group, batch.cursor));
+        }
+        appends
+    }
+
+    /// Makes entries of a message; none where it was refused to the caller's face.
+    fn read(&mut self, message: Message) -> Option<Pending> {
+        let Message { arrivals, mut rejects, acknowledgement } = message;
+        let mut entries = Vec::with_capacity(arrivals.len());
+        for arrival in arrivals {
+            let event = match arrival {
+                Arrival::Event(event) => event,
+                Arrival::Plain(plain) => {
+                    let raw = plain.root.clone();
+                    match self.matcher.map(*plain) {
+                        Ok(event) => Arc::new(event),
+                        Err(reason) => {
+                            if let Acknowledgement::Caller(caller, _held) = acknowledgement {
+                                self.metrics.rejects.inc();
+                                drop(caller.send(Verdict::Rejected(reason)));
+                                return None;
+                            }
+                            rejects.push(Reject { raw, reason });
+                            continue;
+                        }
+                    }
+                }
+            };
+            entries.push(self.matcher.entry(event));
+        }
+        Some(Pending { entries, rejects, acknowledgement })
+    }
+
+    fn store(&self, group: Vec<Pending>, cursor: Option<Cursor>) -> BoxFuture<'static, ()> {
+        let store = Store {
+            tenant: self.tenant.clone(),
+            origin: self.origin.clone(),
+            journal: Arc::clone(&self.journal),
+            metrics: self.metrics.clone(),
+        };
+        Box::pin(async move { store.group(group, cursor).await })
+    }
+}
+
+/// Stores messages and tells them what became of them.
+struct Store {
+    tenant: Name,
+    origin: Name,
+    journal: Arc<dyn Journal>,
+    metrics: SourceMetrics,
+}
+
+impl Store {
+    /// Stores a group in one append. Where that does not fit, each message is tried by itself, so that one whose subscription is full
+    /// does not stand in the way of the others.
+    async fn group(self, mut group: Vec<Pending>, cursor: Option<Cursor>) {
+        // Nobody hands over again what has no caller and no broker behind it: it is held here until it is stored.
+        let held = cursor.is_some() || group.iter().any(|pending| matches!(pending.acknowledgement, Acknowledgement::None));
+        if held {
+            return self.hold(group, cursor).await;
+        }
+        match self.append(&mut group, None).await {
+            Ok(()) => tell(group, &Verdict::Stored).await,
+            Err(JournalError::Backlog(_)) if group.len() > 1 => {
+                for pending in group {
+                    let mut alone = vec![pending];
+                    let verdict = self.append(&mut alone, None).await.map_or_else(|error| verdict_of(&error), |()| Verdict::Stored);
+                    tell(alone, &verdict).await;
+                }
+            }
+            Err(error) => {
+                let verdict = verdict_of(&error);
+                tell(group, &verdict).await;
+            }
+        }
+    }
+
+    /// Stores a group, however long that takes.
+    async fn hold(&self, mut group: Vec<Pending>, cursor: Option<Cursor>) {
+        let mut pause = STORE_AGAIN.0;
+        while let Err(error) = self.append(&mut group, cursor.clone()).await {
+            if error == JournalError::Closed {
+                return;
+            }
+            tracing::warn!(source = %self.origin, %error, "holding what came in until it can be stored");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(STORE_AGAIN.1);
+        }
+        tell(group, &Verdict::Stored).await;
+    }
+
+    async fn append(&self, group: &mut [Pending], cursor: Option<Cursor>) -> Result<(), JournalError> {
+        let entries: Vec<Entry> = group.iter().flat_map(|pending| &pending.entries).cloned().collect();
+        let rejects: Vec<Reject> = group.iter().flat_map(|pending| &pending.rejects).cloned().collect();
+        if entries.is_empty() && rejects.is_empty() && cursor.is_none() {
+            return Ok(());
+        }
+        let unmatched = entries.iter().filter(|entry| entry.deliveries.is_empty()).count() as u64;
+        let rejected = rejects.len() as u64;
+        let append = Append { tenant: self.tenant.clone(), origin: self.origin.clone(), entries, rejects, cursor };
+        let begin = Instant::now();
+        let appended = self.journal.append(append).await?;
+        let duplicates = appended.iter().filter(|one| matches!(one, Appended::Duplicate(_))).count() as u64;
+        self.metrics.appended(begin.elapsed());
+        self.metrics.received.inc_by(appended.len() as u64 - duplicates);
+        self.metrics.duplicates.inc_by(duplicates);
+        self.metrics.unmatched.inc_by(unmatched);
+        self.metrics.rejects.inc_by(rejected);
+        Ok(())
+    }
+}
+
+async fn tell(group: Vec<Pending>, verdict: &Verdict) {
+    futures::future::join_all(group.into_iter().map(|pending| pending.acknowledgement.tell(verdict.clone()))).await;
+}
+
+fn verdict_of(error: &JournalError) -> Verdict {
+    match error {
+        JournalError::Full(_) | JournalError::Backlog(_) => Verdict::Later(FULL_RETRY_AFTER),
+        _ => Verdict::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests;

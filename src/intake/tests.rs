@@ -1,0 +1,211 @@
+use std::collections::VecDeque;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pointsman_schemas::{SubscriptionNumber, Timestamp};
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
+use crate::journal::{Backlog, NewDelivery, Role, Subscription, SubscriptionIdentity};
+use crate::telemetry::metrics::Metrics;
+use prometheus_client::registry::Registry;
+
+/// Hands over what it was given, then waits for ever.
+struct Script(VecDeque<Batch>);
+
+#[async_trait]
+impl Source for Script {
+    async fn next(&mut self) -> Result<Batch, SourceError> {
+        match self.0.pop_front() {
+            Some(batch) => Ok(batch),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Gives an event `subject` times to each of the subscriptions; maps what has a `body` that is a text.
+struct Everybody(Vec<SubscriptionNumber>);
+
+impl Match for Everybody {
+    fn entry(&mut self, event: Arc<Event>) -> Entry {
+        let times = event.subject().map_or(1, |subject| subject.parse().unwrap());
+        let deliveries: SmallVec<_> = self.0.iter().flat_map(|number| (0..times).map(|_| NewDelivery::now(*number))).collect();
+        Entry { event, deliveries, deduplicate: None }
+    }
+    fn map(&mut self, plain: Plain) -> Result<Event, String> {
+        plain.defaults.build().map_err(|error| error.to_string())
+    }
+}
+
+fn journal(bytes_max: u64) -> Arc<MemoryJournal> {
+    MemoryJournal::new(Arc::new(RuntimeClock::new(Timestamp(0))), MemoryOptions { bytes_max, ..MemoryOptions::default() })
+}
+
+async fn subscription(journal: &MemoryJournal, backlog: Option<Backlog>) -> SubscriptionNumber {
+    let name = |text| Name::new(text).unwrap();
+    let identity = SubscriptionIdentity { tenant: Name::default_tenant(), rule: name("r"), role: Role::To, target: name("t") };
+    journal.subscribe(vec![Subscription { identity, renamed_from: None, backlog }]).await.unwrap()[0]
+}
+
+fn event(id: &str) -> Event {
+    Event::builder(id, "/s", "t").build().unwrap()
+}
+
+fn called(event: Event) -> (Message, oneshot::Receiver<Verdict>) {
+    let (caller, verdict) = oneshot::channel();
+    (Message::event(event, Acknowledgement::Caller(caller, None)), verdict)
+}
+
+fn plain(id: &str, acknowledgement: Acknowledgement) -> Message {
+    let plain = Plain { root: Bytes::from_static(b"{}"), defaults: Event::builder(id, "/s", "t") };
+    Message { arrivals: SmallVec::from_iter([Arrival::Plain(Box::new(plain))]), rejects: Vec::new(), acknowledgement }
+}
+
+struct Running {
+    metrics: SourceMetrics,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<Result<(), SourceError>>,
+}
+
+fn start(journal: &Arc<MemoryJournal>, subscriptions: Vec<SubscriptionNumber>, batches: Vec<Batch>) -> Running {
+    let metrics = Metrics::new(&mut Registry::default(), Timestamp(0)).source(&Name::default_tenant(), &Name::ingress());
+    let stop = CancellationToken::new();
+    let mut intake = Intake {
+        tenant: Name::default_tenant(),
+        origin: Name::new("script").unwrap(),
+        journal: Arc::clone(journal) as Arc<dyn Journal>,
+        matcher: Everybody(subscriptions),
+        metrics: metrics.clone(),
+    };
+    let token = stop.clone();
+    let task = tokio::spawn(async move { intake.run(&mut Script(batches.into()), &token).await });
+    Running { metrics, stop, task }
+}
+
+impl Running {
+    async fn stop(self) -> SourceMetrics {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+        self.metrics
+    }
+}
+
+fn batch(messages: Vec<Message>) -> Batch {
+    Batch { messages, cursor: None }
+}
+
+fn cursor(position: &'static str) -> Option<Cursor> {
+    Some(Cursor { fingerprint: 1, position: Bytes::from_static(position.as_bytes()) })
+}
+
+async fn stored(journal: &MemoryJournal) -> u64 {
+    journal.reader().totals().await.unwrap().events
+}
+
+#[tokio::test]
+async fn a_message_is_told_stored_once_it_is() {
+    let journal = journal(u64::MAX);
+    let number = subscription(&journal, None).await;
+    let (message, verdict) = called(event("1"));
+    let running = start(&journal, vec![number], vec![batch(vec![message])]);
+    assert_eq!(verdict.await, Ok(Verdict::Stored));
+    assert_eq!(journal.reader().subscriptions().await.unwrap()[0].counts.pending, 1);
+    assert_eq!(running.stop().await.received.get(), 1);
+}
+
+#[tokio::test]
+async fn a_full_store_sends_the_caller_away_and_a_closed_one_fails() {
+    let journal = journal(1);
+    let (message, verdict) = called(event("1"));
+    let running = start(&journal, vec![], vec![batch(vec![message])]);
+    assert_eq!(verdict.await, Ok(Verdict::Later(FULL_RETRY_AFTER)));
+    running.stop().await;
+
+    journal.close().await;
+    let (message, verdict) = called(event("2"));
+    let running = start(&journal, vec![], vec![batch(vec![message])]);
+    assert_eq!(verdict.await, Ok(Verdict::Failed));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_backlog_stops_only_what_matches_it() {
+    let journal = journal(u64::MAX);
+    let number = subscription(&journal, Some(Backlog { max: 1, dead_when_full: false })).await;
+    let with = |id: &str, deliveries: &str| Event::builder(id, "/s", "t").subject(deliveries.to_owned()).build().unwrap();
+    let (fills, filled) = called(with("1", "1"));
+    let (messages, verdicts): (Vec<_>, Vec<_>) = [("2", "1"), ("3", "0")].map(|(id, times)| called(with(id, times))).into_iter().unzip();
+    let running = start(&journal, vec![number], vec![batch(vec![fills]), batch(messages)]);
+    assert_eq!(filled.await, Ok(Verdict::Stored));
+    assert_eq!(futures::future::join_all(verdicts).await, [Ok(Verdict::Later(FULL_RETRY_AFTER)), Ok(Verdict::Stored)]);
+    assert_eq!(stored(&journal).await, 2);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_mapping_that_fails_is_told_to_the_caller_and_else_kept_as_a_dead_letter() {
+    let journal = journal(u64::MAX);
+    let (caller, verdict) = oneshot::channel();
+    let (told, was_told) = oneshot::channel();
+    let broker = Acknowledgement::io(|verdict| async move { told.send(verdict).unwrap() });
+    let running = start(
+        &journal,
+        vec![],
+        vec![batch(vec![plain("", Acknowledgement::Caller(caller, None)), plain("", broker), plain("good", Acknowledgement::None)])],
+    );
+    assert!(matches!(verdict.await, Ok(Verdict::Rejected(reason)) if reason.contains("\"id\"")));
+    assert_eq!(was_told.await, Ok(Verdict::Stored));
+    let totals = journal.reader().totals().await.unwrap();
+    assert_eq!((totals.events, totals.rejects), (1, 1));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_hands_over_again_is_held_until_there_is_room_and_its_cursor_with_it() {
+    // Room for one event; it goes when its retention is over.
+    let journal = MemoryJournal::new(
+        Arc::new(RuntimeClock::new(Timestamp(0))),
+        MemoryOptions { bytes_max: event("1").size_bytes() as u64, retention: Duration::from_secs(60) },
+    );
+    let number = subscription(&journal, None).await;
+    let one = |id: &str, position| Batch { messages: vec![Message::event(event(id), Acknowledgement::None)], cursor: cursor(position) };
+    let running = start(&journal, vec![number], vec![one("1", "a"), one("2", "b")]);
+    let (tenant, source) = (Name::default_tenant(), Name::new("script").unwrap());
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(journal.cursor(&tenant, &source).await.unwrap(), cursor("a"), "the second batch's cursor ran ahead of its events");
+
+    // The first is delivered, which lets it go.
+    let grant = crate::journal::Grant { subscription: number, count: 9, lease: Duration::from_secs(9) };
+    let leased = journal.lease(&[grant], usize::MAX).await.unwrap();
+    let settle = |token| crate::journal::Settlement { token, ending: crate::journal::Ending::Delivered, follow_ups: Vec::new() };
+    journal.settle(leased.iter().map(|one| settle(one.token)).collect()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(journal.cursor(&tenant, &source).await.unwrap(), cursor("b"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_past_the_bound_is_cut_between_messages_and_stored_whole() {
+    let journal = journal(u64::MAX);
+    let number = subscription(&journal, None).await;
+    let half = (DELIVERIES_PER_APPEND_MAX / 2 + 1).to_string();
+    let with = |id: &str| called(Event::builder(id, "/s", "t").subject(half.clone()).build().unwrap());
+    let (messages, verdicts): (Vec<_>, Vec<_>) = ["1", "2", "3"].map(with).into_iter().unzip();
+    let running = start(&journal, vec![number], vec![batch(messages)]);
+    assert!(futures::future::join_all(verdicts).await.iter().all(|verdict| *verdict == Ok(Verdict::Stored)));
+    assert_eq!(stored(&journal).await, 3);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_waits_for_what_has_been_handed_over() {
+    let journal = journal(u64::MAX);
+    let (messages, verdicts): (Vec<_>, Vec<_>) = (0..100).map(|id| called(event(&id.to_string()))).unzip();
+    let running = start(&journal, vec![], messages.into_iter().map(|message| batch(vec![message])).collect());
+    tokio::task::yield_now().await;
+    let metrics = running.stop().await;
+    let told = futures::future::join_all(verdicts).await.iter().filter(|verdict| **verdict == Ok(Verdict::Stored)).count();
+    assert_eq!((told as u64, stored(&journal).await), (metrics.received.get(), told as u64));
+}
