@@ -3,6 +3,7 @@
 //! A connector knows its system and the shapes of `pointsman-schemas`, and nothing else: no rules, no journal. What it needs from
 //! the bus is handed to it when it opens. A new connector is a folder and a line in [`CONNECTORS`].
 
+pub mod directory;
 pub mod exec;
 pub mod http;
 mod parameter;
@@ -59,6 +60,12 @@ impl Kind<dyn TargetSettings> {
 
 /// Every connector there is.
 pub const CONNECTORS: &[Connector] = &[
+    Connector {
+        kind: "directory",
+        also_known_as: &["folder", "files", "dir"],
+        source: Some(Kind::source::<directory::DirectorySource>()),
+        target: None,
+    },
     Connector {
         kind: "exec",
         also_known_as: &["command", "process", "shell"],
