@@ -3,11 +3,21 @@
 //! A connector knows its system and the shapes of `pointsman-schemas`, and nothing else: no rules, no journal. What it needs from
 //! the bus is handed to it when it opens. A new connector is a folder and a line in [`CONNECTORS`].
 
+pub mod directory;
+pub mod exec;
+pub mod http;
+mod parameter;
 pub mod source;
+pub mod stdout;
+#[cfg(test)]
+mod suite;
 pub mod target;
+pub mod timer;
+pub mod webhook;
 
 use pointsman_schemas::Problem;
-use schemars::{Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
 
 pub use source::{Acknowledgement, Arrival, Batch, Message, Plain, Reject, Source, SourceContext, SourceError, SourceSettings, Verdict};
 pub use target::{Attempt, AttemptError, Delivery, TargetContext, TargetService, TargetSettings};
@@ -34,8 +44,49 @@ pub struct Kind<S: ?Sized + 'static> {
     pub parse: fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<S>, erased_serde::Error>,
 }
 
+impl Kind<dyn SourceSettings> {
+    /// The source whose settings are `S`.
+    const fn source<S: SourceSettings + DeserializeOwned + JsonSchema + 'static>() -> Self {
+        Self { schema: S::json_schema, parse: |from| Ok(Box::new(erased_serde::deserialize::<S>(from)?)) }
+    }
+}
+
+impl Kind<dyn TargetSettings> {
+    /// The target whose settings are `S`.
+    const fn target<S: TargetSettings + DeserializeOwned + JsonSchema + 'static>() -> Self {
+        Self { schema: S::json_schema, parse: |from| Ok(Box::new(erased_serde::deserialize::<S>(from)?)) }
+    }
+}
+
 /// Every connector there is.
-pub const CONNECTORS: &[Connector] = &[];
+pub const CONNECTORS: &[Connector] = &[
+    Connector {
+        kind: "directory",
+        also_known_as: &["folder", "files", "dir"],
+        source: Some(Kind::source::<directory::DirectorySource>()),
+        target: None,
+    },
+    Connector {
+        kind: "exec",
+        also_known_as: &["command", "process", "shell"],
+        source: None,
+        target: Some(Kind::target::<exec::ExecTarget>()),
+    },
+    Connector { kind: "http", also_known_as: &["https", "url"], source: None, target: Some(Kind::target::<http::HttpTarget>()) },
+    Connector { kind: "stdout", also_known_as: &["console", "print"], source: None, target: Some(Kind::target::<stdout::StdoutTarget>()) },
+    Connector {
+        kind: "timer",
+        also_known_as: &["cron", "schedule", "interval"],
+        source: Some(Kind::source::<timer::TimerSource>()),
+        target: None,
+    },
+    Connector {
+        kind: "webhook",
+        also_known_as: &["hook", "hooks", "webhooks"],
+        source: Some(Kind::source::<webhook::Webhook>()),
+        target: None,
+    },
+];
 
 /// The connector of a kind.
 #[must_use]

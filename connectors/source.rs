@@ -9,10 +9,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use pointsman_schemas::{Clock, Cursor, Event, EventBuilder, Name, Problem};
+use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::OpenError;
+use crate::http::Routes;
 
 /// Where events come from.
 ///
@@ -123,8 +125,8 @@ pub enum Verdict {
 pub enum Acknowledgement {
     /// Nobody waits: the cursor alone says how far the source has been read.
     None,
-    /// A caller waits.
-    Caller(oneshot::Sender<Verdict>),
+    /// A caller waits. What he sent counts as taken in, and not yet stored, for as long as the permit lives: also when he hangs up.
+    Caller(oneshot::Sender<Verdict>, Option<OwnedSemaphorePermit>),
     /// The outside system is told by some IO.
     Io(Box<dyn FnOnce(Verdict) -> BoxFuture<'static, ()> + Send + Sync>),
 }
@@ -143,7 +145,7 @@ impl Acknowledgement {
         match self {
             Self::None => {}
             // A caller who has gone away does not hear it; he will ask again.
-            Self::Caller(caller) => drop(caller.send(verdict)),
+            Self::Caller(caller, _held) => drop(caller.send(verdict)),
             Self::Io(tell) => tell(verdict).await,
         }
     }
@@ -153,7 +155,7 @@ impl fmt::Debug for Acknowledgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::None => "None",
-            Self::Caller(_) => "Caller",
+            Self::Caller(..) => "Caller",
             Self::Io(_) => "Io",
         })
     }
@@ -192,4 +194,17 @@ pub struct SourceContext {
     pub mapped: bool,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
+    /// Where it may take requests over HTTP.
+    pub routes: Routes,
+}
+
+/// The fingerprint of what gives a source's position its meaning, for [`Cursor::fingerprint`]: the same in every build.
+pub(crate) fn fingerprint(parts: &[&str]) -> u64 {
+    let mut hash = Sha256::new();
+    for part in parts {
+        // The length in front keeps ["a", "b"] and ["ab"] apart.
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

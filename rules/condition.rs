@@ -17,7 +17,12 @@ use pointsman_schemas::Problem;
 
 use crate::fields::{FieldId, FieldsBuilder, ROOT};
 use crate::number::Number;
-use crate::path::{Path, Step, check_filter, check_text, parse_problem};
+use crate::path::{Path, Step, check_filter, check_text, parse_problem, query_text};
+
+pub(crate) use evaluate::Look;
+
+/// How deep a field may lie to be numbered; the few that lie deeper are looked up by name.
+const DEPTH_MAX: usize = 64;
 
 /// A compiled `where`.
 #[derive(Debug)]
@@ -86,10 +91,11 @@ impl Condition {
         const BEFORE: &str = "$[?";
         let trimmed = text.trim();
         let shift = text.len() - text.trim_start().len();
-        let one = |mut problem: Problem| {
+        let shifted = |mut problem: Problem| {
             problem.within = problem.within.map(|within| within.start + shift..within.end + shift);
-            vec![problem]
+            problem
         };
+        let one = |problem: Problem| vec![shifted(problem)];
         if trimmed.is_empty() {
             return Err(one(
                 Problem::new("the condition is empty").help("write a condition such as $.data.total > 100, or leave `where` out")
@@ -114,11 +120,12 @@ impl Condition {
         check_filter(filter).map_err(one)?;
         let mut compiler = Compiler { text: trimmed, problems: Vec::new() };
         let expression = compiler.filter(filter);
+        let problems: Vec<_> = compiler.problems.into_iter().map(shifted).collect();
         match expression {
-            Some(expression) if compiler.problems.iter().all(|problem| problem.warning) => {
-                Ok(Self { text: trimmed.into(), expression, warnings: compiler.problems })
+            Some(expression) if problems.iter().all(|problem| problem.warning) => {
+                Ok(Self { text: trimmed.into(), expression, warnings: problems })
             }
-            _ => Err(compiler.problems),
+            _ => Err(problems),
         }
     }
 
@@ -143,7 +150,7 @@ impl Condition {
             });
             let names: Option<Vec<_>> = names.collect();
             *id = names
-                .filter(|names| names.first().is_some_and(|name| &***name == "data"))
+                .filter(|names| names.len() <= DEPTH_MAX && names.first().is_some_and(|name| &***name == "data"))
                 .map(|names| names.iter().fold(ROOT, |parent, name| builder.field(parent, name)));
         });
     }
@@ -211,7 +218,8 @@ impl Compiler<'_> {
                 let operand = self.query(query);
                 if let Operand::One(path, _) = &operand {
                     let problem = Problem::new(format!("{path} tests that there is a value, not that it is true")).warn();
-                    self.problems.push(problem.help(format!("write {path} == true to test its truth")));
+                    let problem = problem.help(format!("write {path} == true to test its truth"));
+                    self.problems.push(self.place(problem, path.as_str()));
                 }
                 Some(Expression::Finds(operand))
             }
@@ -225,13 +233,19 @@ impl Compiler<'_> {
         }
     }
 
+    /// Narrows a problem to a part of the text, where that stands in it once.
+    fn place(&self, problem: Problem, part: &str) -> Problem {
+        let mut found = self.text.match_indices(part);
+        match (found.next(), found.next()) {
+            (Some((at, _)), None) => problem.inside(at..at + part.len()),
+            _ => problem,
+        }
+    }
+
     /// `@` has no meaning outside a filter.
     fn current<T>(&mut self) -> Option<T> {
         let problem = Problem::new("@ stands for nothing here").help("a condition is rooted at $: write $.data.total");
-        self.problems.push(match self.text.find('@') {
-            Some(at) => problem.inside(at..at + 1),
-            None => problem,
-        });
+        self.problems.push(self.place(problem, "@"));
         None
     }
 
@@ -242,7 +256,7 @@ impl Compiler<'_> {
             None => {
                 // The crate does not tell where in the text a query stands: alone it is all of it.
                 let alone = Path::parse(self.text).ok();
-                Operand::Many(alone.unwrap_or_else(|| Path::from_query(&query.to_string(), query.clone())))
+                Operand::Many(alone.unwrap_or_else(|| Path::from_query(&query_text(query), query.clone())))
             }
         }
     }
@@ -395,3 +409,6 @@ impl fmt::Display for Expression {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

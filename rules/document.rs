@@ -31,7 +31,7 @@ enum Owned<'e> {
 pub(crate) enum Root<'a> {
     Event(&'a Event),
     Json(&'a [u8]),
-    Fields(&'a [(&'a str, Node<'a>)]),
+    Fields,
 }
 
 /// A value in a document, in the form in which it lies there.
@@ -85,7 +85,7 @@ impl<'e> Document<'e> {
         match &self.root {
             Owned::Event(event) => Root::Event(event),
             Owned::Json(text) => Root::Json(text),
-            Owned::Fields(fields) => Root::Fields(fields),
+            Owned::Fields(_) => Root::Fields,
         }
     }
 
@@ -96,9 +96,16 @@ impl<'e> Document<'e> {
     pub fn tree(&self) -> &Value {
         self.tree.get_or_init(|| match &self.root {
             Owned::Json(text) => serde_json::from_slice(text).unwrap_or_default(),
-            Owned::Event(_) | Owned::Fields(_) => {
-                self.members().map(|(name, node)| (name.to_owned(), node.to_value())).collect::<Map<_, _>>().into()
+            Owned::Event(event) => {
+                // The event's own reading of its data takes what serde_json refuses.
+                let parsed = event.data().and_then(|data| data.value());
+                let value = |name: &str, node: Node<'_>| match parsed {
+                    Some(parsed) if name == "data" => parsed.clone(),
+                    _ => node.to_value(),
+                };
+                self.members().map(|(name, node)| (name.to_owned(), value(name, node))).collect::<Map<_, _>>().into()
             }
+            Owned::Fields(_) => self.members().map(|(name, node)| (name.to_owned(), node.to_value())).collect::<Map<_, _>>().into(),
         })
     }
 

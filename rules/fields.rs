@@ -195,12 +195,15 @@ impl Slots {
     ///
     /// The recursion is as deep as the tree of fields, which is bounded where patterns are compiled.
     fn read(&mut self, fields: &Fields, frame: Frame, field: FieldId, text: &[u8], at: usize, dotted: bool) -> Option<usize> {
-        if self.get(frame, field).kind != Kind::Nothing {
-            // A duplicate key: the last one counts. A dotted spelling never hides a nested one.
+        let before = self.get(frame, field);
+        if before.kind != Kind::Nothing {
+            // A duplicate key: the last one counts. A dotted spelling never hides a nested one, but stands beside it.
             if dotted {
                 return json::value_end(text, at);
             }
-            self.reset(fields, frame, field);
+            if !before.dotted {
+                self.reset(fields, frame, field);
+            }
         }
         let kind = match text.get(at)? {
             b'{' => Kind::Object,

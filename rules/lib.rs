@@ -8,9 +8,12 @@
 //! | match events against many rules | [`RuleSet`] |
 //! | hold one `match` or one `where` against any JSON | [`Pattern`], [`Condition`], [`Document`] |
 //! | fill in texts and values | [`TextTemplate`], [`JsonTemplate`] |
+//! | change an event, or make one | [`Transform`], [`EventMapping`] |
+//! | say why a rule did or did not match | [`explain()`], [`RuleSet::explain`] |
 
 pub mod condition;
 pub mod document;
+pub mod explain;
 mod fields;
 mod json;
 mod number;
@@ -19,10 +22,13 @@ pub mod pattern;
 pub mod ruleset;
 mod spelling;
 pub mod template;
+pub mod transform;
 
 pub use condition::Condition;
 pub use document::{Document, Node};
+pub use explain::{Check, Explanation, explain, nearest_misses};
 pub use path::{Found, Path};
 pub use pattern::Pattern;
 pub use ruleset::{Origin, OriginSet, Rule, RuleSet, Scratch};
 pub use template::{JsonTemplate, RenderError, TextTemplate};
+pub use transform::{EventMapping, RawAttributes, RawTransform, Transform, TransformError};

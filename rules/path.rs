@@ -154,6 +154,30 @@ impl fmt::Display for Step {
     }
 }
 
+/// A query as text. Its filters are shortened: the parsed form has lost how they were written.
+pub(crate) fn query_text(query: &JpQuery) -> String {
+    let selector = |selector: &Selector| match selector {
+        Selector::Name(name) => format!("'{name}'"),
+        Selector::Wildcard => "*".to_owned(),
+        Selector::Index(index) => index.to_string(),
+        Selector::Slice(from, to, step) => {
+            let text = |bound: &Option<i64>| bound.map_or(String::new(), |bound| bound.to_string());
+            format!("{}:{}{}", text(from), text(to), step.map_or(String::new(), |step| format!(":{step}")))
+        }
+        Selector::Filter(_) => "?…".to_owned(),
+    };
+    query.segments.iter().fold("$".to_owned(), |text, part| text + &segment_text(part, &selector))
+}
+
+fn segment_text(segment: &Segment, selector: &dyn Fn(&Selector) -> String) -> String {
+    match segment {
+        Segment::Descendant(inner) => format!("..{}", segment_text(inner, selector).trim_start_matches('.')),
+        Segment::Selector(Selector::Name(name)) => Step::Name(name.as_str().into()).to_string(),
+        Segment::Selector(one) => format!("[{}]", selector(one)),
+        Segment::Selectors(many) => format!("[{}]", many.iter().map(selector).collect::<Vec<_>>().join(",")),
+    }
+}
+
 /// RFC 9535, section 2.5.1.1, `member-name-shorthand`.
 fn is_shorthand(name: &str) -> bool {
     let first = |character: char| character.is_ascii_alphabetic() || character == '_' || !character.is_ascii();

@@ -141,3 +141,6 @@ impl Group {
         self.fields.iter().all(|field| field.holds_absent) && self.any.iter().all(|groups| groups.iter().any(Self::holds_absent))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use pointsman_schemas::Event;
 
 use crate::condition::Condition;
 use crate::document::Document;
+use crate::explain::{self, Check, Explanation};
 use crate::fields::{Fields, FieldsBuilder, Frame, ROOT, Slots};
 use crate::pattern::{Evaluation, Pattern};
 
@@ -133,17 +134,109 @@ impl RuleSet {
         self.rules.is_empty()
     }
 
+    /// Why a rule does or does not take an event from this origin; none where there is no rule of this index.
+    #[must_use]
+    pub fn explain(&self, index: u32, origin: Origin, event: &Event) -> Option<Explanation> {
+        let rule = self.rules.get(index as usize)?;
+        let (document, mut scratch) = (Document::event(event), Scratch::default());
+        let comes = rule.from.contains(origin);
+        let matches = comes && self.holds(rule, &document, &mut scratch);
+        let pattern = rule.pattern.as_ref().map(|pattern| &pattern.root);
+        let mut explanation = explain::with_verdict(matches, pattern, rule.condition.as_ref(), &document);
+        if !comes {
+            explanation.note = None;
+            let expected = "a source that the rule takes events from".to_owned();
+            let found = Some("another one".to_owned());
+            explanation.checks.insert(0, Check { holds: false, field: "from".to_owned(), expected, found, alternatives: Vec::new() });
+        }
+        Some(explanation)
+    }
+
+    fn holds(&self, rule: &Rule, document: &Document<'_>, scratch: &mut Scratch) -> bool {
+        rule.pattern.as_ref().is_none_or(|pattern| Evaluation::new(&self.fields, document, scratch).pattern(&pattern.root))
+            && rule.condition.as_ref().is_none_or(|condition| condition.holds_in(&self.fields, document, scratch))
+    }
+
     /// Appends the indexes, ascending, of the rules that take an event from this origin.
     pub fn matches_into(&self, origin: Origin, event: &Event, scratch: &mut Scratch, out: &mut Vec<u32>) {
         let document = Document::event(event);
         scratch.start();
         for (index, rule) in (0..).zip(&self.rules) {
-            let takes = rule.from.contains(origin)
-                && rule.pattern.as_ref().is_none_or(|pattern| Evaluation::new(&self.fields, &document, scratch).pattern(&pattern.root))
-                && rule.condition.as_ref().is_none_or(|condition| condition.holds_in(&self.fields, &document, scratch));
-            if takes {
+            if rule.from.contains(origin) && self.holds(rule, &document, scratch) {
                 out.push(index);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use pointsman_schemas::Data;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn rule(from: OriginSet, pattern: Option<Value>, condition: Option<&str>) -> Rule {
+        Rule {
+            from,
+            pattern: pattern.map(|pattern| Pattern::compile(&pattern).unwrap()),
+            condition: condition.map(|condition| Condition::parse(condition).unwrap()),
+        }
+    }
+
+    fn any(pattern: Value) -> Rule {
+        rule(OriginSet::all_but(&[]), Some(pattern), None)
+    }
+
+    #[test]
+    fn all_that_a_rule_says_must_hold() {
+        let event = |data: &'static str| {
+            Event::builder("1", "/s", "order.paid").data(Data::json(Bytes::from_static(data.as_bytes())).unwrap()).build().unwrap()
+        };
+        let rules = RuleSet::compile(vec![
+            rule(OriginSet::all_but(&[]), None, None),
+            rule(OriginSet::only(&[Origin(3), Origin(200)]), None, None),
+            rule(OriginSet::all_but(&[Origin(3)]), None, None),
+            any(json!({"type": ["order.paid"], "data": {"total": [{"numeric": [">", 10]}]}})),
+            any(json!({"data": {"items": {"sku": ["b"], "n": [2]}}})),
+            rule(OriginSet::all_but(&[]), Some(json!({"type": ["order.paid"]})), Some("$.data.total > 100")),
+            any(json!({"data": {"items": {"sku": ["a"], "n": [2]}}})),
+            any(json!({"data": {"total": {"net": [1]}}})),
+            rule(OriginSet::all_but(&[]), None, Some("$.data.items[?@.n == 2]")),
+        ]);
+        let mut scratch = Scratch::default();
+        for (origin, data, expect) in [
+            (3, r#"{"total":50,"items":[{"sku":"a","n":1},{"sku":"b","n":2}]}"#, &[0, 1, 3, 4, 8][..]),
+            (4, r#"{"total":500}"#, &[0, 2, 3, 5]),
+            (200, r#"{"total":{"net":1}}"#, &[0, 1, 2, 7]),
+            (u16::MAX, "[]", &[0, 2]),
+        ] {
+            let mut out = Vec::new();
+            rules.matches_into(Origin(origin), &event(data), &mut scratch, &mut out);
+            assert_eq!(out, expect, "{data}");
+            for index in 0..9 {
+                let explanation = rules.explain(index, Origin(origin), &event(data)).unwrap();
+                assert_eq!(explanation.matches, expect.contains(&index), "{index}: {explanation}");
+            }
+        }
+        assert!(rules.explain(9, Origin(0), &event("1")).is_none());
+    }
+
+    #[test]
+    fn rules_are_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<RuleSet>();
+        shared::<Scratch>();
+        shared::<Document<'_>>();
+    }
+
+    #[test]
+    fn origins() {
+        let (only, but) = (OriginSet::only(&[Origin(0), Origin(64)]), OriginSet::all_but(&[Origin(0), Origin(64)]));
+        for origin in [0, 1, 63, 64, 65, 128, u16::MAX] {
+            let listed = origin == 0 || origin == 64;
+            assert_eq!((only.contains(Origin(origin)), but.contains(Origin(origin))), (listed, !listed), "{origin}");
         }
     }
 }

@@ -1,13 +1,13 @@
 //! An event's data, carried byte for byte and parsed only when somebody looks.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::event::InvalidEvent;
-use crate::json::scan;
+use crate::json::{scan, tree};
 
 /// The depth to which JSON is read: deeper data is refused at the door.
 pub const JSON_DEPTH_MAX: usize = 128;
@@ -28,7 +28,8 @@ pub enum DataKind {
 pub struct Data {
     kind: DataKind,
     bytes: Bytes,
-    parsed: OnceLock<Box<serde_json::Value>>,
+    /// Shared, so that cloning an event never copies the tree.
+    parsed: OnceLock<Arc<serde_json::Value>>,
 }
 
 impl Data {
@@ -76,15 +77,17 @@ impl Data {
 
     /// JSON data as a tree, parsed at the first call and kept; none for other kinds.
     ///
-    /// Numbers past 64 bits lose digits in it and of duplicate keys the last one counts: where the text matters use [`Data::bytes`].
+    /// Numbers past 64 bits lose digits in it, of duplicate keys the last one counts, and numbers beyond the largest float become that:
+    /// where the text matters use [`Data::bytes`].
     #[must_use]
     pub fn value(&self) -> Option<&serde_json::Value> {
         if self.kind != DataKind::Json {
             return None;
         }
         if self.parsed.get().is_none() {
-            let value = serde_json::from_slice(&self.bytes).ok()?;
-            let _ = self.parsed.set(Box::new(value));
+            let parse = || tree::read(std::str::from_utf8(&self.bytes).ok()?);
+            let value = serde_json::from_slice(&self.bytes).ok().or_else(parse)?;
+            let _ = self.parsed.set(Arc::new(value));
         }
         self.parsed.get().map(|value| &**value)
     }
@@ -112,9 +115,15 @@ mod tests {
         let data = Data::json(Bytes::from_static(raw)).unwrap();
         assert_eq!(&data.bytes()[..], raw);
         assert_eq!(data.value().unwrap()["a"], 2);
+        assert!(std::ptr::eq(data.value().unwrap(), data.clone().value().unwrap()));
         assert!(Data::json(Bytes::from_static(b"{} x")).is_err());
         let nested = |depth: usize| Bytes::from([b"[".repeat(depth), b"]".repeat(depth)].concat());
         assert!(Data::json(nested(JSON_DEPTH_MAX - 1)).is_ok() && Data::json(nested(100_000)).is_err());
+        for accepted in [nested(JSON_DEPTH_MAX), Bytes::from(format!("[{}]", "9".repeat(400))), Bytes::from_static(br#""\ud800""#)] {
+            assert!(Data::json(accepted).unwrap().value().is_some());
+        }
+        assert!(Data::json(nested(JSON_DEPTH_MAX + 1)).is_err() && Data::json(Bytes::from_static(b"\"\xff\"")).is_err());
+        assert_eq!(Data::new_unchecked(DataKind::Json, Bytes::from_static(b"[\xff")).value(), None);
         assert_eq!(Data::binary(Bytes::from_static(b"{}")).value(), None);
     }
 }

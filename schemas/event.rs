@@ -453,38 +453,41 @@ impl EventBuilder {
         }
     }
 
-    /// Sets an attribute, as a decoder reads it: it must not be set yet, and `specversion` must come among them.
-    pub(crate) fn read(&mut self, name: ByteString, value: ExtensionValue) -> Result<(), InvalidEvent> {
-        let mistyped = |name: &str, value: &ExtensionValue| InvalidEvent::Value {
-            name: name.to_owned(),
-            value: value.borrow().to_string(),
-            expected: "a text",
+    /// Sets an attribute, as a decoder reads it: it must not be set yet, and `specversion` must come among them. Only an extension's name is
+    /// kept, so only that is asked for with `owned`.
+    pub(crate) fn read(&mut self, name: &str, value: ExtensionValue, owned: impl FnOnce() -> ByteString) -> Result<(), InvalidEvent> {
+        let duplicate = || Err(InvalidEvent::Duplicate(shorten(name)));
+        let mistyped = |value: ExtensionValue| {
+            Err(InvalidEvent::Value { name: name.to_owned(), value: value.borrow().to_string(), expected: "a text" })
         };
-        if let Some(slot) = self.slot(&name) {
-            let ExtensionValue::String(text) = value else { return Err(mistyped(&name, &value)) };
-            return match slot.replace(text) {
-                None => Ok(()),
-                Some(_) => Err(InvalidEvent::Duplicate(name.to_string())),
+        if let Some(slot) = self.slot(name) {
+            return match value {
+                ExtensionValue::String(_) if slot.is_some() => duplicate(),
+                ExtensionValue::String(text) => {
+                    *slot = Some(text);
+                    Ok(())
+                }
+                other => mistyped(other),
             };
         }
-        if &*name == "specversion" {
+        if name == "specversion" {
             return match value {
-                _ if self.specversion => Err(InvalidEvent::Duplicate(name.to_string())),
+                _ if self.specversion => duplicate(),
                 ExtensionValue::String(text) if text == "1.0" => {
                     self.specversion = true;
                     Ok(())
                 }
                 ExtensionValue::String(text) => Err(InvalidEvent::SpecVersion(shorten(&text))),
-                _ => Err(mistyped(&name, &value)),
+                other => mistyped(other),
             };
         }
-        if self.extensions.iter().any(|(key, _)| *key == name) {
-            return Err(InvalidEvent::Duplicate(shorten(&name)));
+        if self.extensions.iter().any(|(key, _)| **key == *name) {
+            return duplicate();
         }
         if self.extensions.len() >= EXTENSIONS_MAX {
             return Err(InvalidEvent::Extensions(EXTENSIONS_MAX + 1));
         }
-        self.extensions.push((name, value));
+        self.extensions.push((owned(), value));
         Ok(())
     }
 

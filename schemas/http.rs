@@ -2,9 +2,10 @@
 //!
 //! What the specification leaves open is decided so:
 //!
-//! - A body of no bytes is no data, in binary mode. So empty text is the one thing that binary mode loses.
+//! - A body of no bytes is no data, in binary mode: empty text and empty bytes are lost in it.
 //! - In binary mode data is JSON where `Content-Type` declares JSON, and has to be; text where a textual type in UTF-8 is declared and the
-//!   bytes are UTF-8; else binary. All are carried byte for byte, and what binary mode brought in leaves it unchanged.
+//!   bytes are UTF-8; else binary. All are carried byte for byte, and what binary mode brought in leaves it unchanged. JSON of a type that
+//!   is not JSON, which the JSON format can bring, arrives as that type's text or bytes.
 //! - A header's value is text: integers and booleans come back from binary mode as `"5"` and `"true"` (section 3.1.3.2).
 //! - A value with a `%` that two hexadecimal digits do not follow is refused, not guessed at. Bytes above ASCII are taken where they are UTF-8.
 //! - `ce-datacontenttype` must not be there (section 3.1.1), nor one attribute twice. In structured mode `ce-` headers are not looked at.
@@ -176,7 +177,8 @@ fn attributes(headers: &HeaderMap, declared: Option<&str>) -> Result<EventBuilde
     let slice = |start: usize, end: usize| text.get(start..end).map(|part| text.slice_ref(part)).unwrap_or_default();
     let (mut builder, mut start) = (EventBuilder::default(), 0);
     for (name_end, end) in ends {
-        builder.read(slice(start, name_end), ExtensionValue::String(slice(name_end, end)))?;
+        let name = text.get(start..name_end).unwrap_or_default();
+        builder.read(name, ExtensionValue::String(slice(name_end, end)), || text.slice_ref(name))?;
         start = end;
     }
     if declared.is_some() {

@@ -18,6 +18,7 @@
 //! behind the event and more than 128 levels in the data are refused.
 
 pub(crate) mod scan;
+pub(crate) mod tree;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::data::{Data, DataKind};
-use crate::event::{AttributeValue, Event, EventBuilder, ExtensionValue, InvalidEvent, is_attribute_name, shorten};
+use crate::event::{AttributeValue, EXTENSIONS_MAX, Event, EventBuilder, ExtensionValue, InvalidEvent, is_attribute_name, shorten};
 use crate::media_type::is_json_media_type;
 use scan::{JsonString, Scanner, Syntax};
 
@@ -64,8 +65,8 @@ pub enum BatchError {
 pub fn decode(bytes: &Bytes) -> Result<Event, InvalidEvent> {
     let text = utf8(bytes)?;
     let mut scanner = Scanner::new(&text);
-    let event = event(&text, &mut scanner)?;
-    scanner.end().map_err(|mistake| malformed(mistake, &text))?;
+    let event = event(&text, &mut scanner).map_err(|mistake| mistake.describe(&text))?;
+    scanner.end().map_err(|mistake| Mistake::from(mistake).describe(&text))?;
     Ok(event)
 }
 
@@ -76,7 +77,7 @@ pub fn decode(bytes: &Bytes) -> Result<Event, InvalidEvent> {
 pub fn decode_batch(bytes: &Bytes, events_max: usize) -> Result<Vec<Event>, BatchError> {
     let text = utf8(bytes).map_err(BatchError::Malformed)?;
     let mut scanner = Scanner::new(&text);
-    let outside = |mistake| BatchError::Malformed(malformed(mistake, &text));
+    let outside = |mistake: Syntax| BatchError::Malformed(Mistake::from(mistake).describe(&text));
     let mut events = Vec::new();
     scanner.expect(b'[', "expected an array of events").map_err(outside)?;
     if !scanner.eat(b']') {
@@ -84,7 +85,8 @@ pub fn decode_batch(bytes: &Bytes, events_max: usize) -> Result<Vec<Event>, Batc
             if events.len() >= events_max {
                 return Err(BatchError::TooMany { events_max });
             }
-            events.push(event(&text, &mut scanner).map_err(|error| BatchError::Event { index: events.len(), error })?);
+            let event = event(&text, &mut scanner);
+            events.push(event.map_err(|mistake| BatchError::Event { index: events.len(), error: mistake.describe(&text) })?);
             if scanner.eat(b']') {
                 break;
             }
@@ -102,102 +104,109 @@ fn utf8(bytes: &Bytes) -> Result<ByteString, InvalidEvent> {
     })
 }
 
-fn malformed(mistake: Syntax, text: &str) -> InvalidEvent {
-    InvalidEvent::Malformed(format!("the JSON is broken: {}", mistake.describe(text)))
+/// What is wrong, small enough to be returned from everywhere: results as large as [`InvalidEvent`] slow down the good case measurably.
+enum Mistake {
+    Syntax(Syntax),
+    Event(Box<InvalidEvent>),
+}
+
+impl From<Syntax> for Mistake {
+    fn from(mistake: Syntax) -> Self {
+        Self::Syntax(mistake)
+    }
+}
+
+impl From<InvalidEvent> for Mistake {
+    fn from(invalid: InvalidEvent) -> Self {
+        Self::Event(Box::new(invalid))
+    }
+}
+
+impl Mistake {
+    #[cold]
+    fn describe(self, text: &str) -> InvalidEvent {
+        match self {
+            Self::Syntax(mistake) => InvalidEvent::Malformed(format!("the JSON is broken: {}", mistake.describe(text))),
+            Self::Event(invalid) => *invalid,
+        }
+    }
 }
 
 /// `data` or `data_base64`, kept until `datacontenttype` is known: members have no order.
-enum Member<'t> {
+#[derive(Clone, Copy)]
+enum DataMember<'t> {
     String(JsonString<'t>),
     Other(&'t str),
     Base64(JsonString<'t>),
 }
 
 /// Reads the event that begins at the next token.
-fn event(text: &ByteString, scanner: &mut Scanner<'_>) -> Result<Event, InvalidEvent> {
+fn event(text: &ByteString, scanner: &mut Scanner<'_>) -> Result<Event, Mistake> {
     let mut builder = EventBuilder::default();
-    let mut nulls: Vec<ByteString> = Vec::new();
+    let mut nulls: Vec<String> = Vec::new();
     let mut data = None;
-    members(text, scanner, |scanner, name| {
-        if &*name == "data" || &*name == "data_base64" {
-            let is_base64 = name.len() > "data".len();
-            let member = match (scanner.peek(), is_base64) {
-                (Some(b'"'), false) => Member::String(scanner.string().map_err(|mistake| malformed(mistake, text))?),
-                (_, false) => Member::Other(scanner.value().map_err(|mistake| malformed(mistake, text))?),
-                (Some(b'"'), true) => Member::Base64(scanner.string().map_err(|mistake| malformed(mistake, text))?),
-                (Some(b'n'), true) => return scanner.literal("null").map_err(|mistake| malformed(mistake, text)),
-                (_, true) => {
-                    let value = scanner.value().map_err(|mistake| malformed(mistake, text))?;
-                    return Err(InvalidEvent::DataNotBase64(format!("it is no string but {}", shorten(value))));
+    scanner.expect(b'{', "expected an object")?;
+    let mut more = !scanner.eat(b'}');
+    while more {
+        let key = scanner.key()?;
+        let unescaped = if key.escaped { Some(string(text, key)?) } else { None };
+        let name = unescaped.as_deref().unwrap_or(key.inner);
+        match name {
+            "data" => set_data(&mut data, name, data_member(scanner)?)?,
+            "data_base64" => {
+                if let Some(member) = base64_member(scanner)? {
+                    set_data(&mut data, name, member)?;
                 }
-            };
-            return match data.replace((is_base64, member)) {
-                None => Ok(()),
-                Some((before, _)) if before == is_base64 => Err(InvalidEvent::Duplicate(name.to_string())),
-                Some(_) => Err(InvalidEvent::DataTwice),
-            };
-        }
-        if nulls.contains(&name) {
-            return Err(InvalidEvent::Duplicate(shorten(&name)));
-        }
-        match attribute(text, scanner, &name)? {
-            Some(value) => builder.read(name, value),
-            None if builder.has(&name) => Err(InvalidEvent::Duplicate(shorten(&name))),
-            None if !is_attribute_name(&name) => Err(InvalidEvent::Name(shorten(&name))),
-            None if nulls.len() >= crate::event::EXTENSIONS_MAX => Err(InvalidEvent::Extensions(nulls.len() + 1)),
-            None => {
-                nulls.push(name);
-                Ok(())
+            }
+            _ => {
+                let value = attribute(text, scanner, name)?;
+                if nulls.iter().any(|null| null == name) || (value.is_none() && builder.has(name)) {
+                    return Err(InvalidEvent::Duplicate(shorten(name)).into());
+                }
+                match value {
+                    Some(value) => builder.read(name, value, || unescaped.clone().unwrap_or_else(|| text.slice_ref(key.inner)))?,
+                    None if !is_attribute_name(name) => return Err(InvalidEvent::Name(shorten(name)).into()),
+                    None if nulls.len() >= EXTENSIONS_MAX => return Err(InvalidEvent::Extensions(nulls.len() + 1).into()),
+                    None => nulls.push(name.to_owned()),
+                }
             }
         }
-    })?;
-    let data = data.map(|(_, member)| interpret(text, member, builder.declared_type())).transpose()?;
-    builder.data(data).build_read()
-}
-
-/// Reads an object and hands every key to `member`, with the scanner before its value.
-fn members<'t>(
-    text: &ByteString,
-    scanner: &mut Scanner<'t>,
-    mut member: impl FnMut(&mut Scanner<'t>, ByteString) -> Result<(), InvalidEvent>,
-) -> Result<(), InvalidEvent> {
-    let broken = |mistake| malformed(mistake, text);
-    scanner.expect(b'{', "expected an object").map_err(broken)?;
-    if scanner.eat(b'}') {
-        return Ok(());
-    }
-    loop {
-        let key = scanner.key().map_err(broken)?;
-        member(scanner, string(text, key)?)?;
-        if scanner.eat(b'}') {
-            return Ok(());
+        more = !scanner.eat(b'}');
+        if more {
+            scanner.expect(b',', "expected , or }")?;
         }
-        scanner.expect(b',', "expected , or }").map_err(broken)?;
     }
+    if let Some(member) = data {
+        let data = interpret(text, member, builder.declared_type())?;
+        builder = builder.data(data);
+    }
+    Ok(builder.build_read()?)
 }
 
 /// Reads an attribute's value; none is `null`: section 2.2.
-fn attribute(text: &ByteString, scanner: &mut Scanner<'_>, name: &str) -> Result<Option<ExtensionValue>, InvalidEvent> {
-    const EXPECTED: &str = "a text, a boolean or a whole number of 32 bits";
-    let broken = |mistake| malformed(mistake, text);
-    let mistyped = |value: &str| InvalidEvent::Value { name: shorten(name), value: shorten(value), expected: EXPECTED };
+fn attribute(text: &ByteString, scanner: &mut Scanner<'_>, name: &str) -> Result<Option<ExtensionValue>, Mistake> {
+    let mistyped = |value: &str| InvalidEvent::Value {
+        name: shorten(name),
+        value: shorten(value),
+        expected: "a text, a boolean or a whole number of 32 bits",
+    };
     Ok(Some(match scanner.peek() {
-        Some(b'"') => ExtensionValue::String(string(text, scanner.string().map_err(broken)?)?),
+        Some(b'"') => ExtensionValue::String(string(text, scanner.string()?)?),
         Some(b'-' | b'0'..=b'9') => {
-            let number = scanner.number().map_err(broken)?;
+            let number = scanner.number()?;
             ExtensionValue::Integer(number.parse().map_err(|_| mistyped(number))?)
         }
-        _ => match scanner.value().map_err(broken)? {
+        _ => match scanner.value()? {
             "true" => ExtensionValue::Boolean(true),
             "false" => ExtensionValue::Boolean(false),
             "null" => return Ok(None),
-            other => return Err(mistyped(other)),
+            other => return Err(mistyped(other).into()),
         },
     }))
 }
 
 /// The string's text: a slice of what came in where nothing is escaped.
-fn string(text: &ByteString, string: JsonString<'_>) -> Result<ByteString, InvalidEvent> {
+fn string(text: &ByteString, string: JsonString<'_>) -> Result<ByteString, Mistake> {
     if !string.escaped {
         return Ok(text.slice_ref(string.inner));
     }
@@ -206,13 +215,39 @@ fn string(text: &ByteString, string: JsonString<'_>) -> Result<ByteString, Inval
     Ok(decoded.into())
 }
 
-fn interpret(text: &ByteString, member: Member<'_>, declared: Option<&str>) -> Result<Data, InvalidEvent> {
+fn data_member<'t>(scanner: &mut Scanner<'t>) -> Result<DataMember<'t>, Mistake> {
+    Ok(match scanner.peek() {
+        Some(b'"') => DataMember::String(scanner.string()?),
+        _ => DataMember::Other(scanner.value()?),
+    })
+}
+
+fn base64_member<'t>(scanner: &mut Scanner<'t>) -> Result<Option<DataMember<'t>>, Mistake> {
+    if scanner.peek() == Some(b'"') {
+        return Ok(Some(DataMember::Base64(scanner.string()?)));
+    }
+    match scanner.value()? {
+        "null" => Ok(None),
+        other => Err(InvalidEvent::DataNotBase64(format!("it is no string but {}", shorten(other))).into()),
+    }
+}
+
+fn set_data<'t>(data: &mut Option<DataMember<'t>>, name: &str, member: DataMember<'t>) -> Result<(), InvalidEvent> {
+    let is_base64 = |member| matches!(member, DataMember::Base64(_));
+    match data.replace(member) {
+        None => Ok(()),
+        Some(before) if is_base64(before) == is_base64(member) => Err(InvalidEvent::Duplicate(name.to_owned())),
+        Some(_) => Err(InvalidEvent::DataTwice),
+    }
+}
+
+fn interpret(text: &ByteString, member: DataMember<'_>, declared: Option<&str>) -> Result<Data, Mistake> {
     let json = |raw| Data::new_unchecked(DataKind::Json, text.slice_ref(raw).into_bytes());
     Ok(match member {
-        Member::Other(raw) => json(raw),
-        Member::String(raw) if declared.is_none_or(is_json_media_type) => json(raw.quoted),
-        Member::String(raw) => Data::text(string(text, raw)?),
-        Member::Base64(raw) => {
+        DataMember::Other(raw) => json(raw),
+        DataMember::String(raw) if declared.is_none_or(is_json_media_type) => json(raw.quoted),
+        DataMember::String(raw) => Data::text(string(text, raw)?),
+        DataMember::Base64(raw) => {
             let encoded = string(text, raw)?;
             let bytes = STANDARD.decode(&*encoded).map_err(|error| InvalidEvent::DataNotBase64(error.to_string()))?;
             if declared.is_some_and(is_json_media_type) { Data::json(bytes.into())? } else { Data::binary(bytes.into()) }

@@ -5,8 +5,7 @@
 //! that one sync serves many; batches with a cursor go one after the other, because a later cursor vouches for the earlier batch.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -14,7 +13,8 @@ use pointsman_connectors::{Acknowledgement, Arrival, Batch, Message, Plain, Reje
 use pointsman_schemas::{Cursor, Event, Name};
 use tokio_util::sync::CancellationToken;
 
-use crate::journal::{Append, DELIVERIES_PER_APPEND_MAX, Entry, Journal, JournalError};
+use crate::journal::{Append, Appended, DELIVERIES_PER_APPEND_MAX, Entry, Journal, JournalError};
+use crate::telemetry::metrics::SourceMetrics;
 
 /// Appends of one source that wait for their sync at the same time. Enough to keep the writer busy, and a bound on what is taken in.
 const APPENDS_WAITING_MAX: usize = 16;
@@ -37,21 +37,6 @@ pub trait Match: Send + Sync {
     fn map(&mut self, plain: Plain) -> Result<Event, String>;
 }
 
-/// What one intake has seen since it began.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Events stored.
-    pub events: AtomicU64,
-    /// Events that had been stored before.
-    pub duplicates: AtomicU64,
-    /// Events that no rule took.
-    pub unmatched: AtomicU64,
-    /// Pieces that could not be read or mapped.
-    pub rejects: AtomicU64,
-    /// Messages that were not stored: no room, a failing store, a mapping that failed before a caller.
-    pub refused: AtomicU64,
-}
-
 /// One source's way into the journal.
 #[derive(Debug)]
 pub struct Intake<M> {
@@ -64,7 +49,7 @@ pub struct Intake<M> {
     /// Who waits for them.
     pub matcher: M,
     /// Counts.
-    pub counters: Arc<Counters>,
+    pub metrics: SourceMetrics,
 }
 
 /// A message on its way to the journal, with what it made.
@@ -139,9 +124,8 @@ impl<M: Match> Intake<M> {
                     match self.matcher.map(*plain) {
                         Ok(event) => Arc::new(event),
                         Err(reason) => {
-                            self.counters.rejects.fetch_add(1, Ordering::Relaxed);
-                            if let Acknowledgement::Caller(caller) = acknowledgement {
-                                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                            if let Acknowledgement::Caller(caller, _held) = acknowledgement {
+                                self.metrics.rejects.inc();
                                 drop(caller.send(Verdict::Rejected(reason)));
                                 return None;
                             }
@@ -161,7 +145,7 @@ impl<M: Match> Intake<M> {
             tenant: self.tenant.clone(),
             origin: self.origin.clone(),
             journal: Arc::clone(&self.journal),
-            counters: Arc::clone(&self.counters),
+            metrics: self.metrics.clone(),
         };
         Box::pin(async move { store.group(group, cursor).await })
     }
@@ -172,7 +156,7 @@ struct Store {
     tenant: Name,
     origin: Name,
     journal: Arc<dyn Journal>,
-    counters: Arc<Counters>,
+    metrics: SourceMetrics,
 }
 
 impl Store {
@@ -190,13 +174,11 @@ impl Store {
                 for pending in group {
                     let mut alone = vec![pending];
                     let verdict = self.append(&mut alone, None).await.map_or_else(|error| verdict_of(&error), |()| Verdict::Stored);
-                    self.count_refused(&verdict, 1);
                     tell(alone, &verdict).await;
                 }
             }
             Err(error) => {
                 let verdict = verdict_of(&error);
-                self.count_refused(&verdict, group.len());
                 tell(group, &verdict).await;
             }
         }
@@ -225,19 +207,15 @@ impl Store {
         let unmatched = entries.iter().filter(|entry| entry.deliveries.is_empty()).count() as u64;
         let rejected = rejects.len() as u64;
         let append = Append { tenant: self.tenant.clone(), origin: self.origin.clone(), entries, rejects, cursor };
+        let begin = Instant::now();
         let appended = self.journal.append(append).await?;
-        let duplicates = appended.iter().filter(|one| matches!(one, crate::journal::Appended::Duplicate(_))).count() as u64;
-        self.counters.events.fetch_add(appended.len() as u64 - duplicates, Ordering::Relaxed);
-        self.counters.duplicates.fetch_add(duplicates, Ordering::Relaxed);
-        self.counters.unmatched.fetch_add(unmatched, Ordering::Relaxed);
-        self.counters.rejects.fetch_add(rejected, Ordering::Relaxed);
+        let duplicates = appended.iter().filter(|one| matches!(one, Appended::Duplicate(_))).count() as u64;
+        self.metrics.appended(begin.elapsed());
+        self.metrics.received.inc_by(appended.len() as u64 - duplicates);
+        self.metrics.duplicates.inc_by(duplicates);
+        self.metrics.unmatched.inc_by(unmatched);
+        self.metrics.rejects.inc_by(rejected);
         Ok(())
-    }
-
-    fn count_refused(&self, verdict: &Verdict, messages: usize) {
-        if *verdict != Verdict::Stored {
-            self.counters.refused.fetch_add(messages as u64, Ordering::Relaxed);
-        }
     }
 }
 

@@ -20,7 +20,10 @@
 //! 7. An event is kept as long as a delivery or a dead letter refers to it, and for the retention time in any case while there is room.
 //! 8. A damaged record is set aside (quarantined), counted and reported, and everything else is still read.
 
+pub mod disk;
 pub mod memory;
+#[cfg(test)]
+mod suite;
 
 use std::fmt;
 use std::sync::Arc;
@@ -382,6 +385,18 @@ pub enum Role {
     OnSuccess,
     /// The rule's `on_failure`.
     OnFailure,
+}
+
+impl Role {
+    /// The role as it is shown and stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::To => "to",
+            Self::OnSuccess => "on-success",
+            Self::OnFailure => "on-failure",
+        }
+    }
 }
 
 /// The identity of a subscription.

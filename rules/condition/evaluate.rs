@@ -133,7 +133,7 @@ impl<'a> Look<'a> {
                     Seen::Compound(raw) => length(&raw),
                     _ => None,
                 };
-                length.map_or(Seen::Nothing, |length| number(length))
+                length.map_or(Seen::Nothing, number)
             }
             Operand::Count(operand) => match &**operand {
                 Operand::Many(path) => match path.find(self.document) {

@@ -21,7 +21,9 @@ pub(crate) fn check_text(text: &str) -> Result<(), Problem> {
         return Err(Problem::new(format!("the query is longer than {QUERY_BYTES_MAX} bytes")));
     }
     // For each open bracket, whether it opens a call.
-    let (mut open, mut calls, mut quote, mut escaped, mut before) = (Vec::new(), 0_usize, None, false, ' ');
+    let (mut open, mut calls, mut quote, mut escaped) = (Vec::new(), 0_usize, None, false);
+    let (mut before, mut solid) = (' ', ' ');
+    let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_' || !character.is_ascii();
     for (at, character) in text.char_indices() {
         match (quote, character) {
             (Some(_), _) if escaped => escaped = false,
@@ -38,9 +40,17 @@ pub(crate) fn check_text(text: &str) -> Result<(), Problem> {
                 }
             }
             (None, ')' | ']') => calls = calls.saturating_sub(usize::from(open.pop().unwrap_or(false))),
-            _ => {}
+            // The parser would take `$.a b` for the name "a b".
+            (None, _) if before.is_ascii_whitespace() && is_name(character) && is_name(solid) => {
+                let problem = Problem::new("two words stand side by side").inside(at..at + character.len_utf8());
+                return Err(problem.help(mistake(text).unwrap_or("write ['a b'] for a name with a space")));
+            }
+            (None, _) => {}
         }
         before = character;
+        if !character.is_ascii_whitespace() {
+            solid = character;
+        }
     }
     Ok(())
 }
@@ -93,6 +103,8 @@ fn mistake(text: &str) -> Option<&'static str> {
         Some("a query begins with $: write $.data.total")
     } else if single_equals() {
         Some("write == to compare")
+    } else if (text.contains("[*]") || text.contains("..")) && ["==", "!=", "<", ">"].iter().any(|comparison| text.contains(comparison)) {
+        Some("a query that can find many values cannot be compared: compare inside it, as in $.data.items[?@.price > 10]")
     } else {
         None
     }

@@ -1,13 +1,12 @@
 //! A pattern checked and compiled; every mistake in it is found.
 
+mod operators;
+
 use pointsman_schemas::{Problem, Segment};
 use serde_json::{Map, Value};
 
-use super::operator::{Folded, Range};
-use super::wildcard::Wildcard;
 use super::{Body, Field, Group, Leaf, Operator};
 use crate::fields::ROOT;
-use crate::number::Number;
 use crate::spelling;
 
 /// How deeply a pattern may nest.
@@ -16,8 +15,8 @@ const DEPTH_MAX: usize = 64;
 /// The most combinations that the `$or`s of a pattern may make, as in EventBridge.
 const COMBINATIONS_MAX: usize = 1_000;
 
-const OPERATORS: [&str; 10] =
-    ["prefix", "suffix", "equals-ignore-case", "wildcard", "anything-but", "numeric", "cidr", "exists", "contains", "$or"];
+const OPERATORS: [&str; 9] =
+    ["prefix", "suffix", "equals-ignore-case", "wildcard", "anything-but", "numeric", "cidr", "exists", "contains"];
 
 /// Not allowed as fields in an alternative of `$or`, as in EventBridge, where they would be operators that went astray.
 const RESERVED_IN_OR: [&str; 16] = [
@@ -129,9 +128,9 @@ impl Compiler {
                 Some(meant) => format!("write {meant}; fields of the data stand under `data`"),
                 None => "fields of the data stand under `data`".to_owned(),
             }));
-        } else if value.is_object() || name != key {
+        } else if name != key || is_nested(value) {
             let problem = Problem::new(format!("the attribute {name:?} has no fields"));
-            self.problem(problem.help(if value.is_object() { "write a list: [{ … }]" } else { "fields of the data stand under `data`" }));
+            self.problem(problem.help(if name == key { "write a list: [{ … }]" } else { "fields of the data stand under `data`" }));
         } else if !ATTRIBUTES.contains(&name)
             && let Some(meant) = spelling::nearest(name, ATTRIBUTES)
         {
@@ -142,13 +141,11 @@ impl Compiler {
 
     fn group(&mut self, map: &Map<String, Value>, in_or: bool) -> Group {
         let mut group = Group::default();
-        if self.path.len() > DEPTH_MAX {
-            self.problem(Problem::new(format!("the pattern is nested deeper than {DEPTH_MAX} levels")));
-            return group;
-        }
         for (key, value) in map {
             self.within(key.as_str(), |compiler| {
-                if key == "$or" {
+                if compiler.path.len() + key.matches('.').count() > DEPTH_MAX {
+                    compiler.problem(Problem::new(format!("the pattern is nested deeper than {DEPTH_MAX} levels")));
+                } else if key == "$or" {
                     let alternatives = compiler.or(value);
                     group.any.push(alternatives);
                 } else if in_or && RESERVED_IN_OR.contains(&key.as_str()) {
@@ -262,230 +259,11 @@ impl Compiler {
         }
         groups
     }
+}
 
-    fn operator(&mut self, item: &Value) -> Option<Operator> {
-        match item {
-            Value::String(text) => Some(Operator::Text(text.as_bytes().into())),
-            Value::Number(number) => self.number(number).map(Operator::Number),
-            Value::Bool(value) => Some(Operator::Boolean(*value)),
-            Value::Null => Some(Operator::Null),
-            Value::Array(_) => {
-                self.problem(Problem::new("a list inside the list of alternatives").help("write its values into the outer list"));
-                None
-            }
-            Value::Object(map) => {
-                let mut members = map.iter();
-                match (members.next(), members.next()) {
-                    (Some((name, operand)), None) => self.within(name.as_str(), |compiler| compiler.named(name, operand)),
-                    (Some(_), Some((second, _))) => {
-                        let problem = Problem::new("an operator stands alone in its object").help(
-                            "write one object each for alternatives; that both hold is written as a wildcard, a numeric range or in `where`",
-                        );
-                        self.within(second.as_str(), |compiler| compiler.problem(problem.key()));
-                        None
-                    }
-                    _ => {
-                        self.problem(Problem::new("an operator is missing").help(format!("one of {}", OPERATORS.join(", "))));
-                        None
-                    }
-                }
-            }
-        }
-    }
-
-    fn number(&mut self, number: &serde_json::Number) -> Option<Number> {
-        // A longer integer has lost its last digits before it came here.
-        if number.as_i128().is_none() && number.as_f64().is_none_or(|double| double.abs() >= 18_446_744_073_709_551_616.0) {
-            self.problem(Problem::new(format!("the number {number} is too large to be compared exactly")));
-            return None;
-        }
-        Some(Number::from(number))
-    }
-
-    fn named(&mut self, name: &str, operand: &Value) -> Option<Operator> {
-        let bytes = |text: &str| -> Box<[u8]> { text.as_bytes().into() };
-        match name {
-            "prefix" => self.cased(operand, |text| Operator::Prefix(bytes(text)), Operator::PrefixIgnoreCase),
-            "suffix" => self.cased(operand, |text| Operator::Suffix(bytes(text)), Operator::SuffixIgnoreCase),
-            "equals-ignore-case" => self.text(operand).map(|text| Operator::EqualsIgnoreCase(Folded::new(text))),
-            "contains" => self.text(operand).map(|text| Operator::Contains(bytes(text))),
-            "wildcard" => self.wildcard(operand),
-            "anything-but" => self.anything_but(operand),
-            "numeric" => self.numeric(operand),
-            "cidr" => {
-                let text = self.text(operand)?;
-                let net = text.parse().ok();
-                if net.is_none() {
-                    let problem = Problem::new(format!("{text:?} is not a range of addresses"));
-                    self.problem(problem.help("write 10.0.0.0/8 or 2001:db8::/32"));
-                }
-                net.map(Operator::Cidr)
-            }
-            "exists" => match operand {
-                Value::Bool(value) => Some(Operator::Exists(*value)),
-                _ => {
-                    self.problem(Problem::new("exists takes true or false"));
-                    None
-                }
-            },
-            _ => {
-                let problem = Problem::new(format!("there is no operator {name:?}")).key();
-                let lower = name.to_lowercase().replace(['_', ' '], "-");
-                self.problem(problem.help(match spelling::nearest(&lower, OPERATORS) {
-                    Some(meant) => format!("write {meant}"),
-                    None if lower == "exactly" => "write the text itself".to_owned(),
-                    None => format!("one of {}; a field of an object in a list is written without the list", OPERATORS.join(", ")),
-                }));
-                None
-            }
-        }
-    }
-
-    fn text<'v>(&mut self, operand: &'v Value) -> Option<&'v str> {
-        let text = operand.as_str();
-        if text.is_none() {
-            let problem = Problem::new("this operator takes a text");
-            self.problem(if operand.is_number() || operand.is_boolean() { problem.help(format!("write \"{operand}\"")) } else { problem });
-        }
-        text
-    }
-
-    /// A text, or `{ equals-ignore-case: text }`.
-    fn cased(&mut self, operand: &Value, exact: impl Fn(&str) -> Operator, folded: impl Fn(Folded) -> Operator) -> Option<Operator> {
-        let Value::Object(map) = operand else { return self.text(operand).map(exact) };
-        let mut members = map.iter();
-        match (members.next(), members.next()) {
-            (Some((name, operand)), None) if name == "equals-ignore-case" => {
-                self.within(name.as_str(), |compiler| compiler.text(operand)).map(|text| folded(Folded::new(text)))
-            }
-            _ => {
-                self.problem(Problem::new("this operator takes a text or { equals-ignore-case: text }"));
-                None
-            }
-        }
-    }
-
-    fn wildcard(&mut self, operand: &Value) -> Option<Operator> {
-        let text = self.text(operand)?;
-        match Wildcard::compile(text) {
-            Ok(wildcard) => Some(Operator::Wildcard(wildcard)),
-            Err((at, message)) => {
-                let problem = Problem::new(message);
-                self.problem(if at > 0 || message.starts_with("two") { problem.inside(at..at + 1) } else { problem });
-                None
-            }
-        }
-    }
-
-    fn anything_but(&mut self, operand: &Value) -> Option<Operator> {
-        let Value::Object(map) = operand else {
-            let listed = self.one_or_many(operand, |compiler, item| match item {
-                Value::String(_) | Value::Number(_) => compiler.operator(item),
-                _ => {
-                    compiler.problem(Problem::new("anything-but takes texts or numbers"));
-                    None
-                }
-            })?;
-            let texts = listed.iter().filter(|operator| matches!(operator, Operator::Text(_))).count();
-            if texts != 0 && texts != listed.len() {
-                self.problem(Problem::new("anything-but takes either texts or numbers, not both"));
-                return None;
-            }
-            return Some(Operator::AnythingBut(listed));
-        };
-        let mut members = map.iter();
-        let (Some((name, operand)), None) = (members.next(), members.next()) else {
-            self.problem(Problem::new("anything-but takes one operator"));
-            return None;
-        };
-        self.within(name.as_str(), |compiler| {
-            let listed = match name.as_str() {
-                "prefix" | "suffix" => compiler.one_or_many(operand, |compiler, item| match compiler.text(item)? {
-                    "" => {
-                        compiler.problem(Problem::new("every text begins and ends with the empty text, so this matches no text"));
-                        None
-                    }
-                    text if name == "prefix" => Some(Operator::Prefix(text.as_bytes().into())),
-                    text => Some(Operator::Suffix(text.as_bytes().into())),
-                }),
-                "equals-ignore-case" => compiler
-                    .one_or_many(operand, |compiler, item| compiler.text(item).map(|text| Operator::EqualsIgnoreCase(Folded::new(text)))),
-                "wildcard" => compiler.one_or_many(operand, Self::wildcard),
-                _ => {
-                    let known = ["prefix", "suffix", "equals-ignore-case", "wildcard"];
-                    let problem = Problem::new(format!("anything-but does not take {name:?}")).key();
-                    compiler.problem(problem.help(match spelling::nearest(name, known) {
-                        Some(meant) => format!("write {meant}"),
-                        None => format!("a value, a list, or one of {}", known.join(", ")),
-                    }));
-                    None
-                }
-            };
-            listed.map(Operator::AnythingBut)
-        })
-    }
-
-    fn one_or_many(&mut self, operand: &Value, mut read: impl FnMut(&mut Self, &Value) -> Option<Operator>) -> Option<Vec<Operator>> {
-        match operand {
-            Value::Array(list) if list.is_empty() => {
-                self.problem(Problem::new("the list is empty"));
-                None
-            }
-            Value::Array(list) => {
-                let read: Vec<_> =
-                    list.iter().enumerate().map(|(index, item)| self.within(index, |compiler| read(compiler, item))).collect();
-                read.into_iter().collect()
-            }
-            one => read(self, one).map(|operator| vec![operator]),
-        }
-    }
-
-    /// `["=", n]`, `[">" or ">=", n]`, `["<" or "<=", n]`, or a lower bound and then an upper one.
-    fn numeric(&mut self, operand: &Value) -> Option<Operator> {
-        const FORM: &str = r#"write ["=", 5], [">", 0], or [">", 0, "<=", 5]"#;
-        let list = operand.as_array().map(Vec::as_slice).unwrap_or_default();
-        let terms = match list {
-            [operator, number] => vec![(operator, number)],
-            [lower, from, upper, to] => vec![(lower, from), (upper, to)],
-            _ => {
-                self.problem(Problem::new("numeric takes a comparison and a number, or a lower and an upper bound").help(FORM));
-                return None;
-            }
-        };
-        let mut range = Range::default();
-        for (index, (operator, number)) in terms.into_iter().enumerate() {
-            let number = match number {
-                Value::Number(number) => self.within(2 * index + 1, |compiler| compiler.number(number))?,
-                _ => {
-                    self.within(2 * index + 1, |compiler| compiler.problem(Problem::new("numeric compares with a number").help(FORM)));
-                    return None;
-                }
-            };
-            match (operator.as_str(), index) {
-                (Some("="), 0) if list.len() == 2 => range = Range { from: Some((number, true)), to: Some((number, true)) },
-                (Some(">"), 0) => range.from = Some((number, false)),
-                (Some(">="), 0) => range.from = Some((number, true)),
-                (Some("<"), 0) if list.len() == 2 => range.to = Some((number, false)),
-                (Some("<="), 0) if list.len() == 2 => range.to = Some((number, true)),
-                (Some("<"), 1) => range.to = Some((number, false)),
-                (Some("<="), 1) => range.to = Some((number, true)),
-                _ => {
-                    self.within(2 * index, |compiler| {
-                        compiler.problem(Problem::new(format!("{operator} is not a comparison that can stand here")).help(FORM));
-                    });
-                    return None;
-                }
-            }
-        }
-        if let (Some((from, _)), Some((to, _))) = (range.from, range.to)
-            && list.len() == 4
-            && from >= to
-        {
-            self.problem(Problem::new("no number lies between these bounds").help("the lower bound comes first"));
-            return None;
-        }
-        Some(Operator::Numeric(range))
-    }
+/// True for an object that is not just an operator whose list was forgotten, which is told where its value is read.
+fn is_nested(value: &Value) -> bool {
+    value.as_object().is_some_and(|map| !map.keys().all(|key| OPERATORS.contains(&key.as_str())))
 }
 
 fn holds_absent(body: &Body) -> bool {

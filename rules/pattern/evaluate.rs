@@ -51,7 +51,7 @@ impl<'d, 's> Evaluation<'d, 's> {
                 _ => &[],
             },
             Root::Json(text) => text,
-            Root::Fields(_) => document.text(),
+            Root::Fields => document.text(),
         };
         Self { fields, root, text, slots: &mut scratch.slots, buffer: &mut scratch.buffer, frame: &mut scratch.frame }
     }

@@ -267,3 +267,16 @@ fn the_examples_of_the_specification_are_read() {
     headers.remove("content-length");
     assert_eq!((again, &body[..]), (headers, &b"{}"[..]));
 }
+
+proptest::proptest! {
+    /// Whatever stands in a header is refused, or read as a text that is written and read again alike.
+    #[test]
+    fn any_header_value_is_refused_or_read(value in r#"[ -~\x80-\xff]{0,20}|"?([a-c"\\ ]|%[0-9A-Fa-f]{2}|%C3%BC|\\"){0,12}"?"#) {
+        let mut sent = headers(&[]);
+        sent.insert("ce-subject", HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        if let Ok(event) = one(&sent, b"") {
+            let (again, _) = encode_binary(&event);
+            proptest::prop_assert_eq!(one(&again, b""), Ok(event));
+        }
+    }
+}

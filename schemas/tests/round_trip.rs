@@ -1,5 +1,7 @@
 //! Whatever an event holds comes back through every codec.
 
+#![expect(clippy::unwrap_used, reason = "tests say bluntly what they expect")]
+
 use bytes::Bytes;
 use pointsman_schemas::http::{Mode, decode, encode_batch, encode_binary, encode_structured};
 use pointsman_schemas::{Data, DataKind, Event, ExtensionValue, json};

@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
 use crate::journal::{Backlog, NewDelivery, Role, Subscription, SubscriptionIdentity};
+use crate::telemetry::metrics::Metrics;
+use prometheus_client::registry::Registry;
 
 /// Hands over what it was given, then waits for ever.
 struct Script(VecDeque<Batch>);
@@ -53,7 +55,7 @@ fn event(id: &str) -> Event {
 
 fn called(event: Event) -> (Message, oneshot::Receiver<Verdict>) {
     let (caller, verdict) = oneshot::channel();
-    (Message::event(event, Acknowledgement::Caller(caller)), verdict)
+    (Message::event(event, Acknowledgement::Caller(caller, None)), verdict)
 }
 
 fn plain(id: &str, acknowledgement: Acknowledgement) -> Message {
@@ -62,30 +64,31 @@ fn plain(id: &str, acknowledgement: Acknowledgement) -> Message {
 }
 
 struct Running {
-    counters: Arc<Counters>,
+    metrics: SourceMetrics,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Result<(), SourceError>>,
 }
 
 fn start(journal: &Arc<MemoryJournal>, subscriptions: Vec<SubscriptionNumber>, batches: Vec<Batch>) -> Running {
-    let (counters, stop) = (Arc::new(Counters::default()), CancellationToken::new());
+    let metrics = Metrics::new(&mut Registry::default(), Timestamp(0)).source(&Name::default_tenant(), &Name::ingress());
+    let stop = CancellationToken::new();
     let mut intake = Intake {
         tenant: Name::default_tenant(),
         origin: Name::new("script").unwrap(),
         journal: Arc::clone(journal) as Arc<dyn Journal>,
         matcher: Everybody(subscriptions),
-        counters: Arc::clone(&counters),
+        metrics: metrics.clone(),
     };
     let token = stop.clone();
     let task = tokio::spawn(async move { intake.run(&mut Script(batches.into()), &token).await });
-    Running { counters, stop, task }
+    Running { metrics, stop, task }
 }
 
 impl Running {
-    async fn stop(self) -> Arc<Counters> {
+    async fn stop(self) -> SourceMetrics {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
-        self.counters
+        self.metrics
     }
 }
 
@@ -109,7 +112,7 @@ async fn a_message_is_told_stored_once_it_is() {
     let running = start(&journal, vec![number], vec![batch(vec![message])]);
     assert_eq!(verdict.await, Ok(Verdict::Stored));
     assert_eq!(journal.reader().subscriptions().await.unwrap()[0].counts.pending, 1);
-    assert_eq!(running.stop().await.events.load(Ordering::Relaxed), 1);
+    assert_eq!(running.stop().await.received.get(), 1);
 }
 
 #[tokio::test]
@@ -118,7 +121,7 @@ async fn a_full_store_sends_the_caller_away_and_a_closed_one_fails() {
     let (message, verdict) = called(event("1"));
     let running = start(&journal, vec![], vec![batch(vec![message])]);
     assert_eq!(verdict.await, Ok(Verdict::Later(FULL_RETRY_AFTER)));
-    assert_eq!(running.stop().await.refused.load(Ordering::Relaxed), 1);
+    running.stop().await;
 
     journal.close().await;
     let (message, verdict) = called(event("2"));
@@ -150,7 +153,7 @@ async fn a_mapping_that_fails_is_told_to_the_caller_and_else_kept_as_a_dead_lett
     let running = start(
         &journal,
         vec![],
-        vec![batch(vec![plain("", Acknowledgement::Caller(caller)), plain("", broker), plain("good", Acknowledgement::None)])],
+        vec![batch(vec![plain("", Acknowledgement::Caller(caller, None)), plain("", broker), plain("good", Acknowledgement::None)])],
     );
     assert!(matches!(verdict.await, Ok(Verdict::Rejected(reason)) if reason.contains("\"id\"")));
     assert_eq!(was_told.await, Ok(Verdict::Stored));
@@ -202,7 +205,7 @@ async fn stopping_waits_for_what_has_been_handed_over() {
     let (messages, verdicts): (Vec<_>, Vec<_>) = (0..100).map(|id| called(event(&id.to_string()))).unzip();
     let running = start(&journal, vec![], messages.into_iter().map(|message| batch(vec![message])).collect());
     tokio::task::yield_now().await;
-    let counters = running.stop().await;
+    let metrics = running.stop().await;
     let told = futures::future::join_all(verdicts).await.iter().filter(|verdict| **verdict == Ok(Verdict::Stored)).count();
-    assert_eq!((told as u64, stored(&journal).await), (counters.events.load(Ordering::Relaxed), told as u64));
+    assert_eq!((told as u64, stored(&journal).await), (metrics.received.get(), told as u64));
 }

@@ -25,23 +25,28 @@ use super::{
 /// The time of day may be set while somebody waits for it: who waits asks the clock again at least this often.
 pub(super) const CLOCK_TRUSTED_FOR: Duration = Duration::from_secs(60);
 
-/// A clock whose time of day moves with tokio's time, paused or not.
-#[derive(Clone, Copy, Debug)]
+/// A clock whose time of day moves with the time of the tokio runtime that it was made in, paused or not. Any thread may read it.
+#[derive(Clone, Debug)]
 pub struct RuntimeClock {
+    runtime: tokio::runtime::Handle,
     start: Instant,
     origin: Timestamp,
 }
 
 impl RuntimeClock {
     /// A clock that reads `origin` now.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     #[must_use]
     pub fn new(origin: Timestamp) -> Self {
-        Self { start: Instant::now(), origin }
+        Self { runtime: tokio::runtime::Handle::current(), start: Instant::now(), origin }
     }
 }
 
 impl Clock for RuntimeClock {
     fn now(&self) -> Timestamp {
+        let _time_of = self.runtime.enter();
         self.origin.plus(self.start.elapsed())
     }
 }
@@ -87,8 +92,10 @@ impl Shared {
         if let Some(trouble) = &book.trouble {
             return Err(trouble.clone());
         }
-        book.turn(self.clock.now());
+        let now = self.clock.now();
+        book.turn(now);
         let answer = operation(&mut book);
+        book.turn(now);
         self.wake.notify_one();
         answer
     }
@@ -207,4 +214,27 @@ impl Reader for Shared {
     async fn totals(&self) -> Result<Totals, JournalError> {
         self.run(|book| Ok(book.totals()))
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::suite::{self, Bounds, Implementation};
+
+    struct InMemory;
+
+    #[async_trait]
+    impl Implementation for InMemory {
+        async fn open(&self, clock: Arc<dyn Clock>, bounds: Bounds) -> Arc<dyn Journal> {
+            MemoryJournal::new(clock, MemoryOptions { retention: bounds.retention, bytes_max: bounds.bytes_max })
+        }
+
+        fn persists(&self) -> bool {
+            false
+        }
+
+        async fn upkeep(&self) {}
+    }
+
+    suite::conformance!(InMemory);
 }

@@ -180,7 +180,6 @@ impl Book {
         if let Some(cursor) = cursor {
             self.cursors.insert((tenant, origin), cursor);
         }
-        self.turn(self.now);
         Ok(appended)
     }
 
@@ -334,7 +333,6 @@ impl Book {
                 }
             }
         }
-        self.turn(self.now);
         true
     }
 
@@ -410,7 +408,6 @@ impl Book {
                 self.unpin(id.sequence);
             }
         }
-        self.turn(self.now);
         count
     }
 
@@ -441,7 +438,6 @@ impl Book {
             }
             count += 1;
         }
-        self.turn(self.now);
         count
     }
 
@@ -462,7 +458,6 @@ impl Book {
         for sequence in &chosen {
             self.deliver(*sequence, run, NewDelivery::now(number));
         }
-        self.turn(self.now);
         Ok(chosen.len() as u64)
     }
 
@@ -538,10 +533,11 @@ impl Queue {
         Self { identity, attached: true, activity: Activity::Active, backlog: None, counts, last_run: 0, pending }
     }
 
-    /// What may be leased now: due, not leased, and of every order key the earliest alone.
+    /// What may be leased now: due, not leased, and of every order key the earliest alone, unless a later one is already in flight.
     fn eligible(&mut self, now: Timestamp) -> impl Iterator<Item = ((Sequence, u32), &mut Delivery)> {
         let is_open = self.attached && self.activity == Activity::Active;
-        let mut keys = HashSet::new();
+        let leased = self.pending.values().filter(|delivery| delivery.lease.is_some());
+        let mut keys: HashSet<_> = leased.filter_map(|delivery| delivery.order_key).collect();
         self.pending.iter_mut().filter(move |_| is_open).filter_map(move |(place, delivery)| {
             let is_head = delivery.order_key.is_none_or(|key| keys.insert(key));
             (is_head && delivery.lease.is_none() && delivery.due <= now).then_some((*place, delivery))

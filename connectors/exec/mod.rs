@@ -1,0 +1,275 @@
+//! Commands as functions: one process for each attempt.
+//!
+//! ```yaml
+//! convert:
+//!   exec: { command: [./convert.sh, "<$.data.key>"], env: { QUALITY: "80" }, cwd: ./functions }
+//! ```
+//!
+//! **Started** without a shell. Without a `/` in it the command is looked for in `PATH`; a relative path counts from `cwd`, and `cwd` from where
+//! Pointsman was started. Templates may stand in arguments and in values of `env`, in this order in
+//! [`TargetSettings::templates`]; not in the command itself, lest an event choose the program.
+//!
+//! **Given** the event on standard input, in the JSON format (`input: structured`, the default) or its data alone (`input: data`), which it
+//! need not read. Its environment is not Pointsman's: it holds [`INHERITED`], the event's attributes (`CE_ID`, `CE_TYPE`, … and
+//! extensions in capitals), `POINTSMAN_TASK`, `POINTSMAN_ATTEMPT`, `POINTSMAN_RULE`, `POINTSMAN_DEADLINE`, and what `env` sets. `{ env: NAME }`
+//! hands on a variable.
+//!
+//! **Answers** by its exit: 0 delivered, 75 throttled, 64 and 65 rejected, anything else or a signal failed; a command that cannot
+//! be started is unavailable. The last 64 KiB of standard output are the response, the last line of standard error the message. With
+//! `output: event` a CloudEvent in the JSON format on standard output goes back onto the bus.
+//!
+//! **Ends** whole: a command runs in a process group of its own. When an attempt is given up the group is asked to end (SIGTERM) and after
+//! two seconds killed; when the command has ended, what it left in its group is killed. So nothing outlives its attempt
+//! unless it left the group (`setsid`).
+
+mod process;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use indexmap::IndexMap;
+use pointsman_schemas::{Class, Outcome, Placement, Problem, Segment, TemplateText, Text, json};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::process::Command;
+use tokio_util::task::TaskTracker;
+use tower::util::BoxCloneSyncService;
+
+use crate::parameter::{Parameter, Templates, check_texts, is_template, resolve};
+use crate::{Attempt, AttemptError, Delivery, OpenError, TargetContext, TargetService, TargetSettings};
+use process::Ended;
+
+/// What a command takes over of Pointsman's own environment: enough to find programs, a home and a language, and no secrets.
+pub const INHERITED: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"];
+
+/// Runs a command for each event: the event on its standard input, its attributes as `CE_*` variables.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExecTarget {
+    /// The program and its arguments, which may hold templates. No shell is involved.
+    #[schemars(length(min = 1))]
+    command: Vec<Text>,
+    /// Environment variables for it, which may hold templates. Few others are handed on to it.
+    #[serde(default)]
+    env: IndexMap<String, Text>,
+    /// The folder to run it in; without it, where Pointsman was started.
+    cwd: Option<Text>,
+    /// What it reads from its standard input.
+    #[serde(default)]
+    input: Input,
+    /// What its standard output means.
+    #[serde(default)]
+    output: Output,
+}
+
+/// What a command reads from its standard input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Input {
+    /// The whole event in the JSON format.
+    #[default]
+    Structured,
+    /// The event's data as it came.
+    Data,
+}
+
+/// What a command's standard output means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Output {
+    /// Nothing: it is kept as the response.
+    #[default]
+    Text,
+    /// A CloudEvent in the JSON format that goes back onto the bus; nothing printed is none.
+    Event,
+}
+
+impl ExecTarget {
+    /// The command's words and its variables, every text resolved but for the templates.
+    fn parameters<T>(&self, mut each: impl FnMut(&Text, Vec<Segment>) -> T) -> (Vec<T>, Vec<(String, T)>) {
+        let words = self.command.iter().enumerate().map(|(index, word)| each(word, vec!["command".into(), index.into()])).collect();
+        let variables =
+            self.env.iter().map(|(name, value)| (name.clone(), each(value, vec!["env".into(), name.as_str().into()]))).collect();
+        (words, variables)
+    }
+}
+
+#[async_trait]
+impl TargetSettings for ExecTarget {
+    fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        match self.command.first().map(Text::literal) {
+            None => problems.push(Problem::new("a command needs a program").at("command").help("write [./convert.sh]")),
+            Some(Some("")) => problems.push(Problem::new("the program's name is empty").at(0).at("command")),
+            Some(Some(program)) if is_template(program) => {
+                problems
+                    .push(Problem::new("an event must not choose the program").at(0).at("command").help("use templates in its arguments"));
+            }
+            Some(_) => {}
+        }
+        for name in self.env.keys() {
+            let mistake = if name.is_empty() || name.contains(['=', '\0']) {
+                "is no name of an environment variable"
+            } else if name.starts_with("CE_") || name.starts_with("POINTSMAN_") {
+                "is set by pointsman itself"
+            } else {
+                continue;
+            };
+            problems.push(Problem::new(format!("{name:?} {mistake}")).at(name.as_str()).at("env").key());
+        }
+        let (words, variables) = self.parameters(|text, path| text.literal().is_some_and(|text| text.contains('\0')).then_some(path));
+        let nul = words.into_iter().chain(variables.into_iter().map(|(_, found)| found)).flatten();
+        problems.extend(nul.map(|path| Problem { path, ..Problem::new("a NUL cannot be handed to a command") }));
+        problems
+    }
+
+    fn templates(&self) -> Vec<TemplateText> {
+        let mut templates = Templates::default();
+        self.parameters(|text, path| templates.note(text, Placement::Argument, path));
+        templates.into_texts()
+    }
+
+    async fn open(&self, _: TargetContext) -> Result<TargetService, OpenError> {
+        let mut templates = Templates::default();
+        let mut error = None;
+        let (mut words, variables) = self.parameters(|text, path| match templates.note(text, Placement::Argument, path.clone()) {
+            Some(index) => Parameter::Filled(index),
+            None => Parameter::Constant(resolve(text, &path).unwrap_or_else(|missing| {
+                error.get_or_insert(missing);
+                String::new()
+            })),
+        });
+        let cwd = self.cwd.as_ref().map(|cwd| resolve(cwd, &["cwd".into()])).transpose()?;
+        if let Some(error) = error {
+            return Err(error);
+        }
+        let arguments = words.split_off(1.min(words.len()));
+        let Some(Parameter::Constant(program)) = words.pop() else {
+            return Err(OpenError(Problem::new("a command needs a program that no event chooses").at("command")));
+        };
+        let function = Arc::new(Function {
+            program,
+            arguments,
+            variables,
+            cwd,
+            texts: templates.count(),
+            input: self.input,
+            output: self.output,
+            processes: TaskTracker::new(),
+        });
+        Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt| {
+            let function = Arc::clone(&function);
+            async move { Ok::<_, AttemptError>(function.attempt(&attempt).await) }
+        })))
+    }
+}
+
+/// A command, ready to be run.
+struct Function {
+    program: String,
+    arguments: Vec<Parameter>,
+    variables: Vec<(String, Parameter)>,
+    cwd: Option<String>,
+    /// How many texts a delivery carries.
+    texts: usize,
+    input: Input,
+    output: Output,
+    /// Owns what still watches over processes whose attempts were given up; each ends within the grace.
+    processes: TaskTracker,
+}
+
+impl Function {
+    async fn attempt(&self, attempt: &Attempt) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(attempt.deliveries.len());
+        for delivery in &attempt.deliveries {
+            outcomes.push(self.deliver(attempt, delivery).await);
+        }
+        outcomes
+    }
+
+    async fn deliver(&self, attempt: &Attempt, delivery: &Delivery) -> Outcome {
+        if let Err(outcome) = check_texts(delivery, self.texts) {
+            return outcome;
+        }
+        let input = match self.input {
+            Input::Structured => {
+                let mut input = Vec::with_capacity(delivery.event.size_bytes());
+                json::encode(&delivery.event, &mut input);
+                input.into()
+            }
+            Input::Data => delivery.event.data().map(|data| data.bytes().clone()).unwrap_or_default(),
+        };
+        match process::run(self.command(attempt, delivery), input, &self.processes).await {
+            Ok(ended) => outcome(ended, self.output),
+            Err(error) => {
+                let class = match error.kind() {
+                    // These come of the event: a NUL or too much in an argument or a variable.
+                    std::io::ErrorKind::InvalidInput | std::io::ErrorKind::ArgumentListTooLong => Class::Rejected,
+                    _ => Class::Unavailable,
+                };
+                Outcome::new(class, format!("cannot start {}: {error}", self.program))
+            }
+        }
+    }
+
+    fn command(&self, attempt: &Attempt, delivery: &Delivery) -> Command {
+        let text = |parameter: &Parameter| match parameter {
+            Parameter::Constant(text) => text.clone(),
+            Parameter::Filled(index) => delivery.texts.get(*index).cloned().unwrap_or_default(),
+        };
+        let mut command = Command::new(&self.program);
+        command.args(self.arguments.iter().map(text)).env_clear();
+        command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.envs(self.variables.iter().map(|(name, value)| (name, text(value))));
+        for (name, value) in delivery.event.attributes() {
+            command.env(format!("CE_{}", name.to_ascii_uppercase()), value.to_string());
+        }
+        command
+            .env("POINTSMAN_TASK", delivery.id.to_string())
+            .env("POINTSMAN_ATTEMPT", delivery.attempt.to_string())
+            .env("POINTSMAN_RULE", attempt.rule.as_str())
+            .env("POINTSMAN_DEADLINE", attempt.deadline.to_string());
+        if let Some(cwd) = &self.cwd {
+            command.current_dir(cwd);
+        }
+        command
+    }
+}
+
+/// What an ended process means; the codes are those of `sysexits.h`.
+fn outcome(ended: Ended, output: Output) -> Outcome {
+    const EX_USAGE: i32 = 64;
+    const EX_DATAERR: i32 = 65;
+    const EX_TEMPFAIL: i32 = 75;
+    let code = ended.status.code();
+    let class = match code {
+        Some(0) => Class::Delivered,
+        Some(EX_TEMPFAIL) => Class::Throttled,
+        Some(EX_USAGE | EX_DATAERR) => Class::Rejected,
+        Some(_) | None => Class::Failed,
+    };
+    let mut outcome = Outcome { code, ..Outcome::new(class, "") };
+    if class == Class::Delivered {
+        if output == Output::Event && !ended.stdout.is_blank() {
+            match ended.reply() {
+                Ok(event) => outcome.reply = Some(Box::new(event)),
+                Err(error) => outcome.message = format!("its standard output is no CloudEvent: {error}"),
+            }
+        }
+    } else {
+        outcome.message = match (code, std::os::unix::process::ExitStatusExt::signal(&ended.status)) {
+            (Some(code), _) => format!("exited with {code}"),
+            (None, Some(signal)) => format!("killed by signal {signal}"),
+            (None, None) => "ended without a code".to_owned(),
+        };
+        if let Some(line) = ended.stderr.last_line() {
+            outcome.message = format!("{}: {line}", outcome.message);
+        }
+    }
+    outcome.response = Bytes::from(ended.stdout.into_bytes());
+    outcome
+}
+
+#[cfg(test)]
+mod tests;

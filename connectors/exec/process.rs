@@ -1,0 +1,173 @@
+//! One run of a command: fed, read, and ended with all that it started.
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
+use pointsman_schemas::{Event, InvalidEvent, json};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a command may tidy up after SIGTERM. A next attempt may begin meanwhile, so it is short.
+const KILL_GRACE: Duration = Duration::from_secs(2);
+
+/// How long output is still read once the command has ended; only a process that left the group can hold it open.
+const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+
+/// How much is read at once, at least.
+const READ_BYTES: usize = 4 * 1024;
+
+/// The longest line of standard error that becomes part of a message.
+const LINE_CHARS_MAX: usize = 500;
+
+/// How a command ended and what it printed.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) status: ExitStatus,
+    pub(super) stdout: Tail,
+    pub(super) stderr: Tail,
+}
+
+impl Ended {
+    /// The event on standard output.
+    pub(super) fn reply(&self) -> Result<Event, InvalidEvent> {
+        if self.stdout.cut {
+            return Err(InvalidEvent::Malformed(format!("it is longer than {RESPONSE_BYTES_MAX} bytes")));
+        }
+        json::decode(&Bytes::copy_from_slice(&self.stdout.bytes))
+    }
+}
+
+/// Runs a command to its end. Dropping the future ends it and its whole group, under the eyes of a task of `tracker`.
+///
+/// # Errors
+/// The command cannot be started.
+pub(super) async fn run(mut command: Command, input: Bytes, tracker: &TaskTracker) -> io::Result<Ended> {
+    let mut child =
+        command.process_group(0).kill_on_drop(true).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+    let abandoned = CancellationToken::new();
+    let _abandon_on_drop = abandoned.clone().drop_guard();
+    let watch = tracker.spawn(async move {
+        let (mut stdout, mut stderr) = (Tail::default(), Tail::default());
+        let transfer = {
+            let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+            let feed = async move {
+                if let Some(mut stdin) = stdin {
+                    // A command that does not read its input is no mistake; it gets a closed pipe either way.
+                    let _ = stdin.write_all(&input).await;
+                }
+            };
+            let (stdout, stderr) = (&mut stdout, &mut stderr);
+            async move { tokio::join!(feed, stdout.fill(out), stderr.fill(err)) }
+        };
+        let exited = CancellationToken::new();
+        let (status, ()) = tokio::join!(
+            async {
+                let status = end(&mut child, group, &abandoned).await;
+                exited.cancel();
+                status
+            },
+            async {
+                let late = async {
+                    exited.cancelled().await;
+                    sleep(OUTPUT_GRACE).await;
+                };
+                tokio::select! { _ = transfer => {}, () = late => {} }
+            }
+        );
+        status.map(|status| Ended { status, stdout, stderr })
+    });
+    watch.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// Waits for the end, or brings it about once the attempt is abandoned; then ends what is left of the group.
+async fn end(child: &mut Child, group: Group, abandoned: &CancellationToken) -> io::Result<ExitStatus> {
+    let status = tokio::select! {
+        status = child.wait() => status,
+        () = abandoned.cancelled() => {
+            group.signal(Signal::TERM);
+            match timeout(KILL_GRACE, child.wait()).await {
+                Ok(status) => status,
+                Err(_) => {
+                    group.signal(Signal::KILL);
+                    child.wait().await
+                }
+            }
+        }
+    };
+    // At once, while nobody else can have got the leader's number: it goes on being taken as long as the group has members.
+    drop(group);
+    status
+}
+
+/// A process group, killed when this is dropped, be it because the runtime ends.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.0 {
+            // The group being gone already is all that can go wrong.
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// The last [`RESPONSE_BYTES_MAX`] bytes of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    bytes: Vec<u8>,
+    /// True where something was left out in front.
+    cut: bool,
+}
+
+impl Tail {
+    /// Reads to the end; what cannot be read is left out.
+    async fn fill(&mut self, from: Option<impl AsyncRead + Unpin>) {
+        let Some(mut from) = from else { return };
+        loop {
+            self.bytes.reserve(READ_BYTES);
+            if !from.read_buf(&mut self.bytes).await.is_ok_and(|read| read > 0) {
+                break;
+            }
+            // Twice the bound, so that each byte is moved at most once.
+            if self.bytes.len() > 2 * RESPONSE_BYTES_MAX {
+                self.trim();
+            }
+        }
+        self.trim();
+    }
+
+    fn trim(&mut self) {
+        let over = self.bytes.len().saturating_sub(RESPONSE_BYTES_MAX);
+        self.cut |= over > 0;
+        self.bytes.drain(..over);
+    }
+
+    pub(super) fn is_blank(&self) -> bool {
+        !self.cut && self.bytes.trim_ascii().is_empty()
+    }
+
+    /// The last line that is not blank, fit to be shown.
+    pub(super) fn last_line(&self) -> Option<String> {
+        let line = self.bytes.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().filter(|line| !line.is_empty())?;
+        Some(String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).take(LINE_CHARS_MAX).collect())
+    }
+
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        self.trim();
+        self.bytes
+    }
+}

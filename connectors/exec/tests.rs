@@ -1,0 +1,223 @@
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, test_kill_process};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::*;
+use crate::suite::{Received, TargetFixture, attempt, context, event, targets};
+
+fn target(settings: Value) -> ExecTarget {
+    serde_json::from_value(settings).unwrap()
+}
+
+fn shell(script: &str) -> ExecTarget {
+    target(json!({ "command": ["sh", "-c", script] }))
+}
+
+async fn run(target: &ExecTarget) -> Outcome {
+    run_with(target, attempt(&["1"], 0)).await
+}
+
+async fn run_with(target: &ExecTarget, attempt: Attempt) -> Outcome {
+    let mut outcomes = target.open(context()).await.unwrap().oneshot(attempt).await.unwrap();
+    assert_eq!(outcomes.len(), 1);
+    outcomes.remove(0)
+}
+
+/// Waits until `condition` holds; only time itself would tell that it never does.
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A zombie still has its number, so this also tells whether it was waited for.
+fn is_gone(pid_file: &Path) -> bool {
+    let pid = std::fs::read_to_string(pid_file).unwrap().trim().parse().unwrap();
+    test_kill_process(Pid::from_raw(pid).unwrap()).is_err()
+}
+
+struct Fixture {
+    folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+impl TargetFixture for Fixture {
+    const KIND: &'static str = "exec";
+
+    fn settings(&self) -> Value {
+        let script = r#"printf '%s %s %s\n' "$CE_ID" "$1" "$TEXT" >> received"#;
+        json!({ "command": ["sh", "-c", script, "function", "<$.id>"], "env": { "TEXT": "<$.id>" }, "cwd": self.folder.path() })
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        let received = std::fs::read_to_string(self.path("received")).unwrap_or_default();
+        let line = |line: &str| {
+            let mut words = line.split(' ').map(str::to_owned);
+            Received { id: words.next().unwrap(), texts: words.collect() }
+        };
+        received.lines().map(line).collect()
+    }
+
+    fn stalling(&self) -> Option<Value> {
+        // A group of three, of which two do not care for SIGTERM.
+        let script = "trap '' TERM; sleep 1000 & echo $! > child; echo $$ > leader; (trap - TERM; exec sleep 1000) & echo $! > polite; touch begun; wait; wait; sleep 1000";
+        Some(json!({ "command": ["sh", "-c", script], "cwd": self.folder.path() }))
+    }
+
+    async fn begun(&self) {
+        until(|| self.path("begun").exists()).await;
+    }
+
+    async fn abandoned(&self) {
+        until(|| ["leader", "child", "polite"].iter().all(|name| is_gone(&self.path(name)))).await;
+    }
+
+    fn mistakes(&self) -> Vec<(Value, &'static str)> {
+        vec![
+            (json!({ "command": [] }), "command"),
+            (json!({ "command": [""] }), "command[0]"),
+            (json!({ "command": ["<$.data.program>"] }), "command[0]"),
+            (json!({ "command": ["a", "b\u{0}"] }), "command[1]"),
+            (json!({ "command": ["a"], "env": { "CE_ID": "x" } }), "env.CE_ID"),
+            (json!({ "command": ["a"], "env": { "POINTSMAN_TASK": "x" } }), "env.POINTSMAN_TASK"),
+            (json!({ "command": ["a"], "env": { "A=B": "x" } }), "env.A=B"),
+            (json!({ "command": ["a"], "env": { "A": "x\u{0}" } }), "env.A"),
+        ]
+    }
+}
+
+#[tokio::test]
+async fn conforms() {
+    targets(&Fixture { folder: tempfile::tempdir().unwrap() }).await;
+}
+
+#[tokio::test]
+async fn the_exit_decides_the_class() {
+    for (script, class, code, message) in [
+        ("exit 0", Class::Delivered, Some(0), ""),
+        ("exit 75", Class::Throttled, Some(75), "exited with 75"),
+        ("exit 64", Class::Rejected, Some(64), "exited with 64"),
+        ("echo no such key >&2; echo >&2; exit 65", Class::Rejected, Some(65), "exited with 65: no such key"),
+        ("exit 1", Class::Failed, Some(1), "exited with 1"),
+        ("printf 'a\\nb\\033[31m\\rc' >&2; exit 127", Class::Failed, Some(127), "exited with 127: b[31mc"),
+        ("kill -9 $$", Class::Failed, None, "killed by signal 9"),
+    ] {
+        let outcome = run(&shell(script)).await;
+        assert_eq!((outcome.class, outcome.code, outcome.message.as_str()), (class, code, message), "{script}");
+    }
+    let stopped = Ended { status: std::process::ExitStatus::from_raw(0x137f), stdout: Default::default(), stderr: Default::default() };
+    assert_eq!(outcome(stopped, Output::Text).class, Class::Failed);
+}
+
+#[tokio::test]
+async fn what_cannot_start_is_unavailable_and_what_an_event_makes_impossible_is_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("plain"), "").unwrap();
+    for settings in [
+        json!({ "command": ["no-such-program-anywhere"] }),
+        json!({ "command": ["./plain"], "cwd": folder.path() }),
+        json!({ "command": ["true"], "cwd": folder.path().join("missing") }),
+    ] {
+        let outcome = run(&target(settings.clone())).await;
+        assert_eq!(outcome.class, Class::Unavailable, "{settings}: {outcome:?}");
+        assert!(outcome.message.starts_with("cannot start "), "{}", outcome.message);
+    }
+    let echo = target(json!({ "command": ["true", "<$.id>"] }));
+    for text in ["a\0b".to_owned(), "x".repeat(1 << 20)] {
+        let mut attempt = attempt(&["1"], 1);
+        attempt.deliveries[0].texts = vec![text];
+        assert_eq!(run_with(&echo, attempt).await.class, Class::Rejected);
+    }
+}
+
+#[tokio::test]
+async fn the_event_is_on_standard_input_and_its_attributes_in_the_environment() {
+    let print = |input: &str| target(json!({ "command": ["cat"], "input": input }));
+    let mut structured = Vec::new();
+    json::encode(&event("1"), &mut structured);
+    assert_eq!(run(&print("structured")).await.response, structured);
+    assert_eq!(&run(&print("data")).await.response, event("1").data().unwrap().bytes());
+
+    let outcome = run(&target(json!({ "command": ["env"], "env": { "OWN": "a b" } }))).await;
+    let text = String::from_utf8(outcome.response.to_vec()).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    for expect in [
+        "CE_SPECVERSION=1.0",
+        "CE_ID=1",
+        "CE_SOURCE=/suite",
+        "CE_TYPE=com.example.suite",
+        "CE_SUBJECT=a subject",
+        "CE_DATACONTENTTYPE=application/json",
+        "CE_EXT=ü",
+        "POINTSMAN_TASK=0000000000000001-2-3-0",
+        "POINTSMAN_ATTEMPT=1",
+        "POINTSMAN_RULE=rule",
+        "POINTSMAN_DEADLINE=2027-01-15T08:00:00Z",
+        "OWN=a b",
+    ] {
+        assert!(lines.contains(&expect), "{expect} in {text}");
+    }
+    // Cargo sets this for tests; it stands for everything that a command has no business to see.
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && !text.contains("CARGO_MANIFEST_DIR"));
+}
+
+#[tokio::test]
+async fn a_command_that_reads_nothing_and_one_that_prints_much_neither_fail_nor_hang() {
+    let mut large = attempt(&["1"], 0);
+    let data = pointsman_schemas::Data::binary(vec![b'x'; 1 << 20].into());
+    large.deliveries[0].event = Arc::new(event("1").into_builder().datacontenttype("text/plain").data(data).build().unwrap());
+    assert_eq!(run_with(&shell("exit 0"), large.clone()).await.class, Class::Delivered);
+    assert_eq!(run_with(&shell("exec <&-; sleep 0.05"), large.clone()).await.class, Class::Delivered);
+
+    let outcome = run_with(&shell("cat; cat /dev/zero | head -c 300000 | tr '\\0' y; echo; printf end"), large).await;
+    assert_eq!(outcome.class, Class::Delivered);
+    assert_eq!(outcome.response.len(), pointsman_schemas::outcome::RESPONSE_BYTES_MAX);
+    assert!(outcome.response.ends_with(b"yy\nend"));
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_in_its_group_ends_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let leave = json!({ "command": ["sh", "-c", "sleep 1000 & echo $! > left; echo done"], "cwd": folder.path() });
+    let outcome = run(&target(leave)).await;
+    assert_eq!((outcome.class, &outcome.response[..]), (Class::Delivered, &b"done\n"[..]));
+    // Nobody but init can reap it, so it may be a zombie for a moment.
+    until(|| {
+        let pid = std::fs::read_to_string(folder.path().join("left")).unwrap();
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        state.map_or(true, |stat| stat.contains(") Z "))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_on_standard_output_goes_back_onto_the_bus_if_it_is_asked_for() {
+    let output = |script: &str| target(json!({ "command": ["sh", "-c", script], "output": "event" }));
+    assert_eq!(run(&output("cat")).await.reply.as_deref(), Some(&event("1")));
+    assert_eq!(run(&shell("cat")).await.reply, None);
+    let empty = run(&output("echo")).await;
+    assert_eq!((empty.class, empty.reply, empty.message.as_str()), (Class::Delivered, None, ""));
+    for script in ["echo '{}'", "cat; cat /dev/zero | head -c 100000 | tr '\\0' ' '"] {
+        let broken = run(&output(script)).await;
+        assert_eq!((broken.class, broken.reply), (Class::Delivered, None), "{script}");
+        assert!(broken.message.starts_with("its standard output is no CloudEvent: "), "{}", broken.message);
+    }
+    assert_eq!(run(&output("cat; exit 1")).await.reply, None);
+}
+
+#[tokio::test]
+async fn a_missing_variable_is_told_when_it_opens() {
+    let target = target(json!({ "command": ["true"], "env": { "A": { "env": "POINTSMAN_NO_SUCH_VARIABLE" } } }));
+    assert_eq!(target.check(), []);
+    let error = target.open(context()).await.err().unwrap();
+    assert!(error.to_string().starts_with("env.A: "), "{error}");
+}

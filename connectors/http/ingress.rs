@@ -1,0 +1,98 @@
+//! The ingress: CloudEvents by `POST /events`, in binary, structured or batch mode.
+
+mod keys;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::request::Parts;
+use http::{HeaderValue, StatusCode, header};
+use pointsman_schemas::http::{DecodeError, decode};
+
+use super::listener::{Handler, ListenSettings, Refusal, Request, Response, Routes};
+use crate::OpenError;
+use crate::source::{Arrival, Batch, Source, SourceError};
+use keys::Keys;
+
+#[cfg(test)]
+pub(crate) use queue::BATCH_REQUESTS_MAX;
+pub(crate) use queue::{Queue, Queued, queue};
+
+/// Where CloudEvents are taken.
+pub const PATH: &str = "/events";
+
+/// The most events that one request may bring. They are stored all or none, so this bounds the largest append of one caller.
+pub const REQUEST_EVENTS_MAX: usize = 1_000;
+
+/// The source of what callers send by CloudEvents HTTP. A caller is answered with 202 once everything in his request is stored.
+#[derive(Debug)]
+pub struct Ingress(Queued);
+
+impl Ingress {
+    /// Attaches to [`PATH`], with the keys and the consent that the settings of the listener tell.
+    ///
+    /// # Errors
+    /// A key cannot be read or is too short; the path is taken.
+    pub fn open(settings: &ListenSettings, routes: &Routes) -> Result<Self, OpenError> {
+        let (queue, waiting) = queue();
+        let door = Door { keys: Keys::resolve(&settings.auth)?, origins: settings.origins.clone(), queue };
+        let attachment = routes.attach(PATH, "ingress", Arc::new(door))?;
+        Ok(Self(waiting.attached(attachment)))
+    }
+}
+
+#[async_trait]
+impl Source for Ingress {
+    async fn next(&mut self) -> Result<Batch, SourceError> {
+        self.0.take().await
+    }
+}
+
+#[derive(Debug)]
+struct Door {
+    keys: Keys,
+    origins: Vec<String>,
+    queue: Queue,
+}
+
+#[async_trait]
+impl Handler for Door {
+    fn admit(&self, head: &Parts) -> Result<(), Refusal> {
+        self.keys.admit(head)
+    }
+
+    async fn post(&self, request: Request) -> Result<Response, Refusal> {
+        let decoded = decode(&request.head.headers, request.body, REQUEST_EVENTS_MAX).map_err(|error| refuse(&error))?;
+        let arrivals = decoded.events.into_iter().map(|event| Arrival::Event(Arc::new(event))).collect();
+        self.queue.store(arrivals, request.held).await?;
+        Ok(accepted())
+    }
+
+    fn consents_to(&self, origin: &str) -> bool {
+        self.origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
+    }
+}
+
+/// The answer to what is stored.
+pub(crate) fn accepted() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}
+
+/// The answer to what is no CloudEvent.
+pub(crate) fn refuse(error: &DecodeError) -> Refusal {
+    let refusal = Refusal::new(error.status(), error.to_string());
+    match error {
+        DecodeError::BatchEvent { index, .. } => refusal.of_event(*index),
+        // RFC 9110, section 15.5.16.
+        DecodeError::Unsupported { .. } => {
+            let formats = "application/cloudevents+json, application/cloudevents-batch+json";
+            refusal.with(header::ACCEPT, HeaderValue::from_static(formats))
+        }
+        DecodeError::Event(_) | DecodeError::TooMany { .. } => refusal,
+    }
+}

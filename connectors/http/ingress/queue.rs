@@ -1,0 +1,107 @@
+//! Requests on their way from the listener to whoever stores them, and the answers on their way back.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::StatusCode;
+use smallvec::SmallVec;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use crate::http::listener::{Attachment, BUSY_WAIT, Refusal};
+use crate::source::{Acknowledgement, Arrival, Batch, Message, Source, SourceError, Verdict};
+
+/// How many requests wait to be taken over. Their bytes are bounded by the listener; this bounds what each takes beside them.
+const WAITING_REQUESTS_MAX: usize = 4_096;
+
+/// How many requests are handed over at once.
+pub(crate) const BATCH_REQUESTS_MAX: usize = 1_024;
+
+/// How long a caller is asked to wait where storing failed.
+const FAILED_WAIT: Duration = Duration::from_secs(5);
+
+/// A queue between a handler and a source.
+pub(crate) fn queue() -> (Queue, Waiting) {
+    let (sender, receiver) = mpsc::channel(WAITING_REQUESTS_MAX);
+    (Queue(sender), Waiting(receiver))
+}
+
+/// The handler's end.
+#[derive(Clone, Debug)]
+pub(crate) struct Queue(mpsc::Sender<Message>);
+
+impl Queue {
+    /// Hands over what one request brought, and waits for the verdict. Everything is stored or nothing is.
+    ///
+    /// Safe to cancel: what was handed over stays so, and counts as taken in until it is stored.
+    ///
+    /// # Errors
+    /// Nothing is stored: the answer for the caller.
+    pub(crate) async fn store(&self, arrivals: SmallVec<[Arrival; 1]>, held: OwnedSemaphorePermit) -> Result<(), Refusal> {
+        if arrivals.is_empty() {
+            return Ok(());
+        }
+        let (caller, verdict) = oneshot::channel();
+        let message = Message { arrivals, rejects: Vec::new(), acknowledgement: Acknowledgement::Caller(caller, Some(held)) };
+        match self.0.try_send(message) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                let detail = "too many requests wait to be stored; send it again a little later";
+                return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(BUSY_WAIT));
+            }
+            Err(TrySendError::Closed(_)) => return Err(failed()),
+        }
+        match verdict.await {
+            Ok(Verdict::Stored) => Ok(()),
+            Ok(Verdict::Later(wait)) => {
+                let detail = "there is no room now and nothing was stored; send it again later";
+                Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait))
+            }
+            Ok(Verdict::Rejected(reason)) => Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, reason)),
+            Ok(Verdict::Failed) | Err(_) => Err(failed()),
+        }
+    }
+}
+
+fn failed() -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "it could not be stored; send it again later").retry_after(FAILED_WAIT)
+}
+
+/// The source's end, before it answers on a path.
+pub(crate) struct Waiting(mpsc::Receiver<Message>);
+
+impl Waiting {
+    pub(crate) fn attached(self, attachment: Attachment) -> Queued {
+        Queued { messages: self.0, _attachment: attachment }
+    }
+}
+
+/// The source's end. Dropping it lets go of the path and answers whoever still waits with 503.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    messages: mpsc::Receiver<Message>,
+    _attachment: Attachment,
+}
+
+impl Queued {
+    /// What waits; waits where nothing does. Safe to cancel, by tokio's word for `recv_many`.
+    pub(super) async fn take(&mut self) -> Result<Batch, SourceError> {
+        let mut messages = Vec::new();
+        match self.messages.recv_many(&mut messages, BATCH_REQUESTS_MAX).await {
+            0 => Err(SourceError::Ended),
+            _ => Ok(Batch { messages, cursor: None }),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.messages.len()
+    }
+}
+
+#[async_trait]
+impl Source for Queued {
+    async fn next(&mut self) -> Result<Batch, SourceError> {
+        self.take().await
+    }
+}

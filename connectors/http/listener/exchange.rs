@@ -1,0 +1,145 @@
+//! One request and its answer.
+
+use std::borrow::Cow;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, HOST, HeaderName, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode, Version};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::refusal::Refusal;
+use super::routes::{Handler, REQUEST_BYTES, Request, Routes};
+use super::{BUSY_WAIT, Response};
+
+const METHODS: HeaderValue = HeaderValue::from_static("OPTIONS, POST");
+const REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
+const REQUEST_RATE: HeaderName = HeaderName::from_static("webhook-request-rate");
+const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
+const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate");
+
+impl Routes {
+    /// Answers a request: everything that can be refused by the head alone is, before the body is asked for.
+    pub(super) async fn answer(&self, request: http::Request<Incoming>) -> Response {
+        let (head, body) = request.into_parts();
+        let (method, address) = (head.method.clone(), head.uri.path_and_query().cloned());
+        self.take(head, body).await.unwrap_or_else(|refusal| {
+            // The query may hold a secret, so it is not shown.
+            let path = address.as_ref().map(|address| address.path()).unwrap_or_default();
+            tracing::debug!(%method, path, status = refusal.status.as_u16(), detail = %refusal.detail, "request refused");
+            refusal.into()
+        })
+    }
+
+    async fn take(&self, head: Parts, body: Incoming) -> Result<Response, Refusal> {
+        check_host(&head)?;
+        let Some(handler) = self.handler(head.uri.path()) else {
+            return Err(Refusal::new(StatusCode::NOT_FOUND, "nothing is received at this path; CloudEvents are taken at /events"));
+        };
+        match head.method {
+            Method::POST => {}
+            Method::OPTIONS => return Ok(handshake(&head, &*handler)),
+            _ => {
+                let refusal =
+                    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "only POST and OPTIONS are understood here; send what you have by POST");
+                return Err(refusal.with(ALLOW, METHODS));
+            }
+        }
+        handler.admit(&head)?;
+        if head.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            let refusal = Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not understood; send the body as it is");
+            return Err(refusal.with(ACCEPT_ENCODING, HeaderValue::from_static("identity")));
+        }
+        let (body, held) = self.read(&head, body).await?;
+        handler.post(Request { head, body, held }).await
+    }
+
+    async fn read(&self, head: &Parts, mut body: Incoming) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
+        let max = self.max_body_bytes();
+        let announced = body.size_hint().exact();
+        if announced.is_some_and(|length| length > max) {
+            return Err(too_large(max));
+        }
+        let length = usize::try_from(announced.unwrap_or_default()).unwrap_or(usize::MAX);
+        let mut held = self.reserve(REQUEST_BYTES.saturating_add(length)).ok_or_else(busy)?;
+        let chunked = announced.is_none() || head.headers.contains_key(TRANSFER_ENCODING);
+        let read = async {
+            // Nearly every body comes in one piece, which is handed on as it lies in the connection's buffer.
+            let mut whole = Bytes::new();
+            let mut pieces = BytesMut::new();
+            while let Some(frame) = body.frame().await {
+                let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
+                let total = whole.len() + pieces.len() + data.len();
+                if total as u64 > max {
+                    return Err(too_large(max));
+                }
+                if chunked {
+                    held.merge(self.reserve(data.len()).ok_or_else(busy)?);
+                }
+                if whole.is_empty() && pieces.is_empty() {
+                    whole = data;
+                    continue;
+                }
+                if pieces.is_empty() {
+                    pieces.reserve(length.max(total));
+                    pieces.extend_from_slice(&std::mem::take(&mut whole));
+                }
+                pieces.extend_from_slice(&data);
+            }
+            Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
+        };
+        let whole = timeout(self.limits().body_timeout, read).await.map_err(|_| {
+            let detail = "the body did not arrive in time; send it again, faster or in smaller parts";
+            closing(Refusal::new(StatusCode::REQUEST_TIMEOUT, detail))
+        })??;
+        Ok((whole, held))
+    }
+}
+
+/// RFC 9112, section 3.2: exactly one `Host` in HTTP/1.1, which hyper leaves to its caller to see to.
+fn check_host(head: &Parts) -> Result<(), Refusal> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let refuse = |detail| Err(closing(Refusal::new(StatusCode::BAD_REQUEST, detail)));
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => refuse("there is more than one Host header; send one"),
+        (None, _) if head.version > Version::HTTP_10 => refuse("the Host header is missing; HTTP/1.1 asks for it"),
+        _ => Ok(()),
+    }
+}
+
+/// CloudEvents HTTP webhooks 1.0.2, section 4: consent is the header, not the status.
+fn handshake(head: &Parts, handler: &dyn Handler) -> Response {
+    let mut response = Response::default();
+    response.headers_mut().insert(ALLOW, METHODS);
+    let origin = head.headers.get(REQUEST_ORIGIN).filter(|origin| origin.to_str().is_ok_and(|name| handler.consents_to(name)));
+    if let Some(origin) = origin {
+        response.headers_mut().insert(ALLOWED_ORIGIN, origin.clone());
+        let asked =
+            head.headers.get(REQUEST_RATE).filter(|rate| rate.to_str().is_ok_and(|rate| rate.parse::<u32>().is_ok_and(|rate| rate > 0)));
+        response.headers_mut().insert(ALLOWED_RATE, asked.cloned().unwrap_or(HeaderValue::from_static("*")));
+    }
+    response
+}
+
+/// What is wrong is the conversation and not what it brought: it ends here.
+fn closing(refusal: Refusal) -> Refusal {
+    refusal.with(CONNECTION, HeaderValue::from_static("close"))
+}
+
+fn too_large(max: u64) -> Refusal {
+    let detail = format!("the body is longer than {max} bytes; send it in parts, or raise listen.max_body");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+}
+
+fn broken() -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "the body ended early or its chunks are malformed; send the request again, whole")
+}
+
+/// All bytes that may be in hand at once are.
+fn busy() -> Refusal {
+    let detail = Cow::Borrowed("too much has been taken in that is not stored yet; send it again a little later");
+    Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(BUSY_WAIT)
+}

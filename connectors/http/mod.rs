@@ -1,0 +1,11 @@
+//! HTTP: events come in by the CloudEvents binding, requests reach webhooks, and functions are called.
+
+mod client;
+mod guard;
+pub mod ingress;
+pub mod listener;
+pub mod target;
+
+pub use ingress::Ingress;
+pub use listener::{Attachment, Handler, Limits, ListenSettings, Listener, Refusal, Request, Response, Routes};
+pub use target::HttpTarget;

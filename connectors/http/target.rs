@@ -1,0 +1,224 @@
+//! Functions behind HTTP: one request for each delivery.
+//!
+//! ```yaml
+//! thumbnailer:
+//!   http:
+//!     url: "http://127.0.0.1:9000/thumbnails/<$.data.bucket>"
+//!     method: POST              # the default; GET, PUT, PATCH, DELETE
+//!     mode: binary              # the default; structured, data
+//!     headers: { X-Source: <$.source> }
+//!     auth: { bearer: { env: TOKEN } }
+//! ```
+//!
+//! **Sent** is the event by the CloudEvents HTTP binding, or its data alone (`mode: data`); GET sends no body. With it go `Pointsman-Task` (the delivery's id, the same over all
+//! attempts) and the same as `Idempotency-Key`, `Pointsman-Attempt`, `Pointsman-Rule` and `Pointsman-Deadline`. Templates may stand in the URL
+//! behind its scheme and in headers' values, the URL first and the headers in their order. A URL whose path an event would
+//! make climb (`..`) is rejected.
+//!
+//! **Answered** by status: see `classify`, which follows "Push semantics". Beyond statuses: what keeps a connection from being made (name,
+//! address, TLS, ten seconds) is unavailable; a connection that breaks before the status came is failed, since the
+//! function may have run; one that breaks in a 2xx body is delivered. At most 64 KiB of the body are read, until shortly
+//! before the attempt's timeout. Redirects are never followed.
+//!
+//! **A CloudEvent in a 2xx answer**, binary or structured, goes back onto the bus; 204 and an empty structured one carry none.
+//! A broken one changes nothing but the outcome's message.
+//!
+//! **Guarded**: see `http/guard.rs`. An address that a URL spells out and that must not be called is rejected; a name that
+//! resolves to none but such is unavailable.
+
+mod address;
+mod answer;
+mod auth;
+mod classify;
+mod oauth2;
+mod request;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{HeaderName, Method};
+use indexmap::IndexMap;
+use pointsman_schemas::{Class, Outcome, Placement, Problem, Segment, TemplateText, Text};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tower::util::BoxCloneSyncService;
+
+use self::auth::Credentials;
+use super::client::{Trust, client, explain};
+use super::guard::Guard;
+use crate::parameter::{Parameter, Templates, resolve};
+use crate::{AttemptError, OpenError, TargetContext, TargetService, TargetSettings};
+pub use auth::{Auth, CredentialsIn};
+use request::{Caller, header_value};
+
+/// Calls a function by HTTP for each event.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpTarget {
+    /// Where to call. Templates may stand behind the scheme; what they find is percent-encoded.
+    url: Text,
+    /// The method; POST unless it is given.
+    #[serde(default)]
+    method: CallMethod,
+    /// How the event is written: as headers and body, as one JSON document, or its data alone.
+    #[serde(default)]
+    mode: CallMode,
+    /// Further headers, whose values may hold templates.
+    #[serde(default)]
+    headers: IndexMap<String, Text>,
+    /// How the target is shown who calls.
+    auth: Option<Auth>,
+}
+
+/// The method of a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+enum CallMethod {
+    #[default]
+    Post,
+    Put,
+    Patch,
+    Delete,
+    /// Sends no body.
+    Get,
+}
+
+/// How an event is written into a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum CallMode {
+    /// Attributes as `ce-` headers, the data as the body.
+    #[default]
+    Binary,
+    /// The event in the JSON format as the body.
+    Structured,
+    /// The data as the body, and no attributes.
+    Data,
+}
+
+impl From<CallMethod> for Method {
+    fn from(method: CallMethod) -> Self {
+        match method {
+            CallMethod::Post => Self::POST,
+            CallMethod::Put => Self::PUT,
+            CallMethod::Patch => Self::PATCH,
+            CallMethod::Delete => Self::DELETE,
+            CallMethod::Get => Self::GET,
+        }
+    }
+}
+
+/// Why a header cannot be set, if so.
+fn reserved(name: &HeaderName, mode: CallMode) -> Option<&'static str> {
+    let name = name.as_str();
+    const FRAMING: [&str; 9] =
+        ["connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+    if FRAMING.contains(&name) || name.starts_with("proxy-") {
+        Some("belongs to the connection and cannot be set")
+    } else if name == "idempotency-key" || name.starts_with("pointsman-") || name.starts_with("webhook-") {
+        Some("is set by pointsman itself")
+    } else if name.starts_with("ce-") {
+        Some("is the event's; set the attribute in the rule's transform")
+    } else if name == "content-type" && mode != CallMode::Data {
+        Some("is the event's; it can be set with mode: data alone")
+    } else {
+        None
+    }
+}
+
+impl HttpTarget {
+    fn check_header(&self, name: &str, value: &Text) -> Option<Problem> {
+        let Ok(parsed) = HeaderName::try_from(name) else { return Some(Problem::new(format!("{name:?} is no header's name")).key()) };
+        if let Some(why) = reserved(&parsed, self.mode) {
+            return Some(Problem::new(format!("the header {name} {why}")).key());
+        }
+        header_value(value.literal()?).err().map(Problem::new)
+    }
+
+    fn templates(&self) -> (Option<usize>, Vec<Option<usize>>, Templates) {
+        let mut templates = Templates::default();
+        let url = templates.note(&self.url, Placement::Url, vec!["url".into()]);
+        let headers = self.headers.iter();
+        let headers = headers.map(|(name, value)| templates.note(value, Placement::Header, header_path(name))).collect();
+        (url, headers, templates)
+    }
+
+    /// The target, with certificates that a test may choose.
+    fn open_trusting(&self, context: &TargetContext, trust: Option<Trust>) -> Result<TargetService, OpenError> {
+        let guard = Guard { allow_private_addresses: context.allow_private_addresses };
+        let (url, header_templates, templates) = self.templates();
+        let problem_at_url = |mistake: String| OpenError(Problem::new(mistake).at("url"));
+        let address = resolve(&self.url, &["url".into()])?;
+        let trust = trust.unwrap_or(if address::is_https(&address) { Trust::System } else { Trust::Nobody });
+        let mut headers = Vec::with_capacity(self.headers.len());
+        for ((name, value), template) in self.headers.iter().zip(header_templates) {
+            let at = header_path(name);
+            let problem = |mistake: String| OpenError(crate::parameter::located(Problem::new(mistake), &at));
+            let parsed = HeaderName::try_from(name.as_str()).map_err(|_| problem(format!("{name:?} is no header's name")))?;
+            let value = match template {
+                Some(index) => Parameter::Filled(index),
+                None => Parameter::Constant(header_value(&resolve(value, &at)?).map_err(problem)?),
+            };
+            headers.push((parsed, value));
+        }
+        let caller = Arc::new(Caller {
+            client: client(guard, trust)
+                .map_err(|error| problem_at_url(format!("cannot read the certificates that the system trusts: {error}")))?,
+            guard,
+            address: match url {
+                Some(index) => Parameter::Filled(index),
+                None => Parameter::Constant(address::parse(&address, guard).map_err(problem_at_url)?),
+            },
+            method: self.method.into(),
+            mode: self.mode,
+            headers,
+            texts: templates.count(),
+            credentials: match &self.auth {
+                None => Credentials::Anonymous,
+                Some(auth) => auth.open(guard).map_err(|OpenError(problem)| OpenError(problem.at("auth")))?,
+            },
+        });
+        Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt| {
+            let caller = Arc::clone(&caller);
+            async move { Ok::<_, AttemptError>(caller.attempt(&attempt).await) }
+        })))
+    }
+}
+
+fn header_path(name: &str) -> Vec<Segment> {
+    vec!["headers".into(), name.into()]
+}
+
+#[async_trait]
+impl TargetSettings for HttpTarget {
+    fn check(&self) -> Vec<Problem> {
+        let url = address::check(&self.url).map(|problem| problem.at("url"));
+        let headers = self
+            .headers
+            .iter()
+            .filter_map(|(name, value)| self.check_header(name, value).map(|problem| problem.at(name.as_str()).at("headers")));
+        let auth = self.auth.iter().flat_map(Auth::check).map(|problem| problem.at("auth"));
+        url.into_iter().chain(headers).chain(auth).collect()
+    }
+
+    fn templates(&self) -> Vec<TemplateText> {
+        Self::templates(self).2.into_texts()
+    }
+
+    async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError> {
+        self.open_trusting(&context, None)
+    }
+}
+
+/// The outcome where no response came.
+fn unreachable(error: &hyper_util::client::legacy::Error) -> Outcome {
+    let why = std::error::Error::source(error).map_or_else(|| error.to_string(), explain);
+    if error.is_connect() {
+        Outcome::new(Class::Unavailable, why)
+    } else {
+        Outcome::new(Class::Failed, format!("the connection broke before an answer came: {why}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

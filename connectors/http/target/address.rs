@@ -1,0 +1,137 @@
+//! The URLs of settings: written out, or with templates in them.
+
+use http::Uri;
+use pointsman_schemas::{Problem, Text};
+use url::Url;
+
+use crate::http::guard::Guard;
+use crate::parameter::is_template;
+
+/// What is wrong with a URL of the settings, as far as it is written out there.
+pub(super) fn check(text: &Text) -> Option<Problem> {
+    let text = text.literal()?;
+    let lower = text.get(..8.min(text.len())).unwrap_or(text).to_ascii_lowercase();
+    if !lower.starts_with("http://") && !lower.starts_with("https://") {
+        return Some(Problem::new("the URL must begin with http:// or https://").help("write the scheme out; the rest may hold templates"));
+    }
+    match Url::parse(&blank_templates(text)) {
+        Err(error) => Some(Problem::new(format!("the URL cannot be read: {error}"))),
+        Ok(url) if has_credentials(&url) => Some(
+            Problem::new("a URL must not hold a user or a password")
+                .help("write auth: { basic: { username: …, password: { env: NAME } } }"),
+        ),
+        Ok(_) => None,
+    }
+}
+
+/// Reads a whole URL and checks where it leads.
+///
+/// # Errors
+/// Why it must not be called, in one line that does not repeat it: it may hold secrets.
+pub(super) fn parse(text: &str, guard: Guard) -> Result<Uri, String> {
+    let url = Url::parse(text).map_err(|error| format!("the URL cannot be read: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("the URL must begin with http:// or https://".into());
+    }
+    if has_credentials(&url) {
+        return Err("a URL must not hold a user or a password".into());
+    }
+    guard.check_url(&url).map_err(|denied| denied.to_string())?;
+    url.as_str().parse().map_err(|error| format!("the URL cannot be used: {error}"))
+}
+
+/// As [`parse`], for a URL that an event took part in: its path must not climb.
+pub(super) fn parse_filled(text: &str, guard: Guard) -> Result<Uri, String> {
+    let path = text.split(['?', '#']).next().unwrap_or_default();
+    let climbs = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    if path.split(['/', '\\']).any(climbs) {
+        return Err("the URL's path has a segment \".\" or \"..\" in it, which would lead elsewhere".into());
+    }
+    parse(text, guard)
+}
+
+fn has_credentials(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+/// The URL with a plain letter in place of each template, as if something harmless had been filled in.
+fn blank_templates(text: &str) -> String {
+    let (mut blank, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, template)) = rest.split_once("<$") {
+        blank.push_str(before);
+        blank.push('x');
+        let (mut brackets, mut quote) = (0_usize, None);
+        let end = template.find(|c| {
+            match (quote, c) {
+                (Some(open), _) if c == open => quote = None,
+                (Some(_), _) => {}
+                (None, '"' | '\'') => quote = Some(c),
+                (None, '[' | '(') => brackets += 1,
+                (None, ']' | ')') => brackets = brackets.saturating_sub(1),
+                (None, '>') => return brackets == 0,
+                _ => {}
+            }
+            false
+        });
+        // An unclosed template is the template language's to complain about.
+        rest = end.and_then(|end| template.get(end + 1..)).unwrap_or_default();
+    }
+    blank.push_str(rest);
+    blank
+}
+
+/// Whether a URL of the settings may ask for TLS.
+pub(super) fn is_https(text: &str) -> bool {
+    text.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
+}
+
+/// True where the URL differs from event to event.
+pub(super) fn varies(text: &Text) -> bool {
+    text.literal().is_some_and(is_template)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_settings() {
+        for good in [
+            "http://127.0.0.1:9000/a",
+            "HTTPS://example.com",
+            "http://<$.data.host>:80/<$.data['a>b']>?q=<$.data.x[?@.a > 1]>",
+            "http://h/<$.data.\"a b\" ?? \"@\">",
+            "http://h/<$.unclosed",
+        ] {
+            assert_eq!(check(&good.into()), None, "{good}");
+        }
+        for (bad, why) in [
+            ("", "must begin"),
+            ("localhost:80", "must begin"),
+            ("ftp://h", "must begin"),
+            ("<$.data.url>", "must begin"),
+            ("http://", "cannot be read"),
+            ("http://h:99999/", "cannot be read"),
+            ("http://u:p@h/", "user or a password"),
+            ("http://token@h/", "user or a password"),
+            ("http://<$.data.user>:<$.data.password>@h/", "user or a password"),
+        ] {
+            let problem = check(&bad.into()).unwrap_or_else(|| panic!("{bad}"));
+            assert!(problem.message.contains(why), "{bad}: {problem}");
+        }
+        assert_eq!(check(&Text::Env("URL".into())), None);
+    }
+
+    #[test]
+    fn a_filled_in_url_leads_where_its_template_says() {
+        let guard = Guard { allow_private_addresses: false };
+        assert_eq!(parse_filled("http://example.com/a%2Fb?x=..", guard).unwrap().to_string(), "http://example.com/a%2Fb?x=..");
+        for bad in ["http://example.com/a/../b", "http://example.com/%2E./b", "http://example.com/a\\..\\b", "http://example.com/."] {
+            assert!(parse_filled(bad, guard).unwrap_err().contains("lead elsewhere"), "{bad}");
+        }
+        for bad in ["http://127.1/", "http://[::ffff:10.0.0.1]/", "file:///etc/passwd", "http://u:p@example.com/", "//example.com"] {
+            assert!(parse_filled(bad, guard).is_err(), "{bad}");
+        }
+        assert!(!parse("http://u:hunter2@h/", guard).unwrap_err().contains("hunter2"));
+    }
+}

@@ -1,0 +1,173 @@
+//! One call: the request made of a delivery, and the outcome made of its response.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::Full;
+use pointsman_schemas::http::{decode, encode_binary, encode_structured, is_cloudevent};
+use pointsman_schemas::{Class, Outcome};
+use tokio::time::Instant;
+
+use super::answer::{self, Answer};
+use super::auth::Credentials;
+use super::classify::{classify, retry_after};
+use super::{CallMode, address, unreachable};
+use crate::http::client::Client;
+use crate::http::guard::Guard;
+use crate::parameter::{Parameter, check_texts};
+use crate::{Attempt, Delivery};
+
+/// Who calls, unless a header of the settings says otherwise.
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("pointsman/", env!("CARGO_PKG_VERSION")));
+
+const TASK: HeaderName = HeaderName::from_static("pointsman-task");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const ATTEMPT: HeaderName = HeaderName::from_static("pointsman-attempt");
+const RULE: HeaderName = HeaderName::from_static("pointsman-rule");
+const DEADLINE: HeaderName = HeaderName::from_static("pointsman-deadline");
+
+/// Reads a header's value.
+pub(super) fn header_value(text: &str) -> Result<HeaderValue, String> {
+    HeaderValue::try_from(text).map_err(|_| "a header's value must not hold line breaks or other control characters".into())
+}
+
+/// Makes the calls of one target.
+pub(super) struct Caller {
+    pub(super) client: Client,
+    pub(super) guard: Guard,
+    pub(super) address: Parameter<Uri>,
+    pub(super) method: Method,
+    pub(super) mode: CallMode,
+    pub(super) headers: Vec<(HeaderName, Parameter<HeaderValue>)>,
+    /// How many texts a delivery carries.
+    pub(super) texts: usize,
+    pub(super) credentials: Credentials,
+}
+
+impl Caller {
+    /// The deliveries one after the other, so that their order is kept.
+    pub(super) async fn attempt(&self, attempt: &Attempt) -> Vec<Outcome> {
+        let until = answer::until(Instant::now(), attempt.timeout);
+        let mut outcomes = Vec::with_capacity(attempt.deliveries.len());
+        for delivery in &attempt.deliveries {
+            outcomes.push(self.deliver(attempt, delivery, until).await.unwrap_or_else(|outcome| *outcome));
+        }
+        outcomes
+    }
+
+    async fn deliver(&self, attempt: &Attempt, delivery: &Delivery, until: Instant) -> Result<Outcome, Box<Outcome>> {
+        let mut request = self.request(attempt, delivery)?;
+        let Credentials::OAuth2(tokens) = &self.credentials else { return self.call(request, until).await };
+        let (token, used_before) = tokens.token().await?;
+        request.headers_mut().insert(AUTHORIZATION, token.clone());
+        if !used_before {
+            return self.call(request, until).await;
+        }
+        let outcome = self.call(request.clone(), until).await?;
+        if outcome.code != Some(i32::from(StatusCode::UNAUTHORIZED.as_u16())) {
+            return Ok(outcome);
+        }
+        // Tokens are revoked before their time; a pause of the subscription is for those that never worked.
+        tokens.forget(&token).await;
+        request.headers_mut().insert(AUTHORIZATION, tokens.token().await?.0);
+        self.call(request, until).await
+    }
+
+    fn request(&self, attempt: &Attempt, delivery: &Delivery) -> Result<Request<Full<Bytes>>, Box<Outcome>> {
+        check_texts(delivery, self.texts)?;
+        let rejected = |why: String| Box::new(Outcome::new(Class::Rejected, why));
+        let filled = |index: usize| delivery.texts.get(index).map_or("", String::as_str);
+        let uri = match &self.address {
+            Parameter::Constant(uri) => uri.clone(),
+            Parameter::Filled(index) => address::parse_filled(filled(*index), self.guard).map_err(rejected)?,
+        };
+        let (mut headers, mut body) = match self.mode {
+            CallMode::Structured => encode_structured(&delivery.event),
+            CallMode::Binary => encode_binary(&delivery.event),
+            CallMode::Data => {
+                let (mut headers, body) = encode_binary(&delivery.event);
+                (headers.remove(CONTENT_TYPE).map(|value| (CONTENT_TYPE, value)).into_iter().collect(), body)
+            }
+        };
+        if self.method == Method::GET {
+            body = Bytes::new();
+        }
+        headers.reserve(self.headers.len() + 8);
+        headers.insert(USER_AGENT, AGENT);
+        for (name, value) in &self.headers {
+            let value = match value {
+                Parameter::Constant(value) => value.clone(),
+                Parameter::Filled(index) => header_value(filled(*index)).map_err(|why| rejected(format!("the header {name}: {why}")))?,
+            };
+            headers.insert(name, value);
+        }
+        let task = header_value(&delivery.id.to_string()).map_err(rejected)?;
+        headers.insert(TASK, task.clone());
+        headers.insert(IDEMPOTENCY_KEY, task);
+        headers.insert(ATTEMPT, delivery.attempt.into());
+        headers.insert(RULE, header_value(attempt.rule.as_str()).map_err(rejected)?);
+        headers.insert(DEADLINE, header_value(&attempt.deadline.to_string()).map_err(rejected)?);
+        match &self.credentials {
+            Credentials::Fixed(name, value) => drop(headers.insert(name, value.clone())),
+            Credentials::Signature(signer) => signer.sign(&delivery.id, SystemTime::now(), &body, &mut headers),
+            Credentials::Anonymous | Credentials::OAuth2(_) => {}
+        }
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    async fn call(&self, request: Request<Full<Bytes>>, until: Instant) -> Result<Outcome, Box<Outcome>> {
+        let response = self.client.request(request).await.map_err(|error| Box::new(unreachable(&error)))?;
+        let (parts, body) = response.into_parts();
+        let answer = Answer::read(body, Some(until)).await;
+        Ok(outcome(&parts, answer))
+    }
+}
+
+/// What a response means.
+fn outcome(parts: &Parts, answer: Answer) -> Outcome {
+    let wait = retry_after(&parts.headers, SystemTime::now());
+    let class = classify(parts.status, wait);
+    let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let mut outcome = Outcome {
+        code: Some(i32::from(parts.status.as_u16())),
+        response_type: text(CONTENT_TYPE).map(str::to_owned),
+        ..Outcome::new(class, "")
+    };
+    if class == Class::Delivered {
+        match reply(parts.status, &parts.headers, &answer) {
+            Ok(reply) => outcome.reply = reply,
+            Err(why) => outcome.message = format!("the answer announces a CloudEvent, but {why}"),
+        }
+    } else {
+        outcome.retry_after = wait;
+        outcome.message = match text(LOCATION) {
+            Some(location) if parts.status.is_redirection() => {
+                format!("answered {}; redirects are not followed, this one leads to {location}", parts.status)
+            }
+            _ => format!("answered {}", parts.status),
+        };
+    }
+    outcome.response = answer.bytes;
+    outcome
+}
+
+/// The CloudEvent in a successful answer, if it has one.
+fn reply(status: StatusCode, headers: &HeaderMap, answer: &Answer) -> Result<Option<Box<pointsman_schemas::Event>>, String> {
+    // In structured mode an empty body is no event; in binary mode it is one without data.
+    let is_empty = answer.bytes.is_empty() && !headers.contains_key("ce-specversion");
+    if status == StatusCode::NO_CONTENT || is_empty || !is_cloudevent(headers) {
+        return Ok(None);
+    }
+    if let Some(cut) = &answer.cut {
+        return Err(cut.clone());
+    }
+    let decoded = decode(headers, answer.bytes.clone(), 1).map_err(|error| error.to_string())?;
+    Ok(decoded.events.into_iter().next().map(Box::new))
+}

@@ -1,0 +1,60 @@
+//! Texts of a target's settings, some of which are filled in from each event.
+
+use pointsman_schemas::{Class, Outcome, Placement, Problem, Segment, TemplateText, Text};
+
+use crate::{Delivery, OpenError};
+
+/// A text that an attempt needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Parameter<C = String> {
+    /// The same for every delivery, brought into its final form when the target opened.
+    Constant(C),
+    /// The text of this index in [`Delivery::texts`].
+    Filled(usize),
+}
+
+/// True where a text has to be filled in from the event, be it only that `<$$` stands for `<$`.
+pub(crate) fn is_template(text: &str) -> bool {
+    text.contains("<$")
+}
+
+/// Collects a target's templates in the order in which [`crate::TargetSettings::templates`] declares them.
+#[derive(Debug, Default)]
+pub(crate) struct Templates(Vec<TemplateText>);
+
+impl Templates {
+    /// Notes a text if it is a template, and tells its index.
+    pub(crate) fn note(&mut self, text: &Text, placement: Placement, path: Vec<Segment>) -> Option<usize> {
+        let template = text.literal().filter(|text| is_template(text))?;
+        self.0.push(TemplateText { path, text: template.to_owned(), placement });
+        Some(self.0.len() - 1)
+    }
+
+    /// What was noted.
+    pub(crate) fn into_texts(self) -> Vec<TemplateText> {
+        self.0
+    }
+
+    /// How many were noted.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The value of a setting, or where and why there is none.
+pub(crate) fn resolve(text: &Text, path: &[Segment]) -> Result<String, OpenError> {
+    let problem = |error: pointsman_schemas::setting::UnresolvedText| OpenError(located(Problem::new(error.to_string()), path));
+    text.resolve().map(|secret| secret.expose().to_owned()).map_err(problem)
+}
+
+/// Puts a path in front of a problem.
+pub(crate) fn located(problem: Problem, path: &[Segment]) -> Problem {
+    path.iter().rev().fold(problem, |problem, segment| problem.at(segment.clone()))
+}
+
+/// Refuses a delivery that does not carry the texts that were asked for.
+pub(crate) fn check_texts(delivery: &Delivery, expected: usize) -> Result<(), Outcome> {
+    let found = delivery.texts.len();
+    let message = || format!("the delivery carries {found} filled-in texts where {expected} were declared");
+    if found == expected { Ok(()) } else { Err(Outcome::new(Class::Failed, message())) }
+}

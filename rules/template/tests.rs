@@ -1,0 +1,150 @@
+use bytes::Bytes;
+use pointsman_schemas::{Data, Event};
+use serde_json::json;
+
+use super::*;
+
+fn event() -> Event {
+    let data = r#"{"n": 12345678901234567890123, "s": "a \"b\"/é", "list": [1, {"x": 2}], "null": null, "crlf": "a\r\nb", "nul": "\u0000", "dots": "..", "star": "*", "empty": "", "dup": 1, "dup": 2, "key>": 5}"#;
+    Event::builder("1", "/s", "order.paid").subject("a.jpg").data(Data::json(Bytes::from(data)).unwrap()).build().unwrap()
+}
+
+fn text(template: &str, placement: Placement) -> Result<String, RenderError> {
+    let event = event();
+    let mut out = String::from("|");
+    TextTemplate::compile(template, placement)
+        .unwrap_or_else(|problem| panic!("{template}: {problem}"))
+        .render(&Document::event(&event), &mut out)?;
+    Ok(out.strip_prefix('|').unwrap().to_owned())
+}
+
+#[test]
+fn texts() {
+    for (template, expect) in [
+        ("", ""),
+        ("plain < $ > <x> $.a", "plain < $ > <x> $.a"),
+        ("a <$$.b> c", "a <$.b> c"),
+        ("<$$<$.type><$$", "<$order.paid<$"),
+        ("<$.type>/<$.subject>", "order.paid/a.jpg"),
+        ("<$.data.n>", "12345678901234567890123"),
+        ("<$.data.s>!", "a \"b\"/é!"),
+        ("<$.data.list>", r#"[1,{"x":2}]"#),
+        ("<$.data.list[*]>", r#"[1,{"x":2}]"#),
+        ("<$.data.list[?@.x > 1]>", r#"[{"x":2}]"#),
+        ("<$.data['key>']>", "5"),
+        ("<$.data.missing>", ""),
+        ("<$..missing>", ""),
+        ("<$.data.null>", "null"),
+        ("<$.data.dup>", "2"),
+        (r#"<$.data.missing ?? "x > y">"#, "x > y"),
+        (r#"<$.data.missing??{"a": [">"]}>"#, r#"{"a":[">"]}"#),
+        ("<$.type ?? 1>", "order.paid"),
+        ("<$.data.n ?? 1>", "12345678901234567890123"),
+    ] {
+        assert_eq!(text(template, Placement::Argument).as_deref(), Ok(expect), "{template}");
+    }
+    assert!(TextTemplate::compile("a <$$ b", Placement::Url).unwrap().is_constant());
+    assert!(!TextTemplate::compile("<$.a>", Placement::Url).unwrap().is_constant());
+}
+
+#[test]
+fn what_stands_where_is_escaped_or_refused() {
+    use Placement::{Address, Argument, Header, Subject, Url};
+    let nothing = |query: &str| Err(RenderError::Nothing { query: query.to_owned() });
+    for (template, placement, expect) in [
+        ("http://h/<$.data.s>?q=<$.type>", Url, Ok("http://h/a%20%22b%22%2F%C3%A9?q=order.paid")),
+        ("http://h/<$.data.crlf>", Url, Ok("http://h/a%0D%0Ab")),
+        ("http://h/<$.data.dots>/x", Url, Err("only dots")),
+        ("http://h/<$.data.missing>", Url, Err("finds nothing")),
+        ("http://h/<$.data.missing ?? \"a b\">", Url, Ok("http://h/a%20b")),
+        ("x <$.data.s>", Header, Ok("x a \"b\"/é")),
+        ("<$.data.list>", Header, Ok(r#"[1,{"x":2}]"#)),
+        ("<$.data.crlf>", Header, Err("a control character")),
+        ("<$.data.nul>", Header, Err("a control character")),
+        ("<$.data.missing>", Header, Err("finds nothing")),
+        ("<$.data.crlf>", Argument, Ok("a\r\nb")),
+        ("<$.data.nul>", Argument, Err("a NUL")),
+        ("audit.<$.type>", Subject, Ok("audit.order.paid")),
+        ("audit.<$.data.s>", Subject, Err("a space")),
+        ("audit.<$.data.star>", Subject, Err("a * or a >")),
+        ("audit.<$.data.empty>", Subject, Err("no characters")),
+        ("audit.<$.data.dots>", Subject, Err("an empty token")),
+        ("audit.<$.data.missing>", Subject, Err("finds nothing")),
+        ("audit.>", Subject, Ok("audit.>")),
+        ("key/<$.subject>", Address, Ok("key/a.jpg")),
+        ("key/<$.data.missing>", Address, Err("finds nothing")),
+    ] {
+        match (text(template, placement), expect) {
+            (Ok(found), Ok(expect)) => assert_eq!(found, expect, "{template}"),
+            (Err(error), Err(expect)) => assert!(error.to_string().contains(expect), "{template}: {error}"),
+            (found, expect) => panic!("{template}: {found:?}, expected {expect:?}"),
+        }
+    }
+    assert_eq!(text("<$.data.missing>", Url), nothing("$.data.missing"));
+}
+
+#[test]
+fn values_keep_their_types_and_bytes() {
+    let event = event();
+    for (template, expect) in [
+        (json!("<$.data.n>"), "12345678901234567890123"),
+        (
+            json!(["<$.data.s>", "<$.type>", "x<$.data.n>", "", "<$$", 1, true, null]),
+            r#"["a \"b\"/é","order.paid","x12345678901234567890123","","<$",1,true,null]"#,
+        ),
+        (json!({"a": {"<$$b": "<$.data.list>"}, "c": "<$.data.list[*].x>"}), r#"{"a":{"<$b":[1, {"x": 2}]},"c":[2]}"#),
+        (
+            json!(["<$.data.missing>", "<$..missing>", "<$.data.missing ?? []>", "<$.data.null ?? 1>", "a<$.data.missing>b"]),
+            r#"[null,null,[],null,"ab"]"#,
+        ),
+        (json!({"a\"b": {}, "l": []}), r#"{"a\"b":{},"l":[]}"#),
+    ] {
+        let mut out = Vec::new();
+        JsonTemplate::compile(&template).unwrap().render(&Document::event(&event), &mut out).unwrap();
+        assert_eq!(std::str::from_utf8(&out).unwrap(), expect, "{template}");
+    }
+    let mut out = Vec::new();
+    JsonTemplate::compile(&json!("<$>")).unwrap().render(&Document::event(&event), &mut out).unwrap();
+    let whole: Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!((&whole["type"], &whole["specversion"], &whole["data"]["dup"]), (&json!("order.paid"), &json!("1.0"), &json!(2)));
+    assert!(out.windows(23).any(|bytes| bytes == b"12345678901234567890123"));
+}
+
+#[test]
+fn mistakes_are_told_with_their_place() {
+    let told = |template: &str| {
+        let problem = TextTemplate::compile(template, Placement::Url).unwrap_err();
+        format!("{template:?}: {problem} at {:?}", &template[problem.within.clone().unwrap()])
+    };
+    let texts = ["é<$.a", "<$.a[>", "<$.a b>", "x <$..> y", "<$.a ?? x>", "<$.a ?? >", "<$ ?? 'x'>", "<$.a[?foo(@.b)]>"];
+    insta::assert_snapshot!(texts.map(told).join("\n"), @r##"
+        "é<$.a": <$ opens a template that is not closed (close it with >, or write <$$ for a literal <$) at "<$.a"
+        "<$.a[>": <$ opens a template that is not closed (close it with >, or write <$$ for a literal <$) at "<$.a[>"
+        "<$.a b>": two words stand side by side (write ['a b'] for a name with a space) at "b"
+        "x <$..> y": this is not a JSONPath query (RFC 9535) at ""
+        "<$.a ?? x>": the default behind ?? is not JSON: expected value at line 1 column 1 (write a text in quotes: ?? "x") at " x"
+        "<$.a ?? >": the default behind ?? is not JSON: EOF while parsing a value at line 1 column 0 (write a text in quotes: ?? "x") at " "
+        "<$ ?? 'x'>": the default behind ?? is not JSON: expected value at line 1 column 1 (write a text in quotes: ?? "x") at " 'x'"
+        "<$.a[?foo(@.b)]>": this is not a JSONPath query (RFC 9535) at "f"
+        "##);
+    let problems = JsonTemplate::compile(&json!({"a": ["<$", {"b<$.x>": "<$.["}], "ok": "<$.a>"})).unwrap_err();
+    insta::assert_snapshot!(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"), @r##"
+        a[0]: <$ opens a template that is not closed (close it with >, or write <$$ for a literal <$)
+        a[1].b<$.x>: a template cannot be a key (keys are fixed; write <$$ for a literal <$)
+        a[1].b<$.x>: <$ opens a template that is not closed (close it with >, or write <$$ for a literal <$)
+        "##);
+}
+
+#[test]
+fn what_is_written_is_bounded() {
+    let data = format!("\"{}\"", "x".repeat(1024 * 1024));
+    let event = Event::builder("1", "/s", "t").data(Data::json(Bytes::from(data)).unwrap()).build().unwrap();
+    let (document, template) = (Document::event(&event), "<$.data>".repeat(5));
+    assert_eq!(
+        TextTemplate::compile(&template, Placement::Argument).unwrap().render(&document, &mut String::new()),
+        Err(RenderError::TooLong)
+    );
+    for value in [json!(template), json!(vec!["<$.data>"; 5])] {
+        assert_eq!(JsonTemplate::compile(&value).unwrap().render(&document, &mut Vec::new()), Err(RenderError::TooLong));
+    }
+}

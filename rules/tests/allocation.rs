@@ -1,0 +1,38 @@
+//! Where no rule matches, nothing is allocated.
+
+use bytes::Bytes;
+use pointsman_rules::{Condition, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch};
+use pointsman_schemas::{Data, Event};
+use serde_json::json;
+
+#[test]
+fn nothing_is_allocated_where_nothing_matches() {
+    let filters = [
+        (Some(json!({"type": ["other"]})), None),
+        (Some(json!({"data": {"total": [{"numeric": [">", 1000]}], "status": [{"equals-ignore-case": "NEW"}]}})), None),
+        (
+            Some(
+                json!({"data": {"items": {"sku": [{"wildcard": "x*y"}], "n": [1]}, "text": [{"contains": "zz"}, {"suffix": {"equals-ignore-case": "É!"}}]}}),
+            ),
+            None,
+        ),
+        (Some(json!({"$or": [{"subject": [{"exists": true}]}, {"data": {"ip": [{"cidr": "10.0.0.0/8"}], "a.b": [1]}}]})), None),
+        (None, Some("$.data.total > 1000 && $.data.status == 'paid' || $.data.text == 'x' || match($.data.status, 'x.*')")),
+        (None, Some("$.data.items[0].sku == 'x' || $.data.missing")),
+    ];
+    let rules = filters.into_iter().map(|(pattern, condition)| Rule {
+        from: OriginSet::all_but(&[]),
+        pattern: pattern.map(|pattern| Pattern::compile(&pattern).unwrap()),
+        condition: condition.map(|condition| Condition::parse(condition).unwrap()),
+    });
+    let rules = RuleSet::compile(rules.collect());
+    let data = r#"{"total": 5, "status": "paid", "text": "a\n\u00e9", "items": [{"sku": "a", "n": 1}, {"sku": "\u0062", "n": 2}], "ip": "11.0.0.1", "x": {"y": [1, 2, 3]}}"#;
+    let event = Event::builder("1", "/s", "order.paid").data(Data::json(Bytes::from(data)).unwrap()).build().unwrap();
+    let (mut scratch, mut out) = (Scratch::default(), Vec::new());
+    // The first event makes room.
+    rules.matches_into(Origin(0), &event, &mut scratch, &mut out);
+    let counted = allocation_counter::measure(|| rules.matches_into(Origin(0), &event, &mut scratch, &mut out));
+    assert_eq!((counted.count_total, out.len()), (0, 0));
+    // The counter counts.
+    assert_ne!(allocation_counter::measure(|| drop(Box::new([0_u8; 100]))).count_total, 0);
+}

@@ -1,0 +1,147 @@
+//! Events changed (`transform` of a rule) and events made of what arrives without being one (`event` of a source).
+
+mod attributes;
+
+use bytes::Bytes;
+use pointsman_schemas::event::EventBuilder;
+use pointsman_schemas::{Data, Event, InvalidEvent, Problem};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::document::Document;
+use crate::template::{JsonTemplate, RenderError};
+
+pub use attributes::RawAttributes;
+use attributes::{Attributes, Missing};
+
+/// `transform` as a rule file holds it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawTransform {
+    /// Attributes to set, each a template; null takes an optional one away.
+    #[serde(default)]
+    pub set: RawAttributes,
+    /// The new data, any JSON with templates in its texts.
+    #[serde(default, deserialize_with = "present")]
+    pub data: Option<Value>,
+}
+
+/// Reads a key that stands there, even if its value is null.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+/// An event could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransformError {
+    /// A template failed.
+    #[error("cannot make {part}: {reason}")]
+    Render {
+        /// Which attribute, or the data.
+        part: String,
+        /// What failed.
+        reason: RenderError,
+    },
+    /// A value is none that an attribute can have.
+    #[error("cannot set the attribute {attribute:?} to {found}: it takes a text, a number or a boolean")]
+    Type {
+        /// Which attribute.
+        attribute: String,
+        /// What the template made.
+        found: &'static str,
+    },
+    /// An attribute that every event must have would be empty.
+    #[error("cannot set the attribute {attribute:?}: its template finds nothing; give a default as in <$.data.kind ?? \"x\">")]
+    Required {
+        /// Which attribute.
+        attribute: String,
+    },
+    /// The result is no CloudEvent.
+    #[error("what the templates make is no valid event: {0}")]
+    Invalid(InvalidEvent),
+}
+
+/// A compiled `transform`.
+#[derive(Clone, Debug)]
+pub struct Transform {
+    set: Attributes,
+    data: Option<JsonTemplate>,
+}
+
+impl Transform {
+    /// Compiles a transform.
+    ///
+    /// # Errors
+    /// Every mistake in it, with its path inside the transform.
+    pub fn compile(raw: &RawTransform) -> Result<Self, Vec<Problem>> {
+        let set =
+            Attributes::compile(&raw.set).map_err(|problems| problems.into_iter().map(|problem| problem.at("set")).collect::<Vec<_>>());
+        let data = raw.data.as_ref().map(|data| {
+            JsonTemplate::compile(data).map_err(|problems| problems.into_iter().map(|problem| problem.at("data")).collect::<Vec<_>>())
+        });
+        match (set, data.transpose()) {
+            (Ok(set), Ok(data)) => Ok(Self { set, data }),
+            (set, data) => Err(set.err().into_iter().chain(data.err()).flatten().collect()),
+        }
+    }
+
+    /// What is odd about the transform but not wrong.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Problem> {
+        self.set.warnings.iter().map(|problem| problem.clone().at("set")).collect()
+    }
+
+    /// Makes the changed event.
+    ///
+    /// Every template sees the event as it was. New data is JSON: `datacontenttype` becomes `application/json` and `dataschema`, which
+    /// was about the old data, goes, unless `set` says otherwise.
+    ///
+    /// # Errors
+    /// [`TransformError`] where a template fails or the result is no CloudEvent.
+    pub fn apply(&self, event: &Event) -> Result<Event, TransformError> {
+        let document = Document::event(event);
+        let mut builder = event.clone().into_builder();
+        if let Some(template) = &self.data {
+            let mut data = Vec::new();
+            template.render(&document, &mut data).map_err(|reason| TransformError::Render { part: "the data".to_owned(), reason })?;
+            let data = Data::json(Bytes::from(data)).map_err(TransformError::Invalid)?;
+            builder = builder.data(data).datacontenttype("application/json").without("dataschema");
+        }
+        self.set.apply(&document, builder, Missing::Removes)?.build().map_err(TransformError::Invalid)
+    }
+}
+
+/// A compiled `event` of a source: how what arrives becomes an event.
+#[derive(Clone, Debug)]
+pub struct EventMapping {
+    attributes: Attributes,
+}
+
+impl EventMapping {
+    /// Compiles a mapping.
+    ///
+    /// # Errors
+    /// Every mistake in it, with its path inside the mapping.
+    pub fn compile(raw: &RawAttributes) -> Result<Self, Vec<Problem>> {
+        Attributes::compile(raw).map(|attributes| Self { attributes })
+    }
+
+    /// What is odd about the mapping but not wrong.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.attributes.warnings
+    }
+
+    /// Sets attributes from a root document of the source (`body`, `headers`, and what else the source documents) over the defaults that
+    /// the builder has. An attribute whose template finds nothing keeps its default.
+    ///
+    /// # Errors
+    /// [`TransformError`] where a template fails.
+    pub fn apply(&self, root: &Document<'_>, defaults: EventBuilder) -> Result<EventBuilder, TransformError> {
+        self.attributes.apply(root, defaults, Missing::Keeps)
+    }
+}
+
+#[cfg(test)]
+mod tests;

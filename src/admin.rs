@@ -1,0 +1,90 @@
+//! The admin listener: health, metrics, and the API that the live commands and the console speak to.
+//!
+//! It reads the journal and the [`Overview`] and changes nothing but through [`Journal`]'s own operations.
+
+mod guard;
+pub mod overview;
+pub mod problem;
+mod routes;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pointsman_schemas::{Clock, Timestamp};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use guard::{AdminError, AdminSettings, KEY_BYTES_MIN};
+pub use overview::{Circuit, Overview, RuleStatus, SourceState, SourceStatus, TargetStatus};
+
+use self::guard::Guard;
+use crate::journal::Journal;
+use crate::server;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the API shows and changes.
+#[derive(Debug)]
+pub struct Admin {
+    /// Events, deliveries, dead letters.
+    pub journal: Arc<dyn Journal>,
+    /// Sources, rules, targets.
+    pub overview: Arc<dyn Overview>,
+    /// What the process counts.
+    pub registry: Arc<Registry>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// When the bus started.
+    pub started: Timestamp,
+}
+
+impl Admin {
+    /// What is missing before events can be taken.
+    fn missing(&self) -> Vec<String> {
+        let trouble = self.journal.trouble().map(|trouble| trouble.to_string());
+        trouble.into_iter().chain(self.overview.ready()).collect()
+    }
+}
+
+/// The admin listener, bound and not yet served: what is wrong with its settings is known before anything else starts.
+#[derive(Debug)]
+pub struct AdminListener {
+    socket: TcpListener,
+    address: SocketAddr,
+    guard: Guard,
+}
+
+impl AdminListener {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn bind(settings: &AdminSettings) -> Result<Self, AdminError> {
+        let given = settings.address.resolve().map_err(|error| AdminError::Unresolved("the address of admin", error))?;
+        let failed = |reason| AdminError::Bind { address: given.expose().to_owned(), reason };
+        // Looked up once, so that what is bound is what the guard was made for.
+        let address = tokio::net::lookup_host(given.expose()).await.map_err(failed)?.next();
+        let address = address.ok_or_else(|| failed(io::Error::other("it has no address")))?;
+        let guard = Guard::new(address, &settings.auth)?;
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        Ok(Self { address: socket.local_addr().map_err(failed)?, socket, guard })
+    }
+
+    /// The address in use, its port chosen.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until stopped, then answers what is in hand and returns.
+    pub async fn serve(self, admin: Arc<Admin>, stop: CancellationToken) {
+        server::serve(self.socket, routes::router(admin, Arc::new(self.guard)), stop).await;
+    }
+}

@@ -1,0 +1,123 @@
+//! What the admin API shows besides the journal: told by whoever owns the sources, the rules and the targets.
+
+use std::fmt;
+
+use pointsman_schemas::Name;
+use serde::{Deserialize, Serialize};
+
+/// The running parts, as they stand now. Asked at every request: it answers from memory, at once.
+pub trait Overview: fmt::Debug + Send + Sync {
+    /// Every source of the rules in force.
+    fn sources(&self) -> Vec<SourceStatus>;
+
+    /// Every rule and pipe in force.
+    fn rules(&self) -> Vec<RuleStatus>;
+
+    /// Every target of the rules in force.
+    fn targets(&self) -> Vec<TargetStatus>;
+
+    /// What is missing before events can be taken: one line each for a person; empty where all is there.
+    fn ready(&self) -> Vec<String>;
+}
+
+/// A source as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Its name.
+    pub name: Name,
+    /// Whose.
+    pub tenant: Name,
+    /// The kind of its connector.
+    pub kind: String,
+    /// What it does.
+    pub state: SourceState,
+    /// Since when: RFC 3339.
+    pub since: String,
+    /// What went wrong last; kept when it runs again.
+    pub last_error: Option<String>,
+    /// Events stored since the process started.
+    pub events: u64,
+    /// Messages since then that no event could be made of.
+    pub rejects: u64,
+}
+
+/// What a source does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceState {
+    /// It is being opened for the first time.
+    Opening,
+    /// It is open.
+    Running,
+    /// It broke off or could not be opened, and will be opened anew after a while.
+    Waiting,
+    /// It has ended, or somebody must decide what becomes of it.
+    Stopped,
+}
+
+impl SourceState {
+    /// The state as it is shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A rule or pipe in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleStatus {
+    /// Its name.
+    pub name: Name,
+    /// Whose.
+    pub tenant: Name,
+    /// True of a pipe.
+    pub pipe: bool,
+    /// What it is for, in its author's words.
+    pub description: Option<String>,
+    /// The sources it takes events from; empty for any.
+    pub from: Vec<Name>,
+    /// Its targets, in order.
+    pub to: Vec<Name>,
+    /// Its conditions as they were given: an object with `match`, `where`, `filters`, whichever there are.
+    pub conditions: serde_json::Value,
+    /// Events it took since the process started.
+    pub matches: u64,
+}
+
+/// A target as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// Its name.
+    pub name: Name,
+    /// Whose.
+    pub tenant: Name,
+    /// The kind of its connector.
+    pub kind: String,
+    /// Whether it is called.
+    pub circuit: Circuit,
+    /// Since when: RFC 3339.
+    pub since: String,
+    /// What went wrong last; kept when it works again.
+    pub last_error: Option<String>,
+    /// Attempts under way.
+    pub in_flight: u64,
+    /// How many may be under way at once, as it is adapted now.
+    pub limit: u64,
+}
+
+/// Whether a target is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Circuit {
+    /// It is.
+    Closed,
+    /// It cannot be reached and is left alone for a while.
+    Open,
+    /// One attempt is made to see whether it is back.
+    Probing,
+}

@@ -1,0 +1,216 @@
+//! What the admin API answers to each request.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use bytes::Bytes;
+use pointsman_schemas::media_type::is_json_media_type;
+use pointsman_schemas::{DeliveryId, Name, Sequence, SubscriptionNumber};
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::guard::{Guard, guard};
+use super::overview::{RuleStatus, SourceStatus, TargetStatus};
+use super::problem::ProblemDocument;
+use super::view::{self, DeadRequest, DeadView, DeadWhole, EventView, Page, StatusView, SubscriptionView};
+use super::{Admin, VERSION};
+use crate::journal::{Activity, DeadReason, DeadSelection};
+use crate::telemetry::JournalSnapshot;
+
+/// Dead letters listed at once, unless asked otherwise.
+const LIMIT_DEFAULT: usize = 100;
+
+/// Dead letters listed at once at most: a page stays well under what a client wants to hold.
+const LIMIT_MAX: usize = 1_000;
+
+/// A request's body: room for [`view::IDS_MAX`] ids.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Answer<T> = Result<Json<T>, ProblemDocument>;
+type Bus = State<Arc<Admin>>;
+
+/// Every route there is, behind the guard.
+pub(super) fn router(admin: Arc<Admin>, own: Arc<Guard>) -> Router {
+    let api = Router::new()
+        .route("/status", get(status))
+        .route("/sources", get(sources))
+        .route("/rules", get(rules))
+        .route("/targets", get(targets))
+        .route("/subscriptions", get(subscriptions))
+        .route("/subscriptions/{number}/suspend", post(suspend))
+        .route("/subscriptions/{number}/resume", post(resume))
+        .route("/dead", get(dead_list))
+        .route("/dead/redrive", post(dead_redrive))
+        .route("/dead/purge", post(dead_purge))
+        .route("/dead/{id}", get(dead_show))
+        .route("/events/{sequence}", get(event));
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .nest("/api/v1", api)
+        .fallback(async |uri: Uri| ProblemDocument::not_found(format!("{} here; the API is under /api/v1/", uri.path())))
+        .method_not_allowed_fallback(async || {
+            ProblemDocument::new(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done here; Allow lists what can")
+        })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(own, guard))
+        .with_state(admin)
+}
+
+async fn healthz() -> Json<serde_json::Value> {
+    Json(json!({ "status": "alive" }))
+}
+
+async fn readyz(State(admin): Bus) -> Answer<serde_json::Value> {
+    let missing = admin.missing();
+    if missing.is_empty() {
+        return Ok(Json(json!({ "status": "ready" })));
+    }
+    Err(ProblemDocument { missing, ..ProblemDocument::new(StatusCode::SERVICE_UNAVAILABLE, "the bus is not ready to take events") })
+}
+
+/// What the process counts, and behind it what the journal does; where that cannot be read, it says so and still tells the rest.
+async fn metrics(State(admin): Bus) -> Result<Response, ProblemDocument> {
+    let snapshot = JournalSnapshot::take(&*admin.journal.reader(), admin.clock.now()).await;
+    let mut text = String::new();
+    let written = encode_registry(&mut text, &admin.registry)
+        .and_then(|()| encode_registry(&mut text, &JournalSnapshot::registry(snapshot)))
+        .and_then(|()| encode_eof(&mut text));
+    written.map_err(|_| ProblemDocument::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the metrics"))?;
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
+}
+
+async fn status(State(admin): Bus) -> Json<StatusView> {
+    let reader = admin.journal.reader();
+    let (now, missing) = (admin.clock.now(), admin.missing());
+    Json(StatusView {
+        version: VERSION,
+        journal: format!("{:016x}", admin.journal.id().0),
+        started: admin.started.to_string(),
+        uptime_seconds: now.since(admin.started).as_secs_f64(),
+        ready: missing.is_empty(),
+        missing,
+        totals: reader.totals().await.ok(),
+        deliveries: reader.subscriptions().await.ok().map(|statuses| view::sum(&statuses)),
+    })
+}
+
+async fn sources(State(admin): Bus) -> Json<Page<SourceStatus>> {
+    Json(Page::whole(admin.overview.sources()))
+}
+
+async fn rules(State(admin): Bus) -> Json<Page<RuleStatus>> {
+    Json(Page::whole(admin.overview.rules()))
+}
+
+async fn targets(State(admin): Bus) -> Json<Page<TargetStatus>> {
+    Json(Page::whole(admin.overview.targets()))
+}
+
+async fn subscriptions(State(admin): Bus) -> Answer<Page<SubscriptionView>> {
+    let (statuses, now) = (admin.journal.reader().subscriptions().await?, admin.clock.now());
+    Ok(Json(Page::whole(statuses.into_iter().map(|status| SubscriptionView::new(status, now)).collect())))
+}
+
+async fn suspend(State(admin): Bus, number: Result<Path<String>, PathRejection>) -> Answer<SubscriptionView> {
+    set_activity(&admin, &number?, Activity::Suspended).await
+}
+
+async fn resume(State(admin): Bus, number: Result<Path<String>, PathRejection>) -> Answer<SubscriptionView> {
+    set_activity(&admin, &number?, Activity::Active).await
+}
+
+async fn set_activity(admin: &Admin, number: &str, activity: Activity) -> Answer<SubscriptionView> {
+    let invalid = |_| ProblemDocument::bad_request(format!("{number:?} is not the number of a subscription"));
+    let number = SubscriptionNumber(number.parse().map_err(invalid)?);
+    admin.journal.set_activity(number, activity).await?;
+    tracing::info!(subscription = number.0, ?activity, "a subscription was suspended or resumed");
+    let status = admin.journal.reader().subscriptions().await?.into_iter().find(|status| status.number == number);
+    let status = status.ok_or_else(|| ProblemDocument::not_found(format!("subscription {}", number.0)))?;
+    Ok(Json(SubscriptionView::new(status, admin.clock.now())))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeadQuery {
+    tenant: Option<Name>,
+    rule: Option<Name>,
+    target: Option<Name>,
+    reason: Option<DeadReason>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn dead_list(State(admin): Bus, query: Result<Query<DeadQuery>, QueryRejection>) -> Answer<Page<DeadView>> {
+    let Query(query) = query?;
+    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(ProblemDocument::bad_request(format!("limit is {limit}; it lies between 1 and {LIMIT_MAX}")));
+    }
+    let after = query.after.map(|after| delivery(&after)).transpose()?;
+    let selection = DeadSelection { ids: None, tenant: query.tenant, rule: query.rule, target: query.target, reason: query.reason };
+    Ok(Json(view::dead_page(&*admin.journal.reader(), &selection, after, limit).await?))
+}
+
+async fn dead_show(State(admin): Bus, id: Result<Path<String>, PathRejection>) -> Answer<DeadWhole> {
+    let id = delivery(&id?)?;
+    let letter = view::dead_letter(&*admin.journal.reader(), id).await?;
+    letter.map(Json).ok_or_else(|| ProblemDocument::not_found(format!("dead letter {id}")))
+}
+
+async fn dead_redrive(State(admin): Bus, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Answer<serde_json::Value> {
+    let selection = selection(&headers, &body?)?;
+    let redriven = admin.journal.redrive(&selection).await?;
+    tracing::info!(redriven, selection = %described(&selection), "dead letters were redriven");
+    Ok(Json(json!({ "redriven": redriven })))
+}
+
+async fn dead_purge(State(admin): Bus, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Answer<serde_json::Value> {
+    let selection = selection(&headers, &body?)?;
+    let purged = admin.journal.purge(&selection).await?;
+    tracing::info!(purged, selection = %described(&selection), "dead letters were purged");
+    Ok(Json(json!({ "purged": purged })))
+}
+
+async fn event(State(admin): Bus, sequence: Result<Path<String>, PathRejection>) -> Answer<EventView> {
+    let Path(sequence) = sequence?;
+    let invalid = |_| ProblemDocument::bad_request(format!("{sequence:?} is not the sequence of an event"));
+    let sequence = Sequence(sequence.parse().map_err(invalid)?);
+    let stored = admin.journal.reader().event(sequence).await?;
+    let stored = stored.ok_or_else(|| ProblemDocument::not_found(format!("event {}; it is kept for the retention time", sequence.0)))?;
+    Ok(Json(stored.into()))
+}
+
+/// JSON has to be declared: a form of a page elsewhere can send text, but not that without asking first.
+fn selection(headers: &HeaderMap, body: &[u8]) -> Result<DeadSelection, ProblemDocument> {
+    let declared = headers.get(header::CONTENT_TYPE).and_then(|declared| declared.to_str().ok()).unwrap_or_default();
+    if !is_json_media_type(declared) {
+        let detail = format!("Content-Type is {declared:?}; send application/json");
+        return Err(ProblemDocument::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let request: DeadRequest =
+        serde_json::from_slice(body).map_err(|error| ProblemDocument::bad_request(format!("the body is not a selection: {error}")))?;
+    request.selection().map_err(ProblemDocument::bad_request)
+}
+
+/// A selection for the log, ten thousand ids as their number.
+fn described(selection: &DeadSelection) -> String {
+    let names = [("tenant", &selection.tenant), ("rule", &selection.rule), ("target", &selection.target)];
+    let names = names.into_iter().filter_map(|(key, name)| Some(format!("{key}={}", name.as_ref()?)));
+    let ids = selection.ids.as_ref().map(|ids| format!("ids={}", ids.len()));
+    let parts: Vec<String> = names.chain(selection.reason.map(|reason| format!("reason={}", reason.as_str()))).chain(ids).collect();
+    if parts.is_empty() { "all".to_owned() } else { parts.join(" ") }
+}
+
+fn delivery(id: &str) -> Result<DeliveryId, ProblemDocument> {
+    id.parse().map_err(|error| ProblemDocument::bad_request(format!("{error}")))
+}

@@ -1,0 +1,197 @@
+//! A small bus with something of everything in it, served on a port of its own: for the tests of the API and of what speaks to it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use parking_lot::Mutex;
+use pointsman_connectors::Reject;
+use pointsman_schemas::{Class, Clock, Data, DeliveryId, Event, Name, SubscriptionNumber, Text, Timestamp};
+use prometheus_client::registry::Registry;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Admin, AdminListener, AdminSettings, Circuit, Overview, RuleStatus, SourceState, SourceStatus, TargetStatus};
+use crate::commands::client::{Answer, Client};
+use crate::journal::memory::{MemoryJournal, MemoryOptions};
+use crate::journal::{
+    Append, DeadReason, Ending, Entry, Grant, Journal, LastOutcome, NewDelivery, Role, Settlement, Subscription, SubscriptionIdentity,
+};
+use crate::telemetry::Metrics;
+
+/// 2026-01-31T09:30:00Z.
+pub(crate) const NOON: Timestamp = Timestamp(1_769_851_800_000_000);
+
+/// Data whose bytes a parser would change.
+pub(crate) const DATA: &str = r#"{"n":12345678901234567890123,"a":1,"a":2}"#;
+
+#[derive(Debug)]
+struct Fixed(Timestamp);
+
+impl Clock for Fixed {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+}
+
+/// An overview that says what it was told to.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) missing: Mutex<Vec<String>>,
+}
+
+impl Overview for Told {
+    fn sources(&self) -> Vec<SourceStatus> {
+        let since = NOON.to_string();
+        let last_error = Some("connection refused".into());
+        let state = SourceState::Waiting;
+        vec![SourceStatus {
+            name: name("orders"),
+            tenant: name("default"),
+            kind: "rabbitmq".into(),
+            state,
+            since,
+            last_error,
+            events: 7,
+            rejects: 1,
+        }]
+    }
+    fn rules(&self) -> Vec<RuleStatus> {
+        vec![RuleStatus {
+            name: name("thumbnails"),
+            tenant: name("default"),
+            pipe: false,
+            description: Some("every photo gets a thumbnail".into()),
+            from: vec![name("uploads")],
+            to: vec![name("thumbnailer")],
+            conditions: serde_json::json!({ "match": { "type": ["photo"] } }),
+            matches: 3,
+        }]
+    }
+    fn targets(&self) -> Vec<TargetStatus> {
+        let since = NOON.to_string();
+        vec![TargetStatus {
+            name: name("thumbnailer"),
+            tenant: name("default"),
+            kind: "http".into(),
+            circuit: Circuit::Closed,
+            since,
+            last_error: None,
+            in_flight: 0,
+            limit: 4,
+        }]
+    }
+    fn ready(&self) -> Vec<String> {
+        self.missing.lock().clone()
+    }
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+pub(crate) struct TestBus {
+    pub(crate) address: SocketAddr,
+    pub(crate) journal: Arc<MemoryJournal>,
+    pub(crate) overview: Arc<Told>,
+    pub(crate) metrics: Metrics,
+    _stop: DropGuard,
+}
+
+impl TestBus {
+    /// Three events for two subscriptions and a reject: the first subscription has one delivered, one dead and one to be retried; the
+    /// second has all three dead.
+    pub(crate) async fn start(keys: &[&str]) -> Self {
+        let clock = Arc::new(Fixed(NOON));
+        let journal = MemoryJournal::new(clock.clone(), MemoryOptions::default());
+        let numbers = journal.subscribe(vec![subscription("thumbnails", "thumbnailer"), subscription("audit", "archive")]).await.unwrap();
+        append(&*journal, &numbers, 3).await;
+        let dead = |reason| Ending::Dead { reason, last: Some(last(Class::Rejected)) };
+        let first = [
+            Ending::Delivered,
+            dead(DeadReason::Rejected),
+            Ending::Retry { at: NOON.plus(Duration::from_secs(9)), failure: true, last: last(Class::Failed) },
+        ];
+        settle(&*journal, numbers[0], first).await;
+        settle(&*journal, numbers[1], [DeadReason::Exhausted, DeadReason::Transform, DeadReason::Expired].map(dead)).await;
+
+        let overview = Arc::new(Told::default());
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry, NOON);
+        let settings = AdminSettings { address: "127.0.0.1:0".into(), auth: keys.iter().map(|key| Text::from(*key)).collect() };
+        let listener = AdminListener::bind(&settings).await.unwrap();
+        let (address, stop) = (listener.address(), CancellationToken::new());
+        let started = NOON.minus(Duration::from_secs(60));
+        let admin = Admin { journal: journal.clone(), overview: overview.clone(), registry: Arc::new(registry), clock, started };
+        tokio::spawn(listener.serve(Arc::new(admin), stop.clone()));
+        Self { address, journal, overview, metrics, _stop: stop.drop_guard() }
+    }
+
+    /// One request, whatever the answer.
+    pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let uri = format!("http://{}{path}", self.address).parse().unwrap();
+        let header = |(key, value): &(&str, &str)| (HeaderName::try_from(*key).unwrap(), HeaderValue::try_from(*value).unwrap());
+        let headers: HeaderMap = headers.iter().map(header).collect();
+        let client = Client::new(uri, None).unwrap();
+        client.send(Method::from_bytes(method.as_bytes()).unwrap(), headers, body.to_owned().into()).await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, serde_json::Value) {
+        json(&self.ask("GET", path, &[], "").await)
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &str) -> (u16, serde_json::Value) {
+        json(&self.ask("POST", path, &[("content-type", "application/json")], body).await)
+    }
+
+    /// The ids of all dead letters, oldest first, the reject's included.
+    pub(crate) async fn dead(&self) -> Vec<DeliveryId> {
+        let letters = self.journal.reader().dead(&Default::default(), None, 100).await.unwrap();
+        letters.into_iter().map(|letter| letter.id).collect()
+    }
+
+    /// A text in which this journal's identity is another's, so that snapshots of it are always the same.
+    pub(crate) fn anonymous(&self, text: &str) -> String {
+        text.replace(&format!("{:016x}", self.journal.id().0), "00000000000000aa")
+    }
+}
+
+fn json(answer: &Answer) -> (u16, serde_json::Value) {
+    (answer.status.as_u16(), serde_json::from_slice(&answer.body).unwrap())
+}
+
+fn subscription(rule: &str, target: &str) -> Subscription {
+    let identity = SubscriptionIdentity { tenant: name("default"), rule: name(rule), role: Role::To, target: name(target) };
+    Subscription { identity, renamed_from: None, backlog: None }
+}
+
+async fn append(journal: &dyn Journal, numbers: &[SubscriptionNumber], events: usize) {
+    let entry = |index: usize| {
+        let data = Data::json(DATA.into()).unwrap();
+        let event = Event::builder(format!("{index}"), "/camera", "photo").subject("a.jpg").data(data).build().unwrap();
+        Entry { event: Arc::new(event), deliveries: numbers.iter().map(|number| NewDelivery::now(*number)).collect(), deduplicate: None }
+    };
+    let rejects = vec![Reject { raw: "no JSON\u{1b}[2J".into(), reason: "expected value at line 1 column 1".into() }];
+    let entries = (1..=events).map(entry).collect();
+    journal.append(Append { tenant: name("default"), origin: name("uploads"), entries, rejects, cursor: None }).await.unwrap();
+}
+
+fn last(class: Class) -> LastOutcome {
+    LastOutcome {
+        at: NOON,
+        class,
+        code: Some(400),
+        message: "400 Bad Request".into(),
+        response: "no such\u{1b}]0;title\u{7} bucket".into(),
+    }
+}
+
+pub(crate) async fn settle(journal: &dyn Journal, subscription: SubscriptionNumber, endings: impl IntoIterator<Item = Ending>) {
+    let endings: Vec<Ending> = endings.into_iter().collect();
+    let grant = Grant { subscription, count: endings.len(), lease: Duration::from_secs(60) };
+    let leased = journal.lease(&[grant], usize::MAX).await.unwrap();
+    assert_eq!(leased.len(), endings.len());
+    let settlement =
+        |(leased, ending): (crate::journal::Leased, Ending)| Settlement { token: leased.token, ending, follow_ups: Vec::new() };
+    assert!(journal.settle(leased.into_iter().zip(endings).map(settlement).collect()).await.unwrap().into_iter().all(|held| held));
+}

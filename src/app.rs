@@ -1,0 +1,252 @@
+//! The bus as a whole: what is started in which order, who owns which task, and how it all stops.
+//!
+//! Start: rule files, store, listeners (so that an address in use is told before anything happens), dispatcher, sources. Stop, the other way
+//! round, so that each part still has those it hands over to: the listener finishes its requests, the sources stop and what they took in
+//! is stored, the dispatcher finishes its attempts, the store is closed, and the admin API last.
+
+mod overview;
+mod sources;
+mod targets;
+mod watch;
+mod wiring;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pointsman_connectors::OpenError;
+use pointsman_connectors::http::{Ingress, Limits, Listener};
+use pointsman_schemas::{Clock, Name, SystemClock, Timestamp};
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Admin, AdminError, AdminListener, AdminSettings};
+use crate::config::{Config, Diagnostic};
+use crate::dispatcher::schedule::InvalidPolicy;
+use crate::dispatcher::{self, Dispatcher, Plan};
+use crate::journal::disk::{self, DiskJournal, DiskOptions};
+use crate::journal::{Journal, JournalError};
+use crate::router::{Replies, Router};
+use crate::telemetry::Metrics;
+
+use self::overview::Running;
+use self::sources::Sources;
+use self::targets::Targets;
+use self::watch::{Watch, WatchError};
+use self::wiring::Means;
+
+/// How long attempts in flight may take to finish once the bus is asked to stop. Longer than most functions take, and shorter than
+/// the 30 seconds after which service managers lose patience.
+const ATTEMPTS_GRACE: Duration = Duration::from_secs(20);
+
+/// How long a stop waits for requests in flight; they only wait for a sync.
+const REQUESTS_GRACE: Duration = Duration::from_secs(5);
+
+/// Why the bus did not start, or did not stop as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The rule files have mistakes, which have been shown.
+    #[error("the rule files have mistakes; nothing was started")]
+    Rules(Vec<Diagnostic>),
+    /// The store cannot be opened.
+    #[error("cannot open the store: {0}")]
+    Store(#[from] disk::OpenError),
+    /// The store works no more.
+    #[error("cannot read the store: {0}")]
+    Journal(#[from] JournalError),
+    /// A delivery setting makes no sense.
+    #[error(transparent)]
+    Policy(#[from] InvalidPolicy),
+    /// The dispatcher is not there to take a plan.
+    #[error(transparent)]
+    Dispatcher(#[from] dispatcher::Stopped),
+    /// The listener cannot be opened.
+    #[error("cannot open the listener: {0}")]
+    Listen(OpenError),
+    /// The admin API cannot be opened.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The rule files cannot be watched.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// The system refuses something basic.
+    #[error("cannot {0}: {1}")]
+    System(&'static str, std::io::Error),
+}
+
+/// Runs the bus until SIGTERM or SIGINT. Paths in the rule files are relative to the folder that holds them, which becomes the process's own.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| RunError::System("listen for SIGTERM", error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| RunError::System("listen for SIGINT", error))?;
+    let paths = absolute(paths).map_err(|error| RunError::System("resolve the paths of the rule files", error))?;
+    let (config, warnings) = Config::load(&paths).map_err(RunError::Rules)?;
+    show(&warnings);
+    enter_folder_of(&paths).map_err(|error| RunError::System("enter the folder of the rule files", error))?;
+    let mut watch = Watch::begin(paths.clone())?;
+    let mut bus = Bus::start(config).await?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = watch.changed() => match Config::load(&paths) {
+                Ok((config, warnings)) => {
+                    show(&warnings);
+                    bus.reload(config).await;
+                }
+                Err(mistakes) => {
+                    show(&mistakes);
+                    tracing::error!(mistakes = mistakes.len(), "the changed rule files have mistakes; the old rules stay in force");
+                }
+            },
+        }
+    }
+    bus.stop().await;
+    Ok(())
+}
+
+fn absolute(paths: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {
+    paths.iter().map(std::path::absolute).collect()
+}
+
+fn enter_folder_of(paths: &[PathBuf]) -> std::io::Result<()> {
+    let Some(first) = paths.first() else { return Ok(()) };
+    let folder = if first.is_dir() { Some(first.as_path()) } else { first.parent() };
+    folder.map_or(Ok(()), std::env::set_current_dir)
+}
+
+/// A running bus.
+struct Bus {
+    journal: Arc<DiskJournal>,
+    router: Arc<ArcSwap<Router>>,
+    sources: Arc<Sources>,
+    means: Means,
+    dispatcher: Task,
+    handle: dispatcher::Handle,
+    overview: Arc<Running>,
+    listener: Task,
+    admin: Task,
+    /// The configuration in force, without its sources, targets and rules.
+    config: Option<Config>,
+}
+
+/// A task with its stop.
+struct Task {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Task {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(run: impl FnOnce(CancellationToken) -> F) -> Self {
+        let stop = CancellationToken::new();
+        Self { task: tokio::spawn(run(stop.clone())), stop }
+    }
+
+    async fn stop(self, what: &'static str) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the {what} has failed");
+        }
+    }
+}
+
+impl Bus {
+    async fn start(config: Config) -> Result<Self, RunError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry, Timestamp::now());
+        let options =
+            DiskOptions { retention: config.store.retention, max_size_bytes: config.store.max_size_bytes, ..DiskOptions::default() };
+        let journal = DiskJournal::open(&config.store.path, options, Arc::clone(&clock))?;
+        let limits = Limits { drain_timeout: REQUESTS_GRACE, ..Limits::default() };
+        let listener = Listener::bind(&config.listen, limits).await.map_err(RunError::Listen)?;
+        let admin_listener =
+            AdminListener::bind(&AdminSettings { address: config.admin.address.clone(), auth: config.admin.auth.clone() }).await?;
+        let (address, admin_address) = (listener.local_addr(), admin_listener.address());
+
+        let router = Arc::new(ArcSwap::from_pointee(Router::default()));
+        let means = Means { targets: Targets::default(), replies: Arc::new(Replies::new(Arc::clone(&router))), metrics: metrics.clone() };
+        let nothing = Plan { targets: Vec::new(), routes: Vec::new(), replies: Arc::clone(&means.replies) };
+        let (dispatcher, handle) =
+            Dispatcher::new(Arc::clone(&journal) as Arc<dyn Journal>, Arc::clone(&clock), nothing, dispatcher::Options::default());
+        let sources = Arc::new(Sources::new(
+            Arc::clone(&journal) as Arc<dyn Journal>,
+            Arc::clone(&router),
+            listener.routes(),
+            Arc::clone(&clock),
+            metrics,
+        ));
+        let ingress = Ingress::open(&config.listen, &listener.routes()).map_err(RunError::Listen)?;
+        sources.run_always(Name::default_tenant(), Name::ingress(), "http", Box::new(ingress));
+
+        let overview = Arc::new(Running::new(Arc::clone(&sources), Arc::clone(&router), handle.clone()));
+        let admin = Arc::new(Admin {
+            journal: Arc::clone(&journal) as Arc<dyn Journal>,
+            overview: Arc::clone(&overview) as _,
+            registry: Arc::new(registry),
+            clock,
+            started: Timestamp::now(),
+        });
+        let mut bus = Self {
+            journal,
+            router,
+            sources,
+            means,
+            dispatcher: Task::spawn(async |stop| {
+                let summary = dispatcher.run(stop, ATTEMPTS_GRACE).await;
+                tracing::info!(settled = summary.settled, abandoned = summary.abandoned, unsettled = summary.unsettled, "the dispatcher has stopped");
+            }),
+            handle,
+            overview,
+            admin: Task::spawn(|stop| admin_listener.serve(admin, stop)),
+            // Requests are taken once the rules are in force: until then nobody would be told of what they bring.
+            listener: Task::spawn(|_| async {}),
+            config: None,
+        };
+        bus.put_in_force(config).await?;
+        bus.listener = Task::spawn(|stop| listener.serve(stop));
+        bus.overview.set_ready();
+        tracing::info!(%address, admin = %admin_address, "ready");
+        Ok(bus)
+    }
+
+    /// Puts a configuration in force: subscriptions first, so that whatever matches has somewhere to go, then targets, rules and sources.
+    async fn put_in_force(&mut self, mut config: Config) -> Result<(), RunError> {
+        let numbers = self.journal.subscribe(wiring::subscriptions(&config)).await?;
+        self.overview.set_config(&config);
+        let sources = std::mem::take(&mut config.sources);
+        let (router, plan) = wiring::connect(&mut config, &numbers, &self.means).await?;
+        self.handle.reload(plan).await?;
+        self.router.store(Arc::new(router));
+        self.sources.reload(sources).await;
+        self.config = Some(config);
+        Ok(())
+    }
+
+    /// Takes over a changed configuration, or stays as it is and says why.
+    async fn reload(&mut self, config: Config) {
+        if let Some(setting) = self.config.as_ref().and_then(|old| old.needs_restart(&config)) {
+            tracing::error!(setting, "`{setting}` has changed, which needs a restart; the old rules stay in force");
+            return;
+        }
+        match self.put_in_force(config).await {
+            Ok(()) => tracing::info!("the changed rules are in force"),
+            Err(error) => tracing::error!(%error, "cannot put the changed rules in force; change the files again once the store works"),
+        }
+    }
+
+    async fn stop(self) {
+        tracing::info!("stopping: finishing what is in hand");
+        self.overview.set_stopping();
+        self.listener.stop("listener").await;
+        self.sources.stop().await;
+        self.dispatcher.stop("dispatcher").await;
+        self.journal.close().await;
+        self.admin.stop("admin API").await;
+        tracing::info!("stopped");
+    }
+}

@@ -1,0 +1,126 @@
+//! What the admin API shows of the running parts.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use pointsman_schemas::Name;
+
+use super::sources::Sources;
+use crate::admin::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
+use crate::config::Config;
+use crate::dispatcher;
+use crate::router::Router;
+
+/// The running parts.
+pub struct Running {
+    sources: Arc<Sources>,
+    router: Arc<ArcSwap<Router>>,
+    dispatcher: dispatcher::Handle,
+    /// Rules as the files give them, without their matches.
+    rules: Mutex<Vec<RuleStatus>>,
+    /// Tenant, name and kind of each target.
+    targets: Mutex<Vec<(Name, Name, &'static str)>>,
+    ready: AtomicBool,
+    stopping: AtomicBool,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("ready", &self.ready).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// Parts that are not ready yet.
+    pub fn new(sources: Arc<Sources>, router: Arc<ArcSwap<Router>>, dispatcher: dispatcher::Handle) -> Self {
+        let (rules, targets) = (Mutex::default(), Mutex::default());
+        Self { sources, router, dispatcher, rules, targets, ready: AtomicBool::new(false), stopping: AtomicBool::new(false) }
+    }
+
+    /// Shows this configuration from now on.
+    pub fn set_config(&self, config: &Config) {
+        let rules = config.rules.iter().map(|rule| RuleStatus {
+            name: rule.name.clone(),
+            tenant: rule.tenant.clone(),
+            pipe: false,
+            description: rule.description.clone(),
+            from: rule.from.clone().unwrap_or_default(),
+            to: rule.to.iter().map(|to| to.target.clone()).collect(),
+            conditions: rule.conditions.clone(),
+            matches: 0,
+        });
+        *self.rules.lock() = rules.collect();
+        *self.targets.lock() = config.targets.iter().map(|target| (target.tenant.clone(), target.name.clone(), target.kind)).collect();
+    }
+
+    /// Everything has started.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// The bus has been asked to stop.
+    pub fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+}
+
+impl Overview for Running {
+    fn sources(&self) -> Vec<SourceStatus> {
+        let mut all = self.sources.each(|tenant, name, source| {
+            let state = source.state.lock().clone();
+            SourceStatus {
+                name: name.clone(),
+                tenant: tenant.clone(),
+                kind: source.kind.to_owned(),
+                state: state.state,
+                since: state.since.to_string(),
+                last_error: state.last_error,
+                events: source.metrics.received.get(),
+                rejects: source.metrics.rejects.get(),
+            }
+        });
+        all.sort_by(|a, b| (&a.tenant, &a.name).cmp(&(&b.tenant, &b.name)));
+        all
+    }
+
+    fn rules(&self) -> Vec<RuleStatus> {
+        let mut rules = self.rules.lock().clone();
+        let router = self.router.load();
+        let matches: std::collections::HashMap<(&Name, &Name), u64> =
+            router.counts().map(|(tenant, name, matches, _)| ((tenant, name), matches)).collect();
+        for rule in &mut rules {
+            rule.matches = matches.get(&(&rule.tenant, &rule.name)).copied().unwrap_or(0);
+        }
+        rules
+    }
+
+    fn targets(&self) -> Vec<TargetStatus> {
+        let kinds = self.targets.lock();
+        let status = |target: dispatcher::TargetStatus| TargetStatus {
+            kind: kinds
+                .iter()
+                .find(|(tenant, name, _)| *tenant == target.tenant && *name == target.name)
+                .map_or_else(String::new, |(_, _, kind)| (*kind).to_owned()),
+            circuit: match target.circuit {
+                dispatcher::CircuitStatus::Closed => Circuit::Closed,
+                dispatcher::CircuitStatus::Open => Circuit::Open,
+            },
+            name: target.name,
+            tenant: target.tenant,
+            since: target.since.to_string(),
+            last_error: target.last_error,
+            in_flight: target.in_flight as u64,
+            limit: target.limit as u64,
+        };
+        self.dispatcher.status().targets.into_iter().map(status).collect()
+    }
+
+    fn ready(&self) -> Vec<String> {
+        let starting = (!self.ready.load(Ordering::Acquire)).then(|| "still starting".to_owned());
+        let stopping = self.stopping.load(Ordering::Acquire).then(|| "stopping".to_owned());
+        starting.into_iter().chain(stopping).collect()
+    }
+}

@@ -1,0 +1,228 @@
+//! Keeps each source running: opens it, serves it by an intake, and opens it again after a backoff when it ends.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use pointsman_connectors::http::Routes;
+use pointsman_connectors::{Source, SourceContext, SourceError, SourceSettings};
+use pointsman_rules::transform::EventMapping;
+use pointsman_schemas::{Clock, Name, Timestamp};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::SourceState;
+use crate::config;
+use crate::intake::Intake;
+use crate::journal::Journal;
+use crate::router::{Matcher, Router};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::SourceMetrics;
+
+/// First and longest pause before a source is opened again.
+const REOPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// A source that served this long starts over with the shortest pause.
+const SERVED_WELL: Duration = Duration::from_secs(60);
+
+/// What a source is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// What.
+    pub state: SourceState,
+    /// Since when.
+    pub since: Timestamp,
+    /// What it ended with last; kept after it runs again.
+    pub last_error: Option<String>,
+}
+
+/// A source at work.
+pub struct Running {
+    /// Its kind.
+    pub kind: &'static str,
+    /// What it is doing.
+    pub state: Arc<Mutex<State>>,
+    /// What it has brought.
+    pub metrics: SourceMetrics,
+    fingerprint: u64,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// All sources at work, by tenant and name.
+pub struct Sources {
+    journal: Arc<dyn Journal>,
+    router: Arc<ArcSwap<Router>>,
+    routes: Routes,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    running: Mutex<HashMap<(Name, Name), Running>>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.running.lock().keys()).finish()
+    }
+}
+
+impl Sources {
+    /// No sources yet.
+    #[must_use]
+    pub fn new(journal: Arc<dyn Journal>, router: Arc<ArcSwap<Router>>, routes: Routes, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        Self { journal, router, routes, clock, metrics, running: Mutex::default() }
+    }
+
+    /// Runs a source that is open already and never ends, such as the HTTP ingress.
+    pub fn run_always(&self, tenant: Name, name: Name, kind: &'static str, mut source: Box<dyn Source>) {
+        let (mut intake, state, stop) = self.intake(&tenant, &name, None, false);
+        state.lock().state = SourceState::Running;
+        let (metrics, token) = (intake.metrics.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = intake.run(&mut *source, &token).await {
+                tracing::error!(source = %intake.origin, %error, "the source has ended");
+            }
+        });
+        self.running.lock().insert((tenant, name), Running { kind, state, metrics, fingerprint: 0, stop, task });
+    }
+
+    /// Makes these the sources, besides those that always run: stops what is not wanted or has changed, and starts what is new.
+    pub async fn reload(&self, wanted: Vec<config::Source>) {
+        let keep: HashMap<_, _> = wanted.iter().map(|one| ((one.tenant.clone(), one.name.clone()), one.fingerprint)).collect();
+        let gone: Vec<Running> = {
+            let mut running = self.running.lock();
+            let ends = |key: &(Name, Name), one: &Running| one.fingerprint != 0 && keep.get(key) != Some(&one.fingerprint);
+            let keys: Vec<_> = running.iter().filter(|(key, one)| ends(key, one)).map(|(key, _)| key.clone()).collect();
+            keys.iter().filter_map(|key| running.remove(key)).collect()
+        };
+        stop(gone).await;
+        for one in wanted {
+            let key = (one.tenant.clone(), one.name.clone());
+            if !self.running.lock().contains_key(&key) {
+                let running = self.start(one);
+                self.running.lock().insert(key, running);
+            }
+        }
+    }
+
+    /// Stops all sources and waits for what they have handed to the journal.
+    pub async fn stop(&self) {
+        let all = std::mem::take(&mut *self.running.lock());
+        stop(all.into_values().collect()).await;
+    }
+
+    /// Looks at each source at work.
+    pub fn each<T>(&self, mut look: impl FnMut(&Name, &Name, &Running) -> T) -> Vec<T> {
+        self.running.lock().iter().map(|((tenant, name), running)| look(tenant, name, running)).collect()
+    }
+
+    fn intake(
+        &self,
+        tenant: &Name,
+        name: &Name,
+        mapping: Option<Arc<EventMapping>>,
+        stable_ids: bool,
+    ) -> (Intake<Matcher>, Arc<Mutex<State>>, CancellationToken) {
+        let intake = Intake {
+            tenant: tenant.clone(),
+            origin: name.clone(),
+            journal: Arc::clone(&self.journal),
+            matcher: Matcher::new(Arc::clone(&self.router), tenant.clone(), name.clone(), mapping, stable_ids),
+            metrics: self.metrics.source(tenant, name),
+        };
+        let state = State { state: SourceState::Opening, since: self.clock.now(), last_error: None };
+        (intake, Arc::new(Mutex::new(state)), CancellationToken::new())
+    }
+
+    fn start(&self, wanted: config::Source) -> Running {
+        let config::Source { tenant, name, kind, fingerprint, settings, mapping, .. } = wanted;
+        let mapping = mapping.map(Arc::new);
+        let (intake, state, stop) = self.intake(&tenant, &name, mapping.clone(), settings.has_stable_ids());
+        let metrics = intake.metrics.clone();
+        let context = SourceContext {
+            name,
+            tenant,
+            cursor: None,
+            mapped: mapping.is_some(),
+            clock: Arc::clone(&self.clock),
+            routes: self.routes.clone(),
+        };
+        let keeper = Keeper { settings, context, intake, state: Arc::clone(&state), stop: stop.clone() };
+        Running { kind, state, metrics, fingerprint, stop, task: tokio::spawn(keeper.run()) }
+    }
+}
+
+async fn stop(sources: Vec<Running>) {
+    for source in &sources {
+        source.stop.cancel();
+    }
+    for source in sources {
+        if let Err(error) = source.task.await {
+            tracing::error!(%error, "a source's task has failed");
+        }
+    }
+}
+
+/// Opens one source again and again.
+struct Keeper {
+    settings: Box<dyn SourceSettings>,
+    context: SourceContext,
+    intake: Intake<Matcher>,
+    state: Arc<Mutex<State>>,
+    stop: CancellationToken,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let mut pause = REOPEN.0;
+        while !self.stop.is_cancelled() {
+            let begin = tokio::time::Instant::now();
+            let (error, passes) = match self.serve().await {
+                Ok(()) => return,
+                Err(Ended::Open(error)) => (error, true),
+                Err(Ended::Source(error)) => (error.to_string(), matches!(error, SourceError::Unavailable(_))),
+            };
+            if begin.elapsed() > SERVED_WELL {
+                pause = REOPEN.0;
+            }
+            self.note(if passes { SourceState::Waiting } else { SourceState::Stopped }, Some(error.clone()));
+            if !passes {
+                tracing::error!(source = %self.context.name, %error, "the source has stopped until its settings change");
+                return;
+            }
+            tracing::warn!(source = %self.context.name, %error, again_in = ?pause, "the source is down");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => return,
+            }
+            pause = (pause * 2).min(REOPEN.1);
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), Ended> {
+        let cursor = self.intake.journal.cursor(&self.context.tenant, &self.context.name).await;
+        let context = SourceContext { cursor: cursor.map_err(|error| Ended::Open(error.to_string()))?, ..self.context.clone() };
+        let opened = tokio::select! {
+            opened = self.settings.open(context) => opened,
+            () = self.stop.cancelled() => return Ok(()),
+        };
+        let mut source = opened.map_err(|error| Ended::Open(error.to_string()))?;
+        self.note(SourceState::Running, None);
+        self.intake.run(&mut *source, &self.stop).await.map_err(Ended::Source)
+    }
+
+    fn note(&self, now: SourceState, error: Option<String>) {
+        let mut state = self.state.lock();
+        if state.state != now {
+            (state.state, state.since) = (now, self.context.clock.now());
+        }
+        state.last_error = error.or_else(|| state.last_error.take());
+    }
+}
+
+enum Ended {
+    Open(String),
+    Source(SourceError),
+}

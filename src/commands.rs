@@ -1,0 +1,12 @@
+//! What a user types: one file per command.
+
+pub mod check;
+pub mod client;
+pub mod dead;
+pub mod error;
+pub mod listen;
+pub mod match_event;
+pub mod run;
+pub mod schema;
+pub mod send;
+pub mod test;

@@ -1,0 +1,181 @@
+//! The HTTP client of the live commands.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::{ClientConfig, RootCertStore};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::CommandError;
+use crate::admin::problem::ProblemDocument;
+
+/// A bus on the same machine answers in milliseconds; one that does not within this time is not there.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Longer than the server's own limit on a request, so that its answer is seen.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(65);
+
+/// An answer that is larger is not one of ours.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Where the admin API is, and with which key it is spoken to.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AdminArgs {
+    /// The address of the admin API
+    #[arg(long = "admin", env = "POINTSMAN_ADMIN", default_value = "http://127.0.0.1:8081", value_name = "URL")]
+    pub url: Uri,
+    /// A key of admin.auth, where the bus asks for one; better set by the variable
+    #[arg(long = "admin-key", env = "POINTSMAN_ADMIN_KEY", hide_env_values = true, value_name = "KEY", value_parser = bearer)]
+    pub key: Option<HeaderValue>,
+}
+
+/// Makes the value of an `Authorization` header of a key; it is not shown when printed.
+///
+/// # Errors
+/// The key has characters that no header holds.
+pub fn bearer(key: &str) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| "a key is printable ASCII".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// Speaks HTTP/1.1 to one server, with TLS where the address says so.
+#[derive(Debug)]
+pub struct Client {
+    base: Uri,
+    key: Option<HeaderValue>,
+    http: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl Client {
+    /// A client of the server that `base` names.
+    ///
+    /// # Errors
+    /// `base` is no `http` or `https` address, or the system has no certificates to check an `https` one with.
+    pub fn new(base: Uri, key: Option<HeaderValue>) -> Result<Self, CommandError> {
+        let scheme = base.scheme_str().filter(|scheme| ["http", "https"].contains(scheme) && base.host().is_some());
+        let Some(scheme) = scheme else {
+            return Err(CommandError::new(format!("{base} is not an address to call")).help("write it in full: http://127.0.0.1:8080"));
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = hyper_rustls::HttpsConnectorBuilder::new();
+        // The system's certificates are a few hundred files: read only where one is checked.
+        let builder = if scheme == "https" {
+            builder.with_provider_and_native_roots(provider).map_err(|error| error.to_string())
+        } else {
+            let plain = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+            let plain = plain.map(|tls| tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth());
+            plain.map(|tls| builder.with_tls_config(tls)).map_err(|error| error.to_string())
+        };
+        let builder = builder.map_err(|error| CommandError::new(format!("cannot prepare TLS for {base}: {error}")))?;
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT_TIME_MAX));
+        let connector = builder.https_or_http().enable_http1().wrap_connector(tcp);
+        Ok(Self { base, key, http: hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector) })
+    }
+
+    /// A client of the admin API.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn of_admin(args: &AdminArgs) -> Result<Self, CommandError> {
+        Self::new(args.url.clone(), args.key.clone())
+    }
+
+    /// Sends one request to the base address itself and waits for the whole answer, whatever its status.
+    ///
+    /// # Errors
+    /// There is no answer: nothing listens, TLS fails, it takes too long, it is too large.
+    pub async fn send(&self, method: Method, headers: HeaderMap, body: Bytes) -> Result<Answer, CommandError> {
+        self.exchange(&self.base, method, headers, body).await
+    }
+
+    async fn exchange(&self, uri: &Uri, method: Method, headers: HeaderMap, body: Bytes) -> Result<Answer, CommandError> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = headers;
+        if let Some(key) = &self.key {
+            request.headers_mut().entry(header::AUTHORIZATION).or_insert_with(|| key.clone());
+        }
+        let exchange = async {
+            let response = self.http.request(request).await.map_err(|error| {
+                let failed = CommandError::new(format!("cannot reach {uri}: {}", root(&error)));
+                let help = "is a bus listening there? start one with `pointsman run`, or give its address";
+                if error.is_connect() { failed.help(help) } else { failed }
+            })?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| CommandError::new(format!("cannot read what {uri} answered: {error}")))?.to_bytes();
+            Ok(Answer { status: parts.status, headers: parts.headers, body })
+        };
+        let late = |_| CommandError::new(format!("{uri} did not answer within {} s", ANSWER_TIME_MAX.as_secs()));
+        tokio::time::timeout(ANSWER_TIME_MAX, exchange).await.map_err(late)?
+    }
+
+    /// Asks the admin API; `path` begins with a slash, query included.
+    ///
+    /// # Errors
+    /// As [`Client::send`], and what the API's problem document says.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
+        self.api(Method::GET, path, HeaderMap::new(), Bytes::new()).await
+    }
+
+    /// Has the admin API do something.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CommandError> {
+        let body = serde_json::to_vec(body).map_err(|error| CommandError::new(format!("cannot write the request: {error}")))?;
+        let json = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        self.api(Method::POST, path, json, body.into()).await
+    }
+
+    async fn api<T: DeserializeOwned>(&self, method: Method, path: &str, headers: HeaderMap, body: Bytes) -> Result<T, CommandError> {
+        let base = self.base.to_string();
+        let uri = format!("{}/api/v1{path}", base.trim_end_matches('/'));
+        let uri: Uri = uri.parse().map_err(|error| CommandError::new(format!("{uri} is not an address to call: {error}")))?;
+        let answer = self.exchange(&uri, method, headers, body).await?;
+        if !answer.status.is_success() {
+            return Err(refusal(&uri, &answer));
+        }
+        serde_json::from_slice(&answer.body).map_err(|error| {
+            CommandError::new(format!("cannot understand what {uri} answered: {error}")).help("is that the admin address of a bus?")
+        })
+    }
+}
+
+fn refusal(uri: &Uri, answer: &Answer) -> CommandError {
+    let problem = serde_json::from_slice::<ProblemDocument>(&answer.body).ok();
+    let detail = problem.map_or_else(|| "and no reason".to_owned(), |problem| problem.detail);
+    let failed = CommandError::new(format!("{uri} answered {}: {detail}", answer.status));
+    match answer.status {
+        StatusCode::UNAUTHORIZED => failed.help("give a key: POINTSMAN_ADMIN_KEY=… or --admin-key"),
+        _ => failed,
+    }
+}
+
+/// The innermost cause, which is the one that says something: "connection refused".
+fn root(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), root)
+}

@@ -1,0 +1,175 @@
+//! `pointsman match`: holds one pattern against one event.
+
+use std::fmt::Display;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use miette::IntoDiagnostic;
+use pointsman_rules::{Document, Pattern, Scratch, explain};
+use serde_json::{Value, json};
+
+use super::check::show;
+use crate::config::diagnostic::{Diagnostic, File};
+use crate::config::mistake::{Mistake, Mistakes};
+use crate::config::reader::{self, Piece};
+use crate::config::yaml::{self, FILE_BYTES_MAX, Node, Span};
+use crate::output::{self, OutputArgs};
+
+/// What `match` is told.
+#[derive(Debug, clap::Args)]
+pub struct MatchArgs {
+    /// The event pattern, as JSON or as a rule file has it under `match`; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub pattern: PathBuf,
+    /// The event: any JSON; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub event: PathBuf,
+    /// Say why, field by field.
+    #[arg(long)]
+    pub explain: bool,
+    /// How
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Runs it. Exit code 0 where the pattern matches, 1 where it does not, 2 where either is invalid.
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub fn run(args: &MatchArgs) -> Result<ExitCode, miette::Report> {
+    let (text, code) = report(args)?;
+    output::print(&text).into_diagnostic()?;
+    Ok(ExitCode::from(code))
+}
+
+fn report(args: &MatchArgs) -> Result<(String, u8), miette::Report> {
+    let is_stdin = |path: &Path| path.as_os_str() == "-";
+    let event = if is_stdin(&args.pattern) && is_stdin(&args.event) {
+        Err(vec![of_file(&args.event, "pattern and event cannot both come from standard input", "put one of them into a file")])
+    } else {
+        read_bytes(&args.event)
+    };
+    let event = match &event {
+        Ok(bytes) => Document::json(bytes)
+            .map_err(|error| vec![of_file(&args.event, format!("this is not JSON: {error}"), "an event is one JSON value")]),
+        Err(diagnostics) => Err(diagnostics.clone()),
+    };
+    match (read_pattern(&args.pattern), event) {
+        (Ok(pattern), Ok(event)) => {
+            let matches = pattern.matches(&event, &mut Scratch::default());
+            Ok((verdict(args, &pattern, &event, matches)?, u8::from(!matches)))
+        }
+        (pattern, event) => {
+            let diagnostics: Vec<_> = pattern.err().into_iter().chain(event.err()).flatten().collect();
+            Ok((show(&diagnostics, args.output.json)?, 2))
+        }
+    }
+}
+
+fn verdict(args: &MatchArgs, pattern: &Pattern, event: &Document<'_>, matches: bool) -> Result<String, miette::Report> {
+    let explanation = args.explain.then(|| explain(Some(pattern), None, event));
+    match (args.output.json, &explanation) {
+        (true, Some(explanation)) => output::json(explanation).into_diagnostic(),
+        (true, None) => output::json(&json!({ "matches": matches })).into_diagnostic(),
+        (false, Some(explanation)) => Ok(explanation.to_string()),
+        (false, None) => Ok(if matches { "matches\n" } else { "does not match\n" }.to_owned()),
+    }
+}
+
+fn of_file(path: &Path, message: impl Into<String>, help: &str) -> Diagnostic {
+    let name = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
+    Diagnostic::of_file(name, message, help)
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
+    let cannot = |error: &dyn Display| vec![of_file(path, format!("cannot read this: {error}"), "name a file, or - for standard input")];
+    let reader: Box<dyn Read> = match path.as_os_str() {
+        name if name == "-" => Box::new(std::io::stdin()),
+        _ => Box::new(std::fs::File::open(path).map_err(|error| cannot(&error))?),
+    };
+    let mut bytes = Vec::new();
+    reader.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| cannot(&error))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
+        return Err(cannot(&format!("it is larger than {} MiB", FILE_BYTES_MAX / (1024 * 1024))));
+    }
+    Ok(bytes)
+}
+
+fn read_pattern(path: &Path) -> Result<Pattern, Vec<Diagnostic>> {
+    let text = String::from_utf8(read_bytes(path)?).map_err(|_| vec![of_file(path, "this is not UTF-8", "a pattern is JSON or YAML")])?;
+    let file = Arc::new(File::new(path.display().to_string(), &text, &[]));
+    let placed = |mistakes: Vec<Mistake>| {
+        let mut diagnostics: Vec<_> = mistakes.into_iter().map(|mistake| Diagnostic { file: Arc::clone(&file), mistake }).collect();
+        crate::config::diagnostic::sort(&mut diagnostics);
+        diagnostics
+    };
+    // JSON is tried first: it may hold what YAML refuses, such as surrogate escapes. The tree is for the places then.
+    let json = serde_json::from_str::<Value>(&text);
+    let tree = yaml::read(&text);
+    let mistakes = Mistakes::default();
+    let (value, root) = match (json, tree) {
+        (Ok(value), tree) => (value, tree.unwrap_or(Node { value: yaml::Value::Null, span: Span::default() })),
+        (Err(_), Ok(root)) => {
+            let piece = Piece { node: &root, entry: None, text: &text, mistakes: &mistakes };
+            (reader::read::<Value>(piece).unwrap_or_default(), root)
+        }
+        (Err(_), Err(mistakes)) => return Err(placed(mistakes)),
+    };
+    let mut mistakes = mistakes.into_inner();
+    if mistakes.is_empty() {
+        match Pattern::compile_for_any_json(&value) {
+            Ok(pattern) => return Ok(pattern),
+            Err(problems) => mistakes.extend(problems.into_iter().map(|problem| Mistake::of(problem, None, &root, &text))),
+        }
+    }
+    Err(placed(mistakes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report_of(pattern: &str, event: &str, explain: bool, json: bool) -> (String, u8) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let args = MatchArgs { pattern: path("pattern", pattern), event: path("event", event), explain, output: OutputArgs { json } };
+        let (text, code) = report(&args).unwrap();
+        (text.replace(&folder.path().display().to_string(), ""), code)
+    }
+
+    #[test]
+    fn the_exit_code_is_the_verdict() {
+        for (pattern, event, expect) in [
+            (r#"{"a": [1]}"#, r#"{"a": 1}"#, 0),
+            ("a: [1]\n", r#"{"a": 1}"#, 0),
+            (r#"{"a": ["\ud83d\ude00"]}"#, "{\"a\": \"\u{1F600}\"}", 0),
+            (r#"{"detail-type": ["x"]}"#, r#"{"detail-type": "x"}"#, 0),
+            (r#"{"a": [1]}"#, r#"{"a": 2}"#, 1),
+            (r#"{"a": [1]}"#, "[]", 1),
+            (r#"{"a": 1}"#, r#"{"a": 1}"#, 2),
+            (r#"{"a": [1]}"#, r#"{"a": 1"#, 2),
+            (r#"{"a": [1]"#, "{}", 2),
+            ("a: [0x10]", "{}", 2),
+            ("", "{}", 2),
+            (r#"{"a": [1]}"#, "", 2),
+        ] {
+            assert_eq!(report_of(pattern, event, false, false).1, expect, "{pattern} {event}");
+        }
+    }
+
+    #[test]
+    fn it_says_why() {
+        let told = [
+            report_of(r#"{"a": [{"numeric": [">", 5]}]}"#, r#"{"a": 1}"#, true, false).0,
+            report_of(r#"{"a": [1]}"#, r#"{"a": 1}"#, false, true).0,
+            report_of("{\"a\": [\n  {\"prefx\": 1}]}", "{", false, false).0,
+        ];
+        insta::assert_snapshot!("reasons", told.join("\n"));
+    }
+}

@@ -1,0 +1,36 @@
+//! `pointsman run`: the bus.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::app::{self, RunError};
+use crate::config::{DEFAULT_PATH, Diagnostic, diagnostic};
+
+/// What `run` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Rule files, and folders of them, that are read as one
+    #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
+    pub paths: Vec<PathBuf>,
+}
+
+/// Runs the bus until SIGTERM or SIGINT.
+pub async fn run(args: &RunArgs) -> ExitCode {
+    match app::run(&args.paths, show).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if let RunError::Rules(mistakes) = &error {
+                show(mistakes);
+            }
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn show(diagnostics: &[Diagnostic]) {
+    if !diagnostics.is_empty() {
+        let colours = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+        eprint!("{}", diagnostic::render(diagnostics, colours));
+    }
+}

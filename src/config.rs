@@ -1,0 +1,217 @@
+//! The rule files: read, checked and made into a [`Config`].
+//!
+//! ```text
+//! text ── yaml ──▶ Node ── reader ──▶ raw structs ── load ──▶ Config
+//!                    └── every mistake, with its place ──▶ diagnostics
+//! ```
+//!
+//! All validation is here and happens before anything starts. Nothing here touches the outside world beyond reading the files: secrets
+//! are resolved when a connector opens, so a missing variable never fails a check.
+
+pub mod delivery;
+pub mod diagnostic;
+mod files;
+mod load;
+pub mod mistake;
+pub mod raw;
+pub mod reader;
+pub mod schema;
+pub mod suggest;
+pub mod yaml;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_connectors::http::ListenSettings;
+use pointsman_connectors::{SourceSettings, TargetSettings};
+use pointsman_rules::transform::{EventMapping, Transform};
+use pointsman_rules::{Condition, Pattern, TextTemplate};
+use pointsman_schemas::{Event, Name, Text};
+
+pub use delivery::{DeliverySettings, TargetLimits};
+pub use diagnostic::Diagnostic;
+pub use raw::{FollowUpContent, WhenFull};
+
+/// The rule file that is read where none is named.
+pub const DEFAULT_PATH: &str = "pointsman.yaml";
+
+/// The rule files of a bus, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Where CloudEvents and webhooks come in.
+    pub listen: ListenSettings,
+    /// Where the bus is watched and told.
+    pub admin: Admin,
+    /// Where events and deliveries are kept.
+    pub store: Store,
+    /// Where events come from, the HTTP ingress and replies aside, in the order of the files.
+    pub sources: Vec<Source>,
+    /// Where events go, in the order of the files.
+    pub targets: Vec<Target>,
+    /// What decides, in the order of the files.
+    pub rules: Vec<Rule>,
+    /// The files' own tests.
+    pub tests: Vec<Test>,
+}
+
+/// `admin`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// `host:port`.
+    pub address: Text,
+    /// Keys, one of which a caller must show; never empty where the address is written out and is not a loopback one.
+    pub auth: Vec<Text>,
+}
+
+/// `store`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// The store's folder, absolute.
+    pub path: PathBuf,
+    /// How long events are kept once nothing waits for them.
+    pub retention: Duration,
+    /// The room that the store may take.
+    pub max_size_bytes: u64,
+}
+
+/// One of `sources`.
+#[derive(Debug)]
+pub struct Source {
+    /// Its name.
+    pub name: Name,
+    /// Whose it is.
+    pub tenant: Name,
+    /// The connector.
+    pub kind: &'static str,
+    /// The connector's own settings.
+    pub settings: Box<dyn SourceSettings>,
+    /// Makes events of what arrives without being one.
+    pub mapping: Option<EventMapping>,
+    /// The folder of its file, absolute: what paths in its settings are relative to.
+    pub folder: Arc<Path>,
+    /// Differs where its settings differ, so that a reload leaves alone what has not changed.
+    pub fingerprint: u64,
+}
+
+/// One of `targets`.
+#[derive(Debug)]
+pub struct Target {
+    /// Its name.
+    pub name: Name,
+    /// Whose it is.
+    pub tenant: Name,
+    /// The connector.
+    pub kind: &'static str,
+    /// The connector's own settings.
+    pub settings: Box<dyn TargetSettings>,
+    /// [`TargetSettings::templates`], compiled, in their order.
+    pub texts: Vec<TextTemplate>,
+    /// What it takes, whoever sends.
+    pub limits: TargetLimits,
+    /// The folder of its file, absolute: what paths in its settings are relative to.
+    pub folder: Arc<Path>,
+    /// Differs where its settings differ, so that a reload leaves alone what has not changed.
+    pub fingerprint: u64,
+}
+
+/// One of `rules`.
+#[derive(Debug)]
+pub struct Rule {
+    /// Its name.
+    pub name: Name,
+    /// Whose it is.
+    pub tenant: Name,
+    /// What it is for.
+    pub description: Option<String>,
+    /// The sources whose events it looks at; where none, any but `replies`.
+    pub from: Option<Vec<Name>>,
+    /// `match` and `where` as they were given, whichever there are.
+    pub conditions: serde_json::Value,
+    /// `match`.
+    pub pattern: Option<Pattern>,
+    /// `where`.
+    pub condition: Option<Condition>,
+    /// Where the events go; never empty, no target twice.
+    pub to: Vec<Destination>,
+    /// Who is told of a success.
+    pub on_success: Option<FollowUp>,
+    /// Who is told of a dead letter.
+    pub on_failure: Option<FollowUp>,
+    /// Its name before.
+    pub renamed_from: Option<Name>,
+}
+
+/// One target of a rule.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The target, of the rule's tenant.
+    pub target: Name,
+    /// The transform that is in force here: its own, else the rule's.
+    pub transform: Option<Arc<Transform>>,
+    /// How the deliveries are made.
+    pub delivery: DeliverySettings,
+}
+
+/// Who is told how a delivery ended.
+#[derive(Clone, Debug)]
+pub struct FollowUp {
+    /// The target, of the rule's tenant.
+    pub target: Name,
+    /// What it is sent.
+    pub send: FollowUpContent,
+    /// How that is delivered: by the target's own settings.
+    pub delivery: DeliverySettings,
+}
+
+/// One of `tests`.
+#[derive(Debug)]
+pub struct Test {
+    /// What it is called: any text.
+    pub name: String,
+    /// Whose rules it tries.
+    pub tenant: Name,
+    /// Where it stands: file and line.
+    pub place: (String, usize),
+    /// The source that the event comes from; where none, `from` is not looked at.
+    pub from: Option<Name>,
+    /// What happens.
+    pub event: Event,
+    /// What each rule is expected to make of it; empty: no rule fires.
+    pub expect: Vec<(Name, Expectation)>,
+}
+
+/// What a rule is expected to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expectation {
+    /// It fires, and what it makes has this in it.
+    Fires(serde_json::Value),
+    /// It does not fire.
+    Silent,
+}
+
+impl Config {
+    /// Reads rule files, and folders of them, as one. Of a folder every `*.yaml` and `*.yml` in it is read.
+    ///
+    /// # Errors
+    /// Every mistake in them, and what is odd, sorted by file and place. Of a sound configuration what is odd comes along with it.
+    pub fn load(paths: &[PathBuf]) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+        load::load(paths)
+    }
+
+    /// What a running bus cannot change, where `new` changes it: `listen`, `admin` or `store`.
+    #[must_use]
+    pub fn needs_restart(&self, new: &Self) -> Option<&'static str> {
+        let differs = [("listen", self.listen != new.listen), ("admin", self.admin != new.admin), ("store", self.store != new.store)];
+        differs.into_iter().find_map(|(name, differs)| differs.then_some(name))
+    }
+
+    /// A tenant's target.
+    #[must_use]
+    pub fn target(&self, tenant: &Name, name: &Name) -> Option<&Target> {
+        self.targets.iter().find(|target| target.tenant == *tenant && target.name == *name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! How deliveries are made: the settings of target, rule and `to` entry, laid over one another key by key.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use pointsman_rules::Path;
+use pointsman_schemas::Rate;
+
+use super::raw::{RawDelivery, WhenFull};
+use super::reader::Piece;
+use crate::dispatcher::schedule::{InvalidPolicy, Policy, TIMEOUT_MAX};
+
+/// How the deliveries of one subscription are made.
+#[derive(Clone, Debug)]
+pub struct DeliverySettings {
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// How long after its arrival an event is still tried.
+    pub max_age: Duration,
+    /// How often it is tried, the first time included.
+    pub attempts: NonZeroU32,
+    /// The bound of the first pause; it doubles from attempt to attempt.
+    pub backoff_initial: Duration,
+    /// What the pause never grows beyond.
+    pub backoff_max: Duration,
+    /// What of the event, before the transform, orders its deliveries.
+    pub order_by: Option<Path>,
+    /// How many deliveries may wait; where none, the store's own share holds.
+    pub backlog_max: Option<u64>,
+    /// What happens to more.
+    pub when_full: WhenFull,
+}
+
+/// What a target takes, whoever sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetLimits {
+    /// Attempts at once, at most.
+    pub concurrency_max: NonZeroU32,
+    /// Attempts in a time, at most.
+    pub rate: Option<Rate>,
+}
+
+/// Attempts that run at once where nothing is said.
+const CONCURRENCY_MAX: NonZeroU32 = NonZeroU32::new(64).unwrap();
+
+/// Attempts where nothing is said.
+const ATTEMPTS: NonZeroU32 = NonZeroU32::new(4).unwrap();
+
+/// What one `delivery:` says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Layer {
+    raw: RawDelivery,
+    order_by: Option<Path>,
+}
+
+impl Layer {
+    /// Checks what stands in a `delivery:`.
+    pub(super) fn new(raw: Option<RawDelivery>, piece: Piece<'_>) -> Self {
+        let (Some(raw), Some(piece)) = (raw, piece.get("delivery")) else { return Self::default() };
+        let backoff = piece.get("retry").and_then(|retry| retry.get("backoff"));
+        let initial = raw.retry.as_ref().and_then(|retry| retry.backoff.as_ref()?.initial);
+        let times = [
+            ("timeout", piece.get("timeout"), raw.timeout),
+            ("max_age", piece.get("max_age"), raw.max_age),
+            ("initial", backoff.and_then(|backoff| backoff.get("initial")), initial),
+        ];
+        for (key, at, given) in times {
+            if let (Some(at), true) = (at, given.is_some_and(|given| given.0.is_zero())) {
+                at.tell(format!("`{key}` is nothing"), "give a time such as 30s");
+            }
+        }
+        if let (Some(at), true) = (piece.get("timeout"), raw.timeout.is_some_and(|timeout| timeout.0 > TIMEOUT_MAX)) {
+            at.tell("no attempt may take so long", "give at most 24h");
+        }
+        if let Some(backoff) = raw.retry.as_ref().and_then(|retry| retry.backoff.as_ref())
+            && let (Some(initial), Some(max)) = (backoff.initial, backoff.max)
+            && initial > max
+            && let Some(at) = piece.get("retry").and_then(|retry| retry.get("backoff"))
+        {
+            at.tell(format!("the backoff begins at {initial}, which is past its `max` of {max}"), "make `max` the longer of them");
+        }
+        let order_by = raw.order_by.as_ref().zip(piece.get("order_by").filter(|piece| piece.is_whole()));
+        let order_by = order_by.and_then(|(text, at)| Path::parse(text).map_err(|problem| at.tell_problems([problem])).ok());
+        Self { raw, order_by }
+    }
+
+    /// Refuses what belongs to a target alone.
+    pub(super) fn refuse_limits(piece: Piece<'_>) {
+        let Some(delivery) = piece.get("delivery") else { return };
+        for key in ["concurrency", "rate"] {
+            if let Some(at) = delivery.get(key) {
+                at.tell_key(
+                    format!("`{key}` belongs to a target alone"),
+                    "move it to the target's `delivery`: it holds for all rules that use the target",
+                );
+            }
+        }
+    }
+
+    /// What a target's layer says of its limits.
+    pub(super) fn limits(&self) -> TargetLimits {
+        let concurrency_max = self.raw.concurrency.as_ref().and_then(|concurrency| concurrency.max).unwrap_or(CONCURRENCY_MAX);
+        TargetLimits { concurrency_max, rate: self.raw.rate }
+    }
+}
+
+impl DeliverySettings {
+    /// What of it decides about retries.
+    ///
+    /// # Errors
+    /// Never of settings that were read without a mistake.
+    pub fn policy(&self) -> Result<Policy, InvalidPolicy> {
+        Policy::new(self.timeout, self.max_age, self.attempts.get(), self.backoff_initial, self.backoff_max)
+    }
+
+    /// Lays layers over one another, the strongest first, and the defaults under them.
+    pub(super) fn merged(layers: &[&Layer]) -> Self {
+        fn first<'l, T>(layers: &[&'l Layer], get: impl Fn(&'l Layer) -> Option<T>) -> Option<T> {
+            layers.iter().find_map(|layer| get(layer))
+        }
+        let retry = |layer: &Layer| layer.raw.retry.clone().unwrap_or_default();
+        let backoff_max = first(layers, |layer| retry(layer).backoff?.max).map_or(Duration::from_secs(300), |max| max.0);
+        let backoff_initial = first(layers, |layer| retry(layer).backoff?.initial).map_or(Duration::from_secs(1), |initial| initial.0);
+        Self {
+            timeout: first(layers, |layer| layer.raw.timeout).map_or(Duration::from_secs(30), |timeout| timeout.0),
+            max_age: first(layers, |layer| layer.raw.max_age).map_or(Duration::from_secs(24 * 3_600), |max_age| max_age.0),
+            attempts: first(layers, |layer| retry(layer).attempts).unwrap_or(ATTEMPTS),
+            // One of them may come from another layer than the other.
+            backoff_initial: backoff_initial.min(backoff_max),
+            backoff_max,
+            order_by: first(layers, |layer| layer.order_by.clone()),
+            backlog_max: first(layers, |layer| layer.raw.backlog.as_ref()?.max).map(std::num::NonZeroU64::get),
+            when_full: first(layers, |layer| layer.raw.backlog.as_ref()?.when_full).unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Finds and reads rule files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Diagnostic;
+use super::yaml::FILE_BYTES_MAX;
+
+/// A rule file's text and where it came from.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// As it is shown.
+    pub name: String,
+    /// The folder that it lies in, absolute.
+    pub folder: Arc<Path>,
+    /// Its text, without a byte order mark.
+    pub text: String,
+}
+
+/// Reads every file, and of every folder the `*.yaml` and `*.yml` in it, sorted by name.
+pub(super) fn find(paths: &[PathBuf], diagnostics: &mut Vec<Diagnostic>) -> Vec<Found> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            match yaml_files(path) {
+                Ok(found) if found.is_empty() => {
+                    diagnostics.push(of_path(path, "there is no rule file in this folder", "rule files end in .yaml or .yml"));
+                }
+                Ok(found) => files.extend(found),
+                Err(error) => diagnostics.push(of_path(path, format!("cannot list this folder: {error}"), "is it yours to read?")),
+            }
+        } else {
+            files.push(path.clone());
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    files.retain(|path| seen.insert(std::fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
+    files.iter().filter_map(|path| read(path).map_err(|diagnostic| diagnostics.push(diagnostic)).ok()).collect()
+}
+
+fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") && path.is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<Found, Diagnostic> {
+    let cannot = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => of_path(path, "there is no such file", "name a rule file, or a folder of them"),
+        _ => of_path(path, format!("cannot read this file: {error}"), "is it yours to read?"),
+    };
+    if std::fs::metadata(path).map_err(cannot)?.len() > FILE_BYTES_MAX {
+        let limit = FILE_BYTES_MAX / (1024 * 1024);
+        return Err(of_path(path, format!("this file is larger than {limit} MiB"), "split it: a folder of rule files is read as one"));
+    }
+    let bytes = std::fs::read(path).map_err(cannot)?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+        of_path(path, format!("line {line} is not UTF-8"), "save the file as UTF-8")
+    })?;
+    let folder = std::path::absolute(path).map_err(cannot)?.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
+    let text = text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned);
+    Ok(Found { name: path.display().to_string(), folder: folder.into(), text })
+}
+
+fn of_path(path: &Path, message: impl Into<String>, help: &str) -> Diagnostic {
+    Diagnostic::of_file(path.display().to_string(), message, help)
+}

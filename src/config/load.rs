@@ -1,0 +1,263 @@
+//! From the files to the configuration: what the values mean together.
+
+mod connector;
+mod lint;
+mod names;
+mod rule;
+mod test_entry;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_connectors::http::ListenSettings;
+use pointsman_schemas::{Name, Text};
+
+use super::diagnostic::{self, Diagnostic, File, Lines};
+use super::files::{self, Found};
+use super::mistake::{Mistake, Mistakes};
+use super::raw::{RawAdmin, RawStore, TOP_KEYS};
+use super::reader::{Piece, read};
+use super::yaml::{self, Entry, Node, Span, Value};
+use super::{Admin, Config, Store};
+use crate::admin::KEY_BYTES_MIN;
+use names::Names;
+
+/// Reads, checks and connects. See [`Config::load`].
+pub(super) fn load(paths: &[PathBuf]) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
+    let found = files::find(paths, &mut diagnostics);
+    connect(&found, diagnostics)
+}
+
+/// Makes one configuration of files that have been found; `diagnostics` are those of files that could not be.
+pub(super) fn connect(found: &[Found], mut diagnostics: Vec<Diagnostic>) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut documents = Vec::new();
+    for file in found {
+        match yaml::read(&file.text) {
+            Ok(root) => documents.push(Document::new(file, root)),
+            Err(mistakes) => diagnostics.extend(placed(file, mistakes, &[])),
+        }
+    }
+    // A name may be defined in a file that could not be read: then nobody says that it is not.
+    let complete = diagnostics.is_empty();
+    let config = Loader { documents: &documents, names: Names::collect(&documents), complete }.load();
+    for document in documents {
+        diagnostics.extend(placed(document.file, document.mistakes.into_inner(), &document.secrets));
+    }
+    diagnostic::sort(&mut diagnostics);
+    match config {
+        Some(config) if diagnostics.iter().all(Diagnostic::is_warning) => Ok((config, diagnostics)),
+        _ => Err(diagnostics),
+    }
+}
+
+fn placed(file: &Found, mistakes: Vec<Mistake>, secrets: &[Span]) -> Vec<Diagnostic> {
+    if mistakes.is_empty() {
+        return Vec::new();
+    }
+    let file = Arc::new(File::new(file.name.clone(), &file.text, secrets));
+    mistakes.into_iter().map(|mistake| Diagnostic { file: Arc::clone(&file), mistake }).collect()
+}
+
+/// One file, as a tree.
+struct Document<'f> {
+    file: &'f Found,
+    root: Node,
+    tenant: Name,
+    lines: Lines,
+    mistakes: Mistakes,
+    /// What must not be shown of it.
+    secrets: Vec<Span>,
+}
+
+impl<'f> Document<'f> {
+    fn new(file: &'f Found, mut root: Node) -> Self {
+        anchor_files(&mut root, &file.folder);
+        let (lines, tenant) = (Lines::of(&file.text), Name::default_tenant());
+        let mut document = Self { file, root, tenant, lines, mistakes: Mistakes::default(), secrets: Vec::new() };
+        document.check_top();
+        if let Some(piece) = document.top().get("tenant") {
+            document.tenant = read(piece).unwrap_or_else(Name::default_tenant);
+        }
+        document.secrets = lint::lint(&document);
+        document
+    }
+
+    fn top(&self) -> Piece<'_> {
+        Piece { node: &self.root, entry: None, text: &self.file.text, mistakes: &self.mistakes }
+    }
+
+    fn check_top(&self) {
+        match &self.root.value {
+            Value::Map(entries) => {
+                for entry in entries.iter().filter(|entry| !entry.key.starts_with("x-") && !TOP_KEYS.contains(&entry.key.as_str())) {
+                    self.top().tell_unknown_key(entry, TOP_KEYS);
+                }
+            }
+            Value::Null => {
+                let mistake = Mistake::new(Span::default(), "this file is empty").warn();
+                self.mistakes.tell(mistake.help("a rule file has `targets:` and `rules:`"));
+            }
+            _ => self.top().tell("a rule file is a mapping", "begin with `targets:` and `rules:`"),
+        }
+    }
+
+    /// The entities of a section.
+    fn section(&self, key: &str) -> &[Entry] {
+        match self.top().get(key) {
+            Some(piece) if matches!(piece.node.value, Value::Map(_) | Value::Null) => piece.node.entries(),
+            Some(piece) => {
+                piece.tell(format!("`{key}` is a mapping of names"), format!("write\n{key}:\n  a-name: …"));
+                &[]
+            }
+            None => &[],
+        }
+    }
+
+    fn entity<'t>(&'t self, entry: &'t Entry) -> Piece<'t> {
+        self.top().child(Some(entry), &entry.value)
+    }
+
+    /// Line and column, for the help of a mistake in another file.
+    fn place(&self, span: Span) -> String {
+        let (line, column) = self.lines.place(&self.file.text, span.start);
+        format!("{}:{line}:{column}", self.file.name)
+    }
+}
+
+/// Makes relative paths in `{ file: path }` absolute: they are relative to their rule file.
+fn anchor_files(node: &mut Node, folder: &std::path::Path) {
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(|item| anchor_files(item, folder)),
+        Value::Map(entries) => {
+            if let [Entry { key, value: Node { value: Value::Text(path, _), .. }, .. }] = entries.as_mut_slice()
+                && key == "file"
+                && !path.is_empty()
+            {
+                *path = folder.join(&*path).to_string_lossy().into_owned();
+            }
+            for entry in entries.iter_mut().filter(|entry| !["match", "transform", "event", "tests"].contains(&entry.key.as_str())) {
+                anchor_files(&mut entry.value, folder);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The items of a list, or the one value that stands for a list of one.
+fn items(at: Piece<'_>) -> Vec<Piece<'_>> {
+    match &at.node.value {
+        Value::List(items) => items.iter().map(|item| at.child(None, item)).collect(),
+        Value::Null => Vec::new(),
+        _ => vec![at],
+    }
+}
+
+/// The host of `host:port`, without the brackets of an IPv6 address.
+fn host_of(address: &str) -> Option<&str> {
+    let (host, port) = address.rsplit_once(':')?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    (port.parse::<u16>().is_ok() && !host.is_empty() && (bare.is_some() || !host.contains(':'))).then_some(bare.unwrap_or(host))
+}
+
+/// The documents together.
+struct Loader<'d, 'f> {
+    documents: &'d [Document<'f>],
+    names: Names<'d>,
+    complete: bool,
+}
+
+impl<'d> Loader<'d, '_> {
+    fn load(&self) -> Option<Config> {
+        let listen = self.single("listen").and_then(|(_, piece)| {
+            let listen = read::<ListenSettings>(piece)?;
+            piece.tell_check(listen.check());
+            Some(listen)
+        });
+        let mut config = Config {
+            listen: listen.unwrap_or_default(),
+            admin: self.admin(),
+            store: self.store(),
+            sources: Vec::new(),
+            targets: Vec::new(),
+            rules: Vec::new(),
+            tests: Vec::new(),
+        };
+        let mut layers = connector::TargetLayers::new();
+        for document in self.documents {
+            config.sources.extend(document.section("sources").iter().filter_map(|entry| self.source(document, entry)));
+            for entry in document.section("targets") {
+                config.targets.extend(self.target(document, entry, &mut layers));
+            }
+            if let Some(pipe) = document.section("pipes").first() {
+                document.entity(pipe).tell_key("this version has no pipes", "write a rule: it takes the same `from`, `match` and `to`");
+            }
+        }
+        for document in self.documents {
+            config.rules.extend(document.section("rules").iter().filter_map(|entry| self.rule(document, entry, &layers)));
+            config.tests.extend(document.section("tests").iter().filter_map(|entry| self.test(document, entry)));
+        }
+        (!self.documents.is_empty()).then_some(config)
+    }
+
+    /// What may stand in one of the files only.
+    fn single(&self, key: &str) -> Option<(&'d Document<'_>, Piece<'d>)> {
+        let mut pieces = self.documents.iter().filter_map(|document| Some((document, document.top().get(key)?)));
+        let (document, first) = pieces.next()?;
+        for (_, again) in pieces {
+            let first = document.place(first.entry.map_or(first.node.span, |entry| entry.key_span));
+            again.tell(format!("`{key}` stands in another file too"), format!("it is at {first}; keep one of them"));
+        }
+        if first.node.value == Value::Null {
+            first.tell(format!("`{key}` has no value"), "give it one, or remove the key");
+            return None;
+        }
+        Some((document, first))
+    }
+
+    fn admin(&self) -> Admin {
+        let single = self.single("admin");
+        let raw = single.and_then(|(_, piece)| read::<RawAdmin>(piece)).unwrap_or_default();
+        let admin = Admin { address: raw.address.unwrap_or_else(|| Text::from("127.0.0.1:8081")), auth: raw.auth };
+        let Some((_, piece)) = single else { return admin };
+        let at = piece.get("address").unwrap_or(piece);
+        match admin.address.literal().map(host_of) {
+            Some(None) => at.tell("this is not an address", "write host:port, such as 127.0.0.1:8081"),
+            // What a name stands for is known when the bus starts, which checks this again.
+            Some(Some(host)) if admin.auth.is_empty() && host.parse::<IpAddr>().is_ok_and(|ip| !ip.to_canonical().is_loopback()) => {
+                at.tell("anybody who reaches this address could change everything", "add auth: [{ env: NAME }], or take 127.0.0.1");
+            }
+            _ => {}
+        }
+        let keys = piece.get("auth").map(|auth| items(auth)).unwrap_or_default();
+        for key in keys.into_iter().filter(|key| key.node.text().is_some_and(|text| text.len() < KEY_BYTES_MIN)) {
+            key.tell(format!("this key is shorter than {KEY_BYTES_MIN} characters"), "make one with: openssl rand -hex 32");
+        }
+        admin
+    }
+
+    fn store(&self) -> Store {
+        /// The least that a store can work in: a few appends of the largest size, and the write-ahead log.
+        const MAX_SIZE_BYTES_MIN: u64 = 64 << 20;
+        let single = self.single("store");
+        let raw = single.and_then(|(_, piece)| read::<RawStore>(piece)).unwrap_or_default();
+        if let Some((_, piece)) = single {
+            if let Some(nats) = piece.get("nats") {
+                nats.tell_key("this version has no store in NATS", "remove it: the store is a folder then");
+            }
+            if let (Some(at), true) = (piece.get("max_size"), raw.max_size.is_some_and(|size| size.bytes < MAX_SIZE_BYTES_MIN)) {
+                at.tell("the store needs at least 64MiB", "make it larger");
+            }
+        }
+        let folder = single.map(|(document, _)| document).or(self.documents.first()).map(|document| document.file.folder.as_ref());
+        let path = raw.path.unwrap_or_else(|| PathBuf::from("pointsman-data"));
+        Store {
+            // Joined piece by piece, so that `./x` and `x` are the same place.
+            path: folder.unwrap_or(std::path::Path::new("")).join(path).components().collect(),
+            retention: raw.retention.map_or(Duration::from_secs(24 * 3_600), |retention| retention.0),
+            max_size_bytes: raw.max_size.map_or(20 << 30, |size| size.bytes),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Sources and targets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pointsman_connectors::{CONNECTORS, Connector, connector};
+use pointsman_rules::TextTemplate;
+use pointsman_rules::transform::{EventMapping, RawAttributes};
+use pointsman_schemas::Name;
+
+use super::rule::{compiled, refuse_unwritten};
+use super::{Document, Loader};
+use crate::config::delivery::Layer;
+use crate::config::mistake::Mistake;
+use crate::config::raw::RawDelivery;
+use crate::config::reader::{Piece, read, read_erased};
+use crate::config::suggest;
+use crate::config::yaml::{Entry, Value};
+use crate::config::{Source, Target};
+
+/// Connectors that other versions have.
+const NOT_IN_THIS_VERSION: [&str; 3] = ["object-storage", "rabbitmq", "nats"];
+
+/// What the targets say of their deliveries, for rules to lay theirs over it.
+pub(super) type TargetLayers<'d> = HashMap<(&'d Name, &'d str), Layer>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Source,
+    Target,
+}
+
+impl Side {
+    fn has(self, connector: &Connector) -> bool {
+        match self {
+            Self::Source => connector.source.is_some(),
+            Self::Target => connector.target.is_some(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Target => "target",
+        }
+    }
+}
+
+impl<'d> Loader<'d, '_> {
+    pub(super) fn source(&self, document: &'d Document<'_>, entry: &'d Entry) -> Option<Source> {
+        let piece = document.entity(entry);
+        let (connector, at) = kind(piece, Side::Source, &["event"])?;
+        let settings = read_erased(at, connector.source.as_ref()?.parse);
+        if let Some(event) = piece.get("event") {
+            if settings.as_ref().is_some_and(|settings| settings.always_cloudevents()) {
+                event.mistakes.tell(Mistake::new(event.span(), "this source gives CloudEvents alone: `event` is never used").warn());
+            }
+            refuse_unwritten(event);
+        }
+        let raw = piece.get("event").and_then(read::<RawAttributes>);
+        let mapping = compiled(piece, "event", raw, |raw| EventMapping::compile(&raw), |mapping| mapping.warnings().to_vec());
+        let settings = settings?;
+        at.tell_check(settings.check());
+        Some(Source {
+            name: Name::new(&entry.key).ok()?,
+            tenant: document.tenant.clone(),
+            kind: connector.kind,
+            settings,
+            mapping,
+            folder: Arc::clone(&document.file.folder),
+            fingerprint: entry.value.fingerprint(),
+        })
+    }
+
+    pub(super) fn target(&self, document: &'d Document<'_>, entry: &'d Entry, layers: &mut TargetLayers<'d>) -> Option<Target> {
+        let piece = document.entity(entry);
+        let delivery = piece.get("delivery").and_then(read::<RawDelivery>);
+        let layer = Layer::new(delivery, piece);
+        let limits = layer.limits();
+        layers.entry((&document.tenant, &entry.key)).or_insert(layer);
+        let (connector, at) = kind(piece, Side::Target, &["delivery"])?;
+        let settings = read_erased(at, connector.target.as_ref()?.parse)?;
+        at.tell_check(settings.check());
+        let mut texts = Vec::new();
+        for template in settings.templates() {
+            match TextTemplate::compile(&template.text, template.placement) {
+                Ok(text) => texts.push(text),
+                Err(problem) => {
+                    at.tell_problems([template.path.into_iter().rev().fold(problem, pointsman_schemas::Problem::at)]);
+                }
+            }
+        }
+        Some(Target {
+            name: Name::new(&entry.key).ok()?,
+            tenant: document.tenant.clone(),
+            kind: connector.kind,
+            settings,
+            texts,
+            limits,
+            folder: Arc::clone(&document.file.folder),
+            fingerprint: entry.value.fingerprint(),
+        })
+    }
+}
+
+/// The connector that an entity names, and its settings.
+fn kind<'t>(piece: Piece<'t>, side: Side, options: &[&str]) -> Option<(&'static Connector, Piece<'t>)> {
+    let kinds: Vec<&str> = CONNECTORS.iter().filter(|connector| side.has(connector)).map(|connector| connector.kind).collect();
+    if !matches!(piece.node.value, Value::Map(_)) {
+        let help = format!("name its connector: {{ {}: … }}", kinds.first().copied().unwrap_or("…"));
+        piece.tell(format!("a {} is a mapping", side.name()), help);
+        return None;
+    }
+    let mut found: Option<(&'static Connector, Piece<'t>)> = None;
+    let mut unknown = false;
+    for entry in piece.node.entries().iter().filter(|entry| !options.contains(&entry.key.as_str())) {
+        match connector(&entry.key) {
+            Some(connector) if side.has(connector) => match &found {
+                Some((first, _)) => {
+                    let message = format!("this {} has two connectors, `{}` and `{}`", side.name(), first.kind, connector.kind);
+                    piece.mistakes.tell(Mistake::new(entry.key_span, message).help("make two of it"));
+                }
+                None => found = Some((connector, piece.child(Some(entry), &entry.value))),
+            },
+            _ => {
+                unknown = true;
+                piece.mistakes.tell(unknown_kind(entry, side, &kinds, options));
+            }
+        }
+    }
+    if found.is_none() && !unknown {
+        let message = format!("this {} names no connector", side.name());
+        let at = piece.entry.map_or(piece.span(), |entry| entry.key_span);
+        piece.mistakes.tell(Mistake::new(at, message).help(suggest::help("", &kinds).1));
+    }
+    found
+}
+
+fn unknown_kind(entry: &Entry, side: Side, kinds: &[&str], options: &[&str]) -> Mistake {
+    let key = entry.key.as_str();
+    let told = |message: String, help: String| Mistake::new(entry.key_span, message).help(help);
+    if connector(key).is_some() {
+        let other = if side == Side::Source { Side::Target } else { Side::Source };
+        return told(
+            format!("`{key}` cannot be a {}", side.name()),
+            format!("it is a {} alone; {}", other.name(), suggest::help("", kinds).1),
+        );
+    }
+    if NOT_IN_THIS_VERSION.contains(&key) {
+        return told(format!("this version has no connector `{key}`"), suggest::help("", kinds).1);
+    }
+    let alias = CONNECTORS.iter().find(|connector| side.has(connector) && connector.also_known_as.contains(&key));
+    if let Some(connector) = alias {
+        return told(format!("there is no connector `{key}`"), format!("did you mean `{}`?", connector.kind));
+    }
+    let known: Vec<&str> = kinds.iter().chain(options).chain(&NOT_IN_THIS_VERSION).copied().collect();
+    match suggest::meant(key, known.iter().copied()) {
+        Some(option) if options.contains(&option) => told(format!("unknown key `{key}`"), format!("did you mean `{option}`?")),
+        Some(later) if NOT_IN_THIS_VERSION.contains(&later) => {
+            told(format!("there is no connector `{key}`"), format!("it is called `{later}`, and this version has none"))
+        }
+        Some(kind) => told(format!("there is no connector `{key}`"), format!("did you mean `{kind}`?")),
+        None => told(format!("there is no connector `{key}`"), suggest::help(key, &[kinds, options].concat()).1),
+    }
+}

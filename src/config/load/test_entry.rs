@@ -1,0 +1,67 @@
+//! The files' own tests.
+
+use bytes::Bytes;
+use pointsman_schemas::{Event, InvalidEvent};
+use serde_json::Value;
+
+use super::names::Section;
+use super::{Document, Loader};
+use crate::config::raw::RawTest;
+use crate::config::reader::{Piece, read};
+use crate::config::yaml::Entry;
+use crate::config::{Expectation, Test};
+
+impl Loader<'_, '_> {
+    pub(super) fn test(&self, document: &Document<'_>, entry: &Entry) -> Option<Test> {
+        let piece = document.entity(entry);
+        let raw = read::<RawTest>(piece)?;
+        for key in ["event", "expect"] {
+            if piece.get(key).is_none() && !piece.mistakes.was_meant(piece.node, key) {
+                piece
+                    .tell_key(format!("`{key}` is missing here"), "a test says what happens and what is expected: { event: …, expect: … }");
+            }
+        }
+        let from = raw.from.and_then(|from| self.resolve(Section::Sources, document, &from, piece.get("from")?));
+        let event = raw.event.zip(piece.get("event").filter(|at| at.is_whole())).and_then(|(event, at)| read_event(event, at));
+        let mut expect = Vec::new();
+        for (rule, expected) in raw.expect.unwrap_or_default() {
+            let Some(at) = piece.get("expect").and_then(|at| at.get(&rule)) else { continue };
+            let expectation = match expected {
+                Value::Bool(false) => Expectation::Silent,
+                Value::Object(_) => Expectation::Fires(expected),
+                _ => {
+                    at.tell(
+                        "this is not a part of an event",
+                        "write { data: … }, {} for any event, or false for a rule that does not fire",
+                    );
+                    continue;
+                }
+            };
+            if let Some(name) = self.resolve(Section::Rules, document, &rule, at) {
+                expect.push((name, expectation));
+            }
+        }
+        let (line, _) = document.lines.place(&document.file.text, entry.key_span.start);
+        let (name, tenant) = (entry.key.clone(), document.tenant.clone());
+        Some(Test { name, tenant, place: (document.file.name.clone(), line), from, event: event?, expect })
+    }
+}
+
+/// Reads a test's event: a CloudEvent in the JSON format, of which `specversion` may be left out.
+fn read_event(mut event: serde_json::Map<String, Value>, at: Piece<'_>) -> Option<Event> {
+    event.entry("specversion").or_insert_with(|| "1.0".into());
+    let bytes = Bytes::from(serde_json::to_vec(&event).ok()?);
+    match pointsman_schemas::json::decode(&bytes) {
+        Ok(event) => Some(event),
+        Err(error) => {
+            let attribute = match &error {
+                InvalidEvent::Empty(name) | InvalidEvent::Name(name) | InvalidEvent::Value { name, .. } => Some(name.as_str()),
+                InvalidEvent::SpecVersion(_) => Some("specversion"),
+                _ => None,
+            };
+            let at = attribute.and_then(|attribute| at.get(attribute)).unwrap_or(at);
+            at.tell(format!("this is not a CloudEvent: {error}"), "an event has at least type, source and id");
+            None
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! A mistake at a place of one file, and the sink that gathers them.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+use pointsman_schemas::{Problem, Segment};
+
+use super::yaml::{Entry, Node, Span, Style, Value};
+
+/// A mistake, or an oddity, at a place of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where.
+    pub span: Span,
+    /// Another place of the same file that belongs to it, and what is there.
+    pub also: Option<(Span, String)>,
+    /// True for what is odd but not wrong.
+    pub warning: bool,
+    /// What is wrong: lower case, no trailing period.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl Mistake {
+    /// A mistake at a place.
+    #[must_use]
+    pub fn new(span: Span, message: impl Into<String>) -> Self {
+        Self { span, also: None, warning: false, message: message.into(), help: None }
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Points at a second place.
+    #[must_use]
+    pub fn also(mut self, span: Span, what: impl Into<String>) -> Self {
+        self.also = Some((span, what.into()));
+        self
+    }
+
+    /// Makes a warning of it.
+    #[must_use]
+    pub fn warn(mut self) -> Self {
+        self.warning = true;
+        self
+    }
+
+    /// Gives a problem of a part of the file its place. `owner` is the entry whose value `node` is, where there is one.
+    #[must_use]
+    pub fn of(problem: Problem, owner: Option<&Entry>, node: &Node, text: &str) -> Self {
+        let (entry, found) = node.follow(&problem.path);
+        let entry = if problem.path.is_empty() { owner } else { entry };
+        let span = match entry {
+            Some(entry) if problem.at_key => entry.key_span,
+            _ => match &problem.within {
+                Some(within) => inside(found, within, text).unwrap_or_else(|| visible(entry, found, text)),
+                None => visible(entry, found, text),
+            },
+        };
+        // A message that begins with its verb is about the key.
+        let message = match problem.path.last() {
+            Some(Segment::Key(key)) if problem.message.starts_with("is ") || problem.message.starts_with("lets ") => {
+                format!("`{key}` {}", problem.message)
+            }
+            _ => problem.message,
+        };
+        Self { span, also: None, warning: problem.warning, message, help: problem.help }
+    }
+}
+
+/// What to underline for a value: itself where it stands on one line, else its key, else its first line.
+#[must_use]
+pub fn visible(entry: Option<&Entry>, node: &Node, text: &str) -> Span {
+    let source = text.get(node.span.start..node.span.end).unwrap_or_default();
+    match (entry, source.split_once('\n')) {
+        (Some(entry), Some(_)) => entry.key_span,
+        (Some(entry), None) if source.is_empty() => entry.key_span,
+        (_, None) => node.span,
+        (None, Some((first, _))) => Span { start: node.span.start, end: node.span.start + first.trim_end().len() },
+    }
+}
+
+/// The part of a text's source that a range of the text came from, where the text stands there letter for letter.
+fn inside(node: &Node, within: &std::ops::Range<usize>, text: &str) -> Option<Span> {
+    let Value::Text(value, style) = &node.value else { return None };
+    let quote = match style {
+        Style::Plain => 0,
+        Style::Quoted => 1,
+        Style::Block => return None,
+    };
+    let start = node.span.start + quote;
+    (text.get(start..start + value.len())? == value).then_some(())?;
+    let end = within.end.min(value.len());
+    // Of an empty place, which is mostly the end, the letter before it is shown.
+    let before = || value.get(..end).and_then(|before| before.char_indices().next_back()).map_or(0, |(at, _)| at);
+    let from = if within.start < end { within.start } else { before() };
+    Some(Span { start: start + from, end: start + end })
+}
+
+/// Gathers the mistakes of one file, each once.
+#[derive(Debug, Default)]
+pub struct Mistakes {
+    found: RefCell<Vec<Mistake>>,
+    /// Values that could not be read: not looked at again. By the place of the node in memory, which the tree keeps.
+    hidden: RefCell<HashSet<*const Node>>,
+    /// Values of which everything is said: what others find wrong with them is not told.
+    silenced: RefCell<HashSet<*const Node>>,
+    /// Keys that an unknown key of a mapping was probably meant to be: not missed there.
+    meant: RefCell<HashSet<(*const Node, String)>>,
+}
+
+impl Mistakes {
+    /// Takes a mistake in; one that was told already is not told again.
+    pub fn tell(&self, mistake: Mistake) {
+        let mut found = self.found.borrow_mut();
+        let known = |other: &Mistake| other.span == mistake.span && other.message == mistake.message;
+        if !found.iter().any(known) {
+            found.push(mistake);
+        }
+    }
+
+    /// What was gathered.
+    #[must_use]
+    pub fn into_inner(self) -> Vec<Mistake> {
+        self.found.into_inner()
+    }
+
+    pub(super) fn hide(&self, node: &Node) {
+        self.hidden.borrow_mut().insert(std::ptr::from_ref(node));
+    }
+
+    pub(super) fn is_hidden(&self, node: &Node) -> bool {
+        self.hidden.borrow().contains(&std::ptr::from_ref(node))
+    }
+
+    /// True where a value could not be read inside of another.
+    pub(super) fn any_hidden_inside(&self, node: &Node) -> bool {
+        let mut found = self.is_hidden(node);
+        node.walk(&mut |_, node| found |= self.is_hidden(node));
+        found
+    }
+
+    pub(super) fn silence(&self, node: &Node) {
+        self.silenced.borrow_mut().insert(std::ptr::from_ref(node));
+    }
+
+    pub(super) fn is_silenced(&self, node: &Node) -> bool {
+        self.silenced.borrow().contains(&std::ptr::from_ref(node))
+    }
+
+    pub(super) fn hidden_count(&self) -> usize {
+        self.hidden.borrow().len()
+    }
+
+    pub(super) fn note_meant(&self, map: &Node, key: &str) {
+        self.meant.borrow_mut().insert((std::ptr::from_ref(map), key.to_owned()));
+    }
+
+    pub(super) fn was_meant(&self, map: &Node, key: &str) -> bool {
+        self.meant.borrow().contains(&(std::ptr::from_ref(map), key.to_owned()))
+    }
+}

@@ -1,0 +1,365 @@
+//! Reads a piece of the tree into any type that serde can make, and finds every mistake on the way.
+//!
+//! A visitor that serde derives gives up at its first error. So the value at fault is told, with its place, and hidden, and the piece is
+//! read again without it, until it can be read or its root is at fault. What the visitor then misses because it was hidden is not
+//! told. Each pass hides at least one value more, so this ends; a file without mistakes is read once.
+//!
+//! Keys that a struct does not have are told and skipped in the same pass.
+
+mod error;
+mod piece;
+#[cfg(test)]
+mod tests;
+
+use serde::de::{self, DeserializeSeed, Deserializer, Visitor};
+use serde::{Deserialize, forward_to_deserialize_any};
+
+use super::mistake::Mistake;
+use super::suggest;
+use super::yaml::{Entry, Node, OddNumber, Value};
+pub use error::Error;
+pub use piece::Piece;
+
+/// Reads a value. None where it is not even in part what is wanted; what is wrong has been told to the mistakes then.
+pub fn read<'t, T: Deserialize<'t>>(piece: Piece<'t>) -> Option<T> {
+    read_with(piece, |reader| T::deserialize(reader))
+}
+
+/// Reads the settings of a connector through the function that its registry line has for them.
+pub fn read_erased<S: ?Sized>(
+    piece: Piece<'_>,
+    parse: fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<S>, erased_serde::Error>,
+) -> Option<Box<S>> {
+    read_with(piece, |reader| {
+        let mut erased = <dyn erased_serde::Deserializer<'_>>::erase(reader);
+        parse(&mut erased).map_err(de::Error::custom)
+    })
+}
+
+fn read_with<'t, T>(piece: Piece<'t>, parse: impl Fn(Reader<'t>) -> Result<T, Error>) -> Option<T> {
+    /// More mistakes than anybody reads; without a bound each of a hundred thousand would cost a pass.
+    const PASSES_MAX: usize = 500;
+    (0..PASSES_MAX).take_while(|_| !piece.mistakes.is_hidden(piece.node)).find_map(|_| Reader::new(piece).placed(&parse).ok())
+}
+
+#[derive(Clone, Copy)]
+struct Reader<'t> {
+    piece: Piece<'t>,
+    /// True while the visitor wants a struct: then nothing stands for an empty one.
+    wants_struct: bool,
+}
+
+impl<'t> Reader<'t> {
+    fn new(piece: Piece<'t>) -> Self {
+        Self { piece, wants_struct: false }
+    }
+
+    fn placed<T>(self, read: impl FnOnce(Self) -> Result<T, Error>) -> Result<T, Error> {
+        let Piece { node, mistakes, .. } = self.piece;
+        if mistakes.is_hidden(node) {
+            return Err(Error::Told);
+        }
+        let hidden_before = mistakes.hidden_count();
+        read(self).map_err(|error| {
+            let error = self.place(error);
+            if mistakes.hidden_count() == hidden_before {
+                mistakes.hide(node);
+            }
+            error
+        })
+    }
+
+    /// Tells an error, where that has not been done, and hides what is at fault.
+    fn place(self, error: Error) -> Error {
+        if self.tell(error) {
+            self.piece.mistakes.hide(self.piece.node);
+        }
+        Error::Told
+    }
+
+    /// Tells an error that has no place yet; true where there was one.
+    fn tell(self, error: Error) -> bool {
+        let Piece { node, entry, mistakes, .. } = self.piece;
+        let span = self.piece.span();
+        match error {
+            Error::Told => return false,
+            Error::Missing(field) => {
+                if node.entry(field).is_none() && !mistakes.was_meant(node, field) {
+                    let span = entry.map_or(span, |entry| entry.key_span);
+                    mistakes.tell(Mistake::new(span, format!("`{field}` is missing here")));
+                }
+            }
+            Error::UnknownField { field, known } => match node.entry(&field) {
+                Some(entry) => {
+                    self.piece.tell_unknown_key(entry, known);
+                    mistakes.hide(&entry.value);
+                    return false;
+                }
+                None => mistakes.tell(Mistake::new(span, format!("unknown key `{field}`")).help(suggest::help(&field, known).1)),
+            },
+            Error::UnknownVariant { variant, known } => {
+                let key = node.entry(&variant).map_or(span, |entry| entry.key_span);
+                mistakes.tell(Mistake::new(key, format!("`{variant}` is not known here")).help(suggest::help(&variant, known).1));
+            }
+            Error::Type { found, expected } => {
+                let mistake = Mistake::new(span, format!("{expected} is wanted here, and this is {found}"));
+                mistakes.tell(match self.quoted(&expected) {
+                    Some(quoted) => mistake.help(quoted),
+                    None => mistake,
+                });
+            }
+            // What a type finds wrong with a value of which a part was hidden is most likely that the part is not there.
+            Error::Other(_) if node.entries().iter().any(|entry| mistakes.is_hidden(&entry.value)) => {}
+            Error::Other(message) => mistakes.tell(Mistake::new(span, message)),
+            Error::Odd(OddNumber::Spelling) => {
+                self.piece.tell("this is not a number as JSON spells it", format!("quote it to make a text of it: \"{}\"", self.source()));
+            }
+            Error::Odd(OddNumber::Range) => {
+                self.piece
+                    .tell("this number is too long to be kept exactly", format!("quote it to make a text of it: \"{}\"", self.source()));
+            }
+            Error::Empty => {
+                let key = entry.map_or("this", |entry| &entry.key);
+                self.piece.tell(format!("`{key}` has no value"), "give it one, or remove the key");
+            }
+        }
+        true
+    }
+
+    fn source(self) -> &'t str {
+        self.piece.text.get(self.piece.node.span.start..self.piece.node.span.end).unwrap_or_default()
+    }
+
+    /// Help for a bare number or boolean where a text would have been right.
+    fn quoted(self, expected: &str) -> Option<String> {
+        match self.piece.node.value {
+            Value::Number(_) | Value::Boolean(_) if expected.contains("text") => {
+                Some(format!("quote it to make a text of it: \"{}\"", self.source()))
+            }
+            _ if expected == "true or false" => Some("only `true` and `false` are booleans".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn map(self, fields: Option<&'static [&'static str]>) -> MapReader<'t> {
+        MapReader { reader: self, rest: self.piece.node.entries().iter(), value: None, fields }
+    }
+
+    fn any<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Error> {
+        match &self.piece.node.value {
+            Value::Null if self.wants_struct => visitor.visit_map(self.map(None)),
+            Value::Null => visitor.visit_unit(),
+            Value::Boolean(value) => visitor.visit_bool(*value),
+            Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+                (Some(number), _, _) => visitor.visit_u64(number),
+                (_, Some(number), _) => visitor.visit_i64(number),
+                (_, _, number) => visitor.visit_f64(number.unwrap_or(f64::NAN)),
+            },
+            Value::Odd(odd) => Err(Error::Odd(*odd)),
+            Value::Text(text, _) => visitor.visit_borrowed_str(text),
+            Value::List(items) => visitor.visit_seq(ListReader { reader: self, rest: items.iter() }),
+            Value::Map(_) => visitor.visit_map(self.map(None)),
+        }
+    }
+}
+
+impl<'t> Deserializer<'t> for Reader<'t> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.placed(|reader| reader.any(visitor))
+    }
+
+    fn deserialize_option<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.placed(|reader| if reader.piece.node.value == Value::Null { visitor.visit_none() } else { visitor.visit_some(reader) })
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'t>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+        self.placed(|reader| visitor.visit_newtype_struct(reader))
+    }
+
+    fn deserialize_struct<V: Visitor<'t>>(self, _: &'static str, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+        self.placed(|reader| match reader.piece.node.value {
+            Value::Map(_) | Value::Null => visitor.visit_map(reader.map(Some(fields))),
+            // A derived visitor would take its items for the fields in their order.
+            Value::List(_) => Err(Error::Type { found: found(reader.piece.node), expected: "a mapping".to_owned() }),
+            _ => reader.any(visitor),
+        })
+    }
+
+    fn deserialize_enum<V: Visitor<'t>>(self, _: &'static str, variants: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+        self.placed(|reader| match &reader.piece.node.value {
+            Value::Text(variant, _) => visitor.visit_enum(VariantReader { reader, variant, content: None }),
+            Value::Map(entries) => match entries.as_slice() {
+                [entry] => {
+                    let content = reader.piece.child(Some(entry), &entry.value);
+                    visitor.visit_enum(VariantReader { reader, variant: &entry.key, content: Some(content) })
+                }
+                _ => Err(Error::Other(format!("exactly one key is wanted here: {}", alternatives(variants)))),
+            },
+            _ => Err(Error::Type { found: found(reader.piece.node), expected: format!("one of {}", alternatives(variants)) }),
+        })
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        <V: Visitor<'t>>
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map identifier
+    }
+}
+
+fn alternatives(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn found(node: &Node) -> String {
+    match &node.value {
+        Value::Null => "empty",
+        Value::Boolean(_) => "a boolean",
+        Value::Number(_) | Value::Odd(_) => "a number",
+        Value::Text(..) => "a text",
+        Value::List(_) => "a list",
+        Value::Map(_) => "a mapping",
+    }
+    .to_owned()
+}
+
+/// A key, or the name of an alternative.
+struct Word<'t> {
+    text: &'t str,
+    of: Reader<'t>,
+}
+
+impl<'t> Deserializer<'t> for Word<'t> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Error> {
+        // What is wrong is told here, since an erased visitor makes a mere text of an error that passes through it.
+        visitor.visit_borrowed_str(self.text).map_err(|error| self.of.place(error))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'t>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_option<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    forward_to_deserialize_any! {
+        <V: Visitor<'t>>
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map
+        struct enum identifier ignored_any
+    }
+}
+
+struct MapReader<'t> {
+    reader: Reader<'t>,
+    rest: std::slice::Iter<'t, Entry>,
+    value: Option<&'t Entry>,
+    /// The keys that the struct has, where it is one.
+    fields: Option<&'static [&'static str]>,
+}
+
+impl<'t> de::MapAccess<'t> for MapReader<'t> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'t>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        let piece = self.reader.piece;
+        for entry in self.rest.by_ref() {
+            if piece.mistakes.is_hidden(&entry.value) {
+                continue;
+            }
+            if let Some(fields) = self.fields {
+                if !fields.contains(&entry.key.as_str()) {
+                    piece.tell_unknown_key(entry, fields);
+                    continue;
+                }
+                if piece.child(None, &entry.value).is_unwritten() {
+                    let told: Result<(), Error> = Reader::new(piece.child(Some(entry), &entry.value)).placed(|_| Err(Error::Empty));
+                    drop(told);
+                    continue;
+                }
+            }
+            self.value = Some(entry);
+            return seed.deserialize(Word { text: &entry.key, of: self.reader }).map(Some);
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'t>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        let Some(entry) = self.value.take() else { return Err(Error::Told) };
+        Reader::new(self.reader.piece.child(Some(entry), &entry.value)).placed(|reader| seed.deserialize(reader))
+    }
+}
+
+struct ListReader<'t> {
+    reader: Reader<'t>,
+    rest: std::slice::Iter<'t, Node>,
+}
+
+impl<'t> de::SeqAccess<'t> for ListReader<'t> {
+    type Error = Error;
+
+    fn next_element_seed<T: DeserializeSeed<'t>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        let piece = self.reader.piece;
+        let Some(item) = self.rest.by_ref().find(|item| !piece.mistakes.is_hidden(item)) else { return Ok(None) };
+        Reader::new(piece.child(None, item)).placed(|reader| seed.deserialize(reader)).map(Some)
+    }
+}
+
+struct VariantReader<'t> {
+    reader: Reader<'t>,
+    variant: &'t str,
+    content: Option<Piece<'t>>,
+}
+
+impl<'t> de::EnumAccess<'t> for VariantReader<'t> {
+    type Error = Error;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'t>>(self, seed: V) -> Result<(V::Value, Self), Error> {
+        seed.deserialize(Word { text: self.variant, of: self.reader }).map(|variant| (variant, self))
+    }
+}
+
+impl<'t> VariantReader<'t> {
+    /// The variant's content, read as a struct where it is empty.
+    fn content<T>(self, read: impl FnOnce(Reader<'t>) -> Result<T, Error>) -> Result<T, Error> {
+        match self.content {
+            Some(piece) => Reader { piece, wants_struct: true }.placed(read),
+            None => Err(Error::Other(format!("`{0}` needs more: {{ {0}: … }}", self.variant))),
+        }
+    }
+}
+
+impl<'t> de::VariantAccess<'t> for VariantReader<'t> {
+    type Error = Error;
+
+    fn unit_variant(self) -> Result<(), Error> {
+        match self.content {
+            None => Ok(()),
+            Some(piece)
+                if piece.node.value == Value::Null || piece.node.entries().is_empty() && matches!(piece.node.value, Value::Map(_)) =>
+            {
+                Ok(())
+            }
+            Some(_) => Err(Error::Other(format!("`{}` stands alone, without a value", self.variant))),
+        }
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'t>>(self, seed: T) -> Result<T::Value, Error> {
+        self.content(|reader| seed.deserialize(reader))
+    }
+
+    fn tuple_variant<V: Visitor<'t>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+        self.content(|reader| reader.deserialize_any(visitor))
+    }
+
+    fn struct_variant<V: Visitor<'t>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+        self.content(|reader| reader.deserialize_struct("", fields, visitor))
+    }
+}

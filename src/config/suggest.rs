@@ -1,0 +1,139 @@
+//! What was probably meant.
+
+/// What people write who know other systems, with the word that this one uses.
+const ALSO_KNOWN_AS: &[(&str, &str)] = &[
+    ("s3", "object-storage"),
+    ("minio", "object-storage"),
+    ("amqp", "rabbitmq"),
+    ("jetstream", "nats"),
+    ("cron", "timer"),
+    ("schedule", "timer"),
+    ("sinks", "targets"),
+    ("destinations", "targets"),
+    ("outputs", "targets"),
+    ("inputs", "sources"),
+    ("triggers", "rules"),
+    ("subscriptions", "rules"),
+    ("dlq", "on_failure"),
+    ("dead_letter", "on_failure"),
+    ("deadletter", "on_failure"),
+    ("dead_letter_queue", "on_failure"),
+    ("on_error", "on_failure"),
+    ("retries", "attempts"),
+    ("max_attempts", "attempts"),
+    ("max_retries", "attempts"),
+    ("pattern", "match"),
+    ("filter", "match"),
+    ("condition", "where"),
+    ("when", "where"),
+    ("if", "where"),
+    ("source", "from"),
+    ("sources", "from"),
+    ("target", "to"),
+    ("targets", "to"),
+    ("sink", "to"),
+    ("sinks", "to"),
+    ("key", "order_by"),
+    ("ordering_key", "order_by"),
+    ("ttl", "max_age"),
+    ("rate_limit", "rate"),
+    ("endpoint", "url"),
+    ("uri", "url"),
+    ("cmd", "command"),
+    ("args", "command"),
+    ("dir", "path"),
+    ("interval", "every"),
+    ("tz", "timezone"),
+    ("port", "address"),
+    ("bind", "address"),
+    ("ttl", "retention"),
+    ("expected", "expect"),
+];
+
+/// What people write one level too high, with the key that it stands under and how it is written there.
+const DEEPER: &[(&str, &str, &str)] = &[
+    ("retries", "retry", "retry: { attempts: … }"),
+    ("max_retries", "retry", "retry: { attempts: … }"),
+    ("attempts", "retry", "retry: { attempts: … }"),
+    ("max_attempts", "retry", "retry: { attempts: … }"),
+    ("backoff", "retry", "retry: { backoff: … }"),
+];
+
+/// The word without what people spell in different ways.
+fn fold(word: &str) -> String {
+    word.to_lowercase().replace(['-', '_', ' '], "")
+}
+
+/// The candidate that a word was probably meant to be.
+#[must_use]
+pub fn meant<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let folded = fold(word);
+    let alias = ALSO_KNOWN_AS
+        .iter()
+        .filter(|(alias, _)| fold(alias) == folded)
+        .find_map(|(_, name)| candidates.iter().find(|candidate| *candidate == name));
+    let same = candidates.iter().find(|candidate| fold(candidate) == folded);
+    /// Past these a comparison with each takes longer than anybody waits.
+    const COMPARED_MAX: usize = 1_000;
+    let nearest = || {
+        let near = |candidate: &&&str| strsim::damerau_levenshtein(&folded, &fold(candidate));
+        // Half of a short word would make anything near.
+        let bound = (folded.chars().count() / 3).clamp(1, 3);
+        candidates.iter().take(COMPARED_MAX).min_by_key(near).filter(|candidate| folded.chars().count() > 2 && near(candidate) <= bound)
+    };
+    same.or(alias).or_else(nearest).copied()
+}
+
+/// Help for a word that is none of the candidates: what it was probably meant to be, else what there is.
+#[must_use]
+pub fn help<'c>(word: &str, candidates: &[&'c str]) -> (Option<&'c str>, String) {
+    /// More than these are no help.
+    const LISTED_MAX: usize = 16;
+    let deeper = DEEPER.iter().find(|(also, key, _)| fold(also) == fold(word) && candidates.contains(key));
+    if let Some((_, key, written)) = deeper {
+        return (Some(key), format!("did you mean `{written}`?"));
+    }
+    let meant = meant(word, candidates.iter().copied());
+    let help = match meant {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None if candidates.is_empty() => "nothing can stand here".to_owned(),
+        None => {
+            let mut listed: Vec<String> = candidates.iter().take(LISTED_MAX).map(|name| format!("`{name}`")).collect();
+            if candidates.len() > LISTED_MAX {
+                listed.push("…".to_owned());
+            }
+            format!("there is {}", listed.join(", "))
+        }
+    };
+    (meant, help)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_word_of_this_system_is_found() {
+        let kinds = ["http", "webhook", "timer", "directory", "object-storage", "rabbitmq", "nats"];
+        let rule = ["description", "from", "match", "where", "to", "on_success", "on_failure", "delivery", "order_by"];
+        let top = ["listen", "sources", "targets", "rules"];
+        for (given, candidates, expect) in [
+            ("s3", &kinds[..], Some("object-storage")),
+            ("minio", &kinds, Some("object-storage")),
+            ("amqp", &kinds, Some("rabbitmq")),
+            ("jetstream", &kinds, Some("nats")),
+            ("cron", &kinds, Some("timer")),
+            ("dlq", &rule, Some("on_failure")),
+            ("retries", &["attempts", "backoff"], Some("attempts")),
+            ("sinks", &top, Some("targets")),
+            ("onFailure", &rule, Some("on_failure")),
+            ("order-by", &rule, Some("order_by")),
+            ("mach", &rule, Some("match")),
+            ("descripton", &rule, Some("description")),
+            ("targest", &top, Some("targets")),
+            ("zebra", &rule, None),
+            ("t", &rule, None),
+        ] {
+            assert_eq!(super::meant(given, candidates.iter().copied()), expect, "{given}");
+        }
+    }
+}

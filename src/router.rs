@@ -1,0 +1,277 @@
+//! The rules in force, and who waits for an event by them.
+//!
+//! A [`Router`] is immutable. A reload makes a new one and swaps it in whole, so that no event sees half a set of rules; an event that
+//! was matched before keeps the deliveries that it was given.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use pointsman_connectors::Plain;
+use pointsman_rules::{Condition, Origin, OriginSet, Path, Pattern, Rule, RuleSet, Scratch, document::Document, transform::EventMapping};
+use pointsman_schemas::{Event, Name, SubscriptionNumber};
+use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
+
+use crate::dispatcher::MatchReply;
+use crate::intake::Match;
+use crate::journal::{Entry, NewDelivery};
+
+/// For how long an event with the same source and id is known again, where a source has stable ids.
+pub const DEDUPLICATION_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// One rule, compiled and subscribed.
+#[derive(Debug)]
+pub struct RuleInForce {
+    /// Whose.
+    pub tenant: Name,
+    /// Its name.
+    pub name: Name,
+    /// The sources whose events it looks at; any but `replies` where none is given.
+    pub from: Option<Vec<Name>>,
+    /// `match`.
+    pub pattern: Option<Pattern>,
+    /// `where`.
+    pub condition: Option<Condition>,
+    /// Its subscriptions.
+    pub routes: Vec<Route>,
+}
+
+/// One of a rule's subscriptions.
+#[derive(Debug)]
+pub struct Route {
+    /// Which.
+    pub subscription: SubscriptionNumber,
+    /// What orders its deliveries.
+    pub order_by: Option<Path>,
+}
+
+/// All rules in force.
+#[derive(Debug, Default)]
+pub struct Router {
+    tenants: HashMap<Name, TenantRules>,
+}
+
+/// The rules of one tenant; they see that tenant's events alone.
+#[derive(Debug)]
+struct TenantRules {
+    set: RuleSet,
+    origins: HashMap<Name, Origin>,
+    /// In the order of the set.
+    rules: Vec<Routes>,
+}
+
+#[derive(Debug)]
+struct Routes {
+    name: Name,
+    routes: Vec<Route>,
+    matches: AtomicU64,
+    unordered: AtomicU64,
+}
+
+impl Router {
+    /// Puts rules in force.
+    #[must_use]
+    pub fn new(rules: Vec<RuleInForce>) -> Self {
+        let mut by_tenant: HashMap<Name, Vec<RuleInForce>> = HashMap::new();
+        for rule in rules {
+            by_tenant.entry(rule.tenant.clone()).or_default().push(rule);
+        }
+        Self { tenants: by_tenant.into_iter().map(|(tenant, rules)| (tenant, TenantRules::new(rules))).collect() }
+    }
+
+    /// How often each rule took an event since it came into force: (tenant, rule, matches, deliveries whose `order_by` found nothing).
+    pub fn counts(&self) -> impl Iterator<Item = (&Name, &Name, u64, u64)> {
+        self.tenants.iter().flat_map(|(tenant, rules)| {
+            rules
+                .rules
+                .iter()
+                .map(move |rule| (tenant, &rule.name, rule.matches.load(Ordering::Relaxed), rule.unordered.load(Ordering::Relaxed)))
+        })
+    }
+}
+
+impl TenantRules {
+    fn new(rules: Vec<RuleInForce>) -> Self {
+        let mut origins = HashMap::from([(Name::replies(), Origin(0))]);
+        for name in rules.iter().filter_map(|rule| rule.from.as_ref()).flatten() {
+            // Origins that no rule names all share the number past the last one.
+            let next = Origin(u16::try_from(origins.len()).unwrap_or(u16::MAX));
+            origins.entry(name.clone()).or_insert(next);
+        }
+        let (mut compiled, mut routes) = (Vec::with_capacity(rules.len()), Vec::with_capacity(rules.len()));
+        for rule in rules {
+            let from = rule.from.as_ref().map_or_else(
+                || OriginSet::all_but(&[Origin(0)]),
+                |names| OriginSet::only(&names.iter().filter_map(|name| origins.get(name).copied()).collect::<Vec<_>>()),
+            );
+            compiled.push(Rule { from, pattern: rule.pattern, condition: rule.condition });
+            routes.push(Routes { name: rule.name, routes: rule.routes, matches: AtomicU64::new(0), unordered: AtomicU64::new(0) });
+        }
+        Self { set: RuleSet::compile(compiled), origins, rules: routes }
+    }
+
+    fn deliveries(&self, origin: &Name, event: &Event, room: &mut Room) -> SmallVec<[NewDelivery; 2]> {
+        let origin = self.origins.get(origin).copied().unwrap_or(Origin(u16::MAX));
+        room.matched.clear();
+        self.set.matches_into(origin, event, &mut room.scratch, &mut room.matched);
+        let mut deliveries = SmallVec::new();
+        for rule in room.matched.iter().filter_map(|index| self.rules.get(usize::try_from(*index).ok()?)) {
+            rule.matches.fetch_add(1, Ordering::Relaxed);
+            for route in &rule.routes {
+                let order_key = route.order_by.as_ref().and_then(|path| {
+                    let key = path.find_text(&Document::event(event));
+                    if key.is_none() {
+                        rule.unordered.fetch_add(1, Ordering::Relaxed);
+                    }
+                    key.map(|key| order_key(&key))
+                });
+                deliveries.push(NewDelivery { subscription: route.subscription, order_key, due: None });
+            }
+        }
+        deliveries
+    }
+}
+
+/// The journal's order key of a value. It is kept on disk, so its meaning must never change: the first 64 bits of the SHA-256 of the text.
+/// Two values with the same key would only wait for each other.
+fn order_key(value: &str) -> u64 {
+    Sha256::digest(value).iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte))
+}
+
+/// Room for matching, reused.
+#[derive(Debug, Default)]
+struct Room {
+    scratch: Scratch,
+    matched: Vec<u32>,
+}
+
+/// Matches what one source hands over against the rules in force at that moment.
+#[derive(Debug)]
+pub struct Matcher {
+    router: Arc<ArcSwap<Router>>,
+    tenant: Name,
+    origin: Name,
+    mapping: Option<Arc<EventMapping>>,
+    deduplicate: Option<Duration>,
+    room: Room,
+}
+
+impl Matcher {
+    /// A matcher for the events of one source. Where its ids are stable the journal is asked to know duplicates.
+    #[must_use]
+    pub fn new(router: Arc<ArcSwap<Router>>, tenant: Name, origin: Name, mapping: Option<Arc<EventMapping>>, stable_ids: bool) -> Self {
+        Self { router, tenant, origin, mapping, deduplicate: stable_ids.then_some(DEDUPLICATION_WINDOW), room: Room::default() }
+    }
+}
+
+impl Match for Matcher {
+    fn entry(&mut self, event: Arc<Event>) -> Entry {
+        let router = self.router.load();
+        let deliveries = router.tenants.get(&self.tenant).map(|rules| rules.deliveries(&self.origin, &event, &mut self.room));
+        Entry { event, deliveries: deliveries.unwrap_or_default(), deduplicate: self.deduplicate }
+    }
+
+    fn map(&mut self, plain: Plain) -> Result<Event, String> {
+        let builder = match &self.mapping {
+            None => plain.defaults,
+            Some(mapping) => {
+                let root = Document::json(&plain.root).map_err(|error| error.to_string())?;
+                mapping.apply(&root, plain.defaults).map_err(|error| error.to_string())?
+            }
+        };
+        builder.build().map_err(|error| error.to_string())
+    }
+}
+
+/// Matches what targets answer with.
+#[derive(Debug)]
+pub struct Replies {
+    router: Arc<ArcSwap<Router>>,
+    /// The dispatcher is one task: nobody ever waits for it.
+    room: Mutex<Room>,
+}
+
+impl Replies {
+    /// Matches by the rules in force.
+    #[must_use]
+    pub fn new(router: Arc<ArcSwap<Router>>) -> Self {
+        Self { router, room: Mutex::default() }
+    }
+}
+
+impl MatchReply for Replies {
+    fn match_reply(&self, tenant: &Name, event: Arc<Event>) -> Entry {
+        let router = self.router.load();
+        let deliveries = router.tenants.get(tenant).map(|rules| rules.deliveries(&Name::replies(), &event, &mut self.room.lock()));
+        Entry { event, deliveries: deliveries.unwrap_or_default(), deduplicate: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn rule(tenant: &str, number: u32, from: Option<&[&str]>, ty: &str, order_by: Option<&str>) -> RuleInForce {
+        RuleInForce {
+            tenant: name(tenant),
+            name: name(&format!("rule-{number}")),
+            from: from.map(|names| names.iter().map(|text| name(text)).collect()),
+            pattern: Some(Pattern::compile(&json!({ "type": [ty] })).unwrap()),
+            condition: None,
+            routes: vec![Route { subscription: SubscriptionNumber(number), order_by: order_by.map(|path| Path::parse(path).unwrap()) }],
+        }
+    }
+
+    #[test]
+    fn a_rule_sees_its_tenants_events_from_its_sources() {
+        let router = Arc::new(ArcSwap::from_pointee(Router::new(vec![
+            rule("default", 1, None, "t", None),
+            rule("default", 2, Some(&["orders"]), "t", None),
+            rule("default", 3, Some(&["replies"]), "t", None),
+            rule("default", 4, Some(&["orders", "ingress"]), "other", None),
+            rule("acme", 5, None, "t", None),
+        ])));
+        let numbers = |tenant: &str, origin: &str| {
+            let mut matcher = Matcher::new(Arc::clone(&router), name(tenant), name(origin), None, false);
+            let entry = matcher.entry(Arc::new(Event::builder("1", "/s", "t").build().unwrap()));
+            entry.deliveries.iter().map(|delivery| delivery.subscription.0).collect::<Vec<_>>()
+        };
+        for (tenant, origin, expected) in [
+            ("default", "orders", vec![1, 2]),
+            ("default", "ingress", vec![1]),
+            ("default", "unnamed", vec![1]),
+            ("default", "replies", vec![3]),
+            ("acme", "orders", vec![5]),
+            ("nobody", "orders", vec![]),
+        ] {
+            assert_eq!(numbers(tenant, origin), expected, "{tenant} {origin}");
+        }
+        router.store(Arc::new(Router::default()));
+        assert!(numbers("default", "orders").is_empty(), "a matcher follows the rules in force");
+    }
+
+    #[test]
+    fn order_keys_are_stable_and_what_has_none_is_counted() {
+        let router = Arc::new(ArcSwap::from_pointee(Router::new(vec![rule("default", 1, None, "t", Some("$.subject"))])));
+        let mut matcher = Matcher::new(Arc::clone(&router), name("default"), name("x"), None, true);
+        let mut key = |subject: Option<&'static str>| {
+            let builder = Event::builder("1", "/s", "t");
+            let event = subject.into_iter().fold(builder, |builder, subject| builder.subject(subject)).build().unwrap();
+            matcher.entry(Arc::new(event)).deliveries[0].order_key
+        };
+        // The first 64 bits of the SHA-256 of "abc", from FIPS 180-2, appendix B.1.
+        assert_eq!(key(Some("abc")), Some(0xba78_16bf_8f01_cfea));
+        assert_ne!(key(Some("abd")), key(Some("abc")));
+        assert_eq!(key(None), None);
+        assert_eq!(router.load().counts().map(|(_, _, matches, unordered)| (matches, unordered)).collect::<Vec<_>>(), [(4, 1)]);
+    }
+}

@@ -1,0 +1,148 @@
+//! What the bus tells about itself: logs here, numbers in [`metrics`].
+
+pub mod journal;
+pub mod metrics;
+
+use std::io::IsTerminal;
+
+use tracing::Subscriber;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+pub use journal::JournalSnapshot;
+pub use metrics::Metrics;
+
+/// How logging is set up on the command line.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LogArgs {
+    /// What is logged: a level, or a filter such as `info,pointsman::dispatcher=debug`
+    #[arg(long = "log", env = "POINTSMAN_LOG", default_value = "info", global = true, value_name = "FILTER", help_heading = "Logging")]
+    pub filter: String,
+    /// How it is written: as text on a terminal and as JSON elsewhere, unless one is asked for
+    #[arg(long = "log-format", default_value = "auto", global = true, value_name = "FORMAT", help_heading = "Logging")]
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// As text where standard error is a terminal, else as JSON.
+    #[default]
+    Auto,
+    /// A line for a person.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Logging cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter is not one.
+    #[error("cannot read the log filter {filter:?}: {reason}; write a level, or a list such as info,pointsman=debug")]
+    Filter {
+        /// What was given.
+        filter: String,
+        /// What is wrong with it.
+        reason: ParseError,
+    },
+    /// Somebody else logs in this process already.
+    #[error("cannot start logging: {0}")]
+    Taken(TryInitError),
+}
+
+/// Starts logging to standard error, for the whole process: called once, by `main`.
+///
+/// # Errors
+/// [`LogError`].
+pub fn start(args: &LogArgs) -> Result<(), LogError> {
+    let terminal = std::io::stderr().is_terminal();
+    let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let json = match args.format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    subscriber(&args.filter, json, colours, std::io::stderr)?.try_init().map_err(LogError::Taken)
+}
+
+/// What turns traces into lines of `writer`.
+fn subscriber<W>(filter: &str, json: bool, colours: bool, writer: W) -> Result<Box<dyn Subscriber + Send + Sync>, LogError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::builder().parse(filter).map_err(|reason| LogError::Filter { filter: filter.to_owned(), reason })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    Ok(if json { Box::new(lines.json().flatten_event(true).finish()) } else { Box::new(lines.with_ansi(colours).finish()) })
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use tracing::subscriber::DefaultGuard;
+
+    /// What this thread has logged since [`capture`].
+    #[derive(Clone, Default)]
+    pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Captured {
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().clone()).unwrap()
+        }
+    }
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Keeps what this thread logs until the guard is dropped.
+    pub(crate) fn capture(filter: &str, json: bool) -> (Captured, DefaultGuard) {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let subscriber = super::subscriber(filter, json, false, move || writer.clone()).unwrap();
+        (captured, tracing::subscriber::set_default(subscriber))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::capture;
+    use super::*;
+
+    fn logged(filter: &str, json: bool) -> String {
+        let (captured, _guard) = capture(filter, json);
+        tracing::info!(rule = "thumbnails", "delivered");
+        tracing::debug!("not asked for");
+        tracing::info!(key = ?pointsman_schemas::Text::from("hunter2"), "a setting\u{1b}[2J");
+        captured.text()
+    }
+
+    #[test]
+    fn a_line_is_text_or_json_and_holds_no_secret() {
+        let text = logged("info", false);
+        assert!(text.contains("delivered rule=\"thumbnails\"") && !text.contains("not asked for"), "{text}");
+        let json = logged("info", true);
+        let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+        assert_eq!((first["message"].as_str(), first["rule"].as_str()), (Some("delivered"), Some("thumbnails")));
+        for line in [text, json] {
+            assert!(!line.contains("hunter2") && !line.contains('\u{1b}') && line.contains("***"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_filter_is_checked_before_anything_is_lost() {
+        assert_eq!(logged("warn", false), "");
+        let Err(error) = subscriber("pointsman=loud", false, false, std::io::sink) else { panic!("took a level that is none") };
+        assert!(error.to_string().starts_with("cannot read the log filter \"pointsman=loud\": error parsing level filter"), "{error}");
+    }
+}

@@ -1,0 +1,308 @@
+//! Numbers of this process since its start. What the journal counts is in [`super::journal`], since it outlives the process.
+//!
+//! A part asks once for a handle on what it counts, by name, and keeps it: counting is then one atomic addition.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use pointsman_schemas::{Class, Name, Timestamp};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::journal::SubscriptionIdentity;
+
+/// From a call over loopback to the default timeout and past it, in seconds.
+const ATTEMPT_BUCKETS_SECONDS: [f64; 15] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// From one sync of a fast disk to a store in trouble, in seconds.
+const APPEND_BUCKETS_SECONDS: [f64; 12] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// Every class, in the order in which [`TargetMetrics`] keeps their histograms.
+const CLASSES: [Class; 7] =
+    [Class::Delivered, Class::Throttled, Class::Unavailable, Class::Failed, Class::Refused, Class::Gone, Class::Rejected];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    tenant: String,
+    source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabels {
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryLabels {
+    tenant: String,
+    rule: String,
+    role: &'static str,
+    target: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    tenant: String,
+    target: String,
+    class: &'static str,
+}
+
+type Histograms = Family<AttemptLabels, Histogram, fn() -> Histogram>;
+
+/// What this process counts. Cloning it copies handles, not numbers.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    received: Family<SourceLabels, Counter>,
+    duplicates: Family<SourceLabels, Counter>,
+    rejects: Family<SourceLabels, Counter>,
+    unmatched: Counter,
+    unordered: Counter,
+    requests: Family<StatusLabels, Counter>,
+    deliveries: Family<DeliveryLabels, Counter>,
+    attempts: Histograms,
+    appends: Histogram,
+}
+
+impl Metrics {
+    /// Registers everything, so that what has not happened yet is there as a name.
+    #[must_use]
+    pub fn new(registry: &mut Registry, started: Timestamp) -> Self {
+        let metrics = Self {
+            received: Family::default(),
+            duplicates: Family::default(),
+            rejects: Family::default(),
+            unmatched: Counter::default(),
+            unordered: Counter::default(),
+            requests: Family::default(),
+            deliveries: Family::default(),
+            attempts: Family::new_with_constructor(|| Histogram::new(ATTEMPT_BUCKETS_SECONDS)),
+            appends: Histogram::new(APPEND_BUCKETS_SECONDS),
+        };
+        // A counter's name gets its `_total` when it is written.
+        let own = &metrics;
+        registry.register("pointsman_events_received", "Events stored, by the source they came from", own.received.clone());
+        registry.register("pointsman_events_duplicate", "Events that had been stored before", own.duplicates.clone());
+        registry.register("pointsman_rejects", "Messages that no event could be made of", own.rejects.clone());
+        registry.register("pointsman_events_unmatched", "Events that no rule took", own.unmatched.clone());
+        registry.register("pointsman_events_unordered", "Events in which order_by found nothing", own.unordered.clone());
+        registry.register("pointsman_ingress_requests", "Requests to the HTTP ingress, by the status answered", own.requests.clone());
+        registry.register("pointsman_deliveries", "Attempts at deliveries, by how they left their delivery", own.deliveries.clone());
+        registry.register("pointsman_attempt_duration_seconds", "How long attempts took, by the class they came to", own.attempts.clone());
+        registry.register("pointsman_append_duration_seconds", "How long appends to the store took, sync included", own.appends.clone());
+        registry.register("pointsman_build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let start = Gauge::<i64>::default();
+        start.set(started.0 / 1_000_000);
+        registry.register("process_start_time_seconds", "When the process started, since the epoch", start);
+        registry.register_collector(Box::new(Process));
+        metrics
+    }
+
+    /// Counts what comes from one source.
+    #[must_use]
+    pub fn source(&self, tenant: &Name, source: &Name) -> SourceMetrics {
+        let labels = SourceLabels { tenant: tenant.to_string(), source: source.to_string() };
+        SourceMetrics {
+            received: self.received.get_or_create_owned(&labels),
+            duplicates: self.duplicates.get_or_create_owned(&labels),
+            rejects: self.rejects.get_or_create_owned(&labels),
+            unmatched: self.unmatched.clone(),
+            unordered: self.unordered.clone(),
+            appends: self.appends.clone(),
+        }
+    }
+
+    /// Counts how attempts leave the deliveries of one subscription.
+    #[must_use]
+    pub fn subscription(&self, identity: &SubscriptionIdentity) -> SubscriptionMetrics {
+        let counter = |outcome| {
+            self.deliveries.get_or_create_owned(&DeliveryLabels {
+                tenant: identity.tenant.to_string(),
+                rule: identity.rule.to_string(),
+                role: identity.role.as_str(),
+                target: identity.target.to_string(),
+                outcome,
+            })
+        };
+        SubscriptionMetrics {
+            delivered: counter("delivered"),
+            retried: counter("retried"),
+            dead: counter("dead"),
+            released: counter("released"),
+        }
+    }
+
+    /// Measures attempts at one target.
+    #[must_use]
+    pub fn target(&self, tenant: &Name, target: &Name) -> TargetMetrics {
+        let classes = CLASSES.map(|class| (class, OnceLock::new()));
+        TargetMetrics { tenant: tenant.clone(), target: target.clone(), family: self.attempts.clone(), classes: Arc::new(classes) }
+    }
+
+    /// Counts requests to the HTTP ingress.
+    #[must_use]
+    pub fn ingress(&self) -> IngressMetrics {
+        let accepted = self.requests.get_or_create_owned(&StatusLabels { status: 202 });
+        IngressMetrics { accepted, requests: self.requests.clone() }
+    }
+}
+
+/// Counters of one source.
+#[derive(Clone, Debug)]
+pub struct SourceMetrics {
+    /// Events stored.
+    pub received: Counter,
+    /// Events that had been stored before.
+    pub duplicates: Counter,
+    /// Messages that no event could be made of.
+    pub rejects: Counter,
+    /// Events that no rule took, of all sources.
+    pub unmatched: Counter,
+    /// Events in which `order_by` found nothing, of all sources.
+    pub unordered: Counter,
+    appends: Histogram,
+}
+
+impl SourceMetrics {
+    /// An append took this long.
+    pub fn appended(&self, took: Duration) {
+        self.appends.observe(took.as_secs_f64());
+    }
+}
+
+/// Counters of one subscription: each attempt at a delivery counts in one of them.
+#[derive(Clone, Debug)]
+pub struct SubscriptionMetrics {
+    /// It is delivered.
+    pub delivered: Counter,
+    /// It will be tried again.
+    pub retried: Counter,
+    /// It became a dead letter.
+    pub dead: Counter,
+    /// It was put back as if nothing had happened.
+    pub released: Counter,
+}
+
+/// Durations of attempts at one target.
+#[derive(Clone, Debug)]
+pub struct TargetMetrics {
+    tenant: Name,
+    target: Name,
+    family: Histograms,
+    /// Made when first needed: seven histograms for each of ten thousand targets would be a lot to scrape, and most see one class.
+    classes: Arc<[(Class, OnceLock<Histogram>); 7]>,
+}
+
+impl TargetMetrics {
+    /// An attempt came to this class after this long.
+    pub fn attempted(&self, class: Class, took: Duration) {
+        let Some((_, histogram)) = self.classes.iter().find(|(own, _)| *own == class) else { return };
+        let make = || {
+            let (tenant, target) = (self.tenant.to_string(), self.target.to_string());
+            self.family.get_or_create_owned(&AttemptLabels { tenant, target, class: class.as_str() })
+        };
+        histogram.get_or_init(make).observe(took.as_secs_f64());
+    }
+}
+
+/// Counters of the HTTP ingress.
+#[derive(Clone, Debug)]
+pub struct IngressMetrics {
+    /// Kept apart, so that the usual answer costs no lookup.
+    accepted: Counter,
+    requests: Family<StatusLabels, Counter>,
+}
+
+impl IngressMetrics {
+    /// A request was answered with this status.
+    pub fn answered(&self, status: u16) {
+        match status {
+            202 => self.accepted.inc(),
+            _ => self.requests.get_or_create(&StatusLabels { status }).inc(),
+        };
+    }
+}
+
+/// What the system says about this process; nothing where it does not say so under `/proc`.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut gauge = |name, help, value: Option<u64>| match value {
+            Some(value) => ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?),
+            None => Ok(()),
+        };
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        gauge("process_resident_memory_bytes", "Memory that the process occupies", kibibytes.map(|kibibytes| kibibytes * 1024))?;
+        let descriptors = std::fs::read_dir("/proc/self/fd").ok().map(|descriptors| descriptors.count() as u64);
+        gauge("process_open_fds", "File descriptors that are open", descriptors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode_registry;
+
+    use super::*;
+    use crate::journal::Role;
+
+    #[test]
+    fn what_is_counted_is_served_under_the_names_promised() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry, Timestamp(1_700_000_000_999_999));
+        let name = |text| Name::new(text).unwrap();
+        let source = metrics.source(&name("default"), &name("uploads"));
+        source.received.inc_by(3);
+        source.unmatched.inc();
+        source.appended(Duration::from_millis(3));
+        metrics.ingress().answered(202);
+        metrics.ingress().answered(503);
+        let identity =
+            SubscriptionIdentity { tenant: name("default"), rule: name("thumbnails"), role: Role::To, target: name("thumbnailer") };
+        metrics.subscription(&identity).delivered.inc();
+        let target = metrics.target(&name("default"), &name("thumbnailer"));
+        for class in CLASSES {
+            target.attempted(class, Duration::from_millis(7));
+        }
+        let mut text = String::new();
+        encode_registry(&mut text, &registry).unwrap();
+        for line in [
+            r#"pointsman_events_received_total{tenant="default",source="uploads"} 3"#,
+            r#"pointsman_rejects_total{tenant="default",source="uploads"} 0"#,
+            "pointsman_events_unmatched_total 1",
+            r#"pointsman_ingress_requests_total{status="202"} 1"#,
+            r#"pointsman_ingress_requests_total{status="503"} 1"#,
+            r#"pointsman_deliveries_total{tenant="default",rule="thumbnails",role="to",target="thumbnailer",outcome="delivered"} 1"#,
+            r#"pointsman_attempt_duration_seconds_count{tenant="default",target="thumbnailer",class="gone"} 1"#,
+            r#"pointsman_attempt_duration_seconds_bucket{le="0.01",tenant="default",target="thumbnailer",class="delivered"} 1"#,
+            r#"pointsman_attempt_duration_seconds_bucket{le="0.005",tenant="default",target="thumbnailer",class="delivered"} 0"#,
+            "pointsman_append_duration_seconds_count 1",
+            "process_start_time_seconds 1700000000",
+            concat!("pointsman_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(text.lines().any(|own| own == line), "{line} is missing in\n{text}");
+        }
+        if cfg!(target_os = "linux") {
+            assert!(text.contains("\nprocess_resident_memory_bytes ") && text.contains("\nprocess_open_fds "), "{text}");
+        }
+    }
+
+    /// Two handles on the same name count together.
+    #[test]
+    fn handles_share_their_numbers() {
+        let metrics = Metrics::new(&mut Registry::default(), Timestamp(0));
+        let name = Name::default_tenant();
+        metrics.source(&name, &name).received.inc();
+        assert_eq!(metrics.source(&name, &name).received.inc(), 1);
+    }
+}
