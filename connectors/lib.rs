@@ -3,6 +3,7 @@
 //! A connector knows its system and the shapes of `pointsman-schemas`, and nothing else: no rules, no journal. What it needs from
 //! the bus is handed to it when it opens. A new connector is a folder and a line in [`CONNECTORS`].
 
+pub mod directory;
 pub mod exec;
 pub mod http;
 mod parameter;
@@ -11,6 +12,7 @@ pub mod stdout;
 #[cfg(test)]
 mod suite;
 pub mod target;
+pub mod timer;
 pub mod webhook;
 
 use pointsman_schemas::Problem;
@@ -59,6 +61,12 @@ impl Kind<dyn TargetSettings> {
 /// Every connector there is.
 pub const CONNECTORS: &[Connector] = &[
     Connector {
+        kind: "directory",
+        also_known_as: &["folder", "files", "dir"],
+        source: Some(Kind::source::<directory::DirectorySource>()),
+        target: None,
+    },
+    Connector {
         kind: "exec",
         also_known_as: &["command", "process", "shell"],
         source: None,
@@ -66,6 +74,12 @@ pub const CONNECTORS: &[Connector] = &[
     },
     Connector { kind: "http", also_known_as: &["https", "url"], source: None, target: Some(Kind::target::<http::HttpTarget>()) },
     Connector { kind: "stdout", also_known_as: &["console", "print"], source: None, target: Some(Kind::target::<stdout::StdoutTarget>()) },
+    Connector {
+        kind: "timer",
+        also_known_as: &["cron", "schedule", "interval"],
+        source: Some(Kind::source::<timer::TimerSource>()),
+        target: None,
+    },
     Connector {
         kind: "webhook",
         also_known_as: &["hook", "hooks", "webhooks"],

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use pointsman_schemas::{Clock, Cursor, Event, EventBuilder, Name, Problem};
+use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -195,4 +196,15 @@ pub struct SourceContext {
     pub clock: Arc<dyn Clock>,
     /// Where it may take requests over HTTP.
     pub routes: Routes,
+}
+
+/// The fingerprint of what gives a source's position its meaning, for [`Cursor::fingerprint`]: the same in every build.
+pub(crate) fn fingerprint(parts: &[&str]) -> u64 {
+    let mut hash = Sha256::new();
+    for part in parts {
+        // The length in front keeps ["a", "b"] and ["ab"] apart.
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

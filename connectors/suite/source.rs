@@ -1,0 +1,216 @@
+//! What every source must hold to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pointsman_schemas::{Clock, Cursor, Event, Name};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::{Acknowledgement, Arrival, Batch, Source, SourceContext, SourceError, SourceSettings, Verdict, connector};
+
+/// How long nothing may come before nothing is taken to be there.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// An outside system that a source is tried against.
+pub(crate) trait SourceFixture {
+    /// The connector's key.
+    const KIND: &'static str;
+
+    /// Settings of a source at this system.
+    fn settings(&self) -> Value;
+
+    /// The time of day.
+    fn clock(&self) -> Arc<dyn Clock>;
+
+    /// Makes so many things happen, also while no source is open, and tells the identity of the event that each is to become.
+    async fn happen(&mut self, count: usize) -> Vec<String>;
+
+    /// What tells an event of this system from another.
+    fn identity(&self, event: &Event) -> String;
+
+    /// How many messages a batch holds at most.
+    fn batch_messages_max(&self) -> usize;
+
+    /// Makes something happen that cannot be read, and tells its bytes; none where there is no such thing.
+    async fn unreadable(&mut self) -> Option<Bytes> {
+        None
+    }
+
+    /// Settings with one mistake, and the path at which it is told.
+    fn mistakes(&self) -> Vec<(Value, &'static str)>;
+}
+
+fn parse(kind: &str, settings: &Value) -> Result<Box<dyn SourceSettings>, String> {
+    let kind = connector(kind).unwrap().source.as_ref().unwrap();
+    (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings)).map_err(|error| error.to_string())
+}
+
+/// Opens a source of the fixture.
+pub(crate) async fn open<F: SourceFixture>(fixture: &F, cursor: Option<Cursor>, mapped: bool) -> Box<dyn Source> {
+    let context =
+        SourceContext { name: Name::new("suite").unwrap(), tenant: Name::default_tenant(), cursor, mapped, clock: fixture.clock() };
+    parse(F::KIND, &fixture.settings()).unwrap().open(context).await.unwrap()
+}
+
+/// The next batch, or none where `within` is over first: then the future has been dropped.
+pub(crate) async fn next_within(source: &mut dyn Source, within: Duration) -> Option<Result<Batch, SourceError>> {
+    timeout(within, source.next()).await.ok()
+}
+
+/// What has been read from a source.
+#[derive(Default)]
+struct Read {
+    events: Vec<Arc<Event>>,
+    cursor: Option<Cursor>,
+    acknowledgements: Vec<Acknowledgement>,
+}
+
+/// Reads until so many events are there, dropping the future of `next` again and again meanwhile.
+async fn read(source: &mut dyn Source, count: usize, batch_max: usize, chance: &mut StdRng) -> Read {
+    let mut read = Read::default();
+    while read.events.len() < count {
+        let Some(batch) = next_within(source, Duration::from_micros(chance.random_range(0..20_000))).await else { continue };
+        let batch = batch.unwrap();
+        assert!(batch.messages.len() <= batch_max, "a batch of {} messages", batch.messages.len());
+        assert!(!batch.messages.is_empty() || batch.cursor.is_some(), "an empty batch");
+        for message in batch.messages {
+            assert!(!message.arrivals.is_empty() || !message.rejects.is_empty(), "an empty message");
+            for arrival in message.arrivals {
+                match arrival {
+                    Arrival::Event(event) => read.events.push(event),
+                    Arrival::Plain(plain) => panic!("nothing is mapped: {plain:?}"),
+                }
+            }
+            read.acknowledgements.push(message.acknowledgement);
+        }
+        read.cursor = batch.cursor.or(read.cursor);
+    }
+    read
+}
+
+fn identities<F: SourceFixture>(fixture: &F, events: &[Arc<Event>]) -> Vec<String> {
+    let mut identities: Vec<_> = events.iter().map(|event| fixture.identity(event)).collect();
+    identities.sort();
+    identities
+}
+
+fn sorted(mut identities: Vec<String>) -> Vec<String> {
+    identities.sort();
+    identities
+}
+
+/// Runs the suite.
+pub(crate) async fn sources<F: SourceFixture>(fixture: &mut F) {
+    let settings = settings_are_checked(fixture);
+    let batch_max = fixture.batch_messages_max();
+    let mut chance = StdRng::seed_from_u64(7);
+
+    // What a source has to say before anything happens is how far it has read.
+    let mut source = open(fixture, None, false).await;
+    let mut first_cursor = None;
+    while let Some(batch) = next_within(&mut *source, QUIET).await {
+        let batch = batch.unwrap();
+        assert!(batch.messages.is_empty(), "nothing has happened: {batch:?}");
+        first_cursor = batch.cursor;
+    }
+
+    let expect = fixture.happen(batch_max.min(30) + 5).await;
+    let first = read(&mut *source, expect.len(), batch_max, &mut chance).await;
+    assert_eq!(identities(fixture, &first.events), sorted(expect), "each once, wherever next was cut off");
+
+    // Acknowledged out of order, while next goes on.
+    let expect = fixture.happen(5).await;
+    let mut acknowledgements = first.acknowledgements.into_iter().rev();
+    for acknowledgement in acknowledgements.by_ref().take(3) {
+        acknowledgement.tell(Verdict::Stored).await;
+    }
+    let second = read(&mut *source, expect.len(), batch_max, &mut chance).await;
+    assert_eq!(identities(fixture, &second.events), sorted(expect), "what is acknowledged late holds up nothing");
+    for acknowledgement in acknowledgements.chain(second.acknowledgements) {
+        acknowledgement.tell(Verdict::Stored).await;
+    }
+
+    if let Some(raw) = fixture.unreadable().await {
+        let rejected = loop {
+            let batch = next_within(&mut *source, Duration::from_secs(10)).await.unwrap().unwrap();
+            if let Some(reject) = batch.messages.into_iter().flat_map(|message| message.rejects).next() {
+                break reject;
+            }
+        };
+        assert!(rejected.raw == raw && !rejected.reason.is_empty(), "{rejected:?}");
+    }
+    drop(source);
+
+    if let Some(cursor) = second.cursor {
+        cursors_are_kept(fixture, &*settings, cursor, &mut chance).await;
+    } else {
+        assert_eq!(first_cursor, None, "a source has a cursor or it has none");
+    }
+
+    if !settings.always_cloudevents() {
+        let mut source = open(fixture, None, true).await;
+        while next_within(&mut *source, QUIET).await.is_some() {}
+        fixture.happen(1).await;
+        let plain = loop {
+            let batch = next_within(&mut *source, Duration::from_secs(10)).await.unwrap().unwrap();
+            match batch.messages.into_iter().flat_map(|message| message.arrivals).next() {
+                Some(Arrival::Plain(plain)) => break plain,
+                Some(Arrival::Event(event)) => panic!("everything is mapped: {event:?}"),
+                None => {}
+            }
+        };
+        let root: Value = serde_json::from_slice(&plain.root).unwrap();
+        assert!(root.get("body").is_some() && root.get("headers").is_some(), "{root}");
+        plain.defaults.build().unwrap();
+    }
+}
+
+async fn cursors_are_kept<F: SourceFixture>(fixture: &mut F, settings: &dyn SourceSettings, cursor: Cursor, chance: &mut StdRng) {
+    let batch_max = fixture.batch_messages_max();
+    let expect = sorted(fixture.happen(7).await);
+    let mut source = open(fixture, Some(cursor.clone()), false).await;
+    let third = read(&mut *source, expect.len(), batch_max, chance).await;
+    assert_eq!(identities(fixture, &third.events), expect, "a stored cursor resumes exactly");
+    drop(source);
+
+    // As after a crash between handing over and storing.
+    let mut source = open(fixture, Some(cursor.clone()), false).await;
+    let again = read(&mut *source, expect.len(), batch_max, chance).await;
+    assert_eq!(identities(fixture, &again.events), expect);
+    if settings.has_stable_ids() {
+        let ids = |read: &Read| {
+            let mut ids: Vec<_> = read.events.iter().map(|event| (event.source().clone(), event.id().clone())).collect();
+            ids.sort();
+            ids
+        };
+        assert_eq!(ids(&third), ids(&again), "what comes again has the id that it had");
+    }
+    drop(source);
+
+    for (what, position) in [("of another configuration", None), ("that is damaged", Some(Bytes::from_static(b"\xff\0{")))] {
+        let fingerprint = if position.is_some() { cursor.fingerprint } else { !cursor.fingerprint };
+        let stored = Cursor { fingerprint, position: position.unwrap_or_else(|| cursor.position.clone()) };
+        let mut source = open(fixture, Some(stored), false).await;
+        let refused = next_within(&mut *source, Duration::from_secs(10)).await.unwrap();
+        assert!(matches!(refused, Err(SourceError::CursorMismatch(_))), "a cursor {what} is refused: {refused:?}");
+    }
+}
+
+fn settings_are_checked<F: SourceFixture>(fixture: &F) -> Box<dyn SourceSettings> {
+    let settings = parse(F::KIND, &fixture.settings()).unwrap();
+    assert_eq!(settings.check(), [], "the suite's own settings are right");
+    let mut unknown = fixture.settings();
+    unknown.as_object_mut().unwrap().insert("no-such-setting".into(), true.into());
+    assert!(parse(F::KIND, &unknown).is_err_and(|error| error.contains("no-such-setting")));
+    for (mistaken, path) in fixture.mistakes() {
+        let problems = parse(F::KIND, &mistaken).unwrap_or_else(|error| panic!("{mistaken}: {error}")).check();
+        let found: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let told = |problem: &String| path.is_empty() || problem.starts_with(&format!("{path}: "));
+        assert!(found.iter().any(told), "{mistaken} at {path}: {found:?}");
+    }
+    settings
+}
