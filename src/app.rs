@@ -22,18 +22,20 @@ use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, AdminError, AdminListener};
+use crate::admin::{Admin, AdminError, AdminListener, AdminSettings};
 use crate::config::{Config, Diagnostic};
-use crate::dispatcher::{self, Dispatcher};
+use crate::dispatcher::schedule::InvalidPolicy;
+use crate::dispatcher::{self, Dispatcher, Plan};
 use crate::journal::disk::{self, DiskJournal, DiskOptions};
 use crate::journal::{Journal, JournalError};
-use crate::router::{Matcher, Router};
+use crate::router::{Replies, Router};
 use crate::telemetry::Metrics;
 
 use self::overview::Running;
 use self::sources::Sources;
 use self::targets::Targets;
 use self::watch::{Watch, WatchError};
+use self::wiring::Means;
 
 /// How long attempts in flight may take to finish once the bus is asked to stop. Longer than most functions take, and shorter than
 /// the 30 seconds after which service managers lose patience.
@@ -54,6 +56,12 @@ pub enum RunError {
     /// The store works no more.
     #[error("cannot read the store: {0}")]
     Journal(#[from] JournalError),
+    /// A delivery setting makes no sense.
+    #[error(transparent)]
+    Policy(#[from] InvalidPolicy),
+    /// The dispatcher is not there to take a plan.
+    #[error(transparent)]
+    Dispatcher(#[from] dispatcher::Stopped),
     /// The listener cannot be opened.
     #[error("cannot open the listener: {0}")]
     Listen(OpenError),
@@ -116,8 +124,9 @@ struct Bus {
     journal: Arc<DiskJournal>,
     router: Arc<ArcSwap<Router>>,
     sources: Arc<Sources>,
-    targets: Targets,
-    dispatcher: dispatcher::Handle,
+    means: Means,
+    dispatcher: Task,
+    handle: dispatcher::Handle,
     overview: Arc<Running>,
     listener: Task,
     admin: Task,
@@ -150,21 +159,31 @@ impl Bus {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry, Timestamp::now());
-        let options = DiskOptions { retention: config.store.retention, max_size_bytes: config.store.max_size_bytes, ..DiskOptions::default() };
+        let options =
+            DiskOptions { retention: config.store.retention, max_size_bytes: config.store.max_size_bytes, ..DiskOptions::default() };
         let journal = DiskJournal::open(&config.store.path, options, Arc::clone(&clock))?;
         let limits = Limits { drain_timeout: REQUESTS_GRACE, ..Limits::default() };
         let listener = Listener::bind(&config.listen, limits).await.map_err(RunError::Listen)?;
-        let admin_listener = AdminListener::bind(&config.admin).await?;
+        let admin_listener =
+            AdminListener::bind(&AdminSettings { address: config.admin.address.clone(), auth: config.admin.auth.clone() }).await?;
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
 
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));
-        let replies = Matcher::new(Arc::clone(&router), Name::default_tenant(), Name::replies(), None, false);
-        let dispatcher = Dispatcher::start(Arc::clone(&journal) as Arc<dyn Journal>, Arc::clone(&clock), metrics.clone(), replies);
-        let sources = Arc::new(Sources::new(Arc::clone(&journal) as Arc<dyn Journal>, Arc::clone(&router), listener.routes(), Arc::clone(&clock), metrics));
+        let means = Means { targets: Targets::default(), replies: Arc::new(Replies::new(Arc::clone(&router))), metrics: metrics.clone() };
+        let nothing = Plan { targets: Vec::new(), routes: Vec::new(), replies: Arc::clone(&means.replies) };
+        let (dispatcher, handle) =
+            Dispatcher::new(Arc::clone(&journal) as Arc<dyn Journal>, Arc::clone(&clock), nothing, dispatcher::Options::default());
+        let sources = Arc::new(Sources::new(
+            Arc::clone(&journal) as Arc<dyn Journal>,
+            Arc::clone(&router),
+            listener.routes(),
+            Arc::clone(&clock),
+            metrics,
+        ));
         let ingress = Ingress::open(&config.listen, &listener.routes()).map_err(RunError::Listen)?;
         sources.run_always(Name::default_tenant(), Name::ingress(), "http", Box::new(ingress));
 
-        let overview = Arc::new(Running::new(Arc::clone(&sources), Arc::clone(&router), dispatcher.clone()));
+        let overview = Arc::new(Running::new(Arc::clone(&sources), Arc::clone(&router), handle.clone()));
         let admin = Arc::new(Admin {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
             overview: Arc::clone(&overview) as _,
@@ -176,8 +195,12 @@ impl Bus {
             journal,
             router,
             sources,
-            targets: Targets::default(),
-            dispatcher,
+            means,
+            dispatcher: Task::spawn(async |stop| {
+                let summary = dispatcher.run(stop, ATTEMPTS_GRACE).await;
+                tracing::info!(settled = summary.settled, abandoned = summary.abandoned, unsettled = summary.unsettled, "the dispatcher has stopped");
+            }),
+            handle,
             overview,
             admin: Task::spawn(|stop| admin_listener.serve(admin, stop)),
             // Requests are taken once the rules are in force: until then nobody would be told of what they bring.
@@ -192,12 +215,12 @@ impl Bus {
     }
 
     /// Puts a configuration in force: subscriptions first, so that whatever matches has somewhere to go, then targets, rules and sources.
-    async fn put_in_force(&mut self, mut config: Config) -> Result<(), JournalError> {
+    async fn put_in_force(&mut self, mut config: Config) -> Result<(), RunError> {
         let numbers = self.journal.subscribe(wiring::subscriptions(&config)).await?;
         self.overview.set_config(&config);
         let sources = std::mem::take(&mut config.sources);
-        let (router, plan) = wiring::connect(&mut config, &numbers, &self.targets).await;
-        self.dispatcher.reload(plan).await;
+        let (router, plan) = wiring::connect(&mut config, &numbers, &self.means).await?;
+        self.handle.reload(plan).await?;
         self.router.store(Arc::new(router));
         self.sources.reload(sources).await;
         self.config = Some(config);
@@ -221,7 +244,7 @@ impl Bus {
         self.overview.set_stopping();
         self.listener.stop("listener").await;
         self.sources.stop().await;
-        self.dispatcher.stop(ATTEMPTS_GRACE).await;
+        self.dispatcher.stop("dispatcher").await;
         self.journal.close().await;
         self.admin.stop("admin API").await;
         tracing::info!("stopped");

@@ -6,6 +6,7 @@ pub mod dead;
 pub mod error;
 pub mod listen;
 pub mod match_event;
+pub mod run;
 pub mod schema;
 pub mod send;
 pub mod test;

@@ -1,11 +1,13 @@
 //! The bus: everything with state. The binary in `main.rs` is its command line.
 
 pub mod admin;
+pub mod app;
 pub mod commands;
 pub mod config;
 pub mod dispatcher;
 pub mod intake;
 pub mod journal;
 pub mod output;
+pub mod router;
 mod server;
 pub mod telemetry;

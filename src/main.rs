@@ -1,2 +1,66 @@
-//! x
-fn main() {}
+//! The command line.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use pointsman::commands::{check, dead, listen, match_event, run, schema, send, test};
+use pointsman::telemetry::{self, LogArgs};
+
+/// An event bus and trigger router: things happen, rules decide, functions are called.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the bus; it reloads the rules when the files change
+    Run(run::RunArgs),
+    /// Find every mistake in the rule files
+    Check(check::CheckArgs),
+    /// Run the rule files' own tests
+    Test(test::TestArgs),
+    /// Hold one pattern against one event: exit 0 it matches, 1 it does not, 2 either is invalid
+    Match(match_event::MatchArgs),
+    /// Send CloudEvents to a bus
+    Send(send::SendArgs),
+    /// A function that prints what it is given, and can be told to fail or be slow
+    Listen(listen::ListenArgs),
+    /// Dead letters: what could not be delivered
+    Dead(dead::DeadArgs),
+    /// Print the JSON Schema of the rule file
+    Schema,
+}
+
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    if let Err(error) = telemetry::start(&line.log) {
+        eprintln!("{error}");
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = match line.command {
+        Command::Run(args) => Ok(runtime.block_on(run::run(&args))),
+        Command::Check(args) => check::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Match(args) => match_event::run(&args),
+        Command::Schema => schema::run(),
+        Command::Send(args) => runtime.block_on(send::run(args)),
+        Command::Listen(args) => runtime.block_on(listen::run(args)),
+        Command::Dead(args) => runtime.block_on(dead::run(args)),
+    };
+    done.unwrap_or_else(|report| {
+        eprintln!("{report:?}");
+        ExitCode::FAILURE
+    })
+}

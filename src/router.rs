@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use pointsman_connectors::Plain;
 use pointsman_rules::{Condition, Origin, OriginSet, Path, Pattern, Rule, RuleSet, Scratch, document::Document, transform::EventMapping};
 use pointsman_schemas::{Event, Name, SubscriptionNumber};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
+use crate::dispatcher::MatchReply;
 use crate::intake::Match;
 use crate::journal::{Entry, NewDelivery};
 
@@ -84,7 +86,10 @@ impl Router {
     /// How often each rule took an event since it came into force: (tenant, rule, matches, deliveries whose `order_by` found nothing).
     pub fn counts(&self) -> impl Iterator<Item = (&Name, &Name, u64, u64)> {
         self.tenants.iter().flat_map(|(tenant, rules)| {
-            rules.rules.iter().map(move |rule| (tenant, &rule.name, rule.matches.load(Ordering::Relaxed), rule.unordered.load(Ordering::Relaxed)))
+            rules
+                .rules
+                .iter()
+                .map(move |rule| (tenant, &rule.name, rule.matches.load(Ordering::Relaxed), rule.unordered.load(Ordering::Relaxed)))
         })
     }
 }
@@ -179,6 +184,30 @@ impl Match for Matcher {
             }
         };
         builder.build().map_err(|error| error.to_string())
+    }
+}
+
+/// Matches what targets answer with.
+#[derive(Debug)]
+pub struct Replies {
+    router: Arc<ArcSwap<Router>>,
+    /// The dispatcher is one task: nobody ever waits for it.
+    room: Mutex<Room>,
+}
+
+impl Replies {
+    /// Matches by the rules in force.
+    #[must_use]
+    pub fn new(router: Arc<ArcSwap<Router>>) -> Self {
+        Self { router, room: Mutex::default() }
+    }
+}
+
+impl MatchReply for Replies {
+    fn match_reply(&self, tenant: &Name, event: Arc<Event>) -> Entry {
+        let router = self.router.load();
+        let deliveries = router.tenants.get(tenant).map(|rules| rules.deliveries(&Name::replies(), &event, &mut self.room.lock()));
+        Entry { event, deliveries: deliveries.unwrap_or_default(), deduplicate: None }
     }
 }
 

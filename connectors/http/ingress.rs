@@ -17,6 +17,8 @@ use crate::OpenError;
 use crate::source::{Arrival, Batch, Source, SourceError};
 use keys::Keys;
 
+#[cfg(test)]
+pub(crate) use queue::BATCH_REQUESTS_MAX;
 pub(crate) use queue::{Queue, Queued, queue};
 
 /// Where CloudEvents are taken.

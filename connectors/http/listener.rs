@@ -2,7 +2,7 @@
 //!
 //! hyper does the protocol; around it stand the bounds that it leaves to others. Each connection has a deadline for its headers and for each body
 //! and an idle time; connections, headers, bodies and the bytes in hand are bounded, and what is past a bound is refused, never queued. A
-//! [`Guard`](guard::Guard) between socket and hyper refuses what two readers could understand in two ways. Every refusal is a problem document.
+//! `guard::Guard` between socket and hyper refuses what two readers could understand in two ways. Every refusal is a problem document.
 //!
 //! HTTP/2 is not offered: hyper has no deadline for its headers, and a sender of events gains little by it.
 

@@ -15,7 +15,7 @@
 //! behind its scheme and in headers' values, the URL first and the headers in their order. A URL whose path an event would
 //! make climb (`..`) is rejected.
 //!
-//! **Answered** by status: see [`classify`], which follows "Push semantics". Beyond statuses: what keeps a connection from being made (name,
+//! **Answered** by status: see `classify`, which follows "Push semantics". Beyond statuses: what keeps a connection from being made (name,
 //! address, TLS, ten seconds) is unavailable; a connection that breaks before the status came is failed, since the
 //! function may have run; one that breaks in a 2xx body is delivered. At most 64 KiB of the body are read, until shortly
 //! before the attempt's timeout. Redirects are never followed.
@@ -23,7 +23,7 @@
 //! **A CloudEvent in a 2xx answer**, binary or structured, goes back onto the bus; 204 and an empty structured one carry none.
 //! A broken one changes nothing but the outcome's message.
 //!
-//! **Guarded**: see [`super::guard`]. An address that a URL spells out and that must not be called is rejected; a name that
+//! **Guarded**: see `http/guard.rs`. An address that a URL spells out and that must not be called is rejected; a name that
 //! resolves to none but such is unavailable.
 
 mod address;

@@ -10,6 +10,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value;
 use tokio::time::timeout;
 
+use crate::http::Routes;
 use crate::{Acknowledgement, Arrival, Batch, Source, SourceContext, SourceError, SourceSettings, Verdict, connector};
 
 /// How long nothing may come before nothing is taken to be there.
@@ -25,6 +26,11 @@ pub(crate) trait SourceFixture {
 
     /// The time of day.
     fn clock(&self) -> Arc<dyn Clock>;
+
+    /// Where it sends its requests, where it does.
+    fn routes(&self) -> Routes {
+        Routes::default()
+    }
 
     /// Makes so many things happen, also while no source is open, and tells the identity of the event that each is to become.
     async fn happen(&mut self, count: usize) -> Vec<String>;
@@ -51,8 +57,8 @@ fn parse(kind: &str, settings: &Value) -> Result<Box<dyn SourceSettings>, String
 
 /// Opens a source of the fixture.
 pub(crate) async fn open<F: SourceFixture>(fixture: &F, cursor: Option<Cursor>, mapped: bool) -> Box<dyn Source> {
-    let context =
-        SourceContext { name: Name::new("suite").unwrap(), tenant: Name::default_tenant(), cursor, mapped, clock: fixture.clock() };
+    let (name, tenant) = (Name::new("suite").unwrap(), Name::default_tenant());
+    let context = SourceContext { name, tenant, cursor, mapped, clock: fixture.clock(), routes: fixture.routes() };
     parse(F::KIND, &fixture.settings()).unwrap().open(context).await.unwrap()
 }
 

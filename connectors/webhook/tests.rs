@@ -5,11 +5,15 @@ use std::time::Duration;
 use hmac::{KeyInit, Mac};
 use pointsman_schemas::{DataKind, Timestamp};
 use sha2::Sha256;
+use tokio::task::JoinSet;
 
 use super::*;
+use crate::http::Routes;
+use crate::http::ingress::BATCH_REQUESTS_MAX;
 use crate::http::listener::tests::{Answer, Served, serve};
 use crate::http::{Limits, ListenSettings};
 use crate::source::{Acknowledgement, Verdict};
+use crate::suite::{SourceFixture, sources};
 
 const SECRET: &str = "It's a Secret to Everybody";
 const NOW: i64 = 1_700_000_000;
@@ -77,6 +81,68 @@ fn types(arrivals: &[Arrival]) -> Vec<&str> {
         Arrival::Plain(_) => "plain",
     });
     types.collect()
+}
+
+/// A service whose requests wait for their answers.
+struct Service {
+    served: Arc<Served>,
+    calls: JoinSet<u16>,
+    told: usize,
+}
+
+impl SourceFixture for Service {
+    const KIND: &'static str = "webhook";
+
+    fn settings(&self) -> serde_json::Value {
+        serde_json::json!({ "path": "/hooks/x", "signature": { "hmac": { "secret": SECRET, "header": "x-sign", "id": "x-delivery" } } })
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(Stopped)
+    }
+
+    fn routes(&self) -> Routes {
+        self.served.routes.clone()
+    }
+
+    async fn happen(&mut self, count: usize) -> Vec<String> {
+        let ids: Vec<_> = (self.told..self.told + count).map(|n| format!("delivery-{n}")).collect();
+        self.told += count;
+        for id in ids.clone() {
+            let served = Arc::clone(&self.served);
+            self.calls.spawn(async move {
+                let signature = sign(SECRET, id.as_bytes());
+                served.post("/hooks/x", &[("x-sign", &signature), ("x-delivery", &id)], id.as_bytes()).await.status()
+            });
+        }
+        ids
+    }
+
+    fn identity(&self, event: &pointsman_schemas::Event) -> String {
+        event.id().to_string()
+    }
+
+    fn batch_messages_max(&self) -> usize {
+        BATCH_REQUESTS_MAX
+    }
+
+    fn mistakes(&self) -> Vec<(serde_json::Value, &'static str)> {
+        vec![
+            (serde_json::json!({ "path": "hooks", "signature": { "none": {} } }), "path"),
+            (serde_json::json!({ "path": "/x", "signature": { "github": { "secret": "" } } }), "signature.github.secret"),
+        ]
+    }
+}
+
+#[tokio::test]
+async fn the_source_holds_to_the_suite() {
+    let served = Arc::new(serve(ListenSettings::default(), Limits::default()).await);
+    let mut service = Service { served, calls: JoinSet::new(), told: 0 };
+    sources(&mut service).await;
+    let mut statuses = service.calls.join_all().await;
+    statuses.sort_unstable();
+    // The last one is what the suite takes with a mapping, and drops.
+    assert_eq!(statuses, [vec![202; service.told - 1], vec![503]].concat());
 }
 
 const PUSH: &str = r#"{"ref":"refs/heads/main","repository":{"url":"https://github.com/o/r"}}"#;

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pointsman_schemas::Name;
 
 use super::sources::Sources;
-use crate::admin::{Overview, RuleStatus, SourceStatus, TargetStatus};
+use crate::admin::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 use crate::config::Config;
 use crate::dispatcher;
 use crate::router::Router;
@@ -89,7 +89,8 @@ impl Overview for Running {
     fn rules(&self) -> Vec<RuleStatus> {
         let mut rules = self.rules.lock().clone();
         let router = self.router.load();
-        let matches: std::collections::HashMap<(&Name, &Name), u64> = router.counts().map(|(tenant, name, matches, _)| ((tenant, name), matches)).collect();
+        let matches: std::collections::HashMap<(&Name, &Name), u64> =
+            router.counts().map(|(tenant, name, matches, _)| ((tenant, name), matches)).collect();
         for rule in &mut rules {
             rule.matches = matches.get(&(&rule.tenant, &rule.name)).copied().unwrap_or(0);
         }
@@ -97,14 +98,24 @@ impl Overview for Running {
     }
 
     fn targets(&self) -> Vec<TargetStatus> {
-        let kinds = self.targets.lock().clone();
-        let mut all = self.dispatcher.targets();
-        for target in &mut all {
-            if let Some((_, _, kind)) = kinds.iter().find(|(tenant, name, _)| *tenant == target.tenant && *name == target.name) {
-                (*kind).clone_into(&mut target.kind);
-            }
-        }
-        all
+        let kinds = self.targets.lock();
+        let status = |target: dispatcher::TargetStatus| TargetStatus {
+            kind: kinds
+                .iter()
+                .find(|(tenant, name, _)| *tenant == target.tenant && *name == target.name)
+                .map_or_else(String::new, |(_, _, kind)| (*kind).to_owned()),
+            circuit: match target.circuit {
+                dispatcher::CircuitStatus::Closed => Circuit::Closed,
+                dispatcher::CircuitStatus::Open => Circuit::Open,
+            },
+            name: target.name,
+            tenant: target.tenant,
+            since: target.since.to_string(),
+            last_error: target.last_error,
+            in_flight: target.in_flight as u64,
+            limit: target.limit as u64,
+        };
+        self.dispatcher.status().targets.into_iter().map(status).collect()
     }
 
     fn ready(&self) -> Vec<String> {

@@ -118,7 +118,13 @@ impl Sources {
         self.running.lock().iter().map(|((tenant, name), running)| look(tenant, name, running)).collect()
     }
 
-    fn intake(&self, tenant: &Name, name: &Name, mapping: Option<Arc<EventMapping>>, stable_ids: bool) -> (Intake<Matcher>, Arc<Mutex<State>>, CancellationToken) {
+    fn intake(
+        &self,
+        tenant: &Name,
+        name: &Name,
+        mapping: Option<Arc<EventMapping>>,
+        stable_ids: bool,
+    ) -> (Intake<Matcher>, Arc<Mutex<State>>, CancellationToken) {
         let intake = Intake {
             tenant: tenant.clone(),
             origin: name.clone(),
@@ -135,7 +141,14 @@ impl Sources {
         let mapping = mapping.map(Arc::new);
         let (intake, state, stop) = self.intake(&tenant, &name, mapping.clone(), settings.has_stable_ids());
         let metrics = intake.metrics.clone();
-        let context = SourceContext { name, tenant, cursor: None, mapped: mapping.is_some(), clock: Arc::clone(&self.clock), routes: self.routes.clone() };
+        let context = SourceContext {
+            name,
+            tenant,
+            cursor: None,
+            mapped: mapping.is_some(),
+            clock: Arc::clone(&self.clock),
+            routes: self.routes.clone(),
+        };
         let keeper = Keeper { settings, context, intake, state: Arc::clone(&state), stop: stop.clone() };
         Running { kind, state, metrics, fingerprint, stop, task: tokio::spawn(keeper.run()) }
     }

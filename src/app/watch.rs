@@ -49,7 +49,11 @@ impl Watch {
         })?;
         for path in &paths {
             // A file is watched through its folder, so that one that is replaced is still seen.
-            let folder = if path.is_dir() { path.as_path() } else { path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")) };
+            let folder = if path.is_dir() {
+                path.as_path()
+            } else {
+                path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+            };
             watcher.watch(folder, RecursiveMode::NonRecursive)?;
         }
         Ok(Self { seen: content(&paths), stirred: false, paths, changes, hangup: signal(SignalKind::hangup())?, _watcher: watcher })

@@ -1,16 +1,21 @@
 //! From a configuration to subscriptions, and from subscriptions to what the router and the dispatcher need.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pointsman_rules::{Document, TextTemplate, transform::Transform};
-use pointsman_schemas::{Event, Name, SubscriptionNumber};
+use pointsman_schemas::{Class, Event, Name, SubscriptionNumber};
 
 use super::targets::{Key, Targets};
 use crate::config::{self, Config, DeliverySettings, FollowUpContent, WhenFull};
-use crate::dispatcher::{Follow, Plan, Policy, Prepare, Send, SubscriptionPlan, TargetPlan};
-use crate::journal::{Backlog, Role, Subscription, SubscriptionIdentity};
+use crate::dispatcher::schedule::InvalidPolicy;
+use crate::dispatcher::{self, Follow, FollowWith, MatchReply, Observe, Plan, Prepare};
+use crate::journal::{Backlog, Ending, Role, Subscription, SubscriptionIdentity};
 use crate::router::{Route, Router, RuleInForce};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{SubscriptionMetrics, TargetMetrics};
 
 /// A subscription that a configuration wants, with where it comes from in it.
 struct Wanted<'c> {
@@ -27,7 +32,12 @@ fn wanted(config: &Config) -> Vec<Wanted<'_>> {
         let mut want = |role, target: &Name, delivery, transform| {
             let identity = SubscriptionIdentity { tenant: rule.tenant.clone(), rule: rule.name.clone(), role, target: target.clone() };
             let backlog = backlog(delivery);
-            all.push(Wanted { rule, subscription: Subscription { identity, renamed_from: rule.renamed_from.clone(), backlog }, delivery, transform });
+            all.push(Wanted {
+                rule,
+                subscription: Subscription { identity, renamed_from: rule.renamed_from.clone(), backlog },
+                delivery,
+                transform,
+            });
         };
         for to in &rule.to {
             want(Role::To, &to.target, &to.delivery, to.transform.as_ref());
@@ -51,42 +61,62 @@ pub fn subscriptions(config: &Config) -> Vec<Subscription> {
     wanted(config).into_iter().map(|one| one.subscription).collect()
 }
 
+/// What the wiring works with.
+#[derive(Debug)]
+pub struct Means {
+    /// The targets that are open.
+    pub targets: Targets,
+    /// Who waits for what targets answer with.
+    pub replies: Arc<dyn MatchReply>,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
 /// What the router and the dispatcher need, from a configuration and the numbers of its [`subscriptions`], in their order. The
 /// configuration's targets and rules are used up.
-pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], open: &Targets) -> (Router, Plan) {
+///
+/// # Errors
+/// Never of a configuration that was read without a mistake.
+pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: &Means) -> Result<(Router, Plan), InvalidPolicy> {
     let by_identity: HashMap<SubscriptionIdentity, SubscriptionNumber> =
         wanted(config).into_iter().map(|one| one.subscription.identity).zip(numbers.iter().copied()).collect();
     let number = |rule: &config::Rule, role, target: &Name| {
         let identity = SubscriptionIdentity { tenant: rule.tenant.clone(), rule: rule.name.clone(), role, target: target.clone() };
         by_identity.get(&identity).copied()
     };
-    let indexes: HashMap<(&Name, &Name), usize> = config.targets.iter().enumerate().map(|(index, target)| ((&target.tenant, &target.name), index)).collect();
+    let indexes: HashMap<(&Name, &Name), usize> =
+        config.targets.iter().enumerate().map(|(index, target)| ((&target.tenant, &target.name), index)).collect();
     let texts: Vec<Arc<[TextTemplate]>> = config.targets.iter().map(|target| target.texts.as_slice().into()).collect();
     let follow = |rule: &config::Rule, role, follow_up: &Option<config::FollowUp>| {
         let follow_up = follow_up.as_ref()?;
         let send = match follow_up.send {
-            FollowUpContent::Report => Send::Report,
-            FollowUpContent::Original => Send::Original,
+            FollowUpContent::Report => FollowWith::Report,
+            FollowUpContent::Original => FollowWith::Original,
         };
         Some(Follow { subscription: number(rule, role, &follow_up.target)?, send })
     };
 
-    let mut subscriptions = HashMap::new();
+    let mut plans = Vec::with_capacity(numbers.len());
     for (one, subscription) in wanted(config).into_iter().zip(numbers) {
         let identity = one.subscription.identity;
         let Some(index) = indexes.get(&(&identity.tenant, &identity.target)).copied() else { continue };
         let prepare = Preparation { transform: one.transform.cloned(), texts: texts.get(index).cloned().unwrap_or_default() };
         // What follows from a delivery has nothing that follows from it.
         let rule = (identity.role == Role::To).then_some(one.rule);
-        let plan = SubscriptionPlan {
+        let observe = Observer {
+            subscription: with.metrics.subscription(&identity),
+            target: with.metrics.target(&identity.tenant, &identity.target),
+        };
+        let plan = dispatcher::Route {
             on_success: rule.and_then(|rule| follow(rule, Role::OnSuccess, &rule.on_success)),
             on_failure: rule.and_then(|rule| follow(rule, Role::OnFailure, &rule.on_failure)),
             identity,
             target: index,
-            policy: policy(one.delivery),
+            policy: one.delivery.policy()?,
             prepare: Arc::new(prepare),
+            observe: Arc::new(observe),
         };
-        subscriptions.insert(*subscription, plan);
+        plans.push((*subscription, Arc::new(plan)));
     }
     let mut targets = Vec::new();
     let mut wanted = Vec::new();
@@ -95,22 +125,24 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], open: 
         targets.push((key.clone(), target.limits));
         wanted.push((key, target.settings));
     }
-    let services = open.reload(wanted).await;
-    let targets = targets.into_iter().zip(services).map(|((key, limits), service)| TargetPlan {
+    let services = with.targets.reload(wanted).await;
+    let targets = targets.into_iter().zip(services).map(|((key, limits), service)| dispatcher::Target {
         tenant: key.tenant,
         name: key.name,
         fingerprint: key.fingerprint,
         service,
-        concurrency_max: limits.concurrency_max,
+        concurrency_max: limits.concurrency_max.try_into().unwrap_or(NonZeroUsize::MAX),
         rate: limits.rate,
     });
-    let plan = Plan { subscriptions, targets: targets.collect() };
+    let plan = Plan { targets: targets.collect(), routes: plans, replies: Arc::clone(&with.replies) };
 
     let routes: Vec<Vec<Route>> = config
         .rules
         .iter()
         .map(|rule| {
-            let route = |to: &config::Destination| Some(Route { subscription: number(rule, Role::To, &to.target)?, order_by: to.delivery.order_by.clone() });
+            let route = |to: &config::Destination| {
+                Some(Route { subscription: number(rule, Role::To, &to.target)?, order_by: to.delivery.order_by.clone() })
+            };
             rule.to.iter().filter_map(route).collect()
         })
         .collect();
@@ -122,17 +154,7 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], open: 
         condition: rule.condition,
         routes,
     });
-    (Router::new(in_force.collect()), plan)
-}
-
-fn policy(delivery: &DeliverySettings) -> Policy {
-    Policy {
-        timeout: delivery.timeout,
-        max_age: delivery.max_age,
-        attempts: delivery.attempts,
-        backoff_initial: delivery.backoff_initial,
-        backoff_max: delivery.backoff_max,
-    }
+    Ok((Router::new(in_force.collect()), plan))
 }
 
 /// What is done to an event before it goes to its target: the rule's transform, then the target's texts over what that made.
@@ -157,5 +179,27 @@ impl Prepare for Preparation {
         }
         drop(document);
         Ok((event, texts))
+    }
+}
+
+/// Counts what becomes of one subscription's deliveries.
+struct Observer {
+    subscription: SubscriptionMetrics,
+    target: TargetMetrics,
+}
+
+impl Observe for Observer {
+    fn attempted(&self, class: Class, took: Duration) {
+        self.target.attempted(class, took);
+    }
+
+    fn settled(&self, ending: &Ending) {
+        let counter = match ending {
+            Ending::Delivered => &self.subscription.delivered,
+            Ending::Retry { .. } => &self.subscription.retried,
+            Ending::Dead { .. } => &self.subscription.dead,
+            Ending::Released => &self.subscription.released,
+        };
+        counter.inc();
     }
 }

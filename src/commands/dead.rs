@@ -131,6 +131,9 @@ pub struct PurgeArgs {
     pub yes: bool,
 }
 
+/// Opens the store at a path to look at it, whether a bus runs on it or not.
+pub type OpenStore = dyn Fn(&Path) -> Result<Arc<dyn Reader>, JournalError> + Send + Sync;
+
 fn reason(text: &str) -> Result<DeadReason, String> {
     DeadReason::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| error.to_string())
 }
@@ -139,16 +142,16 @@ fn reason(text: &str) -> Result<DeadReason, String> {
 ///
 /// # Errors
 /// There is no bus or no store there, or it refuses.
-pub async fn run(args: DeadArgs) -> Result<ExitCode, miette::Report> {
-    output::print(&execute(args).await?).map_err(unprintable)?;
+pub async fn run(args: DeadArgs, open: &OpenStore) -> Result<ExitCode, miette::Report> {
+    output::print(&execute(args, open).await?).map_err(unprintable)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Does it and tells what to print.
-async fn execute(args: DeadArgs) -> Result<String, CommandError> {
+async fn execute(args: DeadArgs, open: &OpenStore) -> Result<String, CommandError> {
     match args.command {
-        DeadCommand::List(args) => list(&args).await,
-        DeadCommand::Show(args) => show(&args).await,
+        DeadCommand::List(args) => list(&args, open).await,
+        DeadCommand::Show(args) => show(&args, open).await,
         DeadCommand::Redrive(args) => change(&args, Change::Redrive).await,
         DeadCommand::Purge(args) => {
             if !args.yes {
@@ -159,13 +162,13 @@ async fn execute(args: DeadArgs) -> Result<String, CommandError> {
     }
 }
 
-async fn list(args: &ListArgs) -> Result<String, CommandError> {
+async fn list(args: &ListArgs, open: &OpenStore) -> Result<String, CommandError> {
     let page: Page<DeadView> = match &args.from.store {
         Some(path) => {
             let filter = args.filter.clone();
             let selection =
                 DeadSelection { ids: None, tenant: filter.tenant, rule: filter.rule, target: filter.target, reason: filter.reason };
-            view::dead_page(&*open(path)?, &selection, args.after, usize::from(args.limit)).await.map_err(unreadable)?
+            view::dead_page(&*store(path, open)?, &selection, args.after, usize::from(args.limit)).await.map_err(unreadable)?
         }
         None => {
             let mut query = form_urlencoded::Serializer::new(String::new());
@@ -185,10 +188,10 @@ async fn list(args: &ListArgs) -> Result<String, CommandError> {
     if args.output.json { output::json(&page.items).map_err(unprintable) } else { Ok(as_table(&page.items)) }
 }
 
-async fn show(args: &ShowArgs) -> Result<String, CommandError> {
+async fn show(args: &ShowArgs, open: &OpenStore) -> Result<String, CommandError> {
     let whole: Box<RawValue> = match &args.from.store {
         Some(path) => {
-            let whole = view::dead_letter(&*open(path)?, args.id).await.map_err(unreadable)?;
+            let whole = view::dead_letter(&*store(path, open)?, args.id).await.map_err(unreadable)?;
             let whole = whole.ok_or_else(|| CommandError::new(format!("there is no dead letter {}", args.id)))?;
             serde_json::value::to_raw_value(&whole).map_err(unprintable)?
         }
@@ -301,8 +304,8 @@ fn as_sheet(letter: &DeadView, content: &DeadContent) -> String {
     format!("{}\n", plain(&lines.join("\n")))
 }
 
-fn open(path: &Path) -> Result<Arc<dyn Reader>, CommandError> {
-    Err(CommandError::new(format!("cannot open the store {}", path.display())))
+fn store(path: &Path, open: &OpenStore) -> Result<Arc<dyn Reader>, CommandError> {
+    open(path).map_err(|error| CommandError::new(format!("cannot open the store {}: {error}", path.display())))
 }
 
 fn unprintable(error: impl std::fmt::Display) -> CommandError {
@@ -319,6 +322,7 @@ mod tests {
 
     use super::*;
     use crate::admin::testing::TestBus;
+    use crate::journal::Journal;
 
     #[derive(Parser)]
     struct Line {
@@ -334,7 +338,12 @@ mod tests {
             Ok(line) => line.args,
             Err(error) => return error.to_string(),
         };
-        let text = execute(args).await.unwrap_or_else(|error| format!("{error}\n{}", error.help_text()));
+        let journal = bus.journal.clone();
+        let open = move |path: &Path| match path.to_str() {
+            Some("here") => Ok(journal.reader()),
+            _ => Err(JournalError::NotFound("store".into())),
+        };
+        let text = execute(args, &open).await.unwrap_or_else(|error| format!("{error}\n{}", error.help_text()));
         bus.anonymous(&text).replace(&bus.address.to_string(), "127.0.0.1:1")
     }
 
@@ -357,6 +366,18 @@ mod tests {
         let json = typed(&bus, &format!("show {} --json", one(1))).await;
         assert!(json.contains(crate::admin::testing::DATA), "{json}");
         insta::assert_snapshot!(typed(&bus, "show 00000000000000aa-9-1-0").await);
+    }
+
+    #[tokio::test]
+    async fn a_store_says_the_same_as_the_bus_on_it() {
+        let bus = TestBus::start(&[]).await;
+        let shows = bus.dead().await.into_iter().map(|id| format!("show {id}"));
+        let lists = ["list", "list --json", "list --rule audit --reason expired", "list --after 00000000000000aa-2-1-0 --limit 2"];
+        for line in lists.map(str::to_owned).into_iter().chain(shows) {
+            assert_eq!(typed(&bus, &format!("{line} --store here")).await, typed(&bus, &line).await, "{line}");
+        }
+        assert_eq!(typed(&bus, "show 00000000000000aa-9-1-0 --store here").await, "there is no dead letter 00000000000000aa-9-1-0\n");
+        assert_eq!(typed(&bus, "list --store there").await, "cannot open the store there: there is no store\n");
     }
 
     #[tokio::test]
@@ -392,6 +413,6 @@ mod tests {
         drop(bus);
         // Nobody else gets this port while it was ours a moment ago; should somebody, then he is no bus either.
         let args = Line::try_parse_from(["dead", "list", "--admin", &format!("http://{address}")]).unwrap().args;
-        assert!(execute(args).await.is_err());
+        assert!(execute(args, &|_| Err(JournalError::Closed)).await.is_err());
     }
 }

@@ -113,9 +113,16 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 /// # Errors
 /// There is nothing to send, or no answer.
 pub async fn run(args: SendArgs) -> Result<ExitCode, miette::Report> {
+    let printed = |error| CommandError::new(format!("cannot print the answer: {error}"));
+    let all = execute(&args, |text| output::print(text).map_err(printed)).await?;
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Sends everything, or up to what is not taken; tells each answer's text, and whether all was taken.
+async fn execute(args: &SendArgs, mut print: impl FnMut(&str) -> Result<(), CommandError>) -> Result<bool, CommandError> {
     let (events, many) = match &args.file {
         Some(file) => read_file(file)?,
-        None => (vec![build(&args)?], false),
+        None => (vec![build(args)?], false),
     };
     let mode = args.mode.map_or(if many { Mode::Batch } else { Mode::Binary }, Mode::from);
     let client = Client::new(with_path(&args.to), args.key.clone())?;
@@ -124,15 +131,13 @@ pub async fn run(args: SendArgs) -> Result<ExitCode, miette::Report> {
         let (mut headers, body) = encode(part, mode);
         headers.extend(args.headers.iter().cloned());
         let answer = client.send(Method::POST, headers, body).await.map_err(|error| error.help_after(sent, events.len()))?;
-        let accepted = answer.status == StatusCode::ACCEPTED;
-        output::print(&if args.output.json { as_json(part, &answer) } else { as_text(part, &answer) })
-            .map_err(|error| CommandError::new(format!("cannot print the answer: {error}")))?;
-        if !accepted {
-            return Ok(ExitCode::FAILURE);
+        print(&if args.output.json { as_json(part, &answer) } else { as_text(part, &answer) })?;
+        if answer.status != StatusCode::ACCEPTED {
+            return Ok(false);
         }
         sent += part.len();
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
 }
 
 /// The address with the path of the ingress, where only the bus itself is named.
@@ -291,18 +296,24 @@ mod tests {
         Line::try_parse_from([&["send"], words].concat()).unwrap().args
     }
 
-    /// What arrives somewhere when these words are typed, and how that ends: the events of each request.
-    async fn sent(words: &[&str], status: u16) -> (Vec<Vec<Event>>, ExitCode) {
+    /// What arrives somewhere when these words are typed, the events of each request; what is printed, and whether all was taken.
+    async fn sent(words: &[&str], status: u16) -> (Vec<Vec<Event>>, String, bool) {
         let behaviour = Behaviour { status: StatusCode::from_u16(status).unwrap(), ..Behaviour::default() };
         let mut function = Function::start(([127, 0, 0, 1], 0).into(), behaviour, CancellationToken::new()).await.unwrap();
         let to = format!("http://{}/events", function.address);
-        let code = run(parse(&[words, &["--to", &to]].concat())).await.unwrap();
+        let mut printed = String::new();
+        let all = execute(&parse(&[words, &["--to", &to]].concat()), |text| {
+            printed.push_str(text);
+            Ok(())
+        })
+        .await
+        .unwrap();
         let mut requests = Vec::new();
         while let Ok(call) = function.calls.try_recv() {
             let Content::Events(events) = call.content else { panic!("no CloudEvent came: {call:?}") };
             requests.push(events);
         }
-        (requests, code)
+        (requests, printed, all)
     }
 
     #[tokio::test]
@@ -310,16 +321,18 @@ mod tests {
         let data = r#"{"n":12345678901234567890123}"#;
         let words = ["--type", "photo", "--source", "/camera", "--subject", "ä b", "--id", "1", "--ext", "traceid=x=y", "--data", data];
         for mode in ["binary", "structured", "batch"] {
-            let (requests, code) = sent(&[&words[..], &["--mode", mode]].concat(), 202).await;
+            let (requests, printed, all) = sent(&[&words[..], &["--mode", mode]].concat(), 202).await;
             let [events] = &requests[..] else { panic!("{mode}: {requests:?}") };
             let event = &events[0];
             let attributes: Vec<String> = event.attributes().map(|(name, value)| format!("{name}={value}")).collect();
             assert_eq!(&attributes[1..5], ["id=1", "source=/camera", "type=photo", "subject=ä b"], "{mode}");
             assert_eq!(&attributes[6..], ["datacontenttype=application/json", "traceid=x=y"], "{mode}");
-            assert_eq!((&event.data().unwrap().bytes()[..], code), (data.as_bytes(), ExitCode::SUCCESS), "{mode}");
+            assert_eq!((&event.data().unwrap().bytes()[..], all), (data.as_bytes(), true), "{mode}");
+            assert_eq!(printed, "202 Accepted  photo 1\n");
         }
-        let (requests, code) = sent(&["--type", "t"], 400).await;
-        assert_eq!((requests[0][0].data(), code), (None, ExitCode::FAILURE));
+        let (requests, printed, all) = sent(&["--type", "t", "--id", "1", "--json"], 400).await;
+        assert_eq!((requests[0][0].data(), all), (None, false));
+        assert_eq!(printed, "{\"status\":400,\"ids\":[\"1\"],\"answer\":\"\"}\n");
     }
 
     #[tokio::test]
@@ -339,15 +352,13 @@ mod tests {
             (lines, &["--mode", "structured"], vec![vec!["1"], vec!["2"]]),
         ] {
             std::fs::write(&path, &content).unwrap();
-            let (requests, code) = sent(&[&["--file", file], mode].concat(), 202).await;
-            assert_eq!(
-                (ids(requests), code),
-                (expect.into_iter().map(|ids| ids.into_iter().map(str::to_owned).collect()).collect(), ExitCode::SUCCESS)
-            );
+            let (requests, _, all) = sent(&[&["--file", file], mode].concat(), 202).await;
+            assert_eq!((ids(requests), all), (expect.into_iter().map(|ids| ids.into_iter().map(str::to_owned).collect()).collect(), true));
         }
         std::fs::write(&path, (0..250).map(|id| event(id) + "\n").collect::<String>()).unwrap();
-        let (requests, _) = sent(&["--file", file], 202).await;
+        let (requests, printed, _) = sent(&["--file", file], 202).await;
         assert_eq!(requests.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 50]);
+        assert_eq!(printed, "202 Accepted  100 events\n202 Accepted  100 events\n202 Accepted  50 events\n");
         for (content, expect) in [
             ("[]", "the list is empty"),
             ("", "the text ends too early"),
@@ -376,6 +387,19 @@ mod tests {
         let text = build(&parse(&["--type", "t", "--data", "hello", "--content-type", "text/plain"])).unwrap();
         assert_eq!(text.data().unwrap().kind(), pointsman_schemas::DataKind::Text);
         assert!(Line::try_parse_from(["send"]).is_err() && Line::try_parse_from(["send", "--type", "t", "--file", "f"]).is_err());
+    }
+
+    #[test]
+    fn why_an_event_was_not_taken_is_printed_for_a_person() {
+        let event = Event::builder("1", "/s", "t").build().unwrap();
+        let text = |body: &'static str| {
+            let answer = Answer { status: StatusCode::BAD_REQUEST, headers: HeaderMap::new(), body: body.into() };
+            as_text(std::slice::from_ref(&event), &answer)
+        };
+        let problem = r#"{"title":"Bad Request","status":400,"detail":"the attribute \"id\" is missing"}"#;
+        for (body, said) in [("", ""), (problem, ": the attribute \"id\" is missing"), ("<b>\u{1b}[2J", ": <b>\u{FFFD}[2J")] {
+            assert_eq!(text(body), format!("400 Bad Request  t 1{said}\n"));
+        }
     }
 
     #[test]

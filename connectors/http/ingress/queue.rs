@@ -15,7 +15,7 @@ use crate::source::{Acknowledgement, Arrival, Batch, Message, Source, SourceErro
 const WAITING_REQUESTS_MAX: usize = 4_096;
 
 /// How many requests are handed over at once.
-const BATCH_REQUESTS_MAX: usize = 1_024;
+pub(crate) const BATCH_REQUESTS_MAX: usize = 1_024;
 
 /// How long a caller is asked to wait where storing failed.
 const FAILED_WAIT: Duration = Duration::from_secs(5);
