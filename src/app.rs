@@ -198,7 +198,12 @@ impl Bus {
             means,
             dispatcher: Task::spawn(async |stop| {
                 let summary = dispatcher.run(stop, ATTEMPTS_GRACE).await;
-                tracing::info!(settled = summary.settled, abandoned = summary.abandoned, unsettled = summary.unsettled, "the dispatcher has stopped");
+                tracing::info!(
+                    settled = summary.settled,
+                    abandoned = summary.abandoned,
+                    unsettled = summary.unsettled,
+                    "the dispatcher has stopped"
+                );
             }),
             handle,
             overview,

@@ -367,11 +367,15 @@ impl Journal for DiskJournal {
 
     async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Vec<Leased>, JournalError> {
         self.check_open()?;
-        let mut leasing = Leasing::new(self.id, grants.to_vec(), bytes_max, Moment::now(&*self.shared.clock));
-        let (need, low) = {
+        let now = Moment::now(&*self.shared.clock);
+        let mut leasing = Leasing::new(self.id, grants.to_vec(), bytes_max, now);
+        let (need, low, wakes) = {
             let mut queues = self.shared.queues.lock();
-            (leasing.run(&mut queues, &Found::new()), queues.has_low())
+            (leasing.run(&mut queues, &Found::new()), queues.has_low(), queues.wakes())
         };
+        if wakes {
+            self.shared.wake.notify_one();
+        }
         if matches!(need, Need::Nothing) && leasing.damaged.is_empty() {
             if low {
                 self.shared.loader.wake();
@@ -397,7 +401,7 @@ impl Journal for DiskJournal {
                 if let Some(told) = queues.take_told() {
                     return told;
                 }
-                queues.quiet_for(now)
+                queues.sleep(now)
             };
             tokio::select! {
                 () = self.shared.wake.notified() => {}

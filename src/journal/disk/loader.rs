@@ -138,7 +138,7 @@ impl Loader {
         loop {
             let Some(subscription) = self.shared.queues.lock().take_low() else { return Ok(()) };
             self.load(subscription)?;
-            if self.shared.queues.lock().has_told() {
+            if self.shared.queues.lock().wakes() {
                 self.shared.wake.notify_one();
             }
         }

@@ -14,6 +14,7 @@ mod lease;
 pub(super) use cache::Cache;
 pub(super) use lease::{Damaged, Found, Leasing, Need};
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -134,6 +135,8 @@ pub(super) struct Queues {
     keys: HashMap<(u32, u64), Option<PendingRow>>,
     timers: BTreeSet<(i64, u32)>,
     told: BTreeSet<u32>,
+    /// What whoever waits for something to fall due sleeps for.
+    sleeper: Option<Alarm>,
     /// Queues that the loader should fill.
     low: BTreeSet<u32>,
     pub(super) cache: Cache,
@@ -141,6 +144,13 @@ pub(super) struct Queues {
     last_token: u64,
     /// The last time of day that somebody brought here.
     time: Timestamp,
+}
+
+/// What happens by itself next: the earliest time of day at which something falls due, and the earliest end of a lease. None is latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Alarm {
+    timer: Reverse<Option<Reverse<i64>>>,
+    deadline: Reverse<Option<Reverse<Instant>>>,
 }
 
 impl Queues {
@@ -386,12 +396,30 @@ impl Queues {
         (!told.is_empty()).then(|| told.into_iter().map(SubscriptionNumber).collect())
     }
 
-    pub(super) fn has_told(&self) -> bool {
-        !self.told.is_empty()
+    /// Whether the sleeper is to be woken: there is something to tell, or something that falls due or runs out before what he sleeps for.
+    pub(super) fn wakes(&self) -> bool {
+        let sooner = |sleeper: &Alarm| {
+            let now = self.alarm();
+            now.timer < sleeper.timer || now.deadline < sleeper.deadline
+        };
+        !self.told.is_empty() || self.sleeper.as_ref().is_some_and(sooner)
+    }
+
+    /// How long the caller may sleep, who is woken when that changes.
+    pub(super) fn sleep(&mut self, now: Moment) -> Duration {
+        self.sleeper = Some(self.alarm());
+        self.quiet_for(now)
+    }
+
+    fn alarm(&self) -> Alarm {
+        Alarm {
+            timer: Reverse(self.timers.first().map(|(due, _)| Reverse(*due))),
+            deadline: Reverse(self.deadlines.first_key_value().map(|(until, _)| Reverse(*until))),
+        }
     }
 
     /// How long nothing falls due or runs out by itself.
-    pub(super) fn quiet_for(&self, now: Moment) -> Duration {
+    fn quiet_for(&self, now: Moment) -> Duration {
         let timer = self.timers.first().map(|(due, _)| Timestamp(*due).since(now.time));
         let deadline = self.deadlines.first_key_value().map(|(until, _)| until.saturating_duration_since(now.instant));
         timer.into_iter().chain(deadline).fold(CLOCK_TRUSTED_FOR, Duration::min).max(Duration::from_micros(1))
@@ -479,5 +507,30 @@ impl Slot {
         let PendingRow { key, immediate, since, attempts, failures, order_key, mut sequences, .. } = row;
         sequences.reverse();
         Self { row: key.sequence, in_block, sequences, immediate, since, attempts, failures, order_key }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sleeper_is_woken_for_what_falls_due_before_he_would_wake() {
+        let now = Moment { time: Timestamp(0), instant: Instant::now() };
+        let row = |sequence, seconds: i64| {
+            let key = RowKey { subscription: 1, sequence, run: 0 };
+            Effect::Insert(PendingRow { immediate: false, ..PendingRow::immediate(key, Timestamp(seconds * 1_000_000)) })
+        };
+        let mut queues = Queues::new(0);
+        queues.know(1, true, false);
+        assert_eq!(queues.sleep(now), CLOCK_TRUSTED_FOR);
+        assert!(!queues.wakes());
+        queues.apply([row(1, 5)], now.time);
+        assert!(queues.wakes());
+        assert_eq!(queues.sleep(now), Duration::from_secs(5));
+        queues.apply([row(2, 9)], now.time);
+        assert!(!queues.wakes());
+        queues.apply([row(3, 2)], now.time);
+        assert!(queues.wakes());
     }
 }

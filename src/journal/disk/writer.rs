@@ -161,7 +161,7 @@ impl Writer {
         let (told, low) = {
             let mut queues = shared.queues.lock();
             queues.apply(changes.effects, now);
-            (queues.has_told(), queues.has_low())
+            (queues.wakes(), queues.has_low())
         };
         drop(gate);
         if let Some(mark) = &mut self.mark
