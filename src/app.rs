@@ -24,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, AdminError, AdminListener, AdminSettings};
 use crate::config::{Config, Diagnostic};
-use crate::dispatcher::{self, Dispatcher};
+use crate::dispatcher::schedule::InvalidPolicy;
+use crate::dispatcher::{self, Dispatcher, Plan};
 use crate::journal::disk::{self, DiskJournal, DiskOptions};
 use crate::journal::{Journal, JournalError};
 use crate::router::{Replies, Router};
@@ -55,6 +56,12 @@ pub enum RunError {
     /// The store works no more.
     #[error("cannot read the store: {0}")]
     Journal(#[from] JournalError),
+    /// A delivery setting makes no sense.
+    #[error(transparent)]
+    Policy(#[from] InvalidPolicy),
+    /// The dispatcher is not there to take a plan.
+    #[error(transparent)]
+    Dispatcher(#[from] dispatcher::Stopped),
     /// The listener cannot be opened.
     #[error("cannot open the listener: {0}")]
     Listen(OpenError),
@@ -118,7 +125,8 @@ struct Bus {
     router: Arc<ArcSwap<Router>>,
     sources: Arc<Sources>,
     means: Means,
-    dispatcher: dispatcher::Handle,
+    dispatcher: Task,
+    handle: dispatcher::Handle,
     overview: Arc<Running>,
     listener: Task,
     admin: Task,
@@ -162,12 +170,20 @@ impl Bus {
 
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));
         let means = Means { targets: Targets::default(), replies: Arc::new(Replies::new(Arc::clone(&router))), metrics: metrics.clone() };
-        let dispatcher = Dispatcher::start(Arc::clone(&journal) as Arc<dyn Journal>, Arc::clone(&clock));
-        let sources = Arc::new(Sources::new(Arc::clone(&journal) as Arc<dyn Journal>, Arc::clone(&router), listener.routes(), Arc::clone(&clock), metrics));
+        let nothing = Plan { targets: Vec::new(), routes: Vec::new(), replies: Arc::clone(&means.replies) };
+        let (dispatcher, handle) =
+            Dispatcher::new(Arc::clone(&journal) as Arc<dyn Journal>, Arc::clone(&clock), nothing, dispatcher::Options::default());
+        let sources = Arc::new(Sources::new(
+            Arc::clone(&journal) as Arc<dyn Journal>,
+            Arc::clone(&router),
+            listener.routes(),
+            Arc::clone(&clock),
+            metrics,
+        ));
         let ingress = Ingress::open(&config.listen, &listener.routes()).map_err(RunError::Listen)?;
         sources.run_always(Name::default_tenant(), Name::ingress(), "http", Box::new(ingress));
 
-        let overview = Arc::new(Running::new(Arc::clone(&sources), Arc::clone(&router), dispatcher.clone()));
+        let overview = Arc::new(Running::new(Arc::clone(&sources), Arc::clone(&router), handle.clone()));
         let admin = Arc::new(Admin {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
             overview: Arc::clone(&overview) as _,
@@ -180,7 +196,11 @@ impl Bus {
             router,
             sources,
             means,
-            dispatcher,
+            dispatcher: Task::spawn(async |stop| {
+                let summary = dispatcher.run(stop, ATTEMPTS_GRACE).await;
+                tracing::info!(settled = summary.settled, abandoned = summary.abandoned, unsettled = summary.unsettled, "the dispatcher has stopped");
+            }),
+            handle,
             overview,
             admin: Task::spawn(|stop| admin_listener.serve(admin, stop)),
             // Requests are taken once the rules are in force: until then nobody would be told of what they bring.
@@ -195,12 +215,12 @@ impl Bus {
     }
 
     /// Puts a configuration in force: subscriptions first, so that whatever matches has somewhere to go, then targets, rules and sources.
-    async fn put_in_force(&mut self, mut config: Config) -> Result<(), JournalError> {
+    async fn put_in_force(&mut self, mut config: Config) -> Result<(), RunError> {
         let numbers = self.journal.subscribe(wiring::subscriptions(&config)).await?;
         self.overview.set_config(&config);
         let sources = std::mem::take(&mut config.sources);
-        let (router, plan) = wiring::connect(&mut config, &numbers, &self.means).await;
-        self.dispatcher.reload(plan).await;
+        let (router, plan) = wiring::connect(&mut config, &numbers, &self.means).await?;
+        self.handle.reload(plan).await?;
         self.router.store(Arc::new(router));
         self.sources.reload(sources).await;
         self.config = Some(config);
@@ -224,7 +244,7 @@ impl Bus {
         self.overview.set_stopping();
         self.listener.stop("listener").await;
         self.sources.stop().await;
-        self.dispatcher.stop(ATTEMPTS_GRACE).await;
+        self.dispatcher.stop("dispatcher").await;
         self.journal.close().await;
         self.admin.stop("admin API").await;
         tracing::info!("stopped");

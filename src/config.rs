@@ -19,7 +19,7 @@ pub mod schema;
 pub mod suggest;
 pub mod yaml;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,8 +88,6 @@ pub struct Source {
     pub settings: Box<dyn SourceSettings>,
     /// Makes events of what arrives without being one.
     pub mapping: Option<EventMapping>,
-    /// The folder of its file, absolute: what paths in its settings are relative to.
-    pub folder: Arc<Path>,
     /// Differs where its settings differ, so that a reload leaves alone what has not changed.
     pub fingerprint: u64,
 }
@@ -109,8 +107,6 @@ pub struct Target {
     pub texts: Vec<TextTemplate>,
     /// What it takes, whoever sends.
     pub limits: TargetLimits,
-    /// The folder of its file, absolute: what paths in its settings are relative to.
-    pub folder: Arc<Path>,
     /// Differs where its settings differ, so that a reload leaves alone what has not changed.
     pub fingerprint: u64,
 }

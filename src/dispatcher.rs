@@ -1,6 +1,544 @@
-//! x
+//! From the journal to the targets: lease → attempt → settle.
+//!
+//! One task owns it all. It grants what each subscription may take now (concurrency, circuit, rate and turns of its target, and what may
+//! be in flight in all), leases that in one call, runs each attempt as a task of its own through its target's stack, and settles what has
+//! ended in batches. At most one lease and one settle call are under way; what happens meanwhile gathers for the next, so the busier
+//! it is the less each delivery costs.
+//!
+//! # Invariants
+//!
+//! - A delivery is leased only where its attempt may begin at once. Nothing waits with a lease, and nothing waits in memory for a retry:
+//!   that is a row in the journal.
+//! - Whatever is leased is settled: as what its attempt came to, or released. A settlement leaves memory only once the journal has
+//!   taken it, or has said that its lease is gone.
+//! - A slot of a target is free when its attempt has ended; a place among all deliveries in flight only when that is durable.
+//! - Stopping ends nothing: what has no outcome is put back as if it had never been leased.
+//! - This module does not know HTTP, rules or what a store is made of.
+
 pub mod circuit;
 pub mod fair;
+pub mod follow;
+mod lane;
 pub mod limit;
+pub mod plan;
+mod queues;
 pub mod rate;
 pub mod schedule;
+mod settling;
+pub mod stack;
+pub mod status;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::pending;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt};
+use pointsman_schemas::{Class, Clock, Outcome, SubscriptionNumber};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use self::follow::{HOPS_MAX, follow_ups, hops};
+pub use self::plan::{Follow, FollowWith, MatchReply, Observe, Plan, Prepare, Route, Target};
+use self::queues::{Granted, Queues, Ticket};
+use self::schedule::{Decision, Tried, class_in_force, decide};
+pub use self::schedule::{InvalidPolicy, Policy};
+use self::settling::{JOURNAL_AGAIN, Settled, Settling};
+use self::stack::{Reached, Try};
+use self::status::{Board, Paused};
+pub use self::status::{CircuitStatus, Status, TargetStatus};
+use crate::journal::{Activity, DeadReason, Ending, Grant, Journal, JournalError, LastOutcome, LeaseToken, Leased, Settlement};
+
+/// How much of a target's answer is kept with a delivery that is tried again or dead. A report carries all that was read.
+const LAST_RESPONSE_BYTES_MAX: usize = 4 * 1024;
+
+/// How long the last settlements may take after the grace, while the store fails: what is not settled then is delivered again.
+const LAST_SETTLE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The bounds of a dispatcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Deliveries leased and not yet durably settled, at most.
+    pub in_flight_max: usize,
+    /// Bytes of the events under way, about; one event may exceed it.
+    pub in_flight_bytes_max: usize,
+    /// Seeds the jitter.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    /// Enough to keep many targets busy over a sync of the disk, and little beside the memory that a backlog may take.
+    fn default() -> Self {
+        Self { in_flight_max: 4_096, in_flight_bytes_max: 64 * 1024 * 1024, seed: rand::random() }
+    }
+}
+
+/// Makes the attempts that are due. It begins with [`Dispatcher::run`].
+pub struct Dispatcher {
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    random: StdRng,
+    queues: Queues,
+    replies: Arc<dyn MatchReply>,
+    flights: HashMap<LeaseToken, Flight>,
+    /// Bytes of the events in `flights`.
+    bytes: usize,
+    attempts: JoinSet<Landed>,
+    lease: Option<Lease>,
+    /// After a failed lease call: when the next one may be made, and how long the pause before it is.
+    lease_again: Option<Instant>,
+    lease_pause: Option<Duration>,
+    settling: Settling,
+    /// Tells the journal which subscriptions are gone.
+    gone: JoinSet<SubscriptionNumber>,
+    commands: mpsc::Receiver<Command>,
+    board: Arc<Board>,
+    settled: u64,
+}
+
+impl fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatcher").field("options", &self.options).field("in_flight", &self.in_flight()).finish_non_exhaustive()
+    }
+}
+
+/// Tells a running dispatcher what to do. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    board: Arc<Board>,
+}
+
+#[derive(Debug)]
+struct Command {
+    plan: Plan,
+    done: oneshot::Sender<()>,
+}
+
+/// The dispatcher has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the dispatcher has stopped; a new plan can only be put in force by a restart")]
+pub struct Stopped;
+
+/// What a dispatcher has done when it stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Settlements since it began.
+    pub settled: u64,
+    /// Attempts that were given up at the end of the grace, and their deliveries put back.
+    pub abandoned: usize,
+    /// Deliveries that the journal would not settle any more: their leases end with it, and they are delivered again.
+    pub unsettled: usize,
+}
+
+/// A delivery whose attempt is under way.
+struct Flight {
+    leased: Leased,
+    route: Arc<Route>,
+    ticket: Ticket,
+    started: Instant,
+    bytes: usize,
+}
+
+/// An attempt that has ended.
+struct Landed {
+    token: LeaseToken,
+    reached: Reached,
+    at: Instant,
+}
+
+/// A lease call under way.
+struct Lease {
+    granted: Vec<Granted>,
+    bytes_max: usize,
+    call: BoxFuture<'static, Result<Vec<Leased>, JournalError>>,
+}
+
+impl Handle {
+    /// Puts a plan in force, and returns once it is. Attempts under way finish as they began; targets whose fingerprint is the same keep
+    /// what was learned about them; subscriptions that their targets refused are tried again.
+    ///
+    /// The plan's subscriptions must have been attached in the journal before.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn reload(&self, plan: Plan) -> Result<(), Stopped> {
+        let (done, is_done) = oneshot::channel();
+        self.commands.send(Command { plan, done }).await.map_err(|_| Stopped)?;
+        is_done.await.map_err(|_| Stopped)
+    }
+
+    /// How the dispatcher stands; answers from memory.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.board.status()
+    }
+}
+
+impl Dispatcher {
+    /// A dispatcher with its first plan.
+    #[must_use]
+    pub fn new(journal: Arc<dyn Journal>, clock: Arc<dyn Clock>, plan: Plan, options: Options) -> (Self, Handle) {
+        let (sender, commands) = mpsc::channel(1);
+        let board = Arc::new(Board::default());
+        let mut dispatcher = Self {
+            journal,
+            clock,
+            random: StdRng::seed_from_u64(options.seed),
+            options,
+            queues: Queues::default(),
+            replies: Arc::clone(&plan.replies),
+            flights: HashMap::new(),
+            bytes: 0,
+            attempts: JoinSet::new(),
+            lease: None,
+            lease_again: None,
+            lease_pause: None,
+            settling: Settling::default(),
+            gone: JoinSet::new(),
+            commands,
+            board: Arc::clone(&board),
+            settled: 0,
+        };
+        dispatcher.reload(plan);
+        (dispatcher, Handle { commands: sender, board })
+    }
+
+    /// Dispatches until `shutdown` is cancelled. Then nothing more is leased; attempts under way have `grace` to finish, those that have not
+    /// are abandoned and their deliveries put back, and everything is settled.
+    pub async fn run(mut self, shutdown: CancellationToken, grace: Duration) -> Summary {
+        let journal = Arc::clone(&self.journal);
+        let mut due = std::pin::pin!(journal.due().fuse());
+        let timer = sleep_until(Instant::now());
+        let mut timer = std::pin::pin!(timer);
+        loop {
+            let now = Instant::now();
+            self.settling.start(&self.journal, now);
+            self.start_lease(now);
+            let wake_at = self.wake_at();
+            if let Some(at) = wake_at.filter(|at| *at != timer.deadline()) {
+                timer.as_mut().reset(at);
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(Command { plan, done }) = self.commands.recv() => {
+                    self.reload(plan);
+                    // Whoever asked may have gone meanwhile.
+                    let _nobody_waits = done.send(());
+                }
+                numbers = &mut due => {
+                    self.queues.tell(numbers);
+                    due.set(journal.due().fuse());
+                }
+                leased = answer(&mut self.lease) => self.leased(leased, false),
+                settled = self.settling.next(), if self.settling.is_calling() => self.on_settled(settled),
+                Some(landed) = self.attempts.join_next(), if !self.attempts.is_empty() => self.on_landed(landed.ok()),
+                Some(number) = self.gone.join_next(), if !self.gone.is_empty() => self.on_gone(number.ok()),
+                () = &mut timer, if wake_at.is_some() => self.queues.fire(Instant::now()),
+            }
+        }
+        self.stop(grace).await
+    }
+
+    async fn stop(mut self, grace: Duration) -> Summary {
+        let until = Instant::now() + grace;
+        self.commands.close();
+        self.finish_lease(until).await;
+        while !self.attempts.is_empty() {
+            self.settling.start(&self.journal, Instant::now());
+            let again_at = self.settling.again_at();
+            tokio::select! {
+                () = sleep_until(until) => break,
+                settled = self.settling.next(), if self.settling.is_calling() => self.on_settled(settled),
+                Some(landed) = self.attempts.join_next() => self.on_landed(landed.ok()),
+                () = sleep_until(again_at.unwrap_or(until)), if again_at.is_some() => {}
+            }
+        }
+        // Those that have ended in this very moment count; the others are cancelled and leave their flight behind.
+        self.attempts.abort_all();
+        while let Some(landed) = self.attempts.join_next().await {
+            self.on_landed(landed.ok());
+        }
+        let abandoned = self.flights.len();
+        let flights: Vec<Flight> = self.flights.drain().map(|(_, flight)| flight).collect();
+        for flight in flights {
+            self.settle(flight.leased.token, Some(flight.route), Ending::Released, Vec::new());
+        }
+        let last = Instant::now() + LAST_SETTLE_WITHIN;
+        while self.settling.len() > 0 && Instant::now() < last {
+            self.settling.start(&self.journal, Instant::now());
+            let again_at = self.settling.again_at();
+            tokio::select! {
+                () = sleep_until(last) => break,
+                settled = self.settling.next(), if self.settling.is_calling() => self.on_settled(settled),
+                () = sleep_until(again_at.unwrap_or(last)), if again_at.is_some() => {}
+            }
+        }
+        // What the journal has not been told is found out again by the next attempt.
+        drop(timeout_at(last, async { while self.gone.join_next().await.is_some() {} }).await);
+        self.gone.shutdown().await;
+        Summary { settled: self.settled, abandoned, unsettled: self.settling.len() }
+    }
+
+    /// Waits for the lease under way, and puts back what it brings.
+    async fn finish_lease(&mut self, until: Instant) {
+        if self.lease.is_some()
+            && let Ok(leased) = timeout_at(until, answer(&mut self.lease)).await
+        {
+            self.leased(leased, true);
+        }
+    }
+
+    fn reload(&mut self, plan: Plan) {
+        let gauges = self.queues.reload(plan.targets, plan.routes, Instant::now(), self.clock.now());
+        self.replies = plan.replies;
+        *self.board.targets.lock() = gauges;
+        self.queues.retain_paused(&mut self.board.paused.lock());
+    }
+
+    fn in_flight(&self) -> usize {
+        self.flights.len() + self.settling.len()
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        [self.queues.next_timer(), self.settling.again_at(), self.lease_again].into_iter().flatten().min()
+    }
+
+    fn start_lease(&mut self, now: Instant) {
+        self.lease_again = self.lease_again.filter(|at| *at > now);
+        // Half of what may be in flight is worth a call; less would be a call for each small event behind a large one.
+        let bytes_max = self.options.in_flight_bytes_max.saturating_sub(self.bytes);
+        let has_room = bytes_max >= self.options.in_flight_bytes_max.div_ceil(2);
+        if self.lease.is_some() || !has_room || !self.queues.has_awake() || self.lease_again.is_some() {
+            return;
+        }
+        let granted = self.queues.grants(self.options.in_flight_max.saturating_sub(self.in_flight()), now);
+        if granted.is_empty() {
+            return;
+        }
+        let grants: Vec<Grant> = granted
+            .iter()
+            .map(|granted| Grant { subscription: granted.turn.subscription, count: granted.turn.count, lease: granted.lease })
+            .collect();
+        let journal = Arc::clone(&self.journal);
+        let call = Box::pin(async move { journal.lease(&grants, bytes_max).await });
+        self.lease = Some(Lease { granted, bytes_max, call });
+    }
+
+    /// A lease call has been answered. What it brings becomes attempts, or is put back where the dispatcher stops.
+    fn leased(&mut self, (answer, mut granted, bytes_max): (Result<Vec<Leased>, JournalError>, Vec<Granted>, usize), stops: bool) {
+        let leased = match answer {
+            Ok(leased) => {
+                self.lease_pause = None;
+                leased
+            }
+            Err(error) => {
+                let pause = self.lease_pause.map_or(JOURNAL_AGAIN.0, |pause| (pause * 2).min(JOURNAL_AGAIN.1));
+                tracing::warn!(%error, again_in = ?pause, "cannot lease deliveries");
+                (self.lease_again, self.lease_pause) = (Some(Instant::now() + pause), Some(pause));
+                // Nothing is known of what there is: all of them stay ready.
+                granted.drain(..).for_each(|granted| self.queues.granted(granted, false, true, Instant::now()));
+                return;
+            }
+        };
+        granted.sort_unstable_by_key(|granted| granted.turn.subscription);
+        let mut bytes = 0;
+        for leased in leased {
+            bytes += leased.event.size_bytes();
+            let found = granted.binary_search_by_key(&leased.id.subscription, |granted| granted.turn.subscription);
+            match found.ok().and_then(|index| granted.get_mut(index)).filter(|_| !stops) {
+                Some(granted) => {
+                    granted.leased += 1;
+                    self.begin(leased, granted);
+                }
+                None => self.settle(leased.token, None, Ending::Released, Vec::new()),
+            }
+        }
+        let now = Instant::now();
+        for granted in granted {
+            self.queues.granted(granted, bytes > 0, bytes >= bytes_max / 2, now);
+        }
+        self.show_in_flight();
+    }
+
+    fn begin(&mut self, leased: Leased, granted: &mut Granted) {
+        // A reload may have taken the subscription away while it was being leased.
+        let Some(route) = self.queues.route(leased.id.subscription).map(Arc::clone) else {
+            return self.settle(leased.token, None, Ending::Released, Vec::new());
+        };
+        let time = self.clock.now();
+        if route.policy.is_expired(leased.since, time) {
+            return self.end(leased, route, Ending::Dead { reason: DeadReason::Expired, last: None }, None);
+        }
+        // Whoever redrives it wants it to go round once more.
+        if hops(&leased.event) > HOPS_MAX && leased.id.run == 0 {
+            return self.end(leased, route, Ending::Dead { reason: DeadReason::Hops, last: None }, None);
+        }
+        let Some((stack, ticket)) = self.queues.begin(granted) else {
+            return self.settle(leased.token, None, Ending::Released, Vec::new());
+        };
+        let (token, bytes) = (leased.token, leased.event.size_bytes());
+        let one = Try {
+            id: leased.id,
+            tenant: leased.tenant.clone(),
+            event: Arc::clone(&leased.event),
+            attempt: leased.attempts.saturating_add(1),
+            route: Arc::clone(&route),
+            deadline: time.plus(route.policy.timeout()),
+        };
+        self.bytes += bytes;
+        self.flights.insert(token, Flight { leased, route, ticket, started: Instant::now(), bytes });
+        self.attempts.spawn(async move {
+            let reached = match AssertUnwindSafe(stack.oneshot(one)).catch_unwind().await {
+                Ok(Ok(reached)) => reached,
+                Ok(Err(never)) => match never {},
+                Err(_panic) => Reached::Target(Outcome::new(Class::Failed, "the connector panicked; this is a bug in it")),
+            };
+            Landed { token, reached, at: Instant::now() }
+        });
+    }
+
+    /// An attempt has ended, and with it as many others as have ended too; none where it was cancelled.
+    fn on_landed(&mut self, landed: Option<Landed>) {
+        let mut next = landed;
+        loop {
+            if let Some(landed) = next {
+                self.landed(landed);
+            }
+            match self.attempts.try_join_next() {
+                Some(landed) => next = landed.ok(),
+                None => break,
+            }
+        }
+        self.show_in_flight();
+    }
+
+    fn landed(&mut self, Landed { token, reached, at }: Landed) {
+        let Some(Flight { leased, route, ticket, started, bytes }) = self.flights.remove(&token) else { return };
+        self.bytes -= bytes;
+        let time = self.clock.now();
+        let mut outcome = match reached {
+            Reached::Target(outcome) => outcome,
+            Reached::Nothing(message) => {
+                self.queues.ended_uncalled(ticket, at);
+                let last = last_outcome(&Outcome::new(Class::Rejected, message), Class::Rejected, time);
+                return self.end(leased, route, Ending::Dead { reason: DeadReason::Transform, last: Some(last) }, None);
+            }
+        };
+        let (class, retry_after) = (class_in_force(outcome.class, outcome.retry_after), outcome.retry_after);
+        let ended = queues::Outcome { started, at, class, retry_after, message: &outcome.message };
+        self.queues.ended(ticket, ended, time, self.random.random());
+        route.observe.attempted(class, at.saturating_duration_since(started));
+        let number = leased.id.subscription;
+        if class != Class::Refused && self.queues.resume_refused(ticket, class == Class::Delivered) {
+            tracing::info!(rule = %route.identity.rule, target_name = %route.identity.target, "the target no longer refuses; going on");
+            self.board.paused.lock().remove(&number);
+        }
+        let (attempts, failures, since) = (leased.attempts, leased.failures, leased.since);
+        let tried = Tried { class, retry_after, attempts, failures, since, now: time };
+        // Until the attempt's own time, a pause keeps its delivery back, not its due time: after a restart it asks again at once.
+        let retry = |at, failure, outcome: &Outcome| Ending::Retry { at, failure, last: last_outcome(outcome, class, time) };
+        let ending = match decide(&route.policy, &tried, self.random.random()) {
+            Decision::Delivered => Ending::Delivered,
+            Decision::RetryAt { at, failure } => retry(at, failure, &outcome),
+            Decision::Dead(reason) => Ending::Dead { reason, last: Some(last_outcome(&outcome, class, time)) },
+            Decision::PauseRefused { probe_at } => {
+                self.refused(ticket, &route, &outcome, at + probe_at.since(time));
+                retry(time, false, &outcome)
+            }
+            Decision::Gone => {
+                self.gone(number, &route);
+                retry(time, false, &outcome)
+            }
+        };
+        self.end(leased, route, ending, Some(&mut outcome));
+    }
+
+    fn refused(&mut self, ticket: Ticket, route: &Route, outcome: &Outcome, probe_at: Instant) {
+        let number = ticket.subscription();
+        if self.queues.pause_refused(ticket, probe_at) {
+            let (rule, target_name) = (&route.identity.rule, &route.identity.target);
+            let reason = match outcome.message.as_str() {
+                "" => "the target refused a delivery",
+                message => message,
+            };
+            tracing::warn!(%rule, %target_name, reason, "the target does not know us: paused, nothing is lost; mend its auth and reload");
+            let paused = Paused { reason: reason.to_owned(), since: self.clock.now() };
+            self.board.paused.lock().insert(number, paused);
+        }
+    }
+
+    fn gone(&mut self, number: SubscriptionNumber, route: &Route) {
+        if !self.queues.pause_gone(number) {
+            return;
+        }
+        let (rule, target_name) = (&route.identity.rule, &route.identity.target);
+        tracing::warn!(%rule, %target_name, "the target is gone for good: paused until somebody resumes it, its deliveries are kept");
+        let journal = Arc::clone(&self.journal);
+        self.gone.spawn(async move {
+            let mut pause = JOURNAL_AGAIN.0;
+            while let Err(error) = journal.set_activity(number, Activity::Gone).await {
+                if matches!(error, JournalError::NotFound(_) | JournalError::Closed) {
+                    break;
+                }
+                tracing::warn!(%error, again_in = ?pause, "cannot note that a target is gone");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(JOURNAL_AGAIN.1);
+            }
+            number
+        });
+    }
+
+    fn on_gone(&mut self, number: Option<SubscriptionNumber>) {
+        if let Some(number) = number {
+            self.queues.resume_gone(number);
+        }
+    }
+
+    /// A delivery leaves with what follows from that.
+    fn end(&mut self, leased: Leased, route: Arc<Route>, ending: Ending, outcome: Option<&mut Outcome>) {
+        let follow_ups = follow_ups(&route, &leased, &ending, outcome, &*self.replies, self.clock.now());
+        self.settle(leased.token, Some(route), ending, follow_ups);
+    }
+
+    fn settle(&mut self, token: LeaseToken, route: Option<Arc<Route>>, ending: Ending, follow_ups: Vec<crate::journal::FollowUp>) {
+        self.settling.push(Settled { route, settlement: Settlement { token, ending, follow_ups } });
+    }
+
+    fn on_settled(&mut self, count: usize) {
+        self.settled += count as u64;
+        self.queues.settled();
+        self.show_in_flight();
+    }
+
+    fn show_in_flight(&self) {
+        self.board.in_flight.store(self.in_flight(), Ordering::Relaxed);
+    }
+}
+
+/// Waits for the lease under way, for ever where there is none. Safe to cancel.
+async fn answer(lease: &mut Option<Lease>) -> (Result<Vec<Leased>, JournalError>, Vec<Granted>, usize) {
+    let Some(under_way) = lease else { return pending().await };
+    let answer = (&mut under_way.call).await;
+    let (granted, bytes_max) = lease.take().map(|lease| (lease.granted, lease.bytes_max)).unwrap_or_default();
+    (answer, granted, bytes_max)
+}
+
+fn last_outcome(outcome: &Outcome, class: Class, at: pointsman_schemas::Timestamp) -> LastOutcome {
+    let response = outcome.response.get(..LAST_RESPONSE_BYTES_MAX).unwrap_or(&outcome.response);
+    let response = String::from_utf8_lossy(response).into_owned();
+    LastOutcome { at, class, code: outcome.code, message: outcome.message.clone(), response }
+}

@@ -20,6 +20,7 @@
 //! 7. An event is kept as long as a delivery or a dead letter refers to it, and for the retention time in any case while there is room.
 //! 8. A damaged record is set aside (quarantined), counted and reported, and everything else is still read.
 
+pub mod disk;
 pub mod memory;
 #[cfg(test)]
 mod suite;

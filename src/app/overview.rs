@@ -100,7 +100,10 @@ impl Overview for Running {
     fn targets(&self) -> Vec<TargetStatus> {
         let kinds = self.targets.lock();
         let status = |target: dispatcher::TargetStatus| TargetStatus {
-            kind: kinds.iter().find(|(tenant, name, _)| *tenant == target.tenant && *name == target.name).map_or_else(String::new, |(_, _, kind)| (*kind).to_owned()),
+            kind: kinds
+                .iter()
+                .find(|(tenant, name, _)| *tenant == target.tenant && *name == target.name)
+                .map_or_else(String::new, |(_, _, kind)| (*kind).to_owned()),
             circuit: match target.circuit {
                 dispatcher::CircuitStatus::Closed => Circuit::Closed,
                 dispatcher::CircuitStatus::Open => Circuit::Open,

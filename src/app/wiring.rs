@@ -10,6 +10,7 @@ use pointsman_schemas::{Class, Event, Name, SubscriptionNumber};
 
 use super::targets::{Key, Targets};
 use crate::config::{self, Config, DeliverySettings, FollowUpContent, WhenFull};
+use crate::dispatcher::schedule::InvalidPolicy;
 use crate::dispatcher::{self, Follow, FollowWith, MatchReply, Observe, Plan, Prepare};
 use crate::journal::{Backlog, Ending, Role, Subscription, SubscriptionIdentity};
 use crate::router::{Route, Router, RuleInForce};
@@ -73,7 +74,10 @@ pub struct Means {
 
 /// What the router and the dispatcher need, from a configuration and the numbers of its [`subscriptions`], in their order. The
 /// configuration's targets and rules are used up.
-pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: &Means) -> (Router, Plan) {
+///
+/// # Errors
+/// Never of a configuration that was read without a mistake.
+pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: &Means) -> Result<(Router, Plan), InvalidPolicy> {
     let by_identity: HashMap<SubscriptionIdentity, SubscriptionNumber> =
         wanted(config).into_iter().map(|one| one.subscription.identity).zip(numbers.iter().copied()).collect();
     let number = |rule: &config::Rule, role, target: &Name| {
@@ -99,13 +103,16 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
         let prepare = Preparation { transform: one.transform.cloned(), texts: texts.get(index).cloned().unwrap_or_default() };
         // What follows from a delivery has nothing that follows from it.
         let rule = (identity.role == Role::To).then_some(one.rule);
-        let observe = Observer { subscription: with.metrics.subscription(&identity), target: with.metrics.target(&identity.tenant, &identity.target) };
+        let observe = Observer {
+            subscription: with.metrics.subscription(&identity),
+            target: with.metrics.target(&identity.tenant, &identity.target),
+        };
         let plan = dispatcher::Route {
             on_success: rule.and_then(|rule| follow(rule, Role::OnSuccess, &rule.on_success)),
             on_failure: rule.and_then(|rule| follow(rule, Role::OnFailure, &rule.on_failure)),
             identity,
             target: index,
-            policy: one.delivery.policy,
+            policy: one.delivery.policy()?,
             prepare: Arc::new(prepare),
             observe: Arc::new(observe),
         };
@@ -147,7 +154,7 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
         condition: rule.condition,
         routes,
     });
-    (Router::new(in_force.collect()), plan)
+    Ok((Router::new(in_force.collect()), plan))
 }
 
 /// What is done to an event before it goes to its target: the rule's transform, then the target's texts over what that made.

@@ -79,8 +79,11 @@ fn verdict(args: &MatchArgs, pattern: &Pattern, event: &Document<'_>, matches: b
 }
 
 fn of_file(path: &Path, message: impl Into<String>, help: &str) -> Diagnostic {
-    let name = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
-    Diagnostic::of_file(name, message, help)
+    Diagnostic::of_file(shown(path), message, help)
+}
+
+fn shown(path: &Path) -> String {
+    if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
@@ -99,7 +102,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
 
 fn read_pattern(path: &Path) -> Result<Pattern, Vec<Diagnostic>> {
     let text = String::from_utf8(read_bytes(path)?).map_err(|_| vec![of_file(path, "this is not UTF-8", "a pattern is JSON or YAML")])?;
-    let file = Arc::new(File::new(path.display().to_string(), &text, &[]));
+    let file = Arc::new(File::new(shown(path), &text, &[]));
     let placed = |mistakes: Vec<Mistake>| {
         let mut diagnostics: Vec<_> = mistakes.into_iter().map(|mistake| Diagnostic { file: Arc::clone(&file), mistake }).collect();
         crate::config::diagnostic::sort(&mut diagnostics);

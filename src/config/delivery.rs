@@ -8,6 +8,7 @@ use pointsman_schemas::Rate;
 
 use super::raw::{RawDelivery, WhenFull};
 use super::reader::Piece;
+use crate::dispatcher::schedule::{InvalidPolicy, Policy, TIMEOUT_MAX};
 
 /// How the deliveries of one subscription are made.
 #[derive(Clone, Debug)]
@@ -56,10 +57,20 @@ impl Layer {
     /// Checks what stands in a `delivery:`.
     pub(super) fn new(raw: Option<RawDelivery>, piece: Piece<'_>) -> Self {
         let (Some(raw), Some(piece)) = (raw, piece.get("delivery")) else { return Self::default() };
-        for (key, zero) in [("timeout", raw.timeout), ("max_age", raw.max_age)] {
-            if let (Some(at), true) = (piece.get(key), zero.is_some_and(|given| given.0.is_zero())) {
+        let backoff = piece.get("retry").and_then(|retry| retry.get("backoff"));
+        let initial = raw.retry.as_ref().and_then(|retry| retry.backoff.as_ref()?.initial);
+        let times = [
+            ("timeout", piece.get("timeout"), raw.timeout),
+            ("max_age", piece.get("max_age"), raw.max_age),
+            ("initial", backoff.and_then(|backoff| backoff.get("initial")), initial),
+        ];
+        for (key, at, given) in times {
+            if let (Some(at), true) = (at, given.is_some_and(|given| given.0.is_zero())) {
                 at.tell(format!("`{key}` is nothing"), "give a time such as 30s");
             }
+        }
+        if let (Some(at), true) = (piece.get("timeout"), raw.timeout.is_some_and(|timeout| timeout.0 > TIMEOUT_MAX)) {
+            at.tell("no attempt may take so long", "give at most 24h");
         }
         if let Some(backoff) = raw.retry.as_ref().and_then(|retry| retry.backoff.as_ref())
             && let (Some(initial), Some(max)) = (backoff.initial, backoff.max)
@@ -94,6 +105,14 @@ impl Layer {
 }
 
 impl DeliverySettings {
+    /// What of it decides about retries.
+    ///
+    /// # Errors
+    /// Never of settings that were read without a mistake.
+    pub fn policy(&self) -> Result<Policy, InvalidPolicy> {
+        Policy::new(self.timeout, self.max_age, self.attempts.get(), self.backoff_initial, self.backoff_max)
+    }
+
     /// Lays layers over one another, the strongest first, and the defaults under them.
     pub(super) fn merged(layers: &[&Layer]) -> Self {
         fn first<'l, T>(layers: &[&'l Layer], get: impl Fn(&'l Layer) -> Option<T>) -> Option<T> {

@@ -73,8 +73,7 @@ struct Document<'f> {
 }
 
 impl<'f> Document<'f> {
-    fn new(file: &'f Found, mut root: Node) -> Self {
-        anchor_files(&mut root, &file.folder);
+    fn new(file: &'f Found, root: Node) -> Self {
         let (lines, tenant) = (Lines::of(&file.text), Name::default_tenant());
         let mut document = Self { file, root, tenant, lines, mistakes: Mistakes::default(), secrets: Vec::new() };
         document.check_top();
@@ -124,25 +123,6 @@ impl<'f> Document<'f> {
     fn place(&self, span: Span) -> String {
         let (line, column) = self.lines.place(&self.file.text, span.start);
         format!("{}:{line}:{column}", self.file.name)
-    }
-}
-
-/// Makes relative paths in `{ file: path }` absolute: they are relative to their rule file.
-fn anchor_files(node: &mut Node, folder: &std::path::Path) {
-    match &mut node.value {
-        Value::List(items) => items.iter_mut().for_each(|item| anchor_files(item, folder)),
-        Value::Map(entries) => {
-            if let [Entry { key, value: Node { value: Value::Text(path, _), .. }, .. }] = entries.as_mut_slice()
-                && key == "file"
-                && !path.is_empty()
-            {
-                *path = folder.join(&*path).to_string_lossy().into_owned();
-            }
-            for entry in entries.iter_mut().filter(|entry| !["match", "transform", "event", "tests"].contains(&entry.key.as_str())) {
-                anchor_files(&mut entry.value, folder);
-            }
-        }
-        _ => {}
     }
 }
 

@@ -42,6 +42,8 @@ const ALSO_KNOWN_AS: &[(&str, &str)] = &[
     ("cmd", "command"),
     ("args", "command"),
     ("dir", "path"),
+    ("folder", "path"),
+    ("directory", "path"),
     ("interval", "every"),
     ("tz", "timezone"),
     ("port", "address"),

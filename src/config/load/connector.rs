@@ -1,7 +1,6 @@
 //! Sources and targets.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use pointsman_connectors::{CONNECTORS, Connector, connector};
 use pointsman_rules::TextTemplate;
@@ -67,7 +66,6 @@ impl<'d> Loader<'d, '_> {
             kind: connector.kind,
             settings,
             mapping,
-            folder: Arc::clone(&document.file.folder),
             fingerprint: entry.value.fingerprint(),
         })
     }
@@ -97,7 +95,6 @@ impl<'d> Loader<'d, '_> {
             settings,
             texts,
             limits,
-            folder: Arc::clone(&document.file.folder),
             fingerprint: entry.value.fingerprint(),
         })
     }

@@ -151,6 +151,7 @@ pub(super) fn refuse_unwritten(set: Piece<'_>) {
         let at = set.child(Some(entry), &entry.value);
         if at.is_unwritten() {
             at.tell(format!("`{}` has no value", entry.key), "give it one, remove the key, or write `null` to take the attribute away");
+            at.mistakes.silence(at.node);
         }
     }
 }

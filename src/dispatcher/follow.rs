@@ -1,0 +1,303 @@
+//! What follows from a delivery's end: reports, originals, and the events that targets answer with.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use pointsman_schemas::event::is_json_media_type;
+use pointsman_schemas::{AttributeValue, Data, DataKind, Event, ExtensionValue, InvalidEvent, Name, Outcome, Timestamp};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::plan::{Follow, FollowWith, MatchReply, Route};
+use crate::journal::{Ending, Entry, FollowUp, Leased, NewDelivery};
+
+/// The extension attribute that counts how often an event has come back from a target.
+pub const HOPS: &str = "pointsmanhops";
+
+/// How often it may: an event that has come back more often is a dead letter, and no target is called with it.
+pub const HOPS_MAX: u32 = 8;
+
+/// The type of the report on a delivery that succeeded.
+pub const SUCCEEDED: &str = "com.pointsman.delivery.succeeded";
+
+/// The type of the report on a delivery that became a dead letter.
+pub const FAILED: &str = "com.pointsman.delivery.failed";
+
+/// How often an event has come back from a target; what cannot be read counts as never.
+#[must_use]
+pub fn hops(event: &Event) -> u32 {
+    match event.attribute(HOPS) {
+        Some(AttributeValue::Integer(hops)) => u32::try_from(hops).unwrap_or(0),
+        Some(AttributeValue::String(hops)) => hops.parse().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// What follows from a delivery that leaves the dispatcher like this; `outcome` is none where the target was not called.
+pub(super) fn follow_ups(
+    route: &Route,
+    leased: &Leased,
+    ending: &Ending,
+    outcome: Option<&mut Outcome>,
+    replies: &dyn MatchReply,
+    now: Timestamp,
+) -> Vec<FollowUp> {
+    let follow = match ending {
+        Ending::Delivered => route.on_success,
+        Ending::Dead { .. } => route.on_failure,
+        Ending::Retry { .. } | Ending::Released => return Vec::new(),
+    };
+    let mut outcome = outcome;
+    let reply = outcome.as_deref_mut().and_then(|outcome| outcome.reply.take()).filter(|_| *ending == Ending::Delivered);
+    let mut follow_ups = Vec::new();
+    if let Some(Follow { subscription, send }) = follow {
+        let delivery = NewDelivery::now(subscription);
+        match send {
+            FollowWith::Original => follow_ups.push(FollowUp::Original(delivery)),
+            FollowWith::Report => match report(route, leased, ending, outcome.as_deref(), now) {
+                Ok(event) => {
+                    let entry = Entry { event: Arc::new(event), deliveries: [delivery].into_iter().collect(), deduplicate: None };
+                    follow_ups.push(FollowUp::Append { origin: leased.origin.clone(), entry });
+                }
+                Err(error) => tracing::error!(delivery = %leased.id, %error, "cannot report on a delivery"),
+            },
+        }
+    }
+    if let Some(reply) = reply {
+        match one_hop_further(*reply, &leased.event) {
+            Ok(event) => {
+                let entry = replies.match_reply(&leased.tenant, Arc::new(event));
+                follow_ups.push(FollowUp::Append { origin: Name::replies(), entry });
+            }
+            Err(error) => tracing::error!(delivery = %leased.id, %error, "cannot take back the event that a target answered with"),
+        }
+    }
+    follow_ups
+}
+
+fn one_hop_further(reply: Event, to: &Event) -> Result<Event, InvalidEvent> {
+    reply.into_builder().attribute(HOPS, hops_value(hops(to).saturating_add(1))).build()
+}
+
+fn hops_value(hops: u32) -> ExtensionValue {
+    ExtensionValue::Integer(i32::try_from(hops).unwrap_or(i32::MAX))
+}
+
+/// The data of a report, in the shape of an AWS Lambda destination's record.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report<'r> {
+    request_context: RequestContext<'r>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_payload: Option<Payload<'r>>,
+    response_context: Option<ResponseContext<'r>>,
+    response_payload: Option<Payload<'r>>,
+}
+
+#[derive(Serialize)]
+struct RequestContext<'r> {
+    task: String,
+    rule: &'r Name,
+    target: &'r Name,
+    /// `delivered`, or why the delivery is dead.
+    condition: &'static str,
+    /// Tries made.
+    attempts: u32,
+    /// The event's attributes.
+    event: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Serialize)]
+struct ResponseContext<'r> {
+    class: &'static str,
+    code: Option<i32>,
+    message: &'r str,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Payload<'r> {
+    Json(&'r RawValue),
+    Text(Cow<'r, str>),
+    Binary { data_base64: String },
+}
+
+fn report(route: &Route, leased: &Leased, ending: &Ending, outcome: Option<&Outcome>, now: Timestamp) -> Result<Event, InvalidEvent> {
+    let (ty, condition) = match ending {
+        Ending::Dead { reason, .. } => (FAILED, reason.as_str()),
+        _ => (SUCCEEDED, "delivered"),
+    };
+    let task = leased.id.to_string();
+    let attributes = leased.event.attributes().map(|(name, value)| {
+        let value = match value {
+            AttributeValue::String(text) => text.into(),
+            AttributeValue::Integer(number) => number.into(),
+            AttributeValue::Boolean(value) => value.into(),
+        };
+        (name.to_owned(), value)
+    });
+    let identity = &route.identity;
+    let mut report = Report {
+        request_context: RequestContext {
+            task: task.clone(),
+            rule: &identity.rule,
+            target: &identity.target,
+            condition,
+            attempts: leased.attempts.saturating_add(u32::from(outcome.is_some())),
+            event: attributes.collect(),
+        },
+        request_payload: leased.event.data().map(request_payload),
+        response_context: outcome.map(|outcome| ResponseContext {
+            class: outcome.class.as_str(),
+            code: outcome.code,
+            message: &outcome.message,
+        }),
+        response_payload: outcome.and_then(response_payload),
+    };
+    let data = json(&report).or_else(|_| {
+        // Both lie one level deeper in the report than they came, which may be one too many.
+        (report.request_payload, report.response_payload) = (None, None);
+        json(&report)
+    })?;
+    let mut event = Event::builder(task, format!("/rules/{}", identity.rule), ty)
+        .subject(leased.event.id().clone())
+        .time(now.to_string())
+        .datacontenttype("application/json")
+        .data(data);
+    // A report can be answered with an event too: the count goes on, or rules that do so would never end.
+    if hops(&leased.event) > 0 {
+        event = event.attribute(HOPS, hops_value(hops(&leased.event)));
+    }
+    event.build()
+}
+
+fn json(report: &Report<'_>) -> Result<Data, InvalidEvent> {
+    let bytes = serde_json::to_vec(report).map_err(|error| InvalidEvent::Malformed(error.to_string()))?;
+    Data::json(Bytes::from(bytes))
+}
+
+fn request_payload(data: &Data) -> Payload<'_> {
+    match data.kind() {
+        DataKind::Json => as_json(data.bytes()).unwrap_or_else(|| Payload::Text(String::from_utf8_lossy(data.bytes()))),
+        DataKind::Text => Payload::Text(String::from_utf8_lossy(data.bytes())),
+        DataKind::Binary => Payload::Binary { data_base64: base64::engine::general_purpose::STANDARD.encode(data.bytes()) },
+    }
+}
+
+fn response_payload(outcome: &Outcome) -> Option<Payload<'_>> {
+    let is_json = outcome.response_type.as_deref().is_some_and(is_json_media_type);
+    // What was cut off, or only said to be JSON, is shown as it is.
+    let json = is_json.then(|| as_json(&outcome.response)).flatten();
+    (!outcome.response.is_empty()).then(|| json.unwrap_or_else(|| Payload::Text(String::from_utf8_lossy(&outcome.response))))
+}
+
+fn as_json(bytes: &[u8]) -> Option<Payload<'_>> {
+    serde_json::from_slice(bytes).ok().map(Payload::Json)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pointsman_schemas::{Class, SubscriptionNumber};
+
+    use super::*;
+    use crate::dispatcher::testing::{NoReplies, event, id, policy, route};
+    use crate::journal::{DeadReason, LeaseToken};
+
+    fn leased(event: Event) -> Leased {
+        let (tenant, origin) = (Name::default_tenant(), Name::ingress());
+        let since = Timestamp(0);
+        Leased { token: LeaseToken(1), id: id(), event: Arc::new(event), tenant, origin, attempts: 2, failures: 2, since }
+    }
+
+    fn followed(leased: &Leased, ending: &Ending, outcome: Option<&mut Outcome>) -> Vec<FollowUp> {
+        let follow = Some(Follow { subscription: SubscriptionNumber(7), send: FollowWith::Report });
+        let route = Route { on_success: follow, on_failure: follow, ..route("thumbnails", 0, policy()) };
+        follow_ups(&route, leased, ending, outcome, &NoReplies, Timestamp(0).plus(Duration::from_secs(1)))
+    }
+
+    fn appended(mut follow_ups: Vec<FollowUp>) -> (Name, Entry) {
+        match (follow_ups.pop(), follow_ups.pop()) {
+            (Some(FollowUp::Append { origin, entry }), None) => (origin, entry),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn json_event(data: &str, hops: i32) -> Event {
+        let data = Data::json(Bytes::copy_from_slice(data.as_bytes())).unwrap();
+        Event::builder("e1", "/s", "t").data(data).attribute(HOPS, hops.into()).build().unwrap()
+    }
+
+    #[test]
+    fn a_report_tells_of_the_request_and_the_response() {
+        let mut outcome = Outcome {
+            code: Some(400),
+            response: Bytes::from_static(br#"{"why":"blurred"}"#),
+            response_type: Some("application/json".to_owned()),
+            ..Outcome::new(Class::Rejected, "answered 400")
+        };
+        let ending = Ending::Dead { reason: DeadReason::Rejected, last: None };
+        let (origin, entry) = appended(followed(&leased(json_event(r#"{"n":12345678901234567890123}"#, 3)), &ending, Some(&mut outcome)));
+        assert_eq!((origin, entry.deliveries.to_vec()), (Name::ingress(), vec![NewDelivery::now(SubscriptionNumber(7))]));
+        let mut text = Vec::new();
+        pointsman_schemas::json::encode(&entry.event, &mut text);
+        let lines = String::from_utf8(text).unwrap().replace("\",\"", "\",\n\"").replace("},\"", "},\n\"");
+        insta::assert_snapshot!(lines, @r#"
+        {"specversion":"1.0",
+        "id":"0000000000000001-2-3-0",
+        "source":"/rules/thumbnails",
+        "type":"com.pointsman.delivery.failed",
+        "subject":"e1",
+        "time":"1970-01-01T00:00:01Z",
+        "datacontenttype":"application/json",
+        "pointsmanhops":3,"data":{"requestContext":{"task":"0000000000000001-2-3-0",
+        "rule":"thumbnails",
+        "target":"t",
+        "condition":"rejected",
+        "attempts":3,"event":{"specversion":"1.0",
+        "id":"e1",
+        "source":"/s",
+        "type":"t",
+        "pointsmanhops":3}},
+        "requestPayload":{"n":12345678901234567890123},
+        "responseContext":{"class":"rejected",
+        "code":400,"message":"answered 400"},
+        "responsePayload":{"why":"blurred"}}}
+        "#);
+    }
+
+    #[test]
+    fn a_report_on_what_was_never_tried_has_no_response() {
+        let ending = Ending::Dead { reason: DeadReason::Expired, last: None };
+        let binary = Event::builder("e1", "/s", "t").data(Data::binary(Bytes::from_static(b"\xff"))).build().unwrap();
+        let (_, entry) = appended(followed(&leased(binary), &ending, None));
+        let data = entry.event.data().unwrap().value().unwrap();
+        assert_eq!(data["requestContext"]["condition"], "expired");
+        assert_eq!((&data["requestPayload"]["data_base64"], data["responseContext"].is_null()), (&"/w==".into(), true));
+    }
+
+    #[test]
+    fn data_that_would_be_too_deep_in_a_report_is_left_out() {
+        let depth = pointsman_schemas::data::JSON_DEPTH_MAX;
+        let deep = [b"[".repeat(depth), b"]".repeat(depth)].concat();
+        let (_, entry) = appended(followed(&leased(json_event(&String::from_utf8(deep).unwrap(), 0)), &Ending::Delivered, None));
+        let data = entry.event.data().unwrap().value().unwrap();
+        assert!(data["requestContext"]["task"].is_string() && data.get("requestPayload").is_none());
+    }
+
+    #[test]
+    fn a_retry_and_a_release_are_no_end() {
+        assert!(followed(&leased(json_event("1", 0)), &Ending::Released, None).is_empty());
+    }
+
+    #[test]
+    fn hops_are_read_in_either_type() {
+        for (value, expect) in [(ExtensionValue::Integer(3), 3), ("4".into(), 4), ("-1".into(), 0), (true.into(), 0), ((-1).into(), 0)] {
+            assert_eq!(hops(&Event::builder("1", "/s", "t").attribute(HOPS, value.clone()).build().unwrap()), expect, "{value:?}");
+        }
+        assert_eq!(hops(&event("e")), 0);
+    }
+}

@@ -1,0 +1,186 @@
+//! One target at run time: what it may be given now, and whose turn it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_schemas::{Class, Name, Timestamp};
+use tokio::time::Instant;
+
+use super::circuit::{Admission, Circuit};
+use super::fair::Turns;
+use super::limit::Limiter;
+use super::plan::Target;
+use super::rate::Bucket;
+use super::stack::{Stack, stack};
+use super::status::{CircuitStatus, Gauge};
+
+/// A target with everything that was learned about it.
+pub(super) struct Lane {
+    pub(super) tenant: Name,
+    pub(super) name: Name,
+    pub(super) stack: Stack,
+    pub(super) turns: Turns,
+    pub(super) gauge: Arc<Gauge>,
+    /// False once no plan in force has it; it goes when nothing of it is under way any more.
+    pub(super) is_wanted: bool,
+    /// Whether it waits to be looked at.
+    pub(super) is_awake: bool,
+    /// When it will be looked at again at the latest.
+    pub(super) wake_at: Option<Instant>,
+    /// One more whenever its settings change: what began under other settings says nothing about these.
+    pub(super) epoch: u64,
+    fingerprint: u64,
+    limiter: Limiter,
+    circuit: Circuit,
+    bucket: Option<Bucket>,
+    /// Attempts under way.
+    under_way: usize,
+    /// Granted and not yet leased.
+    granted: usize,
+}
+
+/// What a lane may be given now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Room {
+    /// How many attempts may begin.
+    pub(super) slots: usize,
+    /// Whether the one that may is a probe.
+    pub(super) is_probe: bool,
+    /// Where there is none: when to ask again. None where that is when something ends.
+    pub(super) again_at: Option<Instant>,
+}
+
+/// How an attempt of a lane ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    pub(super) epoch: u64,
+    pub(super) is_probe: bool,
+    pub(super) started: Instant,
+    pub(super) at: Instant,
+    /// The class in force.
+    pub(super) class: Class,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Lane {
+    pub(super) fn new(target: Target, now: Instant, time: Timestamp) -> Self {
+        let gauge = Gauge::new(target.tenant.clone(), target.name.clone(), time);
+        let lane = Self {
+            limiter: Limiter::new(target.concurrency_max, now),
+            circuit: Circuit::default(),
+            bucket: target.rate.map(|rate| Bucket::new(rate, now)),
+            stack: stack(target.service),
+            turns: Turns::default(),
+            is_wanted: true,
+            is_awake: false,
+            wake_at: None,
+            epoch: 0,
+            fingerprint: target.fingerprint,
+            under_way: 0,
+            granted: 0,
+            tenant: target.tenant,
+            name: target.name,
+            gauge,
+        };
+        lane.show();
+        lane
+    }
+
+    /// Takes over a target from a new plan: its service in any case; what was learned is forgotten where its settings have changed.
+    pub(super) fn renew(&mut self, target: Target, now: Instant, time: Timestamp) {
+        self.is_wanted = true;
+        if target.fingerprint == self.fingerprint {
+            self.stack = stack(target.service);
+            return;
+        }
+        let turns = std::mem::take(&mut self.turns);
+        let fresh = Self::new(target, now, time);
+        *self = Self { turns, epoch: self.epoch + 1, under_way: self.under_way, granted: self.granted, ..fresh };
+        self.show();
+    }
+
+    pub(super) fn room(&self, now: Instant) -> Room {
+        let free = self.limiter.limit().saturating_sub(self.in_use());
+        if let Some(until) = self.limiter.held_until(now) {
+            return Room { again_at: Some(until), ..Room::default() };
+        }
+        let (slots, is_probe) = match self.circuit.admits(now) {
+            Admission::All => (free, false),
+            Admission::One => (free.min(1), true),
+            Admission::Nothing(again_at) => return Room { again_at, ..Room::default() },
+        };
+        let tokens = self.bucket.as_ref().map_or(usize::MAX, |bucket| bucket.available(now));
+        let again_at = self.bucket.as_ref().filter(|_| tokens == 0).map(|bucket| bucket.next_at(now));
+        Room { slots: slots.min(tokens), is_probe, again_at }
+    }
+
+    /// Slots in use: attempts under way, and what is being leased.
+    pub(super) fn in_use(&self) -> usize {
+        self.under_way + self.granted
+    }
+
+    pub(super) fn grant(&mut self, count: usize, is_probe: bool, now: Instant) {
+        self.granted += count;
+        if let Some(bucket) = &mut self.bucket {
+            bucket.take(count, now);
+        }
+        if is_probe {
+            self.circuit.probe();
+        }
+    }
+
+    /// A grant is over, and `unused` of its `count` have not become attempts.
+    pub(super) fn granted(&mut self, count: usize, unused: usize, epoch: u64, is_probe: bool, now: Instant) {
+        self.granted = self.granted.saturating_sub(count);
+        if epoch != self.epoch {
+            return;
+        }
+        if let Some(bucket) = &mut self.bucket {
+            bucket.give_back(unused);
+        }
+        if is_probe && unused == count {
+            self.circuit.probe_unused(now);
+        }
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.under_way += 1;
+        if self.under_way >= self.limiter.limit() {
+            self.limiter.reached();
+        }
+        self.show();
+    }
+
+    /// An attempt has ended. `random` is uniform in `0.0..1.0`.
+    pub(super) fn end(&mut self, ended: Ended, time: Timestamp, random: f64) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if ended.epoch == self.epoch {
+            self.limiter.ended(ended.started, ended.at, ended.class, ended.retry_after);
+            let is_available = ended.class != Class::Unavailable;
+            if self.circuit.ended(ended.is_probe, is_available, ended.at, random) {
+                let (target, tenant) = (self.name.as_str(), self.tenant.as_str());
+                if is_available {
+                    tracing::info!(target_name = target, tenant, "the target can be reached again");
+                    self.gauge.set_circuit(CircuitStatus::Closed, time);
+                } else {
+                    tracing::warn!(target_name = target, tenant, "the target cannot be reached; it is tried one delivery at a time");
+                    self.gauge.set_circuit(CircuitStatus::Open, time);
+                }
+            }
+        }
+        self.show();
+    }
+
+    /// An attempt has ended without the target being called.
+    pub(super) fn end_uncalled(&mut self, epoch: u64, is_probe: bool, now: Instant) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if is_probe && epoch == self.epoch {
+            self.circuit.probe_unused(now);
+        }
+        self.show();
+    }
+
+    fn show(&self) {
+        self.gauge.set(self.limiter.limit(), self.under_way);
+    }
+}

@@ -1,0 +1,113 @@
+//! What the dispatcher works by: the targets and routes of the rules in force, swapped whole at a reload.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_connectors::TargetService;
+use pointsman_schemas::{Class, Event, Name, Rate, SubscriptionNumber};
+
+use super::schedule::Policy;
+use crate::journal::{Ending, Entry, SubscriptionIdentity};
+
+/// The targets and routes of one set of rules.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where deliveries go.
+    pub targets: Vec<Target>,
+    /// How the deliveries of each attached subscription go there. Of a subscription that is not here nothing is leased.
+    pub routes: Vec<(SubscriptionNumber, Arc<Route>)>,
+    /// Who waits for what targets answer with.
+    pub replies: Arc<dyn MatchReply>,
+}
+
+/// A target, open.
+#[derive(Clone)]
+pub struct Target {
+    /// Whose it is.
+    pub tenant: Name,
+    /// Its name in the rule file; with the tenant its identity over reloads.
+    pub name: Name,
+    /// What calls it.
+    pub service: TargetService,
+    /// Attempts that may be under way at once, at most.
+    pub concurrency_max: NonZeroUsize,
+    /// Attempts that may begin in a time.
+    pub rate: Option<Rate>,
+    /// Hash of its settings. Where a reload brings the same one, what was learned about the target is kept: its concurrency limit,
+    /// its circuit, what of its rate is used up.
+    pub fingerprint: u64,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("tenant", &self.tenant).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// How the deliveries of one subscription go out.
+pub struct Route {
+    /// The subscription.
+    pub identity: SubscriptionIdentity,
+    /// Its target, as an index into [`Plan::targets`].
+    pub target: usize,
+    /// Timeouts and retries.
+    pub policy: Policy,
+    /// Makes what goes out.
+    pub prepare: Arc<dyn Prepare>,
+    /// What follows from a success.
+    pub on_success: Option<Follow>,
+    /// What follows from a dead letter.
+    pub on_failure: Option<Follow>,
+    /// Counts.
+    pub observe: Arc<dyn Observe>,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").field("identity", &self.identity).field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+/// Makes what a target is given of an event: the rule's transform, then the target's templates.
+pub trait Prepare: Send + Sync {
+    /// The transformed event, and the texts of the target's templates in their order.
+    ///
+    /// # Errors
+    /// Why it cannot be made: one line for a person. The delivery is then a dead letter, and the target is not called.
+    fn prepare(&self, event: &Arc<Event>) -> Result<(Arc<Event>, Vec<String>), String>;
+}
+
+/// Decides who waits for an event that a target answered with.
+pub trait MatchReply: fmt::Debug + Send + Sync {
+    /// The event with its deliveries, by the rules in force for the origin `replies`.
+    fn match_reply(&self, tenant: &Name, event: Arc<Event>) -> Entry;
+}
+
+/// Counts what happens to one subscription's deliveries. Called from the dispatcher's own task: it must be quick.
+pub trait Observe: Send + Sync {
+    /// An attempt has ended as this, after so long.
+    fn attempted(&self, class: Class, took: Duration);
+
+    /// A delivery has left the dispatcher like this, durably.
+    fn settled(&self, ending: &Ending);
+}
+
+/// Whom to tell of how a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Follow {
+    /// Through which subscription.
+    pub subscription: SubscriptionNumber,
+    /// What.
+    pub send: FollowWith,
+}
+
+/// What is sent about a delivery that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FollowWith {
+    /// A report on the delivery and its last attempt.
+    Report,
+    /// The delivery's own event.
+    Original,
+}

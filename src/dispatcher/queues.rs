@@ -1,0 +1,462 @@
+//! Which subscriptions may have something to lease, and what each may be granted.
+//!
+//! Nothing here waits or does IO. Work is in proportion to what happens: a subscription costs something only while it may have
+//! something to lease, a target only when something has changed for it.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_schemas::{SubscriptionNumber, Timestamp};
+use tokio::time::Instant;
+
+use super::fair::Turn;
+use super::lane::{Ended, Lane};
+use super::plan::{Route, Target};
+use super::status::{Gauge, Paused};
+
+/// By how much a lease outlasts its attempt: what starting it, and a store that is slow to settle it, may take. A lease that runs out
+/// earlier is a second delivery while the first is still under way.
+const LEASE_MARGIN: Duration = Duration::from_secs(60);
+
+/// How long after a lease that may have been cut at its byte limit what came short is looked at again.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Every subscription and target of the plan in force.
+#[derive(Default)]
+pub(super) struct Queues {
+    /// By slots that are used again once a target is gone and nothing of it is under way.
+    lanes: Vec<Option<Lane>>,
+    queues: HashMap<SubscriptionNumber, Queue>,
+    /// The lanes to look at, and those for which there was no room among all deliveries in flight.
+    awake: VecDeque<usize>,
+    starved: Vec<usize>,
+    timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    /// Came short in a lease that may have been cut at its byte limit.
+    cut_off: Vec<SubscriptionNumber>,
+}
+
+struct Queue {
+    route: Arc<Route>,
+    lane: usize,
+    /// Whether it may have something to lease.
+    is_ready: bool,
+    /// Whether it has been told so again while a lease was under way, which may not have seen that.
+    is_told_again: bool,
+    pause: Option<Pause>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// The target does not know us.
+    Refused(Probe),
+    /// The target is gone, and the journal is being told.
+    Gone,
+}
+
+/// Asking a target that refused a subscription whether it still does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    /// Not before its timer.
+    Waiting(Instant),
+    /// With the next delivery.
+    Due,
+    /// A delivery is on its way.
+    Out,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Lane(usize),
+    Refused(SubscriptionNumber),
+    LookAgain,
+}
+
+/// The right of one subscription to so many leases.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Granted {
+    pub(super) turn: Turn,
+    pub(super) lease: Duration,
+    lane: usize,
+    epoch: u64,
+    is_probe: bool,
+    asks: bool,
+    /// Of these the journal had so many, and so many became attempts.
+    pub(super) leased: usize,
+    pub(super) begun: usize,
+}
+
+/// An attempt under way, as the queues know it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket {
+    subscription: SubscriptionNumber,
+    lane: usize,
+    epoch: u64,
+    charged: f64,
+    is_probe: bool,
+    asks: bool,
+}
+
+impl Ticket {
+    pub(super) fn subscription(&self) -> SubscriptionNumber {
+        self.subscription
+    }
+}
+
+impl Queues {
+    /// Puts a plan in force. Subscriptions that were not there before are asked for; those that a target refused are tried again.
+    pub(super) fn reload(
+        &mut self,
+        targets: Vec<Target>,
+        routes: Vec<(SubscriptionNumber, Arc<Route>)>,
+        now: Instant,
+        time: Timestamp,
+    ) -> Vec<Arc<Gauge>> {
+        for lane in self.lanes.iter_mut().flatten() {
+            (lane.is_wanted, lane.is_awake, lane.wake_at) = (false, false, None);
+        }
+        let slots: Vec<usize> = targets.into_iter().map(|target| self.place(target, now, time)).collect();
+        let mut old = std::mem::take(&mut self.queues);
+        for (number, route) in routes {
+            let Some(lane) = slots.get(route.target).copied() else { continue };
+            let fresh = Queue { route, lane, is_ready: true, is_told_again: false, pause: None };
+            let queue = match old.remove(&number) {
+                None => fresh,
+                Some(old) => {
+                    let pause = match old.pause {
+                        Some(Pause::Refused(Probe::Waiting(_))) => Some(Pause::Refused(Probe::Due)),
+                        pause => pause,
+                    };
+                    Queue { is_ready: old.is_ready || pause.is_some(), is_told_again: true, pause, ..fresh }
+                }
+            };
+            self.queues.insert(number, queue);
+        }
+        self.timers.clear();
+        self.awake.clear();
+        self.starved.clear();
+        self.cut_off.clear();
+        let queues = &self.queues;
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            if let Some(lane) = lane {
+                lane.turns.retain(|number| queues.get(&number).is_some_and(|queue| queue.lane == index));
+            }
+        }
+        let numbers: Vec<_> = self.queues.keys().copied().collect();
+        for number in numbers {
+            self.enter(number);
+        }
+        let lanes = (0..self.lanes.len()).collect::<Vec<_>>();
+        for lane in lanes {
+            self.wake(lane);
+            self.drop_unwanted(lane);
+        }
+        slots.iter().filter_map(|slot| self.lanes.get(*slot)?.as_ref()).map(|lane| Arc::clone(&lane.gauge)).collect()
+    }
+
+    fn place(&mut self, target: Target, now: Instant, time: Timestamp) -> usize {
+        let is_it = |lane: &Option<Lane>| lane.as_ref().is_some_and(|lane| lane.name == target.name && lane.tenant == target.tenant);
+        if let Some(index) = self.lanes.iter().position(is_it) {
+            if let Some(lane) = self.lane(index) {
+                lane.renew(target, now, time);
+            }
+            return index;
+        }
+        let lane = Some(Lane::new(target, now, time));
+        match self.lanes.iter().position(Option::is_none) {
+            Some(free) => {
+                if let Some(slot) = self.lanes.get_mut(free) {
+                    *slot = lane;
+                }
+                free
+            }
+            None => {
+                self.lanes.push(lane);
+                self.lanes.len() - 1
+            }
+        }
+    }
+
+    fn lane(&mut self, index: usize) -> Option<&mut Lane> {
+        self.lanes.get_mut(index)?.as_mut()
+    }
+
+    fn drop_unwanted(&mut self, index: usize) {
+        if let Some(slot) = self.lanes.get_mut(index)
+            && slot.as_ref().is_some_and(|lane| !lane.is_wanted && lane.in_use() == 0)
+        {
+            *slot = None;
+        }
+    }
+
+    pub(super) fn route(&self, number: SubscriptionNumber) -> Option<&Arc<Route>> {
+        self.queues.get(&number).map(|queue| &queue.route)
+    }
+
+    /// The journal says that these may have something to lease.
+    pub(super) fn tell(&mut self, numbers: impl IntoIterator<Item = SubscriptionNumber>) {
+        for number in numbers {
+            if let Some(queue) = self.queues.get_mut(&number) {
+                (queue.is_ready, queue.is_told_again) = (true, true);
+                self.enter(number);
+            }
+        }
+    }
+
+    /// Lets a subscription take turns, where it may.
+    fn enter(&mut self, number: SubscriptionNumber) {
+        let Some(queue) = self.queues.get(&number) else { return };
+        let may = queue.is_ready && matches!(queue.pause, None | Some(Pause::Refused(Probe::Due)));
+        let index = queue.lane;
+        if may && let Some(lane) = self.lane(index) {
+            lane.turns.add(number);
+            self.wake(index);
+        }
+    }
+
+    fn leave(&mut self, number: SubscriptionNumber) {
+        if let Some(index) = self.queues.get(&number).map(|queue| queue.lane)
+            && let Some(lane) = self.lane(index)
+        {
+            lane.turns.remove(number);
+        }
+    }
+
+    fn wake(&mut self, index: usize) {
+        if let Some(lane) = self.lane(index)
+            && !lane.is_awake
+            && !lane.turns.is_empty()
+        {
+            lane.is_awake = true;
+            self.awake.push_back(index);
+        }
+    }
+
+    pub(super) fn has_awake(&self) -> bool {
+        !self.awake.is_empty()
+    }
+
+    /// Something in flight has been settled: lanes for which there was no room may have some.
+    pub(super) fn settled(&mut self) {
+        for lane in std::mem::take(&mut self.starved) {
+            self.wake(lane);
+        }
+    }
+
+    /// Grants leases of what is ready: at most `budget` in all.
+    pub(super) fn grants(&mut self, mut budget: usize, now: Instant) -> Vec<Granted> {
+        let mut all = Vec::new();
+        while budget > 0 {
+            let Some(index) = self.awake.pop_front() else { break };
+            let queues = &self.queues;
+            let Some(lane) = self.lanes.get_mut(index).and_then(Option::as_mut) else { continue };
+            lane.is_awake = false;
+            if !lane.is_wanted || lane.turns.is_empty() {
+                continue;
+            }
+            let room = lane.room(now);
+            if room.slots == 0 {
+                if let Some(at) = room.again_at.filter(|at| lane.wake_at.is_none_or(|earlier| *at < earlier)) {
+                    lane.wake_at = Some(at);
+                    self.timers.push(Reverse((at, Timer::Lane(index))));
+                }
+                continue;
+            }
+            // A target may use as much as it leaves free (dynamic thresholds, Choudhury and Hahne 1998): one that answers nothing
+            // takes up half of what may be in flight at most, a second one half of the rest.
+            let share = (budget + lane.in_use()).div_ceil(2).saturating_sub(lane.in_use());
+            if share == 0 {
+                self.starved.push(index);
+                continue;
+            }
+            let asks = |number| queues.get(&number).is_some_and(|queue| queue.pause.is_some());
+            let turns = lane.turns.grant(room.slots.min(share), |number| if asks(number) { 1 } else { usize::MAX });
+            for turn in turns {
+                let Some(queue) = self.queues.get_mut(&turn.subscription) else { continue };
+                budget = budget.saturating_sub(turn.count);
+                lane.grant(turn.count, room.is_probe, now);
+                queue.is_told_again = false;
+                let asks = queue.pause == Some(Pause::Refused(Probe::Due));
+                if asks {
+                    queue.pause = Some(Pause::Refused(Probe::Out));
+                    lane.turns.remove(turn.subscription);
+                }
+                let (lease, epoch, is_probe) = (queue.route.policy.timeout() + LEASE_MARGIN, lane.epoch, room.is_probe);
+                all.push(Granted { turn, lease, lane: index, epoch, is_probe, asks, leased: 0, begun: 0 });
+            }
+        }
+        all
+    }
+
+    /// A leased delivery becomes an attempt.
+    pub(super) fn begin(&mut self, granted: &mut Granted) -> Option<(super::stack::Stack, Ticket)> {
+        let Granted { turn, lane: index, epoch, is_probe, asks, .. } = *granted;
+        let lane = self.lane(index)?;
+        lane.begin();
+        granted.begun += 1;
+        let ticket = Ticket { subscription: turn.subscription, lane: index, epoch, charged: turn.charged, is_probe, asks };
+        Some((lane.stack.clone(), ticket))
+    }
+
+    /// A grant is over. `may_be_cut` where the lease may have stopped at its byte limit, `was_cut` where it probably has.
+    pub(super) fn granted(&mut self, granted: Granted, may_be_cut: bool, was_cut: bool, now: Instant) {
+        let Granted { turn, lane: index, epoch, is_probe, asks, leased, begun, .. } = granted;
+        let number = turn.subscription;
+        let unused = turn.count.saturating_sub(begun);
+        if let Some(lane) = self.lane(index) {
+            lane.turns.refund(turn, unused);
+            lane.granted(turn.count, unused, epoch, is_probe, now);
+        }
+        if let Some(queue) = self.queues.get_mut(&number) {
+            if leased < turn.count && !was_cut && !queue.is_told_again {
+                queue.is_ready = false;
+                self.leave(number);
+                if may_be_cut {
+                    if self.cut_off.is_empty() {
+                        self.timers.push(Reverse((now + LOOK_AGAIN_AFTER, Timer::LookAgain)));
+                    }
+                    self.cut_off.push(number);
+                }
+            }
+            if asks && begun == 0 {
+                self.ask_again(number);
+            }
+        }
+        self.wake(index);
+        self.drop_unwanted(index);
+    }
+
+    /// Nothing was there to ask a target with that refused a subscription: the next delivery does.
+    fn ask_again(&mut self, number: SubscriptionNumber) {
+        if let Some(queue) = self.queues.get_mut(&number)
+            && queue.pause == Some(Pause::Refused(Probe::Out))
+        {
+            queue.pause = Some(Pause::Refused(Probe::Due));
+            self.enter(number);
+        }
+    }
+
+    /// An attempt has ended. `random` is uniform in `0.0..1.0`.
+    pub(super) fn ended(&mut self, ticket: Ticket, ended: Outcome, time: Timestamp, random: f64) {
+        let Ticket { subscription, lane: index, epoch, charged, is_probe, .. } = ticket;
+        let Outcome { started, at, class, retry_after, message } = ended;
+        if let Some(lane) = self.lane(index) {
+            if class != pointsman_schemas::Class::Delivered {
+                lane.gauge.set_error(message);
+            }
+            lane.turns.ended(subscription, charged, at.saturating_duration_since(started).as_secs_f64());
+            lane.end(Ended { epoch, is_probe, started, at, class, retry_after }, time, random);
+        }
+        self.wake(index);
+        self.drop_unwanted(index);
+    }
+
+    /// An attempt has ended without the target being called.
+    pub(super) fn ended_uncalled(&mut self, ticket: Ticket, now: Instant) {
+        if let Some(lane) = self.lane(ticket.lane) {
+            lane.turns.ended(ticket.subscription, ticket.charged, 0.0);
+            lane.end_uncalled(ticket.epoch, ticket.is_probe, now);
+        }
+        if ticket.asks {
+            self.ask_again(ticket.subscription);
+        }
+        self.wake(ticket.lane);
+        self.drop_unwanted(ticket.lane);
+    }
+
+    /// The target refused a subscription: it pauses until `probe_at`. Tells whether it went until now.
+    pub(super) fn pause_refused(&mut self, ticket: Ticket, probe_at: Instant) -> bool {
+        let number = ticket.subscription;
+        let Some(queue) = self.queues.get_mut(&number) else { return false };
+        let went = queue.pause.is_none();
+        if went || ticket.asks {
+            queue.pause = Some(Pause::Refused(Probe::Waiting(probe_at)));
+            self.timers.push(Reverse((probe_at, Timer::Refused(number))));
+            self.leave(number);
+        }
+        went
+    }
+
+    /// The target is gone for good: nothing is leased until the journal knows. Tells whether that is news.
+    pub(super) fn pause_gone(&mut self, number: SubscriptionNumber) -> bool {
+        let Some(queue) = self.queues.get_mut(&number) else { return false };
+        let is_news = queue.pause != Some(Pause::Gone);
+        queue.pause = Some(Pause::Gone);
+        self.leave(number);
+        is_news
+    }
+
+    /// The journal knows that a target is gone, and keeps its deliveries back by itself.
+    pub(super) fn resume_gone(&mut self, number: SubscriptionNumber) {
+        if let Some(queue) = self.queues.get_mut(&number)
+            && queue.pause == Some(Pause::Gone)
+        {
+            queue.pause = None;
+            self.enter(number);
+        }
+    }
+
+    /// The target took a subscription's delivery, or failed in some other way than refusing it. Tells whether it was paused until now.
+    pub(super) fn resume_refused(&mut self, ticket: Ticket, is_success: bool) -> bool {
+        let Some(queue) = self.queues.get_mut(&ticket.subscription) else { return false };
+        let resumes = matches!(queue.pause, Some(Pause::Refused(_))) && (ticket.asks || is_success);
+        if resumes {
+            queue.pause = None;
+            queue.is_ready = true;
+            self.enter(ticket.subscription);
+        }
+        resumes
+    }
+
+    /// Of what is shown as paused, what still is.
+    pub(super) fn retain_paused(&self, paused: &mut std::collections::BTreeMap<SubscriptionNumber, Paused>) {
+        paused.retain(|number, _| self.queues.get(number).is_some_and(|queue| queue.pause.is_some()));
+    }
+
+    /// When [`Queues::fire`] has something to do.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Does what has fallen due.
+    pub(super) fn fire(&mut self, now: Instant) {
+        while let Some(Reverse((at, timer))) = self.timers.peek().copied()
+            && at <= now
+        {
+            self.timers.pop();
+            match timer {
+                Timer::Lane(index) => {
+                    if let Some(lane) = self.lane(index) {
+                        lane.wake_at = None;
+                    }
+                    self.wake(index);
+                }
+                Timer::Refused(number) => {
+                    if let Some(queue) = self.queues.get_mut(&number)
+                        && matches!(queue.pause, Some(Pause::Refused(Probe::Waiting(until))) if until <= now)
+                    {
+                        queue.pause = Some(Pause::Refused(Probe::Due));
+                        queue.is_ready = true;
+                        self.enter(number);
+                    }
+                }
+                Timer::LookAgain => {
+                    let cut_off = std::mem::take(&mut self.cut_off);
+                    self.tell(cut_off);
+                }
+            }
+        }
+    }
+}
+
+/// What an attempt came to, as the queues need to know it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outcome<'o> {
+    pub(super) started: Instant,
+    pub(super) at: Instant,
+    /// The class in force.
+    pub(super) class: pointsman_schemas::Class,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) message: &'o str,
+}

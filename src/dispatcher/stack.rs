@@ -1,0 +1,249 @@
+//! What happens inside one attempt: the one tower stack, the same for every target.
+//!
+//! Rate, concurrency, circuit and fairness are no layers of it: they are granted before a delivery is leased, since a request that
+//! waits inside a stack waits with its lease running.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::future::{BoxFuture, FutureExt};
+use pointsman_connectors::{Attempt, Delivery, TargetService};
+use pointsman_schemas::{Class, DeliveryId, Event, Name, Outcome, Timestamp};
+use tower::{Service, ServiceBuilder, ServiceExt};
+use tracing::Instrument;
+use tracing::instrument::Instrumented;
+
+use super::plan::Route;
+
+/// One try at one delivery.
+#[derive(Debug)]
+pub struct Try {
+    /// Which delivery.
+    pub id: DeliveryId,
+    /// Whose.
+    pub tenant: Name,
+    /// Its event, as it was stored.
+    pub event: Arc<Event>,
+    /// Which try it is, from 1.
+    pub attempt: u32,
+    /// How it goes out.
+    pub route: Arc<Route>,
+    /// When it is given up.
+    pub deadline: Timestamp,
+}
+
+/// What a try came to.
+#[derive(Debug, PartialEq)]
+pub enum Reached {
+    /// The target was called, or would have been but for the network.
+    Target(Outcome),
+    /// There was nothing to call it with: the transform or a template failed, as this line says.
+    Nothing(String),
+}
+
+/// The stack around a target.
+pub type Stack = Trace<Timeout<Call>>;
+
+/// Puts the layers around a target.
+#[must_use]
+pub fn stack(target: TargetService) -> Stack {
+    ServiceBuilder::new()
+        // Outermost, so that whatever a layer or a connector logs says of which delivery it speaks.
+        .layer_fn(Trace)
+        // Around all that can wait: a target that is not ready, a connection, an answer. Dropping what is inside abandons the attempt.
+        .layer_fn(Timeout)
+        // Inside the span, so that a transform that fails is logged with its delivery; innermost, since the target is called with what
+        // it makes, and not at all where it makes nothing.
+        .layer_fn(Call)
+        .service(target)
+}
+
+/// Spans each try.
+#[derive(Clone, Debug)]
+pub struct Trace<S>(S);
+
+impl<S: Service<Try>> Service<Try> for Trace<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Instrumented<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, one: Try) -> Self::Future {
+        let identity = &one.route.identity;
+        let span = tracing::info_span!(
+            "attempt",
+            delivery = %one.id,
+            rule = identity.rule.as_str(),
+            target = identity.target.as_str(),
+            attempt = one.attempt
+        );
+        let future = span.in_scope(|| self.0.call(one));
+        future.instrument(span)
+    }
+}
+
+/// Gives a try up after its subscription's timeout, as a failure.
+#[derive(Clone, Debug)]
+pub struct Timeout<S>(S);
+
+impl<S> Service<Try> for Timeout<S>
+where
+    S: Service<Try, Response = Reached, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Reached;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Reached, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, one: Try) -> Self::Future {
+        let timeout = one.route.policy.timeout();
+        let answer = tokio::time::timeout(timeout, self.0.call(one));
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_elapsed| {
+                Ok(Reached::Target(Outcome::new(Class::Failed, format!("no answer within {timeout:?}; it was given up"))))
+            })
+        })
+    }
+}
+
+/// Makes what the target is given, calls it, and reads one outcome.
+#[derive(Clone, Debug)]
+pub struct Call(TargetService);
+
+impl Service<Try> for Call {
+    type Response = Reached;
+    type Error = Infallible;
+    type Future = futures::future::Either<
+        futures::future::Ready<Result<Reached, Infallible>>,
+        futures::future::Map<
+            tower::util::Oneshot<TargetService, Attempt>,
+            fn(Result<Vec<Outcome>, pointsman_connectors::AttemptError>) -> Result<Reached, Infallible>,
+        >,
+    >;
+
+    /// Always ready: the target's own readiness is waited for inside the call, so that the timeout covers it.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, one: Try) -> Self::Future {
+        let (event, texts) = match one.route.prepare.prepare(&one.event) {
+            Ok(prepared) => prepared,
+            Err(message) => return futures::future::ready(Ok(Reached::Nothing(message))).left_future(),
+        };
+        let attempt = Attempt {
+            tenant: one.tenant,
+            rule: one.route.identity.rule.clone(),
+            deadline: one.deadline,
+            timeout: one.route.policy.timeout(),
+            deliveries: vec![Delivery { id: one.id, attempt: one.attempt, event, texts }],
+        };
+        let read: fn(_) -> _ = |answer: Result<Vec<Outcome>, pointsman_connectors::AttemptError>| {
+            Ok(Reached::Target(match answer {
+                Ok(outcomes) => only(outcomes),
+                Err(error) => Outcome::new(error.class, error.message),
+            }))
+        };
+        self.0.clone().oneshot(attempt).map(read).right_future()
+    }
+}
+
+/// The one outcome of an attempt at one delivery.
+fn only(mut outcomes: Vec<Outcome>) -> Outcome {
+    match (outcomes.pop(), outcomes.len()) {
+        (Some(outcome), 0) => outcome,
+        (_, more) => Outcome::new(Class::Failed, format!("the connector told {more} outcomes beside the one of its delivery")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pointsman_connectors::AttemptError;
+    use tower::util::BoxCloneSyncService;
+
+    use super::*;
+    use crate::dispatcher::testing::{Adds, PrepareWith, event, id, policy, route};
+
+    fn service<F>(answer: impl Fn(Attempt) -> F + Clone + Send + Sync + 'static) -> TargetService
+    where
+        F: Future<Output = Result<Vec<Outcome>, AttemptError>> + Send + 'static,
+    {
+        BoxCloneSyncService::new(tower::service_fn(answer))
+    }
+
+    async fn reached(target: TargetService, prepare: PrepareWith) -> Reached {
+        let route = Arc::new(Route { prepare: Arc::new(Adds(prepare)), ..route("r", 0, policy()) });
+        let one = Try { id: id(), tenant: Name::default_tenant(), event: event("e"), attempt: 3, route, deadline: Timestamp(9) };
+        stack(target).oneshot(one).await.unwrap_or_else(|never| match never {})
+    }
+
+    fn as_is(event: &Arc<Event>) -> Result<(Arc<Event>, Vec<String>), String> {
+        Ok((Arc::clone(event), Vec::new()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_target_is_given_what_was_prepared() {
+        let target = service(|attempt: Attempt| async move {
+            let delivery = &attempt.deliveries[0];
+            assert_eq!((attempt.rule.as_str(), attempt.deadline, delivery.attempt, delivery.id), ("r", Timestamp(9), 3, id()));
+            Ok(vec![Outcome::new(Class::Delivered, format!("{} {:?}", delivery.event.id(), delivery.texts))])
+        });
+        let transformed = |_: &Arc<Event>| Ok((event("made"), vec!["a".to_owned(), "b".to_owned()]));
+        let Reached::Target(outcome) = reached(target, transformed).await else { panic!("the target was not called") };
+        assert_eq!(outcome.message, "made [\"a\", \"b\"]");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nothing_can_be_prepared_the_target_is_not_called() {
+        let target = service(|_| async { panic!("it was called") });
+        assert_eq!(reached(target, |_| Err("no bucket".to_owned())).await, Reached::Nothing("no bucket".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_is_given_up_after_its_timeout_and_says_so() {
+        for target in [service(|_| std::future::pending()), BoxCloneSyncService::new(NeverReady)] {
+            let started = tokio::time::Instant::now();
+            let Reached::Target(outcome) = reached(target, as_is).await else { panic!("the target was not called") };
+            assert_eq!((outcome.class, started.elapsed()), (Class::Failed, Duration::from_secs(30)));
+            assert_eq!(outcome.message, "no answer within 30s; it was given up");
+        }
+    }
+
+    #[derive(Clone)]
+    struct NeverReady;
+
+    impl Service<Attempt> for NeverReady {
+        type Response = Vec<Outcome>;
+        type Error = AttemptError;
+        type Future = std::future::Ready<Result<Vec<Outcome>, AttemptError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), AttemptError>> {
+            Poll::Pending
+        }
+
+        fn call(&mut self, _: Attempt) -> Self::Future {
+            panic!("it was called before it was ready")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn errors_and_wrong_numbers_of_outcomes_are_outcomes() {
+        let down = service(|_| async { Err(AttemptError::new(Class::Unavailable, "no route")) });
+        assert_eq!(reached(down, as_is).await, Reached::Target(Outcome::new(Class::Unavailable, "no route")));
+        for count in [0, 2] {
+            let target = service(move |_| async move { Ok(vec![Outcome::delivered(); count]) });
+            let Reached::Target(outcome) = reached(target, as_is).await else { panic!("the target was not called") };
+            assert_eq!(outcome.class, Class::Failed, "{count}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What the dispatcher shows of itself: written by its task, read by anybody at any time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use pointsman_schemas::{Name, SubscriptionNumber, Timestamp};
+
+/// The dispatcher as it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Every target of the plan in force.
+    pub targets: Vec<TargetStatus>,
+    /// The subscriptions that the dispatcher itself has paused, by number. What somebody suspended and what is gone for good is told by
+    /// the journal.
+    pub paused: BTreeMap<SubscriptionNumber, Paused>,
+    /// Deliveries leased and not yet durably settled.
+    pub in_flight: usize,
+}
+
+/// A target as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetStatus {
+    /// Whose.
+    pub tenant: Name,
+    /// Its name.
+    pub name: Name,
+    /// How many attempts may be under way at once, as it is adapted now.
+    pub limit: usize,
+    /// Attempts under way.
+    pub in_flight: usize,
+    /// Whether it is called.
+    pub circuit: CircuitStatus,
+    /// Since when.
+    pub since: Timestamp,
+    /// What went wrong last; kept when it works again.
+    pub last_error: Option<String>,
+}
+
+/// Whether a target is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CircuitStatus {
+    /// It is.
+    Closed,
+    /// It cannot be reached, and is left alone but for one attempt at a time that sees whether it is back.
+    Open,
+}
+
+/// Why and since when nothing is leased of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paused {
+    /// What the target said: one line for a person.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What both sides share.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    pub(super) targets: Mutex<Vec<Arc<Gauge>>>,
+    pub(super) paused: Mutex<BTreeMap<SubscriptionNumber, Paused>>,
+    pub(super) in_flight: AtomicUsize,
+}
+
+/// One target's numbers: two plain stores for each attempt, and a lock only where something goes wrong.
+#[derive(Debug)]
+pub(super) struct Gauge {
+    tenant: Name,
+    name: Name,
+    limit: AtomicUsize,
+    in_flight: AtomicUsize,
+    state: Mutex<(CircuitStatus, Timestamp, Option<String>)>,
+}
+
+impl Gauge {
+    pub(super) fn new(tenant: Name, name: Name, now: Timestamp) -> Arc<Self> {
+        let (limit, in_flight) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { tenant, name, limit, in_flight, state: Mutex::new((CircuitStatus::Closed, now, None)) })
+    }
+
+    pub(super) fn set(&self, limit: usize, in_flight: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+        self.in_flight.store(in_flight, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_circuit(&self, circuit: CircuitStatus, now: Timestamp) {
+        let mut state = self.state.lock();
+        (state.0, state.1) = (circuit, now);
+    }
+
+    pub(super) fn set_error(&self, message: &str) {
+        self.state.lock().2 = Some(message.to_owned());
+    }
+}
+
+impl Board {
+    pub(super) fn status(&self) -> Status {
+        let gauges = self.targets.lock().clone();
+        let targets = gauges.iter().map(|gauge| {
+            let (circuit, since, last_error) = gauge.state.lock().clone();
+            TargetStatus {
+                tenant: gauge.tenant.clone(),
+                name: gauge.name.clone(),
+                limit: gauge.limit.load(Ordering::Relaxed),
+                in_flight: gauge.in_flight.load(Ordering::Relaxed),
+                circuit,
+                since,
+                last_error,
+            }
+        });
+        Status { targets: targets.collect(), paused: self.paused.lock().clone(), in_flight: self.in_flight.load(Ordering::Relaxed) }
+    }
+}

@@ -1,0 +1,507 @@
+//! The embedded journal: SQLite in a directory of its own.
+//!
+//! ```text
+//! callers ──jobs──▶ writer thread ── one transaction, one sync ──▶ journal.db, journal.db-wal
+//!    ▲                   │ after the commit
+//!    └── lease, due ◀── queues (memory: the front of each) ◀── loader thread (reads what memory lacks)
+//!                        upkeep thread: checkpoints, retention, giving space back
+//! ```
+//!
+//! One thread writes and commits whatever waits. Memory follows each commit and never runs ahead of it. Leases live in memory alone.
+//! Files: `journal.db` with its `-wal` and `-shm`, `mark` (number of the last commit), `lock`.
+
+mod loader;
+mod queues;
+mod reader;
+mod record;
+mod row;
+mod schema;
+mod store;
+mod transaction;
+mod upkeep;
+mod writer;
+
+pub use reader::DiskReader;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pointsman_schemas::{Clock, Cursor, DeliveryId, JournalId, Name, Sequence, SubscriptionNumber};
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use self::loader::{LeaseCall, Loader, LoaderDesk};
+use self::queues::{Found, Leasing, Moment, Need, Queues};
+use self::reader::{Live, io};
+use self::schema::Purpose;
+use self::store::{Lock, Mark};
+use self::transaction::{Books, Failure, Transaction};
+use self::upkeep::{Upkeep, UpkeepDesk};
+use self::writer::{Ask, JOBS_WAITING_MAX, Job, Writer};
+use super::{Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leased, Reader, Settlement, Subscription};
+
+/// How a store is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskOptions {
+    /// How long settled and unmatched events are kept where there is room.
+    pub retention: Duration,
+    /// What the store may take on disk, write-ahead log included. Below 2 MiB little fits beside what is kept free for settling.
+    pub max_size_bytes: u64,
+}
+
+impl Default for DiskOptions {
+    fn default() -> Self {
+        Self { retention: Duration::from_secs(24 * 60 * 60), max_size_bytes: 20 * 1024 * 1024 * 1024 }
+    }
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("the store in {path:?} is in use by process {process}; stop that one, or give this one a store.path of its own")]
+    Locked {
+        /// The store's directory.
+        path: PathBuf,
+        /// The other process's id.
+        process: String,
+    },
+    /// A later version of this software has written it.
+    #[error("the store in {path:?} has format {found}, and this version understands formats up to {understood}; run a newer pointsman")]
+    Newer {
+        /// The store's directory.
+        path: PathBuf,
+        /// The format found.
+        found: i32,
+        /// The newest format understood.
+        understood: i32,
+    },
+    /// There is no store to look into.
+    #[error("there is no store in {0:?}; check store.path, or start the bus once")]
+    Missing(PathBuf),
+    /// The database cannot be read.
+    #[error("the store in {path:?} cannot be read: {what}; keep a copy of the directory, then restore it or move it away to start empty")]
+    Damaged {
+        /// The store's directory.
+        path: PathBuf,
+        /// What the database said.
+        what: String,
+    },
+    /// A file could not be opened or written.
+    #[error("{doing} {path:?}: {what}; check that the directory exists, is writable and has room")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What went wrong.
+        what: String,
+    },
+}
+
+impl OpenError {
+    fn damaged(path: &Path, what: &dyn fmt::Display) -> Self {
+        Self::Damaged { path: path.to_owned(), what: what.to_string() }
+    }
+
+    fn io(doing: &'static str, path: &Path, error: &std::io::Error) -> Self {
+        Self::Io { doing, path: path.to_owned(), what: error.to_string() }
+    }
+}
+
+/// What the journal's threads share.
+struct Shared {
+    directory: PathBuf,
+    options: DiskOptions,
+    clock: Arc<dyn Clock>,
+    queues: Arc<Mutex<Queues>>,
+    wake: Notify,
+    /// Held by the writer from its commit until memory has followed, and by a load while its snapshot begins.
+    gate: Mutex<()>,
+    trouble: Mutex<Option<JournalError>>,
+    /// Events that got a new reference while retention looks for those that have none.
+    sweep: Mutex<Option<HashSet<u64>>>,
+    loader: LoaderDesk,
+    upkeep: UpkeepDesk,
+    /// Ends with the journal; the journal's own threads hold nothing that would keep it.
+    jobs: mpsc::WeakSender<Box<dyn Job>>,
+    #[cfg(test)]
+    fault: tests::Fault,
+}
+
+/// The journal on disk.
+pub struct DiskJournal {
+    id: JournalId,
+    shared: Arc<Shared>,
+    reader: Arc<DiskReader>,
+    warnings: Vec<String>,
+    jobs: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<Lock>>,
+}
+
+impl fmt::Debug for DiskJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskJournal").field("directory", &self.shared.directory).finish_non_exhaustive()
+    }
+}
+
+impl DiskJournal {
+    /// Opens the store in a directory, or makes one there.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(directory: &Path, options: DiskOptions, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
+        std::fs::create_dir_all(directory).map_err(|error| OpenError::io("creating", directory, &error))?;
+        let lock = Lock::take(directory)?;
+        let mut mark = Mark::open(directory).map_err(|error| OpenError::io("opening", &directory.join("mark"), &error))?;
+        let mut warnings = Vec::new();
+        let is_new = !schema::database(directory).exists();
+        let (connection, books) = load_books(directory, &*clock)?;
+        match mark.read() {
+            Ok(None) if is_new => {}
+            Ok(Some(Ok(commit))) if commit <= books.ledger.commit => {}
+            Ok(Some(Ok(commit))) => warnings.push(format!(
+                "the store is behind its mark: commits {} to {commit} are lost; its write-ahead log was damaged or replaced",
+                books.ledger.commit + 1
+            )),
+            Ok(None | Some(Err(()))) => {
+                warnings.push("the mark of the last commit cannot be read: lost commits would not be noticed".to_owned())
+            }
+            Err(error) => warnings.push(format!("reading the mark of the last commit: {error}")),
+        }
+        let id = schema::journal_id(&connection).map_err(|error| OpenError::damaged(directory, &error))?;
+        let id = id.map_err(|damage| OpenError::damaged(directory, &damage))?;
+        for warning in &warnings {
+            tracing::error!("{warning}");
+        }
+
+        let (sender, jobs) = mpsc::channel(JOBS_WAITING_MAX);
+        let queues = Arc::new(Mutex::new(Queues::new(0)));
+        let shared = Arc::new(Shared {
+            directory: directory.to_owned(),
+            options,
+            clock,
+            queues: Arc::clone(&queues),
+            wake: Notify::new(),
+            gate: Mutex::new(()),
+            trouble: Mutex::new(None),
+            sweep: Mutex::new(None),
+            loader: LoaderDesk::default(),
+            upkeep: UpkeepDesk::default(),
+            jobs: sender.downgrade(),
+            #[cfg(test)]
+            fault: tests::Fault::default(),
+        });
+        shared.rebuild(&books);
+        let reading = schema::connect(directory, Purpose::Load).map_err(|error| OpenError::damaged(directory, &error))?;
+        shared.fill(&reading).map_err(|error| OpenError::damaged(directory, &error))?;
+        let writer = Writer { shared: Arc::clone(&shared), connection: Some(connection), books, mark: Some(mark), jobs };
+        let loader = Loader { shared: Arc::clone(&shared), connection: Some(reading) };
+        let upkeep = Upkeep::new(Arc::clone(&shared));
+        let threads = [
+            spawn("journal-writer", directory, move || writer.work())?,
+            spawn("journal-loader", directory, move || loader.work())?,
+            spawn("journal-upkeep", directory, move || upkeep.work())?,
+        ];
+        let live = Live { queues: Arc::downgrade(&queues), clock: Arc::clone(&shared.clock) };
+        let reader = DiskReader::inside(directory, id, options.max_size_bytes, Some(live));
+        Ok(Arc::new(Self {
+            id,
+            shared,
+            reader,
+            warnings,
+            jobs: Mutex::new(Some(sender)),
+            threads: Mutex::new(threads.into()),
+            lock: Mutex::new(Some(lock)),
+        }))
+    }
+
+    /// What was found wrong with the store when it was opened: for a person, once.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Does now what the journal would do by itself in time: checkpoint, retention, giving space back.
+    pub async fn upkeep(&self) {
+        let _ = self.shared.upkeep.round().await;
+    }
+
+    /// Hands a job to the writer and waits for its answer. Once it is handed over it happens, whoever waits.
+    async fn ask<T: Send + 'static>(
+        &self,
+        is_reserved: bool,
+        size_bytes: u64,
+        work: impl FnMut(&mut Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let Some(jobs) = self.jobs.lock().clone() else { return Err(JournalError::Closed) };
+        let (tell, told) = oneshot::channel();
+        let job = Box::new(Ask { work, is_reserved, size_bytes, value: None, tell });
+        jobs.send(job).await.map_err(|_| JournalError::Closed)?;
+        drop(jobs);
+        told.await.map_err(|_| JournalError::Closed)?
+    }
+
+    fn check_open(&self) -> Result<(), JournalError> {
+        self.trouble().map_or(Ok(()), Err)
+    }
+
+    fn stop(&self) -> Vec<JoinHandle<()>> {
+        drop(self.jobs.lock().take());
+        self.shared.loader.close();
+        self.shared.upkeep.close();
+        self.shared.wake.notify_one();
+        std::mem::take(&mut *self.threads.lock())
+    }
+
+    fn release(&self) {
+        self.reader.close();
+        *self.lock.lock() = None;
+    }
+}
+
+impl Drop for DiskJournal {
+    fn drop(&mut self) {
+        for thread in self.stop() {
+            let _ = thread.join();
+        }
+        self.release();
+    }
+}
+
+fn spawn(name: &str, directory: &Path, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map_err(|error| OpenError::io("starting the threads of", directory, &error))
+}
+
+/// Opens the database for writing, makes it where it is new, and reads the small tables.
+fn load_books(directory: &Path, clock: &dyn Clock) -> Result<(Connection, Books), OpenError> {
+    let damaged = |error: rusqlite::Error| OpenError::damaged(directory, &error);
+    let mut connection = schema::connect(directory, Purpose::Write).map_err(damaged)?;
+    schema::check_format(&connection, directory)?;
+    if schema::format(&connection).map_err(damaged)? == 0 {
+        schema::create(&mut connection, clock.now()).map_err(damaged)?;
+    }
+    let ledger = schema::read_ledger(&connection).map_err(damaged)?.map_err(|damage| OpenError::damaged(directory, &damage))?;
+    let mut books = Books { ledger, ..Books::default() };
+    for (number, subscribed) in reader::subscriptions(&connection).map_err(damaged)? {
+        if let Ok(subscribed) = subscribed {
+            books.subscriptions.insert(number, subscribed);
+        }
+    }
+    Ok((connection, books))
+}
+
+impl Shared {
+    fn load_books(&self) -> Result<(Connection, Books), OpenError> {
+        load_books(&self.directory, &*self.clock)
+    }
+
+    /// Makes the queues anew from what is on disk; leases are dropped.
+    fn rebuild(&self, books: &Books) {
+        let mut queues = self.queues.lock();
+        let mut anew = Queues::new(queues.last_token());
+        for (number, subscribed) in &books.subscriptions {
+            let open = subscribed.attached && subscribed.activity == Activity::Active;
+            anew.know(*number, open, subscribed.counts.pending > 0);
+        }
+        *queues = anew;
+        drop(queues);
+        self.loader.wake();
+    }
+
+    /// Loads the front of every queue that runs low.
+    fn fill(&self, connection: &Connection) -> rusqlite::Result<()> {
+        self.queues.lock().turn(Moment::now(&*self.clock));
+        loop {
+            let Some(subscription) = self.queues.lock().take_low() else { return Ok(()) };
+            loader::load(self, connection, subscription)?;
+        }
+    }
+
+    /// Hands a job to the writer without waiting for it; false where the writer cannot take it.
+    fn hand_over(&self, is_reserved: bool, work: impl FnMut(&mut Transaction<'_>) -> Result<(), Failure> + Send + 'static) -> bool {
+        let (tell, _) = oneshot::channel();
+        let job = Box::new(Ask { work, is_reserved, size_bytes: 0, value: None, tell });
+        self.jobs.upgrade().is_some_and(|jobs| jobs.try_send(job).is_ok())
+    }
+
+    /// Has the writer do a job, from a thread of the journal's own; false where it was not done.
+    fn ask_blocking<T: Send + 'static>(
+        &self,
+        is_reserved: bool,
+        work: impl FnMut(&mut Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> bool {
+        let (tell, told) = oneshot::channel();
+        let job = Box::new(Ask { work, is_reserved, size_bytes: 0, value: None, tell });
+        let Some(jobs) = self.jobs.upgrade() else { return false };
+        if jobs.blocking_send(job).is_err() {
+            return false;
+        }
+        drop(jobs);
+        matches!(told.blocking_recv(), Ok(Ok(_)))
+    }
+}
+
+#[async_trait]
+impl Journal for DiskJournal {
+    fn id(&self) -> JournalId {
+        self.id
+    }
+
+    async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError> {
+        let size = append.entries.iter().map(|entry| entry.event.size_bytes() as u64).sum();
+        let refused = self.ask(false, size, move |transaction| transaction.append(&append)).await;
+        if matches!(refused, Err(JournalError::Full(_))) {
+            self.shared.upkeep.make_room();
+        }
+        refused
+    }
+
+    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Vec<Leased>, JournalError> {
+        self.check_open()?;
+        let mut leasing = Leasing::new(self.id, grants.to_vec(), bytes_max, Moment::now(&*self.shared.clock));
+        let (need, low) = {
+            let mut queues = self.shared.queues.lock();
+            (leasing.run(&mut queues, &Found::new()), queues.has_low())
+        };
+        if matches!(need, Need::Nothing) && leasing.damaged.is_empty() {
+            if low {
+                self.shared.loader.wake();
+            }
+            return Ok(leasing.leased);
+        }
+        let (tell, told) = oneshot::channel();
+        self.shared.loader.call(LeaseCall { leasing, tell });
+        told.await.map_err(|_| JournalError::Closed)?
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError> {
+        let now = Moment::now(&*self.shared.clock).instant;
+        self.ask(true, 0, move |transaction| transaction.settle(&settlements, now)).await
+    }
+
+    async fn due(&self) -> Vec<SubscriptionNumber> {
+        loop {
+            let quiet_for = {
+                let now = Moment::now(&*self.shared.clock);
+                let mut queues = self.shared.queues.lock();
+                queues.turn(now);
+                if let Some(told) = queues.take_told() {
+                    return told;
+                }
+                queues.quiet_for(now)
+            };
+            tokio::select! {
+                () = self.shared.wake.notified() => {}
+                () = tokio::time::sleep(quiet_for) => {}
+            }
+        }
+    }
+
+    async fn subscribe(&self, wanted: Vec<Subscription>) -> Result<Vec<SubscriptionNumber>, JournalError> {
+        self.ask(true, 0, move |transaction| transaction.subscribe(&wanted)).await
+    }
+
+    async fn set_activity(&self, subscription: SubscriptionNumber, activity: Activity) -> Result<(), JournalError> {
+        self.ask(true, 0, move |transaction| transaction.set_activity(subscription.0, activity)).await
+    }
+
+    async fn cursor(&self, tenant: &Name, source: &Name) -> Result<Option<Cursor>, JournalError> {
+        self.check_open()?;
+        self.reader.cursor(tenant.clone(), source.clone()).await
+    }
+
+    async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        let (journal, mut count) = (self.id, 0);
+        for page in deliveries.chunks(DELIVERIES_PER_CANCEL) {
+            let page = page.to_vec();
+            count += self.ask(true, 0, move |transaction| transaction.cancel(journal, &page)).await?;
+        }
+        Ok(count)
+    }
+
+    async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
+        let (journal, began) = (self.id, self.shared.clock.now());
+        let (mut count, mut after) = (0, None);
+        loop {
+            let selection = selection.clone();
+            let page = self.ask(true, 0, move |transaction| transaction.redrive(journal, &selection, after, began)).await?;
+            (count, after) = (count + page.count, page.next);
+            if after.is_none() {
+                return Ok(count);
+            }
+        }
+    }
+
+    async fn replay(&self, subscription: SubscriptionNumber, events: std::ops::RangeInclusive<Sequence>) -> Result<u64, JournalError> {
+        let number = subscription.0;
+        let (to, mut from, mut count) = (*events.end(), *events.start(), 0);
+        loop {
+            let page = self.ask(false, 0, move |transaction| transaction.replay(number, from, to)).await?;
+            count += page.count;
+            match page.next {
+                Some(next) => from = next,
+                None => return Ok(count),
+            }
+        }
+    }
+
+    async fn purge(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
+        let journal = self.id;
+        let (mut count, mut after) = (0, None);
+        loop {
+            let selection = selection.clone();
+            let page = self.ask(true, 0, move |transaction| transaction.purge(journal, &selection, after)).await?;
+            (count, after) = (count + page.count, page.next);
+            if after.is_none() {
+                return Ok(count);
+            }
+        }
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::clone(&self.reader) as Arc<dyn Reader>
+    }
+
+    fn trouble(&self) -> Option<JournalError> {
+        if self.jobs.lock().is_none() {
+            return Some(JournalError::Closed);
+        }
+        self.shared.trouble.lock().clone()
+    }
+
+    async fn close(&self) {
+        let threads = self.stop();
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        let _ = joined.await;
+        self.release();
+    }
+}
+
+/// Deliveries that one transaction cancels at most.
+const DELIVERIES_PER_CANCEL: usize = 500;
+
+impl DiskReader {
+    async fn cursor(&self, tenant: Name, source: Name) -> Result<Option<Cursor>, JournalError> {
+        self.ask(move |connection| {
+            let mut select = connection.prepare_cached("SELECT value FROM cursors WHERE tenant = ?1 AND source = ?2").map_err(io)?;
+            let value =
+                select.query_row(params![tenant.as_str(), source.as_str()], |row| row.get::<_, Vec<u8>>(0)).optional().map_err(io)?;
+            let key = record::key_of(&format!("{tenant}/{source}"));
+            let decode = |value: Vec<u8>| record::decode_cursor(key, &value);
+            value.map(decode).transpose().map_err(|_| JournalError::Damaged(format!("the cursor of source {source}")))
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,362 @@
+//! Looking into a store: for the admin API of the process that runs the bus, and for the command line beside it or after it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pointsman_schemas::{Clock, DeliveryId, JournalId, Sequence, SubscriptionNumber, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::OpenError;
+use super::queues::{Moment, Queues};
+use super::record::{Buried, Damage, Kept, Subscribed};
+use super::row::{PendingRow, RowKey};
+use super::schema::{self, Purpose};
+use super::transaction::read_row;
+use crate::journal::{
+    DeadLetter, DeadSelection, JournalError, Pending, Reader, StoredEvent, SubscriptionIdentity, SubscriptionStatus, Totals,
+};
+
+/// A dead letter's key; dead letters are ordered by sequence, subscription, run.
+pub(super) type DeadKey = RowKey;
+
+/// Rows that are looked at for the age of a queue. What lies behind them was appended later.
+const ROWS_FOR_AGE: u32 = 1_000;
+
+/// Connections that are kept open for the next question.
+const CONNECTIONS_KEPT: usize = 2;
+
+/// Rows of dead letters that are read at once.
+const DEAD_ROWS: usize = 1_000;
+
+/// A store, read only. It may be in use by another process.
+pub struct DiskReader {
+    directory: PathBuf,
+    id: JournalId,
+    bytes_max: u64,
+    /// Who knows what is in flight, inside the process that runs the bus.
+    live: Option<Live>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+/// The memory of the journal that runs on the store.
+pub(super) struct Live {
+    pub(super) queues: Weak<Mutex<Queues>>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for DiskReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskReader").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl DiskReader {
+    /// Opens the store in a directory to look into it, whether a bus runs on it or not. Its `bytes_max` is not known and told as 0.
+    ///
+    /// # Errors
+    /// [`OpenError`] where there is no store, where it is of a newer format, or where it cannot be read.
+    pub fn open(directory: &Path) -> Result<Arc<Self>, OpenError> {
+        if !schema::database(directory).exists() {
+            return Err(OpenError::Missing(directory.to_owned()));
+        }
+        let connection = schema::connect(directory, Purpose::Look).map_err(|error| OpenError::damaged(directory, &error))?;
+        schema::check_format(&connection, directory)?;
+        let id = schema::journal_id(&connection).map_err(|error| OpenError::damaged(directory, &error))?;
+        let id = id.map_err(|damage| OpenError::damaged(directory, &damage))?;
+        Ok(Self::inside(directory, id, 0, None))
+    }
+
+    pub(super) fn inside(directory: &Path, id: JournalId, bytes_max: u64, live: Option<Live>) -> Arc<Self> {
+        Arc::new(Self { directory: directory.to_owned(), id, bytes_max, live, idle: Arc::new(Mutex::new(Vec::new())) })
+    }
+
+    /// The identity of the journal.
+    #[must_use]
+    pub fn id(&self) -> JournalId {
+        self.id
+    }
+
+    /// Asks the database on a thread that may wait for the disk.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let (idle, directory) = (Arc::clone(&self.idle), self.directory.clone());
+        let asked = tokio::task::spawn_blocking(move || {
+            let kept = idle.lock().pop();
+            let connection = match kept {
+                Some(connection) => connection,
+                None => schema::connect(&directory, Purpose::Look).map_err(io)?,
+            };
+            let answer = question(&connection);
+            let mut idle = idle.lock();
+            if answer.is_ok() && idle.len() < CONNECTIONS_KEPT {
+                idle.push(connection);
+            }
+            answer
+        });
+        asked.await.map_err(|error| JournalError::Io(error.to_string()))?
+    }
+
+    /// Closes what is kept open.
+    pub(super) fn close(&self) {
+        self.idle.lock().clear();
+    }
+}
+
+pub(super) fn io(error: rusqlite::Error) -> JournalError {
+    JournalError::Io(error.to_string())
+}
+
+#[async_trait]
+impl Reader for DiskReader {
+    async fn subscriptions(&self) -> Result<Vec<SubscriptionStatus>, JournalError> {
+        let mut statuses = self.ask(|connection| statuses(connection).map_err(io)).await?;
+        if let Some(live) = &self.live
+            && let Some(queues) = live.queues.upgrade()
+        {
+            let mut queues = queues.lock();
+            queues.turn(Moment::now(&*live.clock));
+            for status in &mut statuses {
+                // Read a moment later than the row: what was settled since is not pending in the one and not in flight in the other.
+                status.counts.in_flight = queues.in_flight(status.number.0).min(status.counts.pending);
+            }
+        }
+        Ok(statuses)
+    }
+
+    async fn dead(&self, selection: &DeadSelection, after: Option<DeliveryId>, limit: usize) -> Result<Vec<DeadLetter>, JournalError> {
+        let (selection, journal) = (selection.clone(), self.id);
+        self.ask(move |connection| dead_letters(connection, journal, &selection, after, limit).map_err(io)).await
+    }
+
+    async fn pending(&self, subscription: SubscriptionNumber, after: Option<Sequence>, limit: usize) -> Result<Vec<Pending>, JournalError> {
+        let journal = self.id;
+        self.ask(move |connection| pending(connection, journal, subscription.0, after, limit).map_err(io)).await
+    }
+
+    async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {
+        self.ask(move |connection| match event(connection, sequence.0).map_err(io)? {
+            None => Ok(None),
+            Some(Err(_)) => Err(JournalError::Damaged(format!("event {}", sequence.0))),
+            Some(Ok(kept)) => {
+                let Kept { tenant, origin, at, event } = kept;
+                Ok(Some(StoredEvent { sequence, tenant, origin, at, event }))
+            }
+        })
+        .await
+    }
+
+    async fn totals(&self) -> Result<Totals, JournalError> {
+        let (directory, bytes_max) = (self.directory.clone(), self.bytes_max);
+        self.ask(move |connection| {
+            let ledger = schema::read_ledger(connection).map_err(io)?;
+            let ledger = ledger.map_err(|damage| JournalError::Damaged(format!("the ledger ({damage})")))?;
+            Ok(Totals {
+                events: ledger.events,
+                dead: ledger.dead,
+                rejects: ledger.rejects,
+                quarantined: ledger.quarantined,
+                bytes: schema::size_bytes(&directory),
+                bytes_max,
+                last_sequence: ledger.last_sequence,
+            })
+        })
+        .await
+    }
+}
+
+/// Reads an event; none where there is none of this sequence.
+pub(super) fn event(connection: &Connection, sequence: u64) -> rusqlite::Result<Option<Result<Kept, Damage>>> {
+    let mut select = connection.prepare_cached("SELECT record FROM events WHERE sequence = ?1")?;
+    let record = select.query_row([sequence.cast_signed()], |row| Ok(row.get_ref(0)?.as_blob().map(Bytes::copy_from_slice))).optional()?;
+    Ok(record.map(|record| Kept::decode(sequence, &record.map_err(|_| Damage("it is no blob"))?)))
+}
+
+/// Every subscription's row; of a damaged one the number.
+pub(super) fn subscriptions(connection: &Connection) -> rusqlite::Result<Vec<(u32, Result<Subscribed, Damage>)>> {
+    let mut select = connection.prepare("SELECT number, value FROM subscriptions ORDER BY number")?;
+    let rows = select.query_map([], |row| {
+        let number = row.get(0)?;
+        Ok((number, row.get_ref(1)?.as_blob().map_err(|_| Damage("it is no blob")).and_then(|value| Subscribed::decode(number, value))))
+    })?;
+    rows.collect()
+}
+
+fn statuses(connection: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus>> {
+    // One snapshot, so that counters and rows belong together.
+    let transaction = connection.unchecked_transaction()?;
+    let mut statuses = Vec::new();
+    for (number, subscribed) in subscriptions(&transaction)? {
+        let Ok(Subscribed { identity, attached, activity, counts, .. }) = subscribed else { continue };
+        let oldest_pending = if counts.pending > 0 { oldest(&transaction, number)? } else { None };
+        statuses.push(SubscriptionStatus { number: SubscriptionNumber(number), identity, attached, activity, counts, oldest_pending });
+    }
+    Ok(statuses)
+}
+
+fn oldest(connection: &Connection, subscription: u32) -> rusqlite::Result<Option<Timestamp>> {
+    let mut select = connection.prepare_cached(
+        "SELECT subscription, sequence, run, due, order_key, value FROM pending WHERE subscription = ?1 ORDER BY sequence LIMIT ?2",
+    )?;
+    let mut oldest: Option<Timestamp> = None;
+    for row in select.query_map(params![subscription, ROWS_FOR_AGE], read_row)? {
+        if let (_, Ok(row)) = row? {
+            oldest = Some(oldest.map_or(row.since, |oldest| oldest.min(row.since)));
+        }
+    }
+    Ok(oldest)
+}
+
+fn pending(
+    connection: &Connection,
+    journal: JournalId,
+    subscription: u32,
+    after: Option<Sequence>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Pending>> {
+    let transaction = connection.unchecked_transaction()?;
+    let from = after.map_or(0, |after| after.0.saturating_add(1));
+    let mut found: Vec<Pending> = Vec::new();
+    let show = |row: &PendingRow, sequence: u64| Pending {
+        id: DeliveryId {
+            journal,
+            sequence: Sequence(sequence),
+            subscription: SubscriptionNumber(subscription),
+            run: if row.is_block() { 0 } else { row.key.run },
+        },
+        due: row.due,
+        since: row.since,
+        attempts: row.attempts,
+        last: row.last.clone(),
+    };
+    let mut alone = transaction.prepare_cached(
+        "SELECT subscription, sequence, run, due, order_key, value FROM pending
+         WHERE subscription = ?1 AND sequence >= ?2 AND run >= 0 ORDER BY sequence, run LIMIT ?3",
+    )?;
+    for row in alone.query_map(params![subscription, i64::try_from(from).unwrap_or(i64::MAX), schema::limit(limit)], read_row)? {
+        if let (key, Ok(row)) = row? {
+            found.push(show(&row, key.sequence));
+        }
+    }
+    let mut blocks = transaction.prepare_cached(
+        "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY blocks
+         WHERE subscription = ?1 AND run < 0 AND sequence >= coalesce(
+             (SELECT max(sequence) FROM pending INDEXED BY blocks WHERE subscription = ?1 AND run < 0 AND sequence <= ?2), 0)
+         ORDER BY sequence",
+    )?;
+    let mut in_blocks = 0;
+    let mut rows = blocks.query(params![subscription, i64::try_from(from).unwrap_or(i64::MAX)])?;
+    while in_blocks < limit
+        && let Some(row) = rows.next()?
+    {
+        if let (_, Ok(row)) = read_row(row)? {
+            let shown = row.sequences.iter().filter(|sequence| **sequence >= from).map(|sequence| show(&row, *sequence));
+            let before = found.len();
+            found.extend(shown);
+            in_blocks += found.len() - before;
+        }
+    }
+    found.sort_unstable_by_key(|pending| (pending.id.sequence, pending.id.run));
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// Rows of dead letters that a selection finds.
+#[derive(Debug, Default)]
+pub(super) struct DeadPage {
+    pub(super) rows: Vec<(DeadKey, Buried)>,
+    pub(super) damaged: Vec<(DeadKey, Damage)>,
+    /// Where to go on; none at the end.
+    pub(super) next: Option<DeadKey>,
+}
+
+/// Looks at the next `limit` dead letters after a key.
+pub(super) fn dead_page(
+    connection: &Connection,
+    journal: JournalId,
+    selection: &DeadSelection,
+    after: Option<DeadKey>,
+    limit: usize,
+    identity: &dyn Fn(u32) -> Option<SubscriptionIdentity>,
+) -> rusqlite::Result<DeadPage> {
+    let order = |key: &DeadKey| (key.sequence, key.subscription, key.run);
+    let mut page = DeadPage::default();
+    let mut look = |key: DeadKey, value: &[u8]| match Buried::decode(&[key.sequence, key.subscription.into(), key.run.into()], value) {
+        Ok(buried) => {
+            if selection.selects(&letter(journal, key, &buried, identity)) {
+                page.rows.push((key, buried));
+            }
+        }
+        Err(damage) => page.damaged.push((key, damage)),
+    };
+    let mut seen = 0;
+    let mut last = None;
+    if let Some(ids) = &selection.ids {
+        let key = |id: &DeliveryId| DeadKey { subscription: id.subscription.0, sequence: id.sequence.0, run: id.run };
+        let mut keys: Vec<_> = ids.iter().filter(|id| id.journal == journal).map(key).collect();
+        keys.sort_unstable_by_key(order);
+        keys.dedup();
+        let mut select = connection.prepare_cached("SELECT value FROM dead WHERE sequence = ?1 AND subscription = ?2 AND run = ?3")?;
+        for key in keys.into_iter().filter(|key| after.is_none_or(|after| order(key) > order(&after))).take(limit) {
+            let at = params![key.sequence.cast_signed(), key.subscription, key.run];
+            if let Some(value) = select.query_row(at, |row| row.get::<_, Vec<u8>>(0)).optional()? {
+                look(key, &value);
+            }
+            (seen, last) = (seen + 1, Some(key));
+        }
+    } else {
+        let mut select = connection.prepare_cached(
+            "SELECT sequence, subscription, run, value FROM dead WHERE (sequence, subscription, run) > (?1, ?2, ?3)
+             ORDER BY sequence, subscription, run LIMIT ?4",
+        )?;
+        let (sequence, subscription, run) = after.map_or((-1, 0, 0), |after| (after.sequence.cast_signed(), after.subscription, after.run));
+        let mut rows = select.query(params![sequence, subscription, run, schema::limit(limit)])?;
+        while let Some(row) = rows.next()? {
+            let key = DeadKey { sequence: row.get::<_, i64>(0)?.cast_unsigned(), subscription: row.get(1)?, run: row.get(2)? };
+            look(key, row.get_ref(3)?.as_blob().unwrap_or_default());
+            (seen, last) = (seen + 1, Some(key));
+        }
+    }
+    page.next = last.filter(|_| seen == limit);
+    Ok(page)
+}
+
+fn letter(journal: JournalId, key: DeadKey, buried: &Buried, identity: &dyn Fn(u32) -> Option<SubscriptionIdentity>) -> DeadLetter {
+    let Buried { tenant, origin, reason, at, attempts, order_key: _, last, reject } = buried.clone();
+    let (message, raw) = match reject {
+        Some(reject) => (reject.reason, reject.raw),
+        None => (last.as_ref().map(|last| last.message.clone()).unwrap_or_default(), Bytes::new()),
+    };
+    let (sequence, subscription) = (Sequence(key.sequence), SubscriptionNumber(key.subscription));
+    let id = DeliveryId { journal, sequence, subscription, run: key.run };
+    let subscription = if key.subscription == 0 { None } else { identity(key.subscription) };
+    DeadLetter { id, tenant, origin, subscription, reason, message, at, attempts, last, raw }
+}
+
+fn dead_letters(
+    connection: &Connection,
+    journal: JournalId,
+    selection: &DeadSelection,
+    after: Option<DeliveryId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<DeadLetter>> {
+    let known: std::collections::HashMap<_, _> = subscriptions(connection)?.into_iter().collect();
+    let identity = |number: u32| known.get(&number)?.as_ref().ok().map(|subscribed| subscribed.identity.clone());
+    let mut after = after.map(|id| DeadKey { subscription: id.subscription.0, sequence: id.sequence.0, run: id.run });
+    let mut letters = Vec::new();
+    while letters.len() < limit {
+        let page = dead_page(connection, journal, selection, after, DEAD_ROWS, &identity)?;
+        letters.extend(page.rows.iter().map(|(key, buried)| letter(journal, *key, buried, &identity)));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    letters.truncate(limit);
+    Ok(letters)
+}

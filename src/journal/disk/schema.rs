@@ -1,0 +1,195 @@
+//! The database file: how it is opened, its tables, and the one row that changes with every commit.
+//!
+//! | table | key | kept |
+//! |---|---|---|
+//! | `meta` | name | the journal's identity; the ledger: commit number, last sequence, totals |
+//! | `events` | sequence | written once, never updated |
+//! | `subscriptions` | number | identity, activity, counters |
+//! | `pending` | subscription, sequence, run | deliveries that have not ended; the index `by_due` is the queue, `by_key` the order keys |
+//! | `dead` | sequence, subscription, run | dead letters; rejects with subscription 0 |
+//! | `cursors` | tenant, source | how far sources have been read |
+//! | `identities` | two halves of a hash | what deduplication remembers |
+//! | `quarantine` | number | damaged rows, as they were found |
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pointsman_schemas::{JournalId, Timestamp};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use super::OpenError;
+use super::record::{Damage, Decoder, Encoder, Table};
+
+/// The format that this software writes: kept in `PRAGMA user_version`.
+pub(super) const FORMAT: i32 = 1;
+
+/// Marks the file as ours in its header: `Pman`.
+const APPLICATION: i32 = 0x506D_616E;
+
+/// 8 KiB pages: seven events of 1 KiB to a page, and half as many page headers as SQLite's own 4 KiB would need.
+pub(super) const PAGE_BYTES: u64 = 8192;
+
+const TABLES: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE events (sequence INTEGER PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE subscriptions (number INTEGER PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE pending (
+    subscription INTEGER NOT NULL, sequence INTEGER NOT NULL, run INTEGER NOT NULL, due INTEGER, order_key INTEGER, value BLOB NOT NULL,
+    PRIMARY KEY (subscription, sequence, run)
+) WITHOUT ROWID;
+CREATE INDEX by_due ON pending (subscription, due, sequence, run) WHERE due IS NOT NULL;
+CREATE INDEX by_key ON pending (subscription, order_key, sequence, run) WHERE order_key IS NOT NULL;
+CREATE INDEX blocks ON pending (subscription, sequence) WHERE run < 0;
+CREATE TABLE dead (
+    sequence INTEGER NOT NULL, subscription INTEGER NOT NULL, run INTEGER NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (sequence, subscription, run)
+) WITHOUT ROWID;
+CREATE TABLE cursors (tenant TEXT NOT NULL, source TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (tenant, source)) WITHOUT ROWID;
+CREATE TABLE identities (high INTEGER NOT NULL, low INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (high, low)) WITHOUT ROWID;
+CREATE TABLE quarantine (
+    number INTEGER PRIMARY KEY, at INTEGER NOT NULL, place TEXT NOT NULL, key TEXT NOT NULL, why TEXT NOT NULL, value BLOB
+);
+";
+
+/// The database file in a store's directory.
+pub(super) fn database(directory: &Path) -> PathBuf {
+    directory.join("journal.db")
+}
+
+/// The write-ahead log beside it.
+pub(super) fn log(directory: &Path) -> PathBuf {
+    directory.join("journal.db-wal")
+}
+
+/// What a connection is for; it decides how much it may cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Write,
+    Load,
+    Look,
+}
+
+/// Opens a connection to an existing database, or to a new one where the purpose is to write.
+pub(super) fn connect(directory: &Path, purpose: Purpose) -> rusqlite::Result<Connection> {
+    let create = if purpose == Purpose::Write { OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::empty() };
+    // A reader writes nothing, but taking part in the write-ahead log takes a writable connection.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
+    let connection = Connection::open_with_flags(database(directory), flags)?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let cache_kib = match purpose {
+        Purpose::Write => 16 * 1024,
+        Purpose::Load => 8 * 1024,
+        Purpose::Look => 2 * 1024,
+    };
+    // No memory map: a page that cannot be read is then an error, not a signal.
+    connection.execute_batch(&format!(
+        "PRAGMA page_size = {PAGE_BYTES}; PRAGMA cache_size = -{cache_kib}; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;
+         PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;"
+    ))?;
+    if purpose == Purpose::Write {
+        connection.execute_batch(
+            "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;",
+        )?;
+    } else {
+        connection.execute_batch("PRAGMA query_only = ON;")?;
+        // Who only looks leaves the write-ahead log where it is.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    }
+    Ok(connection)
+}
+
+/// Makes the tables where the database is new, and gives the journal its identity.
+pub(super) fn create(connection: &mut Connection, now: Timestamp) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(TABLES)?;
+    let mut identity = Encoder::new(16);
+    identity.number(rand::random()).time(now);
+    let identity = identity.seal(Table::Meta, &[super::record::key_of("journal")]);
+    transaction.execute("INSERT INTO meta VALUES ('journal', ?1)", [identity])?;
+    write_ledger(&transaction, &Ledger::default())?;
+    transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "user_version", FORMAT)?;
+    transaction.commit()
+}
+
+/// The format of the database; 0 where it is empty.
+pub(super) fn format(connection: &Connection) -> rusqlite::Result<i32> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Refuses a database that a later version of this software has written.
+pub(super) fn check_format(connection: &Connection, directory: &Path) -> Result<(), OpenError> {
+    let found = format(connection).map_err(|error| OpenError::damaged(directory, &error))?;
+    if found > FORMAT {
+        return Err(OpenError::Newer { path: directory.to_owned(), found, understood: FORMAT });
+    }
+    Ok(())
+}
+
+/// What the store takes on disk.
+pub(super) fn size_bytes(directory: &Path) -> u64 {
+    [database(directory), log(directory)].iter().filter_map(|path| path.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// Pages of the database: all, and those that nothing uses.
+pub(super) fn pages(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
+    let number = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned);
+    Ok((number("PRAGMA page_count")?, number("PRAGMA freelist_count")?))
+}
+
+fn meta(connection: &Connection, name: &str) -> rusqlite::Result<Result<Vec<u8>, Damage>> {
+    let value = connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?;
+    Ok(value.ok_or(Damage("it is missing")))
+}
+
+/// The journal's identity.
+pub(super) fn journal_id(connection: &Connection) -> rusqlite::Result<Result<JournalId, Damage>> {
+    let decode = |value: Vec<u8>| Decoder::open(Table::Meta, &[super::record::key_of("journal")], &value)?.number().map(JournalId);
+    Ok(meta(connection, "journal")?.and_then(decode))
+}
+
+/// What changes with every commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ledger {
+    /// The number of the last commit.
+    pub(super) commit: u64,
+    pub(super) last_sequence: u64,
+    pub(super) last_subscription: u32,
+    pub(super) events: u64,
+    pub(super) dead: u64,
+    pub(super) rejects: u64,
+    pub(super) quarantined: u64,
+}
+
+pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite::Result<()> {
+    let Ledger { commit, last_sequence, last_subscription, events, dead, rejects, quarantined } = *ledger;
+    let mut out = Encoder::new(32);
+    for number in [commit, last_sequence, u64::from(last_subscription), events, dead, rejects, quarantined] {
+        out.number(number);
+    }
+    let value = out.seal(Table::Meta, &[super::record::key_of("ledger")]);
+    connection.prepare_cached("REPLACE INTO meta VALUES ('ledger', ?1)")?.execute([value]).map(drop)
+}
+
+pub(super) fn read_ledger(connection: &Connection) -> rusqlite::Result<Result<Ledger, Damage>> {
+    let decode = |value: Vec<u8>| {
+        let mut from = Decoder::open(Table::Meta, &[super::record::key_of("ledger")], &value)?;
+        Ok(Ledger {
+            commit: from.number()?,
+            last_sequence: from.number()?,
+            last_subscription: from.narrow()?,
+            events: from.number()?,
+            dead: from.number()?,
+            rejects: from.number()?,
+            quarantined: from.number()?,
+        })
+    };
+    Ok(meta(connection, "ledger")?.and_then(decode))
+}
+
+/// A number of rows as SQLite takes it.
+pub(super) fn limit(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}

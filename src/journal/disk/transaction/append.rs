@@ -1,0 +1,138 @@
+//! Appending.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use pointsman_connectors::Reject;
+use pointsman_schemas::{Name, Sequence, SubscriptionNumber, Timestamp};
+use rusqlite::{OptionalExtension, params};
+use sha2::{Digest, Sha256};
+
+use super::{Failure, Transaction};
+use crate::journal::disk::queues::Effect;
+use crate::journal::disk::record::{Buried, Kept, Seen, encode_cursor, key_of};
+use crate::journal::disk::row::RowKey;
+use crate::journal::{Append, Appended, DeadReason, Entry, JournalError};
+
+/// What a row of each kind takes beside its payload, generously.
+const ROW_BYTES: u64 = 64;
+
+impl Transaction<'_> {
+    pub(in crate::journal::disk) fn append(&mut self, append: &Append) -> Result<Vec<Appended>, Failure> {
+        let room = self.room.checked_sub(size_bytes(append)).ok_or_else(full)?;
+        let identities = append.entries.iter().map(|entry| self.identity(&append.tenant, entry)).collect::<Vec<_>>();
+        let mut arriving: HashMap<u32, u64> = HashMap::new();
+        let mut own = HashSet::new();
+        for (entry, identity) in append.entries.iter().zip(&identities) {
+            if let Some(identity) = identity
+                && (!own.insert(*identity) || self.duplicate_of(*identity, entry)?.is_some())
+            {
+                continue;
+            }
+            for delivery in &entry.deliveries {
+                *arriving.entry(delivery.subscription.0).or_default() += 1;
+            }
+        }
+        for (number, count) in arriving {
+            let subscribed = self.subscription(number).ok_or_else(|| JournalError::NotFound(format!("subscription {number}")))?;
+            let pending = subscribed.counts.pending;
+            // One append alone is let into an empty queue: else it could never be stored.
+            if subscribed.backlog.is_some_and(|backlog| !backlog.dead_when_full && pending > 0 && pending + count > backlog.max) {
+                return Err(JournalError::Backlog(SubscriptionNumber(number)).into());
+            }
+        }
+        self.room = room;
+        let mut appended = Vec::with_capacity(append.entries.len());
+        for (entry, identity) in append.entries.iter().zip(identities) {
+            appended.push(self.store(&append.tenant, &append.origin, entry, identity)?);
+        }
+        for reject in &append.rejects {
+            self.reject(&append.tenant, &append.origin, reject)?;
+        }
+        if let Some(cursor) = &append.cursor {
+            let (tenant, source) = (append.tenant.as_str(), append.origin.as_str());
+            let value = encode_cursor(key_of(&format!("{tenant}/{source}")), cursor);
+            self.connection.prepare_cached("REPLACE INTO cursors VALUES (?1, ?2, ?3)")?.execute(params![tenant, source, value])?;
+        }
+        Ok(appended)
+    }
+
+    /// What an entry is known by, where it is to be told from its duplicates: 128 bits of a SHA-256.
+    pub(super) fn identity(&self, tenant: &Name, entry: &Entry) -> Option<[u64; 2]> {
+        entry.deduplicate?;
+        let mut hasher = Sha256::new();
+        for text in [tenant.as_str(), entry.event.source(), entry.event.id()] {
+            hasher.update((text.len() as u64).to_le_bytes());
+            hasher.update(text);
+        }
+        let hash = hasher.finalize();
+        let (halves, _) = hash.as_chunks::<8>();
+        match halves {
+            [high, low, ..] => Some([u64::from_le_bytes(*high), u64::from_le_bytes(*low)]),
+            _ => None,
+        }
+    }
+
+    fn duplicate_of(&self, identity: [u64; 2], entry: &Entry) -> Result<Option<u64>, Failure> {
+        let Some(window) = entry.deduplicate else { return Ok(None) };
+        let [high, low] = identity.map(u64::cast_signed);
+        let mut select = self.connection.prepare_cached("SELECT value FROM identities WHERE high = ?1 AND low = ?2")?;
+        let value: Option<Vec<u8>> = select.query_row([high, low], |row| row.get(0)).optional()?;
+        // A damaged row is as good as none here: it is counted when the store is looked through.
+        let seen = value.and_then(|value| Seen::decode(identity, &value).ok());
+        Ok(seen.filter(|seen| self.now.since(seen.at) < window).map(|seen| seen.sequence))
+    }
+
+    pub(super) fn store(&mut self, tenant: &Name, origin: &Name, entry: &Entry, identity: Option<[u64; 2]>) -> Result<Appended, Failure> {
+        if let Some(identity) = identity
+            && let Some(sequence) = self.duplicate_of(identity, entry)?
+        {
+            return Ok(Appended::Duplicate(Sequence(sequence)));
+        }
+        self.changes.ledger.last_sequence += 1;
+        self.changes.ledger.events += 1;
+        let sequence = self.changes.ledger.last_sequence;
+        if let (Some(identity), Some(window)) = (identity, entry.deduplicate) {
+            let seen = Seen { sequence, at: self.now, until: self.now.plus(window) };
+            let [high, low] = identity.map(u64::cast_signed);
+            let mut insert = self.connection.prepare_cached("REPLACE INTO identities VALUES (?1, ?2, ?3)")?;
+            insert.execute(params![high, low, seen.encode(identity)])?;
+        }
+        let kept = Kept { tenant: tenant.clone(), origin: origin.clone(), at: self.now, event: Arc::clone(&entry.event) };
+        let mut insert = self.connection.prepare_cached("INSERT INTO events VALUES (?1, ?2)")?;
+        insert.execute(params![sequence.cast_signed(), kept.encode(sequence)])?;
+        drop(insert);
+        for (index, delivery) in entry.deliveries.iter().enumerate() {
+            if !entry.deliveries.iter().take(index).any(|earlier| earlier.subscription == delivery.subscription) {
+                self.deliver(sequence, 0, *delivery, origin)?;
+            }
+        }
+        if !entry.deliveries.is_empty() {
+            self.changes.effects.push(Effect::Keep(sequence, Arc::new(kept)));
+        }
+        Ok(Appended::Stored(Sequence(sequence)))
+    }
+
+    fn reject(&mut self, tenant: &Name, origin: &Name, reject: &Reject) -> Result<(), Failure> {
+        self.changes.ledger.last_sequence += 1;
+        let key = RowKey { subscription: 0, sequence: self.changes.ledger.last_sequence, run: 0 };
+        let (tenant, origin, at, reject) = (tenant.clone(), origin.clone(), self.now, Some(reject.clone()));
+        let reason = DeadReason::Unreadable;
+        self.bury(key, &Buried { tenant, origin, reason, at, attempts: 0, order_key: None, last: None, reject })
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+}
+
+pub(super) fn full() -> JournalError {
+    JournalError::Full("raise store.max_size, or let the targets catch up".to_owned())
+}
+
+/// Roughly what an append takes on disk.
+fn size_bytes(append: &Append) -> u64 {
+    let entry = |entry: &Entry| entry.event.size_bytes() as u64 + ROW_BYTES * (1 + entry.deliveries.len() as u64);
+    let rejects = append.rejects.iter().map(|reject| reject.raw.len() as u64 + ROW_BYTES);
+    append.entries.iter().map(entry).chain(rejects).sum()
+}

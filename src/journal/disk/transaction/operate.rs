@@ -1,0 +1,245 @@
+//! What operators and reloads do.
+
+use std::collections::HashMap;
+
+use pointsman_schemas::{DeliveryId, JournalId, Name, Sequence, SubscriptionNumber};
+use rusqlite::{OptionalExtension, params};
+
+use super::append::full;
+use super::{Failure, Transaction, read_row};
+use crate::journal::disk::queues::Effect;
+use crate::journal::disk::reader::{self, DeadKey};
+use crate::journal::disk::record::{Kept, Subscribed};
+use crate::journal::disk::row::{BLOCK_RUN, PendingRow, RowKey};
+use crate::journal::disk::schema;
+use crate::journal::{Activity, Counts, DeadSelection, JournalError, NewDelivery, Subscription, SubscriptionIdentity};
+
+/// What one transaction looks at of an operation on many: the writer must not be held up by an operator.
+const PAGE: usize = 500;
+
+/// How far an operation on many has come.
+#[derive(Clone, Debug, Default)]
+pub(in crate::journal::disk) struct Page<K> {
+    /// How many it was done to.
+    pub(in crate::journal::disk) count: u64,
+    /// Where to go on; none at the end.
+    pub(in crate::journal::disk) next: Option<K>,
+}
+
+impl Transaction<'_> {
+    pub(in crate::journal::disk) fn subscribe(&mut self, wanted: &[Subscription]) -> Result<Vec<SubscriptionNumber>, Failure> {
+        let mut numbers: HashMap<SubscriptionIdentity, u32> = HashMap::new();
+        let known: Vec<u32> = self.books.subscriptions.keys().chain(self.changes.subscriptions.keys()).copied().collect();
+        for number in known {
+            if let Some(subscribed) = self.subscription(number) {
+                numbers.insert(subscribed.identity.clone(), number);
+            }
+        }
+        let mut attached = HashMap::new();
+        let mut chosen = Vec::with_capacity(wanted.len());
+        let identities: std::collections::HashSet<_> = wanted.iter().map(|subscription| &subscription.identity).collect();
+        for Subscription { identity, renamed_from, backlog } in wanted {
+            let earlier = renamed_from.clone().map(|rule| SubscriptionIdentity { rule, ..identity.clone() });
+            let earlier = earlier.filter(|earlier| !identities.contains(earlier));
+            let found = numbers.get(identity).copied().or_else(|| numbers.remove(&earlier?));
+            let number = found.unwrap_or_else(|| {
+                self.changes.ledger.last_subscription += 1;
+                self.changes.ledger.last_subscription
+            });
+            numbers.insert(identity.clone(), number);
+            attached.insert(number, (identity.clone(), *backlog));
+            chosen.push(SubscriptionNumber(number));
+        }
+        for number in numbers.into_values() {
+            let new = attached.remove(&number);
+            let Some(old) = self.subscription(number) else {
+                if let Some((identity, backlog)) = new {
+                    let (activity, last_run, counts) = (Activity::Active, 0, Counts::default());
+                    let subscribed = Subscribed { identity, attached: true, activity, backlog, last_run, counts };
+                    self.changes.subscriptions.insert(number, subscribed);
+                    self.changes.effects.push(Effect::Open(number, true));
+                }
+                continue;
+            };
+            let changed = match new {
+                Some((identity, backlog)) => Subscribed { identity, attached: true, backlog, ..old.clone() },
+                None => Subscribed { attached: false, ..old.clone() },
+            };
+            if changed != *old {
+                self.changes.effects.push(Effect::Open(number, changed.attached && changed.activity == Activity::Active));
+                self.changes.subscriptions.insert(number, changed);
+            }
+        }
+        Ok(chosen)
+    }
+
+    pub(in crate::journal::disk) fn set_activity(&mut self, number: u32, activity: Activity) -> Result<(), Failure> {
+        let subscribed = self.subscription_mut(number).ok_or_else(|| not_found(number))?;
+        subscribed.activity = activity;
+        let open = subscribed.attached && activity == Activity::Active;
+        self.changes.effects.push(Effect::Open(number, open));
+        Ok(())
+    }
+
+    pub(in crate::journal::disk) fn cancel(&mut self, journal: JournalId, deliveries: &[DeliveryId]) -> Result<u64, Failure> {
+        self.flush()?;
+        let mut count = 0;
+        for id in deliveries.iter().filter(|id| id.journal == journal) {
+            let key = RowKey { subscription: id.subscription.0, sequence: id.sequence.0, run: id.run };
+            let Some(row) = self.find(key)? else { continue };
+            if !self.queues.lock().withhold(key, row.due) {
+                continue;
+            }
+            self.withheld.insert(key.subscription);
+            self.changes.effects.push(Effect::Remove { key, due: row.due });
+            self.take(key, row.is_block().then_some(row.key.sequence))?;
+            self.flush()?;
+            self.count(key.subscription, |counts| {
+                counts.cancelled += 1;
+                counts.pending -= 1;
+                counts.retrying -= u64::from(row.attempts > 0);
+            });
+            if let (Some(order_key), false) = (row.order_key, row.parked) {
+                self.promote(key.subscription, order_key)?;
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// The row that a pending delivery lies in: its own, or a block.
+    fn find(&mut self, key: RowKey) -> Result<Option<PendingRow>, Failure> {
+        if key.run == BLOCK_RUN {
+            return Ok(None);
+        }
+        if let Some(row) = self.row(key)? {
+            return Ok(Some(row));
+        }
+        if key.run != 0 {
+            return Ok(None);
+        }
+        let mut select = self.connection.prepare_cached(
+            "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY blocks
+             WHERE subscription = ?1 AND run < 0 AND sequence <= ?2 ORDER BY sequence DESC LIMIT 1",
+        )?;
+        match select.query_row(params![key.subscription, key.sequence.cast_signed()], read_row).optional()? {
+            Some((_, Ok(row))) => Ok(Some(row).filter(|row| row.sequences.contains(&key.sequence))),
+            Some((key, Err(damage))) => self.quarantine_row(key, &damage).map(|()| None),
+            None => Ok(None),
+        }
+    }
+
+    /// Redrives what a selection finds behind `after`, of what was dead when the operation began.
+    pub(in crate::journal::disk) fn redrive(
+        &mut self,
+        journal: JournalId,
+        selection: &DeadSelection,
+        after: Option<DeadKey>,
+        began: pointsman_schemas::Timestamp,
+    ) -> Result<Page<DeadKey>, Failure> {
+        let page = self.dead_page(journal, selection, after)?;
+        let mut count = 0;
+        for (key, buried) in page.rows {
+            if key.subscription == 0 || buried.at > began {
+                continue;
+            }
+            self.unbury(key)?;
+            let run = key.run + 1;
+            if let Some(subscribed) = self.subscription_mut(key.subscription) {
+                subscribed.last_run = subscribed.last_run.max(run);
+            }
+            self.count(key.subscription, |counts| {
+                counts.redriven += 1;
+                counts.created += 1;
+                counts.pending += 1;
+            });
+            self.pinned.insert(key.sequence);
+            let row = PendingRow { order_key: buried.order_key, ..PendingRow::immediate(RowKey { run, ..key }, self.now) };
+            self.place(row)?;
+            count += 1;
+        }
+        Ok(Page { count, next: page.next })
+    }
+
+    /// Purges what a selection finds behind `after`.
+    pub(in crate::journal::disk) fn purge(
+        &mut self,
+        journal: JournalId,
+        selection: &DeadSelection,
+        after: Option<DeadKey>,
+    ) -> Result<Page<DeadKey>, Failure> {
+        let page = self.dead_page(journal, selection, after)?;
+        let count = page.rows.len() as u64;
+        for (key, _) in page.rows {
+            self.unbury(key)?;
+            self.count(key.subscription, |counts| counts.purged += 1);
+        }
+        Ok(Page { count, next: page.next })
+    }
+
+    fn dead_page(&mut self, journal: JournalId, selection: &DeadSelection, after: Option<DeadKey>) -> Result<reader::DeadPage, Failure> {
+        let identity = |number: u32| self.subscription(number).map(|subscribed| subscribed.identity.clone());
+        let mut page = reader::dead_page(self.connection, journal, selection, after, PAGE, &identity)?;
+        for (key, damage) in std::mem::take(&mut page.damaged) {
+            self.quarantine_dead(key, &damage)?;
+        }
+        Ok(page)
+    }
+
+    fn unbury(&mut self, key: RowKey) -> Result<(), Failure> {
+        let RowKey { subscription, sequence, run } = key;
+        let mut delete = self.connection.prepare_cached("DELETE FROM dead WHERE sequence = ?1 AND subscription = ?2 AND run = ?3")?;
+        delete.execute(params![sequence.cast_signed(), subscription, run])?;
+        self.changes.ledger.dead -= 1;
+        self.changes.ledger.rejects -= u64::from(subscription == 0);
+        self.count(subscription, |counts| counts.dead -= 1);
+        Ok(())
+    }
+
+    /// Replays events of a range.
+    pub(in crate::journal::disk) fn replay(&mut self, number: u32, from: Sequence, to: Sequence) -> Result<Page<Sequence>, Failure> {
+        self.flush()?;
+        let subscribed = self.subscription(number).ok_or_else(|| not_found(number))?;
+        let (tenant, run): (Name, u32) = (subscribed.identity.tenant.clone(), subscribed.last_run + 1);
+        let room = self.room.checked_sub(64 * PAGE as u64).ok_or_else(full)?;
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT sequence, record FROM events WHERE sequence BETWEEN ?1 AND ?2 ORDER BY sequence LIMIT ?3")?;
+        let bound = |sequence: Sequence| i64::try_from(sequence.0).unwrap_or(i64::MAX);
+        let mut rows = select.query(params![bound(from), bound(to), schema::limit(PAGE)])?;
+        let (mut events, mut seen, mut last) = (Vec::new(), 0, None);
+        while let Some(row) = rows.next()? {
+            let sequence = row.get::<_, i64>(0)?.cast_unsigned();
+            let record = bytes::Bytes::copy_from_slice(row.get_ref(1)?.as_blob().unwrap_or_default());
+            // A damaged one is found again, and set aside, by whoever needs it.
+            events.extend(Kept::decode(sequence, &record).ok().filter(|kept| kept.tenant == tenant).map(|kept| (sequence, kept.origin)));
+            (seen, last) = (seen + 1, Some(sequence));
+        }
+        drop(rows);
+        self.room = room;
+        let mut count = 0;
+        for (sequence, origin) in events {
+            if self.refers(number, sequence)? {
+                continue;
+            }
+            self.pinned.insert(sequence);
+            self.deliver(sequence, run, NewDelivery::now(SubscriptionNumber(number)), &origin)?;
+            count += 1;
+        }
+        Ok(Page { count, next: last.filter(|_| seen == PAGE).map(|last| Sequence(last + 1)) })
+    }
+
+    /// Whether a subscription has a delivery of an event pending or dead.
+    fn refers(&mut self, number: u32, sequence: u64) -> Result<bool, Failure> {
+        let exists = |sql: &str| -> Result<bool, Failure> {
+            Ok(self.connection.prepare_cached(sql)?.exists(params![number, sequence.cast_signed()])?)
+        };
+        Ok(exists("SELECT 1 FROM pending WHERE subscription = ?1 AND sequence = ?2 AND run >= 0")?
+            || exists("SELECT 1 FROM dead WHERE subscription = ?1 AND sequence = ?2")?
+            || self.find(RowKey { subscription: number, sequence, run: 0 })?.is_some())
+    }
+}
+
+fn not_found(number: u32) -> JournalError {
+    JournalError::NotFound(format!("subscription {number}"))
+}

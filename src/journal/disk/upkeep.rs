@@ -1,0 +1,322 @@
+//! The thread that tidies up: checkpoints, retention, and giving space back. Everything it deletes goes through the writer in small steps.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use pointsman_schemas::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::Shared;
+use super::record::Seen;
+use super::schema::{self, PAGE_BYTES, Purpose};
+use super::transaction::read_row;
+
+/// How often it looks by itself.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The write-ahead log is moved into the database past this size: large enough that pages written often are moved once.
+const LOG_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Events looked at, and deleted at most, in one step: some 3 ms of the writer's time.
+const EVENTS_PER_STEP: usize = 1_000;
+
+/// Pages given back in one step: some 2 ms of the writer's time.
+const PAGES_PER_STEP: u32 = 64;
+
+/// Free pages that are kept for what comes next, beside an eighth of those in use.
+const PAGES_SPARE: u64 = 256;
+
+/// How often deduplication's memory is looked through.
+const IDENTITIES_EVERY: Duration = Duration::from_secs(300);
+
+const IDENTITIES_PER_STEP: usize = 2_000;
+
+/// Where the upkeep finds out that there is work.
+#[derive(Default)]
+pub(super) struct UpkeepDesk {
+    state: Mutex<Desk>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Desk {
+    needs_room: bool,
+    writes: u64,
+    is_closed: bool,
+    /// Who waits for a whole round.
+    rounds: Vec<tokio::sync::oneshot::Sender<()>>,
+}
+
+/// Why a round begins.
+struct Round {
+    needs_room: bool,
+    told: Vec<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl UpkeepDesk {
+    /// Something was committed.
+    pub(super) fn written(&self) {
+        let mut desk = self.state.lock();
+        desk.writes += 1;
+        // Now and then is enough for the log's size, which the thread also looks at by itself.
+        if desk.writes.is_multiple_of(64) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// An append was refused.
+    pub(super) fn make_room(&self) {
+        self.state.lock().needs_room = true;
+        self.changed.notify_one();
+    }
+
+    /// Asks for a whole round; told when it has ended, dropped where there will be none.
+    pub(super) fn round(&self) -> tokio::sync::oneshot::Receiver<()> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let mut desk = self.state.lock();
+        if !desk.is_closed {
+            desk.rounds.push(tell);
+        }
+        self.changed.notify_one();
+        told
+    }
+
+    pub(super) fn close(&self) {
+        let mut desk = self.state.lock();
+        desk.is_closed = true;
+        desk.rounds.clear();
+        self.changed.notify_one();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state.lock().is_closed
+    }
+
+    fn wait(&self) -> Option<Round> {
+        let mut desk = self.state.lock();
+        if desk.rounds.is_empty() && !desk.needs_room && !desk.is_closed {
+            self.changed.wait_for(&mut desk, PAUSE);
+        }
+        (!desk.is_closed).then(|| Round { needs_room: std::mem::take(&mut desk.needs_room), told: std::mem::take(&mut desk.rounds) })
+    }
+}
+
+pub(super) struct Upkeep {
+    shared: Arc<Shared>,
+    connection: Option<Connection>,
+    /// Where retention goes on looking.
+    swept: u64,
+    identities_at: Option<std::time::Instant>,
+}
+
+impl Upkeep {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, connection: None, swept: 0, identities_at: None }
+    }
+
+    pub(super) fn work(mut self) {
+        let shared = Arc::clone(&self.shared);
+        while let Some(round) = shared.upkeep.wait() {
+            let is_whole = !round.told.is_empty();
+            if let Err(error) = self.round(is_whole, round.needs_room) {
+                tracing::warn!(%error, "tidying up the store");
+                self.connection = None;
+            }
+            for told in round.told {
+                let _ = told.send(());
+            }
+        }
+    }
+
+    fn round(&mut self, is_whole: bool, needs_room: bool) -> rusqlite::Result<()> {
+        if self.shared.trouble.lock().is_some() {
+            return Ok(());
+        }
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => schema::connect(&self.shared.directory, Purpose::Look)?,
+        };
+        self.checkpoint(&connection, is_whole || needs_room)?;
+        self.retain(&connection, is_whole || needs_room)?;
+        if is_whole || self.identities_at.is_none_or(|at| at.elapsed() >= IDENTITIES_EVERY) {
+            self.identities_at = Some(std::time::Instant::now());
+            self.forget_identities(&connection)?;
+        }
+        self.give_back(&connection)?;
+        if is_whole {
+            self.checkpoint(&connection, true)?;
+        }
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// Moves the write-ahead log into the database; where it has grown far, or room is wanted, its file is cut too.
+    fn checkpoint(&self, connection: &Connection, cut: bool) -> rusqlite::Result<()> {
+        let limit = LOG_BYTES.min(self.shared.options.max_size_bytes / 8);
+        let log_bytes = || schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
+        let size = log_bytes();
+        if size == 0 || (size < limit && !cut) {
+            return Ok(());
+        }
+        let run = |mode: &str| connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
+        run("PASSIVE")?;
+        if cut || size >= 4 * limit {
+            // The writer waits for this one, but all that is left to do for it is what was written since the first.
+            run("TRUNCATE")?;
+        }
+        Ok(())
+    }
+
+    /// Deletes events that nothing refers to: old ones, and near the store's size any, oldest first.
+    fn retain(&mut self, connection: &Connection, is_whole: bool) -> rusqlite::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let before = shared.clock.now().minus(shared.options.retention);
+        let Some(old) = last_stored_before(connection, before)? else { return Ok(()) };
+        let began = std::time::Instant::now();
+        if is_whole {
+            self.swept = 0;
+        }
+        loop {
+            // Looked at again after each step: what is deleted makes room.
+            let is_tight = shared.room(connection)? * 2 < (shared.options.max_size_bytes / 8);
+            let until = if is_tight { u64::MAX >> 1 } else { old };
+            let first_of_all = self.swept == 0;
+            *shared.sweep.lock() = Some(HashSet::new());
+            let candidates = events_after(connection, self.swept, until)?;
+            let Some(last) = candidates.last().copied() else {
+                self.swept = 0;
+                *shared.sweep.lock() = None;
+                if first_of_all || !is_whole {
+                    return Ok(());
+                }
+                return Ok(());
+            };
+            let pinned = pinned(connection, self.swept + 1, last)?;
+            let free: Vec<u64> = candidates.into_iter().filter(|sequence| !pinned.contains(sequence)).collect();
+            self.swept = last;
+            let in_writer = Arc::clone(&shared);
+            let deleted = free.is_empty()
+                || shared.ask_blocking(true, move |transaction| {
+                    let spare = in_writer.sweep.lock().clone().unwrap_or_default();
+                    transaction.forget_events(&free, &spare)
+                });
+            *shared.sweep.lock() = None;
+            if !deleted || shared.upkeep.is_closed() || (!is_whole && began.elapsed() > PAUSE / 4) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Forgets identities whose window has passed.
+    fn forget_identities(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let now = self.shared.clock.now();
+        let (mut high, mut low) = (i64::MIN, i64::MIN);
+        loop {
+            let mut select = connection
+                .prepare_cached("SELECT high, low, value FROM identities WHERE (high, low) >= (?1, ?2) ORDER BY high, low LIMIT ?3")?;
+            let mut rows = select.query(params![high, low, schema::limit(IDENTITIES_PER_STEP)])?;
+            let (mut past, mut seen) = (Vec::new(), 0);
+            while let Some(row) = rows.next()? {
+                (high, low) = (row.get(0)?, row.get(1)?);
+                let key = [high.cast_unsigned(), low.cast_unsigned()];
+                let identity = Seen::decode(key, row.get_ref(2)?.as_blob().unwrap_or_default());
+                if identity.as_ref().is_ok_and(|seen| seen.until <= now) {
+                    past.push(key);
+                }
+                seen += 1;
+            }
+            drop(rows);
+            if !past.is_empty() && !self.shared.ask_blocking(true, move |transaction| transaction.forget_identities(&past)) {
+                return Ok(());
+            }
+            if seen < IDENTITIES_PER_STEP || self.shared.upkeep.is_closed() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gives free pages back to the file system.
+    fn give_back(&self, connection: &Connection) -> rusqlite::Result<()> {
+        loop {
+            let (pages, free) = schema::pages(connection)?;
+            let spare = PAGES_SPARE.min(self.shared.options.max_size_bytes / PAGE_BYTES / 16) + (pages - free) / 8;
+            if free <= spare || self.shared.upkeep.is_closed() {
+                return Ok(());
+            }
+            if !self.shared.ask_blocking(true, |transaction| transaction.vacuum(PAGES_PER_STEP)) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The last event that was stored before a time, found by halving: times grow with sequences. 0 where none was.
+fn last_stored_before(connection: &Connection, before: Timestamp) -> rusqlite::Result<Option<u64>> {
+    let ends = connection.prepare_cached("SELECT min(sequence), max(sequence) FROM events")?.query_row([], |row| {
+        Ok((row.get::<_, Option<i64>>(0)?.map(i64::cast_unsigned), row.get::<_, Option<i64>>(1)?.map(i64::cast_unsigned)))
+    })?;
+    let (Some(mut low), Some(last)) = ends else { return Ok(None) };
+    let mut high = last.saturating_add(1);
+    let mut select = connection.prepare_cached("SELECT sequence, record FROM events WHERE sequence >= ?1 ORDER BY sequence LIMIT 1")?;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found = select
+            .query_row([middle.cast_signed()], |row| {
+                let sequence = row.get::<_, i64>(0)?.cast_unsigned();
+                let record = bytes::Bytes::copy_from_slice(row.get_ref(1)?.as_blob().unwrap_or_default());
+                Ok((sequence, super::record::Kept::decode(sequence, &record).ok()))
+            })
+            .optional()?;
+        match found {
+            // A damaged one tells no time: its neighbour will.
+            Some((sequence, Some(kept))) if kept.at <= before => low = sequence + 1,
+            Some((sequence, None)) if sequence + 1 < high => low = sequence + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(Some(low - 1))
+}
+
+fn events_after(connection: &Connection, after: u64, until: u64) -> rusqlite::Result<Vec<u64>> {
+    let mut select =
+        connection.prepare_cached("SELECT sequence FROM events WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3")?;
+    let rows =
+        select.query_map(params![after.cast_signed(), until.cast_signed(), schema::limit(EVENTS_PER_STEP)], |row| row.get::<_, i64>(0))?;
+    rows.map(|sequence| sequence.map(i64::cast_unsigned)).collect()
+}
+
+/// Which events of a range a delivery or a dead letter refers to.
+fn pinned(connection: &Connection, from: u64, to: u64) -> rusqlite::Result<HashSet<u64>> {
+    // One snapshot: a delivery that dies or is sent on while this looks would else be seen in neither place.
+    let snapshot = connection.unchecked_transaction()?;
+    let mut pinned = HashSet::new();
+    let mut dead = snapshot.prepare_cached("SELECT sequence FROM dead WHERE sequence BETWEEN ?1 AND ?2")?;
+    for sequence in dead.query_map([from.cast_signed(), to.cast_signed()], |row| row.get::<_, i64>(0))? {
+        pinned.insert(sequence?.cast_unsigned());
+    }
+    let mut numbers = snapshot.prepare_cached("SELECT number FROM subscriptions")?;
+    let numbers: Vec<u32> = numbers.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut alone =
+        snapshot.prepare_cached("SELECT sequence FROM pending WHERE subscription = ?1 AND sequence BETWEEN ?2 AND ?3 AND run >= 0")?;
+    let mut blocks = snapshot.prepare_cached(
+        "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY blocks
+         WHERE subscription = ?1 AND run < 0 AND sequence <= ?3 AND sequence >= coalesce(
+             (SELECT max(sequence) FROM pending INDEXED BY blocks WHERE subscription = ?1 AND run < 0 AND sequence <= ?2), 0)",
+    )?;
+    for number in numbers {
+        let range = params![number, from.cast_signed(), to.cast_signed()];
+        for sequence in alone.query_map(range, |row| row.get::<_, i64>(0))? {
+            pinned.insert(sequence?.cast_unsigned());
+        }
+        for row in blocks.query_map(range, read_row)? {
+            match row? {
+                (_, Ok(row)) => pinned.extend(row.sequences),
+                // What a damaged block held is not known: everything it may have held stays until it is set aside.
+                (_, Err(_)) => pinned.extend(from..=to),
+            }
+        }
+    }
+    Ok(pinned)
+}

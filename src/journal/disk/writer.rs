@@ -1,0 +1,255 @@
+//! The one thread that writes: it takes whatever jobs wait, does them in one transaction, commits, and then answers them all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Shared;
+use super::reader::io;
+use super::schema::{self, PAGE_BYTES};
+use super::store::Mark;
+use super::transaction::{Books, Failure, Transaction};
+use crate::journal::JournalError;
+
+/// Jobs that may wait; whoever brings one more waits with it in hand.
+pub(super) const JOBS_WAITING_MAX: usize = 1024;
+
+/// Jobs in one transaction: enough for one sync to serve all who wait, and no more than the first of them may wait for.
+const JOBS_PER_COMMIT: usize = 256;
+
+/// Bytes brought along by the jobs of one transaction, about.
+const BYTES_PER_COMMIT: u64 = 8 * 1024 * 1024;
+
+/// How long to wait before a store that failed is opened anew: from, to.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// Something to be done in a transaction, and somebody to be told.
+pub(super) trait Job: Send {
+    /// Does it. It may be called again where the first transaction was rolled back. What it refuses is kept for the answer.
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), rusqlite::Error>;
+
+    /// Whether it may use the room that is kept for making room.
+    fn is_reserved(&self) -> bool;
+
+    /// Roughly what it brings along.
+    fn size_bytes(&self) -> u64;
+
+    /// Tells what came of it.
+    fn answer(self: Box<Self>, committed: Result<(), JournalError>);
+}
+
+/// A job made of a closure.
+pub(super) struct Ask<T, F> {
+    pub(super) work: F,
+    pub(super) is_reserved: bool,
+    pub(super) size_bytes: u64,
+    pub(super) value: Option<Result<T, JournalError>>,
+    pub(super) tell: oneshot::Sender<Result<T, JournalError>>,
+}
+
+impl<T, F> Job for Ask<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Transaction<'_>) -> Result<T, Failure> + Send,
+{
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), rusqlite::Error> {
+        self.value = Some(match (self.work)(transaction) {
+            Ok(value) => Ok(value),
+            Err(Failure::Refused(error)) => Err(error),
+            Err(Failure::Database(error)) => return Err(error),
+        });
+        Ok(())
+    }
+
+    fn is_reserved(&self) -> bool {
+        self.is_reserved
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), JournalError>) {
+        let value = self.value.unwrap_or_else(|| Err(JournalError::Io("the journal did not come to it".to_owned())));
+        // Whoever has gone away meanwhile does not hear it; it has happened all the same.
+        let _ = self.tell.send(committed.and(value));
+    }
+}
+
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) connection: Option<Connection>,
+    pub(super) books: Books,
+    pub(super) mark: Option<Mark>,
+    pub(super) jobs: mpsc::Receiver<Box<dyn Job>>,
+}
+
+impl Writer {
+    /// Works until nobody can bring a job any more, and then closes the database.
+    pub(super) fn work(mut self) {
+        while let Some(first) = self.jobs.blocking_recv() {
+            let mut bytes = first.size_bytes();
+            let mut group = vec![first];
+            while group.len() < JOBS_PER_COMMIT
+                && bytes < BYTES_PER_COMMIT
+                && let Ok(job) = self.jobs.try_recv()
+            {
+                bytes += job.size_bytes();
+                group.push(job);
+            }
+            self.serve(group);
+        }
+        if let Some(connection) = self.connection.take()
+            && let Err((_, error)) = connection.close()
+        {
+            tracing::warn!(%error, "closing the store");
+        }
+    }
+
+    fn serve(&mut self, mut group: Vec<Box<dyn Job>>) {
+        match self.commit(&mut group) {
+            Ok(()) => answer(group, &Ok(())),
+            Err(error) if is_full(&error) => {
+                tracing::warn!(%error, "the disk is full; nothing is appended until there is room");
+                self.shared.upkeep.make_room();
+                let (mut reserved, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.is_reserved());
+                answer(refused, &Err(JournalError::Full("the disk is full; make room on it".to_owned())));
+                if reserved.is_empty() {
+                    return;
+                }
+                // What is settled needs less room, and it makes some.
+                match self.commit(&mut reserved) {
+                    Ok(()) => answer(reserved, &Ok(())),
+                    Err(error) => self.fail(reserved, error),
+                }
+            }
+            Err(error) => self.fail(group, error),
+        }
+    }
+
+    /// One transaction; where it fails nothing has changed in memory.
+    fn commit(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+        let shared = &self.shared;
+        let connection = self.connection.as_ref().ok_or(rusqlite::Error::InvalidQuery)?;
+        let now = shared.clock.now();
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let room = shared.room(connection)?;
+        let mut transaction = Transaction::new(connection, &self.books, &shared.queues, now, room);
+        let done = group.iter_mut().try_for_each(|job| job.run(&mut transaction));
+        let finished = done.map_err(Failure::Database).and_then(|()| transaction.finish());
+        // Held until memory follows: a load that begins in between would read what the queues do not know of.
+        let gate = shared.gate.lock();
+        #[cfg(test)]
+        let finished = finished.and_then(|()| Ok(shared.fault.strike()?));
+        let committed = finished.and_then(|()| Ok(connection.prepare_cached("COMMIT")?.execute([])?));
+        if let Err(failure) = committed {
+            let _ = connection.execute_batch("ROLLBACK");
+            transaction.abandon();
+            return Err(match failure {
+                Failure::Database(error) => error,
+                Failure::Refused(_) => rusqlite::Error::InvalidQuery,
+            });
+        }
+        let changes = transaction.into_changes();
+        self.books.ledger = changes.ledger;
+        self.books.subscriptions.extend(changes.subscriptions);
+        if let Some(sweep) = shared.sweep.lock().as_mut() {
+            sweep.extend(changes.pinned);
+        }
+        let (told, low) = {
+            let mut queues = shared.queues.lock();
+            queues.apply(changes.effects, now);
+            (queues.has_told(), queues.has_low())
+        };
+        drop(gate);
+        if let Some(mark) = &mut self.mark
+            && let Err(error) = mark.write(changes.ledger.commit)
+        {
+            // The commit stands; what is missing is the means to notice that it was lost.
+            tracing::warn!(%error, "writing the mark of the last commit");
+        }
+        if told {
+            shared.wake.notify_one();
+        }
+        if low {
+            shared.loader.wake();
+        }
+        shared.upkeep.written();
+        Ok(())
+    }
+
+    /// The store failed: nobody is told that anything was stored until it has been opened anew.
+    fn fail(&mut self, group: Vec<Box<dyn Job>>, error: rusqlite::Error) {
+        let trouble = io(error);
+        tracing::error!(%trouble, "the store failed; it is being opened anew");
+        *self.shared.trouble.lock() = Some(trouble.clone());
+        answer(group, &Err(trouble));
+        self.connection = None;
+        let mut pause = BACKOFF.0;
+        loop {
+            let until = std::time::Instant::now() + pause;
+            while std::time::Instant::now() < until {
+                let trouble = self.shared.trouble.lock().clone().unwrap_or(JournalError::Closed);
+                while let Ok(job) = self.jobs.try_recv() {
+                    job.answer(Err(trouble.clone()));
+                }
+                if self.jobs.is_closed() {
+                    return;
+                }
+                std::thread::sleep(BACKOFF.0.min(pause) / 4);
+            }
+            match self.reopen() {
+                Ok(()) => {
+                    tracing::info!("the store is open again");
+                    *self.shared.trouble.lock() = None;
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "opening the store anew");
+                    *self.shared.trouble.lock() = Some(JournalError::Io(error));
+                }
+            }
+            pause = (pause * 2).min(BACKOFF.1);
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), String> {
+        let (connection, books) = self.shared.load_books().map_err(|error| error.to_string())?;
+        self.shared.rebuild(&books);
+        (self.connection, self.books) = (Some(connection), books);
+        Ok(())
+    }
+}
+
+fn answer(group: Vec<Box<dyn Job>>, committed: &Result<(), JournalError>) {
+    for job in group {
+        job.answer(committed.clone());
+    }
+}
+
+/// No room on the disk, or in the size that the database may take.
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
+impl Shared {
+    /// Bytes that may be appended: what is kept for settling and deleting is not among them.
+    pub(super) fn room(&self, connection: &Connection) -> rusqlite::Result<u64> {
+        let used = self.used_bytes(connection)?;
+        Ok(self.options.max_size_bytes.saturating_sub(self.reserve_bytes() + used) / 2)
+    }
+
+    /// Database pages in use, and the write-ahead log.
+    pub(super) fn used_bytes(&self, connection: &Connection) -> rusqlite::Result<u64> {
+        let (pages, free) = schema::pages(connection)?;
+        let log = schema::log(&self.directory).metadata().map_or(0, |metadata| metadata.len());
+        Ok((pages - free) * PAGE_BYTES + log)
+    }
+
+    /// Room kept for settling: a sixteenth, but enough for the largest transactions of a small store.
+    fn reserve_bytes(&self) -> u64 {
+        (self.options.max_size_bytes / 16).clamp(512 * 1024, 256 * 1024 * 1024)
+    }
+}
