@@ -66,8 +66,8 @@ pub(super) struct Folder {
     list_at: Instant,
     /// The listing under way.
     listing: Option<JoinHandle<io::Result<Listing>>>,
-    /// What was seen of files that may have changed (none: no file), and since when; each stands in `looks` once.
-    seen: HashMap<Key, Option<(Option<Version>, Instant)>>,
+    /// What the last look at files that may have changed has shown: none yet, no file, or a version. Each stands in `looks` once.
+    seen: HashMap<Key, Option<Option<Version>>>,
     /// When to look at which.
     looks: BTreeSet<(Instant, Key)>,
     /// What has changed and settled, and is not yet told.
@@ -194,17 +194,12 @@ impl Folder {
                 // A folder came, went, or took a file's place: what is in it came with no hint of its own.
                 self.list_at = self.list_at.min(now + self.setup.settle);
             }
-            match self.seen.get(&key).copied().flatten() {
-                Some((before, since)) if before == version && now >= since + self.setup.settle => {
-                    self.seen.remove(&key);
-                    self.changed.push((key, version));
-                }
-                before => {
-                    let same = before.filter(|(before, _)| *before == version);
-                    let since = same.map_or(now, |(_, since)| since);
-                    self.looks.insert((since + self.setup.settle, key.clone()));
-                    self.seen.insert(key, Some((version, since)));
-                }
+            if self.seen.get(&key) == Some(&Some(version)) {
+                self.seen.remove(&key);
+                self.changed.push((key, version));
+            } else {
+                self.looks.insert((now + self.setup.settle, key.clone()));
+                self.seen.insert(key, Some(version));
             }
         }
     }

@@ -40,7 +40,8 @@ impl Hints {
         self.woken.notified().await;
     }
 
-    fn keep(&self, event: notify::Result<notify::Event>) {
+    /// Keeps what the system says.
+    pub(super) fn keep(&self, event: notify::Result<notify::Event>) {
         let mut kept = self.kept.lock();
         match event {
             // Looking at a folder opens it, which must not make it look at it again.

@@ -249,34 +249,44 @@ async fn what_lies_there_at_the_very_first_start_can_be_skipped() {
     assert_eq!(Told::open(&fixture, first.cursor).await.next(2).await, ["created new", "created newer"]);
 }
 
-#[tokio::test]
-async fn no_hint_is_needed() {
-    let fixture = Fixture::new(&json!({ "reconcile": "1s", "settle": "0ms" }));
-    let metadata = std::fs::metadata(fixture.path("")).unwrap();
-    let scope = Scope { root: fixture.path(""), identity: listing::identity(&metadata), recursive: true, ignore: Vec::new() };
-    let context = SourceContext {
-        name: pointsman_schemas::Name::new("suite").unwrap(),
-        tenant: pointsman_schemas::Name::default_tenant(),
-        cursor: None,
-        mapped: false,
-        clock: fixture.clock(),
-        routes: crate::http::Routes::default(),
-    };
+/// A source that is told nothing but what the test hints at.
+fn unwatched(fixture: &Fixture, reconcile: Duration) -> (Told, Arc<Hints>) {
+    let identity = listing::identity(&std::fs::metadata(fixture.path("")).unwrap());
+    let scope = Scope { root: fixture.path(""), identity, recursive: true, ignore: Vec::new() };
+    let hints = Arc::new(Hints::default());
     let setup = Setup {
-        context,
+        context: context(),
         scope,
-        hints: Arc::default(),
+        hints: Arc::clone(&hints),
         _watcher: None,
         settle: Duration::ZERO,
-        reconcile: Duration::from_millis(50),
+        reconcile,
         fingerprint: 1,
         skip_existing: false,
     };
-    let mut told = Told { source: Box::new(Folder::new(setup)), cursor: None, events: Vec::new() };
+    (Told { source: Box::new(Folder::new(setup)), cursor: None, events: Vec::new() }, hints)
+}
+
+#[tokio::test]
+async fn no_hint_is_needed() {
+    let fixture = Fixture::new(&json!({}));
+    let (mut told, _) = unwatched(&fixture, Duration::from_millis(50));
     fixture.write("a", "1");
     assert_eq!(told.next(1).await, ["created a"]);
     std::fs::remove_file(fixture.path("a")).unwrap();
     assert_eq!(told.next(1).await, ["deleted a"]);
+}
+
+#[tokio::test]
+async fn a_hint_that_a_file_has_gone_is_not_believed_where_the_folder_has() {
+    let fixture = Fixture::new(&json!({}));
+    let (mut told, hints) = unwatched(&fixture, LONG);
+    fixture.write("a", "1");
+    told.next(1).await;
+    std::fs::rename(fixture.path(""), fixture.folder.path().join("elsewhere")).unwrap();
+    hints.keep(Ok(notify::Event::new(notify::EventKind::Any).add_path(fixture.path("a"))));
+    let ended = next_within(&mut *told.source, LONG).await.unwrap();
+    assert!(matches!(&ended, Err(SourceError::Unavailable(_))), "{ended:?}");
 }
 
 #[tokio::test]
@@ -304,17 +314,20 @@ fn parse(settings: &Value) -> DirectorySource {
     serde_json::from_value(settings.clone()).unwrap()
 }
 
+fn context() -> SourceContext {
+    SourceContext {
+        name: pointsman_schemas::Name::new("suite").unwrap(),
+        tenant: pointsman_schemas::Name::default_tenant(),
+        cursor: None,
+        mapped: false,
+        clock: Arc::new(SystemClock),
+        routes: crate::http::Routes::default(),
+    }
+}
+
 impl DirectorySource {
     async fn open_here(&self) -> Result<(), String> {
-        let context = SourceContext {
-            name: pointsman_schemas::Name::new("suite").unwrap(),
-            tenant: pointsman_schemas::Name::default_tenant(),
-            cursor: None,
-            mapped: false,
-            clock: Arc::new(SystemClock),
-            routes: crate::http::Routes::default(),
-        };
-        self.open(context).await.map(drop).map_err(|error| error.to_string())
+        self.open(context()).await.map(drop).map_err(|error| error.to_string())
     }
 }
 

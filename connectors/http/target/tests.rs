@@ -385,10 +385,14 @@ async fn inner_addresses_are_called_only_where_that_is_allowed() {
 
     let literal = target(json!({ "url": format!("http://2130706433:{port}/") })).open(guarded.clone()).await;
     assert!(literal.err().unwrap().to_string().contains("127.0.0.1 is loopback"));
-    let named = target(json!({ "url": format!("http://localhost:{port}/") })).open(guarded.clone()).await.unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let never_called = listener.local_addr().unwrap().port();
+    let named = target(json!({ "url": format!("http://localhost:{never_called}/") })).open(guarded.clone()).await.unwrap();
     let outcome = &named.oneshot(attempt(&["1"], 0)).await.unwrap()[0];
     assert_eq!(outcome.class, Class::Unavailable);
     assert!(outcome.message.contains("is loopback"), "{}", outcome.message);
+    assert!(listener.accept().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "it is not even dialled");
 
     let templated = target(json!({ "url": "http://<$.data.host>/" })).open(guarded).await.unwrap();
     for host in ["127.1", "0x7f.1", "0177.0.0.1", "[::ffff:127.0.0.1]", "１２７.０.０.１"] {
