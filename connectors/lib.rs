@@ -98,3 +98,27 @@ pub fn connector(kind: &str) -> Option<&'static Connector> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct OpenError(pub Problem);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_one_name_and_a_described_schema() {
+        let mut names: Vec<_> = CONNECTORS.iter().flat_map(|connector| connector.also_known_as.iter().chain([&connector.kind])).collect();
+        names.sort();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+        for connector in CONNECTORS {
+            let sides = [connector.source.as_ref().map(|kind| kind.schema), connector.target.as_ref().map(|kind| kind.schema)];
+            assert!(sides.iter().any(Option::is_some), "{} is neither source nor target", connector.kind);
+            for schema in sides.into_iter().flatten() {
+                let schema = schema(&mut SchemaGenerator::default());
+                assert!(schema.get("description").is_some(), "{}", connector.kind);
+                assert_eq!(schema.get("additionalProperties"), Some(&false.into()), "{}", connector.kind);
+                for (name, property) in schema.get("properties").and_then(|all| all.as_object()).into_iter().flatten() {
+                    assert!(property.get("description").is_some(), "{}.{name}", connector.kind);
+                }
+            }
+        }
+    }
+}

@@ -200,7 +200,7 @@ impl Bus {
         serde_json::from_slice(&body).expect("the admin API speaks JSON")
     }
 
-    /// The counters of a rule's subscription, by name.
+    /// A rule's subscription, its counters included.
     ///
     /// # Panics
     /// Where there is no such subscription.
@@ -211,7 +211,7 @@ impl Bus {
             .iter()
             .find(|row| row.get("rule").is_some_and(|name| name == rule))
             .unwrap_or_else(|| panic!("no subscription of {rule} in {page}"));
-        row.get("counts").cloned().unwrap_or_default()
+        row.clone()
     }
 }
 

@@ -1,9 +1,13 @@
 //! The command line.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use pointsman::commands::{check, dead, listen, match_event, run, schema, send, test};
+use pointsman::journal::disk::DiskReader;
+use pointsman::journal::{JournalError, Reader};
 use pointsman::telemetry::{self, LogArgs};
 
 /// An event bus and trigger router: things happen, rules decide, functions are called.
@@ -57,10 +61,14 @@ fn main() -> ExitCode {
         Command::Schema => schema::run(),
         Command::Send(args) => runtime.block_on(send::run(args)),
         Command::Listen(args) => runtime.block_on(listen::run(args)),
-        Command::Dead(args) => runtime.block_on(dead::run(args)),
+        Command::Dead(args) => runtime.block_on(dead::run(args, &open_store)),
     };
     done.unwrap_or_else(|report| {
         eprintln!("{report:?}");
         ExitCode::FAILURE
     })
+}
+
+fn open_store(path: &Path) -> Result<Arc<dyn Reader>, JournalError> {
+    DiskReader::open(path).map(|reader| reader as Arc<dyn Reader>).map_err(|error| JournalError::Io(error.to_string()))
 }

@@ -177,12 +177,20 @@ impl Folder {
     async fn look(&mut self) {
         while self.changed.len() < BATCH_MESSAGES_MAX {
             let Some((at, key)) = self.looks.first().filter(|(at, _)| *at <= Instant::now()).cloned() else { break };
-            let metadata = tokio::fs::symlink_metadata(self.setup.scope.path(&key)).await.ok();
+            let metadata = tokio::fs::symlink_metadata(self.setup.scope.path(&key)).await;
             // From here on there is no await: what was looked at is put where it belongs.
             let now = Instant::now();
-            let version = metadata.as_ref().and_then(Version::of);
             self.looks.remove(&(at, key.clone()));
-            if version.is_none() && (metadata.is_some_and(|metadata| metadata.is_dir()) || self.knows_under(&key)) {
+            let version = match &metadata {
+                Ok(metadata) => Version::of(metadata),
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+                Err(error) => {
+                    tracing::warn!(file = %self.setup.scope.path(&key).display(), %error, "cannot look at a file; it is taken to be unchanged");
+                    self.seen.remove(&key);
+                    continue;
+                }
+            };
+            if version.is_none() && (metadata.is_ok_and(|metadata| metadata.is_dir()) || self.knows_under(&key)) {
                 // A folder came, went, or took a file's place: what is in it came with no hint of its own.
                 self.list_at = self.list_at.min(now + self.setup.settle);
             }
@@ -266,7 +274,8 @@ impl Folder {
         let name = &self.setup.context.name;
         let (subject, is_encoded) = readable(key);
         let time = |nanoseconds: i64| jiff::Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or_default().to_string();
-        let mut data = json!({ "key": subject, "path": readable_path(&self.setup.scope.path(key)), "size": version.size, "modified": time(version.modified) });
+        let path = readable_path(&self.setup.scope.path(key));
+        let mut data = json!({ "key": subject, "path": path, "size": version.size, "modified": time(version.modified) });
         if let (true, Some(data)) = (is_encoded, data.as_object_mut()) {
             data.insert("encoded".into(), true.into());
         }

@@ -73,3 +73,27 @@ pub(super) fn watch(root: &Path, recursive: bool, hints: &Arc<Hints>) -> notify:
     watcher.watch(root, if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive })?;
     Ok(Box::new(watcher))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_hints_become_a_listing() {
+        let hints = Hints::default();
+        let hint = |n: usize| notify::Event::new(EventKind::Any).add_path(format!("/{n}").into());
+        (0..PATHS_MAX).for_each(|n| hints.keep(Ok(hint(n))));
+        hints.keep(Ok(hint(0)));
+        let Kept { paths, list } = hints.take();
+        assert_eq!((paths.len(), list), (PATHS_MAX, false));
+        (0..=PATHS_MAX).for_each(|n| hints.keep(Ok(hint(n))));
+        let Kept { paths, list } = hints.take();
+        assert_eq!((paths.len(), list), (0, true));
+        hints.keep(Ok(notify::Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan)));
+        assert!(hints.take().list);
+        hints.keep(Err(notify::Error::generic("lost")));
+        assert!(hints.take().list);
+        hints.keep(Ok(notify::Event::new(EventKind::Access(AccessKind::Open(AccessMode::Any))).add_path("/x".into())));
+        assert!(hints.take().paths.is_empty());
+    }
+}

@@ -18,7 +18,7 @@ pub(super) type Key = Vec<u8>;
 pub(super) struct Version {
     /// When the content was last written, nanoseconds since 1970.
     pub(super) modified: i64,
-    /// When the file was last changed in any way, moved included; nanoseconds since 1970. It tells apart a file from its like that was put in its place.
+    /// When the file was last changed in any way, moved included; nanoseconds since 1970. It tells a file from its like that took its place.
     pub(super) changed: i64,
     /// Bytes.
     pub(super) size: u64,

@@ -5,23 +5,25 @@
 //!   directory: { path: ./uploads, settle: 500ms, reconcile: 5m }
 //! ```
 //!
-//! **Events** are of type `com.pointsman.directory.object.created`, `….updated` or `….deleted`, source `/directories/<name>`, subject the
-//! key: the path below the folder. Their time is when the file was last written, or when it was found missing; data
-//! `{ "key", "path", "size", "modified" }`, of a deleted file as it was last. The id is made of key and version, so that the same change has the
+//! **Events** are of type `com.pointsman.directory.object.created`, `….updated` or `….deleted`, source `/directories/<name>`, subject
+//! the key: the path below the folder. Their time is when the file was last written, or when it was found missing; data `{ "key",
+//! "path", "size", "modified" }`, of a deleted file as it was last. The id is made of key and version, so that the same change has the
 //! same id whenever it is found. With an `event:` mapping these are its defaults, and its root has the data as `body`.
 //!
 //! **A file still being written** waits until its size and time have not changed for `settle`. A writer that pauses longer makes a
-//! second event, `updated`; who does not want that writes under an ignored name and renames. What comes and goes within that time is not told.
+//! second event, `updated`; who does not want that writes under an ignored name and renames. What comes and goes within that time is
+//! not told.
 //!
-//! **Left out** are names that match `ignore` (hidden files and common names of unfinished ones, unless it is given), and symbolic links.
-//! A renamed file is one deleted and one created. A name that is not UTF-8, or has control characters in it, is percent-encoded and the
-//! data says `"encoded": true`.
+//! **Left out** are names that match `ignore` (hidden files and common names of unfinished ones, unless it is given), and symbolic
+//! links. A renamed file is one deleted and one created. A name that is not UTF-8, or has control characters in it, is percent-encoded
+//! and the data says `"encoded": true`.
 //!
-//! **Found** are changes by the operating system's hints, and by a listing at the start and every `reconcile`, which also finds what happened while
-//! nothing ran. What lies in the folder at the very first start is told, too, unless `existing: skip`.
+//! **Found** are changes by the operating system's hints, and by a listing at the start and every `reconcile`, which also finds what
+//! happened while nothing ran. What lies in the folder at the very first start is told, too, unless `existing: skip`.
 //!
-//! **Position**: the cursor holds the whole listing, at most 100,000 files; a fuller folder is an error. While it is small (64 KiB, about 2,500 files) it goes
-//! with every batch. A larger one goes at most with 1 MiB a second; a crash then makes some changes come again, with the ids that they had.
+//! **Position**: the cursor holds the whole listing, at most 100,000 files; a fuller folder is an error. While it is small (64 KiB,
+//! about 2,500 files) it goes with every batch. A larger one goes at most with 1 MiB a second; a crash then makes some changes come
+//! again, with the ids that they had unless the file has changed twice meanwhile.
 
 mod follow;
 mod hints;
@@ -150,7 +152,7 @@ impl SourceSettings for DirectorySource {
         let watcher = match watching {
             Ok(Ok(watcher)) => Some(watcher),
             Ok(Err(error)) => {
-                tracing::warn!(source = %context.name, %error, every = %self.reconcile, "cannot watch the folder; changes are found by listing alone");
+                tracing::warn!(source = %context.name, %error, every = %self.reconcile, "cannot watch the folder; it is listed only");
                 None
             }
             Err(error) => return Err(told("watch", &io::Error::other(error))),

@@ -260,6 +260,7 @@ async fn no_hint_is_needed() {
         cursor: None,
         mapped: false,
         clock: fixture.clock(),
+        routes: crate::http::Routes::default(),
     };
     let setup = Setup {
         context,
@@ -311,6 +312,7 @@ impl DirectorySource {
             cursor: None,
             mapped: false,
             clock: Arc::new(SystemClock),
+            routes: crate::http::Routes::default(),
         };
         self.open(context).await.map(drop).map_err(|error| error.to_string())
     }

@@ -36,7 +36,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How large a response's headers may be.
 const RESPONSE_HEADERS_BYTES_MAX: usize = 64 * 1024;
 
-/// A client with connections of its own; cloning it shares them.
+/// A client with connections of its own; cloning it shares them. Each connection is a task that ends with it, idle or with the last clone.
 pub(crate) type Client = legacy::Client<Connector, Full<Bytes>>;
 
 /// What certificates are trusted.

@@ -10,21 +10,21 @@
 //!     auth: { bearer: { env: TOKEN } }
 //! ```
 //!
-//! **Sent** is the event by the CloudEvents HTTP binding, or its data alone (`mode: data`); GET sends no body. With it go `Pointsman-Task` (the delivery's id, the same over all
-//! attempts) and the same as `Idempotency-Key`, `Pointsman-Attempt`, `Pointsman-Rule` and `Pointsman-Deadline`. Templates may stand in the URL
-//! behind its scheme and in headers' values, the URL first and the headers in their order. A URL whose path an event would
-//! make climb (`..`) is rejected.
+//! **Sent** is the event by the CloudEvents HTTP binding, or its data alone (`mode: data`); GET sends no body. With it go
+//! `Pointsman-Task` (the delivery's id, the same over all attempts) and the same as `Idempotency-Key`, `Pointsman-Attempt`,
+//! `Pointsman-Rule` and `Pointsman-Deadline`. Templates may stand in the URL behind its scheme and in headers' values, the URL first
+//! and the headers in their order. A URL whose path an event would make climb (`..`) is rejected.
 //!
-//! **Answered** by status: see `classify`, which follows "Push semantics". Beyond statuses: what keeps a connection from being made (name,
-//! address, TLS, ten seconds) is unavailable; a connection that breaks before the status came is failed, since the
-//! function may have run; one that breaks in a 2xx body is delivered. At most 64 KiB of the body are read, until shortly
-//! before the attempt's timeout. Redirects are never followed.
+//! **Answered** by status: see `classify`, which follows "Push semantics". Beyond statuses: what keeps a connection from being made
+//! (name, address, TLS, ten seconds) is unavailable; a connection that breaks before the status came is failed, since the function may
+//! have run; one that breaks in a 2xx body is delivered. At most 64 KiB of the body are read, until shortly before the attempt's
+//! timeout. Redirects are never followed.
 //!
-//! **A CloudEvent in a 2xx answer**, binary or structured, goes back onto the bus; 204 and an empty structured one carry none.
-//! A broken one changes nothing but the outcome's message.
+//! **A CloudEvent in a 2xx answer**, binary or structured, goes back onto the bus; 204 and an empty structured one carry none. A broken
+//! one changes nothing but the outcome's message.
 //!
-//! **Guarded**: see `http/guard.rs`. An address that a URL spells out and that must not be called is rejected; a name that
-//! resolves to none but such is unavailable.
+//! **Guarded**: see `http/guard.rs`. An address that a URL spells out and that must not be called is rejected; a name that resolves to
+//! none but such is unavailable.
 
 mod address;
 mod answer;

@@ -7,24 +7,25 @@
 //!   timer: { every: 30s }
 //! ```
 //!
-//! **Lines** have five fields, six with seconds in front, seven with years behind, or are a nickname (`@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`); days of month and
-//! of week both given, either is enough. `timezone` is UTC unless it is given; the zones come with the program where the system has none. A period is
-//! counted from 1970-01-01T00:00:00Z, so that it beats alike on every machine and after every restart.
+//! **Lines** have five fields, six with seconds in front, seven with years behind, or are a nickname (`@hourly`, `@daily`, `@weekly`,
+//! `@monthly`, `@yearly`); days of month and of week both given, either is enough. `timezone` is UTC unless it is given; the zones come
+//! with the program where the system has none. A period is counted from 1970-01-01T00:00:00Z, so that it beats alike on every machine
+//! and after every restart.
 //!
-//! **Daylight saving**: what falls into the skipped hour fires as much later as the clock was put on; what falls into the
-//! repeated hour fires in its first passing, except that a line naming every hour (`*/10 * * * *`) goes on through both.
+//! **Daylight saving**: what falls into the skipped hour fires as much later as the clock was put on; what falls into the repeated hour
+//! fires in its first passing, except that a line naming every hour (`*/10 * * * *`) goes on through both.
 //!
-//! **Each firing is an event** of type `com.pointsman.timer.fired`, source `/timers/<name>`, id `<name>/<scheduled time>`, subject the name, time the
-//! scheduled time, and data `{ "timer", "scheduled", "skipped" }`, where `skipped` counts what was left out since the
+//! **Each firing is an event** of type `com.pointsman.timer.fired`, source `/timers/<name>`, id `<name>/<scheduled time>`, subject the
+//! name, time the scheduled time, and data `{ "timer", "scheduled", "skipped" }`, where `skipped` counts what was left out since the
 //! firing before. With an `event:` mapping these are its defaults, and its root has the data as `body`.
 //!
-//! **Misfires**: what is noticed more than five seconds late, because nothing ran, the machine slept or the clock was put on, was missed.
-//! `latest` (the default) fires the last of what is due once, `skip` leaves out what was missed, `{ all: 100 }` fires up to so many, the last ones.
-//! What is left out is logged and counted.
+//! **Misfires**: what is noticed more than five seconds late, because nothing ran, the machine slept or the clock was put on, was
+//! missed. `latest` (the default) fires the last of what is due once, `skip` leaves out what was missed, `{ all: 100 }` fires up to so
+//! many, the last ones. What is left out is logged and counted.
 //!
 //! **Position**: the last scheduled time is stored with each firing, and when a timer first starts. A changed line, zone or period is
-//! ordinary: the timer starts anew from then, and logs it. A clock put back up to an hour makes the timer wait until it has caught up, so
-//! that nothing fires twice; put back further it is taken to have been wrong before, and the timer starts anew from there.
+//! ordinary: the timer starts anew from then, and logs it. A clock put back up to an hour makes the timer wait until it has caught up,
+//! so that nothing fires twice; put back further it is taken to have been wrong before, and the timer starts anew from there.
 
 mod schedule;
 
@@ -257,7 +258,7 @@ impl Timer {
                 self.position = Some(Timestamp::from_microsecond(stored.at).map_err(|_| mismatch())?);
                 is_new = false;
             } else {
-                tracing::info!(timer = %self.name, was = stored.schedule, is = self.written, "the timer's schedule has changed; it starts anew from now");
+                tracing::info!(timer = %self.name, was = stored.schedule, is = self.written, "the schedule has changed; it starts anew");
             }
         }
         self.stored = None;

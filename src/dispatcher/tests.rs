@@ -1,1 +1,5 @@
-
+mod bench;
+mod faults;
+mod flow;
+mod follow;
+mod outcomes;

@@ -13,7 +13,7 @@ use http_body_util::Full;
 use pointsman_schemas::{Class, Outcome};
 use serde::Deserialize;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use url::form_urlencoded;
 
 use super::answer::Answer;
@@ -25,6 +25,10 @@ use crate::http::guard::Guard;
 
 /// How long before it expires a token is no longer used: the time that a call may take to arrive, and clocks that differ.
 const MARGIN: Duration = Duration::from_secs(30);
+
+/// How long may be waited for a token, the requests of others included: below the usual timeout of an attempt, so that an endpoint that hangs counts
+/// as unavailable.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a token is used whose endpoint does not say.
 const LIFETIME_UNSAID: Duration = Duration::from_secs(300);
@@ -105,6 +109,12 @@ impl OAuth2 {
     /// # Errors
     /// The outcome of the attempt that needed it: refused where the endpoint does not know us, unavailable where it fails.
     pub(super) async fn token(&self) -> Result<(HeaderValue, bool), Outcome> {
+        let late =
+            |_| Outcome::new(Class::Unavailable, format!("no token: the token endpoint took longer than {} s", TOKEN_TIMEOUT.as_secs()));
+        timeout(TOKEN_TIMEOUT, self.current()).await.map_err(late)?
+    }
+
+    async fn current(&self) -> Result<(HeaderValue, bool), Outcome> {
         let mut token = self.token.lock().await;
         if let Some(token) = token.as_ref().filter(|token| Instant::now() < token.until) {
             return Ok((token.header.clone(), true));

@@ -94,6 +94,7 @@ impl Caller {
         };
         if self.method == Method::GET {
             body = Bytes::new();
+            headers.remove(CONTENT_TYPE);
         }
         headers.reserve(self.headers.len() + 8);
         headers.insert(USER_AGENT, AGENT);

@@ -232,6 +232,7 @@ async fn an_event_is_written_in_three_modes_with_the_headers_of_the_task() {
     assert_eq!(retyped.headers().get_all("content-type").iter().collect::<Vec<_>>(), ["text/x"]);
     let get = sent(json!({ "method": "GET" })).await;
     assert_eq!((get.body().len(), &get.headers()["ce-id"]), (0, &"1".parse().unwrap()));
+    assert!(!get.headers().contains_key("content-type"));
 }
 
 #[tokio::test]
@@ -469,6 +470,14 @@ async fn no_token_means_refused_or_unavailable_and_never_a_used_up_attempt() {
         assert_eq!((outcome.class, outcome.message.starts_with("no token: ")), (class, true), "{status}: {outcome:?}");
         assert_eq!(endpoint.call().body(), "grant_type=client_credentials&client_id=a&client_secret=b");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_endpoint_that_hangs_is_unavailable() {
+    let (endpoint, _server) = raw(None).await;
+    let auth = json!({ "oauth2": { "token_url": endpoint, "client_id": "a", "client_secret": "b" } });
+    let outcome = run_with(&target(json!({ "url": "http://127.0.0.1:1/", "auth": auth })), attempt(&["1"], 0)).await;
+    assert_eq!((outcome.class, outcome.message.as_str()), (Class::Unavailable, "no token: the token endpoint took longer than 10 s"));
 }
 
 #[tokio::test]

@@ -1,0 +1,137 @@
+//! What was acknowledged is delivered, whatever happens to the process in between.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use pointsman_integration_tests::power::Power;
+use pointsman_integration_tests::{Bus, Caller, Sink, until};
+use rand::Rng;
+use tokio::task::JoinSet;
+
+const CALLERS: usize = 8;
+
+fn rules(sink: &Sink) -> String {
+    format!(
+        "targets:\n  function:\n    http: {{ url: \"{}\" }}\n    delivery: {{ retry: {{ backoff: {{ initial: 10ms, max: 100ms }} }} }}\nrules:\n  all:\n    to: function\n",
+        sink.url()
+    )
+}
+
+/// Callers that send events as fast as they are answered until told to stop, and report the ids that were answered 202.
+struct Load {
+    stop: Arc<AtomicBool>,
+    callers: JoinSet<Vec<String>>,
+}
+
+impl Load {
+    fn start(url: &str, next: &Arc<AtomicU64>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut callers = JoinSet::new();
+        for _ in 0..CALLERS {
+            let (url, next, stop) = (url.to_owned(), Arc::clone(next), Arc::clone(&stop));
+            callers.spawn(async move {
+                let caller = Caller::new();
+                let mut acknowledged = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let id = next.fetch_add(1, Ordering::Relaxed).to_string();
+                    if matches!(caller.event(&url, &id, "test.event", "{}").await, Ok(202)) {
+                        acknowledged.push(id);
+                    } else {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                acknowledged
+            });
+        }
+        Self { stop, callers }
+    }
+
+    async fn stop(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.callers.join_all().await.concat()
+    }
+}
+
+async fn missing(acknowledged: &BTreeSet<String>, sink: &Sink) -> Vec<String> {
+    let ids = sink.ids();
+    acknowledged.iter().filter(|id| !ids.contains_key(*id)).cloned().collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_kills_under_load_lose_nothing_that_was_acknowledged() {
+    let sink = Sink::start().await;
+    let mut bus = Bus::start(&rules(&sink)).await;
+    let next = Arc::new(AtomicU64::new(0));
+    let mut acknowledged = BTreeSet::new();
+    for _ in 0..100 {
+        let load = Load::start(&bus.url("/events"), &next);
+        // When in its work the process is hit is left to chance: that is the point.
+        tokio::time::sleep(Duration::from_millis(rand::rng().random_range(1..60))).await;
+        bus.kill();
+        acknowledged.extend(load.stop().await);
+        bus.spawn();
+        bus.ready().await;
+    }
+    assert!(acknowledged.len() > 1_000, "only {} events were acknowledged: the load was no load", acknowledged.len());
+    until("every acknowledged event has arrived", async || missing(&acknowledged, &sink).await.is_empty()).await;
+
+    // Twice at most what was in flight at each kill: no more than the dispatcher leases at once.
+    let again: usize = sink.ids().values().map(|times| times - 1).sum();
+    println!("{} acknowledged, {again} delivered again over 100 kills", acknowledged.len());
+    until("the journal agrees", async || bus.counts("all").await["pending"] == 0).await;
+    let counts = bus.counts("all").await;
+    let number = |name: &str| counts[name].as_u64().unwrap();
+    assert_eq!(
+        number("created"),
+        number("delivered") + number("dead") + number("redriven") + number("purged") + number("cancelled") + number("quarantined")
+    );
+    assert_eq!(number("dead"), 0);
+}
+
+/// Cuts the power `cuts` times under load and tells which acknowledged events never arrive.
+async fn lost_in_power_cuts(cuts: usize, syncs: bool) -> usize {
+    // Nothing is delivered before the last cut: what arrives comes from the disk.
+    let open = Arc::new(AtomicBool::new(false));
+    let gate = Arc::clone(&open);
+    let sink =
+        Sink::answering(move |_| pointsman_integration_tests::Answer::status(if gate.load(Ordering::Relaxed) { 204 } else { 503 })).await;
+    let mut bus = Bus::prepare(&rules(&sink));
+    std::fs::create_dir(bus.path("store")).unwrap();
+    let power = Power::over(&bus.path("store"));
+    bus.set_environment(power.environment(syncs));
+    bus.spawn();
+    bus.ready().await;
+    let next = Arc::new(AtomicU64::new(0));
+    let mut acknowledged = BTreeSet::new();
+    let mut forgotten = 0;
+    for _ in 0..cuts {
+        let load = Load::start(&bus.url("/events"), &next);
+        tokio::time::sleep(Duration::from_millis(rand::rng().random_range(20..120))).await;
+        bus.kill();
+        acknowledged.extend(load.stop().await);
+        forgotten += power.cut();
+        bus.spawn();
+        bus.ready().await;
+    }
+    assert!(!acknowledged.is_empty(), "nothing was acknowledged: the load was no load");
+    assert!(forgotten > 0, "no power cut hit an unsynced write");
+    open.store(true, Ordering::Relaxed);
+    if syncs {
+        until("every acknowledged event has arrived", async || missing(&acknowledged, &sink).await.is_empty()).await;
+    } else {
+        until("what is left has arrived", async || bus.counts("all").await["pending"] == 0).await;
+    }
+    missing(&acknowledged, &sink).await.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn power_cuts_lose_nothing_that_was_acknowledged() {
+    assert_eq!(lost_in_power_cuts(20, true).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_power_cut_test_can_fail_where_nothing_is_synced() {
+    assert!(lost_in_power_cuts(3, false).await > 0, "a disk without syncs lost nothing: the test proves nothing");
+}

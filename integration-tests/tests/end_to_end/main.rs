@@ -1,0 +1,9 @@
+//! The bus end to end: a real process, its rule file, its store, and everything around it played by the test.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests say bluntly what they expect")]
+
+mod crash;
+mod ingress;
+mod operation;
+mod push;
+mod sources;

@@ -1,0 +1,127 @@
+//! Starting, reloading, stopping, and what stands in the way of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pointsman_integration_tests::{Answer, Bus, Caller, Sink, until};
+
+fn rules(url: &str, ty: &str) -> String {
+    format!("targets:\n  function: {{ http: {{ url: \"{url}\" }} }}\nrules:\n  some:\n    match: {{ type: [{ty}] }}\n    to: function\n")
+}
+
+#[tokio::test]
+async fn a_changed_rule_file_is_taken_whole_or_not_at_all() {
+    let sink = Sink::start().await;
+    let bus = Bus::start(&rules(&sink.url(), "one")).await;
+    let caller = Caller::new();
+    let url = bus.url("/events");
+
+    bus.write_rules(&rules(&sink.url(), "two").replace("to: function", "to: functoin"));
+    until("the mistake is told", async || bus.log().contains("functoin")).await;
+    assert_eq!(caller.event(&url, "1", "one", "").await.unwrap(), 202);
+    until("the old rules are still in force", async || sink.ids().contains_key("1")).await;
+
+    bus.write_rules(&rules(&sink.url(), "two"));
+    let next = AtomicU64::new(2);
+    until("the new rules are in force", async || {
+        let id = format!("two-{}", next.fetch_add(1, Ordering::Relaxed));
+        assert_eq!(caller.event(&url, &id, "two", "").await.unwrap(), 202);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        sink.ids().contains_key(&id)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_goes_is_detached_and_goes_on_when_it_returns() {
+    let sink = Sink::answering(|_| Answer::status(503)).await;
+    let good = Sink::start().await;
+    let bus = Bus::start(&rules(&sink.url(), "one")).await;
+    assert_eq!(Caller::new().event(&bus.url("/events"), "1", "one", "").await.unwrap(), 202);
+    until("it was tried", async || !sink.received().is_empty()).await;
+    bus.write_rules("rules: {}\n");
+    let attached = async || {
+        let page = bus.api("/api/v1/subscriptions").await;
+        let rows = page.as_array().or_else(|| page["items"].as_array()).unwrap().clone();
+        rows.iter().find(|row| row["rule"] == "some").map(|row| (row["attached"].clone(), row["pending"].clone()))
+    };
+    until("it is detached and kept", async || attached().await == Some((false.into(), 1.into()))).await;
+    bus.write_rules(&rules(&good.url(), "one"));
+    until("it goes on", async || good.ids().contains_key("1")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_load_loses_nothing_and_kills_no_delivery() {
+    let sink = Sink::answering(|_| Answer { after: Duration::from_millis(5), ..Answer::status(204) }).await;
+    let mut bus = Bus::start(&rules(&sink.url(), "one")).await;
+    let next = Arc::new(AtomicU64::new(0));
+    let mut acknowledged = Vec::new();
+    for _ in 0..5 {
+        let (url, counter) = (bus.url("/events"), Arc::clone(&next));
+        let load = tokio::spawn(async move {
+            let (caller, mut acknowledged) = (Caller::new(), Vec::new());
+            loop {
+                let id = counter.fetch_add(1, Ordering::Relaxed).to_string();
+                match caller.event(&url, &id, "one", "").await {
+                    Ok(202) => acknowledged.push(id),
+                    Ok(503) => {}
+                    Ok(status) => panic!("a stopping bus answered {status}"),
+                    Err(_) => return acknowledged,
+                }
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(bus.terminate().await.success());
+        acknowledged.extend(load.await.unwrap());
+        bus.spawn();
+        bus.ready().await;
+    }
+    until("everything has arrived", async || {
+        let ids = sink.ids();
+        acknowledged.iter().all(|id| ids.contains_key(id))
+    })
+    .await;
+    until("nothing waits", async || bus.counts("some").await["pending"] == 0).await;
+    assert_eq!(bus.counts("some").await["dead"], 0);
+    assert!(sink.ids().values().all(|times| *times == 1), "a clean stop delivered twice");
+}
+
+#[tokio::test]
+async fn a_second_bus_on_the_same_store_is_refused() {
+    let bus = Bus::start("rules: {}\n").await;
+    // Another pair of ports, the same store.
+    std::fs::write(bus.path("other.yaml"), "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nstore: { path: ./store }\n").unwrap();
+    let output = std::process::Command::new(pointsman_integration_tests::bus::binary())
+        .args(["run", "other.yaml"])
+        .current_dir(bus.path(""))
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("store") && text.contains(&bus.pid().to_string()), "{text}");
+}
+
+#[tokio::test]
+async fn a_full_store_says_so_keeps_what_it_has_and_goes_on_when_there_is_room() {
+    let sink = Sink::answering(|_| Answer::status(400)).await;
+    let bus = Bus::start(&format!("store: {{ path: ./store, max_size: 16MiB }}\n{}", rules(&sink.url(), "one"))).await;
+    let caller = Caller::new();
+    let big = format!("\"{}\"", "x".repeat(500_000));
+    let mut stored = 0;
+    let refused = loop {
+        match caller.event(&bus.url("/events"), &stored.to_string(), "one", big.clone()).await.unwrap() {
+            202 => stored += 1,
+            status => break status,
+        }
+        assert!(stored < 100, "a store of 16 MiB took {stored} events of half a MiB");
+    };
+    assert!(refused == 429 || refused == 503, "{refused}");
+    assert!(stored > 3, "{stored}");
+    // Dead letters pin their events: all are still there, and purging them makes room.
+    until("all are dead", async || bus.counts("some").await["dead"] == stored).await;
+    let (status, body) = caller.post_json(&bus.admin_url("/api/v1/dead/purge"), r#"{"all":true}"#).await.unwrap();
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    until("there is room again", async || caller.event(&bus.url("/events"), "after", "one", "{}").await.unwrap() == 202).await;
+    assert_eq!(bus.counts("some").await["purged"], stored);
+}

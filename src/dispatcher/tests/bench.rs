@@ -1,0 +1,329 @@
+//! A dispatcher over a journal in memory and mock targets, in paused time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pointsman_connectors::{Attempt, AttemptError};
+use pointsman_schemas::{Class, Clock, Cursor, DeliveryId, Event, JournalId, Name, Outcome, Rate, Sequence, SubscriptionNumber, Timestamp};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower::util::BoxCloneSyncService;
+
+use crate::dispatcher::testing::{NoReplies, identity, policy, route};
+use crate::dispatcher::{Dispatcher, Handle, MatchReply, Options, Plan, Policy, Route, Summary, Target};
+use crate::journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
+use crate::journal::*;
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
+
+/// One call of a mock target.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) at: Instant,
+    pub(super) event: Arc<Event>,
+    pub(super) rule: Name,
+    pub(super) attempt: u32,
+    /// Calls under way with it.
+    pub(super) under_way: usize,
+    pub(super) class: Class,
+}
+
+type Behaviour = dyn Fn(&Call) -> (Duration, Outcome) + Send + Sync;
+
+/// A target that notes its calls and answers as it is told.
+#[derive(Clone)]
+pub(super) struct Mock {
+    pub(super) calls: Arc<Mutex<Vec<Call>>>,
+    behaviour: Arc<Mutex<Arc<Behaviour>>>,
+    under_way: Arc<AtomicUsize>,
+}
+
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Mock {
+    pub(super) fn new(behaviour: impl Fn(&Call) -> (Duration, Outcome) + Send + Sync + 'static) -> Self {
+        Self { calls: Arc::default(), behaviour: Arc::new(Mutex::new(Arc::new(behaviour))), under_way: Arc::default() }
+    }
+
+    /// Takes everything, after so long.
+    pub(super) fn taking(took: Duration) -> Self {
+        Self::new(move |_| (took, Outcome::delivered()))
+    }
+
+    /// Answers each event's attempts with these classes, one after the other, the last for ever.
+    pub(super) fn classes(classes: &'static [Class]) -> Self {
+        Self::new(move |call| {
+            let index = (call.attempt as usize - 1).min(classes.len() - 1);
+            (MS, Outcome::new(classes[index], "as told"))
+        })
+    }
+
+    pub(super) fn becomes(&self, behaviour: impl Fn(&Call) -> (Duration, Outcome) + Send + Sync + 'static) {
+        *self.behaviour.lock() = Arc::new(behaviour);
+    }
+
+    pub(super) fn target(&self, name: &str) -> Target {
+        let mock = self.clone();
+        let service = tower::service_fn(move |attempt: Attempt| mock.clone().answer(attempt));
+        Target {
+            tenant: Name::default_tenant(),
+            name: Name::new(name).unwrap(),
+            service: BoxCloneSyncService::new(service),
+            concurrency_max: NonZeroUsize::new(64).unwrap(),
+            rate: None,
+            fingerprint: 0,
+        }
+    }
+
+    async fn answer(self, mut attempt: Attempt) -> Result<Vec<Outcome>, AttemptError> {
+        let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        let _under_way = UnderWay(Arc::clone(&self.under_way));
+        let delivery = attempt.deliveries.pop().unwrap();
+        let (at, event, rule) = (Instant::now(), delivery.event, attempt.rule);
+        let mut call = Call { at, event, rule, attempt: delivery.attempt, under_way, class: Class::Delivered };
+        let behaviour = Arc::clone(&self.behaviour.lock());
+        let (took, outcome) = behaviour(&call);
+        call.class = outcome.class;
+        self.calls.lock().push(call);
+        tokio::time::sleep(took).await;
+        Ok(vec![outcome])
+    }
+
+    pub(super) fn ids(&self, class: Class) -> Vec<String> {
+        self.calls.lock().iter().filter(|call| call.class == class).map(|call| call.event.id().to_string()).collect()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.calls.lock().len()
+    }
+}
+
+/// A journal that fails as it is told, and counts what it is asked.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) inner: Arc<MemoryJournal>,
+    /// Settles what it is given and answers that it failed.
+    pub(super) lies: AtomicBool,
+    pub(super) settles: AtomicUsize,
+    pub(super) leases: AtomicUsize,
+    pub(super) grants: AtomicUsize,
+    /// The most deliveries that have been leased and not settled.
+    pub(super) in_flight: AtomicUsize,
+    pub(super) in_flight_most: AtomicUsize,
+}
+
+#[async_trait]
+impl Journal for Watched {
+    fn id(&self) -> JournalId {
+        self.inner.id()
+    }
+    async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError> {
+        self.inner.append(append).await
+    }
+    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Vec<Leased>, JournalError> {
+        self.leases.fetch_add(1, Ordering::Relaxed);
+        self.grants.fetch_add(grants.len(), Ordering::Relaxed);
+        let leased = self.inner.lease(grants, bytes_max).await?;
+        let in_flight = self.in_flight.fetch_add(leased.len(), Ordering::Relaxed) + leased.len();
+        self.in_flight_most.fetch_max(in_flight, Ordering::Relaxed);
+        // A store takes a while, in which other things happen.
+        tokio::time::sleep(MS / 10).await;
+        Ok(leased)
+    }
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError> {
+        self.settles.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(MS / 2).await;
+        let held = self.inner.settle(settlements).await?;
+        self.in_flight.fetch_sub(held.iter().filter(|held| **held).count(), Ordering::Relaxed);
+        if self.lies.load(Ordering::Relaxed) { Err(JournalError::Io("a lie".to_owned())) } else { Ok(held) }
+    }
+    async fn due(&self) -> Vec<SubscriptionNumber> {
+        self.inner.due().await
+    }
+    async fn subscribe(&self, wanted: Vec<Subscription>) -> Result<Vec<SubscriptionNumber>, JournalError> {
+        self.inner.subscribe(wanted).await
+    }
+    async fn set_activity(&self, subscription: SubscriptionNumber, activity: Activity) -> Result<(), JournalError> {
+        self.inner.set_activity(subscription, activity).await
+    }
+    async fn cursor(&self, tenant: &Name, source: &Name) -> Result<Option<Cursor>, JournalError> {
+        self.inner.cursor(tenant, source).await
+    }
+    async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.inner.cancel(deliveries).await
+    }
+    async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
+        self.inner.redrive(selection).await
+    }
+    async fn replay(&self, subscription: SubscriptionNumber, events: RangeInclusive<Sequence>) -> Result<u64, JournalError> {
+        self.inner.replay(subscription, events).await
+    }
+    async fn purge(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
+        self.inner.purge(selection).await
+    }
+    fn reader(&self) -> Arc<dyn Reader> {
+        self.inner.reader()
+    }
+    fn trouble(&self) -> Option<JournalError> {
+        self.inner.trouble()
+    }
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+pub(super) struct Bench {
+    pub(super) journal: Arc<Watched>,
+    pub(super) clock: Arc<RuntimeClock>,
+    pub(super) options: Options,
+    next: AtomicUsize,
+}
+
+pub(super) struct Running {
+    pub(super) handle: Handle,
+    pub(super) stop: CancellationToken,
+    task: JoinHandle<Summary>,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        let clock = Arc::new(RuntimeClock::new(Timestamp(1_700_000_000_000_000)));
+        let inner = MemoryJournal::new(Arc::clone(&clock) as Arc<dyn Clock>, MemoryOptions::default());
+        let zero = AtomicUsize::default;
+        let (settles, leases, grants, in_flight, in_flight_most) = (zero(), zero(), zero(), zero(), zero());
+        let journal = Watched { inner, lies: AtomicBool::new(false), settles, leases, grants, in_flight, in_flight_most };
+        let options = Options { seed: 1, ..Options::default() };
+        Self { journal: Arc::new(journal), clock, options, next: zero() }
+    }
+
+    /// Attaches exactly these rules.
+    pub(super) async fn subscribe(&self, rules: &[&str]) -> Vec<SubscriptionNumber> {
+        let wanted = rules.iter().map(|rule| Subscription { identity: identity(rule), renamed_from: None, backlog: None });
+        self.journal.subscribe(wanted.collect()).await.unwrap()
+    }
+
+    pub(super) fn start(&self, plan: Plan) -> Running {
+        self.start_with(plan, SECOND * 60)
+    }
+
+    pub(super) fn start_with(&self, plan: Plan, grace: Duration) -> Running {
+        let journal = Arc::clone(&self.journal) as Arc<dyn Journal>;
+        let (dispatcher, handle) = Dispatcher::new(journal, Arc::clone(&self.clock) as Arc<dyn Clock>, plan, self.options);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(dispatcher.run(stop.clone(), grace));
+        Running { handle, stop, task }
+    }
+
+    /// Appends so many events for a subscription, with ids that count on.
+    pub(super) async fn append(&self, subscription: SubscriptionNumber, count: usize) {
+        self.append_keyed(subscription, count, |_| None).await;
+    }
+
+    pub(super) async fn append_keyed(&self, subscription: SubscriptionNumber, count: usize, key: impl Fn(usize) -> Option<u64>) {
+        let entries = (0..count).map(|_| {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let event = Event::builder(number.to_string(), "/s", "t").build().unwrap();
+            self.entry(event, NewDelivery { order_key: key(number), ..NewDelivery::now(subscription) })
+        });
+        self.append_entries(entries.collect()).await;
+    }
+
+    pub(super) fn entry(&self, event: Event, delivery: NewDelivery) -> Entry {
+        Entry { event: Arc::new(event), deliveries: [delivery].into_iter().collect(), deduplicate: None }
+    }
+
+    pub(super) async fn append_entries(&self, entries: Vec<Entry>) {
+        let (tenant, origin) = (Name::default_tenant(), Name::ingress());
+        self.journal.append(Append { tenant, origin, entries, rejects: Vec::new(), cursor: None }).await.unwrap();
+    }
+
+    pub(super) async fn status(&self, subscription: SubscriptionNumber) -> SubscriptionStatus {
+        let statuses = self.journal.reader().subscriptions().await.unwrap();
+        statuses.into_iter().find(|status| status.number == subscription).unwrap()
+    }
+
+    pub(super) async fn counts(&self, subscription: SubscriptionNumber) -> Counts {
+        self.status(subscription).await.counts
+    }
+
+    pub(super) async fn pending(&self, subscription: SubscriptionNumber) -> Vec<Pending> {
+        self.journal.reader().pending(subscription, None, usize::MAX).await.unwrap()
+    }
+
+    pub(super) async fn dead(&self) -> Vec<DeadLetter> {
+        self.journal.reader().dead(&DeadSelection::default(), None, usize::MAX).await.unwrap()
+    }
+
+    /// Lets time pass until nothing is pending; fails after a day of it.
+    pub(super) async fn drained(&self) {
+        for _ in 0..24 * 3_600 {
+            if self.journal.reader().subscriptions().await.unwrap().iter().all(|status| status.counts.pending == 0) {
+                return;
+            }
+            tokio::time::sleep(SECOND).await;
+        }
+        panic!("still pending: {:?}", self.journal.reader().subscriptions().await.unwrap());
+    }
+}
+
+impl Running {
+    pub(super) async fn stop(self) -> Summary {
+        self.stop.cancel();
+        self.task.await.unwrap()
+    }
+}
+
+pub(super) fn plan(targets: Vec<Target>, routes: impl IntoIterator<Item = (SubscriptionNumber, Route)>) -> Plan {
+    plan_with(targets, routes, Arc::new(NoReplies))
+}
+
+pub(super) fn plan_with(
+    targets: Vec<Target>,
+    routes: impl IntoIterator<Item = (SubscriptionNumber, Route)>,
+    replies: Arc<dyn MatchReply>,
+) -> Plan {
+    Plan { targets, routes: routes.into_iter().map(|(number, route)| (number, Arc::new(route))).collect(), replies }
+}
+
+/// One rule to one mock target.
+pub(super) fn one(mock: &Mock, number: SubscriptionNumber) -> Plan {
+    plan(vec![mock.target("t")], [(number, route("r", 0, policy()))])
+}
+
+pub(super) fn attempts(attempts: u32) -> Policy {
+    Policy::new(SECOND * 30, HOUR * 24, attempts, SECOND, SECOND * 300).unwrap()
+}
+
+pub(super) fn rate(text: &str) -> Option<Rate> {
+    Some(text.parse().unwrap())
+}
+
+/// How often each was there.
+pub(super) fn tally<T: std::hash::Hash + Eq + Ord>(all: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
+    let mut counts = HashMap::new();
+    all.into_iter().for_each(|one| *counts.entry(one).or_default() += 1);
+    counts.into_iter().collect()
+}
+
+/// A pseudo-random number in `0..below` that depends on its arguments alone.
+pub(super) fn chance(seed: u64, of: &str, below: u64) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (seed, of).hash(&mut hasher);
+    hasher.finish() % below
+}

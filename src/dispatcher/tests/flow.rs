@@ -1,0 +1,266 @@
+//! How much goes out at once: concurrency, rates, fairness, reloads, and what idleness costs.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pointsman_schemas::{Class, Outcome, SubscriptionNumber};
+use tokio::time::Instant;
+
+use super::bench::*;
+use crate::dispatcher::testing::{policy, route};
+use crate::dispatcher::{Options, Target};
+
+fn narrow(target: Target, concurrency: usize) -> Target {
+    Target { concurrency_max: NonZeroUsize::new(concurrency).unwrap(), ..target }
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrency_is_never_exceeded_and_used() {
+    for concurrency in [1, 3, 20] {
+        let bench = Bench::new();
+        let numbers = bench.subscribe(&["a", "b"]).await;
+        let mock = Mock::new(|call| (MS * 5 + MS * chance(1, call.event.id(), 20) as u32, Outcome::delivered()));
+        let routes = numbers.iter().map(|number| (*number, route("a", 0, policy())));
+        let running = bench.start(plan(vec![narrow(mock.target("t"), concurrency)], routes));
+        for number in &numbers {
+            bench.append(*number, 300).await;
+        }
+        bench.drained().await;
+        let most = mock.calls.lock().iter().map(|call| call.under_way).max();
+        assert_eq!((most, mock.count()), (Some(concurrency), 600));
+        running.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_is_never_exceeded_and_nearly_reached() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::taking(MS * 20);
+    let running = bench.start(plan(vec![Target { rate: rate("50/s"), ..mock.target("t") }], [(number, route("r", 0, policy()))]));
+    let start = Instant::now();
+    bench.append(number, 500).await;
+    bench.drained().await;
+    let times: Vec<_> = mock.calls.lock().iter().map(|call| call.at).collect();
+    for (index, from) in times.iter().enumerate() {
+        // Timers and the store's answers may bring two a few milliseconds nearer to each other.
+        let within = times[index..].iter().take_while(|at| **at < *from + SECOND - MS * 5).count();
+        assert!(within <= 50, "{within} within a second");
+    }
+    assert!(*times.last().unwrap() < start + SECOND * 11, "{:?}", *times.last().unwrap() - start);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_in_flight_is_bounded_until_it_is_settled() {
+    let mut bench = Bench::new();
+    bench.options = Options { in_flight_max: 10, ..bench.options };
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::taking(MS);
+    let running = bench.start(one(&mock, number));
+    bench.append(number, 300).await;
+    bench.drained().await;
+    let most = bench.journal.in_flight_most.load(Ordering::Relaxed);
+    assert!((5..=10).contains(&most), "{most}");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_events_are_bounded_in_bytes_and_all_arrive() {
+    let mut bench = Bench::new();
+    bench.options = Options { in_flight_bytes_max: 10_000, ..bench.options };
+    let numbers = bench.subscribe(&["a", "b"]).await;
+    let mock = Mock::taking(MS);
+    let running = bench.start(plan(vec![mock.target("t")], numbers.iter().map(|number| (*number, route("a", 0, policy())))));
+    let large = |id: usize, bytes| {
+        let data = pointsman_schemas::Data::binary(vec![0; bytes].into());
+        pointsman_schemas::Event::builder(id.to_string(), "/s", "t").data(data).build().unwrap()
+    };
+    for id in 0..60 {
+        let (number, bytes) = (numbers[id % 2], [100, 3_000, 9_000, 50_000][id % 4]);
+        bench.append_entries(vec![bench.entry(large(id, bytes), crate::journal::NewDelivery::now(number))]).await;
+    }
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(mock.count(), 60);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_deliveries_get_no_larger_share_of_a_target_than_quick_ones() {
+    let bench = Bench::new();
+    let numbers = bench.subscribe(&["slow", "quick"]).await;
+    let mock = Mock::new(|call| (if call.rule.as_str() == "slow" { MS * 200 } else { MS * 10 }, Outcome::delivered()));
+    let routes = ["slow", "quick"].map(|rule| route(rule, 0, policy()));
+    let running = bench.start(plan(vec![narrow(mock.target("t"), 4)], numbers.iter().copied().zip(routes)));
+    bench.append(numbers[0], 500).await;
+    bench.append(numbers[1], 2_000).await;
+    tokio::time::sleep(SECOND * 8).await;
+    let calls = tally(mock.calls.lock().iter().map(|call| call.rule.to_string()));
+    let (slow, quick) = (calls["slow"] as f64 * 0.2, calls["quick"] as f64 * 0.01);
+    assert!((0.35..0.65).contains(&(slow / (slow + quick))), "slow {slow} s, quick {quick} s");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_answers_nothing_does_not_slow_another() {
+    let mut bench = Bench::new();
+    bench.options = Options { in_flight_max: 16, ..bench.options };
+    let names: Vec<String> = (0..20).map(|index| format!("r{index}")).collect();
+    let numbers = bench.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let (hole, good) = (Mock::taking(HOUR), Mock::taking(MS));
+    let targets: Vec<_> =
+        names.iter().enumerate().map(|(index, name)| if index < 4 { hole.target(name) } else { good.target(name) }).collect();
+    let routes = numbers.iter().zip(&names).enumerate().map(|(index, (number, name))| (*number, route(name, index, policy())));
+    let running = bench.start(plan(targets, routes));
+    for number in &numbers {
+        bench.append(*number, 20).await;
+    }
+    tokio::time::sleep(SECOND * 5).await;
+    assert_eq!(good.count(), 16 * 20, "the holes have {} calls", hole.count());
+    running.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_idle_subscriptions_cost_nothing() {
+    let bench = Bench::new();
+    let names: Vec<String> = (0..10_000).map(|index| format!("r{index}")).collect();
+    // The journal in memory looks at every subscription each time: it is given the few that are used.
+    let used = bench.subscribe(&["used"]).await[0];
+    let mock = Mock::taking(MS);
+    let idle = names.iter().enumerate().map(|(index, name)| (SubscriptionNumber(index as u32 + 100), route(name, index, policy())));
+    let routes = idle.chain([(used, route("used", 0, policy()))]);
+    let running = bench.start(plan(names.iter().map(|name| mock.target(name)).collect(), routes));
+    tokio::time::sleep(SECOND * 5).await;
+    let (leases, grants) = (bench.journal.leases.load(Ordering::Relaxed), bench.journal.grants.load(Ordering::Relaxed));
+    assert_eq!(grants, 10_001, "each is asked for once, since the dispatcher cannot know what it has");
+    for _ in 0..10 {
+        bench.append(used, 1).await;
+        tokio::time::sleep(SECOND * 5).await;
+    }
+    let (leases, grants) = (bench.journal.leases.load(Ordering::Relaxed) - leases, bench.journal.grants.load(Ordering::Relaxed) - grants);
+    assert!(leases <= 20 && grants <= 20, "{leases} leases with {grants} grants for ten events");
+    assert_eq!(mock.count(), 10);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_subscription_waits_and_goes_on_when_it_returns() {
+    let bench = Bench::new();
+    let numbers = bench.subscribe(&["a", "b"]).await;
+    let mock = Mock::taking(MS * 100);
+    let both = || numbers.iter().zip(["a", "b"]).map(|(number, rule)| (*number, route(rule, 0, policy())));
+    let running = bench.start(plan(vec![narrow(mock.target("t"), 2)], both()));
+    bench.append(numbers[0], 20).await;
+    bench.append(numbers[1], 20).await;
+    tokio::time::sleep(MS * 250).await;
+    assert_eq!(bench.subscribe(&["b"]).await, [numbers[1]]);
+    running.handle.reload(plan(vec![narrow(mock.target("t"), 2)], both().skip(1))).await.unwrap();
+    tokio::time::sleep(SECOND * 60).await;
+    let (a, b) = (bench.counts(numbers[0]).await, bench.counts(numbers[1]).await);
+    assert_eq!((b.delivered, a.in_flight), (20, 0));
+    assert!((1..10).contains(&a.delivered), "{a:?}");
+    // What is appended while it is away, and what was left, goes out when it is back.
+    assert_eq!(bench.subscribe(&["a", "b"]).await, numbers);
+    running.handle.reload(plan(vec![narrow(mock.target("t"), 2)], both())).await.unwrap();
+    bench.drained().await;
+    assert_eq!(bench.counts(numbers[0]).await.delivered, 20);
+    assert_eq!(tally(mock.ids(Class::Delivered)).values().max(), Some(&1));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_keeps_what_was_learned_of_an_unchanged_target_and_finishes_what_is_under_way() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let (old, new) = (Mock::taking(MS * 10), Mock::taking(MS * 10));
+    let running = bench.start(one(&old, number));
+    bench.append(number, 400).await;
+    tokio::time::sleep(MS * 200).await;
+    let learned = running.handle.status().targets[0].limit;
+    assert!(learned > 12, "{learned}");
+    running.handle.reload(one(&new, number)).await.unwrap();
+    let kept = running.handle.status().targets[0].clone();
+    assert!(kept.limit >= learned && kept.in_flight > 0, "{kept:?}");
+    let changed = Target { fingerprint: 1, ..new.target("t") };
+    running.handle.reload(plan(vec![changed], [(number, route("r", 0, policy()))])).await.unwrap();
+    assert_eq!(running.handle.status().targets[0].limit, 8);
+    bench.drained().await;
+    assert_eq!((bench.counts(number).await.delivered, old.count() + new.count()), (400, 400));
+    assert!(new.count() > 0);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_under_load_loses_nothing() {
+    for seed in 0..10 {
+        let bench = Bench::new();
+        let numbers = bench.subscribe(&["a", "b", "c"]).await;
+        let mock = Mock::taking(MS * 7);
+        let routes = |skip: usize| {
+            let all = numbers.iter().zip(["a", "b", "c"]).enumerate();
+            let kept = all.filter(move |(index, _)| *index != skip);
+            kept.map(|(index, (number, rule))| (*number, route(rule, index % 2, policy()))).collect::<Vec<_>>()
+        };
+        let targets = || vec![mock.target("t"), narrow(mock.target("u"), 3)];
+        let running = bench.start(plan(targets(), routes(9)));
+        for round in 0..30_u64 {
+            for number in &numbers {
+                bench.append(*number, 5).await;
+            }
+            let text = round.to_string();
+            tokio::time::sleep(MS * chance(seed, &text, 20) as u32).await;
+            let fingerprint = chance(seed + 2, &text, 2);
+            let targets = targets().into_iter().map(|target| Target { fingerprint, ..target }).collect();
+            running.handle.reload(plan(targets, routes(chance(seed + 1, &text, 4) as usize))).await.unwrap();
+        }
+        running.handle.reload(plan(targets(), routes(9))).await.unwrap();
+        bench.drained().await;
+        assert_eq!(mock.count(), 450, "seed {seed}");
+        running.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_simulated_target_gets_its_capacity_and_is_not_flooded_when_it_shrinks() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let capacity = |capacity: usize| {
+        move |call: &Call| match call.under_way <= capacity {
+            true => (MS * 100, Outcome::delivered()),
+            false => (MS, Outcome::new(Class::Throttled, "busy")),
+        }
+    };
+    let mock = Mock::new(capacity(10));
+    let running = bench.start(one(&mock, number));
+    bench.append(number, 900).await;
+    let delivered = || mock.ids(Class::Delivered).len();
+    tokio::time::sleep(SECOND * 5).await;
+    assert!(delivered() >= 425, "{} of 500", delivered());
+    mock.becomes(capacity(2));
+    tokio::time::sleep(SECOND).await;
+    let (before, now) = (delivered(), Instant::now());
+    tokio::time::sleep(SECOND * 5).await;
+    let calls = mock.calls.lock().clone();
+    let most = calls.iter().filter(|call| call.at > now).map(|call| call.under_way).max();
+    assert!(most <= Some(3), "{most:?} under way");
+    assert!(delivered() - before >= 60, "{} of 100", delivered() - before);
+    mock.becomes(capacity(10));
+    tokio::time::sleep(SECOND).await;
+    let before = delivered();
+    tokio::time::sleep(SECOND * 2).await;
+    assert!(delivered() - before >= 150, "{} of 200 after recovery", delivered() - before);
+    running.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttling_target_is_not_hammered() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::new(|_| (MS, Outcome { retry_after: Some(Duration::from_secs(2)), ..Outcome::new(Class::Throttled, "") }));
+    let running = bench.start(one(&mock, number));
+    bench.append(number, 500).await;
+    tokio::time::sleep(SECOND * 60).await;
+    assert!(mock.count() <= 60, "{} calls in a minute", mock.count());
+    running.stop.cancel();
+}

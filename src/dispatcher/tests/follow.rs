@@ -1,0 +1,113 @@
+//! What follows from a delivery's end.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pointsman_schemas::{Class, Event, Name, Outcome, SubscriptionNumber};
+
+use super::bench::*;
+use crate::dispatcher::follow::{HOPS_MAX, hops};
+use crate::dispatcher::testing::{policy, route};
+use crate::dispatcher::{Follow, FollowWith, MatchReply, Route};
+use crate::journal::{DeadReason, DeadSelection, Entry, Journal, NewDelivery};
+
+/// Gives every reply to one subscription.
+#[derive(Debug, Default)]
+struct To(Mutex<Option<SubscriptionNumber>>);
+
+impl MatchReply for To {
+    fn match_reply(&self, tenant: &Name, event: Arc<Event>) -> Entry {
+        assert_eq!(tenant, &Name::default_tenant());
+        Entry { event, deliveries: self.0.lock().map(NewDelivery::now).into_iter().collect(), deduplicate: None }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_and_originals_follow() {
+    let bench = Bench::new();
+    let [r, report, original] = bench.subscribe(&["r", "report", "original"]).await[..] else { panic!("three were wanted") };
+    let mock = Mock::new(|call| match call.event.id().as_ref() as &str {
+        "0" => (MS, Outcome::delivered()),
+        _ => (MS, Outcome { code: Some(400), ..Outcome::new(Class::Rejected, "bad") }),
+    });
+    let told = Mock::taking(MS);
+    let with = |on_success: FollowWith, on_failure: FollowWith| {
+        let to = |send| if send == FollowWith::Report { report } else { original };
+        let follow = |send| Some(Follow { subscription: to(send), send });
+        let followed = Route { on_success: follow(on_success), on_failure: follow(on_failure), ..route("r", 0, policy()) };
+        let others = [(report, route("report", 1, policy())), (original, route("original", 1, policy()))];
+        plan(vec![mock.target("t"), told.target("u")], [(r, followed)].into_iter().chain(others))
+    };
+    let running = bench.start(with(FollowWith::Report, FollowWith::Original));
+    bench.append(r, 2).await;
+    bench.drained().await;
+    let mut seen: Vec<_> = told.calls.lock().drain(..).map(|call| (call.rule.to_string(), call.event)).collect();
+    seen.sort_by(|a, b| a.0.cmp(&b.0));
+    let [(_, as_it_was), (_, succeeded)] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!(&**as_it_was.id(), "1");
+    assert_eq!((&**succeeded.ty(), &**succeeded.source()), ("com.pointsman.delivery.succeeded", "/rules/r"));
+    assert_eq!(succeeded.subject().map(|subject| &**subject), Some("0"));
+
+    running.handle.reload(with(FollowWith::Original, FollowWith::Report)).await.unwrap();
+    bench.append(r, 1).await;
+    bench.drained().await;
+    let failed = Arc::clone(&told.calls.lock()[0].event);
+    assert_eq!(&**failed.ty(), "com.pointsman.delivery.failed");
+    let data = failed.data().unwrap().value().unwrap();
+    assert_eq!((&data["responseContext"]["code"], &data["requestContext"]["condition"]), (&400.into(), &"rejected".into()));
+    assert_eq!(&data["requestContext"]["task"], &bench.dead().await[1].id.to_string());
+    assert_eq!(bench.counts(original).await.created + bench.counts(report).await.created, 3);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_comes_back_and_one_that_goes_round_for_ever_is_a_dead_letter() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::new(|call| {
+        let reply = Event::builder(format!("{}x", call.event.id()), "/reply", "t").build().unwrap();
+        (MS, Outcome { reply: Some(Box::new(reply)), ..Outcome::delivered() })
+    });
+    let replies = Arc::new(To::default());
+    let plan = plan_with(vec![mock.target("t")], [(number, route("r", 0, policy()))], Arc::clone(&replies) as Arc<dyn MatchReply>);
+    let running = bench.start(plan);
+    // Nobody waits for it: it is stored and nothing more.
+    bench.append(number, 1).await;
+    bench.drained().await;
+    assert_eq!((mock.count(), bench.journal.reader().totals().await.unwrap().events), (1, 2));
+
+    *replies.0.lock() = Some(number);
+    bench.append(number, 1).await;
+    bench.drained().await;
+    let calls = mock.calls.lock().clone();
+    let seen: Vec<u32> = calls[1..].iter().map(|call| hops(&call.event)).collect();
+    assert_eq!(seen, (0..=HOPS_MAX).collect::<Vec<_>>());
+    let letters = bench.dead().await;
+    assert_eq!(letters.iter().map(|letter| letter.reason).collect::<Vec<_>>(), [DeadReason::Hops]);
+    assert_eq!(letters[0].origin, Name::replies());
+    // Somebody redrives it: it goes round once more, and no further.
+    bench.journal.redrive(&DeadSelection::default()).await.unwrap();
+    bench.drained().await;
+    assert_eq!((mock.count(), bench.dead().await.len()), (calls.len() + 1, 1));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_that_are_replied_to_end_too() {
+    let bench = Bench::new();
+    let [r, report] = bench.subscribe(&["r", "report"]).await[..] else { panic!("two were wanted") };
+    let (mock, told) = (
+        Mock::taking(MS),
+        Mock::new(|call| {
+            let reply = Event::builder(call.event.id().clone(), "/reply", "t").build().unwrap();
+            (MS, Outcome { reply: Some(Box::new(reply)), ..Outcome::delivered() })
+        }),
+    );
+    let followed = Route { on_success: Some(Follow { subscription: report, send: FollowWith::Report }), ..route("r", 0, policy()) };
+    let routes = [(r, followed), (report, route("report", 1, policy()))];
+    let running = bench.start(plan_with(vec![mock.target("t"), told.target("u")], routes, Arc::new(To(Mutex::new(Some(r))))));
+    bench.append(r, 1).await;
+    bench.drained().await;
+    assert_eq!((mock.count(), told.count(), bench.dead().await.len()), (9, 9, 1));
+    running.stop().await;
+}
