@@ -20,14 +20,15 @@ use super::mistake::{Mistake, Mistakes};
 use super::raw::{RawAdmin, RawStore, TOP_KEYS};
 use super::reader::{Piece, read};
 use super::yaml::{self, Entry, Node, Span, Value};
-use super::{Admin, Config, Store};
+use super::{Admin, Config, DEFAULT_PATH, Store};
 use crate::admin::KEY_BYTES_MIN;
 use names::Names;
 
 /// Reads, checks and connects. See [`Config::load`].
 pub(super) fn load(paths: &[PathBuf]) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
-    let found = files::find(paths, &mut diagnostics);
+    let default = [PathBuf::from(DEFAULT_PATH)];
+    let found = files::find(if paths.is_empty() { &default } else { paths }, &mut diagnostics);
     connect(&found, diagnostics)
 }
 
@@ -115,6 +116,19 @@ impl<'f> Document<'f> {
         }
     }
 
+    /// What becomes of the entities of a section. None of them is left out in silence.
+    fn each<'t, T>(&'t self, key: &str, mut load: impl FnMut(&'t Entry) -> Option<T>) -> Vec<T> {
+        let mut loaded = |entry: &'t Entry| {
+            let one = load(entry);
+            if one.is_none() && !self.mistakes.any_error() {
+                self.entity(entry)
+                    .tell_key(format!("`{}` cannot be used", entry.key), "this is a mistake of Pointsman; please tell its authors");
+            }
+            one
+        };
+        self.section(key).iter().filter_map(&mut loaded).collect()
+    }
+
     fn entity<'t>(&'t self, entry: &'t Entry) -> Piece<'t> {
         self.top().child(Some(entry), &entry.value)
     }
@@ -167,17 +181,15 @@ impl<'d> Loader<'d, '_> {
         };
         let mut layers = connector::TargetLayers::new();
         for document in self.documents {
-            config.sources.extend(document.section("sources").iter().filter_map(|entry| self.source(document, entry)));
-            for entry in document.section("targets") {
-                config.targets.extend(self.target(document, entry, &mut layers));
-            }
+            config.sources.extend(document.each("sources", |entry| self.source(document, entry)));
+            config.targets.extend(document.each("targets", |entry| self.target(document, entry, &mut layers)));
             if let Some(pipe) = document.section("pipes").first() {
                 document.entity(pipe).tell_key("this version has no pipes", "write a rule: it takes the same `from`, `match` and `to`");
             }
         }
         for document in self.documents {
-            config.rules.extend(document.section("rules").iter().filter_map(|entry| self.rule(document, entry, &layers)));
-            config.tests.extend(document.section("tests").iter().filter_map(|entry| self.test(document, entry)));
+            config.rules.extend(document.each("rules", |entry| self.rule(document, entry, &layers)));
+            config.tests.extend(document.each("tests", |entry| self.test(document, entry)));
         }
         (!self.documents.is_empty()).then_some(config)
     }

@@ -124,6 +124,12 @@ impl Mistakes {
         }
     }
 
+    /// True where something is wrong, and not only odd.
+    #[must_use]
+    pub fn any_error(&self) -> bool {
+        self.found.borrow().iter().any(|mistake| !mistake.warning)
+    }
+
     /// What was gathered.
     #[must_use]
     pub fn into_inner(self) -> Vec<Mistake> {
