@@ -59,7 +59,7 @@ use self::settling::{JOURNAL_AGAIN, Settled, Settling};
 use self::stack::{Reached, Try};
 use self::status::{Board, Paused};
 pub use self::status::{CircuitStatus, Status, TargetStatus};
-use crate::journal::{Activity, DeadReason, Ending, Grant, Journal, JournalError, LastOutcome, LeaseToken, Leased, Settlement};
+use crate::journal::{Activity, DeadReason, Ending, Grant, Journal, JournalError, LastOutcome, LeaseToken, Leased, Role, Settlement};
 
 /// How much of a target's answer is kept with a delivery that is tried again or dead. A report carries all that was read.
 const LAST_RESPONSE_BYTES_MAX: usize = 4 * 1024;
@@ -383,8 +383,8 @@ impl Dispatcher {
         if route.policy.is_expired(leased.since, time) {
             return self.end(leased, route, Ending::Dead { reason: DeadReason::Expired, last: None }, None);
         }
-        // Whoever redrives it wants it to go round once more.
-        if hops(&leased.event) > HOPS_MAX && leased.id.run == 0 {
+        // Whoever redrives it wants it to go round once more, and what follows from its end is no further round.
+        if hops(&leased.event) > HOPS_MAX && leased.id.run == 0 && route.identity.role == Role::To {
             return self.end(leased, route, Ending::Dead { reason: DeadReason::Hops, last: None }, None);
         }
         let Some((stack, ticket)) = self.queues.begin(granted) else {

@@ -44,6 +44,7 @@ struct Queue {
     is_ready: bool,
     /// Whether it has been told so again while a lease was under way, which may not have seen that.
     is_told_again: bool,
+    is_cut_off: bool,
     pause: Option<Pause>,
 }
 
@@ -120,7 +121,7 @@ impl Queues {
         let mut old = std::mem::take(&mut self.queues);
         for (number, route) in routes {
             let Some(lane) = slots.get(route.target).copied() else { continue };
-            let fresh = Queue { route, lane, is_ready: true, is_told_again: false, pause: None };
+            let fresh = Queue { route, lane, is_ready: true, is_told_again: false, is_cut_off: false, pause: None };
             let queue = match old.remove(&number) {
                 None => fresh,
                 Some(old) => {
@@ -311,13 +312,14 @@ impl Queues {
         if let Some(queue) = self.queues.get_mut(&number) {
             if leased < turn.count && !was_cut && !queue.is_told_again {
                 queue.is_ready = false;
-                self.leave(number);
-                if may_be_cut {
+                let is_news = may_be_cut && !std::mem::replace(&mut queue.is_cut_off, may_be_cut);
+                if is_news {
                     if self.cut_off.is_empty() {
                         self.timers.push(Reverse((now + LOOK_AGAIN_AFTER, Timer::LookAgain)));
                     }
                     self.cut_off.push(number);
                 }
+                self.leave(number);
             }
             if asks && begun == 0 {
                 self.ask_again(number);
@@ -442,8 +444,12 @@ impl Queues {
                     }
                 }
                 Timer::LookAgain => {
-                    let cut_off = std::mem::take(&mut self.cut_off);
-                    self.tell(cut_off);
+                    for number in std::mem::take(&mut self.cut_off) {
+                        if let Some(queue) = self.queues.get_mut(&number) {
+                            queue.is_cut_off = false;
+                        }
+                        self.tell([number]);
+                    }
                 }
             }
         }

@@ -261,10 +261,6 @@ impl Bench {
         self.status(subscription).await.counts
     }
 
-    pub(super) async fn pending(&self, subscription: SubscriptionNumber) -> Vec<Pending> {
-        self.journal.reader().pending(subscription, None, usize::MAX).await.unwrap()
-    }
-
     pub(super) async fn dead(&self) -> Vec<DeadLetter> {
         self.journal.reader().dead(&DeadSelection::default(), None, usize::MAX).await.unwrap()
     }
