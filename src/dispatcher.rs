@@ -19,6 +19,7 @@ pub mod circuit;
 pub mod fair;
 pub mod follow;
 mod lane;
+mod leasing;
 pub mod limit;
 pub mod plan;
 mod queues;
@@ -34,13 +35,12 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::FutureExt;
 use pointsman_schemas::{Class, Clock, Outcome, SubscriptionNumber};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -51,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use self::follow::{HOPS_MAX, follow_ups, hops};
+use self::leasing::{Answer, Leasing};
 pub use self::plan::{Follow, FollowWith, MatchReply, Observe, Plan, Prepare, Route, Target};
 use self::queues::{Granted, Queues, Ticket};
 use self::schedule::{Decision, Tried, class_in_force, decide};
@@ -59,7 +60,7 @@ use self::settling::{JOURNAL_AGAIN, Settled, Settling};
 use self::stack::{Reached, Try};
 use self::status::{Board, Paused};
 pub use self::status::{CircuitStatus, Status, TargetStatus};
-use crate::journal::{Activity, DeadReason, Ending, Grant, Journal, JournalError, LastOutcome, LeaseToken, Leased, Role, Settlement};
+use crate::journal::{Activity, DeadReason, Ending, FollowUp, Journal, JournalError, LastOutcome, LeaseToken, Leased, Role, Settlement};
 
 /// How much of a target's answer is kept with a delivery that is tried again or dead. A report carries all that was read.
 const LAST_RESPONSE_BYTES_MAX: usize = 4 * 1024;
@@ -97,10 +98,7 @@ pub struct Dispatcher {
     /// Bytes of the events in `flights`.
     bytes: usize,
     attempts: JoinSet<Landed>,
-    lease: Option<Lease>,
-    /// After a failed lease call: when the next one may be made, and how long the pause before it is.
-    lease_again: Option<Instant>,
-    lease_pause: Option<Duration>,
+    leasing: Leasing,
     settling: Settling,
     /// Tells the journal which subscriptions are gone.
     gone: JoinSet<SubscriptionNumber>,
@@ -160,13 +158,6 @@ struct Landed {
     at: Instant,
 }
 
-/// A lease call under way.
-struct Lease {
-    granted: Vec<Granted>,
-    bytes_max: usize,
-    call: BoxFuture<'static, Result<Vec<Leased>, JournalError>>,
-}
-
 impl Handle {
     /// Puts a plan in force, and returns once it is. Attempts under way finish as they began; targets whose fingerprint is the same keep
     /// what was learned about them; subscriptions that their targets refused are tried again.
@@ -204,9 +195,7 @@ impl Dispatcher {
             flights: HashMap::new(),
             bytes: 0,
             attempts: JoinSet::new(),
-            lease: None,
-            lease_again: None,
-            lease_pause: None,
+            leasing: Leasing::default(),
             settling: Settling::default(),
             gone: JoinSet::new(),
             commands,
@@ -243,7 +232,7 @@ impl Dispatcher {
                     self.queues.tell(numbers);
                     due.set(journal.due().fuse());
                 }
-                leased = answer(&mut self.lease) => self.leased(leased, false),
+                answer = self.leasing.next(), if self.leasing.is_calling() => self.leased(answer, false),
                 settled = self.settling.next(), if self.settling.is_calling() => self.on_settled(settled),
                 Some(landed) = self.attempts.join_next(), if !self.attempts.is_empty() => self.on_landed(landed.ok()),
                 Some(number) = self.gone.join_next(), if !self.gone.is_empty() => self.on_gone(number.ok()),
@@ -253,6 +242,7 @@ impl Dispatcher {
         self.stop(grace).await
     }
 
+    /// Ends what is under way and settles everything, each within its time.
     async fn stop(mut self, grace: Duration) -> Summary {
         let until = Instant::now() + grace;
         self.commands.close();
@@ -295,10 +285,10 @@ impl Dispatcher {
 
     /// Waits for the lease under way, and puts back what it brings.
     async fn finish_lease(&mut self, until: Instant) {
-        if self.lease.is_some()
-            && let Ok(leased) = timeout_at(until, answer(&mut self.lease)).await
+        if self.leasing.is_calling()
+            && let Ok(answer) = timeout_at(until, self.leasing.next()).await
         {
-            self.leased(leased, true);
+            self.leased(answer, true);
         }
     }
 
@@ -314,49 +304,29 @@ impl Dispatcher {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        [self.queues.next_timer(), self.settling.again_at(), self.lease_again].into_iter().flatten().min()
+        [self.queues.next_timer(), self.settling.again_at(), self.leasing.again_at()].into_iter().flatten().min()
     }
 
     fn start_lease(&mut self, now: Instant) {
-        self.lease_again = self.lease_again.filter(|at| *at > now);
         // Half of what may be in flight is worth a call; less would be a call for each small event behind a large one.
         let bytes_max = self.options.in_flight_bytes_max.saturating_sub(self.bytes);
         let has_room = bytes_max >= self.options.in_flight_bytes_max.div_ceil(2);
-        if self.lease.is_some() || !has_room || !self.queues.has_awake() || self.lease_again.is_some() {
-            return;
+        if self.leasing.may_start(now) && has_room && self.queues.has_awake() {
+            let granted = self.queues.grants(self.options.in_flight_max.saturating_sub(self.in_flight()), now);
+            if !granted.is_empty() {
+                self.leasing.start(&self.journal, granted, bytes_max);
+            }
         }
-        let granted = self.queues.grants(self.options.in_flight_max.saturating_sub(self.in_flight()), now);
-        if granted.is_empty() {
-            return;
-        }
-        let grants: Vec<Grant> = granted
-            .iter()
-            .map(|granted| Grant { subscription: granted.turn.subscription, count: granted.turn.count, lease: granted.lease })
-            .collect();
-        let journal = Arc::clone(&self.journal);
-        let call = Box::pin(async move { journal.lease(&grants, bytes_max).await });
-        self.lease = Some(Lease { granted, bytes_max, call });
     }
 
     /// A lease call has been answered. What it brings becomes attempts, or is put back where the dispatcher stops.
-    fn leased(&mut self, (answer, mut granted, bytes_max): (Result<Vec<Leased>, JournalError>, Vec<Granted>, usize), stops: bool) {
-        let leased = match answer {
-            Ok(leased) => {
-                self.lease_pause = None;
-                leased
-            }
-            Err(error) => {
-                let pause = self.lease_pause.map_or(JOURNAL_AGAIN.0, |pause| (pause * 2).min(JOURNAL_AGAIN.1));
-                tracing::warn!(%error, again_in = ?pause, "cannot lease deliveries");
-                (self.lease_again, self.lease_pause) = (Some(Instant::now() + pause), Some(pause));
-                // Nothing is known of what there is: all of them stay ready.
-                granted.drain(..).for_each(|granted| self.queues.granted(granted, false, true, Instant::now()));
-                return;
-            }
-        };
+    fn leased(&mut self, answer: Answer, stops: bool) {
+        let Answer { mut granted, leased, bytes_max } = answer;
+        // After a failure all of them stay ready.
+        let failed = leased.is_none();
         granted.sort_unstable_by_key(|granted| granted.turn.subscription);
         let mut bytes = 0;
-        for leased in leased {
+        for leased in leased.into_iter().flatten() {
             bytes += leased.event.size_bytes();
             let found = granted.binary_search_by_key(&leased.id.subscription, |granted| granted.turn.subscription);
             match found.ok().and_then(|index| granted.get_mut(index)).filter(|_| !stops) {
@@ -369,7 +339,7 @@ impl Dispatcher {
         }
         let now = Instant::now();
         for granted in granted {
-            self.queues.granted(granted, bytes > 0, bytes >= bytes_max / 2, now);
+            self.queues.granted(granted, bytes > 0, failed || bytes > bytes_max / 2, now);
         }
         self.show_in_flight();
     }
@@ -514,7 +484,7 @@ impl Dispatcher {
         self.settle(leased.token, Some(route), ending, follow_ups);
     }
 
-    fn settle(&mut self, token: LeaseToken, route: Option<Arc<Route>>, ending: Ending, follow_ups: Vec<crate::journal::FollowUp>) {
+    fn settle(&mut self, token: LeaseToken, route: Option<Arc<Route>>, ending: Ending, follow_ups: Vec<FollowUp>) {
         self.settling.push(Settled { route, settlement: Settlement { token, ending, follow_ups } });
     }
 
@@ -527,14 +497,6 @@ impl Dispatcher {
     fn show_in_flight(&self) {
         self.board.in_flight.store(self.in_flight(), Ordering::Relaxed);
     }
-}
-
-/// Waits for the lease under way, for ever where there is none. Safe to cancel.
-async fn answer(lease: &mut Option<Lease>) -> (Result<Vec<Leased>, JournalError>, Vec<Granted>, usize) {
-    let Some(under_way) = lease else { return pending().await };
-    let answer = (&mut under_way.call).await;
-    let (granted, bytes_max) = lease.take().map(|lease| (lease.granted, lease.bytes_max)).unwrap_or_default();
-    (answer, granted, bytes_max)
 }
 
 fn last_outcome(outcome: &Outcome, class: Class, at: pointsman_schemas::Timestamp) -> LastOutcome {

@@ -117,7 +117,19 @@ impl Queues {
         for lane in self.lanes.iter_mut().flatten() {
             (lane.is_wanted, lane.is_awake, lane.wake_at) = (false, false, None);
         }
-        let slots: Vec<usize> = targets.into_iter().map(|target| self.place(target, now, time)).collect();
+        let known = self.lanes.iter().enumerate();
+        let known = known.filter_map(|(index, lane)| lane.as_ref().map(|lane| ((lane.tenant.clone(), lane.name.clone()), index)));
+        let known: HashMap<_, _> = known.collect();
+        let free = self.lanes.iter().enumerate().filter(|(_, lane)| lane.is_none()).map(|(index, _)| index);
+        let mut free = free.collect::<Vec<_>>().into_iter().chain(self.lanes.len()..);
+        let slots: Vec<usize> = targets
+            .into_iter()
+            .map(|target| {
+                let index = known.get(&(target.tenant.clone(), target.name.clone())).copied().or_else(|| free.next()).unwrap_or(usize::MAX);
+                self.place(index, target, now, time);
+                index
+            })
+            .collect();
         let mut old = std::mem::take(&mut self.queues);
         for (number, route) in routes {
             let Some(lane) = slots.get(route.target).copied() else { continue };
@@ -129,7 +141,7 @@ impl Queues {
                         Some(Pause::Refused(Probe::Waiting(_))) => Some(Pause::Refused(Probe::Due)),
                         pause => pause,
                     };
-                    Queue { is_ready: old.is_ready || pause.is_some(), is_told_again: true, pause, ..fresh }
+                    Queue { is_ready: old.is_ready || old.is_cut_off || pause.is_some(), is_told_again: true, pause, ..fresh }
                 }
             };
             self.queues.insert(number, queue);
@@ -156,26 +168,12 @@ impl Queues {
         slots.iter().filter_map(|slot| self.lanes.get(*slot)?.as_ref()).map(|lane| Arc::clone(&lane.gauge)).collect()
     }
 
-    fn place(&mut self, target: Target, now: Instant, time: Timestamp) -> usize {
-        let is_it = |lane: &Option<Lane>| lane.as_ref().is_some_and(|lane| lane.name == target.name && lane.tenant == target.tenant);
-        if let Some(index) = self.lanes.iter().position(is_it) {
-            if let Some(lane) = self.lane(index) {
-                lane.renew(target, now, time);
-            }
-            return index;
-        }
-        let lane = Some(Lane::new(target, now, time));
-        match self.lanes.iter().position(Option::is_none) {
-            Some(free) => {
-                if let Some(slot) = self.lanes.get_mut(free) {
-                    *slot = lane;
-                }
-                free
-            }
-            None => {
-                self.lanes.push(lane);
-                self.lanes.len() - 1
-            }
+    /// Puts a target into a slot: that of its lane, a free one, or the one behind the last.
+    fn place(&mut self, index: usize, target: Target, now: Instant, time: Timestamp) {
+        match self.lanes.get_mut(index) {
+            Some(Some(lane)) => lane.renew(target, now, time),
+            Some(slot) => *slot = Some(Lane::new(target, now, time)),
+            None => self.lanes.push(Some(Lane::new(target, now, time))),
         }
     }
 
