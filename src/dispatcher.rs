@@ -18,6 +18,7 @@
 pub mod circuit;
 pub mod fair;
 pub mod follow;
+mod handle;
 mod lane;
 mod leasing;
 pub mod limit;
@@ -44,13 +45,15 @@ use futures::future::FutureExt;
 use pointsman_schemas::{Class, Clock, Outcome, SubscriptionNumber};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use self::follow::{HOPS_MAX, follow_ups, hops};
+use self::handle::Command;
+pub use self::handle::{Handle, Options, Stopped, Summary};
 use self::leasing::{Answer, Leasing};
 pub use self::plan::{Follow, FollowWith, MatchReply, Observe, Plan, Prepare, Route, Target};
 use self::queues::{Granted, Queues, Ticket};
@@ -67,24 +70,6 @@ const LAST_RESPONSE_BYTES_MAX: usize = 4 * 1024;
 
 /// How long the last settlements may take after the grace, while the store fails: what is not settled then is delivered again.
 const LAST_SETTLE_WITHIN: Duration = Duration::from_secs(10);
-
-/// The bounds of a dispatcher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Deliveries leased and not yet durably settled, at most.
-    pub in_flight_max: usize,
-    /// Bytes of the events under way, about; one event may exceed it.
-    pub in_flight_bytes_max: usize,
-    /// Seeds the jitter.
-    pub seed: u64,
-}
-
-impl Default for Options {
-    /// Enough to keep many targets busy over a sync of the disk, and little beside the memory that a backlog may take.
-    fn default() -> Self {
-        Self { in_flight_max: 4_096, in_flight_bytes_max: 64 * 1024 * 1024, seed: rand::random() }
-    }
-}
 
 /// Makes the attempts that are due. It begins with [`Dispatcher::run`].
 pub struct Dispatcher {
@@ -113,35 +98,6 @@ impl fmt::Debug for Dispatcher {
     }
 }
 
-/// Tells a running dispatcher what to do. Cloning it is cheap.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    commands: mpsc::Sender<Command>,
-    board: Arc<Board>,
-}
-
-#[derive(Debug)]
-struct Command {
-    plan: Plan,
-    done: oneshot::Sender<()>,
-}
-
-/// The dispatcher has stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the dispatcher has stopped; a new plan can only be put in force by a restart")]
-pub struct Stopped;
-
-/// What a dispatcher has done when it stops.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Settlements since it began.
-    pub settled: u64,
-    /// Attempts that were given up at the end of the grace, and their deliveries put back.
-    pub abandoned: usize,
-    /// Deliveries that the journal would not settle any more: their leases end with it, and they are delivered again.
-    pub unsettled: usize,
-}
-
 /// A delivery whose attempt is under way.
 struct Flight {
     leased: Leased,
@@ -156,27 +112,6 @@ struct Landed {
     token: LeaseToken,
     reached: Reached,
     at: Instant,
-}
-
-impl Handle {
-    /// Puts a plan in force, and returns once it is. Attempts under way finish as they began; targets whose fingerprint is the same keep
-    /// what was learned about them; subscriptions that their targets refused are tried again.
-    ///
-    /// The plan's subscriptions must have been attached in the journal before.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn reload(&self, plan: Plan) -> Result<(), Stopped> {
-        let (done, is_done) = oneshot::channel();
-        self.commands.send(Command { plan, done }).await.map_err(|_| Stopped)?;
-        is_done.await.map_err(|_| Stopped)
-    }
-
-    /// How the dispatcher stands; answers from memory.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        self.board.status()
-    }
 }
 
 impl Dispatcher {
@@ -419,7 +354,7 @@ impl Dispatcher {
         }
         let (attempts, failures, since) = (leased.attempts, leased.failures, leased.since);
         let tried = Tried { class, retry_after, attempts, failures, since, now: time };
-        // Until the attempt's own time, a pause keeps its delivery back, not its due time: after a restart it asks again at once.
+        // Of a subscription that pauses, the pause keeps the deliveries back and not their due time: a reload or restart asks at once.
         let retry = |at, failure, outcome: &Outcome| Ending::Retry { at, failure, last: last_outcome(outcome, class, time) };
         let ending = match decide(&route.policy, &tried, self.random.random()) {
             Decision::Delivered => Ending::Delivered,
