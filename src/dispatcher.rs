@@ -18,7 +18,9 @@
 pub mod circuit;
 pub mod fair;
 pub mod follow;
+mod handle;
 mod lane;
+mod leasing;
 pub mod limit;
 pub mod plan;
 mod queues;
@@ -34,23 +36,25 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::FutureExt;
 use pointsman_schemas::{Class, Clock, Outcome, SubscriptionNumber};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use self::follow::{HOPS_MAX, follow_ups, hops};
+use self::handle::Command;
+pub use self::handle::{Handle, Options, Stopped, Summary};
+use self::leasing::{Answer, Leasing};
 pub use self::plan::{Follow, FollowWith, MatchReply, Observe, Plan, Prepare, Route, Target};
 use self::queues::{Granted, Queues, Ticket};
 use self::schedule::{Decision, Tried, class_in_force, decide};
@@ -59,31 +63,13 @@ use self::settling::{JOURNAL_AGAIN, Settled, Settling};
 use self::stack::{Reached, Try};
 use self::status::{Board, Paused};
 pub use self::status::{CircuitStatus, Status, TargetStatus};
-use crate::journal::{Activity, DeadReason, Ending, Grant, Journal, JournalError, LastOutcome, LeaseToken, Leased, Settlement};
+use crate::journal::{Activity, DeadReason, Ending, FollowUp, Journal, JournalError, LastOutcome, LeaseToken, Leased, Role, Settlement};
 
 /// How much of a target's answer is kept with a delivery that is tried again or dead. A report carries all that was read.
 const LAST_RESPONSE_BYTES_MAX: usize = 4 * 1024;
 
 /// How long the last settlements may take after the grace, while the store fails: what is not settled then is delivered again.
 const LAST_SETTLE_WITHIN: Duration = Duration::from_secs(10);
-
-/// The bounds of a dispatcher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Deliveries leased and not yet durably settled, at most.
-    pub in_flight_max: usize,
-    /// Bytes of the events under way, about; one event may exceed it.
-    pub in_flight_bytes_max: usize,
-    /// Seeds the jitter.
-    pub seed: u64,
-}
-
-impl Default for Options {
-    /// Enough to keep many targets busy over a sync of the disk, and little beside the memory that a backlog may take.
-    fn default() -> Self {
-        Self { in_flight_max: 4_096, in_flight_bytes_max: 64 * 1024 * 1024, seed: rand::random() }
-    }
-}
 
 /// Makes the attempts that are due. It begins with [`Dispatcher::run`].
 pub struct Dispatcher {
@@ -97,10 +83,7 @@ pub struct Dispatcher {
     /// Bytes of the events in `flights`.
     bytes: usize,
     attempts: JoinSet<Landed>,
-    lease: Option<Lease>,
-    /// After a failed lease call: when the next one may be made, and how long the pause before it is.
-    lease_again: Option<Instant>,
-    lease_pause: Option<Duration>,
+    leasing: Leasing,
     settling: Settling,
     /// Tells the journal which subscriptions are gone.
     gone: JoinSet<SubscriptionNumber>,
@@ -113,35 +96,6 @@ impl fmt::Debug for Dispatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dispatcher").field("options", &self.options).field("in_flight", &self.in_flight()).finish_non_exhaustive()
     }
-}
-
-/// Tells a running dispatcher what to do. Cloning it is cheap.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    commands: mpsc::Sender<Command>,
-    board: Arc<Board>,
-}
-
-#[derive(Debug)]
-struct Command {
-    plan: Plan,
-    done: oneshot::Sender<()>,
-}
-
-/// The dispatcher has stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the dispatcher has stopped; a new plan can only be put in force by a restart")]
-pub struct Stopped;
-
-/// What a dispatcher has done when it stops.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Settlements since it began.
-    pub settled: u64,
-    /// Attempts that were given up at the end of the grace, and their deliveries put back.
-    pub abandoned: usize,
-    /// Deliveries that the journal would not settle any more: their leases end with it, and they are delivered again.
-    pub unsettled: usize,
 }
 
 /// A delivery whose attempt is under way.
@@ -160,34 +114,6 @@ struct Landed {
     at: Instant,
 }
 
-/// A lease call under way.
-struct Lease {
-    granted: Vec<Granted>,
-    bytes_max: usize,
-    call: BoxFuture<'static, Result<Vec<Leased>, JournalError>>,
-}
-
-impl Handle {
-    /// Puts a plan in force, and returns once it is. Attempts under way finish as they began; targets whose fingerprint is the same keep
-    /// what was learned about them; subscriptions that their targets refused are tried again.
-    ///
-    /// The plan's subscriptions must have been attached in the journal before.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn reload(&self, plan: Plan) -> Result<(), Stopped> {
-        let (done, is_done) = oneshot::channel();
-        self.commands.send(Command { plan, done }).await.map_err(|_| Stopped)?;
-        is_done.await.map_err(|_| Stopped)
-    }
-
-    /// How the dispatcher stands; answers from memory.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        self.board.status()
-    }
-}
-
 impl Dispatcher {
     /// A dispatcher with its first plan.
     #[must_use]
@@ -204,9 +130,7 @@ impl Dispatcher {
             flights: HashMap::new(),
             bytes: 0,
             attempts: JoinSet::new(),
-            lease: None,
-            lease_again: None,
-            lease_pause: None,
+            leasing: Leasing::default(),
             settling: Settling::default(),
             gone: JoinSet::new(),
             commands,
@@ -243,7 +167,7 @@ impl Dispatcher {
                     self.queues.tell(numbers);
                     due.set(journal.due().fuse());
                 }
-                leased = answer(&mut self.lease) => self.leased(leased, false),
+                answer = self.leasing.next(), if self.leasing.is_calling() => self.leased(answer, false),
                 settled = self.settling.next(), if self.settling.is_calling() => self.on_settled(settled),
                 Some(landed) = self.attempts.join_next(), if !self.attempts.is_empty() => self.on_landed(landed.ok()),
                 Some(number) = self.gone.join_next(), if !self.gone.is_empty() => self.on_gone(number.ok()),
@@ -253,6 +177,7 @@ impl Dispatcher {
         self.stop(grace).await
     }
 
+    /// Ends what is under way and settles everything, each within its time.
     async fn stop(mut self, grace: Duration) -> Summary {
         let until = Instant::now() + grace;
         self.commands.close();
@@ -295,10 +220,10 @@ impl Dispatcher {
 
     /// Waits for the lease under way, and puts back what it brings.
     async fn finish_lease(&mut self, until: Instant) {
-        if self.lease.is_some()
-            && let Ok(leased) = timeout_at(until, answer(&mut self.lease)).await
+        if self.leasing.is_calling()
+            && let Ok(answer) = timeout_at(until, self.leasing.next()).await
         {
-            self.leased(leased, true);
+            self.leased(answer, true);
         }
     }
 
@@ -314,49 +239,29 @@ impl Dispatcher {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        [self.queues.next_timer(), self.settling.again_at(), self.lease_again].into_iter().flatten().min()
+        [self.queues.next_timer(), self.settling.again_at(), self.leasing.again_at()].into_iter().flatten().min()
     }
 
     fn start_lease(&mut self, now: Instant) {
-        self.lease_again = self.lease_again.filter(|at| *at > now);
         // Half of what may be in flight is worth a call; less would be a call for each small event behind a large one.
         let bytes_max = self.options.in_flight_bytes_max.saturating_sub(self.bytes);
         let has_room = bytes_max >= self.options.in_flight_bytes_max.div_ceil(2);
-        if self.lease.is_some() || !has_room || !self.queues.has_awake() || self.lease_again.is_some() {
-            return;
+        if self.leasing.may_start(now) && has_room && self.queues.has_awake() {
+            let granted = self.queues.grants(self.options.in_flight_max.saturating_sub(self.in_flight()), now);
+            if !granted.is_empty() {
+                self.leasing.start(&self.journal, granted, bytes_max);
+            }
         }
-        let granted = self.queues.grants(self.options.in_flight_max.saturating_sub(self.in_flight()), now);
-        if granted.is_empty() {
-            return;
-        }
-        let grants: Vec<Grant> = granted
-            .iter()
-            .map(|granted| Grant { subscription: granted.turn.subscription, count: granted.turn.count, lease: granted.lease })
-            .collect();
-        let journal = Arc::clone(&self.journal);
-        let call = Box::pin(async move { journal.lease(&grants, bytes_max).await });
-        self.lease = Some(Lease { granted, bytes_max, call });
     }
 
     /// A lease call has been answered. What it brings becomes attempts, or is put back where the dispatcher stops.
-    fn leased(&mut self, (answer, mut granted, bytes_max): (Result<Vec<Leased>, JournalError>, Vec<Granted>, usize), stops: bool) {
-        let leased = match answer {
-            Ok(leased) => {
-                self.lease_pause = None;
-                leased
-            }
-            Err(error) => {
-                let pause = self.lease_pause.map_or(JOURNAL_AGAIN.0, |pause| (pause * 2).min(JOURNAL_AGAIN.1));
-                tracing::warn!(%error, again_in = ?pause, "cannot lease deliveries");
-                (self.lease_again, self.lease_pause) = (Some(Instant::now() + pause), Some(pause));
-                // Nothing is known of what there is: all of them stay ready.
-                granted.drain(..).for_each(|granted| self.queues.granted(granted, false, true, Instant::now()));
-                return;
-            }
-        };
+    fn leased(&mut self, answer: Answer, stops: bool) {
+        let Answer { mut granted, leased, bytes_max } = answer;
+        // After a failure all of them stay ready.
+        let failed = leased.is_none();
         granted.sort_unstable_by_key(|granted| granted.turn.subscription);
         let mut bytes = 0;
-        for leased in leased {
+        for leased in leased.into_iter().flatten() {
             bytes += leased.event.size_bytes();
             let found = granted.binary_search_by_key(&leased.id.subscription, |granted| granted.turn.subscription);
             match found.ok().and_then(|index| granted.get_mut(index)).filter(|_| !stops) {
@@ -369,7 +274,7 @@ impl Dispatcher {
         }
         let now = Instant::now();
         for granted in granted {
-            self.queues.granted(granted, bytes > 0, bytes >= bytes_max / 2, now);
+            self.queues.granted(granted, bytes > 0, failed || bytes > bytes_max / 2, now);
         }
         self.show_in_flight();
     }
@@ -383,8 +288,8 @@ impl Dispatcher {
         if route.policy.is_expired(leased.since, time) {
             return self.end(leased, route, Ending::Dead { reason: DeadReason::Expired, last: None }, None);
         }
-        // Whoever redrives it wants it to go round once more.
-        if hops(&leased.event) > HOPS_MAX && leased.id.run == 0 {
+        // Whoever redrives it wants it to go round once more, and what follows from its end is no further round.
+        if hops(&leased.event) > HOPS_MAX && leased.id.run == 0 && route.identity.role == Role::To {
             return self.end(leased, route, Ending::Dead { reason: DeadReason::Hops, last: None }, None);
         }
         let Some((stack, ticket)) = self.queues.begin(granted) else {
@@ -449,7 +354,7 @@ impl Dispatcher {
         }
         let (attempts, failures, since) = (leased.attempts, leased.failures, leased.since);
         let tried = Tried { class, retry_after, attempts, failures, since, now: time };
-        // Until the attempt's own time, a pause keeps its delivery back, not its due time: after a restart it asks again at once.
+        // Of a subscription that pauses, the pause keeps the deliveries back and not their due time: a reload or restart asks at once.
         let retry = |at, failure, outcome: &Outcome| Ending::Retry { at, failure, last: last_outcome(outcome, class, time) };
         let ending = match decide(&route.policy, &tried, self.random.random()) {
             Decision::Delivered => Ending::Delivered,
@@ -514,7 +419,7 @@ impl Dispatcher {
         self.settle(leased.token, Some(route), ending, follow_ups);
     }
 
-    fn settle(&mut self, token: LeaseToken, route: Option<Arc<Route>>, ending: Ending, follow_ups: Vec<crate::journal::FollowUp>) {
+    fn settle(&mut self, token: LeaseToken, route: Option<Arc<Route>>, ending: Ending, follow_ups: Vec<FollowUp>) {
         self.settling.push(Settled { route, settlement: Settlement { token, ending, follow_ups } });
     }
 
@@ -527,14 +432,6 @@ impl Dispatcher {
     fn show_in_flight(&self) {
         self.board.in_flight.store(self.in_flight(), Ordering::Relaxed);
     }
-}
-
-/// Waits for the lease under way, for ever where there is none. Safe to cancel.
-async fn answer(lease: &mut Option<Lease>) -> (Result<Vec<Leased>, JournalError>, Vec<Granted>, usize) {
-    let Some(under_way) = lease else { return pending().await };
-    let answer = (&mut under_way.call).await;
-    let (granted, bytes_max) = lease.take().map(|lease| (lease.granted, lease.bytes_max)).unwrap_or_default();
-    (answer, granted, bytes_max)
 }
 
 fn last_outcome(outcome: &Outcome, class: Class, at: pointsman_schemas::Timestamp) -> LastOutcome {

@@ -36,6 +36,8 @@ struct Share {
     /// Whether it may have something to lease. Where not, its place in the ring is removed when its turn comes.
     is_ready: bool,
     in_ring: bool,
+    /// Its place among what is being granted.
+    turn: Option<usize>,
 }
 
 impl Share {
@@ -73,7 +75,7 @@ impl Turns {
     /// The subscription may have something to lease.
     pub fn add(&mut self, subscription: SubscriptionNumber) {
         let cost = self.mean_cost;
-        let share = self.shares.entry(subscription).or_insert(Share { deficit: 0.0, cost, is_ready: false, in_ring: false });
+        let share = self.shares.entry(subscription).or_insert(Share { deficit: 0.0, cost, is_ready: false, in_ring: false, turn: None });
         share.is_ready = true;
         if !share.in_ring {
             share.in_ring = true;
@@ -121,17 +123,19 @@ impl Turns {
                 share.deficit += self.mean_cost;
                 self.turn_begun = true;
             }
-            let turn = granted.iter().position(|turn| turn.subscription == subscription);
-            let before = turn.and_then(|index| granted.get(index)).map_or(0, |turn| turn.count);
+            let before = share.turn.and_then(|index| granted.get(index)).map_or(0, |turn| turn.count);
             let room = most(subscription).saturating_sub(before);
             let count = share.affordable().min(room).min(left);
             if count > 0 {
                 share.deficit -= share.cost * count as f64;
                 left -= count;
                 (idle_turns, smallest_debt) = (0, f64::INFINITY);
-                match turn.and_then(|index| granted.get_mut(index)) {
+                match share.turn.and_then(|index| granted.get_mut(index)) {
                     Some(turn) => turn.count += count,
-                    None => granted.push(Turn { subscription, count, charged: share.cost }),
+                    None => {
+                        share.turn = Some(granted.len());
+                        granted.push(Turn { subscription, count, charged: share.cost });
+                    }
                 }
             } else if room > 0 {
                 smallest_debt = smallest_debt.min(share.cost / 2.0 - share.deficit);
@@ -152,6 +156,11 @@ impl Turns {
                     share.deficit += smallest_debt;
                 }
                 (idle_turns, smallest_debt) = (0, f64::INFINITY);
+            }
+        }
+        for turn in &granted {
+            if let Some(share) = self.shares.get_mut(&turn.subscription) {
+                share.turn = None;
             }
         }
         granted

@@ -44,6 +44,7 @@ struct Queue {
     is_ready: bool,
     /// Whether it has been told so again while a lease was under way, which may not have seen that.
     is_told_again: bool,
+    is_cut_off: bool,
     pause: Option<Pause>,
 }
 
@@ -116,11 +117,23 @@ impl Queues {
         for lane in self.lanes.iter_mut().flatten() {
             (lane.is_wanted, lane.is_awake, lane.wake_at) = (false, false, None);
         }
-        let slots: Vec<usize> = targets.into_iter().map(|target| self.place(target, now, time)).collect();
+        let known = self.lanes.iter().enumerate();
+        let known = known.filter_map(|(index, lane)| lane.as_ref().map(|lane| ((lane.tenant.clone(), lane.name.clone()), index)));
+        let known: HashMap<_, _> = known.collect();
+        let free = self.lanes.iter().enumerate().filter(|(_, lane)| lane.is_none()).map(|(index, _)| index);
+        let mut free = free.collect::<Vec<_>>().into_iter().chain(self.lanes.len()..);
+        let slots: Vec<usize> = targets
+            .into_iter()
+            .map(|target| {
+                let index = known.get(&(target.tenant.clone(), target.name.clone())).copied().or_else(|| free.next()).unwrap_or(usize::MAX);
+                self.place(index, target, now, time);
+                index
+            })
+            .collect();
         let mut old = std::mem::take(&mut self.queues);
         for (number, route) in routes {
             let Some(lane) = slots.get(route.target).copied() else { continue };
-            let fresh = Queue { route, lane, is_ready: true, is_told_again: false, pause: None };
+            let fresh = Queue { route, lane, is_ready: true, is_told_again: false, is_cut_off: false, pause: None };
             let queue = match old.remove(&number) {
                 None => fresh,
                 Some(old) => {
@@ -128,7 +141,7 @@ impl Queues {
                         Some(Pause::Refused(Probe::Waiting(_))) => Some(Pause::Refused(Probe::Due)),
                         pause => pause,
                     };
-                    Queue { is_ready: old.is_ready || pause.is_some(), is_told_again: true, pause, ..fresh }
+                    Queue { is_ready: old.is_ready || old.is_cut_off || pause.is_some(), is_told_again: true, pause, ..fresh }
                 }
             };
             self.queues.insert(number, queue);
@@ -155,26 +168,12 @@ impl Queues {
         slots.iter().filter_map(|slot| self.lanes.get(*slot)?.as_ref()).map(|lane| Arc::clone(&lane.gauge)).collect()
     }
 
-    fn place(&mut self, target: Target, now: Instant, time: Timestamp) -> usize {
-        let is_it = |lane: &Option<Lane>| lane.as_ref().is_some_and(|lane| lane.name == target.name && lane.tenant == target.tenant);
-        if let Some(index) = self.lanes.iter().position(is_it) {
-            if let Some(lane) = self.lane(index) {
-                lane.renew(target, now, time);
-            }
-            return index;
-        }
-        let lane = Some(Lane::new(target, now, time));
-        match self.lanes.iter().position(Option::is_none) {
-            Some(free) => {
-                if let Some(slot) = self.lanes.get_mut(free) {
-                    *slot = lane;
-                }
-                free
-            }
-            None => {
-                self.lanes.push(lane);
-                self.lanes.len() - 1
-            }
+    /// Puts a target into a slot: that of its lane, a free one, or the one behind the last.
+    fn place(&mut self, index: usize, target: Target, now: Instant, time: Timestamp) {
+        match self.lanes.get_mut(index) {
+            Some(Some(lane)) => lane.renew(target, now, time),
+            Some(slot) => *slot = Some(Lane::new(target, now, time)),
+            None => self.lanes.push(Some(Lane::new(target, now, time))),
         }
     }
 
@@ -311,13 +310,14 @@ impl Queues {
         if let Some(queue) = self.queues.get_mut(&number) {
             if leased < turn.count && !was_cut && !queue.is_told_again {
                 queue.is_ready = false;
-                self.leave(number);
-                if may_be_cut {
+                let is_news = may_be_cut && !std::mem::replace(&mut queue.is_cut_off, may_be_cut);
+                if is_news {
                     if self.cut_off.is_empty() {
                         self.timers.push(Reverse((now + LOOK_AGAIN_AFTER, Timer::LookAgain)));
                     }
                     self.cut_off.push(number);
                 }
+                self.leave(number);
             }
             if asks && begun == 0 {
                 self.ask_again(number);
@@ -442,8 +442,12 @@ impl Queues {
                     }
                 }
                 Timer::LookAgain => {
-                    let cut_off = std::mem::take(&mut self.cut_off);
-                    self.tell(cut_off);
+                    for number in std::mem::take(&mut self.cut_off) {
+                        if let Some(queue) = self.queues.get_mut(&number) {
+                            queue.is_cut_off = false;
+                        }
+                        self.tell([number]);
+                    }
                 }
             }
         }

@@ -1,4 +1,5 @@
 mod bench;
+mod cost;
 mod faults;
 mod flow;
 mod follow;

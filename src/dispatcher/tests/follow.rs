@@ -9,7 +9,7 @@ use super::bench::*;
 use crate::dispatcher::follow::{HOPS_MAX, hops};
 use crate::dispatcher::testing::{policy, route};
 use crate::dispatcher::{Follow, FollowWith, MatchReply, Route};
-use crate::journal::{DeadReason, DeadSelection, Entry, Journal, NewDelivery};
+use crate::journal::{DeadReason, DeadSelection, Entry, Journal, NewDelivery, Role, SubscriptionIdentity};
 
 /// Gives every reply to one subscription.
 #[derive(Debug, Default)]
@@ -95,7 +95,8 @@ async fn a_reply_comes_back_and_one_that_goes_round_for_ever_is_a_dead_letter() 
 #[tokio::test(start_paused = true)]
 async fn reports_that_are_replied_to_end_too() {
     let bench = Bench::new();
-    let [r, report] = bench.subscribe(&["r", "report"]).await[..] else { panic!("two were wanted") };
+    let [r, report, failure] = bench.subscribe(&["r", "report", "failure"]).await[..] else { panic!("three were wanted") };
+    let failures = Mock::taking(MS);
     let (mock, told) = (
         Mock::taking(MS),
         Mock::new(|call| {
@@ -103,11 +104,19 @@ async fn reports_that_are_replied_to_end_too() {
             (MS, Outcome { reply: Some(Box::new(reply)), ..Outcome::delivered() })
         }),
     );
-    let followed = Route { on_success: Some(Follow { subscription: report, send: FollowWith::Report }), ..route("r", 0, policy()) };
-    let routes = [(r, followed), (report, route("report", 1, policy()))];
-    let running = bench.start(plan_with(vec![mock.target("t"), told.target("u")], routes, Arc::new(To(Mutex::new(Some(r))))));
+    let with = |role, rule, target| {
+        let route = route(rule, target, policy());
+        Route { identity: SubscriptionIdentity { role, ..route.identity.clone() }, ..route }
+    };
+    let follow = |subscription, send| Some(Follow { subscription, send });
+    let (on_success, on_failure) = (follow(report, FollowWith::Report), follow(failure, FollowWith::Original));
+    let followed = Route { on_success, on_failure, ..with(Role::To, "r", 0) };
+    let routes = [(r, followed), (report, with(Role::OnSuccess, "r", 1)), (failure, with(Role::OnFailure, "r", 2))];
+    let targets = vec![mock.target("t"), told.target("u"), failures.target("v")];
+    let running = bench.start(plan_with(targets, routes, Arc::new(To(Mutex::new(Some(r))))));
     bench.append(r, 1).await;
     bench.drained().await;
     assert_eq!((mock.count(), told.count(), bench.dead().await.len()), (9, 9, 1));
+    assert_eq!(failures.count(), 1, "the end of the round is told");
     running.stop().await;
 }

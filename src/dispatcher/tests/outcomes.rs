@@ -6,17 +6,18 @@ use pointsman_schemas::{Class, Outcome};
 
 use super::bench::*;
 use crate::dispatcher::schedule::PROBE_REFUSED_AFTER;
-use crate::dispatcher::testing::{Adds, policy, route};
+use crate::dispatcher::testing::{Adds, route};
 use crate::dispatcher::{Policy, Route};
 use crate::journal::{Activity, DeadReason, DeadSelection, Journal};
 
 #[tokio::test(start_paused = true)]
 async fn every_class_comes_to_its_end() {
     use Class::*;
+    type Row = (&'static [Class], (u64, Option<DeadReason>), usize);
     let dead = |reason| (0, Some(reason));
     let delivered = (1, None);
     // What the target answers to one try after the other, and: delivered, dead as, tries.
-    let table: [(&'static [Class], (u64, Option<DeadReason>), usize); 8] = [
+    let table: [Row; 8] = [
         (&[Delivered], delivered, 1),
         (&[Rejected], dead(DeadReason::Rejected), 1),
         (&[Failed], dead(DeadReason::Exhausted), 4),
@@ -247,6 +248,5 @@ async fn a_suspended_subscription_goes_on_where_it_was() {
     let leases = bench.journal.leases.load(std::sync::atomic::Ordering::Relaxed);
     tokio::time::sleep(HOUR * 20).await;
     assert!(bench.journal.leases.load(std::sync::atomic::Ordering::Relaxed) <= leases + 1);
-    assert_eq!(policy(), attempts(4));
     running.stop().await;
 }

@@ -1,0 +1,77 @@
+//! What others see of a dispatcher: how it is bounded, told, asked and summed up.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::plan::Plan;
+use super::status::{Board, Status};
+
+/// The bounds of a dispatcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Deliveries leased and not yet durably settled, at most.
+    pub in_flight_max: usize,
+    /// Bytes of the events under way, about; one event may exceed it.
+    pub in_flight_bytes_max: usize,
+    /// Seeds the jitter.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    /// Enough to keep many targets busy over a sync of the disk, and little beside the memory that a backlog may take.
+    fn default() -> Self {
+        Self { in_flight_max: 4_096, in_flight_bytes_max: 64 * 1024 * 1024, seed: rand::random() }
+    }
+}
+
+/// Tells a running dispatcher what to do. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) board: Arc<Board>,
+}
+
+/// A plan to be put in force.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) plan: Plan,
+    pub(super) done: oneshot::Sender<()>,
+}
+
+impl Handle {
+    /// Puts a plan in force, and returns once it is. Attempts under way finish as they began; targets whose fingerprint is the same keep
+    /// what was learned about them; subscriptions that their targets refused are tried again.
+    ///
+    /// The plan's subscriptions must have been attached in the journal before.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn reload(&self, plan: Plan) -> Result<(), Stopped> {
+        let (done, is_done) = oneshot::channel();
+        self.commands.send(Command { plan, done }).await.map_err(|_| Stopped)?;
+        is_done.await.map_err(|_| Stopped)
+    }
+
+    /// How the dispatcher stands; answers from memory.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.board.status()
+    }
+}
+
+/// The dispatcher has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the dispatcher has stopped; a new plan can only be put in force by a restart")]
+pub struct Stopped;
+
+/// What a dispatcher has done when it stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Settlements since it began.
+    pub settled: u64,
+    /// Attempts that were given up at the end of the grace, and their deliveries put back.
+    pub abandoned: usize,
+    /// Deliveries that the journal would not settle any more: their leases end with it, and they are delivered again.
+    pub unsettled: usize,
+}

@@ -1,0 +1,73 @@
+//! Deliveries on their way out of the journal: one lease call at a time, and a pause after one that failed.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::queues::Granted;
+use super::settling::JOURNAL_AGAIN;
+use crate::journal::{Grant, Journal, JournalError, Leased};
+
+/// The lease call under way, if any.
+#[derive(Default)]
+pub(super) struct Leasing {
+    call: Option<BoxFuture<'static, Result<Vec<Leased>, JournalError>>>,
+    /// What it is about.
+    granted: Vec<Granted>,
+    bytes_max: usize,
+    again_at: Option<Instant>,
+    pause: Option<Duration>,
+}
+
+/// A lease call has been answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) granted: Vec<Granted>,
+    /// None where it failed: nothing is known of what there is.
+    pub(super) leased: Option<Vec<Leased>>,
+    pub(super) bytes_max: usize,
+}
+
+impl Leasing {
+    pub(super) fn is_calling(&self) -> bool {
+        self.call.is_some()
+    }
+
+    /// Whether a call may be made: none is under way, and none has just failed.
+    pub(super) fn may_start(&mut self, now: Instant) -> bool {
+        self.again_at = self.again_at.filter(|at| *at > now);
+        self.call.is_none() && self.again_at.is_none()
+    }
+
+    /// When a call may be made after one that failed.
+    pub(super) fn again_at(&self) -> Option<Instant> {
+        self.again_at
+    }
+
+    pub(super) fn start(&mut self, journal: &Arc<dyn Journal>, granted: Vec<Granted>, bytes_max: usize) {
+        let grant = |one: &Granted| Grant { subscription: one.turn.subscription, count: one.turn.count, lease: one.lease };
+        let grants: Vec<Grant> = granted.iter().map(grant).collect();
+        let journal = Arc::clone(journal);
+        self.call = Some(Box::pin(async move { journal.lease(&grants, bytes_max).await }));
+        (self.granted, self.bytes_max) = (granted, bytes_max);
+    }
+
+    /// Waits for the call under way, for ever where there is none. Safe to cancel.
+    pub(super) async fn next(&mut self) -> Answer {
+        let Some(call) = &mut self.call else { return pending().await };
+        let answer = call.await;
+        self.call = None;
+        match &answer {
+            Ok(_) => self.pause = None,
+            Err(error) => {
+                let pause = self.pause.map_or(JOURNAL_AGAIN.0, |pause| (pause * 2).min(JOURNAL_AGAIN.1));
+                tracing::warn!(%error, again_in = ?pause, "cannot lease deliveries");
+                (self.pause, self.again_at) = (Some(pause), Some(Instant::now() + pause));
+            }
+        }
+        Answer { granted: std::mem::take(&mut self.granted), leased: answer.ok(), bytes_max: self.bytes_max }
+    }
+}
