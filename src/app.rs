@@ -159,8 +159,7 @@ impl Bus {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry, Timestamp::now());
-        let options =
-            DiskOptions { retention: config.store.retention, max_size_bytes: config.store.max_size_bytes, ..DiskOptions::default() };
+        let options = DiskOptions { retention: config.store.retention, max_size_bytes: config.store.max_size_bytes };
         let journal = DiskJournal::open(&config.store.path, options, Arc::clone(&clock))?;
         let limits = Limits { drain_timeout: REQUESTS_GRACE, ..Limits::default() };
         let listener = Listener::bind(&config.listen, limits).await.map_err(RunError::Listen)?;
