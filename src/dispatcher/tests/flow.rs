@@ -53,6 +53,22 @@ async fn the_rate_is_never_exceeded_and_nearly_reached() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_granted_for_nothing_counts_into_no_rate() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::taking(MS);
+    let target = Target { rate: rate("1/m"), ..mock.target("t") };
+    let running = bench.start(plan(vec![target], [(number, route("r", 0, policy()))]));
+    tokio::time::sleep(SECOND).await;
+    let start = Instant::now();
+    bench.append(number, 2).await;
+    tokio::time::sleep(SECOND * 100).await;
+    let times: Vec<_> = mock.calls.lock().iter().map(|call| (call.at - start).as_secs()).collect();
+    assert_eq!(times, [0, 60]);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_may_be_in_flight_is_bounded_until_it_is_settled() {
     let mut bench = Bench::new();
     bench.options = Options { in_flight_max: 10, ..bench.options };
