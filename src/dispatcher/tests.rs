@@ -1,5 +1,6 @@
 mod bench;
 mod cost;
+mod disk;
 mod faults;
 mod flow;
 mod follow;

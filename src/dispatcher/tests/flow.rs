@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::bench::*;
 use crate::dispatcher::testing::{policy, route};
-use crate::dispatcher::{Options, Target};
+use crate::dispatcher::{Options, Policy, Target};
 
 fn narrow(target: Target, concurrency: usize) -> Target {
     Target { concurrency_max: NonZeroUsize::new(concurrency).unwrap(), ..target }
@@ -49,6 +49,22 @@ async fn the_rate_is_never_exceeded_and_nearly_reached() {
         assert!(within <= 50, "{within} within a second");
     }
     assert!(*times.last().unwrap() < start + SECOND * 11, "{:?}", *times.last().unwrap() - start);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_granted_for_nothing_counts_into_no_rate() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::taking(MS);
+    let target = Target { rate: rate("1/m"), ..mock.target("t") };
+    let running = bench.start(plan(vec![target], [(number, route("r", 0, policy()))]));
+    tokio::time::sleep(SECOND).await;
+    let start = Instant::now();
+    bench.append(number, 2).await;
+    tokio::time::sleep(SECOND * 100).await;
+    let times: Vec<_> = mock.calls.lock().iter().map(|call| (call.at - start).as_secs()).collect();
+    assert_eq!(times, [0, 60]);
     running.stop().await;
 }
 
@@ -118,6 +134,25 @@ async fn a_target_that_answers_nothing_does_not_slow_another() {
     }
     tokio::time::sleep(SECOND * 5).await;
     assert_eq!(good.count(), 16 * 20, "the holes have {} calls", hole.count());
+    running.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_got_less_than_it_may_take_gets_the_rest_when_others_end() {
+    let mut bench = Bench::new();
+    bench.options = Options { in_flight_max: 16, ..bench.options };
+    let numbers = bench.subscribe(&["first", "long"]).await;
+    let (first, long) = (Mock::taking(SECOND * 10), Mock::taking(HOUR));
+    let policy = Policy::new(HOUR * 2, HOUR * 24, 1, SECOND, SECOND).unwrap();
+    let routes = numbers.iter().zip(["first", "long"]).enumerate().map(|(index, (number, rule))| (*number, route(rule, index, policy)));
+    let running = bench.start(plan(vec![first.target("t"), long.target("u")], routes));
+    bench.append(numbers[0], 8).await;
+    tokio::time::sleep(SECOND).await;
+    bench.append(numbers[1], 8).await;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!((first.count(), long.count()), (8, 4));
+    tokio::time::sleep(SECOND * 10).await;
+    assert_eq!(long.count(), 8);
     running.stop.cancel();
 }
 

@@ -115,6 +115,26 @@ async fn a_refused_subscription_pauses_and_asks_again_by_itself_and_at_a_reload(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_subscription_with_nothing_to_ask_with_asks_with_what_comes_next() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::classes(&[Class::Refused]);
+    let running = bench.start(one(&mock, number));
+    bench.append(number, 1).await;
+    tokio::time::sleep(SECOND).await;
+    let pending = bench.journal.reader().pending(number, None, 9).await.unwrap();
+    assert_eq!(bench.journal.cancel(&[pending[0].id]).await, Ok(1));
+    tokio::time::sleep(PROBE_REFUSED_AFTER * 2).await;
+    bench.append(number, 1).await;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(mock.count(), 2, "it was not asked");
+    mock.becomes(|_| (MS, Outcome::delivered()));
+    bench.drained().await;
+    assert_eq!((mock.count(), bench.counts(number).await.delivered), (3, 1));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_target_that_is_gone_is_not_called_until_somebody_resumes_it() {
     let bench = Bench::new();
     let number = bench.subscribe(&["r"]).await[0];
