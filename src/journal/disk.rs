@@ -10,6 +10,7 @@
 //! One thread writes and commits whatever waits. Memory follows each commit and never runs ahead of it. Leases live in memory alone.
 //! Files: `journal.db` with its `-wal` and `-shm`, `mark` (number of the last commit), `lock`.
 
+mod check;
 mod loader;
 mod queues;
 mod reader;
@@ -27,6 +28,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -36,6 +38,7 @@ use pointsman_schemas::{Clock, Cursor, DeliveryId, JournalId, Name, Sequence, Su
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use self::check::Checked;
 use self::loader::{LeaseCall, Loader, LoaderDesk};
 use self::queues::{Found, Leasing, Moment, Need, Queues};
 use self::reader::{Live, io};
@@ -127,6 +130,8 @@ struct Shared {
     trouble: Mutex<Option<JournalError>>,
     /// Events that got a new reference while retention looks for those that have none.
     sweep: Mutex<Option<HashSet<u64>>>,
+    /// Counts the openings: a connection from an earlier one may be to files that have been replaced.
+    epoch: Arc<AtomicU64>,
     loader: LoaderDesk,
     upkeep: UpkeepDesk,
     /// Ends with the journal; the journal's own threads hold nothing that would keep it.
@@ -161,9 +166,8 @@ impl DiskJournal {
         std::fs::create_dir_all(directory).map_err(|error| OpenError::io("creating", directory, &error))?;
         let lock = Lock::take(directory)?;
         let mut mark = Mark::open(directory).map_err(|error| OpenError::io("opening", &directory.join("mark"), &error))?;
-        let mut warnings = Vec::new();
         let is_new = !schema::database(directory).exists();
-        let (connection, books) = load_books(directory, &*clock)?;
+        let Checked { connection, mut books, findings: mut warnings } = check::open(directory, &*clock, false)?;
         match mark.read() {
             Ok(None) if is_new => {}
             Ok(Some(Ok(commit))) if commit <= books.ledger.commit => {}
@@ -178,6 +182,10 @@ impl DiskJournal {
         }
         let id = schema::journal_id(&connection).map_err(|error| OpenError::damaged(directory, &error))?;
         let id = id.map_err(|damage| OpenError::damaged(directory, &damage))?;
+        if let Ok(Some(Ok(commit))) = mark.read() {
+            // Commit numbers go on behind the mark, so that it is behind once and not for ever.
+            books.ledger.commit = books.ledger.commit.max(commit);
+        }
         for warning in &warnings {
             tracing::error!("{warning}");
         }
@@ -193,6 +201,7 @@ impl DiskJournal {
             gate: Mutex::new(()),
             trouble: Mutex::new(None),
             sweep: Mutex::new(None),
+            epoch: Arc::new(AtomicU64::new(0)),
             loader: LoaderDesk::default(),
             upkeep: UpkeepDesk::default(),
             jobs: sender.downgrade(),
@@ -203,14 +212,14 @@ impl DiskJournal {
         let reading = schema::connect(directory, Purpose::Load).map_err(|error| OpenError::damaged(directory, &error))?;
         shared.fill(&reading).map_err(|error| OpenError::damaged(directory, &error))?;
         let writer = Writer { shared: Arc::clone(&shared), connection: Some(connection), books, mark: Some(mark), jobs };
-        let loader = Loader { shared: Arc::clone(&shared), connection: Some(reading) };
+        let loader = Loader { shared: Arc::clone(&shared), connection: Some((shared.epoch(), reading)) };
         let upkeep = Upkeep::new(Arc::clone(&shared));
         let threads = [
             spawn("journal-writer", directory, move || writer.work())?,
             spawn("journal-loader", directory, move || loader.work())?,
             spawn("journal-upkeep", directory, move || upkeep.work())?,
         ];
-        let live = Live { queues: Arc::downgrade(&queues), clock: Arc::clone(&shared.clock) };
+        let live = Live { queues: Arc::downgrade(&queues), clock: Arc::clone(&shared.clock), epoch: Arc::clone(&shared.epoch) };
         let reader = DiskReader::inside(directory, id, options.max_size_bytes, Some(live));
         Ok(Arc::new(Self {
             id,
@@ -281,27 +290,17 @@ fn spawn(name: &str, directory: &Path, work: impl FnOnce() + Send + 'static) -> 
     thread.map_err(|error| OpenError::io("starting the threads of", directory, &error))
 }
 
-/// Opens the database for writing, makes it where it is new, and reads the small tables.
-fn load_books(directory: &Path, clock: &dyn Clock) -> Result<(Connection, Books), OpenError> {
-    let damaged = |error: rusqlite::Error| OpenError::damaged(directory, &error);
-    let mut connection = schema::connect(directory, Purpose::Write).map_err(damaged)?;
-    schema::check_format(&connection, directory)?;
-    if schema::format(&connection).map_err(damaged)? == 0 {
-        schema::create(&mut connection, clock.now()).map_err(damaged)?;
-    }
-    let ledger = schema::read_ledger(&connection).map_err(damaged)?.map_err(|damage| OpenError::damaged(directory, &damage))?;
-    let mut books = Books { ledger, ..Books::default() };
-    for (number, subscribed) in reader::subscriptions(&connection).map_err(damaged)? {
-        if let Ok(subscribed) = subscribed {
-            books.subscriptions.insert(number, subscribed);
-        }
-    }
-    Ok((connection, books))
-}
-
 impl Shared {
-    fn load_books(&self) -> Result<(Connection, Books), OpenError> {
-        load_books(&self.directory, &*self.clock)
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// Has the writer look through the store: a page of it could not be read.
+    fn suspect(&self, error: rusqlite::Error) {
+        if check::is_corrupt(&error) {
+            let mut error = Some(error);
+            self.hand_over(true, move |_| error.take().map_or(Ok(()), |error| Err(Failure::Database(error))));
+        }
     }
 
     /// Makes the queues anew from what is on disk; leases are dropped.
@@ -314,6 +313,7 @@ impl Shared {
         }
         *queues = anew;
         drop(queues);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
         self.loader.wake();
     }
 
@@ -496,9 +496,12 @@ const DELIVERIES_PER_CANCEL: usize = 500;
 impl DiskReader {
     async fn cursor(&self, tenant: Name, source: Name) -> Result<Option<Cursor>, JournalError> {
         self.ask(move |connection| {
-            let mut select = connection.prepare_cached("SELECT value FROM cursors WHERE tenant = ?1 AND source = ?2").map_err(io)?;
-            let value =
-                select.query_row(params![tenant.as_str(), source.as_str()], |row| row.get::<_, Vec<u8>>(0)).optional().map_err(io)?;
+            let mut select =
+                connection.prepare_cached("SELECT value FROM cursors WHERE tenant = ?1 AND source = ?2").map_err(|error| io(&error))?;
+            let value = select
+                .query_row(params![tenant.as_str(), source.as_str()], |row| row.get::<_, Vec<u8>>(0))
+                .optional()
+                .map_err(|error| io(&error))?;
             let key = record::key_of(&format!("{tenant}/{source}"));
             let decode = |value: Vec<u8>| record::decode_cursor(key, &value);
             value.map(decode).transpose().map_err(|_| JournalError::Damaged(format!("the cursor of source {source}")))

@@ -209,7 +209,7 @@ pub(super) fn event(id: &str) -> Arc<Event> {
     sized_event(id, 10)
 }
 
-fn sized_event(id: &str, bytes: usize) -> Arc<Event> {
+pub(super) fn sized_event(id: &str, bytes: usize) -> Arc<Event> {
     let data = Data::binary(Bytes::from(id.bytes().cycle().take(bytes).collect::<Vec<u8>>()));
     Arc::new(Event::builder(id.to_owned(), "/suite", "test").data(data).build().unwrap())
 }

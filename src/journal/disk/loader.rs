@@ -78,7 +78,8 @@ impl LoaderDesk {
 
 pub(super) struct Loader {
     pub(super) shared: Arc<Shared>,
-    pub(super) connection: Option<Connection>,
+    /// With the opening that it belongs to.
+    pub(super) connection: Option<(u64, Connection)>,
 }
 
 impl Loader {
@@ -86,7 +87,11 @@ impl Loader {
         let shared = Arc::clone(&self.shared);
         while let Some(call) = shared.loader.take() {
             if let Some(LeaseCall { leasing, tell }) = call {
-                let answer = self.lease(leasing).map_err(io);
+                let answer = self.lease(leasing).map_err(|error| {
+                    let told = io(&error);
+                    shared.suspect(error);
+                    told
+                });
                 if let Err(Ok(unheard)) = tell.send(answer) {
                     // Nobody will settle these: they need not wait for their leases to run out.
                     shared
@@ -98,15 +103,17 @@ impl Loader {
             if let Err(error) = self.fill() {
                 tracing::warn!(%error, "reading ahead");
                 self.connection = None;
+                shared.suspect(error);
             }
         }
     }
 
     fn connection(&mut self) -> rusqlite::Result<&Connection> {
-        if self.connection.is_none() {
-            self.connection = Some(schema::connect(&self.shared.directory, Purpose::Load)?);
+        let epoch = self.shared.epoch();
+        if self.connection.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            self.connection = Some((epoch, schema::connect(&self.shared.directory, Purpose::Load)?));
         }
-        self.connection.as_ref().ok_or(rusqlite::Error::InvalidQuery)
+        self.connection.as_ref().map(|(_, connection)| connection).ok_or(rusqlite::Error::InvalidQuery)
     }
 
     fn lease(&mut self, mut leasing: Leasing) -> rusqlite::Result<Vec<Leased>> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -39,13 +40,15 @@ pub struct DiskReader {
     bytes_max: u64,
     /// Who knows what is in flight, inside the process that runs the bus.
     live: Option<Live>,
-    idle: Arc<Mutex<Vec<Connection>>>,
+    /// Connections with the opening that they belong to.
+    idle: Arc<Mutex<Vec<(u64, Connection)>>>,
 }
 
 /// The memory of the journal that runs on the store.
 pub(super) struct Live {
     pub(super) queues: Weak<Mutex<Queues>>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) epoch: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for DiskReader {
@@ -86,16 +89,17 @@ impl DiskReader {
         question: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
         let (idle, directory) = (Arc::clone(&self.idle), self.directory.clone());
+        let epoch = self.live.as_ref().map_or(0, |live| live.epoch.load(Ordering::SeqCst));
         let asked = tokio::task::spawn_blocking(move || {
             let kept = idle.lock().pop();
             let connection = match kept {
-                Some(connection) => connection,
-                None => schema::connect(&directory, Purpose::Look).map_err(io)?,
+                Some((of, connection)) if of == epoch => connection,
+                _ => schema::connect(&directory, Purpose::Look).map_err(|error| io(&error))?,
             };
             let answer = question(&connection);
             let mut idle = idle.lock();
             if answer.is_ok() && idle.len() < CONNECTIONS_KEPT {
-                idle.push(connection);
+                idle.push((epoch, connection));
             }
             answer
         });
@@ -108,14 +112,14 @@ impl DiskReader {
     }
 }
 
-pub(super) fn io(error: rusqlite::Error) -> JournalError {
+pub(super) fn io(error: &rusqlite::Error) -> JournalError {
     JournalError::Io(error.to_string())
 }
 
 #[async_trait]
 impl Reader for DiskReader {
     async fn subscriptions(&self) -> Result<Vec<SubscriptionStatus>, JournalError> {
-        let mut statuses = self.ask(|connection| statuses(connection).map_err(io)).await?;
+        let mut statuses = self.ask(|connection| statuses(connection).map_err(|error| io(&error))).await?;
         if let Some(live) = &self.live
             && let Some(queues) = live.queues.upgrade()
         {
@@ -131,16 +135,16 @@ impl Reader for DiskReader {
 
     async fn dead(&self, selection: &DeadSelection, after: Option<DeliveryId>, limit: usize) -> Result<Vec<DeadLetter>, JournalError> {
         let (selection, journal) = (selection.clone(), self.id);
-        self.ask(move |connection| dead_letters(connection, journal, &selection, after, limit).map_err(io)).await
+        self.ask(move |connection| dead_letters(connection, journal, &selection, after, limit).map_err(|error| io(&error))).await
     }
 
     async fn pending(&self, subscription: SubscriptionNumber, after: Option<Sequence>, limit: usize) -> Result<Vec<Pending>, JournalError> {
         let journal = self.id;
-        self.ask(move |connection| pending(connection, journal, subscription.0, after, limit).map_err(io)).await
+        self.ask(move |connection| pending(connection, journal, subscription.0, after, limit).map_err(|error| io(&error))).await
     }
 
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {
-        self.ask(move |connection| match event(connection, sequence.0).map_err(io)? {
+        self.ask(move |connection| match event(connection, sequence.0).map_err(|error| io(&error))? {
             None => Ok(None),
             Some(Err(_)) => Err(JournalError::Damaged(format!("event {}", sequence.0))),
             Some(Ok(kept)) => {
@@ -154,7 +158,7 @@ impl Reader for DiskReader {
     async fn totals(&self) -> Result<Totals, JournalError> {
         let (directory, bytes_max) = (self.directory.clone(), self.bytes_max);
         self.ask(move |connection| {
-            let ledger = schema::read_ledger(connection).map_err(io)?;
+            let ledger = schema::read_ledger(connection).map_err(|error| io(&error))?;
             let ledger = ledger.map_err(|damage| JournalError::Damaged(format!("the ledger ({damage})")))?;
             Ok(Totals {
                 events: ledger.events,

@@ -104,18 +104,23 @@ pub(super) fn connect(directory: &Path, purpose: Purpose) -> rusqlite::Result<Co
 pub(super) fn create(connection: &mut Connection, now: Timestamp) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(TABLES)?;
-    let mut identity = Encoder::new(16);
-    identity.number(rand::random()).time(now);
-    let identity = identity.seal(Table::Meta, &[super::record::key_of("journal")]);
-    transaction.execute("INSERT INTO meta VALUES ('journal', ?1)", [identity])?;
+    write_identity(&transaction, now)?;
     write_ledger(&transaction, &Ledger::default())?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
 }
 
+/// Gives the journal an identity.
+pub(super) fn write_identity(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+    let mut identity = Encoder::new(16);
+    identity.number(rand::random()).time(now);
+    let identity = identity.seal(Table::Meta, &[super::record::key_of("journal")]);
+    connection.execute("REPLACE INTO meta VALUES ('journal', ?1)", [identity]).map(drop)
+}
+
 /// The format of the database; 0 where it is empty.
-pub(super) fn format(connection: &Connection) -> rusqlite::Result<i32> {
+fn format(connection: &Connection) -> rusqlite::Result<i32> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 

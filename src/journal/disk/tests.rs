@@ -1,7 +1,16 @@
+//! The conformance suite on disk, and what only a store on disk can suffer.
+
+mod damage;
+mod failure;
+mod fixture;
+
+use std::path::Path;
+
 use tempfile::TempDir;
 
 use super::*;
-use crate::journal::suite::{self, Bounds, Implementation};
+use crate::journal::memory::RuntimeClock;
+use crate::journal::suite::{self, Bounds, Implementation, MINUTE, START};
 
 /// Makes the next commit fail.
 #[derive(Debug, Default)]
@@ -10,6 +19,10 @@ pub(super) struct Fault(Mutex<Option<rusqlite::Error>>);
 impl Fault {
     pub(super) fn strike(&self) -> rusqlite::Result<()> {
         self.0.lock().take().map_or(Ok(()), Err)
+    }
+
+    fn set(&self, code: std::ffi::c_int) {
+        *self.0.lock() = Some(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
     }
 }
 
@@ -47,3 +60,17 @@ impl Implementation for OnDisk {
 }
 
 suite::conformance!(OnDisk::new());
+
+fn open(directory: &Path) -> Result<Arc<DiskJournal>, OpenError> {
+    DiskJournal::open(directory, DiskOptions::default(), Arc::new(RuntimeClock::new(START)))
+}
+
+/// Copies the files of a store, as they lie there.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for name in ["journal.db", "journal.db-wal", "mark"] {
+        if let Err(error) = std::fs::copy(from.join(name), to.join(name)) {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+        }
+    }
+}

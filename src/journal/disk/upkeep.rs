@@ -105,7 +105,7 @@ impl UpkeepDesk {
 
 pub(super) struct Upkeep {
     shared: Arc<Shared>,
-    connection: Option<Connection>,
+    connection: Option<(u64, Connection)>,
     /// Where retention goes on looking.
     swept: u64,
     identities_at: Option<std::time::Instant>,
@@ -123,6 +123,7 @@ impl Upkeep {
             if let Err(error) = self.round(is_whole, round.needs_room) {
                 tracing::warn!(%error, "tidying up the store");
                 self.connection = None;
+                shared.suspect(error);
             }
             for told in round.told {
                 let _ = told.send(());
@@ -134,9 +135,10 @@ impl Upkeep {
         if self.shared.trouble.lock().is_some() {
             return Ok(());
         }
+        let epoch = self.shared.epoch();
         let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => schema::connect(&self.shared.directory, Purpose::Look)?,
+            Some((epoch, connection)) if epoch == self.shared.epoch() => connection,
+            _ => schema::connect(&self.shared.directory, Purpose::Look)?,
         };
         self.checkpoint(&connection, is_whole || needs_room)?;
         self.retain(&connection, is_whole || needs_room)?;
@@ -148,7 +150,7 @@ impl Upkeep {
         if is_whole {
             self.checkpoint(&connection, true)?;
         }
-        self.connection = Some(connection);
+        self.connection = Some((epoch, connection));
         Ok(())
     }
 
@@ -182,15 +184,11 @@ impl Upkeep {
             // Looked at again after each step: what is deleted makes room.
             let is_tight = shared.room(connection)? * 2 < (shared.options.max_size_bytes / 8);
             let until = if is_tight { u64::MAX >> 1 } else { old };
-            let first_of_all = self.swept == 0;
             *shared.sweep.lock() = Some(HashSet::new());
             let candidates = events_after(connection, self.swept, until)?;
             let Some(last) = candidates.last().copied() else {
                 self.swept = 0;
                 *shared.sweep.lock() = None;
-                if first_of_all || !is_whole {
-                    return Ok(());
-                }
                 return Ok(());
             };
             let pinned = pinned(connection, self.swept + 1, last)?;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
+use super::check::{self, Checked};
 use super::reader::io;
 use super::schema::{self, PAGE_BYTES};
 use super::store::Mark;
 use super::transaction::{Books, Failure, Transaction};
+use super::{OpenError, Shared};
 use crate::journal::JournalError;
 
 /// Jobs that may wait; whoever brings one more waits with it in hand.
@@ -182,7 +183,7 @@ impl Writer {
 
     /// The store failed: nobody is told that anything was stored until it has been opened anew.
     fn fail(&mut self, group: Vec<Box<dyn Job>>, error: rusqlite::Error) {
-        let trouble = io(error);
+        let (trouble, suspect) = (io(&error), check::is_corrupt(&error));
         tracing::error!(%trouble, "the store failed; it is being opened anew");
         *self.shared.trouble.lock() = Some(trouble.clone());
         answer(group, &Err(trouble));
@@ -200,7 +201,7 @@ impl Writer {
                 }
                 std::thread::sleep(BACKOFF.0.min(pause) / 4);
             }
-            match self.reopen() {
+            match self.reopen(suspect) {
                 Ok(()) => {
                     tracing::info!("the store is open again");
                     *self.shared.trouble.lock() = None;
@@ -208,15 +209,19 @@ impl Writer {
                 }
                 Err(error) => {
                     tracing::error!(%error, "opening the store anew");
-                    *self.shared.trouble.lock() = Some(JournalError::Io(error));
+                    *self.shared.trouble.lock() = Some(JournalError::Io(error.to_string()));
                 }
             }
             pause = (pause * 2).min(BACKOFF.1);
         }
     }
 
-    fn reopen(&mut self) -> Result<(), String> {
-        let (connection, books) = self.shared.load_books().map_err(|error| error.to_string())?;
+    fn reopen(&mut self, suspect: bool) -> Result<(), OpenError> {
+        let Checked { connection, mut books, findings } = check::open(&self.shared.directory, &*self.shared.clock, suspect)?;
+        for finding in findings {
+            tracing::error!("{finding}");
+        }
+        books.ledger.commit = books.ledger.commit.max(self.books.ledger.commit);
         self.shared.rebuild(&books);
         (self.connection, self.books) = (Some(connection), books);
         Ok(())

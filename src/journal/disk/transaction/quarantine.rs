@@ -1,8 +1,12 @@
 //! Setting damaged rows aside: they are moved as they are, counted, and logged.
 
-use rusqlite::params;
+use std::collections::BTreeSet;
+
+use rusqlite::types::Value;
+use rusqlite::{OptionalExtension, params, params_from_iter};
 
 use super::{Failure, Transaction, read_row};
+use crate::journal::disk::check::{Actual, DamagedKey, placeholder};
 use crate::journal::disk::queues::{Damaged, Effect};
 use crate::journal::disk::record::Damage;
 use crate::journal::disk::row::RowKey;
@@ -10,20 +14,71 @@ use crate::journal::disk::row::RowKey;
 impl Transaction<'_> {
     /// Moves a row of `pending`. What it held is known from the counters: they say how many are pending, the other rows how many are left.
     pub(in crate::journal::disk) fn quarantine_row(&mut self, key: RowKey, why: &Damage) -> Result<(), Failure> {
-        let RowKey { subscription, sequence, run } = key;
-        self.set_aside(
-            "pending",
-            &format!("{subscription}/{sequence}/{run}"),
-            why,
-            "SELECT value FROM pending WHERE subscription = ?1 AND sequence = ?2 AND run = ?3",
-            (subscription.into(), sequence.cast_signed(), key.run_column()),
+        let values = vec![Value::from(key.subscription), Value::from(key.sequence.cast_signed()), Value::from(key.run_column())];
+        self.quarantine("pending", &DamagedKey(values), why)?;
+        self.recount(key.subscription)
+    }
+
+    /// Moves a damaged row of any table to `quarantine` and counts it; false where it is not there.
+    fn set_aside(&mut self, place: &str, key: &DamagedKey, why: &Damage) -> Result<bool, Failure> {
+        let (columns, value) = match place {
+            "events" => ("sequence = ?1", "record"),
+            "pending" => ("subscription = ?1 AND sequence = ?2 AND run = ?3", "value"),
+            "dead" => ("sequence = ?1 AND subscription = ?2 AND run = ?3", "value"),
+            "cursors" => ("tenant = ?1 AND source = ?2", "value"),
+            _ => ("high = ?1 AND low = ?2", "value"),
+        };
+        let read = format!("SELECT {value} FROM {place} WHERE {columns}");
+        let found: Option<Value> = self.connection.query_row(&read, params_from_iter(&key.0), |row| row.get(0)).optional()?;
+        let Some(value) = found else { return Ok(false) };
+        self.connection.execute(
+            "INSERT INTO quarantine (at, place, key, why, value) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![self.now.0, place, key.to_string(), why.0, value],
         )?;
-        self.delete(key)?;
-        self.recount(subscription)
+        self.connection.execute(&format!("DELETE FROM {place} WHERE {columns}"), params_from_iter(&key.0))?;
+        self.changes.ledger.quarantined += 1;
+        tracing::error!(place, %key, why = why.0, "a damaged record has been set aside");
+        Ok(true)
+    }
+
+    /// Moves a damaged row; the counters of its table are [`Transaction::reconcile`]'s or [`Transaction::recount`]'s to mend.
+    pub(in crate::journal::disk) fn quarantine(&mut self, place: &str, key: &DamagedKey, why: &Damage) -> Result<(), Failure> {
+        self.set_aside(place, key, why).map(drop)
+    }
+
+    /// Brings every counter to what the rows hold; what is missing counts as quarantined.
+    pub(in crate::journal::disk) fn reconcile(&mut self) -> Result<(), Failure> {
+        let actual = Actual::count(self.connection)?;
+        let numbers: BTreeSet<u32> = self.books.subscriptions.keys().chain(actual.subscriptions.keys()).copied().collect();
+        let lost = |counted: u64, found: u64| counted.saturating_sub(found);
+        let set_aside = actual.quarantined;
+        let ledger = &mut self.changes.ledger;
+        let missing = lost(ledger.events, actual.events) + lost(ledger.dead, actual.dead);
+        (ledger.events, ledger.dead, ledger.rejects) = (actual.events, actual.dead, actual.rejects);
+        let mut deliveries = 0;
+        for number in numbers {
+            let (pending, retrying, dead) = actual.subscriptions.get(&number).copied().unwrap_or_default();
+            if self.subscription(number).is_none() {
+                self.changes.subscriptions.insert(number, placeholder(number));
+                self.changes.ledger.last_subscription = self.changes.ledger.last_subscription.max(number);
+                deliveries += 1;
+            }
+            self.count(number, |counts| {
+                let gone = lost(counts.pending, pending) + lost(counts.dead, dead);
+                counts.quarantined += gone;
+                counts.created += lost(pending, counts.pending) + lost(dead, counts.dead);
+                (counts.pending, counts.retrying, counts.dead) = (pending, retrying, dead);
+                deliveries += gone;
+            });
+        }
+        // Rows that lie in quarantine are counted already; what is in no table is counted here.
+        self.changes.ledger.quarantined =
+            self.changes.ledger.quarantined.max(set_aside) + if set_aside > 0 { 0 } else { missing + deliveries };
+        Ok(())
     }
 
     /// Brings a subscription's counters to what its rows hold; what is missing counts as quarantined.
-    pub(in crate::journal::disk) fn recount(&mut self, subscription: u32) -> Result<(), Failure> {
+    fn recount(&mut self, subscription: u32) -> Result<(), Failure> {
         let mut select = self
             .connection
             .prepare_cached("SELECT subscription, sequence, run, due, order_key, value FROM pending WHERE subscription = ?1")?;
@@ -47,15 +102,8 @@ impl Transaction<'_> {
 
     pub(super) fn quarantine_dead(&mut self, key: RowKey, why: &Damage) -> Result<(), Failure> {
         let RowKey { subscription, sequence, run } = key;
-        self.set_aside(
-            "dead",
-            &format!("{sequence}/{subscription}/{run}"),
-            why,
-            "SELECT value FROM dead WHERE subscription = ?1 AND sequence = ?2 AND run = ?3",
-            (subscription.into(), sequence.cast_signed(), run.into()),
-        )?;
-        let mut delete = self.connection.prepare_cached("DELETE FROM dead WHERE sequence = ?1 AND subscription = ?2 AND run = ?3")?;
-        delete.execute(params![sequence.cast_signed(), subscription, run])?;
+        let values = vec![Value::from(sequence.cast_signed()), Value::from(subscription), Value::from(run)];
+        self.quarantine("dead", &DamagedKey(values), why)?;
         self.changes.ledger.dead = self.changes.ledger.dead.saturating_sub(1);
         self.changes.ledger.rejects = self.changes.ledger.rejects.saturating_sub(u64::from(subscription == 0));
         self.count(subscription, |counts| {
@@ -89,23 +137,10 @@ impl Transaction<'_> {
     }
 
     /// Sets an event aside; it may have been before.
-    pub(in crate::journal::disk) fn quarantine_event(&mut self, sequence: u64, why: &Damage) -> Result<(), Failure> {
-        let select = "SELECT record FROM events WHERE sequence = ?2 AND ?1 = ?3";
-        let moved = self.set_aside("events", &sequence.to_string(), why, select, (0, sequence.cast_signed(), 0))?;
-        if moved {
-            self.connection.prepare_cached("DELETE FROM events WHERE sequence = ?1")?.execute([sequence.cast_signed()])?;
+    fn quarantine_event(&mut self, sequence: u64, why: &Damage) -> Result<(), Failure> {
+        if self.set_aside("events", &DamagedKey(vec![Value::from(sequence.cast_signed())]), why)? {
             self.changes.ledger.events = self.changes.ledger.events.saturating_sub(1);
         }
         Ok(())
-    }
-
-    fn set_aside(&mut self, place: &str, key: &str, why: &Damage, select: &str, at: (i64, i64, i64)) -> Result<bool, Failure> {
-        let insert = format!("INSERT INTO quarantine (at, place, key, why, value) SELECT ?4, ?5, ?6, ?7, * FROM ({select})");
-        let moved = self.connection.execute(&insert, params![at.0, at.1, at.2, self.now.0, place, key, why.0])? > 0;
-        if moved {
-            self.changes.ledger.quarantined += 1;
-            tracing::error!(place, key, why = why.0, "a damaged record has been set aside");
-        }
-        Ok(moved)
     }
 }

@@ -1,0 +1,115 @@
+//! Disks that fail, stores that are in use, and who opens what.
+
+use rusqlite::ffi;
+
+use super::fixture::{everything, fill};
+use super::*;
+use crate::journal::suite::{append_of, entry, sized_event};
+use crate::journal::{Ending, Entry};
+
+/// What is seen of a store, with nothing in flight.
+fn at_rest(seen: Vec<String>) -> Vec<String> {
+    let rest = |line: String| (1..4).fold(line, |line, leased| line.replace(&format!("in_flight: {leased}"), "in_flight: 0"));
+    seen.into_iter().map(rest).collect()
+}
+
+#[test]
+fn after_an_error_nothing_is_acknowledged_until_the_store_is_open_again() {
+    suite::paused(async {
+        let directory = TempDir::new().unwrap();
+        let journal = open(directory.path()).unwrap();
+        fill(&journal).await;
+        let grant = Grant { subscription: SubscriptionNumber(1), count: 1, lease: MINUTE };
+        let leased = journal.lease(&[grant], usize::MAX).await.unwrap().remove(0);
+        let before = everything(&*journal.reader()).await;
+        journal.shared.fault.set(ffi::SQLITE_IOERR_FSYNC);
+        let refused = journal.append(append_of(vec![entry("x", &[SubscriptionNumber(1)])])).await;
+        assert!(matches!(refused, Err(JournalError::Io(_))), "{refused:?}");
+        // Time is paused, the writer's is not: this asks until it has the store open again.
+        while let Some(trouble) = journal.trouble() {
+            assert!(matches!(trouble, JournalError::Io(_)));
+            assert!(matches!(journal.append(append_of(Vec::new())).await, Err(JournalError::Io(_)) | Ok(_)));
+        }
+        let stale = Settlement { token: leased.token, ending: Ending::Delivered, follow_ups: Vec::new() };
+        assert_eq!(journal.settle(vec![stale]).await, Ok(vec![false]), "leases are dropped");
+        assert_eq!(everything(&*journal.reader()).await, at_rest(before), "nothing of it has happened");
+        let again = journal.lease(&[Grant { count: 9, ..grant }], usize::MAX).await.unwrap();
+        assert!(again.iter().any(|again| again.id == leased.id && again.token != leased.token));
+        journal.append(append_of(vec![entry("y", &[])])).await.unwrap();
+    });
+}
+
+#[test]
+fn a_full_disk_refuses_appends_and_lets_settlements_through() {
+    suite::paused(async {
+        let directory = TempDir::new().unwrap();
+        let journal = open(directory.path()).unwrap();
+        fill(&journal).await;
+        let leased = journal.lease(&[Grant { subscription: SubscriptionNumber(1), count: 1, lease: MINUTE }], usize::MAX).await.unwrap();
+        journal.shared.fault.set(ffi::SQLITE_FULL);
+        let refused = journal.append(append_of(vec![entry("x", &[SubscriptionNumber(1)])])).await;
+        assert!(matches!(refused, Err(JournalError::Full(_))), "{refused:?}");
+        assert_eq!(journal.trouble(), None);
+        journal.shared.fault.set(ffi::SQLITE_FULL);
+        let settlement = Settlement { token: leased[0].token, ending: Ending::Delivered, follow_ups: Vec::new() };
+        assert_eq!(journal.settle(vec![settlement]).await, Ok(vec![true]), "tried again, alone");
+        journal.append(append_of(vec![entry("x", &[SubscriptionNumber(1)])])).await.unwrap();
+        assert_eq!(journal.reader().subscriptions().await.unwrap()[0].counts.delivered, 2);
+    });
+}
+
+#[test]
+fn a_store_has_one_user_and_any_number_of_onlookers() {
+    suite::paused(async {
+        let directory = TempDir::new().unwrap();
+        assert_eq!(DiskReader::open(directory.path()).unwrap_err(), OpenError::Missing(directory.path().to_owned()));
+        let journal = open(directory.path()).unwrap();
+        fill(&journal).await;
+        let locked = open(directory.path()).unwrap_err();
+        assert_eq!(locked, OpenError::Locked { path: directory.path().to_owned(), process: std::process::id().to_string() });
+        let seen = everything(&*journal.reader()).await;
+        let onlooker = DiskReader::open(directory.path()).unwrap();
+        assert_eq!(onlooker.id(), journal.id());
+        let seen = at_rest(seen);
+        assert_eq!(everything(&*onlooker).await, seen, "while the bus runs");
+        journal.close().await;
+        assert_eq!(everything(&*onlooker).await, seen, "and after it has ended");
+        drop(journal);
+        open(directory.path()).unwrap();
+    });
+}
+
+#[test]
+fn a_store_of_a_later_format_is_left_alone() {
+    suite::paused(async {
+        let directory = TempDir::new().unwrap();
+        drop(open(directory.path()).unwrap());
+        let other = schema::connect(directory.path(), Purpose::Write).unwrap();
+        other.execute_batch("PRAGMA user_version = 2").unwrap();
+        drop(other);
+        let newer = OpenError::Newer { path: directory.path().to_owned(), found: 2, understood: 1 };
+        assert_eq!(open(directory.path()).unwrap_err(), newer);
+        assert_eq!(DiskReader::open(directory.path()).unwrap_err(), newer);
+    });
+}
+
+#[test]
+fn the_disk_returns_to_its_baseline() {
+    suite::paused(async {
+        let directory = TempDir::new().unwrap();
+        let options = DiskOptions { retention: MINUTE, ..DiskOptions::default() };
+        let journal = DiskJournal::open(directory.path(), options, Arc::new(RuntimeClock::new(START))).unwrap();
+        for round in 0..10 {
+            let one = |id| Entry { event: sized_event(&format!("{round}-{id}"), 4_000), ..entry("x", &[]) };
+            journal.append(append_of((0..300).map(one).collect())).await.unwrap();
+        }
+        journal.upkeep().await;
+        let full = schema::size_bytes(directory.path());
+        tokio::time::advance(MINUTE * 2).await;
+        journal.upkeep().await;
+        let totals = journal.reader().totals().await.unwrap();
+        assert_eq!((totals.events, totals.last_sequence), (0, 3_000));
+        let spare = 300 * schema::PAGE_BYTES;
+        assert!(totals.bytes < spare && full > 3 * spare, "{} of {full} bytes are left", totals.bytes);
+    });
+}
