@@ -126,15 +126,28 @@ impl Bus {
     /// # Panics
     /// Where it ends instead, with its log.
     pub async fn ready(&mut self) {
+        if let Err(ended) = self.try_ready().await {
+            panic!("pointsman ended with {ended}:\n{}", self.log());
+        }
+    }
+
+    /// Waits until the bus says that it is ready.
+    ///
+    /// # Errors
+    /// How it ended instead.
+    pub async fn try_ready(&mut self) -> Result<(), ExitStatus> {
         let url = self.admin_url("/readyz");
         let caller = Caller::new();
+        let mut ended = Ok(());
         until("the bus is ready", async || {
             if let Some(Ok(Some(status))) = self.process.as_mut().map(Child::try_wait) {
-                panic!("pointsman ended with {status}:\n{}", self.log());
+                ended = Err(status);
+                return true;
             }
             caller.get(&url).await.is_ok_and(|(status, _)| status == 200)
         })
         .await;
+        ended
     }
 
     /// What the process has printed so far.
