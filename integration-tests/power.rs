@@ -42,8 +42,18 @@ impl Power {
             ("LD_PRELOAD".to_owned(), text(&self.undo.path().join("forget.so"))),
             ("FORGET_BELOW".to_owned(), text(&self.below)),
             ("FORGET_UNDO".to_owned(), text(&self.undo.path().join("logs"))),
+            ("FORGET_FULL".to_owned(), text(&self.undo.path().join("full"))),
             ("FORGET_SYNC".to_owned(), if syncs { "honoured" } else { "ignored" }.to_owned()),
         ]
+    }
+
+    /// Fills the disk, or makes room on it again.
+    ///
+    /// # Panics
+    /// Where the mark cannot be made or removed.
+    pub fn fill(&self, full: bool) {
+        let mark = self.undo.path().join("full");
+        if full { std::fs::write(mark, "") } else { std::fs::remove_file(mark) }.expect("a mark can be made and removed");
     }
 
     /// Puts back what was there before every write that no sync followed, and tells how many writes that were. The process must be dead.

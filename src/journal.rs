@@ -50,8 +50,8 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// together share one sync.
     ///
     /// # Errors
-    /// [`JournalError::Full`] and [`JournalError::Backlog`] where there is no room: nothing of this append is stored and a later one may
-    /// succeed. [`JournalError::Io`] where storing failed.
+    /// [`JournalError::Full`], [`JournalError::DiskFull`] and [`JournalError::Backlog`] where there is no room: nothing of this append is
+    /// stored and a later one may succeed. [`JournalError::Io`] where storing failed.
     async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError>;
 
     /// Leases due deliveries: at most `count` of each subscription, and no more event bytes in all than `bytes_max`, but at least one
@@ -164,9 +164,12 @@ pub trait Reader: fmt::Debug + Send + Sync {
 /// Why the journal did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
-    /// `store.max_size` or the disk is reached.
+    /// `store.max_size` is reached.
     #[error("the store is full; {0}")]
     Full(String),
+    /// The disk is.
+    #[error("the disk is full; make room on it")]
+    DiskFull,
     /// A subscription's own backlog limit is reached, and it stops what matches it.
     #[error("the backlog of subscription {} is full", .0.0)]
     Backlog(SubscriptionNumber),

@@ -4,10 +4,12 @@
  * log per file in $FORGET_UNDO, and drops a file's log when that file is synced. Whoever cuts the power kills the process and plays the
  * logs back (power.rs does). With $FORGET_SYNC=ignored a sync is answered and does nothing, as in a program that forgot to call it.
  *
+ * While the file $FORGET_FULL is there the disk is full: what would make a file longer fails with ENOSPC.
+ *
  * One record of a log: offset, length of the old bytes, old size of the file (64 bits each, native order), then the old bytes.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -37,6 +39,15 @@ static int log_path(int fd, char *out, size_t size) {
     if (*c == '/') *c = '%';
   snprintf(out, size, "%s/%s", undo, path);
   return 1;
+}
+
+/* Whether writing up to `end` would need room that is not there. */
+static int no_room(int fd, uint64_t end) {
+  const char *full = getenv("FORGET_FULL");
+  char path[PATH_MAX * 2];
+  struct stat now;
+  if (!full || access(full, F_OK) != 0 || !log_path(fd, path, sizeof path) || fstat(fd, &now) != 0) return 0;
+  return end > (uint64_t)now.st_size;
 }
 
 static void note(int fd, uint64_t offset, uint64_t count) {
@@ -81,6 +92,10 @@ static int synced(int fd) {
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset) {
+  if (no_room(fd, (uint64_t)offset + count)) {
+    errno = ENOSPC;
+    return -1;
+  }
   note(fd, (uint64_t)offset, count);
   return syscall(SYS_pwrite64, fd, bytes, count, offset);
 }

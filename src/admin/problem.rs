@@ -63,7 +63,7 @@ impl From<JournalError> for ProblemDocument {
         let status = match &error {
             JournalError::NotFound(_) => StatusCode::NOT_FOUND,
             JournalError::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            JournalError::Full(_) | JournalError::Backlog(_) | JournalError::Io(_) | JournalError::Closed => {
+            JournalError::Full(_) | JournalError::DiskFull | JournalError::Backlog(_) | JournalError::Io(_) | JournalError::Closed => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         };

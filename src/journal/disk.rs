@@ -128,6 +128,8 @@ struct Shared {
     /// Held by the writer from its commit until memory has followed, and by a load while its snapshot begins.
     gate: Mutex<()>,
     trouble: Mutex<Option<JournalError>>,
+    /// When an append last failed for want of room on the disk.
+    disk_full: Mutex<Option<std::time::Instant>>,
     /// Events that got a new reference while retention looks for those that have none.
     sweep: Mutex<Option<HashSet<u64>>>,
     /// Counts the openings: a connection from an earlier one may be to files that have been replaced.
@@ -200,6 +202,7 @@ impl DiskJournal {
             wake: Notify::new(),
             gate: Mutex::new(()),
             trouble: Mutex::new(None),
+            disk_full: Mutex::new(None),
             sweep: Mutex::new(None),
             epoch: Arc::new(AtomicU64::new(0)),
             loader: LoaderDesk::default(),
@@ -258,8 +261,16 @@ impl DiskJournal {
         told.await.map_err(|_| JournalError::Closed)?
     }
 
+    /// Why nothing can be read or written; a full disk only keeps what is new out.
+    fn broken(&self) -> Option<JournalError> {
+        if self.jobs.lock().is_none() {
+            return Some(JournalError::Closed);
+        }
+        self.shared.trouble.lock().clone()
+    }
+
     fn check_open(&self) -> Result<(), JournalError> {
-        self.trouble().map_or(Ok(()), Err)
+        self.broken().map_or(Ok(()), Err)
     }
 
     fn stop(&self) -> Vec<JoinHandle<()>> {
@@ -476,10 +487,7 @@ impl Journal for DiskJournal {
     }
 
     fn trouble(&self) -> Option<JournalError> {
-        if self.jobs.lock().is_none() {
-            return Some(JournalError::Closed);
-        }
-        self.shared.trouble.lock().clone()
+        self.broken().or_else(|| self.shared.is_disk_full().then_some(JournalError::DiskFull))
     }
 
     async fn close(&self) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use pointsman_integration_tests::power::Power;
 use pointsman_integration_tests::{Answer, Bus, Caller, Sink, until};
 
 fn rules(url: &str, ty: &str) -> String {
@@ -124,4 +125,44 @@ async fn a_full_store_says_so_keeps_what_it_has_and_goes_on_when_there_is_room()
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
     until("there is room again", async || caller.event(&bus.url("/events"), "after", "one", "{}").await.unwrap() == 202).await;
     assert_eq!(bus.counts("some").await["purged"], stored);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_with_503_and_recovered_from() {
+    let sink = Sink::start().await;
+    let mut bus = Bus::prepare(&rules(&sink.url(), "one"));
+    std::fs::create_dir(bus.path("store")).unwrap();
+    let power = Power::over(&bus.path("store"));
+    bus.set_environment(power.environment(true));
+    bus.spawn();
+    bus.ready().await;
+    let caller = Caller::new();
+    let data = format!("\"{}\"", "x".repeat(100_000));
+    let mut number = 0;
+    let mut send = async || {
+        number += 1;
+        (number.to_string(), caller.event(&bus.url("/events"), &number.to_string(), "one", data.clone()).await.unwrap())
+    };
+    let mut acknowledged = vec![send().await];
+    power.fill(true);
+    // What the write-ahead log has room for already still fits.
+    let refused = loop {
+        let (id, status) = send().await;
+        if status != 202 {
+            break status;
+        }
+        acknowledged.push((id, status));
+        assert!(acknowledged.len() < 200, "a full disk takes everything");
+    };
+    assert_eq!(refused, 503);
+    assert_eq!(caller.get(&bus.admin_url("/readyz")).await.unwrap().0, 503);
+    power.fill(false);
+    until("it is taken in again", async || {
+        acknowledged.push(send().await);
+        acknowledged.last().unwrap().1 == 202
+    })
+    .await;
+    acknowledged.retain(|(_, status)| *status == 202);
+    assert_eq!(caller.get(&bus.admin_url("/readyz")).await.unwrap().0, 200);
+    until("everything acknowledged has arrived", async || acknowledged.iter().all(|(id, _)| sink.ids().contains_key(id))).await;
 }

@@ -79,6 +79,9 @@ where
     }
 }
 
+/// How long a disk that was full is taken to be still, where nobody tries: readiness comes back by itself, so that somebody does.
+const DISK_FULL_FOR: std::time::Duration = std::time::Duration::from_secs(10);
+
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) connection: Option<Connection>,
@@ -111,12 +114,17 @@ impl Writer {
 
     fn serve(&mut self, mut group: Vec<Box<dyn Job>>) {
         match self.commit(&mut group) {
-            Ok(()) => answer(group, &Ok(())),
+            Ok(()) => {
+                if group.iter().any(|job| !job.is_reserved()) && self.shared.disk_full.lock().take().is_some() {
+                    tracing::info!("there is room on the disk again");
+                }
+                answer(group, &Ok(()));
+            }
             Err(error) if is_full(&error) => {
-                tracing::warn!(%error, "the disk is full; nothing is appended until there is room");
+                self.shared.note_full_disk();
                 self.shared.upkeep.make_room();
                 let (mut reserved, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.is_reserved());
-                answer(refused, &Err(JournalError::Full("the disk is full; make room on it".to_owned())));
+                answer(refused, &Err(JournalError::DiskFull));
                 if reserved.is_empty() {
                     return;
                 }
@@ -240,6 +248,19 @@ fn is_full(error: &rusqlite::Error) -> bool {
 }
 
 impl Shared {
+    /// An append has failed for want of room on the disk. Told once while that lasts.
+    fn note_full_disk(&self) {
+        let before = self.disk_full.lock().replace(std::time::Instant::now());
+        if before.is_none_or(|before| before.elapsed() >= DISK_FULL_FOR) {
+            tracing::error!(store = ?self.directory, "the disk is full; nothing is taken in until there is room on it");
+        }
+    }
+
+    /// Whether an append has failed lately because the disk is full, and none has succeeded since.
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.disk_full.lock().is_some_and(|noted| noted.elapsed() < DISK_FULL_FOR)
+    }
+
     /// Bytes that may be appended: what is kept for settling and deleting is not among them.
     pub(super) fn room(&self, connection: &Connection) -> rusqlite::Result<u64> {
         let used = self.used_bytes(connection)?;
