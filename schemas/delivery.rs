@@ -28,7 +28,7 @@ pub struct DeliveryId {
     pub sequence: Sequence,
     /// The subscription.
     pub subscription: SubscriptionNumber,
-    /// 0 for the first run, one more after each redrive.
+    /// 0 for the first run of a match, one more after each redrive; replays and events sent on to another subscription take unused ones.
     pub run: u32,
 }
 

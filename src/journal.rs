@@ -51,7 +51,8 @@ pub trait Journal: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`JournalError::Full`], [`JournalError::DiskFull`] and [`JournalError::Backlog`] where there is no room: nothing of this append is
-    /// stored and a later one may succeed. [`JournalError::Io`] where storing failed.
+    /// stored and a later one may succeed. [`JournalError::NotFound`] where a delivery is for a subscription that was never made.
+    /// [`JournalError::Io`] where storing failed.
     async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError>;
 
     /// Leases due deliveries: at most `count` of each subscription, and no more event bytes in all than `bytes_max`, but at least one
@@ -207,9 +208,10 @@ pub struct Append {
 pub struct Entry {
     /// The event.
     pub event: Arc<Event>,
-    /// Who waits for it; empty where no rule took it.
+    /// Who waits for it; empty where no rule took it. Of two for one subscription the first counts.
     pub deliveries: SmallVec<[NewDelivery; 2]>,
     /// Where set, an event with the same tenant, `source` and `id` that was stored less than this long ago makes this one a duplicate.
+    /// Only events that were stored with this set are remembered, for as long as it said then.
     pub deduplicate: Option<Duration>,
 }
 
@@ -306,7 +308,7 @@ pub enum Ending {
     Dead {
         /// Why.
         reason: DeadReason,
-        /// What the last attempt came to; none where none was made.
+        /// What the attempt came to; none where none was made in this lease: then no try is counted and what an earlier one came to is kept.
         last: Option<LastOutcome>,
     },
     /// Put back as if it had never been leased: no try is counted.
@@ -323,7 +325,7 @@ pub enum FollowUp {
         /// The event and who waits for it.
         entry: Entry,
     },
-    /// The settled delivery's own event goes to somebody else.
+    /// The settled delivery's own event goes to somebody else, each time as a run of its own. It is never refused for a full backlog.
     Original(NewDelivery),
 }
 
@@ -461,7 +463,7 @@ pub struct SubscriptionStatus {
     pub activity: Activity,
     /// Its counters.
     pub counts: Counts,
-    /// When the oldest pending delivery's run began.
+    /// When the oldest pending delivery's run began; of a long queue as far as its beginning tells.
     pub oldest_pending: Option<Timestamp>,
 }
 

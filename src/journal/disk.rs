@@ -142,7 +142,7 @@ struct Shared {
     fault: tests::Fault,
 }
 
-/// The journal on disk.
+/// The journal on disk. Dropping it closes it too, and waits for its threads; [`Journal::close`] does that without blocking a runtime.
 pub struct DiskJournal {
     id: JournalId,
     shared: Arc<Shared>,
@@ -218,7 +218,7 @@ impl DiskJournal {
         let loader = Loader { shared: Arc::clone(&shared), connection: Some((shared.epoch(), reading)) };
         let upkeep = Upkeep::new(Arc::clone(&shared));
         let threads = [
-            spawn("journal-writer", directory, move || writer.work())?,
+            spawn(WRITER, directory, move || writer.work())?,
             spawn("journal-loader", directory, move || loader.work())?,
             spawn("journal-upkeep", directory, move || upkeep.work())?,
         ];
@@ -273,28 +273,35 @@ impl DiskJournal {
         self.broken().map_or(Ok(()), Err)
     }
 
-    fn stop(&self) -> Vec<JoinHandle<()>> {
-        drop(self.jobs.lock().take());
+    /// Takes no more calls; what has been handed over still happens. What is returned waits for the threads.
+    fn stop(&self) -> impl FnOnce() + Send + 'static {
+        let jobs = self.jobs.lock().take();
         self.shared.loader.close();
         self.shared.upkeep.close();
         self.shared.wake.notify_one();
-        std::mem::take(&mut *self.threads.lock())
-    }
-
-    fn release(&self) {
         self.reader.close();
-        *self.lock.lock() = None;
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let lock = self.lock.lock().take();
+        move || {
+            let join = |thread: JoinHandle<()>| drop(thread.join());
+            let (writer, others): (Vec<_>, Vec<_>) = threads.into_iter().partition(|thread| thread.thread().name() == Some(WRITER));
+            // The writer's connection is the last to be closed, so that it moves the write-ahead log into the database.
+            others.into_iter().for_each(join);
+            drop(jobs);
+            writer.into_iter().for_each(join);
+            drop(lock);
+        }
     }
 }
 
 impl Drop for DiskJournal {
     fn drop(&mut self) {
-        for thread in self.stop() {
-            let _ = thread.join();
-        }
-        self.release();
+        self.stop()();
     }
 }
+
+/// The name of the writer's thread.
+const WRITER: &str = "journal-writer";
 
 fn spawn(name: &str, directory: &Path, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
@@ -491,10 +498,8 @@ impl Journal for DiskJournal {
     }
 
     async fn close(&self) {
-        let threads = self.stop();
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
-        let _ = joined.await;
-        self.release();
+        // Nobody is left to hear that a thread has panicked: it has said so on its own.
+        let _ = tokio::task::spawn_blocking(self.stop()).await;
     }
 }
 

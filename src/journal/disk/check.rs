@@ -297,7 +297,6 @@ pub(super) struct Actual {
     pub(super) events: u64,
     pub(super) dead: u64,
     pub(super) rejects: u64,
-    pub(super) quarantined: u64,
     /// Pending, retrying, dead.
     pub(super) subscriptions: BTreeMap<u32, (u64, u64, u64)>,
 }
@@ -309,7 +308,6 @@ impl Actual {
             events: number("SELECT count(*) FROM events")?,
             dead: number("SELECT count(*) FROM dead")?,
             rejects: number("SELECT count(*) FROM dead WHERE subscription = 0")?,
-            quarantined: number("SELECT count(*) FROM quarantine")?,
             subscriptions: BTreeMap::new(),
         };
         let mut pending = connection.prepare("SELECT subscription, sequence, run, due, order_key, value FROM pending")?;

@@ -171,11 +171,11 @@ impl Loader {
         Ok(())
     }
 
-    /// Hands a damaged one to the writer; where that cannot take it, it is found again after a restart.
+    /// Has the writer set a damaged one aside; where that fails with the store, it is found again in the next.
     fn set_aside(&self, damaged: Damaged) {
         tracing::error!(sequence = damaged.key.sequence, subscription = damaged.key.subscription, why = %damaged.why,
             "a delivery whose event cannot be read is set aside");
-        self.shared.hand_over(true, move |transaction| transaction.quarantine_delivery(&damaged));
+        self.shared.ask_blocking(true, move |transaction| transaction.quarantine_delivery(&damaged));
     }
 }
 

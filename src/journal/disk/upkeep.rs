@@ -250,11 +250,14 @@ impl Upkeep {
     }
 }
 
-/// The last event that was stored before a time, found by halving: times grow with sequences. 0 where none was.
+/// The last event that was stored before a time, found by halving: times grow with sequences. Asked for together, `min` and `max` would
+/// make SQLite scan the table.
 fn last_stored_before(connection: &Connection, before: Timestamp) -> rusqlite::Result<Option<u64>> {
-    let ends = connection.prepare_cached("SELECT min(sequence), max(sequence) FROM events")?.query_row([], |row| {
-        Ok((row.get::<_, Option<i64>>(0)?.map(i64::cast_unsigned), row.get::<_, Option<i64>>(1)?.map(i64::cast_unsigned)))
-    })?;
+    let ends = connection
+        .prepare_cached("SELECT (SELECT min(sequence) FROM events), (SELECT max(sequence) FROM events)")?
+        .query_row([], |row| {
+            Ok((row.get::<_, Option<i64>>(0)?.map(i64::cast_unsigned), row.get::<_, Option<i64>>(1)?.map(i64::cast_unsigned)))
+        })?;
     let (Some(mut low), Some(last)) = ends else { return Ok(None) };
     let mut high = last.saturating_add(1);
     let mut select = connection.prepare_cached("SELECT sequence, record FROM events WHERE sequence >= ?1 ORDER BY sequence LIMIT 1")?;

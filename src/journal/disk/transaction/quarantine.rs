@@ -51,29 +51,26 @@ impl Transaction<'_> {
         let actual = Actual::count(self.connection)?;
         let numbers: BTreeSet<u32> = self.books.subscriptions.keys().chain(actual.subscriptions.keys()).copied().collect();
         let lost = |counted: u64, found: u64| counted.saturating_sub(found);
-        let set_aside = actual.quarantined;
         let ledger = &mut self.changes.ledger;
-        let missing = lost(ledger.events, actual.events) + lost(ledger.dead, actual.dead);
+        let mut missing = lost(ledger.events, actual.events) + lost(ledger.dead, actual.dead);
         (ledger.events, ledger.dead, ledger.rejects) = (actual.events, actual.dead, actual.rejects);
-        let mut deliveries = 0;
         for number in numbers {
             let (pending, retrying, dead) = actual.subscriptions.get(&number).copied().unwrap_or_default();
             if self.subscription(number).is_none() {
                 self.changes.subscriptions.insert(number, placeholder(number));
                 self.changes.ledger.last_subscription = self.changes.ledger.last_subscription.max(number);
-                deliveries += 1;
+                missing += 1;
             }
             self.count(number, |counts| {
-                let gone = lost(counts.pending, pending) + lost(counts.dead, dead);
-                counts.quarantined += gone;
+                missing += lost(counts.pending, pending);
+                counts.quarantined += lost(counts.pending, pending) + lost(counts.dead, dead);
                 counts.created += lost(pending, counts.pending) + lost(dead, counts.dead);
                 (counts.pending, counts.retrying, counts.dead) = (pending, retrying, dead);
-                deliveries += gone;
             });
         }
-        // Rows that lie in quarantine are counted already; what is in no table is counted here.
-        self.changes.ledger.quarantined =
-            self.changes.ledger.quarantined.max(set_aside) + if set_aside > 0 { 0 } else { missing + deliveries };
+        // What was set aside just now is counted, and is among the missing.
+        let set_aside = self.changes.ledger.quarantined - self.books.ledger.quarantined;
+        self.changes.ledger.quarantined += missing.saturating_sub(set_aside);
         Ok(())
     }
 
