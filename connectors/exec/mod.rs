@@ -6,7 +6,7 @@
 //! ```
 //!
 //! **Started** without a shell. Without a `/` in it the command is looked for in `PATH`; a relative path counts from `cwd`, and `cwd`
-//! from where Pointsman was started. Templates may stand in arguments and in values of `env`, in this order in
+//! from the folder of the rule file, which is Pointsman's own. Templates may stand in arguments and in values of `env`, in this order in
 //! [`TargetSettings::templates`]; not in the command itself, lest an event choose the program.
 //!
 //! **Given** the event on standard input, in the JSON format (`input: structured`, the default) or its data alone (`input: data`),
@@ -53,7 +53,7 @@ pub struct ExecTarget {
     /// Environment variables for it, which may hold templates. Few others are handed on to it.
     #[serde(default)]
     env: IndexMap<String, Text>,
-    /// The folder to run it in; without it, where Pointsman was started.
+    /// The folder to run it in; without it, that of the rule file.
     cwd: Option<Text>,
     /// What it reads from its standard input.
     #[serde(default)]
