@@ -14,7 +14,7 @@ pub(super) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-fn wanted(rule: &str) -> Subscription {
+pub(super) fn wanted(rule: &str) -> Subscription {
     let identity = SubscriptionIdentity { tenant: name("default"), rule: name(rule), role: Role::To, target: name("target") };
     Subscription { identity, renamed_from: None, backlog: None }
 }
