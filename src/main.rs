@@ -10,6 +10,10 @@ use pointsman::journal::disk::DiskReader;
 use pointsman::journal::{JournalError, Reader};
 use pointsman::telemetry::{self, LogArgs};
 
+/// Each request and each event is many small allocations on several threads, at which this allocator is better than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An event bus and trigger router: things happen, rules decide, functions are called.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
