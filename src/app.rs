@@ -159,12 +159,12 @@ impl Bus {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry, Timestamp::now());
-        let options = DiskOptions { retention: config.store.retention, max_size_bytes: config.store.max_size_bytes };
-        let journal = DiskJournal::open(&config.store.path, options, Arc::clone(&clock))?;
         let limits = Limits { drain_timeout: REQUESTS_GRACE, ..Limits::default() };
         let listener = Listener::bind(&config.listen, limits).await.map_err(RunError::Listen)?;
         let admin_listener =
             AdminListener::bind(&AdminSettings { address: config.admin.address.clone(), auth: config.admin.auth.clone() }).await?;
+        let options = DiskOptions { retention: config.store.retention, max_size_bytes: config.store.max_size_bytes };
+        let journal = DiskJournal::open(&config.store.path, options, Arc::clone(&clock))?;
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
 
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));

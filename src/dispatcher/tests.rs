@@ -1,5 +1,4 @@
 mod bench;
-mod cost;
 mod disk;
 mod faults;
 mod flow;

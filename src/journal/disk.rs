@@ -125,6 +125,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     queues: Arc<Mutex<Queues>>,
     wake: Notify,
+    /// Held by the writer while it works on the database, and by whoever needs it to itself.
+    turn: Mutex<()>,
     /// Held by the writer from its commit until memory has followed, and by a load while its snapshot begins.
     gate: Mutex<()>,
     trouble: Mutex<Option<JournalError>>,
@@ -200,6 +202,7 @@ impl DiskJournal {
             clock,
             queues: Arc::clone(&queues),
             wake: Notify::new(),
+            turn: Mutex::new(()),
             gate: Mutex::new(()),
             trouble: Mutex::new(None),
             disk_full: Mutex::new(None),

@@ -36,11 +36,6 @@ struct SourceLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StatusLabels {
-    status: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DeliveryLabels {
     tenant: String,
     rule: String,
@@ -66,7 +61,6 @@ pub struct Metrics {
     rejects: Family<SourceLabels, Counter>,
     unmatched: Counter,
     unordered: Counter,
-    requests: Family<StatusLabels, Counter>,
     deliveries: Family<DeliveryLabels, Counter>,
     attempts: Histograms,
     appends: Histogram,
@@ -82,7 +76,6 @@ impl Metrics {
             rejects: Family::default(),
             unmatched: Counter::default(),
             unordered: Counter::default(),
-            requests: Family::default(),
             deliveries: Family::default(),
             attempts: Family::new_with_constructor(|| Histogram::new(ATTEMPT_BUCKETS_SECONDS)),
             appends: Histogram::new(APPEND_BUCKETS_SECONDS),
@@ -94,7 +87,6 @@ impl Metrics {
         registry.register("pointsman_rejects", "Messages that no event could be made of", own.rejects.clone());
         registry.register("pointsman_events_unmatched", "Events that no rule took", own.unmatched.clone());
         registry.register("pointsman_events_unordered", "Events in which order_by found nothing", own.unordered.clone());
-        registry.register("pointsman_ingress_requests", "Requests to the HTTP ingress, by the status answered", own.requests.clone());
         registry.register("pointsman_deliveries", "Attempts at deliveries, by how they left their delivery", own.deliveries.clone());
         registry.register("pointsman_attempt_duration_seconds", "How long attempts took, by the class they came to", own.attempts.clone());
         registry.register("pointsman_append_duration_seconds", "How long appends to the store took, sync included", own.appends.clone());
@@ -145,13 +137,6 @@ impl Metrics {
     pub fn target(&self, tenant: &Name, target: &Name) -> TargetMetrics {
         let classes = CLASSES.map(|class| (class, OnceLock::new()));
         TargetMetrics { tenant: tenant.clone(), target: target.clone(), family: self.attempts.clone(), classes: Arc::new(classes) }
-    }
-
-    /// Counts requests to the HTTP ingress.
-    #[must_use]
-    pub fn ingress(&self) -> IngressMetrics {
-        let accepted = self.requests.get_or_create_owned(&StatusLabels { status: 202 });
-        IngressMetrics { accepted, requests: self.requests.clone() }
     }
 }
 
@@ -213,24 +198,6 @@ impl TargetMetrics {
     }
 }
 
-/// Counters of the HTTP ingress.
-#[derive(Clone, Debug)]
-pub struct IngressMetrics {
-    /// Kept apart, so that the usual answer costs no lookup.
-    accepted: Counter,
-    requests: Family<StatusLabels, Counter>,
-}
-
-impl IngressMetrics {
-    /// A request was answered with this status.
-    pub fn answered(&self, status: u16) {
-        match status {
-            202 => self.accepted.inc(),
-            _ => self.requests.get_or_create(&StatusLabels { status }).inc(),
-        };
-    }
-}
-
 /// What the system says about this process; nothing where it does not say so under `/proc`.
 #[derive(Debug)]
 struct Process;
@@ -265,8 +232,6 @@ mod tests {
         source.received.inc_by(3);
         source.unmatched.inc();
         source.appended(Duration::from_millis(3));
-        metrics.ingress().answered(202);
-        metrics.ingress().answered(503);
         let identity =
             SubscriptionIdentity { tenant: name("default"), rule: name("thumbnails"), role: Role::To, target: name("thumbnailer") };
         metrics.subscription(&identity).delivered.inc();
@@ -280,8 +245,6 @@ mod tests {
             r#"pointsman_events_received_total{tenant="default",source="uploads"} 3"#,
             r#"pointsman_rejects_total{tenant="default",source="uploads"} 0"#,
             "pointsman_events_unmatched_total 1",
-            r#"pointsman_ingress_requests_total{status="202"} 1"#,
-            r#"pointsman_ingress_requests_total{status="503"} 1"#,
             r#"pointsman_deliveries_total{tenant="default",rule="thumbnails",role="to",target="thumbnailer",outcome="delivered"} 1"#,
             r#"pointsman_attempt_duration_seconds_count{tenant="default",target="thumbnailer",class="gone"} 1"#,
             r#"pointsman_attempt_duration_seconds_bucket{le="0.01",tenant="default",target="thumbnailer",class="delivered"} 1"#,

@@ -70,13 +70,16 @@ pub(super) enum Purpose {
     Look,
 }
 
+/// How long one connection waits for another.
+pub(super) const BUSY_WAIT: Duration = Duration::from_secs(10);
+
 /// Opens a connection to an existing database, or to a new one where the purpose is to write.
 pub(super) fn connect(directory: &Path, purpose: Purpose) -> rusqlite::Result<Connection> {
     let create = if purpose == Purpose::Write { OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::empty() };
     // A reader writes nothing, but taking part in the write-ahead log takes a writable connection.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
     let connection = Connection::open_with_flags(database(directory), flags)?;
-    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.busy_timeout(BUSY_WAIT)?;
     connection.set_prepared_statement_cache_capacity(64);
     let cache_kib = match purpose {
         Purpose::Write => 16 * 1024,

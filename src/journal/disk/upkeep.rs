@@ -19,6 +19,18 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The write-ahead log is moved into the database past this size: large enough that pages written often are moved once.
 const LOG_BYTES: u64 = 32 * 1024 * 1024;
 
+/// Passes over the log before the writer is made to wait, at most; under a load that outruns them they would never end.
+const PASSES_MAX: u32 = 4;
+
+/// After a pass as short as this so little is left that the writer may wait for it.
+const PASS_SHORT: Duration = Duration::from_millis(20);
+
+/// How long the writer is kept waiting for readers that are in the middle of the log.
+const READER_WAIT: Duration = Duration::from_millis(20);
+
+/// Looks without a commit between them, after which the log's file is cut: about a minute.
+const ROUNDS_IDLE: u32 = 60;
+
 /// Events looked at, and deleted at most, in one step: some 3 ms of the writer's time.
 const EVENTS_PER_STEP: usize = 1_000;
 
@@ -58,12 +70,11 @@ struct Round {
 impl UpkeepDesk {
     /// Something was committed.
     pub(super) fn written(&self) {
-        let mut desk = self.state.lock();
-        desk.writes += 1;
-        // Now and then is enough for the log's size, which the thread also looks at by itself.
-        if desk.writes.is_multiple_of(64) {
-            self.changed.notify_one();
-        }
+        self.state.lock().writes += 1;
+    }
+
+    fn writes(&self) -> u64 {
+        self.state.lock().writes
     }
 
     /// An append was refused.
@@ -109,11 +120,14 @@ pub(super) struct Upkeep {
     /// Where retention goes on looking.
     swept: u64,
     identities_at: Option<std::time::Instant>,
+    /// The commits that there had been at the last look, and for how many looks there have been no more.
+    writes: u64,
+    rounds_idle: u32,
 }
 
 impl Upkeep {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, connection: None, swept: 0, identities_at: None }
+        Self { shared, connection: None, swept: 0, identities_at: None, writes: 0, rounds_idle: 0 }
     }
 
     pub(super) fn work(mut self) {
@@ -154,21 +168,34 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Moves the write-ahead log into the database; where it has grown far, or room is wanted, its file is cut too.
-    fn checkpoint(&self, connection: &Connection, cut: bool) -> rusqlite::Result<()> {
+    /// Moves the write-ahead log into the database, and has it written from its beginning again. Its file is cut only where room is wanted or
+    /// nothing was written for a while: a sync of a file that grows costs several times one that does not.
+    fn checkpoint(&mut self, connection: &Connection, cut: bool) -> rusqlite::Result<()> {
         let limit = LOG_BYTES.min(self.shared.options.max_size_bytes / 8);
-        let log_bytes = || schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
-        let size = log_bytes();
-        if size == 0 || (size < limit && !cut) {
+        let size = schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
+        let writes = self.shared.upkeep.writes();
+        self.rounds_idle = if writes == self.writes { self.rounds_idle + 1 } else { 0 };
+        let is_new = std::mem::replace(&mut self.writes, writes) != writes;
+        let cut = cut || self.rounds_idle == ROUNDS_IDLE;
+        if size == 0 || !cut && (size < limit || !is_new) {
             return Ok(());
         }
         let run = |mode: &str| connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
-        run("PASSIVE")?;
-        if cut || size >= 4 * limit {
-            // The writer waits for this one, but all that is left to do for it is what was written since the first.
-            run("TRUNCATE")?;
+        // Each pass moves what was written during the one before.
+        for _ in 0..PASSES_MAX {
+            let began = std::time::Instant::now();
+            run("PASSIVE")?;
+            if began.elapsed() < PASS_SHORT {
+                break;
+            }
         }
-        Ok(())
+        // The writer waits for this one, for which little is left to do: it never leaves the database alone by itself. A reader in the
+        // middle of the log is not waited for; the next look comes soon.
+        let _turn = self.shared.turn.lock();
+        connection.busy_timeout(READER_WAIT)?;
+        let done = run(if cut { "TRUNCATE" } else { "RESTART" });
+        connection.busy_timeout(schema::BUSY_WAIT)?;
+        done
     }
 
     /// Deletes events that nothing refers to: old ones, and near the store's size any, oldest first.

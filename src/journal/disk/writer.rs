@@ -142,6 +142,7 @@ impl Writer {
     fn commit(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
         let shared = &self.shared;
         let connection = self.connection.as_ref().ok_or(rusqlite::Error::InvalidQuery)?;
+        let _turn = shared.turn.lock();
         let now = shared.clock.now();
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let room = shared.room(connection)?;
