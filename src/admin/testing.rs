@@ -94,7 +94,6 @@ pub(crate) struct TestBus {
     pub(crate) address: SocketAddr,
     pub(crate) journal: Arc<MemoryJournal>,
     pub(crate) overview: Arc<Told>,
-    pub(crate) metrics: Metrics,
     _stop: DropGuard,
 }
 
@@ -117,14 +116,14 @@ impl TestBus {
 
         let overview = Arc::new(Told::default());
         let mut registry = Registry::default();
-        let metrics = Metrics::new(&mut registry, NOON);
+        let _ = Metrics::new(&mut registry, NOON);
         let settings = AdminSettings { address: "127.0.0.1:0".into(), auth: keys.iter().map(|key| Text::from(*key)).collect() };
         let listener = AdminListener::bind(&settings).await.unwrap();
         let (address, stop) = (listener.address(), CancellationToken::new());
         let started = NOON.minus(Duration::from_secs(60));
         let admin = Admin { journal: journal.clone(), overview: overview.clone(), registry: Arc::new(registry), clock, started };
         tokio::spawn(listener.serve(Arc::new(admin), stop.clone()));
-        Self { address, journal, overview, metrics, _stop: stop.drop_guard() }
+        Self { address, journal, overview, _stop: stop.drop_guard() }
     }
 
     /// One request, whatever the answer.
