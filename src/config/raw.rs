@@ -1,4 +1,4 @@
-//! The rule file as serde sees it, entity by entity. What the values mean together is found out in [`super::load`].
+//! The rule file as serde sees it, entity by entity. What the values mean together is found out in `load`.
 
 use std::borrow::Cow;
 use std::fmt;
