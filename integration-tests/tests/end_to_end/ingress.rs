@@ -52,7 +52,7 @@ async fn what_is_no_event_gets_its_own_status_and_a_problem_document() {
         ("malformed JSON", &json_type, "{".to_owned(), 400),
         ("no id", &json_type, r#"{"specversion":"1.0","source":"/s","type":"t"}"#.to_owned(), 400),
         ("too deep", &json_type, deep, 400),
-        ("oversized", &json_type, format!(r#"{{"data":"{}"}}"#, "x".repeat(2 << 20)), 413),
+        ("oversized", &json_type, format!(r#"{{"data":"{}"}}"#, "x".repeat(1 << 20)), 413),
         ("no event at all", &[("content-type", "text/plain")], "hello".to_owned(), 415),
         ("an unknown encoding", &[("content-type", "application/cloudevents+xml")], "<event/>".to_owned(), 415),
         ("binary without type", &[("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s")], String::new(), 400),
