@@ -1,8 +1,9 @@
 //! What the admin API shows besides the journal: told by whoever owns the sources, the rules and the targets.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use pointsman_schemas::Name;
+use pointsman_schemas::{Name, SubscriptionNumber};
 use serde::{Deserialize, Serialize};
 
 /// The running parts, as they stand now. Asked at every request: it answers from memory, at once.
@@ -15,6 +16,9 @@ pub trait Overview: fmt::Debug + Send + Sync {
 
     /// Every target of the rules in force.
     fn targets(&self) -> Vec<TargetStatus>;
+
+    /// The subscriptions that are left alone for now because their targets refuse us, with why.
+    fn paused(&self) -> BTreeMap<SubscriptionNumber, String>;
 
     /// What is missing before events can be taken: one line each for a person; empty where all is there.
     fn ready(&self) -> Vec<String>;

@@ -20,7 +20,7 @@ use super::overview::{RuleStatus, SourceStatus, TargetStatus};
 use super::problem::ProblemDocument;
 use super::view::{self, DeadRequest, DeadView, DeadWhole, EventView, Page, StatusView, SubscriptionView};
 use super::{Admin, VERSION};
-use crate::journal::{Activity, DeadReason, DeadSelection};
+use crate::journal::{Activity, DeadReason, DeadSelection, SubscriptionStatus};
 use crate::telemetry::JournalSnapshot;
 
 /// Dead letters listed at once, unless asked otherwise.
@@ -118,7 +118,12 @@ async fn targets(State(admin): Bus) -> Json<Page<TargetStatus>> {
 
 async fn subscriptions(State(admin): Bus) -> Answer<Page<SubscriptionView>> {
     let (statuses, now) = (admin.journal.reader().subscriptions().await?, admin.clock.now());
-    Ok(Json(Page::whole(statuses.into_iter().map(|status| SubscriptionView::new(status, now)).collect())))
+    let mut paused = admin.overview.paused();
+    let view = |status: SubscriptionStatus| {
+        let paused = paused.remove(&status.number);
+        SubscriptionView::new(status, paused, now)
+    };
+    Ok(Json(Page::whole(statuses.into_iter().map(view).collect())))
 }
 
 async fn suspend(State(admin): Bus, number: Result<Path<String>, PathRejection>) -> Answer<SubscriptionView> {
@@ -136,7 +141,8 @@ async fn set_activity(admin: &Admin, number: &str, activity: Activity) -> Answer
     tracing::info!(subscription = number.0, ?activity, "a subscription was suspended or resumed");
     let status = admin.journal.reader().subscriptions().await?.into_iter().find(|status| status.number == number);
     let status = status.ok_or_else(|| ProblemDocument::not_found(format!("subscription {}", number.0)))?;
-    Ok(Json(SubscriptionView::new(status, admin.clock.now())))
+    let paused = admin.overview.paused().remove(&number);
+    Ok(Json(SubscriptionView::new(status, paused, admin.clock.now())))
 }
 
 #[derive(Debug, Deserialize)]

@@ -41,6 +41,10 @@ pub(crate) struct Told {
 }
 
 impl Overview for Told {
+    fn paused(&self) -> std::collections::BTreeMap<pointsman_schemas::SubscriptionNumber, String> {
+        std::collections::BTreeMap::new()
+    }
+
     fn sources(&self) -> Vec<SourceStatus> {
         let since = NOON.to_string();
         let last_error = Some("connection refused".into());

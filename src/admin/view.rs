@@ -232,6 +232,8 @@ pub struct SubscriptionView {
     pub attached: bool,
     /// Whether its deliveries go out.
     pub activity: Activity,
+    /// Why the bus itself leaves it alone for now, in the target's words: it refuses us. None where it does not.
+    pub paused: Option<String>,
     /// Its counters.
     #[serde(flatten)]
     pub counts: Counts,
@@ -244,8 +246,9 @@ pub struct SubscriptionView {
 impl SubscriptionView {
     /// The status as it is shown at `now`.
     #[must_use]
-    pub fn new(status: SubscriptionStatus, now: Timestamp) -> Self {
+    pub fn new(status: SubscriptionStatus, paused: Option<String>, now: Timestamp) -> Self {
         Self {
+            paused,
             number: status.number,
             identity: status.identity,
             attached: status.attached,

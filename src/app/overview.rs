@@ -1,12 +1,13 @@
 //! What the admin API shows of the running parts.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use pointsman_schemas::Name;
+use pointsman_schemas::{Name, SubscriptionNumber};
 
 use super::sources::Sources;
 use crate::admin::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
@@ -116,6 +117,10 @@ impl Overview for Running {
             limit: target.limit as u64,
         };
         self.dispatcher.status().targets.into_iter().map(status).collect()
+    }
+
+    fn paused(&self) -> BTreeMap<SubscriptionNumber, String> {
+        self.dispatcher.status().paused.into_iter().map(|(number, paused)| (number, paused.reason)).collect()
     }
 
     fn ready(&self) -> Vec<String> {

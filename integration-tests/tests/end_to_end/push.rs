@@ -181,3 +181,16 @@ async fn replies_and_reports_go_on() {
     assert_eq!(original.header("ce-pointsmanhops"), "1");
     assert_eq!(&original.body[..], br#"{"answer":42}"#);
 }
+
+#[tokio::test]
+async fn a_target_that_refuses_us_pauses_its_subscription_which_says_so_and_loses_nothing() {
+    let sink = Sink::answering(|_| Answer::status(401)).await;
+    let bus = Bus::start(&rules(&sink.url())).await;
+    assert_eq!(bus.counts("all").await["paused"], Value::Null);
+    for id in ["1", "2"] {
+        assert_eq!(Caller::new().event(&bus.url("/events"), id, "t", "{}").await.unwrap(), 202);
+    }
+    until("the pause is shown", async || bus.counts("all").await["paused"].as_str().is_some_and(|reason| reason.contains("401"))).await;
+    let subscription = bus.counts("all").await;
+    assert_eq!((&subscription["pending"], &subscription["dead"]), (&json!(2), &json!(0)), "{subscription}");
+}
