@@ -6,6 +6,7 @@
 pub mod directory;
 pub mod exec;
 pub mod http;
+pub mod link;
 mod parameter;
 pub mod source;
 pub mod stdout;
@@ -19,7 +20,10 @@ use pointsman_schemas::Problem;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 
-pub use source::{Acknowledgement, Arrival, Batch, Message, Plain, Reject, Source, SourceContext, SourceError, SourceSettings, Verdict};
+pub use link::{Link, LinkStatus, SourceState};
+pub use source::{
+    Acknowledgement, Arrival, Batch, Guarantee, Message, Plain, Reject, Source, SourceContext, SourceError, SourceSettings, Verdict,
+};
 pub use target::{Attempt, AttemptError, Delivery, TargetContext, TargetService, TargetSettings};
 
 /// One kind of outside system, as the rule file names it.

@@ -9,12 +9,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use pointsman_schemas::{Clock, Cursor, Event, EventBuilder, Name, Problem};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::OpenError;
 use crate::http::Routes;
+use crate::link::Link;
 
 /// Where events come from.
 ///
@@ -174,11 +176,42 @@ pub trait SourceSettings: fmt::Debug + Send + Sync {
     /// can tell duplicates.
     fn has_stable_ids(&self) -> bool;
 
+    /// What becomes of a message that the outside system has sent and the bus has not stored.
+    fn guarantee(&self) -> Guarantee;
+
+    /// Tries the connection without consuming, making or changing anything, and tells in a line for a person what was found. The caller
+    /// bounds how long that may take.
+    ///
+    /// # Errors
+    /// What is wrong, in words, and what to do.
+    async fn probe(&self) -> Result<String, OpenError>;
+
     /// Opens the source.
     ///
     /// # Errors
     /// What is missing or cannot be reached, in words. The owner tries again with backoff.
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError>;
+}
+
+/// How safe a message is before the bus has stored it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guarantee {
+    /// The outside system keeps it and hands it over again.
+    AtLeastOnce,
+    /// It is gone where the bus, or the way to it, breaks at that moment.
+    AtMostOnce,
+}
+
+impl Guarantee {
+    /// The guarantee as it is shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AtLeastOnce => "at least once",
+            Self::AtMostOnce => "at most once",
+        }
+    }
 }
 
 /// What the bus hands to a source when it opens.
@@ -196,6 +229,8 @@ pub struct SourceContext {
     pub clock: Arc<dyn Clock>,
     /// Where it may take requests over HTTP.
     pub routes: Routes,
+    /// Where it tells of its connection.
+    pub link: Link,
 }
 
 /// The fingerprint of what gives a source's position its meaning, for [`Cursor::fingerprint`]: the same in every build.

@@ -71,6 +71,13 @@ pub trait TargetSettings: fmt::Debug + Send + Sync {
     /// The texts to be filled in from each event, in a fixed order.
     fn templates(&self) -> Vec<TemplateText>;
 
+    /// Tries the connection without delivering or changing anything, and tells in a line for a person what was found. The caller bounds
+    /// how long that may take.
+    ///
+    /// # Errors
+    /// What is wrong, in words, and what to do.
+    async fn probe(&self) -> Result<String, OpenError>;
+
     /// Makes the target ready. It connects when it is first called, not here, so that a target that is down stops nothing.
     ///
     /// # Errors

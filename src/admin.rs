@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use guard::{AdminError, AdminSettings, KEY_BYTES_MIN};
-pub use overview::{Circuit, Overview, RuleStatus, SourceState, SourceStatus, TargetStatus};
+pub use overview::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 
 use self::guard::Guard;
 use crate::journal::Journal;

@@ -30,7 +30,9 @@ mod hints;
 mod listing;
 mod position;
 
+use std::fs::Metadata;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +43,7 @@ use serde::Deserialize;
 
 use crate::parameter::resolve;
 use crate::source::fingerprint;
-use crate::{OpenError, Source, SourceContext, SourceSettings};
+use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
 use follow::{Folder, Setup};
 use hints::Hints;
 use listing::Scope;
@@ -127,21 +129,30 @@ impl SourceSettings for DirectorySource {
         true
     }
 
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::AtLeastOnce
+    }
+
+    async fn probe(&self) -> Result<String, OpenError> {
+        let written = resolve(&self.path, &["path".into()])?;
+        match find(&written).await {
+            Ok((root, _)) => {
+                drop(tokio::fs::read_dir(&root).await.map_err(|error| cannot("list", &written, &error))?);
+                Ok(format!("the folder {} can be listed", root.display()))
+            }
+            Err(_) if self.create && tokio::fs::symlink_metadata(&written).await.is_err() => {
+                Ok(format!("the folder {written} is not there and will be made"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
         let written = resolve(&self.path, &["path".into()])?;
-        let told =
-            |doing: &str, error: &io::Error| OpenError(Problem::new(format!("cannot {doing} the folder {written}: {error}")).at("path"));
         if self.create {
-            tokio::fs::create_dir_all(&written).await.map_err(|error| told("make", &error))?;
+            tokio::fs::create_dir_all(&written).await.map_err(|error| cannot("make", &written, &error))?;
         }
-        let root = tokio::fs::canonicalize(&written).await.map_err(|error| {
-            let OpenError(problem) = told("open", &error);
-            OpenError(problem.help("make it, or set create: true"))
-        })?;
-        let metadata = tokio::fs::metadata(&root).await.map_err(|error| told("open", &error))?;
-        if !metadata.is_dir() {
-            return Err(OpenError(Problem::new(format!("{written} is not a folder")).at("path")));
-        }
+        let (root, metadata) = find(&written).await?;
         let scope = Scope { root, identity: listing::identity(&metadata), recursive: self.recursive, ignore: self.ignore.clone() };
         let hints = Arc::new(Hints::default());
         let watching = {
@@ -155,7 +166,7 @@ impl SourceSettings for DirectorySource {
                 tracing::warn!(source = %context.name, %error, every = %self.reconcile, "cannot watch the folder; it is listed only");
                 None
             }
-            Err(error) => return Err(told("watch", &io::Error::other(error))),
+            Err(error) => return Err(cannot("watch", &written, &io::Error::other(error))),
         };
         Ok(Box::new(Folder::new(Setup {
             context,
@@ -168,6 +179,20 @@ impl SourceSettings for DirectorySource {
             skip_existing: self.existing == Existing::Skip,
         })))
     }
+}
+
+fn cannot(doing: &str, folder: &str, error: &io::Error) -> OpenError {
+    OpenError(Problem::new(format!("cannot {doing} the folder {folder}: {error}")).at("path"))
+}
+
+/// The folder under its own path, whatever links lead to it.
+async fn find(written: &str) -> Result<(PathBuf, Metadata), OpenError> {
+    let root = tokio::fs::canonicalize(written).await.map_err(|error| {
+        let OpenError(problem) = cannot("open", written, &error);
+        OpenError(problem.help("make it, or set create: true"))
+    })?;
+    let metadata = tokio::fs::metadata(&root).await.map_err(|error| cannot("open", written, &error))?;
+    if metadata.is_dir() { Ok((root, metadata)) } else { Err(OpenError(Problem::new(format!("{written} is not a folder")).at("path"))) }
 }
 
 #[cfg(test)]

@@ -322,6 +322,7 @@ fn context() -> SourceContext {
         mapped: false,
         clock: Arc::new(SystemClock),
         routes: crate::http::Routes::default(),
+        link: crate::Link::new(pointsman_schemas::Name::new("suite").unwrap(), Arc::new(SystemClock)),
     }
 }
 

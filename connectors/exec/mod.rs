@@ -95,6 +95,39 @@ impl ExecTarget {
     }
 }
 
+impl ExecTarget {
+    /// The command with everything known that no event decides.
+    fn resolved(&self) -> Result<Function, OpenError> {
+        let mut templates = Templates::default();
+        let mut error = None;
+        let (mut words, variables) = self.parameters(|text, path| match templates.note(text, Placement::Argument, path.clone()) {
+            Some(index) => Parameter::Filled(index),
+            None => Parameter::Constant(resolve(text, &path).unwrap_or_else(|missing| {
+                error.get_or_insert(missing);
+                String::new()
+            })),
+        });
+        let cwd = self.cwd.as_ref().map(|cwd| resolve(cwd, &["cwd".into()])).transpose()?;
+        if let Some(error) = error {
+            return Err(error);
+        }
+        let arguments = words.split_off(1.min(words.len()));
+        let Some(Parameter::Constant(program)) = words.pop() else {
+            return Err(OpenError(Problem::new("a command needs a program that no event chooses").at("command")));
+        };
+        Ok(Function {
+            program,
+            arguments,
+            variables,
+            cwd,
+            texts: templates.count(),
+            input: self.input,
+            output: self.output,
+            processes: TaskTracker::new(),
+        })
+    }
+}
+
 #[async_trait]
 impl TargetSettings for ExecTarget {
     fn check(&self) -> Vec<Problem> {
@@ -130,34 +163,18 @@ impl TargetSettings for ExecTarget {
         templates.into_texts()
     }
 
+    async fn probe(&self) -> Result<String, OpenError> {
+        let function = self.resolved()?;
+        let folder = function.cwd.as_deref().unwrap_or(".");
+        let found = which::which_in(&function.program, std::env::var_os("PATH"), folder).map_err(|error| {
+            let problem = Problem::new(format!("cannot run {}: {error}", function.program));
+            OpenError(problem.help("check its name, its place and that it is executable").at(0).at("command"))
+        })?;
+        Ok(format!("{} can be run", found.display()))
+    }
+
     async fn open(&self, _: TargetContext) -> Result<TargetService, OpenError> {
-        let mut templates = Templates::default();
-        let mut error = None;
-        let (mut words, variables) = self.parameters(|text, path| match templates.note(text, Placement::Argument, path.clone()) {
-            Some(index) => Parameter::Filled(index),
-            None => Parameter::Constant(resolve(text, &path).unwrap_or_else(|missing| {
-                error.get_or_insert(missing);
-                String::new()
-            })),
-        });
-        let cwd = self.cwd.as_ref().map(|cwd| resolve(cwd, &["cwd".into()])).transpose()?;
-        if let Some(error) = error {
-            return Err(error);
-        }
-        let arguments = words.split_off(1.min(words.len()));
-        let Some(Parameter::Constant(program)) = words.pop() else {
-            return Err(OpenError(Problem::new("a command needs a program that no event chooses").at("command")));
-        };
-        let function = Arc::new(Function {
-            program,
-            arguments,
-            variables,
-            cwd,
-            texts: templates.count(),
-            input: self.input,
-            output: self.output,
-            processes: TaskTracker::new(),
-        });
+        let function = Arc::new(self.resolved()?);
         Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt| {
             let function = Arc::clone(&function);
             async move { Ok::<_, AttemptError>(function.attempt(&attempt).await) }

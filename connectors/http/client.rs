@@ -54,8 +54,21 @@ pub(crate) enum Trust {
 /// Makes a client.
 ///
 /// # Errors
-/// The system's trusted certificates cannot be read, or there are none.
+/// As [`connector`].
 pub(crate) fn client(guard: Guard, trust: Trust) -> io::Result<Client> {
+    Ok(legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .http1_max_buf_size(RESPONSE_HEADERS_BYTES_MAX)
+        .http2_max_header_list_size(RESPONSE_HEADERS_BYTES_MAX as u32)
+        .build(connector(guard, trust)?))
+}
+
+/// Makes what opens a client's connections.
+///
+/// # Errors
+/// The system's trusted certificates cannot be read, or there are none.
+pub(crate) fn connector(guard: Guard, trust: Trust) -> io::Result<Connector> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = HttpsConnectorBuilder::new();
     let with_roots = |roots| {
@@ -68,13 +81,7 @@ pub(crate) fn client(guard: Guard, trust: Trust) -> io::Result<Client> {
         #[cfg(test)]
         Trust::Roots(roots) => builder.with_tls_config(with_roots(roots)?),
     };
-    let connector = Connector(builder.https_or_http().enable_all_versions().wrap_connector(Dialer { guard }));
-    Ok(legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .http1_max_buf_size(RESPONSE_HEADERS_BYTES_MAX)
-        .http2_max_header_list_size(RESPONSE_HEADERS_BYTES_MAX as u32)
-        .build(connector))
+    Ok(Connector(builder.https_or_http().enable_all_versions().wrap_connector(Dialer { guard })))
 }
 
 /// An error with its causes, in one line.

@@ -41,10 +41,11 @@ use indexmap::IndexMap;
 use pointsman_schemas::{Class, Outcome, Placement, Problem, Segment, TemplateText, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use self::auth::Credentials;
-use super::client::{Trust, client, explain};
+use super::client::{Trust, client, connector, explain};
 use super::guard::Guard;
 use crate::parameter::{Parameter, Templates, resolve};
 use crate::{AttemptError, OpenError, TargetContext, TargetService, TargetSettings};
@@ -203,6 +204,22 @@ impl TargetSettings for HttpTarget {
 
     fn templates(&self) -> Vec<TemplateText> {
         Self::templates(self).2.into_texts()
+    }
+
+    async fn probe(&self) -> Result<String, OpenError> {
+        let problem = |mistake: String| OpenError(Problem::new(mistake).at("url"));
+        let address = resolve(&self.url, &["url".into()])?;
+        let Some(host) = address::fixed_host(&address) else {
+            return Ok("its host depends on the event: nothing was tried".to_owned());
+        };
+        let guard = Guard { allow_private_addresses: true };
+        let uri = address::parse(&host, guard).map_err(problem)?;
+        let connector = connector(guard, if address::is_https(&host) { Trust::System } else { Trust::Nobody });
+        let connector = connector.map_err(|error| problem(format!("cannot read the certificates that the system trusts: {error}")))?;
+        match connector.oneshot(uri.clone()).await {
+            Ok(_connection) => Ok(format!("{uri} takes connections; it was not called")),
+            Err(error) => Err(OpenError(Problem::new(explain(&*error)).at("url").help("check that the function runs and listens there"))),
+        }
     }
 
     async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError> {

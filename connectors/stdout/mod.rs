@@ -33,6 +33,10 @@ impl TargetSettings for StdoutTarget {
         Vec::new()
     }
 
+    async fn probe(&self) -> Result<String, OpenError> {
+        Ok("needs no connection".to_owned())
+    }
+
     async fn open(&self, _: TargetContext) -> Result<TargetService, OpenError> {
         Ok(printer(io::stdout()))
     }

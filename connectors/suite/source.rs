@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::http::Routes;
-use crate::{Acknowledgement, Arrival, Batch, Source, SourceContext, SourceError, SourceSettings, Verdict, connector};
+use crate::{Acknowledgement, Arrival, Batch, Link, Source, SourceContext, SourceError, SourceSettings, Verdict, connector};
 
 /// How long nothing may come before nothing is taken to be there.
 const QUIET: Duration = Duration::from_millis(100);
@@ -58,7 +58,8 @@ fn parse(kind: &str, settings: &Value) -> Result<Box<dyn SourceSettings>, String
 /// Opens a source of the fixture.
 pub(crate) async fn open<F: SourceFixture>(fixture: &F, cursor: Option<Cursor>, mapped: bool) -> Box<dyn Source> {
     let (name, tenant) = (Name::new("suite").unwrap(), Name::default_tenant());
-    let context = SourceContext { name, tenant, cursor, mapped, clock: fixture.clock(), routes: fixture.routes() };
+    let link = Link::new(name.clone(), fixture.clock());
+    let context = SourceContext { name, tenant, cursor, mapped, clock: fixture.clock(), routes: fixture.routes(), link };
     parse(F::KIND, &fixture.settings()).unwrap().open(context).await.unwrap()
 }
 

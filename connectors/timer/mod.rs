@@ -43,7 +43,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::source::fingerprint;
-use crate::{Acknowledgement, Arrival, Batch, Message, OpenError, Plain, Source, SourceContext, SourceError, SourceSettings};
+use crate::{Acknowledgement, Arrival, Batch, Guarantee, Message, OpenError, Plain, Source, SourceContext, SourceError, SourceSettings};
 use schedule::Schedule;
 
 /// The type of the events, unless a mapping sets it.
@@ -163,6 +163,16 @@ impl SourceSettings for TimerSource {
 
     fn has_stable_ids(&self) -> bool {
         true
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::AtLeastOnce
+    }
+
+    async fn probe(&self) -> Result<String, OpenError> {
+        let resolve = |text: &Text, key: &'static str| crate::parameter::resolve(text, &[key.into()]).map(Some);
+        self.schedule(resolve, OpenError)?;
+        Ok("needs no connection".to_owned())
     }
 
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {

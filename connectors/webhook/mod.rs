@@ -41,7 +41,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::OpenError;
 use crate::http::ingress::{PATH, Queue, REQUEST_EVENTS_MAX, accepted, queue, refuse};
 use crate::http::{Handler, Refusal, Request, Response};
-use crate::source::{Arrival, Plain, Source, SourceContext, SourceSettings};
+use crate::source::{Arrival, Guarantee, Plain, Source, SourceContext, SourceSettings};
 use mapping::Mapped;
 use replay::Replay;
 use signature::{Nothing, Verifier};
@@ -103,6 +103,15 @@ impl SourceSettings for Webhook {
             Some(Signature::None(_)) | None => false,
             Some(_) => true,
         }
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::AtLeastOnce
+    }
+
+    async fn probe(&self) -> Result<String, OpenError> {
+        Verifier::open(self.scheme())?;
+        Ok(format!("waits to be called at {}", self.path))
     }
 
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {

@@ -39,6 +39,7 @@ fn context(served: &Served, name: &str, mapped: bool) -> SourceContext {
         mapped,
         clock: Arc::new(Stopped),
         routes: served.routes.clone(),
+        link: crate::Link::new(Name::new(name).unwrap(), Arc::new(Stopped)),
     }
 }
 

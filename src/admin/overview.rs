@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use pointsman_connectors::{Guarantee, SourceState};
 use pointsman_schemas::{Name, SubscriptionNumber};
 use serde::{Deserialize, Serialize};
 
@@ -39,37 +40,14 @@ pub struct SourceStatus {
     pub since: String,
     /// What went wrong last; kept when it runs again.
     pub last_error: Option<String>,
+    /// How safe its messages are before they are stored.
+    pub guarantee: Guarantee,
+    /// Messages that wait in the outside system, where it can tell.
+    pub lag: Option<u64>,
     /// Events stored since the process started.
     pub events: u64,
     /// Messages since then that no event could be made of.
     pub rejects: u64,
-}
-
-/// What a source does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SourceState {
-    /// It is being opened for the first time.
-    Opening,
-    /// It is open.
-    Running,
-    /// It broke off or could not be opened, and will be opened anew after a while.
-    Waiting,
-    /// It has ended, or somebody must decide what becomes of it.
-    Stopped,
-}
-
-impl SourceState {
-    /// The state as it is shown.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Opening => "opening",
-            Self::Running => "running",
-            Self::Waiting => "waiting",
-            Self::Stopped => "stopped",
-        }
-    }
 }
 
 /// A rule or pipe in force.

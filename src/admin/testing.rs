@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
-use pointsman_connectors::Reject;
+use pointsman_connectors::{Guarantee, Reject, SourceState};
 use pointsman_schemas::{Class, Clock, Data, DeliveryId, Event, Name, SubscriptionNumber, Text, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Admin, AdminListener, AdminSettings, Circuit, Overview, RuleStatus, SourceState, SourceStatus, TargetStatus};
+use super::{Admin, AdminListener, AdminSettings, Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 use crate::commands::client::{Answer, Client};
 use crate::journal::memory::{MemoryJournal, MemoryOptions};
 use crate::journal::{
@@ -56,6 +56,8 @@ impl Overview for Told {
             state,
             since,
             last_error,
+            guarantee: Guarantee::AtLeastOnce,
+            lag: Some(12),
             events: 7,
             rejects: 1,
         }]

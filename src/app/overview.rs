@@ -71,14 +71,16 @@ impl Running {
 impl Overview for Running {
     fn sources(&self) -> Vec<SourceStatus> {
         let mut all = self.sources.each(|tenant, name, source| {
-            let state = source.state.lock().clone();
+            let link = source.link.status();
             SourceStatus {
                 name: name.clone(),
                 tenant: tenant.clone(),
                 kind: source.kind.to_owned(),
-                state: state.state,
-                since: state.since.to_string(),
-                last_error: state.last_error,
+                state: link.state,
+                since: link.since.to_string(),
+                last_error: link.last_error,
+                guarantee: source.guarantee,
+                lag: link.lag,
                 events: source.metrics.received.get(),
                 rejects: source.metrics.rejects.get(),
             }

@@ -8,13 +8,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pointsman_connectors::http::Routes;
-use pointsman_connectors::{Source, SourceContext, SourceError, SourceSettings};
+use pointsman_connectors::{Guarantee, Link, Source, SourceContext, SourceError, SourceSettings};
 use pointsman_rules::transform::EventMapping;
-use pointsman_schemas::{Clock, Name, Timestamp};
+use pointsman_schemas::{Clock, Name};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::SourceState;
 use crate::config;
 use crate::intake::Intake;
 use crate::journal::Journal;
@@ -22,29 +21,21 @@ use crate::router::{Matcher, Router};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::SourceMetrics;
 
-/// First and longest pause before a source is opened again.
-const REOPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// First and longest pause before a source is opened again, of which at least half is waited: sources that broke together come back one by one. The
+/// longest keeps the promise to be back within 30 seconds of the outside system.
+const REOPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
 
 /// A source that served this long starts over with the shortest pause.
 const SERVED_WELL: Duration = Duration::from_secs(60);
-
-/// What a source is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// What.
-    pub state: SourceState,
-    /// Since when.
-    pub since: Timestamp,
-    /// What it ended with last; kept after it runs again.
-    pub last_error: Option<String>,
-}
 
 /// A source at work.
 pub struct Running {
     /// Its kind.
     pub kind: &'static str,
-    /// What it is doing.
-    pub state: Arc<Mutex<State>>,
+    /// How safe its messages are before they are stored.
+    pub guarantee: Guarantee,
+    /// What it tells of its connection.
+    pub link: Link,
     /// What it has brought.
     pub metrics: SourceMetrics,
     fingerprint: u64,
@@ -77,15 +68,17 @@ impl Sources {
 
     /// Runs a source that is open already and never ends, such as the HTTP ingress.
     pub fn run_always(&self, tenant: Name, name: Name, kind: &'static str, mut source: Box<dyn Source>) {
-        let (mut intake, state, stop) = self.intake(&tenant, &name, None, false);
-        state.lock().state = SourceState::Running;
+        let (mut intake, link, stop) = self.intake(&tenant, &name, None, false);
+        link.up();
         let (metrics, token) = (intake.metrics.clone(), stop.clone());
         let task = tokio::spawn(async move {
             if let Err(error) = intake.run(&mut *source, &token).await {
                 tracing::error!(source = %intake.origin, %error, "the source has ended");
             }
         });
-        self.running.lock().insert((tenant, name), Running { kind, state, metrics, fingerprint: 0, stop, task });
+        self.running
+            .lock()
+            .insert((tenant, name), Running { kind, guarantee: Guarantee::AtLeastOnce, link, metrics, fingerprint: 0, stop, task });
     }
 
     /// Makes these the sources, besides those that always run: stops what is not wanted or has changed, and starts what is new.
@@ -124,7 +117,7 @@ impl Sources {
         name: &Name,
         mapping: Option<Arc<EventMapping>>,
         stable_ids: bool,
-    ) -> (Intake<Matcher>, Arc<Mutex<State>>, CancellationToken) {
+    ) -> (Intake<Matcher>, Link, CancellationToken) {
         let intake = Intake {
             tenant: tenant.clone(),
             origin: name.clone(),
@@ -132,15 +125,14 @@ impl Sources {
             matcher: Matcher::new(Arc::clone(&self.router), tenant.clone(), name.clone(), mapping, stable_ids),
             metrics: self.metrics.source(tenant, name),
         };
-        let state = State { state: SourceState::Opening, since: self.clock.now(), last_error: None };
-        (intake, Arc::new(Mutex::new(state)), CancellationToken::new())
+        (intake, Link::new(name.clone(), Arc::clone(&self.clock)), CancellationToken::new())
     }
 
     fn start(&self, wanted: config::Source) -> Running {
         let config::Source { tenant, name, kind, fingerprint, settings, mapping, .. } = wanted;
         let mapping = mapping.map(Arc::new);
-        let (intake, state, stop) = self.intake(&tenant, &name, mapping.clone(), settings.has_stable_ids());
-        let metrics = intake.metrics.clone();
+        let (intake, link, stop) = self.intake(&tenant, &name, mapping.clone(), settings.has_stable_ids());
+        let (metrics, guarantee) = (intake.metrics.clone(), settings.guarantee());
         let context = SourceContext {
             name,
             tenant,
@@ -148,9 +140,10 @@ impl Sources {
             mapped: mapping.is_some(),
             clock: Arc::clone(&self.clock),
             routes: self.routes.clone(),
+            link: link.clone(),
         };
-        let keeper = Keeper { settings, context, intake, state: Arc::clone(&state), stop: stop.clone() };
-        Running { kind, state, metrics, fingerprint, stop, task: tokio::spawn(keeper.run()) }
+        let keeper = Keeper { settings, context, intake, stop: stop.clone() };
+        Running { kind, guarantee, link, metrics, fingerprint, stop, task: tokio::spawn(keeper.run()) }
     }
 }
 
@@ -170,7 +163,6 @@ struct Keeper {
     settings: Box<dyn SourceSettings>,
     context: SourceContext,
     intake: Intake<Matcher>,
-    state: Arc<Mutex<State>>,
     stop: CancellationToken,
 }
 
@@ -187,14 +179,12 @@ impl Keeper {
             if begin.elapsed() > SERVED_WELL {
                 pause = REOPEN.0;
             }
-            self.note(if passes { SourceState::Waiting } else { SourceState::Stopped }, Some(error.clone()));
             if !passes {
-                tracing::error!(source = %self.context.name, %error, "the source has stopped until its settings change");
-                return;
+                return self.context.link.stopped(error);
             }
-            tracing::warn!(source = %self.context.name, %error, again_in = ?pause, "the source is down");
+            self.context.link.down(error);
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))) => {}
                 () = self.stop.cancelled() => return,
             }
             pause = (pause * 2).min(REOPEN.1);
@@ -209,16 +199,8 @@ impl Keeper {
             () = self.stop.cancelled() => return Ok(()),
         };
         let mut source = opened.map_err(|error| Ended::Open(error.to_string()))?;
-        self.note(SourceState::Running, None);
+        self.context.link.up();
         self.intake.run(&mut *source, &self.stop).await.map_err(Ended::Source)
-    }
-
-    fn note(&self, now: SourceState, error: Option<String>) {
-        let mut state = self.state.lock();
-        if state.state != now {
-            (state.state, state.since) = (now, self.context.clock.now());
-        }
-        state.last_error = error.or_else(|| state.last_error.take());
     }
 }
 

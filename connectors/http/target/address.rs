@@ -50,6 +50,13 @@ pub(super) fn parse_filled(text: &str, guard: Guard) -> Result<Uri, String> {
     parse(text, guard)
 }
 
+/// Scheme, host and port of a URL, where no template takes part in them.
+pub(super) fn fixed_host(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let host = rest.split(['/', '?', '#']).next()?;
+    (!is_template(host)).then(|| format!("{scheme}://{host}"))
+}
+
 fn has_credentials(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }

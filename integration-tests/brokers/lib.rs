@@ -1,0 +1,10 @@
+//! The outside systems that the tests speak to: real servers, started here on free ports, with their data in temporary folders.
+//!
+//! Each can be killed, started again with what it had on disk, and is gone when its handle is dropped. They are found on PATH;
+//! `./test` installs them.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "the whole crate is a test, and says what it expects as bluntly as tests do")]
+
+mod server;
+
+pub use server::{Server, free_port};

@@ -1,0 +1,97 @@
+//! One server process.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+/// How long a server may take until it answers.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A port that was free a moment ago.
+///
+/// # Panics
+/// Where no port is free.
+#[must_use]
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("some port is free").port()
+}
+
+/// A server process and the folder of its data. Dropping it kills the process and deletes the folder.
+#[derive(Debug)]
+pub struct Server {
+    name: &'static str,
+    folder: TempDir,
+    process: Option<Child>,
+}
+
+impl Server {
+    /// A server that has not been started, with an empty folder.
+    ///
+    /// # Panics
+    /// Where no temporary folder can be made.
+    #[must_use]
+    pub fn new(name: &'static str) -> Self {
+        Self { name, folder: tempfile::tempdir().expect("a temporary folder can be made"), process: None }
+    }
+
+    /// The folder of its data.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where its output goes; each start adds to it.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.folder().join("log")
+    }
+
+    /// The process's id.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the server runs").id()
+    }
+
+    /// Starts it and waits until `ready` holds.
+    ///
+    /// # Panics
+    /// Where it cannot be started, ends, or takes longer than a minute; with its log.
+    pub async fn start(&mut self, mut command: Command, ready: impl AsyncFn() -> bool) {
+        let log = File::options().create(true).append(true).open(self.log()).expect("the log can be opened");
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("the log can be shared")).stderr(log);
+        let spawned = command.spawn();
+        self.process =
+            Some(spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}; ./test installs what the tests need", self.name)));
+        let until = Instant::now() + READY_WITHIN;
+        while !ready().await {
+            let ended = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten());
+            let told = || std::fs::read_to_string(self.log()).unwrap_or_default();
+            assert!(ended.is_none(), "{} ended with {ended:?}:\n{}", self.name, told());
+            assert!(Instant::now() < until, "{} is not ready:\n{}", self.name, told());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Ends it at once, as a crash does, and waits until it is gone. Its data stays.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // It may have ended by itself, which is as good.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
