@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pointsman_schemas::{Clock, Name, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// While a source is down, one line of the log tells so at most this often, however often it is tried.
@@ -58,20 +59,26 @@ pub struct LinkStatus {
 /// connection ends with it needs to tell nothing: its owner does.
 #[derive(Clone)]
 pub struct Link {
+    source: Name,
     clock: Arc<dyn Clock>,
-    inner: Arc<Mutex<Inner>>,
+    status: watch::Sender<LinkStatus>,
+    told: Arc<Mutex<Told>>,
 }
 
-struct Inner {
-    source: Name,
-    status: LinkStatus,
-    /// When the log was last told that it is down, and how often that has happened since.
-    told: Option<(Instant, u64)>,
+/// What the log has been told.
+#[derive(Debug, Default)]
+struct Told {
+    /// When it was last told that the source is down.
+    down_at: Option<Instant>,
+    /// Failures since then.
+    untold: u64,
+    /// Whether it has yet to hear that the source is up again.
+    is_down: bool,
 }
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Link").field(&self.status()).finish()
+        f.debug_tuple("Link").field(&self.source).field(&self.status()).finish()
     }
 }
 
@@ -80,60 +87,137 @@ impl Link {
     #[must_use]
     pub fn new(source: Name, clock: Arc<dyn Clock>) -> Self {
         let status = LinkStatus { state: SourceState::Opening, since: clock.now(), last_error: None, lag: None };
-        Self { clock, inner: Arc::new(Mutex::new(Inner { source, status, told: None })) }
+        Self { source, clock, status: watch::Sender::new(status), told: Arc::default() }
     }
 
     /// It is connected.
     pub fn up(&self) {
-        let mut inner = self.inner.lock();
-        inner.turn(SourceState::Running, &*self.clock);
-        if inner.told.take().is_some() {
-            tracing::info!(source = %inner.source, "the source is connected again");
+        self.turn(SourceState::Running, None);
+        if std::mem::take(&mut self.told.lock().is_down) {
+            tracing::info!(source = %self.source, "the source is connected again");
         }
     }
 
     /// It is not, and is tried again.
     pub fn down(&self, error: impl Into<String>) {
-        let mut inner = self.inner.lock();
         let error = error.into();
-        inner.turn(SourceState::Waiting, &*self.clock);
+        let mut told = self.told.lock();
+        told.untold += 1;
         let now = Instant::now();
-        match &mut inner.told {
-            Some((at, quiet)) if now.duration_since(*at) < LOG_EVERY => *quiet += 1,
-            told => {
-                let failures = told.map_or(1, |(_, quiet)| quiet + 1);
-                *told = Some((now, 0));
-                tracing::warn!(source = %inner.source, %error, failures, "the source is down and is tried again");
-            }
+        if told.down_at.is_none_or(|at| now.duration_since(at) >= LOG_EVERY) {
+            tracing::warn!(source = %self.source, %error, failures = told.untold, "the source is down and is tried again");
+            *told = Told { down_at: Some(now), untold: 0, is_down: true };
         }
-        inner.status.last_error = Some(error);
+        drop(told);
+        self.turn(SourceState::Waiting, Some(error));
     }
 
     /// Somebody must change something before it goes on.
     pub fn stopped(&self, error: impl Into<String>) {
-        let mut inner = self.inner.lock();
         let error = error.into();
-        inner.turn(SourceState::Stopped, &*self.clock);
-        tracing::error!(source = %inner.source, %error, "the source has stopped until its settings change");
-        inner.status.last_error = Some(error);
+        tracing::error!(source = %self.source, %error, "the source has stopped until its settings change");
+        self.turn(SourceState::Stopped, Some(error));
     }
 
     /// So many messages wait in the outside system; none where it cannot tell at the moment.
     pub fn lag(&self, messages: Option<u64>) {
-        self.inner.lock().status.lag = messages;
+        self.status.send_modify(|status| status.lag = messages);
     }
 
     /// What is known.
     #[must_use]
     pub fn status(&self) -> LinkStatus {
-        self.inner.lock().status.clone()
+        self.status.borrow().clone()
+    }
+
+    /// Waits until the source has been opened, or could not be.
+    pub async fn opened(&self) {
+        // The sender lives in self: it cannot be gone.
+        let _ = self.status.subscribe().wait_for(|status| status.state != SourceState::Opening).await;
+    }
+
+    fn turn(&self, state: SourceState, error: Option<String>) {
+        self.status.send_modify(|status| {
+            if status.state != state {
+                (status.state, status.since) = (state, self.clock.now());
+            }
+            status.last_error = error.or_else(|| status.last_error.take());
+        });
     }
 }
 
-impl Inner {
-    fn turn(&mut self, state: SourceState, clock: &dyn Clock) {
-        if self.status.state != state {
-            (self.status.state, self.status.since) = (state, clock.now());
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use pointsman_schemas::SystemClock;
+    use tokio::time::advance;
+
+    use super::*;
+
+    /// A log in memory.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
         }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        fn lines(&self) -> Vec<String> {
+            String::from_utf8(std::mem::take(&mut *self.0.lock())).unwrap().lines().map(str::to_owned).collect()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_is_told_once_in_ten_seconds_and_the_status_always() {
+        let link = Link::new(Name::new("orders").unwrap(), Arc::new(SystemClock));
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let _in_force = tracing::subscriber::set_default(subscriber);
+        for round in 0..35 {
+            link.down(format!("refused {round}"));
+            advance(Duration::from_secs(1)).await;
+        }
+        let lines = log.lines();
+        assert_eq!(lines.len(), 4, "at 0, 10, 20 and 30 seconds: {lines:?}");
+        assert!(lines[1].contains("refused 10") && lines[1].contains("failures=10"), "{lines:?}");
+        assert_eq!((link.status().state, link.status().last_error.as_deref()), (SourceState::Waiting, Some("refused 34")));
+
+        link.up();
+        link.up();
+        assert_eq!(log.lines().len(), 1, "up again, told once");
+        assert_eq!((link.status().state, link.status().last_error.as_deref()), (SourceState::Running, Some("refused 34")));
+
+        // A connection that flaps is no reason for more lines.
+        for _ in 0..20 {
+            link.down("flaps");
+            link.up();
+        }
+        assert!(log.lines().len() <= 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_is_opened_once_it_is_up_or_down() {
+        let link = Link::new(Name::new("orders").unwrap(), Arc::new(SystemClock));
+        let opened = tokio::spawn({
+            let link = link.clone();
+            async move { link.opened().await }
+        });
+        tokio::task::yield_now().await;
+        link.lag(Some(3));
+        tokio::task::yield_now().await;
+        assert!(!opened.is_finished());
+        link.down("refused");
+        opened.await.unwrap();
+        assert_eq!(link.status().lag, Some(3));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! It reads the journal and the [`Overview`] and changes nothing but through [`Journal`]'s own operations.
 
+mod connections;
 mod guard;
 pub mod overview;
 pub mod problem;

@@ -113,7 +113,11 @@ fn absolute(paths: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {
     paths.iter().map(std::path::absolute).collect()
 }
 
-fn enter_folder_of(paths: &[PathBuf]) -> std::io::Result<()> {
+/// Makes the folder of the first rule file the process's own: paths in the rule files are relative to it.
+///
+/// # Errors
+/// It cannot be entered.
+pub(crate) fn enter_folder_of(paths: &[PathBuf]) -> std::io::Result<()> {
     let Some(first) = paths.first() else { return Ok(()) };
     let folder = if first.is_dir() { Some(first.as_path()) } else { first.parent() };
     folder.map_or(Ok(()), std::env::set_current_dir)
@@ -212,6 +216,7 @@ impl Bus {
             config: None,
         };
         bus.put_in_force(config).await?;
+        bus.sources.opened().await;
         bus.listener = Task::spawn(|stop| listener.serve(stop));
         bus.overview.set_ready();
         tracing::info!(%address, admin = %admin_address, "ready");

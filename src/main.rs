@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     };
     let done = match line.command {
         Command::Run(args) => Ok(runtime.block_on(run::run(&args))),
-        Command::Check(args) => check::run(&args),
+        Command::Check(args) => runtime.block_on(check::run(&args)),
         Command::Test(args) => test::run(&args),
         Command::Match(args) => match_event::run(&args),
         Command::Schema => schema::run(),

@@ -15,6 +15,7 @@ use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::connections::Connections;
 use super::guard::{Guard, guard};
 use super::overview::{RuleStatus, SourceStatus, TargetStatus};
 use super::problem::ProblemDocument;
@@ -83,6 +84,7 @@ async fn metrics(State(admin): Bus) -> Result<Response, ProblemDocument> {
     let snapshot = JournalSnapshot::take(&*admin.journal.reader(), admin.clock.now()).await;
     let mut text = String::new();
     let written = encode_registry(&mut text, &admin.registry)
+        .and_then(|()| encode_registry(&mut text, &Connections::registry(&*admin.overview)))
         .and_then(|()| encode_registry(&mut text, &JournalSnapshot::registry(snapshot)))
         .and_then(|()| encode_eof(&mut text));
     written.map_err(|_| ProblemDocument::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the metrics"))?;

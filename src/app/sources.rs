@@ -25,6 +25,9 @@ use crate::telemetry::metrics::SourceMetrics;
 /// longest keeps the promise to be back within 30 seconds of the outside system.
 const REOPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
 
+/// How long the bus waits for its sources to open before it takes requests. What is slower goes on opening meanwhile.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+
 /// A source that served this long starts over with the shortest pause.
 const SERVED_WELL: Duration = Duration::from_secs(60);
 
@@ -98,6 +101,14 @@ impl Sources {
                 self.running.lock().insert(key, running);
             }
         }
+    }
+
+    /// Waits until every source has been opened once or could not be, so that a caller of a webhook does not find it missing at the start.
+    pub async fn opened(&self) {
+        let links: Vec<Link> = self.running.lock().values().map(|source| source.link.clone()).collect();
+        let all = futures::future::join_all(links.iter().map(Link::opened));
+        // One that takes longer is opened all the same; the others must not wait for it.
+        let _ = tokio::time::timeout(OPEN_WITHIN, all).await;
     }
 
     /// Stops all sources and waits for what they have handed to the journal.

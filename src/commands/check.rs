@@ -1,10 +1,13 @@
-//! `pointsman check`: finds every mistake in the rule files.
+//! `pointsman check`: finds every mistake in the rule files, and, where asked to, in what they lead to.
+
+mod connect;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use miette::IntoDiagnostic;
 
+use crate::app;
 use crate::config::{Config, DEFAULT_PATH, Diagnostic, diagnostic};
 use crate::output::{self, OutputArgs};
 
@@ -14,31 +17,48 @@ pub struct CheckArgs {
     /// Rule files, and folders of them, that are read as one.
     #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
     pub paths: Vec<PathBuf>,
+    /// Also try the connection of every source and target, without consuming, delivering or changing anything
+    #[arg(long)]
+    pub connect: bool,
     /// How
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// Runs it. Exit code 1 where there is a mistake; what is odd but not wrong fails nothing.
+/// Runs it. Exit code 1 where there is a mistake or a connection failed; what is odd but not wrong fails nothing.
 ///
 /// # Errors
 /// Standard output cannot be written to.
-pub fn run(args: &CheckArgs) -> Result<ExitCode, miette::Report> {
-    let (text, sound) = report(args)?;
+pub async fn run(args: &CheckArgs) -> Result<ExitCode, miette::Report> {
+    let (text, sound) = report(args).await?;
     output::print(&text).into_diagnostic()?;
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn report(args: &CheckArgs) -> Result<(String, bool), miette::Report> {
-    let (summary, diagnostics) = match Config::load(&args.paths) {
-        Ok((config, warnings)) => (Some(summary(&config)), warnings),
+async fn report(args: &CheckArgs) -> Result<(String, bool), miette::Report> {
+    let (config, diagnostics) = match Config::load(&args.paths) {
+        Ok((config, warnings)) => (Some(config), warnings),
         Err(diagnostics) => (None, diagnostics),
     };
     let mut text = show(&diagnostics, args.output.json)?;
-    if let (Some(summary), false) = (&summary, args.output.json) {
-        text.push_str(&format!("{summary}\n"));
+    if let (Some(config), false) = (&config, args.output.json) {
+        text.push_str(&format!("{}\n", summary(config)));
     }
-    Ok((text, summary.is_some()))
+    // What a mistake leads to is not worth trying.
+    let config = match config {
+        Some(config) if args.connect => config,
+        other => return Ok((text, other.is_some())),
+    };
+    app::enter_folder_of(&args.paths).into_diagnostic()?;
+    let tried = connect::all(&config).await;
+    let sound = tried.iter().all(|one| one.ok);
+    if args.output.json {
+        let diagnostics: Vec<_> = diagnostics.iter().map(Diagnostic::to_json).collect();
+        text = output::json(&serde_json::json!({ "diagnostics": diagnostics, "connections": tried })).into_diagnostic()?;
+    } else {
+        text.push_str(&connect::show(&tried));
+    }
+    Ok((text, sound))
 }
 
 fn summary(config: &Config) -> String {
@@ -60,30 +80,52 @@ pub(super) fn show(diagnostics: &[Diagnostic], json: bool) -> Result<String, mie
 mod tests {
     use super::*;
 
-    fn report_of(yaml: &str, json: bool) -> (String, bool) {
+    async fn report_of(yaml: &str, json: bool) -> (String, bool) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rules.yaml");
         std::fs::write(&path, yaml).unwrap();
-        let (text, sound) = report(&CheckArgs { paths: vec![path], output: OutputArgs { json } }).unwrap();
+        let (text, sound) = report(&CheckArgs { paths: vec![path], connect: false, output: OutputArgs { json } }).await.unwrap();
         (text.replace(&folder.path().display().to_string(), ""), sound)
     }
 
-    #[test]
-    fn warnings_do_not_fail_and_mistakes_do() {
+    #[tokio::test]
+    async fn warnings_do_not_fail_and_mistakes_do() {
         let sound = "targets: { a: { stdout: {} } }\nrules: { r: { to: a } }\n";
-        assert_eq!(report_of(sound, false), ("0 sources, 1 target, 1 rule, 0 tests: no mistakes\n".to_owned(), true));
-        assert_eq!(report_of(sound, true), ("[]\n".to_owned(), true));
-        let (odd, passes) = report_of("targets: { a: { stdout: {} } }\nrules: { r: { to: a, where: $.data.paid } }\n", false);
+        assert_eq!(report_of(sound, false).await, ("0 sources, 1 target, 1 rule, 0 tests: no mistakes\n".to_owned(), true));
+        assert_eq!(report_of(sound, true).await, ("[]\n".to_owned(), true));
+        let (odd, passes) = report_of("targets: { a: { stdout: {} } }\nrules: { r: { to: a, where: $.data.paid } }\n", false).await;
         assert!(passes && odd.contains("1 warning\n"), "{odd}");
-        let (broken, passes) = report_of("rules:\n  r: { tö: a }\n", true);
+        let (broken, passes) = report_of("rules:\n  r: { tö: a }\n", true).await;
         assert!(!passes);
         insta::assert_snapshot!("broken_as_json", broken);
     }
 
-    #[test]
-    fn what_is_not_there_is_told() {
-        let args = CheckArgs { paths: vec!["nowhere.yaml".into()], output: OutputArgs::default() };
-        let (text, sound) = report(&args).unwrap();
+    #[tokio::test]
+    async fn what_is_not_there_is_told() {
+        let args = CheckArgs { paths: vec!["nowhere.yaml".into()], connect: true, output: OutputArgs::default() };
+        let (text, sound) = report(&args).await.unwrap();
         assert!(!sound && text.contains("nowhere.yaml: there is no such file"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn each_connection_is_tried_and_told_in_words() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = free.local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
+        let inbox = folder.path().join("inbox");
+        std::fs::create_dir(&inbox).unwrap();
+        let yaml = format!(
+            "sources:\n  inbox: {{ directory: {{ path: {} }} }}\n  gone: {{ directory: {{ path: {}/gone }} }}\n  clock: {{ timer: {{ every: 1s }} }}\n\
+             targets:\n  function: {{ http: {{ url: \"http://127.0.0.1:{open}/f\" }} }}\n  closed: {{ http: {{ url: \"http://127.0.0.1:1/\" }} }}\n  \
+             command: {{ exec: {{ command: [no-such-program] }} }}\n",
+            inbox.display(),
+            folder.path().display(),
+        );
+        std::fs::write(folder.path().join("rules.yaml"), yaml).unwrap();
+        let (config, _) = Config::load(&[folder.path().join("rules.yaml")]).unwrap();
+        let tried = connect::all(&config).await;
+        let shown = connect::show(&tried).replace(&folder.path().display().to_string(), "FOLDER").replace(&open.to_string(), "PORT");
+        insta::assert_snapshot!(shown);
+        assert_eq!(tried.iter().filter(|one| one.ok).count(), 3);
     }
 }

@@ -1,0 +1,68 @@
+//! Tries the connection of every source and target.
+
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use pointsman_connectors::OpenError;
+use pointsman_schemas::Name;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::output;
+
+/// How long one connection may take.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// How many are tried at once.
+const AT_ONCE: usize = 16;
+
+/// What trying one connection came to.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Tried {
+    /// `source` or `target`.
+    side: &'static str,
+    tenant: Name,
+    name: Name,
+    kind: &'static str,
+    pub(super) ok: bool,
+    /// What was found, or what is wrong and what to do.
+    message: String,
+}
+
+impl Tried {
+    fn new(side: &'static str, tenant: &Name, name: &Name, kind: &'static str, probed: Result<String, OpenError>) -> Self {
+        let (ok, message) = match probed {
+            Ok(found) => (true, found),
+            Err(OpenError(problem)) => (false, problem.to_string()),
+        };
+        Self { side, tenant: tenant.clone(), name: name.clone(), kind, ok, message }
+    }
+}
+
+/// Tries them all, in the order of the rule files.
+pub(super) async fn all(config: &Config) -> Vec<Tried> {
+    let sources = config.sources.iter().map(|one| {
+        let probing = async move { Tried::new("source", &one.tenant, &one.name, one.kind, bounded(one.settings.probe()).await) };
+        futures::future::Either::Left(probing)
+    });
+    let targets = config.targets.iter().map(|one| {
+        let probing = async move { Tried::new("target", &one.tenant, &one.name, one.kind, bounded(one.settings.probe()).await) };
+        futures::future::Either::Right(probing)
+    });
+    stream::iter(sources.chain(targets)).buffered(AT_ONCE).collect().await
+}
+
+async fn bounded(probe: impl Future<Output = Result<String, OpenError>>) -> Result<String, OpenError> {
+    let slow = || {
+        let problem = pointsman_schemas::Problem::new(format!("there was no answer within {} seconds", WITHIN.as_secs()));
+        OpenError(problem.help("check the address, and whether a firewall drops what is sent there"))
+    };
+    tokio::time::timeout(WITHIN, probe).await.unwrap_or_else(|_| Err(slow()))
+}
+
+/// For a person.
+pub(super) fn show(tried: &[Tried]) -> String {
+    let state = |ok| if ok { "ok" } else { "failed" }.to_owned();
+    let rows = tried.iter().map(|one| [one.side.to_owned(), one.name.to_string(), one.kind.to_owned(), state(one.ok), one.message.clone()]);
+    output::table(["SIDE", "NAME", "KIND", "STATE", "WHAT WAS FOUND"], rows)
+}
