@@ -2,31 +2,25 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 
+use pointsman_test_brokers::{free_port, kill};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{Caller, until};
 
-/// The binary under test, built in the profile of the test that asks for it.
+/// The binary under test, which Cargo builds with the tests and benchmarks of this package, in their profile and with their dependencies.
 ///
 /// # Panics
-/// Where it cannot be built.
-pub fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let own = std::env::current_exe().expect("a test knows its own path");
-        // target/<profile>/deps/<test>
-        let folder = own.parent().and_then(Path::parent).expect("a test lies in target/<profile>/deps");
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--locked", "--package", "pointsman", "--bin", "pointsman"]).current_dir(workspace());
-        if folder.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().expect("cargo can be started").success(), "pointsman does not build");
-        folder.join("pointsman")
-    })
+/// Where it has not been built, as with `cargo test --lib`.
+#[must_use]
+pub fn binary() -> PathBuf {
+    let own = std::env::current_exe().expect("a test knows its own path");
+    // target/<profile>/deps/<test>
+    let folder = own.parent().and_then(Path::parent).expect("a test lies in target/<profile>/deps");
+    let binary = folder.join("pointsman-under-test");
+    assert!(binary.exists(), "{binary:?} is built with `cargo test -p pointsman-integration-tests --test …`, or --bench");
+    binary
 }
 
 /// The workspace's folder.
@@ -36,15 +30,6 @@ pub fn binary() -> &'static Path {
 #[must_use]
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
-}
-
-/// A port that was free a moment ago.
-///
-/// # Panics
-/// Where no port is free.
-#[must_use]
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("some port is free").port()
 }
 
 /// A running `pointsman run`, its rule file and its store, all gone when this is dropped.
@@ -170,9 +155,7 @@ impl Bus {
     /// # Panics
     /// Where none runs.
     pub fn kill(&mut self) {
-        let mut process = self.process.take().expect("the bus runs");
-        process.kill().expect("a child can be killed");
-        process.wait().expect("a killed child ends");
+        kill(&mut self.process.take().expect("the bus runs"));
     }
 
     /// Asks the process to stop with SIGTERM and waits for it.
@@ -230,14 +213,30 @@ impl Bus {
 
 impl Drop for Bus {
     fn drop(&mut self) {
+        let panicking = std::thread::panicking();
         if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
+            if panicking {
+                eprintln!("--- the bus's threads ---\n{}", threads(process.id()));
+            }
+            kill(&mut process);
         }
-        if std::thread::panicking() {
+        if panicking {
             eprintln!("--- the bus's log ---\n{}", self.log());
         }
     }
+}
+
+/// What each thread of a process does, for the report of a test that waited in vain: its name, its state, and where in the kernel it waits
+/// (proc_pid_stat(5), proc_pid_wchan(5)).
+fn threads(pid: u32) -> String {
+    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lines = tasks.map(|task| {
+        let stat = read(task.path().join("stat"));
+        let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start()).chars().next().unwrap_or('?');
+        format!("{} {state} {}\n", read(task.path().join("comm")).trim(), read(task.path().join("wchan")))
+    });
+    lines.collect()
 }
 
 /// Sends a signal by name.

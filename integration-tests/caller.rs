@@ -1,11 +1,16 @@
 //! A client that keeps its connections and remembers nothing it was not told.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+
+/// How long an answer may take: longer than anything in a test does, and shorter than the patience of who waits for a call.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// A caller of HTTP services, with a connection pool.
 #[derive(Clone, Debug)]
@@ -32,7 +37,7 @@ impl Caller {
     /// Makes a call and reads the whole answer.
     ///
     /// # Errors
-    /// Where no whole answer came.
+    /// Where no whole answer came, or none within half a minute.
     pub async fn call(
         &self,
         method: Method,
@@ -44,9 +49,14 @@ impl Caller {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.0.request(request.body(Full::new(body.into()))?).await?;
-        let (parts, body) = response.into_parts();
-        Ok((parts.status.as_u16(), parts.headers, body.collect().await?.to_bytes()))
+        let request = request.body(Full::new(body.into()))?;
+        let answer = async {
+            let (parts, body) = self.0.request(request).await?.into_parts();
+            Ok((parts.status.as_u16(), parts.headers, body.collect().await?.to_bytes()))
+        };
+        tokio::time::timeout(ANSWER_WITHIN, answer)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer from {url} within {ANSWER_WITHIN:?}").into()))
     }
 
     /// Reads a URL.

@@ -10,10 +10,12 @@ pub mod bus;
 pub mod caller;
 pub mod load;
 pub mod power;
+pub mod proxy;
 pub mod sink;
 
 pub use bus::Bus;
 pub use caller::Caller;
+pub use proxy::{Fault, Proxy};
 pub use sink::{Answer, Sink};
 
 use std::time::Duration;
@@ -24,11 +26,12 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Waits until `condition` holds, looking again every few milliseconds.
 ///
 /// # Panics
-/// After [`PATIENCE`], with `what`.
+/// After [`PATIENCE`], with `what`, also where the condition itself does not come to an end.
 pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let patience = tokio::time::Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(tokio::time::Instant::now() < patience, "waited {PATIENCE:?} in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let holds = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, holds).await.is_ok(), "waited {PATIENCE:?} in vain until {what}");
 }

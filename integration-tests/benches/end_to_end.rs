@@ -20,9 +20,9 @@ use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use pointsman_integration_tests::bus::free_port;
 use pointsman_integration_tests::load::{Amount, binary_request, median, run};
 use pointsman_integration_tests::{Bus, Caller, until};
+use pointsman_test_brokers::free_port;
 
 const ROUNDS: usize = 5;
 const EVENTS: u64 = 60_000;

@@ -5,8 +5,8 @@
 
 use std::time::Instant;
 
-use pointsman_integration_tests::bus::free_port;
 use pointsman_integration_tests::{Bus, Caller, until};
+use pointsman_test_brokers::free_port;
 use tokio::task::JoinSet;
 
 const BACKLOG: usize = 1_000_000;

@@ -11,9 +11,9 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::post;
 use bytes::Bytes;
-use pointsman_integration_tests::bus::free_port;
 use pointsman_integration_tests::load::{Amount, Measured, binary_request, median, run};
 use pointsman_integration_tests::{Bus, until};
+use pointsman_test_brokers::free_port;
 
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(3);

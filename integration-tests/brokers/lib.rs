@@ -5,6 +5,8 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "the whole crate is a test, and says what it expects as bluntly as tests do")]
 
+mod port;
 mod server;
 
-pub use server::{Server, free_port};
+pub use port::free_port;
+pub use server::{Server, kill};

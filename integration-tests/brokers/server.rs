@@ -1,7 +1,6 @@
 //! One server process.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -12,13 +11,21 @@ use tokio::time::{Instant, sleep};
 /// How long a server may take until it answers.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// A port that was free a moment ago.
+/// How long the system may take to end a process that it was told to kill.
+const GONE_WITHIN: Duration = Duration::from_secs(20);
+
+/// Ends a process at once, as a crash does, and waits until it is gone.
 ///
 /// # Panics
-/// Where no port is free.
-#[must_use]
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("some port is free").port()
+/// Where it is still there after [`GONE_WITHIN`]: it hangs in the kernel.
+pub fn kill(process: &mut Child) {
+    // It may have ended by itself, which is as good.
+    let _ = process.kill();
+    let until = std::time::Instant::now() + GONE_WITHIN;
+    while let Ok(None) = process.try_wait() {
+        assert!(std::time::Instant::now() < until, "process {} does not end though it was killed", process.id());
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A server process and the folder of its data. Dropping it kills the process and deletes the folder.
@@ -83,9 +90,7 @@ impl Server {
     /// Ends it at once, as a crash does, and waits until it is gone. Its data stays.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // It may have ended by itself, which is as good.
-            let _ = process.kill();
-            let _ = process.wait();
+            kill(&mut process);
         }
     }
 }

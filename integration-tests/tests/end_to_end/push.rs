@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pointsman_integration_tests::bus::free_port;
 use pointsman_integration_tests::{Answer, Bus, Caller, Sink, until};
+use pointsman_test_brokers::free_port;
 use serde_json::{Value, json};
 
 fn rules(url: &str) -> String {
