@@ -22,7 +22,12 @@ pub async fn run(args: &RunArgs) -> ExitCode {
             if let RunError::Rules(mistakes) = &error {
                 show(mistakes);
             }
-            tracing::error!("{error}");
+            if tracing::enabled!(tracing::Level::ERROR) {
+                tracing::error!("{error}");
+            } else {
+                // A log that was told to be silent is no reason to end without a word.
+                eprintln!("{error}");
+            }
             ExitCode::FAILURE
         }
     }
