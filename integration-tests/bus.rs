@@ -40,6 +40,8 @@ pub struct Bus {
     listen: u16,
     admin: u16,
     environment: Vec<(String, String)>,
+    /// Whether what it prints on standard output is kept with its log.
+    keeps_output: bool,
     process: Option<Child>,
 }
 
@@ -65,7 +67,7 @@ impl Bus {
     #[must_use]
     pub fn prepare(rules: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let bus = Self { folder, listen: free_port(), admin: free_port(), environment: Vec::new(), process: None };
+        let bus = Self { folder, listen: free_port(), admin: free_port(), environment: Vec::new(), keeps_output: true, process: None };
         bus.write_rules(rules);
         bus
     }
@@ -88,6 +90,11 @@ impl Bus {
         self.environment = environment;
     }
 
+    /// Throws away what processes started from now on print on standard output, where the target `stdout` writes.
+    pub fn discard_output(&mut self) {
+        self.keeps_output = false;
+    }
+
     /// A path in the bus's folder.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
@@ -102,7 +109,8 @@ impl Bus {
         let log = std::fs::File::options().create(true).append(true).open(self.path("log")).expect("the log can be opened");
         let mut command = Command::new(binary());
         command.args(["run", "pointsman.yaml"]).current_dir(self.folder.path()).stdin(Stdio::null());
-        command.stdout(log.try_clone().expect("the log can be shared")).stderr(log);
+        let output = if self.keeps_output { log.try_clone().expect("the log can be shared").into() } else { Stdio::null() };
+        command.stdout(output).stderr(log);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(command.spawn().expect("pointsman can be started"));
     }

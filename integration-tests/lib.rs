@@ -8,14 +8,20 @@
 
 pub mod bus;
 pub mod caller;
+pub mod drain;
 pub mod load;
+pub mod nats;
+pub mod object_storage;
+pub mod outage;
 pub mod power;
 pub mod proxy;
+pub mod rabbitmq;
 pub mod sink;
 pub mod storm;
 
 pub use bus::Bus;
 pub use caller::Caller;
+pub use outage::Outage;
 pub use proxy::{Fault, Proxy};
 pub use sink::{Answer, Sink};
 pub use storm::{Storm, Tally};

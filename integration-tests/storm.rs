@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::{Bus, Sink, until_within};
@@ -17,6 +18,9 @@ const AHEAD: usize = 1_000;
 /// How long nothing may arrive. The slowest broker takes some seconds to start again, and a bus as long as 30 to come back to it.
 const STILLNESS: Duration = Duration::from_secs(90);
 
+/// The data of the events that are published.
+pub const DATA: &str = r#"{"total":250}"#;
+
 /// What is published, and how often each side is killed meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub struct Storm {
@@ -25,6 +29,10 @@ pub struct Storm {
     /// Kills of the outside system, and as many of the bus.
     pub kills: usize,
 }
+
+/// Deliveries that the bus has in flight at once at most, which is how many a kill may let arrive twice: those whose attempt was made and whose
+/// end was not yet on disk.
+const IN_FLIGHT_MAX: usize = 4_096;
 
 /// What the oracle counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +43,19 @@ pub struct Tally {
     pub again: usize,
     /// Messages that were published again because their confirmation did not come.
     pub resent: usize,
+    /// Deliveries of the rule `all` to the function that the bus made out of the messages.
+    pub created: usize,
+}
+
+impl Tally {
+    /// Nothing is missing, every message was stored once, and twice arrived no more than what was in flight at the kills.
+    ///
+    /// # Panics
+    /// Where that is not so.
+    pub fn assert_holds(&self, storm: Storm) {
+        assert_eq!((self.missing, self.created), (0, storm.messages), "{self:?}");
+        assert!(self.again <= storm.kills * IN_FLIGHT_MAX, "{self:?}");
+    }
 }
 
 impl Storm {
@@ -81,12 +102,14 @@ impl Storm {
         let resent = publishers.join_all().await.into_iter().sum();
         until_within(STILLNESS, "nothing waits to be delivered", async || {
             let page = bus.api("/api/v1/status").await;
-            page.pointer("/deliveries/pending").and_then(serde_json::Value::as_u64) == Some(0)
+            page.pointer("/deliveries/pending").and_then(Value::as_u64) == Some(0)
         })
         .await;
         let ids = sink.ids();
         let missing = (0..self.messages).filter(|number| !ids.contains_key(&id(*number))).count();
-        let tally = Tally { missing, again: ids.values().map(|times| times - 1).sum(), resent };
+        let created = bus.counts("all").await.get("created").and_then(Value::as_u64).unwrap_or_default();
+        let created = usize::try_from(created).unwrap_or(usize::MAX);
+        let tally = Tally { missing, again: ids.values().map(|times| times - 1).sum(), resent, created };
         println!("{self:?}: {tally:?}");
         tally
     }

@@ -192,6 +192,10 @@ impl Outstanding {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} s", CONFIRM_WITHIN.as_secs()),
         };
+        // That the connection is lost has been told already.
+        if self.client.connection_state() != State::Connected {
+            return;
+        }
         let mut inner = self.inner.lock();
         let now = Instant::now();
         match &mut inner.lost {

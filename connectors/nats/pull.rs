@@ -90,16 +90,7 @@ impl Pulled {
         // Room for all that may be in hand, so that handing on never waits.
         let (out, messages) = mpsc::channel(MESSAGES_MAX);
         let outstanding = Outstanding::new(mapper.name().clone(), client.clone());
-        let puller = Puller {
-            jetstream: context(&client),
-            client,
-            wanted,
-            known: found.1,
-            ear,
-            outstanding,
-            mapper,
-            out,
-        };
+        let puller = Puller { jetstream: context(&client), client, wanted, known: found.1, ear, outstanding, mapper, out };
         Self { messages, task: tokio::spawn(puller.run(found.0)), ended: None }
     }
 }

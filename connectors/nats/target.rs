@@ -271,7 +271,8 @@ impl Publisher {
         let Outgoing { subject, headers, payload } = outgoing;
         if self.acknowledge {
             let message = PublishMessage::build().headers(headers).payload(payload);
-            let acknowledged = connected.jetstream.send_publish(subject.clone(), message).await.map_err(|error| classify(&subject, &error))?;
+            let acknowledged =
+                connected.jetstream.send_publish(subject.clone(), message).await.map_err(|error| classify(&subject, &error))?;
             return Ok(Some(Pending { subject, acknowledged: acknowledged.into_future(), seen }));
         }
         let published = connected.client.publish_with_headers(subject, headers, payload).await;
@@ -311,9 +312,8 @@ impl Published {
         let breaks = seen.borrow().breaks;
         // Nobody answers what one may not publish; the server complains of it beside.
         let forbidden = format!("Permissions Violation for Publish to \"{subject}\"");
-        let turned = seen.wait_for(|seen| {
-            seen.breaks != breaks || seen.complaint.as_ref().is_some_and(|complaint| complaint.starts_with(&forbidden))
-        });
+        let turned = seen
+            .wait_for(|seen| seen.breaks != breaks || seen.complaint.as_ref().is_some_and(|complaint| complaint.starts_with(&forbidden)));
         tokio::select! {
             biased;
             acknowledged = acknowledged => match acknowledged {

@@ -4,6 +4,7 @@
 
 mod crash;
 mod ingress;
+mod nats;
 mod operation;
 mod push;
 mod sources;
