@@ -172,7 +172,7 @@ impl Match for Matcher {
     fn entry(&mut self, event: Arc<Event>) -> Entry {
         let router = self.router.load();
         let deliveries = router.tenants.get(&self.tenant).map(|rules| rules.deliveries(&self.origin, &event, &mut self.room));
-        Entry { event, deliveries: deliveries.unwrap_or_default(), deduplicate: self.deduplicate }
+        Entry { event, deliveries: deliveries.unwrap_or_default(), deduplicate: self.deduplicate, dead: None }
     }
 
     fn map(&mut self, plain: Plain) -> Result<Event, String> {
@@ -207,7 +207,7 @@ impl MatchReply for Replies {
     fn match_reply(&self, tenant: &Name, event: Arc<Event>) -> Entry {
         let router = self.router.load();
         let deliveries = router.tenants.get(tenant).map(|rules| rules.deliveries(&Name::replies(), &event, &mut self.room.lock()));
-        Entry { event, deliveries: deliveries.unwrap_or_default(), deduplicate: None }
+        Entry { event, deliveries: deliveries.unwrap_or_default(), deduplicate: None, dead: None }
     }
 }
 
