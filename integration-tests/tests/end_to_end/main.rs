@@ -6,5 +6,6 @@ mod crash;
 mod ingress;
 mod nats;
 mod operation;
+mod pipes;
 mod push;
 mod sources;
