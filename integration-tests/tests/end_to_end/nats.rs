@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use futures::future::join_all;
 use pointsman_integration_tests::nats::{jetstream, make_stream, publish};
-use pointsman_integration_tests::{Bus, Fault, Outage, Proxy, Sink, Storm, until};
+use pointsman_integration_tests::{Answer, Bus, Fault, Outage, Proxy, Sink, Storm, until};
 use pointsman_test_brokers::NatsServer;
 
 /// A source of a stream, and the function as its target.
@@ -132,4 +132,24 @@ async fn a_consumer_that_is_deleted_underneath_costs_nothing() {
     }
     assert!(sink.ids().values().all(|times| *times == 1), "a new consumer brought again what was stored");
     assert_eq!(bus.counts("all").await["created"], 600);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipe_takes_longer_than_the_server_waits_and_still_delivers_once() {
+    let server = NatsServer::start().await;
+    let slow = Sink::answering(|_| Answer { after: Duration::from_millis(2_500), ..Answer::status(204) }).await;
+    let jetstream = jetstream(server.port()).await;
+    make_stream(&jetstream, "ORDERS", "orders.>").await;
+    let text = rules(server.port(), "ORDERS", &slow).replace("rules:", "pipes:").replace("create: {}", "create: { ack_wait: 1s }");
+    let _bus = Bus::start(&text).await;
+    for number in 0..20 {
+        assert!(publish(jetstream.clone(), "orders.paid", number.to_string()).await);
+    }
+    let stream = jetstream.get_stream("ORDERS").await.unwrap();
+    until("all are acknowledged", async || {
+        let info = stream.consumer_info("pointsman").await.unwrap();
+        (info.num_ack_pending, info.num_pending, info.ack_floor.stream_sequence) == (0, 0, 20)
+    })
+    .await;
+    assert!(slow.ids().values().all(|times| *times == 1), "{:?}", slow.ids());
 }
