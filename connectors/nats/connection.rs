@@ -288,7 +288,11 @@ impl Connection<'_> {
     }
 
     /// Connects; the client then connects again by itself, for ever.
-    pub(super) async fn connect(&self, name: impl fmt::Display, told: impl Fn(News) + Clone + Send + Sync + 'static) -> Result<Client, NotConnected> {
+    pub(super) async fn connect(
+        &self,
+        name: impl fmt::Display,
+        told: impl Fn(News) + Clone + Send + Sync + 'static,
+    ) -> Result<Client, NotConnected> {
         self.plan(name).map_err(|problem| NotConnected { refused: false, problem })?.connect(told).await
     }
 }

@@ -93,12 +93,7 @@ impl Mapper {
     }
 
     /// An event of what is none.
-    fn plain(
-        &self,
-        message: &async_nats::Message,
-        headers: Option<&HeaderMap>,
-        stored: Option<&Info<'_>>,
-    ) -> Result<Arrivals, String> {
+    fn plain(&self, message: &async_nats::Message, headers: Option<&HeaderMap>, stored: Option<&Info<'_>>) -> Result<Arrivals, String> {
         let declared = headers.and_then(|headers| {
             headers.iter().find(|(name, _)| is_header(name, CONTENT_TYPE.as_str())).and_then(|(_, values)| Some(values.last()?.as_str()))
         });
@@ -140,7 +135,9 @@ fn announces_event(headers: &HeaderMap) -> bool {
     headers.iter().any(|(name, values)| {
         REQUIRED.iter().any(|required| is_header(name, required))
             || is_header(name, CONTENT_TYPE.as_str())
-                && values.iter().any(|value| value.as_str().get(..STRUCTURED.len()).is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED)))
+                && values
+                    .iter()
+                    .any(|value| value.as_str().get(..STRUCTURED.len()).is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED)))
     })
 }
 

@@ -80,7 +80,10 @@ impl SourceSettings for NatsSource {
                 problems.push(Problem::new("nothing says what to read").help("write stream: and consumer:, or subject:"));
             }
             (Some(_), Some(_)) => problems.push(
-                Problem::new("a subject is listened to without a stream").at("subject").key().help("write create: { filter: … }, or leave out stream:"),
+                Problem::new("a subject is listened to without a stream")
+                    .at("subject")
+                    .key()
+                    .help("write create: { filter: … }, or leave out stream:"),
             ),
             (Some(_), None) if self.consumer.is_none() => problems.push(
                 Problem::new("a stream is read through a consumer")

@@ -77,7 +77,13 @@ pub(super) struct Subscribed {
 
 impl Subscribed {
     /// Subscribes, and returns once the server has been told.
-    pub(super) async fn begin(client: Client, ear: Arc<Ear>, mapper: Mapper, subject: String, queue: Option<String>) -> Result<Self, String> {
+    pub(super) async fn begin(
+        client: Client,
+        ear: Arc<Ear>,
+        mapper: Mapper,
+        subject: String,
+        queue: Option<String>,
+    ) -> Result<Self, String> {
         let subscribed = match queue {
             Some(queue) => client.queue_subscribe(subject, queue).await,
             None => client.subscribe(subject).await,
@@ -100,6 +106,10 @@ impl Source for Subscribed {
                 next = self.subscriber.next().now_or_never().flatten();
             }
         }
-        if messages.is_empty() { Err(SourceError::Unavailable("the NATS client has closed".to_owned())) } else { Ok(Batch { messages, cursor: None }) }
+        if messages.is_empty() {
+            Err(SourceError::Unavailable("the NATS client has closed".to_owned()))
+        } else {
+            Ok(Batch { messages, cursor: None })
+        }
     }
 }

@@ -90,7 +90,10 @@ impl TargetSettings for NatsTarget {
         let jetstream = ContextBuilder::new().timeout(API_TIMEOUT).build(client);
         let none = |message: String, help: &str| Err(OpenError(Problem::new(message).at("subject").help(help)));
         if is_template(&subject) {
-            return match jetstream.query_account().await {
+            return match jetstream.request::<_, _, serde_json::Value>("INFO", &serde_json::json!({})).await {
+                Ok(account) if account.get("error").is_some() => {
+                    none("the account has no JetStream".to_owned(), "enable it, or set acknowledge: false")
+                }
                 Ok(_) => Ok(format!("nats-server {version} has JetStream; the subject depends on the event")),
                 Err(error) => none(format!("JetStream does not answer: {error}"), "enable it, or set acknowledge: false"),
             };
@@ -271,7 +274,8 @@ impl Publisher {
         let Outgoing { subject, headers, payload } = outgoing;
         if self.acknowledge {
             let message = PublishMessage::build().headers(headers).payload(payload);
-            let acknowledged = connected.jetstream.send_publish(subject.clone(), message).await.map_err(|error| classify(&subject, &error))?;
+            let acknowledged =
+                connected.jetstream.send_publish(subject.clone(), message).await.map_err(|error| classify(&subject, &error))?;
             return Ok(Some(Pending { subject, acknowledged: acknowledged.into_future(), seen }));
         }
         let published = connected.client.publish_with_headers(subject, headers, payload).await;
@@ -311,9 +315,8 @@ impl Published {
         let breaks = seen.borrow().breaks;
         // Nobody answers what one may not publish; the server complains of it beside.
         let forbidden = format!("Permissions Violation for Publish to \"{subject}\"");
-        let turned = seen.wait_for(|seen| {
-            seen.breaks != breaks || seen.complaint.as_ref().is_some_and(|complaint| complaint.starts_with(&forbidden))
-        });
+        let turned = seen
+            .wait_for(|seen| seen.breaks != breaks || seen.complaint.as_ref().is_some_and(|complaint| complaint.starts_with(&forbidden)));
         tokio::select! {
             biased;
             acknowledged = acknowledged => match acknowledged {
