@@ -10,7 +10,7 @@ use async_nats::{Client, Request, Subject};
 use parking_lot::Mutex;
 use pointsman_schemas::Name;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{Acknowledgement, Verdict};
 
@@ -39,7 +39,7 @@ pub(super) struct Outstanding {
     inner: Mutex<Inner>,
     /// Something has been told, or was dropped untold.
     changed: Notify,
-    /// Something was dropped untold.
+    /// Something was dropped untold, or the server's patience has changed.
     returned: Notify,
 }
 
@@ -83,7 +83,10 @@ impl Outstanding {
 
     /// Says how long the server waits for an acknowledgement before it sends the message again.
     pub(super) fn set_ack_wait(&self, ack_wait: Duration) {
-        self.inner.lock().in_progress_every = (ack_wait / 3).max(Duration::from_millis(10));
+        let every = (ack_wait / 3).max(Duration::from_millis(10));
+        if std::mem::replace(&mut self.inner.lock().in_progress_every, every) != every {
+            self.returned.notify_one();
+        }
     }
 
     /// Takes a message in hand: from now on the server is told that it is being worked on.
@@ -126,17 +129,20 @@ impl Outstanding {
 
     /// Tells the server, again and again, that what is in hand is being worked on, and gives back what was dropped untold. Never ends.
     pub(super) async fn keep(&self) {
+        let every = || self.inner.lock().in_progress_every;
+        let mut next = Instant::now() + every();
         loop {
-            let every = self.inner.lock().in_progress_every;
             tokio::select! {
-                () = sleep(every) => {
+                () = sleep_until(next) => {
                     let held: Vec<Subject> = self.inner.lock().held.values().cloned().collect();
                     self.send(held, AckKind::Progress).await;
+                    next = Instant::now() + every();
                 }
                 () = self.returned.notified() => {
                     let returned = std::mem::take(&mut self.inner.lock().returned);
                     self.send(returned, AckKind::Nak(Some(FAILED_AGAIN.0))).await;
                     self.changed.notify_one();
+                    next = next.min(Instant::now() + every());
                 }
             }
         }

@@ -15,7 +15,7 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt, pending};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::connection::News;
 use super::consumer::{Known, NoConsumer, Wanted, ack_wait};
@@ -37,6 +37,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How long JetStream may take to answer.
 pub(super) const API_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long what is on its way may take to come when nobody wants it any more.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
 
 /// First and longest pause after the server could not say what became of the consumer, of which at least half is waited.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -260,7 +263,10 @@ impl Puller {
                     }
                     looking = self.look();
                 }
-                () = self.out.closed() => return Interrupted::Dropped,
+                () = self.out.closed() => {
+                    self.give_back(subscriber).await;
+                    return Interrupted::Dropped;
+                }
             }
         }
     }
@@ -303,8 +309,7 @@ impl Puller {
         if let Some(asked) = asked {
             asked.silent_at = Instant::now() + asked.silence;
         }
-        // A publisher may have given his message a status of its own; only what can be acknowledged is a message.
-        if message.reply.as_ref().is_some_and(|reply| reply.starts_with("$JS.ACK.")) {
+        if is_stored(&message) {
             if let Some(open) = asked {
                 open.messages = open.messages.saturating_sub(1);
                 if open.messages == 0 {
@@ -346,11 +351,34 @@ impl Puller {
     /// Hands on what has come already, before the subscription is given up.
     fn drain(&self, subscriber: &mut Subscriber) {
         while let Some(Some(message)) = subscriber.next().now_or_never() {
-            if message.reply.as_ref().is_some_and(|reply| reply.starts_with("$JS.ACK.")) {
-                self.hand_on(message);
-            }
+            self.hand_on_any(message);
         }
     }
+
+    /// Ends the subscription and gives back what is still on its way, which would else come again only after the server's patience.
+    async fn give_back(&self, mut subscriber: Subscriber) {
+        if subscriber.drain().await.is_ok() {
+            let rest = async {
+                while let Some(message) = subscriber.next().await {
+                    self.hand_on_any(message);
+                }
+            };
+            // What has not come by then comes again by itself.
+            let _ = timeout(GIVE_BACK_WITHIN, rest).await;
+        }
+    }
+
+    /// Hands a message on, and leaves what the server has to say.
+    fn hand_on_any(&self, message: async_nats::Message) {
+        if is_stored(&message) {
+            self.hand_on(message);
+        }
+    }
+}
+
+/// True for a message of the stream. A publisher may have given it a status of its own: only what can be acknowledged is one.
+fn is_stored(message: &async_nats::Message) -> bool {
+    message.reply.as_ref().is_some_and(|reply| reply.starts_with("$JS.ACK."))
 }
 
 async fn until(instant: Option<Instant>) {

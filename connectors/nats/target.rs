@@ -90,7 +90,10 @@ impl TargetSettings for NatsTarget {
         let jetstream = ContextBuilder::new().timeout(API_TIMEOUT).build(client);
         let none = |message: String, help: &str| Err(OpenError(Problem::new(message).at("subject").help(help)));
         if is_template(&subject) {
-            return match jetstream.query_account().await {
+            return match jetstream.request::<_, _, serde_json::Value>("INFO", &serde_json::json!({})).await {
+                Ok(account) if account.get("error").is_some() => {
+                    none("the account has no JetStream".to_owned(), "enable it, or set acknowledge: false")
+                }
                 Ok(_) => Ok(format!("nats-server {version} has JetStream; the subject depends on the event")),
                 Err(error) => none(format!("JetStream does not answer: {error}"), "enable it, or set acknowledge: false"),
             };
