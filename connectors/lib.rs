@@ -7,6 +7,7 @@ pub mod directory;
 pub mod exec;
 pub mod http;
 pub mod link;
+pub mod nats;
 mod parameter;
 pub mod source;
 pub mod stdout;
@@ -77,6 +78,12 @@ pub const CONNECTORS: &[Connector] = &[
         target: Some(Kind::target::<exec::ExecTarget>()),
     },
     Connector { kind: "http", also_known_as: &["https", "url"], source: None, target: Some(Kind::target::<http::HttpTarget>()) },
+    Connector {
+        kind: "nats",
+        also_known_as: &["jetstream", "nats-streaming"],
+        source: Some(Kind::source::<nats::NatsSource>()),
+        target: Some(Kind::target::<nats::NatsTarget>()),
+    },
     Connector { kind: "stdout", also_known_as: &["console", "print"], source: None, target: Some(Kind::target::<stdout::StdoutTarget>()) },
     Connector {
         kind: "timer",

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use pointsman_test_brokers::{free_port, kill};
 use serde_json::Value;
@@ -39,6 +40,8 @@ pub struct Bus {
     listen: u16,
     admin: u16,
     environment: Vec<(String, String)>,
+    /// Whether what it prints on standard output is kept with its log.
+    keeps_output: bool,
     process: Option<Child>,
 }
 
@@ -64,7 +67,7 @@ impl Bus {
     #[must_use]
     pub fn prepare(rules: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let bus = Self { folder, listen: free_port(), admin: free_port(), environment: Vec::new(), process: None };
+        let bus = Self { folder, listen: free_port(), admin: free_port(), environment: Vec::new(), keeps_output: true, process: None };
         bus.write_rules(rules);
         bus
     }
@@ -87,6 +90,11 @@ impl Bus {
         self.environment = environment;
     }
 
+    /// Throws away what processes started from now on print on standard output, where the target `stdout` writes.
+    pub fn discard_output(&mut self) {
+        self.keeps_output = false;
+    }
+
     /// A path in the bus's folder.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
@@ -101,7 +109,8 @@ impl Bus {
         let log = std::fs::File::options().create(true).append(true).open(self.path("log")).expect("the log can be opened");
         let mut command = Command::new(binary());
         command.args(["run", "pointsman.yaml"]).current_dir(self.folder.path()).stdin(Stdio::null());
-        command.stdout(log.try_clone().expect("the log can be shared")).stderr(log);
+        let output = if self.keeps_output { log.try_clone().expect("the log can be shared").into() } else { Stdio::null() };
+        command.stdout(output).stderr(log);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(command.spawn().expect("pointsman can be started"));
     }
@@ -150,6 +159,18 @@ impl Bus {
         self.process.as_ref().expect("the bus runs").id()
     }
 
+    /// The processor time that the process has taken so far (proc_pid_stat(5), in ticks of 10 ms).
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the process runs");
+        let after_name = stat.rsplit_once(')').expect("the name is in parentheses").1;
+        let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
     /// Ends the process at once, as a crash does.
     ///
     /// # Panics
@@ -196,19 +217,35 @@ impl Bus {
         serde_json::from_slice(&body).expect("the admin API speaks JSON")
     }
 
+    /// What the admin API tells of a source.
+    ///
+    /// # Panics
+    /// Where there is no such source.
+    pub async fn source(&self, name: &str) -> Value {
+        let page = self.api("/api/v1/sources").await;
+        let row = rows(&page).iter().find(|row| row.get("name").is_some_and(|own| own == name));
+        row.unwrap_or_else(|| panic!("no source {name} in {page}")).clone()
+    }
+
+    /// The dead letters.
+    pub async fn dead(&self) -> Vec<Value> {
+        rows(&self.api("/api/v1/dead").await).to_vec()
+    }
+
     /// A rule's subscription, its counters included.
     ///
     /// # Panics
     /// Where there is no such subscription.
     pub async fn counts(&self, rule: &str) -> Value {
         let page = self.api("/api/v1/subscriptions").await;
-        let rows = page.as_array().or_else(|| page.get("items").and_then(Value::as_array)).expect("a list");
-        let row = rows
-            .iter()
-            .find(|row| row.get("rule").is_some_and(|name| name == rule))
-            .unwrap_or_else(|| panic!("no subscription of {rule} in {page}"));
-        row.clone()
+        let row = rows(&page).iter().find(|row| row.get("rule").is_some_and(|name| name == rule));
+        row.unwrap_or_else(|| panic!("no subscription of {rule} in {page}")).clone()
     }
+}
+
+/// The rows of a list that the API gives.
+fn rows(page: &Value) -> &[Value] {
+    page.as_array().or_else(|| page.get("items").and_then(Value::as_array)).expect("a list")
 }
 
 impl Drop for Bus {

@@ -8,15 +8,23 @@
 
 pub mod bus;
 pub mod caller;
+pub mod drain;
 pub mod load;
+pub mod nats;
+pub mod object_storage;
+pub mod outage;
 pub mod power;
 pub mod proxy;
+pub mod rabbitmq;
 pub mod sink;
+pub mod storm;
 
 pub use bus::Bus;
 pub use caller::Caller;
+pub use outage::Outage;
 pub use proxy::{Fault, Proxy};
 pub use sink::{Answer, Sink};
+pub use storm::{Storm, Tally};
 
 use std::time::Duration;
 
@@ -27,11 +35,19 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// After [`PATIENCE`], with `what`, also where the condition itself does not come to an end.
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, condition: impl AsyncFnMut() -> bool) {
+    until_within(PATIENCE, what, condition).await;
+}
+
+/// Waits until `condition` holds, no longer than `patience`.
+///
+/// # Panics
+/// As [`until`].
+pub async fn until_within(patience: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let holds = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, holds).await.is_ok(), "waited {PATIENCE:?} in vain until {what}");
+    assert!(tokio::time::timeout(patience, holds).await.is_ok(), "waited {patience:?} in vain until {what}");
 }

@@ -32,11 +32,19 @@ pub enum Fault {
     Trickle(usize, Duration),
 }
 
+/// What the proxy does at the moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Weather {
+    fault: Fault,
+    /// Connections up to this number are never heard of again.
+    stranded: usize,
+}
+
 /// A TCP proxy in front of one upstream, with its own port for as long as it lives.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    fault: watch::Sender<Fault>,
+    weather: watch::Sender<Weather>,
     attempts: Arc<AtomicUsize>,
     server: JoinHandle<()>,
 }
@@ -49,12 +57,12 @@ impl Proxy {
     #[must_use]
     pub fn start(upstream: u16) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, pointsman_test_brokers::free_port()));
-        let (fault, faults) = watch::channel(Fault::None);
+        let (weather, watched) = watch::channel(Weather::default());
         let attempts = Arc::new(AtomicUsize::new(0));
         // Bound before anybody is told the address.
         let listener = listen(address);
-        let server = tokio::spawn(serve(listener, address, (Ipv4Addr::LOCALHOST, upstream).into(), faults, Arc::clone(&attempts)));
-        Self { address, fault, attempts, server }
+        let server = tokio::spawn(serve(listener, address, (Ipv4Addr::LOCALHOST, upstream).into(), watched, Arc::clone(&attempts)));
+        Self { address, weather, attempts, server }
     }
 
     /// Its port on this machine.
@@ -65,7 +73,12 @@ impl Proxy {
 
     /// From now on, and for connections that are open already, this.
     pub fn set(&self, fault: Fault) {
-        self.fault.send_replace(fault);
+        self.weather.send_modify(|weather| weather.fault = fault);
+    }
+
+    /// Those that are connected now never hear of each other again, as if the other machine were gone: no end, no reset. New ones are not affected.
+    pub fn strand(&self) {
+        self.weather.send_modify(|weather| weather.stranded = self.attempts());
     }
 
     /// How many connections it has accepted so far. Those that were refused are not among them.
@@ -95,13 +108,13 @@ async fn serve(
     first: TcpListener,
     address: SocketAddr,
     upstream: SocketAddr,
-    mut faults: watch::Receiver<Fault>,
+    mut weather: watch::Receiver<Weather>,
     attempts: Arc<AtomicUsize>,
 ) {
     let mut connections = JoinSet::new();
     let mut listener = Some(first);
     loop {
-        let fault = *faults.borrow_and_update();
+        let fault = weather.borrow_and_update().fault;
         match (fault, &listener) {
             (Fault::Refuse, _) => listener = None,
             (_, None) => listener = Some(listen(address)),
@@ -114,41 +127,61 @@ async fn serve(
             }
         };
         tokio::select! {
-            changed = faults.changed() => if changed.is_err() { return },
+            changed = weather.changed() => if changed.is_err() { return },
             Some(_) = connections.join_next() => {}
             accepted = accept => {
                 let Ok((client, _)) = accepted else { continue };
-                attempts.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(connect(client, upstream, faults.clone()));
+                let number = attempts.fetch_add(1, Ordering::Relaxed) + 1;
+                connections.spawn(connect(client, upstream, Watched { weather: weather.clone(), number }));
             }
         }
     }
 }
 
+/// What one connection sees of the weather.
+#[derive(Clone)]
+struct Watched {
+    weather: watch::Receiver<Weather>,
+    number: usize,
+}
+
+impl Watched {
+    /// Waits for a fault, or for none, that lets this connection go on.
+    async fn until(&mut self, goes_on: impl Fn(Fault) -> bool) -> Fault {
+        let number = self.number;
+        let weather = self.weather.wait_for(|weather| number > weather.stranded && goes_on(weather.fault)).await;
+        // Without a proxy there is soon no connection either.
+        weather.map_or(Fault::None, |weather| weather.fault)
+    }
+
+    /// Waits until it is to be broken off.
+    async fn broken_off(mut self) {
+        self.until(|fault| matches!(fault, Fault::Reset | Fault::Refuse)).await;
+    }
+}
+
 /// Serves one connection until it ends or is to be reset.
-async fn connect(client: TcpStream, upstream: SocketAddr, faults: watch::Receiver<Fault>) {
-    let mut watched = faults.clone();
-    let reset = async |watched: &mut watch::Receiver<Fault>| {
-        let _ = watched.wait_for(|fault| matches!(fault, Fault::Reset | Fault::Refuse)).await;
-    };
+async fn connect(client: TcpStream, upstream: SocketAddr, watched: Watched) {
+    let broken_off = watched.clone().broken_off();
+    tokio::pin!(broken_off);
     // A connection that was made into a black hole reaches the server once that is over.
     let open = async {
-        let mut faults = faults.clone();
-        let _ = faults.wait_for(|fault| *fault != Fault::BlackHole).await;
+        watched.clone().until(|fault| fault != Fault::BlackHole).await;
         TcpStream::connect(upstream).await
     };
     let server = tokio::select! {
         server = open => server,
-        () = reset(&mut watched) => return hang_up(&client),
+        () = &mut broken_off => return hang_up(&client),
     };
     let Ok(server) = server else { return hang_up(&client) };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let (mut up, mut down) = (Pipe::new(from_client, to_server, &faults, false), Pipe::new(from_server, to_client, &faults, true));
+    let mut up = Pipe { from: from_client, to: to_server, watched: watched.clone(), is_answer: false };
+    let mut down = Pipe { from: from_server, to: to_client, watched, is_answer: true };
     tokio::select! {
         ended = async { tokio::try_join!(up.run(), down.run()) } => if ended.is_ok() { return },
-        () = reset(&mut watched) => {}
+        () = broken_off => {}
     }
     for Pipe { from, to, .. } in [up, down] {
         hang_up(from.as_ref());
@@ -166,33 +199,25 @@ fn hang_up(stream: &TcpStream) {
 struct Pipe {
     from: OwnedReadHalf,
     to: OwnedWriteHalf,
-    faults: watch::Receiver<Fault>,
+    watched: Watched,
     is_answer: bool,
 }
 
 impl Pipe {
-    fn new(from: OwnedReadHalf, to: OwnedWriteHalf, faults: &watch::Receiver<Fault>, is_answer: bool) -> Self {
-        Self { from, to, faults: faults.clone(), is_answer }
-    }
-
-    fn stands_still(fault: Fault, is_answer: bool) -> bool {
-        fault == Fault::BlackHole || (fault == Fault::HalfOpen && is_answer)
-    }
-
     /// Passes on until the sender has ended.
     async fn run(&mut self) -> io::Result<()> {
         let mut piece = vec![0; PIECE_BYTES];
         loop {
-            let is_answer = self.is_answer;
             let read = self.from.read(&mut piece).await?;
             // What was read before the fault is stopped by it as well, and goes on once it is over.
-            let fault = *self.faults.wait_for(|fault| !Self::stands_still(*fault, is_answer)).await.map_err(io::Error::other)?;
+            let is_answer = self.is_answer;
+            let fault = self.watched.until(|fault| fault != Fault::BlackHole && !(is_answer && fault == Fault::HalfOpen)).await;
             let mut rest = piece.get(..read).unwrap_or_default();
             if rest.is_empty() {
                 return self.to.shutdown().await;
             }
             if let Fault::Trickle(bytes, pause) = fault {
-                while !rest.is_empty() && *self.faults.borrow() == fault {
+                while !rest.is_empty() && self.watched.weather.borrow().fault == fault {
                     let (now, later) = rest.split_at(bytes.clamp(1, rest.len()));
                     self.to.write_all(now).await?;
                     rest = later;
@@ -320,6 +345,16 @@ mod tests {
         assert!(timeout(NOTHING, client.read_u8()).await.is_err(), "the lost half has answered");
         proxy.set(Fault::None);
         assert_eq!(client.read_u8().await.unwrap(), b'y');
+    }
+
+    #[tokio::test]
+    async fn who_is_stranded_hears_nothing_more_and_who_comes_anew_does() {
+        let (proxy, _server) = echo().await;
+        let mut old = dial(&proxy).await.unwrap();
+        say(&mut old, b"hello").await.unwrap();
+        proxy.strand();
+        say(&mut dial(&proxy).await.unwrap(), b"hello").await.unwrap();
+        assert!(timeout(NOTHING, say(&mut old, b"anybody?")).await.is_err(), "it was heard of again");
     }
 
     #[tokio::test]

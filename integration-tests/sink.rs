@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -65,10 +65,28 @@ impl Answer {
 
 type Function = dyn Fn(&Received) -> Answer + Send + Sync;
 
+/// What a sink was given so far.
+#[derive(Debug, Default)]
+struct Book {
+    /// Each request, where they are kept.
+    received: Option<Vec<Received>>,
+    /// How often each event id came.
+    ids: HashMap<String, usize>,
+}
+
+impl Book {
+    fn write(&mut self, one: Received) {
+        *self.ids.entry(one.header("ce-id").to_owned()).or_default() += 1;
+        if let Some(received) = &mut self.received {
+            received.push(one);
+        }
+    }
+}
+
 /// An HTTP server that records each request and answers as a function of it.
 pub struct Sink {
     address: SocketAddr,
-    received: Arc<Mutex<Vec<Received>>>,
+    book: Arc<Mutex<Book>>,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -84,6 +102,11 @@ impl Sink {
         Self::answering(|_| Answer::status(204)).await
     }
 
+    /// A sink that takes everything and keeps nothing but how often each event id came: for loads that would not fit into memory.
+    pub async fn counting() -> Self {
+        Self::with_book(0, Book::default(), |_| Answer::status(204)).await
+    }
+
     /// A sink that answers by a function.
     pub async fn answering(function: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> Self {
         Self::on_port(0, function).await
@@ -94,11 +117,15 @@ impl Sink {
     /// # Panics
     /// Where the port is taken.
     pub async fn on_port(port: u16, function: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> Self {
+        Self::with_book(port, Book { received: Some(Vec::new()), ids: HashMap::new() }, function).await
+    }
+
+    async fn with_book(port: u16, book: Book, function: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the sink's port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
-        let received = Arc::new(Mutex::new(Vec::new()));
-        let server = tokio::spawn(serve(listener, Arc::clone(&received), Arc::new(function)));
-        Self { address, received, server }
+        let book = Arc::new(Mutex::new(book));
+        let server = tokio::spawn(serve(listener, Arc::clone(&book), Arc::new(function)));
+        Self { address, book, server }
     }
 
     /// Its URL.
@@ -110,20 +137,26 @@ impl Sink {
     /// Everything that it was given so far.
     ///
     /// # Panics
-    /// Never, unless the server has.
+    /// Where it only counts.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
-        self.received.lock().expect("no panic while it is held").clone()
+        self.book().received.clone().expect("the sink keeps what it is given")
     }
 
     /// How often each event id was given.
     #[must_use]
     pub fn ids(&self) -> HashMap<String, usize> {
-        let mut ids = HashMap::new();
-        for one in self.received() {
-            *ids.entry(one.header("ce-id").to_owned()).or_default() += 1;
-        }
-        ids
+        self.book().ids.clone()
+    }
+
+    /// How many different event ids were given.
+    #[must_use]
+    pub fn arrived(&self) -> usize {
+        self.book().ids.len()
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().expect("no panic while it is held")
     }
 }
 
@@ -133,16 +166,16 @@ impl Drop for Sink {
     }
 }
 
-async fn serve(listener: TcpListener, received: Arc<Mutex<Vec<Received>>>, function: Arc<Function>) {
+async fn serve(listener: TcpListener, book: Arc<Mutex<Book>>, function: Arc<Function>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 let _ = stream.set_nodelay(true);
-                let (received, function) = (Arc::clone(&received), Arc::clone(&function));
+                let (book, function) = (Arc::clone(&book), Arc::clone(&function));
                 let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                    let (received, function) = (Arc::clone(&received), Arc::clone(&function));
+                    let (book, function) = (Arc::clone(&book), Arc::clone(&function));
                     async move {
                         let at = Instant::now();
                         let (parts, body) = request.into_parts();
@@ -150,7 +183,7 @@ async fn serve(listener: TcpListener, received: Arc<Mutex<Vec<Received>>>, funct
                         let Ok(body) = body.collect().await else { return Ok(Response::new(Full::default())) };
                         let one = Received { at, headers: parts.headers, body: body.to_bytes() };
                         let answer = function(&one);
-                        received.lock().expect("no panic while it is held").push(one);
+                        book.lock().expect("no panic while it is held").write(one);
                         if !answer.after.is_zero() {
                             tokio::time::sleep(answer.after).await;
                         }

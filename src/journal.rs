@@ -213,6 +213,24 @@ pub struct Entry {
     /// Where set, an event with the same tenant, `source` and `id` that was stored less than this long ago makes this one a duplicate.
     /// Only events that were stored with this set are remembered, for as long as it said then.
     pub deduplicate: Option<Duration>,
+    /// A delivery of it that has ended already, without having been stored before. Where `deliveries` has one for the same subscription,
+    /// that one counts.
+    pub dead: Option<NewDead>,
+}
+
+/// A dead letter of a delivery that was never pending here. It counts as created and dead at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewDead {
+    /// For whom it was.
+    pub subscription: SubscriptionNumber,
+    /// Hash of the value that `order_by` found: a redrive of it is ordered again.
+    pub order_key: Option<u64>,
+    /// Why it is dead.
+    pub reason: DeadReason,
+    /// Tries made.
+    pub attempts: u32,
+    /// What the last attempt came to.
+    pub last: Option<LastOutcome>,
 }
 
 /// A delivery to be made.

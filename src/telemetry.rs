@@ -14,11 +14,15 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 pub use journal::JournalSnapshot;
 pub use metrics::Metrics;
 
+/// What is logged unless it is asked otherwise. The clients of outside systems tell of each connection and of each try; what a person needs to
+/// know of them is said here, and no more often than he can read.
+const OWN_LINES: &str = "off,pointsman=info";
+
 /// How logging is set up on the command line.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LogArgs {
     /// What is logged: a level, or a filter such as `info,pointsman::dispatcher=debug`
-    #[arg(long = "log", env = "POINTSMAN_LOG", default_value = "info", global = true, value_name = "FILTER", help_heading = "Logging")]
+    #[arg(long = "log", env = "POINTSMAN_LOG", default_value = OWN_LINES, global = true, value_name = "FILTER", help_heading = "Logging")]
     pub filter: String,
     /// How it is written: as text on a terminal and as JSON elsewhere, unless one is asked for
     #[arg(long = "log-format", default_value = "auto", global = true, value_name = "FORMAT", help_heading = "Logging")]

@@ -51,6 +51,7 @@ async fn measure(journal: &DiskJournal, subscriptions: &[SubscriptionNumber]) ->
                 event: event(number),
                 deliveries: subscriptions.iter().map(|number| NewDelivery::now(*number)).collect(),
                 deduplicate: None,
+                dead: None,
             })
             .collect();
         let append = Append { tenant: Name::default_tenant(), origin: name("bench"), entries, rejects: Vec::new(), cursor: None };

@@ -5,8 +5,10 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "the whole crate is a test, and says what it expects as bluntly as tests do")]
 
+mod nats;
 mod port;
 mod server;
 
+pub use nats::NatsServer;
 pub use port::free_port;
 pub use server::{Server, kill};

@@ -174,7 +174,12 @@ async fn append(journal: &dyn Journal, numbers: &[SubscriptionNumber], events: u
     let entry = |index: usize| {
         let data = Data::json(DATA.into()).unwrap();
         let event = Event::builder(format!("{index}"), "/camera", "photo").subject("a.jpg").data(data).build().unwrap();
-        Entry { event: Arc::new(event), deliveries: numbers.iter().map(|number| NewDelivery::now(*number)).collect(), deduplicate: None }
+        Entry {
+            event: Arc::new(event),
+            deliveries: numbers.iter().map(|number| NewDelivery::now(*number)).collect(),
+            deduplicate: None,
+            dead: None,
+        }
     };
     let rejects = vec![Reject { raw: "no JSON\u{1b}[2J".into(), reason: "expected value at line 1 column 1".into() }];
     let entries = (1..=events).map(entry).collect();

@@ -58,7 +58,8 @@ pub(super) fn follow_ups(
             FollowWith::Original => follow_ups.push(FollowUp::Original(delivery)),
             FollowWith::Report => match report(route, leased, ending, outcome.as_deref(), now) {
                 Ok(event) => {
-                    let entry = Entry { event: Arc::new(event), deliveries: [delivery].into_iter().collect(), deduplicate: None };
+                    let entry =
+                        Entry { event: Arc::new(event), deliveries: [delivery].into_iter().collect(), deduplicate: None, dead: None };
                     follow_ups.push(FollowUp::Append { origin: leased.origin.clone(), entry });
                 }
                 Err(error) => tracing::error!(delivery = %leased.id, %error, "cannot report on a delivery"),

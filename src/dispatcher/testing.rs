@@ -26,7 +26,7 @@ pub(super) struct NoReplies;
 
 impl MatchReply for NoReplies {
     fn match_reply(&self, _: &Name, event: Arc<Event>) -> Entry {
-        Entry { event, deliveries: [].into_iter().collect(), deduplicate: None }
+        Entry { event, deliveries: [].into_iter().collect(), deduplicate: None, dead: None }
     }
 }
 

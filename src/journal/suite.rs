@@ -77,6 +77,7 @@ macro_rules! conformance {
             a_full_journal_refuses_appends_and_still_settles
             retention_spares_what_is_needed
             dead_letters_are_listed_redriven_and_purged
+            what_ended_elsewhere_is_a_dead_letter_at_once
             rejects_are_dead_letters_of_their_source
             cancelling_ends_what_is_not_in_flight
             replay_makes_new_runs_of_what_is_retained
@@ -216,12 +217,12 @@ pub(super) fn sized_event(id: &str, bytes: usize) -> Arc<Event> {
 
 pub(super) fn entry(id: &str, subscriptions: &[SubscriptionNumber]) -> Entry {
     let deliveries: SmallVec<[NewDelivery; 2]> = subscriptions.iter().map(|number| NewDelivery::now(*number)).collect();
-    Entry { event: event(id), deliveries, deduplicate: None }
+    Entry { event: event(id), deliveries, deduplicate: None, dead: None }
 }
 
 fn keyed(id: &str, subscription: SubscriptionNumber, key: u64) -> Entry {
     let delivery = NewDelivery { order_key: Some(key), ..NewDelivery::now(subscription) };
-    Entry { event: event(id), deliveries: SmallVec::from_slice(&[delivery]), deduplicate: None }
+    Entry { event: event(id), deliveries: SmallVec::from_slice(&[delivery]), deduplicate: None, dead: None }
 }
 
 pub(super) fn append_of(entries: Vec<Entry>) -> Append {

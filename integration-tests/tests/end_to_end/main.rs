@@ -4,6 +4,8 @@
 
 mod crash;
 mod ingress;
+mod nats;
 mod operation;
+mod pipes;
 mod push;
 mod sources;

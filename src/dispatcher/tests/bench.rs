@@ -273,7 +273,7 @@ impl Bench {
     }
 
     pub(super) fn entry(&self, event: Event, delivery: NewDelivery) -> Entry {
-        Entry { event: Arc::new(event), deliveries: [delivery].into_iter().collect(), deduplicate: None }
+        Entry { event: Arc::new(event), deliveries: [delivery].into_iter().collect(), deduplicate: None, dead: None }
     }
 
     pub(super) async fn append_entries(&self, entries: Vec<Entry>) {

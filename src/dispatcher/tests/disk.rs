@@ -26,6 +26,7 @@ async fn a_backlog_on_disk_goes_out_whole() {
             event: Arc::new(Event::builder((batch * 1_000 + id).to_string(), "/s", "t").build().unwrap()),
             deliveries: [NewDelivery::now(number)].into_iter().collect(),
             deduplicate: None,
+            dead: None,
         };
         let (tenant, origin, entries) = (Name::default_tenant(), Name::ingress(), (0..1_000).map(entry).collect());
         journal.append(Append { tenant, origin, entries, rejects: Vec::new(), cursor: None }).await.unwrap();

@@ -18,7 +18,7 @@ struct To(Mutex<Option<SubscriptionNumber>>);
 impl MatchReply for To {
     fn match_reply(&self, tenant: &Name, event: Arc<Event>) -> Entry {
         assert_eq!(tenant, &Name::default_tenant());
-        Entry { event, deliveries: self.0.lock().map(NewDelivery::now).into_iter().collect(), deduplicate: None }
+        Entry { event, deliveries: self.0.lock().map(NewDelivery::now).into_iter().collect(), deduplicate: None, dead: None }
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::{CLOCK_TRUSTED_FOR, MemoryOptions};
 use crate::journal::{
     Activity, Append, Appended, Backlog, Counts, DeadLetter, DeadReason, DeadSelection, Ending, Entry, FollowUp, Grant, JournalError,
-    LastOutcome, LeaseToken, Leased, NewDelivery, Pending, Settlement, StoredEvent, Subscription, SubscriptionIdentity, SubscriptionStatus,
-    Totals,
+    LastOutcome, LeaseToken, Leased, NewDead, NewDelivery, Pending, Settlement, StoredEvent, Subscription, SubscriptionIdentity,
+    SubscriptionStatus, Totals,
 };
 
 pub(super) struct Book {
@@ -163,11 +163,15 @@ impl Book {
             for delivery in &entry.deliveries {
                 *arriving.entry(delivery.subscription).or_default() += 1;
             }
+            if let Some(dead) = &entry.dead {
+                arriving.entry(dead.subscription).or_default();
+            }
         }
         for (number, count) in arriving {
             let queue = self.queue(number).ok_or_else(|| JournalError::NotFound(format!("subscription {}", number.0)))?;
-            let is_full =
-                |backlog: Backlog| !backlog.dead_when_full && queue.counts.pending > 0 && queue.counts.pending + count > backlog.max;
+            let is_full = |backlog: Backlog| {
+                count > 0 && !backlog.dead_when_full && queue.counts.pending > 0 && queue.counts.pending + count > backlog.max
+            };
             if queue.backlog.is_some_and(is_full) {
                 return Err(JournalError::Backlog(number));
             }
@@ -206,7 +210,22 @@ impl Book {
                 self.deliver(sequence, 0, *delivery);
             }
         }
+        let is_new = |dead: &NewDead| entry.deliveries.iter().all(|delivery| delivery.subscription != dead.subscription);
+        if let Some(dead) = entry.dead.filter(is_new) {
+            self.deliver_dead(sequence, dead);
+        }
         Appended::Stored(sequence)
+    }
+
+    fn deliver_dead(&mut self, sequence: Sequence, dead: NewDead) {
+        let NewDead { subscription, order_key, reason, attempts, last } = dead;
+        let now = self.now;
+        let Some(kept) = self.events.get_mut(&sequence) else { return };
+        let Some(queue) = (subscription.0 as usize).checked_sub(1).and_then(|index| self.subscriptions.get_mut(index)) else { return };
+        kept.pins += 1;
+        queue.counts.created += 1;
+        let ended = Delivery { order_key, due: now, since: now, attempts, failures: 0, last: None, lease: None, told: false };
+        self.bury((sequence, subscription, 0), ended, reason, last);
     }
 
     /// Makes a delivery, or a dead letter where the backlog is full and declared so.

@@ -4,7 +4,7 @@ use pointsman_connectors::Reject;
 use pointsman_schemas::{DeliveryId, JournalId};
 
 use super::*;
-use crate::journal::{DeadReason, DeadSelection, JournalError};
+use crate::journal::{DeadReason, DeadSelection, JournalError, NewDead};
 
 pub(in crate::journal) async fn dead_letters_are_listed_redriven_and_purged(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
@@ -50,6 +50,39 @@ pub(in crate::journal) async fn dead_letters_are_listed_redriven_and_purged(impl
     let (r, s) = (bench.counts(r).await, bench.counts(s).await);
     assert_eq!((r.created, r.delivered, r.dead, r.redriven, r.pending), (7, 1, 0, 4, 2));
     assert_eq!((s.created, s.dead, s.purged), (1, 0, 1));
+}
+
+pub(in crate::journal) async fn what_ended_elsewhere_is_a_dead_letter_at_once(implementation: &dyn Implementation) {
+    let mut bench = Bench::new(implementation).await;
+    let subscriptions = bench.subscribe(&["r", "s"]).await;
+    let [r, s] = [subscriptions[0], subscriptions[1]];
+    let dead = |subscription, order_key| {
+        Some(NewDead { subscription, order_key, reason: DeadReason::Exhausted, attempts: 4, last: Some(last(START)) })
+    };
+    let keyed_dead = |id: &str| Entry { dead: dead(r, Some(7)), ..entry(id, &[]) };
+    let told = Entry { dead: dead(r, None), ..entry("told", &[s]) };
+    let twice = Entry { dead: dead(s, None), ..entry("twice", &[s]) };
+    bench.append(vec![keyed_dead("1"), keyed_dead("2"), told, twice]).await;
+    let unknown = Entry { dead: dead(SubscriptionNumber(99), None), ..entry("x", &[]) };
+    assert!(matches!(bench.journal.append(append_of(vec![unknown])).await, Err(JournalError::NotFound(_))));
+    bench.reopen().await;
+    let letters = bench.journal.reader().dead(&DeadSelection::default(), None, 9).await.unwrap();
+    let shown: Vec<_> = letters.iter().map(|one| (one.id.sequence.0, one.id.subscription, one.id.run, one.attempts)).collect();
+    assert_eq!(shown, [(1, r, 0, 4), (2, r, 0, 4), (3, r, 0, 4)]);
+    let first = &letters[0];
+    assert_eq!((first.reason, first.last.clone(), first.message.as_str()), (DeadReason::Exhausted, Some(last(START)), "it broke"));
+    assert_eq!((&first.tenant, &first.origin), (&name("default"), &name("suite")));
+    let (of_r, of_s) = (bench.counts(r).await, bench.counts(s).await);
+    assert_eq!((of_r.created, of_r.dead, of_r.pending, of_s.created, of_s.dead, of_s.pending), (3, 3, 0, 2, 0, 2));
+    assert_eq!(ids(&bench.lease(s, 9).await), ["told", "twice"]);
+
+    assert_eq!(bench.journal.redrive(&DeadSelection::default()).await, Ok(3));
+    let leased = bench.lease(r, 9).await;
+    assert_eq!(ids(&leased), ["1", "told"], "a redrive is ordered as the delivery was");
+    assert_eq!((leased[0].id.run, leased[0].attempts), (1, 0));
+    let purged = DeadSelection { rule: Some(name("r")), ..DeadSelection::default() };
+    assert_eq!(bench.journal.purge(&purged).await, Ok(0));
+    assert_eq!(bench.counts(r).await.redriven, 3);
 }
 
 pub(in crate::journal) async fn rejects_are_dead_letters_of_their_source(implementation: &dyn Implementation) {

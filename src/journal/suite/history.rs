@@ -5,7 +5,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 use crate::journal::memory::{MemoryJournal, MemoryOptions};
-use crate::journal::{Activity, Backlog, DeadReason, DeadSelection};
+use crate::journal::{Activity, Backlog, DeadReason, DeadSelection, NewDead};
 
 /// One thing that somebody does to a journal. Numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ enum Step {
     /// Per event: bits of the subscriptions, an order key (0 for none), a delay in seconds.
     Append(Vec<(u8, u8, u8)>),
     Duplicate(u8),
+    /// An event whose delivery, with this order key, has ended already.
+    Ended(u8, u8),
     Lease(u8, u8),
     Settle(u8, Settle),
     Wait(u8),
@@ -51,6 +53,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => prop::collection::vec(event, 1..6).prop_map(Step::Append),
         1 => small.clone().prop_map(Step::Duplicate),
+        1 => (small.clone(), 0_u8..4).prop_map(|(subscription, key)| Step::Ended(subscription, key)),
         6 => (small.clone(), 1_u8..8).prop_map(|(subscription, count)| Step::Lease(subscription, count)),
         9 => (any::<u8>(), settle).prop_map(|(which, settle)| Step::Settle(which, settle)),
         2 => (0_u8..90).prop_map(Step::Wait),
@@ -172,6 +175,12 @@ impl Play<'_> {
             Step::Duplicate(id) => {
                 let twin = Entry { deduplicate: Some(MINUTE), ..entry(&format!("twin-{id}"), &[self.pick(id)]) };
                 let _ = self.both(async |journal: Arc<dyn Journal>| journal.append(append_of(vec![twin.clone()])).await).await;
+            }
+            Step::Ended(subscription, key) => {
+                let (subscription, order_key) = (self.pick(subscription), (key > 0).then_some(u64::from(key)));
+                let dead = NewDead { subscription, order_key, reason: DeadReason::Expired, attempts: 2, last: Some(last(now)) };
+                let ended = Entry { dead: Some(dead), ..entry("ended", &[self.pick(key)]) };
+                let _ = self.both(async |journal: Arc<dyn Journal>| journal.append(append_of(vec![ended.clone()])).await).await;
             }
             Step::Lease(subscription, count) => {
                 self.lease(self.pick(subscription), count as usize).await;

@@ -12,7 +12,7 @@ use super::{Failure, Transaction};
 use crate::journal::disk::queues::Effect;
 use crate::journal::disk::record::{Buried, Kept, Seen, encode_cursor, key_of};
 use crate::journal::disk::row::RowKey;
-use crate::journal::{Append, Appended, DeadReason, Entry, JournalError};
+use crate::journal::{Append, Appended, Backlog, DeadReason, Entry, JournalError, NewDead};
 
 /// What a row of each kind takes beside its payload, generously.
 const ROW_BYTES: u64 = 64;
@@ -32,12 +32,16 @@ impl Transaction<'_> {
             for delivery in &entry.deliveries {
                 *arriving.entry(delivery.subscription.0).or_default() += 1;
             }
+            if let Some(dead) = &entry.dead {
+                arriving.entry(dead.subscription.0).or_default();
+            }
         }
         for (number, count) in arriving {
             let subscribed = self.subscription(number).ok_or_else(|| JournalError::NotFound(format!("subscription {number}")))?;
             let pending = subscribed.counts.pending;
             // One append alone is let into an empty queue: else it could never be stored.
-            if subscribed.backlog.is_some_and(|backlog| !backlog.dead_when_full && pending > 0 && pending + count > backlog.max) {
+            let is_full = |backlog: Backlog| count > 0 && !backlog.dead_when_full && pending > 0 && pending + count > backlog.max;
+            if subscribed.backlog.is_some_and(is_full) {
                 return Err(JournalError::Backlog(SubscriptionNumber(number)).into());
             }
         }
@@ -107,6 +111,14 @@ impl Transaction<'_> {
                 self.deliver(sequence, 0, *delivery, origin)?;
             }
         }
+        let is_new = |dead: &&NewDead| entry.deliveries.iter().all(|delivery| delivery.subscription != dead.subscription);
+        if let Some(NewDead { subscription, order_key, reason, attempts, last }) = entry.dead.as_ref().filter(is_new) {
+            self.count(subscription.0, |counts| counts.created += 1);
+            let key = RowKey { subscription: subscription.0, sequence, run: 0 };
+            let (tenant, origin, last) = (tenant.clone(), origin.clone(), last.clone());
+            let (at, attempts, reject) = (self.now, *attempts, None);
+            self.bury(key, &Buried { tenant, origin, reason: *reason, at, attempts, order_key: *order_key, last, reject })?;
+        }
         if !entry.deliveries.is_empty() {
             self.changes.effects.push(Effect::Keep(sequence, Arc::new(kept)));
         }
@@ -132,7 +144,10 @@ pub(super) fn full() -> JournalError {
 
 /// Roughly what an append takes on disk.
 fn size_bytes(append: &Append) -> u64 {
-    let entry = |entry: &Entry| entry.event.size_bytes() as u64 + ROW_BYTES * (1 + entry.deliveries.len() as u64);
+    let dead = |dead: &NewDead| ROW_BYTES + dead.last.as_ref().map_or(0, |last| (last.message.len() + last.response.len()) as u64);
+    let entry = |entry: &Entry| {
+        entry.event.size_bytes() as u64 + ROW_BYTES * (1 + entry.deliveries.len() as u64) + entry.dead.as_ref().map_or(0, dead)
+    };
     let rejects = append.rejects.iter().map(|reject| reject.raw.len() as u64 + ROW_BYTES);
     append.entries.iter().map(entry).chain(rejects).sum()
 }

@@ -1,0 +1,389 @@
+//! The connection: where to, as whom, and what becomes known of it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
+use hyper_rustls::ConfigBuilderExt;
+use pointsman_schemas::{Problem, Segment, Text};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use serde::{Deserialize, Deserializer, de};
+
+use crate::OpenError;
+use crate::parameter::{located, resolve};
+
+/// How long one server may take to take a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the server is asked whether it is there. The third question without an answer ends the connection, so that one that nobody
+/// closed is known to be dead within 15 seconds.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// First and longest pause before the client connects anew, of which at least half is waited: clients that lost a server together come
+/// back one by one.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(8));
+
+/// Messages that a subscription may hold before the client drops some: more than a source ever asks a stream for, and what a core
+/// subscription may lag behind in a burst.
+pub(super) const SUBSCRIPTION_MESSAGES_MAX: usize = 4_096;
+
+/// Servers of one system, one or several.
+#[derive(Clone, Debug)]
+pub(super) struct Urls(Vec<Text>);
+
+impl<'de> Deserialize<'de> for Urls {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Urls;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a URL, { env: NAME }, { file: path }, or a list of these")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Urls, E> {
+                Text::deserialize(StrDeserializer::new(text)).map(|url| Urls(vec![url]))
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Urls, A::Error> {
+                Text::deserialize(MapAccessDeserializer::new(map)).map(|url| Urls(vec![url]))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Urls, A::Error> {
+                let mut urls = Vec::new();
+                while let Some(url) = list.next_element()? {
+                    urls.push(url);
+                }
+                Ok(Urls(urls))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Urls {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Urls".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let text = generator.subschema_for::<Text>();
+        json_schema!({
+            "description": "A URL such as nats://127.0.0.1:4222, or several of one cluster.",
+            "anyOf": [text, { "type": "array", "items": text, "minItems": 1 }]
+        })
+    }
+}
+
+impl Urls {
+    fn check(&self) -> Vec<Problem> {
+        if self.0.is_empty() {
+            return vec![Problem::new("name at least one server").help("write one such as nats://127.0.0.1:4222")];
+        }
+        let mistake = |url: &Text| {
+            let literal = url.literal()?;
+            match server(literal) {
+                Err(mistake) => Some(Problem::new(mistake).help("write one such as nats://127.0.0.1:4222")),
+                Ok(address) => address.has_user_pass().then(|| {
+                    Problem::new("a URL that is written out must not say who calls").help("write auth: { basic: { username, password } }")
+                }),
+            }
+        };
+        let place = |(index, problem): (usize, Problem)| if self.0.len() > 1 { problem.at(index) } else { problem };
+        self.0.iter().enumerate().filter_map(|(index, url)| Some((index, mistake(url)?))).map(place).collect()
+    }
+
+    fn resolve(&self) -> Result<Vec<ServerAddr>, OpenError> {
+        let each = |url: &Text| {
+            let at: [Segment; 1] = ["url".into()];
+            server(&resolve(url, &at)?).map_err(|mistake| OpenError(Problem::new(mistake).at("url")))
+        };
+        self.0.iter().map(each).collect()
+    }
+}
+
+fn server(url: &str) -> Result<ServerAddr, String> {
+    // What is wrong is told without the URL, which may hold a password.
+    let address = ServerAddr::from_str(url).map_err(|_| "this is no URL of a NATS server".to_owned())?;
+    match address.scheme() {
+        "nats" | "tls" if !address.host().is_empty() => Ok(address),
+        "nats" | "tls" => Err("this URL names no host".to_owned()),
+        other => Err(format!("a NATS server is reached by nats:// or tls://, not by {other}://")),
+    }
+}
+
+/// How the server is shown who connects.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Auth {
+    /// A user and a password.
+    Basic {
+        /// The user.
+        username: Text,
+        /// The password.
+        password: Text,
+    },
+    /// A token.
+    Token(Text),
+    /// The seed of an NKey, which begins with `SU`.
+    Nkey(Text),
+    /// A credentials file's content, which holds a JWT and a seed: `{ file: ./app.creds }`.
+    Credentials(Text),
+}
+
+impl Auth {
+    fn check(&self) -> Option<Problem> {
+        let told = |kind: &str, mistake: &str, help: &str| Some(Problem::new(mistake).help(help).at(kind));
+        match self {
+            Self::Nkey(seed) if seed.literal().is_some_and(|seed| !seed.starts_with("SU")) => {
+                told("nkey", "this is no seed of a user's NKey, which begins with SU", "write { env: NAME } or { file: path }")
+            }
+            Self::Credentials(text) if text.literal().is_some_and(|text| !text.contains("BEGIN NATS USER JWT")) => {
+                told("credentials", "these are no credentials, but perhaps the path of some", "write { file: path }")
+            }
+            _ => None,
+        }
+    }
+
+    fn apply(&self, options: ConnectOptions) -> Result<ConnectOptions, OpenError> {
+        let value = |text: &Text, path: &[&str]| -> Result<String, OpenError> {
+            let path: Vec<Segment> = ["auth"].iter().chain(path).map(|part| Segment::from(*part)).collect();
+            resolve(text, &path)
+        };
+        Ok(match self {
+            Self::Basic { username, password } => {
+                options.user_and_password(value(username, &["basic", "username"])?, value(password, &["basic", "password"])?)
+            }
+            Self::Token(token) => options.token(value(token, &["token"])?),
+            Self::Nkey(seed) => options.nkey(value(seed, &["nkey"])?.trim().to_owned()),
+            Self::Credentials(text) => {
+                let problem = |error| {
+                    OpenError(Problem::new(format!("these are no credentials with a JWT and a seed: {error}")).at("credentials").at("auth"))
+                };
+                options.credentials(&value(text, &["credentials"])?).map_err(problem)?
+            }
+        })
+    }
+}
+
+/// How the connection is encrypted.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificates to trust in place of the system's, in PEM.
+    ca: Option<Text>,
+    /// The certificate chain to show to the server, in PEM, one's own first.
+    certificate: Option<Text>,
+    /// Its key, in PEM.
+    key: Option<Text>,
+    /// Whether to refuse a server without TLS; yes unless it is given.
+    #[serde(default = "yes")]
+    required: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Tls {
+    fn check(&self) -> Option<Problem> {
+        match (&self.certificate, &self.key) {
+            (Some(_), None) => Some(Problem::new("a certificate needs its key").at("certificate")),
+            (None, Some(_)) => Some(Problem::new("a key needs its certificate").at("key")),
+            _ => None,
+        }
+    }
+}
+
+/// What TLS is made of; without settings it trusts what the system trusts.
+fn tls_config(tls: Option<&Tls>) -> Result<ClientConfig, OpenError> {
+    let problem = |at: &str, mistake: String| OpenError(located(Problem::new(mistake), &["tls".into(), at.into()]));
+    let text = |text: &Text, at: &str| resolve(text, &["tls".into(), at.into()]);
+    let certificates = |pem: &str, at: &str| -> Result<Vec<CertificateDer<'static>>, OpenError> {
+        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+        match read {
+            Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+            Ok(_) => Err(problem(at, "there is no certificate in it".to_owned())),
+            Err(error) => Err(problem(at, format!("cannot read the certificates: {error}"))),
+        }
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| problem("ca", error.to_string()))?;
+    let builder = match tls.and_then(|tls| tls.ca.as_ref()) {
+        Some(ca) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(&text(ca, "ca")?, "ca")? {
+                roots.add(certificate).map_err(|error| problem("ca", format!("cannot trust a certificate: {error}")))?;
+            }
+            builder.with_root_certificates(roots)
+        }
+        None => builder
+            .with_native_roots()
+            .map_err(|error| problem("ca", format!("cannot read the certificates that the system trusts: {error}")))?,
+    };
+    match tls.and_then(|tls| tls.certificate.as_ref().zip(tls.key.as_ref())) {
+        None => Ok(builder.with_no_client_auth()),
+        Some((certificate, key)) => {
+            let chain = certificates(&text(certificate, "certificate")?, "certificate")?;
+            let key = PrivateKeyDer::from_pem_slice(text(key, "key")?.as_bytes())
+                .map_err(|error| problem("key", format!("cannot read the key: {error}")))?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| problem("key", format!("cannot use the certificate: {error}")))
+        }
+    }
+}
+
+/// Where to connect to and as whom: the settings that a source and a target share.
+#[derive(Clone, Copy)]
+pub(super) struct Connection<'s> {
+    pub(super) url: &'s Urls,
+    pub(super) auth: Option<&'s Auth>,
+    pub(super) tls: Option<&'s Tls>,
+}
+
+/// A connection that could not be made, or settings without a value.
+pub(super) struct NotConnected {
+    /// True where the server does not know us.
+    pub(super) refused: bool,
+    /// What is wrong.
+    pub(super) problem: OpenError,
+}
+
+impl Connection<'_> {
+    pub(super) fn check(&self) -> impl Iterator<Item = Problem> {
+        let url = self.url.check().into_iter().map(|problem| problem.at("url"));
+        let auth = self.auth.and_then(Auth::check).map(|problem| problem.at("auth"));
+        let tls = self.tls.and_then(Tls::check).map(|problem| problem.at("tls"));
+        url.chain(auth).chain(tls)
+    }
+
+    /// Everything of the settings that has to be there before a connection is tried.
+    pub(super) fn plan(&self, name: impl fmt::Display) -> Result<Plan, OpenError> {
+        let servers = self.url.resolve()?;
+        let mut options = ConnectOptions::new()
+            .name(format!("pointsman {name}"))
+            .connection_timeout(CONNECT_TIMEOUT)
+            .ping_interval(PING_EVERY)
+            .subscription_capacity(SUBSCRIPTION_MESSAGES_MAX)
+            .reconnect_delay_callback(pauses());
+        options = match (self.auth, servers.first()) {
+            (Some(auth), _) => auth.apply(options)?,
+            (None, Some(server)) => match (server.username(), server.password()) {
+                (Some(user), Some(password)) => options.user_and_password(decoded(user), decoded(password)),
+                (Some(token), None) => options.token(decoded(token)),
+                _ => options,
+            },
+            _ => options,
+        };
+        if self.tls.is_some() || servers.iter().any(ServerAddr::tls_required) {
+            options = options.tls_client_config(tls_config(self.tls)?).require_tls(self.tls.is_some_and(|tls| tls.required));
+        }
+        Ok(Plan { servers, options })
+    }
+
+    /// Connects; the client then connects again by itself, for ever.
+    pub(super) async fn connect(
+        &self,
+        name: impl fmt::Display,
+        told: impl Fn(News) + Clone + Send + Sync + 'static,
+    ) -> Result<Client, NotConnected> {
+        self.plan(name).map_err(|problem| NotConnected { refused: false, problem })?.connect(told).await
+    }
+}
+
+/// What a URL spells with escapes.
+fn decoded(part: &str) -> String {
+    percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned()
+}
+
+/// The pauses before each try: none before the very first.
+fn pauses() -> impl Fn(usize) -> Duration + Send + Sync + 'static {
+    let begun = AtomicBool::new(false);
+    move |attempt| {
+        if !begun.swap(true, Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+        (RECONNECT.0 * 2_u32.pow(doublings)).min(RECONNECT.1).mul_f64(rand::random_range(0.5..1.0))
+    }
+}
+
+/// A connection that could be made.
+#[derive(Clone)]
+pub(super) struct Plan {
+    servers: Vec<ServerAddr>,
+    options: ConnectOptions,
+}
+
+impl Plan {
+    /// Connects; the client then connects again by itself, for ever.
+    pub(super) async fn connect(&self, told: impl Fn(News) + Clone + Send + Sync + 'static) -> Result<Client, NotConnected> {
+        let options = self.options.clone().event_callback(move |event| {
+            let told = told.clone();
+            async move {
+                if let Some(news) = News::of(event) {
+                    told(news);
+                }
+            }
+        });
+        options.connect(self.servers.clone()).await.map_err(|error| {
+            let refused = matches!(error.kind(), ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication);
+            let hosts: Vec<_> = self.servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect();
+            let message = format!("cannot connect to NATS at {}: {}", hosts.join(", "), error);
+            let help = if refused { "check auth: the server does not let us in" } else { "check that the server runs and listens there" };
+            let at = if refused { "auth" } else { "url" };
+            NotConnected { refused, problem: OpenError(Problem::new(message).help(help).at(at)) }
+        })
+    }
+}
+
+/// What the client tells of its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// It is connected, again or for the first time.
+    Up,
+    /// It is not, or could not be made again.
+    Down(String),
+    /// A message was dropped because nobody took it in time.
+    Lost,
+    /// The server complains, of a permission for instance.
+    Complaint(String),
+}
+
+impl News {
+    fn of(event: Event) -> Option<Self> {
+        match event {
+            Event::Connected => Some(Self::Up),
+            Event::Disconnected => Some(Self::Down("the connection to NATS is lost".to_owned())),
+            Event::ClientError(error) => Some(Self::Down(format!("cannot connect to NATS again: {error}"))),
+            Event::ServerError(ServerError::AuthorizationViolation) => {
+                Some(Self::Down("the NATS server does not let us in any more: authorization violation".to_owned()))
+            }
+            Event::SlowConsumer(_) => Some(Self::Lost),
+            Event::ServerError(ServerError::Other(complaint)) => Some(Self::Complaint(complaint)),
+            Event::ServerError(ServerError::SlowConsumer(_)) | Event::LameDuckMode | Event::Draining | Event::Closed => None,
+        }
+    }
+}
+
+/// True for a subject that can be published to or, with wildcards, subscribed to.
+pub(super) fn is_subject(subject: &str, wildcards: bool) -> bool {
+    let last = subject.split('.').count() - 1;
+    let is_token = |(index, token): (usize, &str)| match token {
+        "*" => wildcards,
+        ">" => wildcards && index == last,
+        token => !token.is_empty() && !token.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>')),
+    };
+    subject.split('.').enumerate().all(is_token)
+}
+
+/// True for the name of a stream, a consumer or a queue group.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '/' | '\\'))
+}

@@ -1,0 +1,290 @@
+//! Messages as events and back: the NATS protocol binding of CloudEvents 1.0.3, and what is no CloudEvent.
+//!
+//! Of what the specification leaves open:
+//!
+//! - The data's media type is `ce-datacontenttype` and, where that is missing, `Content-Type`, which other writers use.
+//! - A message without headers whose JSON has a `specversion` and is a CloudEvent is one: so the binding was until 1.0.2, and so some
+//!   libraries still write.
+//! - Header names are compared without regard to case, as the binding says, although servers keep it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_nats::header::HeaderMap;
+use async_nats::jetstream::message::Info;
+use async_nats::{HeaderName, HeaderValue};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use bytestring::ByteString;
+use http::header::CONTENT_TYPE;
+use pointsman_schemas::http::{decode, encode_binary, encode_structured};
+use pointsman_schemas::media_type::is_json_media_type;
+use pointsman_schemas::{Clock, Data, DataKind, Event, Name, Timestamp, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use smallvec::{SmallVec, smallvec};
+
+use crate::{Arrival, Plain, Reject};
+
+/// The type of an event that is made of a plain message.
+pub const PLAIN_TYPE: &str = "com.pointsman.nats.message";
+
+/// Events in one message at most, should somebody send a batch.
+const MESSAGE_EVENTS_MAX: usize = 1_000;
+
+/// How the data's media type is written: section 3.1.3.1.
+const DATACONTENTTYPE: &str = "ce-datacontenttype";
+
+/// Makes events of messages.
+#[derive(Clone, Debug)]
+pub(super) struct Mapper {
+    name: Name,
+    /// Whether an `event:` mapping wants what is no CloudEvent.
+    mapped: bool,
+    clock: Arc<dyn Clock>,
+}
+
+type Arrivals = SmallVec<[Arrival; 1]>;
+
+impl Mapper {
+    pub(super) fn new(name: Name, mapped: bool, clock: Arc<dyn Clock>) -> Self {
+        Self { name, mapped, clock }
+    }
+
+    pub(super) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// What a message brings, with where it lies in its stream.
+    pub(super) fn read(&self, message: &async_nats::Message, stored: Option<&Info<'_>>) -> (Arrivals, Vec<Reject>) {
+        match self.arrivals(message, stored) {
+            Ok(arrivals) => (arrivals, Vec::new()),
+            Err(reason) => (Arrivals::new(), vec![Reject { raw: message.payload.clone(), reason }]),
+        }
+    }
+
+    fn arrivals(&self, message: &async_nats::Message, stored: Option<&Info<'_>>) -> Result<Arrivals, String> {
+        let event = |event| Ok(smallvec![Arrival::Event(Arc::new(event))]);
+        let Some(headers) = message.headers.as_ref().filter(|headers| !headers.is_empty()) else {
+            // A guess: what is none after all is a plain message.
+            if message.payload.first() == Some(&b'{')
+                && memchr::memmem::find(&message.payload, b"\"specversion\"").is_some()
+                && let Ok(decoded) = json::decode(&message.payload)
+            {
+                return event(decoded);
+            }
+            return self.plain(message, None, stored);
+        };
+        if !announces_event(headers) {
+            return self.plain(message, Some(headers), stored);
+        }
+        let headers = http_headers(headers)?;
+        let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if declared.trim().eq_ignore_ascii_case("application/cloudevents") {
+            return event(json::decode(&message.payload).map_err(|error| error.to_string())?);
+        }
+        let decoded = decode(&headers, message.payload.clone(), MESSAGE_EVENTS_MAX).map_err(|error| error.to_string())?;
+        if decoded.events.is_empty() {
+            return Err("the batch has no events".to_owned());
+        }
+        Ok(decoded.events.into_iter().map(|event| Arrival::Event(Arc::new(event))).collect())
+    }
+
+    /// An event of what is none.
+    fn plain(&self, message: &async_nats::Message, headers: Option<&HeaderMap>, stored: Option<&Info<'_>>) -> Result<Arrivals, String> {
+        let declared = headers.and_then(|headers| {
+            headers.iter().find(|(name, _)| is_header(name, CONTENT_TYPE.as_str())).and_then(|(_, values)| Some(values.last()?.as_str()))
+        });
+        let (data, media_type) = data(declared, message.payload.clone())?;
+        let id = match stored {
+            // The time tells a message from one of the same number in a stream that was made anew.
+            Some(at) => format!("{}.{}.{}", at.stream, at.stream_sequence, at.published.unix_timestamp_nanos()),
+            None => format!("{:032x}", rand::random::<u128>()),
+        };
+        let time = match stored {
+            Some(at) => Timestamp(i64::try_from(at.published.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)),
+            None => self.clock.now(),
+        };
+        let mut event = Event::builder(id, format!("/nats/{}", self.name), PLAIN_TYPE)
+            .subject(message.subject.as_str())
+            .time(time.to_string())
+            .data(data.clone());
+        if let Some(media_type) = media_type {
+            event = event.datacontenttype(media_type);
+        }
+        Ok(smallvec![if self.mapped {
+            let root = root(message, headers, stored, data.as_ref(), time);
+            Arrival::Plain(Box::new(Plain { root, defaults: event }))
+        } else {
+            let event = event.build().map_err(|error| format!("no event can be made of this: {error}"))?;
+            Arrival::Event(Arc::new(event))
+        }])
+    }
+}
+
+fn is_header(name: &HeaderName, wanted: &str) -> bool {
+    AsRef::<str>::as_ref(name).eq_ignore_ascii_case(wanted)
+}
+
+/// True where the headers announce a CloudEvent, be it right or wrong.
+fn announces_event(headers: &HeaderMap) -> bool {
+    const REQUIRED: [&str; 4] = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
+    const STRUCTURED: &str = "application/cloudevents";
+    headers.iter().any(|(name, values)| {
+        REQUIRED.iter().any(|required| is_header(name, required))
+            || is_header(name, CONTENT_TYPE.as_str())
+                && values
+                    .iter()
+                    .any(|value| value.as_str().get(..STRUCTURED.len()).is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED)))
+    })
+}
+
+/// The headers as the HTTP binding has them, which writes all attributes the same way but the data's media type.
+fn http_headers(headers: &HeaderMap) -> Result<http::HeaderMap, String> {
+    let mut map = http::HeaderMap::with_capacity(headers.len());
+    let mut media_type = None;
+    for (name, values) in headers.iter() {
+        let text: &str = name.as_ref();
+        for value in values {
+            if is_header(name, DATACONTENTTYPE) {
+                let decoded = percent_encoding::percent_decode_str(value.as_str()).decode_utf8();
+                let decoded = decoded.ok().and_then(|text| http::HeaderValue::from_str(&text).ok());
+                media_type = Some(decoded.ok_or_else(|| format!("the header {text} is no media type"))?);
+                continue;
+            }
+            // A name that HTTP does not have is no attribute's.
+            let Ok(name) = http::HeaderName::try_from(text) else { continue };
+            let broken = |_| format!("the header {text} has control characters in its value");
+            let value = http::HeaderValue::from_bytes(value.as_str().as_bytes()).map_err(broken)?;
+            map.try_append(name, value).map_err(|_| "there are too many headers".to_owned())?;
+        }
+    }
+    if let Some(media_type) = media_type {
+        map.insert(CONTENT_TYPE, media_type);
+    }
+    Ok(map)
+}
+
+/// JSON byte for byte where it is declared or, undeclared, is some; text where it is of a textual type; else binary.
+fn data(declared: Option<&str>, body: Bytes) -> Result<(Option<Data>, Option<&str>), String> {
+    if body.is_empty() {
+        return Ok((None, declared));
+    }
+    let utf8 = |body: Bytes| ByteString::try_from(body).map(Data::text);
+    Ok(match declared {
+        Some(declared) if is_json_media_type(declared) => (Some(Data::json(body).map_err(|error| error.to_string())?), Some(declared)),
+        Some(declared) if declared.trim_start().get(..5).is_some_and(|start| start.eq_ignore_ascii_case("text/")) => {
+            (Some(utf8(body.clone()).unwrap_or_else(|_| Data::binary(body))), Some(declared))
+        }
+        Some(declared) => (Some(Data::binary(body)), Some(declared)),
+        None => match (Data::json(body.clone()), utf8(body.clone())) {
+            (Ok(json), _) => (Some(json), Some("application/json")),
+            (_, Ok(text)) => (Some(text), Some("text/plain")),
+            _ => (Some(Data::binary(body)), Some("application/octet-stream")),
+        },
+    })
+}
+
+/// The root that an `event:` mapping sees.
+#[derive(Serialize)]
+struct Root<'r> {
+    body: Body<'r>,
+    headers: BTreeMap<String, String>,
+    subject: &'r str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<u64>,
+    time: String,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body<'r> {
+    None(()),
+    /// As it came: long numbers and duplicate keys included.
+    Json(&'r RawValue),
+    Text(&'r str),
+    Base64(String),
+}
+
+fn root(
+    message: &async_nats::Message,
+    headers: Option<&HeaderMap>,
+    stored: Option<&Info<'_>>,
+    data: Option<&Data>,
+    time: Timestamp,
+) -> Bytes {
+    let mut texts = BTreeMap::<String, String>::new();
+    for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
+        for value in values {
+            let joined = texts.entry(AsRef::<str>::as_ref(name).to_ascii_lowercase()).or_default();
+            if !joined.is_empty() {
+                joined.push_str(", ");
+            }
+            joined.push_str(value.as_str());
+        }
+    }
+    let text = data.and_then(|data| std::str::from_utf8(data.bytes()).ok());
+    let body = match (data, text) {
+        (None, _) => Body::None(()),
+        (Some(data), Some(text)) if data.kind() == DataKind::Json => serde_json::from_str(text).map(Body::Json).unwrap_or(Body::Text(text)),
+        (Some(_), Some(text)) => Body::Text(text),
+        (Some(data), None) => Body::Base64(BASE64_STANDARD.encode(data.bytes())),
+    };
+    let root = Root {
+        body,
+        headers: texts,
+        subject: &message.subject,
+        stream: stored.map(|at| at.stream),
+        sequence: stored.map(|at| at.stream_sequence),
+        time: time.to_string(),
+    };
+    // Texts and a valid JSON text always serialize.
+    serde_json::to_vec(&root).unwrap_or_default().into()
+}
+
+/// How an event is written into a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Attributes as `ce-` headers, the data as the payload.
+    #[default]
+    Binary,
+    /// The event in the JSON format as the payload.
+    Structured,
+    /// The data as the payload, and no attributes.
+    Data,
+}
+
+/// Writes an event as headers and a payload.
+pub(super) fn write(event: &Event, mode: Mode) -> (HeaderMap, Bytes) {
+    let (http, payload) = match mode {
+        Mode::Binary => encode_binary(event),
+        Mode::Structured => encode_structured(event),
+        Mode::Data => {
+            let (mut headers, payload) = encode_binary(event);
+            let media_type = headers.remove(CONTENT_TYPE);
+            (media_type.into_iter().map(|media_type| (CONTENT_TYPE, media_type)).collect(), payload)
+        }
+    };
+    let mut headers = HeaderMap::new();
+    for (name, value) in &http {
+        let (name, value) = match value.to_str() {
+            // Section 3.1.3.2: a space is percent-encoded in every attribute, and what the HTTP binding does not encode is this alone.
+            Ok(value) if mode == Mode::Binary && name == CONTENT_TYPE => (DATACONTENTTYPE, encoded(value)),
+            Ok(value) => (name.as_str(), value.to_owned()),
+            Err(_) => continue,
+        };
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), value.parse::<HeaderValue>()) {
+            headers.insert(name, value);
+        }
+    }
+    (headers, payload)
+}
+
+fn encoded(media_type: &str) -> String {
+    media_type.replace('%', "%25").replace(' ', "%20").replace('"', "%22").replace('\t', "%09")
+}

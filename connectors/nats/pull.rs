@@ -1,0 +1,397 @@
+//! Reading from a stream through a durable pull consumer.
+//!
+//! One task pulls: it asks for as many messages as there is room for, hands them on, and asks again. It hears from the server at least
+//! every few seconds while it waits (idle heartbeats); where it does not, or where the connection was lost meanwhile, it looks after
+//! the consumer and asks anew. The same task keeps the messages in hand from being sent to somebody else (see `outstanding`).
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{Info, pull::BatchConfig};
+use async_nats::jetstream::{self, Context};
+use async_nats::{Client, StatusCode, Subject, Subscriber};
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt, pending};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::connection::News;
+use super::consumer::{Known, NoConsumer, Wanted, ack_wait};
+use super::message::Mapper;
+use super::outstanding::{MESSAGES_MAX, Outstanding, Room};
+use crate::{Batch, Link, Message, Source, SourceError};
+
+/// The most messages of a batch.
+pub const BATCH_MESSAGES_MAX: usize = 512;
+
+/// How long the server keeps a request for messages.
+const PULL_EXPIRES: Duration = Duration::from_secs(30);
+
+/// How often the server says that it has nothing.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How often the consumer is looked at: what waits in it, what is acknowledged, whether it is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long JetStream may take to answer.
+pub(super) const API_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long what is on its way may take to come when nobody wants it any more.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
+
+/// First and longest pause after the server could not say what became of the consumer, of which at least half is waited.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What the client tells of a connection, for as long as its source is there: acknowledgements may keep the client for longer.
+pub(super) struct Ear {
+    link: Link,
+    /// How often it was connected.
+    connects: watch::Sender<u64>,
+}
+
+impl Ear {
+    pub(super) fn new(link: Link) -> Arc<Self> {
+        Arc::new(Self { link, connects: watch::Sender::new(0) })
+    }
+
+    pub(super) fn listener(self: &Arc<Self>) -> impl Fn(News) + Clone + Send + Sync + 'static {
+        let ear = Arc::downgrade(self);
+        move |news| {
+            if let Some(ear) = Weak::upgrade(&ear) {
+                ear.hear(news);
+            }
+        }
+    }
+
+    fn hear(&self, news: News) {
+        match news {
+            // Whether the consumer is there is another question, which the puller asks.
+            News::Up => self.connects.send_modify(|connects| *connects += 1),
+            News::Down(why) => {
+                self.link.lag(None);
+                self.link.down(why);
+            }
+            News::Complaint(complaint) => self.link.down(format!("the NATS server complains: {complaint}")),
+            // A subscription here has room for more than is ever asked for; and what is dropped comes again.
+            News::Lost => {}
+        }
+    }
+}
+
+/// A stream's messages.
+pub(super) struct Pulled {
+    messages: mpsc::Receiver<Message>,
+    task: JoinHandle<SourceError>,
+    ended: Option<SourceError>,
+}
+
+impl Pulled {
+    /// Reads on from where the consumer was found.
+    pub(super) fn begin(client: Client, wanted: Wanted, found: (Info, Known), ear: Arc<Ear>, mapper: Mapper) -> Self {
+        // Room for all that may be in hand, so that handing on never waits.
+        let (out, messages) = mpsc::channel(MESSAGES_MAX);
+        let outstanding = Outstanding::new(mapper.name().clone(), client.clone());
+        let puller = Puller { jetstream: context(&client), client, wanted, known: found.1, ear, outstanding, mapper, out };
+        Self { messages, task: tokio::spawn(puller.run(found.0)), ended: None }
+    }
+}
+
+/// JetStream through a client.
+pub(super) fn context(client: &Client) -> Context {
+    jetstream::ContextBuilder::new().timeout(API_TIMEOUT).build(client.clone())
+}
+
+#[async_trait]
+impl Source for Pulled {
+    async fn next(&mut self) -> Result<Batch, SourceError> {
+        let mut messages = Vec::new();
+        if self.messages.recv_many(&mut messages, BATCH_MESSAGES_MAX).await > 0 {
+            return Ok(Batch { messages, cursor: None });
+        }
+        if self.ended.is_none() {
+            let ended = (&mut self.task).await;
+            self.ended = Some(ended.unwrap_or_else(|error| SourceError::Unavailable(format!("reading broke off: {error}"))));
+        }
+        Err(self.ended.clone().unwrap_or(SourceError::Ended))
+    }
+}
+
+/// The task that pulls.
+struct Puller {
+    client: Client,
+    jetstream: Context,
+    wanted: Wanted,
+    known: Known,
+    ear: Arc<Ear>,
+    outstanding: Arc<Outstanding>,
+    mapper: Mapper,
+    out: mpsc::Sender<Message>,
+}
+
+/// Why the puller stopped to wait for messages.
+enum Interrupted {
+    /// Nobody takes them any more.
+    Dropped,
+    /// Something has happened to the consumer, or nothing is heard of it: it has to be looked at.
+    Silent,
+    /// The server would not go on.
+    Stopped(String),
+    /// It cannot go on before somebody has done something.
+    Wrong(String),
+}
+
+/// A request for messages that the server still has.
+struct Asked {
+    messages: usize,
+    /// When it is taken to be lost if nothing was heard.
+    silent_at: Instant,
+    silence: Duration,
+}
+
+impl Puller {
+    async fn run(mut self, found: Info) -> SourceError {
+        let outstanding = Arc::clone(&self.outstanding);
+        let ended = tokio::select! {
+            ended = self.pull(found) => ended,
+            () = outstanding.keep() => SourceError::Ended,
+        };
+        // What is in hand may still be told, but no longer of this source's connection.
+        drop(self);
+        outstanding.finish().await;
+        ended
+    }
+
+    async fn pull(&mut self, found: Info) -> SourceError {
+        let mut info = Ok(found);
+        let mut pause = AGAIN.0;
+        loop {
+            let problem = match info {
+                Ok(info) => {
+                    self.looked_at(&info);
+                    self.ear.link.up();
+                    let begin = Instant::now();
+                    let interrupted = self.read(&info).await;
+                    if begin.elapsed() > AGAIN.1 {
+                        pause = AGAIN.0;
+                    }
+                    match interrupted {
+                        Interrupted::Dropped => return SourceError::Ended,
+                        Interrupted::Wrong(problem) => return SourceError::Unavailable(problem),
+                        Interrupted::Silent => None,
+                        Interrupted::Stopped(problem) => Some(problem),
+                    }
+                }
+                Err(NoConsumer::Unknown(problem)) => Some(problem),
+                Err(NoConsumer::Wrong(problem)) => return SourceError::Unavailable(problem),
+            };
+            if let Some(problem) = problem {
+                self.ear.link.down(problem);
+                tokio::select! {
+                    () = sleep(pause.mul_f64(rand::random_range(0.5..1.0))) => {}
+                    () = self.out.closed() => return SourceError::Ended,
+                }
+                pause = (pause * 2).min(AGAIN.1);
+            }
+            info = tokio::select! {
+                ensured = self.wanted.ensure(&self.jetstream, Some(self.known)) => ensured.map(|(info, known)| {
+                    self.known = known;
+                    info
+                }),
+                () = self.out.closed() => return SourceError::Ended,
+            };
+        }
+    }
+
+    /// Takes note of the consumer's state.
+    fn looked_at(&mut self, info: &Info) {
+        self.outstanding.set_ack_wait(ack_wait(info));
+        self.known.acknowledged = self.known.acknowledged.max(info.ack_floor.stream_sequence);
+        self.ear.link.lag(Some(info.num_pending));
+    }
+
+    /// Asks for messages and hands them on.
+    async fn read(&mut self, info: &Info) -> Interrupted {
+        let inbox = Subject::from(self.client.new_inbox());
+        let mut subscriber = match self.client.subscribe(inbox.clone()).await {
+            Ok(subscriber) => subscriber,
+            Err(error) => return Interrupted::Stopped(format!("cannot subscribe: {error}")),
+        };
+        // A connection that is lost from here on forgets what was asked. The first one is told of late, and is no news.
+        let mut connects = self.ear.connects.subscribe();
+        let connects_before = (*connects.borrow()).max(1);
+        let mut asked: Option<Asked> = None;
+        let mut barred_until = None;
+        let mut looking = self.look();
+        loop {
+            if asked.is_none() {
+                match self.outstanding.room() {
+                    Room::For(messages, bytes) => match self.ask(info, &inbox, messages, bytes).await {
+                        Ok(request) => (asked, barred_until) = (Some(request), None),
+                        Err(problem) => return Interrupted::Stopped(problem),
+                    },
+                    Room::NotBefore(until) => barred_until = Some(until),
+                    Room::Full => barred_until = None,
+                }
+            }
+            tokio::select! {
+                message = subscriber.next() => match message {
+                    Some(message) => {
+                        if let Err(interrupted) = self.received(message, &mut asked) {
+                            self.drain(&mut subscriber);
+                            return interrupted;
+                        }
+                    }
+                    None => return Interrupted::Stopped("the NATS client has closed".to_owned()),
+                },
+                () = self.outstanding.changed(), if asked.is_none() => {}
+                () = until(barred_until), if asked.is_none() => {}
+                () = until(asked.as_ref().map(|asked| asked.silent_at)) => return Interrupted::Silent,
+                () = passed(&mut connects, connects_before) => {
+                    self.drain(&mut subscriber);
+                    return Interrupted::Silent;
+                }
+                looked = &mut looking => {
+                    match looked {
+                        Ok(Some(info)) => self.looked_at(&info),
+                        // Somebody has deleted it, and perhaps made it again.
+                        Ok(None) => return Interrupted::Silent,
+                        Err(NoConsumer::Wrong(problem)) => return Interrupted::Wrong(problem),
+                        // The heartbeats tell whether anything is wrong.
+                        Err(NoConsumer::Unknown(_)) => {}
+                    }
+                    looking = self.look();
+                }
+                () = self.out.closed() => {
+                    self.give_back(subscriber).await;
+                    return Interrupted::Dropped;
+                }
+            }
+        }
+    }
+
+    /// Looks at the consumer in a while.
+    fn look(&self) -> BoxFuture<'static, Result<Option<Info>, NoConsumer>> {
+        let (wanted, jetstream) = (self.wanted.clone(), self.jetstream.clone());
+        async move {
+            sleep(LOOK_EVERY).await;
+            wanted.look(&jetstream).await
+        }
+        .boxed()
+    }
+
+    /// Asks for messages.
+    async fn ask(&self, info: &Info, inbox: &Subject, messages: usize, bytes: usize) -> Result<Asked, String> {
+        let limit = |limit: i64| usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        let longest = info.config.max_expires;
+        let expires = if longest.is_zero() { PULL_EXPIRES } else { PULL_EXPIRES.min(longest) };
+        let heartbeat = HEARTBEAT.min(expires / 2);
+        let messages = messages.min(limit(info.config.max_batch));
+        let request = BatchConfig {
+            batch: messages,
+            expires: Some(expires),
+            max_bytes: bytes.min(limit(info.config.max_bytes)),
+            idle_heartbeat: heartbeat,
+            ..BatchConfig::default()
+        };
+        let payload = serde_json::to_vec(&request).map_err(|error| format!("cannot ask for messages: {error}"))?;
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.wanted.stream, self.wanted.consumer);
+        let asked = self.client.publish_with_reply(subject, inbox.clone(), payload.into()).await;
+        asked.map_err(|error| format!("cannot ask for messages: {error}"))?;
+        // Two heartbeats missed are silence.
+        let silence = heartbeat * 2;
+        Ok(Asked { messages, silent_at: Instant::now() + silence, silence })
+    }
+
+    /// Hands a message on, or hears what the server has to say.
+    fn received(&self, message: async_nats::Message, asked: &mut Option<Asked>) -> Result<(), Interrupted> {
+        if let Some(asked) = asked {
+            asked.silent_at = Instant::now() + asked.silence;
+        }
+        if is_stored(&message) {
+            if let Some(open) = asked {
+                open.messages = open.messages.saturating_sub(1);
+                if open.messages == 0 {
+                    *asked = None;
+                }
+            }
+            self.hand_on(message);
+            return Ok(());
+        }
+        let description = message.description.unwrap_or_default();
+        match message.status {
+            Some(StatusCode::IDLE_HEARTBEAT) => Ok(()),
+            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => {
+                *asked = None;
+                Ok(())
+            }
+            // The request's bytes are used up.
+            Some(StatusCode::REQUEST_TERMINATED) if description.contains("MaxBytes") && !self.outstanding.is_empty() => {
+                *asked = None;
+                Ok(())
+            }
+            Some(StatusCode::REQUEST_TERMINATED) if description == "Consumer Deleted" => Err(Interrupted::Silent),
+            Some(StatusCode::NO_RESPONDERS) => Err(Interrupted::Stopped("nobody answers for the consumer".to_owned())),
+            Some(status) => Err(Interrupted::Stopped(format!("the NATS server ends the request: {status} {description}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn hand_on(&self, message: async_nats::Message) {
+        let message = jetstream::Message { message, context: self.jetstream.clone() };
+        // Only what has no such subject at all fails here, and then nobody could acknowledge it.
+        let (Ok(info), Some(reply)) = (message.info(), message.reply.clone()) else { return };
+        let acknowledgement = self.outstanding.take(reply, message.length, info.delivered);
+        let (arrivals, rejects) = self.mapper.read(&message.message, Some(&info));
+        // Full or closed: it is dropped untold, and so given back.
+        let _ = self.out.try_send(Message { arrivals, rejects, acknowledgement });
+    }
+
+    /// Hands on what has come already, before the subscription is given up.
+    fn drain(&self, subscriber: &mut Subscriber) {
+        while let Some(Some(message)) = subscriber.next().now_or_never() {
+            self.hand_on_any(message);
+        }
+    }
+
+    /// Ends the subscription and gives back what is still on its way, which would else come again only after the server's patience.
+    async fn give_back(&self, mut subscriber: Subscriber) {
+        if subscriber.drain().await.is_ok() {
+            let rest = async {
+                while let Some(message) = subscriber.next().await {
+                    self.hand_on_any(message);
+                }
+            };
+            // What has not come by then comes again by itself.
+            let _ = timeout(GIVE_BACK_WITHIN, rest).await;
+        }
+    }
+
+    /// Hands a message on, and leaves what the server has to say.
+    fn hand_on_any(&self, message: async_nats::Message) {
+        if is_stored(&message) {
+            self.hand_on(message);
+        }
+    }
+}
+
+/// True for a message of the stream. A publisher may have given it a status of its own: only what can be acknowledged is one.
+fn is_stored(message: &async_nats::Message) -> bool {
+    message.reply.as_ref().is_some_and(|reply| reply.starts_with("$JS.ACK."))
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => pending().await,
+    }
+}
+
+/// Returns once the count is above that.
+async fn passed(counted: &mut watch::Receiver<u64>, count: u64) {
+    // Where nobody counts any more nothing will come of waiting.
+    if counted.wait_for(|counted| *counted > count).await.is_err() {
+        pending().await
+    }
+}

@@ -1,0 +1,182 @@
+//! A source's settings: a stream's consumer, or a subject.
+
+use async_trait::async_trait;
+use pointsman_schemas::{Problem, Segment, Text};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::connection::{Auth, Connection, NotConnected, Tls, Urls, is_name, is_subject};
+use super::consumer::{NewConsumer, NoConsumer, Wanted};
+use super::message::Mapper;
+use super::pull::{self, Pulled, context};
+use super::subscription::{self, Subscribed};
+use crate::parameter::{located, resolve};
+use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
+
+/// Reads messages from a JetStream stream or, at most once, from a subject.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NatsSource {
+    /// The server, or several of one cluster, such as `nats://127.0.0.1:4222`; `tls://` asks for TLS.
+    url: Urls,
+    /// The stream to read from.
+    stream: Option<Text>,
+    /// The durable pull consumer of the stream.
+    consumer: Option<Text>,
+    /// What to make the consumer of where it is not there; without this it must be there. `{}` takes the defaults.
+    create: Option<NewConsumer>,
+    /// The subject to listen to without a stream, with `*` and `>`: what is published while nobody listens is never seen.
+    subject: Option<Text>,
+    /// The queue group to share the subject's messages with.
+    queue: Option<Text>,
+    /// How the server is shown who connects.
+    auth: Option<Auth>,
+    /// How the connection is encrypted; without it TLS is spoken where the server asks for it.
+    tls: Option<Tls>,
+}
+
+/// What is read, once every text has a value.
+enum Place {
+    Stream(Wanted),
+    Subject { subject: String, queue: Option<String> },
+}
+
+fn value(text: &Text, at: &str, good: fn(&str) -> bool, mistake: &str) -> Result<String, OpenError> {
+    let at: [Segment; 1] = [at.into()];
+    let value = resolve(text, &at)?;
+    if good(&value) { Ok(value) } else { Err(OpenError(located(Problem::new(mistake), &at))) }
+}
+
+const NO_NAME: &str = "this is no name: it must hold some, and no space, dot, slash, * or >";
+const NO_SUBJECT: &str = "this is no subject: its tokens between dots must hold some, and no space";
+
+impl NatsSource {
+    fn connection(&self) -> Connection<'_> {
+        Connection { url: &self.url, auth: self.auth.as_ref(), tls: self.tls.as_ref() }
+    }
+
+    fn place(&self) -> Result<Place, OpenError> {
+        match (&self.stream, &self.consumer, &self.subject) {
+            (Some(stream), Some(consumer), None) => Ok(Place::Stream(Wanted {
+                stream: value(stream, "stream", is_name, NO_NAME)?,
+                consumer: value(consumer, "consumer", is_name, NO_NAME)?,
+                create: self.create.clone(),
+            })),
+            (None, None, Some(subject)) => Ok(Place::Subject {
+                subject: value(subject, "subject", |subject| is_subject(subject, true), NO_SUBJECT)?,
+                queue: self.queue.as_ref().map(|queue| value(queue, "queue", is_name, NO_NAME)).transpose()?,
+            }),
+            _ => Err(OpenError(Problem::new("it takes a stream and a consumer, or a subject"))),
+        }
+    }
+}
+
+#[async_trait]
+impl SourceSettings for NatsSource {
+    fn check(&self) -> Vec<Problem> {
+        let mut problems: Vec<Problem> = self.connection().check().collect();
+        match (&self.stream, &self.subject) {
+            (None, None) => {
+                problems.push(Problem::new("nothing says what to read").help("write stream: and consumer:, or subject:"));
+            }
+            (Some(_), Some(_)) => problems.push(
+                Problem::new("a subject is listened to without a stream")
+                    .at("subject")
+                    .key()
+                    .help("write create: { filter: … }, or leave out stream:"),
+            ),
+            (Some(_), None) if self.consumer.is_none() => problems.push(
+                Problem::new("a stream is read through a consumer")
+                    .at("stream")
+                    .help("name it in consumer:, and add create: {} where it is to be made"),
+            ),
+            _ => {}
+        }
+        let stray = |given: bool, key: &str, of: &str| given.then(|| Problem::new(format!("this goes with {of}: alone")).at(key).key());
+        problems.extend(stray(self.queue.is_some() && self.subject.is_none(), "queue", "subject"));
+        problems.extend(stray(self.consumer.is_some() && self.stream.is_none(), "consumer", "stream"));
+        problems.extend(stray(self.create.is_some() && self.stream.is_none(), "create", "stream"));
+        for (text, at) in [(&self.stream, "stream"), (&self.consumer, "consumer"), (&self.queue, "queue")] {
+            if text.as_ref().and_then(Text::literal).is_some_and(|name| !is_name(name)) {
+                problems.push(Problem::new(NO_NAME).at(at));
+            }
+        }
+        if self.subject.as_ref().and_then(Text::literal).is_some_and(|subject| !is_subject(subject, true)) {
+            problems.push(Problem::new(NO_SUBJECT).at("subject"));
+        }
+        problems.extend(self.create.iter().flat_map(NewConsumer::check).map(|problem| problem.at("create")));
+        problems
+    }
+
+    fn always_cloudevents(&self) -> bool {
+        false
+    }
+
+    fn has_stable_ids(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        if self.stream.is_some() { Guarantee::AtLeastOnce } else { Guarantee::AtMostOnce }
+    }
+
+    async fn probe(&self) -> Result<String, OpenError> {
+        let place = self.place()?;
+        let client = self.connection().connect("check", |_| {}).await.map_err(|NotConnected { problem, .. }| problem)?;
+        let version = client.server_info().version;
+        let wanted = match place {
+            Place::Stream(wanted) => wanted,
+            Place::Subject { subject, .. } => {
+                return Ok(format!("nats-server {version} takes connections; what is published to {subject} comes at most once"));
+            }
+        };
+        let wrong = |problem: NoConsumer| OpenError(Problem::new(problem.words()).at("stream"));
+        let stream = wanted.stream(&context(&client)).await.map_err(wrong)?;
+        let messages = stream.cached_info().state.messages;
+        let (stream_name, name) = (&wanted.stream, &wanted.consumer);
+        match (wanted.find(&stream).await.map_err(wrong)?, &wanted.create) {
+            (Some(info), _) => Ok(format!(
+                "nats-server {version}, stream {stream_name} with {messages} messages, consumer {name} with {} to come and {} unacknowledged{}",
+                info.num_pending,
+                info.num_ack_pending,
+                if info.config.max_deliver > 0 {
+                    format!("; it gives a message up after {} deliveries, also where the bus could not store it", info.config.max_deliver)
+                } else {
+                    String::new()
+                }
+            )),
+            (None, Some(_)) => Ok(format!(
+                "nats-server {version}, stream {stream_name} with {messages} messages; the consumer {name} is not there and will be made"
+            )),
+            (None, None) => {
+                let message = format!("the stream {stream_name} has no consumer {name}");
+                Err(OpenError(Problem::new(message).at("consumer").help("make it, or set create: {}")))
+            }
+        }
+    }
+
+    async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
+        let place = self.place()?;
+        let mapper = Mapper::new(context.name.clone(), context.mapped, context.clock);
+        let unconnected = |NotConnected { problem, .. }| problem;
+        match place {
+            Place::Stream(wanted) => {
+                let ear = pull::Ear::new(context.link);
+                let client = self.connection().connect(&context.name, ear.listener()).await.map_err(unconnected)?;
+                let found = wanted.ensure(&pull::context(&client), None).await;
+                let found = found.map_err(|problem| OpenError(Problem::new(problem.words())))?;
+                if found.0.config.max_deliver > 0 {
+                    let deliveries = found.0.config.max_deliver;
+                    tracing::warn!(source = %context.name, deliveries, "the consumer gives a message up after so many deliveries, also where the bus could not store it");
+                }
+                Ok(Box::new(Pulled::begin(client, wanted, found, ear, mapper)))
+            }
+            Place::Subject { subject, queue } => {
+                let ear = subscription::Ear::new(context.name.clone(), context.link);
+                let client = self.connection().connect(&context.name, ear.listener()).await.map_err(unconnected)?;
+                let subscribed = Subscribed::begin(client, ear, mapper, subject, queue).await;
+                Ok(Box::new(subscribed.map_err(|problem| OpenError(Problem::new(problem).at("subject")))?))
+            }
+        }
+    }
+}

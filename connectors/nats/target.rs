@@ -1,0 +1,356 @@
+//! A target: one message published for each delivery.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream::context::{GetStreamByNameErrorKind, PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::{Context, ContextBuilder, Error as JetStreamError, ErrorCode};
+use async_nats::{Client, HeaderMap, header};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::join_all;
+use pointsman_schemas::{Class, Outcome, Placement, Problem, TemplateText, Text};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::sync::{Mutex, watch};
+use tower::util::BoxCloneSyncService;
+
+use super::connection::{Auth, Connection, News, NotConnected, Plan, Tls, Urls, is_subject};
+use super::message::{Mode, write};
+use super::pull::API_TIMEOUT;
+use crate::parameter::{Parameter, Templates, check_texts, is_template, resolve};
+use crate::{Attempt, AttemptError, Delivery, OpenError, TargetContext, TargetService, TargetSettings};
+
+/// The longest subject: the server ends a connection whose control line passes 4 KiB.
+const SUBJECT_BYTES_MAX: usize = 1_024;
+
+/// How long JetStream's own client waits: the dispatcher gives an attempt up long before.
+const NEVER: Duration = Duration::from_secs(24 * 3_600);
+
+/// Publishes each event to a subject.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NatsTarget {
+    /// The server, or several of one cluster, such as `nats://127.0.0.1:4222`; `tls://` asks for TLS.
+    url: Urls,
+    /// The subject, which may hold templates.
+    subject: Text,
+    /// How the event is written: as headers and payload, as one JSON document, or its data alone.
+    #[serde(default)]
+    mode: Mode,
+    /// Whether a stream has to acknowledge the message; yes unless it is given. Else it has been delivered once it is sent.
+    #[serde(default = "yes")]
+    acknowledge: bool,
+    /// How the server is shown who connects.
+    auth: Option<Auth>,
+    /// How the connection is encrypted; without it TLS is spoken where the server asks for it.
+    tls: Option<Tls>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl NatsTarget {
+    fn connection(&self) -> Connection<'_> {
+        Connection { url: &self.url, auth: self.auth.as_ref(), tls: self.tls.as_ref() }
+    }
+
+    fn templates(&self) -> (Option<usize>, Templates) {
+        let mut templates = Templates::default();
+        (templates.note(&self.subject, Placement::Subject, vec!["subject".into()]), templates)
+    }
+}
+
+#[async_trait]
+impl TargetSettings for NatsTarget {
+    fn check(&self) -> Vec<Problem> {
+        let subject = self.subject.literal().filter(|subject| !is_template(subject) && !is_subject(subject, false));
+        let subject = subject.map(|_| {
+            let problem = Problem::new("this is no subject to publish to: its tokens between dots must hold some, and no space, * or >");
+            problem.at("subject")
+        });
+        self.connection().check().chain(subject).collect()
+    }
+
+    fn templates(&self) -> Vec<TemplateText> {
+        Self::templates(self).1.into_texts()
+    }
+
+    async fn probe(&self) -> Result<String, OpenError> {
+        let subject = resolve(&self.subject, &["subject".into()])?;
+        let client = self.connection().connect("check", |_| {}).await.map_err(|NotConnected { problem, .. }| problem)?;
+        let version = client.server_info().version;
+        if !self.acknowledge {
+            return Ok(format!("nats-server {version} takes connections"));
+        }
+        let jetstream = ContextBuilder::new().timeout(API_TIMEOUT).build(client);
+        let none = |message: String, help: &str| Err(OpenError(Problem::new(message).at("subject").help(help)));
+        if is_template(&subject) {
+            return match jetstream.request::<_, _, serde_json::Value>("INFO", &serde_json::json!({})).await {
+                Ok(account) if account.get("error").is_some() => {
+                    none("the account has no JetStream".to_owned(), "enable it, or set acknowledge: false")
+                }
+                Ok(_) => Ok(format!("nats-server {version} has JetStream; the subject depends on the event")),
+                Err(error) => none(format!("JetStream does not answer: {error}"), "enable it, or set acknowledge: false"),
+            };
+        }
+        match jetstream.stream_by_subject(subject.as_str()).await {
+            Ok(stream) => Ok(format!("nats-server {version} keeps {subject} in the stream {stream}")),
+            Err(error) if error.kind() == GetStreamByNameErrorKind::NotFound => {
+                none(format!("no stream keeps {subject}"), "make one, or set acknowledge: false")
+            }
+            Err(error) => none(format!("JetStream does not answer: {error}"), "enable it, or set acknowledge: false"),
+        }
+    }
+
+    async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError> {
+        let (template, templates) = Self::templates(self);
+        let subject = match template {
+            Some(index) => Parameter::Filled(index),
+            None => {
+                let subject = resolve(&self.subject, &["subject".into()])?;
+                if !is_subject(&subject, false) {
+                    return Err(OpenError(Problem::new("this is no subject to publish to").at("subject")));
+                }
+                Parameter::Constant(subject)
+            }
+        };
+        let publisher = Arc::new(Publisher {
+            plan: self.connection().plan(&context.name)?,
+            subject,
+            texts: templates.count(),
+            system: self.subject.literal().is_some_and(|subject| subject.starts_with('$')),
+            mode: self.mode,
+            acknowledge: self.acknowledge,
+            seen: watch::Sender::new(Seen::default()),
+            failures: AtomicU64::new(0),
+            connected: Mutex::new(Err(AttemptError::new(Class::Unavailable, "not connected yet"))),
+        });
+        Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt| {
+            let publisher = Arc::clone(&publisher);
+            async move { publisher.attempt(&attempt).await }
+        })))
+    }
+}
+
+/// What the client has told of the connection.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// How often it broke.
+    breaks: u64,
+    /// Why it is down, or was last.
+    error: Option<String>,
+    /// What the server complained of last.
+    complaint: Option<String>,
+}
+
+struct Publisher {
+    plan: Plan,
+    subject: Parameter,
+    texts: usize,
+    /// Whether the settings themselves name a subject of the system.
+    system: bool,
+    mode: Mode,
+    acknowledge: bool,
+    seen: watch::Sender<Seen>,
+    /// How many first connections failed.
+    failures: AtomicU64,
+    /// The connection, or why the last try made none.
+    connected: Mutex<Result<Connected, AttemptError>>,
+}
+
+#[derive(Clone)]
+struct Connected {
+    client: Client,
+    jetstream: Context,
+}
+
+/// One message, ready to go.
+struct Outgoing {
+    subject: String,
+    headers: HeaderMap,
+    payload: Bytes,
+}
+
+impl Publisher {
+    async fn attempt(self: &Arc<Self>, attempt: &Attempt) -> Result<Vec<Outcome>, AttemptError> {
+        let connected = self.connected(attempt.timeout).await?;
+        if connected.client.connection_state() != State::Connected {
+            let why = self.seen.borrow().error.clone();
+            return Err(AttemptError::new(Class::Unavailable, why.unwrap_or_else(|| "the connection to NATS is lost".to_owned())));
+        }
+        let seen = self.seen.subscribe();
+        let mut publishing = Vec::with_capacity(attempt.deliveries.len());
+        // One after the other, so that they reach the server in order; the acknowledgements are awaited together.
+        for delivery in &attempt.deliveries {
+            publishing.push(match self.outgoing(delivery) {
+                Ok(outgoing) => Published::after(self.publish(&connected, outgoing, seen.clone()).await),
+                Err(outcome) => Published::Settled(outcome),
+            });
+        }
+        let settled = join_all(publishing.into_iter().map(Published::settle)).await;
+        if self.acknowledge || settled.iter().all(|outcome| outcome.class != Class::Delivered) {
+            return Ok(settled);
+        }
+        match connected.client.flush().await {
+            Ok(()) => Ok(settled),
+            Err(error) => Err(AttemptError::new(Class::Failed, format!("the message could not be sent: {error}"))),
+        }
+    }
+
+    /// The connection; made by the first caller, while others wait for what he comes to.
+    async fn connected(self: &Arc<Self>, attempt_timeout: Duration) -> Result<Connected, AttemptError> {
+        let failures = self.failures.load(Ordering::Acquire);
+        let mut slot = self.connected.lock().await;
+        match &*slot {
+            Ok(connected) => return Ok(connected.clone()),
+            Err(error) if self.failures.load(Ordering::Acquire) != failures => return Err(error.clone()),
+            Err(_) => {}
+        }
+        let publisher = Arc::downgrade(self);
+        let listener = move |news| {
+            if let Some(publisher) = publisher.upgrade() {
+                publisher.hear(news);
+            }
+        };
+        // Within the attempt: a server that does not answer is unavailable, and costs no try.
+        let connecting = tokio::time::timeout(attempt_timeout.mul_f64(0.8), self.plan.connect(listener)).await;
+        let made = match connecting {
+            Ok(Ok(client)) => {
+                let jetstream = ContextBuilder::new().timeout(NEVER).max_ack_inflight(usize::from(u16::MAX)).backpressure_on_inflight(true);
+                Ok(Connected { jetstream: jetstream.build(client.clone()), client })
+            }
+            Ok(Err(NotConnected { refused, problem })) => {
+                Err(AttemptError::new(if refused { Class::Refused } else { Class::Unavailable }, problem.to_string()))
+            }
+            Err(_) => Err(AttemptError::new(Class::Unavailable, "the NATS server does not answer")),
+        };
+        if made.is_err() {
+            self.failures.fetch_add(1, Ordering::Release);
+        }
+        slot.clone_from(&made);
+        made
+    }
+
+    fn hear(&self, news: News) {
+        self.seen.send_modify(|seen| match news {
+            News::Up => seen.error = None,
+            News::Down(why) => {
+                seen.breaks += 1;
+                seen.error = Some(why);
+            }
+            News::Complaint(complaint) => seen.complaint = Some(complaint),
+            News::Lost => {}
+        });
+    }
+
+    fn outgoing(&self, delivery: &Delivery) -> Result<Outgoing, Outcome> {
+        check_texts(delivery, self.texts)?;
+        let subject = match &self.subject {
+            Parameter::Constant(subject) => subject.clone(),
+            Parameter::Filled(index) => delivery.texts.get(*index).cloned().unwrap_or_default(),
+        };
+        let rejected = |message: String| Err(Outcome::new(Class::Rejected, message));
+        if !is_subject(&subject, false) {
+            return rejected(format!("{subject:?} is no subject to publish to"));
+        }
+        if subject.len() > SUBJECT_BYTES_MAX {
+            return rejected(format!("the subject has {} bytes; {SUBJECT_BYTES_MAX} are the most", subject.len()));
+        }
+        // Else an event could delete a stream.
+        if subject.starts_with('$') && !self.system {
+            return rejected(format!("{subject:?} is a subject of the system, to which an event cannot lead"));
+        }
+        let (mut headers, payload) = write(&delivery.event, self.mode);
+        headers.insert(header::NATS_MESSAGE_ID, delivery.id.to_string());
+        Ok(Outgoing { subject, headers, payload })
+    }
+
+    async fn publish(&self, connected: &Connected, outgoing: Outgoing, seen: watch::Receiver<Seen>) -> Result<Option<Pending>, Outcome> {
+        let Outgoing { subject, headers, payload } = outgoing;
+        if self.acknowledge {
+            let message = PublishMessage::build().headers(headers).payload(payload);
+            let acknowledged =
+                connected.jetstream.send_publish(subject.clone(), message).await.map_err(|error| classify(&subject, &error))?;
+            return Ok(Some(Pending { subject, acknowledged: acknowledged.into_future(), seen }));
+        }
+        let published = connected.client.publish_with_headers(subject, headers, payload).await;
+        published.map(|()| None).map_err(|error| match error.kind() {
+            async_nats::client::PublishErrorKind::MaxPayloadExceeded => Outcome::new(Class::Rejected, error.to_string()),
+            _ => Outcome::new(Class::Failed, error.to_string()),
+        })
+    }
+}
+
+/// A message that was sent and is not acknowledged yet.
+struct Pending {
+    subject: String,
+    acknowledged: <async_nats::jetstream::context::PublishAckFuture as IntoFuture>::IntoFuture,
+    seen: watch::Receiver<Seen>,
+}
+
+enum Published {
+    Settled(Outcome),
+    Pending(Pending),
+}
+
+impl Published {
+    fn after(published: Result<Option<Pending>, Outcome>) -> Self {
+        match published {
+            Ok(Some(pending)) => Self::Pending(pending),
+            Ok(None) => Self::Settled(Outcome::delivered()),
+            Err(outcome) => Self::Settled(outcome),
+        }
+    }
+
+    async fn settle(self) -> Outcome {
+        let Pending { subject, acknowledged, mut seen } = match self {
+            Self::Settled(outcome) => return outcome,
+            Self::Pending(pending) => pending,
+        };
+        let breaks = seen.borrow().breaks;
+        // Nobody answers what one may not publish; the server complains of it beside.
+        let forbidden = format!("Permissions Violation for Publish to \"{subject}\"");
+        let turned = seen
+            .wait_for(|seen| seen.breaks != breaks || seen.complaint.as_ref().is_some_and(|complaint| complaint.starts_with(&forbidden)));
+        tokio::select! {
+            biased;
+            acknowledged = acknowledged => match acknowledged {
+                Ok(_) => Outcome::delivered(),
+                Err(error) => classify(&subject, &error),
+            },
+            turned = turned => match turned {
+                Ok(seen) if seen.breaks == breaks => {
+                    Outcome::new(Class::Refused, format!("the NATS server forbids publishing to {subject}; allow it, or change auth"))
+                }
+                _ => Outcome::new(Class::Failed, "the connection broke before the message was acknowledged; it may have been stored"),
+            },
+        }
+    }
+}
+
+/// What follows from an answer that is no acknowledgement.
+fn classify(subject: &str, error: &PublishError) -> Outcome {
+    let told = std::error::Error::source(error).and_then(|source| source.downcast_ref::<JetStreamError>());
+    let (class, message) = match (error.kind(), told) {
+        (PublishErrorKind::MaxPayloadExceeded, _) => (Class::Rejected, format!("the message is too large: {error}")),
+        (PublishErrorKind::StreamNotFound, _) => {
+            (Class::Unavailable, format!("no stream keeps {subject}; make one, enable JetStream, or set acknowledge: false"))
+        }
+        (_, Some(told)) if told.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => {
+            (Class::Rejected, format!("the message is too large for the stream: {told}"))
+        }
+        (_, Some(told)) if told.error_code() == ErrorCode::STREAM_STORE_FAILED => {
+            (Class::Throttled, format!("the stream takes no more: {told}"))
+        }
+        (_, Some(told)) if told.code() == 503 => (Class::Unavailable, format!("JetStream cannot store the message: {told}")),
+        (_, Some(told)) => (Class::Failed, format!("JetStream does not store the message: {told}")),
+        (PublishErrorKind::Other, None) => (Class::Failed, format!("what answered on {subject} is no stream: {error}")),
+        (_, None) => (Class::Failed, format!("the message was not acknowledged: {error}")),
+    };
+    Outcome::new(class, message)
+}

@@ -1,0 +1,129 @@
+//! Sources and targets against a real `nats-server`.
+
+mod credentials;
+mod mapping;
+mod source;
+mod target;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{PullConsumer, pull};
+use async_nats::jetstream::{self, stream};
+use pointsman_schemas::{Event, Name, SystemClock};
+use pointsman_test_brokers::NatsServer;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::http::Routes;
+use crate::suite::next_within;
+use crate::{Acknowledgement, Arrival, Link, Message, Source, SourceContext, SourceError, SourceSettings};
+
+/// Longer than anything here takes, also on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A server with a stream `S` of what is published under `s.`, and somebody to look at it.
+struct Nats {
+    server: NatsServer,
+    jetstream: jetstream::Context,
+    published: usize,
+}
+
+impl Nats {
+    async fn start() -> Self {
+        let server = NatsServer::start().await;
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let nats = Self { jetstream: jetstream::new(client), server, published: 0 };
+        nats.make_stream().await;
+        nats
+    }
+
+    fn client(&self) -> async_nats::Client {
+        self.jetstream.client()
+    }
+
+    async fn make_stream(&self) {
+        let config = stream::Config { name: "S".into(), subjects: vec!["s.>".into()], ..Default::default() };
+        self.jetstream.create_stream(config).await.unwrap();
+    }
+
+    /// Publishes so many messages into the stream and tells their data.
+    async fn publish(&mut self, count: usize) -> Vec<String> {
+        let texts: Vec<_> = (self.published..self.published + count).map(|n| format!("m{n}")).collect();
+        self.published += count;
+        let mut acknowledged = Vec::new();
+        for text in &texts {
+            acknowledged.push(self.jetstream.publish("s.x", text.clone().into()).await.unwrap());
+        }
+        for one in acknowledged {
+            one.await.unwrap();
+        }
+        texts
+    }
+
+    fn settings(&self, create: Value) -> Value {
+        json!({ "url": self.server.url(), "stream": "S", "consumer": "c", "create": create })
+    }
+
+    async fn consumer(&self) -> PullConsumer {
+        self.jetstream.get_consumer_from_stream("c", "S").await.unwrap()
+    }
+
+    /// Deletes the consumer; that the server stumbles over its own files then does not keep it.
+    async fn delete_consumer(&self) {
+        let _ = self.jetstream.delete_consumer_from_stream("c", "S").await;
+    }
+
+    async fn make_consumer(&self, config: pull::Config) {
+        let config = pull::Config { durable_name: Some("c".into()), ..config };
+        self.jetstream.create_consumer_on_stream(config, "S").await.unwrap();
+    }
+}
+
+fn settings(settings: Value) -> Box<dyn SourceSettings> {
+    let read: NatsSource = serde_json::from_value(settings).unwrap();
+    assert_eq!(read.check(), []);
+    Box::new(read)
+}
+
+fn context() -> SourceContext {
+    let (name, clock) = (Name::new("telemetry").unwrap(), Arc::new(SystemClock));
+    let link = Link::new(name.clone(), clock.clone());
+    SourceContext { name, tenant: Name::default_tenant(), cursor: None, mapped: false, clock, routes: Routes::default(), link }
+}
+
+async fn open(given: Value) -> (Box<dyn Source>, Link) {
+    let context = context();
+    let link = context.link.clone();
+    (settings(given).open(context).await.unwrap(), link)
+}
+
+fn event(message: &Message) -> &Event {
+    match message.arrivals.first() {
+        Some(Arrival::Event(event)) => event,
+        other => panic!("no event: {other:?}"),
+    }
+}
+
+fn text(message: &Message) -> String {
+    String::from_utf8(event(message).data().unwrap().bytes().to_vec()).unwrap()
+}
+
+/// Reads so many messages, or what comes until the source ends.
+async fn take(source: &mut dyn Source, count: usize) -> Result<Vec<(String, Acknowledgement)>, SourceError> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let batch = next_within(source, SOON).await.unwrap_or_else(|| panic!("{} of {count} messages have come", taken.len()))?;
+        taken.extend(batch.messages.into_iter().map(|message| (text(&message), message.acknowledgement)));
+    }
+    Ok(taken)
+}
+
+/// Waits until something holds that no message tells of.
+async fn holds(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let until = tokio::time::Instant::now() + SOON;
+    while !check().await {
+        assert!(tokio::time::Instant::now() < until, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

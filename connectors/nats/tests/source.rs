@@ -1,0 +1,427 @@
+//! Streams and subjects.
+
+use std::collections::BTreeSet;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use bytes::Bytes;
+use futures::StreamExt;
+use pointsman_schemas::Clock;
+
+use super::super::consumer::{NoConsumer, Wanted};
+use super::super::message::Mapper;
+use super::super::outstanding::MESSAGES_MAX;
+use super::super::subscription::{Ear, Subscribed};
+use super::*;
+use crate::suite::{SourceFixture, sources};
+use crate::{SourceState, Verdict};
+
+impl SourceFixture for Nats {
+    const KIND: &'static str = "nats";
+
+    fn settings(&self) -> Value {
+        Nats::settings(self, json!({}))
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+
+    async fn happen(&mut self, count: usize) -> Vec<String> {
+        self.publish(count).await
+    }
+
+    fn identity(&self, event: &Event) -> String {
+        String::from_utf8(event.data().unwrap().bytes().to_vec()).unwrap()
+    }
+
+    fn batch_messages_max(&self) -> usize {
+        BATCH_MESSAGES_MAX
+    }
+
+    async fn unreadable(&mut self) -> Option<Bytes> {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("ce-id", "1");
+        self.jetstream.publish_with_headers("s.x", headers, "broken".into()).await.unwrap().await.unwrap();
+        Some("broken".into())
+    }
+
+    fn mistakes(&self) -> Vec<(Value, &'static str)> {
+        let with = |key: &str, value: Value| {
+            let mut settings = Nats::settings(self, json!({}));
+            settings.as_object_mut().unwrap().insert(key.to_owned(), value);
+            settings
+        };
+        let create = |create: Value| Nats::settings(self, create);
+        vec![
+            (with("url", json!([])), "url"),
+            (with("url", json!("http://127.0.0.1")), "url"),
+            (with("url", json!(["nats://127.0.0.1", "ws://127.0.0.1"])), "url[1]"),
+            (with("url", json!("nats://app:secret@127.0.0.1")), "url"),
+            (with("url", json!("nats://token@127.0.0.1")), "url"),
+            (with("stream", json!("a.b")), "stream"),
+            (with("consumer", json!("")), "consumer"),
+            (with("subject", json!("s.x")), "subject"),
+            (with("queue", json!("q")), "queue"),
+            (json!({ "url": "nats://127.0.0.1" }), ""),
+            (json!({ "url": "nats://127.0.0.1", "stream": "S" }), "stream"),
+            (json!({ "url": "nats://127.0.0.1", "subject": "a..b" }), "subject"),
+            (json!({ "url": "nats://127.0.0.1", "subject": "a", "consumer": "c" }), "consumer"),
+            (json!({ "url": "nats://127.0.0.1", "subject": "a", "create": {} }), "create"),
+            (create(json!({ "filter": "a.>.b" })), "create.filter"),
+            (create(json!({ "start": { "sequence": 0 } })), "create.start.sequence"),
+            (create(json!({ "start": { "time": "yesterday" } })), "create.start.time"),
+            (create(json!({ "ack_wait": "100ms" })), "create.ack_wait"),
+            (create(json!({ "max_ack_pending": 0 })), "create.max_ack_pending"),
+            (create(json!({ "max_ack_pending": MESSAGES_MAX + 1 })), "create.max_ack_pending"),
+            (with("auth", json!({ "nkey": "UAFHG" })), "auth.nkey"),
+            (with("auth", json!({ "credentials": "./app.creds" })), "auth.credentials"),
+            (with("tls", json!({ "key": "k" })), "tls.key"),
+        ]
+    }
+}
+
+#[tokio::test]
+async fn a_stream_conforms() {
+    sources(&mut Nats::start().await).await;
+}
+
+/// The same server, listened to without its stream.
+struct Core(Nats);
+
+impl SourceFixture for Core {
+    const KIND: &'static str = "nats";
+
+    fn settings(&self) -> Value {
+        json!({ "url": [self.0.server.url()], "subject": "s.*", "queue": "q" })
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.0.clock()
+    }
+
+    async fn happen(&mut self, count: usize) -> Vec<String> {
+        self.0.publish(count).await
+    }
+
+    fn identity(&self, event: &Event) -> String {
+        self.0.identity(event)
+    }
+
+    fn batch_messages_max(&self) -> usize {
+        BATCH_MESSAGES_MAX
+    }
+
+    async fn unreadable(&mut self) -> Option<Bytes> {
+        self.0.unreadable().await
+    }
+
+    fn mistakes(&self) -> Vec<(Value, &'static str)> {
+        Vec::new()
+    }
+}
+
+#[tokio::test]
+async fn a_subject_conforms() {
+    sources(&mut Core(Nats::start().await)).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_and_comes_back_loses_nothing() {
+    let mut nats = Nats::start().await;
+    let (mut source, link) = open(nats.settings(json!({ "ack_wait": "2s" }))).await;
+    let mut missing: BTreeSet<String> = BTreeSet::new();
+    for round in 0..3 {
+        missing.extend(nats.publish(100).await);
+        for (text, acknowledgement) in take(&mut *source, 40).await.unwrap() {
+            missing.remove(&text);
+            acknowledgement.tell(Verdict::Stored).await;
+        }
+        nats.server.kill();
+        holds("the source is known to be down", async || link.status().state == SourceState::Waiting).await;
+        assert!(link.status().last_error.is_some_and(|error| error.contains("NATS")), "round {round}");
+        nats.server.restart().await;
+        missing.extend(nats.publish(20).await);
+    }
+    while !missing.is_empty() {
+        for (text, acknowledgement) in take(&mut *source, 1).await.unwrap() {
+            missing.remove(&text);
+            acknowledgement.tell(Verdict::Stored).await;
+        }
+    }
+    assert_eq!(link.status().state, SourceState::Running);
+    let drained = async {
+        loop {
+            for (_, acknowledgement) in take(&mut *source, 1).await.unwrap() {
+                acknowledgement.tell(Verdict::Stored).await;
+            }
+        }
+    };
+    // What was in flight when the server was killed may come again; in the end nothing is left.
+    let settled = holds("everything is acknowledged", async || {
+        let info = nats.consumer().await.get_info().await.unwrap();
+        info.num_pending == 0 && info.num_ack_pending == 0
+    });
+    tokio::select! {
+        () = settled => {}
+        () = drained => {}
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_consumer_is_made_anew_behind_what_is_stored() {
+    let mut nats = Nats::start().await;
+    let (mut source, _) = open(nats.settings(json!({ "start": "new" }))).await;
+    let mut missing: BTreeSet<String> = nats.publish(10).await.into_iter().collect();
+    let mut taken = take(&mut *source, 10).await.unwrap();
+    for (text, acknowledgement) in taken.drain(..5) {
+        missing.remove(&text);
+        acknowledgement.tell(Verdict::Stored).await;
+    }
+    nats.delete_consumer().await;
+    missing.extend(nats.publish(5).await);
+    drop(taken);
+    while !missing.is_empty() {
+        for (text, acknowledgement) in take(&mut *source, 1).await.unwrap() {
+            missing.remove(&text);
+            acknowledgement.tell(Verdict::Stored).await;
+        }
+    }
+    let policy = nats.consumer().await.cached_info().config.deliver_policy;
+    assert!(matches!(policy, DeliverPolicy::ByStartSequence { start_sequence: 1..=6 }), "{policy:?}");
+}
+
+#[tokio::test]
+async fn without_create_a_missing_consumer_or_stream_is_told_in_words() {
+    let nats = Nats::start().await;
+    let adopt = json!({ "url": nats.server.url(), "stream": "S", "consumer": "c" });
+    let refused = |given: Value| async { settings(given).open(context()).await.map(|_| ()).unwrap_err().to_string() };
+    assert_eq!(refused(adopt.clone()).await, "the stream S has no consumer c; make it, or set create: {}");
+    let elsewhere = json!({ "url": nats.server.url(), "stream": "T", "consumer": "c", "create": {} });
+    assert_eq!(refused(elsewhere).await, "there is no stream T; make it, or name one that is there");
+
+    nats.make_consumer(pull::Config::default()).await;
+    let (mut source, _) = open(adopt).await;
+    nats.delete_consumer().await;
+    let ended = next_within(&mut *source, SOON).await.unwrap().unwrap_err();
+    assert_eq!(ended, SourceError::Unavailable("the stream S has no consumer c; make it, or set create: {}".into()));
+    assert_eq!(next_within(&mut *source, SOON).await.unwrap().unwrap_err(), ended, "it stays ended");
+}
+
+#[tokio::test]
+async fn of_a_stream_that_was_made_anew_nothing_is_known() {
+    let mut nats = Nats::start().await;
+    let create = serde_json::from_value(json!({ "start": "new" })).unwrap();
+    let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: Some(create) };
+    let known = wanted.ensure(&nats.jetstream, None).await.unwrap().1;
+    let (mut source, _) = open(nats.settings(json!({}))).await;
+    nats.publish(3).await;
+    let first: Vec<_> = next_within(&mut *source, SOON).await.unwrap().unwrap().messages;
+    let id = event(&first[0]).id().clone();
+    drop((source, first));
+
+    nats.jetstream.delete_stream("S").await.unwrap();
+    nats.make_stream().await;
+    nats.publish(1).await;
+    let (info, _) = wanted.ensure(&nats.jetstream, Some(known)).await.unwrap();
+    assert_eq!(
+        info.config.deliver_policy,
+        DeliverPolicy::ByStartSequence { start_sequence: 1 },
+        "although it was to begin with what is new"
+    );
+    let (mut source, _) = open(nats.settings(json!({}))).await;
+    let again = next_within(&mut *source, SOON).await.unwrap().unwrap().messages;
+    assert_ne!(*event(&again[0]).id(), id, "the first message of another stream is another event");
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_there_is_taken_as_it_is_or_refused() {
+    let nats = Nats::start().await;
+    let create = json!({ "filter": "s.x", "ack_wait": "10s", "max_ack_pending": 5, "start": { "sequence": 3 } });
+    let agrees = || pull::Config {
+        filter_subject: "s.x".into(),
+        ack_wait: Duration::from_secs(10),
+        max_ack_pending: 5,
+        ack_policy: AckPolicy::Explicit,
+        ..pull::Config::default()
+    };
+    for (given, there, differs) in [
+        (create.clone(), agrees(), None),
+        (json!({}), pull::Config { max_ack_pending: 77, ..agrees() }, None),
+        (create.clone(), pull::Config { filter_subject: String::new(), ..agrees() }, Some("filter is > there and s.x here")),
+        (create.clone(), pull::Config { ack_wait: Duration::from_secs(30), ..agrees() }, Some("ack_wait is 30s there and 10s here")),
+        (create.clone(), pull::Config { max_ack_pending: 6, ..agrees() }, Some("max_ack_pending is 6 there and 5 here")),
+        (json!({}), pull::Config { ack_policy: AckPolicy::None, ..agrees() }, Some("it does not ask for an acknowledgement")),
+    ] {
+        nats.delete_consumer().await;
+        nats.make_consumer(there).await;
+        let before = nats.consumer().await.cached_info().config.clone();
+        let opened = settings(nats.settings(given)).open(context()).await;
+        match differs {
+            None => drop(opened.unwrap()),
+            Some(differs) => {
+                let told = opened.map(|_| ()).unwrap_err().to_string();
+                assert!(told.contains(differs) && told.contains("the consumer c of the stream S is there"), "{told}");
+            }
+        }
+        assert_eq!(nats.consumer().await.cached_info().config, before, "it is never changed");
+    }
+    let push = async_nats::jetstream::consumer::push::Config {
+        durable_name: Some("c".into()),
+        deliver_subject: "elsewhere".into(),
+        ..Default::default()
+    };
+    nats.delete_consumer().await;
+    nats.jetstream.create_consumer_on_stream(push, "S").await.unwrap();
+    let told = settings(nats.settings(json!({}))).open(context()).await.map(|_| ()).unwrap_err().to_string();
+    assert!(told.contains("it pushes"), "{told}");
+}
+
+#[tokio::test]
+async fn what_takes_longer_than_the_servers_patience_is_not_sent_again() {
+    let mut nats = Nats::start().await;
+    let (mut source, _) = open(nats.settings(json!({ "ack_wait": "2s" }))).await;
+    nats.publish(3).await;
+    let mut taken = take(&mut *source, 3).await.unwrap();
+    let (_, kept) = taken.pop().unwrap();
+    for (_, acknowledgement) in taken {
+        acknowledgement.tell(Verdict::Stored).await;
+    }
+    assert!(next_within(&mut *source, Duration::from_secs(5)).await.is_none(), "it is being worked on");
+    // Also when the source is gone: the handle lives on its own.
+    drop(source);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    kept.tell(Verdict::Stored).await;
+    let info = nats.consumer().await.get_info().await.unwrap();
+    assert_eq!((info.num_ack_pending, info.num_redelivered, info.delivered.consumer_sequence), (0, 0, 3));
+}
+
+#[tokio::test]
+async fn each_verdict_reaches_the_server() {
+    let mut nats = Nats::start().await;
+    let (mut source, _) = open(nats.settings(json!({}))).await;
+    nats.publish(1).await;
+    let (first, acknowledgement) = take(&mut *source, 1).await.unwrap().pop().unwrap();
+    acknowledgement.tell(Verdict::Later(Duration::from_secs(3))).await;
+    assert!(next_within(&mut *source, Duration::from_secs(2)).await.is_none(), "not before its time");
+    let (second, acknowledgement) = take(&mut *source, 1).await.unwrap().pop().unwrap();
+    acknowledgement.tell(Verdict::Failed).await;
+    assert!(next_within(&mut *source, Duration::from_millis(500)).await.is_none(), "nor at once where storing failed");
+    let (third, acknowledgement) = take(&mut *source, 1).await.unwrap().pop().unwrap();
+    assert_eq!([&second, &third], [&first, &first]);
+    acknowledgement.tell(Verdict::Rejected("never".into())).await;
+    holds("the server has given it up", async || nats.consumer().await.get_info().await.unwrap().num_ack_pending == 0).await;
+}
+
+#[tokio::test]
+async fn what_is_dropped_untold_comes_again_soon() {
+    let mut nats = Nats::start().await;
+    let (mut source, _) = open(nats.settings(json!({}))).await;
+    let published = nats.publish(20).await;
+    let taken = take(&mut *source, 20).await.unwrap();
+    drop((source, taken));
+    let (mut source, _) = open(nats.settings(json!({}))).await;
+    let begin = tokio::time::Instant::now();
+    let again = take(&mut *source, 20).await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(25), "the server's own patience is 30 s");
+    let again: BTreeSet<_> = again.into_iter().map(|(text, _)| text).collect();
+    assert_eq!(again, published.into_iter().collect());
+}
+
+#[tokio::test]
+async fn no_more_is_taken_than_there_is_room_for() {
+    let mut nats = Nats::start().await;
+    nats.make_consumer(pull::Config { max_ack_pending: -1, ..pull::Config::default() }).await;
+    let (mut source, link) = open(nats.settings(json!({}))).await;
+    nats.publish(MESSAGES_MAX + 500).await;
+    let first = take(&mut *source, MESSAGES_MAX).await.unwrap();
+    assert_eq!(first.len(), MESSAGES_MAX);
+    assert!(next_within(&mut *source, Duration::from_secs(1)).await.is_none());
+    let pending = nats.consumer().await.get_info().await.unwrap();
+    assert_eq!((pending.num_ack_pending, pending.num_pending), (MESSAGES_MAX, 500));
+    holds("the lag is known", async || link.status().lag == Some(500)).await;
+    futures::future::join_all(first.into_iter().map(|(_, acknowledgement)| acknowledgement.tell(Verdict::Stored))).await;
+    assert_eq!(take(&mut *source, 500).await.unwrap().len(), 500);
+}
+
+#[tokio::test]
+async fn members_of_a_queue_share_a_subject() {
+    let mut nats = Nats::start().await;
+    let given = json!({ "url": nats.server.url(), "subject": "s.>", "queue": "q" });
+    assert_eq!(settings(given.clone()).guarantee(), crate::Guarantee::AtMostOnce);
+    let (mut one, _) = open(given.clone()).await;
+    let (mut other, _) = open(given).await;
+    for source in [&mut one, &mut other] {
+        assert!(next_within(&mut **source, Duration::from_millis(200)).await.is_none());
+    }
+    let published = nats.publish(200).await;
+    let mut came = [Vec::new(), Vec::new()];
+    while came[0].len() + came[1].len() < published.len() {
+        let (who, batch) = tokio::select! {
+            batch = one.next() => (0, batch),
+            batch = other.next() => (1, batch),
+        };
+        came[who].extend(batch.unwrap().messages.iter().map(text));
+    }
+    assert!(!came[0].is_empty() && !came[1].is_empty(), "both get some");
+    let all: BTreeSet<_> = came.into_iter().flatten().collect();
+    assert_eq!(all, published.into_iter().collect(), "and each message comes to one");
+}
+
+#[tokio::test]
+async fn what_a_subject_brings_too_fast_is_counted() {
+    let nats = Nats::start().await;
+    let context = context();
+    let ear = Ear::new(context.name.clone(), context.link.clone());
+    let server = serde_json::from_value(json!(nats.server.url())).unwrap();
+    let connection = super::super::connection::Connection { url: &server, auth: None, tls: None };
+    let client = connection.connect("test", ear.listener()).await.unwrap_or_else(|error| panic!("{}", error.problem));
+    let mapper = Mapper::new(context.name, false, context.clock);
+    let mut source = Subscribed::begin(client, Arc::clone(&ear), mapper, "fast".into(), None).await.unwrap();
+    assert!(next_within(&mut source, Duration::from_millis(200)).await.is_none());
+    for _ in 0..20_000 {
+        nats.client().publish("fast", "x".into()).await.unwrap();
+    }
+    nats.client().flush().await.unwrap();
+    holds("losses are counted", async || ear.lost() > 0).await;
+    assert!(!next_within(&mut source, SOON).await.unwrap().unwrap().messages.is_empty(), "and it goes on");
+}
+
+#[tokio::test]
+async fn a_message_with_a_status_of_its_own_is_a_message() {
+    let nats = Nats::start().await;
+    let (mut source, _) = open(nats.settings(json!({}))).await;
+    // Written by hand, since no client would.
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", nats.server.port())).await.unwrap();
+    let head = "NATS/1.0 409 Consumer Deleted\r\n\r\n";
+    let lines =
+        format!("CONNECT {{\"headers\":true,\"verbose\":false}}\r\nHPUB s.x {} {}\r\n{head}odd\r\nPING\r\n", head.len(), head.len() + 3);
+    stream.write_all(lines.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    assert!(stream.read(&mut answer).await.unwrap() > 0);
+    assert_eq!(take(&mut *source, 1).await.unwrap()[0].0, "odd");
+}
+
+#[tokio::test]
+async fn a_probe_says_what_it_finds() {
+    let mut nats = Nats::start().await;
+    nats.publish(3).await;
+    let probe = |given: Value| async { settings(given).probe().await.map_err(|error| error.to_string()) };
+    let adopt = json!({ "url": nats.server.url(), "stream": "S", "consumer": "c" });
+    let told = probe(nats.settings(json!({}))).await.unwrap();
+    assert!(told.contains("stream S with 3 messages; the consumer c is not there and will be made"), "{told}");
+    assert!(nats.jetstream.get_stream("S").await.unwrap().consumer_names().next().await.is_none(), "a probe makes nothing");
+    let told = probe(adopt.clone()).await.unwrap_err();
+    assert_eq!(told, "consumer: the stream S has no consumer c (make it, or set create: {})");
+    nats.make_consumer(pull::Config { max_deliver: 3, ..Default::default() }).await;
+    let told = probe(adopt).await.unwrap();
+    assert!(told.contains("consumer c with 3 to come and 0 unacknowledged; it gives a message up after 3 deliveries"), "{told}");
+    let told = probe(json!({ "url": nats.server.url(), "subject": "a.*" })).await.unwrap();
+    assert!(told.ends_with("takes connections; what is published to a.* comes at most once"), "{told}");
+    let nowhere = format!("nats://127.0.0.1:{}", pointsman_test_brokers::free_port());
+    let told = probe(json!({ "url": nowhere, "subject": "a.*" })).await.unwrap_err();
+    assert!(told.starts_with("url: cannot connect to NATS at 127.0.0.1:") && told.contains("refused"), "{told}");
+    let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: None };
+    nats.server.kill();
+    assert!(matches!(wanted.look(&super::super::pull::context(&nats.client())).await, Err(NoConsumer::Unknown(_))));
+}

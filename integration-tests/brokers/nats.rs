@@ -1,0 +1,106 @@
+//! `nats-server` with JetStream.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::{Server, free_port};
+
+/// A NATS server with JetStream, which keeps its streams in its folder over kills.
+#[derive(Debug)]
+pub struct NatsServer {
+    server: Server,
+    port: u16,
+    monitor: u16,
+}
+
+impl NatsServer {
+    /// Starts a server that lets everybody in.
+    ///
+    /// # Panics
+    /// Where `nats-server` cannot be started.
+    pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// Starts a server with further lines in its configuration; relative paths in them count from its folder.
+    ///
+    /// # Panics
+    /// Where `nats-server` cannot be started.
+    pub async fn start_with(configuration: &str) -> Self {
+        Self::start_prepared(|_| configuration.to_owned()).await
+    }
+
+    /// As [`NatsServer::start_with`], where the lines name files that are first written into the server's folder.
+    ///
+    /// # Panics
+    /// Where `nats-server` cannot be started.
+    pub async fn start_prepared(prepare: impl FnOnce(PathBuf) -> String) -> Self {
+        let server = Server::new("nats-server");
+        let configuration = prepare(server.folder().to_owned());
+        let mut nats = Self { server, port: free_port(), monitor: free_port() };
+        let store = nats.server.folder().join("store");
+        let lines = format!(
+            "listen: 127.0.0.1:{}\nhttp: 127.0.0.1:{}\njetstream {{ store_dir: {:?} }}\n{configuration}\n",
+            nats.port, nats.monitor, store
+        );
+        std::fs::write(nats.configuration(), lines).expect("the configuration can be written");
+        nats.restart().await;
+        nats
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.server.folder().join("nats.conf")
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn process(&self) -> &Server {
+        &self.server
+    }
+
+    /// Ends it at once, as a crash does.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts it again on the same port with the same streams; ends it first where it runs.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub async fn restart(&mut self) {
+        self.kill();
+        let mut command = Command::new("nats-server");
+        command.arg("-c").arg(self.configuration()).current_dir(self.server.folder());
+        let monitor = self.monitor;
+        self.server.start(command, async || is_healthy(monitor).await).await;
+    }
+}
+
+/// Asks `/healthz`, which says no more than that it is well once JetStream has read its streams.
+async fn is_healthy(port: u16) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    matches!(timeout(Duration::from_secs(1), ask).await, Ok(Ok(answer)) if answer.contains(" 200 "))
+}
