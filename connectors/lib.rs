@@ -6,6 +6,7 @@
 pub mod directory;
 pub mod exec;
 pub mod http;
+mod leb128;
 pub mod link;
 mod parameter;
 pub mod source;
