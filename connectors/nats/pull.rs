@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream::consumer::{Info, pull::BatchConfig};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, StatusCode, Subject, Subscriber};
@@ -215,13 +216,26 @@ impl Puller {
                 }
                 pause = (pause * 2).min(AGAIN.1);
             }
+            let ensure = async {
+                self.connected().await;
+                self.wanted.ensure(&self.jetstream, Some(self.known)).await
+            };
             info = tokio::select! {
-                ensured = self.wanted.ensure(&self.jetstream, Some(self.known)) => ensured.map(|(info, known)| {
+                ensured = ensure => ensured.map(|(info, known)| {
                     self.known = known;
                     info
                 }),
                 () = self.out.closed() => return SourceError::Ended,
             };
+        }
+    }
+
+    /// Returns once there is a connection: until then the client tells why there is none, and asking for the consumer would tell less.
+    async fn connected(&self) {
+        let mut connects = self.ear.connects.subscribe();
+        while self.client.connection_state() != State::Connected {
+            // The state may turn a moment after it is told of.
+            let _ = timeout(Duration::from_secs(1), connects.changed()).await;
         }
     }
 
