@@ -37,6 +37,10 @@ pub enum LogFormat {
     Json,
 }
 
+/// Client libraries that log what their users here tell anyhow, and more: a line for each try at a server that is down, a message's
+/// data where it comes back. They are silent unless the filter names them.
+const QUIET: [&str; 1] = ["lapin"];
+
 /// Logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -73,7 +77,14 @@ fn subscriber<W>(filter: &str, json: bool, colours: bool, writer: W) -> Result<B
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(filter).map_err(|reason| LogError::Filter { filter: filter.to_owned(), reason })?;
+    let refused = |reason| LogError::Filter { filter: filter.to_owned(), reason };
+    let mut directives = EnvFilter::builder().parse(filter).map_err(refused)?;
+    for library in QUIET {
+        if !filter.contains(library) {
+            directives = directives.add_directive(format!("{library}=off").parse().map_err(refused)?);
+        }
+    }
+    let filter = directives;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     Ok(if json { Box::new(lines.json().flatten_event(true).finish()) } else { Box::new(lines.with_ansi(colours).finish()) })
 }
@@ -136,6 +147,15 @@ mod tests {
         assert_eq!((first["message"].as_str(), first["rule"].as_str()), (Some("delivered"), Some("thumbnails")));
         for line in [text, json] {
             assert!(!line.contains("hunter2") && !line.contains('\u{1b}') && line.contains("***"), "{line}");
+        }
+    }
+
+    #[test]
+    fn client_libraries_are_silent_unless_they_are_asked() {
+        for (filter, heard) in [("info", false), ("debug,hyper=info", false), ("info,lapin=error", true)] {
+            let (captured, _guard) = capture(filter, false);
+            tracing::error!(target: "lapin::io_loop", "error doing IO");
+            assert_eq!(captured.text().contains("error doing IO"), heard, "{filter}");
         }
     }
 
