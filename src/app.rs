@@ -2,7 +2,7 @@
 //!
 //! Start: rule files, store, listeners (so that an address in use is told before anything happens), dispatcher, sources. Stop, the other way
 //! round, so that each part still has those it hands over to: the listener finishes its requests, the sources stop and what they took in
-//! is stored, the dispatcher finishes its attempts, the store is closed, and the admin API last.
+//! is stored while the dispatcher finishes its attempts, the store is closed, and the admin API last.
 
 mod overview;
 mod sources;
@@ -28,6 +28,7 @@ use crate::dispatcher::schedule::InvalidPolicy;
 use crate::dispatcher::{self, Dispatcher, Plan};
 use crate::journal::disk::{self, DiskJournal, DiskOptions};
 use crate::journal::{Journal, JournalError};
+use crate::pipes::Piped;
 use crate::router::{Replies, Router};
 use crate::telemetry::Metrics;
 
@@ -121,7 +122,7 @@ fn enter_folder_of(paths: &[PathBuf]) -> std::io::Result<()> {
 
 /// A running bus.
 struct Bus {
-    journal: Arc<DiskJournal>,
+    journal: Arc<Piped>,
     router: Arc<ArcSwap<Router>>,
     sources: Arc<Sources>,
     means: Means,
@@ -164,7 +165,7 @@ impl Bus {
         let admin_listener =
             AdminListener::bind(&AdminSettings { address: config.admin.address.clone(), auth: config.admin.auth.clone() }).await?;
         let options = DiskOptions { retention: config.store.retention, max_size_bytes: config.store.max_size_bytes };
-        let journal = DiskJournal::open(&config.store.path, options, Arc::clone(&clock))?;
+        let journal = Piped::over(DiskJournal::open(&config.store.path, options, Arc::clone(&clock))?, Arc::clone(&clock));
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
 
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));
@@ -172,13 +173,7 @@ impl Bus {
         let nothing = Plan { targets: Vec::new(), routes: Vec::new(), replies: Arc::clone(&means.replies) };
         let (dispatcher, handle) =
             Dispatcher::new(Arc::clone(&journal) as Arc<dyn Journal>, Arc::clone(&clock), nothing, dispatcher::Options::default());
-        let sources = Arc::new(Sources::new(
-            Arc::clone(&journal) as Arc<dyn Journal>,
-            Arc::clone(&router),
-            listener.routes(),
-            Arc::clone(&clock),
-            metrics,
-        ));
+        let sources = Arc::new(Sources::new(Arc::clone(&journal), Arc::clone(&router), listener.routes(), Arc::clone(&clock), metrics));
         let ingress = Ingress::open(&config.listen, &listener.routes()).map_err(RunError::Listen)?;
         sources.run_always(Name::default_tenant(), Name::ingress(), "http", Box::new(ingress));
 
@@ -247,8 +242,13 @@ impl Bus {
         tracing::info!("stopping: finishing what is in hand");
         self.overview.set_stopping();
         self.listener.stop("listener").await;
-        self.sources.stop().await;
-        self.dispatcher.stop("dispatcher").await;
+        // A pipe's source is told of attempts under way as they end: it stays until they have.
+        let sources = Arc::clone(&self.sources);
+        let dispatcher = async {
+            self.dispatcher.stop("dispatcher").await;
+            sources.abandon();
+        };
+        tokio::join!(self.sources.stop(), dispatcher);
         self.journal.close().await;
         self.admin.stop("admin API").await;
         tracing::info!("stopped");

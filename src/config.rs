@@ -49,7 +49,7 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// Where events go, in the order of the files.
     pub targets: Vec<Target>,
-    /// What decides, in the order of the files.
+    /// What decides, in the order of the files: rules, and pipes behind them.
     pub rules: Vec<Rule>,
     /// The files' own tests.
     pub tests: Vec<Test>,
@@ -88,7 +88,9 @@ pub struct Source {
     pub settings: Box<dyn SourceSettings>,
     /// Makes events of what arrives without being one.
     pub mapping: Option<EventMapping>,
-    /// Differs where its settings differ, so that a reload leaves alone what has not changed.
+    /// True where it feeds a pipe, and nothing else.
+    pub pipe: bool,
+    /// Differs where its settings differ, and whom it feeds, so that a reload leaves alone what has not changed.
     pub fingerprint: u64,
 }
 
@@ -111,16 +113,18 @@ pub struct Target {
     pub fingerprint: u64,
 }
 
-/// One of `rules`.
+/// One of `rules` or of `pipes`.
 #[derive(Debug)]
 pub struct Rule {
-    /// Its name.
+    /// Its name; rules and pipes share theirs.
     pub name: Name,
     /// Whose it is.
     pub tenant: Name,
+    /// True of a pipe: it has one source, which feeds nothing else, and one target.
+    pub pipe: bool,
     /// What it is for.
     pub description: Option<String>,
-    /// The sources whose events it looks at; where none, any but `replies`.
+    /// The sources whose events it looks at; where none, any but `replies` and those of pipes.
     pub from: Option<Vec<Name>>,
     /// `match` and `where` as they were given, whichever there are.
     pub conditions: serde_json::Value,
@@ -200,6 +204,12 @@ impl Config {
     pub fn needs_restart(&self, new: &Self) -> Option<&'static str> {
         let differs = [("listen", self.listen != new.listen), ("admin", self.admin != new.admin), ("store", self.store != new.store)];
         differs.into_iter().find_map(|(name, differs)| differs.then_some(name))
+    }
+
+    /// Whether a tenant's source feeds a pipe.
+    #[must_use]
+    pub fn feeds_pipe(&self, tenant: &Name, source: &Name) -> bool {
+        self.sources.iter().any(|one| one.pipe && one.tenant == *tenant && one.name == *source)
     }
 
     /// A tenant's target.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use pointsman_connectors::{Acknowledgement, Arrival, Batch, Message, Plain, Reject, Source, SourceError, Verdict};
-use pointsman_schemas::{Cursor, Event, Name};
+use pointsman_schemas::{Cursor, Event, Name, SubscriptionNumber};
 use tokio_util::sync::CancellationToken;
 
 use crate::journal::{Append, Appended, DELIVERIES_PER_APPEND_MAX, Entry, Journal, JournalError};
@@ -23,12 +23,15 @@ const APPENDS_WAITING_MAX: usize = 16;
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// First and longest pause between two tries to store what nobody will hand over again.
-const STORE_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+pub(crate) const STORE_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// Decides who waits for an event, by the rules in force.
 pub trait Match: Send + Sync {
     /// The event with its deliveries.
     fn entry(&mut self, event: Arc<Event>) -> Entry;
+
+    /// The subscription of the pipe that the source feeds at present, if it feeds one.
+    fn pipe(&self) -> Option<SubscriptionNumber>;
 
     /// Makes an event of what is none, by the source's mapping.
     ///
@@ -53,10 +56,10 @@ pub struct Intake<M> {
 }
 
 /// A message on its way to the journal, with what it made.
-struct Pending {
-    entries: Vec<Entry>,
-    rejects: Vec<Reject>,
-    acknowledgement: Acknowledgement,
+pub(crate) struct Pending {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) rejects: Vec<Reject>,
+    pub(crate) acknowledgement: Acknowledgement,
 }
 
 impl<M: Match> Intake<M> {
@@ -97,7 +100,7 @@ impl<M: Match> Intake<M> {
         let mut group = Vec::with_capacity(batch.messages.len());
         let mut deliveries = 0;
         for message in batch.messages {
-            let Some(pending) = self.read(message) else { continue };
+            let Some(pending) = read(&mut self.matcher, &self.metrics, message) else { continue };
             let more: usize = pending.entries.iter().map(|entry| entry.deliveries.len()).sum();
             if deliveries + more > DELIVERIES_PER_APPEND_MAX && !group.is_empty() {
                 appends.push(self.store(std::mem::take(&mut group), None));
@@ -112,34 +115,6 @@ impl<M: Match> Intake<M> {
         appends
     }
 
-    /// Makes entries of a message; none where it was refused to the caller's face.
-    fn read(&mut self, message: Message) -> Option<Pending> {
-        let Message { arrivals, mut rejects, acknowledgement } = message;
-        let mut entries = Vec::with_capacity(arrivals.len());
-        for arrival in arrivals {
-            let event = match arrival {
-                Arrival::Event(event) => event,
-                Arrival::Plain(plain) => {
-                    let raw = plain.root.clone();
-                    match self.matcher.map(*plain) {
-                        Ok(event) => Arc::new(event),
-                        Err(reason) => {
-                            if let Acknowledgement::Caller(caller, _held) = acknowledgement {
-                                self.metrics.rejects.inc();
-                                drop(caller.send(Verdict::Rejected(reason)));
-                                return None;
-                            }
-                            rejects.push(Reject { raw, reason });
-                            continue;
-                        }
-                    }
-                }
-            };
-            entries.push(self.matcher.entry(event));
-        }
-        Some(Pending { entries, rejects, acknowledgement })
-    }
-
     fn store(&self, group: Vec<Pending>, cursor: Option<Cursor>) -> BoxFuture<'static, ()> {
         let store = Store {
             tenant: self.tenant.clone(),
@@ -149,6 +124,34 @@ impl<M: Match> Intake<M> {
         };
         Box::pin(async move { store.group(group, cursor).await })
     }
+}
+
+/// Makes entries of a message; none where it was refused to the caller's face.
+pub(crate) fn read(matcher: &mut impl Match, metrics: &SourceMetrics, message: Message) -> Option<Pending> {
+    let Message { arrivals, mut rejects, acknowledgement } = message;
+    let mut entries = Vec::with_capacity(arrivals.len());
+    for arrival in arrivals {
+        let event = match arrival {
+            Arrival::Event(event) => event,
+            Arrival::Plain(plain) => {
+                let raw = plain.root.clone();
+                match matcher.map(*plain) {
+                    Ok(event) => Arc::new(event),
+                    Err(reason) => {
+                        if let Acknowledgement::Caller(caller, _held) = acknowledgement {
+                            metrics.rejects.inc();
+                            drop(caller.send(Verdict::Rejected(reason)));
+                            return None;
+                        }
+                        rejects.push(Reject { raw, reason });
+                        continue;
+                    }
+                }
+            }
+        };
+        entries.push(matcher.entry(event));
+    }
+    Some(Pending { entries, rejects, acknowledgement })
 }
 
 /// Stores messages and tells them what became of them.

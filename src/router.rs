@@ -23,14 +23,16 @@ use crate::journal::{Entry, NewDelivery};
 /// For how long an event with the same source and id is known again, where a source has stable ids.
 pub const DEDUPLICATION_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// One rule, compiled and subscribed.
+/// One rule or pipe, compiled and subscribed.
 #[derive(Debug)]
 pub struct RuleInForce {
     /// Whose.
     pub tenant: Name,
     /// Its name.
     pub name: Name,
-    /// The sources whose events it looks at; any but `replies` where none is given.
+    /// True of a pipe: no rule without a `from` sees the events of its source.
+    pub pipe: bool,
+    /// The sources whose events it looks at; any but `replies` and those of pipes where none is given.
     pub from: Option<Vec<Name>>,
     /// `match`.
     pub pattern: Option<Pattern>,
@@ -60,6 +62,8 @@ pub struct Router {
 struct TenantRules {
     set: RuleSet,
     origins: HashMap<Name, Origin>,
+    /// By their sources.
+    pipes: HashMap<Name, SubscriptionNumber>,
     /// In the order of the set.
     rules: Vec<Routes>,
 }
@@ -102,16 +106,21 @@ impl TenantRules {
             let next = Origin(u16::try_from(origins.len()).unwrap_or(u16::MAX));
             origins.entry(name.clone()).or_insert(next);
         }
+        let is_pipe = |rule: &&RuleInForce| rule.pipe;
+        let pipes =
+            rules.iter().filter(is_pipe).filter_map(|rule| Some((rule.from.as_ref()?.first()?.clone(), rule.routes.first()?.subscription)));
+        let pipes: HashMap<Name, SubscriptionNumber> = pipes.collect();
+        let apart: Vec<Origin> = pipes.keys().chain([&Name::replies()]).filter_map(|name| origins.get(name).copied()).collect();
         let (mut compiled, mut routes) = (Vec::with_capacity(rules.len()), Vec::with_capacity(rules.len()));
         for rule in rules {
             let from = rule.from.as_ref().map_or_else(
-                || OriginSet::all_but(&[Origin(0)]),
+                || OriginSet::all_but(&apart),
                 |names| OriginSet::only(&names.iter().filter_map(|name| origins.get(name).copied()).collect::<Vec<_>>()),
             );
             compiled.push(Rule { from, pattern: rule.pattern, condition: rule.condition });
             routes.push(Routes { name: rule.name, routes: rule.routes, matches: AtomicU64::new(0), unordered: AtomicU64::new(0) });
         }
-        Self { set: RuleSet::compile(compiled), origins, rules: routes }
+        Self { set: RuleSet::compile(compiled), origins, pipes, rules: routes }
     }
 
     fn deliveries(&self, origin: &Name, event: &Event, room: &mut Room) -> SmallVec<[NewDelivery; 2]> {
@@ -175,6 +184,10 @@ impl Match for Matcher {
         Entry { event, deliveries: deliveries.unwrap_or_default(), deduplicate: self.deduplicate, dead: None }
     }
 
+    fn pipe(&self) -> Option<SubscriptionNumber> {
+        self.router.load().tenants.get(&self.tenant)?.pipes.get(&self.origin).copied()
+    }
+
     fn map(&mut self, plain: Plain) -> Result<Event, String> {
         let builder = match &self.mapping {
             None => plain.defaults,
@@ -224,6 +237,7 @@ mod tests {
         RuleInForce {
             tenant: name(tenant),
             name: name(&format!("rule-{number}")),
+            pipe: false,
             from: from.map(|names| names.iter().map(|text| name(text)).collect()),
             pattern: Some(Pattern::compile(&json!({ "type": [ty] })).unwrap()),
             condition: None,
@@ -239,6 +253,7 @@ mod tests {
             rule("default", 3, Some(&["replies"]), "t", None),
             rule("default", 4, Some(&["orders", "ingress"]), "other", None),
             rule("acme", 5, None, "t", None),
+            RuleInForce { pipe: true, ..rule("default", 6, Some(&["piped"]), "t", None) },
         ])));
         let numbers = |tenant: &str, origin: &str| {
             let mut matcher = Matcher::new(Arc::clone(&router), name(tenant), name(origin), None, false);
@@ -249,6 +264,8 @@ mod tests {
             ("default", "orders", vec![1, 2]),
             ("default", "ingress", vec![1]),
             ("default", "unnamed", vec![1]),
+            ("default", "piped", vec![6]),
+            ("acme", "piped", vec![5]),
             ("default", "replies", vec![3]),
             ("acme", "orders", vec![5]),
             ("nobody", "orders", vec![]),

@@ -46,7 +46,7 @@ impl Running {
         let rules = config.rules.iter().map(|rule| RuleStatus {
             name: rule.name.clone(),
             tenant: rule.tenant.clone(),
-            pipe: false,
+            pipe: rule.pipe,
             description: rule.description.clone(),
             from: rule.from.clone().unwrap_or_default(),
             to: rule.to.iter().map(|to| to.target.clone()).collect(),

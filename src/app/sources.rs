@@ -1,5 +1,7 @@
 //! Keeps each source running: opens it, serves it by an intake, and opens it again after a backoff when it ends.
 
+mod way;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -14,9 +16,11 @@ use pointsman_schemas::{Clock, Name};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::way::Way;
 use crate::config;
 use crate::intake::Intake;
 use crate::journal::Journal;
+use crate::pipes::{PipeIntake, Piped};
 use crate::router::{Matcher, Router};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::SourceMetrics;
@@ -27,6 +31,9 @@ const REOPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 
 /// A source that served this long starts over with the shortest pause.
 const SERVED_WELL: Duration = Duration::from_secs(60);
+
+/// How long a reload waits for attempts under way of a pipe whose source has changed; their deliveries come again after it.
+const RELOAD_GRACE: Duration = Duration::from_secs(5);
 
 /// A source at work.
 pub struct Running {
@@ -40,17 +47,20 @@ pub struct Running {
     pub metrics: SourceMetrics,
     fingerprint: u64,
     stop: CancellationToken,
+    /// Ends the wait for a pipe's attempts under way.
+    abandon: CancellationToken,
     task: JoinHandle<()>,
 }
 
 /// All sources at work, by tenant and name.
 pub struct Sources {
-    journal: Arc<dyn Journal>,
+    journal: Arc<Piped>,
     router: Arc<ArcSwap<Router>>,
     routes: Routes,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     running: Mutex<HashMap<(Name, Name), Running>>,
+    abandon: CancellationToken,
 }
 
 impl fmt::Debug for Sources {
@@ -62,13 +72,14 @@ impl fmt::Debug for Sources {
 impl Sources {
     /// No sources yet.
     #[must_use]
-    pub fn new(journal: Arc<dyn Journal>, router: Arc<ArcSwap<Router>>, routes: Routes, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
-        Self { journal, router, routes, clock, metrics, running: Mutex::default() }
+    pub fn new(journal: Arc<Piped>, router: Arc<ArcSwap<Router>>, routes: Routes, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        Self { journal, router, routes, clock, metrics, running: Mutex::default(), abandon: CancellationToken::new() }
     }
 
     /// Runs a source that is open already and never ends, such as the HTTP ingress.
     pub fn run_always(&self, tenant: Name, name: Name, kind: &'static str, mut source: Box<dyn Source>) {
-        let (mut intake, link, stop) = self.intake(&tenant, &name, None, false);
+        let (mut intake, stop) = (self.intake(&tenant, &name, None, false), CancellationToken::new());
+        let (link, abandon) = (self.link(&name), self.abandon.child_token());
         link.up();
         let (metrics, token) = (intake.metrics.clone(), stop.clone());
         let task = tokio::spawn(async move {
@@ -76,9 +87,10 @@ impl Sources {
                 tracing::error!(source = %intake.origin, %error, "the source has ended");
             }
         });
-        self.running
-            .lock()
-            .insert((tenant, name), Running { kind, guarantee: Guarantee::AtLeastOnce, link, metrics, fingerprint: 0, stop, task });
+        self.running.lock().insert(
+            (tenant, name),
+            Running { kind, guarantee: Guarantee::AtLeastOnce, link, metrics, fingerprint: 0, stop, abandon, task },
+        );
     }
 
     /// Makes these the sources, besides those that always run: stops what is not wanted or has changed, and starts what is new.
@@ -90,7 +102,7 @@ impl Sources {
             let keys: Vec<_> = running.iter().filter(|(key, one)| ends(key, one)).map(|(key, _)| key.clone()).collect();
             keys.iter().filter_map(|key| running.remove(key)).collect()
         };
-        stop(gone).await;
+        stop(gone, RELOAD_GRACE).await;
         for one in wanted {
             let key = (one.tenant.clone(), one.name.clone());
             if !self.running.lock().contains_key(&key) {
@@ -100,10 +112,16 @@ impl Sources {
         }
     }
 
-    /// Stops all sources and waits for what they have handed to the journal.
+    /// Stops all sources and waits for what they have handed to the journal, and for the attempts under way of pipes until
+    /// [`Sources::abandon`].
     pub async fn stop(&self) {
         let all = std::mem::take(&mut *self.running.lock());
-        stop(all.into_values().collect()).await;
+        stop(all.into_values().collect(), Duration::MAX).await;
+    }
+
+    /// No attempt is under way any more: what pipes still wait for comes again.
+    pub fn abandon(&self) {
+        self.abandon.cancel();
     }
 
     /// Looks at each source at work.
@@ -111,28 +129,36 @@ impl Sources {
         self.running.lock().iter().map(|((tenant, name), running)| look(tenant, name, running)).collect()
     }
 
-    fn intake(
-        &self,
-        tenant: &Name,
-        name: &Name,
-        mapping: Option<Arc<EventMapping>>,
-        stable_ids: bool,
-    ) -> (Intake<Matcher>, Link, CancellationToken) {
-        let intake = Intake {
+    fn matcher(&self, tenant: &Name, name: &Name, mapping: Option<Arc<EventMapping>>, stable_ids: bool) -> Matcher {
+        Matcher::new(Arc::clone(&self.router), tenant.clone(), name.clone(), mapping, stable_ids)
+    }
+
+    fn intake(&self, tenant: &Name, name: &Name, mapping: Option<Arc<EventMapping>>, stable_ids: bool) -> Intake<Matcher> {
+        Intake {
             tenant: tenant.clone(),
             origin: name.clone(),
-            journal: Arc::clone(&self.journal),
-            matcher: Matcher::new(Arc::clone(&self.router), tenant.clone(), name.clone(), mapping, stable_ids),
+            journal: Arc::clone(&self.journal) as Arc<dyn Journal>,
+            matcher: self.matcher(tenant, name, mapping, stable_ids),
             metrics: self.metrics.source(tenant, name),
-        };
-        (intake, Link::new(name.clone(), Arc::clone(&self.clock)), CancellationToken::new())
+        }
+    }
+
+    fn link(&self, name: &Name) -> Link {
+        Link::new(name.clone(), Arc::clone(&self.clock))
     }
 
     fn start(&self, wanted: config::Source) -> Running {
-        let config::Source { tenant, name, kind, fingerprint, settings, mapping, .. } = wanted;
+        let config::Source { tenant, name, kind, fingerprint, settings, mapping, pipe } = wanted;
         let mapping = mapping.map(Arc::new);
-        let (intake, link, stop) = self.intake(&tenant, &name, mapping.clone(), settings.has_stable_ids());
-        let (metrics, guarantee) = (intake.metrics.clone(), settings.guarantee());
+        let (metrics, guarantee, link) = (self.metrics.source(&tenant, &name), settings.guarantee(), self.link(&name));
+        let (stop, abandon) = (CancellationToken::new(), self.abandon.child_token());
+        let way = if pipe {
+            let (journal, matcher) = (Arc::clone(&self.journal), self.matcher(&tenant, &name, mapping.clone(), false));
+            let source = (tenant.clone(), name.clone());
+            Way::Pipe(Box::new(PipeIntake::new(journal, source, matcher, metrics.clone(), guarantee, abandon.clone())))
+        } else {
+            Way::Bus(Box::new(self.intake(&tenant, &name, mapping.clone(), settings.has_stable_ids())))
+        };
         let context = SourceContext {
             name,
             tenant,
@@ -142,19 +168,32 @@ impl Sources {
             routes: self.routes.clone(),
             link: link.clone(),
         };
-        let keeper = Keeper { settings, context, intake, stop: stop.clone() };
-        Running { kind, guarantee, link, metrics, fingerprint, stop, task: tokio::spawn(keeper.run()) }
+        let keeper = Keeper { settings, context, way, stop: stop.clone() };
+        Running { kind, guarantee, link, metrics, fingerprint, stop, abandon, task: tokio::spawn(keeper.run()) }
     }
 }
 
-async fn stop(sources: Vec<Running>) {
+/// Stops sources, and waits for the attempts under way of their pipes for so long.
+async fn stop(sources: Vec<Running>, grace: Duration) {
     for source in &sources {
         source.stop.cancel();
     }
-    for source in sources {
-        if let Err(error) = source.task.await {
-            tracing::error!(%error, "a source's task has failed");
+    let abandons: Vec<CancellationToken> = sources.iter().map(|source| source.abandon.clone()).collect();
+    let abandon = async {
+        tokio::time::sleep(grace).await;
+        abandons.iter().for_each(CancellationToken::cancel);
+        std::future::pending().await
+    };
+    let ended = async {
+        for source in sources {
+            if let Err(error) = source.task.await {
+                tracing::error!(%error, "a source's task has failed");
+            }
         }
+    };
+    tokio::select! {
+        () = ended => {}
+        () = abandon => {}
     }
 }
 
@@ -162,7 +201,7 @@ async fn stop(sources: Vec<Running>) {
 struct Keeper {
     settings: Box<dyn SourceSettings>,
     context: SourceContext,
-    intake: Intake<Matcher>,
+    way: Way,
     stop: CancellationToken,
 }
 
@@ -192,7 +231,7 @@ impl Keeper {
     }
 
     async fn serve(&mut self) -> Result<(), Ended> {
-        let cursor = self.intake.journal.cursor(&self.context.tenant, &self.context.name).await;
+        let cursor = self.way.journal().cursor(&self.context.tenant, &self.context.name).await;
         let context = SourceContext { cursor: cursor.map_err(|error| Ended::Open(error.to_string()))?, ..self.context.clone() };
         let opened = tokio::select! {
             opened = self.settings.open(context) => opened,
@@ -200,7 +239,7 @@ impl Keeper {
         };
         let mut source = opened.map_err(|error| Ended::Open(error.to_string()))?;
         self.context.link.up();
-        self.intake.run(&mut *source, &self.stop).await.map_err(Ended::Source)
+        self.way.run(&mut *source, &self.stop).await.map_err(Ended::Source)
     }
 }
 

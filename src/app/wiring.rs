@@ -31,7 +31,8 @@ fn wanted(config: &Config) -> Vec<Wanted<'_>> {
     for rule in &config.rules {
         let mut want = |role, target: &Name, delivery, transform| {
             let identity = SubscriptionIdentity { tenant: rule.tenant.clone(), rule: rule.name.clone(), role, target: target.clone() };
-            let backlog = backlog(delivery);
+            // What a pipe has no room for waits in its source.
+            let backlog = backlog(delivery).filter(|_| !rule.pipe || role != Role::To);
             all.push(Wanted {
                 rule,
                 subscription: Subscription { identity, renamed_from: rule.renamed_from.clone(), backlog },
@@ -149,6 +150,7 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
     let in_force = std::mem::take(&mut config.rules).into_iter().zip(routes).map(|(rule, routes)| RuleInForce {
         tenant: rule.tenant,
         name: rule.name,
+        pipe: rule.pipe,
         from: rule.from,
         pattern: rule.pattern,
         condition: rule.condition,

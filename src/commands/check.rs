@@ -44,7 +44,10 @@ fn report(args: &CheckArgs) -> Result<(String, bool), miette::Report> {
 fn summary(config: &Config) -> String {
     let of = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let (sources, targets) = (of(config.sources.len(), "source"), of(config.targets.len(), "target"));
-    format!("{sources}, {targets}, {}, {}: no mistakes", of(config.rules.len(), "rule"), of(config.tests.len(), "test"))
+    let pipes = config.rules.iter().filter(|rule| rule.pipe).count();
+    let rules = of(config.rules.len() - pipes, "rule");
+    let pipes = if pipes == 0 { String::new() } else { format!(", {}", of(pipes, "pipe")) };
+    format!("{sources}, {targets}, {rules}{pipes}, {}: no mistakes", of(config.tests.len(), "test"))
 }
 
 /// Diagnostics as a person or a program wants them.

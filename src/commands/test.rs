@@ -65,7 +65,8 @@ pub struct TestResult {
 pub fn try_one(test: &Test, config: &Config) -> TestResult {
     let document = Document::event(&test.event);
     let rules: Vec<&Rule> = config.rules.iter().filter(|rule| rule.tenant == test.tenant).collect();
-    let firing: Vec<&Rule> = rules.iter().copied().filter(|rule| fires(rule, test, &document)).collect();
+    let from_fits = |rule: &Rule| from_fits(rule, test, config);
+    let firing: Vec<&Rule> = rules.iter().copied().filter(|rule| from_fits(rule) && fires(rule, &document)).collect();
     let mut failures = Vec::new();
     if test.expect.is_empty() && !firing.is_empty() {
         let names: Vec<&str> = firing.iter().map(|rule| rule.name.as_str()).collect();
@@ -77,7 +78,7 @@ pub fn try_one(test: &Test, config: &Config) -> TestResult {
             (Expectation::Silent, None) => {}
             (Expectation::Silent, Some(_)) => failures.push(format!("{name} should not fire, and does")),
             (Expectation::Fires(_), None) => {
-                failures.extend(rules.iter().find(|rule| rule.name == *name).map(|rule| why_not(rule, test, &document)));
+                failures.extend(rules.iter().find(|rule| rule.name == *name).map(|rule| why_not(rule, test, from_fits(rule), &document)));
             }
             (Expectation::Fires(expected), Some(rule)) => failures.extend(differences_of(rule, &test.event, expected)),
         }
@@ -90,24 +91,23 @@ pub fn try_one(test: &Test, config: &Config) -> TestResult {
 ///
 /// Where the test names none, `from` is not looked at; but a rule that has no other filter would take every test's event then, and is
 /// passed over unless the test expects it.
-fn from_fits(rule: &Rule, test: &Test) -> bool {
+fn from_fits(rule: &Rule, test: &Test, config: &Config) -> bool {
     match (&test.from, &rule.from) {
         (Some(from), Some(taken)) => taken.contains(from),
-        (Some(from), None) => *from != Name::replies(),
+        (Some(from), None) => *from != Name::replies() && !config.feeds_pipe(&test.tenant, from),
         (None, Some(_)) if rule.pattern.is_none() && rule.condition.is_none() => test.expect.iter().any(|(name, _)| *name == rule.name),
         (None, _) => true,
     }
 }
 
-fn fires(rule: &Rule, test: &Test, document: &Document<'_>) -> bool {
+fn fires(rule: &Rule, document: &Document<'_>) -> bool {
     let mut scratch = Scratch::default();
-    from_fits(rule, test)
-        && rule.pattern.as_ref().is_none_or(|pattern| pattern.matches(document, &mut scratch))
+    rule.pattern.as_ref().is_none_or(|pattern| pattern.matches(document, &mut scratch))
         && rule.condition.as_ref().is_none_or(|condition| condition.holds(document, &mut scratch))
 }
 
-fn why_not(rule: &Rule, test: &Test, document: &Document<'_>) -> String {
-    if !from_fits(rule, test) {
+fn why_not(rule: &Rule, test: &Test, from_fits: bool, document: &Document<'_>) -> String {
+    if !from_fits {
         return format!("{} does not fire: it takes nothing from {}", rule.name, test.from.as_ref().map_or("", Name::as_str));
     }
     format!("{} {}", rule.name, explain(rule.pattern.as_ref(), rule.condition.as_ref(), document)).trim_end().to_owned()
@@ -191,6 +191,9 @@ rules:
     to: [console, { target: audit, transform: { data: <$.data.total> } }]
   dear: { where: $.data.total > 100, to: console }
   answers: { from: replies, to: console }
+sources: { beat: { timer: { every: 1s } } }
+pipes:
+  beats: { from: beat, match: { type: [tick] }, to: audit }
 tests:
   both fire:
     event: { type: order.paid, source: /s, id: "1", data: { id: "7", total: 250, lines: [{ sku: a, n: 1 }] } }
@@ -215,6 +218,10 @@ tests:
   one should not:
     event: { type: order.paid, source: /s, id: "1" }
     expect: { paid: false }
+  a pipe takes its source's events alone:
+    from: beat
+    event: { type: tick, source: /s, id: "1", data: { total: 250 } }
+    expect: { beats: {}, dear: false }
   it takes nothing from there:
     from: ingress
     event: { type: order.paid, source: /s, id: "1" }

@@ -3,6 +3,7 @@
 mod connector;
 mod lint;
 mod names;
+mod pipe;
 mod rule;
 mod test_entry;
 
@@ -23,6 +24,7 @@ use super::yaml::{self, Entry, Node, Span, Value};
 use super::{Admin, Config, DEFAULT_PATH, Store};
 use crate::admin::KEY_BYTES_MIN;
 use names::Names;
+use pipe::Fed;
 
 /// Reads, checks and connects. See [`Config::load`].
 pub(super) fn load(paths: &[PathBuf]) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
@@ -43,7 +45,7 @@ pub(super) fn connect(found: &[Found], mut diagnostics: Vec<Diagnostic>) -> Resu
     }
     // A name may be defined in a file that could not be read: then nobody says that it is not.
     let complete = diagnostics.is_empty();
-    let config = Loader { documents: &documents, names: Names::collect(&documents), complete }.load();
+    let config = Loader { documents: &documents, names: Names::collect(&documents), fed: Fed::collect(&documents), complete }.load();
     for document in documents {
         diagnostics.extend(placed(document.file, document.mistakes.into_inner(), &document.secrets));
     }
@@ -160,6 +162,7 @@ fn host_of(address: &str) -> Option<&str> {
 struct Loader<'d, 'f> {
     documents: &'d [Document<'f>],
     names: Names<'d>,
+    fed: Fed<'d>,
     complete: bool,
 }
 
@@ -183,14 +186,15 @@ impl<'d> Loader<'d, '_> {
         for document in self.documents {
             config.sources.extend(document.each("sources", |entry| self.source(document, entry)));
             config.targets.extend(document.each("targets", |entry| self.target(document, entry, &mut layers)));
-            if let Some(pipe) = document.section("pipes").first() {
-                document.entity(pipe).tell_key("this version has no pipes", "write a rule: it takes the same `from`, `match` and `to`");
-            }
         }
         for document in self.documents {
             config.rules.extend(document.each("rules", |entry| self.rule(document, entry, &layers)));
             config.tests.extend(document.each("tests", |entry| self.test(document, entry)));
         }
+        for document in self.documents {
+            config.rules.extend(document.each("pipes", |entry| self.pipe(document, entry, &layers)));
+        }
+        pipe::connect(&mut config);
         (!self.documents.is_empty()).then_some(config)
     }
 

@@ -83,6 +83,49 @@ pub struct RawRule {
     pub renamed_from: Option<Name>,
 }
 
+/// One of `pipes`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Pipe")]
+pub struct RawPipe {
+    /// What it is for, for people.
+    pub description: Option<String>,
+    /// The one source whose events it takes; that source feeds nothing else.
+    #[schemars(required)]
+    pub from: Option<String>,
+    /// An event pattern over the whole CloudEvent; what does not match is acknowledged at once.
+    #[serde(rename = "match")]
+    pub pattern: Option<Map<String, Value>>,
+    /// A JSONPath query or a logical expression, rooted at `$`; where it does not hold, the event is acknowledged at once.
+    #[serde(rename = "where")]
+    pub condition: Option<String>,
+    /// Not in this version.
+    #[schemars(skip)]
+    pub filters: Option<Value>,
+    /// What the target gets: `set` for attributes, `data` for the data.
+    pub transform: Option<RawTransform>,
+    /// How it is delivered; overrides the target's.
+    pub delivery: Option<RawDelivery>,
+    /// The target: a name, or `{ target, transform, delivery }`.
+    #[schemars(required)]
+    pub to: Option<RawTo>,
+    /// Who is told of a success.
+    pub on_success: Option<RawFollowUp>,
+    /// Who is told of a dead letter.
+    pub on_failure: Option<RawFollowUp>,
+    /// The pipe's name before: its dead letters are carried over.
+    pub renamed_from: Option<Name>,
+}
+
+impl From<RawPipe> for RawRule {
+    fn from(pipe: RawPipe) -> Self {
+        let RawPipe { description, from, pattern, condition, filters, transform, delivery, to, on_success, on_failure, renamed_from } =
+            pipe;
+        let (from, to) = (from.map(|from| OneOrMany(vec![from])), to.map(|to| OneOrMany(vec![to])));
+        Self { description, from, pattern, condition, filters, transform, delivery, to, on_success, on_failure, renamed_from }
+    }
+}
+
 /// Where a rule's events go: a target's name, or `{ target, transform, delivery }`.
 #[derive(Clone, Debug)]
 pub struct RawTo {
@@ -221,7 +264,7 @@ pub struct RawTest {
     /// A CloudEvent; `specversion` may be left out.
     #[schemars(required)]
     pub event: Option<Map<String, Value>>,
-    /// Rules that fire, each with a part of the event that it makes, or `false` for one that does not; `{}` says that none does.
+    /// Rules and pipes that fire, each with a part of the event that it makes, or `false` for one that does not; `{}` says that none does.
     #[schemars(required)]
     pub expect: Option<Map<String, Value>>,
 }

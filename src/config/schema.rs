@@ -8,7 +8,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::raw::{RawAdmin, RawDelivery, RawRule, RawStore, RawTest};
+use super::raw::{RawAdmin, RawDelivery, RawPipe, RawRule, RawStore, RawTest};
 
 /// The schema, in the draft 2020-12.
 #[must_use]
@@ -26,6 +26,7 @@ pub fn rule_file() -> Value {
         "sources": named("Where events come from; the HTTP ingress is always there.", source),
         "targets": named("Where events go.", target),
         "rules": named("Which events go where.", generator.subschema_for::<RawRule>().into()),
+        "pipes": named("Straight from one source to one target: the source is told once the target has answered.", generator.subschema_for::<RawPipe>().into()),
         "tests": {
             "description": "What the rules are expected to do; run by `pointsman test`.",
             "type": ["object", "null"],

@@ -34,6 +34,9 @@ impl Match for Everybody {
         let deliveries: SmallVec<_> = self.0.iter().flat_map(|number| (0..times).map(|_| NewDelivery::now(*number))).collect();
         Entry { event, deliveries, deduplicate: None, dead: None }
     }
+    fn pipe(&self) -> Option<SubscriptionNumber> {
+        None
+    }
     fn map(&mut self, plain: Plain) -> Result<Event, String> {
         plain.defaults.build().map_err(|error| error.to_string())
     }

@@ -237,4 +237,27 @@ mod tests {
     }
 
     suite::conformance!(InMemory);
+
+    /// A journal with the lines of pipes over it is the same journal.
+    mod under_pipes {
+        use super::*;
+        use crate::pipes::Piped;
+
+        struct UnderPipes;
+
+        #[async_trait]
+        impl Implementation for UnderPipes {
+            async fn open(&self, clock: Arc<dyn Clock>, bounds: Bounds) -> Arc<dyn Journal> {
+                Piped::over(InMemory.open(Arc::clone(&clock), bounds).await, clock)
+            }
+
+            fn persists(&self) -> bool {
+                false
+            }
+
+            async fn upkeep(&self) {}
+        }
+
+        suite::conformance!(UnderPipes);
+    }
 }

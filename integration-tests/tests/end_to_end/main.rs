@@ -5,5 +5,6 @@
 mod crash;
 mod ingress;
 mod operation;
+mod pipes;
 mod push;
 mod sources;

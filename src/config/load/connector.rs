@@ -66,6 +66,7 @@ impl<'d> Loader<'d, '_> {
             kind: connector.kind,
             settings,
             mapping,
+            pipe: false,
             fingerprint: entry.value.fingerprint(),
         })
     }

@@ -11,32 +11,31 @@ use crate::config::suggest;
 use crate::config::yaml::{Entry, Span};
 
 /// The sources that are always there.
-const BUILT_IN_SOURCES: [&str; 2] = ["ingress", "replies"];
+pub(super) const BUILT_IN_SOURCES: [&str; 2] = ["ingress", "replies"];
 
 /// What a name is the name of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Section {
     Sources,
     Targets,
+    /// Pipes too.
     Rules,
 }
 
 impl Section {
-    const ALL: [Self; 3] = [Self::Sources, Self::Targets, Self::Rules];
-
-    fn key(self) -> &'static str {
-        match self {
-            Self::Sources => "sources",
-            Self::Targets => "targets",
-            Self::Rules => "rules",
-        }
-    }
+    /// Where the names stand, and what one of them is. Rules and pipes share theirs: what is kept of either is found again by it.
+    const ALL: [(Self, &'static str, &'static str); 4] = [
+        (Self::Sources, "sources", "source"),
+        (Self::Targets, "targets", "target"),
+        (Self::Rules, "rules", "rule"),
+        (Self::Rules, "pipes", "pipe"),
+    ];
 
     fn one(self) -> &'static str {
         match self {
             Self::Sources => "source",
             Self::Targets => "target",
-            Self::Rules => "rule",
+            Self::Rules => "rule or pipe",
         }
     }
 }
@@ -51,15 +50,15 @@ impl<'d> Names<'d> {
     pub(super) fn collect(documents: &'d [Document<'_>]) -> Self {
         let mut defined = HashMap::new();
         for (index, document) in documents.iter().enumerate() {
-            for section in Section::ALL {
-                for entry in document.section(section.key()) {
+            for (section, key, one) in Section::ALL {
+                for entry in document.section(key) {
                     check_name(document, section, entry);
                     let identity = (section, &document.tenant, entry.key.as_str());
                     let Some(&(first, span)) = defined.get(&identity) else {
                         defined.insert(identity, (index, entry.key_span));
                         continue;
                     };
-                    let message = format!("the {} `{}` is defined a second time", section.one(), entry.key);
+                    let message = format!("the {one} `{}` is defined a second time", entry.key);
                     let first = documents.get(first).map(|document| document.place(span)).unwrap_or_default();
                     document
                         .mistakes

@@ -25,10 +25,23 @@ impl Loader<'_, '_> {
             return None;
         }
         let raw = read::<RawRule>(piece)?;
+        let from = piece.get("from").map(|at| self.names_in(document, Section::Sources, at));
+        self.compiled_rule(document, entry, raw, from, layers)
+    }
+
+    /// What rules and pipes have in common.
+    pub(super) fn compiled_rule(
+        &self,
+        document: &Document<'_>,
+        entry: &Entry,
+        raw: RawRule,
+        from: Option<Vec<Name>>,
+        layers: &TargetLayers<'_>,
+    ) -> Option<Rule> {
+        let piece = document.entity(entry);
         if let Some(at) = piece.get("filters") {
             at.tell_key("this version has no `filters`", "say the same with `match` or `where`");
         }
-        let from = piece.get("from").map(|at| self.names_in(document, Section::Sources, at));
         let conditions = conditions(&raw);
         let pattern = compiled(piece, "match", raw.pattern, |value| Pattern::compile(&value.into()), |pattern| pattern.warnings().to_vec());
         let condition = compiled(piece, "where", raw.condition, |text| Condition::parse(&text), |condition| condition.warnings().to_vec());
@@ -40,14 +53,27 @@ impl Loader<'_, '_> {
         let (on_success, on_failure) = (follow_up("on_success"), follow_up("on_failure"));
         if let (Some(at), Some(before)) = (piece.get("renamed_from"), &raw.renamed_from) {
             if before.as_str() == entry.key {
-                at.tell("the rule has this name already", "remove `renamed_from`");
+                at.tell("it has this name already", "remove `renamed_from`");
             } else if self.is_defined(Section::Rules, document, before.as_str()) {
-                at.tell(format!("the rule `{before}` is still there and keeps its deliveries"), "remove that rule, or `renamed_from`");
+                at.tell(format!("`{before}` is still there and keeps its deliveries"), "remove that one, or `renamed_from`");
             }
         }
         let name = Name::new(&entry.key).ok()?;
         let (tenant, renamed_from, description) = (document.tenant.clone(), raw.renamed_from, raw.description);
-        Some(Rule { name, tenant, description, from, conditions, pattern, condition, to, on_success, on_failure, renamed_from })
+        Some(Rule {
+            name,
+            tenant,
+            pipe: false,
+            description,
+            from,
+            conditions,
+            pattern,
+            condition,
+            to,
+            on_success,
+            on_failure,
+            renamed_from,
+        })
     }
 
     fn names_in(&self, document: &Document<'_>, section: Section, at: Piece<'_>) -> Vec<Name> {
@@ -55,7 +81,18 @@ impl Loader<'_, '_> {
         if items.is_empty() {
             at.tell("this list is empty: nothing ever comes", "name a source, or remove the key to take from all of them");
         }
-        items.into_iter().filter_map(|item| self.resolve(section, document, item.node.text()?, item)).collect()
+        let mut names = Vec::with_capacity(items.len());
+        for item in items {
+            let Some(name) = item.node.text().and_then(|text| self.resolve(section, document, text, item)) else { continue };
+            if let Some(pipe) = self.fed.pipe_of(document, &name) {
+                item.tell(
+                    format!("`{name}` feeds the pipe `{pipe}`, and a source feeds rules or one pipe"),
+                    "take it out here, or make a rule of the pipe",
+                );
+            }
+            names.push(name);
+        }
+        names
     }
 
     fn destinations(
@@ -69,7 +106,7 @@ impl Loader<'_, '_> {
         let entry = rule.entry.map_or(rule.span(), |entry| entry.key_span);
         let Some(at) = rule.get("to") else {
             if !rule.mistakes.was_meant(rule.node, "to") {
-                rule.mistakes.tell(Mistake::new(entry, "this rule has no `to`: its events go nowhere").help("add to: a-target"));
+                rule.mistakes.tell(Mistake::new(entry, "there is no `to`: the events go nowhere").help("add to: a-target"));
             }
             return Vec::new();
         };

@@ -1,0 +1,33 @@
+//! Where what a source brings goes: into the journal, or through its pipe.
+
+use pointsman_connectors::{Source, SourceError};
+use tokio_util::sync::CancellationToken;
+
+use crate::intake::Intake;
+use crate::journal::Journal;
+use crate::pipes::PipeIntake;
+use crate::router::Matcher;
+
+/// A source's way in.
+pub(super) enum Way {
+    Bus(Box<Intake<Matcher>>),
+    Pipe(Box<PipeIntake<Matcher>>),
+}
+
+impl Way {
+    /// Where its cursors are kept.
+    pub(super) fn journal(&self) -> &dyn Journal {
+        match self {
+            Self::Bus(intake) => &*intake.journal,
+            Self::Pipe(intake) => &**intake.journal(),
+        }
+    }
+
+    /// Runs the source until it ends or is stopped, and then sees to what has come in.
+    pub(super) async fn run(&mut self, source: &mut dyn Source, stop: &CancellationToken) -> Result<(), SourceError> {
+        match self {
+            Self::Bus(intake) => intake.run(source, stop).await,
+            Self::Pipe(intake) => intake.run(source, stop).await,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What one source has handed over to its pipe and has not been told of: messages, and the batches and cursors they came with.
+//!
+//! Nothing here waits or does IO. A message has parts: its deliveries, and what of it has to become durable. With the last one it ends.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use pointsman_connectors::{Acknowledgement, Verdict};
+use pointsman_schemas::{Cursor, Name, SubscriptionNumber};
+use tokio::sync::Notify;
+
+use super::closing::Closing;
+use super::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
+
+/// A source's messages.
+pub(super) struct Hold {
+    pub(super) tenant: Name,
+    pub(super) origin: Name,
+    /// Wakes the source's intake.
+    pub(super) wake: Arc<Notify>,
+    /// True once nothing more is taken in: what has no attempt under way goes back.
+    pub(super) draining: bool,
+    messages: HashMap<u64, Open>,
+    batches: VecDeque<OpenBatch>,
+    last: u64,
+    /// Parts in hand, and their bytes.
+    parts: usize,
+    bytes: usize,
+    pub(super) tells: Vec<(Acknowledgement, Verdict)>,
+    pub(super) closings: Vec<Closing>,
+    /// The newest cursor that may be stored.
+    pub(super) cursor: Option<Cursor>,
+    /// Deliveries that have died and are no dead letters yet.
+    pub(super) unburied: HashMap<SubscriptionNumber, u64>,
+}
+
+/// A message of which something has not ended.
+struct Open {
+    acknowledgement: Acknowledgement,
+    parts: usize,
+    batch: u64,
+    /// True where some of it goes back: then all of it does.
+    goes_back: bool,
+}
+
+/// A batch, or several that have ended.
+struct OpenBatch {
+    number: u64,
+    /// Messages that have not ended.
+    open: usize,
+    /// True where something of it has gone back: no cursor from here on may be stored.
+    is_lost: bool,
+    cursor: Option<Cursor>,
+}
+
+impl OpenBatch {
+    fn has_ended(&self) -> bool {
+        self.open == 0 && !self.is_lost
+    }
+}
+
+impl Hold {
+    pub(super) fn new(tenant: Name, origin: Name, wake: Arc<Notify>) -> Self {
+        Self {
+            tenant,
+            origin,
+            wake,
+            draining: false,
+            messages: HashMap::new(),
+            batches: VecDeque::new(),
+            last: 0,
+            parts: 0,
+            bytes: 0,
+            tells: Vec::new(),
+            closings: Vec::new(),
+            cursor: None,
+            unburied: HashMap::new(),
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.parts < IN_FLIGHT_MAX && self.bytes < IN_FLIGHT_BYTES_MAX
+    }
+
+    /// The source is opened anew: it hands over again what no stored cursor covers.
+    pub(super) fn begin(&mut self) {
+        self.draining = false;
+        self.batches.clear();
+    }
+
+    pub(super) fn begin_batch(&mut self) -> u64 {
+        self.last += 1;
+        // Open until it is there whole.
+        self.batches.push_back(OpenBatch { number: self.last, open: 1, is_lost: false, cursor: None });
+        self.last
+    }
+
+    pub(super) fn end_batch(&mut self, number: u64, cursor: Option<Cursor>) {
+        if let Some(batch) = self.batches.back_mut() {
+            batch.cursor = cursor;
+        }
+        self.message_ended(number, false);
+    }
+
+    /// Takes a message in; it has one part until [`Hold::part_ended`].
+    pub(super) fn begin_message(&mut self, batch: u64, acknowledgement: Acknowledgement) -> u64 {
+        self.last += 1;
+        if let Some(batch) = self.batches.back_mut() {
+            batch.open += 1;
+        }
+        self.messages.insert(self.last, Open { acknowledgement, parts: 0, batch, goes_back: false });
+        self.begin_part(self.last, 0);
+        self.last
+    }
+
+    pub(super) fn begin_part(&mut self, message: u64, bytes: usize) {
+        if let Some(open) = self.messages.get_mut(&message) {
+            open.parts += 1;
+            self.parts += 1;
+            self.bytes += bytes;
+        }
+    }
+
+    pub(super) fn part_ended(&mut self, message: u64, bytes: usize, goes_back: bool) {
+        let Some(open) = self.messages.get_mut(&message) else { return };
+        open.parts -= 1;
+        open.goes_back |= goes_back;
+        self.parts -= 1;
+        self.bytes -= bytes;
+        self.wake.notify_one();
+        if open.parts > 0 {
+            return;
+        }
+        let Some(Open { acknowledgement, batch, goes_back, .. }) = self.messages.remove(&message) else { return };
+        if !matches!(acknowledgement, Acknowledgement::None) {
+            self.tells.push((acknowledgement, if goes_back { Verdict::Failed } else { Verdict::Stored }));
+        }
+        self.message_ended(batch, goes_back);
+    }
+
+    pub(super) fn goes_back(&self, message: u64) -> bool {
+        self.draining || self.messages.get(&message).is_none_or(|open| open.goes_back)
+    }
+
+    /// True where nothing durable is to be made of a message's deliveries: its source hands it over again.
+    pub(super) fn is_orphan(&self, message: u64) -> bool {
+        self.messages.get(&message).is_none_or(|open| open.goes_back)
+    }
+
+    /// The source has broken off: nobody is there to be told of what it had handed over, and it will hand that over again.
+    pub(super) fn orphan(&mut self) {
+        for open in self.messages.values_mut() {
+            // Who waits hears that it failed.
+            (open.goes_back, open.acknowledgement) = (true, Acknowledgement::None);
+        }
+        self.batches.clear();
+    }
+
+    fn message_ended(&mut self, batch: u64, goes_back: bool) {
+        let Ok(index) = self.batches.binary_search_by_key(&batch, |batch| batch.number) else { return };
+        let Some(batch) = self.batches.get_mut(index) else { return };
+        batch.open -= 1;
+        batch.is_lost |= goes_back;
+        if batch.has_ended() {
+            self.batch_ended(index);
+        }
+    }
+
+    /// Batches that have ended side by side become one, so that there are never more than about two for each that has not.
+    fn batch_ended(&mut self, index: usize) {
+        let has_ended = |index: Option<usize>| index.and_then(|index| self.batches.get(index)).is_some_and(OpenBatch::has_ended);
+        let (before, behind) = (has_ended(index.checked_sub(1)), has_ended(Some(index + 1)));
+        if behind {
+            self.merge(index);
+        }
+        if before {
+            self.merge(index - 1);
+        }
+        while let Some(batch) = self.batches.pop_front_if(|batch| batch.has_ended()) {
+            self.cursor = batch.cursor.or(self.cursor.take());
+            self.wake.notify_one();
+        }
+    }
+
+    /// Makes one of a batch and the next.
+    fn merge(&mut self, index: usize) {
+        let Some(next) = self.batches.remove(index + 1) else { return };
+        if let Some(batch) = self.batches.get_mut(index) {
+            batch.cursor = next.cursor.or(batch.cursor.take());
+        }
+    }
+}

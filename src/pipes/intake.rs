@@ -1,0 +1,235 @@
+//! From a source to the line of its pipe, and the acknowledgements back: in the place of the intake that leads to the journal.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use pointsman_connectors::{Batch, Guarantee, Source, SourceError};
+use pointsman_schemas::Name;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::closing::{Closings, Stored};
+use super::lines::{HoldKey, Offered};
+use super::{IN_FLIGHT_MAX, Piped};
+use crate::intake::{Match, Pending, read};
+use crate::journal::Journal;
+use crate::telemetry::metrics::SourceMetrics;
+
+/// How long what has ended may still take to be stored and told, once the source ends.
+const LAST_WITHIN: Duration = Duration::from_secs(5);
+
+/// One source's way into its pipe. Dropping it hands back whatever it has in hand.
+pub struct PipeIntake<M> {
+    tenant: Name,
+    origin: Name,
+    piped: Arc<Piped>,
+    matcher: M,
+    metrics: SourceMetrics,
+    guarantee: Guarantee,
+    /// Ends the wait for attempts under way.
+    abandon: CancellationToken,
+    key: HoldKey,
+    wake: Arc<Notify>,
+    work: Work,
+}
+
+impl<M> fmt::Debug for PipeIntake<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PipeIntake").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+impl<M> Drop for PipeIntake<M> {
+    fn drop(&mut self) {
+        let now = self.piped.clock.now();
+        self.piped.change(|lines| lines.leave(self.key, now));
+    }
+}
+
+/// What an intake has under way.
+struct Work {
+    tells: FuturesUnordered<BoxFuture<'static, ()>>,
+    closings: Closings,
+}
+
+/// What has happened.
+enum Step {
+    /// There may be something to do.
+    Woken,
+    /// A source has heard what became of a message.
+    Told,
+    Stored(Stored),
+}
+
+impl Work {
+    fn is_empty(&self) -> bool {
+        self.tells.is_empty() && self.closings.is_empty()
+    }
+
+    /// Waits for the next thing to happen. Safe to cancel.
+    async fn step(&mut self, wake: &Notify) -> Step {
+        tokio::select! {
+            Some(()) = self.tells.next(), if !self.tells.is_empty() => Step::Told,
+            stored = self.closings.next() => Step::Stored(stored),
+            () = wake.notified() => Step::Woken,
+        }
+    }
+}
+
+impl<M: Match> PipeIntake<M> {
+    /// An intake for a source of this guarantee. `abandon` ends the wait for attempts under way when the source is stopped.
+    pub fn new(
+        piped: Arc<Piped>,
+        (tenant, origin): (Name, Name),
+        matcher: M,
+        metrics: SourceMetrics,
+        guarantee: Guarantee,
+        abandon: CancellationToken,
+    ) -> Self {
+        let wake = Arc::new(Notify::new());
+        let key = piped.change(|lines| lines.enter(tenant.clone(), origin.clone(), Arc::clone(&wake)));
+        let journal = Arc::clone(&piped) as Arc<dyn Journal>;
+        let work = Work { tells: FuturesUnordered::new(), closings: Closings::new(journal, tenant.clone(), origin.clone()) };
+        Self { tenant, origin, piped, matcher, metrics, guarantee, abandon, key, wake, work }
+    }
+
+    /// Whose it is, and the source's name.
+    #[must_use]
+    pub fn source(&self) -> (&Name, &Name) {
+        (&self.tenant, &self.origin)
+    }
+
+    /// Where cursors and dead letters are kept.
+    #[must_use]
+    pub fn journal(&self) -> &Arc<Piped> {
+        &self.piped
+    }
+
+    /// Runs the source until it ends or `shutdown` is cancelled. Then nothing more is taken in and what has no attempt under way goes back
+    /// to the source; what has one is waited for, until it is abandoned. The source stays open meanwhile, to be told.
+    ///
+    /// # Errors
+    /// What the source ended with. What it had handed over is left alone then: it hands that over again when it is opened anew, unless its
+    /// guarantee is [`Guarantee::AtMostOnce`].
+    pub async fn run(&mut self, source: &mut dyn Source, shutdown: &CancellationToken) -> Result<(), SourceError> {
+        if let Some(hold) = self.piped.lines().hold(self.key) {
+            hold.begin();
+        }
+        let wake = Arc::clone(&self.wake);
+        let ended = loop {
+            self.take_up();
+            let may_pull = self.work.tells.len() < IN_FLIGHT_MAX && self.piped.lines().may_pull(self.key, self.matcher.pipe());
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break Ok(()),
+                step = self.work.step(&wake) => self.stepped(step),
+                batch = source.next(), if may_pull => match batch {
+                    Ok(batch) => self.take_in(batch),
+                    Err(error) => break Err(error),
+                },
+            }
+        };
+        match (&ended, self.guarantee) {
+            (Ok(()), _) => self.drain().await,
+            (Err(_), Guarantee::AtLeastOnce) => {
+                let now = self.piped.clock.now();
+                self.piped.change(|lines| lines.orphan(self.key, now));
+                for closing in self.work.closings.clear() {
+                    self.piped.change(|lines| lines.closed(self.key, &closing, true));
+                }
+            }
+            (Err(_), Guarantee::AtMostOnce) => {}
+        }
+        self.finish().await;
+        ended
+    }
+
+    fn take_in(&mut self, batch: Batch) {
+        let Batch { messages, cursor } = batch;
+        let mut offered = Vec::with_capacity(messages.len());
+        for message in messages {
+            if let Some(pending) = read(&mut self.matcher, &self.metrics, message) {
+                offered.push(self.offered(pending));
+            }
+        }
+        let now = self.piped.clock.now();
+        self.piped.change(|lines| lines.offer(self.key, offered, cursor, now));
+    }
+
+    fn offered(&self, pending: Pending) -> Offered {
+        let Pending { entries, rejects, acknowledgement } = pending;
+        let (events, unmatched) = (entries.len(), entries.iter().filter(|entry| entry.deliveries.is_empty()).count());
+        let deliveries = entries.into_iter().flat_map(|entry| {
+            let event = entry.event;
+            entry.deliveries.into_iter().map(move |delivery| (Arc::clone(&event), delivery.subscription, delivery.order_key))
+        });
+        let deliveries: Vec<_> = deliveries.collect();
+        // Asked after the match: in the middle of a reload that takes the pipe away, an event that nothing matched must not be acknowledged.
+        let pipe = self.matcher.pipe();
+        if pipe.is_none() || deliveries.iter().any(|(_, subscription, _)| Some(*subscription) != pipe) {
+            return Offered { acknowledgement, deliveries: Vec::new(), rejects: Vec::new(), goes_back: true };
+        }
+        self.metrics.received.inc_by(events as u64);
+        self.metrics.unmatched.inc_by(unmatched as u64);
+        Offered { acknowledgement, deliveries, rejects, goes_back: false }
+    }
+
+    /// Takes up what has to be told and stored by now.
+    fn take_up(&mut self) {
+        let mut lines = self.piped.lines();
+        let Some(hold) = lines.hold(self.key) else { return };
+        for (acknowledgement, verdict) in std::mem::take(&mut hold.tells) {
+            self.work.tells.push(Box::pin(acknowledgement.tell(verdict)));
+        }
+        self.work.closings.push(std::mem::take(&mut hold.closings), hold.cursor.take());
+    }
+
+    fn stepped(&self, step: Step) {
+        if let Step::Stored(Stored { done, .. }) = step {
+            for closing in done {
+                self.metrics.rejects.inc_by(closing.rejects.len() as u64);
+                self.piped.change(|lines| lines.closed(self.key, &closing, false));
+            }
+        }
+    }
+
+    /// Waits for the attempts under way, as long as that makes sense.
+    async fn drain(&mut self) {
+        loop {
+            let now = self.piped.clock.now();
+            let under_way = self.piped.change(|lines| lines.drain(self.key, now));
+            self.take_up();
+            if under_way == 0 {
+                return;
+            }
+            tokio::select! {
+                () = self.abandon.cancelled() => break,
+                step = self.work.step(&self.wake) => self.stepped(step),
+            }
+        }
+        let now = self.piped.clock.now();
+        self.piped.change(|lines| lines.forget(self.key, now));
+    }
+
+    /// Stores and tells what has ended.
+    async fn finish(&mut self) {
+        let until = Instant::now() + LAST_WITHIN;
+        loop {
+            self.take_up();
+            if self.work.is_empty() {
+                return;
+            }
+            match timeout_at(until, self.work.step(&self.wake)).await {
+                Ok(step) => self.stepped(step),
+                Err(_elapsed) => {
+                    tracing::warn!(source = %self.origin, "what a pipe has done could not be told to its source in time; it comes again");
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What a source does to the lines: it comes, hands over, stops, breaks off, goes.
+
+use std::sync::Arc;
+
+use pointsman_connectors::{Acknowledgement, Reject};
+use pointsman_schemas::{Cursor, Event, Name, SubscriptionNumber, Timestamp};
+use tokio::sync::Notify;
+
+use super::{HoldKey, Lines, Queue, Slot};
+use crate::pipes::closing::Closing;
+use crate::pipes::hold::Hold;
+
+/// A message to be taken in.
+#[derive(Debug)]
+pub(in crate::pipes) struct Offered {
+    pub(in crate::pipes) acknowledgement: Acknowledgement,
+    /// Each event with its subscription and order key.
+    pub(in crate::pipes) deliveries: Vec<(Arc<Event>, SubscriptionNumber, Option<u64>)>,
+    pub(in crate::pipes) rejects: Vec<Reject>,
+    /// True where it is not taken in at all.
+    pub(in crate::pipes) goes_back: bool,
+}
+
+impl Lines {
+    /// Makes room for what a source will hand over.
+    pub(in crate::pipes) fn enter(&mut self, tenant: Name, origin: Name, wake: Arc<Notify>) -> HoldKey {
+        self.last_sequence += 1;
+        let key = HoldKey(self.last_sequence);
+        self.holds.insert(key, Hold::new(tenant, origin, wake));
+        key
+    }
+
+    pub(in crate::pipes) fn hold(&mut self, key: HoldKey) -> Option<&mut Hold> {
+        self.holds.get_mut(&key)
+    }
+
+    /// Whether the source may be asked for more, which this subscription of its pipe would be given.
+    pub(in crate::pipes) fn may_pull(&self, key: HoldKey, pipe: Option<SubscriptionNumber>) -> bool {
+        // Of a target that refuses, what waits for it asks again; where nothing does, the next message has to.
+        let waits = |queue: &Queue| queue.is_refused && queue.counts.pending > 0;
+        let goes = |number| !self.inactive.contains(&number) && !self.queues.get(&number).is_some_and(waits);
+        pipe.is_some_and(goes) && self.holds.get(&key).is_some_and(|hold| !hold.draining && hold.has_room())
+    }
+
+    /// Takes a batch in.
+    pub(in crate::pipes) fn offer(&mut self, key: HoldKey, messages: Vec<Offered>, cursor: Option<Cursor>, now: Timestamp) {
+        let Some(hold) = self.holds.get_mut(&key) else { return };
+        let batch = hold.begin_batch();
+        for Offered { acknowledgement, deliveries, rejects, goes_back } in messages {
+            let Some(hold) = self.holds.get_mut(&key) else { return };
+            let message = hold.begin_message(batch, acknowledgement);
+            if !rejects.is_empty() {
+                let bytes = rejects.iter().map(|reject| reject.raw.len()).sum();
+                hold.begin_part(message, bytes);
+                let (origin, entries) = (hold.origin.clone(), Vec::new());
+                hold.closings.push(Closing { message, origin, entries, rejects, bytes, buries: None });
+            }
+            for (event, subscription, order_key) in deliveries {
+                self.take_in(key, message, event, subscription, order_key, now);
+            }
+            if let Some(hold) = self.holds.get_mut(&key) {
+                hold.part_ended(message, 0, goes_back);
+            }
+        }
+        if let Some(hold) = self.holds.get_mut(&key) {
+            hold.end_batch(batch, cursor);
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        hold_key: HoldKey,
+        message: u64,
+        event: Arc<Event>,
+        subscription: SubscriptionNumber,
+        order_key: Option<u64>,
+        now: Timestamp,
+    ) {
+        let Some(hold) = self.holds.get_mut(&hold_key) else { return };
+        hold.begin_part(message, event.size_bytes());
+        let (tenant, origin) = (hold.tenant.clone(), hold.origin.clone());
+        self.last_sequence += 1;
+        let sequence = self.last_sequence;
+        let (last, lease) = (None, None);
+        let slot = Slot {
+            hold: hold_key,
+            message,
+            subscription,
+            tenant,
+            origin,
+            event,
+            order_key,
+            since: now,
+            due: now,
+            attempts: 0,
+            failures: 0,
+            last,
+            lease,
+        };
+        self.slots.insert(sequence, slot);
+        let queue = self.queues.entry(subscription).or_default();
+        queue.counts.created += 1;
+        queue.counts.pending += 1;
+        let is_first = order_key.is_none_or(|key| {
+            let line = queue.keys.entry(key).or_default();
+            line.push_back(sequence);
+            line.len() == 1
+        });
+        if is_first {
+            self.make_ready(sequence, now);
+        }
+    }
+
+    fn of_hold(&self, key: HoldKey, also_leased: bool) -> Vec<u64> {
+        let is_meant = |slot: &Slot| slot.hold == key && (also_leased || slot.lease.is_none());
+        let mut sequences: Vec<u64> = self.slots.iter().filter(|(_, slot)| is_meant(slot)).map(|(sequence, _)| *sequence).collect();
+        // The latest first, so that none becomes ready by the end of an earlier one of its key.
+        sequences.sort_unstable_by(|a, b| b.cmp(a));
+        sequences
+    }
+
+    /// Takes no more in: what has no attempt under way goes back. Tells how many have one.
+    pub(in crate::pipes) fn drain(&mut self, key: HoldKey, now: Timestamp) -> usize {
+        if let Some(hold) = self.holds.get_mut(&key)
+            && !std::mem::replace(&mut hold.draining, true)
+        {
+            for sequence in self.of_hold(key, false) {
+                self.hand_back(sequence, now);
+            }
+        }
+        self.of_hold(key, true).len()
+    }
+
+    /// The source has broken off, and hands over again whatever it has not been told of.
+    pub(in crate::pipes) fn orphan(&mut self, key: HoldKey, now: Timestamp) {
+        let Some(hold) = self.holds.get_mut(&key) else { return };
+        hold.orphan();
+        for closing in std::mem::take(&mut hold.closings) {
+            self.closed(key, &closing, true);
+        }
+        for sequence in self.of_hold(key, false) {
+            self.hand_back(sequence, now);
+        }
+    }
+
+    /// Forgets what a source has handed over, attempts under way included.
+    pub(in crate::pipes) fn forget(&mut self, key: HoldKey, now: Timestamp) {
+        for sequence in self.of_hold(key, true) {
+            self.hand_back(sequence, now);
+        }
+    }
+
+    /// The source is gone.
+    pub(in crate::pipes) fn leave(&mut self, key: HoldKey, now: Timestamp) {
+        self.forget(key, now);
+        let Some(hold) = self.holds.remove(&key) else { return };
+        for (subscription, unburied) in hold.unburied {
+            for _ in 0..unburied {
+                self.cancelled(subscription);
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Random histories of lines: whatever happens, the counters add up, keys go one at a time, and each message is told once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use pointsman_connectors::{Acknowledgement, Verdict};
+use pointsman_schemas::{Event, JournalId, Name, SubscriptionNumber, Timestamp};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use tokio::sync::{Notify, oneshot};
+
+use super::super::lines::{HoldKey, Lines, Offered};
+use crate::journal::{DeadReason, Ending, LastOutcome, Leased, Settlement};
+
+const PIPE: SubscriptionNumber = SubscriptionNumber(7);
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Messages, each with order keys of its events: 0 for none.
+    Offer(Vec<Vec<u8>>),
+    Lease(u8),
+    Delivered(u8),
+    Retry(u8, u8),
+    Dead(u8),
+    Released(u8),
+    Stored,
+    Cancel(u8),
+    Wait(u8),
+    Orphan,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let messages = prop::collection::vec(prop::collection::vec(0_u8..4, 0..3), 1..4);
+    let step = prop_oneof![
+        4 => messages.prop_map(Step::Offer),
+        5 => (1_u8..6).prop_map(Step::Lease),
+        4 => any::<u8>().prop_map(Step::Delivered),
+        3 => (any::<u8>(), 0_u8..20).prop_map(|(which, after)| Step::Retry(which, after)),
+        2 => any::<u8>().prop_map(Step::Dead),
+        1 => any::<u8>().prop_map(Step::Released),
+        2 => Just(Step::Stored),
+        1 => any::<u8>().prop_map(Step::Cancel),
+        2 => (0_u8..30).prop_map(Step::Wait),
+        1 => Just(Step::Orphan),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+struct Play {
+    lines: Lines,
+    hold: HoldKey,
+    now: Timestamp,
+    leased: Vec<Leased>,
+    keys: HashMap<String, u8>,
+    told: Vec<oneshot::Receiver<Verdict>>,
+    offered: usize,
+    buried: u64,
+}
+
+impl Play {
+    fn new() -> Self {
+        let mut lines = Lines::new(JournalId(1));
+        let hold = lines.enter(Name::default_tenant(), Name::new("s").unwrap(), Arc::new(Notify::new()));
+        let (leased, keys, told) = (Vec::new(), HashMap::new(), Vec::new());
+        Self { lines, hold, now: Timestamp(0), leased, keys, told, offered: 0, buried: 0 }
+    }
+
+    fn offer(&mut self, messages: Vec<Vec<u8>>) {
+        let offered = messages.into_iter().map(|keys| {
+            let (caller, told) = oneshot::channel();
+            self.told.push(told);
+            let deliveries = keys.into_iter().map(|key| {
+                self.offered += 1;
+                let id = self.offered.to_string();
+                self.keys.insert(id.clone(), key);
+                let event = Arc::new(Event::builder(id, "/s", "t").build().unwrap());
+                (event, PIPE, (key > 0).then_some(u64::from(key)))
+            });
+            let deliveries = deliveries.collect();
+            Offered { acknowledgement: Acknowledgement::Caller(caller, None), deliveries, rejects: Vec::new(), goes_back: false }
+        });
+        let offered = offered.collect();
+        self.lines.offer(self.hold, offered, None, self.now);
+    }
+
+    fn lease(&mut self, count: usize) {
+        self.lines.lease(PIPE, count, usize::MAX, self.now, &mut self.leased);
+        let keys: Vec<u8> = self.leased.iter().map(|one| self.keys[&**one.event.id()]).filter(|key| *key > 0).collect();
+        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "two of one key are in flight");
+    }
+
+    fn settle(&mut self, which: u8, ending: Ending) {
+        if !self.leased.is_empty() {
+            let token = self.leased.swap_remove(which as usize % self.leased.len()).token;
+            let settlement = Settlement { token, ending, follow_ups: Vec::new() };
+            assert!(self.lines.settle(settlement.clone(), self.now));
+            assert!(!self.lines.settle(settlement, self.now), "a lease ends once");
+        }
+    }
+
+    /// Does what an intake does.
+    fn store(&mut self) {
+        let closings = std::mem::take(&mut self.lines.hold(self.hold).unwrap().closings);
+        self.buried += closings.iter().filter(|closing| closing.buries.is_some()).count() as u64;
+        closings.iter().for_each(|closing| self.lines.closed(self.hold, closing, false));
+    }
+
+    fn tell(&mut self) {
+        for (acknowledgement, verdict) in std::mem::take(&mut self.lines.hold(self.hold).unwrap().tells) {
+            let Acknowledgement::Caller(caller, _) = acknowledgement else { panic!("not the one that was offered") };
+            caller.send(verdict).unwrap();
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        let last = LastOutcome {
+            at: self.now,
+            class: pointsman_schemas::Class::Failed,
+            code: None,
+            message: String::new(),
+            response: String::new(),
+        };
+        match step {
+            Step::Offer(messages) => self.offer(messages),
+            Step::Lease(count) => self.lease(count as usize),
+            Step::Delivered(which) => self.settle(which, Ending::Delivered),
+            Step::Retry(which, after) => {
+                let at = Timestamp(self.now.0 + i64::from(after));
+                self.settle(which, Ending::Retry { at, failure: true, last });
+            }
+            Step::Dead(which) => self.settle(which, Ending::Dead { reason: DeadReason::Rejected, last: Some(last) }),
+            Step::Released(which) => self.settle(which, Ending::Released),
+            Step::Stored => self.store(),
+            Step::Cancel(which) => {
+                let pending = self.lines.pending(PIPE, None, 1_000);
+                if let Some(one) = pending.get(which as usize % pending.len().max(1)) {
+                    let flies = self.leased.iter().any(|leased| leased.id == one.id);
+                    assert_eq!(self.lines.cancel(one.id), !flies);
+                }
+            }
+            Step::Wait(time) => self.now.0 += i64::from(time),
+            Step::Orphan => {
+                self.lines.orphan(self.hold, self.now);
+                // Callers hear that it failed as the acknowledgement is dropped.
+                self.tell();
+                self.told.retain_mut(|told| matches!(told.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+            }
+        }
+        self.tell();
+        self.check();
+    }
+
+    fn check(&self) {
+        let Some((counts, _)) = self.lines.status(PIPE) else { return };
+        assert_eq!(counts.created, counts.delivered + counts.cancelled + counts.pending, "{counts:?}");
+        assert_eq!(counts.created + self.buried, self.offered as u64, "{counts:?}");
+        assert_eq!(counts.in_flight, self.leased.len() as u64);
+        assert!(counts.retrying <= counts.pending, "{counts:?}");
+    }
+
+    /// Whoever leases what is told of gets everything, and then every message has been told.
+    fn drain(&mut self) {
+        loop {
+            while !self.leased.is_empty() {
+                self.settle(0, Ending::Delivered);
+            }
+            self.now.0 += 100;
+            self.lines.take_news(self.now);
+            self.lease(usize::MAX);
+            if self.leased.is_empty() {
+                break;
+            }
+        }
+        self.store();
+        self.tell();
+        self.check();
+        for told in &mut self.told {
+            assert!(told.try_recv().is_ok(), "a message was not told");
+        }
+        let (counts, oldest) = self.lines.status(PIPE).unwrap_or_default();
+        assert_eq!((counts.pending, counts.retrying, oldest), (0, 0, None));
+        assert_eq!(self.lines.drain(self.hold, self.now), 0);
+        self.lines.hold(self.hold).unwrap().draining = false;
+        assert!(self.lines.may_pull(self.hold, Some(PIPE)), "everything has ended, and there is room");
+    }
+}
+
+#[test]
+fn random_histories_lose_nothing() {
+    let config = Config { cases: 300, failure_persistence: None, ..Config::default() };
+    let played = TestRunner::new(config).run(&steps(), |steps| {
+        let mut play = Play::new();
+        for step in steps {
+            play.step(step);
+        }
+        play.drain();
+        Ok(())
+    });
+    if let Err(failure) = played {
+        panic!("{failure}");
+    }
+}
