@@ -6,7 +6,9 @@
 pub mod directory;
 pub mod exec;
 pub mod http;
+mod leb128;
 pub mod link;
+pub mod object_storage;
 mod parameter;
 pub mod source;
 pub mod stdout;
@@ -77,6 +79,12 @@ pub const CONNECTORS: &[Connector] = &[
         target: Some(Kind::target::<exec::ExecTarget>()),
     },
     Connector { kind: "http", also_known_as: &["https", "url"], source: None, target: Some(Kind::target::<http::HttpTarget>()) },
+    Connector {
+        kind: "object-storage",
+        also_known_as: &["s3", "minio", "ceph", "oss", "bucket"],
+        source: Some(Kind::source::<object_storage::ObjectStorageSource>()),
+        target: Some(Kind::target::<object_storage::ObjectStorageTarget>()),
+    },
     Connector { kind: "stdout", also_known_as: &["console", "print"], source: None, target: Some(Kind::target::<stdout::StdoutTarget>()) },
     Connector {
         kind: "timer",

@@ -5,6 +5,8 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "the whole crate is a test, and says what it expects as bluntly as tests do")]
 
+mod object_storage;
 mod server;
 
+pub use object_storage::ObjectStore;
 pub use server::{Server, free_port};

@@ -18,7 +18,7 @@ use crate::config::yaml::{Entry, Value};
 use crate::config::{Source, Target};
 
 /// Connectors that other versions have.
-const NOT_IN_THIS_VERSION: [&str; 3] = ["object-storage", "rabbitmq", "nats"];
+const NOT_IN_THIS_VERSION: [&str; 2] = ["rabbitmq", "nats"];
 
 /// What the targets say of their deliveries, for rules to lay theirs over it.
 pub(super) type TargetLayers<'d> = HashMap<(&'d Name, &'d str), Layer>;
