@@ -6,8 +6,10 @@
 pub mod directory;
 pub mod exec;
 pub mod http;
+mod leb128;
 pub mod link;
 pub mod nats;
+pub mod object_storage;
 mod parameter;
 pub mod source;
 pub mod stdout;
@@ -83,6 +85,12 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["jetstream", "nats-streaming"],
         source: Some(Kind::source::<nats::NatsSource>()),
         target: Some(Kind::target::<nats::NatsTarget>()),
+    },
+    Connector {
+        kind: "object-storage",
+        also_known_as: &["s3", "minio", "ceph", "oss", "bucket"],
+        source: Some(Kind::source::<object_storage::ObjectStorageSource>()),
+        target: Some(Kind::target::<object_storage::ObjectStorageTarget>()),
     },
     Connector { kind: "stdout", also_known_as: &["console", "print"], source: None, target: Some(Kind::target::<stdout::StdoutTarget>()) },
     Connector {

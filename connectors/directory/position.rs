@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 
 use super::listing::{FILES_MAX, Key, Version};
+use crate::leb128::{read, unzigzag, write, zigzag};
 
 const ENCODING: u8 = 1;
 
@@ -56,36 +57,6 @@ pub(super) fn decode(bytes: &[u8]) -> Option<BTreeMap<Key, Version>> {
         files.insert(key, Version { modified, changed, size });
     }
     (*encoding == ENCODING).then_some(files)
-}
-
-fn write(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push((number & 0x7F) as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-fn read(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let bits = u64::from(byte & 0x7F);
-        number |= bits.checked_shl(shift).filter(|shifted| shifted >> shift == bits)?;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
-}
-
-fn zigzag(number: i64) -> u64 {
-    ((number << 1) ^ (number >> 63)) as u64
-}
-
-fn unzigzag(number: u64) -> i64 {
-    (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 
 #[cfg(test)]

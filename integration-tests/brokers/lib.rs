@@ -6,9 +6,11 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "the whole crate is a test, and says what it expects as bluntly as tests do")]
 
 mod nats;
+mod object_storage;
 mod port;
 mod server;
 
 pub use nats::NatsServer;
+pub use object_storage::ObjectStore;
 pub use port::free_port;
 pub use server::{Server, kill};

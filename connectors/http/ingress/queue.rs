@@ -21,14 +21,14 @@ pub(crate) const BATCH_REQUESTS_MAX: usize = 1_024;
 const FAILED_WAIT: Duration = Duration::from_secs(5);
 
 /// A queue between a handler and a source.
-pub(crate) fn queue() -> (Queue, Waiting) {
+pub(crate) fn queue<T>() -> (Queue<T>, Waiting<T>) {
     let (sender, receiver) = mpsc::channel(WAITING_REQUESTS_MAX);
     (Queue(sender), Waiting(receiver))
 }
 
 /// The handler's end.
 #[derive(Clone, Debug)]
-pub(crate) struct Queue(mpsc::Sender<Message>);
+pub(crate) struct Queue<T = Message>(mpsc::Sender<T>);
 
 impl Queue {
     /// Hands over what one request brought, and waits for the verdict. Everything is stored or nothing is.
@@ -41,9 +41,18 @@ impl Queue {
         if arrivals.is_empty() {
             return Ok(());
         }
+        self.hand(held, |acknowledgement| Message { arrivals, rejects: Vec::new(), acknowledgement }).await
+    }
+}
+
+impl<T> Queue<T> {
+    /// As [`Queue::store`], of what its source has yet to make messages of.
+    ///
+    /// # Errors
+    /// Nothing is stored: the answer for the caller.
+    pub(crate) async fn hand(&self, held: OwnedSemaphorePermit, make: impl FnOnce(Acknowledgement) -> T) -> Result<(), Refusal> {
         let (caller, verdict) = oneshot::channel();
-        let message = Message { arrivals, rejects: Vec::new(), acknowledgement: Acknowledgement::Caller(caller, Some(held)) };
-        match self.0.try_send(message) {
+        match self.0.try_send(make(Acknowledgement::Caller(caller, Some(held)))) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 let detail = "too many requests wait to be stored; send it again a little later";
@@ -68,29 +77,36 @@ fn failed() -> Refusal {
 }
 
 /// The source's end, before it answers on a path.
-pub(crate) struct Waiting(mpsc::Receiver<Message>);
+pub(crate) struct Waiting<T = Message>(mpsc::Receiver<T>);
 
-impl Waiting {
-    pub(crate) fn attached(self, attachment: Attachment) -> Queued {
+impl<T> Waiting<T> {
+    pub(crate) fn attached(self, attachment: Attachment) -> Queued<T> {
         Queued { messages: self.0, _attachment: attachment }
     }
 }
 
 /// The source's end. Dropping it lets go of the path and answers whoever still waits with 503.
 #[derive(Debug)]
-pub(crate) struct Queued {
-    messages: mpsc::Receiver<Message>,
+pub(crate) struct Queued<T = Message> {
+    messages: mpsc::Receiver<T>,
     _attachment: Attachment,
 }
 
-impl Queued {
-    /// What waits; waits where nothing does. Safe to cancel, by tokio's word for `recv_many`.
-    pub(super) async fn take(&mut self) -> Result<Batch, SourceError> {
+impl<T> Queued<T> {
+    /// What waits, at most so many; waits where nothing does. Safe to cancel, by tokio's word for `recv_many`.
+    pub(crate) async fn take_up_to(&mut self, max: usize) -> Result<Vec<T>, SourceError> {
         let mut messages = Vec::new();
-        match self.messages.recv_many(&mut messages, BATCH_REQUESTS_MAX).await {
+        match self.messages.recv_many(&mut messages, max).await {
             0 => Err(SourceError::Ended),
-            _ => Ok(Batch { messages, cursor: None }),
+            _ => Ok(messages),
         }
+    }
+}
+
+impl Queued {
+    /// What waits; waits where nothing does. Safe to cancel.
+    pub(super) async fn take(&mut self) -> Result<Batch, SourceError> {
+        Ok(Batch { messages: self.take_up_to(BATCH_REQUESTS_MAX).await?, cursor: None })
     }
 
     #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::config::yaml::{Entry, Value};
 use crate::config::{Source, Target};
 
 /// Connectors that other versions have.
-const NOT_IN_THIS_VERSION: [&str; 2] = ["object-storage", "rabbitmq"];
+const NOT_IN_THIS_VERSION: [&str; 1] = ["rabbitmq"];
 
 /// What the targets say of their deliveries, for rules to lay theirs over it.
 pub(super) type TargetLayers<'d> = HashMap<(&'d Name, &'d str), Layer>;

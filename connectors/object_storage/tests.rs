@@ -1,0 +1,500 @@
+//! Against a real server: see [`ObjectStore`].
+
+use std::sync::Arc;
+
+use aws_sdk_s3::types::{BucketVersioningStatus, Event as Happens, NotificationConfiguration, QueueConfiguration, VersioningConfiguration};
+use bytes::Bytes;
+use pointsman_schemas::{Clock, Cursor, Event, SystemClock};
+use pointsman_test_brokers::ObjectStore;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::*;
+use crate::suite::{SourceFixture, next_within, open, sources};
+use crate::{Arrival, Link, SourceError, Verdict};
+
+/// Longer than anything takes; only a broken test waits for it.
+const LONG: Duration = Duration::from_secs(20);
+
+/// Longer than it takes to list the bucket twice and to wait for the grace.
+const LISTED: Duration = Duration::from_millis(3_500);
+
+/// How long a call for messages takes that a source has left behind.
+const LEFT_BEHIND: Duration = Duration::from_millis(1_200);
+
+const QUEUE: &str = "uploads";
+
+/// A store with a bucket and a queue.
+struct Fixture {
+    store: ObjectStore,
+    bucket: Bucket,
+    queues: aws_sdk_sqs::Client,
+    settings: Value,
+    written: usize,
+}
+
+impl Fixture {
+    /// A bucket that is listed every second, with its settings changed so.
+    async fn listed(more: &Value) -> Self {
+        let store = ObjectStore::start().await;
+        let credentials = json!({ "access_key": "test", "secret_key": "test" });
+        let mut settings = json!({ "endpoint": store.endpoint(), "bucket": "photos", "credentials": credentials, "reconcile": "1s" });
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let parsed: ObjectStorageSource = serde_json::from_value(settings.clone()).unwrap();
+        let bucket = parsed.connection().open(3).await.unwrap();
+        bucket.client.create_bucket().bucket("photos").send().await.unwrap();
+        let queues = bucket.queues(&store.queue_url(QUEUE)).unwrap();
+        queues.create_queue().queue_name(QUEUE).send().await.unwrap();
+        Self { store, bucket, queues, settings, written: 0 }
+    }
+
+    /// One that tells of itself by the queue, too.
+    async fn notified(more: &Value) -> Self {
+        let mut fixture = Self::listed(&json!({ "grace": "1s" })).await;
+        let settings = fixture.settings.as_object_mut().unwrap();
+        settings.insert("notifications".into(), json!({ "sqs": fixture.store.queue_url(QUEUE) }));
+        settings.extend(more.as_object().unwrap().clone());
+        fixture.notify(true).await;
+        fixture
+    }
+
+    async fn notify(&self, on: bool) {
+        let events = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"].map(Happens::from);
+        let queue = QueueConfiguration::builder().queue_arn(self.store.queue_arn(QUEUE)).set_events(Some(events.into())).build().unwrap();
+        let all = NotificationConfiguration::builder().set_queue_configurations(Some(if on { vec![queue] } else { Vec::new() })).build();
+        self.bucket.client.put_bucket_notification_configuration().bucket("photos").notification_configuration(all).send().await.unwrap();
+    }
+
+    async fn put(&self, key: &str, content: &str) {
+        let content = Bytes::copy_from_slice(content.as_bytes());
+        self.bucket.client.put_object().bucket("photos").key(key).body(content.into()).content_type("text/plain").send().await.unwrap();
+    }
+
+    async fn delete(&self, key: &str) {
+        self.bucket.client.delete_object().bucket("photos").key(key).send().await.unwrap();
+    }
+
+    async fn send(&self, body: &str) {
+        self.queues.send_message().queue_url(self.store.queue_url(QUEUE)).message_body(body).send().await.unwrap();
+    }
+
+    /// Waits until nothing lies in the queue, in hand or not.
+    async fn drained(&self) {
+        let until = Instant::now() + LONG;
+        loop {
+            let names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"].map(Into::into);
+            let asked = self.queues.get_queue_attributes().queue_url(self.store.queue_url(QUEUE)).set_attribute_names(Some(names.into()));
+            let told = asked.send().await.unwrap().attributes.unwrap_or_default();
+            if told.values().all(|count| count == "0") {
+                return;
+            }
+            assert!(Instant::now() < until, "{told:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// A source and what it has told so far.
+struct Told {
+    source: Box<dyn Source>,
+    cursor: Option<Cursor>,
+    events: Vec<Arc<Event>>,
+    rejects: Vec<crate::Reject>,
+}
+
+impl Told {
+    async fn open(fixture: &impl SourceFixture, cursor: Option<Cursor>) -> Self {
+        Self { source: open(fixture, cursor.clone(), false).await, cursor, events: Vec::new(), rejects: Vec::new() }
+    }
+
+    /// Takes what comes next in as the bus does; false where nothing came in time.
+    async fn take(&mut self, within: Duration, verdict: &Verdict) -> bool {
+        let Some(batch) = next_within(&mut *self.source, within).await else { return false };
+        let batch = batch.unwrap();
+        self.cursor = batch.cursor.or(self.cursor.take());
+        for message in batch.messages {
+            for arrival in message.arrivals {
+                let Arrival::Event(event) = arrival else { panic!("nothing is mapped") };
+                self.events.push(event);
+            }
+            self.rejects.extend(message.rejects);
+            message.acknowledgement.tell(verdict.clone()).await;
+        }
+        true
+    }
+
+    /// What is told next, in the order of keys, until so much has been.
+    async fn next(&mut self, count: usize) -> Vec<String> {
+        let before = self.events.len();
+        while self.events.len() < before + count {
+            assert!(self.take(LONG, &Verdict::Stored).await, "only {:?}", &self.events[before..]);
+        }
+        let told = |event: &Arc<Event>| format!("{} {}", event.ty().trim_start_matches(EVENT_TYPE_PREFIX), event.subject().unwrap());
+        let mut told: Vec<_> = self.events[before..].iter().map(told).collect();
+        told.sort();
+        told
+    }
+
+    /// Nothing is told for so long.
+    async fn quiet(&mut self, time: Duration) {
+        let (until, before) = (Instant::now() + time, self.events.len());
+        while self.take(until.saturating_duration_since(Instant::now()), &Verdict::Stored).await {}
+        assert_eq!(self.events[before..], [], "nothing has happened");
+    }
+}
+
+impl SourceFixture for Fixture {
+    const KIND: &'static str = "object-storage";
+
+    fn settings(&self) -> Value {
+        self.settings.clone()
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+
+    async fn happen(&mut self, count: usize) -> Vec<String> {
+        tokio::time::sleep(LEFT_BEHIND).await;
+        let keys: Vec<_> = (self.written..self.written + count).map(|n| format!("folder-{}/{n}", n % 3)).collect();
+        for key in &keys {
+            self.put(key, key).await;
+        }
+        self.written += count;
+        keys
+    }
+
+    fn identity(&self, event: &Event) -> String {
+        event.subject().unwrap().to_string()
+    }
+
+    fn batch_messages_max(&self) -> usize {
+        BATCH_MESSAGES_MAX
+    }
+
+    async fn unreadable(&mut self) -> Option<Bytes> {
+        self.settings.get("notifications")?;
+        self.send("no notification").await;
+        Some(Bytes::from_static(b"no notification"))
+    }
+
+    fn mistakes(&self) -> Vec<(Value, &'static str)> {
+        vec![
+            (json!({ "bucket": "" }), "bucket"),
+            (json!({ "bucket": "s3://photos" }), "bucket"),
+            (json!({ "bucket": "photos/2026" }), "bucket"),
+            (json!({ "bucket": "b", "endpoint": "127.0.0.1:9000" }), "endpoint"),
+            (json!({ "bucket": "b", "endpoint": "ftp://a" }), "endpoint"),
+            (json!({ "bucket": "b", "endpoint": "http://me:secret@a" }), "endpoint"),
+            (json!({ "bucket": "b", "region": "" }), "region"),
+            (json!({ "bucket": "b", "credentials": { "access_key": "", "secret_key": "x" } }), "credentials.access_key"),
+            (json!({ "bucket": "b", "credentials": { "access_key": "x", "secret_key": "" } }), "credentials.secret_key"),
+            (json!({ "bucket": "b", "notifications": { "sqs": "uploads" } }), "notifications.sqs"),
+            (json!({ "bucket": "b", "notifications": { "webhook": { "path": "hooks" } } }), "notifications.webhook.path"),
+            (json!({ "bucket": "b", "notifications": { "webhook": { "path": "/events" } } }), "notifications.webhook.path"),
+            (json!({ "bucket": "b", "notifications": { "webhook": { "path": "/a", "token": "" } } }), "notifications.webhook.token"),
+            (json!({ "bucket": "b", "reconcile": "0s" }), "reconcile"),
+            (json!({ "bucket": "b", "reconcile": "0s", "notifications": "none" }), "reconcile"),
+            (json!({ "bucket": "b", "reconcile": "10ms" }), "reconcile"),
+            (json!({ "bucket": "b", "inline": "2MiB" }), "inline"),
+        ]
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_listed_conforms() {
+    sources(&mut Fixture::listed(&json!({})).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_conforms() {
+    sources(&mut Fixture::notified(&json!({ "reconcile": "0s" })).await).await;
+}
+
+const ODD_KEYS: [&str; 8] = ["a b.jpg", "a+b.jpg", "a%20b.jpg", "50%.jpg", "ü/ñ 日本.jpg", "a&b=c?d#e.jpg", "../up.jpg", "quote\"'<>.jpg"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_come_as_they_are_by_queue_and_by_listing() {
+    let fixture = Fixture::notified(&json!({ "prefix": "", "suffix": ".jpg" })).await;
+    let mut by_queue = Told::open(&fixture, None).await;
+    for key in ODD_KEYS {
+        fixture.put(key, key).await;
+    }
+    fixture.put("a.txt", "another suffix").await;
+    let mut expect = ODD_KEYS.map(|key| format!("ObjectCreated:Put {key}"));
+    expect.sort();
+    assert_eq!(by_queue.next(ODD_KEYS.len()).await, expect);
+    by_queue.quiet(LISTED).await;
+    fixture.drained().await;
+    drop(by_queue);
+    let mut by_listing = Told::open(&fixture, None).await;
+    assert_eq!(by_listing.next(ODD_KEYS.len()).await, expect);
+    for event in by_listing.events {
+        let data = event.data().unwrap().value().unwrap();
+        assert_eq!(data["object"]["key"], event.subject().unwrap().to_string());
+        assert_eq!(happening::decode_key(data["s3"]["object"]["key"].as_str().unwrap()).as_deref(), Ok(&**event.subject().unwrap()));
+        assert_eq!((&data["object"]["listed"], &data["s3"]["bucket"]["name"]), (&json!(true), &json!("photos")));
+        assert_eq!(event.source().to_string(), "aws:s3.us-east-1.photos");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_overwritten_quickly_is_told_each_time_or_once_when_it_has_settled() {
+    for (settle, expect) in [("0s", 3), ("2s", 1)] {
+        let fixture = Fixture::notified(&json!({ "settle": settle })).await;
+        let mut told = Told::open(&fixture, None).await;
+        for content in ["one", "two", "two"] {
+            fixture.put("a", content).await;
+        }
+        assert_eq!(told.next(expect).await, vec!["ObjectCreated:Put a"; expect]);
+        let mut ids: Vec<_> = told.events.iter().map(|event| event.id().clone()).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), expect, "each has its own id: {ids:?}");
+        told.quiet(LISTED).await;
+        fixture.drained().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_read_as_far_as_it_can_be_and_test_events_are_passed_over() {
+    let fixture = Fixture::notified(&json!({ "reconcile": "0s" })).await;
+    let mut told = Told::open(&fixture, None).await;
+    let record = |key: &str| {
+        json!({ "eventVersion": "2.1", "eventSource": "aws:s3", "awsRegion": "us-east-1", "eventTime": "2026-11-20T12:00:00.000Z",
+            "eventName": "ObjectCreated:Put", "s3": { "bucket": { "name": "photos" }, "object": { "key": key, "size": 1, "eTag": "e" } } })
+    };
+    let mut elsewhere = record("elsewhere");
+    elsewhere["s3"]["bucket"]["name"] = "other".into();
+    fixture.send(&json!({ "Records": [elsewhere] }).to_string()).await;
+    let broken = json!({ "eventName": "ObjectCreated:Put", "s3": { "bucket": { "name": "photos" }, "object": {} } });
+    fixture.send(&json!({ "Records": [record("1"), record("2"), broken, record("3"), record("4")] }).to_string()).await;
+    let batch = next_within(&mut *told.source, LONG).await.unwrap().unwrap();
+    let [message] = <[_; 1]>::try_from(batch.messages).unwrap();
+    assert_eq!((message.arrivals.len(), message.rejects.len()), (4, 1));
+    assert_eq!(message.rejects[0].raw, broken.to_string().as_bytes());
+    assert_eq!(message.rejects[0].reason, "the record has no s3.object.key");
+    message.acknowledgement.tell(Verdict::Stored).await;
+    fixture.drained().await;
+
+    // What cannot be stored now comes again.
+    fixture.send(&json!({ "Records": [record("5")] }).to_string()).await;
+    assert!(told.take(LONG, &Verdict::Later(Duration::from_secs(1))).await);
+    assert_eq!(told.next(1).await, ["ObjectCreated:Put 5"]);
+    assert_eq!(told.events[0].id(), told.events[1].id());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_finds_exactly_what_no_notification_told_and_the_cursor_remembers() {
+    let fixture = Fixture::notified(&json!({})).await;
+    let mut told = Told::open(&fixture, None).await;
+    for key in ["a", "b", "c"] {
+        fixture.put(key, "1").await;
+    }
+    told.next(3).await;
+    fixture.delete("c").await;
+    assert_eq!(told.next(1).await, ["ObjectRemoved:Delete c"]);
+    told.quiet(LISTED).await;
+
+    fixture.notify(false).await;
+    fixture.put("a", "22").await;
+    fixture.delete("b").await;
+    fixture.put("d", "1").await;
+    assert_eq!(told.next(3).await, ["ObjectCreated:Put a", "ObjectCreated:Put d", "ObjectRemoved:Delete b"]);
+    told.quiet(LISTED).await;
+
+    // While nothing runs: one that a notification tells, one that none does.
+    let Told { cursor, source, .. } = told;
+    drop(source);
+    tokio::time::sleep(LEFT_BEHIND).await;
+    fixture.put("e", "1").await;
+    fixture.notify(true).await;
+    fixture.put("f", "1").await;
+    let mut told = Told::open(&fixture, cursor.clone()).await;
+    assert_eq!(told.next(2).await, ["ObjectCreated:Put e", "ObjectCreated:Put f"]);
+    let listed = |told: &Told| {
+        told.events.iter().map(|event| event.data().unwrap().value().unwrap()["object"]["listed"].is_null()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&told), [true, false], "the notification comes first");
+    told.quiet(LISTED).await;
+    drop(told);
+
+    // After a crash that lost the cursor, what a listing finds has the id that it had.
+    let mut again = Told::open(&fixture, cursor).await;
+    assert_eq!(again.next(2).await, ["ObjectCreated:Put e", "ObjectCreated:Put f"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notification_that_comes_after_the_listing_is_not_told_again() {
+    let fixture = Fixture::notified(&json!({})).await;
+    fixture.notify(false).await;
+    let mut told = Told::open(&fixture, None).await;
+    fixture.put("late", "1").await;
+    assert_eq!(told.next(1).await, ["ObjectCreated:Put late"]);
+    let record = told.events[0].data().unwrap().value().unwrap().clone();
+    fixture.send(&json!({ "Records": [record] }).to_string()).await;
+    told.quiet(LISTED).await;
+    fixture.drained().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_versioned_bucket_is_told_once_too() {
+    let fixture = Fixture::notified(&json!({})).await;
+    let versioning = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    fixture.bucket.client.put_bucket_versioning().bucket("photos").versioning_configuration(versioning).send().await.unwrap();
+    let mut told = Told::open(&fixture, None).await;
+    fixture.put("a", "1").await;
+    fixture.put("a", "2").await;
+    assert_eq!(told.next(2).await, ["ObjectCreated:Put a", "ObjectCreated:Put a"]);
+    told.quiet(LISTED).await;
+    fixture.delete("a").await;
+    let gone = told.next(1).await;
+    assert!(gone[0].starts_with("ObjectRemoved:"), "{gone:?}");
+    told.quiet(LISTED).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_looked_at_where_that_is_asked_for() {
+    let fixture = Fixture::listed(&json!({ "head": true, "inline": "8B", "existing": "skip" })).await;
+    fixture.put("before", "1").await;
+    let mut told = Told::open(&fixture, None).await;
+    told.quiet(Duration::from_millis(500)).await;
+    assert!(told.cursor.is_some(), "that it is known is remembered");
+    fixture.put("large", "more than that").await;
+    fixture.put("small", "a text").await;
+    let json = Bytes::from_static(b"{\"a\":1}").into();
+    fixture
+        .bucket
+        .client
+        .put_object()
+        .bucket("photos")
+        .key("some.json")
+        .body(json)
+        .content_type("application/json")
+        .metadata("by", "me")
+        .send()
+        .await
+        .unwrap();
+    let binary = Bytes::from_static(b"\xff\0").into();
+    fixture.bucket.client.put_object().bucket("photos").key("binary").body(binary).send().await.unwrap();
+    told.next(4).await;
+    for event in &told.events {
+        let object = &event.data().unwrap().value().unwrap()["object"];
+        let expect = match &**event.subject().unwrap() {
+            "large" => json!({ "contentType": "text/plain", "size": 14 }),
+            "small" => json!({ "contentType": "text/plain", "size": 6, "body": "a text" }),
+            "some.json" => json!({ "contentType": "application/json", "metadata": { "by": "me" }, "body": { "a": 1 } }),
+            "binary" => json!({ "size": 2, "body_base64": "/wA=" }),
+            other => panic!("{other}"),
+        };
+        for (name, value) in expect.as_object().unwrap() {
+            assert_eq!(&object[name], value, "{name} of {object}");
+        }
+        assert_eq!(object.get("body").is_some() || object.get("body_base64").is_some(), event.subject().unwrap() != "large");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_hand_is_extended_until_it_is_told() {
+    let fixture = Fixture::notified(&json!({})).await;
+    fixture.queues.purge_queue().queue_url(fixture.store.queue_url(QUEUE)).send().await.unwrap();
+    let link = Link::new(pointsman_schemas::Name::new("suite").unwrap(), fixture.clock());
+    let queue = Queue { client: fixture.queues.clone(), url: fixture.store.queue_url(QUEUE), in_hand: Duration::from_secs(3) };
+    let mut first = queue.clone().read(Duration::from_secs(1), link.clone());
+    fixture.send("held").await;
+    let held = tokio::time::timeout(LONG, first.next()).await.unwrap().unwrap().remove(0);
+    let mut second = queue.clone().read(Duration::from_secs(1), link.clone());
+    assert!(tokio::time::timeout(Duration::from_secs(6), second.next()).await.is_err(), "it is handed to nobody else");
+    held.acknowledgement.tell(Verdict::Failed).await;
+    let again = tokio::time::timeout(LONG, second.next()).await.unwrap().unwrap().remove(0);
+    assert_eq!(again.body, "held");
+    // As after a crash: nothing is told, and its time in hand passes.
+    drop((again, first));
+    let again = tokio::time::timeout(LONG, second.next()).await.unwrap().unwrap().remove(0);
+    again.acknowledgement.tell(Verdict::Stored).await;
+    fixture.drained().await;
+    assert_eq!(link.status().lag, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_told_in_words() {
+    let mut fixture = Fixture::notified(&json!({})).await;
+    let probe = async |settings: &Value| {
+        let settings: ObjectStorageSource = serde_json::from_value(settings.clone()).unwrap();
+        settings.probe().await.map_err(|error| error.to_string())
+    };
+    let found = probe(&fixture.settings).await.unwrap();
+    assert_eq!(found, "the bucket photos can be seen; 1 messages wait in the queue", "the store's own test event");
+    let with = |key: &str, value: Value| {
+        let mut settings = fixture.settings.clone();
+        settings[key] = value;
+        settings
+    };
+    let missing = probe(&with("bucket", "missing".into())).await.unwrap_err();
+    assert_eq!(missing, "bucket: there is no bucket missing (make it, or correct its name)");
+    let queue = probe(&with("notifications", json!({ "sqs": fixture.store.queue_url("missing") }))).await.unwrap_err();
+    assert!(queue.starts_with("notifications.sqs: cannot ask the queue: 400 "), "{queue}");
+    let nobody = probe(&with("endpoint", "http://127.0.0.1:9".into())).await.unwrap_err();
+    assert!(nobody.starts_with("endpoint: cannot reach the store: ") && nobody.contains("refused"), "{nobody}");
+
+    let mut source = open(&fixture, None, false).await;
+    fixture.store.kill();
+    let broken = loop {
+        match next_within(&mut *source, LONG).await.unwrap() {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&broken, SourceError::Unavailable(reason) if reason.contains("cannot receive from the queue")), "{broken}");
+}
+
+#[tokio::test]
+async fn a_store_that_calls_is_answered_once_what_it_tells_is_stored() {
+    use crate::http::listener::tests::serve;
+    use crate::http::{Limits, ListenSettings};
+    let served = serve(ListenSettings::default(), Limits::default()).await;
+    let settings: ObjectStorageSource = serde_json::from_value(json!({
+        "endpoint": "http://127.0.0.1:9", "bucket": "photos", "credentials": { "access_key": "a", "secret_key": "b" }, "reconcile": "0s",
+        "notifications": { "webhook": { "path": "/hooks/photos", "token": "secret" } },
+    }))
+    .unwrap();
+    let name = pointsman_schemas::Name::new("photos").unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let context = SourceContext {
+        link: Link::new(name.clone(), Arc::clone(&clock)),
+        tenant: pointsman_schemas::Name::default_tenant(),
+        cursor: None,
+        mapped: false,
+        clock,
+        routes: served.routes.clone(),
+        name,
+    };
+    let mut source = settings.open(context).await.unwrap();
+    let body =
+        json!({ "EventName": "s3:ObjectCreated:Put", "Key": "photos/a.jpg", "Records": [{ "eventSource": "minio:s3", "awsRegion": "",
+        "eventTime": "2026-11-20T12:00:00.123Z", "eventName": "s3:ObjectCreated:Put",
+        "responseElements": { "x-amz-request-id": "14CF", "x-amz-id-2": "dd90" },
+        "s3": { "bucket": { "name": "photos" }, "object": { "key": "a.jpg", "size": 5, "eTag": "e", "sequencer": "14CF" } } }] })
+        .to_string();
+    let post =
+        async |authorization: &str| served.post("/hooks/photos", &[("Authorization", authorization)], body.as_bytes()).await.status();
+    assert_eq!(post("Bearer wrong").await, 401);
+    assert_eq!(served.post("/hooks/photos", &[], body.as_bytes()).await.status(), 401);
+    let bus = async {
+        let mut verdicts = [Verdict::Stored, Verdict::Stored, Verdict::Later(Duration::from_secs(5)), Verdict::Failed].into_iter();
+        let mut ids = Vec::new();
+        while let Some(verdict) = verdicts.next() {
+            for message in source.next().await.unwrap().messages {
+                let Some(Arrival::Event(event)) = message.arrivals.first() else { panic!("{message:?}") };
+                ids.push(event.id().to_string());
+                message.acknowledgement.tell(verdict.clone()).await;
+            }
+        }
+        ids
+    };
+    let store =
+        async { [post("Bearer secret").await, post("secret").await, post(&format!("Basic {}", "c2VjcmV0")).await, post("secret").await] };
+    let (ids, answers) = tokio::join!(bus, store);
+    assert_eq!(ids, ["14CF.dd90"; 4]);
+    assert_eq!(answers, [202, 202, 429, 503]);
+}
