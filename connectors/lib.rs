@@ -8,6 +8,7 @@ pub mod exec;
 pub mod http;
 pub mod link;
 mod parameter;
+pub mod rabbitmq;
 pub mod source;
 pub mod stdout;
 #[cfg(test)]
@@ -77,6 +78,12 @@ pub const CONNECTORS: &[Connector] = &[
         target: Some(Kind::target::<exec::ExecTarget>()),
     },
     Connector { kind: "http", also_known_as: &["https", "url"], source: None, target: Some(Kind::target::<http::HttpTarget>()) },
+    Connector {
+        kind: "rabbitmq",
+        also_known_as: &["amqp", "rabbit", "amqps", "lapin"],
+        source: Some(Kind::source::<rabbitmq::RabbitmqSource>()),
+        target: Some(Kind::target::<rabbitmq::RabbitmqTarget>()),
+    },
     Connector { kind: "stdout", also_known_as: &["console", "print"], source: None, target: Some(Kind::target::<stdout::StdoutTarget>()) },
     Connector {
         kind: "timer",

@@ -5,6 +5,8 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "the whole crate is a test, and says what it expects as bluntly as tests do")]
 
+mod rabbitmq;
 mod server;
 
+pub use rabbitmq::RabbitServer;
 pub use server::{Server, free_port};
