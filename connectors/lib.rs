@@ -11,6 +11,7 @@ pub mod link;
 pub mod nats;
 pub mod object_storage;
 mod parameter;
+pub mod rabbitmq;
 pub mod source;
 pub mod stdout;
 #[cfg(test)]
@@ -91,6 +92,12 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["s3", "minio", "ceph", "oss", "bucket"],
         source: Some(Kind::source::<object_storage::ObjectStorageSource>()),
         target: Some(Kind::target::<object_storage::ObjectStorageTarget>()),
+    },
+    Connector {
+        kind: "rabbitmq",
+        also_known_as: &["amqp", "rabbit", "amqps", "lapin"],
+        source: Some(Kind::source::<rabbitmq::RabbitmqSource>()),
+        target: Some(Kind::target::<rabbitmq::RabbitmqTarget>()),
     },
     Connector { kind: "stdout", also_known_as: &["console", "print"], source: None, target: Some(Kind::target::<stdout::StdoutTarget>()) },
     Connector {

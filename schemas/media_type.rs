@@ -1,7 +1,8 @@
 //! Media types (RFC 9110, section 8.3.1), as far as they decide how data is read.
 
 /// True for `type/subtype`, with anything printable behind a `;`.
-pub(crate) fn is_media_type(text: &str) -> bool {
+#[must_use]
+pub fn is_media_type(text: &str) -> bool {
     let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
     let is_token =
         |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
@@ -31,7 +32,8 @@ pub fn is_json_media_type(media_type: &str) -> bool {
 
 /// True where bytes of this type are text for people or parsers, in UTF-8 as far as is declared: then the JSON format carries them as a
 /// string, and as base64 otherwise.
-pub(crate) fn is_utf8_media_type(media_type: &str) -> bool {
+#[must_use]
+pub fn is_utf8_media_type(media_type: &str) -> bool {
     const TEXTS: [&str; 5] = ["/xml", "+xml", "/yaml", "+yaml", "/x-www-form-urlencoded"];
     let essence = essence(media_type);
     let is_text = starts_with(essence, "text/") || TEXTS.iter().any(|suffix| ends_with(essence, suffix));

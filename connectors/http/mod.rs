@@ -1,7 +1,7 @@
 //! HTTP: events come in by the CloudEvents binding, requests reach webhooks, and functions are called.
 
-mod client;
-mod guard;
+pub(crate) mod client;
+pub(crate) mod guard;
 pub mod ingress;
 pub mod listener;
 pub mod target;

@@ -8,9 +8,11 @@
 mod nats;
 mod object_storage;
 mod port;
+mod rabbitmq;
 mod server;
 
 pub use nats::NatsServer;
 pub use object_storage::ObjectStore;
 pub use port::free_port;
+pub use rabbitmq::RabbitServer;
 pub use server::{Server, kill};

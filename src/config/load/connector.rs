@@ -17,9 +17,6 @@ use crate::config::suggest;
 use crate::config::yaml::{Entry, Value};
 use crate::config::{Source, Target};
 
-/// Connectors that other versions have.
-const NOT_IN_THIS_VERSION: [&str; 1] = ["rabbitmq"];
-
 /// What the targets say of their deliveries, for rules to lay theirs over it.
 pub(super) type TargetLayers<'d> = HashMap<(&'d Name, &'d str), Layer>;
 
@@ -144,19 +141,13 @@ fn unknown_kind(entry: &Entry, side: Side, kinds: &[&str], options: &[&str]) -> 
             format!("it is a {} alone; {}", other.name(), suggest::help("", kinds).1),
         );
     }
-    if NOT_IN_THIS_VERSION.contains(&key) {
-        return told(format!("this version has no connector `{key}`"), suggest::help("", kinds).1);
-    }
     let alias = CONNECTORS.iter().find(|connector| side.has(connector) && connector.also_known_as.contains(&key));
     if let Some(connector) = alias {
         return told(format!("there is no connector `{key}`"), format!("did you mean `{}`?", connector.kind));
     }
-    let known: Vec<&str> = kinds.iter().chain(options).chain(&NOT_IN_THIS_VERSION).copied().collect();
+    let known: Vec<&str> = kinds.iter().chain(options).copied().collect();
     match suggest::meant(key, known.iter().copied()) {
         Some(option) if options.contains(&option) => told(format!("unknown key `{key}`"), format!("did you mean `{option}`?")),
-        Some(later) if NOT_IN_THIS_VERSION.contains(&later) => {
-            told(format!("there is no connector `{key}`"), format!("it is called `{later}`, and this version has none"))
-        }
         Some(kind) => told(format!("there is no connector `{key}`"), format!("did you mean `{kind}`?")),
         None => told(format!("there is no connector `{key}`"), suggest::help(key, &[kinds, options].concat()).1),
     }

@@ -1,0 +1,159 @@
+//! What is declared at the server, where the settings ask for it.
+
+use indexmap::IndexMap;
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, LongString};
+use lapin::{Channel, ExchangeKind};
+use pointsman_schemas::{Class, Problem};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::connection::{Broken, answer, short};
+
+/// A queue to declare: made where it is missing, taken as it is where it is the same, an error where it is another.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeclareQueue {
+    /// What kind of queue it is.
+    #[serde(default, rename = "type")]
+    pub(super) kind: QueueType,
+    /// Whether it outlives a restart of the server.
+    durable: Option<bool>,
+    /// Further arguments, such as `x-max-length` or `x-dead-letter-exchange`.
+    #[serde(default)]
+    arguments: IndexMap<String, Argument>,
+    /// From which exchanges it gets messages.
+    #[serde(default)]
+    bindings: Vec<Binding>,
+}
+
+/// The types of queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueType {
+    /// On one node.
+    #[default]
+    Classic,
+    /// Replicated.
+    Quorum,
+    /// A log that is read without being used up.
+    Stream,
+}
+
+/// A queue's way of getting messages.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Binding {
+    /// The exchange.
+    exchange: String,
+    /// Which messages of it, as its type understands that.
+    #[serde(default)]
+    routing_key: String,
+    /// Where it is given, the exchange is declared, too: durable, and of this type.
+    #[serde(rename = "type")]
+    kind: Option<ExchangeType>,
+    /// Arguments of the binding, for exchanges of type headers.
+    #[serde(default)]
+    arguments: IndexMap<String, Argument>,
+}
+
+/// The types of exchanges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ExchangeType {
+    /// By the whole routing key.
+    Direct,
+    /// To every queue.
+    Fanout,
+    /// By a pattern over the routing key.
+    Topic,
+    /// By headers.
+    Headers,
+}
+
+/// An argument's value.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Argument {
+    /// True or false.
+    Boolean(bool),
+    /// A whole number.
+    Number(i64),
+    /// A text.
+    Text(String),
+}
+
+impl DeclareQueue {
+    pub(super) fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.kind != QueueType::Classic && self.durable == Some(false) {
+            problems.push(Problem::new("quorum queues and streams are always durable").at("durable"));
+        }
+        if self.arguments.contains_key("x-queue-type") {
+            problems.push(Problem::new("this is what `type` says").key().at("x-queue-type").at("arguments"));
+        }
+        for (index, binding) in self.bindings.iter().enumerate() {
+            if binding.exchange.is_empty() {
+                let problem = Problem::new("every queue is bound to the default exchange already, under its name");
+                problems.push(problem.at("exchange").at(index).at("bindings"));
+            }
+        }
+        problems
+    }
+
+    /// Declares the queue and its bindings.
+    pub(super) async fn declare(&self, channel: &Channel, queue: &str) -> Result<(), Broken> {
+        let name = |what: &str, text: &str| short(what, text).map_err(rejected);
+        let mut arguments = table(&self.arguments)?;
+        let kind = match self.kind {
+            QueueType::Classic => "classic",
+            QueueType::Quorum => "quorum",
+            QueueType::Stream => "stream",
+        };
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString(LongString::from(kind)));
+        let options = QueueDeclareOptions { durable: self.durable.unwrap_or(true), ..QueueDeclareOptions::default() };
+        let queue_name = name("the queue's name", queue)?;
+        answer(&format!("cannot declare the queue {queue}"), channel.queue_declare(queue_name.clone(), options, arguments)).await?;
+        for binding in &self.bindings {
+            let exchange = name("an exchange's name", &binding.exchange)?;
+            if let Some(kind) = binding.kind {
+                declare_exchange(channel, &binding.exchange, kind).await?;
+            }
+            let key = name("a routing key", &binding.routing_key)?;
+            let doing = format!("cannot bind the queue {queue} to the exchange {}", binding.exchange);
+            let bound = channel.queue_bind(queue_name.clone(), exchange, key, QueueBindOptions::default(), table(&binding.arguments)?);
+            answer(&doing, bound).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Declares a durable exchange.
+pub(super) async fn declare_exchange(channel: &Channel, exchange: &str, kind: ExchangeType) -> Result<(), Broken> {
+    let kind = match kind {
+        ExchangeType::Direct => ExchangeKind::Direct,
+        ExchangeType::Fanout => ExchangeKind::Fanout,
+        ExchangeType::Topic => ExchangeKind::Topic,
+        ExchangeType::Headers => ExchangeKind::Headers,
+    };
+    let name = short("the exchange's name", exchange).map_err(rejected)?;
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    answer(&format!("cannot declare the exchange {exchange}"), channel.exchange_declare(name, kind, options, FieldTable::default())).await
+}
+
+fn rejected(message: String) -> Broken {
+    Broken { class: Class::Rejected, code: None, message }
+}
+
+fn table(arguments: &IndexMap<String, Argument>) -> Result<FieldTable, Broken> {
+    let mut table = FieldTable::default();
+    for (name, value) in arguments {
+        let value = match value {
+            Argument::Boolean(value) => AMQPValue::Boolean(*value),
+            Argument::Number(number) => AMQPValue::LongLongInt(*number),
+            Argument::Text(text) => AMQPValue::LongString(LongString::from(text.as_str())),
+        };
+        table.insert(short("an argument's name", name).map_err(rejected)?, value);
+    }
+    Ok(table)
+}

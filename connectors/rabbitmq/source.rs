@@ -1,0 +1,233 @@
+//! The settings of a source, and how it is opened.
+
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use pointsman_schemas::{Interval, Problem, Text};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::connection::{Access, Address, Broken, TlsSettings, answer, short};
+use super::consume::{Consuming, Lag, Mismatched, Reading, position};
+use super::declare::{DeclareQueue, QueueType};
+use crate::http::guard::Guard;
+use crate::parameter::resolve;
+use crate::source::fingerprint;
+use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
+
+/// What is in hand and not yet stored is in memory, so that there is a bound: with messages of 64 KiB this is 640 MB.
+const PREFETCH_MAX: u16 = 10_000;
+
+/// Reads a queue of RabbitMQ.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RabbitmqSource {
+    /// The server: `amqp://127.0.0.1:5672`, or `amqps://…`; a vhost may stand behind it.
+    url: Text,
+    /// The user; `guest` unless it is given, and where there is a client certificate the one that this names.
+    username: Option<Text>,
+    /// The user's password.
+    password: Option<Text>,
+    /// The virtual host, where the URL does not name one; `/` by default.
+    vhost: Option<String>,
+    /// How often the two sides tell that they live; 15s unless it is given.
+    heartbeat: Option<Interval>,
+    /// Certificates, for `amqps`.
+    tls: Option<TlsSettings>,
+    /// The queue.
+    queue: Text,
+    /// How many messages may be in hand, handed over and not yet acknowledged.
+    #[serde(default = "prefetch")]
+    prefetch: u16,
+    /// Says that the queue is a stream, and where to begin at the very first start: `first`, `last`, `next`, or a time.
+    offset: Option<Offset>,
+    /// Whether publishers never use a message's id twice, so that a message that comes again can be known by it.
+    #[serde(default)]
+    deduplicate: bool,
+    /// A queue to declare, which is not done unless this is given.
+    declare: Option<DeclareQueue>,
+}
+
+fn prefetch() -> u16 {
+    500
+}
+
+/// Where to begin in a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub enum Offset {
+    /// With the oldest message that there is.
+    First,
+    /// With the youngest chunk that there is.
+    Last,
+    /// With what is published from now on.
+    Next,
+    /// With what was published at this time, in seconds since 1970.
+    Time(u64),
+}
+
+impl FromStr for Offset {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = || text.parse::<jiff::Timestamp>().ok().and_then(|time| u64::try_from(time.as_second()).ok());
+        Ok(match text {
+            "first" => Self::First,
+            "last" => Self::Last,
+            "next" => Self::Next,
+            _ => Self::Time(time().ok_or_else(|| format!("{text:?} is not first, last, next or a time such as 2026-01-31T09:30:00Z"))?),
+        })
+    }
+}
+
+impl TryFrom<String> for Offset {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl RabbitmqSource {
+    fn access(&self) -> Access<'_> {
+        Access {
+            url: &self.url,
+            username: self.username.as_ref(),
+            password: self.password.as_ref(),
+            vhost: self.vhost.as_deref(),
+            heartbeat: self.heartbeat,
+            tls: self.tls.as_ref(),
+        }
+    }
+
+    fn resolved(&self, client: String) -> Result<(Address, ShortString), OpenError> {
+        // A source's address is the operator's own: no event takes part in it.
+        let address = self.access().resolve(client, Guard { allow_private_addresses: true })?;
+        let queue = resolve(&self.queue, &["queue".into()])?;
+        let queue = short("the queue's name", &queue).map_err(|mistake| OpenError(Problem::new(mistake).at("queue")))?;
+        Ok((address, queue))
+    }
+
+    async fn consume(
+        &self,
+        address: &Address,
+        queue: &ShortString,
+        after: Option<u64>,
+        reading: Reading,
+        link: crate::Link,
+    ) -> Result<Consuming, Broken> {
+        let connection = address.connect().await?;
+        let channel = answer("cannot open a channel", connection.create_channel()).await?;
+        if let Some(declare) = &self.declare {
+            declare.declare(&channel, queue.as_str()).await?;
+        }
+        let qos = channel.basic_qos(self.prefetch, BasicQosOptions::default());
+        answer("cannot bound how many messages are sent ahead", qos).await?;
+        let mut arguments = FieldTable::default();
+        if let Some(offset) = &self.offset {
+            let text = |text: &str| AMQPValue::LongString(LongString::from(text));
+            let offset = match (after.and_then(|after| i64::try_from(after + 1).ok()), offset) {
+                (Some(next), _) => AMQPValue::LongLongInt(next),
+                (None, Offset::First) => text("first"),
+                (None, Offset::Last) => text("last"),
+                (None, Offset::Next) => text("next"),
+                (None, Offset::Time(seconds)) => AMQPValue::Timestamp(*seconds),
+            };
+            arguments.insert("x-stream-offset".into(), offset);
+        }
+        let doing = format!("cannot read the queue {queue} in the vhost {}", address.vhost());
+        let consumer = channel.basic_consume(queue.clone(), "".into(), BasicConsumeOptions::default(), arguments);
+        let consumer = answer(&doing, consumer).await?;
+        let measured = match self.offset {
+            // What waits is what lies behind the cursor, and the server counts the whole stream.
+            Some(_) => None,
+            None => Some(answer("cannot open a channel", connection.create_channel()).await?),
+        };
+        Ok(Consuming::new(reading, (connection, channel), consumer, Lag::new(measured, queue.clone()), link))
+    }
+}
+
+#[async_trait]
+impl SourceSettings for RabbitmqSource {
+    fn check(&self) -> Vec<Problem> {
+        let mut problems = self.access().check();
+        if self.queue.literal().is_some_and(|queue| queue.is_empty() || queue.len() > 255) {
+            problems.push(Problem::new("a queue's name has 1 to 255 bytes").at("queue"));
+        }
+        if !(1..=PREFETCH_MAX).contains(&self.prefetch) {
+            problems.push(Problem::new(format!("between 1 and {PREFETCH_MAX} messages can be in hand")).at("prefetch"));
+        }
+        if let Some(declare) = &self.declare {
+            problems.extend(declare.check().into_iter().map(|problem| problem.at("declare")));
+            match (declare.kind, &self.offset) {
+                (QueueType::Stream, None) => problems.push(
+                    Problem::new("where to begin in the stream is missing").at("declare").help("write offset: first, last, next or a time"),
+                ),
+                (QueueType::Classic | QueueType::Quorum, Some(_)) => {
+                    problems.push(Problem::new("only streams have offsets, and this declares another queue").at("offset"));
+                }
+                _ => {}
+            }
+        }
+        problems
+    }
+
+    fn always_cloudevents(&self) -> bool {
+        false
+    }
+
+    fn has_stable_ids(&self) -> bool {
+        self.deduplicate || self.offset.is_some()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::AtLeastOnce
+    }
+
+    async fn probe(&self) -> Result<String, OpenError> {
+        let (address, queue) = self.resolved("pointsman check".into())?;
+        let connection = address.connect().await.map_err(|broken| broken.problem("username"))?;
+        let channel = answer("cannot open a channel", connection.create_channel()).await.map_err(|broken| broken.problem("url"))?;
+        let doing = format!("cannot look at the queue {queue}");
+        let passive = channel.queue_declare(queue.clone(), QueueDeclareOptions::default().passive(), FieldTable::default());
+        let at = format!("at {}, vhost {}", address.host(), address.vhost());
+        match answer(&doing, passive).await {
+            Ok(found) => {
+                let (messages, consumers) = (found.message_count(), found.consumer_count());
+                Ok(format!("RabbitMQ {at}: the queue {queue} holds {messages} messages and has {consumers} consumers"))
+            }
+            Err(Broken { code: Some(404), .. }) if self.declare.is_some() => {
+                Ok(format!("RabbitMQ {at}: the queue {queue} is not there and will be declared"))
+            }
+            Err(broken) => Err(missing(broken)),
+        }
+    }
+
+    async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
+        let (address, queue) = self.resolved(format!("pointsman {}/{}", context.tenant, context.name))?;
+        let stream = self.offset.is_some().then(|| fingerprint(&["rabbitmq", &address.host(), address.vhost(), queue.as_str()]));
+        let after = match (&context.cursor, stream) {
+            (Some(cursor), Some(fingerprint)) => match position(cursor, fingerprint) {
+                Ok(offset) => Some(offset),
+                Err(mismatch) => return Ok(Box::new(Mismatched(mismatch))),
+            },
+            _ => None,
+        };
+        let reading = Reading { name: context.name, mapped: context.mapped, clock: context.clock, stream, nonce: rand::random() };
+        let consuming = self.consume(&address, &queue, after, reading, context.link).await.map_err(missing)?;
+        Ok(Box::new(consuming))
+    }
+}
+
+fn missing(broken: Broken) -> OpenError {
+    let at = match broken.code {
+        Some(404..=406) => "queue",
+        _ => "username",
+    };
+    let is_missing = broken.code == Some(404);
+    let OpenError(problem) = broken.problem(at);
+    OpenError(if is_missing { problem.help("make it, or write declare: {} to have it made") } else { problem })
+}

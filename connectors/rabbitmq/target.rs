@@ -1,0 +1,186 @@
+//! The settings of a target.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lapin::ExchangeKind;
+use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
+use lapin::types::{FieldTable, ShortString};
+use pointsman_schemas::{Interval, Placement, Problem, TemplateText, Text};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tower::util::BoxCloneSyncService;
+
+use super::connection::{Access, TlsSettings, answer, short};
+use super::declare::ExchangeType;
+use super::mapping::MessageMode;
+use super::publish::{Lines, Publisher};
+use crate::http::guard::Guard;
+use crate::parameter::{Parameter, Templates, is_template, resolve};
+use crate::{OpenError, TargetContext, TargetService, TargetSettings};
+
+/// Publishes to an exchange of RabbitMQ.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RabbitmqTarget {
+    /// The server: `amqp://127.0.0.1:5672`, or `amqps://…`; a vhost may stand behind it.
+    url: Text,
+    /// The user; `guest` unless it is given, and where there is a client certificate the one that this names.
+    username: Option<Text>,
+    /// The user's password.
+    password: Option<Text>,
+    /// The virtual host, where the URL does not name one; `/` by default.
+    vhost: Option<String>,
+    /// How often the two sides tell that they live; 15s unless it is given.
+    heartbeat: Option<Interval>,
+    /// Certificates, for `amqps`.
+    tls: Option<TlsSettings>,
+    /// The exchange; the default one unless it is given, which takes the routing key for a queue's name. It may hold templates.
+    #[serde(default = "empty")]
+    exchange: Text,
+    /// The routing key, which may hold templates.
+    #[serde(default = "empty")]
+    routing_key: Text,
+    /// How the event is written: as headers and body, as one JSON document, or its data alone.
+    #[serde(default)]
+    mode: MessageMode,
+    /// Whether messages outlive a restart of the server.
+    #[serde(default = "yes")]
+    persistent: bool,
+    /// Whether a message that reaches no queue is a failure.
+    #[serde(default = "yes")]
+    mandatory: bool,
+    /// An exchange to declare, which is not done unless this is given.
+    declare: Option<DeclareExchange>,
+}
+
+/// What kind of exchange is declared: a durable one, taken as it is where it is the same.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeclareExchange {
+    /// By what it tells where messages go.
+    #[serde(rename = "type")]
+    kind: ExchangeType,
+}
+
+fn empty() -> Text {
+    "".into()
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The texts that may hold templates, and which of the filled-in ones each is.
+struct Filled {
+    exchange: Option<usize>,
+    routing_key: Option<usize>,
+    templates: Templates,
+}
+
+impl RabbitmqTarget {
+    fn access(&self) -> Access<'_> {
+        Access {
+            url: &self.url,
+            username: self.username.as_ref(),
+            password: self.password.as_ref(),
+            vhost: self.vhost.as_deref(),
+            heartbeat: self.heartbeat,
+            tls: self.tls.as_ref(),
+        }
+    }
+
+    fn filled(&self) -> Filled {
+        let mut templates = Templates::default();
+        let exchange = templates.note(&self.exchange, Placement::Address, vec!["exchange".into()]);
+        let routing_key = templates.note(&self.routing_key, Placement::Address, vec!["routing_key".into()]);
+        Filled { exchange, routing_key, templates }
+    }
+
+    fn publisher(&self, client: String, guard: Guard) -> Result<Publisher, OpenError> {
+        let Filled { exchange, routing_key, templates } = self.filled();
+        let parameter = |text: &Text, index: Option<usize>, key: &str| match index {
+            Some(index) => Ok(Parameter::Filled(index)),
+            None => constant(text, key).map(Parameter::Constant),
+        };
+        let declare = match &self.declare {
+            Some(declare) => Some((resolve(&self.exchange, &["exchange".into()])?, declare.kind)),
+            None => None,
+        };
+        Ok(Publisher {
+            address: self.access().resolve(client, guard)?,
+            exchange: parameter(&self.exchange, exchange, "exchange")?,
+            routing_key: parameter(&self.routing_key, routing_key, "routing_key")?,
+            texts: templates.count(),
+            mode: self.mode,
+            persistent: self.persistent,
+            mandatory: self.mandatory,
+            declare,
+            line: Lines::default().into(),
+        })
+    }
+}
+
+fn constant(text: &Text, key: &str) -> Result<ShortString, OpenError> {
+    let text = resolve(text, &[key.into()])?;
+    short("the text", &text).map_err(|mistake| OpenError(Problem::new(mistake).at(key)))
+}
+
+#[async_trait]
+impl TargetSettings for RabbitmqTarget {
+    fn check(&self) -> Vec<Problem> {
+        let mut problems = self.access().check();
+        if self.exchange.literal() == Some("") && self.routing_key.literal() == Some("") {
+            problems.push(Problem::new("name an exchange, or a queue as the routing key").at("routing_key"));
+        }
+        for (key, text) in [("exchange", &self.exchange), ("routing_key", &self.routing_key)] {
+            if text.literal().is_some_and(|text| !is_template(text) && text.len() > 255) {
+                problems.push(Problem::new("at most 255 bytes fit into a message").at(key));
+            }
+        }
+        if self.declare.is_some() && self.exchange.literal().is_some_and(|exchange| exchange.is_empty() || is_template(exchange)) {
+            problems.push(Problem::new("only an exchange that is named can be declared").at("declare"));
+        }
+        problems
+    }
+
+    fn templates(&self) -> Vec<TemplateText> {
+        self.filled().templates.into_texts()
+    }
+
+    async fn probe(&self) -> Result<String, OpenError> {
+        let publisher = self.publisher("pointsman check".into(), Guard { allow_private_addresses: true })?;
+        let address = &publisher.address;
+        let connection = address.connect().await.map_err(|broken| broken.problem("username"))?;
+        let channel = answer("cannot open a channel", connection.create_channel()).await.map_err(|broken| broken.problem("url"))?;
+        let found = match (&publisher.exchange, &publisher.routing_key) {
+            (Parameter::Constant(exchange), Parameter::Constant(queue)) if exchange.as_str().is_empty() => {
+                let passive = channel.queue_declare(queue.clone(), QueueDeclareOptions::default().passive(), FieldTable::default());
+                let queue =
+                    answer(&format!("cannot look at the queue {queue}"), passive).await.map_err(|broken| broken.problem("routing_key"))?;
+                format!("the queue {} holds {} messages", queue.name(), queue.message_count())
+            }
+            (Parameter::Constant(exchange), _) if self.declare.is_some() => {
+                format!("the exchange {exchange} is declared at the first event")
+            }
+            (Parameter::Constant(exchange), _) if !exchange.as_str().is_empty() => {
+                let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+                let passive = channel.exchange_declare(exchange.clone(), ExchangeKind::Direct, options, FieldTable::default());
+                let doing = format!("cannot look at the exchange {exchange}");
+                answer(&doing, passive).await.map_err(|broken| broken.problem("exchange"))?;
+                format!("the exchange {exchange} is there")
+            }
+            _ => "where messages go depends on the event".to_owned(),
+        };
+        Ok(format!("RabbitMQ at {}, vhost {}: {found}", address.host(), address.vhost()))
+    }
+
+    async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError> {
+        let guard = Guard { allow_private_addresses: context.allow_private_addresses };
+        let publisher = Arc::new(self.publisher(format!("pointsman {}/{}", context.tenant, context.name), guard)?);
+        Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt| {
+            let publisher = Arc::clone(&publisher);
+            async move { publisher.attempt(&attempt).await }
+        })))
+    }
+}
