@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests say bluntly what they expect")]
 
 mod crash;
+mod examples;
 mod ingress;
 mod nats;
+mod object_storage;
 mod operation;
 mod pipes;
 mod push;
+mod rabbitmq;
 mod sources;
