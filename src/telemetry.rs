@@ -14,15 +14,11 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 pub use journal::JournalSnapshot;
 pub use metrics::Metrics;
 
-/// What is logged unless it is asked otherwise. The clients of outside systems tell of each connection and of each try; what a person needs to
-/// know of them is said here, and no more often than he can read.
-const OWN_LINES: &str = "off,pointsman=info";
-
 /// How logging is set up on the command line.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LogArgs {
     /// What is logged: a level, or a filter such as `info,pointsman::dispatcher=debug`
-    #[arg(long = "log", env = "POINTSMAN_LOG", default_value = OWN_LINES, global = true, value_name = "FILTER", help_heading = "Logging")]
+    #[arg(long = "log", env = "POINTSMAN_LOG", default_value = "info", global = true, value_name = "FILTER", help_heading = "Logging")]
     pub filter: String,
     /// How it is written: as text on a terminal and as JSON elsewhere, unless one is asked for
     #[arg(long = "log-format", default_value = "auto", global = true, value_name = "FORMAT", help_heading = "Logging")]
@@ -72,13 +68,21 @@ pub fn start(args: &LogArgs) -> Result<(), LogError> {
     subscriber(&args.filter, json, colours, std::io::stderr)?.try_init().map_err(LogError::Taken)
 }
 
+/// A client that logs every try to connect again, where its connector tells of a lost connection once in ten seconds. A filter that names
+/// it lets it speak.
+const QUIET_CLIENT: &str = "async_nats";
+
 /// What turns traces into lines of `writer`.
 fn subscriber<W>(filter: &str, json: bool, colours: bool, writer: W) -> Result<Box<dyn Subscriber + Send + Sync>, LogError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(filter).map_err(|reason| LogError::Filter { filter: filter.to_owned(), reason })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let refused = |reason| LogError::Filter { filter: filter.to_owned(), reason };
+    let mut read = EnvFilter::builder().parse(filter).map_err(refused)?;
+    if !filter.contains(QUIET_CLIENT) {
+        read = read.add_directive(format!("{QUIET_CLIENT}=off").parse().map_err(refused)?);
+    }
+    let lines = tracing_subscriber::fmt().with_env_filter(read).with_writer(writer);
     Ok(if json { Box::new(lines.json().flatten_event(true).finish()) } else { Box::new(lines.with_ansi(colours).finish()) })
 }
 
@@ -140,6 +144,15 @@ mod tests {
         assert_eq!((first["message"].as_str(), first["rule"].as_str()), (Some("delivered"), Some("thumbnails")));
         for line in [text, json] {
             assert!(!line.contains("hunter2") && !line.contains('\u{1b}') && line.contains("***"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_tries_again_is_heard_only_where_it_is_asked_for() {
+        for (filter, heard) in [("info", false), ("warn,pointsman=debug", false), ("info,async_nats=warn", true)] {
+            let (captured, _guard) = capture(filter, false);
+            tracing::error!(target: "async_nats::connector", "authorization violation");
+            assert_eq!(captured.text().contains("violation"), heard, "{filter}");
         }
     }
 

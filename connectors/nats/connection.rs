@@ -120,6 +120,7 @@ fn server(url: &str) -> Result<ServerAddr, String> {
 
 /// How the server is shown who connects.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "NatsAuth")]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Auth {
     /// A user and a password.
@@ -174,6 +175,7 @@ impl Auth {
 
 /// How the connection is encrypted.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "NatsTls")]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// Certificates to trust in place of the system's, in PEM.

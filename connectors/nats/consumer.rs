@@ -21,6 +21,7 @@ const ACK_WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// What a consumer is made of where it is not there. Of one that is there, what is given here must agree with it.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "NatsConsumer")]
 #[serde(deny_unknown_fields)]
 pub struct NewConsumer {
     /// The subjects to take, with `*` and `>`; all of the stream unless it is given.
@@ -36,6 +37,7 @@ pub struct NewConsumer {
 
 /// Where a new consumer begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(rename = "NatsStart")]
 #[serde(rename_all = "lowercase")]
 enum Start {
     /// With the first message that the stream has.

@@ -248,6 +248,7 @@ fn root(
 
 /// How an event is written into a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(rename = "NatsMode")]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Attributes as `ce-` headers, the data as the payload.

@@ -47,6 +47,7 @@ mod connection;
 mod consumer;
 mod message;
 mod outstanding;
+mod poison;
 mod pull;
 mod source;
 mod subscription;

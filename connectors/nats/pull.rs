@@ -4,6 +4,7 @@
 //! every few seconds while it waits (idle heartbeats); where it does not, or where the connection was lost meanwhile, it looks after
 //! the consumer and asks anew. The same task keeps the messages in hand from being sent to somebody else (see `outstanding`).
 
+use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use async_nats::{Client, StatusCode, Subject, Subscriber};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt, pending};
+use smallvec::SmallVec;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -21,6 +23,7 @@ use super::connection::News;
 use super::consumer::{Known, NoConsumer, Wanted, ack_wait};
 use super::message::Mapper;
 use super::outstanding::{MESSAGES_MAX, Outstanding, Room};
+use super::poison;
 use crate::{Batch, Link, Message, Source, SourceError};
 
 /// The most messages of a batch.
@@ -40,6 +43,8 @@ pub(super) const API_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long what is on its way may take to come when nobody wants it any more.
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
+
+const CLOSED: &str = "the NATS client has broken off; it is opened anew";
 
 /// First and longest pause after the server could not say what became of the consumer, of which at least half is waited.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -93,7 +98,8 @@ impl Pulled {
         // Room for all that may be in hand, so that handing on never waits.
         let (out, messages) = mpsc::channel(MESSAGES_MAX);
         let outstanding = Outstanding::new(mapper.name().clone(), client.clone());
-        let puller = Puller { jetstream: context(&client), client, wanted, known: found.1, ear, outstanding, mapper, out };
+        let buried = HashSet::new();
+        let puller = Puller { jetstream: context(&client), client, wanted, known: found.1, ear, outstanding, mapper, out, buried };
         Self { messages, task: tokio::spawn(puller.run(found.0)), ended: None }
     }
 }
@@ -128,6 +134,8 @@ struct Puller {
     outstanding: Arc<Outstanding>,
     mapper: Mapper,
     out: mpsc::Sender<Message>,
+    /// Messages that the client cannot read, and that have been rejected.
+    buried: HashSet<u64>,
 }
 
 /// Why the puller stopped to wait for messages.
@@ -136,6 +144,8 @@ enum Interrupted {
     Dropped,
     /// Something has happened to the consumer, or nothing is heard of it: it has to be looked at.
     Silent,
+    /// The connection was lost and is there again.
+    Reconnected,
     /// The server would not go on.
     Stopped(String),
     /// It cannot go on before somebody has done something.
@@ -166,11 +176,16 @@ impl Puller {
     async fn pull(&mut self, found: Info) -> SourceError {
         let mut info = Ok(found);
         let mut pause = AGAIN.0;
+        let mut connected_anew = true;
         loop {
             let problem = match info {
                 Ok(info) => {
                     self.looked_at(&info);
                     self.ear.link.up();
+                    // What the client cannot read breaks the connection, so only after that there can be such.
+                    if std::mem::take(&mut connected_anew) {
+                        self.bury(&info).await;
+                    }
                     let begin = Instant::now();
                     let interrupted = self.read(&info).await;
                     if begin.elapsed() > AGAIN.1 {
@@ -180,9 +195,14 @@ impl Puller {
                         Interrupted::Dropped => return SourceError::Ended,
                         Interrupted::Wrong(problem) => return SourceError::Unavailable(problem),
                         Interrupted::Silent => None,
+                        Interrupted::Reconnected => {
+                            connected_anew = true;
+                            None
+                        }
                         Interrupted::Stopped(problem) => Some(problem),
                     }
                 }
+                Err(NoConsumer::Unknown(_)) if self.is_closed().await => return SourceError::Unavailable(CLOSED.to_owned()),
                 Err(NoConsumer::Unknown(problem)) => Some(problem),
                 Err(NoConsumer::Wrong(problem)) => return SourceError::Unavailable(problem),
             };
@@ -202,6 +222,26 @@ impl Puller {
                 () = self.out.closed() => return SourceError::Ended,
             };
         }
+    }
+
+    /// Hands on, as rejected, what the client would break off over again and again.
+    async fn bury(&mut self, info: &Info) {
+        for found in poison::find(&self.jetstream, &self.wanted, info).await {
+            if self.buried.insert(found.sequence) {
+                let acknowledgement = self.outstanding.take(found.reply, found.reject.raw.len(), 1);
+                let message = Message { arrivals: SmallVec::new(), rejects: vec![found.reject], acknowledgement };
+                // Full or closed: it is dropped untold, and found again.
+                if self.out.try_send(message).is_err() {
+                    self.buried.remove(&found.sequence);
+                }
+            }
+        }
+    }
+
+    /// True where the client has ended, which it never does by itself but by a mistake of its own.
+    async fn is_closed(&self) -> bool {
+        let asked = timeout(Duration::from_secs(1), self.client.subscribe(self.client.new_inbox())).await;
+        matches!(asked, Ok(Err(_)))
     }
 
     /// Takes note of the consumer's state.
@@ -243,14 +283,14 @@ impl Puller {
                             return interrupted;
                         }
                     }
-                    None => return Interrupted::Stopped("the NATS client has closed".to_owned()),
+                    None => return Interrupted::Wrong(CLOSED.to_owned()),
                 },
                 () = self.outstanding.changed(), if asked.is_none() => {}
                 () = until(barred_until), if asked.is_none() => {}
                 () = until(asked.as_ref().map(|asked| asked.silent_at)) => return Interrupted::Silent,
                 () = passed(&mut connects, connects_before) => {
                     self.drain(&mut subscriber);
-                    return Interrupted::Silent;
+                    return Interrupted::Reconnected;
                 }
                 looked = &mut looking => {
                     match looked {

@@ -425,3 +425,46 @@ async fn a_probe_says_what_it_finds() {
     nats.server.kill();
     assert!(matches!(wanted.look(&super::super::pull::context(&nats.client())).await, Err(NoConsumer::Unknown(_))));
 }
+
+#[tokio::test]
+async fn what_the_client_cannot_read_is_rejected_and_holds_nothing_up() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for poison in [&b"NATS/1.0\r\nName: M\xfcller\r\n\r\n"[..], b"NATS/1.0\r\nbad name\r\n\r\n", b"NATS/1.0\r\nName: a\rb\r\n\r\n"] {
+        let mut nats = Nats::start().await;
+        let mut missing: BTreeSet<String> = nats.publish(3).await.into_iter().collect();
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", nats.server.port())).await.unwrap();
+        stream.write_all(b"CONNECT {\"headers\":true,\"verbose\":false}\r\n").await.unwrap();
+        stream.write_all(format!("HPUB s.x {} {}\r\n", poison.len(), poison.len() + 4).as_bytes()).await.unwrap();
+        stream.write_all(poison).await.unwrap();
+        stream.write_all(b"evil\r\nPING\r\n").await.unwrap();
+        holds("the server has it", async || {
+            let mut answer = [0; 4096];
+            let read = stream.read(&mut answer).await.unwrap();
+            answer[..read].windows(4).any(|four| four == b"PONG")
+        })
+        .await;
+        missing.extend(nats.publish(20).await);
+        let mut rejects = Vec::new();
+        let given = nats.settings(json!({ "ack_wait": "2s" }));
+        let (mut source, _) = open(given.clone()).await;
+        while !missing.is_empty() || rejects.is_empty() {
+            let batch = match next_within(&mut *source, SOON).await.expect("something comes") {
+                Ok(batch) => batch,
+                Err(SourceError::Unavailable(_)) => {
+                    source = open(given.clone()).await.0;
+                    continue;
+                }
+                Err(error) => panic!("{error}"),
+            };
+            for message in batch.messages {
+                if message.rejects.is_empty() {
+                    missing.remove(&text(&message));
+                }
+                rejects.extend(message.rejects);
+                message.acknowledgement.tell(Verdict::Stored).await;
+            }
+        }
+        assert!(rejects[0].raw.ends_with(b"evil") && rejects[0].reason.contains("headers"), "{rejects:?}");
+        holds("nothing is left", async || nats.consumer().await.get_info().await.unwrap().num_ack_pending == 0).await;
+    }
+}
