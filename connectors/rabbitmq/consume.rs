@@ -86,10 +86,11 @@ impl Consuming {
         match item {
             Some(Ok(delivery)) => {
                 let held = Held::from(delivery);
-                match (held.incoming.offset(), self.reading.stream) {
-                    (None, Some(_)) => self.end("it is no stream; take `offset` away".to_owned()),
-                    (Some(_), None) => self.end("it is a stream; say where to begin, such as `offset: first`".to_owned()),
-                    _ => taken.push(Arc::new(held)),
+                // It would be read from wherever it is at each start, and what came meanwhile would be missing.
+                if held.incoming.offset().is_some() && self.reading.stream.is_none() {
+                    self.end("it is a stream; say where to begin, such as `offset: first`".to_owned());
+                } else {
+                    taken.push(Arc::new(held));
                 }
             }
             Some(Err(error)) => self.end(Broken::of("the channel has gone", &error).message),
