@@ -68,9 +68,9 @@ pub fn start(args: &LogArgs) -> Result<(), LogError> {
     subscriber(&args.filter, json, colours, std::io::stderr)?.try_init().map_err(LogError::Taken)
 }
 
-/// A client that logs every try to connect again, where its connector tells of a lost connection once in ten seconds. A filter that names
-/// it lets it speak.
-const QUIET_CLIENT: &str = "async_nats";
+/// Clients that log every try to connect again, where their connectors tell of a lost connection once in ten seconds. A filter that names
+/// one lets it speak.
+const QUIET: [&str; 2] = ["async_nats", "lapin"];
 
 /// What turns traces into lines of `writer`.
 fn subscriber<W>(filter: &str, json: bool, colours: bool, writer: W) -> Result<Box<dyn Subscriber + Send + Sync>, LogError>
@@ -79,8 +79,8 @@ where
 {
     let refused = |reason| LogError::Filter { filter: filter.to_owned(), reason };
     let mut read = EnvFilter::builder().parse(filter).map_err(refused)?;
-    if !filter.contains(QUIET_CLIENT) {
-        read = read.add_directive(format!("{QUIET_CLIENT}=off").parse().map_err(refused)?);
+    for client in QUIET.into_iter().filter(|client| !filter.contains(client)) {
+        read = read.add_directive(format!("{client}=off").parse().map_err(refused)?);
     }
     let lines = tracing_subscriber::fmt().with_env_filter(read).with_writer(writer);
     Ok(if json { Box::new(lines.json().flatten_event(true).finish()) } else { Box::new(lines.with_ansi(colours).finish()) })
