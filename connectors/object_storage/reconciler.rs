@@ -17,11 +17,14 @@ use parking_lot::Mutex;
 use pointsman_schemas::Cursor;
 use tokio::time::Instant;
 
-use super::happening::Mark;
+use super::happening::{Kind, Mark};
 use super::known::{Entry, Known, Listed, State, decode, encode, note};
 
 /// How many objects a bucket may hold under the prefix for its listing to fit a cursor.
 pub(super) const OBJECTS_MAX: usize = 100_000;
+
+/// With so many a cursor is small, some 64 KiB.
+const OBJECTS_SMALL: usize = 2_000;
 
 /// How large a cursor may be at all.
 const CURSOR_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -245,13 +248,14 @@ impl Reconciler {
         inner.owed = true;
     }
 
-    /// The cursor, where one is owed and its time has come.
+    /// The cursor, where one is owed and its time has come. A small one always goes with what a listing `found`.
     ///
     /// # Errors
     /// There is too much to be remembered.
-    pub(super) fn cursor(&self, now: Instant) -> Result<Option<Cursor>, TooMany> {
+    pub(super) fn cursor(&self, found: bool, now: Instant) -> Result<Option<Cursor>, TooMany> {
         let mut inner = self.0.lock();
-        if !inner.owed || now < inner.cursor_at {
+        let goes_along = found && inner.known.len() <= OBJECTS_SMALL;
+        if !inner.owed || (now < inner.cursor_at && !goes_along) {
             return Ok(None);
         }
         let position = encode(&inner.known);
@@ -282,7 +286,7 @@ impl Hand {
     /// They are stored: what they told is known.
     pub(super) fn stored(self) {
         let mut inner = self.reconciler.0.lock();
-        for mark in &self.marks {
+        for mark in self.marks.iter().filter(|mark| mark.kind != Kind::Other) {
             note(&mut inner.known, mark);
             inner.touched.insert(mark.key.clone());
             inner.suspects.remove(&mark.key);
@@ -307,7 +311,7 @@ impl Drop for Hand {
 
 #[cfg(test)]
 mod tests {
-    use super::super::happening::{Kind, content_hash};
+    use super::super::happening::content_hash;
     use super::*;
 
     const GRACE: Duration = Duration::from_secs(60);
@@ -384,11 +388,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_known_goes_with_the_cursor() {
         let (reconciler, now) = (reconciler(), Instant::now());
-        assert_eq!(reconciler.cursor(now), Ok(None));
+        assert_eq!(reconciler.cursor(false, now), Ok(None));
         reconciler.take(vec![mark("a", "1", 10), mark("b", "1", 10)]).stored();
-        let cursor = reconciler.cursor(now).unwrap().unwrap();
+        let cursor = reconciler.cursor(false, now).unwrap().unwrap();
         reconciler.take(vec![mark("c", "1", 10)]).stored();
-        assert_eq!(reconciler.cursor(now), Ok(None), "not at once again");
+        assert_eq!(reconciler.cursor(false, now), Ok(None), "not at once again");
         let again = Reconciler::new(1, GRACE, Some(&cursor), true).unwrap();
         again.begin();
         assert_eq!(again.compare(listing(100, &[("a", "1", 10), ("c", "1", 10)]), Duration::ZERO, now), Ok(true));
@@ -413,6 +417,6 @@ mod tests {
         let entry = Listed { etag: String::new(), hash: 1, size: 0, modified: 0 };
         let objects: BTreeMap<_, _> = (0..=OBJECTS_MAX).map(|n| (n.to_string(), entry.clone())).collect();
         assert_eq!(reconciler.compare(Listing { objects, began: 0 }, Duration::ZERO, now), Err(TooMany));
-        assert_eq!((reconciler.due_at(), reconciler.cursor(now)), (None, Ok(None)));
+        assert_eq!((reconciler.due_at(), reconciler.cursor(false, now)), (None, Ok(None)));
     }
 }

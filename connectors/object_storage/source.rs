@@ -307,7 +307,7 @@ impl Followed {
                 messages.push(message);
             }
         }
-        let cursor = reconciler.cursor(Instant::now()).unwrap_or_else(|TooMany| {
+        let cursor = reconciler.cursor(!messages.is_empty(), Instant::now()).unwrap_or_else(|TooMany| {
             tracing::warn!(source = %self.setup.context.name, "{}", self.too_many());
             None
         });

@@ -107,7 +107,12 @@ impl TargetSettings for ObjectStorageTarget {
         Ok(format!("the bucket {} is there; nothing was put into it", bucket.name))
     }
 
-    async fn open(&self, _: TargetContext) -> Result<TargetService, OpenError> {
+    async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError> {
+        // The SDK's client cannot be kept from an address that a name resolves to.
+        if self.endpoint.is_some() && !context.allow_private_addresses {
+            let problem = Problem::new("an address of a store's own may be private, and must not be called");
+            return Err(OpenError(problem.at("endpoint").help("let the operator allow private addresses, or leave it out for AWS")));
+        }
         let (index, templates) = self.key();
         let key = match index {
             Some(index) => Parameter::Filled(index),

@@ -17,7 +17,7 @@ use crate::{Arrival, Link, SourceError, Verdict};
 const LONG: Duration = Duration::from_secs(20);
 
 /// Longer than it takes to list the bucket twice and to wait for the grace.
-const LISTED: Duration = Duration::from_millis(3_500);
+const LISTED: Duration = Duration::from_millis(2_800);
 
 /// How long a call for messages takes that a source has left behind.
 const LEFT_BEHIND: Duration = Duration::from_millis(1_200);
@@ -275,7 +275,11 @@ async fn a_message_is_read_as_far_as_it_can_be_and_test_events_are_passed_over()
     assert_eq!(message.rejects[0].raw, broken.to_string().as_bytes());
     assert_eq!(message.rejects[0].reason, "the record has no s3.object.key");
     message.acknowledgement.tell(Verdict::Stored).await;
-    fixture.drained().await;
+    // What holds nothing for the bus is acknowledged by the source itself, at its next call.
+    tokio::select! {
+        () = fixture.drained() => {}
+        () = told.quiet(LONG) => panic!("the queue is not empty"),
+    }
 
     // What cannot be stored now comes again.
     fixture.send(&json!({ "Records": [record("5")] }).to_string()).await;
@@ -413,7 +417,9 @@ async fn what_is_in_hand_is_extended_until_it_is_told() {
     let again = tokio::time::timeout(LONG, second.next()).await.unwrap().unwrap().remove(0);
     again.acknowledgement.tell(Verdict::Stored).await;
     fixture.drained().await;
-    assert_eq!(link.status().lag, Some(0));
+    while link.status().lag != Some(0) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -481,9 +487,8 @@ async fn a_store_that_calls_is_answered_once_what_it_tells_is_stored() {
     assert_eq!(post("Bearer wrong").await, 401);
     assert_eq!(served.post("/hooks/photos", &[], body.as_bytes()).await.status(), 401);
     let bus = async {
-        let mut verdicts = [Verdict::Stored, Verdict::Stored, Verdict::Later(Duration::from_secs(5)), Verdict::Failed].into_iter();
         let mut ids = Vec::new();
-        while let Some(verdict) = verdicts.next() {
+        for verdict in [Verdict::Stored, Verdict::Stored, Verdict::Later(Duration::from_secs(5)), Verdict::Failed] {
             for message in source.next().await.unwrap().messages {
                 let Some(Arrival::Event(event)) = message.arrivals.first() else { panic!("{message:?}") };
                 ids.push(event.id().to_string());

@@ -143,6 +143,9 @@ async fn what_is_wrong_is_told_in_words() {
     let probe = async |settings: Value| serde_json::from_value::<ObjectStorageTarget>(settings).unwrap().probe().await;
     assert!(probe(missing).await.unwrap_err().to_string().contains("there is no bucket missing"));
     assert_eq!(probe(fixture.settings()).await.unwrap(), "the bucket archive is there; nothing was put into it");
+    let guarded = crate::TargetContext { allow_private_addresses: false, ..context() };
+    let refused = serde_json::from_value::<ObjectStorageTarget>(fixture.settings()).unwrap().open(guarded).await;
+    assert!(refused.is_err_and(|error| error.to_string().starts_with("endpoint: ")));
     let outcome = open(settings("http://127.0.0.1:9", "a")).await.oneshot(attempt(&["one"], 0)).await.unwrap().remove(0);
     assert!(outcome.class == Class::Unavailable && outcome.message.contains("refused"), "{outcome:?}");
 }
