@@ -156,6 +156,7 @@ impl Lines {
         let Some(sequence) = self.leases.remove(&token) else { return false };
         let Some(slot) = self.slots.get_mut(&sequence) else { return false };
         slot.lease = None;
+        let hold = slot.hold;
         let goes_back = self.holds.get(&slot.hold).is_none_or(|hold| hold.goes_back(slot.message));
         let Some(queue) = self.queues.get_mut(&slot.subscription) else { return false };
         queue.counts.in_flight -= 1;
@@ -194,7 +195,10 @@ impl Lines {
                 }
             }
         }
-        self.wake_holds();
+        // Whether its target refuses, and with it whether there may be more, can have changed.
+        if let Some(hold) = self.holds.get(&hold) {
+            hold.wake.notify_one();
+        }
         true
     }
 
@@ -322,14 +326,8 @@ impl Lines {
         } else {
             self.inactive.insert(number);
         }
-        self.wake_holds();
-    }
-
-    /// Intakes look again whether they may ask for more.
-    fn wake_holds(&self) {
-        for hold in self.holds.values() {
-            hold.wake.notify_one();
-        }
+        // Intakes look again whether they may ask for more.
+        self.holds.values().for_each(|hold| hold.wake.notify_one());
     }
 
     pub(super) fn has_news(&self) -> bool {

@@ -76,6 +76,8 @@ pub(in crate::journal) async fn what_ended_elsewhere_is_a_dead_letter_at_once(im
     assert_eq!((of_r.created, of_r.dead, of_r.pending, of_s.created, of_s.dead, of_s.pending), (3, 3, 0, 2, 0, 2));
     assert_eq!(ids(&bench.lease(s, 9).await), ["told", "twice"]);
 
+    tokio::time::advance(MINUTE * 120).await;
+    bench.implementation.upkeep().await;
     assert_eq!(bench.journal.redrive(&DeadSelection::default()).await, Ok(3));
     let leased = bench.lease(r, 9).await;
     assert_eq!(ids(&leased), ["1", "told"], "a redrive is ordered as the delivery was");
