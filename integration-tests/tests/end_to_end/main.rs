@@ -5,10 +5,7 @@
 mod crash;
 mod examples;
 mod ingress;
-mod nats;
-mod object_storage;
 mod operation;
 mod pipes;
 mod push;
-mod rabbitmq;
 mod sources;
