@@ -159,7 +159,7 @@ impl Wanted {
             Err(error) => {
                 return match error.kind() {
                     ConsumerInfoErrorKind::NotFound => Ok(None),
-                    ConsumerInfoErrorKind::StreamNotFound => Err(NoConsumer::Wrong(format!("the stream {} is gone", self.stream))),
+                    ConsumerInfoErrorKind::StreamNotFound => Err(NoConsumer::Unknown(format!("the stream {} is gone", self.stream))),
                     _ => Err(NoConsumer::Unknown(format!("cannot look at the consumer {}: {error}", self.consumer))),
                 };
             }
@@ -212,7 +212,11 @@ impl Wanted {
 
     /// Finds the consumer, or makes it where that is asked for: where it was known before, behind what is known to be stored.
     pub(super) async fn ensure(&self, jetstream: &Context, known: Option<Known>) -> Result<(Info, Known), NoConsumer> {
-        let stream = self.stream(jetstream).await?;
+        let stream = match self.stream(jetstream).await {
+            // Of a stream that is made anew nothing is to be missed, so what is known is kept until it is.
+            Err(NoConsumer::Wrong(words)) if known.is_some() && self.create.is_some() => return Err(NoConsumer::Unknown(words)),
+            found => found?,
+        };
         let stream_made = stream.cached_info().created.unix_timestamp_nanos();
         let known_here = known.filter(|known| known.stream_made == stream_made);
         let info = match (self.find(&stream).await?, &self.create) {
@@ -229,7 +233,7 @@ impl Wanted {
                 )));
             }
         };
-        let acknowledged = info.ack_floor.stream_sequence.max(known_here.map_or(0, |known| known.acknowledged));
+        let acknowledged = acknowledged(&info).max(known_here.map_or(0, |known| known.acknowledged));
         Ok((info, Known { stream_made, acknowledged }))
     }
 
@@ -239,6 +243,13 @@ impl Wanted {
             Err(error) => Err(NoConsumer::Unknown(format!("cannot make the consumer {}: {error}", self.consumer))),
         }
     }
+}
+
+/// Up to which message of the stream everything is acknowledged, or was never to be seen: a consumer that was just made tells the latter
+/// only as what it has delivered.
+pub(super) fn acknowledged(info: &Info) -> u64 {
+    let delivered = if info.num_ack_pending == 0 { info.delivered.stream_sequence } else { 0 };
+    info.ack_floor.stream_sequence.max(delivered)
 }
 
 /// How long the server waits for an acknowledgement of this consumer's messages.

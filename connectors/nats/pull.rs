@@ -8,23 +8,25 @@ use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream::consumer::{Info, pull::BatchConfig};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, StatusCode, Subject, Subscriber};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt, pending};
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::connection::News;
-use super::consumer::{Known, NoConsumer, Wanted, ack_wait};
+use super::consumer::{Known, NoConsumer, Wanted, ack_wait, acknowledged};
 use super::message::Mapper;
 use super::outstanding::{MESSAGES_MAX, Outstanding, Room};
 use super::poison;
-use crate::{Batch, Link, Message, Source, SourceError};
+use crate::{Acknowledgement, Batch, Link, Message, Source, SourceError, Verdict};
 
 /// The most messages of a batch.
 pub const BATCH_MESSAGES_MAX: usize = 512;
@@ -98,7 +100,7 @@ impl Pulled {
         // Room for all that may be in hand, so that handing on never waits.
         let (out, messages) = mpsc::channel(MESSAGES_MAX);
         let outstanding = Outstanding::new(mapper.name().clone(), client.clone());
-        let buried = HashSet::new();
+        let buried = Arc::default();
         let puller = Puller { jetstream: context(&client), client, wanted, known: found.1, ear, outstanding, mapper, out, buried };
         Self { messages, task: tokio::spawn(puller.run(found.0)), ended: None }
     }
@@ -134,8 +136,8 @@ struct Puller {
     outstanding: Arc<Outstanding>,
     mapper: Mapper,
     out: mpsc::Sender<Message>,
-    /// Messages that the client cannot read, and that have been rejected.
-    buried: HashSet<u64>,
+    /// Messages that the client cannot read, and that are stored as rejects: what lies before them may keep them in sight.
+    buried: Arc<Mutex<HashSet<u64>>>,
 }
 
 /// Why the puller stopped to wait for messages.
@@ -214,8 +216,12 @@ impl Puller {
                 }
                 pause = (pause * 2).min(AGAIN.1);
             }
+            let ensure = async {
+                self.connected().await;
+                self.wanted.ensure(&self.jetstream, Some(self.known)).await
+            };
             info = tokio::select! {
-                ensured = self.wanted.ensure(&self.jetstream, Some(self.known)) => ensured.map(|(info, known)| {
+                ensured = ensure => ensured.map(|(info, known)| {
                     self.known = known;
                     info
                 }),
@@ -224,17 +230,31 @@ impl Puller {
         }
     }
 
+    /// Returns once there is a connection: until then the client tells why there is none, and asking for the consumer would tell less.
+    async fn connected(&self) {
+        let mut connects = self.ear.connects.subscribe();
+        while self.client.connection_state() != State::Connected {
+            // The state may turn a moment after it is told of.
+            let _ = timeout(Duration::from_secs(1), connects.changed()).await;
+        }
+    }
+
     /// Hands on, as rejected, what the client would break off over again and again.
-    async fn bury(&mut self, info: &Info) {
+    async fn bury(&self, info: &Info) {
         for found in poison::find(&self.jetstream, &self.wanted, info).await {
-            if self.buried.insert(found.sequence) {
-                let acknowledgement = self.outstanding.take(found.reply, found.reject.raw.len(), 1);
-                let message = Message { arrivals: SmallVec::new(), rejects: vec![found.reject], acknowledgement };
-                // Full or closed: it is dropped untold, and found again.
-                if self.out.try_send(message).is_err() {
-                    self.buried.remove(&found.sequence);
-                }
+            if self.buried.lock().contains(&found.sequence) {
+                continue;
             }
+            let acknowledgement = self.outstanding.take(found.reply, found.reject.raw.len(), 1);
+            let buried = Arc::clone(&self.buried);
+            let acknowledgement = Acknowledgement::io(async move |verdict| {
+                if verdict == Verdict::Stored {
+                    buried.lock().insert(found.sequence);
+                }
+                acknowledgement.tell(verdict).await;
+            });
+            // Full or closed: it is dropped untold, and found again.
+            let _ = self.out.try_send(Message { arrivals: SmallVec::new(), rejects: vec![found.reject], acknowledgement });
         }
     }
 
@@ -247,7 +267,7 @@ impl Puller {
     /// Takes note of the consumer's state.
     fn looked_at(&mut self, info: &Info) {
         self.outstanding.set_ack_wait(ack_wait(info));
-        self.known.acknowledged = self.known.acknowledged.max(info.ack_floor.stream_sequence);
+        self.known.acknowledged = self.known.acknowledged.max(acknowledged(info));
         self.ear.link.lag(Some(info.num_pending));
     }
 

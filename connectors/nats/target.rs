@@ -144,8 +144,9 @@ struct Seen {
     breaks: u64,
     /// Why it is down, or was last.
     error: Option<String>,
-    /// What the server complained of last.
+    /// What the server complained of last, and how often it has.
     complaint: Option<String>,
+    complaints: u64,
 }
 
 struct Publisher {
@@ -243,7 +244,10 @@ impl Publisher {
                 seen.breaks += 1;
                 seen.error = Some(why);
             }
-            News::Complaint(complaint) => seen.complaint = Some(complaint),
+            News::Complaint(complaint) => {
+                seen.complaints += 1;
+                seen.complaint = Some(complaint);
+            }
             News::Lost => {}
         });
     }
@@ -274,9 +278,10 @@ impl Publisher {
         let Outgoing { subject, headers, payload } = outgoing;
         if self.acknowledge {
             let message = PublishMessage::build().headers(headers).payload(payload);
+            let before = seen.borrow().clone();
             let acknowledged =
                 connected.jetstream.send_publish(subject.clone(), message).await.map_err(|error| classify(&subject, &error))?;
-            return Ok(Some(Pending { subject, acknowledged: acknowledged.into_future(), seen }));
+            return Ok(Some(Pending { subject, acknowledged: acknowledged.into_future(), seen, before }));
         }
         let published = connected.client.publish_with_headers(subject, headers, payload).await;
         published.map(|()| None).map_err(|error| match error.kind() {
@@ -291,6 +296,8 @@ struct Pending {
     subject: String,
     acknowledged: <async_nats::jetstream::context::PublishAckFuture as IntoFuture>::IntoFuture,
     seen: watch::Receiver<Seen>,
+    /// What had been told before it was sent.
+    before: Seen,
 }
 
 enum Published {
@@ -308,15 +315,17 @@ impl Published {
     }
 
     async fn settle(self) -> Outcome {
-        let Pending { subject, acknowledged, mut seen } = match self {
+        let Pending { subject, acknowledged, mut seen, before } = match self {
             Self::Settled(outcome) => return outcome,
             Self::Pending(pending) => pending,
         };
-        let breaks = seen.borrow().breaks;
         // Nobody answers what one may not publish; the server complains of it beside.
         let forbidden = format!("Permissions Violation for Publish to \"{subject}\"");
-        let turned = seen
-            .wait_for(|seen| seen.breaks != breaks || seen.complaint.as_ref().is_some_and(|complaint| complaint.starts_with(&forbidden)));
+        let turned = seen.wait_for(|seen| {
+            seen.breaks != before.breaks
+                || seen.complaints != before.complaints
+                    && seen.complaint.as_ref().is_some_and(|complaint| complaint.starts_with(&forbidden))
+        });
         tokio::select! {
             biased;
             acknowledged = acknowledged => match acknowledged {
@@ -324,7 +333,7 @@ impl Published {
                 Err(error) => classify(&subject, &error),
             },
             turned = turned => match turned {
-                Ok(seen) if seen.breaks == breaks => {
+                Ok(seen) if seen.breaks == before.breaks => {
                     Outcome::new(Class::Refused, format!("the NATS server forbids publishing to {subject}; allow it, or change auth"))
                 }
                 _ => Outcome::new(Class::Failed, "the connection broke before the message was acknowledged; it may have been stored"),

@@ -212,7 +212,9 @@ async fn of_a_stream_that_was_made_anew_nothing_is_known() {
     let mut nats = Nats::start().await;
     let create = serde_json::from_value(json!({ "start": "new" })).unwrap();
     let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: Some(create) };
+    nats.publish(2).await;
     let known = wanted.ensure(&nats.jetstream, None).await.unwrap().1;
+    assert_eq!(known.acknowledged, 2, "what a consumer is not to see counts as seen");
     let (mut source, _) = open(nats.settings(json!({}))).await;
     nats.publish(3).await;
     let first: Vec<_> = next_within(&mut *source, SOON).await.unwrap().unwrap().messages;
@@ -231,6 +233,24 @@ async fn of_a_stream_that_was_made_anew_nothing_is_known() {
     let (mut source, _) = open(nats.settings(json!({}))).await;
     let again = next_within(&mut *source, SOON).await.unwrap().unwrap().messages;
     assert_ne!(*event(&again[0]).id(), id, "the first message of another stream is another event");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_made_anew_underneath_is_read_from_its_first_message() {
+    let mut nats = Nats::start().await;
+    let (mut source, link) = open(nats.settings(json!({ "start": "new" }))).await;
+    nats.publish(3).await;
+    take(&mut *source, 3).await.unwrap();
+    nats.jetstream.delete_stream("S").await.unwrap();
+    let gone = async || link.status().last_error.is_some_and(|error| error.contains("there is no stream S"));
+    tokio::select! {
+        batch = source.next() => panic!("{batch:?}"),
+        () = holds("the source knows that it is gone", gone) => {}
+    }
+    nats.make_stream().await;
+    let published = nats.publish(3).await;
+    let again: Vec<_> = take(&mut *source, 3).await.unwrap().into_iter().map(|(text, _)| text).collect();
+    assert_eq!(again, published);
 }
 
 #[tokio::test]
@@ -400,6 +420,27 @@ async fn a_message_with_a_status_of_its_own_is_a_message() {
     let mut answer = vec![0; 4096];
     assert!(stream.read(&mut answer).await.unwrap() > 0);
     assert_eq!(take(&mut *source, 1).await.unwrap()[0].0, "odd");
+}
+
+#[test]
+fn what_is_documented_is_read() {
+    let url = "nats://127.0.0.1:4222";
+    for given in [
+        json!({ "url": url, "stream": "TELEMETRY", "consumer": "pointsman" }),
+        json!({
+            "url": ["tls://a.example.com", { "env": "NATS_URL" }],
+            "stream": "ORDERS",
+            "consumer": { "env": "CONSUMER" },
+            "create": { "filter": "orders.>", "start": "all", "ack_wait": "30s", "max_ack_pending": 1000 },
+            "auth": { "basic": { "username": "app", "password": { "env": "NATS_PASSWORD" } } },
+            "tls": { "ca": { "file": "./ca.pem" } },
+        }),
+        json!({ "url": { "env": "NATS_URL" }, "stream": "S", "consumer": "c", "create": { "start": { "sequence": 7 } } }),
+        json!({ "url": url, "stream": "S", "consumer": "c", "create": { "start": { "time": "2026-01-31T09:30:00Z" } } }),
+        json!({ "url": url, "subject": "clicks.>", "queue": "pointsman", "auth": { "credentials": { "file": "./app.creds" } } }),
+    ] {
+        settings(given);
+    }
 }
 
 #[tokio::test]
