@@ -25,7 +25,8 @@
 //!
 //! **Position**: the cursor holds what is known of each object, at most 100,000 of them under the prefix. In a fuller bucket a source with notifications goes on
 //! with them and says that it does not list; one without does not run. A cursor goes with what a listing found, else at most five times a second, of a large
-//! bucket at most with 1 MiB a second: what notifications told since the last one is told again by the listing that follows a crash.
+//! bucket at most with 1 MiB a second. A queue's message is deleted once a cursor knows of it; what a webhook told since the last one, the listing that
+//! follows a crash tells again.
 //!
 //! **`settle`** lets a key wait until it has not changed for so long; then the last thing that happened to it is told, and acknowledges the others.
 //! **`head`** adds an object's metadata to `object`, **`inline`** the object itself up to a size: as `body` where it is text or JSON, else `body_base64`.

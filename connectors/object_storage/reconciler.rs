@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::happening::{Kind, Mark};
 use super::known::{Entry, Known, Listed, State, decode, encode, note};
+use crate::Acknowledgement;
 
 /// How many objects a bucket may hold under the prefix for its listing to fit a cursor.
 pub(super) const OBJECTS_MAX: usize = 100_000;
@@ -29,8 +30,8 @@ const OBJECTS_SMALL: usize = 2_000;
 /// How large a cursor may be at all.
 const CURSOR_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// How often a cursor goes that only says what notifications told: each holds up the appends for a moment. Until it has gone, a crash makes
-/// a listing tell that again.
+/// How often a cursor goes that only says what notifications told: each holds up the appends for a moment. Until it has gone, a listing after a
+/// crash would tell that again; so a queue's messages are held back until then, come again after the crash, and are known by their ids.
 const CURSOR_EVERY: Duration = Duration::from_millis(200);
 
 /// How soon one is tried again that was too large.
@@ -89,6 +90,10 @@ struct Inner {
     /// True where the cursor does not say yet what is known.
     owed: bool,
     cursor_at: Instant,
+    /// How many cursors have been handed over.
+    cursors: u64,
+    /// Acknowledgements that wait for a cursor to say what they acknowledge: from which one on they may be told.
+    held_back: Vec<(u64, Acknowledgement)>,
     /// True until the first listing where what lies there is to be taken as known.
     skip_existing: bool,
 }
@@ -114,6 +119,8 @@ impl Reconciler {
             looks: BTreeSet::new(),
             owed: false,
             cursor_at: Instant::now(),
+            cursors: 0,
+            held_back: Vec::new(),
             skip_existing: skip_existing && stored.is_none(),
         }))))
     }
@@ -262,12 +269,22 @@ impl Reconciler {
         // Past the bound by notifications alone, up to twice that fits; then the next listing says so.
         if position.len() > CURSOR_BYTES_MAX || inner.known.len() > 2 * OBJECTS_MAX {
             inner.cursor_at = now + CURSOR_AGAIN;
+            // None will come soon: nothing is held back for it.
+            inner.cursors += 1;
             return Err(TooMany);
         }
         let paid = Duration::from_millis((position.len() * 1_000 / CURSOR_BYTES_PER_SECOND) as u64);
         inner.cursor_at = now + paid.max(CURSOR_EVERY);
         inner.owed = false;
+        inner.cursors += 1;
         Ok(Some(Cursor { fingerprint: inner.fingerprint, position: position.into() }))
+    }
+
+    /// The cursors that were handed over are stored: what was held back for them and may be told.
+    pub(super) fn vouch(&self) -> Vec<Acknowledgement> {
+        let mut inner = self.0.lock();
+        let cursors = inner.cursors;
+        inner.held_back.extract_if(.., |(from, _)| *from <= cursors).map(|(_, acknowledgement)| acknowledgement).collect()
     }
 
     /// When a cursor is to go, where one is owed.
@@ -283,15 +300,23 @@ fn seen(began: i64, modified: i64) -> i64 {
 }
 
 impl Hand {
-    /// They are stored: what they told is known.
-    pub(super) fn stored(self) {
+    /// They are stored: what they told is known. Gives back what is to be told now, if it is not to be held back until a cursor says so.
+    pub(super) fn stored(self, acknowledgement: Acknowledgement, hold_back: bool) -> Option<Acknowledgement> {
         let mut inner = self.reconciler.0.lock();
+        let mut changed = false;
         for mark in self.marks.iter().filter(|mark| mark.kind != Kind::Other) {
             note(&mut inner.known, mark);
             inner.touched.insert(mark.key.clone());
             inner.suspects.remove(&mark.key);
-            inner.owed = true;
+            changed = true;
         }
+        inner.owed |= changed;
+        if !changed || !hold_back {
+            return Some(acknowledgement);
+        }
+        let from = inner.cursors + 1;
+        inner.held_back.push((from, acknowledgement));
+        None
     }
 }
 
@@ -350,7 +375,7 @@ mod tests {
         reconciler.begin();
         assert_eq!(reconciler.compare(listing(100, &[("a", "1", 99), ("b", "1", 99), ("c", "1", 99)]), Duration::ZERO, now), Ok(true));
         assert!(told(&reconciler, now + GRACE / 2).is_empty());
-        reconciler.take(vec![mark("a", "1", 100)]).stored();
+        reconciler.take(vec![mark("a", "1", 100)]).stored(Acknowledgement::None, false);
         let hand = reconciler.take(vec![mark("b", "1", 100)]);
         assert_eq!(told(&reconciler, now + GRACE), ["c"], "of a it has been told, and b is in hand");
         drop(hand);
@@ -377,10 +402,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_notification_tells_while_the_bucket_is_listed_is_newer_than_the_listing() {
         let (reconciler, now) = (reconciler(), Instant::now());
-        reconciler.take(vec![mark("a", "1", 10), mark("b", "1", 10)]).stored();
+        reconciler.take(vec![mark("a", "1", 10), mark("b", "1", 10)]).stored(Acknowledgement::None, false);
         reconciler.begin();
         let gone = Mark { kind: Kind::Removed, ..mark("b", "1", 101) };
-        reconciler.take(vec![mark("a", "2", 101), mark("new", "1", 101), gone]).stored();
+        reconciler.take(vec![mark("a", "2", 101), mark("new", "1", 101), gone]).stored(Acknowledgement::None, false);
         assert_eq!(reconciler.compare(listing(100, &[("a", "1", 9), ("b", "1", 9)]), Duration::ZERO, now), Ok(true));
         assert_eq!(reconciler.due_at(), None);
     }
@@ -389,9 +414,9 @@ mod tests {
     async fn what_is_known_goes_with_the_cursor() {
         let (reconciler, now) = (reconciler(), Instant::now());
         assert_eq!(reconciler.cursor(false, now), Ok(None));
-        reconciler.take(vec![mark("a", "1", 10), mark("b", "1", 10)]).stored();
+        reconciler.take(vec![mark("a", "1", 10), mark("b", "1", 10)]).stored(Acknowledgement::None, false);
         let cursor = reconciler.cursor(false, now).unwrap().unwrap();
-        reconciler.take(vec![mark("c", "1", 10)]).stored();
+        reconciler.take(vec![mark("c", "1", 10)]).stored(Acknowledgement::None, false);
         assert_eq!(reconciler.cursor(false, now), Ok(None), "not at once again");
         let again = Reconciler::new(1, GRACE, Some(&cursor), true).unwrap();
         again.begin();
@@ -400,6 +425,19 @@ mod tests {
         found.sort();
         assert_eq!(found, ["b", "c"], "one is gone, the other was told after the cursor");
         assert!(Reconciler::new(1, GRACE, Some(&Cursor { fingerprint: 1, position: "\u{2}".into() }), false).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_is_held_back_until_the_cursor_that_knows_of_it_is_stored() {
+        let (reconciler, now) = (reconciler(), Instant::now());
+        let store = |mark: Mark| reconciler.take(vec![mark]).stored(Acknowledgement::None, true).is_some();
+        assert!(!store(mark("a", "1", 10)) && reconciler.vouch().is_empty());
+        assert!(store(Mark { kind: Kind::Other, ..mark("a", "1", 10) }), "nothing to be remembered");
+        assert!(reconciler.cursor(false, now).unwrap().is_some());
+        assert!(!store(mark("b", "1", 10)), "while that cursor is stored");
+        assert_eq!((reconciler.vouch().len(), reconciler.vouch().len()), (1, 0));
+        assert!(reconciler.cursor(false, now + CURSOR_EVERY).unwrap().is_some());
+        assert_eq!(reconciler.vouch().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -88,6 +88,8 @@ pub(super) struct Followed {
     found: Vec<(Message, Suspect)>,
     /// True where the last batch was of notifications: then it is the listing's turn.
     heard_last: bool,
+    /// True once a cursor was handed over that the next call finds stored.
+    cursor_out: bool,
 }
 
 /// A message in the making.
@@ -110,6 +112,7 @@ impl Followed {
             heard: Vec::new(),
             found: Vec::new(),
             heard_last: false,
+            cursor_out: false,
             setup,
         }
     }
@@ -167,14 +170,31 @@ impl Followed {
             return Draft { happenings, rejects, acknowledgement };
         };
         let hand = reconciler.take(happenings.iter().map(|happening| happening.mark.clone()).collect());
+        // Who calls is not kept waiting; a queue is in no hurry.
+        let hold_back = matches!(self.setup.feed, Feed::Sqs(_));
         let acknowledgement = Acknowledgement::io(move |verdict| async move {
-            match verdict {
-                Verdict::Stored => hand.stored(),
-                _ => drop(hand),
+            if verdict != Verdict::Stored {
+                drop(hand);
+                acknowledgement.tell(verdict).await;
+            } else if let Some(acknowledgement) = hand.stored(acknowledgement, hold_back) {
+                acknowledgement.tell(verdict).await;
             }
-            acknowledgement.tell(verdict).await;
         });
         Draft { happenings, rejects, acknowledgement }
+    }
+
+    /// Tells what waited for a cursor. That this source is asked for more says that the last one is stored; where it is not, a crash makes some
+    /// happenings come twice, and none is lost.
+    fn vouch(&mut self) {
+        if !std::mem::take(&mut self.cursor_out) {
+            return;
+        }
+        for acknowledgement in self.reconciler.iter().flat_map(Reconciler::vouch) {
+            self.work.push(Box::pin(async move {
+                acknowledgement.tell(Verdict::Stored).await;
+                Ok(Done::Told)
+            }));
+        }
     }
 
     /// Starts work on what waits for it.
@@ -308,9 +328,11 @@ impl Followed {
             }
         }
         let cursor = reconciler.cursor(!messages.is_empty(), Instant::now()).unwrap_or_else(|TooMany| {
+            self.cursor_out = true;
             tracing::warn!(source = %self.setup.context.name, "{}", self.too_many());
             None
         });
+        self.cursor_out |= cursor.is_some();
         (!messages.is_empty() || cursor.is_some()).then_some(Batch { messages, cursor })
     }
 }
@@ -354,6 +376,7 @@ impl Source for Followed {
             self.start()?;
         }
         loop {
+            self.vouch();
             self.list();
             self.set_to_work();
             if let Some(batch) = self.batch() {
