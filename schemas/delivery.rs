@@ -28,7 +28,7 @@ pub struct DeliveryId {
     pub sequence: Sequence,
     /// The subscription.
     pub subscription: SubscriptionNumber,
-    /// 0 for the first run of a match, one more after each redrive; replays and events sent on to another subscription take unused ones.
+    /// 0 for the first run of a match; redrives, replays and events sent on to another subscription take one that was never used there.
     pub run: u32,
 }
 

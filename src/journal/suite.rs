@@ -78,6 +78,7 @@ macro_rules! conformance {
             retention_spares_what_is_needed
             dead_letters_are_listed_redriven_and_purged
             what_ended_elsewhere_is_a_dead_letter_at_once
+            a_redrive_is_a_run_that_never_was
             rejects_are_dead_letters_of_their_source
             cancelling_ends_what_is_not_in_flight
             replay_makes_new_runs_of_what_is_retained

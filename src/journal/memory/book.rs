@@ -440,7 +440,9 @@ impl Book {
             queue.counts.redriven += 1;
             queue.counts.created += 1;
             queue.counts.pending += 1;
-            queue.last_run = queue.last_run.max(place.2 + 1);
+            // Not one more than the letter's own: the event may have been sent on to this subscription under that one.
+            queue.last_run += 1;
+            let run = queue.last_run;
             let now = self.now;
             let fresh = Delivery {
                 order_key: dead.order_key,
@@ -453,7 +455,7 @@ impl Book {
                 told: false,
             };
             if let Some(queue) = self.queue(place.1) {
-                queue.pending.insert((place.0, place.2 + 1), fresh);
+                queue.pending.insert((place.0, run), fresh);
             }
             count += 1;
         }

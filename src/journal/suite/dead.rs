@@ -45,7 +45,7 @@ pub(in crate::journal) async fn dead_letters_are_listed_redriven_and_purged(impl
     assert!(bench.settle(leased[1].token, Ending::Dead { reason: DeadReason::Rejected, last: None }).await);
     assert_eq!(bench.journal.redrive(&select("r")).await, Ok(2));
     let runs: Vec<_> = bench.lease(r, 9).await.iter().map(|leased| (leased.id.sequence.0, leased.id.run)).collect();
-    assert_eq!(runs, [(2, 2), (3, 1)]);
+    assert_eq!(runs, [(2, 3), (3, 4)]);
     assert_eq!(bench.journal.purge(&select("s")).await, Ok(1));
     let (r, s) = (bench.counts(r).await, bench.counts(s).await);
     assert_eq!((r.created, r.delivered, r.dead, r.redriven, r.pending), (7, 1, 0, 4, 2));
@@ -85,6 +85,27 @@ pub(in crate::journal) async fn what_ended_elsewhere_is_a_dead_letter_at_once(im
     let purged = DeadSelection { rule: Some(name("r")), ..DeadSelection::default() };
     assert_eq!(bench.journal.purge(&purged).await, Ok(0));
     assert_eq!(bench.counts(r).await.redriven, 3);
+}
+
+pub(in crate::journal) async fn a_redrive_is_a_run_that_never_was(implementation: &dyn Implementation) {
+    let bench = Bench::new(implementation).await;
+    let subscriptions = bench.subscribe(&["r", "s"]).await;
+    let [r, s] = [subscriptions[0], subscriptions[1]];
+    for id in ["sent on and pending", "sent on and delivered"] {
+        bench.event_for(id, &[r, s]).await;
+        let dies = bench.lease_one(s).await;
+        assert!(bench.settle(dies.token, Ending::Dead { reason: DeadReason::Rejected, last: None }).await);
+        let sends_on = bench.lease_one(r).await;
+        assert!(bench.settle_with(sends_on.token, Ending::Delivered, vec![FollowUp::Original(NewDelivery::now(s))]).await);
+        let sent_on = bench.lease_one(s).await;
+        if id.ends_with("delivered") {
+            assert!(bench.settle(sent_on.token, Ending::Delivered).await);
+        }
+        assert_eq!(bench.journal.redrive(&DeadSelection::default()).await, Ok(1));
+        let redriven = bench.lease_one(s).await;
+        assert_eq!(redriven.id.sequence, sent_on.id.sequence);
+        assert_ne!(redriven.id, sent_on.id, "two deliveries have one id");
+    }
 }
 
 pub(in crate::journal) async fn rejects_are_dead_letters_of_their_source(implementation: &dyn Implementation) {

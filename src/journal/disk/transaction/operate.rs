@@ -144,10 +144,10 @@ impl Transaction<'_> {
                 continue;
             }
             self.unbury(key)?;
-            let run = key.run + 1;
-            if let Some(subscribed) = self.subscription_mut(key.subscription) {
-                subscribed.last_run = subscribed.last_run.max(run);
-            }
+            let Some(subscribed) = self.subscription_mut(key.subscription) else { continue };
+            // Not one more than the letter's own: the event may have been sent on to this subscription under that one.
+            subscribed.last_run += 1;
+            let run = subscribed.last_run;
             self.count(key.subscription, |counts| {
                 counts.redriven += 1;
                 counts.created += 1;
