@@ -21,6 +21,7 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 use url::Url;
 
+use super::greeting::product;
 use crate::OpenError;
 use crate::http::client::explain;
 use crate::http::guard::Guard;
@@ -192,6 +193,18 @@ impl Address {
     /// The virtual host.
     pub(super) fn vhost(&self) -> &str {
         &self.uri.vhost
+    }
+
+    /// Which server this is and where, for a person.
+    pub(super) async fn describe(&self) -> String {
+        let AMQPAuthority { host, port, .. } = &self.uri.authority;
+        let address = resolved(host, *port, self.guard).await.ok().and_then(|all| all.first().copied());
+        let product = match (&self.uri.scheme, address) {
+            (AMQPScheme::AMQP, Some(address)) => product(address).await,
+            _ => None,
+        };
+        let product = product.unwrap_or_else(|| "RabbitMQ".to_owned());
+        format!("{product} at {}, vhost {}", self.host(), self.vhost())
     }
 
     /// Connects and logs in.

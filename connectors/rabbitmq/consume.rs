@@ -81,6 +81,12 @@ impl Consuming {
         Self { reading, consumer, lag, link, give_back, given_back, waiting, ended: None, _open: open }
     }
 
+    /// The channel that the messages come by.
+    #[cfg(test)]
+    pub(super) fn channel(&self) -> &Channel {
+        &self._open.1
+    }
+
     /// Notes what the consumer gave: a message, or that there will be none any more.
     fn take(&mut self, item: Option<lapin::Result<Delivery>>, taken: &mut Vec<Arc<Held>>) {
         match item {

@@ -39,6 +39,7 @@
 mod connection;
 mod consume;
 mod declare;
+mod greeting;
 mod mapping;
 mod publish;
 mod source;

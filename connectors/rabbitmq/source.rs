@@ -103,7 +103,7 @@ impl RabbitmqSource {
         }
     }
 
-    fn resolved(&self, client: String) -> Result<(Address, ShortString), OpenError> {
+    pub(super) fn resolved(&self, client: String) -> Result<(Address, ShortString), OpenError> {
         // A source's address is the operator's own: no event takes part in it.
         let address = self.access().resolve(client, Guard { allow_private_addresses: true })?;
         let queue = resolve(&self.queue, &["queue".into()])?;
@@ -111,7 +111,7 @@ impl RabbitmqSource {
         Ok((address, queue))
     }
 
-    async fn consume(
+    pub(super) async fn consume(
         &self,
         address: &Address,
         queue: &ShortString,
@@ -193,14 +193,14 @@ impl SourceSettings for RabbitmqSource {
         let channel = answer("cannot open a channel", connection.create_channel()).await.map_err(|broken| broken.problem("url"))?;
         let doing = format!("cannot look at the queue {queue}");
         let passive = channel.queue_declare(queue.clone(), QueueDeclareOptions::default().passive(), FieldTable::default());
-        let at = format!("at {}, vhost {}", address.host(), address.vhost());
+        let server = address.describe().await;
         match answer(&doing, passive).await {
             Ok(found) => {
                 let (messages, consumers) = (found.message_count(), found.consumer_count());
-                Ok(format!("RabbitMQ {at}: the queue {queue} holds {messages} messages and has {consumers} consumers"))
+                Ok(format!("{server}: the queue {queue} holds {messages} messages and has {consumers} consumers"))
             }
             Err(Broken { code: Some(404), .. }) if self.declare.is_some() => {
-                Ok(format!("RabbitMQ {at}: the queue {queue} is not there and will be declared"))
+                Ok(format!("{server}: the queue {queue} is not there and will be declared"))
             }
             Err(broken) => Err(missing(broken)),
         }

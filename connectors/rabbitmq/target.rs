@@ -172,7 +172,7 @@ impl TargetSettings for RabbitmqTarget {
             }
             _ => "where messages go depends on the event".to_owned(),
         };
-        Ok(format!("RabbitMQ at {}, vhost {}: {found}", address.host(), address.vhost()))
+        Ok(format!("{}: {found}", address.describe().await))
     }
 
     async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError> {

@@ -1,11 +1,27 @@
 //! What is wrong is said in words.
 
-use pointsman_schemas::Class;
+use std::sync::Arc;
+
+use lapin::options::BasicAckOptions;
+use pointsman_schemas::{Class, Name, SystemClock};
 
 use super::source::{body, ends, event, take};
 use super::target::{came_to, publish, service};
 use super::*;
 use crate::Verdict;
+use crate::rabbitmq::RabbitmqSource;
+use crate::rabbitmq::consume::{Consuming, Reading};
+
+impl RabbitmqSource {
+    /// A source whose channel a test may spoil.
+    async fn consuming(&self) -> Consuming {
+        let (address, queue) = self.resolved("test".to_owned()).unwrap();
+        let name = Name::new("spoilt").unwrap();
+        let clock = Arc::new(SystemClock);
+        let reading = Reading { name: name.clone(), mapped: false, clock: clock.clone(), stream: None, nonce: 0 };
+        self.consume(&address, &queue, None, reading, Link::new(name, clock)).await.unwrap()
+    }
+}
 
 #[tokio::test]
 async fn a_server_that_does_not_let_us_in() {
@@ -37,7 +53,13 @@ async fn a_queue_that_is_there_is_told_of() {
     let queue = Queue::new("quorum", &[]).await;
     queue.publish("1", plain()).await;
     let found = source(&queue.settings(json!({}))).probe().await.unwrap();
-    assert!(found.contains("vhost /: the queue") && found.contains("holds 1 messages and has 0 consumers"), "{found}");
+    assert!(
+        found.starts_with("RabbitMQ ")
+            && found.contains(" at 127.0.0.1")
+            && found.contains("vhost /: the queue")
+            && found.contains("holds 1 messages and has 0 consumers"),
+        "{found}"
+    );
     assert!(queue.get().await.is_some(), "nothing was taken");
 }
 
@@ -48,6 +70,25 @@ async fn a_queue_that_is_deleted_ends_the_source_with_words() {
     queue.channel.queue_delete(queue.name.as_str().into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
     let why = ends(&mut *source).await;
     assert!(why.contains("has the queue been deleted?"), "{why}");
+}
+
+#[tokio::test]
+async fn a_tag_that_the_server_does_not_know_ends_the_source_and_loses_nothing() {
+    let queue = Queue::new("classic", &[]).await;
+    let settings: RabbitmqSource = serde_json::from_value(queue.settings(json!({}))).unwrap();
+    let mut source = settings.consuming().await;
+    queue.publish("1", plain()).await;
+    let held = take(&mut source, 1).await.remove(0);
+    source.channel().basic_ack(99, BasicAckOptions::default()).await.unwrap();
+    let why = ends(&mut source).await;
+    assert!(why.contains("unknown delivery tag 99 (code 406)"), "{why}");
+    let (mut source, _link) = open(&queue.settings(json!({}))).await.unwrap();
+    let again = take(&mut *source, 1).await.remove(0);
+    assert_eq!(body(&event(&again)), "1");
+    held.acknowledgement.tell(Verdict::Stored).await;
+    again.acknowledgement.tell(Verdict::Stored).await;
+    queue.publish("2", plain()).await;
+    assert_eq!(body(&event(&take(&mut *source, 1).await[0])), "2", "the new channel stands");
 }
 
 #[tokio::test]
