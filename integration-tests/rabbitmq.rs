@@ -89,6 +89,16 @@ impl Client {
         }
     }
 
+    /// How many messages wait in a queue and are in nobody's hands.
+    ///
+    /// # Panics
+    /// Where there is no such queue.
+    pub async fn waiting(&self, queue: &str) -> u32 {
+        let channel = self.channel().await.expect("the server is there");
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+        channel.queue_declare(queue.into(), options, FieldTable::default()).await.expect("the queue is there").message_count()
+    }
+
     /// Takes everything out of a queue and gives the header of each message that holds the event's id.
     ///
     /// # Panics

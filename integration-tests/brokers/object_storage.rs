@@ -38,6 +38,12 @@ impl ObjectStore {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The URL of a queue.
     #[must_use]
     pub fn queue_url(&self, name: &str) -> String {

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests say bluntly what they expect")]
 
 mod crash;
+mod examples;
 mod ingress;
-mod nats;
 mod operation;
 mod pipes;
 mod push;
