@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use pointsman_integration_tests::bus::free_port;
 use pointsman_integration_tests::{Answer, Bus, Caller, Sink, until};
+use pointsman_test_brokers::free_port;
 
 /// A folder whose new files go straight to a function.
 fn folder_to(url: &str) -> String {
