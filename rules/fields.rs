@@ -14,6 +14,7 @@
 //! is built. A slot is a number, so a rule finds its field without a look at its name. Where an array stands between two fields, its
 //! elements get frames of their own, which hold the slots of the fields under it.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::json::{self, Key, Members};
@@ -26,42 +27,42 @@ pub(crate) const ROOT: FieldId = 0;
 
 /// Collects paths; [`FieldsBuilder::finish`] numbers them.
 pub(crate) struct FieldsBuilder {
-    /// Parent's children by name, in order of arrival; the first one is the root.
-    nodes: Vec<Vec<(Box<str>, usize)>>,
+    /// Parent's children by name; the first one is the root.
+    nodes: Vec<HashMap<Box<str>, FieldId>>,
 }
 
 impl FieldsBuilder {
     pub(crate) fn new() -> Self {
-        Self { nodes: vec![Vec::new()] }
+        Self { nodes: vec![HashMap::new()] }
     }
 
     /// The provisional number of a field under another one.
     pub(crate) fn field(&mut self, parent: FieldId, name: &str) -> FieldId {
-        let next = self.nodes.len();
+        let next = self.nodes.len() as FieldId;
         let Some(children) = self.nodes.get_mut(parent as usize) else { return parent };
-        if let Some((_, known)) = children.iter().find(|(key, _)| &**key == name) {
-            return *known as FieldId;
+        if let Some(known) = children.get(name) {
+            return *known;
         }
-        children.push((name.into(), next));
-        self.nodes.push(Vec::new());
-        next as FieldId
+        children.insert(name.into(), next);
+        self.nodes.push(HashMap::new());
+        next
     }
 
     /// The tree, and the final number of each provisional one.
     pub(crate) fn finish(mut self) -> (Fields, Vec<FieldId>) {
         let mut fields = Fields { nodes: Vec::with_capacity(self.nodes.len()) };
         let mut renumbered = vec![ROOT; self.nodes.len()];
-        self.number(0, &mut fields, &mut renumbered);
+        self.number(ROOT, &mut fields, &mut renumbered);
         (fields, renumbered)
     }
 
-    fn number(&mut self, provisional: usize, fields: &mut Fields, renumbered: &mut [FieldId]) -> FieldId {
+    fn number(&mut self, provisional: FieldId, fields: &mut Fields, renumbered: &mut [FieldId]) -> FieldId {
         let id = fields.nodes.len() as FieldId;
-        if let Some(slot) = renumbered.get_mut(provisional) {
+        if let Some(slot) = renumbered.get_mut(provisional as usize) {
             *slot = id;
         }
         fields.nodes.push(Node { children: Vec::new(), lengths: 0, end: id + 1 });
-        let mut names = self.nodes.get_mut(provisional).map(std::mem::take).unwrap_or_default();
+        let mut names: Vec<_> = self.nodes.get_mut(provisional as usize).map(std::mem::take).unwrap_or_default().into_iter().collect();
         names.sort_unstable();
         let lengths = names.iter().fold(0_u64, |bits, (name, _)| bits | 1 << (name.len() % 64));
         let children: Vec<_> = names.into_iter().map(|(name, child)| (name, self.number(child, fields, renumbered))).collect();
@@ -99,6 +100,21 @@ impl Fields {
         self.node(id).map_or(0, |node| (node.end - id) as usize)
     }
 
+    /// How many fields there are, the root included.
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The fields under a field, of any depth.
+    pub(crate) fn below(&self, id: FieldId) -> Range<FieldId> {
+        self.node(id).map_or(0..0, |node| id + 1..node.end)
+    }
+
+    /// The fields right under a field, by name.
+    pub(crate) fn children(&self, id: FieldId) -> &[(Box<str>, FieldId)] {
+        self.node(id).map_or(&[], |node| &node.children)
+    }
+
     fn has_children(&self, id: FieldId) -> bool {
         self.node(id).is_some_and(|node| !node.children.is_empty())
     }
@@ -124,11 +140,15 @@ pub(crate) enum Kind {
 }
 
 /// Where in the text a field's value stands.
+///
+/// What a key with dots jumped over is an object without text.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) kind: Kind,
     /// True where the field was spelt with dots (`{"a.b": 1}`), which patterns take for nesting and JSONPath does not.
     pub(crate) dotted: bool,
+    /// Of the frame that wrote it; to all others the slot is empty.
+    stamp: u64,
     start: usize,
     end: usize,
 }
@@ -144,50 +164,95 @@ impl Slot {
 pub(crate) struct Frame {
     base: usize,
     origin: FieldId,
+    stamp: u64,
+    /// From where on what was found in it is listed.
+    found: usize,
 }
 
 /// The slots of all frames in use, one behind the other. Reused from event to event, so that it seldom allocates.
+///
+/// A frame has a slot for every field under its own, and most of them stay empty: so slots are not cleared for a new frame but carry
+/// the stamp of the frame that wrote them, and the fields that were written are listed.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     slots: Vec<Slot>,
+    /// How many of them belong to open frames.
+    top: usize,
+    /// Of the frame that was opened last.
+    stamp: u64,
+    found: Vec<FieldId>,
+    /// Room for a key with escapes.
+    key: Vec<u8>,
 }
 
 impl Slots {
     /// Drops all frames.
     pub(crate) fn clear(&mut self) {
-        self.slots.clear();
+        self.top = 0;
+        self.found.clear();
     }
 
     /// Opens a frame for a value that stands at a field, and reads it if it is an object. `at` is where the value begins.
     pub(crate) fn open(&mut self, fields: &Fields, field: FieldId, text: &[u8], at: usize) -> Frame {
-        let frame = Frame { base: self.slots.len(), origin: field };
-        self.slots.resize(frame.base + fields.span(field), Slot::default());
+        self.stamp += 1;
+        let mut frame = Frame { base: self.top, origin: field, stamp: self.stamp, found: self.found.len() };
+        self.top += fields.span(field);
+        if self.slots.len() < self.top {
+            self.slots.resize(self.top, Slot::default());
+        }
         if self.read(fields, frame, field, text, at, false).is_none() {
             // This is no JSON: nothing of it is found.
-            self.reset(fields, frame, field);
+            self.found.truncate(frame.found);
+            self.stamp += 1;
+            frame.stamp = self.stamp;
         }
         frame
     }
 
     /// Closes the frame that was opened last.
     pub(crate) fn close(&mut self, frame: Frame) {
-        self.slots.truncate(frame.base);
+        self.top = frame.base;
+        self.found.truncate(frame.found);
     }
 
     pub(crate) fn get(&self, frame: Frame, field: FieldId) -> Slot {
-        field.checked_sub(frame.origin).and_then(|offset| self.slots.get(frame.base + offset as usize)).copied().unwrap_or_default()
+        let slot = field.checked_sub(frame.origin).and_then(|offset| self.slots.get(frame.base + offset as usize));
+        slot.copied().filter(|slot| slot.stamp == frame.stamp).unwrap_or_default()
+    }
+
+    /// The field that was found at this place among those of the frame that was opened last; each is listed once.
+    pub(crate) fn found(&self, frame: Frame, place: usize) -> Option<FieldId> {
+        self.found.get(frame.found + place).copied()
     }
 
     fn set(&mut self, frame: Frame, field: FieldId, slot: Slot) {
         if let Some(own) = field.checked_sub(frame.origin).and_then(|offset| self.slots.get_mut(frame.base + offset as usize)) {
-            *own = slot;
+            if own.stamp != frame.stamp {
+                self.found.push(field);
+            }
+            *own = Slot { stamp: frame.stamp, ..slot };
         }
     }
 
-    fn reset(&mut self, fields: &Fields, frame: Frame, field: FieldId) {
-        let from = frame.base + (field - frame.origin) as usize;
-        if let Some(slots) = self.slots.get_mut(from..from + fields.span(field)) {
-            slots.fill(Slot::default());
+    /// Empties what the value in a slot has written, by reading it again: the cost is that of its text, not of all fields under it.
+    fn forget(&mut self, fields: &Fields, frame: Frame, field: FieldId, text: &[u8]) {
+        let slot = self.get(frame, field);
+        if slot.kind == Kind::Nothing {
+            return;
+        }
+        self.set(frame, field, Slot::default());
+        if slot.kind == Kind::Object && slot.start < slot.end && fields.has_children(field) {
+            let mut members = Members::new(text, slot.start);
+            while let Some(members) = &mut members
+                && let Some(Some(key)) = members.next_key()
+            {
+                if let Some((child, _)) = Self::known(fields, field, key, &mut self.key) {
+                    self.forget(fields, frame, child, text);
+                }
+                if members.skip().is_none() {
+                    break;
+                }
+            }
         }
     }
 
@@ -202,7 +267,7 @@ impl Slots {
                 return json::value_end(text, at);
             }
             if !before.dotted {
-                self.reset(fields, frame, field);
+                self.forget(fields, frame, field, text);
             }
         }
         let kind = match text.get(at)? {
@@ -215,18 +280,18 @@ impl Slots {
         } else {
             json::value_end(text, at)?
         };
-        self.set(frame, field, Slot { kind, dotted, start: at, end });
+        self.set(frame, field, Slot { kind, dotted, stamp: 0, start: at, end });
         Some(end)
     }
 
     fn members(&mut self, fields: &Fields, frame: Frame, parent: FieldId, text: &[u8], at: usize) -> Option<usize> {
         let mut members = Members::new(text, at)?;
         while let Some(key) = members.next_key()? {
-            match Self::known(fields, parent, key) {
+            match Self::known(fields, parent, key, &mut self.key) {
                 Some((child, dotted)) => {
                     let end = self.read(fields, frame, child, text, members.at(), dotted)?;
                     if dotted {
-                        self.bridge(fields, frame, parent, child, members.at()..end);
+                        self.bridge(fields, frame, parent, child);
                     }
                     members.resume(end);
                 }
@@ -239,11 +304,11 @@ impl Slots {
     }
 
     /// The field that a key means under a parent, and whether it took dots to get there.
-    fn known(fields: &Fields, parent: FieldId, key: Key<'_>) -> Option<(FieldId, bool)> {
-        let unescaped;
+    fn known(fields: &Fields, parent: FieldId, key: Key<'_>, buffer: &mut Vec<u8>) -> Option<(FieldId, bool)> {
         let name = if key.escaped {
-            unescaped = key.to_vec();
-            &unescaped[..]
+            buffer.clear();
+            json::unescape(key.raw, buffer);
+            &buffer[..]
         } else {
             key.raw
         };
@@ -256,14 +321,14 @@ impl Slots {
     }
 
     /// Marks what a dotted key jumped over as objects, so that patterns go down through it.
-    fn bridge(&mut self, fields: &Fields, frame: Frame, parent: FieldId, child: FieldId, range: Range<usize>) {
+    fn bridge(&mut self, fields: &Fields, frame: Frame, parent: FieldId, child: FieldId) {
         let mut at = parent;
         while let Some(next) =
             fields.node(at).and_then(|node| node.children.iter().rev().map(|(_, id)| *id).find(|id| *id <= child)).filter(|id| *id < child)
         {
             // Children are sorted by name and numbered in that order: the last one not past the goal leads to it.
             if self.get(frame, next).kind == Kind::Nothing {
-                self.set(frame, next, Slot { kind: Kind::Object, dotted: true, start: range.start, end: range.end });
+                self.set(frame, next, Slot { kind: Kind::Object, dotted: true, ..Slot::default() });
             }
             at = next;
         }
@@ -300,7 +365,10 @@ mod tests {
             (r#"{"a":{"b":{"c":1}},"a":{"x":2}}"#, [some(r#"{"x":2}"#), None, None, None, some("2")]),
             (r#"{"a":{"x":2},"a":3}"#, [some("3"), None, None, None, None]),
             (r#"{"a":[{"b":1}]}"#, [some(r#"[{"b":1}]"#), None, None, None, None]),
-            (r#"{"a.b.c":7}"#, [some("7"), some("7"), some("7"), None, None]),
+            (r#"{"a.b.c":7}"#, [some(""), some(""), some("7"), None, None]),
+            (r#"{"a":{"b":{"c":1},"x":1},"a":{"b":{}}}"#, [some(r#"{"b":{}}"#), some("{}"), None, None, None]),
+            (r#"{"a.b.c":7,"a":{"x":1},"a":{}}"#, [some("{}"), some(""), some("7"), None, None]),
+            (r#"{"a":{"b\u002ec":7},"a":{"x":1}}"#, [some(r#"{"x":1}"#), some(""), None, None, some("1")]),
             (r#"{"a":{"b":{"c":1}},"a.b.c":7}"#, [some(r#"{"b":{"c":1}}"#), some(r#"{"c":1}"#), some("1"), None, None]),
             (r#"{"a":{"b":{"c":1}"#, [None, None, None, None, None]),
             ("[]", [None, None, None, None, None]),

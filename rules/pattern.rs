@@ -19,6 +19,8 @@ mod evaluate;
 mod operator;
 mod wildcard;
 
+use std::sync::Arc;
+
 use pointsman_schemas::Problem;
 use serde_json::Value;
 
@@ -27,7 +29,7 @@ use crate::fields::{FieldId, Fields, FieldsBuilder, ROOT};
 use crate::ruleset::Scratch;
 
 pub(crate) use evaluate::Evaluation;
-pub(crate) use operator::Operator;
+pub(crate) use operator::{Operator, Range};
 
 /// A compiled event pattern.
 #[derive(Debug)]
@@ -55,7 +57,7 @@ pub(crate) struct Field {
 
 #[derive(Debug)]
 pub(crate) enum Body {
-    Leaf(Leaf),
+    Leaf(Arc<Leaf>),
     Group(Group),
 }
 

@@ -185,9 +185,9 @@ fn every_mistake_is_told_with_its_place() {
         data.d[0]: a list inside the list of alternatives (write its values into the outer list)
         data.e[0].prefx: there is no operator "prefx" (write prefix)
         data.f[0].PREFIX: there is no operator "PREFIX" (write prefix)
-        data.g[0].suffix: an operator stands alone in its object (write one object each for alternatives; that both hold is written as a wildcard, a numeric range or in `where`)
+        data.g[0].suffix: an operator stands alone in its object (write one object each for alternatives; where one value must fit both, write [{ all: [{ … }, { … }] }])
         data.h[0].prefix: this operator takes a text (write "5")
-        data.i[0]: an operator is missing (one of prefix, suffix, equals-ignore-case, wildcard, anything-but, numeric, cidr, exists, contains)
+        data.i[0]: an operator is missing (one of prefix, suffix, equals-ignore-case, wildcard, anything-but, numeric, cidr, exists, contains, all, compare-to)
         data.j.prefix: what a field may be stands in a list (an operator stands in a list too: write [{ prefix: "x" }])
         data.k[0].exists: exists takes true or false
         data.l[0].cidr: "10.0.0.0/33" is not a range of addresses (write 10.0.0.0/8 or 2001:db8::/32)

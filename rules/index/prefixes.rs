@@ -1,0 +1,82 @@
+//! Which of many texts a value begins with.
+//!
+//! The texts lie sorted, and each one knows the longest other one that it begins with itself:
+//!
+//! ```text
+//!   a ◀── abc ◀── abcd
+//!     ◀── abx               the value "abcz" sorts behind "abcd", which it shares "abc" with: abc and a are hit
+//!   b
+//! ```
+//!
+//! What a value begins with sorts before it, and whatever sorts between the two begins the same. So one binary search finds the only
+//! text from which all that fit can be reached. Suffixes are prefixes of the reversed value, and an address range is a prefix of bits.
+
+use super::lists::{Hits, List, Lists};
+
+#[derive(Debug, Default)]
+pub(super) struct Prefixes {
+    /// All texts, one behind the other.
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    longest: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    start: u32,
+    length: u32,
+    /// The longest other text that this one begins with.
+    parent: Option<u32>,
+    list: List,
+}
+
+impl Prefixes {
+    /// Of texts that are sorted and differ.
+    pub(super) fn new(texts: impl IntoIterator<Item = (impl AsRef<[u8]>, List)>) -> Self {
+        let mut prefixes = Self::default();
+        let mut open: Vec<u32> = Vec::new();
+        for (text, list) in texts {
+            let text = text.as_ref();
+            while let Some(last) = open.last()
+                && !prefixes.entries.get(*last as usize).is_some_and(|entry| text.starts_with(prefixes.text(entry)))
+            {
+                open.pop();
+            }
+            let entry = Entry { start: prefixes.bytes.len() as u32, length: text.len() as u32, parent: open.last().copied(), list };
+            open.push(prefixes.entries.len() as u32);
+            prefixes.bytes.extend_from_slice(text);
+            prefixes.entries.push(entry);
+            prefixes.longest = prefixes.longest.max(text.len());
+        }
+        prefixes.bytes.shrink_to_fit();
+        prefixes.entries.shrink_to_fit();
+        prefixes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How long the longest text is: no more of a value is looked at.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
+    }
+
+    fn text(&self, entry: &Entry) -> &[u8] {
+        let start = entry.start as usize;
+        self.bytes.get(start..start + entry.length as usize).unwrap_or_default()
+    }
+
+    /// Hits all that the value begins with.
+    pub(super) fn hit(&self, value: &[u8], lists: &Lists, hits: &mut Hits) {
+        let mut at = self.entries.partition_point(|entry| self.text(entry) <= value).checked_sub(1);
+        let Some(last) = at.and_then(|at| self.entries.get(at)) else { return };
+        let shared = self.text(last).iter().zip(value).take_while(|(left, right)| left == right).count();
+        while let Some(entry) = at.and_then(|at| self.entries.get(at)) {
+            if entry.length as usize <= shared {
+                hits.hit(lists, entry.list);
+            }
+            at = entry.parent.map(|parent| parent as usize);
+        }
+    }
+}
