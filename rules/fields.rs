@@ -61,14 +61,16 @@ impl FieldsBuilder {
         if let Some(slot) = renumbered.get_mut(provisional as usize) {
             *slot = id;
         }
-        fields.nodes.push(Node { children: Vec::new(), lengths: 0, end: id + 1 });
+        fields.nodes.push(Node { end: id + 1, ..Node::default() });
         let mut names: Vec<_> = self.nodes.get_mut(provisional as usize).map(std::mem::take).unwrap_or_default().into_iter().collect();
         names.sort_unstable();
         let lengths = names.iter().fold(0_u64, |bits, (name, _)| bits | 1 << (name.len() % 64));
         let children: Vec<_> = names.into_iter().map(|(name, child)| (name, self.number(child, fields, renumbered))).collect();
+        let marks = children.iter().map(|(name, _)| Mark::new(name.as_bytes())).collect();
         let end = fields.nodes.len() as FieldId;
+        let nested = (end - id) as usize > 1 + children.len();
         if let Some(node) = fields.nodes.get_mut(id as usize) {
-            *node = Node { children, lengths, end };
+            *node = Node { children, marks, lengths, nested, end };
         }
         id
     }
@@ -80,14 +82,40 @@ pub(crate) struct Fields {
     nodes: Vec<Node>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Node {
     /// By name, sorted.
     children: Vec<(Box<str>, FieldId)>,
+    /// What tells the children's names apart, in their order.
+    marks: Vec<Mark>,
     /// Bit n is set where a child's name has n (modulo 64) bytes: most members of an event are told apart by this alone.
     lengths: u64,
+    /// Whether there is more below the children, to which a key with dots could lead.
+    nested: bool,
     /// One past the last field under this one.
     end: FieldId,
+}
+
+/// Up to so many children are looked through one by one, mark by mark.
+const MARKS_MAX: usize = 16;
+
+/// A name's length, its first eight bytes and its last eight, which are all of it up to sixteen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    length: usize,
+    head: u64,
+    tail: u64,
+}
+
+impl Mark {
+    fn new(name: &[u8]) -> Self {
+        let (head, tail) = match (name.first_chunk(), name.last_chunk(), name.first_chunk(), name.last_chunk()) {
+            (Some(head), Some(tail), ..) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
+            (_, _, Some(head), Some(tail)) => (u32::from_le_bytes(*head).into(), u32::from_le_bytes(*tail).into()),
+            _ => (name.iter().fold(0, |head, byte| head << 8 | u64::from(*byte)), 0),
+        };
+        Self { length: name.len(), head, tail }
+    }
 }
 
 impl Fields {
@@ -110,6 +138,19 @@ impl Fields {
         self.node(id).map_or(0..0, |node| id + 1..node.end)
     }
 
+    /// The next field on the way from one field down to another.
+    fn toward(&self, at: FieldId, goal: FieldId) -> Option<FieldId> {
+        // Children are sorted by name and numbered in that order: the last one not past the goal leads to it.
+        let children = self.children(at);
+        let last = children.partition_point(|(_, id)| *id <= goal).checked_sub(1)?;
+        children.get(last).map(|(_, id)| *id)
+    }
+
+    /// The fields from one right under the root to this one.
+    pub(crate) fn way(&self, field: FieldId) -> Box<[FieldId]> {
+        std::iter::successors(self.toward(ROOT, field), |at| self.toward(*at, field)).collect()
+    }
+
     /// The fields right under a field, by name.
     pub(crate) fn children(&self, id: FieldId) -> &[(Box<str>, FieldId)] {
         self.node(id).map_or(&[], |node| &node.children)
@@ -124,7 +165,18 @@ impl Fields {
         if node.lengths & 1 << (name.len() % 64) == 0 {
             return None;
         }
-        let found = node.children.binary_search_by(|(key, _)| key.as_bytes().cmp(name)).ok()?;
+        let found = if node.marks.len() <= MARKS_MAX {
+            let mark = Mark::new(name);
+            let at = node.marks.iter().position(|other| *other == mark)?;
+            // Longer names that begin and end the same are rare, and may stand behind one another.
+            if name.len() <= 16 || node.children.get(at).is_some_and(|(key, _)| key.as_bytes() == name) {
+                at
+            } else {
+                node.children.iter().position(|(key, _)| key.as_bytes() == name)?
+            }
+        } else {
+            node.children.binary_search_by(|(key, _)| key.as_bytes().cmp(name)).ok()?
+        };
         node.children.get(found).map(|(_, id)| *id)
     }
 }
@@ -315,6 +367,9 @@ impl Slots {
         if let Some(child) = fields.child(parent, name) {
             return Some((child, false));
         }
+        if !fields.node(parent)?.nested {
+            return None;
+        }
         memchr::memchr(b'.', name)?;
         let field = name.split(|byte| *byte == b'.').try_fold(parent, |field, step| fields.child(field, step))?;
         Some((field, true))
@@ -323,10 +378,7 @@ impl Slots {
     /// Marks what a dotted key jumped over as objects, so that patterns go down through it.
     fn bridge(&mut self, fields: &Fields, frame: Frame, parent: FieldId, child: FieldId) {
         let mut at = parent;
-        while let Some(next) =
-            fields.node(at).and_then(|node| node.children.iter().rev().map(|(_, id)| *id).find(|id| *id <= child)).filter(|id| *id < child)
-        {
-            // Children are sorted by name and numbered in that order: the last one not past the goal leads to it.
+        while let Some(next) = fields.toward(at, child).filter(|next| *next < child) {
             if self.get(frame, next).kind == Kind::Nothing {
                 self.set(frame, next, Slot { kind: Kind::Object, dotted: true, ..Slot::default() });
             }
@@ -371,10 +423,37 @@ mod tests {
             (r#"{"a":{"b\u002ec":7},"a":{"x":1}}"#, [some(r#"{"x":1}"#), some(""), None, None, some("1")]),
             (r#"{"a":{"b":{"c":1}},"a.b.c":7}"#, [some(r#"{"b":{"c":1}}"#), some(r#"{"c":1}"#), some("1"), None, None]),
             (r#"{"a":{"b":{"c":1}"#, [None, None, None, None, None]),
+            (r#"{"a.b":1,"a.b.x":2,"z.b":3}"#, [some(""), some("1"), None, None, None]),
             ("[]", [None, None, None, None, None]),
             ("", [None, None, None, None, None]),
         ] {
             assert_eq!(find(paths, text), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_told_apart_whatever_their_length() {
+        let lengths = [1, 3, 4, 7, 8, 9, 16, 17, 24, 40];
+        // A few children, which are told apart by their marks, and many.
+        for count in [lengths.len(), 100] {
+            let names: Vec<_> = lengths
+                .iter()
+                .cycle()
+                .take(count)
+                .enumerate()
+                .map(|(index, length)| format!("{index:02}{}", "x".repeat(*length)))
+                .collect();
+            let twins = ["begins alike, 1, ends alike", "begins alike, 2, ends alike"].map(ToOwned::to_owned);
+            let names: Vec<_> = names.into_iter().chain(twins).collect();
+            let mut builder = FieldsBuilder::new();
+            let ids: Vec<_> = names.iter().map(|name| builder.field(ROOT, name)).collect();
+            let (fields, renumbered) = builder.finish();
+            for (name, id) in names.iter().zip(ids) {
+                assert_eq!(fields.child(ROOT, name.as_bytes()), Some(renumbered[id as usize]), "{name}");
+                assert_eq!(fields.child(ROOT, format!("{name}y").as_bytes()), None);
+                assert_eq!(fields.child(ROOT, name.replacen('x', "y", 1).replace(',', ";").as_bytes()), None);
+            }
+            assert_eq!(fields.child(ROOT, b"begins alike, 3, ends alike"), None);
         }
     }
 }

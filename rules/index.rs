@@ -62,7 +62,8 @@ pub(crate) struct Index {
     /// Whether anything is asked of the data.
     data: Option<FieldId>,
     absent_attributes: Vec<(Box<str>, List)>,
-    absent_data: Vec<(FieldId, List)>,
+    /// By the field and those above it, from the data on.
+    absent_data: Vec<(Box<[FieldId]>, List)>,
 }
 
 /// Room for one event, reused.
@@ -102,7 +103,10 @@ impl Index {
         let data = fields.child(ROOT, b"data");
         let is_attribute = |field: FieldId| data.is_none_or(|data| field != data && !fields.below(data).contains(&field));
         let attributes = fields.children(ROOT).iter().filter(|(_, field)| is_attribute(*field) && asked(*field)).cloned().collect();
-        let name = |field| fields.children(ROOT).iter().find(|(_, id)| *id == field).map(|(name, _)| name.clone());
+        let name = |field| {
+            let at = fields.children(ROOT).binary_search_by_key(&field, |(_, id)| *id).ok()?;
+            fields.children(ROOT).get(at).map(|(name, _)| name.clone())
+        };
         let (absent_attributes, absent_data): (Vec<_>, Vec<_>) =
             lists.group(absent).into_iter().partition(|(field, _)| is_attribute(*field));
         Self {
@@ -114,7 +118,7 @@ impl Index {
             below,
             attributes,
             absent_attributes: absent_attributes.into_iter().filter_map(|(field, list)| Some((name(field)?, list))).collect(),
-            absent_data,
+            absent_data: absent_data.into_iter().map(|(field, list)| (fields.way(field), list)).collect(),
             lists,
         }
     }
@@ -132,21 +136,12 @@ impl Index {
             Some(data) if data.kind() == DataKind::Json && self.data.is_some() => {
                 let mut evaluation = Evaluation::new(fields, document, scratch);
                 let frame = evaluation.frame();
-                for (field, list) in &self.absent_data {
-                    let slot = scratch.slots.get(frame, *field);
-                    let value = data.bytes().get(slot.range()).unwrap_or_default();
-                    if slot.kind != Kind::Scalar || json::scalar(value, &mut workspace.buffer).is_none() {
-                        self.hit(*list, &mut workspace);
-                    }
-                }
-                Walk { index: self, fields, document, slots: &mut scratch.slots, workspace: &mut workspace }.frame(frame, data.bytes());
+                let mut walk = Walk { index: self, fields, document, slots: &mut scratch.slots, workspace: &mut workspace };
+                walk.absent(frame, data.bytes());
+                walk.frame(frame, data.bytes());
             }
             data => {
-                for (field, list) in &self.absent_data {
-                    if data.is_none_or(|data| data.kind() != DataKind::Text) || Some(*field) != self.data {
-                        self.hit(*list, &mut workspace);
-                    }
-                }
+                self.absent_data.iter().for_each(|(_, list)| self.hit(*list, &mut workspace));
                 if let (Some(data), Some(field)) = (data.filter(|data| data.kind() == DataKind::Text), self.data) {
                     self.scalar(field, Scalar::Text(data.bytes()), document, &mut workspace);
                 }
@@ -213,6 +208,22 @@ struct Walk<'i, 's> {
 }
 
 impl Walk<'_, '_> {
+    /// Where an array is on the way, one of its elements may lack what another one has.
+    fn absent(&mut self, frame: Frame, text: &[u8]) {
+        for (path, list) in &self.index.absent_data {
+            let there = path.split_last().is_some_and(|(field, above)| {
+                let slot = self.slots.get(frame, *field);
+                let value = text.get(slot.range()).unwrap_or_default();
+                slot.kind == Kind::Scalar
+                    && above.iter().all(|field| self.slots.get(frame, *field).kind == Kind::Object)
+                    && json::scalar(value, &mut self.workspace.buffer).is_some()
+            });
+            if !there {
+                self.index.hit(*list, self.workspace);
+            }
+        }
+    }
+
     /// The frame must be the one that was opened last.
     fn frame(&mut self, frame: Frame, text: &[u8]) {
         let mut place = 0;

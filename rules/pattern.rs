@@ -35,7 +35,8 @@ pub(crate) use operator::{Operator, Range};
 #[derive(Debug)]
 pub struct Pattern {
     pub(crate) root: Group,
-    fields: Fields,
+    /// Of this pattern alone; in a set of rules the set's stand in its place.
+    pub(crate) fields: Fields,
     warnings: Vec<Problem>,
 }
 
@@ -125,8 +126,10 @@ impl Group {
         }
     }
 
-    /// Replaces the provisional numbers by the tree's own.
+    /// Replaces the provisional numbers by the tree's own, and gives back the room that was only needed for building.
     pub(crate) fn renumber(&mut self, renumbered: &[FieldId]) {
+        self.fields.shrink_to_fit();
+        self.any.shrink_to_fit();
         for field in &mut self.fields {
             field.id = renumbered.get(field.id as usize).copied().unwrap_or(ROOT);
             if let Body::Group(group) = &mut field.body {

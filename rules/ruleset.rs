@@ -130,6 +130,7 @@ impl RuleSet {
         for rule in &mut rules {
             if let Some(pattern) = &mut rule.pattern {
                 pattern.root.renumber(&renumbered);
+                pattern.fields = Fields::default();
             }
             if let Some(condition) = &mut rule.condition {
                 condition.renumber(&renumbered);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
@@ -55,6 +55,10 @@ pub(crate) struct Room {
     reversed: Vec<u8>,
     folded: Vec<u8>,
 }
+
+/// Texts of so many bytes together are searched for by a DFA, which is the fastest and takes up to a KiB for each byte; more of them
+/// by what the crate thinks best, which takes a few bytes for each.
+const DFA_BYTES_MAX: usize = 4 * 1024;
 
 /// The bits of an address behind a mark of its family.
 const ADDRESS_LENGTH: usize = 129;
@@ -125,7 +129,8 @@ impl Texts {
         let beginnings = Prefixes::new(lists.group(of(Part::Beginning).collect()));
         let ends = Prefixes::new(lists.group(of(Part::End).map(reversed).collect()));
         let (parts, found): (Vec<_>, Vec<_>) = lists.group(of(Part::Anywhere).collect()).into_iter().unzip();
-        let searcher = || AhoCorasick::builder().match_kind(MatchKind::Standard).build(parts).ok();
+        let kind = (parts.iter().map(|part| part.len()).sum::<usize>() <= DFA_BYTES_MAX).then_some(AhoCorasickKind::DFA);
+        let searcher = || AhoCorasick::builder().match_kind(MatchKind::Standard).kind(kind).build(parts).ok();
         let anywhere = (!found.is_empty()).then(|| Anywhere { searcher: searcher(), found });
         Self { whole, beginnings, ends, anywhere }
     }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! What a value begins with sorts before it, and whatever sorts between the two begins the same. So one binary search finds the only
-//! text from which all that fit can be reached. Suffixes are prefixes of the reversed value, and an address range is a prefix of bits.
+//! text from which all that fit can be reached. It looks at eight bytes at a time, behind what all of the texts begin with. Suffixes are prefixes of the reversed value, and an address range is a prefix of bits.
 
 use super::lists::{Hits, List, Lists};
 
@@ -18,6 +18,9 @@ pub(super) struct Prefixes {
     /// All texts, one behind the other.
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    /// Of each text the eight bytes behind what all have in common.
+    heads: Vec<u64>,
+    common: usize,
     longest: usize,
 }
 
@@ -48,6 +51,12 @@ impl Prefixes {
             prefixes.entries.push(entry);
             prefixes.longest = prefixes.longest.max(text.len());
         }
+        // Sorted as they are, what the first and the last one share is shared by all.
+        if let (Some(first), Some(last)) = (prefixes.entries.first(), prefixes.entries.last()) {
+            prefixes.common = shared(prefixes.text(first), prefixes.text(last));
+        }
+        prefixes.heads =
+            prefixes.entries.iter().map(|entry| head(prefixes.text(entry).get(prefixes.common..).unwrap_or_default())).collect();
         prefixes.bytes.shrink_to_fit();
         prefixes.entries.shrink_to_fit();
         prefixes
@@ -69,9 +78,15 @@ impl Prefixes {
 
     /// Hits all that the value begins with.
     pub(super) fn hit(&self, value: &[u8], lists: &Lists, hits: &mut Hits) {
-        let mut at = self.entries.partition_point(|entry| self.text(entry) <= value).checked_sub(1);
+        let Some(first) = self.entries.first() else { return };
+        let Some(rest) = self.text(first).get(..self.common).and_then(|common| value.strip_prefix(common)) else { return };
+        let head = head(rest);
+        let below = self.heads.partition_point(|other| *other < head);
+        let alike = self.heads.get(below..).unwrap_or_default().partition_point(|other| *other == head);
+        let alike = self.entries.get(below..below + alike).unwrap_or_default().partition_point(|entry| self.text(entry) <= value);
+        let mut at = (below + alike).checked_sub(1);
         let Some(last) = at.and_then(|at| self.entries.get(at)) else { return };
-        let shared = self.text(last).iter().zip(value).take_while(|(left, right)| left == right).count();
+        let shared = shared(self.text(last), value);
         while let Some(entry) = at.and_then(|at| self.entries.get(at)) {
             if entry.length as usize <= shared {
                 hits.hit(lists, entry.list);
@@ -79,4 +94,28 @@ impl Prefixes {
             at = entry.parent.map(|parent| parent as usize);
         }
     }
+}
+
+/// The first eight bytes, in the order in which texts sort.
+fn head(text: &[u8]) -> u64 {
+    match text.first_chunk() {
+        Some(chunk) => u64::from_be_bytes(*chunk),
+        None => (0..8).fold(0, |head, at| head << 8 | text.get(at).copied().map_or(0, u64::from)),
+    }
+}
+
+/// How many bytes two texts begin with alike.
+fn shared(left: &[u8], right: &[u8]) -> usize {
+    let mut length = 0;
+    while let (Some(left), Some(right)) =
+        (left.get(length..).and_then(<[u8]>::first_chunk), right.get(length..).and_then(<[u8]>::first_chunk))
+    {
+        let differing = u64::from_le_bytes(*left) ^ u64::from_le_bytes(*right);
+        if differing != 0 {
+            return length + (differing.trailing_zeros() / 8) as usize;
+        }
+        length += size_of::<u64>();
+    }
+    let (left, right) = (left.get(length..).unwrap_or_default(), right.get(length..).unwrap_or_default());
+    length + left.iter().zip(right).take_while(|(left, right)| left == right).count()
 }
