@@ -10,9 +10,10 @@
 //! - `anything-but` fits any value that is there and is not one of the listed ones, of whatever type.
 //! - `exists` looks at leaves: an object or an empty array does not exist.
 //!
-//! Departures: `contains` (a substring) is ours; numbers are not held to ±5·10⁹ and 15 digits but to what 64 bits and a double hold; of
-//! `cidr` the whole length (`/32`, `/128`) is taken too. Where `$or` tests one array and a key beside the `$or` tests it too, each may
-//! hold in an element of its own.
+//! What EventBridge refuses is refused, as far as its documentation and the rule compiler of event-ruler tell. Departures: `contains` (a
+//! substring), `compare-to` (another field) and `all` (several operators on one value) are ours, under names that it refuses; numbers are not held to ±5·10⁹
+//! and 15 digits but to what 64 bits and a double hold; of `cidr` the whole length (`/32`, `/128`) is taken too; a path that is tested twice is refused
+//! where the last test would count there. Where `$or` tests one array and a key beside the `$or` tests it too, each may hold in an element of its own.
 
 mod compile;
 mod evaluate;

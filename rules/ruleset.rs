@@ -14,7 +14,7 @@ use crate::index::{Index, Workspace};
 use crate::pattern::{Evaluation, Pattern};
 
 /// Up to so many rules are looked at in turn: to find candidates among them would cost more than it saves.
-const IN_TURN_MAX: usize = 4;
+const IN_TURN_MAX: usize = 6;
 
 /// The number by which the caller knows a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -18,8 +18,8 @@ use crate::ruleset::{Origin, Rule};
 /// What reading an event's data costs, in looks at a rule.
 const DATA_COST: f64 = 12.0;
 
-/// How likely an event fits what has not been told apart: `anything-but`, `exists`, a missing field.
-const UNTOLD: f64 = 0.95;
+/// How likely an event fits what tells nothing: `anything-but`, `exists`, a missing field. Anything else is a better way.
+const UNTOLD: f64 = 1.0;
 
 /// What an event may have, by which rules are found.
 #[derive(Clone, Debug)]
