@@ -17,6 +17,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use foldhash::fast::RandomState;
+
 use crate::json::{self, Key, Members};
 
 /// The number of a field in its tree.
@@ -66,11 +68,15 @@ impl FieldsBuilder {
         names.sort_unstable();
         let lengths = names.iter().fold(0_u64, |bits, (name, _)| bits | 1 << (name.len() % 64));
         let children: Vec<_> = names.into_iter().map(|(name, child)| (name, self.number(child, fields, renumbered))).collect();
-        let marks = children.iter().map(|(name, _)| Mark::new(name.as_bytes())).collect();
+        let mut marks: Vec<_> = children.iter().map(|(name, _)| Mark::new(name.as_bytes())).collect();
+        let mut places = HashMap::default();
+        if marks.len() > MARKS_MAX {
+            places.extend(marks.drain(..).enumerate().map(|(place, mark)| (mark, place)));
+        }
         let end = fields.nodes.len() as FieldId;
         let nested = (end - id) as usize > 1 + children.len();
         if let Some(node) = fields.nodes.get_mut(id as usize) {
-            *node = Node { children, marks, lengths, nested, end };
+            *node = Node { children, marks, places, lengths, nested, end };
         }
         id
     }
@@ -86,8 +92,10 @@ pub(crate) struct Fields {
 struct Node {
     /// By name, sorted.
     children: Vec<(Box<str>, FieldId)>,
-    /// What tells the children's names apart, in their order.
+    /// What tells the children's names apart, in their order, where they are few.
     marks: Vec<Mark>,
+    /// The place of each mark where there are more than [`MARKS_MAX`].
+    places: HashMap<Mark, usize, RandomState>,
     /// Bit n is set where a child's name has n (modulo 64) bytes: most members of an event are told apart by this alone.
     lengths: u64,
     /// Whether there is more below the children, to which a key with dots could lead.
@@ -100,7 +108,7 @@ struct Node {
 const MARKS_MAX: usize = 16;
 
 /// A name's length, its first eight bytes and its last eight, which are all of it up to sixteen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Mark {
     length: usize,
     head: u64,
@@ -165,17 +173,15 @@ impl Fields {
         if node.lengths & 1 << (name.len() % 64) == 0 {
             return None;
         }
-        let found = if node.marks.len() <= MARKS_MAX {
-            let mark = Mark::new(name);
-            let at = node.marks.iter().position(|other| *other == mark)?;
-            // Longer names that begin and end the same are rare, and may stand behind one another.
-            if name.len() <= 16 || node.children.get(at).is_some_and(|(key, _)| key.as_bytes() == name) {
-                at
-            } else {
-                node.children.iter().position(|(key, _)| key.as_bytes() == name)?
-            }
-        } else {
-            node.children.binary_search_by(|(key, _)| key.as_bytes().cmp(name)).ok()?
+        let mark = Mark::new(name);
+        let at = match node.places.is_empty() {
+            true => node.marks.iter().position(|other| *other == mark)?,
+            false => *node.places.get(&mark)?,
+        };
+        let found = match node.children.get(at) {
+            Some((key, _)) if name.len() <= 16 || key.as_bytes() == name => at,
+            // Longer names that begin and end the same are rare.
+            _ => node.children.binary_search_by(|(key, _)| key.as_bytes().cmp(name)).ok()?,
         };
         node.children.get(found).map(|(_, id)| *id)
     }
