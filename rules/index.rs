@@ -13,8 +13,8 @@
 //! So the cost follows the event and the rules that come near it. A rule is entered once for each alternative that it lists, whatever
 //! its operators: the memory is proportional to the rules' text, and nothing multiplies. That is why this is not the automaton of
 //! event-ruler and quamina, which leads from field to field and value to value and needs no evaluation behind it, but grows with the
-//! combinations and refuses wildcards that share beginnings. `aho-corasick` finds what may stand anywhere in a text; texts, prefixes, suffixes, ranges and addresses
-//! need hardly more than a search in a sorted list.
+//! combinations and suffers from wildcards that share beginnings. `aho-corasick` finds what may stand anywhere in a text; texts, prefixes,
+//! suffixes, ranges and addresses need hardly more than a search in a sorted list.
 //!
 //! What the index says is necessary, never sufficient: an array counts with all of its values, and that a pattern must hold within one
 //! element is for the evaluation to see.

@@ -15,7 +15,7 @@ const RULES: usize = 40;
 const EVENTS: usize = 5;
 
 fn cases() -> u32 {
-    let pairs = if std::env::var_os("POINTSMAN_LONG").is_some() { 1_000_000 } else { 10_000 };
+    let pairs = if std::env::var_os("POINTSMAN_LONG").is_some() { 1_000_000 } else { 5_000 };
     // Sets are half as large as they may be, or a little more.
     (2 * pairs / (RULES * EVENTS)) as u32
 }
@@ -238,6 +238,7 @@ fn the_index_finds_what_a_look_at_every_rule_finds() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]
     fn hostile_json_is_survived(
         rules in prop::collection::vec(rule(), 5..10),
