@@ -176,8 +176,15 @@ impl RuleSet {
     }
 
     /// Appends the indexes, ascending, of the rules that take an event from this origin.
+    #[inline]
     pub fn matches_into(&self, origin: Origin, event: &Event, scratch: &mut Scratch, out: &mut Vec<u32>) {
-        let Some(index) = &self.index else { return self.matches_in_turn_into(origin, event, scratch, out) };
+        match &self.index {
+            Some(index) => self.matches_by_index(index, origin, event, scratch, out),
+            None => self.matches_in_turn_into(origin, event, scratch, out),
+        }
+    }
+
+    fn matches_by_index(&self, index: &Index, origin: Origin, event: &Event, scratch: &mut Scratch, out: &mut Vec<u32>) {
         let (document, before) = (Document::event(event), out.len());
         scratch.start();
         index.search(&self.fields, origin, event, &document, scratch);
