@@ -59,6 +59,19 @@ pub(crate) enum Comparator {
     GreaterOrEqual,
 }
 
+impl Comparator {
+    /// What it is with its sides changed.
+    pub(crate) fn turned(self) -> Self {
+        match self {
+            Self::Less => Self::Greater,
+            Self::LessOrEqual => Self::GreaterOrEqual,
+            Self::Greater => Self::Less,
+            Self::GreaterOrEqual => Self::LessOrEqual,
+            same => same,
+        }
+    }
+}
+
 /// A value to compare.
 #[derive(Debug)]
 pub(crate) enum Operand {
@@ -152,6 +165,10 @@ impl Condition {
             *id = names
                 .filter(|names| names.len() <= DEPTH_MAX && names.first().is_some_and(|name| &***name == "data"))
                 .map(|names| names.iter().fold(ROOT, |parent, name| builder.field(parent, name)));
+            // Attributes have no slots; the index knows them by their number.
+            if let Some(name) = path.attribute() {
+                builder.field(ROOT, name);
+            }
         });
     }
 

@@ -56,7 +56,7 @@ pub fn explain(pattern: Option<&Pattern>, condition: Option<&Condition>, documen
 pub(crate) fn with_verdict(matches: bool, pattern: Option<&Group>, condition: Option<&Condition>, document: &Document<'_>) -> Explanation {
     let mut checks = Vec::new();
     if let Some(group) = pattern {
-        group_checks(group, &mut Vec::new(), document.tree(), &mut checks);
+        group_checks(group, &mut Vec::new(), document, &mut checks);
     }
     if let Some(condition) = condition {
         expression_checks(&condition.expression, Look { fields: None, document }, &mut checks);
@@ -82,12 +82,12 @@ fn failures(checks: &[Check]) -> usize {
     checks.iter().filter(|check| !check.holds).map(of).sum()
 }
 
-fn group_checks(group: &Group, path: &mut Vec<String>, tree: &Value, checks: &mut Vec<Check>) {
+fn group_checks(group: &Group, path: &mut Vec<String>, document: &Document<'_>, checks: &mut Vec<Check>) {
     for field in &group.fields {
         path.push(field.name.to_string());
         match &field.body {
-            Body::Group(group) => group_checks(group, path, tree, checks),
-            Body::Leaf(leaf) => checks.push(leaf_check(leaf, path, tree)),
+            Body::Group(group) => group_checks(group, path, document, checks),
+            Body::Leaf(leaf) => checks.push(leaf_check(leaf, path, document)),
         }
         path.pop();
     }
@@ -96,7 +96,7 @@ fn group_checks(group: &Group, path: &mut Vec<String>, tree: &Value, checks: &mu
             .iter()
             .map(|group| {
                 let mut checks = Vec::new();
-                group_checks(group, path, tree, &mut checks);
+                group_checks(group, path, document, &mut checks);
                 checks
             })
             .collect();
@@ -111,12 +111,12 @@ fn alternatives_check(field: String, alternatives: Vec<Vec<Check>>) -> Check {
     Check { holds, field, expected: "one of the alternatives".to_owned(), found: None, alternatives }
 }
 
-fn leaf_check(leaf: &Leaf, path: &[String], tree: &Value) -> Check {
+fn leaf_check(leaf: &Leaf, path: &[String], document: &Document<'_>) -> Check {
     let mut values = Vec::new();
-    gather(tree, path, &mut values);
+    gather(document.tree(), path, &mut values);
     let scalars = values.iter().filter_map(|value| scalar(value));
-    let holds =
-        scalars.clone().any(|scalar| leaf.fits(scalar)) || scalars.count() == 0 && leaf.operators.iter().any(Operator::fits_absence);
+    let holds = scalars.clone().any(|scalar| leaf.fits(scalar, document))
+        || scalars.count() == 0 && leaf.operators.iter().any(Operator::fits_absence);
     let found = match values.as_slice() {
         [] => None,
         [value] => Some(shorten(&value.to_string())),

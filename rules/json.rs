@@ -94,14 +94,17 @@ pub(crate) struct Key<'j> {
 impl Key<'_> {
     /// True where the key, unescaped, is this text.
     pub(crate) fn is(&self, text: &str) -> bool {
-        if self.escaped { self.to_vec() == text.as_bytes() } else { self.raw == text.as_bytes() }
-    }
-
-    /// The key, unescaped.
-    pub(crate) fn to_vec(self) -> Vec<u8> {
-        let mut text = Vec::new();
-        unescape(self.raw, &mut text);
-        text
+        let (mut rest, mut expected) = (self.raw, text.as_bytes());
+        while self.escaped
+            && let Some(at) = memchr::memchr(b'\\', rest)
+        {
+            let (plain, escape) = rest.split_at(at);
+            let Some((character, length)) = escaped(escape) else { return false };
+            let behind = expected.strip_prefix(plain).and_then(|behind| behind.strip_prefix(character.encode_utf8(&mut [0; 4]).as_bytes()));
+            let Some(behind) = behind else { return false };
+            (rest, expected) = (escape.get(length..).unwrap_or_default(), behind);
+        }
+        rest == expected
     }
 }
 
@@ -231,25 +234,25 @@ pub(crate) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
     while let Some(at) = memchr::memchr(b'\\', rest) {
         let (plain, escape) = rest.split_at(at);
         out.extend_from_slice(plain);
-        let short = match escape.get(1) {
-            Some(b'n') => b'\n',
-            Some(b't') => b'\t',
-            Some(b'r') => b'\r',
-            Some(b'b') => 8,
-            Some(b'f') => 12,
-            Some(b'u') => {
-                let (character, length) = unicode_escape(escape);
-                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                rest = escape.get(length..).unwrap_or_default();
-                continue;
-            }
-            Some(other) => *other,
-            None => return,
-        };
-        out.push(short);
-        rest = escape.get(2..).unwrap_or_default();
+        let Some((character, length)) = escaped(escape) else { return };
+        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = escape.get(length..).unwrap_or_default();
     }
     out.extend_from_slice(rest);
+}
+
+/// Reads what a backslash begins: the character and how many bytes it took.
+fn escaped(escape: &[u8]) -> Option<(char, usize)> {
+    let short = match *escape.get(1)? {
+        b'n' => '\n',
+        b't' => '\t',
+        b'r' => '\r',
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'u' => return Some(unicode_escape(escape)),
+        other => char::from(other),
+    };
+    Some((short, 2))
 }
 
 /// Reads `\uXXXX` or a pair of them: the character and how many bytes it took.
@@ -342,7 +345,11 @@ mod tests {
                 let mut members = Members::new(json, 0).unwrap();
                 let mut map = serde_json::Map::new();
                 while let Some(key) = members.next_key().unwrap() {
-                    map.insert(String::from_utf8(key.to_vec()).unwrap(), rebuild(members.skip().unwrap()));
+                    let mut name = Vec::new();
+                    unescape(key.raw, &mut name);
+                    let name = String::from_utf8(name).unwrap();
+                    assert!(key.is(&name) && !key.is(&format!("{name}x")));
+                    map.insert(name, rebuild(members.skip().unwrap()));
                 }
                 map.into()
             }

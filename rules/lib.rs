@@ -15,6 +15,7 @@ pub mod condition;
 pub mod document;
 pub mod explain;
 mod fields;
+mod index;
 mod json;
 mod number;
 pub mod path;

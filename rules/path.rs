@@ -99,6 +99,14 @@ impl Path {
         matches!(self.query, Query::Singular(_))
     }
 
+    /// The context attribute that the query finds, where it is one for that.
+    pub(crate) fn attribute(&self) -> Option<&str> {
+        match self.steps()? {
+            [Step::Name(name)] if !matches!(&**name, "data" | "data_base64") => Some(name),
+            _ => None,
+        }
+    }
+
     pub(crate) fn steps(&self) -> Option<&[Step]> {
         match &self.query {
             Query::Singular(steps) => Some(steps),

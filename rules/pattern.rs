@@ -10,14 +10,17 @@
 //! - `anything-but` fits any value that is there and is not one of the listed ones, of whatever type.
 //! - `exists` looks at leaves: an object or an empty array does not exist.
 //!
-//! Departures: `contains` (a substring) is ours; numbers are not held to ±5·10⁹ and 15 digits but to what 64 bits and a double hold; of
-//! `cidr` the whole length (`/32`, `/128`) is taken too. Where `$or` tests one array and a key beside the `$or` tests it too, each may
-//! hold in an element of its own.
+//! What EventBridge refuses is refused, as far as its documentation and the rule compiler of event-ruler tell. Departures: `contains` (a
+//! substring), `compare-to` (another field) and `all` (several operators on one value) are ours, under names that it refuses; numbers are not held to ±5·10⁹
+//! and 15 digits but to what 64 bits and a double hold; of `cidr` the whole length (`/32`, `/128`) is taken too; a path that is tested twice is refused
+//! where the last test would count there. Where `$or` tests one array and a key beside the `$or` tests it too, each may hold in an element of its own.
 
 mod compile;
 mod evaluate;
 mod operator;
 mod wildcard;
+
+use std::sync::Arc;
 
 use pointsman_schemas::Problem;
 use serde_json::Value;
@@ -27,13 +30,14 @@ use crate::fields::{FieldId, Fields, FieldsBuilder, ROOT};
 use crate::ruleset::Scratch;
 
 pub(crate) use evaluate::Evaluation;
-pub(crate) use operator::Operator;
+pub(crate) use operator::{Operator, Range};
 
 /// A compiled event pattern.
 #[derive(Debug)]
 pub struct Pattern {
     pub(crate) root: Group,
-    fields: Fields,
+    /// Of this pattern alone; in a set of rules the set's stand in its place.
+    pub(crate) fields: Fields,
     warnings: Vec<Problem>,
 }
 
@@ -55,7 +59,7 @@ pub(crate) struct Field {
 
 #[derive(Debug)]
 pub(crate) enum Body {
-    Leaf(Leaf),
+    Leaf(Arc<Leaf>),
     Group(Group),
 }
 
@@ -123,8 +127,10 @@ impl Group {
         }
     }
 
-    /// Replaces the provisional numbers by the tree's own.
+    /// Replaces the provisional numbers by the tree's own, and gives back the room that was only needed for building.
     pub(crate) fn renumber(&mut self, renumbered: &[FieldId]) {
+        self.fields.shrink_to_fit();
+        self.any.shrink_to_fit();
         for field in &mut self.fields {
             field.id = renumbered.get(field.id as usize).copied().unwrap_or(ROOT);
             if let Body::Group(group) = &mut field.body {

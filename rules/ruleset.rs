@@ -1,8 +1,8 @@
 //! All rules in force, compiled together: which of them take an event.
 //!
-//! [`RuleSet::compile`] and [`RuleSet::matches_into`] are a seam: what lies behind them may become an index whose cost does not grow
-//! with the number of rules. Today every rule is looked at, cheapest test first: its origin, then attributes, and only then data, which is read once for all
-//! rules, when the first of them gets that far.
+//! [`RuleSet::compile`] enters the rules into an index by which [`RuleSet::matches_into`] finds the few that an event may satisfy; those
+//! are then evaluated, cheapest test first: the origin, then attributes, and only then data, of which the mentioned fields are read once for all rules.
+//! So the cost follows the event and its matches, not the number of rules.
 
 use pointsman_schemas::Event;
 
@@ -10,7 +10,11 @@ use crate::condition::Condition;
 use crate::document::Document;
 use crate::explain::{self, Check, Explanation};
 use crate::fields::{Fields, FieldsBuilder, Frame, ROOT, Slots};
+use crate::index::{Index, Workspace};
 use crate::pattern::{Evaluation, Pattern};
+
+/// Up to so many rules are looked at in turn: to find candidates among them would cost more than it saves.
+const IN_TURN_MAX: usize = 6;
 
 /// The number by which the caller knows a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +58,15 @@ impl OriginSet {
         Self { words, others }
     }
 
+    /// Its origins, where they are listed.
+    pub(crate) fn listed(&self) -> Option<impl Iterator<Item = Origin>> {
+        let bits = || (0..64_u16).map(|bit| (bit, 1_u64 << bit));
+        let origins = (0..)
+            .zip(&self.words)
+            .flat_map(move |(word, set)| bits().filter(move |(_, mask)| set & mask != 0).map(move |(bit, _)| Origin(64 * word + bit)));
+        (!self.others).then_some(origins)
+    }
+
     /// Whether an origin is one of them.
     #[must_use]
     pub fn contains(&self, origin: Origin) -> bool {
@@ -80,6 +93,7 @@ pub struct Scratch {
     pub(crate) second: Vec<u8>,
     /// The frame of the document at hand, once it has been read.
     pub(crate) frame: Option<Frame>,
+    pub(crate) workspace: Workspace,
 }
 
 impl Scratch {
@@ -95,6 +109,8 @@ impl Scratch {
 pub struct RuleSet {
     rules: Vec<Rule>,
     fields: Fields,
+    /// None where there are few rules.
+    index: Option<Index>,
 }
 
 impl RuleSet {
@@ -114,12 +130,14 @@ impl RuleSet {
         for rule in &mut rules {
             if let Some(pattern) = &mut rule.pattern {
                 pattern.root.renumber(&renumbered);
+                pattern.fields = Fields::default();
             }
             if let Some(condition) = &mut rule.condition {
                 condition.renumber(&renumbered);
             }
         }
-        Self { rules, fields }
+        let index = (rules.len() > IN_TURN_MAX).then(|| Index::new(&rules, &fields));
+        Self { rules, fields, index }
     }
 
     /// How many rules there are.
@@ -158,7 +176,32 @@ impl RuleSet {
     }
 
     /// Appends the indexes, ascending, of the rules that take an event from this origin.
+    #[inline]
     pub fn matches_into(&self, origin: Origin, event: &Event, scratch: &mut Scratch, out: &mut Vec<u32>) {
+        match &self.index {
+            Some(index) => self.matches_by_index(index, origin, event, scratch, out),
+            None => self.matches_in_turn_into(origin, event, scratch, out),
+        }
+    }
+
+    fn matches_by_index(&self, index: &Index, origin: Origin, event: &Event, scratch: &mut Scratch, out: &mut Vec<u32>) {
+        let (document, before) = (Document::event(event), out.len());
+        scratch.start();
+        index.search(&self.fields, origin, event, &document, scratch);
+        for place in 0..scratch.workspace.hits.len() {
+            if let Some(candidate) = scratch.workspace.hits.get(place)
+                && let Some(rule) = self.rules.get(candidate as usize)
+                && rule.from.contains(origin)
+                && self.holds(rule, &document, scratch)
+            {
+                out.push(candidate);
+            }
+        }
+        out.get_mut(before..).unwrap_or_default().sort_unstable();
+    }
+
+    /// As [`RuleSet::matches_into`], with a look at every rule: what the index is held against in tests and benchmarks.
+    pub fn matches_in_turn_into(&self, origin: Origin, event: &Event, scratch: &mut Scratch, out: &mut Vec<u32>) {
         let document = Document::event(event);
         scratch.start();
         for (index, rule) in (0..).zip(&self.rules) {

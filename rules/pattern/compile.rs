@@ -2,6 +2,8 @@
 
 mod operators;
 
+use std::sync::Arc;
+
 use pointsman_schemas::{Problem, Segment};
 use serde_json::{Map, Value};
 
@@ -15,11 +17,15 @@ const DEPTH_MAX: usize = 64;
 /// The most combinations that the `$or`s of a pattern may make, as in EventBridge.
 const COMBINATIONS_MAX: usize = 1_000;
 
-const OPERATORS: [&str; 9] =
-    ["prefix", "suffix", "equals-ignore-case", "wildcard", "anything-but", "numeric", "cidr", "exists", "contains"];
+/// The most values and operators that a pattern may list: what a rule takes in memory grows with them, and with nothing else.
+const VALUES_MAX: usize = 10_000;
 
-/// Not allowed as fields in an alternative of `$or`, as in EventBridge, where they would be operators that went astray.
-const RESERVED_IN_OR: [&str; 16] = [
+const OPERATORS: [&str; 11] =
+    ["prefix", "suffix", "equals-ignore-case", "wildcard", "anything-but", "numeric", "cidr", "exists", "contains", "all", "compare-to"];
+
+/// Not allowed as fields in an alternative of `$or`, as in EventBridge, where they would be operators that went astray. What is an
+/// operator here alone may name a field there, as it may in EventBridge.
+const RESERVED_IN_OR: [&str; 24] = [
     "exactly",
     "equals-ignore-case",
     "prefix",
@@ -29,20 +35,28 @@ const RESERVED_IN_OR: [&str; 16] = [
     "wildcard",
     "numeric",
     "cidr",
-    "contains",
     "=",
     "<",
     "<=",
     ">",
     ">=",
     "regex",
+    "not-wildcard",
+    "not-equals-ignore-case",
+    "date-after",
+    "date-on-or-after",
+    "date-before",
+    "date-on-or-before",
+    "in-date-range",
+    "ip-address-in-range",
+    "ip-address-not-in-range",
 ];
 
 /// What a CloudEvent has at its top, besides extensions of any name.
 const ATTRIBUTES: [&str; 9] = ["id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "specversion", "data"];
 
 pub(super) fn compile(pattern: &Value, cloudevents: bool) -> Result<(Group, Vec<Problem>), Vec<Problem>> {
-    let mut compiler = Compiler { problems: Vec::new(), path: Vec::new() };
+    let mut compiler = Compiler { problems: Vec::new(), path: Vec::new(), values: 0 };
     let root = match pattern {
         Value::Object(map) if map.is_empty() => {
             compiler.problem(Problem::new("the pattern is empty").help("leave it out to take every event"));
@@ -62,6 +76,10 @@ pub(super) fn compile(pattern: &Value, cloudevents: bool) -> Result<(Group, Vec<
     if combinations(&root) > COMBINATIONS_MAX {
         compiler.problem(Problem::new(format!("the pattern's $or lists make more than {COMBINATIONS_MAX} combinations")));
     }
+    if compiler.values > VALUES_MAX {
+        let problem = Problem::new(format!("the pattern lists {} values; at most {VALUES_MAX} are taken", compiler.values));
+        compiler.problem(problem.help("split the rule, or compare by a prefix or a range"));
+    }
     if compiler.problems.iter().all(|problem| problem.warning) { Ok((root, compiler.problems)) } else { Err(compiler.problems) }
 }
 
@@ -78,6 +96,8 @@ struct Compiler {
     problems: Vec<Problem>,
     /// From the pattern's root to what is being read.
     path: Vec<Segment>,
+    /// How many values and operators have been read.
+    values: usize,
 }
 
 impl Compiler {
@@ -228,7 +248,7 @@ impl Compiler {
             Value::Array(list) => {
                 let operators =
                     list.iter().enumerate().filter_map(|(index, item)| self.within(index, |compiler| compiler.operator(item))).collect();
-                Some(Body::Leaf(Leaf { operators, written: value.to_string().into() }))
+                Some(Body::Leaf(Arc::new(Leaf { operators, written: value.to_string().into() })))
             }
             _ => {
                 let problem = Problem::new("what a field may be stands in a list");

@@ -33,6 +33,7 @@ enum Place {
 /// The evaluation of patterns over one document, all of whose fields are numbered by one tree.
 pub(crate) struct Evaluation<'d, 's> {
     fields: &'s Fields,
+    document: &'d Document<'d>,
     root: Root<'d>,
     /// The text that slots point into: an event's JSON data, or the whole document.
     text: &'d [u8],
@@ -43,7 +44,7 @@ pub(crate) struct Evaluation<'d, 's> {
 
 impl<'d, 's> Evaluation<'d, 's> {
     /// Goes on with what the scratch has read of this document already.
-    pub(crate) fn new(fields: &'s Fields, document: &'d Document<'_>, scratch: &'s mut Scratch) -> Self {
+    pub(crate) fn new(fields: &'s Fields, document: &'d Document<'d>, scratch: &'s mut Scratch) -> Self {
         let root = document.root();
         let text: &[u8] = match root {
             Root::Event(event) => match event.data() {
@@ -53,7 +54,7 @@ impl<'d, 's> Evaluation<'d, 's> {
             Root::Json(text) => text,
             Root::Fields => document.text(),
         };
-        Self { fields, root, text, slots: &mut scratch.slots, buffer: &mut scratch.buffer, frame: &mut scratch.frame }
+        Self { fields, document, root, text, slots: &mut scratch.slots, buffer: &mut scratch.buffer, frame: &mut scratch.frame }
     }
 
     /// Whether a whole pattern holds.
@@ -70,9 +71,14 @@ impl<'d, 's> Evaluation<'d, 's> {
 
     /// The slot of a field of the document, and the text it points into.
     pub(crate) fn slot(&mut self, id: FieldId) -> (Slot, &'d [u8]) {
-        let origin = if let Root::Event(_) = self.root { self.fields.child(ROOT, b"data").unwrap_or(ROOT) } else { ROOT };
-        let frame = self.read(origin);
+        let frame = self.frame();
         (self.slots.get(frame, id), self.text)
+    }
+
+    /// The frame of an event's data, or of the whole document.
+    pub(crate) fn frame(&mut self) -> Frame {
+        let origin = if let Root::Event(_) = self.root { self.fields.child(ROOT, b"data").unwrap_or(ROOT) } else { ROOT };
+        self.read(origin)
     }
 
     /// The document's own frame, which is read at the first call.
@@ -115,15 +121,15 @@ impl<'d, 's> Evaluation<'d, 's> {
             (Place::Frame(frame), _) => frame,
             (Place::Event, Root::Event(event)) if &*field.name == "data" => match event.data() {
                 Some(data) if data.kind() == DataKind::Json => self.read(field.id),
-                Some(data) if data.kind() == DataKind::Text => return scalar(field, Scalar::Text(data.bytes())),
+                Some(data) if data.kind() == DataKind::Text => return self.scalar(field, Scalar::Text(data.bytes())),
                 _ => return absent(field),
             },
             (Place::Event, Root::Event(event)) => {
                 return match event.attribute(&field.name) {
                     None => absent(field),
-                    Some(AttributeValue::String(text)) => scalar(field, Scalar::Text(text.as_bytes())),
-                    Some(AttributeValue::Integer(number)) => scalar(field, Scalar::Number(Number::Whole(number.into()))),
-                    Some(AttributeValue::Boolean(value)) => scalar(field, Scalar::Boolean(value)),
+                    Some(AttributeValue::String(text)) => self.scalar(field, Scalar::Text(text.as_bytes())),
+                    Some(AttributeValue::Integer(number)) => self.scalar(field, Scalar::Number(Number::Whole(number.into()))),
+                    Some(AttributeValue::Boolean(value)) => self.scalar(field, Scalar::Boolean(value)),
                 };
             }
             (Place::Event, _) => return Holds::No,
@@ -208,20 +214,20 @@ impl<'d, 's> Evaluation<'d, 's> {
             }
             _ => {
                 let scalar = json::scalar(value, self.buffer)?;
-                Some(leaf.fits(scalar))
+                Some(leaf.fits(scalar, self.document))
             }
+        }
+    }
+
+    fn scalar(&self, field: &Field, scalar: Scalar<'_>) -> Holds {
+        match &field.body {
+            Body::Leaf(leaf) if leaf.fits(scalar, self.document) => Holds::ByPresence,
+            Body::Leaf(_) => Holds::No,
+            Body::Group(_) => absent(field),
         }
     }
 }
 
 fn absent(field: &Field) -> Holds {
     if field.holds_absent { Holds::ByAbsence } else { Holds::No }
-}
-
-fn scalar(field: &Field, scalar: Scalar<'_>) -> Holds {
-    match &field.body {
-        Body::Leaf(leaf) if leaf.fits(scalar) => Holds::ByPresence,
-        Body::Leaf(_) => Holds::No,
-        Body::Group(_) => absent(field),
-    }
 }

@@ -1,13 +1,17 @@
 //! What a leaf list of a pattern can hold, each held against one scalar.
 
+use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::Leaf;
 use super::wildcard::Wildcard;
-use crate::json::Scalar;
+use crate::condition::Comparator;
+use crate::document::{Document, Node};
+use crate::json::{self, Scalar};
 use crate::number::Number;
+use crate::path::{Found, Path};
 
 /// One alternative of a leaf list.
 #[derive(Debug)]
@@ -27,19 +31,36 @@ pub(crate) enum Operator {
     AnythingBut(Vec<Operator>),
     Numeric(Range),
     Cidr(IpNet),
+    /// Fits what compares like this to the one value that the path finds.
+    CompareTo(Comparator, Path),
+    /// Fits what fits every one of these.
+    All(Vec<Operator>),
     /// With `false` it fits no scalar: where there is none is told by [`Operator::fits_absence`].
     Exists(bool),
 }
 
 /// Bounds of `numeric`: each a number and whether it belongs to the range itself.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Range {
     pub(crate) from: Option<(Number, bool)>,
     pub(crate) to: Option<(Number, bool)>,
 }
 
 impl Range {
-    fn contains(&self, number: Number) -> bool {
+    /// The range of one number.
+    pub(crate) fn only(number: Number) -> Self {
+        Self { from: Some((number, true)), to: Some((number, true)) }
+    }
+
+    /// The places that the range takes among sorted numbers, where place 2n is the gap before the number n, and 2n + 1 the number itself.
+    pub(crate) fn places(&self, numbers: &[Number]) -> std::ops::Range<usize> {
+        let below = |number: Number| numbers.partition_point(|one| *one < number);
+        let start = self.from.map_or(0, |(from, itself)| 2 * below(from) + if itself { 1 } else { 2 });
+        let end = self.to.map_or(2 * numbers.len() + 1, |(to, itself)| 2 * below(to) + if itself { 2 } else { 1 });
+        start..end.max(start)
+    }
+
+    pub(crate) fn contains(&self, number: Number) -> bool {
         self.from.is_none_or(|(from, itself)| number > from || itself && number == from)
             && self.to.is_none_or(|(to, itself)| number < to || itself && number == to)
     }
@@ -52,6 +73,11 @@ pub(crate) struct Folded(Box<str>);
 impl Folded {
     pub(crate) fn new(text: &str) -> Self {
         Self(text.chars().flat_map(char::to_lowercase).collect())
+    }
+
+    /// In lower case.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
     }
 
     fn equals(&self, text: &[u8]) -> bool {
@@ -75,7 +101,8 @@ impl Folded {
 }
 
 impl Operator {
-    pub(crate) fn fits(&self, scalar: Scalar<'_>) -> bool {
+    /// Whether a scalar of a document fits.
+    pub(crate) fn fits(&self, scalar: Scalar<'_>, document: &Document<'_>) -> bool {
         match (self, scalar) {
             (Self::Text(expected), Scalar::Text(text)) => **expected == *text,
             (Self::Number(expected), Scalar::Number(number)) => *expected == number,
@@ -88,11 +115,16 @@ impl Operator {
             (Self::EqualsIgnoreCase(expected), Scalar::Text(text)) => expected.equals(text),
             (Self::Contains(part), Scalar::Text(text)) => memchr::memmem::find(text, part).is_some(),
             (Self::Wildcard(wildcard), Scalar::Text(text)) => wildcard.matches(text),
-            (Self::AnythingBut(listed), scalar) => !listed.iter().any(|operator| operator.fits(scalar)),
+            (Self::AnythingBut(listed), scalar) => !listed.iter().any(|operator| operator.fits(scalar, document)),
+            (Self::All(listed), scalar) => listed.iter().all(|operator| operator.fits(scalar, document)),
             (Self::Numeric(range), Scalar::Number(number)) => range.contains(number),
             (Self::Cidr(net), Scalar::Text(text)) => {
                 std::str::from_utf8(text).is_ok_and(|text| text.parse::<IpAddr>().is_ok_and(|address| net.contains(&address)))
             }
+            (Self::CompareTo(comparator, path), scalar) => match path.find(document) {
+                Found::One(node) => compares(scalar, *comparator, node),
+                _ => false,
+            },
             (Self::Exists(expected), _) => *expected,
             _ => false,
         }
@@ -103,8 +135,37 @@ impl Operator {
     }
 }
 
+/// Numbers are ordered by value and texts by their characters; all others are equal or not.
+fn compares(left: Scalar<'_>, comparator: Comparator, right: Node<'_>) -> bool {
+    let mut buffer = Vec::new();
+    let right = match right {
+        Node::Text(text) => Scalar::Text(text.as_bytes()),
+        Node::Integer(number) => Scalar::Number(Number::Whole(number.into())),
+        Node::Boolean(value) => Scalar::Boolean(value),
+        Node::Json(raw) => match json::scalar(raw, &mut buffer) {
+            Some(scalar) => scalar,
+            None => return false,
+        },
+        Node::Value(_) | Node::Binary(_) | Node::Root(_) => return false,
+    };
+    let order = match (left, right) {
+        (Scalar::Number(left), Scalar::Number(right)) => Some(left.cmp(&right)),
+        (Scalar::Text(left), Scalar::Text(right)) => Some(left.cmp(right)),
+        _ => None,
+    };
+    match comparator {
+        Comparator::Equal => left == right,
+        Comparator::Unequal => left != right,
+        Comparator::Less => order.is_some_and(Ordering::is_lt),
+        Comparator::LessOrEqual => order.is_some_and(Ordering::is_le),
+        Comparator::Greater => order.is_some_and(Ordering::is_gt),
+        Comparator::GreaterOrEqual => order.is_some_and(Ordering::is_ge),
+    }
+}
+
 impl Leaf {
-    pub(crate) fn fits(&self, scalar: Scalar<'_>) -> bool {
-        self.operators.iter().any(|operator| operator.fits(scalar))
+    /// Whether one of its operators fits.
+    pub(crate) fn fits(&self, scalar: Scalar<'_>, document: &Document<'_>) -> bool {
+        self.operators.iter().any(|operator| operator.fits(scalar, document))
     }
 }

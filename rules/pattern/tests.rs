@@ -47,6 +47,16 @@ fn operators() {
         (json!([{"numeric": ["<", 1_732_000_000_000_i64]}]), &["-1e300"], &["1732000000000"]),
         (json!([{"cidr": "10.0.0.0/24"}]), &[r#""10.0.0.255""#], &[r#""10.0.1.0""#, r#""10.0.0.256""#, r#""::1""#, "10"]),
         (json!([{"cidr": "2001:db8::/32"}]), &[r#""2001:0DB8::1""#], &[r#""2001:db9::1""#]),
+        (
+            json!([{"all": [{"prefix": "a"}, {"suffix": "z"}, {"anything-but": "abz"}]}, 5]),
+            &[r#""az""#, r#""acz""#, r#"["x","az"]"#, "5"],
+            &[r#""abz""#, r#""a""#, r#"["a","z"]"#, "1", "[]"],
+        ),
+        (json!([{"all": [{"exists": true}, {"anything-but": 1}]}]), &["2", "null"], &["1", "[]"]),
+        (json!([9_007_199_254_740_993_i64]), &["9007199254740993.0", "9007199254740.993e3"], &["9007199254740994.0"]),
+        (json!([{"numeric": ["=", 1e19]}]), &["10000000000000000000", "1E+19"], &["10000000000000000001", "1"]),
+        (json!([0.1]), &["0.10", "1e-1"], &["0", "0.11"]),
+        (json!([{"numeric": [">", 9_007_199_254_740_992_i64]}]), &["9007199254740993"], &["9007199254740992", "9007199254740992.0"]),
         (json!(["x", {"exists": false}, {"prefix": "y"}]), &[r#""x""#, r#""yy""#, "[]"], &[r#""z""#]),
     ] {
         for value in yes {
@@ -107,6 +117,27 @@ fn fields_nest_and_arrays_are_sets() {
             &[r#"{"labels":{"app":"x"}}"#],
         ),
         (json!({"a\"b": [1]}), &[r#"{"a\u0022b":1}"#], &[]),
+        // What a dotted key leads through is no value.
+        (json!({"$or": [{"a": [{"exists": true}]}, {"a": {"b": [9]}}]}), &[r#"{"a":1}"#, r#"{"a.b":9}"#], &[r#"{"a.b":1}"#]),
+        // A field against another one.
+        (
+            json!({"a": [{"compare-to": [">", "$.b.c"]}]}),
+            &[r#"{"a":2,"b":{"c":1.5}}"#, r#"{"a":"b","b":{"c":"\u0061"}}"#, r#"{"a":[0,2],"b":{"c":1}}"#],
+            &[r#"{"a":1,"b":{"c":1}}"#, r#"{"a":2,"b":{"c":"1"}}"#, r#"{"a":2}"#, r#"{"b":{"c":1}}"#, r#"{"a":2,"b":{"c":[1]}}"#],
+        ),
+        (
+            json!({"a": [{"compare-to": ["=", "$.b[0]"]}]}),
+            &[r#"{"a":1.0,"b":[1]}"#, r#"{"a":null,"b":[null]}"#],
+            &[r#"{"a":1,"b":["1"]}"#, r#"{"a":1,"b":1}"#],
+        ),
+        (json!({"a": [{"compare-to": ["!=", "$.b"]}]}), &[r#"{"a":1,"b":2}"#, r#"{"a":1,"b":"1"}"#], &[r#"{"a":1,"b":1}"#, r#"{"a":1}"#]),
+        (
+            json!({"a": [{"compare-to": ["<=", "$.b"]}, {"compare-to": [">=", "$.c"]}]}),
+            &[r#"{"a":1,"b":1}"#, r#"{"a":1,"c":1}"#],
+            &[r#"{"a":2,"b":1,"c":3}"#],
+        ),
+        // Operators of ours may name fields, also in $or.
+        (json!({"$or": [{"contains": [1]}, {"all": [1]}, {"compare-to": [1]}]}), &[r#"{"all":1}"#, r#"{"contains":1}"#], &[r#"{"x":1}"#]),
     ] {
         let compiled = Pattern::compile_for_any_json(&pattern).unwrap_or_else(|problems| panic!("{problems:?}"));
         for text in yes {
@@ -185,9 +216,9 @@ fn every_mistake_is_told_with_its_place() {
         data.d[0]: a list inside the list of alternatives (write its values into the outer list)
         data.e[0].prefx: there is no operator "prefx" (write prefix)
         data.f[0].PREFIX: there is no operator "PREFIX" (write prefix)
-        data.g[0].suffix: an operator stands alone in its object (write one object each for alternatives; that both hold is written as a wildcard, a numeric range or in `where`)
+        data.g[0].suffix: an operator stands alone in its object (write one object each for alternatives; where one value must fit both, write [{ all: [{ … }, { … }] }])
         data.h[0].prefix: this operator takes a text (write "5")
-        data.i[0]: an operator is missing (one of prefix, suffix, equals-ignore-case, wildcard, anything-but, numeric, cidr, exists, contains)
+        data.i[0]: an operator is missing (one of prefix, suffix, equals-ignore-case, wildcard, anything-but, numeric, cidr, exists, contains, all, compare-to)
         data.j.prefix: what a field may be stands in a list (an operator stands in a list too: write [{ prefix: "x" }])
         data.k[0].exists: exists takes true or false
         data.l[0].cidr: "10.0.0.0/33" is not a range of addresses (write 10.0.0.0/8 or 2001:db8::/32)
@@ -224,12 +255,39 @@ fn every_mistake_is_told_with_its_place() {
         data.p.$or[2].q: what a field may be stands in a list (write [1])
         data.q: "r" is tested twice (put all alternatives into one list)
         "##);
+    insta::assert_snapshot!(problems(json!({
+        "data": {
+            "a": [{"all": [{"prefix": "a"}]}], "b": [{"all": {"prefix": "a", "suffix": "b"}}], "c": [{"all": [{"prefix": "a"}, "ab"]}], "d": [{"all": [{"prefix": "a"}, {"exists": false}]}],
+            "e": [{"all": [{"prefix": 1}, {"sufix": "b"}]}], "f": [{"compare-to": "$.data.a"}], "g": [{"compare-to": ["==", "$.data.*"]}], "h": [{"compare-to": [">", "data.a"]}],
+            "$or": [{"date-after": ["x"]}, {"not-wildcard": ["x"]}],
+        },
+    })), @r##"
+        data.a[0].all: all takes a list of at least two operators (write [{ prefix: a }, { suffix: z }])
+        data.b[0].all: all takes a list of at least two operators (write [{ prefix: a }, { suffix: z }])
+        data.c[0].all[1]: a value stands alone: nothing else fits what equals it
+        data.d[0].all[1]: what does not exist fits no other operator
+        data.e[0].all[0].prefix: this operator takes a text (write "1")
+        data.e[0].all[1].sufix: there is no operator "sufix" (write suffix)
+        data.f[0].compare-to: compare-to takes a comparison and the path of another field (write [">", "$.data.limit"])
+        data.g[0].compare-to[0]: "==" is no comparison (one of =, !=, <, <=, >, >=)
+        data.g[0].compare-to[1]: the path can find more than one value (name each step: $.data.items[0].total)
+        data.h[0].compare-to[1]: this is not a JSONPath query (RFC 9535) (a query begins with $: write $.data.total)
+        data.$or[0].date-after: "date-after" is an operator and cannot name a field inside $or (write the field's name before it: { field: [{ date-after: … }] })
+        data.$or[1].not-wildcard: "not-wildcard" is an operator and cannot name a field inside $or (write the field's name before it: { field: [{ not-wildcard: … }] })
+        "##);
     insta::assert_snapshot!(problems(json!({})), @"the pattern is empty (leave it out to take every event)");
     insta::assert_snapshot!(problems(json!(["x"])), @"a pattern is an object of fields (write { type: [order.paid] })");
     insta::assert_snapshot!(problems(json!({"typ": ["x"], "partitionkey": ["x"]})), @r#"warning: typ: "typ" is taken as an extension attribute (was type meant?)"#);
     let deep = (0..200).fold(json!([1]), |inner, _| json!({ "a": inner }));
     assert!(problems(json!({ "data": deep })).contains("nested deeper"));
     assert!(problems(json!({ format!("data{}", ".a".repeat(100_000)): [1] })).contains("nested deeper"));
+    let many =
+        |count: usize| json!({"data": {"a": [{"anything-but": {"prefix": vec!["x"; count / 2]}}], "b": vec!["x"; count - count / 2 - 1]}});
+    assert_eq!(problems(many(10_000)), "");
+    assert_eq!(
+        problems(many(10_001)),
+        "the pattern lists 10001 values; at most 10000 are taken (split the rule, or compare by a prefix or a range)"
+    );
     let ors: Vec<_> = (0..8).map(|index| json!({"$or": [{ format!("a{index}"): [1] }, {"b": [1]}, {"c": [1]}]})).collect();
     let nested = ors.into_iter().enumerate().map(|(index, or)| (format!("k{index}"), or)).collect::<serde_json::Map<_, _>>();
     assert!(problems(json!({ "data": nested })).contains("more than 1000 combinations"));

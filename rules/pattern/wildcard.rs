@@ -60,6 +60,21 @@ impl Wildcard {
         Ok(Self { first, middle, last })
     }
 
+    /// What stands before the first star; where there is no star, all of it.
+    pub(crate) fn first(&self) -> &[u8] {
+        &self.first
+    }
+
+    /// What stands between two stars.
+    pub(crate) fn middle(&self) -> impl Iterator<Item = &[u8]> {
+        self.middle.iter().map(|part| &**part)
+    }
+
+    /// What stands behind the last star; none where there is no star.
+    pub(crate) fn last(&self) -> Option<&[u8]> {
+        self.last.as_deref()
+    }
+
     /// Whether a text fits from its beginning to its end.
     pub(crate) fn matches(&self, text: &[u8]) -> bool {
         let Some(last) = &self.last else { return text == &*self.first };

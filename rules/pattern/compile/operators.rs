@@ -4,7 +4,9 @@ use pointsman_schemas::Problem;
 use serde_json::Value;
 
 use super::{Compiler, OPERATORS};
+use crate::condition::Comparator;
 use crate::number::Number;
+use crate::path::Path;
 use crate::pattern::Operator;
 use crate::pattern::operator::{Folded, Range};
 use crate::pattern::wildcard::Wildcard;
@@ -13,6 +15,7 @@ use crate::spelling;
 impl Compiler {
     /// One alternative of a leaf list.
     pub(super) fn operator(&mut self, item: &Value) -> Option<Operator> {
+        self.values += 1;
         match item {
             Value::String(text) => Some(Operator::Text(text.as_bytes().into())),
             Value::Number(number) => self.number(number).map(Operator::Number),
@@ -27,9 +30,8 @@ impl Compiler {
                 match (members.next(), members.next()) {
                     (Some((name, operand)), None) => self.within(name.as_str(), |compiler| compiler.named(name, operand)),
                     (Some(_), Some((second, _))) => {
-                        let problem = Problem::new("an operator stands alone in its object").help(
-                            "write one object each for alternatives; that both hold is written as a wildcard, a numeric range or in `where`",
-                        );
+                        let problem = Problem::new("an operator stands alone in its object")
+                            .help("write one object each for alternatives; where one value must fit both, write [{ all: [{ … }, { … }] }]");
                         self.within(second.as_str(), |compiler| compiler.problem(problem.key()));
                         None
                     }
@@ -61,6 +63,8 @@ impl Compiler {
             "wildcard" => self.wildcard(operand),
             "anything-but" => self.anything_but(operand),
             "numeric" => self.numeric(operand),
+            "all" => self.all(operand),
+            "compare-to" => self.compare_to(operand),
             "cidr" => {
                 let text = self.text(operand)?;
                 let net = text.parse().ok();
@@ -148,6 +152,7 @@ impl Compiler {
             return None;
         };
         self.within(name.as_str(), |compiler| {
+            compiler.values += operand.as_array().map_or(1, Vec::len);
             let listed = match name.as_str() {
                 "prefix" | "suffix" => compiler.one_or_many(operand, |compiler, item| match compiler.text(item)? {
                     "" => {
@@ -189,6 +194,69 @@ impl Compiler {
         }
     }
 
+    /// A list of operators that one value must fit together.
+    fn all(&mut self, operand: &Value) -> Option<Operator> {
+        let list = match operand {
+            Value::Array(list) if list.len() >= 2 => list,
+            _ => {
+                self.problem(Problem::new("all takes a list of at least two operators").help("write [{ prefix: a }, { suffix: z }]"));
+                return None;
+            }
+        };
+        let read = list.iter().enumerate().map(|(index, item)| {
+            self.within(index, |compiler| match (item, compiler.operator(item)?) {
+                (_, Operator::Exists(false)) => {
+                    compiler.problem(Problem::new("what does not exist fits no other operator"));
+                    None
+                }
+                (Value::Object(_), operator) => Some(operator),
+                _ => {
+                    compiler.problem(Problem::new("a value stands alone: nothing else fits what equals it"));
+                    None
+                }
+            })
+        });
+        let read: Vec<_> = read.collect();
+        read.into_iter().collect::<Option<_>>().map(Operator::All)
+    }
+
+    /// `[comparison, path]`.
+    fn compare_to(&mut self, operand: &Value) -> Option<Operator> {
+        const FORM: &str = r#"write [">", "$.data.limit"]"#;
+        let (comparison, path) = match operand.as_array().map(Vec::as_slice) {
+            Some([Value::String(comparison), Value::String(path)]) => (comparison, path),
+            _ => {
+                self.problem(Problem::new("compare-to takes a comparison and the path of another field").help(FORM));
+                return None;
+            }
+        };
+        let comparator = match comparison.as_str() {
+            "=" => Some(Comparator::Equal),
+            "!=" => Some(Comparator::Unequal),
+            "<" => Some(Comparator::Less),
+            "<=" => Some(Comparator::LessOrEqual),
+            ">" => Some(Comparator::Greater),
+            ">=" => Some(Comparator::GreaterOrEqual),
+            _ => {
+                let problem = Problem::new(format!("{comparison:?} is no comparison")).help("one of =, !=, <, <=, >, >=");
+                self.within(0, |compiler| compiler.problem(problem));
+                None
+            }
+        };
+        let path = self.within(1, |compiler| match Path::parse(path) {
+            Ok(path) if path.is_singular() => Some(path),
+            Ok(_) => {
+                compiler.problem(Problem::new("the path can find more than one value").help("name each step: $.data.items[0].total"));
+                None
+            }
+            Err(problem) => {
+                compiler.problem(problem);
+                None
+            }
+        });
+        Some(Operator::CompareTo(comparator?, path?))
+    }
+
     /// `["=", n]`, `[">" or ">=", n]`, `["<" or "<=", n]`, or a lower bound and then an upper one.
     fn numeric(&mut self, operand: &Value) -> Option<Operator> {
         const FORM: &str = r#"write ["=", 5], [">", 0], or [">", 0, "<=", 5]"#;
@@ -211,7 +279,7 @@ impl Compiler {
                 }
             };
             match (operator.as_str(), index) {
-                (Some("="), 0) if list.len() == 2 => range = Range { from: Some((number, true)), to: Some((number, true)) },
+                (Some("="), 0) if list.len() == 2 => range = Range::only(number),
                 (Some(">"), 0) => range.from = Some((number, false)),
                 (Some(">="), 0) => range.from = Some((number, true)),
                 (Some("<"), 0) if list.len() == 2 => range.to = Some((number, false)),

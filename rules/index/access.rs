@@ -1,0 +1,307 @@
+//! What an event must have for a rule to be worth a look.
+//!
+//! A rule that holds has all of its fields fitted, so any one of them is a way to find it. Of all its ways a rule is entered under the
+//! one that the fewest events are expected to take, counted over the rules themselves: what many rules name, many events are taken to
+//! have. Where a way is a list of alternatives, or leads through an `$or`, the rule is entered under each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::condition::{Comparator, Expression, Operand};
+use crate::fields::{FieldId, Fields, ROOT};
+use crate::number::Number;
+use crate::pattern::{Body, Group, Leaf, Operator, Range};
+use crate::ruleset::{Origin, Rule};
+
+/// What reading an event's data costs, in looks at a rule.
+const DATA_COST: f64 = 12.0;
+
+/// How likely an event fits what tells nothing: `anything-but`, `exists`, a missing field. Anything else is a better way.
+const UNTOLD: f64 = 1.0;
+
+/// What an event may have, by which rules are found.
+#[derive(Clone, Debug)]
+pub(super) enum Key<'r> {
+    /// It comes from there.
+    Origin(Origin),
+    /// There is no scalar at the field.
+    Absent(FieldId),
+    /// One scalar at the field fits.
+    Scalar(FieldId, Test<'r>),
+}
+
+/// What one scalar may fit.
+#[derive(Clone, Debug)]
+pub(super) enum Test<'r> {
+    /// A text that is, begins with, ends with or holds these bytes.
+    Text(Part, &'r [u8]),
+    /// The same of a text in lower case.
+    Folded(Part, &'r [u8]),
+    Boolean(bool),
+    Null,
+    Number(Range),
+    Network(IpNet),
+    /// Whatever the leaf takes: it is held against the scalar itself.
+    Leaf(&'r Arc<Leaf>),
+}
+
+/// Where in a text the bytes stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Part {
+    Whole,
+    Beginning,
+    End,
+    Anywhere,
+}
+
+/// A way to find a rule: every event that it takes has one of these keys.
+pub(super) type Way<'r> = Vec<Key<'r>>;
+
+/// The way by which each rule is to be found; none where nothing tells of it, so that it is looked at for every event.
+pub(super) fn choose<'r>(rules: &'r [Rule], fields: &Fields) -> Vec<Option<Way<'r>>> {
+    let data = fields.child(ROOT, b"data").map_or(0..0, |data| data..fields.below(data).end);
+    let mut chooser = Chooser { fields, data, data_cost: DATA_COST / rules.len().max(1) as f64, statistics: Statistics::default() };
+    rules.iter().for_each(|rule| chooser.count(rule));
+    chooser.statistics.sort();
+    rules.iter().map(|rule| chooser.rule(rule)).collect()
+}
+
+/// What one operator of a leaf list allows: each way alone is one to all that it fits.
+fn ways<'r>(operator: &'r Operator, field: FieldId) -> Vec<Key<'r>> {
+    let text = |part, bytes: &'r [u8]| (!bytes.is_empty() || part == Part::Whole).then_some(Test::Text(part, bytes));
+    let folded = |part, text: &'r str| (!text.is_empty() || part == Part::Whole).then_some(Test::Folded(part, text.as_bytes()));
+    let test = match operator {
+        Operator::Exists(false) => return vec![Key::Absent(field)],
+        Operator::All(listed) => return listed.iter().flat_map(|operator| ways(operator, field)).collect(),
+        Operator::Wildcard(wildcard) => {
+            let Some(last) = wildcard.last() else { return vec![Key::Scalar(field, Test::Text(Part::Whole, wildcard.first()))] };
+            let ends = [text(Part::Beginning, wildcard.first()), text(Part::End, last)].into_iter().flatten();
+            return ends
+                .chain(wildcard.middle().map(|part| Test::Text(Part::Anywhere, part)))
+                .map(|test| Key::Scalar(field, test))
+                .collect();
+        }
+        Operator::Text(expected) => text(Part::Whole, expected),
+        Operator::Prefix(prefix) => text(Part::Beginning, prefix),
+        Operator::Suffix(suffix) => text(Part::End, suffix),
+        Operator::Contains(part) => text(Part::Anywhere, part),
+        Operator::EqualsIgnoreCase(expected) => folded(Part::Whole, expected.as_str()),
+        Operator::PrefixIgnoreCase(prefix) => folded(Part::Beginning, prefix.as_str()),
+        Operator::SuffixIgnoreCase(suffix) => folded(Part::End, suffix.as_str()),
+        Operator::Number(number) => Some(Test::Number(Range::only(*number))),
+        Operator::Numeric(range) => Some(Test::Number(*range)),
+        Operator::Boolean(value) => Some(Test::Boolean(*value)),
+        Operator::Null => Some(Test::Null),
+        Operator::Cidr(net) => Some(Test::Network(*net)),
+        Operator::AnythingBut(_) | Operator::CompareTo(..) | Operator::Exists(true) => None,
+    };
+    test.into_iter().map(|test| Key::Scalar(field, test)).collect()
+}
+
+/// How often the rules name what events may have.
+#[derive(Default)]
+struct Statistics<'r> {
+    origins: HashMap<Origin, u32>,
+    /// Of all origins together.
+    from: u32,
+    texts: HashMap<(FieldId, bool, Part, &'r [u8]), u32>,
+    networks: HashMap<(FieldId, IpNet), u32>,
+    /// Of texts and networks together.
+    named: HashMap<FieldId, u32>,
+    numbers: HashMap<FieldId, Vec<Number>>,
+}
+
+impl<'r> Statistics<'r> {
+    fn count(&mut self, key: &Key<'r>) {
+        match key {
+            Key::Origin(origin) => {
+                *self.origins.entry(*origin).or_default() += 1;
+                self.from += 1;
+            }
+            Key::Scalar(field, test) => {
+                let counted = match test {
+                    Test::Text(part, bytes) => self.texts.entry((*field, false, *part, bytes)).or_default(),
+                    Test::Folded(part, bytes) => self.texts.entry((*field, true, *part, bytes)).or_default(),
+                    Test::Network(net) => self.networks.entry((*field, *net)).or_default(),
+                    Test::Number(range) => {
+                        let bounds = [range.from, range.to].into_iter().flatten().map(|(number, _)| number);
+                        return self.numbers.entry(*field).or_default().extend(bounds);
+                    }
+                    Test::Boolean(_) | Test::Null | Test::Leaf(_) => return,
+                };
+                *counted += 1;
+                *self.named.entry(*field).or_default() += 1;
+            }
+            Key::Absent(_) => {}
+        }
+    }
+
+    fn sort(&mut self) {
+        for numbers in self.numbers.values_mut() {
+            numbers.sort_unstable();
+            numbers.dedup();
+        }
+    }
+
+    /// The share of events that are expected to have a key.
+    fn likelihood(&self, key: &Key<'r>) -> f64 {
+        let share = |count: Option<&u32>, total: u32| f64::from(count.copied().unwrap_or_default()) / f64::from(total + 2);
+        let named = |field: &FieldId| self.named.get(field).copied().unwrap_or_default();
+        let text = |field: &FieldId, folded, part, bytes: &'r [u8]| {
+            let share = share(self.texts.get(&(*field, folded, part, bytes)), named(field));
+            // What is short stands in many texts, whoever names it.
+            if part == Part::Whole { share } else { share.max(0.5_f64.powi(bytes.len().min(64) as i32)) }
+        };
+        match key {
+            Key::Origin(origin) => share(self.origins.get(origin), self.from),
+            Key::Absent(_) => UNTOLD,
+            Key::Scalar(field, test) => match test {
+                Test::Text(part, bytes) => text(field, false, *part, bytes),
+                Test::Folded(part, bytes) => text(field, true, *part, bytes),
+                Test::Network(net) => share(self.networks.get(&(*field, *net)), named(field)).max(0.5_f64.powi(net.prefix_len().into())),
+                Test::Number(range) => {
+                    let bounds = self.numbers.get(field).map(Vec::as_slice).unwrap_or_default();
+                    range.places(bounds).len() as f64 / (2 * bounds.len() + 1) as f64
+                }
+                Test::Boolean(_) | Test::Null => 0.5,
+                Test::Leaf(_) => UNTOLD,
+            },
+        }
+    }
+}
+
+/// A way, and the share of events that are expected to have one of its keys.
+type Costed<'r> = (f64, Way<'r>);
+
+struct Chooser<'f, 'r> {
+    fields: &'f Fields,
+    /// The fields that lie in an event's data.
+    data: std::ops::Range<FieldId>,
+    data_cost: f64,
+    statistics: Statistics<'r>,
+}
+
+impl<'r> Chooser<'_, 'r> {
+    fn count(&mut self, rule: &'r Rule) {
+        rule.from.listed().into_iter().flatten().for_each(|origin| self.statistics.count(&Key::Origin(origin)));
+        if let Some(pattern) = &rule.pattern {
+            self.count_group(&pattern.root);
+        }
+        if let Some(condition) = &rule.condition {
+            self.count_expression(&condition.expression);
+        }
+    }
+
+    fn count_group(&mut self, group: &'r Group) {
+        for field in &group.fields {
+            match &field.body {
+                Body::Group(group) => self.count_group(group),
+                Body::Leaf(leaf) => {
+                    let keys = leaf.operators.iter().flat_map(|operator| ways(operator, field.id));
+                    keys.for_each(|key| self.statistics.count(&key));
+                }
+            }
+        }
+        group.any.iter().flatten().for_each(|group| self.count_group(group));
+    }
+
+    fn count_expression(&mut self, expression: &'r Expression) {
+        match expression {
+            Expression::All(parts) | Expression::Any(parts) => parts.iter().for_each(|part| self.count_expression(part)),
+            expression => {
+                if let Some(key) = self.comparison(expression) {
+                    self.statistics.count(&key);
+                }
+            }
+        }
+    }
+
+    fn rule(&self, rule: &'r Rule) -> Option<Way<'r>> {
+        let from = rule.from.listed().map(|origins| self.all_of(origins.map(Key::Origin).collect()));
+        let pattern = rule.pattern.as_ref().and_then(|pattern| self.group(&pattern.root));
+        let condition = rule.condition.as_ref().and_then(|condition| self.expression(&condition.expression));
+        cheapest([pattern, condition, from].into_iter().flatten()).map(|(_, way)| way)
+    }
+
+    fn all_of(&self, way: Way<'r>) -> Costed<'r> {
+        let cost: f64 = way.iter().map(|key| self.statistics.likelihood(key)).sum();
+        let data = way.iter().any(|key| matches!(key, Key::Scalar(field, _) | Key::Absent(field) if self.data.contains(field)));
+        (cost.min(1.0) + if data { self.data_cost } else { 0.0 }, way)
+    }
+
+    fn group(&self, group: &'r Group) -> Option<Costed<'r>> {
+        let fields = group.fields.iter().filter_map(|field| match &field.body {
+            Body::Group(group) => self.group(group),
+            Body::Leaf(leaf) => Some(self.leaf(leaf, field.id)),
+        });
+        let any = group.any.iter().filter_map(|groups| together(groups.iter().map(|group| self.group(group))));
+        cheapest(fields.chain(any))
+    }
+
+    fn leaf(&self, leaf: &'r Arc<Leaf>, field: FieldId) -> Costed<'r> {
+        let likelihood = |key: &Key<'r>| self.statistics.likelihood(key);
+        let best = |operator| {
+            let ways = ways(operator, field).into_iter();
+            ways.min_by(|left, right| likelihood(left).total_cmp(&likelihood(right)))
+        };
+        let way: Option<Way<'r>> = leaf.operators.iter().map(best).collect();
+        self.all_of(way.unwrap_or_else(|| {
+            let absent = leaf.operators.iter().any(Operator::fits_absence).then_some(Key::Absent(field));
+            absent.into_iter().chain([Key::Scalar(field, Test::Leaf(leaf))]).collect()
+        }))
+    }
+
+    fn expression(&self, expression: &'r Expression) -> Option<Costed<'r>> {
+        match expression {
+            Expression::All(parts) => cheapest(parts.iter().filter_map(|part| self.expression(part))),
+            Expression::Any(parts) => together(parts.iter().map(|part| self.expression(part))),
+            expression => self.comparison(expression).map(|key| self.all_of(vec![key])),
+        }
+    }
+
+    /// What a comparison of a field with a value asks for.
+    fn comparison(&self, expression: &'r Expression) -> Option<Key<'r>> {
+        let Expression::Compare(left, comparator, right) = expression else { return None };
+        let (field, value, comparator) = match (self.operand(left), self.operand(right)) {
+            (Some(field), None) => (field, right, *comparator),
+            (None, Some(field)) => (field, left, comparator.turned()),
+            _ => return None,
+        };
+        let test = match (value, comparator) {
+            (_, Comparator::Unequal) => return None,
+            (Operand::Number(number, _), comparator) => Test::Number(match comparator {
+                Comparator::Less => Range { from: None, to: Some((*number, false)) },
+                Comparator::LessOrEqual => Range { from: None, to: Some((*number, true)) },
+                Comparator::Greater => Range { from: Some((*number, false)), to: None },
+                Comparator::GreaterOrEqual => Range { from: Some((*number, true)), to: None },
+                _ => Range::only(*number),
+            }),
+            (Operand::Text(text), Comparator::Equal) => Test::Text(Part::Whole, text.as_bytes()),
+            (Operand::Boolean(value), Comparator::Equal) => Test::Boolean(*value),
+            (Operand::Null, Comparator::Equal) => Test::Null,
+            _ => return None,
+        };
+        Some(Key::Scalar(field, test))
+    }
+
+    /// The field of an attribute, or in the data, that a path leads to.
+    fn operand(&self, operand: &Operand) -> Option<FieldId> {
+        let Operand::One(path, id) = operand else { return None };
+        id.or_else(|| self.fields.child(ROOT, path.attribute()?.as_bytes()))
+    }
+}
+
+fn cheapest<'r>(ways: impl Iterator<Item = Costed<'r>>) -> Option<Costed<'r>> {
+    ways.min_by(|(left, _), (right, _)| left.total_cmp(right))
+}
+
+/// All of these ways together; none where one of them is missing.
+fn together<'r>(ways: impl Iterator<Item = Option<Costed<'r>>>) -> Option<Costed<'r>> {
+    ways.reduce(|all, next| {
+        let ((cost, mut way), (more, next)) = (all?, next?);
+        way.extend(next);
+        Some((cost + more, way))
+    })?
+}
