@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::condition::{Condition, Expression, Look, Operand, Regex};
-use crate::document::Document;
+use crate::document::{Document, Root};
+use crate::filters::Filters;
 use crate::json::Scalar;
 use crate::number::Number;
 use crate::pattern::{Body, Group, Leaf, Operator, Pattern};
@@ -43,20 +44,53 @@ pub struct Check {
     pub alternatives: Vec<Vec<Check>>,
 }
 
-/// Explains a pattern, a condition or both against a document.
+/// What must hold for a rule to fire, as far as it is given.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Criteria<'r> {
+    /// `match`.
+    pub pattern: Option<&'r Pattern>,
+    /// `where`.
+    pub condition: Option<&'r Condition>,
+    /// `filters`, which hold for events alone.
+    pub filters: Option<&'r Filters>,
+}
+
+impl Criteria<'_> {
+    /// True where nothing is asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pattern.is_none() && self.condition.is_none() && self.filters.is_none()
+    }
+
+    /// Whether all of it holds.
+    #[must_use]
+    pub fn hold(&self, document: &Document<'_>, scratch: &mut Scratch) -> bool {
+        let event = match document.root() {
+            Root::Event(event) => Some(event),
+            _ => None,
+        };
+        self.filters.is_none_or(|filters| event.is_some_and(|event| filters.hold(event)))
+            && self.pattern.is_none_or(|pattern| pattern.matches(document, scratch))
+            && self.condition.is_none_or(|condition| condition.holds(document, scratch))
+    }
+}
+
+/// Explains criteria against a document.
 #[must_use]
-pub fn explain(pattern: Option<&Pattern>, condition: Option<&Condition>, document: &Document<'_>) -> Explanation {
-    let mut scratch = Scratch::default();
-    let matches = pattern.is_none_or(|pattern| pattern.matches(document, &mut scratch))
-        && condition.is_none_or(|condition| condition.holds(document, &mut scratch));
-    with_verdict(matches, pattern.map(|pattern| &pattern.root), condition, document)
+pub fn explain(criteria: Criteria<'_>, document: &Document<'_>) -> Explanation {
+    with_verdict(criteria.hold(document, &mut Scratch::default()), criteria, document)
 }
 
 /// Explains a verdict that is known.
-pub(crate) fn with_verdict(matches: bool, pattern: Option<&Group>, condition: Option<&Condition>, document: &Document<'_>) -> Explanation {
+pub(crate) fn with_verdict(matches: bool, criteria: Criteria<'_>, document: &Document<'_>) -> Explanation {
     let mut checks = Vec::new();
-    if let Some(group) = pattern {
-        group_checks(group, &mut Vec::new(), document.tree(), &mut checks);
+    let Criteria { pattern, condition, filters } = criteria;
+    if let Some(pattern) = pattern {
+        group_checks(&pattern.root, &mut Vec::new(), document.tree(), &mut checks);
+    }
+    if let (Some(filters), Root::Event(event)) = (filters, document.root()) {
+        let holds = filters.hold(event);
+        checks.push(Check { holds, field: "filters".to_owned(), expected: String::new(), found: None, alternatives: Vec::new() });
     }
     if let Some(condition) = condition {
         expression_checks(&condition.expression, Look { fields: None, document }, &mut checks);
@@ -249,7 +283,8 @@ mod tests {
         let pattern = pattern.map(|pattern| Pattern::compile_for_any_json(&pattern).unwrap());
         let condition = condition.map(|condition| Condition::parse(condition).unwrap());
         let text = event.to_string();
-        explain(pattern.as_ref(), condition.as_ref(), &Document::json(text.as_bytes()).unwrap())
+        let criteria = Criteria { pattern: pattern.as_ref(), condition: condition.as_ref(), filters: None };
+        explain(criteria, &Document::json(text.as_bytes()).unwrap())
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use indexmap::IndexMap;
 use pointsman_schemas::{AttributeValue, Event, Problem};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cesql::Cesql;
 use crate::spelling;
@@ -21,7 +21,7 @@ const DEPTH_MAX: usize = 32;
 const ATTRIBUTES: [&str; 8] = ["id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "specversion"];
 
 /// One of `filters` as a rule file holds it: one dialect.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "Filter")]
 pub enum RawFilter {

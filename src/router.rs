@@ -11,7 +11,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pointsman_connectors::Plain;
-use pointsman_rules::{Condition, Origin, OriginSet, Path, Pattern, Rule, RuleSet, Scratch, document::Document, transform::EventMapping};
+use pointsman_rules::{
+    Condition, Filters, Origin, OriginSet, Path, Pattern, Rule, RuleSet, Scratch, document::Document, transform::EventMapping,
+};
 use pointsman_schemas::{Event, Name, SubscriptionNumber};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
@@ -36,6 +38,8 @@ pub struct RuleInForce {
     pub pattern: Option<Pattern>,
     /// `where`.
     pub condition: Option<Condition>,
+    /// `filters`.
+    pub filters: Option<Filters>,
     /// Its subscriptions.
     pub routes: Vec<Route>,
 }
@@ -108,7 +112,7 @@ impl TenantRules {
                 || OriginSet::all_but(&[Origin(0)]),
                 |names| OriginSet::only(&names.iter().filter_map(|name| origins.get(name).copied()).collect::<Vec<_>>()),
             );
-            compiled.push(Rule { from, pattern: rule.pattern, condition: rule.condition });
+            compiled.push(Rule { from, pattern: rule.pattern, condition: rule.condition, filters: rule.filters });
             routes.push(Routes { name: rule.name, routes: rule.routes, matches: AtomicU64::new(0), unordered: AtomicU64::new(0) });
         }
         Self { set: RuleSet::compile(compiled), origins, rules: routes }
@@ -227,6 +231,7 @@ mod tests {
             from: from.map(|names| names.iter().map(|text| name(text)).collect()),
             pattern: Some(Pattern::compile(&json!({ "type": [ty] })).unwrap()),
             condition: None,
+            filters: None,
             routes: vec![Route { subscription: SubscriptionNumber(number), order_by: order_by.map(|path| Path::parse(path).unwrap()) }],
         }
     }

@@ -94,23 +94,20 @@ fn from_fits(rule: &Rule, test: &Test) -> bool {
     match (&test.from, &rule.from) {
         (Some(from), Some(taken)) => taken.contains(from),
         (Some(from), None) => *from != Name::replies(),
-        (None, Some(_)) if rule.pattern.is_none() && rule.condition.is_none() => test.expect.iter().any(|(name, _)| *name == rule.name),
+        (None, Some(_)) if rule.criteria().is_empty() => test.expect.iter().any(|(name, _)| *name == rule.name),
         (None, _) => true,
     }
 }
 
 fn fires(rule: &Rule, test: &Test, document: &Document<'_>) -> bool {
-    let mut scratch = Scratch::default();
-    from_fits(rule, test)
-        && rule.pattern.as_ref().is_none_or(|pattern| pattern.matches(document, &mut scratch))
-        && rule.condition.as_ref().is_none_or(|condition| condition.holds(document, &mut scratch))
+    from_fits(rule, test) && rule.criteria().hold(document, &mut Scratch::default())
 }
 
 fn why_not(rule: &Rule, test: &Test, document: &Document<'_>) -> String {
     if !from_fits(rule, test) {
         return format!("{} does not fire: it takes nothing from {}", rule.name, test.from.as_ref().map_or("", Name::as_str));
     }
-    format!("{} {}", rule.name, explain(rule.pattern.as_ref(), rule.condition.as_ref(), document)).trim_end().to_owned()
+    format!("{} {}", rule.name, explain(rule.criteria(), document)).trim_end().to_owned()
 }
 
 /// What keeps the rule from making the expected event: nothing where it makes it for one of its targets.
