@@ -30,7 +30,7 @@ pub mod transform;
 pub use cesql::Cesql;
 pub use condition::Condition;
 pub use document::{Document, Node};
-pub use explain::{Check, Criteria, Explanation, explain, nearest_misses};
+pub use explain::{Alternative, Check, Criteria, Explanation, explain, nearest_misses};
 pub use filters::{Filters, RawFilter};
 pub use path::{Found, Path};
 pub use pattern::Pattern;

@@ -151,7 +151,7 @@ impl RuleSet {
             explanation.note = None;
             let expected = "a source that the rule takes events from".to_owned();
             let found = Some("another one".to_owned());
-            explanation.checks.insert(0, Check { holds: false, field: "from".to_owned(), expected, found, alternatives: Vec::new() });
+            explanation.checks.insert(0, Check { holds: false, field: "from".to_owned(), expected, found, ..Check::default() });
         }
         Some(explanation)
     }

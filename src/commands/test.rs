@@ -68,14 +68,13 @@ pub fn try_one(test: &Test, config: &Config) -> TestResult {
     let firing: Vec<&Rule> = rules.iter().copied().filter(|rule| fires(rule, test, &document)).collect();
     let mut failures = Vec::new();
     if test.expect.is_empty() && !firing.is_empty() {
-        let names: Vec<&str> = firing.iter().map(|rule| rule.name.as_str()).collect();
-        failures.push(format!("no rule should fire, and {} does", names.join(", ")));
+        failures.extend(firing.iter().map(|rule| format!("no rule should fire, and {} {}", rule.name, why(rule, &document))));
     }
     for (name, expectation) in &test.expect {
         let fires = firing.iter().find(|rule| rule.name == *name);
         match (expectation, fires) {
             (Expectation::Silent, None) => {}
-            (Expectation::Silent, Some(_)) => failures.push(format!("{name} should not fire, and does")),
+            (Expectation::Silent, Some(rule)) => failures.push(format!("{name} should not fire, and {}", why(rule, &document))),
             (Expectation::Fires(_), None) => {
                 failures.extend(rules.iter().find(|rule| rule.name == *name).map(|rule| why_not(rule, test, &document)));
             }
@@ -107,7 +106,15 @@ fn why_not(rule: &Rule, test: &Test, document: &Document<'_>) -> String {
     if !from_fits(rule, test) {
         return format!("{} does not fire: it takes nothing from {}", rule.name, test.from.as_ref().map_or("", Name::as_str));
     }
-    format!("{} {}", rule.name, explain(rule.criteria(), document)).trim_end().to_owned()
+    format!("{} {}", rule.name, why(rule, document))
+}
+
+/// Why a rule fires or does not, whatever its `from`.
+fn why(rule: &Rule, document: &Document<'_>) -> String {
+    if rule.criteria().is_empty() {
+        return "takes everything from its sources".to_owned();
+    }
+    explain(rule.criteria(), document).to_string().trim_end().to_owned()
 }
 
 /// What keeps the rule from making the expected event: nothing where it makes it for one of its targets.
