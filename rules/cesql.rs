@@ -17,7 +17,8 @@
 //!   it from doing so.
 //! - `IS_INT` and `IS_BOOL`, which its drafts had, are here still.
 //!
-//! Texts, nesting and results are bounded, and evaluation is linear in expression and event. It allocates only for strings that it makes.
+//! Texts, nesting and results are bounded, and each operator and function takes time linear in its operands. Only strings that are made are
+//! allocated.
 
 mod evaluate;
 mod function;

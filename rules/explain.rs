@@ -30,8 +30,17 @@ const CHECKS_MAX: usize = 10_000;
 /// How many elements of one array are looked at for the nearest.
 const ELEMENTS_MAX: usize = 200;
 
+/// How deeply alternatives may lie within alternatives: what is told must be within what readers of JSON take.
+const DEPTH_MAX: usize = 16;
+
 /// How many alternatives of one `$or` are shown.
 const ALTERNATIVES_MAX: usize = 8;
+
+/// What is expected of alternatives.
+const ALTERNATIVES: &str = "one of the alternatives";
+
+/// What is expected of a negation.
+const NEGATION: &str = "what follows should not hold";
 
 /// Why a filter did or did not hold for a document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +130,7 @@ pub fn explain(criteria: Criteria<'_>, document: &Document<'_>) -> Explanation {
 
 /// Explains a verdict that is known.
 pub(crate) fn with_verdict(matches: bool, criteria: Criteria<'_>, document: &Document<'_>) -> Explanation {
-    let room = Room { checks: Cell::new(CHECKS_MAX), cut: Cell::new(false) };
+    let room = Room { checks: Cell::new(CHECKS_MAX), depth: Cell::new(0), cut: Cell::new(false) };
     let mut checks = Vec::new();
     if let (Some(filters), Root::Event(event)) = (criteria.filters, document.root()) {
         filters.all.iter().for_each(|filter| filters::checks(filter, event, &room, &mut checks));
@@ -134,7 +143,7 @@ pub(crate) fn with_verdict(matches: bool, criteria: Criteria<'_>, document: &Doc
     }
     let note = if room.cut.get() {
         Some(format!(
-            "not all is shown: of a list the first {ELEMENTS_MAX} elements are looked at, and of a rule {CHECKS_MAX} checks are made"
+            "not all is shown: of a list {ELEMENTS_MAX} elements are looked at, of a rule {CHECKS_MAX} conditions, and alternatives {DEPTH_MAX} deep"
         ))
     } else {
         let disagree = !matches && checks.iter().all(|check| check.holds);
@@ -146,6 +155,8 @@ pub(crate) fn with_verdict(matches: bool, criteria: Criteria<'_>, document: &Doc
 /// What may still be done for one explanation.
 struct Room {
     checks: Cell<usize>,
+    /// How many alternatives are being looked into.
+    depth: Cell<usize>,
     /// True once something was left out.
     cut: Cell<bool>,
 }
@@ -157,6 +168,19 @@ impl Room {
         self.checks.set(left.saturating_sub(1));
         self.cut.set(self.cut.get() || left == 0);
         left > 0
+    }
+
+    /// Makes the checks of an alternative.
+    fn under(&self, make: impl FnOnce(&mut Vec<Check>)) -> Vec<Check> {
+        let (depth, mut checks) = (self.depth.get(), Vec::new());
+        if depth == DEPTH_MAX {
+            self.cut.set(true);
+        } else {
+            self.depth.set(depth + 1);
+            make(&mut checks);
+            self.depth.set(depth);
+        }
+        checks
     }
 }
 
@@ -195,13 +219,22 @@ fn of_alternatives(holds: bool, field: impl Into<String>, alternatives: Vec<Vec<
         alternatives.sort_by_key(|alternative| distance(&alternative.checks));
         alternatives.truncate(ALTERNATIVES_MAX);
     }
-    Check { holds, field: field.into(), expected: "one of the alternatives".to_owned(), alternatives, omitted, ..Check::default() }
+    Check { holds, field: field.into(), expected: ALTERNATIVES.to_owned(), alternatives, omitted, ..Check::default() }
 }
 
 /// A check of a negation, with what it negates under it.
-fn of_negation(holds: bool, field: impl Into<String>, negated: Vec<Check>) -> Check {
+fn of_negation(holds: bool, field: impl Into<String>, mut negated: Vec<Check>) -> Check {
+    without_changes(&mut negated);
     let alternatives = vec![Alternative { number: 1, checks: negated }];
-    Check { holds, field: field.into(), expected: "what follows should not hold".to_owned(), alternatives, ..Check::default() }
+    Check { holds, field: field.into(), expected: NEGATION.to_owned(), alternatives, ..Check::default() }
+}
+
+/// What would make them hold leads away from their negation.
+fn without_changes(checks: &mut [Check]) {
+    for check in checks {
+        check.change = None;
+        check.alternatives.iter_mut().for_each(|alternative| without_changes(&mut alternative.checks));
+    }
 }
 
 /// A text's beginning, without what would act on a terminal: values come from outside.
@@ -212,6 +245,13 @@ fn shorten(text: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+impl Check {
+    /// True of alternatives and negations.
+    fn is_composed(&self) -> bool {
+        !self.alternatives.is_empty() || [ALTERNATIVES, NEGATION].contains(&&*self.expected)
+    }
 }
 
 impl fmt::Display for Explanation {
@@ -230,7 +270,7 @@ fn write_checks(f: &mut fmt::Formatter<'_>, checks: &[Check], depth: usize) -> f
         let (indent, verdict) = ("  ".repeat(depth), if check.holds { "yes" } else { "no " });
         let Check { field, expected, .. } = check;
         match &check.found {
-            _ if !check.alternatives.is_empty() => writeln!(f, "{indent}{verdict} {field}: {expected}")?,
+            _ if check.found.is_none() && check.is_composed() => writeln!(f, "{indent}{verdict} {field}: {expected}")?,
             Some(found) if is_expression(field) => writeln!(f, "{indent}{verdict} {expected}: {found}")?,
             None if is_expression(field) => writeln!(f, "{indent}{verdict} {expected}")?,
             Some(found) => writeln!(f, "{indent}{verdict} {field} is {found}, expected {expected}")?,

@@ -117,18 +117,14 @@ impl<'a> Evaluator<'a> {
                 None => return fail(Type::Boolean, EvaluationError::MissingAttribute(name)),
             },
             Kind::Exists(name) => Value::Boolean(self.event.attribute(name).is_some()),
-            Kind::Not(operand) => match self.operand(operand, Type::Boolean)? {
-                // Of all implicit casts the compatibility kit refuses this one, and wants the negation of the zero value.
-                number @ Value::Integer(_) => {
-                    return Err(Failure { value: Value::Boolean(true), error: EvaluationError::Cast(number, Type::Boolean) });
-                }
-                value => match value.cast(Type::Boolean) {
-                    Ok(value) => Value::Boolean(value != Value::Boolean(true)),
-                    Err(value) => {
-                        return Err(Failure { value: Value::Boolean(true), error: EvaluationError::Cast(value, Type::Boolean) });
-                    }
-                },
-            },
+            Kind::Not(operand) => {
+                let value = self.operand(operand, Type::Boolean)?;
+                // Of all implicit casts the compatibility kit refuses the one from an integer here.
+                let cast = if let Value::Integer(_) = value { None } else { value.to_boolean() };
+                let negated_zero = Value::Boolean(true);
+                let failure = || Failure { value: negated_zero, error: EvaluationError::Cast(value, Type::Boolean) };
+                Value::Boolean(!cast.ok_or_else(failure)?)
+            }
             Kind::Negate(operand) => {
                 let number = self.integer(operand, Type::Integer)?;
                 Value::Integer(checked(number.checked_neg())?)

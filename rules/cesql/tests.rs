@@ -3,6 +3,7 @@ use pointsman_schemas::{Data, ExtensionValue};
 use proptest::prelude::*;
 
 use super::*;
+use crate::{Criteria, Document, Filters, RawFilter, explain};
 
 fn event() -> Event {
     Event::builder("1", "/s", "order.paid")
@@ -375,6 +376,16 @@ proptest! {
                 Ok(expression) => { let _ = expression.evaluate(&event()); }
                 Err(problem) => prop_assert!(problem.within.is_none_or(|within| text.get(within).is_some())),
             }
+        }
+    }
+
+    #[test]
+    fn an_explanation_says_what_the_expression_does(text in sources()) {
+        if let Ok(filters) = Filters::compile(&[RawFilter::Sql(text)]) {
+            let event = event();
+            let explanation = explain(Criteria { filters: Some(&filters), ..Criteria::default() }, &Document::event(&event));
+            prop_assert_eq!(explanation.matches, filters.hold(&event));
+            prop_assert_eq!(explanation.matches, explanation.checks.iter().all(|check| check.holds), "{}", explanation);
         }
     }
 

@@ -50,7 +50,7 @@ impl Value<'_> {
         }
     }
 
-    pub(super) fn to_boolean(&self) -> Option<bool> {
+    pub(crate) fn to_boolean(&self) -> Option<bool> {
         match self {
             Self::Boolean(value) => Some(*value),
             Self::Integer(number) => Some(*number != 0),

@@ -23,12 +23,13 @@ enum Nearness {
 }
 
 /// What would make one of the conditions hold, where the values are these: the words follow "it would hold".
-pub(super) fn nearest(conditions: &[Value], found: &[&Value]) -> Option<String> {
+/// `place` says where: empty, or such as " at $.data".
+pub(super) fn nearest(conditions: &[Value], found: &[&Value], place: &str) -> Option<String> {
     let (mut best, mut words) = (None, None);
     for condition in conditions {
         let of = |value: Option<&Value>| {
             let (nearness, hint) = nearness(condition, value);
-            (nearness, format!("with {}{hint}", described(condition)))
+            (nearness, format!("with {}{place}{hint}", described(condition)))
         };
         let candidates: Vec<_> =
             if found.is_empty() { vec![of(None)] } else { found.iter().take(COMPARED_MAX).map(|value| of(Some(value))).collect() };
@@ -98,7 +99,7 @@ fn nearness(condition: &Value, found: Option<&Value>) -> (Nearness, &'static str
         (Value::Number(wanted), Value::String(text)) if Number::parse(text.trim().as_bytes()) == Some(Number::from(wanted)) => {
             (Nearness::Almost, ": this is a text, and no number")
         }
-        (Value::String(wanted), Value::Number(_) | Value::Bool(_)) if *wanted == found.to_string() => {
+        (Value::String(wanted), Value::Number(_) | Value::Bool(_)) if found.to_string().eq(wanted) => {
             (Nearness::Almost, ": this is no text")
         }
         (Value::Bool(wanted), Value::String(text)) if text.eq_ignore_ascii_case(&wanted.to_string()) => {

@@ -13,11 +13,7 @@ pub(super) fn checks(expression: &Expression, document: &Document<'_>, room: &Ro
 }
 
 fn expression_checks(expression: &Expression, look: Look<'_>, room: &Room, checks: &mut Vec<Check>) {
-    let under = |part: &Expression| {
-        let mut checks = Vec::new();
-        expression_checks(part, look, room, &mut checks);
-        checks
-    };
+    let under = |part: &Expression| room.under(|checks| expression_checks(part, look, room, checks));
     if let Expression::All(parts) = expression {
         return parts.iter().for_each(|part| expression_checks(part, look, room, checks));
     }
@@ -82,8 +78,7 @@ fn change_of(part: &Expression, look: Look<'_>, scratch: &mut Scratch) -> Option
         _ => return None,
     };
     let found = look.shown(operand, scratch).and_then(|shown| serde_json::from_str::<Value>(&shown).ok());
-    let words = change::nearest(&[wanted], &found.iter().collect::<Vec<_>>())?;
-    Some(format!("{words} at {operand}"))
+    change::nearest(&[wanted], &found.iter().collect::<Vec<_>>(), &format!(" at {operand}"))
 }
 
 fn value(operand: &Operand, look: Look<'_>, scratch: &mut Scratch) -> Option<Value> {

@@ -12,11 +12,7 @@ const SEEN_MAX: usize = 12;
 
 /// What a filter asks for, held against an event.
 pub(super) fn checks(filter: &Filter, event: &Event, room: &Room, checks: &mut Vec<Check>) {
-    let under = |filter: &Filter| {
-        let mut under = Vec::new();
-        self::checks(filter, event, room, &mut under);
-        under
-    };
+    let under = |filter: &Filter| room.under(|checks| self::checks(filter, event, room, checks));
     match filter {
         Filter::Attributes(comparison, texts) => {
             checks.extend(texts.iter().take_while(|_| room.take()).map(|(name, text)| attribute(*comparison, name, text, event)));
@@ -27,7 +23,7 @@ pub(super) fn checks(filter: &Filter, event: &Event, room: &Room, checks: &mut V
         }
         Filter::Not(inner) if room.take() => checks.push(of_negation(filter.holds(event), "not", under(inner))),
         Filter::Any(_) | Filter::Not(_) => {}
-        Filter::Sql(sql) => expression(sql, &sql.root, event, room, checks),
+        Filter::Sql(sql) => expression(sql, &sql.root, true, event, room, checks),
     }
 }
 
@@ -41,7 +37,7 @@ fn attribute(comparison: Comparison, name: &str, text: &str, event: &Event) -> C
     };
     // Compared as text, whatever its type.
     let found = value.map(|value| Value::from(value.to_string()));
-    let change = if holds { None } else { change::nearest(std::slice::from_ref(&wanted), &found.iter().collect::<Vec<_>>()) };
+    let change = if holds { None } else { change::nearest(std::slice::from_ref(&wanted), &found.iter().collect::<Vec<_>>(), "") };
     let (expected, found) = (shorten(&wanted.to_string()), value.map(|value| shorten(&json(value).to_string())));
     Check { holds, field: name.to_owned(), expected, found, change, ..Check::default() }
 }
@@ -54,24 +50,21 @@ fn json(value: AttributeValue<'_>) -> Value {
     }
 }
 
-fn expression(sql: &Cesql, part: &Expression, event: &Event, room: &Room, checks: &mut Vec<Check>) {
+/// The whole of an expression must be a boolean; operands of `AND` and `OR` are cast to one.
+fn expression(sql: &Cesql, part: &Expression, whole: bool, event: &Event, room: &Room, checks: &mut Vec<Check>) {
     if let Kind::Chain { first, rest } = &part.kind
         && rest.iter().all(|(operator, _)| *operator == Operator::And)
     {
         return std::iter::once(&**first)
             .chain(rest.iter().map(|(_, part)| part))
-            .for_each(|part| expression(sql, part, event, room, checks));
+            .for_each(|part| expression(sql, part, false, event, room, checks));
     }
     if !room.take() {
         return;
     }
     let Evaluation { value, error } = cesql::evaluate(part, event);
-    let holds = error.is_none() && value == cesql::Value::Boolean(true);
-    let under = |part: &Expression| {
-        let mut under = Vec::new();
-        expression(sql, part, event, room, &mut under);
-        under
-    };
+    let holds = error.is_none() && if whole { value == cesql::Value::Boolean(true) } else { value.to_boolean() == Some(true) };
+    let under = |part: &Expression| room.under(|checks| expression(sql, part, false, event, room, checks));
     checks.push(match &part.kind {
         Kind::Chain { first, rest } if rest.iter().all(|(operator, _)| *operator == Operator::Or) => {
             let mut check =
@@ -151,8 +144,7 @@ fn change_of(sql: &Cesql, part: &Expression, event: &Event) -> Option<String> {
         (Value::String(text), Some(Value::Number(_) | Value::Object(_))) => text.parse::<i32>().map_or(found, Value::from),
         _ => found,
     });
-    let words = change::nearest(&wanted, &found.iter().collect::<Vec<_>>())?;
-    Some(format!("{words} in {name}"))
+    change::nearest(&wanted, &found.iter().collect::<Vec<_>>(), &format!(" in {name}"))
 }
 
 fn attribute_of(part: &Expression) -> Option<&str> {

@@ -36,13 +36,8 @@ fn group_checks(group: &Group, place: &mut Place<'_>, room: &Room, checks: &mut 
         place.path.pop();
     }
     for groups in &group.any {
-        let alternative = |group| {
-            let mut checks = Vec::new();
-            group_checks(group, place, room, &mut checks);
-            checks
-        };
-        let alternatives: Vec<Vec<Check>> = groups.iter().map(alternative).collect();
-        let holds = alternatives.iter().any(|checks| checks.iter().all(|check| check.holds));
+        let alternatives: Vec<_> = groups.iter().map(|group| room.under(|checks| group_checks(group, place, room, checks))).collect();
+        let holds = alternatives.iter().any(|checks| !checks.is_empty() && checks.iter().all(|check| check.holds));
         place.path.push("$or".to_owned());
         let field = place.field();
         place.path.pop();
@@ -124,7 +119,7 @@ fn leaf_check(leaf: &Leaf, place: &Place<'_>) -> Check {
         values => Some(shorten(&crate::path::list(values))),
     };
     let written: Vec<Value> = serde_json::from_str(&leaf.written).unwrap_or_default();
-    let change = if holds { None } else { change::nearest(&written, &scalars) };
+    let change = if holds { None } else { change::nearest(&written, &scalars, "") };
     Check { holds, field: place.field(), expected: shorten(&leaf.written), found, change, ..Check::default() }
 }
 

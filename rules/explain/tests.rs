@@ -184,7 +184,7 @@ fn the_smallest_change_is_told() {
         ("!($.data.n >= 50)", "with a number below 50 at $.data.n"),
         ("$.data.n == $.data.number", "with 7 at $.data.n"),
         ("$.data.n != 50", "with anything but 50 at $.data.n"),
-        ("$.data.digits == 50", "with 50: this is a text, and no number at $.data.digits"),
+        ("$.data.digits == 50", "with 50 at $.data.digits: this is a text, and no number"),
         ("$.data.gone", "with any value there at $.data.gone"),
         ("!$.data.n", "with nothing there at $.data.n"),
         ("match($.data.text, 'x.*')", "with a text that fits \"x.*\" at $.data.text"),
@@ -221,6 +221,17 @@ fn the_nearest_element_of_an_array_is_told() {
       yes lines[1].sku is missing, expected [{"exists":false}]
       each of these holds by itself, but not within one element of a list, or not for all of its elements
     "##);
+}
+
+#[test]
+fn what_is_told_is_not_deep() {
+    let sql = (0..60).fold("hops = 1".to_owned(), |inner, _| format!("(hops = 2 OR {inner})"));
+    let filters = (0..31).fold(json!({ "sql": sql }), |inner, _| json!({ "not": inner }));
+    let event = Event::builder("1", "/s", "t").attribute("hops", ExtensionValue::Integer(1)).build().unwrap();
+    let explanation = of_filters(json!([filters]), &event);
+    let json = serde_json::to_string(&explanation).unwrap();
+    assert_eq!(serde_json::from_str::<Explanation>(&json).unwrap(), explanation);
+    assert!(explanation.to_string().contains("alternatives 16 deep"));
 }
 
 #[test]
