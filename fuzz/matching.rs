@@ -18,7 +18,7 @@ fuzz_target!(|input: &[u8]| {
     let (Some(patterns), Some(data)) = (lines.next(), lines.next()) else { return };
     let Ok(patterns) = serde_json::from_slice::<Vec<Value>>(patterns) else { return };
     let compiled = patterns.iter().cycle().take(patterns.len().max(RULES_MIN)).filter_map(|pattern| Pattern::compile(pattern).ok());
-    let rule = |pattern| Rule { from: OriginSet::all_but(&[]), pattern: Some(pattern), condition: None };
+    let rule = |pattern| Rule { from: OriginSet::all_but(&[]), pattern: Some(pattern), condition: None, filters: None };
     let rules = RuleSet::compile(compiled.map(rule).collect());
     let data =
         Data::json(Bytes::copy_from_slice(data)).unwrap_or_else(|_| Data::new_unchecked(DataKind::Json, Bytes::copy_from_slice(data)));

@@ -7,14 +7,17 @@
 //! |---|---|
 //! | match events against many rules | [`RuleSet`] |
 //! | hold one `match` or one `where` against any JSON | [`Pattern`], [`Condition`], [`Document`] |
+//! | hold `filters` against an event | [`Filters`], [`Cesql`] |
 //! | fill in texts and values | [`TextTemplate`], [`JsonTemplate`] |
 //! | change an event, or make one | [`Transform`], [`EventMapping`] |
 //! | say why a rule did or did not match | [`explain()`], [`RuleSet::explain`] |
 
+pub mod cesql;
 pub mod condition;
 pub mod document;
 pub mod explain;
 mod fields;
+pub mod filters;
 mod index;
 mod json;
 mod number;
@@ -25,9 +28,11 @@ mod spelling;
 pub mod template;
 pub mod transform;
 
+pub use cesql::Cesql;
 pub use condition::Condition;
 pub use document::{Document, Node};
-pub use explain::{Check, Explanation, explain, nearest_misses};
+pub use explain::{Alternative, Check, Criteria, Explanation, explain, nearest_misses};
+pub use filters::{Filters, RawFilter};
 pub use path::{Found, Path};
 pub use pattern::Pattern;
 pub use ruleset::{Origin, OriginSet, Rule, RuleSet, Scratch};

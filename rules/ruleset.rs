@@ -8,8 +8,9 @@ use pointsman_schemas::Event;
 
 use crate::condition::Condition;
 use crate::document::Document;
-use crate::explain::{self, Check, Explanation};
+use crate::explain::{self, Check, Criteria, Explanation};
 use crate::fields::{Fields, FieldsBuilder, Frame, ROOT, Slots};
+use crate::filters::Filters;
 use crate::index::{Index, Workspace};
 use crate::pattern::{Evaluation, Pattern};
 
@@ -83,6 +84,8 @@ pub struct Rule {
     pub pattern: Option<Pattern>,
     /// `where`.
     pub condition: Option<Condition>,
+    /// `filters`.
+    pub filters: Option<Filters>,
 }
 
 /// Room for evaluating, reused from event to event so that nothing is allocated once it has grown. One per thread.
@@ -125,6 +128,9 @@ impl RuleSet {
             if let Some(condition) = &mut rule.condition {
                 condition.register(&mut builder);
             }
+            if let Some(filters) = &rule.filters {
+                filters.register(&mut builder);
+            }
         }
         let (fields, renumbered) = builder.finish();
         for rule in &mut rules {
@@ -158,20 +164,23 @@ impl RuleSet {
         let rule = self.rules.get(index as usize)?;
         let (document, mut scratch) = (Document::event(event), Scratch::default());
         let comes = rule.from.contains(origin);
-        let matches = comes && self.holds(rule, &document, &mut scratch);
-        let pattern = rule.pattern.as_ref().map(|pattern| &pattern.root);
-        let mut explanation = explain::with_verdict(matches, pattern, rule.condition.as_ref(), &document);
+        let matches = comes && self.holds(rule, event, &document, &mut scratch);
+        let Rule { pattern, condition, filters, .. } = rule;
+        let criteria = Criteria { pattern: pattern.as_ref(), condition: condition.as_ref(), filters: filters.as_ref() };
+        let mut explanation = explain::with_verdict(matches, criteria, &document);
         if !comes {
             explanation.note = None;
             let expected = "a source that the rule takes events from".to_owned();
             let found = Some("another one".to_owned());
-            explanation.checks.insert(0, Check { holds: false, field: "from".to_owned(), expected, found, alternatives: Vec::new() });
+            explanation.checks.insert(0, Check { holds: false, field: "from".to_owned(), expected, found, ..Check::default() });
         }
         Some(explanation)
     }
 
-    fn holds(&self, rule: &Rule, document: &Document<'_>, scratch: &mut Scratch) -> bool {
-        rule.pattern.as_ref().is_none_or(|pattern| Evaluation::new(&self.fields, document, scratch).pattern(&pattern.root))
+    fn holds(&self, rule: &Rule, event: &Event, document: &Document<'_>, scratch: &mut Scratch) -> bool {
+        // What looks at attributes alone comes first.
+        rule.filters.as_ref().is_none_or(|filters| filters.hold(event))
+            && rule.pattern.as_ref().is_none_or(|pattern| Evaluation::new(&self.fields, document, scratch).pattern(&pattern.root))
             && rule.condition.as_ref().is_none_or(|condition| condition.holds_in(&self.fields, document, scratch))
     }
 
@@ -192,7 +201,7 @@ impl RuleSet {
             if let Some(candidate) = scratch.workspace.hits.get(place)
                 && let Some(rule) = self.rules.get(candidate as usize)
                 && rule.from.contains(origin)
-                && self.holds(rule, &document, scratch)
+                && self.holds(rule, event, &document, scratch)
             {
                 out.push(candidate);
             }
@@ -205,7 +214,7 @@ impl RuleSet {
         let document = Document::event(event);
         scratch.start();
         for (index, rule) in (0..).zip(&self.rules) {
-            if rule.from.contains(origin) && self.holds(rule, &document, scratch) {
+            if rule.from.contains(origin) && self.holds(rule, event, &document, scratch) {
                 out.push(index);
             }
         }
@@ -219,13 +228,19 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::filters::RawFilter;
 
     fn rule(from: OriginSet, pattern: Option<Value>, condition: Option<&str>) -> Rule {
         Rule {
             from,
             pattern: pattern.map(|pattern| Pattern::compile(&pattern).unwrap()),
             condition: condition.map(|condition| Condition::parse(condition).unwrap()),
+            filters: None,
         }
+    }
+
+    fn filters(filters: Value) -> Option<Filters> {
+        Some(Filters::compile(&serde_json::from_value::<Vec<RawFilter>>(filters).unwrap()).unwrap())
     }
 
     fn any(pattern: Value) -> Rule {
@@ -247,10 +262,12 @@ mod tests {
             any(json!({"data": {"items": {"sku": ["a"], "n": [2]}}})),
             any(json!({"data": {"total": {"net": [1]}}})),
             rule(OriginSet::all_but(&[]), None, Some("$.data.items[?@.n == 2]")),
+            Rule { filters: filters(json!([{"sql": "type LIKE 'order.%'"}])), ..rule(OriginSet::only(&[Origin(3)]), None, None) },
+            Rule { filters: filters(json!([{"exact": {"type": "order.sent"}}])), ..any(json!({"type": ["order.paid"]})) },
         ]);
         let mut scratch = Scratch::default();
         for (origin, data, expect) in [
-            (3, r#"{"total":50,"items":[{"sku":"a","n":1},{"sku":"b","n":2}]}"#, &[0, 1, 3, 4, 8][..]),
+            (3, r#"{"total":50,"items":[{"sku":"a","n":1},{"sku":"b","n":2}]}"#, &[0, 1, 3, 4, 8, 9][..]),
             (4, r#"{"total":500}"#, &[0, 2, 3, 5]),
             (200, r#"{"total":{"net":1}}"#, &[0, 1, 2, 7]),
             (u16::MAX, "[]", &[0, 2]),
@@ -258,12 +275,12 @@ mod tests {
             let mut out = Vec::new();
             rules.matches_into(Origin(origin), &event(data), &mut scratch, &mut out);
             assert_eq!(out, expect, "{data}");
-            for index in 0..9 {
+            for index in 0..11 {
                 let explanation = rules.explain(index, Origin(origin), &event(data)).unwrap();
                 assert_eq!(explanation.matches, expect.contains(&index), "{index}: {explanation}");
             }
         }
-        assert!(rules.explain(9, Origin(0), &event("1")).is_none());
+        assert!(rules.explain(11, Origin(0), &event("1")).is_none());
     }
 
     #[test]

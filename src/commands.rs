@@ -4,6 +4,7 @@ pub mod check;
 pub mod client;
 pub mod dead;
 pub mod error;
+pub mod explain;
 pub mod listen;
 pub mod match_event;
 pub mod run;

@@ -26,7 +26,7 @@ use std::time::Duration;
 use pointsman_connectors::http::ListenSettings;
 use pointsman_connectors::{SourceSettings, TargetSettings};
 use pointsman_rules::transform::{EventMapping, Transform};
-use pointsman_rules::{Condition, Pattern, TextTemplate};
+use pointsman_rules::{Condition, Criteria, Filters, Pattern, TextTemplate};
 use pointsman_schemas::{Event, Name, Text};
 
 pub use delivery::{DeliverySettings, TargetLimits};
@@ -126,12 +126,14 @@ pub struct Rule {
     pub description: Option<String>,
     /// The sources whose events it looks at; where none, any but `replies` and those of pipes.
     pub from: Option<Vec<Name>>,
-    /// `match` and `where` as they were given, whichever there are.
+    /// `match`, `where` and `filters` as they were given, whichever there are.
     pub conditions: serde_json::Value,
     /// `match`.
     pub pattern: Option<Pattern>,
     /// `where`.
     pub condition: Option<Condition>,
+    /// `filters`.
+    pub filters: Option<Filters>,
     /// Where the events go; never empty, no target twice.
     pub to: Vec<Destination>,
     /// Who is told of a success.
@@ -188,6 +190,14 @@ pub enum Expectation {
     Fires(serde_json::Value),
     /// It does not fire.
     Silent,
+}
+
+impl Rule {
+    /// What must hold for it to fire.
+    #[must_use]
+    pub fn criteria(&self) -> Criteria<'_> {
+        Criteria { pattern: self.pattern.as_ref(), condition: self.condition.as_ref(), filters: self.filters.as_ref() }
+    }
 }
 
 impl Config {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use pointsman::commands::{check, dead, listen, match_event, run, schema, send, test};
+use pointsman::commands::{check, dead, explain, listen, match_event, run, schema, send, test};
 use pointsman::journal::disk::DiskReader;
 use pointsman::journal::{JournalError, Reader};
 use pointsman::telemetry::{self, LogArgs};
@@ -38,6 +38,8 @@ enum Command {
     Send(send::SendArgs),
     /// A function that prints what it is given, and can be told to fail or be slow
     Listen(listen::ListenArgs),
+    /// Say why rules did or did not take an event that a bus has kept
+    Explain(explain::ExplainArgs),
     /// Dead letters: what could not be delivered
     Dead(dead::DeadArgs),
     /// Print the JSON Schema of the rule file
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Schema => schema::run(),
         Command::Send(args) => runtime.block_on(send::run(args)),
         Command::Listen(args) => runtime.block_on(listen::run(args)),
+        Command::Explain(args) => runtime.block_on(explain::run(args)),
         Command::Dead(args) => runtime.block_on(dead::run(args, &open_store)),
     };
     done.unwrap_or_else(|report| {

@@ -11,8 +11,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pointsman_connectors::Plain;
-use pointsman_rules::{Condition, Origin, OriginSet, Path, Pattern, Rule, RuleSet, Scratch, document::Document, transform::EventMapping};
+use pointsman_rules::{
+    Condition, Explanation, Filters, Origin, OriginSet, Path, Pattern, Rule, RuleSet, Scratch, document::Document, transform::EventMapping,
+};
 use pointsman_schemas::{Event, Name, SubscriptionNumber};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
@@ -38,6 +41,8 @@ pub struct RuleInForce {
     pub pattern: Option<Pattern>,
     /// `where`.
     pub condition: Option<Condition>,
+    /// `filters`.
+    pub filters: Option<Filters>,
     /// Its subscriptions.
     pub routes: Vec<Route>,
 }
@@ -71,9 +76,39 @@ struct TenantRules {
 #[derive(Debug)]
 struct Routes {
     name: Name,
+    from: Option<Vec<Name>>,
     routes: Vec<Route>,
     matches: AtomicU64,
     unordered: AtomicU64,
+}
+
+/// Why the rules of a tenant take an event, or do not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// The rules that take it, in the order of the files.
+    pub taken: Vec<Name>,
+    /// The rule that was asked for, or those that do not take it, the nearest first.
+    pub rules: Vec<RuleExplanation>,
+    /// How many that do not take it are left out.
+    pub omitted: usize,
+}
+
+/// Why one rule takes an event, or does not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleExplanation {
+    /// The rule.
+    pub rule: Name,
+    /// Why.
+    #[serde(flatten)]
+    pub explanation: Explanation,
+}
+
+impl Explained {
+    fn keep_nearest(&mut self, limit: usize) {
+        self.rules.sort_by_key(|one| one.explanation.distance());
+        self.omitted += self.rules.len().saturating_sub(limit);
+        self.rules.truncate(limit);
+    }
 }
 
 impl Router {
@@ -85,6 +120,14 @@ impl Router {
             by_tenant.entry(rule.tenant.clone()).or_default().push(rule);
         }
         Self { tenants: by_tenant.into_iter().map(|(tenant, rules)| (tenant, TenantRules::new(rules))).collect() }
+    }
+
+    /// Why the rules of a tenant take an event or do not: of one rule, or of all those that do not, the nearest first, at most `limit`.
+    /// None where there is no such rule.
+    #[must_use]
+    pub fn explain(&self, tenant: &Name, origin: &Name, event: &Event, rule: Option<&Name>, limit: usize) -> Option<Explained> {
+        let explained = self.tenants.get(tenant).map(|rules| rules.explain(origin, event, rule, limit)).unwrap_or_default();
+        (rule.is_none() || !explained.rules.is_empty()).then_some(explained)
     }
 
     /// How often each rule took an event since it came into force: (tenant, rule, matches, deliveries whose `order_by` found nothing).
@@ -117,16 +160,51 @@ impl TenantRules {
                 || OriginSet::all_but(&apart),
                 |names| OriginSet::only(&names.iter().filter_map(|name| origins.get(name).copied()).collect::<Vec<_>>()),
             );
-            compiled.push(Rule { from, pattern: rule.pattern, condition: rule.condition });
-            routes.push(Routes { name: rule.name, routes: rule.routes, matches: AtomicU64::new(0), unordered: AtomicU64::new(0) });
+            compiled.push(Rule { from, pattern: rule.pattern, condition: rule.condition, filters: rule.filters });
+            routes.push(Routes {
+                name: rule.name,
+                from: rule.from,
+                routes: rule.routes,
+                matches: AtomicU64::new(0),
+                unordered: AtomicU64::new(0),
+            });
         }
         Self { set: RuleSet::compile(compiled), origins, pipes, rules: routes }
     }
 
+    fn origin(&self, origin: &Name) -> Origin {
+        self.origins.get(origin).copied().unwrap_or(Origin(u16::MAX))
+    }
+
+    fn explain(&self, origin: &Name, event: &Event, only: Option<&Name>, limit: usize) -> Explained {
+        let (mut explained, mut matched) = (Explained::default(), Vec::new());
+        self.set.matches_into(self.origin(origin), event, &mut Scratch::default(), &mut matched);
+        let taken = matched.iter().filter_map(|index| self.rules.get(usize::try_from(*index).ok()?));
+        explained.taken = taken.map(|rule| rule.name.clone()).collect();
+        for (index, rule) in (0..).zip(&self.rules).filter(|(_, rule)| only.is_none_or(|only| *only == rule.name)) {
+            let Some(mut explanation) = self.set.explain(index, self.origin(origin), event) else { continue };
+            for check in explanation.checks.iter_mut().filter(|check| check.field == "from") {
+                check.expected = rule.from.as_ref().map_or_else(
+                    || "any source but replies".to_owned(),
+                    |names| names.iter().map(Name::as_str).collect::<Vec<_>>().join(" or "),
+                );
+                check.found = Some(origin.to_string());
+            }
+            if only.is_some() || !explanation.matches {
+                explained.rules.push(RuleExplanation { rule: rule.name.clone(), explanation });
+            }
+            // Not all of ten thousand are held at once.
+            if explained.rules.len() > 2 * limit {
+                explained.keep_nearest(limit);
+            }
+        }
+        explained.keep_nearest(limit);
+        explained
+    }
+
     fn deliveries(&self, origin: &Name, event: &Event, room: &mut Room) -> SmallVec<[NewDelivery; 2]> {
-        let origin = self.origins.get(origin).copied().unwrap_or(Origin(u16::MAX));
         room.matched.clear();
-        self.set.matches_into(origin, event, &mut room.scratch, &mut room.matched);
+        self.set.matches_into(self.origin(origin), event, &mut room.scratch, &mut room.matched);
         let mut deliveries = SmallVec::new();
         for rule in room.matched.iter().filter_map(|index| self.rules.get(usize::try_from(*index).ok()?)) {
             rule.matches.fetch_add(1, Ordering::Relaxed);
@@ -241,6 +319,7 @@ mod tests {
             from: from.map(|names| names.iter().map(|text| name(text)).collect()),
             pattern: Some(Pattern::compile(&json!({ "type": [ty] })).unwrap()),
             condition: None,
+            filters: None,
             routes: vec![Route { subscription: SubscriptionNumber(number), order_by: order_by.map(|path| Path::parse(path).unwrap()) }],
         }
     }
@@ -274,6 +353,33 @@ mod tests {
         }
         router.store(Arc::new(Router::default()));
         assert!(numbers("default", "orders").is_empty(), "a matcher follows the rules in force");
+    }
+
+    #[test]
+    fn the_nearest_misses_are_told_first_and_at_most_so_many() {
+        let near = |number: u32, ty: &str| {
+            let pattern = Pattern::compile(&json!({ "type": [ty], "source": ["/s"], "subject": ["x"] })).unwrap();
+            RuleInForce { pattern: Some(pattern), ..rule("default", number, None, ty, None) }
+        };
+        let far = (10..100).map(|number| rule("default", number, Some(&["orders", "inbox"]), "other", None));
+        let rules = far.chain([near(1, "t"), near(2, "u"), rule("default", 3, None, "t", None), rule("acme", 4, None, "t", None)]);
+        let router = Router::new(rules.collect());
+        let event = Event::builder("1", "/s", "t").build().unwrap();
+        let explain = |tenant: &str, origin: &str, rule: Option<&str>, limit: usize| {
+            router.explain(&name(tenant), &name(origin), &event, rule.map(name).as_ref(), limit)
+        };
+        let all = explain("default", "ingress", None, 3).unwrap();
+        let order: Vec<&str> = all.rules.iter().map(|one| one.rule.as_str()).collect();
+        assert_eq!((all.taken, all.omitted), (vec![name("rule-3")], 89));
+        assert_eq!(order, ["rule-1", "rule-2", "rule-10"]);
+        let from = &all.rules[2].explanation.checks[0];
+        assert_eq!((&*from.expected, from.found.as_deref()), ("orders or inbox", Some("ingress")));
+        let one = explain("default", "ingress", Some("rule-3"), 1).unwrap();
+        assert!(one.rules[0].explanation.matches && one.taken.len() == 1 && one.omitted == 0);
+        let replied = explain("default", "replies", Some("rule-3"), 1).unwrap();
+        assert_eq!(replied.rules[0].explanation.checks[0].expected, "any source but replies");
+        assert_eq!(explain("acme", "ingress", Some("rule-3"), 1), None, "another tenant's rule");
+        assert_eq!(explain("nobody", "ingress", None, 1), Some(Explained::default()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pointsman_rules::{Condition, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch};
+use pointsman_rules::{Condition, Filters, Origin, OriginSet, Pattern, RawFilter, Rule, RuleSet, Scratch};
 use pointsman_schemas::{Event, json};
 use serde_json::{Value, json};
 
@@ -44,7 +44,12 @@ fn event(number: usize) -> Event {
 }
 
 fn pattern(pattern: Value) -> Rule {
-    Rule { from: OriginSet::all_but(&[]), pattern: Some(Pattern::compile(&pattern).expect("the pattern is right")), condition: None }
+    Rule {
+        from: OriginSet::all_but(&[]),
+        pattern: Some(Pattern::compile(&pattern).expect("the pattern is right")),
+        condition: None,
+        filters: None,
+    }
 }
 
 /// A kind of rule: of those with a number, each takes the events with that number alone.
@@ -94,6 +99,19 @@ fn families() -> Vec<Family> {
                 Condition::parse(&format!("$.data.s3.bucket.name == 'photos-{n:05}' && $.data.s3.object.size > 0"))
                     .expect("the condition is right"),
             ),
+            filters: None,
+        }),
+        ("filters", |n| {
+            let filters: Vec<RawFilter> = serde_json::from_value(json!([
+                { "suffix": { "source": "photos" } }, { "any": [{ "exact": { "type": format!("com.example.kind{n:05}.created") } }, { "prefix": { "type": "org." } }] },
+            ]))
+            .expect("the filters are right");
+            Rule {
+                from: OriginSet::all_but(&[]),
+                pattern: None,
+                condition: None,
+                filters: Some(Filters::compile(&filters).expect("the filters are right")),
+            }
         }),
         ("mixed", mixed),
     ]

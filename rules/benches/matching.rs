@@ -41,11 +41,21 @@ fn event_of_1_kib() -> Bytes {
 }
 
 fn pattern(pattern: Value) -> Rule {
-    Rule { from: OriginSet::all_but(&[]), pattern: Some(Pattern::compile(&pattern).expect("the pattern is right")), condition: None }
+    Rule {
+        from: OriginSet::all_but(&[]),
+        pattern: Some(Pattern::compile(&pattern).expect("the pattern is right")),
+        condition: None,
+        filters: None,
+    }
 }
 
 fn condition(text: &str) -> Rule {
-    Rule { from: OriginSet::all_but(&[]), pattern: None, condition: Some(Condition::parse(text).expect("the condition is right")) }
+    Rule {
+        from: OriginSet::all_but(&[]),
+        pattern: None,
+        condition: Some(Condition::parse(text).expect("the condition is right")),
+        filters: None,
+    }
 }
 
 /// Ten rules as people write them: most tell events apart by attributes, some look into the data. One of them matches.

@@ -16,7 +16,7 @@ fn holds(condition: &str) -> bool {
     let parsed = || Condition::parse(condition).unwrap_or_else(|problems| panic!("{condition}: {problems:?}"));
     let mut scratch = Scratch::default();
     let alone = parsed().holds(&Document::event(&event), &mut scratch);
-    let rules = RuleSet::compile(vec![Rule { from: OriginSet::all_but(&[]), pattern: None, condition: Some(parsed()) }]);
+    let rules = RuleSet::compile(vec![Rule { from: OriginSet::all_but(&[]), pattern: None, condition: Some(parsed()), filters: None }]);
     let mut out = Vec::new();
     rules.matches_into(Origin(0), &event, &mut scratch, &mut out);
     assert_eq!(alone, !out.is_empty(), "{condition}");

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::condition::{Comparator, Expression, Operand};
 use crate::fields::{FieldId, Fields, ROOT};
+use crate::filters::{Comparison, Filter, is_text};
 use crate::number::Number;
 use crate::pattern::{Body, Group, Leaf, Operator, Range};
 use crate::ruleset::{Origin, Rule};
@@ -192,6 +193,7 @@ impl<'r> Chooser<'_, 'r> {
         if let Some(condition) = &rule.condition {
             self.count_expression(&condition.expression);
         }
+        rule.filters.iter().flat_map(|filters| &filters.all).for_each(|filter| self.count_filter(filter));
     }
 
     fn count_group(&mut self, group: &'r Group) {
@@ -218,11 +220,23 @@ impl<'r> Chooser<'_, 'r> {
         }
     }
 
+    fn count_filter(&mut self, filter: &'r Filter) {
+        match filter {
+            Filter::Attributes(comparison, texts) => {
+                let keys: Vec<_> = texts.iter().filter_map(|(name, text)| self.attribute(*comparison, name, text)).collect();
+                keys.iter().for_each(|key| self.statistics.count(key));
+            }
+            Filter::All(filters) | Filter::Any(filters) => filters.iter().for_each(|filter| self.count_filter(filter)),
+            Filter::Not(_) | Filter::Sql(_) => {}
+        }
+    }
+
     fn rule(&self, rule: &'r Rule) -> Option<Way<'r>> {
         let from = rule.from.listed().map(|origins| self.all_of(origins.map(Key::Origin).collect()));
         let pattern = rule.pattern.as_ref().and_then(|pattern| self.group(&pattern.root));
         let condition = rule.condition.as_ref().and_then(|condition| self.expression(&condition.expression));
-        cheapest([pattern, condition, from].into_iter().flatten()).map(|(_, way)| way)
+        let filters = rule.filters.as_ref().and_then(|filters| self.filters(&filters.all));
+        cheapest([pattern, condition, filters, from].into_iter().flatten()).map(|(_, way)| way)
     }
 
     fn all_of(&self, way: Way<'r>) -> Costed<'r> {
@@ -251,6 +265,35 @@ impl<'r> Chooser<'_, 'r> {
             let absent = leaf.operators.iter().any(Operator::fits_absence).then_some(Key::Absent(field));
             absent.into_iter().chain([Key::Scalar(field, Test::Leaf(leaf))]).collect()
         }))
+    }
+
+    /// Of filters that must all hold.
+    fn filters(&self, filters: &'r [Filter]) -> Option<Costed<'r>> {
+        cheapest(filters.iter().filter_map(|filter| self.filter(filter)))
+    }
+
+    fn filter(&self, filter: &'r Filter) -> Option<Costed<'r>> {
+        match filter {
+            Filter::Attributes(comparison, texts) => {
+                let keys = texts.iter().filter_map(|(name, text)| self.attribute(*comparison, name, text));
+                cheapest(keys.map(|key| self.all_of(vec![key])))
+            }
+            Filter::All(filters) => self.filters(filters),
+            Filter::Any(filters) => together(filters.iter().map(|filter| self.filter(filter))),
+            Filter::Not(_) | Filter::Sql(_) => None,
+        }
+    }
+
+    /// What a comparison of an attribute asks for, where that is a text in every event.
+    fn attribute(&self, comparison: Comparison, name: &str, text: &'r str) -> Option<Key<'r>> {
+        let part = match comparison {
+            Comparison::Exact => Part::Whole,
+            Comparison::Prefix => Part::Beginning,
+            Comparison::Suffix => Part::End,
+        };
+        let is_usable = is_text(name) && (!text.is_empty() || part == Part::Whole);
+        let field = self.fields.child(ROOT, name.as_bytes()).filter(|_| is_usable)?;
+        Some(Key::Scalar(field, Test::Text(part, text.as_bytes())))
     }
 
     fn expression(&self, expression: &'r Expression) -> Option<Costed<'r>> {

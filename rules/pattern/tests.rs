@@ -401,6 +401,7 @@ mod random {
                 from: OriginSet::all_but(&[]),
                 pattern: Some(Pattern::compile(&json!({ "data": pattern })).unwrap()),
                 condition: None,
+                filters: None,
             });
             let event = Event::builder("1", "/s", "t").data(Data::json(Bytes::from(text)).unwrap()).build().unwrap();
             let mut out = Vec::new();

@@ -1,8 +1,8 @@
 //! Where no rule matches, nothing is allocated.
 
 use bytes::Bytes;
-use pointsman_rules::{Condition, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch};
-use pointsman_schemas::{Data, Event};
+use pointsman_rules::{Condition, Filters, Origin, OriginSet, Pattern, RawFilter, Rule, RuleSet, Scratch};
+use pointsman_schemas::{Data, Event, ExtensionValue};
 use serde_json::json;
 
 #[test]
@@ -34,10 +34,22 @@ fn nothing_is_allocated_where_nothing_matches() {
         from: OriginSet::all_but(&[]),
         pattern: pattern.as_ref().map(|pattern| Pattern::compile(pattern).unwrap()),
         condition: condition.map(|condition| Condition::parse(condition).unwrap()),
+        filters: None,
     });
+    let sql = "type LIKE 'order.%x_' OR LENGTH(TRIM(source)) > n OR missing = 1";
+    let filters: Vec<RawFilter> = serde_json::from_value(
+        json!([{"any": [{"prefix": {"type": "x"}}, {"exact": {"n": "8"}}, {"not": {"suffix": {"source": "s"}}}, {"sql": sql}]}]),
+    )
+    .unwrap();
+    let filters = Some(Filters::compile(&filters).unwrap());
+    let rules = rules.chain([Rule { from: OriginSet::all_but(&[]), pattern: None, condition: None, filters }]);
     let rules = RuleSet::compile(rules.collect());
     let data = r#"{"a.b": 2, "\u0061.c": {"d": 3}, "t\u006ftal": 5, "status": "paid", "text": "a\n\u00e9", "items": [{"sku": "a", "n": 1}, {"sku": "\u0062", "n": 2}], "ip": "11.0.0.1", "x": {"y": [1, 2, 3]}}"#;
-    let event = Event::builder("1", "/s", "order.paid").data(Data::json(Bytes::from(data)).unwrap()).build().unwrap();
+    let event = Event::builder("1", "/s", "order.paid")
+        .attribute("n", ExtensionValue::Integer(7))
+        .data(Data::json(Bytes::from(data)).unwrap())
+        .build()
+        .unwrap();
     let (mut scratch, mut out) = (Scratch::default(), Vec::new());
     // The first event makes room.
     rules.matches_into(Origin(0), &event, &mut scratch, &mut out);

@@ -5,7 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a generator of tests says bluntly what it expects")]
 
 use bytes::Bytes;
-use pointsman_rules::{Condition, Document, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch};
+use pointsman_rules::{Condition, Document, Filters, Origin, OriginSet, Pattern, RawFilter, Rule, RuleSet, Scratch};
 use pointsman_schemas::{Data, DataKind, Event, ExtensionValue};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -148,10 +148,31 @@ fn condition() -> impl Strategy<Value = Condition> {
     })
 }
 
+fn filters() -> impl Strategy<Value = Filters> {
+    let name = prop::sample::select(vec!["type", "subject", "n", "flag"]);
+    let text = prop_oneof![3 => "[abA]{1,3}", 1 => prop::sample::select(vec!["1", "-2", "true"]).prop_map(Into::into)];
+    let texts = prop::collection::hash_map(name.prop_map(str::to_owned), text, 1..3);
+    let compared = (prop::sample::select(vec!["exact", "prefix", "suffix"]), texts).prop_map(|(dialect, texts)| json!({ dialect: texts }));
+    let sql = prop::sample::select(vec!["n > 0", "type LIKE 'a%'", "EXISTS flag"]).prop_map(|sql| json!({ "sql": sql }));
+    let filter = prop_oneof![5 => compared, 1 => sql].prop_recursive(2, 8, 3, |inner| {
+        let list = || prop::collection::vec(inner.clone(), 1..3);
+        prop_oneof![
+            list().prop_map(|list| json!({ "any": list })),
+            list().prop_map(|list| json!({ "all": list })),
+            inner.clone().prop_map(|one| json!({ "not": one })),
+        ]
+    });
+    prop::collection::vec(filter, 1..3).prop_map(|filters| {
+        let filters: Vec<RawFilter> = serde_json::from_value(filters.into()).unwrap();
+        Filters::compile(&filters).unwrap()
+    })
+}
+
 fn rule() -> impl Strategy<Value = Rule> {
     let origins = || prop::collection::vec((0..3_u16).prop_map(Origin), 1..3);
     let from = prop_oneof![2 => Just(OriginSet::all_but(&[])), 1 => origins().prop_map(|origins| OriginSet::only(&origins)), 1 => origins().prop_map(|origins| OriginSet::all_but(&origins))];
-    (from, pattern(), prop::option::weighted(0.3, condition())).prop_map(|(from, pattern, condition)| Rule { from, pattern, condition })
+    let parts = (from, pattern(), prop::option::weighted(0.3, condition()), prop::option::weighted(0.2, filters()));
+    parts.prop_map(|(from, pattern, condition, filters)| Rule { from, pattern, condition, filters })
 }
 
 fn document() -> impl Strategy<Value = String> {
@@ -207,6 +228,7 @@ fn the_index_finds_what_a_look_at_every_rule_finds() {
                         .map(|rule| {
                             rule.pattern.as_ref().is_none_or(|pattern| pattern.matches(&document, &mut Scratch::default()))
                                 && rule.condition.as_ref().is_none_or(|condition| condition.holds(&document, &mut Scratch::default()))
+                                && rule.filters.as_ref().is_none_or(|filters| filters.hold(event))
                         })
                         .collect()
                 })

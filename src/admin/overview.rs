@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use pointsman_connectors::{Guarantee, SourceState};
-use pointsman_schemas::{Name, SubscriptionNumber};
+use pointsman_schemas::{Event, Name, SubscriptionNumber};
 use serde::{Deserialize, Serialize};
+
+use crate::router::Explained;
 
 /// The running parts, as they stand now. Asked at every request: it answers from memory, at once.
 pub trait Overview: fmt::Debug + Send + Sync {
@@ -20,6 +22,10 @@ pub trait Overview: fmt::Debug + Send + Sync {
 
     /// The subscriptions that are left alone for now because their targets refuse us, with why.
     fn paused(&self) -> BTreeMap<SubscriptionNumber, String>;
+
+    /// Why the rules in force take an event from a source, or do not: see [`Router::explain`](crate::router::Router::explain). Unlike the rest
+    /// it takes its time: for each rule the event is read anew.
+    fn explain(&self, tenant: &Name, origin: &Name, event: &Event, rule: Option<&Name>, limit: usize) -> Option<Explained>;
 
     /// What is missing before events can be taken: one line each for a person; empty where all is there.
     fn ready(&self) -> Vec<String>;

@@ -19,9 +19,9 @@ use super::connections::Connections;
 use super::guard::{Guard, guard};
 use super::overview::{RuleStatus, SourceStatus, TargetStatus};
 use super::problem::ProblemDocument;
-use super::view::{self, DeadRequest, DeadView, DeadWhole, EventView, Page, StatusView, SubscriptionView};
+use super::view::{self, DeadRequest, DeadView, DeadWhole, EventView, ExplainView, Page, StatusView, SubscriptionView};
 use super::{Admin, VERSION};
-use crate::journal::{Activity, DeadReason, DeadSelection, SubscriptionStatus};
+use crate::journal::{Activity, DeadReason, DeadSelection, StoredEvent, SubscriptionStatus};
 use crate::telemetry::JournalSnapshot;
 
 /// Dead letters listed at once, unless asked otherwise.
@@ -32,6 +32,15 @@ const LIMIT_MAX: usize = 1_000;
 
 /// A request's body: room for [`view::IDS_MAX`] ids.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Sequences that are looked at for the last event.
+const LAST_LOOKED_AT_MAX: usize = 1_000;
+
+/// Rules explained at once, unless asked otherwise.
+const EXPLAINED_DEFAULT: usize = 10;
+
+/// Rules explained at once at most.
+const EXPLAINED_MAX: usize = 100;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -52,7 +61,8 @@ pub(super) fn router(admin: Arc<Admin>, own: Arc<Guard>) -> Router {
         .route("/dead/redrive", post(dead_redrive))
         .route("/dead/purge", post(dead_purge))
         .route("/dead/{id}", get(dead_show))
-        .route("/events/{sequence}", get(event));
+        .route("/events/{sequence}", get(event))
+        .route("/events/{sequence}/explain", get(explain));
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -190,12 +200,53 @@ async fn dead_purge(State(admin): Bus, headers: HeaderMap, body: Result<Bytes, B
 }
 
 async fn event(State(admin): Bus, sequence: Result<Path<String>, PathRejection>) -> Answer<EventView> {
-    let Path(sequence) = sequence?;
+    Ok(Json(retained(&admin, &sequence?).await?.into()))
+}
+
+/// The event of a sequence, or the `last` one.
+async fn retained(admin: &Admin, sequence: &str) -> Result<StoredEvent, ProblemDocument> {
+    let reader = admin.journal.reader();
+    if sequence == "last" {
+        // Rejects have sequences too, and what was before may be gone.
+        let last = reader.totals().await?.last_sequence;
+        for sequence in (1..=last).rev().take(LAST_LOOKED_AT_MAX) {
+            if let Some(stored) = reader.event(Sequence(sequence)).await? {
+                return Ok(stored);
+            }
+        }
+        return Err(ProblemDocument::not_found("event among the last ones"));
+    }
     let invalid = |_| ProblemDocument::bad_request(format!("{sequence:?} is not the sequence of an event"));
     let sequence = Sequence(sequence.parse().map_err(invalid)?);
-    let stored = admin.journal.reader().event(sequence).await?;
-    let stored = stored.ok_or_else(|| ProblemDocument::not_found(format!("event {}; it is kept for the retention time", sequence.0)))?;
-    Ok(Json(stored.into()))
+    let stored = reader.event(sequence).await?;
+    stored.ok_or_else(|| ProblemDocument::not_found(format!("event {}; it is kept for the retention time", sequence.0)))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainQuery {
+    rule: Option<Name>,
+    limit: Option<usize>,
+}
+
+async fn explain(
+    State(admin): Bus,
+    sequence: Result<Path<String>, PathRejection>,
+    query: Result<Query<ExplainQuery>, QueryRejection>,
+) -> Answer<ExplainView> {
+    let (stored, Query(query)) = (retained(&admin, &sequence?).await?, query?);
+    let limit = query.limit.unwrap_or(EXPLAINED_DEFAULT);
+    if !(1..=EXPLAINED_MAX).contains(&limit) {
+        return Err(ProblemDocument::bad_request(format!("limit is {limit}; it lies between 1 and {EXPLAINED_MAX}")));
+    }
+    let rule = query.rule.as_ref().map_or_else(String::new, |rule| format!("rule {rule} of tenant {}", stored.tenant));
+    // Ten thousand rules take a while, for which the threads that serve others are not held.
+    let explaining = tokio::task::spawn_blocking(move || {
+        let explained = admin.overview.explain(&stored.tenant, &stored.origin, &stored.event, query.rule.as_ref(), limit);
+        explained.map(|explained| ExplainView::new(&stored, explained))
+    });
+    let failed = |_| ProblemDocument::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot explain this event");
+    explaining.await.map_err(failed)?.map(Json).ok_or_else(|| ProblemDocument::not_found(rule))
 }
 
 /// JSON has to be declared: a form of a page elsewhere can send text, but not that without asking first.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use pointsman_connectors::{Guarantee, Reject, SourceState};
+use pointsman_rules::{Condition, Pattern};
 use pointsman_schemas::{Class, Clock, Data, DeliveryId, Event, Name, SubscriptionNumber, Text, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -17,6 +18,7 @@ use crate::journal::memory::{MemoryJournal, MemoryOptions};
 use crate::journal::{
     Append, DeadReason, Ending, Entry, Grant, Journal, LastOutcome, NewDelivery, Role, Settlement, Subscription, SubscriptionIdentity,
 };
+use crate::router::{Explained, Router, RuleInForce};
 use crate::telemetry::Metrics;
 
 /// 2026-01-31T09:30:00Z.
@@ -89,6 +91,24 @@ impl Overview for Told {
     }
     fn ready(&self) -> Vec<String> {
         self.missing.lock().clone()
+    }
+    fn explain(&self, tenant: &Name, origin: &Name, event: &Event, rule: Option<&Name>, limit: usize) -> Option<Explained> {
+        let rule_in_force = |rule: &str, from: Option<&str>, pattern: serde_json::Value, condition: Option<&str>| RuleInForce {
+            tenant: name("default"),
+            name: name(rule),
+            from: from.map(|from| vec![name(from)]),
+            pattern: Some(Pattern::compile(&pattern).unwrap()),
+            condition: condition.map(|condition| Condition::parse(condition).unwrap()),
+            filters: None,
+            routes: Vec::new(),
+        };
+        let photo = || serde_json::json!({ "type": ["photo"] });
+        let rules = vec![
+            rule_in_force("answers", Some("replies"), serde_json::json!({ "type": ["video", "Photo"], "source": ["/camera"] }), None),
+            rule_in_force("thumbnails", Some("uploads"), photo(), None),
+            rule_in_force("several", None, photo(), Some("$.data.a > 5 && $.subject == 'a.jpg'")),
+        ];
+        Router::new(rules).explain(tenant, origin, event, rule, limit)
     }
 }
 

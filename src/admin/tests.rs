@@ -13,7 +13,7 @@ const KEY: &str = "a-key-of-the-operator-7";
 const VERBS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// Every route: its path, the verb it has, what is sent, and what a bus answers. `{dead}` is a dead letter's id.
-const ROUTES: [(&str, &str, &str, u16); 15] = [
+const ROUTES: [(&str, &str, &str, u16); 16] = [
     ("/healthz", "GET", "", 200),
     ("/readyz", "GET", "", 200),
     ("/metrics", "GET", "", 200),
@@ -27,6 +27,7 @@ const ROUTES: [(&str, &str, &str, u16); 15] = [
     ("/api/v1/dead", "GET", "", 200),
     ("/api/v1/dead/{dead}", "GET", "", 200),
     ("/api/v1/events/1", "GET", "", 200),
+    ("/api/v1/events/1/explain", "GET", "", 200),
     ("/api/v1/dead/redrive", "POST", r#"{"rule":"nobody"}"#, 200),
     ("/api/v1/dead/purge", "POST", r#"{"rule":"nobody"}"#, 200),
 ];
@@ -86,6 +87,10 @@ async fn whatever_is_no_success_is_a_problem_document() {
         ("GET", "/api/v1/events/x", "", "", 400, "\"x\" is not the sequence of an event"),
         ("GET", "/api/v1/events/99", "", "", 404, "there is no event 99"),
         ("GET", "/api/v1/events/%ff", "", "", 400, "Invalid URL"),
+        ("GET", "/api/v1/events/99/explain", "", "", 404, "there is no event 99"),
+        ("GET", "/api/v1/events/1/explain?limit=0", "", "", 400, "limit is 0; it lies between 1 and 100"),
+        ("GET", "/api/v1/events/1/explain?rule=A", "", "", 400, "Failed to deserialize query string: rule: the name \"A\""),
+        ("GET", "/api/v1/events/1/explain?rule=nobody", "", "", 404, "there is no rule nobody of tenant default"),
         ("POST", "/api/v1/subscriptions/x/suspend", "", "", 400, "\"x\" is not the number of a subscription"),
         ("POST", "/api/v1/subscriptions/99/resume", "", "", 404, "there is no subscription"),
         ("POST", "/api/v1/dead/purge", "", r#"{"all":true}"#, 415, "Content-Type is \"\"; send application/json"),
@@ -164,6 +169,7 @@ async fn what_there_is_is_shown() {
     let event = bus.ask("GET", "/api/v1/events/2", &[], "").await;
     let text = String::from_utf8(event.body.to_vec()).unwrap();
     assert!(text.contains(DATA) && text.contains(r#""sequence":2,"#), "{text}");
+    assert_eq!(bus.get("/api/v1/events/last").await.1["sequence"], 3);
 }
 
 #[tokio::test]

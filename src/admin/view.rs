@@ -2,14 +2,16 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pointsman_schemas::{Class, DeliveryId, Event, Name, SubscriptionNumber, Timestamp, json};
+use pointsman_schemas::{AttributeValue, Class, DeliveryId, Event, Name, SubscriptionNumber, Timestamp, json};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::journal::{
     Activity, Counts, DeadLetter, DeadReason, DeadSelection, JournalError, LastOutcome, Reader, Role, StoredEvent, SubscriptionIdentity,
     SubscriptionStatus, Totals,
 };
+use crate::router::Explained;
 
 /// A list, or a part of one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -284,6 +286,36 @@ impl From<StoredEvent> for EventView {
             origin: stored.origin,
             at: stored.at.to_string(),
         }
+    }
+}
+
+/// Why rules did or did not take a retained event, by the rules in force now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExplainView {
+    /// The event's place.
+    pub sequence: u64,
+    /// Whose.
+    pub tenant: Name,
+    /// The source that it came from.
+    pub origin: Name,
+    /// Its attributes.
+    pub event: Map<String, Value>,
+    /// What the rules say.
+    #[serde(flatten)]
+    pub explained: Explained,
+}
+
+impl ExplainView {
+    /// An event with what the rules say of it.
+    #[must_use]
+    pub fn new(stored: &StoredEvent, explained: Explained) -> Self {
+        let value = |value| match value {
+            AttributeValue::String(text) => Value::from(text),
+            AttributeValue::Integer(number) => number.into(),
+            AttributeValue::Boolean(value) => value.into(),
+        };
+        let event = stored.event.attributes().map(|(name, attribute)| (name.to_owned(), value(attribute))).collect();
+        Self { sequence: stored.sequence.0, tenant: stored.tenant.clone(), origin: stored.origin.clone(), event, explained }
     }
 }
 

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use pointsman_schemas::{Name, SubscriptionNumber};
+use pointsman_schemas::{Event, Name, SubscriptionNumber};
 
 use super::sources::Sources;
 use crate::admin::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 use crate::config::Config;
 use crate::dispatcher;
-use crate::router::Router;
+use crate::router::{Explained, Router};
 
 /// The running parts.
 pub struct Running {
@@ -69,6 +69,10 @@ impl Running {
 }
 
 impl Overview for Running {
+    fn explain(&self, tenant: &Name, origin: &Name, event: &Event, rule: Option<&Name>, limit: usize) -> Option<Explained> {
+        self.router.load_full().explain(tenant, origin, event, rule, limit)
+    }
+
     fn sources(&self) -> Vec<SourceStatus> {
         let mut all = self.sources.each(|tenant, name, source| {
             let link = source.link.status();

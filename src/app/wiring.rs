@@ -154,6 +154,7 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
         from: rule.from,
         pattern: rule.pattern,
         condition: rule.condition,
+        filters: rule.filters,
         routes,
     });
     Ok((Router::new(in_force.collect()), plan))

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use miette::IntoDiagnostic;
-use pointsman_rules::{Document, Pattern, Scratch, explain};
+use pointsman_rules::{Criteria, Document, Pattern, Scratch, explain};
 use serde_json::{Value, json};
 
 use super::check::show;
@@ -69,7 +69,7 @@ fn report(args: &MatchArgs) -> Result<(String, u8), miette::Report> {
 }
 
 fn verdict(args: &MatchArgs, pattern: &Pattern, event: &Document<'_>, matches: bool) -> Result<String, miette::Report> {
-    let explanation = args.explain.then(|| explain(Some(pattern), None, event));
+    let explanation = args.explain.then(|| explain(Criteria { pattern: Some(pattern), ..Criteria::default() }, event));
     match (args.output.json, &explanation) {
         (true, Some(explanation)) => output::json(explanation).into_diagnostic(),
         (true, None) => output::json(&json!({ "matches": matches })).into_diagnostic(),

@@ -69,14 +69,13 @@ pub fn try_one(test: &Test, config: &Config) -> TestResult {
     let firing: Vec<&Rule> = rules.iter().copied().filter(|rule| from_fits(rule) && fires(rule, &document)).collect();
     let mut failures = Vec::new();
     if test.expect.is_empty() && !firing.is_empty() {
-        let names: Vec<&str> = firing.iter().map(|rule| rule.name.as_str()).collect();
-        failures.push(format!("no rule should fire, and {} does", names.join(", ")));
+        failures.extend(firing.iter().map(|rule| format!("no rule should fire, and {} {}", rule.name, why(rule, &document))));
     }
     for (name, expectation) in &test.expect {
         let fires = firing.iter().find(|rule| rule.name == *name);
         match (expectation, fires) {
             (Expectation::Silent, None) => {}
-            (Expectation::Silent, Some(_)) => failures.push(format!("{name} should not fire, and does")),
+            (Expectation::Silent, Some(rule)) => failures.push(format!("{name} should not fire, and {}", why(rule, &document))),
             (Expectation::Fires(_), None) => {
                 failures.extend(rules.iter().find(|rule| rule.name == *name).map(|rule| why_not(rule, test, from_fits(rule), &document)));
             }
@@ -95,22 +94,28 @@ fn from_fits(rule: &Rule, test: &Test, config: &Config) -> bool {
     match (&test.from, &rule.from) {
         (Some(from), Some(taken)) => taken.contains(from),
         (Some(from), None) => *from != Name::replies() && !config.feeds_pipe(&test.tenant, from),
-        (None, Some(_)) if rule.pattern.is_none() && rule.condition.is_none() => test.expect.iter().any(|(name, _)| *name == rule.name),
+        (None, Some(_)) if rule.criteria().is_empty() => test.expect.iter().any(|(name, _)| *name == rule.name),
         (None, _) => true,
     }
 }
 
 fn fires(rule: &Rule, document: &Document<'_>) -> bool {
-    let mut scratch = Scratch::default();
-    rule.pattern.as_ref().is_none_or(|pattern| pattern.matches(document, &mut scratch))
-        && rule.condition.as_ref().is_none_or(|condition| condition.holds(document, &mut scratch))
+    rule.criteria().hold(document, &mut Scratch::default())
 }
 
 fn why_not(rule: &Rule, test: &Test, from_fits: bool, document: &Document<'_>) -> String {
     if !from_fits {
         return format!("{} does not fire: it takes nothing from {}", rule.name, test.from.as_ref().map_or("", Name::as_str));
     }
-    format!("{} {}", rule.name, explain(rule.pattern.as_ref(), rule.condition.as_ref(), document)).trim_end().to_owned()
+    format!("{} {}", rule.name, why(rule, document))
+}
+
+/// Why a rule fires or does not, whatever its `from`.
+fn why(rule: &Rule, document: &Document<'_>) -> String {
+    if rule.criteria().is_empty() {
+        return "takes everything from its sources".to_owned();
+    }
+    explain(rule.criteria(), document).to_string().trim_end().to_owned()
 }
 
 /// What keeps the rule from making the expected event: nothing where it makes it for one of its targets.

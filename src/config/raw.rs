@@ -5,6 +5,7 @@ use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
+use pointsman_rules::RawFilter;
 use pointsman_rules::transform::RawTransform;
 use pointsman_schemas::{Interval, Name, Rate, Size, Text};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -65,9 +66,8 @@ pub struct RawRule {
     /// A JSONPath query or a logical expression, rooted at `$`.
     #[serde(rename = "where")]
     pub condition: Option<String>,
-    /// Not in this version.
-    #[schemars(skip)]
-    pub filters: Option<Value>,
+    /// Filters in the dialects of the CloudEvents Subscriptions API, all of which must hold.
+    pub filters: Option<Vec<RawFilter>>,
     /// What the targets get: `set` for attributes, `data` for the data.
     pub transform: Option<RawTransform>,
     /// How it is delivered; overrides the targets'.
@@ -99,9 +99,8 @@ pub struct RawPipe {
     /// A JSONPath query or a logical expression, rooted at `$`; where it does not hold, the event is acknowledged at once.
     #[serde(rename = "where")]
     pub condition: Option<String>,
-    /// Not in this version.
-    #[schemars(skip)]
-    pub filters: Option<Value>,
+    /// Filters in the dialects of the CloudEvents Subscriptions API; where they do not hold, the event is acknowledged at once.
+    pub filters: Option<Vec<RawFilter>>,
     /// What the target gets: `set` for attributes, `data` for the data.
     pub transform: Option<RawTransform>,
     /// How it is delivered; overrides the target's.

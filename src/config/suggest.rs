@@ -50,6 +50,8 @@ const ALSO_KNOWN_AS: &[(&str, &str)] = &[
     ("bind", "address"),
     ("ttl", "retention"),
     ("expected", "expect"),
+    ("cesql", "sql"),
+    ("attributes", "exact"),
 ];
 
 /// What people write one level too high, with the key that it stands under and how it is written there.

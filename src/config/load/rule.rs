@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use pointsman_rules::transform::{RawTransform, Transform};
-use pointsman_rules::{Condition, Pattern};
+use pointsman_rules::{Condition, Filters, Pattern};
 use pointsman_schemas::{Name, Problem};
 
 use super::connector::TargetLayers;
@@ -39,12 +39,10 @@ impl Loader<'_, '_> {
         layers: &TargetLayers<'_>,
     ) -> Option<Rule> {
         let piece = document.entity(entry);
-        if let Some(at) = piece.get("filters") {
-            at.tell_key("this version has no `filters`", "say the same with `match` or `where`");
-        }
         let conditions = conditions(&raw);
         let pattern = compiled(piece, "match", raw.pattern, |value| Pattern::compile(&value.into()), |pattern| pattern.warnings().to_vec());
         let condition = compiled(piece, "where", raw.condition, |text| Condition::parse(&text), |condition| condition.warnings().to_vec());
+        let filters = compiled(piece, "filters", raw.filters, |raw| Filters::compile(&raw), |filters| filters.warnings().to_vec());
         let transform = transform(piece);
         Layer::refuse_limits(piece);
         let layer = Layer::new(raw.delivery, piece);
@@ -69,6 +67,7 @@ impl Loader<'_, '_> {
             conditions,
             pattern,
             condition,
+            filters,
             to,
             on_success,
             on_failure,
@@ -157,7 +156,8 @@ impl Loader<'_, '_> {
 fn conditions(raw: &RawRule) -> serde_json::Value {
     let pattern = raw.pattern.clone().map(|pattern| ("match".to_owned(), pattern.into()));
     let condition = raw.condition.clone().map(|condition| ("where".to_owned(), condition.into()));
-    serde_json::Map::from_iter(pattern.into_iter().chain(condition)).into()
+    let filters = raw.filters.as_ref().and_then(|filters| Some(("filters".to_owned(), serde_json::to_value(filters).ok()?)));
+    serde_json::Map::from_iter(pattern.into_iter().chain(condition).chain(filters)).into()
 }
 
 /// Compiles what stands under a key, where it could be read whole, and tells what is wrong or odd with it.
