@@ -15,6 +15,7 @@ pub mod condition;
 pub mod document;
 pub mod explain;
 mod fields;
+pub mod jq;
 mod json;
 mod number;
 pub mod path;
