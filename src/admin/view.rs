@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::journal::{
-    Activity, Counts, DeadLetter, DeadReason, DeadSelection, JournalError, LastOutcome, Reader, Role, StoredEvent, SubscriptionIdentity,
+    Activity, Counts, DeadLetter, DeadReason, DeadSelection, EventPage, EventsFrom, JournalError, LastOutcome, Reader, Role, StoredEvent, SubscriptionIdentity,
     SubscriptionStatus, Totals,
 };
 
@@ -261,7 +261,7 @@ impl SubscriptionView {
 }
 
 /// A retained event.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct EventView {
     /// Its place.
     pub sequence: u64,
@@ -285,6 +285,18 @@ impl From<StoredEvent> for EventView {
             at: stored.at.to_string(),
         }
     }
+}
+
+/// Bytes of events that a page holds at most, where it holds more than one.
+const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Retained events in their order, at most `limit`; damaged ones are left out.
+///
+/// # Errors
+/// [`JournalError::Io`].
+pub async fn event_page(reader: &dyn Reader, from: EventsFrom, limit: usize) -> Result<Page<EventView>, JournalError> {
+    let EventPage { events, next, damaged: _ } = reader.events(from, limit, PAGE_BYTES_MAX).await?;
+    Ok(Page { items: events.into_iter().map(EventView::from).collect(), next: next.map(|next| next.0.to_string()) })
 }
 
 /// The bus as a whole.
