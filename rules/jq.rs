@@ -5,7 +5,7 @@
 //! and so are recursion and what is built on it. Regular expressions and dates are not offered.
 //!
 //! jaq knows no bounds of its own: `[range(1e9)]`, `"x" * 1e9` and `def f: 1 + f; f` would take all time, memory or stack. So
-//! every program is rewritten before it is compiled (see [`rewrite`]) such that it pays for each value that it makes and each that
+//! every program is rewritten before it is compiled (see `rewrite`) such that it pays for each value that it makes and each that
 //! it passes on, out of a budget of [`STEPS_MAX`]. jaq-core, jaq-std and jaq-json are used without their filters of the outer world.
 
 mod budget;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::journal::{
-    Activity, Counts, DeadLetter, DeadReason, DeadSelection, EventPage, EventsFrom, JournalError, LastOutcome, Reader, Role, StoredEvent, SubscriptionIdentity,
-    SubscriptionStatus, Totals,
+    Activity, Counts, DeadLetter, DeadReason, DeadSelection, EventPage, EventsFrom, JournalError, LastOutcome, Reader, Role, StoredEvent,
+    SubscriptionIdentity, SubscriptionStatus, Totals,
 };
 
 /// A list, or a part of one.

@@ -40,6 +40,19 @@ pub fn between(before: &Value, after: &Value) -> Vec<Difference> {
     differences
 }
 
+/// How many single values of what is expected are not there: a measure of how far off something is.
+#[must_use]
+pub fn leaves(differences: &[Difference]) -> usize {
+    fn of(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => items.iter().map(of).sum::<usize>().max(1),
+            Value::Object(entries) => entries.values().map(of).sum::<usize>().max(1),
+            _ => 1,
+        }
+    }
+    differences.iter().map(|difference| difference.expected.as_ref().map_or(1, of)).sum()
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     /// Keys that are not expected are passed over.
@@ -73,7 +86,8 @@ fn compare(expected: Option<&Value>, found: Option<&Value>, mode: Mode, path: St
 #[must_use]
 pub fn table(differences: &[Difference], headings: [&str; 2], indent: &str, colours: bool) -> String {
     let cells: Vec<[String; 3]> = differences.iter().map(cells).collect();
-    let heading = ["", headings[0], headings[1]].map(str::to_owned);
+    let [left, right] = headings;
+    let heading = ["", left, right].map(str::to_owned);
     let width = |column: usize| {
         let widths = std::iter::once(&heading).chain(&cells).filter_map(|row| row.get(column));
         widths.map(|cell| cell.chars().count()).max().unwrap_or(0)

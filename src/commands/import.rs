@@ -78,16 +78,25 @@ fn take(value: &Value, documents: &read::Documents, draft: &mut Draft) -> Result
         ("", "") if eventbridge::is_one(value) => eventbridge::take(value, &documents.stem, draft),
         ("eventing.knative.dev", "Trigger") => knative::take(value, draft),
         ("argoproj.io", "Sensor") => argo::take(value, draft),
-        ("v1", "List") => value.get("items").and_then(Value::as_array).into_iter().flatten().try_for_each(|item| take(item, documents, draft))?,
+        ("v1", "List") => {
+            value.get("items").and_then(Value::as_array).into_iter().flatten().try_for_each(|item| take(item, documents, draft))?
+        }
         ("", "") => {
             let what = match value {
-                Value::Object(map) => format!("an object with {}", map.keys().take(5).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")),
+                Value::Object(map) => {
+                    format!("an object with {}", map.keys().take(5).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "))
+                }
                 other => format!("the value {}", output::shortened(&other.to_string(), 40)),
             };
             let error = CommandError::new(format!("cannot import {}: it holds {what}", documents.name));
-            return Err(error.help("EventBridge rules and targets as the AWS CLI prints them, Knative Triggers and Argo Sensors can be imported"));
+            return Err(
+                error.help("EventBridge rules and targets as the AWS CLI prints them, Knative Triggers and Argo Sensors can be imported")
+            );
         }
-        _ => draft.left_out(&format!("{kind} {}", value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("?")), "only Triggers and Sensors are imported"),
+        _ => draft.left_out(
+            &format!("{kind} {}", value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("?")),
+            "only Triggers and Sensors are imported",
+        ),
     }
     Ok(())
 }

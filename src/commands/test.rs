@@ -50,7 +50,14 @@ async fn run_with(args: &TestArgs, print: &mut (dyn FnMut(&str) -> io::Result<()
         watch.changed().await;
         // A screen of its own for each round; in a file or a pipe a line between.
         let clears = !args.output.json && io::stdout().is_terminal();
-        print(if clears { "\u{1b}[2J\u{1b}[H" } else if args.output.json { "" } else { "\n" }).into_diagnostic()?;
+        print(if clears {
+            "\u{1b}[2J\u{1b}[H"
+        } else if args.output.json {
+            ""
+        } else {
+            "\n"
+        })
+        .into_diagnostic()?;
     }
 }
 
@@ -161,7 +168,7 @@ fn differences_of(rule: &Rule, event: &Event, expected: &Value) -> Result<Option
                 if differences.is_empty() {
                     return Ok(None);
                 }
-                if nearest.as_ref().is_none_or(|nearest| differences.len() < nearest.differences.len()) {
+                if nearest.as_ref().is_none_or(|nearest| difference::leaves(&differences) < difference::leaves(&nearest.differences)) {
                     nearest = Some(RuleDifferences { rule: rule.name.clone(), target: destination.target.clone(), differences });
                 }
             }
@@ -277,7 +284,9 @@ tests:
         let path = folder.path().join("rules.yaml");
         let rules = |subject: &str| {
             let test = "tests: { t: { event: { type: a, source: /s, id: \"1\" }, expect: { r: { subject: x } } } }\n";
-            format!("targets: {{ console: {{ stdout: {{}} }} }}\nrules: {{ r: {{ match: {{ type: [a] }}, transform: {{ set: {{ subject: {subject} }} }}, to: console }} }}\n{test}")
+            format!(
+                "targets: {{ console: {{ stdout: {{}} }} }}\nrules: {{ r: {{ match: {{ type: [a] }}, transform: {{ set: {{ subject: {subject} }} }}, to: console }} }}\n{test}"
+            )
         };
         std::fs::write(&path, rules("y")).unwrap();
         let args = TestArgs { paths: vec![path.clone()], watch: true, output: OutputArgs::default() };

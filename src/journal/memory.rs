@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 use self::book::Book;
 use super::{
-    Activity, Append, Appended, DeadLetter, DeadSelection, EventPage, EventsFrom, Grant, Journal, JournalError, Leased, Pending, Reader, Settlement, StoredEvent,
-    Subscription, SubscriptionStatus, Totals,
+    Activity, Append, Appended, DeadLetter, DeadSelection, EventPage, EventsFrom, Grant, Journal, JournalError, Leased, Pending, Reader,
+    Settlement, StoredEvent, Subscription, SubscriptionStatus, Totals,
 };
 
 /// The time of day may be set while somebody waits for it: who waits asks the clock again at least this often.

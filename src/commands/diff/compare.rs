@@ -55,9 +55,10 @@ impl Side {
     /// Where an event goes.
     fn places_of(&mut self, stored: &StoredEvent) -> BTreeMap<&Place, Option<&Transform>> {
         let key = (stored.tenant.clone(), stored.origin.clone());
-        let matcher = self.matchers.entry(key).or_insert_with(|| {
-            Matcher::new(Arc::clone(&self.router), stored.tenant.clone(), stored.origin.clone(), None, false)
-        });
+        let matcher = self
+            .matchers
+            .entry(key)
+            .or_insert_with(|| Matcher::new(Arc::clone(&self.router), stored.tenant.clone(), stored.origin.clone(), None, false));
         let deliveries = matcher.entry(Arc::clone(&stored.event)).deliveries;
         self.unmatched += u64::from(deliveries.is_empty());
         let place = |number: SubscriptionNumber| self.places.get(usize::try_from(number.0).ok()?);
@@ -79,11 +80,8 @@ pub(super) struct Comparison {
 
 impl Comparison {
     pub(super) fn new(old: Config, new: Config, examples_max: usize) -> Self {
-        let renamed: HashMap<(Name, Name), Name> = new
-            .rules
-            .iter()
-            .filter_map(|rule| Some(((rule.tenant.clone(), rule.renamed_from.clone()?), rule.name.clone())))
-            .collect();
+        let renamed: HashMap<(Name, Name), Name> =
+            new.rules.iter().filter_map(|rule| Some(((rule.tenant.clone(), rule.renamed_from.clone()?), rule.name.clone()))).collect();
         let name_now = |rule: &Rule| renamed.get(&(rule.tenant.clone(), rule.name.clone())).unwrap_or(&rule.name).clone();
         let (old, new) = (Side::new(old, &name_now), Side::new(new, &|rule| rule.name.clone()));
         let mut lines = BTreeMap::<Place, Line>::new();
@@ -295,7 +293,11 @@ impl fmt::Display for Report {
             0 => writeln!(f, "{events} event{plural} since {since}: all go where they go now")?,
             _ => writeln!(f, "{events} event{plural} since {since}: {moved} would go elsewhere or be made into something else")?,
         }
-        writeln!(f, "deliveries {} → {}, events that no rule takes {} → {}", deliveries.before, deliveries.after, unmatched.before, unmatched.after)?;
+        writeln!(
+            f,
+            "deliveries {} → {}, events that no rule takes {} → {}",
+            deliveries.before, deliveries.after, unmatched.before, unmatched.after
+        )?;
         if *damaged > 0 {
             writeln!(f, "{damaged} could not be read and are not counted")?;
         }
@@ -303,7 +305,8 @@ impl fmt::Display for Report {
             return Ok(());
         }
         let row = |line: &Line| {
-            let numbers = [line.before, line.after, line.gained.count, line.lost.count, line.changed.count].map(|number| number.to_string());
+            let numbers =
+                [line.before, line.after, line.gained.count, line.lost.count, line.changed.count].map(|number| number.to_string());
             let [before, after, gained, lost, changed] = numbers;
             [line.name(), line.target.to_string(), before, after, gained, lost, changed, line.note().to_owned()]
         };

@@ -43,7 +43,8 @@ async fn events(bus: &TestBus) {
         Entry { event: Arc::new(event.build().unwrap()), deliveries: [].into_iter().collect(), deduplicate: None }
     };
     let orders = [50, 150, 180, 250].iter().enumerate().map(|(id, total)| event(id, "order", format!("{{\"total\":{total}}}")));
-    let report = Event::builder("r", "/rules/dear", crate::dispatcher::follow::FAILED).data(Data::json(Bytes::from_static(br#"{"total":900}"#)).unwrap());
+    let report = Event::builder("r", "/rules/dear", crate::dispatcher::follow::FAILED)
+        .data(Data::json(Bytes::from_static(br#"{"total":900}"#)).unwrap());
     let report = Entry { event: Arc::new(report.build().unwrap()), deliveries: [].into_iter().collect(), deduplicate: None };
     let entries = orders.chain([event(9, "other", "{}".to_owned()), report]).collect();
     let append = Append { tenant: name("default"), origin: name("ingress"), entries, rejects: Vec::new(), cursor: None };
@@ -58,7 +59,14 @@ async fn typed(bus: &TestBus, old: &str, new: &str, line: &str) -> (String, u8) 
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let words = ["diff".to_owned(), path("new.yaml", new), "--from".to_owned(), path("old.yaml", old), "--admin".to_owned(), format!("http://{}", bus.address)];
+    let words = [
+        "diff".to_owned(),
+        path("new.yaml", new),
+        "--from".to_owned(),
+        path("old.yaml", old),
+        "--admin".to_owned(),
+        format!("http://{}", bus.address),
+    ];
     let args = Line::try_parse_from(words.into_iter().chain(line.split_whitespace().map(str::to_owned))).map(|line| line.args);
     let args = match args {
         Ok(args) => args,
@@ -81,7 +89,10 @@ async fn what_would_go_elsewhere_is_told_with_examples() {
     let json: Value = serde_json::from_str(&typed(&bus, OLD, NEW, "--json --examples 1").await.0).unwrap();
     assert_eq!((&json["events"], &json["moved"]), (&8.into(), &6.into()));
     let lost = json["targets"].as_array().unwrap().iter().find(|line| line["rule"] == "dear" && line["target"] == "audit").unwrap();
-    assert_eq!((&lost["lost"]["count"], lost["lost"]["examples"].as_array().unwrap().len(), &lost["in_new"]), (&3.into(), 1, &false.into()));
+    assert_eq!(
+        (&lost["lost"]["count"], lost["lost"]["examples"].as_array().unwrap().len(), &lost["in_new"]),
+        (&3.into(), 1, &false.into())
+    );
 }
 
 #[tokio::test]
@@ -92,7 +103,9 @@ async fn the_same_rules_send_nothing_elsewhere() {
     assert_eq!((code, text.lines().next().unwrap().ends_with(": all go where they go now")), (0, true), "{text}");
     let (text, code) = typed(&bus, OLD, "rules: { r: { tö: a } }", "").await;
     assert_eq!((code, text.contains("unknown key `tö`")), (2, true), "{text}");
-    assert!(typed(&bus, OLD, NEW, "--against yesterday").await.0.starts_with("error: invalid value 'yesterday' for '--against <DURATION>'"));
+    assert!(
+        typed(&bus, OLD, NEW, "--against yesterday").await.0.starts_with("error: invalid value 'yesterday' for '--against <DURATION>'")
+    );
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ fn rule(trigger: &Value, template: &Value, dependency: &Value, of: &str, draft: 
     if let Some(condition) = filters::condition(dependency, &mut unwrapped)? {
         rule.insert("where".to_owned(), condition.into());
     }
-    let (target, transform) = target(template, &mut unwrapped, of, draft)?;
+    let (target, transform) = target(template, text(dependency, "/name"), &mut unwrapped, of, draft)?;
     if unwrapped {
         draft.note(of, "its paths began with `body`, in which Argo wraps what comes; here that is the data itself");
     }
@@ -115,7 +115,13 @@ fn with_rate(mut target: Value, trigger: &Value) -> Value {
 /// Name and body of a target.
 type Target = (String, Value);
 
-fn target(template: &Value, unwrapped: &mut bool, of: &str, draft: &mut Draft) -> Result<(Target, Option<Value>), String> {
+fn target(
+    template: &Value,
+    dependency: &str,
+    unwrapped: &mut bool,
+    of: &str,
+    draft: &mut Draft,
+) -> Result<(Target, Option<Value>), String> {
     if template.get("log").is_some() {
         return Ok((("log".to_owned(), json!({ "stdout": {} })), None));
     }
@@ -152,14 +158,14 @@ fn target(template: &Value, unwrapped: &mut bool, of: &str, draft: &mut Draft) -
         draft.note(of, "its `tls` has no counterpart: certificates are those that the system trusts");
     }
     let payload = http.get("payload").and_then(Value::as_array).filter(|payload| !payload.is_empty());
-    let data = payload.map(|payload| data(payload, unwrapped)).transpose()?;
+    let data = payload.map(|payload| data(payload, dependency, unwrapped)).transpose()?;
     let address = text(http, "/url").split("://").nth(1).unwrap_or_default();
     let host = address.split(['/', ':', '?']).next().unwrap_or_default().split('.').next().unwrap_or_default().to_owned();
     Ok(((host, json!({ "http": body })), data.map(|data| json!({ "data": data }))))
 }
 
-/// The data that a payload makes.
-fn data(payload: &[Value], unwrapped: &mut bool) -> Result<Value, String> {
+/// The data that a payload makes of an event of this dependency; of another one only constants are there.
+fn data(payload: &[Value], dependency: &str, unwrapped: &mut bool) -> Result<Value, String> {
     let mut data = Value::Object(Map::new());
     for entry in payload {
         let (source, place) = (entry.get("src").unwrap_or(&Value::Null), text(entry, "/dest"));
@@ -167,8 +173,12 @@ fn data(payload: &[Value], unwrapped: &mut bool) -> Result<Value, String> {
             return Err(format!("its payload makes {place} with a Go template"));
         }
         let default = source.get("value").map_or_else(String::new, |value| format!(" ?? {value}"));
+        let foreign = !["", dependency].contains(&text(source, "/dependencyName"));
+        if foreign && default.is_empty() {
+            continue;
+        }
         let query = match (text(source, "/dataKey"), text(source, "/contextKey")) {
-            ("", "") if !default.is_empty() => {
+            (key, context) if !default.is_empty() && (foreign || (key.is_empty() && context.is_empty())) => {
                 let value = source.get("value").and_then(Value::as_str).unwrap_or_default();
                 put(&mut data, place, literal(value).into())?;
                 continue;

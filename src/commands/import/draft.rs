@@ -27,7 +27,7 @@ pub(super) struct Draft {
     targets: Map<String, Value>,
     rules: Vec<(String, Map<String, Value>)>,
     pub(super) notes: Vec<Note>,
-    /// The rule that targets which name none belong to.
+    /// The rule that targets belong to which say of none that they do.
     pub(super) last_rule: Option<String>,
     /// EventBridge rules whose targets have not been seen yet.
     pub(super) waiting: Vec<super::eventbridge::Waiting>,
@@ -234,5 +234,8 @@ fn scalar(text: &str) -> String {
     let bare = text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.chars().all(safe)
         && !words.contains(&text.to_ascii_lowercase().as_str());
-    if bare { text.to_owned() } else { Value::from(text).to_string() }
+    // Durations and rates.
+    let unit = text.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let measure = unit.len() < text.len() && ["ms", "s", "m", "h", "d", "/s", "/m", "/h"].contains(&unit);
+    if bare || measure { text.to_owned() } else { Value::from(text).to_string() }
 }

@@ -29,14 +29,22 @@ pub(super) fn is_one(value: &Value) -> bool {
 
 /// Takes in what one call printed; `stem` is the name of its file.
 pub(super) fn take(value: &Value, stem: &str, draft: &mut Draft) {
-    for rule in value.get("Rules").and_then(Value::as_array).into_iter().flatten() {
+    let listed = value.get("Rules").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    for rule in listed {
         take_rule(rule, draft);
+    }
+    if listed.len() > 1 {
+        // Nobody knows to which of them targets that follow belong.
+        draft.last_rule = None;
     }
     if value.get("Name").is_some() {
         take_rule(value, draft);
     }
     let Some(targets) = value.get("Targets").and_then(Value::as_array) else { return };
-    let named = draft.waiting.iter().position(|rule| stem == rule.name || stem.strip_prefix(&rule.name).is_some_and(|rest| rest.starts_with(['-', '.', '_'])));
+    let named = draft
+        .waiting
+        .iter()
+        .position(|rule| stem == rule.name || stem.strip_prefix(&rule.name).is_some_and(|rest| rest.starts_with(['-', '.', '_'])));
     let before = draft.waiting.iter().position(|rule| Some(&rule.name) == draft.last_rule.as_ref());
     match named.or(before).and_then(|index| draft.waiting.get_mut(index)) {
         Some(rule) => rule.targets.extend(targets.iter().cloned()),
@@ -54,7 +62,6 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
 fn take_rule(rule: &Value, draft: &mut Draft) {
     let name = text(rule, "Name").to_owned();
     let of = format!("rule {name}");
-    // Of several the one before was listed with others, and targets that follow belong to none of them.
     draft.last_rule = Some(name.clone());
     if text(rule, "State") == "DISABLED" {
         return draft.left_out(&of, "it is disabled");
@@ -84,7 +91,10 @@ fn take_rule(rule: &Value, draft: &mut Draft) {
     }
     let pattern = text(rule, "EventPattern");
     if !pattern.is_empty() {
-        match serde_json::from_str(pattern).map_err(|error| format!("its pattern is not JSON: {error}")).and_then(|pattern| over_cloudevents(&pattern)) {
+        match serde_json::from_str(pattern)
+            .map_err(|error| format!("its pattern is not JSON: {error}"))
+            .and_then(|pattern| over_cloudevents(&pattern))
+        {
             Ok(pattern) => {
                 let mut body = base;
                 body.insert("match".to_owned(), pattern);
@@ -125,7 +135,10 @@ fn over_cloudevents(pattern: &Value) -> Result<Value, String> {
 pub(super) fn finish(draft: &mut Draft) {
     for Waiting { name, arn, rules, targets } in std::mem::take(&mut draft.waiting) {
         let of = format!("rule {name}");
-        if rules.iter().any(|rule| rule.get("match").is_some_and(|pattern| pattern.get("account").is_some() || pattern.get("region").is_some())) {
+        if rules
+            .iter()
+            .any(|rule| rule.get("match").is_some_and(|pattern| pattern.get("account").is_some() || pattern.get("region").is_some()))
+        {
             draft.note(&of, "it looks at `account` or `region`: events must bring them as extension attributes");
         }
         let mut to = Vec::new();
@@ -133,7 +146,9 @@ pub(super) fn finish(draft: &mut Draft) {
             to.extend(destination(target, &name, &arn, draft));
         }
         if targets.is_empty() {
-            to.push(draft.unknown_target(&name, &of, "what it called, of which nothing was given (`aws events list-targets-by-rule`),").into());
+            to.push(
+                draft.unknown_target(&name, &of, "what it called, of which nothing was given (`aws events list-targets-by-rule`),").into(),
+            );
         }
         if to.is_empty() {
             draft.left_out(&of, "none of its targets could be taken over");
@@ -178,12 +193,26 @@ fn destination(target: &Value, rule: &str, rule_arn: &str, draft: &mut Draft) ->
         }
     };
     let delivery = delivery(target);
-    for (key, what) in [("DeadLetterConfig", "its dead letters are kept by the bus: `pointsman dead list`"), ("SqsParameters", "its message group has no counterpart; `delivery.order_by` puts deliveries in order")] {
+    for (key, what) in [
+        ("DeadLetterConfig", "its dead letters are kept by the bus: `pointsman dead list`"),
+        ("SqsParameters", "its message group has no counterpart; `delivery.order_by` puts deliveries in order"),
+    ] {
         if target.get(key).is_some() {
             draft.note(&of, what);
         }
     }
-    let known = ["Id", "Arn", "RoleArn", "Input", "InputPath", "InputTransformer", "RetryPolicy", "DeadLetterConfig", "HttpParameters", "SqsParameters"];
+    let known = [
+        "Id",
+        "Arn",
+        "RoleArn",
+        "Input",
+        "InputPath",
+        "InputTransformer",
+        "RetryPolicy",
+        "DeadLetterConfig",
+        "HttpParameters",
+        "SqsParameters",
+    ];
     for key in target.as_object().into_iter().flat_map(Map::keys).filter(|key| !known.contains(&key.as_str())) {
         draft.note(&of, &format!("`{key}` has no counterpart"));
     }

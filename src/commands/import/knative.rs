@@ -46,7 +46,9 @@ fn filter(spec: &Value) -> Result<Map<String, Value>, String> {
         let filters: Vec<Value> = filters.iter().map(dialect).collect::<Result<_, _>>()?;
         // A single `exact` says the same as a pattern, and is easier to read as one.
         match filters.as_slice() {
-            [one] if one.get("exact").is_some() => drop(conditions.insert("match".to_owned(), exact(one.get("exact").and_then(Value::as_object)))),
+            [one] if one.get("exact").is_some() => {
+                drop(conditions.insert("match".to_owned(), exact(one.get("exact").and_then(Value::as_object))))
+            }
             _ => drop(conditions.insert("filters".to_owned(), filters.into())),
         }
         return Ok(conditions);
@@ -66,7 +68,9 @@ fn exact(attributes: Option<&Map<String, Value>>) -> Value {
 
 /// A filter of the CloudEvents Subscriptions dialects, of which Knative calls `sql` `cesql`.
 fn dialect(filter: &Value) -> Result<Value, String> {
-    let Some((key, value)) = filter.as_object().and_then(|filter| filter.iter().next()) else { return Err("it has a filter that is empty".to_owned()) };
+    let Some((key, value)) = filter.as_object().and_then(|filter| filter.iter().next()) else {
+        return Err("it has a filter that is empty".to_owned());
+    };
     let inner = match key.as_str() {
         "exact" | "prefix" | "suffix" => value.clone(),
         "all" | "any" => value.as_array().into_iter().flatten().map(dialect).collect::<Result<Vec<_>, _>>()?.into(),

@@ -42,7 +42,10 @@ fn argo_sensors() {
 #[test]
 fn several_systems_make_one_file() {
     let text = imported(&[
-        ("t.json", r#"{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"eventing.knative.dev/v1","kind":"Trigger","metadata":{"name":"a"},"spec":{"subscriber":{"uri":"http://one.example/"}}}]}"#),
+        (
+            "t.json",
+            r#"{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"eventing.knative.dev/v1","kind":"Trigger","metadata":{"name":"a"},"spec":{"subscriber":{"uri":"http://one.example/"}}}]}"#,
+        ),
         ("r.json", r#"{"Name":"a","Arn":"arn:aws:events:eu-west-1:1:rule/a","State":"ENABLED","EventPattern":"{\"source\":[\"x\"]}"}"#),
     ]);
     assert!(text.contains("\n  a:\n") && text.contains("\n  a-2:\n"), "{text}");
@@ -52,17 +55,31 @@ fn several_systems_make_one_file() {
 fn what_is_none_of_these_is_refused_in_words() {
     let refused = |text: &str| {
         let values = read::values(text, "in.yaml");
-        let imported = values.and_then(|values| import(&read::Documents { name: "in.yaml".into(), stem: "in".into(), values }, &mut Draft::default()));
+        let imported =
+            values.and_then(|values| import(&read::Documents { name: "in.yaml".into(), stem: "in".into(), values }, &mut Draft::default()));
         format!("{text:?}: {}", imported.err().map_or_else(|| "imported".to_owned(), |error| error.to_string()))
     };
-    let texts = ["", "---\n---\n", "{\"a\": 1}", "just words", "[1, 2]", "a: [", "{\"Name\": \"x\",", "a: 1\n---\nb: {{ x }}\n", "\u{0}", "a: 1\na: 2\n", "5"];
+    let texts = [
+        "",
+        "---\n---\n",
+        "{\"a\": 1}",
+        "just words",
+        "[1, 2]",
+        "a: [",
+        "{\"Name\": \"x\",",
+        "a: 1\n---\nb: {{ x }}\n",
+        "\u{0}",
+        "a: 1\na: 2\n",
+        "5",
+    ];
     insta::assert_snapshot!(texts.map(refused).join("\n"));
 }
 
 #[test]
 fn no_rule_takes_more_than_it_did() {
     let rule = |pattern: &str| format!(r#"{{"Name":"r","State":"ENABLED","EventPattern":{}}}"#, Value::from(pattern));
-    let trigger = |spec: &str| format!(r#"{{"apiVersion":"eventing.knative.dev/v1","kind":"Trigger","metadata":{{"name":"t"}},"spec":{spec}}}"#);
+    let trigger =
+        |spec: &str| format!(r#"{{"apiVersion":"eventing.knative.dev/v1","kind":"Trigger","metadata":{{"name":"t"}},"spec":{spec}}}"#);
     let sensor = |dependency: &str| {
         format!(
             r#"{{"apiVersion":"argoproj.io/v1alpha1","kind":"Sensor","metadata":{{"name":"s"}},"spec":{{"dependencies":[{dependency}],

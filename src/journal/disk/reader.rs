@@ -18,7 +18,8 @@ use super::row::{PendingRow, RowKey};
 use super::schema::{self, Purpose};
 use super::transaction::read_row;
 use crate::journal::{
-    DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader, StoredEvent, SubscriptionIdentity, SubscriptionStatus, Totals,
+    DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader, StoredEvent, SubscriptionIdentity, SubscriptionStatus,
+    Totals,
 };
 
 /// A dead letter's key; dead letters are ordered by sequence, subscription, run.
@@ -219,7 +220,8 @@ fn first_since(connection: &Connection, time: Timestamp) -> rusqlite::Result<u64
     let mut at = connection.prepare_cached("SELECT sequence, record FROM events WHERE sequence >= ?1 ORDER BY sequence LIMIT 1")?;
     while low < high {
         let middle = low + (high - low) / 2;
-        let found = at.query_row([middle], |row| Ok((row.get::<_, i64>(0)?, row.get_ref(1)?.as_blob().map(Bytes::copy_from_slice)))).optional()?;
+        let found =
+            at.query_row([middle], |row| Ok((row.get::<_, i64>(0)?, row.get_ref(1)?.as_blob().map(Bytes::copy_from_slice)))).optional()?;
         match found {
             Some((sequence, record)) => {
                 let kept = record.ok().and_then(|record| Kept::decode(sequence.cast_unsigned(), &record).ok());

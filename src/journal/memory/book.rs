@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use super::{CLOCK_TRUSTED_FOR, MemoryOptions};
 use crate::journal::{
-    Activity, Append, Appended, Backlog, Counts, DeadLetter, DeadReason, DeadSelection, Ending, Entry, FollowUp, Grant, JournalError,
-    LastOutcome, LeaseToken, Leased, NewDelivery, Pending, Settlement, StoredEvent, Subscription, SubscriptionIdentity, SubscriptionStatus,
-    Totals, EventPage, EventsFrom,
+    Activity, Append, Appended, Backlog, Counts, DeadLetter, DeadReason, DeadSelection, Ending, Entry, EventPage, EventsFrom, FollowUp,
+    Grant, JournalError, LastOutcome, LeaseToken, Leased, NewDelivery, Pending, Settlement, StoredEvent, Subscription,
+    SubscriptionIdentity, SubscriptionStatus, Totals,
 };
 
 pub(super) struct Book {

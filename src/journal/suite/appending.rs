@@ -69,7 +69,9 @@ pub(in crate::journal) async fn events_are_read_page_by_page(implementation: &dy
     assert_eq!(read(behind(3), 6, usize::MAX).await, (sequences[4..].to_vec(), None));
     assert_eq!(read(behind(9), 4, usize::MAX).await, (vec![], None));
     assert_eq!(read(behind(3), 6, 1).await, (vec![sequences[4]], Some(sequences[4])), "one at least");
-    for (since, first) in [(START, 0), (START.plus(MINUTE), 2), (START.plus(MINUTE * 3 / 2), 4), (START.plus(MINUTE * 4), 8), (START.plus(MINUTE * 5), 10)] {
+    for (since, first) in
+        [(START, 0), (START.plus(MINUTE), 2), (START.plus(MINUTE * 3 / 2), 4), (START.plus(MINUTE * 4), 8), (START.plus(MINUTE * 5), 10)]
+    {
         assert_eq!(read(EventsFrom::Time(since), 99, usize::MAX).await, (sequences[first..].to_vec(), None), "{since}");
     }
 }

@@ -54,7 +54,9 @@ pub(super) fn query(path: &str, unwrapped: &mut bool) -> Result<String, String> 
             *unwrapped = true;
             steps.next();
         }
-        Some(&"header") => return Err(format!("it looks at {path}; headers are no part of an event here, a source's `event` makes attributes of them")),
+        Some(&"header") => {
+            return Err(format!("it looks at {path}; headers are no part of an event here, a source's `event` makes attributes of them"));
+        }
         _ => {}
     }
     for step in steps {
@@ -93,8 +95,10 @@ fn comparison(filter: &Value, unwrapped: &mut bool) -> Result<String, String> {
     let one = |value: &Value| {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         match text("type") {
-            "bool" if ["true", "false"].contains(&value.as_str()) => Ok(format!("{query} {comparator} {value}")),
-            "number" if value.parse::<f64>().is_ok_and(f64::is_finite) => Ok(format!("{query} {comparator} {value}")),
+            "bool" if ["true", "false"].contains(&value.as_str()) => Ok(there(&query, comparator, format!("{query} {comparator} {value}"))),
+            "number" if value.parse::<f64>().is_ok_and(f64::is_finite) => {
+                Ok(there(&query, comparator, format!("{query} {comparator} {value}")))
+            }
             "string" => string_test(&query, comparator, &value),
             kind => Err(format!("{value} is no {kind}")),
         }
@@ -105,6 +109,16 @@ fn comparison(filter: &Value, unwrapped: &mut bool) -> Result<String, String> {
         [test] => Ok(test.clone()),
         _ => Ok(format!("({})", tests.join(" || "))),
     }
+}
+
+/// A test that only a value passes which is there: what is not there is unequal to everything.
+fn there(query: &str, comparator: &str, test: String) -> String {
+    if comparator == "!=" { format!("({} && {test})", exists(query)) } else { test }
+}
+
+/// That something is there, without the looks of a test for truth.
+fn exists(query: &str) -> String {
+    format!("count({query}) == 1")
 }
 
 /// A text is held against a regular expression, which may match anywhere in it.
@@ -118,59 +132,109 @@ fn string_test(query: &str, comparator: &str, value: &str) -> Result<String, Str
     let (end, inner) = rest.strip_suffix('$').map_or((false, rest), |inner| (true, inner));
     let is_plain = |text: &str| !text.contains(['^', '$', '\\', '.', '*', '+', '?', '(', ')', '[', ']', '{', '}', '|']);
     if is_plain(inner) && start && end {
-        return Ok(format!("{query} {comparator} {}", quoted(inner)));
+        return Ok(there(query, comparator, format!("{query} {comparator} {}", quoted(inner))));
     }
     // I-Regexp (RFC 9485) has neither anchors nor classes such as \d nor lazy repetition.
-    if inner.contains(['^', '$']) || inner.contains("\\d") || inner.contains("\\w") || inner.contains("\\s") || inner.contains("\\b") || inner.contains("(?") || inner.contains("*?") || inner.contains("+?") {
+    if inner.contains(['^', '$'])
+        || inner.contains("\\d")
+        || inner.contains("\\w")
+        || inner.contains("\\s")
+        || inner.contains("\\b")
+        || inner.contains("(?")
+        || inner.contains("*?")
+        || inner.contains("+?")
+    {
         return Err(format!("the regular expression {value} has no counterpart"));
     }
     let (before, behind) = (if start { "" } else { ".*" }, if end { "" } else { ".*" });
-    Ok(match (start, end) {
+    let test = match (start, end) {
         (false, false) => format!("{not}search({query}, {})", quoted(inner)),
         _ => format!("{not}match({query}, {})", quoted(&format!("{before}({inner}){behind}"))),
-    })
+    };
+    Ok(there(query, comparator, test))
 }
 
-/// An expression over named fields: the names become queries.
+/// An expression over named fields: the names become queries, all of which must find something.
 fn expression(expr: &Value, unwrapped: &mut bool) -> Result<String, String> {
     let source = expr.get("expr").and_then(Value::as_str).unwrap_or_default();
     let cannot = || format!("the expression {source} has no counterpart");
     let fields = expr.get("fields").and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut out = String::new();
-    let mut rest = source.trim();
-    while let Some(first) = rest.chars().next() {
-        if let Some(operator) = ["==", "!=", ">=", "<=", "&&", "||"].into_iter().find(|operator| rest.starts_with(operator)) {
-            // A regular expression's `=~` and `!~` are not among them.
-            out.push_str(operator);
-            rest = rest.get(operator.len()..).unwrap_or_default();
-        } else if first.is_whitespace() || "()<>!".contains(first) {
-            if rest.starts_with("!~") {
-                return Err(cannot());
+    let tokens = tokens(source).ok_or_else(cannot)?;
+    let compares = |token: Option<&Token<'_>>| matches!(token, Some(Token::Operator("==" | "!=" | ">=" | "<=" | ">" | "<")));
+    let (mut out, mut queries) = (String::new(), Vec::new());
+    for (index, token) in tokens.iter().enumerate() {
+        let before = index.checked_sub(1).and_then(|before| tokens.get(before));
+        match token {
+            Token::Operator("!" | "(" | ")") => out.push_str(token.text()),
+            Token::Operator(operator) => out.push_str(&format!(" {operator} ")),
+            Token::Text(text) => out.push_str(&quoted(text)),
+            Token::Number(number) => out.push_str(number),
+            Token::Word(word) => {
+                let path =
+                    fields.iter().find(|field| field.get("name").and_then(Value::as_str) == Some(word)).and_then(|field| field.get("path"));
+                match (path.and_then(Value::as_str), *word) {
+                    (Some(path), _) => {
+                        let query = query(path, unwrapped)?;
+                        let compared = compares(before) || compares(tokens.get(index + 1));
+                        // A path alone would ask whether it is there.
+                        out.push_str(&if compared { query.clone() } else { format!("({query} == true)") });
+                        if !queries.contains(&query) {
+                            queries.push(query);
+                        }
+                    }
+                    (None, "true" | "false") => out.push_str(word),
+                    (None, _) => return Err(cannot()),
+                }
             }
-            out.push(first);
-            rest = rest.get(first.len_utf8()..).unwrap_or_default();
-        } else if first == '"' || first == '\'' {
-            let inside = rest.get(1..).unwrap_or_default();
-            let (text, behind) = inside.split_once(first).filter(|(text, _)| !text.contains('\\')).ok_or_else(cannot)?;
-            out.push_str(&quoted(text));
-            rest = behind;
-        } else if first.is_ascii_digit() || first == '-' {
-            let end = rest.find(|letter: char| !(letter.is_ascii_digit() || letter == '.' || letter == '-')).unwrap_or(rest.len());
-            out.push_str(rest.get(..end).unwrap_or_default());
-            rest = rest.get(end..).unwrap_or_default();
-        } else if first.is_ascii_alphabetic() || first == '_' {
-            let end = rest.find(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_')).unwrap_or(rest.len());
-            let word = rest.get(..end).unwrap_or_default();
-            let path = fields.iter().find(|field| field.get("name").and_then(Value::as_str) == Some(word)).and_then(|field| field.get("path"));
-            match (path.and_then(Value::as_str), word) {
-                (Some(path), _) => out.push_str(&query(path, unwrapped)?),
-                (None, "true" | "false") => out.push_str(word),
-                (None, _) => return Err(cannot()),
-            }
-            rest = rest.get(end..).unwrap_or_default();
-        } else {
-            return Err(cannot());
         }
     }
-    if out.is_empty() { Err(cannot()) } else if out.contains("||") || out.contains("&&") { Ok(format!("({out})")) } else { Ok(out) }
+    if queries.is_empty() {
+        return Err(cannot());
+    }
+    let there: Vec<String> = queries.iter().map(|query| exists(query)).collect();
+    Ok(format!("({} && ({out}))", there.join(" && ")))
+}
+
+enum Token<'e> {
+    Operator(&'e str),
+    Text(&'e str),
+    Number(&'e str),
+    Word(&'e str),
+}
+
+impl<'e> Token<'e> {
+    fn text(&self) -> &'e str {
+        match self {
+            Self::Operator(text) | Self::Text(text) | Self::Number(text) | Self::Word(text) => text,
+        }
+    }
+}
+
+/// The tokens of an expression; none where it has others than comparisons and logic have.
+fn tokens(source: &str) -> Option<Vec<Token<'_>>> {
+    const OPERATORS: [&str; 11] = ["==", "!=", ">=", "<=", "&&", "||", ">", "<", "!", "(", ")"];
+    let mut tokens = Vec::new();
+    let mut rest = source.trim_start();
+    while let Some(first) = rest.chars().next() {
+        // Regular expressions (`=~`, `!~`) have no counterpart: `~` is no token.
+        let length = |is: fn(char) -> bool| rest.find(|letter: char| !is(letter)).unwrap_or(rest.len());
+        let (token, behind) = if let Some(operator) = OPERATORS.into_iter().find(|operator| rest.starts_with(operator)) {
+            (Token::Operator(operator), rest.get(operator.len()..)?)
+        } else if first == '"' || first == '\'' {
+            let (text, behind) = rest.get(1..)?.split_once(first).filter(|(text, _)| !text.contains('\\'))?;
+            (Token::Text(text), behind)
+        } else if first.is_ascii_digit() || first == '-' {
+            let (number, behind) = rest.split_at(length(|letter| letter.is_ascii_digit() || letter == '.' || letter == '-'));
+            number.parse::<f64>().ok()?;
+            (Token::Number(number), behind)
+        } else if first.is_ascii_alphabetic() || first == '_' {
+            let (word, behind) = rest.split_at(length(|letter| letter.is_ascii_alphanumeric() || letter == '_'));
+            (Token::Word(word), behind)
+        } else {
+            return None;
+        };
+        tokens.push(token);
+        rest = behind.trim_start();
+    }
+    Some(tokens)
 }

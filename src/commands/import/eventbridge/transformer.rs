@@ -48,7 +48,9 @@ impl Variables<'_> {
                 self.note("the whole event goes out as a CloudEvent");
                 Ok(Resolved::Query("$".to_owned()))
             }
-            "aws.events.event.ingestion-time" => Err("its template has <aws.events.event.ingestion-time>, which has no counterpart".to_owned()),
+            "aws.events.event.ingestion-time" => {
+                Err("its template has <aws.events.event.ingestion-time>, which has no counterpart".to_owned())
+            }
             _ => Err(format!("its template has <{name}>, which its InputPathsMap does not")),
         }
     }
@@ -71,7 +73,8 @@ fn data(template: &str, variables: &mut Variables<'_>) -> Result<Value, String> 
     if let Ok(value) = serde_json::from_str::<Value>(&marked) {
         return place(&value, &names, variables);
     }
-    let lines: Option<Vec<String>> = marked.lines().filter(|line| !line.trim().is_empty()).map(|line| serde_json::from_str(line.trim()).ok()).collect();
+    let lines: Option<Vec<String>> =
+        marked.lines().filter(|line| !line.trim().is_empty()).map(|line| serde_json::from_str(line.trim()).ok()).collect();
     match lines {
         Some(lines) if !lines.is_empty() => place(&Value::String(lines.join("\n")), &names, variables),
         _ => Err("its InputTemplate is neither JSON nor texts in quotes".to_owned()),
@@ -98,7 +101,9 @@ fn mark(template: &str) -> (String, Vec<(bool, String)>) {
             '"' => quoted = !quoted,
             '<' => {
                 let name = behind.split_once('>').map(|(name, _)| name);
-                if let Some(name) = name.filter(|name| !name.is_empty() && name.chars().all(|part| part.is_ascii_alphanumeric() || "-_.".contains(part))) {
+                if let Some(name) =
+                    name.filter(|name| !name.is_empty() && name.chars().all(|part| part.is_ascii_alphanumeric() || "-_.".contains(part)))
+                {
                     let place = format!("{MARK}{}{MARK}", names.len());
                     marked.push_str(&if quoted { place } else { format!("\"{place}\"") });
                     names.push((!quoted, name.to_owned()));
@@ -154,7 +159,9 @@ fn place_text(text: &str, names: &[(bool, String)], variables: &mut Variables<'_
         match variables.resolve(name)? {
             Resolved::Constant(constant) => out.push_str(&literal(&constant)),
             Resolved::Query(query) => {
-                let alone = text.chars().filter(|character| *character == MARK).count() == 2 && parts.first() == Some(&"") && parts.last() == Some(&"");
+                let alone = text.chars().filter(|character| *character == MARK).count() == 2
+                    && parts.first() == Some(&"")
+                    && parts.last() == Some(&"");
                 if alone && !bare && query.starts_with("$.data") {
                     variables.note(&format!("\"<{name}>\" keeps its JSON type, where EventBridge made a text of it"));
                 }
