@@ -94,7 +94,7 @@ async fn execute(args: &DiffArgs, open: &OpenStore, now: Timestamp) -> Result<(S
             let reader = open(path).map_err(|error| CommandError::new(format!("cannot open the store {}: {error}", path.display())))?;
             Events::Store(reader)
         }
-        None => Events::Bus(Client::of_admin(&args.admin)?),
+        None => Events::Bus(Box::new(Client::of_admin(&args.admin)?)),
     };
     let mut from = Some(EventsFrom::Time(since));
     while let Some(at) = from {
@@ -117,7 +117,7 @@ async fn execute(args: &DiffArgs, open: &OpenStore, now: Timestamp) -> Result<(S
 /// Where the events are read.
 enum Events {
     Store(std::sync::Arc<dyn crate::journal::Reader>),
-    Bus(Client),
+    Bus(Box<Client>),
 }
 
 impl Events {

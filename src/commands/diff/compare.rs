@@ -1,6 +1,6 @@
 //! Two sets of rules over the same events.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -101,8 +101,9 @@ impl Comparison {
         self.events += 1;
         let (before, after) = (self.old.places_of(stored), self.new.places_of(stored));
         let mut moved = false;
-        for (place, line) in &mut self.lines {
-            let example = |differences| Example::of(stored, differences);
+        let places: BTreeSet<&Place> = before.keys().chain(after.keys()).copied().collect();
+        for place in places {
+            let Some(line) = self.lines.get_mut(place) else { continue };
             let (kind, differences) = match (before.get(place), after.get(place)) {
                 (None, None) => continue,
                 (Some(_), None) => {
@@ -126,7 +127,7 @@ impl Comparison {
             moved = true;
             kind.count += 1;
             if kind.examples.len() < self.examples_max {
-                kind.examples.push(example(differences));
+                kind.examples.push(Example::of(stored, differences));
             }
         }
         self.moved += u64::from(moved);
