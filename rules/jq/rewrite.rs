@@ -21,6 +21,9 @@ use super::filters::{KEY, MULTIPLY, STEP, Signature, WEIGH};
 /// Binds the right side of `+=` and its kin; no program can spell it.
 const OPERAND: &str = "$!operand";
 
+/// Offered inside of the prelude alone: jaq frees a path step within step, and one that `reduce` makes can be of any length.
+const PATH: &str = "path";
+
 /// What is wrong with a program, at a place of its text.
 #[derive(Debug)]
 pub(super) struct Refusal<'s> {
@@ -34,10 +37,9 @@ pub(super) struct Rewriting<'s, 'f> {
     filters: &'f [Signature],
     /// The definitions that every program can call.
     prelude: HashSet<(&'s str, usize)>,
-    /// Definitions and arguments in scope.
-    known: Vec<(&'s str, usize)>,
-    /// Definitions whose bodies are being rewritten.
-    open: Vec<(&'s str, usize)>,
+    /// Definitions and arguments in scope, of which the last one of a name counts, each with whether it is a definition in whose body this is.
+    known: Vec<((&'s str, usize), bool)>,
+    inside_prelude: bool,
     pub(super) refusals: Vec<Refusal<'s>>,
 }
 
@@ -70,28 +72,31 @@ fn weighed(term: Term<&str>) -> Term<&str> {
 
 impl<'s, 'f> Rewriting<'s, 'f> {
     pub(super) fn new(filters: &'f [Signature]) -> Self {
-        Self { filters, prelude: HashSet::new(), known: Vec::new(), open: Vec::new(), refusals: Vec::new() }
+        Self { filters, prelude: HashSet::new(), known: Vec::new(), inside_prelude: false, refusals: Vec::new() }
     }
 
     /// Rewrites the definitions that every program can call; each sees those before it.
     pub(super) fn prelude(&mut self, definitions: impl IntoIterator<Item = Def<&'s str>>) -> Vec<Def<&'s str>> {
-        let definitions = definitions.into_iter().map(|definition| {
+        self.inside_prelude = true;
+        let rewritten = definitions.into_iter().map(|definition| {
             let signature = (definition.name, definition.args.len());
             let definition = self.definition(definition);
             self.prelude.insert(signature);
             definition
         });
-        definitions.collect()
+        let rewritten = rewritten.collect();
+        self.inside_prelude = false;
+        rewritten
     }
 
     fn definition(&mut self, definition: Def<&'s str>) -> Def<&'s str> {
         let Def { name, args, body } = definition;
         let scope = self.known.len();
-        self.open.push((name, args.len()));
-        self.known.extend(args.iter().filter(|argument| !argument.starts_with('$')).map(|argument| (*argument, 0)));
+        // In this order, as jaq looks them up: the definition itself comes before arguments and before others of its name.
+        self.known.extend(args.iter().filter(|argument| !argument.starts_with('$')).map(|argument| ((*argument, 0), false)));
+        self.known.push(((name, args.len()), true));
         let body = self.term(body);
         self.known.truncate(scope);
-        self.open.pop();
         Def { name, args, body }
     }
 
@@ -140,7 +145,7 @@ impl<'s, 'f> Rewriting<'s, 'f> {
                 let definitions = definitions.into_iter().map(|definition| {
                     let signature = (definition.name, definition.args.len());
                     let definition = self.definition(definition);
-                    self.known.push(signature);
+                    self.known.push((signature, false));
                     definition
                 });
                 let definitions = definitions.collect();
@@ -228,13 +233,15 @@ impl<'s, 'f> Rewriting<'s, 'f> {
             self.refusals.push(Refusal { at: name, message, help });
             Term::Id
         };
-        if self.known.contains(&signature) {
-            return Term::Call(name, arguments);
+        match self.known.iter().rev().find(|(known, _)| *known == signature) {
+            Some((_, false)) => return Term::Call(name, arguments),
+            Some((_, true)) => {
+                return refuse(format!("`{name}` calls itself, and a program here may not"), "say it with reduce, foreach, map or ..");
+            }
+            None => {}
         }
-        if self.open.contains(&signature) {
-            return refuse(format!("`{name}` calls itself, and a program here may not"), "say it with reduce, foreach, map or ..");
-        }
-        if let Some((name, _, cheap)) = self.filters.iter().find(|(known, count, _)| (*known, *count) == signature) {
+        let filter = self.filters.iter().find(|(known, count, _)| (*known, *count) == signature);
+        if let Some((name, _, cheap)) = filter.filter(|(name, ..)| self.inside_prelude || *name != PATH) {
             let arguments =
                 if *name == "has" { arguments.into_iter().map(|key| pipe(key, call(KEY, Vec::new()))).collect() } else { arguments };
             return match cheap {
@@ -262,6 +269,7 @@ impl<'s, 'f> Rewriting<'s, 'f> {
             | "stderr" | "halt" | "halt_error" | "get_search_list" => {
                 refuse(format!("`{name}` looks beyond the event, and is not offered here"), "a transform sees the event alone")
             }
+            "path" => refuse(format!("`{name}` is not offered here"), "use paths, getpath, setpath or del"),
             "test" | "match" | "capture" | "scan" | "splits" | "sub" | "gsub" => {
                 refuse(format!("`{name}` is not offered here"), "use split, startswith, endswith, ltrimstr, rtrimstr or contains")
             }
@@ -272,8 +280,9 @@ impl<'s, 'f> Rewriting<'s, 'f> {
     /// How many arguments a name takes.
     fn counts(&self, name: &str) -> Vec<usize> {
         let filters = self.filters.iter().map(|(known, count, _)| (*known, *count));
-        let known = self.known.iter().chain(&self.prelude).copied();
-        let mut counts: Vec<usize> = filters.chain(known).filter(|(known, _)| *known == name).map(|(_, count)| count).collect();
+        let known = self.known.iter().map(|(known, _)| *known).chain(self.prelude.iter().copied());
+        let mut counts: Vec<usize> =
+            filters.chain(known).filter(|(known, _)| *known != PATH).filter(|(known, _)| *known == name).map(|(_, count)| count).collect();
         counts.sort_unstable();
         counts.dedup();
         counts
