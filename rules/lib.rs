@@ -19,6 +19,7 @@ pub mod explain;
 mod fields;
 pub mod filters;
 mod index;
+pub mod jq;
 mod json;
 mod number;
 pub mod path;

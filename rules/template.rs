@@ -1,7 +1,8 @@
 //! Templates: texts and JSON values with `<$…>` in them.
 //!
 //! `<$` opens a JSONPath query and the first `>` outside brackets and quotes closes it; any other `<` is plain, and `<$$` is a literal `<$`.
-//! `<$>` is the whole document. `<$.a ?? "x">` gives a default, a JSON value, for a query that finds nothing.
+//! `<$>` is the whole document. `<$.a ?? "x">` gives a default, a JSON value, for a query that finds nothing, and `<$.a ?? omit>` leaves
+//! out the key or item that it stands in.
 //!
 //! - Alone in a leaf of a [`JsonTemplate`] a query keeps the JSON type it finds: of a query for one value at most the value itself, byte
 //!   for byte as it stands in the event, of any other an array. Finding nothing is null.
@@ -53,12 +54,32 @@ enum Piece {
     Slot(Slot),
 }
 
+impl Piece {
+    fn omits(&self) -> bool {
+        matches!(self, Self::Slot(Slot { missing: Missing::Omit, .. }))
+    }
+}
+
+fn omits_text() -> Problem {
+    Problem::new("`omit` leaves out a key or an item, and this is text").help(r#"write ?? "" to write nothing there"#)
+}
+
 /// One `<$…>`.
 #[derive(Clone, Debug)]
 struct Slot {
     path: Path,
+    missing: Missing,
+}
+
+/// What stands where a query finds nothing.
+#[derive(Clone, Debug)]
+enum Missing {
+    /// Null alone; inside text what its place says.
+    Unsaid,
     /// What stands behind `??`.
-    default: Option<Value>,
+    Default(Value),
+    /// The key or item is left out: `?? omit`, which is no JSON and so collides with no default.
+    Omit,
 }
 
 impl Slot {
@@ -67,17 +88,26 @@ impl Slot {
         match self.path.find(document) {
             Found::One(node) => Some(node.to_text()),
             Found::Many(values) => Some(crate::path::list(&values).into()),
-            Found::Nothing => self.default.as_ref().map(|value| Node::Value(value).to_text()),
+            Found::Nothing => match &self.missing {
+                Missing::Default(value) => Some(Node::Value(value).to_text()),
+                Missing::Unsaid | Missing::Omit => None,
+            },
         }
     }
 
-    fn write_json(&self, document: &Document<'_>, out: &mut Vec<u8>) {
-        match self.path.find(document) {
+    /// Appends what is found behind a prefix; nothing at all where it is to be left out.
+    fn write_json(&self, document: &Document<'_>, prefix: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+        let found = self.path.find(document);
+        if matches!((&found, &self.missing), (Found::Nothing, Missing::Omit)) {
+            return;
+        }
+        prefix(out);
+        match found {
             Found::One(node) => node.write_json(out),
             Found::Many(values) => out.extend_from_slice(crate::path::list(&values).as_bytes()),
-            Found::Nothing => match &self.default {
-                Some(value) => out.extend_from_slice(value.to_string().as_bytes()),
-                None => out.extend_from_slice(b"null"),
+            Found::Nothing => match &self.missing {
+                Missing::Default(value) => out.extend_from_slice(value.to_string().as_bytes()),
+                Missing::Unsaid | Missing::Omit => out.extend_from_slice(b"null"),
             },
         }
     }
@@ -96,7 +126,11 @@ impl TextTemplate {
     /// # Errors
     /// An unclosed `<$`, a broken query or a default that is no JSON, each with its place inside the text.
     pub fn compile(text: &str, placement: Placement) -> Result<Self, Problem> {
-        Ok(Self { pieces: parse::pieces(text)?, placement })
+        let pieces = parse::pieces(text)?;
+        if pieces.iter().any(Piece::omits) {
+            return Err(omits_text());
+        }
+        Ok(Self { pieces, placement })
     }
 
     /// True where there is no template in it: it renders to the same text for every event.
@@ -137,6 +171,10 @@ enum Part {
     Raw(Vec<u8>),
     /// A query alone in a leaf.
     Value(Slot),
+    /// An entry of an object or a list that may be left out: a comma where one is due, the key, the value.
+    Entry(Vec<u8>, Slot),
+    /// A comma behind entries that may all have been left out.
+    Comma,
     /// A string with queries in it.
     Text(Vec<Piece>),
 }
@@ -149,6 +187,10 @@ impl JsonTemplate {
     pub fn compile(value: &Value) -> Result<Self, Vec<Problem>> {
         let mut compiler = JsonCompiler { parts: vec![Part::Raw(Vec::new())], problems: Vec::new() };
         compiler.value(value, 0);
+        if let Some(Part::Value(Slot { missing: Missing::Omit, .. })) = compiler.parts.last() {
+            let problem = Problem::new("`omit` leaves out a key or an item, and this is the whole value");
+            compiler.problems.push(problem.help("give a default, or remove `?? omit`"));
+        }
         if compiler.problems.is_empty() { Ok(Self { parts: compiler.parts }) } else { Err(compiler.problems) }
     }
 
@@ -167,7 +209,15 @@ impl JsonTemplate {
         for part in &self.parts {
             match part {
                 Part::Raw(raw) => out.extend_from_slice(raw),
-                Part::Value(slot) => slot.write_json(document, out),
+                Part::Value(slot) => slot.write_json(document, |_| {}, out),
+                Part::Entry(key, slot) => {
+                    let prefix = |out: &mut Vec<u8>| {
+                        comma(out);
+                        out.extend_from_slice(key);
+                    };
+                    slot.write_json(document, prefix, out);
+                }
+                Part::Comma => comma(out),
                 Part::Text(pieces) => {
                     let mut text = String::new();
                     for piece in pieces {
@@ -187,6 +237,13 @@ impl JsonTemplate {
             }
         }
         Ok(())
+    }
+}
+
+/// Writes a comma unless an object or a list has just been opened: nothing else that is written ends so.
+fn comma(out: &mut Vec<u8>) {
+    if !matches!(out.last(), Some(b'{' | b'[')) {
+        out.push(b',');
     }
 }
 
@@ -217,25 +274,20 @@ impl JsonCompiler {
             Value::String(text) => self.text(text),
             Value::Array(list) => {
                 self.raw(|raw| raw.push(b'['));
+                let mut omits = false;
                 for (index, item) in list.iter().enumerate() {
-                    if index > 0 {
-                        self.raw(|raw| raw.push(b','));
-                    }
                     let before = self.problems.len();
-                    self.value(item, depth + 1);
+                    omits |= self.entry(None, item, index > 0, omits, depth);
                     self.under(before, |problem| problem.at(index));
                 }
                 self.raw(|raw| raw.push(b']'));
             }
             Value::Object(map) => {
                 self.raw(|raw| raw.push(b'{'));
+                let mut omits = false;
                 for (index, (key, item)) in map.iter().enumerate() {
-                    if index > 0 {
-                        self.raw(|raw| raw.push(b','));
-                    }
                     let before = self.problems.len();
-                    self.key(key);
-                    self.value(item, depth + 1);
+                    omits |= self.entry(Some(key), item, index > 0, omits, depth);
                     self.under(before, |problem| problem.at(key.as_str()));
                 }
                 self.raw(|raw| raw.push(b'}'));
@@ -244,23 +296,48 @@ impl JsonCompiler {
         }
     }
 
+    /// An entry of an object or an item of a list; true where it may be left out, as `omits` says of one before it.
+    fn entry(&mut self, key: Option<&str>, item: &Value, follows: bool, omits: bool, depth: usize) -> bool {
+        let mut prefix = Vec::new();
+        if let Some(key) = key {
+            self.key(key, &mut prefix);
+        }
+        if let Value::String(text) = item
+            && let Ok(mut pieces) = parse::pieces(text)
+            && pieces.len() == 1
+            && pieces.iter().any(Piece::omits)
+            && let Some(Piece::Slot(slot)) = pieces.pop()
+        {
+            self.parts.push(Part::Entry(prefix, slot));
+            return true;
+        }
+        match (follows, omits) {
+            (true, true) => self.parts.push(Part::Comma),
+            (true, false) => self.raw(|raw| raw.push(b',')),
+            (false, _) => {}
+        }
+        self.raw(|raw| raw.extend_from_slice(&prefix));
+        self.value(item, depth + 1);
+        false
+    }
+
     /// Puts a step in front of the paths of the problems found since.
     fn under(&mut self, before: usize, step: impl Fn(Problem) -> Problem) {
         let found = self.problems.split_off(before);
         self.problems.extend(found.into_iter().map(step));
     }
 
-    fn key(&mut self, key: &str) {
+    fn key(&mut self, key: &str, out: &mut Vec<u8>) {
         let literal = match parse::pieces(key).as_deref() {
             Ok([]) => Some(String::new()),
             Ok([Piece::Text(text)]) => Some(text.to_string()),
             _ => None,
         };
         match literal {
-            Some(literal) => self.raw(|raw| {
-                json::write_string(&literal, raw);
-                raw.push(b':');
-            }),
+            Some(literal) => {
+                json::write_string(&literal, out);
+                out.push(b':');
+            }
             None => {
                 let problem = Problem::new("a template cannot be a key").key();
                 self.problems.push(problem.help("keys are fixed; write <$$ for a literal <$"));
@@ -271,6 +348,7 @@ impl JsonCompiler {
     fn text(&mut self, text: &str) {
         match parse::pieces(text) {
             Err(problem) => self.problems.push(problem),
+            Ok(pieces) if pieces.len() > 1 && pieces.iter().any(Piece::omits) => self.problems.push(omits_text()),
             Ok(mut pieces) => match (pieces.pop(), pieces.is_empty()) {
                 (Some(Piece::Slot(slot)), true) => self.parts.push(Part::Value(slot)),
                 (Some(Piece::Text(text)), true) => self.raw(|raw| json::write_string(&text, raw)),

@@ -2,6 +2,8 @@
 
 mod attributes;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pointsman_schemas::event::EventBuilder;
 use pointsman_schemas::{Data, Event, InvalidEvent, Problem};
@@ -10,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::document::Document;
+use crate::jq::{Jq, JqError};
 use crate::template::{JsonTemplate, RenderError};
 
 pub use attributes::RawAttributes;
@@ -25,6 +28,9 @@ pub struct RawTransform {
     /// The new data, any JSON with templates in its texts.
     #[serde(default, deserialize_with = "present")]
     pub data: Option<Value>,
+    /// A jq program that makes the new data of the event, in the place of `data`.
+    #[serde(default)]
+    pub jq: Option<String>,
 }
 
 /// Reads a key that stands there, even if its value is null.
@@ -43,6 +49,9 @@ pub enum TransformError {
         /// What failed.
         reason: RenderError,
     },
+    /// The jq program failed.
+    #[error("cannot make the data: {0}")]
+    Jq(#[from] JqError),
     /// A value is none that an attribute can have.
     #[error("cannot set the attribute {attribute:?} to {found}: it takes a text, a number or a boolean")]
     Type {
@@ -66,7 +75,40 @@ pub enum TransformError {
 #[derive(Clone, Debug)]
 pub struct Transform {
     set: Attributes,
-    data: Option<JsonTemplate>,
+    data: Option<Maker>,
+}
+
+/// What makes the new data.
+#[derive(Clone, Debug)]
+enum Maker {
+    Template(JsonTemplate),
+    Jq(Arc<Jq>),
+}
+
+impl Maker {
+    fn compile(raw: &RawTransform) -> Result<Option<Self>, Vec<Problem>> {
+        let at = |key: &'static str| move |problems: Vec<Problem>| problems.into_iter().map(|problem| problem.at(key)).collect::<Vec<_>>();
+        match (&raw.data, &raw.jq) {
+            (Some(_), Some(_)) => {
+                let problem = Problem::new("`data` and `jq` both make the data").at("jq").key();
+                Err(vec![problem.help("keep one of them")])
+            }
+            (Some(data), None) => JsonTemplate::compile(data).map(|template| Some(Self::Template(template))).map_err(at("data")),
+            (None, Some(program)) => Jq::compile(program).map(|jq| Some(Self::Jq(Arc::new(jq)))).map_err(at("jq")),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn make(&self, document: &Document<'_>) -> Result<Vec<u8>, TransformError> {
+        let mut data = Vec::new();
+        match self {
+            Self::Template(template) => {
+                template.render(document, &mut data).map_err(|reason| TransformError::Render { part: "the data".to_owned(), reason })?;
+            }
+            Self::Jq(jq) => jq.run(document, &mut data)?,
+        }
+        Ok(data)
+    }
 }
 
 impl Transform {
@@ -77,10 +119,7 @@ impl Transform {
     pub fn compile(raw: &RawTransform) -> Result<Self, Vec<Problem>> {
         let set =
             Attributes::compile(&raw.set).map_err(|problems| problems.into_iter().map(|problem| problem.at("set")).collect::<Vec<_>>());
-        let data = raw.data.as_ref().map(|data| {
-            JsonTemplate::compile(data).map_err(|problems| problems.into_iter().map(|problem| problem.at("data")).collect::<Vec<_>>())
-        });
-        match (set, data.transpose()) {
+        match (set, Maker::compile(raw)) {
             (Ok(set), Ok(data)) => Ok(Self { set, data }),
             (set, data) => Err(set.err().into_iter().chain(data.err()).flatten().collect()),
         }
@@ -94,7 +133,7 @@ impl Transform {
 
     /// Makes the changed event.
     ///
-    /// Every template sees the event as it was. New data is JSON: `datacontenttype` becomes `application/json` and `dataschema`, which
+    /// Every template and program sees the event as it was. New data is JSON: `datacontenttype` becomes `application/json` and `dataschema`, which
     /// was about the old data, goes, unless `set` says otherwise.
     ///
     /// # Errors
@@ -102,10 +141,8 @@ impl Transform {
     pub fn apply(&self, event: &Event) -> Result<Event, TransformError> {
         let document = Document::event(event);
         let mut builder = event.clone().into_builder();
-        if let Some(template) = &self.data {
-            let mut data = Vec::new();
-            template.render(&document, &mut data).map_err(|reason| TransformError::Render { part: "the data".to_owned(), reason })?;
-            let data = Data::json(Bytes::from(data)).map_err(TransformError::Invalid)?;
+        if let Some(maker) = &self.data {
+            let data = Data::json(Bytes::from(maker.make(&document)?)).map_err(TransformError::Invalid)?;
             builder = builder.data(data).datacontenttype("application/json").without("dataschema");
         }
         self.set.apply(&document, builder, Missing::Removes)?.build().map_err(TransformError::Invalid)

@@ -7,7 +7,7 @@
 mod overview;
 mod sources;
 mod targets;
-mod watch;
+pub mod watch;
 mod wiring;
 
 use std::path::PathBuf;

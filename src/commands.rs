@@ -3,8 +3,11 @@
 pub mod check;
 pub mod client;
 pub mod dead;
+pub mod diff;
+pub mod difference;
 pub mod error;
 pub mod explain;
+pub mod import;
 pub mod listen;
 pub mod match_event;
 pub mod run;

@@ -19,7 +19,7 @@ pub mod schema;
 pub mod suggest;
 pub mod yaml;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,6 +207,14 @@ impl Config {
     /// Every mistake in them, and what is odd, sorted by file and place. Of a sound configuration what is odd comes along with it.
     pub fn load(paths: &[PathBuf]) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         load::load(paths)
+    }
+
+    /// Reads a text as the one rule file that there is, in a folder.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn of_text(name: &str, folder: &Path, text: &str) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+        load::connect(&[files::Found { name: name.to_owned(), folder: folder.into(), text: text.to_owned() }], Vec::new())
     }
 
     /// What a running bus cannot change, where `new` changes it: `listen`, `admin` or `store`.

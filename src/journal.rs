@@ -155,6 +155,13 @@ pub trait Reader: fmt::Debug + Send + Sync {
     /// [`JournalError::Io`]; [`JournalError::Damaged`] where its record is.
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError>;
 
+    /// Retained events in the order of their sequences, whoever's they are: at most `limit`, and no more than `bytes_max` in all, but at least
+    /// one where there is one. Damaged ones are passed over and counted.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> Result<EventPage, JournalError>;
+
     /// Totals of the whole store.
     ///
     /// # Errors
@@ -591,6 +598,26 @@ pub struct StoredEvent {
     pub at: Timestamp,
     /// The event.
     pub event: Arc<Event>,
+}
+
+/// Where a reading of retained events begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventsFrom {
+    /// With the first that was appended at this time or later. Where the clock was once set back, with one of those.
+    Time(Timestamp),
+    /// Behind this one.
+    After(Sequence),
+}
+
+/// Some of the retained events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventPage {
+    /// The events.
+    pub events: Vec<StoredEvent>,
+    /// How many were passed over because their records are damaged.
+    pub damaged: u64,
+    /// Behind which event to go on; none at the end.
+    pub next: Option<Sequence>,
 }
 
 /// Totals of a store.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use pointsman::commands::{check, dead, explain, listen, match_event, run, schema, send, test};
+use pointsman::commands::{check, dead, diff, explain, import, listen, match_event, run, schema, send, test};
 use pointsman::journal::disk::DiskReader;
 use pointsman::journal::{JournalError, Reader};
 use pointsman::telemetry::{self, LogArgs};
@@ -32,6 +32,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Run the rule files' own tests
     Test(test::TestArgs),
+    /// Say which events of the last time other rules would send elsewhere: exit 0 none, 1 some, 2 trouble
+    Diff(diff::DiffArgs),
+    /// Make a rule file of EventBridge rules, Knative Triggers or Argo Sensors
+    Import(import::ImportArgs),
     /// Hold one pattern against one event: exit 0 it matches, 1 it does not, 2 either is invalid
     Match(match_event::MatchArgs),
     /// Send CloudEvents to a bus
@@ -62,7 +66,9 @@ fn main() -> ExitCode {
     let done = match line.command {
         Command::Run(args) => Ok(runtime.block_on(run::run(&args))),
         Command::Check(args) => runtime.block_on(check::run(&args)),
-        Command::Test(args) => test::run(&args),
+        Command::Test(args) => runtime.block_on(test::run(&args)),
+        Command::Diff(args) => Ok(runtime.block_on(diff::run(&args, &open_store))),
+        Command::Import(args) => import::run(&args),
         Command::Match(args) => match_event::run(&args),
         Command::Schema => schema::run(),
         Command::Send(args) => runtime.block_on(send::run(args)),

@@ -44,6 +44,12 @@ pub fn shortened(text: &str, characters_max: usize) -> Cow<'_, str> {
     }
 }
 
+/// Whether standard output wants colours: a terminal does, unless `NO_COLOR` says otherwise.
+#[must_use]
+pub fn colours() -> bool {
+    anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+}
+
 /// A value as JSON for a program and a person's eye.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use pointsman_schemas::Problem;
 
-use super::{Piece, Slot};
+use super::{Missing, Piece, Slot};
 use crate::path::Path;
 
 /// The pieces of a text; neighbouring texts are one piece, and an empty text has none.
@@ -73,12 +73,14 @@ fn slot(inside: &str, from: usize) -> Result<Slot, Problem> {
         });
         problem
     })?;
-    let default = default.map(|default| {
-        serde_json::from_str(default.trim()).map_err(|error| {
+    let missing = match default {
+        None => Missing::Unsaid,
+        Some(default) if default.trim() == "omit" => Missing::Omit,
+        Some(default) => serde_json::from_str(default.trim()).map(Missing::Default).map_err(|error| {
             let start = from + inside.len() - default.len();
             let problem = Problem::new(format!("the default behind ?? is not JSON: {error}")).inside(start..from + inside.len());
-            problem.help(r#"write a text in quotes: ?? "x""#)
-        })
-    });
-    Ok(Slot { path, default: default.transpose()? })
+            problem.help(r#"write a text in quotes: ?? "x"; or ?? omit"#)
+        })?,
+    };
+    Ok(Slot { path, missing })
 }

@@ -111,6 +111,27 @@ fn values_keep_their_types_and_bytes() {
 }
 
 #[test]
+fn what_finds_nothing_can_be_left_out() {
+    let event = event();
+    let no = "<$.data.missing ?? omit>";
+    for (template, expect) in [
+        (json!({"a": no}), "{}"),
+        (json!({"a": no, "b": 1, "c": no, "d": {"e": no}, "f": "<$.data.missing??omit>"}), r#"{"b":1,"d":{}}"#),
+        (json!({"a": "<$.type ?? omit>", "b": no, "c": "<$.data.list ?? omit>", "d": 2}), r#"{"a":"order.paid","c":[1, {"x": 2}],"d":2}"#),
+        (json!([no, "<$.data.null ?? omit>", no, ["{", no, "<$..missing ?? omit>", "["], "<$.data.missing>"]), r#"[null,["{","["],null]"#),
+        (json!({"omit": "<$.data.missing ?? \"omit\">"}), r#"{"omit":"omit"}"#),
+    ] {
+        let mut out = Vec::new();
+        JsonTemplate::compile(&template).unwrap().render(&Document::event(&event), &mut out).unwrap();
+        assert_eq!(std::str::from_utf8(&out).unwrap(), expect, "{template}");
+    }
+    for refused in [json!(no), json!({"a": format!("x{no}")})] {
+        assert!(JsonTemplate::compile(&refused).unwrap_err()[0].message.starts_with("`omit` leaves out a key or an item"), "{refused}");
+    }
+    assert!(TextTemplate::compile(no, Placement::Header).is_err());
+}
+
+#[test]
 fn mistakes_are_told_with_their_place() {
     let told = |template: &str| {
         let problem = TextTemplate::compile(template, Placement::Url).unwrap_err();
@@ -122,9 +143,9 @@ fn mistakes_are_told_with_their_place() {
         "<$.a[>": <$ opens a template that is not closed (close it with >, or write <$$ for a literal <$) at "<$.a[>"
         "<$.a b>": two words stand side by side (write ['a b'] for a name with a space) at "b"
         "x <$..> y": this is not a JSONPath query (RFC 9535) at ""
-        "<$.a ?? x>": the default behind ?? is not JSON: expected value at line 1 column 1 (write a text in quotes: ?? "x") at " x"
-        "<$.a ?? >": the default behind ?? is not JSON: EOF while parsing a value at line 1 column 0 (write a text in quotes: ?? "x") at " "
-        "<$ ?? 'x'>": the default behind ?? is not JSON: expected value at line 1 column 1 (write a text in quotes: ?? "x") at " 'x'"
+        "<$.a ?? x>": the default behind ?? is not JSON: expected value at line 1 column 1 (write a text in quotes: ?? "x"; or ?? omit) at " x"
+        "<$.a ?? >": the default behind ?? is not JSON: EOF while parsing a value at line 1 column 0 (write a text in quotes: ?? "x"; or ?? omit) at " "
+        "<$ ?? 'x'>": the default behind ?? is not JSON: expected value at line 1 column 1 (write a text in quotes: ?? "x"; or ?? omit) at " 'x'"
         "<$.a[?foo(@.b)]>": this is not a JSONPath query (RFC 9535) at "f"
         "##);
     let problems = JsonTemplate::compile(&json!({"a": ["<$", {"b<$.x>": "<$.["}], "ok": "<$.a>"})).unwrap_err();

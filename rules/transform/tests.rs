@@ -60,6 +60,19 @@ fn data_is_replaced_and_its_parts_keep_every_byte() {
 }
 
 #[test]
+fn data_is_made_by_jq() {
+    let changed = apply(json!({"set": {"type": "x"}, "jq": "{from: .type, first: .data.list[0]}"})).unwrap();
+    assert_eq!(changed.data().unwrap().bytes(), r#"{"from":"t","first":1}"#);
+    assert_eq!((&**changed.ty(), changed.datacontenttype().map(|text| &**text)), ("x", Some("application/json")));
+    assert_eq!(
+        apply(json!({"jq": "empty"})).unwrap_err().to_string(),
+        "cannot make the data: it yields nothing; end it with // and a default"
+    );
+    let both: RawTransform = serde_json::from_value(json!({"data": 1, "jq": "."})).unwrap();
+    assert_eq!(Transform::compile(&both).unwrap_err()[0].to_string(), "jq: `data` and `jq` both make the data (keep one of them)");
+}
+
+#[test]
 fn what_cannot_be_set_says_so() {
     for (raw, expect) in [
         (json!({"set": {"type": "<$.data.nothing>"}}), "cannot set the attribute \"type\": its template finds nothing"),

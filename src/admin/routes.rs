@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use bytes::Bytes;
 use pointsman_schemas::media_type::is_json_media_type;
-use pointsman_schemas::{DeliveryId, Name, Sequence, SubscriptionNumber};
+use pointsman_schemas::{DeliveryId, Name, Sequence, SubscriptionNumber, Timestamp};
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use serde::Deserialize;
 use serde_json::json;
@@ -21,7 +21,7 @@ use super::overview::{RuleStatus, SourceStatus, TargetStatus};
 use super::problem::ProblemDocument;
 use super::view::{self, DeadRequest, DeadView, DeadWhole, EventView, ExplainView, Page, StatusView, SubscriptionView};
 use super::{Admin, VERSION};
-use crate::journal::{Activity, DeadReason, DeadSelection, StoredEvent, SubscriptionStatus};
+use crate::journal::{Activity, DeadReason, DeadSelection, EventsFrom, StoredEvent, SubscriptionStatus};
 use crate::telemetry::JournalSnapshot;
 
 /// Dead letters listed at once, unless asked otherwise.
@@ -61,6 +61,7 @@ pub(super) fn router(admin: Arc<Admin>, own: Arc<Guard>) -> Router {
         .route("/dead/redrive", post(dead_redrive))
         .route("/dead/purge", post(dead_purge))
         .route("/dead/{id}", get(dead_show))
+        .route("/events", get(events))
         .route("/events/{sequence}", get(event))
         .route("/events/{sequence}/explain", get(explain));
     Router::new()
@@ -170,13 +171,18 @@ struct DeadQuery {
 
 async fn dead_list(State(admin): Bus, query: Result<Query<DeadQuery>, QueryRejection>) -> Answer<Page<DeadView>> {
     let Query(query) = query?;
-    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(ProblemDocument::bad_request(format!("limit is {limit}; it lies between 1 and {LIMIT_MAX}")));
-    }
+    let limit = limited(query.limit)?;
     let after = query.after.map(|after| delivery(&after)).transpose()?;
     let selection = DeadSelection { ids: None, tenant: query.tenant, rule: query.rule, target: query.target, reason: query.reason };
     Ok(Json(view::dead_page(&*admin.journal.reader(), &selection, after, limit).await?))
+}
+
+fn limited(limit: Option<usize>) -> Result<usize, ProblemDocument> {
+    let limit = limit.unwrap_or(LIMIT_DEFAULT);
+    if (1..=LIMIT_MAX).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(ProblemDocument::bad_request(format!("limit is {limit}; it lies between 1 and {LIMIT_MAX}")))
 }
 
 async fn dead_show(State(admin): Bus, id: Result<Path<String>, PathRejection>) -> Answer<DeadWhole> {
@@ -197,6 +203,30 @@ async fn dead_purge(State(admin): Bus, headers: HeaderMap, body: Result<Bytes, B
     let purged = admin.journal.purge(&selection).await?;
     tracing::info!(purged, selection = %described(&selection), "dead letters were purged");
     Ok(Json(json!({ "purged": purged })))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventsQuery {
+    since: Option<String>,
+    after: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// Events since a time, or behind a sequence; from the oldest one on where neither is given.
+async fn events(State(admin): Bus, query: Result<Query<EventsQuery>, QueryRejection>) -> Answer<Page<EventView>> {
+    let Query(query) = query?;
+    let limit = limited(query.limit)?;
+    let from = match (query.since, query.after) {
+        (Some(_), Some(_)) => return Err(ProblemDocument::bad_request("since and after exclude each other".to_owned())),
+        (Some(since), None) => {
+            let time: Result<jiff::Timestamp, _> = since.parse();
+            let time = time.map_err(|_| ProblemDocument::bad_request(format!("since is {since:?}; write it as 2026-01-31T09:30:00Z")))?;
+            EventsFrom::Time(Timestamp(time.as_microsecond()))
+        }
+        (None, after) => EventsFrom::After(Sequence(after.unwrap_or(0))),
+    };
+    Ok(Json(view::event_page(&*admin.journal.reader(), from, limit).await?))
 }
 
 async fn event(State(admin): Bus, sequence: Result<Path<String>, PathRejection>) -> Answer<EventView> {

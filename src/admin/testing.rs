@@ -95,6 +95,7 @@ impl Overview for Told {
     fn explain(&self, tenant: &Name, origin: &Name, event: &Event, rule: Option<&Name>, limit: usize) -> Option<Explained> {
         let rule_in_force = |rule: &str, from: Option<&str>, pattern: serde_json::Value, condition: Option<&str>| RuleInForce {
             tenant: name("default"),
+            pipe: false,
             name: name(rule),
             from: from.map(|from| vec![name(from)]),
             pattern: Some(Pattern::compile(&pattern).unwrap()),

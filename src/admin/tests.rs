@@ -13,7 +13,7 @@ const KEY: &str = "a-key-of-the-operator-7";
 const VERBS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// Every route: its path, the verb it has, what is sent, and what a bus answers. `{dead}` is a dead letter's id.
-const ROUTES: [(&str, &str, &str, u16); 16] = [
+const ROUTES: [(&str, &str, &str, u16); 17] = [
     ("/healthz", "GET", "", 200),
     ("/readyz", "GET", "", 200),
     ("/metrics", "GET", "", 200),
@@ -26,6 +26,7 @@ const ROUTES: [(&str, &str, &str, u16); 16] = [
     ("/api/v1/subscriptions/1/resume", "POST", "", 200),
     ("/api/v1/dead", "GET", "", 200),
     ("/api/v1/dead/{dead}", "GET", "", 200),
+    ("/api/v1/events", "GET", "", 200),
     ("/api/v1/events/1", "GET", "", 200),
     ("/api/v1/events/1/explain", "GET", "", 200),
     ("/api/v1/dead/redrive", "POST", r#"{"rule":"nobody"}"#, 200),
@@ -84,6 +85,9 @@ async fn whatever_is_no_success_is_a_problem_document() {
         ("GET", "/api/v1/dead?after=1", "", "", 400, "\"1\" is not the id of a delivery"),
         ("GET", "/api/v1/dead/x", "", "", 400, "\"x\" is not the id of a delivery"),
         ("GET", &format!("/api/v1/dead/{foreign}"), "", "", 404, "there is no dead letter 00000000000000aa-1-1-0"),
+        ("GET", "/api/v1/events?limit=1001", "", "", 400, "limit is 1001"),
+        ("GET", "/api/v1/events?since=yesterday", "", "", 400, "since is \"yesterday\"; write it as"),
+        ("GET", "/api/v1/events?since=2026-01-31T09:30:00Z&after=1", "", "", 400, "since and after exclude each other"),
         ("GET", "/api/v1/events/x", "", "", 400, "\"x\" is not the sequence of an event"),
         ("GET", "/api/v1/events/99", "", "", 404, "there is no event 99"),
         ("GET", "/api/v1/events/%ff", "", "", 400, "Invalid URL"),

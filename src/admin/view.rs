@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::journal::{
-    Activity, Counts, DeadLetter, DeadReason, DeadSelection, JournalError, LastOutcome, Reader, Role, StoredEvent, SubscriptionIdentity,
-    SubscriptionStatus, Totals,
+    Activity, Counts, DeadLetter, DeadReason, DeadSelection, EventPage, EventsFrom, JournalError, LastOutcome, Reader, Role, StoredEvent,
+    SubscriptionIdentity, SubscriptionStatus, Totals,
 };
 use crate::router::Explained;
 
@@ -263,7 +263,7 @@ impl SubscriptionView {
 }
 
 /// A retained event.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct EventView {
     /// Its place.
     pub sequence: u64,
@@ -317,6 +317,18 @@ impl ExplainView {
         let event = stored.event.attributes().map(|(name, attribute)| (name.to_owned(), value(attribute))).collect();
         Self { sequence: stored.sequence.0, tenant: stored.tenant.clone(), origin: stored.origin.clone(), event, explained }
     }
+}
+
+/// Bytes of events that a page holds at most, where it holds more than one.
+const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Retained events in their order, at most `limit`; damaged ones are left out.
+///
+/// # Errors
+/// [`JournalError::Io`].
+pub async fn event_page(reader: &dyn Reader, from: EventsFrom, limit: usize) -> Result<Page<EventView>, JournalError> {
+    let EventPage { events, next, damaged: _ } = reader.events(from, limit, PAGE_BYTES_MAX).await?;
+    Ok(Page { items: events.into_iter().map(EventView::from).collect(), next: next.map(|next| next.0.to_string()) })
 }
 
 /// The bus as a whole.

@@ -75,8 +75,7 @@ pub(super) fn show(diagnostics: &[Diagnostic], json: bool) -> Result<String, mie
     if json {
         return output::json(&diagnostics.iter().map(Diagnostic::to_json).collect::<Vec<_>>()).into_diagnostic();
     }
-    let colours = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
-    Ok(if diagnostics.is_empty() { String::new() } else { diagnostic::render(diagnostics, colours) })
+    Ok(if diagnostics.is_empty() { String::new() } else { diagnostic::render(diagnostics, output::colours()) })
 }
 
 #[cfg(test)]

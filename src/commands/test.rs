@@ -1,5 +1,6 @@
 //! `pointsman test`: runs the tests that rule files carry.
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +11,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::check::show;
+use super::difference::{self, Difference};
+use crate::app::watch::Watch;
 use crate::config::{Config, DEFAULT_PATH, Expectation, Rule, Test};
 use crate::output::{self, OutputArgs};
 
@@ -19,6 +22,9 @@ pub struct TestArgs {
     /// Rule files, and folders of them, that are read as one.
     #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
     pub paths: Vec<PathBuf>,
+    /// Run them again whenever a rule file changes, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
     /// How
     #[command(flatten)]
     pub output: OutputArgs,
@@ -27,19 +33,40 @@ pub struct TestArgs {
 /// Runs it. Exit code 1 where a test fails or the files have mistakes.
 ///
 /// # Errors
-/// Standard output cannot be written to.
-pub fn run(args: &TestArgs) -> Result<ExitCode, miette::Report> {
-    let (text, passed) = report(args)?;
-    output::print(&text).into_diagnostic()?;
+/// Standard output cannot be written to, or the files cannot be watched.
+pub async fn run(args: &TestArgs) -> Result<ExitCode, miette::Report> {
+    let passed = run_with(args, &mut |text| output::print(text)).await?;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the tests, with `--watch` until `print` fails, and tells whether they passed.
+async fn run_with(args: &TestArgs, print: &mut (dyn FnMut(&str) -> io::Result<()> + Send)) -> Result<bool, miette::Report> {
+    // Begun first, so that no change is missed.
+    let mut watch = if args.watch { Some(Watch::begin(args.paths.clone()).into_diagnostic()?) } else { None };
+    loop {
+        let (text, passed) = report(args)?;
+        print(&text).into_diagnostic()?;
+        let Some(watch) = &mut watch else { return Ok(passed) };
+        watch.changed().await;
+        // A screen of its own for each round; in a file or a pipe a line between.
+        let clears = !args.output.json && io::stdout().is_terminal();
+        print(if clears {
+            "\u{1b}[2J\u{1b}[H"
+        } else if args.output.json {
+            ""
+        } else {
+            "\n"
+        })
+        .into_diagnostic()?;
+    }
 }
 
 fn report(args: &TestArgs) -> Result<(String, bool), miette::Report> {
     match Config::load(&args.paths) {
         Ok((config, _)) => {
             let results: Vec<TestResult> = config.tests.iter().map(|test| try_one(test, &config)).collect();
-            let text = if args.output.json { output::json(&results).into_diagnostic()? } else { render(&results) };
-            Ok((text, results.iter().all(|result| result.failures.is_empty())))
+            let text = if args.output.json { output::json(&results).into_diagnostic()? } else { render(&results, output::colours()) };
+            Ok((text, results.iter().all(TestResult::passed)))
         }
         Err(diagnostics) => Ok((show(&diagnostics, args.output.json)?, false)),
     }
@@ -58,6 +85,19 @@ pub struct TestResult {
     pub fires: Vec<Name>,
     /// What is not as expected, each in words for a person; none where the test passes.
     pub failures: Vec<String>,
+    /// Of rules that fire and make another event than expected, what is another.
+    pub differences: Vec<RuleDifferences>,
+}
+
+/// Where the event that a rule makes is not as expected.
+#[derive(Debug, Serialize)]
+pub struct RuleDifferences {
+    /// The rule.
+    pub rule: Name,
+    /// Of its targets the one whose event comes nearest.
+    pub target: Name,
+    /// Where it differs.
+    pub differences: Vec<Difference>,
 }
 
 /// Runs one test against the rules of its tenant.
@@ -67,7 +107,7 @@ pub fn try_one(test: &Test, config: &Config) -> TestResult {
     let rules: Vec<&Rule> = config.rules.iter().filter(|rule| rule.tenant == test.tenant).collect();
     let from_fits = |rule: &Rule| from_fits(rule, test, config);
     let firing: Vec<&Rule> = rules.iter().copied().filter(|rule| from_fits(rule) && fires(rule, &document)).collect();
-    let mut failures = Vec::new();
+    let (mut failures, mut differences) = (Vec::new(), Vec::new());
     if test.expect.is_empty() && !firing.is_empty() {
         failures.extend(firing.iter().map(|rule| format!("no rule should fire, and {} {}", rule.name, why(rule, &document))));
     }
@@ -79,11 +119,15 @@ pub fn try_one(test: &Test, config: &Config) -> TestResult {
             (Expectation::Fires(_), None) => {
                 failures.extend(rules.iter().find(|rule| rule.name == *name).map(|rule| why_not(rule, test, from_fits(rule), &document)));
             }
-            (Expectation::Fires(expected), Some(rule)) => failures.extend(differences_of(rule, &test.event, expected)),
+            (Expectation::Fires(expected), Some(rule)) => match differences_of(rule, &test.event, expected) {
+                Ok(None) => {}
+                Ok(Some(found)) => differences.push(found),
+                Err(failure) => failures.push(failure),
+            },
         }
     }
     let (file, line) = test.place.clone();
-    TestResult { name: test.name.clone(), file, line, fires: firing.iter().map(|rule| rule.name.clone()).collect(), failures }
+    TestResult { name: test.name.clone(), file, line, fires: firing.iter().map(|rule| rule.name.clone()).collect(), failures, differences }
 }
 
 /// Whether the rule takes events from the test's source.
@@ -119,68 +163,67 @@ fn why(rule: &Rule, document: &Document<'_>) -> String {
 }
 
 /// What keeps the rule from making the expected event: nothing where it makes it for one of its targets.
-fn differences_of(rule: &Rule, event: &Event, expected: &Value) -> Option<String> {
-    let mut first = None;
+fn differences_of(rule: &Rule, event: &Event, expected: &Value) -> Result<Option<RuleDifferences>, String> {
+    let (mut nearest, mut failure) = (None::<RuleDifferences>, None);
     for destination in &rule.to {
         let made = destination.transform.as_ref().map_or_else(|| Ok(event.clone()), |transform| transform.apply(event));
-        let differences = match made {
+        match made {
             Ok(made) => {
-                let mut differences = Vec::new();
-                let mut json = Vec::new();
-                pointsman_schemas::json::encode(&made, &mut json);
-                compare(expected, serde_json::from_slice(&json).ok().as_ref(), "", &mut differences);
-                differences
-            }
-            Err(error) => vec![error.to_string()],
-        };
-        if differences.is_empty() {
-            return None;
-        }
-        first.get_or_insert(differences);
-    }
-    first.map(|differences| format!("{} fires, and makes another event:\n  {}", rule.name, differences.join("\n  ")))
-}
-
-/// Notes where `found` lacks something of `expected`. Objects may hold more than is expected of them.
-fn compare(expected: &Value, found: Option<&Value>, path: &str, differences: &mut Vec<String>) {
-    match (expected, found) {
-        (Value::Object(expected), Some(Value::Object(found))) => {
-            for (key, value) in expected {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                compare(value, found.get(key), &path, differences);
-            }
-        }
-        (Value::Array(expected), Some(Value::Array(found))) if expected.len() == found.len() => {
-            for (index, (expected, found)) in expected.iter().zip(found).enumerate() {
-                compare(expected, Some(found), &format!("{path}[{index}]"), differences);
-            }
-        }
-        (Value::Number(expected), Some(Value::Number(found))) if expected == found || expected.as_f64() == found.as_f64() => {}
-        (expected, Some(found)) if expected == found => {}
-        (expected, Some(found)) => differences.push(format!("{path} is {found}, expected {expected}")),
-        (expected, None) => differences.push(format!("{path} is missing, expected {expected}")),
-    }
-}
-
-fn render(results: &[TestResult]) -> String {
-    let mut out = String::new();
-    for TestResult { name, file, line, failures, .. } in results {
-        match failures.as_slice() {
-            [] => out.push_str(&format!("ok    {name}\n")),
-            failures => {
-                out.push_str(&format!("FAIL  {name}  ({file}:{line})\n"));
-                for line in failures.iter().flat_map(|failure| failure.lines()) {
-                    out.push_str(&format!("      {line}\n"));
+                let differences = difference::lacking(expected, as_json(&made).as_ref());
+                if differences.is_empty() {
+                    return Ok(None);
+                }
+                if nearest.as_ref().is_none_or(|nearest| difference::leaves(&differences) < difference::leaves(&nearest.differences)) {
+                    nearest = Some(RuleDifferences { rule: rule.name.clone(), target: destination.target.clone(), differences });
                 }
             }
+            Err(error) => {
+                failure.get_or_insert_with(|| format!("{} fires, and makes no event for {}: {error}", rule.name, destination.target));
+            }
         }
     }
-    let failed = results.iter().filter(|result| !result.failures.is_empty()).count();
+    match (nearest, failure) {
+        (None, Some(failure)) => Err(failure),
+        (nearest, _) => Ok(nearest),
+    }
+}
+
+/// An event in the JSON format.
+pub(super) fn as_json(event: &Event) -> Option<Value> {
+    let mut json = Vec::new();
+    pointsman_schemas::json::encode(event, &mut json);
+    serde_json::from_slice(&json).ok()
+}
+
+fn render(results: &[TestResult], colours: bool) -> String {
+    let mut out = String::new();
+    let marked = |word: &str, code: &str| if colours { format!("\u{1b}[{code}m{word}\u{1b}[0m") } else { word.to_owned() };
+    for TestResult { name, file, line, failures, differences, .. } in results {
+        if failures.is_empty() && differences.is_empty() {
+            out.push_str(&format!("{}    {name}\n", marked("ok", "32")));
+            continue;
+        }
+        out.push_str(&format!("{}  {name}  ({file}:{line})\n", marked("FAIL", "31")));
+        for line in failures.iter().flat_map(|failure| failure.lines()) {
+            out.push_str(&format!("      {line}\n"));
+        }
+        for RuleDifferences { rule, target, differences } in differences {
+            out.push_str(&format!("      {rule} fires, and makes another event for {target}:\n"));
+            out.push_str(&difference::table(differences, ["expected", "came"], "        ", colours));
+        }
+    }
+    let failed = results.iter().filter(|result| !result.passed()).count();
     match results.len() {
         0 => out.push_str("no tests: a rule file has them under `tests:`\n"),
         all => out.push_str(&format!("{} passed, {failed} failed\n", all - failed)),
     }
     out
+}
+
+impl TestResult {
+    fn passed(&self) -> bool {
+        self.failures.is_empty() && self.differences.is_empty()
+    }
 }
 
 #[cfg(test)]
@@ -238,12 +281,42 @@ tests:
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rules.yaml");
         std::fs::write(&path, RULES).unwrap();
-        let report = |json| report(&TestArgs { paths: vec![path.clone()], output: OutputArgs { json } }).unwrap();
+        let report = |json| report(&TestArgs { paths: vec![path.clone()], watch: false, output: OutputArgs { json } }).unwrap();
         let (text, passed) = report(false);
         assert!(!passed);
         insta::assert_snapshot!("results", text.replace(&folder.path().display().to_string(), ""));
         let json: Value = serde_json::from_str(&report(true).0).unwrap();
         assert_eq!(json[0]["fires"], serde_json::json!(["paid", "dear"]));
         assert_eq!(json[0]["failures"], serde_json::json!([]));
+    }
+
+    #[tokio::test]
+    async fn a_change_of_the_files_runs_the_tests_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rules.yaml");
+        let rules = |subject: &str| {
+            let test = "tests: { t: { event: { type: a, source: /s, id: \"1\" }, expect: { r: { subject: x } } } }\n";
+            format!(
+                "targets: {{ console: {{ stdout: {{}} }} }}\nrules: {{ r: {{ match: {{ type: [a] }}, transform: {{ set: {{ subject: {subject} }} }}, to: console }} }}\n{test}"
+            )
+        };
+        std::fs::write(&path, rules("y")).unwrap();
+        let args = TestArgs { paths: vec![path.clone()], watch: true, output: OutputArgs::default() };
+        let mut rounds = Vec::new();
+        // What is printed is the cue for the next change; after the last one nobody reads any more.
+        let mut print = |text: &str| {
+            if text == "\n" {
+                return Ok(());
+            }
+            rounds.push(text.lines().last().unwrap_or_default().to_owned());
+            match rounds.len() {
+                1 => std::fs::write(&path, rules("x")),
+                2 => std::fs::write(&path, "rules: {"),
+                _ => Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        };
+        let ended = run_with(&args, &mut print);
+        assert!(tokio::time::timeout(std::time::Duration::from_secs(60), ended).await.expect("the files are watched").is_err());
+        assert_eq!(rounds, ["0 passed, 1 failed", "1 passed, 0 failed", "1 error"]);
     }
 }

@@ -91,7 +91,7 @@ fn inside(node: &Node, within: &std::ops::Range<usize>, text: &str) -> Option<Sp
     let quote = match style {
         Style::Plain => 0,
         Style::Quoted => 1,
-        Style::Block => return None,
+        Style::Block => return inside_block(node.span, value, within, text),
     };
     let start = node.span.start + quote;
     (text.get(start..start + value.len())? == value).then_some(())?;
@@ -100,6 +100,25 @@ fn inside(node: &Node, within: &std::ops::Range<usize>, text: &str) -> Option<Sp
     let before = || value.get(..end).and_then(|before| before.char_indices().next_back()).map_or(0, |(at, _)| at);
     let from = if within.start < end { within.start } else { before() };
     Some(Span { start: start + from, end: start + end })
+}
+
+/// The same of a text behind `|`, whose lines stand in the file as they are behind their indentation. It ends with its line.
+fn inside_block(block: Span, value: &str, within: &std::ops::Range<usize>, text: &str) -> Option<Span> {
+    let before = value.get(..within.start)?;
+    let (line, column) = (before.matches('\n').count(), before.len() - before.rfind('\n').map_or(0, |at| at + 1));
+    let wanted = value.split('\n').nth(line)?;
+    let mut start = block.start;
+    let lines = text.get(block.start..block.end)?.split_inclusive('\n').map(|line| {
+        let at = start;
+        start += line.len();
+        (at, line.trim_end_matches(['\r', '\n']))
+    });
+    let header = |line: &str| line.trim_start().starts_with('|');
+    let (at, found) = lines.skip_while(|(at, line)| *at == block.start && header(line)).nth(line)?;
+    let indentation = found.strip_suffix(wanted).filter(|rest| rest.chars().all(|character| character == ' '))?;
+    let from = at + indentation.len() + column;
+    let length = (within.end - within.start).min(wanted.len() - column);
+    (length > 0).then_some(Span { start: from, end: from + length })
 }
 
 /// Gathers the mistakes of one file, each once.

@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 use self::book::Book;
 use super::{
-    Activity, Append, Appended, DeadLetter, DeadSelection, Grant, Journal, JournalError, Leased, Pending, Reader, Settlement, StoredEvent,
-    Subscription, SubscriptionStatus, Totals,
+    Activity, Append, Appended, DeadLetter, DeadSelection, EventPage, EventsFrom, Grant, Journal, JournalError, Leased, Pending, Reader,
+    Settlement, StoredEvent, Subscription, SubscriptionStatus, Totals,
 };
 
 /// The time of day may be set while somebody waits for it: who waits asks the clock again at least this often.
@@ -209,6 +209,10 @@ impl Reader for Shared {
 
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {
         self.run(|book| Ok(book.event(sequence)))
+    }
+
+    async fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> Result<EventPage, JournalError> {
+        self.run(|book| Ok(book.events(from, limit, bytes_max)))
     }
 
     async fn totals(&self) -> Result<Totals, JournalError> {

@@ -56,6 +56,7 @@ macro_rules! conformance {
         $crate::journal::suite::conformance!(@ $new;
             appended_events_come_back_byte_for_byte
             an_append_is_all_or_nothing
+            events_are_read_page_by_page
             duplicates_are_told_within_their_window_alone
             cursors_are_kept_with_what_they_cover
             concurrent_appends_are_all_stored_once

@@ -7,7 +7,9 @@ use parking_lot::Mutex;
 use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber};
 
 use super::lines::Lines;
-use crate::journal::{Counts, DeadLetter, DeadSelection, JournalError, Pending, Reader, StoredEvent, SubscriptionStatus, Totals};
+use crate::journal::{
+    Counts, DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader, StoredEvent, SubscriptionStatus, Totals,
+};
 
 /// Both as one: counters are sums, lists follow one another.
 #[derive(Debug)]
@@ -45,6 +47,11 @@ impl Reader for PipedReader {
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {
         let here = self.lines.lock().event(sequence);
         if here.is_some() { Ok(here) } else { self.inner.event(sequence).await }
+    }
+
+    /// What is only in memory is not retained.
+    async fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> Result<EventPage, JournalError> {
+        self.inner.events(from, limit, bytes_max).await
     }
 
     async fn totals(&self) -> Result<Totals, JournalError> {

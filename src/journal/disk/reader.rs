@@ -18,7 +18,8 @@ use super::row::{PendingRow, RowKey};
 use super::schema::{self, Purpose};
 use super::transaction::read_row;
 use crate::journal::{
-    DeadLetter, DeadSelection, JournalError, Pending, Reader, StoredEvent, SubscriptionIdentity, SubscriptionStatus, Totals,
+    DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader, StoredEvent, SubscriptionIdentity, SubscriptionStatus,
+    Totals,
 };
 
 /// A dead letter's key; dead letters are ordered by sequence, subscription, run.
@@ -155,6 +156,10 @@ impl Reader for DiskReader {
         .await
     }
 
+    async fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> Result<EventPage, JournalError> {
+        self.ask(move |connection| event_page(connection, from, limit, bytes_max).map_err(|error| io(&error))).await
+    }
+
     async fn totals(&self) -> Result<Totals, JournalError> {
         let (directory, bytes_max) = (self.directory.clone(), self.bytes_max);
         self.ask(move |connection| {
@@ -179,6 +184,54 @@ pub(super) fn event(connection: &Connection, sequence: u64) -> rusqlite::Result<
     let mut select = connection.prepare_cached("SELECT record FROM events WHERE sequence = ?1")?;
     let record = select.query_row([sequence.cast_signed()], |row| Ok(row.get_ref(0)?.as_blob().map(Bytes::copy_from_slice))).optional()?;
     Ok(record.map(|record| Kept::decode(sequence, &record.map_err(|_| Damage("it is no blob"))?)))
+}
+
+fn event_page(connection: &Connection, from: EventsFrom, limit: usize, bytes_max: usize) -> rusqlite::Result<EventPage> {
+    let first = match from {
+        EventsFrom::After(after) => after.0.saturating_add(1),
+        EventsFrom::Time(time) => first_since(connection, time)?,
+    };
+    let mut page = EventPage::default();
+    let (mut seen, mut bytes, mut last) = (0, 0_usize, None);
+    let mut select = connection.prepare_cached("SELECT sequence, record FROM events WHERE sequence >= ?1 ORDER BY sequence")?;
+    let mut rows = select.query([i64::try_from(first).unwrap_or(i64::MAX)])?;
+    while let Some(row) = rows.next()? {
+        let (sequence, record) = (Sequence(row.get::<_, i64>(0)?.cast_unsigned()), row.get_ref(1)?.as_blob().unwrap_or_default());
+        bytes = bytes.saturating_add(record.len());
+        if seen >= limit || (bytes > bytes_max && seen > 0) {
+            page.next = last;
+            break;
+        }
+        match Kept::decode(sequence.0, &Bytes::copy_from_slice(record)) {
+            Ok(Kept { tenant, origin, at, event }) => page.events.push(StoredEvent { sequence, tenant, origin, at, event }),
+            Err(_) => page.damaged += 1,
+        }
+        (seen, last) = (seen + 1, Some(sequence));
+    }
+    Ok(page)
+}
+
+/// The first sequence of which the event was appended at a time or later: halves the sequences that there are, since their times grow
+/// with them and are in no index.
+fn first_since(connection: &Connection, time: Timestamp) -> rusqlite::Result<u64> {
+    let mut ends = connection.prepare_cached("SELECT coalesce(min(sequence), 1), coalesce(max(sequence), 0) FROM events")?;
+    let (mut low, high): (i64, i64) = ends.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut high = high.saturating_add(1);
+    let mut at = connection.prepare_cached("SELECT sequence, record FROM events WHERE sequence >= ?1 ORDER BY sequence LIMIT 1")?;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found =
+            at.query_row([middle], |row| Ok((row.get::<_, i64>(0)?, row.get_ref(1)?.as_blob().map(Bytes::copy_from_slice)))).optional()?;
+        match found {
+            Some((sequence, record)) => {
+                let kept = record.ok().and_then(|record| Kept::decode(sequence.cast_unsigned(), &record).ok());
+                // Of a damaged one nobody knows: what lies before it is taken along.
+                if kept.is_some_and(|kept| kept.at < time) { low = sequence + 1 } else { high = middle }
+            }
+            None => high = middle,
+        }
+    }
+    Ok(low.cast_unsigned())
 }
 
 /// Every subscription's row; of a damaged one the number.

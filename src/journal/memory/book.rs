@@ -1,6 +1,7 @@
 //! Everything that the journal in memory knows, and what its operations do to it. No waiting and no locks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use tokio::time::Instant;
 
 use super::{CLOCK_TRUSTED_FOR, MemoryOptions};
 use crate::journal::{
-    Activity, Append, Appended, Backlog, Counts, DeadLetter, DeadReason, DeadSelection, Ending, Entry, FollowUp, Grant, JournalError,
-    LastOutcome, LeaseToken, Leased, NewDead, NewDelivery, Pending, Settlement, StoredEvent, Subscription, SubscriptionIdentity,
-    SubscriptionStatus, Totals,
+    Activity, Append, Appended, Backlog, Counts, DeadLetter, DeadReason, DeadSelection, Ending, Entry, EventPage, EventsFrom, FollowUp,
+    Grant, JournalError, LastOutcome, LeaseToken, Leased, NewDead, NewDelivery, Pending, Settlement, StoredEvent, Subscription,
+    SubscriptionIdentity, SubscriptionStatus, Totals,
 };
 
 pub(super) struct Book {
@@ -529,6 +530,28 @@ impl Book {
             last: delivery.last.clone(),
         });
         shown.collect()
+    }
+
+    pub(super) fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> EventPage {
+        let after = match from {
+            EventsFrom::After(after) => after,
+            EventsFrom::Time(time) => {
+                let before = self.events.iter().take_while(|(_, kept)| kept.stored.at < time).last();
+                before.map_or(Sequence(0), |(sequence, _)| *sequence)
+            }
+        };
+        let mut page = EventPage::default();
+        let mut bytes = 0_usize;
+        for (sequence, kept) in self.events.range((Bound::Excluded(after), Bound::Unbounded)) {
+            bytes = bytes.saturating_add(kept.stored.event.size_bytes());
+            if page.events.len() >= limit || (bytes > bytes_max && !page.events.is_empty()) {
+                page.next = page.events.last().map(|last| last.sequence);
+                break;
+            }
+            debug_assert_eq!(*sequence, kept.stored.sequence);
+            page.events.push(kept.stored.clone());
+        }
+        page
     }
 
     pub(super) fn event(&self, sequence: Sequence) -> Option<StoredEvent> {

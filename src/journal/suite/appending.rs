@@ -5,7 +5,7 @@ use pointsman_connectors::Reject;
 use pointsman_schemas::Cursor;
 
 use super::*;
-use crate::journal::{DeadSelection, JournalError};
+use crate::journal::{DeadSelection, EventPage, EventsFrom, JournalError};
 
 pub(in crate::journal) async fn appended_events_come_back_byte_for_byte(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
@@ -43,6 +43,37 @@ pub(in crate::journal) async fn appended_events_come_back_byte_for_byte(implemen
     let leased = bench.lease(subscription, 9).await;
     assert_eq!(leased.iter().map(|leased| (*leased.event).clone()).collect::<Vec<_>>(), events);
     assert!(bench.journal.reader().event(Sequence(sequences[4].0 + 1)).await.unwrap().is_none());
+}
+
+pub(in crate::journal) async fn events_are_read_page_by_page(implementation: &dyn Implementation) {
+    let mut bench = Bench::new(implementation).await;
+    assert_eq!(bench.journal.reader().events(EventsFrom::Time(START), 9, usize::MAX).await, Ok(EventPage::default()));
+    let mut sequences = Vec::new();
+    for minute in 0..5 {
+        for _ in 0..2 {
+            sequences.push(bench.event_for(&format!("{minute}-{}", sequences.len()), &[]).await.0);
+        }
+        tokio::time::advance(MINUTE).await;
+    }
+    bench.reopen().await;
+    let reader = bench.journal.reader();
+    let read = async |from, limit, bytes_max| {
+        let EventPage { events, damaged, next } = reader.events(from, limit, bytes_max).await.unwrap();
+        assert_eq!(damaged, 0);
+        assert!(events.iter().all(|stored| stored.tenant == name("default") && stored.origin == name("suite")));
+        (events.iter().map(|stored| stored.sequence.0).collect::<Vec<_>>(), next.map(|next| next.0))
+    };
+    let (start, behind) = (EventsFrom::Time(Timestamp(0)), |at: usize| EventsFrom::After(Sequence(sequences[at])));
+    assert_eq!(read(start, 99, usize::MAX).await, (sequences.clone(), None));
+    assert_eq!(read(start, 4, usize::MAX).await, (sequences[..4].to_vec(), Some(sequences[3])));
+    assert_eq!(read(behind(3), 6, usize::MAX).await, (sequences[4..].to_vec(), None));
+    assert_eq!(read(behind(9), 4, usize::MAX).await, (vec![], None));
+    assert_eq!(read(behind(3), 6, 1).await, (vec![sequences[4]], Some(sequences[4])), "one at least");
+    for (since, first) in
+        [(START, 0), (START.plus(MINUTE), 2), (START.plus(MINUTE * 3 / 2), 4), (START.plus(MINUTE * 4), 8), (START.plus(MINUTE * 5), 10)]
+    {
+        assert_eq!(read(EventsFrom::Time(since), 99, usize::MAX).await, (sequences[first..].to_vec(), None), "{since}");
+    }
 }
 
 pub(in crate::journal) async fn an_append_is_all_or_nothing(implementation: &dyn Implementation) {

@@ -1,0 +1,335 @@
+//! Two sets of rules over the same events.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pointsman_rules::Transform;
+use pointsman_schemas::{Event, Name, SubscriptionNumber, Timestamp};
+use serde::Serialize;
+
+use crate::commands::difference::{self, Difference};
+use crate::commands::test::as_json;
+use crate::config::{Config, Rule};
+use crate::dispatcher::follow::{FAILED, SUCCEEDED};
+use crate::intake::Match;
+use crate::journal::StoredEvent;
+use crate::output::{self, plain, shortened};
+use crate::router::{Matcher, Route, Router, RuleInForce};
+
+/// Differences of a changed event that are shown.
+const DIFFERENCES_SHOWN: usize = 5;
+
+/// Where an event can go: tenant, rule, target.
+type Place = (Name, Name, Name);
+
+/// One set of rules.
+struct Side {
+    router: Arc<ArcSwap<Router>>,
+    /// By the sources that events came from, of each tenant.
+    matchers: HashMap<(Name, Name), Matcher>,
+    /// By subscription number.
+    places: Vec<(Place, Option<Arc<Transform>>)>,
+    unmatched: u64,
+}
+
+impl Side {
+    /// Rules under the names that `renamed` has for them.
+    fn new(config: Config, renamed: &dyn Fn(&Rule) -> Name) -> Self {
+        let mut places = Vec::new();
+        let rules = config.rules.into_iter().map(|rule| {
+            let name = renamed(&rule);
+            let mut routes = Vec::new();
+            for to in &rule.to {
+                let subscription = SubscriptionNumber(u32::try_from(places.len()).unwrap_or(u32::MAX));
+                routes.push(Route { subscription, order_by: None });
+                places.push(((rule.tenant.clone(), name.clone(), to.target.clone()), to.transform.clone()));
+            }
+            let Rule { tenant, pipe, from, pattern, condition, filters, .. } = rule;
+            RuleInForce { tenant, name, pipe, from, pattern, condition, filters, routes }
+        });
+        let router = Router::new(rules.collect());
+        Self { router: Arc::new(ArcSwap::from_pointee(router)), matchers: HashMap::new(), places, unmatched: 0 }
+    }
+
+    /// Where an event goes.
+    fn places_of(&mut self, stored: &StoredEvent) -> BTreeMap<&Place, Option<&Transform>> {
+        let key = (stored.tenant.clone(), stored.origin.clone());
+        let matcher = self
+            .matchers
+            .entry(key)
+            .or_insert_with(|| Matcher::new(Arc::clone(&self.router), stored.tenant.clone(), stored.origin.clone(), None, false));
+        let deliveries = matcher.entry(Arc::clone(&stored.event)).deliveries;
+        self.unmatched += u64::from(deliveries.is_empty());
+        let place = |number: SubscriptionNumber| self.places.get(usize::try_from(number.0).ok()?);
+        let places = deliveries.iter().filter_map(|delivery| place(delivery.subscription));
+        places.map(|(place, transform)| (place, transform.as_deref())).collect()
+    }
+}
+
+/// Events held against two sets of rules.
+pub(super) struct Comparison {
+    old: Side,
+    new: Side,
+    lines: BTreeMap<Place, Line>,
+    examples_max: usize,
+    events: u64,
+    moved: u64,
+    pub(super) damaged: u64,
+}
+
+impl Comparison {
+    pub(super) fn new(old: Config, new: Config, examples_max: usize) -> Self {
+        let renamed: HashMap<(Name, Name), Name> =
+            new.rules.iter().filter_map(|rule| Some(((rule.tenant.clone(), rule.renamed_from.clone()?), rule.name.clone()))).collect();
+        let name_now = |rule: &Rule| renamed.get(&(rule.tenant.clone(), rule.name.clone())).unwrap_or(&rule.name).clone();
+        let (old, new) = (Side::new(old, &name_now), Side::new(new, &|rule| rule.name.clone()));
+        let mut lines = BTreeMap::<Place, Line>::new();
+        let sides = [(&old, true), (&new, false)];
+        for (place, is_old) in sides.iter().flat_map(|(side, is_old)| side.places.iter().map(|(place, _)| (place, *is_old))) {
+            let line = lines.entry(place.clone()).or_insert_with(|| Line::new(place));
+            *(if is_old { &mut line.is_old } else { &mut line.is_new }) = true;
+        }
+        Self { old, new, lines, examples_max, events: 0, moved: 0, damaged: 0 }
+    }
+
+    /// Looks at one event.
+    pub(super) fn event(&mut self, stored: &StoredEvent) {
+        if [SUCCEEDED, FAILED].contains(&&**stored.event.ty()) && stored.event.source().starts_with("/rules/") {
+            return;
+        }
+        self.events += 1;
+        let (before, after) = (self.old.places_of(stored), self.new.places_of(stored));
+        let mut moved = false;
+        let places: BTreeSet<&Place> = before.keys().chain(after.keys()).copied().collect();
+        for place in places {
+            let Some(line) = self.lines.get_mut(place) else { continue };
+            let (kind, differences) = match (before.get(place), after.get(place)) {
+                (None, None) => continue,
+                (Some(_), None) => {
+                    line.before += 1;
+                    (&mut line.lost, Vec::new())
+                }
+                (None, Some(_)) => {
+                    line.after += 1;
+                    (&mut line.gained, Vec::new())
+                }
+                (Some(old), Some(new)) => {
+                    line.before += 1;
+                    line.after += 1;
+                    let differences = changes(*old, *new, &stored.event);
+                    if differences.is_empty() {
+                        continue;
+                    }
+                    (&mut line.changed, differences)
+                }
+            };
+            moved = true;
+            kind.count += 1;
+            if kind.examples.len() < self.examples_max {
+                kind.examples.push(Example::of(stored, differences));
+            }
+        }
+        self.moved += u64::from(moved);
+    }
+
+    pub(super) fn finish(self, since: Timestamp) -> Report {
+        let sum = |of: fn(&Line) -> u64| self.lines.values().map(of).sum();
+        Report {
+            since: since.to_string(),
+            events: self.events,
+            moved: self.moved,
+            damaged: self.damaged,
+            unmatched: Sides { before: self.old.unmatched, after: self.new.unmatched },
+            deliveries: Sides { before: sum(|line| line.before), after: sum(|line| line.after) },
+            targets: self.lines.into_values().filter(Line::differs).collect(),
+        }
+    }
+}
+
+/// What goes out otherwise than before.
+fn changes(old: Option<&Transform>, new: Option<&Transform>, event: &Event) -> Vec<Difference> {
+    let made = |transform: Option<&Transform>| match transform {
+        None => Ok(as_json(event).unwrap_or_default()),
+        Some(transform) => transform.apply(event).map(|made| as_json(&made).unwrap_or_default()).map_err(|error| error.to_string()),
+    };
+    // Most often a transform has not changed at all, which only what it makes can tell.
+    match (old, new) {
+        (None, None) => Vec::new(),
+        _ => match (made(old), made(new)) {
+            (Ok(before), Ok(after)) => difference::between(&before, &after),
+            (Err(before), Err(after)) if before == after => Vec::new(),
+            (before, after) => {
+                let side = |made: Result<serde_json::Value, String>| Some(made.map_or_else(Into::into, |_| "an event".into()));
+                vec![Difference { path: "the transform".to_owned(), expected: side(before), found: side(after) }]
+            }
+        },
+    }
+}
+
+/// What would go elsewhere.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// From when on events were looked at.
+    since: String,
+    /// How many.
+    events: u64,
+    /// How many of them would go elsewhere, or would be made into something else.
+    moved: u64,
+    /// How many could not be read.
+    damaged: u64,
+    /// How many no rule takes.
+    unmatched: Sides,
+    deliveries: Sides,
+    /// Where something differs.
+    targets: Vec<Line>,
+}
+
+#[derive(Debug, Serialize)]
+struct Sides {
+    before: u64,
+    after: u64,
+}
+
+/// One target of one rule.
+#[derive(Debug, Serialize)]
+struct Line {
+    tenant: Name,
+    rule: Name,
+    target: Name,
+    /// Whether the rules in force have it.
+    #[serde(rename = "in_force")]
+    is_old: bool,
+    /// Whether the changed rules have it.
+    #[serde(rename = "in_new")]
+    is_new: bool,
+    before: u64,
+    after: u64,
+    gained: Kind,
+    lost: Kind,
+    changed: Kind,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Kind {
+    count: u64,
+    examples: Vec<Example>,
+}
+
+#[derive(Debug, Serialize)]
+struct Example {
+    sequence: u64,
+    at: String,
+    id: String,
+    source: String,
+    #[serde(rename = "type")]
+    ty: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    /// What goes out otherwise; empty where the event goes elsewhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differences: Vec<Difference>,
+}
+
+impl Example {
+    fn of(stored: &StoredEvent, differences: Vec<Difference>) -> Self {
+        let event = &stored.event;
+        Self {
+            sequence: stored.sequence.0,
+            at: stored.at.to_string(),
+            id: event.id().to_string(),
+            source: event.source().to_string(),
+            ty: event.ty().to_string(),
+            subject: event.subject().map(ToString::to_string),
+            differences,
+        }
+    }
+}
+
+impl Line {
+    fn new((tenant, rule, target): &Place) -> Self {
+        Self {
+            tenant: tenant.clone(),
+            rule: rule.clone(),
+            target: target.clone(),
+            is_old: false,
+            is_new: false,
+            before: 0,
+            after: 0,
+            gained: Kind::default(),
+            lost: Kind::default(),
+            changed: Kind::default(),
+        }
+    }
+
+    fn differs(&self) -> bool {
+        self.is_old != self.is_new || [&self.gained, &self.lost, &self.changed].iter().any(|kind| kind.count > 0)
+    }
+
+    fn name(&self) -> String {
+        if self.tenant == Name::default_tenant() { self.rule.to_string() } else { format!("{}/{}", self.tenant, self.rule) }
+    }
+
+    fn note(&self) -> &'static str {
+        match (self.is_old, self.is_new) {
+            (true, false) => "gone",
+            (false, true) => "new",
+            _ => "",
+        }
+    }
+}
+
+impl Report {
+    /// Whether anything would go elsewhere.
+    pub(super) fn differs(&self) -> bool {
+        self.moved > 0
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { since, events, moved, damaged, unmatched, deliveries, targets } = self;
+        let plural = if *events == 1 { "" } else { "s" };
+        match moved {
+            0 => writeln!(f, "{events} event{plural} since {since}: all go where they go now")?,
+            _ => writeln!(f, "{events} event{plural} since {since}: {moved} would go elsewhere or be made into something else")?,
+        }
+        writeln!(
+            f,
+            "deliveries {} → {}, events that no rule takes {} → {}",
+            deliveries.before, deliveries.after, unmatched.before, unmatched.after
+        )?;
+        if *damaged > 0 {
+            writeln!(f, "{damaged} could not be read and are not counted")?;
+        }
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let row = |line: &Line| {
+            let numbers =
+                [line.before, line.after, line.gained.count, line.lost.count, line.changed.count].map(|number| number.to_string());
+            let [before, after, gained, lost, changed] = numbers;
+            [line.name(), line.target.to_string(), before, after, gained, lost, changed, line.note().to_owned()]
+        };
+        let headings = ["RULE", "TARGET", "BEFORE", "AFTER", "GAINED", "LOST", "CHANGED", ""];
+        write!(f, "\n{}", output::table(headings, targets.iter().map(row)))?;
+        for line in targets {
+            let kinds = [("gained", &line.gained), ("lost", &line.lost), ("changed", &line.changed)];
+            if kinds.iter().all(|(_, kind)| kind.examples.is_empty()) {
+                continue;
+            }
+            writeln!(f, "\n{} → {}", line.name(), line.target)?;
+            for (word, example) in kinds.iter().flat_map(|(word, kind)| kind.examples.iter().map(move |example| (word, example))) {
+                let subject = example.subject.as_ref().map_or_else(String::new, |subject| format!(" {subject}"));
+                let what = format!("{} {}{subject}, id {}", example.ty, example.source, example.id);
+                writeln!(f, "  {word:<7}  {}  {}  {}", example.sequence, example.at, plain(&shortened(&what, 120)))?;
+                let shown = example.differences.get(..DIFFERENCES_SHOWN).unwrap_or(&example.differences);
+                if !shown.is_empty() {
+                    f.write_str(&difference::table(shown, ["before", "after"], "    ", false))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

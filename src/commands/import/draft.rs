@@ -1,0 +1,241 @@
+//! The rule file in the making.
+
+use std::path::Path;
+
+use pointsman_schemas::Name;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::config::{Config, diagnostic};
+use crate::output::plain;
+
+/// Something that has no counterpart, or one that somebody should look at.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Note {
+    /// What it is about.
+    pub(super) of: String,
+    /// What there is to say.
+    pub(super) message: String,
+    /// Whether it is not in the rule file for that reason.
+    pub(super) left_out: bool,
+}
+
+/// What has been imported so far.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    sources: Map<String, Value>,
+    targets: Map<String, Value>,
+    rules: Vec<(String, Map<String, Value>)>,
+    pub(super) notes: Vec<Note>,
+    /// The rule that targets belong to which say of none that they do.
+    pub(super) last_rule: Option<String>,
+    /// EventBridge rules whose targets have not been seen yet.
+    pub(super) waiting: Vec<super::eventbridge::Waiting>,
+}
+
+/// A finished rule file.
+pub(super) struct Imported {
+    pub(super) text: String,
+    pub(super) notes: Vec<Note>,
+    pub(super) rules: usize,
+}
+
+/// A name as the rule file wants it: `a-z`, `0-9` and `-`, 63 at most.
+pub(super) fn slug(text: &str) -> String {
+    let mut slug = String::new();
+    let mut before_lower = false;
+    for character in text.chars() {
+        // `OrderPlaced` is order-placed.
+        if character.is_ascii_uppercase() && before_lower {
+            slug.push('-');
+        }
+        before_lower = character.is_ascii_lowercase() || character.is_ascii_digit();
+        match character.to_ascii_lowercase() {
+            letter @ ('a'..='z' | '0'..='9') => slug.push(letter),
+            _ if slug.ends_with('-') || slug.is_empty() => {}
+            _ => slug.push('-'),
+        }
+    }
+    let slug: String = slug.chars().take(55).collect();
+    let slug = slug.trim_end_matches('-');
+    if Name::new(slug).is_ok() { slug.to_owned() } else { "unnamed".to_owned() }
+}
+
+fn unique(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
+    let wanted = slug(wanted);
+    let numbered = (2_u32..).map(|number| format!("{wanted}-{number}"));
+    std::iter::once(wanted.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(wanted)
+}
+
+/// A text in which nothing is a template.
+pub(super) fn literal(text: &str) -> String {
+    text.replace("<$", "<$$")
+}
+
+/// A value in whose texts nothing is a template.
+pub(super) fn literal_value(value: &Value) -> Value {
+    match value {
+        Value::String(text) => literal(text).into(),
+        Value::Array(items) => items.iter().map(literal_value).collect(),
+        Value::Object(entries) => Value::Object(entries.iter().map(|(key, value)| (literal(key), literal_value(value))).collect()),
+        other => other.clone(),
+    }
+}
+
+impl Draft {
+    /// A target of this kind; one that is there already is taken again.
+    pub(super) fn target(&mut self, wanted: &str, body: Value) -> String {
+        if let Some((name, _)) = self.targets.iter().find(|(_, known)| **known == body) {
+            return name.clone();
+        }
+        let name = unique(wanted, |name| self.targets.contains_key(name));
+        self.targets.insert(name.clone(), body);
+        name
+    }
+
+    /// An `http` target whose address nobody knows yet: it is taken from the environment.
+    pub(super) fn unknown_target(&mut self, wanted: &str, of: &str, what: &str) -> String {
+        let variable = format!("{}_URL", slug(wanted).to_ascii_uppercase().replace('-', "_"));
+        let known = self.targets.len();
+        let name = self.target(wanted, json!({ "http": { "url": { "env": variable } } }));
+        if self.targets.len() > known {
+            self.note(of, &format!("{what} is called over HTTP here: put a function before it and its address into {variable}"));
+        }
+        name
+    }
+
+    /// A source of its own.
+    pub(super) fn source(&mut self, wanted: &str, body: Value) -> String {
+        let name = unique(wanted, |name| self.sources.contains_key(name));
+        self.sources.insert(name.clone(), body);
+        name
+    }
+
+    /// A rule.
+    pub(super) fn rule(&mut self, wanted: &str, body: Map<String, Value>) {
+        let name = unique(wanted, |name| self.rules.iter().any(|(known, _)| known == name));
+        self.rules.push((name, body));
+    }
+
+    pub(super) fn note(&mut self, of: &str, message: &str) {
+        self.tell(of, message, false);
+    }
+
+    pub(super) fn left_out(&mut self, of: &str, message: &str) {
+        self.tell(of, message, true);
+    }
+
+    fn tell(&mut self, of: &str, message: &str, left_out: bool) {
+        let note = Note { of: of.to_owned(), message: message.to_owned(), left_out };
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// Leaves out what would be a mistake in a rule file, and writes the rest.
+    pub(super) fn finish(mut self) -> Imported {
+        super::eventbridge::finish(&mut self);
+        let mut rules = Vec::new();
+        for (name, body) in std::mem::take(&mut self.rules) {
+            match self.mistakes(&[(name.clone(), body.clone())]) {
+                None => rules.push((name, body)),
+                Some(mistakes) => self.left_out(&format!("rule {name}"), &mistakes),
+            }
+        }
+        let used = |name: &str| rules.iter().any(|(_, body)| names(body).contains(&name.to_owned()));
+        self.targets.retain(|name, _| used(name));
+        self.sources.retain(|name, _| used(name));
+        Imported { text: self.text(&rules), rules: rules.len(), notes: self.notes }
+    }
+
+    /// What is wrong with a rule file of these rules.
+    fn mistakes(&self, rules: &[(String, Map<String, Value>)]) -> Option<String> {
+        let diagnostics = Config::of_text("imported", Path::new("/"), &self.text(rules)).err()?;
+        let mistakes = diagnostics.iter().filter(|diagnostic| !diagnostic.is_warning());
+        let told: Vec<String> = mistakes.map(|diagnostic| diagnostic.mistake.message.clone()).collect();
+        Some(if told.is_empty() { diagnostic::count(&diagnostics) } else { told.join("; ") })
+    }
+
+    fn text(&self, rules: &[(String, Map<String, Value>)]) -> String {
+        let mut out = String::from("# Made by `pointsman import`.\n");
+        if !self.notes.is_empty() {
+            out.push_str("# To look at, since it has no counterpart or another one:\n");
+        }
+        for Note { of, message, left_out } in &self.notes {
+            let line = format!("{}{of}: {message}", if *left_out { "LEFT OUT " } else { "" });
+            out.push_str(&format!("# - {}\n", plain(&line).replace(['\n', '\r'], " ")));
+        }
+        let rules: Map<String, Value> = rules.iter().map(|(name, body)| (name.clone(), Value::Object(body.clone()))).collect();
+        for (section, entries) in [("sources", &self.sources), ("targets", &self.targets), ("rules", &rules)] {
+            if !entries.is_empty() {
+                out.push_str(&format!("\n{section}:\n"));
+                mapping(entries, 2, &mut out);
+            }
+        }
+        out
+    }
+}
+
+/// The sources and targets that a rule names.
+fn names(rule: &Map<String, Value>) -> Vec<String> {
+    let mut names = Vec::new();
+    for key in ["from", "to", "on_failure"] {
+        let values = match rule.get(key) {
+            Some(Value::Array(values)) => values.iter().collect(),
+            other => other.into_iter().collect::<Vec<_>>(),
+        };
+        for value in values {
+            let name = value.as_str().or_else(|| value.get("target").or_else(|| value.get("to")).and_then(Value::as_str));
+            names.extend(name.map(str::to_owned));
+        }
+    }
+    names
+}
+
+/// Lines longer than this are broken into blocks.
+const LINE_CHARACTERS_MAX: usize = 100;
+
+fn mapping(entries: &Map<String, Value>, indent: usize, out: &mut String) {
+    for (key, value) in entries {
+        let head = format!("{}{}:", " ".repeat(indent), scalar(key));
+        let inline = flow(value);
+        match value {
+            Value::Object(inner) if !inner.is_empty() && (indent < 4 || head.len() + inline.chars().count() > LINE_CHARACTERS_MAX) => {
+                out.push_str(&format!("{head}\n"));
+                mapping(inner, indent + 2, out);
+            }
+            Value::Array(items) if head.len() + inline.chars().count() > LINE_CHARACTERS_MAX => {
+                out.push_str(&format!("{head}\n"));
+                for item in items {
+                    out.push_str(&format!("{}- {}\n", " ".repeat(indent + 2), flow(item)));
+                }
+            }
+            _ => out.push_str(&format!("{head} {inline}\n")),
+        }
+    }
+}
+
+fn flow(value: &Value) -> String {
+    match value {
+        Value::Object(entries) if !entries.is_empty() => {
+            let entries: Vec<String> = entries.iter().map(|(key, value)| format!("{}: {}", scalar(key), flow(value))).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
+        Value::String(text) => scalar(text),
+        other => other.to_string(),
+    }
+}
+
+/// A text bare where nothing can be misread, else as JSON, whose strings are YAML's.
+fn scalar(text: &str) -> String {
+    let safe = |character: char| character.is_ascii_alphanumeric() || "_-./".contains(character);
+    let words = ["true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"];
+    let bare = text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.chars().all(safe)
+        && !words.contains(&text.to_ascii_lowercase().as_str());
+    // Durations and rates.
+    let unit = text.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let measure = unit.len() < text.len() && ["ms", "s", "m", "h", "d", "/s", "/m", "/h"].contains(&unit);
+    if bare || measure { text.to_owned() } else { Value::from(text).to_string() }
+}

@@ -1,0 +1,137 @@
+//! Knative Triggers (`eventing.knative.dev`).
+
+use serde_json::{Map, Value, json};
+
+use super::draft::{Draft, literal};
+
+/// Takes in a Trigger.
+pub(super) fn take(trigger: &Value, draft: &mut Draft) {
+    let text = |pointer: &str| trigger.pointer(pointer).and_then(Value::as_str);
+    let name = text("/metadata/name").unwrap_or("trigger");
+    let namespace = text("/metadata/namespace").unwrap_or("default");
+    let of = format!("Trigger {name}");
+    let mut rule = Map::new();
+    let spec = trigger.get("spec").unwrap_or(&Value::Null);
+    match filter(spec) {
+        Ok(conditions) => rule.extend(conditions),
+        Err(why) => return draft.left_out(&of, &why),
+    }
+    if let Some(broker) = text("/spec/broker").filter(|broker| *broker != "default") {
+        draft.note(&of, &format!("it is of the broker {broker}; give it a `from` where only some sources are meant"));
+    }
+    let Some(target) = spec.get("subscriber").and_then(|subscriber| addressed(subscriber, namespace, &of, draft)) else {
+        return draft.left_out(&of, "its subscriber has neither an address nor a service that has one");
+    };
+    rule.insert("to".to_owned(), target.into());
+    if let Some(delivery) = spec.get("delivery") {
+        let settings = settings(delivery, &of, draft);
+        if !settings.is_empty() {
+            rule.insert("delivery".to_owned(), settings.into());
+        }
+        if let Some(sink) = delivery.get("deadLetterSink") {
+            match addressed(sink, namespace, &of, draft) {
+                Some(target) => drop(rule.insert("on_failure".to_owned(), json!({ "to": target, "send": "original" }))),
+                None => draft.note(&of, "its dead letter sink has no address; dead letters are kept by the bus: `pointsman dead list`"),
+            }
+        }
+    }
+    draft.rule(name, rule);
+}
+
+/// `match` and `filters` of a Trigger's spec. Where it has `filters`, its `filter` is not looked at.
+fn filter(spec: &Value) -> Result<Map<String, Value>, String> {
+    let mut conditions = Map::new();
+    let filters = spec.get("filters").and_then(Value::as_array).filter(|filters| !filters.is_empty());
+    if let Some(filters) = filters {
+        let filters: Vec<Value> = filters.iter().map(dialect).collect::<Result<_, _>>()?;
+        // A single `exact` says the same as a pattern, and is easier to read as one.
+        match filters.as_slice() {
+            [one] if one.get("exact").is_some() => {
+                drop(conditions.insert("match".to_owned(), exact(one.get("exact").and_then(Value::as_object))))
+            }
+            _ => drop(conditions.insert("filters".to_owned(), filters.into())),
+        }
+        return Ok(conditions);
+    }
+    let attributes = spec.pointer("/filter/attributes").and_then(Value::as_object);
+    if attributes.is_some_and(|attributes| !attributes.is_empty()) {
+        conditions.insert("match".to_owned(), exact(attributes));
+    }
+    Ok(conditions)
+}
+
+/// A pattern of attributes that are these; an empty one stands for any.
+fn exact(attributes: Option<&Map<String, Value>>) -> Value {
+    let leaf = |value: &Value| if value == "" { json!([{ "exists": true }]) } else { json!([value]) };
+    attributes.into_iter().flatten().map(|(name, value)| (name.clone(), leaf(value))).collect::<Map<_, _>>().into()
+}
+
+/// A filter of the CloudEvents Subscriptions dialects, of which Knative calls `sql` `cesql`.
+fn dialect(filter: &Value) -> Result<Value, String> {
+    let Some((key, value)) = filter.as_object().and_then(|filter| filter.iter().next()) else {
+        return Err("it has a filter that is empty".to_owned());
+    };
+    let inner = match key.as_str() {
+        "exact" | "prefix" | "suffix" => value.clone(),
+        "all" | "any" => value.as_array().into_iter().flatten().map(dialect).collect::<Result<Vec<_>, _>>()?.into(),
+        "not" => dialect(value)?,
+        "cesql" | "sql" => return Ok(json!({ "sql": value })),
+        _ => return Err(format!("it has a filter of the dialect `{key}`, which is not known here")),
+    };
+    Ok(Map::from_iter([(key.clone(), inner)]).into())
+}
+
+/// The target of a subscriber or sink: `ref`, `uri`, or both.
+fn addressed(destination: &Value, namespace: &str, of: &str, draft: &mut Draft) -> Option<String> {
+    let text = |pointer: &str| destination.pointer(pointer).and_then(Value::as_str);
+    let uri = text("/uri");
+    let Some(name) = text("/ref/name") else {
+        let uri = uri?;
+        let host = uri.split("://").nth(1).unwrap_or(uri);
+        let host = host.split(['/', ':', '?']).next().unwrap_or(host).split('.').next().unwrap_or(host).to_owned();
+        return Some(draft.target(&host, json!({ "http": { "url": literal(uri) } })));
+    };
+    let namespace = text("/ref/namespace").unwrap_or(namespace);
+    let base = match text("/ref/kind").unwrap_or_default() {
+        "Service" => format!("http://{name}.{namespace}.svc.cluster.local"),
+        "Broker" => format!("http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}/{name}"),
+        "Channel" | "InMemoryChannel" => format!("http://{name}-kn-channel.{namespace}.svc.cluster.local"),
+        kind => return Some(draft.unknown_target(name, of, &format!("the {kind} {name}"))),
+    };
+    let path = uri.unwrap_or_default();
+    let url = if path.is_empty() { format!("{base}/") } else { format!("{base}/{}", path.trim_start_matches('/')) };
+    Some(draft.target(name, json!({ "http": { "url": literal(&url) } })))
+}
+
+fn settings(delivery: &Value, of: &str, draft: &mut Draft) -> Map<String, Value> {
+    let mut settings = Map::new();
+    let text = |key: &str| delivery.get(key).and_then(Value::as_str);
+    let mut duration = |key: &str| {
+        let told = text(key)?;
+        let duration = told.parse::<jiff::Span>().ok().and_then(|span| span.total(jiff::Unit::Millisecond).ok());
+        match duration {
+            Some(millis) if millis >= 1.0 => Some(pointsman_schemas::Interval(std::time::Duration::from_millis(millis as u64)).to_string()),
+            _ => {
+                draft.note(of, &format!("`delivery.{key}` is {told}, which is no duration"));
+                None
+            }
+        }
+    };
+    if let Some(timeout) = duration("timeout") {
+        settings.insert("timeout".to_owned(), timeout.into());
+    }
+    let mut retry = Map::new();
+    if let Some(retries) = delivery.get("retry").and_then(Value::as_u64) {
+        retry.insert("attempts".to_owned(), (retries + 1).into());
+    }
+    if let Some(delay) = duration("backoffDelay") {
+        retry.insert("backoff".to_owned(), json!({ "initial": delay }));
+    }
+    if !retry.is_empty() {
+        settings.insert("retry".to_owned(), retry.into());
+    }
+    if text("backoffPolicy") == Some("linear") {
+        draft.note(of, "its backoff is linear, and exponential with jitter here");
+    }
+    settings
+}

@@ -1,0 +1,98 @@
+//! Files with JSON values one behind the other, or YAML documents.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::commands::error::CommandError;
+use crate::config::diagnostic::{self, Diagnostic, File};
+use crate::config::mistake::Mistakes;
+use crate::config::reader::{self, Piece};
+use crate::config::yaml::{self, FILE_BYTES_MAX};
+
+/// What a file holds.
+pub(super) struct Documents {
+    /// The file, as it is shown.
+    pub(super) name: String,
+    /// Its name without folder and extension.
+    pub(super) stem: String,
+    /// What is in it; empty documents are passed over.
+    pub(super) values: Vec<Value>,
+}
+
+/// Reads a file; `-` is standard input.
+pub(super) fn documents(path: &Path) -> Result<Documents, CommandError> {
+    let is_stdin = path.as_os_str() == "-";
+    let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
+    let cannot = |error: &dyn std::fmt::Display| CommandError::new(format!("cannot read {name}: {error}"));
+    let reader: Box<dyn Read> =
+        if is_stdin { Box::new(std::io::stdin()) } else { Box::new(std::fs::File::open(path).map_err(|error| cannot(&error))?) };
+    let mut bytes = Vec::new();
+    reader.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| cannot(&error))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(cannot(&format!("it is larger than {} MiB", FILE_BYTES_MAX / (1024 * 1024))));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| cannot(&"it is not UTF-8"))?;
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(Documents { values: values(text.trim_start_matches('\u{feff}'), &name)?, name, stem })
+}
+
+/// The values of a text.
+pub(super) fn values(text: &str, name: &str) -> Result<Vec<Value>, CommandError> {
+    let json: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(text).into_iter().collect();
+    let values = match json {
+        Ok(values) => values,
+        // YAML may begin like JSON, and its reader says where a mistake is either way.
+        Err(_) => yaml_values(text, name)?,
+    };
+    let values: Vec<Value> = values.into_iter().filter(|value| !value.is_null()).collect();
+    if values.is_empty() {
+        return Err(CommandError::new(format!("cannot import {name}: there is nothing in it")));
+    }
+    Ok(values)
+}
+
+fn yaml_values(text: &str, name: &str) -> Result<Vec<Value>, CommandError> {
+    let mut values = Vec::new();
+    let mut before = 0;
+    for document in split(text) {
+        // Behind as many lines as stand before it, so that places are those of the file.
+        let placed = format!("{}{document}", "\n".repeat(before));
+        before += document.matches('\n').count();
+        let mistakes = Mistakes::default();
+        let found = match yaml::read(&placed) {
+            Ok(root) => {
+                let piece = Piece { node: &root, entry: None, text: &placed, mistakes: &mistakes };
+                let value = reader::read::<Value>(piece);
+                let told = mistakes.into_inner();
+                if told.is_empty() { Ok(value) } else { Err(told) }
+            }
+            Err(mistakes) => Err(mistakes),
+        };
+        match found {
+            Ok(value) => values.extend(value),
+            Err(mistakes) => {
+                let file = Arc::new(File::new(name.to_owned(), &placed, &[]));
+                let diagnostics: Vec<_> = mistakes.into_iter().map(|mistake| Diagnostic { file: Arc::clone(&file), mistake }).collect();
+                return Err(CommandError::new(format!("cannot import {name}:\n{}", diagnostic::render(&diagnostics, false))));
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// The documents of a YAML text, their first line, `---`, emptied. It stands at the beginning of a line, where no block text can.
+fn split(text: &str) -> Vec<String> {
+    let mut documents = vec![String::new()];
+    for line in text.split_inclusive('\n') {
+        let rest = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        match (rest, documents.last_mut()) {
+            (Some(rest), _) => documents.push(rest.to_owned()),
+            (None, Some(last)) if line.trim_end() != "..." => last.push_str(line),
+            (None, _) => {}
+        }
+    }
+    documents
+}

@@ -1,0 +1,114 @@
+use std::path::Path;
+
+use super::*;
+use crate::config::Config;
+
+/// What the files of `name` become, and what has no counterpart.
+fn imported(files: &[(&str, &str)]) -> String {
+    let mut draft = Draft::default();
+    for (name, text) in files {
+        let values = read::values(text, name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let stem = Path::new(name).file_stem().unwrap().to_string_lossy().into_owned();
+        import(&read::Documents { name: (*name).to_owned(), stem, values }, &mut draft).unwrap();
+    }
+    let imported = draft.finish();
+    if let Err(diagnostics) = Config::of_text("imported.yaml", Path::new("/"), &imported.text) {
+        panic!("{}\n{}", crate::config::diagnostic::render(&diagnostics, false), imported.text);
+    }
+    assert!(imported.notes.iter().all(|note| imported.text.contains(&note.message.replace('\n', " "))), "{:?}", imported.notes);
+    imported.text
+}
+
+fn fixture(name: &str) -> String {
+    std::fs::read_to_string(Path::new("src/commands/import/fixtures").join(name)).unwrap()
+}
+
+#[test]
+fn eventbridge_rules_and_their_targets() {
+    let (rules, targets) = (fixture("eventbridge.json"), fixture("eventbridge-targets.json"));
+    insta::assert_snapshot!(imported(&[("calls.json", &rules), ("nightly-report-targets.json", &targets)]));
+}
+
+#[test]
+fn knative_triggers() {
+    insta::assert_snapshot!(imported(&[("triggers.yaml", &fixture("knative.yaml"))]));
+}
+
+#[test]
+fn argo_sensors() {
+    insta::assert_snapshot!(imported(&[("sensors.yaml", &fixture("argo.yaml"))]));
+}
+
+#[test]
+fn several_systems_make_one_file() {
+    let text = imported(&[
+        (
+            "t.json",
+            r#"{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"eventing.knative.dev/v1","kind":"Trigger","metadata":{"name":"a"},"spec":{"subscriber":{"uri":"http://one.example/"}}}]}"#,
+        ),
+        ("r.json", r#"{"Name":"a","Arn":"arn:aws:events:eu-west-1:1:rule/a","State":"ENABLED","EventPattern":"{\"source\":[\"x\"]}"}"#),
+    ]);
+    assert!(text.contains("\n  a:\n") && text.contains("\n  a-2:\n"), "{text}");
+}
+
+#[test]
+fn what_is_none_of_these_is_refused_in_words() {
+    let refused = |text: &str| {
+        let values = read::values(text, "in.yaml");
+        let imported =
+            values.and_then(|values| import(&read::Documents { name: "in.yaml".into(), stem: "in".into(), values }, &mut Draft::default()));
+        format!("{text:?}: {}", imported.err().map_or_else(|| "imported".to_owned(), |error| error.to_string()))
+    };
+    let texts = [
+        "",
+        "---\n---\n",
+        "{\"a\": 1}",
+        "just words",
+        "[1, 2]",
+        "a: [",
+        "{\"Name\": \"x\",",
+        "a: 1\n---\nb: {{ x }}\n",
+        "\u{0}",
+        "a: 1\na: 2\n",
+        "5",
+    ];
+    insta::assert_snapshot!(texts.map(refused).join("\n"));
+}
+
+#[test]
+fn no_rule_takes_more_than_it_did() {
+    let rule = |pattern: &str| format!(r#"{{"Name":"r","State":"ENABLED","EventPattern":{}}}"#, Value::from(pattern));
+    let trigger =
+        |spec: &str| format!(r#"{{"apiVersion":"eventing.knative.dev/v1","kind":"Trigger","metadata":{{"name":"t"}},"spec":{spec}}}"#);
+    let sensor = |dependency: &str| {
+        format!(
+            r#"{{"apiVersion":"argoproj.io/v1alpha1","kind":"Sensor","metadata":{{"name":"s"}},"spec":{{"dependencies":[{dependency}],
+            "triggers":[{{"template":{{"name":"t","log":{{}}}}}}]}}}}"#
+        )
+    };
+    for text in [
+        rule(r#"{"resources":["arn"]}"#),
+        rule(r#"{"source":[{"prefix":5}]}"#),
+        rule(r#"{"source":"bare"}"#),
+        rule("{"),
+        rule("[]"),
+        rule("{}").replace("ENABLED", "DISABLED"),
+        trigger(r#"{"filters":[{"near":{"type":"x"}}],"subscriber":{"uri":"http://a.example/"}}"#),
+        trigger(r#"{"filters":[{}],"subscriber":{"uri":"http://a.example/"}}"#),
+        trigger(r#"{"filter":{"attributes":{"Type":["x"]}},"subscriber":{"uri":"http://a.example/"}}"#),
+        trigger(r#"{"subscriber":{}}"#),
+        sensor(r#"{"name":"d","filters":{"script":"return true"}}"#),
+        sensor(r#"{"name":"d","filters":{"time":{"start":"02:00:00"}}}"#),
+        sensor(r#"{"name":"d","filters":{"data":[{"path":"body.#(a==1).b","type":"string","value":["x"]}]}}"#),
+        sensor(r#"{"name":"d","filters":{"data":[{"path":"body.a","type":"string","value":["\\d+"]}]}}"#),
+        sensor(r#"{"name":"d","filters":{"exprs":[{"expr":"a =~ 'x'","fields":[{"name":"a","path":"body.a"}]}]}}"#),
+        sensor(r#"{"name":"d","transform":{"jq":"."}}"#),
+        sensor(r#"{"name":"d"},{"name":"e"}"#),
+    ] {
+        let mut draft = Draft::default();
+        let values = read::values(&text, "in.json").unwrap();
+        import(&read::Documents { name: "in.json".into(), stem: "in".into(), values }, &mut draft).unwrap();
+        let imported = draft.finish();
+        assert!(imported.rules == 0 && imported.notes.iter().any(|note| note.left_out), "{text}\n{}", imported.text);
+    }
+}
