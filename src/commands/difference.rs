@@ -147,11 +147,11 @@ mod tests {
             json!({"ü": true, "data": {"text": format!("{long} at night"), "esc": ""}}),
         );
         insta::assert_snapshot!(table(&lacking(&expected, Some(&found)), ["expected", "came"], "  ", false), @r#"
-                     expected              came
-          ü          1                     true
-          data.text  …e wood at noon"      …e wood at night"
-          data.a     ["x"]                 nothing
-          data.esc   "\u001b[2J"           ""
+                     expected           came
+          ü          1                  true
+          data.text  …he wood at noon"  …he wood at night"
+          data.a     ["x"]              nothing
+          data.esc   "\u001b[2J"        ""
         "#);
         let coloured = table(&lacking(&json!(1), Some(&json!(2))), ["expected", "came"], "", true);
         assert_eq!(coloured, "           expected  came\nall of it  \u{1b}[32m1\u{1b}[0m         \u{1b}[31m2\u{1b}[0m\n");
