@@ -92,10 +92,11 @@ where
 #[cfg(test)]
 pub(crate) mod testing {
     use std::io::Write;
-    use std::sync::Arc;
+    use std::sync::{Arc, LazyLock};
 
     use parking_lot::Mutex;
-    use tracing::subscriber::DefaultGuard;
+    use tracing::Dispatch;
+    use tracing::subscriber::{DefaultGuard, NoSubscriber};
 
     /// What this thread has logged since [`capture`].
     #[derive(Clone, Default)]
@@ -116,8 +117,13 @@ pub(crate) mod testing {
         }
     }
 
+    /// While tracing knows of one subscriber alone, it asks the thread that comes by a place in the code first whether anybody wants to hear of it, and
+    /// remembers the answer for all threads. A second one, which hears nothing, makes it ask them all.
+    static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+
     /// Keeps what this thread logs until the guard is dropped.
     pub(crate) fn capture(filter: &str, json: bool) -> (Captured, DefaultGuard) {
+        LazyLock::force(&SECOND);
         let captured = Captured::default();
         let writer = captured.clone();
         let subscriber = super::subscriber(filter, json, false, move || writer.clone()).unwrap();
