@@ -225,8 +225,10 @@ impl Bus {
         let sources = std::mem::take(&mut config.sources);
         let (router, plan) = wiring::connect(&mut config, &numbers, &self.means).await?;
         self.handle.reload(plan).await?;
-        self.router.store(Arc::new(router));
+        // Held until nobody matches by them any more, so that it is not an intake that has to take ten thousand rules apart.
+        let old = self.router.swap(Arc::new(router));
         self.sources.reload(sources).await;
+        drop(old);
         self.config = Some(config);
         Ok(())
     }

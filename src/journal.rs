@@ -76,6 +76,9 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// Makes the wanted subscriptions the attached ones: finds or creates each, and detaches every other. A detached subscription keeps
     /// its pending deliveries and its number until its identity is wanted again. Numbers come back in the order wanted.
     ///
+    /// It may take many transactions, between which others happen; nothing is detached before everything wanted is attached. Where it fails or is
+    /// dropped part of it has happened, and the next call makes it whole. There is one caller at a time.
+    ///
     /// # Errors
     /// [`JournalError::Io`].
     async fn subscribe(&self, wanted: Vec<Subscription>) -> Result<Vec<SubscriptionNumber>, JournalError>;

@@ -10,6 +10,7 @@
 //! One thread writes and commits whatever waits. Memory follows each commit and never runs ahead of it. Leases live in memory alone.
 //! Files: `journal.db` with its `-wal` and `-shm`, `mark` (number of the last commit), `lock`.
 
+mod attachment;
 mod check;
 mod loader;
 mod queues;
@@ -432,7 +433,7 @@ impl Journal for DiskJournal {
     }
 
     async fn subscribe(&self, wanted: Vec<Subscription>) -> Result<Vec<SubscriptionNumber>, JournalError> {
-        self.ask(true, 0, move |transaction| transaction.subscribe(&wanted)).await
+        self.attach_only(wanted).await
     }
 
     async fn set_activity(&self, subscription: SubscriptionNumber, activity: Activity) -> Result<(), JournalError> {

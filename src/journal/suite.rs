@@ -73,6 +73,7 @@ macro_rules! conformance {
             a_large_backlog_is_leased_whole_and_in_order
             follow_ups_happen_with_their_settlement
             subscriptions_keep_their_numbers_and_deliveries
+            many_subscriptions_come_and_go_at_once
             a_subscription_that_is_not_active_leases_nothing
             a_full_backlog_stops_or_buries
             a_full_journal_refuses_appends_and_still_settles

@@ -8,4 +8,5 @@ mod ingress;
 mod operation;
 mod pipes;
 mod push;
+mod reload;
 mod sources;

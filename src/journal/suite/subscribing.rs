@@ -39,6 +39,24 @@ pub(in crate::journal) async fn subscriptions_keep_their_numbers_and_deliveries(
     assert_eq!(rules, [("new".to_owned(), true), ("s".to_owned(), false), ("t".to_owned(), false), ("newer".to_owned(), true)]);
 }
 
+pub(in crate::journal) async fn many_subscriptions_come_and_go_at_once(implementation: &dyn Implementation) {
+    let mut bench = Bench::new(implementation).await;
+    let names = |rules: std::ops::Range<usize>| rules.map(|rule| format!("r-{rule}")).collect::<Vec<_>>();
+    let subscribe = async |bench: &Bench<'_>, rules| {
+        let names: Vec<String> = names(rules);
+        bench.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>()).await
+    };
+    let first = subscribe(&bench, 0..900).await;
+    let second = subscribe(&bench, 300..1_200).await;
+    assert!(first.windows(2).all(|pair| pair[0] < pair[1]));
+    assert_eq!(second[..600], first[300..]);
+    assert!(second[600..].windows(2).all(|pair| first[899] < pair[0] && pair[0] < pair[1]));
+    bench.reopen().await;
+    let statuses = bench.journal.reader().subscriptions().await.unwrap();
+    assert_eq!(statuses.iter().filter(|status| status.attached).map(|status| status.number).collect::<Vec<_>>(), second);
+    assert_eq!(subscribe(&bench, 0..1_200).await, [first, second[600..].to_vec()].concat(), "each has its own again");
+}
+
 pub(in crate::journal) async fn a_subscription_that_is_not_active_leases_nothing(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
     let r = bench.subscribe(&["r"]).await[0];

@@ -1,18 +1,19 @@
 //! What operators and reloads do.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 
 use pointsman_schemas::{DeliveryId, JournalId, Name, Sequence, SubscriptionNumber};
 use rusqlite::{OptionalExtension, params};
 
 use super::append::full;
 use super::{Failure, Transaction, read_row};
+use crate::journal::disk::attachment::{Attachment, Change};
 use crate::journal::disk::queues::Effect;
 use crate::journal::disk::reader::{self, DeadKey};
 use crate::journal::disk::record::{Kept, Subscribed};
 use crate::journal::disk::row::{BLOCK_RUN, PendingRow, RowKey};
 use crate::journal::disk::schema;
-use crate::journal::{Activity, Counts, DeadSelection, JournalError, NewDelivery, Subscription, SubscriptionIdentity};
+use crate::journal::{Activity, Counts, DeadSelection, JournalError, NewDelivery};
 
 /// What one transaction looks at of an operation on many: the writer must not be held up by an operator.
 const PAGE: usize = 500;
@@ -27,50 +28,32 @@ pub(in crate::journal::disk) struct Page<K> {
 }
 
 impl Transaction<'_> {
-    pub(in crate::journal::disk) fn subscribe(&mut self, wanted: &[Subscription]) -> Result<Vec<SubscriptionNumber>, Failure> {
-        let mut numbers: HashMap<SubscriptionIdentity, u32> = HashMap::new();
-        let known: Vec<u32> = self.books.subscriptions.keys().chain(self.changes.subscriptions.keys()).copied().collect();
-        for number in known {
-            if let Some(subscribed) = self.subscription(number) {
-                numbers.insert(subscribed.identity.clone(), number);
-            }
-        }
-        let mut attached = HashMap::new();
-        let mut chosen = Vec::with_capacity(wanted.len());
-        let identities: std::collections::HashSet<_> = wanted.iter().map(|subscription| &subscription.identity).collect();
-        for Subscription { identity, renamed_from, backlog } in wanted {
-            let earlier = renamed_from.clone().map(|rule| SubscriptionIdentity { rule, ..identity.clone() });
-            let earlier = earlier.filter(|earlier| !identities.contains(earlier));
-            let found = numbers.get(identity).copied().or_else(|| numbers.remove(&earlier?));
-            let number = found.unwrap_or_else(|| {
+    /// Every subscription, by number.
+    pub(in crate::journal::disk) fn attachments(&self) -> Vec<(u32, Attachment)> {
+        let numbers: BTreeSet<u32> = self.books.subscriptions.keys().chain(self.changes.subscriptions.keys()).copied().collect();
+        let attachment = |number| {
+            let Subscribed { identity, backlog, attached, .. } = self.subscription(number)?;
+            Some((number, Attachment { identity: identity.clone(), backlog: *backlog, is_attached: *attached }))
+        };
+        numbers.into_iter().filter_map(attachment).collect()
+    }
+
+    /// Attaches and detaches, and gives numbers to what has none. Numbers come back in the order of the changes.
+    pub(in crate::journal::disk) fn set_attachments(&mut self, changes: &[Change]) -> Vec<SubscriptionNumber> {
+        let mut numbers = Vec::with_capacity(changes.len());
+        for (number, Attachment { identity, backlog, is_attached }) in changes.iter().cloned() {
+            let number = number.unwrap_or_else(|| {
                 self.changes.ledger.last_subscription += 1;
                 self.changes.ledger.last_subscription
             });
-            numbers.insert(identity.clone(), number);
-            attached.insert(number, (identity.clone(), *backlog));
-            chosen.push(SubscriptionNumber(number));
+            let kept = self.subscription(number).map(|old| (old.activity, old.last_run, old.counts));
+            let (activity, last_run, counts) = kept.unwrap_or((Activity::Active, 0, Counts::default()));
+            self.changes.effects.push(Effect::Open(number, is_attached && activity == Activity::Active));
+            let subscribed = Subscribed { identity, attached: is_attached, activity, backlog, last_run, counts };
+            self.changes.subscriptions.insert(number, subscribed);
+            numbers.push(SubscriptionNumber(number));
         }
-        for number in numbers.into_values() {
-            let new = attached.remove(&number);
-            let Some(old) = self.subscription(number) else {
-                if let Some((identity, backlog)) = new {
-                    let (activity, last_run, counts) = (Activity::Active, 0, Counts::default());
-                    let subscribed = Subscribed { identity, attached: true, activity, backlog, last_run, counts };
-                    self.changes.subscriptions.insert(number, subscribed);
-                    self.changes.effects.push(Effect::Open(number, true));
-                }
-                continue;
-            };
-            let changed = match new {
-                Some((identity, backlog)) => Subscribed { identity, attached: true, backlog, ..old.clone() },
-                None => Subscribed { attached: false, ..old.clone() },
-            };
-            if changed != *old {
-                self.changes.effects.push(Effect::Open(number, changed.attached && changed.activity == Activity::Active));
-                self.changes.subscriptions.insert(number, changed);
-            }
-        }
-        Ok(chosen)
+        numbers
     }
 
     pub(in crate::journal::disk) fn set_activity(&mut self, number: u32, activity: Activity) -> Result<(), Failure> {
