@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use futures::StreamExt;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use tokio::sync::Mutex;
@@ -99,27 +100,23 @@ impl Client {
         channel.queue_declare(queue.into(), options, FieldTable::default()).await.expect("the queue is there").message_count()
     }
 
-    /// Takes everything out of a queue and gives the header of each message that holds the event's id.
+    /// Takes everything that waits out of a queue and gives the header of each message that holds the event's id.
     ///
     /// # Panics
     /// Where the server breaks off.
     pub async fn drain(&self, queue: &str) -> Vec<String> {
+        let messages = usize::try_from(self.waiting(queue).await).unwrap_or(usize::MAX);
         let channel = self.channel().await.expect("the server is there");
-        let mut ids = Vec::new();
-        while let Some(message) = channel.basic_get(queue.into(), BasicGetOptions::default()).await.expect("the queue is there") {
+        let consuming = channel.basic_consume(queue.into(), "drain".into(), BasicConsumeOptions::default(), FieldTable::default());
+        let taken = consuming.await.expect("the queue is there").take(messages);
+        let ids = taken.then(async |message| {
+            let message = message.expect("the server is there");
             message.ack(BasicAckOptions::default()).await.expect("the server is there");
             let headers = message.properties.headers().clone().unwrap_or_default();
             let id = ["cloudEvents:id", "cloudEvents_id"].iter().find_map(|name| headers.inner().get(*name));
-            ids.push(
-                id.map(|id| match id {
-                    AMQPValue::LongString(text) => text.to_string(),
-                    AMQPValue::ShortString(text) => text.to_string(),
-                    other => format!("{other:?}"),
-                })
-                .unwrap_or_default(),
-            );
-        }
-        ids
+            id.and_then(AMQPValue::as_long_string).map(ToString::to_string).unwrap_or_default()
+        });
+        ids.collect().await
     }
 }
 

@@ -38,8 +38,9 @@ rules:
 async fn nothing_is_lost_between_rabbitmq_and_the_function_or_on_the_way_back_while_both_sides_are_killed() {
     let mut server = RabbitServer::start("", "").await;
     let (sink, client) = (Sink::counting().await, Client::of(&server.url()));
-    client.make_queue("orders", "quorum").await;
-    client.make_queue("audit", "quorum").await;
+    // Not quorum queues: where RabbitMQ 3.10 is killed soon after its start, one may come back as a follower without a leader, with nothing in it.
+    client.make_queue("orders", "classic").await;
+    client.make_queue("audit", "classic").await;
     let text = rules(server.port(), "orders", &sink).replace("to: function", "to: [function, audit]").replace(
         "targets:",
         &format!("targets:\n  audit: {{ rabbitmq: {{ url: \"{}\", exchange: \"\", routing_key: audit }} }}", server.url()),
