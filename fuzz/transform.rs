@@ -1,0 +1,30 @@
+//! No transform makes its compiler panic, and what one makes is an event for others too.
+//!
+//! The first line is the transform, the rest an event or its data.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pointsman_fuzz::{event, parts};
+use pointsman_rules::{Document, EventMapping, Node, RawTransform, Transform};
+use pointsman_schemas::{Event, json};
+
+fn check(event: &Event) {
+    let mut text = Vec::new();
+    json::encode(event, &mut text);
+    assert_eq!(json::decode(&text.into()).as_ref(), Ok(event));
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((raw, rest)) = parts(input) else { return };
+    let Ok(raw) = serde_json::from_str::<RawTransform>(raw) else { return };
+    if let Ok(Ok(made)) = Transform::compile(&raw).map(|transform| transform.apply(&event(rest))) {
+        check(&made);
+    }
+    let root = Document::fields(vec![("body", Node::Json(rest)), ("n", Node::Integer(1)), ("raw", Node::Binary(rest))]);
+    if let Ok(Ok(made)) = EventMapping::compile(&raw.set).map(|mapping| mapping.apply(&root, Event::builder("1", "/s", "a")))
+        && let Ok(made) = made.build()
+    {
+        check(&made);
+    }
+});
