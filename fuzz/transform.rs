@@ -4,31 +4,31 @@
 
 #![no_main]
 
-use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use pointsman_fuzz::{event, parts};
 use pointsman_rules::{Document, EventMapping, Node, RawTransform, Transform};
-use pointsman_schemas::{Event, json};
+use pointsman_schemas::{DataKind, Event, json};
 
-fn check(event: &Event) {
-    let (mut text, mut again) = (Vec::new(), Vec::new());
-    json::encode(event, &mut text);
-    let read = json::decode(&Bytes::copy_from_slice(&text)).expect("it was written here");
-    // Not the events: text without a media type is declared as such when it is written.
-    json::encode(&read, &mut again);
-    assert_eq!(text, again);
+fn check(mut event: Event) {
+    // Text without a media type is declared as such when it is written.
+    if event.datacontenttype().is_none() && event.data().is_some_and(|data| data.kind() == DataKind::Text) {
+        event = event.into_builder().datacontenttype("text/plain").build().expect("it was valid before");
+    }
+    let mut text = Vec::new();
+    json::encode(&event, &mut text);
+    assert_eq!(json::decode(&text.into()), Ok(event));
 }
 
 fuzz_target!(|input: &[u8]| {
     let Some((raw, rest)) = parts(input) else { return };
     let Ok(raw) = serde_json::from_str::<RawTransform>(raw) else { return };
     if let Ok(Ok(made)) = Transform::compile(&raw).map(|transform| transform.apply(&event(rest))) {
-        check(&made);
+        check(made);
     }
     let root = Document::fields(vec![("body", Node::Json(rest)), ("n", Node::Integer(1)), ("raw", Node::Binary(rest))]);
     if let Ok(Ok(made)) = EventMapping::compile(&raw.set).map(|mapping| mapping.apply(&root, Event::builder("1", "/s", "a")))
         && let Ok(made) = made.build()
     {
-        check(&made);
+        check(made);
     }
 });

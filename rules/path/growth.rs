@@ -8,7 +8,8 @@ use std::collections::HashSet;
 use jsonpath_rust::parser::model::{Comparable, Filter, FilterAtom, FnArg, JpQuery, Segment, Selector, Test, TestFunction};
 use serde_json::Value;
 
-/// Steps that one query may take on one document: some hundred milliseconds, and about 100 MB.
+/// Steps that one query may take on one document. About a second, and much more than is looked for in earnest: `$..a..b` takes a third of
+/// it on an event of fifty thousand values.
 const STEPS_MAX: u64 = 10_000_000;
 
 /// The steps of a query, as a formula over the document: the sum over its values of (depth + 1)^`descents`, times `copies`, times the number of its
