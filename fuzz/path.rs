@@ -19,16 +19,18 @@ fuzz_target!(|input: &[u8]| {
     let event = event(rest);
     let document = Document::event(&event);
     let _ = path.find_text(&document);
-    let expected = document.tree().query(text).expect("it parsed before");
+    let expected = || document.tree().query(text).expect("it parsed before");
     match path.find(&document) {
-        Found::Nothing => assert!(expected.is_empty(), "{expected:?}"),
-        Found::Many(values) => assert_eq!(values, expected),
+        // It may have been too much to look for.
+        Found::Nothing if !path.is_singular() => {}
+        Found::Nothing => assert!(expected().is_empty()),
+        Found::Many(values) => assert_eq!(values, expected()),
         Found::One(node) => {
             let mut raw = Vec::new();
             node.write_json(&mut raw);
             // The tree holds what serde_json refuses in another form.
             if let Ok(value) = serde_json::from_slice::<Value>(&raw) {
-                assert_eq!([&value][..], expected);
+                assert_eq!([&value][..], expected());
             }
         }
     }

@@ -6,8 +6,11 @@
 //! What that crate takes beyond the RFC is refused here: see [`Path::parse`]. Three of the 703 tests of the RFC's compliance suite fail: after
 //! `..` with several selectors (`$..['a','b']`) the values come selector by selector and not node by node (two tests), and a filter
 //! directly on `@` inside a filter (`[?@[?@ > 1]]`) tests the outer value. Inside such filters that crate compares numbers as doubles.
+//!
+//! A query that would multiply a document beyond all bounds, as `$..*..*..*..*` does a deep one, finds nothing there.
 
 mod check;
+mod growth;
 
 use std::fmt;
 
@@ -18,6 +21,7 @@ use pointsman_schemas::Problem;
 use serde_json::Value;
 
 use crate::document::{Document, Node};
+use growth::Growth;
 
 pub(crate) use check::{check_filter, check_text, parse_problem};
 
@@ -31,7 +35,7 @@ pub struct Path {
 #[derive(Clone, Debug)]
 enum Query {
     Singular(Vec<Step>),
-    Nodes(Box<JpQuery>),
+    Nodes(Box<JpQuery>, Growth),
 }
 
 /// One step of a query that finds one value at most.
@@ -76,7 +80,8 @@ impl Path {
                 _ => None,
             })
             .collect();
-        Self { text: text.into(), query: steps.map_or_else(|| Query::Nodes(Box::new(query)), Query::Singular) }
+        let growth = Growth::of(&query);
+        Self { text: text.into(), query: steps.map_or_else(|| Query::Nodes(Box::new(query), growth), Query::Singular) }
     }
 
     pub(crate) fn from_steps(steps: Vec<Step>) -> Self {
@@ -110,7 +115,7 @@ impl Path {
     pub(crate) fn steps(&self) -> Option<&[Step]> {
         match &self.query {
             Query::Singular(steps) => Some(steps),
-            Query::Nodes(_) => None,
+            Query::Nodes(..) => None,
         }
     }
 
@@ -122,7 +127,8 @@ impl Path {
                 Some(node) => Found::One(node),
                 None => Found::Nothing,
             },
-            Query::Nodes(query) => match js_path_process(query, document.tree()) {
+            Query::Nodes(_, growth) if growth.exceeds(document.tree()) => Found::Nothing,
+            Query::Nodes(query, _) => match js_path_process(query, document.tree()) {
                 Ok(found) if !found.is_empty() => Found::Many(found.into_iter().map(|found| found.val).collect()),
                 _ => Found::Nothing,
             },
