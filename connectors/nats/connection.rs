@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
+use async_nats::{Client, ClientError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
 use hyper_rustls::ConfigBuilderExt;
 use pointsman_schemas::{Problem, Segment, Text};
 use rustls::{ClientConfig, RootCertStore};
@@ -337,10 +337,16 @@ impl Plan {
         options.connect(self.servers.clone()).await.map_err(|error| {
             let refused = matches!(error.kind(), ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication);
             let hosts: Vec<_> = self.servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect();
-            let message = format!("cannot connect to NATS at {}: {}", hosts.join(", "), error);
-            let help = if refused { "check auth: the server does not let us in" } else { "check that the server runs and listens there" };
-            let at = if refused { "auth" } else { "url" };
-            NotConnected { refused, problem: OpenError(Problem::new(message).help(help).at(at)) }
+            let at = hosts.join(", ");
+            let problem = if refused {
+                Problem::new(format!("the NATS server at {at} does not let us in: {}", error.kind())).help("check auth").at("auth")
+            } else {
+                // What answers a TLS greeting in plain text is seen as a broken record.
+                let plain = error.kind() == ConnectErrorKind::Tls || error.to_string().contains("InvalidContentType");
+                let help = if plain { "check that the server speaks TLS" } else { "check that the server runs and listens there" };
+                Problem::new(format!("cannot connect to NATS at {at}: {error}")).help(help).at("url")
+            };
+            NotConnected { refused, problem: OpenError(problem) }
         })
     }
 }
@@ -363,6 +369,10 @@ impl News {
         match event {
             Event::Connected => Some(Self::Up),
             Event::Disconnected => Some(Self::Down("the connection to NATS is lost".to_owned())),
+            // The client keeps the cause to itself, and says `IO error` where nobody listens.
+            Event::ClientError(ClientError::Other(error)) => {
+                Some(Self::Down(format!("cannot connect to NATS again: {error}; check that the server runs and listens where url says")))
+            }
             Event::ClientError(error) => Some(Self::Down(format!("cannot connect to NATS again: {error}"))),
             Event::ServerError(ServerError::AuthorizationViolation) => {
                 Some(Self::Down("the NATS server does not let us in any more: authorization violation".to_owned()))

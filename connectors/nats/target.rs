@@ -92,10 +92,13 @@ impl TargetSettings for NatsTarget {
         if is_template(&subject) {
             return match jetstream.request::<_, _, serde_json::Value>("INFO", &serde_json::json!({})).await {
                 Ok(account) if account.get("error").is_some() => {
-                    none("the account has no JetStream".to_owned(), "enable it, or set acknowledge: false")
+                    none("the account has no JetStream".to_owned(), "enable it, let the account use $JS.API.>, or set acknowledge: false")
                 }
                 Ok(_) => Ok(format!("nats-server {version} has JetStream; the subject depends on the event")),
-                Err(error) => none(format!("JetStream does not answer: {error}"), "enable it, or set acknowledge: false"),
+                Err(error) => none(
+                    format!("JetStream does not answer: {error}"),
+                    "enable it, let the account use $JS.API.>, or set acknowledge: false",
+                ),
             };
         }
         match jetstream.stream_by_subject(subject.as_str()).await {
@@ -103,7 +106,9 @@ impl TargetSettings for NatsTarget {
             Err(error) if error.kind() == GetStreamByNameErrorKind::NotFound => {
                 none(format!("no stream keeps {subject}"), "make one, or set acknowledge: false")
             }
-            Err(error) => none(format!("JetStream does not answer: {error}"), "enable it, or set acknowledge: false"),
+            Err(error) => {
+                none(format!("JetStream does not answer: {error}"), "enable it, let the account use $JS.API.>, or set acknowledge: false")
+            }
         }
     }
 

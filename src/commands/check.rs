@@ -49,7 +49,9 @@ async fn report(args: &CheckArgs) -> Result<(String, bool), miette::Report> {
         Some(config) if args.connect => config,
         other => return Ok((text, other.is_some())),
     };
-    app::enter_folder_of(&args.paths).into_diagnostic()?;
+    // The folder of a bare `pointsman.yaml` has no name of its own.
+    let paths = args.paths.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>().into_diagnostic()?;
+    app::enter_folder_of(&paths).into_diagnostic()?;
     let tried = connect::all(&config).await;
     let sound = tried.iter().all(|one| one.ok);
     if args.output.json {
