@@ -98,7 +98,7 @@ impl Link {
         }
     }
 
-    /// It is not, and is tried again.
+    /// It is not, and is tried again. What waits there is not known meanwhile.
     pub fn down(&self, error: impl Into<String>) {
         let error = error.into();
         let mut told = self.told.lock();
@@ -110,6 +110,7 @@ impl Link {
         }
         drop(told);
         self.turn(SourceState::Waiting, Some(error));
+        self.lag(None);
     }
 
     /// Somebody must change something before it goes on.
@@ -218,8 +219,9 @@ mod tests {
         link.lag(Some(3));
         tokio::task::yield_now().await;
         assert!(!opened.is_finished());
+        assert_eq!(link.status().lag, Some(3));
         link.down("refused");
         opened.await.unwrap();
-        assert_eq!(link.status().lag, Some(3));
+        assert_eq!(link.status().lag, None, "nobody knows now");
     }
 }

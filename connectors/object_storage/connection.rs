@@ -178,7 +178,15 @@ impl Bucket {
                 ),
                 Some(301 | 400) => (format!("the bucket {name} is in another region than {}", self.region), "region", "set region"),
                 Some(status) => (format!("the store answers {status} when asked for the bucket {name}"), "endpoint", "look at its log"),
-                None => (format!("cannot reach the store: {}", explain(&error)), "endpoint", "check the address and that it runs"),
+                None => match explain(&error) {
+                    // The SDK asks its chain on the way to the store, and tells both by the same kind of error.
+                    cause if cause.contains("loading credentials") || cause.contains("credential provider") => (
+                        format!("there are no credentials for the store: {cause}"),
+                        "credentials",
+                        "write credentials, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+                    ),
+                    cause => (format!("cannot reach the store: {cause}"), "endpoint", "check the address and that it runs"),
+                },
             };
             OpenError(Problem::new(message).at(key).help(help))
         })

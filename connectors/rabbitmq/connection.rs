@@ -124,8 +124,8 @@ impl Access<'_> {
             }
         }
         match (self.username, self.password) {
-            (Some(_), None) => problems.push(Problem::new("there is a user and no password").at("username")),
-            (None, Some(_)) => problems.push(Problem::new("there is a password and no user").at("password")),
+            (Some(_), None) => problems.push(Problem::new("there is a user and no password").help("write password, too").at("username")),
+            (None, Some(_)) => problems.push(Problem::new("there is a password and no user").help("write username, too").at("password")),
             _ => {}
         }
         if self.heartbeat.is_some_and(|every| every.0.subsec_nanos() != 0 || every.0.is_zero() || every.0 > HEARTBEAT_MAX) {
@@ -348,9 +348,14 @@ impl Broken {
 
     /// The problem of a source or target that cannot be opened.
     pub(super) fn problem(self, at: &str) -> OpenError {
-        // The way to the server is at fault, and not what was looked for there.
-        let at = if self.class == Class::Unavailable { "url" } else { at };
-        OpenError(Problem::new(self.message).at(at))
+        let (at, help) = match (self.class, self.code) {
+            // The way to the server is at fault, and not what was looked for there.
+            (Class::Unavailable, _) => ("url", "check that RabbitMQ runs and listens there"),
+            (_, Some(530)) => ("vhost", "make the vhost, or let the user use it"),
+            (Class::Refused, _) => (at, "check username, password and what the user may do"),
+            _ => return OpenError(Problem::new(self.message).at(at)),
+        };
+        OpenError(Problem::new(self.message).help(help).at(at))
     }
 }
 

@@ -197,7 +197,9 @@ impl SourceSettings for RabbitmqSource {
         match answer(&doing, passive).await {
             Ok(found) => {
                 let (messages, consumers) = (found.message_count(), found.consumer_count());
-                Ok(format!("{server}: the queue {queue} holds {messages} messages and has {consumers} consumers"))
+                // Only declaring would tell, and that may change something.
+                let declared = if self.declare.is_some() { "; whether it is as declared shows when the source starts" } else { "" };
+                Ok(format!("{server}: the queue {queue} holds {messages} messages and has {consumers} consumers{declared}"))
             }
             Err(Broken { code: Some(404), .. }) if self.declare.is_some() => {
                 Ok(format!("{server}: the queue {queue} is not there and will be declared"))

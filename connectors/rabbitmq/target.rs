@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tower::util::BoxCloneSyncService;
 
-use super::connection::{Access, TlsSettings, answer, short};
+use super::connection::{Access, Broken, TlsSettings, answer, short};
 use super::declare::ExchangeType;
 use super::mapping::MessageMode;
 use super::publish::{Lines, Publisher};
@@ -156,8 +156,8 @@ impl TargetSettings for RabbitmqTarget {
         let found = match (&publisher.exchange, &publisher.routing_key) {
             (Parameter::Constant(exchange), Parameter::Constant(queue)) if exchange.as_str().is_empty() => {
                 let passive = channel.queue_declare(queue.clone(), QueueDeclareOptions::default().passive(), FieldTable::default());
-                let queue =
-                    answer(&format!("cannot look at the queue {queue}"), passive).await.map_err(|broken| broken.problem("routing_key"))?;
+                let doing = format!("cannot look at the queue {queue}");
+                let queue = answer(&doing, passive).await.map_err(|broken| wanting(broken, "routing_key", "make it, or name another"))?;
                 format!("the queue {} holds {} messages", queue.name(), queue.message_count())
             }
             (Parameter::Constant(exchange), _) if self.declare.is_some() => {
@@ -167,7 +167,8 @@ impl TargetSettings for RabbitmqTarget {
                 let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
                 let passive = channel.exchange_declare(exchange.clone(), ExchangeKind::Direct, options, FieldTable::default());
                 let doing = format!("cannot look at the exchange {exchange}");
-                answer(&doing, passive).await.map_err(|broken| broken.problem("exchange"))?;
+                let missing = "make it, or write declare: { type: topic } to have it made";
+                answer(&doing, passive).await.map_err(|broken| wanting(broken, "exchange", missing))?;
                 format!("the exchange {exchange} is there")
             }
             _ => "where messages go depends on the event".to_owned(),
@@ -183,4 +184,11 @@ impl TargetSettings for RabbitmqTarget {
             async move { publisher.attempt(&attempt).await }
         })))
     }
+}
+
+/// As [`Broken::problem`], with what to do where the thing is not there.
+fn wanting(broken: Broken, at: &str, make: &str) -> OpenError {
+    let is_missing = broken.code == Some(404);
+    let OpenError(problem) = broken.problem(at);
+    OpenError(if is_missing { problem.help(make) } else { problem })
 }

@@ -230,7 +230,11 @@ async fn change(args: &ChangeArgs, change: Change) -> Result<String, CommandErro
     if args.output.json {
         return Ok(format!("{{\"{word}\":{count}}}\n"));
     }
-    Ok(format!("{count} dead letter{} {word}\n", if count == 1 { "" } else { "s" }))
+    let why = match (change, count) {
+        (Change::Redrive, 0) => ": there is none that is selected and can be (what was `unreadable` holds no event; send it again)",
+        _ => "",
+    };
+    Ok(format!("{count} dead letter{} {word}{why}\n", if count == 1 { "" } else { "s" }))
 }
 
 fn confirm(args: &ChangeArgs) -> Result<(), CommandError> {
@@ -386,6 +390,9 @@ mod tests {
         let id = *bus.dead().await.iter().find(|id| id.subscription.0 == 1).unwrap();
         assert_eq!(typed(&bus, &format!("redrive {id}")).await, "1 dead letter redriven\n");
         assert_eq!(typed(&bus, "redrive --rule audit --reason transform --json").await, "{\"redriven\":1}\n");
+        assert!(
+            typed(&bus, "redrive --reason unreadable").await.starts_with("0 dead letters redriven: there is none that is selected and can")
+        );
         assert_eq!(typed(&bus, "purge --all --yes").await, "3 dead letters purged\n");
         assert_eq!(typed(&bus, "purge --all --yes").await, "0 dead letters purged\n");
         for (line, expect) in [

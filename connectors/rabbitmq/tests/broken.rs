@@ -27,18 +27,25 @@ impl RabbitmqSource {
 async fn a_server_that_does_not_let_us_in() {
     let queue = Queue::new("classic", &[]).await;
     let closed = format!("amqp://127.0.0.1:{}", free_port());
-    for (more, class, words) in [
+    for (more, class, words, help) in [
         (
             json!({ "username": "app", "password": "hunter2" }),
             Class::Refused,
             ["username: cannot connect to RabbitMQ", "Login was refused"],
+            "(check username, password",
         ),
-        (json!({ "vhost": "elsewhere" }), Class::Refused, ["username: cannot connect to RabbitMQ", "vhost elsewhere not found"]),
-        (json!({ "url": closed }), Class::Unavailable, ["url: cannot connect to RabbitMQ", "refused"]),
+        (
+            json!({ "vhost": "elsewhere" }),
+            Class::Refused,
+            ["vhost: cannot connect to RabbitMQ", "vhost elsewhere not found"],
+            "(make the vhost",
+        ),
+        (json!({ "url": closed }), Class::Unavailable, ["url: cannot connect to RabbitMQ", "refused"], "(check that RabbitMQ runs"),
     ] {
         let settings = queue.settings(more);
         for problem in [open(&settings).await.err().unwrap().0, source(&settings).probe().await.unwrap_err().0] {
             told(&problem, &words);
+            told(&problem, &[help]);
             assert!(!problem.to_string().contains("hunter2"));
         }
         let mut settings = settings;
@@ -60,6 +67,8 @@ async fn a_queue_that_is_there_is_told_of() {
             && found.contains("holds 1 messages and has 0 consumers"),
         "{found}"
     );
+    let declared = source(&queue.settings(json!({ "declare": { "type": "classic" } }))).probe().await.unwrap();
+    assert_eq!(declared, format!("{found}; whether it is as declared shows when the source starts"));
     assert!(queue.get().await.is_some(), "nothing was taken");
 }
 

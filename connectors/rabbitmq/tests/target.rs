@@ -204,7 +204,7 @@ async fn an_exchange_is_declared_where_that_is_asked_for() {
     };
     came_to(&publish(&service(&settings(json!({}))).await, "1", &[]).await, Class::Failed, &["code 404"]);
     let OpenError(problem) = target(&settings(json!({}))).probe().await.unwrap_err();
-    told(&problem, &["exchange: cannot look at the exchange", "code 404"]);
+    told(&problem, &["exchange: cannot look at the exchange", "code 404", "write declare: { type: topic }"]);
     let declaring = settings(json!({ "declare": { "type": "fanout" } }));
     assert!(target(&declaring).probe().await.unwrap().contains("is declared at the first event"));
     came_to(&publish(&service(&declaring).await, "1", &[]).await, Class::Delivered, &[]);
