@@ -17,7 +17,7 @@ const GONE_WITHIN: Duration = Duration::from_secs(20);
 /// Ends a process at once, as a crash does, and waits until it is gone.
 ///
 /// # Panics
-/// Where it is still there after [`GONE_WITHIN`]: it hangs in the kernel.
+/// Where it is still there after 20 seconds: it hangs in the kernel.
 pub fn kill(process: &mut Child) {
     // It may have ended by itself, which is as good.
     let _ = process.kill();
