@@ -69,7 +69,7 @@ impl Storm {
     /// evenly spread over what arrives at the sink; and counts once nothing more is to come.
     ///
     /// # Panics
-    /// Where nothing arrives for [`STILLNESS`], with what was missing then.
+    /// Where nothing arrives for 90 seconds, with what was missing then.
     pub async fn rage<P, R>(self, bus: &mut Bus, sink: &Sink, publish: P, mut restart: impl AsyncFnMut()) -> Tally
     where
         P: Fn(String) -> R + Clone + Send + 'static,

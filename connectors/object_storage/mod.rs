@@ -16,7 +16,7 @@
 //! name behind it where nothing was created, since one request may delete many; where the store sends no such ids, it is made of bucket, key, version or
 //! eTag, and sequencer or time. With an `event:` mapping these are its defaults, and its root has the data as `body`, `bucket` and `key`.
 //!
-//! **Notifications** are read in all of the shapes that [`notification`] lists. A queue's message is deleted, and a webhook answered, once everything in it is
+//! **Notifications** are read in all of the shapes that `object_storage/notification.rs` lists. A queue's message is deleted, and a webhook answered, once everything in it is
 //! stored; what in it cannot be read is a dead letter of the source. `s3:TestEvent`, other buckets and other keys are passed over.
 //!
 //! **Listings**, at the start and every `reconcile`, find what no notification told. What they show is left to the notifications for `grace`, and where the queue
