@@ -214,14 +214,5 @@ pub(super) fn explain<E: ProvideErrorMetadata + Error + 'static>(error: &SdkErro
         let parts = [meta.code(), meta.message()];
         return parts.into_iter().flatten().fold(status.to_string(), |line, part| format!("{line} {part}"));
     }
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.contains(&text) {
-            line = format!("{line}: {text}");
-        }
-        cause = error.source();
-    }
-    line
+    crate::http::client::explain(error)
 }
