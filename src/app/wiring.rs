@@ -5,17 +5,22 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pointsman_rules::{Document, TextTemplate, transform::Transform};
 use pointsman_schemas::{Class, Event, Name, SubscriptionNumber};
+use tokio::time::Instant;
 
 use super::targets::{Key, Targets};
 use crate::config::{self, Config, DeliverySettings, FollowUpContent, WhenFull};
 use crate::dispatcher::schedule::InvalidPolicy;
 use crate::dispatcher::{self, Follow, FollowWith, MatchReply, Observe, Plan, Prepare};
-use crate::journal::{Backlog, Ending, Role, Subscription, SubscriptionIdentity};
+use crate::journal::{Backlog, DeadReason, Ending, Role, Subscription, SubscriptionIdentity};
 use crate::router::{Route, Router, RuleInForce};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{SubscriptionMetrics, TargetMetrics};
+
+/// Of a subscription's dead letters the log is told this often at most.
+const DEAD_LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// A subscription that a configuration wants, with where it comes from in it.
 struct Wanted<'c> {
@@ -107,6 +112,8 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
         let observe = Observer {
             subscription: with.metrics.subscription(&identity),
             target: with.metrics.target(&identity.tenant, &identity.target),
+            identity: identity.clone(),
+            told: Mutex::default(),
         };
         let plan = dispatcher::Route {
             on_success: rule.and_then(|rule| follow(rule, Role::OnSuccess, &rule.on_success)),
@@ -185,10 +192,35 @@ impl Prepare for Preparation {
     }
 }
 
-/// Counts what becomes of one subscription's deliveries.
+/// Counts what becomes of one subscription's deliveries, and tells the log of dead ones.
 struct Observer {
+    identity: SubscriptionIdentity,
     subscription: SubscriptionMetrics,
     target: TargetMetrics,
+    told: Mutex<Told>,
+}
+
+/// What the log has been told of dead letters.
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Instant>,
+    /// Those since then.
+    untold: u64,
+}
+
+impl Observer {
+    /// A target that refuses everything makes a line every ten seconds, not one for each delivery.
+    fn tell_dead(&self, reason: DeadReason) {
+        let mut told = self.told.lock();
+        told.untold += 1;
+        let now = Instant::now();
+        if told.at.is_none_or(|at| now.duration_since(at) >= DEAD_LOG_EVERY) {
+            let SubscriptionIdentity { tenant, rule, target, .. } = &self.identity;
+            let (reason, dead) = (reason.as_str(), told.untold);
+            tracing::warn!(%tenant, %rule, to = %target, reason, dead, "deliveries became dead letters; see pointsman dead list");
+            *told = Told { at: Some(now), untold: 0 };
+        }
+    }
 }
 
 impl Observe for Observer {
@@ -200,9 +232,40 @@ impl Observe for Observer {
         let counter = match ending {
             Ending::Delivered => &self.subscription.delivered,
             Ending::Retry { .. } => &self.subscription.retried,
-            Ending::Dead { .. } => &self.subscription.dead,
+            Ending::Dead { reason, .. } => {
+                self.tell_dead(*reason);
+                &self.subscription.dead
+            }
             Ending::Released => &self.subscription.released,
         };
         counter.inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_is_told_of_dead_letters_once_in_ten_seconds() {
+        let name = |name| Name::new(name).unwrap();
+        let identity = SubscriptionIdentity { tenant: name("default"), rule: name("paid"), role: Role::To, target: name("function") };
+        let metrics = Metrics::new(&mut Registry::default(), pointsman_schemas::Timestamp(0));
+        let (subscription, target) = (metrics.subscription(&identity), metrics.target(&identity.tenant, &identity.target));
+        let observer = Observer { identity, subscription, target, told: Mutex::default() };
+        let (logged, _guard) = crate::telemetry::testing::capture("warn", false);
+        for _ in 0..25 {
+            observer.settled(&Ending::Dead { reason: DeadReason::Rejected, last: None });
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let text = logged.text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "at 0, 10 and 20 seconds: {text}");
+        assert!(lines[0].contains("rule=paid") && lines[0].contains("reason=\"rejected\"") && lines[0].contains("dead=1"), "{text}");
+        assert!(lines[1].contains("dead=10"), "{text}");
+        observer.settled(&Ending::Delivered);
+        assert_eq!(logged.text(), text);
     }
 }
