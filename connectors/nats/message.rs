@@ -61,7 +61,11 @@ impl Mapper {
     pub(super) fn read(&self, message: &async_nats::Message, stored: Option<&Info<'_>>) -> (Arrivals, Vec<Reject>) {
         match self.arrivals(message, stored) {
             Ok(arrivals) => (arrivals, Vec::new()),
-            Err(reason) => (Arrivals::new(), vec![Reject { raw: message.payload.clone(), reason }]),
+            Err(reason) => {
+                let place = stored.map_or_else(String::new, |at| format!(", number {} of the stream {}", at.stream_sequence, at.stream));
+                let reason = format!("{reason} (subject {}{place})", message.subject);
+                (Arrivals::new(), vec![Reject { raw: message.payload.clone(), reason }])
+            }
         }
     }
 

@@ -145,7 +145,10 @@ impl Consuming {
         let (mut arrivals, mut rejects) = (SmallVec::new(), Vec::new());
         match self.reading.arrival(&held) {
             Ok(arrival) => arrivals.push(arrival),
-            Err(reason) => rejects.push(Reject { raw: incoming.body.clone(), reason }),
+            Err(reason) => {
+                let reason = format!("{reason} (exchange {:?}, routing key {:?})", incoming.exchange, incoming.routing_key);
+                rejects.push(Reject { raw: incoming.body.clone(), reason });
+            }
         }
         let give_back = self.give_back.clone();
         let acknowledgement = Acknowledgement::io(move |verdict| async move { held.settle(verdict, &give_back).await });

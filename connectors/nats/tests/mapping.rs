@@ -112,6 +112,7 @@ fn broken_cloudevents_are_rejected_with_a_reason() {
     ] {
         let reject = read(false, &headers, payload).unwrap_err();
         assert!(reject.reason.contains(reason) && reject.raw == payload, "{headers:?}: {reject:?}");
+        assert!(reject.reason.contains(" (subject "), "where it lies: {reject:?}");
     }
 }
 
