@@ -7,9 +7,12 @@ mod fixture;
 
 use std::path::Path;
 
+use bytes::Bytes;
+use pointsman_schemas::{Data, Event};
 use tempfile::TempDir;
 
 use super::*;
+use crate::journal::Entry;
 use crate::journal::memory::RuntimeClock;
 use crate::journal::suite::{self, Bounds, Implementation, MINUTE, START};
 
@@ -64,6 +67,23 @@ suite::conformance!(OnDisk::new());
 
 fn open(directory: &Path) -> Result<Arc<DiskJournal>, OpenError> {
     DiskJournal::open(directory, DiskOptions::default(), Arc::new(RuntimeClock::new(START)))
+}
+
+#[test]
+fn an_event_in_memory_lets_go_of_the_buffer_that_it_came_in() {
+    suite::paused(async {
+        let directory = TempDir::new().unwrap();
+        let journal = open(directory.path()).unwrap();
+        let number = journal.subscribe(vec![fixture::wanted("r")]).await.unwrap()[0];
+        let read = Bytes::from(vec![b'x'; 64 * 1024]);
+        let event = Event::builder("1", "/s", "t").data(Data::binary(read.slice(..10))).build().unwrap();
+        journal.append(suite::append_of(vec![Entry { event: Arc::new(event), ..suite::entry("1", &[number]) }])).await.unwrap();
+        // The writer has put the job away once it has answered the next one.
+        journal.append(suite::append_of(Vec::new())).await.unwrap();
+        let leased = journal.lease(&[Grant { subscription: number, count: 1, lease: MINUTE }], usize::MAX).await.unwrap();
+        assert_eq!(leased[0].event.data().unwrap().bytes(), &read[..10]);
+        assert!(read.is_unique());
+    });
 }
 
 /// Copies the files of a store, as they lie there.

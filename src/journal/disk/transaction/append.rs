@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pointsman_connectors::Reject;
 use pointsman_schemas::{Name, Sequence, SubscriptionNumber, Timestamp};
 use rusqlite::{OptionalExtension, params};
@@ -103,8 +104,9 @@ impl Transaction<'_> {
             insert.execute(params![high, low, seen.encode(identity)])?;
         }
         let kept = Kept { tenant: tenant.clone(), origin: origin.clone(), at: self.now, event: Arc::clone(&entry.event) };
+        let record = Bytes::from(kept.encode(sequence));
         let mut insert = self.connection.prepare_cached("INSERT INTO events VALUES (?1, ?2)")?;
-        insert.execute(params![sequence.cast_signed(), kept.encode(sequence)])?;
+        insert.execute(params![sequence.cast_signed(), &*record])?;
         drop(insert);
         for (index, delivery) in entry.deliveries.iter().enumerate() {
             if !entry.deliveries.iter().take(index).any(|earlier| earlier.subscription == delivery.subscription) {
@@ -119,7 +121,10 @@ impl Transaction<'_> {
             let (at, attempts, reject) = (self.now, *attempts, None);
             self.bury(key, &Buried { tenant, origin, reason: *reason, at, attempts, order_key: *order_key, last, reject })?;
         }
-        if !entry.deliveries.is_empty() {
+        // As it came, the event may hold on to a much larger buffer that it was read into.
+        if !entry.deliveries.is_empty()
+            && let Ok(kept) = Kept::decode(sequence, &record)
+        {
             self.changes.effects.push(Effect::Keep(sequence, Arc::new(kept)));
         }
         Ok(Appended::Stored(Sequence(sequence)))
