@@ -76,10 +76,11 @@ pub(crate) struct Workspace {
 
 impl Index {
     /// Enters all rules, whose fields are numbered.
-    pub(crate) fn new(rules: &[Rule], fields: &Fields) -> Self {
+    pub(crate) fn new(rules: &[Rule], fields: &Fields, rest: &mut dyn FnMut()) -> Self {
         let (mut lists, mut always) = (Lists::default(), Vec::new());
         let (mut origins, mut absent, mut tests) = (Vec::new(), Vec::new(), HashMap::<FieldId, Vec<_>>::new());
-        for (rule, way) in (0..).zip(access::choose(rules, fields)) {
+        for (rule, way) in (0..).zip(access::choose(rules, fields, rest)) {
+            rest();
             for key in way.unwrap_or_else(|| {
                 always.push(rule);
                 Vec::new()
@@ -94,6 +95,7 @@ impl Index {
         let always = lists.add(always);
         let mut values: Vec<_> = (0..fields.len()).map(|_| None).collect();
         for (field, tests) in tests {
+            rest();
             if let Some(slot) = values.get_mut(field as usize) {
                 *slot = Some(Box::new(Values::new(tests, &mut lists)));
             }

@@ -28,6 +28,7 @@ use crate::dispatcher::schedule::InvalidPolicy;
 use crate::dispatcher::{self, Dispatcher, Plan};
 use crate::journal::disk::{self, DiskJournal, DiskOptions};
 use crate::journal::{Journal, JournalError};
+use crate::pace;
 use crate::pipes::Piped;
 use crate::router::{Replies, Router};
 use crate::telemetry::Metrics;
@@ -94,16 +95,18 @@ pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), 
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            () = watch.changed() => match Config::load(&paths) {
-                Ok((config, warnings)) => {
-                    show(&warnings);
-                    bus.reload(config).await;
+            () = watch.changed() => pace::in_turns(async {
+                match Config::load(&paths) {
+                    Ok((config, warnings)) => {
+                        show(&warnings);
+                        bus.reload(config).await;
+                    }
+                    Err(mistakes) => {
+                        show(&mistakes);
+                        tracing::error!(mistakes = mistakes.len(), "the changed rule files have mistakes; the old rules stay in force");
+                    }
                 }
-                Err(mistakes) => {
-                    show(&mistakes);
-                    tracing::error!(mistakes = mistakes.len(), "the changed rule files have mistakes; the old rules stay in force");
-                }
-            },
+            }).await,
         }
     }
     bus.stop().await;
@@ -225,10 +228,12 @@ impl Bus {
         let sources = std::mem::take(&mut config.sources);
         let (router, plan) = wiring::connect(&mut config, &numbers, &self.means).await?;
         self.handle.reload(plan).await?;
-        // Held until nobody matches by them any more, so that it is not an intake that has to take ten thousand rules apart.
         let old = self.router.swap(Arc::new(router));
         self.sources.reload(sources).await;
-        drop(old);
+        // Nobody matches by them any more: else it would be an intake that has to take ten thousand rules apart.
+        if let Some(old) = Arc::into_inner(old) {
+            old.take_apart();
+        }
         self.config = Some(config);
         Ok(())
     }

@@ -56,7 +56,7 @@ use self::handle::Command;
 pub use self::handle::{Handle, Options, Stopped, Summary};
 use self::leasing::{Answer, Leasing};
 pub use self::plan::{Follow, FollowWith, MatchReply, Observe, Plan, Prepare, Route, Target};
-use self::queues::{Granted, Queues, Ticket};
+use self::queues::{Granted, Queues, Replaced, Ticket};
 use self::schedule::{Decision, Tried, class_in_force, decide};
 pub use self::schedule::{InvalidPolicy, Policy};
 use self::settling::{JOURNAL_AGAIN, Settled, Settling};
@@ -159,9 +159,9 @@ impl Dispatcher {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(Command { plan, done }) = self.commands.recv() => {
-                    self.reload(plan);
+                    let old = self.reload(plan);
                     // Whoever asked may have gone meanwhile.
-                    let _nobody_waits = done.send(());
+                    let _nobody_waits = done.send(old);
                 }
                 numbers = &mut due => {
                     self.queues.tell(numbers);
@@ -227,11 +227,13 @@ impl Dispatcher {
         }
     }
 
-    fn reload(&mut self, plan: Plan) {
-        let gauges = self.queues.reload(plan.targets, plan.routes, Instant::now(), self.clock.now());
+    /// Hands back what is in force no more.
+    fn reload(&mut self, plan: Plan) -> Replaced {
+        let (gauges, old) = self.queues.reload(plan.targets, plan.routes, Instant::now(), self.clock.now());
         self.replies = plan.replies;
         *self.board.targets.lock() = gauges;
         self.queues.retain_paused(&mut self.board.paused.lock());
+        old
     }
 
     fn in_flight(&self) -> usize {

@@ -8,6 +8,7 @@ pub mod dispatcher;
 pub mod intake;
 pub mod journal;
 pub mod output;
+mod pace;
 pub mod pipes;
 pub mod router;
 mod server;

@@ -44,6 +44,7 @@ pub use self::intake::PipeIntake;
 use self::lines::Lines;
 use self::reader::PipedReader;
 use crate::journal::{Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leased, Reader, Settlement, Subscription};
+use crate::pace::drop_each;
 
 /// Deliveries of one pipe that are in hand at most, those that wait for a retry included; the batch that crosses the bound may exceed it.
 /// Enough for a target to be busy while a few hundred others wait out their backoff.
@@ -157,6 +158,7 @@ impl Journal for Piped {
         let numbers = self.inner.subscribe(wanted).await?;
         let statuses = self.inner.reader().subscriptions().await?;
         self.change(|lines| statuses.iter().for_each(|status| lines.set_activity(status.number, status.activity)));
+        drop_each(statuses);
         Ok(numbers)
     }
 

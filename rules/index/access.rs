@@ -61,12 +61,15 @@ pub(super) enum Part {
 pub(super) type Way<'r> = Vec<Key<'r>>;
 
 /// The way by which each rule is to be found; none where nothing tells of it, so that it is looked at for every event.
-pub(super) fn choose<'r>(rules: &'r [Rule], fields: &Fields) -> Vec<Option<Way<'r>>> {
+pub(super) fn choose<'r>(rules: &'r [Rule], fields: &Fields, rest: &mut dyn FnMut()) -> Vec<Option<Way<'r>>> {
     let data = fields.child(ROOT, b"data").map_or(0..0, |data| data..fields.below(data).end);
     let mut chooser = Chooser { fields, data, data_cost: DATA_COST / rules.len().max(1) as f64, statistics: Statistics::default() };
-    rules.iter().for_each(|rule| chooser.count(rule));
+    for rule in rules {
+        rest();
+        chooser.count(rule);
+    }
     chooser.statistics.sort();
-    rules.iter().map(|rule| chooser.rule(rule)).collect()
+    rules.iter().inspect(|_| rest()).map(|rule| chooser.rule(rule)).collect()
 }
 
 /// What one operator of a leaf list allows: each way alone is one to all that it fits.

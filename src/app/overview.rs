@@ -13,6 +13,7 @@ use super::sources::Sources;
 use crate::admin::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 use crate::config::Config;
 use crate::dispatcher;
+use crate::pace::{breathe, drop_each};
 use crate::router::{Explained, Router};
 
 /// The running parts.
@@ -43,7 +44,7 @@ impl Running {
 
     /// Shows this configuration from now on.
     pub fn set_config(&self, config: &Config) {
-        let rules = config.rules.iter().map(|rule| RuleStatus {
+        let rules = config.rules.iter().inspect(|_| breathe()).map(|rule| RuleStatus {
             name: rule.name.clone(),
             tenant: rule.tenant.clone(),
             pipe: rule.pipe,
@@ -53,7 +54,9 @@ impl Running {
             conditions: rule.conditions.clone(),
             matches: 0,
         });
-        *self.rules.lock() = rules.collect();
+        let rules = rules.collect();
+        let old = std::mem::replace(&mut *self.rules.lock(), rules);
+        drop_each(old);
         *self.targets.lock() = config.targets.iter().map(|target| (target.tenant.clone(), target.name.clone(), target.kind)).collect();
     }
 

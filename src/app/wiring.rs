@@ -15,6 +15,7 @@ use crate::config::{self, Config, DeliverySettings, FollowUpContent, WhenFull};
 use crate::dispatcher::schedule::InvalidPolicy;
 use crate::dispatcher::{self, Follow, FollowWith, MatchReply, Observe, Plan, Prepare};
 use crate::journal::{Backlog, DeadReason, Ending, Role, Subscription, SubscriptionIdentity};
+use crate::pace::breathe;
 use crate::router::{Route, Router, RuleInForce};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{SubscriptionMetrics, TargetMetrics};
@@ -32,8 +33,9 @@ struct Wanted<'c> {
 
 /// Every subscription of a configuration, rule by rule: its destinations, then `on_success`, then `on_failure`.
 fn wanted(config: &Config) -> Vec<Wanted<'_>> {
-    let mut all = Vec::new();
+    let mut all = Vec::with_capacity(config.rules.len());
     for rule in &config.rules {
+        breathe();
         let mut want = |role, target: &Name, delivery, transform| {
             let identity = SubscriptionIdentity { tenant: rule.tenant.clone(), rule: rule.name.clone(), role, target: target.clone() };
             // What a pipe has no room for waits in its source.
@@ -85,7 +87,7 @@ pub struct Means {
 /// Never of a configuration that was read without a mistake.
 pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: &Means) -> Result<(Router, Plan), InvalidPolicy> {
     let by_identity: HashMap<SubscriptionIdentity, SubscriptionNumber> =
-        wanted(config).into_iter().map(|one| one.subscription.identity).zip(numbers.iter().copied()).collect();
+        wanted(config).into_iter().inspect(|_| breathe()).map(|one| one.subscription.identity).zip(numbers.iter().copied()).collect();
     let number = |rule: &config::Rule, role, target: &Name| {
         let identity = SubscriptionIdentity { tenant: rule.tenant.clone(), rule: rule.name.clone(), role, target: target.clone() };
         by_identity.get(&identity).copied()
@@ -104,6 +106,7 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
 
     let mut plans = Vec::with_capacity(numbers.len());
     for (one, subscription) in wanted(config).into_iter().zip(numbers) {
+        breathe();
         let identity = one.subscription.identity;
         let Some(index) = indexes.get(&(&identity.tenant, &identity.target)).copied() else { continue };
         let prepare = Preparation { transform: one.transform.cloned(), texts: texts.get(index).cloned().unwrap_or_default() };
@@ -148,6 +151,7 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
         .rules
         .iter()
         .map(|rule| {
+            breathe();
             let route = |to: &config::Destination| {
                 Some(Route { subscription: number(rule, Role::To, &to.target)?, order_by: to.delivery.order_by.clone() })
             };

@@ -23,6 +23,7 @@ use super::reader::{Piece, read};
 use super::yaml::{self, Entry, Node, Span, Value};
 use super::{Admin, Config, DEFAULT_PATH, Store};
 use crate::admin::KEY_BYTES_MIN;
+use crate::pace::{breathe, drop_each};
 use names::Names;
 use pipe::Fed;
 
@@ -48,6 +49,9 @@ pub(super) fn connect(found: &[Found], mut diagnostics: Vec<Diagnostic>) -> Resu
     let config = Loader { documents: &documents, names: Names::collect(&documents), fed: Fed::collect(&documents), complete }.load();
     for document in documents {
         diagnostics.extend(placed(document.file, document.mistakes.into_inner(), &document.secrets));
+        for section in document.root.into_entries() {
+            drop_each(section.value.into_entries());
+        }
     }
     diagnostic::sort(&mut diagnostics);
     match config {
@@ -118,17 +122,20 @@ impl<'f> Document<'f> {
         }
     }
 
-    /// What becomes of the entities of a section. None of them is left out in silence.
-    fn each<'t, T>(&'t self, key: &str, mut load: impl FnMut(&'t Entry) -> Option<T>) -> Vec<T> {
-        let mut loaded = |entry: &'t Entry| {
+    /// Adds what becomes of the entities of a section. None of them is left out in silence.
+    fn each<'t, T>(&'t self, key: &str, all: &mut Vec<T>, mut load: impl FnMut(&'t Entry) -> Option<T>) {
+        let entries = self.section(key);
+        // Moving ten thousand to a larger place, time and again, takes as long as reading them.
+        all.reserve(entries.len());
+        for entry in entries {
+            breathe();
             let one = load(entry);
             if one.is_none() && !self.mistakes.any_error() {
                 self.entity(entry)
                     .tell_key(format!("`{}` cannot be used", entry.key), "this is a mistake of Pointsman; please tell its authors");
             }
-            one
-        };
-        self.section(key).iter().filter_map(&mut loaded).collect()
+            all.extend(one);
+        }
     }
 
     fn entity<'t>(&'t self, entry: &'t Entry) -> Piece<'t> {
@@ -184,15 +191,15 @@ impl<'d> Loader<'d, '_> {
         };
         let mut layers = connector::TargetLayers::new();
         for document in self.documents {
-            config.sources.extend(document.each("sources", |entry| self.source(document, entry)));
-            config.targets.extend(document.each("targets", |entry| self.target(document, entry, &mut layers)));
+            document.each("sources", &mut config.sources, |entry| self.source(document, entry));
+            document.each("targets", &mut config.targets, |entry| self.target(document, entry, &mut layers));
         }
         for document in self.documents {
-            config.rules.extend(document.each("rules", |entry| self.rule(document, entry, &layers)));
-            config.tests.extend(document.each("tests", |entry| self.test(document, entry)));
+            document.each("rules", &mut config.rules, |entry| self.rule(document, entry, &layers));
+            document.each("tests", &mut config.tests, |entry| self.test(document, entry));
         }
         for document in self.documents {
-            config.rules.extend(document.each("pipes", |entry| self.pipe(document, entry, &layers)));
+            document.each("pipes", &mut config.rules, |entry| self.pipe(document, entry, &layers));
         }
         pipe::connect(&mut config);
         (!self.documents.is_empty()).then_some(config)

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::plan::Plan;
+use super::queues::Replaced;
 use super::status::{Board, Status};
+use crate::pace::drop_each;
 
 /// The bounds of a dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub struct Handle {
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) plan: Plan,
-    pub(super) done: oneshot::Sender<()>,
+    pub(super) done: oneshot::Sender<Replaced>,
 }
 
 impl Handle {
@@ -50,7 +52,9 @@ impl Handle {
     pub async fn reload(&self, plan: Plan) -> Result<(), Stopped> {
         let (done, is_done) = oneshot::channel();
         self.commands.send(Command { plan, done }).await.map_err(|_| Stopped)?;
-        is_done.await.map_err(|_| Stopped)
+        // Taken apart here, and not by the dispatcher.
+        drop_each(is_done.await.map_err(|_| Stopped)?);
+        Ok(())
     }
 
     /// How the dispatcher stands; answers from memory.

@@ -23,6 +23,10 @@ const LEASE_MARGIN: Duration = Duration::from_secs(60);
 /// How long after a lease that may have been cut at its byte limit what came short is looked at again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// So many new subscriptions are asked for at once, and as many again after this time: a reload may bring ten thousand.
+const NEW_AT_ONCE: usize = 64;
+const NEW_AGAIN_AFTER: Duration = Duration::from_millis(1);
+
 /// Every subscription and target of the plan in force.
 #[derive(Default)]
 pub(super) struct Queues {
@@ -35,9 +39,16 @@ pub(super) struct Queues {
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     /// Came short in a lease that may have been cut at its byte limit.
     cut_off: Vec<SubscriptionNumber>,
+    /// Have not been asked for since a reload brought them.
+    new: VecDeque<SubscriptionNumber>,
 }
 
-struct Queue {
+/// The subscriptions of a plan that is in force no more.
+pub(super) type Replaced = HashMap<SubscriptionNumber, Queue>;
+
+/// One subscription.
+#[derive(Debug)]
+pub(super) struct Queue {
     route: Arc<Route>,
     lane: usize,
     /// Whether it may have something to lease.
@@ -72,6 +83,7 @@ enum Timer {
     Lane(usize),
     Refused(SubscriptionNumber),
     LookAgain,
+    New,
 }
 
 /// The right of one subscription to so many leases.
@@ -106,14 +118,15 @@ impl Ticket {
 }
 
 impl Queues {
-    /// Puts a plan in force. Subscriptions that were not there before are asked for; those that a target refused are tried again.
+    /// Puts a plan in force. Subscriptions that were not there before are asked for; those that a target refused are tried again. What was
+    /// in force comes back beside the gauges.
     pub(super) fn reload(
         &mut self,
         targets: Vec<Target>,
         routes: Vec<(SubscriptionNumber, Arc<Route>)>,
         now: Instant,
         time: Timestamp,
-    ) -> Vec<Arc<Gauge>> {
+    ) -> (Vec<Arc<Gauge>>, Replaced) {
         for lane in self.lanes.iter_mut().flatten() {
             (lane.is_wanted, lane.is_awake, lane.wake_at) = (false, false, None);
         }
@@ -130,12 +143,15 @@ impl Queues {
                 index
             })
             .collect();
-        let mut old = std::mem::take(&mut self.queues);
+        let old = std::mem::replace(&mut self.queues, HashMap::with_capacity(routes.len()));
         for (number, route) in routes {
             let Some(lane) = slots.get(route.target).copied() else { continue };
-            let fresh = Queue { route, lane, is_ready: true, is_told_again: false, is_cut_off: false, pause: None };
-            let queue = match old.remove(&number) {
-                None => fresh,
+            let fresh = Queue { route, lane, is_ready: false, is_told_again: false, is_cut_off: false, pause: None };
+            let queue = match old.get(&number) {
+                None => {
+                    self.new.push_back(number);
+                    fresh
+                }
                 Some(old) => {
                     let pause = match old.pause {
                         Some(Pause::Refused(Probe::Waiting(_))) => Some(Pause::Refused(Probe::Due)),
@@ -160,12 +176,14 @@ impl Queues {
         for number in numbers {
             self.enter(number);
         }
+        self.ask_new(now);
         let lanes = (0..self.lanes.len()).collect::<Vec<_>>();
         for lane in lanes {
             self.wake(lane);
             self.drop_unwanted(lane);
         }
-        slots.iter().filter_map(|slot| self.lanes.get(*slot)?.as_ref()).map(|lane| Arc::clone(&lane.gauge)).collect()
+        let gauges = slots.iter().filter_map(|slot| self.lanes.get(*slot)?.as_ref()).map(|lane| Arc::clone(&lane.gauge));
+        (gauges.collect(), old)
     }
 
     /// Puts a target into a slot: that of its lane, a free one, or the one behind the last.
@@ -200,6 +218,14 @@ impl Queues {
                 (queue.is_ready, queue.is_told_again) = (true, true);
                 self.enter(number);
             }
+        }
+    }
+
+    fn ask_new(&mut self, now: Instant) {
+        let some = self.new.drain(..self.new.len().min(NEW_AT_ONCE)).collect::<Vec<_>>();
+        self.tell(some);
+        if !self.new.is_empty() {
+            self.timers.push(Reverse((now + NEW_AGAIN_AFTER, Timer::New)));
         }
     }
 
@@ -449,6 +475,7 @@ impl Queues {
                         self.tell([number]);
                     }
                 }
+                Timer::New => self.ask_new(now),
             }
         }
     }

@@ -319,15 +319,15 @@ impl Lines {
     }
 
     pub(super) fn set_activity(&mut self, number: SubscriptionNumber, activity: Activity) {
-        if activity == Activity::Active {
-            if self.inactive.remove(&number) && self.queues.contains_key(&number) {
+        let is_active = activity == Activity::Active;
+        let has_changed = if is_active { self.inactive.remove(&number) } else { self.inactive.insert(number) };
+        if has_changed {
+            if is_active && self.queues.contains_key(&number) {
                 self.news.insert(number);
             }
-        } else {
-            self.inactive.insert(number);
+            // Intakes look again whether they may ask for more.
+            self.holds.values().for_each(|hold| hold.wake.notify_one());
         }
-        // Intakes look again whether they may ask for more.
-        self.holds.values().for_each(|hold| hold.wake.notify_one());
     }
 
     pub(super) fn has_news(&self) -> bool {

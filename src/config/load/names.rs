@@ -9,6 +9,7 @@ use crate::config::mistake::Mistake;
 use crate::config::reader::Piece;
 use crate::config::suggest;
 use crate::config::yaml::{Entry, Span};
+use crate::pace::breathe;
 
 /// The sources that are always there.
 pub(super) const BUILT_IN_SOURCES: [&str; 2] = ["ingress", "replies"];
@@ -52,6 +53,7 @@ impl<'d> Names<'d> {
         for (index, document) in documents.iter().enumerate() {
             for (section, key, one) in Section::ALL {
                 for entry in document.section(key) {
+                    breathe();
                     check_name(document, section, entry);
                     let identity = (section, &document.tenant, entry.key.as_str());
                     let Some(&(first, span)) = defined.get(&identity) else {

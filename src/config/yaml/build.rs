@@ -6,6 +6,7 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
 use super::{ALIASED_NODES_MAX, DEPTH_MAX, Entry, Node, Span, Style, Value, scalar};
 use crate::config::mistake::Mistake;
+use crate::pace::breathe;
 
 /// Reads a file's text.
 ///
@@ -72,6 +73,7 @@ impl<'x> Builder<'x> {
     fn build(&mut self) -> Result<(), Mistake> {
         let mut parser = Parser::new_from_str(self.text);
         while let Some(next) = parser.next_event() {
+            breathe();
             let (event, span) = next.map_err(|error| {
                 let at = self.places.byte(*error.marker());
                 self.unreadable(at, error.info())

@@ -205,6 +205,35 @@ async fn a_detached_subscription_waits_and_goes_on_when_it_returns() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_new_subscriptions_are_asked_for_bit_by_bit_and_all_of_them() {
+    let bench = Bench::new();
+    let names: Vec<String> = (0..500).map(|number| format!("r{number}")).collect();
+    let numbers = bench.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mock = Mock::taking(MS);
+    let running = bench.start(plan(vec![mock.target("t")], []));
+    for number in &numbers {
+        bench.append(*number, 1).await;
+    }
+    // What the journal tells of them now, nobody takes note of.
+    tokio::time::sleep(SECOND).await;
+    let all = |keep: usize| {
+        let routes = numbers.iter().zip(&names).take(keep).map(|(number, rule)| (*number, route(rule, 0, policy())));
+        plan(vec![mock.target("t")], routes.collect::<Vec<_>>())
+    };
+    let grants = bench.journal.grants.load(Ordering::Relaxed);
+    running.handle.reload(all(400)).await.unwrap();
+    assert!(bench.journal.grants.load(Ordering::Relaxed) - grants <= 64, "the first of them only");
+    // A reload in between forgets none, and those that are gone again do no harm.
+    running.handle.reload(all(300)).await.unwrap();
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(mock.count(), 300);
+    running.handle.reload(all(500)).await.unwrap();
+    bench.drained().await;
+    assert_eq!(tally(mock.ids(Class::Delivered)).values().copied().collect::<Vec<_>>(), [1; 500]);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_keeps_what_was_learned_of_an_unchanged_target_and_finishes_what_is_under_way() {
     let bench = Bench::new();
     let number = bench.subscribe(&["r"]).await[0];

@@ -1,14 +1,16 @@
 //! Which subscriptions are attached. It is changed page by page, so that appends take turns with a reload of ten thousand rules.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use pointsman_schemas::SubscriptionNumber;
 
 use super::DiskJournal;
 use crate::journal::{Backlog, JournalError, Subscription, SubscriptionIdentity};
+use crate::pace::{breathe, drop_each};
 
-/// Subscriptions that one transaction attaches or detaches at most: a few milliseconds' work of the writer.
-const SUBSCRIPTIONS_PER_TRANSACTION: usize = 250;
+/// Subscriptions that one job of the writer reads at most, and that one attaches or detaches: half a millisecond's work.
+const READ_AT_ONCE: usize = 1_000;
+const CHANGED_AT_ONCE: usize = 50;
 
 /// What a reload may change of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,44 +23,71 @@ pub(super) struct Attachment {
 /// What a subscription is to become; one without a number is new.
 pub(super) type Change = (Option<u32>, Attachment);
 
+/// Where the number of a wanted subscription comes from.
+#[derive(Clone, Copy, Debug)]
+enum Number {
+    Known(u32),
+    /// From the change at this place.
+    Change(usize),
+}
+
 impl DiskJournal {
     /// Attaches everything wanted, and then detaches every other.
     pub(super) async fn attach_only(&self, wanted: Vec<Subscription>) -> Result<Vec<SubscriptionNumber>, JournalError> {
-        let known = self.ask(true, 0, |transaction| Ok(transaction.attachments())).await?;
-        let order: Vec<SubscriptionIdentity> = wanted.iter().map(|one| one.identity.clone()).collect();
-        let (mut numbers, changes) = changes(known, wanted);
-        for page in changes.chunks(SUBSCRIPTIONS_PER_TRANSACTION) {
-            let changed = page.to_vec();
-            let given = self.ask(true, 0, move |transaction| Ok(transaction.set_attachments(&changed))).await?;
-            numbers.extend(page.iter().map(|(_, attachment)| attachment.identity.clone()).zip(given));
+        let mut known = Vec::new();
+        loop {
+            let from = known.last().map_or(0, |(number, _): &(u32, Attachment)| number + 1);
+            let page = self.ask(true, 0, move |transaction| Ok(transaction.attachments(from, READ_AT_ONCE))).await?;
+            if page.is_empty() {
+                break;
+            }
+            known.extend(page);
         }
-        Ok(order.iter().filter_map(|identity| numbers.get(identity).copied()).collect())
+        let (numbers, changes) = changes(&known, &wanted);
+        drop_each(known);
+        drop_each(wanted);
+        let mut given = Vec::with_capacity(changes.len());
+        for page in changes.chunks(CHANGED_AT_ONCE) {
+            let changed = page.to_vec();
+            given.extend(self.ask(true, 0, move |transaction| Ok(transaction.set_attachments(&changed))).await?);
+        }
+        let number = |number| match number {
+            Number::Known(number) => Some(SubscriptionNumber(number)),
+            Number::Change(place) => given.get(place).copied(),
+        };
+        Ok(numbers.into_iter().filter_map(number).collect())
     }
 }
 
-/// What has to change for the wanted ones to be those attached, and the numbers of those that need not change.
-fn changes(known: Vec<(u32, Attachment)>, wanted: Vec<Subscription>) -> (HashMap<SubscriptionIdentity, SubscriptionNumber>, Vec<Change>) {
-    let mut known: HashMap<_, _> = known.into_iter().map(|(number, old)| (old.identity.clone(), (number, old))).collect();
-    let identities: HashSet<_> = wanted.iter().map(|one| one.identity.clone()).collect();
-    let (mut numbers, mut changes, mut told) = (HashMap::new(), Vec::new(), HashSet::new());
+/// What has to change for the wanted ones to be those attached, and what becomes of each of these.
+fn changes(known: &[(u32, Attachment)], wanted: &[Subscription]) -> (Vec<Number>, Vec<Change>) {
+    let old = known.iter().inspect(|_| breathe()).map(|known| (&known.1.identity, known));
+    let mut old: HashMap<&SubscriptionIdentity, &(u32, Attachment)> = old.collect();
+    let new = wanted.iter().inspect(|_| breathe()).map(|one| (&one.identity, None));
+    let mut told: HashMap<&SubscriptionIdentity, Option<Number>> = new.collect();
+    let (mut numbers, mut changes) = (Vec::with_capacity(wanted.len()), Vec::new());
     for Subscription { identity, renamed_from, backlog } in wanted {
-        if !told.insert(identity.clone()) {
+        breathe();
+        if let Some(Some(number)) = told.get(identity) {
+            numbers.push(*number);
             continue;
         }
-        let earlier = renamed_from.map(|rule| SubscriptionIdentity { rule, ..identity.clone() });
-        let earlier = earlier.filter(|earlier| !identities.contains(earlier));
-        let found = known.remove(&identity).or_else(|| known.remove(&earlier?));
-        let new = Attachment { identity, backlog, is_attached: true };
-        match found {
-            Some((number, old)) if old == new => {
-                numbers.insert(new.identity, SubscriptionNumber(number));
+        let earlier = renamed_from.clone().map(|rule| SubscriptionIdentity { rule, ..identity.clone() });
+        let earlier = earlier.filter(|earlier| !told.contains_key(earlier));
+        let found = old.remove(identity).or_else(|| old.remove(&earlier?));
+        let new = Attachment { identity: identity.clone(), backlog: *backlog, is_attached: true };
+        let number = match found {
+            Some((number, old)) if *old == new => Number::Known(*number),
+            found => {
+                changes.push((found.map(|(number, _)| *number), new));
+                Number::Change(changes.len() - 1)
             }
-            found => changes.push((found.map(|(number, _)| number), new)),
-        }
+        };
+        told.insert(identity, Some(number));
+        numbers.push(number);
     }
-    let gone = known.into_values().filter(|(_, old)| old.is_attached);
-    let mut gone: Vec<Change> = gone.map(|(number, old)| (Some(number), Attachment { is_attached: false, ..old })).collect();
-    gone.sort_unstable_by_key(|(number, _)| *number);
-    changes.extend(gone);
+    let gone = known.iter().filter(|(_, attachment)| attachment.is_attached && old.contains_key(&attachment.identity));
+    let detached = |(number, attachment): &(u32, Attachment)| (Some(*number), Attachment { is_attached: false, ..attachment.clone() });
+    changes.extend(gone.inspect(|_| breathe()).map(detached));
     (numbers, changes)
 }

@@ -21,6 +21,7 @@ use crate::journal::{
     DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader, StoredEvent, SubscriptionIdentity, SubscriptionStatus,
     Totals,
 };
+use crate::pace::{breathe, in_turns_sync};
 
 /// A dead letter's key; dead letters are ordered by sequence, subscription, run.
 pub(super) type DeadKey = RowKey;
@@ -120,7 +121,8 @@ pub(super) fn io(error: &rusqlite::Error) -> JournalError {
 #[async_trait]
 impl Reader for DiskReader {
     async fn subscriptions(&self) -> Result<Vec<SubscriptionStatus>, JournalError> {
-        let mut statuses = self.ask(|connection| statuses(connection).map_err(|error| io(&error))).await?;
+        // Of ten thousand that takes a while.
+        let mut statuses = self.ask(|connection| in_turns_sync(|| statuses(connection)).map_err(|error| io(&error))).await?;
         if let Some(live) = &self.live
             && let Some(queues) = live.queues.upgrade()
         {
@@ -238,6 +240,7 @@ fn first_since(connection: &Connection, time: Timestamp) -> rusqlite::Result<u64
 pub(super) fn subscriptions(connection: &Connection) -> rusqlite::Result<Vec<(u32, Result<Subscribed, Damage>)>> {
     let mut select = connection.prepare("SELECT number, value FROM subscriptions ORDER BY number")?;
     let rows = select.query_map([], |row| {
+        breathe();
         let number = row.get(0)?;
         Ok((number, row.get_ref(1)?.as_blob().map_err(|_| Damage("it is no blob")).and_then(|value| Subscribed::decode(number, value))))
     })?;
@@ -249,6 +252,7 @@ fn statuses(connection: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus>
     let transaction = connection.unchecked_transaction()?;
     let mut statuses = Vec::new();
     for (number, subscribed) in subscriptions(&transaction)? {
+        breathe();
         let Ok(Subscribed { identity, attached, activity, counts, .. }) = subscribed else { continue };
         let oldest_pending = if counts.pending > 0 { oldest(&transaction, number)? } else { None };
         statuses.push(SubscriptionStatus { number: SubscriptionNumber(number), identity, attached, activity, counts, oldest_pending });

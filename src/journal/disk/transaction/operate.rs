@@ -28,14 +28,16 @@ pub(in crate::journal::disk) struct Page<K> {
 }
 
 impl Transaction<'_> {
-    /// Every subscription, by number.
-    pub(in crate::journal::disk) fn attachments(&self) -> Vec<(u32, Attachment)> {
-        let numbers: BTreeSet<u32> = self.books.subscriptions.keys().chain(self.changes.subscriptions.keys()).copied().collect();
+    /// The first so many subscriptions from this number on.
+    pub(in crate::journal::disk) fn attachments(&self, from: u32, limit: usize) -> Vec<(u32, Attachment)> {
+        let committed = self.books.subscriptions.range(from..).map(|(number, _)| *number).take(limit);
+        let changed = self.changes.subscriptions.keys().copied().filter(|number| *number >= from);
+        let numbers: BTreeSet<u32> = committed.chain(changed).collect();
         let attachment = |number| {
             let Subscribed { identity, backlog, attached, .. } = self.subscription(number)?;
             Some((number, Attachment { identity: identity.clone(), backlog: *backlog, is_attached: *attached }))
         };
-        numbers.into_iter().filter_map(attachment).collect()
+        numbers.into_iter().take(limit).filter_map(attachment).collect()
     }
 
     /// Attaches and detaches, and gives numbers to what has none. Numbers come back in the order of the changes.
