@@ -37,7 +37,7 @@ pub use value::{Type, Value};
 
 pub(crate) use evaluate::evaluate;
 pub(crate) use function::Function;
-pub(crate) use like::Like;
+pub(crate) use like::{Like, Literals};
 
 /// A compiled expression.
 #[derive(Debug)]
@@ -190,7 +190,7 @@ impl Expression {
     }
 
     /// Visits it and all under it.
-    fn each<'e>(&'e self, visit: &mut impl FnMut(&'e Self)) {
+    pub(crate) fn each<'e>(&'e self, visit: &mut impl FnMut(&'e Self)) {
         visit(self);
         for part in self.parts() {
             part.each(visit);

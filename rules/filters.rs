@@ -11,7 +11,7 @@ use pointsman_schemas::{AttributeValue, Event, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::cesql::Cesql;
+use crate::cesql::{Cesql, Kind};
 use crate::fields::{FieldsBuilder, ROOT};
 use crate::spelling;
 
@@ -187,12 +187,17 @@ impl Filter {
     fn register(&self, builder: &mut FieldsBuilder) {
         match self {
             Self::Attributes(_, texts) => {
-                for (name, _) in texts.iter().filter(|(name, _)| is_text(name)) {
+                for (name, _) in texts {
                     builder.field(ROOT, name);
                 }
             }
+            Self::Sql(sql) => sql.root.each(&mut |part| {
+                if let Kind::Attribute(name) = &part.kind {
+                    builder.field(ROOT, name);
+                }
+            }),
             Self::All(filters) | Self::Any(filters) => filters.iter().for_each(|filter| filter.register(builder)),
-            Self::Not(_) | Self::Sql(_) => {}
+            Self::Not(_) => {}
         }
     }
 
@@ -209,9 +214,11 @@ impl Filter {
     }
 }
 
-/// Whether an attribute is a text wherever it is there. Others may be integers or booleans, which are compared by their texts.
-pub(crate) fn is_text(attribute: &str) -> bool {
-    TEXTS.contains(&attribute)
+/// Whether an attribute that has this text in it is a text itself: an extension may be an integer or a boolean, which is compared by its text.
+pub(crate) fn is_text(attribute: &str, part: &str) -> bool {
+    let is_of_other =
+        |text: &str| text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) || "true".contains(text) || "false".contains(text);
+    TEXTS.contains(&attribute) || !is_of_other(part)
 }
 
 impl Comparison {

@@ -52,6 +52,12 @@ fn pattern(pattern: Value) -> Rule {
     }
 }
 
+fn filters(filters: Value) -> Rule {
+    let filters: Vec<RawFilter> = serde_json::from_value(filters).expect("the filters are right");
+    let filters = Some(Filters::compile(&filters).expect("the filters are right"));
+    Rule { from: OriginSet::all_but(&[]), pattern: None, condition: None, filters }
+}
+
 /// A kind of rule: of those with a number, each takes the events with that number alone.
 type Family = (&'static str, fn(usize) -> Rule);
 
@@ -102,17 +108,11 @@ fn families() -> Vec<Family> {
             filters: None,
         }),
         ("filters", |n| {
-            let filters: Vec<RawFilter> = serde_json::from_value(json!([
+            filters(json!([
                 { "suffix": { "source": "photos" } }, { "any": [{ "exact": { "type": format!("com.example.kind{n:05}.created") } }, { "prefix": { "type": "org." } }] },
             ]))
-            .expect("the filters are right");
-            Rule {
-                from: OriginSet::all_but(&[]),
-                pattern: None,
-                condition: None,
-                filters: Some(Filters::compile(&filters).expect("the filters are right")),
-            }
         }),
+        ("sql", |n| filters(json!([{ "sql": format!("type = 'com.example.kind{n:05}.created' AND source LIKE '%photos'") }]))),
         ("mixed", mixed),
     ]
 }

@@ -20,6 +20,12 @@ enum Body {
     Automaton(Box<regex::Regex>),
 }
 
+/// What is written out in a pattern.
+pub(crate) enum Literals<'l> {
+    Whole(&'l str),
+    Parts(&'l str, &'l [Finder<'static>], &'l str),
+}
+
 enum Element {
     Character(char),
     One,
@@ -40,6 +46,15 @@ impl Like {
         }
         let body = if elements.iter().any(|element| matches!(element, Element::One)) { automaton(&elements)? } else { literal(&elements) };
         Ok(Self(body))
+    }
+
+    /// Texts that whatever fits begins with, holds and ends with; where it is but one text, that. None where a `_` stands.
+    pub(crate) fn literals(&self) -> Option<Literals<'_>> {
+        match &self.0 {
+            Body::Whole(whole) => Some(Literals::Whole(whole)),
+            Body::Parts { prefix, inner, suffix } => Some(Literals::Parts(prefix, inner, suffix)),
+            Body::Automaton(_) => None,
+        }
     }
 
     pub(crate) fn fits(&self, text: &str) -> bool {

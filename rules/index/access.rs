@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::cesql::{self, Literals};
 use crate::condition::{Comparator, Expression, Operand};
 use crate::fields::{FieldId, Fields, ROOT};
 use crate::filters::{Comparison, Filter, is_text};
@@ -230,7 +231,11 @@ impl<'r> Chooser<'_, 'r> {
                 keys.iter().for_each(|key| self.statistics.count(key));
             }
             Filter::All(filters) | Filter::Any(filters) => filters.iter().for_each(|filter| self.count_filter(filter)),
-            Filter::Not(_) | Filter::Sql(_) => {}
+            Filter::Sql(sql) => sql.root.each(&mut |part| {
+                let ways = self.predicate(part);
+                ways.iter().flatten().for_each(|key| self.statistics.count(key));
+            }),
+            Filter::Not(_) => {}
         }
     }
 
@@ -283,18 +288,69 @@ impl<'r> Chooser<'_, 'r> {
             }
             Filter::All(filters) => self.filters(filters),
             Filter::Any(filters) => together(filters.iter().map(|filter| self.filter(filter))),
-            Filter::Not(_) | Filter::Sql(_) => None,
+            Filter::Sql(sql) => self.sql(&sql.root),
+            Filter::Not(_) => None,
         }
     }
 
-    /// What a comparison of an attribute asks for, where that is a text in every event.
+    /// Of an expression that is true without an error. Its operators of one precedence are applied from left to right.
+    fn sql(&self, expression: &'r cesql::Expression) -> Option<Costed<'r>> {
+        let logic = |rest: &[(cesql::Operator, _)]| rest.iter().all(|(operator, _)| operator.level() == cesql::Level::Logic);
+        match &expression.kind {
+            cesql::Kind::Chain { first, rest } if logic(rest) => rest.iter().fold(self.sql(first), |left, (operator, right)| {
+                let sides = [left, self.sql(right)];
+                if *operator == cesql::Operator::And { cheapest(sides.into_iter().flatten()) } else { together(sides.into_iter()) }
+            }),
+            _ => cheapest(self.predicate(expression).into_iter().map(|way| self.all_of(way))),
+        }
+    }
+
+    /// The ways to what a comparison of an attribute with texts takes; each alone is one.
+    fn predicate(&self, expression: &'r cesql::Expression) -> Vec<Way<'r>> {
+        use cesql::Kind::{Attribute, Chain, In, Like, String};
+        let one = |name, part, text| self.text(name, part, text).map(|key| vec![key]);
+        match &expression.kind {
+            Chain { first, rest } => match (&first.kind, rest.as_slice()) {
+                (Attribute(name), [(cesql::Operator::Equal, cesql::Expression { kind: String(text), .. })])
+                | (String(text), [(cesql::Operator::Equal, cesql::Expression { kind: Attribute(name), .. })]) => {
+                    one(name, Part::Whole, text).into_iter().collect()
+                }
+                _ => Vec::new(),
+            },
+            Like { text, like, negated: false } => match (&text.kind, like.literals()) {
+                (Attribute(name), Some(Literals::Whole(whole))) => one(name, Part::Whole, whole).into_iter().collect(),
+                (Attribute(name), Some(Literals::Parts(prefix, inner, suffix))) => {
+                    let inner = inner.iter().filter_map(|part| std::str::from_utf8(part.needle()).ok()).map(|part| (Part::Anywhere, part));
+                    let all = [(Part::Beginning, prefix), (Part::End, suffix)].into_iter().chain(inner);
+                    all.filter_map(|(part, text)| one(name, part, text)).collect()
+                }
+                _ => Vec::new(),
+            },
+            In { value, set, negated: false } => {
+                let Attribute(name) = &value.kind else { return Vec::new() };
+                let key = |element: &'r cesql::Expression| match &element.kind {
+                    String(text) => self.text(name, Part::Whole, text),
+                    _ => None,
+                };
+                set.iter().map(key).collect::<Option<Way<'r>>>().into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What a comparison of an attribute asks for.
     fn attribute(&self, comparison: Comparison, name: &str, text: &'r str) -> Option<Key<'r>> {
         let part = match comparison {
             Comparison::Exact => Part::Whole,
             Comparison::Prefix => Part::Beginning,
             Comparison::Suffix => Part::End,
         };
-        let is_usable = is_text(name) && (!text.is_empty() || part == Part::Whole);
+        self.text(name, part, text)
+    }
+
+    /// A text at an attribute, where that is a text in every event that has it.
+    fn text(&self, name: &str, part: Part, text: &'r str) -> Option<Key<'r>> {
+        let is_usable = is_text(name, text) && (!text.is_empty() || part == Part::Whole);
         let field = self.fields.child(ROOT, name.as_bytes()).filter(|_| is_usable)?;
         Some(Key::Scalar(field, Test::Text(part, text.as_bytes())))
     }

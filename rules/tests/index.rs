@@ -148,13 +148,35 @@ fn condition() -> impl Strategy<Value = Condition> {
     })
 }
 
+fn sql() -> impl Strategy<Value = String> {
+    let name = || prop::sample::select(vec!["type", "subject", "n", "flag", "tag"]);
+    let text = || prop_oneof![3 => "'[abA]{0,3}'", 1 => prop::sample::select(vec!["'1'", "'-2'", "'true'", "'rue'"]).prop_map(Into::into)];
+    let value = prop_oneof![3 => text(), 1 => prop::sample::select(vec!["1", "TRUE", "type"]).prop_map(Into::into)];
+    let single = prop_oneof![
+        4 => (name(), prop::sample::select(vec!["=", "!=", "<>"]), value.clone()).prop_map(|(name, operator, value)| format!("{name} {operator} {value}")),
+        2 => (value.clone(), name()).prop_map(|(value, name)| format!("{value} = {name}")),
+        4 => (name(), prop::sample::select(vec!["LIKE", "NOT LIKE"]), "'[%%ab_1]{0,4}'").prop_map(|(name, operator, like)| format!("{name} {operator} {like}")),
+        3 => (name(), prop::sample::select(vec!["IN", "NOT IN"]), value.clone(), value).prop_map(|(name, operator, a, b)| format!("{name} {operator} ({a}, {b})")),
+        1 => name().prop_map(|name| format!("EXISTS {name}")),
+        1 => name().prop_map(|name| format!("LOWER({name}) = 'a'")),
+        1 => prop::sample::select(vec!["n > 0", "flag", "TRUE", "1 / 0 = 1"]).prop_map(Into::into),
+    ];
+    single.prop_recursive(3, 8, 2, |inner| {
+        let operator = prop::sample::select(vec!["AND", "OR", "XOR"]);
+        prop_oneof![
+            1 => inner.clone().prop_map(|one| format!("NOT ({one})")),
+            3 => (inner.clone(), operator.clone(), inner.clone()).prop_map(|(left, operator, right)| format!("({left}) {operator} ({right})")),
+            2 => (inner.clone(), operator, inner).prop_map(|(left, operator, right)| format!("{left} {operator} {right}")),
+        ]
+    })
+}
+
 fn filters() -> impl Strategy<Value = Filters> {
-    let name = prop::sample::select(vec!["type", "subject", "n", "flag"]);
-    let text = prop_oneof![3 => "[abA]{1,3}", 1 => prop::sample::select(vec!["1", "-2", "true"]).prop_map(Into::into)];
+    let name = prop::sample::select(vec!["type", "subject", "n", "flag", "tag"]);
+    let text = prop_oneof![3 => "[abA]{1,3}", 1 => prop::sample::select(vec!["1", "-2", "true", "al"]).prop_map(Into::into)];
     let texts = prop::collection::hash_map(name.prop_map(str::to_owned), text, 1..3);
     let compared = (prop::sample::select(vec!["exact", "prefix", "suffix"]), texts).prop_map(|(dialect, texts)| json!({ dialect: texts }));
-    let sql = prop::sample::select(vec!["n > 0", "type LIKE 'a%'", "EXISTS flag"]).prop_map(|sql| json!({ "sql": sql }));
-    let filter = prop_oneof![5 => compared, 1 => sql].prop_recursive(2, 8, 3, |inner| {
+    let filter = prop_oneof![5 => compared, 3 => sql().prop_map(|sql| json!({ "sql": sql }))].prop_recursive(2, 8, 3, |inner| {
         let list = || prop::collection::vec(inner.clone(), 1..3);
         prop_oneof![
             list().prop_map(|list| json!({ "any": list })),
@@ -172,7 +194,11 @@ fn rule() -> impl Strategy<Value = Rule> {
     let origins = || prop::collection::vec((0..3_u16).prop_map(Origin), 1..3);
     let from = prop_oneof![2 => Just(OriginSet::all_but(&[])), 1 => origins().prop_map(|origins| OriginSet::only(&origins)), 1 => origins().prop_map(|origins| OriginSet::all_but(&origins))];
     let parts = (from, pattern(), prop::option::weighted(0.3, condition()), prop::option::weighted(0.2, filters()));
-    parts.prop_map(|(from, pattern, condition, filters)| Rule { from, pattern, condition, filters })
+    let whole = parts.prop_map(|(from, pattern, condition, filters)| Rule { from, pattern, condition, filters });
+    // Of which the index has no other way.
+    let filtered =
+        filters().prop_map(|filters| Rule { from: OriginSet::all_but(&[]), pattern: None, condition: None, filters: Some(filters) });
+    prop_oneof![3 => whole, 1 => filtered]
 }
 
 fn document() -> impl Strategy<Value = String> {
@@ -200,15 +226,99 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(None),
     ];
     let some = |text: String| if text.is_empty() || text == "\n" { "x".to_owned() } else { text };
-    (text().prop_map(some), prop::option::of(text().prop_map(some)), prop::option::of(-3..4), prop::option::of(any::<bool>()), data)
-        .prop_map(|(ty, subject, n, flag, data)| {
+    // Of one event a text, of another one an integer or a boolean.
+    let tag = prop_oneof![
+        2 => text().prop_map(move |text| ExtensionValue::String(some(text).into())),
+        1 => (-3..20).prop_map(ExtensionValue::Integer),
+        1 => any::<bool>().prop_map(ExtensionValue::Boolean),
+    ];
+    (
+        text().prop_map(some),
+        prop::option::of(text().prop_map(some)),
+        prop::option::of(-3..4),
+        prop::option::of(any::<bool>()),
+        prop::option::of(tag),
+        data,
+    )
+        .prop_map(|(ty, subject, n, flag, tag, data)| {
             let mut builder = Event::builder("1", "/s", ty).data(data);
             if let Some(subject) = subject {
                 builder = builder.subject(subject);
             }
             builder = n.into_iter().fold(builder, |builder, n| builder.attribute("n", ExtensionValue::Integer(n)));
+            builder = tag.into_iter().fold(builder, |builder, tag| builder.attribute("tag", tag));
             flag.into_iter().fold(builder, |builder, flag| builder.attribute("flag", flag.into())).build().unwrap()
         })
+}
+
+/// Each form in which CESQL compares an attribute, over each kind of value that the attribute may have.
+#[test]
+fn a_rule_of_cesql_alone_is_found() {
+    let values = [
+        None,
+        Some(ExtensionValue::String("1".into())),
+        Some(ExtensionValue::String("true".into())),
+        Some(ExtensionValue::String("abc".into())),
+        Some(ExtensionValue::Integer(1)),
+        Some(ExtensionValue::Integer(-12)),
+        Some(ExtensionValue::Boolean(true)),
+    ];
+    let event = |value: &Option<ExtensionValue>| {
+        let builder = Event::builder("1", "/s", "abc");
+        value.iter().fold(builder, |builder, value| builder.attribute("tag", value.clone())).build().unwrap()
+    };
+    let events: Vec<Event> = values.iter().map(event).collect();
+    let single = [
+        "tag = 'abc'",
+        "'abc' = tag",
+        "tag = '1'",
+        "'1' = tag",
+        "tag = 'true'",
+        "tag != 'abc'",
+        "tag = 1",
+        "tag LIKE 'abc'",
+        "tag LIKE 'ab%'",
+        "tag LIKE '%c'",
+        "tag LIKE '%b%'",
+        "tag LIKE '1'",
+        "tag LIKE '%ru%'",
+        "tag LIKE '-%'",
+        "tag LIKE '_bc'",
+        "tag NOT LIKE 'ab%'",
+        "tag IN ('x', 'abc')",
+        "tag IN ('1', 'x')",
+        "tag IN (1, 'x')",
+        "tag IN ('x', type)",
+        "tag NOT IN ('x', '1')",
+        "tag NOT IN ('abc')",
+        "type = 'abc'",
+        "type = 'x'",
+        "EXISTS tag",
+        "NOT (tag = 'abc')",
+        "tag",
+        "TRUE",
+        "tag = 'abc' = TRUE",
+        "LENGTH(tag) = 3",
+    ];
+    let pairs = single.iter().flat_map(|left| single.iter().step_by(4).map(move |right| (left, right)));
+    let joined = pairs.flat_map(|(left, right)| ["AND", "OR", "XOR"].map(|operator| format!("({left}) {operator} ({right})")));
+    let longer =
+        ["tag = 'abc' AND FALSE OR type = 'abc'", "FALSE OR tag = 'abc' AND type = 'abc'", "TRUE XOR tag = 'abc' AND type = 'abc'"];
+    let mut scratch = Scratch::default();
+    for sql in single.iter().map(|sql| (*sql).to_owned()).chain(joined).chain(longer.map(str::to_owned)) {
+        let rule = || {
+            let filters: Vec<RawFilter> = serde_json::from_value(json!([{ "sql": sql }])).unwrap();
+            Rule { from: OriginSet::all_but(&[]), pattern: None, condition: None, filters: Filters::compile(&filters).ok() }
+        };
+        // So many that there is an index.
+        let set = RuleSet::compile((0..20).map(|_| rule()).collect());
+        for event in &events {
+            let (mut found, mut expected) = (Vec::new(), Vec::new());
+            set.matches_into(Origin(0), event, &mut scratch, &mut found);
+            set.matches_in_turn_into(Origin(0), event, &mut scratch, &mut expected);
+            assert_eq!(found, expected, "{sql} {:?}", event.attribute("tag"));
+        }
+    }
 }
 
 #[test]
