@@ -214,11 +214,12 @@ impl Filter {
     }
 }
 
-/// Whether an attribute that has this text in it is a text itself: an extension may be an integer or a boolean, which is compared by its text.
+/// Whether an attribute that has this text in it is a text itself: an extension may be an integer or a boolean, which is compared by its text,
+/// or with what CESQL casts the text to.
 pub(crate) fn is_text(attribute: &str, part: &str) -> bool {
-    let is_of_other =
-        |text: &str| text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) || "true".contains(text) || "false".contains(text);
-    TEXTS.contains(&attribute) || !is_of_other(part)
+    let is_of_number = part.bytes().all(|byte| matches!(byte, b'+' | b'-' | b'0'..=b'9'));
+    let is_of_boolean = ["true", "false"].iter().any(|text| text.contains(&part.to_ascii_lowercase()));
+    TEXTS.contains(&attribute) || !(is_of_number || is_of_boolean)
 }
 
 impl Comparison {
