@@ -210,7 +210,9 @@ fn parse(text: &str) -> Result<Term<&str>, Vec<Problem>> {
             return Err(vec![too_deep()]);
         }
     }
-    let lexed = Lexer::new(text).lex().map_err(|errors| {
+    let lexed = Lexer::new(text).lex().map_err(|mut errors| {
+        // Where something else stands than what closes a bracket, it may be nothing that it knows either.
+        errors.dedup_by_key(|(_, at)| at.as_ptr());
         let problem = |(expected, at): (jaq_core::load::lex::Expect<&str>, &str)| {
             // The place reaches to the end of the text: its first character is where it went wrong.
             let first = at.chars().next().map_or(0, char::len_utf8);

@@ -147,6 +147,7 @@ fn mistakes_are_told_with_their_place() {
         "a::b",
         "\"\\x\"",
         "& 1",
+        "add( }",
         "import \"a\" as a; .",
     ];
     insta::assert_snapshot!(programs.map(told).join("\n"));
