@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long to work without a rest: less than taking an event in takes, which waits for the disk.
-const TURN: Duration = Duration::from_micros(200);
+const TURN: Duration = Duration::from_micros(100);
 
-/// How long to rest: as long, so that the work takes twice its time.
-const REST: Duration = Duration::from_micros(200);
+/// How long to rest: the work takes four times its time, which nobody waits for.
+const REST: Duration = Duration::from_micros(300);
 
 tokio::task_local! {
     /// When the turn began.
