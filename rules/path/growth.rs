@@ -12,6 +12,9 @@ use serde_json::Value;
 /// it on an event of fifty thousand values.
 const STEPS_MAX: u64 = 10_000_000;
 
+/// What a regular expression counts for that comes with the event: it is compiled for each value, which may take milliseconds.
+const FOREIGN_REGEX_STEPS: u64 = 10_000;
+
 /// The steps of a query, as a formula over the document: the sum over its values of (depth + 1)^`descents`, times `copies`, times the number of its
 /// values to the power of `absolutes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +122,11 @@ impl Growth {
         match function {
             TestFunction::Length(one) => argument(one),
             TestFunction::Value(one) | TestFunction::Count(one) => argument(one),
-            TestFunction::Search(one, other) | TestFunction::Match(one, other) => Self::all([argument(one), argument(other)]),
+            TestFunction::Search(one, other) | TestFunction::Match(one, other) => {
+                let both = Self::all([argument(one), argument(other)]);
+                let copies = if matches!(other, FnArg::Literal(_)) { 1 } else { FOREIGN_REGEX_STEPS };
+                both.times(Self { copies, ..Self::NONE })
+            }
             TestFunction::Custom(_, all) => Self::all(all.iter().map(argument)),
         }
     }
@@ -163,6 +170,8 @@ mod tests {
             ("$..[?@..[?@..b]]", 3, 3, 0),
             ("$..[?count($..a) > $.b]", 2, 2, 1),
             ("$[?$.a]", 0, 1, 0),
+            ("$[?search(@.a, 'x')]", 0, 2, 0),
+            ("$[?search(@.a, $.b)]", 0, 2 * FOREIGN_REGEX_STEPS, 0),
         ] {
             let growth = Growth::of(&parse_json_path(query).unwrap());
             assert_eq!(growth, Growth { descents, copies, absolutes }, "{query}");
@@ -183,6 +192,8 @@ mod tests {
             ("$..[?@ > 4990]", &wide, true),
             ("$.a[?$..b || @ == 1]", &wide, false),
             ("$.a[?$.a[1] && @ == 1]", &wide, true),
+            ("$.a[?search('1', '1')]", &wide, true),
+            ("$.a[?search('1', $.b)]", &wide, false),
         ] {
             let document = Document::json(text.as_bytes()).unwrap();
             let found = Path::parse(query).unwrap();
