@@ -159,6 +159,17 @@ impl Bus {
         self.process.as_ref().expect("the bus runs").id()
     }
 
+    /// The memory of the process that is resident, in MiB, as the kernel counts it (`VmRSS` in proc_pid_status(5)).
+    ///
+    /// # Panics
+    /// Where none runs, or this is not Linux.
+    #[must_use]
+    pub fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells VmRSS");
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number of kB") / 1_024
+    }
+
     /// The processor time that the process has taken so far (proc_pid_stat(5), in ticks of 10 ms).
     ///
     /// # Panics

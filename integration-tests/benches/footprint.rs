@@ -13,13 +13,6 @@ const BACKLOG: usize = 1_000_000;
 const EVENTS_PER_BATCH: usize = 500;
 const CALLERS: usize = 4;
 
-/// Resident memory of a process in MiB, as the kernel counts it (`VmRSS` in proc_pid_status(5)).
-fn resident_mib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells VmRSS");
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number of kB") / 1_024
-}
-
 fn batch(first: usize) -> String {
     let events: Vec<String> = (first..first + EVENTS_PER_BATCH)
         .map(|id| format!(r#"{{"specversion":"1.0","id":"{id}","source":"/bench","type":"order.paid","data":{{"total":{id}}}}}"#))
@@ -33,7 +26,7 @@ async fn main() {
     let rules =
         format!("targets:\n  down: {{ http: {{ url: \"http://127.0.0.1:{}/\" }} }}\nrules:\n  orders: {{ to: down }}\n", free_port());
     let mut bus = Bus::start(&rules).await;
-    println!("idle: {} MiB resident", resident_mib(bus.pid()));
+    println!("idle: {} MiB resident", bus.resident_mib());
 
     let mut callers = JoinSet::new();
     for number in 0..CALLERS {
@@ -49,7 +42,7 @@ async fn main() {
     }
     callers.join_all().await;
     assert_eq!(bus.counts("orders").await.get("pending"), Some(&BACKLOG.into()));
-    println!("with a backlog of {BACKLOG} deliveries: {} MiB resident", resident_mib(bus.pid()));
+    println!("with a backlog of {BACKLOG} deliveries: {} MiB resident", bus.resident_mib());
 
     bus.kill();
     let begin = Instant::now();
@@ -57,5 +50,5 @@ async fn main() {
     bus.ready().await;
     println!("ready {:.2} s after the start that followed a kill", begin.elapsed().as_secs_f64());
     until("the backlog is counted", async || bus.counts("orders").await.get("pending") == Some(&BACKLOG.into())).await;
-    println!("started again with it: {} MiB resident", resident_mib(bus.pid()));
+    println!("started again with it: {} MiB resident", bus.resident_mib());
 }

@@ -51,13 +51,6 @@ fn rules(sink: &str, count: usize, change: Change, round: usize) -> String {
     text
 }
 
-/// Resident memory of a process in MiB, as the kernel counts it (`VmRSS` in proc_pid_status(5)).
-fn resident_mib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells VmRSS");
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number of kB") / 1_024
-}
-
 /// When an event was to be sent, and how long after that it was on disk.
 #[derive(Clone, Copy)]
 struct Sample {
@@ -121,14 +114,14 @@ async fn main() {
     let sink = Sink::counting().await;
     for (change, what) in [(Change::Conditions, "conditions"), (Change::Names, "names")] {
         let small = Bus::start(&rules(&sink.url(), 1, change, 0)).await;
-        let little = resident_mib(small.pid());
+        let little = small.resident_mib();
         drop(small);
         let begin = Instant::now();
         let bus = Bus::start(&rules(&sink.url(), RULES, change, 0)).await;
         println!(
             "{RULES} rules: ready after {:.2} s, {} MiB resident; one rule: {little} MiB",
             begin.elapsed().as_secs_f64(),
-            resident_mib(bus.pid())
+            bus.resident_mib()
         );
 
         let stop = Arc::new(AtomicBool::new(false));
@@ -161,7 +154,7 @@ async fn main() {
             within(&reloads, 0.99),
             within(&reloads, 0.99) / within(&quiet, 0.99),
             within(late, 0.99) / within(early, 0.99),
-            resident_mib(bus.pid()),
+            bus.resident_mib(),
         );
     }
 }
