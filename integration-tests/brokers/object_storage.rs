@@ -3,12 +3,12 @@
 //! It tells a queue of what happens in a bucket, filters by prefix and suffix, and sends `s3:TestEvent`. It keeps everything in memory, so that a restart
 //! empties it; it checks no credentials; its records have neither sequencers nor request ids; and it takes some 60 objects a second.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::server::installed;
 use crate::{Server, free_port};
 
 /// An object store. Dropping it ends it.
@@ -67,22 +67,14 @@ impl ObjectStore {
     /// As [`ObjectStore::start`].
     pub async fn restart(&mut self) {
         self.server.kill();
-        let mut command = Command::new(moto_server());
+        let moto = installed("moto_server", "POINTSMAN_MOTO");
+        let mut command = Command::new(if moto.exists() { moto } else { "moto_server".into() });
         command.args(["-H", "127.0.0.1", "-p", &self.port.to_string()]);
         // It looks for credentials of its own otherwise.
         command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
         let port = self.port;
         self.server.start(command, async || answers(port).await).await;
     }
-}
-
-/// Where `./test` installs it, unless `POINTSMAN_MOTO` says otherwise.
-fn moto_server() -> PathBuf {
-    if let Some(path) = std::env::var_os("POINTSMAN_MOTO") {
-        return path.into();
-    }
-    let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/test-tools/moto/bin/moto_server");
-    if installed.exists() { installed } else { "moto_server".into() }
 }
 
 /// True once it answers by HTTP: the port is open before that.

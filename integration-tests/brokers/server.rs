@@ -14,6 +14,12 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long the system may take to end a process that it was told to kill.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 
+/// Where `./test` installs a program, unless the variable says otherwise.
+pub(crate) fn installed(program: &str, variable: &str) -> PathBuf {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-tools/servers/bin").join(program);
+    std::env::var_os(variable).map_or_else(default, PathBuf::from)
+}
+
 /// Ends a process at once, as a crash does, and waits until it is gone.
 ///
 /// # Panics
