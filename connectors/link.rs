@@ -51,6 +51,8 @@ pub struct LinkStatus {
     pub last_error: Option<String>,
     /// Messages that wait in the outside system and have not been handed over, where it can tell.
     pub lag: Option<u64>,
+    /// Messages that the outside system removed before they could be read, as far as it can tell.
+    pub skipped: u64,
 }
 
 /// Where a source tells of its connection. Clones tell of the same.
@@ -86,7 +88,7 @@ impl Link {
     /// A source that is being opened.
     #[must_use]
     pub fn new(source: Name, clock: Arc<dyn Clock>) -> Self {
-        let status = LinkStatus { state: SourceState::Opening, since: clock.now(), last_error: None, lag: None };
+        let status = LinkStatus { state: SourceState::Opening, since: clock.now(), last_error: None, lag: None, skipped: 0 };
         Self { source, clock, status: watch::Sender::new(status), told: Arc::default() }
     }
 
@@ -123,6 +125,12 @@ impl Link {
     /// So many messages wait in the outside system; none where it cannot tell at the moment.
     pub fn lag(&self, messages: Option<u64>) {
         self.status.send_modify(|status| status.lag = messages);
+    }
+
+    /// So many messages were removed from the outside system before they could be read: nobody will ever see them. `why` says where, and by what.
+    pub fn skipped(&self, messages: u64, why: impl fmt::Display) {
+        tracing::warn!(source = %self.source, messages, %why, "messages were removed before they could be read");
+        self.status.send_modify(|status| status.skipped += messages);
     }
 
     /// What is known.
@@ -206,6 +214,14 @@ mod tests {
             link.up();
         }
         assert!(log.lines().len() <= 2);
+    }
+
+    #[test]
+    fn what_is_skipped_adds_up() {
+        let link = Link::new(Name::new("orders").unwrap(), Arc::new(SystemClock));
+        link.skipped(900, "the stream's limits");
+        link.skipped(1, "the stream's limits");
+        assert_eq!((link.status().skipped, link.status().state), (901, SourceState::Opening));
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use pointsman_schemas::Name;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
@@ -31,15 +32,22 @@ impl Connections {
 impl Collector for Connections {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let up = self.sources.iter().map(|one| (&one.tenant, &one.name, u64::from(one.state == SourceState::Running)));
-        family(&mut encoder, "source", "up", "Whether the source is open and connected: 1 or 0", up)?;
+        gauges(&mut encoder, "source", "up", "Whether the source is open and connected: 1 or 0", up)?;
         let lag = self.sources.iter().filter_map(|one| Some((&one.tenant, &one.name, one.lag?)));
-        family(&mut encoder, "source", "lag_messages", "Messages that wait in the outside system, where it can tell", lag)?;
+        gauges(&mut encoder, "source", "lag_messages", "Messages that wait in the outside system, where it can tell", lag)?;
+        let help = "Messages that the outside system removed before they could be read, as far as it can tell";
+        // A counter's name gets its `_total` when it is written.
+        let mut skipped = encoder.encode_descriptor("pointsman_source_skipped", help, None, MetricType::Counter)?;
+        for one in &self.sources {
+            let labels = [("tenant", one.tenant.as_str()), ("source", one.name.as_str())];
+            ConstCounter::new(one.skipped).encode(skipped.encode_family(&labels)?)?;
+        }
         let up = self.targets.iter().map(|one| (&one.tenant, &one.name, u64::from(one.circuit == Circuit::Closed)));
-        family(&mut encoder, "target", "up", "Whether the target could be reached when it was last tried: 1 or 0", up)
+        gauges(&mut encoder, "target", "up", "Whether the target could be reached when it was last tried: 1 or 0", up)
     }
 }
 
-fn family<'s>(
+fn gauges<'s>(
     encoder: &mut DescriptorEncoder<'_>,
     side: &'static str,
     name: &str,

@@ -50,6 +50,8 @@ pub struct SourceStatus {
     pub guarantee: Guarantee,
     /// Messages that wait in the outside system, where it can tell.
     pub lag: Option<u64>,
+    /// Messages that the outside system removed before they could be read, since the source was started.
+    pub skipped: u64,
     /// Events stored since the process started.
     pub events: u64,
     /// Messages since then that no event could be made of.

@@ -60,6 +60,7 @@ impl Overview for Told {
             last_error,
             guarantee: Guarantee::AtLeastOnce,
             lag: Some(12),
+            skipped: 900,
             events: 7,
             rejects: 1,
         }]

@@ -286,6 +286,7 @@ async fn the_law_of_conservation_is_served() {
         assert_eq!((of("store_readable", ""), of("subscription_active", "audit")), (1.0, 1.0));
         assert!(text.contains("\npointsman_source_up{tenant=\"default\",source=\"orders\"} 0\n"), "{text}");
         assert!(text.contains("\npointsman_source_lag_messages{tenant=\"default\",source=\"orders\"} 12\n"), "{text}");
+        assert!(text.contains("\npointsman_source_skipped_total{tenant=\"default\",source=\"orders\"} 900\n"), "{text}");
     }
     assert_eq!(seen, [([3.0, 1.0, 0.0], 0.0), ([4.0, 1.0, 1.0], 0.0), ([4.0, 2.0, 1.0], 0.0), ([4.0, 2.0, 1.0], 1.0)]);
 }

@@ -88,6 +88,7 @@ impl Overview for Running {
                 last_error: link.last_error,
                 guarantee: source.guarantee,
                 lag: link.lag,
+                skipped: link.skipped,
                 events: source.metrics.received.get(),
                 rejects: source.metrics.rejects.get(),
             }
