@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -32,6 +32,31 @@ pub enum UnresolvedText {
     File(PathBuf, String),
 }
 
+/// The largest file that holds a setting: a chain of certificates is far smaller.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Reads a whole regular file. A pipe, a socket or a device would keep whoever reads it waiting, so none is opened.
+///
+/// # Errors
+/// As opening and reading a file; [`InvalidInput`](std::io::ErrorKind::InvalidInput) of what is no regular file,
+/// [`FileTooLarge`](std::io::ErrorKind::FileTooLarge) of one with more than `bytes_max`.
+pub fn read_regular(path: &Path, bytes_max: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::{Error, ErrorKind, Read};
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(ErrorKind::IsADirectory.into());
+    }
+    if !metadata.is_file() {
+        return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(bytes_max)).unwrap_or_default());
+    std::fs::File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(Error::new(ErrorKind::FileTooLarge, format!("it is larger than {bytes_max} bytes")));
+    }
+    Ok(bytes)
+}
+
 impl Text {
     /// The text's value, read now.
     ///
@@ -42,7 +67,9 @@ impl Text {
             Self::Literal(text) => Ok(Secret::new(text.clone())),
             Self::Env(name) => std::env::var(name).map(Secret::new).map_err(|_| UnresolvedText::Env(name.clone())),
             Self::File(path) => {
-                let mut text = std::fs::read_to_string(path).map_err(|error| UnresolvedText::File(path.clone(), error.to_string()))?;
+                let unreadable = |reason: String| UnresolvedText::File(path.clone(), reason);
+                let bytes = read_regular(path, FILE_BYTES_MAX).map_err(|error| unreadable(error.to_string()))?;
+                let mut text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
                 if text.ends_with('\n') {
                     text.pop();
                     if text.ends_with('\r') {
@@ -295,6 +322,31 @@ mod tests {
         assert!("1MB".parse::<Size>().is_err() && "9999999999TiB".parse::<Size>().is_err());
         assert_eq!("100/s".parse::<Rate>().unwrap().count.get(), 100);
         assert!("0/s".parse::<Rate>().is_err() && "1/d".parse::<Rate>().is_err());
+    }
+
+    #[test]
+    fn only_a_regular_file_of_a_sensible_size_is_read() {
+        let folder = std::env::temp_dir().join(format!("pointsman-setting-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let text = |name: &str| Text::File(folder.join(name)).resolve();
+        std::fs::write(folder.join("good"), "s3cret\r\n").unwrap();
+        std::fs::write(folder.join("large"), "x".repeat(1024 * 1024 + 1)).unwrap();
+        std::fs::write(folder.join("binary"), [0xFF, 0xFE]).unwrap();
+        std::os::unix::fs::symlink(folder.join("good"), folder.join("link")).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(folder.join("socket")).unwrap();
+        assert_eq!((text("good").unwrap().expose(), text("link").unwrap().expose()), ("s3cret", "s3cret"));
+        for (name, why) in [
+            ("large", "larger than"),
+            ("binary", "not UTF-8"),
+            ("socket", "not a regular file"),
+            ("", "is a directory"),
+            ("gone", "No such file"),
+        ] {
+            assert!(text(name).unwrap_err().to_string().contains(why), "{name}: {}", text(name).unwrap_err());
+        }
+        assert!(Text::File("/dev/zero".into()).resolve().unwrap_err().to_string().contains("not a regular file"));
+        drop(socket);
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -95,18 +95,31 @@ pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), 
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            () = watch.changed() => pace::in_turns(async {
-                match Config::load(&paths) {
-                    Ok((config, warnings)) => {
+            () = watch.changed() => {
+                // On a thread of its own: a file system that does not answer must not keep the bus from stopping.
+                let paths = paths.clone();
+                let reading = tokio::task::spawn_blocking(move || pace::in_turns_sync(|| Config::load(&paths)));
+                let read = tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    read = reading => read,
+                };
+                match read {
+                    Ok(Ok((config, warnings))) => {
                         show(&warnings);
-                        bus.reload(config).await;
+                        pace::in_turns(bus.reload(config)).await;
                     }
-                    Err(mistakes) => {
+                    Ok(Err(mistakes)) if mistakes.iter().any(Diagnostic::may_pass) => {
+                        tracing::warn!("the rule files cannot be read now; the old rules stay in force, and it is tried again");
+                        watch.look_again();
+                    }
+                    Ok(Err(mistakes)) => {
                         show(&mistakes);
                         tracing::error!(mistakes = mistakes.len(), "the changed rule files have mistakes; the old rules stay in force");
                     }
+                    Err(error) => tracing::error!(%error, "reading the changed rule files has failed; the old rules stay in force"),
                 }
-            }).await,
+            }
         }
     }
     bus.stop().await;

@@ -10,7 +10,7 @@
 
 pub mod delivery;
 pub mod diagnostic;
-mod files;
+pub mod files;
 mod load;
 pub mod mistake;
 pub mod raw;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use pointsman::commands::{check, dead, diff, explain, import, listen, match_event, run, schema, send, test};
@@ -77,6 +78,8 @@ fn main() -> ExitCode {
         Command::Explain(args) => runtime.block_on(explain::run(args)),
         Command::Dead(args) => runtime.block_on(dead::run(args, &open_store)),
     };
+    // What blocks still, such as a read from a file system that does not answer, is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
     done.unwrap_or_else(|report| {
         eprintln!("{report:?}");
         ExitCode::FAILURE

@@ -28,11 +28,25 @@ pub fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item =
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
+/// True of a character that does something to a terminal or to the order in which a line is read: a control character, or one that turns
+/// the direction of what follows (Unicode Standard Annex 9, section 2), behind which a text can look like another one.
+#[must_use]
+pub fn acts(c: char) -> bool {
+    let turns = matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+    turns || c.is_control() && !matches!(c, '\n' | '\t')
+}
+
 /// A text that does nothing to a terminal: what outsiders sent may hold escapes that move the cursor or set its title.
 #[must_use]
 pub fn plain(text: &str) -> Cow<'_, str> {
-    let acts = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     if text.contains(acts) { Cow::Owned(text.replace(acts, "\u{FFFD}")) } else { Cow::Borrowed(text) }
+}
+
+/// As [`plain`], and on one line: a line break in what outsiders sent must not look like a line of ours.
+#[must_use]
+pub fn line(text: &str) -> Cow<'_, str> {
+    let breaks = |c: char| acts(c) || c == '\n';
+    if text.contains(breaks) { Cow::Owned(text.replace(breaks, "\u{FFFD}")) } else { Cow::Borrowed(text) }
 }
 
 /// A text's beginning, with a mark where it was cut.
@@ -42,6 +56,29 @@ pub fn shortened(text: &str, characters_max: usize) -> Cow<'_, str> {
         Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
         None => Cow::Borrowed(text),
     }
+}
+
+/// How something is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Screen {
+    /// Whether colours are wanted: a terminal does, unless `NO_COLOR` says otherwise.
+    pub colours: bool,
+    /// Where lines are broken; what is no terminal never breaks any.
+    pub width: Option<usize>,
+}
+
+impl Screen {
+    /// What is written there, as it wants it.
+    #[must_use]
+    pub fn of(stream: &impl anstream::stream::RawStream) -> Self {
+        /// As wide as most terminals are, and as a sentence should be.
+        const WIDTH: usize = 120;
+        let colours = anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never;
+        Self { colours, width: stream.is_terminal().then_some(WIDTH) }
+    }
+
+    /// For a text that somebody else shows.
+    pub const TEXT: Self = Self { colours: false, width: None };
 }
 
 /// Whether standard output wants colours: a terminal does, unless `NO_COLOR` says otherwise.

@@ -6,19 +6,29 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use pointsman_schemas::setting::read_regular;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::config::files::{may_pass, yaml_files};
+use crate::config::yaml::FILE_BYTES_MAX;
+
 /// Editors write a file in several steps: what follows within this time is one change.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// How long to wait where the files cannot be read for want of descriptors or memory.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Waits for the content of rule files to change, or for SIGHUP.
 #[derive(Debug)]
 pub struct Watch {
     paths: Vec<PathBuf>,
-    seen: u64,
+    /// None where it could not be looked at.
+    seen: Option<u64>,
     /// Something has happened and has not been looked at yet.
     stirred: bool,
+    /// How long to wait before the next look.
+    wait: Duration,
     changes: mpsc::Receiver<()>,
     hangup: Signal,
     /// Watches as long as it lives.
@@ -56,10 +66,11 @@ impl Watch {
             };
             watcher.watch(folder, RecursiveMode::NonRecursive)?;
         }
-        Ok(Self { seen: content(&paths), stirred: false, paths, changes, hangup: signal(SignalKind::hangup())?, _watcher: watcher })
+        let hangup = signal(SignalKind::hangup())?;
+        Ok(Self { seen: content(&paths).ok(), stirred: false, wait: SETTLE, paths, changes, hangup, _watcher: watcher })
     }
 
-    /// Waits for the next change. Cancel-safe.
+    /// Waits for the next change. Cancel-safe. Files that cannot be looked at have not changed: they are looked at again.
     pub async fn changed(&mut self) {
         loop {
             if !self.stirred {
@@ -68,35 +79,52 @@ impl Watch {
                     _ = self.hangup.recv() => return,
                 }
             }
-            tokio::time::sleep(SETTLE).await;
-            self.stirred = false;
-            let content = content(&self.paths);
-            if std::mem::replace(&mut self.seen, content) != content {
-                return;
+            tokio::time::sleep(self.wait).await;
+            match content(&self.paths) {
+                Ok(content) => {
+                    (self.stirred, self.wait) = (false, SETTLE);
+                    if std::mem::replace(&mut self.seen, Some(content)) != Some(content) {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    if self.wait < AGAIN {
+                        tracing::warn!(%error, "cannot look at the rule files now; the rules in force stay, and it is tried again");
+                    }
+                    self.wait = AGAIN;
+                }
             }
         }
+    }
+
+    /// What was seen last could not be read: the next look counts as a change.
+    pub fn look_again(&mut self) {
+        (self.seen, self.stirred, self.wait) = (None, true, AGAIN);
     }
 }
 
 /// A hash of what the rule files hold, and of which there are.
-fn content(paths: &[PathBuf]) -> u64 {
+///
+/// # Errors
+/// Something cannot be read for a reason that may pass.
+fn content(paths: &[PathBuf]) -> std::io::Result<u64> {
     let mut files: Vec<PathBuf> = Vec::new();
     for path in paths {
-        match std::fs::read_dir(path) {
-            Ok(entries) => files.extend(entries.flatten().map(|entry| entry.path()).filter(|path| is_rule_file(path))),
+        match yaml_files(path) {
+            Ok(found) => files.extend(found),
+            Err(error) if path.is_dir() && may_pass(&error) => return Err(error),
             Err(_) => files.push(path.clone()),
         }
     }
     files.sort();
     let mut hasher = DefaultHasher::new();
     for file in files {
-        (std::fs::read(&file).ok(), file).hash(&mut hasher);
+        match read_regular(&file, FILE_BYTES_MAX) {
+            Err(error) if may_pass(&error) => return Err(error),
+            read => (read.ok(), file).hash(&mut hasher),
+        }
     }
-    hasher.finish()
-}
-
-fn is_rule_file(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+    Ok(hasher.finish())
 }
 
 #[cfg(test)]
@@ -118,5 +146,38 @@ mod tests {
             std::fs::rename(folder.path().join("draft"), &file).unwrap();
             tokio::time::timeout(Duration::from_secs(30), watch.changed()).await.expect("the file was replaced");
         }
+    }
+
+    #[tokio::test]
+    async fn a_pipe_among_the_files_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.yaml"), "one").unwrap();
+        let mut watch = Watch::begin(vec![folder.path().to_owned()]).unwrap();
+        let pipe = folder.path().join("x.yaml");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        tokio::time::timeout(Duration::from_secs(30), watch.changed()).await.expect("there is one more");
+        let told = crate::config::Config::load(&[folder.path().to_owned()]).unwrap_err();
+        assert!(told.iter().any(|one| one.to_string().ends_with("x.yaml: this is not a regular file")), "{told:?}");
+        std::fs::remove_file(&pipe).unwrap();
+        tokio::time::timeout(Duration::from_secs(30), watch.changed()).await.expect("it has gone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_read_is_looked_at_again() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.yaml"), "one").unwrap();
+        let mut watch = Watch::begin(vec![folder.path().to_owned()]).unwrap();
+        watch.look_again();
+        watch.changed().await;
+        assert_eq!(watch.wait, SETTLE);
+    }
+
+    #[test]
+    fn only_a_lack_that_may_pass_is_no_change() {
+        use std::io::{Error, ErrorKind};
+        // EMFILE, ENFILE, ENOMEM, EIO of Linux.
+        assert!([24, 23, 12, 5].into_iter().all(|number| may_pass(&Error::from_raw_os_error(number))));
+        let lasting = [ErrorKind::NotFound, ErrorKind::PermissionDenied, ErrorKind::InvalidInput, ErrorKind::FileTooLarge];
+        assert!(!lasting.into_iter().any(|kind| may_pass(&kind.into())));
     }
 }

@@ -9,7 +9,7 @@ use miette::IntoDiagnostic;
 
 use crate::app;
 use crate::config::{Config, DEFAULT_PATH, Diagnostic, diagnostic};
-use crate::output::{self, OutputArgs};
+use crate::output::{self, OutputArgs, Screen};
 
 /// What `check` is told.
 #[derive(Debug, clap::Args)]
@@ -77,7 +77,7 @@ pub(super) fn show(diagnostics: &[Diagnostic], json: bool) -> Result<String, mie
     if json {
         return output::json(&diagnostics.iter().map(Diagnostic::to_json).collect::<Vec<_>>()).into_diagnostic();
     }
-    Ok(if diagnostics.is_empty() { String::new() } else { diagnostic::render(diagnostics, output::colours()) })
+    Ok(if diagnostics.is_empty() { String::new() } else { diagnostic::render(diagnostics, Screen::of(&std::io::stdout())) })
 }
 
 #[cfg(test)]

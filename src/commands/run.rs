@@ -1,10 +1,13 @@
 //! `pointsman run`: the bus.
 
+use std::io::Write;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::app::{self, RunError};
 use crate::config::{DEFAULT_PATH, Diagnostic, diagnostic};
+use crate::output::Screen;
 
 /// What `run` is told.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,9 +36,13 @@ pub async fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
+/// Shows what is wrong. The bus runs on whatever becomes of that.
 fn show(diagnostics: &[Diagnostic]) {
-    if !diagnostics.is_empty() {
-        let colours = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-        eprint!("{}", diagnostic::render(diagnostics, colours));
+    if diagnostics.is_empty() {
+        return;
     }
+    let render = || diagnostic::render(diagnostics, Screen::of(&std::io::stderr()));
+    let text = std::panic::catch_unwind(AssertUnwindSafe(render)).unwrap_or_else(|_| format!("{}\n", diagnostic::count(diagnostics)));
+    // Nobody may be there to read it.
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

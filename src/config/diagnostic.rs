@@ -1,5 +1,9 @@
 //! What is wrong with the rule files, as it is shown.
 
+mod excerpt;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,8 +12,16 @@ use miette::{
 };
 use serde_json::json;
 
+use self::excerpt::Excerpt;
 use super::mistake::Mistake;
 use super::yaml::Span;
+use crate::output::{Screen, line, plain, shortened};
+
+/// How many are shown: nobody reads more, and the first ones are often the cause of the others.
+const SHOWN_MAX: usize = 100;
+
+/// How long a message and its help may be: they quote the user's own text.
+const MESSAGE_CHARACTERS_MAX: usize = 1_000;
 
 /// Where the lines of a text begin.
 #[derive(Debug)]
@@ -27,7 +39,9 @@ impl Lines {
     pub fn place(&self, text: &str, byte: usize) -> (usize, usize) {
         let line = self.0.partition_point(|start| *start <= byte);
         let start = self.0.get(line.saturating_sub(1)).copied().unwrap_or(0);
-        (line, text.get(start..byte).unwrap_or_default().chars().count() + 1)
+        // Beginnings of characters, counted as bytes: a line may be all of a large file.
+        let before = text.as_bytes().get(start..byte).unwrap_or_default();
+        (line, before.iter().filter(|byte| (**byte).cast_signed() >= -0x40).count() + 1)
     }
 }
 
@@ -50,17 +64,19 @@ impl File {
         let mut bytes = text.as_bytes().to_vec();
         for secret in secrets {
             if let Some(secret) = bytes.get_mut(secret.start..secret.end) {
-                secret.fill(b'*');
+                // What it was may span lines, and those stay where they are.
+                secret.iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b'*');
             }
         }
         // A secret is whole characters, and each of its bytes becomes one.
-        Self { name, shown: String::from_utf8_lossy(&bytes).into_owned(), lines: Lines::of(text), absent: false }
+        let shown = excerpt::inert(&String::from_utf8_lossy(&bytes));
+        Self { name: line(&name).into_owned(), shown, lines: Lines::of(text), absent: false }
     }
 
     /// A file that could not be read.
     #[must_use]
     pub fn absent(name: String) -> Self {
-        Self { name, shown: String::new(), lines: Lines::of(""), absent: true }
+        Self { name: line(&name).into_owned(), shown: String::new(), lines: Lines::of(""), absent: true }
     }
 
     /// Line and column of a byte, both from 1.
@@ -80,8 +96,9 @@ impl SourceCode for File {
         if before > 0 {
             let line_start = self.shown.get(..start).and_then(|text| text.rfind('\n')).map_or(0, |newline| newline + 1);
             let rest = self.shown.get(end..).unwrap_or_default();
-            let line_end = end + rest.find('\n').unwrap_or(rest.len());
-            (start, end, column) = (line_start, line_end, 0);
+            let line = rest.split('\n').next().unwrap_or_default();
+            // A carriage return before the break would count as a line of its own.
+            (start, end, column) = (line_start, end + line.strip_suffix('\r').unwrap_or(line).len(), 0);
         }
         let text = self.shown.get(start..end).ok_or(MietteError::OutOfBounds)?;
         let lines = text.matches('\n').count() + 1;
@@ -97,13 +114,33 @@ pub struct Diagnostic {
     pub file: Arc<File>,
     /// What, and where in it.
     pub mistake: Mistake,
+    /// True where the file cannot be read for a reason that may pass: nothing is known to be wrong with it.
+    passing: bool,
 }
 
 impl Diagnostic {
     /// A mistake that is the whole file's: it cannot be read.
     #[must_use]
     pub fn of_file(name: String, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { file: Arc::new(File::absent(name)), mistake: Mistake::new(Span::default(), message).help(help) }
+        Self::new(Arc::new(File::absent(name)), Mistake::new(Span::default(), message).help(help))
+    }
+
+    /// A mistake in a file.
+    #[must_use]
+    pub fn new(file: Arc<File>, mistake: Mistake) -> Self {
+        Self { file, mistake, passing: false }
+    }
+
+    /// The same for a reason that may pass.
+    #[must_use]
+    pub(super) fn passing(self) -> Self {
+        Self { passing: true, ..self }
+    }
+
+    /// True where trying again may help, with the file as it is.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.passing
     }
 
     /// True for what stops nothing.
@@ -144,22 +181,46 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
     diagnostics.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
 }
 
-/// Shows them all with the text that each means, and a line that counts them.
+/// Shows them with the text that each means, and a line that counts them. Of more than anybody reads the first are shown, mistakes before
+/// what is only odd, and the others counted.
 #[must_use]
-pub fn render(diagnostics: &[Diagnostic], colours: bool) -> String {
-    let theme = if colours { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_context_lines(1).with_links(false);
+pub fn render(diagnostics: &[Diagnostic], screen: Screen) -> String {
+    let theme = if screen.colours { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
+    let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(1).with_links(false);
+    let handler = match screen.width {
+        Some(width) => handler.with_width(width),
+        None => handler.with_wrap_lines(false),
+    };
     let mut out = String::new();
-    for diagnostic in diagnostics {
+    for diagnostic in shown(diagnostics) {
         // Writing into a string cannot fail, and a place outside of its file is shown without the text.
-        if handler.render_report(&mut out, diagnostic).is_err() {
+        let written = match Excerpt::of(diagnostic) {
+            Some(excerpt) => handler.render_report(&mut out, &excerpt),
+            None => handler.render_report(&mut out, diagnostic),
+        };
+        if written.is_err() {
             out.push_str(&format!("{diagnostic}\n"));
         }
         out.push('\n');
     }
+    if diagnostics.len() > SHOWN_MAX {
+        out.push_str(&format!("and {} more, which are not shown\n\n", diagnostics.len() - SHOWN_MAX));
+    }
     out.push_str(&count(diagnostics));
     out.push('\n');
     out
+}
+
+/// Those that are shown, in their order.
+fn shown(diagnostics: &[Diagnostic]) -> impl Iterator<Item = &Diagnostic> {
+    let errors = diagnostics.iter().filter(|diagnostic| !diagnostic.is_warning()).count();
+    let (mut errors_left, mut warnings_left) = (SHOWN_MAX, SHOWN_MAX.saturating_sub(errors));
+    diagnostics.iter().filter(move |diagnostic| {
+        let left = if diagnostic.is_warning() { &mut warnings_left } else { &mut errors_left };
+        let take = *left > 0;
+        *left = left.saturating_sub(1);
+        take
+    })
 }
 
 /// How many there are: `2 errors, 1 warning`.
@@ -179,10 +240,11 @@ pub fn count(diagnostics: &[Diagnostic]) -> String {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = shortened(&self.mistake.message, MESSAGE_CHARACTERS_MAX);
         if self.file.absent {
-            return write!(f, "{}: {}", self.file.name, self.mistake.message);
+            return write!(f, "{}: {}", self.file.name, plain(&message));
         }
-        f.write_str(&self.mistake.message)
+        f.write_str(&plain(&message))
     }
 }
 
@@ -194,7 +256,7 @@ impl miette::Diagnostic for Diagnostic {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.mistake.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.mistake.help.as_ref().map(|help| Box::new(plain(&shortened(help, MESSAGE_CHARACTERS_MAX)).into_owned()) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pointsman_schemas::setting::read_regular;
+
 use super::Diagnostic;
 use super::yaml::FILE_BYTES_MAX;
 
@@ -27,7 +29,10 @@ pub(super) fn find(paths: &[PathBuf], diagnostics: &mut Vec<Diagnostic>) -> Vec<
                     diagnostics.push(of_path(path, "there is no rule file in this folder", "rule files end in .yaml or .yml"));
                 }
                 Ok(found) => files.extend(found),
-                Err(error) => diagnostics.push(of_path(path, format!("cannot list this folder: {error}"), "is it yours to read?")),
+                Err(error) => {
+                    let cannot = of_path(path, format!("cannot list this folder: {error}"), "is it yours to read?");
+                    diagnostics.push(if may_pass(&error) { cannot.passing() } else { cannot });
+                }
             }
         } else {
             files.push(path.clone());
@@ -38,12 +43,13 @@ pub(super) fn find(paths: &[PathBuf], diagnostics: &mut Vec<Diagnostic>) -> Vec<
     files.iter().filter_map(|path| read(path).map_err(|diagnostic| diagnostics.push(diagnostic)).ok()).collect()
 }
 
-fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The rule files of a folder, sorted by name. One that cannot be looked at is among them, so that nothing is left out in silence.
+pub fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") && path.is_file() {
+        if !hidden && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") && !path.is_dir() {
             found.push(path);
         }
     }
@@ -51,16 +57,28 @@ fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Whether a file cannot be read for want of something that may come back: descriptors, memory, the disk. The file itself may be sound.
+pub fn may_pass(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    !matches!(
+        error.kind(),
+        Kind::NotFound | Kind::PermissionDenied | Kind::IsADirectory | Kind::NotADirectory | Kind::InvalidInput | Kind::FileTooLarge
+    )
+}
+
 fn read(path: &Path) -> Result<Found, Diagnostic> {
+    use std::io::ErrorKind as Kind;
     let cannot = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => of_path(path, "there is no such file", "name a rule file, or a folder of them"),
+        Kind::NotFound => of_path(path, "there is no such file", "name a rule file, or a folder of them"),
+        Kind::FileTooLarge => {
+            let limit = FILE_BYTES_MAX / (1024 * 1024);
+            of_path(path, format!("this file is larger than {limit} MiB"), "split it: a folder of rule files is read as one")
+        }
+        Kind::InvalidInput => of_path(path, "this is not a regular file", "a pipe, a socket or a device holds no rules; give it another name"),
+        _ if may_pass(&error) => of_path(path, format!("cannot read this file now: {error}"), "it is tried again").passing(),
         _ => of_path(path, format!("cannot read this file: {error}"), "is it yours to read?"),
     };
-    if std::fs::metadata(path).map_err(cannot)?.len() > FILE_BYTES_MAX {
-        let limit = FILE_BYTES_MAX / (1024 * 1024);
-        return Err(of_path(path, format!("this file is larger than {limit} MiB"), "split it: a folder of rule files is read as one"));
-    }
-    let bytes = std::fs::read(path).map_err(cannot)?;
+    let bytes = read_regular(path, FILE_BYTES_MAX).map_err(cannot)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;

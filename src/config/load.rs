@@ -65,7 +65,7 @@ fn placed(file: &Found, mistakes: Vec<Mistake>, secrets: &[Span]) -> Vec<Diagnos
         return Vec::new();
     }
     let file = Arc::new(File::new(file.name.clone(), &file.text, secrets));
-    mistakes.into_iter().map(|mistake| Diagnostic { file: Arc::clone(&file), mistake }).collect()
+    mistakes.into_iter().map(|mistake| Diagnostic::new(Arc::clone(&file), mistake)).collect()
 }
 
 /// One file, as a tree.

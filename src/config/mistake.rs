@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use pointsman_schemas::{Problem, Segment};
 
@@ -121,10 +122,13 @@ fn inside_block(block: Span, value: &str, within: &std::ops::Range<usize>, text:
     (length > 0).then_some(Span { start: from, end: from + length })
 }
 
+/// How many mistakes of one file are kept, and how many oddities. A generated file may have one in each of a hundred thousand rules.
+pub const KEPT_MAX: usize = 1_000;
+
 /// Gathers the mistakes of one file, each once.
 #[derive(Debug, Default)]
 pub struct Mistakes {
-    found: RefCell<Vec<Mistake>>,
+    found: RefCell<Found>,
     /// Values that could not be read: not looked at again. By the place of the node in memory, which the tree keeps.
     hidden: RefCell<HashSet<*const Node>>,
     /// Values of which everything is said: what others find wrong with them is not told.
@@ -133,26 +137,49 @@ pub struct Mistakes {
     meant: RefCell<HashSet<(*const Node, String)>>,
 }
 
+#[derive(Debug, Default)]
+struct Found {
+    kept: Vec<Mistake>,
+    /// What was told, by a hash of place and message.
+    told: HashSet<u64>,
+    errors: usize,
+    warnings: usize,
+}
+
 impl Mistakes {
-    /// Takes a mistake in; one that was told already is not told again.
+    /// Takes a mistake in; one that was told already is not told again. Past [`KEPT_MAX`] they are only counted.
     pub fn tell(&self, mistake: Mistake) {
-        let mut found = self.found.borrow_mut();
-        let known = |other: &Mistake| other.span == mistake.span && other.message == mistake.message;
-        if !found.iter().any(known) {
-            found.push(mistake);
+        let mut hasher = DefaultHasher::new();
+        (mistake.span, &mistake.message).hash(&mut hasher);
+        let Found { kept, told, errors, warnings } = &mut *self.found.borrow_mut();
+        if !told.insert(hasher.finish()) {
+            return;
+        }
+        let count = if mistake.warning { warnings } else { errors };
+        *count += 1;
+        if *count <= KEPT_MAX {
+            kept.push(mistake);
         }
     }
 
     /// True where something is wrong, and not only odd.
     #[must_use]
     pub fn any_error(&self) -> bool {
-        self.found.borrow().iter().any(|mistake| !mistake.warning)
+        self.found.borrow().errors > 0
     }
 
-    /// What was gathered.
+    /// What was gathered, and how many more there were.
     #[must_use]
     pub fn into_inner(self) -> Vec<Mistake> {
-        self.found.into_inner()
+        let Found { mut kept, errors, warnings, .. } = self.found.into_inner();
+        for (count, warning) in [(errors, false), (warnings, true)] {
+            if count > KEPT_MAX {
+                let what = if warning { "warnings" } else { "mistakes" };
+                let mistake = Mistake::new(Span::default(), format!("this file has {} more {what}, which are not listed", count - KEPT_MAX));
+                kept.push(if warning { mistake.warn() } else { mistake });
+            }
+        }
+        kept
     }
 
     pub(super) fn hide(&self, node: &Node) {

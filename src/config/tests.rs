@@ -1,6 +1,9 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::output::Screen;
+
+const SCREEN: Screen = Screen { colours: false, width: Some(120) };
 
 fn folder(name: &str) -> PathBuf {
     Path::new("src/config/fixtures").join(name)
@@ -16,8 +19,8 @@ fn fixtures(name: &str) -> Vec<PathBuf> {
 
 fn told(path: &Path) -> String {
     match Config::load(&[path.to_owned()]) {
-        Ok((_, warnings)) => format!("sound\n{}", diagnostic::render(&warnings, false)),
-        Err(diagnostics) => diagnostic::render(&diagnostics, false),
+        Ok((_, warnings)) => format!("sound\n{}", diagnostic::render(&warnings, SCREEN)),
+        Err(diagnostics) => diagnostic::render(&diagnostics, SCREEN),
     }
 }
 
@@ -47,7 +50,7 @@ fn read_text(text: &str) {
         for span in std::iter::once(mistake.span).chain(mistake.also.iter().map(|(span, _)| *span)) {
             assert!(text.get(span.start..span.end).is_some(), "{mistake:?} in\n{text}");
         }
-        assert!(!diagnostic::render(&[diagnostic], false).is_empty());
+        assert!(!diagnostic::render(&[diagnostic], SCREEN).is_empty());
     }
 }
 
@@ -113,4 +116,16 @@ fn a_fingerprint_sees_what_is_meant_and_not_how_it_is_written() {
     assert_eq!(before, of("\n    exec:\n      command: ['run'] # the same\n      env: *a"));
     assert_ne!(before, of("{ exec: { command: [run], env: { A: c } } }"));
     assert_ne!(before, of("{ exec: { command: [run, A], env: { A: b } } }"));
+}
+
+#[test]
+fn of_very_many_mistakes_the_first_are_kept_and_the_others_counted() {
+    let rules: String = (0..5_000).map(|number| format!("r{number}: {{ too: a }}, ")).collect();
+    let text = format!("rules: {{ {rules} }}\n");
+    let file = files::Found { name: "rules.yaml".into(), folder: Path::new("/").into(), text };
+    let diagnostics = load::connect(&[file], Vec::new()).err().unwrap();
+    assert!((mistake::KEPT_MAX..2 * mistake::KEPT_MAX + 2).contains(&diagnostics.len()), "{}", diagnostics.len());
+    assert!(diagnostics.iter().any(|one| one.mistake.message.contains("more mistakes, which are not listed")));
+    let shown = diagnostic::render(&diagnostics, SCREEN);
+    assert!(shown.len() < 100_000 && shown.contains("more, which are not shown"), "{} bytes", shown.len());
 }

@@ -21,8 +21,9 @@ pub const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The deepest nesting that is read.
 pub const DEPTH_MAX: usize = 128;
 
-/// How many values all aliases of a file may stand for.
-pub const ALIASED_NODES_MAX: usize = 100_000;
+/// How much memory the copies that anchors and aliases make of a file's values may take, in bytes. Values that hold one another a hundred
+/// levels deep, each with an anchor, would otherwise be copied a hundred times.
+pub const COPIED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Where in a file's text something stands, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -11,6 +11,7 @@ use crate::config::diagnostic::{self, Diagnostic, File};
 use crate::config::mistake::Mistakes;
 use crate::config::reader::{self, Piece};
 use crate::config::yaml::{self, FILE_BYTES_MAX};
+use crate::output::Screen;
 
 /// What a file holds.
 pub(super) struct Documents {
@@ -75,8 +76,8 @@ fn yaml_values(text: &str, name: &str) -> Result<Vec<Value>, CommandError> {
             Ok(value) => values.extend(value),
             Err(mistakes) => {
                 let file = Arc::new(File::new(name.to_owned(), &placed, &[]));
-                let diagnostics: Vec<_> = mistakes.into_iter().map(|mistake| Diagnostic { file: Arc::clone(&file), mistake }).collect();
-                return Err(CommandError::new(format!("cannot import {name}:\n{}", diagnostic::render(&diagnostics, false))));
+                let diagnostics: Vec<_> = mistakes.into_iter().map(|mistake| Diagnostic::new(Arc::clone(&file), mistake)).collect();
+                return Err(CommandError::new(format!("cannot import {name}:\n{}", diagnostic::render(&diagnostics, Screen::TEXT))));
             }
         }
     }

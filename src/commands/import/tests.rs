@@ -13,7 +13,7 @@ fn imported(files: &[(&str, &str)]) -> String {
     }
     let imported = draft.finish();
     if let Err(diagnostics) = Config::of_text("imported.yaml", Path::new("/"), &imported.text) {
-        panic!("{}\n{}", crate::config::diagnostic::render(&diagnostics, false), imported.text);
+        panic!("{}\n{}", crate::config::diagnostic::render(&diagnostics, crate::output::Screen::TEXT), imported.text);
     }
     assert!(imported.notes.iter().all(|note| imported.text.contains(&note.message.replace('\n', " "))), "{:?}", imported.notes);
     imported.text

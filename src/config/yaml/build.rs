@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
-use super::{ALIASED_NODES_MAX, DEPTH_MAX, Entry, Node, Span, Style, Value, scalar};
-use crate::config::mistake::Mistake;
+use super::{COPIED_BYTES_MAX, DEPTH_MAX, Entry, Node, Span, Style, Value, scalar};
+use crate::config::mistake::{KEPT_MAX, Mistake};
 use crate::pace::breathe;
 
 /// Reads a file's text.
@@ -33,7 +33,7 @@ struct Builder<'x> {
     root: Option<Node>,
     documents: usize,
     anchors: HashMap<usize, Anchored>,
-    aliased_nodes: usize,
+    copied_bytes: usize,
     mistakes: Vec<Mistake>,
 }
 
@@ -60,14 +60,14 @@ struct Map {
 
 struct Anchored {
     node: Node,
-    nodes: usize,
+    bytes: usize,
     depth: usize,
 }
 
 impl<'x> Builder<'x> {
     fn new(text: &'x str) -> Self {
         let places = Places { text, characters: 0, bytes: 0 };
-        Self { text, places, stack: Vec::new(), root: None, documents: 0, anchors: HashMap::new(), aliased_nodes: 0, mistakes: Vec::new() }
+        Self { text, places, stack: Vec::new(), root: None, documents: 0, anchors: HashMap::new(), copied_bytes: 0, mistakes: Vec::new() }
     }
 
     fn build(&mut self) -> Result<(), Mistake> {
@@ -164,7 +164,7 @@ impl<'x> Builder<'x> {
     fn key(&mut self, key: String, span: Span, style: ScalarStyle) -> Result<(), Mistake> {
         if key == "<<" && style == ScalarStyle::Plain {
             let help = "YAML 1.2 has no merge keys: repeat the keys, or give the whole value by an alias";
-            self.mistakes.push(Mistake::new(span, "`<<` merges nothing").help(help));
+            self.note(Mistake::new(span, "`<<` merges nothing").help(help));
         }
         if let Some(Frame { kind: Kind::Map(map), .. }) = self.stack.last_mut() {
             map.key = Some((key, span));
@@ -175,8 +175,9 @@ impl<'x> Builder<'x> {
     /// Puts a finished value where it belongs.
     fn put(&mut self, node: Node, anchor: usize) -> Result<(), Mistake> {
         if anchor > 0 {
-            let (nodes, depth) = measure(&node);
-            self.anchors.insert(anchor, Anchored { node: node.clone(), nodes, depth });
+            let (bytes, depth) = measure(&node);
+            self.copies(bytes, node.span)?;
+            self.anchors.insert(anchor, Anchored { node: node.clone(), bytes, depth });
         }
         match self.stack.last_mut() {
             None => self.root = Some(node),
@@ -187,7 +188,7 @@ impl<'x> Builder<'x> {
                     Some(first) => {
                         let mistake =
                             Mistake::new(key_span, format!("the key `{key}` stands here a second time")).also(*first, "first here");
-                        self.mistakes.push(mistake);
+                        self.note(mistake);
                     }
                     None => {
                         map.seen.insert(key.clone(), key_span);
@@ -207,18 +208,31 @@ impl<'x> Builder<'x> {
             return Err(Mistake::new(span, "the alias stands inside of what it stands for").help("a value cannot contain itself"));
         };
         self.deepen(anchored.depth, span)?;
-        self.aliased_nodes += anchored.nodes;
-        if self.aliased_nodes > ALIASED_NODES_MAX {
-            return Err(Mistake::new(span, format!("the aliases of this file stand for more than {ALIASED_NODES_MAX} values")));
-        }
-        let node = anchored.node.clone();
+        self.copies(anchored.bytes, span)?;
+        let Some(node) = self.anchors.get(&anchor).map(|anchored| anchored.node.clone()) else { return Ok(()) };
         self.put(node, 0)
+    }
+
+    /// Counts a copy before it is made.
+    fn copies(&mut self, bytes: usize, span: Span) -> Result<(), Mistake> {
+        self.copied_bytes += bytes;
+        if self.copied_bytes > COPIED_BYTES_MAX {
+            let message = format!("the anchors and aliases of this file copy more than {} MiB", COPIED_BYTES_MAX / (1024 * 1024));
+            return Err(Mistake::new(span, message).help("write out what is used once, and give an anchor only to what an alias names"));
+        }
+        Ok(())
+    }
+
+    /// Keeps a mistake that leaves it clear what follows; of more than anybody reads the first ones.
+    fn note(&mut self, mistake: Mistake) {
+        if self.mistakes.len() < KEPT_MAX {
+            self.mistakes.push(mistake);
+        }
     }
 
     fn refuse_tag(&mut self, tag: Option<&Tag>, span: Span) {
         if tag.is_some() {
-            self.mistakes
-                .push(Mistake::new(span, "tags have no meaning here").help("remove the `!…`; to make a text of a value, quote it"));
+            self.note(Mistake::new(span, "tags have no meaning here").help("remove the `!…`; to make a text of a value, quote it"));
         }
     }
 
@@ -249,16 +263,21 @@ impl<'x> Builder<'x> {
     }
 }
 
-/// How many values a tree has, and how many levels.
+/// How much memory a tree takes, in bytes, and how many levels it has.
 fn measure(node: &Node) -> (usize, usize) {
-    let below = |children: &mut dyn Iterator<Item = &Node>| {
-        let (nodes, depth) = children.map(measure).fold((0, 0), |(nodes, depth), (n, d)| (nodes + n, depth.max(d)));
-        (nodes + 1, depth + 1)
+    let own = size_of::<Node>();
+    let below = |children: &mut dyn Iterator<Item = (usize, &Node)>| {
+        let (bytes, depth) = children.fold((own, 0), |(bytes, depth), (key_bytes, child)| {
+            let (child_bytes, child_depth) = measure(child);
+            (bytes + key_bytes + child_bytes, depth.max(child_depth))
+        });
+        (bytes, depth + 1)
     };
     match &node.value {
-        Value::List(items) => below(&mut items.iter()),
-        Value::Map(entries) => below(&mut entries.iter().map(|entry| &entry.value)),
-        _ => (1, 0),
+        Value::List(items) => below(&mut items.iter().map(|item| (0, item))),
+        Value::Map(entries) => below(&mut entries.iter().map(|entry| (size_of::<Entry>() - own + entry.key.len(), &entry.value))),
+        Value::Text(text, _) => (own + text.len(), 0),
+        _ => (own, 0),
     }
 }
 

@@ -135,13 +135,29 @@ fn depth_and_aliases_are_bounded() {
     for level in 1..12 {
         laughs += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(","));
     }
-    assert!(mistakes(&laughs)[0].message.contains("stand for more than"));
+    assert!(mistakes(&laughs)[0].message.contains("copy more than 16 MiB"));
     // Each alias is shallow; what they add up to is not.
     let mut tower = "a0: &a0 [x]\n".to_owned();
     for level in 1..=DEPTH_MAX {
         tower += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
     }
     assert!(mistakes(&tower)[0].message.contains("deeper"));
+}
+
+#[test]
+fn copies_of_anchored_values_are_bounded_by_their_size() {
+    let nested = |levels: usize, inner: &str| {
+        let open: String = (0..levels).map(|level| format!("&a{level} [")).collect();
+        format!("x-a: {open}{inner}{}", "]".repeat(levels))
+    };
+    let refused = |yaml: &str| mistakes(yaml).first().is_some_and(|mistake| mistake.message.contains("copy more than 16 MiB"));
+    assert!(read(&nested(1, &"1,".repeat(20_000))).is_ok(), "one anchor over much is what a user writes");
+    assert!(read(&nested(100, "1")).is_ok(), "as are many over little");
+    assert!(refused(&nested(120, &"1,".repeat(20_000))), "each level would be copied once more");
+    assert!(refused(&nested(120, &format!("'{}'", "x".repeat(500_000)))), "a long text counts by its length");
+    let long = "x".repeat(10_000);
+    assert!(refused(&format!("x-a: &a '{long}'\nx-b: [{}]", "*a,".repeat(10_000))), "so does an alias of it");
+    assert!(refused(&format!("x-a: &a {{ {long}: 1 }}\nx-b: [{}]", "*a,".repeat(10_000))), "and a long key");
 }
 
 #[test]
