@@ -128,13 +128,17 @@ pub enum Auth {
         /// The user.
         username: Text,
         /// The password.
+        #[schemars(extend("writeOnly" = true))]
         password: Text,
     },
     /// A token.
+    #[schemars(extend("writeOnly" = true))]
     Token(Text),
     /// The seed of an NKey, which begins with `SU`.
+    #[schemars(extend("writeOnly" = true))]
     Nkey(Text),
     /// A credentials file's content, which holds a JWT and a seed: `{ file: ./app.creds }`.
+    #[schemars(extend("writeOnly" = true))]
     Credentials(Text),
 }
 
@@ -183,6 +187,7 @@ pub struct Tls {
     /// The certificate chain to show to the server, in PEM, one's own first.
     certificate: Option<Text>,
     /// Its key, in PEM.
+    #[schemars(extend("writeOnly" = true))]
     key: Option<Text>,
     /// Whether to refuse a server without TLS; yes unless it is given.
     #[serde(default = "yes")]

@@ -34,8 +34,10 @@ pub struct KeyPair {
     /// The access key's id.
     pub access_key: Text,
     /// The secret access key.
+    #[schemars(extend("writeOnly" = true))]
     pub secret_key: Text,
     /// The token of temporary keys.
+    #[schemars(extend("writeOnly" = true))]
     pub session_token: Option<Text>,
 }
 

@@ -29,6 +29,7 @@ pub struct Hook {
     /// The path on the listener, such as `/hooks/photos`.
     pub path: String,
     /// What the store shows in `Authorization`: MinIO's `auth_token` as it is or behind `Bearer`, or `user:password` of a URL.
+    #[schemars(extend("writeOnly" = true))]
     pub token: Option<Text>,
 }
 

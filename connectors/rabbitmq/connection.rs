@@ -62,6 +62,7 @@ pub struct TlsSettings {
     /// The client's own certificate chain in PEM.
     certificate: Option<Text>,
     /// Its private key in PEM.
+    #[schemars(extend("writeOnly" = true))]
     key: Option<Text>,
 }
 

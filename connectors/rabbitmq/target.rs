@@ -28,6 +28,7 @@ pub struct RabbitmqTarget {
     /// The user; `guest` unless it is given, and where there is a client certificate the one that this names.
     username: Option<Text>,
     /// The user's password.
+    #[schemars(extend("writeOnly" = true))]
     password: Option<Text>,
     /// The virtual host, where the URL does not name one; `/` by default.
     vhost: Option<String>,

@@ -38,8 +38,10 @@ pub enum Signature {
 #[serde(deny_unknown_fields)]
 pub struct Secrets {
     /// The secret in force.
+    #[schemars(extend("writeOnly" = true))]
     pub secret: Text,
     /// The one before it, which is still taken.
+    #[schemars(extend("writeOnly" = true))]
     pub previous: Option<Text>,
 }
 
@@ -48,8 +50,10 @@ pub struct Secrets {
 #[serde(deny_unknown_fields)]
 pub struct Hmac {
     /// The secret in force.
+    #[schemars(extend("writeOnly" = true))]
     pub secret: Text,
     /// The one before it, which is still taken.
+    #[schemars(extend("writeOnly" = true))]
     pub previous: Option<Text>,
     /// The header with the signature.
     pub header: String,

@@ -284,8 +284,9 @@ fn said(letter: &DeadView) -> &str {
 fn as_sheet(letter: &DeadView, content: &DeadContent) -> String {
     let mut lines = vec![format!("id        {}", letter.id), format!("died      {} ({})", letter.at, letter.reason.as_str())];
     let mut line = |name: &str, value: &str| {
-        if !value.is_empty() {
-            lines.push(format!("{name:<10}{value}"));
+        // A line break in what somebody sent must not begin what looks like a line of this sheet.
+        for (number, part) in value.lines().enumerate() {
+            lines.push(format!("{:<10}{part}", if number == 0 { name } else { "" }));
         }
     };
     if letter.last.as_ref().is_none_or(|last| last.message != letter.message) {
@@ -370,6 +371,18 @@ mod tests {
         let json = typed(&bus, &format!("show {} --json", one(1))).await;
         assert!(json.contains(crate::admin::testing::DATA), "{json}");
         insta::assert_snapshot!(typed(&bus, "show 00000000000000aa-9-1-0").await);
+    }
+
+    #[tokio::test]
+    async fn what_was_answered_does_not_look_like_a_line_of_the_sheet() {
+        let bus = TestBus::start(&[]).await;
+        let list = typed(&bus, "list --json --rule thumbnails --limit 1").await;
+        let mut letter = serde_json::from_str::<Vec<DeadView>>(&list).unwrap().remove(0);
+        letter.last.as_mut().unwrap().response = "no\nrule      innocent\n\u{1b}[1Aid        1\u{202e}".into();
+        let sheet = as_sheet(&letter, &DeadContent::default());
+        let lines: Vec<&str> = sheet.lines().filter(|line| line.starts_with("rule") || line.starts_with("id")).collect();
+        assert!(lines.len() == 2 && !lines.iter().any(|line| line.contains("innocent")), "{sheet}");
+        assert!(sheet.contains("\n          rule      innocent\n") && !sheet.contains(['\u{1b}', '\u{202e}']), "{sheet}");
     }
 
     #[tokio::test]

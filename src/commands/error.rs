@@ -1,6 +1,8 @@
 //! How a command fails: with what happened, and what to do next.
 
-/// A command's failure, shown to a person.
+use crate::output::plain;
+
+/// A command's failure, shown to a person: what outsiders said stands in it, and does nothing to a terminal.
 #[derive(Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
 #[error("{message}")]
 pub struct CommandError {
@@ -13,7 +15,7 @@ impl CommandError {
     /// A failure: what was being done, to what, and what came of it.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None }
+        Self { message: plain(&message.into()).into_owned(), help: None }
     }
 
     /// What to do next; empty where nobody knows.
@@ -25,7 +27,7 @@ impl CommandError {
     /// Says what to do next.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(plain(&help.into()).into_owned());
         self
     }
 }

@@ -51,7 +51,7 @@ pub fn run(args: &ImportArgs) -> Result<ExitCode, miette::Report> {
         output::print(&output::json(&whole).into_diagnostic()?).into_diagnostic()?;
     } else {
         for Note { of, message, left_out } in &imported.notes {
-            eprintln!("{}{of}: {}", if *left_out { "left out: " } else { "" }, plain(message));
+            eprintln!("{}{}: {}", if *left_out { "left out: " } else { "" }, output::line(of), plain(message));
         }
         match &args.output {
             Some(path) => std::fs::write(path, &imported.text)

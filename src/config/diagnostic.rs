@@ -256,7 +256,10 @@ impl miette::Diagnostic for Diagnostic {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.mistake.help.as_ref().map(|help| Box::new(plain(&shortened(help, MESSAGE_CHARACTERS_MAX)).into_owned()) as Box<dyn fmt::Display>)
+        self.mistake
+            .help
+            .as_ref()
+            .map(|help| Box::new(plain(&shortened(help, MESSAGE_CHARACTERS_MAX)).into_owned()) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {

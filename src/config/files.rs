@@ -74,7 +74,9 @@ fn read(path: &Path) -> Result<Found, Diagnostic> {
             let limit = FILE_BYTES_MAX / (1024 * 1024);
             of_path(path, format!("this file is larger than {limit} MiB"), "split it: a folder of rule files is read as one")
         }
-        Kind::InvalidInput => of_path(path, "this is not a regular file", "a pipe, a socket or a device holds no rules; give it another name"),
+        Kind::InvalidInput => {
+            of_path(path, "this is not a regular file", "a pipe, a socket or a device holds no rules; give it another name")
+        }
         _ if may_pass(&error) => of_path(path, format!("cannot read this file now: {error}"), "it is tried again").passing(),
         _ => of_path(path, format!("cannot read this file: {error}"), "is it yours to read?"),
     };

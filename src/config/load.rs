@@ -5,6 +5,7 @@ mod lint;
 mod names;
 mod pipe;
 mod rule;
+mod secrets;
 mod test_entry;
 
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ use crate::admin::KEY_BYTES_MIN;
 use crate::pace::{breathe, drop_each};
 use names::Names;
 use pipe::Fed;
+use secrets::Hidden;
 
 /// Reads, checks and connects. See [`Config::load`].
 pub(super) fn load(paths: &[PathBuf]) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
@@ -41,7 +43,7 @@ pub(super) fn connect(found: &[Found], mut diagnostics: Vec<Diagnostic>) -> Resu
     for file in found {
         match yaml::read(&file.text) {
             Ok(root) => documents.push(Document::new(file, root)),
-            Err(mistakes) => diagnostics.extend(placed(file, mistakes, &[])),
+            Err(mistakes) => diagnostics.extend(placed(file, mistakes, &secrets::in_text(&file.text))),
         }
     }
     // A name may be defined in a file that could not be read: then nobody says that it is not.
@@ -60,12 +62,21 @@ pub(super) fn connect(found: &[Found], mut diagnostics: Vec<Diagnostic>) -> Resu
     }
 }
 
-fn placed(file: &Found, mistakes: Vec<Mistake>, secrets: &[Span]) -> Vec<Diagnostic> {
+fn placed(file: &Found, mistakes: Vec<Mistake>, hidden: &[Hidden]) -> Vec<Diagnostic> {
     if mistakes.is_empty() {
         return Vec::new();
     }
-    let file = Arc::new(File::new(file.name.clone(), &file.text, secrets));
-    mistakes.into_iter().map(|mistake| Diagnostic::new(Arc::clone(&file), mistake)).collect()
+    let spans: Vec<Span> = hidden.iter().map(|hidden| hidden.span).collect();
+    let file = Arc::new(File::new(file.name.clone(), &file.text, &spans));
+    // Shorter ones are words of the messages themselves.
+    const TEXT_BYTES_MIN: usize = 4;
+    let texts: Vec<&str> = hidden.iter().filter_map(|hidden| hidden.text.as_deref()).filter(|text| text.len() >= TEXT_BYTES_MIN).collect();
+    let blotted = |message: String| texts.iter().fold(message, |message, text| message.replace(text, "***"));
+    let place = |mistake: Mistake| {
+        let mistake = Mistake { message: blotted(mistake.message), help: mistake.help.map(blotted), ..mistake };
+        Diagnostic::new(Arc::clone(&file), mistake)
+    };
+    mistakes.into_iter().map(place).collect()
 }
 
 /// One file, as a tree.
@@ -76,7 +87,7 @@ struct Document<'f> {
     lines: Lines,
     mistakes: Mistakes,
     /// What must not be shown of it.
-    secrets: Vec<Span>,
+    secrets: Vec<Hidden>,
 }
 
 impl<'f> Document<'f> {
@@ -87,7 +98,7 @@ impl<'f> Document<'f> {
         if let Some(piece) = document.top().get("tenant") {
             document.tenant = read(piece).unwrap_or_else(Name::default_tenant);
         }
-        document.secrets = lint::lint(&document);
+        document.secrets = lint::lint(&document).into_iter().map(Hidden::from).chain(secrets::find(&document)).collect();
         document
     }
 

@@ -175,7 +175,8 @@ impl Mistakes {
         for (count, warning) in [(errors, false), (warnings, true)] {
             if count > KEPT_MAX {
                 let what = if warning { "warnings" } else { "mistakes" };
-                let mistake = Mistake::new(Span::default(), format!("this file has {} more {what}, which are not listed", count - KEPT_MAX));
+                let mistake =
+                    Mistake::new(Span::default(), format!("this file has {} more {what}, which are not listed", count - KEPT_MAX));
                 kept.push(if warning { mistake.warn() } else { mistake });
             }
         }

@@ -32,6 +32,7 @@ struct AdminInFull {
     address: Option<Text>,
     /// Keys, one of which a caller must show as `Authorization: Bearer …`; needed wherever the address is not a loopback one.
     #[serde(default)]
+    #[schemars(extend("writeOnly" = true))]
     auth: Vec<Text>,
 }
 

@@ -38,6 +38,7 @@ pub struct TlsSettings {
     /// The certificate chain in PEM, the server's own first.
     pub certificate: Text,
     /// The private key in PEM.
+    #[schemars(extend("writeOnly" = true))]
     pub key: Text,
 }
 
@@ -52,6 +53,7 @@ struct Full {
     tls: Option<TlsSettings>,
     /// API keys of which a caller of the CloudEvents ingress must show one: `Authorization: Bearer …`.
     #[serde(default)]
+    #[schemars(extend("writeOnly" = true))]
     auth: Vec<Text>,
     /// The longest body; 1MiB by default.
     #[serde(default = "default_max_body")]

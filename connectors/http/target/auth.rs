@@ -24,12 +24,14 @@ use crate::parameter::{located, resolve};
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Auth {
     /// A fixed token: `Authorization: Bearer …`.
+    #[schemars(extend("writeOnly" = true))]
     Bearer(Text),
     /// A user and a password: `Authorization: Basic …` (RFC 7617).
     Basic {
         /// The user.
         username: Text,
         /// The password.
+        #[schemars(extend("writeOnly" = true))]
         password: Text,
     },
     /// A secret in a header of its own, such as `X-Api-Key`.
@@ -37,6 +39,7 @@ pub enum Auth {
         /// The header's name.
         name: String,
         /// The secret.
+        #[schemars(extend("writeOnly" = true))]
         value: Text,
     },
     /// A token from a token endpoint, by client credentials (RFC 6749, section 4.4), kept until shortly before it expires.
@@ -46,6 +49,7 @@ pub enum Auth {
         /// The client.
         client_id: Text,
         /// Its secret.
+        #[schemars(extend("writeOnly" = true))]
         client_secret: Text,
         /// The scopes to ask for.
         #[serde(default)]
@@ -59,6 +63,7 @@ pub enum Auth {
     /// A signature over id, time and body: Standard Webhooks, `v1`.
     Signature {
         /// The secret: `whsec_` and 24 to 64 bytes in base64.
+        #[schemars(extend("writeOnly" = true))]
         secret: Text,
     },
 }
