@@ -83,7 +83,7 @@ impl Watch {
             match content(&self.paths) {
                 Ok(content) => {
                     (self.stirred, self.wait) = (false, SETTLE);
-                    if std::mem::replace(&mut self.seen, Some(content)) != Some(content) {
+                    if self.seen.replace(content) != Some(content) {
                         return;
                     }
                 }

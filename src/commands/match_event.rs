@@ -104,7 +104,7 @@ fn read_pattern(path: &Path) -> Result<Pattern, Vec<Diagnostic>> {
     let text = String::from_utf8(read_bytes(path)?).map_err(|_| vec![of_file(path, "this is not UTF-8", "a pattern is JSON or YAML")])?;
     let file = Arc::new(File::new(shown(path), &text, &[]));
     let placed = |mistakes: Vec<Mistake>| {
-        let mut diagnostics: Vec<_> = mistakes.into_iter().map(|mistake| Diagnostic::new(Arc::clone(&file), mistake)).collect();
+        let mut diagnostics: Vec<_> = mistakes.into_iter().map(|mistake| Diagnostic { file: Arc::clone(&file), mistake }).collect();
         crate::config::diagnostic::sort(&mut diagnostics);
         diagnostics
     };

@@ -55,6 +55,8 @@ pub struct File {
     lines: Lines,
     /// True for a file that could not be read: then there is nothing to show of it.
     absent: bool,
+    /// True where it could not be read for a reason that may pass: nothing is known to be wrong with it.
+    passing: bool,
 }
 
 impl File {
@@ -70,13 +72,13 @@ impl File {
         }
         // A secret is whole characters, and each of its bytes becomes one.
         let shown = excerpt::inert(&String::from_utf8_lossy(&bytes));
-        Self { name: line(&name).into_owned(), shown, lines: Lines::of(text), absent: false }
+        Self { name: line(&name).into_owned(), shown, lines: Lines::of(text), absent: false, passing: false }
     }
 
     /// A file that could not be read.
     #[must_use]
     pub fn absent(name: String) -> Self {
-        Self { name: line(&name).into_owned(), shown: String::new(), lines: Lines::of(""), absent: true }
+        Self { name: line(&name).into_owned(), shown: String::new(), lines: Lines::of(""), absent: true, passing: false }
     }
 
     /// Line and column of a byte, both from 1.
@@ -114,33 +116,26 @@ pub struct Diagnostic {
     pub file: Arc<File>,
     /// What, and where in it.
     pub mistake: Mistake,
-    /// True where the file cannot be read for a reason that may pass: nothing is known to be wrong with it.
-    passing: bool,
 }
 
 impl Diagnostic {
     /// A mistake that is the whole file's: it cannot be read.
     #[must_use]
     pub fn of_file(name: String, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self::new(Arc::new(File::absent(name)), Mistake::new(Span::default(), message).help(help))
-    }
-
-    /// A mistake in a file.
-    #[must_use]
-    pub fn new(file: Arc<File>, mistake: Mistake) -> Self {
-        Self { file, mistake, passing: false }
+        Self { file: Arc::new(File::absent(name)), mistake: Mistake::new(Span::default(), message).help(help) }
     }
 
     /// The same for a reason that may pass.
     #[must_use]
-    pub(super) fn passing(self) -> Self {
-        Self { passing: true, ..self }
+    pub(super) fn may_pass_of_file(name: String, message: impl Into<String>, help: impl Into<String>) -> Self {
+        let file = File { passing: true, ..File::absent(name) };
+        Self { file: Arc::new(file), mistake: Mistake::new(Span::default(), message).help(help) }
     }
 
     /// True where trying again may help, with the file as it is.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        self.passing
+        self.file.passing
     }
 
     /// True for what stops nothing.

@@ -26,12 +26,12 @@ pub(super) fn find(paths: &[PathBuf], diagnostics: &mut Vec<Diagnostic>) -> Vec<
         if path.is_dir() {
             match yaml_files(path) {
                 Ok(found) if found.is_empty() => {
-                    diagnostics.push(of_path(path, "there is no rule file in this folder", "rule files end in .yaml or .yml"));
+                    diagnostics.push(of_path(path, "there is no rule file in this folder".to_owned(), "rule files end in .yaml or .yml"));
                 }
                 Ok(found) => files.extend(found),
                 Err(error) => {
-                    let cannot = of_path(path, format!("cannot list this folder: {error}"), "is it yours to read?");
-                    diagnostics.push(if may_pass(&error) { cannot.passing() } else { cannot });
+                    let of = if may_pass(&error) { may_pass_of_path } else { of_path };
+                    diagnostics.push(of(path, format!("cannot list this folder: {error}"), "is it yours to read?"));
                 }
             }
         } else {
@@ -69,15 +69,15 @@ pub fn may_pass(error: &std::io::Error) -> bool {
 fn read(path: &Path) -> Result<Found, Diagnostic> {
     use std::io::ErrorKind as Kind;
     let cannot = |error: std::io::Error| match error.kind() {
-        Kind::NotFound => of_path(path, "there is no such file", "name a rule file, or a folder of them"),
+        Kind::NotFound => of_path(path, "there is no such file".to_owned(), "name a rule file, or a folder of them"),
         Kind::FileTooLarge => {
             let limit = FILE_BYTES_MAX / (1024 * 1024);
             of_path(path, format!("this file is larger than {limit} MiB"), "split it: a folder of rule files is read as one")
         }
         Kind::InvalidInput => {
-            of_path(path, "this is not a regular file", "a pipe, a socket or a device holds no rules; give it another name")
+            of_path(path, "this is not a regular file".to_owned(), "a pipe, a socket or a device holds no rules; give it another name")
         }
-        _ if may_pass(&error) => of_path(path, format!("cannot read this file now: {error}"), "it is tried again").passing(),
+        _ if may_pass(&error) => may_pass_of_path(path, format!("cannot read this file now: {error}"), "try again"),
         _ => of_path(path, format!("cannot read this file: {error}"), "is it yours to read?"),
     };
     let bytes = read_regular(path, FILE_BYTES_MAX).map_err(cannot)?;
@@ -91,6 +91,10 @@ fn read(path: &Path) -> Result<Found, Diagnostic> {
     Ok(Found { name: path.display().to_string(), folder: folder.into(), text })
 }
 
-fn of_path(path: &Path, message: impl Into<String>, help: &str) -> Diagnostic {
+fn of_path(path: &Path, message: String, help: &str) -> Diagnostic {
     Diagnostic::of_file(path.display().to_string(), message, help)
+}
+
+fn may_pass_of_path(path: &Path, message: String, help: &str) -> Diagnostic {
+    Diagnostic::may_pass_of_file(path.display().to_string(), message, help)
 }

@@ -74,7 +74,7 @@ fn placed(file: &Found, mistakes: Vec<Mistake>, hidden: &[Hidden]) -> Vec<Diagno
     let blotted = |message: String| texts.iter().fold(message, |message, text| message.replace(text, "***"));
     let place = |mistake: Mistake| {
         let mistake = Mistake { message: blotted(mistake.message), help: mistake.help.map(blotted), ..mistake };
-        Diagnostic::new(Arc::clone(&file), mistake)
+        Diagnostic { file: Arc::clone(&file), mistake }
     };
     mistakes.into_iter().map(place).collect()
 }

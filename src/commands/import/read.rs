@@ -76,7 +76,7 @@ fn yaml_values(text: &str, name: &str) -> Result<Vec<Value>, CommandError> {
             Ok(value) => values.extend(value),
             Err(mistakes) => {
                 let file = Arc::new(File::new(name.to_owned(), &placed, &[]));
-                let diagnostics: Vec<_> = mistakes.into_iter().map(|mistake| Diagnostic::new(Arc::clone(&file), mistake)).collect();
+                let diagnostics: Vec<_> = mistakes.into_iter().map(|mistake| Diagnostic { file: Arc::clone(&file), mistake }).collect();
                 return Err(CommandError::new(format!("cannot import {name}:\n{}", diagnostic::render(&diagnostics, Screen::TEXT))));
             }
         }

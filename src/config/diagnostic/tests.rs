@@ -5,7 +5,7 @@ const WIDE: Screen = Screen { colours: false, width: Some(120) };
 
 fn at(text: &str, spans: impl IntoIterator<Item = (usize, usize)>) -> Vec<Diagnostic> {
     let file = Arc::new(File::new("rules.yaml".into(), text, &[]));
-    let of = |(start, end)| Diagnostic::new(Arc::clone(&file), Mistake::new(Span { start, end }, "this is wrong"));
+    let of = |(start, end)| Diagnostic { file: Arc::clone(&file), mistake: Mistake::new(Span { start, end }, "this is wrong") };
     spans.into_iter().map(of).collect()
 }
 
