@@ -15,6 +15,7 @@
 //! - Stopping ends nothing: what has no outcome is put back as if it had never been leased.
 //! - This module does not know HTTP, rules or what a store is made of.
 
+mod bytes;
 pub mod circuit;
 pub mod fair;
 pub mod follow;
@@ -22,6 +23,7 @@ mod handle;
 mod lane;
 mod leasing;
 pub mod limit;
+mod occupancy;
 pub mod plan;
 mod queues;
 pub mod rate;
@@ -63,7 +65,9 @@ use self::settling::{JOURNAL_AGAIN, Settled, Settling};
 use self::stack::{Reached, Try};
 use self::status::{Board, Paused};
 pub use self::status::{CircuitStatus, Status, TargetStatus};
-use crate::journal::{Activity, DeadReason, Ending, FollowUp, Journal, JournalError, LastOutcome, LeaseToken, Leased, Role, Settlement};
+use crate::journal::{
+    Activity, DeadReason, Ending, FollowUp, Journal, JournalError, LastOutcome, LeaseToken, Leased, Leases, Role, Settlement,
+};
 
 /// How much of a target's answer is kept with a delivery that is tried again or dead. A report carries all that was read.
 const LAST_RESPONSE_BYTES_MAX: usize = 4 * 1024;
@@ -80,8 +84,6 @@ pub struct Dispatcher {
     queues: Queues,
     replies: Arc<dyn MatchReply>,
     flights: HashMap<LeaseToken, Flight>,
-    /// Bytes of the events in `flights`.
-    bytes: usize,
     attempts: JoinSet<Landed>,
     leasing: Leasing,
     settling: Settling,
@@ -104,7 +106,6 @@ struct Flight {
     route: Arc<Route>,
     ticket: Ticket,
     started: Instant,
-    bytes: usize,
 }
 
 /// An attempt that has ended.
@@ -125,10 +126,9 @@ impl Dispatcher {
             clock,
             random: StdRng::seed_from_u64(options.seed),
             options,
-            queues: Queues::default(),
+            queues: Queues::new(options.in_flight_bytes_max),
             replies: Arc::clone(&plan.replies),
             flights: HashMap::new(),
-            bytes: 0,
             attempts: JoinSet::new(),
             leasing: Leasing::default(),
             settling: Settling::default(),
@@ -245,11 +245,8 @@ impl Dispatcher {
     }
 
     fn start_lease(&mut self, now: Instant) {
-        // Half of what may be in flight is worth a call; less would be a call for each small event behind a large one.
-        let bytes_max = self.options.in_flight_bytes_max.saturating_sub(self.bytes);
-        let has_room = bytes_max >= self.options.in_flight_bytes_max.div_ceil(2);
-        if self.leasing.may_start(now) && has_room && self.queues.has_awake() {
-            let granted = self.queues.grants(self.options.in_flight_max.saturating_sub(self.in_flight()), now);
+        if self.leasing.may_start(now) && self.queues.has_awake() {
+            let (granted, bytes_max) = self.queues.grants(self.options.in_flight_max.saturating_sub(self.in_flight()), now);
             if !granted.is_empty() {
                 self.leasing.start(&self.journal, granted, bytes_max);
             }
@@ -258,13 +255,13 @@ impl Dispatcher {
 
     /// A lease call has been answered. What it brings becomes attempts, or is put back where the dispatcher stops.
     fn leased(&mut self, answer: Answer, stops: bool) {
-        let Answer { mut granted, leased, bytes_max } = answer;
+        let Answer { mut granted, leases } = answer;
         // After a failure all of them stay ready.
-        let failed = leased.is_none();
+        let failed = leases.is_none();
+        let Leases { leased, cut } = leases.unwrap_or_default();
+        let next_bytes: HashMap<_, _> = cut.into_iter().map(|cut| (cut.subscription, cut.event_bytes)).collect();
         granted.sort_unstable_by_key(|granted| granted.turn.subscription);
-        let mut bytes = 0;
-        for leased in leased.into_iter().flatten() {
-            bytes += leased.event.size_bytes();
+        for leased in leased {
             let found = granted.binary_search_by_key(&leased.id.subscription, |granted| granted.turn.subscription);
             match found.ok().and_then(|index| granted.get_mut(index)).filter(|_| !stops) {
                 Some(granted) => {
@@ -276,7 +273,8 @@ impl Dispatcher {
         }
         let now = Instant::now();
         for granted in granted {
-            self.queues.granted(granted, bytes > 0, failed || bytes > bytes_max / 2, now);
+            let next_bytes = next_bytes.get(&granted.turn.subscription).copied();
+            self.queues.granted(granted, failed, next_bytes, now);
         }
         self.show_in_flight();
     }
@@ -294,10 +292,11 @@ impl Dispatcher {
         if hops(&leased.event) > HOPS_MAX && leased.id.run == 0 && route.identity.role == Role::To {
             return self.end(leased, route, Ending::Dead { reason: DeadReason::Hops, last: None }, None);
         }
-        let Some((stack, ticket)) = self.queues.begin(granted) else {
+        let started = Instant::now();
+        let Some((stack, ticket)) = self.queues.begin(granted, leased.event.size_bytes(), started) else {
             return self.settle(leased.token, None, Ending::Released, Vec::new());
         };
-        let (token, bytes) = (leased.token, leased.event.size_bytes());
+        let token = leased.token;
         let one = Try {
             id: leased.id,
             tenant: leased.tenant.clone(),
@@ -306,8 +305,7 @@ impl Dispatcher {
             route: Arc::clone(&route),
             deadline: time.plus(route.policy.timeout()),
         };
-        self.bytes += bytes;
-        self.flights.insert(token, Flight { leased, route, ticket, started: Instant::now(), bytes });
+        self.flights.insert(token, Flight { leased, route, ticket, started });
         self.attempts.spawn(async move {
             let reached = match AssertUnwindSafe(stack.oneshot(one)).catch_unwind().await {
                 Ok(Ok(reached)) => reached,
@@ -334,13 +332,12 @@ impl Dispatcher {
     }
 
     fn landed(&mut self, Landed { token, reached, at }: Landed) {
-        let Some(Flight { leased, route, ticket, started, bytes }) = self.flights.remove(&token) else { return };
-        self.bytes -= bytes;
+        let Some(Flight { leased, route, ticket, started }) = self.flights.remove(&token) else { return };
         let time = self.clock.now();
         let mut outcome = match reached {
             Reached::Target(outcome) => outcome,
             Reached::Nothing(message) => {
-                self.queues.ended_uncalled(ticket, at);
+                self.queues.ended_uncalled(ticket, started, at);
                 let last = last_outcome(&Outcome::new(Class::Rejected, message), Class::Rejected, time);
                 return self.end(leased, route, Ending::Dead { reason: DeadReason::Transform, last: Some(last) }, None);
             }

@@ -55,12 +55,13 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// [`JournalError::Io`] where storing failed.
     async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError>;
 
-    /// Leases due deliveries: at most `count` of each subscription, and no more event bytes in all than `bytes_max`, but at least one
-    /// delivery where any is due. Answers at once, also with nothing.
+    /// Leases due deliveries: at most `count` of each grant and no more event bytes than its `bytes_max`, and in all no more event bytes
+    /// than `bytes_max`. A grant ends at the first delivery that does not fit, which the answer tells; the next grant goes on with what is left.
+    /// Answers at once, also with nothing.
     ///
     /// # Errors
     /// [`JournalError::Io`].
-    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Vec<Leased>, JournalError>;
+    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError>;
 
     /// Ends or puts back leased deliveries, and appends what follows from them in the same transaction. Tells per settlement whether
     /// its token still held; where it did not, nothing of that settlement has happened.
@@ -280,6 +281,26 @@ pub struct Grant {
     pub count: usize,
     /// How long the leases hold; longer than the attempt's timeout.
     pub lease: Duration,
+    /// How many bytes the events may have together, at most.
+    pub bytes_max: usize,
+}
+
+/// What a lease call has brought.
+#[derive(Clone, Debug, Default)]
+pub struct Leases {
+    /// The deliveries, grant by grant.
+    pub leased: Vec<Leased>,
+    /// The grants that ended at a limit of bytes, in their order.
+    pub cut: Vec<Cut>,
+}
+
+/// A grant ended because the next delivery's event did not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Whose.
+    pub subscription: SubscriptionNumber,
+    /// The size of that event.
+    pub event_bytes: usize,
 }
 
 /// The key to one lease. Never used again within a process.

@@ -43,7 +43,7 @@ use tokio::sync::Notify;
 pub use self::intake::PipeIntake;
 use self::lines::Lines;
 use self::reader::PipedReader;
-use crate::journal::{Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leased, Reader, Settlement, Subscription};
+use crate::journal::{Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader, Settlement, Subscription};
 use crate::pace::drop_each;
 
 /// Deliveries of one pipe that are in hand at most, those that wait for a retry included; the batch that crosses the bound may exceed it.
@@ -108,18 +108,17 @@ impl Journal for Piped {
 
     /// What the journal has goes first: it has been redriven, and is older than anything in memory. Leases of what lies in memory do not run
     /// out: they live in the same process as who holds them.
-    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Vec<Leased>, JournalError> {
-        let mut leased = self.inner.lease(grants, bytes_max).await?;
+    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError> {
+        let mut leases = self.inner.lease(grants, bytes_max).await?;
         let now = self.clock.now();
         self.change(|lines| {
             for grant in grants {
                 if lines.has_due(grant.subscription, now) {
-                    let count = leased.iter().filter(|one| one.id.subscription == grant.subscription).count();
-                    lines.lease(grant.subscription, grant.count.saturating_sub(count), bytes_max, now, &mut leased);
+                    lines.lease(grant, bytes_max, now, &mut leases);
                 }
             }
         });
-        Ok(leased)
+        Ok(leases)
     }
 
     /// Settlements of what lies in memory are taken at once: what has to be durable because of them is seen to by the pipe's intake, which

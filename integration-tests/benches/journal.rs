@@ -43,7 +43,10 @@ async fn measure(journal: &DiskJournal, subscriptions: &[SubscriptionNumber]) ->
     let begin = cpu_seconds();
     let (name, grants) = (
         |text| Name::new(text).expect("it is a name"),
-        subscriptions.iter().map(|number| Grant { subscription: *number, count: 256, lease: Duration::from_secs(60) }).collect::<Vec<_>>(),
+        subscriptions
+            .iter()
+            .map(|number| Grant { subscription: *number, count: 256, lease: Duration::from_secs(60), bytes_max: usize::MAX })
+            .collect::<Vec<_>>(),
     );
     for first in (0..EVENTS).step_by(EVENTS_PER_APPEND) {
         let entries = (first..first + EVENTS_PER_APPEND)
@@ -57,7 +60,7 @@ async fn measure(journal: &DiskJournal, subscriptions: &[SubscriptionNumber]) ->
         let append = Append { tenant: Name::default_tenant(), origin: name("bench"), entries, rejects: Vec::new(), cursor: None };
         journal.append(append).await.expect("there is room");
         loop {
-            let leased = journal.lease(&grants, usize::MAX).await.expect("the disk works");
+            let leased = journal.lease(&grants, usize::MAX).await.expect("the disk works").leased;
             if leased.is_empty() {
                 break;
             }

@@ -220,8 +220,8 @@ fn last(class: Class) -> LastOutcome {
 
 pub(crate) async fn settle(journal: &dyn Journal, subscription: SubscriptionNumber, endings: impl IntoIterator<Item = Ending>) {
     let endings: Vec<Ending> = endings.into_iter().collect();
-    let grant = Grant { subscription, count: endings.len(), lease: Duration::from_secs(60) };
-    let leased = journal.lease(&[grant], usize::MAX).await.unwrap();
+    let grant = Grant { subscription, count: endings.len(), lease: Duration::from_secs(60), bytes_max: usize::MAX };
+    let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased;
     assert_eq!(leased.len(), endings.len());
     let settlement =
         |(leased, ending): (crate::journal::Leased, Ending)| Settlement { token: leased.token, ending, follow_ups: Vec::new() };

@@ -72,6 +72,12 @@ impl Turns {
         self.ring.is_empty()
     }
 
+    /// True where several may wait for a turn: those that are removed count until their turn comes.
+    #[must_use]
+    pub fn has_several(&self) -> bool {
+        self.ring.len() > 1
+    }
+
     /// The subscription may have something to lease.
     pub fn add(&mut self, subscription: SubscriptionNumber) {
         let cost = self.mean_cost;

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_schemas::{Class, Name, Timestamp};
+use pointsman_schemas::{Class, Name, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
+use super::bytes::Place;
 use super::circuit::{Admission, Circuit};
-use super::fair::Turns;
+use super::fair::{Turn, Turns};
 use super::limit::Limiter;
+use super::occupancy::{Occupancy, Slots};
 use super::plan::Target;
 use super::rate::Bucket;
 use super::stack::{Stack, stack};
@@ -20,6 +22,11 @@ pub(super) struct Lane {
     pub(super) name: Name,
     pub(super) stack: Stack,
     pub(super) turns: Turns,
+    occupancy: Occupancy,
+    /// How many subscriptions the plan in force has for it.
+    pub(super) subscriptions: usize,
+    /// Bytes of the events under way that are counted in its share.
+    pub(super) bytes: usize,
     pub(super) gauge: Arc<Gauge>,
     /// False once no plan in force has it; it goes when nothing of it is under way any more.
     pub(super) is_wanted: bool,
@@ -53,6 +60,7 @@ pub(super) struct Room {
 /// How an attempt of a lane ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {
+    pub(super) subscription: SubscriptionNumber,
     pub(super) epoch: u64,
     pub(super) is_probe: bool,
     pub(super) started: Instant,
@@ -71,6 +79,9 @@ impl Lane {
             bucket: target.rate.map(|rate| Bucket::new(rate, now)),
             stack: stack(target.service),
             turns: Turns::default(),
+            occupancy: Occupancy::new(now),
+            subscriptions: 0,
+            bytes: 0,
             is_wanted: true,
             is_awake: false,
             wake_at: None,
@@ -94,8 +105,10 @@ impl Lane {
             return;
         }
         let turns = std::mem::take(&mut self.turns);
+        let occupancy = std::mem::replace(&mut self.occupancy, Occupancy::new(now));
+        let Self { epoch, under_way, granted, bytes, .. } = *self;
         let fresh = Self::new(target, now, time);
-        *self = Self { turns, epoch: self.epoch + 1, under_way: self.under_way, granted: self.granted, ..fresh };
+        *self = Self { turns, occupancy, epoch: epoch + 1, under_way, granted, bytes, ..fresh };
         self.show();
     }
 
@@ -112,6 +125,31 @@ impl Lane {
         let tokens = self.bucket.as_ref().map_or(usize::MAX, |bucket| bucket.available(now));
         let again_at = self.bucket.as_ref().filter(|_| tokens == 0).map(|bucket| bucket.next_at(now));
         Room { slots: slots.min(tokens), is_probe, again_at }
+    }
+
+    /// Grants slots among the subscriptions that wait for a turn; no one gets more than `most` says, and than it may hold.
+    pub(super) fn grant_turns(&mut self, slots: usize, most: impl Fn(SubscriptionNumber) -> usize, now: Instant) -> Vec<Turn> {
+        let limit = self.limiter.limit();
+        let occupied = Slots {
+            limit,
+            free: limit.saturating_sub(self.in_use()),
+            is_shared: self.subscriptions > 1,
+            others_wait: self.turns.has_several(),
+        };
+        let occupancy = &self.occupancy;
+        self.turns.grant(slots, |number| most(number).min(occupancy.most(number, occupied, now)))
+    }
+
+    /// Forgets the subscriptions that are not kept.
+    pub(super) fn keep(&mut self, keep: impl Fn(SubscriptionNumber) -> bool) {
+        self.turns.retain(&keep);
+        self.occupancy.retain(keep);
+    }
+
+    pub(super) fn give_back(&mut self, place: Place, event_bytes: usize) {
+        if place == Place::Share {
+            self.bytes = self.bytes.saturating_sub(event_bytes);
+        }
     }
 
     /// Slots in use: attempts under way, and what is being leased.
@@ -143,8 +181,9 @@ impl Lane {
         }
     }
 
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self, subscription: SubscriptionNumber, now: Instant) {
         self.under_way += 1;
+        self.occupancy.begin(subscription, now);
         if self.under_way >= self.limiter.limit() {
             self.limiter.reached();
         }
@@ -154,8 +193,13 @@ impl Lane {
     /// An attempt has ended. `random` is uniform in `0.0..1.0`.
     pub(super) fn end(&mut self, ended: Ended, time: Timestamp, random: f64) {
         self.under_way = self.under_way.saturating_sub(1);
+        // A failure while the target went on answering others says nothing of the target.
+        let is_its_own = ended.class == Class::Failed && self.occupancy.has_other_success(ended.subscription, ended.started);
+        self.occupancy.end(ended.subscription, ended.started, ended.at, ended.class == Class::Delivered);
         if ended.epoch == self.epoch {
-            self.limiter.ended(ended.started, ended.at, ended.class, ended.retry_after);
+            if !is_its_own {
+                self.limiter.ended(ended.started, ended.at, ended.class, ended.retry_after);
+            }
             let is_available = ended.class != Class::Unavailable;
             if self.circuit.ended(ended.is_probe, is_available, ended.at, random) {
                 let (target, tenant) = (self.name.as_str(), self.tenant.as_str());
@@ -172,8 +216,9 @@ impl Lane {
     }
 
     /// An attempt has ended without the target being called.
-    pub(super) fn end_uncalled(&mut self, epoch: u64, is_probe: bool, now: Instant) {
+    pub(super) fn end_uncalled(&mut self, subscription: SubscriptionNumber, started: Instant, epoch: u64, is_probe: bool, now: Instant) {
         self.under_way = self.under_way.saturating_sub(1);
+        self.occupancy.end(subscription, started, now, false);
         if is_probe && epoch == self.epoch {
             self.circuit.probe_unused(now);
         }

@@ -9,15 +9,14 @@ use tokio::time::Instant;
 
 use super::queues::Granted;
 use super::settling::JOURNAL_AGAIN;
-use crate::journal::{Grant, Journal, JournalError, Leased};
+use crate::journal::{Grant, Journal, JournalError, Leases};
 
 /// The lease call under way, if any.
 #[derive(Default)]
 pub(super) struct Leasing {
-    call: Option<BoxFuture<'static, Result<Vec<Leased>, JournalError>>>,
+    call: Option<BoxFuture<'static, Result<Leases, JournalError>>>,
     /// What it is about.
     granted: Vec<Granted>,
-    bytes_max: usize,
     again_at: Option<Instant>,
     pause: Option<Duration>,
 }
@@ -27,8 +26,7 @@ pub(super) struct Leasing {
 pub(super) struct Answer {
     pub(super) granted: Vec<Granted>,
     /// None where it failed: nothing is known of what there is.
-    pub(super) leased: Option<Vec<Leased>>,
-    pub(super) bytes_max: usize,
+    pub(super) leases: Option<Leases>,
 }
 
 impl Leasing {
@@ -48,11 +46,14 @@ impl Leasing {
     }
 
     pub(super) fn start(&mut self, journal: &Arc<dyn Journal>, granted: Vec<Granted>, bytes_max: usize) {
-        let grant = |one: &Granted| Grant { subscription: one.turn.subscription, count: one.turn.count, lease: one.lease };
+        let grant = |one: &Granted| {
+            let Granted { turn, lease, bytes_max, .. } = *one;
+            Grant { subscription: turn.subscription, count: turn.count, lease, bytes_max }
+        };
         let grants: Vec<Grant> = granted.iter().map(grant).collect();
         let journal = Arc::clone(journal);
         self.call = Some(Box::pin(async move { journal.lease(&grants, bytes_max).await }));
-        (self.granted, self.bytes_max) = (granted, bytes_max);
+        self.granted = granted;
     }
 
     /// Waits for the call under way, for ever where there is none. Safe to cancel.
@@ -68,6 +69,6 @@ impl Leasing {
                 (self.pause, self.again_at) = (Some(pause), Some(Instant::now() + pause));
             }
         }
-        Answer { granted: std::mem::take(&mut self.granted), leased: answer.ok(), bytes_max: self.bytes_max }
+        Answer { granted: std::mem::take(&mut self.granted), leases: answer.ok() }
     }
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use pointsman_schemas::{SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
+use super::bytes::{Bytes, Place};
 use super::fair::Turn;
-use super::lane::{Ended, Lane};
+use super::lane::{Ended, Lane, Room};
 use super::plan::{Route, Target};
 use super::status::{Gauge, Paused};
 
@@ -20,15 +21,14 @@ use super::status::{Gauge, Paused};
 /// earlier is a second delivery while the first is still under way.
 const LEASE_MARGIN: Duration = Duration::from_secs(60);
 
-/// How long after a lease that may have been cut at its byte limit what came short is looked at again.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// So many subscriptions that wait for bytes are looked at when some are given back, and as many again for each that finds its room.
+const LOOKED_AT_FOR_BYTES: usize = 16;
 
 /// So many new subscriptions are asked for at once, and as many again after this time: a reload may bring ten thousand.
 const NEW_AT_ONCE: usize = 64;
 const NEW_AGAIN_AFTER: Duration = Duration::from_millis(1);
 
 /// Every subscription and target of the plan in force.
-#[derive(Default)]
 pub(super) struct Queues {
     /// By slots that are used again once a target is gone and nothing of it is under way.
     lanes: Vec<Option<Lane>>,
@@ -37,8 +37,9 @@ pub(super) struct Queues {
     awake: VecDeque<usize>,
     starved: Vec<usize>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
-    /// Came short in a lease that may have been cut at its byte limit.
-    cut_off: Vec<SubscriptionNumber>,
+    bytes: Bytes,
+    /// Those whose next event has no room among the bytes in flight, the first to come the first in line.
+    short_of_bytes: VecDeque<SubscriptionNumber>,
     /// Have not been asked for since a reload brought them.
     new: VecDeque<SubscriptionNumber>,
 }
@@ -55,7 +56,12 @@ pub(super) struct Queue {
     is_ready: bool,
     /// Whether it has been told so again while a lease was under way, which may not have seen that.
     is_told_again: bool,
-    is_cut_off: bool,
+    /// The size of its next event, once that did not fit into what was granted.
+    next_bytes: Option<usize>,
+    /// Whether it waits in `short_of_bytes`.
+    is_short: bool,
+    /// Whether an event of it is in flight beside the shares.
+    has_beside: bool,
     pause: Option<Pause>,
 }
 
@@ -82,7 +88,6 @@ enum Probe {
 enum Timer {
     Lane(usize),
     Refused(SubscriptionNumber),
-    LookAgain,
     New,
 }
 
@@ -91,6 +96,8 @@ enum Timer {
 pub(super) struct Granted {
     pub(super) turn: Turn,
     pub(super) lease: Duration,
+    pub(super) bytes_max: usize,
+    place: Place,
     lane: usize,
     epoch: u64,
     is_probe: bool,
@@ -109,6 +116,8 @@ pub(super) struct Ticket {
     charged: f64,
     is_probe: bool,
     asks: bool,
+    place: Place,
+    event_bytes: usize,
 }
 
 impl Ticket {
@@ -118,6 +127,20 @@ impl Ticket {
 }
 
 impl Queues {
+    /// Without a plan; the events in flight may have so many bytes.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self {
+            lanes: Vec::new(),
+            queues: HashMap::new(),
+            awake: VecDeque::new(),
+            starved: Vec::new(),
+            timers: BinaryHeap::new(),
+            bytes: Bytes::new(bytes_max),
+            short_of_bytes: VecDeque::new(),
+            new: VecDeque::new(),
+        }
+    }
+
     /// Puts a plan in force. Subscriptions that were not there before are asked for; those that a target refused are tried again. What was
     /// in force comes back beside the gauges.
     pub(super) fn reload(
@@ -128,7 +151,7 @@ impl Queues {
         time: Timestamp,
     ) -> (Vec<Arc<Gauge>>, Replaced) {
         for lane in self.lanes.iter_mut().flatten() {
-            (lane.is_wanted, lane.is_awake, lane.wake_at) = (false, false, None);
+            (lane.is_wanted, lane.is_awake, lane.wake_at, lane.subscriptions) = (false, false, None, 0);
         }
         let known = self.lanes.iter().enumerate();
         let known = known.filter_map(|(index, lane)| lane.as_ref().map(|lane| ((lane.tenant.clone(), lane.name.clone()), index)));
@@ -146,7 +169,16 @@ impl Queues {
         let old = std::mem::replace(&mut self.queues, HashMap::with_capacity(routes.len()));
         for (number, route) in routes {
             let Some(lane) = slots.get(route.target).copied() else { continue };
-            let fresh = Queue { route, lane, is_ready: false, is_told_again: false, is_cut_off: false, pause: None };
+            let fresh = Queue {
+                route,
+                lane,
+                is_ready: false,
+                is_told_again: false,
+                next_bytes: None,
+                is_short: false,
+                has_beside: false,
+                pause: None,
+            };
             let queue = match old.get(&number) {
                 None => {
                     self.new.push_back(number);
@@ -157,7 +189,8 @@ impl Queues {
                         Some(Pause::Refused(Probe::Waiting(_))) => Some(Pause::Refused(Probe::Due)),
                         pause => pause,
                     };
-                    Queue { is_ready: old.is_ready || old.is_cut_off || pause.is_some(), is_told_again: true, pause, ..fresh }
+                    let (next_bytes, has_beside) = (old.next_bytes, old.has_beside);
+                    Queue { is_ready: old.is_ready || pause.is_some(), is_told_again: true, next_bytes, has_beside, pause, ..fresh }
                 }
             };
             self.queues.insert(number, queue);
@@ -165,11 +198,16 @@ impl Queues {
         self.timers.clear();
         self.awake.clear();
         self.starved.clear();
-        self.cut_off.clear();
+        self.short_of_bytes.clear();
         let queues = &self.queues;
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             if let Some(lane) = lane {
-                lane.turns.retain(|number| queues.get(&number).is_some_and(|queue| queue.lane == index));
+                lane.keep(|number| queues.get(&number).is_some_and(|queue| queue.lane == index));
+            }
+        }
+        for queue in self.queues.values() {
+            if let Some(Some(lane)) = self.lanes.get_mut(queue.lane) {
+                lane.subscriptions += 1;
             }
         }
         let numbers: Vec<_> = self.queues.keys().copied().collect();
@@ -232,7 +270,7 @@ impl Queues {
     /// Lets a subscription take turns, where it may.
     fn enter(&mut self, number: SubscriptionNumber) {
         let Some(queue) = self.queues.get(&number) else { return };
-        let may = queue.is_ready && matches!(queue.pause, None | Some(Pause::Refused(Probe::Due)));
+        let may = queue.is_ready && !queue.is_short && matches!(queue.pause, None | Some(Pause::Refused(Probe::Due)));
         let index = queue.lane;
         if may && let Some(lane) = self.lane(index) {
             lane.turns.add(number);
@@ -269,80 +307,162 @@ impl Queues {
         }
     }
 
-    /// Grants leases of what is ready: at most `budget` in all.
-    pub(super) fn grants(&mut self, mut budget: usize, now: Instant) -> Vec<Granted> {
+    /// Grants leases of what is ready: at most `budget` in all. Gives with them how many bytes they may bring together.
+    pub(super) fn grants(&mut self, mut budget: usize, now: Instant) -> (Vec<Granted>, usize) {
         let mut all = Vec::new();
+        let mut free = self.bytes.free();
+        let mut bytes_max = free;
         while budget > 0 {
             let Some(index) = self.awake.pop_front() else { break };
-            let queues = &self.queues;
-            let Some(lane) = self.lanes.get_mut(index).and_then(Option::as_mut) else { continue };
-            lane.is_awake = false;
-            if !lane.is_wanted || lane.turns.is_empty() {
-                continue;
-            }
-            let room = lane.room(now);
-            if room.slots == 0 {
-                if let Some(at) = room.again_at.filter(|at| lane.wake_at.is_none_or(|earlier| *at < earlier)) {
-                    lane.wake_at = Some(at);
-                    self.timers.push(Reverse((at, Timer::Lane(index))));
-                }
-                continue;
-            }
-            // A target may use as much as it leaves free (dynamic thresholds, Choudhury and Hahne 1998): one that answers nothing
-            // takes up half of what may be in flight at most, a second one half of the rest.
-            let share = (budget + lane.in_use()).div_ceil(2).saturating_sub(lane.in_use());
-            if share == 0 {
-                self.starved.push(index);
-                continue;
-            }
-            let asks = |number| queues.get(&number).is_some_and(|queue| queue.pause.is_some());
-            let turns = lane.turns.grant(room.slots.min(share), |number| if asks(number) { 1 } else { usize::MAX });
+            let Some((turns, room)) = self.turns(index, budget, now) else { continue };
+            let mut share = Bytes::share(free, self.lane(index).map_or(0, |lane| lane.bytes));
+            let each = share / turns.len().max(1);
             for turn in turns {
-                let Some(queue) = self.queues.get_mut(&turn.subscription) else { continue };
-                budget = budget.saturating_sub(turn.count);
-                lane.grant(turn.count, room.is_probe, now);
-                queue.is_told_again = false;
-                let asks = queue.pause == Some(Pause::Refused(Probe::Due));
-                if asks {
-                    queue.pause = Some(Pause::Refused(Probe::Out));
-                    lane.turns.remove(turn.subscription);
+                let is_exact = self.queues.get(&turn.subscription).is_some_and(|queue| queue.next_bytes.is_some());
+                let Some((place, bytes)) = self.find_room(turn, share, each) else { continue };
+                match place {
+                    Place::Share if is_exact => (free, share) = (free - bytes, share - bytes),
+                    Place::Share => {}
+                    Place::Beside | Place::Giant => bytes_max = bytes_max.saturating_add(bytes),
                 }
-                let (lease, epoch, is_probe) = (queue.route.policy.timeout() + LEASE_MARGIN, lane.epoch, room.is_probe);
-                all.push(Granted { turn, lease, lane: index, epoch, is_probe, asks, leased: 0, begun: 0 });
+                budget = budget.saturating_sub(turn.count);
+                all.extend(self.granting(turn, room.is_probe, (place, bytes), now));
             }
         }
-        all
+        // What waits for its room gets it before others take it.
+        all.sort_by_key(|granted| self.queues.get(&granted.turn.subscription).is_none_or(|queue| queue.next_bytes.is_none()));
+        (all, bytes_max)
     }
 
-    /// A leased delivery becomes an attempt.
-    pub(super) fn begin(&mut self, granted: &mut Granted) -> Option<(super::stack::Stack, Ticket)> {
-        let Granted { turn, lane: index, epoch, is_probe, asks, .. } = *granted;
+    /// Whose turn it is at a target, as far as that has room and may take so many.
+    fn turns(&mut self, index: usize, budget: usize, now: Instant) -> Option<(Vec<Turn>, Room)> {
+        let queues = &self.queues;
+        let lane = self.lanes.get_mut(index).and_then(Option::as_mut)?;
+        lane.is_awake = false;
+        if !lane.is_wanted || lane.turns.is_empty() {
+            return None;
+        }
+        let room = lane.room(now);
+        if room.slots == 0 {
+            if let Some(at) = room.again_at.filter(|at| lane.wake_at.is_none_or(|earlier| *at < earlier)) {
+                lane.wake_at = Some(at);
+                self.timers.push(Reverse((at, Timer::Lane(index))));
+            }
+            return None;
+        }
+        // A target may use as much as it leaves free (dynamic thresholds, Choudhury and Hahne 1998): one that answers nothing
+        // takes up half of what may be in flight at most, a second one half of the rest.
+        let share = (budget + lane.in_use()).div_ceil(2).saturating_sub(lane.in_use());
+        if share == 0 {
+            self.starved.push(index);
+            return None;
+        }
+        let goes_alone = |number| queues.get(&number).is_some_and(|queue| queue.pause.is_some() || queue.next_bytes.is_some());
+        let turns = lane.grant_turns(room.slots.min(share), |number| if goes_alone(number) { 1 } else { usize::MAX }, now);
+        Some((turns, room))
+    }
+
+    /// Where the events of a turn are counted, and how many bytes they may have. A subscription whose next event has no room gives its turn
+    /// back and waits for some.
+    fn find_room(&mut self, turn: Turn, share: usize, each: usize) -> Option<(Place, usize)> {
+        let number = turn.subscription;
+        let queue = self.queues.get_mut(&number)?;
+        let Some(event_bytes) = queue.next_bytes else { return Some((Place::Share, each)) };
+        let beside = || self.bytes.place_beside(event_bytes).filter(|_| !queue.has_beside);
+        if let Some(place) = if event_bytes <= share { Some(Place::Share) } else { beside() } {
+            if place != Place::Share {
+                queue.has_beside = true;
+                self.bytes.take(place, event_bytes);
+            }
+            self.look_for_bytes();
+            return Some((place, event_bytes));
+        }
+        let index = queue.lane;
+        if !std::mem::replace(&mut queue.is_short, true) {
+            self.short_of_bytes.push_back(number);
+        }
+        if let Some(lane) = self.lane(index) {
+            lane.turns.remove(number);
+            lane.turns.refund(turn, turn.count);
+        }
+        self.wake(index);
+        None
+    }
+
+    fn granting(&mut self, turn: Turn, is_probe: bool, (place, bytes_max): (Place, usize), now: Instant) -> Option<Granted> {
+        let queue = self.queues.get_mut(&turn.subscription)?;
+        let index = queue.lane;
+        let lane = self.lanes.get_mut(index).and_then(Option::as_mut)?;
+        lane.grant(turn.count, is_probe, now);
+        queue.is_told_again = false;
+        let asks = queue.pause == Some(Pause::Refused(Probe::Due));
+        if asks {
+            queue.pause = Some(Pause::Refused(Probe::Out));
+            lane.turns.remove(turn.subscription);
+        }
+        let (lease, epoch) = (queue.route.policy.timeout() + LEASE_MARGIN, lane.epoch);
+        Some(Granted { turn, lease, bytes_max, place, lane: index, epoch, is_probe, asks, leased: 0, begun: 0 })
+    }
+
+    /// Lets some of those that wait for bytes take turns again.
+    fn look_for_bytes(&mut self) {
+        let some = self.short_of_bytes.drain(..self.short_of_bytes.len().min(LOOKED_AT_FOR_BYTES)).collect::<Vec<_>>();
+        for number in some {
+            if let Some(queue) = self.queues.get_mut(&number) {
+                queue.is_short = false;
+                self.enter(number);
+            }
+        }
+    }
+
+    /// Bytes are in flight no more.
+    fn give_back(&mut self, number: SubscriptionNumber, place: Place, event_bytes: usize) {
+        self.bytes.give_back(place, event_bytes);
+        if place != Place::Share
+            && let Some(queue) = self.queues.get_mut(&number)
+        {
+            queue.has_beside = false;
+        }
+        self.look_for_bytes();
+    }
+
+    /// A leased delivery, whose event has so many bytes, becomes an attempt.
+    pub(super) fn begin(&mut self, granted: &mut Granted, event_bytes: usize, now: Instant) -> Option<(super::stack::Stack, Ticket)> {
+        let Granted { turn, place, lane: index, epoch, is_probe, asks, .. } = *granted;
+        let subscription = turn.subscription;
         let lane = self.lane(index)?;
-        lane.begin();
+        lane.begin(subscription, now);
+        let stack = lane.stack.clone();
+        if place == Place::Share {
+            lane.bytes += event_bytes;
+        } else {
+            // Only as much was asked for as the event had when it was looked at; the next one may be smaller.
+            self.bytes.give_back(place, granted.bytes_max);
+        }
+        self.bytes.take(place, event_bytes);
         granted.begun += 1;
-        let ticket = Ticket { subscription: turn.subscription, lane: index, epoch, charged: turn.charged, is_probe, asks };
-        Some((lane.stack.clone(), ticket))
+        Some((stack, Ticket { subscription, lane: index, epoch, charged: turn.charged, is_probe, asks, place, event_bytes }))
     }
 
-    /// A grant is over. `may_be_cut` where the lease may have stopped at its byte limit, `was_cut` where it probably has.
-    pub(super) fn granted(&mut self, granted: Granted, may_be_cut: bool, was_cut: bool, now: Instant) {
-        let Granted { turn, lane: index, epoch, is_probe, asks, leased, begun, .. } = granted;
+    /// A grant is over. It `failed` where nothing is known of what there is; `next_bytes` is the size of the event at which it ended for
+    /// want of bytes.
+    pub(super) fn granted(&mut self, granted: Granted, failed: bool, next_bytes: Option<usize>, now: Instant) {
+        let Granted { turn, bytes_max, place, lane: index, epoch, is_probe, asks, leased, begun, .. } = granted;
         let number = turn.subscription;
         let unused = turn.count.saturating_sub(begun);
         if let Some(lane) = self.lane(index) {
             lane.turns.refund(turn, unused);
             lane.granted(turn.count, unused, epoch, is_probe, now);
         }
+        if place != Place::Share && begun == 0 {
+            self.give_back(number, place, bytes_max);
+        }
         if let Some(queue) = self.queues.get_mut(&number) {
-            if leased < turn.count && !was_cut && !queue.is_told_again {
+            if !failed {
+                queue.next_bytes = next_bytes;
+            }
+            if leased < turn.count && next_bytes.is_none() && !failed && !queue.is_told_again {
                 queue.is_ready = false;
-                let is_news = may_be_cut && !std::mem::replace(&mut queue.is_cut_off, may_be_cut);
-                if is_news {
-                    if self.cut_off.is_empty() {
-                        self.timers.push(Reverse((now + LOOK_AGAIN_AFTER, Timer::LookAgain)));
-                    }
-                    self.cut_off.push(number);
-                }
                 self.leave(number);
             }
             if asks && begun == 0 {
@@ -365,25 +485,29 @@ impl Queues {
 
     /// An attempt has ended. `random` is uniform in `0.0..1.0`.
     pub(super) fn ended(&mut self, ticket: Ticket, ended: Outcome, time: Timestamp, random: f64) {
-        let Ticket { subscription, lane: index, epoch, charged, is_probe, .. } = ticket;
+        let Ticket { subscription, lane: index, epoch, charged, is_probe, place, event_bytes, .. } = ticket;
         let Outcome { started, at, class, retry_after, message } = ended;
         if let Some(lane) = self.lane(index) {
+            lane.give_back(place, event_bytes);
             if class != pointsman_schemas::Class::Delivered {
                 lane.gauge.set_error(message);
             }
             lane.turns.ended(subscription, charged, at.saturating_duration_since(started).as_secs_f64());
-            lane.end(Ended { epoch, is_probe, started, at, class, retry_after }, time, random);
+            lane.end(Ended { subscription, epoch, is_probe, started, at, class, retry_after }, time, random);
         }
+        self.give_back(subscription, place, event_bytes);
         self.wake(index);
         self.drop_unwanted(index);
     }
 
     /// An attempt has ended without the target being called.
-    pub(super) fn ended_uncalled(&mut self, ticket: Ticket, now: Instant) {
+    pub(super) fn ended_uncalled(&mut self, ticket: Ticket, started: Instant, now: Instant) {
         if let Some(lane) = self.lane(ticket.lane) {
+            lane.give_back(ticket.place, ticket.event_bytes);
             lane.turns.ended(ticket.subscription, ticket.charged, 0.0);
-            lane.end_uncalled(ticket.epoch, ticket.is_probe, now);
+            lane.end_uncalled(ticket.subscription, started, ticket.epoch, ticket.is_probe, now);
         }
+        self.give_back(ticket.subscription, ticket.place, ticket.event_bytes);
         if ticket.asks {
             self.ask_again(ticket.subscription);
         }
@@ -465,14 +589,6 @@ impl Queues {
                         queue.pause = Some(Pause::Refused(Probe::Due));
                         queue.is_ready = true;
                         self.enter(number);
-                    }
-                }
-                Timer::LookAgain => {
-                    for number in std::mem::take(&mut self.cut_off) {
-                        if let Some(queue) = self.queues.get_mut(&number) {
-                            queue.is_cut_off = false;
-                        }
-                        self.tell([number]);
                     }
                 }
                 Timer::New => self.ask_new(now),

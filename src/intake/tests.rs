@@ -180,8 +180,8 @@ async fn what_nobody_hands_over_again_is_held_until_there_is_room_and_its_cursor
     assert_eq!(journal.cursor(&tenant, &source).await.unwrap(), cursor("a"), "the second batch's cursor ran ahead of its events");
 
     // The first is delivered, which lets it go.
-    let grant = crate::journal::Grant { subscription: number, count: 9, lease: Duration::from_secs(9) };
-    let leased = journal.lease(&[grant], usize::MAX).await.unwrap();
+    let grant = crate::journal::Grant { subscription: number, count: 9, lease: Duration::from_secs(9), bytes_max: usize::MAX };
+    let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased;
     let settle = |token| crate::journal::Settlement { token, ending: crate::journal::Ending::Delivered, follow_ups: Vec::new() };
     journal.settle(leased.iter().map(|one| settle(one.token)).collect()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;

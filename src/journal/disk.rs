@@ -48,7 +48,7 @@ use self::store::{Lock, Mark};
 use self::transaction::{Books, Failure, Transaction};
 use self::upkeep::{Upkeep, UpkeepDesk};
 use self::writer::{Ask, JOBS_WAITING_MAX, Job, Writer};
-use super::{Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leased, Reader, Settlement, Subscription};
+use super::{Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader, Settlement, Subscription};
 
 /// How a store is kept.
 #[derive(Clone, Copy, Debug)]
@@ -387,7 +387,7 @@ impl Journal for DiskJournal {
         refused
     }
 
-    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Vec<Leased>, JournalError> {
+    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError> {
         self.check_open()?;
         let now = Moment::now(&*self.shared.clock);
         let mut leasing = Leasing::new(self.id, grants.to_vec(), bytes_max, now);
@@ -402,7 +402,7 @@ impl Journal for DiskJournal {
             if low {
                 self.shared.loader.wake();
             }
-            return Ok(leasing.leased);
+            return Ok(leasing.leases);
         }
         let (tell, told) = oneshot::channel();
         self.shared.loader.call(LeaseCall { leasing, tell });

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use self::book::Book;
 use super::{
-    Activity, Append, Appended, DeadLetter, DeadSelection, EventPage, EventsFrom, Grant, Journal, JournalError, Leased, Pending, Reader,
+    Activity, Append, Appended, DeadLetter, DeadSelection, EventPage, EventsFrom, Grant, Journal, JournalError, Leases, Pending, Reader,
     Settlement, StoredEvent, Subscription, SubscriptionStatus, Totals,
 };
 
@@ -127,7 +127,7 @@ impl Journal for MemoryJournal {
         self.shared.run(|book| book.append(append))
     }
 
-    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Vec<Leased>, JournalError> {
+    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError> {
         self.shared.run(|book| Ok(book.lease(grants, bytes_max)))
     }
 

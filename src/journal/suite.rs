@@ -26,8 +26,8 @@ use smallvec::SmallVec;
 
 use super::memory::RuntimeClock;
 use super::{
-    Append, Appended, Counts, Ending, Entry, FollowUp, Grant, Journal, LastOutcome, LeaseToken, Leased, NewDelivery, Role, Settlement,
-    Subscription, SubscriptionIdentity, SubscriptionStatus,
+    Append, Appended, Counts, Ending, Entry, FollowUp, Grant, Journal, LastOutcome, LeaseToken, Leased, Leases, NewDelivery, Role,
+    Settlement, Subscription, SubscriptionIdentity, SubscriptionStatus,
 };
 
 /// Makes journals of one kind, all of one store.
@@ -63,7 +63,7 @@ macro_rules! conformance {
             what_was_handed_over_happens_though_nobody_waits
             nothing_happens_after_the_close
             due_deliveries_are_leased_in_order_and_once
-            a_lease_is_bounded_in_bytes_but_never_empty
+            a_lease_is_bounded_in_bytes_and_tells_what_did_not_fit
             a_lease_that_runs_out_settles_nothing
             a_release_leaves_no_trace
             a_retry_comes_back_when_it_is_due
@@ -155,7 +155,7 @@ impl<'i> Bench<'i> {
     }
 
     async fn lease(&self, subscription: SubscriptionNumber, count: usize) -> Vec<Leased> {
-        self.journal.lease(&[Grant { subscription, count, lease: MINUTE }], usize::MAX).await.unwrap()
+        self.journal.lease(&[Grant { subscription, count, lease: MINUTE, bytes_max: usize::MAX }], usize::MAX).await.unwrap().leased
     }
 
     async fn lease_one(&self, subscription: SubscriptionNumber) -> Leased {

@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 pub(super) use self::source::Offered;
 use super::closing::Closing;
 use super::hold::Hold;
-use crate::journal::{Activity, Counts, Ending, Entry, FollowUp, LastOutcome, LeaseToken, Leased, NewDead, Settlement};
+use crate::journal::{Activity, Counts, Cut, Ending, Entry, FollowUp, Grant, LastOutcome, LeaseToken, Leased, Leases, NewDead, Settlement};
 
 /// Sequences in memory begin here: behind all that a journal gives out in a century, and exact in a double.
 const FIRST_SEQUENCE: u64 = 1 << 52;
@@ -120,17 +120,28 @@ impl Lines {
         first.is_some_and(|(due, _)| *due <= now) && !self.inactive.contains(&number)
     }
 
-    /// Leases what is due of a subscription to what is leased already, within a limit of bytes in all.
-    pub(super) fn lease(&mut self, number: SubscriptionNumber, count: usize, bytes_max: usize, now: Timestamp, leased: &mut Vec<Leased>) {
-        let mut bytes: usize = leased.iter().map(|one| one.event.size_bytes()).sum();
+    /// Leases what is due of a subscription to what is leased already, within a grant and a limit of bytes in all.
+    pub(super) fn lease(&mut self, grant: &Grant, bytes_max: usize, now: Timestamp, leases: &mut Leases) {
+        let number = grant.subscription;
         let Some(queue) = self.queues.get_mut(&number) else { return };
-        for _ in 0..count {
+        let Leases { leased, cut } = leases;
+        let mut bytes: usize = leased.iter().map(|one| one.event.size_bytes()).sum();
+        let own = leased.iter().filter(|one| one.id.subscription == number);
+        let (count, mut own_bytes) = own.fold((0, 0), |(count, bytes), one| (count + 1, bytes + one.event.size_bytes()));
+        // What is older in the journal goes first, and did not fit.
+        if cut.iter().any(|cut| cut.subscription == number) {
+            return;
+        }
+        for _ in count..grant.count {
             let Some(&(due, sequence)) = queue.ready.first().filter(|(due, _)| *due <= now) else { return };
             let Some(slot) = self.slots.get_mut(&sequence) else { return };
-            bytes += slot.event.size_bytes();
-            if !leased.is_empty() && bytes > bytes_max {
+            let event_bytes = slot.event.size_bytes();
+            if bytes + event_bytes > bytes_max || own_bytes + event_bytes > grant.bytes_max {
+                cut.push(Cut { subscription: number, event_bytes });
                 return;
             }
+            bytes += event_bytes;
+            own_bytes += event_bytes;
             queue.ready.remove(&(due, sequence));
             queue.counts.in_flight += 1;
             self.last_token += 1;

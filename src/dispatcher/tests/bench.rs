@@ -137,18 +137,20 @@ impl Journal for Watched {
     async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError> {
         self.inner.append(append).await
     }
-    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Vec<Leased>, JournalError> {
+    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError> {
         if let Some((event, _)) = &self.endless {
-            return Ok(grants.iter().flat_map(|grant| (0..grant.count).map(|_| self.leased(grant.subscription, event))).collect());
+            let leased = grants.iter().flat_map(|grant| (0..grant.count).map(|_| self.leased(grant.subscription, event))).collect();
+            return Ok(Leases { leased, cut: Vec::new() });
         }
         self.leases.fetch_add(1, Ordering::Relaxed);
         self.grants.fetch_add(grants.len(), Ordering::Relaxed);
-        let leased = self.inner.lease(grants, bytes_max).await?;
-        let in_flight = self.in_flight.fetch_add(leased.len(), Ordering::Relaxed) + leased.len();
+        let leases = self.inner.lease(grants, bytes_max).await?;
+        let count = leases.leased.len();
+        let in_flight = self.in_flight.fetch_add(count, Ordering::Relaxed) + count;
         self.in_flight_most.fetch_max(in_flight, Ordering::Relaxed);
         // A store takes a while, in which other things happen.
         tokio::time::sleep(MS / 10).await;
-        Ok(leased)
+        Ok(leases)
     }
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError> {
         if let Some((_, settled)) = &self.endless {
@@ -270,6 +272,13 @@ impl Bench {
             self.entry(event, NewDelivery { order_key: key(number), ..NewDelivery::now(subscription) })
         });
         self.append_entries(entries.collect()).await;
+    }
+
+    /// Appends an event with so many bytes of data.
+    pub(super) async fn append_sized(&self, subscription: SubscriptionNumber, id: &str, bytes: usize) {
+        let data = pointsman_schemas::Data::binary(vec![0; bytes].into());
+        let event = Event::builder(id.to_owned(), "/s", "t").data(data).build().unwrap();
+        self.append_entries(vec![self.entry(event, NewDelivery::now(subscription))]).await;
     }
 
     pub(super) fn entry(&self, event: Event, delivery: NewDelivery) -> Entry {

@@ -89,16 +89,134 @@ async fn large_events_are_bounded_in_bytes_and_all_arrive() {
     let numbers = bench.subscribe(&["a", "b"]).await;
     let mock = Mock::taking(MS);
     let running = bench.start(plan(vec![mock.target("t")], numbers.iter().map(|number| (*number, route("a", 0, policy())))));
-    let large = |id: usize, bytes| {
-        let data = pointsman_schemas::Data::binary(vec![0; bytes].into());
-        pointsman_schemas::Event::builder(id.to_string(), "/s", "t").data(data).build().unwrap()
-    };
     for id in 0..60 {
         let (number, bytes) = (numbers[id % 2], [100, 3_000, 9_000, 50_000][id % 4]);
-        bench.append_entries(vec![bench.entry(large(id, bytes), crate::journal::NewDelivery::now(number))]).await;
+        bench.append_sized(number, &id.to_string(), bytes).await;
     }
     tokio::time::sleep(SECOND * 60).await;
     assert_eq!(mock.count(), 60);
+    running.stop().await;
+}
+
+/// Targets that hold what they are given for an hour, with so many events of so many bytes each, and one that answers at once.
+async fn beside_hung_targets(holes: usize, events: usize, bytes: usize, small: usize) {
+    let bench = Bench::new();
+    let names: Vec<String> = (0..=holes).map(|index| format!("r{index}")).collect();
+    let numbers = bench.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let (hole, good) = (Mock::taking(HOUR), Mock::taking(MS * 10));
+    let policy = Policy::new(HOUR * 2, HOUR * 24, 1, SECOND, SECOND).unwrap();
+    let targets = names.iter().enumerate().map(|(index, name)| if index < holes { hole.target(name) } else { good.target(name) });
+    let routes = numbers.iter().zip(&names).enumerate().map(|(index, (number, name))| (*number, route(name, index, policy)));
+    let running = bench.start(plan(targets.collect(), routes));
+    for (index, number) in numbers.iter().take(holes).enumerate() {
+        for event in 0..events {
+            bench.append_sized(*number, &format!("{index}/{event}"), bytes).await;
+        }
+    }
+    tokio::time::sleep(SECOND).await;
+    for event in 0..20 {
+        let start = Instant::now();
+        bench.append_sized(numbers[holes], &format!("small/{event}"), small).await;
+        while good.count() <= event {
+            tokio::time::sleep(MS).await;
+            assert!(start.elapsed() < MS * 100, "{holes} holes with {events} of {bytes} bytes: event {event} waits");
+        }
+        tokio::time::sleep(MS * 20).await;
+    }
+    assert!(hole.count() > 0);
+    running.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn targets_that_hold_large_events_stop_nobody_else() {
+    const KIB: usize = 1024;
+    for (holes, events, bytes, small) in [
+        (1, 1, 34 * KIB * KIB, KIB),
+        (1, 1, 34 * KIB * KIB, 34 * KIB * KIB),
+        (1, 1, 200 * KIB * KIB, 60 * KIB * KIB),
+        (1, 3, 34 * KIB * KIB, KIB),
+        (6, 16, 950 * KIB, KIB),
+        (6, 16, 950 * KIB, 950 * KIB),
+        (30, 16, 950 * KIB, 950 * KIB),
+        (200, 4, 950 * KIB, 4 * KIB),
+        (20, 64, 64 * KIB, KIB),
+    ] {
+        beside_hung_targets(holes, events, bytes, small).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_larger_than_anything_go_out_one_after_the_other() {
+    let mut bench = Bench::new();
+    bench.options = Options { in_flight_bytes_max: 1_000, ..bench.options };
+    let numbers = bench.subscribe(&["a", "b", "c"]).await;
+    let mock = Mock::taking(MS * 10);
+    let routes = ["a", "b", "c"].iter().enumerate().map(|(index, rule)| (numbers[index], route(rule, index, policy())));
+    let running = bench.start(plan(["t", "u", "v"].map(|name| mock.target(name)).to_vec(), routes));
+    for (index, number) in numbers.iter().enumerate() {
+        for event in 0..5 {
+            bench.append_sized(*number, &format!("{index}/{event}"), 5_000).await;
+        }
+    }
+    bench.drained().await;
+    let most = mock.calls.lock().iter().map(|call| call.under_way).max();
+    assert_eq!((mock.count(), most), (15, Some(1)));
+    running.stop().await;
+}
+
+/// How long each of a subscription's deliveries waited, beside another one that its target never answers.
+async fn beside_a_hung_subscription(concurrency: usize, hangs_after: usize) -> Vec<Duration> {
+    let bench = Bench::new();
+    let numbers = bench.subscribe(&["hung", "victim"]).await;
+    let hung = std::sync::atomic::AtomicUsize::new(0);
+    let mock = Mock::new(move |call| match call.rule.as_str() {
+        "hung" if hung.fetch_add(1, Ordering::Relaxed) >= hangs_after => (HOUR, Outcome::delivered()),
+        _ => (MS * 20, Outcome::delivered()),
+    });
+    let policy = Policy::new(SECOND * 5, HOUR * 24, 4, SECOND, SECOND).unwrap();
+    let routes = ["hung", "victim"].map(|rule| route(rule, 0, policy));
+    let running = bench.start(plan(vec![narrow(mock.target("t"), concurrency)], numbers.iter().copied().zip(routes)));
+    let mut waits = Vec::new();
+    for event in 0..300 {
+        if event == 20 {
+            bench.append(numbers[0], 2_000).await;
+            tokio::time::sleep(SECOND).await;
+        }
+        let (start, before) = (Instant::now(), bench.counts(numbers[1]).await.delivered);
+        bench.append(numbers[1], 1).await;
+        while bench.counts(numbers[1]).await.delivered == before {
+            tokio::time::sleep(MS).await;
+        }
+        waits.push(start.elapsed());
+        tokio::time::sleep(MS * 100).await;
+    }
+    running.stop.cancel();
+    waits
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_hangs_does_not_slow_another_of_its_target() {
+    for (concurrency, hangs_after) in [(64, 0), (8, 0), (2, 0), (8, 500), (64, 500)] {
+        let mut waits = beside_a_hung_subscription(concurrency, hangs_after).await;
+        let mut alone = waits.drain(..20).collect::<Vec<_>>();
+        alone.sort();
+        waits.sort();
+        let (alone, beside) = (alone[19], waits[waits.len() * 99 / 100]);
+        assert!(beside <= alone * 2, "{concurrency} slots, hangs after {hangs_after}: p99 {beside:?} beside it, {alone:?} alone");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_may_use_all_slots_while_the_others_are_idle() {
+    let bench = Bench::new();
+    let numbers = bench.subscribe(&["busy", "idle"]).await;
+    let mock = Mock::taking(MS * 200);
+    let routes = ["busy", "idle"].map(|rule| route(rule, 0, policy()));
+    let running = bench.start(plan(vec![narrow(mock.target("t"), 4)], numbers.iter().copied().zip(routes)));
+    bench.append(numbers[0], 100).await;
+    bench.drained().await;
+    let full = mock.calls.lock().iter().filter(|call| call.under_way == 4).count();
+    assert!(full > 20, "{full}");
     running.stop().await;
 }
 

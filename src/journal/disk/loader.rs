@@ -14,12 +14,15 @@ use super::record::Damage;
 use super::row::PendingRow;
 use super::schema::{self, Purpose};
 use super::transaction::read_row;
-use crate::journal::{JournalError, Leased};
+use crate::journal::{JournalError, Leases};
+
+/// How many bytes of events are read ahead for one lease: a hundred large ones would not fit what may be in flight anyway.
+const LOAD_BYTES: usize = 8 * 1024 * 1024;
 
 /// A call of `lease` that memory alone could not serve.
 pub(super) struct LeaseCall {
     pub(super) leasing: Leasing,
-    pub(super) tell: oneshot::Sender<Result<Vec<Leased>, JournalError>>,
+    pub(super) tell: oneshot::Sender<Result<Leases, JournalError>>,
 }
 
 /// Where the loader finds its work.
@@ -97,7 +100,7 @@ impl Loader {
                     shared
                         .queues
                         .lock()
-                        .apply(unheard.iter().map(|leased| super::queues::Effect::Release(leased.token.0)), leased_at(&shared));
+                        .apply(unheard.leased.iter().map(|leased| super::queues::Effect::Release(leased.token.0)), leased_at(&shared));
                 }
             }
             if let Err(error) = self.fill() {
@@ -116,7 +119,7 @@ impl Loader {
         self.connection.as_ref().map(|(_, connection)| connection).ok_or(rusqlite::Error::InvalidQuery)
     }
 
-    fn lease(&mut self, mut leasing: Leasing) -> rusqlite::Result<Vec<Leased>> {
+    fn lease(&mut self, mut leasing: Leasing) -> rusqlite::Result<Leases> {
         let mut found = Found::new();
         loop {
             let need = leasing.run(&mut self.shared.queues.lock(), &found);
@@ -128,7 +131,7 @@ impl Loader {
             if let Err(error) = read {
                 // What was leased so far goes back, as it will not be told.
                 let shared = &self.shared;
-                let back = leasing.leased.iter().map(|leased| super::queues::Effect::Release(leased.token.0));
+                let back = leasing.leases.leased.iter().map(|leased| super::queues::Effect::Release(leased.token.0));
                 shared.queues.lock().apply(back, leased_at(shared));
                 self.connection = None;
                 return Err(error);
@@ -137,7 +140,7 @@ impl Loader {
         for damaged in std::mem::take(&mut leasing.damaged) {
             self.set_aside(damaged);
         }
-        Ok(leasing.leased)
+        Ok(leasing.leases)
     }
 
     /// Fills every queue that has run low.
@@ -161,9 +164,15 @@ impl Loader {
         found.clear();
         let shared = Arc::clone(&self.shared);
         let connection = self.connection()?;
+        let mut bytes = 0;
         for sequence in sequences {
+            // What is not there yet is asked for again once it is its turn.
+            if bytes >= LOAD_BYTES {
+                break;
+            }
             let kept = reader::event(connection, *sequence)?.unwrap_or(Err(Damage("it is missing"))).map(Arc::new);
             if let Ok(kept) = &kept {
+                bytes += kept.event.size_bytes();
                 shared.queues.lock().cache.insert(*sequence, Arc::clone(kept));
             }
             found.insert(*sequence, kept);

@@ -80,7 +80,11 @@ fn an_event_in_memory_lets_go_of_the_buffer_that_it_came_in() {
         journal.append(suite::append_of(vec![Entry { event: Arc::new(event), ..suite::entry("1", &[number]) }])).await.unwrap();
         // The writer has put the job away once it has answered the next one.
         journal.append(suite::append_of(Vec::new())).await.unwrap();
-        let leased = journal.lease(&[Grant { subscription: number, count: 1, lease: MINUTE }], usize::MAX).await.unwrap();
+        let leased = journal
+            .lease(&[Grant { subscription: number, count: 1, lease: MINUTE, bytes_max: usize::MAX }], usize::MAX)
+            .await
+            .unwrap()
+            .leased;
         assert_eq!(leased[0].event.data().unwrap().bytes(), &read[..10]);
         assert!(read.is_unique());
     });

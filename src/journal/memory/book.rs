@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use super::{CLOCK_TRUSTED_FOR, MemoryOptions};
 use crate::journal::{
-    Activity, Append, Appended, Backlog, Counts, DeadLetter, DeadReason, DeadSelection, Ending, Entry, EventPage, EventsFrom, FollowUp,
-    Grant, JournalError, LastOutcome, LeaseToken, Leased, NewDead, NewDelivery, Pending, Settlement, StoredEvent, Subscription,
-    SubscriptionIdentity, SubscriptionStatus, Totals,
+    Activity, Append, Appended, Backlog, Counts, Cut, DeadLetter, DeadReason, DeadSelection, Ending, Entry, EventPage, EventsFrom,
+    FollowUp, Grant, JournalError, LastOutcome, LeaseToken, Leased, Leases, NewDead, NewDelivery, Pending, Settlement, StoredEvent,
+    Subscription, SubscriptionIdentity, SubscriptionStatus, Totals,
 };
 
 pub(super) struct Book {
@@ -267,10 +267,11 @@ impl Book {
         self.dead.insert(place, Dead { order_key: None, letter });
     }
 
-    pub(super) fn lease(&mut self, grants: &[Grant], bytes_max: usize) -> Vec<Leased> {
+    pub(super) fn lease(&mut self, grants: &[Grant], bytes_max: usize) -> Leases {
         let (now, instant, journal) = (self.now, Instant::now(), self.id);
-        let (mut leased, mut bytes) = (Vec::new(), 0);
+        let (mut leases, mut bytes) = (Leases::default(), 0);
         for grant in grants {
+            let mut grant_bytes = 0;
             let Some(queue) = (grant.subscription.0 as usize).checked_sub(1).and_then(|index| self.subscriptions.get_mut(index)) else {
                 continue;
             };
@@ -279,16 +280,18 @@ impl Book {
             for ((sequence, run), delivery) in eligible.into_iter().take(grant.count) {
                 let Some(kept) = self.events.get(&sequence) else { continue };
                 let size = kept.stored.event.size_bytes();
-                if !leased.is_empty() && bytes + size > bytes_max {
-                    return leased;
+                if bytes + size > bytes_max || grant_bytes + size > grant.bytes_max {
+                    leases.cut.push(Cut { subscription: grant.subscription, event_bytes: size });
+                    break;
                 }
                 bytes += size;
+                grant_bytes += size;
                 self.last_token += 1;
                 let token = LeaseToken(self.last_token);
                 let place = (sequence, grant.subscription, run);
                 self.leases.insert(token, (place, instant + grant.lease));
                 delivery.lease = Some(token);
-                leased.push(Leased {
+                leases.leased.push(Leased {
                     token,
                     id: delivery_id(journal, place),
                     event: Arc::clone(&kept.stored.event),
@@ -300,7 +303,7 @@ impl Book {
                 });
             }
         }
-        leased
+        leases
     }
 
     /// Ends a lease and leaves its delivery pending.

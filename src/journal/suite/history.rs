@@ -132,9 +132,9 @@ impl Play<'_> {
     }
 
     async fn lease(&mut self, subscription: SubscriptionNumber, count: usize) -> usize {
-        let grants = [Grant { subscription, count, lease: MINUTE }];
-        let real = self.bench.journal.lease(&grants, usize::MAX).await.unwrap();
-        let model = self.model.lease(&grants, usize::MAX).await.unwrap();
+        let grants = [Grant { subscription, count, lease: MINUTE, bytes_max: usize::MAX }];
+        let real = self.bench.journal.lease(&grants, usize::MAX).await.unwrap().leased;
+        let model = self.model.lease(&grants, usize::MAX).await.unwrap().leased;
         let show = |leased: &Leased| {
             let id = leased.id;
             let of = (leased.event.id().clone(), leased.origin.clone(), leased.attempts, leased.failures, leased.since);

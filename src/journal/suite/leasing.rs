@@ -12,8 +12,8 @@ pub(in crate::journal) async fn due_deliveries_are_leased_in_order_and_once(impl
     let sequence = bench.event_for("a", &[r, s, r]).await;
     bench.append(vec![entry("b", &[r]), entry("c", &[r, s])]).await;
     assert_eq!(bench.told_due().await, [r, s]);
-    let grant = |subscription, count| Grant { subscription, count, lease: MINUTE };
-    let leased = bench.journal.lease(&[grant(r, 2), grant(s, 9), grant(SubscriptionNumber(99), 1)], usize::MAX).await.unwrap();
+    let grant = |subscription, count| Grant { subscription, count, lease: MINUTE, bytes_max: usize::MAX };
+    let leased = bench.journal.lease(&[grant(r, 2), grant(s, 9), grant(SubscriptionNumber(99), 1)], usize::MAX).await.unwrap().leased;
     assert_eq!(ids(&leased), ["a", "b", "a", "c"]);
     assert_eq!((leased[0].id.journal, leased[0].id.sequence, leased[0].id.subscription), (bench.journal.id(), sequence, r));
     assert_eq!((leased[0].id.run, leased[0].attempts, leased[0].failures, leased[0].since), (0, 0, 0, START));
@@ -30,19 +30,26 @@ pub(in crate::journal) async fn due_deliveries_are_leased_in_order_and_once(impl
     assert_eq!((counts.delivered, counts.pending, counts.in_flight), (1, 2, 2));
 }
 
-pub(in crate::journal) async fn a_lease_is_bounded_in_bytes_but_never_empty(implementation: &dyn Implementation) {
+pub(in crate::journal) async fn a_lease_is_bounded_in_bytes_and_tells_what_did_not_fit(implementation: &dyn Implementation) {
     let bench = Bench::new(implementation).await;
-    let subscription = bench.subscribe(&["r"]).await[0];
-    let big = |id: &str| Entry { event: sized_event(id, 10_000), ..entry("x", &[subscription]) };
-    bench.append(["a", "b", "c", "d"].map(big).to_vec()).await;
-    let lease = |bytes| {
-        let journal = Arc::clone(&bench.journal);
-        async move { journal.lease(&[Grant { subscription, count: 9, lease: MINUTE }], bytes).await.unwrap() }
+    let subscriptions = bench.subscribe(&["r", "s"]).await;
+    let [r, s] = [subscriptions[0], subscriptions[1]];
+    let sized = |id: &str, bytes| Entry { event: sized_event(id, bytes), ..entry("x", &[r, s]) };
+    let entries = vec![sized("a", 10_000), sized("b", 10_000), sized("c", 100), sized("d", 10_000)];
+    let [big, small] = [&entries[0], &entries[2]].map(|entry| entry.event.size_bytes());
+    bench.append(entries).await;
+    let lease = async |of_r, of_s, in_all| {
+        let grant = |subscription, bytes_max| Grant { subscription, count: 9, lease: MINUTE, bytes_max };
+        let Leases { leased, cut } = bench.journal.lease(&[grant(r, of_r), grant(s, of_s)], in_all).await.unwrap();
+        (ids(&leased).join(""), cut.iter().map(|cut| (cut.subscription, cut.event_bytes)).collect::<Vec<_>>())
     };
-    assert_eq!(ids(&lease(1).await), ["a"]);
-    assert_eq!(ids(&lease(25_000).await), ["b", "c"]);
-    assert_eq!(ids(&lease(25_000).await), ["d"]);
-    assert!(lease(25_000).await.is_empty());
+    // What does not fit stops its own subscription and no other.
+    assert_eq!(lease(1, 1, usize::MAX).await, (String::new(), vec![(r, big), (s, big)]));
+    assert_eq!(lease(big, big - 1, usize::MAX).await, ("a".to_owned(), vec![(r, big), (s, big)]));
+    assert_eq!(lease(usize::MAX, usize::MAX, big + small).await, ("bc".to_owned(), vec![(r, big), (s, big)]));
+    assert_eq!(lease(big, big, big).await, ("d".to_owned(), vec![(s, big)]));
+    assert_eq!(lease(0, 3 * big, 3 * big).await, ("abc".to_owned(), vec![(s, big)]));
+    assert_eq!(lease(0, big, big).await, ("d".to_owned(), vec![]));
 }
 
 pub(in crate::journal) async fn a_lease_that_runs_out_settles_nothing(implementation: &dyn Implementation) {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pointsman_connectors::{Acknowledgement, Verdict};
 use pointsman_schemas::{Event, JournalId, Name, SubscriptionNumber, Timestamp};
@@ -10,7 +11,7 @@ use proptest::test_runner::{Config, TestRunner};
 use tokio::sync::{Notify, oneshot};
 
 use super::super::lines::{HoldKey, Lines, Offered};
-use crate::journal::{DeadReason, Ending, LastOutcome, Leased, Settlement};
+use crate::journal::{DeadReason, Ending, Grant, LastOutcome, Leased, Leases, Settlement};
 
 const PIPE: SubscriptionNumber = SubscriptionNumber(7);
 
@@ -84,7 +85,10 @@ impl Play {
     }
 
     fn lease(&mut self, count: usize) {
-        self.lines.lease(PIPE, count, usize::MAX, self.now, &mut self.leased);
+        let grant = Grant { subscription: PIPE, count, lease: Duration::from_secs(60), bytes_max: usize::MAX };
+        let mut leases = Leases::default();
+        self.lines.lease(&grant, usize::MAX, self.now, &mut leases);
+        self.leased.extend(leases.leased);
         let keys: Vec<u8> = self.leased.iter().map(|one| self.keys[&**one.event.id()]).filter(|key| *key > 0).collect();
         assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "two of one key are in flight");
     }

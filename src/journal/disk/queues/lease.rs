@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Lease, Moment, Queues, Slot, SlotKey};
 use crate::journal::disk::record::{Damage, Kept};
 use crate::journal::disk::row::RowKey;
-use crate::journal::{Grant, LeaseToken, Leased};
+use crate::journal::{Cut, Grant, LeaseToken, Leased, Leases};
 
 /// Events that are read from the disk at once.
 const EVENTS_PER_LOAD: usize = 128;
@@ -27,9 +27,11 @@ pub(in crate::journal::disk) struct Leasing {
     bytes_max: usize,
     now: Moment,
     at: usize,
+    /// Of the grant under way.
     taken: usize,
+    grant_bytes: usize,
     bytes: usize,
-    pub(in crate::journal::disk) leased: Vec<Leased>,
+    pub(in crate::journal::disk) leases: Leases,
     /// Deliveries whose event cannot be read, taken out of their queue.
     pub(in crate::journal::disk) damaged: Vec<Damaged>,
 }
@@ -55,7 +57,7 @@ pub(in crate::journal::disk) enum Need {
 
 impl Leasing {
     pub(in crate::journal::disk) fn new(journal: JournalId, grants: Vec<Grant>, bytes_max: usize, now: Moment) -> Self {
-        Self { journal, grants, bytes_max, now, at: 0, taken: 0, bytes: 0, leased: Vec::new(), damaged: Vec::new() }
+        Self { journal, grants, bytes_max, now, at: 0, taken: 0, grant_bytes: 0, bytes: 0, leases: Leases::default(), damaged: Vec::new() }
     }
 
     /// Leases as far as memory and `found` reach.
@@ -85,13 +87,14 @@ impl Leasing {
                             })),
                             Ok(kept) => {
                                 let size = kept.event.size_bytes();
-                                if !self.leased.is_empty() && self.bytes + size > self.bytes_max {
-                                    self.at = self.grants.len();
-                                    break Some(Need::Nothing);
+                                if self.bytes + size > self.bytes_max || self.grant_bytes + size > grant.bytes_max {
+                                    self.leases.cut.push(Cut { subscription: grant.subscription, event_bytes: size });
+                                    break None;
                                 }
                                 self.bytes += size;
+                                self.grant_bytes += size;
                                 self.taken += 1;
-                                self.leased.extend(queues.take(number, key, &kept, until, self.journal));
+                                self.leases.leased.extend(queues.take(number, key, &kept, until, self.journal));
                             }
                         }
                     }
@@ -105,7 +108,7 @@ impl Leasing {
                 return need;
             }
             self.at += 1;
-            self.taken = 0;
+            (self.taken, self.grant_bytes) = (0, 0);
         }
         Need::Nothing
     }

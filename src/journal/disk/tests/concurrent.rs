@@ -48,9 +48,11 @@ fn sources_a_dispatcher_and_upkeep_at_once() {
         while delivered.len() < EVENTS * 2 {
             let due = tokio::time::timeout(MINUTE, journal.due()).await.expect("something is due while something is pending");
             loop {
-                let grants: Vec<_> =
-                    due.iter().map(|subscription| Grant { subscription: *subscription, count: 100, lease: MINUTE }).collect();
-                let leased = journal.lease(&grants, usize::MAX).await.unwrap();
+                let grants: Vec<_> = due
+                    .iter()
+                    .map(|subscription| Grant { subscription: *subscription, count: 100, lease: MINUTE, bytes_max: usize::MAX })
+                    .collect();
+                let leased = journal.lease(&grants, usize::MAX).await.unwrap().leased;
                 if leased.is_empty() {
                     break;
                 }

@@ -165,7 +165,11 @@ fn a_damaged_event_takes_its_deliveries_along_and_nothing_else() {
         // What is in memory hides the damage from the running journal.
         *journal.shared.queues.lock() = Queues::new(0);
         journal.shared.queues.lock().know(1, true, true);
-        let leased = journal.lease(&[Grant { subscription: SubscriptionNumber(1), count: 9, lease: MINUTE }], usize::MAX).await.unwrap();
+        let leased = journal
+            .lease(&[Grant { subscription: SubscriptionNumber(1), count: 9, lease: MINUTE, bytes_max: usize::MAX }], usize::MAX)
+            .await
+            .unwrap()
+            .leased;
         let sequences: Vec<_> = leased.iter().map(|leased| leased.id.sequence.0).collect();
         assert_eq!(sequences, [4, 7, 8]);
         // The writer does its jobs in turn: what this one answers was written after the damage was set aside.

@@ -19,8 +19,8 @@ fn after_an_error_nothing_is_acknowledged_until_the_store_is_open_again() {
         let directory = TempDir::new().unwrap();
         let journal = open(directory.path()).unwrap();
         fill(&journal).await;
-        let grant = Grant { subscription: SubscriptionNumber(1), count: 1, lease: MINUTE };
-        let leased = journal.lease(&[grant], usize::MAX).await.unwrap().remove(0);
+        let grant = Grant { subscription: SubscriptionNumber(1), count: 1, lease: MINUTE, bytes_max: usize::MAX };
+        let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased.remove(0);
         let before = everything(&*journal.reader()).await;
         journal.shared.fault.set(ffi::SQLITE_IOERR_FSYNC);
         let refused = journal.append(append_of(vec![entry("x", &[SubscriptionNumber(1)])])).await;
@@ -33,7 +33,7 @@ fn after_an_error_nothing_is_acknowledged_until_the_store_is_open_again() {
         let stale = Settlement { token: leased.token, ending: Ending::Delivered, follow_ups: Vec::new() };
         assert_eq!(journal.settle(vec![stale]).await, Ok(vec![false]), "leases are dropped");
         assert_eq!(everything(&*journal.reader()).await, at_rest(before), "nothing of it has happened");
-        let again = journal.lease(&[Grant { count: 9, ..grant }], usize::MAX).await.unwrap();
+        let again = journal.lease(&[Grant { count: 9, ..grant }], usize::MAX).await.unwrap().leased;
         assert!(again.iter().any(|again| again.id == leased.id && again.token != leased.token));
         journal.append(append_of(vec![entry("y", &[])])).await.unwrap();
     });
@@ -45,7 +45,11 @@ fn a_full_disk_refuses_appends_and_lets_settlements_through() {
         let directory = TempDir::new().unwrap();
         let journal = open(directory.path()).unwrap();
         fill(&journal).await;
-        let leased = journal.lease(&[Grant { subscription: SubscriptionNumber(1), count: 1, lease: MINUTE }], usize::MAX).await.unwrap();
+        let leased = journal
+            .lease(&[Grant { subscription: SubscriptionNumber(1), count: 1, lease: MINUTE, bytes_max: usize::MAX }], usize::MAX)
+            .await
+            .unwrap()
+            .leased;
         journal.shared.fault.set(ffi::SQLITE_FULL);
         let refused = journal.append(append_of(vec![entry("x", &[SubscriptionNumber(1)])])).await;
         assert_eq!(refused, Err(JournalError::DiskFull));

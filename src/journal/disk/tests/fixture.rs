@@ -33,7 +33,9 @@ pub(super) async fn fill(journal: &DiskJournal) {
         Entry { deliveries: [delivery].into_iter().collect(), ..entry(id, &[]) }
     };
     journal.append(append_of(vec![keyed("k1"), keyed("k2"), keyed("k3"), entry("unmatched", &[])])).await.unwrap();
-    let lease = async |subscription, count| journal.lease(&[Grant { subscription, count, lease: MINUTE }], usize::MAX).await.unwrap();
+    let lease = async |subscription, count| {
+        journal.lease(&[Grant { subscription, count, lease: MINUTE, bytes_max: usize::MAX }], usize::MAX).await.unwrap().leased
+    };
     let settle = async |token: LeaseToken, ending: Ending, follow_ups: Vec<FollowUp>| {
         assert_eq!(journal.settle(vec![Settlement { token, ending, follow_ups }]).await, Ok(vec![true]));
     };
@@ -116,8 +118,13 @@ fn a_store_of_format_1_is_read_in_full() {
         let twin = append_of(vec![Entry { deduplicate: Some(MINUTE * 60), ..entry("1", &[]) }]);
         assert_eq!(journal.append(twin).await, Ok(vec![Appended::Duplicate(Sequence(1))]));
         tokio::time::advance(MINUTE).await;
-        let grants = [statuses[0].number, statuses[1].number].map(|subscription| Grant { subscription, count: 9, lease: MINUTE });
-        let leased = journal.lease(&grants, usize::MAX).await.unwrap();
+        let grants = [statuses[0].number, statuses[1].number].map(|subscription| Grant {
+            subscription,
+            count: 9,
+            lease: MINUTE,
+            bytes_max: usize::MAX,
+        });
+        let leased = journal.lease(&grants, usize::MAX).await.unwrap().leased;
         let ids: Vec<_> = leased.iter().map(|leased| leased.event.id().to_string()).collect();
         assert_eq!(ids, ["4", "5", "6", "7", "8", "2", "k1"]);
         assert_eq!(*leased[0].event, *suite::event("4"));
