@@ -26,7 +26,8 @@ use serde::de::DeserializeOwned;
 
 pub use link::{Link, LinkStatus, SourceState};
 pub use source::{
-    Acknowledgement, Arrival, Batch, Guarantee, Message, Plain, Reject, Source, SourceContext, SourceError, SourceSettings, Verdict,
+    Acknowledgement, Arrival, Batch, Firings, Guarantee, Message, Plain, Reject, Source, SourceContext, SourceError, SourceSettings,
+    Verdict,
 };
 pub use target::{Attempt, AttemptError, Delivery, TargetContext, TargetService, TargetSettings};
 

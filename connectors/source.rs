@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use pointsman_schemas::{Clock, Cursor, Event, EventBuilder, Name, Problem};
+use pointsman_schemas::{Clock, Cursor, Event, EventBuilder, Name, Problem, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
@@ -179,6 +179,12 @@ pub trait SourceSettings: fmt::Debug + Send + Sync {
     /// What becomes of a message that the outside system has sent and the bus has not stored.
     fn guarantee(&self) -> Guarantee;
 
+    /// When it will bring something of itself, for one that knows: at most `count` times after `after`. None where it does not know.
+    fn firings(&self, after: Timestamp, count: usize) -> Option<Firings> {
+        let _ = (after, count);
+        None
+    }
+
     /// Tries the connection without consuming, making or changing anything, and tells in a line for a person what was found. The caller
     /// bounds how long that may take.
     ///
@@ -191,6 +197,15 @@ pub trait SourceSettings: fmt::Debug + Send + Sync {
     /// # Errors
     /// What is missing or cannot be reached, in words. The owner tries again with backoff.
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError>;
+}
+
+/// When a source will bring something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Firings {
+    /// The time zone that they are told in, by its name.
+    pub zone: String,
+    /// RFC 3339, with the zone's offset; fewer than asked for where there will be no more.
+    pub times: Vec<String>,
 }
 
 /// How safe a message is before the bus has stored it.

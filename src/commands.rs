@@ -14,3 +14,4 @@ pub mod run;
 pub mod schema;
 pub mod send;
 pub mod test;
+pub mod timers;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use pointsman::commands::{check, dead, diff, explain, import, listen, match_event, run, schema, send, test};
+use pointsman::commands::{check, dead, diff, explain, import, listen, match_event, run, schema, send, test, timers};
 use pointsman::journal::disk::DiskReader;
 use pointsman::journal::{JournalError, Reader};
 use pointsman::telemetry::{self, LogArgs};
@@ -48,6 +48,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Dead letters: what could not be delivered
     Dead(dead::DeadArgs),
+    /// When the timers fire next
+    Timers(timers::TimersArgs),
     /// Print the JSON Schema of the rule file
     Schema,
 }
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => Ok(runtime.block_on(diff::run(&args, &open_store))),
         Command::Import(args) => import::run(&args),
         Command::Match(args) => match_event::run(&args),
+        Command::Timers(args) => timers::run(&args),
         Command::Schema => schema::run(),
         Command::Send(args) => runtime.block_on(send::run(args)),
         Command::Listen(args) => runtime.block_on(listen::run(args)),

@@ -27,6 +27,8 @@
 //! ordinary: the timer starts anew from then, and logs it. A clock put back up to an hour makes the timer wait until it has caught up,
 //! so that nothing fires twice; put back further it is taken to have been wrong before, and the timer starts anew from there.
 
+mod foreign;
+mod line;
 mod schedule;
 
 use std::collections::VecDeque;
@@ -43,8 +45,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::source::fingerprint;
-use crate::{Acknowledgement, Arrival, Batch, Guarantee, Message, OpenError, Plain, Source, SourceContext, SourceError, SourceSettings};
+use crate::{
+    Acknowledgement, Arrival, Batch, Firings, Guarantee, Message, OpenError, Plain, Source, SourceContext, SourceError, SourceSettings,
+};
 use schedule::Schedule;
+
+pub use foreign::{Schedule as ForeignSchedule, of_eventbridge};
 
 /// The type of the events, unless a mapping sets it.
 pub const EVENT_TYPE: &str = "com.pointsman.timer.fired";
@@ -85,6 +91,23 @@ pub struct TimerSource {
     misfire: Misfire,
 }
 
+/// A time zone by its name.
+fn zone_of(name: &str) -> Result<TimeZone, Problem> {
+    TimeZone::get(name).map_err(|_| {
+        let folded = name.to_lowercase().replace([' ', '-'], "_");
+        let mut known: Vec<String> = jiff::tz::db().available().map(|name| name.as_str().to_owned()).collect();
+        known.sort_unstable();
+        // A city alone is what people remember.
+        let city = known.iter().find(|known| known.rsplit('/').next().is_some_and(|city| city.to_lowercase() == folded));
+        let distance = |known: &String| strsim::damerau_levenshtein(&folded, &known.to_lowercase());
+        let near = || known.iter().min_by_key(|known| distance(known)).filter(|known| distance(known) <= folded.len() / 4);
+        Problem::new(format!("there is no time zone `{name}`")).help(match city.or_else(near) {
+            Some(known) => format!("did you mean `{known}`?"),
+            None => "names are such as UTC, Europe/Berlin and America/New_York".to_owned(),
+        })
+    })
+}
+
 /// What becomes of firings that were missed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
@@ -120,22 +143,31 @@ impl TimerSource {
             }
             (Some(line), None) => {
                 let zone = match &self.timezone {
-                    None => Some(TimeZone::UTC),
+                    None => None,
                     Some(name) => match text(name, "timezone")? {
-                        None => None,
-                        Some(name) => Some(TimeZone::get(&name).map_err(|_| {
-                            let problem = Problem::new(format!("there is no time zone {name:?}")).at("timezone");
-                            told(problem.help("names are such as UTC, Europe/Berlin and America/New_York"))
-                        })?),
+                        None => return Ok(None),
+                        Some(name) => Some(zone_of(&name).map_err(|problem| told(problem.at("timezone")))?),
                     },
                 };
                 let Some(line) = text(line, "cron")? else { return Ok(None) };
-                let schedule = Schedule::cron(&line, zone.unwrap_or(TimeZone::UTC));
-                schedule.map(Some).map_err(|mistake| {
-                    told(Problem::new(mistake).at("cron").help("such as \"0 9 * * MON-FRI\": minute, hour, day, month, day of week"))
-                })
+                let told = |problem: Problem| told(problem.at("cron"));
+                let line = line::read(&line).map_err(&told)?;
+                let zone = match (&line.zone, zone) {
+                    (Some((_, place)), Some(_)) => {
+                        let problem = Problem::new("the time zone stands here and under `timezone`").inside(place.clone());
+                        return Err(told(problem.help("keep one of them")));
+                    }
+                    (Some((name, place)), None) => zone_of(name).map_err(|problem| told(problem.inside(place.clone())))?,
+                    (None, zone) => zone.unwrap_or(TimeZone::UTC),
+                };
+                Schedule::cron(&line, zone).map(Some).map_err(told)
             }
         }
+    }
+
+    /// The schedule as far as it stands in the rule file; none where it is taken from elsewhere.
+    fn written_schedule(&self) -> Result<Option<Schedule>, Problem> {
+        self.schedule(|text, _| Ok(text.literal().map(str::to_owned)), |problem| problem)
     }
 
     /// What the position is valid for: the schedule as it is written.
@@ -151,7 +183,13 @@ impl TimerSource {
 #[async_trait]
 impl SourceSettings for TimerSource {
     fn check(&self) -> Vec<Problem> {
-        let schedule = self.schedule(|text, _| Ok(text.literal().map(str::to_owned)), |problem| problem).err();
+        let schedule = match self.written_schedule() {
+            Ok(Some(schedule)) if schedule.next(Timestamp::now()).is_none() => {
+                let problem = Problem::new("the years of this line are past: it fires no more").at("cron");
+                Some(problem.help("change the year, the last of the fields, or remove the timer"))
+            }
+            read => read.err(),
+        };
         let all = matches!(self.misfire, Misfire::All(count) if !(1..=ALL_MAX).contains(&count))
             .then(|| Problem::new(format!("between 1 and {ALL_MAX} firings can be caught up with")).at("all").at("misfire"));
         schedule.into_iter().chain(all).collect()
@@ -167,6 +205,17 @@ impl SourceSettings for TimerSource {
 
     fn guarantee(&self) -> Guarantee {
         Guarantee::AtLeastOnce
+    }
+
+    fn firings(&self, after: pointsman_schemas::Timestamp, count: usize) -> Option<Firings> {
+        let schedule = self.written_schedule().ok().flatten()?;
+        let mut after = Timestamp::from_microsecond(after.0).ok()?;
+        let mut times = Vec::new();
+        while let Some(next) = schedule.next(after).filter(|_| times.len() < count) {
+            times.push(schedule.show(next));
+            after = next;
+        }
+        Some(Firings { zone: schedule.zone_name().to_owned(), times })
     }
 
     async fn probe(&self) -> Result<String, OpenError> {

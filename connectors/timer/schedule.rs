@@ -16,6 +16,9 @@ use croner::parser::CronParser;
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
+use pointsman_schemas::Problem;
+
+use super::line::Line;
 
 /// How far civil times of one instant lie apart at most, twice over: whoever jumps ahead stays this far behind.
 const CIVIL_SLACK: SignedDuration = SignedDuration::from_hours(96);
@@ -37,17 +40,15 @@ pub(super) enum Schedule {
 }
 
 impl Schedule {
-    /// Reads a cron line of five, six (seconds first) or seven fields (years last), or a nickname.
+    /// The schedule of a cron line that has been read.
     ///
     /// # Errors
     /// What is wrong with it, or that it names no day there ever is.
-    pub(super) fn cron(line: &str, zone: TimeZone) -> Result<Self, String> {
-        // `0/15`, the spelling of Quartz, can mean one thing only.
-        let parser = CronParser::builder().sloppy_ranges(true).build();
-        let cron = parser.parse(line).map_err(|error| explain(&error.to_string()))?;
+    pub(super) fn cron(line: &Line, zone: TimeZone) -> Result<Self, Problem> {
+        let cron = CronParser::builder().build().parse(&line.fields).map_err(|error| Problem::new(explain(&error.to_string())))?;
         let every_hour = (0..24).all(|hour| cron.pattern.hour_match(hour).unwrap_or(false));
         if cron.find_next_occurrence(&DateTime::constant(1970, 1, 1, 0, 0, 0, 0), true).is_err() {
-            return Err("this names a time that never comes".into());
+            return Err(Problem::new("this names a time that never comes").help("is there such a day in that month?"));
         }
         Ok(Self::Cron { cron: Box::new(cron), zone, every_hour })
     }
@@ -80,6 +81,14 @@ impl Schedule {
                 Some(u64::try_from(periods(until) - periods(after)).unwrap_or(0))
             }
             Self::Cron { .. } => None,
+        }
+    }
+
+    /// The zone of its wall clock.
+    pub(super) fn zone_name(&self) -> &str {
+        match self {
+            Self::Every(_) => "UTC",
+            Self::Cron { zone, .. } => zone.iana_name().unwrap_or("UTC"),
         }
     }
 

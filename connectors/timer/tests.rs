@@ -199,7 +199,7 @@ async fn restarts_at_any_moment_fire_exactly_the_declared_set() {
         fired.extend(fixture.run(&mut cursor, Duration::from_secs(step * 37 % 900)).await);
         tokio::time::sleep(Duration::from_secs(step * 53 % 700)).await;
     }
-    let schedule = Schedule::cron("*/20 * * * *", TimeZone::get("Europe/Berlin").unwrap()).unwrap();
+    let schedule = Schedule::cron(&line::read("*/20 * * * *").unwrap(), TimeZone::get("Europe/Berlin").unwrap()).unwrap();
     let mut expect = vec!["2026-10-24T22:10:00Z".parse::<Timestamp>().unwrap()];
     while expect.len() <= fired.len() {
         expect.push(schedule.next(expect[expect.len() - 1]).unwrap());

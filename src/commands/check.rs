@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use miette::IntoDiagnostic;
+use pointsman_schemas::Timestamp;
 
+use super::timers;
 use crate::app;
 use crate::config::{Config, DEFAULT_PATH, Diagnostic, diagnostic};
 use crate::output::{self, OutputArgs, Screen};
@@ -42,7 +44,7 @@ async fn report(args: &CheckArgs) -> Result<(String, bool), miette::Report> {
     };
     let mut text = show(&diagnostics, args.output.json)?;
     if let (Some(config), false) = (&config, args.output.json) {
-        text.push_str(&format!("{}\n", summary(config)));
+        text.push_str(&format!("{}\n{}", summary(config), firings(config)));
     }
     // What a mistake leads to is not worth trying.
     let config = match config {
@@ -70,6 +72,21 @@ fn summary(config: &Config) -> String {
     let rules = of(config.rules.len() - pipes, "rule");
     let pipes = if pipes == 0 { String::new() } else { format!(", {}", of(pipes, "pipe")) };
     format!("{sources}, {targets}, {rules}{pipes}, {}: no mistakes", of(config.tests.len(), "test"))
+}
+
+/// When the timers fire next, so that a line which means something else is seen.
+fn firings(config: &Config) -> String {
+    /// More than these are for `pointsman timers`.
+    const TIMERS_MAX: usize = 10;
+    let mut timers = timers::next(config, Timestamp::now(), timers::FIRINGS);
+    let more = timers.len().saturating_sub(TIMERS_MAX);
+    timers.truncate(TIMERS_MAX);
+    let table = timers::as_table(&timers);
+    match (table.is_empty(), more) {
+        (true, _) => table,
+        (false, 0) => format!("\n{table}"),
+        (false, more) => format!("\n{table}and {more} more timers: pointsman timers\n"),
+    }
 }
 
 /// Diagnostics as a person or a program wants them.

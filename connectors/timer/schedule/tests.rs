@@ -5,8 +5,12 @@ use jiff::civil::DateTime;
 
 use super::*;
 
+fn read(line: &str, zone: TimeZone) -> Result<Schedule, Problem> {
+    Schedule::cron(&super::super::line::read(line)?, zone)
+}
+
 fn cron(line: &str, zone: &str) -> Schedule {
-    Schedule::cron(line, TimeZone::get(zone).unwrap()).unwrap_or_else(|error| panic!("{line}: {error}"))
+    read(line, TimeZone::get(zone).unwrap()).unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
 fn instants(schedule: &Schedule, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
@@ -108,7 +112,7 @@ fn a_cron_line_fires_exactly_at_its_declared_times_over_gaps_and_folds() {
         let from: Timestamp = from.parse().unwrap();
         let (until, zone) = (from + SignedDuration::from_hours(72), TimeZone::get(zone).unwrap());
         for line in lines {
-            let schedule = Schedule::cron(line, zone.clone()).unwrap();
+            let schedule = read(line, zone.clone()).unwrap();
             let expect = reference(line, &zone, from + SignedDuration::from_mins(1), until);
             assert_eq!(instants(&schedule, from, until), expect, "{line} in {:?} from {from}", zone.iana_name());
             // From any point between two firings the next is the same.
@@ -145,19 +149,37 @@ fn lines_of_other_spellings() {
 #[test]
 fn lines_that_mean_nothing_are_refused() {
     for (line, expect) in [
-        ("", "empty"),
-        ("* * * *", "between 5 and 7 fields"),
-        ("60 * * * *", "out of"),
-        ("0 25 * * *", "out of"),
-        ("a b c d e", "illegal"),
-        ("0 0 * * XYZ", "illegal"),
-        ("@reboot", "between 5 and 7 fields"),
+        ("* * * *", "five fields"),
+        ("0 0 * * XYZ", "is no day of the week"),
         ("0 0 30 2 *", "never comes"),
         ("0 0 31 4,6,9,11 *", "never comes"),
-        ("ü * * * *", "illegal"),
+        ("0 0 LWL * *", "is no day of the month"),
     ] {
-        let error = Schedule::cron(line, TimeZone::UTC).unwrap_err();
-        assert!(error.contains(expect), "{line}: {error}");
+        let error = read(line, TimeZone::UTC).unwrap_err();
+        assert!(error.message.contains(expect), "{line}: {error:?}");
+    }
+}
+
+#[test]
+fn a_step_of_the_days_of_a_week_ends_on_saturday() {
+    use jiff::civil::Weekday::{Friday, Monday, Saturday, Sunday, Thursday, Tuesday, Wednesday};
+    for (line, expect) in [
+        ("0 9 * * 1/2", &[Monday, Wednesday, Friday][..]),
+        ("0 9 * * MON/2", &[Monday, Wednesday, Friday]),
+        ("0 9 * * 0/2", &[Sunday, Tuesday, Thursday, Saturday]),
+        ("0 9 * * SUN/3", &[Sunday, Wednesday, Saturday]),
+        ("0 9 * * 2/3", &[Tuesday, Friday]),
+        ("0 9 * * 6/2", &[Saturday]),
+        ("0 9 * * */2", &[Sunday, Tuesday, Thursday, Saturday]),
+        ("0 9 * * */5", &[Sunday, Friday]),
+        ("0 9 * * 1-5/2", &[Monday, Wednesday, Friday]),
+        ("0 9 * * FRI-SUN", &[Sunday, Friday, Saturday]),
+        ("0 9 * * TUE/2,SUN", &[Sunday, Tuesday, Thursday, Saturday]),
+    ] {
+        let week = ("2026-11-01T00:00:00Z".parse().unwrap(), "2026-11-08T00:00:00Z".parse().unwrap());
+        let days: Vec<_> =
+            instants(&cron(line, "UTC"), week.0, week.1).iter().map(|instant| instant.to_zoned(TimeZone::UTC).weekday()).collect();
+        assert_eq!(days, expect, "{line}");
     }
 }
 

@@ -3,9 +3,9 @@
 //! An event of EventBridge is taken to be a CloudEvent of which `type` is the `detail-type`, `source`, `id` and `time` are what they are called, and
 //! `data` is the `detail`.
 
-mod schedule;
 mod transformer;
 
+use pointsman_connectors::timer::{ForeignSchedule, of_eventbridge};
 use serde_json::{Map, Value, json};
 
 use super::draft::{Draft, literal, literal_value};
@@ -79,7 +79,7 @@ fn take_rule(rule: &Value, draft: &mut Draft) {
     let mut rules = Vec::new();
     let schedule = text(rule, "ScheduleExpression");
     if !schedule.is_empty() {
-        match schedule::timer(schedule) {
+        match timer(schedule) {
             Ok(timer) => {
                 let source = draft.source(&name, json!({ "timer": timer }));
                 let mut body = base.clone();
@@ -255,4 +255,12 @@ fn delivery(target: &Value) -> Map<String, Value> {
 /// A constant as the data that goes out.
 fn constant(text: &str) -> Value {
     serde_json::from_str(text).map_or_else(|_| literal(text).into(), |value| literal_value(&value))
+}
+
+/// The timer of a schedule expression.
+fn timer(expression: &str) -> Result<Value, String> {
+    Ok(match of_eventbridge(expression)? {
+        ForeignSchedule::Every(period) => json!({ "every": period }),
+        ForeignSchedule::Cron(line) => json!({ "cron": line }),
+    })
 }
