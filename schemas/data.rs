@@ -8,6 +8,7 @@ use bytestring::ByteString;
 
 use crate::event::InvalidEvent;
 use crate::json::{scan, tree};
+use crate::media_type::{is_json_media_type, is_utf8_media_type};
 
 /// The depth to which JSON is read: deeper data is refused at the door.
 pub const JSON_DEPTH_MAX: usize = 128;
@@ -41,11 +42,46 @@ impl Data {
         Self { kind, bytes, parsed: OnceLock::new() }
     }
 
-    /// JSON data.
+    /// Bytes of a declared media type, as every codec reads them, whatever mode or protocol they came by:
+    ///
+    /// | declared | data |
+    /// |---|---|
+    /// | JSON | JSON; the bytes have to be some |
+    /// | a textual type, in UTF-8 | text where the bytes are UTF-8, else binary |
+    /// | another | binary |
+    /// | nothing | JSON where the bytes are one JSON value, else text where they are UTF-8, else binary |
+    ///
+    /// Scalars count as JSON, so that undeclared `5` and `"a"` are a number and a string, as they are in the JSON format; a sender
+    /// who means text declares it.
+    ///
+    /// # Errors
+    /// [`InvalidEvent::DataNotJson`] as of [`Data::json`], where JSON is declared.
+    pub fn read(declared: Option<&str>, bytes: Bytes) -> Result<Self, InvalidEvent> {
+        match declared {
+            None => Ok(Self::sniffed(bytes)),
+            Some(json) if is_json_media_type(json) => Self::json(bytes),
+            Some(text) if is_utf8_media_type(text) && std::str::from_utf8(&bytes).is_ok() => Ok(Self::new_unchecked(DataKind::Text, bytes)),
+            Some(_) => Ok(Self::binary(bytes)),
+        }
+    }
+
+    /// Bytes of which nobody says what they are.
+    fn sniffed(bytes: Bytes) -> Self {
+        let kind = match std::str::from_utf8(without_mark(&bytes)) {
+            // Nothing is no text, and not JSON either.
+            Err(_) | Ok("") => DataKind::Binary,
+            Ok(text) if scan::validate(text).is_ok() => return Self::new_unchecked(DataKind::Json, unmarked(bytes)),
+            Ok(_) => DataKind::Text,
+        };
+        Self::new_unchecked(kind, bytes)
+    }
+
+    /// JSON data. A byte order mark in front is no part of it and taken off: RFC 8259, section 8.1.
     ///
     /// # Errors
     /// [`InvalidEvent::DataNotJson`] where the bytes are not one JSON value of at most [`JSON_DEPTH_MAX`] levels.
     pub fn json(bytes: Bytes) -> Result<Self, InvalidEvent> {
+        let bytes = unmarked(bytes);
         let text = std::str::from_utf8(&bytes).map_err(|error| InvalidEvent::DataNotJson(error.to_string()))?;
         scan::validate(text).map_err(|mistake| InvalidEvent::DataNotJson(mistake.describe(text)))?;
         Ok(Self::new_unchecked(DataKind::Json, bytes))
@@ -91,6 +127,18 @@ impl Data {
         }
         self.parsed.get().map(|value| &**value)
     }
+}
+
+/// The byte order mark in UTF-8.
+const MARK: &[u8] = b"\xEF\xBB\xBF";
+
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(MARK).unwrap_or(bytes)
+}
+
+/// Without the byte order mark that some editors and libraries put in front of UTF-8. Nothing is copied.
+pub(crate) fn unmarked(mut bytes: Bytes) -> Bytes {
+    if bytes.starts_with(MARK) { bytes.split_off(MARK.len()) } else { bytes }
 }
 
 impl fmt::Debug for Data {

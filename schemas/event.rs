@@ -518,6 +518,16 @@ pub(crate) fn shorten(text: &str) -> String {
     }
 }
 
+/// True where an attribute of this name may have this value, as [`EventBuilder::build`] decides.
+pub(crate) fn may_hold(name: &str, value: &str) -> bool {
+    match name {
+        "source" | "dataschema" => !value.is_empty() && UriReferenceStr::new(value).is_ok(),
+        "time" => is_rfc3339(value),
+        "specversion" => value == "1.0",
+        _ => is_cloudevents_string(value),
+    }
+}
+
 /// The "String" of the CloudEvents type system: no control characters and no noncharacters.
 fn is_cloudevents_string(text: &str) -> bool {
     let bad = |c: char| c.is_control() || matches!(u32::from(c), 0xFDD0..=0xFDEF) || u32::from(c) & 0xFFFE == 0xFFFE;

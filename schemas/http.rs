@@ -3,11 +3,15 @@
 //! What the specification leaves open is decided so:
 //!
 //! - A body of no bytes is no data, in binary mode: empty text and empty bytes are lost in it.
-//! - In binary mode data is JSON where `Content-Type` declares JSON, and has to be; text where a textual type in UTF-8 is declared and the
-//!   bytes are UTF-8; else binary. All are carried byte for byte, and what binary mode brought in leaves it unchanged. JSON of a type that
-//!   is not JSON, which the JSON format can bring, arrives as that type's text or bytes.
+//! - In binary mode data is what [`Data::read`] makes of `Content-Type` and the bytes: undeclared bytes that are JSON are JSON. All are
+//!   carried byte for byte (but for a byte order mark in front of JSON), and what binary mode brought in leaves it unchanged. JSON of a type
+//!   that is not JSON, which the JSON format can bring, arrives as that type's text or bytes.
+//! - What was not declared is not added to the event: `datacontenttype` stays unset. The recipient is told what the data is, because the
+//!   specification asks for that where an event changes its format ("datacontenttype"), and the event does not know by which it came.
 //! - A header's value is text: integers and booleans come back from binary mode as `"5"` and `"true"` (section 3.1.3.2).
-//! - A value with a `%` that two hexadecimal digits do not follow is refused, not guessed at. Bytes above ASCII are taken where they are UTF-8.
+//! - Several SDKs neither encode nor decode header values. Where a value cannot have been encoded (a `%` that two hexadecimal digits do not
+//!   follow, no UTF-8 behind it, a quoted string that does not end), or where its attribute may not have the decoded value and may have the
+//!   raw one, the raw one is taken. Bytes above ASCII are taken where they are UTF-8.
 //! - `ce-datacontenttype` must not be there (section 3.1.1), nor one attribute twice. In structured mode `ce-` headers are not looked at.
 
 mod value;
@@ -18,9 +22,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::data::{Data, DataKind};
-use crate::event::{Event, EventBuilder, ExtensionValue, InvalidEvent, shorten};
+use crate::event::{Event, EventBuilder, ExtensionValue, InvalidEvent, may_hold, shorten};
 use crate::json::{self, BatchError};
-use crate::media_type::{charset, essence, is_json_media_type, is_utf8, is_utf8_media_type, starts_with};
+use crate::media_type::{charset, essence, is_utf8, starts_with};
 
 /// How events travel in an HTTP message: section 1.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,8 +106,14 @@ const PREFIX: &str = "ce-";
 /// True where the headers announce a CloudEvent in any mode, be it right or wrong.
 #[must_use]
 pub fn is_cloudevent(headers: &HeaderMap) -> bool {
+    headers.contains_key("ce-specversion") || is_cloudevent_body(headers)
+}
+
+/// True where the headers announce that the body alone holds the event or events (structured or batch mode), be they right or wrong.
+#[must_use]
+pub fn is_cloudevent_body(headers: &HeaderMap) -> bool {
     let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    headers.contains_key("ce-specversion") || starts_with(declared, "application/cloudevents")
+    starts_with(declared.trim_start(), "application/cloudevents")
 }
 
 /// Takes the events from an HTTP request or response; a batch may have at most `events_max`.
@@ -147,7 +157,7 @@ fn binary(headers: &HeaderMap, body: Bytes, declared: Option<&str>) -> Option<Re
     REQUIRED.iter().any(|name| headers.contains_key(*name)).then(|| {
         let mut builder = attributes(headers, declared)?;
         if !body.is_empty() {
-            builder = builder.data(binary_data(declared, body)?);
+            builder = builder.data(Data::read(declared, body)?);
         }
         builder.build_read()
     })
@@ -165,7 +175,7 @@ fn attributes(headers: &HeaderMap, declared: Option<&str>) -> Result<EventBuilde
         }
         text.push_str(name);
         let name_end = text.len();
-        value::decode(value.as_bytes(), &mut text).map_err(|expected| InvalidEvent::Value {
+        value::decode(value.as_bytes(), |decoded| may_hold(name, decoded), &mut text).map_err(|expected| InvalidEvent::Value {
             name: shorten(name),
             value: shorten(&String::from_utf8_lossy(value.as_bytes())),
             expected,
@@ -185,14 +195,6 @@ fn attributes(headers: &HeaderMap, declared: Option<&str>) -> Result<EventBuilde
         builder = builder.datacontenttype(slice(start, text.len()));
     }
     Ok(builder)
-}
-
-fn binary_data(declared: Option<&str>, body: Bytes) -> Result<Data, InvalidEvent> {
-    match declared {
-        Some(json) if is_json_media_type(json) => Data::json(body),
-        Some(text) if is_utf8_media_type(text) && std::str::from_utf8(&body).is_ok() => Ok(Data::new_unchecked(DataKind::Text, body)),
-        _ => Ok(Data::binary(body)),
-    }
 }
 
 /// Writes an event in binary mode: section 3.1. The body is the event's data, not a copy.

@@ -10,9 +10,10 @@
 //! | `data` | JSON, or none | JSON; `null` is data, too |
 //! | `data`, a string | another | text |
 //! | `data`, no string | another | JSON as it stands |
-//! | `data_base64` | JSON | the decoded bytes, which have to be JSON |
-//! | `data_base64` | another, or none | binary |
+//! | `data_base64` | any, or none | the decoded bytes, read as [`Data::read`] says: exactly as in binary mode |
 //! | `data_base64` that is `null` | any | as if the member were not there |
+//!
+//! A byte order mark in front of the text is passed over.
 //!
 //! Stricter than many readers: duplicate attributes, numbers that are no 32-bit integers, arrays and objects as attributes, text
 //! behind the event and more than 128 levels in the data are refused.
@@ -25,7 +26,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::data::{Data, DataKind};
+use crate::data::{Data, DataKind, unmarked};
 use crate::event::{AttributeValue, EXTENSIONS_MAX, Event, EventBuilder, ExtensionValue, InvalidEvent, is_attribute_name, shorten};
 use crate::media_type::is_json_media_type;
 use scan::{JsonString, Scanner, Syntax};
@@ -98,7 +99,7 @@ pub fn decode_batch(bytes: &Bytes, events_max: usize) -> Result<Vec<Event>, Batc
 }
 
 fn utf8(bytes: &Bytes) -> Result<ByteString, InvalidEvent> {
-    ByteString::try_from(bytes.clone()).map_err(|_| {
+    ByteString::try_from(unmarked(bytes.clone())).map_err(|_| {
         let valid = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
         InvalidEvent::Malformed(format!("the event is not UTF-8 from byte {valid} on"))
     })
@@ -250,7 +251,7 @@ fn interpret(text: &ByteString, member: DataMember<'_>, declared: Option<&str>) 
         DataMember::Base64(raw) => {
             let encoded = string(text, raw)?;
             let bytes = STANDARD.decode(&*encoded).map_err(|error| InvalidEvent::DataNotBase64(error.to_string()))?;
-            if declared.is_some_and(is_json_media_type) { Data::json(bytes.into())? } else { Data::binary(bytes.into()) }
+            Data::read(declared, bytes.into())?
         }
     })
 }

@@ -8,7 +8,7 @@
 //! | `dataschema` | refused where it is relative; else spelt as the `url` crate spells it | as it is |
 //! | extensions | their order is lost | sorted by name; an integer beyond 32 bits is refused |
 //! | JSON data | parsed: whitespace, duplicate keys and digits past 64 bits are lost | written anew |
-//! | text, binary data | as it is | read as JSON where `datacontenttype` says so, which it then has to be |
+//! | text, binary data | as it is | read as `datacontenttype` says, or its lack: [`Data::read`] |
 //! | CloudEvents 0.3 | never made | refused: `EventBuilderV10::from` makes a 1.0 of it |
 //!
 //! And the SDK checks less: what it lets through and CloudEvents 1.0 does not (empty texts, odd names) is refused on the way from it.
@@ -103,9 +103,8 @@ impl TryFrom<&SdkEvent> for Event {
         let data = event.data().map(|data| match data {
             SdkData::Json(value) => Data::json(value.to_string().into()),
             SdkData::String(text) if is_json => Data::json(text.clone().into()),
-            SdkData::Binary(bytes) if is_json => Data::json(bytes.clone().into()),
             SdkData::String(text) => Ok(Data::text(text.as_str().into())),
-            SdkData::Binary(bytes) => Ok(Data::binary(bytes.clone().into())),
+            SdkData::Binary(bytes) => Data::read(event.datacontenttype(), bytes.clone().into()),
         });
         builder.data(data.transpose()?).build()
     }

@@ -16,10 +16,8 @@ use async_nats::{HeaderName, HeaderValue};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use bytestring::ByteString;
 use http::header::CONTENT_TYPE;
 use pointsman_schemas::http::{decode, encode_binary, encode_structured};
-use pointsman_schemas::media_type::is_json_media_type;
 use pointsman_schemas::{Clock, Data, DataKind, Event, Name, Timestamp, json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -176,19 +174,13 @@ fn data(declared: Option<&str>, body: Bytes) -> Result<(Option<Data>, Option<&st
     if body.is_empty() {
         return Ok((None, declared));
     }
-    let utf8 = |body: Bytes| ByteString::try_from(body).map(Data::text);
-    Ok(match declared {
-        Some(declared) if is_json_media_type(declared) => (Some(Data::json(body).map_err(|error| error.to_string())?), Some(declared)),
-        Some(declared) if declared.trim_start().get(..5).is_some_and(|start| start.eq_ignore_ascii_case("text/")) => {
-            (Some(utf8(body.clone()).unwrap_or_else(|_| Data::binary(body))), Some(declared))
-        }
-        Some(declared) => (Some(Data::binary(body)), Some(declared)),
-        None => match (Data::json(body.clone()), utf8(body.clone())) {
-            (Ok(json), _) => (Some(json), Some("application/json")),
-            (_, Ok(text)) => (Some(text), Some("text/plain")),
-            _ => (Some(Data::binary(body)), Some("application/octet-stream")),
-        },
-    })
+    let data = Data::read(declared, body).map_err(|error| error.to_string())?;
+    let implied = match data.kind() {
+        DataKind::Json => "application/json",
+        DataKind::Text => "text/plain",
+        DataKind::Binary => "application/octet-stream",
+    };
+    Ok((Some(data), Some(declared.unwrap_or(implied))))
 }
 
 /// The root that an `event:` mapping sees.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use aws_sdk_s3::types::EncodingType;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use pointsman_schemas::media_type::is_json_media_type;
 use serde_json::{Map, Value, json};
 
 use super::Scope;
@@ -34,6 +35,11 @@ macro_rules! metadata {
         found.extend(told.metadata().map(|own| ("metadata".to_owned(), json!(own))));
         found
     }};
+}
+
+/// What stores write where whoever made the object did not say what it is.
+fn is_undeclared(media_type: &str) -> bool {
+    ["binary/octet-stream", "application/octet-stream"].iter().any(|nothing| nothing.eq_ignore_ascii_case(media_type.trim()))
 }
 
 /// The eTag as HTTP writes it: what was told is looked at, not what came after it.
@@ -126,7 +132,7 @@ impl Bucket {
         };
         let mut found = if look.head { metadata!(told) } else { Map::new() };
         if told.content_length.is_some_and(|length| u64::try_from(length).is_ok_and(|length| length <= max)) {
-            let is_json = told.content_type.as_deref().is_some_and(pointsman_schemas::media_type::is_json_media_type);
+            let is_json = told.content_type.as_deref().is_none_or(|declared| is_json_media_type(declared) || is_undeclared(declared));
             let body = told.body.collect().await;
             let body =
                 body.map_err(|error| SourceError::Unavailable(format!("cannot read {} of {}: {error}", happening.mark.key, self.name)))?;

@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use pointsman_schemas::event::InvalidEvent;
-use pointsman_schemas::media_type::{is_json_media_type, is_media_type, is_utf8_media_type};
+use pointsman_schemas::media_type::is_media_type;
 use pointsman_schemas::{AttributeValue, Data, DataKind, Event, EventBuilder, ExtensionValue, Name, Timestamp, json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,7 @@ impl Incoming {
     /// Section 3.1.
     fn binary(&self) -> Result<Event, InvalidEvent> {
         let mut event = EventBuilder::default();
-        let mut versions = 0;
+        let (mut versions, mut attribute_type) = (0, None);
         for (header, value) in self.headers() {
             let Some(name) = attribute(header) else { continue };
             let value = extension(value).ok_or_else(|| InvalidEvent::Value {
@@ -88,6 +88,9 @@ impl Incoming {
             versions += usize::from(name == "specversion");
             if event.has(name) || versions > 1 {
                 return Err(InvalidEvent::Duplicate(name.to_owned()));
+            }
+            if let ("datacontenttype", ExtensionValue::String(media_type)) = (name, &value) {
+                attribute_type = Some(media_type.clone());
             }
             event = event.attribute(name, value);
         }
@@ -101,7 +104,7 @@ impl Incoming {
             }
             event = event.datacontenttype(declared);
         }
-        event.data(declared_data(declared, self.body.clone())?).build()
+        event.data(declared_data(declared.or(attribute_type.as_deref()), self.body.clone())?).build()
     }
 
     /// What a plain message becomes by default. `id` is taken where the message brings none of its own that lasts.
@@ -164,11 +167,13 @@ impl Incoming {
         if declared.is_some() || self.body.is_empty() {
             return Ok((declared_data(declared, self.body.clone())?, declared));
         }
-        Ok(match (Data::json(self.body.clone()), ByteString::try_from(self.body.clone())) {
-            (Ok(json), _) => (Some(json), Some("application/json")),
-            (_, Ok(text)) => (Some(Data::text(text)), Some("text/plain")),
-            _ => (Some(Data::binary(self.body.clone())), Some("application/octet-stream")),
-        })
+        let data = Data::read(None, self.body.clone())?;
+        let declared = match data.kind() {
+            DataKind::Json => "application/json",
+            DataKind::Text => "text/plain",
+            DataKind::Binary => "application/octet-stream",
+        };
+        Ok((Some(data), Some(declared)))
     }
 
     /// The root that an `event:` mapping sees, as a JSON text.
@@ -243,14 +248,7 @@ fn attribute(header: &str) -> Option<&str> {
 }
 
 fn declared_data(declared: Option<&str>, body: Bytes) -> Result<Option<Data>, InvalidEvent> {
-    Ok(match declared {
-        _ if body.is_empty() => None,
-        Some(json) if is_json_media_type(json) => Some(Data::json(body)?),
-        Some(text) if is_utf8_media_type(text) => {
-            Some(ByteString::try_from(body.clone()).map(Data::text).unwrap_or_else(|_| Data::binary(body)))
-        }
-        _ => Some(Data::binary(body)),
-    })
+    if body.is_empty() { Ok(None) } else { Data::read(declared, body).map(Some) }
 }
 
 /// Section 3.1.3.2; none of what an attribute cannot be.

@@ -19,43 +19,54 @@ pub(super) fn encode(text: &ByteString) -> Option<HeaderValue> {
 
 /// Decodes a value and puts it behind what is in `out`; the error says what the value should have been.
 ///
-/// Older writers put texts into double quotes instead of encoding spaces, so these are taken off first.
-pub(super) fn decode(value: &[u8], out: &mut String) -> Result<(), &'static str> {
-    const EXPECTED: &str = "percent-encoded UTF-8";
-    let unquoted = unquote(value)?;
-    let mut rest = &*unquoted;
-    if !rest.contains(&b'%') {
-        out.push_str(std::str::from_utf8(rest).map_err(|_| EXPECTED)?);
+/// Older writers put texts into double quotes instead of encoding spaces, so these are taken off first. What was never encoded, because it
+/// cannot be decoded or because what comes of it is not `valid` for its attribute, is taken as it stands.
+pub(super) fn decode(value: &[u8], valid: impl Fn(&str) -> bool, out: &mut String) -> Result<(), &'static str> {
+    if !value.contains(&b'%') && value.first() != Some(&b'"') {
+        out.push_str(utf8(value)?);
         return Ok(());
     }
+    let decoded = unquote(value).and_then(|unquoted| String::from_utf8(percent_decode(&unquoted)?).ok());
+    match decoded.filter(|decoded| valid(decoded)) {
+        Some(decoded) => out.push_str(&decoded),
+        None => out.push_str(utf8(value)?),
+    }
+    Ok(())
+}
+
+fn utf8(value: &[u8]) -> Result<&str, &'static str> {
+    std::str::from_utf8(value).map_err(|_| "UTF-8")
+}
+
+/// None where a `%` is not followed by two hexadecimal digits.
+fn percent_decode(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(rest.len());
     while let Some((byte, behind)) = rest.split_first() {
         rest = behind;
         decoded.push(match byte {
             b'%' => {
-                let (digits, behind) = rest.split_first_chunk::<2>().ok_or(EXPECTED)?;
+                let (digits, behind) = rest.split_first_chunk::<2>()?;
                 rest = behind;
-                let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).ok_or(EXPECTED);
+                let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
                 digit(digits[0])? << 4 | digit(digits[1])?
             }
             byte => *byte,
         });
     }
-    out.push_str(std::str::from_utf8(&decoded).map_err(|_| EXPECTED)?);
-    Ok(())
+    Some(decoded)
 }
 
-/// Takes off the quotes of a quoted-string: RFC 9110, section 5.6.4. A quote inside a value that does not begin with one is plain text.
-fn unquote(value: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
-    const EXPECTED: &str = "one quoted string, closed at its end";
-    let Some((b'"', quoted)) = value.split_first() else { return Ok(Cow::Borrowed(value)) };
+/// Takes off the quotes of a quoted-string: RFC 9110, section 5.6.4; none where it does not end at the value's end. A quote inside a value
+/// that does not begin with one is plain text.
+fn unquote(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let Some((b'"', quoted)) = value.split_first() else { return Some(Cow::Borrowed(value)) };
     let mut text = Vec::with_capacity(quoted.len());
     let mut bytes = quoted.iter();
     loop {
-        match bytes.next().ok_or(EXPECTED)? {
-            b'"' if bytes.as_slice().is_empty() => return Ok(Cow::Owned(text)),
-            b'"' => return Err(EXPECTED),
-            b'\\' => text.push(*bytes.next().ok_or(EXPECTED)?),
+        match bytes.next()? {
+            b'"' if bytes.as_slice().is_empty() => return Some(Cow::Owned(text)),
+            b'"' => return None,
+            b'\\' => text.push(*bytes.next()?),
             byte => text.push(*byte),
         }
     }

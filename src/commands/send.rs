@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use pointsman_schemas::http::{Mode, encode_batch, encode_binary, encode_structured};
-use pointsman_schemas::media_type::is_json_media_type;
 use pointsman_schemas::{Data, Event, ExtensionValue, Timestamp, json};
 use serde_json::json;
 
@@ -184,16 +182,9 @@ fn build(args: &SendArgs) -> Result<Event, CommandError> {
 }
 
 fn typed(bytes: Bytes, media_type: &str) -> Result<Data, CommandError> {
-    if is_json_media_type(media_type) {
-        return Data::json(bytes).map_err(|error| {
-            CommandError::new(error.to_string())
-                .help("text in JSON stands in quotes: --data '\"text\"'; else give --content-type text/plain")
-        });
-    }
-    match ByteString::try_from(bytes.clone()) {
-        Ok(text) if media_type.starts_with("text/") => Ok(Data::text(text)),
-        _ => Ok(Data::binary(bytes)),
-    }
+    Data::read(Some(media_type), bytes).map_err(|error| {
+        CommandError::new(error.to_string()).help("text in JSON stands in quotes: --data '\"text\"'; else give --content-type text/plain")
+    })
 }
 
 fn read(path: &Path) -> Result<Bytes, CommandError> {

@@ -188,8 +188,8 @@ fn request_payload(data: &Data) -> Payload<'_> {
 }
 
 fn response_payload(outcome: &Outcome) -> Option<Payload<'_>> {
-    let is_json = outcome.response_type.as_deref().is_some_and(is_json_media_type);
-    // What was cut off, or only said to be JSON, is shown as it is.
+    let is_json = outcome.response_type.as_deref().is_none_or(is_json_media_type);
+    // What was cut off, undeclared text, or only said to be JSON, is shown as it is.
     let json = is_json.then(|| as_json(&outcome.response)).flatten();
     (!outcome.response.is_empty()).then(|| json.unwrap_or_else(|| Payload::Text(String::from_utf8_lossy(&outcome.response))))
 }
