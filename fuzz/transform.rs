@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pointsman_fuzz::{event, parts};
-use pointsman_rules::{Document, EventMapping, Node, RawTransform, Transform};
+use pointsman_rules::{Document, EventMapping, Node, RawMapping, RawTransform, Transform};
 use pointsman_schemas::{DataKind, Event, json};
 
 fn check(mut event: Event) {
@@ -26,7 +26,8 @@ fuzz_target!(|input: &[u8]| {
         check(made);
     }
     let root = Document::fields(vec![("body", Node::Json(rest)), ("n", Node::Integer(1)), ("raw", Node::Binary(rest))]);
-    if let Ok(Ok(made)) = EventMapping::compile(&raw.set).map(|mapping| mapping.apply(&root, Event::builder("1", "/s", "a")))
+    let mapping = RawMapping { attributes: raw.set, data: raw.data };
+    if let Ok(Ok(made)) = EventMapping::compile(&mapping).map(|mapping| mapping.apply(&root, Event::builder("1", "/s", "a")))
         && let Ok(made) = made.build()
     {
         check(made);

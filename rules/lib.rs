@@ -38,4 +38,4 @@ pub use path::{Found, Path};
 pub use pattern::Pattern;
 pub use ruleset::{Origin, OriginSet, Rule, RuleSet, Scratch};
 pub use template::{JsonTemplate, RenderError, TextTemplate};
-pub use transform::{EventMapping, RawAttributes, RawTransform, Transform, TransformError};
+pub use transform::{EventMapping, RawAttributes, RawMapping, RawTransform, Transform, TransformError};

@@ -13,10 +13,11 @@ use serde_json::Value;
 
 use crate::document::Document;
 use crate::jq::{Jq, JqError};
+use crate::json;
 use crate::template::{JsonTemplate, RenderError};
 
-pub use attributes::RawAttributes;
 use attributes::{Attributes, Missing};
+pub use attributes::{RawAttributes, RawMapping};
 
 /// `transform` as a rule file holds it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -153,6 +154,7 @@ impl Transform {
 #[derive(Clone, Debug)]
 pub struct EventMapping {
     attributes: Attributes,
+    data: Option<JsonTemplate>,
 }
 
 impl EventMapping {
@@ -160,8 +162,13 @@ impl EventMapping {
     ///
     /// # Errors
     /// Every mistake in it, with its path inside the mapping.
-    pub fn compile(raw: &RawAttributes) -> Result<Self, Vec<Problem>> {
-        Attributes::compile(raw).map(|attributes| Self { attributes })
+    pub fn compile(raw: &RawMapping) -> Result<Self, Vec<Problem>> {
+        let at_data = |problems: Vec<Problem>| problems.into_iter().map(|problem| problem.at("data")).collect::<Vec<_>>();
+        let data = raw.data.as_ref().map(JsonTemplate::compile).transpose().map_err(at_data);
+        match (Attributes::compile(&raw.attributes), data) {
+            (Ok(attributes), Ok(data)) => Ok(Self { attributes, data }),
+            (attributes, data) => Err(attributes.err().into_iter().chain(data.err()).flatten().collect()),
+        }
     }
 
     /// What is odd about the mapping but not wrong.
@@ -171,11 +178,20 @@ impl EventMapping {
     }
 
     /// Sets attributes from a root document of the source (`body`, `headers`, and what else the source documents) over the defaults that
-    /// the builder has. An attribute whose template finds nothing keeps its default.
+    /// the builder has. An attribute whose template finds nothing keeps its default, and so does the data where `data` makes null. New data
+    /// is JSON: `datacontenttype` becomes `application/json` and `dataschema` goes, unless the mapping sets them.
     ///
     /// # Errors
     /// [`TransformError`] where a template fails.
-    pub fn apply(&self, root: &Document<'_>, defaults: EventBuilder) -> Result<EventBuilder, TransformError> {
+    pub fn apply(&self, root: &Document<'_>, mut defaults: EventBuilder) -> Result<EventBuilder, TransformError> {
+        if let Some(template) = &self.data {
+            let mut made = Vec::new();
+            template.render(root, &mut made).map_err(|reason| TransformError::Render { part: "the data".to_owned(), reason })?;
+            if json::trim(&made) != b"null" {
+                let data = Data::json(made.into()).map_err(TransformError::Invalid)?;
+                defaults = defaults.data(data).datacontenttype("application/json").without("dataschema");
+            }
+        }
         self.attributes.apply(root, defaults, Missing::Keeps)
     }
 }

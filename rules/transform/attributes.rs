@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use pointsman_schemas::event::EventBuilder;
 use pointsman_schemas::{ExtensionValue, Problem};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::TransformError;
@@ -37,6 +37,40 @@ impl JsonSchema for RawAttributes {
             "propertyNames": { "pattern": "^[a-z0-9]+$" },
             "additionalProperties": { "type": ["string", "number", "boolean", "null"] },
         })
+    }
+}
+
+/// `event` of a source as a rule file holds it: attributes by name, and `data`, each with its templates.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RawMapping {
+    /// What sets the attributes.
+    pub attributes: RawAttributes,
+    /// The new data, any JSON with templates in its texts.
+    pub data: Option<Value>,
+}
+
+impl<'de> Deserialize<'de> for RawMapping {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut attributes = RawAttributes::deserialize(deserializer)?;
+        let data = attributes.0.shift_remove("data");
+        Ok(Self { attributes, data })
+    }
+}
+
+impl JsonSchema for RawMapping {
+    fn inline_schema() -> bool {
+        false
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "EventMapping".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = RawAttributes::json_schema(generator);
+        let data = serde_json::json!({ "description": "The new data, any JSON that may hold templates such as <$.body.detail>." });
+        if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+            properties.insert("data".to_owned(), data);
+        }
+        schema
     }
 }
 
@@ -111,7 +145,7 @@ impl Attributes {
 fn check_name(name: &str) -> Option<Problem> {
     let help = match name {
         "specversion" => "events are CloudEvents 1.0; leave it out",
-        "data" => "`data` stands beside `set` in a transform; a source carries its data as it comes",
+        "data" => "`data` stands beside `set` in a transform",
         _ if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) => {
             "the name of an attribute is made of a-z and 0-9"
         }

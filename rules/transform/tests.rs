@@ -108,7 +108,7 @@ fn mistakes_are_all_found() {
 
 #[test]
 fn a_source_maps_what_arrives() {
-    let raw: RawAttributes = serde_json::from_value(json!({
+    let raw: RawMapping = serde_json::from_value(json!({
         "type": "order.<$.body.state>", "id": "<$.properties.message_id>", "subject": "<$.body.customer>", "traceparent": "<$.headers.traceparent>",
     }))
     .unwrap();
@@ -122,4 +122,49 @@ fn a_source_maps_what_arrives() {
     let made = mapping.apply(&root, Event::builder("default", "/orders", "message")).unwrap().build().unwrap();
     assert_eq!((&**made.ty(), &**made.id(), made.subject().map(|text| &**text)), ("order.paid", "default", Some("77")));
     assert_eq!(made.attribute("traceparent"), Some(AttributeValue::String("00-x")));
+}
+
+#[test]
+fn a_source_maps_the_data_too() {
+    let apply = |raw: serde_json::Value, body: &[u8]| {
+        let raw: RawMapping = serde_json::from_value(raw).unwrap();
+        let root = Document::fields(vec![("body", Node::Json(body))]);
+        let defaults = Event::builder("1", "/s", "t")
+            .datacontenttype("text/plain")
+            .attribute("dataschema", "s".into())
+            .data(Data::text("as it came".into()));
+        EventMapping::compile(&raw).unwrap().apply(&root, defaults).unwrap().build().unwrap()
+    };
+    let event_bridge: &[u8] = br#"{"id":"e1","detail-type":"Order","detail":{"n": 12345678901234567890123}}"#;
+    for (raw, body, data, media_type) in [
+        (
+            json!({"type": "<$.body['detail-type']>", "data": "<$.body.detail>"}),
+            event_bridge,
+            r#"{"n": 12345678901234567890123}"#,
+            "application/json",
+        ),
+        (
+            json!({"data": {"all": "<$.body.detail.n>", "text": "id <$.body.id>"}}),
+            event_bridge,
+            r#"{"all":12345678901234567890123,"text":"id e1"}"#,
+            "application/json",
+        ),
+        (
+            json!({"data": "<$.body.detail>", "datacontenttype": "application/vnd.x+json"}),
+            event_bridge,
+            r#"{"n": 12345678901234567890123}"#,
+            "application/vnd.x+json",
+        ),
+        // What finds nothing keeps its default, as an attribute does.
+        (json!({"data": "<$.body.missing>"}), event_bridge, "as it came", "text/plain"),
+        (json!({"data": "<$.body.missing ?? \"none\">"}), event_bridge, r#""none""#, "application/json"),
+    ] {
+        let event = apply(raw.clone(), body);
+        assert_eq!(event.data().map(|data| &data.bytes()[..]), Some(data.as_bytes()), "{raw}");
+        assert_eq!(event.datacontenttype().map(|text| &**text), Some(media_type), "{raw}");
+        assert_eq!(event.dataschema().is_some(), media_type == "text/plain", "the schema was about the data that is gone");
+    }
+    let raw: RawMapping = serde_json::from_value(json!({"typ": 1, "data": {"a": "<$.b"}})).unwrap();
+    let told: Vec<_> = EventMapping::compile(&raw).unwrap_err().iter().map(ToString::to_string).collect();
+    assert!(told.iter().any(|problem| problem.starts_with("data.a: <$ opens a template that is not closed")), "{told:?}");
 }

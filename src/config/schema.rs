@@ -2,7 +2,7 @@
 
 use pointsman_connectors::http::ListenSettings;
 use pointsman_connectors::{CONNECTORS, Connector};
-use pointsman_rules::transform::RawAttributes;
+use pointsman_rules::transform::RawMapping;
 use pointsman_schemas::Name;
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
@@ -14,7 +14,7 @@ use super::raw::{RawAdmin, RawDelivery, RawPipe, RawRule, RawStore, RawTest};
 #[must_use]
 pub fn rule_file() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
-    let event = ("event", generator.subschema_for::<RawAttributes>());
+    let event = ("event", generator.subschema_for::<RawMapping>());
     let delivery = ("delivery", generator.subschema_for::<RawDelivery>());
     let source = entity(&mut generator, event, |connector, generator| connector.source.as_ref().map(|kind| (kind.schema)(generator)));
     let target = entity(&mut generator, delivery, |connector, generator| connector.target.as_ref().map(|kind| (kind.schema)(generator)));

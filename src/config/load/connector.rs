@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use pointsman_connectors::{CONNECTORS, Connector, connector};
 use pointsman_rules::TextTemplate;
-use pointsman_rules::transform::{EventMapping, RawAttributes};
+use pointsman_rules::transform::{EventMapping, RawMapping};
 use pointsman_schemas::Name;
 
 use super::rule::{compiled, refuse_unwritten};
@@ -53,7 +53,7 @@ impl<'d> Loader<'d, '_> {
             }
             refuse_unwritten(event);
         }
-        let raw = piece.get("event").and_then(read::<RawAttributes>);
+        let raw = piece.get("event").and_then(read::<RawMapping>);
         let mapping = compiled(piece, "event", raw, |raw| EventMapping::compile(&raw), |mapping| mapping.warnings().to_vec());
         let settings = settings?;
         at.tell_check(settings.check());
