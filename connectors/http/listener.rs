@@ -6,6 +6,7 @@
 //!
 //! HTTP/2 is not offered: hyper has no deadline for its headers, and a sender of events gains little by it.
 
+mod coding;
 mod exchange;
 mod framing;
 mod guard;
@@ -41,6 +42,7 @@ use guard::Guard;
 
 pub use refusal::Refusal;
 pub use routes::{Attachment, Handler, PathTaken, Request, Routes};
+pub(crate) use settings::check_max_body;
 pub use settings::{KEY_BYTES_MIN, ListenSettings, TlsSettings};
 
 /// An answer.

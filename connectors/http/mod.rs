@@ -7,5 +7,6 @@ pub mod listener;
 pub mod target;
 
 pub use ingress::Ingress;
+pub(crate) use listener::check_max_body;
 pub use listener::{Attachment, Handler, Limits, ListenSettings, Listener, Refusal, Request, Response, Routes};
 pub use target::HttpTarget;

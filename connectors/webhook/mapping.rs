@@ -7,16 +7,18 @@ mod stripe;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use bytestring::ByteString;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use pointsman_schemas::media_type::is_json_media_type;
+use indexmap::IndexMap;
+use indexmap::map::Entry;
+use pointsman_schemas::media_type::{is_json_media_type, is_media_type};
 use pointsman_schemas::{Data, DataKind, Event, EventBuilder, Name, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
@@ -52,23 +54,15 @@ struct Attributes {
 /// # Errors
 /// The body is not what it is declared to be.
 pub(super) fn map(signature: &Signature, name: &Name, head: &Parts, body: Bytes, now: Timestamp) -> Result<Mapped, Refusal> {
-    let declared = header(&head.headers, CONTENT_TYPE.as_str());
-    let (data, declared) = match (signature, declared) {
-        // GitHub sends its JSON as a form's field where it is told so; the adapter's data is the JSON.
-        (Signature::Github(_), Some(form)) if is_form(form) => {
-            let payload = std::str::from_utf8(&body).ok().and_then(|form| form_field(form, "payload")).unwrap_or_default();
-            (Some(json(payload.into())?), Some("application/json"))
-        }
-        (_, declared) => data(declared, body)?,
-    };
-    let none = Value::Null;
-    let value = data.as_ref().and_then(Data::value);
-    let form = data.as_ref().filter(|_| declared.is_some_and(is_form)).and_then(|data| std::str::from_utf8(data.bytes()).ok());
+    // What is no media type says nothing.
+    let declared = header(&head.headers, CONTENT_TYPE.as_str()).filter(|declared| is_media_type(declared));
+    let (data, declared) = data(declared, body)?;
+    let value = data.as_ref().and_then(Data::value).unwrap_or(&Value::Null);
     let attributes = match signature {
-        Signature::Github(_) => github::attributes(&head.headers, value.unwrap_or(&none)),
-        Signature::Gitlab(_) => gitlab::attributes(&head.headers, value.unwrap_or(&none)),
-        Signature::Stripe(_) => stripe::attributes(value.unwrap_or(&none)),
-        Signature::Slack(_) => slack::attributes(value, form),
+        Signature::Github(_) => github::attributes(&head.headers, value),
+        Signature::Gitlab(_) => gitlab::attributes(&head.headers, value),
+        Signature::Stripe(_) => stripe::attributes(value),
+        Signature::Slack(_) => slack::attributes(value),
         Signature::Standard(_) | Signature::Hmac(_) | Signature::None(_) => Attributes {
             ty: format!("com.pointsman.webhook.{name}"),
             source: format!("/webhooks/{name}"),
@@ -92,47 +86,77 @@ pub(super) fn map(signature: &Signature, name: &Name, head: &Parts, body: Bytes,
 /// Where senders of no known kind put an id that stays the same when they try again.
 const ID_HEADERS: [&str; 2] = ["webhook-id", "idempotency-key"];
 
-/// JSON byte for byte where it is declared or, undeclared, is some; text where it is of a textual type; else binary.
+/// The body as data, with its media type.
+///
+/// Senders declare all sorts of things: a form is read as the object that it is, and an object or list in JSON is JSON under whatever type
+/// it comes. Else the bytes are what they are declared to be, or what [`Data::read`] finds in undeclared ones.
+///
+/// # Errors
+/// The body is declared as JSON and is not.
 fn data(declared: Option<&str>, body: Bytes) -> Result<(Option<Data>, Option<&str>), Refusal> {
+    const JSON: Option<&str> = Some("application/json");
     if body.is_empty() {
         return Ok((None, declared));
     }
-    let utf8 = |body: Bytes| ByteString::try_from(body).map(Data::text);
-    Ok(match declared {
-        Some(declared) if is_json_media_type(declared) => (Some(json(body)?), Some(declared)),
-        Some(declared) if is_textual(declared) => match utf8(body.clone()) {
-            Ok(text) => (Some(text), Some(declared)),
-            Err(_) => (Some(Data::binary(body)), Some(declared)),
-        },
-        Some(declared) => (Some(Data::binary(body)), Some(declared)),
-        None => match (Data::json(body.clone()), utf8(body.clone())) {
-            (Ok(json), _) => (Some(json), Some("application/json")),
-            (_, Ok(text)) => (Some(text), Some("text/plain")),
-            _ => (Some(Data::binary(body)), Some("application/octet-stream")),
-        },
-    })
+    if declared.is_some_and(|declared| !is_json_media_type(declared))
+        && let Some(json) = container(&body)
+    {
+        return Ok((Some(json), JSON));
+    }
+    if declared.is_some_and(is_form) {
+        return Ok((Some(form(&body)?), JSON));
+    }
+    let data = Data::read(declared, body).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let implied = match data.kind() {
+        DataKind::Json => "application/json",
+        DataKind::Text => "text/plain",
+        DataKind::Binary => "application/octet-stream",
+    };
+    Ok((Some(data), Some(declared.unwrap_or(implied))))
 }
 
-fn json(body: Bytes) -> Result<Data, Refusal> {
-    Data::json(body).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))
+/// An object or a list in JSON; scalars are left to their declared type, which a text such as `5` may well be.
+fn container(body: &Bytes) -> Option<Data> {
+    let text = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii_start();
+    matches!(text.first(), Some(b'{' | b'[')).then(|| Data::json(body.clone()).ok())?
 }
 
 fn is_form(media_type: &str) -> bool {
-    essence(media_type).eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-fn is_textual(media_type: &str) -> bool {
-    let essence = essence(media_type).to_ascii_lowercase();
-    essence.starts_with("text/") || essence.ends_with("/xml") || essence.ends_with("+xml") || is_form(&essence)
+/// A field of a form; one that is there several times has a list of values.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Field<'f> {
+    One(Cow<'f, str>),
+    Several(Vec<Cow<'f, str>>),
 }
 
-fn essence(media_type: &str) -> &str {
-    media_type.split(';').next().unwrap_or_default().trim()
-}
-
-/// A field of a form.
-fn form_field(form: &str, name: &str) -> Option<String> {
-    url::form_urlencoded::parse(form.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+/// A form (URL Standard, section 5.1) as an object of texts, its fields in their order. Where its one field is `payload` and holds JSON, as GitHub and
+/// Slack have it, the data is that JSON.
+fn form(body: &[u8]) -> Result<Data, Refusal> {
+    let mut fields = IndexMap::<Cow<'_, str>, Field<'_>>::new();
+    for (name, value) in url::form_urlencoded::parse(body) {
+        match fields.entry(name) {
+            Entry::Vacant(vacant) => _ = vacant.insert(Field::One(value)),
+            Entry::Occupied(mut occupied) => match occupied.get_mut() {
+                Field::Several(values) => values.push(value),
+                Field::One(first) => {
+                    let first = std::mem::take(first);
+                    occupied.insert(Field::Several(vec![first, value]));
+                }
+            },
+        }
+    }
+    if let (1, Some(Field::One(payload))) = (fields.len(), fields.get("payload"))
+        && let Ok(json) = Data::json(payload.clone().into_owned().into())
+    {
+        return Ok(json);
+    }
+    // An object of texts always serializes, and is JSON.
+    let object = serde_json::to_vec(&fields).unwrap_or_default();
+    Data::json(object.into()).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))
 }
 
 fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

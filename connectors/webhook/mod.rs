@@ -1,7 +1,8 @@
 //! Webhooks: other people's services call a path of the listener.
 //!
-//! The signature's scheme says who calls, and so how his body becomes an event. A body that is a CloudEvent by its headers (binary,
-//! structured or batch mode) is taken as that under every scheme. Else:
+//! The signature's scheme says who calls, and so how his body becomes an event. A body that is a CloudEvent or a batch of them by its
+//! content type is taken as that under every scheme: its attributes are signed with it. Attributes in `ce-` headers (binary mode) are taken
+//! by `none` alone: no scheme here signs them, so whoever has seen one signed body could send it again as any event. Else:
 //!
 //! | scheme | `type` | `source` | `id` | `subject` | `time` |
 //! |---|---|---|---|---|---|
@@ -12,8 +13,8 @@
 //! | others | `com.pointsman.webhook.<name of the source>` | `/webhooks/<name of the source>` | the header that `hmac.id` names, `webhook-id` or `Idempotency-Key`, else random | | |
 //!
 //! GitHub and GitLab follow the adapters of the CloudEvents project. A time that is not there is that of the request. With an `event:` mapping
-//! these are the defaults under it, and its root is `{ body, headers, query, path }`: `body` is the JSON, or a text, which of binary data is
-//! base64; `headers` have lower-case names, without those that hold the caller's own secrets.
+//! these are the defaults under it, and its root is `{ body, headers, query, path }`: `body` is the JSON, a form as an object, or a text,
+//! which of binary data is base64; `headers` have lower-case names, without those that hold the caller's own secrets.
 //!
 //! The answer is 202 once the event is stored. A delivery that its sender repeats is answered the same and stored once.
 
@@ -25,6 +26,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -32,15 +34,15 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
-use pointsman_schemas::http::{decode, is_cloudevent};
-use pointsman_schemas::{Clock, Name, Problem};
+use pointsman_schemas::http::{decode, is_cloudevent, is_cloudevent_body};
+use pointsman_schemas::{Clock, Name, Problem, Size};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use smallvec::{SmallVec, smallvec};
 
 use crate::OpenError;
 use crate::http::ingress::{PATH, Queue, REQUEST_EVENTS_MAX, accepted, queue, refuse};
-use crate::http::{Handler, Refusal, Request, Response};
+use crate::http::{Handler, Refusal, Request, Response, check_max_body};
 use crate::source::{Arrival, Guarantee, Plain, Source, SourceContext, SourceSettings};
 use mapping::Mapped;
 use replay::Replay;
@@ -59,6 +61,8 @@ pub struct Webhook {
     /// Senders consented to in the CloudEvents webhook handshake: DNS names, or `*`, the default.
     #[serde(default = "any_origin")]
     pub origins: Vec<String>,
+    /// The longest body, unpacked; that of `listen` by default.
+    pub max_body: Option<Size>,
 }
 
 fn any_origin() -> Vec<String> {
@@ -81,6 +85,7 @@ impl SourceSettings for Webhook {
         } else if self.path == PATH {
             problems.push(Problem::new("is where CloudEvents come in").at("path").help("write one such as /hooks/github"));
         }
+        problems.extend(self.max_body.and_then(check_max_body).map(|problem| problem.at("max_body")));
         match &self.signature {
             Some(signature) => problems.extend(signature.check().into_iter().map(|problem| problem.at("signature"))),
             None => problems.push(
@@ -120,6 +125,8 @@ impl SourceSettings for Webhook {
         let door = Door {
             verifier: Verifier::open(self.scheme())?,
             origins: self.origins.clone(),
+            max_body: self.max_body,
+            warned: AtomicBool::new(false),
             name: context.name,
             mapped: context.mapped,
             clock: context.clock,
@@ -135,6 +142,9 @@ impl SourceSettings for Webhook {
 struct Door {
     verifier: Verifier,
     origins: Vec<String>,
+    max_body: Option<Size>,
+    /// Whether the log knows of `ce-` headers that are not signed.
+    warned: AtomicBool,
     name: Name,
     mapped: bool,
     clock: Arc<dyn Clock>,
@@ -149,9 +159,25 @@ impl fmt::Debug for Door {
 }
 
 impl Door {
+    /// Whether a request is a CloudEvent in a mode whose attributes can be trusted as far as the body can.
+    fn is_cloudevent(&self, head: &Parts) -> bool {
+        if is_cloudevent_body(&head.headers) {
+            return true;
+        }
+        let binary = is_cloudevent(&head.headers);
+        if !binary || matches!(self.verifier.scheme(), Signature::None(_)) {
+            return binary;
+        }
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            let (source, scheme) = (&self.name, self.verifier.scheme().name());
+            tracing::warn!(%source, scheme, "ce- headers are not signed by this scheme and are ignored; send CloudEvents in structured mode");
+        }
+        false
+    }
+
     /// What a request brought, and the id by which its repetition is known.
     fn read(&self, head: &Parts, body: Bytes) -> Result<(SmallVec<[Arrival; 1]>, Option<String>), Refusal> {
-        if is_cloudevent(&head.headers) {
+        if self.is_cloudevent(head) {
             let decoded = decode(&head.headers, body, REQUEST_EVENTS_MAX).map_err(|error| refuse(&error))?;
             let arrivals = decoded.events.into_iter().map(|event| Arrival::Event(Arc::new(event))).collect();
             let id = self.verifier.scheme().id_header().and_then(|id| head.headers.get(id)?.to_str().ok());
@@ -176,8 +202,13 @@ impl Handler for Door {
     }
 
     async fn post(&self, request: Request) -> Result<Response, Refusal> {
-        let Request { head, body, held } = request;
-        self.verifier.verify(&head.headers, &body, self.clock.now())?;
+        let Request { head, body, packed, held } = request;
+        // Some senders sign before they pack, some after: whoever signed either has signed what is in it.
+        let verify = |bytes: &Bytes| self.verifier.verify(&head.headers, bytes, self.clock.now());
+        match packed {
+            None => verify(&body)?,
+            Some(packed) => verify(&packed).or_else(|_| verify(&body))?,
+        }
         if matches!(self.verifier.scheme(), Signature::Slack(_))
             && let Some(challenge) = mapping::challenge(&body)
         {
@@ -194,6 +225,10 @@ impl Handler for Door {
             self.replay.lock().remember(&id);
         }
         Ok(accepted())
+    }
+
+    fn max_body_bytes(&self) -> Option<u64> {
+        self.max_body.map(|size| size.bytes)
     }
 
     fn consents_to(&self, origin: &str) -> bool {

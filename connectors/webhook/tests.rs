@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use hmac::{KeyInit, Mac};
 use pointsman_schemas::{DataKind, Timestamp};
 use sha2::Sha256;
@@ -227,6 +229,126 @@ async fn what_is_a_cloudevent_is_taken_as_that_and_all_else_is_left_to_the_mappi
     assert_eq!(consent.header("webhook-allowed-origin"), Some("a.example"));
 }
 
+/// A scheme with a body signed by it, and the headers that say so.
+fn signed(scheme: &str, body: &[u8]) -> (serde_json::Value, Vec<(&'static str, String)>) {
+    let secret = serde_json::json!({ "secret": SECRET });
+    let time = NOW.to_string();
+    let of = |text: String| sign(SECRET, &[text.as_bytes(), body].concat());
+    match scheme {
+        "github" => (serde_json::json!({ "github": secret }), vec![("x-hub-signature-256", format!("sha256={}", sign(SECRET, body)))]),
+        "gitlab" => (serde_json::json!({ "gitlab": secret }), vec![("x-gitlab-token", SECRET.to_owned())]),
+        "stripe" => (serde_json::json!({ "stripe": secret }), vec![("stripe-signature", format!("t={NOW},v1={}", of(format!("{NOW}."))))]),
+        "slack" => (
+            serde_json::json!({ "slack": secret }),
+            vec![("x-slack-request-timestamp", time), ("x-slack-signature", format!("v0={}", of(format!("v0:{NOW}:"))))],
+        ),
+        "standard" => {
+            let signature = BASE64_STANDARD.encode(hex::decode(of(format!("m1.{NOW}."))).unwrap());
+            let secret = format!("whsec_{}", BASE64_STANDARD.encode(SECRET));
+            let headers =
+                vec![("webhook-id", "m1".to_owned()), ("webhook-timestamp", time), ("webhook-signature", format!("v1,{signature}"))];
+            (serde_json::json!({ "standard": { "secret": secret } }), headers)
+        }
+        "hmac" => (serde_json::json!({ "hmac": { "secret": SECRET, "header": "x-sign" } }), vec![("x-sign", sign(SECRET, body))]),
+        _ => (serde_json::json!({ "none": {} }), Vec::new()),
+    }
+}
+
+const SCHEMES: [&str; 7] = ["github", "gitlab", "stripe", "slack", "standard", "hmac", "none"];
+
+#[tokio::test]
+async fn attributes_that_are_not_signed_are_ignored_and_those_in_the_body_are_taken() {
+    let event = r#"{"specversion":"1.0","id":"own","source":"/own","type":"own","data":{"a":1}}"#;
+    let batch = format!("[{event},{event}]");
+    for scheme in SCHEMES {
+        let forged = [("ce-specversion", "1.0"), ("ce-id", "forged"), ("ce-source", "/timers/tick"), ("ce-type", "forged")];
+        for (body, media_type, count) in [
+            (r#"{"a":1}"#, "application/json", 0),
+            (event, "application/cloudevents+json", 1),
+            (&batch, "application/cloudevents-batch+json", 2),
+        ] {
+            let (settings, headers) = signed(scheme, body.as_bytes());
+            let (served, mut source) = open(settings, false).await;
+            let mut headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
+            headers.extend(forged.iter().copied().chain([("content-type", media_type)]));
+            let (answer, arrivals) = tokio::join!(served.post("/hooks/x", &headers, body.as_bytes()), tell(&mut source, Verdict::Stored));
+            assert_eq!(answer.status(), 202, "{scheme}: {answer:?}");
+            let events: Vec<_> = arrivals
+                .iter()
+                .map(|arrival| match arrival {
+                    Arrival::Event(event) => event,
+                    Arrival::Plain(_) => panic!("no mapping"),
+                })
+                .collect();
+            if count > 0 {
+                assert_eq!(
+                    (events.len(), &**events[0].id(), &**events[0].source()),
+                    (count, "own", "/own"),
+                    "{scheme}: its attributes are signed"
+                );
+            } else if scheme == "none" {
+                assert_eq!(&**events[0].id(), "forged", "who signs nothing may say anything");
+            } else {
+                assert!(
+                    events[0].ty().starts_with("com.") && &**events[0].id() != "forged" && &**events[0].source() != "/timers/tick",
+                    "{scheme}"
+                );
+                assert_eq!(&events[0].data().unwrap().bytes()[..], body.as_bytes());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_packed_body_may_be_signed_before_or_after_it_is_packed() {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, PUSH.as_bytes()).unwrap();
+    let packed = encoder.finish().unwrap();
+    let (served, mut source) = open(serde_json::json!({ "github": { "secret": SECRET } }), false).await;
+    for (delivery, over) in [("1", PUSH.as_bytes()), ("2", &packed)] {
+        let signature = format!("sha256={}", sign(SECRET, over));
+        let headers = [
+            ("content-encoding", "gzip"),
+            ("x-github-event", "push"),
+            ("x-github-delivery", delivery),
+            ("x-hub-signature-256", &signature),
+        ];
+        let (answer, arrivals) = tokio::join!(served.post("/hooks/x", &headers, &packed), tell(&mut source, Verdict::Stored));
+        assert_eq!((answer.status(), types(&arrivals)), (202, vec!["com.github.push"]));
+    }
+    let signature = format!("sha256={}", sign("another", &packed));
+    let headers = [("content-encoding", "gzip"), ("x-hub-signature-256", &*signature)];
+    assert_eq!(served.post("/hooks/x", &headers, &packed).await.status(), 401);
+}
+
+#[tokio::test]
+async fn each_webhook_has_its_own_bound() {
+    let served = serve(
+        ListenSettings { max_body: Size { bytes: 1_000 }, ..ListenSettings::default() },
+        Limits { in_flight_bytes: 0, ..Limits::default() },
+    )
+    .await;
+    let open = async |path: &str, name: &str, max_body: serde_json::Value| {
+        let webhook: Webhook =
+            serde_json::from_value(serde_json::json!({ "path": path, "signature": { "none": {} }, "max_body": max_body })).unwrap();
+        webhook.open(context(&served, name, false)).await.unwrap()
+    };
+    let (mut large, _small, _default) = (
+        open("/large", "large", "2MiB".into()).await,
+        open("/small", "small", "10B".into()).await,
+        open("/default", "default", serde_json::Value::Null).await,
+    );
+    let body = vec![b'x'; 2 << 20];
+    let (answer, _) = tokio::join!(served.post("/large", &[], &body), tell(&mut large, Verdict::Stored));
+    assert_eq!(answer.status(), 202, "past what the listener was made for");
+    for (path, length) in [("/large", (2 << 20) + 1), ("/small", 11), ("/default", 1_001)] {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+        let answer = served.raw(head).await.problem();
+        assert_eq!(answer.0, 413, "{path}");
+        assert!(answer.1.contains("max_body"), "{}", answer.1);
+    }
+}
+
 #[tokio::test]
 async fn a_reload_leaves_no_gap_and_a_path_has_one_source() {
     let (served, old) = open(serde_json::json!({ "github": { "secret": "old" } }), false).await;
@@ -255,6 +377,7 @@ fn mistakes_in_the_settings_are_found() {
             r#"{"path":"/x","signature":{"standard":{"secret":"whsec_!","previous":"whsk_x"}}}"#,
             "signature.standard.secret: is not base64 behind its whsec_ or whpk_\nsignature.standard.previous: is the sender's private key; take the public one, whpk_…",
         ),
+        (r#"{"path":"/x","signature":{"none":{}},"max_body":"2GiB"}"#, "max_body: is not between 1B and 1GiB"),
         (
             r#"{"path":"/x","signature":{"hmac":{"secret":"s","header":"X Y"}}}"#,
             "signature.hmac.header: is not the name of a header (write one such as X-Signature)",

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, HOST, HeaderName, TRANSFER_ENCODING};
+use http::header::{ALLOW, CONNECTION, HOST, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Version};
 use http_body_util::BodyExt;
@@ -11,6 +11,7 @@ use hyper::body::{Body, Incoming};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use super::coding;
 use super::refusal::Refusal;
 use super::routes::{Handler, REQUEST_BYTES, Request, Routes};
 use super::{BUSY_WAIT, Response};
@@ -49,16 +50,17 @@ impl Routes {
             }
         }
         handler.admit(&head)?;
-        if head.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-            let refusal = Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not understood; send the body as it is");
-            return Err(refusal.with(ACCEPT_ENCODING, HeaderValue::from_static("identity")));
+        let packed = coding::is_packed(&head.headers)?;
+        let max = self.max_body_bytes(&*handler);
+        let (body, mut held) = self.read(&head, body, max).await?;
+        if !packed {
+            return handler.post(Request { head, body, packed: None, held }).await;
         }
-        let (body, held) = self.read(&head, body).await?;
-        handler.post(Request { head, body, held }).await
+        let unpacked = self.unpack(&body, max, &mut held).await?;
+        handler.post(Request { head, body: unpacked, packed: Some(body), held }).await
     }
 
-    async fn read(&self, head: &Parts, mut body: Incoming) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
-        let max = self.max_body_bytes();
+    async fn read(&self, head: &Parts, mut body: Incoming, max: u64) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
         let announced = body.size_hint().exact();
         if announced.is_some_and(|length| length > max) {
             return Err(too_large(max));
@@ -129,8 +131,8 @@ fn closing(refusal: Refusal) -> Refusal {
     refusal.with(CONNECTION, HeaderValue::from_static("close"))
 }
 
-fn too_large(max: u64) -> Refusal {
-    let detail = format!("the body is longer than {max} bytes; send it in parts, or raise listen.max_body");
+pub(super) fn too_large(max: u64) -> Refusal {
+    let detail = format!("the body is longer than {max} bytes; send it in parts, or raise max_body (of listen, or of the webhook)");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
@@ -139,7 +141,7 @@ fn broken() -> Refusal {
 }
 
 /// All bytes that may be in hand at once are.
-fn busy() -> Refusal {
+pub(super) fn busy() -> Refusal {
     let detail = Cow::Borrowed("too much has been taken in that is not stored yet; send it again a little later");
     Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(BUSY_WAIT)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,6 +30,11 @@ pub trait Handler: fmt::Debug + Send + Sync {
     /// Why what it brought is not taken.
     async fn post(&self, request: Request) -> Result<Response, Refusal>;
 
+    /// The longest body that is taken, packed or not, where it is not the listener's own bound.
+    fn max_body_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether a sender may send here: the abuse protection of CloudEvents HTTP webhooks 1.0.2, section 4. Not an authorization.
     fn consents_to(&self, origin: &str) -> bool;
 }
@@ -39,8 +44,10 @@ pub trait Handler: fmt::Debug + Send + Sync {
 pub struct Request {
     /// Method, address and headers.
     pub head: Parts,
-    /// The whole body, as it came.
+    /// The whole body, unpacked where it came packed.
     pub body: Bytes,
+    /// A packed body (`Content-Encoding: gzip`) as it came, which may be what is signed.
+    pub packed: Option<Bytes>,
     /// The request's part of the bytes that may be taken in at once. To be kept until what it brought is stored.
     pub held: OwnedSemaphorePermit,
 }
@@ -54,6 +61,8 @@ struct Table {
     paths: RwLock<HashMap<String, Vec<Route>>>,
     ids: AtomicU64,
     bytes: Arc<Semaphore>,
+    /// How many permits `bytes` was given; grows with the largest body that anybody takes. Changed under the lock of `paths`.
+    bytes_max: AtomicUsize,
     max_body_bytes: u64,
     limits: Limits,
 }
@@ -84,11 +93,9 @@ impl Routes {
     /// No paths yet. No body may be longer than `max_body_bytes`.
     #[must_use]
     pub fn new(max_body_bytes: u64, limits: Limits) -> Self {
-        // One request of the largest size must fit, whatever the limit.
-        let bytes = limits.in_flight_bytes.max(usize::try_from(max_body_bytes).unwrap_or(usize::MAX).saturating_add(REQUEST_BYTES));
-        let bytes = Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
-        let (paths, ids) = (RwLock::default(), AtomicU64::new(0));
-        Self(Arc::new(Table { paths, ids, bytes, max_body_bytes, limits }))
+        let bytes = limits.in_flight_bytes.max(request_bytes_max(max_body_bytes)).min(Semaphore::MAX_PERMITS);
+        let (paths, ids, bytes_max) = (RwLock::default(), AtomicU64::new(0), AtomicUsize::new(bytes));
+        Self(Arc::new(Table { paths, ids, bytes: Arc::new(Semaphore::new(bytes)), bytes_max, max_body_bytes, limits }))
     }
 
     /// Lets `handler` answer on `path` until the attachment is dropped.
@@ -104,6 +111,13 @@ impl Routes {
         if let Some(other) = routes.iter().find(|route| route.owner != owner) {
             return Err(PathTaken { path: path.to_owned(), owner: other.owner.clone() });
         }
+        if let Some(max) = handler.max_body_bytes() {
+            let (now, wanted) = (self.0.bytes_max.load(Ordering::Relaxed), request_bytes_max(max).min(Semaphore::MAX_PERMITS));
+            if wanted > now {
+                self.0.bytes.add_permits(wanted - now);
+                self.0.bytes_max.store(wanted, Ordering::Relaxed);
+            }
+        }
         let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
         routes.push(Route { id, owner: owner.to_owned(), handler });
         Ok(Attachment { table: Arc::clone(&self.0), path: path.to_owned(), id })
@@ -118,8 +132,9 @@ impl Routes {
         Arc::clone(&self.0.bytes).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
     }
 
-    pub(super) fn max_body_bytes(&self) -> u64 {
-        self.0.max_body_bytes
+    /// The longest body that a handler takes.
+    pub(super) fn max_body_bytes(&self, handler: &dyn Handler) -> u64 {
+        handler.max_body_bytes().unwrap_or(self.0.max_body_bytes)
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -129,6 +144,11 @@ impl Routes {
 
 /// What a request takes beside its body: hyper reads into pieces of 8 KiB, and a body that lies in one keeps all of it.
 pub(super) const REQUEST_BYTES: usize = 8 * 1024;
+
+/// What one request of the largest size takes, packed and unpacked: it must fit, whatever the limit of all together.
+fn request_bytes_max(max_body_bytes: u64) -> usize {
+    usize::try_from(max_body_bytes).unwrap_or(usize::MAX).saturating_mul(2).saturating_add(REQUEST_BYTES)
+}
 
 impl Default for Routes {
     /// For sources without a listener: nobody will ever ask.

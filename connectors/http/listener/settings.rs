@@ -125,14 +125,17 @@ impl ListenSettings {
                 problems.push(problem.help("make one with: openssl rand -hex 32"));
             }
         }
-        if !(1..=MAX_BODY_BYTES_MAX).contains(&self.max_body.bytes) {
-            problems.push(Problem::new("is not between 1B and 1GiB").at("max_body"));
-        }
+        problems.extend(check_max_body(self.max_body).map(|problem| problem.at("max_body")));
         if self.max_connections == 0 {
             problems.push(Problem::new("lets nobody in").at("max_connections").help("write at least 1"));
         }
         problems
     }
+}
+
+/// What is wrong with a bound on bodies, if anything is.
+pub(crate) fn check_max_body(size: Size) -> Option<Problem> {
+    (!(1..=MAX_BODY_BYTES_MAX).contains(&size.bytes)).then(|| Problem::new("is not between 1B and 1GiB"))
 }
 
 /// The host of `host:port`, where it is one.

@@ -160,7 +160,9 @@ async fn each_bad_request_has_its_own_status_and_a_problem_document() {
         ("POST /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 404, "/events"),
         ("GET /e HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 405, "POST"),
         ("POST /e HTTP/1.1\r\nhost: x\r\nx-refuse: 1\r\ncontent-length: 5000\r\n\r\n", 401, "by its head"),
-        ("POST /e HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx", 415, "as it is"),
+        ("POST /e HTTP/1.1\r\nhost: x\r\ncontent-encoding: br\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx", 415, "as it is"),
+        ("POST /e HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip, gzip\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx", 415, "once"),
+        ("POST /e HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx", 400, "pack it"),
         (&announced, 413, "longer than 1000 bytes"),
         (&chunks, 413, "longer than 1000 bytes"),
         (&large, 431, "32 KiB"),
@@ -203,6 +205,67 @@ async fn bodies_arrive_whole_however_they_are_cut() {
     assert_eq!((empty.status(), empty.body()), (200, ""));
     let seen = echo.seen.lock();
     assert!(seen[0] == body && seen[1] == body && seen[2].is_empty());
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut encoder, body).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn packed_bodies_are_unpacked_within_the_same_bound() {
+    let (served, echo, _attachment) = echo(small(), Limits::default(), 100).await;
+    let body = "packed ".repeat(142);
+    for coding in ["gzip", "GZIP", "x-gzip", "identity, gzip"] {
+        let answer = served.post("/e", &[("content-encoding", coding)], &gzip(body.as_bytes())).await;
+        assert_eq!((answer.status(), answer.body()), (200, &*body), "{coding}");
+    }
+    // Two members are one body: RFC 1952, section 2.2.
+    let members = [gzip(b"one "), gzip(b"two")].concat();
+    assert_eq!(served.post("/e", &[("content-encoding", "gzip")], &members).await.body(), "one two");
+    assert_eq!(served.post("/e", &[("content-encoding", "gzip")], &gzip(b"")).await.status(), 200);
+    assert_eq!(served.post("/e", &[("content-encoding", "gzip")], &gzip(&[b'x'; 1_000])).await.status(), 200);
+    let seen = echo.seen.lock().len();
+    let whole = gzip(&[b'x'; 900]);
+    let mut broken = whole.clone();
+    broken[12] ^= 0xFF;
+    let table: [(&str, Vec<u8>, u16); 5] = [
+        ("one byte more than may be", gzip(&[b'x'; 1_001]), 413),
+        ("a bomb", gzip(&vec![0; 500_000]), 413),
+        ("cut short", whole[..whole.len() - 3].to_vec(), 400),
+        ("damaged", broken, 400),
+        ("something behind it", [&whole[..], b"x"].concat(), 400),
+    ];
+    for (what, body, status) in table {
+        assert!(body.len() <= 1_000, "{what}");
+        assert_eq!(served.post("/e", &[("content-encoding", "gzip")], &body).await.problem().0, u64::from(status), "{what}");
+    }
+    assert_eq!(echo.seen.lock().len(), seen, "nothing of it reached the handler");
+}
+
+#[tokio::test]
+async fn what_is_unpacked_counts_among_the_bytes_in_hand() {
+    let settings = ListenSettings { max_body: pointsman_schemas::Size { bytes: 20_000 }, ..ListenSettings::default() };
+    // Raised to one request of the largest size, packed and unpacked: 48 KiB and a little less.
+    let (served, echo, _attachment) = echo(settings, Limits { in_flight_bytes: 0, ..Limits::default() }, 0).await;
+    let first = tokio::spawn({
+        let mut stream = served.connect().await;
+        let body = gzip(&[b'x'; 20_000]);
+        async move {
+            let head = format!(
+                "POST /e HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+            Answer::read(&mut stream).await
+        }
+    });
+    echo.begun.acquire().await.unwrap().forget();
+    assert_eq!(served.post("/e", &[("content-encoding", "gzip")], &gzip(&[b'x'; 19_000])).await.problem().0, 429);
+    echo.gate.add_permits(2);
+    assert_eq!(first.await.unwrap().status(), 200);
+    assert_eq!(served.post("/e", &[("content-encoding", "gzip")], &gzip(&[b'x'; 19_000])).await.status(), 200);
 }
 
 #[tokio::test]

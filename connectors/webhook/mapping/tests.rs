@@ -225,13 +225,20 @@ fn other_senders_map_by_documented_defaults() {
 #[test]
 fn bodies_are_kept_as_what_they_are() {
     type Kept<'a> = (Option<DataKind>, Option<&'a str>);
-    let table: [(Option<&str>, &str, Kept); 10] = [
+    let table: [(Option<&str>, &str, Kept); 16] = [
         (Some("application/json"), r#"{"n":12345678901234567890123,"a":1,"a":2}"#, (Some(DataKind::Json), Some("application/json"))),
         (Some("application/vnd.x+JSON; charset=utf-8"), "[1]", (Some(DataKind::Json), Some("application/vnd.x+JSON; charset=utf-8"))),
-        (Some("application/x-www-form-urlencoded"), "a=1", (Some(DataKind::Text), Some("application/x-www-form-urlencoded"))),
         (Some("text/plain"), "hé", (Some(DataKind::Text), Some("text/plain"))),
         (Some("application/xml"), "<a/>", (Some(DataKind::Text), Some("application/xml"))),
-        (Some("application/protobuf"), "{}", (Some(DataKind::Binary), Some("application/protobuf"))),
+        (Some("application/protobuf"), "a", (Some(DataKind::Binary), Some("application/protobuf"))),
+        // What some senders declare who send JSON: Amazon SNS, curl, loggers, and those who declare no media type at all.
+        (Some("text/plain; charset=UTF-8"), " {\"a\":1}", (Some(DataKind::Json), Some("application/json"))),
+        (Some("application/x-www-form-urlencoded"), "[{\"a\":1}]", (Some(DataKind::Json), Some("application/json"))),
+        (Some("application/octet-stream"), "{}", (Some(DataKind::Json), Some("application/json"))),
+        (Some("json"), "{}", (Some(DataKind::Json), Some("application/json"))),
+        (Some("text/plain"), "5", (Some(DataKind::Text), Some("text/plain"))),
+        (Some("text/plain"), "{a}", (Some(DataKind::Text), Some("text/plain"))),
+        (None, "5", (Some(DataKind::Json), Some("application/json"))),
         (None, " {\"a\":1}", (Some(DataKind::Json), Some("application/json"))),
         (None, "{", (Some(DataKind::Text), Some("text/plain"))),
         (None, "", (None, None)),
@@ -247,6 +254,39 @@ fn bodies_are_kept_as_what_they_are() {
     assert_eq!(broken.status, StatusCode::BAD_REQUEST);
     let binary = data(None, Bytes::from_static(b"\xff")).unwrap();
     assert_eq!((binary.0.unwrap().kind(), binary.1), (DataKind::Binary, Some("application/octet-stream")));
+    for declared in [None, Some("application/json"), Some("application/vnd.x+json"), Some("text/plain")] {
+        let marked = data(declared, Bytes::from_static(b"\xEF\xBB\xBF{\"a\":1}")).unwrap().0.unwrap();
+        assert_eq!((marked.kind(), &marked.bytes()[..]), (DataKind::Json, &b"{\"a\":1}"[..]), "{declared:?}");
+    }
+}
+
+#[test]
+fn forms_become_objects() {
+    const FORM: Option<&str> = Some("application/X-WWW-Form-urlencoded; charset=utf-8");
+    for (body, expect) in [
+        ("a=1", r#"{"a":"1"}"#),
+        (
+            "token=x&command=%2Fdeploy&text=now+or+%C3%BCber&empty=",
+            r#"{"token":"x","command":"/deploy","text":"now or \u00fcber","empty":""}"#,
+        ),
+        ("z=1&a=2&z=3&z=4", r#"{"z":["1","3","4"],"a":"2"}"#),
+        ("alone", r#"{"alone":""}"#),
+        ("a=%22%5C%00", r#"{"a":"\"\\\u0000"}"#),
+        ("payload=%7B%22a%22%3A+12345678901234567890123%7D", r#"{"a": 12345678901234567890123}"#),
+        ("payload=%5B1%5D", "[1]"),
+        // Not JSON, or not alone.
+        ("payload=hello", r#"{"payload":"hello"}"#),
+        ("payload=%7B", r#"{"payload":"{"}"#),
+        ("payload=%7B%7D&a=1", r#"{"payload":"{}","a":"1"}"#),
+        ("payload=%7B%7D&payload=%7B%7D", r#"{"payload":["{}","{}"]}"#),
+    ] {
+        let (made, declared) = data(FORM, body.to_owned().into()).unwrap();
+        let made = String::from_utf8(made.unwrap().bytes().to_vec()).unwrap();
+        assert_eq!((made.replace("ü", "\\u00fc"), declared), (expect.to_owned(), Some("application/json")), "{body}");
+    }
+    // Not UTF-8: as a browser's reader has it.
+    let (made, _) = data(FORM, Bytes::from_static(b"a=%FF")).unwrap();
+    assert_eq!(made.unwrap().value().unwrap()["a"], "\u{FFFD}");
 }
 
 #[test]
