@@ -19,7 +19,7 @@ pub mod time;
 
 pub use cursor::Cursor;
 pub use data::{Data, DataKind};
-pub use delivery::{DeliveryId, JournalId, Sequence, SubscriptionNumber};
+pub use delivery::{DeliveryId, Epoch, JournalId, Sequence, SubscriptionNumber};
 pub use event::{AttributeValue, Event, EventBuilder, ExtensionValue, InvalidEvent};
 pub use name::Name;
 pub use outcome::{Class, Outcome};

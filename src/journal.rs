@@ -221,7 +221,7 @@ pub struct Entry {
     pub event: Arc<Event>,
     /// Who waits for it; empty where no rule took it. Of two for one subscription the first counts.
     pub deliveries: SmallVec<[NewDelivery; 2]>,
-    /// Where set, an event with the same tenant, `source` and `id` that was stored less than this long ago makes this one a duplicate.
+    /// Where set, an event with the same tenant, origin, `source` and `id` that was stored less than this long ago makes this one a duplicate.
     /// Only events that were stored with this set are remembered, for as long as it said then.
     pub deduplicate: Option<Duration>,
     /// A delivery of it that has ended already, without having been stored before. Where `deliveries` has one for the same subscription,

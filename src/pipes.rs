@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
-use pointsman_schemas::{Clock, Cursor, DeliveryId, JournalId, Name, Sequence, SubscriptionNumber};
+use pointsman_schemas::{Clock, Cursor, DeliveryId, Epoch, JournalId, Name, Sequence, SubscriptionNumber};
 use tokio::sync::Notify;
 
 pub use self::intake::PipeIntake;
@@ -76,7 +76,7 @@ impl Piped {
     /// Lays lines over a journal; they are empty.
     #[must_use]
     pub fn over(inner: Arc<dyn Journal>, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let lines = Arc::new(Mutex::new(Lines::new(JournalId(rand::random()))));
+        let lines = Arc::new(Mutex::new(Lines::new(Epoch(rand::random()))));
         Arc::new(Self { inner, clock, lines, wake: Notify::new(), activities: tokio::sync::Mutex::new(()) })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use pointsman_schemas::{Class, DeliveryId, JournalId, Name, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Class, DeliveryId, Epoch, Name, Sequence, SubscriptionNumber, Timestamp};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -57,7 +57,7 @@ pub(crate) fn context() -> TargetContext {
 /// An attempt at the events of these ids, their texts being `<n>-<id>`.
 pub(crate) fn attempt(ids: &[&str], texts: usize) -> Attempt {
     let delivery = |id: &&str| Delivery {
-        id: DeliveryId { journal: JournalId(1), sequence: Sequence(2), subscription: SubscriptionNumber(3), run: 0 },
+        id: DeliveryId { epoch: Epoch(1), sequence: Sequence(2), subscription: SubscriptionNumber(3), run: 0 },
         attempt: 1,
         event: Arc::new(event(id)),
         texts: (0..texts).map(|n| format!("{n}-{id}")).collect(),

@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use sha2::{Digest, Sha256};
 
 /// How many deliveries are remembered: at 100 in a second, a third of the window in which a signature is valid and more; each takes about
-/// 50 bytes. Past that, and over a restart, the journal knows duplicates by their (`source`, `id`).
+/// 50 bytes. Past that, and over a restart, the journal knows duplicates by source of the rule file, `source` and `id`.
 const REMEMBERED_MAX: usize = 10_000;
 
 /// The newest deliveries that were stored, by a hash of their id: whoever chooses ids cannot fill the memory with long ones.

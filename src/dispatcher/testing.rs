@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_schemas::{Class, DeliveryId, Event, JournalId, Name, Sequence, SubscriptionNumber};
+use pointsman_schemas::{Class, DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber};
 
 use super::plan::{MatchReply, Observe, Prepare, Route};
 use super::schedule::Policy;
@@ -43,7 +43,7 @@ pub(super) fn event(id: &str) -> Arc<Event> {
 }
 
 pub(super) fn id() -> DeliveryId {
-    DeliveryId { journal: JournalId(1), sequence: Sequence(2), subscription: SubscriptionNumber(3), run: 0 }
+    DeliveryId { epoch: Epoch(1), sequence: Sequence(2), subscription: SubscriptionNumber(3), run: 0 }
 }
 
 /// The defaults of the rule file.

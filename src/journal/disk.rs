@@ -12,6 +12,7 @@
 
 mod attachment;
 mod check;
+mod epochs;
 mod loader;
 mod queues;
 mod reader;
@@ -191,12 +192,15 @@ impl DiskJournal {
             // Commit numbers go on behind the mark, so that it is behind once and not for ever.
             books.ledger.commit = books.ledger.commit.max(commit);
         }
+        let file = schema::file(directory);
+        let skip = !warnings.is_empty() || !books.epochs.is_of(file);
+        books.begin_epoch(clock.now(), skip, file);
         for warning in &warnings {
             tracing::error!("{warning}");
         }
 
         let (sender, jobs) = mpsc::channel(JOBS_WAITING_MAX);
-        let queues = Arc::new(Mutex::new(Queues::new(0)));
+        let queues = Arc::new(Mutex::new(Queues::new(0, Arc::default())));
         let shared = Arc::new(Shared {
             directory: directory.to_owned(),
             options,
@@ -328,7 +332,7 @@ impl Shared {
     /// Makes the queues anew from what is on disk; leases are dropped.
     fn rebuild(&self, books: &Books) {
         let mut queues = self.queues.lock();
-        let mut anew = Queues::new(queues.last_token());
+        let mut anew = Queues::new(queues.last_token(), Arc::clone(&books.epochs));
         for (number, subscribed) in &books.subscriptions {
             let open = subscribed.attached && subscribed.activity == Activity::Active;
             anew.know(*number, open, subscribed.counts.pending > 0);
@@ -390,7 +394,7 @@ impl Journal for DiskJournal {
     async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError> {
         self.check_open()?;
         let now = Moment::now(&*self.shared.clock);
-        let mut leasing = Leasing::new(self.id, grants.to_vec(), bytes_max, now);
+        let mut leasing = Leasing::new(grants.to_vec(), bytes_max, now);
         let (need, low, wakes) = {
             let mut queues = self.shared.queues.lock();
             (leasing.run(&mut queues, &Found::new()), queues.has_low(), queues.wakes())
@@ -446,20 +450,20 @@ impl Journal for DiskJournal {
     }
 
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
-        let (journal, mut count) = (self.id, 0);
+        let mut count = 0;
         for page in deliveries.chunks(DELIVERIES_PER_CANCEL) {
             let page = page.to_vec();
-            count += self.ask(true, 0, move |transaction| transaction.cancel(journal, &page)).await?;
+            count += self.ask(true, 0, move |transaction| transaction.cancel(&page)).await?;
         }
         Ok(count)
     }
 
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
-        let (journal, began) = (self.id, self.shared.clock.now());
+        let began = self.shared.clock.now();
         let (mut count, mut after) = (0, None);
         loop {
             let selection = selection.clone();
-            let page = self.ask(true, 0, move |transaction| transaction.redrive(journal, &selection, after, began)).await?;
+            let page = self.ask(true, 0, move |transaction| transaction.redrive(&selection, after, began)).await?;
             (count, after) = (count + page.count, page.next);
             if after.is_none() {
                 return Ok(count);
@@ -481,11 +485,10 @@ impl Journal for DiskJournal {
     }
 
     async fn purge(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
-        let journal = self.id;
         let (mut count, mut after) = (0, None);
         loop {
             let selection = selection.clone();
-            let page = self.ask(true, 0, move |transaction| transaction.purge(journal, &selection, after)).await?;
+            let page = self.ask(true, 0, move |transaction| transaction.purge(&selection, after)).await?;
             (count, after) = (count + page.count, page.next);
             if after.is_none() {
                 return Ok(count);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use pointsman_schemas::{Clock, Cursor, DeliveryId, JournalId, Name, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Clock, Cursor, DeliveryId, Epoch, JournalId, Name, Sequence, SubscriptionNumber, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -106,7 +106,7 @@ impl MemoryJournal {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, options: MemoryOptions) -> Arc<Self> {
         let id = JournalId(rand::random());
-        let book = Mutex::new(Book::new(id, options, clock.now()));
+        let book = Mutex::new(Book::new(Epoch(id.0), options, clock.now()));
         Arc::new(Self { shared: Arc::new(Shared { id, clock, book, wake: Notify::new() }) })
     }
 

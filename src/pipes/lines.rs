@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use pointsman_schemas::{Class, DeliveryId, Event, JournalId, Name, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Class, DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
 
 pub(super) use self::source::Offered;
@@ -34,7 +34,7 @@ pub(super) struct HoldKey(u64);
 
 /// The lines of all pipes.
 pub(super) struct Lines {
-    journal: JournalId,
+    epoch: Epoch,
     queues: HashMap<SubscriptionNumber, Queue>,
     slots: HashMap<u64, Slot>,
     leases: HashMap<LeaseToken, u64>,
@@ -83,9 +83,9 @@ struct Slot {
 }
 
 impl Lines {
-    pub(super) fn new(journal: JournalId) -> Self {
+    pub(super) fn new(epoch: Epoch) -> Self {
         Self {
-            journal,
+            epoch,
             queues: HashMap::new(),
             slots: HashMap::new(),
             leases: HashMap::new(),
@@ -150,7 +150,7 @@ impl Lines {
             self.leases.insert(token, sequence);
             leased.push(Leased {
                 token,
-                id: DeliveryId { journal: self.journal, sequence: Sequence(sequence), subscription: number, run: 0 },
+                id: DeliveryId { epoch: self.epoch, sequence: Sequence(sequence), subscription: number, run: 0 },
                 event: Arc::clone(&slot.event),
                 tenant: slot.tenant.clone(),
                 origin: slot.origin.clone(),
@@ -317,7 +317,7 @@ impl Lines {
     /// Somebody ends a delivery that is not in flight: its message counts it as done. Tells whether it was there.
     pub(super) fn cancel(&mut self, id: DeliveryId) -> bool {
         let is_meant = |slot: &&Slot| slot.subscription == id.subscription && slot.lease.is_none();
-        if id.journal != self.journal || id.run != 0 || self.slots.get(&id.sequence.0).filter(is_meant).is_none() {
+        if id.epoch != self.epoch || id.run != 0 || self.slots.get(&id.sequence.0).filter(is_meant).is_none() {
             return false;
         }
         // Due times only move forward from here: what the end of this one frees is told of at once.

@@ -10,7 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pointsman_connectors::{Attempt, AttemptError};
-use pointsman_schemas::{Class, Clock, Cursor, DeliveryId, Event, JournalId, Name, Outcome, Rate, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{
+    Class, Clock, Cursor, DeliveryId, Epoch, Event, JournalId, Name, Outcome, Rate, Sequence, SubscriptionNumber, Timestamp,
+};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -203,7 +205,7 @@ impl Watched {
         let number = self.leases.fetch_add(1, Ordering::Relaxed) as u64;
         Leased {
             token: LeaseToken(number),
-            id: DeliveryId { journal: JournalId(1), sequence: Sequence(number), subscription, run: 0 },
+            id: DeliveryId { epoch: Epoch(1), sequence: Sequence(number), subscription, run: 0 },
             event: Arc::clone(event),
             tenant: Name::default_tenant(),
             origin: Name::ingress(),

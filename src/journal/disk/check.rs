@@ -7,27 +7,26 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pointsman_schemas::{Clock, Name, Timestamp};
+use pointsman_schemas::{Clock, JournalId, Name, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, params_from_iter};
 
 use super::OpenError;
+use super::epochs::Epochs;
 use super::queues::Queues;
 use super::reader;
 use super::record::{self, Buried, Damage, Kept, Seen, Subscribed};
 use super::row::RowKey;
 use super::schema::{self, Ledger, Purpose};
-use super::transaction::{Books, Failure, Transaction, read_row};
+use super::transaction::{Books, Failure, SEQUENCES_SKIPPED, SUBSCRIPTIONS_SKIPPED, Transaction, read_row};
 use crate::journal::{Activity, Counts, JournalError, Role, SubscriptionIdentity};
 
 /// Looking through so much takes some tenths of a second.
 const CHECKED_AT_OPEN_BYTES: u64 = 32 * 1024 * 1024;
-
-/// Sequences that are left out where the last one given out is not known: more than any power cut can hide.
-const SEQUENCES_SKIPPED: u64 = 1 << 32;
 
 /// Every table with its columns, the key first.
 const TABLES: [(&str, &str, &str); 8] = [
@@ -150,6 +149,9 @@ fn read_books(connection: &Connection, now: Timestamp, findings: &mut Vec<String
             books.ledger = count_ledger(connection)?;
         }
     }
+    if books.ledger.old_identities_until == schema::NOT_KNOWN {
+        books.ledger.old_identities_until = last_identity(connection)?;
+    }
     for (number, subscribed) in reader::subscriptions(connection)? {
         let subscribed = match subscribed {
             Ok(subscribed) => subscribed,
@@ -163,8 +165,14 @@ fn read_books(connection: &Connection, now: Timestamp, findings: &mut Vec<String
                 placeholder
             }
         };
+        books.ledger.last_run = books.ledger.last_run.max(subscribed.runs_of_format_1.into());
         books.subscriptions.insert(number, subscribed);
     }
+    let epochs = schema::read_epochs(connection)?.unwrap_or_else(|damage| {
+        findings.push(format!("the epochs are damaged ({damage}); ids of deliveries told before are void"));
+        Epochs::of_format_1(JournalId(rand::random()))
+    });
+    books.epochs = Arc::new(epochs);
     Ok(books)
 }
 
@@ -173,9 +181,21 @@ pub(super) fn placeholder(number: u32) -> Subscribed {
     let name = |text: &str| Name::new(text).unwrap_or_else(|_| Name::default_tenant());
     let rule = name(&format!("damaged-{number}"));
     let identity = SubscriptionIdentity { tenant: Name::default_tenant(), rule, role: Role::To, target: name("damaged") };
-    // A redrive or a replay must not meet a run that was given out before.
-    let last_run = u32::MAX >> 2;
-    Subscribed { identity, attached: false, activity: Activity::Active, backlog: None, last_run, counts: Counts::default() }
+    let (activity, counts) = (Activity::Active, Counts::default());
+    Subscribed { identity, attached: false, activity, backlog: None, runs_of_format_1: 0, counts }
+}
+
+/// When the last of the identities is forgotten that deduplication remembers.
+fn last_identity(connection: &Connection) -> rusqlite::Result<Timestamp> {
+    let mut select = connection.prepare("SELECT high, low, value FROM identities")?;
+    let mut rows = select.query([])?;
+    let mut last = Timestamp(i64::MIN);
+    while let Some(row) = rows.next()? {
+        let key = [row.get::<_, i64>(0)?, row.get(1)?].map(i64::cast_unsigned);
+        let seen = Seen::decode(key, row.get_ref(2)?.as_blob().unwrap_or_default());
+        last = last.max(seen.map_or(last, |seen| seen.until));
+    }
+    Ok(last)
 }
 
 fn count_ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
@@ -185,11 +205,14 @@ fn count_ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
     for last in last {
         highest = highest.max(last?);
     }
+    let last_run = number("SELECT max(run) FROM dead")?.max(number("SELECT max(run) FROM pending WHERE run >= 0")?);
     let subscription = number("SELECT max(number) FROM subscriptions")?.max(number("SELECT max(subscription) FROM pending")?);
     Ok(Ledger {
         commit: 0,
         last_sequence: highest + SEQUENCES_SKIPPED,
-        last_subscription: u32::try_from(subscription).unwrap_or(u32::MAX >> 1) + 1024,
+        last_run,
+        old_identities_until: schema::NOT_KNOWN,
+        last_subscription: u32::try_from(subscription).unwrap_or(u32::MAX >> 1) + SUBSCRIPTIONS_SKIPPED,
         events: number("SELECT count(*) FROM events")?,
         dead: number("SELECT count(*) FROM dead")?,
         rejects: number("SELECT count(*) FROM dead WHERE subscription = 0")?,
@@ -209,7 +232,7 @@ fn check_rows(checked: &mut Checked, now: Timestamp) -> Result<(), Trouble> {
     for (place, key, why) in &damaged {
         checked.findings.push(format!("a record in {place} ({key}) is damaged ({why}) and has been set aside"));
     }
-    let queues = Mutex::new(Queues::new(0));
+    let queues = Mutex::new(Queues::new(0, Arc::default()));
     checked.connection.execute_batch("BEGIN IMMEDIATE")?;
     let mut transaction = Transaction::new(&checked.connection, &checked.books, &queues, now, u64::MAX);
     let mended =

@@ -24,6 +24,7 @@ use pointsman_schemas::{Clock, Name, SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use super::epochs::Epochs;
 use super::record::Kept;
 use super::row::{PendingRow, RowKey};
 use crate::journal::memory::CLOCK_TRUSTED_FOR;
@@ -142,6 +143,7 @@ pub(super) struct Queues {
     pub(super) cache: Cache,
     waiting: usize,
     last_token: u64,
+    epochs: Arc<Epochs>,
     /// The last time of day that somebody brought here.
     time: Timestamp,
 }
@@ -154,9 +156,9 @@ struct Alarm {
 }
 
 impl Queues {
-    /// Empty queues whose tokens go on after `last_token`.
-    pub(super) fn new(last_token: u64) -> Self {
-        Self { last_token, ..Self::default() }
+    /// Empty queues whose tokens go on after `last_token`, of deliveries made in these epochs.
+    pub(super) fn new(last_token: u64, epochs: Arc<Epochs>) -> Self {
+        Self { last_token, epochs, ..Self::default() }
     }
 
     pub(super) fn last_token(&self) -> u64 {
@@ -360,7 +362,7 @@ impl Queues {
         let Lease { key, block, due, since, immediate, attempts, failures, order_key, .. } = lease;
         let (row, in_block, sequences) = (block.unwrap_or(key.sequence), block.is_some(), SmallVec::from_buf([key.sequence]));
         let slot = Slot { row, in_block, sequences, immediate, since, attempts, failures, order_key };
-        self.push(key.subscription, (due.0, key.sequence, key.run.into()), slot);
+        self.push(key.subscription, (due.0, key.sequence, key.run_column()), slot);
     }
 
     fn expire(&mut self, now: Instant) {
@@ -498,8 +500,8 @@ impl Queue {
 
 impl Slot {
     /// The run of its deliveries, where this is its key.
-    fn run(&self, key: &SlotKey) -> u32 {
-        if self.in_block { 0 } else { u32::try_from(key.2).unwrap_or_default() }
+    fn run(&self, key: &SlotKey) -> u64 {
+        if self.in_block { 0 } else { key.2.cast_unsigned() }
     }
 
     fn of(row: PendingRow) -> Self {
@@ -521,7 +523,7 @@ mod tests {
             let key = RowKey { subscription: 1, sequence, run: 0 };
             Effect::Insert(PendingRow { immediate: false, ..PendingRow::immediate(key, Timestamp(seconds * 1_000_000)) })
         };
-        let mut queues = Queues::new(0);
+        let mut queues = Queues::new(0, Arc::default());
         queues.know(1, true, false);
         assert_eq!(queues.sleep(now), CLOCK_TRUSTED_FOR);
         assert!(!queues.wakes());

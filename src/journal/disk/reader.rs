@@ -12,6 +12,7 @@ use pointsman_schemas::{Clock, DeliveryId, JournalId, Sequence, SubscriptionNumb
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::OpenError;
+use super::epochs::Epochs;
 use super::queues::{Moment, Queues};
 use super::record::{Buried, Damage, Kept, Subscribed};
 use super::row::{PendingRow, RowKey};
@@ -137,13 +138,12 @@ impl Reader for DiskReader {
     }
 
     async fn dead(&self, selection: &DeadSelection, after: Option<DeliveryId>, limit: usize) -> Result<Vec<DeadLetter>, JournalError> {
-        let (selection, journal) = (selection.clone(), self.id);
-        self.ask(move |connection| dead_letters(connection, journal, &selection, after, limit).map_err(|error| io(&error))).await
+        let selection = selection.clone();
+        self.ask(move |connection| dead_letters(connection, &selection, after, limit).map_err(|error| io(&error))).await
     }
 
     async fn pending(&self, subscription: SubscriptionNumber, after: Option<Sequence>, limit: usize) -> Result<Vec<Pending>, JournalError> {
-        let journal = self.id;
-        self.ask(move |connection| pending(connection, journal, subscription.0, after, limit).map_err(|error| io(&error))).await
+        self.ask(move |connection| pending(connection, subscription.0, after, limit).map_err(|error| io(&error))).await
     }
 
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {
@@ -273,23 +273,13 @@ fn oldest(connection: &Connection, subscription: u32) -> rusqlite::Result<Option
     Ok(oldest)
 }
 
-fn pending(
-    connection: &Connection,
-    journal: JournalId,
-    subscription: u32,
-    after: Option<Sequence>,
-    limit: usize,
-) -> rusqlite::Result<Vec<Pending>> {
+fn pending(connection: &Connection, subscription: u32, after: Option<Sequence>, limit: usize) -> rusqlite::Result<Vec<Pending>> {
     let transaction = connection.unchecked_transaction()?;
+    let epochs = schema::read_epochs(&transaction)?.unwrap_or_default();
     let from = after.map_or(0, |after| after.0.saturating_add(1));
     let mut found: Vec<Pending> = Vec::new();
     let show = |row: &PendingRow, sequence: u64| Pending {
-        id: DeliveryId {
-            journal,
-            sequence: Sequence(sequence),
-            subscription: SubscriptionNumber(subscription),
-            run: if row.is_block() { 0 } else { row.key.run },
-        },
+        id: epochs.id(subscription, sequence, if row.is_block() { 0 } else { row.key.run }),
         due: row.due,
         since: row.since,
         attempts: row.attempts,
@@ -339,7 +329,7 @@ pub(super) struct DeadPage {
 /// Looks at the next `limit` dead letters after a key.
 pub(super) fn dead_page(
     connection: &Connection,
-    journal: JournalId,
+    epochs: &Epochs,
     selection: &DeadSelection,
     after: Option<DeadKey>,
     limit: usize,
@@ -347,9 +337,9 @@ pub(super) fn dead_page(
 ) -> rusqlite::Result<DeadPage> {
     let order = |key: &DeadKey| (key.sequence, key.subscription, key.run);
     let mut page = DeadPage::default();
-    let mut look = |key: DeadKey, value: &[u8]| match Buried::decode(&[key.sequence, key.subscription.into(), key.run.into()], value) {
+    let mut look = |key: DeadKey, value: &[u8]| match Buried::decode(&[key.sequence, key.subscription.into(), key.run], value) {
         Ok(buried) => {
-            if selection.selects(&letter(journal, key, &buried, identity)) {
+            if selection.selects(&letter(epochs, key, &buried, identity)) {
                 page.rows.push((key, buried));
             }
         }
@@ -358,13 +348,12 @@ pub(super) fn dead_page(
     let mut seen = 0;
     let mut last = None;
     if let Some(ids) = &selection.ids {
-        let key = |id: &DeliveryId| DeadKey { subscription: id.subscription.0, sequence: id.sequence.0, run: id.run };
-        let mut keys: Vec<_> = ids.iter().filter(|id| id.journal == journal).map(key).collect();
+        let mut keys: Vec<_> = ids.iter().filter_map(|id| epochs.key(id)).collect();
         keys.sort_unstable_by_key(order);
         keys.dedup();
         let mut select = connection.prepare_cached("SELECT value FROM dead WHERE sequence = ?1 AND subscription = ?2 AND run = ?3")?;
         for key in keys.into_iter().filter(|key| after.is_none_or(|after| order(key) > order(&after))).take(limit) {
-            let at = params![key.sequence.cast_signed(), key.subscription, key.run];
+            let at = params![key.sequence.cast_signed(), key.subscription, key.run.cast_signed()];
             if let Some(value) = select.query_row(at, |row| row.get::<_, Vec<u8>>(0)).optional()? {
                 look(key, &value);
             }
@@ -375,10 +364,12 @@ pub(super) fn dead_page(
             "SELECT sequence, subscription, run, value FROM dead WHERE (sequence, subscription, run) > (?1, ?2, ?3)
              ORDER BY sequence, subscription, run LIMIT ?4",
         )?;
-        let (sequence, subscription, run) = after.map_or((-1, 0, 0), |after| (after.sequence.cast_signed(), after.subscription, after.run));
+        let (sequence, subscription, run) =
+            after.map_or((-1, 0, 0), |after| (after.sequence.cast_signed(), after.subscription, after.run.cast_signed()));
         let mut rows = select.query(params![sequence, subscription, run, schema::limit(limit)])?;
         while let Some(row) = rows.next()? {
-            let key = DeadKey { sequence: row.get::<_, i64>(0)?.cast_unsigned(), subscription: row.get(1)?, run: row.get(2)? };
+            let [sequence, run] = [row.get::<_, i64>(0)?, row.get(2)?].map(i64::cast_unsigned);
+            let key = DeadKey { sequence, subscription: row.get(1)?, run };
             look(key, row.get_ref(3)?.as_blob().unwrap_or_default());
             (seen, last) = (seen + 1, Some(key));
         }
@@ -387,32 +378,33 @@ pub(super) fn dead_page(
     Ok(page)
 }
 
-fn letter(journal: JournalId, key: DeadKey, buried: &Buried, identity: &dyn Fn(u32) -> Option<SubscriptionIdentity>) -> DeadLetter {
+fn letter(epochs: &Epochs, key: DeadKey, buried: &Buried, identity: &dyn Fn(u32) -> Option<SubscriptionIdentity>) -> DeadLetter {
     let Buried { tenant, origin, reason, at, attempts, order_key: _, last, reject } = buried.clone();
     let (message, raw) = match reject {
         Some(reject) => (reject.reason, reject.raw),
         None => (last.as_ref().map(|last| last.message.clone()).unwrap_or_default(), Bytes::new()),
     };
-    let (sequence, subscription) = (Sequence(key.sequence), SubscriptionNumber(key.subscription));
-    let id = DeliveryId { journal, sequence, subscription, run: key.run };
+    let id = epochs.id(key.subscription, key.sequence, key.run);
     let subscription = if key.subscription == 0 { None } else { identity(key.subscription) };
     DeadLetter { id, tenant, origin, subscription, reason, message, at, attempts, last, raw }
 }
 
 fn dead_letters(
     connection: &Connection,
-    journal: JournalId,
     selection: &DeadSelection,
     after: Option<DeliveryId>,
     limit: usize,
 ) -> rusqlite::Result<Vec<DeadLetter>> {
+    // One snapshot, so that the epochs belong to the rows.
+    let connection = &*connection.unchecked_transaction()?;
+    let epochs = schema::read_epochs(connection)?.unwrap_or_default();
     let known: std::collections::HashMap<_, _> = subscriptions(connection)?.into_iter().collect();
     let identity = |number: u32| known.get(&number)?.as_ref().ok().map(|subscribed| subscribed.identity.clone());
     let mut after = after.map(|id| DeadKey { subscription: id.subscription.0, sequence: id.sequence.0, run: id.run });
     let mut letters = Vec::new();
     while letters.len() < limit {
-        let page = dead_page(connection, journal, selection, after, DEAD_ROWS, &identity)?;
-        letters.extend(page.rows.iter().map(|(key, buried)| letter(journal, *key, buried, &identity)));
+        let page = dead_page(connection, &epochs, selection, after, DEAD_ROWS, &identity)?;
+        letters.extend(page.rows.iter().map(|(key, buried)| letter(&epochs, *key, buried, &identity)));
         after = page.next;
         if after.is_none() {
             break;

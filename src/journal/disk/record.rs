@@ -301,7 +301,8 @@ pub(super) struct Subscribed {
     pub(super) attached: bool,
     pub(super) activity: Activity,
     pub(super) backlog: Option<Backlog>,
-    pub(super) last_run: u32,
+    /// The highest run given out here while each subscription counted its own; since then they are counted in the ledger.
+    pub(super) runs_of_format_1: u32,
     pub(super) counts: Counts,
 }
 
@@ -315,7 +316,7 @@ impl Subscribed {
             None => out.byte(0),
             Some(backlog) => out.byte(1 + u8::from(backlog.dead_when_full)).number(backlog.max),
         };
-        out.number(u64::from(self.last_run));
+        out.number(u64::from(self.runs_of_format_1));
         let Counts { created, delivered, dead, redriven, purged, cancelled, quarantined, pending, retrying, in_flight: _ } = self.counts;
         for count in [created, delivered, dead, redriven, purged, cancelled, quarantined, pending, retrying] {
             out.number(count);
@@ -331,7 +332,7 @@ impl Subscribed {
             0 => None,
             kind => Some(Backlog { max: from.number()?, dead_when_full: kind == 2 }),
         };
-        let last_run = from.narrow()?;
+        let runs_of_format_1 = from.narrow()?;
         let mut count = || from.number();
         let counts = Counts {
             created: count()?,
@@ -346,7 +347,7 @@ impl Subscribed {
             in_flight: 0,
         };
         let identity = SubscriptionIdentity { tenant, rule, role, target };
-        Ok(Self { identity, attached, activity, backlog, last_run, counts })
+        Ok(Self { identity, attached, activity, backlog, runs_of_format_1, counts })
     }
 }
 

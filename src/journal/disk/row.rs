@@ -14,7 +14,7 @@ use crate::journal::LastOutcome;
 pub(super) const BLOCK_DELIVERIES_MAX: usize = 128;
 
 /// The run in the key of a block, so that a delivery of it that gets a row of its own does not meet it. Its deliveries are first runs.
-pub(super) const BLOCK_RUN: u32 = u32::MAX;
+pub(super) const BLOCK_RUN: u64 = u64::MAX;
 
 const IMMEDIATE: u8 = 1;
 const PARKED: u8 = 2;
@@ -27,13 +27,13 @@ pub(super) struct RowKey {
     /// Of a block: its first sequence when it was made.
     pub(super) sequence: u64,
     /// Of a block: [`BLOCK_RUN`].
-    pub(super) run: u32,
+    pub(super) run: u64,
 }
 
 impl RowKey {
-    /// The column `run`: a block comes before a delivery that left it.
+    /// The column `run`: that of a block is -1, so that it comes before a delivery that left it.
     pub(super) fn run_column(self) -> i64 {
-        if self.run == BLOCK_RUN { -1 } else { self.run.into() }
+        self.run.cast_signed()
     }
 }
 
@@ -155,8 +155,10 @@ impl PendingRow {
 }
 
 fn check_key(key: RowKey, due: Option<i64>, order_key: Option<i64>) -> [u64; 5] {
+    // Runs were numbers of 32 bits once, and lie above the bits that say which columns are there.
+    let run = if key.run == BLOCK_RUN { u64::from(u32::MAX) } else { key.run };
     // One number for both options: a column that was there and is gone must not pass either.
-    let present = u64::from(due.is_some()) | u64::from(order_key.is_some()) << 1 | u64::from(key.run) << 32;
+    let present = (u64::from(due.is_some()) | u64::from(order_key.is_some()) << 1) ^ run.rotate_left(32);
     let column = |column: Option<i64>| column.map_or(0, i64::cast_unsigned);
     [u64::from(key.subscription), key.sequence, present, column(due), column(order_key)]
 }

@@ -2,7 +2,7 @@
 //!
 //! | table | key | kept |
 //! |---|---|---|
-//! | `meta` | name | the journal's identity; the ledger: commit number, last sequence, totals |
+//! | `meta` | name | the journal's identity; the ledger: commit number, last sequence, totals; the epochs |
 //! | `events` | sequence | written once, never updated |
 //! | `subscriptions` | number | identity, activity, counters |
 //! | `pending` | subscription, sequence, run | deliveries that have not ended; the index `by_due` is the queue, `by_key` the order keys |
@@ -19,10 +19,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::OpenError;
+use super::epochs::Epochs;
 use super::record::{Damage, Decoder, Encoder, Table};
 
 /// The format that this software writes: kept in `PRAGMA user_version`.
-pub(super) const FORMAT: i32 = 1;
+pub(super) const FORMAT: i32 = 2;
 
 /// Marks the file as ours in its header: `Pman`.
 const APPLICATION: i32 = 0x506D_616E;
@@ -60,6 +61,11 @@ pub(super) fn database(directory: &Path) -> PathBuf {
 /// The write-ahead log beside it.
 pub(super) fn log(directory: &Path) -> PathBuf {
     directory.join("journal.db-wal")
+}
+
+/// The number of the database's file on its file system; 0 where it is not known. A copy has another, unless it was written over the file.
+pub(super) fn file(directory: &Path) -> u64 {
+    database(directory).metadata().map_or(0, |metadata| std::os::unix::fs::MetadataExt::ino(&metadata))
 }
 
 /// What a connection is for; it decides how much it may cache.
@@ -109,8 +115,9 @@ pub(super) fn create(connection: &mut Connection, now: Timestamp) -> rusqlite::R
     transaction.execute_batch(TABLES)?;
     write_identity(&transaction, now)?;
     write_ledger(&transaction, &Ledger::default())?;
+    write_epochs(&transaction, &Epochs::default())?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
-    transaction.pragma_update(None, "user_version", FORMAT)?;
+    write_format(&transaction)?;
     transaction.commit()
 }
 
@@ -125,6 +132,11 @@ pub(super) fn write_identity(connection: &Connection, now: Timestamp) -> rusqlit
 /// The format of the database; 0 where it is empty.
 fn format(connection: &Connection) -> rusqlite::Result<i32> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Says that the database is of the format written today.
+pub(super) fn write_format(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", FORMAT)
 }
 
 /// Refuses a database that a later version of this software has written.
@@ -158,12 +170,28 @@ pub(super) fn journal_id(connection: &Connection) -> rusqlite::Result<Result<Jou
     Ok(meta(connection, "journal")?.and_then(decode))
 }
 
+/// The epochs of the store; one that has none is of format 1.
+pub(super) fn read_epochs(connection: &Connection) -> rusqlite::Result<Result<Epochs, Damage>> {
+    match meta(connection, "epochs")? {
+        Ok(value) => Ok(Epochs::decode(&value)),
+        Err(_) => Ok(journal_id(connection)?.map(Epochs::of_format_1)),
+    }
+}
+
+pub(super) fn write_epochs(connection: &Connection, epochs: &Epochs) -> rusqlite::Result<()> {
+    connection.execute("REPLACE INTO meta VALUES ('epochs', ?1)", [epochs.encode()]).map(drop)
+}
+
 /// What changes with every commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ledger {
     /// The number of the last commit.
     pub(super) commit: u64,
     pub(super) last_sequence: u64,
+    /// The highest number of a run beyond the first ones.
+    pub(super) last_run: u64,
+    /// Until then deduplication may know an event by its identity of format 1, which left out the source that it came in by.
+    pub(super) old_identities_until: Timestamp,
     pub(super) last_subscription: u32,
     pub(super) events: u64,
     pub(super) dead: u64,
@@ -171,12 +199,16 @@ pub(super) struct Ledger {
     pub(super) quarantined: u64,
 }
 
+/// A time that is still to be found out.
+pub(super) const NOT_KNOWN: Timestamp = Timestamp(i64::MAX);
+
 pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite::Result<()> {
-    let Ledger { commit, last_sequence, last_subscription, events, dead, rejects, quarantined } = *ledger;
+    let Ledger { commit, last_sequence, last_run, old_identities_until, last_subscription, events, dead, rejects, quarantined } = *ledger;
     let mut out = Encoder::new(32);
-    for number in [commit, last_sequence, u64::from(last_subscription), events, dead, rejects, quarantined] {
+    for number in [commit, last_sequence, u64::from(last_subscription), events, dead, rejects, quarantined, last_run] {
         out.number(number);
     }
+    out.time(old_identities_until);
     let value = out.seal(Table::Meta, &[super::record::key_of("ledger")]);
     connection.prepare_cached("REPLACE INTO meta VALUES ('ledger', ?1)")?.execute([value]).map(drop)
 }
@@ -184,7 +216,7 @@ pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite
 pub(super) fn read_ledger(connection: &Connection) -> rusqlite::Result<Result<Ledger, Damage>> {
     let decode = |value: Vec<u8>| {
         let mut from = Decoder::open(Table::Meta, &[super::record::key_of("ledger")], &value)?;
-        Ok(Ledger {
+        let mut ledger = Ledger {
             commit: from.number()?,
             last_sequence: from.number()?,
             last_subscription: from.narrow()?,
@@ -192,7 +224,14 @@ pub(super) fn read_ledger(connection: &Connection) -> rusqlite::Result<Result<Le
             dead: from.number()?,
             rejects: from.number()?,
             quarantined: from.number()?,
-        })
+            old_identities_until: NOT_KNOWN,
+            ..Ledger::default()
+        };
+        // That of format 1 ends here: runs were counted elsewhere.
+        if !from.is_empty() {
+            (ledger.last_run, ledger.old_identities_until) = (from.number()?, from.time()?);
+        }
+        Ok(ledger)
     };
     Ok(meta(connection, "ledger")?.and_then(decode))
 }

@@ -4,6 +4,7 @@ mod concurrent;
 mod damage;
 mod failure;
 mod fixture;
+mod ids;
 
 use std::path::Path;
 

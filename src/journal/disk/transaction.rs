@@ -10,11 +10,13 @@ mod retain;
 mod settle;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pointsman_schemas::Timestamp;
+use pointsman_schemas::{Epoch, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::epochs::Epochs;
 use super::queues::{Effect, Queues};
 use super::record::{Buried, Damage, Subscribed};
 use super::row::{BLOCK_DELIVERIES_MAX, BLOCK_RUN, PendingRow, RowKey};
@@ -47,7 +49,32 @@ impl From<JournalError> for Failure {
 pub(super) struct Books {
     pub(super) ledger: Ledger,
     pub(super) subscriptions: BTreeMap<u32, Subscribed>,
+    pub(super) epochs: Arc<Epochs>,
+    /// The last epoch is written with the first commit in it, and the format with it: opening a store writes nothing.
+    pub(super) is_epoch_new: bool,
 }
+
+impl Books {
+    /// Begins an epoch: the store has just been opened. Where `skip` is set, what was given out last is not sure, and numbers go on far
+    /// behind it.
+    pub(super) fn begin_epoch(&mut self, now: Timestamp, skip: bool, file: u64) {
+        let ledger = &mut self.ledger;
+        let (last_sequence, last_run) = self.epochs.given_out();
+        (ledger.last_sequence, ledger.last_run) = (ledger.last_sequence.max(last_sequence), ledger.last_run.max(last_run));
+        if skip {
+            ledger.last_sequence += SEQUENCES_SKIPPED + u64::from(rand::random::<u32>());
+            ledger.last_subscription += SUBSCRIPTIONS_SKIPPED;
+        }
+        // Two clones of one machine may draw the same number, but not at the same time.
+        let epoch = Epoch(rand::random::<u64>() ^ now.0.cast_unsigned());
+        Arc::make_mut(&mut self.epochs).begin(epoch, ledger.last_sequence, ledger.last_run, file);
+        self.is_epoch_new = true;
+    }
+}
+
+/// Numbers that are left out where the last one given out is not known: more than any power cut can hide.
+pub(super) const SEQUENCES_SKIPPED: u64 = 1 << 32;
+pub(super) const SUBSCRIPTIONS_SKIPPED: u32 = 1024;
 
 /// What a committed transaction changes in memory.
 #[derive(Debug, Default)]
@@ -107,6 +134,10 @@ impl<'c> Transaction<'c> {
         for (number, subscribed) in &self.changes.subscriptions {
             update.execute(params![number, subscribed.encode(*number)])?;
         }
+        if self.books.is_epoch_new {
+            schema::write_format(self.connection)?;
+            schema::write_epochs(self.connection, &self.books.epochs)?;
+        }
         self.changes.ledger.commit += 1;
         Ok(schema::write_ledger(self.connection, &self.changes.ledger)?)
     }
@@ -136,11 +167,11 @@ impl<'c> Transaction<'c> {
     }
 
     /// Makes a delivery of a stored event, or a dead letter where the backlog is full and declared so.
-    fn deliver(&mut self, sequence: u64, run: u32, new: NewDelivery, origin: &pointsman_schemas::Name) -> Result<(), Failure> {
+    fn deliver(&mut self, sequence: u64, run: u64, new: NewDelivery, origin: &pointsman_schemas::Name) -> Result<(), Failure> {
         let (now, number) = (self.now, new.subscription.0);
+        self.changes.ledger.last_run = self.changes.ledger.last_run.max(run);
         let Some(subscribed) = self.subscription_mut(number) else { return Ok(()) };
         subscribed.counts.created += 1;
-        subscribed.last_run = subscribed.last_run.max(run);
         let key = RowKey { subscription: number, sequence, run };
         if subscribed.backlog.is_some_and(|backlog| backlog.dead_when_full && subscribed.counts.pending >= backlog.max) {
             let (tenant, origin, reason) = (subscribed.identity.tenant.clone(), origin.clone(), DeadReason::Backlog);
@@ -159,9 +190,9 @@ impl<'c> Transaction<'c> {
 
     fn bury(&mut self, key: RowKey, buried: &Buried) -> Result<(), Failure> {
         let RowKey { subscription, sequence, run } = key;
-        let value = buried.encode(&[sequence, u64::from(subscription), u64::from(run)]);
+        let value = buried.encode(&[sequence, u64::from(subscription), run]);
         let mut insert = self.connection.prepare_cached("INSERT INTO dead VALUES (?1, ?2, ?3, ?4)")?;
-        insert.execute(params![sequence.cast_signed(), subscription, run, value])?;
+        insert.execute(params![sequence.cast_signed(), subscription, run.cast_signed(), value])?;
         self.changes.ledger.dead += 1;
         self.changes.ledger.rejects += u64::from(buried.reject.is_some());
         self.count(subscription, |counts| counts.dead += 1);
@@ -305,10 +336,11 @@ impl<'c> Transaction<'c> {
 
 /// Reads a row of `pending` with the columns in their order; one that is damaged by its key alone.
 pub(super) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(RowKey, Result<PendingRow, Damage>)> {
-    let run = match row.get(2)? {
-        -1 => BLOCK_RUN,
-        run => u32::try_from(run).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(2, run))?,
-    };
+    let run: i64 = row.get(2)?;
+    if run < BLOCK_RUN.cast_signed() {
+        return Err(rusqlite::Error::IntegralValueOutOfRange(2, run));
+    }
+    let run = run.cast_unsigned();
     let key = RowKey { subscription: row.get(0)?, sequence: row.get::<_, i64>(1)?.cast_unsigned(), run };
     let decoded = match (row.get_ref(3)?.as_i64_or_null(), row.get_ref(4)?.as_i64_or_null(), row.get_ref(5)?.as_blob()) {
         (Ok(due), Ok(order_key), Ok(value)) => PendingRow::decode(key, due, order_key, value),

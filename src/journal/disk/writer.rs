@@ -164,6 +164,7 @@ impl Writer {
         }
         let changes = transaction.into_changes();
         self.books.ledger = changes.ledger;
+        self.books.is_epoch_new = false;
         self.books.subscriptions.extend(changes.subscriptions);
         if let Some(sweep) = shared.sweep.lock().as_mut() {
             sweep.extend(changes.pinned);
@@ -230,7 +231,12 @@ impl Writer {
         for finding in findings {
             tracing::error!("{finding}");
         }
-        books.ledger.commit = books.ledger.commit.max(self.books.ledger.commit);
+        let (ledger, known) = (&mut books.ledger, self.books.ledger);
+        // Where commits are lost, the numbers that they gave out are not given out again.
+        ledger.commit = ledger.commit.max(known.commit);
+        (ledger.last_sequence, ledger.last_run) = (ledger.last_sequence.max(known.last_sequence), ledger.last_run.max(known.last_run));
+        ledger.last_subscription = ledger.last_subscription.max(known.last_subscription);
+        books.begin_epoch(self.shared.clock.now(), false, schema::file(&self.shared.directory));
         self.shared.rebuild(&books);
         (self.connection, self.books) = (Some(connection), books);
         Ok(())

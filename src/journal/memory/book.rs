@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytestring::ByteString;
 use pointsman_connectors::Reject;
-use pointsman_schemas::{Cursor, DeliveryId, Event, JournalId, Name, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Cursor, DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
 use super::{CLOCK_TRUSTED_FOR, MemoryOptions};
@@ -19,7 +19,7 @@ use crate::journal::{
 };
 
 pub(super) struct Book {
-    id: JournalId,
+    epoch: Epoch,
     options: MemoryOptions,
     now: Timestamp,
     pub(super) trouble: Option<JournalError>,
@@ -27,10 +27,12 @@ pub(super) struct Book {
     pub(super) due: BTreeSet<SubscriptionNumber>,
     pub(super) cursors: HashMap<(Name, Name), Cursor>,
     last_sequence: u64,
+    /// The highest run given out: what runs an event anew takes the next.
+    last_run: u64,
     last_token: u64,
     bytes: u64,
     events: BTreeMap<Sequence, Kept>,
-    seen: HashMap<(Name, ByteString, ByteString), (Sequence, Timestamp)>,
+    seen: HashMap<Identity, (Sequence, Timestamp)>,
     /// The index is the number less one: numbers are never used again.
     subscriptions: Vec<Queue>,
     dead: BTreeMap<Place, Dead>,
@@ -38,7 +40,10 @@ pub(super) struct Book {
 }
 
 /// A delivery's id without its journal, in the order in which dead letters are shown.
-type Place = (Sequence, SubscriptionNumber, u32);
+type Place = (Sequence, SubscriptionNumber, u64);
+
+/// What deduplication knows an event by: tenant, origin, `source`, `id`.
+type Identity = (Name, Name, ByteString, ByteString);
 
 struct Kept {
     stored: StoredEvent,
@@ -52,9 +57,7 @@ struct Queue {
     activity: Activity,
     backlog: Option<Backlog>,
     counts: Counts,
-    /// The highest run given out: what runs an event anew, without a dead letter of it, takes the next.
-    last_run: u32,
-    pending: BTreeMap<(Sequence, u32), Delivery>,
+    pending: BTreeMap<(Sequence, u64), Delivery>,
 }
 
 #[derive(Clone)]
@@ -76,15 +79,16 @@ struct Dead {
 }
 
 impl Book {
-    pub(super) fn new(id: JournalId, options: MemoryOptions, now: Timestamp) -> Self {
+    pub(super) fn new(epoch: Epoch, options: MemoryOptions, now: Timestamp) -> Self {
         Self {
-            id,
+            epoch,
             options,
             now,
             trouble: None,
             due: BTreeSet::new(),
             cursors: HashMap::new(),
             last_sequence: 0,
+            last_run: 0,
             last_token: 0,
             bytes: 0,
             events: BTreeMap::new(),
@@ -157,8 +161,8 @@ impl Book {
         let mut arriving: HashMap<SubscriptionNumber, u64> = HashMap::new();
         let mut ids = HashSet::new();
         for entry in &append.entries {
-            let twice = entry.deduplicate.is_some() && !ids.insert(identity(&append.tenant, &entry.event));
-            if twice || self.duplicate_of(&append.tenant, entry).is_some() {
+            let twice = entry.deduplicate.is_some() && !ids.insert(identity(&append.tenant, &append.origin, &entry.event));
+            if twice || self.duplicate_of(&append.tenant, &append.origin, entry).is_some() {
                 continue;
             }
             for delivery in &entry.deliveries {
@@ -188,20 +192,20 @@ impl Book {
         Ok(appended)
     }
 
-    fn duplicate_of(&self, tenant: &Name, entry: &Entry) -> Option<Sequence> {
+    fn duplicate_of(&self, tenant: &Name, origin: &Name, entry: &Entry) -> Option<Sequence> {
         let window = entry.deduplicate?;
-        let (sequence, at) = self.seen.get(&identity(tenant, &entry.event))?;
+        let (sequence, at) = self.seen.get(&identity(tenant, origin, &entry.event))?;
         (self.now.since(*at) < window).then_some(*sequence)
     }
 
     fn store(&mut self, tenant: &Name, origin: &Name, entry: Entry) -> Appended {
-        if let Some(sequence) = self.duplicate_of(tenant, &entry) {
+        if let Some(sequence) = self.duplicate_of(tenant, origin, &entry) {
             return Appended::Duplicate(sequence);
         }
         self.last_sequence += 1;
         let sequence = Sequence(self.last_sequence);
         if entry.deduplicate.is_some() {
-            self.seen.insert(identity(tenant, &entry.event), (sequence, self.now));
+            self.seen.insert(identity(tenant, origin, &entry.event), (sequence, self.now));
         }
         self.bytes += entry.event.size_bytes() as u64;
         let stored = StoredEvent { sequence, tenant: tenant.clone(), origin: origin.clone(), at: self.now, event: entry.event };
@@ -230,13 +234,13 @@ impl Book {
     }
 
     /// Makes a delivery, or a dead letter where the backlog is full and declared so.
-    fn deliver(&mut self, sequence: Sequence, run: u32, new: NewDelivery) {
+    fn deliver(&mut self, sequence: Sequence, run: u64, new: NewDelivery) {
         let (now, number) = (self.now, new.subscription);
         let Some(kept) = self.events.get_mut(&sequence) else { return };
         let Some(queue) = (number.0 as usize).checked_sub(1).and_then(|index| self.subscriptions.get_mut(index)) else { return };
         kept.pins += 1;
         queue.counts.created += 1;
-        queue.last_run = queue.last_run.max(run);
+        self.last_run = self.last_run.max(run);
         let since = new.due.unwrap_or(now);
         let NewDelivery { order_key, .. } = new;
         let delivery = Delivery { order_key, due: since, since, attempts: 0, failures: 0, last: None, lease: None, told: false };
@@ -253,7 +257,7 @@ impl Book {
         self.last_sequence += 1;
         let place = (Sequence(self.last_sequence), SubscriptionNumber(0), 0);
         let letter = DeadLetter {
-            id: delivery_id(self.id, place),
+            id: delivery_id(self.epoch, place),
             tenant: tenant.clone(),
             origin: origin.clone(),
             subscription: None,
@@ -268,7 +272,7 @@ impl Book {
     }
 
     pub(super) fn lease(&mut self, grants: &[Grant], bytes_max: usize) -> Leases {
-        let (now, instant, journal) = (self.now, Instant::now(), self.id);
+        let (now, instant, epoch) = (self.now, Instant::now(), self.epoch);
         let (mut leases, mut bytes) = (Leases::default(), 0);
         for grant in grants {
             let mut grant_bytes = 0;
@@ -293,7 +297,7 @@ impl Book {
                 delivery.lease = Some(token);
                 leases.leased.push(Leased {
                     token,
-                    id: delivery_id(journal, place),
+                    id: delivery_id(epoch, place),
                     event: Arc::clone(&kept.stored.event),
                     tenant: kept.stored.tenant.clone(),
                     origin: kept.stored.origin.clone(),
@@ -351,7 +355,7 @@ impl Book {
                     }
                 }
                 FollowUp::Original(new) => {
-                    let run = self.queue(new.subscription).map_or(0, |queue| queue.last_run + 1);
+                    let run = self.last_run + 1;
                     self.deliver(place.0, run, new);
                 }
             }
@@ -375,7 +379,7 @@ impl Book {
     }
 
     fn bury(&mut self, place: Place, delivery: Delivery, reason: DeadReason, last: Option<LastOutcome>) {
-        let (journal, at) = (self.id, self.now);
+        let (epoch, at) = (self.epoch, self.now);
         let Some((tenant, origin)) = self.events.get(&place.0).map(|kept| (kept.stored.tenant.clone(), kept.stored.origin.clone())) else {
             return;
         };
@@ -383,7 +387,7 @@ impl Book {
         queue.counts.dead += 1;
         let last = last.or(delivery.last);
         let message = last.as_ref().map(|last| last.message.clone()).unwrap_or_default();
-        let (id, subscription, raw) = (delivery_id(journal, place), Some(queue.identity.clone()), Bytes::new());
+        let (id, subscription, raw) = (delivery_id(epoch, place), Some(queue.identity.clone()), Bytes::new());
         let letter = DeadLetter { id, tenant, origin, subscription, reason, message, at, attempts: delivery.attempts, last, raw };
         self.dead.insert(place, Dead { order_key: delivery.order_key, letter });
     }
@@ -420,8 +424,8 @@ impl Book {
     }
 
     pub(super) fn cancel(&mut self, deliveries: &[DeliveryId]) -> u64 {
-        let (mut count, journal) = (0, self.id);
-        for id in deliveries.iter().filter(|id| id.journal == journal) {
+        let (mut count, epoch) = (0, self.epoch);
+        for id in deliveries.iter().filter(|id| id.epoch == epoch) {
             let place = (id.sequence, id.subscription, id.run);
             let Some(queue) = self.queue(id.subscription) else { continue };
             if queue.pending.get(&(id.sequence, id.run)).is_some_and(|delivery| delivery.lease.is_none()) {
@@ -445,9 +449,8 @@ impl Book {
             queue.counts.created += 1;
             queue.counts.pending += 1;
             // Not one more than the letter's own: the event may have been sent on to this subscription under that one.
-            queue.last_run += 1;
-            let run = queue.last_run;
-            let now = self.now;
+            self.last_run += 1;
+            let (now, run) = (self.now, self.last_run);
             let fresh = Delivery {
                 order_key: dead.order_key,
                 due: now,
@@ -468,7 +471,7 @@ impl Book {
 
     pub(super) fn replay(&mut self, number: SubscriptionNumber, events: std::ops::RangeInclusive<Sequence>) -> Result<u64, JournalError> {
         let queue = self.queue(number).ok_or_else(|| JournalError::NotFound(format!("subscription {}", number.0)))?;
-        let (tenant, run) = (queue.identity.tenant.clone(), queue.last_run + 1);
+        let tenant = queue.identity.tenant.clone();
         let there: HashSet<_> = queue.pending.keys().map(|(sequence, _)| *sequence).collect();
         let dead: HashSet<_> = self.dead.keys().filter(|place| place.1 == number).map(|place| place.0).collect();
         if events.is_empty() {
@@ -480,6 +483,7 @@ impl Book {
             .filter(|(sequence, kept)| kept.stored.tenant == tenant && !there.contains(sequence) && !dead.contains(sequence))
             .map(|(sequence, _)| *sequence)
             .collect();
+        let run = self.last_run + 1;
         for sequence in &chosen {
             self.deliver(*sequence, run, NewDelivery::now(number));
         }
@@ -522,11 +526,11 @@ impl Book {
     }
 
     pub(super) fn pending(&mut self, number: SubscriptionNumber, after: Option<Sequence>, limit: usize) -> Vec<Pending> {
-        let journal = self.id;
+        let epoch = self.epoch;
         let Some(queue) = self.queue(number) else { return Vec::new() };
         let later = queue.pending.iter().filter(|((sequence, _), _)| after.is_none_or(|after| *sequence > after));
         let shown = later.take(limit).map(|((sequence, run), delivery)| Pending {
-            id: delivery_id(journal, (*sequence, number, *run)),
+            id: delivery_id(epoch, (*sequence, number, *run)),
             due: delivery.due,
             since: delivery.since,
             attempts: delivery.attempts,
@@ -577,11 +581,11 @@ impl Book {
 impl Queue {
     fn new(identity: SubscriptionIdentity) -> Self {
         let (counts, pending) = (Counts::default(), BTreeMap::new());
-        Self { identity, attached: true, activity: Activity::Active, backlog: None, counts, last_run: 0, pending }
+        Self { identity, attached: true, activity: Activity::Active, backlog: None, counts, pending }
     }
 
     /// What may be leased now: due, not leased, and of every order key the earliest alone, unless a later one is already in flight.
-    fn eligible(&mut self, now: Timestamp) -> impl Iterator<Item = ((Sequence, u32), &mut Delivery)> {
+    fn eligible(&mut self, now: Timestamp) -> impl Iterator<Item = ((Sequence, u64), &mut Delivery)> {
         let is_open = self.attached && self.activity == Activity::Active;
         let leased = self.pending.values().filter(|delivery| delivery.lease.is_some());
         let mut keys: HashSet<_> = leased.filter_map(|delivery| delivery.order_key).collect();
@@ -598,10 +602,10 @@ impl Queue {
     }
 }
 
-fn identity(tenant: &Name, event: &Event) -> (Name, ByteString, ByteString) {
-    (tenant.clone(), event.source().clone(), event.id().clone())
+fn identity(tenant: &Name, origin: &Name, event: &Event) -> Identity {
+    (tenant.clone(), origin.clone(), event.source().clone(), event.id().clone())
 }
 
-fn delivery_id(journal: JournalId, (sequence, subscription, run): Place) -> DeliveryId {
-    DeliveryId { journal, sequence, subscription, run }
+fn delivery_id(epoch: Epoch, (sequence, subscription, run): Place) -> DeliveryId {
+    DeliveryId { epoch, sequence, subscription, run }
 }

@@ -108,6 +108,14 @@ pub(in crate::journal) async fn duplicates_are_told_within_their_window_alone(im
     assert_eq!(bench.append(vec![unique("a")]).await, [Appended::Duplicate(a)]);
     let other = Append { tenant: name("other"), ..append_of(vec![Entry { deduplicate: Some(MINUTE), ..entry("a", &[]) }]) };
     stored(bench.journal.append(other).await.unwrap()[0]);
+    // Who sends by another source cannot take an identity from this one, neither before nor behind it.
+    let by = |origin, id| Append { origin: name(origin), ..append_of(vec![unique(id)]) };
+    let partner = stored(bench.journal.append(by("partner", "tick")).await.unwrap()[0]);
+    let tick = stored(bench.append(vec![unique("tick")]).await[0]);
+    for (origin, first) in [("partner", partner), ("suite", tick)] {
+        assert_eq!(bench.journal.append(by(origin, "tick")).await, Ok(vec![Appended::Duplicate(first)]));
+    }
+    assert_eq!(bench.journal.append(by("partner", "a")).await.map(|told| matches!(told[0], Appended::Stored(_))), Ok(true));
     tokio::time::advance(MINUTE / 2).await;
     bench.implementation.upkeep().await;
     let again = bench.append(vec![unique("a")]).await;

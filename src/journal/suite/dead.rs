@@ -1,7 +1,7 @@
 //! Dead letters, and what an operator does to deliveries.
 
 use pointsman_connectors::Reject;
-use pointsman_schemas::{DeliveryId, JournalId};
+use pointsman_schemas::{DeliveryId, Epoch};
 
 use super::*;
 use crate::journal::{DeadReason, DeadSelection, JournalError, NewDead};
@@ -133,7 +133,7 @@ pub(in crate::journal) async fn cancelling_ends_what_is_not_in_flight(implementa
     let flying = bench.lease_one(r).await;
     let pending = bench.journal.reader().pending(r, None, 9).await.unwrap();
     assert_eq!(pending.len(), 6);
-    let foreign = DeliveryId { journal: JournalId(flying.id.journal.0 ^ 1), ..pending[1].id };
+    let foreign = DeliveryId { epoch: Epoch(flying.id.epoch.0 ^ 1), ..pending[1].id };
     let unknown = DeliveryId { run: 3, ..pending[1].id };
     let ids_of = [pending[0].id, pending[2].id, pending[4].id, foreign, unknown, pending[4].id];
     assert_eq!(bench.journal.cancel(&ids_of).await, Ok(2));

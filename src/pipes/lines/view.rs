@@ -23,7 +23,7 @@ impl Lines {
         let mut slots: Vec<_> = self.of(number).filter(|(sequence, _)| after.is_none_or(|after| *sequence > after.0)).collect();
         slots.sort_unstable_by_key(|(sequence, _)| *sequence);
         let shown = slots.into_iter().take(limit).map(|(sequence, slot)| Pending {
-            id: DeliveryId { journal: self.journal, sequence: Sequence(sequence), subscription: number, run: 0 },
+            id: DeliveryId { epoch: self.epoch, sequence: Sequence(sequence), subscription: number, run: 0 },
             due: slot.due,
             since: slot.since,
             attempts: slot.attempts,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_connectors::{Acknowledgement, Verdict};
-use pointsman_schemas::{Event, JournalId, Name, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Epoch, Event, Name, SubscriptionNumber, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::sync::{Notify, oneshot};
@@ -60,7 +60,7 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        let mut lines = Lines::new(JournalId(1));
+        let mut lines = Lines::new(Epoch(1));
         let hold = lines.enter(Name::default_tenant(), Name::new("s").unwrap(), Arc::new(Notify::new()));
         let (leased, keys, told) = (Vec::new(), HashMap::new(), Vec::new());
         Self { lines, hold, now: Timestamp(0), leased, keys, told, offered: 0, buried: 0 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pointsman_schemas::{DeliveryId, JournalId, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::Timestamp;
 use tokio::time::Instant;
 
 use super::{Lease, Moment, Queues, Slot, SlotKey};
@@ -22,7 +22,6 @@ pub(in crate::journal::disk) type Found = HashMap<u64, Result<std::sync::Arc<Kep
 /// A call of `lease` under way.
 #[derive(Debug)]
 pub(in crate::journal::disk) struct Leasing {
-    journal: JournalId,
     grants: Vec<Grant>,
     bytes_max: usize,
     now: Moment,
@@ -56,8 +55,8 @@ pub(in crate::journal::disk) enum Need {
 }
 
 impl Leasing {
-    pub(in crate::journal::disk) fn new(journal: JournalId, grants: Vec<Grant>, bytes_max: usize, now: Moment) -> Self {
-        Self { journal, grants, bytes_max, now, at: 0, taken: 0, grant_bytes: 0, bytes: 0, leases: Leases::default(), damaged: Vec::new() }
+    pub(in crate::journal::disk) fn new(grants: Vec<Grant>, bytes_max: usize, now: Moment) -> Self {
+        Self { grants, bytes_max, now, at: 0, taken: 0, grant_bytes: 0, bytes: 0, leases: Leases::default(), damaged: Vec::new() }
     }
 
     /// Leases as far as memory and `found` reach.
@@ -94,7 +93,7 @@ impl Leasing {
                                 self.bytes += size;
                                 self.grant_bytes += size;
                                 self.taken += 1;
-                                self.leases.leased.extend(queues.take(number, key, &kept, until, self.journal));
+                                self.leases.leased.extend(queues.take(number, key, &kept, until));
                             }
                         }
                     }
@@ -154,7 +153,7 @@ impl Queues {
     }
 
     /// Takes the next delivery of a slot out of the window; its key is (due, sequence, run).
-    fn pop(&mut self, subscription: u32, key: SlotKey) -> Option<((i64, u64, u32), Slot)> {
+    fn pop(&mut self, subscription: u32, key: SlotKey) -> Option<((i64, u64, u64), Slot)> {
         let queue = self.queues.get_mut(&subscription)?;
         let slot = queue.window.get_mut(&key)?;
         let sequence = slot.sequences.pop()?;
@@ -169,7 +168,7 @@ impl Queues {
         Some(((key.0, sequence, run), alone))
     }
 
-    fn take(&mut self, subscription: u32, key: SlotKey, kept: &std::sync::Arc<Kept>, until: Instant, journal: JournalId) -> Option<Leased> {
+    fn take(&mut self, subscription: u32, key: SlotKey, kept: &std::sync::Arc<Kept>, until: Instant) -> Option<Leased> {
         let ((due, sequence, run), slot) = self.pop(subscription, key)?;
         self.last_token += 1;
         let block = slot.in_block.then_some(slot.row);
@@ -186,7 +185,7 @@ impl Queues {
         }
         Some(Leased {
             token: LeaseToken(self.last_token),
-            id: DeliveryId { journal, sequence: Sequence(sequence), subscription: SubscriptionNumber(subscription), run },
+            id: self.epochs.id(subscription, sequence, run),
             event: std::sync::Arc::clone(&kept.event),
             tenant: kept.tenant.clone(),
             origin: kept.origin.clone(),

@@ -163,7 +163,7 @@ fn a_damaged_event_takes_its_deliveries_along_and_nothing_else() {
         let other = schema::connect(directory.path(), Purpose::Write).unwrap();
         other.execute("UPDATE events SET record = x'00' WHERE sequence IN (5, 6)", []).unwrap();
         // What is in memory hides the damage from the running journal.
-        *journal.shared.queues.lock() = Queues::new(0);
+        *journal.shared.queues.lock() = Queues::new(0, Arc::default());
         journal.shared.queues.lock().know(1, true, true);
         let leased = journal
             .lease(&[Grant { subscription: SubscriptionNumber(1), count: 9, lease: MINUTE, bytes_max: usize::MAX }], usize::MAX)

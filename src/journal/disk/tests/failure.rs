@@ -90,9 +90,9 @@ fn a_store_of_a_later_format_is_left_alone() {
         let directory = TempDir::new().unwrap();
         drop(open(directory.path()).unwrap());
         let other = schema::connect(directory.path(), Purpose::Write).unwrap();
-        other.execute_batch("PRAGMA user_version = 2").unwrap();
+        other.execute_batch("PRAGMA user_version = 3").unwrap();
         drop(other);
-        let newer = OpenError::Newer { path: directory.path().to_owned(), found: 2, understood: 1 };
+        let newer = OpenError::Newer { path: directory.path().to_owned(), found: 3, understood: 2 };
         assert_eq!(open(directory.path()).unwrap_err(), newer);
         assert_eq!(DiskReader::open(directory.path()).unwrap_err(), newer);
     });

@@ -115,8 +115,11 @@ fn a_store_of_format_1_is_read_in_full() {
         assert_eq!((dead[1].reason, &dead[1].raw[..]), (DeadReason::Unreadable, &b"\xff"[..]));
         let cursor = journal.cursor(&name("default"), &name("suite")).await.unwrap().unwrap();
         assert_eq!((cursor.fingerprint, &cursor.position[..]), (7, &b"here"[..]));
-        let twin = append_of(vec![Entry { deduplicate: Some(MINUTE * 60), ..entry("1", &[]) }]);
-        assert_eq!(journal.append(twin).await, Ok(vec![Appended::Duplicate(Sequence(1))]));
+        let twin = || append_of(vec![Entry { deduplicate: Some(MINUTE * 60), ..entry("1", &[]) }]);
+        assert_eq!(journal.append(twin()).await, Ok(vec![Appended::Duplicate(Sequence(1))]));
+        // It was remembered without the source that it came in by, which the event itself still tells.
+        let foreign = journal.append(Append { origin: name("ingress"), ..twin() }).await.unwrap();
+        assert!(matches!(foreign[..], [Appended::Stored(_)]), "{foreign:?}");
         tokio::time::advance(MINUTE).await;
         let grants = [statuses[0].number, statuses[1].number].map(|subscription| Grant {
             subscription,
@@ -128,6 +131,15 @@ fn a_store_of_format_1_is_read_in_full() {
         let ids: Vec<_> = leased.iter().map(|leased| leased.event.id().to_string()).collect();
         assert_eq!(ids, ["4", "5", "6", "7", "8", "2", "k1"]);
         assert_eq!(*leased[0].event, *suite::event("4"));
+        let journal_id = journal.id().0;
+        let shown = |number: usize| leased[number].id.to_string();
+        assert_eq!((shown(0), shown(6)), (format!("{journal_id:016x}-4-1-0"), format!("{journal_id:016x}-a-2-0")), "as it was shown then");
+        // What is made from now on has an epoch of its own, also a new run of an old event.
+        let chosen = DeadSelection { reason: Some(DeadReason::Exhausted), ..DeadSelection::default() };
+        assert_eq!(journal.redrive(&chosen).await, Ok(1));
+        let redriven = journal.lease(&grants, usize::MAX).await.unwrap().leased;
+        assert_eq!(redriven[0].id.sequence, dead[0].id.sequence);
+        assert!(redriven[0].id.epoch.0 != journal_id && redriven[0].id.run > 0, "{}", redriven[0].id);
         assert_eq!(reader.event(Sequence(1)).await.unwrap().unwrap().at, Timestamp(START.0));
         journal.close().await;
     });

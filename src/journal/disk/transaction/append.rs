@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pointsman_connectors::Reject;
@@ -11,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Failure, Transaction};
 use crate::journal::disk::queues::Effect;
+use crate::journal::disk::reader;
 use crate::journal::disk::record::{Buried, Kept, Seen, encode_cursor, key_of};
 use crate::journal::disk::row::RowKey;
 use crate::journal::{Append, Appended, Backlog, DeadReason, Entry, JournalError, NewDead};
@@ -21,12 +23,12 @@ const ROW_BYTES: u64 = 64;
 impl Transaction<'_> {
     pub(in crate::journal::disk) fn append(&mut self, append: &Append) -> Result<Vec<Appended>, Failure> {
         let room = self.room.checked_sub(size_bytes(append)).ok_or_else(full)?;
-        let identities = append.entries.iter().map(|entry| self.identity(&append.tenant, entry)).collect::<Vec<_>>();
+        let identities = append.entries.iter().map(|entry| identity(&append.tenant, &append.origin, entry)).collect::<Vec<_>>();
         let mut arriving: HashMap<u32, u64> = HashMap::new();
         let mut own = HashSet::new();
         for (entry, identity) in append.entries.iter().zip(&identities) {
             if let Some(identity) = identity
-                && (!own.insert(*identity) || self.duplicate_of(*identity, entry)?.is_some())
+                && (!own.insert(*identity) || self.duplicate_of(*identity, &append.tenant, &append.origin, entry)?.is_some())
             {
                 continue;
             }
@@ -62,24 +64,24 @@ impl Transaction<'_> {
         Ok(appended)
     }
 
-    /// What an entry is known by, where it is to be told from its duplicates: 128 bits of a SHA-256.
-    pub(super) fn identity(&self, tenant: &Name, entry: &Entry) -> Option<[u64; 2]> {
-        entry.deduplicate?;
-        let mut hasher = Sha256::new();
-        for text in [tenant.as_str(), entry.event.source(), entry.event.id()] {
-            hasher.update((text.len() as u64).to_le_bytes());
-            hasher.update(text);
+    /// The sequence of an earlier event with this identity, within the window that the entry asks for.
+    fn duplicate_of(&self, identity: [u64; 2], tenant: &Name, origin: &Name, entry: &Entry) -> Result<Option<u64>, Failure> {
+        let Some(window) = entry.deduplicate else { return Ok(None) };
+        if let Some(sequence) = self.seen_as(identity, window)? {
+            return Ok(Some(sequence));
         }
-        let hash = hasher.finalize();
-        let (halves, _) = hash.as_chunks::<8>();
-        match halves {
-            [high, low, ..] => Some([u64::from_le_bytes(*high), u64::from_le_bytes(*low)]),
-            _ => None,
+        if self.now >= self.changes.ledger.old_identities_until {
+            return Ok(None);
         }
+        let Some(sequence) = self.seen_as(hash(&[tenant.as_str(), entry.event.source(), entry.event.id()]), window)? else {
+            return Ok(None);
+        };
+        // The event still says which source it came in by. Where it is gone, a possible duplicate is taken for one, as it would have been.
+        let is_own = reader::event(self.connection, sequence)?.and_then(Result::ok).is_none_or(|kept| kept.origin == *origin);
+        Ok(is_own.then_some(sequence))
     }
 
-    fn duplicate_of(&self, identity: [u64; 2], entry: &Entry) -> Result<Option<u64>, Failure> {
-        let Some(window) = entry.deduplicate else { return Ok(None) };
+    fn seen_as(&self, identity: [u64; 2], window: Duration) -> Result<Option<u64>, Failure> {
         let [high, low] = identity.map(u64::cast_signed);
         let mut select = self.connection.prepare_cached("SELECT value FROM identities WHERE high = ?1 AND low = ?2")?;
         let value: Option<Vec<u8>> = select.query_row([high, low], |row| row.get(0)).optional()?;
@@ -90,7 +92,7 @@ impl Transaction<'_> {
 
     pub(super) fn store(&mut self, tenant: &Name, origin: &Name, entry: &Entry, identity: Option<[u64; 2]>) -> Result<Appended, Failure> {
         if let Some(identity) = identity
-            && let Some(sequence) = self.duplicate_of(identity, entry)?
+            && let Some(sequence) = self.duplicate_of(identity, tenant, origin, entry)?
         {
             return Ok(Appended::Duplicate(Sequence(sequence)));
         }
@@ -141,6 +143,26 @@ impl Transaction<'_> {
     pub(super) fn now(&self) -> Timestamp {
         self.now
     }
+}
+
+/// What an entry is known by, where it is to be told from its duplicates. The source that it came in by is part of it, so that nobody
+/// can suppress the events of another source by sending their identities first.
+pub(super) fn identity(tenant: &Name, origin: &Name, entry: &Entry) -> Option<[u64; 2]> {
+    entry.deduplicate?;
+    Some(hash(&[tenant.as_str(), origin.as_str(), entry.event.source(), entry.event.id()]))
+}
+
+/// 128 bits of a SHA-256 over texts, each with its length before it.
+fn hash(texts: &[&str]) -> [u64; 2] {
+    let mut hasher = Sha256::new();
+    for text in texts {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    }
+    let hash = hasher.finalize();
+    let (halves, _) = hash.as_chunks::<8>();
+    let half = |at: usize| halves.get(at).map_or(0, |half| u64::from_le_bytes(*half));
+    [half(0), half(1)]
 }
 
 pub(super) fn full() -> JournalError {

@@ -1,8 +1,9 @@
 //! What operators and reloads do.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use pointsman_schemas::{DeliveryId, JournalId, Name, Sequence, SubscriptionNumber};
+use pointsman_schemas::{DeliveryId, Name, Sequence, SubscriptionNumber};
 use rusqlite::{OptionalExtension, params};
 
 use super::append::full;
@@ -48,10 +49,10 @@ impl Transaction<'_> {
                 self.changes.ledger.last_subscription += 1;
                 self.changes.ledger.last_subscription
             });
-            let kept = self.subscription(number).map(|old| (old.activity, old.last_run, old.counts));
-            let (activity, last_run, counts) = kept.unwrap_or((Activity::Active, 0, Counts::default()));
+            let kept = self.subscription(number).map(|old| (old.activity, old.runs_of_format_1, old.counts));
+            let (activity, runs_of_format_1, counts) = kept.unwrap_or((Activity::Active, 0, Counts::default()));
             self.changes.effects.push(Effect::Open(number, is_attached && activity == Activity::Active));
-            let subscribed = Subscribed { identity, attached: is_attached, activity, backlog, last_run, counts };
+            let subscribed = Subscribed { identity, attached: is_attached, activity, backlog, runs_of_format_1, counts };
             self.changes.subscriptions.insert(number, subscribed);
             numbers.push(SubscriptionNumber(number));
         }
@@ -66,11 +67,11 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    pub(in crate::journal::disk) fn cancel(&mut self, journal: JournalId, deliveries: &[DeliveryId]) -> Result<u64, Failure> {
+    pub(in crate::journal::disk) fn cancel(&mut self, deliveries: &[DeliveryId]) -> Result<u64, Failure> {
         self.flush()?;
         let mut count = 0;
-        for id in deliveries.iter().filter(|id| id.journal == journal) {
-            let key = RowKey { subscription: id.subscription.0, sequence: id.sequence.0, run: id.run };
+        let epochs = Arc::clone(&self.books.epochs);
+        for key in deliveries.iter().filter_map(|id| epochs.key(id)) {
             let Some(row) = self.find(key)? else { continue };
             if !self.queues.lock().withhold(key, row.due) {
                 continue;
@@ -117,22 +118,23 @@ impl Transaction<'_> {
     /// Redrives what a selection finds behind `after`, of what was dead when the operation began.
     pub(in crate::journal::disk) fn redrive(
         &mut self,
-        journal: JournalId,
         selection: &DeadSelection,
         after: Option<DeadKey>,
         began: pointsman_schemas::Timestamp,
     ) -> Result<Page<DeadKey>, Failure> {
-        let page = self.dead_page(journal, selection, after)?;
+        let page = self.dead_page(selection, after)?;
         let mut count = 0;
         for (key, buried) in page.rows {
             if key.subscription == 0 || buried.at > began {
                 continue;
             }
             self.unbury(key)?;
-            let Some(subscribed) = self.subscription_mut(key.subscription) else { continue };
+            if self.subscription(key.subscription).is_none() {
+                continue;
+            }
             // Not one more than the letter's own: the event may have been sent on to this subscription under that one.
-            subscribed.last_run += 1;
-            let run = subscribed.last_run;
+            self.changes.ledger.last_run += 1;
+            let run = self.changes.ledger.last_run;
             self.count(key.subscription, |counts| {
                 counts.redriven += 1;
                 counts.created += 1;
@@ -147,13 +149,8 @@ impl Transaction<'_> {
     }
 
     /// Purges what a selection finds behind `after`.
-    pub(in crate::journal::disk) fn purge(
-        &mut self,
-        journal: JournalId,
-        selection: &DeadSelection,
-        after: Option<DeadKey>,
-    ) -> Result<Page<DeadKey>, Failure> {
-        let page = self.dead_page(journal, selection, after)?;
+    pub(in crate::journal::disk) fn purge(&mut self, selection: &DeadSelection, after: Option<DeadKey>) -> Result<Page<DeadKey>, Failure> {
+        let page = self.dead_page(selection, after)?;
         let count = page.rows.len() as u64;
         for (key, _) in page.rows {
             self.unbury(key)?;
@@ -162,9 +159,9 @@ impl Transaction<'_> {
         Ok(Page { count, next: page.next })
     }
 
-    fn dead_page(&mut self, journal: JournalId, selection: &DeadSelection, after: Option<DeadKey>) -> Result<reader::DeadPage, Failure> {
+    fn dead_page(&mut self, selection: &DeadSelection, after: Option<DeadKey>) -> Result<reader::DeadPage, Failure> {
         let identity = |number: u32| self.subscription(number).map(|subscribed| subscribed.identity.clone());
-        let mut page = reader::dead_page(self.connection, journal, selection, after, PAGE, &identity)?;
+        let mut page = reader::dead_page(self.connection, &self.books.epochs, selection, after, PAGE, &identity)?;
         for (key, damage) in std::mem::take(&mut page.damaged) {
             self.quarantine_dead(key, &damage)?;
         }
@@ -174,7 +171,7 @@ impl Transaction<'_> {
     fn unbury(&mut self, key: RowKey) -> Result<(), Failure> {
         let RowKey { subscription, sequence, run } = key;
         let mut delete = self.connection.prepare_cached("DELETE FROM dead WHERE sequence = ?1 AND subscription = ?2 AND run = ?3")?;
-        delete.execute(params![sequence.cast_signed(), subscription, run])?;
+        delete.execute(params![sequence.cast_signed(), subscription, run.cast_signed()])?;
         self.changes.ledger.dead -= 1;
         self.changes.ledger.rejects -= u64::from(subscription == 0);
         self.count(subscription, |counts| counts.dead -= 1);
@@ -185,7 +182,7 @@ impl Transaction<'_> {
     pub(in crate::journal::disk) fn replay(&mut self, number: u32, from: Sequence, to: Sequence) -> Result<Page<Sequence>, Failure> {
         self.flush()?;
         let subscribed = self.subscription(number).ok_or_else(|| not_found(number))?;
-        let (tenant, run): (Name, u32) = (subscribed.identity.tenant.clone(), subscribed.last_run + 1);
+        let (tenant, run): (Name, u64) = (subscribed.identity.tenant.clone(), self.changes.ledger.last_run + 1);
         let room = self.room.checked_sub(64 * PAGE as u64).ok_or_else(full)?;
         let mut select = self
             .connection

@@ -99,7 +99,7 @@ impl Transaction<'_> {
 
     pub(super) fn quarantine_dead(&mut self, key: RowKey, why: &Damage) -> Result<(), Failure> {
         let RowKey { subscription, sequence, run } = key;
-        let values = vec![Value::from(sequence.cast_signed()), Value::from(subscription), Value::from(run)];
+        let values = vec![Value::from(sequence.cast_signed()), Value::from(subscription), Value::from(run.cast_signed())];
         self.quarantine("dead", &DamagedKey(values), why)?;
         self.changes.ledger.dead = self.changes.ledger.dead.saturating_sub(1);
         self.changes.ledger.rejects = self.changes.ledger.rejects.saturating_sub(u64::from(subscription == 0));

@@ -3,6 +3,7 @@
 use pointsman_schemas::SubscriptionNumber;
 use tokio::time::Instant;
 
+use super::append::identity;
 use super::{Failure, Transaction};
 use crate::journal::disk::queues::{Effect, Lease};
 use crate::journal::disk::record::Buried;
@@ -102,12 +103,15 @@ impl Transaction<'_> {
                     else {
                         continue;
                     };
-                    let identity = self.identity(&tenant, entry);
+                    let identity = identity(&tenant, origin, entry);
                     self.store(&tenant, origin, entry, identity)?;
                 }
                 FollowUp::Original(new) => {
                     let SubscriptionNumber(number) = new.subscription;
-                    let Some(run) = self.subscription(number).map(|subscribed| subscribed.last_run + 1) else { continue };
+                    if self.subscription(number).is_none() {
+                        continue;
+                    }
+                    let run = self.changes.ledger.last_run + 1;
                     self.pinned.insert(lease.key.sequence);
                     self.deliver(lease.key.sequence, run, *new, &lease.origin)?;
                 }
