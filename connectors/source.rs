@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
 
 use crate::OpenError;
 use crate::http::Routes;
@@ -37,6 +38,16 @@ pub trait Source: Send {
     /// [`SourceError`]: this source is finished. Its owner drops it and opens a new one from the settings, after a backoff where
     /// the error may pass.
     async fn next(&mut self) -> Result<Batch, SourceError>;
+
+    /// As [`Source::next`], called in its place while its owner has no use for more (a pipe whose target is paused): yields what the source
+    /// has in hand already and the outside system would take back by itself, and asks for nothing more. By default a source holds nothing
+    /// of that kind, and this waits for ever.
+    ///
+    /// # Errors
+    /// As [`Source::next`].
+    async fn rest(&mut self) -> Result<Batch, SourceError> {
+        std::future::pending().await
+    }
 }
 
 /// Why a source ended.
@@ -129,8 +140,9 @@ pub enum Acknowledgement {
     None,
     /// A caller waits. What he sent counts as taken in, and not yet stored, for as long as the permit lives: also when he hangs up.
     Caller(oneshot::Sender<Verdict>, Option<OwnedSemaphorePermit>),
-    /// The outside system is told by some IO.
-    Io(Box<dyn FnOnce(Verdict) -> BoxFuture<'static, ()> + Send + Sync>),
+    /// The outside system is told by some IO; where a time is given it should be by then, since the outside system takes the message back
+    /// by itself, and may count that or drop the message.
+    Io(Box<dyn FnOnce(Verdict) -> BoxFuture<'static, ()> + Send + Sync>, Option<Instant>),
 }
 
 impl Acknowledgement {
@@ -139,7 +151,26 @@ impl Acknowledgement {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::Io(Box::new(move |verdict| Box::pin(tell(verdict))))
+        Self::Io(Box::new(move |verdict| Box::pin(tell(verdict))), None)
+    }
+
+    /// The same, and by when it should be told. Who cannot finish with a message by then makes it durable: a time that has passed says that it
+    /// must not wait for anything else.
+    #[must_use]
+    pub fn by(self, time: Instant) -> Self {
+        match self {
+            Self::Io(tell, _) => Self::Io(tell, Some(time)),
+            other => other,
+        }
+    }
+
+    /// By when it should be told, where that matters.
+    #[must_use]
+    pub fn told_by(&self) -> Option<Instant> {
+        match self {
+            Self::Io(_, by) => *by,
+            Self::None | Self::Caller(..) => None,
+        }
     }
 
     /// Tells it.
@@ -148,7 +179,7 @@ impl Acknowledgement {
             Self::None => {}
             // A caller who has gone away does not hear it; he will ask again.
             Self::Caller(caller, _held) => drop(caller.send(verdict)),
-            Self::Io(tell) => tell(verdict).await,
+            Self::Io(tell, _) => tell(verdict).await,
         }
     }
 }
@@ -158,7 +189,7 @@ impl fmt::Debug for Acknowledgement {
         f.write_str(match self {
             Self::None => "None",
             Self::Caller(..) => "Caller",
-            Self::Io(_) => "Io",
+            Self::Io(..) => "Io",
         })
     }
 }

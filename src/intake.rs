@@ -13,7 +13,7 @@ use pointsman_connectors::{Acknowledgement, Arrival, Batch, Message, Plain, Reje
 use pointsman_schemas::{Cursor, Event, Name, SubscriptionNumber};
 use tokio_util::sync::CancellationToken;
 
-use crate::journal::{Append, Appended, DELIVERIES_PER_APPEND_MAX, Entry, Journal, JournalError};
+use crate::journal::{Append, Appended, DELIVERIES_PER_APPEND_MAX, DeadReason, Entry, Journal, JournalError, NewDead};
 use crate::telemetry::metrics::SourceMetrics;
 
 /// Appends of one source that wait for their sync at the same time. Enough to keep the writer busy, and a bound on what is taken in.
@@ -175,9 +175,12 @@ impl Store {
             Ok(()) => tell(group, &Verdict::Stored).await,
             Err(JournalError::Backlog(_)) if group.len() > 1 => {
                 for pending in group {
-                    let mut alone = vec![pending];
-                    let verdict = self.append(&mut alone, None).await.map_or_else(|error| verdict_of(&error), |()| Verdict::Stored);
-                    tell(alone, &verdict).await;
+                    self.alone(pending).await;
+                }
+            }
+            Err(JournalError::Backlog(number)) => {
+                for pending in group {
+                    self.refused(pending, number).await;
                 }
             }
             Err(error) => {
@@ -185,6 +188,35 @@ impl Store {
                 tell(group, &verdict).await;
             }
         }
+    }
+
+    async fn alone(&self, pending: Pending) {
+        let mut alone = [pending];
+        let appended = self.append(&mut alone, None).await;
+        let [pending] = alone;
+        match appended {
+            Err(JournalError::Backlog(number)) => self.refused(pending, number).await,
+            appended => pending.acknowledgement.tell(appended.map_or_else(|error| verdict_of(&error), |()| Verdict::Stored)).await,
+        }
+    }
+
+    /// A subscription has no room for a message. What its source would soon drop is a dead letter of that subscription instead.
+    async fn refused(&self, pending: Pending, mut number: SubscriptionNumber) {
+        let mut alone = [pending];
+        let verdict = loop {
+            let [pending] = &mut alone;
+            let must_not_wait = pending.acknowledgement.told_by().is_some_and(|by| by <= tokio::time::Instant::now());
+            if !must_not_wait || !bury(&mut pending.entries, number) {
+                break verdict_of(&JournalError::Backlog(number));
+            }
+            match self.append(&mut alone, None).await {
+                Ok(()) => break Verdict::Stored,
+                Err(JournalError::Backlog(next)) => number = next,
+                Err(error) => break verdict_of(&error),
+            }
+        };
+        let [pending] = alone;
+        pending.acknowledgement.tell(verdict).await;
     }
 
     /// Stores a group, however long that takes.
@@ -220,6 +252,27 @@ impl Store {
         self.metrics.rejects.inc_by(rejected);
         Ok(())
     }
+}
+
+/// Makes dead letters of the deliveries for a subscription that has no room for them. Tells whether there were any.
+fn bury(entries: &mut Vec<Entry>, number: SubscriptionNumber) -> bool {
+    let mut further = Vec::new();
+    let mut found = false;
+    for entry in entries.iter_mut() {
+        let Some(index) = entry.deliveries.iter().position(|delivery| delivery.subscription == number) else { continue };
+        let order_key = entry.deliveries.remove(index).order_key;
+        entry.deliveries.retain(|delivery| delivery.subscription != number);
+        let dead = NewDead { subscription: number, order_key, reason: DeadReason::Backlog, attempts: 0, last: None };
+        found = true;
+        // An entry has room for one; deduplication would take the further ones for the first.
+        if entry.dead.is_none() {
+            entry.dead = Some(dead);
+        } else {
+            further.push(Entry { event: Arc::clone(&entry.event), deliveries: Default::default(), deduplicate: None, dead: Some(dead) });
+        }
+    }
+    entries.append(&mut further);
+    found
 }
 
 async fn tell(group: Vec<Pending>, verdict: &Verdict) {

@@ -21,7 +21,8 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 use url::Url;
 
-use super::greeting::product;
+use super::fault::{Advice, advice};
+use super::greeting::{Greeting, greet};
 use crate::OpenError;
 use crate::http::client::explain;
 use crate::http::guard::Guard;
@@ -35,6 +36,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the server may take for one answer on a connection that stands.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long it may take to say what it is.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How often the two sides tell each other that they live, unless it is set: a connection that is silent for twice as long is broken.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -197,15 +201,20 @@ impl Address {
     }
 
     /// Which server this is and where, for a person.
-    pub(super) async fn describe(&self) -> String {
-        let AMQPAuthority { host, port, .. } = &self.uri.authority;
-        let address = resolved(host, *port, self.guard).await.ok().and_then(|all| all.first().copied());
-        let product = match (&self.uri.scheme, address) {
-            (AMQPScheme::AMQP, Some(address)) => product(address).await,
-            _ => None,
+    pub(super) fn describe(&self, greeting: Option<&Greeting>) -> String {
+        let product = match greeting {
+            Some(Greeting::Amqp(Some(product))) => product.to_string(),
+            _ => "RabbitMQ".to_owned(),
         };
-        let product = product.unwrap_or_else(|| "RabbitMQ".to_owned());
         format!("{product} at {}, vhost {}", self.host(), self.vhost())
+    }
+
+    /// What answers there before anybody has logged in; none where nothing does.
+    pub(super) async fn greeting(&self) -> Option<Greeting> {
+        let heard = Arc::default();
+        // The connection ends with the greeting, so that this fails whatever was heard.
+        let _ended = timeout(GREETING_TIMEOUT, self.dial(Some(Arc::clone(&heard)))).await;
+        heard.lock().take()
     }
 
     /// Connects and logs in.
@@ -213,11 +222,28 @@ impl Address {
     /// Dropping the future breaks off. Each connection is a thread of the client library, which ends with it.
     pub(super) async fn connect(&self) -> Result<Connection, Broken> {
         let doing = format!("cannot connect to RabbitMQ at {}", self.host());
+        let silent = || Broken::unavailable(format!("{doing}: it does not answer within {} s", CONNECT_TIMEOUT.as_secs()));
+        let error = match timeout(CONNECT_TIMEOUT, self.dial(None)).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => Some(error),
+            Err(_elapsed) => None,
+        };
+        let broken = error.as_ref().map_or_else(silent, |error| Broken::of(&doing, error));
+        let advice = advice(self.uri.scheme == AMQPScheme::AMQPS, error.as_ref());
+        if advice.is_some() || broken.code.is_some() {
+            return Err(broken.advised(&doing, advice));
+        }
+        // It may be something else that listens there, and may say so.
+        Err(broken.advised(&doing, self.greeting().await.as_ref().and_then(Greeting::advice)))
+    }
+
+    /// Connects and logs in, or only listens to what is said before that.
+    async fn dial(&self, heard: Option<Arc<Mutex<Option<Greeting>>>>) -> lapin::Result<Connection> {
         let properties = ConnectionProperties::default()
             .with_connection_name(self.client.as_str().into())
             .with_client_property("product".into(), LongString::from("Pointsman"))
             .with_client_property("version".into(), LongString::from(env!("CARGO_PKG_VERSION")));
-        let runtime = lapin::runtime::default_runtime().map_err(|error| Broken::of(&doing, &error))?;
+        let runtime = lapin::runtime::default_runtime()?;
         let breaker = Breaker::default();
         let (line, tls, guard) = (breaker.0.clone(), self.tls.clone(), self.guard);
         // The library's own types for a runtime and its streams have no name here, so this cannot be a function.
@@ -239,21 +265,22 @@ impl Address {
                 if let AsyncTcpStream::Plain(plain) = &stream {
                     line.lock().take_hold(plain.get_ref())?;
                 }
-                match uri.scheme {
-                    AMQPScheme::AMQP => Ok(stream),
-                    AMQPScheme::AMQPS => Ok(stream.into_tls(host, tls.as_ref()).await?),
+                let mut stream = match uri.scheme {
+                    AMQPScheme::AMQP => stream,
+                    AMQPScheme::AMQPS => stream.into_tls(host, tls.as_ref()).await?,
+                };
+                if let Some(heard) = &heard {
+                    let greeting = greet(&mut stream).await?;
+                    *heard.lock() = Some(greeting);
+                    return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
                 }
+                Ok(stream)
             },
             properties,
         );
-        match timeout(CONNECT_TIMEOUT, dialled).await {
-            Ok(Ok(connection)) => {
-                breaker.leave();
-                Ok(connection)
-            }
-            Ok(Err(error)) => Err(Broken::of(&doing, &error)),
-            Err(_) => Err(Broken::unavailable(format!("{doing}: it does not answer within {} s", CONNECT_TIMEOUT.as_secs()))),
-        }
+        let connection = dialled.await?;
+        breaker.leave();
+        Ok(connection)
     }
 }
 
@@ -322,12 +349,14 @@ pub(super) struct Broken {
     pub(super) code: Option<u16>,
     /// One line for a person.
     pub(super) message: String,
+    /// Where the mistake is, and what to do, where more is known of that than the class says.
+    pub(super) advice: Option<Advice>,
 }
 
 impl Broken {
     /// The server cannot be reached.
     pub(super) fn unavailable(message: String) -> Self {
-        Self { class: Class::Unavailable, code: None, message }
+        Self { class: Class::Unavailable, code: None, message, advice: None }
     }
 
     /// What an error of the client library means; `doing` says what was tried.
@@ -335,11 +364,19 @@ impl Broken {
         match error.kind() {
             ErrorKind::ProtocolError(told) => {
                 let code = told.get_id();
-                Self { class: class(code), code: Some(code), message: format!("{doing}: {}", words(told)) }
+                let advice = Advice::of(told);
+                Self { class: class(code), code: Some(code), message: format!("{doing}: {}", words(told)), advice }
             }
             ErrorKind::IOError(error) => Self::unavailable(format!("{doing}: {}", explain(&**error))),
             _ => Self::unavailable(format!("{doing}: {error}")),
         }
+    }
+
+    /// The same, where more is known.
+    fn advised(self, doing: &str, advice: Option<Advice>) -> Self {
+        let Some(advice) = advice else { return self };
+        let message = advice.what.map_or(self.message, |what| format!("{doing}: {what}"));
+        Self { message, advice: Some(advice), ..self }
     }
 
     /// The outcome of a delivery.
@@ -350,6 +387,7 @@ impl Broken {
     /// The problem of a source or target that cannot be opened.
     pub(super) fn problem(self, at: &str) -> OpenError {
         let (at, help) = match (self.class, self.code) {
+            _ if let Some(advice) = self.advice => (advice.at.unwrap_or(at), advice.help),
             // The way to the server is at fault, and not what was looked for there.
             (Class::Unavailable, _) => ("url", "check that RabbitMQ runs and listens there"),
             (_, Some(530)) => ("vhost", "make the vhost, or let the user use it"),

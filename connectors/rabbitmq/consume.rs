@@ -9,17 +9,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
-use futures::stream::StreamExt;
+use futures::stream::{BoxStream, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicNackOptions, QueueDeclareOptions};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Acker, Channel, Connection, Consumer, Queue};
+use lapin::{Acker, Channel, Connection, Consumer, Event, Queue};
 use pointsman_schemas::{Clock, Cursor, Name};
 use smallvec::SmallVec;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connection::Broken;
+use super::connection::{Broken, answer};
+use super::known::{Known, consumer_timeout};
 use super::mapping::Incoming;
 use crate::{Acknowledgement, Arrival, Batch, Link, Message, Plain, Reject, Source, SourceError, Verdict};
 
@@ -59,10 +60,41 @@ pub(super) struct Reading {
     pub(super) nonce: u128,
 }
 
+/// A queue on a channel, and how it is read.
+#[derive(Clone)]
+pub(super) struct Subscription {
+    pub(super) channel: Channel,
+    pub(super) queue: ShortString,
+    pub(super) arguments: FieldTable,
+}
+
+impl Subscription {
+    /// Has the queue's messages sent by this channel.
+    pub(super) async fn consume(self, vhost: &str) -> Result<Consumer, Broken> {
+        let doing = format!("cannot read the queue {} in the vhost {vhost}", self.queue);
+        let consumer = self.channel.basic_consume(self.queue, "".into(), BasicConsumeOptions::default(), self.arguments);
+        answer(&doing, consumer).await
+    }
+}
+
+/// What came of beginning to read, or of ceasing to.
+enum Turned {
+    Reads(Result<Consumer, Broken>),
+    Rests(Result<(), Broken>),
+}
+
 /// What a source holds of its connection.
 pub(super) struct Consuming {
     reading: Reading,
-    consumer: Consumer,
+    subscription: Subscription,
+    vhost: String,
+    /// None while the source rests: then nothing is sent, and what is in hand stays so.
+    consumer: Option<Consumer>,
+    /// True once the server has been asked to send no more: what is on its way still comes.
+    ceases: bool,
+    turning: Option<BoxFuture<'static, Turned>>,
+    events: BoxStream<'static, Event>,
+    known: Arc<Known>,
     lag: Lag,
     link: Link,
     /// What could not be stored comes back here; no more than `prefetch` messages are out.
@@ -70,21 +102,47 @@ pub(super) struct Consuming {
     given_back: UnboundedReceiver<Again>,
     waiting: BTreeMap<(Instant, u64), Arc<Held>>,
     ended: Option<SourceError>,
-    /// Both close with their last handle.
-    _open: (Connection, Channel),
+    /// True where the server has ended the consumer without saying why.
+    is_cancelled: bool,
+    /// It closes with its last handle.
+    connection: Connection,
 }
 
 impl Consuming {
-    pub(super) fn new(reading: Reading, open: (Connection, Channel), consumer: Consumer, lag: Lag, link: Link) -> Self {
+    pub(super) fn new(
+        reading: Reading,
+        connection: Connection,
+        (subscription, vhost): (Subscription, String),
+        consumer: Consumer,
+        known: Arc<Known>,
+        (lag, link): (Lag, Link),
+    ) -> Self {
         let (give_back, given_back) = unbounded_channel();
-        let waiting = BTreeMap::new();
-        Self { reading, consumer, lag, link, give_back, given_back, waiting, ended: None, _open: open }
+        let events = connection.events_listener().boxed();
+        Self {
+            reading,
+            subscription,
+            vhost,
+            consumer: Some(consumer),
+            ceases: false,
+            turning: None,
+            events,
+            known,
+            lag,
+            link,
+            give_back,
+            given_back,
+            waiting: BTreeMap::new(),
+            ended: None,
+            is_cancelled: false,
+            connection,
+        }
     }
 
     /// The channel that the messages come by.
     #[cfg(test)]
     pub(super) fn channel(&self) -> &Channel {
-        &self._open.1
+        &self.subscription.channel
     }
 
     /// Notes what the consumer gave: a message, or that there will be none any more.
@@ -99,31 +157,132 @@ impl Consuming {
                     taken.push(Arc::new(held));
                 }
             }
-            Some(Err(error)) => self.end(Broken::of("the channel has gone", &error).message),
-            None => self.end("RabbitMQ has ended it; has the queue been deleted?".to_owned()),
+            Some(Err(error)) => self.broken(&error),
+            // This is what was asked for.
+            None if self.ceases => (self.consumer, self.ceases) = (None, false),
+            None => self.is_cancelled = true,
         }
     }
 
+    fn broken(&mut self, error: &lapin::Error) {
+        let message = Broken::of("the channel has gone", error).message;
+        self.end(match consumer_timeout(error) {
+            None => message,
+            Some(timeout) => {
+                let hold = self.known.shorten(timeout);
+                format!(
+                    "{message}: a message was in hand for longer than the server's consumer_timeout of {timeout:?}, and comes again; from now on a \
+                     pipe holds one for {hold:?} at most"
+                )
+            }
+        });
+    }
+
     fn end(&mut self, why: String) {
-        let queue = self.consumer.queue();
+        let queue = &self.subscription.queue;
         self.ended.get_or_insert_with(|| SourceError::Unavailable(format!("the queue {queue} is not read any more: {why}")));
     }
 
+    /// Begins to read, or ceases to, as is wanted. What is begun goes on at the next call.
+    fn turn(&mut self, wants_more: bool) {
+        if self.turning.is_some() || self.ceases {
+            return;
+        }
+        match &self.consumer {
+            None if wants_more => {
+                let (subscription, vhost) = (self.subscription.clone(), self.vhost.clone());
+                self.turning = Some(async move { Turned::Reads(subscription.consume(&vhost).await) }.boxed());
+            }
+            // A stream does not count, and is read from where it was left.
+            Some(consumer) if !wants_more && self.reading.stream.is_none() => {
+                let (channel, tag) = (self.subscription.channel.clone(), consumer.tag());
+                self.ceases = true;
+                let ceasing = async move {
+                    let cancelled = channel.basic_cancel(tag, BasicCancelOptions::default());
+                    Turned::Rests(answer("cannot cease to read", cancelled).await)
+                };
+                self.turning = Some(ceasing.boxed());
+            }
+            _ => {}
+        }
+    }
+
+    fn turned(&mut self, turned: Turned) {
+        self.turning = None;
+        match turned {
+            Turned::Reads(Ok(consumer)) => self.consumer = Some(consumer),
+            Turned::Rests(Ok(())) => {}
+            Turned::Reads(Err(broken)) | Turned::Rests(Err(broken)) => self.end(broken.message),
+        }
+    }
+
+    /// While the source rests, nobody else hears that its channel has gone.
+    fn heard(&mut self, event: &Event) {
+        if let Event::Error(error) = event
+            && self.consumer.is_none()
+            && !self.subscription.channel.status().connected()
+        {
+            self.broken(error);
+        }
+    }
+
+    /// Why the server has ended the consumer, as far as it can be found out.
+    async fn why_cancelled(&mut self) -> String {
+        let queue = self.subscription.queue.clone();
+        let looking = async {
+            let channel = answer("", self.connection.create_channel()).await?;
+            answer("", channel.queue_declare(queue, QueueDeclareOptions::default().passive(), FieldTable::default())).await
+        };
+        match looking.await {
+            Err(Broken { code: Some(404), .. }) => "the queue has been deleted".to_owned(),
+            Ok(_) => "RabbitMQ has ended the reader and still has the queue: a message was in hand for longer than the queue's consumer timeout, or \
+                      the queue's leader has changed"
+                .to_owned(),
+            Err(_) => "RabbitMQ has ended the reader".to_owned(),
+        }
+    }
+
     /// Waits for the first messages of a batch; notes the end in `self`.
-    async fn wait(&mut self) -> Vec<Arc<Held>> {
+    async fn wait(&mut self, wants_more: bool) -> Vec<Arc<Held>> {
         let mut taken = Vec::new();
-        while taken.is_empty() && self.ended.is_none() {
-            let Self { consumer, lag, link, given_back, waiting, .. } = self;
+        while taken.is_empty() && self.ended.is_none() && !self.is_cancelled {
+            self.turn(wants_more);
+            let Self { consumer, lag, link, given_back, waiting, turning, events, .. } = self;
             // Everything here is either taken whole into `self` or `taken`, or not taken: nothing is awaited once `taken` holds some.
             tokio::select! {
                 biased;
                 never = lag.measure(link) => match never {},
                 Some((due, held)) = given_back.recv() => drop(waiting.insert(due, held)),
                 () = first_due(waiting) => self.take_due(&mut taken),
-                item = consumer.next() => self.take(item, &mut taken),
+                turned = under_way(turning) => self.turned(turned),
+                Some(event) = events.next() => self.heard(&event),
+                item = next_of(consumer) => self.take(item, &mut taken),
             }
         }
         taken
+    }
+
+    /// The next batch, and whether more than what is in hand is wanted.
+    async fn batch(&mut self, wants_more: bool) -> Result<Batch, SourceError> {
+        let mut taken = self.wait(wants_more).await;
+        // Without waiting, all that the client library has in hand.
+        let mut bytes: usize = taken.iter().map(|held| held.incoming.body.len()).sum();
+        while taken.len() < BATCH_MESSAGES_MAX && bytes < BATCH_BYTES && self.ended.is_none() && !self.is_cancelled {
+            let before = taken.len();
+            let Some(item) = next_of(&mut self.consumer).now_or_never() else { break };
+            self.take(item, &mut taken);
+            bytes += taken.get(before).map_or(0, |held| held.incoming.body.len());
+        }
+        if self.is_cancelled && self.ended.is_none() && taken.is_empty() {
+            let why = self.why_cancelled().await;
+            self.end(why);
+        }
+        if let Some(ended) = self.ended.clone().filter(|_| taken.is_empty()) {
+            return Err(ended);
+        }
+        let offset = taken.iter().filter_map(|held| held.incoming.offset()).max();
+        let cursor = self.reading.stream.zip(offset).map(|(fingerprint, offset)| cursor(fingerprint, offset));
+        Ok(Batch { messages: taken.into_iter().map(|held| self.message(held)).collect(), cursor })
     }
 
     fn take_due(&mut self, taken: &mut Vec<Arc<Held>>) {
@@ -151,7 +310,9 @@ impl Consuming {
             }
         }
         let give_back = self.give_back.clone();
+        let told_by = self.known.told_by(incoming, self.reading.stream.is_some());
         let acknowledgement = Acknowledgement::io(move |verdict| async move { held.settle(verdict, &give_back).await });
+        let acknowledgement = told_by.into_iter().fold(acknowledgement, Acknowledgement::by);
         Message { arrivals, rejects, acknowledgement }
     }
 }
@@ -159,21 +320,26 @@ impl Consuming {
 #[async_trait]
 impl Source for Consuming {
     async fn next(&mut self) -> Result<Batch, SourceError> {
-        let mut taken = self.wait().await;
-        // Without waiting, all that the client library has in hand.
-        let mut bytes: usize = taken.iter().map(|held| held.incoming.body.len()).sum();
-        while taken.len() < BATCH_MESSAGES_MAX && bytes < BATCH_BYTES && self.ended.is_none() {
-            let before = taken.len();
-            let Some(item) = self.consumer.next().now_or_never() else { break };
-            self.take(item, &mut taken);
-            bytes += taken.get(before).map_or(0, |held| held.incoming.body.len());
-        }
-        if let Some(ended) = self.ended.clone().filter(|_| taken.is_empty()) {
-            return Err(ended);
-        }
-        let offset = taken.iter().filter_map(|held| held.incoming.offset()).max();
-        let cursor = self.reading.stream.zip(offset).map(|(fingerprint, offset)| cursor(fingerprint, offset));
-        Ok(Batch { messages: taken.into_iter().map(|held| self.message(held)).collect(), cursor })
+        self.batch(true).await
+    }
+
+    /// Has the server send nothing more for now, and keeps the channel: what is in hand is not given back, which would count against it.
+    async fn rest(&mut self) -> Result<Batch, SourceError> {
+        self.batch(false).await
+    }
+}
+
+async fn next_of(consumer: &mut Option<Consumer>) -> Option<lapin::Result<Delivery>> {
+    match consumer {
+        Some(consumer) => consumer.next().await,
+        None => pending().await,
+    }
+}
+
+async fn under_way(turning: &mut Option<BoxFuture<'static, Turned>>) -> Turned {
+    match turning {
+        Some(turning) => turning.await,
+        None => pending().await,
     }
 }
 

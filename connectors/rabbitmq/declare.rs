@@ -3,12 +3,14 @@
 use indexmap::IndexMap;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::{Channel, ExchangeKind};
+use lapin::{Channel, Connection, ExchangeKind};
 use pointsman_schemas::{Class, Problem};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::connection::{Broken, answer, short};
+use super::greeting::Version;
+use super::queue::{DEFAULT_SINCE, DELIVERY_LIMIT, Difference, QueueFacts};
 
 /// A queue to declare: made where it is missing, taken as it is where it is the same, an error where it is another.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -102,9 +104,44 @@ impl DeclareQueue {
     }
 
     /// Declares the queue and its bindings.
-    pub(super) async fn declare(&self, channel: &Channel, queue: &str) -> Result<(), Broken> {
+    ///
+    /// A quorum queue is declared without a delivery limit unless the arguments set one: where the server has one by default (4.0 and later) by a
+    /// negative one, which means none there and the reverse before that. One that is there with another limit is taken as it is.
+    pub(super) async fn declare(&self, connection: &Connection, queue: &str, version: Option<Version>) -> Result<QueueFacts, Broken> {
+        let limit = self.arguments.get(DELIVERY_LIMIT);
+        let mut argument = match limit {
+            Some(Argument::Number(limit)) => Some(*limit),
+            Some(_) => None,
+            None => (version >= Some(DEFAULT_SINCE)).then_some(-1),
+        };
+        if version.is_some_and(|version| version < DEFAULT_SINCE) && argument.is_some_and(i64::is_negative) {
+            argument = None;
+        }
+        let channel = answer("cannot open a channel", connection.create_channel()).await?;
+        match self.declare_with(&channel, queue, argument).await {
+            Err(broken) if limit.is_none() && broken.code == Some(406) && broken.message.contains(DELIVERY_LIMIT) => {
+                let channel = answer("cannot open a channel", connection.create_channel()).await?;
+                let text = broken.message.rsplit_once(" (code").map_or(&*broken.message, |(text, _)| text);
+                let found = Difference::read(text).and_then(|found| found.value).and_then(|(_, value)| value.parse().ok());
+                self.declare_with(&channel, queue, found).await?;
+                argument = found;
+            }
+            declared => declared?,
+        }
+        Ok(match self.kind {
+            QueueType::Quorum => QueueFacts::quorum(argument, version),
+            kind => QueueFacts { kind: Some(kind), limit: None },
+        })
+    }
+
+    async fn declare_with(&self, channel: &Channel, queue: &str, limit: Option<i64>) -> Result<(), Broken> {
         let name = |what: &str, text: &str| short(what, text).map_err(rejected);
-        let mut arguments = table(&self.arguments)?;
+        let mut wanted = self.arguments.clone();
+        if self.kind == QueueType::Quorum && matches!(wanted.get(DELIVERY_LIMIT), None | Some(Argument::Number(_))) {
+            wanted.shift_remove(DELIVERY_LIMIT);
+            wanted.extend(limit.map(|limit| (DELIVERY_LIMIT.to_owned(), Argument::Number(limit))));
+        }
+        let mut arguments = table(&wanted)?;
         let kind = match self.kind {
             QueueType::Classic => "classic",
             QueueType::Quorum => "quorum",
@@ -142,7 +179,7 @@ pub(super) async fn declare_exchange(channel: &Channel, exchange: &str, kind: Ex
 }
 
 fn rejected(message: String) -> Broken {
-    Broken { class: Class::Rejected, code: None, message }
+    Broken { class: Class::Rejected, code: None, message, advice: None }
 }
 
 fn table(arguments: &IndexMap<String, Argument>) -> Result<FieldTable, Broken> {

@@ -1,41 +1,85 @@
 //! What a server says of itself before anybody has logged in: `Connection.Start`, AMQP 0.9.1, section 1.4.2.1. The client library keeps
 //! that to itself, so the probe asks once more.
 
+use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-
-/// How long a server may take for it.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// More than any server says.
 const GREETING_BYTES_MAX: u32 = 16 * 1024;
 
-/// The server's product and version; none where it does not tell.
-pub(super) async fn product(address: SocketAddr) -> Option<String> {
-    let greeting = timeout(GREETING_TIMEOUT, greeting(address)).await.ok()?.ok()?;
-    read(&greeting)
+/// Major and minor version of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version(pub(super) u32, pub(super) u32);
+
+/// What a server says that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Product {
+    name: String,
+    version: String,
 }
 
-/// The payload of the first frame.
-async fn greeting(address: SocketAddr) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(address).await?;
+impl Product {
+    /// The version, where it is RabbitMQ's.
+    pub(super) fn version(&self) -> Option<Version> {
+        let mut numbers = self.version.split(['.', '-', '+']).map(str::parse);
+        let (Some(Ok(major)), Some(Ok(minor)), true) = (numbers.next(), numbers.next(), self.name == "RabbitMQ") else { return None };
+        Some(Version(major, minor))
+    }
+}
+
+impl fmt::Display for Product {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.version)
+    }
+}
+
+/// What answers to the protocol's header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Greeting {
+    /// A server of AMQP 0.9.1, which may keep to itself what it is.
+    Amqp(Option<Product>),
+    /// Something that speaks TLS: its record of type alert or handshake.
+    Tls,
+    /// Something else.
+    Other,
+}
+
+impl Greeting {
+    /// The version of RabbitMQ that answers.
+    pub(super) fn version(&self) -> Option<Version> {
+        match self {
+            Self::Amqp(product) => product.as_ref()?.version(),
+            _ => None,
+        }
+    }
+}
+
+/// Sends the protocol's header and reads what is said to that.
+pub(super) async fn greet(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<Greeting> {
     stream.write_all(b"AMQP\0\0\x09\x01").await?;
-    let (_kind, _channel, length) = (stream.read_u8().await?, stream.read_u16().await?, stream.read_u32().await?);
+    stream.flush().await?;
+    let mut head = [0; 7];
+    stream.read_exact(&mut head).await?;
+    let [kind, first, second, length @ ..] = head;
+    match (kind, first, second) {
+        (0x15 | 0x16, 3, _) => return Ok(Greeting::Tls),
+        // A frame of a method on the connection itself.
+        (1, 0, 0) => {}
+        _ => return Ok(Greeting::Other),
+    }
+    let length = u32::from_be_bytes(length);
     if length > GREETING_BYTES_MAX {
-        return Err(io::ErrorKind::InvalidData.into());
+        return Ok(Greeting::Other);
     }
     let mut payload = vec![0; usize::try_from(length).unwrap_or_default()];
     stream.read_exact(&mut payload).await?;
-    Ok(payload)
+    Ok(Greeting::Amqp(read(&payload)))
 }
 
 /// Reads class and method, two bytes of version, and the table of the server's properties.
-fn read(payload: &[u8]) -> Option<String> {
+fn read(payload: &[u8]) -> Option<Product> {
     let mut table = sized(&mut payload.strip_prefix(&[0, 10, 0, 10])?.get(2..)?)?;
     let (mut product, mut version) = (None, None);
     while let Some((&length, rest)) = table.split_first() {
@@ -64,7 +108,7 @@ fn read(payload: &[u8]) -> Option<String> {
             _ => {}
         }
     }
-    Some(format!("{} {}", product?, version?))
+    Some(Product { name: product?, version: version? })
 }
 
 /// A part with its length in front.
@@ -100,7 +144,13 @@ mod tests {
         ]
         .concat();
         let whole = [&[0, 10, 0, 10, 0, 9][..], &u32::try_from(table.len()).unwrap().to_be_bytes(), &table, b"more"].concat();
-        assert_eq!(read(&whole).as_deref(), Some("RabbitMQ 3.10.8"));
+        let product = read(&whole).unwrap();
+        assert_eq!((product.to_string().as_str(), product.version()), ("RabbitMQ 3.10.8", Some(Version(3, 10))));
+        for (version, expect) in [("4.0.5", Some(Version(4, 0))), ("4.2.0-rc.1", Some(Version(4, 2))), ("next", None), ("4", None)] {
+            let product = Product { name: "RabbitMQ".to_owned(), version: version.to_owned() };
+            assert_eq!(product.version(), expect, "{version}");
+        }
+        assert!(Version(4, 0) > Version(3, 13));
         for length in 0..whole.len() - 4 {
             assert_eq!(read(&whole[..length]), None, "{length}");
         }

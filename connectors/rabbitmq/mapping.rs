@@ -23,6 +23,9 @@ const PREFIXES: [&str; 2] = ["cloudEvents:", "cloudEvents_"];
 /// Where the offset of a message of a stream stands.
 const OFFSET: &str = "x-stream-offset";
 
+/// Where quorum queues write how often a message has come back.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+
 /// How many of a plain message's headers become extension attributes.
 const HEADERS_MAX: usize = 64;
 
@@ -57,6 +60,11 @@ impl Incoming {
             AMQPValue::LongLongInt(offset) => u64::try_from(*offset).ok(),
             _ => None,
         }
+    }
+
+    /// How often it has come back to its queue, where the queue counts that.
+    pub(super) fn returns(&self) -> Option<u64> {
+        u64::try_from(integer(self.properties.headers().as_ref()?.inner().get(DELIVERY_COUNT)?)?).ok()
     }
 
     /// The CloudEvent that it is, right or wrong; none where it is a plain message.

@@ -39,9 +39,12 @@
 mod connection;
 mod consume;
 mod declare;
+mod fault;
 mod greeting;
+mod known;
 mod mapping;
 mod publish;
+mod queue;
 mod source;
 mod target;
 #[cfg(test)]

@@ -1,17 +1,24 @@
 //! The settings of a source, and how it is opened.
 
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::Connection;
+use lapin::options::{BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
-use pointsman_schemas::{Interval, Problem, Text};
+use pointsman_schemas::{Class, Interval, Problem, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::connection::{Access, Address, Broken, TlsSettings, answer, short};
-use super::consume::{Consuming, Lag, Mismatched, Reading, position};
+use super::consume::{Consuming, Lag, Mismatched, Reading, Subscription, position};
 use super::declare::{DeclareQueue, QueueType};
+use super::fault::Advice;
+use super::greeting::{Greeting, Version};
+use super::known::Known;
+use super::queue::{QueueFacts, facts};
 use crate::http::guard::Guard;
 use crate::parameter::resolve;
 use crate::source::fingerprint;
@@ -19,6 +26,9 @@ use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
 
 /// What is in hand and not yet stored is in memory, so that there is a bound: with messages of 64 KiB this is 640 MB.
 const PREFETCH_MAX: u16 = 10_000;
+
+/// Below this nothing would go by the pipe's own way.
+const HOLD_MIN: Duration = Duration::from_secs(1);
 
 /// Reads a queue of RabbitMQ.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -47,8 +57,14 @@ pub struct RabbitmqSource {
     /// Whether publishers never use a message's id twice, so that a message that comes again can be known by it.
     #[serde(default)]
     deduplicate: bool,
+    /// How long a pipe holds a message whose target does not take it before that waits in the journal; 10m unless it is given. It must be below the
+    /// server's `consumer_timeout`.
+    hold: Option<Interval>,
     /// A queue to declare, which is not done unless this is given.
     declare: Option<DeclareQueue>,
+    #[serde(skip)]
+    #[schemars(skip)]
+    known: Arc<Known>,
 }
 
 fn prefetch() -> u16 {
@@ -121,10 +137,12 @@ impl RabbitmqSource {
         link: crate::Link,
     ) -> Result<Consuming, Broken> {
         let connection = address.connect().await?;
-        let channel = answer("cannot open a channel", connection.create_channel()).await?;
-        if let Some(declare) = &self.declare {
-            declare.declare(&channel, queue.as_str()).await?;
+        let facts = self.facts(address, &connection, queue).await?;
+        self.known.hold(self.hold.map(|hold| hold.0));
+        if let Some(broken) = self.unfit(facts.kind, queue) {
+            return Err(broken);
         }
+        let channel = answer("cannot open a channel", connection.create_channel()).await?;
         let qos = channel.basic_qos(self.prefetch, BasicQosOptions::default());
         answer("cannot bound how many messages are sent ahead", qos).await?;
         let mut arguments = FieldTable::default();
@@ -139,15 +157,58 @@ impl RabbitmqSource {
             };
             arguments.insert("x-stream-offset".into(), offset);
         }
-        let doing = format!("cannot read the queue {queue} in the vhost {}", address.vhost());
-        let consumer = channel.basic_consume(queue.clone(), "".into(), BasicConsumeOptions::default(), arguments);
-        let consumer = answer(&doing, consumer).await?;
+        let subscription = Subscription { channel, queue: queue.clone(), arguments };
+        let consumer = subscription.clone().consume(address.vhost()).await?;
         let measured = match self.offset {
             // What waits is what lies behind the cursor, and the server counts the whole stream.
             Some(_) => None,
             None => Some(answer("cannot open a channel", connection.create_channel()).await?),
         };
-        Ok(Consuming::new(reading, (connection, channel), consumer, Lag::new(measured, queue.clone()), link))
+        let (place, lag) = ((subscription, address.vhost().to_owned()), Lag::new(measured, queue.clone()));
+        Ok(Consuming::new(reading, connection, place, consumer, Arc::clone(&self.known), (lag, link)))
+    }
+
+    /// What it declares.
+    #[cfg(test)]
+    pub(super) fn declaration(&self) -> &DeclareQueue {
+        self.declare.as_ref().unwrap()
+    }
+
+    /// Finds out what the queue is, declaring it where that is asked for. The server is asked once in a source's life, since it logs each question.
+    async fn facts(&self, address: &Address, connection: &Connection, queue: &ShortString) -> Result<QueueFacts, Broken> {
+        let before = self.known.facts();
+        let facts = match (&self.declare, before) {
+            (Some(declare), _) => {
+                let version = if declare.kind == QueueType::Quorum { version(address).await } else { None };
+                declare.declare(connection, queue.as_str(), version).await?
+            }
+            (None, Some(facts)) => return Ok(facts),
+            (None, None) => {
+                look(connection, queue).await?;
+                facts(connection, queue, version(address).await).await
+            }
+        };
+        self.known.learn(facts);
+        if let (None, Some(warning)) = (before, facts.warning()) {
+            tracing::warn!(queue = queue.as_str(), "{warning}");
+        }
+        Ok(facts)
+    }
+
+    /// What is wrong with reading a queue of this type by these settings.
+    fn unfit(&self, kind: Option<QueueType>, queue: &ShortString) -> Option<Broken> {
+        let (at, what, help) = match (kind?, &self.offset) {
+            (QueueType::Stream, None) => ("offset", "is a stream", "say where to begin: offset: first, last, next or a time"),
+            (QueueType::Classic, Some(_)) => ("offset", "is a classic queue, and only streams have offsets", "leave offset out"),
+            (QueueType::Quorum, Some(_)) => ("offset", "is a quorum queue, and only streams have offsets", "leave offset out"),
+            _ => return None,
+        };
+        Some(Broken {
+            class: Class::Rejected,
+            code: None,
+            message: format!("cannot read the queue {queue}: it {what}"),
+            advice: Some(Advice { at: Some(at), what: None, help }),
+        })
     }
 }
 
@@ -160,6 +221,9 @@ impl SourceSettings for RabbitmqSource {
         }
         if !(1..=PREFETCH_MAX).contains(&self.prefetch) {
             problems.push(Problem::new(format!("between 1 and {PREFETCH_MAX} messages can be in hand")).at("prefetch"));
+        }
+        if self.hold.is_some_and(|hold| hold.0 < HOLD_MIN) {
+            problems.push(Problem::new("a message is held for a second at least").at("hold"));
         }
         if let Some(declare) = &self.declare {
             problems.extend(declare.check().into_iter().map(|problem| problem.at("declare")));
@@ -192,15 +256,20 @@ impl SourceSettings for RabbitmqSource {
         let (address, queue) = self.resolved("pointsman check".into())?;
         let connection = address.connect().await.map_err(|broken| broken.problem("username"))?;
         let channel = answer("cannot open a channel", connection.create_channel()).await.map_err(|broken| broken.problem("url"))?;
-        let doing = format!("cannot look at the queue {queue}");
-        let passive = channel.queue_declare(queue.clone(), QueueDeclareOptions::default().passive(), FieldTable::default());
-        let server = address.describe().await;
-        match answer(&doing, passive).await {
+        let greeting = address.greeting().await;
+        let server = address.describe(greeting.as_ref());
+        drop(channel);
+        match look(&connection, &queue).await {
             Ok(found) => {
+                let facts = facts(&connection, &queue, greeting.as_ref().and_then(Greeting::version)).await;
+                if let Some(broken) = self.unfit(facts.kind, &queue) {
+                    return Err(missing(broken));
+                }
+                let warning = facts.warning().map(|warning| format!("; warning: {warning}")).unwrap_or_default();
                 let (messages, consumers) = (found.message_count(), found.consumer_count());
                 // Only declaring would tell, and that may change something.
                 let declared = if self.declare.is_some() { "; whether it is as declared shows when the source starts" } else { "" };
-                Ok(format!("{server}: the queue {queue} holds {messages} messages and has {consumers} consumers{declared}"))
+                Ok(format!("{server}: the queue {queue} holds {messages} messages and has {consumers} consumers{declared}{warning}"))
             }
             Err(Broken { code: Some(404), .. }) if self.declare.is_some() => {
                 Ok(format!("{server}: the queue {queue} is not there and will be declared"))
@@ -223,6 +292,18 @@ impl SourceSettings for RabbitmqSource {
         let consuming = self.consume(&address, &queue, after, reading, context.link).await.map_err(missing)?;
         Ok(Box::new(consuming))
     }
+}
+
+/// Looks at a queue that should be there.
+async fn look(connection: &Connection, queue: &ShortString) -> Result<lapin::Queue, Broken> {
+    let channel = answer("cannot open a channel", connection.create_channel()).await?;
+    let passive = channel.queue_declare(queue.clone(), QueueDeclareOptions::default().passive(), FieldTable::default());
+    answer(&format!("cannot look at the queue {queue}"), passive).await
+}
+
+/// The server's version, where it says it.
+async fn version(address: &Address) -> Option<Version> {
+    address.greeting().await?.version()
 }
 
 fn missing(broken: Broken) -> OpenError {

@@ -174,7 +174,7 @@ impl TargetSettings for RabbitmqTarget {
             }
             _ => "where messages go depends on the event".to_owned(),
         };
-        Ok(format!("{}: {found}", address.describe().await))
+        Ok(format!("{}: {found}", address.describe(address.greeting().await.as_ref())))
     }
 
     async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError> {

@@ -1,6 +1,7 @@
 //! Against a real server: one for all tests but those that kill it, with a queue for each.
 
 mod broken;
+mod limit;
 mod restart;
 mod source;
 mod target;
@@ -104,8 +105,8 @@ fn source(settings: &Value) -> Box<dyn SourceSettings> {
     (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings)).unwrap()
 }
 
-/// Opens a source that begins anew, and tells where it tells of its connection.
-async fn open(settings: &Value) -> Result<(Box<dyn Source>, Link), OpenError> {
+/// What a source that begins anew is opened with, and where it tells of its connection.
+fn context() -> (crate::SourceContext, Link) {
     let clock = std::sync::Arc::new(SetClock::at("2026-01-31T09:30:00Z"));
     let name = pointsman_schemas::Name::new("orders").unwrap();
     let link = Link::new(name.clone(), clock.clone());
@@ -118,6 +119,12 @@ async fn open(settings: &Value) -> Result<(Box<dyn Source>, Link), OpenError> {
         routes: crate::http::Routes::default(),
         link: link.clone(),
     };
+    (context, link)
+}
+
+/// Opens a source that begins anew, and tells where it tells of its connection.
+async fn open(settings: &Value) -> Result<(Box<dyn Source>, Link), OpenError> {
+    let (context, link) = context();
     source(settings).open(context).await.map(|source| (source, link))
 }
 

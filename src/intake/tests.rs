@@ -212,3 +212,25 @@ async fn stopping_waits_for_what_has_been_handed_over() {
     let told = futures::future::join_all(verdicts).await.iter().filter(|verdict| **verdict == Ok(Verdict::Stored)).count();
     assert_eq!((told as u64, stored(&journal).await), (metrics.received.get(), told as u64));
 }
+
+#[tokio::test]
+async fn what_its_source_would_soon_drop_is_a_dead_letter_where_the_backlog_is_full() {
+    let journal = journal(u64::MAX);
+    let number = subscription(&journal, Some(Backlog { max: 1, dead_when_full: false })).await;
+    let brokered = |id: &str, wait: u64| {
+        let (told, verdict) = oneshot::channel();
+        let time = tokio::time::Instant::now() + Duration::from_secs(wait);
+        let acknowledgement = Acknowledgement::io(|verdict| async move { told.send(verdict).unwrap() }).by(time);
+        (Message::event(event(id), acknowledgement), verdict)
+    };
+    let (fills, filled) = called(event("1"));
+    let ((patient, waits), (urgent, kept)) = (brokered("2", 3_600), brokered("3", 0));
+    let (alone, kept_alone) = brokered("4", 0);
+    let running = start(&journal, vec![number], vec![batch(vec![fills]), batch(vec![patient, urgent]), batch(vec![alone])]);
+    assert_eq!(filled.await, Ok(Verdict::Stored));
+    assert_eq!(waits.await, Ok(Verdict::Later(FULL_RETRY_AFTER)));
+    assert_eq!((kept.await, kept_alone.await), (Ok(Verdict::Stored), Ok(Verdict::Stored)));
+    let counts = journal.reader().subscriptions().await.unwrap()[0].counts;
+    assert_eq!((counts.created, counts.pending, counts.dead), (3, 1, 2));
+    running.stop().await;
+}

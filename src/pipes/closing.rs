@@ -24,7 +24,7 @@ pub(super) struct Closing {
     pub(super) entries: Vec<Entry>,
     pub(super) rejects: Vec<Reject>,
     pub(super) bytes: usize,
-    /// Whose dead letter is among the entries.
+    /// Whose dead letter is among the entries, or whose delivery that waits in the journal from then on.
     pub(super) buries: Option<SubscriptionNumber>,
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Nothing here waits or does IO. A message has parts: its deliveries, and what of it has to become durable. With the last one it ends.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use pointsman_connectors::{Acknowledgement, Verdict};
 use pointsman_schemas::{Cursor, Name, SubscriptionNumber};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::closing::Closing;
 use super::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
@@ -30,7 +31,9 @@ pub(super) struct Hold {
     pub(super) closings: Vec<Closing>,
     /// The newest cursor that may be stored.
     pub(super) cursor: Option<Cursor>,
-    /// Deliveries that have died and are no dead letters yet.
+    /// Until when deliveries may wait in memory, where their source sets a time, with their sequences.
+    pub(super) until: BTreeSet<(Instant, u64)>,
+    /// Deliveries that have died, or are to wait in the journal, and are not there yet.
     pub(super) unburied: HashMap<SubscriptionNumber, u64>,
 }
 
@@ -74,6 +77,7 @@ impl Hold {
             tells: Vec::new(),
             closings: Vec::new(),
             cursor: None,
+            until: BTreeSet::new(),
             unburied: HashMap::new(),
         }
     }
@@ -136,6 +140,11 @@ impl Hold {
             self.tells.push((acknowledgement, if goes_back { Verdict::Failed } else { Verdict::Stored }));
         }
         self.message_ended(batch, goes_back);
+    }
+
+    /// By when a message's source should be told.
+    pub(super) fn told_by(&self, message: u64) -> Option<Instant> {
+        self.messages.get(&message).and_then(|open| open.acknowledgement.told_by())
     }
 
     pub(super) fn goes_back(&self, message: u64) -> bool {

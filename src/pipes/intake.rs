@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use pointsman_connectors::{Batch, Guarantee, Source, SourceError};
-use pointsman_schemas::Name;
+use pointsman_schemas::{Name, SubscriptionNumber};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::closing::{Closings, Stored};
@@ -21,6 +21,12 @@ use crate::telemetry::metrics::SourceMetrics;
 
 /// How long what has ended may still take to be stored and told, once the source ends.
 const LAST_WITHIN: Duration = Duration::from_secs(5);
+
+/// While ordered deliveries may wait in the journal, it is asked this often whether any still do.
+const ASK_BEFORE_EVERY: Duration = Duration::from_secs(5);
+
+/// What has gone into the journal is logged this often at most.
+const LOG_KEPT_EVERY: Duration = Duration::from_secs(10);
 
 /// One source's way into its pipe. Dropping it hands back whatever it has in hand.
 pub struct PipeIntake<M> {
@@ -35,6 +41,29 @@ pub struct PipeIntake<M> {
     key: HoldKey,
     wake: Arc<Notify>,
     work: Work,
+    /// When the journal is asked next whether ordered deliveries wait in it.
+    ask_before_at: Instant,
+    kept: Kept,
+}
+
+/// What the log has yet to hear of deliveries that have gone into the journal.
+#[derive(Default)]
+struct Kept {
+    untold: usize,
+    told_at: Option<Instant>,
+}
+
+impl Kept {
+    fn tell(&mut self, source: &Name) {
+        if self.untold > 0 && self.told_at.is_none_or(|at| at.elapsed() >= LOG_KEPT_EVERY) {
+            tracing::warn!(
+                %source,
+                messages = self.untold,
+                "the target of a pipe has not had these messages in time: they wait in the journal now, and their source has been told"
+            );
+            *self = Self { untold: 0, told_at: Some(Instant::now()) };
+        }
+    }
 }
 
 impl<M> fmt::Debug for PipeIntake<M> {
@@ -94,7 +123,8 @@ impl<M: Match> PipeIntake<M> {
         let key = piped.change(|lines| lines.enter(tenant.clone(), origin.clone(), Arc::clone(&wake)));
         let journal = Arc::clone(&piped) as Arc<dyn Journal>;
         let work = Work { tells: FuturesUnordered::new(), closings: Closings::new(journal, tenant.clone(), origin.clone()) };
-        Self { tenant, origin, piped, matcher, metrics, guarantee, abandon, key, wake, work }
+        let (ask_before_at, kept) = (Instant::now(), Kept::default());
+        Self { tenant, origin, piped, matcher, metrics, guarantee, abandon, key, wake, work, ask_before_at, kept }
     }
 
     /// Whose it is, and the source's name.
@@ -120,15 +150,25 @@ impl<M: Match> PipeIntake<M> {
             hold.begin();
         }
         let wake = Arc::clone(&self.wake);
+        self.ask_before_at = Instant::now();
         let ended = loop {
             self.take_up();
-            let may_pull = self.work.tells.len() < IN_FLIGHT_MAX && self.piped.lines().may_pull(self.key, self.matcher.pipe());
+            let pipe = self.matcher.pipe();
+            let (may_pull, late) = {
+                let lines = self.piped.lines();
+                (self.work.tells.len() < IN_FLIGHT_MAX && lines.may_pull(self.key, pipe), lines.next_late(self.key))
+            };
+            let pull = async { if may_pull { source.next().await } else { source.rest().await } };
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break Ok(()),
                 step = self.work.step(&wake) => self.stepped(step),
-                batch = source.next(), if may_pull => match batch {
-                    Ok(batch) => self.take_in(batch),
+                () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => self.keep(),
+                batch = pull => match batch {
+                    Ok(batch) => {
+                        self.ask_before(pipe).await;
+                        self.take_in(batch);
+                    }
                     Err(error) => break Err(error),
                 },
             }
@@ -156,8 +196,31 @@ impl<M: Match> PipeIntake<M> {
                 offered.push(self.offered(pending));
             }
         }
-        let now = self.piped.clock.now();
-        self.piped.change(|lines| lines.offer(self.key, offered, cursor, now));
+        let (time, now) = (Instant::now(), self.piped.clock.now());
+        self.piped.change(|lines| {
+            lines.offer(self.key, offered, cursor, now);
+            // Before any of it is leased.
+            lines.keep(self.key, time, now);
+        });
+    }
+
+    /// Sends into the journal what may not wait in memory any longer.
+    fn keep(&self) {
+        let (time, now) = (Instant::now(), self.piped.clock.now());
+        self.piped.change(|lines| lines.keep(self.key, time, now));
+    }
+
+    /// Finds out now and then whether ordered deliveries still wait in the journal: until then, later ones go through it too.
+    async fn ask_before(&mut self, pipe: Option<SubscriptionNumber>) {
+        let Some(number) = pipe.filter(|_| Instant::now() >= self.ask_before_at && self.work.closings.is_empty()) else { return };
+        let Some(kept) = self.piped.lines().may_have_before(self.key, number) else { return };
+        self.ask_before_at = Instant::now() + ASK_BEFORE_EVERY;
+        // What is only in memory has gone nowhere yet: the journal beneath is asked.
+        if let Ok(pending) = self.piped.inner.reader().pending(number, None, 1).await
+            && pending.is_empty()
+        {
+            self.piped.change(|lines| lines.has_nothing_before(number, kept));
+        }
     }
 
     fn offered(&self, pending: Pending) -> Offered {
@@ -188,13 +251,16 @@ impl<M: Match> PipeIntake<M> {
         self.work.closings.push(std::mem::take(&mut hold.closings), hold.cursor.take());
     }
 
-    fn stepped(&self, step: Step) {
+    fn stepped(&mut self, step: Step) {
         if let Step::Stored(Stored { done, .. }) = step {
             for closing in done {
+                let is_pending = closing.buries.is_some() && closing.entries.iter().all(|entry| entry.dead.is_none());
+                self.kept.untold += usize::from(is_pending);
                 self.metrics.rejects.inc_by(closing.rejects.len() as u64);
                 self.piped.change(|lines| lines.closed(self.key, &closing, false));
             }
         }
+        self.kept.tell(&self.origin);
     }
 
     /// Waits for the attempts under way, as long as that makes sense.

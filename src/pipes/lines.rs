@@ -7,6 +7,7 @@
 //!        has ended: parked ones
 //! ```
 
+mod keep;
 mod source;
 mod view;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use pointsman_schemas::{Class, DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 pub(super) use self::source::Offered;
 use super::closing::Closing;
@@ -46,6 +48,8 @@ pub(super) struct Lines {
     inactive: HashSet<SubscriptionNumber>,
     last_sequence: u64,
     last_token: u64,
+    /// How many deliveries have gone from memory into the journal.
+    kept: u64,
 }
 
 impl fmt::Debug for Lines {
@@ -63,6 +67,8 @@ struct Queue {
     counts: Counts,
     /// True where the target refused what it was given last.
     is_refused: bool,
+    /// True once it is known that no delivery with an order key waits in the journal, which later ones in memory must not overtake.
+    nothing_before: bool,
 }
 
 /// A delivery.
@@ -80,6 +86,10 @@ struct Slot {
     failures: u32,
     last: Option<LastOutcome>,
     lease: Option<LeaseToken>,
+    /// Until when it may wait here.
+    until: Option<Instant>,
+    /// True where it goes into the journal unless the attempt under way ends it.
+    is_late: bool,
 }
 
 impl Lines {
@@ -95,11 +105,15 @@ impl Lines {
             inactive: HashSet::new(),
             last_sequence: FIRST_SEQUENCE,
             last_token: OWN_TOKEN,
+            kept: 0,
         }
     }
 
     fn make_ready(&mut self, sequence: u64, now: Timestamp) {
-        let Some(&Slot { due, subscription, .. }) = self.slots.get(&sequence) else { return };
+        let Some(&Slot { due, subscription, is_late, .. }) = self.slots.get(&sequence) else { return };
+        if is_late {
+            return self.into_journal(sequence, now);
+        }
         if let Some(queue) = self.queues.get_mut(&subscription) {
             queue.ready.insert((due, sequence));
         }
@@ -218,6 +232,9 @@ impl Lines {
         let slot = self.slots.remove(&sequence)?;
         if let Some(token) = slot.lease {
             self.leases.remove(&token);
+        }
+        if let (Some(until), Some(hold)) = (slot.until, self.holds.get_mut(&slot.hold)) {
+            hold.until.remove(&(until, sequence));
         }
         let queue = self.queues.get_mut(&slot.subscription)?;
         queue.ready.remove(&(slot.due, sequence));

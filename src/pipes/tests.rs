@@ -350,3 +350,85 @@ async fn what_somebody_cancels_is_done_with() {
     assert_eq!((bench.told("1"), bench.attempts().len()), (Some(Verdict::Stored), 1));
     assert_eq!(bench.counts().await.cancelled, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_its_source_would_take_back_waits_in_the_journal_in_time() {
+    let bench = Bench::new().await;
+    let (_dispatching, taking) = (bench.dispatch(false), bench.take());
+    bench.answers(|delivery| (if &**delivery.event.id() == "flies" { SECOND * 20 } else { MS }, Outcome::new(Class::Unavailable, "")));
+    taking.send(bench.until(&["held"], MINUTE * 10));
+    taking.send(bench.until(&["flies"], SECOND * 5));
+    // One that its source holds without end, and one that may not wait at all.
+    taking.send(bench.batch(&["patient"]));
+    taking.send(bench.until(&["urgent"], Duration::ZERO));
+    tokio::time::sleep(SECOND * 15).await;
+    assert_eq!((bench.told("flies"), bench.told("urgent")), (None, Some(Verdict::Stored)));
+    tokio::time::sleep(SECOND * 15).await;
+    assert_eq!((bench.told("flies"), bench.told("held")), (Some(Verdict::Stored), None), "once its attempt had ended");
+    tokio::time::sleep(MINUTE * 10).await;
+    assert_eq!((bench.told("held"), bench.told("patient")), (Some(Verdict::Stored), None));
+    let counts = bench.counts().await;
+    assert_eq!((counts.created, counts.pending, counts.dead), (4, 4, 0));
+    assert_eq!(bench.inner.reader().pending(bench.number, None, 9).await.unwrap().len(), 3);
+
+    bench.classes(&[Class::Delivered]);
+    tokio::time::sleep(MINUTE * 10).await;
+    let counts = bench.counts().await;
+    assert_eq!((counts.created, counts.delivered, counts.pending, bench.told.lock().len()), (4, 4, 0, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_into_the_journal_is_told_once_it_is_there_and_stays_in_order() {
+    let bench = Bench::new().await;
+    bench.classes(&[Class::Unavailable]);
+    let (_dispatching, taking) = (bench.dispatch(false), bench.take());
+    let keyed_until = |id: &str, time| bench.message_until(&[keyed(id, "a")], time);
+    let messages = vec![keyed_until("1", MINUTE), bench.message(&[keyed("2", "a")]), bench.message(&[keyed("3", "bb")])];
+    taking.send(Batch { messages, cursor: None });
+    tokio::time::sleep(SECOND).await;
+    bench.inner.set_trouble(Some(JournalError::Io("it broke".to_owned())));
+    tokio::time::sleep(MINUTE * 3).await;
+    assert_eq!(bench.told("1"), None);
+    bench.inner.set_trouble(None);
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!((bench.told("1"), bench.told("2"), bench.told("3")), (Some(Verdict::Stored), Some(Verdict::Stored), None));
+    // What comes behind them must not overtake them.
+    taking.send(Batch { messages: vec![bench.message(&[keyed("4", "a")])], cursor: None });
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(bench.told("4"), Some(Verdict::Stored));
+    bench.calls.lock().clear();
+    bench.classes(&[Class::Delivered]);
+    tokio::time::sleep(MINUTE * 10).await;
+    let calls: Vec<_> = bench.attempts().into_iter().filter(|id| id != "3").collect();
+    let mut in_order = calls.clone();
+    in_order.sort();
+    in_order.dedup();
+    assert_eq!((calls, in_order.len(), bench.counts().await.delivered), (in_order.clone(), 3, 4));
+    // Once it is known that nothing is left there, memory will do again.
+    let stored = bench.piped.reader().totals().await.unwrap().events;
+    taking.send(Batch { messages: vec![bench.message(&[keyed("5", "a")])], cursor: None });
+    tokio::time::sleep(SECOND).await;
+    taking.send(Batch { messages: vec![bench.message(&[keyed("6", "a")])], cursor: None });
+    tokio::time::sleep(SECOND).await;
+    assert_eq!((bench.told("6"), bench.attempts().last().map(String::as_str)), (Some(Verdict::Stored), Some("6")));
+    assert_eq!(bench.piped.reader().totals().await.unwrap().events, stored);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_pipe_rests_its_source_hands_over_what_it_has_in_hand() {
+    let bench = Bench::new().await;
+    let (_dispatching, taking) = (bench.dispatch(false), bench.take());
+    bench.piped.set_activity(bench.number, Activity::Suspended).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    taking.hand.send(bench.until(&["1"], MINUTE)).unwrap();
+    taking.send(bench.batch(&["2"]));
+    tokio::time::sleep(SECOND * 30).await;
+    // The one that was being asked for when it was suspended comes.
+    assert_eq!((bench.told("1"), bench.attempts().len()), (None, 0));
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(bench.told("1"), Some(Verdict::Stored));
+    assert_eq!(bench.inner.reader().pending(bench.number, None, 9).await.unwrap().len(), 1);
+    bench.piped.set_activity(bench.number, Activity::Active).await.unwrap();
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!((bench.counts().await.delivered, bench.told("2")), (2, Some(Verdict::Stored)));
+}

@@ -14,7 +14,7 @@ use crate::rabbitmq::consume::{Consuming, Reading};
 
 impl RabbitmqSource {
     /// A source whose channel a test may spoil.
-    async fn consuming(&self) -> Consuming {
+    pub(super) async fn consuming(&self) -> Consuming {
         let (address, queue) = self.resolved("test".to_owned()).unwrap();
         let name = Name::new("spoilt").unwrap();
         let clock = Arc::new(SystemClock);
@@ -32,7 +32,7 @@ async fn a_server_that_does_not_let_us_in() {
             json!({ "username": "app", "password": "hunter2" }),
             Class::Refused,
             ["username: cannot connect to RabbitMQ", "Login was refused"],
-            "(check username, password",
+            "(check username and password)",
         ),
         (
             json!({ "vhost": "elsewhere" }),
@@ -78,7 +78,7 @@ async fn a_queue_that_is_deleted_ends_the_source_with_words() {
     let (mut source, _link) = open(&queue.settings(json!({}))).await.unwrap();
     queue.channel.queue_delete(queue.name.as_str().into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
     let why = ends(&mut *source).await;
-    assert!(why.contains("has the queue been deleted?"), "{why}");
+    assert!(why.contains("the queue has been deleted"), "{why}");
 }
 
 #[tokio::test]
@@ -113,5 +113,5 @@ async fn tls() {
     assert_eq!(body(&event(&message)), "1");
     message.acknowledgement.tell(Verdict::Stored).await;
     let OpenError(problem) = open(&settings(json!({ "url": format!("amqps://localhost:{port}") }))).await.err().unwrap();
-    told(&problem, &["url: cannot connect to RabbitMQ", "certificate"]);
+    told(&problem, &["tls: cannot connect to RabbitMQ", "signed by nobody who is trusted", "tls: { ca:"]);
 }

@@ -62,6 +62,7 @@ impl SourceFixture for Fixture {
             (with(json!({ "heartbeat": "500ms" })), "heartbeat"),
             (with(json!({ "queue": "" })), "queue"),
             (with(json!({ "prefetch": 0 })), "prefetch"),
+            (with(json!({ "hold": "10ms" })), "hold"),
             (with(json!({ "declare": { "type": "stream" } })), "declare"),
             (with(json!({ "declare": { "type": "quorum" }, "offset": "first" })), "offset"),
             (with(json!({ "declare": { "type": "quorum", "durable": false } })), "declare.durable"),
@@ -211,7 +212,7 @@ async fn a_queue_is_declared_where_that_is_asked_for() {
     };
     let undeclared = queue.settings(json!({ "queue": name }));
     let OpenError(problem) = open(&undeclared).await.err().unwrap();
-    told(&problem, &["queue: cannot read the queue", "no queue", "code 404", "write declare: {}"]);
+    told(&problem, &["queue: cannot look at the queue", "no queue", "code 404", "write declare: {}"]);
     let OpenError(problem) = source(&undeclared).probe().await.unwrap_err();
     told(&problem, &["queue: cannot look at the queue", "code 404"]);
     assert!(source(&declare(10)).probe().await.unwrap().contains("is not there and will be declared"));
@@ -228,13 +229,17 @@ async fn a_queue_is_declared_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_a_stream_is_has_to_be_said() {
-    let queue = Queue::new("stream", &[]).await;
-    let (mut source, _link) = open(&queue.settings(json!({}))).await.unwrap();
-    queue.publish("1", plain()).await;
-    let why = ends(&mut *source).await;
-    assert!(why.contains("it is a stream; say where to begin"), "{why}");
-    let queue = Queue::new("classic", &[]).await;
-    let OpenError(problem) = open(&queue.settings(json!({ "offset": "first" }))).await.err().unwrap();
-    told(&problem, &["queue: cannot read the queue", "x-stream-offset", "code 406"]);
+async fn what_a_queue_is_and_how_it_is_read_has_to_fit() {
+    for (kind, more, words) in [
+        ("stream", json!({}), ["offset: cannot read the queue", "it is a stream", "say where to begin: offset: first"]),
+        ("classic", json!({ "offset": "first" }), ["offset: cannot read the queue", "it is a classic queue", "leave offset out"]),
+        ("quorum", json!({ "offset": "last" }), ["offset: cannot read the queue", "it is a quorum queue", "leave offset out"]),
+    ] {
+        let queue = Queue::new(kind, &[]).await;
+        queue.publish("1", plain()).await;
+        let settings = queue.settings(more);
+        for problem in [open(&settings).await.err().unwrap().0, source(&settings).probe().await.unwrap_err().0] {
+            told(&problem, &words);
+        }
+    }
 }

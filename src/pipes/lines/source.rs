@@ -78,6 +78,7 @@ impl Lines {
     ) {
         let Some(hold) = self.holds.get_mut(&hold_key) else { return };
         hold.begin_part(message, event.size_bytes());
+        let until = hold.told_by(message);
         let (tenant, origin) = (hold.tenant.clone(), hold.origin.clone());
         self.last_sequence += 1;
         let sequence = self.last_sequence;
@@ -96,17 +97,25 @@ impl Lines {
             failures: 0,
             last,
             lease,
+            until,
+            is_late: false,
         };
+        hold.until.extend(until.map(|until| (until, sequence)));
         self.slots.insert(sequence, slot);
         let queue = self.queues.entry(subscription).or_default();
         queue.counts.created += 1;
         queue.counts.pending += 1;
-        let is_first = order_key.is_none_or(|key| {
+        let (mut is_first, mut follows) = (true, false);
+        if let Some(key) = order_key {
             let line = queue.keys.entry(key).or_default();
             line.push_back(sequence);
-            line.len() == 1
-        });
-        if is_first {
+            is_first = line.len() == 1;
+            // An earlier one of its key may wait in the journal.
+            follows = is_first && !queue.nothing_before;
+        }
+        if follows {
+            self.into_journal(sequence, now);
+        } else if is_first {
             self.make_ready(sequence, now);
         }
     }

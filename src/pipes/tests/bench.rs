@@ -33,6 +33,8 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 /// Hands over what it is sent.
 struct Script {
     batches: mpsc::UnboundedReceiver<Result<Batch, SourceError>>,
+    /// What it has in hand while it rests.
+    in_hand: mpsc::UnboundedReceiver<Batch>,
     taken: Arc<AtomicUsize>,
 }
 
@@ -42,6 +44,10 @@ impl Source for Script {
         let next = self.batches.recv().await.unwrap_or(Err(SourceError::Ended));
         self.taken.fetch_add(1, Ordering::Relaxed);
         next
+    }
+
+    async fn rest(&mut self) -> Result<Batch, SourceError> {
+        self.in_hand.recv().await.ok_or(SourceError::Ended)
     }
 }
 
@@ -120,6 +126,7 @@ impl Dispatching {
 
 pub(super) struct Taking {
     pub(super) batches: mpsc::UnboundedSender<Result<Batch, SourceError>>,
+    pub(super) hand: mpsc::UnboundedSender<Batch>,
     pub(super) taken: Arc<AtomicUsize>,
     pub(super) stop: CancellationToken,
     pub(super) abandon: CancellationToken,
@@ -225,14 +232,14 @@ impl Bench {
     }
 
     fn go_on(&self, mut intake: PipeIntake<Everything>, abandon: CancellationToken) -> Taking {
-        let (sender, batches) = mpsc::unbounded_channel();
+        let ((sender, batches), (hand, in_hand)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let (taken, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
-        let (mut source, token) = (Script { batches, taken: Arc::clone(&taken) }, stop.clone());
+        let (mut source, token) = (Script { batches, in_hand, taken: Arc::clone(&taken) }, stop.clone());
         let task = tokio::spawn(async move {
             let ended = intake.run(&mut source, &token).await;
             (intake, ended)
         });
-        Taking { batches: sender, taken, stop, abandon, task }
+        Taking { batches: sender, hand, taken, stop, abandon, task }
     }
 
     /// Starts the intake of a source that has ended again, with the source opened anew.
@@ -249,6 +256,16 @@ impl Bench {
         });
         let arrivals = events.iter().map(|event| pointsman_connectors::Arrival::Event(Arc::new(event.clone())));
         Message { arrivals: arrivals.collect(), rejects: Vec::new(), acknowledgement }
+    }
+
+    /// The same, of which the source should be told within this time.
+    pub(super) fn message_until(&self, events: &[Event], within: Duration) -> Message {
+        let Message { arrivals, rejects, acknowledgement } = self.message(events);
+        Message { arrivals, rejects, acknowledgement: acknowledgement.by(tokio::time::Instant::now() + within) }
+    }
+
+    pub(super) fn until(&self, ids: &[&str], within: Duration) -> Batch {
+        Batch { messages: ids.iter().map(|id| self.message_until(&[event(id)], within)).collect(), cursor: None }
     }
 
     pub(super) fn batch(&self, ids: &[&str]) -> Batch {

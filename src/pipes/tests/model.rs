@@ -4,11 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use pointsman_connectors::{Acknowledgement, Verdict};
 use pointsman_schemas::{Epoch, Event, Name, SubscriptionNumber, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::super::lines::{HoldKey, Lines, Offered};
 use crate::journal::{DeadReason, Ending, Grant, LastOutcome, Leased, Leases, Settlement};
@@ -27,6 +29,10 @@ enum Step {
     Stored,
     Cancel(u8),
     Wait(u8),
+    /// What came this long ago goes into the journal, and with it what follows it by its key.
+    Keep(u8),
+    /// Nothing waits in the journal any more.
+    NothingBefore,
     Orphan,
 }
 
@@ -42,6 +48,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Stored),
         1 => any::<u8>().prop_map(Step::Cancel),
         2 => (0_u8..30).prop_map(Step::Wait),
+        1 => (0_u8..40).prop_map(Step::Keep),
+        1 => Just(Step::NothingBefore),
         1 => Just(Step::Orphan),
     ];
     prop::collection::vec(step, 1..60)
@@ -56,6 +64,9 @@ struct Play {
     told: Vec<oneshot::Receiver<Verdict>>,
     offered: usize,
     buried: u64,
+    begin: Instant,
+    /// Keys of which something waits in the journal.
+    in_journal: HashSet<u64>,
 }
 
 impl Play {
@@ -63,7 +74,8 @@ impl Play {
         let mut lines = Lines::new(Epoch(1));
         let hold = lines.enter(Name::default_tenant(), Name::new("s").unwrap(), Arc::new(Notify::new()));
         let (leased, keys, told) = (Vec::new(), HashMap::new(), Vec::new());
-        Self { lines, hold, now: Timestamp(0), leased, keys, told, offered: 0, buried: 0 }
+        let (begin, in_journal) = (Instant::now(), HashSet::new());
+        Self { lines, hold, now: Timestamp(0), leased, keys, told, offered: 0, buried: 0, begin, in_journal }
     }
 
     fn offer(&mut self, messages: Vec<Vec<u8>>) {
@@ -78,7 +90,9 @@ impl Play {
                 (event, PIPE, (key > 0).then_some(u64::from(key)))
             });
             let deliveries = deliveries.collect();
-            Offered { acknowledgement: Acknowledgement::Caller(caller, None), deliveries, rejects: Vec::new(), goes_back: false }
+            let told = |verdict| async move { caller.send(verdict).unwrap() };
+            let acknowledgement = Acknowledgement::io(told).by(self.begin + Duration::from_micros(self.now.0.unsigned_abs()));
+            Offered { acknowledgement, deliveries, rejects: Vec::new(), goes_back: false }
         });
         let offered = offered.collect();
         self.lines.offer(self.hold, offered, None, self.now);
@@ -91,6 +105,7 @@ impl Play {
         self.leased.extend(leases.leased);
         let keys: Vec<u8> = self.leased.iter().map(|one| self.keys[&**one.event.id()]).filter(|key| *key > 0).collect();
         assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "two of one key are in flight");
+        assert!(keys.iter().all(|key| !self.in_journal.contains(&u64::from(*key))), "it overtakes one of its key in the journal");
     }
 
     fn settle(&mut self, which: u8, ending: Ending) {
@@ -111,8 +126,7 @@ impl Play {
 
     fn tell(&mut self) {
         for (acknowledgement, verdict) in std::mem::take(&mut self.lines.hold(self.hold).unwrap().tells) {
-            let Acknowledgement::Caller(caller, _) = acknowledgement else { panic!("not the one that was offered") };
-            caller.send(verdict).unwrap();
+            acknowledgement.tell(verdict).now_or_never().unwrap();
         }
     }
 
@@ -142,6 +156,16 @@ impl Play {
                     assert_eq!(self.lines.cancel(one.id), !flies);
                 }
             }
+            Step::Keep(age) => {
+                let time = self.begin + Duration::from_micros((self.now.0 - i64::from(age)).max(0).unsigned_abs());
+                self.lines.keep(self.hold, time, self.now);
+            }
+            Step::NothingBefore => {
+                if let Some(kept) = self.lines.may_have_before(self.hold, PIPE) {
+                    self.lines.has_nothing_before(PIPE, kept);
+                    self.in_journal.clear();
+                }
+            }
             Step::Wait(time) => self.now.0 += i64::from(time),
             Step::Orphan => {
                 self.lines.orphan(self.hold, self.now);
@@ -150,6 +174,9 @@ impl Play {
                 self.told.retain_mut(|told| matches!(told.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
             }
         }
+        let closings = self.lines.hold(self.hold).unwrap().closings.iter();
+        let waiting = closings.flat_map(|closing| &closing.entries).flat_map(|entry| &entry.deliveries);
+        self.in_journal.extend(waiting.filter_map(|delivery| delivery.order_key));
         self.tell();
         self.check();
     }

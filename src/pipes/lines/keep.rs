@@ -1,0 +1,85 @@
+//! From memory into the journal: what its source would take back before its target has had it.
+//!
+//! It waits there as a delivery like any other, and its source is told. What is ordered behind it goes with it.
+
+use pointsman_schemas::{SubscriptionNumber, Timestamp};
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::{HoldKey, Lines};
+use crate::journal::{Entry, NewDelivery};
+use crate::pipes::closing::Closing;
+
+impl Lines {
+    /// When the next delivery of a source has to go.
+    pub(in crate::pipes) fn next_late(&self, key: HoldKey) -> Option<Instant> {
+        self.holds.get(&key)?.until.first().map(|(until, _)| *until)
+    }
+
+    /// Sends into the journal what may not wait here any longer; of what has an attempt under way, what that does not end.
+    pub(in crate::pipes) fn keep(&mut self, key: HoldKey, time: Instant, now: Timestamp) {
+        while let Some(hold) = self.holds.get_mut(&key)
+            && let Some(&(until, sequence)) = hold.until.first()
+            && until <= time
+        {
+            hold.until.pop_first();
+            self.into_journal(sequence, now);
+        }
+    }
+
+    /// Sends a delivery into the journal, with all that are in one line with it by their order key.
+    pub(super) fn into_journal(&mut self, sequence: u64, now: Timestamp) {
+        let Some(slot) = self.slots.get(&sequence) else { return };
+        let Some(queue) = self.queues.get_mut(&slot.subscription) else { return };
+        let line = slot.order_key.and_then(|key| queue.keys.get(&key));
+        let line: Vec<u64> = line.map_or_else(|| vec![sequence], |line| line.iter().copied().collect());
+        queue.nothing_before &= slot.order_key.is_none();
+        // Where an attempt is under way, it is the first's; the others must not overtake it.
+        let waits = line.first().and_then(|first| self.slots.get(first)).is_some_and(|first| first.lease.is_some());
+        for sequence in &line {
+            if let Some(slot) = self.slots.get_mut(sequence) {
+                slot.is_late = waits;
+            }
+        }
+        if !waits {
+            line.into_iter().for_each(|sequence| self.keep_one(sequence, now));
+        }
+    }
+
+    fn keep_one(&mut self, sequence: u64, now: Timestamp) {
+        let Some(slot) = self.slots.get(&sequence) else { return };
+        if self.holds.get(&slot.hold).is_none_or(|hold| hold.goes_back(slot.message)) {
+            return self.hand_back(sequence, now);
+        }
+        let Some(slot) = self.take_out(sequence, now) else { return };
+        let Some(hold) = self.holds.get_mut(&slot.hold) else { return };
+        let due = (slot.due > now).then_some(slot.due);
+        let delivery = NewDelivery { subscription: slot.subscription, order_key: slot.order_key, due };
+        let entry = Entry { event: slot.event.clone(), deliveries: SmallVec::from_iter([delivery]), deduplicate: None, dead: None };
+        *hold.unburied.entry(slot.subscription).or_default() += 1;
+        hold.closings.push(Closing {
+            message: slot.message,
+            origin: slot.origin,
+            bytes: slot.event.size_bytes(),
+            entries: vec![entry],
+            rejects: Vec::new(),
+            buries: Some(slot.subscription),
+        });
+        hold.wake.notify_one();
+        self.kept += 1;
+    }
+
+    /// Tells how many have gone, where ordered deliveries may wait in the journal and none is on its way there.
+    pub(in crate::pipes) fn may_have_before(&self, key: HoldKey, number: SubscriptionNumber) -> Option<u64> {
+        let is_settled = self.holds.get(&key).is_some_and(|hold| hold.closings.is_empty());
+        let is_known = self.queues.get(&number).is_some_and(|queue| queue.nothing_before);
+        (is_settled && !is_known).then_some(self.kept)
+    }
+
+    /// Nothing waits in the journal, as was found out since [`Lines::may_have_before`] told this.
+    pub(in crate::pipes) fn has_nothing_before(&mut self, number: SubscriptionNumber, kept: u64) {
+        if self.kept == kept {
+            self.queues.entry(number).or_default().nothing_before = true;
+        }
+    }
+}
