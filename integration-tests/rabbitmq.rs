@@ -57,7 +57,20 @@ impl Client {
     /// # Panics
     /// Where the server refuses.
     pub async fn make_queue(&self, queue: &str, kind: &str) {
+        self.make(queue, kind, FieldTable::default()).await;
+    }
+
+    /// Makes a quorum queue that hands a message out again this often.
+    ///
+    /// # Panics
+    /// Where that fails.
+    pub async fn make_limited_queue(&self, queue: &str, limit: i64) {
         let mut arguments = FieldTable::default();
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(limit));
+        self.make(queue, "quorum", arguments).await;
+    }
+
+    async fn make(&self, queue: &str, kind: &str, mut arguments: FieldTable) {
         arguments.insert("x-queue-type".into(), AMQPValue::LongString(LongString::from(kind)));
         let channel = self.channel().await.expect("the server is there");
         channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await.expect("a queue can be made");

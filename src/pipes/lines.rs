@@ -112,7 +112,7 @@ impl Lines {
     fn make_ready(&mut self, sequence: u64, now: Timestamp) {
         let Some(&Slot { due, subscription, is_late, .. }) = self.slots.get(&sequence) else { return };
         if is_late {
-            return self.into_journal(sequence, now);
+            return self.move_to_journal(sequence, now);
         }
         if let Some(queue) = self.queues.get_mut(&subscription) {
             queue.ready.insert((due, sequence));

@@ -180,3 +180,80 @@ async fn a_pipe_keeps_its_messages_in_the_queue_while_the_function_is_down() {
     assert!(bus.terminate().await.success());
     assert_eq!(client.waiting("piped").await, 0);
 }
+
+/// Events in the journal.
+async fn stored(bus: &Bus) -> Option<u64> {
+    bus.api("/api/v1/status").await.pointer("/totals/events")?.as_u64()
+}
+
+/// A pipe from a queue to a function at a port where nobody is yet.
+fn pipe(server: u16, queue: &str, port: u16) -> String {
+    format!(
+        "sources:
+  orders: {{ rabbitmq: {{ url: \"amqp://127.0.0.1:{server}\", queue: {queue}, prefetch: 200 }} }}
+targets:
+  function:
+    http: {{ url: \"http://127.0.0.1:{port}/\" }}
+    delivery: {{ retry: {{ backoff: {{ initial: 20ms, max: 200ms }} }} }}
+pipes:
+  all: {{ from: orders, to: function }}
+"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_with_a_delivery_limit_loses_nothing_however_often_the_bus_is_restarted() {
+    let server = shared().await;
+    let client = Client::of(&server.url());
+    client.make_limited_queue("limited", 3).await;
+    for number in 0..10 {
+        assert!(client.clone().publish("limited", number.to_string()).await);
+    }
+    let port = pointsman_test_brokers::free_port();
+    let mut bus = Bus::start(&pipe(server.port(), "limited", port)).await;
+    // Each of them gives back what is not acknowledged; the fourth time the server would drop it.
+    for restart in 0..6 {
+        until("all are with the bus", async || bus.counts("all").await["pending"] == 10).await;
+        if restart % 2 == 0 {
+            bus.kill();
+        } else {
+            assert!(bus.terminate().await.success());
+        }
+        bus.spawn();
+        bus.ready().await;
+    }
+    until("they are in the journal", async || stored(&bus).await == Some(10)).await;
+    assert_eq!(bus.counts("all").await["pending"], 10);
+    let log = bus.log();
+    assert!(log.contains("it has a delivery limit of 3") && log.contains("they wait in the journal now"), "{log}");
+
+    let sink = Sink::on_port(port, |_| Answer::status(204)).await;
+    until("all have arrived", async || sink.arrived() == 10).await;
+    assert_eq!(bus.counts("all").await["dead"], 0);
+    assert!(bus.terminate().await.success());
+    assert_eq!(client.waiting("limited").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_timeout_takes_nothing_from_a_pipe_whose_target_is_down() {
+    let server = RabbitServer::start("consumer_timeout = 1500", "{rabbit, [{channel_tick_interval, 200}]}").await;
+    let client = Client::of(&server.url());
+    client.make_limited_queue("slow", 2).await;
+    for number in 0..10 {
+        assert!(client.clone().publish("slow", number.to_string()).await);
+    }
+    let port = pointsman_test_brokers::free_port();
+    let mut bus = Bus::start(&pipe(server.port(), "slow", port)).await;
+    until("they are in the journal", async || stored(&bus).await == Some(10)).await;
+    let log = bus.log();
+    assert!(log.contains("consumer_timeout of 1.5s"), "{log}");
+    // From then on it gives up its hold in time.
+    until("it is connected again", async || bus.source("orders").await["state"] == "running").await;
+    assert!(client.clone().publish("slow", "late".to_owned()).await);
+    until("it is in the journal, too", async || stored(&bus).await == Some(11)).await;
+    assert_eq!(bus.log().matches("consumer_timeout of").count(), 1, "{}", bus.log());
+    let sink = Sink::on_port(port, |_| Answer::status(204)).await;
+    until("all have arrived", async || sink.arrived() == 11).await;
+    assert!(bus.terminate().await.success());
+    assert_eq!(client.waiting("slow").await, 0);
+}

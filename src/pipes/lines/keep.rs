@@ -23,12 +23,12 @@ impl Lines {
             && until <= time
         {
             hold.until.pop_first();
-            self.into_journal(sequence, now);
+            self.move_to_journal(sequence, now);
         }
     }
 
     /// Sends a delivery into the journal, with all that are in one line with it by their order key.
-    pub(super) fn into_journal(&mut self, sequence: u64, now: Timestamp) {
+    pub(super) fn move_to_journal(&mut self, sequence: u64, now: Timestamp) {
         let Some(slot) = self.slots.get(&sequence) else { return };
         let Some(queue) = self.queues.get_mut(&slot.subscription) else { return };
         let line = slot.order_key.and_then(|key| queue.keys.get(&key));

@@ -114,7 +114,7 @@ impl Lines {
             follows = is_first && !queue.nothing_before;
         }
         if follows {
-            self.into_journal(sequence, now);
+            self.move_to_journal(sequence, now);
         } else if is_first {
             self.make_ready(sequence, now);
         }
