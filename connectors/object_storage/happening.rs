@@ -1,8 +1,8 @@
 //! What happened to an object, in one shape however it was told: S3's own record, and what it means.
 //!
-//! Follows the CloudEvents adapter for AWS S3 (`cloudevents/adapters/aws-s3.md`). It departs in one point: a request that deletes
-//! many objects has one request id, so that the adapter's `id` would make one event of them all; where nothing was created, the id also
-//! names the object.
+//! Follows the CloudEvents adapter for AWS S3 (`cloudevents/adapters/aws-s3.md`). It departs in one point: one request may delete or create
+//! many objects, so that the adapter's `id`, made of the request's ids alone, would make one event of them all. Here the id also names the
+//! object, its content, the place in the order of its changes, and what happened.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -90,19 +90,19 @@ impl Happening {
         let size = find("s3/object/size").and_then(|size| size.as_u64().or_else(|| size.as_str()?.parse().ok()));
         let kind = kind(name, version.is_some());
         let content = version.as_deref().or(etag.as_deref()).unwrap_or("-");
-        let own = format!("{bucket}/{key}/{content}/{}", sequencer.as_deref().unwrap_or(told));
-        let request = text("responseElements/x-amz-request-id").zip(text("responseElements/x-amz-id-2"));
-        let id = match (request, kind) {
-            (Some((request, host)), Kind::Created) => format!("{request}.{host}"),
-            (Some((request, host)), _) => format!("{request}.{host}/{key}/{content}/{name}"),
-            (None, Kind::Created) => own,
-            (None, _) => format!("{own}/{name}"),
+        let request_id = text("responseElements/x-amz-request-id").or(text("responseElements/requestId"));
+        let origin = match (request_id, text("responseElements/x-amz-id-2")) {
+            (Some(request), Some(host)) => format!("{request}.{host}"),
+            // EventBridge sends half of the pair. A sequencer identifies the change without it, the same by every way that it is told.
+            (Some(request), None) if sequencer.is_none() => format!("{bucket}.{request}"),
+            _ => bucket.clone(),
         };
+        let id = format!("{origin}/{key}/{content}/{}/{name}", sequencer.as_deref().unwrap_or(told));
         let part = |path| text(path).unwrap_or_default();
         let source = format!("{}.{}.{bucket}", text("eventSource").unwrap_or("aws:s3"), part("awsRegion"));
         let ty = format!("{EVENT_TYPE_PREFIX}{name}");
         let mark = Mark { key, kind, etag: etag.as_deref().map_or(0, content_hash), at: at.as_millisecond() };
-        Ok(Self { bucket, mark, etag, version, size, sequencer, id: plain(&id).into_owned(), source, ty, time, record, listed: false })
+        Ok(Self { bucket, mark, etag, version, size, sequencer, id: plain_id(&id), source, ty, time, record, listed: false })
     }
 
     /// What a listing found: an object created or replaced, with its time, or one that is gone, with the id that tells it from others.
@@ -132,7 +132,7 @@ impl Happening {
         }))?;
         if let Found::Gone { last, .. } = found {
             // When it was found missing says nothing of it: found again after a crash it has the same id.
-            happening.id = plain(&format!("{bucket}/{key}/{last}/{name}")).into_owned();
+            happening.id = plain_id(&format!("{bucket}/{key}/{last}/{name}"));
         }
         happening.listed = true;
         Ok(happening)
@@ -223,12 +223,22 @@ pub(super) fn decode_key(encoded: &str) -> Result<String, String> {
     percent_decode_str(&spaced).decode_utf8().map(Cow::into_owned).map_err(|_| format!("the key {encoded:?} is not UTF-8"))
 }
 
+/// True for characters that an attribute can hold.
+fn is_plain(c: char) -> bool {
+    !c.is_control() && !matches!(u32::from(c), 0xFDD0..=0xFDEF) && u32::from(c) & 0xFFFE != 0xFFFE
+}
+
 /// A text as an attribute can hold it: as it is, or with control characters, noncharacters and `%` percent-encoded.
 fn plain(text: &str) -> Cow<'_, str> {
-    let is_plain = |c: char| !c.is_control() && !matches!(u32::from(c), 0xFDD0..=0xFDEF) && u32::from(c) & 0xFFFE != 0xFFFE;
-    if text.chars().all(is_plain) {
-        return text.into();
-    }
+    if text.chars().all(is_plain) { text.into() } else { percent_encoded(text).into() }
+}
+
+/// A text as an id can hold it. Unlike [`plain`] it encodes `%` always: two keys never give the same id.
+fn plain_id(text: &str) -> String {
+    if text.chars().all(|c| is_plain(c) && c != '%') { text.to_owned() } else { percent_encoded(text) }
+}
+
+fn percent_encoded(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         if is_plain(c) && c != '%' {
@@ -237,7 +247,7 @@ fn plain(text: &str) -> Cow<'_, str> {
             out.extend(c.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("%{byte:02X}")));
         }
     }
-    out.into()
+    out
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@
 //!
 //! **Events** follow the CloudEvents adapter for AWS S3: type `com.amazonaws.s3.ObjectCreated:Put` and its like, source `<eventSource>.<awsRegion>.<bucket>`,
 //! subject the key as it is, time that of the record. Data is S3's record, whose own key is URL-encoded, with `object` beside it: `{ "bucket", "key", "eTag",
-//! "versionId", "size" }`, the key as it is; `"listed": true` where a listing found it. The id is `<x-amz-request-id>.<x-amz-id-2>`, with key, content and
-//! name behind it where nothing was created, since one request may delete many; where the store sends no such ids, it is made of bucket, key, version or
-//! eTag, and sequencer or time. With an `event:` mapping these are its defaults, and its root has the data as `body`, `bucket` and `key`.
+//! "versionId", "size" }`, the key as it is; `"listed": true` where a listing found it. The id is `<x-amz-request-id>.<x-amz-id-2>`
+//! with key, version or eTag, sequencer or time, and name behind it, since one request may create or delete many objects; where the store sends no such ids,
+//! the bucket stands in their place. With an `event:` mapping these are its defaults, and its root has the data as `body`, `bucket` and `key`.
 //!
 //! **Notifications** are read in all of the shapes that `object_storage/notification.rs` lists. A queue's message is deleted, and a webhook answered, once everything in it is
 //! stored; what in it cannot be read is a dead letter of the source. `s3:TestEvent`, other buckets and other keys are passed over.

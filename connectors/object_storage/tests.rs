@@ -500,6 +500,6 @@ async fn a_store_that_calls_is_answered_once_what_it_tells_is_stored() {
     let store =
         async { [post("Bearer secret").await, post("secret").await, post(&format!("Basic {}", "c2VjcmV0")).await, post("secret").await] };
     let (ids, answers) = tokio::join!(bus, store);
-    assert_eq!(ids, ["14CF.dd90"; 4]);
+    assert_eq!(ids, ["14CF.dd90/a.jpg/e/14CF/ObjectCreated:Put"; 4]);
     assert_eq!(answers, [202, 202, 429, 503]);
 }

@@ -54,11 +54,12 @@ fn each_store_is_read() {
     let oss_bus =
         json!({ "id": "1", "source": "acs.oss", "specversion": "1.0", "type": "oss:ObjectCreated:PutObject", "data": oss }).to_string();
     let aws = "com.amazonaws.s3.ObjectCreated:Put | aws:s3.us-west-2.amzn-s3-demo-bucket | Happy Face+50%.jpg | \
-        C3D13FE58DE4C810.FMyUVURIY8/IgAtTv8xRjskZQpcIZ9KG4V5Wp6S7S/JRWeUWerMUE5JgHvANOjpD | 1970-01-01T00:00:00.000Z | \
+        C3D13FE58DE4C810.FMyUVURIY8/IgAtTv8xRjskZQpcIZ9KG4V5Wp6S7S/JRWeUWerMUE5JgHvANOjpD/Happy Face+50%25.jpg/\
+        096fKKXTRTtl3on89fVO.nfljtsv6qko/0055AED6DCD90281E5/ObjectCreated:Put | 1970-01-01T00:00:00.000Z | \
         {\"bucket\":\"amzn-s3-demo-bucket\",\"key\":\"Happy Face+50%.jpg\",\"eTag\":\"d41d8cd98f00b204e9800998ecf8427e\",\
         \"versionId\":\"096fKKXTRTtl3on89fVO.nfljtsv6qko\",\"size\":1024}";
     let oss_expected = "com.amazonaws.s3.ObjectCreated:Put | acs:oss.cn-hangzhou.testbucket | image/a b.jpg | \
-        testbucket/image/a b.jpg/688A7BF4F233DC9C88A80BF985AB7329/2020-09-01T08:01:02.000Z | 2020-09-01T08:01:02.000Z | \
+        testbucket.58F9FF2D3DF792092E12044C/image/a b.jpg/688A7BF4F233DC9C88A80BF985AB7329/2020-09-01T08:01:02.000Z/ObjectCreated:Put | 2020-09-01T08:01:02.000Z | \
         {\"bucket\":\"testbucket\",\"key\":\"image/a b.jpg\",\"eTag\":\"688A7BF4F233DC9C88A80BF985AB7329\",\"size\":122539}";
     for (body, expect) in [
         (AWS, aws),
@@ -67,20 +68,20 @@ fn each_store_is_read() {
         (
             EVENT_BRIDGE,
             "com.amazonaws.s3.ObjectCreated:Put | aws:s3.ca-central-1.amzn-s3-demo-bucket1 | a+b %20.jpg | \
-            amzn-s3-demo-bucket1/a+b %20.jpg/IYV3p45BT0ac8hjHg1houSdS1a.Mro8e/617f08299329d189 | 2021-11-12T00:00:00Z | \
+            amzn-s3-demo-bucket1/a+b %2520.jpg/IYV3p45BT0ac8hjHg1houSdS1a.Mro8e/617f08299329d189/ObjectCreated:Put | 2021-11-12T00:00:00Z | \
             {\"bucket\":\"amzn-s3-demo-bucket1\",\"key\":\"a+b %20.jpg\",\"eTag\":\"b1946ac92492d2347c6235b4d2611184\",\
             \"versionId\":\"IYV3p45BT0ac8hjHg1houSdS1a.Mro8e\",\"size\":5}",
         ),
         (
             MINIO,
             "com.amazonaws.s3.ObjectCreated:Put | minio:s3..images | a b/myphoto.jpg | \
-            images/a b/myphoto.jpg/1/14CF20BD1EFD5B93 | 2017-07-07T18:46:37Z | \
+            images/a b/myphoto.jpg/1/14CF20BD1EFD5B93/ObjectCreated:Put | 2017-07-07T18:46:37Z | \
             {\"bucket\":\"images\",\"key\":\"a b/myphoto.jpg\",\"eTag\":\"f1671feacb8bbf7b0397c6e9364e8c92\",\"versionId\":\"1\",\"size\":248083}",
         ),
         (
             CEPH,
             "com.amazonaws.s3.ObjectRemoved:Delete | ceph:s3.us-east-1.mybucket1 | myimage1.jpg | \
-            503a4c37-85eb-47cd-8681-2817e80b4281.5330.903595.14d2-zone1-zonegroup1/myimage1.jpg/37b51d194a7513e45b56f6524f2d51f2/ObjectRemoved:Delete | \
+            503a4c37-85eb-47cd-8681-2817e80b4281.5330.903595.14d2-zone1-zonegroup1/myimage1.jpg/37b51d194a7513e45b56f6524f2d51f2/F7E6D75DC742D108/ObjectRemoved:Delete | \
             2019-11-22T13:47:35.124724Z | {\"bucket\":\"mybucket1\",\"key\":\"myimage1.jpg\",\"eTag\":\"37b51d194a7513e45b56f6524f2d51f2\",\"size\":1024}",
         ),
         (OSS, oss_expected),
@@ -122,26 +123,81 @@ fn the_event_bridge_is_named_as_s3_names_it() {
     }
 }
 
-/// One request that deletes many objects makes an event of each.
-#[test]
-fn objects_deleted_together_are_told_apart() {
-    let records: Vec<Value> = ["a", "b"]
-        .map(|key| {
-            let mut record = serde_json::from_str::<Value>(CEPH).unwrap()["Records"][0].clone();
-            record["s3"]["object"]["key"] = key.into();
-            record
-        })
-        .into();
-    let told = told(&json!({ "Records": records }).to_string());
-    let ids: Vec<_> = told
-        .happenings
-        .into_iter()
-        .map(|happening| {
-            let crate::Arrival::Event(event) = happening.arrival(Map::new(), false).unwrap() else { panic!("nothing is mapped") };
+/// The ids of all events of a message.
+fn ids(body: &str) -> Vec<String> {
+    let told = told(body);
+    assert_eq!(told.rejects, []);
+    let arrivals = told.happenings.into_iter().map(|happening| happening.arrival(Map::new(), false).unwrap());
+    arrivals
+        .map(|arrival| {
+            let crate::Arrival::Event(event) = arrival else { panic!("nothing is mapped") };
             event.id().to_string()
         })
-        .collect();
-    assert_ne!(ids[0], ids[1]);
+        .collect()
+}
+
+/// One request that creates or deletes many objects (MinIO's Snowball and fan-out uploads, a multi-object delete) makes an event of each, and the
+/// same events when it is told again, however its records are put together then.
+#[test]
+fn objects_of_one_request_are_told_apart_and_told_again_they_are_the_same() {
+    // The keys are written as S3 encodes them; the last two differ only in how their names are encoded.
+    let keys = ["x", "y", "z", "x/y", "line%0Abreak", "line%250Abreak"];
+    let of = |text: &str, list: &str, object: &str| {
+        let record = serde_json::from_str::<Value>(text).unwrap()[list][0].clone();
+        keys.map(|key| {
+            let mut record = record.clone();
+            record[object]["object"]["key"] = key.into();
+            record
+        })
+    };
+    let mut without_sequencers = of(AWS, "Records", "s3");
+    for record in &mut without_sequencers {
+        record["s3"]["object"].as_object_mut().unwrap().retain(|name, _| name == "key");
+    }
+    // A tar file that holds one name twice.
+    let mut one_key = of(MINIO, "Records", "s3");
+    for (number, record) in one_key.iter_mut().enumerate() {
+        record["responseElements"]["x-amz-id-2"] = "dd9025bab4ad464b049177c95eb6ebf374d3b3fd1af9251148b658df7ac2e3e8".into();
+        record["s3"]["object"]["key"] = "same".into();
+        record["s3"]["object"]["sequencer"] = format!("14CF20BD1EFD5B9{number}").into();
+    }
+    for (list, records) in [
+        ("Records", of(AWS, "Records", "s3")),
+        ("Records", without_sequencers),
+        ("Records", of(MINIO, "Records", "s3")),
+        ("Records", one_key),
+        ("Records", of(CEPH, "Records", "s3")),
+        ("events", of(OSS, "events", "oss")),
+    ] {
+        let together = ids(&json!({ list: records }).to_string());
+        let mut apart = together.clone();
+        apart.sort();
+        apart.dedup();
+        assert_eq!(apart.len(), keys.len(), "{together:?}");
+        let again: Vec<_> = records.iter().rev().flat_map(|record| ids(&json!({ list: [record] }).to_string())).collect();
+        assert_eq!(again.into_iter().rev().collect::<Vec<_>>(), together);
+    }
+    let bridged = keys.map(|key| {
+        let mut message: Value = serde_json::from_str(EVENT_BRIDGE).unwrap();
+        message["detail"]["object"]["key"] = key.into();
+        ids(&message.to_string())
+    });
+    let apart: std::collections::BTreeSet<_> = bridged.iter().collect();
+    assert_eq!(apart.len(), keys.len(), "{bridged:?}");
+}
+
+/// Events without a sequencer, such as those about tags, are told apart by their request.
+#[test]
+fn changes_of_tags_within_a_second_are_told_apart() {
+    let told = ["N4N7GDK58NMKJ12R", "N4N7GDK58NMKJ12S"].map(|request| {
+        let mut message: Value = serde_json::from_str(EVENT_BRIDGE).unwrap();
+        message["detail-type"] = "Object Tags Added".into();
+        message["detail"]["request-id"] = request.into();
+        message["detail"]["object"].as_object_mut().unwrap().remove("sequencer");
+        assert_eq!(ids(&message.to_string()), ids(&message.to_string()));
+        ids(&message.to_string())
+    });
+    assert_ne!(told[0], told[1]);
 }
 
 #[test]
