@@ -1,6 +1,7 @@
 //! What the bus tells about itself: logs here, numbers in [`metrics`].
 
 pub mod journal;
+mod line;
 pub mod metrics;
 
 use std::io::IsTerminal;
@@ -86,7 +87,7 @@ where
     }
     let filter = directives;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    Ok(if json { Box::new(lines.json().flatten_event(true).finish()) } else { Box::new(lines.with_ansi(colours).finish()) })
+    Ok(if json { Box::new(lines.json().event_format(line::JsonLine).finish()) } else { Box::new(lines.with_ansi(colours).finish()) })
 }
 
 #[cfg(test)]
@@ -154,6 +155,19 @@ mod tests {
         for line in [text, json] {
             assert!(!line.contains("hunter2") && !line.contains('\u{1b}') && line.contains("***"), "{line}");
         }
+    }
+
+    #[test]
+    fn what_a_line_calls_target_is_the_target() {
+        let (captured, _guard) = capture("info", true);
+        let _span = tracing::info_span!("attempt", target = "outer", task = "7").entered();
+        tracing::warn!(target = "thumbnailer", attempts = 3_u32, "the target is gone\nfor good");
+        let text = captured.text();
+        assert_eq!(text.matches('\n').count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let texts = ["level", "target", "task", "message", "module"].map(|name| line[name].as_str().unwrap());
+        assert_eq!(texts, ["WARN", "thumbnailer", "7", "the target is gone\nfor good", "pointsman::telemetry::tests"]);
+        assert_eq!((line["attempts"].as_u64(), text.matches("\"target\"").count()), (Some(3), 1));
     }
 
     #[test]

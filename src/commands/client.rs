@@ -74,7 +74,8 @@ impl Client {
     pub fn new(base: Uri, key: Option<HeaderValue>) -> Result<Self, CommandError> {
         let scheme = base.scheme_str().filter(|scheme| ["http", "https"].contains(scheme) && base.host().is_some());
         let Some(scheme) = scheme else {
-            return Err(CommandError::new(format!("{base} is not an address to call")).help("write it in full: http://127.0.0.1:8080"));
+            let full = base.authority().map_or_else(|| "http://127.0.0.1:8080".to_owned(), |authority| format!("http://{authority}"));
+            return Err(CommandError::new(format!("{base} is not an address to call")).help(format!("write it in full: {full}")));
         };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = hyper_rustls::HttpsConnectorBuilder::new();

@@ -413,7 +413,8 @@ mod tests {
         let report = run(parse(&["--type", "t", "--to", &url])).await.unwrap_err();
         assert!(report.to_string().starts_with(&format!("cannot reach {url}: ")), "{report}");
         assert!(report.help().unwrap().to_string().contains("pointsman run"));
-        let report = run(parse(&["--type", "t", "--to", "localhost:8080"])).await.unwrap_err();
+        let report = run(parse(&["--type", "t", "--to", "localhost:9000"])).await.unwrap_err();
         assert!(report.to_string().contains("is not an address to call"), "{report}");
+        assert_eq!(report.help().unwrap().to_string(), "write it in full: http://localhost:9000");
     }
 }

@@ -2,6 +2,7 @@
 
 mod connector;
 mod lint;
+mod meant;
 mod names;
 mod pipe;
 mod rule;

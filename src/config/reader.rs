@@ -7,6 +7,7 @@
 //! Keys that a struct does not have are told and skipped in the same pass.
 
 mod error;
+mod meant;
 mod piece;
 #[cfg(test)]
 mod tests;
@@ -103,14 +104,30 @@ impl<'t> Reader<'t> {
             }
             Error::Type { found, expected } => {
                 let mistake = Mistake::new(span, format!("{expected} is wanted here, and this is {found}"));
-                mistakes.tell(match self.quoted(&expected) {
-                    Some(quoted) => mistake.help(quoted),
+                mistakes.tell(match meant::of_kind(&expected, node, self.source()) {
+                    Some(help) => mistake.help(help),
                     None => mistake,
                 });
             }
             // What a type finds wrong with a value of which a part was hidden is most likely that the part is not there.
             Error::Other(_) if node.entries().iter().any(|entry| mistakes.is_hidden(&entry.value)) => {}
-            Error::Other(message) => mistakes.tell(Mistake::new(span, message)),
+            Error::Other(message) => {
+                let help = meant::of_text(&message, node);
+                let mistake = Mistake::new(span, message);
+                mistakes.tell(match help {
+                    Some(help) => mistake.help(help),
+                    None => mistake,
+                });
+            }
+            Error::Bare(variant) => {
+                let written = match entry.map(|entry| entry.key.as_str()) {
+                    Some("signature") => format!("write `signature: {{ {variant}: {{ secret: {{ env: NAME }} }} }}`"),
+                    Some("auth") => format!("write `auth: {{ {variant}: {{ env: NAME }} }}`, or what else it takes"),
+                    Some(key) => format!("write `{key}: {{ {variant}: … }}`"),
+                    None => format!("write `{{ {variant}: … }}`"),
+                };
+                mistakes.tell(Mistake::new(span, format!("`{variant}` needs more")).help(written));
+            }
             Error::Odd(OddNumber::Spelling) => {
                 self.piece.tell("this is not a number as JSON spells it", format!("quote it to make a text of it: \"{}\"", self.source()));
             }
@@ -128,17 +145,6 @@ impl<'t> Reader<'t> {
 
     fn source(self) -> &'t str {
         self.piece.text.get(self.piece.node.span.start..self.piece.node.span.end).unwrap_or_default()
-    }
-
-    /// Help for a bare number or boolean where a text would have been right.
-    fn quoted(self, expected: &str) -> Option<String> {
-        match self.piece.node.value {
-            Value::Number(_) | Value::Boolean(_) if expected.contains("text") => {
-                Some(format!("quote it to make a text of it: \"{}\"", self.source()))
-            }
-            _ if expected == "true or false" => Some("only `true` and `false` are booleans".to_owned()),
-            _ => None,
-        }
     }
 
     fn map(self, fields: Option<&'static [&'static str]>) -> MapReader<'t> {
@@ -331,7 +337,8 @@ impl<'t> VariantReader<'t> {
     fn content<T>(self, read: impl FnOnce(Reader<'t>) -> Result<T, Error>) -> Result<T, Error> {
         match self.content {
             Some(piece) => Reader { piece, wants_struct: true }.placed(read),
-            None => Err(Error::Other(format!("`{0}` needs more: {{ {0}: … }}", self.variant))),
+            // Told here, since an erased visitor makes a mere text of an error that passes through it.
+            None => Err(self.reader.place(Error::Bare(self.variant.to_owned()))),
         }
     }
 }

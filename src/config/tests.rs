@@ -36,6 +36,17 @@ fn every_mistake_is_told_with_its_place() {
 }
 
 #[test]
+fn what_is_written_as_elsewhere_is_warned_of() {
+    for path in fixtures("odd") {
+        let told = told(&path);
+        assert!(told.starts_with("sound\n") && told.contains("warning"), "{}: {told}", path.display());
+        insta::with_settings!({ snapshot_path => "fixtures/told", prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!(path.file_stem().unwrap().to_string_lossy().into_owned(), told);
+        });
+    }
+}
+
+#[test]
 fn what_is_sound_is_read() {
     for path in fixtures("good") {
         assert_eq!(told(&path), "sound\n0 errors\n", "{}", path.display());

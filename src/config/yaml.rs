@@ -8,6 +8,7 @@ mod build;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 
 pub use build::read;
 

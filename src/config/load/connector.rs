@@ -7,6 +7,7 @@ use pointsman_rules::TextTemplate;
 use pointsman_rules::transform::{EventMapping, RawMapping};
 use pointsman_schemas::Name;
 
+use super::meant;
 use super::rule::{compiled, refuse_unwritten};
 use super::{Document, Loader};
 use crate::config::delivery::Layer;
@@ -123,6 +124,12 @@ fn kind<'t>(piece: Piece<'t>, side: Side, options: &[&str]) -> Option<(&'static 
             }
         }
     }
+    if let Some((connector, at)) = &found
+        && let Some(help) = meant::in_short(connector.kind, at.node)
+    {
+        at.tell(format!("`{}` is a mapping of its settings", connector.kind), help);
+        return None;
+    }
     if found.is_none() && !unknown {
         let message = format!("this {} names no connector", side.name());
         let at = piece.entry.map_or(piece.span(), |entry| entry.key_span);
@@ -134,21 +141,23 @@ fn kind<'t>(piece: Piece<'t>, side: Side, options: &[&str]) -> Option<(&'static 
 fn unknown_kind(entry: &Entry, side: Side, kinds: &[&str], options: &[&str]) -> Mistake {
     let key = entry.key.as_str();
     let told = |message: String, help: String| Mistake::new(entry.key_span, message).help(help);
+    let elsewhere = meant::elsewhere(key, side == Side::Source);
     if connector(key).is_some() {
         let other = if side == Side::Source { Side::Target } else { Side::Source };
-        return told(
-            format!("`{key}` cannot be a {}", side.name()),
-            format!("it is a {} alone; {}", other.name(), suggest::help("", kinds).1),
-        );
+        let instead = elsewhere.map_or_else(|| suggest::help("", kinds).1, str::to_owned);
+        return told(format!("`{key}` cannot be a {}", side.name()), format!("it is a {} alone; {instead}", other.name()));
     }
     let alias = CONNECTORS.iter().find(|connector| side.has(connector) && connector.also_known_as.contains(&key));
     if let Some(connector) = alias {
         return told(format!("there is no connector `{key}`"), format!("did you mean `{}`?", connector.kind));
     }
+    if let Some(instead) = elsewhere {
+        return told(format!("there is no connector `{key}`"), instead.to_owned());
+    }
     let known: Vec<&str> = kinds.iter().chain(options).copied().collect();
     match suggest::meant(key, known.iter().copied()) {
         Some(option) if options.contains(&option) => told(format!("unknown key `{key}`"), format!("did you mean `{option}`?")),
         Some(kind) => told(format!("there is no connector `{key}`"), format!("did you mean `{kind}`?")),
-        None => told(format!("there is no connector `{key}`"), suggest::help(key, &[kinds, options].concat()).1),
+        None => told(format!("there is no connector `{key}`"), suggest::help(key, kinds).1),
     }
 }

@@ -20,7 +20,73 @@ pub(super) fn lint(document: &Document<'_>) -> Vec<Span> {
             secrets.extend(password(document, entry, node));
         });
     }
+    for section in ["sources", "targets", "rules", "pipes", "tests"] {
+        let Some(section) = document.top().get(section) else { continue };
+        looks_like(document, section.entry, section.node, Within::default());
+    }
     secrets
+}
+
+/// What a value stands in.
+#[derive(Clone, Copy, Default)]
+struct Within {
+    /// Values of any kind are compared with an event's, or become a part of one.
+    data: bool,
+    /// Words of a command, which a shell may fill in.
+    command: bool,
+}
+
+/// Warns of texts that say something in other languages: booleans of older YAML, variables of a shell, templates of other systems.
+fn looks_like(document: &Document<'_>, entry: Option<&Entry>, node: &Node, within: Within) {
+    let told = |message: String, help: String| document.mistakes.tell(Mistake::new(node.span, message).help(help).warn());
+    match &node.value {
+        Value::Map(entries) => {
+            for below in entries {
+                let key = below.key.as_str();
+                let data = within.data || matches!(key, "match" | "data" | "set" | "event" | "expect" | "filters");
+                let command = within.command || matches!(key, "exec" | "jq");
+                looks_like(document, Some(below), &below.value, Within { data, command });
+            }
+        }
+        Value::List(items) => items.iter().for_each(|item| looks_like(document, entry, item, within)),
+        Value::Text(text, Style::Plain) if within.data && is_old_boolean(text) => {
+            let (boolean, quoted) = (matches!(&*text.to_lowercase(), "yes" | "y" | "on"), format!("\"{text}\""));
+            told(format!("`{text}` is a text here, and no boolean"), format!("write `{boolean}`, or {quoted} to say that it is one"));
+        }
+        Value::Text(text, _) if !within.command => {
+            if let Some(variable) = variable(text) {
+                let help = if variable.len() == text.len() {
+                    format!("write `{{ env: {} }}`", variable.trim_start_matches("${").trim_end_matches('}'))
+                } else {
+                    "only a whole text can be taken from a variable, by `{ env: NAME }`".to_owned()
+                };
+                told(format!("nothing is filled in for `{variable}`"), help);
+            } else if let Some(foreign) = foreign_template(text) {
+                let path = foreign.trim_matches(['{', '}', ' ', '.', '$']);
+                told(format!("nothing is filled in for `{foreign}`"), format!("a template is written `<$.{path}>`"));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What YAML 1.1 took for a boolean, and many still do.
+fn is_old_boolean(text: &str) -> bool {
+    matches!(&*text.to_lowercase(), "yes" | "no" | "on" | "off" | "y" | "n")
+}
+
+/// `${NAME}` as it stands in a text.
+fn variable(text: &str) -> Option<&str> {
+    let rest = text.get(text.find("${")?..)?;
+    let end = rest.find('}')?;
+    let name = rest.get(2..end)?;
+    (!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')).then(|| rest.get(..=end))?
+}
+
+/// `{{ … }}` as it stands in a text.
+fn foreign_template(text: &str) -> Option<&str> {
+    let rest = text.get(text.find("{{")?..)?;
+    rest.get(..rest.find("}}")? + 2)
 }
 
 fn has_template(text: &str) -> bool {

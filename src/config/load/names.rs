@@ -113,6 +113,12 @@ impl Loader<'_, '_> {
             let elsewhere = self.documents.iter().map(|document| &document.tenant).find(|tenant| defined(tenant));
             let help = match elsewhere {
                 Some(tenant) => format!("the one of this name belongs to the tenant `{tenant}`"),
+                None if section == Section::Targets && text.contains("://") => {
+                    format!("give it a name under `targets:` (a-name: {{ http: {{ url: \"{text}\" }} }}) and write `to: a-name`")
+                }
+                None if section == Section::Targets && self.names.of(section, &document.tenant).is_empty() => {
+                    format!("there are no targets; define it under `targets:`, such as `{text}: {{ stdout: {{}} }}`")
+                }
                 None => {
                     let mut candidates = self.names.of(section, &document.tenant);
                     if section == Section::Sources {

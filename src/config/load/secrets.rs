@@ -60,7 +60,9 @@ fn texts_of(node: &Node) -> impl Iterator<Item = Hidden> {
         _ => std::slice::from_ref(node),
     };
     let text = |node: &Node| Some(Hidden { span: node.span, text: Some(node.text()?.to_owned()) });
-    items.iter().filter_map(text).filter(|hidden| !hidden.text.as_ref().is_some_and(|text| text.is_empty() || text.contains("<$")))
+    items.iter().filter_map(text).filter(|hidden| {
+        !hidden.text.as_ref().is_some_and(|text| text.is_empty() || text.contains("<$") || text.starts_with("${") || is_variable_name(text))
+    })
 }
 
 struct Walk<'w, 'd> {
@@ -105,11 +107,28 @@ impl Walk<'_, '_> {
     }
 
     fn tell(&mut self, entry: Option<&Entry>, node: &Node) {
+        if let Some(name) = node.text().filter(|text| is_variable_name(text)) {
+            let problem = Problem::new(format!("the secret itself is wanted here, and `{name}` looks like the name of a variable"));
+            let problem = problem.help(format!("write `{{ env: {name} }}`")).warn();
+            return self.document.mistakes.tell(Mistake::of(problem, entry, node, &self.document.file.text));
+        }
+        // What was meant to be filled in is told elsewhere.
+        if node.text().is_some_and(|text| text.starts_with("${")) {
+            return;
+        }
         let help = "take it from { env: NAME } or { file: path }, so that it is not kept with the rules";
         let problem = Problem::new("this secret is written out").help(help).warn();
         self.document.mistakes.tell(Mistake::of(problem, entry, node, &self.document.file.text));
         self.found.extend(texts_of(node));
     }
+}
+
+/// True of what nobody has for a secret: `STRIPE_SECRET`.
+fn is_variable_name(text: &str) -> bool {
+    let words: Vec<&str> = text.split('_').collect();
+    let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    let telling = |word: &&str| matches!(*word, "SECRET" | "TOKEN" | "KEY" | "PASSWORD" | "PASS" | "PWD" | "AUTH" | "CREDENTIALS");
+    words.len() > 1 && words.iter().all(is_word) && words.iter().any(telling)
 }
 
 fn is_telling(key: &str) -> bool {
@@ -131,7 +150,8 @@ pub(super) fn in_text(text: &str) -> Vec<Hidden> {
                 password(behind).map(|password| colon + 1 + password.start..colon + 1 + password.end)
             } else if is_telling(key) || SOMETIMES.contains(&&*key.to_ascii_lowercase()) {
                 let from = colon + 1 + behind.len() - behind.trim_start().len();
-                Some(from..from + value_bytes(line.get(from..).unwrap_or_default()))
+                let is_variable = behind.trim_start().trim_start_matches(['"', '\'']).starts_with("${");
+                (!is_variable).then(|| from..from + value_bytes(line.get(from..).unwrap_or_default()))
             } else {
                 None
             };

@@ -38,6 +38,8 @@ pub enum Error {
     Odd(OddNumber),
     /// A key without a value.
     Empty,
+    /// An alternative without the value that it needs.
+    Bare(String),
     /// Anything else that a type finds wrong.
     Other(String),
 }
@@ -55,6 +57,7 @@ impl fmt::Display for Error {
             Self::Type { found, expected } => write!(f, "{expected} is wanted, and this is {found}"),
             Self::Odd(_) => f.write_str("this is not a number as JSON spells it"),
             Self::Empty => f.write_str("there is no value"),
+            Self::Bare(variant) => write!(f, "`{variant}` needs more"),
             Self::Other(message) => f.write_str(message),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
-use super::{COPIED_BYTES_MAX, DEPTH_MAX, Entry, Node, Span, Style, Value, scalar};
+use super::{COPIED_BYTES_MAX, DEPTH_MAX, Entry, Node, Span, Style, Value, scalar, unreadable};
 use crate::config::mistake::{KEPT_MAX, Mistake};
 use crate::pace::breathe;
 
@@ -76,7 +76,7 @@ impl<'x> Builder<'x> {
             breathe();
             let (event, span) = next.map_err(|error| {
                 let at = self.places.byte(*error.marker());
-                self.unreadable(at, error.info())
+                unreadable::explain(self.text, at, error.info())
             })?;
             let span = self.places.span(span.start, span.end);
             self.take(event, span)?;
@@ -233,32 +233,6 @@ impl<'x> Builder<'x> {
     fn refuse_tag(&mut self, tag: Option<&Tag>, span: Span) {
         if tag.is_some() {
             self.note(Mistake::new(span, "tags have no meaning here").help("remove the `!…`; to make a text of a value, quote it"));
-        }
-    }
-
-    /// The scanner's own complaint, with the help that its commonest causes need.
-    fn unreadable(&self, at: usize, info: &str) -> Mistake {
-        let rest = self.text.get(at..).unwrap_or_default();
-        let line = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
-        let end = at + if line.is_empty() { 0 } else { line.len() };
-        let indentation = self.text.get(..at).unwrap_or_default().rsplit('\n').next().unwrap_or_default();
-        let help = if indentation.contains('\t') || rest.starts_with('\t') {
-            Some("YAML is indented by spaces; replace the tab")
-        } else if rest.starts_with(['@', '`', '%']) {
-            Some("a bare text cannot begin with this character; quote it")
-        } else if info.contains("mapping values are not allowed") {
-            Some("a text that holds `: ` must be quoted, and a nested key begins on a line of its own")
-        } else if rest.starts_with(['"', '\'']) {
-            Some("the quote that opens here does not close on its line")
-        } else if rest.trim().is_empty() || info.contains("flow") {
-            Some("is a `{`, a `[` or a quote left open?")
-        } else {
-            None
-        };
-        let mistake = Mistake::new(Span { start: at, end }, format!("this is not YAML: {info}"));
-        match help {
-            Some(help) => mistake.help(help),
-            None => mistake,
         }
     }
 }
