@@ -175,6 +175,8 @@ fn value_bytes(value: &str) -> usize {
     let whole = value.trim_end().len();
     match value.chars().next() {
         Some(quote @ ('"' | '\'')) => value.get(1..).and_then(|rest| rest.find(quote)).map_or(whole, |end| end + 2),
+        // What is inside has keys of its own.
+        Some('{') => 0,
         Some('[') => value.find(']').map_or(whole, |end| end + 1),
         _ => value.find([',', '}', ']']).unwrap_or(whole).min(whole),
     }
