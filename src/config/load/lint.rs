@@ -22,7 +22,7 @@ pub(super) fn lint(document: &Document<'_>) -> Vec<Span> {
     }
     for section in ["sources", "targets", "rules", "pipes", "tests"] {
         let Some(section) = document.top().get(section) else { continue };
-        looks_like(document, section.entry, section.node, Within::default());
+        looks_like(document, section.node, Within::default());
     }
     secrets
 }
@@ -37,7 +37,7 @@ struct Within {
 }
 
 /// Warns of texts that say something in other languages: booleans of older YAML, variables of a shell, templates of other systems.
-fn looks_like(document: &Document<'_>, entry: Option<&Entry>, node: &Node, within: Within) {
+fn looks_like(document: &Document<'_>, node: &Node, within: Within) {
     let told = |message: String, help: String| document.mistakes.tell(Mistake::new(node.span, message).help(help).warn());
     match &node.value {
         Value::Map(entries) => {
@@ -45,10 +45,10 @@ fn looks_like(document: &Document<'_>, entry: Option<&Entry>, node: &Node, withi
                 let key = below.key.as_str();
                 let data = within.data || matches!(key, "match" | "data" | "set" | "event" | "expect" | "filters");
                 let command = within.command || matches!(key, "exec" | "jq");
-                looks_like(document, Some(below), &below.value, Within { data, command });
+                looks_like(document, &below.value, Within { data, command });
             }
         }
-        Value::List(items) => items.iter().for_each(|item| looks_like(document, entry, item, within)),
+        Value::List(items) => items.iter().for_each(|item| looks_like(document, item, within)),
         Value::Text(text, Style::Plain) if within.data && is_old_boolean(text) => {
             let (boolean, quoted) = (matches!(&*text.to_lowercase(), "yes" | "y" | "on"), format!("\"{text}\""));
             told(format!("`{text}` is a text here, and no boolean"), format!("write `{boolean}`, or {quoted} to say that it is one"));
