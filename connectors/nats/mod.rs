@@ -24,7 +24,7 @@
 //! says the source does not start and says what differs. Where a running source's consumer is deleted, it is made anew behind what is
 //! known to be acknowledged; without `create` the source waits until it is back. At most 2,048 messages and 32 MiB are in hand, and the
 //! server is told of each three times within `ack_wait` that it is being worked on. What is stored is acknowledged, and the server
-//! confirms that; what cannot be stored comes again after a pause, and nothing is asked for meanwhile; what cannot be read becomes a
+//! confirms that, in batches; what cannot be stored comes again after a pause, and nothing is asked for meanwhile; what cannot be read becomes a
 //! dead letter and is acknowledged.
 //!
 //! **A subject** is listened to at most once: what is published while the bus or the way to it is down is gone, and so is what comes
@@ -49,6 +49,7 @@ mod message;
 mod outstanding;
 mod poison;
 mod pull;
+mod requests;
 mod source;
 mod subscription;
 mod target;

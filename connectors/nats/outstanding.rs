@@ -1,4 +1,7 @@
 //! Messages that were taken from a stream and whose fate has not been told.
+//!
+//! What is stored is acknowledged in batches, of which the server confirms the last acknowledgement: it takes those of one consumer in the
+//! order in which they come, so that this confirms all of them at the price of one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,15 +10,21 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::jetstream::AckKind;
 use async_nats::{Client, Request, Subject};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use pointsman_schemas::Name;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{Acknowledgement, Verdict};
 
 /// Messages in hand at once. A pull asks for no more than there is room, so that the server never sends what would have to wait.
 pub(super) const MESSAGES_MAX: usize = 2_048;
+
+/// Messages of one request.
+pub(super) const REQUEST_MESSAGES: usize = MESSAGES_MAX / 4;
 
 /// Their bytes at least; more only where the server's largest message would not fit in half of it.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -25,6 +34,9 @@ const ADDRESSES_BYTES_MAX: usize = 64 * 1024;
 
 /// How long the server may take to confirm an acknowledgement. Then the message comes again, and the journal knows it.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
+
+/// Batches of acknowledgements that wait for their confirmation at once. What is stored meanwhile makes up the next.
+const BATCHES_MAX: usize = 4;
 
 /// First and longest pause before a message that could not be stored comes again; it doubles with each delivery.
 const FAILED_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -37,10 +49,12 @@ pub(super) struct Outstanding {
     source: Name,
     client: Client,
     inner: Mutex<Inner>,
-    /// Something has been told, or was dropped untold.
+    /// There is room for another request, or nothing is in hand any more.
     changed: Notify,
     /// Something was dropped untold, or the server's patience has changed.
     returned: Notify,
+    /// Something is stored and waits to be acknowledged.
+    stored: Notify,
 }
 
 struct Inner {
@@ -49,18 +63,30 @@ struct Inner {
     taken: u64,
     bytes: usize,
     returned: Vec<Subject>,
+    /// What is stored and not yet acknowledged; none once nobody acknowledges any more.
+    stored: Option<Stored>,
     /// Nothing is asked for before this.
     paused_until: Option<Instant>,
+    /// There is room once no more messages and bytes than these are in hand, where somebody waits for it.
+    room_below: Option<(usize, usize)>,
     in_progress_every: Duration,
     /// When the log was last told of a lost acknowledgement, and how many were lost since.
     lost: Option<(Instant, u64)>,
 }
 
+/// Messages that are acknowledged together.
+#[derive(Default)]
+struct Stored {
+    replies: Vec<Subject>,
+    /// Cancelled once the server has confirmed them, or has not in its time.
+    done: CancellationToken,
+}
+
 /// How much may be asked for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
-    /// So many messages and bytes.
-    For(usize, usize),
+    /// A request of so many messages, [`REQUEST_MESSAGES`], and at most so many bytes.
+    For { bytes: usize },
     /// Nothing before this.
     NotBefore(Instant),
     /// Nothing until something is told.
@@ -74,11 +100,13 @@ impl Outstanding {
             taken: 0,
             bytes: 0,
             returned: Vec::new(),
+            stored: Some(Stored::default()),
             paused_until: None,
+            room_below: None,
             in_progress_every: Duration::from_secs(10),
             lost: None,
         };
-        Arc::new(Self { source, client, inner: Mutex::new(inner), changed: Notify::new(), returned: Notify::new() })
+        Arc::new(Self { source, client, inner: Mutex::new(inner), changed: Notify::new(), returned: Notify::new(), stored: Notify::new() })
     }
 
     /// Says how long the server waits for an acknowledgement before it sends the message again.
@@ -101,22 +129,35 @@ impl Outstanding {
         Acknowledgement::io(move |verdict| handle.tell(reply, delivered, verdict))
     }
 
-    /// How much may be asked for. A quarter of the room has to be free, so that one pull brings many messages.
-    pub(super) fn room(&self) -> Room {
+    /// How much may be asked for while so many messages and bytes are on their way. A quarter of the room has to be free, so that one request
+    /// brings many messages.
+    pub(super) fn room(&self, to_come: (usize, usize)) -> Room {
         let mut inner = self.inner.lock();
+        inner.room_below = None;
         if let Some(until) = inner.paused_until {
             if Instant::now() < until {
                 return Room::NotBefore(until);
             }
             inner.paused_until = None;
         }
-        let largest = self.client.max_payload() + ADDRESSES_BYTES_MAX;
-        let messages = MESSAGES_MAX.saturating_sub(inner.held.len());
-        let bytes = BYTES_MAX.max(2 * largest).saturating_sub(inner.bytes);
-        if messages >= MESSAGES_MAX / 4 && bytes >= largest { Room::For(messages, bytes) } else { Room::Full }
+        let largest = self.largest();
+        let most = (MESSAGES_MAX - REQUEST_MESSAGES).checked_sub(to_come.0);
+        let most_bytes = (BYTES_MAX.max(2 * largest) - largest).checked_sub(to_come.1);
+        // Where too much is on its way, that has to come first.
+        let Some((most, most_bytes)) = most.zip(most_bytes) else { return Room::Full };
+        if inner.held.len() <= most && inner.bytes <= most_bytes {
+            return Room::For { bytes: largest + most_bytes - inner.bytes };
+        }
+        inner.room_below = Some((most, most_bytes));
+        Room::Full
     }
 
-    /// Returns once something has been told since the last call.
+    /// What the largest message may take.
+    pub(super) fn largest(&self) -> usize {
+        self.client.max_payload() + ADDRESSES_BYTES_MAX
+    }
+
+    /// Returns once there may be room again after there was none.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -127,20 +168,34 @@ impl Outstanding {
         inner.held.is_empty() && inner.returned.is_empty()
     }
 
-    /// Tells the server, again and again, that what is in hand is being worked on, and gives back what was dropped untold. Never ends.
+    /// Acknowledges what is stored, tells the server, again and again, that what else is in hand is being worked on, and gives back what was
+    /// dropped untold. Never ends, and once it is dropped nothing is acknowledged any more.
     pub(super) async fn keep(&self) {
+        let _ends = Ends(self);
         let every = || self.inner.lock().in_progress_every;
         let mut next = Instant::now() + every();
+        let mut confirming = FuturesUnordered::new();
         loop {
             tokio::select! {
+                () = self.stored.notified(), if confirming.len() < BATCHES_MAX => {
+                    let stored = self.inner.lock().stored.as_mut().map(std::mem::take);
+                    // More may be told than batches are made of it.
+                    if let Some(Stored { replies, done }) = stored.filter(|stored| !stored.replies.is_empty()) {
+                        confirming.push(self.acknowledge(replies, done.drop_guard()));
+                    }
+                }
+                Some(()) = confirming.next() => {}
                 () = sleep_until(next) => {
                     let held: Vec<Subject> = self.inner.lock().held.values().cloned().collect();
                     self.send(held, AckKind::Progress).await;
                     next = Instant::now() + every();
                 }
                 () = self.returned.notified() => {
-                    let returned = std::mem::take(&mut self.inner.lock().returned);
+                    // They count as in hand until they are sent.
+                    let returned = self.inner.lock().returned.clone();
+                    let sent = returned.len();
                     self.send(returned, AckKind::Nak(Some(FAILED_AGAIN.0))).await;
+                    self.inner.lock().returned.drain(..sent);
                     self.changed.notify_one();
                     next = next.min(Instant::now() + every());
                 }
@@ -148,16 +203,14 @@ impl Outstanding {
         }
     }
 
-    /// As [`Outstanding::keep`], until everything has been told.
-    pub(super) async fn finish(&self) {
-        let told = async {
-            while !self.is_empty() {
-                self.changed.notified().await;
-            }
-        };
-        tokio::select! {
-            () = self.keep() => {}
-            () = told => {}
+    /// Returns once everything has been told, and the server has heard it.
+    pub(super) async fn told(&self) {
+        while !self.is_empty() {
+            self.changed.notified().await;
+        }
+        // Without a connection there is nobody to hear it, and it comes again.
+        if self.client.connection_state() == State::Connected {
+            let _ = timeout(CONFIRM_WITHIN, self.client.flush()).await;
         }
     }
 
@@ -180,8 +233,13 @@ impl Outstanding {
             inner.returned.push(reply);
             self.returned.notify_one();
         }
-        drop(inner);
-        self.changed.notify_one();
+        let room = inner.room_below.is_some_and(|(most, most_bytes)| inner.held.len() <= most && inner.bytes <= most_bytes);
+        if room {
+            inner.room_below = None;
+        }
+        if room || inner.held.is_empty() {
+            self.changed.notify_one();
+        }
     }
 
     /// Asks for nothing more for a while.
@@ -191,26 +249,62 @@ impl Outstanding {
         inner.paused_until = Some(inner.paused_until.map_or(until, |before| before.max(until)));
     }
 
-    async fn confirm(&self, reply: Subject) {
-        let request = Request::new().payload(AckKind::Ack.into()).timeout(None);
-        let error = match timeout(CONFIRM_WITHIN, self.client.send_request(reply, request)).await {
+    /// Has a message acknowledged with others that are stored by now, and returns once the server has confirmed that, or could not.
+    async fn stored(&self, reply: Subject) {
+        let done = {
+            let mut inner = self.inner.lock();
+            let Some(stored) = &mut inner.stored else { return };
+            stored.replies.push(reply);
+            stored.done.clone()
+        };
+        self.stored.notify_one();
+        done.cancelled().await;
+    }
+
+    /// Acknowledges a batch.
+    async fn acknowledge(&self, mut replies: Vec<Subject>, _done: DropGuard) {
+        let acknowledgements = replies.len();
+        let Some(last) = replies.pop() else { return };
+        let acknowledge = async {
+            for reply in replies {
+                self.client.publish(reply, AckKind::Ack.into()).await.map_err(|error| error.to_string())?;
+            }
+            let request = Request::new().payload(AckKind::Ack.into()).timeout(None);
+            self.client.send_request(last, request).await.map_err(|error| error.to_string())
+        };
+        let error = match timeout(CONFIRM_WITHIN, acknowledge).await {
             Ok(Ok(_)) => return,
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => error,
             Err(_) => format!("no answer within {} s", CONFIRM_WITHIN.as_secs()),
         };
         // That the connection is lost has been told already.
-        if self.client.connection_state() != State::Connected {
-            return;
+        if self.client.connection_state() == State::Connected {
+            self.lost(&error, acknowledgements as u64);
         }
+    }
+
+    /// Tells the log of acknowledgements that nobody confirmed.
+    fn lost(&self, error: &str, acknowledgements: u64) {
         let mut inner = self.inner.lock();
         let now = Instant::now();
         match &mut inner.lost {
-            Some((at, lost)) if now.duration_since(*at) < LOG_EVERY => *lost += 1,
+            Some((at, lost)) if now.duration_since(*at) < LOG_EVERY => *lost += acknowledgements,
             lost => {
-                let acknowledgements = lost.map_or(1, |(_, lost)| lost + 1);
+                let acknowledgements = lost.map_or(0, |(_, lost)| lost) + acknowledgements;
                 *lost = Some((now, 0));
                 tracing::warn!(source = %self.source, %error, acknowledgements, "acknowledgements were not confirmed; the messages come again");
             }
+        }
+    }
+}
+
+/// Says, once nobody keeps what is in hand any more, that nothing of it will be acknowledged.
+struct Ends<'o>(&'o Outstanding);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        if let Some(stored) = self.0.inner.lock().stored.take() {
+            stored.done.cancel();
         }
     }
 }
@@ -228,7 +322,7 @@ impl Handle {
         self.told = true;
         let outstanding = &self.outstanding;
         let kind = match verdict {
-            Verdict::Stored => return outstanding.confirm(reply).await,
+            Verdict::Stored => return outstanding.stored(reply).await,
             Verdict::Later(pause) => {
                 outstanding.pause(pause);
                 AckKind::Nak(Some(pause))

@@ -1,17 +1,17 @@
 //! Reading from a stream through a durable pull consumer.
 //!
-//! One task pulls: it asks for as many messages as there is room for, hands them on, and asks again. It hears from the server at least
-//! every few seconds while it waits (idle heartbeats); where it does not, or where the connection was lost meanwhile, it looks after
-//! the consumer and asks anew. The same task keeps the messages in hand from being sent to somebody else (see `outstanding`).
+//! One task pulls: it asks for as many messages as there is room for, hands them on, and asks again (see `requests`). It hears from the
+//! server at least every few seconds while it waits (idle heartbeats); where it does not, or where the connection was lost meanwhile, it
+//! looks after the consumer and asks anew. The same task keeps the messages in hand from being sent to somebody else (see `outstanding`).
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::jetstream::consumer::{Info, pull::BatchConfig};
+use async_nats::jetstream::consumer::Info;
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, StatusCode, Subject, Subscriber};
+use async_nats::{Client, Subscriber};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt, pending};
@@ -24,18 +24,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::connection::News;
 use super::consumer::{Known, NoConsumer, Wanted, ack_wait, acknowledged};
 use super::message::Mapper;
-use super::outstanding::{MESSAGES_MAX, Outstanding, Room};
+use super::outstanding::{MESSAGES_MAX, Outstanding, REQUEST_MESSAGES, Room};
 use super::poison;
+use super::requests::{Limits, Requests, Said};
 use crate::{Acknowledgement, Batch, Link, Message, Source, SourceError, Verdict};
 
 /// The most messages of a batch.
 pub const BATCH_MESSAGES_MAX: usize = 512;
-
-/// How long the server keeps a request for messages.
-const PULL_EXPIRES: Duration = Duration::from_secs(30);
-
-/// How often the server says that it has nothing.
-const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// How often the consumer is looked at: what waits in it, what is acknowledged, whether it is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -47,6 +42,9 @@ pub(super) const API_TIMEOUT: Duration = Duration::from_secs(5);
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
 
 const CLOSED: &str = "the NATS client has broken off; it is opened anew";
+
+const SILENT: &str =
+    "the NATS server does not answer requests for messages; other clients may have as many open as max_waiting of the consumer allows";
 
 /// First and longest pause after the server could not say what became of the consumer, of which at least half is waited.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -101,7 +99,8 @@ impl Pulled {
         let (out, messages) = mpsc::channel(MESSAGES_MAX);
         let outstanding = Outstanding::new(mapper.name().clone(), client.clone());
         let buried = Arc::default();
-        let puller = Puller { jetstream: context(&client), client, wanted, known: found.1, ear, outstanding, mapper, out, buried };
+        let puller =
+            Puller { jetstream: context(&client), client, wanted, known: found.1, ear, outstanding, mapper, out, buried, refused: false };
         Self { messages, task: tokio::spawn(puller.run(found.0)), ended: None }
     }
 }
@@ -138,40 +137,41 @@ struct Puller {
     out: mpsc::Sender<Message>,
     /// Messages that the client cannot read, and that are stored as rejects: what lies before them may keep them in sight.
     buried: Arc<Mutex<HashSet<u64>>>,
+    /// True where the server would not take requests, until it is seen to take one.
+    refused: bool,
 }
 
 /// Why the puller stopped to wait for messages.
 enum Interrupted {
     /// Nobody takes them any more.
     Dropped,
-    /// Something has happened to the consumer, or nothing is heard of it: it has to be looked at.
-    Silent,
+    /// The consumer is gone.
+    Gone,
     /// The connection was lost and is there again.
     Reconnected,
+    /// The server does not take requests as the consumer was last seen, or is silent.
+    Refused(String),
     /// The server would not go on.
     Stopped(String),
     /// It cannot go on before somebody has done something.
     Wrong(String),
 }
 
-/// A request for messages that the server still has.
-struct Asked {
-    messages: usize,
-    /// When it is taken to be lost if nothing was heard.
-    silent_at: Instant,
-    silence: Duration,
-}
-
 impl Puller {
     async fn run(mut self, found: Info) -> SourceError {
         let outstanding = Arc::clone(&self.outstanding);
+        let keep = outstanding.keep();
+        tokio::pin!(keep);
         let ended = tokio::select! {
             ended = self.pull(found) => ended,
-            () = outstanding.keep() => SourceError::Ended,
+            () = &mut keep => SourceError::Ended,
         };
         // What is in hand may still be told, but no longer of this source's connection.
         drop(self);
-        outstanding.finish().await;
+        tokio::select! {
+            () = outstanding.told() => {}
+            () = keep => {}
+        }
         ended
     }
 
@@ -183,7 +183,9 @@ impl Puller {
             let problem = match info {
                 Ok(info) => {
                     self.looked_at(&info);
-                    self.ear.link.up();
+                    if !self.refused {
+                        self.ear.link.up();
+                    }
                     // What the client cannot read breaks the connection, so only after that there can be such.
                     if std::mem::take(&mut connected_anew) {
                         self.bury(&info).await;
@@ -196,11 +198,13 @@ impl Puller {
                     match interrupted {
                         Interrupted::Dropped => return SourceError::Ended,
                         Interrupted::Wrong(problem) => return SourceError::Unavailable(problem),
-                        Interrupted::Silent => None,
+                        Interrupted::Gone => None,
                         Interrupted::Reconnected => {
-                            connected_anew = true;
+                            (connected_anew, self.refused) = (true, false);
                             None
                         }
+                        // The consumer may be gone or have changed, so that the next are other requests; but nobody hurries twice.
+                        Interrupted::Refused(problem) => std::mem::replace(&mut self.refused, true).then_some(problem),
                         Interrupted::Stopped(problem) => Some(problem),
                     }
                 }
@@ -273,41 +277,33 @@ impl Puller {
 
     /// Asks for messages and hands them on.
     async fn read(&mut self, info: &Info) -> Interrupted {
-        let inbox = Subject::from(self.client.new_inbox());
-        let mut subscriber = match self.client.subscribe(inbox.clone()).await {
+        let mut requests = Requests::new(self.client.new_inbox(), Limits::of(&info.config));
+        let mut subscriber = match self.client.subscribe(requests.subscription()).await {
             Ok(subscriber) => subscriber,
             Err(error) => return Interrupted::Stopped(format!("cannot subscribe: {error}")),
         };
         // A connection that is lost from here on forgets what was asked. The first one is told of late, and is no news.
         let mut connects = self.ear.connects.subscribe();
         let connects_before = (*connects.borrow()).max(1);
-        let mut asked: Option<Asked> = None;
-        let mut barred_until = None;
         let mut looking = self.look();
         loop {
-            if asked.is_none() {
-                match self.outstanding.room() {
-                    Room::For(messages, bytes) => match self.ask(info, &inbox, messages, bytes).await {
-                        Ok(request) => (asked, barred_until) = (Some(request), None),
-                        Err(problem) => return Interrupted::Stopped(problem),
-                    },
-                    Room::NotBefore(until) => barred_until = Some(until),
-                    Room::Full => barred_until = None,
-                }
-            }
+            let barred_until = match self.ask(&mut requests).await {
+                Ok(barred_until) => barred_until,
+                Err(problem) => return Interrupted::Stopped(problem),
+            };
             tokio::select! {
                 message = subscriber.next() => match message {
                     Some(message) => {
-                        if let Err(interrupted) = self.received(message, &mut asked) {
+                        if let Err(interrupted) = self.received(message, &mut subscriber, &mut requests) {
                             self.drain(&mut subscriber);
                             return interrupted;
                         }
                     }
                     None => return Interrupted::Wrong(CLOSED.to_owned()),
                 },
-                () = self.outstanding.changed(), if asked.is_none() => {}
-                () = until(barred_until), if asked.is_none() => {}
-                () = until(asked.as_ref().map(|asked| asked.silent_at)) => return Interrupted::Silent,
+                () = self.outstanding.changed() => {}
+                () = until(barred_until) => {}
+                () = until(requests.silent_at()) => return Interrupted::Refused(SILENT.to_owned()),
                 () = passed(&mut connects, connects_before) => {
                     self.drain(&mut subscriber);
                     return Interrupted::Reconnected;
@@ -316,7 +312,7 @@ impl Puller {
                     match looked {
                         Ok(Some(info)) => self.looked_at(&info),
                         // Somebody has deleted it, and perhaps made it again.
-                        Ok(None) => return Interrupted::Silent,
+                        Ok(None) => return Interrupted::Gone,
                         Err(NoConsumer::Wrong(problem)) => return Interrupted::Wrong(problem),
                         // The heartbeats tell whether anything is wrong.
                         Err(NoConsumer::Unknown(_)) => {}
@@ -341,60 +337,53 @@ impl Puller {
         .boxed()
     }
 
-    /// Asks for messages.
-    async fn ask(&self, info: &Info, inbox: &Subject, messages: usize, bytes: usize) -> Result<Asked, String> {
-        let limit = |limit: i64| usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-        let longest = info.config.max_expires;
-        let expires = if longest.is_zero() { PULL_EXPIRES } else { PULL_EXPIRES.min(longest) };
-        let heartbeat = HEARTBEAT.min(expires / 2);
-        let messages = messages.min(limit(info.config.max_batch));
-        let request = BatchConfig {
-            batch: messages,
-            expires: Some(expires),
-            max_bytes: bytes.min(limit(info.config.max_bytes)),
-            idle_heartbeat: heartbeat,
-            ..BatchConfig::default()
-        };
-        let payload = serde_json::to_vec(&request).map_err(|error| format!("cannot ask for messages: {error}"))?;
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.wanted.stream, self.wanted.consumer);
-        let asked = self.client.publish_with_reply(subject, inbox.clone(), payload.into()).await;
-        asked.map_err(|error| format!("cannot ask for messages: {error}"))?;
-        // Two heartbeats missed are silence.
-        let silence = heartbeat * 2;
-        Ok(Asked { messages, silent_at: Instant::now() + silence, silence })
+    /// Asks for as much as there is room for. Returns when to ask again, where that is known.
+    async fn ask(&self, requests: &mut Requests) -> Result<Option<Instant>, String> {
+        requests.expire();
+        if let Some(until) = requests.not_before().filter(|until| Instant::now() < *until) {
+            return Ok(Some(until));
+        }
+        while requests.may_ask() {
+            let bytes = match self.outstanding.room(requests.to_come()) {
+                Room::For { bytes } => bytes,
+                Room::NotBefore(until) => return Ok(Some(until)),
+                Room::Full => return Ok(None),
+            };
+            let (request, reply) = requests.open(REQUEST_MESSAGES, self.outstanding.largest(), bytes);
+            let payload = serde_json::to_vec(&request).map_err(|error| format!("cannot ask for messages: {error}"))?;
+            let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.wanted.stream, self.wanted.consumer);
+            let asked = self.client.publish_with_reply(subject, reply, payload.into()).await;
+            asked.map_err(|error| format!("cannot ask for messages: {error}"))?;
+        }
+        Ok(None)
     }
 
-    /// Hands a message on, or hears what the server has to say.
-    fn received(&self, message: async_nats::Message, asked: &mut Option<Asked>) -> Result<(), Interrupted> {
-        if let Some(asked) = asked {
-            asked.silent_at = Instant::now() + asked.silence;
-        }
-        if is_stored(&message) {
-            if let Some(open) = asked {
-                open.messages = open.messages.saturating_sub(1);
-                if open.messages == 0 {
-                    *asked = None;
+    /// Hands on what has come, or hears what the server has to say.
+    fn received(&mut self, message: async_nats::Message, from: &mut Subscriber, requests: &mut Requests) -> Result<(), Interrupted> {
+        let mut next = Some(message);
+        // What has come with it is taken along, without all that has to be looked after between two waits.
+        for _ in 0..BATCH_MESSAGES_MAX {
+            let Some(message) = next.take() else { break };
+            if is_stored(&message) {
+                requests.arrived(message.length);
+                self.accepted();
+                self.hand_on(message);
+            } else {
+                match requests.heard(&message) {
+                    Said::Look(problem) => return Err(Interrupted::Refused(problem)),
+                    Said::Well => {}
+                    Said::Alive => self.accepted(),
                 }
             }
-            self.hand_on(message);
-            return Ok(());
+            next = from.next().now_or_never().flatten();
         }
-        let description = message.description.unwrap_or_default();
-        match message.status {
-            Some(StatusCode::IDLE_HEARTBEAT) => Ok(()),
-            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => {
-                *asked = None;
-                Ok(())
-            }
-            // The request's bytes are used up.
-            Some(StatusCode::REQUEST_TERMINATED) if description.contains("MaxBytes") && !self.outstanding.is_empty() => {
-                *asked = None;
-                Ok(())
-            }
-            Some(StatusCode::REQUEST_TERMINATED) if description == "Consumer Deleted" => Err(Interrupted::Silent),
-            Some(StatusCode::NO_RESPONDERS) => Err(Interrupted::Stopped("nobody answers for the consumer".to_owned())),
-            Some(status) => Err(Interrupted::Stopped(format!("the NATS server ends the request: {status} {description}"))),
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// The server takes requests after all.
+    fn accepted(&mut self) {
+        if std::mem::take(&mut self.refused) {
+            self.ear.link.up();
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod mapping;
+mod pulling;
 mod source;
 mod target;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::{self, stream};
 use pointsman_schemas::{Event, Name, SystemClock};
-use pointsman_test_brokers::NatsServer;
+use pointsman_test_brokers::{NatsRelease, NatsServer, nats_tests};
 use serde_json::{Value, json};
 
 use super::*;
@@ -30,8 +31,8 @@ struct Nats {
 }
 
 impl Nats {
-    async fn start() -> Self {
-        let server = NatsServer::start().await;
+    async fn start(release: NatsRelease) -> Self {
+        let server = NatsServer::start(release).await;
         let client = async_nats::connect(server.url()).await.unwrap();
         let nats = Self { jetstream: jetstream::new(client), server, published: 0 };
         nats.make_stream().await;
@@ -51,12 +52,15 @@ impl Nats {
     async fn publish(&mut self, count: usize) -> Vec<String> {
         let texts: Vec<_> = (self.published..self.published + count).map(|n| format!("m{n}")).collect();
         self.published += count;
-        let mut acknowledged = Vec::new();
-        for text in &texts {
-            acknowledged.push(self.jetstream.publish("s.x", text.clone().into()).await.unwrap());
-        }
-        for one in acknowledged {
-            one.await.unwrap();
+        // The client lets so many wait for their acknowledgement at once.
+        for some in texts.chunks(1_000) {
+            let mut acknowledged = Vec::new();
+            for text in some {
+                acknowledged.push(self.jetstream.publish("s.x", text.clone().into()).await.unwrap());
+            }
+            for one in acknowledged {
+                one.await.unwrap();
+            }
         }
         texts
     }

@@ -14,7 +14,7 @@ use futures::{StreamExt, stream};
 use pointsman_integration_tests::drain;
 use pointsman_integration_tests::load::median;
 use pointsman_integration_tests::nats::{jetstream, make_stream};
-use pointsman_test_brokers::NatsServer;
+use pointsman_test_brokers::{NatsRelease, NatsServer};
 
 const ROUNDS: usize = 5;
 const MESSAGES: u64 = 50_000;
@@ -69,7 +69,15 @@ rules:
 
 #[tokio::main]
 async fn main() {
-    let server = NatsServer::start().await;
+    for release in [NatsRelease::Old, NatsRelease::Current] {
+        if release.is_there() {
+            compare(release).await;
+        }
+    }
+}
+
+async fn compare(release: NatsRelease) {
+    let server = NatsServer::start(release).await;
     let jetstream = jetstream(server.port()).await;
     make_stream(&jetstream, "ORDERS", "orders.>").await;
     fill(&jetstream).await;
@@ -87,7 +95,7 @@ async fn main() {
         }
     }
     println!(
-        "from JetStream: bare consumer {:.0}/s one by one, {:.0}/s with {IN_FLIGHT} confirmations in flight, pointsman {:.0}/s, ratio {:.2}",
+        "from JetStream ({release:?}): bare consumer {:.0}/s one by one, {:.0}/s with {IN_FLIGHT} confirmations in flight, pointsman {:.0}/s, ratio {:.2}",
         median(one),
         median(many),
         median(routed),

@@ -1,7 +1,7 @@
 //! The outside systems that the tests speak to: real servers, started here on free ports, with their data in temporary folders.
 //!
-//! Each can be killed, started again with what it had on disk, and is gone when its handle is dropped. They are found on PATH;
-//! `./test` installs them.
+//! Each can be killed, started again with what it had on disk, and is gone when its handle is dropped. `./test` installs them, from
+//! Debian's packages onto PATH and from PyPI into the build folder.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "the whole crate is a test, and says what it expects as bluntly as tests do")]
 
@@ -11,7 +11,7 @@ mod port;
 mod rabbitmq;
 mod server;
 
-pub use nats::NatsServer;
+pub use nats::{NatsRelease, NatsServer};
 pub use object_storage::ObjectStore;
 pub use port::free_port;
 pub use rabbitmq::RabbitServer;

@@ -1,18 +1,85 @@
-//! `nats-server` with JetStream.
+//! `nats-server` with JetStream, in an old and a current release.
 
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::server::installed;
 use crate::{Server, free_port};
+
+/// Which `nats-server`: servers differ in what they say to one who pulls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NatsRelease {
+    /// The one on PATH, which is 2.9 where Debian 12 brings it.
+    Old,
+    /// The one that `./test` installs into the build folder, unless `POINTSMAN_NATS_SERVER` names another.
+    Current,
+}
+
+impl NatsRelease {
+    fn program(self) -> PathBuf {
+        match self {
+            Self::Old => "nats-server".into(),
+            Self::Current => installed("nats-server", "POINTSMAN_NATS_SERVER"),
+        }
+    }
+
+    /// True where it is there. Where it is not, that is said once on standard error, past the test harness, which keeps what passing tests print.
+    #[must_use]
+    pub fn is_there(self) -> bool {
+        static THERE: [OnceLock<bool>; 2] = [OnceLock::new(), OnceLock::new()];
+        let [old, current] = &THERE;
+        let there = match self {
+            Self::Old => old,
+            Self::Current => current,
+        };
+        *there.get_or_init(|| {
+            let version = Command::new(self.program()).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+            let there = version.is_ok();
+            if !there {
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "the {self:?} nats-server is not there ({}): its tests do nothing; ./test --install installs it",
+                    self.program().display()
+                );
+            }
+            there
+        })
+    }
+}
+
+/// Makes a test of each named `async fn(NatsRelease)` for the old and for the current `nats-server`, as `name::old` and `name::current`.
+#[macro_export]
+macro_rules! nats_tests {
+    ($($test:ident),+ $(,)?) => {
+        $(mod $test {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn old() {
+                if $crate::NatsRelease::Old.is_there() {
+                    super::$test($crate::NatsRelease::Old).await;
+                }
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn current() {
+                if $crate::NatsRelease::Current.is_there() {
+                    super::$test($crate::NatsRelease::Current).await;
+                }
+            }
+        })+
+    };
+}
 
 /// A NATS server with JetStream, which keeps its streams in its folder over kills.
 #[derive(Debug)]
 pub struct NatsServer {
+    release: NatsRelease,
     server: Server,
     port: u16,
     monitor: u16,
@@ -23,26 +90,26 @@ impl NatsServer {
     ///
     /// # Panics
     /// Where `nats-server` cannot be started.
-    pub async fn start() -> Self {
-        Self::start_with("").await
+    pub async fn start(release: NatsRelease) -> Self {
+        Self::start_with(release, "").await
     }
 
     /// Starts a server with further lines in its configuration; relative paths in them count from its folder.
     ///
     /// # Panics
     /// Where `nats-server` cannot be started.
-    pub async fn start_with(configuration: &str) -> Self {
-        Self::start_prepared(|_| configuration.to_owned()).await
+    pub async fn start_with(release: NatsRelease, configuration: &str) -> Self {
+        Self::start_prepared(release, |_| configuration.to_owned()).await
     }
 
     /// As [`NatsServer::start_with`], where the lines name files that are first written into the server's folder.
     ///
     /// # Panics
     /// Where `nats-server` cannot be started.
-    pub async fn start_prepared(prepare: impl FnOnce(PathBuf) -> String) -> Self {
+    pub async fn start_prepared(release: NatsRelease, prepare: impl FnOnce(PathBuf) -> String) -> Self {
         let server = Server::new("nats-server");
         let configuration = prepare(server.folder().to_owned());
-        let mut nats = Self { server, port: free_port(), monitor: free_port() };
+        let mut nats = Self { release, server, port: free_port(), monitor: free_port() };
         let store = nats.server.folder().join("store");
         let lines = format!(
             "listen: 127.0.0.1:{}\nhttp: 127.0.0.1:{}\njetstream {{ store_dir: {:?} }}\n{configuration}\n",
@@ -86,7 +153,7 @@ impl NatsServer {
     /// Where it cannot be started.
     pub async fn restart(&mut self) {
         self.kill();
-        let mut command = Command::new("nats-server");
+        let mut command = Command::new(self.release.program());
         command.arg("-c").arg(self.configuration()).current_dir(self.server.folder());
         let monitor = self.monitor;
         self.server.start(command, async || is_healthy(monitor).await).await;

@@ -15,8 +15,13 @@ async fn probe(server: &NatsServer, more: Value) -> Result<String, String> {
     settings(given).probe().await.map_err(|error| error.to_string())
 }
 
-#[tokio::test]
-async fn the_right_ones_are_let_in_and_wrong_ones_are_told_in_words() {
+nats_tests!(
+    the_right_ones_are_let_in_and_wrong_ones_are_told_in_words,
+    a_url_from_elsewhere_may_say_who_connects,
+    tls_is_checked_on_both_sides,
+);
+
+async fn the_right_ones_are_let_in_and_wrong_ones_are_told_in_words(release: NatsRelease) {
     let nkey = "authorization { users: [{ nkey: UAFHG6FUD2UU4SDFVAFUL5LDFO2XM4WYM76UNXTPJYJK7EEMYRBHT2VE }] }";
     let basic = |password: &str| json!({ "basic": { "username": "app", "password": password } });
     for (configuration, right, wrong) in [
@@ -25,7 +30,7 @@ async fn the_right_ones_are_let_in_and_wrong_ones_are_told_in_words() {
         (nkey, json!({ "nkey": NKEY_SEED }), json!({ "token": "wrong" })),
         (OPERATOR, json!({ "credentials": CREDENTIALS }), json!({ "token": "wrong" })),
     ] {
-        let server = NatsServer::start_with(configuration).await;
+        let server = NatsServer::start_with(release, configuration).await;
         let told = probe(&server, json!({ "auth": right })).await;
         assert!(told.as_ref().is_ok_and(|told| told.contains("takes connections")), "{right}: {told:?}");
         for wrong in [json!({ "auth": wrong }), json!({})] {
@@ -37,9 +42,8 @@ async fn the_right_ones_are_let_in_and_wrong_ones_are_told_in_words() {
     }
 }
 
-#[tokio::test]
-async fn a_url_from_elsewhere_may_say_who_connects() {
-    let server = NatsServer::start_with("authorization { user: app, password: \"p@ss\" }").await;
+async fn a_url_from_elsewhere_may_say_who_connects(release: NatsRelease) {
+    let server = NatsServer::start_with(release, "authorization { user: app, password: \"p@ss\" }").await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("url");
     std::fs::write(&file, format!("nats://app:p%40ss@127.0.0.1:{}\n", server.port())).unwrap();
@@ -47,9 +51,8 @@ async fn a_url_from_elsewhere_may_say_who_connects() {
     settings(given).probe().await.unwrap();
 }
 
-#[tokio::test]
-async fn tls_is_checked_on_both_sides() {
-    let server = NatsServer::start_prepared(|folder| {
+async fn tls_is_checked_on_both_sides(release: NatsRelease) {
+    let server = NatsServer::start_prepared(release, |folder| {
         for (name, content) in [("ca.pem", CA), ("cert.pem", CERTIFICATE), ("key.pem", KEY)] {
             std::fs::write(folder.join(name), content).unwrap();
         }
@@ -66,7 +69,7 @@ async fn tls_is_checked_on_both_sides() {
     let told = probe(&server, json!({ "tls": { "ca": "nothing" } })).await.unwrap_err();
     assert_eq!(told, "tls.ca: there is no certificate in it");
 
-    let plain = NatsServer::start().await;
+    let plain = NatsServer::start(release).await;
     let told = probe(&plain, json!({ "tls": { "ca": CA } })).await;
     assert!(told.is_err(), "a server without TLS is refused: {told:?}");
     probe(&plain, json!({ "tls": { "ca": CA, "required": false } })).await.unwrap();

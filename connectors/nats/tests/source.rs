@@ -80,9 +80,28 @@ impl SourceFixture for Nats {
     }
 }
 
-#[tokio::test]
-async fn a_stream_conforms() {
-    sources(&mut Nats::start().await).await;
+nats_tests!(
+    a_stream_conforms,
+    a_subject_conforms,
+    a_server_that_is_killed_and_comes_back_loses_nothing,
+    a_deleted_consumer_is_made_anew_behind_what_is_stored,
+    without_create_a_missing_consumer_or_stream_is_told_in_words,
+    of_a_stream_that_was_made_anew_nothing_is_known,
+    a_stream_that_is_made_anew_underneath_is_read_from_its_first_message,
+    a_consumer_that_is_there_is_taken_as_it_is_or_refused,
+    what_takes_longer_than_the_servers_patience_is_not_sent_again,
+    each_verdict_reaches_the_server,
+    what_is_dropped_untold_comes_again_soon,
+    no_more_is_taken_than_there_is_room_for,
+    members_of_a_queue_share_a_subject,
+    what_a_subject_brings_too_fast_is_counted,
+    a_message_with_a_status_of_its_own_is_a_message,
+    a_probe_says_what_it_finds,
+    what_the_client_cannot_read_is_rejected_and_holds_nothing_up,
+);
+
+async fn a_stream_conforms(release: NatsRelease) {
+    sources(&mut Nats::start(release).await).await;
 }
 
 /// The same server, listened to without its stream.
@@ -120,14 +139,12 @@ impl SourceFixture for Core {
     }
 }
 
-#[tokio::test]
-async fn a_subject_conforms() {
-    sources(&mut Core(Nats::start().await)).await;
+async fn a_subject_conforms(release: NatsRelease) {
+    sources(&mut Core(Nats::start(release).await)).await;
 }
 
-#[tokio::test]
-async fn a_server_that_is_killed_and_comes_back_loses_nothing() {
-    let mut nats = Nats::start().await;
+async fn a_server_that_is_killed_and_comes_back_loses_nothing(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
     let (mut source, link) = open(nats.settings(json!({ "ack_wait": "2s" }))).await;
     let mut missing: BTreeSet<String> = BTreeSet::new();
     for round in 0..3 {
@@ -167,9 +184,8 @@ async fn a_server_that_is_killed_and_comes_back_loses_nothing() {
     }
 }
 
-#[tokio::test]
-async fn a_deleted_consumer_is_made_anew_behind_what_is_stored() {
-    let mut nats = Nats::start().await;
+async fn a_deleted_consumer_is_made_anew_behind_what_is_stored(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
     let (mut source, _) = open(nats.settings(json!({ "start": "new" }))).await;
     let mut missing: BTreeSet<String> = nats.publish(10).await.into_iter().collect();
     let mut taken = take(&mut *source, 10).await.unwrap();
@@ -190,9 +206,8 @@ async fn a_deleted_consumer_is_made_anew_behind_what_is_stored() {
     assert!(matches!(policy, DeliverPolicy::ByStartSequence { start_sequence: 1..=6 }), "{policy:?}");
 }
 
-#[tokio::test]
-async fn without_create_a_missing_consumer_or_stream_is_told_in_words() {
-    let nats = Nats::start().await;
+async fn without_create_a_missing_consumer_or_stream_is_told_in_words(release: NatsRelease) {
+    let nats = Nats::start(release).await;
     let adopt = json!({ "url": nats.server.url(), "stream": "S", "consumer": "c" });
     let refused = |given: Value| async { settings(given).open(context()).await.map(|_| ()).unwrap_err().to_string() };
     assert_eq!(refused(adopt.clone()).await, "the stream S has no consumer c; make it, or set create: {}");
@@ -207,9 +222,8 @@ async fn without_create_a_missing_consumer_or_stream_is_told_in_words() {
     assert_eq!(next_within(&mut *source, SOON).await.unwrap().unwrap_err(), ended, "it stays ended");
 }
 
-#[tokio::test]
-async fn of_a_stream_that_was_made_anew_nothing_is_known() {
-    let mut nats = Nats::start().await;
+async fn of_a_stream_that_was_made_anew_nothing_is_known(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
     let create = serde_json::from_value(json!({ "start": "new" })).unwrap();
     let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: Some(create) };
     nats.publish(2).await;
@@ -235,9 +249,8 @@ async fn of_a_stream_that_was_made_anew_nothing_is_known() {
     assert_ne!(*event(&again[0]).id(), id, "the first message of another stream is another event");
 }
 
-#[tokio::test]
-async fn a_stream_that_is_made_anew_underneath_is_read_from_its_first_message() {
-    let mut nats = Nats::start().await;
+async fn a_stream_that_is_made_anew_underneath_is_read_from_its_first_message(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
     let (mut source, link) = open(nats.settings(json!({ "start": "new" }))).await;
     nats.publish(3).await;
     take(&mut *source, 3).await.unwrap();
@@ -253,9 +266,8 @@ async fn a_stream_that_is_made_anew_underneath_is_read_from_its_first_message() 
     assert_eq!(again, published);
 }
 
-#[tokio::test]
-async fn a_consumer_that_is_there_is_taken_as_it_is_or_refused() {
-    let nats = Nats::start().await;
+async fn a_consumer_that_is_there_is_taken_as_it_is_or_refused(release: NatsRelease) {
+    let nats = Nats::start(release).await;
     let create = json!({ "filter": "s.x", "ack_wait": "10s", "max_ack_pending": 5, "start": { "sequence": 3 } });
     let agrees = || pull::Config {
         filter_subject: "s.x".into(),
@@ -296,9 +308,8 @@ async fn a_consumer_that_is_there_is_taken_as_it_is_or_refused() {
     assert!(told.contains("it pushes"), "{told}");
 }
 
-#[tokio::test]
-async fn what_takes_longer_than_the_servers_patience_is_not_sent_again() {
-    let mut nats = Nats::start().await;
+async fn what_takes_longer_than_the_servers_patience_is_not_sent_again(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
     let (mut source, _) = open(nats.settings(json!({ "ack_wait": "2s" }))).await;
     nats.publish(3).await;
     let mut taken = take(&mut *source, 3).await.unwrap();
@@ -315,9 +326,8 @@ async fn what_takes_longer_than_the_servers_patience_is_not_sent_again() {
     assert_eq!((info.num_ack_pending, info.num_redelivered, info.delivered.consumer_sequence), (0, 0, 3));
 }
 
-#[tokio::test]
-async fn each_verdict_reaches_the_server() {
-    let mut nats = Nats::start().await;
+async fn each_verdict_reaches_the_server(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
     let (mut source, _) = open(nats.settings(json!({}))).await;
     nats.publish(1).await;
     let (first, acknowledgement) = take(&mut *source, 1).await.unwrap().pop().unwrap();
@@ -332,9 +342,8 @@ async fn each_verdict_reaches_the_server() {
     holds("the server has given it up", async || nats.consumer().await.get_info().await.unwrap().num_ack_pending == 0).await;
 }
 
-#[tokio::test]
-async fn what_is_dropped_untold_comes_again_soon() {
-    let mut nats = Nats::start().await;
+async fn what_is_dropped_untold_comes_again_soon(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
     let (mut source, _) = open(nats.settings(json!({}))).await;
     let published = nats.publish(20).await;
     let taken = take(&mut *source, 20).await.unwrap();
@@ -347,9 +356,8 @@ async fn what_is_dropped_untold_comes_again_soon() {
     assert_eq!(again, published.into_iter().collect());
 }
 
-#[tokio::test]
-async fn no_more_is_taken_than_there_is_room_for() {
-    let mut nats = Nats::start().await;
+async fn no_more_is_taken_than_there_is_room_for(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
     nats.make_consumer(pull::Config { max_ack_pending: -1, ..pull::Config::default() }).await;
     let (mut source, link) = open(nats.settings(json!({}))).await;
     nats.publish(MESSAGES_MAX + 500).await;
@@ -363,9 +371,8 @@ async fn no_more_is_taken_than_there_is_room_for() {
     assert_eq!(take(&mut *source, 500).await.unwrap().len(), 500);
 }
 
-#[tokio::test]
-async fn members_of_a_queue_share_a_subject() {
-    let mut nats = Nats::start().await;
+async fn members_of_a_queue_share_a_subject(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
     let given = json!({ "url": nats.server.url(), "subject": "s.>", "queue": "q" });
     assert_eq!(settings(given.clone()).guarantee(), crate::Guarantee::AtMostOnce);
     let (mut one, _) = open(given.clone()).await;
@@ -387,9 +394,8 @@ async fn members_of_a_queue_share_a_subject() {
     assert_eq!(all, published.into_iter().collect(), "and each message comes to one");
 }
 
-#[tokio::test]
-async fn what_a_subject_brings_too_fast_is_counted() {
-    let nats = Nats::start().await;
+async fn what_a_subject_brings_too_fast_is_counted(release: NatsRelease) {
+    let nats = Nats::start(release).await;
     let context = context();
     let ear = Ear::new(context.name.clone(), context.link.clone());
     let server = serde_json::from_value(json!(nats.server.url())).unwrap();
@@ -406,9 +412,8 @@ async fn what_a_subject_brings_too_fast_is_counted() {
     assert!(!next_within(&mut source, SOON).await.unwrap().unwrap().messages.is_empty(), "and it goes on");
 }
 
-#[tokio::test]
-async fn a_message_with_a_status_of_its_own_is_a_message() {
-    let nats = Nats::start().await;
+async fn a_message_with_a_status_of_its_own_is_a_message(release: NatsRelease) {
+    let nats = Nats::start(release).await;
     let (mut source, _) = open(nats.settings(json!({}))).await;
     // Written by hand, since no client would.
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -443,9 +448,8 @@ fn what_is_documented_is_read() {
     }
 }
 
-#[tokio::test]
-async fn a_probe_says_what_it_finds() {
-    let mut nats = Nats::start().await;
+async fn a_probe_says_what_it_finds(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
     nats.publish(3).await;
     let probe = |given: Value| async { settings(given).probe().await.map_err(|error| error.to_string()) };
     let adopt = json!({ "url": nats.server.url(), "stream": "S", "consumer": "c" });
@@ -467,11 +471,10 @@ async fn a_probe_says_what_it_finds() {
     assert!(matches!(wanted.look(&super::super::pull::context(&nats.client())).await, Err(NoConsumer::Unknown(_))));
 }
 
-#[tokio::test]
-async fn what_the_client_cannot_read_is_rejected_and_holds_nothing_up() {
+async fn what_the_client_cannot_read_is_rejected_and_holds_nothing_up(release: NatsRelease) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     for poison in [&b"NATS/1.0\r\nName: M\xfcller\r\n\r\n"[..], b"NATS/1.0\r\nbad name\r\n\r\n", b"NATS/1.0\r\nName: a\rb\r\n\r\n"] {
-        let mut nats = Nats::start().await;
+        let mut nats = Nats::start(release).await;
         let mut missing: BTreeSet<String> = nats.publish(3).await.into_iter().collect();
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", nats.server.port())).await.unwrap();
         stream.write_all(b"CONNECT {\"headers\":true,\"verbose\":false}\r\n").await.unwrap();

@@ -16,8 +16,8 @@ struct Taker {
 }
 
 impl Taker {
-    async fn start() -> Self {
-        let nats = Nats::start().await;
+    async fn start(release: NatsRelease) -> Self {
+        let nats = Nats::start(release).await;
         let config = stream::Config { name: "OUT".into(), subjects: vec!["*".into()], ..Default::default() };
         nats.jetstream.create_stream(config).await.unwrap();
         let listener = Mutex::new(nats.client().subscribe("silence.>").await.unwrap());
@@ -74,10 +74,18 @@ impl TargetFixture for Taker {
     }
 }
 
-#[tokio::test]
-async fn conforms() {
+nats_tests!(
+    conforms,
+    what_is_published_again_is_kept_once,
+    each_refusal_has_its_class,
+    a_server_that_is_down_is_unavailable_until_it_is_back,
+    without_acknowledgement_a_message_goes_to_whoever_listens,
+    a_probe_says_where_messages_would_go,
+);
+
+async fn conforms(release: NatsRelease) {
     // Each delivery of the suite has the same id, which a stream would drop as published already.
-    let taker = Taker::start().await;
+    let taker = Taker::start(release).await;
     let mut config = taker.nats.jetstream.get_stream("OUT").await.unwrap().cached_info().config.clone();
     config.duplicate_window = Duration::from_nanos(100_000_000);
     taker.nats.jetstream.update_stream(config).await.unwrap();
@@ -144,9 +152,8 @@ async fn publish(service: &TargetService, subject: Option<&str>) -> Outcome {
     }
 }
 
-#[tokio::test]
-async fn what_is_published_again_is_kept_once() {
-    let taker = Taker::start().await;
+async fn what_is_published_again_is_kept_once(release: NatsRelease) {
+    let taker = Taker::start(release).await;
     for mode in ["binary", "structured", "data"] {
         let service = publisher(json!({ "url": taker.nats.server.url(), "subject": "audit", "mode": mode })).await;
         for _ in 0..2 {
@@ -159,9 +166,9 @@ async fn what_is_published_again_is_kept_once() {
     assert_eq!(messages[0].headers.get("Nats-Msg-Id").unwrap().as_str(), id);
 }
 
-#[tokio::test]
-async fn each_refusal_has_its_class() {
+async fn each_refusal_has_its_class(release: NatsRelease) {
     let server = NatsServer::start_with(
+        release,
         "max_payload: 10000\nauthorization { users: [{ user: app, password: p, permissions: { publish: { deny: \"forbidden.>\" } } }] }",
     )
     .await;
@@ -218,15 +225,14 @@ async fn each_refusal_has_its_class() {
     assert!(outcome.class == Class::Refused && outcome.message.contains("authorization violation"), "{outcome:?}");
 }
 
-#[tokio::test]
-async fn a_server_that_is_down_is_unavailable_until_it_is_back() {
+async fn a_server_that_is_down_is_unavailable_until_it_is_back(release: NatsRelease) {
     let nowhere = format!("nats://127.0.0.1:{}", pointsman_test_brokers::free_port());
     let service = publisher(json!({ "url": nowhere, "subject": "a" })).await;
     for outcome in futures::future::join_all((0..8).map(|_| publish(&service, None))).await {
         assert!(outcome.class == Class::Unavailable && outcome.message.contains("cannot connect to NATS"), "{outcome:?}");
     }
 
-    let mut taker = Taker::start().await;
+    let mut taker = Taker::start(release).await;
     let service = publisher(json!({ "url": taker.nats.server.url(), "subject": "audit" })).await;
     assert_eq!(publish(&service, None).await.class, Class::Delivered);
     let stalled = publisher(json!({ "url": taker.nats.server.url(), "subject": "silence.x" })).await;
@@ -244,9 +250,8 @@ async fn a_server_that_is_down_is_unavailable_until_it_is_back() {
     holds("the target is back", async || publish(&service, None).await.class == Class::Delivered).await;
 }
 
-#[tokio::test]
-async fn without_acknowledgement_a_message_goes_to_whoever_listens() {
-    let taker = Taker::start().await;
+async fn without_acknowledgement_a_message_goes_to_whoever_listens(release: NatsRelease) {
+    let taker = Taker::start(release).await;
     let service = publisher(json!({ "url": taker.nats.server.url(), "subject": "silence.x", "acknowledge": false })).await;
     assert_eq!(publish(&service, None).await.class, Class::Delivered);
     let message = taker.listener.lock().await.next().await.unwrap();
@@ -255,9 +260,8 @@ async fn without_acknowledgement_a_message_goes_to_whoever_listens() {
     assert_eq!(publish(&nobody, None).await.class, Class::Delivered, "nobody says whether anybody took it");
 }
 
-#[tokio::test]
-async fn a_probe_says_where_messages_would_go() {
-    let taker = Taker::start().await;
+async fn a_probe_says_where_messages_would_go(release: NatsRelease) {
+    let taker = Taker::start(release).await;
     let probe = |subject: &str, acknowledge: bool| {
         let given = json!({ "url": taker.nats.server.url(), "subject": subject, "acknowledge": acknowledge });
         async move { target(given).probe().await.map_err(|error| error.to_string()) }

@@ -6,7 +6,7 @@ use async_nats::HeaderMap;
 use futures::future::join_all;
 use pointsman_integration_tests::nats::{jetstream, make_stream, publish};
 use pointsman_integration_tests::{Answer, Bus, Fault, Outage, Proxy, Sink, Storm, until};
-use pointsman_test_brokers::NatsServer;
+use pointsman_test_brokers::{NatsRelease, NatsServer, nats_tests};
 
 /// A source of a stream, and the function as its target.
 fn rules(port: u16, stream: &str, sink: &Sink) -> String {
@@ -24,9 +24,17 @@ rules:
     )
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_between_nats_and_the_function_or_on_the_way_back_while_both_sides_are_killed() {
-    let mut server = NatsServer::start().await;
+nats_tests!(
+    nothing_is_lost_between_nats_and_the_function_or_on_the_way_back_while_both_sides_are_killed,
+    the_bus_is_quiet_while_nats_is_away_and_back_soon_after_it,
+    a_server_that_has_gone_without_a_word_is_missed,
+    poison_is_a_dead_letter_and_holds_nobody_up,
+    a_consumer_that_is_deleted_underneath_costs_nothing,
+    a_pipe_takes_longer_than_the_server_waits_and_still_delivers_once,
+);
+
+async fn nothing_is_lost_between_nats_and_the_function_or_on_the_way_back_while_both_sides_are_killed(release: NatsRelease) {
+    let mut server = NatsServer::start(release).await;
     let (sink, jetstream) = (Sink::counting().await, jetstream(server.port()).await);
     make_stream(&jetstream, "ORDERS", "orders.>").await;
     make_stream(&jetstream, "AUDIT", "audit.>").await;
@@ -50,9 +58,8 @@ async fn nothing_is_lost_between_nats_and_the_function_or_on_the_way_back_while_
     assert_eq!(audit.cached_info().state.messages, storm.messages as u64);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_bus_is_quiet_while_nats_is_away_and_back_soon_after_it() {
-    let server = NatsServer::start().await;
+async fn the_bus_is_quiet_while_nats_is_away_and_back_soon_after_it(release: NatsRelease) {
+    let server = NatsServer::start(release).await;
     let jetstream = jetstream(server.port()).await;
     let faults = [Fault::Refuse, Fault::Reset, Fault::BlackHole, Fault::HalfOpen];
     let outages = faults.into_iter().enumerate().map(|(number, fault)| {
@@ -73,9 +80,8 @@ async fn the_bus_is_quiet_while_nats_is_away_and_back_soon_after_it() {
     join_all(outages).await;
 }
 
-#[tokio::test]
-async fn a_server_that_has_gone_without_a_word_is_missed() {
-    let server = NatsServer::start().await;
+async fn a_server_that_has_gone_without_a_word_is_missed(release: NatsRelease) {
+    let server = NatsServer::start(release).await;
     let (sink, jetstream) = (Sink::start().await, jetstream(server.port()).await);
     make_stream(&jetstream, "ORDERS", "orders.>").await;
     let proxy = Proxy::start(server.port());
@@ -88,9 +94,8 @@ async fn a_server_that_has_gone_without_a_word_is_missed() {
     assert_eq!(bus.counts("all").await["created"], 2);
 }
 
-#[tokio::test]
-async fn poison_is_a_dead_letter_and_holds_nobody_up() {
-    let server = NatsServer::start().await;
+async fn poison_is_a_dead_letter_and_holds_nobody_up(release: NatsRelease) {
+    let server = NatsServer::start(release).await;
     let (sink, jetstream) = (Sink::start().await, jetstream(server.port()).await);
     make_stream(&jetstream, "ORDERS", "orders.>").await;
     let bus = Bus::start(&rules(server.port(), "ORDERS", &sink)).await;
@@ -113,9 +118,8 @@ async fn poison_is_a_dead_letter_and_holds_nobody_up() {
     assert_eq!((info.delivered.consumer_sequence, info.num_redelivered), (4, 0));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_consumer_that_is_deleted_underneath_costs_nothing() {
-    let server = NatsServer::start().await;
+async fn a_consumer_that_is_deleted_underneath_costs_nothing(release: NatsRelease) {
+    let server = NatsServer::start(release).await;
     let (sink, jetstream) = (Sink::start().await, jetstream(server.port()).await);
     make_stream(&jetstream, "ORDERS", "orders.>").await;
     let bus = Bus::start(&rules(server.port(), "ORDERS", &sink)).await;
@@ -134,9 +138,8 @@ async fn a_consumer_that_is_deleted_underneath_costs_nothing() {
     assert_eq!(bus.counts("all").await["created"], 600);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pipe_takes_longer_than_the_server_waits_and_still_delivers_once() {
-    let server = NatsServer::start().await;
+async fn a_pipe_takes_longer_than_the_server_waits_and_still_delivers_once(release: NatsRelease) {
+    let server = NatsServer::start(release).await;
     let slow = Sink::answering(|_| Answer { after: Duration::from_millis(2_500), ..Answer::status(204) }).await;
     let jetstream = jetstream(server.port()).await;
     make_stream(&jetstream, "ORDERS", "orders.>").await;

@@ -1,0 +1,390 @@
+//! Requests for messages that the server has: JetStream's pull requests (ADR-13, ADR-37).
+//!
+//! Several are open at once, so that the server never waits for the next. Each has a reply subject of its own, under which the server says
+//! what becomes of it. Messages come under the subject that they were published to, so that nobody can tell which request one answers:
+//! what is still to come is counted over all of them.
+//!
+//! A request ends when it is filled, when its time is over, or when the server has another reason, and then it is replaced. Servers before
+//! 2.10 say nothing of one that is filled by count; those after it say `409 Batch Completed` where bytes of it are left.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::BatchConfig;
+use async_nats::{Message, StatusCode, Subject};
+use tokio::time::Instant;
+
+/// How long the server keeps a request, unless the consumer allows less.
+const EXPIRES: Duration = Duration::from_secs(30);
+
+/// How often the server says that it has nothing.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Requests that are open at once; fewer where the consumer allows no more to wait.
+const OPEN_MAX: usize = 8;
+
+/// First and longest pause after requests that ended at once and brought nothing.
+const FRUITLESS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// So many of them in a row are no accident.
+const FRUITLESS_MAX: u32 = 3;
+
+/// How large a message is taken to be before one has come, in bytes.
+const FIRST_GUESS_BYTES: usize = 4 * 1024;
+
+/// What a consumer allows one request, and all of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Messages of one request.
+    pub(super) batch: usize,
+    /// Bytes of one request.
+    pub(super) bytes: usize,
+    /// How long the server keeps it.
+    expires: Duration,
+    /// Open requests of all clients.
+    waiting: usize,
+}
+
+impl Limits {
+    pub(super) fn of(config: &async_nats::jetstream::consumer::Config) -> Self {
+        let limit = |limit: i64| usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        let expires = if config.max_expires.is_zero() { EXPIRES } else { EXPIRES.min(config.max_expires) };
+        Self { batch: limit(config.max_batch), bytes: limit(config.max_bytes), expires, waiting: limit(config.max_waiting) }
+    }
+
+    fn heartbeat(&self) -> Duration {
+        // The server wants two of them within a request.
+        HEARTBEAT.min(self.expires / 2)
+    }
+}
+
+/// What the server says beside messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// That it has nothing, and keeps the request.
+    Alive,
+    /// That a request has ended as requests do.
+    Well,
+    /// The consumer may be another than it was, or be gone: it has to be looked at. Where that changes nothing, this is what is wrong.
+    Look(String),
+}
+
+/// One request that the server still has, as far as is known.
+#[derive(Debug)]
+struct Open {
+    number: u64,
+    messages: usize,
+    bytes: usize,
+    asked_at: Instant,
+}
+
+/// The open requests of one subscription.
+#[derive(Debug)]
+pub(super) struct Requests {
+    inbox: String,
+    limits: Limits,
+    last: u64,
+    open: Vec<Open>,
+    /// What is still to come, over all open requests.
+    messages: usize,
+    bytes: usize,
+    /// How large messages are of late, in bytes.
+    message_bytes: usize,
+    /// When something was last heard, or asked after silence.
+    heard_at: Instant,
+    /// How many requests in a row ended at once and brought nothing, and when the last did.
+    fruitless: (u32, Instant),
+}
+
+impl Requests {
+    pub(super) fn new(inbox: String, limits: Limits) -> Self {
+        let now = Instant::now();
+        Self {
+            inbox,
+            limits,
+            last: 0,
+            open: Vec::new(),
+            messages: 0,
+            bytes: 0,
+            message_bytes: FIRST_GUESS_BYTES,
+            heard_at: now,
+            fruitless: (0, now),
+        }
+    }
+
+    /// The subject that all replies come to.
+    pub(super) fn subscription(&self) -> Subject {
+        format!("{}.*", self.inbox).into()
+    }
+
+    /// Messages and bytes that are still to come.
+    pub(super) fn to_come(&self) -> (usize, usize) {
+        (self.messages, self.bytes)
+    }
+
+    /// True where the consumer lets another request wait.
+    pub(super) fn may_ask(&self) -> bool {
+        self.open.len() < OPEN_MAX.min(self.limits.waiting)
+    }
+
+    /// Nothing may be asked for before this.
+    pub(super) fn not_before(&self) -> Option<Instant> {
+        let (times, last) = self.fruitless;
+        let doublings = times.checked_sub(1)?.min(8);
+        Some(last + (FRUITLESS.0 * 2_u32.pow(doublings)).min(FRUITLESS.1))
+    }
+
+    /// When silence means that something is wrong: two heartbeats are missed.
+    pub(super) fn silent_at(&self) -> Option<Instant> {
+        (!self.open.is_empty()).then(|| self.heard_at + self.limits.heartbeat() * 2)
+    }
+
+    /// Opens a request for no more than so many messages and bytes, of which at least `bytes_min`; returns it with the subject of its replies.
+    pub(super) fn open(&mut self, messages: usize, bytes_min: usize, bytes: usize) -> (BatchConfig, Subject) {
+        let now = Instant::now();
+        if self.open.is_empty() {
+            self.heard_at = now;
+        }
+        self.last += 1;
+        let messages = messages.min(self.limits.batch);
+        // As much as so many messages are likely to take, so that there is some left for the next request.
+        let likely = self.message_bytes.saturating_mul(messages).saturating_mul(2);
+        let bytes = likely.clamp(bytes_min.min(bytes), bytes).min(self.limits.bytes);
+        self.open.push(Open { number: self.last, messages, bytes, asked_at: now });
+        self.messages += messages;
+        self.bytes += bytes;
+        let config = BatchConfig {
+            batch: messages,
+            expires: Some(self.limits.expires),
+            max_bytes: bytes,
+            idle_heartbeat: self.limits.heartbeat(),
+            ..BatchConfig::default()
+        };
+        (config, format!("{}.{}", self.inbox, self.last).into())
+    }
+
+    /// A message of so many bytes has come.
+    pub(super) fn arrived(&mut self, bytes: usize) {
+        self.heard_at = Instant::now();
+        self.fruitless.0 = 0;
+        self.message_bytes = (self.message_bytes * 15 + bytes) / 16;
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if self.messages == 0 {
+            self.forget();
+        }
+    }
+
+    /// All requests are over.
+    fn forget(&mut self) {
+        self.open.clear();
+        (self.messages, self.bytes) = (0, 0);
+    }
+
+    /// What the server has to say, in a message that is none of the stream's.
+    pub(super) fn heard(&mut self, message: &Message) -> Said {
+        let now = Instant::now();
+        self.heard_at = now;
+        let Some(status) = message.status else { return Said::Well };
+        if status == StatusCode::IDLE_HEARTBEAT {
+            self.fruitless.0 = 0;
+            return Said::Alive;
+        }
+        let number = message.subject.strip_prefix(&*self.inbox).and_then(|rest| rest.strip_prefix('.')?.parse().ok());
+        // Of a request that nobody waits for any more nothing is to be learnt.
+        let Some(index) = self.open.iter().position(|open| Some(open.number) == number) else { return Said::Well };
+        let ended = self.open.swap_remove(index);
+        let left = |name| message.headers.as_ref()?.get(name)?.as_str().parse().ok();
+        let messages_left = left("Nats-Pending-Messages").unwrap_or(ended.messages);
+        self.end(messages_left, left("Nats-Pending-Bytes").unwrap_or(ended.bytes));
+        let brought_nothing = messages_left == ended.messages;
+        // Those that end together count as one.
+        if brought_nothing && ended.asked_at + self.limits.expires / 2 > now && ended.asked_at >= self.fruitless.1 {
+            self.fruitless = (self.fruitless.0 + 1, now);
+        }
+        let description = message.description.as_deref().unwrap_or_default();
+        match said(status, description, brought_nothing, &ended) {
+            Said::Well if self.fruitless.0 >= FRUITLESS_MAX => Said::Look(each_ends(status, description)),
+            said => said,
+        }
+    }
+
+    /// Takes what is left of a request that has ended from what is to come.
+    fn end(&mut self, messages: usize, bytes: usize) {
+        let asked = self.open.iter().fold((0, 0), |sum, open| (sum.0 + open.messages, sum.1 + open.bytes));
+        self.messages = self.messages.saturating_sub(messages).min(asked.0);
+        self.bytes = self.bytes.saturating_sub(bytes).min(asked.1);
+        if self.messages == 0 {
+            self.forget();
+        }
+    }
+
+    /// Gives up requests whose time is over without a word: an older server has filled them, or they never reached it.
+    pub(super) fn expire(&mut self) {
+        let now = Instant::now();
+        let over = self.limits.expires + self.limits.heartbeat();
+        let before = self.open.len();
+        self.open.retain(|open| open.asked_at + over > now);
+        if self.open.len() < before {
+            self.end(0, 0);
+        }
+    }
+}
+
+fn each_ends(status: StatusCode, description: &str) -> String {
+    let help =
+        if description == "Exceeded MaxWaiting" { "; other clients have as many open as max_waiting of the consumer allows" } else { "" };
+    format!("the NATS server ends each request for messages: {status} {description}{help}")
+}
+
+/// What follows from the end of a request; the statuses are those of nats-server up to 2.15, and what newer ones may add has to be looked at.
+fn said(status: StatusCode, description: &str, brought_nothing: bool, ended: &Open) -> Said {
+    match (status, description) {
+        // Its time is over, nobody seemed to wait for it, or there was nothing.
+        (StatusCode::TIMEOUT | StatusCode::NOT_FOUND, _) => Said::Well,
+        // It is filled; its server ends, or is no more the one that is asked; others have as many open as the consumer allows.
+        (StatusCode::REQUEST_TERMINATED, "Batch Completed" | "Server Shutdown" | "Leadership Change" | "Exceeded MaxWaiting") => Said::Well,
+        // The next message is larger than what is left of its bytes.
+        (StatusCode::REQUEST_TERMINATED, "Message Size Exceeds MaxBytes") if !brought_nothing => Said::Well,
+        (StatusCode::REQUEST_TERMINATED, "Message Size Exceeds MaxBytes") => Said::Look(format!(
+            "the next message is larger than the {} bytes that one request may bring; raise max_bytes of the consumer, or the server's max_payload",
+            ended.bytes
+        )),
+        (StatusCode::NO_RESPONDERS, _) => Said::Look("nobody answers for the consumer".to_owned()),
+        _ => Said::Look(each_ends(status, description)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::HeaderMap;
+    use async_nats::jetstream::consumer::Config;
+    use tokio::time::advance;
+
+    use super::*;
+
+    const BYTES_MIN: usize = 1_000;
+
+    fn requests(config: &Config) -> Requests {
+        Requests::new("_INBOX.x".to_owned(), Limits::of(config))
+    }
+
+    /// What the server says to one request, with what it leaves of it.
+    fn status(number: u64, status: u16, description: &str, left: Option<(usize, usize)>) -> Message {
+        let headers = left.map(|(messages, bytes)| {
+            let mut headers = HeaderMap::new();
+            headers.insert("Nats-Pending-Messages", messages.to_string());
+            headers.insert("Nats-Pending-Bytes", bytes.to_string());
+            headers
+        });
+        Message {
+            subject: format!("_INBOX.x.{number}").into(),
+            reply: None,
+            payload: bytes::Bytes::new(),
+            headers,
+            status: Some(StatusCode::from_u16(status).unwrap()),
+            description: Some(description.to_owned()),
+            length: 0,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_has_ended_is_no_fault_and_ends_no_other() {
+        for (code, description, left, expect) in [
+            (408, "Request Timeout", Some((10, 9_000)), Said::Well),
+            (408, "Interest Expired", Some((10, 9_000)), Said::Well),
+            (408, "Requests Pending", None, Said::Well),
+            (404, "No Messages", None, Said::Well),
+            (409, "Batch Completed", Some((0, 9_000)), Said::Well),
+            (409, "Message Size Exceeds MaxBytes", Some((7, 100)), Said::Well),
+            (409, "Server Shutdown", Some((10, 10_000)), Said::Well),
+            (409, "Leadership Change", None, Said::Well),
+            (409, "Exceeded MaxWaiting", None, Said::Well),
+            (
+                409,
+                "Message Size Exceeds MaxBytes",
+                Some((10, 10_000)),
+                Said::Look("the next message is larger than the 10000 bytes that one request may bring; raise max_bytes of the consumer, or the server's max_payload".into()),
+            ),
+            (409, "Consumer Deleted", None, Said::Look("the NATS server ends each request for messages: 409 Consumer Deleted".into())),
+            (409, "Consumer is push based", None, Said::Look("the NATS server ends each request for messages: 409 Consumer is push based".into())),
+            (409, "Exceeded MaxRequestBatch of 3", None, Said::Look("the NATS server ends each request for messages: 409 Exceeded MaxRequestBatch of 3".into())),
+            (400, "Bad Request - Priority Group missing", None, Said::Look("the NATS server ends each request for messages: 400 Bad Request - Priority Group missing".into())),
+            (423, "Nats-Wrong-Pin-Id", Some((10, 10_000)), Said::Look("the NATS server ends each request for messages: 423 Nats-Wrong-Pin-Id".into())),
+            (503, "", None, Said::Look("nobody answers for the consumer".into())),
+        ] {
+            let mut requests = requests(&Config::default());
+            requests.open(10, BYTES_MIN, 10_000);
+            requests.open(20, BYTES_MIN, 20_000);
+            let brought = left.map_or(0, |(messages, _): (usize, usize)| 10 - messages);
+            for _ in 0..brought {
+                requests.arrived(100);
+            }
+            let bytes = 30_000 - brought * 100 - left.map_or(10_000, |(_, bytes): (usize, usize)| bytes);
+            assert_eq!(requests.heard(&status(1, code, description, left)), expect, "{code} {description}");
+            assert_eq!(requests.to_come(), (20, bytes.min(20_000)), "{code} {description}: the other goes on");
+            assert_eq!(requests.heard(&status(1, 409, "Consumer Deleted", None)), Said::Well, "nobody waits for it any more");
+            assert_eq!(requests.to_come().0, 20);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ends_without_a_word_is_forgotten() {
+        let mut requests = requests(&Config::default());
+        requests.open(2, BYTES_MIN, 10_000);
+        requests.arrived(100);
+        requests.arrived(100);
+        assert_eq!((requests.to_come(), requests.silent_at()), ((0, 0), None), "a server before 2.10 does not tell of one that is filled");
+
+        requests.open(2, BYTES_MIN, 10_000);
+        advance(Duration::from_secs(20)).await;
+        requests.open(3, BYTES_MIN, 10_000);
+        advance(Duration::from_secs(20)).await;
+        requests.expire();
+        assert_eq!(requests.to_come(), (3, 10_000), "the first never reached the server");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_consumer_allows_is_kept_to() {
+        let config = Config { max_batch: 3, max_bytes: 2_000, max_waiting: 2, max_expires: Duration::from_secs(4), ..Config::default() };
+        let mut requests = requests(&config);
+        for _ in 0..2 {
+            assert!(requests.may_ask());
+            let (request, _) = requests.open(512, BYTES_MIN, 1_000_000);
+            assert_eq!((request.batch, request.max_bytes), (3, 2_000));
+            assert_eq!((request.expires, request.idle_heartbeat), (Some(Duration::from_secs(4)), Duration::from_secs(2)));
+        }
+        assert!(!requests.may_ask());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_brings_nothing_is_asked_for_ever_more_slowly() {
+        let mut requests = requests(&Config::default());
+        for millis in [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000] {
+            requests.open(10, BYTES_MIN, 10_000);
+            let said = requests.heard(&status(requests.last, 409, "Exceeded MaxWaiting", None));
+            assert_eq!(said == Said::Well, millis < 400, "{said:?}");
+            assert_eq!(requests.not_before(), Some(Instant::now() + Duration::from_millis(millis)));
+        }
+        requests.open(10, BYTES_MIN, 10_000);
+        advance(Duration::from_secs(30)).await;
+        requests.arrived(10);
+        assert_eq!(requests.not_before(), None);
+        assert_eq!(requests.heard(&status(requests.last, 408, "Request Timeout", Some((9, 9_990)))), Said::Well);
+        assert_eq!(requests.not_before(), None, "one whose time is over is replaced at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_follow_what_messages_take() {
+        let mut requests = requests(&Config::default());
+        for _ in 0..200 {
+            requests.open(512, BYTES_MIN, 32_000_000);
+            requests.arrived(1_000);
+        }
+        let bytes = |requests: &mut Requests| requests.open(512, BYTES_MIN, 32_000_000).0.max_bytes;
+        assert!((1_000_000..1_100_000).contains(&bytes(&mut requests)));
+        for _ in 0..200 {
+            requests.arrived(1_000_000);
+        }
+        assert_eq!(bytes(&mut requests), 32_000_000, "no more than there is room for");
+    }
+}
