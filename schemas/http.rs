@@ -25,6 +25,7 @@ use crate::data::{Data, DataKind};
 use crate::event::{Event, EventBuilder, ExtensionValue, InvalidEvent, may_hold, shorten};
 use crate::json::{self, BatchError};
 use crate::media_type::{charset, essence, is_utf8, starts_with};
+use crate::outcome::Replies;
 
 /// How events travel in an HTTP message: section 1.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,6 +149,20 @@ pub fn decode(headers: &HeaderMap, body: Bytes, events_max: usize) -> Result<Dec
         Ok(Decoded { mode: Mode::Batch, events: json::decode_batch(&body, events_max)? })
     } else {
         Err(unsupported())
+    }
+}
+
+/// Takes what can be read from an HTTP message that announces CloudEvents; see [`json::decode_each`] for what becomes of a batch.
+#[must_use]
+pub fn decode_each(headers: &HeaderMap, body: Bytes) -> Replies {
+    let mut types = headers.get_all(CONTENT_TYPE).iter().map(|value| value.to_str().unwrap_or_default().trim());
+    let declared = types.next().unwrap_or_default();
+    if types.next().is_none() && essence(declared).eq_ignore_ascii_case(json::BATCH_MEDIA_TYPE) && charset(declared).is_none_or(is_utf8) {
+        return json::decode_each(&body);
+    }
+    match decode(headers, body.clone(), 1) {
+        Ok(decoded) => Replies { events: decoded.events, unreadable: Vec::new() },
+        Err(error) => Replies::unreadable(body, error.to_string()),
     }
 }
 

@@ -29,6 +29,7 @@ use bytestring::ByteString;
 use crate::data::{Data, DataKind, unmarked};
 use crate::event::{AttributeValue, EXTENSIONS_MAX, Event, EventBuilder, ExtensionValue, InvalidEvent, is_attribute_name, shorten};
 use crate::media_type::is_json_media_type;
+use crate::outcome::{Replies, Unreadable};
 use scan::{JsonString, Scanner, Syntax};
 
 /// The media type of one event: section 3.
@@ -96,6 +97,45 @@ pub fn decode_batch(bytes: &Bytes, events_max: usize) -> Result<Vec<Event>, Batc
     }
     scanner.end().map_err(outside)?;
     Ok(events)
+}
+
+/// Reads what it can of a batch: the events, and each element that is none with its bytes. Where the JSON itself breaks off, all from there on
+/// is one of these.
+#[must_use]
+pub fn decode_each(bytes: &Bytes) -> Replies {
+    let text = match utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => return Replies::unreadable(bytes.clone(), error.to_string()),
+    };
+    let mut scanner = Scanner::new(&text);
+    let mut replies = Replies::default();
+    let mut rest = 0;
+    let mut read = || -> Result<(), Syntax> {
+        scanner.expect(b'[', "expected an array of events")?;
+        let mut more = !scanner.eat(b']');
+        while more {
+            scanner.peek();
+            rest = scanner.at();
+            let element = bytes.slice_ref(scanner.value()?.as_bytes());
+            let index = replies.events.len() + replies.unreadable.len();
+            match decode(&element) {
+                Ok(event) => replies.events.push(event),
+                Err(error) => replies.unreadable.push(Unreadable { raw: element, reason: format!("event {index} of the batch: {error}") }),
+            }
+            rest = scanner.at();
+            more = !scanner.eat(b']');
+            if more {
+                scanner.expect(b',', "expected , or ]")?;
+            }
+        }
+        rest = scanner.at();
+        scanner.end()
+    };
+    if let Err(mistake) = read() {
+        let reason = Mistake::from(mistake).describe(&text).to_string();
+        replies.unreadable.push(Unreadable { raw: bytes.slice(rest..), reason });
+    }
+    replies
 }
 
 fn utf8(bytes: &Bytes) -> Result<ByteString, InvalidEvent> {

@@ -22,7 +22,7 @@ pub use data::{Data, DataKind};
 pub use delivery::{DeliveryId, Epoch, JournalId, Sequence, SubscriptionNumber};
 pub use event::{AttributeValue, Event, EventBuilder, ExtensionValue, InvalidEvent};
 pub use name::Name;
-pub use outcome::{Class, Outcome};
+pub use outcome::{Class, Outcome, Replies, Unreadable};
 pub use problem::{Problem, Segment};
 pub use setting::{Interval, Rate, Secret, Size, Text};
 pub use template::{Placement, TemplateText};

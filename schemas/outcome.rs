@@ -55,8 +55,40 @@ pub struct Outcome {
     pub response: bytes::Bytes,
     /// The media type of `response`, where the target told it.
     pub response_type: Option<String>,
-    /// A CloudEvent that the target answered with: it goes back onto the bus.
-    pub reply: Option<Box<Event>>,
+    /// The CloudEvents that the target answered with: they go back onto the bus.
+    pub replies: Option<Box<Replies>>,
+}
+
+/// What a target's answer holds where it announces CloudEvents.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Replies {
+    /// The events, in their order.
+    pub events: Vec<Event>,
+    /// What is announced as an event and is none.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Something that no event can be made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its bytes; of an event in headers and body the body.
+    pub raw: bytes::Bytes,
+    /// Why: one line for a person.
+    pub reason: String,
+}
+
+impl Replies {
+    /// One event.
+    #[must_use]
+    pub fn one(event: Event) -> Self {
+        Self { events: vec![event], unreadable: Vec::new() }
+    }
+
+    /// Nothing but what cannot be read.
+    #[must_use]
+    pub fn unreadable(raw: bytes::Bytes, reason: impl Into<String>) -> Self {
+        Self { events: Vec::new(), unreadable: vec![Unreadable { raw, reason: reason.into() }] }
+    }
 }
 
 /// How much of a target's answer is read.
@@ -73,7 +105,7 @@ impl Outcome {
             message: message.into(),
             response: bytes::Bytes::new(),
             response_type: None,
-            reply: None,
+            replies: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! round, so that each part still has those it hands over to: the listener finishes its requests, the sources stop and what they took in
 //! is stored while the dispatcher finishes its attempts, the store is closed, and the admin API last.
 
+mod digest;
 mod overview;
 mod sources;
 mod targets;
@@ -33,6 +34,7 @@ use crate::pipes::Piped;
 use crate::router::{Replies, Router};
 use crate::telemetry::Metrics;
 
+use self::digest::Digest;
 use self::overview::Running;
 use self::sources::Sources;
 use self::targets::Targets;
@@ -146,6 +148,7 @@ struct Bus {
     router: Arc<ArcSwap<Router>>,
     sources: Arc<Sources>,
     means: Means,
+    digest: Task,
     dispatcher: Task,
     handle: dispatcher::Handle,
     overview: Arc<Running>,
@@ -189,7 +192,13 @@ impl Bus {
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
 
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));
-        let means = Means { targets: Targets::default(), replies: Arc::new(Replies::new(Arc::clone(&router))), metrics: metrics.clone() };
+        let digest = Arc::<Digest>::default();
+        let means = Means {
+            targets: Targets::default(),
+            replies: Arc::new(Replies::new(Arc::clone(&router))),
+            metrics: metrics.clone(),
+            digest: Arc::clone(&digest),
+        };
         let nothing = Plan { targets: Vec::new(), routes: Vec::new(), replies: Arc::clone(&means.replies) };
         let (dispatcher, handle) =
             Dispatcher::new(Arc::clone(&journal) as Arc<dyn Journal>, Arc::clone(&clock), nothing, dispatcher::Options::default());
@@ -210,6 +219,7 @@ impl Bus {
             router,
             sources,
             means,
+            digest: Task::spawn(async move |stop| digest.run(stop).await),
             dispatcher: Task::spawn(async |stop| {
                 let summary = dispatcher.run(stop, ATTEMPTS_GRACE).await;
                 tracing::info!(
@@ -274,6 +284,7 @@ impl Bus {
             sources.abandon();
         };
         tokio::join!(self.sources.stop(), dispatcher);
+        self.digest.stop("log of dead letters").await;
         self.journal.close().await;
         self.admin.stop("admin API").await;
         tracing::info!("stopped");

@@ -374,6 +374,13 @@ pub enum FollowUp {
         /// The event and who waits for it.
         entry: Entry,
     },
+    /// Something that no event can be made of becomes a dead letter, as of a source: what a target answered.
+    Reject {
+        /// The source that it counts as coming from.
+        origin: Name,
+        /// What, and why.
+        reject: Reject,
+    },
     /// The settled delivery's own event goes to somebody else, each time as a run of its own. It is never refused for a full backlog.
     Original(NewDelivery),
 }

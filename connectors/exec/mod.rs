@@ -29,7 +29,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use indexmap::IndexMap;
-use pointsman_schemas::{Class, Outcome, Placement, Problem, Segment, TemplateText, Text, json};
+use pointsman_schemas::{Class, Outcome, Placement, Problem, Replies, Segment, TemplateText, Text, json};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::process::Command;
@@ -270,8 +270,11 @@ fn outcome(ended: Ended, output: Output) -> Outcome {
     if class == Class::Delivered {
         if output == Output::Event && !ended.stdout.is_blank() {
             match ended.reply() {
-                Ok(event) => outcome.reply = Some(Box::new(event)),
-                Err(error) => outcome.message = format!("its standard output is no CloudEvent: {error}"),
+                Ok(event) => outcome.replies = Some(Box::new(Replies::one(event))),
+                Err(error) => {
+                    outcome.message = format!("its standard output is no CloudEvent: {error}");
+                    outcome.replies = Some(Box::new(Replies::unreadable(ended.stdout.bytes(), &*outcome.message)));
+                }
             }
         }
     } else {

@@ -166,6 +166,10 @@ impl Tail {
         Some(String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).take(LINE_CHARS_MAX).collect())
     }
 
+    pub(super) fn bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.bytes)
+    }
+
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
         self.trim();
         self.bytes

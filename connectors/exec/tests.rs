@@ -202,16 +202,18 @@ async fn what_a_command_leaves_in_its_group_ends_with_it() {
 #[tokio::test]
 async fn an_event_on_standard_output_goes_back_onto_the_bus_if_it_is_asked_for() {
     let output = |script: &str| target(json!({ "command": ["sh", "-c", script], "output": "event" }));
-    assert_eq!(run(&output("cat")).await.reply.as_deref(), Some(&event("1")));
-    assert_eq!(run(&shell("cat")).await.reply, None);
+    assert_eq!(run(&output("cat")).await.replies, Some(Box::new(Replies::one(event("1")))));
+    assert_eq!(run(&shell("cat")).await.replies, None);
     let empty = run(&output("echo")).await;
-    assert_eq!((empty.class, empty.reply, empty.message.as_str()), (Class::Delivered, None, ""));
+    assert_eq!((empty.class, empty.replies, empty.message.as_str()), (Class::Delivered, None, ""));
     for script in ["echo '{}'", "cat; cat /dev/zero | head -c 100000 | tr '\\0' ' '"] {
         let broken = run(&output(script)).await;
-        assert_eq!((broken.class, broken.reply), (Class::Delivered, None), "{script}");
+        let replies = broken.replies.unwrap();
+        assert_eq!((broken.class, replies.events.len(), replies.unreadable.len()), (Class::Delivered, 0, 1), "{script}");
+        assert!(!replies.unreadable[0].raw.is_empty(), "{script}");
         assert!(broken.message.starts_with("its standard output is no CloudEvent: "), "{}", broken.message);
     }
-    assert_eq!(run(&output("cat; exit 1")).await.reply, None);
+    assert_eq!(run(&output("cat; exit 1")).await.replies, None);
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@
 //! have run; one that breaks in a 2xx body is delivered. At most 64 KiB of the body are read, until shortly before the attempt's
 //! timeout. Redirects are never followed.
 //!
-//! **A CloudEvent in a 2xx answer**, binary or structured, goes back onto the bus; 204 and an empty structured one carry none. A broken
-//! one changes nothing but the outcome's message.
+//! **CloudEvents in a 2xx answer**, binary, structured or as a batch, go back onto the bus; 204 and an empty body carry none. What is
+//! announced as one and cannot be read is told beside them ([`Replies`](pointsman_schemas::Replies)); the delivery is delivered all the same.
 //!
 //! **Guarded**: see `http/guard.rs`. An address that a URL spells out and that must not be called is rejected; a name that resolves to
 //! none but such is unavailable.

@@ -56,6 +56,11 @@ impl<'t> Scanner<'t> {
         Self { text, at: 0 }
     }
 
+    /// How many bytes have been read.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
     /// The byte at which the next token begins: whitespace is skipped, the token is not.
     #[inline]
     pub fn peek(&mut self) -> Option<u8> {

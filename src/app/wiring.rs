@@ -8,8 +8,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pointsman_rules::{Document, TextTemplate, transform::Transform};
 use pointsman_schemas::{Class, Event, Name, SubscriptionNumber};
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
+use super::digest::{Digest, Tell};
 use super::targets::{Key, Targets};
 use crate::config::{self, Config, DeliverySettings, FollowUpContent, WhenFull};
 use crate::dispatcher::schedule::InvalidPolicy;
@@ -19,9 +21,6 @@ use crate::pace::breathe;
 use crate::router::{Route, Router, RuleInForce};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{SubscriptionMetrics, TargetMetrics};
-
-/// Of a subscription's dead letters the log is told this often at most.
-const DEAD_LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// A subscription that a configuration wants, with where it comes from in it.
 struct Wanted<'c> {
@@ -78,6 +77,8 @@ pub struct Means {
     pub replies: Arc<dyn MatchReply>,
     /// Counts.
     pub metrics: Metrics,
+    /// Tells the log of deliveries.
+    pub digest: Arc<Digest>,
 }
 
 /// What the router and the dispatcher need, from a configuration and the numbers of its [`subscriptions`], in their order. The
@@ -115,8 +116,9 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
         let observe = Observer {
             subscription: with.metrics.subscription(&identity),
             target: with.metrics.target(&identity.tenant, &identity.target),
-            identity: identity.clone(),
-            told: Mutex::default(),
+            unreadable_replies: with.metrics.rejects(&identity.tenant, &Name::replies()),
+            digest: Arc::clone(&with.digest),
+            news: Arc::new(News { identity: identity.clone(), gathered: Mutex::default() }),
         };
         let plan = dispatcher::Route {
             on_success: rule.and_then(|rule| follow(rule, Role::OnSuccess, &rule.on_success)),
@@ -198,31 +200,58 @@ impl Prepare for Preparation {
 
 /// Counts what becomes of one subscription's deliveries, and tells the log of dead ones.
 struct Observer {
-    identity: SubscriptionIdentity,
     subscription: SubscriptionMetrics,
     target: TargetMetrics,
-    told: Mutex<Told>,
+    unreadable_replies: Counter,
+    digest: Arc<Digest>,
+    news: Arc<News>,
 }
 
-/// What the log has been told of dead letters.
-#[derive(Debug, Default)]
-struct Told {
+/// What the log is to be told of one subscription.
+struct News {
+    identity: SubscriptionIdentity,
+    gathered: Mutex<Gathered>,
+}
+
+#[derive(Default)]
+struct Gathered {
+    /// When the log was told last, or will be next.
     at: Option<Instant>,
-    /// Those since then.
-    untold: u64,
+    /// Dead letters since then, by their reason.
+    dead: Vec<(DeadReason, u64)>,
+    /// Answers that were no events since then, and the last one's reason.
+    unreadable: (u64, String),
+}
+
+impl Gathered {
+    fn is_empty(&self) -> bool {
+        self.dead.is_empty() && self.unreadable.0 == 0
+    }
 }
 
 impl Observer {
-    /// A target that refuses everything makes a line every ten seconds, not one for each delivery.
-    fn tell_dead(&self, reason: DeadReason) {
-        let mut told = self.told.lock();
-        told.untold += 1;
-        let now = Instant::now();
-        if told.at.is_none_or(|at| now.duration_since(at) >= DEAD_LOG_EVERY) {
-            let SubscriptionIdentity { tenant, rule, target, .. } = &self.identity;
-            let (reason, dead) = (reason.as_str(), told.untold);
-            tracing::warn!(%tenant, %rule, to = %target, reason, dead, "deliveries became dead letters; see pointsman dead list");
-            *told = Told { at: Some(now), untold: 0 };
+    fn gather(&self, news: impl FnOnce(&mut Gathered)) {
+        let mut gathered = self.news.gathered.lock();
+        if gathered.is_empty() {
+            let spoke_at = gathered.at;
+            gathered.at = Some(self.digest.announce(Arc::clone(&self.news) as Arc<dyn Tell>, spoke_at));
+        }
+        news(&mut gathered);
+    }
+}
+
+impl Tell for News {
+    fn tell(&self) {
+        let (dead, (unreadable, why)) = {
+            let mut gathered = self.gathered.lock();
+            (std::mem::take(&mut gathered.dead), std::mem::take(&mut gathered.unreadable))
+        };
+        let SubscriptionIdentity { tenant, rule, target, .. } = &self.identity;
+        for (reason, dead) in dead {
+            tracing::warn!(%tenant, %rule, to = %target, reason = reason.as_str(), dead, "deliveries became dead letters; see pointsman dead list");
+        }
+        if unreadable > 0 {
+            tracing::warn!(%tenant, %rule, to = %target, unreadable, last = why, "answers of the target are no CloudEvents though they say so; they are dead letters of the source replies");
         }
     }
 }
@@ -237,39 +266,84 @@ impl Observe for Observer {
             Ending::Delivered => &self.subscription.delivered,
             Ending::Retry { .. } => &self.subscription.retried,
             Ending::Dead { reason, .. } => {
-                self.tell_dead(*reason);
+                self.gather(|gathered| match gathered.dead.iter_mut().find(|(known, _)| known == reason) {
+                    Some((_, count)) => *count += 1,
+                    None => gathered.dead.push((*reason, 1)),
+                });
                 &self.subscription.dead
             }
             Ending::Released => &self.subscription.released,
         };
         counter.inc();
     }
+
+    fn unreadable_reply(&self, reason: &str) {
+        self.unreadable_replies.inc();
+        self.gather(|gathered| gathered.unreadable = (gathered.unreadable.0 + 1, reason.to_owned()));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use prometheus_client::registry::Registry;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn the_log_is_told_of_dead_letters_once_in_ten_seconds() {
+    fn observer(digest: &Arc<Digest>) -> Observer {
         let name = |name| Name::new(name).unwrap();
         let identity = SubscriptionIdentity { tenant: name("default"), rule: name("paid"), role: Role::To, target: name("function") };
         let metrics = Metrics::new(&mut Registry::default(), pointsman_schemas::Timestamp(0));
-        let (subscription, target) = (metrics.subscription(&identity), metrics.target(&identity.tenant, &identity.target));
-        let observer = Observer { identity, subscription, target, told: Mutex::default() };
-        let (logged, _guard) = crate::telemetry::testing::capture("warn", false);
-        for _ in 0..25 {
-            observer.settled(&Ending::Dead { reason: DeadReason::Rejected, last: None });
-            tokio::time::advance(Duration::from_secs(1)).await;
+        Observer {
+            subscription: metrics.subscription(&identity),
+            target: metrics.target(&identity.tenant, &identity.target),
+            unreadable_replies: metrics.rejects(&identity.tenant, &Name::replies()),
+            digest: Arc::clone(digest),
+            news: Arc::new(News { identity, gathered: Mutex::default() }),
         }
-        let text = logged.text();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 3, "at 0, 10 and 20 seconds: {text}");
-        assert!(lines[0].contains("rule=paid") && lines[0].contains("reason=\"rejected\"") && lines[0].contains("dead=1"), "{text}");
-        assert!(lines[1].contains("dead=10"), "{text}");
-        observer.settled(&Ending::Delivered);
-        assert_eq!(logged.text(), text);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_is_told_of_all_dead_letters_and_at_most_once_in_ten_seconds() {
+        let digest = Arc::<Digest>::default();
+        let (observer, other) = (observer(&digest), observer(&digest));
+        let (logged, _guard) = crate::telemetry::testing::capture("warn", false);
+        let stop = CancellationToken::new();
+        let running = digest.run(stop.clone());
+        let dead = |observer: &Observer, reason| observer.settled(&Ending::Dead { reason, last: None });
+        let lines = || logged.text().lines().count();
+        let happens = async {
+            // What dies at once is one line, for each reason.
+            (0..3).for_each(|_| dead(&observer, DeadReason::Rejected));
+            dead(&observer, DeadReason::Exhausted);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let text = logged.text();
+            assert!(text.contains("rule=paid") && text.contains("reason=\"rejected\" dead=3"), "{text}");
+            assert!(lines() == 2 && text.contains("reason=\"exhausted\" dead=1"), "{text}");
+            // What comes behind it is told once the ten seconds are over, although nothing follows.
+            dead(&observer, DeadReason::Rejected);
+            dead(&observer, DeadReason::Rejected);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            dead(&other, DeadReason::Hops);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(
+                lines() == 3 && logged.text().ends_with("see pointsman dead list reason=\"hops\" dead=1\n") || lines() == 3,
+                "{}",
+                logged.text()
+            );
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            assert!(lines() == 4 && logged.text().contains("dead=2"), "{}", logged.text());
+            for _ in 0..300 {
+                dead(&observer, DeadReason::Rejected);
+                observer.unreadable_reply("it is no object");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            assert!((10..=12).contains(&lines()), "thirty seconds: {}", logged.text());
+            observer.settled(&Ending::Delivered);
+            stop.cancel();
+        };
+        tokio::join!(running, happens);
+        let told: u64 = logged.text().lines().filter_map(|line| line.split("dead=").nth(1)?.split(' ').next()?.parse::<u64>().ok()).sum();
+        assert_eq!((told, observer.unreadable_replies.get()), (3 + 1 + 2 + 1 + 300, 300), "{}", logged.text());
     }
 }

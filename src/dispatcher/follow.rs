@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use bytes::Bytes;
+use pointsman_connectors::Reject;
 use pointsman_schemas::event::is_json_media_type;
-use pointsman_schemas::{AttributeValue, Data, DataKind, Event, ExtensionValue, InvalidEvent, Name, Outcome, Timestamp};
+use pointsman_schemas::{AttributeValue, Data, DataKind, Event, ExtensionValue, InvalidEvent, Name, Outcome, Replies, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -50,7 +51,7 @@ pub(super) fn follow_ups(
         Ending::Retry { .. } | Ending::Released => return Vec::new(),
     };
     let mut outcome = outcome;
-    let reply = outcome.as_deref_mut().and_then(|outcome| outcome.reply.take()).filter(|_| *ending == Ending::Delivered);
+    let replied = outcome.as_deref_mut().and_then(|outcome| outcome.replies.take()).filter(|_| *ending == Ending::Delivered);
     let mut follow_ups = Vec::new();
     if let Some(Follow { subscription, send }) = follow {
         let delivery = NewDelivery::now(subscription);
@@ -66,14 +67,22 @@ pub(super) fn follow_ups(
             },
         }
     }
-    if let Some(reply) = reply {
-        match one_hop_further(*reply, &leased.event) {
+    let Replies { events, unreadable } = replied.map(|replied| *replied).unwrap_or_default();
+    let mut rejects: Vec<Reject> = unreadable.into_iter().map(|one| Reject { raw: one.raw, reason: one.reason }).collect();
+    for reply in events {
+        match one_hop_further(reply, &leased.event) {
             Ok(event) => {
                 let entry = replies.match_reply(&leased.tenant, Arc::new(event));
                 follow_ups.push(FollowUp::Append { origin: Name::replies(), entry });
             }
-            Err(error) => tracing::error!(delivery = %leased.id, %error, "cannot take back the event that a target answered with"),
+            Err(error) => rejects.push(Reject { raw: Bytes::new(), reason: error.to_string() }),
         }
+    }
+    for mut reject in rejects {
+        let identity = &route.identity;
+        reject.reason = format!("answer of {} to {} for {}: {}", identity.target, leased.id, identity.rule, reject.reason);
+        route.observe.unreadable_reply(&reject.reason);
+        follow_ups.push(FollowUp::Reject { origin: Name::replies(), reject });
     }
     follow_ups
 }

@@ -59,7 +59,7 @@ pub(super) struct Room {
 
 /// How an attempt of a lane ended.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ended {
+pub(super) struct Ended<'m> {
     pub(super) subscription: SubscriptionNumber,
     pub(super) epoch: u64,
     pub(super) is_probe: bool,
@@ -68,6 +68,8 @@ pub(super) struct Ended {
     /// The class in force.
     pub(super) class: Class,
     pub(super) retry_after: Option<Duration>,
+    /// What went wrong, in a line.
+    pub(super) message: &'m str,
 }
 
 impl Lane {
@@ -191,7 +193,7 @@ impl Lane {
     }
 
     /// An attempt has ended. `random` is uniform in `0.0..1.0`.
-    pub(super) fn end(&mut self, ended: Ended, time: Timestamp, random: f64) {
+    pub(super) fn end(&mut self, ended: Ended<'_>, time: Timestamp, random: f64) {
         self.under_way = self.under_way.saturating_sub(1);
         // A failure while the target went on answering others says nothing of the target.
         let is_its_own = ended.class == Class::Failed && self.occupancy.has_other_success(ended.subscription, ended.started);
@@ -207,7 +209,8 @@ impl Lane {
                     tracing::info!(target_name = target, tenant, "the target can be reached again");
                     self.gauge.set_circuit(CircuitStatus::Closed, time);
                 } else {
-                    tracing::warn!(target_name = target, tenant, "the target cannot be reached; it is tried one delivery at a time");
+                    let why = ended.message;
+                    tracing::warn!(target_name = target, tenant, why, "the target cannot be reached; it is tried one delivery at a time");
                     self.gauge.set_circuit(CircuitStatus::Open, time);
                 }
             }

@@ -92,6 +92,9 @@ pub trait Observe: Send + Sync {
 
     /// A delivery has left the dispatcher like this, durably.
     fn settled(&self, ending: &Ending);
+
+    /// The target took a delivery, and its answer holds what no event can be made of, as this line says.
+    fn unreadable_reply(&self, reason: &str);
 }
 
 /// Whom to tell of how a delivery ended.

@@ -493,7 +493,7 @@ impl Queues {
                 lane.gauge.set_error(message);
             }
             lane.turns.ended(subscription, charged, at.saturating_duration_since(started).as_secs_f64());
-            lane.end(Ended { subscription, epoch, is_probe, started, at, class, retry_after }, time, random);
+            lane.end(Ended { subscription, epoch, is_probe, started, at, class, retry_after, message }, time, random);
         }
         self.give_back(subscription, place, event_bytes);
         self.wake(index);

@@ -36,6 +36,7 @@ pub(super) struct Unseen;
 impl Observe for Unseen {
     fn attempted(&self, _: Class, _: Duration) {}
     fn settled(&self, _: &Ending) {}
+    fn unreadable_reply(&self, _: &str) {}
 }
 
 pub(super) fn event(id: &str) -> Arc<Event> {

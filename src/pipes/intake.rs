@@ -256,7 +256,10 @@ impl<M: Match> PipeIntake<M> {
             for closing in done {
                 let is_pending = closing.buries.is_some() && closing.entries.iter().all(|entry| entry.dead.is_none());
                 self.kept.untold += usize::from(is_pending);
-                self.metrics.rejects.inc_by(closing.rejects.len() as u64);
+                // What a target answered is counted where that is read.
+                if closing.origin == self.origin {
+                    self.metrics.rejects.inc_by(closing.rejects.len() as u64);
+                }
                 self.piped.change(|lines| lines.closed(self.key, &closing, false));
             }
         }

@@ -15,6 +15,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
+use pointsman_connectors::Reject;
 use pointsman_schemas::{Class, DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -258,11 +259,12 @@ impl Lines {
     fn close(&mut self, slot: &Slot, dead: Option<NewDead>, follow_ups: Vec<FollowUp>) {
         let Some(hold) = self.holds.get_mut(&slot.hold) else { return };
         let mut original = Entry { event: Arc::clone(&slot.event), deliveries: SmallVec::new(), deduplicate: None, dead };
-        let mut others: Vec<(Name, Entry)> = Vec::new();
+        let mut others: Vec<(Name, Vec<Entry>, Vec<Reject>)> = Vec::new();
         for follow_up in follow_ups {
             match follow_up {
                 FollowUp::Original(delivery) => original.deliveries.push(delivery),
-                FollowUp::Append { origin, entry } => others.push((origin, entry)),
+                FollowUp::Append { origin, entry } => others.push((origin, vec![entry], Vec::new())),
+                FollowUp::Reject { origin, reject } => others.push((origin, Vec::new(), vec![reject])),
             }
         }
         let buries = original.dead.as_ref().map(|dead| dead.subscription);
@@ -280,13 +282,14 @@ impl Lines {
         if buries.is_some() || !original.deliveries.is_empty() {
             own.entries.push(original);
         }
-        for (origin, entry) in others {
+        for (origin, mut entries, mut rejects) in others {
             if origin == own.origin {
-                own.entries.push(entry);
+                own.entries.append(&mut entries);
+                own.rejects.append(&mut rejects);
             } else {
-                let bytes = entry.event.size_bytes();
+                let bytes = entries.iter().map(|entry| entry.event.size_bytes()).chain(rejects.iter().map(|one| one.raw.len())).sum();
                 hold.begin_part(slot.message, bytes);
-                let (message, entries, rejects) = (slot.message, vec![entry], Vec::new());
+                let message = slot.message;
                 hold.closings.push(Closing { message, origin, entries, rejects, bytes, buries: None });
             }
         }

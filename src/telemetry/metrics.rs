@@ -112,6 +112,12 @@ impl Metrics {
         }
     }
 
+    /// Counts what no event can be made of, of one source.
+    #[must_use]
+    pub fn rejects(&self, tenant: &Name, source: &Name) -> Counter {
+        self.rejects.get_or_create_owned(&SourceLabels { tenant: tenant.to_string(), source: source.to_string() })
+    }
+
     /// Counts how attempts leave the deliveries of one subscription.
     #[must_use]
     pub fn subscription(&self, identity: &SubscriptionIdentity) -> SubscriptionMetrics {

@@ -7,8 +7,8 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
-use pointsman_schemas::http::{decode, encode_binary, encode_structured, is_cloudevent};
-use pointsman_schemas::{Class, Outcome};
+use pointsman_schemas::http::{decode_each, encode_binary, encode_structured, is_cloudevent};
+use pointsman_schemas::{Class, Outcome, Replies, Unreadable};
 use tokio::time::Instant;
 
 use super::answer::{self, Answer};
@@ -142,10 +142,11 @@ fn outcome(parts: &Parts, answer: Answer) -> Outcome {
         ..Outcome::new(class, "")
     };
     if class == Class::Delivered {
-        match reply(parts.status, &parts.headers, &answer) {
-            Ok(reply) => outcome.reply = reply,
-            Err(why) => outcome.message = format!("the answer announces a CloudEvent, but {why}"),
+        let replies = replies(parts.status, &parts.headers, &answer);
+        if let Some(Unreadable { reason, .. }) = replies.as_ref().and_then(|replies| replies.unreadable.first()) {
+            outcome.message = format!("the answer announces a CloudEvent, but {reason}");
         }
+        outcome.replies = replies.map(Box::new);
     } else {
         outcome.retry_after = wait;
         outcome.message = match text(LOCATION) {
@@ -159,16 +160,19 @@ fn outcome(parts: &Parts, answer: Answer) -> Outcome {
     outcome
 }
 
-/// The CloudEvent in a successful answer, if it has one.
-fn reply(status: StatusCode, headers: &HeaderMap, answer: &Answer) -> Result<Option<Box<pointsman_schemas::Event>>, String> {
+/// The CloudEvents that a successful answer announces, if it does.
+fn replies(status: StatusCode, headers: &HeaderMap, answer: &Answer) -> Option<Replies> {
     // In structured mode an empty body is no event; in binary mode it is one without data.
     let is_empty = answer.bytes.is_empty() && !headers.contains_key("ce-specversion");
     if status == StatusCode::NO_CONTENT || is_empty || !is_cloudevent(headers) {
-        return Ok(None);
+        return None;
     }
+    let mut replies = decode_each(headers, answer.bytes.clone());
     if let Some(cut) = &answer.cut {
-        return Err(cut.clone());
+        // Of a batch the events before the cut are whole; anything else is not.
+        let last = replies.unreadable.pop();
+        let raw = last.map_or_else(|| answer.bytes.clone(), |last| last.raw);
+        replies.unreadable.push(Unreadable { raw, reason: cut.clone() });
     }
-    let decoded = decode(headers, answer.bytes.clone(), 1).map_err(|error| error.to_string())?;
-    Ok(decoded.events.into_iter().next().map(Box::new))
+    Some(replies)
 }

@@ -308,9 +308,44 @@ async fn an_event_in_the_answer_goes_back_onto_the_bus() {
     for (response, expect, message) in cases {
         let function = Function::answering(move || response.clone()).await;
         let outcome = run(&function.url()).await;
-        assert_eq!((outcome.reply.as_deref(), outcome.message.as_str()), (expect.as_ref(), message));
+        let replies = outcome.replies.unwrap_or_default();
+        assert_eq!((replies.events.first(), outcome.message.as_str()), (expect.as_ref(), message));
+        let is_told = outcome.class == Class::Delivered && !message.is_empty();
+        assert_eq!(replies.unreadable.len(), usize::from(is_told), "{message}");
         assert!(outcome.response.len() <= pointsman_schemas::outcome::RESPONSE_BYTES_MAX);
     }
+}
+
+#[tokio::test]
+async fn of_a_batch_in_the_answer_what_can_be_read_goes_on() {
+    let batch = "application/cloudevents-batch+json; charset=utf-8";
+    let good = |id: &str| String::from_utf8(encode_structured(&event(id)).1.to_vec()).unwrap();
+    let (a, b) = (good("a"), good("b"));
+    for (body, ids, raws) in [
+        (format!("[{a},{b}]"), &["a", "b"][..], &[][..]),
+        (" [ ] ".to_owned(), &[], &[]),
+        (format!("[{a}, {{\"id\":\"x\"}} ,{b}]"), &["a", "b"], &["{\"id\":\"x\"}"]),
+        (format!("[{a},null,[1],{b}]"), &["a", "b"], &["null", "[1]"]),
+        (format!("[{a},{{\"specversion\":"), &["a"], &["{\"specversion\":"]),
+        (format!("[{a}] x"), &["a"], &[" x"]),
+        ("{}".to_owned(), &[], &["{}"]),
+    ] {
+        let answer = response(200, &[("content-type", batch)], body.clone());
+        let function = Function::answering(move || answer.clone()).await;
+        let outcome = run(&function.url()).await;
+        let replies = outcome.replies.unwrap();
+        let found: Vec<_> = replies.events.iter().map(|event| &**event.id()).collect();
+        let unreadable: Vec<_> = replies.unreadable.iter().map(|one| std::str::from_utf8(&one.raw).unwrap()).collect();
+        assert_eq!((outcome.class, found.as_slice(), unreadable.as_slice()), (Class::Delivered, ids, raws), "{body}");
+    }
+    // What is cut off is as far as it was read; the whole events before it go on.
+    let long = format!("[{a},{b},\"{}", "x".repeat(70_000));
+    let answer = response(200, &[("content-type", batch)], long);
+    let function = Function::answering(move || answer.clone()).await;
+    let outcome = run(&function.url()).await;
+    let replies = outcome.replies.unwrap();
+    assert_eq!((replies.events.len(), replies.unreadable.len()), (2, 1));
+    assert_eq!(replies.unreadable[0].reason, "it is longer than 65536 bytes");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pointsman_schemas::{Class, Event, Name, Outcome, SubscriptionNumber};
+use pointsman_schemas::{Class, Event, Name, Outcome, Replies, SubscriptionNumber, Unreadable};
 
 use super::bench::*;
 use crate::dispatcher::follow::{HOPS_MAX, hops};
@@ -66,7 +66,7 @@ async fn a_reply_comes_back_and_one_that_goes_round_for_ever_is_a_dead_letter() 
     let number = bench.subscribe(&["r"]).await[0];
     let mock = Mock::new(|call| {
         let reply = Event::builder(format!("{}x", call.event.id()), "/reply", "t").build().unwrap();
-        (MS, Outcome { reply: Some(Box::new(reply)), ..Outcome::delivered() })
+        (MS, Outcome { replies: Some(Box::new(Replies::one(reply))), ..Outcome::delivered() })
     });
     let replies = Arc::new(To::default());
     let plan = plan_with(vec![mock.target("t")], [(number, route("r", 0, policy()))], Arc::clone(&replies) as Arc<dyn MatchReply>);
@@ -93,6 +93,31 @@ async fn a_reply_comes_back_and_one_that_goes_round_for_ever_is_a_dead_letter() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_answer_has_beside_events_is_a_dead_letter_and_the_delivery_is_delivered() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::new(|_| {
+        let reply = Event::builder("good", "/reply", "t").build().unwrap();
+        let broken = Unreadable { raw: "{]".into(), reason: "event 1 of the batch: broken".to_owned() };
+        (MS, Outcome { replies: Some(Box::new(Replies { events: vec![reply], unreadable: vec![broken] })), ..Outcome::delivered() })
+    });
+    let running = bench.start(one(&mock, number));
+    bench.append(number, 1).await;
+    bench.drained().await;
+    let letters = bench.dead().await;
+    assert_eq!((mock.count(), bench.counts(number).await.delivered, letters.len()), (1, 1, 1));
+    let letter = &letters[0];
+    assert_eq!((letter.reason, &letter.origin, &letter.raw[..]), (DeadReason::Unreadable, &Name::replies(), &b"{]"[..]));
+    assert!(
+        letter.message.starts_with("answer of t to ") && letter.message.ends_with(" for r: event 1 of the batch: broken"),
+        "{letter:?}"
+    );
+    // The event of the answer, and the one that was answered.
+    assert_eq!(bench.journal.reader().totals().await.unwrap().events, 2);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn reports_that_are_replied_to_end_too() {
     let bench = Bench::new();
     let [r, report, failure] = bench.subscribe(&["r", "report", "failure"]).await[..] else { panic!("three were wanted") };
@@ -101,7 +126,7 @@ async fn reports_that_are_replied_to_end_too() {
         Mock::taking(MS),
         Mock::new(|call| {
             let reply = Event::builder(call.event.id().clone(), "/reply", "t").build().unwrap();
-            (MS, Outcome { reply: Some(Box::new(reply)), ..Outcome::delivered() })
+            (MS, Outcome { replies: Some(Box::new(Replies::one(reply))), ..Outcome::delivered() })
         }),
     );
     let with = |role, rule, target| {

@@ -354,6 +354,11 @@ impl Book {
                         self.store(&tenant, &origin, entry);
                     }
                 }
+                FollowUp::Reject { origin, reject } => {
+                    if let Some(tenant) = self.queue(place.1).map(|queue| queue.identity.tenant.clone()) {
+                        self.reject(&tenant, &origin, reject);
+                    }
+                }
                 FollowUp::Original(new) => {
                     let run = self.last_run + 1;
                     self.deliver(place.0, run, new);

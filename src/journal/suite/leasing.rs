@@ -252,7 +252,10 @@ pub(in crate::journal) async fn follow_ups_happen_with_their_settlement(implemen
     let report = Entry { deduplicate: Some(MINUTE), ..entry("report", &[s]) };
     let reply = || FollowUp::Append { origin: name("replies"), entry: report.clone() };
     let original = || FollowUp::Original(NewDelivery::now(s));
-    assert!(bench.settle_with(leased[0].token, Ending::Delivered, vec![reply(), original()]).await);
+    let raw = Bytes::from_static(b"{]");
+    let reject =
+        FollowUp::Reject { origin: name("replies"), reject: pointsman_connectors::Reject { raw: raw.clone(), reason: "broken".into() } };
+    assert!(bench.settle_with(leased[0].token, Ending::Delivered, vec![reply(), original(), reject]).await);
     let dead = Ending::Dead { reason: DeadReason::Exhausted, last: Some(last(START)) };
     assert!(bench.settle_with(leased[1].token, dead, vec![reply(), original(), original()]).await);
     assert!(!bench.settle_with(leased[1].token, Ending::Delivered, vec![original()]).await);
@@ -269,4 +272,8 @@ pub(in crate::journal) async fn follow_ups_happen_with_their_settlement(implemen
     assert_eq!((origin("report"), origin("a")), (name("replies"), name("suite")));
     assert_eq!(bench.counts(s).await.created, 4);
     assert_eq!(bench.counts(r).await.dead, 1);
+    let dead = bench.journal.reader().dead(&crate::journal::DeadSelection::default(), None, 9).await.unwrap();
+    let of_replies: Vec<_> = dead.iter().filter(|letter| letter.origin == name("replies")).collect();
+    assert_eq!(of_replies.len(), 1);
+    assert_eq!((of_replies[0].reason, &of_replies[0].raw, of_replies[0].message.as_str()), (DeadReason::Unreadable, &raw, "broken"));
 }

@@ -82,6 +82,7 @@ struct Unseen;
 impl Observe for Unseen {
     fn attempted(&self, _: Class, _: Duration) {}
     fn settled(&self, _: &Ending) {}
+    fn unreadable_reply(&self, _: &str) {}
 }
 
 #[derive(Debug)]

@@ -132,7 +132,7 @@ impl Transaction<'_> {
         Ok(Appended::Stored(Sequence(sequence)))
     }
 
-    fn reject(&mut self, tenant: &Name, origin: &Name, reject: &Reject) -> Result<(), Failure> {
+    pub(super) fn reject(&mut self, tenant: &Name, origin: &Name, reject: &Reject) -> Result<(), Failure> {
         self.changes.ledger.last_sequence += 1;
         let key = RowKey { subscription: 0, sequence: self.changes.ledger.last_sequence, run: 0 };
         let (tenant, origin, at, reject) = (tenant.clone(), origin.clone(), self.now, Some(reject.clone()));

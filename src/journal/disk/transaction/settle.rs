@@ -106,6 +106,11 @@ impl Transaction<'_> {
                     let identity = identity(&tenant, origin, entry);
                     self.store(&tenant, origin, entry, identity)?;
                 }
+                FollowUp::Reject { origin, reject } => {
+                    if let Some(tenant) = self.subscription(lease.key.subscription).map(|subscribed| subscribed.identity.tenant.clone()) {
+                        self.reject(&tenant, origin, reject)?;
+                    }
+                }
                 FollowUp::Original(new) => {
                     let SubscriptionNumber(number) = new.subscription;
                     if self.subscription(number).is_none() {
