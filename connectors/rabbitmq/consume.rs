@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, QueueDeclareOptions};
-use lapin::types::{FieldTable, ShortString};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{Acker, Channel, Connection, Consumer, Event, Queue};
 use pointsman_schemas::{Clock, Cursor, Name};
 use smallvec::SmallVec;
@@ -35,6 +35,9 @@ const FAILED_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the client library may take to write an acknowledgement.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How soon a stream sends the message at which it was left.
+const LEFT_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often the server is asked how many messages wait.
 const LAG_EVERY: Duration = Duration::from_secs(5);
@@ -81,6 +84,34 @@ impl Subscription {
 enum Turned {
     Reads(Result<Consumer, Broken>),
     Rests(Result<(), Broken>),
+    /// The offset of the stream's first message.
+    First(Option<u64>),
+}
+
+/// Where a stream was left. The last message that was stored is asked for once more: it is there unless the stream's limits have removed it, or the
+/// stream is another one.
+pub(super) struct Left {
+    pub(super) offset: u64,
+    /// When there is none, that is looked into.
+    pub(super) look_at: Instant,
+}
+
+impl Left {
+    /// Left at this offset.
+    pub(super) fn at(offset: u64) -> Self {
+        Self { offset, look_at: Instant::now() + LEFT_WITHIN }
+    }
+}
+
+/// The offset of the first message that there is; none where none comes.
+async fn first_offset(connection: &Connection, queue: ShortString) -> Option<u64> {
+    let channel = connection.create_channel().await.ok()?;
+    channel.basic_qos(1, BasicQosOptions::default()).await.ok()?;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-stream-offset".into(), AMQPValue::LongString(LongString::from("first")));
+    let mut consumer = Subscription { channel, queue, arguments }.consume("").await.ok()?;
+    let delivery = timeout(LEFT_WITHIN, consumer.next()).await.ok()??.ok()?;
+    Held::from(delivery).incoming.offset()
 }
 
 /// What a source holds of its connection.
@@ -95,6 +126,8 @@ pub(super) struct Consuming {
     turning: Option<BoxFuture<'static, Turned>>,
     events: BoxStream<'static, Event>,
     known: Arc<Known>,
+    /// Until the first message of a stream has come.
+    left: Option<Left>,
     lag: Lag,
     link: Link,
     /// What could not be stored comes back here; no more than `prefetch` messages are out.
@@ -105,7 +138,7 @@ pub(super) struct Consuming {
     /// True where the server has ended the consumer without saying why.
     is_cancelled: bool,
     /// It closes with its last handle.
-    connection: Connection,
+    connection: Arc<Connection>,
 }
 
 impl Consuming {
@@ -115,6 +148,7 @@ impl Consuming {
         (subscription, vhost): (Subscription, String),
         consumer: Consumer,
         known: Arc<Known>,
+        left: Option<Left>,
         (lag, link): (Lag, Link),
     ) -> Self {
         let (give_back, given_back) = unbounded_channel();
@@ -128,6 +162,7 @@ impl Consuming {
             turning: None,
             events,
             known,
+            left,
             lag,
             link,
             give_back,
@@ -135,7 +170,7 @@ impl Consuming {
             waiting: BTreeMap::new(),
             ended: None,
             is_cancelled: false,
-            connection,
+            connection: Arc::new(connection),
         }
     }
 
@@ -153,7 +188,7 @@ impl Consuming {
                 // It would be read from wherever it is at each start, and what came meanwhile would be missing.
                 if held.incoming.offset().is_some() && self.reading.stream.is_none() {
                     self.end("it is a stream; say where to begin, such as `offset: first`".to_owned());
-                } else {
+                } else if !self.was_left_at(&held) {
                     taken.push(Arc::new(held));
                 }
             }
@@ -161,6 +196,44 @@ impl Consuming {
             // This is what was asked for.
             None if self.ceases => (self.consumer, self.ceases) = (None, false),
             None => self.is_cancelled = true,
+        }
+    }
+
+    /// Sees to the first message of a stream that was left: true where it is the one that was stored last, which is not handed over again.
+    fn was_left_at(&mut self, held: &Held) -> bool {
+        let (Some(offset), Some(left)) = (held.incoming.offset(), &self.left) else { return false };
+        let at = left.offset;
+        if offset > at {
+            self.left = None;
+            // Offsets that no message has are rare, and the server's own: they are counted with those that are gone.
+            let why = format!(
+                "retention removed them from the stream {}: {at} was read last, and {offset} is the first that is left",
+                self.subscription.queue
+            );
+            self.link.skipped((offset - at).saturating_sub(1), why);
+            return false;
+        }
+        if offset == at {
+            self.left = None;
+        }
+        // It has to hear that it was read, or it would count as in hand for good.
+        let acker = held.acker.clone();
+        self.turning =
+            Some(async move { Turned::Rests(answer("cannot acknowledge", acker.ack(BasicAckOptions::default())).await.map(drop)) }.boxed());
+        true
+    }
+
+    /// Nothing has come of a stream: where its first message lies behind the one at which it was left, that one should be there.
+    fn found_first(&mut self, first: Option<u64>) {
+        let Some(left) = &mut self.left else { return };
+        left.look_at = Instant::now() + LEFT_WITHIN;
+        let at = left.offset;
+        if let Some(first) = first.filter(|first| *first <= at) {
+            let queue = &self.subscription.queue;
+            self.ended = Some(SourceError::CursorMismatch(format!(
+                "the stream {queue} has been made anew: offset {at} was read last, and it begins at {first} and ends before that; give this source a new name to read \
+                 it from its beginning"
+            )));
         }
     }
 
@@ -212,8 +285,15 @@ impl Consuming {
         match turned {
             Turned::Reads(Ok(consumer)) => self.consumer = Some(consumer),
             Turned::Rests(Ok(())) => {}
+            Turned::First(first) => self.found_first(first),
             Turned::Reads(Err(broken)) | Turned::Rests(Err(broken)) => self.end(broken.message),
         }
+    }
+
+    fn look_for_first(&mut self) {
+        let connection = Arc::clone(&self.connection);
+        let queue = self.subscription.queue.clone();
+        self.turning = Some(async move { Turned::First(first_offset(&connection, queue).await) }.boxed());
     }
 
     /// While the source rests, nobody else hears that its channel has gone.
@@ -247,6 +327,7 @@ impl Consuming {
         let mut taken = Vec::new();
         while taken.is_empty() && self.ended.is_none() && !self.is_cancelled {
             self.turn(wants_more);
+            let look_at = self.left.as_ref().filter(|_| self.turning.is_none()).map(|left| left.look_at);
             let Self { consumer, lag, link, given_back, waiting, turning, events, .. } = self;
             // Everything here is either taken whole into `self` or `taken`, or not taken: nothing is awaited once `taken` holds some.
             tokio::select! {
@@ -255,6 +336,7 @@ impl Consuming {
                 Some((due, held)) = given_back.recv() => drop(waiting.insert(due, held)),
                 () = first_due(waiting) => self.take_due(&mut taken),
                 turned = under_way(turning) => self.turned(turned),
+                () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => self.look_for_first(),
                 Some(event) = events.next() => self.heard(&event),
                 item = next_of(consumer) => self.take(item, &mut taken),
             }
@@ -369,6 +451,9 @@ pub(super) fn position(cursor: &Cursor, fingerprint: u64) -> Result<u64, String>
 impl Reading {
     fn arrival(&self, held: &Held) -> Result<Arrival, String> {
         let incoming = &held.incoming;
+        if let Some(why) = &incoming.unreadable {
+            return Err(why.clone());
+        }
         if let Some(event) = incoming.event() {
             return event.map(|event| Arrival::Event(Arc::new(event))).map_err(|error| error.to_string());
         }
@@ -385,7 +470,8 @@ impl From<Delivery> for Held {
     fn from(delivery: Delivery) -> Self {
         let Delivery { delivery_tag, exchange, routing_key, redelivered, properties, data, acker } = delivery;
         let (exchange, routing_key) = (exchange.into(), routing_key.into());
-        Self { incoming: Incoming { body: data.into(), properties, exchange, routing_key, redelivered }, tag: delivery_tag, acker }
+        let incoming = Incoming { body: data.into(), properties, exchange, routing_key, redelivered, unreadable: None };
+        Self { incoming: incoming.unwrapped(), tag: delivery_tag, acker }
     }
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::amqp10;
 use super::connection::short;
 
 /// What the names of attributes begin with: the specification's spelling, which is also written, and that of clients in whose names no
@@ -43,9 +44,22 @@ pub(super) struct Incoming {
     pub(super) exchange: String,
     pub(super) routing_key: String,
     pub(super) redelivered: bool,
+    /// Why its body cannot be read.
+    pub(super) unreadable: Option<String>,
 }
 
 impl Incoming {
+    /// Takes the body out of what another protocol has put around it.
+    pub(super) fn unwrapped(mut self) -> Self {
+        if self.properties.kind().as_ref().is_some_and(|kind| kind.as_str() == amqp10::TYPE) {
+            match amqp10::body(&self.body) {
+                Ok(body) => self.body = body,
+                Err(what) => self.unreadable = Some(what),
+            }
+        }
+        self
+    }
+
     fn headers(&self) -> impl Iterator<Item = (&str, &AMQPValue)> {
         self.properties.headers().iter().flatten().map(|(name, value)| (name.as_str(), value))
     }
@@ -124,7 +138,9 @@ impl Incoming {
         let of = |property: &Option<ShortString>| property.as_ref().and_then(|text| plain_text(text.as_str()));
         let offset = self.offset().map(|offset| ByteString::from(offset.to_string()));
         let identity = offset.clone().or_else(|| of(properties.message_id())).unwrap_or_else(|| id().into());
-        let kind = of(properties.kind()).unwrap_or_else(|| format!("com.pointsman.rabbitmq.{source}").into());
+        let kind = of(properties.kind())
+            .filter(|kind| &**kind != amqp10::TYPE)
+            .unwrap_or_else(|| format!("com.pointsman.rabbitmq.{source}").into());
         let mut event = Event::builder(identity, format!("/rabbitmq/{source}"), kind);
         if let Some(subject) = plain_text(&self.routing_key) {
             event = event.subject(subject);

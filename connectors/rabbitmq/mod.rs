@@ -36,6 +36,7 @@
 //!
 //! **Published** is with confirmation, persistent and mandatory. See `publish.rs` for what an answer means.
 
+mod amqp10;
 mod connection;
 mod consume;
 mod declare;

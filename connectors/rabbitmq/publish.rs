@@ -32,7 +32,7 @@ use super::connection::{Address, Broken, answer, short};
 use super::declare::{ExchangeType, declare_exchange};
 use super::mapping::{MessageMode, encode};
 use crate::parameter::{Parameter, check_texts};
-use crate::{Attempt, AttemptError, Delivery};
+use crate::{Attempt, AttemptError, Delivery, OpenError};
 
 /// How many channels there are, and so how many attempts are on their way to the server at once.
 const CHANNELS_MAX: usize = 64;
@@ -45,7 +45,8 @@ const PERSISTENT: u8 = 2;
 
 /// What publishes for one target.
 pub(super) struct Publisher {
-    pub(super) address: Address,
+    /// Read anew for each connection, with the files that its secrets are in.
+    pub(super) address: Box<dyn Fn() -> Result<Address, OpenError> + Send + Sync>,
     pub(super) exchange: Parameter<ShortString>,
     pub(super) routing_key: Parameter<ShortString>,
     /// How many texts a delivery carries.
@@ -206,7 +207,8 @@ impl Publisher {
     }
 
     async fn dial(&self) -> Result<Line, Broken> {
-        let connection = self.address.connect().await?;
+        let address = (self.address)().map_err(|OpenError(problem)| Broken::unavailable(problem.to_string()))?;
+        let connection = address.connect().await?;
         let line = Line { connection, idle: Mutex::default(), room: Semaphore::new(CHANNELS_MAX) };
         if let Some((exchange, kind)) = &self.declare {
             let channel = line.channel().await?;

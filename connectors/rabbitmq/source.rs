@@ -13,12 +13,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::connection::{Access, Address, Broken, TlsSettings, answer, short};
-use super::consume::{Consuming, Lag, Mismatched, Reading, Subscription, position};
+use super::consume::{Consuming, Lag, Left, Mismatched, Reading, Subscription, position};
 use super::declare::{DeclareQueue, QueueType};
 use super::fault::Advice;
 use super::greeting::{Greeting, Version};
 use super::known::Known;
-use super::queue::{QueueFacts, facts};
+use super::queue::{DEFAULT_SINCE, QueueFacts, facts};
 use crate::http::guard::Guard;
 use crate::parameter::resolve;
 use crate::source::fingerprint;
@@ -148,8 +148,9 @@ impl RabbitmqSource {
         let mut arguments = FieldTable::default();
         if let Some(offset) = &self.offset {
             let text = |text: &str| AMQPValue::LongString(LongString::from(text));
-            let offset = match (after.and_then(|after| i64::try_from(after + 1).ok()), offset) {
-                (Some(next), _) => AMQPValue::LongLongInt(next),
+            let offset = match (after.and_then(|after| i64::try_from(after).ok()), offset) {
+                // What is expected to be there first tells whether anything is missing.
+                (Some(last), _) => AMQPValue::LongLongInt(last),
                 (None, Offset::First) => text("first"),
                 (None, Offset::Last) => text("last"),
                 (None, Offset::Next) => text("next"),
@@ -165,7 +166,7 @@ impl RabbitmqSource {
             None => Some(answer("cannot open a channel", connection.create_channel()).await?),
         };
         let (place, lag) = ((subscription, address.vhost().to_owned()), Lag::new(measured, queue.clone()));
-        Ok(Consuming::new(reading, connection, place, consumer, Arc::clone(&self.known), (lag, link)))
+        Ok(Consuming::new(reading, connection, place, consumer, Arc::clone(&self.known), after.map(Left::at), (lag, link)))
     }
 
     /// What it declares.
@@ -193,6 +194,28 @@ impl RabbitmqSource {
             tracing::warn!(queue = queue.as_str(), "{warning}");
         }
         Ok(facts)
+    }
+
+    /// Finds out whether the queue may be read, without a message being sent: a reader that grants no credit. Only before version 4 is credit to be
+    /// had with this protocol.
+    async fn try_to_read(
+        &self,
+        connection: &Connection,
+        address: &Address,
+        queue: &ShortString,
+        version: Option<Version>,
+    ) -> Result<(), OpenError> {
+        if self.offset.is_some() || version.is_none_or(|version| version >= DEFAULT_SINCE) {
+            return Ok(());
+        }
+        let channel = answer("cannot open a channel", connection.create_channel()).await.map_err(missing)?;
+        let mut credit = FieldTable::default();
+        credit.insert("credit".into(), AMQPValue::LongLongInt(0));
+        credit.insert("drain".into(), AMQPValue::Boolean(false));
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-credit".into(), AMQPValue::FieldTable(credit));
+        let subscription = Subscription { channel, queue: queue.clone(), arguments };
+        subscription.consume(address.vhost()).await.map(drop).map_err(missing)
     }
 
     /// What is wrong with reading a queue of this type by these settings.
@@ -265,6 +288,7 @@ impl SourceSettings for RabbitmqSource {
                 if let Some(broken) = self.unfit(facts.kind, &queue) {
                     return Err(missing(broken));
                 }
+                self.try_to_read(&connection, &address, &queue, greeting.as_ref().and_then(Greeting::version)).await?;
                 let warning = facts.warning().map(|warning| format!("; warning: {warning}")).unwrap_or_default();
                 let (messages, consumers) = (found.message_count(), found.consumer_count());
                 // Only declaring would tell, and that may change something.

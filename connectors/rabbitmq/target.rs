@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tower::util::BoxCloneSyncService;
 
-use super::connection::{Access, Broken, TlsSettings, answer, short};
+use super::connection::{Access, Address, Broken, TlsSettings, answer, short};
 use super::declare::ExchangeType;
 use super::mapping::MessageMode;
 use super::publish::{Lines, Publisher};
@@ -91,6 +91,13 @@ impl RabbitmqTarget {
         }
     }
 
+    /// Reads the address once, to find what is missing, and again for each connection.
+    fn address(&self, client: String, guard: Guard) -> Result<Box<dyn Fn() -> Result<Address, OpenError> + Send + Sync>, OpenError> {
+        self.access().resolve(client.clone(), guard)?;
+        let settings = self.clone();
+        Ok(Box::new(move || settings.access().resolve(client.clone(), guard)))
+    }
+
     fn filled(&self) -> Filled {
         let mut templates = Templates::default();
         let exchange = templates.note(&self.exchange, Placement::Address, vec!["exchange".into()]);
@@ -109,7 +116,7 @@ impl RabbitmqTarget {
             None => None,
         };
         Ok(Publisher {
-            address: self.access().resolve(client, guard)?,
+            address: self.address(client, guard)?,
             exchange: parameter(&self.exchange, exchange, "exchange")?,
             routing_key: parameter(&self.routing_key, routing_key, "routing_key")?,
             texts: templates.count(),
@@ -151,7 +158,7 @@ impl TargetSettings for RabbitmqTarget {
 
     async fn probe(&self) -> Result<String, OpenError> {
         let publisher = self.publisher("pointsman check".into(), Guard { allow_private_addresses: true })?;
-        let address = &publisher.address;
+        let address = (publisher.address)()?;
         let connection = address.connect().await.map_err(|broken| broken.problem("username"))?;
         let channel = answer("cannot open a channel", connection.create_channel()).await.map_err(|broken| broken.problem("url"))?;
         let found = match (&publisher.exchange, &publisher.routing_key) {

@@ -4,6 +4,7 @@ mod broken;
 mod limit;
 mod restart;
 mod source;
+mod stream;
 mod target;
 
 use std::path::Path;

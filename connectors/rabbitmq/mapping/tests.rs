@@ -19,6 +19,7 @@ fn incoming(body: &str, properties: BasicProperties, headers: &[(&str, AMQPValue
         routing_key: "orders.new".into(),
         exchange: "shop".into(),
         redelivered: true,
+        unreadable: None,
     }
 }
 

@@ -115,3 +115,107 @@ async fn tls() {
     let OpenError(problem) = open(&settings(json!({ "url": format!("amqps://localhost:{port}") }))).await.err().unwrap();
     told(&problem, &["tls: cannot connect to RabbitMQ", "signed by nobody who is trusted", "tls: { ca:"]);
 }
+
+#[tokio::test]
+async fn what_speaks_another_protocol_is_said() {
+    let (server, tls_port) = server().await;
+    let queue = Queue::new("classic", &[]).await;
+    for (url, words) in [
+        (format!("amqp://localhost:{tls_port}"), ["url: cannot connect", "it speaks TLS there", "write amqps://"]),
+        (format!("amqps://localhost:{}", server.port()), ["url: cannot connect", "it does not speak TLS there", "write amqp://"]),
+    ] {
+        let settings = queue.settings(json!({ "url": url }));
+        for problem in [open(&settings).await.err().unwrap().0, source(&settings).probe().await.unwrap_err().0] {
+            told(&problem, &words);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_is_missing_or_not_trusted() {
+    let certificates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls");
+    let file = |name: &str| certificates.join(name).display().to_string();
+    // The server trusts an authority that has signed nobody.
+    let stranger = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/listener/tests/certificate.pem");
+    for (trusted, with, words) in [
+        (file("ca.pem"), json!({}), ["tls: cannot connect", "the server asks for a client certificate", "certificate: { file:"]),
+        (
+            stranger.display().to_string(),
+            json!({ "certificate": { "file": file("leaf.pem") }, "key": { "file": file("leaf.key") } }),
+            ["tls: cannot connect", "the server does not take the client's certificate", "signed by an authority"],
+        ),
+    ] {
+        let port = free_port();
+        let options = format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {trusted}\nssl_options.certfile = {}\nssl_options.keyfile = {}\n\
+             ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true",
+            file("leaf.pem"),
+            file("leaf.key")
+        );
+        let server = RabbitServer::start(&options, "").await;
+        let queue = Queue::at(&server.url(), "classic", &[]).await;
+        let mut tls = json!({ "ca": { "file": file("ca.pem") } });
+        tls.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+        let settings = queue.settings(json!({ "url": format!("amqps://localhost:{port}"), "tls": tls }));
+        for problem in [open(&settings).await.err().unwrap().0, source(&settings).probe().await.unwrap_err().0] {
+            told(&problem, &words);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_somebody_else_has_for_himself() {
+    let queue = Queue::new("classic", &[]).await;
+    let exclusive = lapin::options::BasicConsumeOptions { exclusive: true, ..Default::default() };
+    let _reader = queue.channel.basic_consume(queue.name.as_str().into(), "".into(), exclusive, FieldTable::default()).await.unwrap();
+    let settings = queue.settings(json!({}));
+    for problem in [open(&settings).await.err().unwrap().0, source(&settings).probe().await.unwrap_err().0] {
+        told(&problem, &["queue: cannot read the queue", "in exclusive use", "another reader has the queue for itself"]);
+        assert!(!problem.to_string().contains("password"), "{problem}");
+    }
+    let name = format!("{}-own", queue.name);
+    let own = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    queue.channel.queue_declare(name.as_str().into(), own, FieldTable::default()).await.unwrap();
+    let settings = queue.settings(json!({ "queue": name }));
+    for problem in [open(&settings).await.err().unwrap().0, source(&settings).probe().await.unwrap_err().0] {
+        told(&problem, &["queue: cannot look at the queue", "code 405", "exclusive to the connection that declared it"]);
+    }
+}
+
+#[tokio::test]
+async fn rights_that_are_missing_and_a_password_that_is_renewed() {
+    let server = &server().await.0;
+    let queue = Queue::new("quorum", &[("x-delivery-limit", AMQPValue::LongLongInt(3))]).await;
+    let user = format!("app-{:x}", rand::random::<u64>());
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "stale\n").unwrap();
+    let _added = server.ctl(&["add_user", &user, "fresh"]);
+    let login = json!({ "username": user, "password": { "file": password } });
+    let settings = source(&queue.settings(login.clone()));
+    let target = service(&json!({
+        "url": queue.url, "routing_key": queue.name, "username": user, "password": { "file": password },
+    }))
+    .await;
+    told(
+        &settings.open(context().0).await.err().unwrap().0,
+        &["username: cannot connect", "Login was refused", "(check username and password)"],
+    );
+    came_to(&publish(&target, "1", &[]).await, Class::Refused, &["Login was refused"]);
+    std::fs::write(&password, "fresh\n").unwrap();
+    for problem in [settings.open(context().0).await.err().unwrap().0, settings.probe().await.unwrap_err().0] {
+        told(&problem, &["vhost: cannot connect", "access to vhost '/' refused", "let the user use the vhost"]);
+    }
+    let _permitted = server.ctl(&["set_permissions", "-p", "/", &user, "", ".*", ""]);
+    for problem in [settings.open(context().0).await.err().unwrap().0, settings.probe().await.unwrap_err().0] {
+        told(&problem, &["username: cannot read the queue", "access to queue", "give the user that permission"]);
+    }
+    let _permitted = server.ctl(&["set_permissions", "-p", "/", &user, "", ".*", ".*"]);
+    came_to(&publish(&target, "2", &[]).await, Class::Delivered, &[]);
+    // What it may not configure it does not learn of.
+    let found = settings.probe().await.unwrap();
+    assert!(found.contains("holds 1 messages") && !found.contains("warning"), "{found}");
+    let mut source = settings.open(context().0).await.unwrap();
+    let message = take(&mut *source, 1).await.remove(0);
+    assert_eq!(event(&message).id(), "2");
+}
