@@ -79,7 +79,8 @@ pub(crate) enum Operand {
     Number(Number, Box<str>),
     Boolean(bool),
     Null,
-    /// A query for one value at most; with the number of its field where it goes by names through the data alone.
+    /// A query for one value at most; with the number of its field where it goes by names through the data alone. The field has other
+    /// values too, and where a name has dots in it, its own value is read from the text.
     One(Path, Option<FieldId>),
     /// A query that can find many.
     Many(Path),
@@ -158,15 +159,16 @@ impl Condition {
     pub(crate) fn register(&mut self, builder: &mut FieldsBuilder) {
         self.expression.each_field(&mut |path, id| {
             let names = path.steps().unwrap_or_default().iter().map(|step| match step {
-                Step::Name(name) => Some(name),
+                Step::Name(name) => Some(&**name),
                 Step::Index(_) => None,
             });
             let names: Option<Vec<_>> = names.collect();
+            let depth = |names: &[&str]| names.iter().map(|name| name.split('.').count()).sum::<usize>();
             *id = names
-                .filter(|names| names.len() <= DEPTH_MAX && names.first().is_some_and(|name| &***name == "data"))
-                .map(|names| names.iter().fold(ROOT, |parent, name| builder.field(parent, name)));
+                .filter(|names| depth(names) <= DEPTH_MAX && names.first().is_some_and(|name| *name == "data"))
+                .map(|names| names.iter().fold(ROOT, |parent, name| builder.dotted(parent, name)));
             // Attributes have no slots; the index knows them by their number.
-            if let Some(name) = path.attribute() {
+            if let Some(name) = path.attribute().filter(|name| !name.contains('.')) {
                 builder.field(ROOT, name);
             }
         });
@@ -354,7 +356,7 @@ fn negated(expression: Expression, not: bool) -> Expression {
 fn operand(literal: &Literal) -> Operand {
     match literal {
         Literal::Int(whole) => Operand::Number(Number::Whole((*whole).into()), whole.to_string().into()),
-        Literal::Float(double) => Operand::Number(Number::from(*double), double.to_string().into()),
+        Literal::Float(double) => Operand::Number(Number::literal(*double), double.to_string().into()),
         Literal::String(text) => Operand::Text(text.as_str().into()),
         Literal::Bool(value) => Operand::Boolean(*value),
         Literal::Null => Operand::Null,

@@ -13,6 +13,10 @@
 //! One pass over the text, guided by the tree, writes each mentioned field's byte range into its slot; all else is skipped and nothing
 //! is built. A slot is a number, so a rule finds its field without a look at its name. Where an array stands between two fields, its
 //! elements get frames of their own, which hold the slots of the fields under it.
+//!
+//! A key with dots stands for nesting, in rules as in events: `a.b` in a rule finds `{"a": {"b": 1}}` and `{"a.b": 1}`, both of them where
+//! both are there. So names in the tree have no dots. A JSONPath query that names a key with dots (`$.data['a.b']`) is entered as if it
+//! were nested, by which the index finds it, and then read from the text.
 
 mod slots;
 
@@ -21,7 +25,7 @@ use std::ops::Range;
 
 use foldhash::fast::RandomState;
 
-pub(crate) use slots::{Frame, Kind, Slot, Slots};
+pub(crate) use slots::{Found, Frame, Kind, Slots};
 
 /// The number of a field in its tree.
 pub(crate) type FieldId = u32;
@@ -40,7 +44,12 @@ impl FieldsBuilder {
         Self { nodes: vec![HashMap::new()] }
     }
 
-    /// The provisional number of a field under another one.
+    /// The provisional number of a field under another one, however many steps down its name spells with dots.
+    pub(crate) fn dotted(&mut self, parent: FieldId, name: &str) -> FieldId {
+        name.split('.').fold(parent, |parent, step| self.field(parent, step))
+    }
+
+    /// The provisional number of a field right under another one. The name has no dots.
     pub(crate) fn field(&mut self, parent: FieldId, name: &str) -> FieldId {
         let next = self.nodes.len() as FieldId;
         let Some(children) = self.nodes.get_mut(parent as usize) else { return parent };
@@ -201,8 +210,9 @@ mod tests {
         let frame = slots.open(&fields, ROOT, text.as_bytes(), 0);
         ids.iter()
             .map(|id| {
-                let slot = slots.get(frame, renumbered[*id as usize]);
-                (slot.kind != Kind::Nothing).then(|| text[slot.range()].to_owned())
+                let found = slots.all(frame, renumbered[*id as usize]).filter(|found| found.kind != Kind::Nothing);
+                let texts: Vec<_> = found.map(|found| text[found.range()].to_owned()).collect();
+                (!texts.is_empty()).then(|| texts.join(" "))
             })
             .collect()
     }
@@ -219,13 +229,26 @@ mod tests {
             (r#"{"a":{"b":{"c":1}},"a":{"x":2}}"#, [some(r#"{"x":2}"#), None, None, None, some("2")]),
             (r#"{"a":{"x":2},"a":3}"#, [some("3"), None, None, None, None]),
             (r#"{"a":[{"b":1}]}"#, [some(r#"[{"b":1}]"#), None, None, None, None]),
-            (r#"{"a.b.c":7}"#, [some(""), some(""), some("7"), None, None]),
+            (r#"{"a.b.c":7}"#, [None, None, some("7"), None, None]),
             (r#"{"a":{"b":{"c":1},"x":1},"a":{"b":{}}}"#, [some(r#"{"b":{}}"#), some("{}"), None, None, None]),
-            (r#"{"a.b.c":7,"a":{"x":1},"a":{}}"#, [some("{}"), some(""), some("7"), None, None]),
-            (r#"{"a":{"b\u002ec":7},"a":{"x":1}}"#, [some(r#"{"x":1}"#), some(""), None, None, some("1")]),
-            (r#"{"a":{"b":{"c":1}},"a.b.c":7}"#, [some(r#"{"b":{"c":1}}"#), some(r#"{"c":1}"#), some("1"), None, None]),
+            (r#"{"a.b.c":7,"a":{"x":1},"a":{}}"#, [some("{}"), None, some("7"), None, None]),
+            (r#"{"a":{"b\u002ec":7},"a":{"x":1}}"#, [some(r#"{"x":1}"#), None, None, None, some("1")]),
+            (r#"{"a":{"b":{"c":1}},"a.b.c":7}"#, [some(r#"{"b":{"c":1}}"#), some(r#"{"c":1}"#), some("7 1"), None, None]),
+            (r#"{"a.b.c":7,"a":{"b":{"c":1}},"a.b.c":8}"#, [some(r#"{"b":{"c":1}}"#), some(r#"{"c":1}"#), some("8 1"), None, None]),
+            (
+                r#"{"a":{"b":{"c":1},"b.c":2},"a.b":{"c":3},"a.b.c":4}"#,
+                [some(r#"{"b":{"c":1},"b.c":2}"#), some(r#"{"c":3} {"c":1}"#), some("4 3 2 1"), None, None],
+            ),
+            (
+                r#"{"a":{"b":{"c":1},"b.c":2},"a.b":{"c":3},"a":{"x":4}}"#,
+                [some(r#"{"x":4}"#), some(r#"{"c":3}"#), some("3"), None, some("4")],
+            ),
+            (
+                r#"{"a.b":{"c":3},"a":{"b.c":2,"b":{"c":1},"b.c":5},"a.b":[]}"#,
+                [some(r#"{"b.c":2,"b":{"c":1},"b.c":5}"#), some(r#"[] {"c":1}"#), some("5 1"), None, None],
+            ),
             (r#"{"a":{"b":{"c":1}"#, [None, None, None, None, None]),
-            (r#"{"a.b":1,"a.b.x":2,"z.b":3}"#, [some(""), some("1"), None, None, None]),
+            (r#"{"a.b":1,"a.b.x":2,"z.b":3}"#, [None, some("1"), None, None, None]),
             ("[]", [None, None, None, None, None]),
             ("", [None, None, None, None, None]),
         ] {

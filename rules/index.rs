@@ -31,7 +31,7 @@ use pointsman_schemas::event::JSON_DEPTH_MAX;
 use pointsman_schemas::{AttributeValue, DataKind, Event};
 
 use crate::document::Document;
-use crate::fields::{FieldId, Fields, Frame, Kind, ROOT, Slots};
+use crate::fields::{FieldId, Fields, Found, Frame, Kind, ROOT, Slots};
 use crate::json::{self, Scalar};
 use crate::number::Number;
 use crate::pattern::Evaluation;
@@ -214,11 +214,12 @@ impl Walk<'_, '_> {
     fn absent(&mut self, frame: Frame, text: &[u8]) {
         for (path, list) in &self.index.absent_data {
             let there = path.split_last().is_some_and(|(field, above)| {
-                let slot = self.slots.get(frame, *field);
-                let value = text.get(slot.range()).unwrap_or_default();
-                slot.kind == Kind::Scalar
-                    && above.iter().all(|field| self.slots.get(frame, *field).kind == Kind::Object)
-                    && json::scalar(value, &mut self.workspace.buffer).is_some()
+                let buffer = &mut self.workspace.buffer;
+                let is_scalar = |found: Found| {
+                    found.kind == Kind::Scalar && json::scalar(text.get(found.range()).unwrap_or_default(), buffer).is_some()
+                };
+                self.slots.all(frame, *field).any(is_scalar)
+                    && above.iter().all(|field| self.slots.all(frame, *field).all(|found| found.kind != Kind::Array))
             });
             if !there {
                 self.index.hit(*list, self.workspace);
@@ -231,12 +232,15 @@ impl Walk<'_, '_> {
         let mut place = 0;
         while let Some(field) = self.slots.found(frame, place) {
             place += 1;
-            let slot = self.slots.get(frame, field);
-            let value = text.get(slot.range()).unwrap_or_default();
-            match slot.kind {
-                Kind::Scalar => self.scalar(field, value),
-                Kind::Array if self.index.below(field) || self.index.asked(field).is_some() => self.array(field, value, 0),
-                Kind::Array | Kind::Object | Kind::Nothing => {}
+            let mut next = Some(self.slots.get(frame, field));
+            while let Some(slot) = next {
+                let value = text.get(slot.found.range()).unwrap_or_default();
+                match slot.found.kind {
+                    Kind::Scalar => self.scalar(field, value),
+                    Kind::Array if self.index.below(field) || self.index.asked(field).is_some() => self.array(field, value, 0),
+                    Kind::Array | Kind::Object | Kind::Nothing => {}
+                }
+                next = self.slots.next(slot);
             }
         }
     }

@@ -34,7 +34,8 @@ pub struct Path {
 
 #[derive(Clone, Debug)]
 enum Query {
-    Singular(Vec<Step>),
+    /// With whether a name in it has dots.
+    Singular(Vec<Step>, bool),
     Nodes(Box<JpQuery>, Growth),
 }
 
@@ -54,6 +55,13 @@ pub enum Found<'d> {
     One(Node<'d>),
     /// The values of any other query: at least one.
     Many(Vec<&'d Value>),
+}
+
+impl Query {
+    fn singular(steps: Vec<Step>) -> Self {
+        let has_dots = steps.iter().any(|step| matches!(step, Step::Name(name) if name.contains('.')));
+        Self::Singular(steps, has_dots)
+    }
 }
 
 impl Path {
@@ -81,7 +89,7 @@ impl Path {
             })
             .collect();
         let growth = Growth::of(&query);
-        Self { text: text.into(), query: steps.map_or_else(|| Query::Nodes(Box::new(query), growth), Query::Singular) }
+        Self { text: text.into(), query: steps.map_or_else(|| Query::Nodes(Box::new(query), growth), Query::singular) }
     }
 
     pub(crate) fn from_steps(steps: Vec<Step>) -> Self {
@@ -89,7 +97,7 @@ impl Path {
         for step in &steps {
             text.push_str(&step.to_string());
         }
-        Self { text: text.into(), query: Query::Singular(steps) }
+        Self { text: text.into(), query: Query::singular(steps) }
     }
 
     /// The query as it was written.
@@ -101,7 +109,7 @@ impl Path {
     /// True where the query can find one value at most (RFC 9535, section 2.3.5.1).
     #[must_use]
     pub fn is_singular(&self) -> bool {
-        matches!(self.query, Query::Singular(_))
+        matches!(self.query, Query::Singular(..))
     }
 
     /// The context attribute that the query finds, where it is one for that.
@@ -112,9 +120,14 @@ impl Path {
         }
     }
 
+    /// True of a query for one value at most that names a key with dots in it.
+    pub(crate) fn has_dots(&self) -> bool {
+        matches!(&self.query, Query::Singular(_, true))
+    }
+
     pub(crate) fn steps(&self) -> Option<&[Step]> {
         match &self.query {
-            Query::Singular(steps) => Some(steps),
+            Query::Singular(steps, _) => Some(steps),
             Query::Nodes(..) => None,
         }
     }
@@ -123,7 +136,7 @@ impl Path {
     #[must_use]
     pub fn find<'d>(&self, document: &'d Document<'d>) -> Found<'d> {
         match &self.query {
-            Query::Singular(steps) => match steps.iter().try_fold(Node::Root(document), |node, step| node.step(step)) {
+            Query::Singular(steps, _) => match steps.iter().try_fold(Node::Root(document), |node, step| node.step(step)) {
                 Some(node) => Found::One(node),
                 None => Found::Nothing,
             },

@@ -11,9 +11,11 @@
 //! - `exists` looks at leaves: an object or an empty array does not exist.
 //!
 //! What EventBridge refuses is refused, as far as its documentation and the rule compiler of event-ruler tell. Departures: `contains` (a
-//! substring), `compare-to` (another field) and `all` (several operators on one value) are ours, under names that it refuses; numbers are not held to ±5·10⁹
-//! and 15 digits but to what 64 bits and a double hold; of `cidr` the whole length (`/32`, `/128`) is taken too; a path that is tested twice is refused
-//! where the last test would count there. Where `$or` tests one array and a key beside the `$or` tests it too, each may hold in an element of its own.
+//! substring), `compare-to` (another field) and `all` (several operators on one value) are ours, under names that it refuses; numbers are
+//! not held to ±5·10⁹ and 15 digits but to what 64 bits and a double hold; of `cidr` the whole length (`/32`, `/128`) is taken too; a path
+//! that is tested twice is refused where the last test would count there. Where `$or` tests one array and a key beside the `$or` tests it
+//! too, each may hold in an element of its own. Where keys with dots spell several arrays at one path, or something beside an array, each
+//! array is looked into by itself.
 
 mod compile;
 mod evaluate;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Comparator, Condition, Expression, Operand, Regex};
 use crate::document::{Document, Node, Root};
-use crate::fields::{FieldId, Fields, Kind};
+use crate::fields::{FieldId, Fields};
 use crate::json::{self, Scalar};
 use crate::number::Number;
 use crate::path::Found;
@@ -119,7 +119,7 @@ impl<'a> Look<'a> {
             Operand::Number(number, _) => Seen::Scalar(Scalar::Number(*number)),
             Operand::Boolean(value) => Seen::Scalar(Scalar::Boolean(*value)),
             Operand::Null => Seen::Scalar(Scalar::Null),
-            Operand::One(path, id) => match self.slot(*id, scratch) {
+            Operand::One(path, id) => match self.slot(id.filter(|_| !path.has_dots()), scratch) {
                 Some(found) => found.map_or(Seen::Nothing, |raw| of_raw(raw, buffer)),
                 None => match path.find(self.document) {
                     Found::One(node) => of_node(node, buffer),
@@ -165,12 +165,7 @@ impl<'a> Look<'a> {
             Root::Event(event) if event.data().is_some_and(|data| data.kind() == DataKind::Json) => {}
             _ => return None,
         }
-        let (slot, text) = Evaluation::new(fields, self.document, scratch).slot(id);
-        // What was spelt with dots is no nesting to JSONPath; there the path itself is followed.
-        if slot.dotted {
-            return None;
-        }
-        Some(if slot.kind == Kind::Nothing { None } else { text.get(slot.range()) })
+        Some(Evaluation::new(fields, self.document, scratch).nested(id))
     }
 
     /// What an operand is in this document, for a person to read.

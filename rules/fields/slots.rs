@@ -1,4 +1,7 @@
 //! Where in a text the fields of a tree stand.
+//!
+//! A field can have several values: `{"a": {"b": 1}, "a.b": 2}` has two at `a.b`. A slot holds one of them and leads to the others, which
+//! hardly any event has. Nothing of what is found depends on what else is in the tree: rules share it, and must not see one another.
 
 use std::ops::Range;
 
@@ -15,24 +18,35 @@ pub(crate) enum Kind {
     Object,
 }
 
-/// Where in the text a field's value stands.
-///
-/// What a key with dots jumped over is an object without text.
+/// A value that stands at a field.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Slot {
+pub(crate) struct Found {
     pub(crate) kind: Kind,
-    /// True where the field was spelt with dots (`{"a.b": 1}`), which patterns take for nesting and JSONPath does not.
+    /// True where dots in keys were taken for nesting on the way (`{"a.b": 1}`), which patterns do and JSONPath does not.
     pub(crate) dotted: bool,
-    /// Of the frame that wrote it; to all others the slot is empty.
-    stamp: u64,
     start: usize,
     end: usize,
+    /// Where the object begins that this is a member of. Two values at a field with one owner come from a duplicate key.
+    owner: usize,
 }
 
-impl Slot {
+impl Found {
     pub(crate) fn range(&self) -> Range<usize> {
         self.start..self.end
     }
+}
+
+/// What was found at a field.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Slot {
+    /// One value; nothing where there is none.
+    pub(crate) found: Found,
+    /// True where a key with dots leads past the field to one below it: then the frame has what an object would have there.
+    pub(crate) passed: bool,
+    /// Where the next value is listed, counted from 1.
+    more: usize,
+    /// Of the frame that wrote it; to all others the slot is empty.
+    stamp: u64,
 }
 
 /// The slots of one object's fields: of the document's, or of an array element's.
@@ -43,6 +57,8 @@ pub(crate) struct Frame {
     stamp: u64,
     /// From where on what was found in it is listed.
     found: usize,
+    /// From where on its further values are listed.
+    more: usize,
 }
 
 /// The slots of all frames in use, one behind the other. Reused from event to event, so that it seldom allocates.
@@ -57,8 +73,31 @@ pub(crate) struct Slots {
     /// Of the frame that was opened last.
     stamp: u64,
     found: Vec<FieldId>,
+    /// Values at fields that have more than one, each with the place of the next one.
+    more: Vec<(Found, usize)>,
+    /// Where objects stand that were taken out since the last frame was opened.
+    dropped: Vec<Range<usize>>,
     /// Room for a key with escapes.
     key: Vec<u8>,
+}
+
+/// The owner of what a frame was opened for.
+const NOBODY: usize = usize::MAX;
+
+/// A text that is read into a frame.
+#[derive(Clone, Copy)]
+struct Reading<'r> {
+    fields: &'r Fields,
+    frame: Frame,
+    text: &'r [u8],
+}
+
+/// An object, and the field at which it stands.
+#[derive(Clone, Copy)]
+struct Owner {
+    field: FieldId,
+    start: usize,
+    dotted: bool,
 }
 
 impl Slots {
@@ -66,21 +105,28 @@ impl Slots {
     pub(crate) fn clear(&mut self) {
         self.top = 0;
         self.found.clear();
+        self.more.clear();
     }
 
     /// Opens a frame for a value that stands at a field, and reads it if it is an object. `at` is where the value begins.
     pub(crate) fn open(&mut self, fields: &Fields, field: FieldId, text: &[u8], at: usize) -> Frame {
         self.stamp += 1;
-        let mut frame = Frame { base: self.top, origin: field, stamp: self.stamp, found: self.found.len() };
+        let mut frame = Frame { base: self.top, origin: field, stamp: self.stamp, found: self.found.len(), more: self.more.len() };
         self.top += fields.span(field);
         if self.slots.len() < self.top {
             self.slots.resize(self.top, Slot::default());
         }
-        if self.read(fields, frame, field, text, at, false).is_none() {
+        let reading = Reading { fields, frame, text };
+        if self.read(reading, field, at, Owner { field, start: NOBODY, dotted: false }).is_none() {
             // This is no JSON: nothing of it is found.
             self.found.truncate(frame.found);
+            self.more.truncate(frame.more);
             self.stamp += 1;
             frame.stamp = self.stamp;
+            self.dropped.clear();
+        }
+        if !self.dropped.is_empty() {
+            self.sweep(frame);
         }
         frame
     }
@@ -89,6 +135,7 @@ impl Slots {
     pub(crate) fn close(&mut self, frame: Frame) {
         self.top = frame.base;
         self.found.truncate(frame.found);
+        self.more.truncate(frame.more);
     }
 
     pub(crate) fn get(&self, frame: Frame, field: FieldId) -> Slot {
@@ -96,79 +143,148 @@ impl Slots {
         slot.copied().filter(|slot| slot.stamp == frame.stamp).unwrap_or_default()
     }
 
+    /// The value behind the one in a slot, in the form of a slot; none behind the last one.
+    #[inline]
+    pub(crate) fn next(&self, slot: Slot) -> Option<Slot> {
+        let (found, more) = self.more.get(slot.more.checked_sub(1)?)?;
+        Some(Slot { found: *found, more: *more, ..slot })
+    }
+
+    /// All values at a field.
+    pub(crate) fn all(&self, frame: Frame, field: FieldId) -> impl Iterator<Item = Found> {
+        std::iter::successors(Some(self.get(frame, field)), |slot| self.next(*slot)).map(|slot| slot.found)
+    }
+
     /// The field that was found at this place among those of the frame that was opened last; each is listed once.
     pub(crate) fn found(&self, frame: Frame, place: usize) -> Option<FieldId> {
         self.found.get(frame.found + place).copied()
     }
 
-    fn set(&mut self, frame: Frame, field: FieldId, slot: Slot) {
-        if let Some(own) = field.checked_sub(frame.origin).and_then(|offset| self.slots.get_mut(frame.base + offset as usize)) {
-            if own.stamp != frame.stamp {
-                self.found.push(field);
-            }
-            *own = Slot { stamp: frame.stamp, ..slot };
+    /// The slot of a field, which belongs to the frame from now on.
+    fn own(&mut self, frame: Frame, field: FieldId) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(frame.base + field.checked_sub(frame.origin)? as usize)?;
+        if slot.stamp != frame.stamp {
+            self.found.push(field);
+            *slot = Slot { stamp: frame.stamp, ..Slot::default() };
+        }
+        Some(slot)
+    }
+
+    /// Enters a value before those that are there: a duplicate of it comes next, if at all.
+    fn add(&mut self, frame: Frame, field: FieldId, found: Found) {
+        let further = self.more.len() + 1;
+        let Some(slot) = self.own(frame, field) else { return };
+        let before = (slot.found, slot.more);
+        slot.found = found;
+        if before.0.kind != Kind::Nothing {
+            slot.more = further;
+            self.more.push(before);
         }
     }
 
-    /// Empties what the value in a slot has written, by reading it again: the cost is that of its text, not of all fields under it.
-    fn forget(&mut self, fields: &Fields, frame: Frame, field: FieldId, text: &[u8]) {
-        let slot = self.get(frame, field);
-        if slot.kind == Kind::Nothing {
-            return;
+    /// Takes out the value with this owner, which is being read.
+    ///
+    /// What was entered since the owner began belongs to it or to objects within it, and what is older to objects that began before. So
+    /// the search ends at the first one of those, and looks at a value once for each object around it.
+    fn remove(&mut self, frame: Frame, field: FieldId, owner: usize) -> Option<Found> {
+        let first = self.get(frame, field);
+        if first.found.kind == Kind::Nothing {
+            return None;
         }
-        self.set(frame, field, Slot::default());
-        if slot.kind == Kind::Object && slot.start < slot.end && fields.has_children(field) {
-            let mut members = Members::new(text, slot.start);
-            while let Some(members) = &mut members
-                && let Some(Some(key)) = members.next_key()
-            {
-                if let Some((child, _)) = Self::known(fields, field, key, &mut self.key) {
-                    self.forget(fields, frame, child, text);
+        if first.found.owner == owner {
+            let next = self.next(first).unwrap_or_default();
+            let slot = self.own(frame, field)?;
+            (slot.found, slot.more) = (next.found, next.more);
+            return Some(first.found);
+        }
+        let (mut before, mut last, mut place) = (None::<usize>, first.found, first.more);
+        while last.owner > owner
+            && let Some((found, next)) = place.checked_sub(1).and_then(|at| self.more.get(at)).copied()
+        {
+            if found.owner == owner {
+                match before {
+                    None => self.own(frame, field)?.more = next,
+                    Some(at) => self.more.get_mut(at)?.1 = next,
                 }
-                if members.skip().is_none() {
-                    break;
+                return Some(found);
+            }
+            (before, last, place) = (Some(place - 1), found, next);
+        }
+        None
+    }
+
+    /// Takes out a value that is a duplicate. What is in it goes once all has been read.
+    fn forget(&mut self, reading: Reading<'_>, field: FieldId, owner: usize) {
+        if let Some(found) = self.remove(reading.frame, field, owner)
+            && found.kind == Kind::Object
+        {
+            self.dropped.push(found.range());
+        }
+    }
+
+    /// Takes out what objects hold that were taken out themselves.
+    fn sweep(&mut self, frame: Frame) {
+        let mut dropped = std::mem::take(&mut self.dropped);
+        // Of objects within one another the outer one comes first, and is enough.
+        dropped.sort_unstable_by_key(|range| range.start);
+        dropped.dedup_by(|next, before| next.end <= before.end);
+        let is_dropped = |found: Found| {
+            let after = dropped.partition_point(|range| range.start <= found.owner);
+            after.checked_sub(1).and_then(|at| dropped.get(at)).is_some_and(|range| range.contains(&found.owner))
+        };
+        for place in frame.found..self.found.len() {
+            let Some(field) = self.found.get(place).copied() else { break };
+            let mut slot = self.get(frame, field);
+            while slot.found.kind != Kind::Nothing && is_dropped(slot.found) {
+                slot = self.next(slot).unwrap_or(Slot { found: Found::default(), more: 0, ..slot });
+            }
+            let (mut last, mut at) = (None::<usize>, slot.more);
+            while let Some((found, next)) = at.checked_sub(1).and_then(|at| self.more.get(at)).copied() {
+                match (is_dropped(found), last.and_then(|last| self.more.get_mut(last))) {
+                    (false, _) => last = Some(at - 1),
+                    (true, Some((_, more))) => *more = next,
+                    (true, None) => slot.more = next,
                 }
+                at = next;
+            }
+            if let Some(own) = self.own(frame, field) {
+                *own = slot;
             }
         }
+        dropped.clear();
+        self.dropped = dropped;
     }
 
     /// Reads the value at `at` into its slot and those under it; where it ends.
     ///
     /// The recursion is as deep as the tree of fields, which is bounded where patterns are compiled.
-    fn read(&mut self, fields: &Fields, frame: Frame, field: FieldId, text: &[u8], at: usize, dotted: bool) -> Option<usize> {
-        let before = self.get(frame, field);
-        if before.kind != Kind::Nothing {
-            // A duplicate key: the last one counts. A dotted spelling never hides a nested one, but stands beside it.
-            if dotted {
-                return json::value_end(text, at);
-            }
-            if !before.dotted {
-                self.forget(fields, frame, field, text);
-            }
-        }
+    fn read(&mut self, reading: Reading<'_>, field: FieldId, at: usize, owner: Owner) -> Option<usize> {
+        let Reading { fields, frame, text } = reading;
+        // A duplicate key: the last one counts.
+        self.forget(reading, field, owner.start);
         let kind = match text.get(at)? {
             b'{' => Kind::Object,
             b'[' => Kind::Array,
             _ => Kind::Scalar,
         };
         let end = if kind == Kind::Object && fields.has_children(field) {
-            self.members(fields, frame, field, text, at)?
+            self.members(reading, Owner { field, start: at, dotted: owner.dotted })?
         } else {
             json::value_end(text, at)?
         };
-        self.set(frame, field, Slot { kind, dotted, stamp: 0, start: at, end });
+        self.add(frame, field, Found { kind, dotted: owner.dotted, start: at, end, owner: owner.start });
         Some(end)
     }
 
-    fn members(&mut self, fields: &Fields, frame: Frame, parent: FieldId, text: &[u8], at: usize) -> Option<usize> {
-        let mut members = Members::new(text, at)?;
+    fn members(&mut self, reading: Reading<'_>, owner: Owner) -> Option<usize> {
+        let mut members = Members::new(reading.text, owner.start)?;
         while let Some(key) = members.next_key()? {
-            match Self::known(fields, parent, key, &mut self.key) {
+            match Self::known(reading.fields, owner.field, key, &mut self.key) {
                 Some((child, dotted)) => {
-                    let end = self.read(fields, frame, child, text, members.at(), dotted)?;
                     if dotted {
-                        self.bridge(fields, frame, parent, child);
+                        self.pass(reading, owner.field, child);
                     }
+                    let end = self.read(reading, child, members.at(), Owner { dotted: owner.dotted || dotted, ..owner })?;
                     members.resume(end);
                 }
                 None => {
@@ -179,7 +295,7 @@ impl Slots {
         Some(members.at())
     }
 
-    /// The field that a key means under a parent, and whether it took dots to get there.
+    /// The field that a key means under a parent, and whether it took dots to get there. No field has a dot in its name.
     fn known(fields: &Fields, parent: FieldId, key: Key<'_>, buffer: &mut Vec<u8>) -> Option<(FieldId, bool)> {
         let name = if key.escaped {
             buffer.clear();
@@ -199,12 +315,14 @@ impl Slots {
         Some((field, true))
     }
 
-    /// Marks what a dotted key jumped over as objects, so that patterns go down through it.
-    fn bridge(&mut self, fields: &Fields, frame: Frame, parent: FieldId, child: FieldId) {
+    /// Marks what a key with dots leads past, so that patterns go down through it.
+    ///
+    /// The mark stays if the key turns out to be a duplicate: with nothing below it, it says no more than a field without a value.
+    fn pass(&mut self, reading: Reading<'_>, parent: FieldId, child: FieldId) {
         let mut at = parent;
-        while let Some(next) = fields.toward(at, child).filter(|next| *next < child) {
-            if self.get(frame, next).kind == Kind::Nothing {
-                self.set(frame, next, Slot { kind: Kind::Object, dotted: true, ..Slot::default() });
+        while let Some(next) = reading.fields.toward(at, child).filter(|next| *next < child) {
+            if let Some(slot) = self.own(reading.frame, next) {
+                slot.passed = true;
             }
             at = next;
         }

@@ -95,8 +95,8 @@ fn ways<'r>(operator: &'r Operator, field: FieldId) -> Vec<Key<'r>> {
         Operator::EqualsIgnoreCase(expected) => folded(Part::Whole, expected.as_str()),
         Operator::PrefixIgnoreCase(prefix) => folded(Part::Beginning, prefix.as_str()),
         Operator::SuffixIgnoreCase(suffix) => folded(Part::End, suffix.as_str()),
-        Operator::Number(number) => Some(Test::Number(Range::only(*number))),
-        Operator::Numeric(range) => Some(Test::Number(*range)),
+        Operator::Number(number) => Some(Test::Number(Range::only(*number).widened())),
+        Operator::Numeric(range) => Some(Test::Number(range.widened())),
         Operator::Boolean(value) => Some(Test::Boolean(*value)),
         Operator::Null => Some(Test::Null),
         Operator::Cidr(net) => Some(Test::Network(*net)),
@@ -373,13 +373,13 @@ impl<'r> Chooser<'_, 'r> {
         };
         let test = match (value, comparator) {
             (_, Comparator::Unequal) => return None,
-            (Operand::Number(number, _), comparator) => Test::Number(match comparator {
+            (Operand::Number(number, _), comparator) => Test::Number(Range::widened(&match comparator {
                 Comparator::Less => Range { from: None, to: Some((*number, false)) },
                 Comparator::LessOrEqual => Range { from: None, to: Some((*number, true)) },
                 Comparator::Greater => Range { from: Some((*number, false)), to: None },
                 Comparator::GreaterOrEqual => Range { from: Some((*number, true)), to: None },
                 _ => Range::only(*number),
-            }),
+            })),
             (Operand::Text(text), Comparator::Equal) => Test::Text(Part::Whole, text.as_bytes()),
             (Operand::Boolean(value), Comparator::Equal) => Test::Boolean(*value),
             (Operand::Null, Comparator::Equal) => Test::Null,

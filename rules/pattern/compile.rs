@@ -181,56 +181,35 @@ impl Compiler {
         group
     }
 
-    /// Puts a body under its key, dots taken apart; a path that is there already is told.
+    /// Puts a body under its key, dots taken apart. A field may have a list and fields under it: an event can hold both, one of them under
+    /// a key with dots.
     fn insert(&mut self, group: &mut Group, key: &str, body: Body) {
-        let (name, rest) = match key.split_once('.') {
-            Some((name, rest)) => (name, Some(rest)),
-            None => (key, None),
-        };
-        let Some(at) = group.fields.iter().position(|field| &*field.name == name) else {
-            let body = match rest {
-                None => body,
-                Some(rest) => {
-                    let mut inner = Group::default();
-                    self.insert(&mut inner, rest, body);
-                    Body::Group(inner)
-                }
-            };
-            let holds_absent = holds_absent(&body);
-            group.fields.push(Field { name: name.into(), id: ROOT, body, holds_absent });
-            return;
-        };
-        let Some(field) = group.fields.get_mut(at) else { return };
-        match (&mut field.body, rest, body) {
-            (Body::Group(inner), Some(rest), body) => self.insert(inner, rest, body),
-            (Body::Group(inner), None, Body::Group(more)) => {
-                inner.any.extend(more.any);
-                for field in more.fields {
-                    self.insert_field(inner, field);
-                }
+        match key.split_once('.') {
+            None => self.insert_field(group, key, body),
+            Some((name, rest)) => {
+                let mut inner = Group::default();
+                self.insert(&mut inner, rest, body);
+                self.insert_field(group, name, Body::Group(inner));
             }
-            _ => self.problem(Problem::new(format!("{name:?} is tested twice")).key().help("put all alternatives into one list")),
         }
-        field.holds_absent = holds_absent(&field.body);
     }
 
-    fn insert_field(&mut self, group: &mut Group, field: Field) {
-        match group.fields.iter_mut().find(|known| known.name == field.name) {
-            None => group.fields.push(field),
-            Some(known) => match (&mut known.body, field.body) {
-                (Body::Group(inner), Body::Group(more)) => {
-                    inner.any.extend(more.any);
-                    for field in more.fields {
-                        self.insert_field(inner, field);
-                    }
-                    known.holds_absent = holds_absent(&known.body);
+    /// Puts a body under a name, together with what is there already; a second list for one field is told.
+    fn insert_field(&mut self, group: &mut Group, name: &str, body: Body) {
+        let is_alike = |known: &&mut Field| *known.name == *name && matches!(known.body, Body::Leaf(_)) == matches!(body, Body::Leaf(_));
+        let Some(known) = group.fields.iter_mut().find(is_alike) else {
+            let holds_absent = holds_absent(&body);
+            return group.fields.push(Field { name: name.into(), id: ROOT, body, holds_absent });
+        };
+        match (&mut known.body, body) {
+            (Body::Group(inner), Body::Group(more)) => {
+                inner.any.extend(more.any);
+                for field in more.fields {
+                    self.insert_field(inner, &field.name, field.body);
                 }
-                _ => {
-                    self.problem(
-                        Problem::new(format!("{:?} is tested twice", field.name)).key().help("put all alternatives into one list"),
-                    );
-                }
-            },
+                known.holds_absent = holds_absent(&known.body);
+            }
+            _ => self.problem(Problem::new(format!("{name:?} is tested twice")).key().help("put all alternatives into one list")),
         }
     }
 

@@ -5,7 +5,7 @@ use pointsman_schemas::{AttributeValue, DataKind};
 
 use super::{Body, Field, Group, Leaf};
 use crate::document::{Document, Root};
-use crate::fields::{FieldId, Fields, Frame, Kind, ROOT, Slot, Slots};
+use crate::fields::{FieldId, Fields, Frame, Kind, ROOT, Slots};
 use crate::json::{self, Scalar};
 use crate::number::Number;
 use crate::ruleset::Scratch;
@@ -63,16 +63,16 @@ impl<'d, 's> Evaluation<'d, 's> {
             self.group(root, Place::Event)
         } else {
             let frame = self.read(ROOT);
-            let slot = self.slots.get(frame, ROOT);
-            self.under(root, ROOT, frame, slot)
+            self.under(root, ROOT, frame)
         };
         holds != Holds::No
     }
 
-    /// The slot of a field of the document, and the text it points into.
-    pub(crate) fn slot(&mut self, id: FieldId) -> (Slot, &'d [u8]) {
-        let frame = self.frame();
-        (self.slots.get(frame, id), self.text)
+    /// The text of the value that nesting alone leads to, as a JSONPath query sees it.
+    pub(crate) fn nested(&mut self, id: FieldId) -> Option<&'d [u8]> {
+        let (frame, text) = (self.frame(), self.text);
+        let found = self.slots.all(frame, id).find(|found| found.kind != Kind::Nothing && !found.dotted)?;
+        text.get(found.range())
     }
 
     /// The frame of an event's data, or of the whole document.
@@ -134,36 +134,53 @@ impl<'d, 's> Evaluation<'d, 's> {
             }
             (Place::Event, _) => return Holds::No,
         };
-        let slot = self.slots.get(frame, field.id);
         match &field.body {
-            Body::Group(group) => self.under(group, field.id, frame, slot),
+            Body::Group(group) => self.under(group, field.id, frame),
             Body::Leaf(leaf) => {
-                let text = self.text;
-                let value = text.get(slot.range()).unwrap_or_default();
-                match self.leaf(leaf, value, 0) {
-                    Some(true) => Holds::ByPresence,
-                    Some(false) => Holds::No,
-                    None => absent(field),
+                let (text, mut any) = (self.text, None);
+                let mut next = Some(self.slots.get(frame, field.id));
+                while let Some(slot) = next {
+                    match self.leaf(leaf, text.get(slot.found.range()).unwrap_or_default(), 0) {
+                        Some(true) => return Holds::ByPresence,
+                        Some(false) => any = Some(false),
+                        None => {}
+                    }
+                    next = self.slots.next(slot);
                 }
+                if any.is_some() { Holds::No } else { absent(field) }
             }
         }
     }
 
-    /// An object of the pattern held against whatever stands in a slot.
-    fn under(&mut self, group: &Group, id: FieldId, frame: Frame, slot: Slot) -> Holds {
-        match slot.kind {
-            Kind::Object => self.group(group, Place::Frame(frame)),
-            Kind::Array => {
-                let text = self.text;
-                self.elements(group, id, text.get(slot.range()).unwrap_or_default(), 0)
-            }
-            Kind::Scalar | Kind::Nothing => {
-                if group.holds_absent() {
-                    Holds::ByAbsence
-                } else {
-                    Holds::No
+    /// An object of the pattern held against whatever stands at a field.
+    ///
+    /// All objects there, and what keys with dots lead to below it, are one: the frame has it. Each array is looked into by itself.
+    fn under(&mut self, group: &Group, id: FieldId, frame: Frame) -> Holds {
+        let first = self.slots.get(frame, id);
+        let (mut all, mut is_object) = (if group.holds_absent() { Holds::ByAbsence } else { Holds::No }, first.passed);
+        let mut next = Some(first);
+        while let Some(slot) = next {
+            let holds = match slot.found.kind {
+                Kind::Object => {
+                    is_object = true;
+                    all
                 }
+                Kind::Array => {
+                    let text = self.text;
+                    self.elements(group, id, text.get(slot.found.range()).unwrap_or_default(), 0)
+                }
+                Kind::Scalar | Kind::Nothing => all,
+            };
+            match holds {
+                Holds::ByPresence => return holds,
+                Holds::No => all = holds,
+                Holds::ByAbsence => {}
             }
+            next = self.slots.next(slot);
+        }
+        match is_object.then(|| self.group(group, Place::Frame(frame))) {
+            Some(holds @ (Holds::ByPresence | Holds::No)) => holds,
+            Some(Holds::ByAbsence) | None => all,
         }
     }
 

@@ -52,6 +52,17 @@ impl Range {
         Self { from: Some((number, true)), to: Some((number, true)) }
     }
 
+    /// A range of exact numbers, which have one order, with all in it that this one contains.
+    pub(crate) fn widened(&self) -> Self {
+        let bound = |bound: Option<(Number, bool)>, side: fn((Number, Number)) -> Number| {
+            bound.map(|(number, itself)| match number.bounds() {
+                (from, to) if from == to => (number, itself),
+                bounds => (side(bounds), true),
+            })
+        };
+        Self { from: bound(self.from, |(from, _)| from), to: bound(self.to, |(_, to)| to) }
+    }
+
     /// The places that the range takes among sorted numbers, where place 2n is the gap before the number n, and 2n + 1 the number itself.
     pub(crate) fn places(&self, numbers: &[Number]) -> std::ops::Range<usize> {
         let below = |number: Number| numbers.partition_point(|one| *one < number);

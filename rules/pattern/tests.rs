@@ -199,7 +199,7 @@ fn every_mistake_is_told_with_its_place() {
         "type": "order.paid", "detail-type": ["x"], "detail": {"a": [1]}, "Source": ["x"], "sourc": ["x"], "subject": {"prefix": "a"}, "data_base64": ["x"], "n.m": [1],
         "data": {
             "a": 5, "b": [], "c": {}, "d": [["x"]], "e": [{"prefx": "a"}], "f": [{"PREFIX": "a"}], "g": [{"prefix": "a", "suffix": "b"}], "h": [{"prefix": 5}], "i": [{}], "j": {"prefix": "x"},
-            "k": [{"exists": "yes"}], "l": [{"cidr": "10.0.0.0/33"}], "m": [{"wildcard": "a**b"}], "n": [{"wildcard": r"a\b"}], "o": [1e30],
+            "k": [{"exists": "yes"}], "l": [{"cidr": "10.0.0.0/33"}], "m": [{"wildcard": "a**b"}], "n": [{"wildcard": r"a\b"}]
         },
     })), @r##"
         detail-type: a CloudEvent has no "detail-type" (`detail-type` is `type` here: a pattern is held against a CloudEvent)
@@ -224,7 +224,6 @@ fn every_mistake_is_told_with_its_place() {
         data.l[0].cidr: "10.0.0.0/33" is not a range of addresses (write 10.0.0.0/8 or 2001:db8::/32)
         data.m[0].wildcard: two stars in a row mean no more than one; write *
         data.n[0].wildcard: in a wildcard a backslash stands before * or \ only; write \\ for a backslash
-        data.o[0]: the number 1e+30 is too large to be compared exactly
         "##);
     insta::assert_snapshot!(problems(json!({
         "data": {

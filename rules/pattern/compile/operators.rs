@@ -18,7 +18,7 @@ impl Compiler {
         self.values += 1;
         match item {
             Value::String(text) => Some(Operator::Text(text.as_bytes().into())),
-            Value::Number(number) => self.number(number).map(Operator::Number),
+            Value::Number(number) => Some(Operator::Number(number.into())),
             Value::Bool(value) => Some(Operator::Boolean(*value)),
             Value::Null => Some(Operator::Null),
             Value::Array(_) => {
@@ -42,15 +42,6 @@ impl Compiler {
                 }
             }
         }
-    }
-
-    fn number(&mut self, number: &serde_json::Number) -> Option<Number> {
-        // A longer integer has lost its last digits before it came here.
-        if number.as_i128().is_none() && number.as_f64().is_none_or(|double| double.abs() >= 18_446_744_073_709_551_616.0) {
-            self.problem(Problem::new(format!("the number {number} is too large to be compared exactly")));
-            return None;
-        }
-        Some(Number::from(number))
     }
 
     fn named(&mut self, name: &str, operand: &Value) -> Option<Operator> {
@@ -272,7 +263,7 @@ impl Compiler {
         let mut range = Range::default();
         for (index, (operator, number)) in terms.into_iter().enumerate() {
             let number = match number {
-                Value::Number(number) => self.within(2 * index + 1, |compiler| compiler.number(number))?,
+                Value::Number(number) => Number::from(number),
                 _ => {
                     self.within(2 * index + 1, |compiler| compiler.problem(Problem::new("numeric compares with a number").help(FORM)));
                     return None;
