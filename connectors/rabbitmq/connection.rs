@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::io::AsyncReadExt;
 use lapin::protocol::AMQPError;
 use lapin::tcp::{AsyncTcpStream, OwnedIdentity, OwnedTLSConfig};
 use lapin::types::{LongString, ShortString};
@@ -39,6 +40,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long it may take to say what it is.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How soon after the handshake a server refuses a certificate: a server of AMQP says nothing before its client does.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How often the two sides tell each other that they live, unless it is set: a connection that is silent for twice as long is broken.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -211,10 +215,17 @@ impl Address {
 
     /// What answers there before anybody has logged in; none where nothing does.
     pub(super) async fn greeting(&self) -> Option<Greeting> {
+        self.listen().await.0
+    }
+
+    /// The same, and what a refusal of the TLS says.
+    async fn listen(&self) -> (Option<Greeting>, Option<Advice>) {
         let heard = Arc::default();
         // The connection ends with the greeting, so that this fails whatever was heard.
-        let _ended = timeout(GREETING_TIMEOUT, self.dial(Some(Arc::clone(&heard)))).await;
-        heard.lock().take()
+        let ended = timeout(GREETING_TIMEOUT, self.dial(Some(Arc::clone(&heard)))).await;
+        let error = ended.ok().and_then(Result::err);
+        let greeting = heard.lock().take();
+        (greeting, advice(self.uri.scheme == AMQPScheme::AMQPS, error.as_ref()))
     }
 
     /// Connects and logs in.
@@ -234,7 +245,8 @@ impl Address {
             return Err(broken.advised(&doing, advice));
         }
         // It may be something else that listens there, and may say so.
-        Err(broken.advised(&doing, self.greeting().await.as_ref().and_then(Greeting::advice)))
+        let (greeting, refusal) = self.listen().await;
+        Err(broken.advised(&doing, refusal.or_else(|| greeting.as_ref().and_then(Greeting::advice))))
     }
 
     /// Connects and logs in, or only listens to what is said before that.
@@ -270,6 +282,13 @@ impl Address {
                     AMQPScheme::AMQPS => stream.into_tls(host, tls.as_ref()).await?,
                 };
                 if let Some(heard) = &heard {
+                    // With TLS 1.3 a server that wants another certificate says so after the handshake and resets what is sent meanwhile, which
+                    // its words are lost with: it is heard first.
+                    if uri.scheme == AMQPScheme::AMQPS
+                        && let Ok(Err(refusal)) = timeout(REFUSAL_TIMEOUT, stream.read(&mut [0])).await
+                    {
+                        return Err(refusal.into());
+                    }
                     let greeting = greet(&mut stream).await?;
                     *heard.lock() = Some(greeting);
                     return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
