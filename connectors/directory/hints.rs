@@ -3,6 +3,7 @@
 //! A hint is never believed: it only says where to look. So nothing is lost by a hint that is, but time until the next listing.
 
 use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -64,15 +65,59 @@ impl Hints {
     }
 }
 
-/// Starts to watch. What is returned has to be kept for as long.
-///
-/// # Errors
-/// The system has no more watches, or none for this file system.
-pub(super) fn watch(root: &Path, recursive: bool, hints: &Arc<Hints>) -> notify::Result<Box<dyn Watcher + Send>> {
-    let hints = Arc::clone(hints);
-    let mut watcher = notify::recommended_watcher(move |event| hints.keep(event))?;
-    watcher.watch(root, if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive })?;
-    Ok(Box::new(watcher))
+/// The watches on a folder and those inside it, one for each: a folder that cannot be watched does not hide the others.
+pub(super) struct Watches {
+    watcher: Box<dyn Watcher + Send>,
+    watched: HashSet<PathBuf>,
+    /// True once the log has been told that a folder cannot be watched.
+    has_told: bool,
+}
+
+impl Watches {
+    /// Prepares to watch.
+    ///
+    /// # Errors
+    /// The system has no more instances of what watches.
+    pub(super) fn new(hints: &Arc<Hints>) -> notify::Result<Self> {
+        let hints = Arc::clone(hints);
+        let watcher = notify::recommended_watcher(move |event| hints.keep(event))?;
+        Ok(Self { watcher: Box::new(watcher), watched: HashSet::new(), has_told: false })
+    }
+
+    /// Watches a folder. One that is watched already may be another one by now under the same name; where it is not, nothing changes.
+    pub(super) fn enter(&mut self, folder: &Path) {
+        match self.watcher.watch(folder, RecursiveMode::NonRecursive) {
+            Ok(()) => drop(self.watched.insert(folder.to_owned())),
+            // The listing tells of what cannot be read, and what is gone is nothing to tell of.
+            Err(error) if is_passed_over(&error) => {}
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_told, true) {
+                    let folder = folder.display();
+                    tracing::warn!(%folder, %error, "cannot watch a folder, and maybe others; changes in them are found by listing alone");
+                }
+            }
+        }
+    }
+
+    /// Ends the watches on all folders but these. True where there were any: the system may have known them under the same number as one of these,
+    /// which was moved, so that each has to be entered once more.
+    pub(super) fn leave_all_but(&mut self, folders: &HashSet<PathBuf>) -> bool {
+        let gone: Vec<_> = self.watched.difference(folders).cloned().collect();
+        for folder in &gone {
+            // Where it was removed its watch has ended by itself.
+            let _ = self.watcher.unwatch(folder);
+            self.watched.remove(folder);
+        }
+        !gone.is_empty()
+    }
+}
+
+fn is_passed_over(error: &notify::Error) -> bool {
+    match &error.kind {
+        notify::ErrorKind::PathNotFound => true,
+        notify::ErrorKind::Io(error) => matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

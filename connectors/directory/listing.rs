@@ -1,6 +1,6 @@
 //! What lies in a folder: files by their key, each with its version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -16,28 +16,74 @@ pub(super) type Key = Vec<u8>;
 /// What tells one content of a file from the next, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Version {
-    /// When the content was last written, nanoseconds since 1970.
+    /// When the content was last written, nanoseconds since 1970. Writers can set it to anything.
     pub(super) modified: i64,
-    /// When the file was last changed in any way, moved included; nanoseconds since 1970. It tells a file from its like that took its place.
+    /// When the file was last changed in any way, moved included; nanoseconds since 1970. Nobody can set it.
     pub(super) changed: i64,
     /// Bytes.
     pub(super) size: u64,
+    /// Its inode, which tells a file from its like that took its place; zero where the file system gives out others each time.
+    pub(super) inode: u64,
+    /// A digest of mode, owner, group and number of links, whose changes count as a change of the file, too; none where it was not kept.
+    pub(super) access: Option<u16>,
 }
 
 impl Version {
     /// The version of a file; none for what is none.
-    pub(super) fn of(metadata: &Metadata) -> Option<Self> {
+    pub(super) fn of(metadata: &Metadata, inodes: Inodes) -> Option<Self> {
         let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
         metadata.is_file().then(|| Self {
             modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
             changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
             size: metadata.size(),
+            inode: if inodes == Inodes::Lasting { metadata.ino() } else { 0 },
+            access: Some(access(metadata)),
         })
     }
 
-    /// True where the content may have been written in between; a changed mode or name of the same content is none.
-    pub(super) fn differs(self, other: Self) -> bool {
-        (self.modified, self.size) != (other.modified, other.size)
+    /// True where the content may have been written between this version and a later one.
+    pub(super) fn differs(self, later: Self) -> bool {
+        let replaced = self.inode != later.inode && self.inode != 0 && later.inode != 0;
+        // `cp -p` over a file and `touch -r` after a write leave nothing but this. So do `chmod`, `chown` and `ln`, which are no change of the content,
+        // but they show in the digest.
+        let touched = self.changed != later.changed && self.access.is_some() && self.access == later.access;
+        !self.looks_like(later) || replaced || touched
+    }
+
+    /// True where size and time of the content are the same.
+    pub(super) fn looks_like(self, other: Self) -> bool {
+        (self.modified, self.size) == (other.modified, other.size)
+    }
+}
+
+fn access(metadata: &Metadata) -> u16 {
+    let parts = [metadata.mode(), metadata.uid(), metadata.gid(), u32::try_from(metadata.nlink()).unwrap_or(u32::MAX)];
+    // FNV-1a, folded: the same in every build, since it is stored.
+    let hash = parts
+        .iter()
+        .flat_map(|part| part.to_le_bytes())
+        .fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    (hash ^ (hash >> 16)) as u16
+}
+
+/// Whether a file keeps its inode for as long as it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inodes {
+    /// It does.
+    Lasting,
+    /// The file system makes them up as it goes: another one may be seen after a while, or after the next mount.
+    Fleeting,
+}
+
+impl Inodes {
+    /// Those of the file system at this path.
+    pub(super) fn at(path: &Path) -> Self {
+        // By statfs(2) and linux/magic.h: FUSE, SMB and CIFS, FAT, exFAT.
+        const FLEETING: [u32; 6] = [0x6573_5546, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x4D44, 0x2011_BAB0];
+        match rustix::fs::statfs(path) {
+            Ok(found) if FLEETING.contains(&(found.f_type as u32)) => Self::Fleeting,
+            _ => Self::Lasting,
+        }
     }
 }
 
@@ -47,19 +93,30 @@ pub(super) struct Scope {
     /// The folder.
     pub(super) root: PathBuf,
     /// Its device and number: another folder in its place is not it, and is not watched.
-    pub(super) identity: (u64, u64),
+    pub(super) identity: Identity,
+    /// What its files' inodes are worth.
+    pub(super) inodes: Inodes,
     /// Whether folders inside it are looked into.
     pub(super) recursive: bool,
     /// Names that are left out, with `*` for anything and `?` for any byte.
     pub(super) ignore: Vec<String>,
 }
 
+/// A folder's device and inode.
+pub(super) type Identity = (u64, u64);
+
+/// The folders with a file system of their own: the root under the empty key, and mount points below it.
+pub(super) type Mounts = BTreeMap<Key, Identity>;
+
 /// A folder's content at one time.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) files: BTreeMap<Key, Version>,
-    /// The beginnings of keys about which nothing can be said, because their folder cannot be read.
-    pub(super) unreadable: Vec<Key>,
+    /// The beginnings of keys about which nothing can be said, because their folder cannot be read, with why.
+    pub(super) unreadable: BTreeMap<Key, String>,
+    pub(super) mounts: Mounts,
+    /// All folders in it that could be read, the root among them.
+    pub(super) folders: HashSet<PathBuf>,
 }
 
 impl Scope {
@@ -90,38 +147,32 @@ impl Scope {
         if identity(&found) == self.identity { Ok(()) } else { Err(io::Error::other("another one has taken its place")) }
     }
 
-    /// Lists the folder. Symbolic links are neither followed nor listed.
+    /// Which of these mount points below the root are not there any more.
+    pub(super) fn unmounted(&self, mounts: &Mounts) -> Vec<Key> {
+        let is_gone = |key: &&Key| std::fs::metadata(self.path(key)).map(|found| identity(&found)).ok().as_ref() != mounts.get(*key);
+        mounts.keys().filter(|key| !key.is_empty()).filter(is_gone).cloned().collect()
+    }
+
+    /// Lists the folder. Symbolic links are neither followed nor listed. `enter` is called with each folder before it is read.
     ///
     /// # Errors
     /// The root cannot be read, or holds too much.
-    pub(super) fn list(&self) -> io::Result<Listing> {
+    pub(super) fn list(&self, enter: &mut dyn FnMut(&Path)) -> io::Result<Listing> {
         self.check()?;
         let mut listing = Listing::default();
-        let mut folders = vec![self.root.clone()];
-        while let Some(folder) = folders.pop() {
-            let entries = match std::fs::read_dir(&folder) {
-                Ok(entries) => entries,
+        listing.mounts.insert(Key::new(), self.identity);
+        let mut folders = vec![(self.root.clone(), self.identity.0)];
+        while let Some((folder, device)) = folders.pop() {
+            enter(&folder);
+            match self.read(&folder, device, &mut listing, &mut folders) {
                 Err(error) if folder == self.root => return Err(error),
                 // It went away since its parent was read; what was in it is gone with it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    tracing::warn!(folder = %folder.display(), %error, "cannot read a folder; its files are taken to be unchanged");
-                    if let Some(key) = self.key(&folder) {
-                        listing.unreadable.push([&key[..], b"/"].concat());
-                    }
-                    continue;
+                    let key = self.key(&folder).unwrap_or_default();
+                    listing.unreadable.insert([&key[..], b"/"].concat(), error.to_string());
                 }
-            };
-            for entry in entries {
-                // Part of a listing would make files look deleted.
-                let path = entry?.path();
-                let Some(key) = self.key(&path) else { continue };
-                let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
-                if metadata.is_dir() && self.recursive {
-                    folders.push(path);
-                } else if let Some(version) = Version::of(&metadata) {
-                    listing.files.insert(key, version);
-                }
+                Ok(()) => drop(listing.folders.insert(folder)),
             }
             if listing.files.len() > FILES_MAX {
                 return Err(io::Error::other(format!("it holds more than {FILES_MAX} files; move those away that are done with")));
@@ -129,10 +180,33 @@ impl Scope {
         }
         Ok(listing)
     }
+
+    /// Reads one folder, of this device, and puts those inside it on the list. Where that fails, part of it may be listed.
+    fn read(&self, folder: &Path, device: u64, listing: &mut Listing, folders: &mut Vec<(PathBuf, u64)>) -> io::Result<()> {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            let Some(key) = self.key(&path) else { continue };
+            let metadata = match std::fs::symlink_metadata(&path) {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // Left out without a word it would look deleted.
+                Err(error) => return Err(error),
+            };
+            if metadata.is_dir() && self.recursive {
+                if metadata.dev() != device {
+                    listing.mounts.insert(key, identity(&metadata));
+                }
+                folders.push((path, metadata.dev()));
+            } else if let Some(version) = Version::of(&metadata, self.inodes) {
+                listing.files.insert(key, version);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What tells a folder from another one of its name.
-pub(super) fn identity(metadata: &Metadata) -> (u64, u64) {
+pub(super) fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }
 
@@ -199,13 +273,18 @@ mod tests {
         std::os::unix::fs::symlink("a", root.join("alias")).unwrap();
         let list = |recursive, ignore: &[&str]| {
             let identity = identity(&std::fs::metadata(root).unwrap());
-            let scope =
-                Scope { root: root.to_owned(), identity, recursive, ignore: ignore.iter().map(|text| (*text).to_owned()).collect() };
-            scope.list().unwrap().files.into_keys().map(|key| String::from_utf8(key).unwrap()).collect::<Vec<_>>()
+            let scope = Scope {
+                root: root.to_owned(),
+                identity,
+                inodes: Inodes::Lasting,
+                recursive,
+                ignore: ignore.iter().map(|text| (*text).to_owned()).collect(),
+            };
+            scope.list(&mut |_| {}).unwrap().files.into_keys().map(|key| String::from_utf8(key).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(list(true, &[".*", "*.tmp"]), ["a", "b/c", "b/d/e"]);
         assert_eq!(list(false, &["a"]), [".hidden", "x.tmp"]);
-        let other = Scope { root: root.join("b"), identity: (0, 0), recursive: true, ignore: Vec::new() };
-        assert!(other.list().is_err_and(|error| error.to_string().contains("taken its place")));
+        let other = Scope { root: root.join("b"), identity: (0, 0), inodes: Inodes::Lasting, recursive: true, ignore: Vec::new() };
+        assert!(other.list(&mut |_| {}).is_err_and(|error| error.to_string().contains("taken its place")));
     }
 }

@@ -7,10 +7,14 @@
 //!
 //! **Events** are of type `com.pointsman.directory.object.created`, `….updated` or `….deleted`, source `/directories/<name>`, subject
 //! the key: the path below the folder. Their time is when the file was last written, or when it was found missing; data `{ "key",
-//! "path", "size", "modified" }`, of a deleted file as it was last. The id is made of key and version, so that the same change has the
-//! same id whenever it is found. With an `event:` mapping these are its defaults, and its root has the data as `body`.
+//! "path", "size", "modified" }`, of a deleted file as it was last. The id is made of key, version and generation, which counts how often
+//! the key has come, gone and changed: the same change has the same id whenever it is found, and a file that comes back a new one. With
+//! an `event:` mapping these are its defaults, and its root has the data as `body`.
 //!
-//! **A file still being written** waits until its size and time have not changed for `settle`. A writer that pauses longer makes a
+//! **A change** is another size, time of writing or inode, or that the file was touched in any other way than by mode, owner or links: so a
+//! file is told that was replaced by one of equal size and time (`rsync -t`, `touch -r`, `cp -p`).
+//!
+//! **A file still being written** waits until it has not changed for `settle`. A writer that pauses longer makes a
 //! second event, `updated`; who does not want that writes under an ignored name and renames. What comes and goes within that time is
 //! not told.
 //!
@@ -19,15 +23,22 @@
 //! and the data says `"encoded": true`.
 //!
 //! **Found** are changes by the operating system's hints, and by a listing at the start and every `reconcile`, which also finds what
-//! happened while nothing ran. What lies in the folder at the very first start is told, too, unless `existing: skip`.
+//! happened while nothing ran. What lies in the folder at the very first start is told, too, unless `existing: skip`. Each folder inside
+//! is watched by itself: one that cannot be read, or watched, does not hide the others.
+//!
+//! **Another folder** in the place of the one that was followed, known by device and inode, is most likely an empty mount point whose share is
+//! not mounted. Nothing is told of it unless half of the known files lie there unchanged, or `replaced: tell`. The same holds for mount points
+//! below the folder. See `directory/mounts.rs`.
 //!
 //! **Position**: the cursor holds the whole listing, at most 100,000 files; a fuller folder is an error. While it is small (64 KiB,
-//! about 2,500 files) it goes with every batch. A larger one goes at most with 1 MiB a second; a crash then makes some changes come
-//! again, with the ids that they had unless the file has changed twice meanwhile.
+//! about 2,000 files) it goes with every batch. A larger one goes at most with 1 MiB a second, and of one file at most one change is told
+//! between two; a crash then makes some changes come again, with the ids that they had unless the file has changed meanwhile.
 
 mod follow;
 mod hints;
 mod listing;
+mod mounts;
+mod name;
 mod position;
 
 use std::fs::Metadata;
@@ -37,6 +48,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pointsman_schemas::{Interval, Problem, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -45,8 +57,8 @@ use crate::parameter::resolve;
 use crate::source::fingerprint;
 use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
 use follow::{Folder, Setup};
-use hints::Hints;
-use listing::Scope;
+use hints::{Hints, Watches};
+use listing::{Inodes, Scope};
 
 pub use follow::BATCH_MESSAGES_MAX;
 
@@ -80,6 +92,9 @@ pub struct DirectorySource {
     /// What becomes of files that lie there at the very first start.
     #[serde(default)]
     existing: Existing,
+    /// What to do where another folder lies in the place of the one that was followed.
+    #[serde(default)]
+    replaced: Replaced,
 }
 
 /// What becomes of files that lie there at the very first start.
@@ -93,12 +108,23 @@ enum Existing {
     Skip,
 }
 
+/// What to do where another folder lies in the place of the one that was followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Replaced {
+    /// Nothing is told until the old one is back: its share may not be mounted.
+    #[default]
+    Hold,
+    /// The new one is followed: what it lacks is told as deleted.
+    Tell,
+}
+
 fn yes() -> bool {
     true
 }
 
 fn unfinished() -> Vec<String> {
-    [".*", "*.tmp", "*.part", "*.partial", "*.crdownload", "*~"].map(str::to_owned).into()
+    [".*", "*.tmp", "*.part", "*.partial", "*.crdownload", "*.filepart", "*~", "~$*"].map(str::to_owned).into()
 }
 
 fn settle() -> Interval {
@@ -153,30 +179,39 @@ impl SourceSettings for DirectorySource {
             tokio::fs::create_dir_all(&written).await.map_err(|error| cannot("make", &written, &error))?;
         }
         let (root, metadata) = find(&written).await?;
-        let scope = Scope { root, identity: listing::identity(&metadata), recursive: self.recursive, ignore: self.ignore.clone() };
-        let hints = Arc::new(Hints::default());
-        let watching = {
-            let (scope, hints) = (scope.clone(), Arc::clone(&hints));
-            // A large tree takes a while: a watch for each folder in it.
-            tokio::task::spawn_blocking(move || hints::watch(&scope.root, scope.recursive, &hints)).await
-        };
-        let watcher = match watching {
-            Ok(Ok(watcher)) => Some(watcher),
-            Ok(Err(error)) => {
-                tracing::warn!(source = %context.name, %error, every = %self.reconcile, "cannot watch the folder; it is listed only");
-                None
+        let inodes = Inodes::at(&root);
+        let identity = listing::identity(&metadata);
+        let scope = Scope { root, identity, inodes, recursive: self.recursive, ignore: self.ignore.clone() };
+        let fingerprint = fingerprint(&["directory", &written]);
+        let holds = self.replaced == Replaced::Hold;
+        if let Some(cursor) = context.cursor.as_ref().filter(|cursor| holds && cursor.fingerprint == fingerprint) {
+            let (scope, stored) = (scope.clone(), cursor.position.clone());
+            let accepted = tokio::task::spawn_blocking(move || mounts::accept(&scope, &stored)).await;
+            if !accepted.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| cannot("list", &written, &error))? {
+                let problem = Problem::new(format!(
+                    "{written} is another folder than the one that was followed, and holds none of its files; nothing is told until that one is back"
+                ));
+                return Err(OpenError(
+                    problem
+                        .at("path")
+                        .help("mount its share again, or set replaced: tell to follow this one and have the others told as deleted"),
+                ));
             }
-            Err(error) => return Err(cannot("watch", &written, &io::Error::other(error))),
-        };
+        }
+        let hints = Arc::new(Hints::default());
+        let watches = Watches::new(&hints).inspect_err(
+            |error| tracing::warn!(source = %context.name, %error, every = %self.reconcile, "cannot watch the folder; it is listed only"),
+        );
         Ok(Box::new(Folder::new(Setup {
             context,
             scope,
             hints,
-            _watcher: watcher,
+            watches: watches.ok().map(|watches| Arc::new(Mutex::new(watches))),
             settle: self.settle.0,
             reconcile: self.reconcile.0,
-            fingerprint: fingerprint(&["directory", &written]),
+            fingerprint,
             skip_existing: self.existing == Existing::Skip,
+            holds,
         })))
     }
 }
