@@ -42,6 +42,8 @@ pub struct Bus {
     environment: Vec<(String, String)>,
     /// Whether what it prints on standard output is kept with its log.
     keeps_output: bool,
+    /// How many descriptors the process may have, where that is not what the test may.
+    descriptors: Option<u32>,
     process: Option<Child>,
 }
 
@@ -67,7 +69,15 @@ impl Bus {
     #[must_use]
     pub fn prepare(rules: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let bus = Self { folder, listen: free_port(), admin: free_port(), environment: Vec::new(), keeps_output: true, process: None };
+        let bus = Self {
+            folder,
+            listen: free_port(),
+            admin: free_port(),
+            environment: Vec::new(),
+            keeps_output: true,
+            descriptors: None,
+            process: None,
+        };
         bus.write_rules(rules);
         bus
     }
@@ -95,6 +105,11 @@ impl Bus {
         self.keeps_output = false;
     }
 
+    /// Gives processes started from now on so few descriptors.
+    pub fn limit_descriptors(&mut self, descriptors: u32) {
+        self.descriptors = Some(descriptors);
+    }
+
     /// A path in the bus's folder.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
@@ -107,7 +122,15 @@ impl Bus {
     /// Where it cannot be started.
     pub fn spawn(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.path("log")).expect("the log can be opened");
-        let mut command = Command::new(binary());
+        let mut command = match self.descriptors {
+            None => Command::new(binary()),
+            Some(descriptors) => {
+                // The shell becomes the bus, so the process's id is the bus's.
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")).arg(binary());
+                shell
+            }
+        };
         command.args(["run", "pointsman.yaml"]).current_dir(self.folder.path()).stdin(Stdio::null());
         let output = if self.keeps_output { log.try_clone().expect("the log can be shared").into() } else { Stdio::null() };
         command.stdout(output).stderr(log);

@@ -17,6 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use pointsman_connectors::http::listener::ConnectionCounts;
 use pointsman_schemas::{Clock, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -60,6 +61,7 @@ pub struct AdminListener {
     socket: TcpListener,
     address: SocketAddr,
     guard: Guard,
+    counts: Arc<ConnectionCounts>,
 }
 
 impl AdminListener {
@@ -75,7 +77,7 @@ impl AdminListener {
         let address = address.ok_or_else(|| failed(io::Error::other("it has no address")))?;
         let guard = Guard::new(address, &settings.auth)?;
         let socket = TcpListener::bind(address).await.map_err(failed)?;
-        Ok(Self { address: socket.local_addr().map_err(failed)?, socket, guard })
+        Ok(Self { address: socket.local_addr().map_err(failed)?, socket, guard, counts: Arc::default() })
     }
 
     /// The address in use, its port chosen.
@@ -84,8 +86,14 @@ impl AdminListener {
         self.address
     }
 
+    /// What it counts of its connections.
+    #[must_use]
+    pub fn counts(&self) -> Arc<ConnectionCounts> {
+        Arc::clone(&self.counts)
+    }
+
     /// Serves until stopped, then answers what is in hand and returns.
     pub async fn serve(self, admin: Arc<Admin>, stop: CancellationToken) {
-        server::serve(self.socket, routes::router(admin, Arc::new(self.guard)), stop).await;
+        server::serve(self.socket, routes::router(admin, Arc::new(self.guard)), &guard::OPEN_PATHS, self.counts, stop).await;
     }
 }

@@ -32,7 +32,7 @@ use crate::journal::{Journal, JournalError};
 use crate::pace;
 use crate::pipes::Piped;
 use crate::router::{Replies, Router};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Listeners, Metrics};
 
 use self::digest::Digest;
 use self::overview::Running;
@@ -187,6 +187,8 @@ impl Bus {
         let listener = Listener::bind(&config.listen, limits).await.map_err(RunError::Listen)?;
         let admin_listener =
             AdminListener::bind(&AdminSettings { address: config.admin.address.clone(), auth: config.admin.auth.clone() }).await?;
+        let counts = vec![("ingress", listener.counts()), ("admin", admin_listener.counts())];
+        registry.register_collector(Box::new(Listeners(counts)));
         let options = DiskOptions { retention: config.store.retention, max_size_bytes: config.store.max_size_bytes };
         let journal = Piped::over(DiskJournal::open(&config.store.path, options, Arc::clone(&clock))?, Arc::clone(&clock));
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());

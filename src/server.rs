@@ -1,83 +1,49 @@
-//! HTTP/1.1 over a bound socket, with the limits that `axum::serve` leaves out: a client that dribbles its headers, opens connections
-//! without end or never goes away holds nothing for long.
+//! An axum router behind the listener's own server: its framing guard, deadlines and bounds.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use pointsman_connectors::http::Limits;
+use pointsman_connectors::http::listener::{self, ConnectionCounts, Serving, connections_max};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// A request's head must be there within this time; also how long an idle connection is kept.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Heads well past this are answered with 431.
-const HEADER_BYTES_MAX: usize = 32 * 1024;
-
-/// Connections served at once; more wait in the kernel's queue.
+/// Connections served at once, and the part of the process's descriptors that they take at most.
 const CONNECTIONS_MAX: usize = 256;
+const DESCRIPTORS_PART: u64 = 4;
 
 /// How long requests in hand may take after the stop.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How long to wait when no connection can be accepted, which is most often because descriptors have run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Serves until stopped, then answers what is in hand and returns; what is not done in time is cut off.
-pub async fn serve(socket: TcpListener, router: Router, stop: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let draining = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME_MAX).max_buf_size(HEADER_BYTES_MAX);
-    loop {
-        let (stream, permit) = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-            accepted = accept(&socket, &permits) => accepted,
-        };
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
-        let connection = draining.watch(connection);
-        connections.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection broke off");
-            }
-            drop(permit);
-        });
-    }
-    drop(socket);
-    if tokio::time::timeout(DRAIN_TIME_MAX, draining.shutdown()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "requests that are not done in time are cut off");
-    }
-    connections.shutdown().await;
-}
-
-/// The next connection, with its permit. Cancel-safe.
-async fn accept(socket: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream, Option<OwnedSemaphorePermit>) {
-    // The semaphore is never closed, so there is always a permit in the end.
-    let permit = permits.clone().acquire_owned().await.ok();
-    loop {
-        match socket.accept().await {
-            Ok((stream, _)) => return (stream, permit),
-            Err(error) => {
-                tracing::debug!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+/// Serves until stopped, then answers what is in hand and returns; what is not done in time is cut off. `probes` are paths that are answered
+/// even where every connection is at work.
+pub async fn serve(
+    socket: TcpListener,
+    router: Router,
+    probes: &'static [&'static str],
+    counts: Arc<ConnectionCounts>,
+    stop: CancellationToken,
+) {
+    let limits =
+        Limits { head_timeout: HEADER_TIME_MAX, idle_timeout: HEADER_TIME_MAX, drain_timeout: DRAIN_TIME_MAX, ..Limits::default() };
+    let max_connections = connections_max(CONNECTIONS_MAX, DESCRIPTORS_PART);
+    let serving = Serving { limits, max_connections, tls: None, probes, counts };
+    listener::serve(socket, TowerToHyperService::new(router), serving, stop).await;
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::sync::Semaphore;
     use tokio::time::Instant;
 
     use super::*;
@@ -87,7 +53,8 @@ mod tests {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(socket, Router::new().route("/", get(async || "here")), stop.clone()));
+        let router = Router::new().route("/", get(async || "here"));
+        let served = tokio::spawn(serve(socket, router, &[], Arc::default(), stop.clone()));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let began = Instant::now();
         stream.write_all(bytes).await.unwrap();
@@ -111,15 +78,72 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn heads_that_are_too_long_or_broken_are_refused() {
-        let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(HEADER_BYTES_MAX * 2));
+    async fn heads_that_two_readers_could_understand_in_two_ways_are_refused() {
+        let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(64 * 1024));
         for (request, expect) in [
-            (&*long, "HTTP/1.1 431 "),
-            ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "HTTP/1.1 400 "),
-            ("nonsense\r\n\r\n", "HTTP/1.1 400 "),
+            (&*long, "431"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\nHost: x\n\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: x\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "400"),
+            ("nonsense\r\n\r\n", "400"),
         ] {
             let (answer, _) = exchange(request.as_bytes()).await;
-            assert!(answer.starts_with(expect), "{answer}");
+            assert!(answer.starts_with(&format!("HTTP/1.1 {expect} ")) && answer.contains("application/problem+json"), "{answer}");
+            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1 + answer.matches("an HTTP/1.1 ").count(), "one answer: {answer}");
         }
+    }
+
+    /// Asks on a connection of its own, until the server hangs up.
+    async fn ask(address: std::net::SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn probes_are_answered_while_every_connection_is_at_work() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let (gate, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let slow = {
+            let (gate, begun) = (Arc::clone(&gate), Arc::clone(&begun));
+            async move || {
+                begun.add_permits(1);
+                gate.acquire().await.unwrap().forget();
+                "slow"
+            }
+        };
+        let router = Router::new().route("/slow", get(slow)).route("/healthz", get(async || "well")).route("/", get(async || "here"));
+        let (counts, stop) = (Arc::<ConnectionCounts>::default(), CancellationToken::new());
+        let served = tokio::spawn(serve(socket, router, &["/healthz"], Arc::clone(&counts), stop.clone()));
+        let max = connections_max(CONNECTIONS_MAX, DESCRIPTORS_PART);
+        let mut asked = tokio::task::JoinSet::new();
+        for _ in 0..max {
+            asked.spawn(ask(address, "/slow"));
+        }
+        begun.acquire_many(u32::try_from(max).unwrap()).await.unwrap().forget();
+        for _ in 0..3 {
+            assert!(ask(address, "/healthz").await.ends_with("well"));
+        }
+        let refused = ask(address, "/").await;
+        assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("application/problem+json"), "{refused}");
+        gate.add_permits(max);
+        assert!(asked.join_all().await.iter().all(|answer| answer.ends_with("slow")), "none of them was broken off");
+        let count = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
+        assert_eq!((count(&counts.probes_past_bound), count(&counts.turned_away), count(&counts.gave_way)), (3, 1, 0));
+        // And silent ones give way at once, to anybody.
+        let mut silent = Vec::new();
+        for _ in 0..max + 20 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert!(ask(address, "/").await.ends_with("here"));
+        assert!(count(&counts.gave_way) >= 20);
+        stop.cancel();
+        served.await.unwrap();
     }
 }

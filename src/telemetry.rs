@@ -2,6 +2,7 @@
 
 pub mod journal;
 mod line;
+pub mod listeners;
 pub mod metrics;
 
 use std::io::IsTerminal;
@@ -13,6 +14,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 pub use journal::JournalSnapshot;
+pub use listeners::Listeners;
 pub use metrics::Metrics;
 
 /// How logging is set up on the command line.

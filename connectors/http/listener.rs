@@ -1,17 +1,22 @@
 //! The listener: HTTP/1.1 for whatever comes in.
 //!
 //! hyper does the protocol; around it stand the bounds that it leaves to others. Each connection has a deadline for its headers and for each body
-//! and an idle time; connections, headers, bodies and the bytes in hand are bounded, and what is past a bound is refused, never queued. A
-//! `guard::Guard` between socket and hyper refuses what two readers could understand in two ways. Every refusal is a problem document.
+//! and an idle time; connections, headers, bodies and the bytes in hand are bounded, and what is past a bound is refused, never queued. At the
+//! bound of connections those that say nothing give way. A `guard::Guard` between socket and hyper refuses what two readers could understand
+//! in two ways. Every refusal is a problem document.
+//!
+//! [`serve`] is all of that in front of any service: the admin listener has it too.
 //!
 //! HTTP/2 is not offered: hyper has no deadline for its headers, and a sender of events gains little by it.
 
 mod coding;
+mod connections;
 mod exchange;
 mod framing;
 mod guard;
 mod refusal;
 mod routes;
+mod serving;
 mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -24,38 +29,31 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use pointsman_schemas::{Problem, Secret, Text};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::OpenError;
-use guard::Guard;
 
+pub use connections::ConnectionCounts;
 pub use refusal::Refusal;
 pub use routes::{Attachment, Handler, PathTaken, Request, Routes};
+pub use serving::{Serving, Watched, connections_max, serve};
 pub(crate) use settings::check_max_body;
 pub use settings::{KEY_BYTES_MIN, ListenSettings, TlsSettings};
 
 /// An answer.
 pub type Response = http::Response<Full<Bytes>>;
 
+/// Of the descriptors of the process, connections take a half at most: the store and the targets need some too.
+const DESCRIPTORS_PART: u64 = 2;
+
 /// How long a caller is asked to wait where all bytes that may be in hand are.
 pub(crate) const BUSY_WAIT: Duration = Duration::from_secs(1);
-
-/// How long accepting rests after an error, which is a lack of descriptors most of the time.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-
-/// How much of a connection hyper buffers; also the largest piece of a body. A head must fit: [`framing::HEAD_BYTES_MAX`].
-const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Deadlines and bounds that are no settings of the rule file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +89,7 @@ pub struct Listener {
     tls: Option<TlsAcceptor>,
     max_connections: usize,
     routes: Routes,
+    counts: Arc<ConnectionCounts>,
 }
 
 impl std::fmt::Debug for Listener {
@@ -123,8 +122,17 @@ impl Listener {
             let problem = Problem::new(format!("cannot listen on {}: {error}", address.expose())).at("address");
             OpenError(problem.help("choose another port, or stop what has it"))
         })?;
-        let max_connections = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
-        Ok(Self { socket, address, tls, max_connections, routes: Routes::new(settings.max_body.bytes, limits) })
+        let wanted = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
+        let max_connections = connections_max(wanted, DESCRIPTORS_PART);
+        if max_connections < wanted {
+            tracing::warn!(
+                max_connections,
+                wanted,
+                "the limit of open files allows fewer connections than listen.max_connections (ulimit -n)"
+            );
+        }
+        let routes = Routes::new(settings.max_body.bytes, limits);
+        Ok(Self { socket, address, tls, max_connections, routes, counts: Arc::default() })
     }
 
     /// The address that it has taken, with the port that port 0 came to.
@@ -139,80 +147,23 @@ impl Listener {
         self.routes.clone()
     }
 
+    /// What it counts of its connections.
+    #[must_use]
+    pub fn counts(&self) -> Arc<ConnectionCounts> {
+        Arc::clone(&self.counts)
+    }
+
     /// Serves until `shutdown`; then takes no more connections, finishes the requests in flight for as long as [`Limits::drain_timeout`], and
     /// returns. Dropping the future breaks all connections off.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                Some(ended) = connections.join_next() => report(ended),
-                accepted = self.socket.accept(), if connections.len() < self.max_connections => match accepted {
-                    Ok((stream, _)) => drop(connections.spawn(connect(stream, self.tls.clone(), self.routes.clone(), shutdown.clone()))),
-                    Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
-                    Err(error) => {
-                        tracing::warn!(address = %self.address, %error, "cannot take a connection; trying again");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-            }
-        }
-        drop(self.socket);
-        let drain = async {
-            while let Some(ended) = connections.join_next().await {
-                report(ended);
-            }
-        };
-        if timeout(self.routes.limits().drain_timeout, drain).await.is_err() {
-            tracing::warn!(connections = connections.len(), "requests were still in flight at the end of the drain; broke them off");
-            connections.shutdown().await;
-        }
+        let Self { socket, tls, max_connections, routes, counts, .. } = self;
+        let serving = Serving { limits: routes.limits().clone(), max_connections, tls, probes: &[], counts };
+        let service = service_fn(move |request| {
+            let routes = routes.clone();
+            async move { Ok::<_, Infallible>(routes.answer(request).await) }
+        });
+        serving::serve(socket, service, serving, shutdown).await;
     }
-}
-
-fn report(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "a connection's task failed");
-    }
-}
-
-async fn connect(stream: TcpStream, tls: Option<TlsAcceptor>, routes: Routes, shutdown: CancellationToken) {
-    // Answers are small and awaited: Nagle's algorithm would hold them back. A failure here costs speed only.
-    let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return converse(stream, routes, shutdown).await };
-    match timeout(routes.limits().head_timeout, tls.accept(stream)).await {
-        Ok(Ok(stream)) => converse(stream, routes, shutdown).await,
-        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-        Err(_) => tracing::debug!("TLS handshake took too long"),
-    }
-}
-
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: S, routes: Routes, shutdown: CancellationToken) {
-    let limits = routes.limits().clone();
-    let service = service_fn(move |request| {
-        let routes = routes.clone();
-        async move { Ok::<_, Infallible>(routes.answer(request).await) }
-    });
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle_timeout)
-        .max_header_size(framing::HEAD_BYTES_MAX)
-        .max_buf_size(BUFFER_BYTES)
-        .writev(false)
-        .serve_connection(TokioIo::new(Guard::new(stream, limits.head_timeout)), service);
-    let ended = tokio::select! {
-        // An answer that is ready at the same moment then says that the connection ends.
-        biased;
-        () = shutdown.cancelled() => {
-            Pin::new(&mut connection).graceful_shutdown();
-            (&mut connection).await
-        }
-        ended = &mut connection => ended,
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection broke off");
-    }
-    connection.into_parts().io.into_inner().linger().await;
 }
 
 fn acceptor(certificate: &Secret, key: &Secret) -> Result<TlsAcceptor, String> {

@@ -26,8 +26,8 @@ pub const KEY_BYTES_MIN: usize = 22;
 /// A request takes no longer, its body included: a slow sender holds nothing for ever.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// What anybody may ask: whether the process lives and is ready.
-const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+/// What anybody may ask, even where every connection is at work: whether the process lives and is ready.
+pub(super) const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Where the admin API listens, and who may use it.
 #[derive(Clone, Debug)]

@@ -7,13 +7,14 @@ use http::header::{ALLOW, CONNECTION, HOST, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Version};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::coding;
 use super::refusal::Refusal;
 use super::routes::{Handler, REQUEST_BYTES, Request, Routes};
+use super::serving::Watched;
 use super::{BUSY_WAIT, Response};
 
 const METHODS: HeaderValue = HeaderValue::from_static("OPTIONS, POST");
@@ -24,7 +25,7 @@ const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate")
 
 impl Routes {
     /// Answers a request: everything that can be refused by the head alone is, before the body is asked for.
-    pub(super) async fn answer(&self, request: http::Request<Incoming>) -> Response {
+    pub(super) async fn answer(&self, request: http::Request<Watched>) -> Response {
         let (head, body) = request.into_parts();
         let (method, address) = (head.method.clone(), head.uri.path_and_query().cloned());
         self.take(head, body).await.unwrap_or_else(|refusal| {
@@ -35,7 +36,7 @@ impl Routes {
         })
     }
 
-    async fn take(&self, head: Parts, body: Incoming) -> Result<Response, Refusal> {
+    async fn take(&self, head: Parts, body: Watched) -> Result<Response, Refusal> {
         check_host(&head)?;
         let Some(handler) = self.handler(head.uri.path()) else {
             return Err(Refusal::new(StatusCode::NOT_FOUND, "nothing is received at this path; CloudEvents are taken at /events"));
@@ -60,7 +61,7 @@ impl Routes {
         handler.post(Request { head, body: unpacked, packed: Some(body), held }).await
     }
 
-    async fn read(&self, head: &Parts, mut body: Incoming, max: u64) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
+    async fn read(&self, head: &Parts, mut body: Watched, max: u64) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
         let announced = body.size_hint().exact();
         if announced.is_some_and(|length| length > max) {
             return Err(too_large(max));

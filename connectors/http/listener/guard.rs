@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::connections::Line;
 use super::framing::{Fault, Framing};
 use super::refusal::Refusal;
 
@@ -37,11 +39,13 @@ pub(super) struct Guard<S> {
     timer: Option<Pin<Box<Sleep>>>,
     /// True until the first byte has come.
     silent: bool,
+    line: Arc<Line>,
 }
 
 impl<S> Guard<S> {
-    pub(super) fn new(stream: S, head_timeout: Duration) -> Self {
-        Self { stream, framing: Framing::new(), fault: None, poison: &[], answer: Bytes::new(), head_timeout, timer: None, silent: true }
+    pub(super) fn new(stream: S, head_timeout: Duration, line: Arc<Line>) -> Self {
+        let framing = Framing::new();
+        Self { stream, framing, fault: None, poison: &[], answer: Bytes::new(), head_timeout, timer: None, silent: true, line }
     }
 
     fn poison(&mut self, fault: Fault, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -68,7 +72,7 @@ impl<S> Guard<S> {
     }
 }
 
-/// The answer in place of a refusal that hyper wrote by itself, which alone has a 4xx status and no body.
+/// The answer in place of a refusal that hyper wrote by itself, which has a 4xx status and no body.
 fn replacement(written: &[u8], fault: Option<Fault>) -> Option<Bytes> {
     let refused = written.starts_with(b"HTTP/1.") && written.get(9) == Some(&b'4');
     if !refused || memchr::memmem::find(written, b"\r\ncontent-length: 0\r\n").is_none() {
@@ -125,7 +129,10 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_answer(cx))?;
-        if let Some(answer) = replacement(buf, self.fault) {
+        // What a service answered is its own, even where it looks like a refusal of hyper's.
+        if !self.line.is_answering()
+            && let Some(answer) = replacement(buf, self.fault)
+        {
             self.answer = answer;
             return Poll::Ready(Ok(buf.len()));
         }
@@ -134,7 +141,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_answer(cx))?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        self.line.flushed();
+        Poll::Ready(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -18,13 +19,15 @@ pub(crate) struct Served {
     pub(crate) routes: Routes,
     pub(crate) shutdown: CancellationToken,
     pub(crate) task: JoinHandle<()>,
+    pub(crate) counts: Arc<ConnectionCounts>,
 }
 
 pub(crate) async fn serve(settings: ListenSettings, limits: Limits) -> Served {
     let settings = ListenSettings { address: "127.0.0.1:0".into(), ..settings };
     let listener = Listener::bind(&settings, limits).await.unwrap();
     let (address, routes, shutdown) = (listener.local_addr(), listener.routes(), CancellationToken::new());
-    Served { address, routes, task: tokio::spawn(listener.serve(shutdown.clone())), shutdown }
+    let counts = listener.counts();
+    Served { address, routes, task: tokio::spawn(listener.serve(shutdown.clone())), shutdown, counts }
 }
 
 impl Drop for Served {
@@ -360,13 +363,55 @@ async fn what_is_past_the_bytes_in_hand_is_refused_and_let_in_when_they_are_back
 }
 
 #[tokio::test]
+async fn who_says_nothing_or_says_it_slowly_gives_way_to_who_has_something_to_say() {
+    let (served, _echo, _attachment) = echo(ListenSettings { max_connections: 4, ..small() }, Limits::default(), 100).await;
+    // One request is at work all the while.
+    let slow = Arc::new(Echo { gate: Semaphore::new(0), begun: Semaphore::new(0), seen: Mutex::default() });
+    let _slow = served.routes.attach("/slow", "test", Arc::clone(&slow) as Arc<dyn Handler>).unwrap();
+    let mut working = served.connect().await;
+    working.write_all(b"POST /slow HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n\r\na").await.unwrap();
+    slow.begun.acquire().await.unwrap().forget();
+    let kinds: [&[u8]; 5] = [
+        b"",
+        b"POST /e HT",
+        b"POST /e HTTP/1.1\r\nhost: x\r\n",
+        b"POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\na",
+        b"POST /e HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\na",
+    ];
+    for kind in kinds {
+        let mut silent = Vec::new();
+        for _ in 0..10 {
+            let mut stream = served.connect().await;
+            stream.write_all(kind).await.unwrap();
+            silent.push(stream);
+        }
+        let answer = served.post("/e", &[], b"b").await;
+        assert_eq!((answer.status(), answer.body()), (200, "b"), "behind ten of {:?}", String::from_utf8_lossy(kind));
+    }
+    // Connections that were kept open after their last answer.
+    let mut idle = Vec::new();
+    for _ in 0..10 {
+        let mut stream = served.connect().await;
+        stream.write_all(b"POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nc").await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        idle.push(stream);
+    }
+    slow.gate.add_permits(1);
+    assert_eq!(Answer::read(&mut working).await.status(), 200, "what was at work was not broken off");
+    assert!(served.counts.gave_way.load(std::sync::atomic::Ordering::Relaxed) >= 40);
+}
+
+#[tokio::test]
 async fn connections_past_the_cap_wait_for_their_turn() {
     let (served, echo, _attachment) = echo(ListenSettings { max_connections: 1, ..small() }, Limits::default(), 0).await;
     let request = b"POST /e HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n\r\na";
-    let (mut first, mut second) = (served.connect().await, served.connect().await);
+    let mut first = served.connect().await;
     first.write_all(request).await.unwrap();
-    second.write_all(request).await.unwrap();
     echo.begun.acquire().await.unwrap().forget();
+    let mut second = served.connect().await;
+    second.write_all(request).await.unwrap();
     echo.gate.add_permits(2);
     assert_eq!(echo.begun.available_permits(), 0);
     assert_eq!(Answer::read(&mut first).await.status(), 200);

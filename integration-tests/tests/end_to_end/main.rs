@@ -5,6 +5,7 @@
 mod crash;
 mod examples;
 mod ingress;
+mod listeners;
 mod operation;
 mod pipes;
 mod push;

@@ -139,7 +139,7 @@ impl Function {
         let random = behaviour.seed.map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64);
         let answering = Arc::new(Answering { behaviour, reply, told, state: Mutex::new((0, random)) });
         let router = Router::new().fallback(answer).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(answering);
-        Ok(Self { address, calls, task: tokio::spawn(server::serve(socket, router, stop)) })
+        Ok(Self { address, calls, task: tokio::spawn(server::serve(socket, router, &[], Arc::default(), stop)) })
     }
 }
 
