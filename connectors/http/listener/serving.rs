@@ -173,8 +173,8 @@ impl Accepting {
     /// The next connection, with its place among the others. Cancel-safe: what is accepted and not placed is kept.
     async fn next(&mut self) -> (TcpStream, Open) {
         loop {
-            if self.past_bound > 0 && self.spare.is_none() && !self.on_spare {
-                self.spare = File::open("/dev/null").ok();
+            if self.past_bound > 0 && !self.on_spare {
+                self.keep_spare();
             }
             if self.accepted.is_none() {
                 match self.socket.accept().await {
@@ -185,12 +185,21 @@ impl Accepting {
                     }
                 }
             }
-            let open = if self.on_spare { self.connections.place_on_spare() } else { self.connections.place(self.past_bound).await };
-            self.on_spare = false;
+            // Where there is another descriptor by now, this connection is like any other.
+            let on_spare = std::mem::take(&mut self.on_spare) && !self.keep_spare();
+            let open = if on_spare { self.connections.place_on_spare() } else { self.connections.place(self.past_bound).await };
             if let Some(stream) = self.accepted.take() {
                 return (stream, open);
             }
         }
+    }
+
+    /// Takes a descriptor to let go of later; false where there is none.
+    fn keep_spare(&mut self) -> bool {
+        if self.spare.is_none() {
+            self.spare = File::open("/dev/null").ok();
+        }
+        self.spare.is_some()
     }
 
     /// Makes room where descriptors have run out, and rests where that cannot be done.
