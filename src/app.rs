@@ -11,6 +11,7 @@ mod targets;
 pub mod watch;
 mod wiring;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pointsman_connectors::OpenError;
 use pointsman_connectors::http::{Ingress, Limits, Listener};
-use pointsman_schemas::{Clock, Name, SystemClock, Timestamp};
+use pointsman_schemas::{Clock, Name, SubscriptionNumber, SystemClock, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +29,7 @@ use crate::config::{Config, Diagnostic};
 use crate::dispatcher::schedule::InvalidPolicy;
 use crate::dispatcher::{self, Dispatcher, Plan};
 use crate::journal::disk::{self, DiskJournal, DiskOptions};
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, SubscriptionIdentity};
 use crate::pace;
 use crate::pipes::Piped;
 use crate::router::{Replies, Router};
@@ -44,6 +45,9 @@ use self::wiring::Means;
 /// How long attempts in flight may take to finish once the bus is asked to stop. Longer than most functions take, and shorter than
 /// the 30 seconds after which service managers lose patience.
 const ATTEMPTS_GRACE: Duration = Duration::from_secs(20);
+
+/// Subscriptions whose rule is gone that the log is told of by name, at one reload.
+const DETACHED_TOLD_MAX: usize = 20;
 
 /// How long a stop waits for requests in flight; they only wait for a sync.
 const REQUESTS_GRACE: Duration = Duration::from_secs(5);
@@ -156,6 +160,8 @@ struct Bus {
     admin: Task,
     /// The configuration in force, without its sources, targets and rules.
     config: Option<Config>,
+    /// Subscriptions that hold something and whose rule is gone, as the log was told.
+    detached: HashSet<SubscriptionNumber>,
 }
 
 /// A task with its stop.
@@ -208,7 +214,7 @@ impl Bus {
         let ingress = Ingress::open(&config.listen, &listener.routes()).map_err(RunError::Listen)?;
         sources.run_always(Name::default_tenant(), Name::ingress(), "http", Box::new(ingress));
 
-        let overview = Arc::new(Running::new(Arc::clone(&sources), Arc::clone(&router), handle.clone()));
+        let overview = Arc::new(Running::new(Arc::clone(&sources), Arc::clone(&router), handle.clone(), means.metrics.clone()));
         let admin = Arc::new(Admin {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
             overview: Arc::clone(&overview) as _,
@@ -237,6 +243,7 @@ impl Bus {
             // Requests are taken once the rules are in force: until then nobody would be told of what they bring.
             listener: Task::spawn(|_| async {}),
             config: None,
+            detached: HashSet::new(),
         };
         bus.put_in_force(config).await?;
         bus.sources.opened().await;
@@ -259,8 +266,30 @@ impl Bus {
         if let Some(old) = Arc::into_inner(old) {
             old.take_apart();
         }
+        self.tell_detached().await;
         self.config = Some(config);
         Ok(())
+    }
+
+    /// Tells the log of each subscription that no rule wants and that still holds something, once.
+    async fn tell_detached(&mut self) {
+        let statuses = match self.journal.reader().subscriptions().await {
+            Ok(statuses) => statuses,
+            Err(error) => return tracing::warn!(%error, "cannot look for subscriptions whose rule is gone"),
+        };
+        let detached: Vec<_> = statuses.into_iter().filter(|status| !status.attached).collect();
+        let untold = detached.iter().filter(|status| !self.detached.contains(&status.number));
+        for status in untold.clone().take(DETACHED_TOLD_MAX) {
+            let (SubscriptionIdentity { tenant, rule, target, .. }, counts) = (&status.identity, &status.counts);
+            let (subscription, pending, dead) = (status.number.0, counts.pending, counts.dead);
+            tracing::warn!(subscription, %tenant, %rule, to = %target, pending, dead,
+                "no rule wants these deliveries any more; they are kept: bring the rule back, or see pointsman subscriptions cancel and move");
+        }
+        let more = untold.clone().skip(DETACHED_TOLD_MAX);
+        if let (more @ 1.., pending) = more.fold((0, 0), |(count, pending), status| (count + 1, pending + status.counts.pending)) {
+            tracing::warn!(more, pending, "there are more of these; see pointsman subscriptions list --detached");
+        }
+        self.detached = detached.into_iter().map(|status| status.number).collect();
     }
 
     /// Takes over a changed configuration, or stays as it is and says why.

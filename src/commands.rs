@@ -13,5 +13,6 @@ pub mod match_event;
 pub mod run;
 pub mod schema;
 pub mod send;
+pub mod subscriptions;
 pub mod test;
 pub mod timers;

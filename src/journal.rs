@@ -10,7 +10,7 @@
 //! 1. What a call has answered with `Ok` is durable. What it has answered with an error has not happened, or, after
 //!    [`JournalError::Io`], may have: the caller tells nobody that it did.
 //! 2. An [`Append`] is all or nothing: its events, their deliveries, its rejects and its cursor.
-//! 3. Sequences and subscription numbers grow and are never used again, also after everything has been deleted.
+//! 3. Ids of deliveries are never used again, whatever becomes of the store. Sequences and subscription numbers grow and are never used again, also after everything has been deleted.
 //! 4. A delivery is pending, in flight, or ended, and ends once per run. In flight means leased and not yet durably settled. A lease that
 //!    runs out makes it pending again, and the token of that lease then settles nothing.
 //! 5. Per subscription, at every commit: created = delivered + dead + redriven + purged + cancelled + quarantined + pending. Created counts
@@ -75,7 +75,8 @@ pub trait Journal: fmt::Debug + Send + Sync {
     async fn due(&self) -> Vec<SubscriptionNumber>;
 
     /// Makes the wanted subscriptions the attached ones: finds or creates each, and detaches every other. A detached subscription keeps
-    /// its pending deliveries and its number until its identity is wanted again. Numbers come back in the order wanted.
+    /// its deliveries, dead letters and number until its identity is wanted again. Once it holds nothing it is dropped with its counters;
+    /// an append that still comes for it brings it back. Numbers come back in the order wanted.
     ///
     /// It may take many transactions, between which others happen; nothing is detached before everything wanted is attached. Where it fails or is
     /// dropped part of it has happened, and the next call makes it whole. There is one caller at a time.
@@ -101,6 +102,20 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`JournalError::Io`].
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError>;
+
+    /// Ends every pending delivery of a subscription that was there when this was called, as [`Journal::cancel`] does. Tells how many.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`], [`JournalError::NotFound`].
+    async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError>;
+
+    /// Moves every pending delivery of a subscription that was there when this was called to another one of the same tenant, where it is a new
+    /// run with no attempts used; one that was delayed still waits. Those in flight are left alone. It counts as cancelled in the one and created in the
+    /// other, and is never refused for a full backlog. Tells how many.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]; [`JournalError::NotFound`] where either is not there, or the other is another tenant's.
+    async fn move_all(&self, from: SubscriptionNumber, to: SubscriptionNumber) -> Result<u64, JournalError>;
 
     /// Makes a new run of each selected dead letter: due now, with a fresh age and no attempts used. Tells how many.
     /// Rejects of sources have nothing to run and are passed over.

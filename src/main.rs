@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use pointsman::commands::{check, dead, diff, explain, import, listen, match_event, run, schema, send, test, timers};
+use pointsman::commands::{check, dead, diff, explain, import, listen, match_event, run, schema, send, subscriptions, test, timers};
 use pointsman::journal::disk::DiskReader;
 use pointsman::journal::{JournalError, Reader};
 use pointsman::telemetry::{self, LogArgs};
@@ -48,6 +48,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Dead letters: what could not be delivered
     Dead(dead::DeadArgs),
+    /// Subscriptions: what waits for each rule and target, also where the rule is gone
+    Subscriptions(subscriptions::SubscriptionsArgs),
     /// When the timers fire next
     Timers(timers::TimersArgs),
     /// Print the JSON Schema of the rule file
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Send(args) => runtime.block_on(send::run(args)),
         Command::Listen(args) => runtime.block_on(listen::run(args)),
         Command::Explain(args) => runtime.block_on(explain::run(args)),
+        Command::Subscriptions(args) => runtime.block_on(subscriptions::run(args, &open_store)),
         Command::Dead(args) => runtime.block_on(dead::run(args, &open_store)),
     };
     // What blocks still, such as a read from a file system that does not answer, is not waited for.

@@ -177,6 +177,20 @@ impl Journal for Piped {
         Ok(here as u64 + self.inner.cancel(deliveries).await?)
     }
 
+    async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError> {
+        let there = self.inner.cancel_all(subscription).await?;
+        let here = self.change(|lines| {
+            let waiting = lines.pending(subscription, None, usize::MAX);
+            waiting.iter().filter(|pending| lines.cancel(pending.id)).count()
+        });
+        Ok(here as u64 + there)
+    }
+
+    /// What lies in memory is its source's, and stays.
+    async fn move_all(&self, from: SubscriptionNumber, to: SubscriptionNumber) -> Result<u64, JournalError> {
+        self.inner.move_all(from, to).await
+    }
+
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
         self.inner.redrive(selection).await
     }

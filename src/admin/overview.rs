@@ -7,6 +7,7 @@ use pointsman_connectors::{Guarantee, SourceState};
 use pointsman_schemas::{Event, Name, SubscriptionNumber};
 use serde::{Deserialize, Serialize};
 
+use crate::journal::SubscriptionStatus;
 use crate::router::Explained;
 
 /// The running parts, as they stand now. Asked at every request: it answers from memory, at once.
@@ -26,6 +27,9 @@ pub trait Overview: fmt::Debug + Send + Sync {
     /// Why the rules in force take an event from a source, or do not: see [`Router::explain`](crate::router::Router::explain). Unlike the rest
     /// it takes its time: for each rule the event is read anew.
     fn explain(&self, tenant: &Name, origin: &Name, event: &Event, rule: Option<&Name>, limit: usize) -> Option<Explained>;
+
+    /// Drops the numbers in memory of what neither the rules in force want nor these subscriptions are, the journal's own.
+    fn forget_others(&self, statuses: &[SubscriptionStatus]);
 
     /// What is missing before events can be taken: one line each for a person; empty where all is there.
     fn ready(&self) -> Vec<String>;

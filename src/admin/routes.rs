@@ -57,6 +57,8 @@ pub(super) fn router(admin: Arc<Admin>, own: Arc<Guard>) -> Router {
         .route("/subscriptions", get(subscriptions))
         .route("/subscriptions/{number}/suspend", post(suspend))
         .route("/subscriptions/{number}/resume", post(resume))
+        .route("/subscriptions/{number}/cancel", post(cancel))
+        .route("/subscriptions/{number}/move", post(move_all))
         .route("/dead", get(dead_list))
         .route("/dead/redrive", post(dead_redrive))
         .route("/dead/purge", post(dead_purge))
@@ -93,6 +95,9 @@ async fn readyz(State(admin): Bus) -> Answer<serde_json::Value> {
 /// What the process counts, and behind it what the journal does; where that cannot be read, it says so and still tells the rest.
 async fn metrics(State(admin): Bus) -> Result<Response, ProblemDocument> {
     let snapshot = JournalSnapshot::take(&*admin.journal.reader(), admin.clock.now()).await;
+    if let Ok(snapshot) = &snapshot {
+        admin.overview.forget_others(&snapshot.subscriptions);
+    }
     let mut text = String::new();
     let written = encode_registry(&mut text, &admin.registry)
         .and_then(|()| encode_registry(&mut text, &Connections::registry(&*admin.overview)))
@@ -147,9 +152,46 @@ async fn resume(State(admin): Bus, number: Result<Path<String>, PathRejection>) 
     set_activity(&admin, &number?, Activity::Active).await
 }
 
-async fn set_activity(admin: &Admin, number: &str, activity: Activity) -> Answer<SubscriptionView> {
+/// Ends what waits in a subscription.
+async fn cancel(State(admin): Bus, number: Result<Path<String>, PathRejection>) -> Answer<serde_json::Value> {
+    let number = subscription(&number?)?;
+    let cancelled = admin.journal.cancel_all(number).await?;
+    tracing::info!(subscription = number.0, cancelled, "pending deliveries were cancelled");
+    Ok(Json(json!({ "cancelled": cancelled })))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MoveRequest {
+    to: u32,
+}
+
+/// Moves what waits in a subscription to another one.
+async fn move_all(
+    State(admin): Bus,
+    number: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<serde_json::Value> {
+    let (from, body) = (subscription(&number?)?, body?);
+    must_be_json(&headers)?;
+    let MoveRequest { to } = serde_json::from_slice(&body)
+        .map_err(|error| ProblemDocument::bad_request(format!("the body does not say where to, such as {{\"to\": 7}}: {error}")))?;
+    if to == from.0 {
+        return Err(ProblemDocument::bad_request(format!("subscription {to} cannot be moved to itself")));
+    }
+    let moved = admin.journal.move_all(from, SubscriptionNumber(to)).await?;
+    tracing::info!(subscription = from.0, to, moved, "pending deliveries were moved");
+    Ok(Json(json!({ "moved": moved })))
+}
+
+fn subscription(number: &str) -> Result<SubscriptionNumber, ProblemDocument> {
     let invalid = |_| ProblemDocument::bad_request(format!("{number:?} is not the number of a subscription"));
-    let number = SubscriptionNumber(number.parse().map_err(invalid)?);
+    number.parse().map(SubscriptionNumber).map_err(invalid)
+}
+
+async fn set_activity(admin: &Admin, number: &str, activity: Activity) -> Answer<SubscriptionView> {
+    let number = subscription(number)?;
     admin.journal.set_activity(number, activity).await?;
     tracing::info!(subscription = number.0, ?activity, "a subscription was suspended or resumed");
     let status = admin.journal.reader().subscriptions().await?.into_iter().find(|status| status.number == number);
@@ -280,12 +322,17 @@ async fn explain(
 }
 
 /// JSON has to be declared: a form of a page elsewhere can send text, but not that without asking first.
-fn selection(headers: &HeaderMap, body: &[u8]) -> Result<DeadSelection, ProblemDocument> {
+fn must_be_json(headers: &HeaderMap) -> Result<(), ProblemDocument> {
     let declared = headers.get(header::CONTENT_TYPE).and_then(|declared| declared.to_str().ok()).unwrap_or_default();
-    if !is_json_media_type(declared) {
-        let detail = format!("Content-Type is {declared:?}; send application/json");
-        return Err(ProblemDocument::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    if is_json_media_type(declared) {
+        return Ok(());
     }
+    let detail = format!("Content-Type is {declared:?}; send application/json");
+    Err(ProblemDocument::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+}
+
+fn selection(headers: &HeaderMap, body: &[u8]) -> Result<DeadSelection, ProblemDocument> {
+    must_be_json(headers)?;
     let request: DeadRequest =
         serde_json::from_slice(body).map_err(|error| ProblemDocument::bad_request(format!("the body is not a selection: {error}")))?;
     request.selection().map_err(ProblemDocument::bad_request)

@@ -17,6 +17,7 @@ use crate::commands::client::{Answer, Client};
 use crate::journal::memory::{MemoryJournal, MemoryOptions};
 use crate::journal::{
     Append, DeadReason, Ending, Entry, Grant, Journal, LastOutcome, NewDelivery, Role, Settlement, Subscription, SubscriptionIdentity,
+    SubscriptionStatus,
 };
 use crate::router::{Explained, Router, RuleInForce};
 use crate::telemetry::Metrics;
@@ -90,6 +91,7 @@ impl Overview for Told {
             limit: 4,
         }]
     }
+    fn forget_others(&self, _statuses: &[SubscriptionStatus]) {}
     fn ready(&self) -> Vec<String> {
         self.missing.lock().clone()
     }
@@ -187,7 +189,7 @@ fn json(answer: &Answer) -> (u16, serde_json::Value) {
     (answer.status.as_u16(), serde_json::from_slice(&answer.body).unwrap())
 }
 
-fn subscription(rule: &str, target: &str) -> Subscription {
+pub(crate) fn subscription(rule: &str, target: &str) -> Subscription {
     let identity = SubscriptionIdentity { tenant: name("default"), rule: name(rule), role: Role::To, target: name(target) };
     Subscription { identity, renamed_from: None, backlog: None }
 }

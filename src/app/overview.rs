@@ -1,6 +1,6 @@
 //! What the admin API shows of the running parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,11 @@ use super::sources::Sources;
 use crate::admin::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 use crate::config::Config;
 use crate::dispatcher;
+use crate::journal::{SubscriptionIdentity, SubscriptionStatus};
 use crate::pace::{breathe, drop_each};
 use crate::router::{Explained, Router};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Kept;
 
 /// The running parts.
 pub struct Running {
@@ -25,6 +28,9 @@ pub struct Running {
     rules: Mutex<Vec<RuleStatus>>,
     /// Tenant, name and kind of each target.
     targets: Mutex<Vec<(Name, Name, &'static str)>>,
+    metrics: Metrics,
+    /// What the files give labels in the metrics.
+    kept: Mutex<Kept>,
     ready: AtomicBool,
     stopping: AtomicBool,
 }
@@ -37,9 +43,9 @@ impl fmt::Debug for Running {
 
 impl Running {
     /// Parts that are not ready yet.
-    pub fn new(sources: Arc<Sources>, router: Arc<ArcSwap<Router>>, dispatcher: dispatcher::Handle) -> Self {
-        let (rules, targets) = (Mutex::default(), Mutex::default());
-        Self { sources, router, dispatcher, rules, targets, ready: AtomicBool::new(false), stopping: AtomicBool::new(false) }
+    pub fn new(sources: Arc<Sources>, router: Arc<ArcSwap<Router>>, dispatcher: dispatcher::Handle, metrics: Metrics) -> Self {
+        let (rules, targets, kept) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { sources, router, dispatcher, rules, targets, metrics, kept, ready: AtomicBool::new(false), stopping: AtomicBool::new(false) }
     }
 
     /// Shows this configuration from now on.
@@ -57,6 +63,12 @@ impl Running {
         let rules = rules.collect();
         let old = std::mem::replace(&mut *self.rules.lock(), rules);
         drop_each(old);
+        let always = [Name::ingress(), Name::replies()].map(|name| (Name::default_tenant(), name));
+        let sources = config.sources.iter().map(|source| (source.tenant.clone(), source.name.clone()));
+        let targets = config.targets.iter().map(|target| (target.tenant.clone(), target.name.clone()));
+        let subscriptions = super::wiring::subscriptions(config).into_iter().inspect(|_| breathe()).map(|one| one.identity);
+        *self.kept.lock() =
+            Kept { sources: sources.chain(always).collect(), subscriptions: subscriptions.collect(), targets: targets.collect() };
         *self.targets.lock() = config.targets.iter().map(|target| (target.tenant.clone(), target.name.clone(), target.kind)).collect();
     }
 
@@ -131,6 +143,11 @@ impl Overview for Running {
 
     fn paused(&self) -> BTreeMap<SubscriptionNumber, String> {
         self.dispatcher.status().paused.into_iter().map(|(number, paused)| (number, paused.reason)).collect()
+    }
+
+    fn forget_others(&self, statuses: &[SubscriptionStatus]) {
+        let held: HashSet<&SubscriptionIdentity> = statuses.iter().map(|status| &status.identity).collect();
+        self.metrics.retain(&self.kept.lock(), |identity| held.contains(identity));
     }
 
     fn ready(&self) -> Vec<String> {

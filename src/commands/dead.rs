@@ -309,7 +309,7 @@ fn as_sheet(letter: &DeadView, content: &DeadContent) -> String {
     format!("{}\n", plain(&lines.join("\n")))
 }
 
-fn store(path: &Path, open: &OpenStore) -> Result<Arc<dyn Reader>, CommandError> {
+pub(super) fn store(path: &Path, open: &OpenStore) -> Result<Arc<dyn Reader>, CommandError> {
     open(path).map_err(|error| CommandError::new(format!("cannot open the store {}: {error}", path.display())))
 }
 

@@ -269,6 +269,20 @@ impl DiskJournal {
         told.await.map_err(|_| JournalError::Closed)?
     }
 
+    /// Takes everything pending out of a subscription, and gives it to another one where there is one.
+    async fn empty(&self, from: u32, to: Option<u32>) -> Result<u64, JournalError> {
+        let now = Moment::now(&*self.shared.clock);
+        let until = self.ask(true, 0, move |transaction| transaction.begin_emptying(from, to, now)).await?;
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = self.ask(true, 0, move |transaction| transaction.empty(from, to, until, after)).await?;
+            (count, after) = (count + page.count, page.next);
+            if after.is_none() {
+                return Ok(count);
+            }
+        }
+    }
+
     /// Why nothing can be read or written; a full disk only keeps what is new out.
     fn broken(&self) -> Option<JournalError> {
         if self.jobs.lock().is_none() {
@@ -456,6 +470,14 @@ impl Journal for DiskJournal {
             count += self.ask(true, 0, move |transaction| transaction.cancel(&page)).await?;
         }
         Ok(count)
+    }
+
+    async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError> {
+        self.empty(subscription.0, None).await
+    }
+
+    async fn move_all(&self, from: SubscriptionNumber, to: SubscriptionNumber) -> Result<u64, JournalError> {
+        self.empty(from.0, Some(to.0)).await
     }
 
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {

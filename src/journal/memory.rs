@@ -168,6 +168,14 @@ impl Journal for MemoryJournal {
         self.shared.run(|book| Ok(book.cancel(deliveries)))
     }
 
+    async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError> {
+        self.shared.run(|book| book.empty(subscription, None))
+    }
+
+    async fn move_all(&self, from: SubscriptionNumber, to: SubscriptionNumber) -> Result<u64, JournalError> {
+        self.shared.run(|book| book.empty(from, Some(to)))
+    }
+
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
         self.shared.run(|book| Ok(book.redrive(selection)))
     }

@@ -75,6 +75,8 @@ macro_rules! conformance {
             subscriptions_keep_their_numbers_and_deliveries
             many_subscriptions_come_and_go_at_once
             a_subscription_that_is_not_active_leases_nothing
+            a_subscription_that_nobody_wants_goes_once_it_holds_nothing
+            what_waits_is_cancelled_or_moved_whole
             a_full_backlog_stops_or_buries
             a_full_journal_refuses_appends_and_still_settles
             retention_spares_what_is_needed
@@ -175,13 +177,17 @@ impl<'i> Bench<'i> {
     }
 
     async fn status(&self, subscription: SubscriptionNumber) -> SubscriptionStatus {
+        self.find(subscription).await.unwrap()
+    }
+
+    async fn find(&self, subscription: SubscriptionNumber) -> Option<SubscriptionStatus> {
         let statuses = self.journal.reader().subscriptions().await.unwrap();
         for status in &statuses {
             let c = status.counts;
             assert_eq!(c.created, c.delivered + c.dead + c.redriven + c.purged + c.cancelled + c.quarantined + c.pending, "{status:?}");
             assert!(c.in_flight <= c.pending && c.retrying <= c.pending, "{status:?}");
         }
-        statuses.into_iter().find(|status| status.number == subscription).unwrap()
+        statuses.into_iter().find(|status| status.number == subscription)
     }
 
     async fn counts(&self, subscription: SubscriptionNumber) -> Counts {

@@ -2,10 +2,12 @@
 //!
 //! A part asks once for a handle on what it counts, by name, and keeps it: counting is then one atomic addition.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pointsman_schemas::{Class, Name, Timestamp};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -51,6 +53,21 @@ struct AttemptLabels {
     class: &'static str,
 }
 
+/// How an attempt can leave its delivery.
+const OUTCOMES: [&str; 4] = ["delivered", "retried", "dead", "released"];
+
+impl DeliveryLabels {
+    fn new(identity: &SubscriptionIdentity, outcome: &'static str) -> Self {
+        Self {
+            tenant: identity.tenant.to_string(),
+            rule: identity.rule.to_string(),
+            role: identity.role.as_str(),
+            target: identity.target.to_string(),
+            outcome,
+        }
+    }
+}
+
 type Histograms = Family<AttemptLabels, Histogram, fn() -> Histogram>;
 
 /// What this process counts. Cloning it copies handles, not numbers.
@@ -64,6 +81,26 @@ pub struct Metrics {
     deliveries: Family<DeliveryLabels, Counter>,
     attempts: Histograms,
     appends: Histogram,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What has labels of its own.
+#[derive(Debug, Default)]
+struct Known {
+    sources: HashSet<(Name, Name)>,
+    subscriptions: HashSet<SubscriptionIdentity>,
+    targets: HashSet<(Name, Name)>,
+}
+
+/// What is to keep its labels; sources and targets are each a tenant and a name.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// Sources.
+    pub sources: HashSet<(Name, Name)>,
+    /// Subscriptions.
+    pub subscriptions: HashSet<SubscriptionIdentity>,
+    /// Targets.
+    pub targets: HashSet<(Name, Name)>,
 }
 
 impl Metrics {
@@ -79,6 +116,7 @@ impl Metrics {
             deliveries: Family::default(),
             attempts: Family::new_with_constructor(|| Histogram::new(ATTEMPT_BUCKETS_SECONDS)),
             appends: Histogram::new(APPEND_BUCKETS_SECONDS),
+            known: Arc::default(),
         };
         // A counter's name gets its `_total` when it is written.
         let own = &metrics;
@@ -98,9 +136,45 @@ impl Metrics {
         metrics
     }
 
+    /// Forgets the numbers of what is not to be kept. What still counts for it counts unseen.
+    pub fn retain(&self, kept: &Kept, also: impl Fn(&SubscriptionIdentity) -> bool) {
+        let mut known = self.known.lock();
+        known.sources.retain(|source| {
+            let stays = kept.sources.contains(source);
+            if !stays {
+                let labels = SourceLabels { tenant: source.0.to_string(), source: source.1.to_string() };
+                for family in [&self.received, &self.duplicates, &self.rejects] {
+                    family.remove(&labels);
+                }
+            }
+            stays
+        });
+        known.subscriptions.retain(|identity| {
+            let stays = kept.subscriptions.contains(identity) || also(identity);
+            if !stays {
+                for outcome in OUTCOMES {
+                    self.deliveries.remove(&DeliveryLabels::new(identity, outcome));
+                }
+            }
+            stays
+        });
+        known.targets.retain(|target| {
+            let stays = kept.targets.contains(target);
+            if !stays {
+                let labels =
+                    |class: Class| AttemptLabels { tenant: target.0.to_string(), target: target.1.to_string(), class: class.as_str() };
+                for class in CLASSES {
+                    self.attempts.remove(&labels(class));
+                }
+            }
+            stays
+        });
+    }
+
     /// Counts what comes from one source.
     #[must_use]
     pub fn source(&self, tenant: &Name, source: &Name) -> SourceMetrics {
+        self.known.lock().sources.insert((tenant.clone(), source.clone()));
         let labels = SourceLabels { tenant: tenant.to_string(), source: source.to_string() };
         SourceMetrics {
             received: self.received.get_or_create_owned(&labels),
@@ -121,15 +195,8 @@ impl Metrics {
     /// Counts how attempts leave the deliveries of one subscription.
     #[must_use]
     pub fn subscription(&self, identity: &SubscriptionIdentity) -> SubscriptionMetrics {
-        let counter = |outcome| {
-            self.deliveries.get_or_create_owned(&DeliveryLabels {
-                tenant: identity.tenant.to_string(),
-                rule: identity.rule.to_string(),
-                role: identity.role.as_str(),
-                target: identity.target.to_string(),
-                outcome,
-            })
-        };
+        self.known.lock().subscriptions.insert(identity.clone());
+        let counter = |outcome| self.deliveries.get_or_create_owned(&DeliveryLabels::new(identity, outcome));
         SubscriptionMetrics {
             delivered: counter("delivered"),
             retried: counter("retried"),
@@ -141,6 +208,7 @@ impl Metrics {
     /// Measures attempts at one target.
     #[must_use]
     pub fn target(&self, tenant: &Name, target: &Name) -> TargetMetrics {
+        self.known.lock().targets.insert((tenant.clone(), target.clone()));
         let classes = CLASSES.map(|class| (class, OnceLock::new()));
         TargetMetrics { tenant: tenant.clone(), target: target.clone(), family: self.attempts.clone(), classes: Arc::new(classes) }
     }
@@ -264,6 +332,42 @@ mod tests {
         if cfg!(target_os = "linux") {
             assert!(text.contains("\nprocess_resident_memory_bytes ") && text.contains("\nprocess_open_fds "), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_gone_leaves_no_labels() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry, Timestamp(0));
+        let name = |text: &str| Name::new(text).unwrap();
+        let identity = |rule: &str| SubscriptionIdentity { tenant: name("default"), rule: name(rule), role: Role::To, target: name(rule) };
+        let served = || {
+            let mut text = String::new();
+            encode_registry(&mut text, &registry).unwrap();
+            text
+        };
+        let before = served();
+        for rule in ["stays", "goes", "holds-something"] {
+            metrics.source(&name("default"), &name(rule)).received.inc();
+            metrics.subscription(&identity(rule)).dead.inc();
+            let target = metrics.target(&name("default"), &name(rule));
+            for class in CLASSES {
+                target.attempted(class, Duration::from_millis(1));
+            }
+        }
+        let pair = (name("default"), name("stays"));
+        let kept = Kept {
+            sources: HashSet::from([pair.clone()]),
+            subscriptions: HashSet::from([identity("stays")]),
+            targets: HashSet::from([pair]),
+        };
+        metrics.retain(&kept, |one| one.rule.as_str() == "holds-something");
+        let text = served();
+        assert!(!text.contains("goes"), "{text}");
+        assert!(text.contains(r#"pointsman_events_received_total{tenant="default",source="stays"} 1"#), "{text}");
+        assert_eq!(text.matches("rule=\"stays\"").count(), 4);
+        assert_eq!(text.matches("rule=\"holds-something\"").count(), 4, "its numbers stay until it holds nothing");
+        metrics.retain(&Kept::default(), |_| false);
+        assert_eq!(served(), before, "nothing is left of a thousand that come and go");
     }
 
     /// Two handles on the same name count together.

@@ -180,6 +180,12 @@ impl Journal for Watched {
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
         self.inner.cancel(deliveries).await
     }
+    async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError> {
+        self.inner.cancel_all(subscription).await
+    }
+    async fn move_all(&self, from: SubscriptionNumber, to: SubscriptionNumber) -> Result<u64, JournalError> {
+        self.inner.move_all(from, to).await
+    }
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
         self.inner.redrive(selection).await
     }

@@ -32,7 +32,7 @@ enum Number {
 }
 
 impl DiskJournal {
-    /// Attaches everything wanted, and then detaches every other.
+    /// Attaches everything wanted, then detaches every other, and drops what holds nothing.
     pub(super) async fn attach_only(&self, wanted: Vec<Subscription>) -> Result<Vec<SubscriptionNumber>, JournalError> {
         let mut known = Vec::new();
         loop {
@@ -51,6 +51,7 @@ impl DiskJournal {
             let changed = page.to_vec();
             given.extend(self.ask(true, 0, move |transaction| Ok(transaction.set_attachments(&changed))).await?);
         }
+        while self.ask(true, 0, |transaction| Ok(transaction.drop_detached(CHANGED_AT_ONCE))).await? == CHANGED_AT_ONCE {}
         let number = |number| match number {
             Number::Known(number) => Some(SubscriptionNumber(number)),
             Number::Change(place) => given.get(place).copied(),

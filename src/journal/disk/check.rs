@@ -248,8 +248,7 @@ fn check_rows(checked: &mut Checked, now: Timestamp) -> Result<(), Trouble> {
     if missing > 0 {
         checked.findings.push(format!("{missing} records that were counted are not there any more"));
     }
-    checked.books.ledger = changes.ledger;
-    checked.books.subscriptions.extend(changes.subscriptions);
+    checked.books.apply(changes.ledger, changes.subscriptions);
     Ok(())
 }
 

@@ -100,11 +100,17 @@ pub(super) enum Effect {
     Keep(u64, Arc<Kept>),
     /// A subscription is leased from, or is not.
     Open(u32, bool),
+    /// What a transaction took out of a subscription is out: it is leased from again.
+    Resume(u32),
+    /// A subscription is there no more.
+    Forget(u32),
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     open: bool,
+    /// A transaction under way takes deliveries out of it: until that is committed nothing is leased.
+    held: bool,
     window: BTreeMap<SlotKey, Slot>,
     /// Deliveries in the window.
     waiting: usize,
@@ -201,6 +207,19 @@ impl Queues {
         true
     }
 
+    /// Leases nothing of a subscription until a transaction has come to its end, which takes deliveries out of it.
+    pub(super) fn hold(&mut self, subscription: u32) {
+        if let Some(queue) = self.queues.get_mut(&subscription) {
+            queue.held = true;
+        }
+    }
+
+    /// The deliveries of a subscription that are in flight: sequence and run.
+    pub(super) fn leased(&self, subscription: u32) -> HashSet<(u64, u64)> {
+        let leases = self.leases.values().filter(|lease| lease.key.subscription == subscription);
+        leases.map(|lease| (lease.key.sequence, lease.key.run)).collect()
+    }
+
     /// Undoes what a transaction that did not happen had claimed and withheld.
     pub(super) fn undo(&mut self, claimed: &[u64], withheld: &BTreeSet<u32>) {
         for token in claimed {
@@ -213,6 +232,7 @@ impl Queues {
             let Some(queue) = self.queues.get_mut(subscription) else { continue };
             self.waiting -= std::mem::take(&mut queue.waiting);
             queue.window.clear();
+            queue.held = false;
             if let Some(loading) = &mut queue.loading {
                 loading.stale = true;
             }
@@ -239,8 +259,25 @@ impl Queues {
                     queue.open = open;
                     self.tell(subscription);
                 }
+                Effect::Resume(subscription) => {
+                    if let Some(queue) = self.queues.get_mut(&subscription) {
+                        queue.held = false;
+                    }
+                    self.tell(subscription);
+                }
+                Effect::Forget(subscription) => self.forget(subscription),
             }
         }
+    }
+
+    fn forget(&mut self, subscription: u32) {
+        let Some(queue) = self.queues.remove(&subscription) else { return };
+        self.waiting -= queue.waiting;
+        if let Some(timer) = queue.timer {
+            self.timers.remove(&(timer, subscription));
+        }
+        self.told.remove(&subscription);
+        self.low.remove(&subscription);
     }
 
     fn capacity(&self) -> usize {
@@ -457,8 +494,7 @@ impl Queues {
         }
         let beyond = next.into_iter().chain(loading.skipped).min();
         queue.beyond = None;
-        let leases = self.leases.values().filter(|lease| lease.key.subscription == subscription);
-        let leased: HashSet<_> = leases.map(|lease| (lease.key.sequence, lease.key.run)).collect();
+        let leased = self.leased(subscription);
         for mut row in rows {
             let key = row.slot_key();
             if beyond.is_some_and(|beyond| key >= beyond) {

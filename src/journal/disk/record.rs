@@ -307,6 +307,11 @@ pub(super) struct Subscribed {
 }
 
 impl Subscribed {
+    /// Whether it can be dropped: no rule wants it, and it holds nothing.
+    pub(super) fn is_nothing_left(&self) -> bool {
+        !self.attached && self.counts.pending == 0 && self.counts.dead == 0
+    }
+
     pub(super) fn encode(&self, number: u32) -> Vec<u8> {
         let mut out = Encoder::new(160);
         let SubscriptionIdentity { tenant, rule, role, target } = &self.identity;

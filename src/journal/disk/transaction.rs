@@ -4,6 +4,7 @@
 //! Counters and the ledger are changed in copies here and written once at the end.
 
 mod append;
+mod empty;
 mod operate;
 mod quarantine;
 mod retain;
@@ -16,12 +17,13 @@ use parking_lot::Mutex;
 use pointsman_schemas::{Epoch, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::check::placeholder;
 use super::epochs::Epochs;
 use super::queues::{Effect, Queues};
 use super::record::{Buried, Damage, Subscribed};
 use super::row::{BLOCK_DELIVERIES_MAX, BLOCK_RUN, PendingRow, RowKey};
 use super::schema::{self, Ledger};
-use crate::journal::{Counts, DeadReason, JournalError, NewDelivery};
+use crate::journal::{Counts, DeadReason, JournalError, NewDelivery, SubscriptionIdentity};
 
 /// Why a job did not do what it was asked.
 #[derive(Debug)]
@@ -50,24 +52,46 @@ pub(super) struct Books {
     pub(super) ledger: Ledger,
     pub(super) subscriptions: BTreeMap<u32, Subscribed>,
     pub(super) epochs: Arc<Epochs>,
+    /// Subscriptions that were dropped since the store was opened, the latest of them.
+    pub(super) dropped: BTreeMap<u32, SubscriptionIdentity>,
     /// The last epoch is written with the first commit in it, and the format with it: opening a store writes nothing.
     pub(super) is_epoch_new: bool,
 }
 
+/// Dropped subscriptions that are remembered: an append may still come for one, matched by the rules of before.
+const DROPPED_MAX: usize = 10_000;
+
 impl Books {
+    /// Takes over what a transaction has committed.
+    pub(super) fn apply(&mut self, ledger: Ledger, subscriptions: HashMap<u32, Subscribed>) {
+        (self.ledger, self.is_epoch_new) = (ledger, false);
+        for (number, subscribed) in subscriptions {
+            if subscribed.is_nothing_left() {
+                self.subscriptions.remove(&number);
+                self.dropped.insert(number, subscribed.identity);
+            } else {
+                self.subscriptions.insert(number, subscribed);
+            }
+        }
+        while self.dropped.len() > DROPPED_MAX {
+            self.dropped.pop_first();
+        }
+    }
+
     /// Begins an epoch: the store has just been opened. Where `skip` is set, what was given out last is not sure, and numbers go on far
     /// behind it.
     pub(super) fn begin_epoch(&mut self, now: Timestamp, skip: bool, file: u64) {
         let ledger = &mut self.ledger;
         let (last_sequence, last_run) = self.epochs.given_out();
-        (ledger.last_sequence, ledger.last_run) = (ledger.last_sequence.max(last_sequence), ledger.last_run.max(last_run));
+        ledger.last_run = ledger.last_run.max(last_run);
+        let mut last_sequence = ledger.last_sequence.max(last_sequence);
         if skip {
-            ledger.last_sequence += SEQUENCES_SKIPPED + u64::from(rand::random::<u32>());
+            last_sequence += SEQUENCES_SKIPPED + u64::from(rand::random::<u32>());
             ledger.last_subscription += SUBSCRIPTIONS_SKIPPED;
         }
         // Two clones of one machine may draw the same number, but not at the same time.
         let epoch = Epoch(rand::random::<u64>() ^ now.0.cast_unsigned());
-        Arc::make_mut(&mut self.epochs).begin(epoch, ledger.last_sequence, ledger.last_run, file);
+        Arc::make_mut(&mut self.epochs).begin(epoch, last_sequence, ledger.last_run, file);
         self.is_epoch_new = true;
     }
 }
@@ -131,8 +155,14 @@ impl<'c> Transaction<'c> {
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
         self.flush()?;
         let mut update = self.connection.prepare_cached("REPLACE INTO subscriptions VALUES (?1, ?2)")?;
+        let mut delete = self.connection.prepare_cached("DELETE FROM subscriptions WHERE number = ?1")?;
         for (number, subscribed) in &self.changes.subscriptions {
-            update.execute(params![number, subscribed.encode(*number)])?;
+            if subscribed.is_nothing_left() {
+                delete.execute([number])?;
+                self.changes.effects.push(Effect::Forget(*number));
+            } else {
+                update.execute(params![number, subscribed.encode(*number)])?;
+            }
         }
         if self.books.is_epoch_new {
             schema::write_format(self.connection)?;
@@ -160,6 +190,28 @@ impl<'c> Transaction<'c> {
         }
     }
 
+    /// The subscription under which something is to be kept that was matched before its own was dropped: the one that has its identity
+    /// now, else itself, which comes back detached as it was.
+    fn resolve(&mut self, number: u32) -> u32 {
+        if self.subscription(number).is_some() {
+            return number;
+        }
+        let placeholder = placeholder(number);
+        let identity = self.books.dropped.get(&number).cloned().unwrap_or_else(|| placeholder.identity.clone());
+        let others = self.books.subscriptions.iter().chain(&self.changes.subscriptions);
+        let heir = others.filter(|(_, other)| other.identity == identity).map(|(number, _)| *number).max();
+        heir.unwrap_or_else(|| {
+            self.changes.subscriptions.insert(number, Subscribed { identity, ..placeholder });
+            number
+        })
+    }
+
+    fn next_sequence(&mut self) -> u64 {
+        let ledger = &mut self.changes.ledger;
+        ledger.last_sequence = ledger.last_sequence.max(self.books.epochs.given_out().0) + 1;
+        ledger.last_sequence
+    }
+
     fn count(&mut self, subscription: u32, change: impl FnOnce(&mut Counts)) {
         if let Some(subscribed) = self.subscription_mut(subscription) {
             change(&mut subscribed.counts);
@@ -170,6 +222,7 @@ impl<'c> Transaction<'c> {
     fn deliver(&mut self, sequence: u64, run: u64, new: NewDelivery, origin: &pointsman_schemas::Name) -> Result<(), Failure> {
         let (now, number) = (self.now, new.subscription.0);
         self.changes.ledger.last_run = self.changes.ledger.last_run.max(run);
+        let number = self.resolve(number);
         let Some(subscribed) = self.subscription_mut(number) else { return Ok(()) };
         subscribed.counts.created += 1;
         let key = RowKey { subscription: number, sequence, run };

@@ -163,9 +163,7 @@ impl Writer {
             });
         }
         let changes = transaction.into_changes();
-        self.books.ledger = changes.ledger;
-        self.books.is_epoch_new = false;
-        self.books.subscriptions.extend(changes.subscriptions);
+        self.books.apply(changes.ledger, changes.subscriptions);
         if let Some(sweep) = shared.sweep.lock().as_mut() {
             sweep.extend(changes.pinned);
         }
@@ -232,6 +230,7 @@ impl Writer {
             tracing::error!("{finding}");
         }
         let (ledger, known) = (&mut books.ledger, self.books.ledger);
+        books.dropped = std::mem::take(&mut self.books.dropped);
         // Where commits are lost, the numbers that they gave out are not given out again.
         ledger.commit = ledger.commit.max(known.commit);
         (ledger.last_sequence, ledger.last_run) = (ledger.last_sequence.max(known.last_sequence), ledger.last_run.max(known.last_run));

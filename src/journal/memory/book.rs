@@ -57,6 +57,8 @@ struct Queue {
     activity: Activity,
     backlog: Option<Backlog>,
     counts: Counts,
+    /// No rule wants it and it holds nothing: for everybody but who comes late with something for it, it is not there.
+    is_dropped: bool,
     pending: BTreeMap<(Sequence, u64), Delivery>,
 }
 
@@ -100,11 +102,26 @@ impl Book {
     }
 
     fn queue(&mut self, number: SubscriptionNumber) -> Option<&mut Queue> {
-        self.subscriptions.get_mut((number.0 as usize).checked_sub(1)?)
+        self.subscriptions.get_mut((number.0 as usize).checked_sub(1)?).filter(|queue| !queue.is_dropped)
     }
 
     fn queues(&mut self) -> impl Iterator<Item = (SubscriptionNumber, &mut Queue)> {
-        (1..).map(SubscriptionNumber).zip(&mut self.subscriptions)
+        (1..).map(SubscriptionNumber).zip(&mut self.subscriptions).filter(|(_, queue)| !queue.is_dropped)
+    }
+
+    /// The number under which something is to be kept: that of who has the identity of a dropped one now, if anybody has.
+    fn resolve(&self, number: SubscriptionNumber) -> SubscriptionNumber {
+        let own = (number.0 as usize).checked_sub(1).and_then(|index| self.subscriptions.get(index));
+        let Some(own) = own.filter(|queue| queue.is_dropped) else { return number };
+        let heir = self.subscriptions.iter().position(|queue| !queue.is_dropped && queue.identity == own.identity);
+        heir.and_then(|index| u32::try_from(index + 1).ok()).map_or(number, SubscriptionNumber)
+    }
+
+    /// Drops what no rule wants and what holds nothing.
+    fn drop_detached(&mut self) {
+        for (_, queue) in self.queues().filter(|(_, queue)| !queue.attached && queue.pending.is_empty() && queue.counts.dead == 0) {
+            *queue = Queue { attached: false, is_dropped: true, ..Queue::new(queue.identity.clone()) };
+        }
     }
 
     /// Brings the book up to a time: leases run out, deliveries fall due, old events go.
@@ -124,6 +141,7 @@ impl Book {
         }
         self.due = due;
         self.retain(self.now.minus(self.options.retention), 0);
+        self.drop_detached();
     }
 
     /// How long nothing happens by itself.
@@ -173,7 +191,14 @@ impl Book {
             }
         }
         for (number, count) in arriving {
-            let queue = self.queue(number).ok_or_else(|| JournalError::NotFound(format!("subscription {}", number.0)))?;
+            let is_known = (1..=self.subscriptions.len()).contains(&(number.0 as usize));
+            let Some(queue) = self.queue(number) else {
+                // One that was there and has been dropped comes back.
+                if is_known {
+                    continue;
+                }
+                return Err(JournalError::NotFound(format!("subscription {}", number.0)));
+            };
             let is_full = |backlog: Backlog| {
                 count > 0 && !backlog.dead_when_full && queue.counts.pending > 0 && queue.counts.pending + count > backlog.max
             };
@@ -224,10 +249,11 @@ impl Book {
 
     fn deliver_dead(&mut self, sequence: Sequence, dead: NewDead) {
         let NewDead { subscription, order_key, reason, attempts, last } = dead;
-        let now = self.now;
+        let (now, subscription) = (self.now, self.resolve(subscription));
         let Some(kept) = self.events.get_mut(&sequence) else { return };
         let Some(queue) = (subscription.0 as usize).checked_sub(1).and_then(|index| self.subscriptions.get_mut(index)) else { return };
         kept.pins += 1;
+        queue.is_dropped = false;
         queue.counts.created += 1;
         let ended = Delivery { order_key, due: now, since: now, attempts, failures: 0, last: None, lease: None, told: false };
         self.bury((sequence, subscription, 0), ended, reason, last);
@@ -235,10 +261,11 @@ impl Book {
 
     /// Makes a delivery, or a dead letter where the backlog is full and declared so.
     fn deliver(&mut self, sequence: Sequence, run: u64, new: NewDelivery) {
-        let (now, number) = (self.now, new.subscription);
+        let (now, number) = (self.now, self.resolve(new.subscription));
         let Some(kept) = self.events.get_mut(&sequence) else { return };
         let Some(queue) = (number.0 as usize).checked_sub(1).and_then(|index| self.subscriptions.get_mut(index)) else { return };
         kept.pins += 1;
+        queue.is_dropped = false;
         queue.counts.created += 1;
         self.last_run = self.last_run.max(run);
         let since = new.due.unwrap_or(now);
@@ -400,10 +427,12 @@ impl Book {
     pub(super) fn subscribe(&mut self, wanted: Vec<Subscription>) -> Vec<SubscriptionNumber> {
         let identities: HashSet<_> = wanted.iter().map(|subscription| subscription.identity.clone()).collect();
         for queue in &mut self.subscriptions {
-            queue.attached = identities.contains(&queue.identity);
+            queue.attached = !queue.is_dropped && identities.contains(&queue.identity);
         }
         let numbers = wanted.into_iter().map(|Subscription { identity, renamed_from, backlog }| {
-            let find = |queues: &[Queue], identity: &SubscriptionIdentity| queues.iter().position(|queue| queue.identity == *identity);
+            let find = |queues: &[Queue], identity: &SubscriptionIdentity| {
+                queues.iter().position(|queue| !queue.is_dropped && queue.identity == *identity)
+            };
             let earlier = |queues: &[Queue]| {
                 let old = SubscriptionIdentity { rule: renamed_from.clone()?, ..identity.clone() };
                 find(queues, &old).filter(|index| queues.get(*index).is_some_and(|queue| !queue.attached))
@@ -441,6 +470,31 @@ impl Book {
             }
         }
         count
+    }
+
+    /// Takes everything pending out of a subscription, and gives it to another one where there is one.
+    pub(super) fn empty(&mut self, from: SubscriptionNumber, to: Option<SubscriptionNumber>) -> Result<u64, JournalError> {
+        let not_found = |number: SubscriptionNumber| JournalError::NotFound(format!("subscription {}", number.0));
+        let tenant = self.queue(from).ok_or_else(|| not_found(from))?.identity.tenant.clone();
+        if let Some(to) = to {
+            self.queue(to).filter(|queue| queue.identity.tenant == tenant).ok_or_else(|| not_found(to))?;
+        }
+        let Some(queue) = self.queue(from).filter(|_| to != Some(from)) else { return Ok(0) };
+        let free = queue.pending.iter().filter(|(_, delivery)| delivery.lease.is_none()).map(|(place, _)| *place);
+        let free: Vec<_> = free.collect();
+        for (sequence, run) in &free {
+            let Some(delivery) = self.end((*sequence, from, *run)) else { continue };
+            if let Some(queue) = self.queue(from) {
+                queue.counts.cancelled += 1;
+            }
+            if let Some(to) = to {
+                let due = Some(delivery.due).filter(|due| delivery.attempts == 0 && *due > self.now);
+                let run = self.last_run + 1;
+                self.deliver(*sequence, run, NewDelivery { subscription: to, order_key: delivery.order_key, due });
+            }
+            self.unpin(*sequence);
+        }
+        Ok(free.len() as u64)
     }
 
     pub(super) fn redrive(&mut self, selection: &DeadSelection) -> u64 {
@@ -586,7 +640,7 @@ impl Book {
 impl Queue {
     fn new(identity: SubscriptionIdentity) -> Self {
         let (counts, pending) = (Counts::default(), BTreeMap::new());
-        Self { identity, attached: true, activity: Activity::Active, backlog: None, counts, pending }
+        Self { identity, attached: true, activity: Activity::Active, backlog: None, counts, is_dropped: false, pending }
     }
 
     /// What may be leased now: due, not leased, and of every order key the earliest alone, unless a later one is already in flight.

@@ -123,7 +123,7 @@ impl Queues {
     /// What of a queue may be leased next.
     fn next(&mut self, subscription: u32) -> Next {
         let time = self.time.0;
-        let Some(queue) = self.queues.get_mut(&subscription).filter(|queue| queue.open) else { return Next::Nothing };
+        let Some(queue) = self.queues.get_mut(&subscription).filter(|queue| queue.open && !queue.held) else { return Next::Nothing };
         loop {
             let Some(key) = queue.front(time) else {
                 // What lies beyond is due no earlier than `beyond`, unless it was made to be due at once.

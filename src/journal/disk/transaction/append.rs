@@ -40,7 +40,13 @@ impl Transaction<'_> {
             }
         }
         for (number, count) in arriving {
-            let subscribed = self.subscription(number).ok_or_else(|| JournalError::NotFound(format!("subscription {number}")))?;
+            let Some(subscribed) = self.subscription(number) else {
+                // One that was there and has been dropped comes back.
+                if (1..=self.changes.ledger.last_subscription).contains(&number) {
+                    continue;
+                }
+                return Err(JournalError::NotFound(format!("subscription {number}")).into());
+            };
             let pending = subscribed.counts.pending;
             // One append alone is let into an empty queue: else it could never be stored.
             let is_full = |backlog: Backlog| count > 0 && !backlog.dead_when_full && pending > 0 && pending + count > backlog.max;
@@ -96,9 +102,8 @@ impl Transaction<'_> {
         {
             return Ok(Appended::Duplicate(Sequence(sequence)));
         }
-        self.changes.ledger.last_sequence += 1;
         self.changes.ledger.events += 1;
-        let sequence = self.changes.ledger.last_sequence;
+        let sequence = self.next_sequence();
         if let (Some(identity), Some(window)) = (identity, entry.deduplicate) {
             let seen = Seen { sequence, at: self.now, until: self.now.plus(window) };
             let [high, low] = identity.map(u64::cast_signed);
@@ -117,8 +122,9 @@ impl Transaction<'_> {
         }
         let is_new = |dead: &&NewDead| entry.deliveries.iter().all(|delivery| delivery.subscription != dead.subscription);
         if let Some(NewDead { subscription, order_key, reason, attempts, last }) = entry.dead.as_ref().filter(is_new) {
-            self.count(subscription.0, |counts| counts.created += 1);
-            let key = RowKey { subscription: subscription.0, sequence, run: 0 };
+            let subscription = self.resolve(subscription.0);
+            self.count(subscription, |counts| counts.created += 1);
+            let key = RowKey { subscription, sequence, run: 0 };
             let (tenant, origin, last) = (tenant.clone(), origin.clone(), last.clone());
             let (at, attempts, reject) = (self.now, *attempts, None);
             self.bury(key, &Buried { tenant, origin, reason: *reason, at, attempts, order_key: *order_key, last, reject })?;
@@ -133,8 +139,7 @@ impl Transaction<'_> {
     }
 
     pub(super) fn reject(&mut self, tenant: &Name, origin: &Name, reject: &Reject) -> Result<(), Failure> {
-        self.changes.ledger.last_sequence += 1;
-        let key = RowKey { subscription: 0, sequence: self.changes.ledger.last_sequence, run: 0 };
+        let key = RowKey { subscription: 0, sequence: self.next_sequence(), run: 0 };
         let (tenant, origin, at, reject) = (tenant.clone(), origin.clone(), self.now, Some(reject.clone()));
         let reason = DeadReason::Unreadable;
         self.bury(key, &Buried { tenant, origin, reason, at, attempts: 0, order_key: None, last: None, reject })

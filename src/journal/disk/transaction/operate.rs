@@ -17,7 +17,7 @@ use crate::journal::disk::schema;
 use crate::journal::{Activity, Counts, DeadSelection, JournalError, NewDelivery};
 
 /// What one transaction looks at of an operation on many: the writer must not be held up by an operator.
-const PAGE: usize = 500;
+pub(super) const PAGE: usize = 500;
 
 /// How far an operation on many has come.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +59,17 @@ impl Transaction<'_> {
         numbers
     }
 
+    /// Drops what is detached and holds nothing, at most so many; tells how many.
+    pub(in crate::journal::disk) fn drop_detached(&mut self, limit: usize) -> usize {
+        let is_nothing_left = |(_, subscribed): &(&u32, &Subscribed)| subscribed.is_nothing_left();
+        let gone: Vec<u32> = self.books.subscriptions.iter().filter(is_nothing_left).map(|(number, _)| *number).take(limit).collect();
+        // A change of them is all it takes.
+        for number in &gone {
+            self.subscription_mut(*number);
+        }
+        gone.len()
+    }
+
     pub(in crate::journal::disk) fn set_activity(&mut self, number: u32, activity: Activity) -> Result<(), Failure> {
         let subscribed = self.subscription_mut(number).ok_or_else(|| not_found(number))?;
         subscribed.activity = activity;
@@ -76,7 +87,9 @@ impl Transaction<'_> {
             if !self.queues.lock().withhold(key, row.due) {
                 continue;
             }
-            self.withheld.insert(key.subscription);
+            if self.withheld.insert(key.subscription) {
+                self.queues.lock().hold(key.subscription);
+            }
             self.changes.effects.push(Effect::Remove { key, due: row.due });
             self.take(key, row.is_block().then_some(row.key.sequence))?;
             self.flush()?;
@@ -90,6 +103,8 @@ impl Transaction<'_> {
             }
             count += 1;
         }
+        let touched: BTreeSet<u32> = deliveries.iter().map(|id| id.subscription.0).collect();
+        self.changes.effects.extend(touched.into_iter().map(Effect::Resume));
         Ok(count)
     }
 
@@ -222,6 +237,6 @@ impl Transaction<'_> {
     }
 }
 
-fn not_found(number: u32) -> JournalError {
+pub(super) fn not_found(number: u32) -> JournalError {
     JournalError::NotFound(format!("subscription {number}"))
 }

@@ -113,7 +113,7 @@ impl Transaction<'_> {
                 }
                 FollowUp::Original(new) => {
                     let SubscriptionNumber(number) = new.subscription;
-                    if self.subscription(number).is_none() {
+                    if number == 0 || number > self.changes.ledger.last_subscription {
                         continue;
                     }
                     let run = self.changes.ledger.last_run + 1;
