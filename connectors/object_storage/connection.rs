@@ -78,6 +78,11 @@ impl Connection<'_> {
                         .help("write its name alone, and `prefix` for a part of it"),
                 );
             }
+            // Other stores have rules of their own.
+            Some(name) if self.endpoint.is_none() => {
+                let problem = |why| Problem::new(format!("{name:?} cannot be the name of a bucket: {why}")).at("bucket");
+                problems.extend(why_misspelt(name).map(problem));
+            }
             _ => {}
         }
         if self.region.and_then(Text::literal) == Some("") {
@@ -168,30 +173,71 @@ impl Bucket {
     /// # Errors
     /// What is wrong, in words.
     pub(super) async fn find(&self) -> Result<(), OpenError> {
-        let asked = self.client.head_bucket().bucket(&self.name).send().await;
-        asked.map(drop).map_err(|error| {
-            let name = &self.name;
-            let (message, key, help) = match error.raw_response().map(|response| response.status().as_u16()) {
-                Some(404) => (format!("there is no bucket {name}"), "bucket", "make it, or correct its name"),
-                Some(401 | 403) => (
-                    format!("the store does not let us see the bucket {name}"),
+        let Err(error) = self.client.head_bucket().bucket(&self.name).send().await else { return Ok(()) };
+        let name = &self.name;
+        let response = error.raw_response();
+        let region = response.and_then(|response| response.headers().get("x-amz-bucket-region")).map(str::to_owned);
+        let (message, key, help) = match (response.map(|response| response.status().as_u16()), region) {
+            (Some(301 | 307 | 400 | 403), Some(region)) if region != self.region => {
+                (format!("the bucket {name} is in the region {region}, not in {}", self.region), "region", "set this region")
+            }
+            (Some(404), _) => (format!("there is no bucket {name}"), "bucket", "make it, or correct its name"),
+            (Some(401 | 403), _) => (
+                format!("the store does not let us see the bucket {name}{}", self.why_refused().await),
+                "bucket",
+                "check the credentials, and that they may list it",
+            ),
+            (Some(301 | 307), _) => (format!("the bucket {name} is in another region than {}", self.region), "region", "set region"),
+            (Some(400), _) => match why_invalid(name) {
+                Some(why) => (format!("{name:?} cannot be the name of a bucket: {why}"), "bucket", "correct its name"),
+                None => (
+                    format!("the store does not understand the request for the bucket {name}{}", self.why_refused().await),
                     "bucket",
-                    "check the credentials, and that they may list it",
+                    "check its name, region and the credentials",
                 ),
-                Some(301 | 400) => (format!("the bucket {name} is in another region than {}", self.region), "region", "set region"),
-                Some(status) => (format!("the store answers {status} when asked for the bucket {name}"), "endpoint", "look at its log"),
-                None => match explain(&error) {
-                    // The SDK asks its chain on the way to the store, and tells both by the same kind of error.
-                    cause if cause.contains("loading credentials") || cause.contains("credential provider") => (
-                        format!("there are no credentials for the store: {cause}"),
-                        "credentials",
-                        "write credentials, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-                    ),
-                    cause => (format!("cannot reach the store: {cause}"), "endpoint", "check the address and that it runs"),
-                },
-            };
-            OpenError(Problem::new(message).at(key).help(help))
-        })
+            },
+            (Some(status), _) => (format!("the store answers {status} when asked for the bucket {name}"), "endpoint", "look at its log"),
+            (None, _) => match explain(&error) {
+                // The SDK asks its chain on the way to the store, and tells both by the same kind of error.
+                cause if cause.contains("loading credentials") || cause.contains("credential provider") => (
+                    format!("there are no credentials for the store: {cause}"),
+                    "credentials",
+                    "write credentials, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+                ),
+                cause => (format!("cannot reach the store: {cause}"), "endpoint", "check the address and that it runs"),
+            },
+        };
+        Err(OpenError(Problem::new(message).at(key).help(help)))
+    }
+
+    /// What the store says of why it refuses, as the end of a sentence: an answer to HEAD has no body to say it in, one to a listing has.
+    async fn why_refused(&self) -> String {
+        let asked = self.client.list_objects_v2().bucket(&self.name).max_keys(1).send().await;
+        asked.err().map(|error| format!(": {}", explain(&error))).unwrap_or_default()
+    }
+}
+
+/// Why this cannot be the name of a bucket by the rules of S3 for general purpose buckets, which other stores follow or widen.
+fn why_invalid(name: &str) -> Option<&'static str> {
+    (!(3..=63).contains(&name.len())).then_some("it has 3 to 63 characters").or_else(|| why_misspelt(name))
+}
+
+/// The same, whatever its length.
+fn why_misspelt(name: &str) -> Option<&'static str> {
+    let is_edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let bytes = name.as_bytes();
+    if bytes.iter().any(u8::is_ascii_uppercase) {
+        Some("it has no capital letters")
+    } else if !bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.')) {
+        Some("it has lower case letters, digits, hyphens and dots alone")
+    } else if !is_edge(bytes.first()) || !is_edge(bytes.last()) {
+        Some("it begins and ends with a letter or a digit")
+    } else if name.contains("..") {
+        Some("no two dots stand side by side in it")
+    } else if name.parse::<std::net::Ipv4Addr>().is_ok() {
+        Some("it is not written as an IP address")
+    } else {
+        None
     }
 }
 
@@ -217,4 +263,29 @@ pub(super) fn explain<E: ProvideErrorMetadata + Error + 'static>(error: &SdkErro
         return parts.into_iter().flatten().fold(status.to_string(), |line, part| format!("{line} {part}"));
     }
     crate::http::client::explain(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_buckets_follow_the_rules_of_s3() {
+        for name in ["abc", "my-bucket", "my.bucket.1", "0-0", "192.168.5", &*"a".repeat(63)] {
+            assert_eq!(why_invalid(name), None, "{name}");
+        }
+        for (name, why) in [
+            ("ab", "3 to 63"),
+            (&*"a".repeat(64), "3 to 63"),
+            ("Photos", "capital"),
+            ("my_bucket", "hyphens"),
+            ("fotos\u{fc}", "hyphens"),
+            ("-photos", "begins"),
+            ("photos.", "ends"),
+            ("my..photos", "side by side"),
+            ("192.168.5.4", "IP address"),
+        ] {
+            assert!(why_invalid(name).is_some_and(|found| found.contains(why)), "{name}: {:?}", why_invalid(name));
+        }
+    }
 }

@@ -105,11 +105,12 @@ impl Happening {
         Ok(Self { bucket, mark, etag, version, size, sequencer, id: plain_id(&id), source, ty, time, record, listed: false })
     }
 
-    /// What a listing found: an object created or replaced, with its time, or one that is gone, with the id that tells it from others.
+    /// What a listing found: an object created or replaced, with its time, or one that is gone. The generation tells it from what listings found
+    /// before of the same key.
     ///
     /// # Errors
     /// As [`Happening::read`].
-    pub(super) fn listed(bucket: &str, region: &str, key: &str, found: Found<'_>) -> Result<Self, String> {
+    pub(super) fn listed(bucket: &str, region: &str, key: &str, generation: u64, found: Found<'_>) -> Result<Self, String> {
         let mut object = json!({ "key": encode_key(key) });
         let (name, time) = match found {
             Found::Object { etag, size, modified } => {
@@ -120,7 +121,7 @@ impl Happening {
                 // A listing does not tell how an object was made, but for the number of parts behind the eTag of one made of parts.
                 (if etag.contains('-') { "ObjectCreated:CompleteMultipartUpload" } else { "ObjectCreated:Put" }, modified)
             }
-            Found::Gone { now, .. } => ("ObjectRemoved:Delete", now),
+            Found::Gone { now } => ("ObjectRemoved:Delete", now),
         };
         let mut happening = Self::read(json!({
             "eventVersion": "2.1",
@@ -130,10 +131,12 @@ impl Happening {
             "eventName": name,
             "s3": { "s3SchemaVersion": "1.0", "bucket": { "name": bucket, "arn": format!("arn:aws:s3:::{bucket}") }, "object": object },
         }))?;
-        if let Found::Gone { last, .. } = found {
-            // When it was found missing says nothing of it: found again after a crash it has the same id.
-            happening.id = plain_id(&format!("{bucket}/{key}/{last}/{name}"));
-        }
+        // When it was found missing says nothing of it: found again after a crash it has the same id.
+        let state = match found {
+            Found::Object { etag, modified, .. } => format!("{etag}/{modified}"),
+            Found::Gone { .. } => "-".to_owned(),
+        };
+        happening.id = plain_id(&format!("{bucket}/{key}/{state}/{generation:x}/{name}"));
         happening.listed = true;
         Ok(happening)
     }
@@ -185,8 +188,8 @@ impl Happening {
 pub(super) enum Found<'f> {
     /// An object that was not known, or not so.
     Object { etag: &'f str, size: u64, modified: &'f str },
-    /// An object that is not there any more: what tells its last content from others, and when it was found missing.
-    Gone { last: &'f str, now: &'f str },
+    /// An object that is not there any more, and when it was found missing.
+    Gone { now: &'f str },
 }
 
 /// What an event's name says of the bucket's content.

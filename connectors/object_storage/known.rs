@@ -1,19 +1,24 @@
 //! What is known of each object: what has been told last, and by whom.
 //!
 //! ```text
-//! 1                                                              version of this encoding
-//! { shared | length | rest | state | etag | at | seen − at }*    by key
+//! 2                                                                           version of this encoding
+//! generation | length | region | created                                      of the bucket
+//! { shared | length | rest | state | etag | at | seen − at | generation }*    by key
 //! ```
 //!
 //! In a cursor numbers are LEB128, times zigzag, an eTag is eight bytes of its hash; `shared` is how many bytes the key has in common with
-//! the one before, `rest` the `length` others. An object takes about 30 bytes.
+//! the one before, `rest` the `length` others. An object takes about 31 bytes. Encoding 1 knew nothing of the bucket and no generations; it is
+//! read, and never written.
 
 use std::collections::BTreeMap;
 
 use super::happening::{Kind, Mark};
 use crate::leb128::{read, unzigzag, write, zigzag};
 
-const ENCODING: u8 = 1;
+const ENCODING: u8 = 2;
+
+/// The encoding before generations.
+const ENCODING_PLAIN: u8 = 1;
 
 /// The longest key of S3.
 pub(super) const KEY_BYTES_MAX: usize = 1_024;
@@ -21,8 +26,50 @@ pub(super) const KEY_BYTES_MAX: usize = 1_024;
 /// By how much the time of a notification and that of a listing may differ for the same write: listings of many stores know whole seconds.
 const ROUNDING: i64 = 1_000;
 
-/// What is known, by key.
-pub(super) type Known = BTreeMap<String, Entry>;
+/// For how long it is remembered that an object is gone, milliseconds.
+const GONE_KEPT: i64 = 60 * 60 * 1_000;
+
+/// The longest name of a region that is read back.
+const REGION_BYTES_MAX: usize = 255;
+
+/// What is known of a bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    /// The generation of a key that comes next: higher than that of any key which is forgotten, so that one which comes back is told by another
+    /// id without a memory of all that are gone.
+    pub(super) generation: u64,
+    /// Which bucket it is.
+    pub(super) identity: Identity,
+    pub(super) objects: Objects,
+}
+
+/// What is known of each object, by key.
+pub(super) type Objects = BTreeMap<String, Entry>;
+
+/// What tells a bucket from another one of its name, as far as the store tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// Its region; empty where that is not told.
+    pub(super) region: String,
+    /// When it was created, milliseconds since 1970.
+    pub(super) created: Option<i64>,
+}
+
+impl Identity {
+    /// True where this cannot be the other bucket. Some stores change the time when only the bucket's settings have changed.
+    pub(super) fn differs(&self, other: &Self) -> bool {
+        let elsewhere = self.region != other.region && !self.region.is_empty() && !other.region.is_empty();
+        elsewhere || self.created.zip(other.created).is_some_and(|(one, two)| one != two)
+    }
+
+    /// Takes in what the store tells now; what it does not tell is kept.
+    pub(super) fn learn(&mut self, told: Self) {
+        if !told.region.is_empty() {
+            self.region = told.region;
+        }
+        self.created = told.created.or(self.created);
+    }
+}
 
 /// What is known of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +81,9 @@ pub(super) struct Entry {
     pub(super) at: i64,
     /// When the listing began that saw it last, milliseconds since 1970; `at` where a notification alone told.
     pub(super) seen: i64,
+    /// How many changes of it listings have told, as far as it matters: see [`Known::generation`]. What notifications tell has ids of its own, and
+    /// may come in another order after a crash.
+    pub(super) generation: u64,
 }
 
 /// Whether an object is there.
@@ -76,6 +126,11 @@ impl Entry {
         }
     }
 
+    /// True where it has been gone for so long, at the time of a listing, that no notification comes late any more.
+    pub(super) fn is_forgotten(&self, listed_at: i64) -> bool {
+        self.state == State::Gone && self.seen.max(self.at) <= listed_at.saturating_sub(GONE_KEPT)
+    }
+
     /// True where a listing has told already what this notification, come late, tells.
     pub(super) fn has_told(&self, mark: &Mark) -> bool {
         let within = self.is_seen() && self.at - ROUNDING <= mark.at && mark.at <= self.seen;
@@ -89,7 +144,7 @@ impl Entry {
 
 /// Takes in what a notification told. What happened before what is known changes nothing.
 pub(super) fn note(known: &mut Known, mark: &Mark) {
-    let old = known.get(&mark.key);
+    let old = known.objects.get(&mark.key);
     if old.is_some_and(|old| mark.at < old.at) {
         return;
     }
@@ -99,14 +154,20 @@ pub(super) fn note(known: &mut Known, mark: &Mark) {
         Kind::VersionRemoved if old.is_some() => State::Unsure,
         Kind::VersionRemoved | Kind::Other => return,
     };
-    known.insert(mark.key.clone(), Entry { state, etag: mark.etag, at: mark.at, seen: mark.at });
+    let generation = old.map_or(known.generation, |old| old.generation);
+    known.objects.insert(mark.key.clone(), Entry { state, etag: mark.etag, at: mark.at, seen: mark.at, generation });
 }
 
 /// Writes what is known.
 pub(super) fn encode(known: &Known) -> Vec<u8> {
     let mut out = vec![ENCODING];
+    write(&mut out, known.generation);
+    let region: &[u8] = known.identity.region.as_bytes();
+    write(&mut out, region.len() as u64);
+    out.extend_from_slice(region);
+    write(&mut out, known.identity.created.map_or(0, |created| zigzag(created).saturating_add(1)));
     let mut previous: &[u8] = &[];
-    for (key, entry) in known {
+    for (key, entry) in &known.objects {
         let key = key.as_bytes();
         let shared = key.iter().zip(previous).take_while(|(a, b)| a == b).count();
         let rest = key.get(shared..).unwrap_or_default();
@@ -121,6 +182,7 @@ pub(super) fn encode(known: &Known) -> Vec<u8> {
         out.extend_from_slice(&entry.etag.to_be_bytes());
         write(&mut out, zigzag(entry.at));
         write(&mut out, zigzag(entry.seen.wrapping_sub(entry.at)));
+        write(&mut out, entry.generation);
         previous = key;
     }
     out
@@ -129,32 +191,52 @@ pub(super) fn encode(known: &Known) -> Vec<u8> {
 /// Reads what was known; none where it is damaged, or of an encoding to come.
 pub(super) fn decode(bytes: &[u8]) -> Option<Known> {
     let (encoding, mut rest) = bytes.split_first()?;
-    let mut known = Known::new();
+    let mut known = Known::default();
+    match *encoding {
+        ENCODING => {
+            known.generation = read(&mut rest)?;
+            let length = usize::try_from(read(&mut rest)?).ok().filter(|length| *length <= REGION_BYTES_MAX)?;
+            let (region, after) = rest.split_at_checked(length)?;
+            rest = after;
+            let region = std::str::from_utf8(region).ok()?.to_owned();
+            known.identity = Identity { region, created: read(&mut rest)?.checked_sub(1).map(unzigzag) };
+        }
+        ENCODING_PLAIN => {}
+        _ => return None,
+    }
     let mut previous = Vec::new();
-    while *encoding == ENCODING && !rest.is_empty() {
+    while !rest.is_empty() {
         let mut key = previous.get(..usize::try_from(read(&mut rest)?).ok()?)?.to_vec();
         let length = usize::try_from(read(&mut rest)?).ok().filter(|length| *length <= KEY_BYTES_MAX)?;
-        key.extend_from_slice(rest.get(..length)?);
-        rest = rest.get(length..)?;
-        let (state, after) = rest.split_first()?;
-        let state = match state {
-            0 => State::Present,
-            1 => State::Gone,
-            2 => State::Unsure,
-            _ => return None,
-        };
-        let (etag, after) = after.split_first_chunk::<8>()?;
+        let (end, after) = rest.split_at_checked(length)?;
+        key.extend_from_slice(end);
         rest = after;
-        let at = unzigzag(read(&mut rest)?);
-        let seen = unzigzag(read(&mut rest)?).wrapping_add(at);
+        let entry = entry(&mut rest, *encoding)?;
         // Keys go up, or something is damaged.
         if key <= previous {
             return None;
         }
-        known.insert(String::from_utf8(key.clone()).ok()?, Entry { state, etag: u64::from_be_bytes(*etag), at, seen });
+        known.objects.insert(String::from_utf8(key.clone()).ok()?, entry);
         previous = key;
     }
-    (*encoding == ENCODING).then_some(known)
+    Some(known)
+}
+
+/// Reads what stands behind a key.
+fn entry(rest: &mut &[u8], encoding: u8) -> Option<Entry> {
+    let (state, after) = rest.split_first()?;
+    let state = match state {
+        0 => State::Present,
+        1 => State::Gone,
+        2 => State::Unsure,
+        _ => return None,
+    };
+    let (etag, after) = after.split_first_chunk::<8>()?;
+    *rest = after;
+    let at = unzigzag(read(rest)?);
+    let seen = unzigzag(read(rest)?).wrapping_add(at);
+    let generation = if encoding == ENCODING_PLAIN { 0 } else { read(rest)? };
+    Some(Entry { state, etag: u64::from_be_bytes(*etag), at, seen, generation })
 }
 
 #[cfg(test)]
@@ -163,32 +245,67 @@ mod tests {
 
     #[test]
     fn what_is_known_is_read_back_and_damage_is_seen() {
-        let entry = |state, n: i64| Entry { state, etag: n.unsigned_abs(), at: n, seen: n.saturating_add(5) };
-        let known: Known = [
+        let entry =
+            |state, n: i64| Entry { state, etag: n.unsigned_abs(), at: n, seen: n.saturating_add(5), generation: n.unsigned_abs() / 3 };
+        let objects = [
             ("a".to_owned(), entry(State::Present, 0)),
             ("a/b".to_owned(), entry(State::Gone, 1_700_000_000_123)),
             ("a/ü\n".to_owned(), entry(State::Unsure, i64::MIN)),
             ("z".repeat(1_024), entry(State::Present, i64::MAX)),
         ]
         .into();
+        let identity = Identity { region: "eu-central-1".to_owned(), created: Some(-5) };
+        let known = Known { generation: 7, identity, objects };
         let bytes = encode(&known);
         assert_eq!(decode(&bytes), Some(known));
-        assert_eq!(decode(&encode(&Known::new())), Some(Known::new()));
+        assert_eq!(decode(&encode(&Known::default())), Some(Known::default()));
         for end in 0..bytes.len() {
-            assert!(decode(&bytes[..end]).is_none_or(|some| some.len() < 4), "cut at {end}");
+            assert!(decode(&bytes[..end]).is_none_or(|some| some.objects.len() < 4), "cut at {end}");
         }
-        for bad in [&b""[..], b"\x02", b"\x01\x01", b"\x01\x00\x01a\x03", b"\x01\x00\x05a", b"\x01\x00\x01\xff\x00\0\0\0\0\0\0\0\0\x00\x00"]
-        {
+        for bad in [
+            &b""[..],
+            b"\x03",
+            b"\x02",
+            b"\x02\x00\x05abc",
+            b"\x02\x00\xff\xff\x03",
+            b"\x01\x01",
+            b"\x01\x00\x01a\x03",
+            b"\x01\x00\x05a",
+            b"\x01\x00\x01\xff\x00\0\0\0\0\0\0\0\0\x00\x00",
+        ] {
             assert_eq!(decode(bad), None, "{bad:?}");
         }
-        let many: Known =
-            (0..10_000).map(|n| (format!("photos/2026/11/IMG_{n:05}.jpg"), entry(State::Present, 1_700_000_000_123))).collect();
-        assert!(encode(&many).len() < 30 * 10_000);
+        let many = (0..10_000).map(|n| (format!("photos/2026/11/IMG_{n:05}.jpg"), entry(State::Present, 1_700_000_000_123))).collect();
+        assert!(encode(&Known { objects: many, ..Known::default() }).len() < 36 * 10_000);
+    }
+
+    #[test]
+    fn what_an_earlier_version_stored_is_read() {
+        let stored = b"\x01\x00\x03a/b\x00\0\0\0\0\0\0\0\x07\x14\x02";
+        let entry = Entry { state: State::Present, etag: 7, at: 10, seen: 11, generation: 0 };
+        assert_eq!(decode(stored), Some(Known { objects: [("a/b".to_owned(), entry)].into(), ..Known::default() }));
+    }
+
+    #[test]
+    fn a_bucket_is_another_one_where_the_store_says_so() {
+        let identity = |region: &str, created| Identity { region: region.to_owned(), created };
+        for (one, two, differs) in [
+            (identity("", None), identity("eu-west-1", Some(1)), false),
+            (identity("eu-west-1", Some(1)), identity("", None), false),
+            (identity("eu-west-1", None), identity("eu-west-1", Some(1)), false),
+            (identity("eu-west-1", Some(1)), identity("eu-west-1", Some(2)), true),
+            (identity("eu-west-1", Some(1)), identity("eu-west-2", Some(1)), true),
+        ] {
+            assert_eq!(one.differs(&two), differs, "{one:?} {two:?}");
+            let mut learnt = one;
+            learnt.learn(two.clone());
+            assert!(!learnt.differs(&two));
+        }
     }
 
     /// Times are seconds.
     fn entry(state: State, etag: u64, at: i64, seen: i64) -> Entry {
-        Entry { state, etag, at: at * 1_000, seen: seen * 1_000 }
+        Entry { state, etag, at: at * 1_000, seen: seen * 1_000, generation: 0 }
     }
 
     #[test]
@@ -243,9 +360,9 @@ mod tests {
             (vec![mark(Kind::VersionRemoved, 0, 2)], None),
             (vec![create(1, 1), mark(Kind::Other, 2, 2)], Some((State::Present, 1))),
         ] {
-            let mut known = Known::new();
+            let mut known = Known::default();
             marks.iter().for_each(|mark| note(&mut known, mark));
-            assert_eq!(known.get("a").map(|entry| (entry.state, entry.etag)), expect, "{marks:?}");
+            assert_eq!(known.objects.get("a").map(|entry| (entry.state, entry.etag)), expect, "{marks:?}");
         }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::Scope;
 use super::connection::{Bucket, explain};
 use super::happening::{Happening, Kind, content_hash, decode_key};
-use super::known::Listed;
+use super::known::{Identity, Listed};
 use super::reconciler::{Listing, OBJECTS_MAX};
 use crate::SourceError;
 
@@ -62,6 +62,7 @@ impl Bucket {
     /// # Errors
     /// What is wrong, in words.
     pub(super) async fn list(self, scope: Scope, began: i64) -> Result<Listing, String> {
+        let identity = self.identity().await;
         let mut objects = BTreeMap::new();
         let mut token = None;
         loop {
@@ -94,9 +95,20 @@ impl Bucket {
             }
             token = page.next_continuation_token.filter(|_| page.is_truncated == Some(true));
             if token.is_none() || objects.len() > OBJECTS_MAX {
-                return Ok(Listing { objects, began });
+                return Ok(Listing { objects, began, identity });
             }
         }
+    }
+
+    /// What tells this bucket from another one of its name, as far as the store tells and we may ask.
+    async fn identity(&self) -> Identity {
+        let head = self.client.head_bucket().bucket(&self.name).send().await;
+        let region = head.ok().and_then(|head| head.bucket_region).unwrap_or_default();
+        // Stores that do not know the prefix list them all.
+        let buckets = self.client.list_buckets().prefix(&self.name).send().await.ok().and_then(|all| all.buckets).unwrap_or_default();
+        let bucket = buckets.into_iter().find(|bucket| bucket.name() == Some(&*self.name));
+        let created = bucket.and_then(|bucket| bucket.creation_date()?.to_millis().ok());
+        Identity { region, created }
     }
 
     /// What an object says of itself. Where it is gone, was rewritten meanwhile or may not be seen, that is told in its place.

@@ -23,6 +23,11 @@
 //! is still being read, longer; what a notification has told is remembered by key, eTag and time, so that neither tells it twice. A listing shows the last state
 //! alone, does not tell who changed it, and calls what it finds `ObjectCreated:Put` (or `:CompleteMultipartUpload`) or `ObjectRemoved:Delete`.
 //!
+//! After a start, a queue may hide messages whose events are stored and known to no cursor; for as long, listings tell nothing.
+//!
+//! **Identity** of what listings find: key, eTag, time and generation, which counts the changes of a key that listings tell. A bucket whose region or
+//! creation date is another, and which holds less than half of what is known, is not believed, unless `replaced: tell`.
+//!
 //! **Position**: the cursor holds what is known of each object, at most 100,000 of them under the prefix. In a fuller bucket a source with notifications goes on
 //! with them and says that it does not list; one without does not run. A cursor goes with what a listing found, else at most five times a second, of a large
 //! bucket at most with 1 MiB a second. A queue's message is deleted once a cursor knows of it; what a webhook told since the last one, the listing that
@@ -56,6 +61,7 @@ use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
 use connection::{Bucket, Connection, check_url};
 use known::KEY_BYTES_MAX;
 use look::Look;
+use reconciler::Terms;
 use source::{Feed, Followed, LISTINGS_APART, Setup};
 use sqs::Queue;
 
@@ -114,6 +120,20 @@ pub struct ObjectStorageSource {
     /// What becomes of objects that lie there at the very first start.
     #[serde(default)]
     existing: Existing,
+    /// What to do where another bucket stands in the place of the one that was followed.
+    #[serde(default)]
+    replaced: Replaced,
+}
+
+/// What to do where another bucket stands in the place of the one that was followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Replaced {
+    /// Nothing that it lacks is told until the old one is back.
+    #[default]
+    Hold,
+    /// The new one is followed: what it lacks is told as removed.
+    Tell,
 }
 
 /// How a store tells of changes.
@@ -182,6 +202,11 @@ impl ObjectStorageSource {
         }
     }
 
+    /// How long the queue hides a message that is handed to us: the grace, in bounds, so that what a crash leaves hidden is there again soon.
+    fn in_hand(&self) -> Duration {
+        self.grace.0.clamp(sqs::IN_HAND.0, sqs::IN_HAND.1)
+    }
+
     fn lists(&self) -> bool {
         !self.reconcile.0.is_zero()
     }
@@ -195,7 +220,7 @@ impl ObjectStorageSource {
         let Notifications::Sqs(url) = &self.notifications else { return Ok((bucket, None)) };
         let url = resolve(url, &["notifications".into(), "sqs".into()])?;
         let client = bucket.queues(&url).map_err(|problem| OpenError(problem.at("sqs").at("notifications")))?;
-        let queue = Queue { client, url, in_hand: sqs::IN_HAND };
+        let queue = Queue { client, url, in_hand: self.in_hand() };
         let waiting = queue.waiting().await?;
         Ok((bucket, Some((queue, waiting))))
     }
@@ -263,18 +288,22 @@ impl SourceSettings for ObjectStorageSource {
             (Notifications::Webhook(hook), None) => Feed::Hook(hook.open(&context)?),
             (_, None) => Feed::Nothing,
         };
-        let grace = if matches!(feed, Feed::Nothing) { Duration::ZERO } else { self.grace.0 };
+        let terms = Terms {
+            fingerprint: fingerprint(&["object-storage", &bucket.endpoint, &bucket.name]),
+            grace: if matches!(feed, Feed::Nothing) { Duration::ZERO } else { self.grace.0 },
+            hidden: if matches!(feed, Feed::Sqs(_)) { self.in_hand() + sqs::ROUNDING } else { Duration::ZERO },
+            skip_existing: self.existing == Existing::Skip,
+            holds: self.replaced == Replaced::Hold,
+        };
         Ok(Box::new(Followed::new(Setup {
             context,
-            fingerprint: fingerprint(&["object-storage", &bucket.endpoint, &bucket.name]),
             bucket,
             scope,
             feed,
             look: Look { head: self.head, inline_bytes: self.inline.map(|inline| inline.bytes) },
             settle: self.settle.0,
             reconcile: self.lists().then_some(self.reconcile.0),
-            grace,
-            skip_existing: self.existing == Existing::Skip,
+            terms,
         })))
     }
 }

@@ -8,6 +8,10 @@
 //!
 //! What a listing shows and nobody told is a suspect. Its notification may be on its way, so it is given a grace; where the notification
 //! comes meanwhile the suspicion is dropped. Nothing here does IO or waits.
+//!
+//! **Identity.** The id of what a listing tells names the key's generation, which the cursor keeps. So that a change has the same id when it is told
+//! again after a crash, its generation follows from the last cursor that was handed over: of one key listings tell at most one change between
+//! two cursors, and a second one waits for the next.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +22,7 @@ use pointsman_schemas::Cursor;
 use tokio::time::Instant;
 
 use super::happening::{Kind, Mark};
-use super::known::{Entry, Known, Listed, State, decode, encode, note};
+use super::known::{Entry, Identity, Known, Listed, State, decode, encode, note};
 use crate::Acknowledgement;
 
 /// How many objects a bucket may hold under the prefix for its listing to fit a cursor.
@@ -40,9 +44,6 @@ const CURSOR_AGAIN: Duration = Duration::from_secs(60);
 /// How much cursors may make the journal write.
 const CURSOR_BYTES_PER_SECOND: usize = 1024 * 1024;
 
-/// For how long it is remembered that an object is gone, milliseconds.
-const GONE_KEPT: i64 = 60 * 60 * 1_000;
-
 /// How many graces a suspect waits at most for a queue that never runs empty.
 const PATIENCE: u32 = 10;
 
@@ -54,6 +55,8 @@ pub(super) struct Suspect {
     pub(super) listed: Option<Listed>,
     /// What was known of it.
     pub(super) before: Option<Entry>,
+    /// The generation that the change is told with.
+    pub(super) generation: u64,
     /// When the listing began that shows it, milliseconds since 1970.
     seen: i64,
 }
@@ -64,6 +67,37 @@ pub(super) struct Listing {
     pub(super) objects: BTreeMap<String, Listed>,
     /// When it began, milliseconds since 1970.
     pub(super) began: i64,
+    /// Which bucket it is of.
+    pub(super) identity: Identity,
+}
+
+/// Why a listing is not believed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Disbelief {
+    /// See [`TooMany`].
+    TooMany,
+    /// It is of another bucket than the one that was followed, and shows less than half of what was known.
+    AnotherBucket,
+}
+
+impl From<TooMany> for Disbelief {
+    fn from(TooMany: TooMany) -> Self {
+        Self::TooMany
+    }
+}
+
+/// What reconciling is set to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) fingerprint: u64,
+    /// How long a suspect is left to the notifications.
+    pub(super) grace: Duration,
+    /// How long the queue may still hide messages that were handed out before, and whose events may have been stored: a crash leaves them so.
+    pub(super) hidden: Duration,
+    /// True where what lies there at the very first start is to be taken as known.
+    pub(super) skip_existing: bool,
+    /// True where a listing of another bucket than the one that was followed is not believed.
+    pub(super) holds: bool,
 }
 
 /// There are too many objects to be remembered.
@@ -76,9 +110,13 @@ pub(super) struct Reconciler(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    fingerprint: u64,
-    grace: Duration,
+    terms: Terms,
+    /// Its generation is that of the last cursor handed over.
     known: Known,
+    /// Until when the queue may hide what was handed out before the start.
+    hidden_until: Instant,
+    /// Keys of which listings have told since the last cursor was handed over.
+    told: HashSet<String>,
     /// Keys of which a notification told since the listing under way began: it may show what was before.
     touched: HashSet<String>,
     /// Keys whose notifications are handed over and not yet stored, with how many.
@@ -96,6 +134,8 @@ struct Inner {
     held_back: Vec<(u64, Acknowledgement)>,
     /// True until the first listing where what lies there is to be taken as known.
     skip_existing: bool,
+    /// When the last listing began that was compared, milliseconds since 1970.
+    listed_at: i64,
 }
 
 /// Notifications in hand; dropped, it lets go of them.
@@ -107,12 +147,13 @@ pub(super) struct Hand {
 
 impl Reconciler {
     /// Starts from what is stored; none where that is damaged.
-    pub(super) fn new(fingerprint: u64, grace: Duration, stored: Option<&Cursor>, skip_existing: bool) -> Option<Self> {
-        let known = stored.map_or(Some(Known::new()), |cursor| decode(&cursor.position))?;
+    pub(super) fn new(terms: Terms, stored: Option<&Cursor>) -> Option<Self> {
+        let known = stored.map_or(Some(Known::default()), |cursor| decode(&cursor.position))?;
         Some(Self(Arc::new(Mutex::new(Inner {
-            fingerprint,
-            grace,
+            terms,
             known,
+            hidden_until: Instant::now() + terms.hidden,
+            told: HashSet::new(),
             touched: HashSet::new(),
             in_hand: HashMap::new(),
             suspects: HashMap::new(),
@@ -121,18 +162,19 @@ impl Reconciler {
             cursor_at: Instant::now(),
             cursors: 0,
             held_back: Vec::new(),
-            skip_existing: skip_existing && stored.is_none(),
+            skip_existing: terms.skip_existing && stored.is_none(),
+            listed_at: i64::MIN,
         }))))
     }
 
     /// Forgets what is no longer looked at: it has not been deleted.
     pub(super) fn retain(&self, covers: impl Fn(&str) -> bool) {
-        self.0.lock().known.retain(|key, _| covers(key));
+        self.0.lock().known.objects.retain(|key, _| covers(key));
     }
 
     /// True where a listing has told already what a notification tells.
     pub(super) fn has_told(&self, mark: &Mark) -> bool {
-        self.0.lock().known.get(&mark.key).is_some_and(|known| known.has_told(mark))
+        self.0.lock().known.objects.get(&mark.key).is_some_and(|known| known.has_told(mark))
     }
 
     /// Notifications are handed over.
@@ -152,57 +194,50 @@ impl Reconciler {
     /// A listing has ended: suspects what it shows, but for what was written within the time of `settle` before it. False where there was such.
     ///
     /// # Errors
-    /// There is too much to be remembered; nothing has changed.
-    pub(super) fn compare(&self, listing: Listing, settle: Duration, now: Instant) -> Result<bool, TooMany> {
+    /// The listing is not believed; nothing has changed.
+    pub(super) fn compare(&self, listing: Listing, settle: Duration, now: Instant) -> Result<bool, Disbelief> {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
-        let Listing { objects, began } = listing;
-        let known_gone = inner.known.values().filter(|entry| entry.state == State::Gone).count();
+        let Listing { objects, began, identity } = listing;
+        let known_gone = inner.known.objects.values().filter(|entry| entry.state == State::Gone).count();
         if objects.len() + known_gone > OBJECTS_MAX {
-            return Err(TooMany);
+            return Err(Disbelief::TooMany);
         }
+        inner.recognise(identity, &objects)?;
+        inner.listed_at = began;
         let settled = began.saturating_sub(i64::try_from(settle.as_millis()).unwrap_or(i64::MAX));
         let mut all_settled = true;
         let mut suspects = Vec::new();
         let all = std::mem::take(&mut inner.skip_existing);
         for (key, listed) in &objects {
-            let before = inner.known.get(key).copied();
+            let before = inner.known.objects.get(key).copied();
             if inner.touched.contains(key) {
                 continue;
             } else if all || before.is_some_and(|known| known.covers(listed)) {
                 // From now on its own time is known.
-                inner.known.insert(
-                    key.clone(),
-                    Entry { state: State::Present, etag: listed.hash, at: listed.modified, seen: seen(began, listed.modified) },
-                );
+                let generation = before.map_or(inner.known.generation, |before| before.generation);
+                let seen = seen(began, listed.modified);
+                let entry = Entry { state: State::Present, etag: listed.hash, at: listed.modified, seen, generation };
+                inner.known.objects.insert(key.clone(), entry);
             } else if !settle.is_zero() && listed.modified > settled {
                 all_settled = false;
             } else {
-                suspects.push(Suspect { key: key.clone(), listed: Some(listed.clone()), before, seen: began });
+                suspects.push(inner.suspect(key, Some(listed.clone()), before, began));
             }
         }
-        inner.known.retain(|key, entry| {
-            let stays = objects.contains_key(key) || inner.touched.contains(key);
-            match entry.state {
-                State::Gone => entry.seen.max(entry.at) > began - GONE_KEPT,
-                State::Unsure => stays,
-                State::Present => {
-                    if !stays {
-                        suspects.push(Suspect { key: key.clone(), listed: None, before: Some(*entry), seen: began });
-                    }
-                    true
-                }
+        let gone = |entry: &Entry| entry.state == State::Present;
+        let untouched = |key: &String| !objects.contains_key(key) && !inner.touched.contains(key);
+        let missing: Vec<_> = inner.known.objects.iter().filter(|(key, entry)| gone(entry) && untouched(key)).collect();
+        let missing: Vec<_> = missing.into_iter().map(|(key, entry)| inner.suspect(key, None, Some(*entry), began)).collect();
+        suspects.extend(missing);
+        // Of one that went with one of its versions, nothing is to be told; it is forgotten as one that is gone.
+        for (key, entry) in &mut inner.known.objects {
+            if entry.state == State::Unsure && !objects.contains_key(key) && !inner.touched.contains(key) {
+                entry.state = State::Gone;
             }
-        });
-        inner.owed |= all;
-        // Who is suspected already keeps his time.
-        let old = std::mem::take(&mut inner.suspects);
-        inner.looks.clear();
-        for suspect in suspects {
-            let at = old.get(&suspect.key).filter(|(same, _)| same.listed == suspect.listed).map_or(now + inner.grace, |(_, at)| *at);
-            inner.looks.insert((at, suspect.key.clone()));
-            inner.suspects.insert(suspect.key.clone(), (suspect, at));
         }
+        inner.owed |= all || inner.known.objects.values().any(|entry| entry.is_forgotten(began));
+        inner.replace_suspects(suspects, now);
         Ok(all_settled)
     }
 
@@ -215,10 +250,11 @@ impl Reconciler {
             let (at, key) = inner.looks.first().filter(|(at, _)| *at <= now)?.clone();
             inner.looks.remove(&(at, key.clone()));
             let Some((suspect, since)) = inner.suspects.get(&key) else { continue };
-            let may_be_on_its_way = emptied.is_none_or(|emptied| emptied + inner.grace < *since) && now < *since + inner.grace * PATIENCE;
-            let waits = may_be_on_its_way || inner.in_hand.contains_key(&key);
-            if waits {
-                let again = now + (inner.grace / 4).max(Duration::from_millis(100));
+            let grace = inner.terms.grace;
+            let unseen = emptied.is_none_or(|emptied| emptied + grace < *since || emptied < inner.hidden_until);
+            let may_be_on_its_way = unseen && now < (*since).max(inner.hidden_until) + grace * PATIENCE;
+            if may_be_on_its_way || inner.in_hand.contains_key(&key) || inner.told.contains(&key) {
+                let again = now + (grace / 4).max(Duration::from_millis(100));
                 inner.looks.insert((again, key));
                 continue;
             }
@@ -236,22 +272,25 @@ impl Reconciler {
     /// True where what a listing showed has not become known since.
     pub(super) fn is_news(&self, suspect: &Suspect) -> bool {
         let inner = self.0.lock();
-        inner.known.get(&suspect.key).copied() == suspect.before
+        inner.known.objects.get(&suspect.key).copied() == suspect.before
     }
 
     /// A suspect is told, with the cursor that will say so.
     pub(super) fn tell(&self, suspect: &Suspect) {
         let mut inner = self.0.lock();
+        let generation = suspect.generation;
         let entry = match (&suspect.listed, suspect.before) {
             (Some(listed), _) => {
-                Entry { state: State::Present, etag: listed.hash, at: listed.modified, seen: seen(suspect.seen, listed.modified) }
+                let seen = seen(suspect.seen, listed.modified);
+                Entry { state: State::Present, etag: listed.hash, at: listed.modified, seen, generation }
             }
             (None, before) => {
                 let (etag, at) = before.map_or((0, suspect.seen), |before| (before.etag, before.at));
-                Entry { state: State::Gone, etag, at, seen: seen(suspect.seen, at) }
+                Entry { state: State::Gone, etag, at, seen: seen(suspect.seen, at), generation }
             }
         };
-        inner.known.insert(suspect.key.clone(), entry);
+        inner.known.objects.insert(suspect.key.clone(), entry);
+        inner.told.insert(suspect.key.clone());
         inner.owed = true;
     }
 
@@ -261,13 +300,14 @@ impl Reconciler {
     /// There is too much to be remembered.
     pub(super) fn cursor(&self, found: bool, now: Instant) -> Result<Option<Cursor>, TooMany> {
         let mut inner = self.0.lock();
-        let goes_along = found && inner.known.len() <= OBJECTS_SMALL;
+        let goes_along = found && inner.known.objects.len() <= OBJECTS_SMALL;
         if !inner.owed || (now < inner.cursor_at && !goes_along) {
             return Ok(None);
         }
+        inner.forget();
         let position = encode(&inner.known);
         // Past the bound by notifications alone, up to twice that fits; then the next listing says so.
-        if position.len() > CURSOR_BYTES_MAX || inner.known.len() > 2 * OBJECTS_MAX {
+        if position.len() > CURSOR_BYTES_MAX || inner.known.objects.len() > 2 * OBJECTS_MAX {
             inner.cursor_at = now + CURSOR_AGAIN;
             // None will come soon: nothing is held back for it.
             inner.cursors += 1;
@@ -277,7 +317,8 @@ impl Reconciler {
         inner.cursor_at = now + paid.max(CURSOR_EVERY);
         inner.owed = false;
         inner.cursors += 1;
-        Ok(Some(Cursor { fingerprint: inner.fingerprint, position: position.into() }))
+        inner.told.clear();
+        Ok(Some(Cursor { fingerprint: inner.terms.fingerprint, position: position.into() }))
     }
 
     /// The cursors that were handed over are stored: what was held back for them and may be told.
@@ -291,6 +332,49 @@ impl Reconciler {
     pub(super) fn cursor_at(&self) -> Option<Instant> {
         let inner = self.0.lock();
         inner.owed.then_some(inner.cursor_at)
+    }
+}
+
+impl Inner {
+    /// Takes in which bucket a listing is of.
+    fn recognise(&mut self, identity: Identity, objects: &BTreeMap<String, Listed>) -> Result<(), Disbelief> {
+        let known = || self.known.objects.iter().filter(|(_, entry)| entry.state == State::Present);
+        let is_there = |key: &String, entry: &Entry| objects.get(key).is_some_and(|listed| entry.etag == listed.hash || entry.etag == 0);
+        if self.terms.holds && self.known.identity.differs(&identity) {
+            // Where the bucket's settings have changed alone, or a copy stands in its place, its objects are there.
+            let found = known().filter(|(key, entry)| is_there(key, entry)).count();
+            if found * 2 < known().count() {
+                return Err(Disbelief::AnotherBucket);
+            }
+        }
+        let before = self.known.identity.clone();
+        self.known.identity.learn(identity);
+        self.owed |= before != self.known.identity;
+        Ok(())
+    }
+
+    fn suspect(&self, key: &str, listed: Option<Listed>, before: Option<Entry>, seen: i64) -> Suspect {
+        let generation = before.map_or(self.known.generation, |before| before.generation.saturating_add(1));
+        Suspect { key: key.to_owned(), listed, before, generation, seen }
+    }
+
+    /// Suspects these alone. Who is suspected already keeps his time.
+    fn replace_suspects(&mut self, suspects: Vec<Suspect>, now: Instant) {
+        let old = std::mem::take(&mut self.suspects);
+        self.looks.clear();
+        for suspect in suspects {
+            let at = old.get(&suspect.key).filter(|(same, _)| same.listed == suspect.listed).map_or(now + self.terms.grace, |(_, at)| *at);
+            self.looks.insert((at, suspect.key.clone()));
+            self.suspects.insert(suspect.key.clone(), (suspect, at));
+        }
+    }
+
+    /// Forgets the objects that are long gone, in favour of a generation above theirs. Both become true with the next cursor.
+    fn forget(&mut self) {
+        let listed_at = self.listed_at;
+        for (_, entry) in self.known.objects.extract_if(.., |_, entry| entry.is_forgotten(listed_at)) {
+            self.known.generation = self.known.generation.max(entry.generation.saturating_add(1));
+        }
     }
 }
 
@@ -335,126 +419,4 @@ impl Drop for Hand {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::happening::content_hash;
-    use super::*;
-
-    const GRACE: Duration = Duration::from_secs(60);
-
-    fn reconciler() -> Reconciler {
-        Reconciler::new(1, GRACE, None, false).unwrap()
-    }
-
-    /// A listing that began at that second; each object was written at a second.
-    fn listing(began: i64, objects: &[(&str, &str, i64)]) -> Listing {
-        let listed = |(key, etag, modified): &(&str, &str, i64)| {
-            ((*key).to_owned(), Listed { etag: (*etag).to_owned(), hash: content_hash(etag), size: 1, modified: modified * 1_000 })
-        };
-        Listing { objects: objects.iter().map(listed).collect(), began: began * 1_000 }
-    }
-
-    fn mark(key: &str, etag: &str, at: i64) -> Mark {
-        Mark { key: key.to_owned(), kind: Kind::Created, etag: content_hash(etag), at: at * 1_000 }
-    }
-
-    /// Whom a listing tells of at that time after it, where the queue was just seen empty.
-    fn told(reconciler: &Reconciler, now: Instant) -> Vec<String> {
-        let mut told = Vec::new();
-        while let Some(suspect) = reconciler.due(now, Some(now)) {
-            if reconciler.is_news(&suspect) {
-                reconciler.tell(&suspect);
-                told.push(suspect.key);
-            }
-        }
-        told
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_suspect_is_told_after_the_grace_unless_its_notification_comes() {
-        let (reconciler, now) = (reconciler(), Instant::now());
-        reconciler.begin();
-        assert_eq!(reconciler.compare(listing(100, &[("a", "1", 99), ("b", "1", 99), ("c", "1", 99)]), Duration::ZERO, now), Ok(true));
-        assert!(told(&reconciler, now + GRACE / 2).is_empty());
-        reconciler.take(vec![mark("a", "1", 100)]).stored(Acknowledgement::None, false);
-        let hand = reconciler.take(vec![mark("b", "1", 100)]);
-        assert_eq!(told(&reconciler, now + GRACE), ["c"], "of a it has been told, and b is in hand");
-        drop(hand);
-        assert_eq!(told(&reconciler, now + 2 * GRACE), ["b"], "it was not stored");
-        reconciler.begin();
-        assert_eq!(reconciler.compare(listing(200, &[("a", "1", 99), ("b", "1", 99), ("c", "1", 99)]), Duration::ZERO, now), Ok(true));
-        assert_eq!(reconciler.due_at(), None);
-        assert!(reconciler.has_told(&mark("c", "1", 100)) && !reconciler.has_told(&mark("c", "1", 300)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_queue_that_is_not_read_to_its_end_is_waited_for_but_not_for_ever() {
-        let (reconciler, now) = (reconciler(), Instant::now());
-        reconciler.begin();
-        assert_eq!(reconciler.compare(listing(100, &[("a", "1", 99)]), Duration::ZERO, now), Ok(true));
-        assert_eq!(reconciler.due(now + 5 * GRACE, None), None);
-        assert_eq!(reconciler.due(now + 6 * GRACE, Some(now - GRACE / 2)), None, "it was seen empty before the listing");
-        assert!(reconciler.due(now + 7 * GRACE, Some(now + GRACE)).is_some());
-        reconciler.begin();
-        assert_eq!(reconciler.compare(listing(100, &[("a", "1", 99)]), Duration::ZERO, now), Ok(true));
-        assert!(reconciler.due(now + 11 * GRACE, None).is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_a_notification_tells_while_the_bucket_is_listed_is_newer_than_the_listing() {
-        let (reconciler, now) = (reconciler(), Instant::now());
-        reconciler.take(vec![mark("a", "1", 10), mark("b", "1", 10)]).stored(Acknowledgement::None, false);
-        reconciler.begin();
-        let gone = Mark { kind: Kind::Removed, ..mark("b", "1", 101) };
-        reconciler.take(vec![mark("a", "2", 101), mark("new", "1", 101), gone]).stored(Acknowledgement::None, false);
-        assert_eq!(reconciler.compare(listing(100, &[("a", "1", 9), ("b", "1", 9)]), Duration::ZERO, now), Ok(true));
-        assert_eq!(reconciler.due_at(), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_known_goes_with_the_cursor() {
-        let (reconciler, now) = (reconciler(), Instant::now());
-        assert_eq!(reconciler.cursor(false, now), Ok(None));
-        reconciler.take(vec![mark("a", "1", 10), mark("b", "1", 10)]).stored(Acknowledgement::None, false);
-        let cursor = reconciler.cursor(false, now).unwrap().unwrap();
-        reconciler.take(vec![mark("c", "1", 10)]).stored(Acknowledgement::None, false);
-        assert_eq!(reconciler.cursor(false, now), Ok(None), "not at once again");
-        let again = Reconciler::new(1, GRACE, Some(&cursor), true).unwrap();
-        again.begin();
-        assert_eq!(again.compare(listing(100, &[("a", "1", 10), ("c", "1", 10)]), Duration::ZERO, now), Ok(true));
-        let mut found = told(&again, now + GRACE);
-        found.sort();
-        assert_eq!(found, ["b", "c"], "one is gone, the other was told after the cursor");
-        assert!(Reconciler::new(1, GRACE, Some(&Cursor { fingerprint: 1, position: "\u{2}".into() }), false).is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_message_is_held_back_until_the_cursor_that_knows_of_it_is_stored() {
-        let (reconciler, now) = (reconciler(), Instant::now());
-        let store = |mark: Mark| reconciler.take(vec![mark]).stored(Acknowledgement::None, true).is_some();
-        assert!(!store(mark("a", "1", 10)) && reconciler.vouch().is_empty());
-        assert!(store(Mark { kind: Kind::Other, ..mark("a", "1", 10) }), "nothing to be remembered");
-        assert!(reconciler.cursor(false, now).unwrap().is_some());
-        assert!(!store(mark("b", "1", 10)), "while that cursor is stored");
-        assert_eq!((reconciler.vouch().len(), reconciler.vouch().len()), (1, 0));
-        assert!(reconciler.cursor(false, now + CURSOR_EVERY).unwrap().is_some());
-        assert_eq!(reconciler.vouch().len(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_written_just_now_is_left_to_the_next_listing() {
-        let (reconciler, now) = (reconciler(), Instant::now());
-        reconciler.begin();
-        let listed = reconciler.compare(listing(100, &[("new", "1", 99), ("old", "1", 90)]), Duration::from_secs(5), now);
-        assert_eq!((listed, told(&reconciler, now + GRACE)), (Ok(false), vec!["old".to_owned()]));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn too_much_is_said_and_changes_nothing() {
-        let (reconciler, now) = (reconciler(), Instant::now());
-        reconciler.begin();
-        let entry = Listed { etag: String::new(), hash: 1, size: 0, modified: 0 };
-        let objects: BTreeMap<_, _> = (0..=OBJECTS_MAX).map(|n| (n.to_string(), entry.clone())).collect();
-        assert_eq!(reconciler.compare(Listing { objects, began: 0 }, Duration::ZERO, now), Err(TooMany));
-        assert_eq!((reconciler.due_at(), reconciler.cursor(false, now)), (None, Ok(None)));
-    }
-}
+mod tests;

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use super::connection::Bucket;
 use super::happening::{Found, Happening, Kind};
 use super::look::Look;
-use super::reconciler::{Listing, OBJECTS_MAX, Reconciler, Suspect, TooMany};
+use super::reconciler::{Disbelief, Listing, OBJECTS_MAX, Reconciler, Suspect, Terms, TooMany};
 use super::settling::{Settling, split};
 use super::sqs::{Raw, Reading};
 use super::{BATCH_MESSAGES_MAX, Scope, notification};
@@ -56,11 +56,7 @@ pub(super) struct Setup {
     pub(super) settle: Duration,
     /// How often the bucket is listed; none for never.
     pub(super) reconcile: Option<Duration>,
-    /// How long a listing leaves to the notifications what it finds.
-    pub(super) grace: Duration,
-    pub(super) fingerprint: u64,
-    /// True where what lies there at the very first start is not to be told.
-    pub(super) skip_existing: bool,
+    pub(super) terms: Terms,
 }
 
 /// What comes of work.
@@ -118,7 +114,7 @@ impl Followed {
     }
 
     fn start(&mut self) -> Result<(), SourceError> {
-        let Setup { context, scope, grace, fingerprint, skip_existing, .. } = &self.setup;
+        let Setup { context, scope, terms, .. } = &self.setup;
         let mismatch = |what: &str| {
             let name = &context.name;
             SourceError::CursorMismatch(format!(
@@ -127,11 +123,11 @@ impl Followed {
             ))
         };
         let stored = context.cursor.as_ref();
-        if stored.is_some_and(|cursor| cursor.fingerprint != *fingerprint) {
+        if stored.is_some_and(|cursor| cursor.fingerprint != terms.fingerprint) {
             return Err(mismatch("of another bucket"));
         }
         if self.setup.reconcile.is_some() {
-            let reconciler = Reconciler::new(*fingerprint, *grace, stored, *skip_existing).ok_or_else(|| mismatch("damaged"))?;
+            let reconciler = Reconciler::new(*terms, stored).ok_or_else(|| mismatch("damaged"))?;
             // Settings may have changed since.
             reconciler.retain(|key| scope.covers(key));
             self.reconciler = Some(reconciler);
@@ -256,17 +252,13 @@ impl Followed {
 
     fn found(&self, suspect: &Suspect) -> Result<Happening, String> {
         let Bucket { name, region, .. } = &self.setup.bucket;
-        match &suspect.listed {
-            Some(listed) => {
-                let modified = super::time(listed.modified);
-                Happening::listed(name, region, &suspect.key, Found::Object { etag: &listed.etag, size: listed.size, modified: &modified })
-            }
-            None => {
-                let last = suspect.before.map(|before| format!("{:x}-{:x}", before.etag, before.at)).unwrap_or_default();
-                let now = self.setup.context.clock.now().to_string();
-                Happening::listed(name, region, &suspect.key, Found::Gone { last: &last, now: &now })
-            }
-        }
+        let now = self.setup.context.clock.now().to_string();
+        let modified = suspect.listed.as_ref().map(|listed| super::time(listed.modified)).unwrap_or_default();
+        let found = match &suspect.listed {
+            Some(listed) => Found::Object { etag: &listed.etag, size: listed.size, modified: &modified },
+            None => Found::Gone { now: &now },
+        };
+        Happening::listed(name, region, &suspect.key, suspect.generation, found)
     }
 
     /// Begins a listing where it is time for it.
@@ -285,7 +277,8 @@ impl Followed {
         let now = Instant::now();
         let (Some(reconciler), Some(every)) = (&self.reconciler, self.setup.reconcile) else { return Ok(()) };
         self.list_at = now + every;
-        let compared = listed.and_then(|listing| reconciler.compare(listing, self.setup.settle, now).map_err(|TooMany| self.too_many()));
+        let compared =
+            listed.and_then(|listing| reconciler.compare(listing, self.setup.settle, now).map_err(|disbelief| self.disbelieve(&disbelief)));
         match (compared, &self.setup.feed) {
             (Ok(all_settled), _) => {
                 if !all_settled {
@@ -300,6 +293,17 @@ impl Followed {
                 self.list_at = now + every.max(LIST_AGAIN);
                 Ok(())
             }
+        }
+    }
+
+    fn disbelieve(&self, disbelief: &Disbelief) -> String {
+        match disbelief {
+            Disbelief::TooMany => self.too_many(),
+            Disbelief::AnotherBucket => format!(
+                "the bucket {} is another one than the one that was followed, and holds less than half of its objects; nothing that it lacks is told \
+                until that one is back (to follow this one, and have the others told as removed, set replaced: tell)",
+                self.setup.scope.bucket
+            ),
         }
     }
 

@@ -22,8 +22,11 @@ use tokio_util::task::AbortOnDropHandle;
 use super::connection::explain;
 use crate::{Acknowledgement, Link, OpenError, SourceError, Verdict};
 
-/// For how long a message is in our hand before the queue hands it to another, unless the heartbeat extends it.
-pub(super) const IN_HAND: Duration = Duration::from_secs(30);
+/// For how long at least and at most a message is in our hand before the queue hands it to another, unless the heartbeat extends it.
+pub(super) const IN_HAND: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
+
+/// By how much later a hidden message may be handed out again: queues count in seconds.
+pub(super) const ROUNDING: Duration = Duration::from_secs(1);
 
 /// The longest that SQS keeps a message hidden.
 const HIDDEN_MAX: Duration = Duration::from_secs(12 * 60 * 60);

@@ -16,8 +16,8 @@ use crate::{Arrival, Link, SourceError, Verdict};
 /// Longer than anything takes; only a broken test waits for it.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Longer than it takes to list the bucket twice and to wait for the grace.
-const LISTED: Duration = Duration::from_millis(2_800);
+/// Longer than it takes until a listing is believed after a start, with what a queue may hide then, to list the bucket once more and to wait for the grace.
+const LISTED: Duration = Duration::from_millis(9_500);
 
 /// How long a call for messages takes that a source has left behind.
 const LEFT_BEHIND: Duration = Duration::from_millis(1_200);
@@ -183,6 +183,7 @@ impl SourceFixture for Fixture {
             (json!({ "bucket": "" }), "bucket"),
             (json!({ "bucket": "s3://photos" }), "bucket"),
             (json!({ "bucket": "photos/2026" }), "bucket"),
+            (json!({ "bucket": "My_Photos" }), "bucket"),
             (json!({ "bucket": "b", "endpoint": "127.0.0.1:9000" }), "endpoint"),
             (json!({ "bucket": "b", "endpoint": "ftp://a" }), "endpoint"),
             (json!({ "bucket": "b", "endpoint": "http://me:secret@a" }), "endpoint"),
@@ -438,6 +439,8 @@ async fn what_is_wrong_is_told_in_words() {
     };
     let missing = probe(&with("bucket", "missing".into())).await.unwrap_err();
     assert_eq!(missing, "bucket: there is no bucket missing (make it, or correct its name)");
+    let invalid = probe(&with("bucket", "Invalid..Name".into())).await.unwrap_err();
+    assert!(invalid.starts_with("bucket: ") && !invalid.contains("region"), "{invalid}");
     let queue = probe(&with("notifications", json!({ "sqs": fixture.store.queue_url("missing") }))).await.unwrap_err();
     assert!(queue.starts_with("notifications.sqs: cannot ask the queue: 400 "), "{queue}");
     let nobody = probe(&with("endpoint", "http://127.0.0.1:9".into())).await.unwrap_err();
@@ -502,4 +505,74 @@ async fn a_store_that_calls_is_answered_once_what_it_tells_is_stored() {
     let (ids, answers) = tokio::join!(bus, store);
     assert_eq!(ids, ["14CF.dd90/a.jpg/e/14CF/ObjectCreated:Put"; 4]);
     assert_eq!(answers, [202, 202, 429, 503]);
+}
+
+/// What was stored just before a crash still lies in the queue, hidden, and is known to no cursor.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_hides_in_the_queue_after_a_crash_is_not_told_under_another_id() {
+    let fixture = Fixture::notified(&json!({})).await;
+    let mut crashed = Told::open(&fixture, None).await;
+    let keys: Vec<_> = (0..15).map(|n| format!("{n:02}")).collect();
+    for key in &keys {
+        fixture.put(key, key).await;
+    }
+    // Nothing is acknowledged: the messages are dropped with the source.
+    while crashed.events.len() < keys.len() {
+        let batch = next_within(&mut *crashed.source, LONG).await.unwrap().unwrap();
+        for arrival in batch.messages.into_iter().flat_map(|message| message.arrivals) {
+            let Arrival::Event(event) = arrival else { panic!("nothing is mapped") };
+            crashed.events.push(event);
+        }
+    }
+    drop(crashed.source);
+    let mut again = Told::open(&fixture, None).await;
+    again.next(keys.len()).await;
+    again.quiet(LISTED).await;
+    let ids = |events: &[Arc<Event>]| events.iter().map(|event| event.id().to_string()).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(ids(&again.events), ids(&crashed.events));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_becomes_current_again_is_an_event_of_its_own() {
+    let fixture = Fixture::listed(&json!({})).await;
+    let versioning = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    fixture.bucket.client.put_bucket_versioning().bucket("photos").versioning_configuration(versioning).send().await.unwrap();
+    fixture.put("a", "1").await;
+    let mut told = Told::open(&fixture, None).await;
+    told.next(1).await;
+    for _ in 0..2 {
+        let deleted = fixture.bucket.client.delete_object().bucket("photos").key("a").send().await.unwrap();
+        assert_eq!(told.next(1).await, ["ObjectRemoved:Delete a"]);
+        // Without the marker the object is there as it was, with its own time.
+        let marker = deleted.version_id.unwrap();
+        fixture.bucket.client.delete_object().bucket("photos").key("a").version_id(marker).send().await.unwrap();
+        assert_eq!(told.next(1).await, ["ObjectCreated:Put a"]);
+    }
+    let ids: std::collections::BTreeSet<_> = told.events.iter().map(|event| event.id().to_string()).collect();
+    assert_eq!(ids.len(), 5, "{ids:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_bucket_of_the_same_name_removes_nothing_unless_it_is_accepted() {
+    let mut fixture = Fixture::listed(&json!({})).await;
+    fixture.put("a", "1").await;
+    fixture.put("b", "1").await;
+    let mut told = Told::open(&fixture, None).await;
+    told.next(2).await;
+    // The server forgets all.
+    fixture.store.restart().await;
+    fixture.bucket.client.create_bucket().bucket("photos").send().await.unwrap();
+    fixture.put("c", "1").await;
+    let held = |ended: &Result<crate::Batch, SourceError>| matches!(ended, Err(SourceError::Unavailable(why)) if why.contains("another one") && why.contains("replaced: tell"));
+    // It may have been asked while the server was away.
+    told.source = open(&fixture, told.cursor.clone(), false).await;
+    let ended = next_within(&mut *told.source, LONG).await.unwrap();
+    assert!(held(&ended), "{ended:?}");
+    fixture.settings["replaced"] = "tell".into();
+    told.source = open(&fixture, told.cursor.clone(), false).await;
+    assert_eq!(told.next(3).await, ["ObjectCreated:Put c", "ObjectRemoved:Delete a", "ObjectRemoved:Delete b"]);
+    fixture.settings["replaced"] = "hold".into();
+    told.source = open(&fixture, told.cursor.clone(), false).await;
+    fixture.delete("c").await;
+    assert_eq!(told.next(1).await, ["ObjectRemoved:Delete c"], "this is the one that is followed now");
 }
