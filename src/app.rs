@@ -25,6 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, AdminError, AdminListener, AdminSettings};
+use crate::config::paths::STANDARD_INPUT;
 use crate::config::{Config, Diagnostic};
 use crate::dispatcher::schedule::InvalidPolicy;
 use crate::dispatcher::{self, Dispatcher, Plan};
@@ -58,6 +59,9 @@ pub enum RunError {
     /// The rule files have mistakes, which have been shown.
     #[error("the rule files have mistakes; nothing was started")]
     Rules(Vec<Diagnostic>),
+    /// Rules cannot be read again from where they came.
+    #[error("rules from standard input cannot be read again when they change; write them into a file (`check` and `test` read `-`)")]
+    StandardInput,
     /// The store cannot be opened.
     #[error("cannot open the store: {0}")]
     Store(#[from] disk::OpenError),
@@ -91,6 +95,9 @@ pub enum RunError {
 pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| RunError::System("listen for SIGTERM", error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| RunError::System("listen for SIGINT", error))?;
+    if paths.iter().any(|path| path.as_os_str() == STANDARD_INPUT) {
+        return Err(RunError::StandardInput);
+    }
     let paths = absolute(paths).map_err(|error| RunError::System("resolve the paths of the rule files", error))?;
     let (config, warnings) = Config::load(&paths).map_err(RunError::Rules)?;
     show(&warnings);

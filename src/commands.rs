@@ -1,5 +1,6 @@
 //! What a user types: one file per command.
 
+pub mod beside;
 pub mod check;
 pub mod client;
 pub mod dead;
@@ -8,7 +9,9 @@ pub mod difference;
 pub mod error;
 pub mod explain;
 pub mod import;
+pub mod init;
 pub mod listen;
+pub mod manual;
 pub mod match_event;
 pub mod run;
 pub mod schema;

@@ -13,6 +13,7 @@ pub mod diagnostic;
 pub mod files;
 mod load;
 pub mod mistake;
+pub mod paths;
 pub mod raw;
 pub mod reader;
 pub mod schema;
@@ -31,10 +32,8 @@ use pointsman_schemas::{Event, Name, Text};
 
 pub use delivery::{DeliverySettings, TargetLimits};
 pub use diagnostic::Diagnostic;
+pub use paths::{DEFAULT_PATH, PathArgs};
 pub use raw::{FollowUpContent, WhenFull};
-
-/// The rule file that is read where none is named.
-pub const DEFAULT_PATH: &str = "pointsman.yaml";
 
 /// The rule files of a bus, checked.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
-use pointsman::commands::{check, dead, diff, explain, import, listen, match_event, run, schema, send, subscriptions, test, timers};
+use clap::{CommandFactory, Parser, Subcommand};
+use pointsman::commands::{check, dead, diff, explain, import, init, listen, manual, match_event, run, schema, send, subscriptions, test, timers};
 use pointsman::journal::disk::DiskReader;
 use pointsman::journal::{JournalError, Reader};
 use pointsman::telemetry::{self, LogArgs};
@@ -16,9 +16,17 @@ use pointsman::telemetry::{self, LogArgs};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The version, and the commit where it was built from one.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("POINTSMAN_COMMIT"));
+
+/// Examples under the help of a command.
+macro_rules! examples {
+    ($($line:literal),+) => { concat!("Examples:\n", $("  ", $line, "\n"),+) };
+}
+
 /// An event bus and trigger router: things happen, rules decide, functions are called.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version = VERSION, arg_required_else_help = true)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -29,10 +37,16 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the bus; it reloads the rules when the files change
+    #[command(after_help = examples!("pointsman run", "pointsman run rules/ --log debug"))]
     Run(run::RunArgs),
+    /// Write a commented rule file to begin with
+    #[command(after_help = examples!("pointsman init", "pointsman init --source webhook --target exec rules.yaml"))]
+    Init(init::InitArgs),
     /// Find every mistake in the rule files
+    #[command(visible_alias = "validate", after_help = examples!("pointsman check", "pointsman check --connect rules/", "kustomize build . | pointsman check -"))]
     Check(check::CheckArgs),
     /// Run the rule files' own tests
+    #[command(after_help = examples!("pointsman test", "pointsman test --watch rules.yaml"))]
     Test(test::TestArgs),
     /// Say which events of the last time other rules would send elsewhere: exit 0 none, 1 some, 2 trouble
     Diff(diff::DiffArgs),
@@ -41,12 +55,15 @@ enum Command {
     /// Hold one pattern against one event: exit 0 it matches, 1 it does not, 2 either is invalid
     Match(match_event::MatchArgs),
     /// Send CloudEvents to a bus
+    #[command(after_help = examples!("pointsman send --type order.paid --source /shop --data '{\"total\": 250}'", "pointsman send --file events.jsonl --mode batch", "pointsman send --type picture --content-type image/png --data @a.png"))]
     Send(send::SendArgs),
     /// A function that prints what it is given, and can be told to fail or be slow
     Listen(listen::ListenArgs),
     /// Say why rules did or did not take an event that a bus has kept
+    #[command(after_help = examples!("pointsman explain", "pointsman explain 17 --rule thumbnails"))]
     Explain(explain::ExplainArgs),
     /// Dead letters: what could not be delivered
+    #[command(after_help = examples!("pointsman dead list --rule thumbnails", "pointsman dead redrive --rule thumbnails", "pointsman dead purge --all"))]
     Dead(dead::DeadArgs),
     /// Subscriptions: what waits for each rule and target, also where the rule is gone
     Subscriptions(subscriptions::SubscriptionsArgs),
@@ -54,6 +71,18 @@ enum Command {
     Timers(timers::TimersArgs),
     /// Print the JSON Schema of the rule file
     Schema,
+    /// Print completions for a shell
+    #[command(after_help = examples!("pointsman completions bash > /etc/bash_completion.d/pointsman", "pointsman completions zsh > ~/.zfunc/_pointsman"))]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, of all or of one command
+    #[command(after_help = examples!("pointsman man | man -l -", "pointsman man send > pointsman-send.1"))]
+    Man {
+        /// Which command
+        command: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -77,7 +106,10 @@ fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Match(args) => match_event::run(&args),
         Command::Timers(args) => timers::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Schema => schema::run(),
+        Command::Completions { shell } => manual::completions(CommandLine::command(), shell),
+        Command::Man { command } => manual::page(CommandLine::command(), command.as_deref()),
         Command::Send(args) => runtime.block_on(send::run(args)),
         Command::Listen(args) => runtime.block_on(listen::run(args)),
         Command::Explain(args) => runtime.block_on(explain::run(args)),

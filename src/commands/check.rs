@@ -2,7 +2,6 @@
 
 mod connect;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use miette::IntoDiagnostic;
@@ -10,15 +9,15 @@ use pointsman_schemas::Timestamp;
 
 use super::timers;
 use crate::app;
-use crate::config::{Config, DEFAULT_PATH, Diagnostic, diagnostic};
+use crate::config::{Config, Diagnostic, PathArgs, diagnostic};
 use crate::output::{self, OutputArgs, Screen};
 
 /// What `check` is told.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
-    /// Rule files, and folders of them, that are read as one.
-    #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
-    pub paths: Vec<PathBuf>,
+    /// Which rule files
+    #[command(flatten)]
+    pub files: PathArgs,
     /// Also try the connection of every source and target, without consuming, delivering or changing anything
     #[arg(long)]
     pub connect: bool,
@@ -38,7 +37,8 @@ pub async fn run(args: &CheckArgs) -> Result<ExitCode, miette::Report> {
 }
 
 async fn report(args: &CheckArgs) -> Result<(String, bool), miette::Report> {
-    let (config, diagnostics) = match Config::load(&args.paths) {
+    let paths = args.files.resolve();
+    let (config, diagnostics) = match Config::load(&paths) {
         Ok((config, warnings)) => (Some(config), warnings),
         Err(diagnostics) => (None, diagnostics),
     };
@@ -52,7 +52,7 @@ async fn report(args: &CheckArgs) -> Result<(String, bool), miette::Report> {
         other => return Ok((text, other.is_some())),
     };
     // The folder of a bare `pointsman.yaml` has no name of its own.
-    let paths = args.paths.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>().into_diagnostic()?;
+    let paths = paths.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>().into_diagnostic()?;
     app::enter_folder_of(&paths).into_diagnostic()?;
     let tried = connect::all(&config).await;
     let sound = tried.iter().all(|one| one.ok);
@@ -105,7 +105,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rules.yaml");
         std::fs::write(&path, yaml).unwrap();
-        let (text, sound) = report(&CheckArgs { paths: vec![path], connect: false, output: OutputArgs { json } }).await.unwrap();
+        let (text, sound) =
+            report(&CheckArgs { files: PathArgs { paths: vec![path] }, connect: false, output: OutputArgs { json } }).await.unwrap();
         (text.replace(&folder.path().display().to_string(), ""), sound)
     }
 
@@ -123,7 +124,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_there_is_told() {
-        let args = CheckArgs { paths: vec!["nowhere.yaml".into()], connect: true, output: OutputArgs::default() };
+        let args = CheckArgs { files: PathArgs { paths: vec!["nowhere.yaml".into()] }, connect: true, output: OutputArgs::default() };
         let (text, sound) = report(&args).await.unwrap();
         assert!(!sound && text.contains("nowhere.yaml: there is no such file"), "{text}");
     }

@@ -14,6 +14,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::beside::Beside;
 use super::error::CommandError;
 use crate::admin::problem::ProblemDocument;
 
@@ -29,9 +30,9 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Where the admin API is, and with which key it is spoken to.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AdminArgs {
-    /// The address of the admin API
-    #[arg(long = "admin", env = "POINTSMAN_ADMIN", default_value = "http://127.0.0.1:8081", value_name = "URL")]
-    pub url: Uri,
+    /// The address of the admin API; else what the rule files say that `run` would read, or http://127.0.0.1:8081
+    #[arg(long = "admin", env = "POINTSMAN_ADMIN", value_name = "URL")]
+    pub url: Option<Uri>,
     /// A key of admin.auth, where the bus asks for one; better set by the variable
     #[arg(long = "admin-key", env = "POINTSMAN_ADMIN_KEY", hide_env_values = true, value_name = "KEY", value_parser = bearer)]
     pub key: Option<HeaderValue>,
@@ -100,7 +101,15 @@ impl Client {
     /// # Errors
     /// As [`Client::new`].
     pub fn of_admin(args: &AdminArgs) -> Result<Self, CommandError> {
-        Self::new(args.url.clone(), args.key.clone())
+        if let Some(url) = &args.url {
+            return Self::new(url.clone(), args.key.clone());
+        }
+        let Beside { admin, admin_key, .. } = Beside::look();
+        let key = match (&args.key, admin_key) {
+            (None, Some(key)) => Some(bearer(&key).map_err(CommandError::new)?),
+            (given, _) => given.clone(),
+        };
+        Self::new(admin.unwrap_or_else(|| Uri::from_static("http://127.0.0.1:8081")), key)
     }
 
     /// Sends one request to the base address itself and waits for the whole answer, whatever its status.

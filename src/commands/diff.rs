@@ -22,7 +22,7 @@ use super::client::{AdminArgs, Client};
 use super::dead::OpenStore;
 use super::error::CommandError;
 use crate::admin::view::{EventView, Page};
-use crate::config::{Config, DEFAULT_PATH};
+use crate::config::{Config, PathArgs};
 use crate::journal::{EventPage, EventsFrom, StoredEvent};
 use crate::output::{self, OutputArgs};
 
@@ -38,8 +38,8 @@ pub struct DiffArgs {
     /// The changed rule files, and folders of them, that are read as one
     #[arg(value_name = "NEW", required = true)]
     pub new: Vec<PathBuf>,
-    /// The rule files in force
-    #[arg(long, value_name = "PATH", default_value = DEFAULT_PATH)]
+    /// The rule files in force; else those that `run` would read
+    #[arg(long, value_name = "PATH")]
     pub from: Vec<PathBuf>,
     /// How far back to look; events are there as long as `store.retention` keeps them
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = interval)]
@@ -77,7 +77,8 @@ pub async fn run(args: &DiffArgs, open: &OpenStore) -> ExitCode {
 /// Does it and tells what to print, and the exit code.
 async fn execute(args: &DiffArgs, open: &OpenStore, now: Timestamp) -> Result<(String, u8), CommandError> {
     let mut configs = Vec::new();
-    for paths in [&args.from, &args.new] {
+    let from = PathArgs { paths: args.from.clone() }.resolve();
+    for paths in [&from, &args.new] {
         match Config::load(paths) {
             Ok((config, _)) => configs.push(config),
             Err(diagnostics) => {

@@ -18,7 +18,7 @@ use miette::IntoDiagnostic;
 use serde_json::{Value, json};
 
 use self::draft::{Draft, Note};
-use super::error::CommandError;
+use super::error::{CommandError, write_new};
 use crate::output::{self, OutputArgs, plain};
 
 /// What `import` is told.
@@ -31,6 +31,9 @@ pub struct ImportArgs {
     /// Where to write the rule file; standard output where left out
     #[arg(long, short, value_name = "FILE", conflicts_with = "json")]
     pub output: Option<PathBuf>,
+    /// Write over a file that is there
+    #[arg(long, requires = "output")]
+    pub force: bool,
     /// How
     #[command(flatten)]
     pub printing: OutputArgs,
@@ -54,8 +57,7 @@ pub fn run(args: &ImportArgs) -> Result<ExitCode, miette::Report> {
             eprintln!("{}{}: {}", if *left_out { "left out: " } else { "" }, output::line(of), plain(message));
         }
         match &args.output {
-            Some(path) => std::fs::write(path, &imported.text)
-                .map_err(|error| CommandError::new(format!("cannot write {}: {error}", path.display())))?,
+            Some(path) => write_new(path, &imported.text, args.force)?,
             None => output::print(&imported.text).into_diagnostic()?,
         }
     }

@@ -2,24 +2,23 @@
 
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::app::{self, RunError};
-use crate::config::{DEFAULT_PATH, Diagnostic, diagnostic};
+use crate::config::{Diagnostic, PathArgs, diagnostic};
 use crate::output::Screen;
 
 /// What `run` is told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
-    /// Rule files, and folders of them, that are read as one
-    #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
-    pub paths: Vec<PathBuf>,
+    /// Which rule files
+    #[command(flatten)]
+    pub files: PathArgs,
 }
 
 /// Runs the bus until SIGTERM or SIGINT.
 pub async fn run(args: &RunArgs) -> ExitCode {
-    match app::run(&args.paths, show).await {
+    match app::run(&args.files.resolve(), show).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let RunError::Rules(mistakes) = &error {

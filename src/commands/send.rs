@@ -11,6 +11,7 @@ use pointsman_schemas::http::{Mode, encode_batch, encode_binary, encode_structur
 use pointsman_schemas::{Data, Event, ExtensionValue, Timestamp, json};
 use serde_json::json;
 
+use super::beside::Beside;
 use super::client::{Answer, Client, bearer};
 use super::error::CommandError;
 use crate::admin::problem::ProblemDocument;
@@ -28,9 +29,9 @@ const FILE_EVENTS_MAX: usize = 1_000_000;
 /// Sends a CloudEvent to a bus, or a file of them
 #[derive(Clone, Debug, clap::Args)]
 pub struct SendArgs {
-    /// Where the bus takes events
-    #[arg(long, env = "POINTSMAN_URL", default_value = "http://127.0.0.1:8080/events", value_name = "URL")]
-    pub to: Uri,
+    /// Where the bus takes events; else what the rule files say that `run` would read, or http://127.0.0.1:8080/events
+    #[arg(long, env = "POINTSMAN_URL", value_name = "URL")]
+    pub to: Option<Uri>,
     /// How the event travels; a file of several goes as batches unless one is asked for, all else in binary mode
     #[arg(long, value_name = "MODE")]
     pub mode: Option<SendMode>,
@@ -123,7 +124,7 @@ async fn execute(args: &SendArgs, mut print: impl FnMut(&str) -> Result<(), Comm
         None => (vec![build(args)?], false),
     };
     let mode = args.mode.map_or(if many { Mode::Batch } else { Mode::Binary }, Mode::from);
-    let client = Client::new(with_path(&args.to), args.key.clone())?;
+    let client = client(args)?;
     let mut sent = 0;
     for part in parts(&events, mode) {
         let (mut headers, body) = encode(part, mode);
@@ -136,6 +137,19 @@ async fn execute(args: &SendArgs, mut print: impl FnMut(&str) -> Result<(), Comm
         sent += part.len();
     }
     Ok(true)
+}
+
+/// A client of the bus that is meant.
+fn client(args: &SendArgs) -> Result<Client, CommandError> {
+    if let Some(to) = &args.to {
+        return Client::new(with_path(to), args.key.clone());
+    }
+    let Beside { events, events_key, .. } = Beside::look();
+    let key = match (&args.key, events_key) {
+        (None, Some(key)) => Some(bearer(&key).map_err(CommandError::new)?),
+        (given, _) => given.clone(),
+    };
+    Client::new(events.unwrap_or_else(|| Uri::from_static("http://127.0.0.1:8080/events")), key)
 }
 
 /// The address with the path of the ingress, where only the bus itself is named.

@@ -1,7 +1,6 @@
 //! `pointsman test`: runs the tests that rule files carry.
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use miette::IntoDiagnostic;
@@ -13,15 +12,15 @@ use serde_json::Value;
 use super::check::show;
 use super::difference::{self, Difference};
 use crate::app::watch::Watch;
-use crate::config::{Config, DEFAULT_PATH, Expectation, Rule, Test};
+use crate::config::{Config, Expectation, PathArgs, Rule, Test};
 use crate::output::{self, OutputArgs};
 
 /// What `test` is told.
 #[derive(Debug, clap::Args)]
 pub struct TestArgs {
-    /// Rule files, and folders of them, that are read as one.
-    #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
-    pub paths: Vec<PathBuf>,
+    /// Which rule files
+    #[command(flatten)]
+    pub files: PathArgs,
     /// Run them again whenever a rule file changes, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
@@ -42,7 +41,7 @@ pub async fn run(args: &TestArgs) -> Result<ExitCode, miette::Report> {
 /// Runs the tests, with `--watch` until `print` fails, and tells whether they passed.
 async fn run_with(args: &TestArgs, print: &mut (dyn FnMut(&str) -> io::Result<()> + Send)) -> Result<bool, miette::Report> {
     // Begun first, so that no change is missed.
-    let mut watch = if args.watch { Some(Watch::begin(args.paths.clone()).into_diagnostic()?) } else { None };
+    let mut watch = if args.watch { Some(Watch::begin(args.files.resolve()).into_diagnostic()?) } else { None };
     loop {
         let (text, passed) = report(args)?;
         print(&text).into_diagnostic()?;
@@ -62,7 +61,7 @@ async fn run_with(args: &TestArgs, print: &mut (dyn FnMut(&str) -> io::Result<()
 }
 
 fn report(args: &TestArgs) -> Result<(String, bool), miette::Report> {
-    match Config::load(&args.paths) {
+    match Config::load(&args.files.resolve()) {
         Ok((config, _)) => {
             let results: Vec<TestResult> = config.tests.iter().map(|test| try_one(test, &config)).collect();
             let text = if args.output.json { output::json(&results).into_diagnostic()? } else { render(&results, output::colours()) };
@@ -281,7 +280,8 @@ tests:
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rules.yaml");
         std::fs::write(&path, RULES).unwrap();
-        let report = |json| report(&TestArgs { paths: vec![path.clone()], watch: false, output: OutputArgs { json } }).unwrap();
+        let report =
+            |json| report(&TestArgs { files: PathArgs { paths: vec![path.clone()] }, watch: false, output: OutputArgs { json } }).unwrap();
         let (text, passed) = report(false);
         assert!(!passed);
         insta::assert_snapshot!("results", text.replace(&folder.path().display().to_string(), ""));
@@ -301,7 +301,7 @@ tests:
             )
         };
         std::fs::write(&path, rules("y")).unwrap();
-        let args = TestArgs { paths: vec![path.clone()], watch: true, output: OutputArgs::default() };
+        let args = TestArgs { files: PathArgs { paths: vec![path.clone()] }, watch: true, output: OutputArgs::default() };
         let mut rounds = Vec::new();
         // What is printed is the cue for the next change; after the last one nobody reads any more.
         let mut print = |text: &str| {

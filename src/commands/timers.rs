@@ -1,6 +1,5 @@
 //! `pointsman timers`: when the timers of the rule files fire next.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use miette::IntoDiagnostic;
@@ -8,7 +7,7 @@ use pointsman_connectors::Firings;
 use pointsman_schemas::{Name, Timestamp};
 use serde::Serialize;
 
-use crate::config::{Config, DEFAULT_PATH, Source};
+use crate::config::{Config, PathArgs, Source};
 use crate::output::{self, OutputArgs};
 
 /// How many firings of a timer are shown where nobody says how many.
@@ -17,9 +16,9 @@ pub(super) const FIRINGS: u16 = 5;
 /// What `timers` is told.
 #[derive(Debug, clap::Args)]
 pub struct TimersArgs {
-    /// Rule files, and folders of them, that are read as one
-    #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
-    pub paths: Vec<PathBuf>,
+    /// Which rule files
+    #[command(flatten)]
+    pub files: PathArgs,
     /// How many firings of each
     #[arg(long, short = 'n', default_value_t = FIRINGS, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub count: u16,
@@ -42,7 +41,7 @@ pub(super) struct Timer<'c> {
 /// # Errors
 /// Standard output cannot be written to.
 pub fn run(args: &TimersArgs) -> Result<ExitCode, miette::Report> {
-    let config = match Config::load(&args.paths) {
+    let config = match Config::load(&args.files.resolve()) {
         Ok((config, _)) => config,
         Err(diagnostics) => {
             output::print(&super::check::show(&diagnostics, args.output.json)?).into_diagnostic()?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pointsman_schemas::setting::read_regular;
 
 use super::Diagnostic;
+use super::paths::STANDARD_INPUT;
 use super::yaml::FILE_BYTES_MAX;
 
 /// A rule file's text and where it came from.
@@ -66,8 +67,9 @@ pub fn may_pass(error: &std::io::Error) -> bool {
     )
 }
 
+/// Reads a rule file, or standard input.
 fn read(path: &Path) -> Result<Found, Diagnostic> {
-    use std::io::ErrorKind as Kind;
+    use std::io::{ErrorKind as Kind, Read};
     let cannot = |error: std::io::Error| match error.kind() {
         Kind::NotFound => of_path(path, "there is no such file".to_owned(), "name a rule file, or a folder of them"),
         Kind::FileTooLarge => {
@@ -80,7 +82,13 @@ fn read(path: &Path) -> Result<Found, Diagnostic> {
         _ if may_pass(&error) => may_pass_of_path(path, format!("cannot read this file now: {error}"), "try again"),
         _ => of_path(path, format!("cannot read this file: {error}"), "is it yours to read?"),
     };
-    let bytes = read_regular(path, FILE_BYTES_MAX).map_err(cannot)?;
+    let bytes = if path == Path::new(STANDARD_INPUT) {
+        let mut bytes = Vec::new();
+        std::io::stdin().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
+        if bytes.len() as u64 > FILE_BYTES_MAX { Err(cannot(Kind::FileTooLarge.into())) } else { Ok(bytes) }
+    } else {
+        read_regular(path, FILE_BYTES_MAX).map_err(cannot)
+    }?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;

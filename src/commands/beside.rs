@@ -1,0 +1,74 @@
+//! What the rule files beside a command say of the bus that it speaks to.
+
+use http::Uri;
+use pointsman_connectors::http::ListenSettings;
+use pointsman_schemas::Text;
+
+use crate::config::{Config, PathArgs};
+
+/// A bus's addresses and keys, as far as the rule files that it would be run with tell them.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// The admin API.
+    pub admin: Option<Uri>,
+    /// A key of it.
+    pub admin_key: Option<String>,
+    /// Where events are taken.
+    pub events: Option<Uri>,
+    /// A key for that.
+    pub events_key: Option<String>,
+}
+
+impl Beside {
+    /// Looks at the rule files that would be read where none is named. Files that are not there, or have mistakes, tell nothing.
+    #[must_use]
+    pub fn look() -> Self {
+        Config::load(&PathArgs::default().resolve()).map_or_else(|_| Self::default(), |(config, _)| Self::of(&config))
+    }
+
+    fn of(config: &Config) -> Self {
+        let key = |keys: &[Text]| keys.iter().find_map(|key| Some(key.resolve().ok()?.expose().to_owned()));
+        let ListenSettings { address, tls, auth, .. } = &config.listen;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        Self {
+            admin: reachable("http", &config.admin.address, ""),
+            admin_key: key(&config.admin.auth),
+            events: reachable(scheme, address, "/events"),
+            events_key: key(auth),
+        }
+    }
+}
+
+/// How somebody on this machine reaches what listens at an address. One whose port is chosen by the system is not known.
+fn reachable(scheme: &str, address: &Text, path: &str) -> Option<Uri> {
+    let address = address.resolve().ok()?;
+    let (host, port) = address.expose().rsplit_once(':')?;
+    let host = match host {
+        "0.0.0.0" => "127.0.0.1",
+        "[::]" => "[::1]",
+        host => host,
+    };
+    (port.parse::<u16>().ok()? > 0).then(|| format!("{scheme}://{host}:{port}{path}").parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_keys_are_those_of_the_rule_file() {
+        let of = |yaml: &str| Beside::of(&Config::of_text("rules.yaml", std::path::Path::new("/"), yaml).unwrap().0);
+        let shown = |uri: Option<Uri>| uri.map_or_else(|| "-".to_owned(), |uri| uri.to_string());
+        let plain = of("targets: { a: { stdout: {} } }\nrules: { r: { to: a } }\n");
+        assert_eq!((shown(plain.admin), shown(plain.events)), ("http://127.0.0.1:8081/".into(), "http://127.0.0.1:8080/events".into()));
+        let keys = "[{ env: POINTSMAN_NO_SUCH_VARIABLE }, a-key-of-thirty-characters-ok]";
+        let full =
+            of(&format!("listen: {{ address: \"[::]:9080\", auth: {keys} }}\nadmin: {{ address: \"0.0.0.0:9081\", auth: {keys} }}\n"));
+        assert_eq!((shown(full.admin), shown(full.events)), ("http://127.0.0.1:9081/".into(), "http://[::1]:9080/events".into()));
+        assert_eq!(
+            (full.admin_key, full.events_key),
+            (Some("a-key-of-thirty-characters-ok".into()), Some("a-key-of-thirty-characters-ok".into()))
+        );
+        assert_eq!(shown(of("listen: 127.0.0.1:0\n").events), "-");
+    }
+}

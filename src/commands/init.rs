@@ -1,0 +1,201 @@
+//! `pointsman init`: a commented rule file to begin with.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use miette::IntoDiagnostic;
+
+use super::error::write_new;
+use crate::config::DEFAULT_PATH;
+use crate::output;
+
+/// What `init` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct InitArgs {
+    /// What things come from
+    #[arg(long, default_value = "ingress")]
+    pub source: SourceKind,
+    /// What is told of them
+    #[arg(long, default_value = "http")]
+    pub target: TargetKind,
+    /// Where to write it; `-` is standard output
+    #[arg(value_name = "FILE", default_value = DEFAULT_PATH)]
+    pub file: PathBuf,
+    /// Write over a file that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// A kind of source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SourceKind {
+    /// CloudEvents over HTTP, which are always taken.
+    Ingress,
+    /// Calls by HTTP of somebody who signs them.
+    Webhook,
+    /// A clock.
+    Timer,
+    /// Files in a folder.
+    Directory,
+    /// Objects in a bucket.
+    ObjectStorage,
+    /// Messages of a queue.
+    Rabbitmq,
+    /// Messages of a stream.
+    Nats,
+}
+
+/// A kind of target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TargetKind {
+    /// A function that is called by HTTP.
+    Http,
+    /// A command.
+    Exec,
+    /// Objects in a bucket.
+    ObjectStorage,
+    /// Messages to an exchange.
+    Rabbitmq,
+    /// Messages to a subject.
+    Nats,
+    /// The terminal.
+    Stdout,
+}
+
+impl SourceKind {
+    /// Its section, and what its rule matches.
+    fn texts(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Ingress => (
+                "# CloudEvents are always taken by POST /events, as the source `ingress`; other sources are defined here, such as\n#   heartbeat: { timer: { every: 30s } }\nsources: {}\n",
+                "    from: ingress # a source or a list of them; any where left out\n    match: # every key must match; a list holds alternatives\n      type: [order.paid]\n      data: { total: [{ numeric: [\">\", 100] }] }\n",
+            ),
+            Self::Webhook => (
+                "sources:\n  incoming:\n    webhook:\n      path: /hooks/incoming # on `listen`\n      signature: { github: { secret: { env: GITHUB_SECRET } } } # who signs how; `pointsman schema` has them all\n",
+                "    from: incoming\n    match:\n      type: [com.github.push]\n      data: { ref: [refs/heads/main] }\n",
+            ),
+            Self::Timer => (
+                "sources:\n  incoming:\n    timer: { cron: \"0 9 * * MON-FRI\", timezone: UTC } # or { every: 30s }\n",
+                "    from: incoming # each time that it fires\n",
+            ),
+            Self::Directory => (
+                "sources:\n  incoming:\n    directory: { path: ./inbox } # relative to this file's folder; make it before the start\n",
+                "    from: incoming\n    match:\n      type: [{ suffix: .created }] # also .deleted\n      subject: [{ suffix: .csv }]\n",
+            ),
+            Self::ObjectStorage => (
+                "sources:\n  incoming:\n    object-storage:\n      endpoint: \"http://127.0.0.1:9000\" # leave it out for AWS\n      bucket: uploads\n      reconcile: 1m # lists the bucket; notifications by SQS or a webhook tell sooner\n",
+                "    from: incoming\n    match:\n      type: [{ prefix: \"com.amazonaws.s3.ObjectCreated\" }]\n      subject: [{ suffix: .jpg }]\n",
+            ),
+            Self::Rabbitmq => (
+                "sources:\n  incoming:\n    rabbitmq:\n      url: \"amqp://127.0.0.1:5672\"\n      username: app\n      password: { env: AMQP_PASSWORD }\n      queue: orders\n    event: { type: order.received, subject: \"<$.routing_key>\" } # of messages that are no CloudEvents\n",
+                "    from: incoming\n    match:\n      type: [order.received]\n",
+            ),
+            Self::Nats => (
+                "sources:\n  incoming:\n    nats: { url: \"nats://127.0.0.1:4222\", stream: ORDERS, consumer: pointsman }\n    event: { type: order.received, subject: <$.subject> } # of messages that are no CloudEvents\n",
+                "    from: incoming\n    match:\n      type: [order.received]\n",
+            ),
+        }
+    }
+}
+
+impl TargetKind {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Http => {
+                "  function: # try it with: pointsman listen --port 9000\n    http: { url: \"http://127.0.0.1:9000/\" } # auth: { bearer: { env: TOKEN } }, headers, mode: structured …\n"
+            }
+            Self::Exec => {
+                "  function:\n    exec: { command: [sh, -c, \"cat\"] } # the event comes on standard input, its attributes as CE_…\n"
+            }
+            Self::ObjectStorage => {
+                "  function:\n    object-storage:\n      endpoint: \"http://127.0.0.1:9000\" # leave it out for AWS\n      bucket: archive\n      key: \"<$.type>/<$.id>.json\"\n"
+            }
+            Self::Rabbitmq => {
+                "  function:\n    rabbitmq:\n      url: \"amqp://127.0.0.1:5672\"\n      username: app\n      password: { env: AMQP_PASSWORD }\n      exchange: events\n      routing_key: <$.type>\n"
+            }
+            Self::Nats => "  function:\n    nats: { url: \"nats://127.0.0.1:4222\", subject: \"events.<$.type>\" }\n",
+            Self::Stdout => "  function:\n    stdout: {}\n",
+        }
+    }
+}
+
+/// The rule file.
+fn text(source: SourceKind, target: TargetKind) -> String {
+    let (section, rule) = source.texts();
+    let mut text = String::from(
+        "# A rule file of Pointsman. `pointsman check` finds every mistake in it, `pointsman test` runs its tests, `pointsman run` runs it.\n\n\
+         listen: 127.0.0.1:8080 # where CloudEvents and webhooks come in\n\
+         admin: 127.0.0.1:8081 # API, health and metrics\n\
+         store: { path: ./pointsman-data, retention: 24h }\n\n",
+    );
+    text.push_str(section);
+    text.push_str("\ntargets:\n");
+    text.push_str(target.text());
+    if target != TargetKind::Stdout {
+        text.push_str("    delivery: { timeout: 30s, max_age: 24h, retry: { attempts: 4, backoff: { initial: 1s, max: 5m } } } # these are the defaults\n");
+    }
+    text.push_str("\nrules:\n  first:\n    description: what happens, and who is told\n");
+    text.push_str(rule);
+    text.push_str("    # where: $.data.total > 100 # a condition as a JSONPath expression\n    # transform: { data: { text: \"seen: <$.subject>\" } } # another event for the target\n    to: function\n");
+    if source == SourceKind::Ingress {
+        text.push_str(
+            "\ntests:\n  a large order is told:\n    event: { type: order.paid, source: /shop, id: \"1\", data: { total: 250 } }\n    expect: { first: {} }\n  \
+             a small one is not:\n    event: { type: order.paid, source: /shop, id: \"2\", data: { total: 5 } }\n    expect: {}\n",
+        );
+    }
+    text
+}
+
+/// Writes the rule file.
+///
+/// # Errors
+/// There is a file already, or it cannot be written.
+pub fn run(args: &InitArgs) -> Result<ExitCode, miette::Report> {
+    let text = text(args.source, args.target);
+    if args.file == Path::new("-") {
+        output::print(&text).into_diagnostic()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    write_new(&args.file, &text, args.force)?;
+    let name = args.file.display();
+    output::print(&format!("wrote {name}; now: pointsman check {name}, then pointsman run {name}\n")).into_diagnostic()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn every_rule_file_is_sound_and_passes_its_tests() {
+        for source in SourceKind::value_variants() {
+            for target in TargetKind::value_variants() {
+                let text = text(*source, *target);
+                let (config, warnings) =
+                    Config::of_text("pointsman.yaml", Path::new("/"), &text).unwrap_or_else(|told| panic!("{text}\n{told:?}"));
+                assert!(warnings.is_empty(), "{warnings:?}\n{text}");
+                assert_eq!((config.rules.len(), config.targets.len()), (1, 1));
+                for test in &config.tests {
+                    let tried = super::super::test::try_one(test, &config);
+                    assert!(tried.failures.is_empty() && tried.differences.is_empty(), "{tried:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_there_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pointsman.yaml");
+        let args = |force| InitArgs { source: SourceKind::Timer, target: TargetKind::Stdout, file: file.clone(), force };
+        assert!(run(&args(false)).is_ok());
+        std::fs::write(&file, "mine").unwrap();
+        assert!(run(&args(false)).unwrap_err().to_string().contains("already"));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+        assert!(run(&args(true)).is_ok());
+        assert!(std::fs::read_to_string(&file).unwrap().contains("timer"));
+    }
+}
