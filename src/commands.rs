@@ -10,6 +10,7 @@ pub mod error;
 pub mod explain;
 pub mod import;
 pub mod init;
+pub mod line;
 pub mod listen;
 pub mod manual;
 pub mod match_event;

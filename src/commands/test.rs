@@ -5,14 +5,14 @@ use std::process::ExitCode;
 
 use miette::IntoDiagnostic;
 use pointsman_rules::{Document, Scratch, explain};
-use pointsman_schemas::{Event, Name};
+use pointsman_schemas::{Event, Name, Segment};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::check::show;
 use super::difference::{self, Difference};
 use crate::app::watch::Watch;
-use crate::config::{Config, Expectation, PathArgs, Rule, Test};
+use crate::config::{Config, Expectation, PathArgs, Rule, Target, Test};
 use crate::output::{self, OutputArgs};
 
 /// What `test` is told.
@@ -118,7 +118,7 @@ pub fn try_one(test: &Test, config: &Config) -> TestResult {
             (Expectation::Fires(_), None) => {
                 failures.extend(rules.iter().find(|rule| rule.name == *name).map(|rule| why_not(rule, test, from_fits(rule), &document)));
             }
-            (Expectation::Fires(expected), Some(rule)) => match differences_of(rule, &test.event, expected) {
+            (Expectation::Fires(expected), Some(rule)) => match differences_of(rule, &test.event, expected, config) {
                 Ok(None) => {}
                 Ok(Some(found)) => differences.push(found),
                 Err(failure) => failures.push(failure),
@@ -161,29 +161,79 @@ fn why(rule: &Rule, document: &Document<'_>) -> String {
     explain(rule.criteria(), document).to_string().trim_end().to_owned()
 }
 
-/// What keeps the rule from making the expected event: nothing where it makes it for one of its targets.
-fn differences_of(rule: &Rule, event: &Event, expected: &Value) -> Result<Option<RuleDifferences>, String> {
-    let (mut nearest, mut failure) = (None::<RuleDifferences>, None);
-    for destination in &rule.to {
+/// What keeps the rule from making the expected event: nothing where it makes it for one of its targets. A target that could not be called, since its
+/// address or another text of it finds nothing in the event, would get a dead letter, so it fails the test.
+fn differences_of(rule: &Rule, event: &Event, expected: &Value, config: &Config) -> Result<Option<RuleDifferences>, String> {
+    let (expected, to) = split(expected);
+    if let Some(unknown) = to.iter().find(|name| !rule.to.iter().any(|destination| destination.target.as_str() == **name)) {
+        return Err(format!("{} fires, and does not send to {unknown}", rule.name));
+    }
+    let mut nearest = None::<RuleDifferences>;
+    let wanted = rule.to.iter().filter(|destination| to.is_empty() || to.contains(&destination.target.as_str()));
+    let (mut fits, mut seen) = (0, 0);
+    for destination in wanted {
         let made = destination.transform.as_ref().map_or_else(|| Ok(event.clone()), |transform| transform.apply(event));
-        match made {
-            Ok(made) => {
-                let differences = difference::lacking(expected, as_json(&made).as_ref());
-                if differences.is_empty() {
-                    return Ok(None);
-                }
-                if nearest.as_ref().is_none_or(|nearest| difference::leaves(&differences) < difference::leaves(&nearest.differences)) {
-                    nearest = Some(RuleDifferences { rule: rule.name.clone(), target: destination.target.clone(), differences });
-                }
-            }
-            Err(error) => {
-                failure.get_or_insert_with(|| format!("{} fires, and makes no event for {}: {error}", rule.name, destination.target));
-            }
+        let made = made.map_err(|error| format!("{} fires, and makes no event for {}: {error}", rule.name, destination.target))?;
+        let target = config.target(&rule.tenant, &destination.target);
+        let request = target.map_or_else(|| Ok(Value::Null), |target| request(target, &made));
+        let request = request.map_err(|error| format!("{} fires, and {} cannot be called: {error}", rule.name, destination.target))?;
+        let mut found = as_json(&made);
+        if let (Some(Value::Object(found)), true) = (&mut found, expected.get("request").is_some()) {
+            found.insert("request".to_owned(), request);
+        }
+        let differences = difference::lacking(&expected, found.as_ref());
+        seen += 1;
+        fits += usize::from(differences.is_empty());
+        if nearest.as_ref().is_none_or(|nearest| difference::leaves(&differences) < difference::leaves(&nearest.differences)) {
+            nearest = Some(RuleDifferences { rule: rule.name.clone(), target: destination.target.clone(), differences });
         }
     }
-    match (nearest, failure) {
-        (None, Some(failure)) => Err(failure),
-        (nearest, _) => Ok(nearest),
+    // Each that is named is to get it; else any of them will do.
+    let is_met = if to.is_empty() { fits > 0 } else { fits == seen };
+    Ok(nearest.filter(|_| !is_met))
+}
+
+/// What is expected of the event, and the targets for which.
+fn split(expected: &Value) -> (Value, Vec<&str>) {
+    let to = match expected.get("to") {
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+        Some(Value::String(name)) => vec![name.as_str()],
+        _ => Vec::new(),
+    };
+    let mut event = expected.clone();
+    if let Some(event) = event.as_object_mut() {
+        event.remove("to");
+    }
+    (event, to)
+}
+
+/// The texts of a target that are filled in from the event, where they stand in its settings: `{ "url": "http://…", "headers": { "X-Id": "7" } }`.
+fn request(target: &Target, made: &Event) -> Result<Value, String> {
+    let document = Document::event(made);
+    let mut request = Value::Object(Map::new());
+    for (template, text) in target.settings.templates().iter().zip(&target.texts) {
+        let mut filled = String::new();
+        text.render(&document, &mut filled).map_err(|error| error.to_string())?;
+        put(&mut request, &template.path, filled);
+    }
+    Ok(request)
+}
+
+/// Puts a text to its path; an item of a list goes under its number.
+fn put(at: &mut Value, path: &[Segment], text: String) {
+    let Some((first, rest)) = path.split_first() else {
+        *at = Value::String(text);
+        return;
+    };
+    if !at.is_object() {
+        *at = Value::Object(Map::new());
+    }
+    let key = match first {
+        Segment::Key(key) => key.clone(),
+        Segment::Index(index) => index.to_string(),
+    };
+    if let Some(below) = at.as_object_mut().map(|entries| entries.entry(key).or_insert(Value::Null)) {
+        put(below, rest, text);
     }
 }
 
@@ -288,6 +338,39 @@ tests:
         let json: Value = serde_json::from_str(&report(true).0).unwrap();
         assert_eq!(json[0]["fires"], serde_json::json!(["paid", "dear"]));
         assert_eq!(json[0]["failures"], serde_json::json!([]));
+    }
+
+    #[test]
+    fn targets_are_tried_as_far_as_their_texts() {
+        let yaml = r#"
+targets:
+  function: { http: { url: "http://h/orders/<$.data.id>", headers: { X-Total: "<$.data.total>" } } }
+  command: { exec: { command: [./x.sh, "<$.subject>"] } }
+rules:
+  paid:
+    match: { type: [order.paid] }
+    transform: { data: { number: <$.data.id>, total: <$.data.total> } }
+    to: [{ target: function, transform: { set: { subject: x } } }, command]
+tests:
+  all is there:
+    event: { type: order.paid, source: /s, id: "1", subject: a, data: { id: "7/8", total: 5 } }
+    expect: { paid: { to: function, request: { url: http://h/orders/7%2F8, headers: { X-Total: "5" } } } }
+  the command too:
+    event: { type: order.paid, source: /s, id: "1", subject: a, data: { id: "7", total: 5 } }
+    expect: { paid: { to: [command], subject: a, request: { command: { "1": a } } } }
+  another address:
+    event: { type: order.paid, source: /s, id: "1", subject: a, data: { id: "7", total: 5 } }
+    expect: { paid: { to: function, request: { url: http://h/orders/8 } } }
+  nothing for the address:
+    event: { type: order.paid, source: /s, id: "1", subject: a, data: { total: 5 } }
+    expect: { paid: {} }
+  nobody of that name:
+    event: { type: order.paid, source: /s, id: "1", subject: a, data: { id: "7", total: 5 } }
+    expect: { paid: { to: nobody } }
+"#;
+        let (config, _) = Config::of_text("rules.yaml", std::path::Path::new("/"), yaml).unwrap();
+        let results: Vec<TestResult> = config.tests.iter().map(|test| try_one(test, &config)).collect();
+        insta::assert_snapshot!("requests", render(&results, false));
     }
 
     #[tokio::test]

@@ -1,0 +1,131 @@
+//! The command line as a whole: which commands there are, and what each is given.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use super::{check, dead, diff, explain, import, init, listen, manual, match_event, run, schema, send, subscriptions, test, timers};
+use crate::journal::disk::DiskReader;
+use crate::journal::{JournalError, Reader};
+use crate::telemetry::{self, LogArgs};
+
+/// The version, and the commit where it was built from one.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("POINTSMAN_COMMIT"));
+
+/// Examples under the help of a command.
+macro_rules! examples {
+    ($($line:literal),+) => { concat!("Examples:\n", $("  ", $line, "\n"),+) };
+}
+
+/// An event bus and trigger router: things happen, rules decide, functions are called.
+#[derive(Debug, Parser)]
+#[command(version = VERSION, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the bus; it reloads the rules when the files change
+    #[command(after_help = examples!("pointsman run", "pointsman run rules/ --log debug"))]
+    Run(run::RunArgs),
+    /// Write a commented rule file to begin with
+    #[command(after_help = examples!("pointsman init", "pointsman init --source webhook --target exec rules.yaml"))]
+    Init(init::InitArgs),
+    /// Find every mistake in the rule files
+    #[command(visible_alias = "validate", after_help = examples!("pointsman check", "pointsman check --connect rules/", "kustomize build . | pointsman check -"))]
+    Check(check::CheckArgs),
+    /// Run the rule files' own tests
+    #[command(after_help = examples!("pointsman test", "pointsman test --watch rules.yaml"))]
+    Test(test::TestArgs),
+    /// Say which events of the last time other rules would send elsewhere: exit 0 none, 1 some, 2 trouble
+    Diff(diff::DiffArgs),
+    /// Make a rule file of EventBridge rules, Knative Triggers or Argo Sensors
+    Import(import::ImportArgs),
+    /// Hold one pattern against one event: exit 0 it matches, 1 it does not, 2 either is invalid
+    Match(match_event::MatchArgs),
+    /// Send CloudEvents to a bus
+    #[command(after_help = examples!("pointsman send --type order.paid --source /shop --data '{\"total\": 250}'", "pointsman send --file events.jsonl --mode batch", "pointsman send --type picture --content-type image/png --data @a.png"))]
+    Send(send::SendArgs),
+    /// A function that prints what it is given, and can be told to fail or be slow
+    Listen(listen::ListenArgs),
+    /// Say why rules did or did not take an event that a bus has kept
+    #[command(after_help = examples!("pointsman explain", "pointsman explain 17 --rule thumbnails"))]
+    Explain(explain::ExplainArgs),
+    /// Dead letters: what could not be delivered
+    #[command(after_help = examples!("pointsman dead list --rule thumbnails", "pointsman dead redrive --rule thumbnails", "pointsman dead purge --all"))]
+    Dead(dead::DeadArgs),
+    /// Subscriptions: what waits for each rule and target, also where the rule is gone
+    Subscriptions(subscriptions::SubscriptionsArgs),
+    /// When the timers fire next
+    Timers(timers::TimersArgs),
+    /// Print the JSON Schema of the rule file
+    Schema,
+    /// Print completions for a shell
+    #[command(after_help = examples!("pointsman completions bash > /etc/bash_completion.d/pointsman", "pointsman completions zsh > ~/.zfunc/_pointsman"))]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, of all or of one command
+    #[command(after_help = examples!("pointsman man | man -l -", "pointsman man send > pointsman-send.1"))]
+    Man {
+        /// Which command
+        command: Option<String>,
+    },
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    if let Err(error) = telemetry::start(&line.log) {
+        eprintln!("{error}");
+        return ExitCode::from(2);
+    }
+    let wraps = std::io::stderr().is_terminal();
+    // Set once, so it is never taken already; what is no terminal is never wrapped.
+    let _ = miette::set_hook(Box::new(move |_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(wraps).build())));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = match line.command {
+        Command::Run(args) => Ok(runtime.block_on(run::run(&args))),
+        Command::Check(args) => runtime.block_on(check::run(&args)),
+        Command::Test(args) => runtime.block_on(test::run(&args)),
+        Command::Diff(args) => Ok(runtime.block_on(diff::run(&args, &open_store))),
+        Command::Import(args) => import::run(&args),
+        Command::Match(args) => match_event::run(&args),
+        Command::Subscriptions(args) => runtime.block_on(subscriptions::run(args, &open_store)),
+        Command::Timers(args) => timers::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Schema => schema::run(),
+        Command::Completions { shell } => manual::completions(CommandLine::command(), shell),
+        Command::Man { command } => manual::page(CommandLine::command(), command.as_deref()),
+        Command::Send(args) => runtime.block_on(send::run(args)),
+        Command::Listen(args) => runtime.block_on(listen::run(args)),
+        Command::Explain(args) => runtime.block_on(explain::run(args)),
+        Command::Dead(args) => runtime.block_on(dead::run(args, &open_store)),
+    };
+    // What blocks still, such as a read from a file system that does not answer, is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done.unwrap_or_else(|report| {
+        eprintln!("{report:?}");
+        ExitCode::FAILURE
+    })
+}
+
+fn open_store(path: &Path) -> Result<Arc<dyn Reader>, JournalError> {
+    DiskReader::open(path).map(|reader| reader as Arc<dyn Reader>).map_err(|error| JournalError::Io(error.to_string()))
+}
