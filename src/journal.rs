@@ -677,6 +677,8 @@ pub struct Totals {
     pub rejects: u64,
     /// Damaged records found and set aside since the store's creation.
     pub quarantined: u64,
+    /// Commits that were found lost, by the number of the last one that is written beside the store.
+    pub lost_commits: u64,
     /// What the store takes on disk, write-ahead log included.
     pub bytes: u64,
     /// What it may take.

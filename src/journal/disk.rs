@@ -8,16 +8,21 @@
 //! ```
 //!
 //! One thread writes and commits whatever waits. Memory follows each commit and never runs ahead of it. Leases live in memory alone.
-//! Files: `journal.db` with its `-wal` and `-shm`, `mark` (number of the last commit), `lock`.
+//! Files: `journal.db` with its `-wal` and `-shm`, `mark` (number of the last commit), `ballast` (room for a full disk), `lock`, and in `damaged-…`
+//! what was found damaged.
 
 mod attachment;
+mod ballast;
 mod check;
 mod epochs;
 mod loader;
+mod look;
 mod queues;
+mod raw;
 mod reader;
 mod record;
 mod row;
+mod salvage;
 mod schema;
 mod store;
 mod transaction;
@@ -40,8 +45,10 @@ use pointsman_schemas::{Clock, Cursor, DeliveryId, JournalId, Name, Sequence, Su
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use self::check::Checked;
+use self::ballast::Ballast;
+use self::check::{Checked, Occasion};
 use self::loader::{LeaseCall, Loader, LoaderDesk};
+use self::look::LookDesk;
 use self::queues::{Found, Leasing, Moment, Need, Queues};
 use self::reader::{Live, io};
 use self::schema::Purpose;
@@ -90,13 +97,29 @@ pub enum OpenError {
     /// There is no store to look into.
     #[error("there is no store in {0:?}; check store.path, or start the bus once")]
     Missing(PathBuf),
-    /// The database cannot be read.
-    #[error("the store in {path:?} cannot be read: {what}; keep a copy of the directory, then restore it or move it away to start empty")]
+    /// What a store is made of makes no sense, and could not be saved.
+    #[error("the store in {path:?} is damaged: {what}; keep a copy of the directory, and restore one from before")]
     Damaged {
         /// The store's directory.
         path: PathBuf,
         /// What the database said.
         what: String,
+    },
+    /// Reading or writing failed, which says nothing of what the files hold.
+    #[error("the store in {path:?} cannot be used now: {what}; nothing of it was given up; mend the disk (see dmesg), then start again")]
+    Unreadable {
+        /// The store's directory.
+        path: PathBuf,
+        /// What went wrong.
+        what: String,
+    },
+    /// There is no room on the disk.
+    #[error(
+        "the disk that holds the store in {path:?} is full, and the store cannot be opened without some room on it; make some, then start again: nothing of the store is lost"
+    )]
+    DiskFull {
+        /// The store's directory.
+        path: PathBuf,
     },
     /// A file could not be opened or written.
     #[error("{doing} {path:?}: {what}; check that the directory exists, is writable and has room")]
@@ -113,6 +136,18 @@ pub enum OpenError {
 impl OpenError {
     fn damaged(path: &Path, what: &dyn fmt::Display) -> Self {
         Self::Damaged { path: path.to_owned(), what: what.to_string() }
+    }
+
+    fn database(path: &Path, error: &rusqlite::Error) -> Self {
+        if check::is_corrupt(error) { Self::damaged(path, error) } else { Self::unreadable(path, error) }
+    }
+
+    fn unreadable(path: &Path, what: &dyn fmt::Display) -> Self {
+        Self::Unreadable { path: path.to_owned(), what: what.to_string() }
+    }
+
+    fn files(doing: &'static str, path: &Path, error: &std::io::Error) -> Self {
+        if ballast::is_no_room(error) { Self::DiskFull { path: path.to_owned() } } else { Self::io(doing, path, error) }
     }
 
     fn io(doing: &'static str, path: &Path, error: &std::io::Error) -> Self {
@@ -132,6 +167,8 @@ struct Shared {
     /// Held by the writer from its commit until memory has followed, and by a load while its snapshot begins.
     gate: Mutex<()>,
     trouble: Mutex<Option<JournalError>>,
+    /// Room to settle in on a full disk.
+    ballast: Mutex<Ballast>,
     /// When an append last failed for want of room on the disk.
     disk_full: Mutex<Option<std::time::Instant>>,
     /// Events that got a new reference while retention looks for those that have none.
@@ -140,6 +177,7 @@ struct Shared {
     epoch: Arc<AtomicU64>,
     loader: LoaderDesk,
     upkeep: UpkeepDesk,
+    look: LookDesk,
     /// Ends with the journal; the journal's own threads hold nothing that would keep it.
     jobs: mpsc::WeakSender<Box<dyn Job>>,
     #[cfg(test)]
@@ -169,35 +207,25 @@ impl DiskJournal {
     /// # Errors
     /// [`OpenError`].
     pub fn open(directory: &Path, options: DiskOptions, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
-        std::fs::create_dir_all(directory).map_err(|error| OpenError::io("creating", directory, &error))?;
-        let lock = Lock::take(directory)?;
-        let mut mark = Mark::open(directory).map_err(|error| OpenError::io("opening", &directory.join("mark"), &error))?;
-        let is_new = !schema::database(directory).exists();
-        let Checked { connection, mut books, findings: mut warnings } = check::open(directory, &*clock, false)?;
-        match mark.read() {
-            Ok(None) if is_new => {}
-            Ok(Some(Ok(commit))) if commit <= books.ledger.commit => {}
-            Ok(Some(Ok(commit))) => warnings.push(format!(
-                "the store is behind its mark: commits {} to {commit} are lost; its write-ahead log was damaged or replaced",
-                books.ledger.commit + 1
-            )),
-            Ok(None | Some(Err(()))) => {
-                warnings.push("the mark of the last commit cannot be read: lost commits would not be noticed".to_owned())
+        let mut ballast = Ballast::of(directory, reserve_bytes(options.max_size_bytes) / 2);
+        let lock = prepare(directory)?;
+        let mut mark = Mark::open(directory).map_err(|error| OpenError::files("opening", &directory.join("mark"), &error))?;
+        let Checked { connection, mut books, findings: mut warnings, is_whole } = open_patiently(directory, &*clock, &mut ballast)?;
+        if let Some(warning) = hold_against_mark(&mut mark, &mut books) {
+            warnings.push(warning);
+            if let Err(error) = schema::write_ledger(&connection, &books.ledger) {
+                tracing::warn!(%error, "counting lost commits");
             }
-            Err(error) => warnings.push(format!("reading the mark of the last commit: {error}")),
         }
-        let id = schema::journal_id(&connection).map_err(|error| OpenError::damaged(directory, &error))?;
+        let id = schema::journal_id(&connection).map_err(|error| OpenError::database(directory, &error))?;
         let id = id.map_err(|damage| OpenError::damaged(directory, &damage))?;
-        if let Ok(Some(Ok(commit))) = mark.read() {
-            // Commit numbers go on behind the mark, so that it is behind once and not for ever.
-            books.ledger.commit = books.ledger.commit.max(commit);
-        }
         let file = schema::file(directory);
         let skip = !warnings.is_empty() || !books.epochs.is_of(file);
         books.begin_epoch(clock.now(), skip, file);
         for warning in &warnings {
             tracing::error!("{warning}");
         }
+        ballast.restore();
 
         let (sender, jobs) = mpsc::channel(JOBS_WAITING_MAX);
         let queues = Arc::new(Mutex::new(Queues::new(0, Arc::default())));
@@ -210,26 +238,33 @@ impl DiskJournal {
             turn: Mutex::new(()),
             gate: Mutex::new(()),
             trouble: Mutex::new(None),
+            ballast: Mutex::new(ballast),
             disk_full: Mutex::new(None),
             sweep: Mutex::new(None),
             epoch: Arc::new(AtomicU64::new(0)),
             loader: LoaderDesk::default(),
             upkeep: UpkeepDesk::default(),
+            look: LookDesk::default(),
             jobs: sender.downgrade(),
             #[cfg(test)]
             fault: tests::Fault::default(),
         });
         shared.rebuild(&books);
-        let reading = schema::connect(directory, Purpose::Load).map_err(|error| OpenError::damaged(directory, &error))?;
-        shared.fill(&reading).map_err(|error| OpenError::damaged(directory, &error))?;
+        let reading = schema::connect(directory, Purpose::Load).map_err(|error| OpenError::database(directory, &error))?;
+        shared.fill(&reading).map_err(|error| OpenError::database(directory, &error))?;
         let writer = Writer { shared: Arc::clone(&shared), connection: Some(connection), books, mark: Some(mark), jobs };
         let loader = Loader { shared: Arc::clone(&shared), connection: Some((shared.epoch(), reading)) };
         let upkeep = Upkeep::new(Arc::clone(&shared));
-        let threads = [
+        let mut threads = vec![
             spawn(WRITER, directory, move || writer.work())?,
             spawn("journal-loader", directory, move || loader.work())?,
             spawn("journal-upkeep", directory, move || upkeep.work())?,
         ];
+        shared.look.set_done(is_whole);
+        if !is_whole {
+            let shared = Arc::clone(&shared);
+            threads.push(spawn("journal-look", directory, move || look::work(&shared))?);
+        }
         let live = Live { queues: Arc::downgrade(&queues), clock: Arc::clone(&shared.clock), epoch: Arc::clone(&shared.epoch) };
         let reader = DiskReader::inside(directory, id, options.max_size_bytes, Some(live));
         Ok(Arc::new(Self {
@@ -238,7 +273,7 @@ impl DiskJournal {
             reader,
             warnings,
             jobs: Mutex::new(Some(sender)),
-            threads: Mutex::new(threads.into()),
+            threads: Mutex::new(threads),
             lock: Mutex::new(Some(lock)),
         }))
     }
@@ -300,6 +335,7 @@ impl DiskJournal {
         let jobs = self.jobs.lock().take();
         self.shared.loader.close();
         self.shared.upkeep.close();
+        self.shared.look.stop();
         self.shared.wake.notify_one();
         self.reader.close();
         let threads = std::mem::take(&mut *self.threads.lock());
@@ -321,6 +357,69 @@ impl Drop for DiskJournal {
         self.stop()();
     }
 }
+
+/// Makes the directory where it is not there, takes it for this process, and keeps others from reading in it.
+fn prepare(directory: &Path) -> Result<Lock, OpenError> {
+    store::create_directory(directory).map_err(|error| OpenError::files("creating", directory, &error))?;
+    let lock = Lock::take(directory)?;
+    let keep_private = || {
+        store::keep_private(directory)?;
+        store::create_file(&schema::database(directory)).map(drop)
+    };
+    keep_private().map_err(|error| OpenError::files("opening", directory, &error))?;
+    Ok(lock)
+}
+
+/// Opens a store whose disk may fail for a moment, or be full: then the ballast is given up.
+fn open_patiently(directory: &Path, clock: &dyn Clock, ballast: &mut Ballast) -> Result<Checked, OpenError> {
+    let mut pause = OPEN_PAUSE;
+    for last in [false, false, false, true] {
+        match check::open(directory, clock, Occasion::Start) {
+            Err(OpenError::Unreadable { path, what }) => {
+                let is_full = ballast::is_full(directory);
+                if is_full && !ballast.release() {
+                    return Err(OpenError::DiskFull { path });
+                }
+                if last {
+                    return Err(OpenError::Unreadable { path, what });
+                }
+                tracing::error!(what, "the store cannot be opened now; it is tried again");
+                std::thread::sleep(if is_full { Duration::ZERO } else { pause });
+                pause *= 4;
+            }
+            other => return other,
+        }
+    }
+    Err(OpenError::Missing(directory.to_owned()))
+}
+
+/// Finds out by the mark whether commits have been lost, and counts them.
+fn hold_against_mark(mark: &mut Mark, books: &mut Books) -> Option<String> {
+    let commit = books.ledger.commit;
+    match mark.read() {
+        Ok(Some(Ok(marked))) if marked > commit => {
+            // Commit numbers go on behind the mark, so that the store is behind it once and not for ever.
+            (books.ledger.commit, books.ledger.lost_commits) = (marked, books.ledger.lost_commits + (marked - commit));
+            Some(format!(
+                "the store is behind its mark: commits {} to {marked} are lost; its write-ahead log was damaged, cut or replaced",
+                commit + 1
+            ))
+        }
+        Ok(Some(Ok(_))) => None,
+        // Nothing has been committed yet: an earlier start has come no further than this.
+        Ok(None) if commit == 0 => None,
+        Ok(None | Some(Err(()))) => Some("the mark of the last commit cannot be read: lost commits would not be noticed".to_owned()),
+        Err(error) => Some(format!("reading the mark of the last commit: {error}")),
+    }
+}
+
+/// Room kept for settling: a sixteenth, but enough for the largest transactions of a small store. Half of it is the ballast's.
+fn reserve_bytes(bytes_max: u64) -> u64 {
+    (bytes_max / 16).clamp(512 * 1024, 256 * 1024 * 1024)
+}
+
+/// How long the first pause is before a store is tried again that could not be opened; each is four times the one before.
+const OPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// The name of the writer's thread.
 const WRITER: &str = "journal-writer";

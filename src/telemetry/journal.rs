@@ -66,13 +66,16 @@ const COUNTS: [Column; 10] = [
 
 type Total = (&'static str, &'static str, MetricType, fn(&Totals) -> u64);
 
-const TOTALS: [Total; 7] = [
+const TOTALS: [Total; 8] = [
     ("pointsman_store_bytes", "What the store takes on disk, write-ahead log included", MetricType::Gauge, |totals| totals.bytes),
     ("pointsman_store_max_bytes", "What the store may take on disk", MetricType::Gauge, |totals| totals.bytes_max),
     ("pointsman_store_events", "Events retained", MetricType::Gauge, |totals| totals.events),
     ("pointsman_store_dead", "Dead letters, rejects included", MetricType::Gauge, |totals| totals.dead),
     ("pointsman_store_rejects", "Dead letters that are rejects of sources", MetricType::Gauge, |totals| totals.rejects),
     ("pointsman_store_quarantined", "Damaged records found and set aside", MetricType::Counter, |totals| totals.quarantined),
+    ("pointsman_store_lost_commits", "Commits found lost: what they held was acknowledged", MetricType::Counter, |totals| {
+        totals.lost_commits
+    }),
     ("pointsman_store_last_sequence", "The last sequence given out", MetricType::Gauge, |totals| totals.last_sequence),
 ];
 

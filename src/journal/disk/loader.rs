@@ -8,6 +8,7 @@ use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
 use super::Shared;
+use super::check;
 use super::queues::{Damaged, Found, Leasing, Need, SlotKey};
 use super::reader::{self, io};
 use super::record::Damage;
@@ -170,7 +171,12 @@ impl Loader {
             if bytes >= LOAD_BYTES {
                 break;
             }
-            let kept = reader::event(connection, *sequence)?.unwrap_or(Err(Damage("it is missing"))).map(Arc::new);
+            let kept = match reader::event(connection, *sequence)? {
+                Some(kept) => kept.map(Arc::new),
+                // It may be there all the same, behind a page that leads elsewhere.
+                None if !shared.look.is_done() => return Err(check::corrupt(format!("event {sequence} is missing"))),
+                None => Err(Damage("it is missing")),
+            };
             if let Ok(kept) = &kept {
                 bytes += kept.event.size_bytes();
                 shared.queues.lock().cache.insert(*sequence, Arc::clone(kept));

@@ -69,9 +69,9 @@ impl DiskReader {
         if !schema::database(directory).exists() {
             return Err(OpenError::Missing(directory.to_owned()));
         }
-        let connection = schema::connect(directory, Purpose::Look).map_err(|error| OpenError::damaged(directory, &error))?;
+        let connection = schema::connect(directory, Purpose::Look).map_err(|error| OpenError::database(directory, &error))?;
         schema::check_format(&connection, directory)?;
-        let id = schema::journal_id(&connection).map_err(|error| OpenError::damaged(directory, &error))?;
+        let id = schema::journal_id(&connection).map_err(|error| OpenError::database(directory, &error))?;
         let id = id.map_err(|damage| OpenError::damaged(directory, &damage))?;
         Ok(Self::inside(directory, id, 0, None))
     }
@@ -172,6 +172,7 @@ impl Reader for DiskReader {
                 dead: ledger.dead,
                 rejects: ledger.rejects,
                 quarantined: ledger.quarantined,
+                lost_commits: ledger.lost_commits,
                 bytes: schema::size_bytes(&directory),
                 bytes_max,
                 last_sequence: ledger.last_sequence,

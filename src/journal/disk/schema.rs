@@ -136,16 +136,55 @@ fn format(connection: &Connection) -> rusqlite::Result<i32> {
 
 /// Says that the database is of the format written today.
 pub(super) fn write_format(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "user_version", FORMAT)
+    write_format_number(connection, FORMAT)
+}
+
+/// Writes the number of a format where every version looks, and again with a checksum: in the header a flipped bit makes another of it.
+pub(super) fn write_format_number(connection: &Connection, format: i32) -> rusqlite::Result<()> {
+    let mut value = Encoder::new(8);
+    value.number(u64::from(format.unsigned_abs()));
+    let value = value.seal(Table::Meta, &[super::record::key_of("format")]);
+    connection.execute("REPLACE INTO meta VALUES ('format', ?1)", [value])?;
+    connection.pragma_update(None, "user_version", format)
+}
+
+/// The format of a database that a later version has written; none of one that is understood.
+pub(super) fn later_format(connection: &Connection) -> rusqlite::Result<Option<i32>> {
+    let found = format(connection)?;
+    Ok((found > FORMAT && !is_format_damaged(connection)?).then_some(found))
+}
+
+/// Whether the header says a later format than the database has.
+pub(super) fn is_format_damaged(connection: &Connection) -> rusqlite::Result<bool> {
+    if format(connection)? <= FORMAT {
+        return Ok(false);
+    }
+    let decode = |value: Vec<u8>| Decoder::open(Table::Meta, &[super::record::key_of("format")], &value)?.narrow::<i32>();
+    Ok(meta(connection, "format")?.and_then(decode).is_ok_and(|written| written <= FORMAT))
 }
 
 /// Refuses a database that a later version of this software has written.
 pub(super) fn check_format(connection: &Connection, directory: &Path) -> Result<(), OpenError> {
-    let found = format(connection).map_err(|error| OpenError::damaged(directory, &error))?;
-    if found > FORMAT {
-        return Err(OpenError::Newer { path: directory.to_owned(), found, understood: FORMAT });
+    let later = later_format(connection).map_err(|error| OpenError::database(directory, &error))?;
+    later.map_or(Ok(()), |found| Err(OpenError::Newer { path: directory.to_owned(), found, understood: FORMAT }))
+}
+
+/// Refuses a database whose tables are not those that this software makes.
+pub(super) fn check_tables(connection: &Connection) -> rusqlite::Result<()> {
+    let tables = |connection: &Connection| -> rusqlite::Result<Vec<[Option<String>; 4]>> {
+        let mut select = connection.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")?;
+        let rows = select.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?;
+        rows.collect()
+    };
+    let model = Connection::open_in_memory()?;
+    model.execute_batch(TABLES)?;
+    if tables(connection)? == tables(&model)? {
+        return Ok(());
     }
-    Ok(())
+    Err(rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+        Some("its tables are not as they were made".to_owned()),
+    ))
 }
 
 /// What the store takes on disk.
@@ -197,18 +236,31 @@ pub(super) struct Ledger {
     pub(super) dead: u64,
     pub(super) rejects: u64,
     pub(super) quarantined: u64,
+    /// Commits that were found missing.
+    pub(super) lost_commits: u64,
 }
 
 /// A time that is still to be found out.
 pub(super) const NOT_KNOWN: Timestamp = Timestamp(i64::MAX);
 
 pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite::Result<()> {
-    let Ledger { commit, last_sequence, last_run, old_identities_until, last_subscription, events, dead, rejects, quarantined } = *ledger;
+    let Ledger {
+        commit,
+        last_sequence,
+        last_run,
+        old_identities_until,
+        last_subscription,
+        events,
+        dead,
+        rejects,
+        quarantined,
+        lost_commits,
+    } = *ledger;
     let mut out = Encoder::new(32);
     for number in [commit, last_sequence, u64::from(last_subscription), events, dead, rejects, quarantined, last_run] {
         out.number(number);
     }
-    out.time(old_identities_until);
+    out.time(old_identities_until).number(lost_commits);
     let value = out.seal(Table::Meta, &[super::record::key_of("ledger")]);
     connection.prepare_cached("REPLACE INTO meta VALUES ('ledger', ?1)")?.execute([value]).map(drop)
 }
@@ -230,6 +282,10 @@ pub(super) fn read_ledger(connection: &Connection) -> rusqlite::Result<Result<Le
         // That of format 1 ends here: runs were counted elsewhere.
         if !from.is_empty() {
             (ledger.last_run, ledger.old_identities_until) = (from.number()?, from.time()?);
+        }
+        // Nor was this counted at first.
+        if !from.is_empty() {
+            ledger.lost_commits = from.number()?;
         }
         Ok(ledger)
     };

@@ -110,6 +110,12 @@ pub(super) struct Changes {
     pub(super) pinned: HashSet<u64>,
 }
 
+/// A block as it stands in the database, and which of its deliveries have ended since.
+struct EndedIn {
+    row: PendingRow,
+    ended: Vec<u64>,
+}
+
 pub(super) struct Transaction<'c> {
     connection: &'c Connection,
     books: &'c Books,
@@ -120,8 +126,8 @@ pub(super) struct Transaction<'c> {
     changes: Changes,
     /// Deliveries to be written as blocks, by subscription.
     fresh: BTreeMap<u32, Vec<u64>>,
-    /// Deliveries that have ended in their block, by the block's key.
-    ended: BTreeMap<(u32, u64), Vec<u64>>,
+    /// Blocks of which deliveries have ended, by the block's key.
+    ended: BTreeMap<(u32, u64), EndedIn>,
     /// Tokens claimed in memory, to be given back where this is not committed.
     claimed: Vec<u64>,
     /// Subscriptions of which something was taken out of the window.
@@ -342,15 +348,20 @@ impl<'c> Transaction<'c> {
         Ok(delete.execute(params![key.subscription, key.sequence.cast_signed(), key.run_column()])? > 0)
     }
 
-    /// Takes a delivery from disk; false where it is not there.
+    /// Takes a delivery from disk; false where it is not there, or not any more: its row may have been set aside under its lease.
     fn take(&mut self, key: RowKey, block: Option<u64>) -> Result<bool, Failure> {
-        match block {
-            None => self.delete(key),
-            Some(first) => {
-                self.ended.entry((key.subscription, first)).or_default().push(key.sequence);
-                Ok(true)
-            }
+        let Some(first) = block else { return self.delete(key) };
+        let place = (key.subscription, first);
+        if !self.ended.contains_key(&place) {
+            let Some(row) = self.row(RowKey { sequence: first, run: BLOCK_RUN, ..key })? else { return Ok(false) };
+            self.ended.insert(place, EndedIn { row, ended: Vec::new() });
         }
+        let Some(EndedIn { row, ended }) = self.ended.get_mut(&place) else { return Ok(false) };
+        let is_there = row.sequences.binary_search(&key.sequence).is_ok() && !ended.contains(&key.sequence);
+        if is_there {
+            ended.push(key.sequence);
+        }
+        Ok(is_there)
     }
 
     /// Writes the blocks: what operations on single rows must not overlook.
@@ -372,18 +383,33 @@ impl<'c> Transaction<'c> {
                 self.changes.effects.push(Effect::Insert(row));
             }
         }
-        for ((subscription, first), mut ended) in std::mem::take(&mut self.ended) {
-            let key = RowKey { subscription, sequence: first, run: BLOCK_RUN };
-            let Some(mut row) = self.row(key)? else { continue };
+        for EndedIn { mut row, mut ended } in std::mem::take(&mut self.ended).into_values() {
             ended.sort_unstable();
             row.sequences.retain(|sequence| ended.binary_search(sequence).is_err());
             if row.sequences.is_empty() {
-                self.delete(key)?;
+                self.delete(row.key)?;
             } else {
                 self.update(&row)?;
             }
         }
         Ok(())
+    }
+}
+
+/// A delivery is not pending any more. One that was not counted is counted now, so that the counters add up.
+fn leave_pending(counts: &mut Counts, was_tried: bool) {
+    match counts.pending.checked_sub(1) {
+        Some(left) => counts.pending = left,
+        None => counts.created += 1,
+    }
+    counts.retrying = counts.retrying.saturating_sub(u64::from(was_tried)).min(counts.pending);
+}
+
+/// A dead letter is none any more, as [`leave_pending`].
+fn leave_dead(counts: &mut Counts) {
+    match counts.dead.checked_sub(1) {
+        Some(left) => counts.dead = left,
+        None => counts.created += 1,
     }
 }
 

@@ -19,6 +19,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The write-ahead log is moved into the database past this size: large enough that pages written often are moved once.
 const LOG_BYTES: u64 = 32 * 1024 * 1024;
 
+/// So many times that, and a look through the store is ended: the log is not written from its beginning again while that goes on.
+const LOGS_WHILE_LOOKING: u64 = 8;
+
 /// Passes over the log before the writer is made to wait, at most; under a load that outruns them they would never end.
 const PASSES_MAX: u32 = 4;
 
@@ -137,6 +140,9 @@ impl Upkeep {
             if let Err(error) = self.round(is_whole, round.needs_room) {
                 tracing::warn!(%error, "tidying up the store");
                 self.connection = None;
+                if super::ballast::is_full(&shared.directory) {
+                    shared.ballast.lock().release();
+                }
                 shared.suspect(error);
             }
             for told in round.told {
@@ -149,19 +155,21 @@ impl Upkeep {
         if self.shared.trouble.lock().is_some() {
             return Ok(());
         }
+        // On a full disk everything that can be given back is.
+        let needs_room = needs_room || !self.shared.ballast.lock().restore();
         let epoch = self.shared.epoch();
         let connection = match self.connection.take() {
             Some((epoch, connection)) if epoch == self.shared.epoch() => connection,
             _ => schema::connect(&self.shared.directory, Purpose::Look)?,
         };
         self.checkpoint(&connection, is_whole || needs_room)?;
-        self.retain(&connection, is_whole || needs_room)?;
+        self.retain(&connection, is_whole || needs_room, needs_room)?;
         if is_whole || self.identities_at.is_none_or(|at| at.elapsed() >= IDENTITIES_EVERY) {
             self.identities_at = Some(std::time::Instant::now());
             self.forget_identities(&connection)?;
         }
-        self.give_back(&connection)?;
-        if is_whole {
+        self.give_back(&connection, needs_room && self.shared.is_disk_full())?;
+        if is_whole || needs_room {
             self.checkpoint(&connection, true)?;
         }
         self.connection = Some((epoch, connection));
@@ -177,6 +185,9 @@ impl Upkeep {
         self.rounds_idle = if writes == self.writes { self.rounds_idle + 1 } else { 0 };
         let is_new = std::mem::replace(&mut self.writes, writes) != writes;
         let cut = cut || self.rounds_idle == ROUNDS_IDLE;
+        if size > LOGS_WHILE_LOOKING * limit {
+            self.shared.look.stop();
+        }
         if size == 0 || !cut && (size < limit || !is_new) {
             return Ok(());
         }
@@ -199,7 +210,7 @@ impl Upkeep {
     }
 
     /// Deletes events that nothing refers to: old ones, and near the store's size any, oldest first.
-    fn retain(&mut self, connection: &Connection, is_whole: bool) -> rusqlite::Result<()> {
+    fn retain(&mut self, connection: &Connection, is_whole: bool, needs_room: bool) -> rusqlite::Result<()> {
         let shared = Arc::clone(&self.shared);
         let before = shared.clock.now().minus(shared.options.retention);
         let Some(old) = last_stored_before(connection, before)? else { return Ok(()) };
@@ -209,7 +220,7 @@ impl Upkeep {
         }
         loop {
             // Looked at again after each step: what is deleted makes room.
-            let is_tight = shared.room(connection)? * 2 < (shared.options.max_size_bytes / 8);
+            let is_tight = needs_room && shared.is_disk_full() || shared.room(connection)? * 2 < (shared.options.max_size_bytes / 8);
             let until = if is_tight { u64::MAX >> 1 } else { old };
             *shared.sweep.lock() = Some(HashSet::new());
             let candidates = events_after(connection, self.swept, until)?;
@@ -263,10 +274,11 @@ impl Upkeep {
     }
 
     /// Gives free pages back to the file system.
-    fn give_back(&self, connection: &Connection) -> rusqlite::Result<()> {
+    fn give_back(&self, connection: &Connection, is_all: bool) -> rusqlite::Result<()> {
         loop {
             let (pages, free) = schema::pages(connection)?;
             let spare = PAGES_SPARE.min(self.shared.options.max_size_bytes / PAGE_BYTES / 16) + (pages - free) / 8;
+            let spare = if is_all { 0 } else { spare };
             if free <= spare || self.shared.upkeep.is_closed() {
                 return Ok(());
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
-use super::check::{self, Checked};
+use super::check::{self, Checked, Occasion};
 use super::reader::io;
 use super::schema::{self, PAGE_BYTES};
 use super::store::Mark;
@@ -79,6 +79,9 @@ where
     }
 }
 
+/// How long readers in the middle of the log are waited for when it is emptied on a full disk.
+const READER_WAIT: Duration = Duration::from_millis(50);
+
 /// How long a disk that was full is taken to be still, where nobody tries: readiness comes back by itself, so that somebody does.
 const DISK_FULL_FOR: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -113,6 +116,12 @@ impl Writer {
     }
 
     fn serve(&mut self, mut group: Vec<Box<dyn Job>>) {
+        if !self.shared.ballast.lock().is_there() {
+            group = self.refuse_without_ballast(group);
+            if group.is_empty() {
+                return;
+            }
+        }
         match self.commit(&mut group) {
             Ok(()) => {
                 if group.iter().any(|job| !job.is_reserved()) && self.shared.disk_full.lock().take().is_some() {
@@ -123,18 +132,60 @@ impl Writer {
             Err(error) if is_full(&error) => {
                 self.shared.note_full_disk();
                 self.shared.upkeep.make_room();
-                let (mut reserved, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.is_reserved());
+                let (reserved, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.is_reserved());
                 answer(refused, &Err(JournalError::DiskFull));
-                if reserved.is_empty() {
-                    return;
-                }
-                // What is settled needs less room, and it makes some.
-                match self.commit(&mut reserved) {
-                    Ok(()) => answer(reserved, &Ok(())),
-                    Err(error) => self.fail(reserved, error),
+                if !reserved.is_empty() {
+                    self.serve_on_full_disk(reserved);
                 }
             }
             Err(error) => self.fail(group, error),
+        }
+    }
+
+    /// Without its ballast the disk has room for what makes room alone: the rest is refused, or the ballast put back.
+    fn refuse_without_ballast(&self, group: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+        if self.shared.ballast.lock().restore() {
+            return group;
+        }
+        let (reserved, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.is_reserved());
+        if !refused.is_empty() {
+            self.shared.note_full_disk();
+            answer(refused, &Err(JournalError::DiskFull));
+        }
+        let log = schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
+        if log > self.shared.ballast.lock().size_bytes() / 2 {
+            self.empty_log();
+        }
+        reserved
+    }
+
+    /// What is settled needs little room, and it makes some: it gets the ballast's.
+    fn serve_on_full_disk(&mut self, mut group: Vec<Box<dyn Job>>) {
+        if self.shared.ballast.lock().release() {
+            tracing::warn!("the ballast of the store is given up: deliveries go on and are settled on the full disk");
+        }
+        for is_last in [false, false, true] {
+            match self.commit(&mut group) {
+                Ok(()) => return answer(group, &Ok(())),
+                Err(error) if is_full(&error) && !is_last => self.empty_log(),
+                Err(error) => return self.fail(group, error),
+            }
+        }
+    }
+
+    /// Moves the write-ahead log into the database, and gives its room back.
+    fn empty_log(&self) {
+        let Some(connection) = &self.connection else { return };
+        let _turn = self.shared.turn.lock();
+        let empty = || -> rusqlite::Result<()> {
+            connection.busy_timeout(READER_WAIT)?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        };
+        if let Err(error) = empty() {
+            tracing::warn!(%error, "emptying the write-ahead log on a full disk");
+        }
+        if let Err(error) = connection.busy_timeout(schema::BUSY_WAIT) {
+            tracing::warn!(%error, "setting how long to wait for readers");
         }
     }
 
@@ -191,7 +242,7 @@ impl Writer {
 
     /// The store failed: nobody is told that anything was stored until it has been opened anew.
     fn fail(&mut self, group: Vec<Box<dyn Job>>, error: rusqlite::Error) {
-        let (trouble, suspect) = (io(&error), check::is_corrupt(&error));
+        let (trouble, occasion) = (io(&error), if check::is_corrupt(&error) { Occasion::Damage } else { Occasion::Failure });
         tracing::error!(%trouble, "the store failed; it is being opened anew");
         *self.shared.trouble.lock() = Some(trouble.clone());
         answer(group, &Err(trouble));
@@ -209,7 +260,7 @@ impl Writer {
                 }
                 std::thread::sleep(BACKOFF.0.min(pause) / 4);
             }
-            match self.reopen(suspect) {
+            match self.reopen(occasion) {
                 Ok(()) => {
                     tracing::info!("the store is open again");
                     *self.shared.trouble.lock() = None;
@@ -224,8 +275,14 @@ impl Writer {
         }
     }
 
-    fn reopen(&mut self, suspect: bool) -> Result<(), OpenError> {
-        let Checked { connection, mut books, findings } = check::open(&self.shared.directory, &*self.shared.clock, suspect)?;
+    fn reopen(&mut self, occasion: Occasion) -> Result<(), OpenError> {
+        let opened = check::open(&self.shared.directory, &*self.shared.clock, occasion);
+        if opened.is_err() && super::ballast::is_full(&self.shared.directory) {
+            self.shared.note_full_disk();
+            self.shared.ballast.lock().release();
+        }
+        let Checked { connection, mut books, findings, is_whole } = opened?;
+        self.shared.look.set_done(is_whole);
         for finding in findings {
             tracing::error!("{finding}");
         }
@@ -248,9 +305,11 @@ fn answer(group: Vec<Box<dyn Job>>, committed: &Result<(), JournalError>) {
     }
 }
 
-/// No room on the disk, or in the size that the database may take.
+/// No room on the disk, or in the size that the database may take. SQLite says otherwise where the memory that its connections share, a file as
+/// well, cannot grow.
 fn is_full(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+    let extended = error.sqlite_error().map(|error| error.extended_code);
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull) || extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 impl Shared {
@@ -262,9 +321,9 @@ impl Shared {
         }
     }
 
-    /// Whether an append has failed lately because the disk is full, and none has succeeded since.
+    /// Whether an append has failed lately because the disk is full, and none has succeeded since, or one would.
     pub(super) fn is_disk_full(&self) -> bool {
-        self.disk_full.lock().is_some_and(|noted| noted.elapsed() < DISK_FULL_FOR)
+        !self.ballast.lock().is_there() || self.disk_full.lock().is_some_and(|noted| noted.elapsed() < DISK_FULL_FOR)
     }
 
     /// Bytes that may be appended: what is kept for settling and deleting is not among them.
@@ -280,8 +339,7 @@ impl Shared {
         Ok((pages - free) * PAGE_BYTES + log)
     }
 
-    /// Room kept for settling: a sixteenth, but enough for the largest transactions of a small store.
     fn reserve_bytes(&self) -> u64 {
-        (self.options.max_size_bytes / 16).clamp(512 * 1024, 256 * 1024 * 1024)
+        super::reserve_bytes(self.options.max_size_bytes)
     }
 }

@@ -630,6 +630,7 @@ impl Book {
             dead: self.dead.len() as u64,
             rejects: self.dead.keys().filter(|place| place.1.0 == 0).count() as u64,
             quarantined: 0,
+            lost_commits: 0,
             bytes: self.bytes,
             bytes_max: self.options.bytes_max,
             last_sequence: self.last_sequence,

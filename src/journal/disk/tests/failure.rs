@@ -90,9 +90,9 @@ fn a_store_of_a_later_format_is_left_alone() {
         let directory = TempDir::new().unwrap();
         drop(open(directory.path()).unwrap());
         let other = schema::connect(directory.path(), Purpose::Write).unwrap();
-        other.execute_batch("PRAGMA user_version = 3").unwrap();
+        schema::write_format_number(&other, 99).unwrap();
         drop(other);
-        let newer = OpenError::Newer { path: directory.path().to_owned(), found: 3, understood: 2 };
+        let newer = OpenError::Newer { path: directory.path().to_owned(), found: 99, understood: schema::FORMAT };
         assert_eq!(open(directory.path()).unwrap_err(), newer);
         assert_eq!(DiskReader::open(directory.path()).unwrap_err(), newer);
     });
@@ -116,5 +116,70 @@ fn the_disk_returns_to_its_baseline() {
         assert_eq!((totals.events, totals.last_sequence), (0, 3_000));
         let spare = 300 * schema::PAGE_BYTES;
         assert!(totals.bytes < spare && full > 3 * spare, "{} of {full} bytes are left", totals.bytes);
+    });
+}
+
+#[test]
+fn others_cannot_read_a_store_new_or_old() {
+    use std::os::unix::fs::PermissionsExt;
+    suite::paused(async {
+        let parent = TempDir::new().unwrap();
+        let directory = parent.path().join("a/store");
+        let journal = open(&directory).unwrap();
+        fill(&journal).await;
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let files = ["journal.db", "journal.db-wal", "journal.db-shm", "mark", "lock", "ballast"];
+        let check = || {
+            assert_eq!(mode(&directory), 0o700);
+            files.iter().for_each(|file| assert_eq!(mode(&directory.join(file)), 0o600, "{file}"));
+        };
+        check();
+        journal.close().await;
+        drop(journal);
+        // As an earlier version left it.
+        let set = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let aside = directory.join("damaged-1");
+        std::fs::create_dir(&aside).unwrap();
+        std::fs::write(aside.join("journal.db"), "").unwrap();
+        for path in [directory.join("journal.db"), directory.join("mark"), directory.join("lock"), aside.join("journal.db")] {
+            set(&path, 0o644);
+        }
+        set(&aside, 0o755);
+        set(&directory, 0o755);
+        let journal = open(&directory).unwrap();
+        journal.append(append_of(vec![entry("x", &[])])).await.unwrap();
+        check();
+        assert_eq!((mode(&aside), mode(&aside.join("journal.db"))), (0o700, 0o600));
+        // What a salvage makes is no more open: the first page is gone.
+        journal.close().await;
+        drop(journal);
+        std::fs::OpenOptions::new().write(true).open(directory.join("journal.db")).unwrap().set_len(9).unwrap();
+        let journal = open(&directory).unwrap();
+        assert!(journal.warnings()[0].contains("damaged"), "{:?}", journal.warnings());
+        check();
+        for entry in std::fs::read_dir(&directory).unwrap().flatten() {
+            assert_eq!(mode(&entry.path()) & 0o077, 0, "{:?}", entry.path());
+        }
+    });
+}
+
+#[test]
+fn a_first_start_that_came_to_nothing_has_lost_no_commits() {
+    suite::paused(async {
+        let directory = TempDir::new().unwrap();
+        for files in [vec!["mark"], vec!["mark", "journal.db"]] {
+            files.iter().for_each(|file| std::fs::write(directory.path().join(file), "").unwrap());
+            let journal = open(directory.path()).unwrap();
+            assert_eq!(journal.warnings(), &[] as &[String], "{files:?}");
+            journal.close().await;
+            drop(journal);
+            std::fs::remove_file(directory.path().join("journal.db")).unwrap();
+        }
+        // Made, and ended before the first commit.
+        let journal = open(directory.path()).unwrap();
+        journal.close().await;
+        drop(journal);
+        assert_eq!(std::fs::read(directory.path().join("mark")).unwrap(), b"");
+        assert_eq!(open(directory.path()).unwrap().warnings(), &[] as &[String]);
     });
 }

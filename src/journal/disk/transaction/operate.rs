@@ -7,7 +7,7 @@ use pointsman_schemas::{DeliveryId, Name, Sequence, SubscriptionNumber};
 use rusqlite::{OptionalExtension, params};
 
 use super::append::full;
-use super::{Failure, Transaction, read_row};
+use super::{Failure, Transaction, leave_dead, leave_pending, read_row};
 use crate::journal::disk::attachment::{Attachment, Change};
 use crate::journal::disk::queues::Effect;
 use crate::journal::disk::reader::{self, DeadKey};
@@ -95,8 +95,7 @@ impl Transaction<'_> {
             self.flush()?;
             self.count(key.subscription, |counts| {
                 counts.cancelled += 1;
-                counts.pending -= 1;
-                counts.retrying -= u64::from(row.attempts > 0);
+                leave_pending(counts, row.attempts > 0);
             });
             if let (Some(order_key), false) = (row.order_key, row.parked) {
                 self.promote(key.subscription, order_key)?;
@@ -187,9 +186,10 @@ impl Transaction<'_> {
         let RowKey { subscription, sequence, run } = key;
         let mut delete = self.connection.prepare_cached("DELETE FROM dead WHERE sequence = ?1 AND subscription = ?2 AND run = ?3")?;
         delete.execute(params![sequence.cast_signed(), subscription, run.cast_signed()])?;
-        self.changes.ledger.dead -= 1;
-        self.changes.ledger.rejects -= u64::from(subscription == 0);
-        self.count(subscription, |counts| counts.dead -= 1);
+        let ledger = &mut self.changes.ledger;
+        ledger.dead = ledger.dead.saturating_sub(1);
+        ledger.rejects = ledger.rejects.saturating_sub(u64::from(subscription == 0));
+        self.count(subscription, leave_dead);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, params, params_from_iter};
 
-use super::{Failure, Transaction, read_row};
+use super::{BLOCK_RUN, Failure, Transaction, leave_dead, leave_pending, read_row};
 use crate::journal::disk::check::{Actual, DamagedKey, placeholder};
 use crate::journal::disk::queues::{Damaged, Effect};
 use crate::journal::disk::record::Damage;
@@ -16,7 +16,26 @@ impl Transaction<'_> {
     pub(in crate::journal::disk) fn quarantine_row(&mut self, key: RowKey, why: &Damage) -> Result<(), Failure> {
         let values = vec![Value::from(key.subscription), Value::from(key.sequence.cast_signed()), Value::from(key.run_column())];
         self.quarantine("pending", &DamagedKey(values), why)?;
-        self.recount(key.subscription)
+        // A block with deliveries of it that ended in this transaction has been read, and was sound then.
+        if key.run == BLOCK_RUN {
+            self.ended.remove(&(key.subscription, key.sequence));
+        }
+        self.recount(key.subscription)?;
+        self.promote_all(Some(key.subscription))
+    }
+
+    /// Frees the first delivery of every order key whose first one was set aside or is gone; of one subscription or of all.
+    fn promote_all(&mut self, subscription: Option<u32>) -> Result<(), Failure> {
+        let of = if subscription.is_some() { "p.subscription = ?1" } else { "?1 IS NULL" };
+        let mut select = self.connection.prepare_cached(&format!(
+            "SELECT p.subscription, p.order_key FROM pending p
+             WHERE p.order_key IS NOT NULL AND p.due IS NULL AND {of} AND NOT EXISTS (
+                 SELECT 1 FROM pending q WHERE q.subscription = p.subscription AND q.order_key = p.order_key
+                     AND (q.sequence, q.run) < (p.sequence, p.run))"
+        ))?;
+        let stuck = select.query_map([subscription], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?)))?;
+        let stuck: Vec<_> = stuck.collect::<rusqlite::Result<_>>()?;
+        stuck.into_iter().try_for_each(|(subscription, order_key)| self.promote(subscription, order_key.cast_unsigned()))
     }
 
     /// Moves a damaged row of any table to `quarantine` and counts it; false where it is not there.
@@ -52,6 +71,7 @@ impl Transaction<'_> {
         let numbers: BTreeSet<u32> = self.books.subscriptions.keys().chain(actual.subscriptions.keys()).copied().collect();
         let lost = |counted: u64, found: u64| counted.saturating_sub(found);
         let ledger = &mut self.changes.ledger;
+        ledger.last_sequence = ledger.last_sequence.max(actual.last_sequence);
         let mut missing = lost(ledger.events, actual.events) + lost(ledger.dead, actual.dead);
         (ledger.events, ledger.dead, ledger.rejects) = (actual.events, actual.dead, actual.rejects);
         for number in numbers {
@@ -71,7 +91,7 @@ impl Transaction<'_> {
         // What was set aside just now is counted, and is among the missing.
         let set_aside = self.changes.ledger.quarantined - self.books.ledger.quarantined;
         self.changes.ledger.quarantined += missing.saturating_sub(set_aside);
-        Ok(())
+        self.promote_all(None)
     }
 
     /// Brings a subscription's counters to what its rows hold; what is missing counts as quarantined.
@@ -87,7 +107,7 @@ impl Transaction<'_> {
             }
         }
         let unwritten = self.fresh.get(&subscription).map_or(0, |fresh| fresh.len() as u64);
-        let ended = self.ended.range((subscription, 0)..=(subscription, u64::MAX)).map(|(_, ended)| ended.len() as u64).sum::<u64>();
+        let ended = self.ended.range((subscription, 0)..=(subscription, u64::MAX)).map(|(_, block)| block.ended.len() as u64).sum::<u64>();
         let pending = (pending + unwritten).saturating_sub(ended);
         self.count(subscription, |counts| {
             counts.quarantined += counts.pending.saturating_sub(pending);
@@ -104,8 +124,8 @@ impl Transaction<'_> {
         self.changes.ledger.dead = self.changes.ledger.dead.saturating_sub(1);
         self.changes.ledger.rejects = self.changes.ledger.rejects.saturating_sub(u64::from(subscription == 0));
         self.count(subscription, |counts| {
-            counts.dead = counts.dead.saturating_sub(1);
             counts.quarantined += 1;
+            leave_dead(counts);
         });
         Ok(())
     }
@@ -124,8 +144,7 @@ impl Transaction<'_> {
         self.changes.effects.push(Effect::Remove { key, due: damaged.due });
         self.count(key.subscription, |counts| {
             counts.quarantined += 1;
-            counts.pending -= 1;
-            counts.retrying -= u64::from(found.attempts > 0);
+            leave_pending(counts, found.attempts > 0);
         });
         if let Some(order_key) = found.order_key {
             self.promote(key.subscription, order_key)?;

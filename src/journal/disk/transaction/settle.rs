@@ -4,7 +4,7 @@ use pointsman_schemas::SubscriptionNumber;
 use tokio::time::Instant;
 
 use super::append::identity;
-use super::{Failure, Transaction};
+use super::{Failure, Transaction, leave_pending};
 use crate::journal::disk::queues::{Effect, Lease};
 use crate::journal::disk::record::Buried;
 use crate::journal::disk::row::PendingRow;
@@ -85,10 +85,7 @@ impl Transaction<'_> {
         if !self.take(lease.key, lease.block)? {
             return Ok(false);
         }
-        self.count(lease.key.subscription, |counts| {
-            counts.pending -= 1;
-            counts.retrying -= u64::from(lease.attempts > 0);
-        });
+        self.count(lease.key.subscription, |counts| leave_pending(counts, lease.attempts > 0));
         if let Some(order_key) = lease.order_key {
             self.promote(lease.key.subscription, order_key)?;
         }
