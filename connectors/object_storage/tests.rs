@@ -36,7 +36,10 @@ struct Fixture {
 impl Fixture {
     /// A bucket that is listed every second, with its settings changed so.
     async fn listed(more: &Value) -> Self {
-        let store = ObjectStore::start().await;
+        Self::listed_at(ObjectStore::start().await, more).await
+    }
+
+    async fn listed_at(store: ObjectStore, more: &Value) -> Self {
         let credentials = json!({ "access_key": "test", "secret_key": "test" });
         let mut settings = json!({ "endpoint": store.endpoint(), "bucket": "photos", "credentials": credentials, "reconcile": "1s" });
         settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -44,7 +47,9 @@ impl Fixture {
         let bucket = parsed.connection().open(3).await.unwrap();
         bucket.client.create_bucket().bucket("photos").send().await.unwrap();
         let queues = bucket.queues(&store.queue_url(QUEUE)).unwrap();
-        queues.create_queue().queue_name(QUEUE).send().await.unwrap();
+        if store.has_queues() {
+            queues.create_queue().queue_name(QUEUE).send().await.unwrap();
+        }
         Self { store, bucket, queues, settings, written: 0 }
     }
 
@@ -205,6 +210,48 @@ impl SourceFixture for Fixture {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_is_listed_conforms() {
     sources(&mut Fixture::listed(&json!({})).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_of_a_current_store_conforms() {
+    sources(&mut Fixture::listed_at(ObjectStore::seaweedfs().await, &json!({})).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_current_store_is_listed_and_looked_at_and_what_it_refuses_is_told_in_words() {
+    let fixture = Fixture::listed_at(ObjectStore::seaweedfs().await, &json!({ "head": true, "inline": "1KiB" })).await;
+    let mut told = Told::open(&fixture, None).await;
+    let keys = ["a b.jpg", "a+b.jpg", "a%20b.jpg", "50%.jpg", "ü/ñ 日本.jpg", "a&b=c.jpg", "quote'.jpg"];
+    for key in keys {
+        fixture.put(key, key).await;
+    }
+    let mut expect = keys.map(|key| format!("ObjectCreated:Put {key}"));
+    expect.sort();
+    assert_eq!(told.next(keys.len()).await, expect);
+    for event in &told.events {
+        let object = &event.data().unwrap().value().unwrap()["object"];
+        assert_eq!(
+            (&object["body"], &object["contentType"]),
+            (&json!(event.subject().unwrap().to_string()), &json!("text/plain")),
+            "{object}"
+        );
+    }
+    fixture.put("50%.jpg", "another").await;
+    fixture.delete("a+b.jpg").await;
+    assert_eq!(told.next(2).await, ["ObjectCreated:Put 50%.jpg", "ObjectRemoved:Delete a+b.jpg"]);
+
+    let with = async |key: &str, value: Value| {
+        let mut settings = fixture.settings.clone();
+        settings[key] = value;
+        let settings: ObjectStorageSource = serde_json::from_value(settings).unwrap();
+        settings.probe().await.unwrap_err().to_string()
+    };
+    let refused = with("credentials", json!({ "access_key": "test", "secret_key": "wrong" })).await;
+    assert!(refused.starts_with("bucket: the store does not let us see the bucket photos: 403 SignatureDoesNotMatch"), "{refused}");
+    let unknown = with("credentials", json!({ "access_key": "nobody", "secret_key": "test" })).await;
+    assert!(unknown.contains("403 InvalidAccessKeyId"), "{unknown}");
+    let missing = with("bucket", "missing".into()).await;
+    assert_eq!(missing, "bucket: there is no bucket missing (make it, or correct its name)");
 }
 
 #[tokio::test(flavor = "multi_thread")]

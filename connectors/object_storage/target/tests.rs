@@ -30,7 +30,10 @@ async fn open(settings: Value) -> TargetService {
 
 impl Fixture {
     async fn new() -> Self {
-        let store = ObjectStore::start().await;
+        Self::at(ObjectStore::start().await).await
+    }
+
+    async fn at(store: ObjectStore) -> Self {
         let parsed: ObjectStorageTarget = serde_json::from_value(settings(&store.endpoint(), "x")).unwrap();
         let bucket = parsed.connection().open(1).await.unwrap();
         bucket.client.create_bucket().bucket("archive").send().await.unwrap();
@@ -102,6 +105,11 @@ impl TargetFixture for Fixture {
 #[tokio::test(flavor = "multi_thread")]
 async fn conforms() {
     targets(&Fixture::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms_with_a_current_store() {
+    targets(&Fixture::at(ObjectStore::seaweedfs().await).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
