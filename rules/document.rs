@@ -89,6 +89,15 @@ impl<'e> Document<'e> {
         }
     }
 
+    /// About how many bytes a look through the document reads.
+    pub(crate) fn len(&self) -> usize {
+        match &self.root {
+            Owned::Json(text) => text.len(),
+            Owned::Event(event) => event.data().map_or(0, |data| data.bytes().len()),
+            Owned::Fields(fields) => fields.len(),
+        }
+    }
+
     /// The whole document as a tree, built at the first call.
     ///
     /// Numbers past 64 bits lose digits in it, and of duplicate keys the last one counts.

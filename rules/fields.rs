@@ -37,11 +37,19 @@ pub(crate) const ROOT: FieldId = 0;
 pub(crate) struct FieldsBuilder {
     /// Parent's children by name; the first one is the root.
     nodes: Vec<HashMap<Box<str>, FieldId>>,
+    /// Paths whose values are looked for once in each document.
+    paths: HashMap<Box<str>, usize>,
 }
 
 impl FieldsBuilder {
     pub(crate) fn new() -> Self {
-        Self { nodes: vec![HashMap::new()] }
+        Self { nodes: vec![HashMap::new()], paths: HashMap::new() }
+    }
+
+    /// The number of a path, the same wherever it is mentioned.
+    pub(crate) fn path(&mut self, text: &str) -> usize {
+        let next = self.paths.len();
+        *self.paths.entry(text.into()).or_insert(next)
     }
 
     /// The provisional number of a field under another one, however many steps down its name spells with dots.

@@ -34,7 +34,7 @@ use crate::document::Document;
 use crate::fields::{FieldId, Fields, Found, Frame, Kind, ROOT, Slots};
 use crate::json::{self, Scalar};
 use crate::number::Number;
-use crate::pattern::Evaluation;
+use crate::pattern::{Evaluation, Workings};
 use crate::ruleset::{Origin, Rule, Scratch};
 
 use access::Key;
@@ -70,6 +70,8 @@ pub(crate) struct Index {
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     pub(crate) hits: Hits,
+    /// Of the evaluation that comes after, too.
+    pub(crate) workings: Workings,
     room: Room,
     buffer: Vec<u8>,
 }
@@ -187,7 +189,8 @@ impl Index {
 
     fn scalar(&self, field: FieldId, scalar: Scalar<'_>, document: &Document<'_>, workspace: &mut Workspace) {
         if let Some(values) = self.asked(field) {
-            values.hit(scalar, document, &mut workspace.room, &self.lists, &mut workspace.hits);
+            let Workspace { hits, workings, room, .. } = workspace;
+            values.hit(scalar, document, workings, room, &self.lists, hits);
         }
     }
 
@@ -247,9 +250,9 @@ impl Walk<'_, '_> {
 
     fn scalar(&mut self, field: FieldId, value: &[u8]) {
         let Some(values) = self.index.asked(field) else { return };
-        let Workspace { hits, room, buffer } = &mut *self.workspace;
+        let Workspace { hits, workings, room, buffer } = &mut *self.workspace;
         if let Some(scalar) = json::scalar(value, buffer) {
-            values.hit(scalar, self.document, room, &self.index.lists, hits);
+            values.hit(scalar, self.document, workings, room, &self.index.lists, hits);
         }
     }
 

@@ -19,8 +19,10 @@
 
 mod compile;
 mod evaluate;
+mod list;
 mod operator;
 mod wildcard;
+mod workings;
 
 use std::sync::Arc;
 
@@ -32,7 +34,9 @@ use crate::fields::{FieldId, Fields, FieldsBuilder, ROOT};
 use crate::ruleset::Scratch;
 
 pub(crate) use evaluate::Evaluation;
-pub(crate) use operator::{Operator, Range};
+pub(crate) use list::List;
+pub(crate) use operator::{Operator, Range, fold};
+pub(crate) use workings::Workings;
 
 /// A compiled event pattern.
 #[derive(Debug)]
@@ -68,7 +72,7 @@ pub(crate) enum Body {
 /// A leaf list: one of its operators must fit one value.
 #[derive(Debug)]
 pub(crate) struct Leaf {
-    pub(crate) operators: Vec<Operator>,
+    pub(crate) list: List,
     /// The list as it was written, for explanations.
     pub(crate) written: Box<str>,
 }
@@ -120,8 +124,10 @@ impl Group {
     pub(crate) fn register(&mut self, builder: &mut FieldsBuilder, parent: FieldId) {
         for field in &mut self.fields {
             field.id = builder.field(parent, &field.name);
-            if let Body::Group(group) = &mut field.body {
-                group.register(builder, field.id);
+            match &mut field.body {
+                Body::Group(group) => group.register(builder, field.id),
+                // A leaf is shared only once all have been entered.
+                Body::Leaf(leaf) => Arc::get_mut(leaf).into_iter().for_each(|leaf| leaf.register(builder)),
             }
         }
         for group in self.any.iter_mut().flatten() {
@@ -147,6 +153,17 @@ impl Group {
     /// True where all of it holds if there is nothing.
     pub(crate) fn holds_absent(&self) -> bool {
         self.fields.iter().all(|field| field.holds_absent) && self.any.iter().all(|groups| groups.iter().any(Self::holds_absent))
+    }
+}
+
+impl Leaf {
+    /// Numbers the paths that it compares with.
+    fn register(&mut self, builder: &mut FieldsBuilder) {
+        self.list.each_mut(&mut |operator| {
+            if let Operator::CompareTo(_, path, number) = operator {
+                *number = builder.path(path.as_str());
+            }
+        });
     }
 }
 

@@ -100,10 +100,18 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// How much work the last document took in patterns: values looked at, operators tried, bytes of arrays read. It must not grow faster
+    /// than the document, whatever the rule.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.workspace.workings.steps
+    }
+
     /// Forgets the document before.
     pub(crate) fn start(&mut self) {
         self.slots.clear();
         self.frame = None;
+        self.workspace.workings.start();
     }
 }
 

@@ -6,11 +6,12 @@ use super::{Check, ELEMENTS_MAX, Room, change, distance, of_alternatives, shorte
 use crate::document::Document;
 use crate::json::Scalar;
 use crate::number::Number;
-use crate::pattern::{Body, Group, Leaf, Operator};
+use crate::pattern::{Body, Group, Leaf, Operator, Workings};
 
 /// Where a part of the pattern looks: from the document's root or from an element of an array, some steps down.
-struct Place<'v> {
+struct Place<'v, 'w> {
     document: &'v Document<'v>,
+    workings: &'w mut Workings,
     base: &'v Value,
     /// How the base is written: empty for the root.
     written: String,
@@ -20,11 +21,17 @@ struct Place<'v> {
 /// What a pattern asks for, held against a document.
 pub(super) fn checks(group: &Group, document: &Document<'_>, room: &Room) -> Vec<Check> {
     let mut checks = Vec::new();
-    group_checks(group, &mut Place { document, base: document.tree(), written: String::new(), path: Vec::new() }, room, &mut checks);
+    let workings = &mut Workings::default();
+    group_checks(
+        group,
+        &mut Place { document, workings, base: document.tree(), written: String::new(), path: Vec::new() },
+        room,
+        &mut checks,
+    );
     checks
 }
 
-fn group_checks(group: &Group, place: &mut Place<'_>, room: &Room, checks: &mut Vec<Check>) {
+fn group_checks(group: &Group, place: &mut Place<'_, '_>, room: &Room, checks: &mut Vec<Check>) {
     for field in &group.fields {
         place.path.push(field.name.to_string());
         match &field.body {
@@ -48,7 +55,7 @@ fn group_checks(group: &Group, place: &mut Place<'_>, room: &Room, checks: &mut 
 }
 
 /// Where objects lie in an array: the checks within the element that comes nearest. None where there is no such array.
-fn nearest_element(group: &Group, place: &Place<'_>, room: &Room) -> Option<Vec<Check>> {
+fn nearest_element(group: &Group, place: &mut Place<'_, '_>, room: &Room) -> Option<Vec<Check>> {
     let values = place.values();
     let [array @ Value::Array(_)] = values.as_slice() else { return None };
     let (mut elements, mut nearest) = (Vec::new(), None::<Vec<Check>>);
@@ -56,7 +63,12 @@ fn nearest_element(group: &Group, place: &Place<'_>, room: &Room) -> Option<Vec<
     room.cut.set(room.cut.get() || elements.len() > ELEMENTS_MAX);
     for (base, written) in elements.into_iter().take(ELEMENTS_MAX) {
         let mut checks = Vec::new();
-        group_checks(group, &mut Place { document: place.document, base, written, path: Vec::new() }, room, &mut checks);
+        group_checks(
+            group,
+            &mut Place { document: place.document, workings: place.workings, base, written, path: Vec::new() },
+            room,
+            &mut checks,
+        );
         if nearest.as_ref().is_none_or(|nearest| distance(&checks) < distance(nearest)) {
             nearest = Some(checks);
         }
@@ -80,7 +92,7 @@ fn objects<'v>(value: &'v Value, written: &str, found: &mut Vec<(&'v Value, Stri
     }
 }
 
-impl<'v> Place<'v> {
+impl<'v> Place<'v, '_> {
     fn field(&self) -> String {
         let path = self.path.join(".");
         if self.written.is_empty() { path } else { format!("{}.{path}", self.written) }
@@ -109,12 +121,12 @@ fn gather<'v>(value: &'v Value, path: &[String], values: &mut Vec<&'v Value>) {
     }
 }
 
-fn leaf_check(leaf: &Leaf, place: &Place<'_>) -> Check {
+fn leaf_check(leaf: &Leaf, place: &mut Place<'_, '_>) -> Check {
     let values = place.values();
     let mut scalars = Vec::new();
     values.iter().for_each(|value| flatten(value, &mut scalars));
-    let fits = |value: &&Value| scalar(value).is_some_and(|scalar| leaf.fits(scalar, place.document));
-    let holds = scalars.iter().any(fits) || scalars.is_empty() && leaf.operators.iter().any(Operator::fits_absence);
+    let mut fits = |value: &&Value| scalar(value).is_some_and(|scalar| leaf.list.fits(scalar, place.document, place.workings));
+    let holds = scalars.iter().any(&mut fits) || scalars.is_empty() && leaf.list.operators().iter().any(Operator::fits_absence);
     let found = match values.as_slice() {
         [] => None,
         [value] => Some(shorten(&value.to_string())),

@@ -205,7 +205,7 @@ impl<'r> Chooser<'_, 'r> {
             match &field.body {
                 Body::Group(group) => self.count_group(group),
                 Body::Leaf(leaf) => {
-                    let keys = leaf.operators.iter().flat_map(|operator| ways(operator, field.id));
+                    let keys = leaf.list.operators().iter().flat_map(|operator| ways(operator, field.id));
                     keys.for_each(|key| self.statistics.count(&key));
                 }
             }
@@ -268,9 +268,9 @@ impl<'r> Chooser<'_, 'r> {
             let ways = ways(operator, field).into_iter();
             ways.min_by(|left, right| likelihood(left).total_cmp(&likelihood(right)))
         };
-        let way: Option<Way<'r>> = leaf.operators.iter().map(best).collect();
+        let way: Option<Way<'r>> = leaf.list.operators().iter().map(best).collect();
         self.all_of(way.unwrap_or_else(|| {
-            let absent = leaf.operators.iter().any(Operator::fits_absence).then_some(Key::Absent(field));
+            let absent = leaf.list.operators().iter().any(Operator::fits_absence).then_some(Key::Absent(field));
             absent.into_iter().chain([Key::Scalar(field, Test::Leaf(leaf))]).collect()
         }))
     }

@@ -14,7 +14,7 @@ use super::prefixes::Prefixes;
 use super::ranges::Ranges;
 use crate::document::Document;
 use crate::json::Scalar;
-use crate::pattern::Leaf;
+use crate::pattern::{Leaf, Workings};
 
 /// What is asked of one field, and by which rules.
 #[derive(Debug)]
@@ -93,7 +93,15 @@ impl Values {
     }
 
     /// Hits all that a scalar fits.
-    pub(super) fn hit(&self, scalar: Scalar<'_>, document: &Document<'_>, room: &mut Room, lists: &Lists, hits: &mut Hits) {
+    pub(super) fn hit(
+        &self,
+        scalar: Scalar<'_>,
+        document: &Document<'_>,
+        workings: &mut Workings,
+        room: &mut Room,
+        lists: &Lists,
+        hits: &mut Hits,
+    ) {
         match scalar {
             Scalar::Text(text) => {
                 self.texts.hit(text, &mut room.reversed, lists, hits);
@@ -114,7 +122,7 @@ impl Values {
             Scalar::Null => self.null.into_iter().for_each(|list| hits.hit(lists, list)),
         }
         for (leaf, list) in &self.leaves {
-            if !hits.has(*list) && leaf.fits(scalar, document) {
+            if !hits.has(*list) && leaf.list.fits(scalar, document, workings) {
                 hits.hit(lists, *list);
             }
         }
@@ -226,7 +234,7 @@ fn fold(text: &[u8], folded: &mut Vec<u8>) {
     if text.is_ascii() {
         folded.extend(text.iter().map(u8::to_ascii_lowercase));
     } else if let Ok(text) = std::str::from_utf8(text) {
-        for character in text.chars().flat_map(char::to_lowercase) {
+        for character in text.chars().map(crate::pattern::fold) {
             folded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         }
     }

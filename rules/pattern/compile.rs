@@ -7,7 +7,8 @@ use std::sync::Arc;
 use pointsman_schemas::{Problem, Segment};
 use serde_json::{Map, Value};
 
-use super::{Body, Field, Group, Leaf, Operator};
+use super::wildcard::STEPS_MAX;
+use super::{Body, Field, Group, Leaf, List, Operator};
 use crate::fields::ROOT;
 use crate::spelling;
 
@@ -19,6 +20,13 @@ const COMBINATIONS_MAX: usize = 1_000;
 
 /// The most values and operators that a pattern may list: what a rule takes in memory grows with them, and with nothing else.
 const VALUES_MAX: usize = 10_000;
+
+/// The most of them that cannot be looked up, and so are tried one by one for each value of an event: `compare-to`, `anything-but`, the
+/// operators in `all`, and wildcards that ask for texts in several places.
+const TRIED_MAX: usize = 1_000;
+
+/// The most bytes of `contains` and `wildcard` together, by which the search for them grows.
+const SOUGHT_BYTES_MAX: usize = 256 * 1024;
 
 const OPERATORS: [&str; 11] =
     ["prefix", "suffix", "equals-ignore-case", "wildcard", "anything-but", "numeric", "cidr", "exists", "contains", "all", "compare-to"];
@@ -56,7 +64,8 @@ const RESERVED_IN_OR: [&str; 24] = [
 const ATTRIBUTES: [&str; 9] = ["id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "specversion", "data"];
 
 pub(super) fn compile(pattern: &Value, cloudevents: bool) -> Result<(Group, Vec<Problem>), Vec<Problem>> {
-    let mut compiler = Compiler { problems: Vec::new(), path: Vec::new(), values: 0 };
+    let mut compiler =
+        Compiler { problems: Vec::new(), path: Vec::new(), values: 0, tried: 0, sought_bytes: 0, wildcard_steps_left: STEPS_MAX };
     let root = match pattern {
         Value::Object(map) if map.is_empty() => {
             compiler.problem(Problem::new("the pattern is empty").help("leave it out to take every event"));
@@ -80,6 +89,26 @@ pub(super) fn compile(pattern: &Value, cloudevents: bool) -> Result<(Group, Vec<
         let problem = Problem::new(format!("the pattern lists {} values; at most {VALUES_MAX} are taken", compiler.values));
         compiler.problem(problem.help("split the rule, or compare by a prefix or a range"));
     }
+    if compiler.tried > TRIED_MAX {
+        let message = format!(
+            "the pattern has {} operators that are tried one by one for each value of an event; at most {TRIED_MAX} are taken",
+            compiler.tried
+        );
+        let help = "these are compare-to, anything-but, what is in all, and wildcards with texts in several places; split the rule";
+        compiler.problem(Problem::new(message).help(help));
+    }
+    if compiler.sought_bytes > SOUGHT_BYTES_MAX {
+        let message = format!(
+            "the texts of contains and wildcard take {} KiB in this pattern; at most {} are taken",
+            compiler.sought_bytes.div_ceil(1024),
+            SOUGHT_BYTES_MAX / 1024
+        );
+        compiler.problem(Problem::new(message).help("split the rule, or compare by a prefix or a suffix"));
+    }
+    if compiler.wildcard_steps_left == 0 {
+        let problem = Problem::new("the wildcards of this pattern take too long to be checked for what they cost");
+        compiler.problem(problem.help("use fewer of those with several stars, or with repetitions behind a star"));
+    }
     if compiler.problems.iter().all(|problem| problem.warning) { Ok((root, compiler.problems)) } else { Err(compiler.problems) }
 }
 
@@ -98,6 +127,11 @@ struct Compiler {
     path: Vec<Segment>,
     /// How many values and operators have been read.
     values: usize,
+    /// How many of them are tried one by one.
+    tried: usize,
+    /// The bytes of texts that may stand anywhere in a value.
+    sought_bytes: usize,
+    wildcard_steps_left: usize,
 }
 
 impl Compiler {
@@ -227,7 +261,7 @@ impl Compiler {
             Value::Array(list) => {
                 let operators =
                     list.iter().enumerate().filter_map(|(index, item)| self.within(index, |compiler| compiler.operator(item))).collect();
-                Some(Body::Leaf(Arc::new(Leaf { operators, written: value.to_string().into() })))
+                Some(Body::Leaf(Arc::new(Leaf { list: List::new(operators), written: value.to_string().into() })))
             }
             _ => {
                 let problem = Problem::new("what a field may be stands in a list");
@@ -267,7 +301,7 @@ fn is_nested(value: &Value) -> bool {
 
 fn holds_absent(body: &Body) -> bool {
     match body {
-        Body::Leaf(leaf) => leaf.operators.iter().any(Operator::fits_absence),
+        Body::Leaf(leaf) => leaf.list.operators().iter().any(Operator::fits_absence),
         Body::Group(group) => group.holds_absent(),
     }
 }

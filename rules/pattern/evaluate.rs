@@ -3,6 +3,7 @@
 use pointsman_schemas::event::JSON_DEPTH_MAX;
 use pointsman_schemas::{AttributeValue, DataKind};
 
+use super::workings::Workings;
 use super::{Body, Field, Group, Leaf};
 use crate::document::{Document, Root};
 use crate::fields::{FieldId, Fields, Frame, Kind, ROOT, Slots};
@@ -39,6 +40,7 @@ pub(crate) struct Evaluation<'d, 's> {
     text: &'d [u8],
     slots: &'s mut Slots,
     buffer: &'s mut Vec<u8>,
+    workings: &'s mut Workings,
     frame: &'s mut Option<Frame>,
 }
 
@@ -54,7 +56,16 @@ impl<'d, 's> Evaluation<'d, 's> {
             Root::Json(text) => text,
             Root::Fields => document.text(),
         };
-        Self { fields, document, root, text, slots: &mut scratch.slots, buffer: &mut scratch.buffer, frame: &mut scratch.frame }
+        Self {
+            fields,
+            document,
+            root,
+            text,
+            slots: &mut scratch.slots,
+            buffer: &mut scratch.buffer,
+            workings: &mut scratch.workspace.workings,
+            frame: &mut scratch.frame,
+        }
     }
 
     /// Whether a whole pattern holds.
@@ -192,6 +203,7 @@ impl<'d, 's> Evaluation<'d, 's> {
             return all;
         }
         for element in json::elements(array) {
+            self.workings.steps += element.len() as u64;
             let holds = match element.first() {
                 Some(b'{') => {
                     let outer = std::mem::replace(&mut self.text, element);
@@ -220,6 +232,7 @@ impl<'d, 's> Evaluation<'d, 's> {
             b'[' if depth == JSON_DEPTH_MAX => None,
             b'[' => {
                 let mut any = None;
+                self.workings.steps += value.len() as u64;
                 for element in json::elements(value) {
                     match self.leaf(leaf, element, depth + 1) {
                         Some(true) => return Some(true),
@@ -231,14 +244,14 @@ impl<'d, 's> Evaluation<'d, 's> {
             }
             _ => {
                 let scalar = json::scalar(value, self.buffer)?;
-                Some(leaf.fits(scalar, self.document))
+                Some(leaf.list.fits(scalar, self.document, self.workings))
             }
         }
     }
 
-    fn scalar(&self, field: &Field, scalar: Scalar<'_>) -> Holds {
+    fn scalar(&mut self, field: &Field, scalar: Scalar<'_>) -> Holds {
         match &field.body {
-            Body::Leaf(leaf) if leaf.fits(scalar, self.document) => Holds::ByPresence,
+            Body::Leaf(leaf) if leaf.list.fits(scalar, self.document, self.workings) => Holds::ByPresence,
             Body::Leaf(_) => Holds::No,
             Body::Group(_) => absent(field),
         }

@@ -1,17 +1,17 @@
 //! What a leaf list of a pattern can hold, each held against one scalar.
 
-use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Leaf;
+use super::list::List;
 use super::wildcard::Wildcard;
+use super::workings::Workings;
 use crate::condition::Comparator;
-use crate::document::{Document, Node};
-use crate::json::{self, Scalar};
+use crate::document::Document;
+use crate::json::Scalar;
 use crate::number::Number;
-use crate::path::{Found, Path};
+use crate::path::Path;
 
 /// One alternative of a leaf list.
 #[derive(Debug)]
@@ -28,11 +28,11 @@ pub(crate) enum Operator {
     Contains(Box<[u8]>),
     Wildcard(Wildcard),
     /// Fits every scalar that fits none of these.
-    AnythingBut(Vec<Operator>),
+    AnythingBut(List),
     Numeric(Range),
     Cidr(IpNet),
-    /// Fits what compares like this to the one value that the path finds.
-    CompareTo(Comparator, Path),
+    /// Fits what compares like this to the one value that the path finds, which has this number among all such paths.
+    CompareTo(Comparator, Path, usize),
     /// Fits what fits every one of these.
     All(Vec<Operator>),
     /// With `false` it fits no scalar: where there is none is told by [`Operator::fits_absence`].
@@ -77,16 +77,16 @@ impl Range {
     }
 }
 
-/// A text whose case does not matter, held in lower case.
+/// A text whose case does not matter, each of its characters folded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Folded(Box<str>);
 
 impl Folded {
     pub(crate) fn new(text: &str) -> Self {
-        Self(text.chars().flat_map(char::to_lowercase).collect())
+        Self(text.chars().map(fold).collect())
     }
 
-    /// In lower case.
+    /// Without its case.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -95,25 +95,49 @@ impl Folded {
         if text.is_ascii() {
             return text.eq_ignore_ascii_case(self.0.as_bytes());
         }
-        std::str::from_utf8(text).is_ok_and(|text| text.chars().flat_map(char::to_lowercase).eq(self.0.chars()))
+        std::str::from_utf8(text).is_ok_and(|text| text.chars().map(fold).eq(self.0.chars()))
     }
 
     fn starts(&self, text: &[u8]) -> bool {
         let Ok(text) = std::str::from_utf8(text) else { return false };
-        let mut characters = text.chars().flat_map(char::to_lowercase);
+        let mut characters = text.chars().map(fold);
         self.0.chars().all(|expected| characters.next() == Some(expected))
     }
 
     fn ends(&self, text: &[u8]) -> bool {
         let Ok(text) = std::str::from_utf8(text) else { return false };
-        let mut characters = text.chars().rev().flat_map(|character| character.to_lowercase().rev());
+        let mut characters = text.chars().rev().map(fold);
         self.0.chars().rev().all(|expected| characters.next() == Some(expected))
+    }
+}
+
+/// A character without its case: its upper case in lower case, as far as each is one character. So `σ`, `ς` and `Σ` are one, and `ß`
+/// stays what it is, as in EventBridge, which goes character by character too.
+pub(crate) fn fold(character: char) -> char {
+    if character.is_ascii() {
+        return character.to_ascii_lowercase();
+    }
+    match character {
+        // Its upper case is that of `i`, which is another letter.
+        'ı' => character,
+        _ => {
+            let upper = single(character.to_uppercase(), character);
+            single(upper.to_lowercase(), upper)
+        }
+    }
+}
+
+/// The one character that there is, or another one.
+fn single(mut mapped: impl Iterator<Item = char>, otherwise: char) -> char {
+    match (mapped.next(), mapped.next()) {
+        (Some(one), None) => one,
+        _ => otherwise,
     }
 }
 
 impl Operator {
     /// Whether a scalar of a document fits.
-    pub(crate) fn fits(&self, scalar: Scalar<'_>, document: &Document<'_>) -> bool {
+    pub(crate) fn fits(&self, scalar: Scalar<'_>, document: &Document<'_>, workings: &mut Workings) -> bool {
         match (self, scalar) {
             (Self::Text(expected), Scalar::Text(text)) => **expected == *text,
             (Self::Number(expected), Scalar::Number(number)) => *expected == number,
@@ -126,57 +150,32 @@ impl Operator {
             (Self::EqualsIgnoreCase(expected), Scalar::Text(text)) => expected.equals(text),
             (Self::Contains(part), Scalar::Text(text)) => memchr::memmem::find(text, part).is_some(),
             (Self::Wildcard(wildcard), Scalar::Text(text)) => wildcard.matches(text),
-            (Self::AnythingBut(listed), scalar) => !listed.iter().any(|operator| operator.fits(scalar, document)),
-            (Self::All(listed), scalar) => listed.iter().all(|operator| operator.fits(scalar, document)),
+            (Self::AnythingBut(listed), scalar) => !listed.fits(scalar, document, workings),
+            (Self::All(listed), scalar) => listed.iter().all(|operator| {
+                workings.steps += 1;
+                operator.fits(scalar, document, workings)
+            }),
             (Self::Numeric(range), Scalar::Number(number)) => range.contains(number),
             (Self::Cidr(net), Scalar::Text(text)) => {
                 std::str::from_utf8(text).is_ok_and(|text| text.parse::<IpAddr>().is_ok_and(|address| net.contains(&address)))
             }
-            (Self::CompareTo(comparator, path), scalar) => match path.find(document) {
-                Found::One(node) => compares(scalar, *comparator, node),
-                _ => false,
-            },
+            (Self::CompareTo(comparator, path, number), scalar) => workings.compares(scalar, *comparator, path, *number, document),
             (Self::Exists(expected), _) => *expected,
             _ => false,
         }
     }
 
+    /// Visits the operator and those within it.
+    pub(super) fn each_mut(&mut self, visit: &mut impl FnMut(&mut Self)) {
+        visit(self);
+        match self {
+            Self::All(listed) => listed.iter_mut().for_each(|operator| operator.each_mut(visit)),
+            Self::AnythingBut(listed) => listed.each_mut(visit),
+            _ => {}
+        }
+    }
+
     pub(crate) fn fits_absence(&self) -> bool {
         matches!(self, Self::Exists(false))
-    }
-}
-
-/// Numbers are ordered by value and texts by their characters; all others are equal or not.
-fn compares(left: Scalar<'_>, comparator: Comparator, right: Node<'_>) -> bool {
-    let mut buffer = Vec::new();
-    let right = match right {
-        Node::Text(text) => Scalar::Text(text.as_bytes()),
-        Node::Integer(number) => Scalar::Number(Number::Whole(number.into())),
-        Node::Boolean(value) => Scalar::Boolean(value),
-        Node::Json(raw) => match json::scalar(raw, &mut buffer) {
-            Some(scalar) => scalar,
-            None => return false,
-        },
-        Node::Value(_) | Node::Binary(_) | Node::Root(_) => return false,
-    };
-    let order = match (left, right) {
-        (Scalar::Number(left), Scalar::Number(right)) => Some(left.cmp(&right)),
-        (Scalar::Text(left), Scalar::Text(right)) => Some(left.cmp(right)),
-        _ => None,
-    };
-    match comparator {
-        Comparator::Equal => left == right,
-        Comparator::Unequal => left != right,
-        Comparator::Less => order.is_some_and(Ordering::is_lt),
-        Comparator::LessOrEqual => order.is_some_and(Ordering::is_le),
-        Comparator::Greater => order.is_some_and(Ordering::is_gt),
-        Comparator::GreaterOrEqual => order.is_some_and(Ordering::is_ge),
-    }
-}
-
-impl Leaf {
-    /// Whether one of its operators fits.
-    pub(crate) fn fits(&self, scalar: Scalar<'_>, document: &Document<'_>) -> bool {
-        self.operators.iter().any(|operator| operator.fits(scalar, document))
     }
 }

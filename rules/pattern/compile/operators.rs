@@ -7,9 +7,9 @@ use super::{Compiler, OPERATORS};
 use crate::condition::Comparator;
 use crate::number::Number;
 use crate::path::Path;
-use crate::pattern::Operator;
 use crate::pattern::operator::{Folded, Range};
-use crate::pattern::wildcard::Wildcard;
+use crate::pattern::wildcard::{Refused, Wildcard};
+use crate::pattern::{List, Operator};
 use crate::spelling;
 
 impl Compiler {
@@ -50,7 +50,11 @@ impl Compiler {
             "prefix" => self.cased(operand, |text| Operator::Prefix(bytes(text)), Operator::PrefixIgnoreCase),
             "suffix" => self.cased(operand, |text| Operator::Suffix(bytes(text)), Operator::SuffixIgnoreCase),
             "equals-ignore-case" => self.text(operand).map(|text| Operator::EqualsIgnoreCase(Folded::new(text))),
-            "contains" => self.text(operand).map(|text| Operator::Contains(bytes(text))),
+            "contains" => {
+                let text = self.text(operand)?;
+                self.sought_bytes += text.len();
+                Some(Operator::Contains(bytes(text)))
+            }
             "wildcard" => self.wildcard(operand),
             "anything-but" => self.anything_but(operand),
             "numeric" => self.numeric(operand),
@@ -111,17 +115,27 @@ impl Compiler {
 
     fn wildcard(&mut self, operand: &Value) -> Option<Operator> {
         let text = self.text(operand)?;
-        match Wildcard::compile(text) {
-            Ok(wildcard) => Some(Operator::Wildcard(wildcard)),
-            Err((at, message)) => {
-                let problem = Problem::new(message);
-                self.problem(if at > 0 || message.starts_with("two") { problem.inside(at..at + 1) } else { problem });
-                None
+        self.sought_bytes += text.len();
+        let refused = match Wildcard::compile(text, &mut self.wildcard_steps_left) {
+            Ok(wildcard) => {
+                self.tried += usize::from(wildcard.parts().len() > 1);
+                return Some(Operator::Wildcard(wildcard));
             }
+            Err(refused) => refused,
+        };
+        match refused {
+            Refused::At(at, message) => self.problem(Problem::new(message).inside(at..at + 1)),
+            Refused::TooComplex => {
+                self.problem(Problem::new("the wildcard is too complex; use fewer stars, or fewer repetitions behind a star"));
+            }
+            // Told once, of the whole pattern.
+            Refused::TooMany => {}
         }
+        None
     }
 
     fn anything_but(&mut self, operand: &Value) -> Option<Operator> {
+        self.tried += 1;
         let Value::Object(map) = operand else {
             let listed = self.one_or_many(operand, |compiler, item| match item {
                 Value::String(_) | Value::Number(_) => compiler.operator(item),
@@ -135,7 +149,7 @@ impl Compiler {
                 self.problem(Problem::new("anything-but takes either texts or numbers, not both"));
                 return None;
             }
-            return Some(Operator::AnythingBut(listed));
+            return Some(Operator::AnythingBut(List::new(listed)));
         };
         let mut members = map.iter();
         let (Some((name, operand)), None) = (members.next(), members.next()) else {
@@ -166,7 +180,7 @@ impl Compiler {
                     None
                 }
             };
-            listed.map(Operator::AnythingBut)
+            listed.map(|listed| Operator::AnythingBut(List::new(listed)))
         })
     }
 
@@ -194,6 +208,7 @@ impl Compiler {
                 return None;
             }
         };
+        self.tried += list.len();
         let read = list.iter().enumerate().map(|(index, item)| {
             self.within(index, |compiler| match (item, compiler.operator(item)?) {
                 (_, Operator::Exists(false)) => {
@@ -214,6 +229,7 @@ impl Compiler {
     /// `[comparison, path]`.
     fn compare_to(&mut self, operand: &Value) -> Option<Operator> {
         const FORM: &str = r#"write [">", "$.data.limit"]"#;
+        self.tried += 1;
         let (comparison, path) = match operand.as_array().map(Vec::as_slice) {
             Some([Value::String(comparison), Value::String(path)]) => (comparison, path),
             _ => {
@@ -245,7 +261,7 @@ impl Compiler {
                 None
             }
         });
-        Some(Operator::CompareTo(comparator?, path?))
+        Some(Operator::CompareTo(comparator?, path?, 0))
     }
 
     /// `["=", n]`, `[">" or ">=", n]`, `["<" or "<=", n]`, or a lower bound and then an upper one.
