@@ -19,7 +19,7 @@ use crate::fields::{FieldId, FieldsBuilder, ROOT};
 use crate::number::Number;
 use crate::path::{Path, Step, check_filter, check_text, parse_problem, query_text};
 
-pub(crate) use evaluate::Look;
+pub(crate) use evaluate::{Look, regex as compile_regex};
 
 /// How deep a field may lie to be numbered; the few that lie deeper are looked up by name.
 const DEPTH_MAX: usize = 64;
@@ -334,7 +334,7 @@ impl Compiler<'_> {
     fn fits(&mut self, text: &FnArg, pattern: &FnArg, whole: bool) -> Option<Expression> {
         let (text, pattern) = (self.argument(text), self.argument(pattern));
         let pattern = match pattern? {
-            Operand::Text(pattern) => match evaluate::regex(&pattern, whole) {
+            Operand::Text(pattern) => match evaluate::regex(&pattern, whole, evaluate::REGEX_BYTES_MAX) {
                 Ok(regex) => Regex::Known(Box::new(regex), pattern),
                 Err(error) => {
                     let reason = error.to_string();

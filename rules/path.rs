@@ -21,7 +21,7 @@ use pointsman_schemas::Problem;
 use serde_json::Value;
 
 use crate::document::{Document, Node};
-use growth::Growth;
+use growth::Cost;
 
 pub(crate) use check::{check_filter, check_text, parse_problem};
 
@@ -36,7 +36,7 @@ pub struct Path {
 enum Query {
     /// With whether a name in it has dots.
     Singular(Vec<Step>, bool),
-    Nodes(Box<JpQuery>, Growth),
+    Nodes(Box<JpQuery>, Box<Cost>),
 }
 
 /// One step of a query that finds one value at most.
@@ -88,8 +88,8 @@ impl Path {
                 _ => None,
             })
             .collect();
-        let growth = Growth::of(&query);
-        Self { text: text.into(), query: steps.map_or_else(|| Query::Nodes(Box::new(query), growth), Query::singular) }
+        let cost = Box::new(Cost::of(&query));
+        Self { text: text.into(), query: steps.map_or_else(|| Query::Nodes(Box::new(query), cost), Query::singular) }
     }
 
     pub(crate) fn from_steps(steps: Vec<Step>) -> Self {
@@ -140,7 +140,7 @@ impl Path {
                 Some(node) => Found::One(node),
                 None => Found::Nothing,
             },
-            Query::Nodes(_, growth) if growth.exceeds(document.tree()) => Found::Nothing,
+            Query::Nodes(_, cost) if cost.exceeds(document.tree()) => Found::Nothing,
             Query::Nodes(query, _) => match js_path_process(query, document.tree()) {
                 Ok(found) if !found.is_empty() => Found::Many(found.into_iter().map(|found| found.val).collect()),
                 _ => Found::Nothing,

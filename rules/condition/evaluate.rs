@@ -15,8 +15,11 @@ use crate::path::Found;
 use crate::pattern::Evaluation;
 use crate::ruleset::Scratch;
 
-/// The most memory that a regular expression taken from an event may need.
-const REGEX_BYTES_MAX: usize = 1024 * 1024;
+/// The most memory that a regular expression of a rule may need.
+pub(super) const REGEX_BYTES_MAX: usize = 1024 * 1024;
+
+/// The most memory that one may need which comes with an event: what takes more takes more than a few milliseconds to compile.
+const FOREIGN_REGEX_BYTES_MAX: usize = 256 * 1024;
 
 /// A value that has been looked up.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ impl Condition {
 }
 
 /// Compiles an I-Regexp (RFC 9485), whose dot fits neither a line feed nor a carriage return.
-pub(super) fn regex(pattern: &str, whole: bool) -> Result<regex::Regex, regex::Error> {
+pub(crate) fn regex(pattern: &str, whole: bool, bytes_max: usize) -> Result<regex::Regex, regex::Error> {
     let mut translated = String::with_capacity(pattern.len() + 8);
     let (mut in_class, mut characters) = (false, pattern.chars());
     while let Some(character) = characters.next() {
@@ -62,7 +65,7 @@ pub(super) fn regex(pattern: &str, whole: bool) -> Result<regex::Regex, regex::E
         translated.push(character);
     }
     let anchored = if whole { format!("^(?:{translated})$") } else { translated };
-    regex::RegexBuilder::new(&anchored).size_limit(REGEX_BYTES_MAX).build()
+    regex::RegexBuilder::new(&anchored).size_limit(bytes_max).build()
 }
 
 #[derive(Clone, Copy)]
@@ -93,7 +96,7 @@ impl<'a> Look<'a> {
             Expression::Fits { text, pattern: Regex::Found(pattern), whole } => self.with(text, pattern, scratch, |text, pattern| {
                 as_text(&text)
                     .zip(as_text(&pattern))
-                    .is_some_and(|(text, pattern)| regex(pattern, *whole).is_ok_and(|regex| regex.is_match(text)))
+                    .is_some_and(|(text, pattern)| regex(pattern, *whole, FOREIGN_REGEX_BYTES_MAX).is_ok_and(|regex| regex.is_match(text)))
             }),
         }
     }

@@ -8,17 +8,108 @@ use std::collections::HashSet;
 use jsonpath_rust::parser::model::{Comparable, Filter, FilterAtom, FnArg, JpQuery, Segment, Selector, Test, TestFunction};
 use serde_json::Value;
 
+use crate::condition::compile_regex;
+
 /// Steps that one query may take on one document. About a second, and much more than is looked for in earnest: `$..a..b` takes a third of
 /// it on an event of fifty thousand values.
 const STEPS_MAX: u64 = 10_000_000;
 
-/// What a regular expression counts for that comes with the event: it is compiled for each value, which may take milliseconds.
-const FOREIGN_REGEX_STEPS: u64 = 10_000;
+/// What a regular expression counts for that comes with the event, by how many bytes it takes compiled: the library compiles it anew for
+/// each value. One that takes more is not looked for at all.
+const FOREIGN_REGEX_STEPS: [(usize, u64); 3] = [(16 * 1024, 1_000), (64 * 1024, 4_000), (256 * 1024, 16_000)];
+
+/// What a query can cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cost {
+    growth: Growth,
+    /// Where in a document the regular expressions are that it takes from there.
+    foreign: Vec<Foreign>,
+}
+
+/// Where a regular expression is taken from a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Foreign {
+    /// Members of this name.
+    Named(Box<str>),
+    /// Any text.
+    Anywhere,
+}
+
+impl Cost {
+    pub(super) fn of(query: &JpQuery) -> Self {
+        let mut foreign = Vec::new();
+        let growth = Growth::segments(&query.segments, &mut foreign);
+        Self { growth, foreign }
+    }
+
+    /// Whether the query takes more steps on a document than it may.
+    pub(super) fn exceeds(&self, tree: &Value) -> bool {
+        if self.growth == Growth::NONE {
+            return false;
+        }
+        let mut dearest = Some(1);
+        if !self.foreign.is_empty() {
+            let mut known = HashSet::new();
+            self.dearest(tree, None, &mut known, &mut dearest);
+        }
+        dearest.is_none_or(|each| self.growth.steps(tree).saturating_mul(each) > STEPS_MAX)
+    }
+
+    /// What the dearest regular expression of a document costs; none where one is too large. Each text is compiled once.
+    fn dearest<'t>(&self, value: &'t Value, name: Option<&str>, known: &mut HashSet<&'t str>, dearest: &mut Option<u64>) {
+        match value {
+            Value::String(text) if dearest.is_some() && self.foreign.iter().any(|foreign| foreign.takes(name)) && known.insert(text) => {
+                let more = regex_steps(text).filter(|steps| known.len() as u64 * steps <= STEPS_MAX);
+                *dearest = dearest.zip(more).map(|(dearest, steps)| dearest.max(steps));
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.dearest(item, None, known, dearest)),
+            Value::Object(members) => members.iter().for_each(|(name, value)| self.dearest(value, Some(name), known, dearest)),
+            _ => {}
+        }
+    }
+}
+
+impl Foreign {
+    /// Where an argument that is a query takes it from.
+    fn of(argument: &FnArg) -> Option<Self> {
+        let segments = match argument {
+            FnArg::Literal(_) => return None,
+            FnArg::Test(test) => match &**test {
+                Test::RelQuery(segments) => segments.as_slice(),
+                Test::AbsQuery(query) => query.segments.as_slice(),
+                Test::Function(_) => &[],
+            },
+            FnArg::Filter(_) => &[],
+        };
+        Some(match segments.last() {
+            Some(Segment::Selector(Selector::Name(name))) => Self::Named(name.as_str().into()),
+            _ => Self::Anywhere,
+        })
+    }
+
+    fn takes(&self, member: Option<&str>) -> bool {
+        match self {
+            Self::Named(name) => member == Some(name),
+            Self::Anywhere => true,
+        }
+    }
+}
+
+/// What compiling a text as a regular expression counts for; none where it is too large. One that is wrong is found so at once.
+fn regex_steps(text: &str) -> Option<u64> {
+    for (bytes_max, steps) in FOREIGN_REGEX_STEPS {
+        match compile_regex(text, false, bytes_max) {
+            Err(regex::Error::CompiledTooBig(_)) => {}
+            _ => return Some(steps.max(text.len() as u64)),
+        }
+    }
+    None
+}
 
 /// The steps of a query, as a formula over the document: the sum over its values of (depth + 1)^`descents`, times `copies`, times the number of its
 /// values to the power of `absolutes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Growth {
+struct Growth {
     descents: u32,
     copies: u64,
     /// Queries from the root in a filter, which run for each value that the filter looks at.
@@ -29,18 +120,11 @@ impl Growth {
     /// No more than one look at each value.
     const NONE: Self = Self { descents: 0, copies: 1, absolutes: 0 };
 
-    pub(super) fn of(query: &JpQuery) -> Self {
-        Self::segments(&query.segments)
-    }
-
-    /// Whether the query takes more steps on a document than it may.
-    pub(super) fn exceeds(self, tree: &Value) -> bool {
-        if self == Self::NONE {
-            return false;
-        }
+    /// How many steps the query takes on a document at most.
+    fn steps(self, tree: &Value) -> u64 {
         let (mut values, mut steps) = (0, 0);
         count(tree, 1, self.descents, &mut values, &mut steps);
-        steps.saturating_mul(self.copies).saturating_mul(values.saturating_pow(self.absolutes)) > STEPS_MAX
+        steps.saturating_mul(self.copies).saturating_mul(values.saturating_pow(self.absolutes))
     }
 
     /// For each of the one, the other.
@@ -65,7 +149,7 @@ impl Growth {
         parts.into_iter().reduce(Self::plus).unwrap_or(Self::NONE)
     }
 
-    fn segments(segments: &[Segment]) -> Self {
+    fn segments(segments: &[Segment], foreign: &mut Vec<Foreign>) -> Self {
         let (mut found, mut filters) = (Self::NONE, None);
         for segment in segments {
             let (mut selecting, mut descents) = (segment, 0);
@@ -80,7 +164,7 @@ impl Growth {
             found = found.times(Self { descents, copies: overlaps(selectors), ..Self::NONE });
             for selector in selectors {
                 if let Selector::Filter(filter) = selector {
-                    let cost = found.times(Self::filter(filter));
+                    let cost = found.times(Self::filter(filter, foreign));
                     filters = Some(filters.map_or(cost, |before| cost.plus(before)));
                 }
             }
@@ -88,46 +172,46 @@ impl Growth {
         filters.map_or(found, |filters| if found == Self::NONE { filters } else { found.plus(filters) })
     }
 
-    fn filter(filter: &Filter) -> Self {
+    fn filter(filter: &Filter, foreign: &mut Vec<Foreign>) -> Self {
         match filter {
-            Filter::Or(parts) | Filter::And(parts) => Self::all(parts.iter().map(Self::filter)),
-            Filter::Atom(FilterAtom::Filter { expr, .. }) => Self::filter(expr),
-            Filter::Atom(FilterAtom::Test { expr, .. }) => Self::test(expr),
+            Filter::Or(parts) | Filter::And(parts) => Self::all(parts.iter().map(|part| Self::filter(part, foreign))),
+            Filter::Atom(FilterAtom::Filter { expr, .. }) => Self::filter(expr, foreign),
+            Filter::Atom(FilterAtom::Test { expr, .. }) => Self::test(expr, foreign),
             Filter::Atom(FilterAtom::Comparison(comparison)) => {
                 let (left, right) = comparison.vals();
                 Self::all([left, right].into_iter().filter_map(|side| match side {
-                    Comparable::Function(function) => Some(Self::function(function)),
+                    Comparable::Function(function) => Some(Self::function(function, foreign)),
                     Comparable::Literal(_) | Comparable::SingularQuery(_) => None,
                 }))
             }
         }
     }
 
-    fn test(test: &Test) -> Self {
+    fn test(test: &Test, foreign: &mut Vec<Foreign>) -> Self {
         let is_single = |segment: &Segment| matches!(segment, Segment::Selector(Selector::Name(_) | Selector::Index(_)));
         match test {
             Test::AbsQuery(query) if query.segments.iter().all(is_single) => Self::NONE,
-            Test::AbsQuery(query) => Self::of(query).times(Self { absolutes: 1, ..Self::NONE }),
-            Test::RelQuery(segments) => Self::segments(segments),
-            Test::Function(function) => Self::function(function),
+            Test::AbsQuery(query) => Self::segments(&query.segments, foreign).times(Self { absolutes: 1, ..Self::NONE }),
+            Test::RelQuery(segments) => Self::segments(segments, foreign),
+            Test::Function(function) => Self::function(function, foreign),
         }
     }
 
-    fn function(function: &TestFunction) -> Self {
-        let argument = |argument: &FnArg| match argument {
+    fn function(function: &TestFunction, foreign: &mut Vec<Foreign>) -> Self {
+        let mut argument = |argument: &FnArg| match argument {
             FnArg::Literal(_) => Self::NONE,
-            FnArg::Test(test) => Self::test(test),
-            FnArg::Filter(filter) => Self::filter(filter),
+            FnArg::Test(test) => Self::test(test, foreign),
+            FnArg::Filter(filter) => Self::filter(filter, foreign),
         };
         match function {
             TestFunction::Length(one) => argument(one),
             TestFunction::Value(one) | TestFunction::Count(one) => argument(one),
             TestFunction::Search(one, other) | TestFunction::Match(one, other) => {
                 let both = Self::all([argument(one), argument(other)]);
-                let copies = if matches!(other, FnArg::Literal(_)) { 1 } else { FOREIGN_REGEX_STEPS };
-                both.times(Self { copies, ..Self::NONE })
+                foreign.extend(Foreign::of(other));
+                both
             }
-            TestFunction::Custom(_, all) => Self::all(all.iter().map(argument)),
+            TestFunction::Custom(_, all) => Self::all(all.iter().map(&mut argument)),
         }
     }
 }
@@ -171,9 +255,9 @@ mod tests {
             ("$..[?count($..a) > $.b]", 2, 2, 1),
             ("$[?$.a]", 0, 1, 0),
             ("$[?search(@.a, 'x')]", 0, 2, 0),
-            ("$[?search(@.a, $.b)]", 0, 2 * FOREIGN_REGEX_STEPS, 0),
+            ("$[?search(@.a, $.b)]", 0, 2, 0),
         ] {
-            let growth = Growth::of(&parse_json_path(query).unwrap());
+            let Cost { growth, .. } = Cost::of(&parse_json_path(query).unwrap());
             assert_eq!(growth, Growth { descents, copies, absolutes }, "{query}");
         }
     }
@@ -193,11 +277,34 @@ mod tests {
             ("$.a[?$..b || @ == 1]", &wide, false),
             ("$.a[?$.a[1] && @ == 1]", &wide, true),
             ("$.a[?search('1', '1')]", &wide, true),
-            ("$.a[?search('1', $.b)]", &wide, false),
+            ("$.a[?search('1', $.b) || @ == 1]", &wide, true),
         ] {
             let document = Document::json(text.as_bytes()).unwrap();
             let found = Path::parse(query).unwrap();
             assert_eq!(!matches!(found.find(&document), Found::Nothing), finds, "{query}");
+        }
+    }
+    #[test]
+    fn regular_expressions_from_an_event_are_counted_by_their_size() {
+        let listed = |pattern: &str, length: usize| json!({ "list": vec![json!({ "t": "abc", "p": pattern }); length] });
+        for (query, pattern, length, finds) in [
+            ("$.list[?search(@.t, @.p)]", "b", 100, true),
+            ("$.list[?search(@.t, @.p)]", "[a-z]{2,5}", 1_000, true),
+            ("$.list[?match(@.t, @.p)]", r"\p{L}+", 50, true),
+            ("$.list[?search(@.t, @.p)]", r"(\p{L}{9}){9}x|b", 100, false),
+            ("$.list[?search(@['t'], $.list[0]['p'])]", r"(\p{L}{9}){9}x|b", 1, false),
+            ("$.list[?search(@.t, value(@..p))]", r"(\p{L}{9}){9}x|b", 1, false),
+            // Of another name, and so never compiled.
+            ("$.list[?search(@.t, @.t)]", r"(\p{L}{9}){9}x|b", 100, true),
+            (r"$.list[?search(@.t, '(\\p{L}{9}){2}x|b')]", "", 2, true),
+        ] {
+            let text = listed(pattern, length).to_string();
+            let document = Document::json(text.as_bytes()).unwrap();
+            let start = std::time::Instant::now();
+            let found = !matches!(Path::parse(query).unwrap().find(&document), Found::Nothing);
+            assert_eq!(found, finds, "{query} {pattern}");
+            // Hundreds of times what it takes, and a fraction of what it took.
+            assert!(finds || start.elapsed() < std::time::Duration::from_secs(1), "{query} {pattern}");
         }
     }
 }
