@@ -18,6 +18,7 @@ pub mod stdout;
 mod suite;
 pub mod target;
 pub mod timer;
+mod tls;
 pub mod webhook;
 
 use pointsman_schemas::Problem;
@@ -29,7 +30,7 @@ pub use source::{
     Acknowledgement, Arrival, Batch, Firings, Guarantee, Message, Plain, Reject, Source, SourceContext, SourceError, SourceSettings,
     Verdict,
 };
-pub use target::{Attempt, AttemptError, Delivery, TargetContext, TargetService, TargetSettings};
+pub use target::{Attempt, AttemptEnd, AttemptError, Delivery, TargetContext, TargetService, TargetSettings};
 
 /// One kind of outside system, as the rule file names it.
 #[derive(Debug)]

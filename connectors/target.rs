@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pointsman_schemas::{Class, DeliveryId, Event, Name, Outcome, Problem, TemplateText, Timestamp};
+use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
 use crate::OpenError;
+use crate::http::Names;
 
 /// A target: one call is one attempt.
 ///
@@ -29,6 +32,32 @@ pub struct Attempt {
     pub timeout: Duration,
     /// What to deliver; never empty.
     pub deliveries: Vec<Delivery>,
+    /// What happens when the time is over.
+    pub end: AttemptEnd,
+}
+
+/// How an attempt ends whose time is over: it is dropped, unless it has asked to see to its end itself.
+#[derive(Clone, Debug, Default)]
+pub struct AttemptEnd {
+    is_own: Arc<AtomicBool>,
+    is_over: CancellationToken,
+}
+
+impl AttemptEnd {
+    /// From here on the attempt is not dropped when its time is over but told so by this token, and goes on until it has ended what it
+    /// began, which must not take long.
+    #[must_use]
+    pub fn see_to_it(&self) -> CancellationToken {
+        self.is_own.store(true, Ordering::Release);
+        self.is_over.clone()
+    }
+
+    /// Tells that the time is over. True where the attempt sees to its end itself.
+    #[must_use]
+    pub fn tell(&self) -> bool {
+        self.is_over.cancel();
+        self.is_own.load(Ordering::Acquire)
+    }
 }
 
 /// One delivery, ready to go out.
@@ -92,6 +121,9 @@ pub struct TargetContext {
     pub name: Name,
     /// Whose it is.
     pub tenant: Name,
-    /// Whether private, loopback and link-local addresses may be called.
+    /// Whether private, loopback and link-local addresses may be called at all; where an event decides the host, the target's own settings
+    /// have to allow them too.
     pub allow_private_addresses: bool,
+    /// Looks names up.
+    pub names: Names,
 }

@@ -135,7 +135,20 @@ pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), 
             }
         }
     }
-    bus.stop().await;
+    let hasten = bus.hasten.clone();
+    let again = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("asked to stop again: giving up the attempts under way; they are made again after the next start");
+        hasten.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = bus.stop() => {}
+        () = again => {}
+    }
     Ok(())
 }
 
@@ -161,6 +174,8 @@ struct Bus {
     means: Means,
     digest: Task,
     dispatcher: Task,
+    /// Ends the grace of the attempts under way when the bus stops.
+    hasten: CancellationToken,
     handle: dispatcher::Handle,
     overview: Arc<Running>,
     listener: Task,
@@ -217,6 +232,8 @@ impl Bus {
         let nothing = Plan { targets: Vec::new(), routes: Vec::new(), replies: Arc::clone(&means.replies) };
         let (dispatcher, handle) =
             Dispatcher::new(Arc::clone(&journal) as Arc<dyn Journal>, Arc::clone(&clock), nothing, dispatcher::Options::default());
+        let hasten = CancellationToken::new();
+        let dispatcher = dispatcher.hastened_by(hasten.clone());
         let sources = Arc::new(Sources::new(Arc::clone(&journal), Arc::clone(&router), listener.routes(), Arc::clone(&clock), metrics));
         let ingress = Ingress::open(&config.listen, &listener.routes()).map_err(RunError::Listen)?;
         sources.run_always(Name::default_tenant(), Name::ingress(), "http", Box::new(ingress));
@@ -235,6 +252,7 @@ impl Bus {
             sources,
             means,
             digest: Task::spawn(async move |stop| digest.run(stop).await),
+            hasten,
             dispatcher: Task::spawn(async |stop| {
                 let summary = dispatcher.run(stop, ATTEMPTS_GRACE).await;
                 tracing::info!(

@@ -27,6 +27,7 @@ mod occupancy;
 pub mod plan;
 mod queues;
 pub mod rate;
+mod refusals;
 pub mod schedule;
 mod settling;
 pub mod stack;
@@ -44,6 +45,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::FutureExt;
+use pointsman_connectors::AttemptEnd;
 use pointsman_schemas::{Class, Clock, Outcome, SubscriptionNumber};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -59,6 +61,7 @@ pub use self::handle::{Handle, Options, Stopped, Summary};
 use self::leasing::{Answer, Leasing};
 pub use self::plan::{Follow, FollowWith, MatchReply, Observe, Plan, Prepare, Route, Target};
 use self::queues::{Granted, Queues, Replaced, Ticket};
+use self::refusals::Refusal;
 use self::schedule::{Decision, Tried, class_in_force, decide};
 pub use self::schedule::{InvalidPolicy, Policy};
 use self::settling::{JOURNAL_AGAIN, Settled, Settling};
@@ -71,6 +74,10 @@ use crate::journal::{
 
 /// How much of a target's answer is kept with a delivery that is tried again or dead. A report carries all that was read.
 const LAST_RESPONSE_BYTES_MAX: usize = 4 * 1024;
+
+/// How soon a delivery is tried again that was refused and of which nobody can tell yet whether it is its own fault: whoever mends what is
+/// wrong sees that soon.
+const REFUSED_ALONE_AGAIN: Duration = Duration::from_secs(15);
 
 /// How long the last settlements may take after the grace, while the store fails: what is not settled then is delivered again.
 const LAST_SETTLE_WITHIN: Duration = Duration::from_secs(10);
@@ -92,6 +99,8 @@ pub struct Dispatcher {
     commands: mpsc::Receiver<Command>,
     board: Arc<Board>,
     settled: u64,
+    /// Ends the grace of a stop before its time.
+    hasten: CancellationToken,
 }
 
 impl fmt::Debug for Dispatcher {
@@ -136,9 +145,16 @@ impl Dispatcher {
             commands,
             board: Arc::clone(&board),
             settled: 0,
+            hasten: CancellationToken::new(),
         };
         dispatcher.reload(plan);
         (dispatcher, Handle { commands: sender, board })
+    }
+
+    /// Lets somebody end the grace of a stop before its time.
+    #[must_use]
+    pub fn hastened_by(self, hasten: CancellationToken) -> Self {
+        Self { hasten, ..self }
     }
 
     /// Dispatches until `shutdown` is cancelled. Then nothing more is leased; attempts under way have `grace` to finish, those that have not
@@ -162,6 +178,10 @@ impl Dispatcher {
                     let old = self.reload(plan);
                     // Whoever asked may have gone meanwhile.
                     let _nobody_waits = done.send(old);
+                }
+                () = self.board.has_probes.notified() => {
+                    let numbers = std::mem::take(&mut *self.board.probes.lock());
+                    self.queues.probe(numbers);
                 }
                 numbers = &mut due => {
                     self.queues.tell(numbers);
@@ -187,6 +207,7 @@ impl Dispatcher {
             let again_at = self.settling.again_at();
             tokio::select! {
                 () = sleep_until(until) => break,
+                () = self.hasten.cancelled() => break,
                 settled = self.settling.next(), if self.settling.is_calling() => self.on_settled(settled),
                 Some(landed) = self.attempts.join_next() => self.on_landed(landed.ok()),
                 () = sleep_until(again_at.unwrap_or(until)), if again_at.is_some() => {}
@@ -304,6 +325,7 @@ impl Dispatcher {
             attempt: leased.attempts.saturating_add(1),
             route: Arc::clone(&route),
             deadline: time.plus(route.policy.timeout()),
+            end: AttemptEnd::default(),
         };
         self.flights.insert(token, Flight { leased, route, ticket, started });
         self.attempts.spawn(async move {
@@ -343,10 +365,13 @@ impl Dispatcher {
             }
         };
         let (class, retry_after) = (class_in_force(outcome.class, outcome.retry_after), outcome.retry_after);
-        let ended = queues::Outcome { started, at, class, retry_after, message: &outcome.message };
+        let ended = queues::Outcome { delivery: leased.id, started, at, class, retry_after, message: &outcome.message };
         self.queues.ended(ticket, ended, time, self.random.random());
         route.observe.attempted(class, at.saturating_duration_since(started));
         let number = leased.id.subscription;
+        if class == Class::Delivered {
+            self.queues.passed(ticket, at);
+        }
         if class != Class::Refused && self.queues.resume_refused(ticket, class == Class::Delivered) {
             tracing::info!(rule = %route.identity.rule, target_name = %route.identity.target, "the target no longer refuses; going on");
             self.board.paused.lock().remove(&number);
@@ -359,9 +384,21 @@ impl Dispatcher {
             Decision::Delivered => Ending::Delivered,
             Decision::RetryAt { at, failure } => retry(at, failure, &outcome),
             Decision::Dead(reason) => Ending::Dead { reason, last: Some(last_outcome(&outcome, class, time)) },
-            Decision::PauseRefused { probe_at } => {
-                self.refused(ticket, &route, &outcome, at + probe_at.since(time));
-                retry(time, false, &outcome)
+            Decision::PauseRefused { probe_at } => match self.queues.refused(ticket, leased.id, at) {
+                Refusal::OfDelivery => Ending::Dead { reason: DeadReason::Rejected, last: Some(last_outcome(&outcome, class, time)) },
+                Refusal::OfSubscription => {
+                    self.refused(ticket, &route, &outcome, at + probe_at.since(time));
+                    retry(time, false, &outcome)
+                }
+                Refusal::Unclear => {
+                    self.queues.ask_again_later(ticket, at + probe_at.since(time));
+                    let wait = route.policy.backoff(attempts).min(REFUSED_ALONE_AGAIN);
+                    retry(time.plus(wait.mul_f64(self.random.random())), false, &outcome)
+                }
+            },
+            // Where an event decides the address, that alone is gone.
+            Decision::Gone if route.is_templated => {
+                Ending::Dead { reason: DeadReason::Rejected, last: Some(last_outcome(&outcome, class, time)) }
             }
             Decision::Gone => {
                 self.gone(number, &route);
@@ -379,7 +416,7 @@ impl Dispatcher {
                 "" => "the target refused a delivery",
                 message => message,
             };
-            tracing::warn!(%rule, %target_name, reason, "the target does not know us: paused, nothing is lost; mend its auth and reload");
+            tracing::warn!(%rule, %target_name, reason, "the target does not know us: paused, nothing is lost; mend its auth and resume it or reload");
             let paused = Paused { reason: reason.to_owned(), since: self.clock.now() };
             self.board.paused.lock().insert(number, paused);
         }

@@ -19,9 +19,11 @@
 //! `output: event` a CloudEvent in the JSON format on standard output goes back onto the bus.
 //!
 //! **Ends** whole: a command runs in a process group of its own. When an attempt is given up the group is asked to end (SIGTERM) and
-//! after two seconds killed; when the command has ended, what it left in its group is killed. So nothing outlives its attempt unless it
-//! left the group (`setsid`).
+//! after two seconds killed; when the command has ended, what it left in its group is killed. The attempt is over only once nothing of the
+//! group runs any more, so that the next one begins after it; what left the session (`setsid`) goes on. After a crash of Pointsman
+//! the first attempt of a target ends what its commands left behind: see `group`.
 
+mod group;
 mod process;
 
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use pointsman_schemas::{Class, Outcome, Placement, Problem, Replies, Segment, Te
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
 
@@ -124,6 +127,9 @@ impl ExecTarget {
             input: self.input,
             output: self.output,
             processes: TaskTracker::new(),
+            owner: String::new(),
+            bus: group::this_bus(),
+            is_clear: OnceCell::new(),
         })
     }
 }
@@ -173,8 +179,12 @@ impl TargetSettings for ExecTarget {
         Ok(format!("{} can be run", found.display()))
     }
 
-    async fn open(&self, _: TargetContext) -> Result<TargetService, OpenError> {
-        let function = Arc::new(self.resolved()?);
+    async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError> {
+        let mut function = self.resolved()?;
+        // Two buses with targets of the same name are told apart by the folder of their rule files.
+        let folder = std::env::current_dir().unwrap_or_default();
+        function.owner = format!("{}/{} of {}", context.tenant, context.name, folder.display());
+        let function = Arc::new(function);
         Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt| {
             let function = Arc::clone(&function);
             async move { Ok::<_, AttemptError>(function.attempt(&attempt).await) }
@@ -194,6 +204,11 @@ struct Function {
     output: Output,
     /// Owns what still watches over processes whose attempts were given up; each ends within the grace.
     processes: TaskTracker,
+    /// Whose commands these are, and of which process.
+    owner: String,
+    bus: String,
+    /// Set once nothing is left of an earlier life of Pointsman.
+    is_clear: OnceCell<()>,
 }
 
 impl Function {
@@ -206,6 +221,10 @@ impl Function {
     }
 
     async fn deliver(&self, attempt: &Attempt, delivery: &Delivery) -> Outcome {
+        let clear = async || if group::end_left_behind(&self.owner).await { Ok(()) } else { Err(()) };
+        if self.is_clear.get_or_try_init(clear).await.is_err() {
+            return Outcome::new(Class::Unavailable, "a command that was started before Pointsman's last start still runs");
+        }
         if let Err(outcome) = check_texts(delivery, self.texts) {
             return outcome;
         }
@@ -217,7 +236,7 @@ impl Function {
             }
             Input::Data => delivery.event.data().map(|data| data.bytes().clone()).unwrap_or_default(),
         };
-        match process::run(self.command(attempt, delivery), input, &self.processes).await {
+        match process::run(self.command(attempt, delivery), input, &attempt.end.see_to_it(), &self.processes).await {
             Ok(ended) => outcome(ended, self.output),
             Err(error) => {
                 let class = match error.kind() {
@@ -246,7 +265,9 @@ impl Function {
             .env("POINTSMAN_TASK", delivery.id.to_string())
             .env("POINTSMAN_ATTEMPT", delivery.attempt.to_string())
             .env("POINTSMAN_RULE", attempt.rule.as_str())
-            .env("POINTSMAN_DEADLINE", attempt.deadline.to_string());
+            .env("POINTSMAN_DEADLINE", attempt.deadline.to_string())
+            .env(group::OWNER, &self.owner)
+            .env(group::BUS, &self.bus);
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }

@@ -7,15 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
 use pointsman_schemas::{Event, InvalidEvent, json};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a command may tidy up after SIGTERM. A next attempt may begin meanwhile, so it is short.
-const KILL_GRACE: Duration = Duration::from_secs(2);
+use super::group::{Group, KILL_GRACE};
 
 /// How long output is still read once the command has ended; only a process that left the group can hold it open.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
@@ -44,15 +43,15 @@ impl Ended {
     }
 }
 
-/// Runs a command to its end. Dropping the future ends it and its whole group, under the eyes of a task of `tracker`.
+/// Runs a command until nothing of its group is left. Once `is_over`, or when the future is dropped, it is ended; of that a task of `tracker` takes care.
 ///
 /// # Errors
 /// The command cannot be started.
-pub(super) async fn run(mut command: Command, input: Bytes, tracker: &TaskTracker) -> io::Result<Ended> {
+pub(super) async fn run(mut command: Command, input: Bytes, is_over: &CancellationToken, tracker: &TaskTracker) -> io::Result<Ended> {
     let mut child =
         command.process_group(0).kill_on_drop(true).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
-    let abandoned = CancellationToken::new();
+    let abandoned = is_over.child_token();
     let _abandon_on_drop = abandoned.clone().drop_guard();
     let watch = tracker.spawn(async move {
         let (mut stdout, mut stderr) = (Tail::default(), Tail::default());
@@ -87,13 +86,15 @@ pub(super) async fn run(mut command: Command, input: Bytes, tracker: &TaskTracke
     watch.await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// Waits for the end, or brings it about once the attempt is abandoned; then ends what is left of the group.
+/// Waits for the end, or brings it about once the attempt is abandoned; then ends what is left of the group, and returns when it is gone.
 async fn end(child: &mut Child, group: Group, abandoned: &CancellationToken) -> io::Result<ExitStatus> {
     let status = tokio::select! {
         status = child.wait() => status,
         () = abandoned.cancelled() => {
             group.signal(Signal::TERM);
-            match timeout(KILL_GRACE, child.wait()).await {
+            // The command itself may end at once and leave the tidying up to others of its group.
+            let (status, _) = tokio::join!(timeout(KILL_GRACE, child.wait()), group.gone_within(KILL_GRACE));
+            match status {
                 Ok(status) => status,
                 Err(_) => {
                     group.signal(Signal::KILL);
@@ -103,26 +104,8 @@ async fn end(child: &mut Child, group: Group, abandoned: &CancellationToken) -> 
         }
     };
     // At once, while nobody else can have got the leader's number: it goes on being taken as long as the group has members.
-    drop(group);
+    group.kill().await;
     status
-}
-
-/// A process group, killed when this is dropped, be it because the runtime ends.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.0 {
-            // The group being gone already is all that can go wrong.
-            let _ = kill_process_group(pid, signal);
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
-    }
 }
 
 /// The last [`RESPONSE_BYTES_MAX`] bytes of a stream.

@@ -223,3 +223,52 @@ async fn a_missing_variable_is_told_when_it_opens() {
     let error = target.open(context()).await.err().unwrap();
     assert!(error.to_string().starts_with("env.A: "), "{error}");
 }
+
+#[tokio::test]
+async fn an_attempt_whose_time_is_over_ends_with_the_last_of_its_group() {
+    // The command ends at once; what it started takes its time, and outlives SIGTERM altogether in the second case.
+    for (trap, least, most) in [("sleep 0.7; exit", 0.6, 1.9), ("", 1.9, 5.0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("running");
+        let script = format!("(trap '{trap}' TERM; touch {}; while :; do sleep 0.05; done) & sleep 60", file.display());
+        let attempt = attempt(&["1"], 0);
+        let end = attempt.end.clone();
+        let target = shell(&script);
+        let running = tokio::spawn(async move { target.open(context()).await.unwrap().oneshot(attempt).await.unwrap().remove(0) });
+        until(|| file.exists()).await;
+        let start = tokio::time::Instant::now();
+        assert!(end.tell(), "it sees to its end itself");
+        running.await.unwrap();
+        let took = start.elapsed().as_secs_f64();
+        assert!((least..most).contains(&took), "{took} s with {trap:?}");
+        let left = std::process::Command::new("pgrep").args(["-f", &file.display().to_string()]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&left.stdout), "", "nothing of it runs");
+    }
+}
+
+#[tokio::test]
+async fn what_an_earlier_life_left_behind_is_ended_before_the_next_command() {
+    use std::os::unix::process::CommandExt;
+    let folder = tempfile::tempdir().unwrap();
+    let owner = format!("{}/{} of {}", context().tenant, context().name, std::env::current_dir().unwrap().display());
+    let session = super::group::this_bus().rsplit(':').next().unwrap().to_owned();
+    // The process of the earlier life has another beginning than whoever has its number now.
+    let start = |owner: &str, bus: &str| {
+        let mut command = std::process::Command::new("sleep");
+        command.arg("60").env("POINTSMAN_OWNER", owner).env("POINTSMAN_BUS", bus).process_group(0);
+        command.spawn().unwrap()
+    };
+    let own = super::group::this_bus();
+    let mut orphan = start(&owner, &format!("1:999999999999:{session}"));
+    let mut others = [start("somebody else", &format!("1:999999999999:{session}")), start(&owner, &own), start(&owner, "1:999999999999:1")];
+    let outcome = run(&shell(&format!("ps -o stat= -p {} > {}/seen || :", orphan.id(), folder.path().display()))).await;
+    assert_eq!(outcome.class, Class::Delivered, "{outcome:?}");
+    let seen = std::fs::read_to_string(folder.path().join("seen")).unwrap();
+    assert!(seen.is_empty() || seen.starts_with('Z'), "it runs beside the command: {seen}");
+    assert!(orphan.wait().unwrap().signal().is_some());
+    for other in &mut others {
+        assert!(other.try_wait().unwrap().is_none(), "it is none of this target's");
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+}

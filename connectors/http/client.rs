@@ -4,27 +4,34 @@
 
 use std::error::Error;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use http::Uri;
 use http_body_util::Full;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 use tower::Service;
 
 use super::guard::{Denied, Guard};
+use super::names::{LookupError, Names};
+use super::wire::Wire;
 
 /// How long one address may take to answer before the next is tried.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an address is waited for before the next one is tried beside it.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 /// How long a name, an address and TLS may take together: well below the usual timeout of an attempt, so that a host that cannot be
 /// reached counts as unavailable and not as failed.
@@ -39,49 +46,44 @@ const RESPONSE_HEADERS_BYTES_MAX: usize = 64 * 1024;
 /// A client with connections of its own; cloning it shares them. Each connection is a task that ends with it, idle or with the last clone.
 pub(crate) type Client = legacy::Client<Connector, Full<Bytes>>;
 
-/// What certificates are trusted.
-#[derive(Debug)]
-pub(crate) enum Trust {
-    /// None: there will be no TLS.
-    Nobody,
-    /// Those that the system trusts.
-    System,
-    /// These.
-    #[cfg(test)]
-    Roots(RootCertStore),
+/// How many headers a response may have; their bytes are bounded too.
+const RESPONSE_HEADERS_MAX: usize = 1_000;
+
+/// How often an HTTP/2 connection is asked whether it still lives, and how long the answer may take: a peer that has gone without a word is
+/// noticed by that alone.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a client dials by.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    /// Where it may lead.
+    pub(crate) guard: Guard,
+    /// Looks names up.
+    pub(crate) names: Names,
+    /// What TLS is made of.
+    pub(crate) tls: ClientConfig,
 }
 
 /// Makes a client.
-///
-/// # Errors
-/// As [`connector`].
-pub(crate) fn client(guard: Guard, trust: Trust) -> io::Result<Client> {
-    Ok(legacy::Client::builder(TokioExecutor::new())
+pub(crate) fn client(way: Way) -> Client {
+    legacy::Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .http1_max_buf_size(RESPONSE_HEADERS_BYTES_MAX)
+        .http1_max_headers(RESPONSE_HEADERS_MAX)
         .http2_max_header_list_size(RESPONSE_HEADERS_BYTES_MAX as u32)
-        .build(connector(guard, trust)?))
+        .http2_keep_alive_interval(PING_EVERY)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
+        .build(connector(way))
 }
 
 /// Makes what opens a client's connections.
-///
-/// # Errors
-/// The system's trusted certificates cannot be read, or there are none.
-pub(crate) fn connector(guard: Guard, trust: Trust) -> io::Result<Connector> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = HttpsConnectorBuilder::new();
-    let with_roots = |roots| {
-        let config = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
-        config.map(|config| config.with_root_certificates(roots).with_no_client_auth()).map_err(io::Error::other)
-    };
-    let builder = match trust {
-        Trust::Nobody => builder.with_tls_config(with_roots(RootCertStore::empty())?),
-        Trust::System => builder.with_provider_and_native_roots(provider)?,
-        #[cfg(test)]
-        Trust::Roots(roots) => builder.with_tls_config(with_roots(roots)?),
-    };
-    Ok(Connector(builder.https_or_http().enable_all_versions().wrap_connector(Dialer { guard })))
+pub(crate) fn connector(Way { guard, names, tls }: Way) -> Connector {
+    let dialer = Dialer { guard, names };
+    Connector(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(dialer))
 }
 
 /// An error with its causes, in one line.
@@ -103,7 +105,7 @@ pub(crate) fn explain(error: &dyn Error) -> String {
 pub(crate) struct Connector(HttpsConnector<Dialer>);
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Response = MaybeHttpsStream<TokioIo<Wire>>;
     type Error = Box<dyn Error + Send + Sync>;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
@@ -123,58 +125,90 @@ pub(crate) enum DialError {
     #[error("the URL has no host")]
     NoHost,
     #[error("cannot resolve {host}")]
-    Resolve { host: String, source: io::Error },
+    Resolve { host: String, source: LookupError },
     #[error("{host} has no address")]
     NoAddress { host: String },
     #[error(transparent)]
     Denied(#[from] Denied),
     #[error("cannot connect to {address}")]
-    Connect { address: std::net::SocketAddr, source: io::Error },
+    Connect { address: SocketAddr, source: io::Error },
+    #[error("cannot tell whom the connection leads to")]
+    Peer { source: io::Error },
     #[error("connecting took longer than {} s", CONNECT_TIMEOUT.as_secs())]
     Slow,
 }
 
 /// Opens TCP connections, only to addresses that the guard lets through.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     guard: Guard,
+    names: Names,
 }
 
 impl Dialer {
-    async fn dial(self, uri: Uri) -> Result<TokioIo<TcpStream>, DialError> {
+    async fn dial(self, uri: Uri) -> Result<TokioIo<Wire>, DialError> {
         let host = uri.host().map(|host| host.trim_start_matches('[').trim_end_matches(']')).filter(|host| !host.is_empty());
         let host = host.ok_or(DialError::NoHost)?;
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let addresses: Vec<_> = match host.parse::<IpAddr>() {
-            Ok(address) => vec![(address, port).into()],
-            Err(_) => {
-                let found = lookup_host((host, port)).await;
-                found.map_err(|source| DialError::Resolve { host: host.to_owned(), source })?.collect()
-            }
+        let found: Arc<[IpAddr]> = match host.parse::<IpAddr>() {
+            Ok(address) => Arc::new([address]),
+            Err(_) => self.names.look_up(host).await.map_err(|source| DialError::Resolve { host: host.to_owned(), source })?,
         };
         let mut error = DialError::NoAddress { host: host.to_owned() };
-        for address in addresses {
-            if let Err(denied) = self.guard.check(address.ip()) {
-                error = denied.into();
-                continue;
-            }
-            let connected = timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await;
-            match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).and_then(|stream| Ok((stream.peer_addr()?, stream))) {
-                Ok((peer, stream)) => {
-                    self.guard.check(peer.ip())?;
-                    // Small requests must not wait for acknowledgements; a socket that refuses the option works without.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(TokioIo::new(stream));
-                }
-                Err(source) => error = DialError::Connect { address, source },
+        let mut allowed = Vec::with_capacity(found.len());
+        for address in found.iter() {
+            match self.guard.check(*address) {
+                Ok(()) => allowed.push(SocketAddr::from((*address, port))),
+                Err(denied) => error = denied.into(),
             }
         }
-        Err(error)
+        match first(allowed).await {
+            Some(Ok(stream)) => {
+                let peer = stream.peer_addr().map_err(|source| DialError::Peer { source })?;
+                self.guard.check(peer.ip())?;
+                // Small requests must not wait for acknowledgements; a socket that refuses the option works without.
+                let _ = stream.set_nodelay(true);
+                Ok(TokioIo::new(Wire::new(stream)))
+            }
+            Some(Err((address, source))) => Err(DialError::Connect { address, source }),
+            None => Err(error),
+        }
+    }
+}
+
+/// The first of these addresses to take a connection, each a moment after the one before it or when that has failed (RFC 8305, section 5);
+/// where none does, why the last one does not.
+async fn first(addresses: Vec<SocketAddr>) -> Option<Result<TcpStream, (SocketAddr, io::Error)>> {
+    let mut waiting = addresses.into_iter();
+    let mut dials = FuturesUnordered::new();
+    let mut failed = None;
+    loop {
+        match waiting.next() {
+            Some(address) => dials.push(async move {
+                let connected = timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await;
+                connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| (address, error))
+            }),
+            None if dials.is_empty() => return failed.map(Err),
+            None => {}
+        }
+        let head_start = async {
+            match waiting.len() {
+                0 => std::future::pending().await,
+                _ => sleep(NEXT_ADDRESS_AFTER).await,
+            }
+        };
+        tokio::select! {
+            Some(dialled) = dials.next() => match dialled {
+                Ok(stream) => return Some(Ok(stream)),
+                Err(error) => failed = Some(error),
+            },
+            () = head_start => {}
+        }
     }
 }
 
 impl Service<Uri> for Dialer {
-    type Response = TokioIo<TcpStream>;
+    type Response = TokioIo<Wire>;
     type Error = DialError;
     type Future = BoxFuture<'static, Result<Self::Response, DialError>>;
 
@@ -183,6 +217,6 @@ impl Service<Uri> for Dialer {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.dial(uri))
+        Box::pin(self.clone().dial(uri))
     }
 }

@@ -61,7 +61,7 @@ pub(crate) struct Guard {
 
 /// An address that must not be called.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the address {address} is {what} and must not be called; the operator can allow private addresses")]
+#[error("the address {address} is {what} and must not be called; allow_private_addresses: true of the target allows it")]
 pub(crate) struct Denied {
     address: IpAddr,
     what: &'static str,

@@ -15,41 +15,47 @@
 //! `Pointsman-Rule` and `Pointsman-Deadline`. Templates may stand in the URL behind its scheme and in headers' values, the URL first
 //! and the headers in their order. A URL whose path an event would make climb (`..`) is rejected.
 //!
-//! **Answered** by status: see `classify`, which follows "Push semantics". Beyond statuses: what keeps a connection from being made
-//! (name, address, TLS, ten seconds) is unavailable; a connection that breaks before the status came is failed, since the function may
-//! have run; one that breaks in a 2xx body is delivered. At most 64 KiB of the body are read, until shortly before the attempt's
+//! **Answered** by status: see `classify`, which follows "Push semantics", and beyond statuses see `call`. One that breaks in a 2xx body is
+//! delivered. At most 64 KiB of the body are read, until shortly before the attempt's
 //! timeout. Redirects are never followed.
 //!
 //! **CloudEvents in a 2xx answer**, binary, structured or as a batch, go back onto the bus; 204 and an empty body carry none. What is
 //! announced as one and cannot be read is told beside them ([`Replies`](pointsman_schemas::Replies)); the delivery is delivered all the same.
 //!
-//! **Guarded**: see `http/guard.rs`. An address that a URL spells out and that must not be called is rejected; a name that resolves to
-//! none but such is unavailable.
+//! **Guarded** where an event decides the host: see `http/guard.rs`. A delivery to an address that must not be called, spelled out or
+//! found for a name, is rejected. Connections belong to one target and are dialled under its guard, so that none goes around it.
 
 mod address;
 mod answer;
 mod auth;
+mod call;
 mod classify;
 mod oauth2;
+mod renewed;
 mod request;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::{HeaderName, Method};
 use indexmap::IndexMap;
-use pointsman_schemas::{Class, Outcome, Placement, Problem, Segment, TemplateText, Text};
+use pointsman_schemas::{Placement, Problem, Segment, TemplateText, Text};
+use rustls::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use self::auth::Credentials;
-use super::client::{Trust, client, connector, explain};
+use super::client::{Way, client, connector, explain};
 use super::guard::Guard;
+use super::names::Names;
 use crate::parameter::{Parameter, Templates, resolve};
+use crate::tls::ClientTls;
 use crate::{AttemptError, OpenError, TargetContext, TargetService, TargetSettings};
 pub use auth::{Auth, CredentialsIn};
+use renewed::Renewed;
 use request::{Caller, header_value};
 
 /// Calls a function by HTTP for each event.
@@ -69,6 +75,19 @@ pub struct HttpTarget {
     headers: IndexMap<String, Text>,
     /// How the target is shown who calls.
     auth: Option<Auth>,
+    /// Certificates to trust in place of the system's, in PEM.
+    ca: Option<Text>,
+    /// The certificate chain to show to the server, in PEM, one's own first.
+    certificate: Option<Text>,
+    /// Its key, in PEM.
+    #[schemars(extend("writeOnly" = true))]
+    key: Option<Text>,
+    /// Whether to take any certificate of the server: for tries on a machine of one's own.
+    #[serde(default)]
+    insecure: bool,
+    /// Whether a host that an event decides may have a private, loopback, link-local or other inner address. A host that is written out may.
+    #[serde(default)]
+    allow_private_addresses: bool,
 }
 
 /// The method of a call.
@@ -136,6 +155,16 @@ impl HttpTarget {
         header_value(value.literal()?).err().map(Problem::new)
     }
 
+    /// Allowing what is allowed anyway hints at a mistake about which hosts are meant.
+    fn check_guard(&self) -> Option<Problem> {
+        let url = self.url.literal()?;
+        let is_idle = self.allow_private_addresses && address::has_fixed_host(url);
+        is_idle.then(|| {
+            Problem::new("no event decides the host, so that every address is allowed already; leave this out")
+                .at("allow_private_addresses")
+        })
+    }
+
     fn templates(&self) -> (Option<usize>, Vec<Option<usize>>, Templates) {
         let mut templates = Templates::default();
         let url = templates.note(&self.url, Placement::Url, vec!["url".into()]);
@@ -144,13 +173,19 @@ impl HttpTarget {
         (url, headers, templates)
     }
 
-    /// The target, with certificates that a test may choose.
-    fn open_trusting(&self, context: &TargetContext, trust: Option<Trust>) -> Result<TargetService, OpenError> {
-        let guard = Guard { allow_private_addresses: context.allow_private_addresses };
+    fn tls(&self) -> ClientTls<'_> {
+        ClientTls { ca: self.ca.as_ref(), certificate: self.certificate.as_ref(), key: self.key.as_ref(), insecure: self.insecure }
+    }
+
+    /// What makes the calls, from what the settings say now.
+    fn caller(&self, context: &TargetContext) -> Result<Caller, OpenError> {
         let (url, header_templates, templates) = self.templates();
         let problem_at_url = |mistake: String| OpenError(Problem::new(mistake).at("url"));
         let address = resolve(&self.url, &["url".into()])?;
-        let trust = trust.unwrap_or(if address::is_https(&address) { Trust::System } else { Trust::Nobody });
+        // What the operator has written out is where the operator wants to call; what an event brings may be anybody's wish.
+        let is_free = url.is_none() || self.allow_private_addresses || address::has_fixed_host(&address);
+        let guard = Guard { allow_private_addresses: context.allow_private_addresses && is_free };
+        let way = Way { guard, names: context.names.clone(), tls: tls(&address, self.tls())? };
         let mut headers = Vec::with_capacity(self.headers.len());
         for ((name, value), template) in self.headers.iter().zip(header_templates) {
             let at = header_path(name);
@@ -162,9 +197,8 @@ impl HttpTarget {
             };
             headers.push((parsed, value));
         }
-        let caller = Arc::new(Caller {
-            client: client(guard, trust)
-                .map_err(|error| problem_at_url(format!("cannot read the certificates that the system trusts: {error}")))?,
+        Ok(Caller {
+            client: client(way),
             guard,
             address: match url {
                 Some(index) => Parameter::Filled(index),
@@ -176,13 +210,21 @@ impl HttpTarget {
             texts: templates.count(),
             credentials: match &self.auth {
                 None => Credentials::Anonymous,
-                Some(auth) => auth.open(guard).map_err(|OpenError(problem)| OpenError(problem.at("auth")))?,
+                Some(auth) => {
+                    // No event has a part in the token endpoint.
+                    let guard = Guard { allow_private_addresses: context.allow_private_addresses };
+                    auth.open(guard, &context.names, self.tls()).map_err(|OpenError(problem)| OpenError(problem.at("auth")))?
+                }
             },
-        });
-        Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt| {
-            let caller = Arc::clone(&caller);
-            async move { Ok::<_, AttemptError>(caller.attempt(&attempt).await) }
-        })))
+        })
+    }
+
+    /// The files that settings are taken from.
+    fn files(&self) -> Vec<PathBuf> {
+        let tls = [&self.ca, &self.certificate, &self.key].into_iter().flatten();
+        let auth = self.auth.iter().flat_map(Auth::texts);
+        let texts = [&self.url].into_iter().chain(tls).chain(self.headers.values()).chain(auth);
+        texts.filter_map(|text| if let Text::File(path) = text { Some(path.clone()) } else { None }).collect()
     }
 }
 
@@ -199,7 +241,7 @@ impl TargetSettings for HttpTarget {
             .iter()
             .filter_map(|(name, value)| self.check_header(name, value).map(|problem| problem.at(name.as_str()).at("headers")));
         let auth = self.auth.iter().flat_map(Auth::check).map(|problem| problem.at("auth"));
-        url.into_iter().chain(headers).chain(auth).collect()
+        url.into_iter().chain(headers).chain(auth).chain(self.tls().check()).chain(self.check_guard()).collect()
     }
 
     fn templates(&self) -> Vec<TemplateText> {
@@ -214,27 +256,25 @@ impl TargetSettings for HttpTarget {
         };
         let guard = Guard { allow_private_addresses: true };
         let uri = address::parse(&host, guard).map_err(problem)?;
-        let connector = connector(guard, if address::is_https(&host) { Trust::System } else { Trust::Nobody });
-        let connector = connector.map_err(|error| problem(format!("cannot read the certificates that the system trusts: {error}")))?;
-        match connector.oneshot(uri.clone()).await {
+        let way = Way { guard, names: Names::default(), tls: tls(&host, self.tls())? };
+        match connector(way).oneshot(uri.clone()).await {
             Ok(_connection) => Ok(format!("{uri} takes connections; it was not called")),
             Err(error) => Err(OpenError(Problem::new(explain(&*error)).at("url").help("check that the function runs and listens there"))),
         }
     }
 
     async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError> {
-        self.open_trusting(&context, None)
+        let renewed = Arc::new(Renewed::open(self.clone(), context)?);
+        Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt| {
+            let renewed = Arc::clone(&renewed);
+            async move { Ok::<_, AttemptError>(renewed.attempt(&attempt).await) }
+        })))
     }
 }
 
-/// The outcome where no response came.
-fn unreachable(error: &hyper_util::client::legacy::Error) -> Outcome {
-    let why = std::error::Error::source(error).map_or_else(|| error.to_string(), explain);
-    if error.is_connect() {
-        Outcome::new(Class::Unavailable, why)
-    } else {
-        Outcome::new(Class::Failed, format!("the connection broke before an answer came: {why}"))
-    }
+/// What TLS is made of for a URL; where that asks for none the files are not read, least of all the system's many certificates.
+fn tls(address: &str, files: ClientTls<'_>) -> Result<ClientConfig, OpenError> {
+    if address::is_https(address) { files.config() } else { ClientTls { insecure: true, ..ClientTls::default() }.config() }
 }
 
 #[cfg(test)]

@@ -3,22 +3,19 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, ClientError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
-use hyper_rustls::ConfigBuilderExt;
 use pointsman_schemas::{Problem, Segment, Text};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::ClientConfig;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::OpenError;
-use crate::parameter::{located, resolve};
+use crate::parameter::resolve;
+use crate::tls::ClientTls;
 
 /// How long one server may take to take a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -199,51 +196,19 @@ fn yes() -> bool {
 }
 
 impl Tls {
+    fn files(&self) -> ClientTls<'_> {
+        ClientTls { ca: self.ca.as_ref(), certificate: self.certificate.as_ref(), key: self.key.as_ref(), insecure: false }
+    }
+
     fn check(&self) -> Option<Problem> {
-        match (&self.certificate, &self.key) {
-            (Some(_), None) => Some(Problem::new("a certificate needs its key").at("certificate")),
-            (None, Some(_)) => Some(Problem::new("a key needs its certificate").at("key")),
-            _ => None,
-        }
+        self.files().check()
     }
 }
 
 /// What TLS is made of; without settings it trusts what the system trusts.
 fn tls_config(tls: Option<&Tls>) -> Result<ClientConfig, OpenError> {
-    let problem = |at: &str, mistake: String| OpenError(located(Problem::new(mistake), &["tls".into(), at.into()]));
-    let text = |text: &Text, at: &str| resolve(text, &["tls".into(), at.into()]);
-    let certificates = |pem: &str, at: &str| -> Result<Vec<CertificateDer<'static>>, OpenError> {
-        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-        match read {
-            Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-            Ok(_) => Err(problem(at, "there is no certificate in it".to_owned())),
-            Err(error) => Err(problem(at, format!("cannot read the certificates: {error}"))),
-        }
-    };
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| problem("ca", error.to_string()))?;
-    let builder = match tls.and_then(|tls| tls.ca.as_ref()) {
-        Some(ca) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(&text(ca, "ca")?, "ca")? {
-                roots.add(certificate).map_err(|error| problem("ca", format!("cannot trust a certificate: {error}")))?;
-            }
-            builder.with_root_certificates(roots)
-        }
-        None => builder
-            .with_native_roots()
-            .map_err(|error| problem("ca", format!("cannot read the certificates that the system trusts: {error}")))?,
-    };
-    match tls.and_then(|tls| tls.certificate.as_ref().zip(tls.key.as_ref())) {
-        None => Ok(builder.with_no_client_auth()),
-        Some((certificate, key)) => {
-            let chain = certificates(&text(certificate, "certificate")?, "certificate")?;
-            let key = PrivateKeyDer::from_pem_slice(text(key, "key")?.as_bytes())
-                .map_err(|error| problem("key", format!("cannot read the key: {error}")))?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| problem("key", format!("cannot use the certificate: {error}")))
-        }
-    }
+    let files = tls.map(Tls::files).unwrap_or_default();
+    files.config().map_err(|OpenError(problem)| OpenError(problem.at("tls")))
 }
 
 /// Where to connect to and as whom: the settings that a source and a target share.

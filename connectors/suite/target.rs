@@ -51,7 +51,12 @@ pub(crate) struct Received {
 
 /// A context in which everything may be called.
 pub(crate) fn context() -> TargetContext {
-    TargetContext { name: Name::new("suite").unwrap(), tenant: Name::default_tenant(), allow_private_addresses: true }
+    TargetContext {
+        name: Name::new("suite").unwrap(),
+        tenant: Name::default_tenant(),
+        allow_private_addresses: true,
+        names: Default::default(),
+    }
 }
 
 /// An attempt at the events of these ids, their texts being `<n>-<id>`.
@@ -68,6 +73,7 @@ pub(crate) fn attempt(ids: &[&str], texts: usize) -> Attempt {
         deadline: Timestamp(1_800_000_000_000_000),
         timeout: Duration::from_secs(30),
         deliveries: ids.iter().map(delivery).collect(),
+        end: crate::AttemptEnd::default(),
     }
 }
 

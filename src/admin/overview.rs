@@ -24,6 +24,9 @@ pub trait Overview: fmt::Debug + Send + Sync {
     /// The subscriptions that are left alone for now because their targets refuse us, with why.
     fn paused(&self) -> BTreeMap<SubscriptionNumber, String>;
 
+    /// Asks the target of a subscription that it refused again at once.
+    fn probe(&self, subscription: SubscriptionNumber);
+
     /// Why the rules in force take an event from a source, or do not: see [`Router::explain`](crate::router::Router::explain). Unlike the rest
     /// it takes its time: for each rule the event is read anew.
     fn explain(&self, tenant: &Name, origin: &Name, event: &Event, rule: Option<&Name>, limit: usize) -> Option<Explained>;

@@ -193,6 +193,9 @@ fn subscription(number: &str) -> Result<SubscriptionNumber, ProblemDocument> {
 async fn set_activity(admin: &Admin, number: &str, activity: Activity) -> Answer<SubscriptionView> {
     let number = subscription(number)?;
     admin.journal.set_activity(number, activity).await?;
+    if activity == Activity::Active {
+        admin.overview.probe(number);
+    }
     tracing::info!(subscription = number.0, ?activity, "a subscription was suspended or resumed");
     let status = admin.journal.reader().subscriptions().await?.into_iter().find(|status| status.number == number);
     let status = status.ok_or_else(|| ProblemDocument::not_found(format!("subscription {}", number.0)))?;

@@ -44,6 +44,8 @@ pub(crate) struct Told {
 }
 
 impl Overview for Told {
+    fn probe(&self, _: SubscriptionNumber) {}
+
     fn paused(&self) -> std::collections::BTreeMap<pointsman_schemas::SubscriptionNumber, String> {
         std::collections::BTreeMap::new()
     }

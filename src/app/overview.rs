@@ -84,6 +84,10 @@ impl Running {
 }
 
 impl Overview for Running {
+    fn probe(&self, subscription: SubscriptionNumber) {
+        self.dispatcher.probe(subscription);
+    }
+
     fn explain(&self, tenant: &Name, origin: &Name, event: &Event, rule: Option<&Name>, limit: usize) -> Option<Explained> {
         self.router.load_full().explain(tenant, origin, event, rule, limit)
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use pointsman_connectors::http::Names;
 use pointsman_connectors::{Attempt, AttemptError, TargetContext, TargetService, TargetSettings};
 use pointsman_schemas::{Class, Name};
 use tower::util::BoxCloneSyncService;
@@ -25,6 +26,7 @@ pub struct Key {
 #[derive(Default)]
 pub struct Targets {
     open: Mutex<HashMap<Key, TargetService>>,
+    names: Names,
 }
 
 impl fmt::Debug for Targets {
@@ -43,7 +45,7 @@ impl Targets {
             let kept = self.open.lock().get(&key).cloned();
             let service = match kept {
                 Some(service) => service,
-                None => open_or_later(&key, settings.into()).await,
+                None => open_or_later(&key, settings.into(), &self.names).await,
             };
             open.insert(key, service.clone());
             services.push(service);
@@ -53,13 +55,14 @@ impl Targets {
     }
 }
 
-async fn open_or_later(key: &Key, settings: Arc<dyn TargetSettings>) -> TargetService {
+async fn open_or_later(key: &Key, settings: Arc<dyn TargetSettings>, names: &Names) -> TargetService {
     // The rule files are the operator's own, and what he wants to call lies on his own machines as often as not.
-    let context = TargetContext { name: key.name.clone(), tenant: key.tenant.clone(), allow_private_addresses: true };
+    let (name, tenant, names) = (key.name.clone(), key.tenant.clone(), names.clone());
+    let context = TargetContext { name, tenant, allow_private_addresses: true, names };
     match settings.open(context.clone()).await {
         Ok(service) => service,
         Err(error) => {
-            tracing::error!(target = %key.name, %error, "the target cannot be opened; its deliveries wait");
+            tracing::error!(target_name = %key.name, %error, "the target cannot be opened; its deliveries wait");
             let opened = Arc::new(tokio::sync::OnceCell::new());
             BoxCloneSyncService::new(service_fn(move |attempt: Attempt| {
                 let (settings, opened, context) = (Arc::clone(&settings), Arc::clone(&opened), context.clone());

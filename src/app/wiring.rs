@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pointsman_rules::{Document, TextTemplate, transform::Transform};
-use pointsman_schemas::{Class, Event, Name, SubscriptionNumber};
+use pointsman_schemas::{Class, Event, Name, Placement, SubscriptionNumber};
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
@@ -95,6 +95,8 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
     };
     let indexes: HashMap<(&Name, &Name), usize> =
         config.targets.iter().enumerate().map(|(index, target)| ((&target.tenant, &target.name), index)).collect();
+    let is_templated = |target: &config::Target| target.settings.templates().iter().any(|text| text.placement == Placement::Url);
+    let templated: Vec<bool> = config.targets.iter().map(is_templated).collect();
     let texts: Vec<Arc<[TextTemplate]>> = config.targets.iter().map(|target| target.texts.as_slice().into()).collect();
     let follow = |rule: &config::Rule, role, follow_up: &Option<config::FollowUp>| {
         let follow_up = follow_up.as_ref()?;
@@ -125,6 +127,7 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
             on_failure: rule.and_then(|rule| follow(rule, Role::OnFailure, &rule.on_failure)),
             identity,
             target: index,
+            is_templated: templated.get(index).copied().unwrap_or_default(),
             policy: one.delivery.policy()?,
             prepare: Arc::new(prepare),
             observe: Arc::new(observe),

@@ -1,11 +1,15 @@
-//! Leaves a target alone while it cannot be reached. Pure: time and chance are given.
+//! Leaves a target alone while it cannot be reached, or fails whatever it is given. Pure: time and chance are given.
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 /// Attempts in a row that must find the target unavailable. One reset connection among successes is no outage.
 const OPENS_AFTER: u32 = 5;
+
+/// Attempts in a row that must fail, and of how many different deliveries: one that fails at every try is its own fault, be it the only one.
+const OPENS_AFTER_FAILURES: (u32, usize) = (10, 3);
 
 /// First and longest time for which the target is left alone. Half of it is spread by chance, so that many targets behind one broken
 /// network do not all come back in the same moment.
@@ -28,8 +32,23 @@ pub struct Circuit {
     state: State,
     /// Attempts in a row that found the target unavailable.
     misses: u32,
+    /// Attempts in a row that failed, those that found it unavailable included.
+    failures: u32,
+    /// Different deliveries among them, as many as matter.
+    failed: SmallVec<[u64; OPENS_AFTER_FAILURES.1]>,
     /// Probes in a row that did.
     probes: u32,
+}
+
+/// What an attempt says of its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It answers as it should, be it that it wants nothing of this.
+    Works,
+    /// It cannot be reached.
+    Unavailable,
+    /// It fails, with this delivery.
+    Fails(u64),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +73,12 @@ impl Circuit {
         }
     }
 
+    /// Whether the target is left alone or probed.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state != State::Closed
+    }
+
     /// The one attempt that [`Admission::One`] allows is on its way.
     pub fn probe(&mut self) {
         self.state = State::Probing;
@@ -68,17 +93,27 @@ impl Circuit {
 
     /// An attempt has ended. `random` is uniform in `0.0..1.0`. Tells whether the circuit has opened or closed by it.
     ///
-    /// While the circuit is open, what was under way before and ends unavailable says nothing new; what succeeds does.
-    pub fn ended(&mut self, is_probe: bool, available: bool, now: Instant, random: f64) -> bool {
-        if available {
-            let was_closed = self.state == State::Closed;
-            *self = Self::default();
-            return !was_closed;
+    /// While the circuit is open, what was under way before and ends badly says nothing new; what succeeds does.
+    pub fn ended(&mut self, is_probe: bool, health: Health, now: Instant, random: f64) -> bool {
+        match health {
+            Health::Works => {
+                let was_closed = self.state == State::Closed;
+                *self = Self::default();
+                return !was_closed;
+            }
+            Health::Unavailable => self.misses += 1,
+            Health::Fails(delivery) => {
+                self.misses = 0;
+                if self.failed.len() < OPENS_AFTER_FAILURES.1 && !self.failed.contains(&delivery) {
+                    self.failed.push(delivery);
+                }
+            }
         }
+        self.failures += 1;
         match self.state {
             State::Closed => {
-                self.misses += 1;
-                if self.misses < OPENS_AFTER {
+                let all_fail = self.failures >= OPENS_AFTER_FAILURES.0 && self.failed.len() >= OPENS_AFTER_FAILURES.1;
+                if self.misses < OPENS_AFTER && !all_fail {
                     return false;
                 }
             }
@@ -101,10 +136,10 @@ mod tests {
     fn opened(now: Instant) -> Circuit {
         let mut circuit = Circuit::default();
         for _ in 1..OPENS_AFTER {
-            assert!(!circuit.ended(false, false, now, 1.0));
+            assert!(!circuit.ended(false, Health::Unavailable, now, 1.0));
             assert_eq!(circuit.admits(now), Admission::All);
         }
-        assert!(circuit.ended(false, false, now, 1.0));
+        assert!(circuit.ended(false, Health::Unavailable, now, 1.0));
         circuit
     }
 
@@ -117,7 +152,7 @@ mod tests {
         assert_eq!(circuit.admits(now), Admission::One);
         circuit.probe();
         assert_eq!(circuit.admits(now), Admission::Nothing(None));
-        assert!(circuit.ended(true, true, now, 1.0));
+        assert!(circuit.ended(true, Health::Works, now, 1.0));
         assert_eq!(circuit.admits(now), Admission::All);
     }
 
@@ -126,9 +161,26 @@ mod tests {
         let now = Instant::now();
         let mut circuit = Circuit::default();
         for attempt in 0..100 {
-            assert!(!circuit.ended(false, attempt % OPENS_AFTER == 0, now, 0.0));
+            assert!(!circuit.ended(false, if attempt % OPENS_AFTER == 0 { Health::Works } else { Health::Unavailable }, now, 0.0));
         }
         assert_eq!(circuit.admits(now), Admission::All);
+    }
+
+    #[test]
+    fn it_opens_when_everything_fails_and_not_for_one_delivery() {
+        let now = Instant::now();
+        let mut circuit = Circuit::default();
+        for _ in 0..100 {
+            assert!(!circuit.ended(false, Health::Fails(7), now, 0.0), "one that fails for ever");
+            assert!(!circuit.ended(false, Health::Fails(8), now, 0.0));
+        }
+        assert!(circuit.ended(false, Health::Fails(9), now, 1.0));
+        assert_eq!(circuit.admits(now), Admission::Nothing(Some(now + SECOND)));
+        assert!(circuit.ended(false, Health::Works, now, 0.0));
+        for attempt in 0..100 {
+            let health = if attempt % 9 == 8 { Health::Works } else { Health::Fails(attempt) };
+            assert!(!circuit.ended(false, health, now, 0.0), "some pass");
+        }
     }
 
     #[test]
@@ -141,7 +193,7 @@ mod tests {
             waits.push((until - now).as_millis());
             now = until;
             circuit.probe();
-            assert!(!circuit.ended(true, false, now, random), "it was open before");
+            assert!(!circuit.ended(true, Health::Unavailable, now, random), "it was open before");
         }
         assert_eq!(waits[..9], [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 15_000, 30_000]);
     }
@@ -150,13 +202,13 @@ mod tests {
     fn what_was_under_way_before_does_not_lengthen_the_wait_and_its_success_ends_it() {
         let now = Instant::now();
         let mut circuit = opened(now);
-        assert!(!circuit.ended(false, false, now + SECOND / 2, 1.0));
+        assert!(!circuit.ended(false, Health::Unavailable, now + SECOND / 2, 1.0));
         assert_eq!(circuit.admits(now), Admission::Nothing(Some(now + SECOND)));
         circuit.probe();
-        assert!(!circuit.ended(false, false, now, 1.0));
+        assert!(!circuit.ended(false, Health::Unavailable, now, 1.0));
         assert_eq!(circuit.admits(now), Admission::Nothing(None));
         circuit.probe_unused(now);
         assert_eq!(circuit.admits(now), Admission::One);
-        assert!(circuit.ended(false, true, now, 1.0));
+        assert!(circuit.ended(false, Health::Works, now, 1.0));
     }
 }

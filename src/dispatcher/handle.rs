@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pointsman_schemas::SubscriptionNumber;
 use tokio::sync::{mpsc, oneshot};
 
 use super::plan::Plan;
@@ -55,6 +56,12 @@ impl Handle {
         // Taken apart here, and not by the dispatcher.
         drop_each(is_done.await.map_err(|_| Stopped)?);
         Ok(())
+    }
+
+    /// Asks the target of a subscription that it refused again at once, with the next delivery.
+    pub fn probe(&self, subscription: SubscriptionNumber) {
+        self.board.probes.lock().push(subscription);
+        self.board.has_probes.notify_one();
     }
 
     /// How the dispatcher stands; answers from memory.

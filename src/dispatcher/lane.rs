@@ -7,7 +7,7 @@ use pointsman_schemas::{Class, Name, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
 use super::bytes::Place;
-use super::circuit::{Admission, Circuit};
+use super::circuit::{Admission, Circuit, Health};
 use super::fair::{Turn, Turns};
 use super::limit::Limiter;
 use super::occupancy::{Occupancy, Slots};
@@ -61,6 +61,8 @@ pub(super) struct Room {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended<'m> {
     pub(super) subscription: SubscriptionNumber,
+    /// The sequence of the event.
+    pub(super) sequence: u64,
     pub(super) epoch: u64,
     pub(super) is_probe: bool,
     pub(super) started: Instant,
@@ -202,15 +204,25 @@ impl Lane {
             if !is_its_own {
                 self.limiter.ended(ended.started, ended.at, ended.class, ended.retry_after);
             }
-            let is_available = ended.class != Class::Unavailable;
-            if self.circuit.ended(ended.is_probe, is_available, ended.at, random) {
+            let health = match ended.class {
+                Class::Unavailable => Health::Unavailable,
+                Class::Failed => Health::Fails(ended.sequence),
+                _ => Health::Works,
+            };
+            let was_open = self.circuit.is_open();
+            let says_something = !is_its_own || ended.is_probe;
+            if says_something && self.circuit.ended(ended.is_probe, health, ended.at, random) {
                 let (target, tenant) = (self.name.as_str(), self.tenant.as_str());
-                if is_available {
-                    tracing::info!(target_name = target, tenant, "the target can be reached again");
+                if was_open {
+                    tracing::info!(target_name = target, tenant, "the target works again");
                     self.gauge.set_circuit(CircuitStatus::Closed, time);
                 } else {
                     let why = ended.message;
-                    tracing::warn!(target_name = target, tenant, why, "the target cannot be reached; it is tried one delivery at a time");
+                    let what = match health {
+                        Health::Fails(_) => "the target fails whatever it is given; it is tried one delivery at a time",
+                        _ => "the target cannot be reached; it is tried one delivery at a time",
+                    };
+                    tracing::warn!(target_name = target, tenant, why, "{what}");
                     self.gauge.set_circuit(CircuitStatus::Open, time);
                 }
             }

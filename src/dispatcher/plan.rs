@@ -52,6 +52,8 @@ pub struct Route {
     pub identity: SubscriptionIdentity,
     /// Its target, as an index into [`Plan::targets`].
     pub target: usize,
+    /// Whether an event has a part in its target's address.
+    pub is_templated: bool,
     /// Timeouts and retries.
     pub policy: Policy,
     /// Makes what goes out.

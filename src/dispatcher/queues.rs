@@ -8,13 +8,14 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_schemas::{SubscriptionNumber, Timestamp};
+use pointsman_schemas::{DeliveryId, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
 use super::bytes::{Bytes, Place};
 use super::fair::Turn;
 use super::lane::{Ended, Lane, Room};
 use super::plan::{Route, Target};
+use super::refusals::{Refusal, Refusals};
 use super::status::{Gauge, Paused};
 
 /// By how much a lease outlasts its attempt: what starting it, and a store that is slow to settle it, may take. A lease that runs out
@@ -62,6 +63,7 @@ pub(super) struct Queue {
     is_short: bool,
     /// Whether an event of it is in flight beside the shares.
     has_beside: bool,
+    refusals: Refusals,
     pause: Option<Pause>,
 }
 
@@ -177,6 +179,7 @@ impl Queues {
                 next_bytes: None,
                 is_short: false,
                 has_beside: false,
+                refusals: Refusals::default(),
                 pause: None,
             };
             let queue = match old.get(&number) {
@@ -486,14 +489,15 @@ impl Queues {
     /// An attempt has ended. `random` is uniform in `0.0..1.0`.
     pub(super) fn ended(&mut self, ticket: Ticket, ended: Outcome, time: Timestamp, random: f64) {
         let Ticket { subscription, lane: index, epoch, charged, is_probe, place, event_bytes, .. } = ticket;
-        let Outcome { started, at, class, retry_after, message } = ended;
+        let Outcome { delivery, started, at, class, retry_after, message } = ended;
+        let sequence = delivery.sequence.0;
         if let Some(lane) = self.lane(index) {
             lane.give_back(place, event_bytes);
             if class != pointsman_schemas::Class::Delivered {
                 lane.gauge.set_error(message);
             }
             lane.turns.ended(subscription, charged, at.saturating_duration_since(started).as_secs_f64());
-            lane.end(Ended { subscription, epoch, is_probe, started, at, class, retry_after, message }, time, random);
+            lane.end(Ended { subscription, sequence, epoch, is_probe, started, at, class, retry_after, message }, time, random);
         }
         self.give_back(subscription, place, event_bytes);
         self.wake(index);
@@ -515,6 +519,19 @@ impl Queues {
         self.drop_unwanted(ticket.lane);
     }
 
+    /// The target refused a delivery. Says what of.
+    pub(super) fn refused(&mut self, ticket: Ticket, delivery: DeliveryId, at: Instant) -> Refusal {
+        let queue = self.queues.get_mut(&ticket.subscription);
+        queue.map_or(Refusal::OfSubscription, |queue| queue.refusals.refused(delivery, at))
+    }
+
+    /// The target took a delivery.
+    pub(super) fn passed(&mut self, ticket: Ticket, at: Instant) {
+        if let Some(queue) = self.queues.get_mut(&ticket.subscription) {
+            queue.refusals.passed(at);
+        }
+    }
+
     /// The target refused a subscription: it pauses until `probe_at`. Tells whether it went until now.
     pub(super) fn pause_refused(&mut self, ticket: Ticket, probe_at: Instant) -> bool {
         let number = ticket.subscription;
@@ -526,6 +543,26 @@ impl Queues {
             self.leave(number);
         }
         went
+    }
+
+    /// Asks the targets that refused these subscriptions again at once.
+    pub(super) fn probe(&mut self, numbers: Vec<SubscriptionNumber>) {
+        for number in numbers {
+            if let Some(queue) = self.queues.get_mut(&number)
+                && matches!(queue.pause, Some(Pause::Refused(Probe::Waiting(_))))
+            {
+                queue.pause = Some(Pause::Refused(Probe::Due));
+                queue.is_ready = true;
+                self.enter(number);
+            }
+        }
+    }
+
+    /// A probe of a paused subscription was refused: the next one asks in a while.
+    pub(super) fn ask_again_later(&mut self, ticket: Ticket, probe_at: Instant) {
+        if ticket.asks {
+            self.pause_refused(ticket, probe_at);
+        }
     }
 
     /// The target is gone for good: nothing is leased until the journal knows. Tells whether that is news.
@@ -600,6 +637,7 @@ impl Queues {
 /// What an attempt came to, as the queues need to know it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outcome<'o> {
+    pub(super) delivery: DeliveryId,
     pub(super) started: Instant,
     pub(super) at: Instant,
     /// The class in force.

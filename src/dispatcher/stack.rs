@@ -6,15 +6,19 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use pointsman_connectors::{Attempt, Delivery, TargetService};
+use pointsman_connectors::{Attempt, AttemptEnd, Delivery, TargetService};
 use pointsman_schemas::{Class, DeliveryId, Event, Name, Outcome, Timestamp};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tracing::Instrument;
 use tracing::instrument::Instrumented;
 
 use super::plan::Route;
+
+/// How long a target may take to end what it began once its time is over: less than a lease outlasts the timeout.
+const END_MAX: Duration = Duration::from_secs(30);
 
 /// One try at one delivery.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub struct Try {
     pub route: Arc<Route>,
     /// When it is given up.
     pub deadline: Timestamp,
+    /// What happens then.
+    pub end: AttemptEnd,
 }
 
 /// What a try came to.
@@ -105,11 +111,17 @@ where
 
     fn call(&mut self, one: Try) -> Self::Future {
         let timeout = one.route.policy.timeout();
-        let answer = tokio::time::timeout(timeout, self.0.call(one));
+        let end = one.end.clone();
+        let mut answer = Box::pin(self.0.call(one));
         Box::pin(async move {
-            answer.await.unwrap_or_else(|_elapsed| {
-                Ok(Reached::Target(Outcome::new(Class::Failed, format!("no answer within {timeout:?}; it was given up"))))
-            })
+            if let Ok(answer) = tokio::time::timeout(timeout, &mut answer).await {
+                return answer;
+            }
+            if end.tell() {
+                // What comes of it now is too late; that it has ended is what matters.
+                let _too_late = tokio::time::timeout(END_MAX, answer).await;
+            }
+            Ok(Reached::Target(Outcome::new(Class::Failed, format!("no answer within {timeout:?}; it was given up"))))
         })
     }
 }
@@ -145,6 +157,7 @@ impl Service<Try> for Call {
             deadline: one.deadline,
             timeout: one.route.policy.timeout(),
             deliveries: vec![Delivery { id: one.id, attempt: one.attempt, event, texts }],
+            end: one.end,
         };
         let read: fn(_) -> _ = |answer: Result<Vec<Outcome>, pointsman_connectors::AttemptError>| {
             Ok(Reached::Target(match answer {
@@ -166,8 +179,6 @@ fn only(mut outcomes: Vec<Outcome>) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use pointsman_connectors::AttemptError;
     use tower::util::BoxCloneSyncService;
 
@@ -183,7 +194,15 @@ mod tests {
 
     async fn reached(target: TargetService, prepare: PrepareWith) -> Reached {
         let route = Arc::new(Route { prepare: Arc::new(Adds(prepare)), ..route("r", 0, policy()) });
-        let one = Try { id: id(), tenant: Name::default_tenant(), event: event("e"), attempt: 3, route, deadline: Timestamp(9) };
+        let one = Try {
+            id: id(),
+            tenant: Name::default_tenant(),
+            event: event("e"),
+            attempt: 3,
+            route,
+            deadline: Timestamp(9),
+            end: AttemptEnd::default(),
+        };
         stack(target).oneshot(one).await.unwrap_or_else(|never| match never {})
     }
 
@@ -216,6 +235,21 @@ mod tests {
             let Reached::Target(outcome) = reached(target, as_is).await else { panic!("the target was not called") };
             assert_eq!((outcome.class, started.elapsed()), (Class::Failed, Duration::from_secs(30)));
             assert_eq!(outcome.message, "no answer within 30s; it was given up");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_sees_to_its_own_end_is_over_when_it_has_ended() {
+        for (takes, expect) in [(Duration::from_secs(2), 32), (Duration::from_secs(999), 60)] {
+            let target = service(move |attempt: Attempt| async move {
+                let is_over = attempt.end.see_to_it();
+                is_over.cancelled().await;
+                tokio::time::sleep(takes).await;
+                Ok(vec![Outcome::delivered()])
+            });
+            let started = tokio::time::Instant::now();
+            let Reached::Target(outcome) = reached(target, as_is).await else { panic!("the target was not called") };
+            assert_eq!((outcome.class, started.elapsed().as_secs()), (Class::Failed, expect));
         }
     }
 

@@ -59,6 +59,9 @@ pub struct Paused {
 /// What both sides share.
 #[derive(Debug, Default)]
 pub(super) struct Board {
+    /// Subscriptions whose targets are to be asked again at once.
+    pub(super) probes: Mutex<Vec<SubscriptionNumber>>,
+    pub(super) has_probes: tokio::sync::Notify,
     pub(super) targets: Mutex<Vec<Arc<Gauge>>>,
     pub(super) paused: Mutex<BTreeMap<SubscriptionNumber, Paused>>,
     pub(super) in_flight: AtomicUsize,

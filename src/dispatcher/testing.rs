@@ -61,5 +61,14 @@ pub(super) fn identity(rule: &str) -> SubscriptionIdentity {
 /// A route that changes nothing and tells nobody.
 pub(super) fn route(rule: &str, target: usize, policy: Policy) -> Route {
     let prepare = Arc::new(Adds(|event| Ok((Arc::clone(event), Vec::new()))));
-    Route { identity: identity(rule), target, policy, prepare, on_success: None, on_failure: None, observe: Arc::new(Unseen) }
+    Route {
+        identity: identity(rule),
+        target,
+        is_templated: false,
+        policy,
+        prepare,
+        on_success: None,
+        on_failure: None,
+        observe: Arc::new(Unseen),
+    }
 }

@@ -57,6 +57,18 @@ pub(super) fn fixed_host(text: &str) -> Option<String> {
     (!is_template(host)).then(|| format!("{scheme}://{host}"))
 }
 
+/// Whether the host, if not the port, is the same for every event.
+pub(super) fn has_fixed_host(text: &str) -> bool {
+    let Some((_, rest)) = text.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    match authority.split_once("<$") {
+        None => true,
+        Some((host, _)) => {
+            host.ends_with(':') && !host.trim_end_matches(':').is_empty() && (!host.starts_with('[') || host.ends_with("]:"))
+        }
+    }
+}
+
 fn has_credentials(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
@@ -127,6 +139,25 @@ mod tests {
             assert!(problem.message.contains(why), "{bad}: {problem}");
         }
         assert_eq!(check(&Text::Env("URL".into())), None);
+    }
+
+    #[test]
+    fn who_decides_the_host() {
+        for (url, is_fixed) in [
+            ("http://127.0.0.1/<$.data.path>?q=<$.data.q>", true),
+            ("http://127.0.0.1:<$.data.port>/", true),
+            ("http://[::1]:<$.data.port>/", true),
+            ("http://h?<$.data.q>", true),
+            ("http://<$.data.host>/", false),
+            ("http://<$.data['a/b']>/", false),
+            ("http://<$.data.host>:80/", false),
+            ("http://a.<$.data.zone>/", false),
+            ("http://a<$.data.zone>:80/", false),
+            ("http://:<$.data.host>/", false),
+            ("http://[fe80::<$.data.host>]/", false),
+        ] {
+            assert_eq!(has_fixed_host(url), is_fixed, "{url}");
+        }
     }
 
     #[test]

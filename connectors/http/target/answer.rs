@@ -16,12 +16,14 @@ pub(super) struct Answer {
     pub(super) bytes: Bytes,
     /// Why this is not all of it, if it is not.
     pub(super) cut: Option<String>,
+    /// Whether that is the connection's fault, as far as anybody can tell.
+    pub(super) is_broken: bool,
 }
 
 impl Answer {
     /// Reads a body until it ends, breaks, is long enough, or `until` has come. Never fails: the status has been told already.
     pub(super) async fn read(mut body: Incoming, until: Option<Instant>) -> Self {
-        let (mut bytes, mut cut) = (BytesMut::new(), None);
+        let (mut bytes, mut cut, mut is_broken) = (BytesMut::new(), None, false);
         let reading = async {
             while let Some(frame) = body.frame().await {
                 match frame.map(Frame::into_data) {
@@ -31,7 +33,7 @@ impl Answer {
                     // Trailers say nothing here.
                     Ok(Err(_)) => {}
                     Err(error) => {
-                        cut = Some(format!("it broke off: {}", explain(&error)));
+                        (cut, is_broken) = (Some(format!("it broke off: {}", explain(&error))), true);
                         break;
                     }
                 }
@@ -51,13 +53,24 @@ impl Answer {
         // First the body: what is there already is taken even where there is no time left.
         let in_time = tokio::select! { biased; () = reading => true, () = late => false };
         if !in_time {
-            cut = Some("it did not end in time".into());
+            (cut, is_broken) = (Some("it did not end in time".into()), true);
         }
-        Self { bytes: bytes.freeze(), cut }
+        Self { bytes: bytes.freeze(), cut, is_broken }
     }
 }
 
-/// When to stop reading a body so that the attempt ends before its timeout, which would make a failure of a success.
-pub(super) fn until(start: Instant, timeout: Duration) -> Instant {
-    start + timeout.saturating_sub((timeout / 10).min(Duration::from_secs(1)))
+/// When to give up what, so that the attempt ends before its timeout: that makes a failure of whatever it meets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Until {
+    /// Where there is no connection by then, the target is unavailable.
+    pub(super) connected: Instant,
+    /// What has come of a body by then is the answer.
+    pub(super) answered: Instant,
+}
+
+impl Until {
+    pub(super) fn new(start: Instant, timeout: Duration) -> Self {
+        let before = |longest: Duration| start + timeout.saturating_sub((timeout / 10).min(longest));
+        Self { connected: before(Duration::from_millis(100)), answered: before(Duration::from_secs(1)) }
+    }
 }

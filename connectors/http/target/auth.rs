@@ -16,8 +16,11 @@ use sha2::Sha256;
 use super::address;
 use super::oauth2::{OAuth2, TokenRequest};
 use crate::OpenError;
+use crate::http::client::Way;
 use crate::http::guard::Guard;
+use crate::http::names::Names;
 use crate::parameter::{located, resolve};
+use crate::tls::ClientTls;
 
 /// How the target is shown who calls.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -115,8 +118,17 @@ impl Auth {
         }
     }
 
+    /// The settings that may be taken from elsewhere.
+    pub(super) fn texts(&self) -> Vec<&Text> {
+        match self {
+            Self::Bearer(text) | Self::Header { value: text, .. } | Self::Signature { secret: text } => vec![text],
+            Self::Basic { username, password } => vec![username, password],
+            Self::OAuth2 { token_url, client_id, client_secret, .. } => vec![token_url, client_id, client_secret],
+        }
+    }
+
     /// Resolves the secrets. Paths of problems begin at the auth settings.
-    pub(super) fn open(&self, guard: Guard) -> Result<Credentials, OpenError> {
+    pub(super) fn open(&self, guard: Guard, names: &Names, files: ClientTls<'_>) -> Result<Credentials, OpenError> {
         let path = |fields: &[&str]| -> Vec<Segment> { fields.iter().map(|field| Segment::from(*field)).collect() };
         match self {
             Self::Bearer(token) => {
@@ -143,9 +155,10 @@ impl Auth {
                     audience: audience.clone(),
                     credentials: *credentials,
                 };
-                let oauth2 = OAuth2::new(&url, &request, guard);
                 let problem = |mistake: String| OpenError(located(Problem::new(mistake), &path(&["oauth2", "token_url"])));
-                Ok(Credentials::OAuth2(Box::new(oauth2.map_err(problem)?)))
+                let endpoint = address::parse(&url, guard).map_err(problem)?;
+                let way = Way { guard, names: names.clone(), tls: super::tls(&url, files)? };
+                Ok(Credentials::OAuth2(Box::new(OAuth2::new(endpoint, &request, way))))
             }
             Self::Signature { secret } => {
                 let at = path(&["signature", "secret"]);

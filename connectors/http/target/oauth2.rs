@@ -3,7 +3,6 @@
 //! One token serves all attempts. It is asked for when it is first needed and again shortly before it expires; whoever needs it meanwhile waits
 //! for the one request under way. A token that the target answers with 401 is given up, and the call is made once more with a new one.
 
-use std::io;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -18,10 +17,9 @@ use url::form_urlencoded;
 
 use super::answer::Answer;
 use super::auth::{CredentialsIn, basic};
+use super::call::Call;
 use super::classify::{classify, retry_after};
-use super::{address, unreachable};
-use crate::http::client::{Client, Trust, client};
-use crate::http::guard::Guard;
+use crate::http::client::{Client, Way, client};
 
 /// How long before it expires a token is no longer used: the time that a call may take to arrive, and clocks that differ.
 const MARGIN: Duration = Duration::from_secs(30);
@@ -69,14 +67,7 @@ struct TokenResponse {
 
 impl OAuth2 {
     /// Makes ready to ask; asks nothing yet.
-    ///
-    /// # Errors
-    /// The URL cannot be used, or no certificates are trusted, in words.
-    pub(super) fn new(url: &str, request: &TokenRequest, guard: Guard) -> Result<Self, String> {
-        let endpoint = address::parse(url, guard)?;
-        let trust = if address::is_https(url) { Trust::System } else { Trust::Nobody };
-        let client =
-            client(guard, trust).map_err(|error: io::Error| format!("cannot read the certificates that the system trusts: {error}"))?;
+    pub(super) fn new(endpoint: Uri, request: &TokenRequest, way: Way) -> Self {
         let mut headers = HeaderMap::from_iter([
             (CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded")),
             (ACCEPT, HeaderValue::from_static("application/json")),
@@ -99,7 +90,7 @@ impl OAuth2 {
                 form.append_pair("client_id", &request.client_id).append_pair("client_secret", &request.client_secret);
             }
         }
-        Ok(Self { client, endpoint, headers, form: form.finish().into(), token: Mutex::new(None) })
+        Self { client: client(way), endpoint, headers, form: form.finish().into(), token: Mutex::new(None) }
     }
 
     /// A token for the header `Authorization`, and whether it had been used before.
@@ -137,12 +128,14 @@ impl OAuth2 {
         *request.uri_mut() = self.endpoint.clone();
         *request.headers_mut() = self.headers.clone();
         let asked = Instant::now();
+        let mut call = Call::begin(&mut request);
         let response = self.client.request(request).await.map_err(|error| {
-            let outcome = unreachable(&error);
+            let outcome = call.failed(&error);
             Outcome { class: Class::Unavailable, message: format!("no token: {}", outcome.message), ..outcome }
         })?;
         let (parts, body) = response.into_parts();
         let answer = Answer::read(body, None).await;
+        call.ended(!answer.is_broken);
         let wait = retry_after(&parts.headers, SystemTime::now());
         let failed = |class, why: &str| Outcome { retry_after: wait, ..Outcome::new(class, format!("no token: the token endpoint {why}")) };
         match classify(parts.status, wait) {

@@ -1,5 +1,6 @@
 //! One call: the request made of a delivery, and the outcome made of its response.
 
+use std::pin::pin;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -9,12 +10,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri}
 use http_body_util::Full;
 use pointsman_schemas::http::{decode_each, encode_binary, encode_structured, is_cloudevent};
 use pointsman_schemas::{Class, Outcome, Replies, Unreadable};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use super::answer::{self, Answer};
+use super::answer::{Answer, Until};
 use super::auth::Credentials;
+use super::call::Call;
 use super::classify::{classify, retry_after};
-use super::{CallMode, address, unreachable};
+use super::{CallMode, address};
 use crate::http::client::Client;
 use crate::http::guard::Guard;
 use crate::parameter::{Parameter, check_texts};
@@ -50,7 +52,7 @@ pub(super) struct Caller {
 impl Caller {
     /// The deliveries one after the other, so that their order is kept.
     pub(super) async fn attempt(&self, attempt: &Attempt) -> Vec<Outcome> {
-        let until = answer::until(Instant::now(), attempt.timeout);
+        let until = Until::new(Instant::now(), attempt.timeout);
         let mut outcomes = Vec::with_capacity(attempt.deliveries.len());
         for delivery in &attempt.deliveries {
             outcomes.push(self.deliver(attempt, delivery, until).await.unwrap_or_else(|outcome| *outcome));
@@ -58,7 +60,7 @@ impl Caller {
         outcomes
     }
 
-    async fn deliver(&self, attempt: &Attempt, delivery: &Delivery, until: Instant) -> Result<Outcome, Box<Outcome>> {
+    async fn deliver(&self, attempt: &Attempt, delivery: &Delivery, until: Until) -> Result<Outcome, Box<Outcome>> {
         let mut request = self.request(attempt, delivery)?;
         let Credentials::OAuth2(tokens) = &self.credentials else { return self.call(request, until).await };
         let (token, used_before) = tokens.token().await?;
@@ -123,10 +125,19 @@ impl Caller {
         Ok(request)
     }
 
-    async fn call(&self, request: Request<Full<Bytes>>, until: Instant) -> Result<Outcome, Box<Outcome>> {
-        let response = self.client.request(request).await.map_err(|error| Box::new(unreachable(&error)))?;
-        let (parts, body) = response.into_parts();
-        let answer = Answer::read(body, Some(until)).await;
+    async fn call(&self, mut request: Request<Full<Bytes>>, until: Until) -> Result<Outcome, Box<Outcome>> {
+        let mut call = Call::begin(&mut request);
+        let mut response = pin!(self.client.request(request));
+        let response = match timeout_at(until.connected, &mut response).await {
+            Ok(response) => response,
+            Err(_) if !call.is_connected() => {
+                return Err(Box::new(Outcome::new(Class::Unavailable, "no connection before the attempt's timeout; nothing was sent")));
+            }
+            Err(_) => response.await,
+        };
+        let (parts, body) = response.map_err(|error| Box::new(call.failed(&error)))?.into_parts();
+        let answer = Answer::read(body, Some(until.answered)).await;
+        call.ended(!answer.is_broken);
         Ok(outcome(&parts, answer))
     }
 }

@@ -5,19 +5,20 @@ use std::time::Duration;
 use base64::Engine;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use pointsman_schemas::Event;
 use pointsman_schemas::http::{decode, encode_binary, encode_structured};
+use pointsman_schemas::{Class, Event, Outcome};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::*;
@@ -425,7 +426,7 @@ async fn inner_addresses_are_called_only_where_that_is_allowed() {
     let never_called = listener.local_addr().unwrap().port();
     let named = target(json!({ "url": format!("http://localhost:{never_called}/") })).open(guarded.clone()).await.unwrap();
     let outcome = &named.oneshot(attempt(&["1"], 0)).await.unwrap()[0];
-    assert_eq!(outcome.class, Class::Unavailable);
+    assert_eq!(outcome.class, Class::Rejected);
     assert!(outcome.message.contains("is loopback"), "{}", outcome.message);
     assert!(listener.accept().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "it is not even dialled");
 
@@ -563,17 +564,243 @@ async fn with_tls() -> (u16, JoinSet<()>) {
 #[tokio::test]
 async fn tls_is_checked_and_speaks_http_2() {
     let (port, _server) = with_tls().await;
-    let ca = std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls/ca.pem")).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
-    let call = async |host: &str, trust: Trust| {
-        let target = target(json!({ "url": format!("https://{host}:{port}/") })).open_trusting(&context(), Some(trust)).unwrap();
-        target.oneshot(attempt(&["1"], 0)).await.unwrap().remove(0)
+    let ca = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls/ca.pem");
+    let call = async |host: &str, tls: Value| {
+        let mut settings = json!({ "url": format!("https://{host}:{port}/") });
+        settings.as_object_mut().unwrap().extend(tls.as_object().unwrap().clone());
+        run_with(&target(settings), attempt(&["1"], 0)).await
     };
-    let trusted = call("localhost", Trust::Roots(roots.clone())).await;
-    assert_eq!((trusted.class, &trusted.response[..]), (Class::Delivered, &b"HTTP/2.0"[..]), "{trusted:?}");
-    assert_eq!(call("127.0.0.1", Trust::Roots(roots)).await.class, Class::Delivered);
-    let unknown = call("localhost", Trust::Nobody).await;
+    for host in ["localhost", "127.0.0.1"] {
+        let trusted = call(host, json!({ "ca": { "file": ca } })).await;
+        assert_eq!((trusted.class, &trusted.response[..]), (Class::Delivered, &b"HTTP/2.0"[..]), "{trusted:?}");
+    }
+    assert_eq!(call("localhost", json!({ "insecure": true })).await.class, Class::Delivered);
+    let unknown = call("localhost", json!({})).await;
     assert_eq!(unknown.class, Class::Unavailable);
     assert!(unknown.message.contains("UnknownIssuer"), "{}", unknown.message);
+    for (settings, at) in [
+        (json!({ "certificate": "x" }), "certificate: a certificate needs its key"),
+        (json!({ "key": "x" }), "key: a key needs its certificate"),
+        (json!({ "ca": "x", "insecure": true }), "insecure: with insecure any certificate is taken"),
+    ] {
+        let mut all = json!({ "url": "https://h/" });
+        all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let problems = target(all).check();
+        assert!(problems.len() == 1 && problems[0].to_string().starts_with(at), "{problems:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_an_event_decides_needs_leave_for_inner_addresses() {
+    let function = Function::answering(|| response(204, &[], "")).await;
+    let port = function.address.port();
+    let call = async |settings: Value, url: String| {
+        let mut attempt = attempt(&["1"], 1);
+        attempt.deliveries[0].texts = vec![url];
+        run_with(&target(settings), attempt).await
+    };
+    let free = json!({ "url": "http://<$.data.host>/" });
+    for host in ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1"] {
+        let outcome = call(free.clone(), format!("http://{host}:{port}/")).await;
+        assert_eq!(outcome.class, Class::Rejected, "{host}: {outcome:?}");
+        assert!(outcome.message.contains("allow_private_addresses"), "{}", outcome.message);
+    }
+    assert_eq!(function.calls.lock().len(), 0);
+    let allowed = json!({ "url": "http://<$.data.host>/", "allow_private_addresses": true });
+    assert_eq!(call(allowed, format!("http://localhost:{port}/")).await.class, Class::Delivered);
+    // Of a host that is written out an event only decides the rest.
+    for url in ["http://127.0.0.1:<$.data.port>/".to_owned(), format!("http://localhost:{port}/<$.data.path>")] {
+        assert_eq!(call(json!({ "url": url }), format!("http://127.0.0.1:{port}/x")).await.class, Class::Delivered);
+    }
+    let idle = target(json!({ "url": "http://127.0.0.1/", "allow_private_addresses": true })).check();
+    assert!(idle[0].to_string().starts_with("allow_private_addresses: no event decides the host"), "{idle:?}");
+}
+
+#[tokio::test]
+async fn what_was_never_sent_is_unavailable_whatever_the_timeout() {
+    // A server that takes no more connections answers no SYN; one that says nothing leaves the handshake hanging.
+    let full = tokio::net::TcpSocket::new_v4().unwrap();
+    full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = full.listen(1).unwrap();
+    let full_address = full.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) = timeout(Duration::from_millis(200), TcpStream::connect(full_address)).await {
+        waiting.push(stream);
+    }
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for url in [format!("http://{full_address}/"), format!("https://{}/", silent.local_addr().unwrap())] {
+        let mut short = attempt(&["1"], 0);
+        short.timeout = Duration::from_millis(500);
+        let start = tokio::time::Instant::now();
+        let outcome = run_with(&target(json!({ "url": url, "insecure": true })), short).await;
+        assert_eq!(outcome.class, Class::Unavailable, "{outcome:?}");
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_may_have_many_headers() {
+    for count in [99, 101, 600] {
+        let function = Function::answering(move || {
+            let mut response = response(200, &[], "ok");
+            for index in 0..count {
+                response.headers_mut().insert(HeaderName::try_from(format!("x-{index}")).unwrap(), HeaderValue::from_static("1"));
+            }
+            response
+        })
+        .await;
+        let outcome = run(&function.url()).await;
+        assert_eq!((outcome.class, &outcome.response[..]), (Class::Delivered, &b"ok"[..]), "{count}: {outcome:?}");
+    }
+}
+
+/// A server that answers the first request of each connection and does as it is told with the second.
+async fn answers_once(then: impl Fn(TcpStream) -> BoxFuture<'static, ()> + Send + Sync + 'static) -> (String, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        let then = Arc::new(then);
+        let mut served = JoinSet::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let then = Arc::clone(&then);
+            served.spawn(async move {
+                for turn in 0..2 {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"}") {
+                        head.push(stream.read_u8().await.unwrap());
+                    }
+                    if turn == 0 {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+                    }
+                }
+                then(stream).await;
+            });
+        }
+    });
+    (url, server)
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_breaks_before_an_answer_is_unavailable() {
+    for (said, expect) in [("", Class::Unavailable), ("HTTP/1.1 200", Class::Failed)] {
+        let (url, _server) = answers_once(move |mut stream| {
+            Box::pin(async move {
+                stream.write_all(said.as_bytes()).await.unwrap();
+                // Whoever reads it has to see what was said before the end.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            })
+        })
+        .await;
+        let service = target(json!({ "url": url })).open(context()).await.unwrap();
+        let mut classes = Vec::new();
+        for _ in 0..2 {
+            classes.push(service.clone().oneshot(attempt(&["1"], 0)).await.unwrap().remove(0).class);
+        }
+        assert_eq!(classes, [Class::Delivered, expect], "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_on_which_an_attempt_timed_out_is_not_used_again() {
+    let (url, _server) = answers_once(|stream| {
+        Box::pin(async move {
+            std::future::pending::<()>().await;
+            drop(stream);
+        })
+    })
+    .await;
+    let service = target(json!({ "url": url })).open(context()).await.unwrap();
+    let call = || timeout(Duration::from_millis(300), service.clone().oneshot(attempt(&["1"], 0)));
+    assert_eq!(call().await.unwrap().unwrap()[0].class, Class::Delivered);
+    assert!(call().await.is_err());
+    assert_eq!(call().await.unwrap().unwrap()[0].class, Class::Delivered);
+}
+
+/// A server that speaks HTTP/2 over TLS and does with the streams of each connection, counted from 0, as it is told.
+async fn with_streams(answer: impl Fn(usize, usize) -> Stream2 + Send + Sync + 'static) -> (HttpTarget, JoinSet<()>) {
+    let pem = |path: &str| std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls").join(path)).unwrap();
+    let (certificate, key) =
+        (CertificateDer::from_pem_slice(&pem("leaf.pem")).unwrap(), PrivateKeyDer::from_pem_slice(&pem("leaf.key")).unwrap());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = json!({ "url": format!("https://{}/", listener.local_addr().unwrap()), "insecure": true });
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        let answer = Arc::new(answer);
+        let (mut served, mut connections) = (JoinSet::new(), 0..);
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, answer, number) = (acceptor.clone(), Arc::clone(&answer), connections.next().unwrap());
+            served.spawn(async move {
+                let mut connection = h2::server::handshake(acceptor.accept(stream).await.unwrap()).await.unwrap();
+                let (mut streams, mut silent) = (0.., Vec::new());
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    match answer(number, streams.next().unwrap()) {
+                        Stream2::Answers => drop(respond.send_response(Response::new(()), true).unwrap()),
+                        Stream2::Refuses => respond.send_reset(h2::Reason::REFUSED_STREAM),
+                        Stream2::Resets => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+                        Stream2::Silent => silent.push(respond),
+                    }
+                }
+            });
+        }
+    });
+    (target(settings), server)
+}
+
+/// What a server does with a stream.
+#[derive(Clone, Copy)]
+enum Stream2 {
+    Answers,
+    Refuses,
+    Resets,
+    Silent,
+}
+
+#[tokio::test]
+async fn a_stream_that_was_refused_is_unavailable_and_one_that_broke_is_failed() {
+    for (ends, expect) in [(Stream2::Refuses, Class::Unavailable), (Stream2::Resets, Class::Failed)] {
+        let (target, _server) = with_streams(move |_, stream| if stream == 1 { ends } else { Stream2::Answers }).await;
+        let service = target.open(context()).await.unwrap();
+        let call = async || service.clone().oneshot(attempt(&["1"], 0)).await.unwrap().remove(0).class;
+        assert_eq!([call().await, call().await, call().await], [Class::Delivered, expect, Class::Delivered]);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_of_many_streams_is_not_used_again_once_one_has_timed_out() {
+    let (target, _server) =
+        with_streams(|connection, stream| if connection == 0 && stream > 0 { Stream2::Silent } else { Stream2::Answers }).await;
+    let service = target.open(context()).await.unwrap();
+    let call = || timeout(Duration::from_millis(300), service.clone().oneshot(attempt(&["1"], 0)));
+    assert_eq!(call().await.unwrap().unwrap()[0].class, Class::Delivered);
+    assert!(call().await.is_err());
+    assert_eq!(call().await.unwrap().unwrap()[0].class, Class::Delivered);
+}
+
+#[tokio::test]
+async fn a_token_in_a_file_is_read_again_when_it_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tok");
+    std::fs::write(&file, "old\n").unwrap();
+    let function = Function::new(|call| {
+        let status = if call.headers()["authorization"] == "Bearer new" { 204 } else { 401 };
+        Box::pin(std::future::ready(response(status, &[], "")))
+    })
+    .await;
+    let service = target(json!({ "url": function.url(), "auth": { "bearer": { "file": file } } })).open(context()).await.unwrap();
+    let call = async || service.clone().oneshot(attempt(&["1"], 0)).await.unwrap().remove(0).class;
+    assert_eq!(call().await, Class::Refused);
+    // As a secret's mount is changed: by another file in its place, of the same size.
+    std::fs::write(folder.path().join("next"), "new\n").unwrap();
+    std::fs::rename(folder.path().join("next"), &file).unwrap();
+    assert_eq!(call().await, Class::Delivered);
+    // Where it cannot be read the target goes on.
+    std::fs::remove_file(&file).unwrap();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(call().await, Class::Delivered);
 }

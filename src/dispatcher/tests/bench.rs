@@ -261,10 +261,14 @@ impl Bench {
     }
 
     pub(super) fn start_with(&self, plan: Plan, grace: Duration) -> Running {
+        self.start_hastened(plan, grace, CancellationToken::new())
+    }
+
+    pub(super) fn start_hastened(&self, plan: Plan, grace: Duration, hasten: CancellationToken) -> Running {
         let journal = Arc::clone(&self.journal) as Arc<dyn Journal>;
         let (dispatcher, handle) = Dispatcher::new(journal, Arc::clone(&self.clock) as Arc<dyn Clock>, plan, self.options);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(dispatcher.run(stop.clone(), grace));
+        let task = tokio::spawn(dispatcher.hastened_by(hasten).run(stop.clone(), grace));
         Running { handle, stop, task }
     }
 

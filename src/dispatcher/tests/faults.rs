@@ -144,6 +144,25 @@ async fn a_stop_waits_for_what_is_under_way_within_its_grace() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_that_is_hastened_gives_up_what_is_under_way_at_once() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::taking(HOUR);
+    let hasten = tokio_util::sync::CancellationToken::new();
+    let running = bench.start_hastened(one(&mock, number), SECOND * 20, hasten.clone());
+    bench.append(number, 5).await;
+    tokio::time::sleep(SECOND).await;
+    let start = tokio::time::Instant::now();
+    tokio::spawn(async move {
+        tokio::time::sleep(SECOND * 3).await;
+        hasten.cancel();
+    });
+    let summary = running.stop().await;
+    assert_eq!((summary.abandoned, summary.unsettled, start.elapsed().as_secs()), (5, 0, 3));
+    assert_eq!(bench.counts(number).await.pending, 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_ends_although_the_store_does_not_come_back() {
     let bench = Bench::new();
     let number = bench.subscribe(&["r"]).await[0];

@@ -120,17 +120,17 @@ async fn a_refused_subscription_with_nothing_to_ask_with_asks_with_what_comes_ne
     let number = bench.subscribe(&["r"]).await[0];
     let mock = Mock::classes(&[Class::Refused]);
     let running = bench.start(one(&mock, number));
-    bench.append(number, 1).await;
+    bench.append(number, 2).await;
     tokio::time::sleep(SECOND).await;
     let pending = bench.journal.reader().pending(number, None, 9).await.unwrap();
-    assert_eq!(bench.journal.cancel(&[pending[0].id]).await, Ok(1));
+    assert_eq!(bench.journal.cancel(&[pending[0].id, pending[1].id]).await, Ok(2));
     tokio::time::sleep(PROBE_REFUSED_AFTER * 2).await;
     bench.append(number, 1).await;
     tokio::time::sleep(SECOND).await;
-    assert_eq!(mock.count(), 2, "it was not asked");
+    assert_eq!(mock.count(), 3, "it was not asked");
     mock.becomes(|_| (MS, Outcome::delivered()));
     bench.drained().await;
-    assert_eq!((mock.count(), bench.counts(number).await.delivered), (3, 1));
+    assert_eq!((mock.count(), bench.counts(number).await.delivered), (4, 1));
     running.stop().await;
 }
 
@@ -268,5 +268,92 @@ async fn a_suspended_subscription_goes_on_where_it_was() {
     let leases = bench.journal.leases.load(std::sync::atomic::Ordering::Relaxed);
     tokio::time::sleep(HOUR * 20).await;
     assert!(bench.journal.leases.load(std::sync::atomic::Ordering::Relaxed) <= leases + 1);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_refused_while_others_pass_is_a_dead_letter_and_holds_up_nobody() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::new(|call| match &**call.event.id() {
+        "5" => (MS, Outcome::new(Class::Refused, "403")),
+        _ => (MS, Outcome::delivered()),
+    });
+    let running = bench.start(one(&mock, number));
+    for _ in 0..60 {
+        bench.append(number, 2).await;
+        tokio::time::sleep(SECOND).await;
+    }
+    let counts = bench.counts(number).await;
+    assert_eq!((counts.delivered, counts.dead, counts.pending), (119, 1, 0));
+    assert!(running.handle.status().paused.is_empty());
+    let letter = bench.dead().await.remove(0);
+    assert_eq!((letter.reason, letter.last.unwrap().class), (DeadReason::Rejected, Class::Refused));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resumed_subscription_is_probed_at_once() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::new(|_| (MS, Outcome::new(Class::Refused, "401")));
+    let running = bench.start(one(&mock, number));
+    bench.append(number, 20).await;
+    tokio::time::sleep(SECOND * 10).await;
+    assert_eq!(running.handle.status().paused.len(), 1);
+    let before = mock.count();
+    mock.becomes(|_| (MS, Outcome::delivered()));
+    running.handle.probe(number);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!((mock.count() - before, bench.counts(number).await.delivered), (20, 20));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_templated_address_that_is_gone_is_a_dead_letter_of_its_own() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::new(|call| match &**call.event.id() {
+        "3" => (MS, Outcome::new(Class::Gone, "410")),
+        _ => (MS, Outcome::delivered()),
+    });
+    let route = Route { is_templated: true, ..route("r", 0, attempts(4)) };
+    let running = bench.start(plan(vec![mock.target("t")], [(number, route)]));
+    bench.append(number, 20).await;
+    bench.drained().await;
+    assert_eq!((bench.counts(number).await.delivered, bench.dead().await.len()), (19, 1));
+    assert_eq!(bench.status(number).await.activity, Activity::Active);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_fails_everything_for_a_while_costs_few_deliveries() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::new(|_| (MS * 5, Outcome::new(Class::Failed, "answered 500")));
+    let running = bench.start(one(&mock, number));
+    bench.append(number, 3_000).await;
+    tokio::time::sleep(SECOND * 40).await;
+    assert!(mock.count() < 40, "{} calls while it fails", mock.count());
+    let status = running.handle.status();
+    assert_eq!(status.targets[0].circuit, crate::dispatcher::CircuitStatus::Open);
+    mock.becomes(|_| (MS * 5, Outcome::delivered()));
+    bench.drained().await;
+    assert_eq!((bench.counts(number).await.delivered, bench.dead().await.len()), (3_000, 0));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_fail_amid_successes_open_nothing() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::new(|call| match call.event.id().parse::<usize>().unwrap() % 10 {
+        0 => (MS, Outcome::new(Class::Failed, "500")),
+        _ => (MS, Outcome::delivered()),
+    });
+    let running = bench.start(one(&mock, number));
+    bench.append(number, 1_000).await;
+    bench.drained().await;
+    assert_eq!((bench.counts(number).await.delivered, bench.dead().await.len()), (900, 100));
     running.stop().await;
 }

@@ -203,6 +203,7 @@ impl Bench {
         };
         let follow = crate::dispatcher::Follow { subscription: self.follower, send: crate::dispatcher::FollowWith::Original };
         let route = Route {
+            is_templated: false,
             identity: SubscriptionIdentity { tenant: Name::default_tenant(), rule: name("pipe"), role: Role::To, target: name("t") },
             target: 0,
             policy: Policy::new(SECOND * 30, MINUTE * 60 * 24, 4, SECOND, SECOND * 300).unwrap(),

@@ -1,0 +1,127 @@
+//! TLS of clients: whom to trust, and what to show to the server.
+
+use std::sync::Arc;
+
+use hyper_rustls::ConfigBuilderExt;
+use pointsman_schemas::{Problem, Text};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use crate::OpenError;
+use crate::parameter::resolve;
+
+/// Where the certificates of a client are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ClientTls<'s> {
+    /// Certificates to trust in place of the system's, in PEM.
+    pub(crate) ca: Option<&'s Text>,
+    /// The chain to show to the server, in PEM, one's own certificate first.
+    pub(crate) certificate: Option<&'s Text>,
+    /// Its key, in PEM.
+    pub(crate) key: Option<&'s Text>,
+    /// Whether to take any certificate of the server.
+    pub(crate) insecure: bool,
+}
+
+impl ClientTls<'_> {
+    /// A certificate without its key, or the reverse; and what trusts nobody in particular and anybody.
+    pub(crate) fn check(self) -> Option<Problem> {
+        match (self.certificate, self.key) {
+            (Some(_), None) => return Some(Problem::new("a certificate needs its key").at("certificate")),
+            (None, Some(_)) => return Some(Problem::new("a key needs its certificate").at("key")),
+            _ => {}
+        }
+        let is_both = self.insecure && self.ca.is_some();
+        is_both.then(|| Problem::new("with insecure any certificate is taken, and ca says nothing; leave one of them out").at("insecure"))
+    }
+
+    /// What TLS is made of; without settings it trusts what the system trusts.
+    ///
+    /// # Errors
+    /// A file cannot be read or used, by its setting.
+    pub(crate) fn config(self) -> Result<ClientConfig, OpenError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| problem("ca", error.to_string()))?;
+        let builder = match self.ca {
+            _ if self.insecure => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+            Some(ca) => builder.with_root_certificates(roots(ca)?),
+            None => builder
+                .with_native_roots()
+                .map_err(|error| problem("ca", format!("cannot read the certificates that the system trusts: {error}")))?,
+        };
+        let Some((certificate, key)) = self.certificate.zip(self.key) else { return Ok(builder.with_no_client_auth()) };
+        let chain = certificates(&text(certificate, "certificate")?, "certificate")?;
+        let key = PrivateKeyDer::from_pem_slice(text(key, "key")?.as_bytes())
+            .map_err(|error| problem("key", format!("cannot read the key: {error}")))?;
+        builder.with_client_auth_cert(chain, key).map_err(|error| problem("key", format!("cannot use the certificate: {error}")))
+    }
+}
+
+fn problem(at: &str, mistake: String) -> OpenError {
+    OpenError(Problem::new(mistake).at(at))
+}
+
+fn text(text: &Text, at: &str) -> Result<String, OpenError> {
+    resolve(text, &[at.into()])
+}
+
+fn roots(ca: &Text) -> Result<RootCertStore, OpenError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&text(ca, "ca")?, "ca")? {
+        roots.add(certificate).map_err(|error| problem("ca", format!("cannot trust a certificate: {error}")))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(pem: &str, at: &str) -> Result<Vec<CertificateDer<'static>>, OpenError> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    match read {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(problem(at, "there is no certificate in it".to_owned())),
+        Err(error) => Err(problem(at, format!("cannot read the certificates: {error}"))),
+    }
+}
+
+/// Takes any certificate whose key the server has: for servers whose operator has asked for that.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
