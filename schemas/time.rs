@@ -59,6 +59,12 @@ impl fmt::Display for Timestamp {
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The time of day now. It may jump, also backwards.
     fn now(&self) -> Timestamp;
+
+    /// How long ago some moment was that stays the same while the process runs: it never jumps, whatever the time of day does. Of a
+    /// clock whose time of day never jumps either, that is the same.
+    fn steady(&self) -> Duration {
+        self.now().since(Timestamp(0))
+    }
 }
 
 /// The system's clock.
@@ -68,6 +74,16 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    /// The time since the system started, in which it has been asleep included where the system tells that (Linux).
+    fn steady(&self) -> Duration {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let clock = rustix::time::ClockId::Boottime;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let clock = rustix::time::ClockId::Monotonic;
+        let time = rustix::time::clock_gettime(clock);
+        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
     }
 }
 

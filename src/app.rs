@@ -218,7 +218,9 @@ impl Bus {
         let counts = vec![("ingress", listener.counts()), ("admin", admin_listener.counts())];
         registry.register_collector(Box::new(Listeners(counts)));
         let options = DiskOptions { retention: config.store.retention, max_size_bytes: config.store.max_size_bytes };
-        let journal = Piped::over(DiskJournal::open(&config.store.path, options, Arc::clone(&clock))?, Arc::clone(&clock));
+        let journal = DiskJournal::open(&config.store.path, options, Arc::clone(&clock))?;
+        let own_time = journal.clock();
+        let journal = Piped::over(journal, own_time);
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
 
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));

@@ -85,7 +85,10 @@ const LAST_SETTLE_WITHIN: Duration = Duration::from_secs(10);
 /// Makes the attempts that are due. It begins with [`Dispatcher::run`].
 pub struct Dispatcher {
     journal: Arc<dyn Journal>,
+    /// The time of day, for what is shown.
     clock: Arc<dyn Clock>,
+    /// The journal's time, by which deliveries are due and old.
+    due_clock: Arc<dyn Clock>,
     options: Options,
     random: StdRng,
     queues: Queues,
@@ -131,6 +134,7 @@ impl Dispatcher {
         let (sender, commands) = mpsc::channel(1);
         let board = Arc::new(Board::default());
         let mut dispatcher = Self {
+            due_clock: journal.clock(),
             journal,
             clock,
             random: StdRng::seed_from_u64(options.seed),
@@ -306,7 +310,7 @@ impl Dispatcher {
             return self.settle(leased.token, None, Ending::Released, Vec::new());
         };
         let time = self.clock.now();
-        if route.policy.is_expired(leased.since, time) {
+        if route.policy.is_expired(leased.since, self.due_clock.now()) {
             return self.end(leased, route, Ending::Dead { reason: DeadReason::Expired, last: None }, None);
         }
         // Whoever redrives it wants it to go round once more, and what follows from its end is no further round.
@@ -377,7 +381,8 @@ impl Dispatcher {
             self.board.paused.lock().remove(&number);
         }
         let (attempts, failures, since) = (leased.attempts, leased.failures, leased.since);
-        let tried = Tried { class, retry_after, attempts, failures, since, now: time };
+        let now = self.due_clock.now();
+        let tried = Tried { class, retry_after, attempts, failures, since, now };
         // Of a subscription that pauses, the pause keeps the deliveries back and not their due time: a reload or restart asks at once.
         let retry = |at, failure, outcome: &Outcome| Ending::Retry { at, failure, last: last_outcome(outcome, class, time) };
         let ending = match decide(&route.policy, &tried, self.random.random()) {
@@ -387,13 +392,13 @@ impl Dispatcher {
             Decision::PauseRefused { probe_at } => match self.queues.refused(ticket, leased.id, at) {
                 Refusal::OfDelivery => Ending::Dead { reason: DeadReason::Rejected, last: Some(last_outcome(&outcome, class, time)) },
                 Refusal::OfSubscription => {
-                    self.refused(ticket, &route, &outcome, at + probe_at.since(time));
-                    retry(time, false, &outcome)
+                    self.refused(ticket, &route, &outcome, at + probe_at.since(now));
+                    retry(now, false, &outcome)
                 }
                 Refusal::Unclear => {
-                    self.queues.ask_again_later(ticket, at + probe_at.since(time));
+                    self.queues.ask_again_later(ticket, at + probe_at.since(now));
                     let wait = route.policy.backoff(attempts).min(REFUSED_ALONE_AGAIN);
-                    retry(time.plus(wait.mul_f64(self.random.random())), false, &outcome)
+                    retry(now.plus(wait.mul_f64(self.random.random())), false, &outcome)
                 }
             },
             // Where an event decides the address, that alone is gone.
@@ -402,7 +407,7 @@ impl Dispatcher {
             }
             Decision::Gone => {
                 self.gone(number, &route);
-                retry(time, false, &outcome)
+                retry(now, false, &outcome)
             }
         };
         self.end(leased, route, ending, Some(&mut outcome));

@@ -22,6 +22,7 @@
 
 pub mod disk;
 pub mod memory;
+pub mod steady;
 #[cfg(test)]
 mod suite;
 
@@ -32,7 +33,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pointsman_connectors::Reject;
-use pointsman_schemas::{Class, Cursor, DeliveryId, Event, JournalId, Name, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Class, Clock, Cursor, DeliveryId, Event, JournalId, Name, Sequence, SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
 
 /// Deliveries that one append may make; a larger batch is cut by the intake, never inside an event.
@@ -45,6 +46,10 @@ pub const DELIVERIES_PER_APPEND_MAX: usize = 10_000;
 pub trait Journal: fmt::Debug + Send + Sync {
     /// The journal's identity, given at its creation.
     fn id(&self) -> JournalId;
+
+    /// The journal's own time, by which leased deliveries are due and old: it does not jump when the time of day is set. What a [`Reader`]
+    /// shows is the time of day.
+    fn clock(&self) -> Arc<dyn Clock>;
 
     /// Stores events, deliveries, rejects and a cursor, all or nothing, and tells per entry what became of it. Appends that wait
     /// together share one sync.
@@ -266,7 +271,7 @@ pub struct NewDelivery {
     pub subscription: SubscriptionNumber,
     /// Hash of the value that `order_by` found; none where it is unordered.
     pub order_key: Option<u64>,
-    /// When it falls due; none for at once.
+    /// When it falls due by [`Journal::clock`]; none for at once.
     pub due: Option<Timestamp>,
 }
 
@@ -339,7 +344,7 @@ pub struct Leased {
     pub attempts: u32,
     /// Of those, the ones that used up one of the declared `attempts`.
     pub failures: u32,
-    /// When its run began: at the append or the redrive, plus any delay. The maximum age runs from here.
+    /// When its run began by [`Journal::clock`]: at the append or the redrive, plus any delay. The maximum age runs from here.
     pub since: Timestamp,
 }
 
@@ -361,7 +366,7 @@ pub enum Ending {
     Delivered,
     /// To be tried again.
     Retry {
-        /// Not before.
+        /// Not before, by [`Journal::clock`].
         at: Timestamp,
         /// Whether the attempt used up one of the declared `attempts`.
         failure: bool,

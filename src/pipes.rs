@@ -102,6 +102,10 @@ impl Journal for Piped {
         self.inner.id()
     }
 
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.inner.clock()
+    }
+
     async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError> {
         self.inner.append(append).await
     }

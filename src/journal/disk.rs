@@ -56,6 +56,7 @@ use self::store::{Lock, Mark};
 use self::transaction::{Books, Failure, Transaction};
 use self::upkeep::{Upkeep, UpkeepDesk};
 use self::writer::{Ask, JOBS_WAITING_MAX, Job, Writer};
+use super::steady::JournalClock;
 use super::{Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader, Settlement, Subscription};
 
 /// How a store is kept.
@@ -159,7 +160,7 @@ impl OpenError {
 struct Shared {
     directory: PathBuf,
     options: DiskOptions,
-    clock: Arc<dyn Clock>,
+    clock: Arc<JournalClock>,
     queues: Arc<Mutex<Queues>>,
     wake: Notify,
     /// Held by the writer while it works on the database, and by whoever needs it to itself.
@@ -222,6 +223,7 @@ impl DiskJournal {
         let file = schema::file(directory);
         let skip = !warnings.is_empty() || !books.epochs.is_of(file);
         books.begin_epoch(clock.now(), skip, file);
+        let clock = Arc::new(JournalClock::resume(clock, books.ledger.clock_offset, books.ledger.time));
         for warning in &warnings {
             tracing::error!("{warning}");
         }
@@ -493,6 +495,10 @@ impl Shared {
 impl Journal for DiskJournal {
     fn id(&self) -> JournalId {
         self.id
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.shared.clock) as Arc<dyn Clock>
     }
 
     async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError> {

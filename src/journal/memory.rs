@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::book::Book;
+use super::steady::JournalClock;
 use super::{
     Activity, Append, Appended, DeadLetter, DeadSelection, EventPage, EventsFrom, Grant, Journal, JournalError, Leases, Pending, Reader,
     Settlement, StoredEvent, Subscription, SubscriptionStatus, Totals,
@@ -106,6 +107,7 @@ impl MemoryJournal {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, options: MemoryOptions) -> Arc<Self> {
         let id = JournalId(rand::random());
+        let clock: Arc<dyn Clock> = Arc::new(JournalClock::new(clock));
         let book = Mutex::new(Book::new(Epoch(id.0), options, clock.now()));
         Arc::new(Self { shared: Arc::new(Shared { id, clock, book, wake: Notify::new() }) })
     }
@@ -121,6 +123,10 @@ impl MemoryJournal {
 impl Journal for MemoryJournal {
     fn id(&self) -> JournalId {
         self.shared.id
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.shared.clock)
     }
 
     async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError> {

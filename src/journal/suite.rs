@@ -4,6 +4,7 @@
 
 mod appending;
 mod bounds;
+mod clock;
 mod dead;
 mod history;
 mod leasing;
@@ -11,6 +12,7 @@ mod subscribing;
 
 pub(super) use appending::*;
 pub(super) use bounds::*;
+pub(super) use clock::*;
 pub(super) use dead::*;
 pub(super) use history::*;
 pub(super) use leasing::*;
@@ -75,6 +77,7 @@ macro_rules! conformance {
             subscriptions_keep_their_numbers_and_deliveries
             many_subscriptions_come_and_go_at_once
             a_subscription_that_is_not_active_leases_nothing
+            a_clock_that_is_set_parks_nothing_and_ages_nothing
             a_subscription_that_nobody_wants_goes_once_it_holds_nothing
             what_waits_is_cancelled_or_moved_whole
             a_full_backlog_stops_or_buries

@@ -133,6 +133,9 @@ pub(super) struct Watched {
 
 #[async_trait]
 impl Journal for Watched {
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.inner.clock()
+    }
     fn id(&self) -> JournalId {
         self.inner.id()
     }

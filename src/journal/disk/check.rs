@@ -302,6 +302,8 @@ fn count_ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
         last_sequence: highest + SEQUENCES_SKIPPED,
         last_run,
         old_identities_until: schema::NOT_KNOWN,
+        time: Timestamp(i64::MIN),
+        clock_offset: 0,
         last_subscription: u32::try_from(subscription).unwrap_or(u32::MAX >> 1) + SUBSCRIPTIONS_SKIPPED,
         events: number("SELECT count(*) FROM events")?,
         dead: number("SELECT count(*) FROM dead")?,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pointsman_schemas::{Clock, DeliveryId, JournalId, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{DeliveryId, JournalId, Sequence, SubscriptionNumber, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::OpenError;
@@ -18,6 +18,7 @@ use super::record::{Buried, Damage, Kept, Subscribed};
 use super::row::{PendingRow, RowKey};
 use super::schema::{self, Purpose};
 use super::transaction::read_row;
+use crate::journal::steady::JournalClock;
 use crate::journal::{
     DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader, StoredEvent, SubscriptionIdentity, SubscriptionStatus,
     Totals,
@@ -50,7 +51,7 @@ pub struct DiskReader {
 /// The memory of the journal that runs on the store.
 pub(super) struct Live {
     pub(super) queues: Weak<Mutex<Queues>>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<JournalClock>,
     pub(super) epoch: Arc<AtomicU64>,
 }
 
@@ -109,9 +110,31 @@ impl DiskReader {
         asked.await.map_err(|error| JournalError::Io(error.to_string()))?
     }
 
+    fn offset(&self) -> Offset {
+        Offset { live: self.live.as_ref().map(|live| live.clock.offset()) }
+    }
+
     /// Closes what is kept open.
     pub(super) fn close(&self) {
         self.idle.lock().clear();
+    }
+}
+
+/// How far the time of day is ahead of the journal's: what is kept by the journal's time is shown by that.
+#[derive(Clone, Copy, Debug)]
+struct Offset {
+    /// What the running journal knows; none where another process runs it, or nobody: then the last commit tells.
+    live: Option<i64>,
+}
+
+impl Offset {
+    fn of(self, connection: &Connection) -> i64 {
+        let kept = || schema::read_ledger(connection).ok().and_then(Result::ok).map_or(0, |ledger| ledger.clock_offset);
+        self.live.unwrap_or_else(kept)
+    }
+
+    fn shown(self, connection: &Connection, time: Timestamp) -> Timestamp {
+        Timestamp(time.0.saturating_add(self.of(connection)))
     }
 }
 
@@ -123,7 +146,15 @@ pub(super) fn io(error: &rusqlite::Error) -> JournalError {
 impl Reader for DiskReader {
     async fn subscriptions(&self) -> Result<Vec<SubscriptionStatus>, JournalError> {
         // Of ten thousand that takes a while.
-        let mut statuses = self.ask(|connection| in_turns_sync(|| statuses(connection)).map_err(|error| io(&error))).await?;
+        let offset = self.offset();
+        let read = move |connection: &Connection| {
+            let mut statuses = in_turns_sync(|| statuses(connection))?;
+            for status in &mut statuses {
+                status.oldest_pending = status.oldest_pending.map(|oldest| offset.shown(connection, oldest));
+            }
+            Ok(statuses)
+        };
+        let mut statuses = self.ask(move |connection| read(connection).map_err(|error| io(&error))).await?;
         if let Some(live) = &self.live
             && let Some(queues) = live.queues.upgrade()
         {
@@ -138,28 +169,53 @@ impl Reader for DiskReader {
     }
 
     async fn dead(&self, selection: &DeadSelection, after: Option<DeliveryId>, limit: usize) -> Result<Vec<DeadLetter>, JournalError> {
-        let selection = selection.clone();
-        self.ask(move |connection| dead_letters(connection, &selection, after, limit).map_err(|error| io(&error))).await
+        let (selection, offset) = (selection.clone(), self.offset());
+        self.ask(move |connection| {
+            let mut letters = dead_letters(connection, &selection, after, limit).map_err(|error| io(&error))?;
+            letters.iter_mut().for_each(|letter| letter.at = offset.shown(connection, letter.at));
+            Ok(letters)
+        })
+        .await
     }
 
     async fn pending(&self, subscription: SubscriptionNumber, after: Option<Sequence>, limit: usize) -> Result<Vec<Pending>, JournalError> {
-        self.ask(move |connection| pending(connection, subscription.0, after, limit).map_err(|error| io(&error))).await
+        let offset = self.offset();
+        self.ask(move |connection| {
+            let mut found = pending(connection, subscription.0, after, limit).map_err(|error| io(&error))?;
+            for one in &mut found {
+                (one.due, one.since) = (offset.shown(connection, one.due), offset.shown(connection, one.since));
+            }
+            Ok(found)
+        })
+        .await
     }
 
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {
+        let offset = self.offset();
         self.ask(move |connection| match event(connection, sequence.0).map_err(|error| io(&error))? {
             None => Ok(None),
             Some(Err(_)) => Err(JournalError::Damaged(format!("event {}", sequence.0))),
             Some(Ok(kept)) => {
                 let Kept { tenant, origin, at, event } = kept;
-                Ok(Some(StoredEvent { sequence, tenant, origin, at, event }))
+                Ok(Some(StoredEvent { sequence, tenant, origin, at: offset.shown(connection, at), event }))
             }
         })
         .await
     }
 
     async fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> Result<EventPage, JournalError> {
-        self.ask(move |connection| event_page(connection, from, limit, bytes_max).map_err(|error| io(&error))).await
+        let offset = self.offset();
+        self.ask(move |connection| {
+            let ahead = offset.of(connection);
+            let from = match from {
+                EventsFrom::Time(time) => EventsFrom::Time(Timestamp(time.0.saturating_sub(ahead))),
+                after @ EventsFrom::After(_) => after,
+            };
+            let mut page = event_page(connection, from, limit, bytes_max).map_err(|error| io(&error))?;
+            page.events.iter_mut().for_each(|stored| stored.at = Timestamp(stored.at.0.saturating_add(ahead)));
+            Ok(page)
+        })
+        .await
     }
 
     async fn totals(&self) -> Result<Totals, JournalError> {

@@ -232,6 +232,9 @@ pub(super) struct Ledger {
     /// Until then deduplication may know an event by its identity of format 1, which left out the source that it came in by.
     pub(super) old_identities_until: Timestamp,
     pub(super) last_subscription: u32,
+    /// The journal's own time at the last commit, and how far the time of day was ahead of it then, in microseconds.
+    pub(super) time: Timestamp,
+    pub(super) clock_offset: i64,
     pub(super) events: u64,
     pub(super) dead: u64,
     pub(super) rejects: u64,
@@ -250,6 +253,8 @@ pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite
         last_run,
         old_identities_until,
         last_subscription,
+        time,
+        clock_offset,
         events,
         dead,
         rejects,
@@ -260,7 +265,7 @@ pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite
     for number in [commit, last_sequence, u64::from(last_subscription), events, dead, rejects, quarantined, last_run] {
         out.number(number);
     }
-    out.time(old_identities_until).number(lost_commits);
+    out.time(old_identities_until).number(lost_commits).time(time).time(Timestamp(clock_offset));
     let value = out.seal(Table::Meta, &[super::record::key_of("ledger")]);
     connection.prepare_cached("REPLACE INTO meta VALUES ('ledger', ?1)")?.execute([value]).map(drop)
 }
@@ -286,6 +291,9 @@ pub(super) fn read_ledger(connection: &Connection) -> rusqlite::Result<Result<Le
         // Nor was this counted at first.
         if !from.is_empty() {
             ledger.lost_commits = from.number()?;
+        }
+        if !from.is_empty() {
+            (ledger.time, ledger.clock_offset) = (from.time()?, from.time()?.0);
         }
         Ok(ledger)
     };

@@ -152,6 +152,12 @@ impl<'c> Transaction<'c> {
         }
     }
 
+    /// Keeps what the time is.
+    pub(super) fn note_time(&mut self, clock_offset: i64) {
+        let ledger = &mut self.changes.ledger;
+        (ledger.time, ledger.clock_offset) = (ledger.time.max(self.now), clock_offset);
+    }
+
     /// Gives back what this transaction has claimed in memory; it will not be committed.
     pub(super) fn abandon(self) {
         self.queues.lock().undo(&self.claimed, &self.withheld);

@@ -198,6 +198,7 @@ impl Writer {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let room = shared.room(connection)?;
         let mut transaction = Transaction::new(connection, &self.books, &shared.queues, now, room);
+        transaction.note_time(shared.clock.offset());
         let done = group.iter_mut().try_for_each(|job| job.run(&mut transaction));
         let finished = done.map_err(Failure::Database).and_then(|()| transaction.finish());
         // Held until memory follows: a load that begins in between would read what the queues do not know of.
