@@ -73,6 +73,8 @@ struct Reading<'s> {
     salts: [u8; 8],
     /// The checksum of the frame before: as it comes out, and as it stands there.
     before: [Sum; 2],
+    /// Whether that frame is one of this log. Behind its last one there may be those of an earlier log, which go on from each other as well.
+    is_own: bool,
 }
 
 impl Log {
@@ -217,7 +219,7 @@ impl<'s> Reading<'s> {
         let (is_big_endian, sum) = *orders.iter().find(|order| fits(order)).unwrap_or(&orders[0]);
         let salts_from = if is_sound || !fits(&(is_big_endian, sum)) { part(header, 16, 8) } else { part(first, 8, 8) };
         salts.copy_from_slice(salts_from);
-        (Self { score, is_big_endian, salts, before: [sum, stored] }, is_sound)
+        (Self { score, is_big_endian, salts, before: [sum, stored], is_own: true }, is_sound)
     }
 
     /// Checks a frame: its page, its commit and its state; none where it is no frame of this log. Also tells whether SQLite finds it sound.
@@ -226,13 +228,16 @@ impl<'s> Reading<'s> {
         let seeds = self.before;
         let sums = seeds.map(|seed| frame_sum(self.is_big_endian, seed, frame));
         let (page, commit) = (number(frame, 0), number(frame, 4));
-        if let Some(sum) = sums.into_iter().find(|sum| *sum == stored) {
+        let has_salts = part(frame, 8, 8) == self.salts;
+        let follows_own = std::mem::replace(&mut self.is_own, has_salts);
+        if let Some(sum) = sums.into_iter().find(|sum| *sum == stored && (has_salts || follows_own)) {
+            self.is_own = true;
             let is_read = sums.first() == Some(&sum);
             self.before = [sum, stored];
-            let state = if part(frame, 8, 8) == self.salts { State::Sound } else { State::Mended(None) };
+            let state = if has_salts { State::Sound } else { State::Mended(None) };
             return (Some((page, commit, state)), is_read);
         }
-        if part(frame, 8, 8) != self.salts {
+        if !has_salts {
             // A frame that an earlier log left here, most likely: the checksum goes on only where it is one of this log after all.
             self.before = [stored, stored];
             return (None, false);

@@ -294,3 +294,24 @@ fn a_block_that_is_damaged_under_its_leases_is_counted_once() {
         assert_eq!((counts.created, counts.quarantined, counts.delivered, counts.pending), (9, 9, 0, 0));
     });
 }
+
+#[test]
+fn what_an_earlier_log_left_behind_this_one_is_none_of_it() {
+    suite::paused(async {
+        let (live, directory) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let journal = open(live.path()).unwrap();
+        for id in 0..30 {
+            journal.append(suite::append_of(vec![suite::entry(&id.to_string(), &[])])).await.unwrap();
+        }
+        let other = schema::connect(live.path(), Purpose::Write).unwrap();
+        other.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
+        for id in ["late", "later"] {
+            journal.append(suite::append_of(vec![suite::entry(id, &[])])).await.unwrap();
+        }
+        copy(live.path(), directory.path());
+        let copied = open(directory.path()).unwrap();
+        assert_eq!(copied.warnings(), &[] as &[String]);
+        assert_eq!(copied.reader().totals().await.unwrap().events, 32);
+        drop(other);
+    });
+}
