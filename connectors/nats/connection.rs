@@ -13,6 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::{Deserialize, Deserializer, de};
 
+use super::auth::{Auth, Renewal};
 use crate::OpenError;
 use crate::parameter::resolve;
 use crate::tls::ClientTls;
@@ -111,66 +112,8 @@ fn server(url: &str) -> Result<ServerAddr, String> {
     match address.scheme() {
         "nats" | "tls" if !address.host().is_empty() => Ok(address),
         "nats" | "tls" => Err("this URL names no host".to_owned()),
+        "ws" | "wss" => Err("WebSocket is not spoken here; name the server's port for clients by nats:// or tls://".to_owned()),
         other => Err(format!("a NATS server is reached by nats:// or tls://, not by {other}://")),
-    }
-}
-
-/// How the server is shown who connects.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[schemars(rename = "NatsAuth")]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-pub enum Auth {
-    /// A user and a password.
-    Basic {
-        /// The user.
-        username: Text,
-        /// The password.
-        #[schemars(extend("writeOnly" = true))]
-        password: Text,
-    },
-    /// A token.
-    #[schemars(extend("writeOnly" = true))]
-    Token(Text),
-    /// The seed of an NKey, which begins with `SU`.
-    #[schemars(extend("writeOnly" = true))]
-    Nkey(Text),
-    /// A credentials file's content, which holds a JWT and a seed: `{ file: ./app.creds }`.
-    #[schemars(extend("writeOnly" = true))]
-    Credentials(Text),
-}
-
-impl Auth {
-    fn check(&self) -> Option<Problem> {
-        let told = |kind: &str, mistake: &str, help: &str| Some(Problem::new(mistake).help(help).at(kind));
-        match self {
-            Self::Nkey(seed) if seed.literal().is_some_and(|seed| !seed.starts_with("SU")) => {
-                told("nkey", "this is no seed of a user's NKey, which begins with SU", "write { env: NAME } or { file: path }")
-            }
-            Self::Credentials(text) if text.literal().is_some_and(|text| !text.contains("BEGIN NATS USER JWT")) => {
-                told("credentials", "these are no credentials, but perhaps the path of some", "write { file: path }")
-            }
-            _ => None,
-        }
-    }
-
-    fn apply(&self, options: ConnectOptions) -> Result<ConnectOptions, OpenError> {
-        let value = |text: &Text, path: &[&str]| -> Result<String, OpenError> {
-            let path: Vec<Segment> = ["auth"].iter().chain(path).map(|part| Segment::from(*part)).collect();
-            resolve(text, &path)
-        };
-        Ok(match self {
-            Self::Basic { username, password } => {
-                options.user_and_password(value(username, &["basic", "username"])?, value(password, &["basic", "password"])?)
-            }
-            Self::Token(token) => options.token(value(token, &["token"])?),
-            Self::Nkey(seed) => options.nkey(value(seed, &["nkey"])?.trim().to_owned()),
-            Self::Credentials(text) => {
-                let problem = |error| {
-                    OpenError(Problem::new(format!("these are no credentials with a JWT and a seed: {error}")).at("credentials").at("auth"))
-                };
-                options.credentials(&value(text, &["credentials"])?).map_err(problem)?
-            }
-        })
     }
 }
 
@@ -189,6 +132,9 @@ pub struct Tls {
     /// Whether to refuse a server without TLS; yes unless it is given.
     #[serde(default = "yes")]
     required: bool,
+    /// Whether TLS begins at once, before the server has said anything, as a server with `handshake_first` wants it.
+    #[serde(default)]
+    handshake_first: bool,
 }
 
 fn yes() -> bool {
@@ -201,7 +147,10 @@ impl Tls {
     }
 
     fn check(&self) -> Option<Problem> {
-        self.files().check()
+        let first = (self.handshake_first && !self.required).then(|| {
+            Problem::new("a server that is to begin with TLS has to have it").help("leave out required: false").at("handshake_first")
+        });
+        self.files().check().or(first)
     }
 }
 
@@ -238,25 +187,28 @@ impl Connection<'_> {
     /// Everything of the settings that has to be there before a connection is tried.
     pub(super) fn plan(&self, name: impl fmt::Display) -> Result<Plan, OpenError> {
         let servers = self.url.resolve()?;
-        let mut options = ConnectOptions::new()
+        let base = self.auth.map_or_else(|| Ok(ConnectOptions::new()), Auth::options)?;
+        let mut options = base
             .name(format!("pointsman {name}"))
             .connection_timeout(CONNECT_TIMEOUT)
             .ping_interval(PING_EVERY)
             .subscription_capacity(SUBSCRIPTION_MESSAGES_MAX)
             .reconnect_delay_callback(pauses());
-        options = match (self.auth, servers.first()) {
-            (Some(auth), _) => auth.apply(options)?,
-            (None, Some(server)) => match (server.username(), server.password()) {
+        if let (None, Some(server)) = (self.auth, servers.first()) {
+            options = match (server.username(), server.password()) {
                 (Some(user), Some(password)) => options.user_and_password(decoded(user), decoded(password)),
                 (Some(token), None) => options.token(decoded(token)),
                 _ => options,
-            },
-            _ => options,
-        };
+            };
+        }
         if self.tls.is_some() || servers.iter().any(ServerAddr::tls_required) {
             options = options.tls_client_config(tls_config(self.tls)?).require_tls(self.tls.is_some_and(|tls| tls.required));
         }
-        Ok(Plan { servers, options })
+        if self.tls.is_some_and(|tls| tls.handshake_first) {
+            options = options.tls_first();
+        }
+        let certificate = self.tls.is_some_and(|tls| tls.certificate.is_some());
+        Ok(Plan { servers, options, auth: self.auth.cloned(), certificate })
     }
 
     /// Connects; the client then connects again by itself, for ever.
@@ -266,6 +218,11 @@ impl Connection<'_> {
         told: impl Fn(News) + Clone + Send + Sync + 'static,
     ) -> Result<Client, NotConnected> {
         self.plan(name).map_err(|problem| NotConnected { refused: false, problem })?.connect(told).await
+    }
+
+    /// As [`Plan::renewal`].
+    pub(super) fn renewal(&self, client: &Client) -> Option<Renewal> {
+        self.auth?.renewal(client)
     }
 }
 
@@ -291,9 +248,17 @@ fn pauses() -> impl Fn(usize) -> Duration + Send + Sync + 'static {
 pub(super) struct Plan {
     servers: Vec<ServerAddr>,
     options: ConnectOptions,
+    auth: Option<Auth>,
+    /// Whether a certificate is shown to the server.
+    certificate: bool,
 }
 
 impl Plan {
+    /// Has a client of this plan connect anew whenever the files have changed that show who connects.
+    pub(super) fn renewal(&self, client: &Client) -> Option<Renewal> {
+        self.auth.as_ref()?.renewal(client)
+    }
+
     /// Connects; the client then connects again by itself, for ever.
     pub(super) async fn connect(&self, told: impl Fn(News) + Clone + Send + Sync + 'static) -> Result<Client, NotConnected> {
         let options = self.options.clone().event_callback(move |event| {
@@ -311,14 +276,44 @@ impl Plan {
             let problem = if refused {
                 Problem::new(format!("the NATS server at {at} does not let us in: {}", error.kind())).help("check auth").at("auth")
             } else {
-                // What answers a TLS greeting in plain text is seen as a broken record.
-                let plain = error.kind() == ConnectErrorKind::Tls || error.to_string().contains("InvalidContentType");
-                let help = if plain { "check that the server speaks TLS" } else { "check that the server runs and listens there" };
-                Problem::new(format!("cannot connect to NATS at {at}: {error}")).help(help).at("url")
+                let (place, help) = advice(&error.to_string(), self.certificate);
+                Problem::new(format!("cannot connect to NATS at {at}: {error}")).help(help).at(place)
             };
             NotConnected { refused, problem: OpenError(problem) }
         })
     }
+}
+
+/// What is to be done where a connection cannot be made, and at which setting. The client has for that no more than the words of rustls and
+/// of the system.
+fn advice(error: &str, certificate: bool) -> (&'static str, &'static str) {
+    let says = |words: &[&str]| words.iter().any(|words| error.contains(words));
+    if says(&["UnknownIssuer"]) {
+        return ("tls", "nobody who is trusted here has signed the server's certificate; name who has in tls: { ca: { file: path } }");
+    }
+    if says(&["not valid for name", "NotValidForName"]) {
+        return ("url", "the server's certificate is for other names; write one of these");
+    }
+    if says(&["invalid peer certificate"]) {
+        return ("tls", "the server's certificate is not good; see that the server gets another");
+    }
+    // What answers a TLS greeting in plain text is seen as a broken record.
+    if says(&["InvalidContentType", "corrupt message"]) {
+        return ("url", "the server does not speak TLS there; write nats:// and leave out tls:, or name its port for TLS");
+    }
+    if says(&["fatal alert"]) {
+        return match certificate {
+            true => ("tls", "the server does not take the certificate that it is shown; show one that is signed by whom it trusts"),
+            false => ("tls", "the server wants to be shown a certificate; set tls: { certificate, key }"),
+        };
+    }
+    if says(&["timed out", "got nothing"]) {
+        return (
+            "url",
+            "the server takes the connection and says nothing; where it begins with TLS set tls: { handshake_first: true }, else check the port",
+        );
+    }
+    ("url", "check that the server runs and listens there")
 }
 
 /// What the client tells of its connection.
@@ -340,8 +335,13 @@ impl News {
             Event::Connected => Some(Self::Up),
             Event::Disconnected => Some(Self::Down("the connection to NATS is lost".to_owned())),
             // The client keeps the cause to itself, and says `IO error` where nobody listens.
+            Event::ClientError(ClientError::Other(error)) if error.contains("authorization violation") => {
+                Some(Self::Down("the NATS server does not let us in any more: authorization violation; check auth".to_owned()))
+            }
             Event::ClientError(ClientError::Other(error)) => {
-                Some(Self::Down(format!("cannot connect to NATS again: {error}; check that the server runs and listens where url says")))
+                // Whether a certificate is shown is not known here, and matters little to one that was let in before.
+                let (_, help) = advice(&error, true);
+                Some(Self::Down(format!("cannot connect to NATS again: {error}; {help}")))
             }
             Event::ClientError(error) => Some(Self::Down(format!("cannot connect to NATS again: {error}"))),
             Event::ServerError(ServerError::AuthorizationViolation) => {

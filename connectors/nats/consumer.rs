@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::datetime::parse_rfc3339;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, Info, pull};
+use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::context::{ConsumerInfoErrorKind, GetStreamErrorKind};
-use async_nats::jetstream::{Context, ErrorCode, stream};
+use async_nats::jetstream::stream::{self, ConsumerCreateStrictErrorKind, RetentionPolicy};
+use async_nats::jetstream::{Context, ErrorCode};
+use futures::StreamExt;
 use pointsman_schemas::{Interval, Problem};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::connection::is_subject;
 use super::outstanding::MESSAGES_MAX;
+use super::pull::API_TIMEOUT;
 
 /// How long the server waits for an acknowledgement, unless it is given.
 const ACK_WAIT: Duration = Duration::from_secs(30);
@@ -73,15 +78,18 @@ impl NewConsumer {
         problems
     }
 
-    fn config(&self, name: &str, resume_at: Option<u64>) -> pull::Config {
-        let deliver_policy = match (resume_at, &self.start) {
-            (Some(start_sequence), _) => DeliverPolicy::ByStartSequence { start_sequence },
-            (None, Start::All) => DeliverPolicy::All,
-            (None, Start::New) => DeliverPolicy::New,
-            (None, Start::Sequence(start)) => DeliverPolicy::ByStartSequence { start_sequence: *start },
-            (None, Start::Time(time)) => {
-                parse_rfc3339(time).map_or(DeliverPolicy::All, |start_time| DeliverPolicy::ByStartTime { start_time })
-            }
+    /// Where a consumer of a stream of this kind begins that is made anew behind what is known of it.
+    fn resumed(retention: RetentionPolicy, resume_at: u64) -> Start {
+        // A work queue has a consumer begin with its first message (10101), and what is acknowledged is gone from it.
+        if retention == RetentionPolicy::WorkQueue { Start::All } else { Start::Sequence(resume_at) }
+    }
+
+    fn config(&self, name: &str, resume: Option<Start>) -> pull::Config {
+        let deliver_policy = match resume.as_ref().unwrap_or(&self.start) {
+            Start::All => DeliverPolicy::All,
+            Start::New => DeliverPolicy::New,
+            Start::Sequence(start) => DeliverPolicy::ByStartSequence { start_sequence: *start },
+            Start::Time(time) => parse_rfc3339(time).map_or(DeliverPolicy::All, |start_time| DeliverPolicy::ByStartTime { start_time }),
         };
         pull::Config {
             durable_name: Some(name.to_owned()),
@@ -102,6 +110,8 @@ pub(super) struct Wanted {
     pub(super) stream: String,
     pub(super) consumer: String,
     pub(super) create: Option<NewConsumer>,
+    /// The domain of the JetStream that has the stream; the server's own unless it is given.
+    pub(super) domain: Option<String>,
 }
 
 /// What is known of a consumer from before, should it have to be made anew.
@@ -111,6 +121,53 @@ pub(super) struct Known {
     stream_made: i128,
     /// Everything up to this message of the stream is acknowledged, and so stored.
     pub(super) acknowledged: u64,
+    /// What lies before this message and was removed has been told.
+    told: u64,
+    /// How many messages waited when it was last looked at.
+    waiting: u64,
+}
+
+/// Messages that nobody will see any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Gap {
+    pub(super) messages: u64,
+    /// Where they are missing, and why.
+    pub(super) why: String,
+}
+
+impl Known {
+    /// A message has been delivered here: what lies before it is not missing.
+    pub(super) fn delivered(&mut self, sequence: u64) {
+        self.told = self.told.max(sequence);
+    }
+
+    /// What was removed from a stream before the consumer came to it: its next message lies behind the last that it has delivered, or where it
+    /// was to begin if it was just made.
+    pub(super) fn gap(&mut self, info: &Info, stream: &stream::Info, begins_at: Option<u64>) -> Option<Gap> {
+        (self.stream_made, self.waiting) = (stream.created.unix_timestamp_nanos(), info.num_pending);
+        let config = &info.config;
+        let filtered = !config.filter_subject.is_empty() || !config.filter_subjects.is_empty();
+        // What other consumers have acknowledged goes too, and the last messages of all subjects are in no order.
+        let elsewhere = filtered && stream.config.retention != RetentionPolicy::Limits;
+        let passed = begins_at.map_or(info.delivered.stream_sequence, |first| first - 1).max(self.told);
+        let first = stream.state.first_sequence;
+        let missing = first.saturating_sub(passed + 1);
+        if missing == 0 || elsewhere || config.deliver_policy == DeliverPolicy::LastPerSubject {
+            return None;
+        }
+        self.told = first - 1;
+        let of = if filtered { " (of all its subjects)" } else { "" };
+        let why = format!("messages {} to {} were removed from the stream {}{of}", passed + 1, first - 1, info.stream_name);
+        Some(Gap { messages: missing + info.num_ack_pending as u64, why })
+    }
+
+    /// What can be said of a stream that is not the one that was read before.
+    fn made_anew(&self, stream: &stream::Info) -> Option<Gap> {
+        (self.stream_made != stream.created.unix_timestamp_nanos()).then(|| Gap {
+            messages: self.waiting,
+            why: format!("the stream {} was deleted and made anew; it is read from its first message", stream.config.name),
+        })
+    }
 }
 
 /// Why there is no consumer to read from.
@@ -131,6 +188,21 @@ impl NoConsumer {
 }
 
 impl Wanted {
+    /// Its JetStream through a client.
+    pub(super) fn context(&self, client: &Client) -> Context {
+        let builder = ContextBuilder::new().timeout(API_TIMEOUT);
+        match &self.domain {
+            Some(domain) => builder.domain(domain).build(client.clone()),
+            None => builder.build(client.clone()),
+        }
+    }
+
+    /// Where messages are asked for.
+    pub(super) fn next_subject(&self) -> String {
+        let domain = self.domain.as_ref().map(|domain| format!("{domain}.")).unwrap_or_default();
+        format!("$JS.{domain}API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.consumer)
+    }
+
     /// Finds the stream.
     pub(super) async fn stream(&self, jetstream: &Context) -> Result<stream::Stream, NoConsumer> {
         jetstream.get_stream(&self.stream).await.map_err(|error| match error.kind() {
@@ -146,10 +218,14 @@ impl Wanted {
         })
     }
 
-    /// Looks for the consumer, and none is an answer, without asking for the stream.
-    pub(super) async fn look(&self, jetstream: &Context) -> Result<Option<Info>, NoConsumer> {
-        let stream = jetstream.get_stream_no_info(&self.stream).await;
-        self.find(&stream.map_err(|error| NoConsumer::Wrong(error.to_string()))?).await
+    /// Looks for the consumer and its stream, and none is an answer.
+    pub(super) async fn look(&self, jetstream: &Context) -> Result<Option<(Info, stream::Info)>, NoConsumer> {
+        let stream = match self.stream(jetstream).await {
+            // Whether it comes back is for the next to find out.
+            Err(NoConsumer::Wrong(_)) => return Ok(None),
+            found => found?,
+        };
+        Ok(self.find(&stream).await?.map(|info| (info, stream.cached_info().clone())))
     }
 
     /// Looks for the consumer, and none is an answer.
@@ -183,6 +259,9 @@ impl Wanted {
         if config.deliver_subject.is_some() {
             differences.push("it pushes, where messages are pulled".to_owned());
         }
+        if !config.priority_groups.is_empty() {
+            differences.push(format!("it has priority groups ({}), which are not spoken here", config.priority_groups.join(", ")));
+        }
         if config.ack_policy != AckPolicy::Explicit {
             differences.push("it does not ask for an acknowledgement of each message (ack_policy explicit)".to_owned());
         }
@@ -211,20 +290,34 @@ impl Wanted {
     }
 
     /// Finds the consumer, or makes it where that is asked for: where it was known before, behind what is known to be stored.
-    pub(super) async fn ensure(&self, jetstream: &Context, known: Option<Known>) -> Result<(Info, Known), NoConsumer> {
+    /// Says what was removed meanwhile.
+    pub(super) async fn ensure(&self, jetstream: &Context, known: Option<Known>) -> Result<(Info, Known, Option<Gap>), NoConsumer> {
         let stream = match self.stream(jetstream).await {
             // Of a stream that is made anew nothing is to be missed, so what is known is kept until it is.
             Err(NoConsumer::Wrong(words)) if known.is_some() && self.create.is_some() => return Err(NoConsumer::Unknown(words)),
             found => found?,
         };
-        let stream_made = stream.cached_info().created.unix_timestamp_nanos();
+        let told_of_stream = stream.cached_info();
+        let stream_made = told_of_stream.created.unix_timestamp_nanos();
         let known_here = known.filter(|known| known.stream_made == stream_made);
+        let made_anew = known.and_then(|known| known.made_anew(told_of_stream));
+        let mut begins_at = None;
         let info = match (self.find(&stream).await?, &self.create) {
             (Some(info), _) => info,
             (None, Some(create)) => {
+                // Some servers make it all the same, and both consumers then miss what the other takes.
+                if known.is_none()
+                    && let Some(problem) = self.hindrance(&stream).await
+                {
+                    return Err(NoConsumer::Wrong(problem));
+                }
                 // All of a stream that was made anew is unread, wherever the first one was to begin.
                 let resume_at = known_here.map(|known| known.acknowledged + 1).or(known.map(|_| 1));
-                self.make(&stream, create, resume_at).await?
+                let resume = resume_at.map(|at| NewConsumer::resumed(told_of_stream.config.retention, at));
+                if let Start::Sequence(first) = resume.as_ref().unwrap_or(&create.start) {
+                    begins_at = Some(*first);
+                }
+                self.make(&stream, create, resume).await?
             }
             (None, None) => {
                 return Err(NoConsumer::Wrong(format!(
@@ -234,13 +327,75 @@ impl Wanted {
             }
         };
         let acknowledged = acknowledged(&info).max(known_here.map_or(0, |known| known.acknowledged));
-        Ok((info, Known { stream_made, acknowledged }))
+        let told = known_here.map_or(0, |known| known.told);
+        let mut known = Known { stream_made, acknowledged, told, waiting: info.num_pending };
+        let gap = known.gap(&info, told_of_stream, begins_at);
+        Ok((info, known, made_anew.or(gap)))
     }
 
-    async fn make(&self, stream: &stream::Stream, create: &NewConsumer, resume_at: Option<u64>) -> Result<Info, NoConsumer> {
-        match stream.create_consumer_strict(create.config(&self.consumer, resume_at)).await {
-            Ok(consumer) => Ok(consumer.cached_info().clone()),
-            Err(error) => Err(NoConsumer::Unknown(format!("cannot make the consumer {}: {error}", self.consumer))),
+    async fn make(&self, stream: &stream::Stream, create: &NewConsumer, resume: Option<Start>) -> Result<Info, NoConsumer> {
+        let error = match stream.create_consumer_strict(create.config(&self.consumer, resume)).await {
+            Ok(consumer) => return Ok(consumer.cached_info().clone()),
+            Err(error) => error,
+        };
+        let code = match error.kind() {
+            ConsumerCreateStrictErrorKind::JetStream(error) => error.error_code(),
+            _ => return Err(NoConsumer::Unknown(format!("cannot make the consumer {}: {error}", self.consumer))),
+        };
+        Err(match code {
+            ErrorCode::CONSUMER_WQ_CONSUMER_NOT_DELIVER_ALL => NoConsumer::Wrong(self.not_from_the_first()),
+            ErrorCode::CONSUMER_WQ_CONSUMER_NOT_UNIQUE | ErrorCode::CONSUMER_WQ_MULTIPLE_UNFILTERED => {
+                NoConsumer::Wrong(self.taken("another one"))
+            }
+            _ => NoConsumer::Unknown(format!("cannot make the consumer {}: {error}", self.consumer)),
+        })
+    }
+
+    fn not_from_the_first(&self) -> String {
+        format!("the stream {} is a work queue, whose consumers begin with its first message; leave out create.start", self.stream)
+    }
+
+    fn taken(&self, other: &str) -> String {
+        format!(
+            "the stream {} is a work queue, each message of which goes to one consumer, and {other} takes the same subjects; read through that one, delete it, or set create.filter to others",
+            self.stream
+        )
+    }
+
+    /// What will keep the consumer, which is not there, from being made.
+    pub(super) async fn hindrance(&self, stream: &stream::Stream) -> Option<String> {
+        let create = self.create.as_ref()?;
+        if stream.cached_info().config.retention != RetentionPolicy::WorkQueue {
+            return None;
+        }
+        if create.start != Start::All {
+            return Some(self.not_from_the_first());
+        }
+        let mut consumers = stream.consumers();
+        while let Some(Ok(other)) = consumers.next().await {
+            let all = |filter: &str| if filter.is_empty() { ">".to_owned() } else { filter.to_owned() };
+            let ours = all(create.filter.as_deref().unwrap_or_default());
+            let mut theirs = match other.config.filter_subjects.as_slice() {
+                [] => vec![all(&other.config.filter_subject)],
+                several => several.to_vec(),
+            };
+            theirs.retain(|filter| overlap(filter, &ours));
+            if !theirs.is_empty() {
+                return Some(self.taken(&format!("the consumer {}", other.name)));
+            }
+        }
+        None
+    }
+}
+
+/// True where some subject matches both filters.
+fn overlap(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.split('.'), other.split('.'));
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) | (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+            (Some(a), Some(b)) if a == b || a == "*" || b == "*" => {}
+            _ => return false,
         }
     }
 }

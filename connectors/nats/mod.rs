@@ -43,6 +43,7 @@
 //! a connection that breaks before the answer failed. A subject that an event fills in must not begin with `$`. With `acknowledge: false`
 //! a message has been delivered once it is sent, and nobody says whether anybody took it.
 
+mod auth;
 mod connection;
 mod consumer;
 mod message;
@@ -56,7 +57,8 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{Auth, Tls};
+pub use auth::Auth;
+pub use connection::Tls;
 pub use consumer::NewConsumer;
 pub use message::{Mode, PLAIN_TYPE};
 pub use pull::BATCH_MESSAGES_MAX;

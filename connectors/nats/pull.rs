@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::consumer::Info;
-use async_nats::jetstream::{self, Context};
+use async_nats::jetstream::{self, Context, stream};
 use async_nats::{Client, Subscriber};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -21,8 +21,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::auth::Renewal;
 use super::connection::News;
-use super::consumer::{Known, NoConsumer, Wanted, ack_wait, acknowledged};
+use super::consumer::{Gap, Known, NoConsumer, Wanted, ack_wait, acknowledged};
 use super::message::Mapper;
 use super::outstanding::{MESSAGES_MAX, Outstanding, REQUEST_MESSAGES, Room};
 use super::poison;
@@ -70,6 +71,13 @@ impl Ear {
         }
     }
 
+    /// Tells of messages that nobody will see any more.
+    fn skipped(&self, gap: Option<Gap>) {
+        if let Some(Gap { messages, why }) = gap {
+            self.link.skipped(messages, why);
+        }
+    }
+
     fn hear(&self, news: News) {
         match news {
             // Whether the consumer is there is another question, which the puller asks.
@@ -94,20 +102,34 @@ pub(super) struct Pulled {
 
 impl Pulled {
     /// Reads on from where the consumer was found.
-    pub(super) fn begin(client: Client, wanted: Wanted, found: (Info, Known), ear: Arc<Ear>, mapper: Mapper) -> Self {
+    pub(super) fn begin(
+        client: Client,
+        wanted: Wanted,
+        found: (Info, Known, Option<Gap>),
+        ear: Arc<Ear>,
+        mapper: Mapper,
+        renewal: Option<Renewal>,
+    ) -> Self {
         // Room for all that may be in hand, so that handing on never waits.
         let (out, messages) = mpsc::channel(MESSAGES_MAX);
         let outstanding = Outstanding::new(mapper.name().clone(), client.clone());
         let buried = Arc::default();
-        let puller =
-            Puller { jetstream: context(&client), client, wanted, known: found.1, ear, outstanding, mapper, out, buried, refused: false };
+        ear.skipped(found.2);
+        let puller = Puller {
+            jetstream: wanted.context(&client),
+            client,
+            wanted,
+            known: found.1,
+            ear,
+            outstanding,
+            mapper,
+            out,
+            buried,
+            refused: false,
+            _renewal: renewal,
+        };
         Self { messages, task: tokio::spawn(puller.run(found.0)), ended: None }
     }
-}
-
-/// JetStream through a client.
-pub(super) fn context(client: &Client) -> Context {
-    jetstream::ContextBuilder::new().timeout(API_TIMEOUT).build(client.clone())
 }
 
 #[async_trait]
@@ -139,6 +161,7 @@ struct Puller {
     buried: Arc<Mutex<HashSet<u64>>>,
     /// True where the server would not take requests, until it is seen to take one.
     refused: bool,
+    _renewal: Option<Renewal>,
 }
 
 /// Why the puller stopped to wait for messages.
@@ -225,8 +248,9 @@ impl Puller {
                 self.wanted.ensure(&self.jetstream, Some(self.known)).await
             };
             info = tokio::select! {
-                ensured = ensure => ensured.map(|(info, known)| {
+                ensured = ensure => ensured.map(|(info, known, gap)| {
                     self.known = known;
+                    self.ear.skipped(gap);
                     info
                 }),
                 () = self.out.closed() => return SourceError::Ended,
@@ -310,7 +334,11 @@ impl Puller {
                 }
                 looked = &mut looking => {
                     match looked {
-                        Ok(Some(info)) => self.looked_at(&info),
+                        Ok(Some((info, stream))) => {
+                            self.looked_at(&info);
+                            let gap = self.known.gap(&info, &stream, None);
+                            self.ear.skipped(gap);
+                        }
                         // Somebody has deleted it, and perhaps made it again.
                         Ok(None) => return Interrupted::Gone,
                         Err(NoConsumer::Wrong(problem)) => return Interrupted::Wrong(problem),
@@ -328,7 +356,7 @@ impl Puller {
     }
 
     /// Looks at the consumer in a while.
-    fn look(&self) -> BoxFuture<'static, Result<Option<Info>, NoConsumer>> {
+    fn look(&self) -> BoxFuture<'static, Result<Option<(Info, stream::Info)>, NoConsumer>> {
         let (wanted, jetstream) = (self.wanted.clone(), self.jetstream.clone());
         async move {
             sleep(LOOK_EVERY).await;
@@ -351,8 +379,7 @@ impl Puller {
             };
             let (request, reply) = requests.open(REQUEST_MESSAGES, self.outstanding.largest(), bytes);
             let payload = serde_json::to_vec(&request).map_err(|error| format!("cannot ask for messages: {error}"))?;
-            let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.wanted.stream, self.wanted.consumer);
-            let asked = self.client.publish_with_reply(subject, reply, payload.into()).await;
+            let asked = self.client.publish_with_reply(self.wanted.next_subject(), reply, payload.into()).await;
             asked.map_err(|error| format!("cannot ask for messages: {error}"))?;
         }
         Ok(None)
@@ -387,10 +414,11 @@ impl Puller {
         }
     }
 
-    fn hand_on(&self, message: async_nats::Message) {
+    fn hand_on(&mut self, message: async_nats::Message) {
         let message = jetstream::Message { message, context: self.jetstream.clone() };
         // Only what has no such subject at all fails here, and then nobody could acknowledge it.
         let (Ok(info), Some(reply)) = (message.info(), message.reply.clone()) else { return };
+        self.known.delivered(info.stream_sequence);
         let acknowledgement = self.outstanding.take(reply, message.length, info.delivered);
         let (arrivals, rejects) = self.mapper.read(&message.message, Some(&info));
         // Full or closed: it is dropped untold, and so given back.
@@ -398,14 +426,14 @@ impl Puller {
     }
 
     /// Hands on what has come already, before the subscription is given up.
-    fn drain(&self, subscriber: &mut Subscriber) {
+    fn drain(&mut self, subscriber: &mut Subscriber) {
         while let Some(Some(message)) = subscriber.next().now_or_never() {
             self.hand_on_any(message);
         }
     }
 
     /// Ends the subscription and gives back what is still on its way, which would else come again only after the server's patience.
-    async fn give_back(&self, mut subscriber: Subscriber) {
+    async fn give_back(&mut self, mut subscriber: Subscriber) {
         if subscriber.drain().await.is_ok() {
             let rest = async {
                 while let Some(message) = subscriber.next().await {
@@ -418,7 +446,7 @@ impl Puller {
     }
 
     /// Hands a message on, and leaves what the server has to say.
-    fn hand_on_any(&self, message: async_nats::Message) {
+    fn hand_on_any(&mut self, message: async_nats::Message) {
         if is_stored(&message) {
             self.hand_on(message);
         }

@@ -1,17 +1,21 @@
 //! A source's settings: a stream's consumer, or a subject.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use pointsman_schemas::{Problem, Segment, Text};
+use parking_lot::Mutex;
+use pointsman_schemas::{Name, Problem, Segment, SystemClock, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::connection::{Auth, Connection, NotConnected, Tls, Urls, is_name, is_subject};
+use super::auth::Auth;
+use super::connection::{Connection, News, NotConnected, Tls, Urls, is_name, is_subject};
 use super::consumer::{NewConsumer, NoConsumer, Wanted};
 use super::message::Mapper;
-use super::pull::{self, Pulled, context};
-use super::subscription::{self, Subscribed};
+use super::pull::{self, Pulled};
+use super::subscription::{self, Subscribed, subscribe};
 use crate::parameter::{located, resolve};
-use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
+use crate::{Guarantee, Link, OpenError, Source, SourceContext, SourceSettings};
 
 /// Reads messages from a JetStream stream or, at most once, from a subject.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -21,6 +25,8 @@ pub struct NatsSource {
     url: Urls,
     /// The stream to read from.
     stream: Option<Text>,
+    /// The JetStream domain in which the stream is, where it is not the server's own.
+    domain: Option<Text>,
     /// The durable pull consumer of the stream.
     consumer: Option<Text>,
     /// What to make the consumer of where it is not there; without this it must be there. `{}` takes the defaults.
@@ -61,6 +67,7 @@ impl NatsSource {
                 stream: value(stream, "stream", is_name, NO_NAME)?,
                 consumer: value(consumer, "consumer", is_name, NO_NAME)?,
                 create: self.create.clone(),
+                domain: self.domain.as_ref().map(|domain| value(domain, "domain", is_name, NO_NAME)).transpose()?,
             })),
             (None, None, Some(subject)) => Ok(Place::Subject {
                 subject: value(subject, "subject", |subject| is_subject(subject, true), NO_SUBJECT)?,
@@ -68,6 +75,20 @@ impl NatsSource {
             }),
             _ => Err(OpenError(Problem::new("it takes a stream and a consumer, or a subject"))),
         }
+    }
+}
+
+impl NatsSource {
+    /// Finds out whether a subject may be listened to, and tells the server's version. As a member of a queue group nobody can, without
+    /// taking messages from the others.
+    async fn probe_subject(&self, subject: &str, queue: bool) -> Result<String, OpenError> {
+        let name = Name::new("check").map_err(|error| OpenError(Problem::new(error.to_string())))?;
+        let ear = subscription::Ear::new(name.clone(), Link::new(name, Arc::new(SystemClock)), subject.to_owned());
+        let client = self.connection().connect("check", ear.listener()).await.map_err(|NotConnected { problem, .. }| problem)?;
+        if !queue {
+            subscribe(&client, &ear, None).await.map_err(|problem| OpenError(Problem::new(problem).at("subject")))?;
+        }
+        Ok(client.server_info().version)
     }
 }
 
@@ -96,7 +117,8 @@ impl SourceSettings for NatsSource {
         problems.extend(stray(self.queue.is_some() && self.subject.is_none(), "queue", "subject"));
         problems.extend(stray(self.consumer.is_some() && self.stream.is_none(), "consumer", "stream"));
         problems.extend(stray(self.create.is_some() && self.stream.is_none(), "create", "stream"));
-        for (text, at) in [(&self.stream, "stream"), (&self.consumer, "consumer"), (&self.queue, "queue")] {
+        problems.extend(stray(self.domain.is_some() && self.stream.is_none(), "domain", "stream"));
+        for (text, at) in [(&self.stream, "stream"), (&self.consumer, "consumer"), (&self.queue, "queue"), (&self.domain, "domain")] {
             if text.as_ref().and_then(Text::literal).is_some_and(|name| !is_name(name)) {
                 problems.push(Problem::new(NO_NAME).at(at));
             }
@@ -122,16 +144,29 @@ impl SourceSettings for NatsSource {
 
     async fn probe(&self) -> Result<String, OpenError> {
         let place = self.place()?;
-        let client = self.connection().connect("check", |_| {}).await.map_err(|NotConnected { problem, .. }| problem)?;
-        let version = client.server_info().version;
         let wanted = match place {
             Place::Stream(wanted) => wanted,
-            Place::Subject { subject, .. } => {
+            Place::Subject { subject, queue } => {
+                let version = self.probe_subject(&subject, queue.is_some()).await?;
                 return Ok(format!("nats-server {version} takes connections; what is published to {subject} comes at most once"));
             }
         };
-        let wrong = |problem: NoConsumer| OpenError(Problem::new(problem.words()).at("stream"));
-        let stream = wanted.stream(&context(&client)).await.map_err(wrong)?;
+        let complaint = Arc::new(Mutex::new(None));
+        let complaints = Arc::clone(&complaint);
+        let hear = move |news| {
+            if let News::Complaint(words) = news {
+                *complaints.lock() = Some(words);
+            }
+        };
+        let client = self.connection().connect("check", hear).await.map_err(|NotConnected { problem, .. }| problem)?;
+        let version = client.server_info().version;
+        let wrong = |problem: NoConsumer| {
+            let words = problem.words();
+            // What one may not ask nobody answers; the server complains of it beside.
+            let complaint = complaint.lock().as_ref().map(|complaint| format!("; the server says: {complaint}")).unwrap_or_default();
+            OpenError(Problem::new(format!("{words}{complaint}")).at("stream"))
+        };
+        let stream = wanted.stream(&wanted.context(&client)).await.map_err(wrong)?;
         let messages = stream.cached_info().state.messages;
         let (stream_name, name) = (&wanted.stream, &wanted.consumer);
         match (wanted.find(&stream).await.map_err(wrong)?, &wanted.create) {
@@ -145,6 +180,7 @@ impl SourceSettings for NatsSource {
                     String::new()
                 }
             )),
+            (None, Some(_)) if let Some(problem) = wanted.hindrance(&stream).await => Err(OpenError(Problem::new(problem).at("create"))),
             (None, Some(_)) => Ok(format!(
                 "nats-server {version}, stream {stream_name} with {messages} messages; the consumer {name} is not there and will be made"
             )),
@@ -163,18 +199,20 @@ impl SourceSettings for NatsSource {
             Place::Stream(wanted) => {
                 let ear = pull::Ear::new(context.link);
                 let client = self.connection().connect(&context.name, ear.listener()).await.map_err(unconnected)?;
-                let found = wanted.ensure(&pull::context(&client), None).await;
+                let found = wanted.ensure(&wanted.context(&client), None).await;
                 let found = found.map_err(|problem| OpenError(Problem::new(problem.words())))?;
                 if found.0.config.max_deliver > 0 {
                     let deliveries = found.0.config.max_deliver;
                     tracing::warn!(source = %context.name, deliveries, "the consumer gives a message up after so many deliveries, also where the bus could not store it");
                 }
-                Ok(Box::new(Pulled::begin(client, wanted, found, ear, mapper)))
+                let renewal = self.connection().renewal(&client);
+                Ok(Box::new(Pulled::begin(client, wanted, found, ear, mapper, renewal)))
             }
             Place::Subject { subject, queue } => {
-                let ear = subscription::Ear::new(context.name.clone(), context.link);
+                let ear = subscription::Ear::new(context.name.clone(), context.link, subject.clone());
                 let client = self.connection().connect(&context.name, ear.listener()).await.map_err(unconnected)?;
-                let subscribed = Subscribed::begin(client, ear, mapper, subject, queue).await;
+                let renewal = self.connection().renewal(&client);
+                let subscribed = Subscribed::begin(client, ear, mapper, queue, renewal).await;
                 Ok(Box::new(subscribed.map_err(|problem| OpenError(Problem::new(problem).at("subject")))?))
             }
         }

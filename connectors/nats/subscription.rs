@@ -10,12 +10,20 @@ use futures::StreamExt;
 use futures::future::FutureExt;
 use parking_lot::Mutex;
 use pointsman_schemas::Name;
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 
+use super::auth::Renewal;
 use super::connection::News;
 use super::message::Mapper;
 use super::pull::BATCH_MESSAGES_MAX;
 use crate::{Acknowledgement, Batch, Link, Message, Source, SourceError};
+
+/// How long a server may take to refuse a subscription before it is taken to be in force.
+const REFUSED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long the client may take to hand on what it has heard.
+const TOLD_WITHIN: Duration = Duration::from_millis(200);
 
 /// The log is told of lost messages at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -24,14 +32,18 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 pub(super) struct Ear {
     source: Name,
     link: Link,
+    /// The subject listened to, and whether the server forbids that.
+    forbidden: watch::Sender<bool>,
+    subject: String,
     /// Messages that were dropped here because they came faster than they could be stored; at least so many.
     lost: AtomicU64,
     logged: Mutex<Option<Instant>>,
 }
 
 impl Ear {
-    pub(super) fn new(source: Name, link: Link) -> Arc<Self> {
-        Arc::new(Self { source, link, lost: AtomicU64::new(0), logged: Mutex::default() })
+    pub(super) fn new(source: Name, link: Link, subject: String) -> Arc<Self> {
+        let forbidden = watch::Sender::new(false);
+        Arc::new(Self { source, link, forbidden, subject, lost: AtomicU64::new(0), logged: Mutex::default() })
     }
 
     pub(super) fn listener(self: &Arc<Self>) -> impl Fn(News) + Clone + Send + Sync + 'static {
@@ -47,7 +59,10 @@ impl Ear {
         match news {
             News::Up => self.link.up(),
             News::Down(why) => self.link.down(format!("{why}; what is published meanwhile is not seen")),
-            News::Complaint(complaint) => self.link.down(format!("the NATS server complains: {complaint}")),
+            News::Complaint(complaint) if forbids(&complaint, &self.subject) => {
+                self.forbidden.send_replace(true);
+            }
+            News::Complaint(complaint) => tracing::warn!(source = %self.source, %complaint, "the NATS server complains"),
             News::Lost => {
                 let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
                 let mut logged = self.logged.lock();
@@ -59,6 +74,13 @@ impl Ear {
         }
     }
 
+    /// Returns once the server has said that the subject may not be listened to.
+    async fn forbidden(&self) -> String {
+        // The sender lives in self: it cannot be gone.
+        let _ = self.forbidden.subscribe().wait_for(|forbidden| *forbidden).await;
+        format!("the NATS server forbids subscribing to {}; allow it, or change auth", self.subject)
+    }
+
     /// How many messages were dropped here, at least.
     #[cfg(test)]
     pub(super) fn lost(&self) -> u64 {
@@ -66,38 +88,63 @@ impl Ear {
     }
 }
 
+/// True for what the server says of a subscription that it refuses or, once permissions have changed, ends.
+fn forbids(complaint: &str, subject: &str) -> bool {
+    complaint.strip_prefix("Permissions Violation for Subscription to ").is_some_and(|rest| rest.starts_with(&format!("{subject:?}")))
+}
+
 /// A subject's messages.
 pub(super) struct Subscribed {
     /// Keeps the connection, and what hears of it.
     _client: Client,
-    _ear: Arc<Ear>,
+    _renewal: Option<Renewal>,
+    ear: Arc<Ear>,
     subscriber: Subscriber,
     mapper: Mapper,
 }
 
 impl Subscribed {
-    /// Subscribes, and returns once the server has been told.
+    /// Subscribes to the subject that is listened for.
     pub(super) async fn begin(
         client: Client,
         ear: Arc<Ear>,
         mapper: Mapper,
-        subject: String,
         queue: Option<String>,
+        renewal: Option<Renewal>,
     ) -> Result<Self, String> {
-        let subscribed = match queue {
-            Some(queue) => client.queue_subscribe(subject, queue).await,
-            None => client.subscribe(subject).await,
-        };
-        let subscriber = subscribed.map_err(|error| format!("cannot subscribe: {error}"))?;
-        client.flush().await.map_err(|error| format!("cannot subscribe: {error}"))?;
-        Ok(Self { _client: client, _ear: ear, subscriber, mapper })
+        let subscriber = subscribe(&client, &ear, queue).await?;
+        Ok(Self { _client: client, _renewal: renewal, ear, subscriber, mapper })
+    }
+}
+
+/// Subscribes, and returns once the server has taken or refused that.
+pub(super) async fn subscribe(client: &Client, ear: &Ear, queue: Option<String>) -> Result<Subscriber, String> {
+    let subscribed = match queue {
+        Some(queue) => client.queue_subscribe(ear.subject.clone(), queue).await,
+        None => client.subscribe(ear.subject.clone()).await,
+    };
+    let subscriber = subscribed.map_err(|error| format!("cannot subscribe: {error}"))?;
+    // A subscription that it takes the server passes over in silence. What it answers to anything else comes behind a refusal.
+    let answered = timeout(REFUSED_WITHIN, client.request(client.new_inbox(), "".into()));
+    let passed = async {
+        let _ = answered.await;
+        // The client hands on a refusal by a task of its own. One that comes later still ends the source.
+        sleep(TOLD_WITHIN).await;
+    };
+    tokio::select! {
+        forbidden = ear.forbidden() => Err(forbidden),
+        () = passed => Ok(subscriber),
     }
 }
 
 #[async_trait]
 impl Source for Subscribed {
     async fn next(&mut self) -> Result<Batch, SourceError> {
-        let mut next = self.subscriber.next().await;
+        let mut next = tokio::select! {
+            // To be opened anew, until it is allowed.
+            forbidden = self.ear.forbidden() => return Err(SourceError::Unavailable(forbidden)),
+            next = self.subscriber.next() => next,
+        };
         let mut messages = Vec::new();
         while let Some(message) = next.take() {
             let (arrivals, rejects) = self.mapper.read(&message, None);

@@ -18,7 +18,8 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, watch};
 use tower::util::BoxCloneSyncService;
 
-use super::connection::{Auth, Connection, News, NotConnected, Plan, Tls, Urls, is_subject};
+use super::auth::{Auth, Renewal};
+use super::connection::{Connection, News, NotConnected, Plan, Tls, Urls, is_subject};
 use super::message::{Mode, write};
 use super::pull::API_TIMEOUT;
 use crate::parameter::{Parameter, Templates, check_texts, is_template, resolve};
@@ -172,6 +173,7 @@ struct Publisher {
 #[derive(Clone)]
 struct Connected {
     client: Client,
+    _renewal: Option<Arc<Renewal>>,
     jetstream: Context,
 }
 
@@ -228,7 +230,8 @@ impl Publisher {
         let made = match connecting {
             Ok(Ok(client)) => {
                 let jetstream = ContextBuilder::new().timeout(NEVER).max_ack_inflight(usize::from(u16::MAX)).backpressure_on_inflight(true);
-                Ok(Connected { jetstream: jetstream.build(client.clone()), client })
+                let renewal = self.plan.renewal(&client).map(Arc::new);
+                Ok(Connected { jetstream: jetstream.build(client.clone()), client, _renewal: renewal })
             }
             Ok(Err(NotConnected { refused, problem })) => {
                 Err(AttemptError::new(if refused { Class::Refused } else { Class::Unavailable }, problem.to_string()))

@@ -1,6 +1,7 @@
 //! Sources and targets against a real `nats-server`.
 
 mod credentials;
+mod lost;
 mod mapping;
 mod pulling;
 mod source;

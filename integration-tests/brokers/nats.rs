@@ -110,14 +110,31 @@ impl NatsServer {
         let server = Server::new("nats-server");
         let configuration = prepare(server.folder().to_owned());
         let mut nats = Self { release, server, port: free_port(), monitor: free_port() };
-        let store = nats.server.folder().join("store");
-        let lines = format!(
-            "listen: 127.0.0.1:{}\nhttp: 127.0.0.1:{}\njetstream {{ store_dir: {:?} }}\n{configuration}\n",
-            nats.port, nats.monitor, store
-        );
-        std::fs::write(nats.configuration(), lines).expect("the configuration can be written");
+        nats.configure(&configuration);
         nats.restart().await;
         nats
+    }
+
+    /// Gives it other further lines, which are in force after [`NatsServer::reload`] or [`NatsServer::restart`].
+    ///
+    /// # Panics
+    /// Where they cannot be written.
+    pub fn configure(&self, configuration: &str) {
+        let store = self.server.folder().join("store");
+        let lines = format!(
+            "listen: 127.0.0.1:{}\nhttp: 127.0.0.1:{}\njetstream {{ store_dir: {store:?} }}\n{configuration}\n",
+            self.port, self.monitor
+        );
+        std::fs::write(self.configuration(), lines).expect("the configuration can be written");
+    }
+
+    /// Has it read its configuration again, as it runs.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub fn reload(&self) {
+        let told = Command::new("kill").args(["-HUP", &self.server.pid().to_string()]).status().expect("there is a kill");
+        assert!(told.success(), "the server does not run");
     }
 
     fn configuration(&self) -> PathBuf {

@@ -19,6 +19,10 @@ nats_tests!(
     the_right_ones_are_let_in_and_wrong_ones_are_told_in_words,
     a_url_from_elsewhere_may_say_who_connects,
     tls_is_checked_on_both_sides,
+    what_is_renewed_in_a_file_is_shown_from_then_on,
+    a_subscription_that_is_refused_is_tried_until_it_is_allowed,
+    a_server_that_begins_with_tls_is_spoken_to_where_that_is_said,
+    a_stream_of_another_domain_is_read,
 );
 
 async fn the_right_ones_are_let_in_and_wrong_ones_are_told_in_words(release: NatsRelease) {
@@ -63,14 +67,130 @@ async fn tls_is_checked_on_both_sides(release: NatsRelease) {
     .await;
     probe(&server, json!({ "tls": { "ca": CA, "certificate": CERTIFICATE, "key": KEY } })).await.unwrap();
     let told = probe(&server, json!({ "tls": { "ca": CA } })).await.unwrap_err();
-    assert!(told.starts_with("url: cannot connect"), "a client without a certificate: {told}");
-    let told = probe(&server, json!({ "tls": { "certificate": CERTIFICATE, "key": KEY } })).await.unwrap_err();
-    assert!(told.contains("certificate"), "a server whom the system does not trust: {told}");
+    assert!(told.starts_with("tls: cannot connect") && told.contains("wants to be shown a certificate"), "{told}");
+    for unasked in [json!({ "tls": { "certificate": CERTIFICATE, "key": KEY } }), json!({})] {
+        let told = probe(&server, unasked).await.unwrap_err();
+        assert!(told.starts_with("tls: cannot connect") && told.contains("name who has in tls: { ca"), "{told}");
+    }
     let told = probe(&server, json!({ "tls": { "ca": "nothing" } })).await.unwrap_err();
     assert_eq!(told, "tls.ca: there is no certificate in it");
 
     let plain = NatsServer::start(release).await;
-    let told = probe(&plain, json!({ "tls": { "ca": CA } })).await;
-    assert!(told.is_err(), "a server without TLS is refused: {told:?}");
+    let told = probe(&plain, json!({ "tls": { "ca": CA } })).await.unwrap_err();
+    assert!(told.starts_with("url: cannot connect") && told.contains("does not speak TLS there"), "{told}");
     probe(&plain, json!({ "tls": { "ca": CA, "required": false } })).await.unwrap();
+}
+
+async fn what_is_renewed_in_a_file_is_shown_from_then_on(release: NatsRelease) {
+    let user = |name: &str| format!("{{ user: {name}, password: {name}, permissions: {{ subscribe: [\"{name}.>\", \"_INBOX.>\"] }} }}");
+    let mut server = NatsServer::start_with(release, "authorization { token: old }").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "old\n").unwrap();
+    let (mut source, link) = open(json!({ "url": server.url(), "subject": "s.x", "auth": { "token": { "file": file } } })).await;
+
+    // Refused first and renewed then.
+    server.configure("authorization { token: new }");
+    server.restart().await;
+    let refused = async || link.status().last_error.is_some_and(|error| error.contains("does not let us in any more"));
+    holds("it is refused", refused).await;
+    std::fs::write(&file, "new\n").unwrap();
+    let publisher = async_nats::ConnectOptions::with_token("new".into()).connect(server.url()).await.unwrap();
+    arrives(&publisher, &mut *source, "s.x").await;
+
+    // Renewed while the old one is still good: one user may listen here, the other there.
+    server.configure(&format!("authorization {{ users: [{}, {}] }}", user("a"), user("b")));
+    server.restart().await;
+    for (name, content) in [("user", "a"), ("password", "a")] {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    let text = |name: &str| json!({ "file": folder.path().join(name) });
+    let auth = json!({ "basic": { "username": text("user"), "password": text("password") } });
+    let given = json!({ "url": server.url(), "subject": "b.x", "auth": auth });
+    let told = settings(given.clone()).open(context()).await.map(|_| ()).unwrap_err().to_string();
+    assert_eq!(told, "subject: the NATS server forbids subscribing to b.x; allow it, or change auth");
+    assert_eq!(settings(given).probe().await.unwrap_err().to_string(), told, "a check finds it too");
+    let (mut source, _) = open(json!({ "url": server.url(), "subject": "a.x", "auth": auth })).await;
+    for (name, content) in [("user", "b"), ("password", "b")] {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    // Connected as the other, it is not allowed to listen there any more.
+    let ended = next_within(&mut *source, SOON).await.unwrap().unwrap_err();
+    assert_eq!(ended, SourceError::Unavailable("the NATS server forbids subscribing to a.x; allow it, or change auth".into()));
+}
+
+/// Publishes until something comes of it: what is published before the subscription is in force again is lost.
+async fn arrives(publisher: &async_nats::Client, source: &mut dyn Source, subject: &'static str) {
+    let publish = async {
+        loop {
+            publisher.publish(subject, "x".into()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = publish => {}
+        batch = next_within(source, SOON) => assert!(!batch.expect("it arrives").unwrap().messages.is_empty()),
+    }
+}
+
+async fn a_subscription_that_is_refused_is_tried_until_it_is_allowed(release: NatsRelease) {
+    let users = |allowed: &str| {
+        format!("authorization {{ users: [{{ user: app, password: x, permissions: {{ subscribe: [{allowed}], publish: \">\" }} }}] }}")
+    };
+    let server = NatsServer::start_with(release, &users("\"s.>\", \"_INBOX.>\"")).await;
+    let given = json!({ "url": server.url(), "subject": "s.x", "auth": { "basic": { "username": "app", "password": "x" } } });
+    let (mut source, _) = open(given.clone()).await;
+    server.configure(&users("\"_INBOX.>\""));
+    server.reload();
+    let words = "the NATS server forbids subscribing to s.x; allow it, or change auth";
+    let ended = next_within(&mut *source, SOON).await.expect("it ends").unwrap_err();
+    assert_eq!(ended, SourceError::Unavailable(words.into()));
+    let told = settings(given.clone()).open(context()).await.map(|_| ()).unwrap_err().to_string();
+    assert_eq!(told, format!("subject: {words}"));
+    server.configure(&users("\"s.>\", \"_INBOX.>\""));
+    server.reload();
+    holds("it is allowed again", async || settings(given.clone()).open(context()).await.is_ok()).await;
+    let (mut source, _) = open(given).await;
+    let publisher = async_nats::ConnectOptions::with_user_and_password("app".into(), "x".into()).connect(server.url()).await.unwrap();
+    arrives(&publisher, &mut *source, "s.x").await;
+}
+
+async fn a_server_that_begins_with_tls_is_spoken_to_where_that_is_said(release: NatsRelease) {
+    // Servers before 2.10 cannot.
+    if release == NatsRelease::Old {
+        return;
+    }
+    let server = NatsServer::start_prepared(release, |folder| {
+        for (name, content) in [("cert.pem", CERTIFICATE), ("key.pem", KEY)] {
+            std::fs::write(folder.join(name), content).unwrap();
+        }
+        let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        format!("tls {{ cert_file: {cert:?}, key_file: {key:?}, handshake_first: true }}")
+    })
+    .await;
+    probe(&server, json!({ "tls": { "ca": CA, "handshake_first": true } })).await.unwrap();
+    let told = probe(&server, json!({ "tls": { "ca": CA } })).await.unwrap_err();
+    assert!(told.contains("set tls: { handshake_first: true }"), "{told}");
+    let plain = NatsServer::start(release).await;
+    let told = probe(&plain, json!({ "tls": { "ca": CA, "handshake_first": true } })).await.unwrap_err();
+    assert!(told.contains("does not speak TLS there"), "{told}");
+}
+
+async fn a_stream_of_another_domain_is_read(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
+    nats.server.configure("");
+    let lines = std::fs::read_to_string(nats.server.process().folder().join("nats.conf")).unwrap();
+    let lines = lines.replace("jetstream { ", "jetstream { domain: hub, ");
+    std::fs::write(nats.server.process().folder().join("nats.conf"), lines).unwrap();
+    nats.server.restart().await;
+    holds("the test's own client is back", async || nats.jetstream.get_stream("S").await.is_ok()).await;
+    let mut given = nats.settings(json!({}));
+    given.as_object_mut().unwrap().insert("domain".into(), json!("hub"));
+    let (mut source, _) = open(given.clone()).await;
+    let published = nats.publish(3).await;
+    let taken = take(&mut *source, 3).await.unwrap();
+    assert_eq!(taken.into_iter().map(|(text, _)| text).collect::<Vec<_>>(), published);
+    given.as_object_mut().unwrap().insert("domain".into(), json!("elsewhere"));
+    let told = settings(given).probe().await.unwrap_err().to_string();
+    assert!(told.contains("JetStream does not answer"), "{told}");
 }

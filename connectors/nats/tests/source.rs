@@ -225,7 +225,7 @@ async fn without_create_a_missing_consumer_or_stream_is_told_in_words(release: N
 async fn of_a_stream_that_was_made_anew_nothing_is_known(release: NatsRelease) {
     let mut nats = Nats::start(release).await;
     let create = serde_json::from_value(json!({ "start": "new" })).unwrap();
-    let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: Some(create) };
+    let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: Some(create), domain: None };
     nats.publish(2).await;
     let known = wanted.ensure(&nats.jetstream, None).await.unwrap().1;
     assert_eq!(known.acknowledged, 2, "what a consumer is not to see counts as seen");
@@ -238,7 +238,8 @@ async fn of_a_stream_that_was_made_anew_nothing_is_known(release: NatsRelease) {
     nats.jetstream.delete_stream("S").await.unwrap();
     nats.make_stream().await;
     nats.publish(1).await;
-    let (info, _) = wanted.ensure(&nats.jetstream, Some(known)).await.unwrap();
+    let (info, _, gap) = wanted.ensure(&nats.jetstream, Some(known)).await.unwrap();
+    assert_eq!(gap.unwrap().why, "the stream S was deleted and made anew; it is read from its first message");
     assert_eq!(
         info.config.deliver_policy,
         DeliverPolicy::ByStartSequence { start_sequence: 1 },
@@ -397,12 +398,12 @@ async fn members_of_a_queue_share_a_subject(release: NatsRelease) {
 async fn what_a_subject_brings_too_fast_is_counted(release: NatsRelease) {
     let nats = Nats::start(release).await;
     let context = context();
-    let ear = Ear::new(context.name.clone(), context.link.clone());
+    let ear = Ear::new(context.name.clone(), context.link.clone(), "fast".into());
     let server = serde_json::from_value(json!(nats.server.url())).unwrap();
     let connection = super::super::connection::Connection { url: &server, auth: None, tls: None };
     let client = connection.connect("test", ear.listener()).await.unwrap_or_else(|error| panic!("{}", error.problem));
     let mapper = Mapper::new(context.name, false, context.clock);
-    let mut source = Subscribed::begin(client, Arc::clone(&ear), mapper, "fast".into(), None).await.unwrap();
+    let mut source = Subscribed::begin(client, Arc::clone(&ear), mapper, None, None).await.unwrap();
     assert!(next_within(&mut source, Duration::from_millis(200)).await.is_none());
     for _ in 0..20_000 {
         nats.client().publish("fast", "x".into()).await.unwrap();
@@ -466,9 +467,9 @@ async fn a_probe_says_what_it_finds(release: NatsRelease) {
     let nowhere = format!("nats://127.0.0.1:{}", pointsman_test_brokers::free_port());
     let told = probe(json!({ "url": nowhere, "subject": "a.*" })).await.unwrap_err();
     assert!(told.starts_with("url: cannot connect to NATS at 127.0.0.1:") && told.contains("refused"), "{told}");
-    let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: None };
+    let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: None, domain: None };
     nats.server.kill();
-    assert!(matches!(wanted.look(&super::super::pull::context(&nats.client())).await, Err(NoConsumer::Unknown(_))));
+    assert!(matches!(wanted.look(&wanted.context(&nats.client())).await, Err(NoConsumer::Unknown(_))));
 }
 
 async fn what_the_client_cannot_read_is_rejected_and_holds_nothing_up(release: NatsRelease) {
