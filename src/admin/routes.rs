@@ -316,12 +316,15 @@ async fn explain(
     }
     let rule = query.rule.as_ref().map_or_else(String::new, |rule| format!("rule {rule} of tenant {}", stored.tenant));
     // Ten thousand rules take a while, for which the threads that serve others are not held.
+    let reader = admin.journal.reader();
     let explaining = tokio::task::spawn_blocking(move || {
         let explained = admin.overview.explain(&stored.tenant, &stored.origin, &stored.event, query.rule.as_ref(), limit);
-        explained.map(|explained| ExplainView::new(&stored, explained))
+        explained.map(|explained| (ExplainView::new(&stored, explained), stored))
     });
     let failed = |_| ProblemDocument::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot explain this event");
-    explaining.await.map_err(failed)?.map(Json).ok_or_else(|| ProblemDocument::not_found(rule))
+    let (mut explained, stored) = explaining.await.map_err(failed)?.ok_or_else(|| ProblemDocument::not_found(rule))?;
+    explained.deliveries = view::fates(&*reader, &stored, &explained.explained.taken).await?;
+    Ok(Json(explained))
 }
 
 /// JSON has to be declared: a form of a page elsewhere can send text, but not that without asking first.

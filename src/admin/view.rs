@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pointsman_schemas::{AttributeValue, Class, DeliveryId, Event, Name, SubscriptionNumber, Timestamp, json};
+use pointsman_schemas::{AttributeValue, Class, DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber, Timestamp, json};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -303,6 +303,95 @@ pub struct ExplainView {
     /// What the rules say.
     #[serde(flatten)]
     pub explained: Explained,
+    /// What became of it, for each target of the rules that took it.
+    #[serde(default)]
+    pub deliveries: Vec<FateView>,
+}
+
+/// What became of one event for one target of a rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FateView {
+    /// The rule.
+    pub rule: Name,
+    /// The target.
+    pub target: Name,
+    /// What became of it.
+    pub fate: Fate,
+    /// The task or dead letter, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Not before this it is tried, or tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<String>,
+    /// Why it is dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<DeadReason>,
+    /// Tries made.
+    pub attempts: u32,
+    /// What the last of them came to, or what else there is to say.
+    pub message: String,
+}
+
+/// What becomes of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It waits, or is under way.
+    Pending,
+    /// It is a dead letter.
+    Dead,
+    /// Neither: it was delivered, cancelled or purged, or the rule did not have the target when the event came.
+    Ended,
+}
+
+/// Of one event and one subscription more runs than this are not looked at: redrives and replays make them.
+const RUNS_MAX: usize = 16;
+
+/// Of one event more dead letters than this are not looked at.
+const LETTERS_MAX: usize = 1_000;
+
+/// What became of an event for the targets of the rules that take it now.
+///
+/// # Errors
+/// [`JournalError::Io`].
+pub async fn fates(reader: &dyn Reader, stored: &StoredEvent, taken: &[Name]) -> Result<Vec<FateView>, JournalError> {
+    let sequence = stored.sequence;
+    let before = sequence.0.checked_sub(1).map(Sequence);
+    // Behind all of the event before it.
+    let after = before.map(|sequence| DeliveryId { epoch: Epoch(0), sequence, subscription: SubscriptionNumber(u32::MAX), run: u64::MAX });
+    let letters = reader.dead(&DeadSelection::default(), after, LETTERS_MAX).await?;
+    let letters: Vec<DeadLetter> = letters.into_iter().take_while(|letter| letter.id.sequence == sequence).collect();
+    let mut fates = Vec::new();
+    for SubscriptionStatus { number, identity, .. } in reader.subscriptions().await? {
+        if identity.tenant != stored.tenant || identity.role != Role::To || !taken.contains(&identity.rule) {
+            continue;
+        }
+        let view = |fate, id: Option<DeliveryId>, attempts, message: String| FateView {
+            rule: identity.rule.clone(),
+            target: identity.target.clone(),
+            fate,
+            id: id.map(|id| id.to_string()),
+            due: None,
+            reason: None,
+            attempts,
+            message,
+        };
+        let before_any = fates.len();
+        let pending = reader.pending(number, before, RUNS_MAX).await?;
+        for one in pending.into_iter().take_while(|one| one.id.sequence == sequence) {
+            let message = one.last.map_or_else(String::new, |last| last.message);
+            fates.push(FateView { due: Some(one.due.to_string()), ..view(Fate::Pending, Some(one.id), one.attempts, message) });
+        }
+        for letter in letters.iter().filter(|letter| letter.id.subscription == number) {
+            let last = letter.last.as_ref().map_or("", |last| &last.message);
+            let message = if letter.message.is_empty() { last } else { &letter.message };
+            fates.push(FateView { reason: Some(letter.reason), ..view(Fate::Dead, Some(letter.id), letter.attempts, message.to_owned()) });
+        }
+        if fates.len() == before_any {
+            fates.push(view(Fate::Ended, None, 0, String::new()));
+        }
+    }
+    Ok(fates)
 }
 
 impl ExplainView {
@@ -315,7 +404,8 @@ impl ExplainView {
             AttributeValue::Boolean(value) => value.into(),
         };
         let event = stored.event.attributes().map(|(name, attribute)| (name.to_owned(), value(attribute))).collect();
-        Self { sequence: stored.sequence.0, tenant: stored.tenant.clone(), origin: stored.origin.clone(), event, explained }
+        let (tenant, origin) = (stored.tenant.clone(), stored.origin.clone());
+        Self { sequence: stored.sequence.0, tenant, origin, event, explained, deliveries: Vec::new() }
     }
 }
 

@@ -7,11 +7,15 @@ use url::form_urlencoded;
 
 use super::client::{AdminArgs, Client};
 use super::error::CommandError;
-use crate::admin::view::ExplainView;
+use crate::admin::view::{ExplainView, Fate};
+use crate::journal::DeadReason;
 use crate::output::{self, OutputArgs, plain, shortened};
 
 /// How much of an attribute the heading shows.
 const ATTRIBUTE_CHARACTERS_MAX: usize = 80;
+
+/// How much of what an attempt came to is shown.
+const MESSAGE_CHARACTERS_MAX: usize = 200;
 
 /// What `explain` is told.
 #[derive(Clone, Debug, clap::Args)]
@@ -62,7 +66,7 @@ async fn execute(args: &ExplainArgs) -> Result<String, CommandError> {
 }
 
 fn as_text(view: &ExplainView) -> String {
-    let ExplainView { sequence, origin, event, explained, .. } = view;
+    let ExplainView { sequence, origin, event, explained, deliveries, .. } = view;
     let attribute = |name: &str| event.get(name).and_then(|value| value.as_str()).unwrap_or_default();
     let of = |name: &str| shortened(attribute(name), ATTRIBUTE_CHARACTERS_MAX).into_owned();
     let mut text = format!("event {sequence} from {origin}: {} of {}", of("type"), of("source"));
@@ -73,6 +77,21 @@ fn as_text(view: &ExplainView) -> String {
     match taken.as_slice() {
         [] => text.push_str("\ntaken by no rule\n"),
         names => text.push_str(&format!("\ntaken by {}\n", names.join(", "))),
+    }
+    for one in deliveries {
+        let tries = match one.attempts {
+            0 => String::new(),
+            1 => " after 1 try".to_owned(),
+            tries => format!(" after {tries} tries"),
+        };
+        let (id, due) = (one.id.as_deref().unwrap_or_default(), one.due.as_deref().unwrap_or_default());
+        let said = if one.message.is_empty() { String::new() } else { format!(": {}", shortened(&one.message, MESSAGE_CHARACTERS_MAX)) };
+        let became = match one.fate {
+            Fate::Pending => format!("waits or is under way, due {due}{tries}{said}  (task {id})"),
+            Fate::Dead => format!("a dead letter, {}{tries}{said}  (pointsman dead show {id})", one.reason.map_or("", DeadReason::as_str)),
+            Fate::Ended => "delivered; or it was cancelled or purged, or the rule did not have this target then".to_owned(),
+        };
+        text.push_str(&format!("  {} → {}: {became}\n", one.rule, one.target));
     }
     for one in &explained.rules {
         text.push_str(&format!("\n{} {}", one.rule, one.explanation));
@@ -106,7 +125,7 @@ mod tests {
         let address = format!("--admin=http://{}", bus.address);
         let line = Line::parse_from(["explain"].into_iter().chain(arguments.split_whitespace()).chain([&*address]));
         match execute(&line.args).await {
-            Ok(text) => text,
+            Ok(text) => bus.anonymous(&text),
             Err(error) => format!("{error}\n").replace(&bus.address.to_string(), "ADDRESS"),
         }
     }
