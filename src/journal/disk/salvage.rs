@@ -92,6 +92,10 @@ fn fill(directory: &Path, draft: &Path, now: Timestamp) -> Result<Vec<u64>, Trou
         }
         found = again;
     }
+    // A store of format 1 has neither, and stays one of format 1 until its next commit.
+    if !new.query_row("SELECT EXISTS (SELECT 1 FROM meta WHERE name IN ('epochs', 'format'))", [], |row| row.get(0))? {
+        new.pragma_update(None, "user_version", 1)?;
+    }
     new.execute_batch("COMMIT; PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(TRUNCATE)")?;
     new.close().map_err(|(_, error)| error)?;
     std::fs::File::open(schema::database(draft))?.sync_all()?;

@@ -213,6 +213,7 @@ pub(super) fn journal_id(connection: &Connection) -> rusqlite::Result<Result<Jou
 pub(super) fn read_epochs(connection: &Connection) -> rusqlite::Result<Result<Epochs, Damage>> {
     match meta(connection, "epochs")? {
         Ok(value) => Ok(Epochs::decode(&value)),
+        Err(damage) if format(connection)? > 1 => Ok(Err(damage)),
         Err(_) => Ok(journal_id(connection)?.map(Epochs::of_format_1)),
     }
 }
