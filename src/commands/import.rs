@@ -8,6 +8,8 @@ mod draft;
 mod eventbridge;
 mod knative;
 mod read;
+mod tagged;
+mod template;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +27,8 @@ use crate::output::{self, OutputArgs, plain};
 #[derive(Clone, Debug, clap::Args)]
 pub struct ImportArgs {
     /// What to import; `-` is standard input. EventBridge rules as `aws events describe-rule`, `list-rules` and `list-targets-by-rule` print
-    /// them (targets belong to the rule read before them), Knative Triggers and Argo Sensors as YAML or JSON
+    /// them (targets belong to the rule read before them), CloudFormation and SAM templates and Knative Triggers and Argo Sensors as YAML or
+    /// JSON, and Terraform's JSON
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
     /// Where to write the rule file; standard output where left out
@@ -78,6 +81,8 @@ fn take(value: &Value, documents: &read::Documents, draft: &mut Draft) -> Result
     let group = version.split('/').next().unwrap_or_default();
     match (group, kind) {
         ("", "") if eventbridge::is_one(value) => eventbridge::take(value, &documents.stem, draft),
+        ("", "") if template::is_one(value) => template::take(value, draft),
+        ("", "") if template::is_terraform(value) => template::take_terraform(value, draft),
         ("eventing.knative.dev", "Trigger") => knative::take(value, draft),
         ("argoproj.io", "Sensor") => argo::take(value, draft),
         ("v1", "List") => {
@@ -92,7 +97,7 @@ fn take(value: &Value, documents: &read::Documents, draft: &mut Draft) -> Result
             };
             let error = CommandError::new(format!("cannot import {}: it holds {what}", documents.name));
             return Err(
-                error.help("EventBridge rules and targets as the AWS CLI prints them, Knative Triggers and Argo Sensors can be imported")
+                error.help("EventBridge rules and targets as the AWS CLI prints them, CloudFormation, SAM and Terraform JSON, Knative Triggers and Argo Sensors can be imported")
             );
         }
         _ => draft.left_out(

@@ -4,6 +4,7 @@
 //! it. What a source of Argo wraps in `body` is the data itself here.
 
 mod filters;
+mod other;
 
 use serde_json::{Map, Value, json};
 
@@ -90,7 +91,22 @@ fn rule(trigger: &Value, template: &Value, dependency: &Value, of: &str, draft: 
     if !delivery.is_empty() {
         rule.insert("delivery".to_owned(), delivery.into());
     }
-    rule.insert("to".to_owned(), draft.target(&target.0, with_rate(target.1, trigger)).into());
+    let rate = rate(trigger);
+    let name = match target {
+        Named::New(name, mut body) => {
+            if let (Some(rate), Some(body)) = (rate, body.as_object_mut()) {
+                body.insert("delivery".to_owned(), json!({ "rate": rate }));
+            }
+            draft.target(&name, body)
+        }
+        Named::Unknown(name, what) => {
+            if let Some(rate) = rate {
+                draft.note(of, &format!("it was held to {rate}: give its target `delivery: {{ rate: {rate} }}`"));
+            }
+            draft.unknown_target(&name, of, &what, Map::new())
+        }
+    };
+    rule.insert("to".to_owned(), name.into());
     for key in ["policy", "parameters", "atLeastOnce", "dlqTrigger"] {
         if trigger.get(key).is_some() {
             draft.note(of, &format!("`{key}` has no counterpart"));
@@ -99,39 +115,37 @@ fn rule(trigger: &Value, template: &Value, dependency: &Value, of: &str, draft: 
     Ok(rule)
 }
 
-fn with_rate(mut target: Value, trigger: &Value) -> Value {
-    let limit = trigger.pointer("/rateLimit/requestsPerUnit").and_then(Value::as_u64);
+/// The rate that a trigger is held to.
+fn rate(trigger: &Value) -> Option<String> {
+    let limit = trigger.pointer("/rateLimit/requestsPerUnit").and_then(Value::as_u64).filter(|limit| *limit > 0)?;
     let unit = match text(trigger, "/rateLimit/unit") {
         "Minute" => "m",
         "Hour" => "h",
         _ => "s",
     };
-    if let (Some(limit), Some(target)) = (limit.filter(|limit| *limit > 0), target.as_object_mut()) {
-        target.insert("delivery".to_owned(), json!({ "rate": format!("{limit}/{unit}") }));
-    }
-    target
+    Some(format!("{limit}/{unit}"))
 }
 
-/// Name and body of a target.
-type Target = (String, Value);
+/// A target, and the transform of what goes to it.
+type Target = (Named, Option<Value>);
 
-fn target(
-    template: &Value,
-    dependency: &str,
-    unwrapped: &mut bool,
-    of: &str,
-    draft: &mut Draft,
-) -> Result<(Target, Option<Value>), String> {
+/// A target of a draft.
+enum Named {
+    /// One that is to be made: the name it should have, and what it is.
+    New(String, Value),
+    /// An `http` target with an address nobody knows: its name, and what it was.
+    Unknown(String, String),
+}
+
+fn target(template: &Value, dependency: &str, unwrapped: &mut bool, of: &str, draft: &mut Draft) -> Result<Target, String> {
     if template.get("log").is_some() {
-        return Ok((("log".to_owned(), json!({ "stdout": {} })), None));
+        return Ok((Named::New("log".to_owned(), json!({ "stdout": {} })), None));
     }
-    let Some(http) = template.get("http") else {
-        let kinds = template.as_object().into_iter().flatten().map(|(key, _)| key.as_str());
-        let kind = kinds.filter(|key| !["name", "conditions", "conditionsReset"].contains(key)).collect::<Vec<_>>().join(", ");
-        return Err(format!("a trigger of the kind {kind} has no counterpart"));
-    };
+    let Some(http) = template.get("http") else { return other::target(template, dependency, unwrapped, of, draft) };
     if http.get("dynamicHeaders").is_some() || http.get("parameters").is_some() {
-        return Err("its address or headers are made of the event, which templates in `http.url` and `http.headers` do here".to_owned());
+        draft.note(of, "its address or headers are made of the event: templates in `http.url` and `http.headers` do that here");
+        let (name, transform) = other::unknown("http", template.pointer("/name"), http, dependency, unwrapped, of, draft);
+        return Ok((name, transform));
     }
     let mut body = Map::from_iter([("url".to_owned(), Value::from(literal(text(http, "/url"))))]);
     if !["", "POST"].contains(&text(http, "/method")) {
@@ -161,7 +175,7 @@ fn target(
     let data = payload.map(|payload| data(payload, dependency, unwrapped)).transpose()?;
     let address = text(http, "/url").split("://").nth(1).unwrap_or_default();
     let host = address.split(['/', ':', '?']).next().unwrap_or_default().split('.').next().unwrap_or_default().to_owned();
-    Ok(((host, json!({ "http": body })), data.map(|data| json!({ "data": data }))))
+    Ok((Named::New(host, json!({ "http": body })), data.map(|data| json!({ "data": data }))))
 }
 
 /// The data that a payload makes of an event of this dependency; of another one only constants are there.
@@ -169,8 +183,13 @@ fn data(payload: &[Value], dependency: &str, unwrapped: &mut bool) -> Result<Val
     let mut data = Value::Object(Map::new());
     for entry in payload {
         let (source, place) = (entry.get("src").unwrap_or(&Value::Null), text(entry, "/dest"));
-        if source.get("dataTemplate").is_some() || source.get("contextTemplate").is_some() {
+        if source.get("contextTemplate").is_some() {
             return Err(format!("its payload makes {place} with a Go template"));
+        }
+        if let Some(template) = source.get("dataTemplate").and_then(Value::as_str) {
+            let made = go_template(template, unwrapped).map_err(|why| format!("its payload makes {place} with a Go template: {why}"))?;
+            put(&mut data, place, made.into())?;
+            continue;
         }
         let default = source.get("value").map_or_else(String::new, |value| format!(" ?? {value}"));
         let foreign = !["", dependency].contains(&text(source, "/dependencyName"));
@@ -190,6 +209,23 @@ fn data(payload: &[Value], dependency: &str, unwrapped: &mut bool) -> Result<Val
         put(&mut data, place, format!("<{query}{default}>").into())?;
     }
     Ok(data)
+}
+
+/// A Go template in which there are plain paths alone, as a template of ours.
+fn go_template(template: &str, unwrapped: &mut bool) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some((before, behind)) = rest.split_once("{{") {
+        let (action, behind) = behind.split_once("}}").ok_or("its braces are not closed")?;
+        let path = action.trim_matches(['-', ' ']);
+        let plain =
+            path.strip_prefix(".Input.").filter(|path| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte)));
+        let query = filters::query(plain.ok_or_else(|| format!("`{path}` has no counterpart"))?, unwrapped)?;
+        out.push_str(&format!("{}<{query}>", literal(before)));
+        rest = behind;
+    }
+    out.push_str(&literal(rest));
+    Ok(out)
 }
 
 /// Puts a value where a dotted path leads.

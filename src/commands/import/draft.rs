@@ -1,5 +1,6 @@
 //! The rule file in the making.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use pointsman_schemas::Name;
@@ -27,6 +28,8 @@ pub(super) struct Draft {
     targets: Map<String, Value>,
     rules: Vec<(String, Map<String, Value>)>,
     pub(super) notes: Vec<Note>,
+    /// What the targets without an address were, by the names they wanted.
+    unknown: HashMap<String, String>,
     /// The rule that targets belong to which say of none that they do.
     pub(super) last_rule: Option<String>,
     /// EventBridge rules whose targets have not been seen yet.
@@ -93,13 +96,20 @@ impl Draft {
         name
     }
 
-    /// An `http` target whose address nobody knows yet: it is taken from the environment.
-    pub(super) fn unknown_target(&mut self, wanted: &str, of: &str, what: &str) -> String {
-        let variable = format!("{}_URL", slug(wanted).to_ascii_uppercase().replace('-', "_"));
+    /// An `http` target whose address nobody knows yet: it is taken from the environment. Its other settings are `with`.
+    pub(super) fn unknown_target(&mut self, wanted: &str, of: &str, what: &str, with: Map<String, Value>) -> String {
+        // Two that are called alike, such as functions of two regions, have addresses of their own.
+        let wanted = unique(wanted, |name| self.unknown.get(name).is_some_and(|known| known != what));
+        self.unknown.insert(wanted.clone(), what.to_owned());
+        let variable = format!("{}_URL", wanted.to_ascii_uppercase().replace('-', "_"));
+        let mut body = Map::from_iter([("url".to_owned(), json!({ "env": variable }))]);
+        body.extend(with);
         let known = self.targets.len();
-        let name = self.target(wanted, json!({ "http": { "url": { "env": variable } } }));
+        let name = self.target(&wanted, json!({ "http": body }));
         if self.targets.len() > known {
-            self.note(of, &format!("{what} is called over HTTP here: put a function before it and its address into {variable}"));
+            // An API destination is an address already.
+            let function = if what.contains(":api-destination/") { "" } else { "a function before it and " };
+            self.note(of, &format!("{what} is called over HTTP here: put {function}its address into {variable}"));
         }
         name
     }
@@ -135,25 +145,91 @@ impl Draft {
     /// Leaves out what would be a mistake in a rule file, and writes the rest.
     pub(super) fn finish(mut self) -> Imported {
         super::eventbridge::finish(&mut self);
-        let mut rules = Vec::new();
+        self.leave_out_faulty("target");
+        self.leave_out_faulty("source");
+        let mut rules: Rules = Vec::new();
         for (name, body) in std::mem::take(&mut self.rules) {
-            match self.mistakes(&[(name.clone(), body.clone())]) {
-                None => rules.push((name, body)),
-                Some(mistakes) => self.left_out(&format!("rule {name}"), &mistakes),
+            if let Some(body) = self.sound(&name, body) {
+                rules.push((name, body));
             }
         }
-        let used = |name: &str| rules.iter().any(|(_, body)| names(body).contains(&name.to_owned()));
-        self.targets.retain(|name, _| used(name));
-        self.sources.retain(|name, _| used(name));
+        // What each may do alone may not be done twice, such as to listen on one path.
+        if self.mistakes(&rules).is_some() {
+            let mut together: Rules = Vec::new();
+            for (name, body) in rules {
+                together.push((name.clone(), body));
+                if let Some(mistakes) = self.mistakes(&together) {
+                    together.pop();
+                    self.left_out(&format!("rule {name}"), &mistakes);
+                }
+            }
+            rules = together;
+        }
+        let used: HashSet<String> = rules.iter().flat_map(|(_, body)| names(body)).collect();
+        self.targets.retain(|name, _| used.contains(name));
+        self.sources.retain(|name, _| used.contains(name));
         Imported { text: self.text(&rules), rules: rules.len(), notes: self.notes }
     }
 
-    /// What is wrong with a rule file of these rules.
+    /// Takes out targets or sources that are mistakes by themselves, each blamed by its own name.
+    fn leave_out_faulty(&mut self, what: &str) {
+        let entries = std::mem::take(if what == "target" { &mut self.targets } else { &mut self.sources });
+        let mut kept = Map::new();
+        for (name, body) in entries {
+            let alone = Map::from_iter([(name.clone(), body.clone())]);
+            let none = Map::new();
+            let text = if what == "target" { sections(&none, &alone, &[]) } else { sections(&alone, &none, &[]) };
+            match mistakes(&text) {
+                None => drop(kept.insert(name, body)),
+                Some(mistakes) => self.left_out(&format!("{what} {name}"), &mistakes),
+            }
+        }
+        *(if what == "target" { &mut self.targets } else { &mut self.sources }) = kept;
+    }
+
+    /// What of a rule can stay: all of it, or those of several targets to which nothing is wrong.
+    fn sound(&mut self, name: &str, mut body: Map<String, Value>) -> Option<Map<String, Value>> {
+        let wrong = |draft: &Self, body: &Map<String, Value>| {
+            let missing = |wanted: &&String| !draft.targets.contains_key(*wanted) && !draft.sources.contains_key(*wanted);
+            match names(body).iter().find(missing) {
+                Some(missing) => Some(format!("it needs {missing}, which is left out")),
+                None => draft.mistakes(&[(name.to_owned(), body.clone())]),
+            }
+        };
+        let of = format!("rule {name}");
+        let Some(mut why) = wrong(self, &body) else { return Some(body) };
+        if let Some(Value::Array(to)) = body.get("to").filter(|to| to.as_array().is_some_and(|to| to.len() > 1)).cloned() {
+            let mut kept = Vec::new();
+            let mut left_out = Vec::new();
+            for entry in to {
+                body.insert("to".to_owned(), json!([entry]));
+                match wrong(self, &body) {
+                    None => kept.push(entry),
+                    Some(why) => left_out.push((named(&entry).unwrap_or_default().to_owned(), why)),
+                }
+            }
+            if !kept.is_empty() {
+                body.insert("to".to_owned(), kept.into());
+                match wrong(self, &body) {
+                    None => {
+                        left_out.iter().for_each(|(target, why)| self.left_out(&format!("{of}, target {target}"), why));
+                        return Some(body);
+                    }
+                    Some(mistakes) => why = mistakes,
+                }
+            }
+        }
+        self.left_out(&of, &why);
+        None
+    }
+
+    /// What is wrong with a rule file of these rules, and of the sources and targets that they name alone.
     fn mistakes(&self, rules: &[(String, Map<String, Value>)]) -> Option<String> {
-        let diagnostics = Config::of_text("imported", Path::new("/"), &self.text(rules)).err()?;
-        let mistakes = diagnostics.iter().filter(|diagnostic| !diagnostic.is_warning());
-        let told: Vec<String> = mistakes.map(|diagnostic| diagnostic.mistake.message.clone()).collect();
-        Some(if told.is_empty() { diagnostic::count(&diagnostics) } else { told.join("; ") })
+        let used: HashSet<String> = rules.iter().flat_map(|(_, body)| names(body)).collect();
+        let of = |entries: &Map<String, Value>| {
+            entries.iter().filter(|(name, _)| used.contains(*name)).map(|(name, body)| (name.clone(), body.clone())).collect()
+        };
+        mistakes(&sections(&of(&self.sources), &of(&self.targets), rules))
     }
 
     fn text(&self, rules: &[(String, Map<String, Value>)]) -> String {
@@ -165,15 +241,32 @@ impl Draft {
             let line = format!("{}{of}: {message}", if *left_out { "LEFT OUT " } else { "" });
             out.push_str(&format!("# - {}\n", plain(&line).replace(['\n', '\r'], " ")));
         }
-        let rules: Map<String, Value> = rules.iter().map(|(name, body)| (name.clone(), Value::Object(body.clone()))).collect();
-        for (section, entries) in [("sources", &self.sources), ("targets", &self.targets), ("rules", &rules)] {
-            if !entries.is_empty() {
-                out.push_str(&format!("\n{section}:\n"));
-                mapping(entries, 2, &mut out);
-            }
-        }
+        out.push_str(&sections(&self.sources, &self.targets, rules));
         out
     }
+}
+
+/// Names and bodies of rules.
+type Rules = Vec<(String, Map<String, Value>)>;
+
+/// What is wrong with a rule file.
+fn mistakes(text: &str) -> Option<String> {
+    let diagnostics = Config::of_text("imported", Path::new("/"), text).err()?;
+    let mistakes = diagnostics.iter().filter(|diagnostic| !diagnostic.is_warning());
+    let told: Vec<String> = mistakes.map(|diagnostic| diagnostic.mistake.message.clone()).collect();
+    Some(if told.is_empty() { diagnostic::count(&diagnostics) } else { told.join("; ") })
+}
+
+fn sections(sources: &Map<String, Value>, targets: &Map<String, Value>, rules: &[(String, Map<String, Value>)]) -> String {
+    let mut out = String::new();
+    let rules: Map<String, Value> = rules.iter().map(|(name, body)| (name.clone(), Value::Object(body.clone()))).collect();
+    for (section, entries) in [("sources", sources), ("targets", targets), ("rules", &rules)] {
+        if !entries.is_empty() {
+            out.push_str(&format!("\n{section}:\n"));
+            mapping(entries, 2, &mut out);
+        }
+    }
+    out
 }
 
 /// The sources and targets that a rule names.
@@ -185,11 +278,15 @@ fn names(rule: &Map<String, Value>) -> Vec<String> {
             other => other.into_iter().collect::<Vec<_>>(),
         };
         for value in values {
-            let name = value.as_str().or_else(|| value.get("target").or_else(|| value.get("to")).and_then(Value::as_str));
-            names.extend(name.map(str::to_owned));
+            names.extend(named(value).map(str::to_owned));
         }
     }
     names
+}
+
+/// The source or target that an entry of a rule names.
+fn named(entry: &Value) -> Option<&str> {
+    entry.as_str().or_else(|| entry.get("target").or_else(|| entry.get("to")).and_then(Value::as_str))
 }
 
 /// Lines longer than this are broken into blocks.

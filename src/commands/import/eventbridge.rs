@@ -55,6 +55,15 @@ pub(super) fn take(value: &Value, stem: &str, draft: &mut Draft) {
     }
 }
 
+/// Takes in a rule of which the targets are known.
+pub(super) fn take_whole(rule: &Value, targets: Vec<Value>, draft: &mut Draft) {
+    let before = draft.waiting.len();
+    take_rule(rule, draft);
+    if let Some(waiting) = draft.waiting.get_mut(before..).and_then(<[_]>::first_mut) {
+        waiting.targets = targets;
+    }
+}
+
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
@@ -79,7 +88,7 @@ fn take_rule(rule: &Value, draft: &mut Draft) {
     let mut rules = Vec::new();
     let schedule = text(rule, "ScheduleExpression");
     if !schedule.is_empty() {
-        match timer(schedule) {
+        match timer(schedule, text(rule, "ScheduleExpressionTimezone")) {
             Ok(timer) => {
                 let source = draft.source(&name, json!({ "timer": timer }));
                 let mut body = base.clone();
@@ -146,9 +155,8 @@ pub(super) fn finish(draft: &mut Draft) {
             to.extend(destination(target, &name, &arn, draft));
         }
         if targets.is_empty() {
-            to.push(
-                draft.unknown_target(&name, &of, "what it called, of which nothing was given (`aws events list-targets-by-rule`),").into(),
-            );
+            let what = format!("what {name} called, of which nothing was given (`aws events list-targets-by-rule`),");
+            to.push(draft.unknown_target(&name, &of, &what, structured()).into());
         }
         if to.is_empty() {
             draft.left_out(&of, "none of its targets could be taken over");
@@ -157,6 +165,7 @@ pub(super) fn finish(draft: &mut Draft) {
         for mut rule in rules {
             let to = if let [Value::String(one)] = to.as_slice() { one.clone().into() } else { to.clone().into() };
             rule.insert("to".to_owned(), to);
+            rule.insert("delivery".to_owned(), default_delivery().into());
             draft.rule(&name, rule);
         }
     }
@@ -184,14 +193,13 @@ fn destination(target: &Value, rule: &str, rule_arn: &str, draft: &mut Draft) ->
             return None;
         }
     };
-    let name = match headers(target, &of, draft) {
-        None => draft.unknown_target(wanted, &of, arn),
-        Some(headers) => {
-            let variable = format!("{}_URL", super::draft::slug(wanted).to_ascii_uppercase().replace('-', "_"));
-            draft.note(&of, &format!("{arn} is called over HTTP here: put its address into {variable}"));
-            draft.target(wanted, json!({ "http": { "url": { "env": variable }, "headers": headers } }))
-        }
-    };
+    let mut with = if transform.is_some() { Map::new() } else { structured() };
+    if transform.is_none() {
+        draft.note(&of, "it is given the whole event as a CloudEvent in JSON: `type` and `data` stand for `detail-type` and `detail`");
+    }
+    let headers = headers(target, &of, draft);
+    with.extend(headers.map(|headers| ("headers".to_owned(), headers)));
+    let name = draft.unknown_target(wanted, &of, arn, with);
     let delivery = delivery(target);
     for (key, what) in [
         ("DeadLetterConfig", "its dead letters are kept by the bus: `pointsman dead list`"),
@@ -240,16 +248,36 @@ fn headers(target: &Value, of: &str, draft: &mut Draft) -> Option<Value> {
     (!headers.is_empty()).then(|| headers.into())
 }
 
+/// The mode in which a function is given the whole event, as EventBridge gives it its envelope.
+fn structured() -> Map<String, Value> {
+    Map::from_iter([("mode".to_owned(), Value::from("structured"))])
+}
+
+/// What EventBridge promises where a target has no retry policy of its own: 185 attempts within a day.
+fn default_delivery() -> Map<String, Value> {
+    Map::from_iter([("max_age".to_owned(), Value::from("24h")), ("retry".to_owned(), json!({ "attempts": 185 }))])
+}
+
+/// The delivery of a target with a retry policy; what that leaves out is EventBridge's default.
 fn delivery(target: &Value) -> Map<String, Value> {
-    let mut delivery = Map::new();
-    let policy = |key: &str| target.pointer(&format!("/RetryPolicy/{key}")).and_then(Value::as_u64);
-    if let Some(age) = policy("MaximumEventAgeInSeconds") {
+    let policy = |key: &str| target.pointer(&format!("/RetryPolicy/{key}")).and_then(whole);
+    let (age, retries) = (policy("MaximumEventAgeInSeconds"), policy("MaximumRetryAttempts"));
+    if age.is_none() && retries.is_none() {
+        return Map::new();
+    }
+    let mut delivery = default_delivery();
+    if let Some(age) = age {
         delivery.insert("max_age".to_owned(), format!("{age}s").into());
     }
-    if let Some(retries) = policy("MaximumRetryAttempts") {
-        delivery.insert("retry".to_owned(), json!({ "attempts": retries + 1 }));
+    if let Some(retries) = retries {
+        delivery.insert("retry".to_owned(), json!({ "attempts": retries.saturating_add(1) }));
     }
     delivery
+}
+
+/// A whole number, also where a template has it as a text.
+fn whole(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
 /// A constant as the data that goes out.
@@ -257,10 +285,11 @@ fn constant(text: &str) -> Value {
     serde_json::from_str(text).map_or_else(|_| literal(text).into(), |value| literal_value(&value))
 }
 
-/// The timer of a schedule expression.
-fn timer(expression: &str) -> Result<Value, String> {
+/// The timer of a schedule expression, whose cron line may be of a time zone.
+fn timer(expression: &str, timezone: &str) -> Result<Value, String> {
     Ok(match of_eventbridge(expression)? {
         ForeignSchedule::Every(period) => json!({ "every": period }),
-        ForeignSchedule::Cron(line) => json!({ "cron": line }),
+        ForeignSchedule::Cron(line) if ["", "UTC"].contains(&timezone) => json!({ "cron": line }),
+        ForeignSchedule::Cron(line) => json!({ "cron": line, "timezone": timezone }),
     })
 }

@@ -1,8 +1,14 @@
 //! Knative Triggers (`eventing.knative.dev`).
 
+use std::time::Duration;
+
+use pointsman_schemas::Interval;
 use serde_json::{Map, Value, json};
 
 use super::draft::{Draft, literal};
+
+/// The longest backoff where none is set.
+const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
 /// Takes in a Trigger.
 pub(super) fn take(trigger: &Value, draft: &mut Draft) {
@@ -19,17 +25,31 @@ pub(super) fn take(trigger: &Value, draft: &mut Draft) {
     if let Some(broker) = text("/spec/broker").filter(|broker| *broker != "default") {
         draft.note(&of, &format!("it is of the broker {broker}; give it a `from` where only some sources are meant"));
     }
-    let Some(target) = spec.get("subscriber").and_then(|subscriber| addressed(subscriber, namespace, &of, draft)) else {
+    let mode = match text("/spec/delivery/format") {
+        Some("json") => Map::from_iter([("mode".to_owned(), Value::from("structured"))]),
+        _ => Map::new(),
+    };
+    let Some(target) = spec.get("subscriber").and_then(|subscriber| addressed(subscriber, namespace, mode, &of, draft)) else {
         return draft.left_out(&of, "its subscriber has neither an address nor a service that has one");
     };
     rule.insert("to".to_owned(), target.into());
+    for (key, value) in spec.as_object().into_iter().flatten() {
+        if !["broker", "filter", "filters", "subscriber", "delivery"].contains(&key.as_str()) {
+            draft.note(&of, &format!("`{key}`, {value}, has no counterpart"));
+        }
+    }
+    for key in ["audience", "CACerts"] {
+        if spec.pointer(&format!("/subscriber/{key}")).is_some() {
+            draft.note(&of, &format!("`subscriber.{key}` has no counterpart"));
+        }
+    }
     if let Some(delivery) = spec.get("delivery") {
         let settings = settings(delivery, &of, draft);
         if !settings.is_empty() {
             rule.insert("delivery".to_owned(), settings.into());
         }
         if let Some(sink) = delivery.get("deadLetterSink") {
-            match addressed(sink, namespace, &of, draft) {
+            match addressed(sink, namespace, Map::new(), &of, draft) {
                 Some(target) => drop(rule.insert("on_failure".to_owned(), json!({ "to": target, "send": "original" }))),
                 None => draft.note(&of, "its dead letter sink has no address; dead letters are kept by the bus: `pointsman dead list`"),
             }
@@ -82,25 +102,31 @@ fn dialect(filter: &Value) -> Result<Value, String> {
 }
 
 /// The target of a subscriber or sink: `ref`, `uri`, or both.
-fn addressed(destination: &Value, namespace: &str, of: &str, draft: &mut Draft) -> Option<String> {
+fn addressed(destination: &Value, namespace: &str, mode: Map<String, Value>, of: &str, draft: &mut Draft) -> Option<String> {
     let text = |pointer: &str| destination.pointer(pointer).and_then(Value::as_str);
     let uri = text("/uri");
     let Some(name) = text("/ref/name") else {
         let uri = uri?;
         let host = uri.split("://").nth(1).unwrap_or(uri);
         let host = host.split(['/', ':', '?']).next().unwrap_or(host).split('.').next().unwrap_or(host).to_owned();
-        return Some(draft.target(&host, json!({ "http": { "url": literal(uri) } })));
+        return Some(draft.target(&host, http(uri, mode)));
     };
     let namespace = text("/ref/namespace").unwrap_or(namespace);
     let base = match text("/ref/kind").unwrap_or_default() {
         "Service" => format!("http://{name}.{namespace}.svc.cluster.local"),
         "Broker" => format!("http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}/{name}"),
         "Channel" | "InMemoryChannel" => format!("http://{name}-kn-channel.{namespace}.svc.cluster.local"),
-        kind => return Some(draft.unknown_target(name, of, &format!("the {kind} {name}"))),
+        kind => return Some(draft.unknown_target(name, of, &format!("the {kind} {name}"), mode)),
     };
     let path = uri.unwrap_or_default();
     let url = if path.is_empty() { format!("{base}/") } else { format!("{base}/{}", path.trim_start_matches('/')) };
-    Some(draft.target(name, json!({ "http": { "url": literal(&url) } })))
+    Some(draft.target(name, http(&url, mode)))
+}
+
+fn http(url: &str, mode: Map<String, Value>) -> Value {
+    let mut body = Map::from_iter([("url".to_owned(), Value::from(literal(url)))]);
+    body.extend(mode);
+    json!({ "http": body })
 }
 
 fn settings(delivery: &Value, of: &str, draft: &mut Draft) -> Map<String, Value> {
@@ -110,7 +136,7 @@ fn settings(delivery: &Value, of: &str, draft: &mut Draft) -> Map<String, Value>
         let told = text(key)?;
         let duration = told.parse::<jiff::Span>().ok().and_then(|span| span.total(jiff::Unit::Millisecond).ok());
         match duration {
-            Some(millis) if millis >= 1.0 => Some(pointsman_schemas::Interval(std::time::Duration::from_millis(millis as u64)).to_string()),
+            Some(millis) if millis >= 1.0 => Some(Duration::from_millis(millis as u64)),
             _ => {
                 draft.note(of, &format!("`delivery.{key}` is {told}, which is no duration"));
                 None
@@ -118,20 +144,36 @@ fn settings(delivery: &Value, of: &str, draft: &mut Draft) -> Map<String, Value>
         }
     };
     if let Some(timeout) = duration("timeout") {
-        settings.insert("timeout".to_owned(), timeout.into());
+        settings.insert("timeout".to_owned(), Interval(timeout).to_string().into());
     }
     let mut retry = Map::new();
     if let Some(retries) = delivery.get("retry").and_then(Value::as_u64) {
         retry.insert("attempts".to_owned(), (retries + 1).into());
     }
     if let Some(delay) = duration("backoffDelay") {
-        retry.insert("backoff".to_owned(), json!({ "initial": delay }));
+        let mut backoff = Map::from_iter([("initial".to_owned(), Value::from(Interval(delay).to_string()))]);
+        // A first delay above the longest one would be a mistake.
+        if delay > BACKOFF_MAX {
+            backoff.insert("max".to_owned(), Interval(delay).to_string().into());
+        }
+        retry.insert("backoff".to_owned(), backoff.into());
     }
     if !retry.is_empty() {
         settings.insert("retry".to_owned(), retry.into());
     }
     if text("backoffPolicy") == Some("linear") {
         draft.note(of, "its backoff is linear, and exponential with jitter here");
+    }
+    for (key, value) in delivery.as_object().into_iter().flatten() {
+        let known = ["retry", "backoffPolicy", "backoffDelay", "timeout", "deadLetterSink", "format"];
+        if !known.contains(&key.as_str()) {
+            draft.note(of, &format!("`delivery.{key}`, {value}, has no counterpart"));
+        }
+    }
+    for key in ["audience", "CACerts"] {
+        if delivery.pointer(&format!("/deadLetterSink/{key}")).is_some() {
+            draft.note(of, &format!("`delivery.deadLetterSink.{key}` has no counterpart"));
+        }
     }
     settings
 }

@@ -45,6 +45,10 @@ pub(super) fn values(text: &str, name: &str) -> Result<Vec<Value>, CommandError>
     let json: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(text).into_iter().collect();
     let values = match json {
         Ok(values) => values,
+        // Templates have tags, and words that the reader of rule files takes for mistakes.
+        Err(_) if is_template(text) => {
+            super::tagged::read(text).map_err(|why| CommandError::new(format!("cannot import {name}: {why}")))?
+        }
         // YAML may begin like JSON, and its reader says where a mistake is either way.
         Err(_) => yaml_values(text, name)?,
     };
@@ -53,6 +57,12 @@ pub(super) fn values(text: &str, name: &str) -> Result<Vec<Value>, CommandError>
         return Err(CommandError::new(format!("cannot import {name}: there is nothing in it")));
     }
     Ok(values)
+}
+
+/// Whether a text looks like a template of CloudFormation or SAM.
+fn is_template(text: &str) -> bool {
+    let has_resources = text.lines().any(|line| ["Resources:", "\"Resources\":"].iter().any(|key| line.starts_with(key)));
+    has_resources && (text.contains("AWS::") || text.contains("AWSTemplateFormatVersion"))
 }
 
 fn yaml_values(text: &str, name: &str) -> Result<Vec<Value>, CommandError> {

@@ -40,6 +40,61 @@ fn argo_sensors() {
 }
 
 #[test]
+fn argo_triggers_of_every_kind_keep_their_rules() {
+    let text = imported(&[("kinds.yaml", &fixture("argo-triggers.yaml"))]);
+    assert!(!text.contains("LEFT OUT"), "{text}");
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn each_is_blamed_for_its_own_mistakes_and_the_others_stay() {
+    let trigger = |name: &str, uri: &str| {
+        format!(
+            r#"{{"apiVersion":"eventing.knative.dev/v1","kind":"Trigger","metadata":{{"name":"{name}"}},"spec":{{"subscriber":{{"uri":"{uri}"}}}}}}"#
+        )
+    };
+    let rule = |name: &str, pattern: &str| format!(r#"{{"Name":"{name}","State":"ENABLED","EventPattern":{}}}"#, Value::from(pattern));
+    let targets = r#"{"Targets":[{"Id":"good","Arn":"arn:aws:lambda:eu-west-1:1:function:Good"},
+        {"Id":"bad","Arn":"arn:aws:lambda:eu-west-1:1:function:Bad","InputPath":"$.detail['a","Input":""},
+        {"Id":"late","Arn":"arn:aws:lambda:eu-west-1:1:function:Late","RetryPolicy":{"MaximumEventAgeInSeconds":0}}]}"#;
+    let text = imported(&[(
+        "in.json",
+        &[
+            trigger("first", "http://one.example/"),
+            trigger("bad-target", "ftp://two.example/"),
+            trigger("second", "http://three.example/"),
+            rule("bad-pattern", r#"{"source":[{"no-such-operator":1}]}"#),
+            rule("several", r#"{"source":["x"]}"#),
+            targets.to_owned(),
+            rule("last", r#"{"source":["y"]}"#),
+        ]
+        .join("\n"),
+    )]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn cloudformation_sam_and_terraform() {
+    insta::assert_snapshot!("sam", imported(&[("template.yaml", &fixture("sam.yaml"))]));
+    insta::assert_snapshot!("cloudformation", imported(&[("template.json", &fixture("template.json"))]));
+    insta::assert_snapshot!("terraform", imported(&[("main.tf.json", &fixture("main.tf.json"))]));
+}
+
+#[test]
+fn broken_templates_are_refused_in_words() {
+    let refused = |text: String| read::values(&text, "t.yaml").err().map(|error| error.to_string()).unwrap_or_default();
+    let template = |inner: &str| format!("AWSTemplateFormatVersion: '2010-09-09'\nResources:\n{inner}");
+    let told = [
+        template("  a: [\n"),
+        template(&format!("  a: {}\n", "!Sub [".repeat(100))),
+        template("  a: *nothing\n"),
+        template(&format!("  x: &a [{}]\n  y: [{}]\n", "'0123456789abcdef', ".repeat(20_000), "*a, ".repeat(100))),
+    ]
+    .map(refused);
+    assert!(told.iter().all(|error| error.starts_with("cannot import t.yaml: ")), "{told:?}");
+}
+
+#[test]
 fn several_systems_make_one_file() {
     let text = imported(&[
         (
@@ -104,6 +159,8 @@ fn no_rule_takes_more_than_it_did() {
         sensor(r#"{"name":"d","filters":{"exprs":[{"expr":"a =~ 'x'","fields":[{"name":"a","path":"body.a"}]}]}}"#),
         sensor(r#"{"name":"d","transform":{"jq":"."}}"#),
         sensor(r#"{"name":"d"},{"name":"e"}"#),
+        sensor(r#"{"name":"d"}"#).replace(r#""log":{}"#, r#""http":{"url":"http://a.example/","payload":[{"src":{"dependencyName":"d","dataTemplate":"{{ .Input.a | upper }}"},"dest":"a"}]}"#),
+        sensor(r#"{"name":"d"}"#).replace(r#","log":{}"#, ""),
     ] {
         let mut draft = Draft::default();
         let values = read::values(&text, "in.json").unwrap();
