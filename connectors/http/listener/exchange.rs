@@ -45,6 +45,11 @@ impl Routes {
             Method::POST => {}
             Method::OPTIONS => return Ok(handshake(&head, &*handler)),
             _ => {
+                if matches!(head.method, Method::GET | Method::HEAD)
+                    && let Some(answer) = handler.get(&head)
+                {
+                    return answer;
+                }
                 let refusal =
                     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "only POST and OPTIONS are understood here; send what you have by POST");
                 return Err(refusal.with(ALLOW, METHODS));

@@ -15,7 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::refusal::Refusal;
 use super::{Limits, Response};
 
-/// Takes the requests to one path. `POST` brings something, `OPTIONS` asks for consent; the listener refuses all else.
+/// Takes the requests to one path. `POST` brings something, `OPTIONS` asks for consent, `GET` and `HEAD` ask whether somebody is there where the
+/// handler answers them; the listener refuses all else.
 #[async_trait]
 pub trait Handler: fmt::Debug + Send + Sync {
     /// Whether a `POST` with this head may bring its body. Called before any of the body is read.
@@ -29,6 +30,11 @@ pub trait Handler: fmt::Debug + Send + Sync {
     /// # Errors
     /// Why what it brought is not taken.
     async fn post(&self, request: Request) -> Result<Response, Refusal>;
+
+    /// What a `GET` or a `HEAD` is answered, by which some senders see whether an address is the registrant's; none where it is refused.
+    fn get(&self, _head: &Parts) -> Option<Result<Response, Refusal>> {
+        None
+    }
 
     /// The longest body that is taken, packed or not, where it is not the listener's own bound.
     fn max_body_bytes(&self) -> Option<u64> {
