@@ -3,12 +3,11 @@
 mod github;
 mod gitlab;
 mod slack;
-mod stripe;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -23,11 +22,11 @@ use pointsman_schemas::{Data, DataKind, Event, EventBuilder, Name, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use smallvec::{SmallVec, smallvec};
 
-use super::signature::Signature;
+use super::preset::{Events, Templates};
+use super::signature::Call;
 use crate::http::Refusal;
-
-pub(super) use slack::challenge;
 
 /// What was made of a request.
 #[derive(Debug)]
@@ -40,37 +39,92 @@ pub(super) struct Mapped {
 }
 
 /// The attributes that a sender's own mapping finds; what is missing gets its default.
-struct Attributes {
-    ty: String,
-    source: String,
-    id: Option<String>,
-    subject: Option<String>,
-    /// RFC 3339, or seconds since 1970.
-    time: Option<String>,
+pub(super) struct Attributes {
+    pub(super) ty: String,
+    pub(super) source: String,
+    pub(super) id: Option<String>,
+    pub(super) subject: Option<String>,
+    /// RFC 3339, or seconds or milliseconds since 1970.
+    pub(super) time: Option<String>,
 }
 
-/// Maps a request by the scheme that it is signed by.
-///
-/// # Errors
-/// The body is not what it is declared to be.
-pub(super) fn map(signature: &Signature, name: &Name, head: &Parts, body: Bytes, now: Timestamp) -> Result<Mapped, Refusal> {
-    // What is no media type says nothing.
-    let declared = header(&head.headers, CONTENT_TYPE.as_str()).filter(|declared| is_media_type(declared));
-    let (data, declared) = data(declared, body)?;
-    let value = data.as_ref().and_then(Data::value).unwrap_or(&Value::Null);
-    let attributes = match signature {
-        Signature::Github(_) => github::attributes(&head.headers, value),
-        Signature::Gitlab(_) => gitlab::attributes(&head.headers, value),
-        Signature::Stripe(_) => stripe::attributes(value),
-        Signature::Slack(_) => slack::attributes(value),
-        Signature::Standard(_) | Signature::Hmac(_) | Signature::None(_) => Attributes {
-            ty: format!("com.pointsman.webhook.{name}"),
-            source: format!("/webhooks/{name}"),
-            id: signature.id_header().into_iter().chain(ID_HEADERS).find_map(|id| header(&head.headers, id)).map(str::to_owned),
-            subject: None,
-            time: None,
-        },
-    };
+/// How the calls of one webhook become events.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    events: Events,
+    templates: Option<Templates>,
+    name: Name,
+}
+
+impl Mapping {
+    /// The mapping of a preset, for the source of this name.
+    ///
+    /// # Errors
+    /// The preset's own templates cannot be read, which the tests of its table would find.
+    pub(super) fn new(events: Events, name: Name) -> Result<Self, String> {
+        let templates = if let Events::Rows(rows) = events { Some(Templates::read(rows)?) } else { None };
+        Ok(Self { events, templates, name })
+    }
+
+    /// Maps a call; of some senders it brings several events. `id` is the delivery's as its signature tells.
+    ///
+    /// # Errors
+    /// The body is not what it is declared to be.
+    pub(super) fn map(&self, call: &Call<'_>, id: Option<String>, body: Bytes, now: Timestamp) -> Result<SmallVec<[Mapped; 1]>, Refusal> {
+        // What is no media type says nothing.
+        let declared = header(call.headers(), CONTENT_TYPE.as_str()).filter(|declared| is_media_type(declared));
+        let (data, declared) = data(declared, body)?;
+        let value = data.as_ref().and_then(Data::value).unwrap_or(&Value::Null);
+        let Some(templates) = &self.templates else {
+            return Ok(smallvec![build(self.attributes(call, id, value), data, declared, now)]);
+        };
+        let raw = data.as_ref().map_or(&b""[..], |data| data.bytes());
+        let items = templates.items().and_then(|path| items(raw, path));
+        let Some(items) = items else {
+            let attributes = templates.attributes(call, value, raw);
+            let data = templates.data().and_then(|path| raw_at(std::str::from_utf8(raw).ok()?, path)).and_then(json).or(data);
+            return Ok(smallvec![build(attributes, data, declared, now)]);
+        };
+        let one = |item: &RawValue| {
+            let value = serde_json::from_str(item.get()).unwrap_or(Value::Null);
+            let attributes = templates.attributes(call, &value, item.get().as_bytes());
+            let data = templates.data().and_then(|path| raw_at(item.get(), path)).unwrap_or(item);
+            build(attributes, json(data), declared, now)
+        };
+        Ok(items.into_iter().map(one).collect())
+    }
+
+    fn attributes(&self, call: &Call<'_>, id: Option<String>, value: &Value) -> Attributes {
+        let headers = call.headers();
+        let attributes = match self.events {
+            Events::Github => github::attributes(headers, value),
+            Events::Gitlab => gitlab::attributes(headers, value),
+            Events::Slack => slack::attributes(value),
+            Events::Plain | Events::Rows(_) => Attributes {
+                ty: format!("com.pointsman.webhook.{}", self.name),
+                source: format!("/webhooks/{}", self.name),
+                id: ID_HEADERS.into_iter().find_map(|id| header(headers, id)).map(str::to_owned),
+                subject: None,
+                time: None,
+            },
+        };
+        // What is signed goes before what anybody could have added.
+        Attributes { id: id.or(attributes.id), ..attributes }
+    }
+
+    /// The delivery's id of a call that brings CloudEvents, by which its repetition is known: one beside the body.
+    pub(super) fn delivery_id(&self, call: &Call<'_>) -> Option<String> {
+        let name = match self.events {
+            Events::Github => "x-github-delivery",
+            Events::Gitlab => "idempotency-key",
+            Events::Plain | Events::Slack | Events::Rows(_) => return None,
+        };
+        header(call.headers(), name).map(str::to_owned)
+    }
+}
+
+/// The event of these attributes; a missing id is made up, a missing time is now.
+fn build(attributes: Attributes, data: Option<Data>, declared: Option<&str>, now: Timestamp) -> Mapped {
     let id = attributes.id.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
     let time = attributes.time.as_deref().and_then(rfc3339).unwrap_or_else(|| now.to_string());
     let mut event = Event::builder(id, attributes.source, attributes.ty).time(time);
@@ -80,7 +134,31 @@ pub(super) fn map(signature: &Signature, name: &Name, head: &Parts, body: Bytes,
     if let Some(declared) = declared {
         event = event.datacontenttype(declared);
     }
-    Ok(Mapped { event, data, id: attributes.id })
+    Mapped { event, data, id: attributes.id }
+}
+
+fn json(value: &RawValue) -> Option<Data> {
+    Data::json(value.get().to_owned().into()).ok()
+}
+
+/// The items of a list in the body as they came, long numbers included; the list itself has the empty path.
+fn items<'b>(body: &'b [u8], path: &str) -> Option<Vec<&'b RawValue>> {
+    let list = raw_at(std::str::from_utf8(body).ok()?, path)?;
+    serde_json::from_str::<Vec<&RawValue>>(list.get()).ok().filter(|items| !items.is_empty())
+}
+
+fn raw_at<'b>(text: &'b str, path: &str) -> Option<&'b RawValue> {
+    let whole: &RawValue = serde_json::from_str(text).ok()?;
+    path.split('.')
+        .filter(|key| !key.is_empty())
+        .try_fold(whole, |value, key| serde_json::from_str::<HashMap<Cow<'b, str>, &'b RawValue>>(value.get()).ok()?.remove(key))
+}
+
+/// The body as JSON for those who look for fields in it: a form as an object, null of what is neither.
+pub(super) fn fields(headers: &HeaderMap, body: &[u8]) -> Value {
+    let declared = header(headers, CONTENT_TYPE.as_str()).filter(|declared| is_media_type(declared));
+    let data = data(declared, Bytes::copy_from_slice(body)).ok().and_then(|(data, _)| data);
+    data.as_ref().and_then(Data::value).cloned().unwrap_or(Value::Null)
 }
 
 /// Where senders of no known kind put an id that stays the same when they try again.
@@ -121,7 +199,7 @@ fn container(body: &Bytes) -> Option<Data> {
     matches!(text.first(), Some(b'{' | b'[')).then(|| Data::json(body.clone()).ok())?
 }
 
-fn is_form(media_type: &str) -> bool {
+pub(super) fn is_form(media_type: &str) -> bool {
     media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
@@ -181,8 +259,15 @@ fn rfc3339(time: &str) -> Option<String> {
     if time.parse::<jiff::Timestamp>().is_ok() && time.contains(['T', 't']) {
         return Some(time.to_owned());
     }
-    if let Ok(seconds) = time.parse() {
-        return jiff::Timestamp::from_second(seconds).ok().map(|time| time.to_string());
+    if let Ok(number) = time.parse::<i64>() {
+        // The seconds of the year 5138 are the milliseconds of 1973: nobody sends either.
+        let made =
+            if number.abs() < 100_000_000_000 { jiff::Timestamp::from_second(number) } else { jiff::Timestamp::from_millisecond(number) };
+        return made.ok().map(|time| time.to_string());
+    }
+    if let Some(seconds) = time.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && seconds.abs() < 1e11) {
+        let micros = jiff::Timestamp::from_microsecond((seconds * 1e6).round() as i64);
+        return micros.ok().map(|time| time.to_string());
     }
     let time = time.strip_suffix(" UTC")?.replacen(' ', "T", 1) + "Z";
     time.parse::<jiff::Timestamp>().ok().map(|_| time)
@@ -207,11 +292,13 @@ enum Body<'r> {
     Base64(String),
 }
 
-/// Builds the root as a JSON text. Headers that hold the caller's secrets are left out, so that no event can carry them.
-pub(super) fn root(head: &Parts, data: Option<&Data>) -> Bytes {
+/// Builds the root as a JSON text. Headers that hold the caller's secrets are left out, and so are the headers and parameters of these names, so
+/// that no event can carry them.
+pub(super) fn root(head: &Parts, data: Option<&Data>, secrets: &[&str]) -> Bytes {
     let mut headers = BTreeMap::<&str, String>::new();
     for (name, value) in &head.headers {
-        if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name) || name == "x-gitlab-token" {
+        let shown = |secret: &&str| name.as_str().eq_ignore_ascii_case(secret);
+        if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name) || secrets.iter().any(shown) {
             continue;
         }
         let value = String::from_utf8_lossy(value.as_bytes());
@@ -228,7 +315,8 @@ pub(super) fn root(head: &Parts, data: Option<&Data>) -> Bytes {
         (Some(_), Some(text)) => Body::Text(text),
         (Some(data), None) => Body::Base64(BASE64_STANDARD.encode(data.bytes())),
     };
-    let query = url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+    let query = url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
+    let query = query.into_owned().filter(|(name, _)| !secrets.contains(&name.as_str())).collect();
     // Texts and a valid JSON text always serialize.
     serde_json::to_vec(&Root { body, headers, query, path: head.uri.path() }).unwrap_or_default().into()
 }

@@ -1,24 +1,19 @@
 //! Webhooks: other people's services call a path of the listener.
 //!
-//! The signature's scheme says who calls, and so how his body becomes an event. A body that is a CloudEvent or a batch of them by its
-//! content type is taken as that under every scheme: its attributes are signed with it. Attributes in `ce-` headers (binary mode) are taken
-//! by `none` alone: no scheme here signs them, so whoever has seen one signed body could send it again as any event. Else:
+//! The preset that `signature` names says who calls, and so how his body becomes an event: [`preset`] has the table. A body that is a CloudEvent
+//! or a batch of them by its content type is taken as that under every scheme: its attributes are signed with it. Attributes in `ce-` headers
+//! (binary mode) are taken by `none` alone: no scheme here signs them, so whoever has seen one signed body could send it again as any event.
 //!
-//! | scheme | `type` | `source` | `id` | `subject` | `time` |
-//! |---|---|---|---|---|---|
-//! | `github` | `com.github.<event>.<action>` | the repository's URL, mostly | `X-GitHub-Delivery` | by event | by event |
-//! | `gitlab` | `com.gitlab.<kind>.<action>` | the project's URL, mostly | `Idempotency-Key`, else random | by event | by event |
-//! | `stripe` | `com.stripe.<type>` | `https://api.stripe.com`, with the account | `id` | the object's id | `created` |
-//! | `slack` | `com.slack.<type>` | `https://slack.com/teams/<team>` | `event_id`, else random | the channel | `event_time` |
-//! | others | `com.pointsman.webhook.<name of the source>` | `/webhooks/<name of the source>` | the header that `hmac.id` names, `webhook-id` or `Idempotency-Key`, else random | | |
+//! GitHub and GitLab follow the adapters of the CloudEvents project. Where nothing is known of the sender, the event is
+//! `com.pointsman.webhook.<name of the source>` from `/webhooks/<name of the source>`, by the id that the settings point to, `webhook-id` or
+//! `Idempotency-Key`, else a random one. A time that is not there is that of the request. With an `event:` mapping these are the defaults under
+//! it, and its root is `{ body, headers, query, path }`: `body` is the JSON, a form as an object, or a text, which of binary data is base64;
+//! `headers` have lower-case names, without those that hold the caller's own secrets.
 //!
-//! GitHub and GitLab follow the adapters of the CloudEvents project. A time that is not there is that of the request. With an `event:` mapping
-//! these are the defaults under it, and its root is `{ body, headers, query, path }`: `body` is the JSON, a form as an object, or a text,
-//! which of binary data is base64; `headers` have lower-case names, without those that hold the caller's own secrets.
-//!
-//! The answer is 202 once the event is stored. A delivery that its sender repeats is answered the same and stored once.
+//! The answer is 202 once the event is stored, or what the sender wants to hear. A delivery that its sender repeats is answered the same and stored once.
 
 mod mapping;
+mod preset;
 mod replay;
 mod signature;
 #[cfg(test)]
@@ -30,25 +25,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderValue, StatusCode};
+use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use pointsman_schemas::http::{decode, is_cloudevent, is_cloudevent_body};
 use pointsman_schemas::{Clock, Name, Problem, Size};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use crate::OpenError;
 use crate::http::ingress::{PATH, Queue, REQUEST_EVENTS_MAX, accepted, queue, refuse};
 use crate::http::{Handler, Refusal, Request, Response, check_max_body};
 use crate::source::{Arrival, Guarantee, Plain, Source, SourceContext, SourceSettings};
-use mapping::Mapped;
+use mapping::Mapping;
+use preset::Reply;
 use replay::Replay;
-use signature::{Nothing, Verifier};
+use signature::{Call, Verifier};
 
-pub use signature::{Algorithm, Encoding, Hmac, Secrets, Signature};
+pub use signature::{Algorithm, Answer, Encoding, Hash, Hmac, KeyEncoding, Nothing, Scheme, Secrets, Signature, Unit, Verified};
 
 /// A webhook: `{ path: /hooks/github, signature: { github: { secret: { env: GITHUB_SECRET } } } }`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -63,6 +58,8 @@ pub struct Webhook {
     pub origins: Vec<String>,
     /// The longest body, unpacked; that of `listen` by default.
     pub max_body: Option<Size>,
+    /// The address that senders call, such as `https://example.com/hooks/github`, for those who sign it; made of the Host header by default.
+    pub url: Option<String>,
 }
 
 fn any_origin() -> Vec<String> {
@@ -71,7 +68,7 @@ fn any_origin() -> Vec<String> {
 
 impl Webhook {
     fn scheme(&self) -> Signature {
-        self.signature.clone().unwrap_or(Signature::None(Nothing {}))
+        self.signature.clone().unwrap_or_else(Signature::none)
     }
 }
 
@@ -86,6 +83,11 @@ impl SourceSettings for Webhook {
             problems.push(Problem::new("is where CloudEvents come in").at("path").help("write one such as /hooks/github"));
         }
         problems.extend(self.max_body.and_then(check_max_body).map(|problem| problem.at("max_body")));
+        if self.url.as_ref().is_some_and(|url| !url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))) {
+            problems.push(
+                Problem::new("is not a web address").at("url").help("write it as the sender has it, such as https://example.com/hooks/x"),
+            );
+        }
         match &self.signature {
             Some(signature) => problems.extend(signature.check().into_iter().map(|problem| problem.at("signature"))),
             None => problems.push(
@@ -103,11 +105,7 @@ impl SourceSettings for Webhook {
     }
 
     fn has_stable_ids(&self) -> bool {
-        match &self.signature {
-            Some(Signature::Hmac(own)) => own.id.is_some(),
-            Some(Signature::None(_)) | None => false,
-            Some(_) => true,
-        }
+        self.signature.as_ref().is_some_and(Signature::has_stable_ids)
     }
 
     fn guarantee(&self) -> Guarantee {
@@ -122,8 +120,14 @@ impl SourceSettings for Webhook {
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
         let (queue, waiting) = queue();
         let owner = format!("{}/{}", context.tenant, context.name);
+        let verifier = Verifier::open(self.scheme())?;
+        let signature = verifier.signature();
+        let mapping = Mapping::new(signature.preset().event, context.name.clone());
         let door = Door {
-            verifier: Verifier::open(self.scheme())?,
+            mapping: mapping.map_err(|message| OpenError(Problem::new(message).at("signature")))?,
+            answer: signature.answer(),
+            verifier,
+            url: self.url.clone(),
             origins: self.origins.clone(),
             max_body: self.max_body,
             warned: AtomicBool::new(false),
@@ -141,6 +145,9 @@ impl SourceSettings for Webhook {
 /// What answers on the path.
 struct Door {
     verifier: Verifier,
+    mapping: Mapping,
+    answer: Option<Answer>,
+    url: Option<String>,
     origins: Vec<String>,
     max_body: Option<Size>,
     /// Whether the log knows of `ce-` headers that are not signed.
@@ -154,7 +161,7 @@ struct Door {
 
 impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Door").field("name", &self.name).field("scheme", &self.verifier.scheme().name()).finish_non_exhaustive()
+        f.debug_struct("Door").field("name", &self.name).field("scheme", &self.verifier.signature().name()).finish_non_exhaustive()
     }
 }
 
@@ -165,66 +172,103 @@ impl Door {
             return true;
         }
         let binary = is_cloudevent(&head.headers);
-        if !binary || matches!(self.verifier.scheme(), Signature::None(_)) {
+        if !binary || self.verifier.signature().is_none() {
             return binary;
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
-            let (source, scheme) = (&self.name, self.verifier.scheme().name());
+            let (source, scheme) = (&self.name, self.verifier.signature().name());
             tracing::warn!(%source, scheme, "ce- headers are not signed by this scheme and are ignored; send CloudEvents in structured mode");
         }
         false
     }
 
     /// What a request brought, and the id by which its repetition is known.
-    fn read(&self, head: &Parts, body: Bytes) -> Result<(SmallVec<[Arrival; 1]>, Option<String>), Refusal> {
+    fn read(
+        &self,
+        call: &Call<'_>,
+        id: Option<String>,
+        head: &Parts,
+        body: Bytes,
+    ) -> Result<(SmallVec<[Arrival; 1]>, Option<String>), Refusal> {
         if self.is_cloudevent(head) {
             let decoded = decode(&head.headers, body, REQUEST_EVENTS_MAX).map_err(|error| refuse(&error))?;
             let arrivals = decoded.events.into_iter().map(|event| Arrival::Event(Arc::new(event))).collect();
-            let id = self.verifier.scheme().id_header().and_then(|id| head.headers.get(id)?.to_str().ok());
-            return Ok((arrivals, id.map(str::to_owned)));
+            return Ok((arrivals, id.or_else(|| self.mapping.delivery_id(call))));
         }
-        let Mapped { event, data, id } = mapping::map(self.verifier.scheme(), &self.name, head, body, self.clock.now())?;
+        let mapped = self.mapping.map(call, id, body, self.clock.now())?;
+        if mapped.len() > REQUEST_EVENTS_MAX {
+            let detail = format!("there are more than {REQUEST_EVENTS_MAX} events in this; send them in several requests");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+        }
+        // Of several the journal knows each by its own id.
+        let id = if let [one] = mapped.as_slice() { one.id.clone() } else { None };
         let refuse = |error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("no event can be made of this: {error}"));
-        let arrival = if self.mapped {
-            let root = mapping::root(head, data.as_ref());
-            Arrival::Plain(Box::new(Plain { root, defaults: event.data(data) }))
-        } else {
-            Arrival::Event(Arc::new(event.data(data).build().map_err(refuse)?))
+        let arrival = |mapped: mapping::Mapped| {
+            if self.mapped {
+                let root = mapping::root(head, mapped.data.as_ref(), &self.verifier.shown());
+                return Ok(Arrival::Plain(Box::new(Plain { root, defaults: mapped.event.data(mapped.data) })));
+            }
+            Ok(Arrival::Event(Arc::new(mapped.event.data(mapped.data).build().map_err(refuse)?)))
         };
-        Ok((smallvec![arrival], id))
+        Ok((mapped.into_iter().map(arrival).collect::<Result<_, _>>()?, id))
+    }
+
+    /// What a sender hears whose events are stored.
+    fn stored(&self) -> Response {
+        let Some(answer) = &self.answer else { return accepted() };
+        let mut response = if answer.body.is_empty() { Response::default() } else { Reply::Text(answer.body.clone()).into() };
+        *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+        response
     }
 }
 
 #[async_trait]
 impl Handler for Door {
     fn admit(&self, head: &Parts) -> Result<(), Refusal> {
-        self.verifier.admit(&head.headers)
+        self.verifier.admit(head)
     }
 
     async fn post(&self, request: Request) -> Result<Response, Refusal> {
         let Request { head, body, packed, held } = request;
+        let url = self.url.as_deref();
         // Some senders sign before they pack, some after: whoever signed either has signed what is in it.
-        let verify = |bytes: &Bytes| self.verifier.verify(&head.headers, bytes, self.clock.now());
-        match packed {
+        let verify = |bytes: &Bytes| self.verifier.verify(&Call::new(&head, bytes, url), self.clock.now());
+        let handshake = self.verifier.signature().preset().handshake;
+        if let Some(reply) = handshake.unsigned(&Call::new(&head, &body, url)) {
+            return Ok(reply.into());
+        }
+        let id = match packed {
             None => verify(&body)?,
             Some(packed) => verify(&packed).or_else(|_| verify(&body))?,
-        }
-        if matches!(self.verifier.scheme(), Signature::Slack(_))
-            && let Some(challenge) = mapping::challenge(&body)
-        {
-            return Ok(text(challenge));
-        }
-        let (arrivals, id) = self.read(&head, body)?;
+        };
+        let (arrivals, id, reply) = {
+            let call = Call::new(&head, &body, url);
+            if let Some(reply) = handshake.signed(&self.verifier, &call) {
+                return Ok(reply.into());
+            }
+            let (arrivals, id) = self.read(&call, id, &head, body.clone())?;
+            (arrivals, id, handshake.stored(&call))
+        };
+        let stored = || reply.map_or_else(|| self.stored(), Response::from);
         if id.as_ref().is_some_and(|id| self.replay.lock().knows(id)) {
             tracing::debug!(source = %self.name, "delivery is stored already");
-            return Ok(accepted());
+            return Ok(stored());
         }
         self.queue.store(arrivals, held).await?;
         // Only now: what could not be stored is welcome again. Of two at the same moment both are handed on, and the journal takes one.
         if let Some(id) = id {
             self.replay.lock().remember(&id);
         }
-        Ok(accepted())
+        Ok(stored())
+    }
+
+    fn get(&self, head: &Parts) -> Option<Result<Response, Refusal>> {
+        if head.method == Method::HEAD {
+            return Some(Ok(Response::default()));
+        }
+        let call = Call::new(head, &[], self.url.as_deref());
+        let answer = self.verifier.signature().preset().handshake.get(&self.verifier, &call)?;
+        Some(answer.map(Response::from))
     }
 
     fn max_body_bytes(&self) -> Option<u64> {
@@ -234,10 +278,4 @@ impl Handler for Door {
     fn consents_to(&self, origin: &str) -> bool {
         self.origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
     }
-}
-
-fn text(text: String) -> Response {
-    let mut response = Response::new(text.into());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    response
 }

@@ -1,36 +1,59 @@
 //! Who may call a webhook: the signature schemes.
 //!
-//! A signature is checked over the body's raw bytes, before anything in it is read. Each scheme knows two secrets at most: the one in force and
-//! the one before it, so that a secret can be changed without losing what is signed with the old one.
+//! `signature` is a map of one key: the name of a preset, or `custom`. A preset is written in the language that `custom` is ([`Scheme`]), and adds
+//! what is its provider's own: how an event is made of a call, the handshake, and the answer.
+//!
+//! A signature is checked over the body's raw bytes. Each scheme knows two secrets at most: the one in force and the one before it, so that a
+//! secret can be changed without losing what is signed with the old one.
 
+mod key;
+mod request;
+mod scheme;
+mod template;
 mod verify;
 
-use http::HeaderName;
-use http::header::InvalidHeaderName;
-use pointsman_schemas::{Problem, Text};
-use schemars::JsonSchema;
-use serde::Deserialize;
+use std::borrow::Cow;
+use std::fmt;
 
+use http::HeaderName;
+use pointsman_schemas::{Problem, Text};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{EnumAccess, VariantAccess, Visitor};
+use serde::{Deserialize, Deserializer, de};
+
+use super::preset::{self, Preset};
+
+pub(super) use request::{Call, Scope, scalar};
+pub(super) use template::Template;
 pub(super) use verify::Verifier;
 
-/// How a webhook's caller proves himself.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Signature {
-    /// GitHub: `X-Hub-Signature-256`, HMAC-SHA256 over the body.
-    Github(Secrets),
-    /// GitLab: the secret itself as `X-Gitlab-Token`. Use it over TLS only.
-    Gitlab(Secrets),
-    /// Stripe: `Stripe-Signature`, HMAC-SHA256 over time and body.
-    Stripe(Secrets),
-    /// Slack: `X-Slack-Signature`, HMAC-SHA256 over time and body.
-    Slack(Secrets),
-    /// Standard Webhooks 1.0: `webhook-signature`, over id, time and body; `v1` with a `whsec_…` secret, `v1a` with a `whpk_…` public key.
-    Standard(Secrets),
-    /// Any other HMAC over the body.
+pub use scheme::{Algorithm, Answer, Encoding, KeyEncoding, Scheme, Unit};
+
+/// How a webhook's caller proves himself: a preset with its settings.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Signature {
+    preset: &'static Preset,
+    settings: Settings,
+}
+
+/// What a preset is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Settings {
+    Secrets(Secrets),
+    Verified(Verified),
     Hmac(Hmac),
-    /// None: whoever knows the path may call.
-    None(Nothing),
+    Custom(Box<Scheme>),
+    Nothing(Nothing),
+}
+
+/// Which settings a preset takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Secrets,
+    Verified,
+    Hmac,
+    Custom,
+    Nothing,
 }
 
 /// The secret of a scheme.
@@ -43,6 +66,21 @@ pub struct Secrets {
     /// The one before it, which is still taken.
     #[schemars(extend("writeOnly" = true))]
     pub previous: Option<Text>,
+}
+
+/// The secret of a scheme, and the token of its registration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Verified {
+    /// The secret in force.
+    #[schemars(extend("writeOnly" = true))]
+    pub secret: Text,
+    /// The one before it, which is still taken.
+    #[schemars(extend("writeOnly" = true))]
+    pub previous: Option<Text>,
+    /// What `hub.verify_token` must be where the address is registered.
+    #[schemars(extend("writeOnly" = true))]
+    pub verify_token: Option<Text>,
 }
 
 /// An HMAC over the body, in a header.
@@ -59,7 +97,7 @@ pub struct Hmac {
     pub header: String,
     /// The hash; sha256 by default.
     #[serde(default)]
-    pub algorithm: Algorithm,
+    pub algorithm: Hash,
     /// How the signature is written; hex by default.
     #[serde(default)]
     pub encoding: Encoding,
@@ -70,26 +108,17 @@ pub struct Hmac {
     pub id: Option<String>,
 }
 
-/// A hash.
+/// A hash under an HMAC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Algorithm {
+pub enum Hash {
+    /// SHA-1.
+    Sha1,
     /// SHA-256.
     #[default]
     Sha256,
     /// SHA-512.
     Sha512,
-}
-
-/// How bytes are written as text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Encoding {
-    /// Hexadecimal, in either case.
-    #[default]
-    Hex,
-    /// Base64 of the standard alphabet, with or without padding.
-    Base64,
 }
 
 /// `{}`.
@@ -98,58 +127,179 @@ pub enum Encoding {
 pub struct Nothing {}
 
 impl Signature {
+    /// None: whoever knows the path may call.
+    pub(super) fn none() -> Self {
+        Self { preset: preset::NONE, settings: Settings::Nothing(Nothing {}) }
+    }
+
     /// The scheme's name in the rule file.
     pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Github(_) => "github",
-            Self::Gitlab(_) => "gitlab",
-            Self::Stripe(_) => "stripe",
-            Self::Slack(_) => "slack",
-            Self::Standard(_) => "standard",
-            Self::Hmac(_) => "hmac",
-            Self::None(_) => "none",
-        }
+        self.preset.name
+    }
+
+    /// What is known of the provider.
+    pub(super) fn preset(&self) -> &'static Preset {
+        self.preset
+    }
+
+    /// True where nothing is checked.
+    pub(super) fn is_none(&self) -> bool {
+        matches!(self.settings, Settings::Nothing(_))
     }
 
     /// Its secrets, by their keys.
-    fn secrets(&self) -> Vec<(&'static str, &Text)> {
-        let (secret, previous) = match self {
-            Self::Github(own) | Self::Gitlab(own) | Self::Stripe(own) | Self::Slack(own) | Self::Standard(own) => {
-                (&own.secret, &own.previous)
-            }
-            Self::Hmac(own) => (&own.secret, &own.previous),
-            Self::None(_) => return Vec::new(),
+    fn secrets(&self) -> impl Iterator<Item = (&'static str, &Text)> {
+        let (secret, previous) = match &self.settings {
+            Settings::Secrets(own) => (Some(&own.secret), own.previous.as_ref()),
+            Settings::Verified(own) => (Some(&own.secret), own.previous.as_ref()),
+            Settings::Hmac(own) => (Some(&own.secret), own.previous.as_ref()),
+            Settings::Custom(own) => (own.secret.as_ref(), own.previous.as_ref()),
+            Settings::Nothing(_) => (None, None),
         };
-        std::iter::once(("secret", secret)).chain(previous.as_ref().map(|previous| ("previous", previous))).collect()
+        secret.map(|secret| ("secret", secret)).into_iter().chain(previous.map(|previous| ("previous", previous)))
     }
 
-    /// The header with an id that stays the same when the sender tries again, where there is one.
-    pub(super) fn id_header(&self) -> Option<&str> {
-        match self {
-            Self::Github(_) => Some("x-github-delivery"),
-            Self::Gitlab(_) => Some("idempotency-key"),
-            Self::Standard(_) => Some("webhook-id"),
-            Self::Hmac(own) => own.id.as_deref(),
-            Self::Stripe(_) | Self::Slack(_) | Self::None(_) => None,
+    /// The token that is asked for in a registration.
+    pub(super) fn verify_token(&self) -> Option<&Text> {
+        match &self.settings {
+            Settings::Verified(own) => own.verify_token.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The schemes of which any may fit.
+    ///
+    /// # Errors
+    /// None of a preset that its tests have read; the language that the table is written in is read when a source opens.
+    fn schemes(&self) -> Result<Vec<Scheme>, String> {
+        match &self.settings {
+            Settings::Custom(own) => Ok(vec![(**own).clone()]),
+            Settings::Hmac(own) => Ok(vec![own.scheme()]),
+            _ => self.preset.schemes.iter().map(|text| serde_json::from_str(text).map_err(|error| error.to_string())).collect(),
+        }
+    }
+
+    /// True where a delivery has an id that stays the same when the sender tries again.
+    pub(super) fn has_stable_ids(&self) -> bool {
+        match &self.settings {
+            Settings::Hmac(own) => own.id.is_some(),
+            Settings::Custom(own) => own.id.is_some(),
+            Settings::Nothing(_) => false,
+            Settings::Secrets(_) | Settings::Verified(_) => self.preset.event.has_id(),
+        }
+    }
+
+    /// What is answered once the event is stored, where it is not 202.
+    pub(super) fn answer(&self) -> Option<Answer> {
+        match &self.settings {
+            Settings::Custom(own) => own.answer.clone(),
+            _ => self.preset.answer.map(|(status, body)| Answer { status, body: body.to_owned() }),
         }
     }
 
     /// Every mistake that can be found without reading a variable or a file.
     pub(super) fn check(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        for (key, text) in self.secrets() {
-            if let Some(Err(message)) = text.literal().map(|secret| verify::key(self, secret)) {
-                problems.push(Problem::new(message).at(key).at(self.name()));
-            }
-        }
-        if let Self::Hmac(own) = self {
-            for (key, header) in [("header", Some(&own.header)), ("id", own.id.as_ref())] {
-                let name: Option<Result<HeaderName, InvalidHeaderName>> = header.map(|header| header.parse());
-                if name.is_some_and(|name| name.is_err()) {
-                    problems.push(Problem::new("is not the name of a header").at(key).at("hmac").help("write one such as X-Signature"));
+        let mut problems = match &self.settings {
+            Settings::Hmac(own) => own.check(),
+            Settings::Custom(own) => own.check(),
+            _ => Vec::new(),
+        };
+        if problems.is_empty()
+            && let Ok(schemes) = self.schemes()
+        {
+            for (key, text) in self.secrets() {
+                if let Some(Err(message)) = text.literal().map(|secret| key::keys(&schemes, secret)) {
+                    problems.push(Problem::new(message).at(key));
                 }
             }
         }
-        problems
+        problems.into_iter().map(|problem| problem.at(self.name())).collect()
+    }
+}
+
+impl Hmac {
+    /// The same in the language of `custom`.
+    fn scheme(&self) -> Scheme {
+        Scheme {
+            header: Some(self.header.clone()),
+            prefix: self.prefix.clone(),
+            encoding: Some(self.encoding),
+            id: self.id.as_ref().and_then(|id| Template::header(id).ok()),
+            algorithm: match self.algorithm {
+                Hash::Sha1 => Algorithm::Sha1,
+                Hash::Sha256 => Algorithm::Sha256,
+                Hash::Sha512 => Algorithm::Sha512,
+            },
+            ..Scheme::default()
+        }
+    }
+
+    fn check(&self) -> Vec<Problem> {
+        let is_header = |header: &str| header.parse::<HeaderName>().is_ok();
+        [("header", Some(&self.header)), ("id", self.id.as_ref())]
+            .into_iter()
+            .filter(|(_, header)| header.is_some_and(|header| !is_header(header)))
+            .map(|(key, _)| Problem::new("is not the name of a header").at(key).help("write one such as X-Signature"))
+            .collect()
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entry(&self.preset.name, &self.settings).finish()
+    }
+}
+
+impl<'de> Deserialize<'de> for Signature {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Variants;
+        impl<'de> Visitor<'de> for Variants {
+            type Value = Signature;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a signature such as { github: { secret: { env: NAME } } }")
+            }
+            fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Signature, A::Error> {
+                let (name, content) = data.variant::<String>()?;
+                let preset = preset::find(&name).ok_or_else(|| de::Error::unknown_variant(&name, &preset::NAMES))?;
+                let settings = match preset.form {
+                    Form::Secrets => Settings::Secrets(content.newtype_variant()?),
+                    Form::Verified => Settings::Verified(content.newtype_variant()?),
+                    Form::Hmac => Settings::Hmac(content.newtype_variant()?),
+                    Form::Custom => Settings::Custom(content.newtype_variant()?),
+                    Form::Nothing => Settings::Nothing(content.newtype_variant()?),
+                };
+                Ok(Signature { preset, settings })
+            }
+        }
+        deserializer.deserialize_enum("Signature", &preset::NAMES, Variants)
+    }
+}
+
+impl JsonSchema for Signature {
+    fn schema_name() -> Cow<'static, str> {
+        "Signature".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let alternatives: Vec<_> = preset::PRESETS
+            .iter()
+            .map(|preset| {
+                let settings = match preset.form {
+                    Form::Secrets => generator.subschema_for::<Secrets>(),
+                    Form::Verified => generator.subschema_for::<Verified>(),
+                    Form::Hmac => generator.subschema_for::<Hmac>(),
+                    Form::Custom => generator.subschema_for::<Scheme>(),
+                    Form::Nothing => generator.subschema_for::<Nothing>(),
+                };
+                json_schema!({
+                    "type": "object",
+                    "properties": { preset.name: settings },
+                    "required": [preset.name],
+                    "additionalProperties": false,
+                    "description": preset.about,
+                })
+            })
+            .collect();
+        json_schema!({ "oneOf": alternatives, "description": "How a webhook's caller proves himself." })
     }
 }

@@ -19,11 +19,3 @@ pub(super) fn attributes(body: &Value) -> Attributes {
         time: text(body, "event_time"),
     }
 }
-
-/// What Slack wants to hear back when an address is registered: its `url_verification` challenge.
-pub(in crate::webhook) fn challenge(body: &[u8]) -> Option<String> {
-    // Only then is it worth reading the body an additional time.
-    memchr::memmem::find(body, b"url_verification")?;
-    let body: Value = serde_json::from_slice(body).ok()?;
-    (body.get("type")? == "url_verification").then(|| text(&body, "challenge"))?
-}

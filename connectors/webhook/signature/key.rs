@@ -1,0 +1,186 @@
+//! Secrets and keys, and what fits them.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use ed25519_dalek::{Signature as Ed25519Signature, VerifyingKey};
+use hmac::{EagerHash, Hmac, KeyInit, Mac};
+use ring::signature::{RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use rustls_pki_types::SubjectPublicKeyInfoDer;
+use rustls_pki_types::pem::PemObject;
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha512};
+use subtle::ConstantTimeEq;
+
+use super::scheme::{Algorithm, Encoding, KeyEncoding, Scheme};
+
+/// Padding is left out by some senders.
+const INDIFFERENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, INDIFFERENT);
+const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, INDIFFERENT);
+
+/// What a secret comes to; never shown.
+pub(super) enum Key {
+    Hmac(Vec<u8>),
+    /// The hash of a token that is shown as it is.
+    Token([u8; 32]),
+    Ed25519(Box<VerifyingKey>),
+    /// Modulus and exponent.
+    Rsa(RsaPublicKeyComponents<Vec<u8>>),
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Reads a secret as each of the schemes writes it; none for a scheme that it is no key of.
+///
+/// # Errors
+/// It is a key of none. The message does not repeat the secret.
+pub(super) fn keys(schemes: &[Scheme], secret: &str) -> Result<Vec<Option<Key>>, &'static str> {
+    if secret.is_empty() {
+        return Err("the secret is empty: anybody could sign with it");
+    }
+    let mut keys = Vec::with_capacity(schemes.len());
+    let mut first = None;
+    for scheme in schemes {
+        match key(scheme, secret) {
+            Ok(key) => keys.push(Some(key)),
+            Err(message) => {
+                first.get_or_insert(message);
+                keys.push(None);
+            }
+        }
+    }
+    match first {
+        Some(message) if keys.iter().all(Option::is_none) => Err(message),
+        _ => Ok(keys),
+    }
+}
+
+fn key(scheme: &Scheme, secret: &str) -> Result<Key, &'static str> {
+    let bytes = match scheme.key {
+        KeyEncoding::Whsec => return standard(secret),
+        KeyEncoding::Pem => return rsa(secret).map(Key::Rsa),
+        KeyEncoding::Text => secret.as_bytes().to_vec(),
+        KeyEncoding::Hex => hex::decode(secret.trim()).map_err(|_| "is not hexadecimal")?,
+        KeyEncoding::Base64 => BASE64.decode(secret.trim()).map_err(|_| "is not base64")?,
+    };
+    match scheme.algorithm {
+        Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Sha512 => Ok(Key::Hmac(bytes)),
+        Algorithm::Token => Ok(Key::Token(Sha256::digest(bytes).into())),
+        Algorithm::Ed25519 => {
+            let bytes: [u8; 32] =
+                bytes.try_into().map_err(|_| "is not an ed25519 public key of 32 bytes; say with key: hex or base64 how it is written")?;
+            ed25519(&bytes)
+        }
+        Algorithm::RsaSha1 | Algorithm::RsaSha256 => Err("is not a public key in PEM"),
+    }
+}
+
+fn ed25519(bytes: &[u8; 32]) -> Result<Key, &'static str> {
+    VerifyingKey::from_bytes(bytes).map(|key| Key::Ed25519(Box::new(key))).map_err(|_| "is not an ed25519 key")
+}
+
+/// Standard Webhooks 1.0, "Signature scheme"; a secret without a prefix is one for HMAC.
+fn standard(secret: &str) -> Result<Key, &'static str> {
+    let not_base64 = "is not base64 behind its whsec_ or whpk_";
+    if secret.starts_with("whsk_") {
+        return Err("is the sender's private key; take the public one, whpk_…");
+    }
+    if let Some(public) = secret.strip_prefix("whpk_") {
+        let bytes: [u8; 32] = BASE64.decode(public).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(not_base64)?;
+        return ed25519(&bytes);
+    }
+    match BASE64.decode(secret.strip_prefix("whsec_").unwrap_or(secret)) {
+        Ok(bytes) if !bytes.is_empty() => Ok(Key::Hmac(bytes)),
+        _ => Err(not_base64),
+    }
+}
+
+/// RFC 5280, section 4.1: a `SubjectPublicKeyInfo` around an `RSAPublicKey` of RFC 8017, appendix A.1.1.
+fn rsa(pem: &str) -> Result<RsaPublicKeyComponents<Vec<u8>>, &'static str> {
+    let message = "is not an RSA public key in PEM (-----BEGIN PUBLIC KEY-----)";
+    let info = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|_| message)?;
+    rsa_components(&info).ok_or(message)
+}
+
+fn rsa_components(info: &[u8]) -> Option<RsaPublicKeyComponents<Vec<u8>>> {
+    use x509_parser::prelude::FromDer;
+    use x509_parser::public_key::PublicKey;
+    use x509_parser::x509::SubjectPublicKeyInfo;
+    let (_, info) = SubjectPublicKeyInfo::from_der(info).ok()?;
+    match info.parsed().ok()? {
+        PublicKey::RSA(key) => {
+            // A DER integer has a zero in front where its first bit is set; ring wants none.
+            let trim = |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect();
+            Some(RsaPublicKeyComponents { n: trim(key.modulus), e: trim(key.exponent) })
+        }
+        _ => None,
+    }
+}
+
+impl Key {
+    /// A token that is shown as it is.
+    pub(super) fn token(secret: &str) -> Self {
+        Self::Token(Sha256::digest(secret).into())
+    }
+
+    /// Whether a signature fits what is signed. The time taken does not tell how much of it did.
+    pub(super) fn fits(&self, algorithm: Algorithm, signed: &[impl AsRef<[u8]>], signature: &[u8]) -> bool {
+        let whole = || signed.iter().flat_map(AsRef::as_ref).copied().collect::<Vec<_>>();
+        match (self, algorithm) {
+            (Self::Hmac(key), Algorithm::Sha1) => hmac_fits::<Sha1>(key, signed, signature),
+            (Self::Hmac(key), Algorithm::Sha256) => hmac_fits::<Sha256>(key, signed, signature),
+            (Self::Hmac(key), Algorithm::Sha512) => hmac_fits::<Sha512>(key, signed, signature),
+            (Self::Token(token), Algorithm::Token) => token.ct_eq(&Sha256::digest(signature)).into(),
+            (Self::Ed25519(key), Algorithm::Ed25519) => {
+                Ed25519Signature::from_slice(signature).is_ok_and(|signature| key.verify_strict(&whole(), &signature).is_ok())
+            }
+            (Self::Rsa(key), Algorithm::RsaSha1) => key.verify(&RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, &whole(), signature).is_ok(),
+            (Self::Rsa(key), Algorithm::RsaSha256) => key.verify(&RSA_PKCS1_2048_8192_SHA256, &whole(), signature).is_ok(),
+            // A public key is no secret: nobody signs with it by HMAC.
+            _ => false,
+        }
+    }
+
+    /// The HMAC with SHA-256 of a text in hexadecimal, where there is a key for it.
+    pub(super) fn hmac_sha256_hex(&self, text: &str) -> Option<String> {
+        let Self::Hmac(key) = self else { return None };
+        let mut hmac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).ok()?;
+        hmac.update(text.as_bytes());
+        Some(hex::encode(hmac.finalize().into_bytes()))
+    }
+}
+
+/// Compares in constant time, and the whole length: a shortened signature does not fit.
+fn hmac_fits<D: EagerHash>(key: &[u8], signed: &[impl AsRef<[u8]>], signature: &[u8]) -> bool
+where
+    Hmac<D>: KeyInit + Mac,
+{
+    // An HMAC takes a key of any length.
+    let Ok(mut hmac) = <Hmac<D> as KeyInit>::new_from_slice(key) else { return false };
+    for part in signed {
+        hmac.update(part.as_ref());
+    }
+    hmac.verify_slice(signature).is_ok()
+}
+
+/// Reads a signature as it is written.
+pub(super) fn decode(encoding: Encoding, text: &str) -> Option<Vec<u8>> {
+    match encoding {
+        Encoding::Hex => hex::decode(text).ok(),
+        Encoding::Base64 => BASE64.decode(text).ok(),
+        Encoding::Base64url => BASE64_URL.decode(text).ok(),
+        Encoding::Text => Some(text.as_bytes().to_vec()),
+    }
+}
+
+/// Whether a text is the hexadecimal SHA-256 of a body.
+pub(super) fn is_sha256_of(text: &str, body: &[u8]) -> bool {
+    hex::decode(text).is_ok_and(|digest| digest.as_slice().ct_eq(&Sha256::digest(body)).into())
+}
