@@ -27,7 +27,7 @@ use crate::output::{self, OutputArgs, plain};
 #[derive(Clone, Debug, clap::Args)]
 pub struct ImportArgs {
     /// What to import; `-` is standard input. EventBridge rules as `aws events describe-rule`, `list-rules` and `list-targets-by-rule` print
-    /// them (targets belong to the rule read before them), CloudFormation and SAM templates and Knative Triggers and Argo Sensors as YAML or
+    /// them (targets belong to the rule read before them), CloudFormation and SAM templates and Knative Triggers and Argo Sensors and EventSources as YAML or
     /// JSON, and Terraform's JSON
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
@@ -64,7 +64,7 @@ pub fn run(args: &ImportArgs) -> Result<ExitCode, miette::Report> {
             None => output::print(&imported.text).into_diagnostic()?,
         }
     }
-    Ok(if imported.rules == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if imported.made == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Takes what a file holds into the draft.
@@ -85,6 +85,7 @@ fn take(value: &Value, documents: &read::Documents, draft: &mut Draft) -> Result
         ("", "") if template::is_terraform(value) => template::take_terraform(value, draft),
         ("eventing.knative.dev", "Trigger") => knative::take(value, draft),
         ("argoproj.io", "Sensor") => argo::take(value, draft),
+        ("argoproj.io", "EventSource") => argo::take_source(value, draft),
         ("v1", "List") => {
             value.get("items").and_then(Value::as_array).into_iter().flatten().try_for_each(|item| take(item, documents, draft))?
         }
@@ -102,7 +103,7 @@ fn take(value: &Value, documents: &read::Documents, draft: &mut Draft) -> Result
         }
         _ => draft.left_out(
             &format!("{kind} {}", value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("?")),
-            "only Triggers and Sensors are imported",
+            "only Triggers, Sensors and EventSources are imported",
         ),
     }
     Ok(())

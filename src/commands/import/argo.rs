@@ -5,9 +5,11 @@
 
 mod filters;
 mod other;
+mod source;
 
 use serde_json::{Map, Value, json};
 
+pub(super) use self::source::take as take_source;
 use super::draft::{Draft, literal};
 
 /// Takes in a Sensor: a rule for each trigger and each dependency that sets it off.

@@ -26,6 +26,8 @@ pub(super) struct Note {
 pub(super) struct Draft {
     sources: Map<String, Value>,
     targets: Map<String, Value>,
+    /// The sources that stay though no rule names them.
+    kept: Vec<String>,
     rules: Vec<(String, Map<String, Value>)>,
     pub(super) notes: Vec<Note>,
     /// What the targets without an address were, by the names they wanted.
@@ -40,7 +42,8 @@ pub(super) struct Draft {
 pub(super) struct Imported {
     pub(super) text: String,
     pub(super) notes: Vec<Note>,
-    pub(super) rules: usize,
+    /// How many rules, and sources of their own, are in it.
+    pub(super) made: usize,
 }
 
 /// A name as the rule file wants it: `a-z`, `0-9` and `-`, 63 at most.
@@ -121,6 +124,12 @@ impl Draft {
         name
     }
 
+    /// A source that is wanted though no rule may name it.
+    pub(super) fn kept_source(&mut self, wanted: &str, body: Value) {
+        let name = self.source(wanted, body);
+        self.kept.push(name);
+    }
+
     /// A rule.
     pub(super) fn rule(&mut self, wanted: &str, body: Map<String, Value>) {
         let name = unique(wanted, |name| self.rules.iter().any(|(known, _)| known == name));
@@ -167,8 +176,9 @@ impl Draft {
         }
         let used: HashSet<String> = rules.iter().flat_map(|(_, body)| names(body)).collect();
         self.targets.retain(|name, _| used.contains(name));
-        self.sources.retain(|name, _| used.contains(name));
-        Imported { text: self.text(&rules), rules: rules.len(), notes: self.notes }
+        self.sources.retain(|name, _| used.contains(name) || self.kept.contains(name));
+        let kept = self.kept.iter().filter(|name| self.sources.contains_key(*name)).count();
+        Imported { text: self.text(&rules), made: rules.len() + kept, notes: self.notes }
     }
 
     /// Takes out targets or sources that are mistakes by themselves, each blamed by its own name.
@@ -225,7 +235,7 @@ impl Draft {
 
     /// What is wrong with a rule file of these rules, and of the sources and targets that they name alone.
     fn mistakes(&self, rules: &[(String, Map<String, Value>)]) -> Option<String> {
-        let used: HashSet<String> = rules.iter().flat_map(|(_, body)| names(body)).collect();
+        let used: HashSet<String> = rules.iter().flat_map(|(_, body)| names(body)).chain(self.kept.iter().cloned()).collect();
         let of = |entries: &Map<String, Value>| {
             entries.iter().filter(|(name, _)| used.contains(*name)).map(|(name, body)| (name.clone(), body.clone())).collect()
         };

@@ -47,6 +47,11 @@ fn argo_triggers_of_every_kind_keep_their_rules() {
 }
 
 #[test]
+fn argo_event_sources() {
+    insta::assert_snapshot!(imported(&[("sources.yaml", &fixture("argo-sources.yaml"))]));
+}
+
+#[test]
 fn each_is_blamed_for_its_own_mistakes_and_the_others_stay() {
     let trigger = |name: &str, uri: &str| {
         format!(
@@ -166,6 +171,6 @@ fn no_rule_takes_more_than_it_did() {
         let values = read::values(&text, "in.json").unwrap();
         import(&read::Documents { name: "in.json".into(), stem: "in".into(), values }, &mut draft).unwrap();
         let imported = draft.finish();
-        assert!(imported.rules == 0 && imported.notes.iter().any(|note| note.left_out), "{text}\n{}", imported.text);
+        assert!(imported.made == 0 && imported.notes.iter().any(|note| note.left_out), "{text}\n{}", imported.text);
     }
 }
