@@ -43,6 +43,7 @@ impl Power {
             ("FORGET_BELOW".to_owned(), text(&self.below)),
             ("FORGET_UNDO".to_owned(), text(&self.undo.path().join("logs"))),
             ("FORGET_FULL".to_owned(), text(&self.undo.path().join("full"))),
+            ("FORGET_EIO".to_owned(), text(&self.undo.path().join("failing"))),
             ("FORGET_SYNC".to_owned(), if syncs { "honoured" } else { "ignored" }.to_owned()),
         ]
     }
@@ -54,6 +55,16 @@ impl Power {
     pub fn fill(&self, full: bool) {
         let mark = self.undo.path().join("full");
         if full { std::fs::write(mark, "") } else { std::fs::remove_file(mark) }.expect("a mark can be made and removed");
+    }
+
+    /// Has so many of a thousand reads of a store's database fail with EIO; none from then on where it is 0.
+    ///
+    /// # Panics
+    /// Where the mark cannot be made or removed.
+    pub fn fail_reads(&self, per_mille: u32) {
+        let mark = self.undo.path().join("failing");
+        if per_mille > 0 { std::fs::write(mark, per_mille.to_string()) } else { std::fs::remove_file(mark) }
+            .expect("a mark can be made and removed");
     }
 
     /// Puts back what was there before every write that no sync followed, and tells how many writes that were. The process must be dead.

@@ -6,6 +6,8 @@
  *
  * While the file $FORGET_FULL is there the disk is full: what would make a file longer fails with ENOSPC.
  *
+ * While the file $FORGET_EIO is there, so many of a thousand reads of a database's files as it says fail with EIO.
+ *
  * One record of a log: offset, length of the old bytes, old size of the file (64 bits each, native order), then the old bytes.
  */
 #define _GNU_SOURCE
@@ -50,6 +52,38 @@ static int no_room(int fd, uint64_t end) {
   return end > (uint64_t)now.st_size;
 }
 
+/* Whether a read fails: of a database and its log, and only so often. */
+static int read_fails(int fd) {
+  const char *failing = getenv("FORGET_EIO");
+  char path[PATH_MAX * 2], often[16] = "";
+  static _Thread_local unsigned seed;
+  if (!failing) return 0;
+  int file = (int)syscall(SYS_openat, AT_FDCWD, failing, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return 0;
+  syscall(SYS_read, file, often, sizeof often - 1);
+  close(file);
+  if (!log_path(fd, path, sizeof path) || !strstr(path, "journal.db")) return 0;
+  if (!seed) seed = (unsigned)getpid() * 31 + (unsigned)syscall(SYS_gettid);
+  return rand_r(&seed) % 1000 < atoi(often);
+}
+
+ssize_t read(int fd, void *bytes, size_t count) {
+  if (read_fails(fd)) {
+    errno = EIO;
+    return -1;
+  }
+  return syscall(SYS_read, fd, bytes, count);
+}
+
+ssize_t pread64(int fd, void *bytes, size_t count, off64_t offset) {
+  if (read_fails(fd)) {
+    errno = EIO;
+    return -1;
+  }
+  return syscall(SYS_pread64, fd, bytes, count, offset);
+}
+ssize_t pread(int fd, void *bytes, size_t count, off_t offset) { return pread64(fd, bytes, count, offset); }
+
 static void note(int fd, uint64_t offset, uint64_t count) {
   char path[PATH_MAX * 2];
   struct stat before;
@@ -65,7 +99,7 @@ static void note(int fd, uint64_t offset, uint64_t count) {
     char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     int own = open(link, O_RDONLY | O_CLOEXEC);
-    ssize_t got = own < 0 ? -1 : pread(own, record + 24, kept, (off_t)offset);
+    ssize_t got = own < 0 ? -1 : syscall(SYS_pread64, own, record + 24, kept, offset);
     if (own >= 0) close(own);
     if (got < 0) abort();
     kept = (uint64_t)got;

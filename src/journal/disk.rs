@@ -254,7 +254,7 @@ impl DiskJournal {
         shared.rebuild(&books);
         let reading = schema::connect(directory, Purpose::Load).map_err(|error| OpenError::database(directory, &error))?;
         shared.fill(&reading).map_err(|error| OpenError::database(directory, &error))?;
-        let writer = Writer { shared: Arc::clone(&shared), connection: Some(connection), books, mark: Some(mark), jobs };
+        let writer = Writer { shared: Arc::clone(&shared), connection: Some(connection), books, mark: Some(mark), jobs, log_bytes: 0 };
         let loader = Loader { shared: Arc::clone(&shared), connection: Some((shared.epoch(), reading)) };
         let upkeep = Upkeep::new(Arc::clone(&shared));
         let mut threads = vec![
@@ -432,6 +432,11 @@ fn spawn(name: &str, directory: &Path, work: impl FnOnce() + Send + 'static) -> 
 }
 
 impl Shared {
+    /// How large the write-ahead log may become before it is moved into the database.
+    fn log_bytes_max(&self) -> u64 {
+        upkeep::LOG_BYTES.min(self.options.max_size_bytes / 8).min(self.ballast.lock().log_bytes_max())
+    }
+
     fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::SeqCst)
     }

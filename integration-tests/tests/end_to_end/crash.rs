@@ -141,3 +141,87 @@ async fn power_cuts_lose_nothing_that_was_acknowledged() {
 async fn the_power_cut_test_can_fail_where_nothing_is_synced() {
     assert!(lost_in_power_cuts(3, false).await > 0, "a disk without syncs lost nothing: the test proves nothing");
 }
+
+/// Sends events of 2 KiB until told to stop or refused so many times in a row, and tells which were acknowledged.
+async fn send_large(bus: &Bus, from: usize, count: usize) -> (BTreeSet<String>, bool) {
+    let (caller, data) = (Caller::new(), format!("\"{}\"", "x".repeat(2_000)));
+    let mut acknowledged = BTreeSet::new();
+    for id in from..from + count {
+        match caller.event(&bus.url("/events"), &id.to_string(), "test.event", data.clone()).await {
+            Ok(202) => {
+                acknowledged.insert(id.to_string());
+            }
+            Ok(503) => return (acknowledged, true),
+            _ => {}
+        }
+    }
+    (acknowledged, false)
+}
+
+/// A function that is down until the gate opens.
+async fn gated() -> (Sink, Arc<AtomicBool>) {
+    let open = Arc::new(AtomicBool::new(false));
+    let gate = Arc::clone(&open);
+    let answer = move |_: &pointsman_integration_tests::sink::Received| {
+        pointsman_integration_tests::Answer::status(if gate.load(Ordering::Relaxed) { 204 } else { 503 })
+    };
+    (Sink::answering(answer).await, open)
+}
+
+fn adds_up(counts: &serde_json::Value) -> bool {
+    let number = |name: &str| counts[name].as_u64().unwrap();
+    let parts = ["delivered", "dead", "redriven", "purged", "cancelled", "quarantined", "pending"];
+    number("created") == parts.iter().map(|part| number(part)).sum::<u64>()
+}
+
+/// How long reads fail.
+const READS_FAIL_FOR: Duration = Duration::from_secs(4);
+
+async fn reads_fail_for_a_while(per_mille: u32) {
+    let (sink, open) = gated().await;
+    let mut bus = Bus::prepare(&rules(&sink));
+    std::fs::create_dir(bus.path("store")).unwrap();
+    let power = Power::over(&bus.path("store"));
+    bus.set_environment(power.environment(true));
+    bus.spawn();
+    bus.ready().await;
+    let (acknowledged, _) = send_large(&bus, 0, 2_000).await;
+    assert_eq!(acknowledged.len(), 2_000);
+    bus.kill();
+    // What is to be delivered must be read from a disk that fails now and then, at the start as well.
+    power.fail_reads(per_mille);
+    open.store(true, Ordering::Relaxed);
+    bus.spawn();
+    let end = tokio::time::Instant::now() + READS_FAIL_FOR;
+    while tokio::time::Instant::now() < end {
+        match tokio::time::timeout_at(end, bus.try_ready()).await {
+            // It said why and ended; a service manager starts it again.
+            Ok(Err(_)) => bus.spawn(),
+            Ok(Ok(())) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(_) => {}
+        }
+    }
+    power.fail_reads(0);
+    if bus.try_ready().await.is_err() {
+        bus.spawn();
+        bus.ready().await;
+    }
+    until("every acknowledged event has arrived", async || missing(&acknowledged, &sink).await.is_empty()).await;
+    until("nothing is pending", async || bus.counts("all").await["pending"] == 0).await;
+    let counts = bus.counts("all").await;
+    assert!(adds_up(&counts) && counts["quarantined"] == 0 && counts["dead"] == 0, "{counts}");
+    let aside =
+        std::fs::read_dir(bus.path("store")).unwrap().flatten().find(|entry| entry.file_name().to_string_lossy().contains("damaged"));
+    assert!(aside.is_none(), "nothing was damaged:\n{}", bus.log());
+    println!("{per_mille} of 1000 reads failed: {} lines tell of it", bus.log().matches("I/O error").count());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_that_fail_for_a_while_are_taken_for_no_damage() {
+    let rounds = if std::env::var_os("POINTSMAN_LONG").is_some() { 10 } else { 1 };
+    for _ in 0..rounds {
+        for per_mille in [20, 80, 300] {
+            reads_fail_for_a_while(per_mille).await;
+        }
+    }
+}

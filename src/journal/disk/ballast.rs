@@ -12,12 +12,13 @@ use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
 
 use super::store;
 
-/// Its size at most: hundreds of commits before the write-ahead log is written from its beginning again.
-const BYTES_MAX: u64 = 16 * 1024 * 1024;
-const BYTES_MIN: u64 = 256 * 1024;
+/// Its size at most. Before the write-ahead log can be written from its beginning again the database grows by what is in it, so the ballast is
+/// several times what the log may hold: see [`Ballast::log_bytes_max`].
+const BYTES_MAX: u64 = 64 * 1024 * 1024;
+const BYTES_MIN: u64 = 1024 * 1024;
 
 /// What it takes of a small disk at most: one part of so many.
-const PART_OF_DISK: u64 = 32;
+const PART_OF_DISK: u64 = 8;
 
 /// Room without which a disk is full: what SQLite needs to open a store.
 const ROOM_LEAST: u64 = 256 * 1024;
@@ -50,6 +51,11 @@ impl Ballast {
 
     pub(super) fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    /// How large the write-ahead log may become before it is moved into the database: on a full disk there must be room for that.
+    pub(super) fn log_bytes_max(&self) -> u64 {
+        self.size_bytes / 4
     }
 
     /// Gives the room up; false where that was done before.

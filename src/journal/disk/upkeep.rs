@@ -16,8 +16,9 @@ use super::transaction::read_row;
 /// How often it looks by itself.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The write-ahead log is moved into the database past this size: large enough that pages written often are moved once.
-const LOG_BYTES: u64 = 32 * 1024 * 1024;
+/// The write-ahead log is moved into the database past this size, or sooner in a small store or on a small disk: large enough that pages written
+/// often are moved once.
+pub(super) const LOG_BYTES: u64 = 32 * 1024 * 1024;
 
 /// So many times that, and a look through the store is ended: the log is not written from its beginning again while that goes on.
 const LOGS_WHILE_LOOKING: u64 = 8;
@@ -179,7 +180,7 @@ impl Upkeep {
     /// Moves the write-ahead log into the database, and has it written from its beginning again. Its file is cut only where room is wanted or
     /// nothing was written for a while: a sync of a file that grows costs several times one that does not.
     fn checkpoint(&mut self, connection: &Connection, cut: bool) -> rusqlite::Result<()> {
-        let limit = LOG_BYTES.min(self.shared.options.max_size_bytes / 8);
+        let limit = self.shared.log_bytes_max();
         let size = schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
         let writes = self.shared.upkeep.writes();
         self.rounds_idle = if writes == self.writes { self.rounds_idle + 1 } else { 0 };

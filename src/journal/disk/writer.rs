@@ -91,6 +91,8 @@ pub(super) struct Writer {
     pub(super) books: Books,
     pub(super) mark: Option<Mark>,
     pub(super) jobs: mpsc::Receiver<Box<dyn Job>>,
+    /// The size past which the write-ahead log is emptied by the writer itself; 0 where nothing has kept it from that.
+    pub(super) log_bytes: u64,
 }
 
 impl Writer {
@@ -128,6 +130,7 @@ impl Writer {
                     tracing::info!("there is room on the disk again");
                 }
                 answer(group, &Ok(()));
+                self.keep_log_small();
             }
             Err(error) if is_full(&error) => {
                 self.shared.note_full_disk();
@@ -174,6 +177,19 @@ impl Writer {
     }
 
     /// Moves the write-ahead log into the database, and gives its room back.
+    /// Empties a log that has outgrown what the ballast leaves room for, faster than it was looked at: on a full disk the database could not grow
+    /// by it, and nothing could be drained. Where a reader is in the way it is tried again once the log has grown by as much.
+    fn keep_log_small(&mut self) {
+        let max = self.shared.ballast.lock().size_bytes() / 2;
+        let log = schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
+        if log <= max.max(self.log_bytes) {
+            return;
+        }
+        self.empty_log();
+        let left = schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
+        self.log_bytes = if left > max { left + max } else { 0 };
+    }
+
     fn empty_log(&self) {
         let Some(connection) = &self.connection else { return };
         let _turn = self.shared.turn.lock();
