@@ -29,13 +29,17 @@ pub enum Auth {
         /// The user.
         username: Text,
         /// The password.
+        #[schemars(extend("writeOnly" = true))]
         password: Text,
     },
     /// A token.
+    #[schemars(extend("writeOnly" = true))]
     Token(Text),
     /// The seed of an NKey, which begins with `SU`.
+    #[schemars(extend("writeOnly" = true))]
     Nkey(Text),
     /// A credentials file's content, which holds a JWT and a seed: `{ file: ./app.creds }`.
+    #[schemars(extend("writeOnly" = true))]
     Credentials(Text),
 }
 

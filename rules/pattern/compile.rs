@@ -1,5 +1,6 @@
 //! A pattern checked and compiled; every mistake in it is found.
 
+mod meant;
 mod operators;
 
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! The operators of leaf lists, checked and compiled.
 
-use pointsman_schemas::Problem;
+use pointsman_schemas::{Problem, Segment};
 use serde_json::Value;
 
-use super::{Compiler, OPERATORS};
+use super::{Compiler, OPERATORS, meant};
 use crate::condition::Comparator;
 use crate::number::Number;
 use crate::path::Path;
@@ -79,10 +79,17 @@ impl Compiler {
             _ => {
                 let problem = Problem::new(format!("there is no operator {name:?}")).key();
                 let lower = name.to_lowercase().replace(['_', ' '], "-");
-                self.problem(problem.help(match spelling::nearest(&lower, OPERATORS) {
-                    Some(meant) => format!("write {meant}"),
-                    None if lower == "exactly" => "write the text itself".to_owned(),
-                    None => format!("one of {}; a field of an object in a list is written without the list", OPERATORS.join(", ")),
+                // The path ends with the operator's own name; what its list stands under comes before.
+                let keys = self.path.iter().rev().filter_map(|segment| match segment {
+                    Segment::Key(key) => Some(key.as_str()),
+                    Segment::Index(_) => None,
+                });
+                let is_or = keys.clone().nth(1).is_some_and(meant::is_or) && operand.is_array();
+                self.problem(problem.help(match (spelling::nearest(&lower, OPERATORS), meant::operator(&lower, operand)) {
+                    _ if is_or => format!("alternatives over several fields are written $or: [{{ {name}: {operand} }}, …]"),
+                    (_, Some(written)) => format!("write {written}"),
+                    (Some(meant), None) => format!("write {meant}"),
+                    (None, None) => format!("one of {}; a field of an object in a list is written without the list", OPERATORS.join(", ")),
                 }));
                 None
             }

@@ -1,0 +1,71 @@
+//! What somebody probably meant who wrote an operator of another language.
+
+use serde_json::{Value, json};
+
+/// True of a key under which other languages have alternatives.
+pub(super) fn is_or(key: &str) -> bool {
+    matches!(key.to_ascii_lowercase().as_str(), "or" | "any" | "anyof" | "any-of" | "oneof" | "one-of")
+}
+
+/// What is written in the place of an operator that there is not, in lower case with `-`.
+pub(super) fn operator(name: &str, operand: &Value) -> Option<String> {
+    let numeric = |sign: &str| Some(json!({ "numeric": [sign, operand] }).to_string());
+    let named = |operator: &str| Some(json!({ operator: operand }).to_string());
+    match name {
+        ">" | "gt" | "greater" | "greater-than" | "more-than" | "above" => numeric(">"),
+        ">=" | "gte" | "ge" | "greater-than-or-equal" | "greater-or-equal" | "at-least" | "min" => numeric(">="),
+        "<" | "lt" | "less" | "less-than" | "below" => numeric("<"),
+        "<=" | "lte" | "le" | "less-than-or-equal" | "less-or-equal" | "at-most" | "max" => numeric("<="),
+        "between" | "range" => match operand.as_array().map(Vec::as_slice) {
+            Some([from, to]) => Some(json!({ "numeric": [">=", from, "<=", to] }).to_string()),
+            _ => None,
+        },
+        "=" | "==" | "eq" | "equals" | "equal" | "is" | "exactly" | "exact" => Some(format!("the value itself: [{operand}]")),
+        "!=" | "<>" | "ne" | "not" | "not-equals" | "not-equal" | "neq" | "nin" | "not-in" => named("anything-but"),
+        "in" | "one-of" | "any-of" | "anyof" => match operand {
+            Value::Array(_) => Some(format!("the list itself, whose values are alternatives: {operand}")),
+            _ => Some(format!("the value itself: [{operand}]")),
+        },
+        "starts-with" | "startswith" | "begins-with" => named("prefix"),
+        "ends-with" | "endswith" => named("suffix"),
+        "glob" | "like" | "matches-glob" => Some(json!({ "wildcard": of_glob(operand) }).to_string()),
+        "regex" | "regexp" | "matches" | "match" | "pattern" | "~" | "=~" => {
+            Some(format!("{{\"wildcard\":\"a*\"}}, or take a `where` with a regular expression: where: search($.subject, {operand})"))
+        }
+        "present" | "has" | "defined" => Some(json!({ "exists": true }).to_string()),
+        "absent" | "missing" => Some(json!({ "exists": false }).to_string()),
+        "includes" | "substring" | "has-substring" => named("contains"),
+        "ip" | "network" | "subnet" | "ip-range" => named("cidr"),
+        "ignore-case" | "iequals" | "equalsignorecase" => named("equals-ignore-case"),
+        _ => None,
+    }
+}
+
+/// SQL writes `%` where we write `*`.
+fn of_glob(operand: &Value) -> Value {
+    operand.as_str().map_or_else(|| operand.clone(), |text| text.replace('%', "*").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_instead_is_told() {
+        for (name, operand, expect) in [
+            ("greater-than", json!(5), Some(r#"{"numeric":[">",5]}"#)),
+            ("<=", json!(5.5), Some(r#"{"numeric":["<=",5.5]}"#)),
+            ("between", json!([1, 5]), Some(r#"{"numeric":[">=",1,"<=",5]}"#)),
+            ("between", json!(1), None),
+            ("equals", json!("a"), Some(r#"the value itself: ["a"]"#)),
+            ("in", json!([1, 2]), Some("the list itself, whose values are alternatives: [1,2]")),
+            ("not-in", json!([1, 2]), Some(r#"{"anything-but":[1,2]}"#)),
+            ("like", json!("%.jpg"), Some(r#"{"wildcard":"*.jpg"}"#)),
+            ("starts-with", json!("a"), Some(r#"{"prefix":"a"}"#)),
+            ("zebra", json!(1), None),
+        ] {
+            assert_eq!(operator(name, &operand).as_deref(), expect, "{name}");
+        }
+        assert!(operator("regex", &json!("a.*")).unwrap().contains(r#"search($.subject, "a.*")"#));
+    }
+}
