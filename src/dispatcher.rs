@@ -377,7 +377,7 @@ impl Dispatcher {
             self.queues.passed(ticket, at);
         }
         if class != Class::Refused && self.queues.resume_refused(ticket, class == Class::Delivered) {
-            tracing::info!(rule = %route.identity.rule, target_name = %route.identity.target, "the target no longer refuses; going on");
+            tracing::info!(rule = %route.identity.rule, target = %route.identity.target, "the target no longer refuses; going on");
             self.board.paused.lock().remove(&number);
         }
         let (attempts, failures, since) = (leased.attempts, leased.failures, leased.since);
@@ -416,12 +416,12 @@ impl Dispatcher {
     fn refused(&mut self, ticket: Ticket, route: &Route, outcome: &Outcome, probe_at: Instant) {
         let number = ticket.subscription();
         if self.queues.pause_refused(ticket, probe_at) {
-            let (rule, target_name) = (&route.identity.rule, &route.identity.target);
+            let (rule, target) = (&route.identity.rule, &route.identity.target);
             let reason = match outcome.message.as_str() {
                 "" => "the target refused a delivery",
                 message => message,
             };
-            tracing::warn!(%rule, %target_name, reason, "the target does not know us: paused, nothing is lost; mend its auth and resume it or reload");
+            tracing::warn!(%rule, %target, reason, "the target does not know us: paused, nothing is lost; mend its auth and resume it or reload");
             let paused = Paused { reason: reason.to_owned(), since: self.clock.now() };
             self.board.paused.lock().insert(number, paused);
         }
@@ -431,8 +431,8 @@ impl Dispatcher {
         if !self.queues.pause_gone(number) {
             return;
         }
-        let (rule, target_name) = (&route.identity.rule, &route.identity.target);
-        tracing::warn!(%rule, %target_name, "the target is gone for good: paused until somebody resumes it, its deliveries are kept");
+        let (rule, target) = (&route.identity.rule, &route.identity.target);
+        tracing::warn!(%rule, %target, "the target is gone for good: paused until somebody resumes it, its deliveries are kept");
         let journal = Arc::clone(&self.journal);
         self.gone.spawn(async move {
             let mut pause = JOURNAL_AGAIN.0;

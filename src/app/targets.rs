@@ -62,7 +62,7 @@ async fn open_or_later(key: &Key, settings: Arc<dyn TargetSettings>, names: &Nam
     match settings.open(context.clone()).await {
         Ok(service) => service,
         Err(error) => {
-            tracing::error!(target_name = %key.name, %error, "the target cannot be opened; its deliveries wait");
+            tracing::error!(target = %key.name, %error, "the target cannot be opened; its deliveries wait");
             let opened = Arc::new(tokio::sync::OnceCell::new());
             BoxCloneSyncService::new(service_fn(move |attempt: Attempt| {
                 let (settings, opened, context) = (Arc::clone(&settings), Arc::clone(&opened), context.clone());

@@ -214,7 +214,7 @@ impl Lane {
             if says_something && self.circuit.ended(ended.is_probe, health, ended.at, random) {
                 let (target, tenant) = (self.name.as_str(), self.tenant.as_str());
                 if was_open {
-                    tracing::info!(target_name = target, tenant, "the target works again");
+                    tracing::info!(target = target, tenant, "the target works again");
                     self.gauge.set_circuit(CircuitStatus::Closed, time);
                 } else {
                     let why = ended.message;
@@ -222,7 +222,7 @@ impl Lane {
                         Health::Fails(_) => "the target fails whatever it is given; it is tried one delivery at a time",
                         _ => "the target cannot be reached; it is tried one delivery at a time",
                     };
-                    tracing::warn!(target_name = target, tenant, why, "{what}");
+                    tracing::warn!(target = target, tenant, why, "{what}");
                     self.gauge.set_circuit(CircuitStatus::Open, time);
                 }
             }

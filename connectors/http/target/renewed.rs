@@ -66,13 +66,13 @@ impl Renewed {
             current.looked_at = now;
             let stamps = stamps(&self.files);
             if stamps != current.stamps {
-                let target_name = &self.context.name;
+                let target = &self.context.name;
                 match self.settings.caller(&self.context) {
                     Ok(caller) => {
-                        tracing::info!(%target_name, "the files of the target's settings have changed and were read again");
+                        tracing::info!(%target, "the files of the target's settings have changed and were read again");
                         current.caller = Arc::new(caller);
                     }
-                    Err(error) => tracing::warn!(%target_name, %error, "the target goes on with what its settings were before"),
+                    Err(error) => tracing::warn!(%target, %error, "the target goes on with what its settings were before"),
                 }
                 current.stamps = stamps;
             }
