@@ -111,6 +111,13 @@ fn read_pattern(path: &Path) -> Result<Pattern, Vec<Diagnostic>> {
     // JSON is tried first: it may hold what YAML refuses, such as surrogate escapes. The tree is for the places then.
     let json = serde_json::from_str::<Value>(&text);
     let tree = yaml::read(&text);
+    // A key that stands twice is JSON, of which one would be read and the other not.
+    if let (Ok(_), Err(mistakes)) = (&json, &tree) {
+        let twice: Vec<Mistake> = mistakes.iter().filter(|mistake| mistake.also.is_some()).cloned().collect();
+        if !twice.is_empty() {
+            return Err(placed(twice));
+        }
+    }
     let mistakes = Mistakes::default();
     let (value, root) = match (json, tree) {
         (Ok(value), tree) => (value, tree.unwrap_or(Node { value: yaml::Value::Null, span: Span::default() })),
@@ -174,5 +181,22 @@ mod tests {
             report_of("{\"a\": [\n  {\"prefx\": 1}]}", "{", false, false).0,
         ];
         insta::assert_snapshot!("reasons", told.join("\n"));
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_refused_in_json_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pattern.json");
+        for (text, twice) in [
+            (r#"{"type":["a"],"type":["b"]}"#, true),
+            (r#"{"type":[{"prefix":"x","prefix":"y"}]}"#, true),
+            (r#"{"type":["a"],"source":["\ud800"]}"#, false),
+            (r#"{"type":["a"],"data":{"type":["a"]}}"#, false),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let told = read_pattern(&path).err().unwrap_or_default();
+            let says = told.iter().any(|one| one.mistake.message.contains("a second time"));
+            assert_eq!(says, twice, "{text}: {told:?}");
+        }
     }
 }
