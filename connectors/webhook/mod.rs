@@ -1,6 +1,6 @@
 //! Webhooks: other people's services call a path of the listener.
 //!
-//! The preset that `signature` names says who calls, and so how his body becomes an event: [`preset`] has the table. A body that is a CloudEvent
+//! The preset that `signature` names says who calls, and so how his body becomes an event: `preset` has the table. A body that is a CloudEvent
 //! or a batch of them by its content type is taken as that under every scheme: its attributes are signed with it. Attributes in `ce-` headers
 //! (binary mode) are taken by `none` alone: no scheme here signs them, so whoever has seen one signed body could send it again as any event.
 //!
