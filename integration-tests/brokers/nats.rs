@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::server::installed;
+use crate::server::expected;
 use crate::{Server, free_port};
 
 /// Which `nats-server`: servers differ in what they say to one who pulls.
@@ -26,27 +26,28 @@ impl NatsRelease {
     fn program(self) -> PathBuf {
         match self {
             Self::Old => "nats-server".into(),
-            Self::Current => installed("nats-server", "POINTSMAN_NATS_SERVER"),
+            Self::Current => expected("nats-server", "POINTSMAN_NATS_SERVER"),
         }
     }
 
-    /// True where it is there. Where it is not, that is said once on standard error, past the test harness, which keeps what passing tests print.
+    /// True where it is there. That the old one is not is said once on standard error, past the test harness, which keeps what passing tests print.
+    ///
+    /// # Panics
+    /// Where the current one is not there, which `./test --install` brings.
     #[must_use]
     pub fn is_there(self) -> bool {
-        static THERE: [OnceLock<bool>; 2] = [OnceLock::new(), OnceLock::new()];
-        let [old, current] = &THERE;
-        let there = match self {
-            Self::Old => old,
-            Self::Current => current,
-        };
-        *there.get_or_init(|| {
-            let version = Command::new(self.program()).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        static THERE: OnceLock<bool> = OnceLock::new();
+        let program = self.program();
+        if self == Self::Current {
+            return true;
+        }
+        *THERE.get_or_init(|| {
+            let version = Command::new(&program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
             let there = version.is_ok();
             if !there {
                 let _ = writeln!(
                     std::io::stderr(),
-                    "the {self:?} nats-server is not there ({}): its tests do nothing; ./test --install installs it",
-                    self.program().display()
+                    "there is no nats-server on PATH: the tests of an old one do nothing; ./test --install installs it"
                 );
             }
             there

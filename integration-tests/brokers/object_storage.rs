@@ -5,13 +5,12 @@
 //!
 //! SeaweedFS checks signatures, lists as S3 does, and keeps what it has on disk. It has no queues.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::server::installed;
+use crate::server::expected;
 use crate::{Server, free_port};
 
 /// An object store. Dropping it ends it.
@@ -109,7 +108,7 @@ impl ObjectStore {
     }
 
     fn moto(&self) -> Command {
-        let mut command = Command::new(program("moto_server", "POINTSMAN_MOTO"));
+        let mut command = Command::new(expected("moto_server", "POINTSMAN_MOTO"));
         command.args(["-H", "127.0.0.1", "-p", &self.port.to_string()]);
         // It looks for credentials of its own otherwise.
         command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
@@ -120,7 +119,7 @@ impl ObjectStore {
         let (data, identities) = (self.server.folder().join("data"), self.server.folder().join("identities.json"));
         std::fs::create_dir_all(&data).expect("the folder of the data can be made");
         std::fs::write(&identities, IDENTITIES).expect("the identities can be written");
-        let mut command = Command::new(program("weed", "POINTSMAN_WEED"));
+        let mut command = Command::new(expected("weed", "POINTSMAN_WEED"));
         command.args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.iam=false", "-volume.max=20"]);
         command.args(["-master.volumeSizeLimitMB=64", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
         command.arg(format!("-dir={}", data.display())).arg(format!("-s3.config={}", identities.display()));
@@ -133,12 +132,6 @@ impl ObjectStore {
         }
         command
     }
-}
-
-/// Where `./test` installs it, else the one on PATH.
-fn program(name: &'static str, variable: &str) -> PathBuf {
-    let path = installed(name, variable);
-    if path.exists() { path } else { name.into() }
 }
 
 /// True once it answers by HTTP: the port is open before that.

@@ -1,4 +1,7 @@
 //! A RabbitMQ server of its own: nothing of the installed service is used but its programs.
+//!
+//! Another release is tried by `POINTSMAN_RABBITMQ`, which names a whole Debian in a folder with `rabbitmq-server` in it, as `debootstrap` makes one. It
+//! is run by chroot(8), so that only root can.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +16,10 @@ use tokio::time::timeout;
 use crate::{Server, free_port};
 
 /// Where Debian's package puts the scripts that do not switch to a user of their own.
-const PROGRAMS: &str = "/usr/lib/rabbitmq/lib";
+const PROGRAMS: &str = "usr/lib/rabbitmq/lib";
+
+/// Names a Debian in a folder, whose RabbitMQ is used in the place of the system's.
+const ROOT: &str = "POINTSMAN_RABBITMQ";
 
 /// A RabbitMQ node with the user `guest`, password `guest`, and no plugins.
 ///
@@ -27,6 +33,46 @@ pub struct RabbitServer {
     port: u16,
     node_port: u16,
     mapper_port: u16,
+    root: Root,
+}
+
+/// The Debian whose RabbitMQ is used.
+#[derive(Debug)]
+struct Root(PathBuf);
+
+impl Root {
+    /// The one that is asked for, or the system's.
+    fn get() -> Self {
+        let path = std::env::var_os(ROOT).map_or_else(|| "/".into(), PathBuf::from);
+        Self(path.canonicalize().unwrap_or_else(|error| panic!("{ROOT} names {}: {error}", path.display())))
+    }
+
+    fn is_own(&self) -> bool {
+        self.0 != Path::new("/")
+    }
+
+    /// A path as it is called in there.
+    fn inside(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.0).map_or_else(|_| path.to_owned(), |rest| Path::new("/").join(rest))
+    }
+
+    /// The folder of the installed release, such as `rabbitmq_server-3.10.8`.
+    fn release(&self) -> Option<PathBuf> {
+        let folders = fs::read_dir(self.0.join(PROGRAMS)).into_iter().flatten().flatten().map(|folder| folder.path());
+        folders.filter(|folder| folder.join("sbin/rabbitmq-server").exists()).max()
+    }
+
+    /// Runs one of its programs.
+    fn command(&self, name: &str) -> Command {
+        let script = self.release().map(|release| release.join("sbin").join(name)).filter(|script| script.exists());
+        let program = script.map_or_else(|| name.into(), |script| self.inside(&script));
+        if !self.is_own() {
+            return Command::new(program);
+        }
+        let mut command = Command::new("chroot");
+        command.arg(&self.0).arg(program);
+        command
+    }
 }
 
 impl RabbitServer {
@@ -35,17 +81,19 @@ impl RabbitServer {
     /// # Panics
     /// Where it cannot be started.
     pub async fn start(configuration: &str, advanced: &str) -> Self {
-        let server = Server::new("rabbitmq-server");
+        let root = Root::get();
+        let server = if root.is_own() { Server::within("rabbitmq-server", &root.0.join("tmp")) } else { Server::new("rabbitmq-server") };
         let write = |name: &str, text: &str| fs::write(server.folder().join(name), text).expect("the folder can be written");
         let secret: String = server.folder().to_string_lossy().chars().filter(char::is_ascii_alphanumeric).collect();
         write(".erlang.cookie", &secret);
         fs::set_permissions(server.folder().join(".erlang.cookie"), Permissions::from_mode(0o400)).expect("the cookie can be hidden");
         write("plugins", "[].\n");
+        let configuration: String = configuration.lines().map(|line| format!("{}\n", brought(line, server.folder(), &root))).collect();
         write("rabbitmq.conf", &format!("log.console = true\nlog.console.level = warning\nlog.file = false\n{configuration}\n"));
         write("advanced.config", &format!("[{advanced}].\n"));
         let mapper = Server::new("epmd");
-        let mut own = Self { server, mapper, watch: None, port: free_port(), node_port: free_port(), mapper_port: free_port() };
-        let mut command = Command::new("epmd");
+        let mut own = Self { server, mapper, watch: None, port: free_port(), node_port: free_port(), mapper_port: free_port(), root };
+        let mut command = own.root.command("epmd");
         command.args(["-address", "127.0.0.1", "-port", &own.mapper_port.to_string()]);
         let mapper_port = own.mapper_port;
         own.mapper.start(command, async || TcpStream::connect(("127.0.0.1", mapper_port)).await.is_ok()).await;
@@ -65,12 +113,30 @@ impl RabbitServer {
         self.port
     }
 
+    /// Its major and minor version.
+    ///
+    /// # Panics
+    /// Where its folder does not say it.
+    #[must_use]
+    pub fn version(&self) -> (u32, u32) {
+        let release = self.root.release().expect("RabbitMQ is installed as Debian does it");
+        let numbers = release
+            .to_string_lossy()
+            .rsplit('-')
+            .next()
+            .map(|version| version.split('.').map_while(|n| n.parse().ok()).collect::<Vec<_>>());
+        match numbers.as_deref() {
+            Some([major, minor, ..]) => (*major, *minor),
+            _ => panic!("{release:?} names no version"),
+        }
+    }
+
     /// Starts it again after [`Self::kill`], on the same port and with what it had on disk.
     ///
     /// # Panics
     /// Where it cannot be started.
     pub async fn restart(&mut self) {
-        let mut command = Command::new(program("rabbitmq-server"));
+        let mut command = self.root.command("rabbitmq-server");
         self.environment(&mut command);
         let port = self.port;
         self.server.start(command, async || greets(port).await.is_some()).await;
@@ -92,7 +158,7 @@ impl RabbitServer {
     /// Where the command fails.
     #[must_use]
     pub fn ctl(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(program("rabbitmqctl"));
+        let mut command = self.root.command("rabbitmqctl");
         self.environment(&mut command);
         let output = command.arg("--quiet").args(arguments).output().expect("rabbitmqctl can be run");
         assert!(output.status.success(), "rabbitmqctl {arguments:?}: {output:?}");
@@ -100,7 +166,7 @@ impl RabbitServer {
     }
 
     fn environment(&self, command: &mut Command) {
-        let folder = self.server.folder();
+        let folder = &self.root.inside(self.server.folder());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", folder);
         for (name, file) in [
             ("MNESIA_BASE", "mnesia"),
@@ -142,9 +208,14 @@ impl Drop for RabbitServer {
     }
 }
 
-fn program(name: &str) -> PathBuf {
-    let versions = fs::read_dir(PROGRAMS).into_iter().flatten().flatten().map(|version| version.path().join("sbin").join(name));
-    versions.filter(|path| path.exists()).max().unwrap_or_else(|| Path::new(name).to_owned())
+/// A line of the configuration; the file that it names is brought to where the server can see it.
+fn brought(line: &str, folder: &Path, root: &Root) -> String {
+    let Some((key, file)) = line.split_once(" = ").filter(|(key, _)| root.is_own() && key.ends_with("file")) else {
+        return line.to_owned();
+    };
+    let copy = folder.join(key);
+    fs::copy(file, &copy).unwrap_or_else(|error| panic!("{file} cannot be copied: {error}"));
+    format!("{key} = {}", root.inside(&copy).display())
 }
 
 /// What the server says first to a client.

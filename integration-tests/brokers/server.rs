@@ -14,10 +14,16 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long the system may take to end a process that it was told to kill.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 
-/// Where `./test` installs a program, unless the variable says otherwise.
-pub(crate) fn installed(program: &str, variable: &str) -> PathBuf {
+/// Where `./test` installs a program, unless the variable says otherwise. None on PATH stands in for it: it would be another than the tests were
+/// written against.
+///
+/// # Panics
+/// Where it is not there.
+pub(crate) fn expected(program: &str, variable: &str) -> PathBuf {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-tools/servers/bin").join(program);
-    std::env::var_os(variable).map_or_else(default, PathBuf::from)
+    let path = std::env::var_os(variable).map_or_else(default, PathBuf::from);
+    assert!(path.exists(), "{program} is not there ({}): run ./test --install, or name another by {variable}", path.display());
+    path
 }
 
 /// Ends a process at once, as a crash does, and waits until it is gone.
@@ -49,7 +55,16 @@ impl Server {
     /// Where no temporary folder can be made.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
-        Self { name, folder: tempfile::tempdir().expect("a temporary folder can be made"), process: None }
+        Self::within(name, &std::env::temp_dir())
+    }
+
+    /// The same, with its folder in another one.
+    ///
+    /// # Panics
+    /// Where none can be made there.
+    #[must_use]
+    pub fn within(name: &'static str, parent: &Path) -> Self {
+        Self { name, folder: tempfile::tempdir_in(parent).expect("a temporary folder can be made"), process: None }
     }
 
     /// The folder of its data.
