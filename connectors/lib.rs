@@ -12,6 +12,8 @@ pub mod nats;
 pub mod object_storage;
 mod parameter;
 pub mod rabbitmq;
+mod renewal;
+mod replaced;
 pub mod source;
 pub mod stdout;
 #[cfg(test)]

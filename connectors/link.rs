@@ -128,8 +128,13 @@ impl Link {
     }
 
     /// So many messages were removed from the outside system before they could be read: nobody will ever see them. `why` says where, and by what.
+    /// None says that there may have been some that nobody counted.
     pub fn skipped(&self, messages: u64, why: impl fmt::Display) {
-        tracing::warn!(source = %self.source, messages, %why, "messages were removed before they could be read");
+        if messages == 0 {
+            tracing::warn!(source = %self.source, %why, "messages may have been removed before they could be read");
+        } else {
+            tracing::warn!(source = %self.source, messages, %why, "messages were removed before they could be read");
+        }
         self.status.send_modify(|status| status.skipped += messages);
     }
 

@@ -54,6 +54,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::parameter::resolve;
+use crate::replaced::Replaced;
 use crate::source::fingerprint;
 use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
 use follow::{Folder, Setup};
@@ -106,17 +107,6 @@ enum Existing {
     Tell,
     /// They are taken to be known.
     Skip,
-}
-
-/// What to do where another folder lies in the place of the one that was followed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum Replaced {
-    /// Nothing is told until the old one is back: its share may not be mounted.
-    #[default]
-    Hold,
-    /// The new one is followed: what it lacks is told as deleted.
-    Tell,
 }
 
 fn yes() -> bool {

@@ -34,7 +34,6 @@ mod oauth2;
 mod renewed;
 mod request;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -52,6 +51,7 @@ use super::client::{Way, client, connector, explain};
 use super::guard::Guard;
 use super::names::Names;
 use crate::parameter::{Parameter, Templates, resolve};
+use crate::renewal::Files;
 use crate::tls::ClientTls;
 use crate::{AttemptError, OpenError, TargetContext, TargetService, TargetSettings};
 pub use auth::{Auth, CredentialsIn};
@@ -220,11 +220,10 @@ impl HttpTarget {
     }
 
     /// The files that settings are taken from.
-    fn files(&self) -> Vec<PathBuf> {
+    fn files(&self) -> Files {
         let tls = [&self.ca, &self.certificate, &self.key].into_iter().flatten();
         let auth = self.auth.iter().flat_map(Auth::texts);
-        let texts = [&self.url].into_iter().chain(tls).chain(self.headers.values()).chain(auth);
-        texts.filter_map(|text| if let Text::File(path) = text { Some(path.clone()) } else { None }).collect()
+        Files::of([&self.url].into_iter().chain(tls).chain(self.headers.values()).chain(auth))
     }
 }
 

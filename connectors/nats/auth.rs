@@ -1,10 +1,9 @@
 //! Who connects, and how a server is shown that.
 //!
 //! What shows it is read from its files again before each connection, and a connection is made anew once they have changed: passwords,
-//! tokens and JWTs that somebody renews beside a running bus are taken over without a restart.
+//! tokens and JWTs that somebody renews beside a running bus are taken over without a restart. Messages in hand stay so.
 
 use std::future::ready;
-use std::time::Duration;
 
 use async_nats::{AuthError, Client, ConnectOptions};
 use nkeys::KeyPair;
@@ -15,9 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::OpenError;
 use crate::parameter::resolve;
-
-/// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+use crate::renewal::Files;
 
 /// How the server is shown who connects.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -117,24 +114,23 @@ impl Auth {
         }))
     }
 
-    /// Has a client connect anew whenever the files have changed; none where nothing comes from a file.
-    pub(super) fn renewal(&self, client: &Client) -> Option<Renewal> {
-        if !self.texts().iter().any(|(text, _)| matches!(text, Text::File(_))) {
-            return None;
-        }
-        let (auth, client, mut seen) = (self.clone(), client.clone(), self.values().ok());
-        Some(Renewal(AbortOnDropHandle::new(tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(LOOK_EVERY).await;
-                // A file that is being replaced may be missing for a moment.
-                let Ok(now) = auth.values() else { continue };
-                if seen.as_ref() != Some(&now) {
-                    seen = Some(now);
+    /// The files that it is taken from.
+    pub(super) fn files(&self) -> Files {
+        Files::of(self.texts().into_iter().map(|(text, _)| text))
+    }
+
+    /// Has a client connect anew whenever the files have changed since; none where nothing comes from a file.
+    pub(super) fn renewal(mut files: Files, client: &Client) -> Option<Renewal> {
+        let client = client.clone();
+        (!files.is_empty()).then(|| {
+            Renewal(AbortOnDropHandle::new(tokio::spawn(async move {
+                loop {
+                    files.changed().await;
                     // A client that has closed is opened anew by its owner.
                     let _ = client.force_reconnect().await;
                 }
-            }
-        }))))
+            })))
+        })
     }
 }
 

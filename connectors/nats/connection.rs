@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::auth::{Auth, Renewal};
 use crate::OpenError;
 use crate::parameter::resolve;
+use crate::renewal::Files;
 use crate::tls::ClientTls;
 
 /// How long one server may take to take a connection.
@@ -32,6 +33,9 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 /// Messages that a subscription may hold before the client drops some: more than a source ever asks a stream for, and what a core
 /// subscription may lag behind in a burst.
 pub(super) const SUBSCRIPTION_MESSAGES_MAX: usize = 4_096;
+
+/// Why a client is given up that still works.
+pub(super) const RENEWED: &str = "the files of url or tls have changed; it is opened anew with them";
 
 /// Servers of one system, one or several.
 #[derive(Clone, Debug)]
@@ -186,6 +190,7 @@ impl Connection<'_> {
 
     /// Everything of the settings that has to be there before a connection is tried.
     pub(super) fn plan(&self, name: impl fmt::Display) -> Result<Plan, OpenError> {
+        let (shown_files, fixed_files) = (self.auth.map(Auth::files), self.fixed_files());
         let servers = self.url.resolve()?;
         let base = self.auth.map_or_else(|| Ok(ConnectOptions::new()), Auth::options)?;
         let mut options = base
@@ -208,7 +213,7 @@ impl Connection<'_> {
             options = options.tls_first();
         }
         let certificate = self.tls.is_some_and(|tls| tls.certificate.is_some());
-        Ok(Plan { servers, options, auth: self.auth.cloned(), certificate })
+        Ok(Plan { servers, options, shown_files, fixed_files, certificate })
     }
 
     /// Connects; the client then connects again by itself, for ever.
@@ -220,10 +225,22 @@ impl Connection<'_> {
         self.plan(name).map_err(|problem| NotConnected { refused: false, problem })?.connect(told).await
     }
 
-    /// As [`Plan::renewal`].
-    pub(super) fn renewal(&self, client: &Client) -> Option<Renewal> {
-        self.auth?.renewal(client)
+    /// Hosts and ports of the servers.
+    pub(super) fn hosts(&self) -> Result<String, OpenError> {
+        self.url.resolve().map(|servers| hosts(&servers))
     }
+
+    /// What a client is made of and cannot exchange: where its servers are, and its certificates.
+    fn fixed_files(&self) -> Files {
+        let tls = self.tls.map(Tls::files).unwrap_or_default();
+        Files::of(self.url.0.iter().chain([tls.ca, tls.certificate, tls.key].into_iter().flatten()))
+    }
+}
+
+/// Hosts and ports, for a person.
+fn hosts(servers: &[ServerAddr]) -> String {
+    let hosts: Vec<_> = servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect();
+    hosts.join(", ")
 }
 
 /// What a URL spells with escapes.
@@ -248,7 +265,10 @@ fn pauses() -> impl Fn(usize) -> Duration + Send + Sync + 'static {
 pub(super) struct Plan {
     servers: Vec<ServerAddr>,
     options: ConnectOptions,
-    auth: Option<Auth>,
+    /// What shows who connects; a client reads it again by itself.
+    shown_files: Option<Files>,
+    /// Once these have changed, another plan has to be made.
+    pub(super) fixed_files: Files,
     /// Whether a certificate is shown to the server.
     certificate: bool,
 }
@@ -256,7 +276,7 @@ pub(super) struct Plan {
 impl Plan {
     /// Has a client of this plan connect anew whenever the files have changed that show who connects.
     pub(super) fn renewal(&self, client: &Client) -> Option<Renewal> {
-        self.auth.as_ref()?.renewal(client)
+        Auth::renewal(self.shown_files.clone()?, client)
     }
 
     /// Connects; the client then connects again by itself, for ever.
@@ -271,8 +291,7 @@ impl Plan {
         });
         options.connect(self.servers.clone()).await.map_err(|error| {
             let refused = matches!(error.kind(), ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication);
-            let hosts: Vec<_> = self.servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect();
-            let at = hosts.join(", ");
+            let at = hosts(&self.servers);
             let problem = if refused {
                 Problem::new(format!("the NATS server at {at} does not let us in: {}", error.kind())).help("check auth").at("auth")
             } else {

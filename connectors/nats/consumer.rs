@@ -9,6 +9,7 @@ use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::context::{ConsumerInfoErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{self, ConsumerCreateStrictErrorKind, RetentionPolicy};
 use async_nats::jetstream::{Context, ErrorCode};
+use bytes::Bytes;
 use futures::StreamExt;
 use pointsman_schemas::{Interval, Problem};
 use schemars::JsonSchema;
@@ -17,6 +18,8 @@ use serde::Deserialize;
 use super::connection::is_subject;
 use super::outstanding::MESSAGES_MAX;
 use super::pull::API_TIMEOUT;
+use crate::leb128;
+use crate::source::fingerprint;
 
 /// How long the server waits for an acknowledgement, unless it is given.
 const ACK_WAIT: Duration = Duration::from_secs(30);
@@ -44,7 +47,7 @@ pub struct NewConsumer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[schemars(rename = "NatsStart")]
 #[serde(rename_all = "lowercase")]
-enum Start {
+pub(super) enum Start {
     /// With the first message that the stream has.
     #[default]
     All,
@@ -112,19 +115,34 @@ pub(super) struct Wanted {
     pub(super) create: Option<NewConsumer>,
     /// The domain of the JetStream that has the stream; the server's own unless it is given.
     pub(super) domain: Option<String>,
+    /// The servers, without anything secret: streams of the same name elsewhere are others.
+    pub(super) hosts: String,
 }
 
-/// What is known of a consumer from before, should it have to be made anew.
+/// What is known of a consumer from before: it may have to be made anew, and what its stream has removed unread is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Known {
     /// When its stream was made, in nanoseconds since 1970: of another stream nothing is known.
-    stream_made: i128,
+    stream_made: i64,
     /// Everything up to this message of the stream is acknowledged, and so stored.
     pub(super) acknowledged: u64,
     /// What lies before this message and was removed has been told.
     told: u64,
+    /// How many deliveries the consumer had made by then.
+    deliveries: u64,
     /// How many messages waited when it was last looked at.
     waiting: u64,
+    /// Whether what was delivered and is not acknowledged is in hand: after a restart of the bus it is not.
+    in_hand: bool,
+}
+
+/// How a consumer came to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Consumer {
+    /// It was there before.
+    Found,
+    /// It was just made, to begin with this message where that is told by its number.
+    Made(Option<u64>),
 }
 
 /// Messages that nobody will see any more.
@@ -136,38 +154,73 @@ pub(super) struct Gap {
 }
 
 impl Known {
+    /// What is stored with the events; see [`Known::read`].
+    pub(super) fn write(&self) -> Bytes {
+        let mut position = Vec::with_capacity(32);
+        leb128::write(&mut position, leb128::zigzag(self.stream_made));
+        for number in [self.acknowledged, self.told, self.deliveries, self.waiting] {
+            leb128::write(&mut position, number);
+        }
+        position.into()
+    }
+
+    /// What was stored; none where it cannot be read, which costs no message: the consumer itself knows where it is.
+    pub(super) fn read(mut position: &[u8]) -> Option<Self> {
+        let mut next = || leb128::read(&mut position);
+        let stream_made = leb128::unzigzag(next()?);
+        Some(Self { stream_made, acknowledged: next()?, told: next()?, deliveries: next()?, waiting: next()?, in_hand: false })
+    }
+
     /// A message has been delivered here: what lies before it is not missing.
-    pub(super) fn delivered(&mut self, sequence: u64) {
+    pub(super) fn delivered(&mut self, sequence: u64, delivery: u64) {
         self.told = self.told.max(sequence);
+        self.deliveries = self.deliveries.max(delivery);
     }
 
     /// What was removed from a stream before the consumer came to it: its next message lies behind the last that it has delivered, or where it
     /// was to begin if it was just made.
-    pub(super) fn gap(&mut self, info: &Info, stream: &stream::Info, begins_at: Option<u64>) -> Option<Gap> {
-        (self.stream_made, self.waiting) = (stream.created.unix_timestamp_nanos(), info.num_pending);
+    pub(super) fn gap(&mut self, info: &Info, stream: &stream::Info, consumer: Consumer) -> Option<Gap> {
+        (self.stream_made, self.waiting) = (made(stream), info.num_pending);
         let config = &info.config;
         let filtered = !config.filter_subject.is_empty() || !config.filter_subjects.is_empty();
         // What other consumers have acknowledged goes too, and the last messages of all subjects are in no order.
         let elsewhere = filtered && stream.config.retention != RetentionPolicy::Limits;
-        let passed = begins_at.map_or(info.delivered.stream_sequence, |first| first - 1).max(self.told);
         let first = stream.state.first_sequence;
-        let missing = first.saturating_sub(passed + 1);
+        let passed = match consumer {
+            Consumer::Made(Some(begins_at)) if self.in_hand => begins_at.saturating_sub(1).max(self.told),
+            Consumer::Made(Some(begins_at)) => begins_at.saturating_sub(1),
+            // A purge moves the consumer behind what it removes, so that its position alone would hide that. What it has passed without a
+            // delivery nobody has seen; of one with a filter that may be what it is not to see.
+            Consumer::Found if !filtered && info.delivered.consumer_sequence >= self.deliveries => {
+                let unseen = info.delivered.consumer_sequence - self.deliveries;
+                info.delivered.stream_sequence.min(self.told.saturating_add(unseen)).max(self.told)
+            }
+            Consumer::Found | Consumer::Made(None) => info.delivered.stream_sequence.max(self.told),
+        };
+        let lost_in_hand = if self.in_hand { 0 } else { info.num_ack_pending as u64 };
+        (self.told, self.deliveries, self.in_hand) = (passed, info.delivered.consumer_sequence, true);
+        let missing = first.saturating_sub(passed.saturating_add(1));
         if missing == 0 || elsewhere || config.deliver_policy == DeliverPolicy::LastPerSubject {
             return None;
         }
         self.told = first - 1;
         let of = if filtered { " (of all its subjects)" } else { "" };
         let why = format!("messages {} to {} were removed from the stream {}{of}", passed + 1, first - 1, info.stream_name);
-        Some(Gap { messages: missing + info.num_ack_pending as u64, why })
+        Some(Gap { messages: missing + lost_in_hand, why })
     }
 
     /// What can be said of a stream that is not the one that was read before.
     fn made_anew(&self, stream: &stream::Info) -> Option<Gap> {
-        (self.stream_made != stream.created.unix_timestamp_nanos()).then(|| Gap {
+        (self.stream_made != made(stream)).then(|| Gap {
             messages: self.waiting,
-            why: format!("the stream {} was deleted and made anew; it is read from its first message", stream.config.name),
+            why: format!("the stream {} was deleted and made anew, with what had not been read of it", stream.config.name),
         })
     }
+}
+
+/// When a stream was made, in nanoseconds since 1970.
+fn made(stream: &stream::Info) -> i64 {
+    i64::try_from(stream.created.unix_timestamp_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Why there is no consumer to read from.
@@ -188,6 +241,11 @@ impl NoConsumer {
 }
 
 impl Wanted {
+    /// What gives a stored position its meaning.
+    pub(super) fn fingerprint(&self) -> u64 {
+        fingerprint(&["nats", &self.hosts, self.domain.as_deref().unwrap_or_default(), &self.stream, &self.consumer])
+    }
+
     /// Its JetStream through a client.
     pub(super) fn context(&self, client: &Client) -> Context {
         let builder = ContextBuilder::new().timeout(API_TIMEOUT);
@@ -212,9 +270,12 @@ impl Wanted {
             GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
                 NoConsumer::Wrong("the account has no JetStream; enable it, or read from a subject".to_owned())
             }
-            _ => NoConsumer::Unknown(format!(
-                "JetStream does not answer: {error}; check that the server has it enabled and that the account may use $JS.API.>"
-            )),
+            _ => NoConsumer::Unknown(match &self.domain {
+                Some(domain) => format!(
+                    "no JetStream of the domain {domain} answers: {error}; check the domain's name, and that the account may use $JS.{domain}.API.>"
+                ),
+                None => format!("JetStream does not answer: {error}; check that the server has it enabled and that the account may use $JS.API.>"),
+            }),
         })
     }
 
@@ -291,32 +352,31 @@ impl Wanted {
 
     /// Finds the consumer, or makes it where that is asked for: where it was known before, behind what is known to be stored.
     /// Says what was removed meanwhile.
-    pub(super) async fn ensure(&self, jetstream: &Context, known: Option<Known>) -> Result<(Info, Known, Option<Gap>), NoConsumer> {
+    pub(super) async fn ensure(&self, jetstream: &Context, known: Option<Known>) -> Result<(Info, Known, Vec<Gap>), NoConsumer> {
         let stream = match self.stream(jetstream).await {
             // Of a stream that is made anew nothing is to be missed, so what is known is kept until it is.
             Err(NoConsumer::Wrong(words)) if known.is_some() && self.create.is_some() => return Err(NoConsumer::Unknown(words)),
             found => found?,
         };
         let told_of_stream = stream.cached_info();
-        let stream_made = told_of_stream.created.unix_timestamp_nanos();
+        let stream_made = made(told_of_stream);
         let known_here = known.filter(|known| known.stream_made == stream_made);
         let made_anew = known.and_then(|known| known.made_anew(told_of_stream));
-        let mut begins_at = None;
+        let mut consumer = Consumer::Found;
         let info = match (self.find(&stream).await?, &self.create) {
             (Some(info), _) => info,
             (None, Some(create)) => {
-                // Some servers make it all the same, and both consumers then miss what the other takes.
-                if known.is_none()
-                    && let Some(problem) = self.hindrance(&stream).await
-                {
-                    return Err(NoConsumer::Wrong(problem));
-                }
                 // All of a stream that was made anew is unread, wherever the first one was to begin.
                 let resume_at = known_here.map(|known| known.acknowledged + 1).or(known.map(|_| 1));
                 let resume = resume_at.map(|at| NewConsumer::resumed(told_of_stream.config.retention, at));
-                if let Start::Sequence(first) = resume.as_ref().unwrap_or(&create.start) {
-                    begins_at = Some(*first);
+                // Some servers make it all the same, and both consumers then miss what the other takes.
+                if let Some(problem) = self.hindrance(&stream, resume.as_ref()).await {
+                    return Err(NoConsumer::Wrong(problem));
                 }
+                consumer = Consumer::Made(match resume.as_ref().unwrap_or(&create.start) {
+                    Start::Sequence(first) => Some(*first),
+                    _ => None,
+                });
                 self.make(&stream, create, resume).await?
             }
             (None, None) => {
@@ -327,10 +387,12 @@ impl Wanted {
             }
         };
         let acknowledged = acknowledged(&info).max(known_here.map_or(0, |known| known.acknowledged));
-        let told = known_here.map_or(0, |known| known.told);
-        let mut known = Known { stream_made, acknowledged, told, waiting: info.num_pending };
-        let gap = known.gap(&info, told_of_stream, begins_at);
-        Ok((info, known, made_anew.or(gap)))
+        // Of what it has delivered to others nothing is known.
+        let (told, deliveries) = (info.delivered.stream_sequence, info.delivered.consumer_sequence);
+        let nothing = Known { stream_made, acknowledged, told, deliveries, waiting: 0, in_hand: false };
+        let mut known = known_here.map_or(nothing, |known| Known { acknowledged, ..known });
+        let gap = known.gap(&info, told_of_stream, consumer);
+        Ok((info, known, made_anew.into_iter().chain(gap).collect()))
     }
 
     async fn make(&self, stream: &stream::Stream, create: &NewConsumer, resume: Option<Start>) -> Result<Info, NoConsumer> {
@@ -363,12 +425,12 @@ impl Wanted {
     }
 
     /// What will keep the consumer, which is not there, from being made.
-    pub(super) async fn hindrance(&self, stream: &stream::Stream) -> Option<String> {
+    pub(super) async fn hindrance(&self, stream: &stream::Stream, resume: Option<&Start>) -> Option<String> {
         let create = self.create.as_ref()?;
         if stream.cached_info().config.retention != RetentionPolicy::WorkQueue {
             return None;
         }
-        if create.start != Start::All {
+        if *resume.unwrap_or(&create.start) != Start::All {
             return Some(self.not_from_the_first());
         }
         let mut consumers = stream.consumers();

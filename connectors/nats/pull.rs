@@ -16,18 +16,20 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt, pending};
 use parking_lot::Mutex;
+use pointsman_schemas::Cursor;
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::auth::Renewal;
-use super::connection::News;
-use super::consumer::{Gap, Known, NoConsumer, Wanted, ack_wait, acknowledged};
+use super::connection::{News, Plan, RENEWED};
+use super::consumer::{Consumer, Gap, Known, NoConsumer, Wanted, ack_wait, acknowledged};
 use super::message::Mapper;
 use super::outstanding::{MESSAGES_MAX, Outstanding, REQUEST_MESSAGES, Room};
 use super::poison;
 use super::requests::{Limits, Requests, Said};
+use crate::renewal::Files;
 use crate::{Acknowledgement, Batch, Link, Message, Source, SourceError, Verdict};
 
 /// The most messages of a batch.
@@ -72,8 +74,8 @@ impl Ear {
     }
 
     /// Tells of messages that nobody will see any more.
-    fn skipped(&self, gap: Option<Gap>) {
-        if let Some(Gap { messages, why }) = gap {
+    fn skipped(&self, gaps: impl IntoIterator<Item = Gap>) {
+        for Gap { messages, why } in gaps {
             self.link.skipped(messages, why);
         }
     }
@@ -96,30 +98,36 @@ impl Ear {
 /// A stream's messages.
 pub(super) struct Pulled {
     messages: mpsc::Receiver<Message>,
+    /// What is to be stored of what is known of the consumer.
+    position: watch::Receiver<Option<Cursor>>,
     task: JoinHandle<SourceError>,
     ended: Option<SourceError>,
 }
 
 impl Pulled {
-    /// Reads on from where the consumer was found.
+    /// Reads on from where the consumer was found. `stored` is what is stored of that.
     pub(super) fn begin(
+        plan: &Plan,
         client: Client,
         wanted: Wanted,
-        found: (Info, Known, Option<Gap>),
+        found: (Info, Known, Vec<Gap>),
+        stored: Option<Cursor>,
         ear: Arc<Ear>,
         mapper: Mapper,
-        renewal: Option<Renewal>,
     ) -> Self {
         // Room for all that may be in hand, so that handing on never waits.
         let (out, messages) = mpsc::channel(MESSAGES_MAX);
         let outstanding = Outstanding::new(mapper.name().clone(), client.clone());
         let buried = Arc::default();
         ear.skipped(found.2);
+        let (position, known_position) = watch::channel(stored);
+        let (renewal, fixed_files) = (plan.renewal(&client), plan.fixed_files.clone());
         let puller = Puller {
             jetstream: wanted.context(&client),
             client,
             wanted,
             known: found.1,
+            position,
             ear,
             outstanding,
             mapper,
@@ -128,7 +136,7 @@ impl Pulled {
             refused: false,
             _renewal: renewal,
         };
-        Self { messages, task: tokio::spawn(puller.run(found.0)), ended: None }
+        Self { messages, position: known_position, task: tokio::spawn(puller.run(found.0, fixed_files)), ended: None }
     }
 }
 
@@ -136,7 +144,15 @@ impl Pulled {
 impl Source for Pulled {
     async fn next(&mut self) -> Result<Batch, SourceError> {
         let mut messages = Vec::new();
-        if self.messages.recv_many(&mut messages, BATCH_MESSAGES_MAX).await > 0 {
+        let received = tokio::select! {
+            biased;
+            // By itself: a batch with a cursor waits for those before it, and what cannot be stored of one does not go back.
+            Ok(()) = self.position.changed() => {
+                return Ok(Batch { messages, cursor: self.position.borrow_and_update().clone() });
+            }
+            received = self.messages.recv_many(&mut messages, BATCH_MESSAGES_MAX) => received,
+        };
+        if received > 0 {
             return Ok(Batch { messages, cursor: None });
         }
         if self.ended.is_none() {
@@ -153,6 +169,7 @@ struct Puller {
     jetstream: Context,
     wanted: Wanted,
     known: Known,
+    position: watch::Sender<Option<Cursor>>,
     ear: Arc<Ear>,
     outstanding: Arc<Outstanding>,
     mapper: Mapper,
@@ -181,13 +198,14 @@ enum Interrupted {
 }
 
 impl Puller {
-    async fn run(mut self, found: Info) -> SourceError {
+    async fn run(mut self, found: Info, mut fixed_files: Files) -> SourceError {
         let outstanding = Arc::clone(&self.outstanding);
         let keep = outstanding.keep();
         tokio::pin!(keep);
         let ended = tokio::select! {
             ended = self.pull(found) => ended,
             () = &mut keep => SourceError::Ended,
+            () = fixed_files.changed() => SourceError::Unavailable(RENEWED.to_owned()),
         };
         // What is in hand may still be told, but no longer of this source's connection.
         drop(self);
@@ -248,9 +266,9 @@ impl Puller {
                 self.wanted.ensure(&self.jetstream, Some(self.known)).await
             };
             info = tokio::select! {
-                ensured = ensure => ensured.map(|(info, known, gap)| {
+                ensured = ensure => ensured.map(|(info, known, gaps)| {
                     self.known = known;
-                    self.ear.skipped(gap);
+                    self.ear.skipped(gaps);
                     info
                 }),
                 () = self.out.closed() => return SourceError::Ended,
@@ -297,6 +315,12 @@ impl Puller {
         self.outstanding.set_ack_wait(ack_wait(info));
         self.known.acknowledged = self.known.acknowledged.max(acknowledged(info));
         self.ear.link.lag(Some(info.num_pending));
+        let cursor = Some(Cursor { fingerprint: self.wanted.fingerprint(), position: self.known.write() });
+        self.position.send_if_modified(|stored| {
+            let changed = *stored != cursor;
+            *stored = cursor;
+            changed
+        });
     }
 
     /// Asks for messages and hands them on.
@@ -335,9 +359,9 @@ impl Puller {
                 looked = &mut looking => {
                     match looked {
                         Ok(Some((info, stream))) => {
-                            self.looked_at(&info);
-                            let gap = self.known.gap(&info, &stream, None);
+                            let gap = self.known.gap(&info, &stream, Consumer::Found);
                             self.ear.skipped(gap);
+                            self.looked_at(&info);
                         }
                         // Somebody has deleted it, and perhaps made it again.
                         Ok(None) => return Interrupted::Gone,
@@ -418,7 +442,7 @@ impl Puller {
         let message = jetstream::Message { message, context: self.jetstream.clone() };
         // Only what has no such subject at all fails here, and then nobody could acknowledge it.
         let (Ok(info), Some(reply)) = (message.info(), message.reply.clone()) else { return };
-        self.known.delivered(info.stream_sequence);
+        self.known.delivered(info.stream_sequence, info.consumer_sequence);
         let acknowledgement = self.outstanding.take(reply, message.length, info.delivered);
         let (arrivals, rejects) = self.mapper.read(&message.message, Some(&info));
         // Full or closed: it is dropped untold, and so given back.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::auth::Auth;
 use super::connection::{Connection, News, NotConnected, Tls, Urls, is_name, is_subject};
-use super::consumer::{NewConsumer, NoConsumer, Wanted};
+use super::consumer::{Known, NewConsumer, NoConsumer, Wanted};
 use super::message::Mapper;
 use super::pull::{self, Pulled};
 use super::subscription::{self, Subscribed, subscribe};
@@ -68,6 +68,7 @@ impl NatsSource {
                 consumer: value(consumer, "consumer", is_name, NO_NAME)?,
                 create: self.create.clone(),
                 domain: self.domain.as_ref().map(|domain| value(domain, "domain", is_name, NO_NAME)).transpose()?,
+                hosts: self.connection().hosts()?,
             })),
             (None, None, Some(subject)) => Ok(Place::Subject {
                 subject: value(subject, "subject", |subject| is_subject(subject, true), NO_SUBJECT)?,
@@ -180,7 +181,9 @@ impl SourceSettings for NatsSource {
                     String::new()
                 }
             )),
-            (None, Some(_)) if let Some(problem) = wanted.hindrance(&stream).await => Err(OpenError(Problem::new(problem).at("create"))),
+            (None, Some(_)) if let Some(problem) = wanted.hindrance(&stream, None).await => {
+                Err(OpenError(Problem::new(problem).at("create")))
+            }
             (None, Some(_)) => Ok(format!(
                 "nats-server {version}, stream {stream_name} with {messages} messages; the consumer {name} is not there and will be made"
             )),
@@ -198,21 +201,24 @@ impl SourceSettings for NatsSource {
         match place {
             Place::Stream(wanted) => {
                 let ear = pull::Ear::new(context.link);
-                let client = self.connection().connect(&context.name, ear.listener()).await.map_err(unconnected)?;
-                let found = wanted.ensure(&wanted.context(&client), None).await;
+                let plan = self.connection().plan(&context.name)?;
+                let client = plan.connect(ear.listener()).await.map_err(unconnected)?;
+                // One of another configuration says nothing of this: nothing is read by it.
+                let stored = context.cursor.filter(|cursor| cursor.fingerprint == wanted.fingerprint());
+                let known = stored.as_ref().and_then(|cursor| Known::read(&cursor.position));
+                let found = wanted.ensure(&wanted.context(&client), known).await;
                 let found = found.map_err(|problem| OpenError(Problem::new(problem.words())))?;
                 if found.0.config.max_deliver > 0 {
                     let deliveries = found.0.config.max_deliver;
                     tracing::warn!(source = %context.name, deliveries, "the consumer gives a message up after so many deliveries, also where the bus could not store it");
                 }
-                let renewal = self.connection().renewal(&client);
-                Ok(Box::new(Pulled::begin(client, wanted, found, ear, mapper, renewal)))
+                Ok(Box::new(Pulled::begin(&plan, client, wanted, found, stored, ear, mapper)))
             }
             Place::Subject { subject, queue } => {
                 let ear = subscription::Ear::new(context.name.clone(), context.link, subject.clone());
-                let client = self.connection().connect(&context.name, ear.listener()).await.map_err(unconnected)?;
-                let renewal = self.connection().renewal(&client);
-                let subscribed = Subscribed::begin(client, ear, mapper, queue, renewal).await;
+                let plan = self.connection().plan(&context.name)?;
+                let client = plan.connect(ear.listener()).await.map_err(unconnected)?;
+                let subscribed = Subscribed::begin(&plan, client, ear, mapper, queue).await;
                 Ok(Box::new(subscribed.map_err(|problem| OpenError(Problem::new(problem).at("subject")))?))
             }
         }

@@ -14,9 +14,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::auth::Renewal;
-use super::connection::News;
+use super::connection::{News, Plan, RENEWED};
 use super::message::Mapper;
 use super::pull::BATCH_MESSAGES_MAX;
+use crate::renewal::Files;
 use crate::{Acknowledgement, Batch, Link, Message, Source, SourceError};
 
 /// How long a server may take to refuse a subscription before it is taken to be in force.
@@ -98,6 +99,7 @@ pub(super) struct Subscribed {
     /// Keeps the connection, and what hears of it.
     _client: Client,
     _renewal: Option<Renewal>,
+    fixed_files: Files,
     ear: Arc<Ear>,
     subscriber: Subscriber,
     mapper: Mapper,
@@ -105,15 +107,10 @@ pub(super) struct Subscribed {
 
 impl Subscribed {
     /// Subscribes to the subject that is listened for.
-    pub(super) async fn begin(
-        client: Client,
-        ear: Arc<Ear>,
-        mapper: Mapper,
-        queue: Option<String>,
-        renewal: Option<Renewal>,
-    ) -> Result<Self, String> {
+    pub(super) async fn begin(plan: &Plan, client: Client, ear: Arc<Ear>, mapper: Mapper, queue: Option<String>) -> Result<Self, String> {
         let subscriber = subscribe(&client, &ear, queue).await?;
-        Ok(Self { _client: client, _renewal: renewal, ear, subscriber, mapper })
+        let (renewal, fixed_files) = (plan.renewal(&client), plan.fixed_files.clone());
+        Ok(Self { _client: client, _renewal: renewal, fixed_files, ear, subscriber, mapper })
     }
 }
 
@@ -143,6 +140,7 @@ impl Source for Subscribed {
         let mut next = tokio::select! {
             // To be opened anew, until it is allowed.
             forbidden = self.ear.forbidden() => return Err(SourceError::Unavailable(forbidden)),
+            () = self.fixed_files.changed() => return Err(SourceError::Unavailable(RENEWED.to_owned())),
             next = self.subscriber.next() => next,
         };
         let mut messages = Vec::new();

@@ -12,7 +12,7 @@ use async_nats::{Client, HeaderMap, header};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
-use pointsman_schemas::{Class, Outcome, Placement, Problem, TemplateText, Text};
+use pointsman_schemas::{Class, Name, Outcome, Placement, Problem, TemplateText, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{Mutex, watch};
@@ -126,7 +126,8 @@ impl TargetSettings for NatsTarget {
             }
         };
         let publisher = Arc::new(Publisher {
-            plan: self.connection().plan(&context.name)?,
+            settings: self.clone(),
+            name: context.name.clone(),
             subject,
             texts: templates.count(),
             system: self.subject.literal().is_some_and(|subject| subject.starts_with('$')),
@@ -134,7 +135,7 @@ impl TargetSettings for NatsTarget {
             acknowledge: self.acknowledge,
             seen: watch::Sender::new(Seen::default()),
             failures: AtomicU64::new(0),
-            connected: Mutex::new(Err(AttemptError::new(Class::Unavailable, "not connected yet"))),
+            way: Mutex::new(Way { plan: self.connection().plan(&context.name)?, connected: Err(unconnected()) }),
         });
         Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt| {
             let publisher = Arc::clone(&publisher);
@@ -156,7 +157,9 @@ struct Seen {
 }
 
 struct Publisher {
-    plan: Plan,
+    /// What a plan is made of when the files of the last one have changed.
+    settings: NatsTarget,
+    name: Name,
     subject: Parameter,
     texts: usize,
     /// Whether the settings themselves name a subject of the system.
@@ -166,8 +169,18 @@ struct Publisher {
     seen: watch::Sender<Seen>,
     /// How many first connections failed.
     failures: AtomicU64,
+    way: Mutex<Way>,
+}
+
+/// The way to the servers.
+struct Way {
+    plan: Plan,
     /// The connection, or why the last try made none.
-    connected: Mutex<Result<Connected, AttemptError>>,
+    connected: Result<Connected, AttemptError>,
+}
+
+fn unconnected() -> AttemptError {
+    AttemptError::new(Class::Unavailable, "not connected yet")
 }
 
 #[derive(Clone)]
@@ -213,8 +226,9 @@ impl Publisher {
     /// The connection; made by the first caller, while others wait for what he comes to.
     async fn connected(self: &Arc<Self>, attempt_timeout: Duration) -> Result<Connected, AttemptError> {
         let failures = self.failures.load(Ordering::Acquire);
-        let mut slot = self.connected.lock().await;
-        match &*slot {
+        let mut way = self.way.lock().await;
+        self.renew(&mut way);
+        match &way.connected {
             Ok(connected) => return Ok(connected.clone()),
             Err(error) if self.failures.load(Ordering::Acquire) != failures => return Err(error.clone()),
             Err(_) => {}
@@ -226,11 +240,11 @@ impl Publisher {
             }
         };
         // Within the attempt: a server that does not answer is unavailable, and costs no try.
-        let connecting = tokio::time::timeout(attempt_timeout.mul_f64(0.8), self.plan.connect(listener)).await;
+        let connecting = tokio::time::timeout(attempt_timeout.mul_f64(0.8), way.plan.connect(listener)).await;
         let made = match connecting {
             Ok(Ok(client)) => {
                 let jetstream = ContextBuilder::new().timeout(NEVER).max_ack_inflight(usize::from(u16::MAX)).backpressure_on_inflight(true);
-                let renewal = self.plan.renewal(&client).map(Arc::new);
+                let renewal = way.plan.renewal(&client).map(Arc::new);
                 Ok(Connected { jetstream: jetstream.build(client.clone()), client, _renewal: renewal })
             }
             Ok(Err(NotConnected { refused, problem })) => {
@@ -241,8 +255,23 @@ impl Publisher {
         if made.is_err() {
             self.failures.fetch_add(1, Ordering::Release);
         }
-        slot.clone_from(&made);
+        way.connected.clone_from(&made);
         made
+    }
+
+    /// Makes another plan where the files of the last have changed. Attempts under way end on the connection that they have.
+    fn renew(&self, way: &mut Way) {
+        if !way.plan.fixed_files.have_changed(false) {
+            return;
+        }
+        let target = &self.name;
+        match self.settings.connection().plan(target) {
+            Ok(plan) => {
+                tracing::info!(%target, "the files of the target's settings have changed and were read again");
+                *way = Way { plan, connected: Err(unconnected()) };
+            }
+            Err(error) => tracing::warn!(%target, %error, "the target goes on with what its settings were before"),
+        }
     }
 
     fn hear(&self, news: News) {

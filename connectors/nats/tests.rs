@@ -114,12 +114,23 @@ fn text(message: &Message) -> String {
     String::from_utf8(event(message).data().unwrap().bytes().to_vec()).unwrap()
 }
 
+/// The next messages; none where nothing but a position comes within that time.
+async fn messages_within(source: &mut dyn Source, within: Duration) -> Option<Result<Vec<Message>, SourceError>> {
+    let until = tokio::time::Instant::now() + within;
+    loop {
+        match next_within(source, until.saturating_duration_since(tokio::time::Instant::now())).await? {
+            Ok(batch) if batch.messages.is_empty() => assert!(batch.cursor.is_some(), "an empty batch"),
+            batch => return Some(batch.map(|batch| batch.messages)),
+        }
+    }
+}
+
 /// Reads so many messages, or what comes until the source ends.
 async fn take(source: &mut dyn Source, count: usize) -> Result<Vec<(String, Acknowledgement)>, SourceError> {
     let mut taken = Vec::new();
     while taken.len() < count {
-        let batch = next_within(source, SOON).await.unwrap_or_else(|| panic!("{} of {count} messages have come", taken.len()))?;
-        taken.extend(batch.messages.into_iter().map(|message| (text(&message), message.acknowledgement)));
+        let messages = messages_within(source, SOON).await.unwrap_or_else(|| panic!("{} of {count} messages have come", taken.len()))?;
+        taken.extend(messages.into_iter().map(|message| (text(&message), message.acknowledgement)));
     }
     Ok(taken)
 }

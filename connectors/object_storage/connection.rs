@@ -4,12 +4,16 @@ use std::error::Error;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::future;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{Credentials, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider};
+use aws_sdk_s3::config::{
+    Credentials, IdentityCache, ProvideCredentials, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
+};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use parking_lot::Mutex;
 use pointsman_schemas::{Problem, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,6 +21,7 @@ use url::Url;
 
 use crate::OpenError;
 use crate::parameter::resolve;
+use crate::renewal::Files;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -119,7 +124,9 @@ impl Connection<'_> {
                 .retry_config(retry)
                 .timeout_config(timeout)
                 .region(Region::new(region.unwrap_or_else(|| REGION.to_owned())))
-                .credentials_provider(SharedCredentialsProvider::new(keys.open()?))
+                .credentials_provider(SharedCredentialsProvider::new(Renewed::open(keys)?))
+                // The keys know by themselves when they have changed.
+                .identity_cache(IdentityCache::no_cache())
                 .build(),
             None => {
                 let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http).retry_config(retry).timeout_config(timeout);
@@ -150,6 +157,40 @@ impl KeyPair {
         let text = |text: &Text, key: &str| resolve(text, &["credentials".into(), key.into()]);
         let token = self.session_token.as_ref().map(|token| text(token, "session_token")).transpose()?;
         Ok(Credentials::new(text(&self.access_key, "access_key")?, text(&self.secret_key, "secret_key")?, token, None, "rule file"))
+    }
+}
+
+/// Keys that are read again once their files have changed.
+#[derive(Debug)]
+struct Renewed {
+    keys: KeyPair,
+    current: Mutex<(Files, Credentials)>,
+}
+
+impl Renewed {
+    fn open(keys: &KeyPair) -> Result<Self, OpenError> {
+        let files = Files::of([&keys.access_key, &keys.secret_key].into_iter().chain(&keys.session_token));
+        Ok(Self { keys: keys.clone(), current: Mutex::new((files, keys.open()?)) })
+    }
+
+    fn credentials(&self) -> Credentials {
+        let (files, credentials) = &mut *self.current.lock();
+        if files.have_changed(false) {
+            match self.keys.open() {
+                Ok(renewed) => *credentials = renewed,
+                Err(error) => tracing::warn!(%error, "the keys of a bucket have changed and cannot be read; the former go on"),
+            }
+        }
+        credentials.clone()
+    }
+}
+
+impl ProvideCredentials for Renewed {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Ok(self.credentials()))
     }
 }
 

@@ -56,6 +56,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::parameter::resolve;
+use crate::replaced::Replaced;
 use crate::source::fingerprint;
 use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
 use connection::{Bucket, Connection, check_url};
@@ -123,17 +124,6 @@ pub struct ObjectStorageSource {
     /// What to do where another bucket stands in the place of the one that was followed.
     #[serde(default)]
     replaced: Replaced,
-}
-
-/// What to do where another bucket stands in the place of the one that was followed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum Replaced {
-    /// Nothing that it lacks is told until the old one is back.
-    #[default]
-    Hold,
-    /// The new one is followed: what it lacks is told as removed.
-    Tell,
 }
 
 /// How a store tells of changes.
@@ -283,15 +273,17 @@ impl SourceSettings for ObjectStorageSource {
             text.as_ref().map(|text| resolve(text, &[key.into()])).transpose().map(Option::unwrap_or_default)
         };
         let scope = Scope { bucket: bucket.name.clone(), prefix: text(&self.prefix, "prefix")?, suffix: text(&self.suffix, "suffix")? };
+        let poll = (self.grace.0 / 2).clamp(POLL.0, POLL.1);
         let feed = match (&self.notifications, queue) {
-            (_, Some((queue, _))) => Feed::Sqs(queue.read((self.grace.0 / 2).clamp(POLL.0, POLL.1), context.link.clone())),
+            (_, Some((queue, _))) => Feed::Sqs(queue.read(poll, context.link.clone())),
             (Notifications::Webhook(hook), None) => Feed::Hook(hook.open(&context)?),
             (_, None) => Feed::Nothing,
         };
         let terms = Terms {
             fingerprint: fingerprint(&["object-storage", &bucket.endpoint, &bucket.name]),
             grace: if matches!(feed, Feed::Nothing) { Duration::ZERO } else { self.grace.0 },
-            hidden: if matches!(feed, Feed::Sqs(_)) { self.in_hand() + sqs::ROUNDING } else { Duration::ZERO },
+            // A call that was open at a crash may be answered until it would have ended, to nobody.
+            hidden: if matches!(feed, Feed::Sqs(_)) { poll + self.in_hand() + sqs::ROUNDING } else { Duration::ZERO },
             skip_existing: self.existing == Existing::Skip,
             holds: self.replaced == Replaced::Hold,
         };

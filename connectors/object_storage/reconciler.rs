@@ -47,6 +47,9 @@ const CURSOR_BYTES_PER_SECOND: usize = 1024 * 1024;
 /// How many graces a suspect waits at most for a queue that never runs empty.
 const PATIENCE: u32 = 10;
 
+/// The shortest such wait: a short grace is soon over ten times while a queue is still being emptied.
+const PATIENCE_MIN: Duration = Duration::from_secs(60);
+
 /// Something that a listing shows and nobody has told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Suspect {
@@ -252,7 +255,7 @@ impl Reconciler {
             let Some((suspect, since)) = inner.suspects.get(&key) else { continue };
             let grace = inner.terms.grace;
             let unseen = emptied.is_none_or(|emptied| emptied + grace < *since || emptied < inner.hidden_until);
-            let may_be_on_its_way = unseen && now < (*since).max(inner.hidden_until) + grace * PATIENCE;
+            let may_be_on_its_way = unseen && now < (*since).max(inner.hidden_until) + (grace * PATIENCE).max(PATIENCE_MIN);
             if may_be_on_its_way || inner.in_hand.contains_key(&key) || inner.told.contains(&key) {
                 let again = now + (grace / 4).max(Duration::from_millis(100));
                 inner.looks.insert((again, key));

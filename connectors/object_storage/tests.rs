@@ -17,7 +17,7 @@ use crate::{Arrival, Link, SourceError, Verdict};
 const LONG: Duration = Duration::from_secs(20);
 
 /// Longer than it takes until a listing is believed after a start, with what a queue may hide then, to list the bucket once more and to wait for the grace.
-const LISTED: Duration = Duration::from_millis(9_500);
+const LISTED: Duration = Duration::from_millis(10_500);
 
 /// How long a call for messages takes that a source has left behind.
 const LEFT_BEHIND: Duration = Duration::from_millis(1_200);

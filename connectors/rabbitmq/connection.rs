@@ -28,6 +28,7 @@ use crate::OpenError;
 use crate::http::client::explain;
 use crate::http::guard::Guard;
 use crate::parameter::resolve;
+use crate::renewal::Files;
 
 /// How long one address may take to answer before the next is tried.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -150,6 +151,12 @@ impl Access<'_> {
             _ => {}
         }
         problems
+    }
+
+    /// The files that they are taken from.
+    pub(super) fn files(&self) -> Files {
+        let tls = self.tls.into_iter().flat_map(|tls| [&tls.ca, &tls.certificate, &tls.key]).flatten();
+        Files::of([self.url].into_iter().chain(self.username).chain(self.password).chain(tls))
     }
 
     /// Resolves the texts. `client` is what the server shows as the connection's name.

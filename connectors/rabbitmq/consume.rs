@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, QueueDeclareOptions};
+use lapin::types::{FieldTable, ShortString};
 use lapin::{Acker, Channel, Connection, Consumer, Event, Queue};
-use pointsman_schemas::{Clock, Cursor, Name};
+use pointsman_schemas::{Clock, Name};
 use smallvec::SmallVec;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -22,6 +21,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::connection::{Broken, answer};
 use super::known::{Known, consumer_timeout};
 use super::mapping::Incoming;
+use super::stream::{Mark, Seen, Shown, Track, first_offset};
+use crate::renewal::Files;
 use crate::{Acknowledgement, Arrival, Batch, Link, Message, Plain, Reject, Source, SourceError, Verdict};
 
 /// How many messages a batch holds at most.
@@ -36,15 +37,12 @@ const FAILED_AGAIN: Duration = Duration::from_secs(1);
 /// How long the client library may take to write an acknowledgement.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How soon a stream sends the message at which it was left.
-const LEFT_WITHIN: Duration = Duration::from_secs(5);
-
 /// How often the server is asked how many messages wait.
 const LAG_EVERY: Duration = Duration::from_secs(5);
 
 /// A message in our hands: the server keeps it until it is acknowledged.
-struct Held {
-    incoming: Incoming,
+pub(super) struct Held {
+    pub(super) incoming: Incoming,
     tag: u64,
     acker: Acker,
 }
@@ -84,34 +82,6 @@ impl Subscription {
 enum Turned {
     Reads(Result<Consumer, Broken>),
     Rests(Result<(), Broken>),
-    /// The offset of the stream's first message.
-    First(Option<u64>),
-}
-
-/// Where a stream was left. The last message that was stored is asked for once more: it is there unless the stream's limits have removed it, or the
-/// stream is another one.
-pub(super) struct Left {
-    pub(super) offset: u64,
-    /// When there is none, that is looked into.
-    pub(super) look_at: Instant,
-}
-
-impl Left {
-    /// Left at this offset.
-    pub(super) fn at(offset: u64) -> Self {
-        Self { offset, look_at: Instant::now() + LEFT_WITHIN }
-    }
-}
-
-/// The offset of the first message that there is; none where none comes.
-async fn first_offset(connection: &Connection, queue: ShortString) -> Option<u64> {
-    let channel = connection.create_channel().await.ok()?;
-    channel.basic_qos(1, BasicQosOptions::default()).await.ok()?;
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-stream-offset".into(), AMQPValue::LongString(LongString::from("first")));
-    let mut consumer = Subscription { channel, queue, arguments }.consume("").await.ok()?;
-    let delivery = timeout(LEFT_WITHIN, consumer.next()).await.ok()??.ok()?;
-    Held::from(delivery).incoming.offset()
 }
 
 /// What a source holds of its connection.
@@ -126,8 +96,11 @@ pub(super) struct Consuming {
     turning: Option<BoxFuture<'static, Turned>>,
     events: BoxStream<'static, Event>,
     known: Arc<Known>,
-    /// Until the first message of a stream has come.
-    left: Option<Left>,
+    track: Track,
+    /// The offset of a stream's first message is being looked for.
+    looking: Option<BoxFuture<'static, Option<u64>>>,
+    /// What the connection was made of.
+    files: Files,
     lag: Lag,
     link: Link,
     /// What could not be stored comes back here; no more than `prefetch` messages are out.
@@ -148,11 +121,12 @@ impl Consuming {
         (subscription, vhost): (Subscription, String),
         consumer: Consumer,
         known: Arc<Known>,
-        left: Option<Left>,
+        left: Option<Mark>,
         (lag, link): (Lag, Link),
     ) -> Self {
         let (give_back, given_back) = unbounded_channel();
         let events = connection.events_listener().boxed();
+        let track = Track::new(subscription.queue.clone(), left);
         Self {
             reading,
             subscription,
@@ -162,7 +136,9 @@ impl Consuming {
             turning: None,
             events,
             known,
-            left,
+            track,
+            looking: None,
+            files: Files::of([]),
             lag,
             link,
             give_back,
@@ -172,6 +148,11 @@ impl Consuming {
             is_cancelled: false,
             connection: Arc::new(connection),
         }
+    }
+
+    /// Ends once these files have changed, to be opened anew with them.
+    pub(super) fn until_changed(self, files: Files) -> Self {
+        Self { files, ..self }
     }
 
     /// The channel that the messages come by.
@@ -188,7 +169,7 @@ impl Consuming {
                 // It would be read from wherever it is at each start, and what came meanwhile would be missing.
                 if held.incoming.offset().is_some() && self.reading.stream.is_none() {
                     self.end("it is a stream; say where to begin, such as `offset: first`".to_owned());
-                } else if !self.was_left_at(&held) {
+                } else if !self.is_stored(&held) {
                     taken.push(Arc::new(held));
                 }
             }
@@ -199,22 +180,12 @@ impl Consuming {
         }
     }
 
-    /// Sees to the first message of a stream that was left: true where it is the one that was stored last, which is not handed over again.
-    fn was_left_at(&mut self, held: &Held) -> bool {
-        let (Some(offset), Some(left)) = (held.incoming.offset(), &self.left) else { return false };
-        let at = left.offset;
-        if offset > at {
-            self.left = None;
-            // Offsets that no message has are rare, and the server's own: they are counted with those that are gone.
-            let why = format!(
-                "retention removed them from the stream {}: {at} was read last, and {offset} is the first that is left",
-                self.subscription.queue
-            );
-            self.link.skipped((offset - at).saturating_sub(1), why);
-            return false;
-        }
-        if offset == at {
-            self.left = None;
+    /// Sees to the place of a message in its stream: true where it is not to be handed over.
+    fn is_stored(&mut self, held: &Held) -> bool {
+        match self.track.see(&held.incoming) {
+            Seen::News => return false,
+            Seen::Stored => {}
+            Seen::Another(why) => self.ended = Some(SourceError::CursorMismatch(why)),
         }
         // It has to hear that it was read, or it would count as in hand for good.
         let acker = held.acker.clone();
@@ -223,17 +194,15 @@ impl Consuming {
         true
     }
 
-    /// Nothing has come of a stream: where its first message lies behind the one at which it was left, that one should be there.
+    /// A stream's first message has been looked at.
     fn found_first(&mut self, first: Option<u64>) {
-        let Some(left) = &mut self.left else { return };
-        left.look_at = Instant::now() + LEFT_WITHIN;
-        let at = left.offset;
-        if let Some(first) = first.filter(|first| *first <= at) {
-            let queue = &self.subscription.queue;
-            self.ended = Some(SourceError::CursorMismatch(format!(
-                "the stream {queue} has been made anew: offset {at} was read last, and it begins at {first} and ends before that; give this source a new name to read \
-                 it from its beginning"
-            )));
+        self.looking = None;
+        let Shown { skipped, another } = self.track.found_first(first);
+        if let Some((messages, why)) = skipped {
+            self.link.skipped(messages, why);
+        }
+        if let Some(why) = another {
+            self.ended = Some(SourceError::CursorMismatch(why));
         }
     }
 
@@ -285,7 +254,6 @@ impl Consuming {
         match turned {
             Turned::Reads(Ok(consumer)) => self.consumer = Some(consumer),
             Turned::Rests(Ok(())) => {}
-            Turned::First(first) => self.found_first(first),
             Turned::Reads(Err(broken)) | Turned::Rests(Err(broken)) => self.end(broken.message),
         }
     }
@@ -293,7 +261,8 @@ impl Consuming {
     fn look_for_first(&mut self) {
         let connection = Arc::clone(&self.connection);
         let queue = self.subscription.queue.clone();
-        self.turning = Some(async move { Turned::First(first_offset(&connection, queue).await) }.boxed());
+        self.track.looks();
+        self.looking = Some(async move { first_offset(&connection, queue).await }.boxed());
     }
 
     /// While the source rests, nobody else hears that its channel has gone.
@@ -327,8 +296,8 @@ impl Consuming {
         let mut taken = Vec::new();
         while taken.is_empty() && self.ended.is_none() && !self.is_cancelled {
             self.turn(wants_more);
-            let look_at = self.left.as_ref().filter(|_| self.turning.is_none()).map(|left| left.look_at);
-            let Self { consumer, lag, link, given_back, waiting, turning, events, .. } = self;
+            let look_at = self.track.look_at().filter(|_| self.looking.is_none());
+            let Self { consumer, lag, link, given_back, waiting, turning, looking, events, files, .. } = self;
             // Everything here is either taken whole into `self` or `taken`, or not taken: nothing is awaited once `taken` holds some.
             tokio::select! {
                 biased;
@@ -336,7 +305,9 @@ impl Consuming {
                 Some((due, held)) = given_back.recv() => drop(waiting.insert(due, held)),
                 () = first_due(waiting) => self.take_due(&mut taken),
                 turned = under_way(turning) => self.turned(turned),
+                first = under_way(looking) => self.found_first(first),
                 () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => self.look_for_first(),
+                () = files.changed() => self.end("the files of its settings have changed; it is opened anew with them".to_owned()),
                 Some(event) = events.next() => self.heard(&event),
                 item = next_of(consumer) => self.take(item, &mut taken),
             }
@@ -362,8 +333,11 @@ impl Consuming {
         if let Some(ended) = self.ended.clone().filter(|_| taken.is_empty()) {
             return Err(ended);
         }
-        let offset = taken.iter().filter_map(|held| held.incoming.offset()).max();
-        let cursor = self.reading.stream.zip(offset).map(|(fingerprint, offset)| cursor(fingerprint, offset));
+        // They come in the stream's order, but for those that could not be stored before.
+        let cursor = self.reading.stream.and_then(|fingerprint| {
+            let last = taken.iter().max_by_key(|held| held.incoming.offset())?;
+            Mark::of(&last.incoming).map(|mark| mark.cursor(fingerprint))
+        });
         Ok(Batch { messages: taken.into_iter().map(|held| self.message(held)).collect(), cursor })
     }
 
@@ -418,9 +392,9 @@ async fn next_of(consumer: &mut Option<Consumer>) -> Option<lapin::Result<Delive
     }
 }
 
-async fn under_way(turning: &mut Option<BoxFuture<'static, Turned>>) -> Turned {
-    match turning {
-        Some(turning) => turning.await,
+async fn under_way<T>(work: &mut Option<BoxFuture<'static, T>>) -> T {
+    match work {
+        Some(work) => work.await,
         None => pending().await,
     }
 }
@@ -433,19 +407,6 @@ impl Source for Mismatched {
     async fn next(&mut self) -> Result<Batch, SourceError> {
         Err(SourceError::CursorMismatch(self.0.clone()))
     }
-}
-
-fn cursor(fingerprint: u64, offset: u64) -> Cursor {
-    Cursor { fingerprint, position: Bytes::copy_from_slice(&offset.to_be_bytes()) }
-}
-
-/// The offset of the last message that was stored.
-pub(super) fn position(cursor: &Cursor, fingerprint: u64) -> Result<u64, String> {
-    if cursor.fingerprint != fingerprint {
-        return Err("what was read so far was another stream: name it as before, or give this source a new name".into());
-    }
-    let position = cursor.position.as_ref().try_into().map(u64::from_be_bytes);
-    position.map_err(|_| "the stored position in the stream is damaged; give this source a new name to begin anew".into())
 }
 
 impl Reading {

@@ -47,6 +47,7 @@ mod mapping;
 mod publish;
 mod queue;
 mod source;
+mod stream;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -32,6 +32,7 @@ use super::connection::{Address, Broken, answer, short};
 use super::declare::{ExchangeType, declare_exchange};
 use super::mapping::{MessageMode, encode};
 use crate::parameter::{Parameter, check_texts};
+use crate::renewal::Files;
 use crate::{Attempt, AttemptError, Delivery, OpenError};
 
 /// How many channels there are, and so how many attempts are on their way to the server at once.
@@ -60,10 +61,18 @@ pub(super) struct Publisher {
 }
 
 /// The one connection, and how the last try at one ended.
-#[derive(Default)]
 pub(super) struct Lines {
     open: Option<Arc<Line>>,
     failed: Option<(Instant, Broken)>,
+    /// What connections are made of.
+    files: Files,
+}
+
+impl Lines {
+    /// None yet.
+    pub(super) fn of(files: Files) -> Self {
+        Self { open: None, failed: None, files }
+    }
 }
 
 /// A connection with its channels.
@@ -190,7 +199,9 @@ impl Publisher {
     async fn line(&self) -> Result<Arc<Line>, Broken> {
         let asked = Instant::now();
         let mut lines = self.line.lock().await;
-        if let Some(line) = lines.open.as_ref().filter(|line| line.connection.status().connected()) {
+        let open = lines.open.clone().filter(|line| line.connection.status().connected());
+        let changed = lines.files.have_changed(false);
+        if let Some(line) = open.as_ref().filter(|_| !changed) {
             return Ok(Arc::clone(line));
         }
         if let Some((_, broken)) = lines.failed.as_ref().filter(|(at, _)| *at >= asked) {
@@ -199,6 +210,11 @@ impl Publisher {
         lines.open = None;
         match self.dial().await {
             Ok(line) => Ok(Arc::clone(lines.open.insert(Arc::new(line)))),
+            // What has changed is no good, or not yet: the connection that stands still is.
+            Err(broken) if let Some(line) = open.clone() => {
+                tracing::warn!(error = broken.message, "a target of RabbitMQ goes on with what its settings were before");
+                Ok(Arc::clone(lines.open.insert(line)))
+            }
             Err(broken) => {
                 lines.failed = Some((Instant::now(), broken.clone()));
                 Err(broken)

@@ -13,12 +13,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::connection::{Access, Address, Broken, TlsSettings, answer, short};
-use super::consume::{Consuming, Lag, Left, Mismatched, Reading, Subscription, position};
+use super::consume::{Consuming, Lag, Mismatched, Reading, Subscription};
 use super::declare::{DeclareQueue, QueueType};
 use super::fault::Advice;
 use super::greeting::{Greeting, Version};
 use super::known::Known;
 use super::queue::{DEFAULT_SINCE, QueueFacts, facts};
+use super::stream::Mark;
 use crate::http::guard::Guard;
 use crate::parameter::resolve;
 use crate::source::fingerprint;
@@ -132,7 +133,7 @@ impl RabbitmqSource {
         &self,
         address: &Address,
         queue: &ShortString,
-        after: Option<u64>,
+        after: Option<Mark>,
         reading: Reading,
         link: crate::Link,
     ) -> Result<Consuming, Broken> {
@@ -148,7 +149,7 @@ impl RabbitmqSource {
         let mut arguments = FieldTable::default();
         if let Some(offset) = &self.offset {
             let text = |text: &str| AMQPValue::LongString(LongString::from(text));
-            let offset = match (after.and_then(|after| i64::try_from(after).ok()), offset) {
+            let offset = match (after.and_then(|after| i64::try_from(after.offset).ok()), offset) {
                 // What is expected to be there first tells whether anything is missing.
                 (Some(last), _) => AMQPValue::LongLongInt(last),
                 (None, Offset::First) => text("first"),
@@ -166,7 +167,7 @@ impl RabbitmqSource {
             None => Some(answer("cannot open a channel", connection.create_channel()).await?),
         };
         let (place, lag) = ((subscription, address.vhost().to_owned()), Lag::new(measured, queue.clone()));
-        Ok(Consuming::new(reading, connection, place, consumer, Arc::clone(&self.known), after.map(Left::at), (lag, link)))
+        Ok(Consuming::new(reading, connection, place, consumer, Arc::clone(&self.known), after, (lag, link)))
     }
 
     /// What it declares.
@@ -303,18 +304,19 @@ impl SourceSettings for RabbitmqSource {
     }
 
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
+        let files = self.access().files();
         let (address, queue) = self.resolved(format!("pointsman {}/{}", context.tenant, context.name))?;
         let stream = self.offset.is_some().then(|| fingerprint(&["rabbitmq", &address.host(), address.vhost(), queue.as_str()]));
         let after = match (&context.cursor, stream) {
-            (Some(cursor), Some(fingerprint)) => match position(cursor, fingerprint) {
-                Ok(offset) => Some(offset),
+            (Some(cursor), Some(fingerprint)) => match Mark::read(cursor, fingerprint) {
+                Ok(mark) => Some(mark),
                 Err(mismatch) => return Ok(Box::new(Mismatched(mismatch))),
             },
             _ => None,
         };
         let reading = Reading { name: context.name, mapped: context.mapped, clock: context.clock, stream, nonce: rand::random() };
         let consuming = self.consume(&address, &queue, after, reading, context.link).await.map_err(missing)?;
-        Ok(Box::new(consuming))
+        Ok(Box::new(consuming.until_changed(files)))
     }
 }
 

@@ -124,7 +124,7 @@ impl RabbitmqTarget {
             persistent: self.persistent,
             mandatory: self.mandatory,
             declare,
-            line: Lines::default().into(),
+            line: Lines::of(self.access().files()).into(),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 mod broken;
 mod limit;
+mod renewal;
 mod restart;
 mod source;
 mod stream;

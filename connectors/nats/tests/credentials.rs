@@ -1,5 +1,7 @@
 //! Ways to be let in, and to be kept out.
 
+use pointsman_schemas::Class;
+
 use super::*;
 
 const CA: &str = include_str!("../../http/target/tls/ca.pem");
@@ -23,6 +25,7 @@ nats_tests!(
     a_subscription_that_is_refused_is_tried_until_it_is_allowed,
     a_server_that_begins_with_tls_is_spoken_to_where_that_is_said,
     a_stream_of_another_domain_is_read,
+    renewed_certificates_are_taken_over,
 );
 
 async fn the_right_ones_are_let_in_and_wrong_ones_are_told_in_words(release: NatsRelease) {
@@ -55,8 +58,9 @@ async fn a_url_from_elsewhere_may_say_who_connects(release: NatsRelease) {
     settings(given).probe().await.unwrap();
 }
 
-async fn tls_is_checked_on_both_sides(release: NatsRelease) {
-    let server = NatsServer::start_prepared(release, |folder| {
+/// A server that asks for a client's certificate.
+async fn verifying(release: NatsRelease) -> NatsServer {
+    NatsServer::start_prepared(release, |folder| {
         for (name, content) in [("ca.pem", CA), ("cert.pem", CERTIFICATE), ("key.pem", KEY)] {
             std::fs::write(folder.join(name), content).unwrap();
         }
@@ -64,10 +68,17 @@ async fn tls_is_checked_on_both_sides(release: NatsRelease) {
         let (cert, key, ca) = (file("cert.pem"), file("key.pem"), file("ca.pem"));
         format!("tls {{ cert_file: {cert:?}, key_file: {key:?}, ca_file: {ca:?}, verify: true }}")
     })
-    .await;
+    .await
+}
+
+async fn tls_is_checked_on_both_sides(release: NatsRelease) {
+    let server = verifying(release).await;
     probe(&server, json!({ "tls": { "ca": CA, "certificate": CERTIFICATE, "key": KEY } })).await.unwrap();
     let told = probe(&server, json!({ "tls": { "ca": CA } })).await.unwrap_err();
     assert!(told.starts_with("tls: cannot connect") && told.contains("wants to be shown a certificate"), "{told}");
+    let (certificate, key) = (include_str!("../../http/listener/tests/certificate.pem"), include_str!("../../http/listener/tests/key.pem"));
+    let told = probe(&server, json!({ "tls": { "ca": CA, "certificate": certificate, "key": key } })).await.unwrap_err();
+    assert!(told.starts_with("tls: cannot connect") && told.contains("does not take the certificate that it is shown"), "{told}");
     for unasked in [json!({ "tls": { "certificate": CERTIFICATE, "key": KEY } }), json!({})] {
         let told = probe(&server, unasked).await.unwrap_err();
         assert!(told.starts_with("tls: cannot connect") && told.contains("name who has in tls: { ca"), "{told}");
@@ -115,7 +126,7 @@ async fn what_is_renewed_in_a_file_is_shown_from_then_on(release: NatsRelease) {
         std::fs::write(folder.path().join(name), content).unwrap();
     }
     // Connected as the other, it is not allowed to listen there any more.
-    let ended = next_within(&mut *source, SOON).await.unwrap().unwrap_err();
+    let ended = messages_within(&mut *source, SOON).await.unwrap().unwrap_err();
     assert_eq!(ended, SourceError::Unavailable("the NATS server forbids subscribing to a.x; allow it, or change auth".into()));
 }
 
@@ -129,7 +140,7 @@ async fn arrives(publisher: &async_nats::Client, source: &mut dyn Source, subjec
     };
     tokio::select! {
         () = publish => {}
-        batch = next_within(source, SOON) => assert!(!batch.expect("it arrives").unwrap().messages.is_empty()),
+        batch = messages_within(source, SOON) => assert!(!batch.expect("it arrives").unwrap().is_empty()),
     }
 }
 
@@ -143,7 +154,7 @@ async fn a_subscription_that_is_refused_is_tried_until_it_is_allowed(release: Na
     server.configure(&users("\"_INBOX.>\""));
     server.reload();
     let words = "the NATS server forbids subscribing to s.x; allow it, or change auth";
-    let ended = next_within(&mut *source, SOON).await.expect("it ends").unwrap_err();
+    let ended = messages_within(&mut *source, SOON).await.expect("it ends").unwrap_err();
     assert_eq!(ended, SourceError::Unavailable(words.into()));
     let told = settings(given.clone()).open(context()).await.map(|_| ()).unwrap_err().to_string();
     assert_eq!(told, format!("subject: {words}"));
@@ -192,5 +203,46 @@ async fn a_stream_of_another_domain_is_read(release: NatsRelease) {
     assert_eq!(taken.into_iter().map(|(text, _)| text).collect::<Vec<_>>(), published);
     given.as_object_mut().unwrap().insert("domain".into(), json!("elsewhere"));
     let told = settings(given).probe().await.unwrap_err().to_string();
-    assert!(told.contains("JetStream does not answer"), "{told}");
+    assert!(told.contains("no JetStream of the domain elsewhere answers") && told.contains("check the domain's name"), "{told}");
+}
+
+async fn renewed_certificates_are_taken_over(release: NatsRelease) {
+    let server = verifying(release).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let replace = |content: &str| {
+        std::fs::write(folder.path().join("next"), content).unwrap();
+        std::fs::rename(folder.path().join("next"), &ca).unwrap();
+    };
+    let mut given = json!({ "url": server.url(), "subject": "s.x" });
+    given["tls"] = json!({ "ca": { "file": ca }, "certificate": CERTIFICATE, "key": KEY });
+    // A certificate, but that of nobody who signs.
+    replace(CERTIFICATE);
+    assert!(settings(given.clone()).open(context()).await.is_err_and(|error| error.to_string().contains("name who has in tls: { ca")));
+    let service =
+        super::target::publisher(json!({ "url": given["url"], "subject": "s.x", "tls": given["tls"], "acknowledge": false })).await;
+    let outcome = super::target::publish(&service, None).await;
+    assert_eq!(outcome.class, Class::Unavailable, "{outcome:?}");
+
+    replace(CA);
+    holds("the target takes it over", async || super::target::publish(&service, None).await.class == Class::Delivered).await;
+    let (mut source, _) = open(given.clone()).await;
+    // Renewed under a connection that stands, too.
+    replace(CA);
+    let ended = messages_within(&mut *source, SOON).await.expect("it ends").unwrap_err();
+    assert_eq!(ended, SourceError::Unavailable("the files of url or tls have changed; it is opened anew with them".into()));
+    let (mut source, _) = open(given.clone()).await;
+    let arrives = async {
+        while super::target::publish(&service, None).await.class == Class::Delivered {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = arrives => panic!("the target lost its way"),
+        came = messages_within(&mut *source, SOON) => assert!(!came.unwrap().unwrap().is_empty()),
+    }
+    // What cannot be read is no reason to give up what works.
+    replace("nothing");
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(super::target::publish(&service, None).await.class, Class::Delivered);
 }

@@ -4,8 +4,9 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::stream::RetentionPolicy;
 
 use futures::StreamExt;
+use pointsman_schemas::Cursor;
 
-use super::super::consumer::{Gap, Wanted};
+use super::super::consumer::{Gap, Known, Wanted};
 use super::*;
 use crate::Verdict;
 
@@ -15,6 +16,10 @@ nats_tests!(
     a_deleted_consumer_of_a_work_queue_is_made_again,
     a_deleted_consumer_of_an_interest_stream_is_made_again,
     what_a_work_queue_refuses_is_found_before_it_does,
+    a_stream_that_was_made_anew_while_nobody_read_is_told,
+    a_consumer_that_was_deleted_while_nobody_read_is_made_anew_behind_what_is_stored,
+    what_is_purged_unread_is_counted,
+    a_position_of_another_configuration_or_that_is_damaged_is_passed_over,
     a_consumer_with_priority_groups_is_refused,
 );
 
@@ -78,19 +83,19 @@ async fn a_deleted_consumer_of_a_work_queue_is_made_again(release: NatsRelease) 
 async fn a_deleted_consumer_of_an_interest_stream_is_made_again(release: NatsRelease) {
     let mut nats = Nats::start(release).await;
     make(&nats, |config| config.retention = RetentionPolicy::Interest).await;
-    let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: Some(Default::default()), domain: None };
+    let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: Some(Default::default()), domain: None, hosts: String::new() };
     let known = wanted.ensure(&nats.jetstream, None).await.unwrap().1;
     nats.publish(10).await;
     acknowledge(&nats, 10).await;
     let (_, known, gap) = wanted.ensure(&nats.jetstream, Some(known)).await.unwrap();
-    assert_eq!((known.acknowledged, gap), (10, None));
+    assert_eq!((known.acknowledged, gap), (10, vec![]));
     nats.delete_consumer().await;
     // Nobody is interested in these, so that the stream keeps none of them.
     nats.publish(7).await;
     let (info, known, gap) = wanted.ensure(&nats.jetstream, Some(known)).await.unwrap();
     assert_eq!(info.config.deliver_policy, DeliverPolicy::ByStartSequence { start_sequence: 11 });
-    assert_eq!(gap, Some(Gap { messages: 7, why: "messages 11 to 17 were removed from the stream S".into() }));
-    assert_eq!(wanted.ensure(&nats.jetstream, Some(known)).await.unwrap().2, None, "told once");
+    assert_eq!(gap, [Gap { messages: 7, why: "messages 11 to 17 were removed from the stream S".into() }]);
+    assert_eq!(wanted.ensure(&nats.jetstream, Some(known)).await.unwrap().2, [], "told once");
 }
 
 /// Another client of the same consumer takes so many messages.
@@ -138,4 +143,110 @@ async fn a_consumer_with_priority_groups_is_refused(release: NatsRelease) {
     assert_eq!(grouped, release == NatsRelease::Current);
     let told = settings(nats.settings(json!({}))).probe().await.map_err(|error| error.to_string());
     assert_eq!(told.is_err_and(|told| told.contains("it has priority groups (jobs)")), grouped);
+}
+
+/// Opens a source where it was left.
+async fn open_at(given: Value, cursor: Option<Cursor>) -> (Box<dyn Source>, Link) {
+    let context = SourceContext { cursor, ..context() };
+    let link = context.link.clone();
+    (settings(given).open(context).await.unwrap(), link)
+}
+
+/// The next position, whatever else comes meanwhile.
+async fn position(source: &mut dyn Source) -> Cursor {
+    loop {
+        if let Some(cursor) = next_within(source, SOON).await.expect("a position comes").unwrap().cursor {
+            return cursor;
+        }
+    }
+}
+
+async fn a_stream_that_was_made_anew_while_nobody_read_is_told(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
+    nats.publish(4).await;
+    let given = nats.settings(json!({ "start": { "sequence": 3 } }));
+    let (mut source, link) = open(given.clone()).await;
+    let cursor = position(&mut *source).await;
+    drop(source);
+    assert_eq!(link.status().skipped, 0);
+
+    nats.jetstream.delete_stream("S").await.unwrap();
+    nats.make_stream().await;
+    let published = nats.publish(2).await;
+    let (mut source, link) = open_at(given.clone(), Some(cursor)).await;
+    assert_eq!(link.status().skipped, 2, "3 and 4 of the old one had not been read");
+    let cursor = position(&mut *source).await;
+    assert_eq!(store(&mut *source, 2).await, published);
+    drop(source);
+    let (_source, link) = open_at(given, Some(cursor)).await;
+    assert_eq!(link.status().skipped, 0, "told once");
+}
+
+async fn a_consumer_that_was_deleted_while_nobody_read_is_made_anew_behind_what_is_stored(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
+    let given = nats.settings(json!({ "start": "new" }));
+    let (mut source, _link) = open(given.clone()).await;
+    nats.publish(5).await;
+    store(&mut *source, 5).await;
+    let cursor = loop {
+        let cursor = position(&mut *source).await;
+        if Known::read(&cursor.position).unwrap().acknowledged == 5 {
+            break cursor;
+        }
+    };
+    drop(source);
+    nats.delete_consumer().await;
+    let published = nats.publish(3).await;
+    let (mut source, link) = open_at(given.clone(), Some(cursor.clone())).await;
+    assert_eq!(store(&mut *source, 3).await, published, "although it was to begin with what is new");
+    assert_eq!(link.status().skipped, 0);
+    drop(source);
+
+    // The same, and some of it is gone.
+    nats.delete_consumer().await;
+    nats.publish(2).await;
+    nats.jetstream.get_stream("S").await.unwrap().purge().sequence(8).await.unwrap();
+    let (mut source, link) = open_at(given, Some(cursor)).await;
+    assert_eq!(link.status().skipped, 2, "6 and 7, since that 8 were stored is not in this position");
+    assert_eq!(store(&mut *source, 3).await.len(), 3);
+}
+
+async fn what_is_purged_unread_is_counted(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
+    let given = nats.settings(json!({ "max_ack_pending": 3 }));
+    let (mut source, link) = open(given.clone()).await;
+    nats.publish(10).await;
+    let held = take(&mut *source, 3).await.unwrap();
+    let stream = nats.jetstream.get_stream("S").await.unwrap();
+    stream.purge().await.unwrap();
+    holds("it is told", async || link.status().skipped > 0).await;
+    assert_eq!(link.status().skipped, 7, "three are in hand");
+    for (_, acknowledgement) in held {
+        acknowledgement.tell(Verdict::Stored).await;
+    }
+    let cursor = position(&mut *source).await;
+    drop(source);
+
+    nats.publish(5).await;
+    stream.purge().await.unwrap();
+    let published = nats.publish(2).await;
+    let (mut source, link) = open_at(given, Some(cursor)).await;
+    assert_eq!(link.status().skipped, 5);
+    assert_eq!(store(&mut *source, 2).await, published);
+}
+
+async fn a_position_of_another_configuration_or_that_is_damaged_is_passed_over(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
+    let published = nats.publish(3).await;
+    let given = nats.settings(json!({}));
+    let (mut source, _link) = open(given.clone()).await;
+    let cursor = position(&mut *source).await;
+    assert_eq!(Known::read(&cursor.position).unwrap().write(), cursor.position);
+    drop(source);
+    for stored in [Cursor { fingerprint: !cursor.fingerprint, ..cursor.clone() }, Cursor { position: "?".into(), ..cursor }] {
+        nats.delete_consumer().await;
+        let (mut source, link) = open_at(given.clone(), Some(stored)).await;
+        assert_eq!(store(&mut *source, 3).await, published);
+        assert_eq!(link.status().skipped, 0);
+    }
 }

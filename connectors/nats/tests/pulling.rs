@@ -18,9 +18,9 @@ nats_tests!(
 async fn drain(source: &mut dyn Source, count: usize) -> Vec<String> {
     let mut texts = Vec::new();
     while texts.len() < count {
-        let batch = next_within(source, SOON).await.unwrap_or_else(|| panic!("{} of {count} have come", texts.len())).unwrap();
+        let batch = messages_within(source, SOON).await.unwrap_or_else(|| panic!("{} of {count} have come", texts.len())).unwrap();
         let mut acknowledgements = Vec::new();
-        for message in batch.messages {
+        for message in batch {
             texts.push(text(&message));
             acknowledgements.push(message.acknowledgement.tell(Verdict::Stored));
         }
@@ -62,8 +62,8 @@ async fn large_messages_are_drained_without_a_fault(release: NatsRelease) {
     }
     let (mut source, link) = open(nats.settings(json!({}))).await;
     let mut held = Vec::new();
-    while let Some(batch) = next_within(&mut *source, Duration::from_secs(1)).await {
-        held.extend(batch.unwrap().messages);
+    while let Some(batch) = messages_within(&mut *source, Duration::from_secs(1)).await {
+        held.extend(batch.unwrap());
     }
     assert!((30..=37).contains(&held.len()), "32 MiB are in hand at most: {}", held.len());
     futures::future::join_all(held.drain(..).map(|message| message.acknowledgement.tell(Verdict::Stored))).await;
@@ -88,7 +88,7 @@ async fn what_a_consumer_allows_is_kept_to_without_a_fault(release: NatsRelease)
             let published = nats.publish(100).await;
             assert_eq!(drain(&mut *source, 100).await, published);
             // Requests end for want of messages meanwhile.
-            assert!(next_within(&mut *source, Duration::from_millis(1_500)).await.is_none());
+            assert!(messages_within(&mut *source, Duration::from_millis(1_500)).await.is_none());
         }
         assert_well(&nats, &link).await;
     }
@@ -102,7 +102,7 @@ async fn a_consumer_that_allows_less_from_now_on_is_pulled_on(release: NatsRelea
     drain_all(&mut nats, &mut *source).await;
     nats.make_consumer(pull::Config { max_batch: 2, ..config }).await;
     // Those that are open were asked for before that.
-    assert!(next_within(&mut *source, Duration::from_millis(1_500)).await.is_none());
+    assert!(messages_within(&mut *source, Duration::from_millis(1_500)).await.is_none());
     drain_all(&mut nats, &mut *source).await;
     assert_well(&nats, &link).await;
 }

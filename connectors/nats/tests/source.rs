@@ -38,6 +38,10 @@ impl SourceFixture for Nats {
         BATCH_MESSAGES_MAX
     }
 
+    fn is_read_by_cursor(&self) -> bool {
+        false
+    }
+
     async fn unreadable(&mut self) -> Option<Bytes> {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("ce-id", "1");
@@ -217,36 +221,36 @@ async fn without_create_a_missing_consumer_or_stream_is_told_in_words(release: N
     nats.make_consumer(pull::Config::default()).await;
     let (mut source, _) = open(adopt).await;
     nats.delete_consumer().await;
-    let ended = next_within(&mut *source, SOON).await.unwrap().unwrap_err();
+    let ended = messages_within(&mut *source, SOON).await.unwrap().unwrap_err();
     assert_eq!(ended, SourceError::Unavailable("the stream S has no consumer c; make it, or set create: {}".into()));
-    assert_eq!(next_within(&mut *source, SOON).await.unwrap().unwrap_err(), ended, "it stays ended");
+    assert_eq!(messages_within(&mut *source, SOON).await.unwrap().unwrap_err(), ended, "it stays ended");
 }
 
 async fn of_a_stream_that_was_made_anew_nothing_is_known(release: NatsRelease) {
     let mut nats = Nats::start(release).await;
     let create = serde_json::from_value(json!({ "start": "new" })).unwrap();
-    let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: Some(create), domain: None };
+    let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: Some(create), domain: None, hosts: String::new() };
     nats.publish(2).await;
     let known = wanted.ensure(&nats.jetstream, None).await.unwrap().1;
     assert_eq!(known.acknowledged, 2, "what a consumer is not to see counts as seen");
     let (mut source, _) = open(nats.settings(json!({}))).await;
     nats.publish(3).await;
-    let first: Vec<_> = next_within(&mut *source, SOON).await.unwrap().unwrap().messages;
+    let first: Vec<_> = messages_within(&mut *source, SOON).await.unwrap().unwrap();
     let id = event(&first[0]).id().clone();
     drop((source, first));
 
     nats.jetstream.delete_stream("S").await.unwrap();
     nats.make_stream().await;
     nats.publish(1).await;
-    let (info, _, gap) = wanted.ensure(&nats.jetstream, Some(known)).await.unwrap();
-    assert_eq!(gap.unwrap().why, "the stream S was deleted and made anew; it is read from its first message");
+    let (info, _, gaps) = wanted.ensure(&nats.jetstream, Some(known)).await.unwrap();
+    assert_eq!(gaps[0].why, "the stream S was deleted and made anew, with what had not been read of it");
     assert_eq!(
         info.config.deliver_policy,
         DeliverPolicy::ByStartSequence { start_sequence: 1 },
         "although it was to begin with what is new"
     );
     let (mut source, _) = open(nats.settings(json!({}))).await;
-    let again = next_within(&mut *source, SOON).await.unwrap().unwrap().messages;
+    let again = messages_within(&mut *source, SOON).await.unwrap().unwrap();
     assert_ne!(*event(&again[0]).id(), id, "the first message of another stream is another event");
 }
 
@@ -258,7 +262,7 @@ async fn a_stream_that_is_made_anew_underneath_is_read_from_its_first_message(re
     nats.jetstream.delete_stream("S").await.unwrap();
     let gone = async || link.status().last_error.is_some_and(|error| error.contains("there is no stream S"));
     tokio::select! {
-        batch = source.next() => panic!("{batch:?}"),
+        batch = messages_within(&mut *source, SOON) => panic!("{batch:?}"),
         () = holds("the source knows that it is gone", gone) => {}
     }
     nats.make_stream().await;
@@ -318,7 +322,7 @@ async fn what_takes_longer_than_the_servers_patience_is_not_sent_again(release: 
     for (_, acknowledgement) in taken {
         acknowledgement.tell(Verdict::Stored).await;
     }
-    assert!(next_within(&mut *source, Duration::from_secs(5)).await.is_none(), "it is being worked on");
+    assert!(messages_within(&mut *source, Duration::from_secs(5)).await.is_none(), "it is being worked on");
     // Also when the source is gone: the handle lives on its own.
     drop(source);
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -333,10 +337,10 @@ async fn each_verdict_reaches_the_server(release: NatsRelease) {
     nats.publish(1).await;
     let (first, acknowledgement) = take(&mut *source, 1).await.unwrap().pop().unwrap();
     acknowledgement.tell(Verdict::Later(Duration::from_secs(3))).await;
-    assert!(next_within(&mut *source, Duration::from_secs(2)).await.is_none(), "not before its time");
+    assert!(messages_within(&mut *source, Duration::from_secs(2)).await.is_none(), "not before its time");
     let (second, acknowledgement) = take(&mut *source, 1).await.unwrap().pop().unwrap();
     acknowledgement.tell(Verdict::Failed).await;
-    assert!(next_within(&mut *source, Duration::from_millis(500)).await.is_none(), "nor at once where storing failed");
+    assert!(messages_within(&mut *source, Duration::from_millis(500)).await.is_none(), "nor at once where storing failed");
     let (third, acknowledgement) = take(&mut *source, 1).await.unwrap().pop().unwrap();
     assert_eq!([&second, &third], [&first, &first]);
     acknowledgement.tell(Verdict::Rejected("never".into())).await;
@@ -364,7 +368,7 @@ async fn no_more_is_taken_than_there_is_room_for(release: NatsRelease) {
     nats.publish(MESSAGES_MAX + 500).await;
     let first = take(&mut *source, MESSAGES_MAX).await.unwrap();
     assert_eq!(first.len(), MESSAGES_MAX);
-    assert!(next_within(&mut *source, Duration::from_secs(1)).await.is_none());
+    assert!(messages_within(&mut *source, Duration::from_secs(1)).await.is_none());
     let pending = nats.consumer().await.get_info().await.unwrap();
     assert_eq!((pending.num_ack_pending, pending.num_pending), (MESSAGES_MAX, 500));
     holds("the lag is known", async || link.status().lag == Some(500)).await;
@@ -379,7 +383,7 @@ async fn members_of_a_queue_share_a_subject(release: NatsRelease) {
     let (mut one, _) = open(given.clone()).await;
     let (mut other, _) = open(given).await;
     for source in [&mut one, &mut other] {
-        assert!(next_within(&mut **source, Duration::from_millis(200)).await.is_none());
+        assert!(messages_within(&mut **source, Duration::from_millis(200)).await.is_none());
     }
     let published = nats.publish(200).await;
     let mut came = [Vec::new(), Vec::new()];
@@ -401,16 +405,17 @@ async fn what_a_subject_brings_too_fast_is_counted(release: NatsRelease) {
     let ear = Ear::new(context.name.clone(), context.link.clone(), "fast".into());
     let server = serde_json::from_value(json!(nats.server.url())).unwrap();
     let connection = super::super::connection::Connection { url: &server, auth: None, tls: None };
-    let client = connection.connect("test", ear.listener()).await.unwrap_or_else(|error| panic!("{}", error.problem));
+    let plan = connection.plan("test").unwrap();
+    let client = plan.connect(ear.listener()).await.unwrap_or_else(|error| panic!("{}", error.problem));
     let mapper = Mapper::new(context.name, false, context.clock);
-    let mut source = Subscribed::begin(client, Arc::clone(&ear), mapper, None, None).await.unwrap();
-    assert!(next_within(&mut source, Duration::from_millis(200)).await.is_none());
+    let mut source = Subscribed::begin(&plan, client, Arc::clone(&ear), mapper, None).await.unwrap();
+    assert!(messages_within(&mut source, Duration::from_millis(200)).await.is_none());
     for _ in 0..20_000 {
         nats.client().publish("fast", "x".into()).await.unwrap();
     }
     nats.client().flush().await.unwrap();
     holds("losses are counted", async || ear.lost() > 0).await;
-    assert!(!next_within(&mut source, SOON).await.unwrap().unwrap().messages.is_empty(), "and it goes on");
+    assert!(!messages_within(&mut source, SOON).await.unwrap().unwrap().is_empty(), "and it goes on");
 }
 
 async fn a_message_with_a_status_of_its_own_is_a_message(release: NatsRelease) {
@@ -467,7 +472,7 @@ async fn a_probe_says_what_it_finds(release: NatsRelease) {
     let nowhere = format!("nats://127.0.0.1:{}", pointsman_test_brokers::free_port());
     let told = probe(json!({ "url": nowhere, "subject": "a.*" })).await.unwrap_err();
     assert!(told.starts_with("url: cannot connect to NATS at 127.0.0.1:") && told.contains("refused"), "{told}");
-    let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: None, domain: None };
+    let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: None, domain: None, hosts: String::new() };
     nats.server.kill();
     assert!(matches!(wanted.look(&wanted.context(&nats.client())).await, Err(NoConsumer::Unknown(_))));
 }
@@ -493,7 +498,7 @@ async fn what_the_client_cannot_read_is_rejected_and_holds_nothing_up(release: N
         let given = nats.settings(json!({ "ack_wait": "2s" }));
         let (mut source, _) = open(given.clone()).await;
         while !missing.is_empty() || rejects.is_empty() {
-            let batch = match next_within(&mut *source, SOON).await.expect("something comes") {
+            let batch = match messages_within(&mut *source, SOON).await.expect("something comes") {
                 Ok(batch) => batch,
                 Err(SourceError::Unavailable(_)) => {
                     source = open(given.clone()).await.0;
@@ -501,7 +506,7 @@ async fn what_the_client_cannot_read_is_rejected_and_holds_nothing_up(release: N
                 }
                 Err(error) => panic!("{error}"),
             };
-            for message in batch.messages {
+            for message in batch {
                 if message.rejects.is_empty() {
                     missing.remove(&text(&message));
                 }

@@ -138,12 +138,12 @@ fn target(given: Value) -> NatsTarget {
     read
 }
 
-async fn publisher(given: Value) -> TargetService {
+pub(super) async fn publisher(given: Value) -> TargetService {
     target(given).open(context()).await.unwrap()
 }
 
 /// What one delivery came to, however it was told, with its filled-in subject where there is one.
-async fn publish(service: &TargetService, subject: Option<&str>) -> Outcome {
+pub(super) async fn publish(service: &TargetService, subject: Option<&str>) -> Outcome {
     let mut attempt = attempt(&["e1"], 0);
     attempt.deliveries[0].texts.extend(subject.map(str::to_owned));
     match service.clone().oneshot(attempt).await {

@@ -197,3 +197,34 @@ async fn answers_have_their_classes() {
         assert!(code.is_empty() || outcome.message.contains(code), "{outcome:?}");
     }
 }
+
+#[tokio::test]
+async fn renewed_keys_are_shown_from_the_next_request_on() {
+    let (store, folder) = (ObjectStore::seaweedfs().await, tempfile::tempdir().unwrap());
+    let files = ["access", "secret"].map(|name| folder.path().join(name));
+    let replace = |content: &str| {
+        for file in &files {
+            std::fs::write(folder.path().join("next"), content).unwrap();
+            std::fs::rename(folder.path().join("next"), file).unwrap();
+        }
+    };
+    replace("test");
+    let mut settings = settings(&store.endpoint(), "x");
+    settings["credentials"] = json!({ "access_key": { "file": files[0] }, "secret_key": { "file": files[1] } });
+    let parsed: ObjectStorageTarget = serde_json::from_value(settings.clone()).unwrap();
+    parsed.connection().open(1).await.unwrap().client.create_bucket().bucket("archive").send().await.unwrap();
+
+    replace("gone");
+    let service = open(settings).await;
+    let put = async || service.clone().oneshot(attempt(&["1"], 0)).await.unwrap().remove(0).class;
+    assert_eq!(put().await, Class::Refused);
+    for (content, expect) in [("test", Class::Delivered), ("gone", Class::Refused), ("test", Class::Delivered)] {
+        replace(content);
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        assert_eq!(put().await, expect, "{content}");
+    }
+    // Where they cannot be read the former go on.
+    std::fs::remove_file(&files[1]).unwrap();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(put().await, Class::Delivered);
+}

@@ -31,6 +31,7 @@ nats_tests!(
     poison_is_a_dead_letter_and_holds_nobody_up,
     a_consumer_that_is_deleted_underneath_costs_nothing,
     a_pipe_takes_longer_than_the_server_waits_and_still_delivers_once,
+    what_becomes_of_a_stream_while_the_bus_is_off_is_told,
 );
 
 async fn nothing_is_lost_between_nats_and_the_function_or_on_the_way_back_while_both_sides_are_killed(release: NatsRelease) {
@@ -155,4 +156,38 @@ async fn a_pipe_takes_longer_than_the_server_waits_and_still_delivers_once(relea
     })
     .await;
     assert!(slow.ids().values().all(|times| *times == 1), "{:?}", slow.ids());
+}
+
+async fn what_becomes_of_a_stream_while_the_bus_is_off_is_told(release: NatsRelease) {
+    let server = NatsServer::start(release).await;
+    let (sink, jetstream) = (Sink::start().await, jetstream(server.port()).await);
+    make_stream(&jetstream, "ORDERS", "orders.>").await;
+    let mut bus = Bus::start(&rules(server.port(), "ORDERS", &sink)).await;
+    let publish = async |ids: std::ops::Range<usize>| {
+        for id in ids {
+            assert!(publish(jetstream.clone(), "orders.paid", id.to_string()).await);
+        }
+    };
+    publish(0..10).await;
+    until("the first have arrived", async || sink.arrived() == 10).await;
+
+    // Some are removed unread.
+    assert!(bus.terminate().await.success());
+    publish(10..30).await;
+    jetstream.get_stream("ORDERS").await.unwrap().purge().keep(5).await.unwrap();
+    bus.spawn();
+    bus.ready().await;
+    until("what was left has arrived", async || sink.arrived() == 15).await;
+    assert_eq!(bus.source("orders").await["skipped"], 15);
+    assert!(bus.log().contains("messages 11 to 25 were removed from the stream ORDERS"), "{}", bus.log());
+
+    // It is another one.
+    bus.kill();
+    jetstream.delete_stream("ORDERS").await.unwrap();
+    make_stream(&jetstream, "ORDERS", "orders.>").await;
+    publish(30..33).await;
+    bus.spawn();
+    bus.ready().await;
+    until("what is in the new one has arrived", async || sink.arrived() == 18).await;
+    assert!(bus.log().contains("the stream ORDERS was deleted and made anew"), "{}", bus.log());
 }

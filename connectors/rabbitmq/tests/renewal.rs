@@ -1,0 +1,57 @@
+//! Passwords that are renewed beside a running bus.
+
+use pointsman_schemas::{Class, Outcome};
+
+use super::source::{ends, take};
+use super::target::{came_to, publish, service};
+use super::*;
+
+#[tokio::test]
+async fn a_renewed_password_is_taken_over_by_both_sides() {
+    let (server, _) = server().await;
+    let queue = Queue::new("classic", &[]).await;
+    for user in ["reader", "nobody"] {
+        let _ = server.ctl(&["add_user", user, user]);
+    }
+    let _ = server.ctl(&["set_permissions", "reader", ".*", ".*", ".*"]);
+    let _ = server.ctl(&["set_permissions", "nobody", "", "", ""]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| json!({ "file": folder.path().join(name) });
+    let replace = |content: &str| {
+        for name in ["user", "password"] {
+            std::fs::write(folder.path().join("next"), content).unwrap();
+            std::fs::rename(folder.path().join("next"), folder.path().join(name)).unwrap();
+        }
+    };
+    replace("reader");
+    let given = json!({ "url": queue.url, "username": file("user"), "password": file("password") });
+    let target =
+        service(&json!({ "url": queue.url, "username": given["username"], "password": given["password"], "routing_key": queue.name }))
+            .await;
+    assert_eq!(publish(&target, "1", &[]).await, Outcome::delivered());
+    let settings = queue.settings(given);
+    let (mut reading, _link) = open(&settings).await.unwrap();
+    take(&mut *reading, 1).await;
+
+    // Nobody may publish: only another connection shows that.
+    replace("nobody");
+    assert!(ends(&mut *reading).await.contains("the files of its settings have changed"));
+    told(&open(&settings).await.err().unwrap().0, &["access", "refused"]);
+    let until = tokio::time::Instant::now() + LONG;
+    let refused = loop {
+        let outcome = publish(&target, "2", &[]).await;
+        if outcome.class != Class::Delivered || tokio::time::Instant::now() > until {
+            break outcome;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    came_to(&refused, Class::Refused, &[]);
+
+    // What is no good is no reason to give up what works.
+    replace("reader");
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    came_to(&publish(&target, "3", &[]).await, Class::Delivered, &[]);
+    replace("wrong");
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    came_to(&publish(&target, "4", &[]).await, Class::Delivered, &[]);
+}
