@@ -14,13 +14,25 @@ const THROUGH_WITHIN: Duration = Duration::from_secs(300);
 ///
 /// # Panics
 /// Where the bus does not start, or does not come to the end.
-#[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
 pub async fn rate(rules: &str, messages: u64) -> f64 {
+    measured(rules, messages, async |bus| bus.counts("all").await.get("delivered").and_then(Value::as_u64)).await
+}
+
+/// The same, where it only stores what comes: how many events per second are on disk, and acknowledged.
+///
+/// # Panics
+/// As [`rate`].
+pub async fn stored(rules: &str, messages: u64) -> f64 {
+    measured(rules, messages, async |bus| bus.api("/api/v1/status").await.pointer("/totals/events").and_then(Value::as_u64)).await
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
+async fn measured(rules: &str, messages: u64, counted: impl AsyncFn(&Bus) -> Option<u64>) -> f64 {
     let mut bus = Bus::prepare(rules);
     bus.discard_output();
     bus.spawn();
     bus.ready().await;
-    let delivered = async || bus.counts("all").await.get("delivered").and_then(Value::as_u64).unwrap_or_default();
+    let delivered = async || counted(&bus).await.unwrap_or_default();
     let mut first = None;
     let mut last = Instant::now();
     until_within(THROUGH_WITHIN, "the backlog is through", async || {

@@ -1,7 +1,6 @@
 //! A queue being read.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -301,7 +300,7 @@ impl Consuming {
             // Everything here is either taken whole into `self` or `taken`, or not taken: nothing is awaited once `taken` holds some.
             tokio::select! {
                 biased;
-                never = lag.measure(link) => match never {},
+                () = lag.measure(link) => self.is_cancelled = true,
                 Some((due, held)) = given_back.recv() => drop(waiting.insert(due, held)),
                 () = first_due(waiting) => self.take_due(&mut taken),
                 turned = under_way(turning) => self.turned(turned),
@@ -483,8 +482,8 @@ impl Lag {
         Self { channel, queue, due: Instant::now(), asking: None }
     }
 
-    /// Never ends. What it has begun goes on at the next call.
-    async fn measure(&mut self, link: &Link) -> Infallible {
+    /// Ends where the queue is gone, which the server may have failed to say. What it has begun goes on at the next call.
+    async fn measure(&mut self, link: &Link) {
         loop {
             let Some(channel) = &self.channel else { return pending().await };
             if self.asking.is_none() {
@@ -501,7 +500,11 @@ impl Lag {
             if answer.is_err() {
                 self.channel = None;
             }
+            let is_gone = matches!(&answer, Err(error) if Broken::of("", error).code == Some(404));
             link.lag(answer.ok().map(|queue| u64::from(queue.message_count())));
+            if is_gone {
+                return;
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! From JetStream through a rule to a sink that costs nothing, against a bare `async-nats` consumer that has each acknowledgement confirmed:
 //! `cargo bench -p pointsman-integration-tests --bench nats`.
 //!
-//! Both take the same backlog out of the same stream, each by a consumer of its own; the bus stores every event on the way.
+//! Both take the same backlog out of the same stream, each by a consumer of its own; the bus stores every event on the way. What the bus only
+//! stores, with no rule that wants it, is what a bare consumer does plus the journal; what it delivers goes on from there.
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark prints, and has nobody to hand an error to")]
 
@@ -55,14 +56,14 @@ async fn bare(jetstream: &Context, name: &str, in_flight: usize) -> f64 {
     MESSAGES as f64 / begin.elapsed().as_secs_f64()
 }
 
-fn rules(port: u16, consumer: &str) -> String {
+fn rules(port: u16, consumer: &str, ty: &str) -> String {
     format!(
         "sources:
   orders: {{ nats: {{ url: \"nats://127.0.0.1:{port}\", stream: ORDERS, consumer: {consumer}, create: {{}} }} }}
 targets:
   console: {{ stdout: {{}} }}
 rules:
-  all: {{ from: orders, match: {{ type: [order.paid] }}, to: console }}
+  all: {{ from: orders, match: {{ type: [{ty}] }}, to: console }}
 "
     )
 }
@@ -81,23 +82,30 @@ async fn compare(release: NatsRelease) {
     let jetstream = jetstream(server.port()).await;
     make_stream(&jetstream, "ORDERS", "orders.>").await;
     fill(&jetstream).await;
-    let (mut one, mut many, mut routed, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut one, mut many, mut kept, mut routed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut kept_ratios, mut ratios) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let single = bare(&jetstream, &format!("single-{round}"), 1).await;
         let bare = bare(&jetstream, &format!("bare-{round}"), IN_FLIGHT).await;
-        let bus = drain::rate(&rules(server.port(), &format!("bus-{round}")), MESSAGES).await;
+        let stored = drain::stored(&rules(server.port(), &format!("stored-{round}"), "nothing"), MESSAGES).await;
+        let bus = drain::rate(&rules(server.port(), &format!("bus-{round}"), "order.paid"), MESSAGES).await;
         // The first round warms up.
         if round > 0 {
             one.push(single);
             many.push(bare);
+            kept.push(stored);
+            kept_ratios.push(stored / bare);
             routed.push(bus);
             ratios.push(bus / bare);
         }
     }
     println!(
-        "from JetStream ({release:?}): bare consumer {:.0}/s one by one, {:.0}/s with {IN_FLIGHT} confirmations in flight, pointsman {:.0}/s, ratio {:.2}",
+        "from JetStream ({release:?}): bare consumer {:.0}/s one by one, {:.0}/s with {IN_FLIGHT} confirmations in flight; pointsman stores {:.0}/s, ratio {:.2}, and \
+         delivers {:.0}/s, ratio {:.2}",
         median(one),
         median(many),
+        median(kept),
+        median(kept_ratios),
         median(routed),
         median(ratios)
     );

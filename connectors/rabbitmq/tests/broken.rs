@@ -68,7 +68,9 @@ async fn a_queue_that_is_there_is_told_of() {
         "{found}"
     );
     let declared = source(&queue.settings(json!({ "declare": { "type": "classic" } }))).probe().await.unwrap();
-    assert_eq!(declared, format!("{found}; whether it is as declared shows when the source starts"));
+    // RabbitMQ 4 limits deliveries by default, of which there is a warning behind it.
+    assert_eq!(declared.replace("; whether it is as declared shows when the source starts", ""), found);
+    assert_ne!(declared, found);
     assert!(queue.get().await.is_some(), "nothing was taken");
 }
 
@@ -154,6 +156,10 @@ async fn a_client_certificate_that_is_missing_or_not_trusted() {
         );
         let server = RabbitServer::start(&options, "").await;
         let queue = Queue::at(&server.url(), "classic", &[]).await;
+        // Its listeners do not begin all at once.
+        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let mut tls = json!({ "ca": { "file": file("ca.pem") } });
         tls.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
         let settings = queue.settings(json!({ "url": format!("amqps://localhost:{port}"), "tls": tls }));
@@ -163,13 +169,23 @@ async fn a_client_certificate_that_is_missing_or_not_trusted() {
     }
 }
 
+/// What a probe finds wrong with reading a queue: from RabbitMQ 4 on that cannot be tried without taking messages.
+async fn probed(settings: &dyn SourceSettings) -> Option<Problem> {
+    let probed = settings.probe().await;
+    if server().await.0.version() >= (4, 0) {
+        assert!(probed.is_ok(), "{probed:?}");
+        return None;
+    }
+    Some(probed.unwrap_err().0)
+}
+
 #[tokio::test]
 async fn a_queue_that_somebody_else_has_for_himself() {
     let queue = Queue::new("classic", &[]).await;
     let exclusive = lapin::options::BasicConsumeOptions { exclusive: true, ..Default::default() };
     let _reader = queue.channel.basic_consume(queue.name.as_str().into(), "".into(), exclusive, FieldTable::default()).await.unwrap();
     let settings = queue.settings(json!({}));
-    for problem in [open(&settings).await.err().unwrap().0, source(&settings).probe().await.unwrap_err().0] {
+    for problem in [Some(open(&settings).await.err().unwrap().0), probed(&*source(&settings)).await].into_iter().flatten() {
         told(&problem, &["queue: cannot read the queue", "in exclusive use", "another reader has the queue for itself"]);
         assert!(!problem.to_string().contains("password"), "{problem}");
     }
@@ -207,7 +223,7 @@ async fn rights_that_are_missing_and_a_password_that_is_renewed() {
         told(&problem, &["vhost: cannot connect", "access to vhost '/' refused", "let the user use the vhost"]);
     }
     let _permitted = server.ctl(&["set_permissions", "-p", "/", &user, "", ".*", ""]);
-    for problem in [settings.open(context().0).await.err().unwrap().0, settings.probe().await.unwrap_err().0] {
+    for problem in [Some(settings.open(context().0).await.err().unwrap().0), probed(&*settings).await].into_iter().flatten() {
         told(&problem, &["username: cannot read the queue", "access to queue", "give the user that permission"]);
     }
     let _permitted = server.ctl(&["set_permissions", "-p", "/", &user, "", ".*", ".*"]);

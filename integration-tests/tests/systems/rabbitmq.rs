@@ -235,6 +235,30 @@ async fn a_queue_with_a_delivery_limit_loses_nothing_however_often_the_bus_is_re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_limit_of_a_policy_loses_nothing_either() {
+    let server = shared().await;
+    let client = Client::of(&server.url());
+    let port = pointsman_test_brokers::free_port();
+    let text = pipe(server.port(), "governed", port).replace("queue: governed", "queue: governed, declare: { type: quorum }");
+    let _set = server.ctl(&["set_policy", "governed", "^governed$", r#"{"delivery-limit": 3}"#, "--apply-to", "queues"]);
+    let mut bus = Bus::start(&text).await;
+    for number in 0..10 {
+        assert!(client.clone().publish("governed", number.to_string()).await);
+    }
+    for _ in 0..4 {
+        until("all are with the bus", async || bus.counts("all").await["pending"] == 10).await;
+        bus.kill();
+        bus.spawn();
+        bus.ready().await;
+    }
+    until("they are in the journal", async || stored(&bus).await == Some(10)).await;
+    let sink = Sink::on_port(port, |_| Answer::status(204)).await;
+    until("all have arrived", async || sink.arrived() == 10).await;
+    assert!(bus.terminate().await.success());
+    assert_eq!(client.waiting("governed").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_timeout_takes_nothing_from_a_pipe_whose_target_is_down() {
     let server = RabbitServer::start("consumer_timeout = 1500", "{rabbit, [{channel_tick_interval, 200}]}").await;
     let client = Client::of(&server.url());
