@@ -33,6 +33,7 @@ pub use source::{
     Verdict,
 };
 pub use target::{Attempt, AttemptEnd, AttemptError, Delivery, TargetContext, TargetService, TargetSettings};
+pub use tls::trusted;
 
 /// One kind of outside system, as the rule file names it.
 #[derive(Debug)]

@@ -55,7 +55,7 @@ impl ClientTls<'_> {
                 .map_err(|error| problem("ca", format!("cannot read the certificates that the system trusts: {error}")))?,
         };
         let Some((certificate, key)) = self.certificate.zip(self.key) else { return Ok(builder.with_no_client_auth()) };
-        let chain = certificates(&text(certificate, "certificate")?, "certificate")?;
+        let chain = certificates(&text(certificate, "certificate")?).map_err(|mistake| problem("certificate", mistake))?;
         let key = PrivateKeyDer::from_pem_slice(text(key, "key")?.as_bytes())
             .map_err(|error| problem("key", format!("cannot read the key: {error}")))?;
         builder.with_client_auth_cert(chain, key).map_err(|error| problem("key", format!("cannot use the certificate: {error}")))
@@ -71,19 +71,27 @@ fn text(text: &Text, at: &str) -> Result<String, OpenError> {
 }
 
 fn roots(ca: &Text) -> Result<RootCertStore, OpenError> {
+    trusted(&text(ca, "ca")?).map_err(|mistake| problem("ca", mistake))
+}
+
+/// The certificates of a text in PEM, to be trusted.
+///
+/// # Errors
+/// There is none in it, or one that cannot be read or trusted.
+pub fn trusted(pem: &str) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(&text(ca, "ca")?, "ca")? {
-        roots.add(certificate).map_err(|error| problem("ca", format!("cannot trust a certificate: {error}")))?;
+    for certificate in certificates(pem)? {
+        roots.add(certificate).map_err(|error| format!("cannot trust a certificate: {error}"))?;
     }
     Ok(roots)
 }
 
-fn certificates(pem: &str, at: &str) -> Result<Vec<CertificateDer<'static>>, OpenError> {
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     match read {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(problem(at, "there is no certificate in it".to_owned())),
-        Err(error) => Err(problem(at, format!("cannot read the certificates: {error}"))),
+        Ok(_) => Err("there is no certificate in it".to_owned()),
+        Err(error) => Err(format!("cannot read the certificates: {error}")),
     }
 }
 

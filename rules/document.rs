@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use base64::Engine;
-use pointsman_schemas::{AttributeValue, DataKind, Event};
+use pointsman_schemas::{AttributeValue, DataKind, Event, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::json;
@@ -18,6 +18,7 @@ pub struct Document<'e> {
     root: Owned<'e>,
     tree: OnceLock<Value>,
     text: OnceLock<Vec<u8>>,
+    now: OnceLock<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -78,7 +79,20 @@ impl<'e> Document<'e> {
     }
 
     fn new(root: Owned<'e>) -> Self {
-        Self { root, tree: OnceLock::new(), text: OnceLock::new() }
+        Self { root, tree: OnceLock::new(), text: OnceLock::new(), now: OnceLock::new() }
+    }
+
+    /// Says what `now` is in templates and programs over it.
+    #[must_use]
+    pub fn at(self, now: Timestamp) -> Self {
+        Self { now: now.into(), ..self }
+    }
+
+    /// The time of day for templates and programs: what [`Document::at`] said, else the system clock's reading at the first call. It is one
+    /// and the same for all that look at this document.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        *self.now.get_or_init(Timestamp::now)
     }
 
     pub(crate) fn root(&self) -> Root<'_> {

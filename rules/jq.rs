@@ -1,14 +1,15 @@
 //! `jq:` programs in transforms, run by [jaq](https://github.com/01mf02/jaq).
 //!
 //! A program sees the whole event as a template does (`.type`, `.data.total`) and yields exactly one value, the new data. It is parsed and
-//! compiled once. It sees nothing but the event: no environment, no files, no clock; filters that look there are refused when it is compiled,
-//! and so are recursion and what is built on it. Regular expressions and dates are not offered.
+//! compiled once. It sees nothing but the event and the time of day: no environment, no files; filters that look there are refused when it is
+//! compiled, and so are recursion and what is built on it. Regular expressions are not offered.
 //!
 //! jaq knows no bounds of its own: `[range(1e9)]`, `"x" * 1e9` and `def f: 1 + f; f` would take all time, memory or stack. So
 //! every program is rewritten before it is compiled (see `rewrite`) such that it pays for each value that it makes and each that
 //! it passes on, out of a budget of [`STEPS_MAX`]. jaq-core, jaq-std and jaq-json are used without their filters of the outer world.
 
 mod budget;
+mod dates;
 mod filters;
 mod rewrite;
 #[cfg(test)]
@@ -144,7 +145,7 @@ impl Jq {
     fn run_within(&self, steps: u64, document: &Document<'_>, out: &mut Vec<u8>) -> Result<(), JqError> {
         let input = value::of_json(document.tree());
         let budget = Budget::of(&input, steps);
-        let context = Ctx::<Bounded>::new(Data { lut: &self.filter.lut, budget: &budget }, Vars::new([]));
+        let context = Ctx::<Bounded>::new(Data { lut: &self.filter.lut, budget: &budget, document }, Vars::new([]));
         let two = || {
             let mut values = self.filter.id.run((context, input));
             let first = values.next();

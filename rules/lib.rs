@@ -1,6 +1,6 @@
 //! Patterns, JSONPath conditions and templates over CloudEvents.
 //!
-//! Everything here is pure: no IO, no runtime, no clock, no state but what the caller passes in. A rule is compiled once, which finds
+//! Everything here is pure: no IO, no runtime, no state but what the caller passes in, and no clock but where a template asks for `now` ([`Document::now`]). A rule is compiled once, which finds
 //! every mistake in it ([`pointsman_schemas::Problem`]), and evaluated often, which never fails and allocates nothing where nothing matches.
 //!
 //! | to | see |
@@ -14,6 +14,7 @@
 
 pub mod cesql;
 pub mod condition;
+mod date;
 pub mod document;
 pub mod explain;
 mod fields;
@@ -25,6 +26,7 @@ mod number;
 pub mod path;
 pub mod pattern;
 pub mod ruleset;
+pub mod shape;
 mod spelling;
 pub mod template;
 pub mod transform;
@@ -37,5 +39,6 @@ pub use filters::{Filters, RawFilter};
 pub use path::{Found, Path};
 pub use pattern::Pattern;
 pub use ruleset::{Origin, OriginSet, Rule, RuleSet, Scratch};
+pub use shape::Shape;
 pub use template::{JsonTemplate, RenderError, TextTemplate};
 pub use transform::{EventMapping, RawAttributes, RawMapping, RawTransform, Transform, TransformError};

@@ -2,17 +2,20 @@
 //!
 //! `<$` opens a JSONPath query and the first `>` outside brackets and quotes closes it; any other `<` is plain, and `<$$` is a literal `<$`.
 //! `<$>` is the whole document. `<$.a ?? "x">` gives a default, a JSON value, for a query that finds nothing, and `<$.a ?? omit>` leaves
-//! out the key or item that it stands in.
+//! out the key or item that it stands in. `<$.time | strftime("%d.%m.%Y"; "Europe/Berlin")>` writes a date: see `dated`.
 //!
 //! - Alone in a leaf of a [`JsonTemplate`] a query keeps the JSON type it finds: of a query for one value at most the value itself, byte
 //!   for byte as it stands in the event, of any other an array. Finding nothing is null.
 //! - Inside text, what is found is written into it: texts raw, all else as JSON. Finding nothing is the empty text, or an error where the
 //!   text is an address or a header ([`Placement`]). A null that is there is found: it is written `null`.
 //!
-//! There is no logic in templates, and what they write is bounded by [`TEMPLATE_BYTES_MAX`].
+//! There is no other logic in templates, and what they write is bounded by [`TEMPLATE_BYTES_MAX`].
 
+mod dated;
 mod parse;
 mod placement;
+
+use std::borrow::Cow;
 
 use pointsman_schemas::{Placement, Problem};
 use serde_json::Value;
@@ -20,6 +23,7 @@ use serde_json::Value;
 use crate::document::{Document, Node};
 use crate::json;
 use crate::path::{Found, Path};
+use dated::Dated;
 
 /// The most bytes that one template may write: a template can repeat what an event holds, and must not multiply it without end.
 pub const TEMPLATE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -32,6 +36,16 @@ pub enum RenderError {
     Nothing {
         /// The query.
         query: String,
+    },
+    /// A value that is to be written as a date is none.
+    #[error(
+        "what {query} finds is no point in time: {found}; there is wanted a text such as 2026-11-27T09:00:00Z, or a number of seconds since 1970"
+    )]
+    NoDate {
+        /// The query.
+        query: String,
+        /// The beginning of what it finds.
+        found: String,
     },
     /// A value has a character that cannot stand there.
     #[error("what {query} finds cannot stand in {place}: it has {what}")]
@@ -68,6 +82,8 @@ fn omits_text() -> Problem {
 #[derive(Clone, Debug)]
 struct Slot {
     path: Path,
+    /// What is made of a point in time that it finds.
+    dated: Option<Box<Dated>>,
     missing: Missing,
 }
 
@@ -83,32 +99,65 @@ enum Missing {
 }
 
 impl Slot {
+    /// The query, and whether it must find something; none where nothing is looked for.
+    fn query(&self) -> Option<(&Path, bool)> {
+        let looks = self.dated.as_ref().is_none_or(|dated| dated.looks());
+        looks.then_some((&self.path, matches!(self.missing, Missing::Unsaid)))
+    }
+
     /// What is to be written into text; none where nothing is found and there is no default.
-    fn text<'d>(&'d self, document: &'d Document<'d>) -> Option<std::borrow::Cow<'d, str>> {
-        match self.path.find(document) {
-            Found::One(node) => Some(node.to_text()),
-            Found::Many(values) => Some(crate::path::list(&values).into()),
-            Found::Nothing => match &self.missing {
-                Missing::Default(value) => Some(Node::Value(value).to_text()),
-                Missing::Unsaid | Missing::Omit => None,
+    fn text<'d>(&'d self, document: &'d Document<'d>) -> Result<Option<Cow<'d, str>>, RenderError> {
+        let found = match &self.dated {
+            Some(dated) => dated.find(&self.path, document)?.map(|found| found.to_text().into()),
+            None => match self.path.find(document) {
+                Found::One(node) => Some(node.to_text()),
+                Found::Many(values) => Some(crate::path::list(&values).into()),
+                Found::Nothing => None,
             },
-        }
+        };
+        Ok(found.or_else(|| match &self.missing {
+            Missing::Default(value) => Some(Node::Value(value).to_text()),
+            Missing::Unsaid | Missing::Omit => None,
+        }))
     }
 
     /// Appends what is found behind a prefix; nothing at all where it is to be left out.
-    fn write_json(&self, document: &Document<'_>, prefix: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
-        let found = self.path.find(document);
-        if matches!((&found, &self.missing), (Found::Nothing, Missing::Omit)) {
-            return;
+    fn write_json(&self, document: &Document<'_>, prefix: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) -> Result<(), RenderError> {
+        if let Some(dated) = &self.dated {
+            match dated.find(&self.path, document)? {
+                Some(found) => {
+                    prefix(out);
+                    found.write_json(out);
+                }
+                None => self.write_missing(prefix, out),
+            }
+            return Ok(());
         }
-        prefix(out);
-        match found {
-            Found::One(node) => node.write_json(out),
-            Found::Many(values) => out.extend_from_slice(crate::path::list(&values).as_bytes()),
-            Found::Nothing => match &self.missing {
-                Missing::Default(value) => out.extend_from_slice(value.to_string().as_bytes()),
-                Missing::Unsaid | Missing::Omit => out.extend_from_slice(b"null"),
-            },
+        match self.path.find(document) {
+            Found::One(node) => {
+                prefix(out);
+                node.write_json(out);
+            }
+            Found::Many(values) => {
+                prefix(out);
+                out.extend_from_slice(crate::path::list(&values).as_bytes());
+            }
+            Found::Nothing => self.write_missing(prefix, out),
+        }
+        Ok(())
+    }
+
+    fn write_missing(&self, prefix: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+        match &self.missing {
+            Missing::Omit => {}
+            Missing::Default(value) => {
+                prefix(out);
+                out.extend_from_slice(value.to_string().as_bytes());
+            }
+            Missing::Unsaid => {
+                prefix(out);
+                out.extend_from_slice(b"null");
+            }
         }
     }
 }
@@ -139,6 +188,20 @@ impl TextTemplate {
         self.pieces.iter().all(|piece| matches!(piece, Piece::Text(_)))
     }
 
+    /// The queries in it, each with whether something must be found: it has no default.
+    pub fn queries(&self) -> impl Iterator<Item = (&Path, bool)> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Slot(slot) => slot.query(),
+            Piece::Text(_) => None,
+        })
+    }
+
+    /// Where its result stands.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        self.placement
+    }
+
     /// Appends the filled-in text.
     ///
     /// # Errors
@@ -148,7 +211,7 @@ impl TextTemplate {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Slot(slot) => placement::write(slot.text(document), slot.path.as_str(), self.placement, out)?,
+                Piece::Slot(slot) => placement::write(slot.text(document)?, slot.path.as_str(), self.placement, out)?,
             }
             if out.len() - start > TEMPLATE_BYTES_MAX {
                 return Err(RenderError::TooLong);
@@ -200,22 +263,38 @@ impl JsonTemplate {
         self.parts.iter().all(|part| matches!(part, Part::Raw(_)))
     }
 
+    /// The queries in it.
+    pub fn queries(&self) -> impl Iterator<Item = &Path> {
+        let slots = self.parts.iter().flat_map(|part| {
+            let (one, pieces) = match part {
+                Part::Value(slot) | Part::Entry(_, slot) => (Some(slot), &[][..]),
+                Part::Text(pieces) => (None, pieces.as_slice()),
+                Part::Raw(_) | Part::Comma => (None, &[][..]),
+            };
+            one.into_iter().chain(pieces.iter().filter_map(|piece| match piece {
+                Piece::Slot(slot) => Some(slot),
+                Piece::Text(_) => None,
+            }))
+        });
+        slots.filter_map(|slot| slot.query().map(|(path, _)| path))
+    }
+
     /// Appends the filled-in value as JSON. What a query for one value finds is copied byte for byte.
     ///
     /// # Errors
-    /// [`RenderError::TooLong`]; `out` may then hold a part of the value.
+    /// [`RenderError::TooLong`] and [`RenderError::NoDate`]; `out` may then hold a part of the value.
     pub fn render(&self, document: &Document<'_>, out: &mut Vec<u8>) -> Result<(), RenderError> {
         let start = out.len();
         for part in &self.parts {
             match part {
                 Part::Raw(raw) => out.extend_from_slice(raw),
-                Part::Value(slot) => slot.write_json(document, |_| {}, out),
+                Part::Value(slot) => slot.write_json(document, |_| {}, out)?,
                 Part::Entry(key, slot) => {
                     let prefix = |out: &mut Vec<u8>| {
                         comma(out);
                         out.extend_from_slice(key);
                     };
-                    slot.write_json(document, prefix, out);
+                    slot.write_json(document, prefix, out)?;
                 }
                 Part::Comma => comma(out),
                 Part::Text(pieces) => {
@@ -223,7 +302,7 @@ impl JsonTemplate {
                     for piece in pieces {
                         match piece {
                             Piece::Text(literal) => text.push_str(literal),
-                            Piece::Slot(slot) => text.push_str(&slot.text(document).unwrap_or_default()),
+                            Piece::Slot(slot) => text.push_str(&slot.text(document)?.unwrap_or_default()),
                         }
                         if text.len() > TEMPLATE_BYTES_MAX {
                             return Err(RenderError::TooLong);

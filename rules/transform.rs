@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pointsman_schemas::event::EventBuilder;
-use pointsman_schemas::{Data, Event, InvalidEvent, Problem};
+use pointsman_schemas::{Data, Event, InvalidEvent, Problem, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::document::Document;
 use crate::jq::{Jq, JqError};
 use crate::json;
+use crate::path::Path;
 use crate::template::{JsonTemplate, RenderError};
 
 use attributes::{Attributes, Missing};
@@ -126,6 +127,15 @@ impl Transform {
         }
     }
 
+    /// The queries of its templates, not of a jq program.
+    pub fn queries(&self) -> impl Iterator<Item = &Path> {
+        let data = self.data.iter().filter_map(|maker| match maker {
+            Maker::Template(template) => Some(template),
+            Maker::Jq(_) => None,
+        });
+        self.set.templates().chain(data).flat_map(JsonTemplate::queries)
+    }
+
     /// What is odd about the transform but not wrong.
     #[must_use]
     pub fn warnings(&self) -> Vec<Problem> {
@@ -140,13 +150,24 @@ impl Transform {
     /// # Errors
     /// [`TransformError`] where a template fails or the result is no CloudEvent.
     pub fn apply(&self, event: &Event) -> Result<Event, TransformError> {
-        let document = Document::event(event);
+        self.apply_to(event, &Document::event(event))
+    }
+
+    /// Makes the changed event as at some time, which is what `now` is in templates and programs.
+    ///
+    /// # Errors
+    /// As [`Transform::apply`].
+    pub fn apply_at(&self, event: &Event, now: Timestamp) -> Result<Event, TransformError> {
+        self.apply_to(event, &Document::event(event).at(now))
+    }
+
+    fn apply_to(&self, event: &Event, document: &Document<'_>) -> Result<Event, TransformError> {
         let mut builder = event.clone().into_builder();
         if let Some(maker) = &self.data {
-            let data = Data::json(Bytes::from(maker.make(&document)?)).map_err(TransformError::Invalid)?;
+            let data = Data::json(Bytes::from(maker.make(document)?)).map_err(TransformError::Invalid)?;
             builder = builder.data(data).datacontenttype("application/json").without("dataschema");
         }
-        self.set.apply(&document, builder, Missing::Removes)?.build().map_err(TransformError::Invalid)
+        self.set.apply(document, builder, Missing::Removes)?.build().map_err(TransformError::Invalid)
     }
 }
 
@@ -169,6 +190,12 @@ impl EventMapping {
             (Ok(attributes), Ok(data)) => Ok(Self { attributes, data }),
             (attributes, data) => Err(attributes.err().into_iter().chain(data.err()).flatten().collect()),
         }
+    }
+
+    /// Whether it makes the data.
+    #[must_use]
+    pub fn makes_data(&self) -> bool {
+        self.data.is_some()
     }
 
     /// What is odd about the mapping but not wrong.

@@ -28,7 +28,7 @@ use pointsman_connectors::http::ListenSettings;
 use pointsman_connectors::{SourceSettings, TargetSettings};
 use pointsman_rules::transform::{EventMapping, Transform};
 use pointsman_rules::{Condition, Criteria, Filters, Pattern, TextTemplate};
-use pointsman_schemas::{Event, Name, Text};
+use pointsman_schemas::{Event, Name, Text, Timestamp};
 
 pub use delivery::{DeliverySettings, TargetLimits};
 pub use diagnostic::Diagnostic;
@@ -161,6 +161,8 @@ pub struct FollowUp {
     pub target: Name,
     /// What it is sent.
     pub send: FollowUpContent,
+    /// What is made of that before it is sent; the rule's own transform has no part in it.
+    pub transform: Option<Arc<Transform>>,
     /// How that is delivered: by the target's own settings.
     pub delivery: DeliverySettings,
 }
@@ -178,6 +180,8 @@ pub struct Test {
     pub from: Option<Name>,
     /// What happens.
     pub event: Event,
+    /// What `now` is meanwhile; the time of the test where none.
+    pub now: Option<Timestamp>,
     /// What each rule is expected to make of it; empty: no rule fires.
     pub expect: Vec<(Name, Expectation)>,
 }

@@ -16,8 +16,8 @@
 //! fires in its first passing, except that a line naming every hour (`*/10 * * * *`) goes on through both.
 //!
 //! **Each firing is an event** of type `com.pointsman.timer.fired`, source `/timers/<name>`, id `<name>/<scheduled time>`, subject the
-//! name, time the scheduled time, and data `{ "timer", "scheduled", "skipped" }`, where `skipped` counts what was left out since the
-//! firing before. With an `event:` mapping these are its defaults, and its root has the data as `body`.
+//! name, time the scheduled time, and data `{ "timer", "scheduled", "scheduled_local", "timezone", "skipped" }`: the scheduled time with its
+//! offset, the same as the clock on the wall shows it there, the zone, and how many firings were left out since the one before. With an `event:` mapping these are its defaults, and its root has the data as `body`.
 //!
 //! **Misfires**: what is noticed more than five seconds late, because nothing ran, the machine slept or the clock was put on, was
 //! missed. `latest` (the default) fires the last of what is due once, `skip` leaves out what was missed, `{ all: 100 }` fires up to so
@@ -39,6 +39,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use pointsman_schemas::time;
 use pointsman_schemas::{Clock, Cursor, Data, Event, EventBuilder, Interval, Name, Problem, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,23 +92,6 @@ pub struct TimerSource {
     misfire: Misfire,
 }
 
-/// A time zone by its name.
-fn zone_of(name: &str) -> Result<TimeZone, Problem> {
-    TimeZone::get(name).map_err(|_| {
-        let folded = name.to_lowercase().replace([' ', '-'], "_");
-        let mut known: Vec<String> = jiff::tz::db().available().map(|name| name.as_str().to_owned()).collect();
-        known.sort_unstable();
-        // A city alone is what people remember.
-        let city = known.iter().find(|known| known.rsplit('/').next().is_some_and(|city| city.to_lowercase() == folded));
-        let distance = |known: &String| strsim::damerau_levenshtein(&folded, &known.to_lowercase());
-        let near = || known.iter().min_by_key(|known| distance(known)).filter(|known| distance(known) <= folded.len() / 4);
-        Problem::new(format!("there is no time zone `{name}`")).help(match city.or_else(near) {
-            Some(known) => format!("did you mean `{known}`?"),
-            None => "names are such as UTC, Europe/Berlin and America/New_York".to_owned(),
-        })
-    })
-}
-
 /// What becomes of firings that were missed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
@@ -146,7 +130,7 @@ impl TimerSource {
                     None => None,
                     Some(name) => match text(name, "timezone")? {
                         None => return Ok(None),
-                        Some(name) => Some(zone_of(&name).map_err(|problem| told(problem.at("timezone")))?),
+                        Some(name) => Some(time::zone(&name).map_err(|problem| told(problem.at("timezone")))?),
                     },
                 };
                 let Some(line) = text(line, "cron")? else { return Ok(None) };
@@ -157,7 +141,7 @@ impl TimerSource {
                         let problem = Problem::new("the time zone stands here and under `timezone`").inside(place.clone());
                         return Err(told(problem.help("keep one of them")));
                     }
-                    (Some((name, place)), None) => zone_of(name).map_err(|problem| told(problem.inside(place.clone())))?,
+                    (Some((name, place)), None) => time::zone(name).map_err(|problem| told(problem.inside(place.clone())))?,
                     (None, zone) => zone.unwrap_or(TimeZone::UTC),
                 };
                 Schedule::cron(&line, zone).map(Some).map_err(told)
@@ -389,7 +373,8 @@ impl Timer {
 
     fn arrival(&self, scheduled: Timestamp, skipped: u64) -> Result<Arrival, pointsman_schemas::InvalidEvent> {
         let time = self.schedule.show(scheduled);
-        let data = json!({ "timer": self.name, "scheduled": time, "skipped": skipped });
+        let (local, zone) = (self.schedule.show_local(scheduled), self.schedule.zone_name());
+        let data = json!({ "timer": self.name, "scheduled": time, "scheduled_local": local, "timezone": zone, "skipped": skipped });
         let defaults: EventBuilder = Event::builder(format!("{}/{time}", self.name), format!("/timers/{}", self.name), EVENT_TYPE)
             .subject(self.name.as_str())
             .time(time)

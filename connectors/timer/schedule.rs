@@ -99,6 +99,15 @@ impl Schedule {
             Self::Cron { zone, .. } => instant.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
         }
     }
+
+    /// An instant as the schedule's wall clock shows it, without an offset. Where a clock is put back, two instants look alike.
+    pub(super) fn show_local(&self, instant: Timestamp) -> String {
+        let zone = match self {
+            Self::Every(_) => TimeZone::UTC,
+            Self::Cron { zone, .. } => zone.clone(),
+        };
+        instant.to_zoned(zone).datetime().to_string()
+    }
 }
 
 /// Says in our words what croner says in its own.

@@ -114,6 +114,8 @@ async fn a_firing_is_an_event_of_the_documented_shape() {
     "datacontenttype":"application/json",
     "data":{"timer":"suite",
     "scheduled":"2026-11-20T09:00:00+01:00",
+    "scheduled_local":"2026-11-20T09:00:00",
+    "timezone":"Europe/Berlin",
     "skipped":0}}
     "#
     );

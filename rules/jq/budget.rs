@@ -7,6 +7,8 @@ use jaq_core::data::HasLut;
 use jaq_core::{DataT, Lut};
 use jaq_json::{Num, Val};
 
+use crate::document::Document;
+
 use super::{DEPTH_MAX, JqError, LOOKS_AT_ALL};
 
 /// Stack that a run may use, of the 2 MiB that a thread of the runtime has.
@@ -33,6 +35,8 @@ impl DataT for Bounded {
 pub(super) struct Data<'a> {
     pub(super) lut: &'a Lut<Bounded>,
     pub(super) budget: &'a Budget,
+    /// What is looked at; it knows the time.
+    pub(super) document: &'a Document<'a>,
 }
 
 impl<'a> HasLut<'a, Bounded> for Data<'a> {

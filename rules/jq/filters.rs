@@ -84,7 +84,10 @@ pub(super) fn all() -> (Vec<Fun<Bounded>>, Vec<Signature>) {
     let taken = jaq_core::funs::<Bounded>().chain(jaq_std::base_funs()).chain(jaq_json::funs());
     let taken = taken.filter_map(|fun| TAKEN.iter().find(|(name, _)| *name == fun.0).map(|(_, cheap)| (fun, *cheap)));
     let passing: [Fun<Bounded>; 2] = [passing!(STEP, |budget: &Budget, _: &Val| budget.step(1)), passing!(WEIGH, Budget::weigh)];
-    let own = own().into_iter().map(|(name, arguments, filter, cheap)| (run::<Bounded>((name, v(arguments), filter)), cheap));
+    let own = own()
+        .into_iter()
+        .chain(super::dates::all())
+        .map(|(name, arguments, filter, cheap)| (run::<Bounded>((name, v(arguments), filter)), cheap));
     let all: Vec<(Fun<Bounded>, bool)> = taken.chain(own).chain(passing.map(|fun| (fun, true))).collect();
     let signatures = all.iter().map(|(fun, cheap)| (fun.0, fun.1.len(), *cheap)).collect();
     (all.into_iter().map(|(fun, _)| fun).collect(), signatures)
@@ -155,15 +158,15 @@ fn own() -> [(&'static str, usize, RunPtr<Bounded>, bool); 13] {
 /// Everything but the unreserved characters of RFC 3986, section 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-fn failed(message: String) -> jaq_json::Error {
+pub(super) fn failed(message: String) -> jaq_json::Error {
     jaq_json::Error::str(message)
 }
 
-fn lossy(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+pub(super) fn lossy(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-fn text(value: &Val) -> Result<&[u8], jaq_json::Error> {
+pub(super) fn text(value: &Val) -> Result<&[u8], jaq_json::Error> {
     match value {
         Val::TStr(text) => Ok(text),
         other => Err(jaq_json::Error::typ(other.clone(), "string")),

@@ -64,6 +64,12 @@ def any(cond): any(.[]; cond);
 def all: all(.[]; .);
 def any: any(.[]; .);
 
+def todateiso8601: todate;
+def fromdateiso8601: fromdate;
+def date: todate;
+def dateadd(u; n): . + n;
+def datesub(u; n): . - n;
+
 def add: [.[]] | _sum;
 def add(f): [f] | _sum;
 def join($s): [.[]] | _join($s);

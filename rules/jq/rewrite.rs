@@ -265,8 +265,12 @@ impl<'s, 'f> Rewriting<'s, 'f> {
             "repeat" | "while" | "until" | "recurse" | "combinations" => {
                 refuse(format!("`{name}` may go on for ever, and is not offered here"), "say it with reduce, foreach, range or ..")
             }
-            "env" | "input" | "inputs" | "input_filename" | "input_line_number" | "now" | "localtime" | "strflocaltime" | "debug"
-            | "stderr" | "halt" | "halt_error" | "get_search_list" => {
+            "localtime" | "strflocaltime" => refuse(
+                format!("`{name}` goes by a local time, and there is none here"),
+                "name the zone: strftime(\"%H:%M\"; \"Europe/Berlin\")",
+            ),
+            "env" | "input" | "inputs" | "input_filename" | "input_line_number" | "debug" | "stderr" | "halt" | "halt_error"
+            | "get_search_list" => {
                 refuse(format!("`{name}` looks beyond the event, and is not offered here"), "a transform sees the event alone")
             }
             "path" => refuse(format!("`{name}` is not offered here"), "use paths, getpath, setpath or del"),

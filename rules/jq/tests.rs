@@ -15,6 +15,50 @@ fn event() -> Event {
         .unwrap()
 }
 
+#[test]
+fn dates_are_read_and_written() {
+    let now = pointsman_schemas::Timestamp(1_764_230_400_250_000);
+    let run = |program: &str| {
+        let jq = Jq::compile(program).unwrap_or_else(|problems| panic!("{program}: {problems:?}"));
+        let (event, mut out) = (event(), Vec::new());
+        jq.run(&Document::event(&event).at(now), &mut out).map(|()| serde_json::from_slice::<Value>(&out).unwrap())
+    };
+    for (program, expect) in [
+        ("now", json!(1764230400.25)),
+        ("now - 86400 | todate", json!("2025-11-26T08:00:00Z")),
+        ("1425599621 | todate", json!("2015-03-05T23:53:41Z")),
+        ("\"2015-03-05T23:51:47Z\" | fromdate", json!(1425599507)),
+        ("\"2015-03-05T23:51:47Z\" | strptime(\"%Y-%m-%dT%H:%M:%SZ\")", json!([2015, 2, 5, 23, 51, 47, 4, 63])),
+        ("\"2015-03-05T23:51:47Z\" | strptime(\"%Y-%m-%dT%H:%M:%SZ\") | mktime", json!(1425599507)),
+        ("\"05/03/2015 +0100\" | strptime(\"%d/%m/%Y %z\") | mktime", json!(1425510000)),
+        ("\"05/03/2015\" | strptime(\"%d/%m/%Y\") | strftime(\"%F\")", json!("2015-03-05")),
+        ("1425599621.5 | gmtime", json!([2015, 2, 5, 23, 53, 41.5, 4, 63])),
+        ("1425599621 | gmtime | mktime", json!(1425599621)),
+        ("1425599621 | strftime(\"%A, %B %d, %Y\")", json!("Thursday, March 05, 2015")),
+        (
+            "\"2026-07-01T22:00:00Z\" | [strftime(\"%d.%m. %H:%M\"; \"Europe/Berlin\"), todate(\"Asia/Tokyo\"), todate]",
+            json!(["02.07. 00:00", "2026-07-02T07:00:00+09:00", "2026-07-01T22:00:00Z"]),
+        ),
+        ("[2026, 6, 1, 12, 0, 0] | strftime(\"%H:%M %z\"; \"Europe/Berlin\")", json!("12:00 +0200")),
+        ("1764230400123 | date", json!("2025-11-27T08:00:00Z")),
+        ("0 | dateadd(\"seconds\"; 60) | todateiso8601", json!("1970-01-01T00:01:00Z")),
+    ] {
+        assert_eq!(run(program).as_ref(), Ok(&expect), "{program}");
+    }
+    for (program, expect) in [
+        (".data | todate", "is no point in time"),
+        ("\"soon\" | strftime(\"%F\")", "soon"),
+        ("now | strftime(\"%!\")", "it fails"),
+        ("now | strftime(\"%F\"; \"Europe/Berln\")", "there is no time zone `Europe/Berln`"),
+        ("now | strftime(\"%Y\" * 200000)", "steps"),
+        ("\"x\" | strptime(\"%Y\")", "it fails"),
+        ("[1, 2, 3, 4, 5, 99] | mktime", "is no point in time"),
+    ] {
+        let error = run(program).unwrap_err().to_string();
+        assert!(error.contains(expect), "{program}: {error}");
+    }
+}
+
 fn run(program: &str) -> Result<String, JqError> {
     run_within(STEPS_MAX, program)
 }
@@ -130,7 +174,6 @@ fn mistakes_are_told_with_their_place() {
         "$x + $ENV.HOME",
         "break $out",
         "env.HOME",
-        "now",
         "[inputs]",
         "def f: f; f",
         "def f: 1; def f: f; f",

@@ -2,6 +2,7 @@
 
 use pointsman_schemas::Problem;
 
+use super::dated::Dated;
 use super::{Missing, Piece, Slot};
 use crate::path::Path;
 
@@ -66,6 +67,11 @@ fn slot(inside: &str, from: usize) -> Result<Slot, Problem> {
         None => (inside, None),
         Some(at) => (inside.get(..at).unwrap_or_default(), inside.get(at + 2..)),
     };
+    let filters = outside(query, 0).find(|(_, rest)| rest.starts_with('|')).map(|(at, _)| at);
+    let (query, dated) = match filters {
+        None => (query, None),
+        Some(at) => (query.get(..at).unwrap_or_default(), Some(Dated::parse(inside, at, query.len(), from)?)),
+    };
     let path = Path::parse(query.trim_end()).map_err(|mut problem| {
         problem.within = Some(match problem.within {
             Some(within) => within.start + from..within.end + from,
@@ -82,5 +88,5 @@ fn slot(inside: &str, from: usize) -> Result<Slot, Problem> {
             problem.help(r#"write a text in quotes: ?? "x"; or ?? omit"#)
         })?,
     };
-    Ok(Slot { path, missing })
+    Ok(Slot { path, dated: dated.map(Box::new), missing })
 }

@@ -48,6 +48,46 @@ fn texts() {
 }
 
 #[test]
+fn dates_are_written_by_filters() {
+    let data = r#"{"s":1764230400,"ms":1764230400123,"text":"2026-07-01T22:00:00+00:00","day":"2026-07-01","null":null,"no":"soon","flag":true,"at":[0,"2026-01-01",null]}"#;
+    let event = Event::builder("1", "/s", "t").time("2026-11-27T08:00:00.5Z").data(Data::json(Bytes::from(data)).unwrap()).build().unwrap();
+    let now = pointsman_schemas::Timestamp(1_764_230_400_250_000);
+    let made = |template: &str| {
+        let mut out = Vec::new();
+        let template = JsonTemplate::compile(&json!({ "a": template })).unwrap_or_else(|problems| panic!("{template}: {problems:?}"));
+        template.render(&Document::event(&event).at(now), &mut out).map(|()| serde_json::from_slice::<Value>(&out).unwrap())
+    };
+    for (template, expect) in [
+        (r#"<$.time | strftime("%d.%m.%Y %H:%M"; "Europe/Berlin")>"#, json!("27.11.2026 09:00")),
+        (r"on <$.time|strftime('%Y')>, <$.data.s | todate>", json!("on 2026, 2025-11-27T08:00:00Z")),
+        ("<$.data.ms | todate>", json!("2025-11-27T08:00:00Z")),
+        (r#"<$.data.ms | strftime("%H:%M:%S.%3f > %%")>"#, json!("08:00:00.123 > %")),
+        (r#"<$.data.text | todate("Europe/Berlin")>"#, json!("2026-07-02T00:00:00+02:00")),
+        (r#"<$.data.day | strftime("%F %z"; "Europe/Berlin")>"#, json!("2026-07-01 +0200")),
+        ("<$.time | fromdate>", json!(1795766400.5)),
+        ("<$.data.text | fromdate>", json!(1782943200)),
+        (r#"<$.time | fromdate | strftime("%F")>"#, json!("2026-11-27")),
+        ("<$ | now>", json!(1764230400.25)),
+        (r#"<$ | now | strftime("%Y/%m/%d")>/x"#, json!("2025/11/27/x")),
+        (r#"<$.data.null | todate ?? "never">"#, json!("never")),
+        (r#"<$.data.missing | todate ?? "a | b">"#, json!("a | b")),
+        ("<$.data.missing | todate>", json!(null)),
+        ("<$.data.at[*] | todate>", json!(["1970-01-01T00:00:00Z", "2026-01-01T00:00:00Z"])),
+    ] {
+        assert_eq!(made(template).map(|made| made["a"].clone()), Ok(expect), "{template}");
+    }
+    assert_eq!(made("<$.data.missing | todate ?? omit>").unwrap(), json!({}));
+    for template in ["<$.data.no | todate>", "<$.data.flag | todate>", "<$ | todate>", "<$.data.at | fromdate>"] {
+        let error = made(template).unwrap_err().to_string();
+        assert!(error.contains("finds is no point in time: \""), "{error}");
+    }
+    let mut text = String::new();
+    let address = TextTemplate::compile("http://h/<$.data.day | strftime(\"%Y/%m\")>?<$.data.missing | todate>", Placement::Url).unwrap();
+    assert_eq!(address.render(&Document::event(&event), &mut text), Err(RenderError::Nothing { query: "$.data.missing".to_owned() }));
+    assert_eq!(text, "http://h/2026%2F07?");
+}
+
+#[test]
 fn what_stands_where_is_escaped_or_refused() {
     use Placement::{Address, Argument, Header, Subject, Url};
     let nothing = |query: &str| Err(RenderError::Nothing { query: query.to_owned() });
@@ -148,6 +188,21 @@ fn mistakes_are_told_with_their_place() {
         "<$ ?? 'x'>": the default behind ?? is not JSON: expected value at line 1 column 1 (write a text in quotes: ?? "x"; or ?? omit) at " 'x'"
         "<$.a[?foo(@.b)]>": this is not a JSONPath query (RFC 9535) at "f"
         "##);
+    let texts = [
+        "é <$.a | strftime(\"%!\")>",
+        "<$.a | strftime(\"%F\", \"UTC\")>",
+        "<$.a | strftime(\"%F\"; \"Europe/Berln\")>",
+        "<$.a | strftime>",
+        "<$.a | strftime(\"%F\") | todate>",
+        "<$.a | strftim(\"%F\")>",
+        "<$.a | upper>",
+        "<$.a || $.b>",
+        "<$.a | todate x>",
+        "<$.a | todate(UTC)>",
+        "<$.a | todate(\"UTC\"; \"UTC\")>",
+        "<$.a | todate | now>",
+    ];
+    insta::assert_snapshot!("mistakes_in_dates", texts.map(told).join("\n"));
     let problems = JsonTemplate::compile(&json!({"a": ["<$", {"b<$.x>": "<$.["}], "ok": "<$.a>"})).unwrap_err();
     insta::assert_snapshot!(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"), @r##"
         a[0]: <$ opens a template that is not closed (close it with >, or write <$$ for a literal <$)

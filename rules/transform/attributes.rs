@@ -119,6 +119,10 @@ impl Attributes {
         if problems.iter().all(|problem| problem.warning) { Ok(Self { templates, warnings: problems }) } else { Err(problems) }
     }
 
+    pub(super) fn templates(&self) -> impl Iterator<Item = &JsonTemplate> {
+        self.templates.iter().map(|(_, template)| template)
+    }
+
     pub(super) fn apply(
         &self,
         document: &Document<'_>,

@@ -51,7 +51,7 @@ fn wanted(config: &Config) -> Vec<Wanted<'_>> {
         }
         for (role, follow_up) in [(Role::OnSuccess, &rule.on_success), (Role::OnFailure, &rule.on_failure)] {
             if let Some(follow_up) = follow_up {
-                want(role, &follow_up.target, &follow_up.delivery, None);
+                want(role, &follow_up.target, &follow_up.delivery, follow_up.transform.as_ref());
             }
         }
     }

@@ -5,6 +5,7 @@ use pointsman_connectors::http::ListenSettings;
 use pointsman_schemas::Text;
 
 use crate::config::{Config, PathArgs};
+use crate::output;
 
 /// A bus's addresses and keys, as far as the rule files that it would be run with tell them.
 #[derive(Debug, Default)]
@@ -20,10 +21,21 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Looks at the rule files that would be read where none is named. Files that are not there, or have mistakes, tell nothing.
+    /// Looks at the rule files that would be read where none is named. Files that are not there tell nothing, and nor do those with mistakes, which is
+    /// said on standard error: the address that is called may be another one than the bus's.
     #[must_use]
     pub fn look() -> Self {
-        Config::load(&PathArgs::default().resolve()).map_or_else(|_| Self::default(), |(config, _)| Self::of(&config))
+        let paths = PathArgs::default().resolve();
+        match Config::load(&paths) {
+            Ok((config, _)) => Self::of(&config),
+            Err(_) => {
+                if let Some(path) = paths.iter().find(|path| path.exists()) {
+                    let path = path.display().to_string();
+                    eprintln!("{} has mistakes (pointsman check shows them): its addresses and keys are not used", output::line(&path));
+                }
+                Self::default()
+            }
+        }
     }
 
     fn of(config: &Config) -> Self {

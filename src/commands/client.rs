@@ -1,6 +1,7 @@
 //! The HTTP client of the live commands.
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use pointsman_connectors::trusted;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,6 +19,7 @@ use serde::de::DeserializeOwned;
 use super::beside::Beside;
 use super::error::CommandError;
 use crate::admin::problem::ProblemDocument;
+use crate::output;
 
 /// A bus on the same machine answers in milliseconds; one that does not within this time is not there.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -73,6 +76,14 @@ impl Client {
     /// # Errors
     /// `base` is no `http` or `https` address, or the system has no certificates to check an `https` one with.
     pub fn new(base: Uri, key: Option<HeaderValue>) -> Result<Self, CommandError> {
+        Self::trusting(base, key, None)
+    }
+
+    /// A client that trusts the certificates of a file in place of the system's, where one is named.
+    ///
+    /// # Errors
+    /// As [`Client::new`], and the file cannot be read or holds none.
+    pub fn trusting(base: Uri, key: Option<HeaderValue>, ca: Option<&Path>) -> Result<Self, CommandError> {
         let scheme = base.scheme_str().filter(|scheme| ["http", "https"].contains(scheme) && base.host().is_some());
         let Some(scheme) = scheme else {
             let full = base.authority().map_or_else(|| "http://127.0.0.1:8080".to_owned(), |authority| format!("http://{authority}"));
@@ -80,13 +91,19 @@ impl Client {
         };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = hyper_rustls::HttpsConnectorBuilder::new();
+        let with_roots = |roots: RootCertStore| {
+            let tls = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+            tls.map(|tls| tls.with_root_certificates(roots).with_no_client_auth()).map_err(|error| error.to_string())
+        };
         // The system's certificates are a few hundred files: read only where one is checked.
-        let builder = if scheme == "https" {
-            builder.with_provider_and_native_roots(provider).map_err(|error| error.to_string())
-        } else {
-            let plain = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-            let plain = plain.map(|tls| tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth());
-            plain.map(|tls| builder.with_tls_config(tls)).map_err(|error| error.to_string())
+        let builder = match ca {
+            Some(ca) if scheme == "https" => with_roots(roots(ca)?).map(|tls| builder.with_tls_config(tls)),
+            Some(ca) => {
+                let help = format!("leave out --ca {}, or write https://", ca.display());
+                return Err(CommandError::new(format!("{base} has no certificate to check")).help(help));
+            }
+            None if scheme == "https" => builder.with_provider_and_native_roots(Arc::clone(&provider)).map_err(|error| error.to_string()),
+            None => with_roots(RootCertStore::empty()).map(|tls| builder.with_tls_config(tls)),
         };
         let builder = builder.map_err(|error| CommandError::new(format!("cannot prepare TLS for {base}: {error}")))?;
         let mut tcp = HttpConnector::new();
@@ -131,8 +148,14 @@ impl Client {
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| {
                 let failed = CommandError::new(format!("cannot reach {uri}: {}", root(&error)));
-                let help = "is a bus listening there? start one with `pointsman run`, or give its address";
-                if error.is_connect() { failed.help(help) } else { failed }
+                let cause = root(&error);
+                match () {
+                    () if cause.contains("invalid peer certificate") => failed.help(of_certificate(&cause)),
+                    () if error.is_connect() => {
+                        failed.help("is a bus listening there? start one with `pointsman run`, or give its address")
+                    }
+                    () => failed,
+                }
             })?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
@@ -178,11 +201,30 @@ impl Client {
 fn refusal(uri: &Uri, answer: &Answer) -> CommandError {
     let problem = serde_json::from_slice::<ProblemDocument>(&answer.body).ok();
     let detail = problem.map_or_else(|| "and no reason".to_owned(), |problem| problem.detail);
-    let failed = CommandError::new(format!("{uri} answered {}: {detail}", answer.status));
+    let failed = CommandError::new(format!("{uri} answered {}: {}", answer.status, output::line(&detail)));
     match answer.status {
         StatusCode::UNAUTHORIZED => failed.help("give a key: POINTSMAN_ADMIN_KEY=… or --admin-key"),
         _ => failed,
     }
+}
+
+/// What to do about a certificate that was refused.
+fn of_certificate(cause: &str) -> &'static str {
+    match () {
+        () if cause.contains("UnknownIssuer") => "name the authority's certificate, or the bus's own: --ca FILE",
+        () if cause.contains("not valid for name") || cause.contains("NotValidForName") => {
+            "write the address with a name that stands in the certificate"
+        }
+        () if cause.contains("CaUsedAsEndEntity") => "the bus shows an authority's own certificate: let that sign one for the bus",
+        () if cause.contains("xpired") => "let the bus have a new certificate",
+        () => "the bus's certificate is not one that this system takes; --ca FILE names others to trust",
+    }
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, CommandError> {
+    let wrong = |why: String| CommandError::new(format!("cannot trust the certificates in {}: {why}", path.display()));
+    let pem = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    trusted(&pem).map_err(|why| wrong(why).help("it is to be a file in PEM: -----BEGIN CERTIFICATE-----"))
 }
 
 /// The innermost cause, which is the one that says something: "connection refused".

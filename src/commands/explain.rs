@@ -85,7 +85,11 @@ fn as_text(view: &ExplainView) -> String {
             tries => format!(" after {tries} tries"),
         };
         let (id, due) = (one.id.as_deref().unwrap_or_default(), one.due.as_deref().unwrap_or_default());
-        let said = if one.message.is_empty() { String::new() } else { format!(": {}", shortened(&one.message, MESSAGE_CHARACTERS_MAX)) };
+        let said = if one.message.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", output::line(&shortened(&one.message, MESSAGE_CHARACTERS_MAX)))
+        };
         let became = match one.fate {
             Fate::Pending => format!("waits or is under way, due {due}{tries}{said}  (task {id})"),
             Fate::Dead => format!("a dead letter, {}{tries}{said}  (pointsman dead show {id})", one.reason.map_or("", DeadReason::as_str)),

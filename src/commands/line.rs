@@ -46,15 +46,19 @@ enum Command {
     #[command(after_help = examples!("pointsman test", "pointsman test --watch rules.yaml"))]
     Test(test::TestArgs),
     /// Say which events of the last time other rules would send elsewhere: exit 0 none, 1 some, 2 trouble
+    #[command(after_help = examples!("pointsman diff new.yaml", "pointsman diff --against 7d --from rules/ new-rules/"))]
     Diff(diff::DiffArgs),
     /// Make a rule file of EventBridge rules, Knative Triggers or Argo Sensors
+    #[command(after_help = examples!("pointsman import template.yaml -o rules.yaml", "kubectl get sensors,eventsources -o json | pointsman import -"))]
     Import(import::ImportArgs),
     /// Hold one pattern against one event: exit 0 it matches, 1 it does not, 2 either is invalid
+    #[command(after_help = examples!("pointsman match --pattern pattern.json --event event.json", "pointsman match --explain --pattern pattern.json --event - < event.json"))]
     Match(match_event::MatchArgs),
     /// Send CloudEvents to a bus
     #[command(after_help = examples!("pointsman send --type order.paid --source /shop --data '{\"total\": 250}'", "pointsman send --file events.jsonl --mode batch", "pointsman send --type picture --content-type image/png --data @a.png"))]
     Send(send::SendArgs),
     /// A function that prints what it is given, and can be told to fail or be slow
+    #[command(after_help = examples!("pointsman listen --port 9000", "pointsman listen --status 503 --slow 2s --exit-after 10"))]
     Listen(listen::ListenArgs),
     /// Say why rules did or did not take an event that a bus has kept
     #[command(after_help = examples!("pointsman explain", "pointsman explain 17 --rule thumbnails"))]
@@ -63,10 +67,13 @@ enum Command {
     #[command(after_help = examples!("pointsman dead list --rule thumbnails", "pointsman dead redrive --rule thumbnails", "pointsman dead purge --all"))]
     Dead(dead::DeadArgs),
     /// Subscriptions: what waits for each rule and target, also where the rule is gone
+    #[command(after_help = examples!("pointsman subscriptions list --detached", "pointsman subscriptions move 7 --to 9"))]
     Subscriptions(subscriptions::SubscriptionsArgs),
     /// When the timers fire next
+    #[command(after_help = examples!("pointsman timers", "pointsman timers -n 20 rules.yaml"))]
     Timers(timers::TimersArgs),
     /// Print the JSON Schema of the rule file
+    #[command(after_help = examples!("pointsman schema > pointsman.schema.json"))]
     Schema,
     /// Print completions for a shell
     #[command(after_help = examples!("pointsman completions bash > /etc/bash_completion.d/pointsman", "pointsman completions zsh > ~/.zfunc/_pointsman"))]
@@ -128,4 +135,41 @@ pub fn main() -> ExitCode {
 
 fn open_store(path: &Path) -> Result<Arc<dyn Reader>, JournalError> {
     DiskReader::open(path).map(|reader| reader as Arc<dyn Reader>).map_err(|error| JournalError::Io(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of a line of a shell, up to where it goes on to something else.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+        for character in line.chars() {
+            match (quote, character) {
+                (None, '|' | '>' | '<' | '&') => break,
+                (None, '\'' | '"') => (quote, word) = (Some(character), Some(word.unwrap_or_default())),
+                (Some(mark), _) if mark == character => quote = None,
+                (None, ' ') => words.extend(word.take()),
+                _ => word.get_or_insert_default().push(character),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    #[test]
+    fn every_command_has_examples_that_are_understood() {
+        for command in CommandLine::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<&str> = help.lines().skip(1).filter(|line| !line.is_empty()).collect();
+            assert!(!examples.is_empty(), "{} has no example", command.get_name());
+            for example in examples {
+                let line = example.find("pointsman ").map(|at| words(&example[at..])).unwrap_or_default();
+                assert_eq!(line.get(1).map(String::as_str), Some(command.get_name()), "{example}");
+                if let Err(error) = CommandLine::try_parse_from(line) {
+                    panic!("{example}: {error}");
+                }
+            }
+        }
+    }
 }

@@ -73,7 +73,7 @@ fn verdict(args: &MatchArgs, pattern: &Pattern, event: &Document<'_>, matches: b
     match (args.output.json, &explanation) {
         (true, Some(explanation)) => output::json(explanation).into_diagnostic(),
         (true, None) => output::json(&json!({ "matches": matches })).into_diagnostic(),
-        (false, Some(explanation)) => Ok(explanation.to_string()),
+        (false, Some(explanation)) => Ok(output::plain(&explanation.to_string()).into_owned()),
         (false, None) => Ok(if matches { "matches\n" } else { "does not match\n" }.to_owned()),
     }
 }

@@ -1,5 +1,7 @@
 //! `pointsman send`: CloudEvents to a bus.
 
+mod progress;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +17,8 @@ use super::beside::Beside;
 use super::client::{Answer, Client, bearer};
 use super::error::CommandError;
 use crate::admin::problem::ProblemDocument;
-use crate::output::{self, OutputArgs, plain};
+use crate::output::{self, OutputArgs};
+use progress::Progress;
 
 /// Events in one request of a batch; a bus takes more, but a refused batch is refused whole.
 const BATCH_EVENTS_MAX: usize = 100;
@@ -68,6 +71,9 @@ pub struct SendArgs {
     /// A key of the bus, where it asks for one; better set by the variable
     #[arg(long, env = "POINTSMAN_KEY", hide_env_values = true, value_parser = bearer)]
     pub key: Option<HeaderValue>,
+    /// Certificates to trust in place of the system's, in PEM: of an authority of your own, or the bus's own certificate
+    #[arg(long, env = "POINTSMAN_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// How what was answered is printed
     #[command(flatten)]
     pub output: OutputArgs,
@@ -126,10 +132,14 @@ async fn execute(args: &SendArgs, mut print: impl FnMut(&str) -> Result<(), Comm
     let mode = args.mode.map_or(if many { Mode::Batch } else { Mode::Binary }, Mode::from);
     let client = client(args)?;
     let mut sent = 0;
-    for part in parts(&events, mode) {
+    let parts = parts(&events, mode);
+    let mut progress = Progress::of(events.len(), parts.len());
+    for part in parts {
+        progress.at(sent);
         let (mut headers, body) = encode(part, mode);
         headers.extend(args.headers.iter().cloned());
         let answer = client.send(Method::POST, headers, body).await.map_err(|error| error.help_after(sent, events.len()))?;
+        progress.clear();
         print(&if args.output.json { as_json(part, &answer) } else { as_text(part, &answer) })?;
         if answer.status != StatusCode::ACCEPTED {
             return Ok(false);
@@ -142,14 +152,14 @@ async fn execute(args: &SendArgs, mut print: impl FnMut(&str) -> Result<(), Comm
 /// A client of the bus that is meant.
 fn client(args: &SendArgs) -> Result<Client, CommandError> {
     if let Some(to) = &args.to {
-        return Client::new(with_path(to), args.key.clone());
+        return Client::trusting(with_path(to), args.key.clone(), args.ca.as_deref());
     }
     let Beside { events, events_key, .. } = Beside::look();
     let key = match (&args.key, events_key) {
         (None, Some(key)) => Some(bearer(&key).map_err(CommandError::new)?),
         (given, _) => given.clone(),
     };
-    Client::new(events.unwrap_or_else(|| Uri::from_static("http://127.0.0.1:8080/events")), key)
+    Client::trusting(events.unwrap_or_else(|| Uri::from_static("http://127.0.0.1:8080/events")), key, args.ca.as_deref())
 }
 
 /// The address with the path of the ingress, where only the bus itself is named.
@@ -274,7 +284,7 @@ fn as_text(part: &[Event], answer: &Answer) -> String {
         Err(_) if body.trim().is_empty() => String::new(),
         Err(_) => format!(": {}", output::shortened(body.trim(), 1_000)),
     };
-    format!("{}\n", plain(&format!("{}  {what}{said}", answer.status)))
+    format!("{}\n", output::line(&format!("{}  {what}{said}", answer.status)))
 }
 
 fn as_json(part: &[Event], answer: &Answer) -> String {
@@ -402,7 +412,11 @@ mod tests {
             as_text(std::slice::from_ref(&event), &answer)
         };
         let problem = r#"{"title":"Bad Request","status":400,"detail":"the attribute \"id\" is missing"}"#;
-        for (body, said) in [("", ""), (problem, ": the attribute \"id\" is missing"), ("<b>\u{1b}[2J", ": <b>\u{FFFD}[2J")] {
+        for (body, said) in [
+            ("", ""),
+            (problem, ": the attribute \"id\" is missing"),
+            ("<b>\u{1b}[2J\n202 Accepted  t 1", ": <b>\u{FFFD}[2J\u{FFFD}202 Accepted  t 1"),
+        ] {
             assert_eq!(text(body), format!("400 Bad Request  t 1{said}\n"));
         }
     }

@@ -1,18 +1,20 @@
 //! `pointsman test`: runs the tests that rule files carry.
 
+mod made;
+
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use miette::IntoDiagnostic;
 use pointsman_rules::{Document, Scratch, explain};
-use pointsman_schemas::{Event, Name, Segment};
+use pointsman_schemas::{Event, Name};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::check::show;
 use super::difference::{self, Difference};
 use crate::app::watch::Watch;
-use crate::config::{Config, Expectation, PathArgs, Rule, Target, Test};
+use crate::config::{Config, Expectation, PathArgs, Rule, Test};
 use crate::output::{self, OutputArgs};
 
 /// What `test` is told.
@@ -118,7 +120,7 @@ pub fn try_one(test: &Test, config: &Config) -> TestResult {
             (Expectation::Fires(_), None) => {
                 failures.extend(rules.iter().find(|rule| rule.name == *name).map(|rule| why_not(rule, test, from_fits(rule), &document)));
             }
-            (Expectation::Fires(expected), Some(rule)) => match differences_of(rule, &test.event, expected, config) {
+            (Expectation::Fires(expected), Some(rule)) => match made::differences_of(rule, test, expected, config) {
                 Ok(None) => {}
                 Ok(Some(found)) => differences.push(found),
                 Err(failure) => failures.push(failure),
@@ -161,82 +163,6 @@ fn why(rule: &Rule, document: &Document<'_>) -> String {
     explain(rule.criteria(), document).to_string().trim_end().to_owned()
 }
 
-/// What keeps the rule from making the expected event: nothing where it makes it for one of its targets. A target that could not be called, since its
-/// address or another text of it finds nothing in the event, would get a dead letter, so it fails the test.
-fn differences_of(rule: &Rule, event: &Event, expected: &Value, config: &Config) -> Result<Option<RuleDifferences>, String> {
-    let (expected, to) = split(expected);
-    if let Some(unknown) = to.iter().find(|name| !rule.to.iter().any(|destination| destination.target.as_str() == **name)) {
-        return Err(format!("{} fires, and does not send to {unknown}", rule.name));
-    }
-    let mut nearest = None::<RuleDifferences>;
-    let wanted = rule.to.iter().filter(|destination| to.is_empty() || to.contains(&destination.target.as_str()));
-    let (mut fits, mut seen) = (0, 0);
-    for destination in wanted {
-        let made = destination.transform.as_ref().map_or_else(|| Ok(event.clone()), |transform| transform.apply(event));
-        let made = made.map_err(|error| format!("{} fires, and makes no event for {}: {error}", rule.name, destination.target))?;
-        let target = config.target(&rule.tenant, &destination.target);
-        let request = target.map_or_else(|| Ok(Value::Null), |target| request(target, &made));
-        let request = request.map_err(|error| format!("{} fires, and {} cannot be called: {error}", rule.name, destination.target))?;
-        let mut found = as_json(&made);
-        if let (Some(Value::Object(found)), true) = (&mut found, expected.get("request").is_some()) {
-            found.insert("request".to_owned(), request);
-        }
-        let differences = difference::lacking(&expected, found.as_ref());
-        seen += 1;
-        fits += usize::from(differences.is_empty());
-        if nearest.as_ref().is_none_or(|nearest| difference::leaves(&differences) < difference::leaves(&nearest.differences)) {
-            nearest = Some(RuleDifferences { rule: rule.name.clone(), target: destination.target.clone(), differences });
-        }
-    }
-    // Each that is named is to get it; else any of them will do.
-    let is_met = if to.is_empty() { fits > 0 } else { fits == seen };
-    Ok(nearest.filter(|_| !is_met))
-}
-
-/// What is expected of the event, and the targets for which.
-fn split(expected: &Value) -> (Value, Vec<&str>) {
-    let to = match expected.get("to") {
-        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
-        Some(Value::String(name)) => vec![name.as_str()],
-        _ => Vec::new(),
-    };
-    let mut event = expected.clone();
-    if let Some(event) = event.as_object_mut() {
-        event.remove("to");
-    }
-    (event, to)
-}
-
-/// The texts of a target that are filled in from the event, where they stand in its settings: `{ "url": "http://…", "headers": { "X-Id": "7" } }`.
-fn request(target: &Target, made: &Event) -> Result<Value, String> {
-    let document = Document::event(made);
-    let mut request = Value::Object(Map::new());
-    for (template, text) in target.settings.templates().iter().zip(&target.texts) {
-        let mut filled = String::new();
-        text.render(&document, &mut filled).map_err(|error| error.to_string())?;
-        put(&mut request, &template.path, filled);
-    }
-    Ok(request)
-}
-
-/// Puts a text to its path; an item of a list goes under its number.
-fn put(at: &mut Value, path: &[Segment], text: String) {
-    let Some((first, rest)) = path.split_first() else {
-        *at = Value::String(text);
-        return;
-    };
-    if !at.is_object() {
-        *at = Value::Object(Map::new());
-    }
-    let key = match first {
-        Segment::Key(key) => key.clone(),
-        Segment::Index(index) => index.to_string(),
-    };
-    if let Some(below) = at.as_object_mut().map(|entries| entries.entry(key).or_insert(Value::Null)) {
-        put(below, rest, text);
-    }
-}
-
 /// An event in the JSON format.
 pub(super) fn as_json(event: &Event) -> Option<Value> {
     let mut json = Vec::new();
@@ -249,12 +175,12 @@ fn render(results: &[TestResult], colours: bool) -> String {
     let marked = |word: &str, code: &str| if colours { format!("\u{1b}[{code}m{word}\u{1b}[0m") } else { word.to_owned() };
     for TestResult { name, file, line, failures, differences, .. } in results {
         if failures.is_empty() && differences.is_empty() {
-            out.push_str(&format!("{}    {name}\n", marked("ok", "32")));
+            out.push_str(&format!("{}    {}\n", marked("ok", "32"), output::line(name)));
             continue;
         }
-        out.push_str(&format!("{}  {name}  ({file}:{line})\n", marked("FAIL", "31")));
+        out.push_str(&format!("{}  {}  ({}:{line})\n", marked("FAIL", "31"), output::line(name), output::line(file)));
         for line in failures.iter().flat_map(|failure| failure.lines()) {
-            out.push_str(&format!("      {line}\n"));
+            out.push_str(&format!("      {}\n", output::plain(line)));
         }
         for RuleDifferences { rule, target, differences } in differences {
             out.push_str(&format!("      {rule} fires, and makes another event for {target}:\n"));
@@ -371,6 +297,49 @@ tests:
         let (config, _) = Config::of_text("rules.yaml", std::path::Path::new("/"), yaml).unwrap();
         let results: Vec<TestResult> = config.tests.iter().map(|test| try_one(test, &config)).collect();
         insta::assert_snapshot!("requests", render(&results, false));
+    }
+
+    #[test]
+    fn what_is_told_of_an_end_is_made_as_it_would_be() {
+        let yaml = r#"
+targets:
+  function: { stdout: {} }
+  chat: { http: { url: "http://h/<$.data.channel>" } }
+  archive: { http: { url: "http://h/<$.data.id>" } }
+  broken: { http: { url: "http://h/<$.data.requestContext.nothing>" } }
+  answers: { http: { url: "http://h/<$.data.responsePayload.id>" } }
+rules:
+  paid:
+    match: { type: [order.paid] }
+    transform: { data: gone }
+    to: function
+    on_success: { to: archive, send: original, transform: { set: { type: kept }, data: { id: <$.data.id> } } }
+    on_failure:
+      to: chat
+      transform: { data: { channel: ops, text: "<$.data.requestContext.target>: <$.data.requestContext.condition> <$.data.responseContext.code>" } }
+  silent: { match: { type: [order.lost] }, to: function, on_failure: broken, on_success: answers }
+tests:
+  both are told:
+    event: { type: order.paid, source: /s, id: "1", data: { id: "7" } }
+    expect:
+      paid:
+        data: gone
+        on_success: { type: kept, data: { id: "7" }, request: { url: http://h/7 } }
+        on_failure: { data: { text: "function: exhausted 500" }, request: { url: http://h/ops } }
+  another text:
+    event: { type: order.paid, source: /s, id: "1", data: { id: "7" } }
+    expect: { paid: { on_failure: { data: { text: x } } } }
+  an id that is not there is null:
+    event: { type: order.paid, source: /s, id: "1" }
+    expect: { paid: {} }
+  nothing in the report:
+    event: { type: order.lost, source: /s, id: "1" }
+    expect: { silent: {} }
+"#;
+        let (config, warnings) = Config::of_text("rules.yaml", std::path::Path::new("/"), yaml).unwrap();
+        assert_eq!(warnings.len(), 1, "of the broken one: {warnings:?}");
+        let results: Vec<TestResult> = config.tests.iter().map(|test| try_one(test, &config)).collect();
+        insta::assert_snapshot!("told_of_an_end", render(&results, false));
     }
 
     #[tokio::test]

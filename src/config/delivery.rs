@@ -6,6 +6,7 @@ use std::time::Duration;
 use pointsman_rules::Path;
 use pointsman_schemas::Rate;
 
+use super::load::addresses::order_in_no_event;
 use super::raw::{RawDelivery, WhenFull};
 use super::reader::Piece;
 use crate::dispatcher::schedule::{InvalidPolicy, Policy, TIMEOUT_MAX};
@@ -80,7 +81,11 @@ impl Layer {
             at.tell(format!("the backoff begins at {initial}, which is past its `max` of {max}"), "make `max` the longer of them");
         }
         let order_by = raw.order_by.as_ref().zip(piece.get("order_by").filter(|piece| piece.is_whole()));
-        let order_by = order_by.and_then(|(text, at)| Path::parse(text).map_err(|problem| at.tell_problems([problem])).ok());
+        let order_by = order_by.and_then(|(text, at)| {
+            let path = Path::parse(text).map_err(|problem| at.tell_problems([problem])).ok()?;
+            order_in_no_event(at, &path);
+            Some(path)
+        });
         Self { raw, order_by }
     }
 

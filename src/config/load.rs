@@ -1,5 +1,6 @@
 //! From the files to the configuration: what the values mean together.
 
+pub(super) mod addresses;
 mod connector;
 mod lint;
 mod meant;
@@ -214,6 +215,7 @@ impl<'d> Loader<'d, '_> {
             document.each("pipes", &mut config.rules, |entry| self.pipe(document, entry, &layers));
         }
         pipe::connect(&mut config);
+        self.addresses(&config);
         (!self.documents.is_empty()).then_some(config)
     }
 

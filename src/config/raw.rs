@@ -149,13 +149,15 @@ struct ToInFull {
     delivery: Option<RawDelivery>,
 }
 
-/// Who is told how a delivery ended: a target's name, or `{ to, send }`.
+/// Who is told how a delivery ended: a target's name, or `{ to, send, transform }`.
 #[derive(Clone, Debug)]
 pub struct RawFollowUp {
     /// The target.
     pub to: Option<String>,
     /// What it is sent.
     pub send: FollowUpContent,
+    /// What is made of that before it is sent.
+    pub transform: Option<RawTransform>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -167,6 +169,8 @@ struct FollowUpInFull {
     /// A report with the request's and the response's context, the default, or the original event.
     #[serde(default)]
     send: FollowUpContent,
+    /// What the target gets of the report or the original event; the rule's own transform is not applied to either.
+    transform: Option<RawTransform>,
 }
 
 /// What a follow-up target is sent.
@@ -264,6 +268,8 @@ pub struct RawTest {
     /// A CloudEvent; `specversion` may be left out.
     #[schemars(required)]
     pub event: Option<Map<String, Value>>,
+    /// What `now` is in templates and programs, RFC 3339; the time of the test where left out.
+    pub now: Option<String>,
     /// Rules and pipes that fire, each with a part of the event that it makes, or `false` for one that does not; `{}` says that none does.
     #[schemars(required)]
     pub expect: Option<Map<String, Value>>,
@@ -362,7 +368,7 @@ text_or_in_full!(
 text_or_in_full!(
     RawFollowUp,
     FollowUpInFull,
-    "a target's name, or { to: …, send: report | original }",
-    |text| RawFollowUp { to: Some(text.to_owned()), send: FollowUpContent::default() },
-    |full| RawFollowUp { to: full.to, send: full.send }
+    "a target's name, or { to: …, send: report | original, transform: … }",
+    |text| RawFollowUp { to: Some(text.to_owned()), send: FollowUpContent::default(), transform: None },
+    |full| RawFollowUp { to: full.to, send: full.send, transform: full.transform }
 );

@@ -7,12 +7,12 @@ use base64::Engine as _;
 use bytes::Bytes;
 use pointsman_connectors::Reject;
 use pointsman_schemas::event::is_json_media_type;
-use pointsman_schemas::{AttributeValue, Data, DataKind, Event, ExtensionValue, InvalidEvent, Name, Outcome, Replies, Timestamp};
+use pointsman_schemas::{AttributeValue, Class, Data, DataKind, Event, ExtensionValue, InvalidEvent, Name, Outcome, Replies, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::plan::{Follow, FollowWith, MatchReply, Route};
-use crate::journal::{Ending, Entry, FollowUp, Leased, NewDelivery};
+use crate::journal::{DeadReason, Ending, Entry, FollowUp, Leased, NewDelivery};
 
 /// The extension attribute that counts how often an event has come back from a target.
 pub const HOPS: &str = "pointsmanhops";
@@ -57,7 +57,7 @@ pub(super) fn follow_ups(
         let delivery = NewDelivery::now(subscription);
         match send {
             FollowWith::Original => follow_ups.push(FollowUp::Original(delivery)),
-            FollowWith::Report => match report(route, leased, ending, outcome.as_deref(), now) {
+            FollowWith::Report => match report(Ended::of(route, leased, ending, outcome.as_deref()), now) {
                 Ok(event) => {
                     let entry =
                         Entry { event: Arc::new(event), deliveries: [delivery].into_iter().collect(), deduplicate: None, dead: None };
@@ -134,13 +134,48 @@ enum Payload<'r> {
     Binary { data_base64: String },
 }
 
-fn report(route: &Route, leased: &Leased, ending: &Ending, outcome: Option<&Outcome>, now: Timestamp) -> Result<Event, InvalidEvent> {
-    let (ty, condition) = match ending {
-        Ending::Dead { reason, .. } => (FAILED, reason.as_str()),
-        _ => (SUCCEEDED, "delivered"),
+/// What a report is about.
+struct Ended<'e> {
+    task: String,
+    rule: &'e Name,
+    target: &'e Name,
+    event: &'e Event,
+    /// Tries made.
+    attempts: u32,
+    /// None of a success.
+    dead: Option<DeadReason>,
+    /// None where the target was not called.
+    outcome: Option<&'e Outcome>,
+}
+
+impl<'e> Ended<'e> {
+    fn of(route: &'e Route, leased: &'e Leased, ending: &Ending, outcome: Option<&'e Outcome>) -> Self {
+        let (rule, target) = (&route.identity.rule, &route.identity.target);
+        let attempts = leased.attempts.saturating_add(u32::from(outcome.is_some()));
+        let dead = if let Ending::Dead { reason, .. } = ending { Some(*reason) } else { None };
+        Self { task: leased.id.to_string(), rule, target, event: &leased.event, attempts, dead, outcome }
+    }
+}
+
+/// The report that a rule's `on_success` or `on_failure` would be sent of an event, as far as that is known before any target has answered: the target
+/// has taken it, or has failed at every attempt, and its answer is empty.
+///
+/// # Errors
+/// The event is so large or deep that no report can be made of it.
+pub fn example_report(rule: &Name, target: &Name, event: &Event, succeeded: bool) -> Result<Event, InvalidEvent> {
+    let (outcome, attempts, dead) = if succeeded {
+        (Outcome { code: Some(200), ..Outcome::new(Class::Delivered, "") }, 1, None)
+    } else {
+        (Outcome { code: Some(500), ..Outcome::new(Class::Failed, "answered 500") }, 4, Some(DeadReason::Exhausted))
     };
-    let task = leased.id.to_string();
-    let attributes = leased.event.attributes().map(|(name, value)| {
+    let ended = Ended { task: "example".to_owned(), rule, target, event, attempts, dead, outcome: Some(&outcome) };
+    report(ended, Timestamp::now())
+}
+
+fn report(ended: Ended<'_>, now: Timestamp) -> Result<Event, InvalidEvent> {
+    let Ended { task, rule, target, event: subject, attempts, dead, outcome } = ended;
+    let (ty, condition) = dead.map_or((SUCCEEDED, "delivered"), |reason| (FAILED, reason.as_str()));
+    let attributes = subject.attributes().map(|(name, value)| {
         let value = match value {
             AttributeValue::String(text) => text.into(),
             AttributeValue::Integer(number) => number.into(),
@@ -148,17 +183,9 @@ fn report(route: &Route, leased: &Leased, ending: &Ending, outcome: Option<&Outc
         };
         (name.to_owned(), value)
     });
-    let identity = &route.identity;
     let mut report = Report {
-        request_context: RequestContext {
-            task: task.clone(),
-            rule: &identity.rule,
-            target: &identity.target,
-            condition,
-            attempts: leased.attempts.saturating_add(u32::from(outcome.is_some())),
-            event: attributes.collect(),
-        },
-        request_payload: leased.event.data().map(request_payload),
+        request_context: RequestContext { task: task.clone(), rule, target, condition, attempts, event: attributes.collect() },
+        request_payload: subject.data().map(request_payload),
         response_context: outcome.map(|outcome| ResponseContext {
             class: outcome.class.as_str(),
             code: outcome.code,
@@ -171,14 +198,14 @@ fn report(route: &Route, leased: &Leased, ending: &Ending, outcome: Option<&Outc
         (report.request_payload, report.response_payload) = (None, None);
         json(&report)
     })?;
-    let mut event = Event::builder(task, format!("/rules/{}", identity.rule), ty)
-        .subject(leased.event.id().clone())
+    let mut event = Event::builder(task, format!("/rules/{rule}"), ty)
+        .subject(subject.id().clone())
         .time(now.to_string())
         .datacontenttype("application/json")
         .data(data);
     // A report can be answered with an event too: the count goes on, or rules that do so would never end.
-    if hops(&leased.event) > 0 {
-        event = event.attribute(HOPS, hops_value(hops(&leased.event)));
+    if hops(subject) > 0 {
+        event = event.attribute(HOPS, hops_value(hops(subject)));
     }
     event.build()
 }
@@ -211,11 +238,11 @@ fn as_json(bytes: &[u8]) -> Option<Payload<'_>> {
 mod tests {
     use std::time::Duration;
 
-    use pointsman_schemas::{Class, SubscriptionNumber};
+    use pointsman_schemas::SubscriptionNumber;
 
     use super::*;
     use crate::dispatcher::testing::{NoReplies, event, id, policy, route};
-    use crate::journal::{DeadReason, LeaseToken};
+    use crate::journal::LeaseToken;
 
     fn leased(event: Event) -> Leased {
         let (tenant, origin) = (Name::default_tenant(), Name::ingress());

@@ -104,6 +104,43 @@ async fn a_second_bus_on_the_same_store_is_refused() {
 }
 
 #[tokio::test]
+async fn send_trusts_the_authority_that_it_is_told_to() {
+    let mut bus = Bus::prepare("rules: {}\n");
+    let tls = concat!(env!("CARGO_MANIFEST_DIR"), "/../connectors/http/target/tls");
+    let listener = bus.url("").replace("http://", "");
+    let rules = std::fs::read_to_string(bus.path("pointsman.yaml")).unwrap();
+    let (plain, full) = (
+        format!("listen: {listener}\n"),
+        format!(
+            "listen: {{ address: \"{listener}\", tls: {{ certificate: {{ file: {tls}/leaf.pem }}, key: {{ file: {tls}/leaf.key }} }} }}\n"
+        ),
+    );
+    std::fs::write(bus.path("pointsman.yaml"), rules.replace(&plain, &full)).unwrap();
+    bus.spawn();
+    bus.ready().await;
+    let event = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#;
+    std::fs::write(bus.path("events"), format!("{event}\n").repeat(250)).unwrap();
+    let send = |words: &[&str]| {
+        let mut command = std::process::Command::new(pointsman_integration_tests::bus::binary());
+        let output = command.args([&["send", "--file", "events"], words].concat()).current_dir(bus.path("")).output().unwrap();
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    // The address is the one of the rule file; nothing of the progress is drawn where there is no terminal.
+    let taken = "202 Accepted  100 events\n202 Accepted  100 events\n202 Accepted  50 events\n".to_owned();
+    assert_eq!(send(&["--ca", &format!("{tls}/ca.pem")]), (true, taken, String::new()));
+    for (words, expect) in [
+        (vec![], "name the authority's certificate, or the bus's own: --ca FILE"),
+        (vec!["--ca", "nowhere.pem"], "cannot trust the certificates in nowhere.pem: "),
+        (vec!["--ca", "events"], "it is to be a file in PEM"),
+        (vec!["--ca", "events", "--to", "http://127.0.0.1:1"], "leave out --ca events, or write https://"),
+    ] {
+        let (taken, _, said) = send(&words);
+        assert!(!taken && said.contains(expect), "{words:?}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_full_store_says_so_keeps_what_it_has_and_goes_on_when_there_is_room() {
     let sink = Sink::answering(|_| Answer::status(400)).await;
     let bus = Bus::start(&format!("store: {{ path: ./store, max_size: 64MiB }}\n{}", rules(&sink.url(), "one"))).await;

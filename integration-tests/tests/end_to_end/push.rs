@@ -147,7 +147,7 @@ async fn order_is_kept_where_it_is_asked_for_also_through_failures() {
 
 #[tokio::test]
 async fn replies_and_reports_go_on() {
-    let reports = Sink::start().await;
+    let (reports, chat) = (Sink::start().await, Sink::start().await);
     let sink = Sink::answering(|one| {
         if one.header("ce-type") == "question" {
             let reply = Answer { body: r#"{"answer":42}"#.into(), ..Answer::status(200) };
@@ -166,9 +166,12 @@ async fn replies_and_reports_go_on() {
     })
     .await;
     let text = format!(
-        "targets:\n  function: {{ http: {{ url: \"{}\" }} }}\n  reports: {{ http: {{ url: \"{}\" }} }}\nrules:\n  ask:\n    match: {{ type: [question] }}\n    to: function\n    on_success: reports\n  answers:\n    from: replies\n    to: function\n    on_failure: {{ to: reports, send: original }}\n",
+        "targets:\n  function: {{ http: {{ url: \"{}\" }} }}\n  reports: {{ http: {{ url: \"{}\" }} }}\n  chat: {{ http: {{ url: \"{}\", headers: {{ X-Room: \"<$.data.room>\" }} }} }}\nrules:\n  ask:\n    match: {{ type: [question] }}\n    to: function\n    on_success: reports\n  answers:\n    from: replies\n    to: function\n    on_failure: {{ to: reports, send: original }}\n  \
+         claims:\n    match: {{ type: [claim] }}\n    to: function\n    on_failure: {{ to: chat, transform: {{ set: {{ type: told }}, \
+         data: {{ text: \"<$.data.requestContext.rule> of <$.subject>\", room: ops }} }} }}\n    transform: {{ data: unseen }}\n",
         sink.url(),
-        reports.url()
+        reports.url(),
+        chat.url(),
     );
     let bus = Bus::start(&text).await;
     assert_eq!(Caller::new().event(&bus.url("/events"), "q1", "question", "{}").await.unwrap(), 202);
@@ -180,6 +183,12 @@ async fn replies_and_reports_go_on() {
     let original = received.iter().find(|one| one.header("ce-type") == "answer").expect("the original of the failure");
     assert_eq!(original.header("ce-pointsmanhops"), "1");
     assert_eq!(&original.body[..], br#"{"answer":42}"#);
+
+    assert_eq!(Caller::new().event(&bus.url("/events"), "c1", "claim", "{}").await.unwrap(), 202);
+    until("the failure is told as its transform says", async || chat.received().len() == 1).await;
+    let told = chat.received().remove(0);
+    assert_eq!((told.header("ce-type"), told.header("x-room")), ("told", "ops"));
+    assert_eq!(&told.body[..], br#"{"text":"claims of c1","room":"ops"}"#);
 }
 
 #[tokio::test]

@@ -150,9 +150,11 @@ impl Comparison {
 
 /// What goes out otherwise than before.
 fn changes(old: Option<&Transform>, new: Option<&Transform>, event: &Event) -> Vec<Difference> {
+    // One and the same time for both, or whatever has `now` in it would differ.
+    let now = Timestamp::now();
     let made = |transform: Option<&Transform>| match transform {
         None => Ok(as_json(event).unwrap_or_default()),
-        Some(transform) => transform.apply(event).map(|made| as_json(&made).unwrap_or_default()).map_err(|error| error.to_string()),
+        Some(transform) => transform.apply_at(event, now).map(|made| as_json(&made).unwrap_or_default()).map_err(|error| error.to_string()),
     };
     // Most often a transform has not changed at all, which only what it makes can tell.
     match (old, new) {

@@ -7,6 +7,7 @@ use pointsman_rules::TextTemplate;
 use pointsman_rules::transform::{EventMapping, RawMapping};
 use pointsman_schemas::Name;
 
+use super::addresses;
 use super::meant;
 use super::rule::{compiled, refuse_unwritten};
 use super::{Document, Loader};
@@ -81,7 +82,10 @@ impl<'d> Loader<'d, '_> {
         let mut texts = Vec::new();
         for template in settings.templates() {
             match TextTemplate::compile(&template.text, template.placement) {
-                Ok(text) => texts.push(text),
+                Ok(text) => {
+                    addresses::in_no_event(at, &template, &text);
+                    texts.push(text);
+                }
                 Err(problem) => {
                     at.tell_problems([template.path.into_iter().rev().fold(problem, pointsman_schemas::Problem::at)]);
                 }

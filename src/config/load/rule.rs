@@ -7,6 +7,7 @@ use pointsman_rules::transform::{RawTransform, Transform};
 use pointsman_rules::{Condition, Filters, Pattern};
 use pointsman_schemas::{Name, Problem};
 
+use super::addresses;
 use super::connector::TargetLayers;
 use super::names::Section;
 use super::{Document, Loader, items};
@@ -147,9 +148,11 @@ impl Loader<'_, '_> {
             }
             return None;
         };
+        let transform = transform(at);
         let target = self.resolve(Section::Targets, document, &text, name_at)?;
         let of_target = layers.get(&(&document.tenant, text.as_str()));
-        Some(FollowUp { target, send: raw.send, delivery: DeliverySettings::merged(&of_target.into_iter().collect::<Vec<_>>()) })
+        let delivery = DeliverySettings::merged(&of_target.into_iter().collect::<Vec<_>>());
+        Some(FollowUp { target, send: raw.send, transform, delivery })
     }
 }
 
@@ -179,7 +182,11 @@ fn transform(piece: Piece<'_>) -> Option<Arc<Transform>> {
         refuse_unwritten(set);
     }
     let raw = piece.get("transform").and_then(read::<RawTransform>);
-    compiled(piece, "transform", raw, |raw| Transform::compile(&raw), Transform::warnings).map(Arc::new)
+    let transform = compiled(piece, "transform", raw, |raw| Transform::compile(&raw), Transform::warnings)?;
+    if let Some(at) = piece.get("transform") {
+        addresses::transform_in_no_event(at, &transform);
+    }
+    Some(Arc::new(transform))
 }
 
 /// Refuses attributes without a value: whoever wants one away writes `null`.

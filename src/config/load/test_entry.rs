@@ -1,14 +1,14 @@
 //! The files' own tests.
 
 use bytes::Bytes;
-use pointsman_schemas::{Event, InvalidEvent};
+use pointsman_schemas::{Event, InvalidEvent, Timestamp};
 use serde_json::Value;
 
 use super::names::Section;
 use super::{Document, Loader};
 use crate::config::raw::RawTest;
 use crate::config::reader::{Piece, read};
-use crate::config::yaml::Entry;
+use crate::config::yaml::{Entry, Value as Yaml};
 use crate::config::{Expectation, Test};
 
 impl Loader<'_, '_> {
@@ -23,6 +23,13 @@ impl Loader<'_, '_> {
         }
         let from = raw.from.and_then(|from| self.resolve(Section::Sources, document, &from, piece.get("from")?));
         let event = raw.event.zip(piece.get("event").filter(|at| at.is_whole())).and_then(|(event, at)| read_event(event, at));
+        let now = raw.now.zip(piece.get("now")).and_then(|(now, at)| match now.parse::<jiff::Timestamp>() {
+            Ok(now) => Some(Timestamp(now.as_microsecond())),
+            Err(_) => {
+                at.tell("this is not a time", "write it as RFC 3339: \"2026-11-27T09:00:00Z\"");
+                None
+            }
+        });
         let mut expect = Vec::new();
         for (rule, expected) in raw.expect.unwrap_or_default() {
             let Some(at) = piece.get("expect").and_then(|at| at.get(&rule)) else { continue };
@@ -43,7 +50,7 @@ impl Loader<'_, '_> {
         }
         let (line, _) = document.lines.place(&document.file.text, entry.key_span.start);
         let (name, tenant) = (entry.key.clone(), document.tenant.clone());
-        Some(Test { name, tenant, place: (document.file.name.clone(), line), from, event: event?, expect })
+        Some(Test { name, tenant, place: (document.file.name.clone(), line), from, event: event?, now, expect })
     }
 }
 
@@ -60,7 +67,12 @@ fn read_event(mut event: serde_json::Map<String, Value>, at: Piece<'_>) -> Optio
                 _ => None,
             };
             let at = attribute.and_then(|attribute| at.get(attribute)).unwrap_or(at);
-            at.tell(format!("this is not a CloudEvent: {error}"), "an event has at least type, source and id");
+            let help = match &at.node.value {
+                Yaml::Number(number) if attribute.is_some() => format!("write it as a text: \"{number}\""),
+                Yaml::Boolean(value) if attribute.is_some() => format!("write it as a text: \"{value}\""),
+                _ => "an event has at least type, source and id".to_owned(),
+            };
+            at.tell(format!("this is not a CloudEvent: {error}"), help);
             None
         }
     }
