@@ -9,7 +9,7 @@ pub enum Schedule {
     Cron(String),
 }
 
-/// The counterpart of a schedule expression of EventBridge: `rate(…)` or `cron(…)`.
+/// The counterpart of a schedule expression of EventBridge: `rate(…)`, `cron(…)`, or `at(…)`, which is a line with a year.
 ///
 /// # Errors
 /// What in it has none.
@@ -26,7 +26,12 @@ pub fn of_eventbridge(expression: &str) -> Result<Schedule, String> {
         let number: u32 = number.parse().map_err(|_| format!("{number} is no number"))?;
         return Ok(Schedule::Every(format!("{number}{unit}")));
     }
-    let Some(cron) = inside("cron") else { return Err("only rate(…) and cron(…) are known".to_owned()) };
+    if let Some(at) = inside("at") {
+        let at: jiff::civil::DateTime = at.trim().parse().map_err(|_| format!("{at} is no time such as 2030-12-24T18:00:00"))?;
+        let time = [at.second(), at.minute(), at.hour(), at.day(), at.month()].map(|part| part.to_string()).join(" ");
+        return Ok(Schedule::Cron(format!("{time} * {}", at.year())));
+    }
+    let Some(cron) = inside("cron") else { return Err("only rate(…), cron(…) and at(…) are known".to_owned()) };
     let fields: Vec<&str> = cron.split_whitespace().collect();
     if fields.len() != 6 {
         return Err(format!("a cron line of EventBridge has six fields, and this one {}", fields.len()));
@@ -101,7 +106,9 @@ mod tests {
             ("cron(0 8 * *)", Err("a cron line of EventBridge has six fields, and this one 4")),
             ("cron(0 8 ? * 9 *)", Err("9 is no day of a week")),
             ("rate(5 fortnights)", Err("the unit fortnights is not known")),
-            ("at(2026-11-20T13:00:00)", Err("only rate(…) and cron(…) are known")),
+            ("at(2026-11-20T13:05:00)", cron("0 5 13 20 11 * 2026")),
+            ("at(tomorrow)", Err("tomorrow is no time such as 2030-12-24T18:00:00")),
+            ("every(1h)", Err("only rate(…), cron(…) and at(…) are known")),
         ] {
             assert_eq!(of_eventbridge(expression), expect.map_err(str::to_owned), "{expression}");
         }

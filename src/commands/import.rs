@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use self::draft::{Draft, Note};
 use super::error::{CommandError, write_new};
-use crate::output::{self, OutputArgs, plain};
+use crate::output::{self, OutputArgs};
 
 /// What `import` is told.
 #[derive(Clone, Debug, clap::Args)]
@@ -57,7 +57,7 @@ pub fn run(args: &ImportArgs) -> Result<ExitCode, miette::Report> {
         output::print(&output::json(&whole).into_diagnostic()?).into_diagnostic()?;
     } else {
         for Note { of, message, left_out } in &imported.notes {
-            eprintln!("{}{}: {}", if *left_out { "left out: " } else { "" }, output::line(of), plain(message));
+            eprintln!("{}{}: {}", if *left_out { "left out: " } else { "" }, output::line(of), output::line(message));
         }
         match &args.output {
             Some(path) => write_new(path, &imported.text, args.force)?,

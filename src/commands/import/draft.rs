@@ -34,6 +34,8 @@ pub(super) struct Draft {
     unknown: HashMap<String, String>,
     /// The rule that targets belong to which say of none that they do.
     pub(super) last_rule: Option<String>,
+    /// The types of events that sources of Argo tell of, by `source` and `subject`.
+    narrowed: Vec<(String, String, Vec<Value>)>,
     /// EventBridge rules whose targets have not been seen yet.
     pub(super) waiting: Vec<super::eventbridge::Waiting>,
 }
@@ -136,6 +138,24 @@ impl Draft {
         self.rules.push((name, body));
     }
 
+    /// Says that rules on a `source` and `subject` mean these types alone.
+    pub(super) fn narrow(&mut self, source: &str, subject: &str, types: Vec<Value>) {
+        self.narrowed.push((source.to_owned(), subject.to_owned(), types));
+    }
+
+    /// Has the rules match the types that [`Draft::narrow`] said.
+    fn narrow_rules(&mut self) {
+        for (source, subject, types) in &self.narrowed {
+            for (_, rule) in &mut self.rules {
+                let Some(Value::Object(pattern)) = rule.get_mut("match") else { continue };
+                let is = |key: &str, value: &str| pattern.get(key).is_some_and(|known| *known == json!([value]));
+                if is("source", source) && is("subject", subject) {
+                    pattern.entry("type").or_insert_with(|| types.clone().into());
+                }
+            }
+        }
+    }
+
     pub(super) fn note(&mut self, of: &str, message: &str) {
         self.tell(of, message, false);
     }
@@ -154,6 +174,7 @@ impl Draft {
     /// Leaves out what would be a mistake in a rule file, and writes the rest.
     pub(super) fn finish(mut self) -> Imported {
         super::eventbridge::finish(&mut self);
+        self.narrow_rules();
         self.leave_out_faulty("target");
         self.leave_out_faulty("source");
         let mut rules: Rules = Vec::new();

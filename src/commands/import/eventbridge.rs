@@ -162,13 +162,31 @@ pub(super) fn finish(draft: &mut Draft) {
             draft.left_out(&of, "none of its targets could be taken over");
             continue;
         }
-        for mut rule in rules {
-            let to = if let [Value::String(one)] = to.as_slice() { one.clone().into() } else { to.clone().into() };
-            rule.insert("to".to_owned(), to);
-            rule.insert("delivery".to_owned(), default_delivery().into());
-            draft.rule(&name, rule);
+        let shares = shares(to);
+        for rule in rules {
+            for to in &shares {
+                let mut rule = rule.clone();
+                let to = if let [Value::String(one)] = to.as_slice() { one.clone().into() } else { to.clone().into() };
+                rule.insert("to".to_owned(), to);
+                rule.insert("delivery".to_owned(), default_delivery().into());
+                draft.rule(&name, rule);
+            }
         }
     }
+}
+
+/// Destinations in as many lists as it takes for no target to stand twice in one: a rule here sends to a target once, and one of EventBridge may call a
+/// function in several ways.
+fn shares(to: Vec<Value>) -> Vec<Vec<Value>> {
+    let name = |to: &Value| to.get("target").unwrap_or(to).clone();
+    let mut shares: Vec<Vec<Value>> = Vec::new();
+    for one in to {
+        match shares.iter_mut().find(|share| share.iter().all(|other| name(other) != name(&one))) {
+            Some(share) => share.push(one),
+            None => shares.push(vec![one]),
+        }
+    }
+    shares
 }
 
 /// One of a rule's `to`; none where it cannot do what it did.
@@ -253,9 +271,12 @@ fn structured() -> Map<String, Value> {
     Map::from_iter([("mode".to_owned(), Value::from("structured"))])
 }
 
-/// What EventBridge promises where a target has no retry policy of its own: 185 attempts within a day.
+/// How often EventBridge tries again where a target has no retry policy of its own.
+const RETRIES: u64 = 185;
+
+/// What EventBridge promises where a target has no retry policy of its own: [`RETRIES`] within a day. There the first try is not counted, and here it is.
 fn default_delivery() -> Map<String, Value> {
-    Map::from_iter([("max_age".to_owned(), Value::from("24h")), ("retry".to_owned(), json!({ "attempts": 185 }))])
+    Map::from_iter([("max_age".to_owned(), Value::from("24h")), ("retry".to_owned(), json!({ "attempts": RETRIES + 1 }))])
 }
 
 /// The delivery of a target with a retry policy; what that leaves out is EventBridge's default.

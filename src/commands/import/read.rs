@@ -49,6 +49,12 @@ pub(super) fn values(text: &str, name: &str) -> Result<Vec<Value>, CommandError>
         Err(_) if is_template(text) => {
             super::tagged::read(text).map_err(|why| CommandError::new(format!("cannot import {name}: {why}")))?
         }
+        Err(_) if is_hcl(text) => {
+            let error = CommandError::new(format!(
+                "cannot import {name}: it is written in Terraform's own language (HCL), of which only the JSON is read"
+            ));
+            return Err(error.help("give what it plans: terraform plan -out plan && terraform show -json plan > plan.json"));
+        }
         // YAML may begin like JSON, and its reader says where a mistake is either way.
         Err(_) => yaml_values(text, name)?,
     };
@@ -63,6 +69,13 @@ pub(super) fn values(text: &str, name: &str) -> Result<Vec<Value>, CommandError>
 fn is_template(text: &str) -> bool {
     let has_resources = text.lines().any(|line| ["Resources:", "\"Resources\":"].iter().any(|key| line.starts_with(key)));
     has_resources && (text.contains("AWS::") || text.contains("AWSTemplateFormatVersion"))
+}
+
+/// Whether a text looks like Terraform's own language: it has blocks with labels, as in `resource "aws_cloudwatch_event_rule" "nightly" {`.
+fn is_hcl(text: &str) -> bool {
+    const BLOCKS: [&str; 8] = ["resource ", "data ", "variable ", "provider ", "module ", "output ", "terraform {", "locals {"];
+    let is_block = |line: &str| BLOCKS.iter().any(|block| line.starts_with(block)) && line.trim_end().ends_with(['{', '}']);
+    text.lines().any(is_block)
 }
 
 fn yaml_values(text: &str, name: &str) -> Result<Vec<Value>, CommandError> {

@@ -1,6 +1,7 @@
 //! CloudFormation and SAM templates, and Terraform's JSON: what of them are EventBridge rules, schedules and events of functions is brought into the
 //! shape in which `aws events` prints it.
 
+mod queue;
 mod resolve;
 mod terraform;
 
@@ -33,7 +34,11 @@ pub(super) fn take(template: &Value, draft: &mut Draft) {
             }
             "AWS::Serverless::Function" | "AWS::Serverless::StateMachine" => {
                 for (name, event) in properties.get("Events").and_then(Value::as_object).into_iter().flatten() {
-                    take_event(id, name, event, &resolver, draft);
+                    let is_queue = event.get("Type").is_some_and(|kind| kind == "SQS");
+                    match is_queue {
+                        true => queue::take(id, name, event, template, &resolver, draft),
+                        false => take_event(id, name, event, &resolver, draft),
+                    }
                 }
             }
             _ => {}
@@ -50,6 +55,10 @@ fn rule(id: &str, properties: &Value, targets: &[Value], resolver: &Resolver, dr
             let mut names = Vec::new();
             let resolved = resolver.resolve(value, &mut names);
             let is_name = key == "Name" && !names.is_empty();
+            if key == "State" && !names.is_empty() {
+                let name = properties.get("Name").and_then(Value::as_str).unwrap_or(id);
+                draft.note(&format!("rule {name}"), "whether it is enabled is not told by the template; here it is");
+            }
             if key.starts_with("Schedule") {
                 unresolved.extend(names);
             }
@@ -117,8 +126,6 @@ fn take_event(function: &str, event: &str, value: &Value, resolver: &Resolver, d
         "S3" => return bucket(function, event, &described, resolver, draft),
         kind => {
             let what = match kind {
-                "SQS" => "no source reads a queue of SQS but for what it tells of a bucket; send its messages to the ingress or a webhook"
-                    .to_owned(),
                 "Api" | "HttpApi" => "a call of an API is answered by the function itself; a webhook takes what need not be".to_owned(),
                 _ => format!("the event source {kind} has no counterpart"),
             };
@@ -136,6 +143,17 @@ fn take_event(function: &str, event: &str, value: &Value, resolver: &Resolver, d
         }
     }
     rule(&format!("{function}-{event}"), &described, &[target.into()], resolver, draft);
+}
+
+/// The types of the events that a bucket is asked to tell of, as alternatives of a pattern.
+pub(super) fn bucket_types(told: &Value) -> Vec<Value> {
+    let told = if let Value::Array(told) = told { told.as_slice() } else { std::slice::from_ref(told) };
+    let kinds = told.iter().filter_map(|event| event.as_str()?.strip_prefix("s3:"));
+    let pattern = |kind: &str| match kind.strip_suffix('*') {
+        Some(prefix) => json!({ "prefix": format!("com.amazonaws.s3.{prefix}") }),
+        None => json!(format!("com.amazonaws.s3.{kind}")),
+    };
+    kinds.map(pattern).collect()
 }
 
 /// An event of a bucket, told to a function.
@@ -156,16 +174,7 @@ fn bucket(function: &str, event: &str, properties: &Value, resolver: &Resolver, 
             _ => return draft.left_out(&of, "it filters by something that is neither prefix nor suffix"),
         }
     }
-    let told = properties.get("Events").cloned().unwrap_or_default();
-    let told = if let Value::Array(told) = told { told } else { vec![told] };
-    let types: Vec<Value> = told
-        .iter()
-        .filter_map(|event| event.as_str()?.strip_prefix("s3:"))
-        .map(|kind| match kind.strip_suffix('*') {
-            Some(prefix) => json!({ "prefix": format!("com.amazonaws.s3.{prefix}") }),
-            None => json!(format!("com.amazonaws.s3.{kind}")),
-        })
-        .collect();
+    let types = bucket_types(properties.get("Events").unwrap_or(&Value::Null));
     if types.is_empty() {
         return draft.left_out(&of, "it does not say which events of the bucket it takes");
     }

@@ -80,9 +80,56 @@ fn each_is_blamed_for_its_own_mistakes_and_the_others_stay() {
 
 #[test]
 fn cloudformation_sam_and_terraform() {
+    insta::assert_snapshot!("sam_events", imported(&[("template.yaml", &fixture("sam-events.yaml"))]));
     insta::assert_snapshot!("sam", imported(&[("template.yaml", &fixture("sam.yaml"))]));
     insta::assert_snapshot!("cloudformation", imported(&[("template.json", &fixture("template.json"))]));
     insta::assert_snapshot!("terraform", imported(&[("main.tf.json", &fixture("main.tf.json"))]));
+}
+
+#[test]
+fn what_terraform_plans_is_read_and_its_own_language_named() {
+    let plan = r#"{"format_version":"1.2","terraform_version":"1.9.0","planned_values":{"root_module":{
+        "resources":[{"address":"aws_cloudwatch_event_rule.paid","mode":"managed","type":"aws_cloudwatch_event_rule","name":"paid","values":{"name":"paid","event_pattern":"{\"source\":[\"shop\"]}","description":null}},
+            {"address":"aws_cloudwatch_event_target.a","type":"aws_cloudwatch_event_target","name":"a","values":{"rule":"paid","arn":"arn:aws:lambda:eu-west-1:1:function:Notify","input_transformer":[{"input_paths":{"id":"$.detail.id"},"input_template":"{\"id\": <id>}"}]}}],
+        "child_modules":[{"address":"module.m","resources":[{"address":"module.m.aws_cloudwatch_event_rule.paid","type":"aws_cloudwatch_event_rule","name":"paid","values":{"name":"tick","schedule_expression":"rate(5 minutes)"}}]}]}}}"#;
+    insta::assert_snapshot!(imported(&[("plan.json", plan)]));
+    let hcl = "# rules\nresource \"aws_cloudwatch_event_rule\" \"paid\" {\n  name = \"paid\"\n}\n";
+    let error = read::values(hcl, "main.tf").unwrap_err();
+    assert!(error.to_string().contains("main.tf: it is written in Terraform's own language (HCL)"), "{error}");
+    assert!(error.help_text().contains("terraform show -json plan"), "{error}");
+}
+
+#[test]
+fn a_function_that_is_called_in_two_ways_keeps_both() {
+    let target = |id: &str, input: &str| format!(r#"{{"Id":"{id}","Arn":"arn:aws:lambda:eu-west-1:1:function:F",{input}}}"#);
+    let text = imported(&[(
+        "in.json",
+        &format!(
+            r#"{{"Name":"r","State":"ENABLED","EventPattern":"{{\"source\":[\"x\"]}}"}}{{"Targets":[{},{},{}]}}"#,
+            target("a", r#""InputPath":"$.detail""#),
+            target("b", r#""Input":"{\"n\":1}""#),
+            r#"{"Id":"c","Arn":"arn:aws:lambda:eu-west-1:1:function:G","Input":"{}"}"#
+        ),
+    )]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn the_number_of_attempts_counts_the_first_one() {
+    let rule = |policy: &str| {
+        let rule = r#"{"Name":"r","State":"ENABLED","EventPattern":"{\"source\":[\"x\"]}"}"#;
+        imported(&[("in.json", &format!(r#"{rule}{{"Targets":[{{"Id":"a","Arn":"arn:aws:lambda:eu-west-1:1:function:F"{policy}}}]}}"#))])
+    };
+    for (policy, attempts) in [
+        ("", 186),
+        (r#","RetryPolicy":{"MaximumEventAgeInSeconds":60}"#, 186),
+        (r#","RetryPolicy":{"MaximumRetryAttempts":185}"#, 186),
+        (r#","RetryPolicy":{"MaximumRetryAttempts":3}"#, 4),
+        (r#","RetryPolicy":{"MaximumRetryAttempts":0}"#, 1),
+    ] {
+        let text = rule(policy);
+        assert!(text.contains(&format!("attempts: {attempts} ")), "{policy}: {text}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{other, text};
 use crate::commands::import::draft::{Draft, literal};
+use crate::commands::import::template;
 
 /// Takes in an EventSource: a source for each of its events.
 pub(in crate::commands::import) fn take(source: &Value, draft: &mut Draft) {
@@ -20,22 +21,143 @@ pub(in crate::commands::import) fn take(source: &Value, draft: &mut Draft) {
                 "webhook" => webhook(settings, &of, draft),
                 "calendar" => calendar(settings),
                 "nats" => nats(settings, &of, draft),
-                // It tells of some events of a bucket, and a source here of all.
-                "minio" => Err("give a source `object-storage` with this bucket, and its rules a `match` on `type`".to_owned()),
-                _ => Err(format!(
-                    "an event source of the kind {kind} has no counterpart; whatever sends CloudEvents can send them to the ingress"
-                )),
+                "minio" => minio(settings, (name, event), &of, draft),
+                "amqp" => amqp(settings, (name, event), &of, draft),
+                _ => Err(elsewhere(kind)),
             };
             match made {
-                Ok(_) if settings.get("filter").is_some() => draft.left_out(&of, "its `filter` has no counterpart at a source"),
+                Ok(_) if settings.get("filter").is_some() && kind != "minio" => {
+                    draft.left_out(&of, "its `filter` has no counterpart at a source");
+                }
                 Ok(mut body) => {
-                    body.insert("event".to_owned(), json!({ "source": literal(name), "subject": literal(event) }));
+                    let mut mapping = json!({ "source": literal(name), "subject": literal(event) });
+                    if let (Some(mapping), "minio") = (mapping.as_object_mut(), kind.as_str()) {
+                        // As Argo wraps it: Sensors look for `notification.0.s3.object.key`.
+                        mapping.insert("data".to_owned(), json!({ "notification": ["<$.body>"] }));
+                    }
+                    body.insert("event".to_owned(), mapping);
                     draft.kept_source(&format!("{name}-{event}"), body.into());
                 }
                 Err(why) => draft.left_out(&of, &why),
             }
         }
     }
+}
+
+/// Why a kind is left out, with what can be written in its place.
+fn elsewhere(kind: &str) -> String {
+    match kind {
+        "github" | "gitlab" | "stripe" | "slack" | "bitbucket" => format!(
+            "it registers itself at {kind}, which is left to you: a source `webhook: {{ path: /hooks/{kind}, signature: {{ {kind}: … }} }}` takes its calls"
+        ),
+        "file" => "a source `directory: { path: … }` tells of all of a folder's files; give its rules a `match` on `type` and `subject`"
+            .to_owned(),
+        "generic" => "what it asks over gRPC can send CloudEvents to the ingress".to_owned(),
+        "sqs" | "sns" => format!("there is no source for {kind}; what it tells of a bucket comes by `object-storage`"),
+        "resource" => {
+            "there is no source for what happens to Kubernetes resources; `signature: { kubernetes-audit: … }` takes audit events"
+                .to_owned()
+        }
+        _ => format!("there is no source for {kind}; whatever sends CloudEvents can send them to the ingress"),
+    }
+}
+
+/// Some of what happens in a bucket: which is kept for the rules, since a source here tells of all.
+fn minio(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Draft) -> Made {
+    let (bucket, endpoint) = (text(settings, "/bucket/name"), text(settings, "/endpoint"));
+    if bucket.is_empty() || endpoint.is_empty() {
+        return Err("it names no bucket and endpoint".to_owned());
+    }
+    let types = template::bucket_types(settings.get("events").unwrap_or(&Value::Null));
+    if types.is_empty() {
+        return Err("it does not say which events of the bucket it takes".to_owned());
+    }
+    let scheme = if settings.get("insecure") == Some(&Value::Bool(true)) { "http" } else { "https" };
+    let endpoint = if endpoint.contains("://") { endpoint.to_owned() } else { format!("{scheme}://{endpoint}") };
+    let credentials = json!({ "access_key": { "env": "S3_ACCESS_KEY" }, "secret_key": { "env": "S3_SECRET_KEY" } });
+    let mut body = json!({ "endpoint": endpoint, "bucket": bucket, "credentials": credentials });
+    for key in ["region", "filter/prefix", "filter/suffix"] {
+        let value = text(settings, &format!("/{key}"));
+        if let (Some(body), false) = (body.as_object_mut(), value.is_empty()) {
+            body.insert(key.trim_start_matches("filter/").to_owned(), value.into());
+        }
+    }
+    draft.note(
+        of,
+        "put its keys into S3_ACCESS_KEY and S3_SECRET_KEY. The bucket is listed every 5m; give `notifications` to be told at once",
+    );
+    draft.narrow(name, event, types);
+    Ok(one("object-storage", body))
+}
+
+/// A queue, and what binds it to an exchange.
+fn amqp(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Draft) -> Made {
+    let declared = text(settings, "/queueDeclare/name");
+    let queue = if declared.is_empty() {
+        draft
+            .note(of, "its queue has a name of the server's choice; here it is a lasting one of its own, which fills while the bus is off");
+        format!("{name}-{event}")
+    } else {
+        declared.to_owned()
+    };
+    let is = |pointer: &str| settings.pointer(pointer) == Some(&Value::Bool(true));
+    let arguments = text(settings, "/queueDeclare/arguments");
+    let arguments: Value =
+        super::super::read::values(arguments, "arguments").ok().and_then(|values| values.into_iter().next()).unwrap_or_default();
+    let kind = arguments.get("x-queue-type").and_then(Value::as_str).unwrap_or("classic");
+    let mut declare = Map::from_iter([("type".to_owned(), Value::from(kind))]);
+    if kind == "classic" && settings.pointer("/queueDeclare/durable") == Some(&Value::Bool(false)) {
+        declare.insert("durable".to_owned(), false.into());
+    }
+    let others: Map<String, Value> = arguments
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| *key != "x-queue-type")
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    if !others.is_empty() {
+        declare.insert("arguments".to_owned(), others.into());
+    }
+    let exchange = text(settings, "/exchangeName");
+    if !exchange.is_empty() {
+        let mut binding = Map::from_iter([("exchange".to_owned(), Value::from(exchange))]);
+        for (pointer, key) in [("/exchangeType", "type"), ("/routingKey", "routing_key")] {
+            let value = text(settings, pointer);
+            // The server has these itself, and they cannot be declared.
+            if !value.is_empty() && !(key == "type" && exchange.starts_with("amq.")) {
+                binding.insert(key.to_owned(), value.into());
+            }
+        }
+        declare.insert("bindings".to_owned(), json!([binding]));
+    }
+    for (pointer, what) in [
+        ("/queueDeclare/exclusive", "its queue is `exclusive` to one connection: here it stays, and several may read it"),
+        ("/queueDeclare/autoDelete", "its queue goes with its last reader: here it stays, and fills while the bus is off"),
+        ("/consume/autoAck", "it acknowledges what it has not seen yet (`autoAck`): here a message is acknowledged once it is stored"),
+        ("/exchangeDeclare/autoDelete", "its exchange goes with its last queue: here it is declared to stay"),
+    ] {
+        if is(pointer) {
+            draft.note(of, what);
+        }
+    }
+    let mut body = Map::from_iter([("queue".to_owned(), queue.into()), ("declare".to_owned(), declare.into())]);
+    let url = text(settings, "/url");
+    if url.is_empty() || url.contains('@') {
+        draft.note(of, "put its address, with user and password, into AMQP_URL");
+        body.insert("url".to_owned(), json!({ "env": "AMQP_URL" }));
+    } else {
+        body.insert("url".to_owned(), url.into());
+    }
+    if settings.get("auth").is_some() {
+        draft.note(of, "put its user and password into AMQP_USER and AMQP_PASSWORD");
+        body.insert("username".to_owned(), json!({ "env": "AMQP_USER" }));
+        body.insert("password".to_owned(), json!({ "env": "AMQP_PASSWORD" }));
+    }
+    if settings.get("tls").is_some() {
+        draft.note(of, "its `tls` has to be given to the source");
+    }
+    Ok(one("rabbitmq", body.into()))
 }
 
 type Made = Result<Map<String, Value>, String>;

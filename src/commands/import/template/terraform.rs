@@ -5,14 +5,20 @@ use serde_json::{Map, Value, json};
 use crate::commands::import::draft::Draft;
 use crate::commands::import::eventbridge;
 
-/// Whether a value is a configuration of Terraform.
+/// Whether a value is a configuration of Terraform, or what `terraform show -json` prints of a plan or a state.
 pub(in crate::commands::import) fn is_one(value: &Value) -> bool {
+    if root_module(value).is_some() {
+        return true;
+    }
     let has = |resources: &Value| resources.as_object().is_some_and(|kinds| kinds.keys().any(|kind| kind.starts_with("aws_")));
     value.get("resource").is_some_and(|resources| has(resources) || resources.as_array().is_some_and(|list| list.iter().any(has)))
 }
 
 /// Takes in a configuration.
 pub(in crate::commands::import) fn take(configuration: &Value, draft: &mut Draft) {
+    if let Some(module) = root_module(configuration) {
+        return take(&as_configuration(module), draft);
+    }
     let mut targets = labelled(configuration, "aws_cloudwatch_event_target");
     let rules = labelled(configuration, "aws_cloudwatch_event_rule");
     for (label, rule) in &rules {
@@ -32,6 +38,37 @@ pub(in crate::commands::import) fn take(configuration: &Value, draft: &mut Draft
         let own = first(&schedule, "target").map(|target| given(&label, target, configuration)).into_iter().collect();
         take_rule(&label, &schedule, own, configuration, draft);
     }
+}
+
+/// What `terraform show -json` prints has what is planned, or is there, below this.
+fn root_module(value: &Value) -> Option<&Value> {
+    value.get("terraform_version")?;
+    ["/planned_values/root_module", "/values/root_module"].into_iter().find_map(|pointer| value.pointer(pointer))
+}
+
+/// The resources of a module and the modules in it, as they would be configured.
+fn as_configuration(module: &Value) -> Value {
+    fn add(module: &Value, kinds: &mut Map<String, Value>) {
+        for resource in module.get("resources").and_then(Value::as_array).into_iter().flatten() {
+            let text = |key: &str| resource.get(key).and_then(Value::as_str).unwrap_or_default();
+            let (kind, address) = (text("type").to_owned(), text("address").to_owned());
+            let label =
+                if address.is_empty() { text("name").to_owned() } else { address.rsplit('.').next().unwrap_or_default().to_owned() };
+            let labels = kinds.entry(kind).or_insert_with(|| json!({}));
+            if let (Some(labels), Some(values)) = (labels.as_object_mut(), resource.get("values")) {
+                // Two modules may have resources of one name, and a resource several instances.
+                let free = (2..).map(|number| format!("{label}-{number}"));
+                let label = std::iter::once(label.clone()).chain(free).find(|label| !labels.contains_key(label)).unwrap_or(label);
+                labels.insert(label, values.clone());
+            }
+        }
+        for child in module.get("child_modules").and_then(Value::as_array).into_iter().flatten() {
+            add(child, kinds);
+        }
+    }
+    let mut kinds = Map::new();
+    add(module, &mut kinds);
+    json!({ "resource": kinds })
 }
 
 /// The resources of a kind, with their labels.
