@@ -108,7 +108,7 @@ fn missing(value: &Value, at: String, steps: &[Step]) -> Option<String> {
             let index = if *index < 0 { index.checked_add(at_most)? } else { *index };
             match usize::try_from(index).ok().and_then(|index| items.get(index)) {
                 Some(value) => missing(value, format!("{at}{first}"), rest),
-                None => Some(format!("`{at}` has {at_most} items")),
+                None => Some(format!("`{at}` has {at_most} {}", if at_most == 1 { "item" } else { "items" })),
             }
         }
         (value, _) => Some(format!("`{at}` is {}", kind(value))),
@@ -162,7 +162,7 @@ mod tests {
             ("$.data.none.x", Some("`data.none` is empty")),
             ("$.data.total.x", Some("`data.total` is a number")),
             ("$.data.note.x", Some("`data.note` is a text")),
-            ("$.data.list[1]", Some("`data.list` has 1 items")),
+            ("$.data.list[1]", Some("`data.list` has 1 item")),
             ("$.data.list.a", Some("`data.list` is a list")),
             ("$.data.list[0].b", Some("`data.list[0]` has no `b`, but `a`")),
             ("$.data_base64", Some("the data is JSON")),

@@ -104,7 +104,9 @@ impl<'t> Reader<'t> {
             }
             Error::Type { found, expected } => {
                 let mistake = Mistake::new(span, format!("{expected} is wanted here, and this is {found}"));
-                mistakes.tell(match meant::of_kind(&expected, node, self.source()) {
+                let key = entry.map_or("", |entry| &entry.key);
+                let help = meant::in_short(key, &expected, node, self.source()).or_else(|| meant::of_kind(&expected, node, self.source()));
+                mistakes.tell(match help {
                     Some(help) => mistake.help(help),
                     None => mistake,
                 });
@@ -129,7 +131,9 @@ impl<'t> Reader<'t> {
                 mistakes.tell(Mistake::new(span, format!("`{variant}` needs more")).help(written));
             }
             Error::Odd(OddNumber::Spelling) => {
-                self.piece.tell("this is not a number as JSON spells it", format!("quote it to make a text of it: \"{}\"", self.source()));
+                let quoted = format!("quote it to make a text of it: \"{}\"", self.source());
+                let help = meant::number(self.source()).map_or_else(|| quoted.clone(), |number| format!("write {number}, or {quoted}"));
+                self.piece.tell("this is not a number as JSON spells it", help);
             }
             Error::Odd(OddNumber::Range) => {
                 self.piece
@@ -284,7 +288,9 @@ impl<'t> de::MapAccess<'t> for MapReader<'t> {
                     piece.tell_unknown_key(entry, fields);
                     continue;
                 }
-                if piece.child(None, &entry.value).is_unwritten() {
+                // `null` that is written out is a value of `data` alone: a `match` of it would take everything, and a `to` lead nowhere.
+                let is_null = entry.value.value == Value::Null && entry.key != "data";
+                if is_null || piece.child(None, &entry.value).is_unwritten() {
                     let told: Result<(), Error> = Reader::new(piece.child(Some(entry), &entry.value)).placed(|_| Err(Error::Empty));
                     drop(told);
                     continue;

@@ -98,6 +98,10 @@ pub fn help<'c>(word: &str, candidates: &[&'c str]) -> (Option<&'c str>, String)
     if let Some((_, key, written)) = deeper {
         return (Some(key), format!("did you mean `{written}`?"));
     }
+    // A transform has the attributes one level deeper.
+    if candidates.contains(&"set") && ["type", "source", "subject", "id", "time", "datacontenttype", "dataschema"].contains(&word) {
+        return (None, format!("attributes stand under `set`: write `set: {{ {word}: … }}`"));
+    }
     let meant = meant(word, candidates.iter().copied());
     let help = match meant {
         Some(meant) => format!("did you mean `{meant}`?"),

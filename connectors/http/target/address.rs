@@ -12,7 +12,13 @@ pub(super) fn check(text: &Text) -> Option<Problem> {
     let text = text.literal()?;
     let lower = text.get(..8.min(text.len())).unwrap_or(text).to_ascii_lowercase();
     if !lower.starts_with("http://") && !lower.starts_with("https://") {
-        return Some(Problem::new("the URL must begin with http:// or https://").help("write the scheme out; the rest may hold templates"));
+        let problem = Problem::new("the URL must begin with http:// or https://");
+        // What may hold a password is not said again.
+        let is_host = !text.contains("://") && !text.contains(['@', '<']);
+        return Some(match is_host {
+            true => problem.help(format!("write `http://{}`", text.trim_start_matches('/'))),
+            false => problem.help("write the scheme out; the rest may hold templates"),
+        });
     }
     match Url::parse(&blank_templates(text)) {
         Err(error) => Some(Problem::new(format!("the URL cannot be read: {error}"))),

@@ -7,6 +7,7 @@ use crate::pace::breathe;
 
 /// Looks through a file and tells what it finds. Returns what must not be shown.
 pub(super) fn lint(document: &Document<'_>) -> Vec<Span> {
+    odd_spaces(document);
     let mut secrets = Vec::new();
     for section in ["listen", "sources", "targets", "rules", "pipes"] {
         let Some(section) = document.top().get(section) else { continue };
@@ -32,8 +33,22 @@ pub(super) fn lint(document: &Document<'_>) -> Vec<Span> {
 struct Within {
     /// Values of any kind are compared with an event's, or become a part of one.
     data: bool,
-    /// Words of a command, which a shell may fill in.
-    command: bool,
+    /// Who reads the text behind us.
+    read_by: Reader,
+}
+
+/// Who reads a text, and may fill something in.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Reader {
+    /// Nobody does.
+    #[default]
+    Nobody,
+    /// A program whose arguments it is: `docker ps --format '{{.Names}}'`.
+    Program,
+    /// A shell.
+    Shell,
+    /// It is jq.
+    Jq,
 }
 
 /// Warns of texts that say something in other languages: booleans of older YAML, variables of a shell, templates of other systems.
@@ -44,29 +59,93 @@ fn looks_like(document: &Document<'_>, node: &Node, within: Within) {
             for below in entries {
                 let key = below.key.as_str();
                 let data = within.data || matches!(key, "match" | "data" | "set" | "event" | "expect" | "filters");
-                let command = within.command || matches!(key, "exec" | "jq");
-                looks_like(document, &below.value, Within { data, command });
+                let read_by = match key {
+                    "command" => reader_of(&below.value),
+                    "jq" => Reader::Jq,
+                    _ => within.read_by,
+                };
+                looks_like(document, &below.value, Within { data, read_by });
             }
         }
         Value::List(items) => items.iter().for_each(|item| looks_like(document, item, within)),
+        Value::Text(text, Style::Plain) if within.data && has_typographic_quotes(text) => {
+            let inner = text.trim_matches(TYPOGRAPHIC);
+            told(
+                "these quotes are a part of the text: YAML knows none but \" and '".to_owned(),
+                format!("write \"{inner}\", or quote all of it"),
+            );
+        }
         Value::Text(text, Style::Plain) if within.data && is_old_boolean(text) => {
             let (boolean, quoted) = (matches!(&*text.to_lowercase(), "yes" | "y" | "on"), format!("\"{text}\""));
             told(format!("`{text}` is a text here, and no boolean"), format!("write `{boolean}`, or {quoted} to say that it is one"));
         }
-        Value::Text(text, _) if !within.command => {
-            if let Some(variable) = variable(text) {
-                let help = if variable.len() == text.len() {
-                    format!("write `{{ env: {} }}`", variable.trim_start_matches("${").trim_end_matches('}'))
-                } else {
-                    "only a whole text can be taken from a variable, by `{ env: NAME }`".to_owned()
-                };
-                told(format!("nothing is filled in for `{variable}`"), help);
-            } else if let Some(foreign) = foreign_template(text) {
-                let path = foreign.trim_matches(['{', '}', ' ', '.', '$']);
-                told(format!("nothing is filled in for `{foreign}`"), format!("a template is written `<$.{path}>`"));
+        Value::Text(text, _) if within.read_by != Reader::Jq => {
+            let (variable, foreign) = (variable(text), foreign_template(text));
+            match (within.read_by, variable, foreign) {
+                (Reader::Nobody, Some(variable), _) => {
+                    let help = if variable.len() == text.len() {
+                        format!("write `{{ env: {} }}`", name_of(variable))
+                    } else {
+                        "only a whole text can be taken from a variable, by `{ env: NAME }`".to_owned()
+                    };
+                    told(format!("nothing is filled in for `{variable}`"), help);
+                }
+                (Reader::Program, Some(variable), _) => told(
+                    format!("nothing is filled in for `{variable}`: the program is run without a shell"),
+                    format!("write `{{ env: {} }}` for all of a word, or run a shell: [sh, -c, \"…\"]", name_of(variable)),
+                ),
+                (reader, _, Some(foreign)) if reader == Reader::Nobody || is_of_event(foreign) => {
+                    let path = foreign.trim_matches(['{', '}', ' ', '.', '$']);
+                    let path = path.strip_prefix("event.").unwrap_or(path);
+                    told(format!("nothing is filled in for `{foreign}`"), format!("a template is written `<$.{path}>`"));
+                }
+                _ => {}
             }
         }
         _ => {}
+    }
+}
+
+/// Who reads the words of a command: a shell, where it is one that is run.
+fn reader_of(command: &Node) -> Reader {
+    const SHELLS: [&str; 8] = ["sh", "bash", "dash", "zsh", "ksh", "fish", "ash", "busybox"];
+    let Value::List(words) = &command.value else { return Reader::Program };
+    let program = |word: &Node| word.text().is_some_and(|text| SHELLS.contains(&text.rsplit('/').next().unwrap_or_default()));
+    // Behind `env` and its like, the shell is a later word.
+    if words.iter().take(3).any(program) { Reader::Shell } else { Reader::Program }
+}
+
+/// Whether a template of another system looks as if it meant the event: what a program has for itself, such as docker's `{{.Names}}`, does not.
+fn is_of_event(foreign: &str) -> bool {
+    let path = foreign.trim_matches(['{', '}', ' ', '.', '$']);
+    let first = path.split(['.', '[', ' ', '|']).next().unwrap_or_default();
+    match first {
+        "data" | "event" | "detail" => path.len() > first.len(),
+        "subject" | "source" | "type" | "id" | "time" => path == first && !foreign.contains('.'),
+        _ => false,
+    }
+}
+
+/// Quotes as a word processor makes them.
+const TYPOGRAPHIC: [char; 8] = ['\u{201C}', '\u{201D}', '\u{201E}', '\u{2018}', '\u{2019}', '\u{201A}', '\u{AB}', '\u{BB}'];
+
+fn has_typographic_quotes(text: &str) -> bool {
+    text.chars().count() > 1 && text.starts_with(TYPOGRAPHIC) && text.ends_with(TYPOGRAPHIC)
+}
+
+/// Tells of spaces that are none to YAML, which takes them for a part of what stands behind them.
+fn odd_spaces(document: &Document<'_>) {
+    let text = &document.file.text;
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let blank = line.len() - line.trim_start().len();
+        let odd = line.get(..blank).and_then(|blank| blank.char_indices().find(|(_, c)| !c.is_ascii_whitespace() && *c != '\u{FEFF}'));
+        if let Some((at, c)) = odd.filter(|_| blank < line.len()) {
+            let span = Span { start: start + at, end: start + at + c.len_utf8() };
+            let message = format!("this is no space that indents: it is U+{:04X}", u32::from(c));
+            document.mistakes.tell(Mistake::new(span, message).help("replace it by a space").warn());
+        }
+        start += line.len();
     }
 }
 
@@ -75,12 +154,20 @@ fn is_old_boolean(text: &str) -> bool {
     matches!(&*text.to_lowercase(), "yes" | "no" | "on" | "off" | "y" | "n")
 }
 
-/// `${NAME}` as it stands in a text.
+/// `${NAME}` as it stands in a text, with what a shell has behind the name: `${NAME:-x}`.
 fn variable(text: &str) -> Option<&str> {
     let rest = text.get(text.find("${")?..)?;
     let end = rest.find('}')?;
     let name = rest.get(2..end)?;
-    (!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')).then(|| rest.get(..=end))?
+    let end_of_name = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+    let is_name = end_of_name > 0
+        && (end_of_name == name.len() || name.get(end_of_name..).is_some_and(|rest| rest.starts_with([':', '-', '?', '+', '=', '#', '%'])));
+    is_name.then(|| rest.get(..=end))?
+}
+
+fn name_of(variable: &str) -> &str {
+    let inner = variable.trim_start_matches("${");
+    inner.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default()
 }
 
 /// `{{ … }}` as it stands in a text.

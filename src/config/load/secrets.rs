@@ -45,7 +45,7 @@ pub(super) fn find(document: &Document<'_>) -> Vec<Hidden> {
         let Some(section) = schema.pointer(&format!("/properties/{section}")) else { continue };
         Walk { schema, document, found: &mut found }.node(section, piece.entry, piece.node, false);
         piece.node.walk(&mut |entry, node| {
-            if entry.is_some_and(|entry| is_telling(&entry.key)) {
+            if entry.is_some_and(|entry| is_telling(&entry.key) || entry.key == "basic") {
                 found.extend(texts_of(node));
             }
         });
@@ -216,6 +216,7 @@ mod tests {
             "sources: { s: { nats: { url: 'nats://h', auth: { nkey: hunter2 }, stream: S } } }",
             "targets: { t: { http: { url: 'https://h/', auth: { bearer: hunter2 } }, odd: 1 } }",
             "targets: { t: { http: { url: 'https://h/', auth: { bearer: [hunter2] } } } }",
+            "targets: { t: { http: { url: 'https://h/', auth: { basic: 'me:hunter2' } } } }",
             "targets: { t: { http: { url: 'https://h/', auth: { header: { name: 'X Y', value: hunter2 } } } } }",
             "targets: { t: { http: { url: 'https://h/', auth: { signature: { secret: hunter2 } } } } }",
             "targets: { t: { http: { url: 'https://h/', headers: { Authorization: hunter2, 'X Y': 1 } } } }",

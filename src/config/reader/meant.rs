@@ -5,11 +5,14 @@ use crate::config::yaml::{Node, Style, Value};
 /// Help for a value that is not of the kind that is wanted.
 pub(super) fn of_kind(expected: &str, node: &Node, source: &str) -> Option<String> {
     match &node.value {
+        Value::Number(number) if number.as_f64().is_some_and(|number| number < 0.0) && expected.contains(" such as ") => None,
         Value::Number(_) if expected.starts_with("a duration") => Some(format!("write it with its unit: `{source}s`")),
         Value::Number(_) if expected.starts_with("a size") => Some(format!("write it with its unit: `{source}MiB`")),
         Value::Number(_) if expected.starts_with("a rate") => Some(format!("write it with its time: `{source}/s`")),
         Value::Number(_) if expected.starts_with("an address") => Some(format!("write `127.0.0.1:{source}`")),
-        Value::Number(_) | Value::Boolean(_) if expected.contains("text") => Some(format!("quote it to make a text of it: \"{source}\"")),
+        Value::Number(_) | Value::Boolean(_) if expected.contains("text") || expected.contains("name") => {
+            Some(format!("quote it to make a text of it: \"{source}\""))
+        }
         Value::Text(text, Style::Quoted) if expected.contains("number") && text.parse::<f64>().is_ok() => {
             Some(format!("write it without quotes: `{text}`"))
         }
@@ -25,6 +28,103 @@ pub(super) fn of_kind(expected: &str, node: &Node, source: &str) -> Option<Strin
         Value::Text(text, _) if expected == "a list" => Some(format!("write a list of one: `[{text}]`")),
         _ => None,
     }
+}
+
+/// The setting that a value alone stands for, by the key of the mapping that is wanted.
+const IN_SHORT: [(&str, &str); 9] = [
+    ("delivery", "timeout"),
+    ("backoff", "initial"),
+    ("retry", "attempts"),
+    ("concurrency", "max"),
+    ("backlog", "max"),
+    ("store", "path"),
+    ("declare", "type"),
+    ("notifications", "sqs"),
+    ("transform", "data"),
+];
+
+/// A number that is spelt as older YAML, or C, has it, as JSON spells it: in backticks, and of an octal one both readings.
+pub(super) fn number(source: &str) -> Option<String> {
+    let (sign, digits) = match source.strip_prefix(['+', '-']) {
+        Some(rest) => (if source.starts_with('-') { "-" } else { "" }, rest),
+        None => ("", source),
+    };
+    let plain = digits.replace('_', "");
+    let radix = |prefix: &str, radix: u32| {
+        plain.to_ascii_lowercase().strip_prefix(prefix).and_then(|digits| u64::from_str_radix(digits, radix).ok())
+    };
+    if let Some(number) = radix("0x", 16).or_else(|| radix("0o", 8)).or_else(|| radix("0b", 2)) {
+        return Some(format!("`{sign}{number}`"));
+    }
+    let bare = plain.trim_start_matches('0');
+    let bare = if bare.is_empty() || bare.starts_with(['.', 'e', 'E']) { format!("0{bare}") } else { bare.to_owned() };
+    let bare = if bare.ends_with('.') { format!("{bare}0") } else { bare.replace(".e", ".0e").replace(".E", ".0E") };
+    let number: serde_json::Number = bare.parse().ok()?;
+    // A file's mode is what people write so.
+    let octal = (plain.len() > 1 && plain.starts_with('0')).then(|| u64::from_str_radix(&plain, 8).ok()).flatten();
+    Some(match octal {
+        Some(octal) => format!("`{sign}{octal}` (older YAML reads it as octal) or `{sign}{number}`"),
+        None => format!("`{sign}{bare}`"),
+    })
+}
+
+/// Help for a value that stands in the place of a mapping, or of another form: how it is written out.
+pub(super) fn in_short(key: &str, expected: &str, node: &Node, source: &str) -> Option<String> {
+    match (key, &node.value) {
+        ("command", Value::Text(text, _)) if expected == "a list" => {
+            let words: Vec<String> = text.split_whitespace().map(quoted).collect();
+            return Some(format!("write `command: [{}]`", words.join(", ")));
+        }
+        ("on_success" | "on_failure", Value::List(items)) => {
+            let first = items.first().and_then(Node::text).unwrap_or("a-target");
+            return Some(format!("one target is told: write `{key}: {first}`"));
+        }
+        ("url", Value::Number(_)) => return Some(format!("write `url: http://127.0.0.1:{source}/`")),
+        ("basic", Value::Text(..)) if expected == "a mapping" => {
+            return Some("write `basic: { username: me, password: { env: NAME } }`".to_owned());
+        }
+        ("headers" | "env" | "set" | "extensions" | "arguments", Value::List(items)) if expected == "a mapping" => {
+            return items.first().map(|item| format!("write `{key}: {{ {} }}`", pair(item)));
+        }
+        _ => {}
+    }
+    let (_, setting) = IN_SHORT.iter().find(|(short, _)| *short == key && expected == "a mapping")?;
+    let value = match (&node.value, key) {
+        (Value::Number(_), "backoff" | "delivery") => format!("{source}s"),
+        (Value::Number(_), "retry" | "concurrency" | "backlog") => source.to_owned(),
+        (Value::Text(text, _), "backoff" | "delivery") => duration(text).unwrap_or_else(|| text.clone()),
+        (Value::Text(text, _), "retry") if !text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let length = duration(text)?;
+            return Some(format!("write `retry: {{ backoff: {{ initial: {length} }} }}`"));
+        }
+        (Value::Text(text, _), "retry" | "concurrency" | "backlog") => text.parse::<u32>().ok()?.to_string(),
+        (Value::Text(text, _), "store" | "declare" | "notifications" | "transform") if !text.contains('\n') => quoted(text),
+        _ => return None,
+    };
+    Some(format!("write `{key}: {{ {setting}: {value} }}`"))
+}
+
+/// What an item of a list in the place of a mapping stands for: `A=b`, `{ name: A, value: b }`.
+fn pair(item: &Node) -> String {
+    let text = |key: &str| item.entry(key).and_then(|entry| entry.value.text());
+    let (name, value) = match (item.text(), text("name"), text("value")) {
+        (Some(pair), ..) => match pair.split_once(['=', ':']) {
+            Some((name, value)) => (name.trim(), value.trim()),
+            None => (pair, "…"),
+        },
+        (None, Some(name), value) => (name, value.unwrap_or("…")),
+        (None, None, _) => match item.entries() {
+            [entry] => (entry.key.as_str(), entry.value.text().unwrap_or("…")),
+            _ => ("A", "b"),
+        },
+    };
+    format!("{}: {}", quoted(name), quoted(value))
+}
+
+/// A text as it can stand in braces.
+fn quoted(text: &str) -> String {
+    let is_bare = text == "…" || !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte));
+    if is_bare { text.to_owned() } else { serde_json::Value::from(text).to_string() }
 }
 
 /// Help for a text that a type could not read, by what the type says of it.
@@ -105,6 +205,26 @@ fn rate(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_spelt_as_json_has_them() {
+        for (source, expect) in [
+            ("0644", Some("`420` (older YAML reads it as octal) or `644`")),
+            ("0o644", Some("`420`")),
+            ("0x1F", Some("`31`")),
+            ("-0b101", Some("`-5`")),
+            ("1_000", Some("`1000`")),
+            (".5", Some("`0.5`")),
+            ("+1", Some("`1`")),
+            ("5.", Some("`5.0`")),
+            ("099", Some("`99`")),
+            ("00", Some("`0` (older YAML reads it as octal) or `0`")),
+            (".inf", None),
+            (".nan", None),
+        ] {
+            assert_eq!(number(source).as_deref(), expect, "{source}");
+        }
+    }
 
     #[test]
     fn what_was_meant_is_spelt_as_it_is_wanted() {

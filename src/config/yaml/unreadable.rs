@@ -120,7 +120,13 @@ impl<'x> Place<'x> {
         let rest = self.line.get(self.at - self.start..)?;
         let word = rest.split([',', ']', '}']).next().unwrap_or(rest).trim_end();
         if info.contains("unknown anchor") {
-            let help = format!("quote it: \"{word}\"; in `match` a `*` works in {{ wildcard: \"{word}\" }}");
+            let name = word.trim_start_matches('*');
+            let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+            let help = if is_name {
+                format!("give the value this name in front of here, by `&{name}`, or quote it: \"{word}\"")
+            } else {
+                format!("quote it: \"{word}\"; in `match` a `*` works in {{ wildcard: \"{word}\" }}")
+            };
             return told(self.at, word, format!("`{word}` is how YAML names an anchor, and there is none"), help);
         }
         if rest.starts_with('#') && info.contains("comments must be separated") {
@@ -132,8 +138,19 @@ impl<'x> Place<'x> {
         None
     }
 
-    /// Quotes within the same quotes.
+    /// Quotes within the same quotes, and backslashes within double ones.
     fn quotes(&self, info: &str) -> Option<Mistake> {
+        if info.contains("quoted scalar") && (info.contains("escape") || info.contains("hexadecimal")) {
+            let rest = self.line.get(self.at - self.start..)?;
+            // The scanner tells where the quote opens.
+            let open =
+                rest.strip_prefix('"').map_or_else(|| self.line.get(..self.at - self.start)?.rfind('"'), |_| Some(self.at - self.start))?;
+            let inner = self.line.get(open + 1..)?;
+            let inner = inner.split('"').next().unwrap_or(inner);
+            let span = Span { start: self.start + open, end: (self.start + open + inner.len() + 2).min(self.start + self.line.len()) };
+            let mistake = Mistake::new(span, "a backslash within double quotes begins an escape, and this is none");
+            return Some(mistake.help(format!("put it into single quotes: '{inner}'")));
+        }
         if !info.contains("trailing content after") {
             return None;
         }

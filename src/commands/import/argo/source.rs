@@ -125,7 +125,8 @@ fn amqp(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Dra
         for (pointer, key) in [("/exchangeType", "type"), ("/routingKey", "routing_key")] {
             let value = text(settings, pointer);
             // The server has these itself, and they cannot be declared.
-            if !value.is_empty() && !(key == "type" && exchange.starts_with("amq.")) {
+            let is_known = key == "type" && exchange.starts_with("amq.");
+            if !value.is_empty() && !is_known {
                 binding.insert(key.to_owned(), value.into());
             }
         }
