@@ -2,9 +2,14 @@
 
 mod github;
 mod gitlab;
+mod mns;
+mod pubsub;
 mod slack;
+mod sns;
 #[cfg(test)]
 mod tests;
+mod wrapped;
+mod xml;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -14,11 +19,12 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION};
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use indexmap::IndexMap;
 use indexmap::map::Entry;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use pointsman_schemas::media_type::{is_json_media_type, is_media_type};
-use pointsman_schemas::{Data, DataKind, Event, EventBuilder, Name, Timestamp};
+use pointsman_schemas::{Data, DataKind, Event, EventBuilder, ExtensionValue, Name, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -27,6 +33,7 @@ use smallvec::{SmallVec, smallvec};
 use super::preset::{Events, Templates};
 use super::signature::Call;
 use crate::http::Refusal;
+use wrapped::Wrapped;
 
 /// What was made of a request.
 #[derive(Debug)]
@@ -34,6 +41,8 @@ pub(super) struct Mapped {
     /// Not checked yet, and without its data.
     pub(super) event: EventBuilder,
     pub(super) data: Option<Data>,
+    /// What the data came in, where it is not the whole body.
+    pub(super) envelope: Option<Value>,
     /// The sender's own id of it, which stays the same when he tries again.
     pub(super) id: Option<String>,
 }
@@ -62,7 +71,10 @@ impl Mapping {
     /// # Errors
     /// The preset's own templates cannot be read, which the tests of its table would find.
     pub(super) fn new(events: Events, name: Name) -> Result<Self, String> {
-        let templates = if let Events::Rows(rows) = events { Some(Templates::read(rows)?) } else { None };
+        let templates = match events {
+            Events::Rows(rows) | Events::EventBridge(rows) => Some(Templates::read(rows)?),
+            _ => None,
+        };
         Ok(Self { events, templates, name })
     }
 
@@ -73,8 +85,12 @@ impl Mapping {
     pub(super) fn map(&self, call: &Call<'_>, id: Option<String>, body: Bytes, now: Timestamp) -> Result<SmallVec<[Mapped; 1]>, Refusal> {
         // What is no media type says nothing.
         let declared = header(call.headers(), CONTENT_TYPE.as_str()).filter(|declared| is_media_type(declared));
+        let whole = body.clone();
         let (data, declared) = data(declared, body)?;
         let value = data.as_ref().and_then(Data::value).unwrap_or(&Value::Null);
+        if let Some(wrapped) = self.unwrap(call, value, &whole, data.as_ref(), declared) {
+            return Ok(smallvec![build_wrapped(wrapped, now)]);
+        }
         let Some(templates) = &self.templates else {
             return Ok(smallvec![build(self.attributes(call, id, value), data, declared, now)]);
         };
@@ -82,8 +98,9 @@ impl Mapping {
         let items = templates.items().and_then(|path| items(raw, path));
         let Some(items) = items else {
             let attributes = templates.attributes(call, value, raw);
-            let data = templates.data().and_then(|path| raw_at(std::str::from_utf8(raw).ok()?, path)).and_then(json).or(data);
-            return Ok(smallvec![build(attributes, data, declared, now)]);
+            let inner = templates.data().and_then(|path| raw_at(std::str::from_utf8(raw).ok()?, path)).and_then(json);
+            let envelope = inner.is_some().then(|| value.clone());
+            return Ok(smallvec![Mapped { envelope, ..build(attributes, inner.or(data), declared, now) }]);
         };
         let one = |item: &RawValue| {
             let value = serde_json::from_str(item.get()).unwrap_or(Value::Null);
@@ -94,13 +111,36 @@ impl Mapping {
         Ok(items.into_iter().map(one).collect())
     }
 
+    /// The message out of its envelope, of those who send one.
+    fn unwrap(&self, call: &Call<'_>, value: &Value, whole: &Bytes, data: Option<&Data>, declared: Option<&str>) -> Option<Wrapped> {
+        match self.events {
+            Events::Sns => Some(sns::map(value)),
+            Events::PubSub => Some(pubsub::map(call.headers(), value, data.cloned(), declared)),
+            Events::Mns => Some(mns::map(call.headers(), value, whole)),
+            _ => None,
+        }
+    }
+
+    /// The headers and body of a CloudEvent by HTTP that a call holds in another way: in a message of Pub/Sub's, or as JSON that does not say so.
+    pub(super) fn cloudevent(&self, call: &Call<'_>, body: &Bytes) -> Option<(HeaderMap, Bytes)> {
+        match self.events {
+            Events::PubSub => pubsub::cloudevent(call.fields()),
+            Events::EventBridge(_) => {
+                call.fields().get("specversion").filter(|version| *version == "1.0")?;
+                let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/cloudevents+json"))]);
+                Some((headers, body.clone()))
+            }
+            _ => None,
+        }
+    }
+
     fn attributes(&self, call: &Call<'_>, id: Option<String>, value: &Value) -> Attributes {
         let headers = call.headers();
         let attributes = match self.events {
             Events::Github => github::attributes(headers, value),
             Events::Gitlab => gitlab::attributes(headers, value),
             Events::Slack => slack::attributes(value),
-            Events::Plain | Events::Rows(_) => Attributes {
+            _ => Attributes {
                 ty: format!("com.pointsman.webhook.{}", self.name),
                 source: format!("/webhooks/{}", self.name),
                 id: ID_HEADERS.into_iter().find_map(|id| header(headers, id)).map(str::to_owned),
@@ -117,7 +157,7 @@ impl Mapping {
         let name = match self.events {
             Events::Github => "x-github-delivery",
             Events::Gitlab => "idempotency-key",
-            Events::Plain | Events::Slack | Events::Rows(_) => return None,
+            _ => return None,
         };
         header(call.headers(), name).map(str::to_owned)
     }
@@ -127,15 +167,34 @@ impl Mapping {
 fn build(attributes: Attributes, data: Option<Data>, declared: Option<&str>, now: Timestamp) -> Mapped {
     let id = attributes.id.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
     let time = attributes.time.as_deref().and_then(rfc3339).unwrap_or_else(|| now.to_string());
-    let mut event = Event::builder(id, attributes.source, attributes.ty).time(time);
-    if let Some(subject) = attributes.subject {
+    let source = utf8_percent_encode(&attributes.source, NOT_OF_URIS).to_string();
+    let mut event = Event::builder(id, source, attributes.ty).time(time);
+    // A subject that cannot be one is no reason to refuse what happened.
+    if let Some(subject) = attributes.subject.filter(|subject| !subject.is_empty() && !subject.chars().any(char::is_control)) {
         event = event.subject(subject);
     }
     if let Some(declared) = declared {
         event = event.datacontenttype(declared);
     }
-    Mapped { event, data, id: attributes.id }
+    Mapped { event, data, envelope: None, id: attributes.id }
 }
+
+/// The event of a message that came in an envelope.
+fn build_wrapped(wrapped: Wrapped, now: Timestamp) -> Mapped {
+    let Wrapped { attributes, extensions, data, media_type, envelope } = wrapped;
+    let mut mapped = Mapped { envelope, ..build(attributes, data, media_type.as_deref(), now) };
+    for (name, value) in extensions.into_iter().filter(|(_, value)| !value.chars().any(char::is_control)).take(EXTENSIONS_MAX) {
+        mapped.event = mapped.event.attribute(name, ExtensionValue::String(value.into()));
+    }
+    mapped
+}
+
+/// How many attributes of a message become extensions: an event may have more, and others add theirs.
+const EXTENSIONS_MAX: usize = 30;
+
+/// What a URI has no room for (RFC 3986, section 2): senders' names are not always encoded.
+const NOT_OF_URIS: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
 
 fn json(value: &RawValue) -> Option<Data> {
     Data::json(value.get().to_owned().into()).ok()
@@ -273,10 +332,12 @@ fn rfc3339(time: &str) -> Option<String> {
     time.parse::<jiff::Timestamp>().ok().map(|_| time)
 }
 
-/// The root that an `event:` mapping sees: `body`, `headers`, `query` and `path`.
+/// The root that an `event:` mapping sees: `body`, `headers`, `query` and `path`, and the `envelope` that the body came in.
 #[derive(Serialize)]
 struct Root<'r> {
     body: Body<'r>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envelope: Option<&'r Value>,
     headers: BTreeMap<&'r str, String>,
     query: BTreeMap<String, String>,
     path: &'r str,
@@ -294,7 +355,7 @@ enum Body<'r> {
 
 /// Builds the root as a JSON text. Headers that hold the caller's secrets are left out, and so are the headers and parameters of these names, so
 /// that no event can carry them.
-pub(super) fn root(head: &Parts, data: Option<&Data>, secrets: &[&str]) -> Bytes {
+pub(super) fn root(head: &Parts, data: Option<&Data>, envelope: Option<&Value>, secrets: &[&str]) -> Bytes {
     let mut headers = BTreeMap::<&str, String>::new();
     for (name, value) in &head.headers {
         let shown = |secret: &&str| name.as_str().eq_ignore_ascii_case(secret);
@@ -318,5 +379,5 @@ pub(super) fn root(head: &Parts, data: Option<&Data>, secrets: &[&str]) -> Bytes
     let query = url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
     let query = query.into_owned().filter(|(name, _)| !secrets.contains(&name.as_str())).collect();
     // Texts and a valid JSON text always serialize.
-    serde_json::to_vec(&Root { body, headers, query, path: head.uri.path() }).unwrap_or_default().into()
+    serde_json::to_vec(&Root { body, envelope, headers, query, path: head.uri.path() }).unwrap_or_default().into()
 }

@@ -41,9 +41,13 @@ use crate::source::{Arrival, Guarantee, Plain, Source, SourceContext, SourceSett
 use mapping::Mapping;
 use preset::Reply;
 use replay::Replay;
-use signature::{Call, Verifier};
+use signature::{Call, Moment, Unverified, Verifier};
 
-pub use signature::{Algorithm, Answer, Encoding, Hash, Hmac, KeyEncoding, Nothing, Scheme, Secrets, Signature, Unit, Verified};
+pub use signature::{
+    Algorithm, Answer, AnswerForm, Certificate, DigestAlgorithm, Encoding, EventBridge, Handshake, HandshakeMethod, Hash, Hmac,
+    HmacEncoding, HostPattern, Jwt, KeyEncoding, Mns, Nothing, Paypal, PubSub, Requirement, Scheme, Secrets, Signature, Sns, Unit, Values,
+    Verified,
+};
 
 /// A webhook: `{ path: /hooks/github, signature: { github: { secret: { env: GITHUB_SECRET } } } }`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -113,8 +117,9 @@ impl SourceSettings for Webhook {
     }
 
     async fn probe(&self) -> Result<String, OpenError> {
-        Verifier::open(self.scheme())?;
-        Ok(format!("waits to be called at {}", self.path))
+        let keys = Verifier::open(self.scheme())?.probe().await?;
+        let fetched = if keys > 0 { ", and the keys of its sender can be fetched" } else { "" };
+        Ok(format!("waits to be called at {}{fetched}", self.path))
     }
 
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
@@ -141,6 +146,9 @@ impl SourceSettings for Webhook {
         Ok(Box::new(waiting.attached(attachment)))
     }
 }
+
+/// How many keys are fetched for the sake of one call: its schemes may want one each.
+const FETCHES_MAX: usize = 3;
 
 /// What answers on the path.
 struct Door {
@@ -172,7 +180,7 @@ impl Door {
             return true;
         }
         let binary = is_cloudevent(&head.headers);
-        if !binary || self.verifier.signature().is_none() {
+        if !binary || self.verifier.signature().is_none() || self.verifier.is_by_jwt() {
             return binary;
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
@@ -195,6 +203,12 @@ impl Door {
             let arrivals = decoded.events.into_iter().map(|event| Arrival::Event(Arc::new(event))).collect();
             return Ok((arrivals, id.or_else(|| self.mapping.delivery_id(call))));
         }
+        if let Some((headers, body)) = self.mapping.cloudevent(call, &body)
+            && let Ok(decoded) = decode(&headers, body, REQUEST_EVENTS_MAX)
+        {
+            let arrivals = decoded.events.into_iter().map(|event| Arrival::Event(Arc::new(event))).collect();
+            return Ok((arrivals, id));
+        }
         let mapped = self.mapping.map(call, id, body, self.clock.now())?;
         if mapped.len() > REQUEST_EVENTS_MAX {
             let detail = format!("there are more than {REQUEST_EVENTS_MAX} events in this; send them in several requests");
@@ -205,12 +219,46 @@ impl Door {
         let refuse = |error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("no event can be made of this: {error}"));
         let arrival = |mapped: mapping::Mapped| {
             if self.mapped {
-                let root = mapping::root(head, mapped.data.as_ref(), &self.verifier.shown());
+                let root = mapping::root(head, mapped.data.as_ref(), mapped.envelope.as_ref(), &self.verifier.shown());
                 return Ok(Arrival::Plain(Box::new(Plain { root, defaults: mapped.event.data(mapped.data) })));
             }
             Ok(Arrival::Event(Arc::new(mapped.event.data(mapped.data).build().map_err(refuse)?)))
         };
         Ok((mapped.into_iter().map(arrival).collect::<Result<_, _>>()?, id))
+    }
+
+    /// Checks the signature, and fetches a key first where that needs one.
+    async fn verify(&self, head: &Parts, body: &Bytes, packed: Option<&Bytes>) -> Result<Option<String>, Refusal> {
+        for _ in 0..FETCHES_MAX {
+            // Some senders sign before they pack, some after: whoever signed either has signed what is in it.
+            let verify = |bytes: &Bytes| self.verifier.verify(&Call::new(head, bytes, self.url.as_deref()), self.clock.now());
+            let verified = match packed {
+                None => verify(body),
+                Some(packed) => match verify(packed) {
+                    Err(Unverified::Refused(_)) => verify(body),
+                    verified => verified,
+                },
+            };
+            let wanted = match verified {
+                Ok(id) => return Ok(id),
+                Err(Unverified::Refused(refusal)) => return Err(refusal),
+                Err(Unverified::Wanted(wanted)) => wanted,
+            };
+            if let Some(keyring) = self.verifier.keyring() {
+                keyring.fetch(&wanted).await?;
+            }
+        }
+        let detail = "the keys to check this with change too fast; send it again a little later";
+        Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(std::time::Duration::from_secs(5)))
+    }
+
+    /// What a sender hears who asks for something.
+    async fn reply(&self, reply: Reply) -> Result<Response, Refusal> {
+        if let (Reply::Visit(address), Some(keyring)) = (&reply, self.verifier.keyring()) {
+            keyring.visit(address).await?;
+            tracing::info!(source = %self.name, "a subscription is confirmed");
+        }
+        Ok(reply.into())
     }
 
     /// What a sender hears whose events are stored.
@@ -231,23 +279,23 @@ impl Handler for Door {
     async fn post(&self, request: Request) -> Result<Response, Refusal> {
         let Request { head, body, packed, held } = request;
         let url = self.url.as_deref();
-        // Some senders sign before they pack, some after: whoever signed either has signed what is in it.
-        let verify = |bytes: &Bytes| self.verifier.verify(&Call::new(&head, bytes, url), self.clock.now());
-        let handshake = self.verifier.signature().preset().handshake;
-        if let Some(reply) = handshake.unsigned(&Call::new(&head, &body, url)) {
-            return Ok(reply.into());
+        let reaction = self.verifier.signature().preset().reaction;
+        let call = || Call::new(&head, &body, url);
+        if let Some(refusal) = reaction.refuses(&call()) {
+            return Err(refusal);
         }
-        let id = match packed {
-            None => verify(&body)?,
-            Some(packed) => verify(&packed).or_else(|_| verify(&body))?,
-        };
+        if let Some(answered) = self.verifier.answer(&call(), Moment::Unsigned) {
+            return answered.map(|answered| Reply::from(answered).into());
+        }
+        let id = self.verify(&head, &body, packed.as_ref()).await?;
+        let asked = self.verifier.answer(&call(), Moment::Signed).map(|answered| answered.map(Reply::from));
+        if let Some(reply) = asked.or_else(|| reaction.signed(&self.verifier, &call())) {
+            return self.reply(reply?).await;
+        }
         let (arrivals, id, reply) = {
             let call = Call::new(&head, &body, url);
-            if let Some(reply) = handshake.signed(&self.verifier, &call) {
-                return Ok(reply.into());
-            }
             let (arrivals, id) = self.read(&call, id, &head, body.clone())?;
-            (arrivals, id, handshake.stored(&call))
+            (arrivals, id, reaction.stored(&call))
         };
         let stored = || reply.map_or_else(|| self.stored(), Response::from);
         if id.as_ref().is_some_and(|id| self.replay.lock().knows(id)) {
@@ -262,13 +310,18 @@ impl Handler for Door {
         Ok(stored())
     }
 
+    /// Grafana's contact points may be set to it, and it brings the same as a `POST`.
+    fn takes_put(&self) -> bool {
+        true
+    }
+
     fn get(&self, head: &Parts) -> Option<Result<Response, Refusal>> {
         if head.method == Method::HEAD {
             return Some(Ok(Response::default()));
         }
         let call = Call::new(head, &[], self.url.as_deref());
-        let answer = self.verifier.signature().preset().handshake.get(&self.verifier, &call)?;
-        Some(answer.map(Response::from))
+        let answered = self.verifier.answer(&call, Moment::Get)?;
+        Some(answered.map(|answered| Reply::from(answered).into()))
     }
 
     fn max_body_bytes(&self) -> Option<u64> {

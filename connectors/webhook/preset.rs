@@ -4,6 +4,7 @@
 //! wants to hear.
 
 mod answer;
+mod cloud;
 mod code;
 mod commerce;
 mod events;
@@ -15,7 +16,7 @@ mod tests;
 
 use crate::webhook::signature::Form;
 
-pub(super) use answer::{Handshake, Reply};
+pub(super) use answer::{Reaction, Reply};
 pub(super) use events::{Rows, Templates};
 pub(super) use table::{NAMES, NONE, PRESETS};
 
@@ -32,8 +33,10 @@ pub(super) struct Preset {
     pub(super) schemes: &'static [&'static str],
     /// How an event is made of a call.
     pub(super) event: Events,
-    /// How an address is registered.
-    pub(super) handshake: Handshake,
+    /// How an address is registered, in JSON.
+    pub(super) handshakes: &'static [&'static str],
+    /// What else is answered that depends on the call.
+    pub(super) reaction: Reaction,
     /// Status and body once the event is stored, where it is not 202 without one.
     pub(super) answer: Option<(u16, &'static str)>,
 }
@@ -49,6 +52,14 @@ pub(super) enum Events {
     Gitlab,
     /// By Slack's envelope.
     Slack,
+    /// By the envelope of Amazon SNS.
+    Sns,
+    /// By the envelope of Google Pub/Sub.
+    PubSub,
+    /// By the envelope of Alibaba's Message Service.
+    Mns,
+    /// A CloudEvent that does not say so, else by templates.
+    EventBridge(&'static Rows),
     /// By templates.
     Rows(&'static Rows),
 }
@@ -57,8 +68,8 @@ impl Events {
     /// True where the provider gives an id that stays the same when it tries again.
     pub(super) fn has_id(&self) -> bool {
         match self {
-            Self::Plain | Self::Github | Self::Gitlab | Self::Slack => true,
-            Self::Rows(rows) => !rows.id.is_empty() || rows.id_of_body,
+            Self::Plain | Self::Github | Self::Gitlab | Self::Slack | Self::Sns | Self::PubSub | Self::Mns => true,
+            Self::Rows(rows) | Self::EventBridge(rows) => !rows.id.is_empty() || rows.id_of_body,
         }
     }
 }

@@ -3,11 +3,26 @@
 //! `signature` is a map of one key: the name of a preset, or `custom`. A preset is written in the language that `custom` is ([`Scheme`]), and adds
 //! what is its provider's own: how an event is made of a call, the handshake, and the answer.
 //!
+//! Whose signature it is may take a key from elsewhere to tell: a certificate whose address the call names, or the keys of an issuer of tokens. Then
+//! checking says which key it wants, which is fetched ([`Keyring`](keyring::Keyring)), and the call is checked again. Nothing is taken unchecked.
+//!
 //! A signature is checked over the body's raw bytes. Each scheme knows two secrets at most: the one in force and the one before it, so that a
 //! secret can be changed without losing what is signed with the old one.
 
+mod canonical;
+mod certificate;
+mod check;
+mod fetch;
+#[cfg(test)]
+pub(super) mod fixtures;
+mod handshake;
+mod hosts;
+mod jwt;
 mod key;
+mod keyring;
+mod provider;
 mod request;
+mod rsa;
 mod scheme;
 mod template;
 mod verify;
@@ -23,11 +38,16 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::preset::{self, Preset};
 
-pub(super) use request::{Call, Scope, scalar};
+pub(super) use handshake::{Answered, Moment};
+pub(super) use hosts::Address;
+pub(super) use request::{Call, Scope};
 pub(super) use template::Template;
-pub(super) use verify::Verifier;
+pub(super) use verify::{Unverified, Verifier};
 
-pub use scheme::{Algorithm, Answer, Encoding, KeyEncoding, Scheme, Unit};
+pub use handshake::{AnswerForm, Handshake, HandshakeMethod, HmacEncoding};
+pub use hosts::HostPattern;
+pub use provider::{EventBridge, Mns, Paypal, PubSub, Sns};
+pub use scheme::{Algorithm, Answer, Certificate, DigestAlgorithm, Encoding, Jwt, KeyEncoding, Requirement, Scheme, Unit, Values};
 
 /// How a webhook's caller proves himself: a preset with its settings.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +63,11 @@ enum Settings {
     Verified(Verified),
     Hmac(Hmac),
     Custom(Box<Scheme>),
+    Sns(Sns),
+    PubSub(PubSub),
+    Paypal(Paypal),
+    EventBridge(EventBridge),
+    Mns(Mns),
     Nothing(Nothing),
 }
 
@@ -53,6 +78,11 @@ pub(super) enum Form {
     Verified,
     Hmac,
     Custom,
+    Sns,
+    PubSub,
+    Paypal,
+    EventBridge,
+    Mns,
     Nothing,
 }
 
@@ -149,18 +179,21 @@ impl Signature {
 
     /// Its secrets, by their keys.
     fn secrets(&self) -> impl Iterator<Item = (&'static str, &Text)> {
+        let name = if matches!(self.settings, Settings::Paypal(_)) { "webhook_id" } else { "secret" };
         let (secret, previous) = match &self.settings {
             Settings::Secrets(own) => (Some(&own.secret), own.previous.as_ref()),
             Settings::Verified(own) => (Some(&own.secret), own.previous.as_ref()),
             Settings::Hmac(own) => (Some(&own.secret), own.previous.as_ref()),
             Settings::Custom(own) => (own.secret.as_ref(), own.previous.as_ref()),
-            Settings::Nothing(_) => (None, None),
+            Settings::Paypal(own) => (Some(&own.webhook_id), own.previous.as_ref()),
+            Settings::EventBridge(own) => (Some(&own.secret), own.previous.as_ref()),
+            Settings::Sns(_) | Settings::PubSub(_) | Settings::Mns(_) | Settings::Nothing(_) => (None, None),
         };
-        secret.map(|secret| ("secret", secret)).into_iter().chain(previous.map(|previous| ("previous", previous)))
+        secret.map(|secret| (name, secret)).into_iter().chain(previous.map(|previous| ("previous", previous)))
     }
 
     /// The token that is asked for in a registration.
-    pub(super) fn verify_token(&self) -> Option<&Text> {
+    fn verify_token(&self) -> Option<&Text> {
         match &self.settings {
             Settings::Verified(own) => own.verify_token.as_ref(),
             _ => None,
@@ -175,7 +208,28 @@ impl Signature {
         match &self.settings {
             Settings::Custom(own) => Ok(vec![(**own).clone()]),
             Settings::Hmac(own) => Ok(vec![own.scheme()]),
-            _ => self.preset.schemes.iter().map(|text| serde_json::from_str(text).map_err(|error| error.to_string())).collect(),
+            _ => {
+                let read = |text: &&str| serde_json::from_str(text).map_err(|error| error.to_string());
+                let mut schemes: Vec<Scheme> = self.preset.schemes.iter().map(read).collect::<Result<_, _>>()?;
+                schemes.iter_mut().for_each(|scheme| self.settings.apply(scheme));
+                Ok(schemes)
+            }
+        }
+    }
+
+    /// How an address is registered.
+    ///
+    /// # Errors
+    /// As [`schemes`](Self::schemes).
+    fn handshakes(&self) -> Result<Vec<Handshake>, String> {
+        match &self.settings {
+            Settings::Custom(own) => Ok(own.handshake.clone()),
+            _ => {
+                let read = |text: &&str| serde_json::from_str(text).map_err(|error| error.to_string());
+                let mut handshakes: Vec<Handshake> = self.preset.handshakes.iter().map(read).collect::<Result<_, _>>()?;
+                handshakes.iter_mut().for_each(|handshake| handshake.verify_token = self.verify_token().cloned());
+                Ok(handshakes)
+            }
         }
     }
 
@@ -185,7 +239,7 @@ impl Signature {
             Settings::Hmac(own) => own.id.is_some(),
             Settings::Custom(own) => own.id.is_some(),
             Settings::Nothing(_) => false,
-            Settings::Secrets(_) | Settings::Verified(_) => self.preset.event.has_id(),
+            _ => self.preset.event.has_id(),
         }
     }
 
@@ -202,9 +256,12 @@ impl Signature {
         let mut problems = match &self.settings {
             Settings::Hmac(own) => own.check(),
             Settings::Custom(own) => own.check(),
+            Settings::Sns(own) => own.check(),
+            Settings::PubSub(own) => own.check(),
+            Settings::Mns(own) => own.check(),
             _ => Vec::new(),
         };
-        if problems.is_empty()
+        if problems.iter().all(|problem| problem.warning)
             && let Ok(schemes) = self.schemes()
         {
             for (key, text) in self.secrets() {
@@ -214,6 +271,20 @@ impl Signature {
             }
         }
         problems.into_iter().map(|problem| problem.at(self.name())).collect()
+    }
+}
+
+impl Settings {
+    /// Brings what a preset is given into its scheme.
+    fn apply(&self, scheme: &mut Scheme) {
+        match self {
+            Self::Sns(own) => own.apply(scheme),
+            Self::PubSub(own) => own.apply(scheme),
+            Self::Paypal(own) => provider::set_hosts(scheme, own.certificate_hosts.as_deref()),
+            Self::EventBridge(own) => provider::set_hosts(scheme, own.certificate_hosts.as_deref()),
+            Self::Mns(own) => own.apply(scheme),
+            Self::Secrets(_) | Self::Verified(_) | Self::Hmac(_) | Self::Custom(_) | Self::Nothing(_) => {}
+        }
     }
 }
 
@@ -266,6 +337,11 @@ impl<'de> Deserialize<'de> for Signature {
                     Form::Verified => Settings::Verified(content.newtype_variant()?),
                     Form::Hmac => Settings::Hmac(content.newtype_variant()?),
                     Form::Custom => Settings::Custom(content.newtype_variant()?),
+                    Form::Sns => Settings::Sns(content.newtype_variant()?),
+                    Form::PubSub => Settings::PubSub(content.newtype_variant()?),
+                    Form::Paypal => Settings::Paypal(content.newtype_variant()?),
+                    Form::EventBridge => Settings::EventBridge(content.newtype_variant()?),
+                    Form::Mns => Settings::Mns(content.newtype_variant()?),
                     Form::Nothing => Settings::Nothing(content.newtype_variant()?),
                 };
                 Ok(Signature { preset, settings })
@@ -289,6 +365,11 @@ impl JsonSchema for Signature {
                     Form::Verified => generator.subschema_for::<Verified>(),
                     Form::Hmac => generator.subschema_for::<Hmac>(),
                     Form::Custom => generator.subschema_for::<Scheme>(),
+                    Form::Sns => generator.subschema_for::<Sns>(),
+                    Form::PubSub => generator.subschema_for::<PubSub>(),
+                    Form::Paypal => generator.subschema_for::<Paypal>(),
+                    Form::EventBridge => generator.subschema_for::<EventBridge>(),
+                    Form::Mns => generator.subschema_for::<Mns>(),
                     Form::Nothing => generator.subschema_for::<Nothing>(),
                 };
                 json_schema!({

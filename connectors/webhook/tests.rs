@@ -1,5 +1,7 @@
 //! Signed requests against a real listener.
 
+mod keyed;
+
 use std::time::Duration;
 
 use base64::Engine;
@@ -399,6 +401,14 @@ fn mistakes_in_the_settings_are_found() {
             r#"{"path":"/x","signature":{"custom":{"secret":"s","header":"x","algorithm":"rsa-sha256"}}}"#,
             "signature.custom.key: an RSA key is written in PEM (add key: pem)",
         ),
+        (
+            r#"{"path":"/x","signature":{"custom":{"secret":"s","header":"x","handshake":[{"method":"GET","challenge":"<$.fields.a>","answer":"<$.body>"}]}}}"#,
+            "signature.custom.handshake[0].answer: has places that are not filled in; there are <$.challenge> and <$.hmac>\nsignature.custom.handshake[0].challenge: a GET has no body (write <$.query.challenge>)",
+        ),
+        (
+            r#"{"path":"/x","signature":{"custom":{"secret":"s","header":"x","handshake":[{"challenge":"a","token":"<$.query.t>"}]}}}"#,
+            "signature.custom.handshake[0].challenge: is the same for everybody, and no challenge (write <$.query.challenge> or <$.fields.challenge>)\nsignature.custom.handshake[0].token: one of token and verify_token is missing (write token: <$.query.token> and verify_token: { env: NAME } together)",
+        ),
     ];
     for (given, expect) in table {
         let webhook: Webhook = serde_json::from_str(given).unwrap();
@@ -467,6 +477,61 @@ async fn registrations_are_answered() {
     let (_, arrivals) = tokio::join!(served.post("/hooks/x?code=s", &[], event), tell(&mut source, Verdict::Stored));
     let Arrival::Event(event) = &arrivals[0] else { panic!("no mapping") };
     assert_eq!(&event.data().unwrap().bytes()[..], br#"{"n":12345678901234567890123}"#);
+}
+
+#[tokio::test]
+async fn grafana_may_put_and_others_may_not_at_events() {
+    let (served, mut source) = open(serde_json::json!({ "grafana": { "secret": SECRET } }), false).await;
+    let (body, bearer) = (br#"{"status":"firing"}"#, format!("Bearer {SECRET}"));
+    let headers = [("authorization", bearer.as_str())];
+    let (answer, arrivals) = tokio::join!(served.request("PUT", "/hooks/x", &headers, body), tell(&mut source, Verdict::Stored));
+    assert_eq!((answer.status(), types(&arrivals)), (202, vec!["com.grafana.firing"]));
+    assert_eq!(served.request("PUT", "/hooks/x", &[("authorization", "Bearer x")], body).await.status(), 401);
+    let patch = served.request("PATCH", "/hooks/x", &[], body).await;
+    assert_eq!((patch.status(), patch.header("allow")), (405, Some("OPTIONS, POST, PUT")));
+    let consent = served.request("OPTIONS", "/hooks/x", &[("webhook-request-origin", "a.example")], b"").await;
+    assert_eq!(consent.header("allow"), Some("OPTIONS, POST, PUT"));
+}
+
+#[tokio::test]
+async fn custom_answers_the_questions_of_a_registration() {
+    let custom = serde_json::json!({ "secret": SECRET, "header": "x-sign", "handshake": [
+        { "method": "GET", "challenge": "<$.query.crc_token>", "hmac": "base64", "as": "json", "answer": r#"{"response_token":"sha256=<$.hmac>"}"# },
+        { "method": "get", "challenge": "<$.query.echo>", "token": "<$.query.token>", "verify_token": "t" },
+        { "challenge": "<$.query.validationToken>", "signed": false },
+        { "challenge": "<$.fields.challenge>", "require": [{ "value": "<$.fields.type>", "is": ["hello", "ping"] }], "as": "json", "answer": r#"{"challenge":"<$.challenge>"}"# },
+    ] });
+    let (served, mut source) = open(serde_json::json!({ "custom": custom }), false).await;
+    let get = async |query: &str| served.request("GET", &format!("/hooks/x?{query}"), &[], b"").await;
+    let crc = get("crc_token=abc").await;
+    let expect = BASE64_STANDARD.encode(hex::decode(sign(SECRET, b"abc")).unwrap());
+    assert_eq!(
+        (crc.status(), crc.header("content-type"), crc.body()),
+        (200, Some("application/json"), &*format!(r#"{{"response_token":"sha256={expect}"}}"#))
+    );
+    let echo = get("echo=%3Cb%3E&token=t").await;
+    assert_eq!(
+        (echo.status(), echo.header("content-type"), echo.header("x-content-type-options"), echo.body()),
+        (200, Some("text/plain"), Some("nosniff"), "<b>")
+    );
+    assert_eq!(get("echo=a&token=u").await.problem().0, 403);
+    assert_eq!(get("echo=a").await.problem().0, 403);
+    assert_eq!(get("other=a").await.status(), 405);
+    assert_eq!(get(&format!("echo={}&token=t", "a".repeat(5_000))).await.status(), 405, "too long");
+    let validation = served.post("/hooks/x?validationToken=a%22b", &[], b"").await;
+    assert_eq!((validation.status(), validation.body()), (200, "a\"b"), "unsigned");
+    let question = r#"{"type":"hello","challenge":"a\"<$.hmac>"}"#;
+    let signature = sign(SECRET, question.as_bytes());
+    let post = async |signature: &str, body: &str| served.post("/hooks/x", &[("x-sign", signature)], body.as_bytes()).await;
+    assert_eq!(post(&signature, question).await.body(), question.replace(r#""type":"hello","#, ""), "nothing in it is filled in");
+    assert_eq!(post("00", question).await.status(), 401, "only signed");
+    assert_eq!(served.post("/hooks/x", &[], question.as_bytes()).await.status(), 401);
+    let event = r#"{"type":"event","challenge":"hello"}"#;
+    let signature = sign(SECRET, event.as_bytes());
+    let (answer, _) = tokio::join!(post(&signature, event), tell(&mut source, Verdict::Stored));
+    assert_eq!((answer.status(), answer.body()), (202, ""), "an event");
+    let head = served.raw("HEAD /hooks/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert_eq!((head.status(), head.body()), (200, ""));
 }
 
 #[tokio::test]

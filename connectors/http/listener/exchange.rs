@@ -18,6 +18,7 @@ use super::serving::Watched;
 use super::{BUSY_WAIT, Response};
 
 const METHODS: HeaderValue = HeaderValue::from_static("OPTIONS, POST");
+const METHODS_WITH_PUT: HeaderValue = HeaderValue::from_static("OPTIONS, POST, PUT");
 const REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
 const REQUEST_RATE: HeaderName = HeaderName::from_static("webhook-request-rate");
 const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
@@ -43,6 +44,7 @@ impl Routes {
         };
         match head.method {
             Method::POST => {}
+            Method::PUT if handler.takes_put() => {}
             Method::OPTIONS => return Ok(handshake(&head, &*handler)),
             _ => {
                 if matches!(head.method, Method::GET | Method::HEAD)
@@ -51,8 +53,8 @@ impl Routes {
                     return answer;
                 }
                 let refusal =
-                    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "only POST and OPTIONS are understood here; send what you have by POST");
-                return Err(refusal.with(ALLOW, METHODS));
+                    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not understood here; send what you have by POST");
+                return Err(refusal.with(ALLOW, methods(&*handler)));
             }
         }
         handler.admit(&head)?;
@@ -118,10 +120,15 @@ fn check_host(head: &Parts) -> Result<(), Refusal> {
     }
 }
 
+/// What `Allow` says.
+fn methods(handler: &dyn Handler) -> HeaderValue {
+    if handler.takes_put() { METHODS_WITH_PUT } else { METHODS }
+}
+
 /// CloudEvents HTTP webhooks 1.0.2, section 4: consent is the header, not the status.
 fn handshake(head: &Parts, handler: &dyn Handler) -> Response {
     let mut response = Response::default();
-    response.headers_mut().insert(ALLOW, METHODS);
+    response.headers_mut().insert(ALLOW, methods(handler));
     let origin = head.headers.get(REQUEST_ORIGIN).filter(|origin| origin.to_str().is_ok_and(|name| handler.consents_to(name)));
     if let Some(origin) = origin {
         response.headers_mut().insert(ALLOWED_ORIGIN, origin.clone());

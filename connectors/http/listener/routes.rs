@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::refusal::Refusal;
 use super::{Limits, Response};
 
-/// Takes the requests to one path. `POST` brings something, `OPTIONS` asks for consent, `GET` and `HEAD` ask whether somebody is there where the
+/// Takes the requests to one path. `POST` brings something, and `PUT` where the handler takes it, `OPTIONS` asks for consent, `GET` and `HEAD` ask whether somebody is there where the
 /// handler answers them; the listener refuses all else.
 #[async_trait]
 pub trait Handler: fmt::Debug + Send + Sync {
@@ -25,11 +25,16 @@ pub trait Handler: fmt::Debug + Send + Sync {
     /// Why not.
     fn admit(&self, head: &Parts) -> Result<(), Refusal>;
 
-    /// Takes a `POST` that was let in. Dropped where the caller hangs up.
+    /// Takes a `POST` (or `PUT`) that was let in. Dropped where the caller hangs up.
     ///
     /// # Errors
     /// Why what it brought is not taken.
     async fn post(&self, request: Request) -> Result<Response, Refusal>;
+
+    /// Whether a `PUT` brings something as a `POST` does.
+    fn takes_put(&self) -> bool {
+        false
+    }
 
     /// What a `GET` or a `HEAD` is answered, by which some senders see whether an address is the registrant's; none where it is refused.
     fn get(&self, _head: &Parts) -> Option<Result<Response, Refusal>> {

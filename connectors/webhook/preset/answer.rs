@@ -1,4 +1,4 @@
-//! How an address is registered, and what a sender hears in return.
+//! What a sender hears, and the registrations that the language of `custom` has no words for.
 //!
 //! Every webhook answers `HEAD` with 200: Trello, Intercom and others ask so whether somebody is there.
 
@@ -7,88 +7,46 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use crate::http::{Refusal, Response};
-use crate::webhook::signature::{Call, Verifier, scalar};
+use crate::webhook::signature::{Address, AnswerForm, Answered, Call, Verifier};
 
-/// The longest challenge that is sent back: known ones have 60 characters at most, a validation token of Microsoft's some hundred.
-const CHALLENGE_BYTES_MAX: usize = 4_096;
-
-/// What a provider asks to see whether the address is ours.
+/// What a provider's calls are answered that depends on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::webhook) enum Handshake {
+pub(in crate::webhook) enum Reaction {
     None,
-    /// A signed `url_verification` with a challenge.
-    Slack,
-    /// A signed `endpoint.url_validation`, whose token is sent back with its HMAC.
-    Zoom,
-    /// A signed PING of interactions or of webhook events.
+    /// A signed PING of interactions or of webhook events, and interactions, which are deferred.
     Discord,
-    /// WebSub: `GET` with `hub.challenge` and `hub.verify_token`.
-    Hub,
-    /// A `SubscriptionValidation` event.
-    EventGrid,
-    /// A `POST` without a body and with a `validationToken` in its query, which nothing signs.
-    ValidationToken,
+    /// A signed `SubscriptionConfirmation` with an address that is to be called.
+    Sns,
 }
 
 /// What is answered in the place of taking an event, or for it.
 #[derive(Debug, PartialEq)]
 pub(in crate::webhook) enum Reply {
     Text(String),
-    Json(Value),
+    Json(String),
     Empty(StatusCode),
+    /// The address is called first; 200 where that answers.
+    Visit(Address),
 }
 
-impl Handshake {
-    /// What a `GET` is answered; none where it asks for nothing that is known.
-    pub(in crate::webhook) fn get(self, verifier: &Verifier, call: &Call<'_>) -> Option<Result<Reply, Refusal>> {
-        if self != Self::Hub || call.query("hub.mode")? != "subscribe" {
-            return None;
-        }
-        let challenge = call.query("hub.challenge").filter(|challenge| challenge.len() <= CHALLENGE_BYTES_MAX)?;
-        let token = call.query("hub.verify_token").unwrap_or_default();
-        if verifier.is_verify_token(&token) {
-            return Some(Ok(Reply::Text(challenge)));
-        }
-        Some(Err(Refusal::new(StatusCode::FORBIDDEN, "hub.verify_token is not the webhook's verify_token; set both to the same text")))
-    }
-
-    /// What an unsigned `POST` is answered that only asks whether somebody is there.
-    pub(in crate::webhook) fn unsigned(self, call: &Call<'_>) -> Option<Reply> {
-        if self != Self::ValidationToken {
-            return None;
-        }
-        call.query("validationToken").filter(|token| token.len() <= CHALLENGE_BYTES_MAX).map(Reply::Text)
+impl Reaction {
+    /// Why a call is refused before its signature is looked at.
+    pub(in crate::webhook) fn refuses(self, call: &Call<'_>) -> Option<Refusal> {
+        let is_raw = self == Self::Sns && call.header("x-amz-sns-rawdelivery").is_some_and(|value| value == "true");
+        let detail = "Amazon SNS does not sign raw messages; turn off the subscription's raw message delivery";
+        is_raw.then(|| Refusal::new(StatusCode::UNAUTHORIZED, detail))
     }
 
     /// What a signed body is answered that is no event.
-    pub(in crate::webhook) fn signed(self, verifier: &Verifier, call: &Call<'_>) -> Option<Reply> {
-        let text = |value: Option<&Value>| value.and_then(scalar).filter(|text| text.len() <= CHALLENGE_BYTES_MAX);
-        // The body is read only where it can be a challenge.
-        let mentions = |word: &str| memchr::memmem::find(call.body(), word.as_bytes()).is_some();
+    pub(in crate::webhook) fn signed(self, verifier: &Verifier, call: &Call<'_>) -> Option<Result<Reply, Refusal>> {
         match self {
-            Self::None | Self::Hub | Self::ValidationToken => None,
-            Self::Slack => {
-                let body = mentions("url_verification").then(|| call.fields())?;
-                (body.get("type")? == "url_verification").then(|| text(body.get("challenge")).map(Reply::Text))?
-            }
-            Self::Zoom => {
-                let body = mentions("endpoint.url_validation").then(|| call.fields())?;
-                let token = (body.get("event")? == "endpoint.url_validation").then(|| text(body.pointer("/payload/plainToken")))??;
-                let encrypted = verifier.hmac_sha256_hex(&token)?;
-                Some(Reply::Json(json!({ "plainToken": token, "encryptedToken": encrypted })))
-            }
+            Self::None => None,
+            Self::Sns => sns(verifier, call),
             Self::Discord => match call.fields().get("type").and_then(Value::as_i64) {
-                Some(0) => Some(Reply::Empty(StatusCode::NO_CONTENT)),
-                Some(1) if call.fields().get("event").is_none() => Some(Reply::Json(json!({ "type": 1 }))),
+                Some(0) => Some(Ok(Reply::Empty(StatusCode::NO_CONTENT))),
+                Some(1) if call.fields().get("event").is_none() => Some(Ok(Reply::Json(json!({ "type": 1 }).to_string()))),
                 _ => None,
             },
-            Self::EventGrid => {
-                let body = mentions("Microsoft.EventGrid.SubscriptionValidationEvent").then(|| call.fields())?;
-                let event = body.get(0).unwrap_or(body);
-                let code = (event.get("eventType")? == "Microsoft.EventGrid.SubscriptionValidationEvent")
-                    .then(|| text(event.pointer("/data/validationCode")))??;
-                Some(Reply::Json(json!({ "validationResponse": code })))
-            }
         }
     }
 
@@ -99,9 +57,30 @@ impl Handshake {
         }
         // An interaction wants an answer at once: one that says that the message, or its update, comes later.
         match call.fields().get("type").and_then(Value::as_i64)? {
-            2 | 5 => Some(Reply::Json(json!({ "type": 5 }))),
-            3 => Some(Reply::Json(json!({ "type": 6 }))),
+            2 | 5 => Some(Reply::Json(json!({ "type": 5 }).to_string())),
+            3 => Some(Reply::Json(json!({ "type": 6 }).to_string())),
             _ => None,
+        }
+    }
+}
+
+/// "Confirming the subscription": the address in the message is called, which is signed with it, and must be Amazon's all the same.
+fn sns(verifier: &Verifier, call: &Call<'_>) -> Option<Result<Reply, Refusal>> {
+    let message = call.fields();
+    (message.get("Type")? == "SubscriptionConfirmation").then_some(())?;
+    let address = message.get("SubscribeURL").and_then(Value::as_str).and_then(|url| verifier.on_certificate_host(url));
+    Some(
+        address.map(Reply::Visit).ok_or_else(|| {
+            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "SubscribeURL is not on a host that is allowed, and is not called")
+        }),
+    )
+}
+
+impl From<Answered> for Reply {
+    fn from((body, form): Answered) -> Self {
+        match form {
+            AnswerForm::Text => Self::Text(body),
+            AnswerForm::Json => Self::Json(body),
         }
     }
 }
@@ -110,7 +89,8 @@ impl From<Reply> for Response {
     fn from(reply: Reply) -> Self {
         let (body, media_type) = match reply {
             Reply::Text(text) => (text, "text/plain"),
-            Reply::Json(value) => (value.to_string(), "application/json"),
+            Reply::Json(text) => (text, "application/json"),
+            Reply::Visit(_) => return Self::default(),
             Reply::Empty(status) => {
                 let mut response = Self::default();
                 *response.status_mut() = status;

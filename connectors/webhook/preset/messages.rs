@@ -1,7 +1,7 @@
 //! Messages, calls and people.
 
 use super::table::ROW;
-use super::{Events, Handshake, Preset, Rows};
+use super::{Events, Preset, Reaction, Rows};
 use crate::webhook::signature::Form;
 
 pub(super) const CALENDLY: Preset = Preset {
@@ -36,7 +36,7 @@ pub(super) const DISCORD: Preset = Preset {
         id_of_body: true,
         ..Rows::NONE
     }),
-    handshake: Handshake::Discord,
+    reaction: Reaction::Discord,
     answer: Some((204, "")),
     ..ROW
 };
@@ -59,9 +59,10 @@ pub(super) const INTERCOM: Preset = Preset {
 
 pub(super) const MAILGUN: Preset = Preset {
     name: "mailgun",
-    about: "Mailgun: the body's own signature, HMAC-SHA256 over its time and token. What else is in the body is not signed.",
+    about: "Mailgun: the body's own signature, HMAC-SHA256 over its time and token (of a subaccount also its parent's). What else is in the body is not signed.",
     schemes: &[
         r#"{"field": "signature.signature", "signed": "<$.timestamp><$.fields.signature.token>", "timestamp": "<$.fields.signature.timestamp>"}"#,
+        r#"{"field": "signature.parent-signature", "signed": "<$.timestamp><$.fields.signature.token>", "timestamp": "<$.fields.signature.timestamp>"}"#,
         r#"{"field": "signature", "signed": "<$.timestamp><$.fields.token>", "timestamp": "<$.fields.timestamp>"}"#,
     ],
     event: Events::Rows(&Rows {
@@ -89,16 +90,20 @@ pub(super) const META: Preset = Preset {
         id_of_body: true,
         ..Rows::NONE
     }),
-    handshake: Handshake::Hub,
+    handshakes: &[r#"{ "method": "GET", "challenge": "<$.query['hub.challenge']>", "token": "<$.query['hub.verify_token']>",
+             "require": [{ "value": "<$.query['hub.mode']>", "is": "subscribe" }] }"#],
     answer: Some((200, "")),
+    ..ROW
 };
 
 pub(super) const TWILIO: Preset = Preset {
     name: "twilio",
-    about: "Twilio: `X-Twilio-Signature`, HMAC-SHA1 over address and form, by the account's auth token; set `url` behind a proxy.",
+    about: "Twilio: `X-Twilio-Signature`, HMAC-SHA1 over address and form, by the account's auth token, or HMAC-SHA256 by a shared key; set `url` behind a proxy.",
     schemes: &[
         r#"{"header": "x-twilio-signature", "encoding": "base64", "algorithm": "sha1", "signed": "<$.url><$.sorted_form>"}"#,
         r#"{"header": "x-twilio-signature", "encoding": "base64", "algorithm": "sha1", "signed": "<$.url>", "digest": "<$.query.bodySHA256>"}"#,
+        r#"{"header": "x-twilio-signature", "encoding": "base64", "signed": "<$.url><$.sorted_form>"}"#,
+        r#"{"header": "x-twilio-signature", "encoding": "base64", "signed": "<$.url>", "digest": "<$.query.bodySHA256>"}"#,
     ],
     event: Events::Rows(&Rows {
         ty: &[
@@ -148,7 +153,10 @@ pub(super) const ZOOM: Preset = Preset {
         id_of_body: true,
         ..Rows::NONE
     }),
-    handshake: Handshake::Zoom,
+    handshakes: &[
+        r#"{ "challenge": "<$.fields.payload.plainToken>", "require": [{ "value": "<$.fields.event>", "is": "endpoint.url_validation" }], "as": "json",
+             "answer": "{\"plainToken\":\"<$.challenge>\",\"encryptedToken\":\"<$.hmac>\"}" }"#,
+    ],
     answer: Some((200, "")),
     ..ROW
 };

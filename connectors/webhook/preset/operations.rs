@@ -1,7 +1,7 @@
 //! Alerts, audits and clouds.
 
 use super::table::ROW;
-use super::{Events, Handshake, Preset, Rows};
+use super::{Events, Preset, Rows};
 
 pub(super) const PAGERDUTY: Preset = Preset {
     name: "pagerduty",
@@ -89,7 +89,10 @@ pub(super) const AZURE_EVENT_GRID: Preset = Preset {
         data: Some("data"),
         ..Rows::NONE
     }),
-    handshake: Handshake::EventGrid,
+    handshakes: &[
+        r#"{ "challenge": "<$.fields.0.data.validationCode>", "as": "json", "answer": "{\"validationResponse\":\"<$.challenge>\"}",
+             "require": [{ "value": "<$.fields.0.eventType>", "is": "Microsoft.EventGrid.SubscriptionValidationEvent" }] }"#,
+    ],
     answer: Some((200, "")),
     ..ROW
 };
@@ -106,6 +109,6 @@ pub(super) const MICROSOFT_GRAPH: Preset = Preset {
         items: Some("value"),
         ..Rows::NONE
     }),
-    handshake: Handshake::ValidationToken,
+    handshakes: &[r#"{ "challenge": "<$.query.validationToken>", "signed": false }"#],
     ..ROW
 };

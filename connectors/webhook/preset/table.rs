@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::{Events, Handshake, Preset, Rows, code, commerce, messages, operations};
+use super::{Events, Preset, Reaction, Rows, cloud, code, commerce, messages, operations};
 use crate::webhook::signature::Form;
 
 const STANDARD_SCHEMES: &[&str] = &[
@@ -21,8 +21,16 @@ const STANDARD_SCHEMES: &[&str] = &[
 ];
 
 /// What most rows are.
-pub(super) const ROW: Preset =
-    Preset { name: "", about: "", form: Form::Secrets, schemes: &[], event: Events::Plain, handshake: Handshake::None, answer: None };
+pub(super) const ROW: Preset = Preset {
+    name: "",
+    about: "",
+    form: Form::Secrets,
+    schemes: &[],
+    event: Events::Plain,
+    handshakes: &[],
+    reaction: Reaction::None,
+    answer: None,
+};
 
 const GITHUB: Preset = Preset {
     name: "github",
@@ -73,7 +81,7 @@ const SLACK: Preset = Preset {
         r#"{ "header": "x-slack-signature", "prefix": "v0=", "signed": "v0:<$.timestamp>:<$.body>", "timestamp": "<$.headers.x-slack-request-timestamp>" }"#,
     ],
     event: Events::Slack,
-    handshake: Handshake::Slack,
+    handshakes: &[r#"{ "challenge": "<$.fields.challenge>", "require": [{ "value": "<$.fields.type>", "is": "url_verification" }] }"#],
     ..ROW
 };
 
@@ -127,6 +135,11 @@ pub(in crate::webhook) const PRESETS: &[&Preset] = &[
     &operations::KUBERNETES_AUDIT,
     &operations::AZURE_EVENT_GRID,
     &operations::MICROSOFT_GRAPH,
+    &cloud::AWS_SNS,
+    &cloud::GOOGLE_PUBSUB,
+    &cloud::PAYPAL,
+    &cloud::ALIBABA_EVENTBRIDGE,
+    &cloud::ALIBABA_MNS,
     &HMAC,
     &CUSTOM,
     NONE,

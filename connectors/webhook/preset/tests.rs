@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::*;
 use crate::webhook::mapping::Mapping;
-use crate::webhook::signature::{Call, Scheme, Signature, Verifier};
+use crate::webhook::signature::{Call, Handshake, Scheme, Signature, Unverified, Verifier};
 
 struct Vector {
     preset: &'static str,
@@ -58,7 +58,14 @@ fn vectors() -> Vec<Vector> {
         Vector { preset: "twilio", secret: "12345", uri: "/hooks/x?foo=1&bar=2&bodySHA256=0a1ff7634d9ab3b95db5c9a2dfe9416e41502b283a80c7cf19632632f96e6620", url: Some("https://mycompany.com/myapp.php"), headers: &[("content-type", "application/json"), ("i-twilio-idempotency-token", "i2"), ("x-twilio-signature", "a9nBmqA0ju/hNViExpshrM61xv4=")], body: r#"{"property": "value", "boolean": true}"#, seconds: 1700000000, whole: true, lines: &["com.twilio.webhook | https://api.twilio.com | i2 | - | NOW"] },
         Vector { preset: "zendesk", secret: "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ==", uri: "/hooks/x", url: None, headers: &[("content-type", "application/json"), ("x-zendesk-webhook-signature-timestamp", "2023-11-14T22:13:20Z"), ("x-zendesk-webhook-signature", "VZ6ZUDL9pysZYBStV7xqXFQq10oREpIn0FAK/w5Nqh4=")], body: r#"{"type":"zen:event-type:ticket.created","id":"z1","time":"2023-11-14T22:13:10Z","subject":"zen:ticket:1","account_id":7}"#, seconds: 1700000000, whole: true, lines: &["com.zendesk.ticket.created | https://zendesk.com/accounts/7 | z1 | zen:ticket:1 | 2023-11-14T22:13:10Z"] },
         Vector { preset: "zoom", secret: "k1", uri: "/hooks/x", url: None, headers: &[("content-type", "application/json"), ("x-zm-request-timestamp", "1700000000"), ("x-zm-signature", "v0=bf0930425ef915daae6b95356e47e9521018e90995b4cedbdeae54fa5376bc9b")], body: r#"{"event":"meeting.started","event_ts":1699999999000,"payload":{"account_id":"A","object":{"id":"99"}}}"#, seconds: 1700000000, whole: true, lines: &["com.zoom.meeting.started | https://zoom.us/accounts/A | 89c2faacb07d98b2c55ea8ba035c9600 | 99 | 2023-11-14T22:13:19Z"] },
-        Vector { preset: "pagerduty", secret: "k1", uri: "/hooks/x", url: None, headers: &[("content-type", "application/json"), ("x-pagerduty-signature", "v1=7e331c06b64d51be0ec583d72986cfcb0d10bfb17a8cb5fd8f8f604ed31b7d17,v1=c6d51527a6ebf60b7cd092dfb8cbaa65da808c2a9deb363f542ecfd358a5b981")], body: r#"{"event":{"id":"e1","event_type":"incident.triggered","occurred_at":"2023-11-14T22:13:10Z","data":{"id":"P1"}}}"#, seconds: 1700000000, whole: true, lines: &["com.pagerduty.incident.triggered | https://api.pagerduty.com | e1 | P1 | 2023-11-14T22:13:10Z"] },
+        // The tests of PagerDuty's library for Go.
+        Vector { preset: "pagerduty", secret: "lDQHScfUeXUKaQRNF+8XIiDKZ7XX3itBAYzwU0TARw8lJqRnkKl2iB1anSb0Z+IK", uri: "/hooks/x", url: None, headers: &[("content-type", "application/json"), ("x-pagerduty-signature", "v1=7020c8a7ec668a9b7012bc3dd82e483394b038f4230acc6785efbf2a7d8bcaf5,v1=0c0b9495b893a39e70d1fea2fe11fbe0a825f88b9f67846f6cc07dd2bc5476cd")], body: r#"{"event":{"id":"01BWDWL3NYY7LUFPZCC28QUCMK","event_type":"incident.priority_updated","resource_type":"incident","occurred_at":"2021-04-26T17:36:27.458Z","agent":{"html_url":"https://acme.pagerduty.com/users/PLH1HKV","id":"PLH1HKV","self":"https://api.pagerduty.com/users/PLH1HKV","summary":"Tenex Engineer","type":"user_reference"},"client":null,"data":{"id":"PGR0VU2","type":"incident","self":"https://api.pagerduty.com/incidents/PGR0VU2","html_url":"https://acme.pagerduty.com/incidents/PGR0VU2","number":2,"status":"triggered","title":"A little bump in the road","service":{"html_url":"https://acme.pagerduty.com/services/PF9KMXH","id":"PF9KMXH","self":"https://api.pagerduty.com/services/PF9KMXH","summary":"API Service","type":"service_reference"},"assignees":[{"html_url":"https://acme.pagerduty.com/users/PTUXL6G","id":"PTUXL6G","self":"https://api.pagerduty.com/users/PTUXL6G","summary":"User 123","type":"user_reference"}],"escalation_policy":{"html_url":"https://acme.pagerduty.com/escalation_policies/PUS0KTE","id":"PUS0KTE","self":"https://api.pagerduty.com/escalation_policies/PUS0KTE","summary":"Default","type":"escalation_policy_reference"},"teams":[{"html_url":"https://acme.pagerduty.com/teams/PFCVPS0","id":"PFCVPS0","self":"https://api.pagerduty.com/teams/PFCVPS0","summary":"Engineering","type":"team_reference"}],"priority":{"html_url":"https://acme.pagerduty.com/account/incident_priorities","id":"PSO75BM","self":"https://api.pagerduty.com/priorities/PSO75BM","summary":"P1","type":"priority_reference"},"urgency":"high","conference_bridge":{"conference_number":1000,"conference_url":"https://example.com"},"resolve_reason":null}}}"#, seconds: 1700000000, whole: true, lines: &["com.pagerduty.incident.priority_updated | https://api.pagerduty.com/services/PF9KMXH | 01BWDWL3NYY7LUFPZCC28QUCMK | PGR0VU2 | 2021-04-26T17:36:27.458Z"] },
+        // The tests of Paddle's library for Python.
+        Vector { preset: "paddle", secret: "pdl_ntf_01hbpjmytsa32fhr36nqgc3kgb_WvRO0eL4Bj9rgYYIBZY6wZhG4EHy9jzh", uri: "/hooks/x", url: None, headers: &[("paddle-signature", "ts=1696195954;h1=dummy;h1=d96299976a6eb066f484d7fde011ac56fc32b38fc9940bc419d6e537fdc6ef02")], body: "hello-world", seconds: 1696195954, whole: true, lines: &["com.paddle.unknown | https://api.paddle.com | ID | - | NOW"] },
+        // By a shared key of Twilio's webhook rules.
+        Vector { preset: "twilio", secret: "12345", uri: "/hooks/x?foo=1&bar=2", url: Some("https://mycompany.com/myapp.php"), headers: &[("content-type", "application/x-www-form-urlencoded"), ("i-twilio-idempotency-token", "i1"), ("x-twilio-signature", "033hgUJA9M/hXIZsYjwkerEP/DBm35nEri5FhCYjA5s=")], body: "To=%2B18005551212&CallSid=CA1234567890ABCDE&Digits=1234&From=%2B14158675309&Caller=%2B14158675309", seconds: 1700000000, whole: true, lines: &["com.twilio.webhook | https://api.twilio.com | i1 | CA1234567890ABCDE | NOW"] },
+        // Of a subaccount, by the key of the account above it.
+        Vector { preset: "mailgun", secret: "k1", uri: "/hooks/x", url: None, headers: &[("content-type", "application/json")], body: r#"{"signature":{"token":"tok","timestamp":"1700000000","signature":"4eb56a0e41f55807a186019da0bdfa849582bbcb3e0e0a0462a514f5461c8395","parent-signature":"89b959311f6a9f2faff83599335011d8aa1cc4ba1dce12658d606f1bbaf7fe3f"},"event-data":{"event":"opened","id":"Ase7i2zsRYeDXztHGENqRA","recipient":"a@b.example","timestamp":1521243339.873676}}"#, seconds: 1700000000, whole: false, lines: &["com.mailgun.opened | https://api.mailgun.net | Ase7i2zsRYeDXztHGENqRA | a@b.example | 2018-03-16T23:35:39.873676Z"] },
         Vector { preset: "alertmanager", secret: "k1", uri: "/hooks/x", url: None, headers: &[("content-type", "application/json"), ("authorization", "Bearer k1")], body: r#"{"version":"4","status":"firing","groupKey":"g","externalURL":"http://am.example"}"#, seconds: 1700000000, whole: false, lines: &["com.alertmanager.firing | http://am.example | ID | g | NOW"] },
         Vector { preset: "alertmanager", secret: "user:pass", uri: "/hooks/x", url: None, headers: &[("content-type", "application/json"), ("authorization", "basic dXNlcjpwYXNz")], body: r#"{"version":"4","status":"firing","groupKey":"g","externalURL":"http://am.example"}"#, seconds: 1700000000, whole: false, lines: &["com.alertmanager.firing | http://am.example | ID | g | NOW"] },
         Vector { preset: "grafana", secret: "k1", uri: "/hooks/x", url: None, headers: &[("content-type", "application/json"), ("x-grafana-alerting-signature", "4b181ac3082abfb6ce29756ba390083c0cccc7ae03846e732ae2f84f31d4dd93")], body: r#"{"version":"4","status":"firing","groupKey":"g","externalURL":"http://am.example"}"#, seconds: 1700000000, whole: true, lines: &["com.grafana.firing | http://am.example | ID | g | NOW"] },
@@ -97,7 +104,8 @@ impl Vector {
 
     fn verify(&self, verifier: &Verifier, head: &Parts, body: &str, seconds: i64) -> bool {
         let verified = verifier.verify(&Call::new(head, body.as_bytes(), self.url), at(seconds));
-        if let Err(refusal) = &verified {
+        if let Err(unverified) = &verified {
+            let Unverified::Refused(refusal) = unverified else { panic!("no key is fetched") };
             assert_eq!(refusal.status, http::StatusCode::UNAUTHORIZED);
             assert!(!refusal.detail.contains(self.secret), "{}", refusal.detail);
         }
@@ -197,14 +205,22 @@ fn the_table_can_be_read_and_its_names_are_its_own() {
     assert_eq!(NAMES.iter().collect::<HashSet<_>>().len(), PRESETS.len());
     let tested: HashSet<_> = vectors().iter().map(|vector| vector.preset).collect();
     let elsewhere = ["github", "stripe", "slack", "hmac", "custom", "none"];
+    let keyed = ["aws-sns", "google-pubsub", "paypal", "alibaba-eventbridge", "alibaba-mns"];
     for preset in PRESETS {
         for scheme in preset.schemes {
             serde_json::from_str::<Scheme>(scheme).unwrap_or_else(|error| panic!("{}: {error}", preset.name));
         }
-        if let Events::Rows(rows) = preset.event {
+        for handshake in preset.handshakes {
+            serde_json::from_str::<Handshake>(handshake).unwrap_or_else(|error| panic!("{}: {error}", preset.name));
+        }
+        if let Events::Rows(rows) | Events::EventBridge(rows) = preset.event {
             Templates::read(rows).unwrap();
         }
-        assert!(tested.contains(preset.name) || elsewhere.contains(&preset.name), "{} has no vector", preset.name);
+        assert!(
+            tested.contains(preset.name) || elsewhere.contains(&preset.name) || keyed.contains(&preset.name),
+            "{} has no vector",
+            preset.name
+        );
     }
 }
 
@@ -244,7 +260,7 @@ fn custom_reads_public_keys_and_says_what_is_missing() {
         "timestamp": "<$.fields.t>", "unit": "ms", "tolerance": "10s" } }),
     );
     let told = |uri: &str, headers: &[(&str, &str)], body: &str| {
-        own.verify(&Call::new(&head(uri, headers), body.as_bytes(), None), at(100)).unwrap_err().detail.into_owned()
+        own.verify(&Call::new(&head(uri, headers), body.as_bytes(), None), at(100)).unwrap_err().refusal().detail.into_owned()
     };
     let body = r#"{"a":{"b":1},"t":100000}"#;
     assert_eq!(told("/x", &[], body), "the query parameter s is missing; sign the request");

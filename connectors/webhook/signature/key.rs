@@ -7,19 +7,21 @@ use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ed25519_dalek::{Signature as Ed25519Signature, VerifyingKey};
 use hmac::{EagerHash, Hmac, KeyInit, Mac};
-use ring::signature::{RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
-use rustls_pki_types::SubjectPublicKeyInfoDer;
-use rustls_pki_types::pem::PemObject;
+use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 use subtle::ConstantTimeEq;
 
-use super::scheme::{Algorithm, Encoding, KeyEncoding, Scheme};
+use super::certificate::Signer;
+use super::rsa::{BITS_MIN, RsaHash, RsaKey};
+use super::scheme::{Algorithm, DigestAlgorithm, Encoding, KeyEncoding, Scheme};
 
 /// Padding is left out by some senders.
 const INDIFFERENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, INDIFFERENT);
 const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, INDIFFERENT);
+
+const EMPTY: &str = "the secret is empty: anybody could sign with it";
 
 /// What a secret comes to; never shown.
 pub(super) enum Key {
@@ -27,8 +29,9 @@ pub(super) enum Key {
     /// The hash of a token that is shown as it is.
     Token([u8; 32]),
     Ed25519(Box<VerifyingKey>),
-    /// Modulus and exponent.
-    Rsa(RsaPublicKeyComponents<Vec<u8>>),
+    Rsa(RsaKey),
+    /// A text beside a certificate, which signs by itself: part of what is signed, or shown as a token.
+    Text(String),
 }
 
 impl fmt::Debug for Key {
@@ -42,8 +45,8 @@ impl fmt::Debug for Key {
 /// # Errors
 /// It is a key of none. The message does not repeat the secret.
 pub(super) fn keys(schemes: &[Scheme], secret: &str) -> Result<Vec<Option<Key>>, &'static str> {
-    if secret.is_empty() {
-        return Err("the secret is empty: anybody could sign with it");
+    if secret.trim().is_empty() {
+        return Err(EMPTY);
     }
     let mut keys = Vec::with_capacity(schemes.len());
     let mut first = None;
@@ -63,6 +66,9 @@ pub(super) fn keys(schemes: &[Scheme], secret: &str) -> Result<Vec<Option<Key>>,
 }
 
 fn key(scheme: &Scheme, secret: &str) -> Result<Key, &'static str> {
+    if scheme.certificate.is_some() {
+        return Ok(Key::Text(secret.to_owned()));
+    }
     let bytes = match scheme.key {
         KeyEncoding::Whsec => return standard(secret),
         KeyEncoding::Pem => return rsa(secret).map(Key::Rsa),
@@ -70,6 +76,9 @@ fn key(scheme: &Scheme, secret: &str) -> Result<Key, &'static str> {
         KeyEncoding::Hex => hex::decode(secret.trim()).map_err(|_| "is not hexadecimal")?,
         KeyEncoding::Base64 => BASE64.decode(secret.trim()).map_err(|_| "is not base64")?,
     };
+    if bytes.is_empty() {
+        return Err(EMPTY);
+    }
     match scheme.algorithm {
         Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Sha512 => Ok(Key::Hmac(bytes)),
         Algorithm::Token => Ok(Key::Token(Sha256::digest(bytes).into())),
@@ -79,6 +88,7 @@ fn key(scheme: &Scheme, secret: &str) -> Result<Key, &'static str> {
             ed25519(&bytes)
         }
         Algorithm::RsaSha1 | Algorithm::RsaSha256 => Err("is not a public key in PEM"),
+        Algorithm::Jwt => Err("is not used: a JSON Web Token is signed by the issuer's key"),
     }
 }
 
@@ -102,32 +112,23 @@ fn standard(secret: &str) -> Result<Key, &'static str> {
     }
 }
 
-/// RFC 5280, section 4.1: a `SubjectPublicKeyInfo` around an `RSAPublicKey` of RFC 8017, appendix A.1.1.
-fn rsa(pem: &str) -> Result<RsaPublicKeyComponents<Vec<u8>>, &'static str> {
-    let message = "is not an RSA public key in PEM (-----BEGIN PUBLIC KEY-----)";
-    let info = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|_| message)?;
-    rsa_components(&info).ok_or(message)
-}
-
-fn rsa_components(info: &[u8]) -> Option<RsaPublicKeyComponents<Vec<u8>>> {
-    use x509_parser::prelude::FromDer;
-    use x509_parser::public_key::PublicKey;
-    use x509_parser::x509::SubjectPublicKeyInfo;
-    let (_, info) = SubjectPublicKeyInfo::from_der(info).ok()?;
-    match info.parsed().ok()? {
-        PublicKey::RSA(key) => {
-            // A DER integer has a zero in front where its first bit is set; ring wants none.
-            let trim = |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect();
-            Some(RsaPublicKeyComponents { n: trim(key.modulus), e: trim(key.exponent) })
-        }
-        _ => None,
-    }
+/// A public key or a certificate in PEM.
+fn rsa(pem: &str) -> Result<RsaKey, &'static str> {
+    let message = "is not an RSA public key or a certificate with one, in PEM (-----BEGIN PUBLIC KEY-----)";
+    // Bytes in DER are no text, so that only PEM is read here.
+    let key = Signer::read(pem.as_bytes()).map_err(|_| message)?.key;
+    if key.bits() < BITS_MIN { Err("is an RSA key of fewer than 2048 bits, which others can break") } else { Ok(key) }
 }
 
 impl Key {
     /// A token that is shown as it is.
     pub(super) fn token(secret: &str) -> Self {
         Self::Token(Sha256::digest(secret).into())
+    }
+
+    /// The key of an HMAC.
+    pub(super) fn hmac(key: Vec<u8>) -> Self {
+        Self::Hmac(key)
     }
 
     /// Whether a signature fits what is signed. The time taken does not tell how much of it did.
@@ -141,20 +142,40 @@ impl Key {
             (Self::Ed25519(key), Algorithm::Ed25519) => {
                 Ed25519Signature::from_slice(signature).is_ok_and(|signature| key.verify_strict(&whole(), &signature).is_ok())
             }
-            (Self::Rsa(key), Algorithm::RsaSha1) => key.verify(&RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, &whole(), signature).is_ok(),
-            (Self::Rsa(key), Algorithm::RsaSha256) => key.verify(&RSA_PKCS1_2048_8192_SHA256, &whole(), signature).is_ok(),
+            (Self::Rsa(key), Algorithm::RsaSha1) => key.fits(RsaHash::Sha1, &whole(), signature),
+            (Self::Rsa(key), Algorithm::RsaSha256) => key.fits(RsaHash::Sha256, &whole(), signature),
             // A public key is no secret: nobody signs with it by HMAC.
             _ => false,
         }
     }
 
-    /// The HMAC with SHA-256 of a text in hexadecimal, where there is a key for it.
-    pub(super) fn hmac_sha256_hex(&self, text: &str) -> Option<String> {
-        let Self::Hmac(key) = self else { return None };
-        let mut hmac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).ok()?;
-        hmac.update(text.as_bytes());
-        Some(hex::encode(hmac.finalize().into_bytes()))
+    /// The text beside a certificate.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
     }
+
+    /// The HMAC of a text, where this is a key for one.
+    pub(super) fn hmac_of(&self, algorithm: Algorithm, text: &str) -> Option<Vec<u8>> {
+        let Self::Hmac(key) = self else { return None };
+        match algorithm {
+            Algorithm::Sha1 => hmac_of::<Sha1>(key, text),
+            Algorithm::Sha256 => hmac_of::<Sha256>(key, text),
+            Algorithm::Sha512 => hmac_of::<Sha512>(key, text),
+            _ => None,
+        }
+    }
+}
+
+fn hmac_of<D: EagerHash>(key: &[u8], text: &str) -> Option<Vec<u8>>
+where
+    Hmac<D>: KeyInit + Mac,
+{
+    let mut hmac = <Hmac<D> as KeyInit>::new_from_slice(key).ok()?;
+    hmac.update(text.as_bytes());
+    Some(hmac.finalize().into_bytes().to_vec())
 }
 
 /// Compares in constant time, and the whole length: a shortened signature does not fit.
@@ -180,7 +201,25 @@ pub(super) fn decode(encoding: Encoding, text: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Whether a text is the hexadecimal SHA-256 of a body.
-pub(super) fn is_sha256_of(text: &str, body: &[u8]) -> bool {
-    hex::decode(text).is_ok_and(|digest| digest.as_slice().ct_eq(&Sha256::digest(body)).into())
+/// Whether two texts are the same, in a time that depends on their length alone.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
+    Sha256::digest(one).ct_eq(&Sha256::digest(other)).into()
+}
+
+/// Base64 of the standard alphabet, with or without padding.
+pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
+    BASE64.decode(text.trim()).ok()
+}
+
+/// Whether a text is the hash of a body.
+pub(super) fn is_digest_of(text: &str, algorithm: DigestAlgorithm, body: &[u8]) -> bool {
+    match algorithm {
+        DigestAlgorithm::Sha256 => hex::decode(text).is_ok_and(|digest| digest.as_slice().ct_eq(&Sha256::digest(body)).into()),
+        DigestAlgorithm::Md5 => {
+            // RFC 1864 has base64 of the 16 bytes; Alibaba sends base64 of their hexadecimal, or that itself.
+            let digest = Md5::digest(body);
+            let is_hex = |text: &[u8]| hex::decode(text).is_ok_and(|bytes| bytes == digest[..]);
+            is_hex(text.as_bytes()) || base64(text).is_some_and(|bytes| bytes == digest[..] || is_hex(&bytes))
+        }
+    }
 }

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
-use http::HeaderMap;
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::{AsHeaderName, CONTENT_TYPE, HOST};
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
+use super::canonical;
 use super::template::{Part, Ref, Template};
 use crate::webhook::mapping;
 
@@ -28,6 +29,7 @@ pub(in crate::webhook) struct Scope<'s> {
     pub(super) timestamp: Option<&'s str>,
     /// The text that the signature was found in, and what separates its pairs.
     pub(super) pairs: Option<(&'s str, &'s str)>,
+    pub(super) secret: Option<&'s str>,
 }
 
 impl<'s> Scope<'s> {
@@ -61,6 +63,24 @@ impl<'c> Call<'c> {
         url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 
+    /// A header that is there once. Of two, nobody could tell which is signed.
+    pub(in crate::webhook) fn header(&self, name: impl AsHeaderName) -> Option<&'c HeaderValue> {
+        let mut values = self.head.headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none())
+    }
+
+    /// Path and query as the sender called them.
+    fn target(&self) -> String {
+        let uri = &self.head.uri;
+        let own = self.url.and_then(|url| url::Url::parse(url).ok());
+        let mut target = own.as_ref().map_or(uri.path(), |url| url.path()).to_owned();
+        if let Some(query) = uri.query() {
+            target.push('?');
+            target.push_str(query);
+        }
+        target
+    }
+
     /// Fills a template in, in pieces so that the body is not copied.
     ///
     /// # Errors
@@ -73,7 +93,7 @@ impl<'c> Call<'c> {
                 Part::Ref(reference, optional) => match self.find(reference, scope) {
                     Some(found) => pieces.push(found),
                     None if *optional => {}
-                    None => return Err(missing(reference)),
+                    None => return Err(self.missing(reference)),
                 },
             }
         }
@@ -97,7 +117,11 @@ impl<'c> Call<'c> {
             Ref::Method => Some(Cow::Borrowed(self.head.method.as_str().as_bytes())),
             Ref::Path => Some(Cow::Borrowed(self.head.uri.path().as_bytes())),
             Ref::SortedForm => self.sorted_form().map(owned),
-            Ref::Header(name) => self.head.headers.get(name).map(|value| Cow::Borrowed(value.as_bytes())),
+            Ref::Crc32 => Some(owned(crc32fast::hash(self.body).to_string())),
+            Ref::Secret => scope.secret.map(|secret| owned(secret.to_owned())),
+            Ref::AwsSns => canonical::aws_sns(self.fields()).map(owned),
+            Ref::AlibabaMns => canonical::alibaba_mns(self.head, &self.target()).map(Cow::Owned),
+            Ref::Header(name) => self.header(name).map(|value| Cow::Borrowed(value.as_bytes())),
             Ref::Query(name) => self.query(name).map(owned),
             Ref::Field(path) => scalar(at(scope.item.unwrap_or_else(|| self.fields()), path.iter().map(String::as_str))?).map(owned),
             Ref::Pair(name) => {
@@ -105,6 +129,23 @@ impl<'c> Call<'c> {
                 let mut pairs = text.split(separator).filter_map(|pair| pair.trim().split_once('='));
                 pairs.find(|(key, _)| key == name).map(|(_, value)| owned(value.to_owned()))
             }
+        }
+    }
+
+    /// What a place lacks, in words for the sender.
+    fn missing(&self, reference: &Ref) -> String {
+        match reference {
+            Ref::Header(name) if self.head.headers.contains_key(name) => format!("the header {name} is there more than once"),
+            Ref::Header(name) => format!("the header {name} is missing"),
+            Ref::Query(name) => format!("the query parameter {name} is missing"),
+            Ref::Field(path) => format!("the body has no field {}", path.join(".")),
+            Ref::Pair(name) => format!("there is no {name}= beside the signature"),
+            Ref::Timestamp => "the signed time is missing".to_owned(),
+            Ref::SortedForm => "the body is not a form".to_owned(),
+            Ref::Url => "the Host header is missing".to_owned(),
+            Ref::AwsSns => "the body is not a message of Amazon SNS with all its fields".to_owned(),
+            Ref::AlibabaMns => "the headers date and content-md5 are not there once each".to_owned(),
+            Ref::Body | Ref::Method | Ref::Path | Ref::Crc32 | Ref::Secret => "the request has no such part".to_owned(),
         }
     }
 
@@ -153,18 +194,5 @@ pub(in crate::webhook) fn scalar(value: &Value) -> Option<String> {
         Value::String(text) => Some(text.clone()),
         Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-fn missing(reference: &Ref) -> String {
-    match reference {
-        Ref::Header(name) => format!("the header {name} is missing"),
-        Ref::Query(name) => format!("the query parameter {name} is missing"),
-        Ref::Field(path) => format!("the body has no field {}", path.join(".")),
-        Ref::Pair(name) => format!("there is no {name}= beside the signature"),
-        Ref::Timestamp => "the signed time is missing".to_owned(),
-        Ref::SortedForm => "the body is not a form".to_owned(),
-        Ref::Url => "the Host header is missing".to_owned(),
-        Ref::Body | Ref::Method | Ref::Path => "the request has no such part".to_owned(),
     }
 }

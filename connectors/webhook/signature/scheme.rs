@@ -1,10 +1,17 @@
 //! The language that signatures are described in.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
 use http::{HeaderName, StatusCode};
 use pointsman_schemas::{Interval, Problem, Text};
-use schemars::JsonSchema;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, de};
 
+use super::handshake::Handshake;
+use super::hosts::{self, HostPattern};
 use super::template::{Ref, Template};
 
 /// How far a signed time may lie from ours, either way: what Stripe, Slack and Standard Webhooks advise.
@@ -14,8 +21,9 @@ const TOLERANCE: Interval = Interval(std::time::Duration::from_secs(5 * 60));
 ///
 /// Texts with `<$…>` are filled in from the request: `<$.body>` (its raw bytes), `<$.timestamp>` (as `timestamp` finds it), `<$.url>`,
 /// `<$.method>`, `<$.path>`, `<$.sorted_form>` (names and values of a form, one after the other, sorted by name), `<$.headers.x-name>`,
-/// `<$.query.name>`, `<$.fields.a.b>` (of a JSON body or a form), `<$.pairs.t>` (a `t=…` beside the signature). What is missing refuses the
-/// request; with a `?` at its end (`<$.fields.a?>`) it is empty.
+/// `<$.query.name>`, `<$.fields.a.b>` (of a JSON body or a form), `<$.pairs.t>` (a `t=…` beside the signature), `<$.crc32>` (of the body, in
+/// decimal), `<$.secret>`, `<$.aws_sns>` and `<$.alibaba_mns>` (the texts that those services sign). What is missing refuses the request; with a
+/// `?` at its end (`<$.fields.a?>`) it is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scheme {
@@ -43,8 +51,18 @@ pub struct Scheme {
     pub algorithm: Algorithm,
     /// The signed text; `<$.body>` by default.
     pub signed: Template,
-    /// Where the hexadecimal SHA-256 of the body is, which is signed in the body's place.
+    /// Where the hash of the body is, which is signed in the body's place.
     pub digest: Option<Template>,
+    /// What hash that is; SHA-256 by default.
+    pub digest_algorithm: DigestAlgorithm,
+    /// Where the certificate comes from by which an RSA signature is checked, in the place of a secret.
+    pub certificate: Option<Certificate>,
+    /// What a JSON Web Token must say, where the algorithm is `jwt`.
+    pub jwt: Option<Jwt>,
+    /// Where the secret itself is shown beside a signature by a certificate.
+    pub token: Option<Template>,
+    /// What in the request must have one of some values.
+    pub require: Vec<Requirement>,
     /// Where the time is.
     pub timestamp: Option<Template>,
     /// What the time counts in; seconds since 1970 by default.
@@ -55,6 +73,8 @@ pub struct Scheme {
     pub key: KeyEncoding,
     /// Where the delivery's id is, by which one that was stored already is known.
     pub id: Option<Template>,
+    /// How an address is registered: questions that are answered, and are no events.
+    pub handshake: Vec<Handshake>,
     /// What is answered once the event is stored; 202 without a body by default.
     pub answer: Option<Answer>,
 }
@@ -74,11 +94,17 @@ impl Default for Scheme {
             algorithm: Algorithm::default(),
             signed: Template::body(),
             digest: None,
+            digest_algorithm: DigestAlgorithm::default(),
+            certificate: None,
+            jwt: None,
+            token: None,
+            require: Vec::new(),
             timestamp: None,
             unit: Unit::default(),
             tolerance: TOLERANCE,
             key: KeyEncoding::default(),
             id: None,
+            handshake: Vec::new(),
             answer: None,
         }
     }
@@ -103,6 +129,130 @@ pub enum Algorithm {
     RsaSha256,
     /// None: the secret itself is shown.
     Token,
+    /// A JSON Web Token, signed by one of an issuer's public keys (RFC 7519).
+    Jwt,
+}
+
+/// A hash of the body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DigestAlgorithm {
+    /// SHA-256, in hexadecimal.
+    #[default]
+    Sha256,
+    /// MD5, in hexadecimal or base64 of either.
+    Md5,
+}
+
+/// From where the certificate of who signs is fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// The address, as the request says it, such as `<$.headers.x-cert-url>`.
+    pub url: Template,
+    /// True where that address is written in base64.
+    #[serde(default)]
+    pub base64: bool,
+    /// The hosts that may be asked: `api.example.com`, `*.example.com`, or `http://127.0.0.1:9000` on this machine.
+    pub hosts: Vec<HostPattern>,
+    /// How the address ends.
+    #[serde(default)]
+    pub suffix: String,
+    /// The names that the certificate may be made out to; any by default.
+    #[serde(default)]
+    pub names: Vec<HostPattern>,
+    /// Whether it counts beyond its dates; it does not by default.
+    #[serde(default)]
+    pub allow_expired: bool,
+    /// Whether an RSA key of fewer than 2048 bits will do; it will not by default.
+    #[serde(default)]
+    pub allow_weak_key: bool,
+    /// Where the key of an HMAC is, in base64, packed up with the certificate's private key.
+    pub hmac_key: Option<Template>,
+    /// Certificates to trust when asking, in the place of the system's, in PEM.
+    pub ca: Option<Text>,
+}
+
+/// What a JSON Web Token must say.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Jwt {
+    /// Who may have issued it.
+    pub issuer: Values,
+    /// Whom it may be made out to.
+    pub audience: Values,
+    /// The address of the issuer's JSON Web Key Set (RFC 7517).
+    pub jwks: Option<String>,
+    /// That set itself, such as `{ file: keys.json }`.
+    pub keys: Option<Text>,
+    /// Other claims that must have one of some values.
+    #[serde(default)]
+    pub claims: BTreeMap<String, Values>,
+    /// Certificates to trust when asking, in the place of the system's, in PEM.
+    pub ca: Option<Text>,
+}
+
+/// What must be in a request.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Requirement {
+    /// Where it is, such as `<$.fields.TopicArn>`.
+    pub value: Template,
+    /// The values that are taken.
+    pub is: Values,
+}
+
+/// A text, or a list of them of which any will do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Values(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Values {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Values;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a list of texts")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Values, E> {
+                Ok(Values(vec![text.to_owned()]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Values, A::Error> {
+                let mut values = Vec::new();
+                while let Some(value) = items.next_element()? {
+                    values.push(value);
+                }
+                Ok(Values(values))
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+impl JsonSchema for Values {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Values".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] })
+    }
+}
+
+impl Values {
+    /// Whether a text is one of them.
+    #[must_use]
+    pub fn contains(&self, text: &str) -> bool {
+        self.0.iter().any(|value| value == text)
+    }
+
+    /// The mistake of a list with nothing in it.
+    pub(super) fn check(&self, key: &str) -> Option<Problem> {
+        let empty = self.0.is_empty() || self.0.iter().any(String::is_empty);
+        empty.then(|| Problem::new("is empty: nothing would be taken").at(key))
+    }
 }
 
 /// How bytes are written as text.
@@ -131,6 +281,8 @@ pub enum Unit {
     Ms,
     /// A date and time such as `2026-01-02T03:04:05Z`.
     Rfc3339,
+    /// A date of HTTP's, such as `Fri, 02 Jan 2026 03:04:05 GMT`.
+    Http,
 }
 
 /// How a secret is written.
@@ -170,15 +322,13 @@ fn ok() -> u16 {
 impl Scheme {
     /// How the signature is written.
     pub(super) fn encoding(&self) -> Encoding {
-        self.encoding.unwrap_or(if self.algorithm == Algorithm::Token { Encoding::Text } else { Encoding::Hex })
+        self.encoding.unwrap_or(if matches!(self.algorithm, Algorithm::Token | Algorithm::Jwt) { Encoding::Text } else { Encoding::Hex })
     }
 
     /// Every mistake of one that a user wrote.
     pub(super) fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if self.secret.is_none() {
-            problems.push(Problem::new("the secret is missing").help("add secret: { env: NAME }"));
-        }
+        problems.extend(self.check_keys());
         let places = [&self.header, &self.query, &self.field];
         if places.iter().filter(|place| place.is_some()).count() != 1 {
             let help = "write header: X-Signature, query: signature, or field: a.b";
@@ -203,18 +353,58 @@ impl Scheme {
             problems.push(Problem::new("an answer 204 has no body").at("body").at("answer").help("take status: 200"));
         }
         problems.extend(self.check_signed());
+        let hashes = self.secret.is_some() && matches!(self.algorithm, Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Sha512);
+        for (index, handshake) in self.handshake.iter().enumerate() {
+            problems.extend(handshake.check(hashes).into_iter().map(|problem| problem.at(index).at("handshake")));
+        }
+        problems
+    }
+
+    /// Where keys come from.
+    fn check_keys(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        match (&self.certificate, &self.jwt) {
+            (Some(_), Some(_)) => problems.push(Problem::new("a JSON Web Token is not signed by a certificate").at("certificate")),
+            (None, None) if self.secret.is_none() => {
+                problems.push(Problem::new("the secret is missing").help("add secret: { env: NAME }"));
+            }
+            (None, Some(jwt)) => problems.extend(jwt.check().into_iter().map(|problem| problem.at("jwt"))),
+            (Some(certificate), None) => problems.extend(certificate.check().into_iter().map(|problem| problem.at("certificate"))),
+            (None, None) => {}
+        }
+        if self.jwt.is_some() != (self.algorithm == Algorithm::Jwt) {
+            let help = "write algorithm: jwt and jwt: { issuer: …, audience: …, jwks: https://… } together";
+            problems.push(Problem::new("one of algorithm: jwt and jwt is missing").at("algorithm").help(help));
+        }
+        let by_certificate = match &self.certificate {
+            Some(certificate) if certificate.hmac_key.is_some() => {
+                matches!(self.algorithm, Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Sha512)
+            }
+            Some(_) => matches!(self.algorithm, Algorithm::RsaSha1 | Algorithm::RsaSha256),
+            None => true,
+        };
+        if !by_certificate {
+            let help = "write rsa-sha256 or rsa-sha1; of an HMAC whose key is packed up, name it with hmac_key";
+            problems.push(Problem::new("this is not signed with a certificate's key").at("algorithm").help(help));
+        }
+        if self.token.is_some() && (self.certificate.is_none() || self.secret.is_none()) {
+            let help = "it says where the secret is shown beside a certificate's signature; a token alone is algorithm: token";
+            problems.push(Problem::new("there is no secret, or no certificate").at("token").help(help));
+        }
+        let empty = self.require.iter().filter_map(|require| require.is.check("is"));
+        problems.extend(empty.map(|problem| problem.at("require")));
         problems
     }
 
     /// What is signed, and what is not though it looks so.
     fn check_signed(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let asymmetric = matches!(self.algorithm, Algorithm::RsaSha1 | Algorithm::RsaSha256);
+        let asymmetric = matches!(self.algorithm, Algorithm::RsaSha1 | Algorithm::RsaSha256) && self.certificate.is_none();
         if asymmetric != (self.key == KeyEncoding::Pem) {
             let message = if asymmetric { "an RSA key is written in PEM" } else { "only an RSA key is written in PEM" };
             problems.push(Problem::new(message).at("key").help(if asymmetric { "add key: pem" } else { "take text, hex or base64" }));
         }
-        if self.algorithm == Algorithm::Token {
+        if matches!(self.algorithm, Algorithm::Token | Algorithm::Jwt) {
             return problems;
         }
         if self.encoding() == Encoding::Text {
@@ -222,13 +412,18 @@ impl Scheme {
             problems.push(Problem::new("a signature is bytes").at("encoding").help(help));
         }
         let over = |wanted: fn(&Ref) -> bool| self.signed.refs().any(wanted);
-        if !over(|part| matches!(part, Ref::Body | Ref::Field(_) | Ref::SortedForm)) && self.digest.is_none() {
+        if over(|part| matches!(part, Ref::Secret)) && (self.certificate.is_none() || self.secret.is_none()) {
+            let help = "it stands for a text that a certificate's key signs with the rest; an HMAC has the secret in it as it is";
+            problems.push(Problem::new("<$.secret> is a secret beside a certificate").at("signed").help(help));
+        }
+        if !over(|part| matches!(part, Ref::Body | Ref::Field(_) | Ref::SortedForm | Ref::Crc32 | Ref::AwsSns)) && self.digest.is_none() {
             let help = "put <$.body> into it, unless the sender signs something else";
             problems.push(Problem::new("the body is not signed: whoever saw one call can send any other").at("signed").warn().help(help));
         }
         if let Some(timestamp) = &self.timestamp
             && !over(|part| matches!(part, Ref::Timestamp))
             // A time that is a field of a signed body is signed with it.
+            && !over(|part| matches!(part, Ref::AlibabaMns | Ref::AwsSns))
             && !timestamp.refs().all(|part| self.signed.refs().any(|signed| signed == part || matches!((signed, part), (Ref::Body, Ref::Field(_)))))
         {
             let help = "put <$.timestamp> into signed, as the sender does";
@@ -237,6 +432,34 @@ impl Scheme {
             && timestamp.refs().any(|part| matches!(part, Ref::Timestamp))
         {
             problems.push(Problem::new("says where the time is, and not again <$.timestamp>").at("timestamp"));
+        }
+        problems
+    }
+}
+
+impl Certificate {
+    fn check(&self) -> Vec<Problem> {
+        let missing = self.hosts.is_empty().then(|| {
+            let help = "write hosts: [keys.example.com]: whoever chooses the host chooses the key";
+            Problem::new("there is no host that the certificate may be fetched from").at("hosts").help(help)
+        });
+        missing.into_iter().collect()
+    }
+}
+
+impl Jwt {
+    fn check(&self) -> Vec<Problem> {
+        let mut problems: Vec<_> = [("issuer", &self.issuer), ("audience", &self.audience)]
+            .into_iter()
+            .filter_map(|(key, values)| values.check(key))
+            .chain(self.claims.iter().filter_map(|(key, values)| values.check(key).map(|problem| problem.at("claims"))))
+            .collect();
+        if self.jwks.is_some() == self.keys.is_some() {
+            let help = "write jwks: https://… to have them fetched, or keys: { file: keys.json }";
+            problems.push(Problem::new("exactly one of jwks and keys says where the issuer's keys are").help(help));
+        }
+        if let Some(Err(message)) = self.jwks.as_deref().map(hosts::own) {
+            problems.push(Problem::new(message).at("jwks"));
         }
         problems
     }

@@ -39,10 +39,18 @@ pub(super) enum Ref {
     Field(Vec<String>),
     /// A `name=value` beside the signature.
     Pair(String),
+    /// The CRC-32 of the body, in decimal.
+    Crc32,
+    /// The secret itself.
+    Secret,
+    /// What Amazon's Simple Notification Service signs.
+    AwsSns,
+    /// What Alibaba's Message Service signs.
+    AlibabaMns,
 }
 
 /// What a reference may begin with, in the words of a message.
-const ROOTS: &str = "body, timestamp, url, method, path, sorted_form, headers.…, query.…, fields.…, pairs.…";
+const ROOTS: &str = "body, timestamp, url, method, path, sorted_form, crc32, secret, headers.…, query.…, fields.…, pairs.…";
 
 impl Template {
     /// `<$.body>`.
@@ -76,6 +84,25 @@ impl Template {
             parts.push(Part::Literal(rest.to_owned()));
         }
         Ok(Self { parts })
+    }
+
+    /// The headers, parameters and fields that it takes from a request, by their names there.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.refs().filter_map(|reference| match reference {
+            Ref::Header(name) => Some(name.as_str()),
+            Ref::Query(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The first place that it names, in words for the sender.
+    pub(super) fn place(&self) -> String {
+        match self.refs().next() {
+            Some(Ref::Header(name)) => format!("the header {name}"),
+            Some(Ref::Query(name)) => format!("the query parameter {name}"),
+            Some(Ref::Field(path)) => format!("the field {}", path.join(".")),
+            _ => "what the request says of itself".to_owned(),
+        }
     }
 
     pub(super) fn parts(&self) -> &[Part] {
@@ -127,6 +154,10 @@ fn reference(text: &str) -> Result<Ref, String> {
         ("method", []) => Ok(Ref::Method),
         ("path", []) => Ok(Ref::Path),
         ("sorted_form", []) => Ok(Ref::SortedForm),
+        ("crc32", []) => Ok(Ref::Crc32),
+        ("secret", []) => Ok(Ref::Secret),
+        ("aws_sns", []) => Ok(Ref::AwsSns),
+        ("alibaba_mns", []) => Ok(Ref::AlibabaMns),
         ("headers", rest) => Ok(Ref::Header(single(rest)?.parse().map_err(|_| "is not the name of a header".to_owned())?)),
         ("query", rest) => Ok(Ref::Query(single(rest)?)),
         ("pairs", rest) => Ok(Ref::Pair(single(rest)?)),

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
+use super::super::check::SIGNATURES_MAX;
 use super::*;
 
 fn verifier(json: &str) -> Verifier {
@@ -20,7 +21,7 @@ fn head(headers: &HeaderMap) -> Parts {
 
 impl Verifier {
     fn verify_body(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<(), Refusal> {
-        self.verify(&Call::new(&head(headers), body, None), now).map(drop)
+        self.verify(&Call::new(&head(headers), body, None), now).map(drop).map_err(Unverified::refusal)
     }
 }
 
@@ -193,9 +194,63 @@ fn one_signature_of_a_list_is_enough() {
 }
 
 #[test]
+fn hostile_headers_are_refused_in_words() {
+    let time = ("x-slack-request-timestamp", "1531420618");
+    let slack = vectors().remove(1);
+    let (own, now) = (verifier(slack.scheme), at(slack.seconds));
+    let told = |headers: &HeaderMap| own.verify_body(headers, slack.body.as_bytes(), now).unwrap_err().detail.into_owned();
+    let mut twice = headers(&slack.headers);
+    twice.append("x-slack-signature", "v0=00".parse().unwrap());
+    assert_eq!(told(&twice), "the header x-slack-signature is there more than once; sign the request");
+    let mut times = headers(&slack.headers);
+    times.append("x-slack-request-timestamp", "1531420618".parse().unwrap());
+    assert_eq!(told(&times), "the header x-slack-request-timestamp is there more than once");
+    let mut odd = headers(&[time]);
+    odd.insert("x-slack-signature", http::HeaderValue::from_bytes(b"v0=\xff\xfe").unwrap());
+    assert_eq!(told(&odd), "the header x-slack-signature is not ASCII; sign the request");
+    for value in
+        ["v0=".to_owned(), "v0".to_owned(), format!("v0={}", "0".repeat(30_000)), "v0=\u{e4}".to_owned(), format!("v0={}", "zz".repeat(32))]
+    {
+        let mut changed = headers(&[time]);
+        changed.insert("x-slack-signature", http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        assert!(own.verify_body(&changed, slack.body.as_bytes(), now).is_err(), "{}", value.len());
+    }
+    for time in
+        ["1531420618000", "153142061", "-1531420618", "1531420618.0", "1531420618 ", "0x5b489a4a", "99999999999999999999", "", "soon"]
+    {
+        let mut changed = headers(&slack.headers);
+        changed.insert("x-slack-request-timestamp", time.parse().unwrap());
+        assert!(own.verify_body(&changed, slack.body.as_bytes(), now).is_err(), "{time}");
+    }
+}
+
+#[test]
+fn a_list_may_come_in_several_lines_and_only_so_much_of_it_is_tried() {
+    let stripe = vectors().into_iter().find(|vector| vector.scheme.contains("stripe")).unwrap();
+    let (own, now) = (verifier(stripe.scheme), at(stripe.seconds));
+    let (whole, body) = (stripe.headers[0].1, stripe.body.as_bytes());
+    let (time, signatures) = whole.split_once(',').unwrap();
+    let mut lines = headers(&[("stripe-signature", time)]);
+    lines.append("stripe-signature", signatures.parse().unwrap());
+    assert_eq!(own.verify_body(&lines, body, now), Ok(()));
+    let many = format!("{time},{}{signatures}", "v1=00,".repeat(1_000));
+    assert!(own.verify_body(&headers(&[("stripe-signature", &many)]), body, now).is_err());
+    let few = format!("{time},{}{signatures}", "v1=00,".repeat(SIGNATURES_MAX - 1));
+    assert_eq!(own.verify_body(&headers(&[("stripe-signature", &few)]), body, now), Ok(()));
+    // Of two times the first counts, for the age and for the signature alike.
+    let doubled = format!("t=1,{whole}");
+    assert!(own.verify_body(&headers(&[("stripe-signature", &doubled)]), body, now).is_err());
+}
+
+#[test]
 fn secrets_that_cannot_be_used_are_told_and_none_is_shown() {
     let told = |json: &str| Verifier::open(serde_json::from_str(json).unwrap()).unwrap_err().to_string();
     assert_eq!(told(r#"{"github":{"secret":""}}"#), "signature.github.secret: the secret is empty: anybody could sign with it");
+    for empty in
+        [r#"{"github":{"secret":" \n"}}"#, r#"{"adyen":{"secret":" "}}"#, r#"{"custom":{"secret":"==","key":"base64","header":"x"}}"#]
+    {
+        assert!(told(empty).contains("secret: "), "{empty}");
+    }
     assert!(told(r#"{"slack":{"secret":"a","previous":{"file":"/nowhere"}}}"#).starts_with("signature.slack.previous: cannot read"));
     for bad in ["whsec_hunter2!", "whpk_aGVsbG8=", "whsk_aGVsbG8=", "whsec_===="] {
         let message = told(&serde_json::json!({ "standard": { "secret": bad } }).to_string());
