@@ -434,7 +434,9 @@ fn spawn(name: &str, directory: &Path, work: impl FnOnce() + Send + 'static) -> 
 impl Shared {
     /// How large the write-ahead log may become before it is moved into the database.
     fn log_bytes_max(&self) -> u64 {
-        upkeep::LOG_BYTES.min(self.options.max_size_bytes / 8).min(self.ballast.lock().log_bytes_max())
+        let max = upkeep::LOG_BYTES.min(self.options.max_size_bytes / 8);
+        let ballast = self.ballast.lock();
+        if ballast.leaves_room_for(max) { max } else { max.min(ballast.log_bytes_max()) }
     }
 
     fn epoch(&self) -> u64 {

@@ -23,6 +23,9 @@ const PART_OF_DISK: u64 = 8;
 /// Room without which a disk is full: what SQLite needs to open a store.
 const ROOM_LEAST: u64 = 256 * 1024;
 
+/// A disk has plenty of room where so many times the ballast and the write-ahead log are free.
+const PLENTY: u64 = 4;
+
 /// How soon after it found no room it is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
@@ -53,9 +56,15 @@ impl Ballast {
         self.size_bytes
     }
 
-    /// How large the write-ahead log may become before it is moved into the database: on a full disk there must be room for that.
+    /// How large the write-ahead log may become before it is moved into the database: where the disk may soon be full there must be room for that.
     pub(super) fn log_bytes_max(&self) -> u64 {
         self.size_bytes / 4
+    }
+
+    /// Whether a log of this size is no trouble: the disk will not be full before it has been looked at again.
+    pub(super) fn leaves_room_for(&self, log_bytes: u64) -> bool {
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        self.is_there && room(directory).is_some_and(|(free, _)| free >= PLENTY * (self.size_bytes + log_bytes))
     }
 
     /// Gives the room up; false where that was done before.

@@ -176,20 +176,25 @@ impl Writer {
         }
     }
 
-    /// Moves the write-ahead log into the database, and gives its room back.
     /// Empties a log that has outgrown what the ballast leaves room for, faster than it was looked at: on a full disk the database could not grow
-    /// by it, and nothing could be drained. Where a reader is in the way it is tried again once the log has grown by as much.
+    /// by it, and nothing could be drained. Where a reader is in the way it is tried again once the log has grown by as much. While the disk has
+    /// plenty of room it is left to the upkeep thread: the writer would wait for it, and a log that was cut costs more with each sync.
     fn keep_log_small(&mut self) {
-        let max = self.shared.ballast.lock().size_bytes() / 2;
         let log = schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
-        if log <= max.max(self.log_bytes) {
-            return;
-        }
+        let max = {
+            let ballast = self.shared.ballast.lock();
+            let max = ballast.size_bytes() / 2;
+            if log <= max.max(self.log_bytes) || ballast.leaves_room_for(log) {
+                return;
+            }
+            max
+        };
         self.empty_log();
         let left = schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
         self.log_bytes = if left > max { left + max } else { 0 };
     }
 
+    /// Moves the write-ahead log into the database, and gives its room back.
     fn empty_log(&self) {
         let Some(connection) = &self.connection else { return };
         let _turn = self.shared.turn.lock();
