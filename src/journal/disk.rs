@@ -50,6 +50,7 @@ use self::check::{Checked, Occasion};
 use self::loader::{LeaseCall, Loader, LoaderDesk};
 use self::look::LookDesk;
 use self::queues::{Found, Leasing, Moment, Need, Queues};
+use self::raw::DatabaseFile;
 use self::reader::{Live, io};
 use self::schema::Purpose;
 use self::store::{Lock, Mark};
@@ -159,6 +160,7 @@ impl OpenError {
 /// What the journal's threads share.
 struct Shared {
     directory: PathBuf,
+    database: Arc<DatabaseFile>,
     options: DiskOptions,
     clock: Arc<JournalClock>,
     queues: Arc<Mutex<Queues>>,
@@ -210,8 +212,10 @@ impl DiskJournal {
     pub fn open(directory: &Path, options: DiskOptions, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
         let mut ballast = Ballast::of(directory, reserve_bytes(options.max_size_bytes) / 2);
         let lock = prepare(directory)?;
+        let database = Arc::new(DatabaseFile::default());
         let mut mark = Mark::open(directory).map_err(|error| OpenError::files("opening", &directory.join("mark"), &error))?;
-        let Checked { connection, mut books, findings: mut warnings, is_whole } = open_patiently(directory, &*clock, &mut ballast)?;
+        let Checked { connection, mut books, findings: mut warnings, is_whole } =
+            open_patiently(directory, &database, &*clock, &mut ballast)?;
         if let Some(warning) = hold_against_mark(&mut mark, &mut books) {
             warnings.push(warning);
             if let Err(error) = schema::write_ledger(&connection, &books.ledger) {
@@ -233,6 +237,7 @@ impl DiskJournal {
         let queues = Arc::new(Mutex::new(Queues::new(0, Arc::default())));
         let shared = Arc::new(Shared {
             directory: directory.to_owned(),
+            database: Arc::clone(&database),
             options,
             clock,
             queues: Arc::clone(&queues),
@@ -267,7 +272,8 @@ impl DiskJournal {
             let shared = Arc::clone(&shared);
             threads.push(spawn("journal-look", directory, move || look::work(&shared))?);
         }
-        let live = Live { queues: Arc::downgrade(&queues), clock: Arc::clone(&shared.clock), epoch: Arc::clone(&shared.epoch) };
+        let (clock, epoch) = (Arc::clone(&shared.clock), Arc::clone(&shared.epoch));
+        let live = Live { queues: Arc::downgrade(&queues), clock, epoch, _database: database };
         let reader = DiskReader::inside(directory, id, options.max_size_bytes, Some(live));
         Ok(Arc::new(Self {
             id,
@@ -366,17 +372,19 @@ fn prepare(directory: &Path) -> Result<Lock, OpenError> {
     let lock = Lock::take(directory)?;
     let keep_private = || {
         store::keep_private(directory)?;
-        store::create_file(&schema::database(directory)).map(drop)
+        let database = schema::database(directory);
+        // One that is there is not opened: closing it would drop the locks of whoever in this process looks into it.
+        if database.exists() { Ok(()) } else { store::create_file(&database).map(drop) }
     };
     keep_private().map_err(|error| OpenError::files("opening", directory, &error))?;
     Ok(lock)
 }
 
 /// Opens a store whose disk may fail for a moment, or be full: then the ballast is given up.
-fn open_patiently(directory: &Path, clock: &dyn Clock, ballast: &mut Ballast) -> Result<Checked, OpenError> {
+fn open_patiently(directory: &Path, database: &DatabaseFile, clock: &dyn Clock, ballast: &mut Ballast) -> Result<Checked, OpenError> {
     let mut pause = OPEN_PAUSE;
     for last in [false, false, false, true] {
-        match check::open(directory, clock, Occasion::Start) {
+        match check::open(directory, database, clock, Occasion::Start) {
             Err(OpenError::Unreadable { path, what }) => {
                 let is_full = ballast::is_full(directory);
                 if is_full && !ballast.release() {

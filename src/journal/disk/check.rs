@@ -21,7 +21,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::OpenError;
 use super::epochs::Epochs;
 use super::queues::Queues;
-use super::raw::Image;
+use super::raw::{DatabaseFile, Image};
 use super::record::{self, Buried, Damage, Decoder, Kept, Seen, Subscribed};
 use super::row::{BLOCK_RUN, PendingRow, RowKey};
 use super::schema::{self, Ledger, Purpose};
@@ -69,11 +69,11 @@ pub(super) enum Occasion {
 }
 
 /// Opens the database for writing, makes it where it is new, and mends what can be mended.
-pub(super) fn open(directory: &Path, clock: &dyn Clock, occasion: Occasion) -> Result<Checked, OpenError> {
-    mend_and_open(directory, clock.now(), occasion).map_err(|trouble| trouble.at(directory))
+pub(super) fn open(directory: &Path, database: &DatabaseFile, clock: &dyn Clock, occasion: Occasion) -> Result<Checked, OpenError> {
+    mend_and_open(directory, database, clock.now(), occasion).map_err(|trouble| trouble.at(directory))
 }
 
-fn mend_and_open(directory: &Path, now: Timestamp, occasion: Occasion) -> Result<Checked, Trouble> {
+fn mend_and_open(directory: &Path, database: &DatabaseFile, now: Timestamp, occasion: Occasion) -> Result<Checked, Trouble> {
     let mut findings = Vec::new();
     let mut wrong = None;
     if occasion == Occasion::Start {
@@ -81,18 +81,18 @@ fn mend_and_open(directory: &Path, now: Timestamp, occasion: Occasion) -> Result
             findings.push(format!("a salvage that was interrupted has been finished; the old files are kept in {kept:?}"));
         }
         if !is_new(directory) {
-            wrong = check_files(directory, now, &mut findings)?;
+            wrong = check_files(directory, database, now, &mut findings)?;
         }
     }
     let opened = match wrong {
         Some(wrong) => Err(corrupt(wrong).into()),
-        None => attempt(directory, now, occasion == Occasion::Damage),
+        None => attempt(directory, database, now, occasion == Occasion::Damage),
     };
     let mut checked = match opened {
         Err(Trouble::Database(error)) if is_corrupt(&error) => {
-            let saved = salvage::salvage(directory, now)?;
+            let saved = salvage::salvage(directory, database, now)?;
             findings.push(format!("the database was damaged ({error}); {saved}"));
-            attempt(directory, now, true)?
+            attempt(directory, database, now, true)?
         }
         other => other?,
     };
@@ -105,8 +105,8 @@ fn is_new(directory: &Path) -> bool {
 }
 
 /// Looks at the files before SQLite does: mends the write-ahead log, and tells what of the database cannot be right.
-fn check_files(directory: &Path, now: Timestamp, findings: &mut Vec<String>) -> Result<Option<String>, Trouble> {
-    let image = Image::open(directory)?;
+fn check_files(directory: &Path, database: &DatabaseFile, now: Timestamp, findings: &mut Vec<String>) -> Result<Option<String>, Trouble> {
+    let image = Image::open(directory, database)?;
     if let Some(log) = image.log().filter(|log| log.commits_saved() > 0) {
         let (mended, damaged) = log.damaged();
         let kept = salvage::set_log_aside(directory, now, log)?;
@@ -166,7 +166,7 @@ pub(super) fn corrupt(what: String) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(what))
 }
 
-fn attempt(directory: &Path, now: Timestamp, suspect: bool) -> Result<Checked, Trouble> {
+fn attempt(directory: &Path, database: &DatabaseFile, now: Timestamp, suspect: bool) -> Result<Checked, Trouble> {
     let is_new = is_new(directory);
     let mut connection = schema::connect(directory, Purpose::Write)?;
     if is_new {
@@ -184,7 +184,7 @@ fn attempt(directory: &Path, now: Timestamp, suspect: bool) -> Result<Checked, T
     }
     let is_whole = suspect || (!is_new && schema::size_bytes(directory) <= CHECKED_AT_OPEN_BYTES);
     if is_whole {
-        check_pages(directory, &connection, &mut findings)?;
+        check_pages(directory, database, &connection, &mut findings)?;
     }
     let books = read_books(&connection, now, &mut findings)?;
     let mut checked = Checked { connection, books, findings, is_whole: is_new || is_whole };
@@ -195,12 +195,12 @@ fn attempt(directory: &Path, now: Timestamp, suspect: bool) -> Result<Checked, T
 }
 
 /// Has SQLite look at its own structures; an index that lacks something is made anew.
-fn check_pages(directory: &Path, connection: &Connection, findings: &mut Vec<String>) -> Result<(), Trouble> {
+fn check_pages(directory: &Path, database: &DatabaseFile, connection: &Connection, findings: &mut Vec<String>) -> Result<(), Trouble> {
     if look_at_pages(connection)?.is_none() {
         return Ok(());
     }
     // SQLite tells of a page that it could not read as of one that is wrong. Where all can be read it is asked once more.
-    Image::open(directory)?.read_all()?;
+    Image::open(directory, database)?.read_all()?;
     let Some(said) = look_at_pages(connection)? else { return Ok(()) };
     // Only where no page is wrong: making an index anew frees its pages, and they must not be somebody else's.
     if said.iter().all(|said| said.contains("missing from index") || said.contains("wrong # of entries in index")) {

@@ -8,8 +8,11 @@ pub(super) mod log;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use self::cells::Row;
 use self::log::Log;
@@ -45,9 +48,34 @@ const FIXED: [(usize, &[u8]); 6] = [
     (72, &[0; 20]),
 ];
 
+/// The database's file, opened beside SQLite and never closed while a connection to it may be open.
+///
+/// As soon as a process closes any descriptor of a file, the operating system drops all locks that the process has on that file (fcntl(2),
+/// record locks), those of SQLite's connections too, and SQLite does not notice. Whoever closes the store in another process then believes to be
+/// the last who uses it, and removes the write-ahead log under this one.
+#[derive(Debug, Default)]
+pub(super) struct DatabaseFile(Mutex<Option<Arc<File>>>);
+
+impl DatabaseFile {
+    /// The file that is there now; none where there is none. One that a salvage has replaced is let go of: what is locked there concerns nobody.
+    fn open(&self, directory: &Path) -> io::Result<Option<Arc<File>>> {
+        let path = schema::database(directory);
+        let mut kept = self.0.lock();
+        let number = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let is_same = match (&*kept, path.metadata()) {
+            (Some(file), Ok(there)) => number(file.metadata()?) == number(there),
+            _ => false,
+        };
+        if !is_same {
+            *kept = existing(&path)?.map(Arc::new);
+        }
+        Ok(kept.clone())
+    }
+}
+
 /// The pages of a database with its write-ahead log laid over them.
 pub(super) struct Image {
-    database: Option<File>,
+    database: Option<Arc<File>>,
     length: u64,
     log: Option<(File, Log)>,
     /// Where in the log the last version of a page is.
@@ -57,8 +85,8 @@ pub(super) struct Image {
 
 impl Image {
     /// Opens the files of a store; one that is not there has no pages.
-    pub(super) fn open(directory: &Path) -> io::Result<Self> {
-        let database = existing(&schema::database(directory))?;
+    pub(super) fn open(directory: &Path, database: &DatabaseFile) -> io::Result<Self> {
+        let database = database.open(directory)?;
         let length = database.as_ref().map_or(Ok(0), |file| file.metadata().map(|metadata| metadata.len()))?;
         let log = match existing(&schema::log(directory))? {
             Some(file) => Log::read(&file, &sound_rows)?.map(|log| (file, log)),

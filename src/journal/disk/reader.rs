@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::OpenError;
 use super::epochs::Epochs;
 use super::queues::{Moment, Queues};
+use super::raw::DatabaseFile;
 use super::record::{Buried, Damage, Kept, Subscribed};
 use super::row::{PendingRow, RowKey};
 use super::schema::{self, Purpose};
@@ -42,10 +43,10 @@ pub struct DiskReader {
     directory: PathBuf,
     id: JournalId,
     bytes_max: u64,
-    /// Who knows what is in flight, inside the process that runs the bus.
-    live: Option<Live>,
     /// Connections with the opening that they belong to.
     idle: Arc<Mutex<Vec<(u64, Connection)>>>,
+    /// Who knows what is in flight, inside the process that runs the bus.
+    live: Option<Live>,
 }
 
 /// The memory of the journal that runs on the store.
@@ -53,6 +54,8 @@ pub(super) struct Live {
     pub(super) queues: Weak<Mutex<Queues>>,
     pub(super) clock: Arc<JournalClock>,
     pub(super) epoch: Arc<AtomicU64>,
+    /// Must not be closed before the last connection.
+    pub(super) _database: Arc<DatabaseFile>,
 }
 
 impl fmt::Debug for DiskReader {

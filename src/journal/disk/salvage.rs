@@ -12,7 +12,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::check::{Actual, TABLES, Trouble, table_of};
 use super::raw::cells::Row;
 use super::raw::log::Log;
-use super::raw::{Image, PointerMap};
+use super::raw::{DatabaseFile, Image, PointerMap};
 use super::schema::{self, Purpose};
 use super::{reader, store};
 
@@ -48,9 +48,9 @@ pub(super) fn set_log_aside(directory: &Path, now: Timestamp, log: &Log) -> std:
 }
 
 /// Copies everything that can be read into a new database and puts it in the place of the old one, whose files are kept. Says how that went.
-pub(super) fn salvage(directory: &Path, now: Timestamp) -> Result<String, Trouble> {
+pub(super) fn salvage(directory: &Path, database: &DatabaseFile, now: Timestamp) -> Result<String, Trouble> {
     let draft = directory.join("salvage");
-    let found = match fill(directory, &draft, now) {
+    let found = match fill(directory, database, &draft, now) {
         Ok(found) => found,
         Err(trouble) => {
             // It would take up room until the next one.
@@ -69,20 +69,20 @@ pub(super) fn salvage(directory: &Path, now: Timestamp) -> Result<String, Troubl
 }
 
 /// Makes a new database with every row of the old one; tells how many it has, by table.
-fn fill(directory: &Path, draft: &Path, now: Timestamp) -> Result<Vec<u64>, Trouble> {
+fn fill(directory: &Path, database: &DatabaseFile, draft: &Path, now: Timestamp) -> Result<Vec<u64>, Trouble> {
     remove(draft)?;
     store::create_directory(draft)?;
     store::create_file(&schema::database(draft))?;
     let mut new = schema::connect(draft, Purpose::Write)?;
     schema::create(&mut new, now)?;
     new.execute_batch("DELETE FROM meta; PRAGMA synchronous = OFF; BEGIN")?;
-    let mut found = copy(directory, &new)?;
+    let mut found = copy(directory, database, &new)?;
     for reading in 1.. {
         if !is_short(&new)? {
             break;
         }
         // Fewer than there were: all is read once more before that is believed.
-        let again = copy(directory, &new)?;
+        let again = copy(directory, database, &new)?;
         if again == found {
             break;
         }
@@ -140,8 +140,8 @@ pub(super) fn put_in_place(directory: &Path, now: Timestamp) -> std::io::Result<
 }
 
 /// Copies every row; tells how many the new database has then, by table.
-fn copy(directory: &Path, new: &Connection) -> Result<Vec<u64>, Trouble> {
-    let image = Image::open(directory)?;
+fn copy(directory: &Path, database: &DatabaseFile, new: &Connection) -> Result<Vec<u64>, Trouble> {
+    let image = Image::open(directory, database)?;
     let mut map = PointerMap::default();
     for page in 1..=image.pages() {
         for row in image.rows(page, &mut map)? {

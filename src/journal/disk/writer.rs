@@ -298,7 +298,7 @@ impl Writer {
     }
 
     fn reopen(&mut self, occasion: Occasion) -> Result<(), OpenError> {
-        let opened = check::open(&self.shared.directory, &*self.shared.clock, occasion);
+        let opened = check::open(&self.shared.directory, &self.shared.database, &*self.shared.clock, occasion);
         if opened.is_err() && super::ballast::is_full(&self.shared.directory) {
             self.shared.note_full_disk();
             self.shared.ballast.lock().release();

@@ -163,6 +163,75 @@ fn others_cannot_read_a_store_new_or_old() {
     });
 }
 
+/// Takes all rows out of the index over due times, as a damaged page may.
+fn unindex(directory: &Path) {
+    let other = schema::connect(directory, Purpose::Write).unwrap();
+    other
+        .execute_batch(
+            "BEGIN IMMEDIATE;
+             CREATE TEMP TABLE index_of AS SELECT * FROM main.sqlite_schema WHERE name = 'by_due';
+             PRAGMA writable_schema = ON;
+             DELETE FROM main.sqlite_schema WHERE name = 'by_due';
+             PRAGMA writable_schema = RESET;
+             UPDATE pending SET due = due + 1 WHERE due IS NOT NULL;
+             PRAGMA writable_schema = ON;
+             INSERT INTO main.sqlite_schema SELECT * FROM temp.index_of;
+             PRAGMA writable_schema = RESET;
+             COMMIT;",
+        )
+        .unwrap();
+    assert!(check::look_at_pages(&other).unwrap().is_some(), "the index is damaged");
+}
+
+/// Set for the process that looks into the store of this one: its directory.
+const ONLOOKER: &str = "POINTSMAN_TEST_ONLOOKER";
+
+#[test]
+fn another_process_leaves_the_log_alone_after_the_store_was_looked_through() {
+    if let Some(directory) = std::env::var_os(ONLOOKER) {
+        // This is the other process: whoever is the last to close a database removes its log.
+        let onlooker = Connection::open(schema::database(Path::new(&directory))).unwrap();
+        onlooker.query_row("SELECT count(*) FROM events", [], |_| Ok(())).unwrap();
+        return onlooker.close().unwrap();
+    }
+    let look_from_outside = |directory: &Path| {
+        let mut other = std::process::Command::new(std::env::current_exe().unwrap());
+        other.args(["--exact", std::thread::current().name().unwrap()]).env(ONLOOKER, directory);
+        let output = other.output().unwrap();
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+    };
+    suite::paused(async {
+        let directory = TempDir::new().unwrap();
+        let journal = open(directory.path()).unwrap();
+        fill(&journal).await;
+        journal.close().await;
+        drop(journal);
+        unindex(directory.path());
+        let journal = open(directory.path()).unwrap();
+        assert!(journal.warnings()[0].contains("made anew"), "{:?}", journal.warnings());
+        let log = schema::log(directory.path());
+        for (id, is_suspected) in [("at the start", false), ("later", true)] {
+            if is_suspected {
+                unindex(directory.path());
+                let epoch = journal.shared.epoch();
+                journal.shared.suspect(check::corrupt("a page".to_owned()));
+                while journal.shared.epoch() == epoch {
+                    std::thread::yield_now();
+                }
+                let other = schema::connect(directory.path(), Purpose::Look).unwrap();
+                assert_eq!(check::look_at_pages(&other).unwrap(), None, "it was mended");
+            }
+            while journal.append(append_of(vec![entry(id, &[])])).await.is_err() {}
+            look_from_outside(directory.path());
+            assert!(log.exists(), "{id}: the log was removed under the journal");
+        }
+        let events = journal.reader().totals().await.unwrap().events;
+        copy(directory.path(), &directory.path().join("killed"));
+        let copied = open(&directory.path().join("killed")).unwrap();
+        assert_eq!((copied.warnings().len(), copied.reader().totals().await.unwrap().events), (0, events));
+    });
+}
+
 #[test]
 fn a_first_start_that_came_to_nothing_has_lost_no_commits() {
     suite::paused(async {
