@@ -89,6 +89,11 @@ pub trait Clock: fmt::Debug + Send + Sync {
     fn steady(&self) -> Duration {
         self.now().since(Timestamp(0))
     }
+
+    /// A time of this clock as the time of day, for people. Another one only of a clock that goes on where the time of day is set.
+    fn shown(&self, time: Timestamp) -> Timestamp {
+        time
+    }
 }
 
 /// The system's clock.

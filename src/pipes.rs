@@ -208,7 +208,7 @@ impl Journal for Piped {
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
-        Arc::new(PipedReader { inner: self.inner.reader(), lines: Arc::clone(&self.lines) })
+        Arc::new(PipedReader { inner: self.inner.reader(), lines: Arc::clone(&self.lines), clock: Arc::clone(&self.clock) })
     }
 
     fn trouble(&self) -> Option<JournalError> {

@@ -24,8 +24,12 @@
 //! many, the last ones. What is left out is logged and counted.
 //!
 //! **Position**: the last scheduled time is stored with each firing, and when a timer first starts. A changed line, zone or period is
-//! ordinary: the timer starts anew from then, and logs it. A clock put back up to an hour makes the timer wait until it has caught up,
-//! so that nothing fires twice; put back further it is taken to have been wrong before, and the timer starts anew from there.
+//! ordinary: the timer starts anew from then, and logs it.
+//!
+//! **A clock put back** by no more than lies between the last firing and the next makes the timer wait for the next, so that nothing fires twice.
+//! Put back further, by an hour or by years, it would keep the timer silent for as long: the timer goes on from the time that it is now. A scheduled
+//! time that has fired before then fires once more, for the clock has shown it twice, and its id says so (`<name>/<scheduled time>/2`): no id
+//! comes twice.
 
 mod foreign;
 mod line;
@@ -62,8 +66,8 @@ pub const BATCH_EVENTS_MAX: usize = 100;
 /// How late a firing may be noticed and still be on time: far more than a busy machine needs, far less than a person minds.
 const MISSED_AFTER: Duration = Duration::from_secs(5);
 
-/// How far a clock may be put back for the timer to wait it out.
-const WAITED_OUT: Duration = Duration::from_secs(3_600);
+/// How far a clock may be put back at least for the timer to wait it out: by less it is set all the time.
+const WAITED_OUT: Duration = Duration::from_secs(1);
 
 /// How long is slept at once: a clock that is set, or a machine that slept, is noticed within that time.
 const SLICE: Duration = Duration::from_secs(1);
@@ -222,6 +226,7 @@ impl SourceSettings for TimerSource {
             misfire: self.misfire,
             stored: context.cursor,
             position: None,
+            repeats: Repeats::default(),
             skipped: 0,
             due: VecDeque::new(),
         }))
@@ -235,6 +240,17 @@ struct Position {
     at: i64,
     /// The schedule, as it is written.
     schedule: String,
+    #[serde(default)]
+    repeats: Repeats,
+}
+
+/// The scheduled times that come again because the clock was put back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Repeats {
+    /// How often it was.
+    times: u32,
+    /// The last scheduled time that had fired before, in microseconds; what is scheduled later comes for the first time.
+    until: i64,
 }
 
 /// An open timer.
@@ -249,6 +265,7 @@ struct Timer {
     stored: Option<Cursor>,
     /// Up to where the schedule has been looked at; none until the cursor has been read.
     position: Option<Timestamp>,
+    repeats: Repeats,
     /// How many firings were left out since the last one.
     skipped: u64,
     /// What fires next, in order.
@@ -280,7 +297,7 @@ impl Timer {
     }
 
     fn cursor(&self, at: Timestamp) -> Cursor {
-        let position = Position { at: at.as_microsecond(), schedule: self.written.clone() };
+        let position = Position { at: at.as_microsecond(), schedule: self.written.clone(), repeats: self.repeats };
         // A number and a text always make JSON.
         Cursor { fingerprint: fingerprint(&["timer"]), position: serde_json::to_vec(&position).unwrap_or_default().into() }
     }
@@ -297,6 +314,7 @@ impl Timer {
                 return Err(mismatch());
             }
             let stored: Position = serde_json::from_slice(&cursor.position).map_err(|_| mismatch())?;
+            self.repeats = stored.repeats;
             if stored.schedule == self.written {
                 self.position = Some(Timestamp::from_microsecond(stored.at).map_err(|_| mismatch())?);
                 is_new = false;
@@ -313,8 +331,10 @@ impl Timer {
     async fn look(&mut self) -> Result<(), SourceError> {
         let now = self.now();
         let Some(mut position) = self.position else { return Ok(()) };
-        if Duration::try_from(position.duration_since(now)).unwrap_or_default() > WAITED_OUT {
-            tracing::warn!(timer = %self.name, was = %position, %now, "the clock has been put back; the timer starts anew from now");
+        if self.is_far_behind(now, position) {
+            tracing::warn!(timer = %self.name, was = %position, %now, "the clock has been put back; the timer goes on from now");
+            self.repeats =
+                Repeats { times: self.repeats.times.saturating_add(1), until: self.repeats.until.max(position.as_microsecond()) };
             self.position = Some(now);
             return Ok(());
         }
@@ -357,6 +377,17 @@ impl Timer {
         Ok(())
     }
 
+    /// Whether the clock has been put back so far that waiting for the next firing would leave out others.
+    fn is_far_behind(&self, now: Timestamp, position: Timestamp) -> bool {
+        let behind = Duration::try_from(position.duration_since(now)).unwrap_or_default();
+        if behind <= WAITED_OUT {
+            return false;
+        }
+        // Where nothing comes any more, what comes until then has to come again.
+        let gap = self.schedule.next(position).and_then(|next| Duration::try_from(next.duration_since(position)).ok());
+        behind > gap.unwrap_or_default()
+    }
+
     /// A batch of what is due.
     fn fire(&mut self) -> Result<Batch, SourceError> {
         let mut batch = Batch::default();
@@ -375,7 +406,9 @@ impl Timer {
         let time = self.schedule.show(scheduled);
         let (local, zone) = (self.schedule.show_local(scheduled), self.schedule.zone_name());
         let data = json!({ "timer": self.name, "scheduled": time, "scheduled_local": local, "timezone": zone, "skipped": skipped });
-        let defaults: EventBuilder = Event::builder(format!("{}/{time}", self.name), format!("/timers/{}", self.name), EVENT_TYPE)
+        let Repeats { times, until } = self.repeats;
+        let again = if times > 0 && scheduled.as_microsecond() <= until { format!("/{}", times.saturating_add(1)) } else { String::new() };
+        let defaults: EventBuilder = Event::builder(format!("{}/{time}{again}", self.name), format!("/timers/{}", self.name), EVENT_TYPE)
             .subject(self.name.as_str())
             .time(time)
             .datacontenttype("application/json")

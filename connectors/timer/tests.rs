@@ -182,13 +182,80 @@ async fn a_set_clock_is_noticed_and_repeats_nothing() {
     // Put on by three hours: the last one missed, within a second or so.
     fixture.clock.set("2026-01-01T15:15:00Z");
     assert_eq!(fired(Duration::from_secs(2)).await, ["15:10"]);
-    // Put back by half an hour: waited out.
-    fixture.clock.set("2026-01-01T14:45:00Z");
-    assert_eq!(fired(minutes(34)).await, Vec::<String>::new());
+    // Put back by less than a period: waited out.
+    fixture.clock.set("2026-01-01T15:09:00Z");
+    assert_eq!(fired(minutes(10)).await, Vec::<String>::new());
     assert_eq!(fired(minutes(2)).await, ["15:20"]);
-    // Put back by a day: it had been wrong.
-    fixture.clock.set("2025-12-31T15:21:00Z");
-    assert_eq!(fired(minutes(10)).await, ["15:30"]);
+}
+
+/// What fires in a time, with the ids.
+async fn fired_within(source: &mut dyn Source, time: Duration) -> Vec<(String, String, Option<Cursor>)> {
+    let end = tokio::time::Instant::now() + time;
+    let mut fired = Vec::new();
+    while let Some(batch) = next_within(source, end - tokio::time::Instant::now()).await {
+        let batch = batch.unwrap();
+        for message in batch.messages {
+            let Some(Arrival::Event(event)) = message.arrivals.first() else { panic!("an event") };
+            fired.push((event.time().unwrap().to_string(), event.id().to_string(), batch.cursor.clone()));
+        }
+    }
+    fired
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_put_back_silences_no_timer_and_no_id_comes_twice() {
+    let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+    // The settings, how long a timer of them rests at most, and whether what has fired fires again.
+    for (settings, rest) in [
+        (json!({ "every": "30s" }), Duration::from_secs(30)),
+        (json!({ "cron": "*/5 * * * *" }), Duration::from_secs(300)),
+        (json!({ "cron": "0 * * * *", "timezone": "Europe/Berlin" }), hours(1)),
+        (json!({ "cron": "0 9 * * *" }), hours(24)),
+        (json!({ "every": "1s", "misfire": "skip" }), Duration::from_secs(1)),
+        (json!({ "every": "1s", "misfire": { "all": 100 } }), Duration::from_secs(1)),
+    ] {
+        for back in ["2026-06-02T09:00:30Z", "2026-06-02T05:31:00Z", "2026-06-01T10:00:00Z", "2025-06-02T10:00:00Z", "1999-01-01T00:00:00Z"]
+        {
+            for restarts in [false, true] {
+                let fixture = Fixture::new(settings.clone(), "2026-06-02T08:00:00Z");
+                let mut source = open(&fixture, None, false).await;
+                let mut ids: Vec<String> = Vec::new();
+                let before = fired_within(&mut *source, hours(2)).await;
+                ids.extend(before.iter().map(|one| one.1.clone()));
+                assert!(!before.is_empty(), "{settings}");
+                fixture.clock.set(back);
+                if restarts {
+                    source = open(&fixture, before.last().unwrap().2.clone(), false).await;
+                }
+                // Twice, and back to the right time at the end.
+                for again in 0..3 {
+                    let after = fired_within(&mut *source, rest * 2 + Duration::from_secs(2)).await;
+                    assert!(!after.is_empty(), "{settings} is silent after {back}, {again}");
+                    ids.extend(after.iter().map(|one| one.1.clone()));
+                    fixture.clock.set(if again == 1 && back > "2026" { "2026-06-02T11:00:00Z" } else { back });
+                }
+                let told = ids.len();
+                ids.sort();
+                ids.dedup();
+                assert_eq!(ids.len(), told, "{settings} after {back}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fires_again_says_so_until_the_clock_has_caught_up() {
+    let fixture = Fixture::new(json!({ "every": "10m" }), "2026-01-01T12:05:00Z");
+    let mut source = open(&fixture, None, false).await;
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    let ids = async |source: &mut dyn Source, time: Duration| -> Vec<String> {
+        fired_within(source, time).await.into_iter().map(|one| one.1.replace("suite/2026-01-01T", "")).collect()
+    };
+    assert_eq!(ids(&mut *source, minutes(30)).await, ["12:10:00Z", "12:20:00Z", "12:30:00Z"]);
+    fixture.clock.set("2026-01-01T12:15:00Z");
+    assert_eq!(ids(&mut *source, minutes(30)).await, ["12:20:00Z/2", "12:30:00Z/2", "12:40:00Z"]);
+    fixture.clock.set("2026-01-01T12:15:00Z");
+    assert_eq!(ids(&mut *source, minutes(40)).await, ["12:20:00Z/3", "12:30:00Z/3", "12:40:00Z/3", "12:50:00Z"]);
 }
 
 #[tokio::test(start_paused = true)]

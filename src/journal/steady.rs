@@ -68,4 +68,8 @@ impl Clock for JournalClock {
     fn steady(&self) -> Duration {
         self.wall.steady()
     }
+
+    fn shown(&self, time: Timestamp) -> Timestamp {
+        Timestamp(time.0.saturating_add(self.offset()))
+    }
 }

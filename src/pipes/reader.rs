@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber};
+use pointsman_schemas::{Clock, DeliveryId, Sequence, SubscriptionNumber};
 
 use super::lines::Lines;
 use crate::journal::{
@@ -16,6 +16,8 @@ use crate::journal::{
 pub(super) struct PipedReader {
     pub(super) inner: Arc<dyn Reader>,
     pub(super) lines: Arc<Mutex<Lines>>,
+    /// The one that times in memory are of.
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
@@ -26,6 +28,7 @@ impl Reader for PipedReader {
         for status in &mut statuses {
             if let Some((counts, oldest)) = lines.status(status.number) {
                 status.counts = sum(&status.counts, &counts);
+                let oldest = oldest.map(|oldest| self.clock.shown(oldest));
                 status.oldest_pending = status.oldest_pending.into_iter().chain(oldest).min();
             }
         }
@@ -40,13 +43,18 @@ impl Reader for PipedReader {
         let mut pending = self.inner.pending(subscription, after, limit).await?;
         // Sequences in memory lie behind all that the journal will ever give out.
         let room = limit.saturating_sub(pending.len());
-        pending.extend(self.lines.lock().pending(subscription, after, room));
+        let here = self.lines.lock().pending(subscription, after, room);
+        let shown = |one: Pending| Pending { due: self.clock.shown(one.due), since: self.clock.shown(one.since), ..one };
+        pending.extend(here.into_iter().map(shown));
         Ok(pending)
     }
 
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {
         let here = self.lines.lock().event(sequence);
-        if here.is_some() { Ok(here) } else { self.inner.event(sequence).await }
+        match here {
+            Some(event) => Ok(Some(StoredEvent { at: self.clock.shown(event.at), ..event })),
+            None => self.inner.event(sequence).await,
+        }
     }
 
     /// What is only in memory is not retained.

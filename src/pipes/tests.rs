@@ -1,15 +1,17 @@
 mod bench;
 mod model;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use pointsman_connectors::{Acknowledgement, Batch, Message, Reject, SourceError, Verdict};
-use pointsman_schemas::{Class, Event, Outcome};
+use pointsman_schemas::{Class, Clock, Event, Outcome, Timestamp};
 
 use self::bench::{Bench, MINUTE, SECOND, event, keyed, vouched};
+use super::reader::PipedReader;
 use super::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
-use crate::journal::{Activity, DeadReason, DeadSelection, Journal, JournalError};
+use crate::journal::{Activity, DeadReason, DeadSelection, Journal, JournalError, Reader};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -66,6 +68,41 @@ async fn a_retry_waits_in_memory_under_the_same_id() {
     assert_eq!(calls.iter().map(|call| call.attempt).collect::<Vec<_>>(), [1, 2, 3, 4]);
     assert!(calls.iter().all(|call| call.id == pending[0].id));
     assert_eq!(bench.counts().await.retrying, 0);
+}
+
+/// A clock that goes an hour behind the time of day, which was set.
+#[derive(Debug)]
+struct Behind;
+
+impl Clock for Behind {
+    fn now(&self) -> Timestamp {
+        Timestamp(0)
+    }
+
+    fn shown(&self, time: Timestamp) -> Timestamp {
+        time.plus(MINUTE * 60)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_in_memory_is_shown_by_the_time_of_day() {
+    let bench = Bench::new().await;
+    bench.classes(&[Class::Failed]);
+    let (_dispatching, taking) = (bench.dispatch(false), bench.take());
+    taking.send(bench.batch(&["1"]));
+    tokio::time::sleep(MS * 10).await;
+    let shown = PipedReader { inner: bench.inner.reader(), lines: Arc::clone(&bench.piped.lines), clock: Arc::new(Behind) };
+    let kept = bench.piped.reader();
+    let (own, of_day) = (kept.pending(bench.number, None, 9).await.unwrap(), shown.pending(bench.number, None, 9).await.unwrap());
+    assert_eq!((of_day[0].since, of_day[0].due), (own[0].since.plus(MINUTE * 60), own[0].due.plus(MINUTE * 60)));
+    let sequence = own[0].id.sequence;
+    let at = async |reader: &dyn Reader| reader.event(sequence).await.unwrap().unwrap().at;
+    assert_eq!(at(&shown).await, at(&*kept).await.plus(MINUTE * 60));
+    let oldest = async |reader: &dyn Reader| {
+        let statuses = reader.subscriptions().await.unwrap();
+        statuses.into_iter().find(|status| status.number == bench.number).unwrap().oldest_pending.unwrap()
+    };
+    assert_eq!(oldest(&shown).await, oldest(&*kept).await.plus(MINUTE * 60));
 }
 
 #[tokio::test(start_paused = true)]
