@@ -536,16 +536,21 @@ async fn secrets_are_not_shown_and_missing_ones_told_when_it_opens() {
     }
 }
 
-/// A server that speaks TLS under a certificate of the tests' own authority, and HTTP/2 where it is asked to.
-async fn with_tls() -> (u16, JoinSet<()>) {
+/// TLS under a certificate of the tests' own authority, for these protocols.
+fn acceptor(protocols: &[&[u8]]) -> tokio_rustls::TlsAcceptor {
     let pem = |path: &str| std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls").join(path)).unwrap();
     let certificate = CertificateDer::from_pem_slice(&pem("leaf.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_slice(&pem("leaf.key")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let mut config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    tokio_rustls::TlsAcceptor::from(Arc::new(config))
+}
+
+/// A server that speaks TLS under a certificate of the tests' own authority, and HTTP/2 where it is asked to.
+async fn with_tls() -> (u16, JoinSet<()>) {
+    let acceptor = acceptor(&[b"h2", b"http/1.1"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut server = JoinSet::new();
@@ -719,14 +724,7 @@ async fn a_connection_on_which_an_attempt_timed_out_is_not_used_again() {
 
 /// A server that speaks HTTP/2 over TLS and does with the streams of each connection, counted from 0, as it is told.
 async fn with_streams(answer: impl Fn(usize, usize) -> Stream2 + Send + Sync + 'static) -> (HttpTarget, JoinSet<()>) {
-    let pem = |path: &str| std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls").join(path)).unwrap();
-    let (certificate, key) =
-        (CertificateDer::from_pem_slice(&pem("leaf.pem")).unwrap(), PrivateKeyDer::from_pem_slice(&pem("leaf.key")).unwrap());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let acceptor = acceptor(&[b"h2"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = json!({ "url": format!("https://{}/", listener.local_addr().unwrap()), "insecure": true });
     let mut server = JoinSet::new();
@@ -780,6 +778,106 @@ async fn a_connection_of_many_streams_is_not_used_again_once_one_has_timed_out()
     assert_eq!(call().await.unwrap().unwrap()[0].class, Class::Delivered);
     assert!(call().await.is_err());
     assert_eq!(call().await.unwrap().unwrap()[0].class, Class::Delivered);
+}
+
+/// The parts of HTTP/2 that the tests below need, frame by frame (RFC 9113, sections 4.1 and 6).
+mod frames {
+    use super::*;
+
+    pub(super) const STREAM_MAX: u32 = u32::MAX >> 1;
+
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    const ACK: u8 = 1;
+
+    pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    /// `:status: 200` with nothing behind it: entry 8 of the static table, END_STREAM and END_HEADERS.
+    pub(super) fn answer(stream: u32) -> Vec<u8> {
+        frame(HEADERS, 0x5, stream, &[0x88])
+    }
+
+    pub(super) fn go_away(last: u32, reason: h2::Reason) -> Vec<u8> {
+        frame(GOAWAY, 0, 0, &[last.to_be_bytes(), u32::from(reason).to_be_bytes()].concat())
+    }
+
+    /// Reads up to the next stream that begins; none at the end. What the connection itself needs is answered meanwhile.
+    pub(super) async fn next_stream(connection: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin)) -> Option<u32> {
+        loop {
+            let mut head = [0; 9];
+            connection.read_exact(&mut head).await.ok()?;
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            connection.read_exact(&mut payload).await.ok()?;
+            match (head[3], head[4] & ACK) {
+                (HEADERS, _) => return Some(u32::from_be_bytes([head[5], head[6], head[7], head[8]])),
+                (SETTINGS, 0) => connection.write_all(&frame(SETTINGS, ACK, 0, &[])).await.ok()?,
+                (PING, 0) => connection.write_all(&frame(PING, ACK, 0, &payload)).await.ok()?,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A server that answers one call on its first connection, waits for three more at once, says `last` and closes; on later connections it answers.
+async fn that_goes_away(last: Vec<u8>) -> (HttpTarget, JoinSet<()>) {
+    let acceptor = acceptor(&[b"h2"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = json!({ "url": format!("https://{}/", listener.local_addr().unwrap()), "insecure": true });
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        let mut is_first = true;
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut connection = acceptor.accept(stream).await.unwrap();
+            connection.write_all(&frames::frame(4, 0, 0, &[])).await.unwrap();
+            let mut preface = [0; 24];
+            connection.read_exact(&mut preface).await.unwrap();
+            let mut count = 0;
+            while let Some(stream) = frames::next_stream(&mut connection).await {
+                count += 1;
+                if !is_first || count == 1 {
+                    connection.write_all(&frames::answer(stream)).await.unwrap();
+                } else if count == 4 {
+                    connection.write_all(&last).await.unwrap();
+                    break;
+                }
+            }
+            let _ = connection.shutdown().await;
+            is_first = false;
+        }
+    });
+    (target(settings), server)
+}
+
+#[tokio::test]
+async fn what_a_server_says_it_has_not_looked_at_when_it_goes_away_uses_up_no_attempt() {
+    use frames::{STREAM_MAX, answer, go_away};
+    use h2::Reason;
+    // The streams of the three calls are 3, 5 and 7. How many are delivered, unavailable and failed.
+    for (last, expect) in [
+        // The usual end of a server that is restarted: what it has begun it answers.
+        ([go_away(3, Reason::NO_ERROR), answer(3)].concat(), (1, 2, 0)),
+        // In two steps, as RFC 9113 recommends in section 6.8.
+        ([go_away(STREAM_MAX, Reason::NO_ERROR), answer(3), go_away(3, Reason::NO_ERROR)].concat(), (1, 2, 0)),
+        ([go_away(0, Reason::ENHANCE_YOUR_CALM)].concat(), (0, 3, 0)),
+    ] {
+        let (target, _server) = that_goes_away(last.clone()).await;
+        let service = target.open(context()).await.unwrap();
+        let call = || {
+            let service = service.clone();
+            async move { service.oneshot(attempt(&["1"], 0)).await.unwrap().remove(0) }
+        };
+        assert_eq!(call().await.class, Class::Delivered);
+        let outcomes = timeout(Duration::from_secs(20), futures::future::join_all([call(), call(), call()])).await.unwrap();
+        let count = |class| outcomes.iter().filter(|outcome| outcome.class == class).count();
+        assert_eq!((count(Class::Delivered), count(Class::Unavailable), count(Class::Failed)), expect, "{last:?}: {outcomes:?}");
+        assert_eq!(call().await.class, Class::Delivered, "by a new connection");
+    }
 }
 
 #[tokio::test]
