@@ -5,6 +5,7 @@
 
 pub mod directory;
 pub mod exec;
+mod files;
 pub mod http;
 mod leb128;
 pub mod link;
@@ -12,7 +13,6 @@ pub mod nats;
 pub mod object_storage;
 mod parameter;
 pub mod rabbitmq;
-mod renewal;
 mod replaced;
 pub mod source;
 pub mod stdout;
@@ -27,6 +27,7 @@ use pointsman_schemas::Problem;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 
+pub use files::Files;
 pub use link::{Link, LinkStatus, SourceState};
 pub use source::{
     Acknowledgement, Arrival, Batch, Firings, Guarantee, Message, Plain, Reject, Source, SourceContext, SourceError, SourceSettings,

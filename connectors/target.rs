@@ -10,8 +10,8 @@ use pointsman_schemas::{Class, DeliveryId, Event, Name, Outcome, Problem, Templa
 use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
-use crate::OpenError;
 use crate::http::Names;
+use crate::{Files, OpenError};
 
 /// A target: one call is one attempt.
 ///
@@ -99,6 +99,12 @@ pub trait TargetSettings: fmt::Debug + Send + Sync {
 
     /// The texts to be filled in from each event, in a fixed order.
     fn templates(&self) -> Vec<TemplateText>;
+
+    /// The files that secrets and the like are taken from, which this target reads again once they have changed: where it has refused what came, their
+    /// change is a reason to ask it again.
+    fn files(&self) -> Files {
+        Files::of([])
+    }
 
     /// Tries the connection without delivering or changing anything, and tells in a line for a person what was found. The caller bounds
     /// how long that may take.

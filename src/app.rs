@@ -6,6 +6,7 @@
 
 mod digest;
 mod overview;
+mod renewal;
 mod sources;
 mod targets;
 pub mod watch;
@@ -38,6 +39,7 @@ use crate::telemetry::{Listeners, Metrics};
 
 use self::digest::Digest;
 use self::overview::Running;
+use self::renewal::{Renewals, Watched};
 use self::sources::Sources;
 use self::targets::Targets;
 use self::watch::{Watch, WatchError};
@@ -177,6 +179,9 @@ struct Bus {
     /// Ends the grace of the attempts under way when the bus stops.
     hasten: CancellationToken,
     handle: dispatcher::Handle,
+    renewals: Arc<Renewals>,
+    /// Looks after them.
+    renewing: Task,
     overview: Arc<Running>,
     listener: Task,
     admin: Task,
@@ -248,6 +253,7 @@ impl Bus {
             clock,
             started: Timestamp::now(),
         });
+        let renewals = Arc::<Renewals>::default();
         let mut bus = Self {
             journal,
             router,
@@ -263,6 +269,11 @@ impl Bus {
                     unsettled = summary.unsettled,
                     "the dispatcher has stopped"
                 );
+            }),
+            renewals: Arc::clone(&renewals),
+            renewing: Task::spawn({
+                let handle = handle.clone();
+                |stop| renewals.run(handle, stop)
             }),
             handle,
             overview,
@@ -282,7 +293,10 @@ impl Bus {
 
     /// Puts a configuration in force: subscriptions first, so that whatever matches has somewhere to go, then targets, rules and sources.
     async fn put_in_force(&mut self, mut config: Config) -> Result<(), RunError> {
-        let numbers = self.journal.subscribe(wiring::subscriptions(&config)).await?;
+        let subscriptions = wiring::subscriptions(&config);
+        let watched = Watched::of(&config, &subscriptions);
+        let numbers = self.journal.subscribe(subscriptions).await?;
+        self.renewals.watch(watched, &numbers);
         self.overview.set_config(&config);
         let sources = std::mem::take(&mut config.sources);
         let (router, plan) = wiring::connect(&mut config, &numbers, &self.means).await?;
@@ -334,6 +348,7 @@ impl Bus {
     async fn stop(self) {
         tracing::info!("stopping: finishing what is in hand");
         self.overview.set_stopping();
+        self.renewing.stop("watch over secrets").await;
         self.listener.stop("listener").await;
         // A pipe's source is told of attempts under way as they end: it stays until they have.
         let sources = Arc::clone(&self.sources);

@@ -50,8 +50,8 @@ use self::auth::Credentials;
 use super::client::{Way, client, connector, explain};
 use super::guard::Guard;
 use super::names::Names;
+use crate::files::Files;
 use crate::parameter::{Parameter, Templates, resolve};
-use crate::renewal::Files;
 use crate::tls::ClientTls;
 use crate::{AttemptError, OpenError, TargetContext, TargetService, TargetSettings};
 pub use auth::{Auth, CredentialsIn};
@@ -218,13 +218,6 @@ impl HttpTarget {
             },
         })
     }
-
-    /// The files that settings are taken from.
-    fn files(&self) -> Files {
-        let tls = [&self.ca, &self.certificate, &self.key].into_iter().flatten();
-        let auth = self.auth.iter().flat_map(Auth::texts);
-        Files::of([&self.url].into_iter().chain(tls).chain(self.headers.values()).chain(auth))
-    }
 }
 
 fn header_path(name: &str) -> Vec<Segment> {
@@ -245,6 +238,12 @@ impl TargetSettings for HttpTarget {
 
     fn templates(&self) -> Vec<TemplateText> {
         Self::templates(self).2.into_texts()
+    }
+
+    fn files(&self) -> Files {
+        let tls = [&self.ca, &self.certificate, &self.key].into_iter().flatten();
+        let auth = self.auth.iter().flat_map(Auth::texts);
+        Files::of([&self.url].into_iter().chain(tls).chain(self.headers.values()).chain(auth))
     }
 
     async fn probe(&self) -> Result<String, OpenError> {

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::OpenError;
+use crate::files::Files;
 use crate::parameter::resolve;
-use crate::renewal::Files;
 
 /// How the server is shown who connects.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

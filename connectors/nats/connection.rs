@@ -15,8 +15,8 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::auth::{Auth, Renewal};
 use crate::OpenError;
+use crate::files::Files;
 use crate::parameter::resolve;
-use crate::renewal::Files;
 use crate::tls::ClientTls;
 
 /// How long one server may take to take a connection.

@@ -29,7 +29,7 @@ use super::message::Mapper;
 use super::outstanding::{MESSAGES_MAX, Outstanding, REQUEST_MESSAGES, Room};
 use super::poison;
 use super::requests::{Limits, Requests, Said};
-use crate::renewal::Files;
+use crate::files::Files;
 use crate::{Acknowledgement, Batch, Link, Message, Source, SourceError, Verdict};
 
 /// The most messages of a batch.

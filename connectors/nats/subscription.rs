@@ -17,7 +17,7 @@ use super::auth::Renewal;
 use super::connection::{News, Plan, RENEWED};
 use super::message::Mapper;
 use super::pull::BATCH_MESSAGES_MAX;
-use crate::renewal::Files;
+use crate::files::Files;
 use crate::{Acknowledgement, Batch, Link, Message, Source, SourceError};
 
 /// How long a server may take to refuse a subscription before it is taken to be in force.

@@ -20,8 +20,8 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::OpenError;
+use crate::files::Files;
 use crate::parameter::resolve;
-use crate::renewal::Files;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -25,10 +25,10 @@ use url::Url;
 use super::fault::{Advice, advice};
 use super::greeting::{Greeting, greet};
 use crate::OpenError;
+use crate::files::Files;
 use crate::http::client::explain;
 use crate::http::guard::Guard;
 use crate::parameter::resolve;
-use crate::renewal::Files;
 
 /// How long one address may take to answer before the next is tried.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);

@@ -21,7 +21,7 @@ use super::connection::{Broken, answer};
 use super::known::{Known, consumer_timeout};
 use super::mapping::Incoming;
 use super::stream::{Mark, Seen, Shown, Track, first_offset};
-use crate::renewal::Files;
+use crate::files::Files;
 use crate::{Acknowledgement, Arrival, Batch, Link, Message, Plain, Reject, Source, SourceError, Verdict};
 
 /// How many messages a batch holds at most.

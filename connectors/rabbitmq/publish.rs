@@ -31,8 +31,8 @@ use tokio::time::{Instant, timeout_at};
 use super::connection::{Address, Broken, answer, short};
 use super::declare::{ExchangeType, declare_exchange};
 use super::mapping::{MessageMode, encode};
+use crate::files::Files;
 use crate::parameter::{Parameter, check_texts};
-use crate::renewal::Files;
 use crate::{Attempt, AttemptError, Delivery, OpenError};
 
 /// How many channels there are, and so how many attempts are on their way to the server at once.

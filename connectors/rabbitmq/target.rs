@@ -17,7 +17,7 @@ use super::mapping::MessageMode;
 use super::publish::{Lines, Publisher};
 use crate::http::guard::Guard;
 use crate::parameter::{Parameter, Templates, is_template, resolve};
-use crate::{OpenError, TargetContext, TargetService, TargetSettings};
+use crate::{Files, OpenError, TargetContext, TargetService, TargetSettings};
 
 /// Publishes to an exchange of RabbitMQ.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -136,6 +136,10 @@ fn constant(text: &Text, key: &str) -> Result<ShortString, OpenError> {
 
 #[async_trait]
 impl TargetSettings for RabbitmqTarget {
+    fn files(&self) -> Files {
+        self.access().files()
+    }
+
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.access().check();
         if self.exchange.literal() == Some("") && self.routing_key.literal() == Some("") {

@@ -10,8 +10,8 @@ use pointsman_schemas::{Class, Outcome};
 
 use super::HttpTarget;
 use super::request::Caller;
-use crate::renewal::Files;
-use crate::{Attempt, OpenError, TargetContext};
+use crate::files::Files;
+use crate::{Attempt, OpenError, TargetContext, TargetSettings};
 
 /// A target, open, with the settings of which it was made.
 pub(super) struct Renewed {

@@ -203,3 +203,23 @@ async fn a_target_that_refuses_us_pauses_its_subscription_which_says_so_and_lose
     let subscription = bus.counts("all").await;
     assert_eq!((&subscription["pending"], &subscription["dead"]), (&json!(2), &json!(0)), "{subscription}");
 }
+
+#[tokio::test]
+async fn a_paused_subscription_goes_on_by_itself_once_the_file_of_its_token_changes() {
+    let sink = Sink::answering(|call| Answer::status(if call.header("authorization") == "Bearer new" { 204 } else { 401 })).await;
+    let text = rules(&sink.url()).replace("\" }", "\", auth: { bearer: { file: ./token } } }");
+    let mut bus = Bus::prepare(&text);
+    std::fs::write(bus.path("token"), "old").unwrap();
+    bus.spawn();
+    bus.ready().await;
+    for id in ["1", "2", "3"] {
+        assert_eq!(Caller::new().event(&bus.url("/events"), id, "t", "{}").await.unwrap(), 202);
+    }
+    until("the pause is shown", async || bus.counts("all").await["paused"].is_string()).await;
+    let refused = sink.received().len();
+    std::fs::write(bus.path("draft"), "new").unwrap();
+    std::fs::rename(bus.path("draft"), bus.path("token")).unwrap();
+    until("everything has been delivered", async || bus.counts("all").await["delivered"] == 3).await;
+    assert_eq!(bus.counts("all").await["paused"], Value::Null);
+    assert!(sink.received().len() <= refused + 3 + 3, "it is asked, and not stormed");
+}

@@ -19,14 +19,15 @@ type Stamp = Option<(SystemTime, u64, u64)>;
 
 /// Files, and what they were when they were last looked at.
 #[derive(Clone, Debug)]
-pub(crate) struct Files {
+pub struct Files {
     files: Vec<(PathBuf, Stamp)>,
     looked_at: Instant,
 }
 
 impl Files {
     /// The files that texts are taken from, as they are now. To be made before they are read: what changes meanwhile is read again.
-    pub(crate) fn of<'t>(texts: impl IntoIterator<Item = &'t Text>) -> Self {
+    #[must_use]
+    pub fn of<'t>(texts: impl IntoIterator<Item = &'t Text>) -> Self {
         let file = |text: &Text| match text {
             Text::File(path) => Some((path.clone(), stamp(path))),
             Text::Literal(_) | Text::Env(_) => None,
@@ -35,12 +36,13 @@ impl Files {
     }
 
     /// True where nothing comes from a file.
-    pub(crate) fn is_empty(&self) -> bool {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// True where any of them has changed since they were last looked at, which is at most once in [`LOOK_EVERY`] unless it is `urgent`.
-    pub(crate) fn have_changed(&mut self, urgent: bool) -> bool {
+    /// True where any of them has changed since they were last looked at, which is at most once in a second unless it is `urgent`.
+    pub fn have_changed(&mut self, urgent: bool) -> bool {
         let now = Instant::now();
         if self.files.is_empty() || !urgent && now < self.looked_at + LOOK_EVERY {
             return false;
@@ -59,7 +61,7 @@ impl Files {
     }
 
     /// Waits until any of them has changed, for ever where there are none. Safe to cancel.
-    pub(crate) async fn changed(&mut self) {
+    pub async fn changed(&mut self) {
         if self.files.is_empty() {
             std::future::pending().await
         }
