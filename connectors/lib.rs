@@ -83,7 +83,7 @@ pub const CONNECTORS: &[Connector] = &[
     Connector {
         kind: "exec",
         also_known_as: &["command", "process", "shell"],
-        source: None,
+        source: Some(Kind::source::<exec::ExecSource>()),
         target: Some(Kind::target::<exec::ExecTarget>()),
     },
     Connector { kind: "http", also_known_as: &["https", "url"], source: None, target: Some(Kind::target::<http::HttpTarget>()) },

@@ -48,6 +48,12 @@ pub trait Source: Send {
     async fn rest(&mut self) -> Result<Batch, SourceError> {
         std::future::pending().await
     }
+
+    /// Called once its owner asks no more, again and again until it yields nothing: ends what the source runs, and yields what that has handed over
+    /// and nobody would hand over again. Bounded in time by the source; its owner may drop it at any time. By default there is nothing of that kind.
+    async fn finish(&mut self) -> Option<Batch> {
+        None
+    }
 }
 
 /// Why a source ended.

@@ -19,6 +19,12 @@ use crate::telemetry::metrics::SourceMetrics;
 /// Appends of one source that wait for their sync at the same time. Enough to keep the writer busy, and a bound on what is taken in.
 const APPENDS_WAITING_MAX: usize = 16;
 
+/// How long a source that is stopped may take to end what it runs and to have the last of it stored.
+const FINISHED_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a batch with a cursor may still take to be stored once its source is to stop.
+const STORED_WITHIN: Duration = Duration::from_secs(2);
+
 /// How long a caller is asked to stay away while the store is full.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -77,11 +83,15 @@ impl<M: Match> Intake<M> {
                 batch = source.next(), if appends.len() < APPENDS_WAITING_MAX => match batch {
                     Ok(batch) if batch.cursor.is_some() => {
                         while appends.next().await.is_some() {}
-                        for store in self.take_in(batch) {
-                            tokio::select! {
-                                () = store => {}
-                                // Not stored means that the cursor is not either: the source hands it over again after the restart.
-                                () = shutdown.cancelled() => return Ok(()),
+                        for mut store in self.take_in(batch) {
+                            let is_stored = tokio::select! {
+                                () = &mut store => true,
+                                () = shutdown.cancelled() => tokio::time::timeout(STORED_WITHIN, store).await.is_ok(),
+                            };
+                            // Not stored means that the cursor is not either: the source hands it over again after the restart. Nothing that comes
+                            // behind it may be stored with a later one.
+                            if !is_stored {
+                                return Ok(());
                             }
                         }
                     }
@@ -91,7 +101,19 @@ impl<M: Match> Intake<M> {
             }
         };
         while appends.next().await.is_some() {}
+        if ended.is_ok() && tokio::time::timeout(FINISHED_WITHIN, self.finish(source)).await.is_err() {
+            tracing::warn!(source = %self.origin, "the last of what the source had could not be stored in time");
+        }
         ended
+    }
+
+    /// Takes in what a source that has been stopped still has.
+    async fn finish(&mut self, source: &mut dyn Source) {
+        while let Some(batch) = source.finish().await {
+            for store in self.take_in(batch) {
+                store.await;
+            }
+        }
     }
 
     /// Matches a batch and hands it to the journal in as few appends as its bounds allow, the cursor with the last.

@@ -23,7 +23,7 @@ pub(super) const BUS: &str = "POINTSMAN_BUS";
 pub(super) const KILL_GRACE: Duration = Duration::from_secs(2);
 
 /// How long a killed group is waited for: what hangs in the kernel for longer does not run either.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -111,6 +111,11 @@ fn has_members(group: Pid) -> bool {
         }
     }
     !is_shown
+}
+
+/// Whose a command is, for [`OWNER`]. Two buses with entities of the same name are told apart by the folder of their rule files.
+pub(super) fn owner(what: &str) -> String {
+    format!("{what} of {}", std::env::current_dir().unwrap_or_default().display())
 }
 
 /// The mark of this process for [`BUS`].

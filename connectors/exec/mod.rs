@@ -1,4 +1,4 @@
-//! Commands as functions: one process for each attempt.
+//! Commands: as functions, one process for each attempt; and as sources, see [`ExecSource`].
 //!
 //! ```yaml
 //! convert:
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! **Started** without a shell. Without a `/` in it the command is looked for in `PATH`; a relative path counts from `cwd`, and `cwd`
-//! from the folder of the rule file, which is Pointsman's own. Templates may stand in arguments and in values of `env`, in this order in
+//! from the folder of the rule file, which is Pointsman's own. `{ file: … }` is read again once the file has changed. Templates may stand in arguments and in values of `env`, in this order in
 //! [`TargetSettings::templates`]; not in the command itself, lest an event choose the program.
 //!
 //! **Given** the event on standard input, in the JSON format (`input: structured`, the default) or its data alone (`input: data`),
@@ -25,13 +25,16 @@
 
 mod group;
 mod process;
+mod source;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use indexmap::IndexMap;
-use pointsman_schemas::{Class, Outcome, Placement, Problem, Replies, Segment, TemplateText, Text, json};
+use parking_lot::Mutex;
+use pointsman_schemas::{Class, Name, Outcome, Placement, Problem, Replies, Segment, TemplateText, Text, json};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::process::Command;
@@ -40,8 +43,10 @@ use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
 
 use crate::parameter::{Parameter, Templates, check_texts, is_template, resolve};
-use crate::{Attempt, AttemptError, Delivery, OpenError, TargetContext, TargetService, TargetSettings};
+use crate::{Attempt, AttemptError, Delivery, Files, OpenError, TargetContext, TargetService, TargetSettings};
 use process::Ended;
+
+pub use source::{ExecSource, LINE_TYPE};
 
 /// What a command takes over of Pointsman's own environment: enough to find programs, a home and a language, and no secrets.
 pub const INHERITED: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"];
@@ -51,7 +56,7 @@ pub const INHERITED: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LA
 #[serde(deny_unknown_fields)]
 pub struct ExecTarget {
     /// The program and its arguments, which may hold templates. No shell is involved.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), extend("examples" = [["./convert.sh", "<$.data.key>"]], "prefixItems" = [{ "$ref": "#/$defs/Text", "minLength": 1, "not": { "type": "string", "pattern": "<\\$" } }]))]
     command: Vec<Text>,
     /// Environment variables for it, which may hold templates. Few others are handed on to it.
     #[serde(default)]
@@ -100,7 +105,7 @@ impl ExecTarget {
 
 impl ExecTarget {
     /// The command with everything known that no event decides.
-    fn resolved(&self) -> Result<Function, OpenError> {
+    fn resolved(&self) -> Result<Words, OpenError> {
         let mut templates = Templates::default();
         let mut error = None;
         let (mut words, variables) = self.parameters(|text, path| match templates.note(text, Placement::Argument, path.clone()) {
@@ -118,44 +123,16 @@ impl ExecTarget {
         let Some(Parameter::Constant(program)) = words.pop() else {
             return Err(OpenError(Problem::new("a command needs a program that no event chooses").at("command")));
         };
-        Ok(Function {
-            program,
-            arguments,
-            variables,
-            cwd,
-            texts: templates.count(),
-            input: self.input,
-            output: self.output,
-            processes: TaskTracker::new(),
-            owner: String::new(),
-            bus: group::this_bus(),
-            is_clear: OnceCell::new(),
-        })
+        Ok(Words { program, arguments, variables, cwd, texts: templates.count() })
     }
 }
 
 #[async_trait]
 impl TargetSettings for ExecTarget {
     fn check(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        match self.command.first().map(Text::literal) {
-            None => problems.push(Problem::new("a command needs a program").at("command").help("write [./convert.sh]")),
-            Some(Some("")) => problems.push(Problem::new("the program's name is empty").at(0).at("command")),
-            Some(Some(program)) if is_template(program) => {
-                problems
-                    .push(Problem::new("an event must not choose the program").at(0).at("command").help("use templates in its arguments"));
-            }
-            Some(_) => {}
-        }
-        for name in self.env.keys() {
-            let mistake = if name.is_empty() || name.contains(['=', '\0']) {
-                "is no name of an environment variable"
-            } else if name.starts_with("CE_") || name.starts_with("POINTSMAN_") {
-                "is set by pointsman itself"
-            } else {
-                continue;
-            };
-            problems.push(Problem::new(format!("{name:?} {mistake}")).at(name.as_str()).at("env").key());
+        let mut problems = check_command(&self.command, &self.env);
+        if self.command.first().and_then(Text::literal).is_some_and(is_template) {
+            problems.push(Problem::new("an event must not choose the program").at(0).at("command").help("use templates in its arguments"));
         }
         let (words, variables) = self.parameters(|text, path| text.literal().is_some_and(|text| text.contains('\0')).then_some(path));
         let nul = words.into_iter().chain(variables.into_iter().map(|(_, found)| found)).flatten();
@@ -170,21 +147,27 @@ impl TargetSettings for ExecTarget {
     }
 
     async fn probe(&self) -> Result<String, OpenError> {
-        let function = self.resolved()?;
-        let folder = function.cwd.as_deref().unwrap_or(".");
-        let found = which::which_in(&function.program, std::env::var_os("PATH"), folder).map_err(|error| {
-            let problem = Problem::new(format!("cannot run {}: {error}", function.program));
-            OpenError(problem.help("check its name, its place and that it is executable").at(0).at("command"))
-        })?;
-        Ok(format!("{} can be run", found.display()))
+        let words = self.resolved()?;
+        let folder = words.cwd.as_deref().unwrap_or(".");
+        found(&words.program, folder.as_ref())
+    }
+
+    fn files(&self) -> Files {
+        Files::of(self.command.iter().chain(self.env.values()).chain(&self.cwd))
     }
 
     async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError> {
-        let mut function = self.resolved()?;
-        // Two buses with targets of the same name are told apart by the folder of their rule files.
-        let folder = std::env::current_dir().unwrap_or_default();
-        function.owner = format!("{}/{} of {}", context.tenant, context.name, folder.display());
-        let function = Arc::new(function);
+        // Before they are read: what changes meanwhile is read again.
+        let files = self.files();
+        let function = Arc::new(Function {
+            words: Mutex::new((Arc::new(self.resolved()?), files)),
+            settings: self.clone(),
+            processes: TaskTracker::new(),
+            owner: group::owner(&format!("{}/{}", context.tenant, context.name)),
+            bus: group::this_bus(),
+            is_clear: OnceCell::new(),
+            name: context.name,
+        });
         Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt| {
             let function = Arc::clone(&function);
             async move { Ok::<_, AttemptError>(function.attempt(&attempt).await) }
@@ -192,16 +175,52 @@ impl TargetSettings for ExecTarget {
     }
 }
 
-/// A command, ready to be run.
-struct Function {
+/// Looks for a program as a start from this folder would.
+fn found(program: &str, folder: &Path) -> Result<String, OpenError> {
+    let found = which::which_in(program, std::env::var_os("PATH"), folder).map_err(|error| {
+        let problem = Problem::new(format!("cannot run {program}: {error}"));
+        OpenError(problem.help("check its name, its place and that it is executable").at(0).at("command"))
+    })?;
+    Ok(format!("{} can be run", found.display()))
+}
+
+/// The mistakes that a command has whatever it is for.
+fn check_command(command: &[Text], env: &IndexMap<String, Text>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    match command.first().map(Text::literal) {
+        None => problems.push(Problem::new("a command needs a program").at("command").help("write [./convert.sh]")),
+        Some(Some("")) => problems.push(Problem::new("the program's name is empty").at(0).at("command")),
+        Some(_) => {}
+    }
+    for name in env.keys() {
+        let mistake = if name.is_empty() || name.contains(['=', '\0']) {
+            "is no name of an environment variable"
+        } else if name.starts_with("CE_") || name.starts_with("POINTSMAN_") {
+            "is set by pointsman itself"
+        } else {
+            continue;
+        };
+        problems.push(Problem::new(format!("{name:?} {mistake}")).at(name.as_str()).at("env").key());
+    }
+    problems
+}
+
+/// What a command is made of, with everything known that no event decides.
+struct Words {
     program: String,
     arguments: Vec<Parameter>,
     variables: Vec<(String, Parameter)>,
     cwd: Option<String>,
     /// How many texts a delivery carries.
     texts: usize,
-    input: Input,
-    output: Output,
+}
+
+/// A command, ready to be run.
+struct Function {
+    name: Name,
+    settings: ExecTarget,
+    /// By what the files said when they were looked at last.
+    words: Mutex<(Arc<Words>, Files)>,
     /// Owns what still watches over processes whose attempts were given up; each ends within the grace.
     processes: TaskTracker,
     /// Whose commands these are, and of which process.
@@ -225,10 +244,11 @@ impl Function {
         if self.is_clear.get_or_try_init(clear).await.is_err() {
             return Outcome::new(Class::Unavailable, "a command that was started before Pointsman's last start still runs");
         }
-        if let Err(outcome) = check_texts(delivery, self.texts) {
+        let words = self.words();
+        if let Err(outcome) = check_texts(delivery, words.texts) {
             return outcome;
         }
-        let input = match self.input {
+        let input = match self.settings.input {
             Input::Structured => {
                 let mut input = Vec::with_capacity(delivery.event.size_bytes());
                 json::encode(&delivery.event, &mut input);
@@ -236,28 +256,41 @@ impl Function {
             }
             Input::Data => delivery.event.data().map(|data| data.bytes().clone()).unwrap_or_default(),
         };
-        match process::run(self.command(attempt, delivery), input, &attempt.end.see_to_it(), &self.processes).await {
-            Ok(ended) => outcome(ended, self.output),
+        match process::run(self.command(&words, attempt, delivery), input, &attempt.end.see_to_it(), &self.processes).await {
+            Ok(ended) => outcome(ended, self.settings.output),
             Err(error) => {
                 let class = match error.kind() {
                     // These come of the event: a NUL or too much in an argument or a variable.
                     std::io::ErrorKind::InvalidInput | std::io::ErrorKind::ArgumentListTooLong => Class::Rejected,
                     _ => Class::Unavailable,
                 };
-                Outcome::new(class, format!("cannot start {}: {error}", self.program))
+                Outcome::new(class, format!("cannot start {}: {error}", words.program))
             }
         }
     }
 
-    fn command(&self, attempt: &Attempt, delivery: &Delivery) -> Command {
+    /// What the command is made of now: files are read again once they have changed.
+    fn words(&self) -> Arc<Words> {
+        let mut current = self.words.lock();
+        let (words, files) = &mut *current;
+        if files.have_changed(true) {
+            match self.settings.resolved() {
+                Ok(changed) => *words = Arc::new(changed),
+                Err(error) => tracing::warn!(target = %self.name, %error, "the target goes on with what its settings were before"),
+            }
+        }
+        Arc::clone(words)
+    }
+
+    fn command(&self, words: &Words, attempt: &Attempt, delivery: &Delivery) -> Command {
         let text = |parameter: &Parameter| match parameter {
             Parameter::Constant(text) => text.clone(),
             Parameter::Filled(index) => delivery.texts.get(*index).cloned().unwrap_or_default(),
         };
-        let mut command = Command::new(&self.program);
-        command.args(self.arguments.iter().map(text)).env_clear();
+        let mut command = Command::new(&words.program);
+        command.args(words.arguments.iter().map(text)).env_clear();
         command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.envs(self.variables.iter().map(|(name, value)| (name, text(value))));
+        command.envs(words.variables.iter().map(|(name, value)| (name, text(value))));
         for (name, value) in delivery.event.attributes() {
             command.env(format!("CE_{}", name.to_ascii_uppercase()), value.to_string());
         }
@@ -268,7 +301,7 @@ impl Function {
             .env("POINTSMAN_DEADLINE", attempt.deadline.to_string())
             .env(group::OWNER, &self.owner)
             .env(group::BUS, &self.bus);
-        if let Some(cwd) = &self.cwd {
+        if let Some(cwd) = &words.cwd {
             command.current_dir(cwd);
         }
         command
@@ -299,11 +332,7 @@ fn outcome(ended: Ended, output: Output) -> Outcome {
             }
         }
     } else {
-        outcome.message = match (code, std::os::unix::process::ExitStatusExt::signal(&ended.status)) {
-            (Some(code), _) => format!("exited with {code}"),
-            (None, Some(signal)) => format!("killed by signal {signal}"),
-            (None, None) => "ended without a code".to_owned(),
-        };
+        outcome.message = process::how(ended.status);
         if let Some(line) = ended.stderr.last_line() {
             outcome.message = format!("{}: {line}", outcome.message);
         }

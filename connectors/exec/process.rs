@@ -1,6 +1,7 @@
 //! One run of a command: fed, read, and ended with all that it started.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -17,13 +18,13 @@ use tokio_util::task::TaskTracker;
 use super::group::{Group, KILL_GRACE};
 
 /// How long output is still read once the command has ended; only a process that left the group can hold it open.
-const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+pub(super) const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 
 /// How much is read at once, at least.
 const READ_BYTES: usize = 4 * 1024;
 
 /// The longest line of standard error that becomes part of a message.
-const LINE_CHARS_MAX: usize = 500;
+pub(super) const LINE_CHARS_MAX: usize = 500;
 
 /// How a command ended and what it printed.
 #[derive(Debug)]
@@ -108,6 +109,20 @@ async fn end(child: &mut Child, group: Group, abandoned: &CancellationToken) -> 
     status
 }
 
+/// A line, fit to be shown.
+pub(super) fn shown(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).take(LINE_CHARS_MAX).collect()
+}
+
+/// How a command ended, in words.
+pub(super) fn how(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "ended without a code".to_owned(),
+    }
+}
+
 /// The last [`RESPONSE_BYTES_MAX`] bytes of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
@@ -146,7 +161,7 @@ impl Tail {
     /// The last line that is not blank, fit to be shown.
     pub(super) fn last_line(&self) -> Option<String> {
         let line = self.bytes.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().filter(|line| !line.is_empty())?;
-        Some(String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).take(LINE_CHARS_MAX).collect())
+        Some(shown(line))
     }
 
     pub(super) fn bytes(&self) -> Bytes {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, test_kill_process};
 use serde_json::{Value, json};
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use super::*;
 use crate::suite::{Received, TargetFixture, attempt, context, event, targets};
@@ -222,6 +222,37 @@ async fn a_missing_variable_is_told_when_it_opens() {
     assert_eq!(target.check(), []);
     let error = target.open(context()).await.err().unwrap();
     assert!(error.to_string().starts_with("env.A: "), "{error}");
+}
+
+#[tokio::test]
+async fn files_of_its_environment_and_arguments_are_read_again_once_they_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        // As who rotates secrets does it: a new file in the place of the old one.
+        std::fs::write(folder.path().join("draft"), text).unwrap();
+        std::fs::rename(folder.path().join("draft"), folder.path().join(name)).unwrap();
+    };
+    write("token", "one\n");
+    write("word", "a");
+    let file = |name: &str| json!({ "file": folder.path().join(name) });
+    let target =
+        target(json!({ "command": ["sh", "-c", "printf '%s %s' $TOKEN $1", "sh", file("word")], "env": { "TOKEN": file("token") } }));
+    assert!(!target.files().is_empty());
+    let mut service = target.open(context()).await.unwrap();
+    let mut printed = async || {
+        let outcomes = service.ready().await.unwrap().call(attempt(&["1"], 0)).await.unwrap();
+        assert_eq!(outcomes[0].class, Class::Delivered, "{outcomes:?}");
+        String::from_utf8(outcomes[0].response.to_vec()).unwrap()
+    };
+    assert_eq!(printed().await, "one a");
+    write("token", "two\n");
+    assert_eq!(printed().await, "two a");
+    write("word", "b");
+    assert_eq!(printed().await, "two b");
+    std::fs::remove_file(folder.path().join("token")).unwrap();
+    assert_eq!(printed().await, "two b", "what was there last, until it is there again");
+    write("token", "three");
+    assert_eq!(printed().await, "three b");
 }
 
 #[tokio::test]

@@ -37,6 +37,8 @@ pub enum SourceKind {
     Timer,
     /// Files in a folder.
     Directory,
+    /// Lines that a command prints.
+    Exec,
     /// Objects in a bucket.
     ObjectStorage,
     /// Messages of a queue.
@@ -81,6 +83,10 @@ impl SourceKind {
             Self::Directory => (
                 "sources:\n  incoming:\n    directory: { path: ./inbox } # relative to this file's folder; make it before the start\n",
                 "    from: incoming\n    match:\n      type: [{ suffix: .created }] # also .deleted\n      subject: [{ suffix: .csv }]\n",
+            ),
+            Self::Exec => (
+                "sources:\n  incoming:\n    exec: { command: [tail, -n, \"0\", -F, ./orders.log] } # each line is an event; restart, cursor, output: cloudevents …\n    event: { type: order.received, subject: \"<$.body.order>\" }\n",
+                "    from: incoming\n    match:\n      type: [order.received]\n",
             ),
             Self::ObjectStorage => (
                 "sources:\n  incoming:\n    object-storage:\n      endpoint: \"http://127.0.0.1:9000\" # leave it out for AWS\n      bucket: uploads\n      reconcile: 1m # lists the bucket; notifications by SQS or a webhook tell sooner\n",

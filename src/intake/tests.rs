@@ -118,6 +118,40 @@ async fn a_message_is_told_stored_once_it_is() {
     assert_eq!(running.stop().await.received.get(), 1);
 }
 
+/// Hands over nothing until it is stopped, and then batch after batch.
+struct LastWords(VecDeque<Batch>);
+
+#[async_trait]
+impl Source for LastWords {
+    async fn next(&mut self) -> Result<Batch, SourceError> {
+        std::future::pending().await
+    }
+
+    async fn finish(&mut self) -> Option<Batch> {
+        self.0.pop_front()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stopped_source_still_has_is_taken_in_unless_that_takes_too_long() {
+    for (bytes_max, expect) in [(u64::MAX, 3), (1, 0)] {
+        let journal = journal(bytes_max);
+        let metrics = Metrics::new(&mut Registry::default(), Timestamp(0)).source(&Name::default_tenant(), &Name::ingress());
+        let (tenant, origin) = (Name::default_tenant(), Name::new("script").unwrap());
+        let matcher = Everybody(Vec::new());
+        let mut intake =
+            Intake { tenant: tenant.clone(), origin: origin.clone(), journal: Arc::clone(&journal) as Arc<dyn Journal>, matcher, metrics };
+        let last = |id: &str| Message::event(event(id), Acknowledgement::None);
+        let with_cursor = Batch { messages: vec![last("3")], cursor: cursor("3") };
+        let mut source = LastWords([batch(vec![last("1"), last("2")]), with_cursor].into());
+        let stop = CancellationToken::new();
+        stop.cancel();
+        intake.run(&mut source, &stop).await.unwrap();
+        assert_eq!(stored(&journal).await, expect);
+        assert_eq!(journal.cursor(&tenant, &origin).await.unwrap(), cursor("3").filter(|_| expect > 0));
+    }
+}
+
 #[tokio::test]
 async fn a_full_store_sends_the_caller_away_and_a_closed_one_fails() {
     let journal = journal(1);

@@ -185,6 +185,10 @@ impl<M: Match> PipeIntake<M> {
             (Err(_), Guarantee::AtMostOnce) => {}
         }
         self.finish().await;
+        if ended.is_ok() {
+            // What comes now finds its pipe closed: it is handed over again by who keeps a position, and the others promise nothing.
+            while source.finish().await.is_some() {}
+        }
         ended
     }
 

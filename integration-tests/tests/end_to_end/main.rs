@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests say bluntly what they expect")]
 
+mod commands;
 mod crash;
 mod examples;
 mod ingress;
