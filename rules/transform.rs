@@ -17,18 +17,20 @@ use crate::json;
 use crate::path::Path;
 use crate::template::{JsonTemplate, RenderError};
 
-use attributes::{Attributes, Missing};
+use attributes::{Attributes, Missing, TemplateJson};
 pub use attributes::{RawAttributes, RawMapping};
 
 /// `transform` as a rule file holds it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Transform", extend("not" = { "required": ["data", "jq"] }, "examples" = [{ "set": { "type": "order.paid" }, "data": { "id": "<$.data.id>" } }]))]
 pub struct RawTransform {
     /// Attributes to set, each a template; null takes an optional one away.
     #[serde(default)]
     pub set: RawAttributes,
     /// The new data, any JSON with templates in its texts.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<TemplateJson>")]
     pub data: Option<Value>,
     /// A jq program that makes the new data of the event, in the place of `data`.
     #[serde(default)]

@@ -74,12 +74,14 @@ const RECONCILE_MIN: Duration = Duration::from_secs(1);
 #[serde(deny_unknown_fields)]
 pub struct DirectorySource {
     /// The folder.
+    #[schemars(extend("minLength" = 1, "examples" = ["./uploads"]))]
     path: Text,
     /// Whether to look into folders inside it.
     #[serde(default = "yes")]
     recursive: bool,
     /// Names of files and folders to leave out, with `*` and `?`; hidden and unfinished ones unless it is given.
     #[serde(default = "unfinished")]
+    #[schemars(inner(regex(pattern = "^[^/]+$")))]
     ignore: Vec<String>,
     /// How long a file must not change before it counts as written.
     #[serde(default = "settle")]

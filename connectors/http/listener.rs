@@ -44,7 +44,7 @@ pub use refusal::Refusal;
 pub use routes::{Attachment, Handler, PathTaken, Request, Routes};
 pub use serving::{Serving, Watched, connections_max, serve};
 pub(crate) use settings::check_max_body;
-pub use settings::{KEY_BYTES_MIN, ListenSettings, TlsSettings};
+pub use settings::{ADDRESS_PATTERN, KEY_BYTES_MIN, ListenSettings, TlsSettings};
 
 /// An answer.
 pub type Response = http::Response<Full<Bytes>>;

@@ -10,6 +10,6 @@ mod wire;
 
 pub use ingress::Ingress;
 pub(crate) use listener::check_max_body;
-pub use listener::{Attachment, Handler, Limits, ListenSettings, Listener, Refusal, Request, Response, Routes};
+pub use listener::{ADDRESS_PATTERN, Attachment, Handler, Limits, ListenSettings, Listener, Refusal, Request, Response, Routes};
 pub use names::Names;
 pub use target::HttpTarget;

@@ -63,6 +63,7 @@ use request::{Caller, header_value};
 #[serde(deny_unknown_fields)]
 pub struct HttpTarget {
     /// Where to call. Templates may stand behind the scheme; what they find is percent-encoded.
+    #[schemars(extend("pattern" = "^https?://", "examples" = ["http://127.0.0.1:9000/", "https://functions.example/<$.data.tenant>"]))]
     url: Text,
     /// The method; POST unless it is given.
     #[serde(default)]
@@ -72,6 +73,7 @@ pub struct HttpTarget {
     mode: CallMode,
     /// Further headers, whose values may hold templates.
     #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" }))]
     headers: IndexMap<String, Text>,
     /// How the target is shown who calls.
     auth: Option<Auth>,

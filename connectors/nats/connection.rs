@@ -75,10 +75,14 @@ impl JsonSchema for Urls {
         "Urls".into()
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let text = generator.subschema_for::<Text>();
+        let mut server = generator.subschema_for::<Text>();
+        server.insert("pattern".to_owned(), "^[A-Za-z]+://|^[^:/\\s]+(:[0-9]+)?$".into());
         json_schema!({
             "description": "A URL such as nats://127.0.0.1:4222, or several of one cluster.",
-            "anyOf": [text, { "type": "array", "items": text, "minItems": 1 }]
+            "examples": ["nats://127.0.0.1:4222"],
+            "if": { "type": "array" },
+            "then": { "items": server, "minItems": 1 },
+            "else": server,
         })
     }
 }

@@ -17,21 +17,31 @@ use super::subscription::{self, Subscribed, subscribe};
 use crate::parameter::{located, resolve};
 use crate::{Guarantee, Link, OpenError, Source, SourceContext, SourceSettings};
 
+/// The form of the names of streams and consumers, for the JSON Schema.
+const NAME_PATTERN: &str = r"^[^\s.*>/\\]+$";
+
 /// Reads messages from a JetStream stream or, at most once, from a subject.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend(
+    "oneOf" = [{ "required": ["stream", "consumer"] }, { "required": ["subject"] }],
+    "dependentRequired" = { "queue": ["subject"], "consumer": ["stream"], "create": ["stream"], "domain": ["stream"] },
+))]
 pub struct NatsSource {
     /// The server, or several of one cluster, such as `nats://127.0.0.1:4222`; `tls://` asks for TLS.
     url: Urls,
     /// The stream to read from.
+    #[schemars(extend("pattern" = NAME_PATTERN))]
     stream: Option<Text>,
     /// The JetStream domain in which the stream is, where it is not the server's own.
     domain: Option<Text>,
     /// The durable pull consumer of the stream.
+    #[schemars(extend("pattern" = NAME_PATTERN))]
     consumer: Option<Text>,
     /// What to make the consumer of where it is not there; without this it must be there. `{}` takes the defaults.
     create: Option<NewConsumer>,
     /// The subject to listen to without a stream, with `*` and `>`: what is published while nobody listens is never seen.
+    #[schemars(extend("pattern" = "^[^.\\s]+(\\.[^.\\s]+)*$", "examples" = ["orders.>"]))]
     subject: Option<Text>,
     /// The queue group to share the subject's messages with.
     queue: Option<Text>,

@@ -88,8 +88,10 @@ const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 #[serde(deny_unknown_fields)]
 pub struct ObjectStorageSource {
     /// The store's address; without it, AWS.
+    #[schemars(extend("pattern" = "^https?://", "examples" = ["http://127.0.0.1:9000"]))]
     endpoint: Option<Text>,
     /// The bucket.
+    #[schemars(extend("minLength" = 1))]
     bucket: Text,
     /// Its region; else the SDK's own, and with an endpoint `us-east-1`.
     region: Option<Text>,

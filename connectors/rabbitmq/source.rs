@@ -36,6 +36,7 @@ const HOLD_MIN: Duration = Duration::from_secs(1);
 #[serde(deny_unknown_fields)]
 pub struct RabbitmqSource {
     /// The server: `amqp://127.0.0.1:5672`, or `amqps://…`; a vhost may stand behind it.
+    #[schemars(extend("pattern" = "^amqps?://", "examples" = ["amqp://127.0.0.1:5672"]))]
     url: Text,
     /// The user; `guest` unless it is given, and where there is a client certificate the one that this names.
     username: Option<Text>,
@@ -49,9 +50,11 @@ pub struct RabbitmqSource {
     /// Certificates, for `amqps`.
     tls: Option<TlsSettings>,
     /// The queue.
+    #[schemars(extend("minLength" = 1))]
     queue: Text,
     /// How many messages may be in hand, handed over and not yet acknowledged.
     #[serde(default = "prefetch")]
+    #[schemars(range(min = 1, max = 10_000))]
     prefetch: u16,
     /// Says that the queue is a stream, and where to begin at the very first start: `first`, `last`, `next`, or a time.
     offset: Option<Offset>,

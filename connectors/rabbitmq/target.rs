@@ -24,6 +24,7 @@ use crate::{Files, OpenError, TargetContext, TargetService, TargetSettings};
 #[serde(deny_unknown_fields)]
 pub struct RabbitmqTarget {
     /// The server: `amqp://127.0.0.1:5672`, or `amqps://…`; a vhost may stand behind it.
+    #[schemars(extend("pattern" = "^amqps?://", "examples" = ["amqp://127.0.0.1:5672"]))]
     url: Text,
     /// The user; `guest` unless it is given, and where there is a client certificate the one that this names.
     username: Option<Text>,

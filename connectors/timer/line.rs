@@ -54,6 +54,48 @@ const NICKNAMES: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
 ];
 
+/// The form of the lines that [`read`] takes, as a regular expression for the JSON Schema: each field by its numbers and names.
+pub(super) fn pattern() -> String {
+    let mut fields = [const { String::new() }; FIELDS.len()];
+    for (index, (field, pattern)) in FIELDS.iter().zip(&mut fields).enumerate() {
+        let numbers = match field.name {
+            "hour" => "0*(?:[0-9]|1[0-9]|2[0-3])",
+            "day of the month" => "0*(?:[1-9]|[12][0-9]|3[01])",
+            "month" => "0*(?:[1-9]|1[0-2])",
+            "day of the week" => "0*[0-7]",
+            "year" => "0*(?:19[7-9][0-9]|2[01][0-9][0-9])",
+            _ => "0*[1-5]?[0-9]",
+        };
+        // Names go in either case, and this dialect has no flag for that.
+        let folded = |name: &&str| name.chars().map(|c| format!("[{c}{}]", c.to_ascii_lowercase())).collect::<String>();
+        let value = field.names.iter().map(folded).fold(numbers.to_owned(), |all, name| format!("{all}|{name}"));
+        let value = format!("(?:{value})");
+        let special = match index {
+            DAY_OF_MONTH => format!("|[Ll][Ww]?|{value}[Ww]"),
+            DAY_OF_WEEK => format!("|{value}(?:[Ll]|#[1-5Ll])"),
+            _ => String::new(),
+        };
+        let item = format!("(?:(?:\\*|{value}(?:-{value})?)(?:/0*[1-9][0-9]*)?|/0*[1-9][0-9]*{special})");
+        let (and, any) = match index {
+            DAY_OF_MONTH => ("", "|\\?"),
+            DAY_OF_WEEK => ("\\+?", "|\\?"),
+            _ => ("", ""),
+        };
+        *pattern = format!("(?:{and}{item}(?:,{item})*{any})");
+    }
+    let [second, minute, hour, day, month, weekday, year] = fields;
+    let five = [minute, hour, day, month, weekday].join("\\s+");
+    let nicknames = NICKNAMES.map(|(name, _)| {
+        name.chars()
+            .map(|c| match c {
+                '@' => "@".to_owned(),
+                c => format!("[{}{c}]", c.to_ascii_uppercase()),
+            })
+            .collect::<String>()
+    });
+    format!("^\\s*(?:(?:CRON_)?TZ=\\S+\\s+)?(?:{}|(?:{second}\\s+)?{five}|{second}\\s+{five}\\s+{year})\\s*$", nicknames.join("|"))
+}
+
 /// Reads a line of five fields, six (seconds first) or seven (years last), or a nickname, behind `CRON_TZ=` where that stands there.
 ///
 /// # Errors

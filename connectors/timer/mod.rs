@@ -84,10 +84,13 @@ const STEPS_AT_ONCE: u32 = 256;
 /// Fires at the times of a cron line, or every so often.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["cron"] }, { "required": ["every"] }], "dependentRequired" = { "timezone": ["cron"] }))]
 pub struct TimerSource {
     /// A cron line such as `0 9 * * MON-FRI`, or a nickname such as `@daily`.
+    #[schemars(extend("pattern" = line::pattern(), "examples" = ["0 9 * * MON-FRI", "*/15 * * * *", "@daily"]))]
     cron: Option<Text>,
     /// The time zone of the cron line, such as Europe/Berlin; UTC unless it is given.
+    #[schemars(extend("pattern" = "^[A-Za-z][A-Za-z0-9_+/-]*$", "examples" = ["Europe/Berlin", "UTC"]))]
     timezone: Option<Text>,
     /// A period, counted from 1970-01-01T00:00:00Z.
     every: Option<Interval>,

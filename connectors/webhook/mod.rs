@@ -54,6 +54,7 @@ pub use signature::{
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     /// The path on the listener, such as `/hooks/github`.
+    #[schemars(regex(pattern = r#"^/[^\s?#\\"<>]*$"#), extend("not" = { "const": "/events" }, "examples" = ["/hooks/github"]))]
     pub path: String,
     /// How the caller proves himself; `{ none: {} }` says that he need not.
     pub signature: Option<Signature>,
@@ -63,6 +64,7 @@ pub struct Webhook {
     /// The longest body, unpacked; that of `listen` by default.
     pub max_body: Option<Size>,
     /// The address that senders call, such as `https://example.com/hooks/github`, for those who sign it; made of the Host header by default.
+    #[schemars(regex(pattern = "^https?://"))]
     pub url: Option<String>,
 }
 

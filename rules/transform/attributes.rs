@@ -28,14 +28,41 @@ impl JsonSchema for RawAttributes {
         "Attributes".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let named: serde_json::Map<_, _> =
-            CORE.iter().map(|name| ((*name).to_owned(), serde_json::json!({ "type": ["string", "number", "boolean", "null"] }))).collect();
+        let unclosed = serde_json::json!({ "type": "string", "pattern": UNCLOSED });
+        let value = |name: &str| {
+            // Nobody takes a required one away.
+            let types: &[&str] =
+                if REQUIRED.contains(&name) { &["string", "number", "boolean"] } else { &["string", "number", "boolean", "null"] };
+            serde_json::json!({ "type": types, "minLength": 1, "not": unclosed })
+        };
+        let mut named: serde_json::Map<_, _> = CORE.iter().map(|name| ((*name).to_owned(), value(name))).collect();
+        named.extend(["specversion", "data"].map(|name| (name.to_owned(), false.into())));
         json_schema!({
             "description": "Context attributes by name, extensions included, each a value that may hold templates such as <$.data.id>.",
             "type": "object",
             "properties": named,
             "propertyNames": { "pattern": "^[a-z0-9]+$" },
-            "additionalProperties": { "type": ["string", "number", "boolean", "null"] },
+            "additionalProperties": value(""),
+        })
+    }
+}
+
+/// A text with a `<$` that no `>` closes, for the JSON Schema; `<$$` stands for itself.
+const UNCLOSED: &str = "<\\$([^$>][^>]*)?$";
+
+/// The schema of any JSON with templates in its texts.
+pub(super) struct TemplateJson;
+
+impl JsonSchema for TemplateJson {
+    fn schema_name() -> Cow<'static, str> {
+        "Template".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Any JSON, whose texts may hold templates such as <$.data.id>.",
+            "not": { "type": "string", "pattern": UNCLOSED },
+            "items": { "$ref": "#/$defs/Template" },
+            "additionalProperties": { "$ref": "#/$defs/Template" },
         })
     }
 }
@@ -66,9 +93,10 @@ impl JsonSchema for RawMapping {
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = RawAttributes::json_schema(generator);
-        let data = serde_json::json!({ "description": "The new data, any JSON that may hold templates such as <$.body.detail>." });
+        let mut data = generator.subschema_for::<TemplateJson>();
+        data.insert("description".to_owned(), "The new data, any JSON that may hold templates such as <$.body.detail>.".into());
         if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-            properties.insert("data".to_owned(), data);
+            properties.insert("data".to_owned(), data.into());
         }
         schema
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use miette::IntoDiagnostic;
 
 use super::error::write_new;
-use crate::config::DEFAULT_PATH;
+use crate::config::{DEFAULT_PATH, schema};
 use crate::output;
 
 /// What `init` is told.
@@ -125,10 +125,18 @@ impl TargetKind {
     }
 }
 
+/// The schema that `init` writes beside the rule file. Its name begins with a dot, so that nobody takes it for one of the rules.
+const SCHEMA: &str = ".pointsman.schema.json";
+
+/// Tells editors with a YAML language server what the file is.
+const MODELINE: &str =
+    "# yaml-language-server: $schema=./.pointsman.schema.json\n# (made by: pointsman schema > .pointsman.schema.json)\n#\n";
+
 /// The rule file.
 fn text(source: SourceKind, target: TargetKind) -> String {
     let (section, rule) = source.texts();
-    let mut text = String::from(
+    let mut text = String::from(MODELINE);
+    text.push_str(
         "# A rule file of Pointsman. `pointsman check` finds every mistake in it, `pointsman test` runs its tests, `pointsman run` runs it.\n\n\
          listen: 127.0.0.1:8080 # where CloudEvents and webhooks come in\n\
          admin: 127.0.0.1:8081 # API, health and metrics\n\
@@ -163,6 +171,9 @@ pub fn run(args: &InitArgs) -> Result<ExitCode, miette::Report> {
         return Ok(ExitCode::SUCCESS);
     }
     write_new(&args.file, &text, args.force)?;
+    // It is this program's own, whoever wrote it before.
+    let schema = output::json(&schema::rule_file()).into_diagnostic()?;
+    write_new(&args.file.with_file_name(SCHEMA), &schema, true)?;
     let name = args.file.display();
     output::print(&format!("wrote {name}; now: pointsman check {name}, then pointsman run {name}\n")).into_diagnostic()?;
     Ok(ExitCode::SUCCESS)
@@ -203,5 +214,12 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
         assert!(run(&args(true)).is_ok());
         assert!(std::fs::read_to_string(&file).unwrap().contains("timer"));
+        // The modeline names a file that is there, and that is the schema.
+        let text = std::fs::read_to_string(&file).unwrap();
+        let path = text.lines().next().unwrap().strip_prefix("# yaml-language-server: $schema=").unwrap();
+        let schema: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.path().join(path)).unwrap()).unwrap();
+        assert_eq!(schema, schema::rule_file());
+        // It is none of the rules.
+        assert_eq!(crate::config::files::yaml_files(folder.path()).unwrap(), [file]);
     }
 }

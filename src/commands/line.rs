@@ -72,9 +72,9 @@ enum Command {
     /// When the timers fire next
     #[command(after_help = examples!("pointsman timers", "pointsman timers -n 20 rules.yaml"))]
     Timers(timers::TimersArgs),
-    /// Print the JSON Schema of the rule file
-    #[command(after_help = examples!("pointsman schema > pointsman.schema.json"))]
-    Schema,
+    /// Print the JSON Schema of the rule file, for editors
+    #[command(after_help = examples!("pointsman schema > .pointsman.schema.json", "pointsman schema --for rules/ > .pointsman.schema.json"))]
+    Schema(schema::SchemaArgs),
     /// Print completions for a shell
     #[command(after_help = examples!("pointsman completions bash > /etc/bash_completion.d/pointsman", "pointsman completions zsh > ~/.zfunc/_pointsman"))]
     Completions {
@@ -117,7 +117,7 @@ pub fn main() -> ExitCode {
         Command::Subscriptions(args) => runtime.block_on(subscriptions::run(args, &open_store)),
         Command::Timers(args) => timers::run(&args),
         Command::Init(args) => init::run(&args),
-        Command::Schema => schema::run(),
+        Command::Schema(args) => schema::run(&args),
         Command::Completions { shell } => manual::completions(CommandLine::command(), shell),
         Command::Man { command } => manual::page(CommandLine::command(), command.as_deref()),
         Command::Send(args) => runtime.block_on(send::run(args)),

@@ -4,7 +4,7 @@ pub(super) mod addresses;
 mod connector;
 mod lint;
 mod meant;
-mod names;
+pub(super) mod names;
 mod pipe;
 mod rule;
 mod secrets;

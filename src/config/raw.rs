@@ -5,6 +5,7 @@ use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
+use pointsman_connectors::http::ADDRESS_PATTERN;
 use pointsman_rules::RawFilter;
 use pointsman_rules::transform::RawTransform;
 use pointsman_schemas::{Interval, Name, Rate, Size, Text};
@@ -12,6 +13,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
+
+use super::schema::{Address, ConditionText, EventPattern, Expected, PathText, RuleDelivery, SourceName, TargetName, TestEvent};
 
 /// The keys at the top of a rule file, beside `x-…`.
 pub const TOP_KEYS: &[&str] = &["listen", "admin", "store", "tenant", "sources", "targets", "rules", "pipes", "tests"];
@@ -29,6 +32,7 @@ pub struct RawAdmin {
 #[serde(deny_unknown_fields)]
 struct AdminInFull {
     /// `host:port`; `127.0.0.1:8081` by default.
+    #[schemars(extend("pattern" = ADDRESS_PATTERN))]
     address: Option<Text>,
     /// Keys, one of which a caller must show as `Authorization: Bearer …`; needed wherever the address is not a loopback one.
     #[serde(default)]
@@ -60,18 +64,22 @@ pub struct RawRule {
     /// What it is for, for people.
     pub description: Option<String>,
     /// The sources whose events it looks at; any where left out. `ingress` is the HTTP one, `replies` what targets answered.
+    #[schemars(with = "Option<OneOrMany<SourceName>>")]
     pub from: Option<OneOrMany<String>>,
     /// An event pattern over the whole CloudEvent.
     #[serde(rename = "match")]
+    #[schemars(with = "Option<EventPattern>")]
     pub pattern: Option<Map<String, Value>>,
     /// A JSONPath query or a logical expression, rooted at `$`.
     #[serde(rename = "where")]
+    #[schemars(with = "Option<ConditionText>")]
     pub condition: Option<String>,
     /// Filters in the dialects of the CloudEvents Subscriptions API, all of which must hold.
     pub filters: Option<Vec<RawFilter>>,
     /// What the targets get: `set` for attributes, `data` for the data.
     pub transform: Option<RawTransform>,
     /// How it is delivered; overrides the targets'.
+    #[schemars(with = "Option<RuleDelivery>")]
     pub delivery: Option<RawDelivery>,
     /// The targets: a name, `{ target, transform, delivery }`, or a list of these.
     #[schemars(required)]
@@ -92,19 +100,22 @@ pub struct RawPipe {
     /// What it is for, for people.
     pub description: Option<String>,
     /// The one source whose events it takes; that source feeds nothing else.
-    #[schemars(required)]
+    #[schemars(with = "SourceName")]
     pub from: Option<String>,
     /// An event pattern over the whole CloudEvent; what does not match is acknowledged at once.
     #[serde(rename = "match")]
+    #[schemars(with = "Option<EventPattern>")]
     pub pattern: Option<Map<String, Value>>,
     /// A JSONPath query or a logical expression, rooted at `$`; where it does not hold, the event is acknowledged at once.
     #[serde(rename = "where")]
+    #[schemars(with = "Option<ConditionText>")]
     pub condition: Option<String>,
     /// Filters in the dialects of the CloudEvents Subscriptions API; where they do not hold, the event is acknowledged at once.
     pub filters: Option<Vec<RawFilter>>,
     /// What the target gets: `set` for attributes, `data` for the data.
     pub transform: Option<RawTransform>,
     /// How it is delivered; overrides the target's.
+    #[schemars(with = "Option<RuleDelivery>")]
     pub delivery: Option<RawDelivery>,
     /// The target: a name, or `{ target, transform, delivery }`.
     #[schemars(required)]
@@ -141,11 +152,12 @@ pub struct RawTo {
 #[serde(deny_unknown_fields)]
 struct ToInFull {
     /// The target's name.
-    #[schemars(required)]
+    #[schemars(with = "TargetName")]
     target: Option<String>,
     /// Stands in the place of the rule's transform.
     transform: Option<RawTransform>,
     /// Overrides the rule's and the target's, key by key.
+    #[schemars(with = "Option<RuleDelivery>")]
     delivery: Option<RawDelivery>,
 }
 
@@ -164,7 +176,7 @@ pub struct RawFollowUp {
 #[serde(deny_unknown_fields)]
 struct FollowUpInFull {
     /// The target's name.
-    #[schemars(required)]
+    #[schemars(with = "TargetName")]
     to: Option<String>,
     /// A report with the request's and the response's context, the default, or the original event.
     #[serde(default)]
@@ -200,6 +212,7 @@ pub struct RawDelivery {
     /// How many attempts begin in a time, such as `100/s`; on targets alone.
     pub rate: Option<Rate>,
     /// A JSONPath over the event as it came: what it finds orders the deliveries.
+    #[schemars(with = "Option<PathText>")]
     pub order_by: Option<String>,
     /// The bound on what waits.
     pub backlog: Option<RawBacklog>,
@@ -264,14 +277,15 @@ pub enum WhenFull {
 #[schemars(rename = "Test")]
 pub struct RawTest {
     /// The source that the event comes from; where left out, `from` is not looked at, and rules without another filter are passed over.
+    #[schemars(with = "Option<SourceName>")]
     pub from: Option<String>,
     /// A CloudEvent; `specversion` may be left out.
-    #[schemars(required)]
+    #[schemars(with = "TestEvent")]
     pub event: Option<Map<String, Value>>,
     /// What `now` is in templates and programs, RFC 3339; the time of the test where left out.
     pub now: Option<String>,
     /// Rules and pipes that fire, each with a part of the event that it makes, or `false` for one that does not; `{}` says that none does.
-    #[schemars(required)]
+    #[schemars(with = "Expected")]
     pub expect: Option<Map<String, Value>>,
 }
 
@@ -314,13 +328,13 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let one = generator.subschema_for::<T>();
-        json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
+        json_schema!({ "if": { "type": "array" }, "then": { "type": "array", "minItems": 1, "items": one }, "else": one })
     }
 }
 
 /// Reads a type that is written as a text or in full as a mapping.
 macro_rules! text_or_in_full {
-    ($type:ident, $full:ident, $expected:literal, |$text:ident| $of_text:expr, |$mapping:ident| $of_mapping:expr) => {
+    ($type:ident, $full:ident, $written:ty, $expected:literal, |$text:ident| $of_text:expr, |$mapping:ident| $of_mapping:expr) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Visitor;
@@ -345,7 +359,8 @@ macro_rules! text_or_in_full {
                 stringify!($type).trim_start_matches("Raw").into()
             }
             fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "anyOf": [{ "type": "string" }, $full::json_schema(generator)] })
+                let (written, full) = (generator.subschema_for::<$written>(), $full::json_schema(generator));
+                json_schema!({ "if": { "type": "string" }, "then": written, "else": full })
             }
         }
     };
@@ -354,6 +369,7 @@ macro_rules! text_or_in_full {
 text_or_in_full!(
     RawAdmin,
     AdminInFull,
+    Address,
     "an address such as 127.0.0.1:8081, or { address: …, auth: … }",
     |text| RawAdmin { address: Some(text.into()), auth: Vec::new() },
     |full| RawAdmin { address: full.address, auth: full.auth }
@@ -361,6 +377,7 @@ text_or_in_full!(
 text_or_in_full!(
     RawTo,
     ToInFull,
+    TargetName,
     "a target's name, or { target: …, transform: …, delivery: … }",
     |text| RawTo { target: Some(text.to_owned()), transform: None, delivery: None },
     |full| RawTo { target: full.target, transform: full.transform, delivery: full.delivery }
@@ -368,6 +385,7 @@ text_or_in_full!(
 text_or_in_full!(
     RawFollowUp,
     FollowUpInFull,
+    TargetName,
     "a target's name, or { to: …, send: report | original, transform: … }",
     |text| RawFollowUp { to: Some(text.to_owned()), send: FollowUpContent::default(), transform: None },
     |full| RawFollowUp { to: full.to, send: full.send, transform: full.transform }

@@ -14,6 +14,9 @@ pub const KEY_BYTES_MIN: usize = 22;
 /// Past this one request could fill the memory of a small machine.
 const MAX_BODY_BYTES_MAX: u64 = 1 << 30;
 
+/// The form of an address to listen on, for the JSON Schema.
+pub const ADDRESS_PATTERN: &str = r"^(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):[0-9]{1,5}$";
+
 /// Where CloudEvents and webhooks come in: `127.0.0.1:8080`, or `{ address, tls, auth, max_body, max_connections, origins }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenSettings {
@@ -48,6 +51,7 @@ pub struct TlsSettings {
 struct Full {
     /// `host:port`.
     #[serde(default = "default_address")]
+    #[schemars(extend("pattern" = ADDRESS_PATTERN))]
     address: Text,
     /// Serve over TLS.
     tls: Option<TlsSettings>,
@@ -176,7 +180,14 @@ impl JsonSchema for ListenSettings {
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let full = Full::json_schema(generator);
-        json_schema!({ "description": "Where CloudEvents and webhooks come in.", "oneOf": [{ "type": "string" }, full] })
+        let address = json_schema!({ "type": "string", "pattern": ADDRESS_PATTERN });
+        json_schema!({
+            "description": "Where CloudEvents and webhooks come in.",
+            "examples": ["127.0.0.1:8080"],
+            "if": { "type": "string" },
+            "then": address,
+            "else": full,
+        })
     }
 }
 

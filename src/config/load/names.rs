@@ -12,7 +12,7 @@ use crate::config::yaml::{Entry, Span};
 use crate::pace::breathe;
 
 /// The sources that are always there.
-pub(super) const BUILT_IN_SOURCES: [&str; 2] = ["ingress", "replies"];
+pub(in crate::config) const BUILT_IN_SOURCES: [&str; 2] = ["ingress", "replies"];
 
 /// What a name is the name of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -85,7 +85,8 @@ impl Walk<'_, '_> {
         if let Some(target) = schema.get("$ref").and_then(Json::as_str).and_then(|to| self.schema.pointer(to.strip_prefix('#')?)) {
             self.node(target, entry, node, secret);
         }
-        for alternative in ["oneOf", "anyOf", "allOf"].iter().filter_map(|key| schema.get(key)?.as_array()).flatten() {
+        let lists = ["oneOf", "anyOf", "allOf"].iter().filter_map(|key| schema.get(key)?.as_array()).flatten();
+        for alternative in lists.chain(["then", "else"].iter().filter_map(|key| schema.get(key))) {
             self.node(alternative, entry, node, secret);
         }
         match &node.value {
