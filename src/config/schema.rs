@@ -66,14 +66,24 @@ pub fn rule_file() -> Value {
     for schema in [&mut source, &mut target, &mut rules, &mut pipes, &mut tests, &mut outer, &mut definitions] {
         refuse_null(schema);
     }
-    let mut sources = named("Where events come from; the HTTP ingress is always there.", source);
+    let sources = named("Where events come from; the HTTP ingress is always there.", source);
     // Those that are always there cannot be defined.
-    sources["propertyNames"]["not"] = json!({ "enum": super::load::names::BUILT_IN_SOURCES });
-    sources["examples"] = json!([{ "heartbeat": { "timer": { "every": "30s" } } }, { "inbox": { "directory": { "path": "./uploads" } } }]);
-    let mut targets = named("Where events go.", target);
-    targets["examples"] = json!([{ "function": { "http": { "url": "http://127.0.0.1:9000/" } } }, { "console": { "stdout": {} } }]);
-    let mut rules = named("Which events go where.", rules);
-    rules["examples"] = json!([{ "large-orders": { "match": { "type": ["order.paid"], "data": { "total": [{ "numeric": [">", 100] }] } }, "to": "function" } }]);
+    let names = json!({ "pattern": NAME, "not": { "enum": super::load::names::BUILT_IN_SOURCES } });
+    let sources = with(
+        with(sources, "propertyNames", names),
+        "examples",
+        json!([{ "heartbeat": { "timer": { "every": "30s" } } }, { "inbox": { "directory": { "path": "./uploads" } } }]),
+    );
+    let targets = with(
+        named("Where events go.", target),
+        "examples",
+        json!([{ "function": { "http": { "url": "http://127.0.0.1:9000/" } } }, { "console": { "stdout": {} } }]),
+    );
+    let rules = with(
+        named("Which events go where.", rules),
+        "examples",
+        json!([{ "large-orders": { "match": { "type": ["order.paid"], "data": { "total": [{ "numeric": [">", 100] }] } }, "to": "function" } }]),
+    );
     let mut properties = json!({
         "sources": sources,
         "targets": targets,
@@ -138,6 +148,13 @@ fn named(description: &str, entity: Value) -> Value {
         "propertyNames": { "pattern": NAME },
         "additionalProperties": entity,
     })
+}
+
+fn with(mut schema: Value, key: &str, value: Value) -> Value {
+    if let Some(entries) = schema.as_object_mut() {
+        entries.insert(key.to_owned(), value);
+    }
+    schema
 }
 
 /// A source or a target: one connector's settings under its name, beside what all have.
@@ -291,11 +308,11 @@ mod tests {
         let (mut missed, mut missed_for_the_file, mut count) = (Vec::new(), Vec::new(), 0);
         for path in yaml_files("src/config/fixtures/slips") {
             let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            let refused = crate::config::Config::load(&[path.clone()]).is_err();
+            let refused = crate::config::Config::load(std::slice::from_ref(&path)).is_err();
             assert!(refused, "{name} is no mistake");
             count += 1;
             // What is no YAML an editor finds without a schema.
-            let Ok(known) = Known::of_files(&[path.clone()]) else { continue };
+            let Ok(known) = Known::of_files(std::slice::from_ref(&path)) else { continue };
             let mut made = rule_file();
             known.put_into(&mut made);
             if told(&schema, &path).is_empty() {
