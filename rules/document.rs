@@ -1,9 +1,11 @@
 //! What rules look at: an event, or any other root, seen as one JSON document of which nothing is built until somebody asks.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use base64::Engine;
-use pointsman_schemas::{AttributeValue, DataKind, Event, Timestamp};
+use pointsman_schemas::json::{Item, outline, parse};
+use pointsman_schemas::{AttributeValue, DataKind, Event, InvalidEvent, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::json;
@@ -19,6 +21,7 @@ pub struct Document<'e> {
     tree: OnceLock<Value>,
     text: OnceLock<Vec<u8>>,
     now: OnceLock<Timestamp>,
+    outline: OnceLock<Vec<Item>>,
 }
 
 #[derive(Debug)]
@@ -33,6 +36,34 @@ pub(crate) enum Root<'a> {
     Event(&'a Event),
     Json(&'a [u8]),
     Fields,
+}
+
+/// A JSON text, and where its values stand. No items are what is not JSON.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Outlined<'d> {
+    pub(crate) text: &'d [u8],
+    pub(crate) items: &'d [Item],
+}
+
+impl<'d> Outlined<'d> {
+    pub(crate) fn item(self, number: usize) -> Option<Item> {
+        self.items.get(number).copied()
+    }
+
+    /// The text between two places.
+    pub(crate) fn get(self, range: Range<usize>) -> &'d [u8] {
+        self.text.get(range).unwrap_or_default()
+    }
+
+    /// The numbers of the items in an object or array, without what lies in those.
+    pub(crate) fn inner(self, number: usize) -> impl Iterator<Item = (usize, Item)> + 'd {
+        let end = self.item(number).map_or(0, |item| item.next());
+        let mut at = number + 1;
+        std::iter::from_fn(move || {
+            let item = self.item(at).filter(|_| at < end)?;
+            Some((std::mem::replace(&mut at, item.next()), item))
+        })
+    }
 }
 
 /// A value in a document, in the form in which it lies there.
@@ -61,12 +92,13 @@ impl<'e> Document<'e> {
         Self::new(Owned::Event(event))
     }
 
-    /// Any JSON text as a document.
+    /// Any JSON text as a document, read as an event's data is.
     ///
     /// # Errors
     /// Where the text is not one JSON value of at most 128 levels.
-    pub fn json(text: &'e [u8]) -> Result<Self, serde_json::Error> {
-        let tree = serde_json::from_slice(text)?;
+    pub fn json(text: &'e [u8]) -> Result<Self, InvalidEvent> {
+        let tree = parse(text)?;
+        let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
         let document = Self::new(Owned::Json(json::trim(text)));
         let _ = document.tree.set(tree);
         Ok(document)
@@ -79,7 +111,7 @@ impl<'e> Document<'e> {
     }
 
     fn new(root: Owned<'e>) -> Self {
-        Self { root, tree: OnceLock::new(), text: OnceLock::new(), now: OnceLock::new() }
+        Self { root, tree: OnceLock::new(), text: OnceLock::new(), now: OnceLock::new(), outline: OnceLock::new() }
     }
 
     /// Says what `now` is in templates and programs over it.
@@ -118,9 +150,9 @@ impl<'e> Document<'e> {
     #[must_use]
     pub fn tree(&self) -> &Value {
         self.tree.get_or_init(|| match &self.root {
-            Owned::Json(text) => serde_json::from_slice(text).unwrap_or_default(),
+            Owned::Json(text) => parse(text).unwrap_or_default(),
             Owned::Event(event) => {
-                // The event's own reading of its data takes what serde_json refuses.
+                // The event keeps what it has read of its data.
                 let parsed = event.data().and_then(|data| data.value());
                 let value = |name: &str, node: Node<'_>| match parsed {
                     Some(parsed) if name == "data" => parsed.clone(),
@@ -139,6 +171,19 @@ impl<'e> Document<'e> {
             Node::Root(self).write_json(&mut text);
             text
         })
+    }
+
+    /// The text that patterns look into, an event's JSON data or else the whole document, and where its values stand: as far as it is JSON.
+    pub(crate) fn outlined(&self) -> Outlined<'_> {
+        let (text, known) = match &self.root {
+            Owned::Event(event) => match event.data() {
+                Some(data) if data.kind() == DataKind::Json => (json::trim(data.bytes()), data.outline()),
+                _ => return Outlined::default(),
+            },
+            Owned::Json(text) => (*text, None),
+            Owned::Fields(_) => (self.text(), None),
+        };
+        Outlined { text, items: known.unwrap_or_else(|| self.outline.get_or_init(|| outline(text))) }
     }
 
     /// What stands at the top of an event or of given fields; nothing of any other JSON.
@@ -258,7 +303,7 @@ impl<'d> Node<'d> {
             Self::Text(text) => text.into(),
             Self::Integer(number) => number.into(),
             Self::Boolean(value) => value.into(),
-            Self::Json(text) => serde_json::from_slice(text).unwrap_or_default(),
+            Self::Json(text) => parse(text).unwrap_or_default(),
             Self::Value(value) => value.clone(),
             Self::Binary(bytes) => base64::engine::general_purpose::STANDARD.encode(bytes).into(),
             Self::Root(document) => document.tree().clone(),

@@ -209,13 +209,15 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::Outlined;
 
     fn find(paths: &[&[&str]], text: &str) -> Vec<Option<String>> {
         let mut builder = FieldsBuilder::new();
         let ids: Vec<_> = paths.iter().map(|path| path.iter().fold(ROOT, |parent, name| builder.field(parent, name))).collect();
         let (fields, renumbered) = builder.finish();
         let mut slots = Slots::default();
-        let frame = slots.open(&fields, ROOT, text.as_bytes(), 0);
+        let items = pointsman_schemas::json::outline(text.as_bytes());
+        let frame = slots.open(&fields, ROOT, Outlined { text: text.as_bytes(), items: &items }, 0);
         ids.iter()
             .map(|id| {
                 let found = slots.all(frame, renumbered[*id as usize]).filter(|found| found.kind != Kind::Nothing);

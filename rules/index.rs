@@ -16,8 +16,8 @@
 //! combinations and suffers from wildcards that share beginnings. `aho-corasick` finds what may stand anywhere in a text; texts, prefixes,
 //! suffixes, ranges and addresses need hardly more than a search in a sorted list.
 //!
-//! What the index says is necessary, never sufficient: an array counts with all of its values, and that a pattern must hold within one
-//! element is for the evaluation to see.
+//! What the index says is necessary, and sufficient for a rule that asks of one field alone. Of others an array counts with all of its
+//! values, and that a pattern must hold within one element is for the evaluation to see.
 
 mod access;
 mod field;
@@ -26,11 +26,12 @@ mod prefixes;
 mod ranges;
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use pointsman_schemas::event::JSON_DEPTH_MAX;
 use pointsman_schemas::{AttributeValue, DataKind, Event};
 
-use crate::document::Document;
+use crate::document::{Document, Outlined};
 use crate::fields::{FieldId, Fields, Found, Frame, Kind, ROOT, Slots};
 use crate::json::{self, Scalar};
 use crate::number::Number;
@@ -49,7 +50,8 @@ const ATTRIBUTES_LISTED: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Index {
     lists: Lists,
-    rules: usize,
+    /// Of each rule whether it holds wherever it is hit.
+    certain: Vec<bool>,
     /// Of the rules of which nothing tells.
     always: List,
     origins: HashMap<Origin, List>,
@@ -81,9 +83,11 @@ impl Index {
     pub(crate) fn new(rules: &[Rule], fields: &Fields, rest: &mut dyn FnMut()) -> Self {
         let (mut lists, mut always) = (Lists::default(), Vec::new());
         let (mut origins, mut absent, mut tests) = (Vec::new(), Vec::new(), HashMap::<FieldId, Vec<_>>::new());
-        for (rule, way) in (0..).zip(access::choose(rules, fields, rest)) {
+        let mut certain = Vec::with_capacity(rules.len());
+        for (rule, choice) in (0..).zip(access::choose(rules, fields, rest)) {
             rest();
-            for key in way.unwrap_or_else(|| {
+            certain.push(choice.is_certain);
+            for key in choice.way.unwrap_or_else(|| {
                 always.push(rule);
                 Vec::new()
             }) {
@@ -114,7 +118,7 @@ impl Index {
         let (absent_attributes, absent_data): (Vec<_>, Vec<_>) =
             lists.group(absent).into_iter().partition(|(field, _)| is_attribute(*field));
         Self {
-            rules: rules.len(),
+            certain,
             always,
             origins: lists.group(origins).into_iter().collect(),
             data: data.filter(|data| asked(*data) || fields.below(*data).any(asked) || !absent_data.is_empty()),
@@ -130,7 +134,7 @@ impl Index {
     /// Notes in the scratch which rules an event may satisfy. The scratch has been started for it.
     pub(crate) fn search(&self, fields: &Fields, origin: Origin, event: &Event, document: &Document<'_>, scratch: &mut Scratch) {
         let mut workspace = std::mem::take(&mut scratch.workspace);
-        workspace.hits.start(&self.lists, self.rules);
+        workspace.hits.start(&self.lists, self.certain.len());
         self.hit(self.always, &mut workspace);
         if let Some(list) = self.origins.get(&origin) {
             self.hit(*list, &mut workspace);
@@ -139,10 +143,10 @@ impl Index {
         match event.data() {
             Some(data) if data.kind() == DataKind::Json && self.data.is_some() => {
                 let mut evaluation = Evaluation::new(fields, document, scratch);
-                let frame = evaluation.frame();
-                let mut walk = Walk { index: self, fields, document, slots: &mut scratch.slots, workspace: &mut workspace };
-                walk.absent(frame, data.bytes());
-                walk.frame(frame, data.bytes());
+                let (frame, outlined) = (evaluation.frame(), evaluation.outlined());
+                let mut walk = Walk { index: self, fields, document, outlined, slots: &mut scratch.slots, workspace: &mut workspace };
+                walk.absent(frame);
+                walk.frame(frame);
             }
             data => {
                 self.absent_data.iter().for_each(|(_, list)| self.hit(*list, &mut workspace));
@@ -152,6 +156,11 @@ impl Index {
             }
         }
         scratch.workspace = workspace;
+    }
+
+    /// Whether a rule that was hit holds, so that it need not be looked at.
+    pub(crate) fn is_certain(&self, rule: u32) -> bool {
+        self.certain.get(rule as usize).copied().unwrap_or_default()
     }
 
     fn hit(&self, list: List, workspace: &mut Workspace) {
@@ -208,19 +217,19 @@ struct Walk<'i, 's> {
     index: &'i Index,
     fields: &'i Fields,
     document: &'i Document<'i>,
+    outlined: Outlined<'i>,
     slots: &'s mut Slots,
     workspace: &'s mut Workspace,
 }
 
 impl Walk<'_, '_> {
     /// Where an array is on the way, one of its elements may lack what another one has.
-    fn absent(&mut self, frame: Frame, text: &[u8]) {
+    fn absent(&mut self, frame: Frame) {
+        let outlined = self.outlined;
         for (path, list) in &self.index.absent_data {
             let there = path.split_last().is_some_and(|(field, above)| {
                 let buffer = &mut self.workspace.buffer;
-                let is_scalar = |found: Found| {
-                    found.kind == Kind::Scalar && json::scalar(text.get(found.range()).unwrap_or_default(), buffer).is_some()
-                };
+                let is_scalar = |found: Found| found.kind == Kind::Scalar && json::scalar(outlined.get(found.range()), buffer).is_some();
                 self.slots.all(frame, *field).any(is_scalar)
                     && above.iter().all(|field| self.slots.all(frame, *field).all(|found| found.kind != Kind::Array))
             });
@@ -231,16 +240,15 @@ impl Walk<'_, '_> {
     }
 
     /// The frame must be the one that was opened last.
-    fn frame(&mut self, frame: Frame, text: &[u8]) {
+    fn frame(&mut self, frame: Frame) {
         let mut place = 0;
         while let Some(field) = self.slots.found(frame, place) {
             place += 1;
             let mut next = Some(self.slots.get(frame, field));
             while let Some(slot) = next {
-                let value = text.get(slot.found.range()).unwrap_or_default();
                 match slot.found.kind {
-                    Kind::Scalar => self.scalar(field, value),
-                    Kind::Array if self.index.below(field) || self.index.asked(field).is_some() => self.array(field, value, 0),
+                    Kind::Scalar => self.scalar(field, slot.found.range()),
+                    Kind::Array if self.index.below(field) || self.index.asked(field).is_some() => self.array(field, slot.found.item(), 0),
                     Kind::Array | Kind::Object | Kind::Nothing => {}
                 }
                 next = self.slots.next(slot);
@@ -248,29 +256,30 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn scalar(&mut self, field: FieldId, value: &[u8]) {
+    fn scalar(&mut self, field: FieldId, value: Range<usize>) {
         let Some(values) = self.index.asked(field) else { return };
         let Workspace { hits, workings, room, buffer } = &mut *self.workspace;
-        if let Some(scalar) = json::scalar(value, buffer) {
+        if let Some(scalar) = json::scalar(self.outlined.get(value), buffer) {
             values.hit(scalar, self.document, workings, room, &self.index.lists, hits);
         }
     }
 
     /// As deep as the evaluation goes.
-    fn array(&mut self, field: FieldId, array: &[u8], depth: usize) {
+    fn array(&mut self, field: FieldId, array: usize, depth: usize) {
         if depth == JSON_DEPTH_MAX {
             return;
         }
-        for element in json::elements(array) {
-            match element.first() {
+        let outlined = self.outlined;
+        for (number, element) in outlined.inner(array) {
+            match outlined.text.get(element.range().start) {
                 Some(b'{') if self.index.below(field) => {
-                    let frame = self.slots.open(self.fields, field, element, 0);
-                    self.frame(frame, element);
+                    let frame = self.slots.open(self.fields, field, outlined, number);
+                    self.frame(frame);
                     self.slots.close(frame);
                 }
                 Some(b'{') => {}
-                Some(b'[') => self.array(field, element, depth + 1),
-                _ => self.scalar(field, element),
+                Some(b'[') => self.array(field, number, depth + 1),
+                _ => self.scalar(field, element.range()),
             }
         }
     }

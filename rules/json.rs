@@ -108,7 +108,7 @@ impl Key<'_> {
     }
 }
 
-/// A walk over an object's members. After each key the caller passes the value, by [`Members::skip`] or [`Members::resume`].
+/// A walk over an object's members. After each key the caller passes the value, by [`Members::skip`].
 pub(crate) struct Members<'j> {
     json: &'j [u8],
     at: usize,
@@ -145,21 +145,11 @@ impl<'j> Members<'j> {
         }
     }
 
-    /// Where the walk stands.
-    pub(crate) fn at(&self) -> usize {
-        self.at
-    }
-
     /// Passes the value and gives its text.
     pub(crate) fn skip(&mut self) -> Option<&'j [u8]> {
         let start = self.at;
         self.at = value_end(self.json, start)?;
         self.json.get(start..self.at)
-    }
-
-    /// Goes on behind a value that the caller has passed.
-    pub(crate) fn resume(&mut self, at: usize) {
-        self.at = at;
     }
 }
 

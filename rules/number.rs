@@ -39,6 +39,11 @@ impl Number {
         if !digits.first()?.is_ascii_digit() {
             return None;
         }
+        if let Some(double) = fraction(digits) {
+            let double = if negative { -double } else { double };
+            // Past 2⁵³ the nearest double is a whole number.
+            return Some(if double.abs() < EXACT_MAX { Self::Double(double) } else { Self::from(double) });
+        }
         match whole(digits) {
             Some((whole, is_plain)) => {
                 let whole = if negative { -whole } else { whole };
@@ -60,6 +65,28 @@ impl Number {
             Self::Double(double) if double.abs() >= EXACT_MAX => (Self::from(double.next_down()), Self::from(double.next_up())),
             exact => (exact, exact),
         }
+    }
+}
+
+/// Reads digits with a fraction that ends with another digit than 0, of at most nineteen digits in all and without an exponent; none of all
+/// others. These are most numbers that are no whole ones.
+fn fraction(text: &[u8]) -> Option<f64> {
+    const DIGITS_MAX: usize = 19;
+    /// Powers of ten that a double holds exactly.
+    const POWERS: [f64; 20] =
+        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19];
+    let point = text.iter().position(|byte| !byte.is_ascii_digit())?;
+    let (whole, behind) = text.split_at(point);
+    let digits = behind.strip_prefix(b".").filter(|digits| matches!(digits.last(), Some(b'1'..=b'9')))?;
+    if whole.len() + digits.len() > DIGITS_MAX {
+        return None;
+    }
+    let all = whole.iter().chain(digits);
+    let mantissa = all.copied().try_fold(0_u64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0')))?;
+    // Where both are exact, their quotient is rounded once, and so correctly.
+    match POWERS.get(digits.len()) {
+        Some(power) if mantissa < EXACT_MAX as u64 => Some(mantissa as f64 / power),
+        _ => std::str::from_utf8(text).ok()?.parse().ok(),
     }
 }
 

@@ -12,7 +12,8 @@
 //!
 //! What EventBridge refuses is refused, as far as its documentation and the rule compiler of event-ruler tell. Departures: `contains` (a
 //! substring), `compare-to` (another field) and `all` (several operators on one value) are ours, under names that it refuses; numbers are
-//! not held to ±5·10⁹ and 15 digits but to what 64 bits and a double hold; of `cidr` the whole length (`/32`, `/128`) is taken too; a path
+//! not held to ±5·10⁹ and 15 digits but to what 64 bits and a double hold; of `cidr` the whole length (`/32`, `/128`) is taken too, and
+//! leading zeros are refused; a path
 //! that is tested twice is refused where the last test would count there. Where `$or` tests one array and a key beside the `$or` tests it
 //! too, each may hold in an element of its own. Where keys with dots spell several arrays at one path, or something beside an array, each
 //! array is looked into by itself.
@@ -20,6 +21,7 @@
 mod compile;
 mod evaluate;
 mod list;
+mod network;
 mod operator;
 mod wildcard;
 mod workings;
@@ -35,6 +37,7 @@ use crate::ruleset::Scratch;
 
 pub(crate) use evaluate::Evaluation;
 pub(crate) use list::List;
+pub(crate) use network::address;
 pub(crate) use operator::{Operator, Range, fold};
 pub(crate) use workings::Workings;
 

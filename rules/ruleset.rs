@@ -224,7 +224,7 @@ impl RuleSet {
             if let Some(candidate) = scratch.workspace.hits.get(place)
                 && let Some(rule) = self.rules.get(candidate as usize)
                 && rule.from.contains(origin)
-                && self.holds(rule, event, &document, scratch)
+                && (index.is_certain(candidate) || self.holds(rule, event, &document, scratch))
             {
                 out.push(candidate);
             }

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::event::InvalidEvent;
-use crate::json::{scan, tree};
+use crate::json::outline::Notes;
+use crate::json::scan::{self, Scanner};
+use crate::json::{self, Item};
 use crate::media_type::{is_json_media_type, is_utf8_media_type};
 
 /// The depth to which JSON is read: deeper data is refused at the door.
@@ -24,11 +26,15 @@ pub enum DataKind {
     Binary,
 }
 
+/// The most values of JSON data whose places are kept with it: 80 KiB of memory. Of more they are found again when somebody looks.
+pub(crate) const ITEMS_MAX: usize = 4096;
+
 /// An event's data: the bytes as they came, with what they are.
-#[derive(Clone)]
 pub struct Data {
     kind: DataKind,
     bytes: Bytes,
+    /// Where the values stand; none where nobody has noted it.
+    outline: Option<Vec<Item>>,
     /// Shared, so that cloning an event never copies the tree.
     parsed: OnceLock<Arc<serde_json::Value>>,
 }
@@ -39,7 +45,12 @@ impl Data {
     /// Where that promise does not hold, conditions on the data find nothing; nothing panics.
     #[must_use]
     pub fn new_unchecked(kind: DataKind, bytes: Bytes) -> Self {
-        Self { kind, bytes, parsed: OnceLock::new() }
+        Self { kind, bytes, outline: None, parsed: OnceLock::new() }
+    }
+
+    /// JSON that a decoder has just read, with what it has noted.
+    pub(crate) fn outlined(bytes: Bytes, outline: Option<Vec<Item>>) -> Self {
+        Self { outline, ..Self::new_unchecked(DataKind::Json, bytes) }
     }
 
     /// Bytes of a declared media type, as every codec reads them, whatever mode or protocol they came by:
@@ -70,8 +81,10 @@ impl Data {
         let kind = match std::str::from_utf8(without_mark(&bytes)) {
             // Nothing is no text, and not JSON either.
             Err(_) | Ok("") => DataKind::Binary,
-            Ok(text) if scan::validate(text).is_ok() => return Self::new_unchecked(DataKind::Json, unmarked(bytes)),
-            Ok(_) => DataKind::Text,
+            Ok(text) => match check(text) {
+                Ok(outline) => return Self::outlined(unmarked(bytes), outline),
+                Err(_) => DataKind::Text,
+            },
         };
         Self::new_unchecked(kind, bytes)
     }
@@ -83,8 +96,8 @@ impl Data {
     pub fn json(bytes: Bytes) -> Result<Self, InvalidEvent> {
         let bytes = unmarked(bytes);
         let text = std::str::from_utf8(&bytes).map_err(|error| InvalidEvent::DataNotJson(error.to_string()))?;
-        scan::validate(text).map_err(|mistake| InvalidEvent::DataNotJson(mistake.describe(text)))?;
-        Ok(Self::new_unchecked(DataKind::Json, bytes))
+        let outline = check(text).map_err(|mistake| InvalidEvent::DataNotJson(mistake.describe(text)))?;
+        Ok(Self::outlined(bytes, outline))
     }
 
     /// Text data.
@@ -111,6 +124,13 @@ impl Data {
         &self.bytes
     }
 
+    /// Where the values of JSON data stand, counted from the beginning of the value and not of the bytes, where that was noted as it was
+    /// read; of a copy it is not. See [`json::outline`](crate::json::outline).
+    #[must_use]
+    pub fn outline(&self) -> Option<&[Item]> {
+        self.outline.as_deref()
+    }
+
     /// JSON data as a tree, parsed at the first call and kept; none for other kinds.
     ///
     /// Numbers past 64 bits lose digits in it, of duplicate keys the last one counts, and numbers beyond the largest float become that:
@@ -121,18 +141,31 @@ impl Data {
             return None;
         }
         if self.parsed.get().is_none() {
-            let parse = || tree::read(std::str::from_utf8(&self.bytes).ok()?);
-            let value = serde_json::from_slice(&self.bytes).ok().or_else(parse)?;
-            let _ = self.parsed.set(Arc::new(value));
+            let _ = self.parsed.set(Arc::new(json::parse(&self.bytes).ok()?));
         }
         self.parsed.get().map(|value| &**value)
+    }
+}
+
+/// Checks that a text is JSON, and notes its values.
+fn check(text: &str) -> Result<Option<Vec<Item>>, scan::Syntax> {
+    let (mut scanner, mut notes) = (Scanner::new(text), Notes::of(text.len(), ITEMS_MAX));
+    scanner.walk(&mut notes)?;
+    scanner.end()?;
+    Ok(notes.finish())
+}
+
+impl Clone for Data {
+    /// What has been noted of the text stays behind: copies are kept, and the first one is what rules look at.
+    fn clone(&self) -> Self {
+        Self { kind: self.kind, bytes: self.bytes.clone(), outline: None, parsed: self.parsed.clone() }
     }
 }
 
 /// The byte order mark in UTF-8.
 const MARK: &[u8] = b"\xEF\xBB\xBF";
 
-fn without_mark(bytes: &[u8]) -> &[u8] {
+pub(crate) fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(MARK).unwrap_or(bytes)
 }
 

@@ -416,11 +416,11 @@ impl EventBuilder {
             }
         }
         let not = |name: &str, value: &str, expected| Err(InvalidEvent::Value { name: name.to_owned(), value: shorten(value), expected });
-        if UriReferenceStr::new(&event.source).is_err() {
+        if !is_uri_reference(&event.source) {
             return not("source", &event.source, "a URI-reference");
         }
         if let Some(schema) = &event.dataschema
-            && UriReferenceStr::new(schema).is_err()
+            && !is_uri_reference(schema)
         {
             return not("dataschema", schema, "a URI");
         }
@@ -521,7 +521,7 @@ pub(crate) fn shorten(text: &str) -> String {
 /// True where an attribute of this name may have this value, as [`EventBuilder::build`] decides.
 pub(crate) fn may_hold(name: &str, value: &str) -> bool {
     match name {
-        "source" | "dataschema" => !value.is_empty() && UriReferenceStr::new(value).is_ok(),
+        "source" | "dataschema" => !value.is_empty() && is_uri_reference(value),
         "time" => is_rfc3339(value),
         "specversion" => value == "1.0",
         _ => is_cloudevents_string(value),
@@ -531,7 +531,26 @@ pub(crate) fn may_hold(name: &str, value: &str) -> bool {
 /// The "String" of the CloudEvents type system: no control characters and no noncharacters.
 fn is_cloudevents_string(text: &str) -> bool {
     let bad = |c: char| c.is_control() || matches!(u32::from(c), 0xFDD0..=0xFDEF) || u32::from(c) & 0xFFFE == 0xFFFE;
-    text.bytes().all(|byte| (0x20..0x7F).contains(&byte)) || !text.chars().any(bad)
+    // Without an early end, so that many bytes are looked at together.
+    text.bytes().fold(true, |is_plain, byte| is_plain & (0x20..0x7F).contains(&byte)) || !text.chars().any(bad)
+}
+
+/// RFC 3986, section 4.1.
+fn is_uri_reference(text: &str) -> bool {
+    // Of these characters any path is one, and so is one behind a scheme: most need no grammar.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'~');
+    let path = match text.split_once(':') {
+        Some((scheme, path)) if is_scheme(scheme) => path,
+        Some(_) => return UriReferenceStr::new(text).is_ok(),
+        None => text,
+    };
+    path.bytes().fold(true, |is_path, byte| is_path & is_plain(byte)) || UriReferenceStr::new(text).is_ok()
+}
+
+/// RFC 3986, section 3.1.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
 }
 
 /// RFC 3339, section 5.6, `date-time`, with the calendar's own bounds.
@@ -577,6 +596,13 @@ mod tests {
 
     fn minimal() -> EventBuilder {
         Event::builder("1", "/s", "t")
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_uri_reference_is_what_the_grammar_says(text in "[a1:/?#%@.~ü\\[\\]+-]{0,12}") {
+            proptest::prop_assert_eq!(is_uri_reference(&text), UriReferenceStr::new(&text).is_ok());
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! Stricter than many readers: duplicate attributes, numbers that are no 32-bit integers, arrays and objects as attributes, text
 //! behind the event and more than 128 levels in the data are refused.
 
+pub(crate) mod outline;
 pub(crate) mod scan;
 pub(crate) mod tree;
 
@@ -26,10 +27,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::data::{Data, DataKind, unmarked};
+use crate::data::{Data, DataKind, ITEMS_MAX, unmarked, without_mark};
 use crate::event::{AttributeValue, EXTENSIONS_MAX, Event, EventBuilder, ExtensionValue, InvalidEvent, is_attribute_name, shorten};
 use crate::media_type::is_json_media_type;
 use crate::outcome::{Replies, Unreadable};
+pub use outline::Item;
+use outline::Notes;
 use scan::{JsonString, Scanner, Syntax};
 
 /// The media type of one event: section 3.
@@ -70,6 +73,30 @@ pub fn decode(bytes: &Bytes) -> Result<Event, InvalidEvent> {
     let event = event(&text, &mut scanner).map_err(|mistake| mistake.describe(&text))?;
     scanner.end().map_err(|mistake| Mistake::from(mistake).describe(&text))?;
     Ok(event)
+}
+
+/// Reads any JSON as the data of events is read: at most [`JSON_DEPTH_MAX`](crate::event::JSON_DEPTH_MAX) levels.
+///
+/// What a tree cannot hold comes as near as it can: numbers beyond the largest float are that float, halves of surrogate pairs U+FFFD. Of
+/// duplicate keys the last one counts.
+///
+/// # Errors
+/// What is wrong with it, with line and column.
+pub fn parse(bytes: &[u8]) -> Result<serde_json::Value, InvalidEvent> {
+    let bytes = without_mark(bytes);
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| InvalidEvent::Malformed(error.to_string()))?;
+    scan::validate(text).map_err(|mistake| InvalidEvent::Malformed(mistake.describe(text)))?;
+    tree::read(text).ok_or_else(|| InvalidEvent::Malformed("it is no JSON".to_owned()))
+}
+
+/// Where all values of a JSON text stand: the first item is the whole, what is in it comes behind it. Nothing where the text is not one JSON
+/// value of at most [`JSON_DEPTH_MAX`](crate::event::JSON_DEPTH_MAX) levels, or longer than 2 GiB.
+#[must_use]
+pub fn outline(text: &[u8]) -> Vec<Item> {
+    std::str::from_utf8(text).ok().and_then(|text| outline::outline(text).ok()).unwrap_or_default()
 }
 
 /// Reads a batch of at most `events_max` events; it may be empty.
@@ -181,11 +208,14 @@ enum DataMember<'t> {
     Base64(JsonString<'t>),
 }
 
+/// Where the values of `data` stand; nothing where it is a text, or has too many.
+type Outline = Option<Vec<Item>>;
+
 /// Reads the event that begins at the next token.
 fn event(text: &ByteString, scanner: &mut Scanner<'_>) -> Result<Event, Mistake> {
     let mut builder = EventBuilder::default();
     let mut nulls: Vec<String> = Vec::new();
-    let mut data = None;
+    let (mut data, mut outline) = (None, None);
     scanner.expect(b'{', "expected an object")?;
     let mut more = !scanner.eat(b'}');
     while more {
@@ -193,7 +223,10 @@ fn event(text: &ByteString, scanner: &mut Scanner<'_>) -> Result<Event, Mistake>
         let unescaped = if key.escaped { Some(string(text, key)?) } else { None };
         let name = unescaped.as_deref().unwrap_or(key.inner);
         match name {
-            "data" => set_data(&mut data, name, data_member(scanner)?)?,
+            "data" => {
+                let member = data_member(scanner, &mut outline)?;
+                set_data(&mut data, name, member)?;
+            }
             "data_base64" => {
                 if let Some(member) = base64_member(scanner)? {
                     set_data(&mut data, name, member)?;
@@ -218,7 +251,7 @@ fn event(text: &ByteString, scanner: &mut Scanner<'_>) -> Result<Event, Mistake>
         }
     }
     if let Some(member) = data {
-        let data = interpret(text, member, builder.declared_type())?;
+        let data = interpret(text, member, outline, builder.declared_type())?;
         builder = builder.data(data);
     }
     Ok(builder.build_read()?)
@@ -256,10 +289,15 @@ fn string(text: &ByteString, string: JsonString<'_>) -> Result<ByteString, Mista
     Ok(decoded.into())
 }
 
-fn data_member<'t>(scanner: &mut Scanner<'t>) -> Result<DataMember<'t>, Mistake> {
+fn data_member<'t>(scanner: &mut Scanner<'t>, outline: &mut Outline) -> Result<DataMember<'t>, Mistake> {
     Ok(match scanner.peek() {
         Some(b'"') => DataMember::String(scanner.string()?),
-        _ => DataMember::Other(scanner.value()?),
+        _ => {
+            let mut notes = Notes::of(scanner.rest(), ITEMS_MAX);
+            let value = scanner.walk(&mut notes)?;
+            *outline = notes.finish();
+            DataMember::Other(value)
+        }
     })
 }
 
@@ -282,11 +320,11 @@ fn set_data<'t>(data: &mut Option<DataMember<'t>>, name: &str, member: DataMembe
     }
 }
 
-fn interpret(text: &ByteString, member: DataMember<'_>, declared: Option<&str>) -> Result<Data, Mistake> {
-    let json = |raw| Data::new_unchecked(DataKind::Json, text.slice_ref(raw).into_bytes());
+fn interpret(text: &ByteString, member: DataMember<'_>, outline: Outline, declared: Option<&str>) -> Result<Data, Mistake> {
+    let json = |raw, outline| Data::outlined(text.slice_ref(raw).into_bytes(), outline);
     Ok(match member {
-        DataMember::Other(raw) => json(raw),
-        DataMember::String(raw) if declared.is_none_or(is_json_media_type) => json(raw.quoted),
+        DataMember::Other(raw) => json(raw, outline),
+        DataMember::String(raw) if declared.is_none_or(is_json_media_type) => json(raw.quoted, None),
         DataMember::String(raw) => Data::text(string(text, raw)?),
         DataMember::Base64(raw) => {
             let encoded = string(text, raw)?;

@@ -27,7 +27,7 @@ use std::time::Duration;
 use pointsman_connectors::http::ListenSettings;
 use pointsman_connectors::{SourceSettings, TargetSettings};
 use pointsman_rules::transform::{EventMapping, Transform};
-use pointsman_rules::{Condition, Criteria, Filters, Pattern, TextTemplate};
+use pointsman_rules::{Condition, Filters, Pattern, TextTemplate};
 use pointsman_schemas::{Event, Name, Text, Timestamp};
 
 pub use delivery::{DeliverySettings, TargetLimits};
@@ -196,10 +196,10 @@ pub enum Expectation {
 }
 
 impl Rule {
-    /// What must hold for it to fire.
+    /// Whether it asks anything of its events, beside where they come from.
     #[must_use]
-    pub fn criteria(&self) -> Criteria<'_> {
-        Criteria { pattern: self.pattern.as_ref(), condition: self.condition.as_ref(), filters: self.filters.as_ref() }
+    pub fn has_conditions(&self) -> bool {
+        self.conditions.as_object().is_some_and(|conditions| !conditions.is_empty())
     }
 }
 

@@ -31,6 +31,9 @@ pub const DEDUPLICATION_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 /// The largest data, in bytes, that is matched on the thread that it came in on: about ten microseconds of work, as long as rules are plain.
 const MATCHED_IN_PLACE_MAX: usize = 32 * 1024;
 
+/// Of all sources that no rule names.
+const OTHERS: Origin = Origin(u16::MAX);
+
 /// One rule or pipe, compiled and subscribed.
 #[derive(Debug)]
 pub struct RuleInForce {
@@ -147,6 +150,21 @@ impl Router {
         (rule.is_none() || !explained.rules.is_empty()).then_some(explained)
     }
 
+    /// The rules of a tenant that take an event from this source, or from any one where none is named, in the order of the files.
+    #[must_use]
+    pub fn taken(&self, tenant: &Name, origin: Option<&Name>, event: &Event) -> Vec<&Name> {
+        self.tenants.get(tenant).map(|rules| rules.taken(origin, event)).unwrap_or_default()
+    }
+
+    /// Why a rule takes an event or does not, whatever its `from`. None where there is no such rule.
+    #[must_use]
+    pub fn explain_content(&self, tenant: &Name, rule: &Name, event: &Event) -> Option<Explanation> {
+        let rules = self.tenants.get(tenant)?;
+        let (index, found) = (0..).zip(&rules.rules).find(|(_, one)| one.name == *rule)?;
+        let origin = found.from.as_ref().and_then(|names| names.first()).map_or(OTHERS, |name| rules.origin(name));
+        rules.set.explain(index, origin, event)
+    }
+
     /// How often each rule took an event since it came into force: (tenant, rule, matches, deliveries whose `order_by` found nothing).
     pub fn counts(&self) -> impl Iterator<Item = (&Name, &Name, u64, u64)> {
         self.tenants.iter().flat_map(|(tenant, rules)| {
@@ -170,7 +188,8 @@ impl TenantRules {
         let pipes =
             rules.iter().filter(is_pipe).filter_map(|rule| Some((rule.from.as_ref()?.first()?.clone(), rule.routes.first()?.subscription)));
         let pipes: HashMap<Name, SubscriptionNumber> = pipes.collect();
-        let apart: Vec<Origin> = pipes.keys().chain([&Name::replies()]).filter_map(|name| origins.get(name).copied()).collect();
+        let feeding = rules.iter().filter(is_pipe).filter_map(|rule| rule.from.as_ref()?.first());
+        let apart: Vec<Origin> = feeding.chain([&Name::replies()]).filter_map(|name| origins.get(name).copied()).collect();
         let (mut compiled, mut routes) = (Vec::with_capacity(rules.len()), Vec::with_capacity(rules.len()));
         for rule in rules {
             breathe();
@@ -191,7 +210,21 @@ impl TenantRules {
     }
 
     fn origin(&self, origin: &Name) -> Origin {
-        self.origins.get(origin).copied().unwrap_or(Origin(u16::MAX))
+        self.origins.get(origin).copied().unwrap_or(OTHERS)
+    }
+
+    fn taken(&self, origin: Option<&Name>, event: &Event) -> Vec<&Name> {
+        let origins = match origin {
+            Some(origin) => vec![self.origin(origin)],
+            None => self.origins.values().copied().chain([OTHERS]).collect(),
+        };
+        let (mut scratch, mut taken) = (Scratch::default(), Vec::new());
+        for origin in origins {
+            self.set.matches_into(origin, event, &mut scratch, &mut taken);
+        }
+        taken.sort_unstable();
+        taken.dedup();
+        taken.into_iter().filter_map(|index| self.rules.get(usize::try_from(index).ok()?)).map(|rule| &rule.name).collect()
     }
 
     fn explain(&self, origin: &Name, event: &Event, only: Option<&Name>, limit: usize) -> Explained {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use pointsman_schemas::DataKind;
+use pointsman_schemas::json::parse;
 use serde_json::Value;
 
 use super::{Comparator, Condition, Expression, Operand, Regex};
@@ -200,7 +201,7 @@ fn number(count: usize) -> Seen<'static> {
 
 /// How many elements or members there are.
 fn length(raw: &[u8]) -> Option<usize> {
-    match serde_json::from_slice(raw).ok()? {
+    match parse(raw).ok()? {
         Value::Array(list) => Some(list.len()),
         Value::Object(map) => Some(map.len()),
         _ => None,
@@ -269,7 +270,7 @@ fn equal(left: &Seen<'_>, right: &Seen<'_>) -> bool {
     match (left, right) {
         (Seen::Nothing, Seen::Nothing) => true,
         (Seen::Scalar(left), Seen::Scalar(right)) => left == right,
-        (Seen::Compound(left), Seen::Compound(right)) => match (serde_json::from_slice(left), serde_json::from_slice(right)) {
+        (Seen::Compound(left), Seen::Compound(right)) => match (parse(left), parse(right)) {
             (Ok(left), Ok(right)) => equal_values(&left, &right),
             _ => false,
         },

@@ -1,5 +1,6 @@
 //! `where`, part by part.
 
+use pointsman_schemas::json::parse;
 use serde_json::{Value, json};
 
 use super::{Check, Room, change, of_alternatives, of_negation, shorten};
@@ -77,7 +78,7 @@ fn change_of(part: &Expression, look: Look<'_>, scratch: &mut Scratch) -> Option
         }
         _ => return None,
     };
-    let found = look.shown(operand, scratch).and_then(|shown| serde_json::from_str::<Value>(&shown).ok());
+    let found = look.shown(operand, scratch).and_then(|shown| parse(shown.as_bytes()).ok());
     change::nearest(&[wanted], &found.iter().collect::<Vec<_>>(), &format!(" at {operand}"))
 }
 
@@ -87,7 +88,7 @@ fn value(operand: &Operand, look: Look<'_>, scratch: &mut Scratch) -> Option<Val
         Operand::Number(_, text) => serde_json::from_str(text).ok(),
         Operand::Boolean(value) => Some((*value).into()),
         Operand::Null => Some(Value::Null),
-        operand => serde_json::from_str(&look.shown(operand, scratch)?).ok(),
+        operand => parse(look.shown(operand, scratch)?.as_bytes()).ok(),
     }
 }
 

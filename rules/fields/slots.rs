@@ -5,8 +5,11 @@
 
 use std::ops::Range;
 
+use pointsman_schemas::json::Item;
+
 use super::{FieldId, Fields};
-use crate::json::{self, Key, Members};
+use crate::document::Outlined;
+use crate::json::{self, Key};
 
 /// What stands at a field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub(crate) struct Found {
     pub(crate) dotted: bool,
     start: usize,
     end: usize,
+    /// The number of its item.
+    item: usize,
     /// Where the object begins that this is a member of. Two values at a field with one owner come from a duplicate key.
     owner: usize,
 }
@@ -33,6 +38,10 @@ pub(crate) struct Found {
 impl Found {
     pub(crate) fn range(&self) -> Range<usize> {
         self.start..self.end
+    }
+
+    pub(crate) fn item(&self) -> usize {
+        self.item
     }
 }
 
@@ -89,13 +98,12 @@ const NOBODY: usize = usize::MAX;
 struct Reading<'r> {
     fields: &'r Fields,
     frame: Frame,
-    text: &'r [u8],
+    outlined: Outlined<'r>,
 }
 
-/// An object, and the field at which it stands.
+/// An object that values are members of.
 #[derive(Clone, Copy)]
 struct Owner {
-    field: FieldId,
     start: usize,
     dotted: bool,
 }
@@ -108,22 +116,16 @@ impl Slots {
         self.more.clear();
     }
 
-    /// Opens a frame for a value that stands at a field, and reads it if it is an object. `at` is where the value begins.
-    pub(crate) fn open(&mut self, fields: &Fields, field: FieldId, text: &[u8], at: usize) -> Frame {
+    /// Opens a frame for the value of an item that stands at a field, and reads it if it is an object. Where there is no such item nothing is found.
+    pub(crate) fn open(&mut self, fields: &Fields, field: FieldId, outlined: Outlined<'_>, item: usize) -> Frame {
         self.stamp += 1;
-        let mut frame = Frame { base: self.top, origin: field, stamp: self.stamp, found: self.found.len(), more: self.more.len() };
+        let frame = Frame { base: self.top, origin: field, stamp: self.stamp, found: self.found.len(), more: self.more.len() };
         self.top += fields.span(field);
         if self.slots.len() < self.top {
             self.slots.resize(self.top, Slot::default());
         }
-        let reading = Reading { fields, frame, text };
-        if self.read(reading, field, at, Owner { field, start: NOBODY, dotted: false }).is_none() {
-            // This is no JSON: nothing of it is found.
-            self.found.truncate(frame.found);
-            self.more.truncate(frame.more);
-            self.stamp += 1;
-            frame.stamp = self.stamp;
-            self.dropped.clear();
+        if let Some(value) = outlined.item(item) {
+            self.read(Reading { fields, frame, outlined }, field, (item, value), Owner { start: NOBODY, dotted: false });
         }
         if !self.dropped.is_empty() {
             self.sweep(frame);
@@ -255,44 +257,37 @@ impl Slots {
         self.dropped = dropped;
     }
 
-    /// Reads the value at `at` into its slot and those under it; where it ends.
+    /// Reads the value of an item into its slot and those under it.
     ///
     /// The recursion is as deep as the tree of fields, which is bounded where patterns are compiled.
-    fn read(&mut self, reading: Reading<'_>, field: FieldId, at: usize, owner: Owner) -> Option<usize> {
-        let Reading { fields, frame, text } = reading;
+    fn read(&mut self, reading: Reading<'_>, field: FieldId, (number, item): (usize, Item), owner: Owner) {
+        let Reading { fields, frame, outlined } = reading;
         // A duplicate key: the last one counts.
         self.forget(reading, field, owner.start);
-        let kind = match text.get(at)? {
-            b'{' => Kind::Object,
-            b'[' => Kind::Array,
+        let Range { start, end } = item.range();
+        let kind = match outlined.text.get(start) {
+            Some(b'{') => Kind::Object,
+            Some(b'[') => Kind::Array,
             _ => Kind::Scalar,
         };
-        let end = if kind == Kind::Object && fields.has_children(field) {
-            self.members(reading, Owner { field, start: at, dotted: owner.dotted })?
-        } else {
-            json::value_end(text, at)?
-        };
-        self.add(frame, field, Found { kind, dotted: owner.dotted, start: at, end, owner: owner.start });
-        Some(end)
+        if kind == Kind::Object && fields.has_children(field) {
+            self.members(reading, field, number, Owner { start, ..owner });
+        }
+        self.add(frame, field, Found { kind, dotted: owner.dotted, start, end, item: number, owner: owner.start });
     }
 
-    fn members(&mut self, reading: Reading<'_>, owner: Owner) -> Option<usize> {
-        let mut members = Members::new(reading.text, owner.start)?;
-        while let Some(key) = members.next_key()? {
-            match Self::known(reading.fields, owner.field, key, &mut self.key) {
-                Some((child, dotted)) => {
-                    if dotted {
-                        self.pass(reading, owner.field, child);
-                    }
-                    let end = self.read(reading, child, members.at(), Owner { dotted: owner.dotted || dotted, ..owner })?;
-                    members.resume(end);
+    /// Reads the members of an object that stands at a field.
+    fn members(&mut self, reading: Reading<'_>, field: FieldId, number: usize, owner: Owner) {
+        let outlined = reading.outlined;
+        for (number, member) in outlined.inner(number) {
+            let key = Key { raw: outlined.get(member.key()), escaped: member.is_escaped() };
+            if let Some((child, dotted)) = Self::known(reading.fields, field, key, &mut self.key) {
+                if dotted {
+                    self.pass(reading, field, child);
                 }
-                None => {
-                    members.skip()?;
-                }
+                self.read(reading, child, (number, member), Owner { dotted: owner.dotted || dotted, ..owner });
             }
         }
-        Some(members.at())
     }
 
     /// The field that a key means under a parent, and whether it took dots to get there. No field has a dot in its name.

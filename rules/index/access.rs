@@ -61,8 +61,16 @@ pub(super) enum Part {
 /// A way to find a rule: every event that it takes has one of these keys.
 pub(super) type Way<'r> = Vec<Key<'r>>;
 
-/// The way by which each rule is to be found; none where nothing tells of it, so that it is looked at for every event.
-pub(super) fn choose<'r>(rules: &'r [Rule], fields: &Fields, rest: &mut dyn FnMut()) -> Vec<Option<Way<'r>>> {
+/// How a rule is to be found.
+pub(super) struct Choice<'r> {
+    /// None where nothing tells of the rule, so that it is looked at for every event.
+    pub(super) way: Option<Way<'r>>,
+    /// Whether the rule holds for whatever takes the way, so that nobody has to look at it.
+    pub(super) is_certain: bool,
+}
+
+/// The way by which each rule is to be found.
+pub(super) fn choose<'r>(rules: &'r [Rule], fields: &Fields, rest: &mut dyn FnMut()) -> Vec<Choice<'r>> {
     let data = fields.child(ROOT, b"data").map_or(0..0, |data| data..fields.below(data).end);
     let mut chooser = Chooser { fields, data, data_cost: DATA_COST / rules.len().max(1) as f64, statistics: Statistics::default() };
     for rule in rules {
@@ -239,12 +247,18 @@ impl<'r> Chooser<'_, 'r> {
         }
     }
 
-    fn rule(&self, rule: &'r Rule) -> Option<Way<'r>> {
+    fn rule(&self, rule: &'r Rule) -> Choice<'r> {
         let from = rule.from.listed().map(|origins| self.all_of(origins.map(Key::Origin).collect()));
         let pattern = rule.pattern.as_ref().and_then(|pattern| self.group(&pattern.root));
         let condition = rule.condition.as_ref().and_then(|condition| self.expression(&condition.expression));
         let filters = rule.filters.as_ref().and_then(|filters| self.filters(&filters.all));
-        cheapest([pattern, condition, filters, from].into_iter().flatten()).map(|(_, way)| way)
+        let other = cheapest([condition, filters, from].into_iter().flatten());
+        match (pattern, other) {
+            (Some((cost, way)), other) if other.as_ref().is_none_or(|(other, _)| cost <= *other) => {
+                Choice { is_certain: rule.condition.is_none() && rule.filters.is_none() && is_certain(rule, &way), way: Some(way) }
+            }
+            (_, other) => Choice { way: other.map(|(_, way)| way), is_certain: false },
+        }
     }
 
     fn all_of(&self, way: Way<'r>) -> Costed<'r> {
@@ -392,6 +406,42 @@ impl<'r> Chooser<'_, 'r> {
     fn operand(&self, operand: &Operand) -> Option<FieldId> {
         let Operand::One(path, id) = operand else { return None };
         id.or_else(|| self.fields.child(ROOT, path.attribute()?.as_bytes()))
+    }
+}
+
+/// Whether a rule's pattern, which is found by this way, asks for nothing but what the way tells: a scalar in one field.
+fn is_certain(rule: &Rule, way: &Way<'_>) -> bool {
+    let Some(leaf) = rule.pattern.as_ref().and_then(|pattern| only_leaf(&pattern.root)) else { return false };
+    let operators = leaf.list.operators();
+    match way.as_slice() {
+        [Key::Scalar(_, Test::Leaf(_))] => true,
+        keys => keys.iter().all(|key| matches!(key, Key::Scalar(..))) && keys.len() == operators.len() && operators.iter().all(is_told),
+    }
+}
+
+/// The leaf of a pattern that has one alone.
+fn only_leaf(group: &Group) -> Option<&Leaf> {
+    match group.fields.as_slice() {
+        [field] if group.any.is_empty() => match &field.body {
+            Body::Leaf(leaf) => Some(leaf),
+            Body::Group(group) => only_leaf(group),
+        },
+        _ => None,
+    }
+}
+
+/// Whether an operator fits whatever its way leads to.
+fn is_told(operator: &Operator) -> bool {
+    match operator {
+        Operator::Text(_) | Operator::Boolean(_) | Operator::Null | Operator::Cidr(_) => true,
+        Operator::Prefix(_) | Operator::Suffix(_) => true,
+        Operator::EqualsIgnoreCase(_) | Operator::PrefixIgnoreCase(_) | Operator::SuffixIgnoreCase(_) => true,
+        Operator::Number(number) => Range::only(*number) == Range::only(*number).widened(),
+        Operator::Numeric(range) => *range == range.widened(),
+        Operator::Wildcard(wildcard) => wildcard.is_one_end(),
+        // Where there are many, any value counts as a hit of theirs.
+        Operator::Contains(_) => false,
+        Operator::AnythingBut(_) | Operator::CompareTo(..) | Operator::All(_) | Operator::Exists(_) => false,
     }
 }
 

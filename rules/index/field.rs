@@ -14,7 +14,7 @@ use super::prefixes::Prefixes;
 use super::ranges::Ranges;
 use crate::document::Document;
 use crate::json::Scalar;
-use crate::pattern::{Leaf, Workings};
+use crate::pattern::{self, Leaf, Workings};
 
 /// What is asked of one field, and by which rules.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ struct Anywhere {
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     reversed: Vec<u8>,
-    folded: Vec<u8>,
+    folded: String,
 }
 
 /// Texts of so many bytes together are searched for by a DFA, which is the fastest and takes up to a KiB for each byte; more of them
@@ -105,12 +105,11 @@ impl Values {
         match scalar {
             Scalar::Text(text) => {
                 self.texts.hit(text, &mut room.reversed, lists, hits);
-                if !self.folded.is_empty() {
-                    fold(text, &mut room.folded);
-                    self.folded.hit(&room.folded, &mut room.reversed, lists, hits);
+                if !self.folded.is_empty() && pattern::fold(text, &mut room.folded) {
+                    self.folded.hit(room.folded.as_bytes(), &mut room.reversed, lists, hits);
                 }
                 if !self.networks.is_empty()
-                    && let Some(bits) = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).map(address)
+                    && let Some(bits) = pattern::address(text).map(bits_of)
                 {
                     self.networks.hit(bits.0.get(..bits.1).unwrap_or_default(), lists, hits);
                 }
@@ -211,12 +210,12 @@ impl Ord for ByText<'_> {
 
 /// The bits that all addresses of a range begin with.
 fn network(net: IpNet) -> Vec<u8> {
-    let (bits, _) = address(net.network());
+    let (bits, _) = bits_of(net.network());
     bits.into_iter().take(1 + usize::from(net.prefix_len())).collect()
 }
 
 /// An address as its bits, and how long that is.
-fn address(address: IpAddr) -> ([u8; ADDRESS_LENGTH], usize) {
+fn bits_of(address: IpAddr) -> ([u8; ADDRESS_LENGTH], usize) {
     let (mark, left, length) = match address {
         IpAddr::V4(address) => (b'4', u128::from(address.to_bits()) << 96, 33),
         IpAddr::V6(address) => (b'6', address.to_bits(), ADDRESS_LENGTH),
@@ -226,16 +225,4 @@ fn address(address: IpAddr) -> ([u8; ADDRESS_LENGTH], usize) {
         *bit = (left >> (127 - place) & 1) as u8;
     }
     (bits, length)
-}
-
-/// Writes a text in lower case, as patterns that do not look at case are held.
-fn fold(text: &[u8], folded: &mut Vec<u8>) {
-    folded.clear();
-    if text.is_ascii() {
-        folded.extend(text.iter().map(u8::to_ascii_lowercase));
-    } else if let Ok(text) = std::str::from_utf8(text) {
-        for character in text.chars().map(crate::pattern::fold) {
-            folded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-        }
-    }
 }

@@ -131,7 +131,7 @@ fn own() -> [(&'static str, usize, RunPtr<Bounded>, bool); 13] {
             "fromjson",
             0,
             |cv| {
-                bome(text(&cv.1).and_then(|text| match serde_json::from_slice(text) {
+                bome(text(&cv.1).and_then(|text| match pointsman_schemas::json::parse(text) {
                     Ok(value) => Ok(of_json(&value)),
                     Err(error) => Err(failed(format!("this text is not JSON: {error}"))),
                 }))

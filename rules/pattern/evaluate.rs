@@ -1,12 +1,14 @@
 //! A pattern held against a document.
 
+use std::ops::Range;
+
 use pointsman_schemas::event::JSON_DEPTH_MAX;
 use pointsman_schemas::{AttributeValue, DataKind};
 
 use super::workings::Workings;
 use super::{Body, Field, Group, Leaf};
-use crate::document::{Document, Root};
-use crate::fields::{FieldId, Fields, Frame, Kind, ROOT, Slots};
+use crate::document::{Document, Outlined, Root};
+use crate::fields::{FieldId, Fields, Found, Frame, Kind, ROOT, Slots};
 use crate::json::{self, Scalar};
 use crate::number::Number;
 use crate::ruleset::Scratch;
@@ -37,7 +39,7 @@ pub(crate) struct Evaluation<'d, 's> {
     document: &'d Document<'d>,
     root: Root<'d>,
     /// The text that slots point into: an event's JSON data, or the whole document.
-    text: &'d [u8],
+    outlined: Outlined<'d>,
     slots: &'s mut Slots,
     buffer: &'s mut Vec<u8>,
     workings: &'s mut Workings,
@@ -47,20 +49,11 @@ pub(crate) struct Evaluation<'d, 's> {
 impl<'d, 's> Evaluation<'d, 's> {
     /// Goes on with what the scratch has read of this document already.
     pub(crate) fn new(fields: &'s Fields, document: &'d Document<'d>, scratch: &'s mut Scratch) -> Self {
-        let root = document.root();
-        let text: &[u8] = match root {
-            Root::Event(event) => match event.data() {
-                Some(data) if data.kind() == DataKind::Json => data.bytes(),
-                _ => &[],
-            },
-            Root::Json(text) => text,
-            Root::Fields => document.text(),
-        };
         Self {
             fields,
             document,
-            root,
-            text,
+            root: document.root(),
+            outlined: document.outlined(),
             slots: &mut scratch.slots,
             buffer: &mut scratch.buffer,
             workings: &mut scratch.workspace.workings,
@@ -81,9 +74,14 @@ impl<'d, 's> Evaluation<'d, 's> {
 
     /// The text of the value that nesting alone leads to, as a JSONPath query sees it.
     pub(crate) fn nested(&mut self, id: FieldId) -> Option<&'d [u8]> {
-        let (frame, text) = (self.frame(), self.text);
+        let frame = self.frame();
         let found = self.slots.all(frame, id).find(|found| found.kind != Kind::Nothing && !found.dotted)?;
-        text.get(found.range())
+        self.outlined.text.get(found.range())
+    }
+
+    /// The text that is looked into.
+    pub(crate) fn outlined(&self) -> Outlined<'d> {
+        self.outlined
     }
 
     /// The frame of an event's data, or of the whole document.
@@ -94,7 +92,7 @@ impl<'d, 's> Evaluation<'d, 's> {
 
     /// The document's own frame, which is read at the first call.
     fn read(&mut self, origin: FieldId) -> Frame {
-        *self.frame.get_or_insert_with(|| self.slots.open(self.fields, origin, self.text, json::skip_whitespace(self.text, 0)))
+        *self.frame.get_or_insert_with(|| self.slots.open(self.fields, origin, self.outlined, 0))
     }
 
     fn group(&mut self, group: &Group, place: Place) -> Holds {
@@ -148,10 +146,9 @@ impl<'d, 's> Evaluation<'d, 's> {
         match &field.body {
             Body::Group(group) => self.under(group, field.id, frame),
             Body::Leaf(leaf) => {
-                let (text, mut any) = (self.text, None);
-                let mut next = Some(self.slots.get(frame, field.id));
+                let (mut next, mut any) = (Some(self.slots.get(frame, field.id)), None);
                 while let Some(slot) = next {
-                    match self.leaf(leaf, text.get(slot.found.range()).unwrap_or_default(), 0) {
+                    match self.found(leaf, slot.found) {
                         Some(true) => return Holds::ByPresence,
                         Some(false) => any = Some(false),
                         None => {}
@@ -176,10 +173,7 @@ impl<'d, 's> Evaluation<'d, 's> {
                     is_object = true;
                     all
                 }
-                Kind::Array => {
-                    let text = self.text;
-                    self.elements(group, id, text.get(slot.found.range()).unwrap_or_default(), 0)
-                }
+                Kind::Array => self.elements(group, id, slot.found.item(), 0),
                 Kind::Scalar | Kind::Nothing => all,
             };
             match holds {
@@ -196,24 +190,24 @@ impl<'d, 's> Evaluation<'d, 's> {
     }
 
     /// An object of the pattern holds for an array where it holds within one element, or is about absence and holds for all of them.
-    fn elements(&mut self, group: &Group, id: FieldId, array: &'d [u8], depth: usize) -> Holds {
+    fn elements(&mut self, group: &Group, id: FieldId, array: usize, depth: usize) -> Holds {
         let absent = if group.holds_absent() { Holds::ByAbsence } else { Holds::No };
         let mut all = absent;
         if depth == JSON_DEPTH_MAX {
             return all;
         }
-        for element in json::elements(array) {
-            self.workings.steps += element.len() as u64;
-            let holds = match element.first() {
+        let outlined = self.outlined;
+        for (number, element) in outlined.inner(array) {
+            let Range { start, end } = element.range();
+            self.workings.steps += (end - start) as u64;
+            let holds = match outlined.text.get(start) {
                 Some(b'{') => {
-                    let outer = std::mem::replace(&mut self.text, element);
-                    let frame = self.slots.open(self.fields, id, element, 0);
+                    let frame = self.slots.open(self.fields, id, outlined, number);
                     let holds = self.group(group, Place::Frame(frame));
                     self.slots.close(frame);
-                    self.text = outer;
                     holds
                 }
-                Some(b'[') => self.elements(group, id, element, depth + 1),
+                Some(b'[') => self.elements(group, id, number, depth + 1),
                 _ => absent,
             };
             match holds {
@@ -225,28 +219,41 @@ impl<'d, 's> Evaluation<'d, 's> {
         all
     }
 
-    /// Whether one scalar of a value fits; none where there is no scalar in it.
-    fn leaf(&mut self, leaf: &Leaf, value: &[u8], depth: usize) -> Option<bool> {
-        match value.first()? {
-            b'{' => None,
-            b'[' if depth == JSON_DEPTH_MAX => None,
-            b'[' => {
-                let mut any = None;
-                self.workings.steps += value.len() as u64;
-                for element in json::elements(value) {
-                    match self.leaf(leaf, element, depth + 1) {
-                        Some(true) => return Some(true),
-                        Some(false) => any = Some(false),
-                        None => {}
-                    }
-                }
-                any
-            }
-            _ => {
-                let scalar = json::scalar(value, self.buffer)?;
-                Some(leaf.list.fits(scalar, self.document, self.workings))
+    /// Whether one scalar of what was found fits; none where there is no scalar in it.
+    fn found(&mut self, leaf: &Leaf, found: Found) -> Option<bool> {
+        match found.kind {
+            Kind::Nothing | Kind::Object => None,
+            Kind::Scalar => self.fits(leaf, found.range()),
+            Kind::Array => self.values(leaf, found.item(), 0),
+        }
+    }
+
+    /// Whether one scalar of an array fits, or of an array in it.
+    fn values(&mut self, leaf: &Leaf, array: usize, depth: usize) -> Option<bool> {
+        if depth == JSON_DEPTH_MAX {
+            return None;
+        }
+        let (outlined, mut any) = (self.outlined, None);
+        for (number, element) in outlined.inner(array) {
+            let Range { start, end } = element.range();
+            self.workings.steps += (end - start) as u64;
+            let fits = match outlined.text.get(start) {
+                Some(b'{') => None,
+                Some(b'[') => self.values(leaf, number, depth + 1),
+                _ => self.fits(leaf, start..end),
+            };
+            match fits {
+                Some(true) => return fits,
+                Some(false) => any = fits,
+                None => {}
             }
         }
+        any
+    }
+
+    fn fits(&mut self, leaf: &Leaf, scalar: Range<usize>) -> Option<bool> {
+        let scalar = json::scalar(self.outlined.get(scalar), self.buffer)?;
+        Some(leaf.list.fits(scalar, self.document, self.workings))
     }
 
     fn scalar(&mut self, field: &Field, scalar: Scalar<'_>) -> Holds {

@@ -11,6 +11,7 @@ use aho_corasick::AhoCorasick;
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
+use super::network::address;
 use super::operator::{Operator, Range, fold};
 use super::wildcard::Wildcard;
 use super::workings::Workings;
@@ -186,9 +187,9 @@ impl Lookup {
         if self.folded.is_empty() && self.folded_beginnings.is_empty() && self.folded_ends.is_empty() {
             return false;
         }
-        let Ok(text) = std::str::from_utf8(text) else { return false };
-        folded.clear();
-        folded.extend(text.chars().map(fold));
+        if !fold(text, folded) {
+            return false;
+        }
         self.folded.contains(folded.as_str())
             || begins(&self.folded_beginnings, folded.as_bytes().iter())
             || begins(&self.folded_ends, folded.as_bytes().iter().rev())
@@ -198,10 +199,10 @@ impl Lookup {
         if self.networks.iter().all(|networks| networks.0.is_empty()) {
             return false;
         }
-        match std::str::from_utf8(text).map(str::parse) {
-            Ok(Ok(IpAddr::V4(address))) => self.networks[0].contain(address.to_bits().into()),
-            Ok(Ok(IpAddr::V6(address))) => self.networks[1].contain(address.to_bits()),
-            _ => false,
+        match address(text) {
+            Some(IpAddr::V4(address)) => self.networks[0].contain(address.to_bits().into()),
+            Some(IpAddr::V6(address)) => self.networks[1].contain(address.to_bits()),
+            None => false,
         }
     }
 }
@@ -266,6 +267,13 @@ impl Wildcard {
         let ends = [(Part::Beginning, self.first()), (Part::End, last)];
         let middle = self.middle().map(|part| (Part::Anywhere, part));
         ends.into_iter().chain(middle).filter(|(_, text)| !text.is_empty()).collect()
+    }
+}
+
+impl Wildcard {
+    /// Whether it asks for a whole text, a beginning or an end, and for nothing else.
+    pub(crate) fn is_one_end(&self) -> bool {
+        matches!(self.parts().as_slice(), [(Part::Whole | Part::Beginning | Part::End, _)])
     }
 }
 

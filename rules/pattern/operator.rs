@@ -1,10 +1,9 @@
 //! What a leaf list of a pattern can hold, each held against one scalar.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 
 use super::list::List;
+use super::network::address;
 use super::wildcard::Wildcard;
 use super::workings::Workings;
 use crate::condition::Comparator;
@@ -77,13 +76,15 @@ impl Range {
     }
 }
 
-/// A text whose case does not matter, each of its characters folded.
+/// A text whose case does not matter, folded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Folded(Box<str>);
 
 impl Folded {
     pub(crate) fn new(text: &str) -> Self {
-        Self(text.chars().map(fold).collect())
+        let mut folded = String::new();
+        fold(text.as_bytes(), &mut folded);
+        Self(folded.into())
     }
 
     /// Without its case.
@@ -91,48 +92,51 @@ impl Folded {
         &self.0
     }
 
-    fn equals(&self, text: &[u8]) -> bool {
+    fn equals(&self, text: &[u8], folded: &mut String) -> bool {
         if text.is_ascii() {
             return text.eq_ignore_ascii_case(self.0.as_bytes());
         }
-        std::str::from_utf8(text).is_ok_and(|text| text.chars().map(fold).eq(self.0.chars()))
+        fold(text, folded) && *folded == *self.0
     }
 
-    fn starts(&self, text: &[u8]) -> bool {
-        let Ok(text) = std::str::from_utf8(text) else { return false };
-        let mut characters = text.chars().map(fold);
-        self.0.chars().all(|expected| characters.next() == Some(expected))
+    fn starts(&self, text: &[u8], folded: &mut String) -> bool {
+        if text.is_ascii() {
+            return text.get(..self.0.len()).is_some_and(|text| text.eq_ignore_ascii_case(self.0.as_bytes()));
+        }
+        fold(text, folded) && folded.starts_with(&*self.0)
     }
 
-    fn ends(&self, text: &[u8]) -> bool {
-        let Ok(text) = std::str::from_utf8(text) else { return false };
-        let mut characters = text.chars().rev().map(fold);
-        self.0.chars().rev().all(|expected| characters.next() == Some(expected))
+    fn ends(&self, text: &[u8], folded: &mut String) -> bool {
+        if text.is_ascii() {
+            let end = text.len().checked_sub(self.0.len()).and_then(|start| text.get(start..));
+            return end.is_some_and(|text| text.eq_ignore_ascii_case(self.0.as_bytes()));
+        }
+        fold(text, folded) && folded.ends_with(&*self.0)
     }
 }
 
-/// A character without its case: its upper case in lower case, as far as each is one character. So `σ`, `ς` and `Σ` are one, and `ß`
-/// stays what it is, as in EventBridge, which goes character by character too.
-pub(crate) fn fold(character: char) -> char {
-    if character.is_ascii() {
-        return character.to_ascii_lowercase();
+/// Writes a text without its case, as Unicode's full case folding (CaseFolding.txt, C and F) has it: `straße` and `STRASSE` are one, and so
+/// are `σ`, `ς` and `Σ`, while `ı` is no `i`. False where the text is not UTF-8.
+///
+/// EventBridge takes of each character of a rule the upper and the lower case, and looks at the event's text as it stands. What is one
+/// there is one here, but for `ı` and `I`; it also is where the rule has the `STRASSE`, and the event the `straße`.
+pub(crate) fn fold(text: &[u8], folded: &mut String) -> bool {
+    folded.clear();
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    if text.is_ascii() {
+        folded.push_str(text);
+        folded.make_ascii_lowercase();
+        return true;
     }
-    match character {
-        // Its upper case is that of `i`, which is another letter.
-        'ı' => character,
-        _ => {
-            let upper = single(character.to_uppercase(), character);
-            single(upper.to_lowercase(), upper)
+    for character in text.chars() {
+        match character {
+            'A'..='Z' => folded.push(character.to_ascii_lowercase()),
+            // The upper case of `ı` is that of `i`, which is another letter.
+            '\0'..='\x7f' | 'ı' => folded.push(character),
+            _ => folded.extend(character.to_lowercase().flat_map(char::to_uppercase).flat_map(char::to_lowercase)),
         }
     }
-}
-
-/// The one character that there is, or another one.
-fn single(mut mapped: impl Iterator<Item = char>, otherwise: char) -> char {
-    match (mapped.next(), mapped.next()) {
-        (Some(one), None) => one,
-        _ => otherwise,
-    }
+    true
 }
 
 impl Operator {
@@ -144,10 +148,10 @@ impl Operator {
             (Self::Boolean(expected), Scalar::Boolean(value)) => *expected == value,
             (Self::Null, Scalar::Null) => true,
             (Self::Prefix(prefix), Scalar::Text(text)) => text.starts_with(prefix),
-            (Self::PrefixIgnoreCase(prefix), Scalar::Text(text)) => prefix.starts(text),
+            (Self::PrefixIgnoreCase(prefix), Scalar::Text(text)) => prefix.starts(text, &mut workings.folded),
             (Self::Suffix(suffix), Scalar::Text(text)) => text.ends_with(suffix),
-            (Self::SuffixIgnoreCase(suffix), Scalar::Text(text)) => suffix.ends(text),
-            (Self::EqualsIgnoreCase(expected), Scalar::Text(text)) => expected.equals(text),
+            (Self::SuffixIgnoreCase(suffix), Scalar::Text(text)) => suffix.ends(text, &mut workings.folded),
+            (Self::EqualsIgnoreCase(expected), Scalar::Text(text)) => expected.equals(text, &mut workings.folded),
             (Self::Contains(part), Scalar::Text(text)) => memchr::memmem::find(text, part).is_some(),
             (Self::Wildcard(wildcard), Scalar::Text(text)) => wildcard.matches(text),
             (Self::AnythingBut(listed), scalar) => !listed.fits(scalar, document, workings),
@@ -156,9 +160,7 @@ impl Operator {
                 operator.fits(scalar, document, workings)
             }),
             (Self::Numeric(range), Scalar::Number(number)) => range.contains(number),
-            (Self::Cidr(net), Scalar::Text(text)) => {
-                std::str::from_utf8(text).is_ok_and(|text| text.parse::<IpAddr>().is_ok_and(|address| net.contains(&address)))
-            }
+            (Self::Cidr(net), Scalar::Text(text)) => address(text).is_some_and(|address| net.contains(&address)),
             (Self::CompareTo(comparator, path, number), scalar) => workings.compares(scalar, *comparator, path, *number, document),
             (Self::Exists(expected), _) => *expected,
             _ => false,
@@ -177,5 +179,50 @@ impl Operator {
 
     pub(crate) fn fits_absence(&self) -> bool {
         matches!(self, Self::Exists(false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folded(text: &str) -> String {
+        Folded::new(text).as_str().to_owned()
+    }
+
+    #[test]
+    fn each_character_folds_like_its_upper_and_its_lower_case() {
+        for character in '\0'..=char::MAX {
+            let fold = folded(&character.to_string());
+            assert_eq!(folded(&fold), fold, "{character:?} is folded at once");
+            // What EventBridge takes for one is one.
+            let cases = [character.to_lowercase().to_string(), character.to_uppercase().to_string()];
+            for case in cases.iter().filter(|_| character != 'ı') {
+                assert_eq!(folded(case), fold, "{character:?} and {case:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn texts_are_folded_as_unicode_says() {
+        for (text, expect) in [
+            ("AbC", "abc"),
+            ("STRASSE", "strasse"),
+            ("Straße", "strasse"),
+            ("STRAẞE", "strasse"),
+            ("ΣΕΙΣΜΟΣ", "σεισμοσ"),
+            ("σεισμος", "σεισμοσ"),
+            ("ǅ", "ǆ"),
+            ("ﬃ", "ffi"),
+            ("İ", "i\u{307}"),
+            ("ı", "ı"),
+            ("I", "i"),
+            ("\u{212a}", "k"),
+            ("𐐀", "𐐨"),
+            ("ᾼ", "αι"),
+        ] {
+            assert_eq!(folded(text), expect, "{text}");
+        }
+        assert!(!fold(b"\xff", &mut String::new()));
     }
 }

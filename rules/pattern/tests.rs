@@ -48,6 +48,21 @@ fn operators() {
         (json!([{"cidr": "10.0.0.0/24"}]), &[r#""10.0.0.255""#], &[r#""10.0.1.0""#, r#""10.0.0.256""#, r#""::1""#, "10"]),
         (json!([{"cidr": "2001:db8::/32"}]), &[r#""2001:0DB8::1""#], &[r#""2001:db9::1""#]),
         (
+            json!([{"cidr": "10.0.0.1/8"}]),
+            &[r#""10.255.0.0""#, r#""::ffff:10.0.0.1""#, r#""::ffff:a00:1""#],
+            &[r#""010.0.0.1""#, r#""::a00:1""#, r#""11.0.0.0""#],
+        ),
+        (json!([{"cidr": "0.0.0.0/0"}]), &[r#""255.0.0.1""#, r#""::ffff:1.2.3.4""#], &[r#""::1""#, r#""""#]),
+        (json!([{"cidr": "::/0"}]), &[r#""::1""#, r#""2001:db8::1""#], &[r#""1.2.3.4""#, r#""::ffff:1.2.3.4""#]),
+        (
+            json!([{"equals-ignore-case": "straße"}, {"equals-ignore-case": "σεισμος"}]),
+            &[r#""STRASSE""#, r#""strasse""#, r#""STRAẞE""#, r#""ΣΕΙΣΜΟΣ""#, r#""σεισμοσ""#],
+            &[r#""strase""#, r#""strass""#, r#""σεισμο""#],
+        ),
+        (json!([{"equals-ignore-case": "STRASSE"}, {"equals-ignore-case": "ΣΕΙΣΜΟΣ"}]), &[r#""straße""#, r#""σεισμος""#], &[r#""strase""#]),
+        (json!([{"prefix": {"equals-ignore-case": "MASS"}}]), &[r#""maße""#, r#""mass""#], &[r#""mas""#]),
+        (json!([{"suffix": {"equals-ignore-case": "ος"}}]), &[r#""ΣΕΙΣΜΟΣ""#, r#""ΟΣ""#], &[r#""ο""#]),
+        (
             json!([{"all": [{"prefix": "a"}, {"suffix": "z"}, {"anything-but": "abz"}]}, 5]),
             &[r#""az""#, r#""acz""#, r#"["x","az"]"#, "5"],
             &[r#""abz""#, r#""a""#, r#"["a","z"]"#, "1", "[]"],
@@ -221,7 +236,7 @@ fn every_mistake_is_told_with_its_place() {
         data.i[0]: an operator is missing (one of prefix, suffix, equals-ignore-case, wildcard, anything-but, numeric, cidr, exists, contains, all, compare-to)
         data.j.prefix: what a field may be stands in a list (an operator stands in a list too: write [{ prefix: "x" }])
         data.k[0].exists: exists takes true or false
-        data.l[0].cidr: "10.0.0.0/33" is not a range of addresses (write 10.0.0.0/8 or 2001:db8::/32)
+        data.l[0].cidr: 33 is longer than the address, which has 32 bits (write 10.0.0.0/8 or 2001:db8::/32)
         data.m[0].wildcard: two stars in a row mean no more than one; write *
         data.n[0].wildcard: in a wildcard a backslash stands before * or \ only; write \\ for a backslash
         "##);

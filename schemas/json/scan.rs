@@ -3,6 +3,7 @@
 //! serde_json can skip a value too, but does so without a limit on depth, which would cost a second pass over the data. Here the open
 //! arrays and objects are bits of one `u128`, so that the limit of 128 costs nothing, and nothing recurses.
 
+use super::outline::Listener;
 use crate::data::JSON_DEPTH_MAX;
 
 /// The open containers must fit the bits that remember them, and [`TOO_DEEP`] names the limit.
@@ -61,6 +62,11 @@ impl<'t> Scanner<'t> {
         self.at
     }
 
+    /// How many bytes are left.
+    pub fn rest(&self) -> usize {
+        self.text.len().saturating_sub(self.at)
+    }
+
     /// The byte at which the next token begins: whitespace is skipped, the token is not.
     #[inline]
     pub fn peek(&mut self) -> Option<u8> {
@@ -96,18 +102,38 @@ impl<'t> Scanner<'t> {
 
     /// Reads an object's key and the colon behind it.
     pub fn key(&mut self) -> Result<JsonString<'t>, Syntax> {
+        let (start, end, escaped) = self.pass_key()?;
+        Ok(self.string_at(start, end, escaped))
+    }
+
+    #[inline]
+    fn pass_key(&mut self) -> Result<(usize, usize, bool), Syntax> {
         if self.peek() != Some(b'"') {
             return self.fail("expected a key in double quotes");
         }
-        let key = self.string()?;
+        let start = self.at;
+        let escaped = self.pass_string()?;
+        let end = self.at;
         self.expect(b':', "expected a colon")?;
-        Ok(key)
+        Ok((start, end, escaped))
     }
 
     /// Reads a string; the scanner must stand before its opening quote.
     #[inline]
     pub fn string(&mut self) -> Result<JsonString<'t>, Syntax> {
         let start = self.at;
+        let escaped = self.pass_string()?;
+        Ok(self.string_at(start, self.at, escaped))
+    }
+
+    /// The string with its quotes at these places.
+    fn string_at(&self, start: usize, end: usize, escaped: bool) -> JsonString<'t> {
+        JsonString { inner: self.slice(start + 1, end - 1), quoted: self.slice(start, end), escaped }
+    }
+
+    /// Skips a string, and returns whether there are escapes in it.
+    #[inline]
+    fn pass_string(&mut self) -> Result<bool, Syntax> {
         let mut escaped = false;
         self.at += 1;
         loop {
@@ -122,9 +148,8 @@ impl<'t> Scanner<'t> {
                 None => return self.fail("the string is not closed"),
             }
         }
-        let inner = self.slice(start + 1, self.at);
         self.at += 1;
-        Ok(JsonString { inner, quoted: self.slice(start, self.at), escaped })
+        Ok(escaped)
     }
 
     fn escape(&mut self) -> Result<(), Syntax> {
@@ -138,12 +163,18 @@ impl<'t> Scanner<'t> {
 
     /// Reads one value of any kind and returns its text, without the whitespace around it.
     pub fn value(&mut self) -> Result<&'t str, Syntax> {
+        self.walk(&mut ())
+    }
+
+    /// As [`value`](Self::value), and tells of all values in it and of itself.
+    pub fn walk(&mut self, listener: &mut impl Listener) -> Result<&'t str, Syntax> {
         let first = self.peek();
         let start = self.at;
         // The innermost open container is the lowest bit: set for an object, clear for an array.
         let (mut containers, mut depth) = (0_u128, 0_usize);
         let mut next = first;
         loop {
+            listener.begin(self.at);
             match next {
                 Some(open @ (b'{' | b'[')) => {
                     if depth == JSON_DEPTH_MAX {
@@ -152,22 +183,24 @@ impl<'t> Scanner<'t> {
                     self.at += 1;
                     let (object, close) = if open == b'{' { (1, b'}') } else { (0, b']') };
                     if !self.eat(close) {
+                        listener.enter();
                         depth += 1;
                         containers = containers << 1 | object;
                         if object == 1 {
-                            self.key()?;
+                            self.member_key(listener)?;
                         }
                         next = self.peek();
                         continue;
                     }
                 }
-                Some(b'"') => _ = self.string()?,
-                Some(b'-' | b'0'..=b'9') => _ = self.number()?,
+                Some(b'"') => _ = self.pass_string()?,
+                Some(b'-' | b'0'..=b'9') => self.pass_number()?,
                 Some(b't') => self.literal("true")?,
                 Some(b'f') => self.literal("false")?,
                 Some(b'n') => self.literal("null")?,
                 _ => return self.fail("expected a value"),
             }
+            listener.end(self.at);
             // A value has ended: so do its containers, until one of them goes on.
             loop {
                 if depth == 0 {
@@ -178,7 +211,7 @@ impl<'t> Scanner<'t> {
                     Some(b',') => {
                         self.at += 1;
                         if object {
-                            self.key()?;
+                            self.member_key(listener)?;
                         }
                         break;
                     }
@@ -188,6 +221,7 @@ impl<'t> Scanner<'t> {
                     _ => return self.fail("expected , or ]"),
                 }
                 self.at += 1;
+                listener.leave(self.at);
                 containers >>= 1;
                 depth -= 1;
             }
@@ -195,9 +229,22 @@ impl<'t> Scanner<'t> {
         }
     }
 
+    #[inline]
+    fn member_key(&mut self, listener: &mut impl Listener) -> Result<(), Syntax> {
+        let (start, end, escaped) = self.pass_key()?;
+        listener.key(start + 1, end - 1, escaped);
+        Ok(())
+    }
+
     /// Reads a number; the scanner must stand at its beginning.
     pub fn number(&mut self) -> Result<&'t str, Syntax> {
         let start = self.at;
+        self.pass_number()?;
+        Ok(self.slice(start, self.at))
+    }
+
+    #[inline]
+    fn pass_number(&mut self) -> Result<(), Syntax> {
         self.at += usize::from(self.byte(self.at) == Some(b'-'));
         match self.byte(self.at) {
             Some(b'0') => self.at += 1,
@@ -212,9 +259,10 @@ impl<'t> Scanner<'t> {
             self.at += usize::from(matches!(self.byte(self.at), Some(b'+' | b'-')));
             self.digits()?;
         }
-        Ok(self.slice(start, self.at))
+        Ok(())
     }
 
+    #[inline]
     fn digits(&mut self) -> Result<(), Syntax> {
         let start = self.at;
         while self.byte(self.at).is_some_and(|byte| byte.is_ascii_digit()) {

@@ -195,8 +195,7 @@ mod tests {
                     Config::of_text("pointsman.yaml", Path::new("/"), &text).unwrap_or_else(|told| panic!("{text}\n{told:?}"));
                 assert!(warnings.is_empty(), "{warnings:?}\n{text}");
                 assert_eq!((config.rules.len(), config.targets.len()), (1, 1));
-                for test in &config.tests {
-                    let tried = super::super::test::try_one(test, &config);
+                for tried in super::super::test::RulesInTest::new(config).run() {
                     assert!(tried.failures.is_empty() && tried.differences.is_empty(), "{tried:?}");
                 }
             }

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use miette::IntoDiagnostic;
-use pointsman_rules::{Criteria, Document, Pattern, Scratch, explain};
+use pointsman_rules::{Criteria, Document, Explanation, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch, explain};
+use pointsman_schemas::{Event, InvalidEvent};
 use serde_json::{Value, json};
 
 use super::check::show;
@@ -51,15 +53,14 @@ fn report(args: &MatchArgs) -> Result<(String, u8), miette::Report> {
     } else {
         read_bytes(&args.event)
     };
-    let event = match &event {
-        Ok(bytes) => Document::json(bytes)
-            .map_err(|error| vec![of_file(&args.event, format!("this is not JSON: {error}"), "an event is one JSON value")]),
-        Err(diagnostics) => Err(diagnostics.clone()),
-    };
+    let event = event.and_then(|bytes| {
+        AnyEvent::read(bytes)
+            .map_err(|error| vec![of_file(&args.event, format!("this is not JSON: {error}"), "an event is one JSON value")])
+    });
     match (read_pattern(&args.pattern), event) {
         (Ok(pattern), Ok(event)) => {
-            let matches = pattern.matches(&event, &mut Scratch::default());
-            Ok((verdict(args, &pattern, &event, matches)?, u8::from(!matches)))
+            let (matches, explanation) = event.hold(pattern, args.explain);
+            Ok((verdict(args, matches, explanation)?, u8::from(!matches)))
         }
         (pattern, event) => {
             let diagnostics: Vec<_> = pattern.err().into_iter().chain(event.err()).flatten().collect();
@@ -68,8 +69,46 @@ fn report(args: &MatchArgs) -> Result<(String, u8), miette::Report> {
     }
 }
 
-fn verdict(args: &MatchArgs, pattern: &Pattern, event: &Document<'_>, matches: bool) -> Result<String, miette::Report> {
-    let explanation = args.explain.then(|| explain(Criteria { pattern: Some(pattern), ..Criteria::default() }, event));
+/// An event as it lies in a file: any JSON.
+struct AnyEvent {
+    bytes: Bytes,
+    /// As a bus would read it; none where it is no CloudEvent.
+    cloud_event: Option<Event>,
+}
+
+/// A pattern, in both of its meanings.
+struct AnyPattern {
+    of_json: Pattern,
+    /// None where a CloudEvent can have nothing of the kind, as of EventBridge's `detail-type`.
+    of_cloudevents: Option<Pattern>,
+}
+
+impl AnyEvent {
+    fn read(bytes: Vec<u8>) -> Result<Self, InvalidEvent> {
+        let bytes = Bytes::from(bytes);
+        let cloud_event = pointsman_schemas::json::decode(&bytes).ok();
+        if cloud_event.is_none() {
+            Document::json(&bytes)?;
+        }
+        Ok(Self { bytes, cloud_event })
+    }
+
+    /// Whether the pattern matches, and why where that is asked for. A CloudEvent is held against it as in a running bus that has this one rule.
+    fn hold(&self, pattern: AnyPattern, explains: bool) -> (bool, Option<Explanation>) {
+        if let (Some(event), Some(pattern)) = (&self.cloud_event, pattern.of_cloudevents) {
+            let rule = Rule { from: OriginSet::all_but(&[]), pattern: Some(pattern), condition: None, filters: None };
+            let (rules, mut taken) = (RuleSet::compile(vec![rule]), Vec::new());
+            rules.matches_into(Origin(0), event, &mut Scratch::default(), &mut taken);
+            return (!taken.is_empty(), explains.then(|| rules.explain(0, Origin(0), event)).flatten());
+        }
+        let Ok(document) = Document::json(&self.bytes) else { return (false, None) };
+        let matches = pattern.of_json.matches(&document, &mut Scratch::default());
+        let criteria = Criteria { pattern: Some(&pattern.of_json), ..Criteria::default() };
+        (matches, explains.then(|| explain(criteria, &document)))
+    }
+}
+
+fn verdict(args: &MatchArgs, matches: bool, explanation: Option<Explanation>) -> Result<String, miette::Report> {
     match (args.output.json, &explanation) {
         (true, Some(explanation)) => output::json(explanation).into_diagnostic(),
         (true, None) => output::json(&json!({ "matches": matches })).into_diagnostic(),
@@ -100,7 +139,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
     Ok(bytes)
 }
 
-fn read_pattern(path: &Path) -> Result<Pattern, Vec<Diagnostic>> {
+fn read_pattern(path: &Path) -> Result<AnyPattern, Vec<Diagnostic>> {
     let text = String::from_utf8(read_bytes(path)?).map_err(|_| vec![of_file(path, "this is not UTF-8", "a pattern is JSON or YAML")])?;
     let file = Arc::new(File::new(shown(path), &text, &[]));
     let placed = |mistakes: Vec<Mistake>| {
@@ -130,7 +169,7 @@ fn read_pattern(path: &Path) -> Result<Pattern, Vec<Diagnostic>> {
     let mut mistakes = mistakes.into_inner();
     if mistakes.is_empty() {
         match Pattern::compile_for_any_json(&value) {
-            Ok(pattern) => return Ok(pattern),
+            Ok(of_json) => return Ok(AnyPattern { of_json, of_cloudevents: Pattern::compile(&value).ok() }),
             Err(problems) => mistakes.extend(problems.into_iter().map(|problem| Mistake::of(problem, None, &root, &text))),
         }
     }
@@ -170,6 +209,36 @@ mod tests {
             (r#"{"a": [1]}"#, "", 2),
         ] {
             assert_eq!(report_of(pattern, event, false, false).1, expect, "{pattern} {event}");
+        }
+    }
+
+    #[test]
+    fn an_event_gets_the_answer_that_it_gets_on_the_bus() {
+        let deep = |levels: usize| format!("{}7{}", "[".repeat(levels), "]".repeat(levels));
+        let cloud_event = |members: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"t",{members}}}"#);
+        for (pattern, event, expect) in [
+            // Numbers beyond all doubles, and halves of surrogate pairs, are what the bus takes them for.
+            (r#"{"a": [{"numeric": [">", 5]}], "b": [1]}"#, r#"{"a":1e400,"b":1}"#.to_owned(), 0),
+            (r#"{"a": [{"numeric": ["<", 5]}]}"#, r#"{"a":-1e400}"#.to_owned(), 0),
+            (r#"{"a": [{"prefix": "x"}]}"#, r#"{"a":"x\ud800"}"#.to_owned(), 0),
+            (r#"{"a": [{"suffix": "\ufffdy"}]}"#, r#"{"a":"x\ud800y"}"#.to_owned(), 0),
+            (r#"{"data": {"a": [{"exists": true}]}}"#, cloud_event(r#""data":{"a":"\udc00\ud800"}"#), 0),
+            (r#"{"data": {"n": [{"numeric": [">", 1e308]}]}}"#, cloud_event(r#""data":{"n":1e400}"#), 0),
+            // 128 levels, of the data or of the whole.
+            (r#"{"data": [7]}"#, cloud_event(&format!(r#""data":{}"#, deep(128))), 0),
+            (r#"{"data": [7]}"#, cloud_event(&format!(r#""data":{}"#, deep(129))), 2),
+            (r#"{"a": [7]}"#, format!(r#"{{"a":{}}}"#, deep(127)), 0),
+            (r#"{"a": [7]}"#, format!(r#"{{"a":{}}}"#, deep(128)), 2),
+            // What a CloudEvent's members mean.
+            (r#"{"data": {"a": [1]}}"#, cloud_event(r#""data_base64":"eyJhIjoxfQ==""#), 0),
+            (r#"{"data_base64": ["eyJhIjoxfQ=="]}"#, cloud_event(r#""data_base64":"eyJhIjoxfQ==""#), 0),
+            (r#"{"subject": [{"exists": false}]}"#, cloud_event(r#""subject":null"#), 0),
+            (r#"{"subject": [null]}"#, cloud_event(r#""subject":null"#), 1),
+            (r#"{"subject": [null]}"#, r#"{"subject":null}"#.to_owned(), 0),
+            ("{\"a\": [1]}", "\u{feff}{\"a\":1}".to_owned(), 0),
+        ] {
+            let (told, code) = report_of(pattern, &event, false, false);
+            assert_eq!(code, expect, "{pattern} {event}: {told}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use miette::IntoDiagnostic;
-use pointsman_rules::{Document, Scratch, explain};
+use pointsman_rules::Document;
 use pointsman_schemas::{Event, Name};
 use serde::Serialize;
 use serde_json::Value;
@@ -16,6 +16,7 @@ use super::difference::{self, Difference};
 use crate::app::watch::Watch;
 use crate::config::{Config, Expectation, PathArgs, Rule, Test};
 use crate::output::{self, OutputArgs};
+use crate::router::{Router, RuleInForce};
 
 /// What `test` is told.
 #[derive(Debug, clap::Args)]
@@ -65,7 +66,7 @@ async fn run_with(args: &TestArgs, print: &mut (dyn FnMut(&str) -> io::Result<()
 fn report(args: &TestArgs) -> Result<(String, bool), miette::Report> {
     match Config::load(&args.files.resolve()) {
         Ok((config, _)) => {
-            let results: Vec<TestResult> = config.tests.iter().map(|test| try_one(test, &config)).collect();
+            let results = RulesInTest::new(config).run();
             let text = if args.output.json { output::json(&results).into_diagnostic()? } else { render(&results, output::colours()) };
             Ok((text, results.iter().all(TestResult::passed)))
         }
@@ -101,73 +102,100 @@ pub struct RuleDifferences {
     pub differences: Vec<Difference>,
 }
 
-/// Runs one test against the rules of its tenant.
-#[must_use]
-pub fn try_one(test: &Test, config: &Config) -> TestResult {
-    let document = Document::event(&test.event);
-    let rules: Vec<&Rule> = config.rules.iter().filter(|rule| rule.tenant == test.tenant).collect();
-    let from_fits = |rule: &Rule| from_fits(rule, test, config);
-    let firing: Vec<&Rule> = rules.iter().copied().filter(|rule| from_fits(rule) && fires(rule, &document)).collect();
-    let (mut failures, mut differences) = (Vec::new(), Vec::new());
-    if test.expect.is_empty() && !firing.is_empty() {
-        failures.extend(firing.iter().map(|rule| format!("no rule should fire, and {} {}", rule.name, why(rule, &document))));
+/// The rules of a configuration, compiled together as a running bus has them, and all else of it.
+#[derive(Debug)]
+pub struct RulesInTest {
+    config: Config,
+    router: Router,
+}
+
+impl RulesInTest {
+    /// Compiles the rules.
+    #[must_use]
+    pub fn new(mut config: Config) -> Self {
+        let in_force = config.rules.iter_mut().map(|rule| RuleInForce {
+            tenant: rule.tenant.clone(),
+            name: rule.name.clone(),
+            pipe: rule.pipe,
+            from: rule.from.clone(),
+            pattern: rule.pattern.take(),
+            condition: rule.condition.take(),
+            filters: rule.filters.take(),
+            routes: Vec::new(),
+        });
+        let router = Router::new(in_force.collect());
+        Self { config, router }
     }
-    for (name, expectation) in &test.expect {
-        let fires = firing.iter().find(|rule| rule.name == *name);
-        match (expectation, fires) {
-            (Expectation::Silent, None) => {}
-            (Expectation::Silent, Some(rule)) => failures.push(format!("{name} should not fire, and {}", why(rule, &document))),
-            (Expectation::Fires(_), None) => {
-                failures.extend(rules.iter().find(|rule| rule.name == *name).map(|rule| why_not(rule, test, from_fits(rule), &document)));
-            }
-            (Expectation::Fires(expected), Some(rule)) => match made::differences_of(rule, test, expected, config) {
-                Ok(None) => {}
-                Ok(Some(found)) => differences.push(found),
-                Err(failure) => failures.push(failure),
-            },
+
+    /// Runs all tests.
+    #[must_use]
+    pub fn run(&self) -> Vec<TestResult> {
+        self.config.tests.iter().map(|test| self.try_one(test)).collect()
+    }
+
+    /// Runs one test against the rules of its tenant.
+    fn try_one(&self, test: &Test) -> TestResult {
+        let rules: Vec<&Rule> = self.config.rules.iter().filter(|rule| rule.tenant == test.tenant).collect();
+        let taken = self.router.taken(&test.tenant, test.from.as_ref(), &test.event);
+        let is_tried = |rule: &Rule| test.from.is_some() || is_looked_at(rule, test);
+        let firing: Vec<&Rule> = rules.iter().copied().filter(|rule| taken.contains(&&rule.name) && is_tried(rule)).collect();
+        let (mut failures, mut differences) = (Vec::new(), Vec::new());
+        if test.expect.is_empty() && !firing.is_empty() {
+            failures.extend(firing.iter().map(|rule| format!("no rule should fire, and {} {}", rule.name, self.why(rule, test))));
         }
+        for (name, expectation) in &test.expect {
+            let fires = firing.iter().find(|rule| rule.name == *name);
+            match (expectation, fires) {
+                (Expectation::Silent, None) => {}
+                (Expectation::Silent, Some(rule)) => failures.push(format!("{name} should not fire, and {}", self.why(rule, test))),
+                (Expectation::Fires(_), None) => {
+                    failures.extend(rules.iter().find(|rule| rule.name == *name).map(|rule| self.why_not(rule, test)));
+                }
+                (Expectation::Fires(expected), Some(rule)) => match differences_of(rule, &test.event, expected, &self.config) {
+                    Ok(None) => {}
+                    Ok(Some(found)) => differences.push(found),
+                    Err(failure) => failures.push(failure),
+                },
+            }
+        }
+        let (file, line) = test.place.clone();
+        let fires = firing.iter().map(|rule| rule.name.clone()).collect();
+        TestResult { name: test.name.clone(), file, line, fires, failures, differences }
     }
-    let (file, line) = test.place.clone();
-    TestResult { name: test.name.clone(), file, line, fires: firing.iter().map(|rule| rule.name.clone()).collect(), failures, differences }
+
+    fn why_not(&self, rule: &Rule, test: &Test) -> String {
+        let takes_from = match (&test.from, &rule.from) {
+            (Some(from), Some(taken)) => taken.contains(from),
+            (Some(from), None) => *from != Name::replies() && !self.config.feeds_pipe(&test.tenant, from),
+            (None, _) => true,
+        };
+        if !takes_from {
+            return format!("{} does not fire: it takes nothing from {}", rule.name, test.from.as_ref().map_or("", Name::as_str));
+        }
+        format!("{} {}", rule.name, self.why(rule, test))
+    }
+
+    /// Why a rule fires or does not, whatever its `from`.
+    fn why(&self, rule: &Rule, test: &Test) -> String {
+        if !rule.has_conditions() {
+            return "takes everything from its sources".to_owned();
+        }
+        let explanation = self.router.explain_content(&test.tenant, &rule.name, &test.event);
+        explanation.map(|explanation| explanation.to_string().trim_end().to_owned()).unwrap_or_default()
+    }
 }
 
-/// Whether the rule takes events from the test's source.
-///
-/// Where the test names none, `from` is not looked at; but a rule that has no other filter would take every test's event then, and is
-/// passed over unless the test expects it.
-fn from_fits(rule: &Rule, test: &Test, config: &Config) -> bool {
-    match (&test.from, &rule.from) {
-        (Some(from), Some(taken)) => taken.contains(from),
-        (Some(from), None) => *from != Name::replies() && !config.feeds_pipe(&test.tenant, from),
-        (None, Some(_)) if rule.criteria().is_empty() => test.expect.iter().any(|(name, _)| *name == rule.name),
-        (None, _) => true,
-    }
-}
-
-fn fires(rule: &Rule, document: &Document<'_>) -> bool {
-    rule.criteria().hold(document, &mut Scratch::default())
-}
-
-fn why_not(rule: &Rule, test: &Test, from_fits: bool, document: &Document<'_>) -> String {
-    if !from_fits {
-        return format!("{} does not fire: it takes nothing from {}", rule.name, test.from.as_ref().map_or("", Name::as_str));
-    }
-    format!("{} {}", rule.name, why(rule, document))
-}
-
-/// Why a rule fires or does not, whatever its `from`.
-fn why(rule: &Rule, document: &Document<'_>) -> String {
-    if rule.criteria().is_empty() {
-        return "takes everything from its sources".to_owned();
-    }
-    explain(rule.criteria(), document).to_string().trim_end().to_owned()
+/// Whether a test that names no source looks at the rule, whose `from` is passed over then. One that has no other condition would take every
+/// test's event, so it counts only where the test expects it.
+fn is_looked_at(rule: &Rule, test: &Test) -> bool {
+    rule.from.is_none() || rule.has_conditions() || test.expect.iter().any(|(name, _)| *name == rule.name)
 }
 
 /// An event in the JSON format.
 pub(super) fn as_json(event: &Event) -> Option<Value> {
     let mut json = Vec::new();
     pointsman_schemas::json::encode(event, &mut json);
-    serde_json::from_slice(&json).ok()
+    pointsman_schemas::json::parse(&json).ok()
 }
 
 fn render(results: &[TestResult], colours: bool) -> String {
@@ -295,7 +323,7 @@ tests:
     expect: { paid: { to: nobody } }
 "#;
         let (config, _) = Config::of_text("rules.yaml", std::path::Path::new("/"), yaml).unwrap();
-        let results: Vec<TestResult> = config.tests.iter().map(|test| try_one(test, &config)).collect();
+        let results = RulesInTest::new(config).run();
         insta::assert_snapshot!("requests", render(&results, false));
     }
 
@@ -338,8 +366,40 @@ tests:
 "#;
         let (config, warnings) = Config::of_text("rules.yaml", std::path::Path::new("/"), yaml).unwrap();
         assert_eq!(warnings.len(), 1, "of the broken one: {warnings:?}");
-        let results: Vec<TestResult> = config.tests.iter().map(|test| try_one(test, &config)).collect();
+        let results = RulesInTest::new(config).run();
         insta::assert_snapshot!("told_of_an_end", render(&results, false));
+    }
+
+    #[test]
+    fn an_event_may_be_given_as_its_json_and_is_then_read_as_the_bus_reads_it() {
+        let rules = r#"
+targets: { console: { stdout: {} } }
+rules:
+  large: { match: { data: { n: [{ numeric: [">", 5] }] } }, to: console }
+  torn: { match: { data: { t: [{ prefix: a }] } }, to: console }
+  where: { where: $.data.n > 5, to: console }
+"#;
+        let events = r#"
+tests:
+  beyond all doubles:
+    event: '{ "type": "t", "source": "/s", "id": "1", "data": { "n": 1e400, "t": "a\ud800" } }'
+    expect: { large: {}, torn: {}, where: {} }
+  with its version:
+    event: |
+      {"specversion":"1.0","type":"t","source":"/s","id":"1","data":{"n":1,"n":7,"t":"b"}}
+    expect: { large: {}, torn: false, where: {} }
+"#;
+        // With more rules they are found by an index.
+        let more: String =
+            (0..20).map(|n| format!("  other-{n}: {{ match: {{ data: {{ n: [{}] }} }}, to: console }}\n", 100 + n)).collect();
+        for text in [format!("{rules}{events}"), format!("{rules}{more}{events}")] {
+            let (config, _) = Config::of_text("rules.yaml", std::path::Path::new("/"), &text).unwrap();
+            let results = RulesInTest::new(config).run();
+            assert!(results.iter().all(TestResult::passed), "{}", render(&results, false));
+        }
+        let broken = "tests: { t: { event: '{\"type\": ', expect: {} } }";
+        let told = Config::of_text("rules.yaml", std::path::Path::new("/"), broken).unwrap_err();
+        assert!(told[0].mistake.message.contains("the JSON is broken"), "{told:?}");
     }
 
     #[tokio::test]

@@ -279,14 +279,42 @@ pub struct RawTest {
     /// The source that the event comes from; where left out, `from` is not looked at, and rules without another filter are passed over.
     #[schemars(with = "Option<SourceName>")]
     pub from: Option<String>,
-    /// A CloudEvent; `specversion` may be left out.
+    /// A CloudEvent; `specversion` may be left out. Or its JSON as a text, which is read byte for byte as the bus reads what comes in.
     #[schemars(with = "TestEvent")]
-    pub event: Option<Map<String, Value>>,
+    pub event: Option<RawEvent>,
     /// What `now` is in templates and programs, RFC 3339; the time of the test where left out.
     pub now: Option<String>,
     /// Rules and pipes that fire, each with a part of the event that it makes, or `false` for one that does not; `{}` says that none does.
     #[schemars(with = "Expected")]
     pub expect: Option<Map<String, Value>>,
+}
+
+/// The event of a test.
+#[derive(Clone, Debug)]
+pub enum RawEvent {
+    /// Its attributes and data, in YAML.
+    Fields(Map<String, Value>),
+    /// Its JSON.
+    Json(String),
+}
+
+impl<'de> Deserialize<'de> for RawEvent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = RawEvent;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an event, or a text with its JSON")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RawEvent, E> {
+                Ok(RawEvent::Json(text.to_owned()))
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<RawEvent, A::Error> {
+                Map::deserialize(de::value::MapAccessDeserializer::new(map)).map(RawEvent::Fields)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 /// One value, or a list of them.

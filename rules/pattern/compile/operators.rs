@@ -7,6 +7,7 @@ use super::{Compiler, OPERATORS, meant};
 use crate::condition::Comparator;
 use crate::number::Number;
 use crate::path::Path;
+use crate::pattern::network;
 use crate::pattern::operator::{Folded, Range};
 use crate::pattern::wildcard::{Refused, Wildcard};
 use crate::pattern::{List, Operator};
@@ -62,12 +63,13 @@ impl Compiler {
             "compare-to" => self.compare_to(operand),
             "cidr" => {
                 let text = self.text(operand)?;
-                let net = text.parse().ok();
-                if net.is_none() {
-                    let problem = Problem::new(format!("{text:?} is not a range of addresses"));
-                    self.problem(problem.help("write 10.0.0.0/8 or 2001:db8::/32"));
+                match network::range(text) {
+                    Ok(net) => Some(Operator::Cidr(net)),
+                    Err(refused) => {
+                        self.problem(Problem::new(refused.message).help(refused.help));
+                        None
+                    }
                 }
-                net.map(Operator::Cidr)
             }
             "exists" => match operand {
                 Value::Bool(value) => Some(Operator::Exists(*value)),

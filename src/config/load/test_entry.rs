@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::names::Section;
 use super::{Document, Loader};
-use crate::config::raw::RawTest;
+use crate::config::raw::{RawEvent, RawTest};
 use crate::config::reader::{Piece, read};
 use crate::config::yaml::{Entry, Value as Yaml};
 use crate::config::{Expectation, Test};
@@ -55,10 +55,16 @@ impl Loader<'_, '_> {
 }
 
 /// Reads a test's event: a CloudEvent in the JSON format, of which `specversion` may be left out.
-fn read_event(mut event: serde_json::Map<String, Value>, at: Piece<'_>) -> Option<Event> {
-    event.entry("specversion").or_insert_with(|| "1.0".into());
-    let bytes = Bytes::from(serde_json::to_vec(&event).ok()?);
-    match pointsman_schemas::json::decode(&bytes) {
+fn read_event(event: RawEvent, at: Piece<'_>) -> Option<Event> {
+    let bytes = Bytes::from(match event {
+        RawEvent::Fields(mut event) => {
+            event.entry("specversion").or_insert_with(|| "1.0".into());
+            serde_json::to_vec(&event).ok()?
+        }
+        // Numbers and texts that no tree can hold are to stay as they are.
+        RawEvent::Json(text) => text.into_bytes(),
+    });
+    match decode(bytes) {
         Ok(event) => Some(event),
         Err(error) => {
             let attribute = match &error {
@@ -76,4 +82,15 @@ fn read_event(mut event: serde_json::Map<String, Value>, at: Piece<'_>) -> Optio
             None
         }
     }
+}
+
+/// Reads a CloudEvent, with or without `specversion`.
+fn decode(bytes: Bytes) -> Result<Event, InvalidEvent> {
+    let read = pointsman_schemas::json::decode(&bytes);
+    if let Err(InvalidEvent::Missing("specversion")) = read
+        && let Some(behind) = bytes.trim_ascii_start().strip_prefix(b"{")
+    {
+        return pointsman_schemas::json::decode(&[b"{\"specversion\":\"1.0\",", behind].concat().into());
+    }
+    read
 }

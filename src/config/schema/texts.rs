@@ -58,9 +58,9 @@ described! {
 described! {
     /// `event` of a test.
     TestEvent("TestEvent", |_generator| json_schema!({
-        "description": "A CloudEvent in the JSON format; `specversion` may be left out.",
+        "description": "A CloudEvent in the JSON format; `specversion` may be left out. Or a text with its JSON.",
         "examples": [{ "type": "order.paid", "source": "/shop", "id": "1", "data": { "total": 250 } }],
-        "type": "object",
+        "type": ["object", "string"],
         "required": ["type", "source", "id"],
         "properties": {
             "type": { "type": "string", "minLength": 1 },

@@ -1,0 +1,3 @@
+module pointsman/benches/quamina
+
+go 1.24
