@@ -34,7 +34,7 @@ enum Owned<'e> {
 #[derive(Clone, Copy)]
 pub(crate) enum Root<'a> {
     Event(&'a Event),
-    Json(&'a [u8]),
+    Json,
     Fields,
 }
 
@@ -130,7 +130,7 @@ impl<'e> Document<'e> {
     pub(crate) fn root(&self) -> Root<'_> {
         match &self.root {
             Owned::Event(event) => Root::Event(event),
-            Owned::Json(text) => Root::Json(text),
+            Owned::Json(_) => Root::Json,
             Owned::Fields(_) => Root::Fields,
         }
     }

@@ -178,7 +178,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn shown(text: &str) -> Vec<String> {
-        let show = |item: &Item| format!("{}={} {}", &text[item.key()], &text[item.range()], item.next());
+        let value = text.trim();
+        let show = |item: &Item| format!("{}={} {}", &value[item.key()], &value[item.range()], item.next());
         outline(text).unwrap().iter().map(show).collect()
     }
 
