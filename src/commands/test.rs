@@ -6,7 +6,6 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use miette::IntoDiagnostic;
-use pointsman_rules::Document;
 use pointsman_schemas::{Event, Name};
 use serde::Serialize;
 use serde_json::Value;
@@ -151,7 +150,7 @@ impl RulesInTest {
                 (Expectation::Fires(_), None) => {
                     failures.extend(rules.iter().find(|rule| rule.name == *name).map(|rule| self.why_not(rule, test)));
                 }
-                (Expectation::Fires(expected), Some(rule)) => match differences_of(rule, &test.event, expected, &self.config) {
+                (Expectation::Fires(expected), Some(rule)) => match made::differences_of(rule, test, expected, &self.config) {
                     Ok(None) => {}
                     Ok(Some(found)) => differences.push(found),
                     Err(failure) => failures.push(failure),
