@@ -93,7 +93,7 @@ fn lot(number: usize) -> Bytes {
             "MAPBLKLOT": format!("{number:07}"), "BLKLOT": format!("{number:07}"), "BLOCK_NUM": format!("{:04}", number / 10), "LOT_NUM": "001",
             "FROM_ST": "0", "TO_ST": "0", "STREET": "UNKNOWN", "ST_TYPE": null, "ODD_EVEN": "E",
         },
-        "geometry": { "type": if number % 50 == 0 { "MultiPolygon" } else { "Polygon" }, "coordinates": [points], "firstCoordinates": first },
+        "geometry": { "type": if number.is_multiple_of(50) { "MultiPolygon" } else { "Polygon" }, "coordinates": [points], "firstCoordinates": first },
     });
     let event = json!({ "specversion": "1.0", "type": "lot.changed", "source": "/city", "id": number.to_string(), "data": data });
     Bytes::from(event.to_string())

@@ -199,7 +199,7 @@ impl<'q, 'd> Run<'q, 'd> {
             },
             TestFunction::Count(argument) => Operand::Count(self.argument_nodes(argument, current)?.len()),
             TestFunction::Value(argument) => match self.argument_nodes(argument, current)?.as_slice() {
-                [value] => Operand::Found(*value),
+                [value] => Operand::Found(value),
                 _ => Operand::Nothing,
             },
             // These result in no value, and others are not known.
