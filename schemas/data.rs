@@ -125,7 +125,7 @@ impl Data {
     }
 
     /// Where the values of JSON data stand, counted from the beginning of the value and not of the bytes, where that was noted as it was
-    /// read; of a copy it is not. See [`json::outline`](crate::json::outline).
+    /// read; of a copy it is not. See [`crate::json::outline`].
     #[must_use]
     pub fn outline(&self) -> Option<&[Item]> {
         self.outline.as_deref()
