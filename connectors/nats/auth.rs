@@ -63,7 +63,7 @@ impl Auth {
     }
 
     /// The texts that it is made of, each with its place.
-    fn texts(&self) -> Vec<(&Text, &'static [&'static str])> {
+    pub(super) fn texts(&self) -> Vec<(&Text, &'static [&'static str])> {
         match self {
             Self::Basic { username, password } => vec![(username, &["basic", "username"]), (password, &["basic", "password"])],
             Self::Token(token) => vec![(token, &["token"])],

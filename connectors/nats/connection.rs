@@ -234,10 +234,20 @@ impl Connection<'_> {
         self.url.resolve().map(|servers| hosts(&servers))
     }
 
+    /// All files that a client is made of.
+    pub(super) fn files(&self) -> Files {
+        let shown = self.auth.into_iter().flat_map(Auth::texts).map(|(text, _)| text);
+        Files::of(self.fixed_texts().chain(shown))
+    }
+
     /// What a client is made of and cannot exchange: where its servers are, and its certificates.
     fn fixed_files(&self) -> Files {
+        Files::of(self.fixed_texts())
+    }
+
+    fn fixed_texts(&self) -> impl Iterator<Item = &Text> {
         let tls = self.tls.map(Tls::files).unwrap_or_default();
-        Files::of(self.url.0.iter().chain([tls.ca, tls.certificate, tls.key].into_iter().flatten()))
+        self.url.0.iter().chain([tls.ca, tls.certificate, tls.key].into_iter().flatten())
     }
 }
 

@@ -23,7 +23,7 @@ use super::connection::{Connection, News, NotConnected, Plan, Tls, Urls, is_subj
 use super::message::{Mode, write};
 use super::pull::API_TIMEOUT;
 use crate::parameter::{Parameter, Templates, check_texts, is_template, resolve};
-use crate::{Attempt, AttemptError, Delivery, OpenError, TargetContext, TargetService, TargetSettings};
+use crate::{Attempt, AttemptError, Delivery, Files, OpenError, TargetContext, TargetService, TargetSettings};
 
 /// The longest subject: the server ends a connection whose control line passes 4 KiB.
 const SUBJECT_BYTES_MAX: usize = 1_024;
@@ -68,6 +68,10 @@ impl NatsTarget {
 
 #[async_trait]
 impl TargetSettings for NatsTarget {
+    fn files(&self) -> Files {
+        self.connection().files()
+    }
+
     fn check(&self) -> Vec<Problem> {
         let subject = self.subject.literal().filter(|subject| !is_template(subject) && !is_subject(subject, false));
         let subject = subject.map(|_| {

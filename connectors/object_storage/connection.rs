@@ -153,6 +153,11 @@ impl Connection<'_> {
 }
 
 impl KeyPair {
+    /// The files that they are taken from.
+    pub(super) fn files(&self) -> Files {
+        Files::of([&self.access_key, &self.secret_key].into_iter().chain(&self.session_token))
+    }
+
     fn open(&self) -> Result<Credentials, OpenError> {
         let text = |text: &Text, key: &str| resolve(text, &["credentials".into(), key.into()]);
         let token = self.session_token.as_ref().map(|token| text(token, "session_token")).transpose()?;
@@ -169,7 +174,7 @@ struct Renewed {
 
 impl Renewed {
     fn open(keys: &KeyPair) -> Result<Self, OpenError> {
-        let files = Files::of([&keys.access_key, &keys.secret_key].into_iter().chain(&keys.session_token));
+        let files = keys.files();
         Ok(Self { keys: keys.clone(), current: Mutex::new((files, keys.open()?)) })
     }
 

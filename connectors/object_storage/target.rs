@@ -27,7 +27,7 @@ use tower::util::BoxCloneSyncService;
 use super::connection::{Bucket, Connection, KeyPair, explain};
 use super::known::KEY_BYTES_MAX;
 use crate::parameter::{Parameter, Templates, check_texts, resolve};
-use crate::{Attempt, AttemptError, Delivery, OpenError, TargetContext, TargetService, TargetSettings};
+use crate::{Attempt, AttemptError, Delivery, Files, OpenError, TargetContext, TargetService, TargetSettings};
 
 /// Retries are the dispatcher's.
 const ATTEMPTS: u32 = 1;
@@ -86,6 +86,10 @@ impl ObjectStorageTarget {
 
 #[async_trait]
 impl TargetSettings for ObjectStorageTarget {
+    fn files(&self) -> Files {
+        self.connection().credentials.map(KeyPair::files).unwrap_or_else(|| Files::of([]))
+    }
+
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.connection().check();
         if let (None, Some(Err(mistake))) = (self.key().0, self.key.literal().map(check_key)) {

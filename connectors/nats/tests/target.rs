@@ -273,3 +273,15 @@ async fn a_probe_says_where_messages_would_go(release: NatsRelease) {
     assert!(probe("a.<$.type>", true).await.unwrap().ends_with("has JetStream; the subject depends on the event"));
     assert_eq!(taker.messages().await.len(), 0, "a probe publishes nothing");
 }
+
+#[test]
+fn the_files_of_its_settings_are_known_to_who_looks_whether_they_change() {
+    let has_files = |more: Value| {
+        let mut given = json!({ "url": "nats://127.0.0.1:4222", "subject": "s" });
+        given.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        !serde_json::from_value::<NatsTarget>(given).unwrap().files().is_empty()
+    };
+    assert!(has_files(json!({ "auth": { "token": { "file": "/run/token" } } })));
+    assert!(has_files(json!({ "tls": { "ca": { "file": "/run/ca.pem" } } })));
+    assert!(!has_files(json!({ "auth": { "token": { "env": "TOKEN" } } })));
+}

@@ -228,3 +228,13 @@ async fn renewed_keys_are_shown_from_the_next_request_on() {
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert_eq!(put().await, Class::Delivered);
 }
+
+#[test]
+fn the_files_of_its_keys_are_known_to_who_looks_whether_they_change() {
+    let target = |secret: serde_json::Value| -> ObjectStorageTarget {
+        let given = json!({ "bucket": "b", "key": "k", "credentials": { "access_key": "a", "secret_key": secret } });
+        serde_json::from_value(given).unwrap()
+    };
+    assert!(!target(json!({ "file": "/run/secret" })).files().is_empty());
+    assert!(target(json!({ "env": "SECRET" })).files().is_empty());
+}
