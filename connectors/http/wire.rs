@@ -10,8 +10,9 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What the notice of a TLS connection's end takes at most, sealed (RFC 8446, sections 5.2 and 6.1), and far less than any answer.
-const TLS_CLOSE_BYTES: u64 = 48;
+/// What the notice of a TLS connection's end takes at most, sealed by any of rustls's suites (RFC 8446, section 5.2; RFC 5288), and less than
+/// HTTP/2's GOAWAY or any answer.
+const TLS_CLOSE_BYTES: u64 = 31;
 
 /// What has come over a connection, shared with whoever captures it.
 #[derive(Clone, Debug, Default)]
@@ -21,22 +22,40 @@ pub(crate) struct Usage(Arc<Counts>);
 struct Counts {
     /// Bytes read, as they are on the wire.
     read: AtomicU64,
-    /// Of these, those that had come with the last answer.
-    answered: AtomicU64,
     answers: AtomicU64,
 }
 
 impl Usage {
-    /// An answer has come.
+    /// A whole answer has come.
     pub(crate) fn answered(&self) {
-        self.0.answered.store(self.0.read.load(Ordering::Relaxed), Ordering::Relaxed);
         self.0.answers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the connection was used before, and nothing has come since but perhaps its end.
+    /// How far the connection has come.
+    pub(crate) fn mark(&self) -> Mark {
+        let [read, answers] = [&self.0.read, &self.0.answers].map(|count| count.load(Ordering::Relaxed));
+        Mark { usage: self.clone(), read, answers }
+    }
+}
+
+/// How far a connection had come when a request was sent over it.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    usage: Usage,
+    read: u64,
+    answers: u64,
+}
+
+impl Mark {
+    /// Whether this is a mark on that connection.
+    pub(crate) fn is_on(&self, usage: &Usage) -> bool {
+        Arc::ptr_eq(&self.usage.0, &usage.0)
+    }
+
+    /// Whether the connection was used before the mark, and nothing has come since but perhaps its end.
     pub(crate) fn is_stale(&self, is_tls: bool) -> bool {
-        let [read, answered, answers] = [&self.0.read, &self.0.answered, &self.0.answers].map(|count| count.load(Ordering::Relaxed));
-        answers > 0 && read.saturating_sub(answered) <= if is_tls { TLS_CLOSE_BYTES } else { 0 }
+        let read = self.usage.0.read.load(Ordering::Relaxed);
+        self.answers > 0 && read.saturating_sub(self.read) <= if is_tls { TLS_CLOSE_BYTES } else { 0 }
     }
 }
 

@@ -205,22 +205,24 @@ async fn fired_within(source: &mut dyn Source, time: Duration) -> Vec<(String, S
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_put_back_silences_no_timer_and_no_id_comes_twice() {
     let hours = |hours: u64| Duration::from_secs(hours * 3_600);
-    // The settings, how long a timer of them rests at most, and whether what has fired fires again.
-    for (settings, rest) in [
-        (json!({ "every": "30s" }), Duration::from_secs(30)),
-        (json!({ "cron": "*/5 * * * *" }), Duration::from_secs(300)),
-        (json!({ "cron": "0 * * * *", "timezone": "Europe/Berlin" }), hours(1)),
-        (json!({ "cron": "0 9 * * *" }), hours(24)),
-        (json!({ "every": "1s", "misfire": "skip" }), Duration::from_secs(1)),
-        (json!({ "every": "1s", "misfire": { "all": 100 } }), Duration::from_secs(1)),
+    // The settings, when their timer starts to fire some times until ten, and how long it rests at most.
+    for (settings, start, rest) in [
+        (json!({ "every": "30s" }), "2026-06-02T09:55:00Z", Duration::from_secs(30)),
+        (json!({ "cron": "*/5 * * * *" }), "2026-06-02T09:30:00Z", Duration::from_secs(300)),
+        (json!({ "cron": "0 * * * *", "timezone": "Europe/Berlin" }), "2026-06-02T08:00:00Z", hours(1)),
+        (json!({ "cron": "0 9 * * *" }), "2026-06-02T08:00:00Z", hours(24)),
+        (json!({ "every": "1s", "misfire": "skip" }), "2026-06-02T09:59:50Z", Duration::from_secs(1)),
+        (json!({ "every": "1s", "misfire": { "all": 100 } }), "2026-06-02T09:59:50Z", Duration::from_secs(1)),
     ] {
+        let ten: Timestamp = "2026-06-02T10:00:00Z".parse().unwrap();
+        let until_ten = Duration::try_from(ten.duration_since(start.parse().unwrap())).unwrap();
         for back in ["2026-06-02T09:00:30Z", "2026-06-02T05:31:00Z", "2026-06-01T10:00:00Z", "2025-06-02T10:00:00Z", "1999-01-01T00:00:00Z"]
         {
             for restarts in [false, true] {
-                let fixture = Fixture::new(settings.clone(), "2026-06-02T08:00:00Z");
+                let fixture = Fixture::new(settings.clone(), start);
                 let mut source = open(&fixture, None, false).await;
                 let mut ids: Vec<String> = Vec::new();
-                let before = fired_within(&mut *source, hours(2)).await;
+                let before = fired_within(&mut *source, until_ten).await;
                 ids.extend(before.iter().map(|one| one.1.clone()));
                 assert!(!before.is_empty(), "{settings}");
                 fixture.clock.set(back);

@@ -129,9 +129,10 @@ impl OAuth2 {
         *request.headers_mut() = self.headers.clone();
         let asked = Instant::now();
         let mut call = Call::begin(&mut request);
-        let response = self.client.request(request).await.map_err(|error| {
-            let outcome = call.failed(&error);
-            Outcome { class: Class::Unavailable, message: format!("no token: {}", outcome.message), ..outcome }
+        let response = call.response(self.client.request(request), asked + TOKEN_TIMEOUT).await.map_err(|outcome| Outcome {
+            class: Class::Unavailable,
+            message: format!("no token: {}", outcome.message),
+            ..*outcome
         })?;
         let (parts, body) = response.into_parts();
         let answer = Answer::read(body, None).await;

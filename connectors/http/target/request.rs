@@ -1,6 +1,5 @@
 //! One call: the request made of a delivery, and the outcome made of its response.
 
-use std::pin::pin;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -10,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri}
 use http_body_util::Full;
 use pointsman_schemas::http::{decode_each, encode_binary, encode_structured, is_cloudevent};
 use pointsman_schemas::{Class, Outcome, Replies, Unreadable};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::answer::{Answer, Until};
 use super::auth::Credentials;
@@ -127,15 +126,7 @@ impl Caller {
 
     async fn call(&self, mut request: Request<Full<Bytes>>, until: Until) -> Result<Outcome, Box<Outcome>> {
         let mut call = Call::begin(&mut request);
-        let mut response = pin!(self.client.request(request));
-        let response = match timeout_at(until.connected, &mut response).await {
-            Ok(response) => response,
-            Err(_) if !call.is_connected() => {
-                return Err(Box::new(Outcome::new(Class::Unavailable, "no connection before the attempt's timeout; nothing was sent")));
-            }
-            Err(_) => response.await,
-        };
-        let (parts, body) = response.map_err(|error| Box::new(call.failed(&error)))?.into_parts();
+        let (parts, body) = call.response(self.client.request(request), until.connected).await?.into_parts();
         let answer = Answer::read(body, Some(until.answered)).await;
         call.ended(!answer.is_broken);
         Ok(outcome(&parts, answer))

@@ -865,6 +865,15 @@ async fn what_a_server_says_it_has_not_looked_at_when_it_goes_away_uses_up_no_at
         // In two steps, as RFC 9113 recommends in section 6.8.
         ([go_away(STREAM_MAX, Reason::NO_ERROR), answer(3), go_away(3, Reason::NO_ERROR)].concat(), (1, 2, 0)),
         ([go_away(0, Reason::ENHANCE_YOUR_CALM)].concat(), (0, 3, 0)),
+        // What it says it has begun, or may have begun, and does not answer: the function may have run.
+        (go_away(7, Reason::NO_ERROR), (0, 0, 3)),
+        (go_away(7, Reason::INTERNAL_ERROR), (0, 0, 3)),
+        (go_away(STREAM_MAX, Reason::NO_ERROR), (0, 0, 3)),
+        (go_away(5, Reason::NO_ERROR), (0, 1, 2)),
+        ([go_away(STREAM_MAX, Reason::NO_ERROR), go_away(5, Reason::NO_ERROR), answer(5)].concat(), (1, 1, 1)),
+        // The connection is none that had been closed already.
+        (answer(5), (1, 0, 2)),
+        (Vec::new(), (0, 3, 0)),
     ] {
         let (target, _server) = that_goes_away(last.clone()).await;
         let service = target.open(context()).await.unwrap();
