@@ -204,20 +204,20 @@ async fn fired_within(source: &mut dyn Source, time: Duration) -> Vec<(String, S
 
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_put_back_silences_no_timer_and_no_id_comes_twice() {
-    let hours = |hours: u64| Duration::from_secs(hours * 3_600);
-    // The settings, when their timer starts to fire some times until ten, and how long it rests at most.
-    for (settings, start, rest) in [
-        (json!({ "every": "30s" }), "2026-06-02T09:55:00Z", Duration::from_secs(30)),
-        (json!({ "cron": "*/5 * * * *" }), "2026-06-02T09:30:00Z", Duration::from_secs(300)),
-        (json!({ "cron": "0 * * * *", "timezone": "Europe/Berlin" }), "2026-06-02T08:00:00Z", hours(1)),
-        (json!({ "cron": "0 9 * * *" }), "2026-06-02T08:00:00Z", hours(24)),
-        (json!({ "every": "1s", "misfire": "skip" }), "2026-06-02T09:59:50Z", Duration::from_secs(1)),
-        (json!({ "every": "1s", "misfire": { "all": 100 } }), "2026-06-02T09:59:50Z", Duration::from_secs(1)),
+    let backs = ["2026-06-02T09:00:30Z", "2026-06-02T05:31:00Z", "2026-06-01T08:59:00Z", "2025-06-02T08:59:00Z", "1999-01-01T08:59:00Z"];
+    // The settings; when their timer starts, to fire until ten; how long it rests at most; and how far the clock is put back how often. A timer
+    // looks at the clock each second, and one that is put back by less than a period is waited out: that of a day is put back by more.
+    for (settings, start, rest_seconds, backs, times) in [
+        (json!({ "every": "30s" }), "2026-06-02T09:55:00Z", 30, &backs[..], 3),
+        (json!({ "cron": "*/5 * * * *" }), "2026-06-02T09:50:00Z", 300, &backs, 3),
+        (json!({ "cron": "*/20 * * * *", "timezone": "Europe/Berlin" }), "2026-06-02T09:59:00Z", 1_200, &backs, 3),
+        (json!({ "cron": "0 9 * * *" }), "2026-06-02T08:59:50Z", 60, &backs[2..], 1),
+        (json!({ "every": "1s", "misfire": "skip" }), "2026-06-02T09:59:50Z", 1, &backs, 3),
+        (json!({ "every": "1s", "misfire": { "all": 100 } }), "2026-06-02T09:59:50Z", 1, &backs, 3),
     ] {
-        let ten: Timestamp = "2026-06-02T10:00:00Z".parse().unwrap();
+        let ten: Timestamp = "2026-06-02T10:00:01Z".parse().unwrap();
         let until_ten = Duration::try_from(ten.duration_since(start.parse().unwrap())).unwrap();
-        for back in ["2026-06-02T09:00:30Z", "2026-06-02T05:31:00Z", "2026-06-01T10:00:00Z", "2025-06-02T10:00:00Z", "1999-01-01T00:00:00Z"]
-        {
+        for back in backs {
             for restarts in [false, true] {
                 let fixture = Fixture::new(settings.clone(), start);
                 let mut source = open(&fixture, None, false).await;
@@ -230,11 +230,11 @@ async fn a_clock_that_is_put_back_silences_no_timer_and_no_id_comes_twice() {
                     source = open(&fixture, before.last().unwrap().2.clone(), false).await;
                 }
                 // Twice, and back to the right time at the end.
-                for again in 0..3 {
-                    let after = fired_within(&mut *source, rest * 2 + Duration::from_secs(2)).await;
+                for again in 0..times {
+                    let after = fired_within(&mut *source, Duration::from_secs(rest_seconds * 2 + 2)).await;
                     assert!(!after.is_empty(), "{settings} is silent after {back}, {again}");
                     ids.extend(after.iter().map(|one| one.1.clone()));
-                    fixture.clock.set(if again == 1 && back > "2026" { "2026-06-02T11:00:00Z" } else { back });
+                    fixture.clock.set(if again == 1 && *back > "2026" { "2026-06-02T11:00:00Z" } else { back });
                 }
                 let told = ids.len();
                 ids.sort();
