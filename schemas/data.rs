@@ -149,7 +149,9 @@ impl Data {
 
 /// Checks that a text is JSON, and notes its values.
 fn check(text: &str) -> Result<Option<Vec<Item>>, scan::Syntax> {
-    let (mut scanner, mut notes) = (Scanner::new(text), Notes::of(text.len(), ITEMS_MAX));
+    let mut scanner = Scanner::new(text);
+    scanner.peek();
+    let mut notes = Notes::of(scanner.at(), text.len(), ITEMS_MAX);
     scanner.walk(&mut notes)?;
     scanner.end()?;
     Ok(notes.finish())

@@ -20,6 +20,7 @@
 
 pub(crate) mod outline;
 pub(crate) mod scan;
+mod stops;
 pub(crate) mod tree;
 
 use base64::Engine;
@@ -34,6 +35,7 @@ use crate::outcome::{Replies, Unreadable};
 pub use outline::Item;
 use outline::Notes;
 use scan::{JsonString, Scanner, Syntax};
+use stops::Stops;
 
 /// The media type of one event: section 3.
 pub const MEDIA_TYPE: &str = "application/cloudevents+json";
@@ -293,7 +295,7 @@ fn data_member<'t>(scanner: &mut Scanner<'t>, outline: &mut Outline) -> Result<D
     Ok(match scanner.peek() {
         Some(b'"') => DataMember::String(scanner.string()?),
         _ => {
-            let mut notes = Notes::of(scanner.rest(), ITEMS_MAX);
+            let mut notes = Notes::of(scanner.at(), scanner.length(), ITEMS_MAX);
             let value = scanner.walk(&mut notes)?;
             *outline = notes.finish();
             DataMember::Other(value)
@@ -395,9 +397,11 @@ fn write_attribute(name: &str, value: AttributeValue<'_>, out: &mut Vec<u8>) {
 fn write_string(text: &str, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
-    let mut rest = text.as_bytes();
-    while let Some((plain, byte, behind)) = scan::split_plain(rest) {
-        out.extend_from_slice(plain);
+    let (text, mut stops, mut at) = (text.as_bytes(), Stops::new(), 0);
+    loop {
+        let stop = stops.next(text, at);
+        out.extend_from_slice(text.get(at..stop).unwrap_or_default());
+        let Some(&byte) = text.get(stop) else { break };
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
             b'\n' => out.extend_from_slice(b"\\n"),
@@ -408,9 +412,8 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
                 out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
             }
         }
-        rest = behind;
+        at = stop + 1;
     }
-    out.extend_from_slice(rest);
     out.push(b'"');
 }
 

@@ -10,7 +10,6 @@
 //! ```
 
 use super::scan::{Scanner, Syntax};
-use crate::data::JSON_DEPTH_MAX;
 
 /// One value of a text: its place, and that of its key where it is a member of an object. Places are bytes from the text's beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +62,8 @@ impl Item {
 /// Where the text is not one JSON value of at most 128 levels, or too long to be outlined.
 pub(crate) fn outline(text: &str) -> Result<Vec<Item>, Syntax> {
     let mut scanner = Scanner::new(text);
-    let mut notes = Notes::of(text.len(), usize::MAX);
+    scanner.peek();
+    let mut notes = Notes::of(scanner.at(), text.len(), usize::MAX);
     scanner.walk(&mut notes)?;
     scanner.end()?;
     notes.finish().ok_or(Syntax { at: text.len(), what: "the text is too long" })
@@ -73,27 +73,23 @@ pub(crate) fn outline(text: &str) -> Result<Vec<Item>, Syntax> {
 pub(crate) trait Listener {
     /// A key has been read: where it stands, and whether it has escapes.
     fn key(&mut self, start: usize, end: usize, escaped: bool);
-    /// A value begins.
-    fn begin(&mut self, at: usize);
-    /// A value has ended that is neither an object nor an array with something in it.
-    fn end(&mut self, at: usize);
+    /// A value has been read that is neither an object nor an array with something in it.
+    fn value(&mut self, start: usize, end: usize);
     /// An object or array with something in it has begun, so that what comes lies in it.
-    fn enter(&mut self);
+    fn enter(&mut self, start: usize);
     /// The innermost one that was entered has ended.
-    fn leave(&mut self, at: usize);
+    fn leave(&mut self, end: usize);
 }
 
 /// Listens to nothing.
 impl Listener for () {
-    #[inline]
+    #[inline(always)]
     fn key(&mut self, _: usize, _: usize, _: bool) {}
-    #[inline]
-    fn begin(&mut self, _: usize) {}
-    #[inline]
-    fn end(&mut self, _: usize) {}
-    #[inline]
-    fn enter(&mut self) {}
-    #[inline]
+    #[inline(always)]
+    fn value(&mut self, _: usize, _: usize) {}
+    #[inline(always)]
+    fn enter(&mut self, _: usize) {}
+    #[inline(always)]
     fn leave(&mut self, _: usize) {}
 }
 
@@ -101,23 +97,22 @@ impl Listener for () {
 #[derive(Debug)]
 pub(crate) struct Notes {
     items: Vec<Item>,
-    /// Those that have been entered, and how many they are.
-    open: [u32; JSON_DEPTH_MAX],
-    depth: usize,
-    /// The item of the value that is being read.
-    at_hand: Item,
+    /// The innermost item that was entered. As long as it is open, its `next` is the one around it.
+    open: u32,
+    /// The key of the value that comes, and its end.
+    key: (u32, u32),
     /// Where the value begins that is outlined.
-    base: Option<u32>,
+    base: u32,
     items_max: usize,
 }
 
 impl Notes {
-    /// Of a value in a text of so many bytes; all is forgotten where there are more items.
-    pub(crate) fn of(length: usize, items_max: usize) -> Self {
-        let items_max = if length < ESCAPED as usize { items_max } else { 0 };
+    /// Of the value that begins at `base` and ends at `end` at the latest; all is forgotten where there are more items.
+    pub(crate) fn of(base: usize, end: usize, items_max: usize) -> Self {
+        let items_max = if end < ESCAPED as usize { items_max } else { 0 };
         // Most keys and values take some twenty bytes together, and the text may go on with other events.
-        let items = Vec::with_capacity((length / 20 + 4).min(64).min(items_max));
-        Self { items, open: [0; JSON_DEPTH_MAX], depth: 0, at_hand: Item::default(), base: None, items_max }
+        let items = Vec::with_capacity(((end - base) / 20 + 4).min(64).min(items_max));
+        Self { items, open: 0, key: (0, 0), base: base as u32, items_max }
     }
 
     /// The items; none where there were too many.
@@ -125,48 +120,44 @@ impl Notes {
         (!self.items.is_empty() && self.items.len() <= self.items_max).then_some(self.items)
     }
 
-    #[inline]
+    #[inline(always)]
     fn place(&self, at: usize) -> u32 {
-        (at as u32).wrapping_sub(self.base.unwrap_or_default())
+        (at as u32).wrapping_sub(self.base)
+    }
+
+    #[inline(always)]
+    fn push(&mut self, start: usize, end: u32, next: u32) {
+        if self.items.len() <= self.items_max {
+            let (key_start, key_end) = std::mem::take(&mut self.key);
+            self.items.push(Item { key_start, key_end, start: self.place(start), end, next });
+        }
     }
 }
 
 impl Listener for Notes {
-    #[inline]
+    #[inline(always)]
     fn key(&mut self, start: usize, end: usize, escaped: bool) {
-        (self.at_hand.key_start, self.at_hand.key_end) = (self.place(start), self.place(end) | if escaped { ESCAPED } else { 0 });
+        self.key = (self.place(start), self.place(end) | if escaped { ESCAPED } else { 0 });
     }
 
-    #[inline]
-    fn begin(&mut self, at: usize) {
-        self.base.get_or_insert(at as u32);
-        self.at_hand.start = self.place(at);
+    #[inline(always)]
+    fn value(&mut self, start: usize, end: usize) {
+        self.push(start, self.place(end), self.items.len() as u32 + 1);
     }
 
-    #[inline]
-    fn end(&mut self, at: usize) {
-        if self.items.len() > self.items_max {
-            return;
-        }
-        let next = self.items.len() as u32 + 1;
-        self.items.push(Item { end: self.place(at), next, ..self.at_hand });
-        self.at_hand = Item::default();
+    #[inline(always)]
+    fn enter(&mut self, start: usize) {
+        let number = self.items.len() as u32;
+        self.push(start, 0, self.open);
+        self.open = number;
     }
 
-    #[inline]
-    fn enter(&mut self) {
-        if let Some(open) = self.open.get_mut(self.depth) {
-            *open = self.items.len() as u32;
-        }
-        self.depth += 1;
-        self.end(0);
-    }
-
-    #[inline]
-    fn leave(&mut self, at: usize) {
-        let (end, next) = (self.place(at), self.items.len() as u32);
-        self.depth = self.depth.saturating_sub(1);
-        if let Some(item) = self.open.get(self.depth).and_then(|open| self.items.get_mut(*open as usize)) {
+    #[inline(always)]
+    fn leave(&mut self, end: usize) {
+        let (end, next) = (self.place(end), self.items.len() as u32);
+        // Of those that are too many nothing counts any more.
+        if let Some(item) = self.items.get_mut(self.open as usize) {
+            self.open = item.next;
             (item.end, item.next) = (end, next);
         }
     }
@@ -201,7 +192,7 @@ mod tests {
         for broken in ["", "[1", r#"{"a":{"b":1}"#, "1 2"] {
             assert!(outline(broken).is_err(), "{broken}");
         }
-        let mut notes = Notes::of(100, 3);
+        let mut notes = Notes::of(0, 7, 3);
         Scanner::new("[1,2,3]").walk(&mut notes).unwrap();
         assert_eq!(notes.finish(), None);
     }

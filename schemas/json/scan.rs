@@ -4,6 +4,7 @@
 //! arrays and objects are bits of one `u128`, so that the limit of 128 costs nothing, and nothing recurses.
 
 use super::outline::Listener;
+use super::stops::Stops;
 use crate::data::JSON_DEPTH_MAX;
 
 /// The open containers must fit the bits that remember them, and [`TOO_DEEP`] names the limit.
@@ -50,11 +51,12 @@ pub(crate) fn validate(text: &str) -> Result<(), Syntax> {
 pub(crate) struct Scanner<'t> {
     text: &'t str,
     at: usize,
+    stops: Stops,
 }
 
 impl<'t> Scanner<'t> {
     pub fn new(text: &'t str) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, stops: Stops::new() }
     }
 
     /// How many bytes have been read.
@@ -62,13 +64,13 @@ impl<'t> Scanner<'t> {
         self.at
     }
 
-    /// How many bytes are left.
-    pub fn rest(&self) -> usize {
-        self.text.len().saturating_sub(self.at)
+    /// How many bytes the text has.
+    pub fn length(&self) -> usize {
+        self.text.len()
     }
 
     /// The byte at which the next token begins: whitespace is skipped, the token is not.
-    #[inline]
+    #[inline(always)]
     pub fn peek(&mut self) -> Option<u8> {
         loop {
             let byte = self.byte(self.at);
@@ -80,7 +82,7 @@ impl<'t> Scanner<'t> {
     }
 
     /// Skips the next token where it is this one.
-    #[inline]
+    #[inline(always)]
     pub fn eat(&mut self, token: u8) -> bool {
         let found = self.peek() == Some(token);
         if found {
@@ -90,7 +92,7 @@ impl<'t> Scanner<'t> {
     }
 
     /// Skips one token that has to stand here.
-    #[inline]
+    #[inline(always)]
     pub fn expect(&mut self, token: u8, what: &'static str) -> Result<(), Syntax> {
         if self.eat(token) { Ok(()) } else { self.fail(what) }
     }
@@ -101,12 +103,13 @@ impl<'t> Scanner<'t> {
     }
 
     /// Reads an object's key and the colon behind it.
+    #[inline]
     pub fn key(&mut self) -> Result<JsonString<'t>, Syntax> {
         let (start, end, escaped) = self.pass_key()?;
         Ok(self.string_at(start, end, escaped))
     }
 
-    #[inline]
+    #[inline(always)]
     fn pass_key(&mut self) -> Result<(usize, usize, bool), Syntax> {
         if self.peek() != Some(b'"') {
             return self.fail("expected a key in double quotes");
@@ -127,38 +130,22 @@ impl<'t> Scanner<'t> {
     }
 
     /// The string with its quotes at these places.
+    #[inline(always)]
     fn string_at(&self, start: usize, end: usize, escaped: bool) -> JsonString<'t> {
         JsonString { inner: self.slice(start + 1, end - 1), quoted: self.slice(start, end), escaped }
     }
 
     /// Skips a string, and returns whether there are escapes in it.
-    #[inline]
+    #[inline(always)]
     fn pass_string(&mut self) -> Result<bool, Syntax> {
-        let mut escaped = false;
-        self.at += 1;
-        loop {
-            self.at = plain_end(self.text.as_bytes(), self.at);
-            match self.byte(self.at) {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
-                Some(_) => return self.fail("a control character must be escaped in a string"),
-                None => return self.fail("the string is not closed"),
-            }
+        self.at = self.stops.next(self.text.as_bytes(), self.at + 1);
+        let is_plain = self.byte(self.at) == Some(b'"');
+        if is_plain {
+            self.at += 1;
+        } else {
+            self.at = pass_escaped(self.text, self.at)?;
         }
-        self.at += 1;
-        Ok(escaped)
-    }
-
-    fn escape(&mut self) -> Result<(), Syntax> {
-        match self.byte(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
-            Some(b'u') if (2..6).all(|offset| self.byte(self.at + offset).is_some_and(|byte| byte.is_ascii_hexdigit())) => self.at += 6,
-            _ => return self.fail("invalid escape"),
-        }
-        Ok(())
+        Ok(!is_plain)
     }
 
     /// Reads one value of any kind and returns its text, without the whitespace around it.
@@ -168,13 +155,21 @@ impl<'t> Scanner<'t> {
 
     /// As [`value`](Self::value), and tells of all values in it and of itself.
     pub fn walk(&mut self, listener: &mut impl Listener) -> Result<&'t str, Syntax> {
-        let first = self.peek();
-        let start = self.at;
+        // A copy, all of whose parts the compiler can keep in registers.
+        let mut here = self.clone();
+        let outcome = here.pass_value(listener);
+        self.at = here.at;
+        outcome
+    }
+
+    #[inline(always)]
+    fn pass_value(&mut self, listener: &mut impl Listener) -> Result<&'t str, Syntax> {
+        let mut next = self.peek();
+        let first = self.at;
         // The innermost open container is the lowest bit: set for an object, clear for an array.
         let (mut containers, mut depth) = (0_u128, 0_usize);
-        let mut next = first;
         loop {
-            listener.begin(self.at);
+            let start = self.at;
             match next {
                 Some(open @ (b'{' | b'[')) => {
                     if depth == JSON_DEPTH_MAX {
@@ -183,7 +178,7 @@ impl<'t> Scanner<'t> {
                     self.at += 1;
                     let (object, close) = if open == b'{' { (1, b'}') } else { (0, b']') };
                     if !self.eat(close) {
-                        listener.enter();
+                        listener.enter(start);
                         depth += 1;
                         containers = containers << 1 | object;
                         if object == 1 {
@@ -200,11 +195,11 @@ impl<'t> Scanner<'t> {
                 Some(b'n') => self.literal("null")?,
                 _ => return self.fail("expected a value"),
             }
-            listener.end(self.at);
+            listener.value(start, self.at);
             // A value has ended: so do its containers, until one of them goes on.
             loop {
                 if depth == 0 {
-                    return Ok(self.slice(start, self.at));
+                    return Ok(self.slice(first, self.at));
                 }
                 let object = containers & 1 == 1;
                 match self.peek() {
@@ -229,7 +224,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn member_key(&mut self, listener: &mut impl Listener) -> Result<(), Syntax> {
         let (start, end, escaped) = self.pass_key()?;
         listener.key(start + 1, end - 1, escaped);
@@ -243,7 +238,7 @@ impl<'t> Scanner<'t> {
         Ok(self.slice(start, self.at))
     }
 
-    #[inline]
+    #[inline(always)]
     fn pass_number(&mut self) -> Result<(), Syntax> {
         self.at += usize::from(self.byte(self.at) == Some(b'-'));
         match self.byte(self.at) {
@@ -262,7 +257,7 @@ impl<'t> Scanner<'t> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn digits(&mut self) -> Result<(), Syntax> {
         let start = self.at;
         while self.byte(self.at).is_some_and(|byte| byte.is_ascii_digit()) {
@@ -272,6 +267,7 @@ impl<'t> Scanner<'t> {
     }
 
     /// Skips a word that has to stand here.
+    #[inline(always)]
     pub fn literal(&mut self, word: &'static str) -> Result<(), Syntax> {
         if self.text.as_bytes().get(self.at..).is_some_and(|rest| rest.starts_with(word.as_bytes())) {
             self.at += word.len();
@@ -281,49 +277,45 @@ impl<'t> Scanner<'t> {
     }
 
     /// The mistake at this place; at the text's end that is what is wrong.
+    #[inline(always)]
     pub fn fail<T>(&self, what: &'static str) -> Result<T, Syntax> {
-        let ended = self.at >= self.text.len();
-        Err(Syntax { at: self.at, what: if ended { "the text ends too early" } else { what } })
+        Err(mistake(self.text, self.at, what))
     }
 
-    #[inline]
+    #[inline(always)]
     fn byte(&self, at: usize) -> Option<u8> {
         self.text.as_bytes().get(at).copied()
     }
 
     /// Both ends lie beside ASCII characters, so the slice is always there.
+    #[inline(always)]
     fn slice(&self, start: usize, end: usize) -> &'t str {
         self.text.get(start..end).unwrap_or_default()
     }
 }
 
-/// Where, from `at` on, the first byte stands that is no plain part of a string: a quote, a backslash or a control character.
-#[inline]
-fn plain_end(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = u64::MAX / 0xFF;
-    const HIGHS: u64 = ONES << 7;
-    /// Sets the highest bit of the first byte that is zero; later bytes may be set wrongly.
-    fn zeros(word: u64) -> u64 {
-        word.wrapping_sub(ONES) & !word
-    }
-    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        let word = u64::from_le_bytes(*chunk);
-        let controls = word.wrapping_sub(ONES * 0x20) & !word;
-        let hits = (controls | zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')))) & HIGHS;
-        if hits != 0 {
-            return at + (hits.trailing_zeros() / 8) as usize;
-        }
-        at += size_of::<u64>();
-    }
-    let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
+#[cold]
+fn mistake(text: &str, at: usize, what: &'static str) -> Syntax {
+    Syntax { at, what: if at >= text.len() { "the text ends too early" } else { what } }
 }
 
-/// Splits before and behind the first byte that must be escaped in a string; none where there is none.
-pub(crate) fn split_plain(text: &[u8]) -> Option<(&[u8], u8, &[u8])> {
-    let (plain, rest) = text.split_at_checked(plain_end(text, 0))?;
-    let (byte, behind) = rest.split_first()?;
-    Some((plain, *byte, behind))
+/// The end, behind the closing quote, of a string whose plain part ends at `at` with something else than that.
+#[inline(never)]
+fn pass_escaped(text: &str, mut at: usize) -> Result<usize, Syntax> {
+    let (bytes, mut stops) = (text.as_bytes(), Stops::new());
+    loop {
+        match bytes.get(at) {
+            Some(b'"') => return Ok(at + 1),
+            Some(b'\\') => match bytes.get(at + 1) {
+                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 2,
+                Some(b'u') if bytes.get(at + 2..at + 6).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) => at += 6,
+                _ => return Err(mistake(text, at, "invalid escape")),
+            },
+            Some(_) => return Err(mistake(text, at, "a control character must be escaped in a string")),
+            None => return Err(mistake(text, at, "the string is not closed")),
+        }
+        at = stops.next(bytes, at);
+    }
 }
 
 #[cfg(test)]
@@ -412,19 +404,6 @@ mod tests {
         assert_eq!(validate(&format!("[{}0]", "[[]],{\"a\":[]},".repeat(1000))), Ok(()));
         let text = "{\n \"ü\": x}";
         assert_eq!(validate(text).unwrap_err().describe(text), "expected a value at line 2 column 7");
-    }
-
-    #[test]
-    fn a_string_ends_where_it_ends_at_every_offset_of_a_word() {
-        for length in 0..40 {
-            for end in ['"', '\\', '\u{1f}', '\0'] {
-                let text = format!("{}{end}\" tail", "ÿ~ ".repeat(length).chars().take(length).collect::<String>());
-                let expect = text.find(end).unwrap();
-                assert_eq!(plain_end(text.as_bytes(), 0), expect, "{text:?}");
-            }
-        }
-        assert_eq!(plain_end(b"0123456789", 0), 10);
-        assert_eq!(plain_end(b"", 7), 7);
     }
 
     proptest! {
