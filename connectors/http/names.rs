@@ -183,11 +183,12 @@ mod tests {
         for _ in 0..50 {
             assert!(names.look_up("known").await.is_ok());
         }
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        assert!(began.elapsed() < LOOKUP_TIMEOUT, "{:?}", began.elapsed());
         for lookup in silent {
             assert!(lookup.await.unwrap());
         }
-        assert!(began.elapsed() < LOOKUP_TIMEOUT + Duration::from_secs(2), "{:?}", began.elapsed());
+        // One after the other, or as many at once as there are threads, they would take minutes.
+        assert!(began.elapsed() < LOOKUP_TIMEOUT * 4, "{:?}", began.elapsed());
     }
 
     #[tokio::test]

@@ -435,6 +435,10 @@ impl Wanted {
         }
         let mut consumers = stream.consumers();
         while let Some(Ok(other)) = consumers.next().await {
+            // Another bus has just made the one that both want.
+            if other.name == self.consumer {
+                return None;
+            }
             let all = |filter: &str| if filter.is_empty() { ">".to_owned() } else { filter.to_owned() };
             let ours = all(create.filter.as_deref().unwrap_or_default());
             let mut theirs = match other.config.filter_subjects.as_slice() {

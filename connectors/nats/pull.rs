@@ -52,6 +52,10 @@ const SILENT: &str =
 /// First and longest pause after the server could not say what became of the consumer, of which at least half is waited.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// How long a server may take over a consumer's end before that is worth a word. It says that a consumer is deleted before it has deleted it:
+/// until then it may still find it, answer without one (2.9), or stumble over what is left of it when it is made again.
+const SETTLES_WITHIN: Duration = Duration::from_secs(2);
+
 /// What the client tells of a connection, for as long as its source is there: acknowledgements may keep the client for longer.
 pub(super) struct Ear {
     link: Link,
@@ -197,6 +201,13 @@ enum Interrupted {
     Wrong(String),
 }
 
+impl Interrupted {
+    /// True where somebody may just be deleting the consumer.
+    fn may_be_an_end(&self) -> bool {
+        matches!(self, Self::Gone | Self::Refused(_))
+    }
+}
+
 impl Puller {
     async fn run(mut self, found: Info, mut fixed_files: Files) -> SourceError {
         let outstanding = Arc::clone(&self.outstanding);
@@ -220,6 +231,7 @@ impl Puller {
         let mut info = Ok(found);
         let mut pause = AGAIN.0;
         let mut connected_anew = true;
+        let mut settled_at = Instant::now();
         loop {
             let problem = match info {
                 Ok(info) => {
@@ -235,6 +247,9 @@ impl Puller {
                     let interrupted = self.read(&info).await;
                     if begin.elapsed() > AGAIN.1 {
                         pause = AGAIN.0;
+                    }
+                    if interrupted.may_be_an_end() && !self.refused {
+                        settled_at = Instant::now() + SETTLES_WITHIN;
                     }
                     match interrupted {
                         Interrupted::Dropped => return SourceError::Ended,
@@ -254,7 +269,9 @@ impl Puller {
                 Err(NoConsumer::Wrong(problem)) => return SourceError::Unavailable(problem),
             };
             if let Some(problem) = problem {
-                self.ear.link.down(problem);
+                if Instant::now() >= settled_at {
+                    self.ear.link.down(problem);
+                }
                 tokio::select! {
                     () = sleep(pause.mul_f64(rand::random_range(0.5..1.0))) => {}
                     () = self.out.closed() => return SourceError::Ended,
@@ -360,8 +377,9 @@ impl Puller {
                     match looked {
                         Ok(Some((info, stream))) => {
                             let gap = self.known.gap(&info, &stream, Consumer::Found);
-                            self.ear.skipped(gap);
+                            // Told once the position that has it counted is there to be stored.
                             self.looked_at(&info);
+                            self.ear.skipped(gap);
                         }
                         // Somebody has deleted it, and perhaps made it again.
                         Ok(None) => return Interrupted::Gone,

@@ -21,10 +21,10 @@ use crate::files::Files;
 use crate::{Acknowledgement, Batch, Link, Message, Source, SourceError};
 
 /// How long a server may take to refuse a subscription before it is taken to be in force.
-const REFUSED_WITHIN: Duration = Duration::from_secs(1);
+const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the client may take to hand on what it has heard.
-const TOLD_WITHIN: Duration = Duration::from_millis(200);
+const TOLD_WITHIN: Duration = Duration::from_millis(500);
 
 /// The log is told of lost messages at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(10);

@@ -35,9 +35,19 @@ impl Nats {
     async fn start(release: NatsRelease) -> Self {
         let server = NatsServer::start(release).await;
         let client = async_nats::connect(server.url()).await.unwrap();
-        let nats = Self { jetstream: jetstream::new(client), server, published: 0 };
+        let jetstream = jetstream::ContextBuilder::new().timeout(SOON).ack_timeout(SOON).build(client);
+        let nats = Self { jetstream, server, published: 0 };
         nats.make_stream().await;
         nats
+    }
+
+    /// Starts the server again, and returns once the tests' own client has found it: what is published on a connection that was cut is lost.
+    async fn restart(&mut self) {
+        self.server.restart().await;
+        holds("the test's own client is back", async || {
+            matches!(tokio::time::timeout(Duration::from_secs(1), self.jetstream.get_stream("S")).await, Ok(Ok(_)))
+        })
+        .await;
     }
 
     fn client(&self) -> async_nats::Client {

@@ -13,6 +13,9 @@ use tokio::time::timeout;
 use crate::http::Routes;
 use crate::{Acknowledgement, Arrival, Batch, Link, Source, SourceContext, SourceError, SourceSettings, Verdict, connector};
 
+/// Longer than anything takes, also on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
+
 /// How long nothing may come before nothing is taken to be there.
 const QUIET: Duration = Duration::from_millis(100);
 
@@ -148,7 +151,7 @@ pub(crate) async fn sources<F: SourceFixture>(fixture: &mut F) {
 
     if let Some(raw) = fixture.unreadable().await {
         let rejected = loop {
-            let batch = next_within(&mut *source, Duration::from_secs(10)).await.unwrap().unwrap();
+            let batch = next_within(&mut *source, SOON).await.unwrap().unwrap();
             if let Some(reject) = batch.messages.into_iter().flat_map(|message| message.rejects).next() {
                 break reject;
             }
@@ -168,7 +171,7 @@ pub(crate) async fn sources<F: SourceFixture>(fixture: &mut F) {
         while next_within(&mut *source, QUIET).await.is_some() {}
         fixture.happen(1).await;
         let plain = loop {
-            let batch = next_within(&mut *source, Duration::from_secs(10)).await.unwrap().unwrap();
+            let batch = next_within(&mut *source, SOON).await.unwrap().unwrap();
             match batch.messages.into_iter().flat_map(|message| message.arrivals).next() {
                 Some(Arrival::Plain(plain)) => break plain,
                 Some(Arrival::Event(event)) => panic!("everything is mapped: {event:?}"),
@@ -207,7 +210,7 @@ async fn cursors_are_kept<F: SourceFixture>(fixture: &mut F, settings: &dyn Sour
         let fingerprint = if position.is_some() { cursor.fingerprint } else { !cursor.fingerprint };
         let stored = Cursor { fingerprint, position: position.unwrap_or_else(|| cursor.position.clone()) };
         let mut source = open(fixture, Some(stored), false).await;
-        let refused = next_within(&mut *source, Duration::from_secs(10)).await.unwrap();
+        let refused = next_within(&mut *source, SOON).await.unwrap();
         assert!(matches!(refused, Err(SourceError::CursorMismatch(_))), "a cursor {what} is refused: {refused:?}");
     }
 }

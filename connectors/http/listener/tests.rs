@@ -294,7 +294,7 @@ async fn a_body_is_asked_for_only_where_the_head_is_let_in() {
 
 #[tokio::test]
 async fn whoever_is_slow_is_told_so() {
-    let limits = Limits { head_timeout: Duration::from_millis(80), body_timeout: Duration::from_millis(80), ..Limits::default() };
+    let limits = Limits { head_timeout: Duration::from_millis(600), body_timeout: Duration::from_millis(600), ..Limits::default() };
     let (served, _echo, _attachment) = echo(small(), limits, 100).await;
     let head = served.raw("POST /e HTTP/1.1\r\nhost:").await;
     assert_eq!(head.problem().0, 408);
@@ -326,7 +326,7 @@ async fn a_trickle_does_not_move_the_deadline() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_an_unfinished_request_is_not_taken() {
-    let limits = Limits { idle_timeout: Duration::from_millis(80), ..Limits::default() };
+    let limits = Limits { idle_timeout: Duration::from_millis(800), ..Limits::default() };
     let (served, echo, _attachment) = echo(small(), limits, 100).await;
     let answer = served.raw("POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\na").await;
     assert_eq!((answer.status(), answer.body()), (200, "a"));

@@ -407,7 +407,7 @@ async fn a_body_that_never_ends_does_not_make_a_failure_of_a_success() {
         std::future::pending::<()>().await;
     };
     let mut short = attempt(&["1"], 0);
-    short.timeout = Duration::from_millis(200);
+    short.timeout = Duration::from_secs(2);
     let target = target(json!({ "url": url }));
     let outcome = tokio::select! { outcome = run_with(&target, short) => outcome, () = server => unreachable!() };
     assert_eq!((outcome.class, &outcome.response[..]), (Class::Delivered, &b"half"[..]), "{outcome:?}");
@@ -629,17 +629,17 @@ async fn what_was_never_sent_is_unavailable_whatever_the_timeout() {
     let full = full.listen(1).unwrap();
     let full_address = full.local_addr().unwrap();
     let mut waiting = Vec::new();
-    while let Ok(Ok(stream)) = timeout(Duration::from_millis(200), TcpStream::connect(full_address)).await {
+    while let Ok(Ok(stream)) = timeout(Duration::from_secs(1), TcpStream::connect(full_address)).await {
         waiting.push(stream);
     }
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     for url in [format!("http://{full_address}/"), format!("https://{}/", silent.local_addr().unwrap())] {
         let mut short = attempt(&["1"], 0);
-        short.timeout = Duration::from_millis(500);
+        short.timeout = Duration::from_secs(4);
         let start = tokio::time::Instant::now();
         let outcome = run_with(&target(json!({ "url": url, "insecure": true })), short).await;
         assert_eq!(outcome.class, Class::Unavailable, "{outcome:?}");
-        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     }
 }
 
@@ -716,10 +716,10 @@ async fn a_connection_on_which_an_attempt_timed_out_is_not_used_again() {
     })
     .await;
     let service = target(json!({ "url": url })).open(context()).await.unwrap();
-    let call = || timeout(Duration::from_millis(300), service.clone().oneshot(attempt(&["1"], 0)));
-    assert_eq!(call().await.unwrap().unwrap()[0].class, Class::Delivered);
-    assert!(call().await.is_err());
-    assert_eq!(call().await.unwrap().unwrap()[0].class, Class::Delivered);
+    let call = || service.clone().oneshot(attempt(&["1"], 0));
+    assert_eq!(call().await.unwrap()[0].class, Class::Delivered);
+    assert!(timeout(Duration::from_millis(300), call()).await.is_err());
+    assert_eq!(call().await.unwrap()[0].class, Class::Delivered);
 }
 
 /// A server that speaks HTTP/2 over TLS and does with the streams of each connection, counted from 0, as it is told.
@@ -774,10 +774,10 @@ async fn a_connection_of_many_streams_is_not_used_again_once_one_has_timed_out()
     let (target, _server) =
         with_streams(|connection, stream| if connection == 0 && stream > 0 { Stream2::Silent } else { Stream2::Answers }).await;
     let service = target.open(context()).await.unwrap();
-    let call = || timeout(Duration::from_millis(300), service.clone().oneshot(attempt(&["1"], 0)));
-    assert_eq!(call().await.unwrap().unwrap()[0].class, Class::Delivered);
-    assert!(call().await.is_err());
-    assert_eq!(call().await.unwrap().unwrap()[0].class, Class::Delivered);
+    let call = || service.clone().oneshot(attempt(&["1"], 0));
+    assert_eq!(call().await.unwrap()[0].class, Class::Delivered);
+    assert!(timeout(Duration::from_millis(300), call()).await.is_err());
+    assert_eq!(call().await.unwrap()[0].class, Class::Delivered);
 }
 
 /// The parts of HTTP/2 that the tests below need, frame by frame (RFC 9113, sections 4.1 and 6).
@@ -882,7 +882,7 @@ async fn what_a_server_says_it_has_not_looked_at_when_it_goes_away_uses_up_no_at
             async move { service.oneshot(attempt(&["1"], 0)).await.unwrap().remove(0) }
         };
         assert_eq!(call().await.class, Class::Delivered);
-        let outcomes = timeout(Duration::from_secs(20), futures::future::join_all([call(), call(), call()])).await.unwrap();
+        let outcomes = timeout(Duration::from_secs(60), futures::future::join_all([call(), call(), call()])).await.unwrap();
         let count = |class| outcomes.iter().filter(|outcome| outcome.class == class).count();
         assert_eq!((count(Class::Delivered), count(Class::Unavailable), count(Class::Failed)), expect, "{last:?}: {outcomes:?}");
         assert_eq!(call().await.class, Class::Delivered, "by a new connection");

@@ -8,7 +8,7 @@ use pointsman_schemas::Cursor;
 
 use super::super::consumer::{Gap, Known, Wanted};
 use super::*;
-use crate::Verdict;
+use crate::{SourceState, Verdict};
 
 nats_tests!(
     what_limits_removed_while_nobody_read_is_counted,
@@ -62,6 +62,8 @@ async fn what_lies_before_the_first_message_is_counted_where_the_start_is_a_numb
     let (mut source, link) = open(nats.settings(json!({ "start": { "sequence": 6 } }))).await;
     assert_eq!(link.status().skipped, 15, "of 6 to 30 there are 21 to 30");
     assert_eq!(store(&mut *source, 10).await, published[20..]);
+    // Else both would make the consumer that is gone.
+    drop(source);
     nats.delete_consumer().await;
     let (_source, link) = open(nats.settings(json!({}))).await;
     assert_eq!(link.status().skipped, 0, "all that are there is what was asked for");
@@ -77,7 +79,10 @@ async fn a_deleted_consumer_of_a_work_queue_is_made_again(release: NatsRelease) 
     let published = nats.publish(5).await;
     assert_eq!(store(&mut *source, 5).await, published);
     assert_eq!(nats.consumer().await.cached_info().config.deliver_policy, DeliverPolicy::All);
-    assert_eq!((link.status().skipped, link.status().last_error), (0, None));
+    let status = link.status();
+    assert_eq!((status.skipped, status.state), (0, SourceState::Running));
+    // A server that takes long to delete it may be worth a word, but it has nothing against the new one.
+    assert!(status.last_error.as_deref().is_none_or(|error| !error.contains("work queue") && !error.contains("10101")), "{status:?}");
 }
 
 async fn a_deleted_consumer_of_an_interest_stream_is_made_again(release: NatsRelease) {

@@ -62,6 +62,9 @@ async fn large_messages_are_drained_without_a_fault(release: NatsRelease) {
     }
     let (mut source, link) = open(nats.settings(json!({}))).await;
     let mut held = Vec::new();
+    while held.len() < 30 {
+        held.extend(messages_within(&mut *source, SOON).await.unwrap_or_else(|| panic!("{} have come", held.len())).unwrap());
+    }
     while let Some(batch) = messages_within(&mut *source, Duration::from_secs(1)).await {
         held.extend(batch.unwrap());
     }

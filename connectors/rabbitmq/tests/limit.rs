@@ -122,7 +122,9 @@ async fn a_source_that_rests_keeps_what_it_has_and_asks_for_no_more() {
     for message in held {
         message.acknowledgement.tell(Verdict::Stored).await;
     }
+    let until = tokio::time::Instant::now() + LONG;
     while waiting(&queue).await != (3, 0) {
+        assert!(tokio::time::Instant::now() < until, "{:?} wait", waiting(&queue).await);
         assert!(next_of_rest(&mut source).await.is_none(), "it asked for more");
     }
     // It reads again, from where it was.
@@ -135,7 +137,9 @@ async fn a_source_that_rests_keeps_what_it_has_and_asks_for_no_more() {
     }
     assert_eq!(bodies, ["2", "3", "4"]);
     // While it rests it hears that it has lost its channel.
+    let until = tokio::time::Instant::now() + LONG;
     while waiting(&queue).await != (0, 0) {
+        assert!(tokio::time::Instant::now() < until, "{:?} wait", waiting(&queue).await);
         assert!(next_of_rest(&mut source).await.is_none());
     }
     source.channel().basic_ack(99, lapin::options::BasicAckOptions::default()).await.unwrap();
@@ -161,10 +165,10 @@ async fn a_consumer_timeout_is_said_and_remembered() {
     let queue = Queue::at(&server.url(), "quorum", &[]).await;
     queue.publish("1", plain()).await;
     let settings = source(&queue.settings(json!({})));
-    for (expect, ends_it) in [(600, true), (0, false)] {
+    for (expect, ends_it) in [(590..=600, true), (0..=0, false)] {
         let mut source = reopened(&*settings).await;
         let message = take(&mut *source, 1).await.remove(0);
-        assert!(wait(&message).as_secs().abs_diff(expect) <= 1, "{:?}", wait(&message));
+        assert!(expect.contains(&wait(&message).as_secs()), "{:?}", wait(&message));
         if ends_it {
             let why = ends(&mut *source).await;
             assert!(why.contains("consumer_timeout of 1.5s") && why.contains("for 500ms at most") && !why.contains("deleted"), "{why}");

@@ -62,7 +62,7 @@ async fn read_all(settings: Value, read: Arc<AtomicUsize>) -> (BTreeMap<String, 
 #[tokio::test]
 async fn nothing_is_missing_when_the_server_is_killed_and_channels_are_closed() {
     let closing = "{rabbit, [{channel_tick_interval, 200}]}";
-    let mut server = RabbitServer::start("consumer_timeout = 1000", closing).await;
+    let mut server = RabbitServer::start("consumer_timeout = 4000", closing).await;
 
     // A message that is held for too long closes the channel, and comes again on the next one.
     let queue = Queue::at(&server.url(), "quorum", &[]).await;

@@ -119,11 +119,14 @@ async fn callers_who_hang_up_have_nothing_asked_more_often() {
     let (server, keyring) = (KeyServer::start().await, keyring());
     server.gate.forget_permits(10_000);
     let wanted = Wanted::Certificate(certificate(&server, "/a.pem"));
+    let begin = tokio::time::Instant::now();
     for _ in 0..100 {
         let waited = tokio::time::timeout(Duration::from_millis(5), keyring.fetch(&wanted)).await;
         assert!(!matches!(waited, Ok(Ok(()))));
     }
-    assert!(server.asked() <= 2, "{}", server.asked());
+    // Once in a second at most.
+    let most = 2 + begin.elapsed().as_secs();
+    assert!(server.asked() as u64 <= most, "{} of {most}", server.asked());
 }
 
 #[tokio::test]
