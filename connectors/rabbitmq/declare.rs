@@ -130,7 +130,7 @@ impl DeclareQueue {
         }
         Ok(match self.kind {
             QueueType::Quorum => QueueFacts::quorum(argument, version),
-            kind => QueueFacts { kind: Some(kind), limit: None },
+            kind => QueueFacts { kind: Some(kind), ..QueueFacts::default() },
         })
     }
 

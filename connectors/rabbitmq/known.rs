@@ -96,7 +96,7 @@ mod tests {
             (Some(3), [patient, none, none]),
             (Some(1), [none, none, none]),
         ] {
-            known.learn(QueueFacts { kind: None, limit });
+            known.learn(QueueFacts { limit, ..QueueFacts::default() });
             assert_eq!([None, Some(1), Some(2)].map(|count| wait(&known, count)), expect, "{limit:?}");
         }
         assert_eq!(known.told_by(&message(Some(9)), true), None);

@@ -30,6 +30,8 @@ pub(super) struct QueueFacts {
     pub(super) kind: Option<QueueType>,
     /// How often it hands a message out again before it drops or dead-letters it. A policy may set a lower one, which is not to be seen.
     pub(super) limit: Option<u64>,
+    /// Whether limits are the rule on its server, so that what a policy sets is likely to be one.
+    pub(super) is_limited_by_default: bool,
 }
 
 impl QueueFacts {
@@ -40,12 +42,19 @@ impl QueueFacts {
             Some(limit) => u64::try_from(limit).ok().or((!is_new).then_some(0)),
             None => is_new.then_some(DEFAULT_LIMIT),
         };
-        Self { kind: Some(QueueType::Quorum), limit }
+        Self { kind: Some(QueueType::Quorum), limit, is_limited_by_default: false }
     }
 
-    /// The redeliveries after which a message goes into the journal first: half of the limit, and two at most, since a policy may limit as well.
+    /// The same on a server of this version.
+    pub(super) fn at(self, version: Option<Version>) -> Self {
+        Self { is_limited_by_default: version >= Some(DEFAULT_SINCE), ..self }
+    }
+
+    /// The redeliveries after which a message goes into the journal first: half of the limit, and few, since a policy may limit as well. While it is
+    /// being stored it may come back once more. So one at most where limits are the rule: then a policy's limit of 2 leaves room for that.
     pub(super) fn returns_borne(&self) -> u64 {
-        self.limit.map_or(2, |limit| (limit / 2).min(2))
+        let most = if self.is_limited_by_default { 1 } else { 2 };
+        self.limit.map_or(most, |limit| (limit / 2).min(most))
     }
 
     /// What a person should know of it.
@@ -74,7 +83,7 @@ pub(super) async fn facts(connection: &Connection, queue: &ShortString, version:
         match Difference::read(told.get_message().as_str()) {
             // Only classic queues are not durable, or go with their connection or last reader.
             Some(Difference { name: "durable" | "auto_delete" | "exclusive", .. }) => {
-                return QueueFacts { kind: Some(QueueType::Classic), limit: None };
+                return QueueFacts { kind: Some(QueueType::Classic), ..QueueFacts::default() };
             }
             Some(Difference { name: "x-queue-type", value }) => {
                 let kind = match value {
@@ -82,7 +91,7 @@ pub(super) async fn facts(connection: &Connection, queue: &ShortString, version:
                     Some((_, "stream")) => Some(QueueType::Stream),
                     Some(_) => None,
                 };
-                return QueueFacts { kind, limit: None };
+                return QueueFacts { kind, ..QueueFacts::default() };
             }
             Some(Difference { name: DELIVERY_LIMIT, value: None }) => return QueueFacts::quorum(None, version),
             Some(Difference { name: DELIVERY_LIMIT, value: Some((_, value)) }) => {
@@ -180,15 +189,16 @@ mod tests {
         for (argument, version, limit, borne) in [
             (None, old, None, 2),
             (None, None, None, 2),
-            (None, new, Some(20), 2),
+            (None, new, Some(20), 1),
+            (Some(20), old, Some(20), 2),
             (Some(3), old, Some(3), 1),
             (Some(3), new, Some(3), 1),
             (Some(1), new, Some(1), 0),
-            (Some(-1), new, None, 2),
+            (Some(-1), new, None, 1),
             // There a message that comes back once is gone.
             (Some(-1), old, Some(0), 0),
         ] {
-            let facts = QueueFacts::quorum(argument, version);
+            let facts = QueueFacts::quorum(argument, version).at(version);
             assert_eq!((facts.limit, facts.returns_borne()), (limit, borne), "{argument:?} {version:?}");
             assert_eq!(facts.warning().is_some(), limit.is_some());
         }

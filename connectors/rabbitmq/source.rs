@@ -185,12 +185,13 @@ impl RabbitmqSource {
         let facts = match (&self.declare, before) {
             (Some(declare), _) => {
                 let version = if declare.kind == QueueType::Quorum { version(address).await } else { None };
-                declare.declare(connection, queue.as_str(), version).await?
+                declare.declare(connection, queue.as_str(), version).await?.at(version)
             }
             (None, Some(facts)) => return Ok(facts),
             (None, None) => {
                 look(connection, queue).await?;
-                facts(connection, queue, version(address).await).await
+                let version = version(address).await;
+                facts(connection, queue, version).await.at(version)
             }
         };
         self.known.learn(facts);
