@@ -3,17 +3,21 @@
 //! The target prints each delivery as one line: the CloudEvent in the JSON format, binary data as `data_base64`. Line breaks between
 //! the tokens of JSON data become spaces, everything else stays as it came. It has no settings.
 //!
-//! Lines of concurrent attempts never mix, and a line once begun is finished even where its attempt is given up. A closed pipe is
-//! `unavailable`; a reader that stalls holds one thread, and the attempts behind it time out.
+//! Lines of concurrent attempts never mix, and a line once begun is finished even where its attempt is given up. What comes while a line is
+//! being written is written after it in one go. A closed pipe is `unavailable`; a reader that stalls holds one thread, and the attempts
+//! behind it time out.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pointsman_schemas::{Class, Outcome, Problem, TemplateText, json};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 use tower::util::BoxCloneSyncService;
 
 use crate::{Attempt, AttemptError, OpenError, TargetContext, TargetService, TargetSettings};
@@ -42,24 +46,123 @@ impl TargetSettings for StdoutTarget {
     }
 }
 
+/// How many bytes are written in one go, about: who waits for one of them waits for all.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// How many may wait before those are looked for that nobody waits for any more.
+const WAITING_LEAST: usize = 64;
+
 /// A target that writes lines to `out`.
 fn printer<W: Write + Send + 'static>(out: W) -> TargetService {
-    let out = Arc::new(Mutex::new(out));
+    let printer = Arc::new(Printer { out: Mutex::new(out), desk: Mutex::default() });
     BoxCloneSyncService::new(tower::service_fn(move |attempt: Attempt| {
-        let out = Arc::clone(&out);
+        let printed = printer.print(lines(&attempt));
         async move {
-            let lines = lines(&attempt);
-            // The lock is taken out here so that however many attempts are given up, a stalled reader holds one thread only.
-            let mut out = out.lock_owned().await;
-            let write = tokio::task::spawn_blocking(move || out.write_all(&lines).and_then(|()| out.flush()));
-            let written = write.await.map_err(|error| AttemptError::new(Class::Failed, format!("printing broke off: {error}")))?;
-            let outcome = match written {
-                Ok(()) => Outcome::delivered(),
-                Err(error) => Outcome::new(Class::Unavailable, format!("cannot write to standard output: {error}")),
-            };
+            let outcome = printed.await.map_err(|_| AttemptError::new(Class::Failed, "printing broke off; this is a bug".to_owned()))?;
             Ok(vec![outcome; attempt.deliveries.len()])
         }
     }))
+}
+
+/// Writes for all attempts, on one thread at a time: a way there and back for each of them would cost more than the writing.
+#[derive(Debug)]
+struct Printer<W> {
+    /// Locked by whoever prints.
+    out: Mutex<W>,
+    desk: Mutex<Desk>,
+}
+
+/// What waits to be written.
+#[derive(Debug, Default)]
+struct Desk {
+    /// Whether a thread is at work, which will look here before it ends.
+    is_printing: bool,
+    waiting: VecDeque<Lines>,
+    /// How many may wait until those that were given up are thrown away.
+    waiting_max: usize,
+}
+
+/// The lines of one attempt, and who waits for them.
+#[derive(Debug)]
+struct Lines {
+    bytes: Vec<u8>,
+    tell: oneshot::Sender<Outcome>,
+}
+
+impl Desk {
+    /// Behind a reader that stalls attempts are given up and made again: what is left of them must not pile up.
+    fn push(&mut self, lines: Lines) {
+        if self.waiting.len() >= self.waiting_max {
+            self.waiting.retain(|lines| !lines.tell.is_closed());
+            self.waiting_max = (self.waiting.len() * 2).max(WAITING_LEAST);
+        }
+        self.waiting.push_back(lines);
+    }
+}
+
+impl<W: Write + Send + 'static> Printer<W> {
+    /// Has lines written; what comes back is told once they are. Where nobody is printing they are begun at once, and finished even where the
+    /// answer is not waited for.
+    fn print(self: &Arc<Self>, bytes: Vec<u8>) -> oneshot::Receiver<Outcome> {
+        let (tell, told) = oneshot::channel();
+        let lines = Lines { bytes, tell };
+        let mut desk = self.desk.lock();
+        if desk.is_printing {
+            desk.push(lines);
+        } else {
+            desk.is_printing = true;
+            let printer = Arc::clone(self);
+            // It ends when nothing waits any more, and tells each attempt by itself.
+            drop(spawn_blocking(move || printer.work(lines)));
+        }
+        told
+    }
+
+    fn work(&self, first: Lines) {
+        let _turn = Turn(&self.desk);
+        let mut out = self.out.lock();
+        let mut batch = vec![first];
+        while let Some((first, others)) = batch.split_first_mut() {
+            for other in others {
+                first.bytes.append(&mut other.bytes);
+            }
+            let outcome = match out.write_all(&first.bytes).and_then(|()| out.flush()) {
+                Ok(()) => Outcome::delivered(),
+                Err(error) => Outcome::new(Class::Unavailable, format!("cannot write to standard output: {error}")),
+            };
+            for lines in batch.drain(..) {
+                // Whoever has given up does not hear it; the line is there all the same.
+                let _gone = lines.tell.send(outcome.clone());
+            }
+            self.take_waiting(&mut batch);
+        }
+    }
+
+    /// Takes what waits, and says that nobody prints any more where that is nothing.
+    fn take_waiting(&self, batch: &mut Vec<Lines>) {
+        let mut desk = self.desk.lock();
+        let mut bytes = 0;
+        while bytes < WRITE_BYTES
+            && let Some(lines) = desk.waiting.pop_front()
+        {
+            if !lines.tell.is_closed() {
+                bytes += lines.bytes.len();
+                batch.push(lines);
+            }
+        }
+        desk.is_printing = !batch.is_empty();
+    }
+}
+
+/// Where writing panics, whoever waits must not wait for ever, and the next attempt begins anew.
+struct Turn<'d>(&'d Mutex<Desk>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            *self.0.lock() = Desk::default();
+        }
+    }
 }
 
 /// The events of an attempt, a line each.
@@ -81,7 +184,6 @@ fn lines(attempt: &Attempt) -> Vec<u8> {
 mod tests {
     use std::sync::mpsc;
 
-    use parking_lot::Mutex as Shared;
     use serde_json::{Value, json};
     use tower::ServiceExt;
 
@@ -90,7 +192,7 @@ mod tests {
 
     /// Keeps what is written, in small pieces, so that lines would mix if they could.
     #[derive(Clone, Default)]
-    struct Paper(Arc<Shared<Vec<u8>>>);
+    struct Paper(Arc<Mutex<Vec<u8>>>);
 
     impl Write for Paper {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -169,5 +271,52 @@ mod tests {
         assert_eq!(paper.received().await.iter().map(|received| received.id.as_str()).collect::<Vec<_>>(), ["begun"]);
         go.send(Ok(())).unwrap();
         assert_eq!(service.oneshot(attempt(&["c"], 0)).await.unwrap()[0].class, Class::Delivered);
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_a_line_is_written_is_written_in_one_go() {
+        /// Tells of every write, and blocks in it until it may go on.
+        struct Gate(mpsc::Sender<usize>, mpsc::Receiver<()>);
+        impl Write for Gate {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.send(bytes.iter().filter(|byte| **byte == b'\n').count()).unwrap();
+                self.1.recv().unwrap();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let ((wrote, writes), (go, gate)) = (mpsc::channel(), mpsc::channel());
+        let service = printer(Gate(wrote, gate));
+        let ids: Vec<String> = (0..50).map(|number| number.to_string()).collect();
+        let mut calls: Vec<_> = ids.iter().map(|id| Box::pin(service.clone().oneshot(attempt(&[id], 0)))).collect();
+        for call in &mut calls {
+            assert!(futures::poll!(call).is_pending());
+        }
+        // Of what is given up before its turn nothing is written.
+        calls.truncate(41);
+        for _ in 0..2 {
+            go.send(()).unwrap();
+        }
+        for call in calls {
+            assert_eq!(call.await.unwrap()[0].class, Class::Delivered);
+        }
+        assert_eq!(writes.try_iter().collect::<Vec<_>>(), [1, 40]);
+    }
+
+    #[test]
+    fn what_was_given_up_does_not_pile_up_behind_a_reader_that_stalls() {
+        let mut desk = Desk::default();
+        let lines = || {
+            let (tell, told) = oneshot::channel();
+            (Lines { bytes: Vec::new(), tell }, told)
+        };
+        let (one, _waits) = lines();
+        desk.push(one);
+        for _ in 0..10_000 {
+            desk.push(lines().0);
+        }
+        assert!(desk.waiting.len() <= WAITING_LEAST && !desk.waiting[0].tell.is_closed());
     }
 }
