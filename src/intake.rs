@@ -298,7 +298,14 @@ fn bury(entries: &mut Vec<Entry>, number: SubscriptionNumber) -> bool {
 }
 
 async fn tell(group: Vec<Pending>, verdict: &Verdict) {
-    futures::future::join_all(group.into_iter().map(|pending| pending.acknowledgement.tell(verdict.clone()))).await;
+    let mut under_way = Vec::new();
+    for pending in group {
+        let is_io = matches!(pending.acknowledgement, Acknowledgement::Io(..));
+        let told = pending.acknowledgement.tell(verdict.clone());
+        // Callers, most of whom are many, are told without waiting for anything.
+        if is_io { under_way.push(told) } else { told.await }
+    }
+    futures::future::join_all(under_way).await;
 }
 
 fn verdict_of(error: &JournalError) -> Verdict {

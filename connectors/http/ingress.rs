@@ -65,9 +65,12 @@ impl Handler for Door {
     }
 
     async fn post(&self, request: Request) -> Result<Response, Refusal> {
-        let decoded = decode(&request.head.headers, request.body, REQUEST_EVENTS_MAX).map_err(|error| refuse(&error))?;
+        let Request { head, body, held, .. } = request;
+        let decoded = decode(&head.headers, body, REQUEST_EVENTS_MAX).map_err(|error| refuse(&error))?;
+        // The head lies in the connection's buffer, which can be read into again as soon as nothing of it is left.
+        drop(head);
         let arrivals = decoded.events.into_iter().map(|event| Arrival::Event(Arc::new(event))).collect();
-        self.queue.store(arrivals, request.held).await?;
+        self.queue.store(arrivals, held).await?;
         Ok(accepted())
     }
 

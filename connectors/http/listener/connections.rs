@@ -10,13 +10,15 @@
 //! have been stored.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::Poll;
 
+use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// What a listener counts of its connections since it was bound.
 #[derive(Debug, Default)]
@@ -51,14 +53,21 @@ enum State {
 /// One connection, shared between those who talk on it and those who may want it to end.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// The state, and since when.
+    /// The state, and since when where it is one in which the connection may give way.
     place: Mutex<(State, Instant)>,
     /// True where it was let in past the bound, for a probe.
     pub(super) past_bound: bool,
-    /// Cancelled when it gives way.
-    pub(super) leave: CancellationToken,
+    /// True where all of the body has come that belongs to the last head.
+    has_all: AtomicBool,
+    /// [`FINISH`] or [`LEAVE`], once it is to end.
+    told: AtomicU8,
+    waker: AtomicWaker,
     room: Arc<Room>,
 }
+
+/// What a connection is told: to end when its request is answered, or at once.
+const FINISH: u8 = 1;
+const LEAVE: u8 = 2;
 
 /// How the accept loop hears that there may be room.
 #[derive(Debug, Default)]
@@ -107,12 +116,50 @@ impl Line {
         }
     }
 
+    /// Says of what has been read from the socket whether a body in it is whole.
+    pub(super) fn came(&self, has_all: bool) {
+        self.has_all.store(has_all, Ordering::Relaxed);
+    }
+
+    /// Whether nothing of the body is still to come.
+    pub(super) fn has_all(&self) -> bool {
+        self.has_all.load(Ordering::Relaxed)
+    }
+
+    /// Since when nothing has been asked; none while something is.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        let (state, since) = *self.place.lock();
+        (state == State::Waiting).then_some(since)
+    }
+
+    /// Ends once it is to give way. For the one task of the connection: each look costs two atomic operations, where a token that all
+    /// connections share would cost locks.
+    pub(super) async fn leaves(&self) {
+        poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            if self.told.load(Ordering::Acquire) >= LEAVE { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Ends once it is to take no further request. Only to be waited for within the task that waits for [`Line::leaves`], which wakes for both.
+    pub(super) async fn finishes(&self) {
+        poll_fn(|_| if self.told.load(Ordering::Acquire) >= FINISH { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    fn tell(&self, what: u8) {
+        self.told.fetch_max(what, Ordering::AcqRel);
+        self.waker.wake();
+    }
+
     fn enter(&self, state: State) -> bool {
         let mut place = self.place.lock();
         if place.0 == State::Leaving {
             return false;
         }
-        *place = (state, Instant::now());
+        // Nobody asks since when a request has been whole.
+        let since = if state == State::Reading { Instant::now() } else { place.1 };
+        *place = (state, since);
         drop(place);
         if state == State::Reading {
             self.room.tell();
@@ -132,7 +179,7 @@ impl Line {
         let may = matches!(place.0, State::Waiting | State::Reading);
         if may {
             place.0 = State::Leaving;
-            self.leave.cancel();
+            self.tell(LEAVE);
         }
         may
     }
@@ -213,12 +260,18 @@ impl Connections {
 
     fn insert(self: &Arc<Self>, table: &mut Table, past_bound: bool) -> Open {
         let place = Mutex::new((State::Waiting, Instant::now()));
-        let line = Arc::new(Line { place, past_bound, leave: CancellationToken::new(), room: Arc::clone(&self.room) });
+        let (has_all, told, waker, room) = (AtomicBool::new(false), AtomicU8::new(0), AtomicWaker::new(), Arc::clone(&self.room));
+        let line = Arc::new(Line { place, past_bound, has_all, told, waker, room });
         let id = table.next;
         table.next += 1;
         table.lines.insert(id, Arc::clone(&line));
         self.counts.open.fetch_add(1, Ordering::Relaxed);
         Open { id, line, all: Arc::clone(self) }
+    }
+
+    /// Has every connection end when its request is answered.
+    pub(super) fn finish(&self) {
+        self.table.lock().lines.values().for_each(|line| line.tell(FINISH));
     }
 
     /// Makes the one give way that has waited longest; false where all are at work.
@@ -271,27 +324,27 @@ mod tests {
         assert!(lines[0].began(false) && lines[1].began(true));
         // The third has waited longest for a head; while it leaves, nobody else has to.
         assert!(place(&all, 0).is_none() && place(&all, 0).is_none());
-        let left: Vec<_> = lines.iter().map(|line| line.leave.is_cancelled()).collect();
+        let left: Vec<_> = lines.iter().map(|line| line.is_leaving()).collect();
         assert_eq!(left, [false, false, true, false]);
         assert!(!lines[2].began(true), "too late: nothing may be done on it");
         drop(open.remove(2));
         open.push(place(&all, 0).unwrap());
         assert!(open[3].line.began(true));
         // Then the fourth, then the first, whose body is not there; and nobody else.
-        assert!(place(&all, 0).is_none() && lines[3].leave.is_cancelled());
+        assert!(place(&all, 0).is_none() && lines[3].is_leaving());
         drop(open.remove(2));
         open.push(place(&all, 0).unwrap());
-        assert!(open[3].line.began(true) && place(&all, 0).is_none() && lines[0].leave.is_cancelled());
+        assert!(open[3].line.began(true) && place(&all, 0).is_none() && lines[0].is_leaving());
         assert!(!lines[0].read());
         drop(open.remove(0));
         open.push(place(&all, 0).unwrap());
         assert!(open[3].line.began(true) && place(&all, 0).is_none());
-        assert!(open.iter().all(|open| !open.line.leave.is_cancelled()));
+        assert!(open.iter().all(|open| !open.line.is_leaving()));
         assert_eq!((all.counts.open.load(Ordering::Relaxed), all.counts.gave_way.load(Ordering::Relaxed)), (4, 3));
         // Past the bound there is a place for a probe, while all are at work.
         let probe = place(&all, 1).unwrap();
         assert!(probe.line.past_bound && place(&all, 1).is_none());
-        assert!(probe.line.leave.is_cancelled(), "a silent one gives way there too");
+        assert!(probe.line.is_leaving(), "a silent one gives way there too");
     }
 
     #[tokio::test(start_paused = true)]
@@ -306,9 +359,9 @@ mod tests {
         tokio::task::yield_now().await;
         first.line.answered();
         tokio::task::yield_now().await;
-        assert!(!first.line.leave.is_cancelled(), "its answer is not out yet");
+        assert!(!first.line.is_leaving(), "its answer is not out yet");
         first.line.flushed();
-        first.line.leave.cancelled().await;
+        first.line.leaves().await;
         assert!(!waiting.is_finished());
         drop(first);
         assert!(!waiting.await.unwrap().line.past_bound);

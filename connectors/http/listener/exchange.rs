@@ -24,15 +24,22 @@ const REQUEST_RATE: HeaderName = HeaderName::from_static("webhook-request-rate")
 const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
 const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate");
 
+/// Bodies up to this length are copied: a slice would keep 8 KiB of the connection's buffer from being read into again, and making another
+/// costs more than the copy.
+const COPIED_BYTES_MAX: usize = 4 * 1024;
+
 impl Routes {
     /// Answers a request: everything that can be refused by the head alone is, before the body is asked for.
     pub(super) async fn answer(&self, request: http::Request<Watched>) -> Response {
         let (head, body) = request.into_parts();
-        let (method, address) = (head.method.clone(), head.uri.path_and_query().cloned());
+        // A part of the address that is kept would keep the connection's buffer from being used again.
+        let shown = tracing::enabled!(tracing::Level::DEBUG).then(|| (head.method.clone(), head.uri.path_and_query().cloned()));
         self.take(head, body).await.unwrap_or_else(|refusal| {
-            // The query may hold a secret, so it is not shown.
-            let path = address.as_ref().map(|address| address.path()).unwrap_or_default();
-            tracing::debug!(%method, path, status = refusal.status.as_u16(), detail = %refusal.detail, "request refused");
+            if let Some((method, address)) = shown {
+                // The query may hold a secret, so it is not shown.
+                let path = address.as_ref().map(|address| address.path()).unwrap_or_default();
+                tracing::debug!(%method, path, status = refusal.status.as_u16(), detail = %refusal.detail, "request refused");
+            }
             refusal.into()
         })
     }
@@ -75,9 +82,10 @@ impl Routes {
         }
         let length = usize::try_from(announced.unwrap_or_default()).unwrap_or(usize::MAX);
         let mut held = self.reserve(REQUEST_BYTES.saturating_add(length)).ok_or_else(busy)?;
+        let has_come = body.has_come();
         let chunked = announced.is_none() || head.headers.contains_key(TRANSFER_ENCODING);
         let read = async {
-            // Nearly every body comes in one piece, which is handed on as it lies in the connection's buffer.
+            // Nearly every body comes in one piece; one of some length is handed on as it lies in the connection's buffer.
             let mut whole = Bytes::new();
             let mut pieces = BytesMut::new();
             while let Some(frame) = body.frame().await {
@@ -99,8 +107,16 @@ impl Routes {
                 }
                 pieces.extend_from_slice(&data);
             }
-            Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
+            Ok(match whole.len() {
+                _ if !pieces.is_empty() => pieces.freeze(),
+                1..=COPIED_BYTES_MAX => Bytes::copy_from_slice(&whole),
+                _ => whole,
+            })
         };
+        if has_come {
+            let whole = read.await?;
+            return Ok((whole, held));
+        }
         let whole = timeout(self.limits().body_timeout, read).await.map_err(|_| {
             let detail = "the body did not arrive in time; send it again, faster or in smaller parts";
             closing(Refusal::new(StatusCode::REQUEST_TIMEOUT, detail))

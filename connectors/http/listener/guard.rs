@@ -11,6 +11,7 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::Limits;
 use super::connections::Line;
 use super::framing::{Fault, Framing};
 use super::refusal::Refusal;
@@ -35,17 +36,21 @@ pub(super) struct Guard<S> {
     /// What is left to write of the answer that replaces hyper's.
     answer: Bytes,
     head_timeout: Duration,
-    /// Runs while a head is incomplete. hyper's own timer, which also runs between requests, is set to the longer idle time.
+    /// Runs while a head is incomplete.
     timer: Option<Pin<Box<Sleep>>>,
+    idle_timeout: Duration,
+    /// Runs always, and is set anew when it has run out while there was something to do: a request costs no timer.
+    idle: Option<Pin<Box<Sleep>>>,
     /// True until the first byte has come.
     silent: bool,
     line: Arc<Line>,
 }
 
 impl<S> Guard<S> {
-    pub(super) fn new(stream: S, head_timeout: Duration, line: Arc<Line>) -> Self {
-        let framing = Framing::new();
-        Self { stream, framing, fault: None, poison: &[], answer: Bytes::new(), head_timeout, timer: None, silent: true, line }
+    pub(super) fn new(stream: S, limits: &Limits, line: Arc<Line>) -> Self {
+        let Limits { head_timeout, idle_timeout, .. } = *limits;
+        let (framing, answer, timer, idle) = (Framing::new(), Bytes::new(), None, None);
+        Self { stream, framing, fault: None, poison: &[], answer, head_timeout, timer, idle_timeout, idle, silent: true, line }
     }
 
     fn poison(&mut self, fault: Fault, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -62,13 +67,28 @@ impl<S> Guard<S> {
 
     fn poll_timer(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.silent && !self.framing.in_head() {
-            return Poll::Pending;
+            return self.poll_idle(cx);
         }
         let timeout = self.head_timeout;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
         ready!(timer.as_mut().poll(cx));
         // Whoever has said nothing is told nothing: an end of input closes the connection.
         if self.silent { Poll::Ready(Ok(())) } else { self.poison(Fault::HeadTooSlow, buf) }
+    }
+
+    /// An end of input once nothing has been asked for the idle time.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let timeout = self.idle_timeout;
+        let timer = self.idle.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
+        while timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let until = self.line.waiting_since().unwrap_or(now) + timeout;
+            if until <= now {
+                return Poll::Ready(Ok(()));
+            }
+            timer.as_mut().reset(until);
+        }
+        Poll::Pending
     }
 }
 
@@ -108,6 +128,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
                 if !guard.framing.in_head() {
                     guard.timer = None;
                 }
+                guard.line.came(!guard.framing.in_body());
                 Poll::Ready(Ok(()))
             }
         }
@@ -163,5 +184,42 @@ impl<S: AsyncRead + Unpin> Guard<S> {
         let drain = tokio::io::copy(&mut rest, &mut sink);
         // Neither a timeout nor an error changes anything: the answer has been sent.
         let _ = tokio::time::timeout(LINGER, drain).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::http::listener::connections::Connections;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_from_its_last_answer_on() {
+        let open = Connections::new(1, Arc::default()).place(0).await;
+        let limits = Limits { idle_timeout: Duration::from_secs(75), ..Limits::default() };
+        let (mut caller, stream) = tokio::io::duplex(1024);
+        let mut guard = Guard::new(stream, &limits, Arc::clone(&open.line));
+        let mut buffer = [0; 1024];
+        for _ in 0..3 {
+            caller.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            assert_eq!(guard.read(&mut buffer).await.unwrap(), 27);
+            assert!(open.line.has_all() && open.line.began(true));
+            // However long the answer takes, the caller is not idle.
+            let mut next = Box::pin(guard.read(&mut buffer));
+            for seconds in [70, 70, 70] {
+                assert!(futures::poll!(&mut next).is_pending());
+                tokio::time::advance(Duration::from_secs(seconds)).await;
+            }
+            open.line.answered();
+            open.line.flushed();
+            assert!(futures::poll!(&mut next).is_pending());
+            tokio::time::advance(Duration::from_secs(74)).await;
+            assert!(futures::poll!(&mut next).is_pending());
+        }
+        let mut next = Box::pin(guard.read(&mut buffer));
+        assert!(futures::poll!(&mut next).is_pending());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(matches!(futures::poll!(&mut next), Poll::Ready(Ok(0))));
     }
 }

@@ -16,7 +16,7 @@ use http::{HeaderValue, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -76,6 +76,13 @@ pub struct Watched {
     line: Arc<Line>,
 }
 
+impl Watched {
+    /// Whether all of it has come from the caller, so that there is nothing to wait for.
+    pub(super) fn has_come(&self) -> bool {
+        self.line.has_all()
+    }
+}
+
 impl Body for Watched {
     type Data = Bytes;
     type Error = hyper::Error;
@@ -119,8 +126,9 @@ where
             }
             next = accepting.next() => next,
         };
-        tasks.spawn(connect(stream, open, service.clone(), Arc::clone(&serving), shutdown.clone()));
+        tasks.spawn(connect(stream, open, service.clone(), Arc::clone(&serving)));
     }
+    accepting.connections.finish();
     drop(accepting);
     let drain = async {
         while let Some(ended) = tasks.join_next().await {
@@ -252,7 +260,7 @@ fn is_lack_of_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-async fn connect<S, B>(stream: TcpStream, open: Open, service: S, serving: Arc<Serving>, shutdown: CancellationToken)
+async fn connect<S, B>(stream: TcpStream, open: Open, service: S, serving: Arc<Serving>)
 where
     S: Service<http::Request<Watched>, Response = http::Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
@@ -264,9 +272,9 @@ where
     let _ = stream.set_nodelay(true);
     let line = &open.line;
     let talk = async {
-        let Some(tls) = &serving.tls else { return converse(stream, line, service, &serving, shutdown).await };
+        let Some(tls) = &serving.tls else { return converse(stream, line, service, &serving).await };
         match timeout(serving.limits.head_timeout, tls.accept(stream)).await {
-            Ok(Ok(stream)) => converse(stream, line, service, &serving, shutdown).await,
+            Ok(Ok(stream)) => converse(stream, line, service, &serving).await,
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
         }
@@ -274,12 +282,12 @@ where
     // Dropping the conversation closes its socket, before its place is given up.
     tokio::select! {
         biased;
-        () = line.leave.cancelled() => tracing::debug!("an idle connection gave way"),
+        () = line.leaves() => tracing::debug!("an idle connection gave way"),
         () = talk => {}
     }
 }
 
-async fn converse<T, S, B>(stream: T, line: &Arc<Line>, service: S, serving: &Arc<Serving>, shutdown: CancellationToken)
+async fn converse<T, S, B>(stream: T, line: &Arc<Line>, service: S, serving: &Arc<Serving>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Service<http::Request<Watched>, Response = http::Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -287,17 +295,17 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let service = service_fn(|request| answer(request, line, &service, serving));
+    // The guard sees to heads that are slow and to connections that are idle; hyper would make and set a timer for each request.
     let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(serving.limits.idle_timeout)
+        .header_read_timeout(None)
         .max_header_size(framing::HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES)
         .writev(false)
-        .serve_connection(TokioIo::new(Guard::new(stream, serving.limits.head_timeout, Arc::clone(line))), service);
+        .serve_connection(TokioIo::new(Guard::new(stream, &serving.limits, Arc::clone(line))), service);
     let ended = tokio::select! {
         // An answer that is ready at the same moment then says that the connection ends.
         biased;
-        () = shutdown.cancelled() => {
+        () = line.finishes() => {
             Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
         }
