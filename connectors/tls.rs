@@ -1,5 +1,8 @@
 //! TLS of clients: whom to trust, and what to show to the server.
 
+#[cfg(test)]
+pub(crate) mod fixtures;
+
 use std::sync::Arc;
 
 use hyper_rustls::ConfigBuilderExt;

@@ -86,6 +86,11 @@ pub(crate) fn connector(Way { guard, names, tls }: Way) -> Connector {
     Connector(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(dialer))
 }
 
+/// An error and what it comes from.
+pub(crate) fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| (*error).source())
+}
+
 /// An error with its causes, in one line.
 pub(crate) fn explain(error: &dyn Error) -> String {
     let mut line = error.to_string();

@@ -52,6 +52,9 @@ const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
 }
 
+/// What a target's outcome says besides, whose host an event decided.
+pub(crate) const HOW_TO_ALLOW: &str = "allow_private_addresses: true of the target allows it";
+
 /// Whether addresses outside the public internet may be called.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guard {
@@ -61,7 +64,7 @@ pub(crate) struct Guard {
 
 /// An address that must not be called.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the address {address} is {what} and must not be called; allow_private_addresses: true of the target allows it")]
+#[error("the address {address} is {what} and must not be called")]
 pub(crate) struct Denied {
     address: IpAddr,
     what: &'static str,

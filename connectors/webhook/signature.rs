@@ -17,6 +17,7 @@ mod fetch;
 pub(super) mod fixtures;
 mod handshake;
 mod hosts;
+mod issuer;
 mod jwt;
 mod key;
 mod keyring;

@@ -1,5 +1,6 @@
 //! Signed requests against a real listener.
 
+mod elsewhere;
 mod keyed;
 
 use std::time::Duration;

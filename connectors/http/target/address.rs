@@ -4,7 +4,7 @@ use http::Uri;
 use pointsman_schemas::{Problem, Text};
 use url::Url;
 
-use crate::http::guard::Guard;
+use crate::http::guard::{Guard, HOW_TO_ALLOW};
 use crate::parameter::is_template;
 
 /// What is wrong with a URL of the settings, as far as it is written out there.
@@ -42,7 +42,7 @@ pub(super) fn parse(text: &str, guard: Guard) -> Result<Uri, String> {
     if has_credentials(&url) {
         return Err("a URL must not hold a user or a password".into());
     }
-    guard.check_url(&url).map_err(|denied| denied.to_string())?;
+    guard.check_url(&url).map_err(|denied| format!("{denied}; {HOW_TO_ALLOW}"))?;
     url.as_str().parse().map_err(|error| format!("the URL cannot be used: {error}"))
 }
 

@@ -21,7 +21,8 @@ use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection}
 use pointsman_schemas::{Class, Outcome};
 use tokio::time::{Instant, timeout_at};
 
-use crate::http::client::{DialError, explain};
+use crate::http::client::{DialError, causes, explain};
+use crate::http::guard::HOW_TO_ALLOW;
 use crate::http::wire::{Mark, Usage};
 
 /// A request under way. Where it is dropped before it has ended, its connection is not used again.
@@ -83,7 +84,7 @@ impl Call {
     fn failed(&self, error: &legacy::Error) -> Outcome {
         let why = error.source().map_or_else(|| error.to_string(), explain);
         if causes(error).any(|cause| matches!(cause.downcast_ref(), Some(DialError::Denied(_)))) {
-            return Outcome::new(Class::Rejected, why);
+            return Outcome::new(Class::Rejected, format!("{why}; {HOW_TO_ALLOW}"));
         }
         if error.is_connect() || self.connection.connection_metadata().is_none() {
             return Outcome::new(Class::Unavailable, why);
@@ -115,11 +116,6 @@ fn usage(connection: &CaptureConnection) -> Option<Usage> {
     let mut extensions = Extensions::new();
     connection.connection_metadata().as_ref()?.get_extras(&mut extensions);
     extensions.remove()
-}
-
-/// An error and what it comes from.
-fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| (*error).source())
 }
 
 /// Whether the server says that it has done nothing with the request.

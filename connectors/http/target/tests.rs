@@ -11,8 +11,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use pointsman_schemas::http::{decode, encode_binary, encode_structured};
 use pointsman_schemas::{Class, Event, Outcome};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +22,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::Attempt;
 use crate::suite::{Received, TargetFixture, attempt, context, event, targets};
+use crate::tls::fixtures::acceptor;
 
 type Call = Request<Bytes>;
 type Answering = Arc<dyn Fn(Call) -> BoxFuture<'static, Response<Full<Bytes>>> + Send + Sync>;
@@ -536,18 +535,6 @@ async fn secrets_are_not_shown_and_missing_ones_told_when_it_opens() {
     }
 }
 
-/// TLS under a certificate of the tests' own authority, for these protocols.
-fn acceptor(protocols: &[&[u8]]) -> tokio_rustls::TlsAcceptor {
-    let pem = |path: &str| std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls").join(path)).unwrap();
-    let certificate = CertificateDer::from_pem_slice(&pem("leaf.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(&pem("leaf.key")).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-    tokio_rustls::TlsAcceptor::from(Arc::new(config))
-}
-
 /// A server that speaks TLS under a certificate of the tests' own authority, and HTTP/2 where it is asked to.
 async fn with_tls() -> (u16, JoinSet<()>) {
     let acceptor = acceptor(&[b"h2", b"http/1.1"]);
@@ -569,7 +556,7 @@ async fn with_tls() -> (u16, JoinSet<()>) {
 #[tokio::test]
 async fn tls_is_checked_and_speaks_http_2() {
     let (port, _server) = with_tls().await;
-    let ca = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls/ca.pem");
+    let ca = crate::tls::fixtures::ca();
     let call = async |host: &str, tls: Value| {
         let mut settings = json!({ "url": format!("https://{host}:{port}/") });
         settings.as_object_mut().unwrap().extend(tls.as_object().unwrap().clone());

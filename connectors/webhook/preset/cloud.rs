@@ -4,24 +4,28 @@ use super::table::ROW;
 use super::{Events, Preset, Reaction, Rows};
 use crate::webhook::signature::Form;
 
+/// A version of the signature of Amazon SNS.
+macro_rules! sns_version {
+    ($version:literal, $algorithm:literal) => {
+        concat!(
+            r#"{ "field": "Signature", "encoding": "base64", "signed": "<$.aws_sns>", "algorithm": ""#,
+            $algorithm,
+            r#"", "require": [{ "value": "<$.fields.SignatureVersion>", "is": ""#,
+            $version,
+            r#"" }],
+             "certificate": { "url": "<$.fields.SigningCertURL>", "suffix": ".pem",
+                              "hosts": ["sns.{region}.amazonaws.com", "sns.{region}.amazonaws.com.cn"],
+                              "names": ["sns.amazonaws.com", "sns.{region}.amazonaws.com", "sns-{region}.amazonaws.com", "sns-signing.{region}.amazonaws.com",
+                                        "sns.{region}.amazonaws.com.cn", "sns-{region}.amazonaws.com.cn", "sns-signing.{region}.amazonaws.com.cn"] } }"#
+        )
+    };
+}
+
 pub(super) const AWS_SNS: Preset = Preset {
     name: "aws-sns",
     about: "Amazon SNS by HTTP: the message's own signature, RSA by a certificate of Amazon's. Subscriptions are confirmed; raw delivery is not signed.",
     form: Form::Sns,
-    schemes: &[
-        r#"{ "field": "Signature", "encoding": "base64", "algorithm": "rsa-sha1", "signed": "<$.aws_sns>",
-             "require": [{ "value": "<$.fields.SignatureVersion>", "is": "1" }],
-             "certificate": { "url": "<$.fields.SigningCertURL>", "suffix": ".pem",
-                              "hosts": ["sns.{region}.amazonaws.com", "sns.{region}.amazonaws.com.cn"],
-                              "names": ["sns.amazonaws.com", "sns.{region}.amazonaws.com", "sns-{region}.amazonaws.com", "sns-signing.{region}.amazonaws.com",
-                                        "sns.{region}.amazonaws.com.cn", "sns-{region}.amazonaws.com.cn", "sns-signing.{region}.amazonaws.com.cn"] } }"#,
-        r#"{ "field": "Signature", "encoding": "base64", "algorithm": "rsa-sha256", "signed": "<$.aws_sns>",
-             "require": [{ "value": "<$.fields.SignatureVersion>", "is": "2" }],
-             "certificate": { "url": "<$.fields.SigningCertURL>", "suffix": ".pem",
-                              "hosts": ["sns.{region}.amazonaws.com", "sns.{region}.amazonaws.com.cn"],
-                              "names": ["sns.amazonaws.com", "sns.{region}.amazonaws.com", "sns-{region}.amazonaws.com", "sns-signing.{region}.amazonaws.com",
-                                        "sns.{region}.amazonaws.com.cn", "sns-{region}.amazonaws.com.cn", "sns-signing.{region}.amazonaws.com.cn"] } }"#,
-    ],
+    schemes: &[sns_version!("1", "rsa-sha1"), sns_version!("2", "rsa-sha256")],
     event: Events::Sns,
     reaction: Reaction::Sns,
     answer: Some((200, "")),

@@ -3,6 +3,12 @@
 use super::table::ROW;
 use super::{Events, Preset, Rows};
 
+/// The secret as a token: RFC 6750, section 2.1.
+const BEARER: &str = r#"{"header": "authorization", "prefix": "Bearer ", "encoding": "text", "algorithm": "token"}"#;
+
+/// The secret as `user:password`: RFC 7617.
+const BASIC: &str = r#"{"header": "authorization", "prefix": "Basic ", "encoding": "base64", "algorithm": "token"}"#;
+
 pub(super) const PAGERDUTY: Preset = Preset {
     name: "pagerduty",
     about: "PagerDuty: `X-PagerDuty-Signature`, HMAC-SHA256 over the body, of several while secrets change.",
@@ -21,10 +27,7 @@ pub(super) const PAGERDUTY: Preset = Preset {
 pub(super) const ALERTMANAGER: Preset = Preset {
     name: "alertmanager",
     about: "Prometheus Alertmanager: the secret as bearer token, or `user:password` by Basic authentication. Use it over TLS only.",
-    schemes: &[
-        r#"{"header": "authorization", "prefix": "Bearer ", "encoding": "text", "algorithm": "token"}"#,
-        r#"{"header": "authorization", "prefix": "Basic ", "encoding": "base64", "algorithm": "token"}"#,
-    ],
+    schemes: &[BEARER, BASIC],
     event: Events::Rows(&Rows {
         ty: &["com.alertmanager.<$.fields.status>", "com.alertmanager.unknown"],
         source: &["<$.fields.externalURL>", "/alertmanager"],
@@ -40,8 +43,8 @@ pub(super) const GRAFANA: Preset = Preset {
     schemes: &[
         r#"{"header": "x-grafana-alerting-signature", "signed": "<$.timestamp>:<$.body>", "timestamp": "<$.headers.x-grafana-alerting-timestamp>"}"#,
         r#"{"header": "x-grafana-alerting-signature"}"#,
-        r#"{"header": "authorization", "prefix": "Bearer ", "encoding": "text", "algorithm": "token"}"#,
-        r#"{"header": "authorization", "prefix": "Basic ", "encoding": "base64", "algorithm": "token"}"#,
+        BEARER,
+        BASIC,
     ],
     event: Events::Rows(&Rows {
         ty: &["com.grafana.<$.fields.status>", "com.grafana.unknown"],
@@ -55,10 +58,7 @@ pub(super) const GRAFANA: Preset = Preset {
 pub(super) const KUBERNETES_AUDIT: Preset = Preset {
     name: "kubernetes-audit",
     about: "Kubernetes' audit webhook: the secret as bearer token, or `user:password` by Basic authentication; each audit event becomes one.",
-    schemes: &[
-        r#"{"header": "authorization", "prefix": "Bearer ", "encoding": "text", "algorithm": "token"}"#,
-        r#"{"header": "authorization", "prefix": "Basic ", "encoding": "base64", "algorithm": "token"}"#,
-    ],
+    schemes: &[BEARER, BASIC],
     event: Events::Rows(&Rows {
         ty: &["com.kubernetes.audit.<$.fields.verb>", "com.kubernetes.audit.unknown"],
         source: &["/kubernetes/audit"],
@@ -75,10 +75,7 @@ pub(super) const KUBERNETES_AUDIT: Preset = Preset {
 pub(super) const AZURE_EVENT_GRID: Preset = Preset {
     name: "azure-event-grid",
     about: "Azure Event Grid: the secret as `?code=` in the address or as bearer token; its own schema and CloudEvents. The validation is answered.",
-    schemes: &[
-        r#"{"query": "code", "encoding": "text", "algorithm": "token"}"#,
-        r#"{"header": "authorization", "prefix": "Bearer ", "encoding": "text", "algorithm": "token"}"#,
-    ],
+    schemes: &[r#"{"query": "code", "encoding": "text", "algorithm": "token"}"#, BEARER],
     event: Events::Rows(&Rows {
         ty: &["<$.fields.eventType>", "com.azure.eventgrid"],
         source: &["<$.fields.topic>", "/azure/event-grid"],

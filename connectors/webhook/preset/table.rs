@@ -5,19 +5,32 @@ use std::sync::LazyLock;
 use super::{Events, Preset, Reaction, Rows, cloud, code, commerce, messages, operations};
 use crate::webhook::signature::Form;
 
+/// A signature of Standard Webhooks, by the names of its headers: with a shared secret, or with a public key.
+macro_rules! standard {
+    ($name:literal, $prefix:literal, $more:literal) => {
+        concat!(
+            r#"{ "header": ""#,
+            $name,
+            r#"-signature", "separator": " ", "prefix": ""#,
+            $prefix,
+            r#",", "encoding": "base64", "key": "whsec", "signed": "<$.headers."#,
+            $name,
+            r#"-id>.<$.timestamp>.<$.body>", "timestamp": "<$.headers."#,
+            $name,
+            r#"-timestamp>", "id": "<$.headers."#,
+            $name,
+            r#"-id>""#,
+            $more,
+            " }"
+        )
+    };
+}
+
 const STANDARD_SCHEMES: &[&str] = &[
-    r#"{ "header": "webhook-signature", "separator": " ", "prefix": "v1,", "encoding": "base64", "key": "whsec",
-         "signed": "<$.headers.webhook-id>.<$.timestamp>.<$.body>", "timestamp": "<$.headers.webhook-timestamp>",
-         "id": "<$.headers.webhook-id>" }"#,
-    r#"{ "header": "webhook-signature", "separator": " ", "prefix": "v1a,", "encoding": "base64", "key": "whsec", "algorithm": "ed25519",
-         "signed": "<$.headers.webhook-id>.<$.timestamp>.<$.body>", "timestamp": "<$.headers.webhook-timestamp>",
-         "id": "<$.headers.webhook-id>" }"#,
-    r#"{ "header": "svix-signature", "separator": " ", "prefix": "v1,", "encoding": "base64", "key": "whsec",
-         "signed": "<$.headers.svix-id>.<$.timestamp>.<$.body>", "timestamp": "<$.headers.svix-timestamp>",
-         "id": "<$.headers.svix-id>" }"#,
-    r#"{ "header": "svix-signature", "separator": " ", "prefix": "v1a,", "encoding": "base64", "key": "whsec", "algorithm": "ed25519",
-         "signed": "<$.headers.svix-id>.<$.timestamp>.<$.body>", "timestamp": "<$.headers.svix-timestamp>",
-         "id": "<$.headers.svix-id>" }"#,
+    standard!("webhook", "v1", ""),
+    standard!("webhook", "v1a", r#", "algorithm": "ed25519""#),
+    standard!("svix", "v1", ""),
+    standard!("svix", "v1a", r#", "algorithm": "ed25519""#),
 ];
 
 /// What most rows are.
@@ -43,12 +56,7 @@ const GITHUB: Preset = Preset {
 const GITLAB: Preset = Preset {
     name: "gitlab",
     about: "GitLab: a signing token (`webhook-signature`, HMAC-SHA256 over id, time and body), or the secret itself as `X-Gitlab-Token`, over TLS only.",
-    schemes: &[
-        r#"{ "header": "x-gitlab-token", "encoding": "text", "algorithm": "token" }"#,
-        r#"{ "header": "webhook-signature", "separator": " ", "prefix": "v1,", "encoding": "base64", "key": "whsec",
-             "signed": "<$.headers.webhook-id>.<$.timestamp>.<$.body>", "timestamp": "<$.headers.webhook-timestamp>",
-         "id": "<$.headers.webhook-id>" }"#,
-    ],
+    schemes: &[r#"{ "header": "x-gitlab-token", "encoding": "text", "algorithm": "token" }"#, standard!("webhook", "v1", "")],
     event: Events::Gitlab,
     ..ROW
 };

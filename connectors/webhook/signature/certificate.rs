@@ -20,15 +20,26 @@ pub(super) struct Signer {
     valid: Option<(i64, i64)>,
 }
 
+/// How many certificates of a file are looked at.
+const CHAIN_MAX: usize = 10;
+
+/// Whether it may sign certificates: RFC 5280, section 4.2.1.9.
+fn is_authority(der: &[u8]) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.is_ca())
+}
+
 impl Signer {
-    /// Reads the first certificate of a PEM file, one in DER, or a bare public key in PEM.
+    /// Reads the certificate of a PEM file, one in DER, or a bare public key in PEM. Of a chain it is the first one that is no authority's,
+    /// in whatever order it comes. The others are not looked at: the signer is known by the host that the file was fetched from, by TLS, and by
+    /// its name. A chain would say no more: several providers serve none, and who can put a file onto their hosts could put a chain there, too.
     ///
     /// # Errors
     /// There is none with an RSA key.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, &'static str> {
         const NONE: &str = "there is no certificate with an RSA key of 512 to 8192 bits";
-        if let Ok(certificate) = CertificateDer::from_pem_slice(bytes) {
-            return Self::from_der(&certificate).ok_or(NONE);
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(bytes).take(CHAIN_MAX).map_while(Result::ok).collect();
+        if let Some(certificate) = chain.iter().find(|certificate| !is_authority(certificate)).or_else(|| chain.first()) {
+            return Self::from_der(certificate).ok_or(NONE);
         }
         if let Ok(info) = SubjectPublicKeyInfoDer::from_pem_slice(bytes) {
             let key = RsaKey::from_info(&info).ok_or(NONE)?;

@@ -202,12 +202,9 @@ impl<'v> Check<'v> {
         let token = Token::read(text).map_err(|message| Fault::Wrong(message.to_owned()))?;
         // What can be told without a key is: nothing is fetched for the sake of a token that would not be taken.
         token.check(wanted, self.scheme.tolerance.0.as_secs_f64(), self.now).map_err(Fault::Wrong)?;
-        let keys = match (self.set, &wanted.jwks, self.keyring) {
+        let keys = match (self.set, Wanted::of(wanted).map_err(Fault::Wrong)?, self.keyring) {
             (Some(set), _, _) => Arc::clone(set),
-            (None, Some(address), Some(keyring)) => {
-                let address = hosts::own(address).map_err(Fault::Wrong)?;
-                keyring.keys(address, &token).map_err(Fault::Wanted)?
-            }
+            (None, Some(wanted), Some(keyring)) => keyring.keys(wanted, &token).map_err(Fault::Wanted)?,
             _ => return Err(absent()),
         };
         if !keys.knows(&token) {

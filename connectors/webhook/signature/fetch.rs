@@ -6,11 +6,12 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AGE, CACHE_CONTROL, EXPIRES};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy;
 use tokio::time::timeout;
 
 use super::hosts::Address;
 use crate::http::Names;
-use crate::http::client::{Client, Way, client, explain};
+use crate::http::client::{Client, DialError, Way, causes, client, explain};
 use crate::http::guard::Guard;
 
 /// How long a request may take, its body included: senders wait meanwhile, and the most impatient for ten seconds.
@@ -62,7 +63,7 @@ impl Fetcher {
         *request.uri_mut() = Uri::try_from(address.url.as_str()).map_err(|error| error.to_string())?;
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let client = if address.is_private { &self.inner } else { &self.outer };
-        let response = client.request(request).await.map_err(|error| explain(&error))?;
+        let response = client.request(request).await.map_err(|error| why(&error))?;
         let (head, body) = response.into_parts();
         if head.status != StatusCode::OK {
             return Err(format!("answered {}", head.status));
@@ -70,6 +71,13 @@ impl Fetcher {
         let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| explain(&*error))?;
         Ok(Fetched { body: body.to_bytes(), fresh: freshness(&head.headers, SystemTime::now()) })
     }
+}
+
+/// Why there is no answer; where the guard is in the way, what would let it through.
+fn why(error: &legacy::Error) -> String {
+    let is_denied = causes(error).any(|cause| matches!(cause.downcast_ref(), Some(DialError::Denied(_))));
+    let help = if is_denied { "; only where the settings spell out the address of a host are inner ones asked for keys" } else { "" };
+    format!("{}{help}", explain(error))
 }
 
 /// How long an answer is fresh: RFC 9111, section 4.2, within our own bounds.

@@ -10,10 +10,13 @@ use num_bigint::BigUint;
 use parking_lot::Mutex;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls::fixtures::acceptor;
 
 /// Made out to `sns.amazonaws.com`, until 2123; as all others of the key in `signer.txt`.
 pub(in crate::webhook) const SNS: &str = include_str!("fixtures/sns.pem");
@@ -74,6 +77,11 @@ impl TestKey {
     }
 }
 
+/// With TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// A server of keys that counts who asks.
 pub(in crate::webhook) struct KeyServer {
     pub(in crate::webhook) origin: String,
@@ -87,15 +95,34 @@ pub(in crate::webhook) struct KeyServer {
 
 impl KeyServer {
     pub(in crate::webhook) async fn start() -> Self {
+        Self::listen(None).await
+    }
+
+    /// One that shows a certificate of the tests' own authority.
+    pub(in crate::webhook) async fn start_with_tls() -> Self {
+        Self::listen(Some(acceptor(&[b"http/1.1"]))).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let origin = if tls.is_some() { format!("https://localhost:{}", address.port()) } else { format!("http://{address}") };
         let (pages, asked, gate) =
             (Arc::new(Mutex::<HashMap<String, String>>::default()), Arc::<AtomicUsize>::default(), Arc::new(Semaphore::new(10_000)));
         let (own_pages, own_asked, own_gate) = (Arc::clone(&pages), Arc::clone(&asked), Arc::clone(&gate));
         let task = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
+            while let Ok((stream, _)) = listener.accept().await {
                 let (pages, asked, gate) = (Arc::clone(&own_pages), Arc::clone(&own_asked), Arc::clone(&own_gate));
+                let tls = tls.clone();
                 tokio::spawn(async move {
+                    let mut stream: Box<dyn Stream> = match tls {
+                        None => Box::new(stream),
+                        // Who does not trust the certificate hangs up.
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => Box::new(stream),
+                            Err(_) => return,
+                        },
+                    };
                     let mut head = Vec::new();
                     while !head.ends_with(b"\r\n\r\n") {
                         match stream.read_u8().await {
@@ -109,6 +136,7 @@ impl KeyServer {
                     let missing = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned();
                     let page = pages.lock().get(&path).cloned().unwrap_or(missing);
                     let _ = stream.write_all(page.as_bytes()).await;
+                    let _ = stream.shutdown().await;
                 });
             }
         });

@@ -16,8 +16,10 @@ use tokio::time::{Instant, timeout};
 
 use super::certificate::Signer;
 use super::fetch::{Fetched, Fetcher};
-use super::hosts::Address;
+use super::hosts::{self, Address};
+use super::issuer::Issuer;
 use super::jwt::{KeySet, Token};
+use super::scheme::Jwt;
 use crate::http::Refusal;
 
 /// How long a caller is held up for a key, others' requests for it included.
@@ -48,9 +50,23 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 pub(in crate::webhook) enum Wanted {
     Certificate(Address),
     Keys(Address),
+    /// The keys of an issuer, which its own configuration says the address of.
+    Issuer(Issuer),
 }
 
 impl Wanted {
+    /// Where the keys of tokens come from, unless the settings hold them.
+    ///
+    /// # Errors
+    /// What is wrong with the address.
+    pub(super) fn of(jwt: &Jwt) -> Result<Option<Self>, String> {
+        match (&jwt.jwks, &jwt.keys) {
+            (Some(jwks), _) => hosts::own(jwks).map(|address| Some(Self::Keys(address))),
+            (None, Some(_)) => Ok(None),
+            (None, None) => Issuer::of(&jwt.issuer).map(|issuer| Some(Self::Issuer(issuer))),
+        }
+    }
+
     pub(super) fn url(&self) -> &str {
         self.address().url.as_str()
     }
@@ -58,6 +74,7 @@ impl Wanted {
     fn address(&self) -> &Address {
         match self {
             Self::Certificate(address) | Self::Keys(address) => address,
+            Self::Issuer(issuer) => &issuer.configuration,
         }
     }
 }
@@ -129,12 +146,11 @@ impl Keyring {
         }
     }
 
-    /// The keys at an address; without that of the token where it cannot be expected there.
+    /// An issuer's keys; without that of the token where it cannot be expected there.
     ///
     /// # Errors
     /// They must be fetched first.
-    pub(super) fn keys(&self, address: Address, token: &Token<'_>) -> Result<Arc<KeySet>, Wanted> {
-        let wanted = Wanted::Keys(address);
+    pub(super) fn keys(&self, wanted: Wanted, token: &Token<'_>) -> Result<Arc<KeySet>, Wanted> {
         match self.fresh(&wanted) {
             Some((Material::Keys(keys), asked)) if keys.knows(token) || asked.elapsed() < AGAIN_AFTER => Ok(keys),
             _ => Err(wanted),
@@ -178,8 +194,7 @@ impl Keyring {
             }
             state.begun = Some(Instant::now());
         }
-        let answer = self.fetcher.get(wanted.address()).await;
-        let read = answer.and_then(|fetched| Ok((read(wanted, &fetched)?, fetched.fresh)));
+        let read = self.obtain(wanted).await;
         let mut state = slot.state.lock();
         match read {
             Ok((material, fresh)) => {
@@ -203,7 +218,19 @@ impl Keyring {
     /// # Errors
     /// Why not.
     pub(super) async fn probe(&self, wanted: &Wanted) -> Result<(), String> {
-        read(wanted, &self.fetcher.get(wanted.address()).await?).map(drop)
+        self.obtain(wanted).await.map(drop)
+    }
+
+    /// Asks for a key, and for how long it counts.
+    async fn obtain(&self, wanted: &Wanted) -> Result<(Material, Duration), String> {
+        let fetched = match wanted {
+            Wanted::Certificate(address) | Wanted::Keys(address) => self.fetcher.get(address).await?,
+            Wanted::Issuer(issuer) => {
+                let keys = issuer.keys(&self.fetcher.get(&issuer.configuration).await?.body)?;
+                self.fetcher.get(&keys).await.map_err(|why| format!("its jwks_uri {}: {why}", keys.url))?
+            }
+        };
+        Ok((read(wanted, &fetched)?, fetched.fresh))
     }
 
     /// Calls an address by which a registration is confirmed.
@@ -260,7 +287,7 @@ impl Budget {
 fn read(wanted: &Wanted, fetched: &Fetched) -> Result<Material, String> {
     match wanted {
         Wanted::Certificate(_) => Signer::read(&fetched.body).map(|signer| Material::Certificate(Arc::new(signer))).map_err(str::to_owned),
-        Wanted::Keys(_) => {
+        Wanted::Keys(_) | Wanted::Issuer(_) => {
             KeySet::read(&fetched.body).map(|keys| Material::Keys(Arc::new(keys))).map_err(|why| format!("the answer {why}"))
         }
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::handshake::Handshake;
 use super::hosts::{self, HostPattern};
+use super::issuer::Issuer;
 use super::template::{Ref, Template};
 
 /// How far a signed time may lie from ours, either way: what Stripe, Slack and Standard Webhooks advise.
@@ -181,7 +182,7 @@ pub struct Jwt {
     pub issuer: Values,
     /// Whom it may be made out to.
     pub audience: Values,
-    /// The address of the issuer's JSON Web Key Set (RFC 7517).
+    /// The address of the issuer's JSON Web Key Set (RFC 7517); as its OpenID Connect configuration says by default.
     pub jwks: Option<String>,
     /// That set itself, such as `{ file: keys.json }`.
     pub keys: Option<Text>,
@@ -454,12 +455,17 @@ impl Jwt {
             .filter_map(|(key, values)| values.check(key))
             .chain(self.claims.iter().filter_map(|(key, values)| values.check(key).map(|problem| problem.at("claims"))))
             .collect();
-        if self.jwks.is_some() == self.keys.is_some() {
-            let help = "write jwks: https://… to have them fetched, or keys: { file: keys.json }";
-            problems.push(Problem::new("exactly one of jwks and keys says where the issuer's keys are").help(help));
-        }
-        if let Some(Err(message)) = self.jwks.as_deref().map(hosts::own) {
-            problems.push(Problem::new(message).at("jwks"));
+        match (&self.jwks, &self.keys) {
+            (Some(_), Some(_)) => {
+                let help = "leave one of them out";
+                problems.push(Problem::new("one of jwks and keys says where the issuer's keys are, and not both").help(help));
+            }
+            (Some(jwks), None) => problems.extend(hosts::own(jwks).err().map(|message| Problem::new(message).at("jwks"))),
+            (None, Some(_)) => {}
+            (None, None) => {
+                let help = "write jwks: https://… to have them fetched, or keys: { file: keys.json }";
+                problems.extend(Issuer::of(&self.issuer).err().map(|message| Problem::new(message).at("issuer").help(help)));
+            }
         }
         problems
     }

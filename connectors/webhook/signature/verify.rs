@@ -105,16 +105,11 @@ impl Verifier {
     /// # Errors
     /// They cannot be had.
     pub(in crate::webhook) async fn probe(&self) -> Result<usize, OpenError> {
-        let named = self.schemes.iter().filter_map(|scheme| scheme.jwt.as_ref()?.jwks.as_ref());
+        let problem = |message: String| OpenError(Problem::new(message).at("signature"));
         let mut count = 0;
-        for address in named {
-            let address = hosts::own(address).map_err(|message| OpenError(Problem::new(message).at("signature")))?;
-            let wanted = Wanted::Keys(address);
-            if let Some(keyring) = &self.keyring {
-                keyring
-                    .probe(&wanted)
-                    .await
-                    .map_err(|why| OpenError(Problem::new(format!("cannot fetch {}: {why}", wanted.url())).at("signature")))?;
+        for jwt in self.schemes.iter().filter_map(|scheme| scheme.jwt.as_ref()) {
+            if let (Some(wanted), Some(keyring)) = (Wanted::of(jwt).map_err(problem)?, &self.keyring) {
+                keyring.probe(&wanted).await.map_err(|why| problem(format!("cannot fetch {}: {why}", wanted.url())))?;
                 count += 1;
             }
         }
@@ -205,7 +200,7 @@ impl Verifier {
 
 /// What fetches keys, where a scheme has them fetched.
 fn keyring(schemes: &[Scheme]) -> Result<Option<Keyring>, OpenError> {
-    let fetched = schemes.iter().any(|scheme| scheme.certificate.is_some() || scheme.jwt.as_ref().is_some_and(|jwt| jwt.jwks.is_some()));
+    let fetched = schemes.iter().any(|scheme| scheme.certificate.is_some() || scheme.jwt.as_ref().is_some_and(|jwt| jwt.keys.is_none()));
     if !fetched {
         return Ok(None);
     }

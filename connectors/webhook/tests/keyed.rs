@@ -537,7 +537,7 @@ fn mistakes_in_what_is_fetched_are_found() {
         ),
         (
             json!({ "custom": { "header": "x", "algorithm": "jwt", "jwt": { "issuer": "i", "audience": "a" } } }),
-            "signature.custom.jwt: exactly one of jwks and keys says where the issuer's keys are (write jwks: https://… to have them fetched, or keys: { file: keys.json })",
+            "signature.custom.jwt.issuer: the issuer is no https:// address that could be asked where its keys are (write jwks: https://… to have them fetched, or keys: { file: keys.json })",
         ),
     ];
     for (signature, expect) in table {

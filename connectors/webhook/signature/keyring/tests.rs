@@ -98,19 +98,19 @@ async fn senders_cannot_make_it_ask_without_end() {
 async fn an_unknown_key_has_the_set_fetched_again_once_in_a_minute() {
     let (server, keyring, key) = (KeyServer::start().await, keyring(), TestKey::new());
     server.serve("/keys", "cache-control: max-age=3600\r\n", &key.set("old"));
-    let address = certificate(&server, "/keys");
+    let keys = Wanted::Keys(certificate(&server, "/keys"));
     let text = key.token(&serde_json::json!({ "alg": "RS256", "kid": "new" }), &serde_json::json!({}));
     let token = Token::read(&text).unwrap();
-    let wanted = keyring.keys(address.clone(), &token).err().unwrap();
+    let wanted = keyring.keys(keys.clone(), &token).err().unwrap();
     keyring.fetch(&wanted).await.unwrap();
     for _ in 0..100 {
-        assert!(!keyring.keys(address.clone(), &token).unwrap().knows(&token), "it is not there, and was looked for just now");
+        assert!(!keyring.keys(keys.clone(), &token).unwrap().knows(&token), "it is not there, and was looked for just now");
     }
     server.serve("/keys", "", &key.set("new"));
     pass(AGAIN_AFTER).await;
-    let wanted = keyring.keys(address.clone(), &token).err().unwrap();
+    let wanted = keyring.keys(keys.clone(), &token).err().unwrap();
     keyring.fetch(&wanted).await.unwrap();
-    assert!(keyring.keys(address, &token).unwrap().fits(&token));
+    assert!(keyring.keys(keys, &token).unwrap().fits(&token));
     assert_eq!(server.asked(), 2);
 }
 
@@ -135,6 +135,11 @@ async fn inner_addresses_are_not_reached_by_what_senders_name() {
     server.serve("/a.pem", "", SNS);
     let mut address = certificate(&server, "/a.pem");
     address.is_private = false;
-    assert!(keyring().fetch(&Wanted::Certificate(address)).await.is_err());
+    let wanted = Wanted::Certificate(address);
+    assert!(keyring().fetch(&wanted).await.is_err());
     assert_eq!(server.asked(), 0);
+    assert_eq!(
+        keyring().probe(&wanted).await.unwrap_err(),
+        "client error (Connect): the address 127.0.0.1 is loopback and must not be called; only where the settings spell out the address of a host are inner ones asked for keys"
+    );
 }
