@@ -93,6 +93,9 @@ pub(super) fn pattern() -> String {
             })
             .collect::<String>()
     });
+    // Years that were past when this was written are past for ever.
+    const PAST: &str = "0*(?:19[7-9][0-9]|20[01][0-9]|202[0-5])(?:-0*(?:19[7-9][0-9]|20[01][0-9]|202[0-5]))?";
+    let year = format!("(?!{PAST}(?:,{PAST})*\\s*$){year}");
     format!("^\\s*(?:(?:CRON_)?TZ=\\S+\\s+)?(?:{}|(?:{second}\\s+)?{five}|{second}\\s+{five}\\s+{year})\\s*$", nicknames.join("|"))
 }
 

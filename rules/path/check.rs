@@ -43,7 +43,7 @@ pub(crate) fn check_text(text: &str) -> Result<(), Problem> {
             // The parser would take `$.a b` for the name "a b".
             (None, _) if before.is_ascii_whitespace() && is_name(character) && is_name(solid) => {
                 let problem = Problem::new("two words stand side by side").inside(at..at + character.len_utf8());
-                return Err(problem.help(mistake(text).unwrap_or("write ['a b'] for a name with a space")));
+                return Err(problem.help(mistake(text).unwrap_or_else(|| "write ['a b'] for a name with a space".to_owned())));
             }
             (None, _) => {}
         }
@@ -86,7 +86,7 @@ pub(crate) fn parse_problem(text: &str, parsed: &str, shift: usize, error: &Json
 }
 
 /// What was probably meant.
-fn mistake(text: &str) -> Option<&'static str> {
+fn mistake(text: &str) -> Option<String> {
     let spaced = format!(" {} ", text.to_lowercase());
     let single_equals = || {
         let bytes = text.as_bytes();
@@ -95,7 +95,20 @@ fn mistake(text: &str) -> Option<&'static str> {
             *byte == b'=' && !b"=!<>".contains(&near(at.checked_sub(1))) && near(Some(at + 1)) != b'='
         })
     };
-    if text.trim().is_empty() {
+    // One name after the other, at the front: an attribute, or a field of the data.
+    let is_path =
+        |text: &str| text.split('.').all(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
+    let bare = text.trim();
+    if let Some(template) = bare.strip_prefix("<$").and_then(|rest| rest.strip_suffix('>')).filter(|rest| !rest.contains(['<', '?'])) {
+        return Some(format!("this is a query by itself, and no template: write ${template}"));
+    }
+    if bare.contains(['\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}']) {
+        return Some("these quotes are those of prose: write ' or \"".to_owned());
+    }
+    if is_path(bare) && !bare.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(format!("a query begins with $: write $.{bare}"));
+    }
+    let help = if bare.is_empty() {
         Some("write a query such as $.data.total")
     } else if spaced.contains(" and ") || spaced.contains(" or ") || spaced.contains(" not ") {
         Some("write && for and, || for or, ! for not")
@@ -107,7 +120,8 @@ fn mistake(text: &str) -> Option<&'static str> {
         Some("a query that can find many values cannot be compared: compare inside it, as in $.data.items[?@.price > 10]")
     } else {
         None
-    }
+    };
+    help.map(str::to_owned)
 }
 
 pub(crate) fn check_query(query: &JpQuery) -> Result<(), Problem> {

@@ -185,7 +185,11 @@ impl Compiler {
             }));
         } else if name != key || is_nested(value) {
             let problem = Problem::new(format!("the attribute {name:?} has no fields"));
-            self.problem(problem.help(if name == key { "write a list: [{ … }]" } else { "fields of the data stand under `data`" }));
+            self.problem(problem.help(match meant::listed(value) {
+                Some(list) if name == key => format!("write {name}: {list}"),
+                None if name == key => "write a list: [{ … }]".to_owned(),
+                _ => "fields of the data stand under `data`".to_owned(),
+            }));
         } else if !ATTRIBUTES.contains(&name)
             && let Some(meant) = spelling::nearest(name, ATTRIBUTES)
         {

@@ -235,7 +235,7 @@ fn every_mistake_is_told_with_its_place() {
         data.h[0].prefix: this operator takes a text (write "5")
         data.i[0]: an operator is missing (one of prefix, suffix, equals-ignore-case, wildcard, anything-but, numeric, cidr, exists, contains, all, compare-to)
         data.j.prefix: what a field may be stands in a list (an operator stands in a list too: write [{ prefix: "x" }])
-        data.k[0].exists: exists takes true or false
+        data.k[0].exists: exists takes true or false (write { exists: true })
         data.l[0].cidr: 33 is longer than the address, which has 32 bits (write 10.0.0.0/8 or 2001:db8::/32)
         data.m[0].wildcard: two stars in a row mean no more than one; write *
         data.n[0].wildcard: in a wildcard a backslash stands before * or \ only; write \\ for a backslash
@@ -255,7 +255,7 @@ fn every_mistake_is_told_with_its_place() {
         data.e[0].anything-but.prefix: this operator takes a text
         data.f[0].anything-but.sufix: anything-but does not take "sufix" (write suffix)
         data.g[0].anything-but.suffix[0]: this operator takes a text (write "1")
-        data.h[0].numeric[1]: numeric compares with a number (write ["=", 5], [">", 0], or [">", 0, "<=", 5])
+        data.h[0].numeric[1]: numeric compares with a number (write 1 without quotes)
         data.i[0].numeric[0]: "<" is not a comparison that can stand here (write ["=", 5], [">", 0], or [">", 0, "<=", 5])
         data.j[0].numeric: no number lies between these bounds (the lower bound comes first)
         data.k[0].numeric: numeric takes a comparison and a number, or a lower and an upper bound (write ["=", 5], [">", 0], or [">", 0, "<=", 5])
@@ -285,7 +285,7 @@ fn every_mistake_is_told_with_its_place() {
         data.f[0].compare-to: compare-to takes a comparison and the path of another field (write [">", "$.data.limit"])
         data.g[0].compare-to[0]: "==" is no comparison (one of =, !=, <, <=, >, >=)
         data.g[0].compare-to[1]: the path can find more than one value (name each step: $.data.items[0].total)
-        data.h[0].compare-to[1]: this is not a JSONPath query (RFC 9535) (a query begins with $: write $.data.total)
+        data.h[0].compare-to[1]: this is not a JSONPath query (RFC 9535) (a query begins with $: write $.data.a)
         data.$or[0].date-after: "date-after" is an operator and cannot name a field inside $or (write the field's name before it: { field: [{ date-after: … }] })
         data.$or[1].not-wildcard: "not-wildcard" is an operator and cannot name a field inside $or (write the field's name before it: { field: [{ not-wildcard: … }] })
         "##);

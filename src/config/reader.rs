@@ -105,7 +105,9 @@ impl<'t> Reader<'t> {
             Error::Type { found, expected } => {
                 let mistake = Mistake::new(span, format!("{expected} is wanted here, and this is {found}"));
                 let key = entry.map_or("", |entry| &entry.key);
-                let help = meant::in_short(key, &expected, node, self.source()).or_else(|| meant::of_kind(&expected, node, self.source()));
+                let help = meant::in_short(key, &expected, node, self.source())
+                    .or_else(|| meant::of_kind(&expected, node, self.source()))
+                    .or_else(|| meant::glued(&expected, node));
                 mistakes.tell(match help {
                     Some(help) => mistake.help(help),
                     None => mistake,

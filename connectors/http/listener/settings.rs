@@ -113,7 +113,7 @@ impl ListenSettings {
         let mut problems = Vec::new();
         if let Some(address) = self.address.literal() {
             match split_address(address) {
-                None => problems.push(Problem::new("is not an address").at("address").help("write host:port, such as 127.0.0.1:8080")),
+                None => problems.push(not_an_address(address).at("address")),
                 Some(host) if self.auth.is_empty() && !is_loopback(host) => problems.push(
                     Problem::new("anybody who reaches this address can send events")
                         .at("address")
@@ -140,6 +140,19 @@ impl ListenSettings {
 /// What is wrong with a bound on bodies, if anything is.
 pub(crate) fn check_max_body(size: Size) -> Option<Problem> {
     (!(1..=MAX_BODY_BYTES_MAX).contains(&size.bytes)).then(|| Problem::new("is not between 1B and 1GiB"))
+}
+
+/// The mistake of what is none, with the address that was probably meant: a port alone, or one without a host.
+fn not_an_address(text: &str) -> Problem {
+    let bare = text.trim().trim_start_matches("http://").trim_end_matches('/');
+    let port = bare.strip_prefix(':').or_else(|| bare.strip_prefix("*:")).unwrap_or(bare);
+    let meant = match (port.parse::<u16>(), split_address(bare)) {
+        (Ok(port), _) => format!("127.0.0.1:{port}"),
+        (Err(_), Some(_)) => bare.to_owned(),
+        (Err(_), None) if !bare.is_empty() && !bare.contains([':', '/', ' ']) => format!("{bare}:8080"),
+        (Err(_), None) => "127.0.0.1:8080".to_owned(),
+    };
+    Problem::new(format!("`{text}` is not an address")).help(format!("write host:port, such as {meant}"))
 }
 
 /// The host of `host:port`, where it is one.

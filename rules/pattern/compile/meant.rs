@@ -41,6 +41,34 @@ pub(super) fn operator(name: &str, operand: &Value) -> Option<String> {
     }
 }
 
+/// The list that an operator stands in that was written without one: `{ in: [a, b] }`, `{ equals: a }`, `{ prefix: a }`.
+pub(super) fn listed(value: &Value) -> Option<String> {
+    let map = value.as_object().filter(|map| map.len() == 1)?;
+    let (name, operand) = map.iter().next()?;
+    let lower = name.to_lowercase().replace(['_', ' '], "-");
+    Some(match (lower.as_str(), operand) {
+        ("in" | "one-of" | "any-of" | "anyof" | "or" | "any", Value::Array(_)) => operand.to_string(),
+        ("=" | "==" | "eq" | "equals" | "equal" | "is" | "exactly" | "exact" | "in", _) => format!("[{operand}]"),
+        (name, _) if super::OPERATORS.contains(&name) => format!("[{value}]"),
+        (name, operand) => {
+            format!("[{}]", operator(name, operand).filter(|written| written.starts_with('{') && !written.contains("where"))?)
+        }
+    })
+}
+
+/// A number where it is written as a text.
+pub(super) fn number(value: &Value) -> Option<serde_json::Number> {
+    value.as_str()?.trim().parse().ok()
+}
+
+/// The comparison that a text is: `> 5`.
+pub(super) fn comparison(operand: &Value) -> Option<String> {
+    let text = operand.as_str()?.trim();
+    let sign = [">=", "<=", ">", "<", "="].into_iter().find(|sign| text.starts_with(sign))?;
+    let number = number(&Value::from(text.strip_prefix(sign)?))?;
+    Some(format!("[\"{sign}\", {number}]"))
+}
+
 /// SQL writes `%` where we write `*`.
 fn of_glob(operand: &Value) -> Value {
     operand.as_str().map_or_else(|| operand.clone(), |text| text.replace('%', "*").into())
@@ -65,6 +93,21 @@ mod tests {
             ("zebra", json!(1), None),
         ] {
             assert_eq!(operator(name, &operand).as_deref(), expect, "{name}");
+        }
+        for (value, expect) in [
+            (json!({ "in": ["a", "b"] }), Some(r#"["a","b"]"#)),
+            (json!({ "equals": "a" }), Some(r#"["a"]"#)),
+            (json!({ "prefix": "a" }), Some(r#"[{"prefix":"a"}]"#)),
+            (json!({ "startsWith": "a" }), Some(r#"[{"prefix":"a"}]"#)),
+            (json!({ "gt": 1 }), Some(r#"[{"numeric":[">",1]}]"#)),
+            (json!({ "regex": "a" }), None),
+            (json!({ "a": 1, "b": 2 }), None),
+            (json!({ "zebra": 1 }), None),
+        ] {
+            assert_eq!(listed(&value).as_deref(), expect, "{value}");
+        }
+        for (operand, expect) in [("> 5", Some(r#"[">", 5]"#)), (">=-1.5", Some(r#"[">=", -1.5]"#)), ("> x", None), ("5", None)] {
+            assert_eq!(comparison(&json!(operand)).as_deref(), expect, "{operand}");
         }
         assert!(operator("regex", &json!("a.*")).unwrap().contains(r#"search($.subject, "a.*")"#));
     }

@@ -74,7 +74,8 @@ impl Compiler {
             "exists" => match operand {
                 Value::Bool(value) => Some(Operator::Exists(*value)),
                 _ => {
-                    self.problem(Problem::new("exists takes true or false"));
+                    let is_no = matches!(operand.as_str(), Some("false" | "no"));
+                    self.problem(Problem::new("exists takes true or false").help(format!("write {{ exists: {} }}", !is_no)));
                     None
                 }
             },
@@ -281,7 +282,8 @@ impl Compiler {
             [operator, number] => vec![(operator, number)],
             [lower, from, upper, to] => vec![(lower, from), (upper, to)],
             _ => {
-                self.problem(Problem::new("numeric takes a comparison and a number, or a lower and an upper bound").help(FORM));
+                let help = meant::comparison(operand).map_or_else(|| FORM.to_owned(), |written| format!("write {written}"));
+                self.problem(Problem::new("numeric takes a comparison and a number, or a lower and an upper bound").help(help));
                 return None;
             }
         };
@@ -290,7 +292,8 @@ impl Compiler {
             let number = match number {
                 Value::Number(number) => Number::from(number),
                 _ => {
-                    self.within(2 * index + 1, |compiler| compiler.problem(Problem::new("numeric compares with a number").help(FORM)));
+                    let help = meant::number(number).map_or_else(|| FORM.to_owned(), |number| format!("write {number} without quotes"));
+                    self.within(2 * index + 1, |compiler| compiler.problem(Problem::new("numeric compares with a number").help(help)));
                     return None;
                 }
             };

@@ -155,6 +155,14 @@ fn unknown_kind(entry: &Entry, side: Side, kinds: &[&str], options: &[&str]) -> 
     if let Some(connector) = alias {
         return told(format!("there is no connector `{key}`"), format!("did you mean `{}`?", connector.kind));
     }
+    if side == Side::Target
+        && let Some(written) = meant::of_delivery(key, &entry.value)
+    {
+        return told(
+            format!("unknown key `{key}`"),
+            format!("settings of delivery stand under `delivery`: write `delivery: {{ {written} }}`"),
+        );
+    }
     if let Some(instead) = elsewhere {
         return told(format!("there is no connector `{key}`"), instead.to_owned());
     }

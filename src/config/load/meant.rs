@@ -64,6 +64,25 @@ pub(super) fn in_short(kind: &str, node: &Node) -> Option<String> {
     }
 }
 
+/// How a setting of delivery is written that stands beside the connector.
+pub(super) fn of_delivery(key: &str, node: &Node) -> Option<String> {
+    let value = match &node.value {
+        Value::Text(text, _) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => "…".to_owned(),
+    };
+    Some(match key.to_lowercase().replace(['-', '_', ' '], "").as_str() {
+        "retry" | "retries" | "maxretries" | "attempts" | "maxattempts" => format!("retry: {{ attempts: {value} }}"),
+        "backoff" => "retry: { backoff: { initial: 1s, max: 5m } }".to_owned(),
+        "timeout" => format!("timeout: {value}"),
+        "rate" | "ratelimit" => format!("rate: {value}"),
+        "concurrency" | "maxconcurrency" | "parallelism" => format!("concurrency: {{ max: {value} }}"),
+        "maxage" | "ttl" => format!("max_age: {value}"),
+        "orderby" => format!("order_by: {value}"),
+        _ => return None,
+    })
+}
+
 /// How an outside system is reached that has no connector of that name.
 pub(super) fn elsewhere(kind: &str, is_source: bool) -> Option<&'static str> {
     let folded = kind.to_lowercase().replace(['-', '_', ' '], "");

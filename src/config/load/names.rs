@@ -116,6 +116,11 @@ impl Loader<'_, '_> {
                 None if section == Section::Targets && text.contains("://") => {
                     format!("give it a name under `targets:` (a-name: {{ http: {{ url: \"{text}\" }} }}) and write `to: a-name`")
                 }
+                None if section == Section::Targets && (text.starts_with('.') || text.contains('/')) => {
+                    let words: Vec<_> = text.split_whitespace().collect();
+                    let command = words.join(", ");
+                    format!("give it a name under `targets:` (a-name: {{ exec: {{ command: [{command}] }} }}) and write `to: a-name`")
+                }
                 None if section == Section::Targets && self.names.of(section, &document.tenant).is_empty() => {
                     format!("there are no targets; define it under `targets:`, such as `{text}: {{ stdout: {{}} }}`")
                 }

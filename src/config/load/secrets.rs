@@ -113,6 +113,10 @@ impl Walk<'_, '_> {
             let problem = problem.help(format!("write `{{ env: {name} }}`")).warn();
             return self.document.mistakes.tell(Mistake::of(problem, entry, node, &self.document.file.text));
         }
+        if let Some(name) = node.text().and_then(|text| text.strip_prefix('$')).filter(|name| is_variable_name(name)) {
+            let problem = Problem::new(format!("nothing is filled in for `${name}`")).help(format!("write `{{ env: {name} }}`")).warn();
+            return self.document.mistakes.tell(Mistake::of(problem, entry, node, &self.document.file.text));
+        }
         // What was meant to be filled in is told elsewhere.
         if node.text().is_some_and(|text| text.starts_with("${")) {
             return;

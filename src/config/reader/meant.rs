@@ -43,6 +43,18 @@ const IN_SHORT: [(&str, &str); 9] = [
     ("transform", "data"),
 ];
 
+/// Help for a text in the place of a mapping: `to:console` is one, since a key's colon is followed by a space. Else what a preset is given.
+pub(super) fn glued(expected: &str, node: &Node) -> Option<String> {
+    let text = node.text().filter(|_| expected == "a mapping")?;
+    let is_key = |key: &str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || b"-_".contains(&byte));
+    match text.split_once(':') {
+        Some((key, value)) if is_key(key) && !value.starts_with([' ', '/']) && !value.is_empty() && !text.contains('\n') => {
+            Some(format!("a space stands behind the colon: write `{key}: {value}`"))
+        }
+        _ => None,
+    }
+}
+
 /// A number that is spelt as older YAML, or C, has it, as JSON spells it: in backticks, and of an octal one both readings.
 pub(super) fn number(source: &str) -> Option<String> {
     let (sign, digits) = match source.strip_prefix(['+', '-']) {

@@ -68,7 +68,11 @@ impl<'t> Piece<'t> {
 
     /// Tells of a key that is not known here, and what it was probably meant to be.
     pub fn tell_unknown_key(self, entry: &Entry, known: &[&str]) {
-        let (meant, help) = suggest::help(&entry.key, known);
+        let (mut meant, mut help) = suggest::help(&entry.key, known);
+        // A pattern is a mapping, a condition a text.
+        if meant == Some("where") && matches!(entry.value.value, Value::Map(_)) && known.contains(&"match") {
+            (meant, help) = (Some("match"), "did you mean `match`?".to_owned());
+        }
         if let Some(meant) = meant {
             self.mistakes.note_meant(self.node, meant);
         }

@@ -29,6 +29,9 @@ described! {
     Address("Address", |_generator| json_schema!({ "description": "host:port", "examples": ["127.0.0.1:8080"], "type": "string", "pattern": ADDRESS_PATTERN }))
 }
 
+/// Outside of quotes an equals sign stands in one of `==`, `!=`, `<=` and `>=`.
+const TWO_EQUALS: &str = r#"^(?:[^=!<>'"]|[=!<>]=|[!<>](?!=)|'(?:[^'\\]|\\[\s\S])*'|"(?:[^"\\]|\\[\s\S])*")*$"#;
+
 described! {
     /// `where`.
     ConditionText("Condition", |_generator| json_schema!({
@@ -36,6 +39,7 @@ described! {
         "examples": ["$.data.total > 100 && $.data.status == 'paid'", "$.data.items[?@.price > 5]"],
         "type": "string",
         "pattern": "\\$",
+        "allOf": [{ "pattern": TWO_EQUALS }],
     }))
 }
 

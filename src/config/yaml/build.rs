@@ -188,7 +188,7 @@ impl<'x> Builder<'x> {
                     Some(first) => {
                         let mistake =
                             Mistake::new(key_span, format!("the key `{key}` stands here a second time")).also(*first, "first here");
-                        self.note(mistake);
+                        self.note(mistake.help("give it another name, or take one of the two out"));
                     }
                     None => {
                         map.seen.insert(key.clone(), key_span);

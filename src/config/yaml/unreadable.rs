@@ -117,6 +117,11 @@ impl<'x> Place<'x> {
             let help = format!("write `{{ env: {name} }}`");
             return told(self.start + dollar, variable, "variables are not filled in like this".to_owned(), help);
         }
+        if let Some((start, source)) = self.second_colon(info) {
+            let name = source.split_once(':').map_or("", |(_, name)| name.trim());
+            let kind = source.split(':').next().unwrap_or_default();
+            return told(start, source, "two keys stand on one line".to_owned(), format!("write `{{ {kind}: {name} }}`"));
+        }
         let rest = self.line.get(self.at - self.start..)?;
         let word = rest.split([',', ']', '}']).next().unwrap_or(rest).trim_end();
         if info.contains("unknown anchor") {
@@ -124,6 +129,9 @@ impl<'x> Place<'x> {
             let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
             let help = if is_name {
                 format!("give the value this name in front of here, by `&{name}`, or quote it: \"{word}\"")
+            } else if word.starts_with("*/") || word.starts_with("* ") {
+                // A cron line.
+                format!("quote it: \"{word}\"")
             } else {
                 format!("quote it: \"{word}\"; in `match` a `*` works in {{ wildcard: \"{word}\" }}")
             };
@@ -136,6 +144,20 @@ impl<'x> Place<'x> {
             return told(self.at, word, "a bare text cannot begin with this character".to_owned(), format!("quote it: \"{word}\""));
         }
         None
+    }
+
+    /// `env: NAME` or `file: path` behind another key, without its braces.
+    fn second_colon(&self, info: &str) -> Option<(usize, &'x str)> {
+        if !info.contains("mapping values are not allowed") && !info.contains("flow mapping") {
+            return None;
+        }
+        let at = [": env: ", ": file: "].into_iter().find_map(|second| self.line.find(second))?;
+        if is_quoted(self.line, at) {
+            return None;
+        }
+        let source = self.line.get(at + 2..)?;
+        let source = source.split([',', '}', '#']).next().unwrap_or(source).trim_end();
+        Some((self.start + at + 2, source))
     }
 
     /// Quotes within the same quotes, and backslashes within double ones.
