@@ -93,7 +93,8 @@ impl FieldsBuilder {
             places.extend(marks.drain(..).enumerate().map(|(place, mark)| (mark, place)));
         }
         let end = fields.nodes.len() as FieldId;
-        let nested = (end - id) as usize > 1 + children.len();
+        let above_others = children.iter().filter(|(_, child)| fields.has_children(*child));
+        let nested = above_others.fold(0, |bits, (name, _)| bits | first_bit(name.bytes().next().unwrap_or(b'.')));
         if let Some(node) = fields.nodes.get_mut(id as usize) {
             *node = Node { children, marks, places, lengths, nested, end };
         }
@@ -117,10 +118,16 @@ struct Node {
     places: HashMap<Mark, usize, RandomState>,
     /// Bit n is set where a child's name has n (modulo 64) bytes: most members of an event are told apart by this alone.
     lengths: u64,
-    /// Whether there is more below the children, to which a key with dots could lead.
-    nested: bool,
+    /// The [`first_bit`] of each child with others below it: a key with dots leads to those alone. Most members of an event are known by
+    /// this to lead nowhere, without a look for dots in them. A name without characters is followed by a dot.
+    nested: u64,
     /// One past the last field under this one.
     end: FieldId,
+}
+
+/// The bit of a name's first byte, which it shares with a few others.
+fn first_bit(byte: u8) -> u64 {
+    1 << (byte % 64)
 }
 
 /// Up to so many children are looked through one by one, mark by mark.

@@ -385,71 +385,82 @@ impl EventBuilder {
     /// empty, names of `[a-z0-9]+`, `source` a URI-reference, `dataschema` a URI (a reference is let through: it is common and harmless),
     /// `time` RFC 3339 and `datacontenttype` a media type.
     pub fn build(self) -> Result<Event, InvalidEvent> {
-        if let Some(invalid) = self.invalid {
-            return Err(invalid);
+        self.check()?;
+        Ok(self.into_event())
+    }
+
+    fn check(&self) -> Result<(), InvalidEvent> {
+        if let Some(invalid) = &self.invalid {
+            return Err(invalid.clone());
         }
-        let required = |value: Option<ByteString>, name: &'static str| match value {
+        let required = |value: &Option<ByteString>, name: &'static str| match value {
             None => Err(InvalidEvent::Missing(name)),
             Some(text) if text.is_empty() => Err(InvalidEvent::Empty(name.to_owned())),
-            Some(text) => Ok(text),
+            Some(_) => Ok(()),
         };
-        let event = Event {
-            id: required(self.id, "id")?,
-            source: required(self.source, "source")?,
-            ty: required(self.ty, "type")?,
-            subject: self.subject,
-            time: self.time,
-            datacontenttype: self.datacontenttype,
-            dataschema: self.dataschema,
-            extensions: self.extensions,
-            data: self.data,
-        };
+        required(&self.id, "id")?;
+        required(&self.source, "source")?;
+        required(&self.ty, "type")?;
         let optional = [
-            ("subject", &event.subject),
-            ("time", &event.time),
-            ("datacontenttype", &event.datacontenttype),
-            ("dataschema", &event.dataschema),
+            ("subject", &self.subject),
+            ("time", &self.time),
+            ("datacontenttype", &self.datacontenttype),
+            ("dataschema", &self.dataschema),
         ];
         for (name, value) in optional {
             if value.as_ref().is_some_and(|text| text.is_empty()) {
                 return Err(InvalidEvent::Empty(name.to_owned()));
             }
         }
+        let checks: [(&str, &Option<ByteString>, fn(&str) -> bool, &'static str); 4] = [
+            ("source", &self.source, is_uri_reference, "a URI-reference"),
+            ("dataschema", &self.dataschema, is_uri_reference, "a URI"),
+            ("time", &self.time, is_rfc3339, "an RFC 3339 time such as 2026-01-31T09:30:00Z"),
+            ("datacontenttype", &self.datacontenttype, is_media_type, "a media type such as application/json"),
+        ];
         let not = |name: &str, value: &str, expected| Err(InvalidEvent::Value { name: name.to_owned(), value: shorten(value), expected });
-        if !is_uri_reference(&event.source) {
-            return not("source", &event.source, "a URI-reference");
+        for (name, value, is_right, expected) in checks {
+            if let Some(text) = value
+                && !is_right(text)
+            {
+                return not(name, text, expected);
+            }
         }
-        if let Some(schema) = &event.dataschema
-            && !is_uri_reference(schema)
-        {
-            return not("dataschema", schema, "a URI");
-        }
-        if let Some(time) = &event.time
-            && !is_rfc3339(time)
-        {
-            return not("time", time, "an RFC 3339 time such as 2026-01-31T09:30:00Z");
-        }
-        if let Some(media_type) = &event.datacontenttype
-            && !is_media_type(media_type)
-        {
-            return not("datacontenttype", media_type, "a media type such as application/json");
-        }
-        let texts = [("id", &*event.id), ("type", &*event.ty), ("subject", event.subject.as_deref().unwrap_or_default())];
-        let extensions = event.extensions.iter().filter_map(|(name, value)| match value {
+        let own = [("id", &self.id), ("type", &self.ty), ("subject", &self.subject)];
+        let own = own.into_iter().filter_map(|(name, text)| Some((name, &**text.as_ref()?)));
+        let extensions = self.extensions.iter().filter_map(|(name, value)| match value {
             ExtensionValue::String(text) => Some((&**name, &**text)),
             _ => None,
         });
-        for (name, text) in texts.into_iter().chain(extensions) {
+        for (name, text) in own.chain(extensions) {
             if !is_cloudevents_string(text) {
                 return not(name, text, "free of control characters and of Unicode noncharacters");
             }
         }
-        if event.extensions.len() > EXTENSIONS_MAX {
-            return Err(InvalidEvent::Extensions(event.extensions.len()));
+        if self.extensions.len() > EXTENSIONS_MAX {
+            return Err(InvalidEvent::Extensions(self.extensions.len()));
         }
-        match event.extensions.iter().find(|(name, _)| !is_attribute_name(name)) {
+        match self.extensions.iter().find(|(name, _)| !is_attribute_name(name)) {
             Some((name, _)) => Err(InvalidEvent::Name(shorten(name))),
-            None => Ok(event),
+            None => Ok(()),
+        }
+    }
+
+    /// The event, whose parts have been checked.
+    ///
+    /// This is apart from the checks so that an event is written once, to where it is wanted.
+    #[inline]
+    pub(crate) fn into_event(self) -> Event {
+        Event {
+            id: self.id.unwrap_or_default(),
+            source: self.source.unwrap_or_default(),
+            ty: self.ty.unwrap_or_default(),
+            subject: self.subject,
+            time: self.time,
+            datacontenttype: self.datacontenttype,
+            dataschema: self.dataschema,
+            extensions: self.extensions,
+            data: self.data,
         }
     }
 
@@ -496,9 +507,14 @@ impl EventBuilder {
         self.datacontenttype.as_deref()
     }
 
+    /// The data of what a decoder reads.
+    pub(crate) fn set_data(&mut self, data: Data) {
+        self.data = Some(data);
+    }
+
     /// Checks what a decoder has read.
-    pub(crate) fn build_read(self) -> Result<Event, InvalidEvent> {
-        if self.specversion { self.build() } else { Err(InvalidEvent::Missing("specversion")) }
+    pub(crate) fn check_read(&self) -> Result<(), InvalidEvent> {
+        if self.specversion { self.check() } else { Err(InvalidEvent::Missing("specversion")) }
     }
 }
 
@@ -539,7 +555,8 @@ fn is_cloudevents_string(text: &str) -> bool {
 fn is_uri_reference(text: &str) -> bool {
     // Of these characters any path is one, and so is one behind a scheme: most need no grammar.
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'~');
-    let path = match text.split_once(':') {
+    let colon = text.bytes().position(|byte| byte == b':');
+    let path = match colon.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?))) {
         Some((scheme, path)) if is_scheme(scheme) => path,
         Some(_) => return UriReferenceStr::new(text).is_ok(),
         None => text,

@@ -174,7 +174,8 @@ fn binary(headers: &HeaderMap, body: Bytes, declared: Option<&str>) -> Option<Re
         if !body.is_empty() {
             builder = builder.data(Data::read(declared, body)?);
         }
-        builder.build_read()
+        builder.check_read()?;
+        Ok(builder.into_event())
     })
 }
 

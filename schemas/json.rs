@@ -254,9 +254,10 @@ fn event(text: &ByteString, scanner: &mut Scanner<'_>) -> Result<Event, Mistake>
     }
     if let Some(member) = data {
         let data = interpret(text, member, outline, builder.declared_type())?;
-        builder = builder.data(data);
+        builder.set_data(data);
     }
-    Ok(builder.build_read()?)
+    builder.check_read()?;
+    Ok(builder.into_event())
 }
 
 /// Reads an attribute's value; none is `null`: section 2.2.

@@ -3,6 +3,10 @@
 /// True for `type/subtype`, with anything printable behind a `;`.
 #[must_use]
 pub fn is_media_type(text: &str) -> bool {
+    // Of nearly all events.
+    if text == "application/json" {
+        return true;
+    }
     let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
     let is_token =
         |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use pointsman_schemas::json::Item;
 
-use super::{FieldId, Fields};
+use super::{FieldId, Fields, first_bit};
 use crate::document::Outlined;
 use crate::json::{self, Key};
 
@@ -302,7 +302,7 @@ impl Slots {
         if let Some(child) = fields.child(parent, name) {
             return Some((child, false));
         }
-        if !fields.node(parent)?.nested {
+        if fields.node(parent)?.nested & first_bit(*name.first()?) == 0 {
             return None;
         }
         memchr::memchr(b'.', name)?;

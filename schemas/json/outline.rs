@@ -99,8 +99,9 @@ pub(crate) struct Notes {
     items: Vec<Item>,
     /// The innermost item that was entered. As long as it is open, its `next` is the one around it.
     open: u32,
-    /// The key of the value that comes, and its end.
-    key: (u32, u32),
+    /// Where the key of the value that comes begins, and in the upper half where it ends. Two halves would be written one by one and then
+    /// read together, for which a processor has to wait.
+    key: u64,
     /// Where the value begins that is outlined.
     base: u32,
     items_max: usize,
@@ -112,7 +113,7 @@ impl Notes {
         let items_max = if end < ESCAPED as usize { items_max } else { 0 };
         // Most keys and values take some twenty bytes together, and the text may go on with other events.
         let items = Vec::with_capacity(((end - base) / 20 + 4).min(64).min(items_max));
-        Self { items, open: 0, key: (0, 0), base: base as u32, items_max }
+        Self { items, open: 0, key: 0, base: base as u32, items_max }
     }
 
     /// The items; none where there were too many.
@@ -128,8 +129,8 @@ impl Notes {
     #[inline(always)]
     fn push(&mut self, start: usize, end: u32, next: u32) {
         if self.items.len() <= self.items_max {
-            let (key_start, key_end) = std::mem::take(&mut self.key);
-            self.items.push(Item { key_start, key_end, start: self.place(start), end, next });
+            let key = std::mem::take(&mut self.key);
+            self.items.push(Item { key_start: key as u32, key_end: (key >> 32) as u32, start: self.place(start), end, next });
         }
     }
 }
@@ -137,7 +138,8 @@ impl Notes {
 impl Listener for Notes {
     #[inline(always)]
     fn key(&mut self, start: usize, end: usize, escaped: bool) {
-        self.key = (self.place(start), self.place(end) | if escaped { ESCAPED } else { 0 });
+        let end = self.place(end) | if escaped { ESCAPED } else { 0 };
+        self.key = u64::from(self.place(start)) | u64::from(end) << 32;
     }
 
     #[inline(always)]
