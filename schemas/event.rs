@@ -412,7 +412,8 @@ impl EventBuilder {
                 return Err(InvalidEvent::Empty(name.to_owned()));
             }
         }
-        let checks: [(&str, &Option<ByteString>, fn(&str) -> bool, &'static str); 4] = [
+        type Check<'b> = (&'static str, &'b Option<ByteString>, fn(&str) -> bool, &'static str);
+        let checks: [Check<'_>; 4] = [
             ("source", &self.source, is_uri_reference, "a URI-reference"),
             ("dataschema", &self.dataschema, is_uri_reference, "a URI"),
             ("time", &self.time, is_rfc3339, "an RFC 3339 time such as 2026-01-31T09:30:00Z"),

@@ -67,7 +67,8 @@ impl<'d, 's> Evaluation<'d, 's> {
             self.group(root, Place::Event)
         } else {
             let frame = self.read(ROOT);
-            self.under(root, ROOT, frame)
+            let absent = if root.holds_absent() { Holds::ByAbsence } else { Holds::No };
+            self.under(root, absent, ROOT, frame)
         };
         holds != Holds::No
     }
@@ -144,7 +145,7 @@ impl<'d, 's> Evaluation<'d, 's> {
             (Place::Event, _) => return Holds::No,
         };
         match &field.body {
-            Body::Group(group) => self.under(group, field.id, frame),
+            Body::Group(group) => self.under(group, absent(field), field.id, frame),
             Body::Leaf(leaf) => {
                 let (mut next, mut any) = (Some(self.slots.get(frame, field.id)), None);
                 while let Some(slot) = next {
@@ -162,10 +163,11 @@ impl<'d, 's> Evaluation<'d, 's> {
 
     /// An object of the pattern held against whatever stands at a field.
     ///
-    /// All objects there, and what keys with dots lead to below it, are one: the frame has it. Each array is looked into by itself.
-    fn under(&mut self, group: &Group, id: FieldId, frame: Frame) -> Holds {
+    /// All objects there, and what keys with dots lead to below it, are one: the frame has it. Each array is looked into by itself. How it
+    /// holds for what is no object is given as `absent`.
+    fn under(&mut self, group: &Group, absent: Holds, id: FieldId, frame: Frame) -> Holds {
         let first = self.slots.get(frame, id);
-        let (mut all, mut is_object) = (if group.holds_absent() { Holds::ByAbsence } else { Holds::No }, first.passed);
+        let (mut all, mut is_object) = (absent, first.passed);
         let mut next = Some(first);
         while let Some(slot) = next {
             let holds = match slot.found.kind {
@@ -173,7 +175,7 @@ impl<'d, 's> Evaluation<'d, 's> {
                     is_object = true;
                     all
                 }
-                Kind::Array => self.elements(group, id, slot.found.item(), 0),
+                Kind::Array => self.elements(group, absent, id, slot.found.item(), 0),
                 Kind::Scalar | Kind::Nothing => all,
             };
             match holds {
@@ -190,8 +192,7 @@ impl<'d, 's> Evaluation<'d, 's> {
     }
 
     /// An object of the pattern holds for an array where it holds within one element, or is about absence and holds for all of them.
-    fn elements(&mut self, group: &Group, id: FieldId, array: usize, depth: usize) -> Holds {
-        let absent = if group.holds_absent() { Holds::ByAbsence } else { Holds::No };
+    fn elements(&mut self, group: &Group, absent: Holds, id: FieldId, array: usize, depth: usize) -> Holds {
         let mut all = absent;
         if depth == JSON_DEPTH_MAX {
             return all;
@@ -207,7 +208,7 @@ impl<'d, 's> Evaluation<'d, 's> {
                     self.slots.close(frame);
                     holds
                 }
-                Some(b'[') => self.elements(group, id, number, depth + 1),
+                Some(b'[') => self.elements(group, absent, id, number, depth + 1),
                 _ => absent,
             };
             match holds {
