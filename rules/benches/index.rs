@@ -5,6 +5,8 @@
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark says bluntly what it expects")]
 
+mod patterns;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -117,32 +119,14 @@ fn families() -> Vec<Family> {
     ]
 }
 
-/// Wildcards, prefixes, ranges, `anything-but` and exact values over eight fields.
+/// One of the mixed patterns for each number.
 fn mixed(n: usize) -> Rule {
-    mixed_of(n, n)
+    pattern(patterns::mixed(n, n))
 }
 
-/// As [`mixed`], ten rules for each number, two of each sort.
+/// Ten of them for each number, two of each sort.
 fn mixed_by_ten(n: usize) -> Rule {
-    mixed_of(n / 10, n)
-}
-
-fn mixed_of(n: usize, sort: usize) -> Rule {
-    pattern(match sort % 5 {
-        0 => json!({ "data": { "s3": { "object": { "key": [{ "wildcard": format!("albums/*/{n:05}/*.jpg") }] } } } }),
-        1 => json!({ "subject": [{ "prefix": format!("albums/{n:05}/") }], "data": { "eventName": [{ "prefix": "Object" }] } }),
-        2 => json!({ "data": { "s3": { "object": { "size": [{ "numeric": [">=", 10 * n, "<", 10 * n + 10] }] } } } }),
-        3 => json!({
-            "data": {
-                "state": [{ "anything-but": ["deleted", format!("gone-{n}")] }],
-                "userIdentity": { "principalId": [{ "suffix": format!("{n:05}:EXAMPLE") }] },
-            },
-        }),
-        _ => json!({
-            "type": [format!("com.example.kind{n:05}.created")],
-            "data": { "s3": { "bucket": { "name": [format!("photos-{n:05}")] } } },
-        }),
-    })
+    pattern(patterns::mixed(n / 10, n))
 }
 
 /// The rules of a family, and events each of which some of them take, or none.

@@ -2,9 +2,12 @@
 //!
 //! `cargo bench -p pointsman-rules --bench throughput` prints thousands of events for each CPU second, and how often an event is read and
 //! matched in the time that `serde_json` takes to read it into a tree, which is a figure of the machine and of other load hardly more than
-//! the event. `-- --write FOLDER` writes the workloads instead, for `rules/benches/quamina`, which measures quamina by them.
+//! the event. `-- --write FOLDER` writes the workloads instead, for `rules/benches/quamina` and `rules/benches/event-ruler`, which measure those
+//! by them.
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark says bluntly what it expects")]
+
+mod patterns;
 
 use std::hint::black_box;
 use std::path::Path;
@@ -54,29 +57,6 @@ fn event(number: usize) -> Bytes {
     Bytes::from(with(1024 - with(0).len()))
 }
 
-fn exact(n: usize) -> Value {
-    json!({
-        "type": [format!("com.example.kind{n:05}.created")],
-        "data": { "userIdentity": { "principalId": [format!("AWS:{n:05}:EXAMPLE")] }, "s3": { "bucket": { "name": [format!("photos-{n:05}")] } } },
-    })
-}
-
-/// Wildcards, prefixes, ranges, `anything-but` and exact values over eight fields.
-fn mixed(n: usize) -> Value {
-    match n % 5 {
-        0 => json!({ "data": { "s3": { "object": { "key": [{ "wildcard": format!("albums/*/{n:05}/*.jpg") }] } } } }),
-        1 => json!({ "subject": [{ "prefix": format!("albums/{n:05}/") }], "data": { "eventName": [{ "prefix": "Object" }] } }),
-        2 => json!({ "data": { "s3": { "object": { "size": [{ "numeric": [">=", 10 * n, "<", 10 * n + 10] }] } } } }),
-        3 => json!({
-            "data": {
-                "state": [{ "anything-but": ["deleted", format!("gone-{n}")] }],
-                "userIdentity": { "principalId": [{ "suffix": format!("{n:05}:EXAMPLE") }] },
-            },
-        }),
-        _ => exact(n),
-    }
-}
-
 /// A lot of a city, as event-ruler's benchmark of arrays has them: a polygon of about ten points, each an object, in arrays of arrays.
 fn lot(number: usize) -> Bytes {
     let mut state = number as u64 + 1;
@@ -114,9 +94,21 @@ fn over_arrays() -> Vec<Value> {
 fn workloads() -> Vec<Workload> {
     let events = |number: fn(usize) -> usize| (0..EVENTS).map(|at| event(number(at))).collect::<Vec<_>>();
     vec![
-        Workload { name: "exact on 3 fields, 1,000 rules", patterns: (0..1_000).map(exact).collect(), events: events(|at| 7 * at + 3) },
-        Workload { name: "exact on 3 fields, 10,000 rules", patterns: (0..10_000).map(exact).collect(), events: events(|at| 97 * at + 3) },
-        Workload { name: "mixed, 1,000 rules", patterns: (0..1_000).map(mixed).collect(), events: events(|at| 7 * at + 3) },
+        Workload {
+            name: "exact on 3 fields, 1,000 rules",
+            patterns: (0..1_000).map(patterns::exact).collect(),
+            events: events(|at| 7 * at + 3),
+        },
+        Workload {
+            name: "exact on 3 fields, 10,000 rules",
+            patterns: (0..10_000).map(patterns::exact).collect(),
+            events: events(|at| 97 * at + 3),
+        },
+        Workload {
+            name: "mixed, 1,000 rules",
+            patterns: (0..1_000).map(|n| patterns::mixed(n, n)).collect(),
+            events: events(|at| 7 * at + 3),
+        },
         Workload { name: "nested arrays, 5 rules", patterns: over_arrays(), events: (0..EVENTS).map(lot).collect() },
     ]
 }
