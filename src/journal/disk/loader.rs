@@ -17,8 +17,8 @@ use super::schema::{self, Purpose};
 use super::transaction::read_row;
 use crate::journal::{JournalError, Leases};
 
-/// How many bytes of events are read ahead for one lease: a hundred large ones would not fit what may be in flight anyway.
-const LOAD_BYTES: usize = 8 * 1024 * 1024;
+/// How many bytes of events are read at once, about: small ones are read ahead of their leases, of large ones no more than is asked for.
+const LOAD_BYTES: usize = 256 * 1024;
 
 /// A call of `lease` that memory alone could not serve.
 pub(super) struct LeaseCall {

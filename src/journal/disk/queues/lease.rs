@@ -10,7 +10,8 @@ use crate::journal::disk::record::{Damage, Kept};
 use crate::journal::disk::row::RowKey;
 use crate::journal::{Cut, Grant, LeaseToken, Leased, Leases};
 
-/// Events that are read from the disk at once.
+/// Events that are read from the disk at once. A busy target frees its slots one by one: where each lease had its one event read, a backlog
+/// would be drained no faster than the loader's thread can be woken.
 const EVENTS_PER_LOAD: usize = 128;
 
 /// How far in the future a lease may end: "for ever", and no overflow.
@@ -76,7 +77,7 @@ impl Leasing {
                     Next::Delivery(key, sequence) => {
                         let cached = queues.cache.get(sequence).cloned().map(Ok);
                         let Some(kept) = cached.or_else(|| found.get(&sequence).cloned()) else {
-                            break Some(Need::Events(queues.upcoming(number, grant.count - self.taken)));
+                            break Some(Need::Events(queues.upcoming(number)));
                         };
                         match kept {
                             Err(why) => self.damaged.extend(queues.pop(number, key).map(|(key, slot)| {
@@ -144,12 +145,12 @@ impl Queues {
         }
     }
 
-    /// The sequences of the next deliveries, as far as the window knows.
-    fn upcoming(&self, subscription: u32, count: usize) -> Vec<u64> {
+    /// The sequences of the next deliveries whose events are not in memory, as far as the window knows.
+    fn upcoming(&self, subscription: u32) -> Vec<u64> {
         let Some(queue) = self.queues.get(&subscription) else { return Vec::new() };
         let slots = queue.window.iter().filter(|(key, slot)| key.0 <= self.time.0 || slot.immediate);
         let sequences = slots.flat_map(|(_, slot)| slot.sequences.iter().rev().copied());
-        sequences.filter(|sequence| self.cache.get(*sequence).is_none()).take(count.clamp(1, EVENTS_PER_LOAD)).collect()
+        sequences.filter(|sequence| self.cache.get(*sequence).is_none()).take(EVENTS_PER_LOAD).collect()
     }
 
     /// Takes the next delivery of a slot out of the window; its key is (due, sequence, run).
@@ -205,6 +206,32 @@ impl Queues {
         }
         if let Some(due) = next {
             self.arm(subscription, due);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use pointsman_schemas::SubscriptionNumber;
+
+    use super::*;
+    use crate::journal::disk::queues::Effect;
+    use crate::journal::disk::row::PendingRow;
+
+    #[test]
+    fn events_are_read_ahead_of_a_target_that_frees_one_slot_at_a_time() {
+        let now = Moment { time: Timestamp(0), instant: Instant::now() };
+        let mut queues = Queues::new(0, Arc::default());
+        queues.know(1, true, false);
+        let all: Vec<u64> = (1..=200).collect();
+        queues.apply(all.chunks(50).map(|chunk| Effect::Insert(PendingRow::block(1, chunk, now.time))), now.time);
+        let grant = Grant { subscription: SubscriptionNumber(1), count: 1, lease: Duration::from_secs(60), bytes_max: usize::MAX };
+        match Leasing::new(vec![grant], usize::MAX, now).run(&mut queues, &Found::new()) {
+            Need::Events(sequences) => assert_eq!(sequences, all[..EVENTS_PER_LOAD]),
+            need => panic!("{need:?}"),
         }
     }
 }
