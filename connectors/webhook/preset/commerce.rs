@@ -10,7 +10,8 @@ pub(super) const SHOPIFY: Preset = Preset {
     event: Events::Rows(&Rows {
         ty: &["com.shopify.<$.headers.x-shopify-topic>", "com.shopify.unknown"],
         source: &["https://<$.headers.x-shopify-shop-domain>", "https://shopify.com"],
-        id: &["<$.headers.x-shopify-webhook-id>"],
+        // "Ignore duplicate webhooks": the same event may come by several webhooks. One act may have several topics and objects.
+        id: &["<$.headers.x-shopify-event-id>/<$.headers.x-shopify-topic>/<$.fields.id>", "<$.headers.x-shopify-webhook-id>"],
         subject: &["<$.fields.id>"],
         time: &["<$.headers.x-shopify-triggered-at>"],
         ..Rows::NONE

@@ -4,6 +4,7 @@
 //! it. What a source of Argo wraps in `body` is the data itself here.
 
 mod filters;
+mod hooks;
 mod other;
 mod source;
 

@@ -126,6 +126,11 @@ impl Draft {
         name
     }
 
+    /// Whether a source listens on a path already.
+    pub(super) fn has_webhook_at(&self, path: &str) -> bool {
+        self.sources.values().any(|source| source.pointer("/webhook/path").and_then(Value::as_str) == Some(path))
+    }
+
     /// A source that is wanted though no rule may name it.
     pub(super) fn kept_source(&mut self, wanted: &str, body: Value) {
         let name = self.source(wanted, body);

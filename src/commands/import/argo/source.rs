@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{other, text};
+use super::{hooks, other, text};
 use crate::commands::import::draft::{Draft, literal};
 use crate::commands::import::template;
 
@@ -17,13 +17,20 @@ pub(in crate::commands::import) fn take(source: &Value, draft: &mut Draft) {
         }
         for (event, settings) in events.as_object().into_iter().flatten() {
             let of = format!("EventSource {name}, {kind} {event}");
+            let mut data = None;
             let made = match kind.as_str() {
-                "webhook" => webhook(settings, &of, draft),
+                "webhook" => hooks::plain(settings, (name, event), &of, draft),
                 "calendar" => calendar(settings),
                 "nats" => nats(settings, &of, draft),
                 "minio" => minio(settings, (name, event), &of, draft),
                 "amqp" => amqp(settings, (name, event), &of, draft),
-                _ => Err(elsewhere(kind)),
+                _ => match hooks::provider(kind, settings, (name, event), &of, draft) {
+                    Some((body, own)) => {
+                        data = own;
+                        Ok(body)
+                    }
+                    None => Err(elsewhere(kind)),
+                },
             };
             match made {
                 Ok(_) if settings.get("filter").is_some() && kind != "minio" => {
@@ -34,6 +41,9 @@ pub(in crate::commands::import) fn take(source: &Value, draft: &mut Draft) {
                     if let (Some(mapping), "minio") = (mapping.as_object_mut(), kind.as_str()) {
                         // As Argo wraps it: Sensors look for `notification.0.s3.object.key`.
                         mapping.insert("data".to_owned(), json!({ "notification": ["<$.body>"] }));
+                    }
+                    if let (Some(mapping), Some(data)) = (mapping.as_object_mut(), data) {
+                        mapping.insert("data".to_owned(), data);
                     }
                     body.insert("event".to_owned(), mapping);
                     draft.kept_source(&format!("{name}-{event}"), body.into());
@@ -47,13 +57,16 @@ pub(in crate::commands::import) fn take(source: &Value, draft: &mut Draft) {
 /// Why a kind is left out, with what can be written in its place.
 fn elsewhere(kind: &str) -> String {
     match kind {
-        "github" | "gitlab" | "stripe" | "slack" | "bitbucket" => format!(
-            "it registers itself at {kind}, which is left to you: a source `webhook: {{ path: /hooks/{kind}, signature: {{ {kind}: … }} }}` takes its calls"
-        ),
         "file" => "a source `directory: { path: … }` tells of all of a folder's files; give its rules a `match` on `type` and `subject`"
             .to_owned(),
         "generic" => "what it asks over gRPC can send CloudEvents to the ingress".to_owned(),
-        "sqs" | "sns" => format!("there is no source for {kind}; what it tells of a bucket comes by `object-storage`"),
+        "sqs" => "there is no source for sqs; what it tells of a bucket comes by `object-storage`".to_owned(),
+        "pubsub" => {
+            "there is no source that pulls; a push subscription calls a `webhook` with `signature: { google-pubsub: … }`".to_owned()
+        }
+        "azureEventsHub" | "azureServiceBus" | "azureQueueStorage" => {
+            format!("there is no source for {kind}; Event Grid calls a `webhook` with `signature: {{ azure-event-grid: … }}`")
+        }
         "resource" => {
             "there is no source for what happens to Kubernetes resources; `signature: { kubernetes-audit: … }` takes audit events"
                 .to_owned()
@@ -165,18 +178,6 @@ type Made = Result<Map<String, Value>, String>;
 
 fn one(kind: &str, body: Value) -> Map<String, Value> {
     Map::from_iter([(kind.to_owned(), body)])
-}
-
-fn webhook(settings: &Value, of: &str, draft: &mut Draft) -> Made {
-    let path = text(settings, "/endpoint");
-    if !path.starts_with('/') {
-        return Err("it has no endpoint".to_owned());
-    }
-    if settings.get("authSecret").is_some() {
-        return Err("its sender shows a bearer token, for which a webhook has no counterpart".to_owned());
-    }
-    draft.note(of, "it listens on the bus's own port; give it a `signature` where its sender signs");
-    Ok(one("webhook", json!({ "path": path, "signature": { "none": {} } })))
 }
 
 fn calendar(settings: &Value) -> Made {
