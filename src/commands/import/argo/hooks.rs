@@ -38,7 +38,7 @@ pub(super) fn provider(
     let events: Vec<&str> = settings.get("events").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let events = if events.is_empty() || events.contains(&"*") { String::new() } else { format!(" for {}", events.join(", ")) };
     draft.note(of, &format!("have {signature} call {path}{events}: Argo registers itself there, and here that is left to you"));
-    let variable = format!("{}_SECRET", slug(&format!("{name}-{event}")).to_ascii_uppercase().replace('-', "_"));
+    let variable = format!("{}_SECRET", slug(&format!("{kind}-{name}-{event}")).to_ascii_uppercase().replace('-', "_"));
     draft.note(
         of,
         &match settings.pointer(secret).filter(|_| !secret.is_empty()) {
