@@ -18,6 +18,15 @@ pub struct Power {
     undo: TempDir,
 }
 
+/// Why there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// The disk has none left: ENOSPC.
+    Disk,
+    /// Its owner may take no more of it: EDQUOT.
+    Quota,
+}
+
 impl Power {
     /// Compiles the preloaded part and watches the files below a folder.
     ///
@@ -48,13 +57,21 @@ impl Power {
         ]
     }
 
-    /// Fills the disk, or makes room on it again.
+    /// Fills the disk, or what the process may take of it.
     ///
     /// # Panics
-    /// Where the mark cannot be made or removed.
-    pub fn fill(&self, full: bool) {
-        let mark = self.undo.path().join("full");
-        if full { std::fs::write(mark, "") } else { std::fs::remove_file(mark) }.expect("a mark can be made and removed");
+    /// Where the mark cannot be made.
+    pub fn fill(&self, why: Full) {
+        let mark = if why == Full::Quota { "quota" } else { "" };
+        std::fs::write(self.undo.path().join("full"), mark).expect("a mark can be made");
+    }
+
+    /// Makes room on the disk again.
+    ///
+    /// # Panics
+    /// Where the mark cannot be removed.
+    pub fn make_room(&self) {
+        std::fs::remove_file(self.undo.path().join("full")).expect("a mark can be removed");
     }
 
     /// Has so many of a thousand reads of a store's database fail with EIO; none from then on where it is 0.

@@ -4,7 +4,7 @@
  * log per file in $FORGET_UNDO, and drops a file's log when that file is synced. Whoever cuts the power kills the process and plays the
  * logs back (power.rs does). With $FORGET_SYNC=ignored a sync is answered and does nothing, as in a program that forgot to call it.
  *
- * While the file $FORGET_FULL is there the disk is full: what would make a file longer fails with ENOSPC.
+ * While the file $FORGET_FULL is there the disk is full: what would make a file longer fails with ENOSPC, or, where it is not empty, with EDQUOT.
  *
  * While the file $FORGET_EIO is there, so many of a thousand reads of a database's files as it says fail with EIO.
  *
@@ -43,13 +43,14 @@ static int log_path(int fd, char *out, size_t size) {
   return 1;
 }
 
-/* Whether writing up to `end` would need room that is not there. */
+/* The error of writing up to `end` where that would need room that is not there, else 0. */
 static int no_room(int fd, uint64_t end) {
   const char *full = getenv("FORGET_FULL");
   char path[PATH_MAX * 2];
-  struct stat now;
-  if (!full || access(full, F_OK) != 0 || !log_path(fd, path, sizeof path) || fstat(fd, &now) != 0) return 0;
-  return end > (uint64_t)now.st_size;
+  struct stat now, mark;
+  if (!full || stat(full, &mark) != 0 || !log_path(fd, path, sizeof path) || fstat(fd, &now) != 0) return 0;
+  if (end <= (uint64_t)now.st_size) return 0;
+  return mark.st_size > 0 ? EDQUOT : ENOSPC;
 }
 
 /* Whether a read fails: of a database and its log, and only so often. */
@@ -126,8 +127,9 @@ static int synced(int fd) {
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset) {
-  if (no_room(fd, (uint64_t)offset + count)) {
-    errno = ENOSPC;
+  int full = no_room(fd, (uint64_t)offset + count);
+  if (full) {
+    errno = full;
     return -1;
   }
   note(fd, (uint64_t)offset, count);

@@ -15,6 +15,7 @@ mod attachment;
 mod ballast;
 mod check;
 mod epochs;
+mod full;
 mod loader;
 mod look;
 mod queues;
@@ -24,6 +25,7 @@ mod record;
 mod row;
 mod salvage;
 mod schema;
+mod settling;
 mod store;
 mod transaction;
 mod upkeep;
@@ -45,7 +47,7 @@ use pointsman_schemas::{Clock, Cursor, DeliveryId, JournalId, Name, Sequence, Su
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use self::ballast::Ballast;
+use self::ballast::{Ballast, Share};
 use self::check::{Checked, Occasion};
 use self::loader::{LeaseCall, Loader, LoaderDesk};
 use self::look::LookDesk;
@@ -210,8 +212,8 @@ impl DiskJournal {
     /// # Errors
     /// [`OpenError`].
     pub fn open(directory: &Path, options: DiskOptions, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
-        let mut ballast = Ballast::of(directory, reserve_bytes(options.max_size_bytes) / 2);
         let lock = prepare(directory)?;
+        let mut ballast = Ballast::of(directory, reserve_bytes(options.max_size_bytes) / 2);
         let database = Arc::new(DatabaseFile::default());
         let mut mark = Mark::open(directory).map_err(|error| OpenError::files("opening", &directory.join("mark"), &error))?;
         let Checked { connection, mut books, findings: mut warnings, is_whole } =
@@ -231,7 +233,7 @@ impl DiskJournal {
         for warning in &warnings {
             tracing::error!("{warning}");
         }
-        ballast.restore();
+        ballast.refill();
 
         let (sender, jobs) = mpsc::channel(JOBS_WAITING_MAX);
         let queues = Arc::new(Mutex::new(Queues::new(0, Arc::default())));
@@ -300,13 +302,13 @@ impl DiskJournal {
     /// Hands a job to the writer and waits for its answer. Once it is handed over it happens, whoever waits.
     async fn ask<T: Send + 'static>(
         &self,
-        is_reserved: bool,
+        share: Share,
         size_bytes: u64,
         work: impl FnMut(&mut Transaction<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, JournalError> {
         let Some(jobs) = self.jobs.lock().clone() else { return Err(JournalError::Closed) };
         let (tell, told) = oneshot::channel();
-        let job = Box::new(Ask { work, is_reserved, size_bytes, value: None, tell });
+        let job = Box::new(Ask { work, share, size_bytes, value: None, tell });
         jobs.send(job).await.map_err(|_| JournalError::Closed)?;
         drop(jobs);
         told.await.map_err(|_| JournalError::Closed)?
@@ -314,11 +316,12 @@ impl DiskJournal {
 
     /// Takes everything pending out of a subscription, and gives it to another one where there is one.
     async fn empty(&self, from: u32, to: Option<u32>) -> Result<u64, JournalError> {
+        let share = if to.is_some() { Share::Known } else { Share::Freeing };
         let now = Moment::now(&*self.shared.clock);
-        let until = self.ask(true, 0, move |transaction| transaction.begin_emptying(from, to, now)).await?;
+        let until = self.ask(share, 0, move |transaction| transaction.begin_emptying(from, to, now)).await?;
         let (mut count, mut after) = (0, None);
         loop {
-            let page = self.ask(true, 0, move |transaction| transaction.empty(from, to, until, after)).await?;
+            let page = self.ask(share, 0, move |transaction| transaction.empty(from, to, until, after)).await?;
             (count, after) = (count + page.count, page.next);
             if after.is_none() {
                 return Ok(count);
@@ -380,27 +383,26 @@ fn prepare(directory: &Path) -> Result<Lock, OpenError> {
     Ok(lock)
 }
 
-/// Opens a store whose disk may fail for a moment, or be full: then the ballast is given up.
+/// Opens a store whose disk may fail for a moment, or be full: then the ballast gives up some of its room.
 fn open_patiently(directory: &Path, database: &DatabaseFile, clock: &dyn Clock, ballast: &mut Ballast) -> Result<Checked, OpenError> {
-    let mut pause = OPEN_PAUSE;
-    for last in [false, false, false, true] {
+    let (mut pauses, mut draws) = (OPEN_PAUSES.into_iter(), 0..DRAWS_TO_OPEN);
+    loop {
         match check::open(directory, database, clock, Occasion::Start) {
             Err(OpenError::Unreadable { path, what }) => {
-                let is_full = ballast::is_full(directory);
-                if is_full && !ballast.release() {
-                    return Err(OpenError::DiskFull { path });
+                if draws.next().is_some() && ballast.is_disk_full() {
+                    if !ballast.draw_for_opening() {
+                        return Err(OpenError::DiskFull { path });
+                    }
+                    tracing::warn!(what, "the disk is full; the store is opened with room of its ballast");
+                    continue;
                 }
-                if last {
-                    return Err(OpenError::Unreadable { path, what });
-                }
+                let Some(pause) = pauses.next() else { return Err(OpenError::Unreadable { path, what }) };
                 tracing::error!(what, "the store cannot be opened now; it is tried again");
-                std::thread::sleep(if is_full { Duration::ZERO } else { pause });
-                pause *= 4;
+                std::thread::sleep(pause);
             }
             other => return other,
         }
     }
-    Err(OpenError::Missing(directory.to_owned()))
 }
 
 /// Finds out by the mark whether commits have been lost, and counts them.
@@ -428,8 +430,11 @@ fn reserve_bytes(bytes_max: u64) -> u64 {
     (bytes_max / 16).clamp(512 * 1024, 256 * 1024 * 1024)
 }
 
-/// How long the first pause is before a store is tried again that could not be opened; each is four times the one before.
-const OPEN_PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait before a store is tried again that could not be opened.
+const OPEN_PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1_600)];
+
+/// How often the ballast is drawn on for that; more than once where others take what becomes free.
+const DRAWS_TO_OPEN: usize = 16;
 
 /// The name of the writer's thread.
 const WRITER: &str = "journal-writer";
@@ -455,7 +460,7 @@ impl Shared {
     fn suspect(&self, error: rusqlite::Error) {
         if check::is_corrupt(&error) {
             let mut error = Some(error);
-            self.hand_over(true, move |_| error.take().map_or(Ok(()), |error| Err(Failure::Database(error))));
+            self.hand_over(Share::Known, move |_| error.take().map_or(Ok(()), |error| Err(Failure::Database(error))));
         }
     }
 
@@ -483,20 +488,20 @@ impl Shared {
     }
 
     /// Hands a job to the writer without waiting for it; false where the writer cannot take it.
-    fn hand_over(&self, is_reserved: bool, work: impl FnMut(&mut Transaction<'_>) -> Result<(), Failure> + Send + 'static) -> bool {
+    fn hand_over(&self, share: Share, work: impl FnMut(&mut Transaction<'_>) -> Result<(), Failure> + Send + 'static) -> bool {
         let (tell, _) = oneshot::channel();
-        let job = Box::new(Ask { work, is_reserved, size_bytes: 0, value: None, tell });
+        let job = Box::new(Ask { work, share, size_bytes: 0, value: None, tell });
         self.jobs.upgrade().is_some_and(|jobs| jobs.try_send(job).is_ok())
     }
 
     /// Has the writer do a job, from a thread of the journal's own; false where it was not done.
     fn ask_blocking<T: Send + 'static>(
         &self,
-        is_reserved: bool,
+        share: Share,
         work: impl FnMut(&mut Transaction<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> bool {
         let (tell, told) = oneshot::channel();
-        let job = Box::new(Ask { work, is_reserved, size_bytes: 0, value: None, tell });
+        let job = Box::new(Ask { work, share, size_bytes: 0, value: None, tell });
         let Some(jobs) = self.jobs.upgrade() else { return false };
         if jobs.blocking_send(job).is_err() {
             return false;
@@ -518,7 +523,7 @@ impl Journal for DiskJournal {
 
     async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError> {
         let size = append.entries.iter().map(|entry| entry.event.size_bytes() as u64).sum();
-        let refused = self.ask(false, size, move |transaction| transaction.append(&append)).await;
+        let refused = self.ask(Share::New, size, move |transaction| transaction.append(&append)).await;
         if matches!(refused, Err(JournalError::Full(_))) {
             self.shared.upkeep.make_room();
         }
@@ -548,8 +553,7 @@ impl Journal for DiskJournal {
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError> {
-        let now = Moment::now(&*self.shared.clock).instant;
-        self.ask(true, 0, move |transaction| transaction.settle(&settlements, now)).await
+        self.settle_in_parts(settlements).await
     }
 
     async fn due(&self) -> Vec<SubscriptionNumber> {
@@ -575,7 +579,7 @@ impl Journal for DiskJournal {
     }
 
     async fn set_activity(&self, subscription: SubscriptionNumber, activity: Activity) -> Result<(), JournalError> {
-        self.ask(true, 0, move |transaction| transaction.set_activity(subscription.0, activity)).await
+        self.ask(Share::Freeing, 0, move |transaction| transaction.set_activity(subscription.0, activity)).await
     }
 
     async fn cursor(&self, tenant: &Name, source: &Name) -> Result<Option<Cursor>, JournalError> {
@@ -587,7 +591,7 @@ impl Journal for DiskJournal {
         let mut count = 0;
         for page in deliveries.chunks(DELIVERIES_PER_CANCEL) {
             let page = page.to_vec();
-            count += self.ask(true, 0, move |transaction| transaction.cancel(&page)).await?;
+            count += self.ask(Share::Freeing, 0, move |transaction| transaction.cancel(&page)).await?;
         }
         Ok(count)
     }
@@ -605,7 +609,7 @@ impl Journal for DiskJournal {
         let (mut count, mut after) = (0, None);
         loop {
             let selection = selection.clone();
-            let page = self.ask(true, 0, move |transaction| transaction.redrive(&selection, after, began)).await?;
+            let page = self.ask(Share::Known, 0, move |transaction| transaction.redrive(&selection, after, began)).await?;
             (count, after) = (count + page.count, page.next);
             if after.is_none() {
                 return Ok(count);
@@ -617,7 +621,7 @@ impl Journal for DiskJournal {
         let number = subscription.0;
         let (to, mut from, mut count) = (*events.end(), *events.start(), 0);
         loop {
-            let page = self.ask(false, 0, move |transaction| transaction.replay(number, from, to)).await?;
+            let page = self.ask(Share::New, 0, move |transaction| transaction.replay(number, from, to)).await?;
             count += page.count;
             match page.next {
                 Some(next) => from = next,
@@ -630,7 +634,7 @@ impl Journal for DiskJournal {
         let (mut count, mut after) = (0, None);
         loop {
             let selection = selection.clone();
-            let page = self.ask(true, 0, move |transaction| transaction.purge(&selection, after)).await?;
+            let page = self.ask(Share::Freeing, 0, move |transaction| transaction.purge(&selection, after)).await?;
             (count, after) = (count + page.count, page.next);
             if after.is_none() {
                 return Ok(count);

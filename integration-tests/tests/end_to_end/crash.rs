@@ -1,6 +1,9 @@
 //! What was acknowledged is delivered, whatever happens to the process in between.
 
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -224,4 +227,92 @@ async fn reads_that_fail_for_a_while_are_taken_for_no_damage() {
             reads_fail_for_a_while(per_mille).await;
         }
     }
+}
+
+/// A file system of its own in memory, of so many MiB; gone when this is dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// None where this user may not mount one.
+    fn mount(mib: u32) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"]).arg(folder.path()).output();
+        match mount {
+            Ok(done) if done.status.success() => Some(Self(folder)),
+            other => {
+                eprintln!("NOT TESTED: a file system of its own cannot be mounted here: {other:?}");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Takes what room is left with a file that belongs to somebody else.
+    fn fill(&self) {
+        let mut file = std::fs::File::options().create(true).append(true).open(self.path().join("foreign")).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
+    }
+}
+
+/// Sends events of 2 KB from several callers, until each is told that there is no room.
+async fn send_until_refused(bus: &Bus) -> BTreeSet<String> {
+    let next = Arc::new(AtomicU64::new(0));
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let (url, next) = (bus.url("/events"), Arc::clone(&next));
+        callers.spawn(async move {
+            let (caller, data, mut acknowledged) = (Caller::new(), format!("\"{}\"", "x".repeat(2_000)), Vec::new());
+            loop {
+                let id = next.fetch_add(1, Ordering::Relaxed).to_string();
+                match caller.event(&url, &id, "test.event", data.clone()).await {
+                    Ok(202) => acknowledged.push(id),
+                    other => {
+                        assert!(matches!(other, Ok(503)), "{other:?}");
+                        return acknowledged;
+                    }
+                }
+            }
+        });
+    }
+    callers.join_all().await.concat().into_iter().collect()
+}
+
+async fn drains_itself(end: impl AsyncFnOnce(&mut Bus)) {
+    let Some(disk) = SmallDisk::mount(12) else { return };
+    let (sink, open) = gated().await;
+    let mut bus = Bus::start(&format!("store: {{ path: {:?} }}\n{}", disk.path().join("store"), rules(&sink))).await;
+    let acknowledged = send_until_refused(&bus).await;
+    assert!(acknowledged.len() > 500, "only {} events fit", acknowledged.len());
+    end(&mut bus).await;
+    disk.fill();
+    bus.spawn();
+    let caller = Caller::new();
+    until("the bus answers", async || caller.get(&bus.admin_url("/healthz")).await.is_ok_and(|(status, _)| status == 200)).await;
+    open.store(true, Ordering::Relaxed);
+    until("every acknowledged event has arrived", async || missing(&acknowledged, &sink).await.is_empty()).await;
+    until("nothing is pending", async || bus.counts("all").await["pending"] == 0).await;
+    let mut id = 1_000_000;
+    until("events are taken in again", async || {
+        id += 1;
+        caller.event(&bus.url("/events"), &id.to_string(), "test.event", "{}").await.is_ok_and(|status| status == 202)
+    })
+    .await;
+    until("what is new arrives", async || sink.ids().contains_key(&id.to_string())).await;
+    let counts = bus.counts("all").await;
+    assert!(adds_up(&counts) && counts["dead"] == 0 && counts["quarantined"] == 0, "{counts}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_drains_itself_also_from_a_start() {
+    drains_itself(async |bus: &mut Bus| bus.kill()).await;
+    drains_itself(async |bus: &mut Bus| assert!(bus.terminate().await.success())).await;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pointsman_integration_tests::power::Power;
+use pointsman_integration_tests::power::{Full, Power};
 use pointsman_integration_tests::{Answer, Bus, Caller, Sink, until};
 
 fn rules(url: &str, ty: &str) -> String {
@@ -165,7 +165,12 @@ async fn a_full_store_says_so_keeps_what_it_has_and_goes_on_when_there_is_room()
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_with_503_and_recovered_from() {
+async fn a_full_disk_and_a_used_up_quota_are_told_with_503_and_recovered_from() {
+    is_told_and_recovered_from(Full::Disk).await;
+    is_told_and_recovered_from(Full::Quota).await;
+}
+
+async fn is_told_and_recovered_from(full: Full) {
     let sink = Sink::start().await;
     let mut bus = Bus::prepare(&rules(&sink.url(), "one"));
     std::fs::create_dir(bus.path("store")).unwrap();
@@ -181,7 +186,7 @@ async fn a_full_disk_is_told_with_503_and_recovered_from() {
         (number.to_string(), caller.event(&bus.url("/events"), &number.to_string(), "one", data.clone()).await.unwrap())
     };
     let mut acknowledged = vec![send().await];
-    power.fill(true);
+    power.fill(full);
     // What the write-ahead log has room for already still fits.
     let refused = loop {
         let (id, status) = send().await;
@@ -193,7 +198,7 @@ async fn a_full_disk_is_told_with_503_and_recovered_from() {
     };
     assert_eq!(refused, 503);
     assert_eq!(caller.get(&bus.admin_url("/readyz")).await.unwrap().0, 503);
-    power.fill(false);
+    power.make_room();
     until("it is taken in again", async || {
         acknowledged.push(send().await);
         acknowledged.last().unwrap().1 == 202
@@ -202,4 +207,6 @@ async fn a_full_disk_is_told_with_503_and_recovered_from() {
     acknowledged.retain(|(_, status)| *status == 202);
     assert_eq!(caller.get(&bus.admin_url("/readyz")).await.unwrap().0, 200);
     until("everything acknowledged has arrived", async || acknowledged.iter().all(|(id, _)| sink.ids().contains_key(id))).await;
+    let log = bus.log();
+    assert!(log.contains("the disk is full") && !log.contains("opened anew"), "{full:?} is no failure of the store:\n{log}");
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use pointsman_schemas::SubscriptionNumber;
 
 use super::DiskJournal;
+use super::ballast::Share;
 use crate::journal::{Backlog, JournalError, Subscription, SubscriptionIdentity};
 use crate::pace::{breathe, drop_each};
 
@@ -37,7 +38,7 @@ impl DiskJournal {
         let mut known = Vec::new();
         loop {
             let from = known.last().map_or(0, |(number, _): &(u32, Attachment)| number + 1);
-            let page = self.ask(true, 0, move |transaction| Ok(transaction.attachments(from, READ_AT_ONCE))).await?;
+            let page = self.ask(Share::Freeing, 0, move |transaction| Ok(transaction.attachments(from, READ_AT_ONCE))).await?;
             if page.is_empty() {
                 break;
             }
@@ -49,9 +50,9 @@ impl DiskJournal {
         let mut given = Vec::with_capacity(changes.len());
         for page in changes.chunks(CHANGED_AT_ONCE) {
             let changed = page.to_vec();
-            given.extend(self.ask(true, 0, move |transaction| Ok(transaction.set_attachments(&changed))).await?);
+            given.extend(self.ask(Share::Freeing, 0, move |transaction| Ok(transaction.set_attachments(&changed))).await?);
         }
-        while self.ask(true, 0, |transaction| Ok(transaction.drop_detached(CHANGED_AT_ONCE))).await? == CHANGED_AT_ONCE {}
+        while self.ask(Share::Freeing, 0, |transaction| Ok(transaction.drop_detached(CHANGED_AT_ONCE))).await? == CHANGED_AT_ONCE {}
         let number = |number| match number {
             Number::Known(number) => Some(SubscriptionNumber(number)),
             Number::Change(place) => given.get(place).copied(),

@@ -8,6 +8,7 @@ use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
 use super::Shared;
+use super::ballast::Share;
 use super::check;
 use super::queues::{Damaged, Found, Leasing, Need, SlotKey};
 use super::reader::{self, io};
@@ -190,7 +191,7 @@ impl Loader {
     fn set_aside(&self, damaged: Damaged) {
         tracing::error!(sequence = damaged.key.sequence, subscription = damaged.key.subscription, why = %damaged.why,
             "a delivery whose event cannot be read is set aside");
-        self.shared.ask_blocking(true, move |transaction| transaction.quarantine_delivery(&damaged));
+        self.shared.ask_blocking(Share::Known, move |transaction| transaction.quarantine_delivery(&damaged));
     }
 }
 
@@ -210,7 +211,7 @@ pub(super) fn load(shared: &Shared, connection: &Connection, subscription: u32) 
         let Batch { rows, next, damaged } = read(&snapshot, subscription, from, count)?;
         drop(snapshot);
         for (key, why) in damaged {
-            shared.hand_over(true, move |transaction| transaction.quarantine_row(key, &why));
+            shared.hand_over(Share::Known, move |transaction| transaction.quarantine_row(key, &why));
         }
         if shared.queues.lock().end_load(subscription, rows, next) {
             return Ok(());

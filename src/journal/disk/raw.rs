@@ -6,7 +6,7 @@ pub(super) mod cells;
 pub(super) mod log;
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -58,7 +58,7 @@ pub(super) struct DatabaseFile(Mutex<Option<Arc<File>>>);
 
 impl DatabaseFile {
     /// The file that is there now; none where there is none. One that a salvage has replaced is let go of: what is locked there concerns nobody.
-    fn open(&self, directory: &Path) -> io::Result<Option<Arc<File>>> {
+    pub(super) fn open(&self, directory: &Path) -> io::Result<Option<Arc<File>>> {
         let path = schema::database(directory);
         let mut kept = self.0.lock();
         let number = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
@@ -67,7 +67,8 @@ impl DatabaseFile {
             _ => false,
         };
         if !is_same {
-            *kept = existing(&path)?.map(Arc::new);
+            // For writing as well: room is taken for it, though nothing but SQLite writes into it.
+            *kept = existing(OpenOptions::new().read(true).write(true), &path)?.map(Arc::new);
         }
         Ok(kept.clone())
     }
@@ -88,7 +89,7 @@ impl Image {
     pub(super) fn open(directory: &Path, database: &DatabaseFile) -> io::Result<Self> {
         let database = database.open(directory)?;
         let length = database.as_ref().map_or(Ok(0), |file| file.metadata().map(|metadata| metadata.len()))?;
-        let log = match existing(&schema::log(directory))? {
+        let log = match existing(OpenOptions::new().read(true), &schema::log(directory))? {
             Some(file) => Log::read(&file, &sound_rows)?.map(|log| (file, log)),
             None => None,
         };
@@ -196,8 +197,8 @@ fn map_page_of(number: u32) -> u32 {
     if is_lock(page) { page + 1 } else { page }
 }
 
-fn existing(path: &Path) -> io::Result<Option<File>> {
-    match File::open(path) {
+fn existing(how: &OpenOptions, path: &Path) -> io::Result<Option<File>> {
+    match how.open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -28,6 +28,9 @@ pub(super) const FORMAT: i32 = 2;
 /// Marks the file as ours in its header: `Pman`.
 const APPLICATION: i32 = 0x506D_616E;
 
+/// What `PRAGMA auto_vacuum` says of a database that gives space back step by step.
+const INCREMENTAL: i64 = 2;
+
 /// 8 KiB pages: seven events of 1 KiB to a page, and half as many page headers as SQLite's own 4 KiB would need.
 pub(super) const PAGE_BYTES: u64 = 8192;
 
@@ -98,9 +101,11 @@ pub(super) fn connect(directory: &Path, purpose: Purpose) -> rusqlite::Result<Co
          PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;"
     ))?;
     if purpose == Purpose::Write {
-        connection.execute_batch(
-            "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;",
-        )?;
+        // Set where it is set already, it would be written again, and opening a store on a full disk must not need room in the log.
+        if connection.query_row("PRAGMA auto_vacuum", [], |row| row.get::<_, i64>(0))? != INCREMENTAL {
+            connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL;")?;
+        }
+        connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
     } else {
         connection.execute_batch("PRAGMA query_only = ON;")?;
         // Who only looks leaves the write-ahead log where it is.

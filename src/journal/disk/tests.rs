@@ -17,17 +17,22 @@ use crate::journal::Entry;
 use crate::journal::memory::RuntimeClock;
 use crate::journal::suite::{self, Bounds, Implementation, MINUTE, START};
 
-/// Makes the next commit fail.
+/// Makes the next commits fail, so many of them.
 #[derive(Debug, Default)]
-pub(super) struct Fault(Mutex<Option<rusqlite::Error>>);
+pub(super) struct Fault(Mutex<(usize, std::ffi::c_int)>);
 
 impl Fault {
     pub(super) fn strike(&self) -> rusqlite::Result<()> {
-        self.0.lock().take().map_or(Ok(()), Err)
+        let (times, code) = &mut *self.0.lock();
+        if *times == 0 {
+            return Ok(());
+        }
+        *times -= 1;
+        Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(*code), None))
     }
 
-    fn set(&self, code: std::ffi::c_int) {
-        *self.0.lock() = Some(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
+    fn set(&self, times: usize, code: std::ffi::c_int) {
+        *self.0.lock() = (times, code);
     }
 }
 

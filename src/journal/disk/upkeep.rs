@@ -9,6 +9,8 @@ use pointsman_schemas::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Shared;
+use super::ballast::Share;
+use super::full::Cut;
 use super::record::Seen;
 use super::schema::{self, PAGE_BYTES, Purpose};
 use super::transaction::read_row;
@@ -35,11 +37,13 @@ const READER_WAIT: Duration = Duration::from_millis(20);
 /// Looks without a commit between them, after which the log's file is cut: about a minute.
 const ROUNDS_IDLE: u32 = 60;
 
-/// Events looked at, and deleted at most, in one step: some 3 ms of the writer's time.
+/// Events looked at, and deleted at most, in one step: some 3 ms of the writer's time. Fewer where the ballast is small, as each may take a
+/// page of the log.
 const EVENTS_PER_STEP: usize = 1_000;
 
-/// Pages given back in one step: some 2 ms of the writer's time.
+/// Pages given back in one step: some 2 ms of the writer's time. Fewer where the ballast is small, as each takes some pages of the log.
 const PAGES_PER_STEP: u32 = 64;
+const LOG_PAGES_PER_PAGE: u64 = 3;
 
 /// Free pages that are kept for what comes next, beside an eighth of those in use.
 const PAGES_SPARE: u64 = 256;
@@ -141,9 +145,6 @@ impl Upkeep {
             if let Err(error) = self.round(is_whole, round.needs_room) {
                 tracing::warn!(%error, "tidying up the store");
                 self.connection = None;
-                if super::ballast::is_full(&shared.directory) {
-                    shared.ballast.lock().release();
-                }
                 shared.suspect(error);
             }
             for told in round.told {
@@ -157,13 +158,13 @@ impl Upkeep {
             return Ok(());
         }
         // On a full disk everything that can be given back is.
-        let needs_room = needs_room || !self.shared.ballast.lock().restore();
+        let needs_room = needs_room || !self.shared.ballast.lock().refill();
         let epoch = self.shared.epoch();
         let connection = match self.connection.take() {
             Some((epoch, connection)) if epoch == self.shared.epoch() => connection,
             _ => schema::connect(&self.shared.directory, Purpose::Look)?,
         };
-        self.checkpoint(&connection, is_whole || needs_room)?;
+        self.checkpoint(&connection, if is_whole || needs_room { Cut::WherePlenty } else { Cut::Never })?;
         self.retain(&connection, is_whole || needs_room, needs_room)?;
         if is_whole || self.identities_at.is_none_or(|at| at.elapsed() >= IDENTITIES_EVERY) {
             self.identities_at = Some(std::time::Instant::now());
@@ -171,7 +172,7 @@ impl Upkeep {
         }
         self.give_back(&connection, needs_room && self.shared.is_disk_full())?;
         if is_whole || needs_room {
-            self.checkpoint(&connection, true)?;
+            self.checkpoint(&connection, Cut::ForBallast)?;
         }
         self.connection = Some((epoch, connection));
         Ok(())
@@ -179,24 +180,24 @@ impl Upkeep {
 
     /// Moves the write-ahead log into the database, and has it written from its beginning again. Its file is cut only where room is wanted or
     /// nothing was written for a while: a sync of a file that grows costs several times one that does not.
-    fn checkpoint(&mut self, connection: &Connection, cut: bool) -> rusqlite::Result<()> {
+    fn checkpoint(&mut self, connection: &Connection, cut: Cut) -> rusqlite::Result<()> {
         let limit = self.shared.log_bytes_max();
         let size = schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
         let writes = self.shared.upkeep.writes();
         self.rounds_idle = if writes == self.writes { self.rounds_idle + 1 } else { 0 };
         let is_new = std::mem::replace(&mut self.writes, writes) != writes;
-        let cut = cut || self.rounds_idle == ROUNDS_IDLE;
+        let cut = if self.rounds_idle == ROUNDS_IDLE { cut.max(Cut::WherePlenty) } else { cut };
         if size > LOGS_WHILE_LOOKING * limit {
             self.shared.look.stop();
         }
-        if size == 0 || !cut && (size < limit || !is_new) {
+        if size == 0 || cut == Cut::Never && (size < limit || !is_new) {
             return Ok(());
         }
-        let run = |mode: &str| connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
+        self.shared.room_to_grow(connection)?;
         // Each pass moves what was written during the one before.
         for _ in 0..PASSES_MAX {
             let began = std::time::Instant::now();
-            run("PASSIVE")?;
+            self.but_full(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))?;
             if began.elapsed() < PASS_SHORT {
                 break;
             }
@@ -204,10 +205,18 @@ impl Upkeep {
         // The writer waits for this one, for which little is left to do: it never leaves the database alone by itself. A reader in the
         // middle of the log is not waited for; the next look comes soon.
         let _turn = self.shared.turn.lock();
-        connection.busy_timeout(READER_WAIT)?;
-        let done = run(if cut { "TRUNCATE" } else { "RESTART" });
-        connection.busy_timeout(schema::BUSY_WAIT)?;
-        done
+        self.but_full(self.shared.rewind_log(connection, READER_WAIT, cut))
+    }
+
+    /// Where the disk has no room for the log to be moved, what makes some is done all the same.
+    fn but_full(&self, moved: rusqlite::Result<()>) -> rusqlite::Result<()> {
+        match moved {
+            Err(error) if self.shared.is_full(&error) => {
+                tracing::debug!(%error, "moving the write-ahead log into the database on a full disk");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Deletes events that nothing refers to: old ones, and near the store's size any, oldest first.
@@ -224,7 +233,8 @@ impl Upkeep {
             let is_tight = needs_room && shared.is_disk_full() || shared.room(connection)? * 2 < (shared.options.max_size_bytes / 8);
             let until = if is_tight { u64::MAX >> 1 } else { old };
             *shared.sweep.lock() = Some(HashSet::new());
-            let candidates = events_after(connection, self.swept, until)?;
+            let pages = usize::try_from(shared.ballast.lock().commit_bytes_max() / PAGE_BYTES).unwrap_or(usize::MAX);
+            let candidates = events_after(connection, self.swept, until, EVENTS_PER_STEP.min(pages))?;
             let Some(last) = candidates.last().copied() else {
                 self.swept = 0;
                 *shared.sweep.lock() = None;
@@ -235,7 +245,7 @@ impl Upkeep {
             self.swept = last;
             let in_writer = Arc::clone(&shared);
             let deleted = free.is_empty()
-                || shared.ask_blocking(true, move |transaction| {
+                || shared.ask_blocking(Share::Freeing, move |transaction| {
                     let spare = in_writer.sweep.lock().clone().unwrap_or_default();
                     transaction.forget_events(&free, &spare)
                 });
@@ -265,7 +275,7 @@ impl Upkeep {
                 seen += 1;
             }
             drop(rows);
-            if !past.is_empty() && !self.shared.ask_blocking(true, move |transaction| transaction.forget_identities(&past)) {
+            if !past.is_empty() && !self.shared.ask_blocking(Share::Freeing, move |transaction| transaction.forget_identities(&past)) {
                 return Ok(());
             }
             if seen < IDENTITIES_PER_STEP || self.shared.upkeep.is_closed() {
@@ -276,6 +286,8 @@ impl Upkeep {
 
     /// Gives free pages back to the file system.
     fn give_back(&self, connection: &Connection, is_all: bool) -> rusqlite::Result<()> {
+        let affordable = self.shared.ballast.lock().commit_bytes_max() / PAGE_BYTES / LOG_PAGES_PER_PAGE;
+        let step = PAGES_PER_STEP.min(u32::try_from(affordable).unwrap_or(u32::MAX));
         loop {
             let (pages, free) = schema::pages(connection)?;
             let spare = PAGES_SPARE.min(self.shared.options.max_size_bytes / PAGE_BYTES / 16) + (pages - free) / 8;
@@ -283,7 +295,7 @@ impl Upkeep {
             if free <= spare || self.shared.upkeep.is_closed() {
                 return Ok(());
             }
-            if !self.shared.ask_blocking(true, |transaction| transaction.vacuum(PAGES_PER_STEP)) {
+            if !self.shared.ask_blocking(Share::Freeing, move |transaction| transaction.vacuum(step)) {
                 return Ok(());
             }
         }
@@ -320,11 +332,10 @@ fn last_stored_before(connection: &Connection, before: Timestamp) -> rusqlite::R
     Ok(Some(low - 1))
 }
 
-fn events_after(connection: &Connection, after: u64, until: u64) -> rusqlite::Result<Vec<u64>> {
+fn events_after(connection: &Connection, after: u64, until: u64, count: usize) -> rusqlite::Result<Vec<u64>> {
     let mut select =
         connection.prepare_cached("SELECT sequence FROM events WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3")?;
-    let rows =
-        select.query_map(params![after.cast_signed(), until.cast_signed(), schema::limit(EVENTS_PER_STEP)], |row| row.get::<_, i64>(0))?;
+    let rows = select.query_map(params![after.cast_signed(), until.cast_signed(), schema::limit(count)], |row| row.get::<_, i64>(0))?;
     rows.map(|sequence| sequence.map(i64::cast_unsigned)).collect()
 }
 

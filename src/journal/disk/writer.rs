@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::{mpsc, oneshot};
 
+use super::ballast::Share;
 use super::check::{self, Checked, Occasion};
+use super::full::share_of;
 use super::reader::io;
 use super::schema::{self, PAGE_BYTES};
 use super::store::Mark;
@@ -31,8 +34,8 @@ pub(super) trait Job: Send {
     /// Does it. It may be called again where the first transaction was rolled back. What it refuses is kept for the answer.
     fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), rusqlite::Error>;
 
-    /// Whether it may use the room that is kept for making room.
-    fn is_reserved(&self) -> bool;
+    /// Of which room it may use how much.
+    fn share(&self) -> Share;
 
     /// Roughly what it brings along.
     fn size_bytes(&self) -> u64;
@@ -44,7 +47,7 @@ pub(super) trait Job: Send {
 /// A job made of a closure.
 pub(super) struct Ask<T, F> {
     pub(super) work: F,
-    pub(super) is_reserved: bool,
+    pub(super) share: Share,
     pub(super) size_bytes: u64,
     pub(super) value: Option<Result<T, JournalError>>,
     pub(super) tell: oneshot::Sender<Result<T, JournalError>>,
@@ -64,8 +67,8 @@ where
         Ok(())
     }
 
-    fn is_reserved(&self) -> bool {
-        self.is_reserved
+    fn share(&self) -> Share {
+        self.share
     }
 
     fn size_bytes(&self) -> u64 {
@@ -79,11 +82,28 @@ where
     }
 }
 
-/// How long readers in the middle of the log are waited for when it is emptied on a full disk.
-const READER_WAIT: Duration = Duration::from_millis(50);
+/// Why a transaction was not committed.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The database would have no room for what is in the log.
+    Growth,
+    Store(rusqlite::Error),
+}
 
-/// How long a disk that was full is taken to be still, where nobody tries: readiness comes back by itself, so that somebody does.
-const DISK_FULL_FOR: std::time::Duration = std::time::Duration::from_secs(10);
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Database(error) => Self::Store(error),
+            Failure::Refused(_) => Self::Store(rusqlite::Error::InvalidQuery),
+        }
+    }
+}
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -98,11 +118,12 @@ pub(super) struct Writer {
 impl Writer {
     /// Works until nobody can bring a job any more, and then closes the database.
     pub(super) fn work(mut self) {
+        let bytes_max = BYTES_PER_COMMIT.min(self.shared.ballast.lock().commit_bytes_max());
         while let Some(first) = self.jobs.blocking_recv() {
             let mut bytes = first.size_bytes();
             let mut group = vec![first];
             while group.len() < JOBS_PER_COMMIT
-                && bytes < BYTES_PER_COMMIT
+                && bytes < bytes_max
                 && let Ok(job) = self.jobs.try_recv()
             {
                 bytes += job.size_bytes();
@@ -110,108 +131,44 @@ impl Writer {
             }
             self.serve(group);
         }
-        if let Some(connection) = self.connection.take()
-            && let Err((_, error)) = connection.close()
+        self.close();
+    }
+
+    fn close(mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        // On a full disk the log stays: what it gave back would be missing at the next start.
+        if self.shared.ballast.lock().is_disk_tight()
+            && let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         {
+            tracing::warn!(%error, "keeping the write-ahead log on a full disk");
+        }
+        if let Err((_, error)) = connection.close() {
             tracing::warn!(%error, "closing the store");
         }
     }
 
     fn serve(&mut self, mut group: Vec<Box<dyn Job>>) {
-        if !self.shared.ballast.lock().is_there() {
-            group = self.refuse_without_ballast(group);
+        if !self.shared.ballast.lock().is_whole() {
+            group = self.refuse_new(group);
             if group.is_empty() {
                 return;
             }
         }
         match self.commit(&mut group) {
             Ok(()) => {
-                if group.iter().any(|job| !job.is_reserved()) && self.shared.disk_full.lock().take().is_some() {
+                if group.iter().any(|job| job.share() == Share::New) && self.shared.disk_full.lock().take().is_some() {
                     tracing::info!("there is room on the disk again");
                 }
                 answer(group, &Ok(()));
                 self.keep_log_small();
             }
-            Err(error) if is_full(&error) => {
-                self.shared.note_full_disk();
-                self.shared.upkeep.make_room();
-                let (reserved, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.is_reserved());
-                answer(refused, &Err(JournalError::DiskFull));
-                if !reserved.is_empty() {
-                    self.serve_on_full_disk(reserved);
-                }
-            }
-            Err(error) => self.fail(group, error),
-        }
-    }
-
-    /// Without its ballast the disk has room for what makes room alone: the rest is refused, or the ballast put back.
-    fn refuse_without_ballast(&self, group: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
-        if self.shared.ballast.lock().restore() {
-            return group;
-        }
-        let (reserved, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.is_reserved());
-        if !refused.is_empty() {
-            self.shared.note_full_disk();
-            answer(refused, &Err(JournalError::DiskFull));
-        }
-        let log = schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
-        if log > self.shared.ballast.lock().size_bytes() / 2 {
-            self.empty_log();
-        }
-        reserved
-    }
-
-    /// What is settled needs little room, and it makes some: it gets the ballast's.
-    fn serve_on_full_disk(&mut self, mut group: Vec<Box<dyn Job>>) {
-        if self.shared.ballast.lock().release() {
-            tracing::warn!("the ballast of the store is given up: deliveries go on and are settled on the full disk");
-        }
-        for is_last in [false, false, true] {
-            match self.commit(&mut group) {
-                Ok(()) => return answer(group, &Ok(())),
-                Err(error) if is_full(&error) && !is_last => self.empty_log(),
-                Err(error) => return self.fail(group, error),
-            }
-        }
-    }
-
-    /// Empties a log that has outgrown what the ballast leaves room for, faster than it was looked at: on a full disk the database could not grow
-    /// by it, and nothing could be drained. Where a reader is in the way it is tried again once the log has grown by as much. While the disk has
-    /// plenty of room it is left to the upkeep thread: the writer would wait for it, and a log that was cut costs more with each sync.
-    fn keep_log_small(&mut self) {
-        let log = schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
-        let max = {
-            let ballast = self.shared.ballast.lock();
-            let max = ballast.size_bytes() / 2;
-            if log <= max.max(self.log_bytes) || ballast.leaves_room_for(log) {
-                return;
-            }
-            max
-        };
-        self.empty_log();
-        let left = schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
-        self.log_bytes = if left > max { left + max } else { 0 };
-    }
-
-    /// Moves the write-ahead log into the database, and gives its room back.
-    fn empty_log(&self) {
-        let Some(connection) = &self.connection else { return };
-        let _turn = self.shared.turn.lock();
-        let empty = || -> rusqlite::Result<()> {
-            connection.busy_timeout(READER_WAIT)?;
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        };
-        if let Err(error) = empty() {
-            tracing::warn!(%error, "emptying the write-ahead log on a full disk");
-        }
-        if let Err(error) = connection.busy_timeout(schema::BUSY_WAIT) {
-            tracing::warn!(%error, "setting how long to wait for readers");
+            Err(Failed::Store(error)) if !self.shared.is_full(&error) => self.fail(group, error),
+            Err(_) => self.serve_on_full_disk(group),
         }
     }
 
     /// One transaction; where it fails nothing has changed in memory.
-    fn commit(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+    pub(super) fn commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), Failed> {
         let shared = &self.shared;
         let connection = self.connection.as_ref().ok_or(rusqlite::Error::InvalidQuery)?;
         let _turn = shared.turn.lock();
@@ -222,18 +179,18 @@ impl Writer {
         transaction.note_time(shared.clock.offset());
         let done = group.iter_mut().try_for_each(|job| job.run(&mut transaction));
         let finished = done.map_err(Failure::Database).and_then(|()| transaction.finish());
+        let share = share_of(group);
+        let finished =
+            finished.map_err(Failed::from).and_then(|()| if shared.may_grow(connection, share)? { Ok(()) } else { Err(Failed::Growth) });
         // Held until memory follows: a load that begins in between would read what the queues do not know of.
         let gate = shared.gate.lock();
         #[cfg(test)]
         let finished = finished.and_then(|()| Ok(shared.fault.strike()?));
         let committed = finished.and_then(|()| Ok(connection.prepare_cached("COMMIT")?.execute([])?));
-        if let Err(failure) = committed {
+        if let Err(failed) = committed {
             let _ = connection.execute_batch("ROLLBACK");
             transaction.abandon();
-            return Err(match failure {
-                Failure::Database(error) => error,
-                Failure::Refused(_) => rusqlite::Error::InvalidQuery,
-            });
+            return Err(failed);
         }
         let changes = transaction.into_changes();
         self.books.apply(changes.ledger, changes.subscriptions);
@@ -263,7 +220,7 @@ impl Writer {
     }
 
     /// The store failed: nobody is told that anything was stored until it has been opened anew.
-    fn fail(&mut self, group: Vec<Box<dyn Job>>, error: rusqlite::Error) {
+    pub(super) fn fail(&mut self, group: Vec<Box<dyn Job>>, error: rusqlite::Error) {
         let (trouble, occasion) = (io(&error), if check::is_corrupt(&error) { Occasion::Damage } else { Occasion::Failure });
         tracing::error!(%trouble, "the store failed; it is being opened anew");
         *self.shared.trouble.lock() = Some(trouble.clone());
@@ -299,9 +256,9 @@ impl Writer {
 
     fn reopen(&mut self, occasion: Occasion) -> Result<(), OpenError> {
         let opened = check::open(&self.shared.directory, &self.shared.database, &*self.shared.clock, occasion);
-        if opened.is_err() && super::ballast::is_full(&self.shared.directory) {
+        if opened.is_err() && self.shared.ballast.lock().is_disk_full() {
             self.shared.note_full_disk();
-            self.shared.ballast.lock().release();
+            self.shared.ballast.lock().give_up_for_opening();
         }
         let Checked { connection, mut books, findings, is_whole } = opened?;
         self.shared.look.set_done(is_whole);
@@ -321,33 +278,13 @@ impl Writer {
     }
 }
 
-fn answer(group: Vec<Box<dyn Job>>, committed: &Result<(), JournalError>) {
+pub(super) fn answer(group: Vec<Box<dyn Job>>, committed: &Result<(), JournalError>) {
     for job in group {
         job.answer(committed.clone());
     }
 }
 
-/// No room on the disk, or in the size that the database may take. SQLite says otherwise where the memory that its connections share, a file as
-/// well, cannot grow.
-fn is_full(error: &rusqlite::Error) -> bool {
-    let extended = error.sqlite_error().map(|error| error.extended_code);
-    error.sqlite_error_code() == Some(ErrorCode::DiskFull) || extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
-}
-
 impl Shared {
-    /// An append has failed for want of room on the disk. Told once while that lasts.
-    fn note_full_disk(&self) {
-        let before = self.disk_full.lock().replace(std::time::Instant::now());
-        if before.is_none_or(|before| before.elapsed() >= DISK_FULL_FOR) {
-            tracing::error!(store = ?self.directory, "the disk is full; nothing is taken in until there is room on it");
-        }
-    }
-
-    /// Whether an append has failed lately because the disk is full, and none has succeeded since, or one would.
-    pub(super) fn is_disk_full(&self) -> bool {
-        !self.ballast.lock().is_there() || self.disk_full.lock().is_some_and(|noted| noted.elapsed() < DISK_FULL_FOR)
-    }
-
     /// Bytes that may be appended: what is kept for settling and deleting is not among them.
     pub(super) fn room(&self, connection: &Connection) -> rusqlite::Result<u64> {
         let used = self.used_bytes(connection)?;

@@ -22,7 +22,7 @@ fn after_an_error_nothing_is_acknowledged_until_the_store_is_open_again() {
         let grant = Grant { subscription: SubscriptionNumber(1), count: 1, lease: MINUTE, bytes_max: usize::MAX };
         let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased.remove(0);
         let before = everything(&*journal.reader()).await;
-        journal.shared.fault.set(ffi::SQLITE_IOERR_FSYNC);
+        journal.shared.fault.set(1, ffi::SQLITE_IOERR_FSYNC);
         let refused = journal.append(append_of(vec![entry("x", &[SubscriptionNumber(1)])])).await;
         assert!(matches!(refused, Err(JournalError::Io(_))), "{refused:?}");
         // Time is paused, the writer's is not: this asks until it has the store open again.
@@ -50,13 +50,16 @@ fn a_full_disk_refuses_appends_and_lets_settlements_through() {
             .await
             .unwrap()
             .leased;
-        journal.shared.fault.set(ffi::SQLITE_FULL);
+        journal.shared.fault.set(1, ffi::SQLITE_FULL);
+        let again = journal.append(append_of(vec![entry("w", &[SubscriptionNumber(1)])])).await;
+        assert!(again.is_ok(), "the log was written from its beginning again: {again:?}");
+        journal.shared.fault.set(2, ffi::SQLITE_FULL);
         let refused = journal.append(append_of(vec![entry("x", &[SubscriptionNumber(1)])])).await;
         assert_eq!(refused, Err(JournalError::DiskFull));
         assert_eq!(journal.trouble(), Some(JournalError::DiskFull), "nobody should be sent here");
-        journal.shared.fault.set(ffi::SQLITE_FULL);
+        journal.shared.fault.set(3, ffi::SQLITE_FULL);
         let settlement = Settlement { token: leased[0].token, ending: Ending::Delivered, follow_ups: Vec::new() };
-        assert_eq!(journal.settle(vec![settlement]).await, Ok(vec![true]), "tried again, alone");
+        assert_eq!(journal.settle(vec![settlement]).await, Ok(vec![true]), "tried again, with room for the log");
         journal.append(append_of(vec![entry("x", &[SubscriptionNumber(1)])])).await.unwrap();
         assert_eq!(journal.trouble(), None);
         assert_eq!(journal.reader().subscriptions().await.unwrap()[0].counts.delivered, 2);
