@@ -32,7 +32,7 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 
 /// Messages that a subscription may hold before the client drops some: more than a source ever asks a stream for, and what a core
 /// subscription may lag behind in a burst.
-pub(super) const SUBSCRIPTION_MESSAGES_MAX: usize = 4_096;
+pub(super) const SUBSCRIPTION_MESSAGES_MAX: usize = 10_240;
 
 /// Why a client is given up that still works.
 pub(super) const RENEWED: &str = "the files of url or tls have changed; it is opened anew with them";

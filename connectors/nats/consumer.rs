@@ -7,6 +7,7 @@ use async_nats::datetime::parse_rfc3339;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, Info, pull};
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::context::{ConsumerInfoErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::message::Info as Delivered;
 use async_nats::jetstream::stream::{self, ConsumerCreateStrictErrorKind, RetentionPolicy};
 use async_nats::jetstream::{Context, ErrorCode};
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::connection::is_subject;
+use super::middle::Middle;
 use super::outstanding::MESSAGES_MAX;
 use super::pull::API_TIMEOUT;
 use crate::leb128;
@@ -39,7 +41,7 @@ pub struct NewConsumer {
     start: Start,
     /// How long the server waits for an acknowledgement before it sends a message again; 30s unless it is given.
     ack_wait: Option<Interval>,
-    /// How many messages may be unacknowledged at once; 2048, the most, unless it is given.
+    /// How many messages may be unacknowledged at once; 8192, the most, unless it is given.
     max_ack_pending: Option<usize>,
 }
 
@@ -134,6 +136,8 @@ pub(super) struct Known {
     waiting: u64,
     /// Whether what was delivered and is not acknowledged is in hand: after a restart of the bus it is not.
     in_hand: bool,
+    /// What is seen of its middle.
+    middle: Middle,
 }
 
 /// How a consumer came to be there.
@@ -158,7 +162,7 @@ impl Known {
     pub(super) fn write(&self) -> Bytes {
         let mut position = Vec::with_capacity(32);
         leb128::write(&mut position, leb128::zigzag(self.stream_made));
-        for number in [self.acknowledged, self.told, self.deliveries, self.waiting] {
+        for number in [self.acknowledged, self.told, self.deliveries, self.waiting].into_iter().chain(self.middle.begin()) {
             leb128::write(&mut position, number);
         }
         position.into()
@@ -168,13 +172,22 @@ impl Known {
     pub(super) fn read(mut position: &[u8]) -> Option<Self> {
         let mut next = || leb128::read(&mut position);
         let stream_made = leb128::unzigzag(next()?);
-        Some(Self { stream_made, acknowledged: next()?, told: next()?, deliveries: next()?, waiting: next()?, in_hand: false })
+        let (acknowledged, told, deliveries, waiting) = (next()?, next()?, next()?, next()?);
+        // Positions had no more before their middle was looked at.
+        Some(Self { stream_made, acknowledged, told, deliveries, waiting, in_hand: false, middle: Middle::begun(next()) })
     }
 
-    /// A message has been delivered here: what lies before it is not missing.
-    pub(super) fn delivered(&mut self, sequence: u64, delivery: u64) {
-        self.told = self.told.max(sequence);
-        self.deliveries = self.deliveries.max(delivery);
+    /// A message has been delivered here: what lies before it is not missing, but for what was removed from between it and the one before.
+    pub(super) fn delivered(&mut self, message: &Delivered<'_>) {
+        self.told = self.told.max(message.stream_sequence);
+        self.deliveries = self.deliveries.max(message.consumer_sequence);
+        self.waiting = message.pending;
+        self.middle.delivered(message);
+    }
+
+    /// What was removed from the middle of the stream since this was last asked.
+    pub(super) fn removed(&mut self, stream: &str) -> Option<Gap> {
+        self.middle.removed(stream)
     }
 
     /// What was removed from a stream before the consumer came to it: its next message lies behind the last that it has delivered, or where it
@@ -183,6 +196,7 @@ impl Known {
         (self.stream_made, self.waiting) = (made(stream), info.num_pending);
         let config = &info.config;
         let filtered = !config.filter_subject.is_empty() || !config.filter_subjects.is_empty();
+        self.middle.looked_at(stream, !filtered && config.deliver_policy != DeliverPolicy::LastPerSubject);
         // What other consumers have acknowledged goes too, and the last messages of all subjects are in no order.
         let elsewhere = filtered && stream.config.retention != RetentionPolicy::Limits;
         let first = stream.state.first_sequence;
@@ -204,6 +218,7 @@ impl Known {
             return None;
         }
         self.told = first - 1;
+        self.middle.begins_behind(self.told);
         let of = if filtered { " (of all its subjects)" } else { "" };
         let why = format!("messages {} to {} were removed from the stream {}{of}", passed + 1, first - 1, info.stream_name);
         Some(Gap { messages: missing + lost_in_hand, why })
@@ -389,9 +404,10 @@ impl Wanted {
         let acknowledged = acknowledged(&info).max(known_here.map_or(0, |known| known.acknowledged));
         // Of what it has delivered to others nothing is known.
         let (told, deliveries) = (info.delivered.stream_sequence, info.delivered.consumer_sequence);
-        let nothing = Known { stream_made, acknowledged, told, deliveries, waiting: 0, in_hand: false };
+        let nothing = Known { stream_made, acknowledged, told, deliveries, waiting: 0, in_hand: false, middle: Middle::default() };
         let mut known = known_here.map_or(nothing, |known| Known { acknowledged, ..known });
         let gap = known.gap(&info, told_of_stream, consumer);
+        known.middle.resume(&info);
         Ok((info, known, made_anew.into_iter().chain(gap).collect()))
     }
 

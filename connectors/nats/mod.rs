@@ -22,7 +22,7 @@
 //! **A stream** is read through a durable pull consumer with explicit acknowledgement, at least once. The consumer is made where it is
 //! missing and `create` stands there; one that is there is taken as it is and never changed, and where it differs from what `create`
 //! says the source does not start and says what differs. Where a running source's consumer is deleted, it is made anew behind what is
-//! known to be acknowledged; without `create` the source waits until it is back. At most 2,048 messages and 32 MiB are in hand, and the
+//! known to be acknowledged; without `create` the source waits until it is back. At most 8,192 messages and 32 MiB are in hand, and the
 //! server is told of each three times within `ack_wait` that it is being worked on. What is stored is acknowledged, and the server
 //! confirms that, in batches; what cannot be stored comes again after a pause, and nothing is asked for meanwhile; what cannot be read becomes a
 //! dead letter and is acknowledged.
@@ -47,6 +47,7 @@ mod auth;
 mod connection;
 mod consumer;
 mod message;
+mod middle;
 mod outstanding;
 mod poison;
 mod pull;

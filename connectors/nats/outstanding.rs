@@ -20,11 +20,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{Acknowledgement, Verdict};
 
-/// Messages in hand at once. A pull asks for no more than there is room, so that the server never sends what would have to wait.
-pub(super) const MESSAGES_MAX: usize = 2_048;
+/// Messages in hand at once. A pull asks for no more than there is room, so that the server never sends what would have to wait. Enough that the
+/// server sends the next while some are synced to disk and others acknowledged.
+pub(super) const MESSAGES_MAX: usize = 8_192;
 
 /// Messages of one request.
-pub(super) const REQUEST_MESSAGES: usize = MESSAGES_MAX / 4;
+pub(super) const REQUEST_MESSAGES: usize = 512;
 
 /// Their bytes at least; more only where the server's largest message would not fit in half of it.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -59,7 +60,7 @@ pub(super) struct Outstanding {
 
 struct Inner {
     /// Where each message is acknowledged, by a number of our own.
-    held: HashMap<u64, Subject>,
+    held: HashMap<u64, Subject, foldhash::fast::RandomState>,
     taken: u64,
     bytes: usize,
     returned: Vec<Subject>,
@@ -96,7 +97,7 @@ pub(super) enum Room {
 impl Outstanding {
     pub(super) fn new(source: Name, client: Client) -> Arc<Self> {
         let inner = Inner {
-            held: HashMap::new(),
+            held: HashMap::default(),
             taken: 0,
             bytes: 0,
             returned: Vec::new(),

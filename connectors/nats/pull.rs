@@ -11,8 +11,9 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::jetstream::consumer::Info;
 use async_nats::jetstream::{self, Context, stream};
-use async_nats::{Client, Subscriber};
+use async_nats::{Client, Subject, Subscriber};
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt, pending};
 use parking_lot::Mutex;
@@ -128,6 +129,7 @@ impl Pulled {
         let (renewal, fixed_files) = (plan.renewal(&client), plan.fixed_files.clone());
         let puller = Puller {
             jetstream: wanted.context(&client),
+            latest: jetstream::Message { message: nothing(), context: wanted.context(&client) },
             client,
             wanted,
             known: found.1,
@@ -171,6 +173,8 @@ impl Source for Pulled {
 struct Puller {
     client: Client,
     jetstream: Context,
+    /// The message that came last, as `async-nats` reads where it lies in its stream: with a context, which is not made anew for each.
+    latest: jetstream::Message,
     wanted: Wanted,
     known: Known,
     position: watch::Sender<Option<Cursor>>,
@@ -376,10 +380,11 @@ impl Puller {
                 looked = &mut looking => {
                     match looked {
                         Ok(Some((info, stream))) => {
-                            let gap = self.known.gap(&info, &stream, Consumer::Found);
+                            let gaps = self.known.gap(&info, &stream, Consumer::Found).into_iter().chain(self.known.removed(&info.stream_name));
+                            let gaps: Vec<_> = gaps.collect();
                             // Told once the position that has it counted is there to be stored.
                             self.looked_at(&info);
-                            self.ear.skipped(gap);
+                            self.ear.skipped(gaps);
                         }
                         // Somebody has deleted it, and perhaps made it again.
                         Ok(None) => return Interrupted::Gone,
@@ -457,10 +462,11 @@ impl Puller {
     }
 
     fn hand_on(&mut self, message: async_nats::Message) {
-        let message = jetstream::Message { message, context: self.jetstream.clone() };
+        self.latest.message = message;
+        let message = &self.latest;
         // Only what has no such subject at all fails here, and then nobody could acknowledge it.
         let (Ok(info), Some(reply)) = (message.info(), message.reply.clone()) else { return };
-        self.known.delivered(info.stream_sequence, info.consumer_sequence);
+        self.known.delivered(&info);
         let acknowledgement = self.outstanding.take(reply, message.length, info.delivered);
         let (arrivals, rejects) = self.mapper.read(&message.message, Some(&info));
         // Full or closed: it is dropped untold, and so given back.
@@ -493,6 +499,12 @@ impl Puller {
             self.hand_on(message);
         }
     }
+}
+
+/// No message.
+fn nothing() -> async_nats::Message {
+    let (subject, payload) = (Subject::from_static(""), Bytes::new());
+    async_nats::Message { subject, reply: None, payload, headers: None, status: None, description: None, length: 0 }
 }
 
 /// True for a message of the stream. A publisher may have given it a status of its own: only what can be acknowledged is one.

@@ -19,6 +19,7 @@ nats_tests!(
     a_stream_that_was_made_anew_while_nobody_read_is_told,
     a_consumer_that_was_deleted_while_nobody_read_is_made_anew_behind_what_is_stored,
     what_is_purged_unread_is_counted,
+    what_is_removed_from_the_middle_unread_is_counted,
     a_position_of_another_configuration_or_that_is_damaged_is_passed_over,
     a_consumer_with_priority_groups_is_refused,
 );
@@ -240,6 +241,48 @@ async fn what_is_purged_unread_is_counted(release: NatsRelease) {
     let (mut source, link) = open_at(given, Some(cursor)).await;
     assert_eq!(link.status().skipped, 5);
     assert_eq!(store(&mut *source, 2).await, published);
+}
+
+async fn what_is_removed_from_the_middle_unread_is_counted(release: NatsRelease) {
+    let mut nats = Nats::start(release).await;
+    let stream = nats.jetstream.get_stream("S").await.unwrap();
+    // Of what was there before nobody knows what it had lost by then.
+    nats.publish(3).await;
+    stream.delete_message(2).await.unwrap();
+    let given = nats.settings(json!({ "max_ack_pending": 3 }));
+    let (mut source, link) = open(given.clone()).await;
+    let published = nats.publish(10).await;
+    let held = take(&mut *source, 3).await.unwrap();
+    assert_eq!(held[2].0, published[0]);
+    for removed in [6, 7, 9] {
+        stream.delete_message(removed).await.unwrap();
+    }
+    for (_, acknowledgement) in held {
+        acknowledgement.tell(Verdict::Stored).await;
+    }
+    for three in [[1, 4, 6], [7, 8, 9]] {
+        assert_eq!(store(&mut *source, 3).await, three.map(|n| published[n].clone()));
+    }
+    holds("it is told", async || link.status().skipped > 0).await;
+    assert_eq!(link.status().skipped, 3);
+    let cursor = loop {
+        let cursor = position(&mut *source).await;
+        if Known::read(&cursor.position).unwrap().acknowledged == 13 {
+            break cursor;
+        }
+    };
+    drop(source);
+    holds("its requests have ended", async || nats.consumer().await.info().await.unwrap().num_waiting == 0).await;
+
+    // Also while nobody reads.
+    let published = nats.publish(5).await;
+    for removed in [14, 16, 17] {
+        stream.delete_message(removed).await.unwrap();
+    }
+    let (mut source, link) = open_at(given, Some(cursor)).await;
+    assert_eq!(store(&mut *source, 2).await, [published[1].clone(), published[4].clone()]);
+    holds("it is told", async || link.status().skipped >= 3).await;
+    assert_eq!(link.status().skipped, 3);
 }
 
 async fn a_position_of_another_configuration_or_that_is_damaged_is_passed_over(release: NatsRelease) {
