@@ -30,8 +30,7 @@ use serde::de::DeserializeOwned;
 pub use files::Files;
 pub use link::{Link, LinkStatus, SourceState};
 pub use source::{
-    Acknowledgement, Arrival, Batch, Firings, Guarantee, Message, Plain, Reject, Source, SourceContext, SourceError, SourceSettings,
-    Verdict,
+    Acknowledgement, Arrival, Batch, Firings, Guarantee, Message, Plain, Source, SourceContext, SourceError, SourceSettings, Verdict,
 };
 pub use target::{Attempt, AttemptEnd, AttemptError, Delivery, TargetContext, TargetService, TargetSettings};
 pub use tls::trusted;

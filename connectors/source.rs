@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use pointsman_schemas::{Clock, Cursor, Event, EventBuilder, Name, Problem, Timestamp};
+use pointsman_schemas::{Clock, Cursor, Event, EventBuilder, Name, Problem, Reject, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
@@ -114,15 +114,6 @@ pub struct Plain {
     pub root: Bytes,
     /// The source's documented defaults, data included; the mapping sets its attributes over them.
     pub defaults: EventBuilder,
-}
-
-/// What could not be read, with why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reject {
-    /// The bytes as they came.
-    pub raw: Bytes,
-    /// Why: one line for a person.
-    pub reason: String,
 }
 
 /// What became of a message.

@@ -12,6 +12,7 @@ pub mod media_type;
 pub mod name;
 pub mod outcome;
 pub mod problem;
+pub mod reject;
 pub mod sdk;
 pub mod setting;
 pub mod template;
@@ -24,6 +25,7 @@ pub use event::{AttributeValue, Event, EventBuilder, ExtensionValue, InvalidEven
 pub use name::Name;
 pub use outcome::{Class, Outcome, Replies, Unreadable};
 pub use problem::{Problem, Segment};
+pub use reject::Reject;
 pub use setting::{Interval, Rate, Secret, Size, Text};
 pub use template::{Placement, TemplateText};
 pub use time::{Clock, SystemClock, Timestamp};

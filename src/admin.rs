@@ -27,8 +27,8 @@ pub use guard::{AdminError, AdminSettings, KEY_BYTES_MIN};
 pub use overview::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 
 use self::guard::Guard;
-use crate::journal::Journal;
 use crate::server;
+use pointsman_journal::Journal;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -30,12 +30,12 @@ use crate::config::paths::STANDARD_INPUT;
 use crate::config::{Config, Diagnostic};
 use crate::dispatcher::schedule::InvalidPolicy;
 use crate::dispatcher::{self, Dispatcher, Plan};
-use crate::journal::disk::{self, DiskJournal, DiskOptions};
-use crate::journal::{Journal, JournalError, SubscriptionIdentity};
 use crate::pace;
 use crate::pipes::Piped;
 use crate::router::{Replies, Router};
 use crate::telemetry::{Listeners, Metrics};
+use pointsman_journal::disk::{self, DiskJournal, DiskOptions};
+use pointsman_journal::{Journal, JournalError, SubscriptionIdentity};
 
 use self::digest::Digest;
 use self::overview::Running;

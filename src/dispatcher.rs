@@ -68,7 +68,7 @@ use self::settling::{JOURNAL_AGAIN, Settled, Settling};
 use self::stack::{Reached, Try};
 use self::status::{Board, Paused};
 pub use self::status::{CircuitStatus, Status, TargetStatus};
-use crate::journal::{
+use pointsman_journal::{
     Activity, DeadReason, Ending, FollowUp, Journal, JournalError, LastOutcome, LeaseToken, Leased, Leases, Role, Settlement,
 };
 

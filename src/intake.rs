@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use pointsman_connectors::{Acknowledgement, Arrival, Batch, Message, Plain, Reject, Source, SourceError, Verdict};
-use pointsman_schemas::{Cursor, Event, Name, SubscriptionNumber};
+use pointsman_connectors::{Acknowledgement, Arrival, Batch, Message, Plain, Source, SourceError, Verdict};
+use pointsman_schemas::{Cursor, Event, Name, Reject, SubscriptionNumber};
 use tokio_util::sync::CancellationToken;
 
-use crate::journal::{Append, Appended, DELIVERIES_PER_APPEND_MAX, DeadReason, Entry, Journal, JournalError, NewDead};
 use crate::telemetry::metrics::SourceMetrics;
+use pointsman_journal::{Append, Appended, DELIVERIES_PER_APPEND_MAX, DeadReason, Entry, Journal, JournalError, NewDead};
 
 /// Appends of one source that wait for their sync at the same time. Enough to keep the writer busy, and a bound on what is taken in.
 const APPENDS_WAITING_MAX: usize = 16;

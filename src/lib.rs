@@ -6,7 +6,6 @@ pub mod commands;
 pub mod config;
 pub mod dispatcher;
 pub mod intake;
-pub mod journal;
 pub mod output;
 mod pace;
 pub mod pipes;

@@ -43,8 +43,10 @@ use tokio::sync::Notify;
 pub use self::intake::PipeIntake;
 use self::lines::Lines;
 use self::reader::PipedReader;
-use crate::journal::{Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader, Settlement, Subscription};
 use crate::pace::drop_each;
+use pointsman_journal::{
+    Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader, Settlement, Subscription,
+};
 
 /// Deliveries of one pipe that are in hand at most, those that wait for a retry included; the batch that crosses the bound may exceed it.
 /// Enough for a target to be busy while a few hundred others wait out their backoff.

@@ -22,8 +22,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::dispatcher::MatchReply;
 use crate::intake::Match;
-use crate::journal::{Entry, NewDelivery};
 use crate::pace::{breathe, drop_each};
+use pointsman_journal::{Entry, NewDelivery};
 
 /// For how long an event with the same source and id is known again, where a source has stable ids.
 pub const DEDUPLICATION_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);

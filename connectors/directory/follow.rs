@@ -21,7 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pointsman_schemas::{Cursor, Data, Event, EventBuilder, InvalidEvent};
+use pointsman_schemas::{Cursor, Data, Event, EventBuilder, InvalidEvent, Reject};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -32,7 +32,7 @@ use super::listing::{FILES_MAX, Key, Listing, Mounts, Scope, Version};
 use super::mounts;
 use super::name::{encoded, readable, readable_path};
 use super::position::{Known, Position, decode, encode};
-use crate::{Acknowledgement, Arrival, Batch, Message, Plain, Reject, Source, SourceContext, SourceError};
+use crate::{Acknowledgement, Arrival, Batch, Message, Plain, Source, SourceContext, SourceError};
 
 /// How many changes a batch holds at most.
 pub const BATCH_MESSAGES_MAX: usize = 100;

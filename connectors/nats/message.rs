@@ -18,13 +18,13 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use pointsman_schemas::http::{decode, encode_binary, encode_structured};
-use pointsman_schemas::{Clock, Data, DataKind, Event, Name, Timestamp, json};
+use pointsman_schemas::{Clock, Data, DataKind, Event, Name, Reject, Timestamp, json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use smallvec::{SmallVec, smallvec};
 
-use crate::{Arrival, Plain, Reject};
+use crate::{Arrival, Plain};
 
 /// The type of an event that is made of a plain message.
 pub const PLAIN_TYPE: &str = "com.pointsman.nats.message";

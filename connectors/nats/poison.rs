@@ -6,6 +6,7 @@
 //! carries headers as base64; what cannot be read is rejected. What lies before such a message gets through, so that sooner or later it
 //! is among the first.
 
+use pointsman_schemas::Reject;
 use std::str::FromStr;
 
 use async_nats::jetstream::Context;
@@ -17,7 +18,6 @@ use futures::StreamExt;
 use serde::Deserialize;
 
 use super::consumer::Wanted;
-use crate::Reject;
 
 /// How many messages are looked at.
 const LOOKED_AT_MAX: u64 = 64;

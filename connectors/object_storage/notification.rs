@@ -12,12 +12,12 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
+use pointsman_schemas::Reject;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::happening::{Happening, encode_key};
-use crate::Reject;
 
 /// What came in one message: nothing where a store only tries whether its messages arrive.
 #[derive(Debug, Default, PartialEq)]

@@ -8,6 +8,7 @@
 //! Everything that waits or works stands in the source itself, so that `next` may be dropped at any await. Batches of what notifications told
 //! carry no cursor, so that many are stored at once; what a listing found goes with the cursor that says so.
 
+use pointsman_schemas::Reject;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use super::settling::{Settling, split};
 use super::sqs::{Raw, Reading};
 use super::{BATCH_MESSAGES_MAX, Scope, notification};
 use crate::http::ingress::Queued;
-use crate::{Acknowledgement, Batch, Message, Reject, Source, SourceContext, SourceError, Verdict};
+use crate::{Acknowledgement, Batch, Message, Source, SourceContext, SourceError, Verdict};
 
 /// How many messages are made ready at once, each of which may look at its objects.
 const WORK_MAX: usize = 32;

@@ -104,7 +104,7 @@ struct Told {
     source: Box<dyn Source>,
     cursor: Option<Cursor>,
     events: Vec<Arc<Event>>,
-    rejects: Vec<crate::Reject>,
+    rejects: Vec<pointsman_schemas::Reject>,
 }
 
 impl Told {

@@ -12,7 +12,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Acker, Channel, Connection, Consumer, Event, Queue};
-use pointsman_schemas::{Clock, Name};
+use pointsman_schemas::{Clock, Name, Reject};
 use smallvec::SmallVec;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -22,7 +22,7 @@ use super::known::{Known, consumer_timeout};
 use super::mapping::Incoming;
 use super::stream::{Mark, Seen, Shown, Track, first_offset};
 use crate::files::Files;
-use crate::{Acknowledgement, Arrival, Batch, Link, Message, Plain, Reject, Source, SourceError, Verdict};
+use crate::{Acknowledgement, Arrival, Batch, Link, Message, Plain, Source, SourceError, Verdict};
 
 /// How many messages a batch holds at most.
 pub const BATCH_MESSAGES_MAX: usize = 1_000;

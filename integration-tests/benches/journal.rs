@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pointsman::journal::disk::{DiskJournal, DiskOptions};
-use pointsman::journal::{Append, Ending, Entry, Grant, Journal, NewDelivery, Role, Settlement, Subscription, SubscriptionIdentity};
 use pointsman_integration_tests::load::median;
+use pointsman_journal::disk::{DiskJournal, DiskOptions};
+use pointsman_journal::{Append, Ending, Entry, Grant, Journal, NewDelivery, Role, Settlement, Subscription, SubscriptionIdentity};
 use pointsman_schemas::{Data, Event, Name, SubscriptionNumber, SystemClock};
 
 const ROUNDS: usize = 5;

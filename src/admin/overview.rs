@@ -7,8 +7,8 @@ use pointsman_connectors::{Guarantee, SourceState};
 use pointsman_schemas::{Event, Name, SubscriptionNumber};
 use serde::{Deserialize, Serialize};
 
-use crate::journal::SubscriptionStatus;
 use crate::router::Explained;
+use pointsman_journal::SubscriptionStatus;
 
 /// The running parts, as they stand now. Asked at every request: it answers from memory, at once.
 pub trait Overview: fmt::Debug + Send + Sync {

@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use crate::journal::JournalError;
+use pointsman_journal::JournalError;
 
 /// The media type of a problem document: section 3.
 pub const MEDIA_TYPE: &str = "application/problem+json";

@@ -21,8 +21,8 @@ use super::overview::{RuleStatus, SourceStatus, TargetStatus};
 use super::problem::ProblemDocument;
 use super::view::{self, DeadRequest, DeadView, DeadWhole, EventView, ExplainView, Page, StatusView, SubscriptionView};
 use super::{Admin, VERSION};
-use crate::journal::{Activity, DeadReason, DeadSelection, EventsFrom, StoredEvent, SubscriptionStatus};
 use crate::telemetry::JournalSnapshot;
+use pointsman_journal::{Activity, DeadReason, DeadSelection, EventsFrom, StoredEvent, SubscriptionStatus};
 
 /// Dead letters listed at once, unless asked otherwise.
 const LIMIT_DEFAULT: usize = 100;

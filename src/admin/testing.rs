@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
-use pointsman_connectors::{Guarantee, Reject, SourceState};
+use pointsman_connectors::{Guarantee, SourceState};
 use pointsman_rules::{Condition, Pattern};
-use pointsman_schemas::{Class, Clock, Data, DeliveryId, Event, Name, SubscriptionNumber, Text, Timestamp};
+use pointsman_schemas::{Class, Clock, Data, DeliveryId, Event, Name, Reject, SubscriptionNumber, Text, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Admin, AdminListener, AdminSettings, Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 use crate::commands::client::{Answer, Client};
-use crate::journal::memory::{MemoryJournal, MemoryOptions};
-use crate::journal::{
+use crate::router::{Explained, Router, RuleInForce};
+use crate::telemetry::Metrics;
+use pointsman_journal::memory::{MemoryJournal, MemoryOptions};
+use pointsman_journal::{
     Append, DeadReason, Ending, Entry, Grant, Journal, LastOutcome, NewDelivery, Role, Settlement, Subscription, SubscriptionIdentity,
     SubscriptionStatus,
 };
-use crate::router::{Explained, Router, RuleInForce};
-use crate::telemetry::Metrics;
 
 /// 2026-01-31T09:30:00Z.
 pub(crate) const NOON: Timestamp = Timestamp(1_769_851_800_000_000);
@@ -228,6 +228,6 @@ pub(crate) async fn settle(journal: &dyn Journal, subscription: SubscriptionNumb
     let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased;
     assert_eq!(leased.len(), endings.len());
     let settlement =
-        |(leased, ending): (crate::journal::Leased, Ending)| Settlement { token: leased.token, ending, follow_ups: Vec::new() };
+        |(leased, ending): (pointsman_journal::Leased, Ending)| Settlement { token: leased.token, ending, follow_ups: Vec::new() };
     assert!(journal.settle(leased.into_iter().zip(endings).map(settlement).collect()).await.unwrap().into_iter().all(|held| held));
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::problem::MEDIA_TYPE;
 use super::testing::{DATA, NOON, TestBus, name, settle};
 use super::{AdminListener, AdminSettings};
-use crate::journal::{Activity, Ending, Journal, JournalError};
+use pointsman_journal::{Activity, Ending, Journal, JournalError};
 
 const KEY: &str = "a-key-of-the-operator-7";
 const VERBS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];

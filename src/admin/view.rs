@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::journal::{
+use crate::router::Explained;
+use pointsman_journal::{
     Activity, Counts, DeadLetter, DeadReason, DeadSelection, EventPage, EventsFrom, JournalError, LastOutcome, Reader, Role, StoredEvent,
     SubscriptionIdentity, SubscriptionStatus, Totals,
 };
-use crate::router::Explained;
 
 /// A list, or a part of one.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -13,11 +13,11 @@ use super::sources::Sources;
 use crate::admin::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 use crate::config::Config;
 use crate::dispatcher;
-use crate::journal::{SubscriptionIdentity, SubscriptionStatus};
 use crate::pace::{breathe, drop_each};
 use crate::router::{Explained, Router};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Kept;
+use pointsman_journal::{SubscriptionIdentity, SubscriptionStatus};
 
 /// The running parts.
 pub struct Running {

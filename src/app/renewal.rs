@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::dispatcher;
-use crate::journal::Subscription;
 use crate::pace::breathe;
+use pointsman_journal::Subscription;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 use self::way::Way;
 use crate::config;
 use crate::intake::Intake;
-use crate::journal::Journal;
 use crate::pipes::{PipeIntake, Piped};
 use crate::router::{Matcher, Router};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::SourceMetrics;
+use pointsman_journal::Journal;
 
 /// First and longest pause before a source is opened again, of which at least half is waited: sources that broke together come back one by one. The
 /// longest keeps the promise to be back within 30 seconds of the outside system.

@@ -16,11 +16,11 @@ use super::targets::{Key, Targets};
 use crate::config::{self, Config, DeliverySettings, FollowUpContent, WhenFull};
 use crate::dispatcher::schedule::InvalidPolicy;
 use crate::dispatcher::{self, Follow, FollowWith, MatchReply, Observe, Plan, Prepare};
-use crate::journal::{Backlog, DeadReason, Ending, Role, Subscription, SubscriptionIdentity};
 use crate::pace::breathe;
 use crate::router::{Route, Router, RuleInForce};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{SubscriptionMetrics, TargetMetrics};
+use pointsman_journal::{Backlog, DeadReason, Ending, Role, Subscription, SubscriptionIdentity};
 
 /// A subscription that a configuration wants, with where it comes from in it.
 struct Wanted<'c> {

@@ -13,8 +13,8 @@ use url::form_urlencoded;
 use super::client::{AdminArgs, Client};
 use super::error::CommandError;
 use crate::admin::view::{self, DeadContent, DeadRequest, DeadView, Page};
-use crate::journal::{DeadReason, DeadSelection, JournalError, Reader};
 use crate::output::{self, OutputArgs, plain, shortened};
+use pointsman_journal::{DeadReason, DeadSelection, JournalError, Reader};
 
 /// How much of a message a table shows.
 const MESSAGE_CHARACTERS_MAX: usize = 80;
@@ -327,7 +327,7 @@ mod tests {
 
     use super::*;
     use crate::admin::testing::TestBus;
-    use crate::journal::Journal;
+    use pointsman_journal::Journal;
 
     #[derive(Parser)]
     struct Line {

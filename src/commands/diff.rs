@@ -23,8 +23,8 @@ use super::dead::OpenStore;
 use super::error::CommandError;
 use crate::admin::view::{EventView, Page};
 use crate::config::{Config, PathArgs};
-use crate::journal::{EventPage, EventsFrom, StoredEvent};
 use crate::output::{self, OutputArgs};
+use pointsman_journal::{EventPage, EventsFrom, StoredEvent};
 
 /// Events that are read at once.
 const PAGE_EVENTS: usize = 1_000;
@@ -117,7 +117,7 @@ async fn execute(args: &DiffArgs, open: &OpenStore, now: Timestamp) -> Result<(S
 
 /// Where the events are read.
 enum Events {
-    Store(std::sync::Arc<dyn crate::journal::Reader>),
+    Store(std::sync::Arc<dyn pointsman_journal::Reader>),
     Bus(Box<Client>),
 }
 

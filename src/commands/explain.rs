@@ -8,8 +8,8 @@ use url::form_urlencoded;
 use super::client::{AdminArgs, Client};
 use super::error::CommandError;
 use crate::admin::view::{ExplainView, Fate};
-use crate::journal::DeadReason;
 use crate::output::{self, OutputArgs, plain, shortened};
+use pointsman_journal::DeadReason;
 
 /// How much of an attribute the heading shows.
 const ATTRIBUTE_CHARACTERS_MAX: usize = 80;

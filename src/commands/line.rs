@@ -9,9 +9,9 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{check, dead, diff, explain, import, init, listen, manual, match_event, run, schema, send, subscriptions, test, timers};
-use crate::journal::disk::DiskReader;
-use crate::journal::{JournalError, Reader};
 use crate::telemetry::{self, LogArgs};
+use pointsman_journal::disk::DiskReader;
+use pointsman_journal::{JournalError, Reader};
 
 /// The version, and the commit where it was built from one.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("POINTSMAN_COMMIT"));

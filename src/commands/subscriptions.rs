@@ -12,8 +12,8 @@ use super::client::{AdminArgs, Client};
 use super::dead::OpenStore;
 use super::error::CommandError;
 use crate::admin::view::{Page, SubscriptionView};
-use crate::journal::{Activity, Role};
 use crate::output::{self, OutputArgs};
+use pointsman_journal::{Activity, Role};
 
 /// Subscriptions: what waits for each rule and target
 #[derive(Clone, Debug, clap::Args)]
@@ -235,7 +235,7 @@ mod tests {
 
     use super::*;
     use crate::admin::testing::{TestBus, subscription};
-    use crate::journal::{Journal, JournalError};
+    use pointsman_journal::{Journal, JournalError};
 
     #[derive(Debug, Parser)]
     struct Line {

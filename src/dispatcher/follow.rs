@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use bytes::Bytes;
-use pointsman_connectors::Reject;
 use pointsman_schemas::event::is_json_media_type;
-use pointsman_schemas::{AttributeValue, Class, Data, DataKind, Event, ExtensionValue, InvalidEvent, Name, Outcome, Replies, Timestamp};
+use pointsman_schemas::{
+    AttributeValue, Class, Data, DataKind, Event, ExtensionValue, InvalidEvent, Name, Outcome, Reject, Replies, Timestamp,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::plan::{Follow, FollowWith, MatchReply, Route};
-use crate::journal::{DeadReason, Ending, Entry, FollowUp, Leased, NewDelivery};
+use pointsman_journal::{DeadReason, Ending, Entry, FollowUp, Leased, NewDelivery};
 
 /// The extension attribute that counts how often an event has come back from a target.
 pub const HOPS: &str = "pointsmanhops";
@@ -242,7 +243,7 @@ mod tests {
 
     use super::*;
     use crate::dispatcher::testing::{NoReplies, event, id, policy, route};
-    use crate::journal::LeaseToken;
+    use pointsman_journal::LeaseToken;
 
     fn leased(event: Event) -> Leased {
         let (tenant, origin) = (Name::default_tenant(), Name::ingress());

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::queues::Granted;
 use super::settling::JOURNAL_AGAIN;
-use crate::journal::{Grant, Journal, JournalError, Leases};
+use pointsman_journal::{Grant, Journal, JournalError, Leases};
 
 /// The lease call under way, if any.
 #[derive(Default)]

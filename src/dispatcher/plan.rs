@@ -9,7 +9,7 @@ use pointsman_connectors::TargetService;
 use pointsman_schemas::{Class, Event, Name, Rate, SubscriptionNumber};
 
 use super::schedule::Policy;
-use crate::journal::{Ending, Entry, SubscriptionIdentity};
+use pointsman_journal::{Ending, Entry, SubscriptionIdentity};
 
 /// The targets and routes of one set of rules.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pointsman_schemas::{Class, Timestamp};
 
-use crate::journal::DeadReason;
+use pointsman_journal::DeadReason;
 
 /// The longest `Retry-After` that is honoured. A target that asks for more is asked again hourly: one mistaken header, such as a date in
 /// the wrong year, must not park deliveries until they are too old.

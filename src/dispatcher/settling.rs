@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::plan::Route;
-use crate::journal::{Journal, JournalError, Settlement};
+use pointsman_journal::{Journal, JournalError, Settlement};
 
 /// First and longest pause between two calls to a journal that fails.
 pub(super) const JOURNAL_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));

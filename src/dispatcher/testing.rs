@@ -7,7 +7,7 @@ use pointsman_schemas::{Class, DeliveryId, Epoch, Event, Name, Sequence, Subscri
 
 use super::plan::{MatchReply, Observe, Prepare, Route};
 use super::schedule::Policy;
-use crate::journal::{Ending, Entry, Role, SubscriptionIdentity};
+use pointsman_journal::{Ending, Entry, Role, SubscriptionIdentity};
 
 pub(super) type PrepareWith = fn(&Arc<Event>) -> Result<(Arc<Event>, Vec<String>), String>;
 

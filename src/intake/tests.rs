@@ -7,9 +7,9 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
-use crate::journal::{Backlog, NewDelivery, Role, Subscription, SubscriptionIdentity};
 use crate::telemetry::metrics::Metrics;
+use pointsman_journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
+use pointsman_journal::{Backlog, NewDelivery, Role, Subscription, SubscriptionIdentity};
 use prometheus_client::registry::Registry;
 
 /// Hands over what it was given, then waits for ever.
@@ -214,9 +214,9 @@ async fn what_nobody_hands_over_again_is_held_until_there_is_room_and_its_cursor
     assert_eq!(journal.cursor(&tenant, &source).await.unwrap(), cursor("a"), "the second batch's cursor ran ahead of its events");
 
     // The first is delivered, which lets it go.
-    let grant = crate::journal::Grant { subscription: number, count: 9, lease: Duration::from_secs(9), bytes_max: usize::MAX };
+    let grant = pointsman_journal::Grant { subscription: number, count: 9, lease: Duration::from_secs(9), bytes_max: usize::MAX };
     let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased;
-    let settle = |token| crate::journal::Settlement { token, ending: crate::journal::Ending::Delivered, follow_ups: Vec::new() };
+    let settle = |token| pointsman_journal::Settlement { token, ending: pointsman_journal::Ending::Delivered, follow_ups: Vec::new() };
     journal.settle(leased.iter().map(|one| settle(one.token)).collect()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(journal.cursor(&tenant, &source).await.unwrap(), cursor("b"));

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use pointsman_connectors::Reject;
-use pointsman_schemas::{Cursor, Name, SubscriptionNumber};
+use pointsman_schemas::{Cursor, Name, Reject, SubscriptionNumber};
 use tokio::time::Instant;
 
 use crate::intake::STORE_AGAIN;
-use crate::journal::{Append, Entry, Journal, JournalError};
+use pointsman_journal::{Append, Entry, Journal, JournalError};
 
 /// Something to be stored: a part of its message until it is.
 #[derive(Clone, Debug)]

@@ -16,8 +16,8 @@ use super::closing::{Closings, Stored};
 use super::lines::{HoldKey, Offered};
 use super::{IN_FLIGHT_MAX, Piped};
 use crate::intake::{Match, Pending, read};
-use crate::journal::Journal;
 use crate::telemetry::metrics::SourceMetrics;
+use pointsman_journal::Journal;
 
 /// How long what has ended may still take to be stored and told, once the source ends.
 const LAST_WITHIN: Duration = Duration::from_secs(5);

@@ -15,15 +15,16 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use pointsman_connectors::Reject;
-use pointsman_schemas::{Class, DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Class, DeliveryId, Epoch, Event, Name, Reject, Sequence, SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub(super) use self::source::Offered;
 use super::closing::Closing;
 use super::hold::Hold;
-use crate::journal::{Activity, Counts, Cut, Ending, Entry, FollowUp, Grant, LastOutcome, LeaseToken, Leased, Leases, NewDead, Settlement};
+use pointsman_journal::{
+    Activity, Counts, Cut, Ending, Entry, FollowUp, Grant, LastOutcome, LeaseToken, Leased, Leases, NewDead, Settlement,
+};
 
 /// Sequences in memory begin here: behind all that a journal gives out in a century, and exact in a double.
 const FIRST_SEQUENCE: u64 = 1 << 52;

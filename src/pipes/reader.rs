@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use pointsman_schemas::{Clock, DeliveryId, Sequence, SubscriptionNumber};
 
 use super::lines::Lines;
-use crate::journal::{
+use pointsman_journal::{
     Counts, DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader, StoredEvent, SubscriptionStatus, Totals,
 };
 

@@ -1,17 +1,18 @@
 mod bench;
+mod conformance;
 mod model;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pointsman_connectors::{Acknowledgement, Batch, Message, Reject, SourceError, Verdict};
-use pointsman_schemas::{Class, Clock, Event, Outcome, Timestamp};
+use pointsman_connectors::{Acknowledgement, Batch, Message, SourceError, Verdict};
+use pointsman_schemas::{Class, Clock, Event, Outcome, Reject, Timestamp};
 
 use self::bench::{Bench, MINUTE, SECOND, event, keyed, vouched};
 use super::reader::PipedReader;
 use super::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
-use crate::journal::{Activity, DeadReason, DeadSelection, Journal, JournalError, Reader};
+use pointsman_journal::{Activity, DeadReason, DeadSelection, Journal, JournalError, Reader};
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::journal::{Activity, Counts, JournalError, Reader, SubscriptionStatus, Totals};
+use pointsman_journal::{Activity, Counts, JournalError, Reader, SubscriptionStatus, Totals};
 
 /// What a journal had to say at one moment.
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::journal::SubscriptionIdentity;
+use pointsman_journal::SubscriptionIdentity;
 
 /// From a call over loopback to the default timeout and past it, in seconds.
 const ATTEMPT_BUCKETS_SECONDS: [f64; 15] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -295,7 +295,7 @@ mod tests {
     use prometheus_client::encoding::text::encode_registry;
 
     use super::*;
-    use crate::journal::Role;
+    use pointsman_journal::Role;
 
     #[test]
     fn what_is_counted_is_served_under_the_names_promised() {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use pointsman_schemas::{Clock, Data, DataKind, Event, InvalidEvent, Name, json};
+use pointsman_schemas::{Clock, Data, DataKind, Event, InvalidEvent, Name, Reject, json};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::lines::Line;
 use super::{CursorForm, LINE_TYPE, Output};
-use crate::{Acknowledgement, Arrival, Message, Plain, Reject, SourceContext};
+use crate::{Acknowledgement, Arrival, Message, Plain, SourceContext};
 
 /// The longest cursor: what fits into a variable of the environment, twice.
 const CURSOR_BYTES_MAX: usize = 64 * 1024;

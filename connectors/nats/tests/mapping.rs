@@ -2,11 +2,10 @@
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::Info;
-use pointsman_schemas::{Clock, Data, DataKind, Timestamp};
+use pointsman_schemas::{Clock, Data, DataKind, Reject, Timestamp};
 
 use super::super::message::{Mapper, write};
 use super::*;
-use crate::Reject;
 
 #[derive(Debug)]
 struct Stopped;

@@ -4,9 +4,9 @@ use pointsman_connectors::{Source, SourceError};
 use tokio_util::sync::CancellationToken;
 
 use crate::intake::Intake;
-use crate::journal::Journal;
 use crate::pipes::PipeIntake;
 use crate::router::Matcher;
+use pointsman_journal::Journal;
 
 /// A source's way in.
 pub(super) enum Way {

@@ -14,9 +14,9 @@ use crate::commands::test::as_json;
 use crate::config::{Config, Rule};
 use crate::dispatcher::follow::{FAILED, SUCCEEDED};
 use crate::intake::Match;
-use crate::journal::StoredEvent;
 use crate::output::{self, plain, shortened};
 use crate::router::{Matcher, Route, Router, RuleInForce};
+use pointsman_journal::StoredEvent;
 
 /// Differences of a changed event that are shown.
 const DIFFERENCES_SHOWN: usize = 5;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::admin::testing::{NOON, TestBus, name};
-use crate::journal::{Append, Entry, Journal};
+use pointsman_journal::{Append, Entry, Journal};
 
 #[derive(Parser)]
 struct Line {

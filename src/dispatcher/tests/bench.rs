@@ -20,8 +20,8 @@ use tower::util::BoxCloneSyncService;
 
 use crate::dispatcher::testing::{NoReplies, identity, policy, route};
 use crate::dispatcher::{Dispatcher, Handle, MatchReply, Options, Plan, Policy, Route, Summary, Target};
-use crate::journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
-use crate::journal::*;
+use pointsman_journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
+use pointsman_journal::*;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MS: Duration = Duration::from_millis(1);

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::bench::*;
 use crate::dispatcher::testing::identity;
 use crate::dispatcher::{Dispatcher, Options};
-use crate::journal::disk::{DiskJournal, DiskOptions};
-use crate::journal::*;
+use pointsman_journal::disk::{DiskJournal, DiskOptions};
+use pointsman_journal::*;
 
 /// A backlog that the journal does not hold in memory goes out whole: whoever came short is told again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use pointsman_schemas::{Class, Outcome};
 use super::bench::*;
 use crate::dispatcher::Policy;
 use crate::dispatcher::testing::route;
-use crate::journal::{DeadReason, Journal, JournalError};
+use pointsman_journal::{DeadReason, Journal, JournalError};
 
 fn io() -> JournalError {
     JournalError::Io("no such device".to_owned())

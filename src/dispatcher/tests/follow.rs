@@ -9,7 +9,7 @@ use super::bench::*;
 use crate::dispatcher::follow::{HOPS_MAX, hops};
 use crate::dispatcher::testing::{policy, route};
 use crate::dispatcher::{Follow, FollowWith, MatchReply, Route};
-use crate::journal::{DeadReason, DeadSelection, Entry, Journal, NewDelivery, Role, SubscriptionIdentity};
+use pointsman_journal::{DeadReason, DeadSelection, Entry, Journal, NewDelivery, Role, SubscriptionIdentity};
 
 /// Gives every reply to one subscription.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use super::bench::*;
 use crate::dispatcher::schedule::PROBE_REFUSED_AFTER;
 use crate::dispatcher::testing::{Adds, route};
 use crate::dispatcher::{Policy, Route};
-use crate::journal::{Activity, DeadReason, DeadSelection, Journal};
+use pointsman_journal::{Activity, DeadReason, DeadSelection, Journal};
 
 #[tokio::test(start_paused = true)]
 async fn every_class_comes_to_its_end() {

@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{HoldKey, Lines};
-use crate::journal::{Entry, NewDelivery};
 use crate::pipes::closing::Closing;
+use pointsman_journal::{Entry, NewDelivery};
 
 impl Lines {
     /// When the next delivery of a source has to go.

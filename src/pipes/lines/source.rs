@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use pointsman_connectors::{Acknowledgement, Reject};
-use pointsman_schemas::{Cursor, Event, Name, SubscriptionNumber, Timestamp};
+use pointsman_connectors::Acknowledgement;
+use pointsman_schemas::{Cursor, Event, Name, Reject, SubscriptionNumber, Timestamp};
 use tokio::sync::Notify;
 
 use super::{HoldKey, Lines, Queue, Slot};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber, Timestamp};
 
 use super::{Lines, Slot};
-use crate::journal::{Counts, Pending, StoredEvent};
+use pointsman_journal::{Counts, Pending, StoredEvent};
 
 impl Lines {
     /// A subscription's numbers in memory, and since when the oldest waits.

@@ -22,10 +22,10 @@ use tower::util::BoxCloneSyncService;
 use super::super::{PipeIntake, Piped};
 use crate::dispatcher::{Dispatcher, Handle, MatchReply, Observe, Options, Plan, Policy, Prepare, Route, Summary, Target};
 use crate::intake::Match;
-use crate::journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
-use crate::journal::*;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::SourceMetrics;
+use pointsman_journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
+use pointsman_journal::*;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);

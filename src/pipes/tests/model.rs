@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::super::lines::{HoldKey, Lines, Offered};
-use crate::journal::{DeadReason, Ending, Grant, LastOutcome, Leased, Leases, Settlement};
+use pointsman_journal::{DeadReason, Ending, Grant, LastOutcome, Leased, Leases, Settlement};
 
 const PIPE: SubscriptionNumber = SubscriptionNumber(7);
 

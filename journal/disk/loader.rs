@@ -1,0 +1,251 @@
+//! The thread that reads for leases: rows behind the windows, and events that are not in memory.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use rusqlite::{Connection, params};
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::ballast::Share;
+use super::check;
+use super::queues::{Damaged, Found, Leasing, Need, SlotKey};
+use super::reader::{self, io};
+use super::record::Damage;
+use super::row::PendingRow;
+use super::schema::{self, Purpose};
+use super::transaction::read_row;
+use crate::{JournalError, Leases};
+
+/// How many bytes of events are read at once, about: small ones are read ahead of their leases, of large ones no more than is asked for.
+const LOAD_BYTES: usize = 256 * 1024;
+
+/// A call of `lease` that memory alone could not serve.
+pub(super) struct LeaseCall {
+    pub(super) leasing: Leasing,
+    pub(super) tell: oneshot::Sender<Result<Leases, JournalError>>,
+}
+
+/// Where the loader finds its work.
+#[derive(Default)]
+pub(super) struct LoaderDesk {
+    state: Mutex<Desk>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Desk {
+    /// One per caller that waits.
+    calls: VecDeque<LeaseCall>,
+    is_awake: bool,
+    is_closed: bool,
+}
+
+impl LoaderDesk {
+    pub(super) fn wake(&self) {
+        self.state.lock().is_awake = true;
+        self.changed.notify_one();
+    }
+
+    pub(super) fn call(&self, call: LeaseCall) {
+        let mut desk = self.state.lock();
+        if !desk.is_closed {
+            desk.calls.push_back(call);
+            self.changed.notify_one();
+        }
+    }
+
+    pub(super) fn close(&self) {
+        let mut desk = self.state.lock();
+        desk.is_closed = true;
+        desk.calls.clear();
+        self.changed.notify_one();
+    }
+
+    /// Waits for work; none once the desk is closed.
+    fn take(&self) -> Option<Option<LeaseCall>> {
+        let mut desk = self.state.lock();
+        loop {
+            if desk.is_closed {
+                return None;
+            }
+            if let Some(call) = desk.calls.pop_front() {
+                return Some(Some(call));
+            }
+            if std::mem::take(&mut desk.is_awake) {
+                return Some(None);
+            }
+            self.changed.wait(&mut desk);
+        }
+    }
+}
+
+pub(super) struct Loader {
+    pub(super) shared: Arc<Shared>,
+    /// With the opening that it belongs to.
+    pub(super) connection: Option<(u64, Connection)>,
+}
+
+impl Loader {
+    pub(super) fn work(mut self) {
+        let shared = Arc::clone(&self.shared);
+        while let Some(call) = shared.loader.take() {
+            if let Some(LeaseCall { leasing, tell }) = call {
+                let answer = self.lease(leasing).map_err(|error| {
+                    let told = io(&error);
+                    shared.suspect(error);
+                    told
+                });
+                if let Err(Ok(unheard)) = tell.send(answer) {
+                    // Nobody will settle these: they need not wait for their leases to run out.
+                    shared
+                        .queues
+                        .lock()
+                        .apply(unheard.leased.iter().map(|leased| super::queues::Effect::Release(leased.token.0)), leased_at(&shared));
+                }
+            }
+            if let Err(error) = self.fill() {
+                tracing::warn!(%error, "reading ahead");
+                self.connection = None;
+                shared.suspect(error);
+            }
+        }
+    }
+
+    fn connection(&mut self) -> rusqlite::Result<&Connection> {
+        let epoch = self.shared.epoch();
+        if self.connection.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            self.connection = Some((epoch, schema::connect(&self.shared.directory, Purpose::Load)?));
+        }
+        self.connection.as_ref().map(|(_, connection)| connection).ok_or(rusqlite::Error::InvalidQuery)
+    }
+
+    fn lease(&mut self, mut leasing: Leasing) -> rusqlite::Result<Leases> {
+        let mut found = Found::new();
+        loop {
+            let need = leasing.run(&mut self.shared.queues.lock(), &found);
+            let read = match need {
+                Need::Nothing => break,
+                Need::Rows(subscription) => self.load(subscription),
+                Need::Events(sequences) => self.events(&sequences, &mut found),
+            };
+            if let Err(error) = read {
+                // What was leased so far goes back, as it will not be told.
+                let shared = &self.shared;
+                let back = leasing.leases.leased.iter().map(|leased| super::queues::Effect::Release(leased.token.0));
+                shared.queues.lock().apply(back, leased_at(shared));
+                self.connection = None;
+                return Err(error);
+            }
+        }
+        for damaged in std::mem::take(&mut leasing.damaged) {
+            self.set_aside(damaged);
+        }
+        Ok(leasing.leases)
+    }
+
+    /// Fills every queue that has run low.
+    fn fill(&mut self) -> rusqlite::Result<()> {
+        loop {
+            let Some(subscription) = self.shared.queues.lock().take_low() else { return Ok(()) };
+            self.load(subscription)?;
+            if self.shared.queues.lock().wakes() {
+                self.shared.wake.notify_one();
+            }
+        }
+    }
+
+    /// Reads the rows behind a queue's window.
+    fn load(&mut self, subscription: u32) -> rusqlite::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        load(&shared, self.connection()?, subscription)
+    }
+
+    fn events(&mut self, sequences: &[u64], found: &mut Found) -> rusqlite::Result<()> {
+        found.clear();
+        let shared = Arc::clone(&self.shared);
+        let connection = self.connection()?;
+        let mut bytes = 0;
+        for sequence in sequences {
+            // What is not there yet is asked for again once it is its turn.
+            if bytes >= LOAD_BYTES {
+                break;
+            }
+            let kept = match reader::event(connection, *sequence)? {
+                Some(kept) => kept.map(Arc::new),
+                // It may be there all the same, behind a page that leads elsewhere.
+                None if !shared.look.is_done() => return Err(check::corrupt(format!("event {sequence} is missing"))),
+                None => Err(Damage("it is missing")),
+            };
+            if let Ok(kept) = &kept {
+                bytes += kept.event.size_bytes();
+                shared.queues.lock().cache.insert(*sequence, Arc::clone(kept));
+            }
+            found.insert(*sequence, kept);
+        }
+        Ok(())
+    }
+
+    /// Has the writer set a damaged one aside; where that fails with the store, it is found again in the next.
+    fn set_aside(&self, damaged: Damaged) {
+        tracing::error!(sequence = damaged.key.sequence, subscription = damaged.key.subscription, why = %damaged.why,
+            "a delivery whose event cannot be read is set aside");
+        self.shared.ask_blocking(Share::Known, move |transaction| transaction.quarantine_delivery(&damaged));
+    }
+}
+
+fn leased_at(shared: &Shared) -> pointsman_schemas::Timestamp {
+    shared.clock.now()
+}
+
+/// Reads the rows behind a queue's window into it.
+pub(super) fn load(shared: &Shared, connection: &Connection, subscription: u32) -> rusqlite::Result<()> {
+    loop {
+        let gate = shared.gate.lock();
+        let Some((from, count)) = shared.queues.lock().begin_load(subscription) else { return Ok(()) };
+        let snapshot = connection.unchecked_transaction()?;
+        // The snapshot begins with the first read, which therefore happens before the next commit may be applied.
+        schema::read_ledger(&snapshot)?.ok();
+        drop(gate);
+        let Batch { rows, next, damaged } = read(&snapshot, subscription, from, count)?;
+        drop(snapshot);
+        for (key, why) in damaged {
+            shared.hand_over(Share::Known, move |transaction| transaction.quarantine_row(key, &why));
+        }
+        if shared.queues.lock().end_load(subscription, rows, next) {
+            return Ok(());
+        }
+    }
+}
+
+struct Batch {
+    rows: Vec<PendingRow>,
+    next: Option<SlotKey>,
+    damaged: Vec<(super::row::RowKey, Damage)>,
+}
+
+fn read(connection: &Connection, subscription: u32, from: SlotKey, count: usize) -> rusqlite::Result<Batch> {
+    let mut select = connection.prepare_cached(
+        "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY by_due
+         WHERE subscription = ?1 AND due IS NOT NULL AND (due, sequence, run) >= (?2, ?3, ?4) ORDER BY due, sequence, run",
+    )?;
+    let mut found = select.query(params![subscription, from.0, from.1.cast_signed(), from.2])?;
+    let (mut batch, mut deliveries) = (Batch { rows: Vec::new(), next: None, damaged: Vec::new() }, 0);
+    while let Some(row) = found.next()? {
+        let due = row.get_ref(3)?.as_i64().unwrap_or_default();
+        let (key, decoded) = read_row(row)?;
+        if deliveries >= count {
+            batch.next = Some((due, key.sequence, key.run_column()));
+            break;
+        }
+        match decoded {
+            Ok(row) => {
+                deliveries += row.sequences.len();
+                batch.rows.push(row);
+            }
+            Err(damage) => batch.damaged.push((key, damage)),
+        }
+    }
+    Ok(batch)
+}

@@ -1,0 +1,38 @@
+//! Events that are likely to be leased soon.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::disk::record::Kept;
+
+/// Event bytes kept in memory: what is appended is mostly leased within the next second.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+
+/// First in, first out, bounded in bytes.
+#[derive(Debug, Default)]
+pub(in crate::disk) struct Cache {
+    events: HashMap<u64, Arc<Kept>>,
+    order: VecDeque<u64>,
+    bytes: usize,
+}
+
+impl Cache {
+    pub(in crate::disk) fn get(&self, sequence: u64) -> Option<&Arc<Kept>> {
+        self.events.get(&sequence)
+    }
+
+    pub(in crate::disk) fn insert(&mut self, sequence: u64, kept: Arc<Kept>) {
+        let size = kept.event.size_bytes();
+        if self.events.insert(sequence, kept).is_none() {
+            self.order.push_back(sequence);
+            self.bytes += size;
+        }
+        while self.bytes > CACHE_BYTES
+            && let Some(first) = self.order.pop_front()
+        {
+            if let Some(kept) = self.events.remove(&first) {
+                self.bytes -= kept.event.size_bytes();
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What operators and reloads do.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use pointsman_schemas::{DeliveryId, Name, Sequence, SubscriptionNumber};
+use rusqlite::{OptionalExtension, params};
+
+use super::append::full;
+use super::{Failure, Transaction, leave_dead, leave_pending, read_row};
+use crate::disk::attachment::{Attachment, Change};
+use crate::disk::queues::Effect;
+use crate::disk::reader::{self, DeadKey};
+use crate::disk::record::{Kept, Subscribed};
+use crate::disk::row::{BLOCK_RUN, PendingRow, RowKey};
+use crate::disk::schema;
+use crate::{Activity, Counts, DeadSelection, JournalError, NewDelivery};
+
+/// What one transaction looks at of an operation on many: the writer must not be held up by an operator.
+pub(super) const PAGE: usize = 500;
+
+/// How far an operation on many has come.
+#[derive(Clone, Debug, Default)]
+pub(in crate::disk) struct Page<K> {
+    /// How many it was done to.
+    pub(in crate::disk) count: u64,
+    /// Where to go on; none at the end.
+    pub(in crate::disk) next: Option<K>,
+}
+
+impl Transaction<'_> {
+    /// The first so many subscriptions from this number on.
+    pub(in crate::disk) fn attachments(&self, from: u32, limit: usize) -> Vec<(u32, Attachment)> {
+        let committed = self.books.subscriptions.range(from..).map(|(number, _)| *number).take(limit);
+        let changed = self.changes.subscriptions.keys().copied().filter(|number| *number >= from);
+        let numbers: BTreeSet<u32> = committed.chain(changed).collect();
+        let attachment = |number| {
+            let Subscribed { identity, backlog, attached, .. } = self.subscription(number)?;
+            Some((number, Attachment { identity: identity.clone(), backlog: *backlog, is_attached: *attached }))
+        };
+        numbers.into_iter().take(limit).filter_map(attachment).collect()
+    }
+
+    /// Attaches and detaches, and gives numbers to what has none. Numbers come back in the order of the changes.
+    pub(in crate::disk) fn set_attachments(&mut self, changes: &[Change]) -> Vec<SubscriptionNumber> {
+        let mut numbers = Vec::with_capacity(changes.len());
+        for (number, Attachment { identity, backlog, is_attached }) in changes.iter().cloned() {
+            let number = number.unwrap_or_else(|| {
+                self.changes.ledger.last_subscription += 1;
+                self.changes.ledger.last_subscription
+            });
+            let kept = self.subscription(number).map(|old| (old.activity, old.runs_of_format_1, old.counts));
+            let (activity, runs_of_format_1, counts) = kept.unwrap_or((Activity::Active, 0, Counts::default()));
+            self.changes.effects.push(Effect::Open(number, is_attached && activity == Activity::Active));
+            let subscribed = Subscribed { identity, attached: is_attached, activity, backlog, runs_of_format_1, counts };
+            self.changes.subscriptions.insert(number, subscribed);
+            numbers.push(SubscriptionNumber(number));
+        }
+        numbers
+    }
+
+    /// Drops what is detached and holds nothing, at most so many; tells how many.
+    pub(in crate::disk) fn drop_detached(&mut self, limit: usize) -> usize {
+        let is_nothing_left = |(_, subscribed): &(&u32, &Subscribed)| subscribed.is_nothing_left();
+        let gone: Vec<u32> = self.books.subscriptions.iter().filter(is_nothing_left).map(|(number, _)| *number).take(limit).collect();
+        // A change of them is all it takes.
+        for number in &gone {
+            self.subscription_mut(*number);
+        }
+        gone.len()
+    }
+
+    pub(in crate::disk) fn set_activity(&mut self, number: u32, activity: Activity) -> Result<(), Failure> {
+        let subscribed = self.subscription_mut(number).ok_or_else(|| not_found(number))?;
+        subscribed.activity = activity;
+        let open = subscribed.attached && activity == Activity::Active;
+        self.changes.effects.push(Effect::Open(number, open));
+        Ok(())
+    }
+
+    pub(in crate::disk) fn cancel(&mut self, deliveries: &[DeliveryId]) -> Result<u64, Failure> {
+        self.flush()?;
+        let mut count = 0;
+        let epochs = Arc::clone(&self.books.epochs);
+        for key in deliveries.iter().filter_map(|id| epochs.key(id)) {
+            let Some(row) = self.find(key)? else { continue };
+            if !self.queues.lock().withhold(key, row.due) {
+                continue;
+            }
+            if self.withheld.insert(key.subscription) {
+                self.queues.lock().hold(key.subscription);
+            }
+            self.changes.effects.push(Effect::Remove { key, due: row.due });
+            self.take(key, row.is_block().then_some(row.key.sequence))?;
+            self.flush()?;
+            self.count(key.subscription, |counts| {
+                counts.cancelled += 1;
+                leave_pending(counts, row.attempts > 0);
+            });
+            if let (Some(order_key), false) = (row.order_key, row.parked) {
+                self.promote(key.subscription, order_key)?;
+            }
+            count += 1;
+        }
+        let touched: BTreeSet<u32> = deliveries.iter().map(|id| id.subscription.0).collect();
+        self.changes.effects.extend(touched.into_iter().map(Effect::Resume));
+        Ok(count)
+    }
+
+    /// The row that a pending delivery lies in: its own, or a block.
+    fn find(&mut self, key: RowKey) -> Result<Option<PendingRow>, Failure> {
+        if key.run == BLOCK_RUN {
+            return Ok(None);
+        }
+        if let Some(row) = self.row(key)? {
+            return Ok(Some(row));
+        }
+        if key.run != 0 {
+            return Ok(None);
+        }
+        let mut select = self.connection.prepare_cached(
+            "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY blocks
+             WHERE subscription = ?1 AND run < 0 AND sequence <= ?2 ORDER BY sequence DESC LIMIT 1",
+        )?;
+        match select.query_row(params![key.subscription, key.sequence.cast_signed()], read_row).optional()? {
+            Some((_, Ok(row))) => Ok(Some(row).filter(|row| row.sequences.contains(&key.sequence))),
+            Some((key, Err(damage))) => self.quarantine_row(key, &damage).map(|()| None),
+            None => Ok(None),
+        }
+    }
+
+    /// Redrives what a selection finds behind `after`, of what was dead when the operation began.
+    pub(in crate::disk) fn redrive(
+        &mut self,
+        selection: &DeadSelection,
+        after: Option<DeadKey>,
+        began: pointsman_schemas::Timestamp,
+    ) -> Result<Page<DeadKey>, Failure> {
+        let page = self.dead_page(selection, after)?;
+        let mut count = 0;
+        for (key, buried) in page.rows {
+            if key.subscription == 0 || buried.at > began {
+                continue;
+            }
+            self.unbury(key)?;
+            if self.subscription(key.subscription).is_none() {
+                continue;
+            }
+            // Not one more than the letter's own: the event may have been sent on to this subscription under that one.
+            self.changes.ledger.last_run += 1;
+            let run = self.changes.ledger.last_run;
+            self.count(key.subscription, |counts| {
+                counts.redriven += 1;
+                counts.created += 1;
+                counts.pending += 1;
+            });
+            self.pinned.insert(key.sequence);
+            let row = PendingRow { order_key: buried.order_key, ..PendingRow::immediate(RowKey { run, ..key }, self.now) };
+            self.place(row)?;
+            count += 1;
+        }
+        Ok(Page { count, next: page.next })
+    }
+
+    /// Purges what a selection finds behind `after`.
+    pub(in crate::disk) fn purge(&mut self, selection: &DeadSelection, after: Option<DeadKey>) -> Result<Page<DeadKey>, Failure> {
+        let page = self.dead_page(selection, after)?;
+        let count = page.rows.len() as u64;
+        for (key, _) in page.rows {
+            self.unbury(key)?;
+            self.count(key.subscription, |counts| counts.purged += 1);
+        }
+        Ok(Page { count, next: page.next })
+    }
+
+    fn dead_page(&mut self, selection: &DeadSelection, after: Option<DeadKey>) -> Result<reader::DeadPage, Failure> {
+        let identity = |number: u32| self.subscription(number).map(|subscribed| subscribed.identity.clone());
+        let mut page = reader::dead_page(self.connection, &self.books.epochs, selection, after, PAGE, &identity)?;
+        for (key, damage) in std::mem::take(&mut page.damaged) {
+            self.quarantine_dead(key, &damage)?;
+        }
+        Ok(page)
+    }
+
+    fn unbury(&mut self, key: RowKey) -> Result<(), Failure> {
+        let RowKey { subscription, sequence, run } = key;
+        let mut delete = self.connection.prepare_cached("DELETE FROM dead WHERE sequence = ?1 AND subscription = ?2 AND run = ?3")?;
+        delete.execute(params![sequence.cast_signed(), subscription, run.cast_signed()])?;
+        let ledger = &mut self.changes.ledger;
+        ledger.dead = ledger.dead.saturating_sub(1);
+        ledger.rejects = ledger.rejects.saturating_sub(u64::from(subscription == 0));
+        self.count(subscription, leave_dead);
+        Ok(())
+    }
+
+    /// Replays events of a range.
+    pub(in crate::disk) fn replay(&mut self, number: u32, from: Sequence, to: Sequence) -> Result<Page<Sequence>, Failure> {
+        self.flush()?;
+        let subscribed = self.subscription(number).ok_or_else(|| not_found(number))?;
+        let (tenant, run): (Name, u64) = (subscribed.identity.tenant.clone(), self.changes.ledger.last_run + 1);
+        let room = self.room.checked_sub(64 * PAGE as u64).ok_or_else(full)?;
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT sequence, record FROM events WHERE sequence BETWEEN ?1 AND ?2 ORDER BY sequence LIMIT ?3")?;
+        let bound = |sequence: Sequence| i64::try_from(sequence.0).unwrap_or(i64::MAX);
+        let mut rows = select.query(params![bound(from), bound(to), schema::limit(PAGE)])?;
+        let (mut events, mut seen, mut last) = (Vec::new(), 0, None);
+        while let Some(row) = rows.next()? {
+            let sequence = row.get::<_, i64>(0)?.cast_unsigned();
+            let record = bytes::Bytes::copy_from_slice(row.get_ref(1)?.as_blob().unwrap_or_default());
+            // A damaged one is found again, and set aside, by whoever needs it.
+            events.extend(Kept::decode(sequence, &record).ok().filter(|kept| kept.tenant == tenant).map(|kept| (sequence, kept.origin)));
+            (seen, last) = (seen + 1, Some(sequence));
+        }
+        drop(rows);
+        self.room = room;
+        let mut count = 0;
+        for (sequence, origin) in events {
+            if self.refers(number, sequence)? {
+                continue;
+            }
+            self.pinned.insert(sequence);
+            self.deliver(sequence, run, NewDelivery::now(SubscriptionNumber(number)), &origin)?;
+            count += 1;
+        }
+        Ok(Page { count, next: last.filter(|_| seen == PAGE).map(|last| Sequence(last + 1)) })
+    }
+
+    /// Whether a subscription has a delivery of an event pending or dead.
+    fn refers(&mut self, number: u32, sequence: u64) -> Result<bool, Failure> {
+        let exists = |sql: &str| -> Result<bool, Failure> {
+            Ok(self.connection.prepare_cached(sql)?.exists(params![number, sequence.cast_signed()])?)
+        };
+        Ok(exists("SELECT 1 FROM pending WHERE subscription = ?1 AND sequence = ?2 AND run >= 0")?
+            || exists("SELECT 1 FROM dead WHERE subscription = ?1 AND sequence = ?2")?
+            || self.find(RowKey { subscription: number, sequence, run: 0 })?.is_some())
+    }
+}
+
+pub(super) fn not_found(number: u32) -> JournalError {
+    JournalError::NotFound(format!("subscription {number}"))
+}

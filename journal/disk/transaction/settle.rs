@@ -1,0 +1,124 @@
+//! Settling.
+
+use pointsman_schemas::SubscriptionNumber;
+use tokio::time::Instant;
+
+use super::append::identity;
+use super::{Failure, Transaction, leave_pending};
+use crate::disk::queues::{Effect, Lease};
+use crate::disk::record::Buried;
+use crate::disk::row::PendingRow;
+use crate::{Ending, FollowUp, LastOutcome, Settlement};
+
+impl Transaction<'_> {
+    pub(in crate::disk) fn settle(&mut self, settlements: &[Settlement], now: Instant) -> Result<Vec<bool>, Failure> {
+        let leases: Vec<_> = {
+            let mut queues = self.queues.lock();
+            settlements.iter().map(|settlement| queues.claim(settlement.token.0, now)).collect()
+        };
+        self.claimed.extend(settlements.iter().zip(&leases).filter(|(_, lease)| lease.is_some()).map(|(settlement, _)| settlement.token.0));
+        let mut told = Vec::with_capacity(settlements.len());
+        for (settlement, lease) in settlements.iter().zip(leases) {
+            told.push(match lease {
+                None => false,
+                Some(lease) => self.settle_one(settlement, &lease)?,
+            });
+        }
+        Ok(told)
+    }
+
+    fn settle_one(&mut self, settlement: &Settlement, lease: &Lease) -> Result<bool, Failure> {
+        let token = settlement.token.0;
+        let held = match &settlement.ending {
+            Ending::Released => {
+                self.changes.effects.push(Effect::Release(token));
+                true
+            }
+            Ending::Delivered => {
+                let held = self.end(token, lease)?;
+                if held {
+                    self.count(lease.key.subscription, |counts| counts.delivered += 1);
+                }
+                held
+            }
+            Ending::Retry { at, failure, last } => {
+                let row = PendingRow {
+                    due: *at,
+                    since: lease.since,
+                    immediate: false,
+                    order_key: lease.order_key,
+                    attempts: lease.attempts + 1,
+                    failures: lease.failures + u32::from(*failure),
+                    last: Some(last.clone()),
+                    ..PendingRow::immediate(lease.key, *at)
+                };
+                self.changes.effects.push(Effect::End(token));
+                let held = self.take(lease.key, lease.block)?;
+                if held {
+                    self.count(lease.key.subscription, |counts| counts.retrying += u64::from(lease.attempts == 0));
+                    self.place(row)?;
+                }
+                held
+            }
+            Ending::Dead { reason, last } => {
+                let earlier = if last.is_none() && lease.attempts > 0 { self.row(lease.key)?.and_then(|row| row.last) } else { None };
+                let held = self.end(token, lease)?;
+                if held && let Some(subscribed) = self.subscription(lease.key.subscription) {
+                    let attempts = lease.attempts + u32::from(last.is_some());
+                    let last: Option<LastOutcome> = last.clone().or(earlier);
+                    let (tenant, origin, reason) = (subscribed.identity.tenant.clone(), lease.origin.clone(), *reason);
+                    let (at, order_key, reject) = (self.now(), lease.order_key, None);
+                    self.bury(lease.key, &Buried { tenant, origin, reason, at, attempts, order_key, last, reject })?;
+                }
+                held
+            }
+        };
+        if held {
+            self.follow_up(&settlement.follow_ups, lease)?;
+        }
+        Ok(held)
+    }
+
+    /// Ends a leased delivery, whatever it counts as; false where its row is gone, quarantined under it.
+    fn end(&mut self, token: u64, lease: &Lease) -> Result<bool, Failure> {
+        self.changes.effects.push(Effect::End(token));
+        if !self.take(lease.key, lease.block)? {
+            return Ok(false);
+        }
+        self.count(lease.key.subscription, |counts| leave_pending(counts, lease.attempts > 0));
+        if let Some(order_key) = lease.order_key {
+            self.promote(lease.key.subscription, order_key)?;
+        }
+        Ok(true)
+    }
+
+    fn follow_up(&mut self, follow_ups: &[FollowUp], lease: &Lease) -> Result<(), Failure> {
+        for follow_up in follow_ups {
+            match follow_up {
+                FollowUp::Append { origin, entry } => {
+                    let Some(tenant) = self.subscription(lease.key.subscription).map(|subscribed| subscribed.identity.tenant.clone())
+                    else {
+                        continue;
+                    };
+                    let identity = identity(&tenant, origin, entry);
+                    self.store(&tenant, origin, entry, identity)?;
+                }
+                FollowUp::Reject { origin, reject } => {
+                    if let Some(tenant) = self.subscription(lease.key.subscription).map(|subscribed| subscribed.identity.tenant.clone()) {
+                        self.reject(&tenant, origin, reject)?;
+                    }
+                }
+                FollowUp::Original(new) => {
+                    let SubscriptionNumber(number) = new.subscription;
+                    if number == 0 || number > self.changes.ledger.last_subscription {
+                        continue;
+                    }
+                    let run = self.changes.ledger.last_run + 1;
+                    self.pinned.insert(lease.key.sequence);
+                    self.deliver(lease.key.sequence, run, *new, &lease.origin)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,304 @@
+//! The one thread that writes: it takes whatever jobs wait, does them in one transaction, commits, and then answers them all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use tokio::sync::{mpsc, oneshot};
+
+use super::ballast::Share;
+use super::check::{self, Checked, Occasion};
+use super::full::share_of;
+use super::reader::io;
+use super::schema::{self, PAGE_BYTES};
+use super::store::Mark;
+use super::transaction::{Books, Failure, Transaction};
+use super::{OpenError, Shared};
+use crate::JournalError;
+
+/// Jobs that may wait; whoever brings one more waits with it in hand.
+pub(super) const JOBS_WAITING_MAX: usize = 1024;
+
+/// Jobs in one transaction: enough for one sync to serve all who wait, and no more than the first of them may wait for.
+const JOBS_PER_COMMIT: usize = 256;
+
+/// Bytes brought along by the jobs of one transaction, about.
+const BYTES_PER_COMMIT: u64 = 8 * 1024 * 1024;
+
+/// How long to wait before a store that failed is opened anew: from, to.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// Something to be done in a transaction, and somebody to be told.
+pub(super) trait Job: Send {
+    /// Does it. It may be called again where the first transaction was rolled back. What it refuses is kept for the answer.
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), rusqlite::Error>;
+
+    /// Of which room it may use how much.
+    fn share(&self) -> Share;
+
+    /// Roughly what it brings along.
+    fn size_bytes(&self) -> u64;
+
+    /// Tells what came of it.
+    fn answer(self: Box<Self>, committed: Result<(), JournalError>);
+}
+
+/// A job made of a closure.
+pub(super) struct Ask<T, F> {
+    pub(super) work: F,
+    pub(super) share: Share,
+    pub(super) size_bytes: u64,
+    pub(super) value: Option<Result<T, JournalError>>,
+    pub(super) tell: oneshot::Sender<Result<T, JournalError>>,
+}
+
+impl<T, F> Job for Ask<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Transaction<'_>) -> Result<T, Failure> + Send,
+{
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), rusqlite::Error> {
+        self.value = Some(match (self.work)(transaction) {
+            Ok(value) => Ok(value),
+            Err(Failure::Refused(error)) => Err(error),
+            Err(Failure::Database(error)) => return Err(error),
+        });
+        Ok(())
+    }
+
+    fn share(&self) -> Share {
+        self.share
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), JournalError>) {
+        let value = self.value.unwrap_or_else(|| Err(JournalError::Io("the journal did not come to it".to_owned())));
+        // Whoever has gone away meanwhile does not hear it; it has happened all the same.
+        let _ = self.tell.send(committed.and(value));
+    }
+}
+
+/// Why a transaction was not committed.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The database would have no room for what is in the log.
+    Growth,
+    Store(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Database(error) => Self::Store(error),
+            Failure::Refused(_) => Self::Store(rusqlite::Error::InvalidQuery),
+        }
+    }
+}
+
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) connection: Option<Connection>,
+    pub(super) books: Books,
+    pub(super) mark: Option<Mark>,
+    pub(super) jobs: mpsc::Receiver<Box<dyn Job>>,
+    /// The size past which the write-ahead log is emptied by the writer itself; 0 where nothing has kept it from that.
+    pub(super) log_bytes: u64,
+}
+
+impl Writer {
+    /// Works until nobody can bring a job any more, and then closes the database.
+    pub(super) fn work(mut self) {
+        let bytes_max = BYTES_PER_COMMIT.min(self.shared.ballast.lock().commit_bytes_max());
+        while let Some(first) = self.jobs.blocking_recv() {
+            let mut bytes = first.size_bytes();
+            let mut group = vec![first];
+            while group.len() < JOBS_PER_COMMIT
+                && bytes < bytes_max
+                && let Ok(job) = self.jobs.try_recv()
+            {
+                bytes += job.size_bytes();
+                group.push(job);
+            }
+            self.serve(group);
+        }
+        self.close();
+    }
+
+    fn close(mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        // On a full disk the log stays: what it gave back would be missing at the next start.
+        if self.shared.ballast.lock().is_disk_tight()
+            && let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        {
+            tracing::warn!(%error, "keeping the write-ahead log on a full disk");
+        }
+        if let Err((_, error)) = connection.close() {
+            tracing::warn!(%error, "closing the store");
+        }
+    }
+
+    fn serve(&mut self, mut group: Vec<Box<dyn Job>>) {
+        if !self.shared.ballast.lock().is_whole() {
+            group = self.refuse_new(group);
+            if group.is_empty() {
+                return;
+            }
+        }
+        match self.commit(&mut group) {
+            Ok(()) => {
+                if group.iter().any(|job| job.share() == Share::New) && self.shared.disk_full.lock().take().is_some() {
+                    tracing::info!("there is room on the disk again");
+                }
+                answer(group, &Ok(()));
+                self.keep_log_small();
+            }
+            Err(Failed::Store(error)) if !self.shared.is_full(&error) => self.fail(group, error),
+            Err(_) => self.serve_on_full_disk(group),
+        }
+    }
+
+    /// One transaction; where it fails nothing has changed in memory.
+    pub(super) fn commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), Failed> {
+        let shared = &self.shared;
+        let connection = self.connection.as_ref().ok_or(rusqlite::Error::InvalidQuery)?;
+        let _turn = shared.turn.lock();
+        let now = shared.clock.now();
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let room = shared.room(connection)?;
+        let mut transaction = Transaction::new(connection, &self.books, &shared.queues, now, room);
+        transaction.note_time(shared.clock.offset());
+        let done = group.iter_mut().try_for_each(|job| job.run(&mut transaction));
+        let finished = done.map_err(Failure::Database).and_then(|()| transaction.finish());
+        let share = share_of(group);
+        let finished =
+            finished.map_err(Failed::from).and_then(|()| if shared.may_grow(connection, share)? { Ok(()) } else { Err(Failed::Growth) });
+        // Held until memory follows: a load that begins in between would read what the queues do not know of.
+        let gate = shared.gate.lock();
+        #[cfg(test)]
+        let finished = finished.and_then(|()| Ok(shared.fault.strike()?));
+        let committed = finished.and_then(|()| Ok(connection.prepare_cached("COMMIT")?.execute([])?));
+        if let Err(failed) = committed {
+            let _ = connection.execute_batch("ROLLBACK");
+            transaction.abandon();
+            return Err(failed);
+        }
+        let changes = transaction.into_changes();
+        self.books.apply(changes.ledger, changes.subscriptions);
+        if let Some(sweep) = shared.sweep.lock().as_mut() {
+            sweep.extend(changes.pinned);
+        }
+        let (told, low) = {
+            let mut queues = shared.queues.lock();
+            queues.apply(changes.effects, now);
+            (queues.wakes(), queues.has_low())
+        };
+        drop(gate);
+        if let Some(mark) = &mut self.mark
+            && let Err(error) = mark.write(changes.ledger.commit)
+        {
+            // The commit stands; what is missing is the means to notice that it was lost.
+            tracing::warn!(%error, "writing the mark of the last commit");
+        }
+        if told {
+            shared.wake.notify_one();
+        }
+        if low {
+            shared.loader.wake();
+        }
+        shared.upkeep.written();
+        Ok(())
+    }
+
+    /// The store failed: nobody is told that anything was stored until it has been opened anew.
+    pub(super) fn fail(&mut self, group: Vec<Box<dyn Job>>, error: rusqlite::Error) {
+        let (trouble, occasion) = (io(&error), if check::is_corrupt(&error) { Occasion::Damage } else { Occasion::Failure });
+        tracing::error!(%trouble, "the store failed; it is being opened anew");
+        *self.shared.trouble.lock() = Some(trouble.clone());
+        answer(group, &Err(trouble));
+        self.connection = None;
+        let mut pause = BACKOFF.0;
+        loop {
+            let until = std::time::Instant::now() + pause;
+            while std::time::Instant::now() < until {
+                let trouble = self.shared.trouble.lock().clone().unwrap_or(JournalError::Closed);
+                while let Ok(job) = self.jobs.try_recv() {
+                    job.answer(Err(trouble.clone()));
+                }
+                if self.jobs.is_closed() {
+                    return;
+                }
+                std::thread::sleep(BACKOFF.0.min(pause) / 4);
+            }
+            match self.reopen(occasion) {
+                Ok(()) => {
+                    tracing::info!("the store is open again");
+                    *self.shared.trouble.lock() = None;
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "opening the store anew");
+                    *self.shared.trouble.lock() = Some(JournalError::Io(error.to_string()));
+                }
+            }
+            pause = (pause * 2).min(BACKOFF.1);
+        }
+    }
+
+    fn reopen(&mut self, occasion: Occasion) -> Result<(), OpenError> {
+        let opened = check::open(&self.shared.directory, &self.shared.database, &*self.shared.clock, occasion);
+        if opened.is_err() && self.shared.ballast.lock().is_disk_full() {
+            self.shared.note_full_disk();
+            self.shared.ballast.lock().give_up_for_opening();
+        }
+        let Checked { connection, mut books, findings, is_whole } = opened?;
+        self.shared.look.set_done(is_whole);
+        for finding in findings {
+            tracing::error!("{finding}");
+        }
+        let (ledger, known) = (&mut books.ledger, self.books.ledger);
+        books.dropped = std::mem::take(&mut self.books.dropped);
+        // Where commits are lost, the numbers that they gave out are not given out again.
+        ledger.commit = ledger.commit.max(known.commit);
+        (ledger.last_sequence, ledger.last_run) = (ledger.last_sequence.max(known.last_sequence), ledger.last_run.max(known.last_run));
+        ledger.last_subscription = ledger.last_subscription.max(known.last_subscription);
+        books.begin_epoch(self.shared.clock.now(), false, schema::file(&self.shared.directory));
+        self.shared.rebuild(&books);
+        (self.connection, self.books) = (Some(connection), books);
+        Ok(())
+    }
+}
+
+pub(super) fn answer(group: Vec<Box<dyn Job>>, committed: &Result<(), JournalError>) {
+    for job in group {
+        job.answer(committed.clone());
+    }
+}
+
+impl Shared {
+    /// Bytes that may be appended: what is kept for settling and deleting is not among them.
+    pub(super) fn room(&self, connection: &Connection) -> rusqlite::Result<u64> {
+        let used = self.used_bytes(connection)?;
+        Ok(self.options.max_size_bytes.saturating_sub(self.reserve_bytes() + used) / 2)
+    }
+
+    /// Database pages in use, and the write-ahead log.
+    pub(super) fn used_bytes(&self, connection: &Connection) -> rusqlite::Result<u64> {
+        let (pages, free) = schema::pages(connection)?;
+        let log = schema::log(&self.directory).metadata().map_or(0, |metadata| metadata.len());
+        Ok((pages - free) * PAGE_BYTES + log)
+    }
+
+    fn reserve_bytes(&self) -> u64 {
+        super::reserve_bytes(self.options.max_size_bytes)
+    }
+}

@@ -1,0 +1,258 @@
+//! A journal that lives and dies with its process: for tests of whatever stands on the seam, and the plainest reading of its invariants.
+//!
+//! Time: what waits (leases, [`Journal::due`]) waits by tokio's clock, and what has a time of day (due times, ages, retention) goes by the
+//! [`Clock`] that it is given. With paused time give it a [`RuntimeClock`], whose time of day moves with tokio's, so that
+//! `tokio::time::advance` and the automatic advance of an idle runtime make deliveries fall due.
+
+mod book;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pointsman_schemas::{Clock, Cursor, DeliveryId, Epoch, JournalId, Name, Sequence, SubscriptionNumber, Timestamp};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use self::book::Book;
+use super::steady::JournalClock;
+use super::{
+    Activity, Append, Appended, DeadLetter, DeadSelection, EventPage, EventsFrom, Grant, Journal, JournalError, Leases, Pending, Reader,
+    Settlement, StoredEvent, Subscription, SubscriptionStatus, Totals,
+};
+
+/// The time of day may be set while somebody waits for it: who waits asks the clock again at least this often.
+pub(super) const CLOCK_TRUSTED_FOR: Duration = Duration::from_secs(60);
+
+/// A clock whose time of day moves with the time of the tokio runtime that it was made in, paused or not. Any thread may read it.
+#[derive(Clone, Debug)]
+pub struct RuntimeClock {
+    runtime: tokio::runtime::Handle,
+    start: Instant,
+    origin: Timestamp,
+}
+
+impl RuntimeClock {
+    /// A clock that reads `origin` now.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn new(origin: Timestamp) -> Self {
+        Self { runtime: tokio::runtime::Handle::current(), start: Instant::now(), origin }
+    }
+}
+
+impl Clock for RuntimeClock {
+    fn now(&self) -> Timestamp {
+        let _time_of = self.runtime.enter();
+        self.origin.plus(self.start.elapsed())
+    }
+}
+
+/// The bounds of a [`MemoryJournal`].
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryOptions {
+    /// How long settled and unmatched events are kept where there is room.
+    pub retention: Duration,
+    /// Event bytes that it may hold.
+    pub bytes_max: u64,
+}
+
+impl Default for MemoryOptions {
+    fn default() -> Self {
+        Self { retention: Duration::from_secs(24 * 60 * 60), bytes_max: u64::MAX }
+    }
+}
+
+/// The journal in memory.
+#[derive(Debug)]
+pub struct MemoryJournal {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    id: JournalId,
+    clock: Arc<dyn Clock>,
+    book: Mutex<Book>,
+    wake: Notify,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Runs an operation on the book as it stands now, and wakes who waits for what came of it.
+    fn run<T>(&self, operation: impl FnOnce(&mut Book) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        let mut book = self.book.lock();
+        if let Some(trouble) = &book.trouble {
+            return Err(trouble.clone());
+        }
+        let now = self.clock.now();
+        book.turn(now);
+        let answer = operation(&mut book);
+        book.turn(now);
+        self.wake.notify_one();
+        answer
+    }
+}
+
+impl MemoryJournal {
+    /// An empty journal.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, options: MemoryOptions) -> Arc<Self> {
+        let id = JournalId(rand::random());
+        let clock: Arc<dyn Clock> = Arc::new(JournalClock::new(clock));
+        let book = Mutex::new(Book::new(Epoch(id.0), options, clock.now()));
+        Arc::new(Self { shared: Arc::new(Shared { id, clock, book, wake: Notify::new() }) })
+    }
+
+    /// Makes every operation fail with this, or lets them succeed again: for tests of what stands on the seam.
+    pub fn set_trouble(&self, trouble: Option<JournalError>) {
+        self.shared.book.lock().trouble = trouble;
+        self.shared.wake.notify_one();
+    }
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    fn id(&self) -> JournalId {
+        self.shared.id
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.shared.clock)
+    }
+
+    async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError> {
+        self.shared.run(|book| book.append(append))
+    }
+
+    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError> {
+        self.shared.run(|book| Ok(book.lease(grants, bytes_max)))
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError> {
+        self.shared.run(|book| Ok(settlements.into_iter().map(|settlement| book.settle(settlement)).collect()))
+    }
+
+    async fn due(&self) -> Vec<SubscriptionNumber> {
+        loop {
+            let next = {
+                let mut book = self.shared.book.lock();
+                book.turn(self.shared.clock.now());
+                if !book.due.is_empty() {
+                    return std::mem::take(&mut book.due).into_iter().collect();
+                }
+                book.next_turn()
+            };
+            tokio::select! {
+                () = self.shared.wake.notified() => {}
+                () = tokio::time::sleep(next) => {}
+            }
+        }
+    }
+
+    async fn subscribe(&self, wanted: Vec<Subscription>) -> Result<Vec<SubscriptionNumber>, JournalError> {
+        self.shared.run(|book| Ok(book.subscribe(wanted)))
+    }
+
+    async fn set_activity(&self, subscription: SubscriptionNumber, activity: Activity) -> Result<(), JournalError> {
+        self.shared.run(|book| book.set_activity(subscription, activity))
+    }
+
+    async fn cursor(&self, tenant: &Name, source: &Name) -> Result<Option<Cursor>, JournalError> {
+        self.shared.run(|book| Ok(book.cursors.get(&(tenant.clone(), source.clone())).cloned()))
+    }
+
+    async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.shared.run(|book| Ok(book.cancel(deliveries)))
+    }
+
+    async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError> {
+        self.shared.run(|book| book.empty(subscription, None))
+    }
+
+    async fn move_all(&self, from: SubscriptionNumber, to: SubscriptionNumber) -> Result<u64, JournalError> {
+        self.shared.run(|book| book.empty(from, Some(to)))
+    }
+
+    async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
+        self.shared.run(|book| Ok(book.redrive(selection)))
+    }
+
+    async fn replay(&self, subscription: SubscriptionNumber, events: std::ops::RangeInclusive<Sequence>) -> Result<u64, JournalError> {
+        self.shared.run(|book| book.replay(subscription, events))
+    }
+
+    async fn purge(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
+        self.shared.run(|book| Ok(book.purge(selection)))
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::clone(&self.shared) as Arc<dyn Reader>
+    }
+
+    fn trouble(&self) -> Option<JournalError> {
+        self.shared.book.lock().trouble.clone()
+    }
+
+    async fn close(&self) {
+        self.set_trouble(Some(JournalError::Closed));
+    }
+}
+
+#[async_trait]
+impl Reader for Shared {
+    async fn subscriptions(&self) -> Result<Vec<SubscriptionStatus>, JournalError> {
+        self.run(|book| Ok(book.statuses()))
+    }
+
+    async fn dead(&self, selection: &DeadSelection, after: Option<DeliveryId>, limit: usize) -> Result<Vec<DeadLetter>, JournalError> {
+        self.run(|book| Ok(book.dead_letters(selection, after, limit)))
+    }
+
+    async fn pending(&self, subscription: SubscriptionNumber, after: Option<Sequence>, limit: usize) -> Result<Vec<Pending>, JournalError> {
+        self.run(|book| Ok(book.pending(subscription, after, limit)))
+    }
+
+    async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {
+        self.run(|book| Ok(book.event(sequence)))
+    }
+
+    async fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> Result<EventPage, JournalError> {
+        self.run(|book| Ok(book.events(from, limit, bytes_max)))
+    }
+
+    async fn totals(&self) -> Result<Totals, JournalError> {
+        self.run(|book| Ok(book.totals()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::{Bounds, Implementation};
+
+    struct InMemory;
+
+    #[async_trait]
+    impl Implementation for InMemory {
+        async fn open(&self, clock: Arc<dyn Clock>, bounds: Bounds) -> Arc<dyn Journal> {
+            MemoryJournal::new(clock, MemoryOptions { retention: bounds.retention, bytes_max: bounds.bytes_max })
+        }
+
+        fn persists(&self) -> bool {
+            false
+        }
+
+        async fn upkeep(&self) {}
+    }
+
+    crate::conformance!(InMemory);
+}

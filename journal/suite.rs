@@ -1,0 +1,269 @@
+//! The conformance suite: what every journal must do, whatever it is made of.
+//!
+//! An implementation gives an [`Implementation`] and calls [`conformance!`](crate::conformance) in its tests. Time is paused in every one of them.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "these are tests, whose names say it"
+)]
+
+mod appending;
+mod bounds;
+mod clock;
+mod dead;
+mod history;
+mod leasing;
+mod subscribing;
+
+pub use appending::*;
+pub use bounds::*;
+pub use clock::*;
+pub use dead::*;
+pub use history::*;
+pub use leasing::*;
+pub use subscribing::*;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pointsman_schemas::{Class, Clock, Data, Event, Name, Sequence, SubscriptionNumber, Timestamp};
+use smallvec::SmallVec;
+
+use crate::memory::RuntimeClock;
+use crate::{
+    Append, Appended, Counts, Ending, Entry, FollowUp, Grant, Journal, LastOutcome, LeaseToken, Leased, Leases, NewDelivery, Role,
+    Settlement, Subscription, SubscriptionIdentity, SubscriptionStatus,
+};
+
+/// Makes journals of one kind, all of one store.
+#[async_trait]
+pub trait Implementation: Send + Sync {
+    /// Opens the store; for a journal that persists, what an earlier one closed.
+    async fn open(&self, clock: Arc<dyn Clock>, bounds: Bounds) -> Arc<dyn Journal>;
+
+    /// Whether what one journal closed is there in the next.
+    fn persists(&self) -> bool;
+
+    /// Lets the work that the journal opened last does by itself happen now.
+    async fn upkeep(&self);
+}
+
+/// The bounds that the suite asks for.
+#[derive(Clone, Copy)]
+pub struct Bounds {
+    pub retention: Duration,
+    pub bytes_max: u64,
+}
+
+/// Makes a test of every function of the suite, against one implementation.
+#[macro_export]
+macro_rules! conformance {
+    ($new:expr) => {
+        $crate::conformance!(@ $new;
+            appended_events_come_back_byte_for_byte
+            an_append_is_all_or_nothing
+            events_are_read_page_by_page
+            duplicates_are_told_within_their_window_alone
+            cursors_are_kept_with_what_they_cover
+            concurrent_appends_are_all_stored_once
+            what_was_handed_over_happens_though_nobody_waits
+            nothing_happens_after_the_close
+            due_deliveries_are_leased_in_order_and_once
+            a_lease_is_bounded_in_bytes_and_tells_what_did_not_fit
+            a_lease_that_runs_out_settles_nothing
+            a_release_leaves_no_trace
+            a_retry_comes_back_when_it_is_due
+            a_delayed_delivery_waits
+            order_keys_go_one_at_a_time
+            an_earlier_one_of_its_key_goes_first_after_a_redrive
+            a_large_backlog_is_leased_whole_and_in_order
+            follow_ups_happen_with_their_settlement
+            subscriptions_keep_their_numbers_and_deliveries
+            many_subscriptions_come_and_go_at_once
+            a_subscription_that_is_not_active_leases_nothing
+            a_clock_that_is_set_parks_nothing_and_ages_nothing
+            a_subscription_that_nobody_wants_goes_once_it_holds_nothing
+            what_waits_is_cancelled_or_moved_whole
+            a_full_backlog_stops_or_buries
+            a_full_journal_refuses_appends_and_still_settles
+            retention_spares_what_is_needed
+            dead_letters_are_listed_redriven_and_purged
+            what_ended_elsewhere_is_a_dead_letter_at_once
+            a_redrive_is_a_run_that_never_was
+            rejects_are_dead_letters_of_their_source
+            cancelling_ends_what_is_not_in_flight
+            replay_makes_new_runs_of_what_is_retained
+        );
+        #[test]
+        fn random_histories_agree_with_the_model() {
+            $crate::suite::random_histories(|| Box::new($new));
+        }
+    };
+    (@ $new:expr; $($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            $crate::suite::paused(async { $crate::suite::$name(&$new).await });
+        })*
+    };
+}
+/// Runs a test in a runtime of its own whose time is paused.
+pub fn paused<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(test)
+}
+
+pub const MINUTE: Duration = Duration::from_secs(60);
+pub const START: Timestamp = Timestamp(1_700_000_000_000_000);
+const ROOMY: Bounds = Bounds { retention: Duration::from_secs(3600), bytes_max: 1 << 30 };
+
+/// A journal under test, with the words in which the tests speak of it.
+struct Bench<'i> {
+    implementation: &'i dyn Implementation,
+    clock: Arc<RuntimeClock>,
+    bounds: Bounds,
+    journal: Arc<dyn Journal>,
+}
+
+impl<'i> Bench<'i> {
+    async fn new(implementation: &'i dyn Implementation) -> Self {
+        Self::bounded(implementation, ROOMY).await
+    }
+
+    async fn bounded(implementation: &'i dyn Implementation, bounds: Bounds) -> Self {
+        let clock = Arc::new(RuntimeClock::new(START));
+        let journal = implementation.open(Arc::clone(&clock) as Arc<dyn Clock>, bounds).await;
+        Self { implementation, clock, bounds, journal }
+    }
+
+    /// Closes the store and opens it again; does nothing where nothing would be left.
+    async fn reopen(&mut self) {
+        if self.implementation.persists() {
+            self.journal.close().await;
+            self.journal = self.implementation.open(Arc::clone(&self.clock) as Arc<dyn Clock>, self.bounds).await;
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Makes exactly these rules (each with one target) the wanted ones.
+    async fn subscribe(&self, rules: &[&str]) -> Vec<SubscriptionNumber> {
+        self.journal.subscribe(rules.iter().map(|rule| wanted(rule)).collect()).await.unwrap()
+    }
+
+    async fn append(&self, entries: Vec<Entry>) -> Vec<Appended> {
+        self.journal.append(append_of(entries)).await.unwrap()
+    }
+
+    /// Appends one event for each of these, due now and unordered.
+    async fn event_for(&self, id: &str, subscriptions: &[SubscriptionNumber]) -> Sequence {
+        let appended = self.append(vec![entry(id, subscriptions)]).await;
+        stored(appended[0])
+    }
+
+    async fn lease(&self, subscription: SubscriptionNumber, count: usize) -> Vec<Leased> {
+        self.journal.lease(&[Grant { subscription, count, lease: MINUTE, bytes_max: usize::MAX }], usize::MAX).await.unwrap().leased
+    }
+
+    async fn lease_one(&self, subscription: SubscriptionNumber) -> Leased {
+        let mut leased = self.lease(subscription, 1).await;
+        assert_eq!(leased.len(), 1, "one is due for {subscription:?}");
+        leased.remove(0)
+    }
+
+    async fn settle(&self, token: LeaseToken, ending: Ending) -> bool {
+        self.settle_with(token, ending, Vec::new()).await
+    }
+
+    async fn settle_with(&self, token: LeaseToken, ending: Ending, follow_ups: Vec<FollowUp>) -> bool {
+        let told = self.journal.settle(vec![Settlement { token, ending, follow_ups }]).await.unwrap();
+        assert_eq!(told.len(), 1);
+        told[0]
+    }
+
+    async fn status(&self, subscription: SubscriptionNumber) -> SubscriptionStatus {
+        self.find(subscription).await.unwrap()
+    }
+
+    async fn find(&self, subscription: SubscriptionNumber) -> Option<SubscriptionStatus> {
+        let statuses = self.journal.reader().subscriptions().await.unwrap();
+        for status in &statuses {
+            let c = status.counts;
+            assert_eq!(c.created, c.delivered + c.dead + c.redriven + c.purged + c.cancelled + c.quarantined + c.pending, "{status:?}");
+            assert!(c.in_flight <= c.pending && c.retrying <= c.pending, "{status:?}");
+        }
+        statuses.into_iter().find(|status| status.number == subscription)
+    }
+
+    async fn counts(&self, subscription: SubscriptionNumber) -> Counts {
+        self.status(subscription).await.counts
+    }
+
+    /// Takes what `due` has to tell by now, without waiting.
+    async fn told_due(&self) -> Vec<SubscriptionNumber> {
+        let mut all = Vec::new();
+        while let Ok(some) = tokio::time::timeout(Duration::ZERO, self.journal.due()).await {
+            all.extend(some);
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn wanted(rule: &str) -> Subscription {
+    let identity = SubscriptionIdentity { tenant: name("default"), rule: name(rule), role: Role::To, target: name("target") };
+    Subscription { identity, renamed_from: None, backlog: None }
+}
+
+pub fn event(id: &str) -> Arc<Event> {
+    sized_event(id, 10)
+}
+
+pub fn sized_event(id: &str, bytes: usize) -> Arc<Event> {
+    let data = Data::binary(Bytes::from(id.bytes().cycle().take(bytes).collect::<Vec<u8>>()));
+    Arc::new(Event::builder(id.to_owned(), "/suite", "test").data(data).build().unwrap())
+}
+
+pub fn entry(id: &str, subscriptions: &[SubscriptionNumber]) -> Entry {
+    let deliveries: SmallVec<[NewDelivery; 2]> = subscriptions.iter().map(|number| NewDelivery::now(*number)).collect();
+    Entry { event: event(id), deliveries, deduplicate: None, dead: None }
+}
+
+fn keyed(id: &str, subscription: SubscriptionNumber, key: u64) -> Entry {
+    let delivery = NewDelivery { order_key: Some(key), ..NewDelivery::now(subscription) };
+    Entry { event: event(id), deliveries: SmallVec::from_slice(&[delivery]), deduplicate: None, dead: None }
+}
+
+pub fn append_of(entries: Vec<Entry>) -> Append {
+    Append { tenant: name("default"), origin: name("suite"), entries, rejects: Vec::new(), cursor: None }
+}
+
+fn stored(appended: Appended) -> Sequence {
+    match appended {
+        Appended::Stored(sequence) => sequence,
+        Appended::Duplicate(sequence) => panic!("{sequence:?} is a duplicate"),
+    }
+}
+
+pub fn last(at: Timestamp) -> LastOutcome {
+    LastOutcome { at, class: Class::Failed, code: Some(500), message: "it broke".to_owned(), response: "<html>".to_owned() }
+}
+
+fn retry(at: Timestamp) -> Ending {
+    Ending::Retry { at, failure: true, last: last(at) }
+}
+
+fn ids(leased: &[Leased]) -> Vec<&str> {
+    leased.iter().map(|leased| &**leased.event.id()).collect()
+}
