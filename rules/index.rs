@@ -80,12 +80,11 @@ pub(crate) struct Workspace {
 
 impl Index {
     /// Enters all rules, whose fields are numbered.
-    pub(crate) fn new(rules: &[Rule], fields: &Fields, rest: &mut dyn FnMut()) -> Self {
+    pub(crate) fn new(rules: &[Rule], fields: &Fields) -> Self {
         let (mut lists, mut always) = (Lists::default(), Vec::new());
         let (mut origins, mut absent, mut tests) = (Vec::new(), Vec::new(), HashMap::<FieldId, Vec<_>>::new());
         let mut certain = Vec::with_capacity(rules.len());
-        for (rule, choice) in (0..).zip(access::choose(rules, fields, rest)) {
-            rest();
+        for (rule, choice) in (0..).zip(access::choose(rules, fields)) {
             certain.push(choice.is_certain);
             for key in choice.way.unwrap_or_else(|| {
                 always.push(rule);
@@ -101,7 +100,6 @@ impl Index {
         let always = lists.add(always);
         let mut values: Vec<_> = (0..fields.len()).map(|_| None).collect();
         for (field, tests) in tests {
-            rest();
             if let Some(slot) = values.get_mut(field as usize) {
                 *slot = Some(Box::new(Values::new(tests, &mut lists)));
             }

@@ -125,19 +125,11 @@ pub struct RuleSet {
 }
 
 impl RuleSet {
-    /// Compiles rules together.
+    /// Compiles rules together, which may take some tens of milliseconds for ten thousand.
     #[must_use]
-    pub fn compile(rules: Vec<Rule>) -> Self {
-        Self::compile_in_turns(rules, &mut || {})
-    }
-
-    /// As [`compile`](Self::compile), which may take some tens of milliseconds for ten thousand rules. Calls `rest` every few microseconds
-    /// of it, but for the sorting of what is asked of one field.
-    #[must_use]
-    pub fn compile_in_turns(mut rules: Vec<Rule>, rest: &mut dyn FnMut()) -> Self {
+    pub fn compile(mut rules: Vec<Rule>) -> Self {
         let mut builder = FieldsBuilder::new();
         for rule in &mut rules {
-            rest();
             if let Some(pattern) = &mut rule.pattern {
                 pattern.root.register(&mut builder, ROOT);
             }
@@ -150,7 +142,6 @@ impl RuleSet {
         }
         let (fields, renumbered) = builder.finish();
         for rule in &mut rules {
-            rest();
             if let Some(pattern) = &mut rule.pattern {
                 pattern.root.renumber(&renumbered);
                 pattern.fields = Fields::default();
@@ -159,14 +150,8 @@ impl RuleSet {
                 condition.renumber(&renumbered);
             }
         }
-        let index = (rules.len() > IN_TURN_MAX).then(|| Index::new(&rules, &fields, rest));
+        let index = (rules.len() > IN_TURN_MAX).then(|| Index::new(&rules, &fields));
         Self { rules, fields, index }
-    }
-
-    /// The rules, to be dropped one by one.
-    #[must_use]
-    pub fn into_rules(self) -> Vec<Rule> {
-        self.rules
     }
 
     /// How many rules there are.

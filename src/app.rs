@@ -4,6 +4,7 @@
 //! round, so that each part still has those it hands over to: the listener finishes its requests, the sources stop and what they took in
 //! is stored while the dispatcher finishes its attempts, the store is closed, and the admin API last.
 
+mod background;
 mod digest;
 mod overview;
 mod renewal;
@@ -30,13 +31,13 @@ use crate::config::paths::STANDARD_INPUT;
 use crate::config::{Config, Diagnostic};
 use crate::dispatcher::schedule::InvalidPolicy;
 use crate::dispatcher::{self, Dispatcher, Plan};
-use crate::pace;
 use crate::pipes::Piped;
 use crate::router::{Replies, Router};
 use crate::telemetry::{Listeners, Metrics};
 use pointsman_journal::disk::{self, DiskJournal, DiskOptions};
 use pointsman_journal::{Journal, JournalError, SubscriptionIdentity};
 
+use self::background::Background;
 use self::digest::Digest;
 use self::overview::Running;
 use self::renewal::{Renewals, Watched};
@@ -105,6 +106,7 @@ pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), 
     show(&warnings);
     enter_folder_of(&paths).map_err(|error| RunError::System("enter the folder of the rule files", error))?;
     let mut watch = Watch::begin(paths.clone())?;
+    let background = Background::start().map_err(|error| RunError::System("start a thread", error))?;
     let mut bus = Bus::start(config).await?;
     loop {
         tokio::select! {
@@ -113,26 +115,30 @@ pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), 
             () = watch.changed() => {
                 // On a thread of its own: a file system that does not answer must not keep the bus from stopping.
                 let paths = paths.clone();
-                let reading = tokio::task::spawn_blocking(move || pace::in_turns_sync(|| Config::load(&paths)));
+                let reading = background.run(move || Config::load(&paths));
                 let read = tokio::select! {
                     _ = terminate.recv() => break,
                     _ = interrupt.recv() => break,
                     read = reading => read,
                 };
                 match read {
-                    Ok(Ok((config, warnings))) => {
+                    Ok((config, warnings)) => {
                         show(&warnings);
-                        pace::in_turns(bus.reload(config)).await;
+                        let runtime = tokio::runtime::Handle::current();
+                        let reload = move || {
+                            runtime.block_on(bus.reload(config));
+                            bus
+                        };
+                        bus = background.run(reload).await;
                     }
-                    Ok(Err(mistakes)) if mistakes.iter().any(Diagnostic::may_pass) => {
+                    Err(mistakes) if mistakes.iter().any(Diagnostic::may_pass) => {
                         tracing::warn!("the rule files cannot be read now; the old rules stay in force, and it is tried again");
                         watch.look_again();
                     }
-                    Ok(Err(mistakes)) => {
+                    Err(mistakes) => {
                         show(&mistakes);
                         tracing::error!(mistakes = mistakes.len(), "the changed rule files have mistakes; the old rules stay in force");
                     }
-                    Err(error) => tracing::error!(%error, "reading the changed rule files has failed; the old rules stay in force"),
                 }
             }
         }
@@ -303,10 +309,7 @@ impl Bus {
         self.handle.reload(plan).await?;
         let old = self.router.swap(Arc::new(router));
         self.sources.reload(sources).await;
-        // Nobody matches by them any more: else it would be an intake that has to take ten thousand rules apart.
-        if let Some(old) = Arc::into_inner(old) {
-            old.take_apart();
-        }
+        drop(old);
         self.tell_detached().await;
         self.config = Some(config);
         Ok(())

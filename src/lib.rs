@@ -7,7 +7,6 @@ pub mod config;
 pub mod dispatcher;
 pub mod intake;
 pub mod output;
-mod pace;
 pub mod pipes;
 pub mod router;
 mod server;

@@ -43,7 +43,6 @@ use tokio::sync::Notify;
 pub use self::intake::PipeIntake;
 use self::lines::Lines;
 use self::reader::PipedReader;
-use crate::pace::drop_each;
 use pointsman_journal::{
     Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader, Settlement, Subscription,
 };
@@ -163,7 +162,6 @@ impl Journal for Piped {
         let numbers = self.inner.subscribe(wanted).await?;
         let statuses = self.inner.reader().subscriptions().await?;
         self.change(|lines| statuses.iter().for_each(|status| lines.set_activity(status.number, status.activity)));
-        drop_each(statuses);
         Ok(numbers)
     }
 

@@ -22,7 +22,6 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::dispatcher::MatchReply;
 use crate::intake::Match;
-use crate::pace::{breathe, drop_each};
 use pointsman_journal::{Entry, NewDelivery};
 
 /// For how long an event with the same source and id is known again, where a source has stable ids.
@@ -128,18 +127,9 @@ impl Router {
         let mut by_tenant: HashMap<Name, Vec<RuleInForce>> =
             counts.into_iter().map(|(tenant, count)| (tenant, Vec::with_capacity(count))).collect();
         for rule in rules {
-            breathe();
             by_tenant.entry(rule.tenant.clone()).or_default().push(rule);
         }
         Self { tenants: by_tenant.into_iter().map(|(tenant, rules)| (tenant, TenantRules::new(rules))).collect() }
-    }
-
-    /// Drops rules that nobody matches by any more, rule by rule.
-    pub fn take_apart(self) {
-        for rules in self.tenants.into_values() {
-            drop_each(rules.rules);
-            drop_each(rules.set.into_rules());
-        }
     }
 
     /// Why the rules of a tenant take an event or do not: of one rule, or of all those that do not, the nearest first, at most `limit`.
@@ -192,7 +182,6 @@ impl TenantRules {
         let apart: Vec<Origin> = feeding.chain([&Name::replies()]).filter_map(|name| origins.get(name).copied()).collect();
         let (mut compiled, mut routes) = (Vec::with_capacity(rules.len()), Vec::with_capacity(rules.len()));
         for rule in rules {
-            breathe();
             let from = rule.from.as_ref().map_or_else(
                 || OriginSet::all_but(&apart),
                 |names| OriginSet::only(&names.iter().filter_map(|name| origins.get(name).copied()).collect::<Vec<_>>()),
@@ -206,7 +195,7 @@ impl TenantRules {
                 unordered: AtomicU64::new(0),
             });
         }
-        Self { set: RuleSet::compile_in_turns(compiled, &mut breathe), origins, pipes, rules: routes }
+        Self { set: RuleSet::compile(compiled), origins, pipes, rules: routes }
     }
 
     fn origin(&self, origin: &Name) -> Origin {

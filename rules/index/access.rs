@@ -70,15 +70,14 @@ pub(super) struct Choice<'r> {
 }
 
 /// The way by which each rule is to be found.
-pub(super) fn choose<'r>(rules: &'r [Rule], fields: &Fields, rest: &mut dyn FnMut()) -> Vec<Choice<'r>> {
+pub(super) fn choose<'r>(rules: &'r [Rule], fields: &Fields) -> Vec<Choice<'r>> {
     let data = fields.child(ROOT, b"data").map_or(0..0, |data| data..fields.below(data).end);
     let mut chooser = Chooser { fields, data, data_cost: DATA_COST / rules.len().max(1) as f64, statistics: Statistics::default() };
     for rule in rules {
-        rest();
         chooser.count(rule);
     }
     chooser.statistics.sort();
-    rules.iter().inspect(|_| rest()).map(|rule| chooser.rule(rule)).collect()
+    rules.iter().map(|rule| chooser.rule(rule)).collect()
 }
 
 /// What one operator of a leaf list allows: each way alone is one to all that it fits.

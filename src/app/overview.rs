@@ -13,7 +13,6 @@ use super::sources::Sources;
 use crate::admin::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 use crate::config::Config;
 use crate::dispatcher;
-use crate::pace::{breathe, drop_each};
 use crate::router::{Explained, Router};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Kept;
@@ -50,7 +49,7 @@ impl Running {
 
     /// Shows this configuration from now on.
     pub fn set_config(&self, config: &Config) {
-        let rules = config.rules.iter().inspect(|_| breathe()).map(|rule| RuleStatus {
+        let rules = config.rules.iter().map(|rule| RuleStatus {
             name: rule.name.clone(),
             tenant: rule.tenant.clone(),
             pipe: rule.pipe,
@@ -61,12 +60,12 @@ impl Running {
             matches: 0,
         });
         let rules = rules.collect();
-        let old = std::mem::replace(&mut *self.rules.lock(), rules);
-        drop_each(old);
+        // Dropped once the lock is free again.
+        let _old = std::mem::replace(&mut *self.rules.lock(), rules);
         let always = [Name::ingress(), Name::replies()].map(|name| (Name::default_tenant(), name));
         let sources = config.sources.iter().map(|source| (source.tenant.clone(), source.name.clone()));
         let targets = config.targets.iter().map(|target| (target.tenant.clone(), target.name.clone()));
-        let subscriptions = super::wiring::subscriptions(config).into_iter().inspect(|_| breathe()).map(|one| one.identity);
+        let subscriptions = super::wiring::subscriptions(config).into_iter().map(|one| one.identity);
         *self.kept.lock() =
             Kept { sources: sources.chain(always).collect(), subscriptions: subscriptions.collect(), targets: targets.collect() };
         *self.targets.lock() = config.targets.iter().map(|target| (target.tenant.clone(), target.name.clone(), target.kind)).collect();

@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::dispatcher;
-use crate::pace::breathe;
 use pointsman_journal::Subscription;
 
 /// How often the files are looked at.
@@ -41,7 +40,6 @@ impl Watched {
     pub fn of(config: &Config, subscriptions: &[Subscription]) -> Vec<Self> {
         let mut watched: HashMap<(&Name, &Name), Self> = HashMap::new();
         for target in &config.targets {
-            breathe();
             let files = target.settings.files();
             if !files.is_empty() {
                 let (places, subscriptions, probes) = (Vec::new(), Vec::new(), HashMap::new());
@@ -52,7 +50,6 @@ impl Watched {
             return Vec::new();
         }
         for (place, Subscription { identity, .. }) in subscriptions.iter().enumerate() {
-            breathe();
             if let Some(one) = watched.get_mut(&(&identity.tenant, &identity.target)) {
                 one.places.push(place);
             }

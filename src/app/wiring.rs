@@ -16,7 +16,6 @@ use super::targets::{Key, Targets};
 use crate::config::{self, Config, DeliverySettings, FollowUpContent, WhenFull};
 use crate::dispatcher::schedule::InvalidPolicy;
 use crate::dispatcher::{self, Follow, FollowWith, MatchReply, Observe, Plan, Prepare};
-use crate::pace::breathe;
 use crate::router::{Route, Router, RuleInForce};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{SubscriptionMetrics, TargetMetrics};
@@ -34,7 +33,6 @@ struct Wanted<'c> {
 fn wanted(config: &Config) -> Vec<Wanted<'_>> {
     let mut all = Vec::with_capacity(config.rules.len());
     for rule in &config.rules {
-        breathe();
         let mut want = |role, target: &Name, delivery, transform| {
             let identity = SubscriptionIdentity { tenant: rule.tenant.clone(), rule: rule.name.clone(), role, target: target.clone() };
             // What a pipe has no room for waits in its source.
@@ -88,7 +86,7 @@ pub struct Means {
 /// Never of a configuration that was read without a mistake.
 pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: &Means) -> Result<(Router, Plan), InvalidPolicy> {
     let by_identity: HashMap<SubscriptionIdentity, SubscriptionNumber> =
-        wanted(config).into_iter().inspect(|_| breathe()).map(|one| one.subscription.identity).zip(numbers.iter().copied()).collect();
+        wanted(config).into_iter().map(|one| one.subscription.identity).zip(numbers.iter().copied()).collect();
     let number = |rule: &config::Rule, role, target: &Name| {
         let identity = SubscriptionIdentity { tenant: rule.tenant.clone(), rule: rule.name.clone(), role, target: target.clone() };
         by_identity.get(&identity).copied()
@@ -109,7 +107,6 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
 
     let mut plans = Vec::with_capacity(numbers.len());
     for (one, subscription) in wanted(config).into_iter().zip(numbers) {
-        breathe();
         let identity = one.subscription.identity;
         let Some(index) = indexes.get(&(&identity.tenant, &identity.target)).copied() else { continue };
         let prepare = Preparation { transform: one.transform.cloned(), texts: texts.get(index).cloned().unwrap_or_default() };
@@ -156,7 +153,6 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
         .rules
         .iter()
         .map(|rule| {
-            breathe();
             let route = |to: &config::Destination| {
                 Some(Route { subscription: number(rule, Role::To, &to.target)?, order_by: to.delivery.order_by.clone() })
             };

@@ -26,7 +26,6 @@ use super::reader::{Piece, read};
 use super::yaml::{self, Entry, Node, Span, Value};
 use super::{Admin, Config, DEFAULT_PATH, Store};
 use crate::admin::KEY_BYTES_MIN;
-use crate::pace::{breathe, drop_each};
 use names::Names;
 use pipe::Fed;
 use secrets::Hidden;
@@ -53,9 +52,6 @@ pub(super) fn connect(found: &[Found], mut diagnostics: Vec<Diagnostic>) -> Resu
     let config = Loader { documents: &documents, names: Names::collect(&documents), fed: Fed::collect(&documents), complete }.load();
     for document in documents {
         diagnostics.extend(placed(document.file, document.mistakes.into_inner(), &document.secrets));
-        for section in document.root.into_entries() {
-            drop_each(section.value.into_entries());
-        }
     }
     diagnostic::sort(&mut diagnostics);
     match config {
@@ -141,7 +137,6 @@ impl<'f> Document<'f> {
         // Moving ten thousand to a larger place, time and again, takes as long as reading them.
         all.reserve(entries.len());
         for entry in entries {
-            breathe();
             let one = load(entry);
             if one.is_none() && !self.mistakes.any_error() {
                 self.entity(entry)

@@ -101,12 +101,6 @@ impl Node {
         if let Value::Map(entries) = &self.value { entries } else { &[] }
     }
 
-    /// As [`entries`](Self::entries), taken out of it.
-    #[must_use]
-    pub fn into_entries(self) -> Vec<Entry> {
-        if let Value::Map(entries) = self.value { entries } else { Vec::new() }
-    }
-
     /// The entry of a mapping with this key.
     #[must_use]
     pub fn entry(&self, key: &str) -> Option<&Entry> {

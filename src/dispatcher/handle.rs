@@ -8,7 +8,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::plan::Plan;
 use super::queues::Replaced;
 use super::status::{Board, Status};
-use crate::pace::drop_each;
 
 /// The bounds of a dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +53,7 @@ impl Handle {
         let (done, is_done) = oneshot::channel();
         self.commands.send(Command { plan, done }).await.map_err(|_| Stopped)?;
         // Taken apart here, and not by the dispatcher.
-        drop_each(is_done.await.map_err(|_| Stopped)?);
+        drop(is_done.await.map_err(|_| Stopped)?);
         Ok(())
     }
 

@@ -18,7 +18,6 @@ use crate::config::reader::{Piece, read};
 use crate::config::yaml::Entry;
 use crate::config::{Config, Expectation, Rule, Target, Test};
 use crate::dispatcher::follow::example_report;
-use crate::pace::breathe;
 
 /// Warns of the queries of a target's text that find nothing in any event.
 pub(super) fn in_no_event(at: Piece<'_>, template: &TemplateText, text: &TextTemplate) {
@@ -84,7 +83,6 @@ impl Loader<'_, '_> {
         let report = shape::of_report();
         for document in self.documents {
             for entry in document.section("rules").iter().chain(document.section("pipes")) {
-                breathe();
                 let Some(rule) = rules.get(&(&document.tenant, entry.key.as_str())) else { continue };
                 let source = data_of_sources(rule, config);
                 let tests = tests.get(&(&rule.tenant, &rule.name)).map(Vec::as_slice).unwrap_or_default();

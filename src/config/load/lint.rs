@@ -3,7 +3,6 @@
 use super::Document;
 use crate::config::mistake::Mistake;
 use crate::config::yaml::{Entry, Node, Span, Style, Value};
-use crate::pace::breathe;
 
 /// Looks through a file and tells what it finds. Returns what must not be shown.
 pub(super) fn lint(document: &Document<'_>) -> Vec<Span> {
@@ -12,7 +11,6 @@ pub(super) fn lint(document: &Document<'_>) -> Vec<Span> {
     for section in ["listen", "sources", "targets", "rules", "pipes"] {
         let Some(section) = document.top().get(section) else { continue };
         section.node.walk(&mut |entry, node| {
-            breathe();
             swallowed(document, entry, node);
             if let Some(entry) = entry.filter(|entry| has_template(&entry.key)) {
                 let mistake = Mistake::new(entry.key_span, "a template cannot be a key");

@@ -9,7 +9,6 @@ use crate::config::mistake::Mistake;
 use crate::config::reader::Piece;
 use crate::config::suggest;
 use crate::config::yaml::{Entry, Span};
-use crate::pace::breathe;
 
 /// The sources that are always there.
 pub(in crate::config) const BUILT_IN_SOURCES: [&str; 2] = ["ingress", "replies"];
@@ -53,7 +52,6 @@ impl<'d> Names<'d> {
         for (index, document) in documents.iter().enumerate() {
             for (section, key, one) in Section::ALL {
                 for entry in document.section(key) {
-                    breathe();
                     check_name(document, section, entry);
                     let identity = (section, &document.tenant, entry.key.as_str());
                     let Some(&(first, span)) = defined.get(&identity) else {

@@ -6,7 +6,6 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
 use super::{COPIED_BYTES_MAX, DEPTH_MAX, Entry, Node, Span, Style, Value, scalar, unreadable};
 use crate::config::mistake::{KEPT_MAX, Mistake};
-use crate::pace::breathe;
 
 /// Reads a file's text.
 ///
@@ -73,7 +72,6 @@ impl<'x> Builder<'x> {
     fn build(&mut self) -> Result<(), Mistake> {
         let mut parser = Parser::new_from_str(self.text);
         while let Some(next) = parser.next_event() {
-            breathe();
             let (event, span) = next.map_err(|error| {
                 let at = self.places.byte(*error.marker());
                 unreadable::explain(self.text, at, error.info())
