@@ -1,0 +1,82 @@
+//! What is appended: events with who waits for them, what could not be read, and how far the source has been read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_schemas::{Cursor, Event, Name, Reject, Sequence, SubscriptionNumber, Timestamp};
+use smallvec::SmallVec;
+
+use crate::{DeadReason, LastOutcome};
+
+/// What a source hands over at once, matched.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// Whose; every entry, reject and cursor of an append has one tenant.
+    pub tenant: Name,
+    /// The source's name, `ingress` or `replies`.
+    pub origin: Name,
+    /// The events.
+    pub entries: Vec<Entry>,
+    /// What could not be read: kept as dead letters of the source.
+    pub rejects: Vec<Reject>,
+    /// How far the source has been read with these; replaces its stored cursor.
+    pub cursor: Option<Cursor>,
+}
+
+/// One event with who waits for it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The event.
+    pub event: Arc<Event>,
+    /// Who waits for it; empty where no rule took it. Of two for one subscription the first counts.
+    pub deliveries: SmallVec<[NewDelivery; 2]>,
+    /// Where set, an event with the same tenant, origin, `source` and `id` that was stored less than this long ago makes this one a duplicate.
+    /// Only events that were stored with this set are remembered, for as long as it said then.
+    pub deduplicate: Option<Duration>,
+    /// A delivery of it that has ended already, without having been stored before. Where `deliveries` has one for the same subscription,
+    /// that one counts.
+    pub dead: Option<NewDead>,
+}
+
+/// A dead letter of a delivery that was never pending here. It counts as created and dead at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewDead {
+    /// For whom it was.
+    pub subscription: SubscriptionNumber,
+    /// Hash of the value that `order_by` found: a redrive of it is ordered again.
+    pub order_key: Option<u64>,
+    /// Why it is dead.
+    pub reason: DeadReason,
+    /// Tries made.
+    pub attempts: u32,
+    /// What the last attempt came to.
+    pub last: Option<LastOutcome>,
+}
+
+/// A delivery to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewDelivery {
+    /// For whom.
+    pub subscription: SubscriptionNumber,
+    /// Hash of the value that `order_by` found; none where it is unordered.
+    pub order_key: Option<u64>,
+    /// When it falls due by [`Journal::clock`](crate::Journal::clock); none for at once.
+    pub due: Option<Timestamp>,
+}
+
+impl NewDelivery {
+    /// An unordered delivery that is due at once.
+    #[must_use]
+    pub fn now(subscription: SubscriptionNumber) -> Self {
+        Self { subscription, order_key: None, due: None }
+    }
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is stored, under this sequence.
+    Stored(Sequence),
+    /// It had been stored before, under this sequence; nothing was added.
+    Duplicate(Sequence),
+}

@@ -1,0 +1,136 @@
+//! The right to make an attempt, and what it comes to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_schemas::{Class, DeliveryId, Event, Name, Reject, SubscriptionNumber, Timestamp};
+
+use crate::{DeadReason, Entry, NewDelivery};
+
+/// The right to lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Of which subscription.
+    pub subscription: SubscriptionNumber,
+    /// How many at most.
+    pub count: usize,
+    /// How long the leases hold; longer than the attempt's timeout.
+    pub lease: Duration,
+    /// How many bytes the events may have together, at most.
+    pub bytes_max: usize,
+}
+
+/// What a lease call has brought.
+#[derive(Clone, Debug, Default)]
+pub struct Leases {
+    /// The deliveries, grant by grant.
+    pub leased: Vec<Leased>,
+    /// The grants that ended at a limit of bytes, in their order.
+    pub cut: Vec<Cut>,
+}
+
+/// A grant ended because the next delivery's event did not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Whose.
+    pub subscription: SubscriptionNumber,
+    /// The size of that event.
+    pub event_bytes: usize,
+}
+
+/// The key to one lease. Never used again within a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseToken(pub u64);
+
+/// A leased delivery.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    /// Settles it.
+    pub token: LeaseToken,
+    /// Which delivery.
+    pub id: DeliveryId,
+    /// Its event.
+    pub event: Arc<Event>,
+    /// Whose.
+    pub tenant: Name,
+    /// The source that the event came from.
+    pub origin: Name,
+    /// Tries made before.
+    pub attempts: u32,
+    /// Of those, the ones that used up one of the declared `attempts`.
+    pub failures: u32,
+    /// When its run began by [`Journal::clock`](crate::Journal::clock): at the append or the redrive, plus any delay. The maximum age runs from here.
+    pub since: Timestamp,
+}
+
+/// What becomes of a leased delivery.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// Which lease.
+    pub token: LeaseToken,
+    /// What becomes of the delivery.
+    pub ending: Ending,
+    /// What follows from it, appended in the same transaction.
+    pub follow_ups: Vec<FollowUp>,
+}
+
+/// How an attempt leaves its delivery.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// Delivered.
+    Delivered,
+    /// To be tried again.
+    Retry {
+        /// Not before, by [`Journal::clock`](crate::Journal::clock).
+        at: Timestamp,
+        /// Whether the attempt used up one of the declared `attempts`.
+        failure: bool,
+        /// What the attempt came to.
+        last: LastOutcome,
+    },
+    /// Not delivered; kept as a dead letter.
+    Dead {
+        /// Why.
+        reason: DeadReason,
+        /// What the attempt came to; none where none was made in this lease: then no try is counted and what an earlier one came to is kept.
+        last: Option<LastOutcome>,
+    },
+    /// Put back as if it had never been leased: no try is counted.
+    Released,
+}
+
+/// What follows from a settlement.
+#[derive(Clone, Debug)]
+pub enum FollowUp {
+    /// An event is stored, with its deliveries: a reply, a report.
+    Append {
+        /// The source that it counts as coming from.
+        origin: Name,
+        /// The event and who waits for it.
+        entry: Entry,
+    },
+    /// Something that no event can be made of becomes a dead letter, as of a source: what a target answered.
+    Reject {
+        /// The source that it counts as coming from.
+        origin: Name,
+        /// What, and why.
+        reject: Reject,
+    },
+    /// The settled delivery's own event goes to somebody else, each time as a run of its own. It is never refused for a full backlog.
+    Original(NewDelivery),
+}
+
+/// What an attempt came to, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LastOutcome {
+    /// When.
+    pub at: Timestamp,
+    /// The outcome's class.
+    pub class: Class,
+    /// The target's own code.
+    pub code: Option<i32>,
+    /// One line for a person.
+    pub message: String,
+    /// The beginning of what the target answered, as text.
+    pub response: String,
+}

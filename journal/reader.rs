@@ -1,0 +1,121 @@
+//! The journal as an onlooker sees it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pointsman_schemas::{DeliveryId, Event, Name, Sequence, SubscriptionNumber, Timestamp};
+
+use crate::{DeadLetter, DeadSelection, JournalError, LastOutcome, SubscriptionStatus};
+
+/// The journal as an onlooker sees it: also from another process, while the bus runs.
+#[async_trait]
+pub trait Reader: fmt::Debug + Send + Sync {
+    /// Every subscription, detached ones included, by number. `in_flight` is known only inside the process that runs the bus.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn subscriptions(&self) -> Result<Vec<SubscriptionStatus>, JournalError>;
+
+    /// Dead letters, oldest first, from after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn dead(&self, selection: &DeadSelection, after: Option<DeliveryId>, limit: usize) -> Result<Vec<DeadLetter>, JournalError>;
+
+    /// Pending deliveries of a subscription in the order of their sequences, from after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn pending(&self, subscription: SubscriptionNumber, after: Option<Sequence>, limit: usize) -> Result<Vec<Pending>, JournalError>;
+
+    /// A retained event.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]; [`JournalError::Damaged`] where its record is.
+    async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError>;
+
+    /// Retained events in the order of their sequences, whoever's they are: at most `limit`, and no more than `bytes_max` in all, but at least
+    /// one where there is one. Damaged ones are passed over and counted.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> Result<EventPage, JournalError>;
+
+    /// Totals of the whole store.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn totals(&self) -> Result<Totals, JournalError>;
+}
+
+/// A pending delivery.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pending {
+    /// Which.
+    pub id: DeliveryId,
+    /// Not before.
+    pub due: Timestamp,
+    /// When its run began.
+    pub since: Timestamp,
+    /// Tries made.
+    pub attempts: u32,
+    /// What the last attempt came to.
+    pub last: Option<LastOutcome>,
+}
+
+/// A retained event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredEvent {
+    /// Its place.
+    pub sequence: Sequence,
+    /// Whose.
+    pub tenant: Name,
+    /// The source that it came from.
+    pub origin: Name,
+    /// When it was appended.
+    pub at: Timestamp,
+    /// The event.
+    pub event: Arc<Event>,
+}
+
+/// Where a reading of retained events begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventsFrom {
+    /// With the first that was appended at this time or later. Where the clock was once set back, with one of those.
+    Time(Timestamp),
+    /// Behind this one.
+    After(Sequence),
+}
+
+/// Some of the retained events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventPage {
+    /// The events.
+    pub events: Vec<StoredEvent>,
+    /// How many were passed over because their records are damaged.
+    pub damaged: u64,
+    /// Behind which event to go on; none at the end.
+    pub next: Option<Sequence>,
+}
+
+/// Totals of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Totals {
+    /// Events retained.
+    pub events: u64,
+    /// Dead letters, rejects included.
+    pub dead: u64,
+    /// Rejects among them.
+    pub rejects: u64,
+    /// Damaged records found and set aside since the store's creation.
+    pub quarantined: u64,
+    /// Commits that were found lost, by the number of the last one that is written beside the store.
+    pub lost_commits: u64,
+    /// What the store takes on disk, write-ahead log included.
+    pub bytes: u64,
+    /// What it may take.
+    pub bytes_max: u64,
+    /// The last sequence given out.
+    pub last_sequence: u64,
+}
