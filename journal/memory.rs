@@ -225,6 +225,10 @@ impl Reader for Shared {
         self.run(|book| Ok(book.event(sequence)))
     }
 
+    async fn last_event(&self) -> Result<Option<StoredEvent>, JournalError> {
+        self.run(|book| Ok(book.last_event()))
+    }
+
     async fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> Result<EventPage, JournalError> {
         self.run(|book| Ok(book.events(from, limit, bytes_max)))
     }

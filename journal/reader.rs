@@ -35,6 +35,12 @@ pub trait Reader: fmt::Debug + Send + Sync {
     /// [`JournalError::Io`]; [`JournalError::Damaged`] where its record is.
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError>;
 
+    /// The last retained event, whoever's it is. Damaged ones are passed over.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn last_event(&self) -> Result<Option<StoredEvent>, JournalError>;
+
     /// Retained events in the order of their sequences, whoever's they are: at most `limit`, and no more than `bytes_max` in all, but at least
     /// one where there is one. Damaged ones are passed over and counted.
     ///

@@ -204,6 +204,18 @@ impl Reader for DiskReader {
         .await
     }
 
+    async fn last_event(&self) -> Result<Option<StoredEvent>, JournalError> {
+        let offset = self.offset();
+        self.ask(move |connection| {
+            let mut stored = last_event(connection).map_err(|error| io(&error))?;
+            if let Some(stored) = &mut stored {
+                stored.at = offset.shown(connection, stored.at);
+            }
+            Ok(stored)
+        })
+        .await
+    }
+
     async fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> Result<EventPage, JournalError> {
         let offset = self.offset();
         self.ask(move |connection| {
@@ -244,6 +256,18 @@ pub(super) fn event(connection: &Connection, sequence: u64) -> rusqlite::Result<
     let mut select = connection.prepare_cached("SELECT record FROM events WHERE sequence = ?1")?;
     let record = select.query_row([sequence.cast_signed()], |row| Ok(row.get_ref(0)?.as_blob().map(Bytes::copy_from_slice))).optional()?;
     Ok(record.map(|record| Kept::decode(sequence, &record.map_err(|_| Damage("it is no blob"))?)))
+}
+
+fn last_event(connection: &Connection) -> rusqlite::Result<Option<StoredEvent>> {
+    let mut select = connection.prepare_cached("SELECT sequence, record FROM events ORDER BY sequence DESC")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (sequence, record) = (Sequence(row.get::<_, i64>(0)?.cast_unsigned()), row.get_ref(1)?.as_blob().unwrap_or_default());
+        if let Ok(Kept { tenant, origin, at, event }) = Kept::decode(sequence.0, &Bytes::copy_from_slice(record)) {
+            return Ok(Some(StoredEvent { sequence, tenant, origin, at, event }));
+        }
+    }
+    Ok(None)
 }
 
 fn event_page(connection: &Connection, from: EventsFrom, limit: usize, bytes_max: usize) -> rusqlite::Result<EventPage> {

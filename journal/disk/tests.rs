@@ -5,6 +5,7 @@ mod damage;
 mod failure;
 mod fixture;
 mod ids;
+mod look;
 
 use std::path::Path;
 

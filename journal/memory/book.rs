@@ -620,6 +620,10 @@ impl Book {
         page
     }
 
+    pub(super) fn last_event(&self) -> Option<StoredEvent> {
+        self.events.values().next_back().map(|kept| kept.stored.clone())
+    }
+
     pub(super) fn event(&self, sequence: Sequence) -> Option<StoredEvent> {
         self.events.get(&sequence).map(|kept| kept.stored.clone())
     }

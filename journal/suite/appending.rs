@@ -48,6 +48,7 @@ pub async fn appended_events_come_back_byte_for_byte(implementation: &dyn Implem
 pub async fn events_are_read_page_by_page(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
     assert_eq!(bench.journal.reader().events(EventsFrom::Time(START), 9, usize::MAX).await, Ok(EventPage::default()));
+    assert_eq!(bench.journal.reader().last_event().await, Ok(None));
     let mut sequences = Vec::new();
     for minute in 0..5 {
         for _ in 0..2 {
@@ -57,6 +58,7 @@ pub async fn events_are_read_page_by_page(implementation: &dyn Implementation) {
     }
     bench.reopen().await;
     let reader = bench.journal.reader();
+    assert_eq!(reader.last_event().await.unwrap().map(|stored| stored.sequence.0), sequences.last().copied());
     let read = async |from, limit, bytes_max| {
         let EventPage { events, damaged, next } = reader.events(from, limit, bytes_max).await.unwrap();
         assert_eq!(damaged, 0);

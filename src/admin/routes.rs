@@ -33,9 +33,6 @@ const LIMIT_MAX: usize = 1_000;
 /// A request's body: room for [`view::IDS_MAX`] ids.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Sequences that are looked at for the last event.
-const LAST_LOOKED_AT_MAX: usize = 1_000;
-
 /// Rules explained at once, unless asked otherwise.
 const EXPLAINED_DEFAULT: usize = 10;
 
@@ -282,14 +279,7 @@ async fn event(State(admin): Bus, sequence: Result<Path<String>, PathRejection>)
 async fn retained(admin: &Admin, sequence: &str) -> Result<StoredEvent, ProblemDocument> {
     let reader = admin.journal.reader();
     if sequence == "last" {
-        // Rejects have sequences too, and what was before may be gone.
-        let last = reader.totals().await?.last_sequence;
-        for sequence in (1..=last).rev().take(LAST_LOOKED_AT_MAX) {
-            if let Some(stored) = reader.event(Sequence(sequence)).await? {
-                return Ok(stored);
-            }
-        }
-        return Err(ProblemDocument::not_found("event among the last ones"));
+        return reader.last_event().await?.ok_or_else(|| ProblemDocument::not_found("event"));
     }
     let invalid = |_| ProblemDocument::bad_request(format!("{sequence:?} is not the sequence of an event"));
     let sequence = Sequence(sequence.parse().map_err(invalid)?);

@@ -57,6 +57,10 @@ impl Reader for PipedReader {
         }
     }
 
+    async fn last_event(&self) -> Result<Option<StoredEvent>, JournalError> {
+        self.inner.last_event().await
+    }
+
     /// What is only in memory is not retained.
     async fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> Result<EventPage, JournalError> {
         self.inner.events(from, limit, bytes_max).await
