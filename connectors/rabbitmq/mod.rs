@@ -21,7 +21,7 @@
 //! **Other messages** become events of type `com.pointsman.rabbitmq.<name>`, or of their property `type`; source `/rabbitmq/<name>`;
 //! subject the routing key; time their `timestamp`, else now; id their `message_id`, else random; the other properties and the headers
 //! that are single values are extension attributes. With an `event:` mapping these are its defaults, and its root is `{ body, headers,
-//! properties, exchange, routing_key, redelivered }`. `docs/rabbitmq.md` has the tables.
+//! properties, exchange, routing_key, redelivered }`. `docs/connectors/rabbitmq.md` has the tables.
 //!
 //! **Identity.** A classic or quorum queue gives its messages none: one that comes again after a crash is known again only by the id that
 //! its publisher gave. That ids are never used twice is the publishers' promise, so duplicates are told only where `deduplicate: true`
