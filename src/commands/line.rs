@@ -125,6 +125,8 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => runtime.block_on(explain::run(args)),
         Command::Dead(args) => runtime.block_on(dead::run(args, &open_store)),
     };
+    // Threads of client libraries that are still at work panic as the runtime ends under them, which is nobody's concern any more.
+    std::panic::set_hook(Box::new(|panic| tracing::debug!(%panic, "ending")));
     // What blocks still, such as a read from a file system that does not answer, is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
     done.unwrap_or_else(|report| {

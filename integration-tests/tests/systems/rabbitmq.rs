@@ -169,14 +169,15 @@ async fn a_pipe_keeps_its_messages_in_the_queue_while_the_function_is_down() {
         assert!(client.clone().publish("piped", number.to_string()).await);
     }
     until("it has some of them", async || client.waiting("piped").await < 100).await;
-    // Nothing is stored and nothing acknowledged: a kill costs nothing.
+    // Nothing is stored and nothing acknowledged: a kill costs nothing. What comes back from RabbitMQ 4 is stored first, as it may limit how often.
     bus.kill();
     until("all are in the queue again", async || client.waiting("piped").await == 100).await;
     bus.spawn();
     bus.ready().await;
     let sink = Sink::on_port(port, |_| Answer::status(204)).await;
     until("all have arrived", async || sink.arrived() == 100).await;
-    assert_eq!(bus.api("/api/v1/status").await["totals"]["events"], 0);
+    let events = stored(&bus).await.unwrap();
+    assert!(if server.version() < (4, 0) { events == 0 } else { events > 0 }, "{events}");
     assert!(bus.terminate().await.success());
     assert_eq!(client.waiting("piped").await, 0);
 }
