@@ -1,7 +1,9 @@
-//! Files that settings are taken from: tokens, passwords and certificates are replaced while the bus runs.
+//! Files that settings are taken from: tokens, passwords and certificates are replaced while the
+//! bus runs.
 //!
-//! Files are looked at by their time, size and inode, so that a look costs next to nothing. What reads them again is the connector's own: it
-//! knows what can be exchanged under a connection, and what needs another one.
+//! Files are looked at by their time, size and inode, so that a look costs next to nothing. What
+//! reads them again is the connector's own: it knows what can be exchanged under a connection, and
+//! what needs another one.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -25,14 +27,18 @@ pub struct Files {
 }
 
 impl Files {
-    /// The files that texts are taken from, as they are now. To be made before they are read: what changes meanwhile is read again.
+    /// The files that texts are taken from, as they are now. To be made before they are read: what
+    /// changes meanwhile is read again.
     #[must_use]
     pub fn of<'t>(texts: impl IntoIterator<Item = &'t Text>) -> Self {
         let file = |text: &Text| match text {
             Text::File(path) => Some((path.clone(), stamp(path))),
             Text::Literal(_) | Text::Env(_) => None,
         };
-        Self { files: texts.into_iter().filter_map(file).collect(), looked_at: Instant::now() }
+        Self {
+            files: texts.into_iter().filter_map(file).collect(),
+            looked_at: Instant::now(),
+        }
     }
 
     /// True where nothing comes from a file.
@@ -41,7 +47,8 @@ impl Files {
         self.files.is_empty()
     }
 
-    /// True where any of them has changed since they were last looked at, which is at most once in a second unless it is `urgent`.
+    /// True where any of them has changed since they were last looked at, which is at most once in
+    /// a second unless it is `urgent`.
     pub fn have_changed(&mut self, urgent: bool) -> bool {
         let now = Instant::now();
         if self.files.is_empty() || !urgent && now < self.looked_at + LOOK_EVERY {
@@ -50,7 +57,8 @@ impl Files {
         self.looked_at = now;
         let mut changed = false;
         for (path, before) in &mut self.files {
-            // One that is being replaced may be missing for a moment, and what it held goes on to hold.
+            // One that is being replaced may be missing for a moment, and what it held goes on to
+            // hold.
             if let Some(now) = stamp(path)
                 && *before != Some(now)
             {
@@ -87,7 +95,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [token, missing] = ["token", "missing"].map(|name| folder.path().join(name));
         fs::write(&token, "old").unwrap();
-        let texts = [Text::File(token.clone()), Text::File(missing.clone()), "written out".into()];
+        let texts = [
+            Text::File(token.clone()),
+            Text::File(missing.clone()),
+            "written out".into(),
+        ];
         let mut files = Files::of(&texts);
         let replace = || {
             fs::write(folder.path().join("next"), "new").unwrap();
@@ -107,7 +119,11 @@ mod tests {
         fs::write(&missing, "here").unwrap();
         timeout(LOOK_EVERY * 2, files.changed()).await.unwrap();
         assert!(timeout(LOOK_EVERY * 10, files.changed()).await.is_err());
-        assert!(timeout(LOOK_EVERY * 10, Files::of([]).changed()).await.is_err());
+        assert!(
+            timeout(LOOK_EVERY * 10, Files::of([]).changed())
+                .await
+                .is_err()
+        );
         assert!(Files::of(&texts[2..]).is_empty());
     }
 }

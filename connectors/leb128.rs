@@ -16,7 +16,9 @@ pub(crate) fn read(bytes: &mut &[u8]) -> Option<u64> {
         let (byte, rest) = bytes.split_first()?;
         *bytes = rest;
         let bits = u64::from(byte & 0x7F);
-        number |= bits.checked_shl(shift).filter(|shifted| shifted >> shift == bits)?;
+        number |= bits
+            .checked_shl(shift)
+            .filter(|shifted| shifted >> shift == bits)?;
         if byte & 0x80 == 0 {
             return Some(number);
         }

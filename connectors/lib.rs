@@ -1,7 +1,8 @@
 //! The outside systems: one folder each, with a source, a target, or both.
 //!
-//! A connector knows its system and the shapes of `pointsman-schemas`, and nothing else: no rules, no journal. What it needs from
-//! the bus is handed to it when it opens. A new connector is a folder and a line in [`CONNECTORS`].
+//! A connector knows its system and the shapes of `pointsman-schemas`, and nothing else: no rules,
+//! no journal. What it needs from the bus is handed to it when it opens. A new connector is a
+//! folder and a line in [`CONNECTORS`].
 
 pub mod directory;
 pub mod exec;
@@ -30,9 +31,12 @@ use serde::de::DeserializeOwned;
 pub use files::Files;
 pub use link::{Link, LinkStatus, SourceState};
 pub use source::{
-    Acknowledgement, Arrival, Batch, Firings, Guarantee, Message, Plain, Source, SourceContext, SourceError, SourceSettings, Verdict,
+    Acknowledgement, Arrival, Batch, Firings, Guarantee, Message, Plain, Source, SourceContext,
+    SourceError, SourceSettings, Verdict,
 };
-pub use target::{Attempt, AttemptEnd, AttemptError, Delivery, TargetContext, TargetService, TargetSettings};
+pub use target::{
+    Attempt, AttemptEnd, AttemptError, Delivery, TargetContext, TargetService, TargetSettings,
+};
 pub use tls::trusted;
 
 /// One kind of outside system, as the rule file names it.
@@ -60,14 +64,20 @@ pub struct Kind<S: ?Sized + 'static> {
 impl Kind<dyn SourceSettings> {
     /// The source whose settings are `S`.
     const fn source<S: SourceSettings + DeserializeOwned + JsonSchema + 'static>() -> Self {
-        Self { schema: S::json_schema, parse: |from| Ok(Box::new(erased_serde::deserialize::<S>(from)?)) }
+        Self {
+            schema: S::json_schema,
+            parse: |from| Ok(Box::new(erased_serde::deserialize::<S>(from)?)),
+        }
     }
 }
 
 impl Kind<dyn TargetSettings> {
     /// The target whose settings are `S`.
     const fn target<S: TargetSettings + DeserializeOwned + JsonSchema + 'static>() -> Self {
-        Self { schema: S::json_schema, parse: |from| Ok(Box::new(erased_serde::deserialize::<S>(from)?)) }
+        Self {
+            schema: S::json_schema,
+            parse: |from| Ok(Box::new(erased_serde::deserialize::<S>(from)?)),
+        }
     }
 }
 
@@ -85,7 +95,12 @@ pub const CONNECTORS: &[Connector] = &[
         source: Some(Kind::source::<exec::ExecSource>()),
         target: Some(Kind::target::<exec::ExecTarget>()),
     },
-    Connector { kind: "http", also_known_as: &["https", "url"], source: None, target: Some(Kind::target::<http::HttpTarget>()) },
+    Connector {
+        kind: "http",
+        also_known_as: &["https", "url"],
+        source: None,
+        target: Some(Kind::target::<http::HttpTarget>()),
+    },
     Connector {
         kind: "nats",
         also_known_as: &["jetstream", "nats-streaming"],
@@ -104,7 +119,12 @@ pub const CONNECTORS: &[Connector] = &[
         source: Some(Kind::source::<rabbitmq::RabbitmqSource>()),
         target: Some(Kind::target::<rabbitmq::RabbitmqTarget>()),
     },
-    Connector { kind: "stdout", also_known_as: &["console", "print"], source: None, target: Some(Kind::target::<stdout::StdoutTarget>()) },
+    Connector {
+        kind: "stdout",
+        also_known_as: &["console", "print"],
+        source: None,
+        target: Some(Kind::target::<stdout::StdoutTarget>()),
+    },
     Connector {
         kind: "timer",
         also_known_as: &["cron", "schedule", "interval"],
@@ -125,7 +145,8 @@ pub fn connector(kind: &str) -> Option<&'static Connector> {
     CONNECTORS.iter().find(|connector| connector.kind == kind)
 }
 
-/// A source or target cannot be opened: a variable is missing, an address cannot be bound, a file cannot be read.
+/// A source or target cannot be opened: a variable is missing, an address cannot be bound, a file
+/// cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct OpenError(pub Problem);
@@ -136,18 +157,42 @@ mod tests {
 
     #[test]
     fn every_kind_has_one_name_and_a_described_schema() {
-        let mut names: Vec<_> = CONNECTORS.iter().flat_map(|connector| connector.also_known_as.iter().chain([&connector.kind])).collect();
+        let mut names: Vec<_> = CONNECTORS
+            .iter()
+            .flat_map(|connector| connector.also_known_as.iter().chain([&connector.kind]))
+            .collect();
         names.sort();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
         for connector in CONNECTORS {
-            let sides = [connector.source.as_ref().map(|kind| kind.schema), connector.target.as_ref().map(|kind| kind.schema)];
-            assert!(sides.iter().any(Option::is_some), "{} is neither source nor target", connector.kind);
+            let sides = [
+                connector.source.as_ref().map(|kind| kind.schema),
+                connector.target.as_ref().map(|kind| kind.schema),
+            ];
+            assert!(
+                sides.iter().any(Option::is_some),
+                "{} is neither source nor target",
+                connector.kind
+            );
             for schema in sides.into_iter().flatten() {
                 let schema = schema(&mut SchemaGenerator::default());
                 assert!(schema.get("description").is_some(), "{}", connector.kind);
-                assert_eq!(schema.get("additionalProperties"), Some(&false.into()), "{}", connector.kind);
-                for (name, property) in schema.get("properties").and_then(|all| all.as_object()).into_iter().flatten() {
-                    assert!(property.get("description").is_some(), "{}.{name}", connector.kind);
+                assert_eq!(
+                    schema.get("additionalProperties"),
+                    Some(&false.into()),
+                    "{}",
+                    connector.kind
+                );
+                for (name, property) in schema
+                    .get("properties")
+                    .and_then(|all| all.as_object())
+                    .into_iter()
+                    .flatten()
+                {
+                    assert!(
+                        property.get("description").is_some(),
+                        "{}.{name}",
+                        connector.kind
+                    );
                 }
             }
         }

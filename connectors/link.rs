@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// While a source is down, one line of the log tells so at most this often, however often it is tried.
+/// While a source is down, one line of the log tells so at most this often, however often it is
+/// tried.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// What a source does.
@@ -57,8 +58,9 @@ pub struct LinkStatus {
 
 /// Where a source tells of its connection. Clones tell of the same.
 ///
-/// A client that reconnects by itself tells [`Link::down`] and [`Link::up`] as often as it likes: the log is spared here. A source whose
-/// connection ends with it needs to tell nothing: its owner does.
+/// A client that reconnects by itself tells [`Link::down`] and [`Link::up`] as often as it likes:
+/// the log is spared here. A source whose connection ends with it needs to tell nothing: its owner
+/// does.
 #[derive(Clone)]
 pub struct Link {
     source: Name,
@@ -80,7 +82,10 @@ struct Told {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Link").field(&self.source).field(&self.status()).finish()
+        f.debug_tuple("Link")
+            .field(&self.source)
+            .field(&self.status())
+            .finish()
     }
 }
 
@@ -88,8 +93,19 @@ impl Link {
     /// A source that is being opened.
     #[must_use]
     pub fn new(source: Name, clock: Arc<dyn Clock>) -> Self {
-        let status = LinkStatus { state: SourceState::Opening, since: clock.now(), last_error: None, lag: None, skipped: 0 };
-        Self { source, clock, status: watch::Sender::new(status), told: Arc::default() }
+        let status = LinkStatus {
+            state: SourceState::Opening,
+            since: clock.now(),
+            last_error: None,
+            lag: None,
+            skipped: 0,
+        };
+        Self {
+            source,
+            clock,
+            status: watch::Sender::new(status),
+            told: Arc::default(),
+        }
     }
 
     /// It is connected.
@@ -106,9 +122,16 @@ impl Link {
         let mut told = self.told.lock();
         told.untold += 1;
         let now = Instant::now();
-        if told.down_at.is_none_or(|at| now.duration_since(at) >= LOG_EVERY) {
+        if told
+            .down_at
+            .is_none_or(|at| now.duration_since(at) >= LOG_EVERY)
+        {
             tracing::warn!(source = %self.source, %error, failures = told.untold, "the source is down and is tried again");
-            *told = Told { down_at: Some(now), untold: 0, is_down: true };
+            *told = Told {
+                down_at: Some(now),
+                untold: 0,
+                is_down: true,
+            };
         }
         drop(told);
         self.turn(SourceState::Waiting, Some(error));
@@ -127,8 +150,9 @@ impl Link {
         self.status.send_modify(|status| status.lag = messages);
     }
 
-    /// So many messages were removed from the outside system before they could be read: nobody will ever see them. `why` says where, and by what.
-    /// None says that there may have been some that nobody counted.
+    /// So many messages were removed from the outside system before they could be read: nobody will
+    /// ever see them. `why` says where, and by what. None says that there may have been some that
+    /// nobody counted.
     pub fn skipped(&self, messages: u64, why: impl fmt::Display) {
         if messages == 0 {
             tracing::warn!(source = %self.source, %why, "messages may have been removed before they could be read");
@@ -147,7 +171,11 @@ impl Link {
     /// Waits until the source has been opened, or could not be.
     pub async fn opened(&self) {
         // The sender lives in self: it cannot be gone.
-        let _ = self.status.subscribe().wait_for(|status| status.state != SourceState::Opening).await;
+        let _ = self
+            .status
+            .subscribe()
+            .wait_for(|status| status.state != SourceState::Opening)
+            .await;
     }
 
     fn turn(&self, state: SourceState, error: Option<String>) {
@@ -186,7 +214,11 @@ mod tests {
 
     impl Log {
         fn lines(&self) -> Vec<String> {
-            String::from_utf8(std::mem::take(&mut *self.0.lock())).unwrap().lines().map(str::to_owned).collect()
+            String::from_utf8(std::mem::take(&mut *self.0.lock()))
+                .unwrap()
+                .lines()
+                .map(str::to_owned)
+                .collect()
         }
     }
 
@@ -195,8 +227,12 @@ mod tests {
         let link = Link::new(Name::new("orders").unwrap(), Arc::new(SystemClock));
         let log = Log::default();
         let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-        // With one subscriber alone, tracing asks whichever thread comes by first whether anybody wants to hear, and remembers that.
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .finish();
+        // With one subscriber alone, tracing asks whichever thread comes by first whether anybody
+        // wants to hear, and remembers that.
         let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
         let _in_force = tracing::subscriber::set_default(subscriber);
         for round in 0..35 {
@@ -205,13 +241,22 @@ mod tests {
         }
         let lines = log.lines();
         assert_eq!(lines.len(), 4, "at 0, 10, 20 and 30 seconds: {lines:?}");
-        assert!(lines[1].contains("refused 10") && lines[1].contains("failures=10"), "{lines:?}");
-        assert_eq!((link.status().state, link.status().last_error.as_deref()), (SourceState::Waiting, Some("refused 34")));
+        assert!(
+            lines[1].contains("refused 10") && lines[1].contains("failures=10"),
+            "{lines:?}"
+        );
+        assert_eq!(
+            (link.status().state, link.status().last_error.as_deref()),
+            (SourceState::Waiting, Some("refused 34"))
+        );
 
         link.up();
         link.up();
         assert_eq!(log.lines().len(), 1, "up again, told once");
-        assert_eq!((link.status().state, link.status().last_error.as_deref()), (SourceState::Running, Some("refused 34")));
+        assert_eq!(
+            (link.status().state, link.status().last_error.as_deref()),
+            (SourceState::Running, Some("refused 34"))
+        );
 
         // A connection that flaps is no reason for more lines.
         for _ in 0..20 {
@@ -226,7 +271,10 @@ mod tests {
         let link = Link::new(Name::new("orders").unwrap(), Arc::new(SystemClock));
         link.skipped(900, "the stream's limits");
         link.skipped(1, "the stream's limits");
-        assert_eq!((link.status().skipped, link.status().state), (901, SourceState::Opening));
+        assert_eq!(
+            (link.status().skipped, link.status().state),
+            (901, SourceState::Opening)
+        );
     }
 
     #[tokio::test(start_paused = true)]

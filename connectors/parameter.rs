@@ -18,15 +18,25 @@ pub(crate) fn is_template(text: &str) -> bool {
     text.contains("<$")
 }
 
-/// Collects a target's templates in the order in which [`crate::TargetSettings::templates`] declares them.
+/// Collects a target's templates in the order in which [`crate::TargetSettings::templates`]
+/// declares them.
 #[derive(Debug, Default)]
 pub(crate) struct Templates(Vec<TemplateText>);
 
 impl Templates {
     /// Notes a text if it is a template, and tells its index.
-    pub(crate) fn note(&mut self, text: &Text, placement: Placement, path: Vec<Segment>) -> Option<usize> {
+    pub(crate) fn note(
+        &mut self,
+        text: &Text,
+        placement: Placement,
+        path: Vec<Segment>,
+    ) -> Option<usize> {
         let template = text.literal().filter(|text| is_template(text))?;
-        self.0.push(TemplateText { path, text: template.to_owned(), placement });
+        self.0.push(TemplateText {
+            path,
+            text: template.to_owned(),
+            placement,
+        });
         Some(self.0.len() - 1)
     }
 
@@ -43,18 +53,29 @@ impl Templates {
 
 /// The value of a setting, or where and why there is none.
 pub(crate) fn resolve(text: &Text, path: &[Segment]) -> Result<String, OpenError> {
-    let problem = |error: pointsman_schemas::setting::UnresolvedText| OpenError(located(Problem::new(error.to_string()), path));
-    text.resolve().map(|secret| secret.expose().to_owned()).map_err(problem)
+    let problem = |error: pointsman_schemas::setting::UnresolvedText| {
+        OpenError(located(Problem::new(error.to_string()), path))
+    };
+    text.resolve()
+        .map(|secret| secret.expose().to_owned())
+        .map_err(problem)
 }
 
 /// Puts a path in front of a problem.
 pub(crate) fn located(problem: Problem, path: &[Segment]) -> Problem {
-    path.iter().rev().fold(problem, |problem, segment| problem.at(segment.clone()))
+    path.iter()
+        .rev()
+        .fold(problem, |problem, segment| problem.at(segment.clone()))
 }
 
 /// Refuses a delivery that does not carry the texts that were asked for.
 pub(crate) fn check_texts(delivery: &Delivery, expected: usize) -> Result<(), Outcome> {
     let found = delivery.texts.len();
-    let message = || format!("the delivery carries {found} filled-in texts where {expected} were declared");
-    if found == expected { Ok(()) } else { Err(Outcome::new(Class::Failed, message())) }
+    let message =
+        || format!("the delivery carries {found} filled-in texts where {expected} were declared");
+    if found == expected {
+        Ok(())
+    } else {
+        Err(Outcome::new(Class::Failed, message()))
+    }
 }

@@ -1,4 +1,5 @@
-//! What a source does where something else stands in the place of what it followed: another folder, another bucket.
+//! What a source does where something else stands in the place of what it followed: another folder,
+//! another bucket.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

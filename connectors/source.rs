@@ -21,27 +21,33 @@ use crate::link::Link;
 
 /// Where events come from.
 ///
-/// A source hands over batches and waits for nothing: whoever calls [`Source::next`] stores what came, tells each message's
-/// [`Acknowledgement`] what became of it, in any order, and may call `next` again before that.
+/// A source hands over batches and waits for nothing: whoever calls [`Source::next`] stores what
+/// came, tells each message's [`Acknowledgement`] what became of it, in any order, and may call
+/// `next` again before that.
 ///
-/// Right: `next` hands over only what it has in hand already, and waits where that is nothing; it holds at most a batch (its bound is
-/// stated in the connector's settings or as a constant there). What it has taken from the outside system and not yet returned is either
-/// kept in `self` or not yet taken: **`next` is cancel-safe**, since its future is dropped whenever the bus reloads or stops.
+/// Right: `next` hands over only what it has in hand already, and waits where that is nothing; it
+/// holds at most a batch (its bound is stated in the connector's settings or as a constant there).
+/// What it has taken from the outside system and not yet returned is either kept in `self` or not
+/// yet taken: **`next` is cancel-safe**, since its future is dropped whenever the bus reloads or
+/// stops.
 ///
-/// Wrong: to acknowledge by itself; to drop what it cannot read (that is a [`Reject`]); to retry for ever inside `next` without
-/// returning the error at least once per connection attempt (the owner counts, logs and backs off).
+/// Wrong: to acknowledge by itself; to drop what it cannot read (that is a [`Reject`]); to retry
+/// for ever inside `next` without returning the error at least once per connection attempt (the
+/// owner counts, logs and backs off).
 #[async_trait]
 pub trait Source: Send {
-    /// The next batch; never empty of messages unless it carries a cursor. Waits where nothing is there.
+    /// The next batch; never empty of messages unless it carries a cursor. Waits where nothing is
+    /// there.
     ///
     /// # Errors
     /// [`SourceError`]: this source is finished. Its owner drops it and opens a new one from the settings, after a backoff where
     /// the error may pass.
     async fn next(&mut self) -> Result<Batch, SourceError>;
 
-    /// As [`Source::next`], called in its place while its owner has no use for more (a pipe whose target is paused): yields what the source
-    /// has in hand already and the outside system would take back by itself, and asks for nothing more. By default a source holds nothing
-    /// of that kind, and this waits for ever.
+    /// As [`Source::next`], called in its place while its owner has no use for more (a pipe whose
+    /// target is paused): yields what the source has in hand already and the outside system would
+    /// take back by itself, and asks for nothing more. By default a source holds nothing of that
+    /// kind, and this waits for ever.
     ///
     /// # Errors
     /// As [`Source::next`].
@@ -49,8 +55,10 @@ pub trait Source: Send {
         std::future::pending().await
     }
 
-    /// Called once its owner asks no more, again and again until it yields nothing: ends what the source runs, and yields what that has handed over
-    /// and nobody would hand over again. Bounded in time by the source; its owner may drop it at any time. By default there is nothing of that kind.
+    /// Called once its owner asks no more, again and again until it yields nothing: ends what the
+    /// source runs, and yields what that has handed over and nobody would hand over again. Bounded
+    /// in time by the source; its owner may drop it at any time. By default there is nothing of
+    /// that kind.
     async fn finish(&mut self) -> Option<Batch> {
         None
     }
@@ -79,12 +87,14 @@ pub struct Batch {
     pub cursor: Option<Cursor>,
 }
 
-/// The unit that the outside system hands over and that is acknowledged: one HTTP request, one broker message, one file's change.
+/// The unit that the outside system hands over and that is acknowledged: one HTTP request, one
+/// broker message, one file's change.
 #[derive(Debug)]
 pub struct Message {
     /// The events in it, in order; often one.
     pub arrivals: SmallVec<[Arrival; 1]>,
-    /// What in it could not be read; kept as dead letters of the source before the message is acknowledged.
+    /// What in it could not be read; kept as dead letters of the source before the message is
+    /// acknowledged.
     pub rejects: Vec<Reject>,
     /// Told what became of it.
     pub acknowledgement: Acknowledgement,
@@ -94,7 +104,11 @@ impl Message {
     /// A message of one event.
     #[must_use]
     pub fn event(event: Event, acknowledgement: Acknowledgement) -> Self {
-        Self { arrivals: SmallVec::from_buf([Arrival::Event(Arc::new(event))]), rejects: Vec::new(), acknowledgement }
+        Self {
+            arrivals: SmallVec::from_buf([Arrival::Event(Arc::new(event))]),
+            rejects: Vec::new(),
+            acknowledgement,
+        }
     }
 }
 
@@ -110,7 +124,8 @@ pub enum Arrival {
 /// What arrived without being a CloudEvent, at a source with an `event:` mapping.
 #[derive(Debug)]
 pub struct Plain {
-    /// The mapping's root as a JSON text: an object with `body`, `headers` and what the system adds.
+    /// The mapping's root as a JSON text: an object with `body`, `headers` and what the system
+    /// adds.
     pub root: Bytes,
     /// The source's documented defaults, data included; the mapping sets its attributes over them.
     pub defaults: EventBuilder,
@@ -121,7 +136,8 @@ pub struct Plain {
 pub enum Verdict {
     /// Everything in it is on disk: it may be acknowledged.
     Stored,
-    /// Nothing of it is stored because there is no room now: hand it over again after about this long.
+    /// Nothing of it is stored because there is no room now: hand it over again after about this
+    /// long.
     Later(Duration),
     /// Nothing of it is stored because storing failed: hand it over again.
     Failed,
@@ -131,19 +147,25 @@ pub enum Verdict {
 
 /// How the outside system is told what became of a message.
 ///
-/// Dropping it untold counts as [`Verdict::Failed`] where somebody waits, and as silence (which every source must survive) elsewhere.
+/// Dropping it untold counts as [`Verdict::Failed`] where somebody waits, and as silence (which
+/// every source must survive) elsewhere.
 pub enum Acknowledgement {
     /// Nobody waits: the cursor alone says how far the source has been read.
     None,
-    /// A caller waits. What he sent counts as taken in, and not yet stored, for as long as the permit lives: also when he hangs up.
+    /// A caller waits. What he sent counts as taken in, and not yet stored, for as long as the
+    /// permit lives: also when he hangs up.
     Caller(oneshot::Sender<Verdict>, Option<OwnedSemaphorePermit>),
-    /// The outside system is told by some IO; where a time is given it should be by then, since the outside system takes the message back
-    /// by itself, and may count that or drop the message.
-    Io(Box<dyn FnOnce(Verdict) -> BoxFuture<'static, ()> + Send + Sync>, Option<Instant>),
+    /// The outside system is told by some IO; where a time is given it should be by then, since the
+    /// outside system takes the message back by itself, and may count that or drop the message.
+    Io(
+        Box<dyn FnOnce(Verdict) -> BoxFuture<'static, ()> + Send + Sync>,
+        Option<Instant>,
+    ),
 }
 
 impl Acknowledgement {
-    /// An acknowledgement that takes IO. Its errors are the connector's to log and count: the outside system will hand the message over again.
+    /// An acknowledgement that takes IO. Its errors are the connector's to log and count: the
+    /// outside system will hand the message over again.
     pub fn io<F>(tell: impl FnOnce(Verdict) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -151,8 +173,8 @@ impl Acknowledgement {
         Self::Io(Box::new(move |verdict| Box::pin(tell(verdict))), None)
     }
 
-    /// The same, and by when it should be told. Who cannot finish with a message by then makes it durable: a time that has passed says that it
-    /// must not wait for anything else.
+    /// The same, and by when it should be told. Who cannot finish with a message by then makes it
+    /// durable: a time that has passed says that it must not wait for anything else.
     #[must_use]
     pub fn by(self, time: Instant) -> Self {
         match self {
@@ -194,27 +216,30 @@ impl fmt::Debug for Acknowledgement {
 /// The settings of a source, read from the rule file and not yet opened.
 #[async_trait]
 pub trait SourceSettings: fmt::Debug + Send + Sync {
-    /// Every mistake that can be found without touching the outside world; paths are relative to these settings.
+    /// Every mistake that can be found without touching the outside world; paths are relative to
+    /// these settings.
     fn check(&self) -> Vec<Problem>;
 
-    /// Whether what arrives is always a CloudEvent, so that an `event:` mapping would never be used.
+    /// Whether what arrives is always a CloudEvent, so that an `event:` mapping would never be
+    /// used.
     fn always_cloudevents(&self) -> bool;
 
-    /// Whether (`source`, `id`) of its events stay the same when the outside system hands a message over again, so that the journal
-    /// can tell duplicates.
+    /// Whether (`source`, `id`) of its events stay the same when the outside system hands a message
+    /// over again, so that the journal can tell duplicates.
     fn has_stable_ids(&self) -> bool;
 
     /// What becomes of a message that the outside system has sent and the bus has not stored.
     fn guarantee(&self) -> Guarantee;
 
-    /// When it will bring something of itself, for one that knows: at most `count` times after `after`. None where it does not know.
+    /// When it will bring something of itself, for one that knows: at most `count` times after
+    /// `after`. None where it does not know.
     fn firings(&self, after: Timestamp, count: usize) -> Option<Firings> {
         let _ = (after, count);
         None
     }
 
-    /// Tries the connection without consuming, making or changing anything, and tells in a line for a person what was found. The caller
-    /// bounds how long that may take.
+    /// Tries the connection without consuming, making or changing anything, and tells in a line for
+    /// a person what was found. The caller bounds how long that may take.
     ///
     /// # Errors
     /// What is wrong, in words, and what to do.
@@ -266,7 +291,8 @@ pub struct SourceContext {
     pub tenant: Name,
     /// Where it stood when something of it was last stored.
     pub cursor: Option<Cursor>,
-    /// True where the rule file has an `event:` mapping: then what is no CloudEvent arrives as [`Arrival::Plain`].
+    /// True where the rule file has an `event:` mapping: then what is no CloudEvent arrives as
+    /// [`Arrival::Plain`].
     pub mapped: bool,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
@@ -276,7 +302,8 @@ pub struct SourceContext {
     pub link: Link,
 }
 
-/// The fingerprint of what gives a source's position its meaning, for [`Cursor::fingerprint`]: the same in every build.
+/// The fingerprint of what gives a source's position its meaning, for [`Cursor::fingerprint`]: the
+/// same in every build.
 pub(crate) fn fingerprint(parts: &[&str]) -> u64 {
     let mut hash = Sha256::new();
     for part in parts {
@@ -284,5 +311,8 @@ pub(crate) fn fingerprint(parts: &[&str]) -> u64 {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         hash.update(part.as_bytes());
     }
-    hash.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    hash.finalize()
+        .iter()
+        .take(8)
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

@@ -18,7 +18,12 @@ pub(crate) fn event(id: &str) -> Event {
         .subject("a subject")
         .attribute("ext", "ü".into())
         .datacontenttype("application/json")
-        .data(Data::json(Bytes::from(format!("{{\n  \"id\": \"{id}\",\r\n \"long\": 12345678901234567890123}}"))).unwrap())
+        .data(
+            Data::json(Bytes::from(format!(
+                "{{\n  \"id\": \"{id}\",\r\n \"long\": 12345678901234567890123}}"
+            )))
+            .unwrap(),
+        )
         .build()
         .unwrap()
 }
@@ -34,7 +39,10 @@ pub(crate) struct SetClock {
 impl SetClock {
     /// A clock that shows an RFC 3339 time now.
     pub(crate) fn at(time: &str) -> Self {
-        let clock = Self { start: Instant::now(), at_start: AtomicI64::new(0) };
+        let clock = Self {
+            start: Instant::now(),
+            at_start: AtomicI64::new(0),
+        };
         clock.set(time);
         clock
     }

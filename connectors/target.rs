@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pointsman_schemas::{Class, DeliveryId, Event, Name, Outcome, Problem, TemplateText, Timestamp};
+use pointsman_schemas::{
+    Class, DeliveryId, Event, Name, Outcome, Problem, TemplateText, Timestamp,
+};
 use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
@@ -15,8 +17,8 @@ use crate::{Files, OpenError};
 
 /// A target: one call is one attempt.
 ///
-/// It answers with one [`Outcome`] for each delivery, in the deliveries' order. It does not retry, limit, queue or time out: those are
-/// the dispatcher's. Dropping the future abandons the attempt.
+/// It answers with one [`Outcome`] for each delivery, in the deliveries' order. It does not retry,
+/// limit, queue or time out: those are the dispatcher's. Dropping the future abandons the attempt.
 pub type TargetService = BoxCloneSyncService<Attempt, Vec<Outcome>, AttemptError>;
 
 /// One attempt at one or more deliveries of one subscription.
@@ -36,7 +38,8 @@ pub struct Attempt {
     pub end: AttemptEnd,
 }
 
-/// How an attempt ends whose time is over: it is dropped, unless it has asked to see to its end itself.
+/// How an attempt ends whose time is over: it is dropped, unless it has asked to see to its end
+/// itself.
 #[derive(Clone, Debug, Default)]
 pub struct AttemptEnd {
     is_own: Arc<AtomicBool>,
@@ -44,8 +47,8 @@ pub struct AttemptEnd {
 }
 
 impl AttemptEnd {
-    /// From here on the attempt is not dropped when its time is over but told so by this token, and goes on until it has ended what it
-    /// began, which must not take long.
+    /// From here on the attempt is not dropped when its time is over but told so by this token, and
+    /// goes on until it has ended what it began, which must not take long.
     #[must_use]
     pub fn see_to_it(&self) -> CancellationToken {
         self.is_own.store(true, Ordering::Release);
@@ -87,33 +90,38 @@ impl AttemptError {
     /// An error of a class.
     #[must_use]
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Self { class, message: message.into() }
+        Self {
+            class,
+            message: message.into(),
+        }
     }
 }
 
 /// The settings of a target, read from the rule file and not yet opened.
 #[async_trait]
 pub trait TargetSettings: fmt::Debug + Send + Sync {
-    /// Every mistake that can be found without touching the outside world; paths are relative to these settings.
+    /// Every mistake that can be found without touching the outside world; paths are relative to
+    /// these settings.
     fn check(&self) -> Vec<Problem>;
 
     /// The texts to be filled in from each event, in a fixed order.
     fn templates(&self) -> Vec<TemplateText>;
 
-    /// The files that secrets and the like are taken from, which this target reads again once they have changed: where it has refused what came, their
-    /// change is a reason to ask it again.
+    /// The files that secrets and the like are taken from, which this target reads again once they
+    /// have changed: where it has refused what came, their change is a reason to ask it again.
     fn files(&self) -> Files {
         Files::of([])
     }
 
-    /// Tries the connection without delivering or changing anything, and tells in a line for a person what was found. The caller bounds
-    /// how long that may take.
+    /// Tries the connection without delivering or changing anything, and tells in a line for a
+    /// person what was found. The caller bounds how long that may take.
     ///
     /// # Errors
     /// What is wrong, in words, and what to do.
     async fn probe(&self) -> Result<String, OpenError>;
 
-    /// Makes the target ready. It connects when it is first called, not here, so that a target that is down stops nothing.
+    /// Makes the target ready. It connects when it is first called, not here, so that a target that
+    /// is down stops nothing.
     ///
     /// # Errors
     /// What is missing, in words: a variable, a certificate.
@@ -127,8 +135,8 @@ pub struct TargetContext {
     pub name: Name,
     /// Whose it is.
     pub tenant: Name,
-    /// Whether private, loopback and link-local addresses may be called at all; where an event decides the host, the target's own settings
-    /// have to allow them too.
+    /// Whether private, loopback and link-local addresses may be called at all; where an event
+    /// decides the host, the target's own settings have to allow them too.
     pub allow_private_addresses: bool,
     /// Looks names up.
     pub names: Names,

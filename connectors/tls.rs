@@ -30,10 +30,13 @@ pub(crate) struct ClientTls<'s> {
 }
 
 impl ClientTls<'_> {
-    /// A certificate without its key, or the reverse; and what trusts nobody in particular and anybody.
+    /// A certificate without its key, or the reverse; and what trusts nobody in particular and
+    /// anybody.
     pub(crate) fn check(self) -> Option<Problem> {
         match (self.certificate, self.key) {
-            (Some(_), None) => return Some(Problem::new("a certificate needs its key").at("certificate")),
+            (Some(_), None) => {
+                return Some(Problem::new("a certificate needs its key").at("certificate"));
+            }
             (None, Some(_)) => return Some(Problem::new("a key needs its certificate").at("key")),
             _ => {}
         }
@@ -51,17 +54,27 @@ impl ClientTls<'_> {
             .with_safe_default_protocol_versions()
             .map_err(|error| problem("ca", error.to_string()))?;
         let builder = match self.ca {
-            _ if self.insecure => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+            _ if self.insecure => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Anybody(provider))),
             Some(ca) => builder.with_root_certificates(roots(ca)?),
-            None => builder
-                .with_native_roots()
-                .map_err(|error| problem("ca", format!("cannot read the certificates that the system trusts: {error}")))?,
+            None => builder.with_native_roots().map_err(|error| {
+                problem(
+                    "ca",
+                    format!("cannot read the certificates that the system trusts: {error}"),
+                )
+            })?,
         };
-        let Some((certificate, key)) = self.certificate.zip(self.key) else { return Ok(builder.with_no_client_auth()) };
-        let chain = certificates(&text(certificate, "certificate")?).map_err(|mistake| problem("certificate", mistake))?;
+        let Some((certificate, key)) = self.certificate.zip(self.key) else {
+            return Ok(builder.with_no_client_auth());
+        };
+        let chain = certificates(&text(certificate, "certificate")?)
+            .map_err(|mistake| problem("certificate", mistake))?;
         let key = PrivateKeyDer::from_pem_slice(text(key, "key")?.as_bytes())
             .map_err(|error| problem("key", format!("cannot read the key: {error}")))?;
-        builder.with_client_auth_cert(chain, key).map_err(|error| problem("key", format!("cannot use the certificate: {error}")))
+        builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| problem("key", format!("cannot use the certificate: {error}")))
     }
 }
 
@@ -84,7 +97,9 @@ fn roots(ca: &Text) -> Result<RootCertStore, OpenError> {
 pub fn trusted(pem: &str) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
-        roots.add(certificate).map_err(|error| format!("cannot trust a certificate: {error}"))?;
+        roots
+            .add(certificate)
+            .map_err(|error| format!("cannot trust a certificate: {error}"))?;
     }
     Ok(roots)
 }
@@ -120,7 +135,12 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -129,7 +149,12 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -10,7 +10,9 @@ use pointsman_rules::Cesql;
 use pointsman_rules::cesql::Value;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((text, rest)) = parts(input) else { return };
+    let Some((text, rest)) = parts(input) else {
+        return;
+    };
     let sql = match Cesql::parse(text) {
         Ok(sql) => sql,
         Err(problem) => return check_places(text, [&problem]),
@@ -19,6 +21,13 @@ fuzz_target!(|input: &[u8]| {
     check_places(text, sql.warnings());
     let event = event(rest);
     let evaluation = sql.evaluate(&event);
-    assert_eq!(sql.holds(&event), evaluation.error.is_none() && evaluation.value == Value::Boolean(true));
-    assert!(!sql.holds(&event) || sql.mistakes().is_empty(), "it holds against {:?}", sql.mistakes());
+    assert_eq!(
+        sql.holds(&event),
+        evaluation.error.is_none() && evaluation.value == Value::Boolean(true)
+    );
+    assert!(
+        !sql.holds(&event) || sql.mistakes().is_empty(),
+        "it holds against {:?}",
+        sql.mistakes()
+    );
 });

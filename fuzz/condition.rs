@@ -9,7 +9,9 @@ use pointsman_fuzz::{check_places, event, parts};
 use pointsman_rules::{Condition, Document, Origin, OriginSet, Rule, RuleSet, Scratch};
 
 fuzz_target!(|input: &[u8]| {
-    let Some((text, rest)) = parts(input) else { return };
+    let Some((text, rest)) = parts(input) else {
+        return;
+    };
     let condition = match Condition::parse(text) {
         Ok(condition) => condition,
         Err(problems) => return check_places(text, &problems),
@@ -17,7 +19,12 @@ fuzz_target!(|input: &[u8]| {
     check_places(text, condition.warnings());
     let (event, mut scratch, mut found) = (event(rest), Scratch::default(), Vec::new());
     let holds = condition.holds(&Document::event(&event), &mut scratch);
-    let rule = Rule { from: OriginSet::all_but(&[]), pattern: None, condition: Some(condition), filters: None };
+    let rule = Rule {
+        from: OriginSet::all_but(&[]),
+        pattern: None,
+        condition: Some(condition),
+        filters: None,
+    };
     RuleSet::compile(vec![rule]).matches_into(Origin(0), &event, &mut scratch, &mut found);
     assert_eq!(holds, !found.is_empty());
 });

@@ -1,4 +1,5 @@
-//! No jq program makes its compiler or jaq panic, take long or take much; what one makes is JSON, and always the same.
+//! No jq program makes its compiler or jaq panic, take long or take much; what one makes is JSON,
+//! and always the same.
 //!
 //! The first line is the program, the rest an event or its data.
 
@@ -12,7 +13,9 @@ use pointsman_rules::jq::Jq;
 use pointsman_schemas::Data;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((text, rest)) = parts(input) else { return };
+    let Some((text, rest)) = parts(input) else {
+        return;
+    };
     let program = match Jq::compile(text) {
         Ok(program) => program,
         Err(problems) => return check_places(text, &problems),

@@ -1,4 +1,5 @@
-//! No JSONPath query makes its compiler panic, and what is read from the raw text is what the library finds in the tree.
+//! No JSONPath query makes its compiler panic, and what is read from the raw text is what the
+//! library finds in the tree.
 //!
 //! The first line is the query, the rest an event or its data.
 
@@ -11,7 +12,9 @@ use pointsman_rules::{Document, Found, Path};
 use serde_json::Value;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((text, rest)) = parts(input) else { return };
+    let Some((text, rest)) = parts(input) else {
+        return;
+    };
     let path = match Path::parse(text) {
         Ok(path) => path,
         Err(problem) => return check_places(text, [&problem]),

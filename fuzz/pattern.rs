@@ -6,10 +6,25 @@ use libfuzzer_sys::fuzz_target;
 use pointsman_rules::{Criteria, Document, Pattern, Scratch, explain};
 
 fuzz_target!(|text: &[u8]| {
-    let Ok(pattern) = serde_json::from_slice(text) else { return };
+    let Ok(pattern) = serde_json::from_slice(text) else {
+        return;
+    };
     let _ = Pattern::compile(&pattern);
-    if let (Ok(pattern), Ok(document)) = (Pattern::compile_for_any_json(&pattern), Document::json(text)) {
+    if let (Ok(pattern), Ok(document)) = (
+        Pattern::compile_for_any_json(&pattern),
+        Document::json(text),
+    ) {
         let matches = pattern.matches(&document, &mut Scratch::default());
-        assert_eq!(explain(Criteria { pattern: Some(&pattern), ..Criteria::default() }, &document).matches, matches);
+        assert_eq!(
+            explain(
+                Criteria {
+                    pattern: Some(&pattern),
+                    ..Criteria::default()
+                },
+                &document
+            )
+            .matches,
+            matches
+        );
     }
 });

@@ -15,5 +15,9 @@ fuzz_target!(|text: &str| {
     if let Ok(name) = text.parse::<Name>() {
         assert_eq!(name.as_str(), text);
     }
-    let _ = (text.parse::<Rate>(), text.parse::<Size>(), serde_json::from_str::<Text>(text));
+    let _ = (
+        text.parse::<Rate>(),
+        text.parse::<Size>(),
+        serde_json::from_str::<Text>(text),
+    );
 });

@@ -11,8 +11,16 @@ use pointsman_schemas::{DataKind, Event, json};
 
 fn check(mut event: Event) {
     // Text without a media type is declared as such when it is written.
-    if event.datacontenttype().is_none() && event.data().is_some_and(|data| data.kind() == DataKind::Text) {
-        event = event.into_builder().datacontenttype("text/plain").build().expect("it was valid before");
+    if event.datacontenttype().is_none()
+        && event
+            .data()
+            .is_some_and(|data| data.kind() == DataKind::Text)
+    {
+        event = event
+            .into_builder()
+            .datacontenttype("text/plain")
+            .build()
+            .expect("it was valid before");
     }
     let mut text = Vec::new();
     json::encode(&event, &mut text);
@@ -20,14 +28,26 @@ fn check(mut event: Event) {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let Some((raw, rest)) = parts(input) else { return };
-    let Ok(raw) = serde_json::from_str::<RawTransform>(raw) else { return };
+    let Some((raw, rest)) = parts(input) else {
+        return;
+    };
+    let Ok(raw) = serde_json::from_str::<RawTransform>(raw) else {
+        return;
+    };
     if let Ok(Ok(made)) = Transform::compile(&raw).map(|transform| transform.apply(&event(rest))) {
         check(made);
     }
-    let root = Document::fields(vec![("body", Node::Json(rest)), ("n", Node::Integer(1)), ("raw", Node::Binary(rest))]);
-    let mapping = RawMapping { attributes: raw.set, data: raw.data };
-    if let Ok(Ok(made)) = EventMapping::compile(&mapping).map(|mapping| mapping.apply(&root, Event::builder("1", "/s", "a")))
+    let root = Document::fields(vec![
+        ("body", Node::Json(rest)),
+        ("n", Node::Integer(1)),
+        ("raw", Node::Binary(rest)),
+    ]);
+    let mapping = RawMapping {
+        attributes: raw.set,
+        data: raw.data,
+    };
+    if let Ok(Ok(made)) = EventMapping::compile(&mapping)
+        .map(|mapping| mapping.apply(&root, Event::builder("1", "/s", "a")))
         && let Ok(made) = made.build()
     {
         check(made);

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 
 use crate::{Caller, until};
 
-/// The binary under test, which Cargo builds with the tests and benchmarks of this package, in their profile and with their dependencies.
+/// The binary under test, which Cargo builds with the tests and benchmarks of this package, in
+/// their profile and with their dependencies.
 ///
 /// # Panics
 /// Where it has not been built, as with `cargo test --lib`.
@@ -18,9 +19,15 @@ use crate::{Caller, until};
 pub fn binary() -> PathBuf {
     let own = std::env::current_exe().expect("a test knows its own path");
     // target/<profile>/deps/<test>
-    let folder = own.parent().and_then(Path::parent).expect("a test lies in target/<profile>/deps");
+    let folder = own
+        .parent()
+        .and_then(Path::parent)
+        .expect("a test lies in target/<profile>/deps");
     let binary = folder.join("pointsman-under-test");
-    assert!(binary.exists(), "{binary:?} is built with `cargo test -p pointsman-integration-tests --test …`, or --bench");
+    assert!(
+        binary.exists(),
+        "{binary:?} is built with `cargo test -p pointsman-integration-tests --test …`, or --bench"
+    );
     binary
 }
 
@@ -30,7 +37,9 @@ pub fn binary() -> PathBuf {
 /// Never: the crate lies in the workspace.
 #[must_use]
 pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in the workspace")
 }
 
 /// A running `pointsman run`, its rule file and its store, all gone when this is dropped.
@@ -56,7 +65,10 @@ impl Bus {
     /// Starts a bus with variables in its environment.
     pub async fn start_with(rules: &str, environment: &[(&str, &str)]) -> Self {
         let mut bus = Self::prepare(rules);
-        bus.environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        bus.environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         bus.spawn();
         bus.ready().await;
         bus
@@ -87,12 +99,20 @@ impl Bus {
     /// # Panics
     /// Where it cannot be written.
     pub fn write_rules(&self, rules: &str) {
-        let store = if rules.contains("\nstore:") || rules.starts_with("store:") { "" } else { "store: { path: ./store }\n" };
-        let text = format!("listen: 127.0.0.1:{}\nadmin: 127.0.0.1:{}\n{store}{rules}", self.listen, self.admin);
+        let store = if rules.contains("\nstore:") || rules.starts_with("store:") {
+            ""
+        } else {
+            "store: { path: ./store }\n"
+        };
+        let text = format!(
+            "listen: 127.0.0.1:{}\nadmin: 127.0.0.1:{}\n{store}{rules}",
+            self.listen, self.admin
+        );
         // Renamed into place, so that a reload never sees half a file.
         let draft = self.path("draft");
         std::fs::write(&draft, text).expect("the rule file can be written");
-        std::fs::rename(draft, self.path("pointsman.yaml")).expect("the rule file can be put in place");
+        std::fs::rename(draft, self.path("pointsman.yaml"))
+            .expect("the rule file can be put in place");
     }
 
     /// Sets variables of the processes started from now on.
@@ -100,7 +120,8 @@ impl Bus {
         self.environment = environment;
     }
 
-    /// Throws away what processes started from now on print on standard output, where the target `stdout` writes.
+    /// Throws away what processes started from now on print on standard output, where the target
+    /// `stdout` writes.
     pub fn discard_output(&mut self) {
         self.keeps_output = false;
     }
@@ -121,18 +142,32 @@ impl Bus {
     /// # Panics
     /// Where it cannot be started.
     pub fn spawn(&mut self) {
-        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).expect("the log can be opened");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("log"))
+            .expect("the log can be opened");
         let mut command = match self.descriptors {
             None => Command::new(binary()),
             Some(descriptors) => {
                 // The shell becomes the bus, so the process's id is the bus's.
                 let mut shell = Command::new("sh");
-                shell.arg("-c").arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")).arg(binary());
+                shell
+                    .arg("-c")
+                    .arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""))
+                    .arg(binary());
                 shell
             }
         };
-        command.args(["run", "pointsman.yaml"]).current_dir(self.folder.path()).stdin(Stdio::null());
-        let output = if self.keeps_output { log.try_clone().expect("the log can be shared").into() } else { Stdio::null() };
+        command
+            .args(["run", "pointsman.yaml"])
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
+        let output = if self.keeps_output {
+            log.try_clone().expect("the log can be shared").into()
+        } else {
+            Stdio::null()
+        };
         command.stdout(output).stderr(log);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(command.spawn().expect("pointsman can be started"));
@@ -161,7 +196,10 @@ impl Bus {
                 ended = Err(status);
                 return true;
             }
-            caller.get(&url).await.is_ok_and(|(status, _)| status == 200)
+            caller
+                .get(&url)
+                .await
+                .is_ok_and(|(status, _)| status == 200)
         })
         .await;
         ended
@@ -182,15 +220,25 @@ impl Bus {
         self.process.as_ref().expect("the bus runs").id()
     }
 
-    /// The memory of the process that is resident, in MiB, as the kernel counts it (`VmRSS` in proc_pid_status(5)).
+    /// The memory of the process that is resident, in MiB, as the kernel counts it (`VmRSS` in
+    /// proc_pid_status(5)).
     ///
     /// # Panics
     /// Where none runs, or this is not Linux.
     #[must_use]
     pub fn resident_mib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells VmRSS");
-        line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number of kB") / 1_024
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("the process runs");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("Linux tells VmRSS");
+        line.trim()
+            .trim_end_matches(" kB")
+            .trim()
+            .parse::<u64>()
+            .expect("a number of kB")
+            / 1_024
     }
 
     /// The processor time that the process has taken so far (proc_pid_stat(5), in ticks of 10 ms).
@@ -199,9 +247,15 @@ impl Bus {
     /// Where it does not run.
     #[must_use]
     pub fn cpu_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the process runs");
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))
+            .expect("the process runs");
         let after_name = stat.rsplit_once(')').expect("the name is in parentheses").1;
-        let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        let ticks: u64 = after_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|ticks| ticks.parse::<u64>().ok())
+            .sum();
         Duration::from_millis(ticks * 10)
     }
 
@@ -246,7 +300,10 @@ impl Bus {
     /// # Panics
     /// Where the answer is not 200 with JSON.
     pub async fn api(&self, path: &str) -> Value {
-        let (status, body) = Caller::new().get(&self.admin_url(path)).await.expect("the admin API answers");
+        let (status, body) = Caller::new()
+            .get(&self.admin_url(path))
+            .await
+            .expect("the admin API answers");
         assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).expect("the admin API speaks JSON")
     }
@@ -257,8 +314,11 @@ impl Bus {
     /// Where there is no such source.
     pub async fn source(&self, name: &str) -> Value {
         let page = self.api("/api/v1/sources").await;
-        let row = rows(&page).iter().find(|row| row.get("name").is_some_and(|own| own == name));
-        row.unwrap_or_else(|| panic!("no source {name} in {page}")).clone()
+        let row = rows(&page)
+            .iter()
+            .find(|row| row.get("name").is_some_and(|own| own == name));
+        row.unwrap_or_else(|| panic!("no source {name} in {page}"))
+            .clone()
     }
 
     /// The dead letters.
@@ -272,14 +332,19 @@ impl Bus {
     /// Where there is no such subscription.
     pub async fn counts(&self, rule: &str) -> Value {
         let page = self.api("/api/v1/subscriptions").await;
-        let row = rows(&page).iter().find(|row| row.get("rule").is_some_and(|name| name == rule));
-        row.unwrap_or_else(|| panic!("no subscription of {rule} in {page}")).clone()
+        let row = rows(&page)
+            .iter()
+            .find(|row| row.get("rule").is_some_and(|name| name == rule));
+        row.unwrap_or_else(|| panic!("no subscription of {rule} in {page}"))
+            .clone()
     }
 }
 
 /// The rows of a list that the API gives.
 fn rows(page: &Value) -> &[Value] {
-    page.as_array().or_else(|| page.get("items").and_then(Value::as_array)).expect("a list")
+    page.as_array()
+        .or_else(|| page.get("items").and_then(Value::as_array))
+        .expect("a list")
 }
 
 impl Drop for Bus {
@@ -297,15 +362,27 @@ impl Drop for Bus {
     }
 }
 
-/// What each thread of a process does, for the report of a test that waited in vain: its name, its state, and where in the kernel it waits
-/// (proc_pid_stat(5), proc_pid_wchan(5)).
+/// What each thread of a process does, for the report of a test that waited in vain: its name, its
+/// state, and where in the kernel it waits (proc_pid_stat(5), proc_pid_wchan(5)).
 fn threads(pid: u32) -> String {
     let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
     let lines = tasks.map(|task| {
         let stat = read(task.path().join("stat"));
-        let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start()).chars().next().unwrap_or('?');
-        format!("{} {state} {}\n", read(task.path().join("comm")).trim(), read(task.path().join("wchan")))
+        let state = stat
+            .rsplit_once(')')
+            .map_or("", |(_, rest)| rest.trim_start())
+            .chars()
+            .next()
+            .unwrap_or('?');
+        format!(
+            "{} {state} {}\n",
+            read(task.path().join("comm")).trim(),
+            read(task.path().join("wchan"))
+        )
     });
     lines.collect()
 }
@@ -315,6 +392,9 @@ fn threads(pid: u32) -> String {
 /// # Panics
 /// Where `kill` cannot be run.
 pub fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().expect("kill can be run");
+    let status = Command::new("kill")
+        .args([format!("-{name}"), pid.to_string()])
+        .status()
+        .expect("kill can be run");
     assert!(status.success(), "kill -{name} {pid}");
 }

@@ -9,7 +9,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-/// How long an answer may take: longer than anything in a test does, and shorter than the patience of who waits for a call.
+/// How long an answer may take: longer than anything in a test does, and shorter than the patience
+/// of who waits for a call.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// A caller of HTTP services, with a connection pool.
@@ -52,11 +53,17 @@ impl Caller {
         let request = request.body(Full::new(body.into()))?;
         let answer = async {
             let (parts, body) = self.0.request(request).await?.into_parts();
-            Ok((parts.status.as_u16(), parts.headers, body.collect().await?.to_bytes()))
+            Ok((
+                parts.status.as_u16(),
+                parts.headers,
+                body.collect().await?.to_bytes(),
+            ))
         };
         tokio::time::timeout(ANSWER_WITHIN, answer)
             .await
-            .unwrap_or_else(|_| Err(format!("no answer from {url} within {ANSWER_WITHIN:?}").into()))
+            .unwrap_or_else(
+                |_| Err(format!("no answer from {url} within {ANSWER_WITHIN:?}").into()),
+            )
     }
 
     /// Reads a URL.
@@ -64,24 +71,50 @@ impl Caller {
     /// # Errors
     /// As [`Caller::call`].
     pub async fn get(&self, url: &str) -> Result<(u16, Bytes), Error> {
-        self.call(Method::GET, url, &[], Bytes::new()).await.map(|(status, _, body)| (status, body))
+        self.call(Method::GET, url, &[], Bytes::new())
+            .await
+            .map(|(status, _, body)| (status, body))
     }
 
     /// Posts a JSON document.
     ///
     /// # Errors
     /// As [`Caller::call`].
-    pub async fn post_json(&self, url: &str, body: impl Into<Bytes>) -> Result<(u16, Bytes), Error> {
-        self.call(Method::POST, url, &[("content-type", "application/json")], body).await.map(|(status, _, body)| (status, body))
+    pub async fn post_json(
+        &self,
+        url: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<(u16, Bytes), Error> {
+        self.call(
+            Method::POST,
+            url,
+            &[("content-type", "application/json")],
+            body,
+        )
+        .await
+        .map(|(status, _, body)| (status, body))
     }
 
     /// Posts an event in binary mode: 202 means that it is on disk.
     ///
     /// # Errors
     /// As [`Caller::call`].
-    pub async fn event(&self, url: &str, id: &str, ty: &str, data: impl Into<Bytes>) -> Result<u16, Error> {
-        let headers =
-            [("ce-specversion", "1.0"), ("ce-id", id), ("ce-source", "/test"), ("ce-type", ty), ("content-type", "application/json")];
-        self.call(Method::POST, url, &headers, data).await.map(|(status, _, _)| status)
+    pub async fn event(
+        &self,
+        url: &str,
+        id: &str,
+        ty: &str,
+        data: impl Into<Bytes>,
+    ) -> Result<u16, Error> {
+        let headers = [
+            ("ce-specversion", "1.0"),
+            ("ce-id", id),
+            ("ce-source", "/test"),
+            ("ce-type", ty),
+            ("content-type", "application/json"),
+        ];
+        self.call(Method::POST, url, &headers, data)
+            .await
+            .map(|(status, _, _)| status)
     }
 }

@@ -9,24 +9,41 @@ use crate::{Bus, until_within};
 /// A backlog of a benchmark is through by then.
 const THROUGH_WITHIN: Duration = Duration::from_secs(300);
 
-/// Starts a bus whose one rule is `all`, and tells how many deliveries per second it makes from the first that is seen to the last of `messages`.
-/// How long the process takes to start is not what is measured.
+/// Starts a bus whose one rule is `all`, and tells how many deliveries per second it makes from the
+/// first that is seen to the last of `messages`. How long the process takes to start is not what is
+/// measured.
 ///
 /// # Panics
 /// Where the bus does not start, or does not come to the end.
 pub async fn rate(rules: &str, messages: u64) -> f64 {
-    measured(rules, messages, async |bus| bus.counts("all").await.get("delivered").and_then(Value::as_u64)).await
+    measured(rules, messages, async |bus| {
+        bus.counts("all")
+            .await
+            .get("delivered")
+            .and_then(Value::as_u64)
+    })
+    .await
 }
 
-/// The same, where it only stores what comes: how many events per second are on disk, and acknowledged.
+/// The same, where it only stores what comes: how many events per second are on disk, and
+/// acknowledged.
 ///
 /// # Panics
 /// As [`rate`].
 pub async fn stored(rules: &str, messages: u64) -> f64 {
-    measured(rules, messages, async |bus| bus.api("/api/v1/status").await.pointer("/totals/events").and_then(Value::as_u64)).await
+    measured(rules, messages, async |bus| {
+        bus.api("/api/v1/status")
+            .await
+            .pointer("/totals/events")
+            .and_then(Value::as_u64)
+    })
+    .await
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a rate needs no more than 52 bits"
+)]
 async fn measured(rules: &str, messages: u64, counted: impl AsyncFn(&Bus) -> Option<u64>) -> f64 {
     let mut bus = Bus::prepare(rules);
     bus.discard_output();

@@ -1,10 +1,15 @@
 //! The bus from outside: what the end-to-end tests and the benchmarks share.
 //!
-//! [`Bus`] is a real `pointsman` process with its store in a temporary folder, [`Sink`] a function that remembers what it was given,
-//! [`Caller`] a client that keeps connections open and remembers what was acknowledged. Together they are the oracle: what was
-//! acknowledged must arrive, whatever was done to the process in between.
+//! [`Bus`] is a real `pointsman` process with its store in a temporary folder, [`Sink`] a function
+//! that remembers what it was given, [`Caller`] a client that keeps connections open and remembers
+//! what was acknowledged. Together they are the oracle: what was acknowledged must arrive, whatever
+//! was done to the process in between.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "the whole crate is a test, and says what it expects as bluntly as tests do")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the whole crate is a test, and says what it expects as bluntly as tests do"
+)]
 
 pub mod bus;
 pub mod caller;
@@ -43,11 +48,18 @@ pub async fn until(what: &str, condition: impl AsyncFnMut() -> bool) {
 ///
 /// # Panics
 /// As [`until`].
-pub async fn until_within(patience: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub async fn until_within(
+    patience: Duration,
+    what: &str,
+    mut condition: impl AsyncFnMut() -> bool,
+) {
     let holds = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(patience, holds).await.is_ok(), "waited {patience:?} in vain until {what}");
+    assert!(
+        tokio::time::timeout(patience, holds).await.is_ok(),
+        "waited {patience:?} in vain until {what}"
+    );
 }

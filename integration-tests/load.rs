@@ -1,4 +1,5 @@
-//! A load generator that costs little, for the benchmarks: prebuilt HTTP/1.1 requests over kept connections, one in flight on each.
+//! A load generator that costs little, for the benchmarks: prebuilt HTTP/1.1 requests over kept
+//! connections, one in flight on each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +24,10 @@ pub struct Measured {
 impl Measured {
     /// Answers per second.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a rate needs no more than 52 bits"
+    )]
     pub fn per_second(self) -> f64 {
         self.answered as f64 / self.elapsed.as_secs_f64()
     }
@@ -41,27 +45,42 @@ pub enum Amount {
 /// An event of about `bytes` in binary mode, as a request with a place for its id.
 #[must_use]
 pub fn binary_request(address: &str, ty: &str, bytes: usize) -> (Vec<u8>, usize) {
-    let data = format!(r#"{{"customer":"c-1042","total":250,"status":"paid","note":"{}"}}"#, "x".repeat(bytes.saturating_sub(200)));
+    let data = format!(
+        r#"{{"customer":"c-1042","total":250,"status":"paid","note":"{}"}}"#,
+        "x".repeat(bytes.saturating_sub(200))
+    );
     let head = format!(
         "POST /events HTTP/1.1\r\nhost: {address}\r\nce-specversion: 1.0\r\nce-source: /bench\r\nce-type: {ty}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nce-id: ",
         data.len()
     );
     let at = head.len();
-    (format!("{head}{}\r\n\r\n{data}", "0".repeat(ID_DIGITS)).into_bytes(), at)
+    (
+        format!("{head}{}\r\n\r\n{data}", "0".repeat(ID_DIGITS)).into_bytes(),
+        at,
+    )
 }
 
-/// Sends a request over and over, with a new id each time, on `connections` connections, and waits for each answer.
+/// Sends a request over and over, with a new id each time, on `connections` connections, and waits
+/// for each answer.
 ///
 /// # Panics
 /// Where the server breaks off, or answers something that is not HTTP/1.1 with a length.
-pub async fn run(address: &str, request: &(Vec<u8>, usize), connections: usize, amount: Amount) -> Measured {
+pub async fn run(
+    address: &str,
+    request: &(Vec<u8>, usize),
+    connections: usize,
+    amount: Amount,
+) -> Measured {
     let begin = Instant::now();
     let next = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
     for _ in 0..connections {
-        let (address, (mut request, at), next) = (address.to_owned(), request.clone(), Arc::clone(&next));
+        let (address, (mut request, at), next) =
+            (address.to_owned(), request.clone(), Arc::clone(&next));
         tasks.spawn(async move {
-            let mut stream = TcpStream::connect(address).await.expect("the server listens");
+            let mut stream = TcpStream::connect(address)
+                .await
+                .expect("the server listens");
             stream.set_nodelay(true).expect("a socket takes options");
             let (mut answer, mut answered) = (vec![0; 4_096], 0_u64);
             loop {
@@ -74,26 +93,38 @@ pub async fn run(address: &str, request: &(Vec<u8>, usize), connections: usize, 
                     return answered;
                 }
                 let digits = format!("{id:0ID_DIGITS$}");
-                request.get_mut(at..at + ID_DIGITS).expect("the id has its place").copy_from_slice(digits.as_bytes());
+                request
+                    .get_mut(at..at + ID_DIGITS)
+                    .expect("the id has its place")
+                    .copy_from_slice(digits.as_bytes());
                 stream.write_all(&request).await.expect("the server reads");
                 answered += u64::from(read_answer(&mut stream, &mut answer).await);
             }
         });
     }
     let answered = tasks.join_all().await.into_iter().sum();
-    Measured { answered, elapsed: begin.elapsed() }
+    Measured {
+        answered,
+        elapsed: begin.elapsed(),
+    }
 }
 
 /// Reads one answer and tells whether it was a 2xx.
 async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
     let mut filled = 0;
     loop {
-        let read = stream.read(buffer.get_mut(filled..).expect("an answer is short")).await.expect("the server answers");
+        let read = stream
+            .read(buffer.get_mut(filled..).expect("an answer is short"))
+            .await
+            .expect("the server answers");
         assert!(read > 0, "the server broke off");
         filled += read;
         let so_far = buffer.get(..filled).expect("what was read is there");
-        let Some(end) = so_far.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8_lossy(so_far.get(..end).expect("the end lies inside")).to_ascii_lowercase();
+        let Some(end) = so_far.windows(4).position(|four| four == b"\r\n\r\n") else {
+            continue;
+        };
+        let head = String::from_utf8_lossy(so_far.get(..end).expect("the end lies inside"))
+            .to_ascii_lowercase();
         let length = head
             .lines()
             .find_map(|line| line.strip_prefix("content-length:"))

@@ -24,7 +24,12 @@ pub struct Outage {
 impl Outage {
     /// Has a proxy misbehave for so long, and then no more.
     pub async fn of(bus: &Bus, proxy: &Proxy, fault: Fault, lasts: Duration) -> Self {
-        let (begin, lines, worked, attempts) = (Instant::now(), bus.log().lines().count(), bus.cpu_time(), proxy.attempts());
+        let (begin, lines, worked, attempts) = (
+            Instant::now(),
+            bus.log().lines().count(),
+            bus.cpu_time(),
+            proxy.attempts(),
+        );
         proxy.set(fault);
         // Not to wait for something, but to see what does not happen meanwhile.
         tokio::time::sleep(lasts).await;
@@ -39,8 +44,9 @@ impl Outage {
         seen
     }
 
-    /// Publishes messages by their ids until one arrives, and waits until all have. The first ones may have been sent where the bus is no more,
-    /// and come again when its acknowledgement has not.
+    /// Publishes messages by their ids until one arrives, and waits until all have. The first ones
+    /// may have been sent where the bus is no more, and come again when its acknowledgement has
+    /// not.
     ///
     /// # Panics
     /// Where none arrives within [`BACK_WITHIN`], or not all later.
@@ -48,16 +54,23 @@ impl Outage {
         let before = sink.arrived();
         let mut published = 0;
         until_within(BACK_WITHIN, "something arrives again", async || {
-            assert!(publish(format!("after-{published}")).await, "a system that is back takes nothing");
+            assert!(
+                publish(format!("after-{published}")).await,
+                "a system that is back takes nothing"
+            );
             published += 1;
             tokio::time::sleep(Duration::from_millis(100)).await;
             sink.arrived() > before
         })
         .await;
-        until("everything has arrived", async || sink.arrived() == before + published).await;
+        until("everything has arrived", async || {
+            sink.arrived() == before + published
+        })
+        .await;
     }
 
-    /// At most one line of the log per ten seconds, less than a tenth of a processor, and no tight loop.
+    /// At most one line of the log per ten seconds, less than a tenth of a processor, and no tight
+    /// loop.
     ///
     /// # Panics
     /// Where it was more.

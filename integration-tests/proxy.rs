@@ -24,9 +24,11 @@ pub enum Fault {
     Refuse,
     /// Accepts, and resets at once; open connections too.
     Reset,
-    /// Accepts and passes nothing on in either direction; nobody is told of anything, ends included.
+    /// Accepts and passes nothing on in either direction; nobody is told of anything, ends
+    /// included.
     BlackHole,
-    /// Passes on what the client sends, and nothing of what the server answers: a path of which one half is gone.
+    /// Passes on what the client sends, and nothing of what the server answers: a path of which one
+    /// half is gone.
     HalfOpen,
     /// Passes on so many bytes, and then so long nothing, in each direction.
     Trickle(usize, Duration),
@@ -61,8 +63,19 @@ impl Proxy {
         let attempts = Arc::new(AtomicUsize::new(0));
         // Bound before anybody is told the address.
         let listener = listen(address);
-        let server = tokio::spawn(serve(listener, address, (Ipv4Addr::LOCALHOST, upstream).into(), watched, Arc::clone(&attempts)));
-        Self { address, weather, attempts, server }
+        let server = tokio::spawn(serve(
+            listener,
+            address,
+            (Ipv4Addr::LOCALHOST, upstream).into(),
+            watched,
+            Arc::clone(&attempts),
+        ));
+        Self {
+            address,
+            weather,
+            attempts,
+            server,
+        }
     }
 
     /// Its port on this machine.
@@ -76,9 +89,11 @@ impl Proxy {
         self.weather.send_modify(|weather| weather.fault = fault);
     }
 
-    /// Those that are connected now never hear of each other again, as if the other machine were gone: no end, no reset. New ones are not affected.
+    /// Those that are connected now never hear of each other again, as if the other machine were
+    /// gone: no end, no reset. New ones are not affected.
     pub fn strand(&self) {
-        self.weather.send_modify(|weather| weather.stranded = self.attempts());
+        self.weather
+            .send_modify(|weather| weather.stranded = self.attempts());
     }
 
     /// How many connections it has accepted so far. Those that were refused are not among them.
@@ -149,14 +164,18 @@ impl Watched {
     /// Waits for a fault, or for none, that lets this connection go on.
     async fn until(&mut self, goes_on: impl Fn(Fault) -> bool) -> Fault {
         let number = self.number;
-        let weather = self.weather.wait_for(|weather| number > weather.stranded && goes_on(weather.fault)).await;
+        let weather = self
+            .weather
+            .wait_for(|weather| number > weather.stranded && goes_on(weather.fault))
+            .await;
         // Without a proxy there is soon no connection either.
         weather.map_or(Fault::None, |weather| weather.fault)
     }
 
     /// Waits until it is to be broken off.
     async fn broken_off(mut self) {
-        self.until(|fault| matches!(fault, Fault::Reset | Fault::Refuse)).await;
+        self.until(|fault| matches!(fault, Fault::Reset | Fault::Refuse))
+            .await;
     }
 }
 
@@ -166,19 +185,34 @@ async fn connect(client: TcpStream, upstream: SocketAddr, watched: Watched) {
     tokio::pin!(broken_off);
     // A connection that was made into a black hole reaches the server once that is over.
     let open = async {
-        watched.clone().until(|fault| fault != Fault::BlackHole).await;
+        watched
+            .clone()
+            .until(|fault| fault != Fault::BlackHole)
+            .await;
         TcpStream::connect(upstream).await
     };
     let server = tokio::select! {
         server = open => server,
         () = &mut broken_off => return hang_up(&client),
     };
-    let Ok(server) = server else { return hang_up(&client) };
+    let Ok(server) = server else {
+        return hang_up(&client);
+    };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let mut up = Pipe { from: from_client, to: to_server, watched: watched.clone(), is_answer: false };
-    let mut down = Pipe { from: from_server, to: to_client, watched, is_answer: true };
+    let mut up = Pipe {
+        from: from_client,
+        to: to_server,
+        watched: watched.clone(),
+        is_answer: false,
+    };
+    let mut down = Pipe {
+        from: from_server,
+        to: to_client,
+        watched,
+        is_answer: true,
+    };
     tokio::select! {
         ended = async { tokio::try_join!(up.run(), down.run()) } => if ended.is_ok() { return },
         () = broken_off => {}
@@ -211,7 +245,12 @@ impl Pipe {
             let read = self.from.read(&mut piece).await?;
             // What was read before the fault is stopped by it as well, and goes on once it is over.
             let is_answer = self.is_answer;
-            let fault = self.watched.until(|fault| fault != Fault::BlackHole && !(is_answer && fault == Fault::HalfOpen)).await;
+            let fault = self
+                .watched
+                .until(|fault| {
+                    fault != Fault::BlackHole && !(is_answer && fault == Fault::HalfOpen)
+                })
+                .await;
             let mut rest = piece.get(..read).unwrap_or_default();
             if rest.is_empty() {
                 return self.to.shutdown().await;
@@ -298,14 +337,24 @@ mod tests {
             say(&mut stream, b"hello").await.unwrap();
             let before = proxy.attempts();
             proxy.set(fault);
-            assert_eq!(stream.read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset, "{fault:?}");
+            assert_eq!(
+                stream.read_u8().await.unwrap_err().kind(),
+                ErrorKind::ConnectionReset,
+                "{fault:?}"
+            );
             // The listener goes at about the same time as the connection.
-            crate::until("new ones fare no better", async || match dial(&proxy).await {
-                Err(error) => error.kind() == ErrorKind::ConnectionRefused && fault == Fault::Refuse,
-                Ok(mut stream) => stream.read_u8().await.is_err() && fault == Fault::Reset,
+            crate::until("new ones fare no better", async || {
+                match dial(&proxy).await {
+                    Err(error) => {
+                        error.kind() == ErrorKind::ConnectionRefused && fault == Fault::Refuse
+                    }
+                    Ok(mut stream) => stream.read_u8().await.is_err() && fault == Fault::Reset,
+                }
             })
             .await;
-            assert!((proxy.attempts() > before) == (fault == Fault::Reset) || fault == Fault::Refuse);
+            assert!(
+                (proxy.attempts() > before) == (fault == Fault::Reset) || fault == Fault::Refuse
+            );
             proxy.set(Fault::None);
             crate::until("it is good again", async || match dial(&proxy).await {
                 Ok(mut stream) => say(&mut stream, b"again").await.is_ok(),
@@ -324,7 +373,10 @@ mod tests {
         let mut new = dial(&proxy).await.unwrap();
         let spoken = async { tokio::join!(say(&mut open, b"anybody?"), say(&mut new, b"nobody?")) };
         tokio::pin!(spoken);
-        assert!(timeout(NOTHING, &mut spoken).await.is_err(), "a black hole has answered");
+        assert!(
+            timeout(NOTHING, &mut spoken).await.is_err(),
+            "a black hole has answered"
+        );
         proxy.set(Fault::None);
         let (one, two) = spoken.await;
         one.unwrap();
@@ -342,7 +394,10 @@ mod tests {
         assert_eq!(server.read_u8().await.unwrap(), b'x');
         server.write_all(b"y").await.unwrap();
         drop(server);
-        assert!(timeout(NOTHING, client.read_u8()).await.is_err(), "the lost half has answered");
+        assert!(
+            timeout(NOTHING, client.read_u8()).await.is_err(),
+            "the lost half has answered"
+        );
         proxy.set(Fault::None);
         assert_eq!(client.read_u8().await.unwrap(), b'y');
     }
@@ -353,8 +408,13 @@ mod tests {
         let mut old = dial(&proxy).await.unwrap();
         say(&mut old, b"hello").await.unwrap();
         proxy.strand();
-        say(&mut dial(&proxy).await.unwrap(), b"hello").await.unwrap();
-        assert!(timeout(NOTHING, say(&mut old, b"anybody?")).await.is_err(), "it was heard of again");
+        say(&mut dial(&proxy).await.unwrap(), b"hello")
+            .await
+            .unwrap();
+        assert!(
+            timeout(NOTHING, say(&mut old, b"anybody?")).await.is_err(),
+            "it was heard of again"
+        );
     }
 
     #[tokio::test]
@@ -365,7 +425,11 @@ mod tests {
         proxy.set(Fault::Trickle(1, Duration::from_millis(20)));
         let begin = Instant::now();
         say(&mut stream, b"0123456789").await.unwrap();
-        assert!(begin.elapsed() >= Duration::from_millis(180), "ten bytes came in {:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() >= Duration::from_millis(180),
+            "ten bytes came in {:?}",
+            begin.elapsed()
+        );
         proxy.set(Fault::None);
         say(&mut stream, &[1; 100_000]).await.unwrap();
     }

@@ -31,7 +31,10 @@ impl Received {
     /// A header as text; empty where it is not there.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }
 
@@ -52,7 +55,12 @@ impl Answer {
     /// An answer of a status and nothing else.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new(), after: Duration::ZERO }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Bytes::new(),
+            after: Duration::ZERO,
+        }
     }
 
     /// With a header.
@@ -102,7 +110,8 @@ impl Sink {
         Self::answering(|_| Answer::status(204)).await
     }
 
-    /// A sink that takes everything and keeps nothing but how often each event id came: for loads that would not fit into memory.
+    /// A sink that takes everything and keeps nothing but how often each event id came: for loads
+    /// that would not fit into memory.
     pub async fn counting() -> Self {
         Self::with_book(0, Book::default(), |_| Answer::status(204)).await
     }
@@ -116,16 +125,39 @@ impl Sink {
     ///
     /// # Panics
     /// Where the port is taken.
-    pub async fn on_port(port: u16, function: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> Self {
-        Self::with_book(port, Book { received: Some(Vec::new()), ids: HashMap::new() }, function).await
+    pub async fn on_port(
+        port: u16,
+        function: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_book(
+            port,
+            Book {
+                received: Some(Vec::new()),
+                ids: HashMap::new(),
+            },
+            function,
+        )
+        .await
     }
 
-    async fn with_book(port: u16, book: Book, function: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the sink's port is free");
-        let address = listener.local_addr().expect("a bound listener has an address");
+    async fn with_book(
+        port: u16,
+        book: Book,
+        function: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port))
+            .await
+            .expect("the sink's port is free");
+        let address = listener
+            .local_addr()
+            .expect("a bound listener has an address");
         let book = Arc::new(Mutex::new(book));
         let server = tokio::spawn(serve(listener, Arc::clone(&book), Arc::new(function)));
-        Self { address, book, server }
+        Self {
+            address,
+            book,
+            server,
+        }
     }
 
     /// Its URL.
@@ -140,7 +172,10 @@ impl Sink {
     /// Where it only counts.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
-        self.book().received.clone().expect("the sink keeps what it is given")
+        self.book()
+            .received
+            .clone()
+            .expect("the sink keeps what it is given")
     }
 
     /// How often each event id was given.

@@ -1,4 +1,5 @@
-//! The oracle of what goes through an outside system: messages that are published while the system and the bus are killed again and again.
+//! The oracle of what goes through an outside system: messages that are published while the system
+//! and the bus are killed again and again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +13,12 @@ use crate::{Bus, Sink, until_within};
 /// Publishers at work at the same time.
 const PUBLISHERS: usize = 16;
 
-/// Messages that are published and have not arrived, about: each kill hits both who publishes and who consumes.
+/// Messages that are published and have not arrived, about: each kill hits both who publishes and
+/// who consumes.
 const AHEAD: usize = 1_000;
 
-/// How long nothing may arrive. The slowest broker takes some seconds to start again, and a bus as long as 30 to come back to it.
+/// How long nothing may arrive. The slowest broker takes some seconds to start again, and a bus as
+/// long as 30 to come back to it.
 const STILLNESS: Duration = Duration::from_secs(90);
 
 /// The data of the events that are published.
@@ -30,8 +33,8 @@ pub struct Storm {
     pub kills: usize,
 }
 
-/// Deliveries that the bus has in flight at once at most, which is how many a kill may let arrive twice: those whose attempt was made and whose
-/// end was not yet on disk.
+/// Deliveries that the bus has in flight at once at most, which is how many a kill may let arrive
+/// twice: those whose attempt was made and whose end was not yet on disk.
 const IN_FLIGHT_MAX: usize = 4_096;
 
 /// What the oracle counted.
@@ -41,36 +44,57 @@ pub struct Tally {
     pub missing: usize,
     /// Arrivals of a message that had arrived before.
     pub again: usize,
-    /// Confirmations that did not come, most of them because the system was down: what they were for was published again.
+    /// Confirmations that did not come, most of them because the system was down: what they were
+    /// for was published again.
     pub resent: usize,
     /// Deliveries of the rule `all` to the function that the bus made out of the messages.
     pub created: usize,
 }
 
 impl Tally {
-    /// Nothing is missing, every message was stored once, and twice arrived no more than what was in flight at the kills.
+    /// Nothing is missing, every message was stored once, and twice arrived no more than what was
+    /// in flight at the kills.
     ///
     /// # Panics
     /// Where that is not so.
     pub fn assert_holds(&self, storm: Storm) {
-        assert_eq!((self.missing, self.created), (0, storm.messages), "{self:?}");
+        assert_eq!(
+            (self.missing, self.created),
+            (0, storm.messages),
+            "{self:?}"
+        );
         assert!(self.again <= storm.kills * IN_FLIGHT_MAX, "{self:?}");
     }
 }
 
 impl Storm {
-    /// A storm of the usual size; with `POINTSMAN_LONG` in the environment one of 100,000 messages and ten kills of each side.
+    /// A storm of the usual size; with `POINTSMAN_LONG` in the environment one of 100,000 messages
+    /// and ten kills of each side.
     #[must_use]
     pub fn of(messages: usize, kills: usize) -> Self {
-        if std::env::var_os("POINTSMAN_LONG").is_some() { Self { messages: 100_000, kills: 10 } } else { Self { messages, kills } }
+        if std::env::var_os("POINTSMAN_LONG").is_some() {
+            Self {
+                messages: 100_000,
+                kills: 10,
+            }
+        } else {
+            Self { messages, kills }
+        }
     }
 
-    /// Publishes event ids by `publish`, which tells whether the outside system has confirmed; kills the system by `restart` and the bus in turn,
-    /// evenly spread over what arrives at the sink; and counts once nothing more is to come.
+    /// Publishes event ids by `publish`, which tells whether the outside system has confirmed;
+    /// kills the system by `restart` and the bus in turn, evenly spread over what arrives at the
+    /// sink; and counts once nothing more is to come.
     ///
     /// # Panics
     /// Where nothing arrives for 90 seconds, with what was missing then.
-    pub async fn rage<P, R>(self, bus: &mut Bus, sink: &Sink, publish: P, mut restart: impl AsyncFnMut()) -> Tally
+    pub async fn rage<P, R>(
+        self,
+        bus: &mut Bus,
+        sink: &Sink,
+        publish: P,
+        mut restart: impl AsyncFnMut(),
+    ) -> Tally
     where
         P: Fn(String) -> R + Clone + Send + 'static,
         R: Future<Output = bool> + Send + 'static,
@@ -78,13 +102,21 @@ impl Storm {
         let (next, arrived) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut publishers = JoinSet::new();
         for _ in 0..PUBLISHERS {
-            publishers.spawn(publisher(self.messages, Arc::clone(&next), Arc::clone(&arrived), publish.clone()));
+            publishers.spawn(publisher(
+                self.messages,
+                Arc::clone(&next),
+                Arc::clone(&arrived),
+                publish.clone(),
+            ));
         }
         let arrive = async |messages: usize| {
             while sink.arrived() < messages {
                 let before = sink.arrived();
                 arrived.store(before, Ordering::Relaxed);
-                let what = format!("more than {before} of {} messages have arrived", self.messages);
+                let what = format!(
+                    "more than {before} of {} messages have arrived",
+                    self.messages
+                );
                 until_within(STILLNESS, &what, async || sink.arrived() > before).await;
             }
         };
@@ -102,23 +134,41 @@ impl Storm {
         let resent = publishers.join_all().await.into_iter().sum();
         let pending = async || {
             let page = bus.api("/api/v1/status").await;
-            page.pointer("/deliveries/pending").and_then(Value::as_u64).unwrap_or(u64::MAX)
+            page.pointer("/deliveries/pending")
+                .and_then(Value::as_u64)
+                .unwrap_or(u64::MAX)
         };
         let mut before = pending().await;
         while before > 0 {
             let mut left = before;
-            until_within(STILLNESS, &format!("fewer than {before} deliveries wait"), async || {
-                left = pending().await;
-                left < before
-            })
+            until_within(
+                STILLNESS,
+                &format!("fewer than {before} deliveries wait"),
+                async || {
+                    left = pending().await;
+                    left < before
+                },
+            )
             .await;
             before = left;
         }
         let ids = sink.ids();
-        let missing = (0..self.messages).filter(|number| !ids.contains_key(&id(*number))).count();
-        let created = bus.counts("all").await.get("created").and_then(Value::as_u64).unwrap_or_default();
+        let missing = (0..self.messages)
+            .filter(|number| !ids.contains_key(&id(*number)))
+            .count();
+        let created = bus
+            .counts("all")
+            .await
+            .get("created")
+            .and_then(Value::as_u64)
+            .unwrap_or_default();
         let created = usize::try_from(created).unwrap_or(usize::MAX);
-        let tally = Tally { missing, again: ids.values().map(|times| times - 1).sum(), resent, created };
+        let tally = Tally {
+            missing,
+            again: ids.values().map(|times| times - 1).sum(),
+            resent,
+            created,
+        };
         println!("{self:?}: {tally:?}");
         tally
     }
@@ -128,7 +178,8 @@ fn id(number: usize) -> String {
     format!("m-{number}")
 }
 
-/// Publishes until there is nothing left, each message until it is confirmed; tells how often that had to be done again.
+/// Publishes until there is nothing left, each message until it is confirmed; tells how often that
+/// had to be done again.
 async fn publisher<R: Future<Output = bool>>(
     messages: usize,
     next: Arc<AtomicUsize>,

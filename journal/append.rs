@@ -1,4 +1,5 @@
-//! What is appended: events with who waits for them, what could not be read, and how far the source has been read.
+//! What is appended: events with who waits for them, what could not be read, and how far the source
+//! has been read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,11 +31,12 @@ pub struct Entry {
     pub event: Arc<Event>,
     /// Who waits for it; empty where no rule took it. Of two for one subscription the first counts.
     pub deliveries: SmallVec<[NewDelivery; 2]>,
-    /// Where set, an event with the same tenant, origin, `source` and `id` that was stored less than this long ago makes this one a duplicate.
-    /// Only events that were stored with this set are remembered, for as long as it said then.
+    /// Where set, an event with the same tenant, origin, `source` and `id` that was stored less
+    /// than this long ago makes this one a duplicate. Only events that were stored with this set
+    /// are remembered, for as long as it said then.
     pub deduplicate: Option<Duration>,
-    /// A delivery of it that has ended already, without having been stored before. Where `deliveries` has one for the same subscription,
-    /// that one counts.
+    /// A delivery of it that has ended already, without having been stored before. Where
+    /// `deliveries` has one for the same subscription, that one counts.
     pub dead: Option<NewDead>,
 }
 
@@ -68,7 +70,11 @@ impl NewDelivery {
     /// An unordered delivery that is due at once.
     #[must_use]
     pub fn now(subscription: SubscriptionNumber) -> Self {
-        Self { subscription, order_key: None, due: None }
+        Self {
+            subscription,
+            order_key: None,
+            due: None,
+        }
     }
 }
 

@@ -60,11 +60,22 @@ impl DeadSelection {
     /// Whether a dead letter is meant.
     #[must_use]
     pub fn selects(&self, letter: &DeadLetter) -> bool {
-        let is = |wanted: &Option<Name>, name: Option<&Name>| wanted.as_ref().is_none_or(|wanted| Some(wanted) == name);
+        let is = |wanted: &Option<Name>, name: Option<&Name>| {
+            wanted.as_ref().is_none_or(|wanted| Some(wanted) == name)
+        };
         self.ids.as_ref().is_none_or(|ids| ids.contains(&letter.id))
             && is(&self.tenant, Some(&letter.tenant))
-            && is(&self.rule, letter.subscription.as_ref().map(|identity| &identity.rule))
-            && is(&self.target, letter.subscription.as_ref().map(|identity| &identity.target))
+            && is(
+                &self.rule,
+                letter.subscription.as_ref().map(|identity| &identity.rule),
+            )
+            && is(
+                &self.target,
+                letter
+                    .subscription
+                    .as_ref()
+                    .map(|identity| &identity.target),
+            )
             && self.reason.is_none_or(|reason| reason == letter.reason)
     }
 }

@@ -7,9 +7,10 @@
 //!                        upkeep thread: checkpoints, retention, giving space back
 //! ```
 //!
-//! One thread writes and commits whatever waits. Memory follows each commit and never runs ahead of it. Leases live in memory alone.
-//! Files: `journal.db` with its `-wal` and `-shm`, `mark` (number of the last commit), `ballast` (room for a full disk), `lock`, and in `damaged-…`
-//! what was found damaged.
+//! One thread writes and commits whatever waits. Memory follows each commit and never runs ahead of
+//! it. Leases live in memory alone. Files: `journal.db` with its `-wal` and `-shm`, `mark` (number
+//! of the last commit), `ballast` (room for a full disk), `lock`, and in `damaged-…` what was found
+//! damaged.
 
 mod attachment;
 mod ballast;
@@ -60,20 +61,27 @@ use self::transaction::{Books, Failure, Transaction};
 use self::upkeep::{Upkeep, UpkeepDesk};
 use self::writer::{Ask, JOBS_WAITING_MAX, Job, Writer};
 use super::steady::JournalClock;
-use super::{Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader, Settlement, Subscription};
+use super::{
+    Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader,
+    Settlement, Subscription,
+};
 
 /// How a store is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct DiskOptions {
     /// How long settled and unmatched events are kept where there is room.
     pub retention: Duration,
-    /// What the store may take on disk, write-ahead log included. Below 2 MiB little fits beside what is kept free for settling.
+    /// What the store may take on disk, write-ahead log included. Below 2 MiB little fits beside
+    /// what is kept free for settling.
     pub max_size_bytes: u64,
 }
 
 impl Default for DiskOptions {
     fn default() -> Self {
-        Self { retention: Duration::from_secs(24 * 60 * 60), max_size_bytes: 20 * 1024 * 1024 * 1024 }
+        Self {
+            retention: Duration::from_secs(24 * 60 * 60),
+            max_size_bytes: 20 * 1024 * 1024 * 1024,
+        }
     }
 }
 
@@ -81,7 +89,9 @@ impl Default for DiskOptions {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
-    #[error("the store in {path:?} is in use by process {process}; stop that one, or give this one a store.path of its own")]
+    #[error(
+        "the store in {path:?} is in use by process {process}; stop that one, or give this one a store.path of its own"
+    )]
     Locked {
         /// The store's directory.
         path: PathBuf,
@@ -89,7 +99,9 @@ pub enum OpenError {
         process: String,
     },
     /// A later version of this software has written it.
-    #[error("the store in {path:?} has format {found}, and this version understands formats up to {understood}; run a newer pointsman")]
+    #[error(
+        "the store in {path:?} has format {found}, and this version understands formats up to {understood}; run a newer pointsman"
+    )]
     Newer {
         /// The store's directory.
         path: PathBuf,
@@ -102,7 +114,9 @@ pub enum OpenError {
     #[error("there is no store in {0:?}; check store.path, or start the bus once")]
     Missing(PathBuf),
     /// What a store is made of makes no sense, and could not be saved.
-    #[error("the store in {path:?} is damaged: {what}; keep a copy of the directory, and restore one from before")]
+    #[error(
+        "the store in {path:?} is damaged: {what}; keep a copy of the directory, and restore one from before"
+    )]
     Damaged {
         /// The store's directory.
         path: PathBuf,
@@ -110,7 +124,9 @@ pub enum OpenError {
         what: String,
     },
     /// Reading or writing failed, which says nothing of what the files hold.
-    #[error("the store in {path:?} cannot be used now: {what}; nothing of it was given up; mend the disk (see dmesg), then start again")]
+    #[error(
+        "the store in {path:?} cannot be used now: {what}; nothing of it was given up; mend the disk (see dmesg), then start again"
+    )]
     Unreadable {
         /// The store's directory.
         path: PathBuf,
@@ -139,23 +155,43 @@ pub enum OpenError {
 
 impl OpenError {
     fn damaged(path: &Path, what: &dyn fmt::Display) -> Self {
-        Self::Damaged { path: path.to_owned(), what: what.to_string() }
+        Self::Damaged {
+            path: path.to_owned(),
+            what: what.to_string(),
+        }
     }
 
     fn database(path: &Path, error: &rusqlite::Error) -> Self {
-        if check::is_corrupt(error) { Self::damaged(path, error) } else { Self::unreadable(path, error) }
+        if check::is_corrupt(error) {
+            Self::damaged(path, error)
+        } else {
+            Self::unreadable(path, error)
+        }
     }
 
     fn unreadable(path: &Path, what: &dyn fmt::Display) -> Self {
-        Self::Unreadable { path: path.to_owned(), what: what.to_string() }
+        Self::Unreadable {
+            path: path.to_owned(),
+            what: what.to_string(),
+        }
     }
 
     fn files(doing: &'static str, path: &Path, error: &std::io::Error) -> Self {
-        if ballast::is_no_room(error) { Self::DiskFull { path: path.to_owned() } } else { Self::io(doing, path, error) }
+        if ballast::is_no_room(error) {
+            Self::DiskFull {
+                path: path.to_owned(),
+            }
+        } else {
+            Self::io(doing, path, error)
+        }
     }
 
     fn io(doing: &'static str, path: &Path, error: &std::io::Error) -> Self {
-        Self::Io { doing, path: path.to_owned(), what: error.to_string() }
+        Self::Io {
+            doing,
+            path: path.to_owned(),
+            what: error.to_string(),
+        }
     }
 }
 
@@ -169,7 +205,8 @@ struct Shared {
     wake: Notify,
     /// Held by the writer while it works on the database, and by whoever needs it to itself.
     turn: Mutex<()>,
-    /// Held by the writer from its commit until memory has followed, and by a load while its snapshot begins.
+    /// Held by the writer from its commit until memory has followed, and by a load while its
+    /// snapshot begins.
     gate: Mutex<()>,
     trouble: Mutex<Option<JournalError>>,
     /// Room to settle in on a full disk.
@@ -178,7 +215,8 @@ struct Shared {
     disk_full: Mutex<Option<std::time::Instant>>,
     /// Events that got a new reference while retention looks for those that have none.
     sweep: Mutex<Option<HashSet<u64>>>,
-    /// Counts the openings: a connection from an earlier one may be to files that have been replaced.
+    /// Counts the openings: a connection from an earlier one may be to files that have been
+    /// replaced.
     epoch: Arc<AtomicU64>,
     loader: LoaderDesk,
     upkeep: UpkeepDesk,
@@ -189,7 +227,8 @@ struct Shared {
     fault: tests::Fault,
 }
 
-/// The journal on disk. Dropping it closes it too, and waits for its threads; [`Journal::close`] does that without blocking a runtime.
+/// The journal on disk. Dropping it closes it too, and waits for its threads; [`Journal::close`]
+/// does that without blocking a runtime.
 pub struct DiskJournal {
     id: JournalId,
     shared: Arc<Shared>,
@@ -202,7 +241,9 @@ pub struct DiskJournal {
 
 impl fmt::Debug for DiskJournal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DiskJournal").field("directory", &self.shared.directory).finish_non_exhaustive()
+        f.debug_struct("DiskJournal")
+            .field("directory", &self.shared.directory)
+            .finish_non_exhaustive()
     }
 }
 
@@ -211,25 +252,39 @@ impl DiskJournal {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(directory: &Path, options: DiskOptions, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
+    pub fn open(
+        directory: &Path,
+        options: DiskOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, OpenError> {
         let lock = prepare(directory)?;
         let mut ballast = Ballast::of(directory, reserve_bytes(options.max_size_bytes) / 2);
         let database = Arc::new(DatabaseFile::default());
-        let mut mark = Mark::open(directory).map_err(|error| OpenError::files("opening", &directory.join("mark"), &error))?;
-        let Checked { connection, mut books, findings: mut warnings, is_whole } =
-            open_patiently(directory, &database, &*clock, &mut ballast)?;
+        let mut mark = Mark::open(directory)
+            .map_err(|error| OpenError::files("opening", &directory.join("mark"), &error))?;
+        let Checked {
+            connection,
+            mut books,
+            findings: mut warnings,
+            is_whole,
+        } = open_patiently(directory, &database, &*clock, &mut ballast)?;
         if let Some(warning) = hold_against_mark(&mut mark, &mut books) {
             warnings.push(warning);
             if let Err(error) = schema::write_ledger(&connection, &books.ledger) {
                 tracing::warn!(%error, "counting lost commits");
             }
         }
-        let id = schema::journal_id(&connection).map_err(|error| OpenError::database(directory, &error))?;
+        let id = schema::journal_id(&connection)
+            .map_err(|error| OpenError::database(directory, &error))?;
         let id = id.map_err(|damage| OpenError::damaged(directory, &damage))?;
         let file = schema::file(directory);
         let skip = !warnings.is_empty() || !books.epochs.is_of(file);
         books.begin_epoch(clock.now(), skip, file);
-        let clock = Arc::new(JournalClock::resume(clock, books.ledger.clock_offset, books.ledger.time));
+        let clock = Arc::new(JournalClock::resume(
+            clock,
+            books.ledger.clock_offset,
+            books.ledger.time,
+        ));
         for warning in &warnings {
             tracing::error!("{warning}");
         }
@@ -259,10 +314,23 @@ impl DiskJournal {
             fault: tests::Fault::default(),
         });
         shared.rebuild(&books);
-        let reading = schema::connect(directory, Purpose::Load).map_err(|error| OpenError::database(directory, &error))?;
-        shared.fill(&reading).map_err(|error| OpenError::database(directory, &error))?;
-        let writer = Writer { shared: Arc::clone(&shared), connection: Some(connection), books, mark: Some(mark), jobs, log_bytes: 0 };
-        let loader = Loader { shared: Arc::clone(&shared), connection: Some((shared.epoch(), reading)) };
+        let reading = schema::connect(directory, Purpose::Load)
+            .map_err(|error| OpenError::database(directory, &error))?;
+        shared
+            .fill(&reading)
+            .map_err(|error| OpenError::database(directory, &error))?;
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            connection: Some(connection),
+            books,
+            mark: Some(mark),
+            jobs,
+            log_bytes: 0,
+        };
+        let loader = Loader {
+            shared: Arc::clone(&shared),
+            connection: Some((shared.epoch(), reading)),
+        };
         let upkeep = Upkeep::new(Arc::clone(&shared));
         let mut threads = vec![
             spawn(WRITER, directory, move || writer.work())?,
@@ -272,10 +340,17 @@ impl DiskJournal {
         shared.look.set_done(is_whole);
         if !is_whole {
             let shared = Arc::clone(&shared);
-            threads.push(spawn("journal-look", directory, move || look::work(&shared))?);
+            threads.push(spawn("journal-look", directory, move || {
+                look::work(&shared)
+            })?);
         }
         let (clock, epoch) = (Arc::clone(&shared.clock), Arc::clone(&shared.epoch));
-        let live = Live { queues: Arc::downgrade(&queues), clock, epoch, _database: database };
+        let live = Live {
+            queues: Arc::downgrade(&queues),
+            clock,
+            epoch,
+            _database: database,
+        };
         let reader = DiskReader::inside(directory, id, options.max_size_bytes, Some(live));
         Ok(Arc::new(Self {
             id,
@@ -294,34 +369,57 @@ impl DiskJournal {
         &self.warnings
     }
 
-    /// Does now what the journal would do by itself in time: checkpoint, retention, giving space back.
+    /// Does now what the journal would do by itself in time: checkpoint, retention, giving space
+    /// back.
     pub async fn upkeep(&self) {
         let _ = self.shared.upkeep.round().await;
     }
 
-    /// Hands a job to the writer and waits for its answer. Once it is handed over it happens, whoever waits.
+    /// Hands a job to the writer and waits for its answer. Once it is handed over it happens,
+    /// whoever waits.
     async fn ask<T: Send + 'static>(
         &self,
         share: Share,
         size_bytes: u64,
         work: impl FnMut(&mut Transaction<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, JournalError> {
-        let Some(jobs) = self.jobs.lock().clone() else { return Err(JournalError::Closed) };
+        let Some(jobs) = self.jobs.lock().clone() else {
+            return Err(JournalError::Closed);
+        };
         let (tell, told) = oneshot::channel();
-        let job = Box::new(Ask { work, share, size_bytes, value: None, tell });
+        let job = Box::new(Ask {
+            work,
+            share,
+            size_bytes,
+            value: None,
+            tell,
+        });
         jobs.send(job).await.map_err(|_| JournalError::Closed)?;
         drop(jobs);
         told.await.map_err(|_| JournalError::Closed)?
     }
 
-    /// Takes everything pending out of a subscription, and gives it to another one where there is one.
+    /// Takes everything pending out of a subscription, and gives it to another one where there is
+    /// one.
     async fn empty(&self, from: u32, to: Option<u32>) -> Result<u64, JournalError> {
-        let share = if to.is_some() { Share::Known } else { Share::Freeing };
+        let share = if to.is_some() {
+            Share::Known
+        } else {
+            Share::Freeing
+        };
         let now = Moment::now(&*self.shared.clock);
-        let until = self.ask(share, 0, move |transaction| transaction.begin_emptying(from, to, now)).await?;
+        let until = self
+            .ask(share, 0, move |transaction| {
+                transaction.begin_emptying(from, to, now)
+            })
+            .await?;
         let (mut count, mut after) = (0, None);
         loop {
-            let page = self.ask(share, 0, move |transaction| transaction.empty(from, to, until, after)).await?;
+            let page = self
+                .ask(share, 0, move |transaction| {
+                    transaction.empty(from, to, until, after)
+                })
+                .await?;
             (count, after) = (count + page.count, page.next);
             if after.is_none() {
                 return Ok(count);
@@ -341,7 +439,8 @@ impl DiskJournal {
         self.broken().map_or(Ok(()), Err)
     }
 
-    /// Takes no more calls; what has been handed over still happens. What is returned waits for the threads.
+    /// Takes no more calls; what has been handed over still happens. What is returned waits for the
+    /// threads.
     fn stop(&self) -> impl FnOnce() + Send + 'static {
         let jobs = self.jobs.lock().take();
         self.shared.loader.close();
@@ -353,8 +452,11 @@ impl DiskJournal {
         let lock = self.lock.lock().take();
         move || {
             let join = |thread: JoinHandle<()>| drop(thread.join());
-            let (writer, others): (Vec<_>, Vec<_>) = threads.into_iter().partition(|thread| thread.thread().name() == Some(WRITER));
-            // The writer's connection is the last to be closed, so that it moves the write-ahead log into the database.
+            let (writer, others): (Vec<_>, Vec<_>) = threads
+                .into_iter()
+                .partition(|thread| thread.thread().name() == Some(WRITER));
+            // The writer's connection is the last to be closed, so that it moves the write-ahead
+            // log into the database.
             others.into_iter().for_each(join);
             drop(jobs);
             writer.into_iter().for_each(join);
@@ -369,22 +471,35 @@ impl Drop for DiskJournal {
     }
 }
 
-/// Makes the directory where it is not there, takes it for this process, and keeps others from reading in it.
+/// Makes the directory where it is not there, takes it for this process, and keeps others from
+/// reading in it.
 fn prepare(directory: &Path) -> Result<Lock, OpenError> {
-    store::create_directory(directory).map_err(|error| OpenError::files("creating", directory, &error))?;
+    store::create_directory(directory)
+        .map_err(|error| OpenError::files("creating", directory, &error))?;
     let lock = Lock::take(directory)?;
     let keep_private = || {
         store::keep_private(directory)?;
         let database = schema::database(directory);
-        // One that is there is not opened: closing it would drop the locks of whoever in this process looks into it.
-        if database.exists() { Ok(()) } else { store::create_file(&database).map(drop) }
+        // One that is there is not opened: closing it would drop the locks of whoever in this
+        // process looks into it.
+        if database.exists() {
+            Ok(())
+        } else {
+            store::create_file(&database).map(drop)
+        }
     };
     keep_private().map_err(|error| OpenError::files("opening", directory, &error))?;
     Ok(lock)
 }
 
-/// Opens a store whose disk may fail for a moment, or be full: then the ballast gives up some of its room.
-fn open_patiently(directory: &Path, database: &DatabaseFile, clock: &dyn Clock, ballast: &mut Ballast) -> Result<Checked, OpenError> {
+/// Opens a store whose disk may fail for a moment, or be full: then the ballast gives up some of
+/// its room.
+fn open_patiently(
+    directory: &Path,
+    database: &DatabaseFile,
+    clock: &dyn Clock,
+    ballast: &mut Ballast,
+) -> Result<Checked, OpenError> {
     let (mut pauses, mut draws) = (OPEN_PAUSES.into_iter(), 0..DRAWS_TO_OPEN);
     loop {
         match check::open(directory, database, clock, Occasion::Start) {
@@ -393,10 +508,15 @@ fn open_patiently(directory: &Path, database: &DatabaseFile, clock: &dyn Clock, 
                     if !ballast.draw_for_opening() {
                         return Err(OpenError::DiskFull { path });
                     }
-                    tracing::warn!(what, "the disk is full; the store is opened with room of its ballast");
+                    tracing::warn!(
+                        what,
+                        "the disk is full; the store is opened with room of its ballast"
+                    );
                     continue;
                 }
-                let Some(pause) = pauses.next() else { return Err(OpenError::Unreadable { path, what }) };
+                let Some(pause) = pauses.next() else {
+                    return Err(OpenError::Unreadable { path, what });
+                };
                 tracing::error!(what, "the store cannot be opened now; it is tried again");
                 std::thread::sleep(pause);
             }
@@ -410,8 +530,10 @@ fn hold_against_mark(mark: &mut Mark, books: &mut Books) -> Option<String> {
     let commit = books.ledger.commit;
     match mark.read() {
         Ok(Some(Ok(marked))) if marked > commit => {
-            // Commit numbers go on behind the mark, so that the store is behind it once and not for ever.
-            (books.ledger.commit, books.ledger.lost_commits) = (marked, books.ledger.lost_commits + (marked - commit));
+            // Commit numbers go on behind the mark, so that the store is behind it once and not for
+            // ever.
+            (books.ledger.commit, books.ledger.lost_commits) =
+                (marked, books.ledger.lost_commits + (marked - commit));
             Some(format!(
                 "the store is behind its mark: commits {} to {marked} are lost; its write-ahead log was damaged, cut or replaced",
                 commit + 1
@@ -420,18 +542,26 @@ fn hold_against_mark(mark: &mut Mark, books: &mut Books) -> Option<String> {
         Ok(Some(Ok(_))) => None,
         // Nothing has been committed yet: an earlier start has come no further than this.
         Ok(None) if commit == 0 => None,
-        Ok(None | Some(Err(()))) => Some("the mark of the last commit cannot be read: lost commits would not be noticed".to_owned()),
+        Ok(None | Some(Err(()))) => Some(
+            "the mark of the last commit cannot be read: lost commits would not be noticed"
+                .to_owned(),
+        ),
         Err(error) => Some(format!("reading the mark of the last commit: {error}")),
     }
 }
 
-/// Room kept for settling: a sixteenth, but enough for the largest transactions of a small store. Half of it is the ballast's.
+/// Room kept for settling: a sixteenth, but enough for the largest transactions of a small store.
+/// Half of it is the ballast's.
 fn reserve_bytes(bytes_max: u64) -> u64 {
     (bytes_max / 16).clamp(512 * 1024, 256 * 1024 * 1024)
 }
 
 /// How long to wait before a store is tried again that could not be opened.
-const OPEN_PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1_600)];
+const OPEN_PAUSES: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1_600),
+];
 
 /// How often the ballast is drawn on for that; more than once where others take what becomes free.
 const DRAWS_TO_OPEN: usize = 16;
@@ -439,8 +569,14 @@ const DRAWS_TO_OPEN: usize = 16;
 /// The name of the writer's thread.
 const WRITER: &str = "journal-writer";
 
-fn spawn(name: &str, directory: &Path, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+fn spawn(
+    name: &str,
+    directory: &Path,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, OpenError> {
+    let thread = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work);
     thread.map_err(|error| OpenError::io("starting the threads of", directory, &error))
 }
 
@@ -449,7 +585,11 @@ impl Shared {
     fn log_bytes_max(&self) -> u64 {
         let max = upkeep::LOG_BYTES.min(self.options.max_size_bytes / 8);
         let ballast = self.ballast.lock();
-        if ballast.leaves_room_for(max) { max } else { max.min(ballast.log_bytes_max()) }
+        if ballast.leaves_room_for(max) {
+            max
+        } else {
+            max.min(ballast.log_bytes_max())
+        }
     }
 
     fn epoch(&self) -> u64 {
@@ -460,7 +600,11 @@ impl Shared {
     fn suspect(&self, error: rusqlite::Error) {
         if check::is_corrupt(&error) {
             let mut error = Some(error);
-            self.hand_over(Share::Known, move |_| error.take().map_or(Ok(()), |error| Err(Failure::Database(error))));
+            self.hand_over(Share::Known, move |_| {
+                error
+                    .take()
+                    .map_or(Ok(()), |error| Err(Failure::Database(error)))
+            });
         }
     }
 
@@ -482,16 +626,30 @@ impl Shared {
     fn fill(&self, connection: &Connection) -> rusqlite::Result<()> {
         self.queues.lock().turn(Moment::now(&*self.clock));
         loop {
-            let Some(subscription) = self.queues.lock().take_low() else { return Ok(()) };
+            let Some(subscription) = self.queues.lock().take_low() else {
+                return Ok(());
+            };
             loader::load(self, connection, subscription)?;
         }
     }
 
     /// Hands a job to the writer without waiting for it; false where the writer cannot take it.
-    fn hand_over(&self, share: Share, work: impl FnMut(&mut Transaction<'_>) -> Result<(), Failure> + Send + 'static) -> bool {
+    fn hand_over(
+        &self,
+        share: Share,
+        work: impl FnMut(&mut Transaction<'_>) -> Result<(), Failure> + Send + 'static,
+    ) -> bool {
         let (tell, _) = oneshot::channel();
-        let job = Box::new(Ask { work, share, size_bytes: 0, value: None, tell });
-        self.jobs.upgrade().is_some_and(|jobs| jobs.try_send(job).is_ok())
+        let job = Box::new(Ask {
+            work,
+            share,
+            size_bytes: 0,
+            value: None,
+            tell,
+        });
+        self.jobs
+            .upgrade()
+            .is_some_and(|jobs| jobs.try_send(job).is_ok())
     }
 
     /// Has the writer do a job, from a thread of the journal's own; false where it was not done.
@@ -501,8 +659,16 @@ impl Shared {
         work: impl FnMut(&mut Transaction<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> bool {
         let (tell, told) = oneshot::channel();
-        let job = Box::new(Ask { work, share, size_bytes: 0, value: None, tell });
-        let Some(jobs) = self.jobs.upgrade() else { return false };
+        let job = Box::new(Ask {
+            work,
+            share,
+            size_bytes: 0,
+            value: None,
+            tell,
+        });
+        let Some(jobs) = self.jobs.upgrade() else {
+            return false;
+        };
         if jobs.blocking_send(job).is_err() {
             return false;
         }
@@ -522,8 +688,16 @@ impl Journal for DiskJournal {
     }
 
     async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError> {
-        let size = append.entries.iter().map(|entry| entry.event.size_bytes() as u64).sum();
-        let refused = self.ask(Share::New, size, move |transaction| transaction.append(&append)).await;
+        let size = append
+            .entries
+            .iter()
+            .map(|entry| entry.event.size_bytes() as u64)
+            .sum();
+        let refused = self
+            .ask(Share::New, size, move |transaction| {
+                transaction.append(&append)
+            })
+            .await;
         if matches!(refused, Err(JournalError::Full(_))) {
             self.shared.upkeep.make_room();
         }
@@ -536,7 +710,11 @@ impl Journal for DiskJournal {
         let mut leasing = Leasing::new(grants.to_vec(), bytes_max, now);
         let (need, low, wakes) = {
             let mut queues = self.shared.queues.lock();
-            (leasing.run(&mut queues, &Found::new()), queues.has_low(), queues.wakes())
+            (
+                leasing.run(&mut queues, &Found::new()),
+                queues.has_low(),
+                queues.wakes(),
+            )
         };
         if wakes {
             self.shared.wake.notify_one();
@@ -574,12 +752,22 @@ impl Journal for DiskJournal {
         }
     }
 
-    async fn subscribe(&self, wanted: Vec<Subscription>) -> Result<Vec<SubscriptionNumber>, JournalError> {
+    async fn subscribe(
+        &self,
+        wanted: Vec<Subscription>,
+    ) -> Result<Vec<SubscriptionNumber>, JournalError> {
         self.attach_only(wanted).await
     }
 
-    async fn set_activity(&self, subscription: SubscriptionNumber, activity: Activity) -> Result<(), JournalError> {
-        self.ask(Share::Freeing, 0, move |transaction| transaction.set_activity(subscription.0, activity)).await
+    async fn set_activity(
+        &self,
+        subscription: SubscriptionNumber,
+        activity: Activity,
+    ) -> Result<(), JournalError> {
+        self.ask(Share::Freeing, 0, move |transaction| {
+            transaction.set_activity(subscription.0, activity)
+        })
+        .await
     }
 
     async fn cursor(&self, tenant: &Name, source: &Name) -> Result<Option<Cursor>, JournalError> {
@@ -591,7 +779,11 @@ impl Journal for DiskJournal {
         let mut count = 0;
         for page in deliveries.chunks(DELIVERIES_PER_CANCEL) {
             let page = page.to_vec();
-            count += self.ask(Share::Freeing, 0, move |transaction| transaction.cancel(&page)).await?;
+            count += self
+                .ask(Share::Freeing, 0, move |transaction| {
+                    transaction.cancel(&page)
+                })
+                .await?;
         }
         Ok(count)
     }
@@ -600,7 +792,11 @@ impl Journal for DiskJournal {
         self.empty(subscription.0, None).await
     }
 
-    async fn move_all(&self, from: SubscriptionNumber, to: SubscriptionNumber) -> Result<u64, JournalError> {
+    async fn move_all(
+        &self,
+        from: SubscriptionNumber,
+        to: SubscriptionNumber,
+    ) -> Result<u64, JournalError> {
         self.empty(from.0, Some(to.0)).await
     }
 
@@ -609,7 +805,11 @@ impl Journal for DiskJournal {
         let (mut count, mut after) = (0, None);
         loop {
             let selection = selection.clone();
-            let page = self.ask(Share::Known, 0, move |transaction| transaction.redrive(&selection, after, began)).await?;
+            let page = self
+                .ask(Share::Known, 0, move |transaction| {
+                    transaction.redrive(&selection, after, began)
+                })
+                .await?;
             (count, after) = (count + page.count, page.next);
             if after.is_none() {
                 return Ok(count);
@@ -617,11 +817,19 @@ impl Journal for DiskJournal {
         }
     }
 
-    async fn replay(&self, subscription: SubscriptionNumber, events: std::ops::RangeInclusive<Sequence>) -> Result<u64, JournalError> {
+    async fn replay(
+        &self,
+        subscription: SubscriptionNumber,
+        events: std::ops::RangeInclusive<Sequence>,
+    ) -> Result<u64, JournalError> {
         let number = subscription.0;
         let (to, mut from, mut count) = (*events.end(), *events.start(), 0);
         loop {
-            let page = self.ask(Share::New, 0, move |transaction| transaction.replay(number, from, to)).await?;
+            let page = self
+                .ask(Share::New, 0, move |transaction| {
+                    transaction.replay(number, from, to)
+                })
+                .await?;
             count += page.count;
             match page.next {
                 Some(next) => from = next,
@@ -634,7 +842,11 @@ impl Journal for DiskJournal {
         let (mut count, mut after) = (0, None);
         loop {
             let selection = selection.clone();
-            let page = self.ask(Share::Freeing, 0, move |transaction| transaction.purge(&selection, after)).await?;
+            let page = self
+                .ask(Share::Freeing, 0, move |transaction| {
+                    transaction.purge(&selection, after)
+                })
+                .await?;
             (count, after) = (count + page.count, page.next);
             if after.is_none() {
                 return Ok(count);
@@ -647,7 +859,8 @@ impl Journal for DiskJournal {
     }
 
     fn trouble(&self) -> Option<JournalError> {
-        self.broken().or_else(|| self.shared.is_disk_full().then_some(JournalError::DiskFull))
+        self.broken()
+            .or_else(|| self.shared.is_disk_full().then_some(JournalError::DiskFull))
     }
 
     async fn close(&self) {
@@ -662,15 +875,21 @@ const DELIVERIES_PER_CANCEL: usize = 500;
 impl DiskReader {
     async fn cursor(&self, tenant: Name, source: Name) -> Result<Option<Cursor>, JournalError> {
         self.ask(move |connection| {
-            let mut select =
-                connection.prepare_cached("SELECT value FROM cursors WHERE tenant = ?1 AND source = ?2").map_err(|error| io(&error))?;
+            let mut select = connection
+                .prepare_cached("SELECT value FROM cursors WHERE tenant = ?1 AND source = ?2")
+                .map_err(|error| io(&error))?;
             let value = select
-                .query_row(params![tenant.as_str(), source.as_str()], |row| row.get::<_, Vec<u8>>(0))
+                .query_row(params![tenant.as_str(), source.as_str()], |row| {
+                    row.get::<_, Vec<u8>>(0)
+                })
                 .optional()
                 .map_err(|error| io(&error))?;
             let key = record::key_of(&format!("{tenant}/{source}"));
             let decode = |value: Vec<u8>| record::decode_cursor(key, &value);
-            value.map(decode).transpose().map_err(|_| JournalError::Damaged(format!("the cursor of source {source}")))
+            value
+                .map(decode)
+                .transpose()
+                .map_err(|_| JournalError::Damaged(format!("the cursor of source {source}")))
         })
         .await
     }

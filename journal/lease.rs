@@ -59,7 +59,8 @@ pub struct Leased {
     pub attempts: u32,
     /// Of those, the ones that used up one of the declared `attempts`.
     pub failures: u32,
-    /// When its run began by [`Journal::clock`](crate::Journal::clock): at the append or the redrive, plus any delay. The maximum age runs from here.
+    /// When its run began by [`Journal::clock`](crate::Journal::clock): at the append or the
+    /// redrive, plus any delay. The maximum age runs from here.
     pub since: Timestamp,
 }
 
@@ -92,7 +93,8 @@ pub enum Ending {
     Dead {
         /// Why.
         reason: DeadReason,
-        /// What the attempt came to; none where none was made in this lease: then no try is counted and what an earlier one came to is kept.
+        /// What the attempt came to; none where none was made in this lease: then no try is counted
+        /// and what an earlier one came to is kept.
         last: Option<LastOutcome>,
     },
     /// Put back as if it had never been leased: no try is counted.
@@ -109,14 +111,16 @@ pub enum FollowUp {
         /// The event and who waits for it.
         entry: Entry,
     },
-    /// Something that no event can be made of becomes a dead letter, as of a source: what a target answered.
+    /// Something that no event can be made of becomes a dead letter, as of a source: what a target
+    /// answered.
     Reject {
         /// The source that it counts as coming from.
         origin: Name,
         /// What, and why.
         reject: Reject,
     },
-    /// The settled delivery's own event goes to somebody else, each time as a run of its own. It is never refused for a full backlog.
+    /// The settled delivery's own event goes to somebody else, each time as a run of its own. It is
+    /// never refused for a full backlog.
     Original(NewDelivery),
 }
 

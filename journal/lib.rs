@@ -1,24 +1,31 @@
 //! Where events, deliveries and cursors live.
 //!
-//! The journal knows records and deliveries. It does not know connectors, rules, HTTP, or what an outcome's class means: it is told
-//! what to keep, who waits for it, and what became of that.
+//! The journal knows records and deliveries. It does not know connectors, rules, HTTP, or what an
+//! outcome's class means: it is told what to keep, who waits for it, and what became of that.
 //!
 //! # Invariants
 //!
-//! Every implementation keeps these, and the one conformance suite (`suite`) holds each of them to it:
+//! Every implementation keeps these, and the one conformance suite (`suite`) holds each of them to
+//! it:
 //!
-//! 1. What a call has answered with `Ok` is durable. What it has answered with an error has not happened, or, after
-//!    [`JournalError::Io`], may have: the caller tells nobody that it did.
+//! 1. What a call has answered with `Ok` is durable. What it has answered with an error has not
+//!    happened, or, after [`JournalError::Io`], may have: the caller tells nobody that it did.
 //! 2. An [`Append`] is all or nothing: its events, their deliveries, its rejects and its cursor.
-//! 3. Ids of deliveries are never used again, whatever becomes of the store. Sequences and subscription numbers grow and are never used again, also after everything has been deleted.
-//! 4. A delivery is pending, in flight, or ended, and ends once per run. In flight means leased and not yet durably settled. A lease that
-//!    runs out makes it pending again, and the token of that lease then settles nothing.
-//! 5. Per subscription, at every commit: created = delivered + dead + redriven + purged + cancelled + quarantined + pending. Created counts
-//!    matches, replays and redrives; pending includes what is in flight.
-//! 6. Within one subscription, deliveries with the same order key are leased one at a time, in the order of their sequences; a later one
-//!    waits until the earlier one has ended. Others are leased in the order in which they fall due.
-//! 7. An event is kept as long as a delivery or a dead letter refers to it, and for the retention time in any case while there is room.
-//! 8. A damaged record is set aside (quarantined), counted and reported, and everything else is still read.
+//! 3. Ids of deliveries are never used again, whatever becomes of the store. Sequences and
+//!    subscription numbers grow and are never used again, also after everything has been deleted.
+//! 4. A delivery is pending, in flight, or ended, and ends once per run. In flight means leased and
+//!    not yet durably settled. A lease that runs out makes it pending again, and the token of that
+//!    lease then settles nothing.
+//! 5. Per subscription, at every commit: created = delivered + dead + redriven + purged +
+//!    cancelled + quarantined + pending. Created counts matches, replays and redrives; pending
+//!    includes what is in flight.
+//! 6. Within one subscription, deliveries with the same order key are leased one at a time, in the
+//!    order of their sequences; a later one waits until the earlier one has ended. Others are
+//!    leased in the order in which they fall due.
+//! 7. An event is kept as long as a delivery or a dead letter refers to it, and for the retention
+//!    time in any case while there is room.
+//! 8. A damaged record is set aside (quarantined), counted and reported, and everything else is
+//!    still read.
 
 mod append;
 mod dead_letter;
@@ -39,9 +46,13 @@ use pointsman_schemas::{Clock, Cursor, DeliveryId, JournalId, Name, Sequence, Su
 
 pub use append::{Append, Appended, Entry, NewDead, NewDelivery};
 pub use dead_letter::{DeadLetter, DeadReason, DeadSelection};
-pub use lease::{Cut, Ending, FollowUp, Grant, LastOutcome, LeaseToken, Leased, Leases, Settlement};
+pub use lease::{
+    Cut, Ending, FollowUp, Grant, LastOutcome, LeaseToken, Leased, Leases, Settlement,
+};
 pub use reader::{EventPage, EventsFrom, Pending, Reader, StoredEvent, Totals};
-pub use subscription::{Activity, Backlog, Counts, Role, Subscription, SubscriptionIdentity, SubscriptionStatus};
+pub use subscription::{
+    Activity, Backlog, Counts, Role, Subscription, SubscriptionIdentity, SubscriptionStatus,
+};
 
 /// Deliveries that one append may make; a larger batch is cut by the intake, never inside an event.
 pub const DELIVERIES_PER_APPEND_MAX: usize = 10_000;
@@ -54,54 +65,67 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// The journal's identity, given at its creation.
     fn id(&self) -> JournalId;
 
-    /// The journal's own time, by which leased deliveries are due and old: it does not jump when the time of day is set. What a [`Reader`]
-    /// shows is the time of day.
+    /// The journal's own time, by which leased deliveries are due and old: it does not jump when
+    /// the time of day is set. What a [`Reader`] shows is the time of day.
     fn clock(&self) -> Arc<dyn Clock>;
 
-    /// Stores events, deliveries, rejects and a cursor, all or nothing, and tells per entry what became of it. Appends that wait
-    /// together share one sync.
+    /// Stores events, deliveries, rejects and a cursor, all or nothing, and tells per entry what
+    /// became of it. Appends that wait together share one sync.
     ///
     /// # Errors
-    /// [`JournalError::Full`], [`JournalError::DiskFull`] and [`JournalError::Backlog`] where there is no room: nothing of this append is
-    /// stored and a later one may succeed. [`JournalError::NotFound`] where a delivery is for a subscription that was never made.
+    /// [`JournalError::Full`], [`JournalError::DiskFull`] and [`JournalError::Backlog`] where there
+    /// is no room: nothing of this append is stored and a later one may succeed.
+    /// [`JournalError::NotFound`] where a delivery is for a subscription that was never made.
     /// [`JournalError::Io`] where storing failed.
     async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError>;
 
-    /// Leases due deliveries: at most `count` of each grant and no more event bytes than its `bytes_max`, and in all no more event bytes
-    /// than `bytes_max`. A grant ends at the first delivery that does not fit, which the answer tells; the next grant goes on with what is left.
-    /// Answers at once, also with nothing.
+    /// Leases due deliveries: at most `count` of each grant and no more event bytes than its
+    /// `bytes_max`, and in all no more event bytes than `bytes_max`. A grant ends at the first
+    /// delivery that does not fit, which the answer tells; the next grant goes on with what is
+    /// left. Answers at once, also with nothing.
     ///
     /// # Errors
     /// [`JournalError::Io`].
     async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError>;
 
-    /// Ends or puts back leased deliveries, and appends what follows from them in the same transaction. Tells per settlement whether
-    /// its token still held; where it did not, nothing of that settlement has happened.
+    /// Ends or puts back leased deliveries, and appends what follows from them in the same
+    /// transaction. Tells per settlement whether its token still held; where it did not, nothing of
+    /// that settlement has happened.
     ///
     /// # Errors
     /// [`JournalError::Io`]. Never [`JournalError::Full`]: settling has room kept for it.
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError>;
 
-    /// Waits until some subscription may have something to lease that it had not when this was last called, and tells which: a delivery
-    /// was appended, fell due, was freed by an earlier one of its order key, or came back. There is one caller.
+    /// Waits until some subscription may have something to lease that it had not when this was last
+    /// called, and tells which: a delivery was appended, fell due, was freed by an earlier one of
+    /// its order key, or came back. There is one caller.
     async fn due(&self) -> Vec<SubscriptionNumber>;
 
-    /// Makes the wanted subscriptions the attached ones: finds or creates each, and detaches every other. A detached subscription keeps
-    /// its deliveries, dead letters and number until its identity is wanted again. Once it holds nothing it is dropped with its counters;
-    /// an append that still comes for it brings it back. Numbers come back in the order wanted.
+    /// Makes the wanted subscriptions the attached ones: finds or creates each, and detaches every
+    /// other. A detached subscription keeps its deliveries, dead letters and number until its
+    /// identity is wanted again. Once it holds nothing it is dropped with its counters; an append
+    /// that still comes for it brings it back. Numbers come back in the order wanted.
     ///
-    /// It may take many transactions, between which others happen; nothing is detached before everything wanted is attached. Where it fails or is
-    /// dropped part of it has happened, and the next call makes it whole. There is one caller at a time.
+    /// It may take many transactions, between which others happen; nothing is detached before
+    /// everything wanted is attached. Where it fails or is dropped part of it has happened, and the
+    /// next call makes it whole. There is one caller at a time.
     ///
     /// # Errors
     /// [`JournalError::Io`].
-    async fn subscribe(&self, wanted: Vec<Subscription>) -> Result<Vec<SubscriptionNumber>, JournalError>;
+    async fn subscribe(
+        &self,
+        wanted: Vec<Subscription>,
+    ) -> Result<Vec<SubscriptionNumber>, JournalError>;
 
     /// Suspends, resumes, or marks as gone. Of a subscription that is not active nothing is leased.
     ///
     /// # Errors
     /// [`JournalError::Io`], [`JournalError::NotFound`].
-    async fn set_activity(&self, subscription: SubscriptionNumber, activity: Activity) -> Result<(), JournalError>;
+    async fn set_activity(
+        &self,
+        subscription: SubscriptionNumber,
+        activity: Activity,
+    ) -> Result<(), JournalError>;
 
     /// The cursor that a source has stored last.
     ///
@@ -115,33 +139,45 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// [`JournalError::Io`].
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError>;
 
-    /// Ends every pending delivery of a subscription that was there when this was called, as [`Journal::cancel`] does. Tells how many.
+    /// Ends every pending delivery of a subscription that was there when this was called, as
+    /// [`Journal::cancel`] does. Tells how many.
     ///
     /// # Errors
     /// [`JournalError::Io`], [`JournalError::NotFound`].
     async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError>;
 
-    /// Moves every pending delivery of a subscription that was there when this was called to another one of the same tenant, where it is a new
-    /// run with no attempts used; one that was delayed still waits. Those in flight are left alone. It counts as cancelled in the one and created in the
-    /// other, and is never refused for a full backlog. Tells how many.
+    /// Moves every pending delivery of a subscription that was there when this was called to
+    /// another one of the same tenant, where it is a new run with no attempts used; one that was
+    /// delayed still waits. Those in flight are left alone. It counts as cancelled in the one and
+    /// created in the other, and is never refused for a full backlog. Tells how many.
     ///
     /// # Errors
-    /// [`JournalError::Io`]; [`JournalError::NotFound`] where either is not there, or the other is another tenant's.
-    async fn move_all(&self, from: SubscriptionNumber, to: SubscriptionNumber) -> Result<u64, JournalError>;
+    /// [`JournalError::Io`]; [`JournalError::NotFound`] where either is not there, or the other is
+    /// another tenant's.
+    async fn move_all(
+        &self,
+        from: SubscriptionNumber,
+        to: SubscriptionNumber,
+    ) -> Result<u64, JournalError>;
 
-    /// Makes a new run of each selected dead letter: due now, with a fresh age and no attempts used. Tells how many.
-    /// Rejects of sources have nothing to run and are passed over.
+    /// Makes a new run of each selected dead letter: due now, with a fresh age and no attempts
+    /// used. Tells how many. Rejects of sources have nothing to run and are passed over.
     ///
     /// # Errors
     /// [`JournalError::Io`].
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError>;
 
-    /// Makes a delivery of each retained event of the range for one subscription, as if it had just matched; events of which the subscription has a
-    /// delivery pending or dead are passed over. Tells how many.
+    /// Makes a delivery of each retained event of the range for one subscription, as if it had just
+    /// matched; events of which the subscription has a delivery pending or dead are passed over.
+    /// Tells how many.
     ///
     /// # Errors
     /// [`JournalError::Io`], [`JournalError::NotFound`], [`JournalError::Full`].
-    async fn replay(&self, subscription: SubscriptionNumber, events: std::ops::RangeInclusive<Sequence>) -> Result<u64, JournalError>;
+    async fn replay(
+        &self,
+        subscription: SubscriptionNumber,
+        events: std::ops::RangeInclusive<Sequence>,
+    ) -> Result<u64, JournalError>;
 
     /// Deletes the selected dead letters. Tells how many.
     ///
@@ -155,7 +191,8 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// Why nothing is acknowledged at the moment; none where all is well.
     fn trouble(&self) -> Option<JournalError>;
 
-    /// Ends the journal: waits for what has been handed over, then closes the store. Calls after it fail with [`JournalError::Closed`].
+    /// Ends the journal: waits for what has been handed over, then closes the store. Calls after it
+    /// fail with [`JournalError::Closed`].
     async fn close(&self);
 }
 

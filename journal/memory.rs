@@ -1,8 +1,10 @@
-//! A journal that lives and dies with its process: for tests of whatever stands on the seam, and the plainest reading of its invariants.
+//! A journal that lives and dies with its process: for tests of whatever stands on the seam, and
+//! the plainest reading of its invariants.
 //!
-//! Time: what waits (leases, [`Journal::due`]) waits by tokio's clock, and what has a time of day (due times, ages, retention) goes by the
-//! [`Clock`] that it is given. With paused time give it a [`RuntimeClock`], whose time of day moves with tokio's, so that
-//! `tokio::time::advance` and the automatic advance of an idle runtime make deliveries fall due.
+//! Time: what waits (leases, [`Journal::due`]) waits by tokio's clock, and what has a time of day
+//! (due times, ages, retention) goes by the [`Clock`] that it is given. With paused time give it a
+//! [`RuntimeClock`], whose time of day moves with tokio's, so that `tokio::time::advance` and the
+//! automatic advance of an idle runtime make deliveries fall due.
 
 mod book;
 
@@ -12,21 +14,26 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use pointsman_schemas::{Clock, Cursor, DeliveryId, Epoch, JournalId, Name, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{
+    Clock, Cursor, DeliveryId, Epoch, JournalId, Name, Sequence, SubscriptionNumber, Timestamp,
+};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::book::Book;
 use super::steady::JournalClock;
 use super::{
-    Activity, Append, Appended, DeadLetter, DeadSelection, EventPage, EventsFrom, Grant, Journal, JournalError, Leases, Pending, Reader,
-    Settlement, StoredEvent, Subscription, SubscriptionStatus, Totals,
+    Activity, Append, Appended, DeadLetter, DeadSelection, EventPage, EventsFrom, Grant, Journal,
+    JournalError, Leases, Pending, Reader, Settlement, StoredEvent, Subscription,
+    SubscriptionStatus, Totals,
 };
 
-/// The time of day may be set while somebody waits for it: who waits asks the clock again at least this often.
+/// The time of day may be set while somebody waits for it: who waits asks the clock again at least
+/// this often.
 pub(super) const CLOCK_TRUSTED_FOR: Duration = Duration::from_secs(60);
 
-/// A clock whose time of day moves with the time of the tokio runtime that it was made in, paused or not. Any thread may read it.
+/// A clock whose time of day moves with the time of the tokio runtime that it was made in, paused
+/// or not. Any thread may read it.
 #[derive(Clone, Debug)]
 pub struct RuntimeClock {
     runtime: tokio::runtime::Handle,
@@ -41,7 +48,11 @@ impl RuntimeClock {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn new(origin: Timestamp) -> Self {
-        Self { runtime: tokio::runtime::Handle::current(), start: Instant::now(), origin }
+        Self {
+            runtime: tokio::runtime::Handle::current(),
+            start: Instant::now(),
+            origin,
+        }
     }
 }
 
@@ -63,7 +74,10 @@ pub struct MemoryOptions {
 
 impl Default for MemoryOptions {
     fn default() -> Self {
-        Self { retention: Duration::from_secs(24 * 60 * 60), bytes_max: u64::MAX }
+        Self {
+            retention: Duration::from_secs(24 * 60 * 60),
+            bytes_max: u64::MAX,
+        }
     }
 }
 
@@ -82,13 +96,18 @@ struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
 impl Shared {
     /// Runs an operation on the book as it stands now, and wakes who waits for what came of it.
-    fn run<T>(&self, operation: impl FnOnce(&mut Book) -> Result<T, JournalError>) -> Result<T, JournalError> {
+    fn run<T>(
+        &self,
+        operation: impl FnOnce(&mut Book) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
         let mut book = self.book.lock();
         if let Some(trouble) = &book.trouble {
             return Err(trouble.clone());
@@ -109,10 +128,18 @@ impl MemoryJournal {
         let id = JournalId(rand::random());
         let clock: Arc<dyn Clock> = Arc::new(JournalClock::new(clock));
         let book = Mutex::new(Book::new(Epoch(id.0), options, clock.now()));
-        Arc::new(Self { shared: Arc::new(Shared { id, clock, book, wake: Notify::new() }) })
+        Arc::new(Self {
+            shared: Arc::new(Shared {
+                id,
+                clock,
+                book,
+                wake: Notify::new(),
+            }),
+        })
     }
 
-    /// Makes every operation fail with this, or lets them succeed again: for tests of what stands on the seam.
+    /// Makes every operation fail with this, or lets them succeed again: for tests of what stands
+    /// on the seam.
     pub fn set_trouble(&self, trouble: Option<JournalError>) {
         self.shared.book.lock().trouble = trouble;
         self.shared.wake.notify_one();
@@ -138,7 +165,12 @@ impl Journal for MemoryJournal {
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError> {
-        self.shared.run(|book| Ok(settlements.into_iter().map(|settlement| book.settle(settlement)).collect()))
+        self.shared.run(|book| {
+            Ok(settlements
+                .into_iter()
+                .map(|settlement| book.settle(settlement))
+                .collect())
+        })
     }
 
     async fn due(&self) -> Vec<SubscriptionNumber> {
@@ -158,16 +190,25 @@ impl Journal for MemoryJournal {
         }
     }
 
-    async fn subscribe(&self, wanted: Vec<Subscription>) -> Result<Vec<SubscriptionNumber>, JournalError> {
+    async fn subscribe(
+        &self,
+        wanted: Vec<Subscription>,
+    ) -> Result<Vec<SubscriptionNumber>, JournalError> {
         self.shared.run(|book| Ok(book.subscribe(wanted)))
     }
 
-    async fn set_activity(&self, subscription: SubscriptionNumber, activity: Activity) -> Result<(), JournalError> {
-        self.shared.run(|book| book.set_activity(subscription, activity))
+    async fn set_activity(
+        &self,
+        subscription: SubscriptionNumber,
+        activity: Activity,
+    ) -> Result<(), JournalError> {
+        self.shared
+            .run(|book| book.set_activity(subscription, activity))
     }
 
     async fn cursor(&self, tenant: &Name, source: &Name) -> Result<Option<Cursor>, JournalError> {
-        self.shared.run(|book| Ok(book.cursors.get(&(tenant.clone(), source.clone())).cloned()))
+        self.shared
+            .run(|book| Ok(book.cursors.get(&(tenant.clone(), source.clone())).cloned()))
     }
 
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
@@ -178,7 +219,11 @@ impl Journal for MemoryJournal {
         self.shared.run(|book| book.empty(subscription, None))
     }
 
-    async fn move_all(&self, from: SubscriptionNumber, to: SubscriptionNumber) -> Result<u64, JournalError> {
+    async fn move_all(
+        &self,
+        from: SubscriptionNumber,
+        to: SubscriptionNumber,
+    ) -> Result<u64, JournalError> {
         self.shared.run(|book| book.empty(from, Some(to)))
     }
 
@@ -186,7 +231,11 @@ impl Journal for MemoryJournal {
         self.shared.run(|book| Ok(book.redrive(selection)))
     }
 
-    async fn replay(&self, subscription: SubscriptionNumber, events: std::ops::RangeInclusive<Sequence>) -> Result<u64, JournalError> {
+    async fn replay(
+        &self,
+        subscription: SubscriptionNumber,
+        events: std::ops::RangeInclusive<Sequence>,
+    ) -> Result<u64, JournalError> {
         self.shared.run(|book| book.replay(subscription, events))
     }
 
@@ -213,11 +262,21 @@ impl Reader for Shared {
         self.run(|book| Ok(book.statuses()))
     }
 
-    async fn dead(&self, selection: &DeadSelection, after: Option<DeliveryId>, limit: usize) -> Result<Vec<DeadLetter>, JournalError> {
+    async fn dead(
+        &self,
+        selection: &DeadSelection,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, JournalError> {
         self.run(|book| Ok(book.dead_letters(selection, after, limit)))
     }
 
-    async fn pending(&self, subscription: SubscriptionNumber, after: Option<Sequence>, limit: usize) -> Result<Vec<Pending>, JournalError> {
+    async fn pending(
+        &self,
+        subscription: SubscriptionNumber,
+        after: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<Pending>, JournalError> {
         self.run(|book| Ok(book.pending(subscription, after, limit)))
     }
 
@@ -229,7 +288,12 @@ impl Reader for Shared {
         self.run(|book| Ok(book.last_event()))
     }
 
-    async fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> Result<EventPage, JournalError> {
+    async fn events(
+        &self,
+        from: EventsFrom,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<EventPage, JournalError> {
         self.run(|book| Ok(book.events(from, limit, bytes_max)))
     }
 
@@ -248,7 +312,13 @@ mod tests {
     #[async_trait]
     impl Implementation for InMemory {
         async fn open(&self, clock: Arc<dyn Clock>, bounds: Bounds) -> Arc<dyn Journal> {
-            MemoryJournal::new(clock, MemoryOptions { retention: bounds.retention, bytes_max: bounds.bytes_max })
+            MemoryJournal::new(
+                clock,
+                MemoryOptions {
+                    retention: bounds.retention,
+                    bytes_max: bounds.bytes_max,
+                },
+            )
         }
 
         fn persists(&self) -> bool {

@@ -11,7 +11,8 @@ use crate::{DeadLetter, DeadSelection, JournalError, LastOutcome, SubscriptionSt
 /// The journal as an onlooker sees it: also from another process, while the bus runs.
 #[async_trait]
 pub trait Reader: fmt::Debug + Send + Sync {
-    /// Every subscription, detached ones included, by number. `in_flight` is known only inside the process that runs the bus.
+    /// Every subscription, detached ones included, by number. `in_flight` is known only inside the
+    /// process that runs the bus.
     ///
     /// # Errors
     /// [`JournalError::Io`].
@@ -21,13 +22,24 @@ pub trait Reader: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`JournalError::Io`].
-    async fn dead(&self, selection: &DeadSelection, after: Option<DeliveryId>, limit: usize) -> Result<Vec<DeadLetter>, JournalError>;
+    async fn dead(
+        &self,
+        selection: &DeadSelection,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, JournalError>;
 
-    /// Pending deliveries of a subscription in the order of their sequences, from after `after`, at most `limit`.
+    /// Pending deliveries of a subscription in the order of their sequences, from after `after`, at
+    /// most `limit`.
     ///
     /// # Errors
     /// [`JournalError::Io`].
-    async fn pending(&self, subscription: SubscriptionNumber, after: Option<Sequence>, limit: usize) -> Result<Vec<Pending>, JournalError>;
+    async fn pending(
+        &self,
+        subscription: SubscriptionNumber,
+        after: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<Pending>, JournalError>;
 
     /// A retained event.
     ///
@@ -41,12 +53,18 @@ pub trait Reader: fmt::Debug + Send + Sync {
     /// [`JournalError::Io`].
     async fn last_event(&self) -> Result<Option<StoredEvent>, JournalError>;
 
-    /// Retained events in the order of their sequences, whoever's they are: at most `limit`, and no more than `bytes_max` in all, but at least
-    /// one where there is one. Damaged ones are passed over and counted.
+    /// Retained events in the order of their sequences, whoever's they are: at most `limit`, and no
+    /// more than `bytes_max` in all, but at least one where there is one. Damaged ones are passed
+    /// over and counted.
     ///
     /// # Errors
     /// [`JournalError::Io`].
-    async fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> Result<EventPage, JournalError>;
+    async fn events(
+        &self,
+        from: EventsFrom,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<EventPage, JournalError>;
 
     /// Totals of the whole store.
     ///
@@ -88,7 +106,8 @@ pub struct StoredEvent {
 /// Where a reading of retained events begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventsFrom {
-    /// With the first that was appended at this time or later. Where the clock was once set back, with one of those.
+    /// With the first that was appended at this time or later. Where the clock was once set back,
+    /// with one of those.
     Time(Timestamp),
     /// Behind this one.
     After(Sequence),
@@ -116,7 +135,8 @@ pub struct Totals {
     pub rejects: u64,
     /// Damaged records found and set aside since the store's creation.
     pub quarantined: u64,
-    /// Commits that were found lost, by the number of the last one that is written beside the store.
+    /// Commits that were found lost, by the number of the last one that is written beside the
+    /// store.
     pub lost_commits: u64,
     /// What the store takes on disk, write-ahead log included.
     pub bytes: u64,

@@ -1,9 +1,10 @@
 //! The clock by which what waits in a journal falls due and grows old.
 //!
-//! The time of day may be set, by hours or years. Whatever waits must neither be parked by that nor expire. So a journal keeps a time of
-//! its own: it begins with the time of day, and goes on as the system's steady clock does. Where the time of day is set, the offset between the two
-//! changes and nothing else. The journal on disk keeps that offset, and its own time at the last commit, so that over a restart time neither
-//! stands still nor runs backwards.
+//! The time of day may be set, by hours or years. Whatever waits must neither be parked by that nor
+//! expire. So a journal keeps a time of its own: it begins with the time of day, and goes on as the
+//! system's steady clock does. Where the time of day is set, the offset between the two changes and
+//! nothing else. The journal on disk keeps that offset, and its own time at the last commit, so
+//! that over a restart time neither stands still nor runs backwards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,30 +32,44 @@ impl JournalClock {
         Self::resume(wall, 0, Timestamp(i64::MIN))
     }
 
-    /// A clock that goes on where an earlier one has ended: with what the time of day was ahead of it, and not before `last`.
+    /// A clock that goes on where an earlier one has ended: with what the time of day was ahead of
+    /// it, and not before `last`.
     #[must_use]
     pub fn resume(wall: Arc<dyn Clock>, offset: i64, last: Timestamp) -> Self {
         let (now, began) = (wall.now(), wall.steady());
         let start = Timestamp(now.0.saturating_sub(offset)).max(last);
-        let clock = Self { wall, start, began, offset: Mutex::new(offset) };
+        let clock = Self {
+            wall,
+            start,
+            began,
+            offset: Mutex::new(offset),
+        };
         clock.offset();
         clock
     }
 
     /// The journal's time now.
     pub fn now(&self) -> Timestamp {
-        self.start.plus(self.wall.steady().saturating_sub(self.began))
+        self.start
+            .plus(self.wall.steady().saturating_sub(self.began))
     }
 
-    /// How far the time of day is ahead of this clock, in microseconds; 0 as long as nobody has set it.
+    /// How far the time of day is ahead of this clock, in microseconds; 0 as long as nobody has set
+    /// it.
     pub fn offset(&self) -> i64 {
         let ahead = self.wall.now().0.saturating_sub(self.now().0);
         let mut offset = self.offset.lock();
         let jump = ahead.saturating_sub(*offset);
         if jump.unsigned_abs() >= JUMP_MICROS {
             *offset = ahead;
-            let (by, direction) = (Duration::from_micros(jump.unsigned_abs()), if jump > 0 { "forward" } else { "back" });
-            tracing::warn!(?by, "the system's clock was set {direction}; what waits falls due and grows old as if it had not been");
+            let (by, direction) = (
+                Duration::from_micros(jump.unsigned_abs()),
+                if jump > 0 { "forward" } else { "back" },
+            );
+            tracing::warn!(
+                ?by,
+                "the system's clock was set {direction}; what waits falls due and grows old as if it had not been"
+            );
         }
         *offset
     }

@@ -3,7 +3,9 @@
 use pointsman_schemas::{Name, SubscriptionNumber, Timestamp};
 
 /// The place of a subscription in its rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// One of the rule's `to`.
@@ -27,7 +29,9 @@ impl Role {
 }
 
 /// The identity of a subscription.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct SubscriptionIdentity {
     /// Whose.
     pub tenant: Name,
@@ -44,7 +48,8 @@ pub struct SubscriptionIdentity {
 pub struct Subscription {
     /// Which.
     pub identity: SubscriptionIdentity,
-    /// A rule name that it had before: where that subscription is there and detached, it goes on under the new identity.
+    /// A rule name that it had before: where that subscription is there and detached, it goes on
+    /// under the new identity.
     pub renamed_from: Option<Name>,
     /// The bound on what waits in it.
     pub backlog: Option<Backlog>,

@@ -1,6 +1,7 @@
 //! The conformance suite: what every journal must do, whatever it is made of.
 //!
-//! An implementation gives an [`Implementation`] and calls [`conformance!`](crate::conformance) in its tests. Time is paused in every one of them.
+//! An implementation gives an [`Implementation`] and calls [`conformance!`](crate::conformance) in
+//! its tests. Time is paused in every one of them.
 
 #![allow(
     missing_docs,
@@ -37,8 +38,9 @@ use smallvec::SmallVec;
 
 use crate::memory::RuntimeClock;
 use crate::{
-    Append, Appended, Counts, Ending, Entry, FollowUp, Grant, Journal, LastOutcome, LeaseToken, Leased, Leases, NewDelivery, Role,
-    Settlement, Subscription, SubscriptionIdentity, SubscriptionStatus,
+    Append, Appended, Counts, Ending, Entry, FollowUp, Grant, Journal, LastOutcome, LeaseToken,
+    Leased, Leases, NewDelivery, Role, Settlement, Subscription, SubscriptionIdentity,
+    SubscriptionStatus,
 };
 
 /// Makes journals of one kind, all of one store.
@@ -114,12 +116,20 @@ macro_rules! conformance {
 }
 /// Runs a test in a runtime of its own whose time is paused.
 pub fn paused<T>(test: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(test)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(test)
 }
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const START: Timestamp = Timestamp(1_700_000_000_000_000);
-const ROOMY: Bounds = Bounds { retention: Duration::from_secs(3600), bytes_max: 1 << 30 };
+const ROOMY: Bounds = Bounds {
+    retention: Duration::from_secs(3600),
+    bytes_max: 1 << 30,
+};
 
 /// A journal under test, with the words in which the tests speak of it.
 struct Bench<'i> {
@@ -136,15 +146,25 @@ impl<'i> Bench<'i> {
 
     async fn bounded(implementation: &'i dyn Implementation, bounds: Bounds) -> Self {
         let clock = Arc::new(RuntimeClock::new(START));
-        let journal = implementation.open(Arc::clone(&clock) as Arc<dyn Clock>, bounds).await;
-        Self { implementation, clock, bounds, journal }
+        let journal = implementation
+            .open(Arc::clone(&clock) as Arc<dyn Clock>, bounds)
+            .await;
+        Self {
+            implementation,
+            clock,
+            bounds,
+            journal,
+        }
     }
 
     /// Closes the store and opens it again; does nothing where nothing would be left.
     async fn reopen(&mut self) {
         if self.implementation.persists() {
             self.journal.close().await;
-            self.journal = self.implementation.open(Arc::clone(&self.clock) as Arc<dyn Clock>, self.bounds).await;
+            self.journal = self
+                .implementation
+                .open(Arc::clone(&self.clock) as Arc<dyn Clock>, self.bounds)
+                .await;
         }
     }
 
@@ -154,7 +174,10 @@ impl<'i> Bench<'i> {
 
     /// Makes exactly these rules (each with one target) the wanted ones.
     async fn subscribe(&self, rules: &[&str]) -> Vec<SubscriptionNumber> {
-        self.journal.subscribe(rules.iter().map(|rule| wanted(rule)).collect()).await.unwrap()
+        self.journal
+            .subscribe(rules.iter().map(|rule| wanted(rule)).collect())
+            .await
+            .unwrap()
     }
 
     async fn append(&self, entries: Vec<Entry>) -> Vec<Appended> {
@@ -168,7 +191,19 @@ impl<'i> Bench<'i> {
     }
 
     async fn lease(&self, subscription: SubscriptionNumber, count: usize) -> Vec<Leased> {
-        self.journal.lease(&[Grant { subscription, count, lease: MINUTE, bytes_max: usize::MAX }], usize::MAX).await.unwrap().leased
+        self.journal
+            .lease(
+                &[Grant {
+                    subscription,
+                    count,
+                    lease: MINUTE,
+                    bytes_max: usize::MAX,
+                }],
+                usize::MAX,
+            )
+            .await
+            .unwrap()
+            .leased
     }
 
     async fn lease_one(&self, subscription: SubscriptionNumber) -> Leased {
@@ -181,8 +216,21 @@ impl<'i> Bench<'i> {
         self.settle_with(token, ending, Vec::new()).await
     }
 
-    async fn settle_with(&self, token: LeaseToken, ending: Ending, follow_ups: Vec<FollowUp>) -> bool {
-        let told = self.journal.settle(vec![Settlement { token, ending, follow_ups }]).await.unwrap();
+    async fn settle_with(
+        &self,
+        token: LeaseToken,
+        ending: Ending,
+        follow_ups: Vec<FollowUp>,
+    ) -> bool {
+        let told = self
+            .journal
+            .settle(vec![Settlement {
+                token,
+                ending,
+                follow_ups,
+            }])
+            .await
+            .unwrap();
         assert_eq!(told.len(), 1);
         told[0]
     }
@@ -195,10 +243,25 @@ impl<'i> Bench<'i> {
         let statuses = self.journal.reader().subscriptions().await.unwrap();
         for status in &statuses {
             let c = status.counts;
-            assert_eq!(c.created, c.delivered + c.dead + c.redriven + c.purged + c.cancelled + c.quarantined + c.pending, "{status:?}");
-            assert!(c.in_flight <= c.pending && c.retrying <= c.pending, "{status:?}");
+            assert_eq!(
+                c.created,
+                c.delivered
+                    + c.dead
+                    + c.redriven
+                    + c.purged
+                    + c.cancelled
+                    + c.quarantined
+                    + c.pending,
+                "{status:?}"
+            );
+            assert!(
+                c.in_flight <= c.pending && c.retrying <= c.pending,
+                "{status:?}"
+            );
         }
-        statuses.into_iter().find(|status| status.number == subscription)
+        statuses
+            .into_iter()
+            .find(|status| status.number == subscription)
     }
 
     async fn counts(&self, subscription: SubscriptionNumber) -> Counts {
@@ -222,8 +285,17 @@ fn name(text: &str) -> Name {
 }
 
 fn wanted(rule: &str) -> Subscription {
-    let identity = SubscriptionIdentity { tenant: name("default"), rule: name(rule), role: Role::To, target: name("target") };
-    Subscription { identity, renamed_from: None, backlog: None }
+    let identity = SubscriptionIdentity {
+        tenant: name("default"),
+        rule: name(rule),
+        role: Role::To,
+        target: name("target"),
+    };
+    Subscription {
+        identity,
+        renamed_from: None,
+        backlog: None,
+    }
 }
 
 pub fn event(id: &str) -> Arc<Event> {
@@ -231,22 +303,51 @@ pub fn event(id: &str) -> Arc<Event> {
 }
 
 pub fn sized_event(id: &str, bytes: usize) -> Arc<Event> {
-    let data = Data::binary(Bytes::from(id.bytes().cycle().take(bytes).collect::<Vec<u8>>()));
-    Arc::new(Event::builder(id.to_owned(), "/suite", "test").data(data).build().unwrap())
+    let data = Data::binary(Bytes::from(
+        id.bytes().cycle().take(bytes).collect::<Vec<u8>>(),
+    ));
+    Arc::new(
+        Event::builder(id.to_owned(), "/suite", "test")
+            .data(data)
+            .build()
+            .unwrap(),
+    )
 }
 
 pub fn entry(id: &str, subscriptions: &[SubscriptionNumber]) -> Entry {
-    let deliveries: SmallVec<[NewDelivery; 2]> = subscriptions.iter().map(|number| NewDelivery::now(*number)).collect();
-    Entry { event: event(id), deliveries, deduplicate: None, dead: None }
+    let deliveries: SmallVec<[NewDelivery; 2]> = subscriptions
+        .iter()
+        .map(|number| NewDelivery::now(*number))
+        .collect();
+    Entry {
+        event: event(id),
+        deliveries,
+        deduplicate: None,
+        dead: None,
+    }
 }
 
 fn keyed(id: &str, subscription: SubscriptionNumber, key: u64) -> Entry {
-    let delivery = NewDelivery { order_key: Some(key), ..NewDelivery::now(subscription) };
-    Entry { event: event(id), deliveries: SmallVec::from_slice(&[delivery]), deduplicate: None, dead: None }
+    let delivery = NewDelivery {
+        order_key: Some(key),
+        ..NewDelivery::now(subscription)
+    };
+    Entry {
+        event: event(id),
+        deliveries: SmallVec::from_slice(&[delivery]),
+        deduplicate: None,
+        dead: None,
+    }
 }
 
 pub fn append_of(entries: Vec<Entry>) -> Append {
-    Append { tenant: name("default"), origin: name("suite"), entries, rejects: Vec::new(), cursor: None }
+    Append {
+        tenant: name("default"),
+        origin: name("suite"),
+        entries,
+        rejects: Vec::new(),
+        cursor: None,
+    }
 }
 
 fn stored(appended: Appended) -> Sequence {
@@ -257,11 +358,21 @@ fn stored(appended: Appended) -> Sequence {
 }
 
 pub fn last(at: Timestamp) -> LastOutcome {
-    LastOutcome { at, class: Class::Failed, code: Some(500), message: "it broke".to_owned(), response: "<html>".to_owned() }
+    LastOutcome {
+        at,
+        class: Class::Failed,
+        code: Some(500),
+        message: "it broke".to_owned(),
+        response: "<html>".to_owned(),
+    }
 }
 
 fn retry(at: Timestamp) -> Ending {
-    Ending::Retry { at, failure: true, last: last(at) }
+    Ending::Retry {
+        at,
+        failure: true,
+        last: last(at),
+    }
 }
 
 fn ids(leased: &[Leased]) -> Vec<&str> {

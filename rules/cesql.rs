@@ -4,21 +4,25 @@
 //! text ── lexer ──▶ tokens ── parser ──▶ Expression ── evaluate ──▶ a value, and an error where there was one
 //! ```
 //!
-//! It follows "CloudEvents SQL Expression Language – Version 1.0.0" (`cesql/spec.md` of the CloudEvents specification). Evaluation is the
-//! one that it suggests for filters (section 4.1, "fail fast mode"): the first error ends it. Where the specification leaves room:
+//! It follows "CloudEvents SQL Expression Language – Version 1.0.0" (`cesql/spec.md` of the
+//! CloudEvents specification). Evaluation is the one that it suggests for filters (section 4.1,
+//! "fail fast mode"): the first error ends it. Where the specification leaves room:
 //!
-//! - What an operator or a function gives whose operand failed is the zero value of its own type, whatever the error was, as section 3.2
-//!   lays down for missing attributes. The technology compatibility kit expects the same of a division by zero.
-//! - `AND`, `OR` and `XOR` have one precedence and are read from left to right (section 3.6); mixed without parentheses they are warned about.
+//! - What an operator or a function gives whose operand failed is the zero value of its own type,
+//!   whatever the error was, as section 3.2 lays down for missing attributes. The technology
+//!   compatibility kit expects the same of a division by zero.
+//! - `AND`, `OR` and `XOR` have one precedence and are read from left to right (section 3.6); mixed
+//!   without parentheses they are warned about.
 //! - An integer that leaves 32 bits is a math error and 0.
-//! - `NOT` takes no integer, against the table of section 3.7: the kit wants a cast error of `NOT 10`. `BOOL(10)` and `10 AND true` do cast.
+//! - `NOT` takes no integer, against the table of section 3.7: the kit wants a cast error of `NOT
+//!   10`. `BOOL(10)` and `10 AND true` do cast.
 //! - Identifiers may be written in capitals and mean the lower-case attribute, as in the kit.
-//! - In a string literal a backslash escapes the quote that opened it, and stays before anything else. A backslash right before it keeps
-//!   it from doing so.
+//! - In a string literal a backslash escapes the quote that opened it, and stays before anything
+//!   else. A backslash right before it keeps it from doing so.
 //! - `IS_INT` and `IS_BOOL`, which its drafts had, are here still.
 //!
-//! Texts, nesting and results are bounded, and each operator and function takes time linear in its operands. Only strings that are made are
-//! allocated.
+//! Texts, nesting and results are bounded, and each operator and function takes time linear in its
+//! operands. Only strings that are made are allocated.
 
 mod evaluate;
 mod function;
@@ -74,7 +78,8 @@ pub(crate) enum Kind {
         set: Vec<Expression>,
         negated: bool,
     },
-    /// Operators of one precedence, applied from left to right: so that a long chain is no deep tree.
+    /// Operators of one precedence, applied from left to right: so that a long chain is no deep
+    /// tree.
     Chain {
         first: Box<Expression>,
         rest: Vec<(Operator, Expression)>,
@@ -118,10 +123,15 @@ impl Cesql {
     /// Parses an expression.
     ///
     /// # Errors
-    /// The first mistake, with its place inside the text. A function that there is not is none yet: see [`Cesql::mistakes`].
+    /// The first mistake, with its place inside the text. A function that there is not is none yet:
+    /// see [`Cesql::mistakes`].
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let (root, warnings) = parser::parse(text)?;
-        Ok(Self { text: text.into(), root, warnings })
+        Ok(Self {
+            text: text.into(),
+            root,
+            warnings,
+        })
     }
 
     /// The expression as it was written.
@@ -136,22 +146,34 @@ impl Cesql {
         &self.warnings
     }
 
-    /// What keeps the expression from ever being true without an error, as far as that is known without an event.
+    /// What keeps the expression from ever being true without an error, as far as that is known
+    /// without an event.
     #[must_use]
     pub fn mistakes(&self) -> Vec<Problem> {
         let mut mistakes = Vec::new();
         self.root.each(&mut |part| match &part.kind {
-            Kind::Call { name, function: None, arguments } => {
+            Kind::Call {
+                name,
+                function: None,
+                arguments,
+            } => {
                 mistakes.push(function::unknown(name, arguments.len()).inside(part.span.clone()));
             }
             Kind::Attribute(name) | Kind::Exists(name) if &**name == "data" => {
-                let problem = Problem::new("CESQL sees the context attributes alone, not the data").inside(part.span.clone());
-                mistakes.push(problem.help("hold the data against `match` or `where` beside `filters`"));
+                let problem = Problem::new("CESQL sees the context attributes alone, not the data")
+                    .inside(part.span.clone());
+                mistakes.push(
+                    problem.help("hold the data against `match` or `where` beside `filters`"),
+                );
             }
             _ => {}
         });
-        if let (true, Some(other @ (Type::Integer | Type::String))) = (mistakes.is_empty(), self.root.type_of()) {
-            let problem = Problem::new(format!("this gives {other}, and a filter holds only where its expression is true"));
+        if let (true, Some(other @ (Type::Integer | Type::String))) =
+            (mistakes.is_empty(), self.root.type_of())
+        {
+            let problem = Problem::new(format!(
+                "this gives {other}, and a filter holds only where its expression is true"
+            ));
             mistakes.push(problem.help("compare it, as in LENGTH(subject) > 3"));
         }
         mistakes
@@ -181,10 +203,16 @@ impl Expression {
     /// The parts right under it, in the order of the text.
     pub(crate) fn parts(&self) -> Vec<&Self> {
         match &self.kind {
-            Kind::Boolean(_) | Kind::Integer(_) | Kind::String(_) | Kind::Attribute(_) | Kind::Exists(_) => Vec::new(),
+            Kind::Boolean(_)
+            | Kind::Integer(_)
+            | Kind::String(_)
+            | Kind::Attribute(_)
+            | Kind::Exists(_) => Vec::new(),
             Kind::Not(part) | Kind::Negate(part) | Kind::Like { text: part, .. } => vec![part],
             Kind::In { value, set, .. } => std::iter::once(&**value).chain(set).collect(),
-            Kind::Chain { first, rest } => std::iter::once(&**first).chain(rest.iter().map(|(_, part)| part)).collect(),
+            Kind::Chain { first, rest } => std::iter::once(&**first)
+                .chain(rest.iter().map(|(_, part)| part))
+                .collect(),
             Kind::Call { arguments, .. } => arguments.iter().collect(),
         }
     }
@@ -201,10 +229,16 @@ impl Expression {
     pub(crate) fn type_of(&self) -> Option<Type> {
         Some(match &self.kind {
             Kind::Attribute(_) => return None,
-            Kind::Boolean(_) | Kind::Exists(_) | Kind::Not(_) | Kind::Like { .. } | Kind::In { .. } => Type::Boolean,
+            Kind::Boolean(_)
+            | Kind::Exists(_)
+            | Kind::Not(_)
+            | Kind::Like { .. }
+            | Kind::In { .. } => Type::Boolean,
             Kind::Integer(_) | Kind::Negate(_) => Type::Integer,
             Kind::String(_) => Type::String,
-            Kind::Chain { rest, .. } => rest.first().map_or(Type::Boolean, |(operator, _)| operator.gives()),
+            Kind::Chain { rest, .. } => rest
+                .first()
+                .map_or(Type::Boolean, |(operator, _)| operator.gives()),
             Kind::Call { function, .. } => function.map_or(Type::Boolean, Function::gives),
         })
     }
@@ -214,7 +248,12 @@ impl Operator {
     pub(crate) fn level(self) -> Level {
         match self {
             Self::And | Self::Or | Self::Xor => Level::Logic,
-            Self::Equal | Self::Unequal | Self::Less | Self::LessOrEqual | Self::Greater | Self::GreaterOrEqual => Level::Comparison,
+            Self::Equal
+            | Self::Unequal
+            | Self::Less
+            | Self::LessOrEqual
+            | Self::Greater
+            | Self::GreaterOrEqual => Level::Comparison,
             Self::Add | Self::Subtract => Level::Additive,
             Self::Multiply | Self::Divide | Self::Remainder => Level::Multiplicative,
         }

@@ -1,16 +1,18 @@
 //! Conditions: what `where` holds.
 //!
-//! Either a JSONPath query, which holds where it finds anything, or a logical expression as in the filters of RFC 9535 (section 2.3.5),
-//! rooted at `$`: comparisons, `&&`, `||`, `!`, parentheses and the functions of section 2.4. `jsonpath-rust` reads it; comparisons of
-//! single values are then evaluated here on the raw text, and only queries that can find many values go back to that crate.
+//! Either a JSONPath query, which holds where it finds anything, or a logical expression as in the
+//! filters of RFC 9535 (section 2.3.5), rooted at `$`: comparisons, `&&`, `||`, `!`, parentheses
+//! and the functions of section 2.4. `jsonpath-rust` reads it; comparisons of single values are
+//! then evaluated here on the raw text, and only queries that can find many values go back to that
+//! crate.
 
 mod evaluate;
 
 use std::fmt;
 
 use jsonpath_rust::parser::model::{
-    Comparable, Comparison, Filter, FilterAtom, FnArg, JpQuery, Literal, Segment, Selector, SingularQuery, SingularQuerySegment, Test,
-    TestFunction,
+    Comparable, Comparison, Filter, FilterAtom, FnArg, JpQuery, Literal, Segment, Selector,
+    SingularQuery, SingularQuerySegment, Test, TestFunction,
 };
 use jsonpath_rust::parser::parse_json_path;
 use pointsman_schemas::Problem;
@@ -79,8 +81,9 @@ pub(crate) enum Operand {
     Number(Number, Box<str>),
     Boolean(bool),
     Null,
-    /// A query for one value at most; with the number of its field where it goes by names through the data alone. The field has other
-    /// values too, and where a name has dots in it, its own value is read from the text.
+    /// A query for one value at most; with the number of its field where it goes by names through
+    /// the data alone. The field has other values too, and where a name has dots in it, its own
+    /// value is read from the text.
     One(Path, Option<FieldId>),
     /// A query that can find many.
     Many(Path),
@@ -106,39 +109,54 @@ impl Condition {
         let trimmed = text.trim();
         let shift = text.len() - text.trim_start().len();
         let shifted = |mut problem: Problem| {
-            problem.within = problem.within.map(|within| within.start + shift..within.end + shift);
+            problem.within = problem
+                .within
+                .map(|within| within.start + shift..within.end + shift);
             problem
         };
         let one = |problem: Problem| vec![shifted(problem)];
         if trimmed.is_empty() {
-            return Err(one(
-                Problem::new("the condition is empty").help("write a condition such as $.data.total > 100, or leave `where` out")
-            ));
+            return Err(one(Problem::new("the condition is empty").help(
+                "write a condition such as $.data.total > 100, or leave `where` out",
+            )));
         }
         check_text(trimmed).map_err(one)?;
         let parsed = format!("{BEFORE}{trimmed}]");
         let unparsed = |mut problem: Problem| {
-            "this is neither a JSONPath query nor a logical expression of them (RFC 9535)".clone_into(&mut problem.message);
+            "this is neither a JSONPath query nor a logical expression of them (RFC 9535)"
+                .clone_into(&mut problem.message);
             problem
         };
-        let query = parse_json_path(&parsed).map_err(|error| one(unparsed(parse_problem(trimmed, &parsed, BEFORE.len(), &error))))?;
+        let query = parse_json_path(&parsed).map_err(|error| {
+            one(unparsed(parse_problem(
+                trimmed,
+                &parsed,
+                BEFORE.len(),
+                &error,
+            )))
+        })?;
         // Brackets in the text might have closed ours: `$.a][0`.
         let filter = match query.segments.as_slice() {
             [Segment::Selector(Selector::Filter(filter))] => filter,
             _ => {
-                return Err(one(unparsed(
-                    Problem::new("").help("a bracket is closed that was not opened, or a comma separates two conditions"),
-                )));
+                return Err(one(unparsed(Problem::new("").help(
+                    "a bracket is closed that was not opened, or a comma separates two conditions",
+                ))));
             }
         };
         check_filter(filter).map_err(one)?;
-        let mut compiler = Compiler { text: trimmed, problems: Vec::new() };
+        let mut compiler = Compiler {
+            text: trimmed,
+            problems: Vec::new(),
+        };
         let expression = compiler.filter(filter);
         let problems: Vec<_> = compiler.problems.into_iter().map(shifted).collect();
         match expression {
-            Some(expression) if problems.iter().all(|problem| problem.warning) => {
-                Ok(Self { text: trimmed.into(), expression, warnings: problems })
-            }
+            Some(expression) if problems.iter().all(|problem| problem.warning) => Ok(Self {
+                text: trimmed.into(),
+                expression,
+                warnings: problems,
+            }),
             _ => Err(problems),
         }
     }
@@ -158,15 +176,30 @@ impl Condition {
     /// Enters the fields that it compares into a tree.
     pub(crate) fn register(&mut self, builder: &mut FieldsBuilder) {
         self.expression.each_field(&mut |path, id| {
-            let names = path.steps().unwrap_or_default().iter().map(|step| match step {
-                Step::Name(name) => Some(&**name),
-                Step::Index(_) => None,
-            });
+            let names = path
+                .steps()
+                .unwrap_or_default()
+                .iter()
+                .map(|step| match step {
+                    Step::Name(name) => Some(&**name),
+                    Step::Index(_) => None,
+                });
             let names: Option<Vec<_>> = names.collect();
-            let depth = |names: &[&str]| names.iter().map(|name| name.split('.').count()).sum::<usize>();
+            let depth = |names: &[&str]| {
+                names
+                    .iter()
+                    .map(|name| name.split('.').count())
+                    .sum::<usize>()
+            };
             *id = names
-                .filter(|names| depth(names) <= DEPTH_MAX && names.first().is_some_and(|name| *name == "data"))
-                .map(|names| names.iter().fold(ROOT, |parent, name| builder.dotted(parent, name)));
+                .filter(|names| {
+                    depth(names) <= DEPTH_MAX && names.first().is_some_and(|name| *name == "data")
+                })
+                .map(|names| {
+                    names
+                        .iter()
+                        .fold(ROOT, |parent, name| builder.dotted(parent, name))
+                });
             // Attributes have no slots; the index knows them by their number.
             if let Some(name) = path.attribute().filter(|name| !name.contains('.')) {
                 builder.field(ROOT, name);
@@ -175,14 +208,17 @@ impl Condition {
     }
 
     pub(crate) fn renumber(&mut self, renumbered: &[FieldId]) {
-        self.expression.each_field(&mut |_, id| *id = id.and_then(|id| renumbered.get(id as usize).copied()));
+        self.expression
+            .each_field(&mut |_, id| *id = id.and_then(|id| renumbered.get(id as usize).copied()));
     }
 }
 
 impl Expression {
     fn each_field(&mut self, visit: &mut impl FnMut(&Path, &mut Option<FieldId>)) {
         match self {
-            Self::All(parts) | Self::Any(parts) => parts.iter_mut().for_each(|part| part.each_field(visit)),
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter_mut().for_each(|part| part.each_field(visit))
+            }
             Self::Not(part) => part.each_field(visit),
             Self::Finds(operand) => operand.each_field(visit),
             Self::Compare(left, _, right) => {
@@ -203,7 +239,9 @@ impl Operand {
     fn each_field(&mut self, visit: &mut impl FnMut(&Path, &mut Option<FieldId>)) {
         match self {
             Self::One(path, id) => visit(path, id),
-            Self::Length(operand) | Self::Count(operand) | Self::Value(operand) => operand.each_field(visit),
+            Self::Length(operand) | Self::Count(operand) | Self::Value(operand) => {
+                operand.each_field(visit)
+            }
             _ => {}
         }
     }
@@ -236,7 +274,10 @@ impl Compiler<'_> {
             Test::AbsQuery(query) => {
                 let operand = self.query(query);
                 if let Operand::One(path, _) = &operand {
-                    let problem = Problem::new(format!("{path} tests that there is a value, not that it is true")).warn();
+                    let problem = Problem::new(format!(
+                        "{path} tests that there is a value, not that it is true"
+                    ))
+                    .warn();
                     let problem = problem.help(format!("write {path} == true to test its truth"));
                     self.problems.push(self.place(problem, path.as_str()));
                 }
@@ -263,7 +304,8 @@ impl Compiler<'_> {
 
     /// `@` has no meaning outside a filter.
     fn current<T>(&mut self) -> Option<T> {
-        let problem = Problem::new("@ stands for nothing here").help("a condition is rooted at $: write $.data.total");
+        let problem = Problem::new("@ stands for nothing here")
+            .help("a condition is rooted at $: write $.data.total");
         self.problems.push(self.place(problem, "@"));
         None
     }
@@ -275,7 +317,9 @@ impl Compiler<'_> {
             None => {
                 // The crate does not tell where in the text a query stands: alone it is all of it.
                 let alone = Path::parse(self.text).ok();
-                Operand::Many(alone.unwrap_or_else(|| Path::from_query(&query_text(query), query.clone())))
+                Operand::Many(
+                    alone.unwrap_or_else(|| Path::from_query(&query_text(query), query.clone())),
+                )
             }
         }
     }
@@ -334,29 +378,48 @@ impl Compiler<'_> {
     fn fits(&mut self, text: &FnArg, pattern: &FnArg, whole: bool) -> Option<Expression> {
         let (text, pattern) = (self.argument(text), self.argument(pattern));
         let pattern = match pattern? {
-            Operand::Text(pattern) => match evaluate::regex(&pattern, whole, evaluate::REGEX_BYTES_MAX) {
-                Ok(regex) => Regex::Known(Box::new(regex), pattern),
-                Err(error) => {
-                    let reason = error.to_string();
-                    let problem = Problem::new(format!("{pattern:?} is not a regular expression (RFC 9485)"));
-                    self.problems.push(problem.help(reason.lines().last().unwrap_or_default().trim().to_owned()));
-                    return None;
+            Operand::Text(pattern) => {
+                match evaluate::regex(&pattern, whole, evaluate::REGEX_BYTES_MAX) {
+                    Ok(regex) => Regex::Known(Box::new(regex), pattern),
+                    Err(error) => {
+                        let reason = error.to_string();
+                        let problem = Problem::new(format!(
+                            "{pattern:?} is not a regular expression (RFC 9485)"
+                        ));
+                        self.problems.push(
+                            problem
+                                .help(reason.lines().last().unwrap_or_default().trim().to_owned()),
+                        );
+                        return None;
+                    }
                 }
-            },
+            }
             found => Regex::Found(found),
         };
-        Some(Expression::Fits { text: text?, pattern, whole })
+        Some(Expression::Fits {
+            text: text?,
+            pattern,
+            whole,
+        })
     }
 }
 
 fn negated(expression: Expression, not: bool) -> Expression {
-    if not { Expression::Not(Box::new(expression)) } else { expression }
+    if not {
+        Expression::Not(Box::new(expression))
+    } else {
+        expression
+    }
 }
 
 fn operand(literal: &Literal) -> Operand {
     match literal {
-        Literal::Int(whole) => Operand::Number(Number::Whole((*whole).into()), whole.to_string().into()),
-        Literal::Float(double) => Operand::Number(Number::literal(*double), double.to_string().into()),
+        Literal::Int(whole) => {
+            Operand::Number(Number::Whole((*whole).into()), whole.to_string().into())
+        }
+        Literal::Float(double) => {
+            Operand::Number(Number::literal(*double), double.to_string().into())
+        }
         Literal::String(text) => Operand::Text(text.as_str().into()),
         Literal::Bool(value) => Operand::Boolean(*value),
         Literal::Null => Operand::Null,
@@ -414,14 +477,22 @@ impl fmt::Display for Expression {
         match self {
             Self::All(all) => parts(f, all, " && "),
             Self::Any(any) => parts(f, any, " || "),
-            Self::Not(part) if matches!(**part, Self::Finds(_) | Self::Fits { .. }) => write!(f, "!{part}"),
+            Self::Not(part) if matches!(**part, Self::Finds(_) | Self::Fits { .. }) => {
+                write!(f, "!{part}")
+            }
             Self::Not(part) => write!(f, "!({part})"),
             Self::Finds(operand) => write!(f, "{operand}"),
             Self::Compare(left, comparator, right) => write!(f, "{left} {comparator} {right}"),
-            Self::Fits { text, pattern, whole } => {
+            Self::Fits {
+                text,
+                pattern,
+                whole,
+            } => {
                 write!(f, "{}({text}, ", if *whole { "match" } else { "search" })?;
                 match pattern {
-                    Regex::Known(_, pattern) => write!(f, "{})", serde_json::Value::from(&**pattern)),
+                    Regex::Known(_, pattern) => {
+                        write!(f, "{})", serde_json::Value::from(&**pattern))
+                    }
                     Regex::Found(operand) => write!(f, "{operand})"),
                 }
             }

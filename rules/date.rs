@@ -8,8 +8,9 @@
 //! | a text without one | a day, or a day and a time, on the wall clock of the zone that is asked for |
 //! | a number, or a text of nine digits or more | since 1970-01-01T00:00:00Z: seconds, from 10¹¹ on milliseconds, from 10¹⁴ microseconds, from 10¹⁷ nanoseconds |
 //!
-//! A second of 10¹¹ lies in the year 5138 and a millisecond of it in 1973, so nobody means the other. Formats are those of `strftime` with the
-//! additions of [jiff](https://docs.rs/jiff/latest/jiff/fmt/strtime/), in English.
+//! A second of 10¹¹ lies in the year 5138 and a millisecond of it in 1973, so nobody means the
+//! other. Formats are those of `strftime` with the additions of
+//! [jiff](https://docs.rs/jiff/latest/jiff/fmt/strtime/), in English.
 
 use jiff::civil::DateTime;
 use jiff::fmt::strtime::{BrokenDownTime, Config, PosixCustom};
@@ -22,7 +23,8 @@ use pointsman_schemas::time::zone;
 const RFC_3339_UTC: &str = "%Y-%m-%dT%H:%M:%SZ";
 const RFC_3339: &str = "%Y-%m-%dT%H:%M:%S%:z";
 
-/// How many digits a text has at least that is taken for a number and not for a day: `20261127` is one.
+/// How many digits a text has at least that is taken for a number and not for a day: `20261127` is
+/// one.
 const DIGITS_MIN: usize = 9;
 
 /// Nanoseconds of a unit, by the first number that is taken to count in it.
@@ -32,10 +34,15 @@ const SECOND: i128 = 1_000_000_000;
 /// The point in time that a number stands for; none where there is none.
 pub(crate) fn of_number(number: &str) -> Option<Timestamp> {
     let double: f64 = number.parse().ok()?;
-    let unit = UNITS.iter().find(|(from, _)| double.abs() >= *from).map_or(SECOND, |(_, unit)| *unit);
+    let unit = UNITS
+        .iter()
+        .find(|(from, _)| double.abs() >= *from)
+        .map_or(SECOND, |(_, unit)| *unit);
     let nanoseconds = match number.parse::<i128>() {
         Ok(whole) => whole.checked_mul(unit)?,
-        Err(_) if double.is_finite() => decimal(number, unit).unwrap_or((double * unit as f64) as i128),
+        Err(_) if double.is_finite() => {
+            decimal(number, unit).unwrap_or((double * unit as f64) as i128)
+        }
         Err(_) => return None,
     };
     Timestamp::from_nanosecond(nanoseconds).ok()
@@ -52,13 +59,20 @@ fn decimal(number: &str, unit: i128) -> Option<i128> {
     let scale = 10_i128.pow(u32::try_from(digits.len()).ok()?);
     let fraction = digits.parse::<i128>().ok()?.checked_mul(unit)? / scale;
     let whole = whole.parse::<i128>().ok()?.checked_mul(unit)?;
-    if number.starts_with('-') { whole.checked_sub(fraction) } else { whole.checked_add(fraction) }
+    if number.starts_with('-') {
+        whole.checked_sub(fraction)
+    } else {
+        whole.checked_add(fraction)
+    }
 }
 
-/// The point in time that a text stands for, on the wall clock of a zone where it names no offset; none where there is none.
+/// The point in time that a text stands for, on the wall clock of a zone where it names no offset;
+/// none where there is none.
 pub(crate) fn of_text(text: &str, wall: &TimeZone) -> Option<Timestamp> {
     let text = text.trim();
-    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(text.len());
     if digits >= DIGITS_MIN {
         return of_number(text);
     }
@@ -82,7 +96,9 @@ pub(crate) fn seconds(timestamp: Timestamp) -> serde_json::Number {
 pub(crate) fn format(text: &str, at: &Zoned) -> Result<String, String> {
     // Without it `%c` and its like are written for no language at all.
     let config = Config::new().custom(PosixCustom::new());
-    BrokenDownTime::from(at).to_string_with_config(&config, text).map_err(|error| error.to_string())
+    BrokenDownTime::from(at)
+        .to_string_with_config(&config, text)
+        .map_err(|error| error.to_string())
 }
 
 /// How a point in time is written.
@@ -96,9 +112,13 @@ impl Format {
     /// A `strftime` format, in UTC unless a zone is given.
     ///
     /// # Errors
-    /// A conversion that there is not, or a zone that there is not: the first with a place inside of `text`.
+    /// A conversion that there is not, or a zone that there is not: the first with a place inside
+    /// of `text`.
     pub(crate) fn new(text: &str, name: Option<&str>) -> Result<Self, Problem> {
-        let format = Self { text: text.into(), zone: name.map_or(Ok(TimeZone::UTC), zone)? };
+        let format = Self {
+            text: text.into(),
+            zone: name.map_or(Ok(TimeZone::UTC), zone)?,
+        };
         format.write(Timestamp::UNIX_EPOCH).map_err(|error| {
             let problem = Problem::new(format!("this is no format of a date: {error}"));
             problem.help("write it as for strftime, such as \"%Y-%m-%d\" or \"%d.%m.%Y %H:%M\"; %% is a percent sign")
@@ -111,7 +131,14 @@ impl Format {
     /// # Errors
     /// A zone that there is not.
     pub(crate) fn rfc_3339(name: Option<&str>) -> Result<Self, Problem> {
-        Self::new(if name.is_some() { RFC_3339 } else { RFC_3339_UTC }, name)
+        Self::new(
+            if name.is_some() {
+                RFC_3339
+            } else {
+                RFC_3339_UTC
+            },
+            name,
+        )
     }
 
     /// Writes it.
@@ -144,7 +171,13 @@ mod tests {
             ("", None),
             ("99999999999999999999999999", None),
         ] {
-            assert_eq!(of_text(text, &berlin).map(|time| time.to_string()).as_deref(), expect, "{text}");
+            assert_eq!(
+                of_text(text, &berlin)
+                    .map(|time| time.to_string())
+                    .as_deref(),
+                expect,
+                "{text}"
+            );
         }
         for (number, expect) in [
             ("0", Some("1970-01-01T00:00:00Z")),
@@ -154,11 +187,18 @@ mod tests {
             ("99999999999", Some("5138-11-16T09:46:39Z")),
             ("100000000000", Some("1973-03-03T09:46:40Z")),
             ("1764230400123456", Some("2025-11-27T08:00:00.123456Z")),
-            ("1764230400123456789", Some("2025-11-27T08:00:00.123456789Z")),
+            (
+                "1764230400123456789",
+                Some("2025-11-27T08:00:00.123456789Z"),
+            ),
             ("1e400", None),
             ("1e300", None),
         ] {
-            assert_eq!(of_number(number).map(|time| time.to_string()).as_deref(), expect, "{number}");
+            assert_eq!(
+                of_number(number).map(|time| time.to_string()).as_deref(),
+                expect,
+                "{number}"
+            );
         }
     }
 
@@ -168,18 +208,47 @@ mod tests {
         for (text, name, expect) in [
             ("%Y-%m-%d", None, "2026-07-01"),
             ("%Y-%m-%d", Some("Europe/Berlin"), "2026-07-02"),
-            ("%a, %d %b %Y %H:%M:%S %z (%Z)", Some("America/New_York"), "Wed, 01 Jul 2026 18:05:09 -0400 (EDT)"),
-            ("%-d.%-m. %H:%M:%.3f", Some("Asia/Kolkata"), "2.7. 03:35:.250"),
-            ("%c|%s|%G-W%V|%j|100%%", None, "Wed Jul  1 22:05:09 2026|1782943509|2026-W27|182|100%"),
+            (
+                "%a, %d %b %Y %H:%M:%S %z (%Z)",
+                Some("America/New_York"),
+                "Wed, 01 Jul 2026 18:05:09 -0400 (EDT)",
+            ),
+            (
+                "%-d.%-m. %H:%M:%.3f",
+                Some("Asia/Kolkata"),
+                "2.7. 03:35:.250",
+            ),
+            (
+                "%c|%s|%G-W%V|%j|100%%",
+                None,
+                "Wed Jul  1 22:05:09 2026|1782943509|2026-W27|182|100%",
+            ),
         ] {
-            assert_eq!(Format::new(text, name).unwrap().write(at).unwrap(), expect, "{text}");
+            assert_eq!(
+                Format::new(text, name).unwrap().write(at).unwrap(),
+                expect,
+                "{text}"
+            );
         }
-        assert_eq!(Format::rfc_3339(None).unwrap().write(at).unwrap(), "2026-07-01T22:05:09Z");
-        assert_eq!(Format::rfc_3339(Some("Europe/Berlin")).unwrap().write(at).unwrap(), "2026-07-02T00:05:09+02:00");
+        assert_eq!(
+            Format::rfc_3339(None).unwrap().write(at).unwrap(),
+            "2026-07-01T22:05:09Z"
+        );
+        assert_eq!(
+            Format::rfc_3339(Some("Europe/Berlin"))
+                .unwrap()
+                .write(at)
+                .unwrap(),
+            "2026-07-02T00:05:09+02:00"
+        );
         for (text, name, expect) in [
             ("%Y-%!", None, "this is no format of a date"),
             ("%", None, "this is no format of a date"),
-            ("%Y", Some("Europe/Berln"), "there is no time zone `Europe/Berln`"),
+            (
+                "%Y",
+                Some("Europe/Berln"),
+                "there is no time zone `Europe/Berln`",
+            ),
         ] {
             let problem = Format::new(text, name).unwrap_err();
             assert!(problem.message.starts_with(expect), "{text}: {problem}");

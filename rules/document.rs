@@ -1,4 +1,5 @@
-//! What rules look at: an event, or any other root, seen as one JSON document of which nothing is built until somebody asks.
+//! What rules look at: an event, or any other root, seen as one JSON document of which nothing is
+//! built until somebody asks.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -13,8 +14,9 @@ use crate::path::Step;
 
 /// A JSON document over borrowed parts.
 ///
-/// Of an event the context attributes stand at the top, JSON data under `data`, text data there as a string, and binary data
-/// under `data_base64`, as in the JSON event format. Paths to single values read the raw text; whatever needs a tree shares one.
+/// Of an event the context attributes stand at the top, JSON data under `data`, text data there as
+/// a string, and binary data under `data_base64`, as in the JSON event format. Paths to single
+/// values read the raw text; whatever needs a tree shares one.
 #[derive(Debug)]
 pub struct Document<'e> {
     root: Owned<'e>,
@@ -111,17 +113,27 @@ impl<'e> Document<'e> {
     }
 
     fn new(root: Owned<'e>) -> Self {
-        Self { root, tree: OnceLock::new(), text: OnceLock::new(), now: OnceLock::new(), outline: OnceLock::new() }
+        Self {
+            root,
+            tree: OnceLock::new(),
+            text: OnceLock::new(),
+            now: OnceLock::new(),
+            outline: OnceLock::new(),
+        }
     }
 
     /// Says what `now` is in templates and programs over it.
     #[must_use]
     pub fn at(self, now: Timestamp) -> Self {
-        Self { now: now.into(), ..self }
+        Self {
+            now: now.into(),
+            ..self
+        }
     }
 
-    /// The time of day for templates and programs: what [`Document::at`] said, else the system clock's reading at the first call. It is one
-    /// and the same for all that look at this document.
+    /// The time of day for templates and programs: what [`Document::at`] said, else the system
+    /// clock's reading at the first call. It is one and the same for all that look at this
+    /// document.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         *self.now.get_or_init(Timestamp::now)
@@ -158,9 +170,16 @@ impl<'e> Document<'e> {
                     Some(parsed) if name == "data" => parsed.clone(),
                     _ => node.to_value(),
                 };
-                self.members().map(|(name, node)| (name.to_owned(), value(name, node))).collect::<Map<_, _>>().into()
+                self.members()
+                    .map(|(name, node)| (name.to_owned(), value(name, node)))
+                    .collect::<Map<_, _>>()
+                    .into()
             }
-            Owned::Fields(_) => self.members().map(|(name, node)| (name.to_owned(), node.to_value())).collect::<Map<_, _>>().into(),
+            Owned::Fields(_) => self
+                .members()
+                .map(|(name, node)| (name.to_owned(), node.to_value()))
+                .collect::<Map<_, _>>()
+                .into(),
         })
     }
 
@@ -173,23 +192,34 @@ impl<'e> Document<'e> {
         })
     }
 
-    /// The text that patterns look into, an event's JSON data or else the whole document, and where its values stand: as far as it is JSON.
+    /// The text that patterns look into, an event's JSON data or else the whole document, and where
+    /// its values stand: as far as it is JSON.
     pub(crate) fn outlined(&self) -> Outlined<'_> {
         let (text, known) = match &self.root {
             Owned::Event(event) => match event.data() {
-                Some(data) if data.kind() == DataKind::Json => (json::trim(data.bytes()), data.outline()),
+                Some(data) if data.kind() == DataKind::Json => {
+                    (json::trim(data.bytes()), data.outline())
+                }
                 _ => return Outlined::default(),
             },
             Owned::Json(text) => (*text, None),
             Owned::Fields(_) => (self.text(), None),
         };
-        Outlined { text, items: known.unwrap_or_else(|| self.outline.get_or_init(|| outline(text))) }
+        Outlined {
+            text,
+            items: known.unwrap_or_else(|| self.outline.get_or_init(|| outline(text))),
+        }
     }
 
     /// What stands at the top of an event or of given fields; nothing of any other JSON.
     fn members(&self) -> Box<dyn Iterator<Item = (&str, Node<'_>)> + '_> {
         match &self.root {
-            Owned::Event(event) => Box::new(event.attributes().map(|(name, value)| (name, attribute(value))).chain(data(event))),
+            Owned::Event(event) => Box::new(
+                event
+                    .attributes()
+                    .map(|(name, value)| (name, attribute(value)))
+                    .chain(data(event)),
+            ),
             Owned::Fields(fields) => Box::new(fields.iter().copied()),
             Owned::Json(_) => Box::new(std::iter::empty()),
         }
@@ -198,10 +228,16 @@ impl<'e> Document<'e> {
     fn member(&self, name: &str) -> Option<Node<'_>> {
         match &self.root {
             Owned::Event(event) => match name {
-                "data" | "data_base64" => data(event).filter(|(key, _)| *key == name).map(|(_, node)| node),
+                "data" | "data_base64" => data(event)
+                    .filter(|(key, _)| *key == name)
+                    .map(|(_, node)| node),
                 _ => event.attribute(name).map(attribute),
             },
-            Owned::Fields(fields) => fields.iter().rev().find(|(key, _)| *key == name).map(|(_, node)| *node),
+            Owned::Fields(fields) => fields
+                .iter()
+                .rev()
+                .find(|(key, _)| *key == name)
+                .map(|(_, node)| *node),
             Owned::Json(text) => json::member(text, name).map(Node::Json),
         }
     }
@@ -234,13 +270,22 @@ impl<'d> Node<'d> {
     pub(crate) fn step(self, step: &Step) -> Option<Self> {
         match (self, step) {
             (Self::Root(document), Step::Name(name)) => document.member(name),
-            (Self::Root(Document { root: Owned::Json(text), .. }), Step::Index(index)) => json::element(text, *index).map(Node::Json),
+            (
+                Self::Root(Document {
+                    root: Owned::Json(text),
+                    ..
+                }),
+                Step::Index(index),
+            ) => json::element(text, *index).map(Node::Json),
             (Self::Json(text), Step::Name(name)) => json::member(text, name).map(Node::Json),
             (Self::Json(text), Step::Index(index)) => json::element(text, *index).map(Node::Json),
             (Self::Value(value), Step::Name(name)) => value.get(&**name).map(Node::Value),
             (Self::Value(value), Step::Index(index)) => {
                 let list = value.as_array()?;
-                let at = usize::try_from(*index).ok().or_else(|| list.len().checked_sub(usize::try_from(index.unsigned_abs()).ok()?))?;
+                let at = usize::try_from(*index).ok().or_else(|| {
+                    list.len()
+                        .checked_sub(usize::try_from(index.unsigned_abs()).ok()?)
+                })?;
                 list.get(at).map(Node::Value)
             }
             _ => None,
@@ -255,8 +300,14 @@ impl<'d> Node<'d> {
             Self::Boolean(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
             Self::Json(text) => out.extend_from_slice(text),
             Self::Value(value) => out.extend_from_slice(value.to_string().as_bytes()),
-            Self::Binary(bytes) => json::write_string(&base64::engine::general_purpose::STANDARD.encode(bytes), out),
-            Self::Root(Document { root: Owned::Json(text), .. }) => out.extend_from_slice(text),
+            Self::Binary(bytes) => json::write_string(
+                &base64::engine::general_purpose::STANDARD.encode(bytes),
+                out,
+            ),
+            Self::Root(Document {
+                root: Owned::Json(text),
+                ..
+            }) => out.extend_from_slice(text),
             Self::Root(document) => {
                 out.push(b'{');
                 for (index, (name, node)) in document.members().enumerate() {
@@ -272,7 +323,8 @@ impl<'d> Node<'d> {
         }
     }
 
-    /// The value as it is written into text: texts raw, all else as JSON without needless whitespace.
+    /// The value as it is written into text: texts raw, all else as JSON without needless
+    /// whitespace.
     #[must_use]
     pub fn to_text(self) -> std::borrow::Cow<'d, str> {
         let raw = match self {
@@ -294,7 +346,9 @@ impl<'d> Node<'d> {
             Some(b'{' | b'[') => json::write_compact(raw, &mut out),
             _ => self.write_json(&mut out),
         }
-        String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()).into()
+        String::from_utf8(out)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+            .into()
     }
 
     /// The value as a tree.
@@ -305,7 +359,9 @@ impl<'d> Node<'d> {
             Self::Boolean(value) => value.into(),
             Self::Json(text) => parse(text).unwrap_or_default(),
             Self::Value(value) => value.clone(),
-            Self::Binary(bytes) => base64::engine::general_purpose::STANDARD.encode(bytes).into(),
+            Self::Binary(bytes) => base64::engine::general_purpose::STANDARD
+                .encode(bytes)
+                .into(),
             Self::Root(document) => document.tree().clone(),
         }
     }
@@ -321,19 +377,36 @@ mod tests {
 
     #[test]
     fn an_event_is_a_document() {
-        let event = |data: Data| Event::builder("1", "/s", "t").attribute("n", ExtensionValue::Integer(7)).data(data).build().unwrap();
+        let event = |data: Data| {
+            Event::builder("1", "/s", "t")
+                .attribute("n", ExtensionValue::Integer(7))
+                .data(data)
+                .build()
+                .unwrap()
+        };
         let head = json!({"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "n": 7});
         for (data, name, expect) in [
-            (Data::json(Bytes::from_static(b" {\"a\": [1, 2]}\n")).unwrap(), "data", json!({"a": [1, 2]})),
+            (
+                Data::json(Bytes::from_static(b" {\"a\": [1, 2]}\n")).unwrap(),
+                "data",
+                json!({"a": [1, 2]}),
+            ),
             (Data::text("a\"b".into()), "data", json!("a\"b")),
-            (Data::binary(Bytes::from_static(&[0, 255])), "data_base64", json!("AP8=")),
+            (
+                Data::binary(Bytes::from_static(&[0, 255])),
+                "data_base64",
+                json!("AP8="),
+            ),
         ] {
             let event = event(data);
             let document = Document::event(&event);
             let mut expected = head.clone();
             expected[name] = expect;
             assert_eq!(document.tree(), &expected);
-            assert_eq!(serde_json::from_slice::<Value>(document.text()).unwrap(), expected);
+            assert_eq!(
+                serde_json::from_slice::<Value>(document.text()).unwrap(),
+                expected
+            );
         }
     }
 

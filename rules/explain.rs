@@ -1,8 +1,8 @@
-//! Why a rule did or did not take an event: each condition with its verdict, the value seen, and the smallest change that would have
-//! made it hold.
+//! Why a rule did or did not take an event: each condition with its verdict, the value seen, and
+//! the smallest change that would have made it hold.
 //!
-//! What is told is bounded, however large the rule and the event are. Of many alternatives and of many elements of an array the
-//! nearest are shown.
+//! What is told is bounded, however large the rule and the event are. Of many alternatives and of
+//! many elements of an array the nearest are shown.
 
 mod change;
 mod condition;
@@ -24,13 +24,15 @@ use crate::ruleset::Scratch;
 /// How much of a value, or of a condition, is shown.
 const SHOWN_CHARS_MAX: usize = 120;
 
-/// How many checks are made for one explanation, those of alternatives and elements that are not shown included.
+/// How many checks are made for one explanation, those of alternatives and elements that are not
+/// shown included.
 const CHECKS_MAX: usize = 10_000;
 
 /// How many elements of one array are looked at for the nearest.
 const ELEMENTS_MAX: usize = 200;
 
-/// How deeply alternatives may lie within alternatives: what is told must be within what readers of JSON take.
+/// How deeply alternatives may lie within alternatives: what is told must be within what readers of
+/// JSON take.
 const DEPTH_MAX: usize = 16;
 
 /// How many alternatives of one `$or` are shown.
@@ -59,17 +61,19 @@ pub struct Explanation {
 pub struct Check {
     /// Whether it held.
     pub holds: bool,
-    /// What was looked at: a field such as `data.total` or `data.lines[1].sku`, `from`, `where`, `sql` or `$or`.
+    /// What was looked at: a field such as `data.total` or `data.lines[1].sku`, `from`, `where`,
+    /// `sql` or `$or`.
     pub field: String,
     /// What it had to be, as written in the rule.
     pub expected: String,
     /// What was there; none where nothing was.
     pub found: Option<String>,
-    /// Where it did not hold: the smallest change with which it would have, in words that follow "it would hold".
+    /// Where it did not hold: the smallest change with which it would have, in words that follow
+    /// "it would hold".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<String>,
-    /// Of `$or`, `||` and the like: the alternatives, one of which had to hold as a whole; the nearest where there are many. Of a
-    /// negation: what it negates.
+    /// Of `$or`, `||` and the like: the alternatives, one of which had to hold as a whole; the
+    /// nearest where there are many. Of a negation: what it negates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<Alternative>,
     /// How many alternatives are not shown.
@@ -116,24 +120,44 @@ impl Criteria<'_> {
             Root::Event(event) => Some(event),
             _ => None,
         };
-        self.filters.is_none_or(|filters| event.is_some_and(|event| filters.hold(event)))
-            && self.pattern.is_none_or(|pattern| pattern.matches(document, scratch))
-            && self.condition.is_none_or(|condition| condition.holds(document, scratch))
+        self.filters
+            .is_none_or(|filters| event.is_some_and(|event| filters.hold(event)))
+            && self
+                .pattern
+                .is_none_or(|pattern| pattern.matches(document, scratch))
+            && self
+                .condition
+                .is_none_or(|condition| condition.holds(document, scratch))
     }
 }
 
 /// Explains criteria against a document.
 #[must_use]
 pub fn explain(criteria: Criteria<'_>, document: &Document<'_>) -> Explanation {
-    with_verdict(criteria.hold(document, &mut Scratch::default()), criteria, document)
+    with_verdict(
+        criteria.hold(document, &mut Scratch::default()),
+        criteria,
+        document,
+    )
 }
 
 /// Explains a verdict that is known.
-pub(crate) fn with_verdict(matches: bool, criteria: Criteria<'_>, document: &Document<'_>) -> Explanation {
-    let room = Room { checks: Cell::new(CHECKS_MAX), depth: Cell::new(0), cut: Cell::new(false) };
+pub(crate) fn with_verdict(
+    matches: bool,
+    criteria: Criteria<'_>,
+    document: &Document<'_>,
+) -> Explanation {
+    let room = Room {
+        checks: Cell::new(CHECKS_MAX),
+        depth: Cell::new(0),
+        cut: Cell::new(false),
+    };
     let mut checks = Vec::new();
     if let (Some(filters), Root::Event(event)) = (criteria.filters, document.root()) {
-        filters.all.iter().for_each(|filter| filters::checks(filter, event, &room, &mut checks));
+        filters
+            .all
+            .iter()
+            .for_each(|filter| filters::checks(filter, event, &room, &mut checks));
     }
     if let Some(pattern) = criteria.pattern {
         checks.extend(pattern::checks(&pattern.root, document, &room));
@@ -149,7 +173,11 @@ pub(crate) fn with_verdict(matches: bool, criteria: Criteria<'_>, document: &Doc
         let disagree = !matches && checks.iter().all(|check| check.holds);
         disagree.then(|| "each of these holds by itself, but not within one element of a list, or not for all of its elements".to_owned())
     };
-    Explanation { matches, checks, note }
+    Explanation {
+        matches,
+        checks,
+        note,
+    }
 }
 
 /// What may still be done for one explanation.
@@ -185,61 +213,104 @@ impl Room {
 }
 
 impl Explanation {
-    /// How far it is from matching, to sort by: the fewest failed checks first, and among them the most that held.
+    /// How far it is from matching, to sort by: the fewest failed checks first, and among them the
+    /// most that held.
     #[must_use]
     pub fn distance(&self) -> impl Ord + use<> {
         (!self.matches, distance(&self.checks))
     }
 }
 
-/// The rules that did not match, the nearest first: those with the fewest failed checks, and among them those with the most that held.
+/// The rules that did not match, the nearest first: those with the fewest failed checks, and among
+/// them those with the most that held.
 #[must_use]
 pub fn nearest_misses<N>(explained: &[(N, Explanation)]) -> Vec<&(N, Explanation)> {
-    let mut misses: Vec<_> = explained.iter().filter(|(_, explanation)| !explanation.matches).collect();
+    let mut misses: Vec<_> = explained
+        .iter()
+        .filter(|(_, explanation)| !explanation.matches)
+        .collect();
     misses.sort_by_key(|(_, explanation)| explanation.distance());
     misses
 }
 
 fn distance(checks: &[Check]) -> (usize, Reverse<usize>) {
-    (failures(checks), Reverse(checks.iter().filter(|check| check.holds).count()))
+    (
+        failures(checks),
+        Reverse(checks.iter().filter(|check| check.holds).count()),
+    )
 }
 
 /// How many checks failed; of alternatives those of the nearest one.
 fn failures(checks: &[Check]) -> usize {
-    let of = |check: &Check| check.alternatives.iter().map(|alternative| failures(&alternative.checks).max(1)).min().unwrap_or(1);
+    let of = |check: &Check| {
+        check
+            .alternatives
+            .iter()
+            .map(|alternative| failures(&alternative.checks).max(1))
+            .min()
+            .unwrap_or(1)
+    };
     checks.iter().filter(|check| !check.holds).map(of).sum()
 }
 
 /// A check of alternatives, of which the nearest are kept.
 fn of_alternatives(holds: bool, field: impl Into<String>, alternatives: Vec<Vec<Check>>) -> Check {
-    let mut alternatives: Vec<Alternative> =
-        (1..).zip(alternatives).map(|(number, checks)| Alternative { number, checks }).filter(|one| !one.checks.is_empty()).collect();
+    let mut alternatives: Vec<Alternative> = (1..)
+        .zip(alternatives)
+        .map(|(number, checks)| Alternative { number, checks })
+        .filter(|one| !one.checks.is_empty())
+        .collect();
     let omitted = alternatives.len().saturating_sub(ALTERNATIVES_MAX);
     if omitted > 0 {
         alternatives.sort_by_key(|alternative| distance(&alternative.checks));
         alternatives.truncate(ALTERNATIVES_MAX);
     }
-    Check { holds, field: field.into(), expected: ALTERNATIVES.to_owned(), alternatives, omitted, ..Check::default() }
+    Check {
+        holds,
+        field: field.into(),
+        expected: ALTERNATIVES.to_owned(),
+        alternatives,
+        omitted,
+        ..Check::default()
+    }
 }
 
 /// A check of a negation, with what it negates under it.
 fn of_negation(holds: bool, field: impl Into<String>, mut negated: Vec<Check>) -> Check {
     without_changes(&mut negated);
-    let alternatives = vec![Alternative { number: 1, checks: negated }];
-    Check { holds, field: field.into(), expected: NEGATION.to_owned(), alternatives, ..Check::default() }
+    let alternatives = vec![Alternative {
+        number: 1,
+        checks: negated,
+    }];
+    Check {
+        holds,
+        field: field.into(),
+        expected: NEGATION.to_owned(),
+        alternatives,
+        ..Check::default()
+    }
 }
 
 /// What would make them hold leads away from their negation.
 fn without_changes(checks: &mut [Check]) {
     for check in checks {
         check.change = None;
-        check.alternatives.iter_mut().for_each(|alternative| without_changes(&mut alternative.checks));
+        check
+            .alternatives
+            .iter_mut()
+            .for_each(|alternative| without_changes(&mut alternative.checks));
     }
 }
 
 /// A text's beginning, without what would act on a terminal: values come from outside.
 fn shorten(text: &str) -> String {
-    let visible = |character: char| if character.is_control() { char::REPLACEMENT_CHARACTER } else { character };
+    let visible = |character: char| {
+        if character.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            character
+        }
+    };
     let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).map(visible).collect();
     if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
         shown.push('…');
@@ -256,7 +327,11 @@ impl Check {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.matches { "matches\n" } else { "does not match\n" })?;
+        f.write_str(if self.matches {
+            "matches\n"
+        } else {
+            "does not match\n"
+        })?;
         write_checks(f, &self.checks, 1)?;
         match &self.note {
             Some(note) => writeln!(f, "  {note}"),
@@ -268,13 +343,25 @@ impl fmt::Display for Explanation {
 fn write_checks(f: &mut fmt::Formatter<'_>, checks: &[Check], depth: usize) -> fmt::Result {
     for check in checks {
         let (indent, verdict) = ("  ".repeat(depth), if check.holds { "yes" } else { "no " });
-        let Check { field, expected, .. } = check;
+        let Check {
+            field, expected, ..
+        } = check;
         match &check.found {
-            _ if check.found.is_none() && check.is_composed() => writeln!(f, "{indent}{verdict} {field}: {expected}")?,
-            Some(found) if is_expression(field) => writeln!(f, "{indent}{verdict} {expected}: {found}")?,
+            _ if check.found.is_none() && check.is_composed() => {
+                writeln!(f, "{indent}{verdict} {field}: {expected}")?
+            }
+            Some(found) if is_expression(field) => {
+                writeln!(f, "{indent}{verdict} {expected}: {found}")?
+            }
             None if is_expression(field) => writeln!(f, "{indent}{verdict} {expected}")?,
-            Some(found) => writeln!(f, "{indent}{verdict} {field} is {found}, expected {expected}")?,
-            None => writeln!(f, "{indent}{verdict} {field} is missing, expected {expected}")?,
+            Some(found) => writeln!(
+                f,
+                "{indent}{verdict} {field} is {found}, expected {expected}"
+            )?,
+            None => writeln!(
+                f,
+                "{indent}{verdict} {field} is missing, expected {expected}"
+            )?,
         }
         if let Some(change) = &check.change {
             writeln!(f, "{indent}    it would hold {change}")?;
@@ -286,7 +373,11 @@ fn write_checks(f: &mut fmt::Formatter<'_>, checks: &[Check], depth: usize) -> f
             write_checks(f, checks, depth + 3)?;
         }
         if check.omitted > 0 {
-            writeln!(f, "{indent}    and {} more, which are not nearer", check.omitted)?;
+            writeln!(
+                f,
+                "{indent}    and {} more, which are not nearer",
+                check.omitted
+            )?;
         }
     }
     Ok(())

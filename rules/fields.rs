@@ -1,6 +1,7 @@
 //! Which fields a set of rules mentions, and where in an event's text they stand.
 //!
-//! All paths that patterns and conditions mention are one tree, numbered so that the fields under a field follow it:
+//! All paths that patterns and conditions mention are one tree, numbered so that the fields under a
+//! field follow it:
 //!
 //! ```text
 //!   mentioned: data.s3.bucket, data.s3.object.size, data.total
@@ -10,13 +11,15 @@
 //!                       └─ 6 total
 //! ```
 //!
-//! One pass over the text, guided by the tree, writes each mentioned field's byte range into its slot; all else is skipped and nothing
-//! is built. A slot is a number, so a rule finds its field without a look at its name. Where an array stands between two fields, its
-//! elements get frames of their own, which hold the slots of the fields under it.
+//! One pass over the text, guided by the tree, writes each mentioned field's byte range into its
+//! slot; all else is skipped and nothing is built. A slot is a number, so a rule finds its field
+//! without a look at its name. Where an array stands between two fields, its elements get frames of
+//! their own, which hold the slots of the fields under it.
 //!
-//! A key with dots stands for nesting, in rules as in events: `a.b` in a rule finds `{"a": {"b": 1}}` and `{"a.b": 1}`, both of them where
-//! both are there. So names in the tree have no dots. A JSONPath query that names a key with dots (`$.data['a.b']`) is entered as if it
-//! were nested, by which the index finds it, and then read from the text.
+//! A key with dots stands for nesting, in rules as in events: `a.b` in a rule finds `{"a": {"b":
+//! 1}}` and `{"a.b": 1}`, both of them where both are there. So names in the tree have no dots. A
+//! JSONPath query that names a key with dots (`$.data['a.b']`) is entered as if it were nested, by
+//! which the index finds it, and then read from the text.
 
 mod slots;
 
@@ -43,7 +46,10 @@ pub(crate) struct FieldsBuilder {
 
 impl FieldsBuilder {
     pub(crate) fn new() -> Self {
-        Self { nodes: vec![HashMap::new()], paths: HashMap::new() }
+        Self {
+            nodes: vec![HashMap::new()],
+            paths: HashMap::new(),
+        }
     }
 
     /// The number of a path, the same wherever it is mentioned.
@@ -52,15 +58,19 @@ impl FieldsBuilder {
         *self.paths.entry(text.into()).or_insert(next)
     }
 
-    /// The provisional number of a field under another one, however many steps down its name spells with dots.
+    /// The provisional number of a field under another one, however many steps down its name spells
+    /// with dots.
     pub(crate) fn dotted(&mut self, parent: FieldId, name: &str) -> FieldId {
-        name.split('.').fold(parent, |parent, step| self.field(parent, step))
+        name.split('.')
+            .fold(parent, |parent, step| self.field(parent, step))
     }
 
     /// The provisional number of a field right under another one. The name has no dots.
     pub(crate) fn field(&mut self, parent: FieldId, name: &str) -> FieldId {
         let next = self.nodes.len() as FieldId;
-        let Some(children) = self.nodes.get_mut(parent as usize) else { return parent };
+        let Some(children) = self.nodes.get_mut(parent as usize) else {
+            return parent;
+        };
         if let Some(known) = children.get(name) {
             return *known;
         }
@@ -71,32 +81,72 @@ impl FieldsBuilder {
 
     /// The tree, and the final number of each provisional one.
     pub(crate) fn finish(mut self) -> (Fields, Vec<FieldId>) {
-        let mut fields = Fields { nodes: Vec::with_capacity(self.nodes.len()) };
+        let mut fields = Fields {
+            nodes: Vec::with_capacity(self.nodes.len()),
+        };
         let mut renumbered = vec![ROOT; self.nodes.len()];
         self.number(ROOT, &mut fields, &mut renumbered);
         (fields, renumbered)
     }
 
-    fn number(&mut self, provisional: FieldId, fields: &mut Fields, renumbered: &mut [FieldId]) -> FieldId {
+    fn number(
+        &mut self,
+        provisional: FieldId,
+        fields: &mut Fields,
+        renumbered: &mut [FieldId],
+    ) -> FieldId {
         let id = fields.nodes.len() as FieldId;
         if let Some(slot) = renumbered.get_mut(provisional as usize) {
             *slot = id;
         }
-        fields.nodes.push(Node { end: id + 1, ..Node::default() });
-        let mut names: Vec<_> = self.nodes.get_mut(provisional as usize).map(std::mem::take).unwrap_or_default().into_iter().collect();
+        fields.nodes.push(Node {
+            end: id + 1,
+            ..Node::default()
+        });
+        let mut names: Vec<_> = self
+            .nodes
+            .get_mut(provisional as usize)
+            .map(std::mem::take)
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
         names.sort_unstable();
-        let lengths = names.iter().fold(0_u64, |bits, (name, _)| bits | 1 << (name.len() % 64));
-        let children: Vec<_> = names.into_iter().map(|(name, child)| (name, self.number(child, fields, renumbered))).collect();
-        let mut marks: Vec<_> = children.iter().map(|(name, _)| Mark::new(name.as_bytes())).collect();
+        let lengths = names
+            .iter()
+            .fold(0_u64, |bits, (name, _)| bits | 1 << (name.len() % 64));
+        let children: Vec<_> = names
+            .into_iter()
+            .map(|(name, child)| (name, self.number(child, fields, renumbered)))
+            .collect();
+        let mut marks: Vec<_> = children
+            .iter()
+            .map(|(name, _)| Mark::new(name.as_bytes()))
+            .collect();
         let mut places = HashMap::default();
         if marks.len() > MARKS_MAX {
-            places.extend(marks.drain(..).enumerate().map(|(place, mark)| (mark, place)));
+            places.extend(
+                marks
+                    .drain(..)
+                    .enumerate()
+                    .map(|(place, mark)| (mark, place)),
+            );
         }
         let end = fields.nodes.len() as FieldId;
-        let above_others = children.iter().filter(|(_, child)| fields.has_children(*child));
-        let nested = above_others.fold(0, |bits, (name, _)| bits | first_bit(name.bytes().next().unwrap_or(b'.')));
+        let above_others = children
+            .iter()
+            .filter(|(_, child)| fields.has_children(*child));
+        let nested = above_others.fold(0, |bits, (name, _)| {
+            bits | first_bit(name.bytes().next().unwrap_or(b'.'))
+        });
         if let Some(node) = fields.nodes.get_mut(id as usize) {
-            *node = Node { children, marks, places, lengths, nested, end };
+            *node = Node {
+                children,
+                marks,
+                places,
+                lengths,
+                nested,
+                end,
+            };
         }
         id
     }
@@ -116,10 +166,12 @@ struct Node {
     marks: Vec<Mark>,
     /// The place of each mark where there are more than [`MARKS_MAX`].
     places: HashMap<Mark, usize, RandomState>,
-    /// Bit n is set where a child's name has n (modulo 64) bytes: most members of an event are told apart by this alone.
+    /// Bit n is set where a child's name has n (modulo 64) bytes: most members of an event are told
+    /// apart by this alone.
     lengths: u64,
-    /// The [`first_bit`] of each child with others below it: a key with dots leads to those alone. Most members of an event are known by
-    /// this to lead nowhere, without a look for dots in them. A name without characters is followed by a dot.
+    /// The [`first_bit`] of each child with others below it: a key with dots leads to those alone.
+    /// Most members of an event are known by this to lead nowhere, without a look for dots in them.
+    /// A name without characters is followed by a dot.
     nested: u64,
     /// One past the last field under this one.
     end: FieldId,
@@ -143,12 +195,28 @@ struct Mark {
 
 impl Mark {
     fn new(name: &[u8]) -> Self {
-        let (head, tail) = match (name.first_chunk(), name.last_chunk(), name.first_chunk(), name.last_chunk()) {
+        let (head, tail) = match (
+            name.first_chunk(),
+            name.last_chunk(),
+            name.first_chunk(),
+            name.last_chunk(),
+        ) {
             (Some(head), Some(tail), ..) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
-            (_, _, Some(head), Some(tail)) => (u32::from_le_bytes(*head).into(), u32::from_le_bytes(*tail).into()),
-            _ => (name.iter().fold(0, |head, byte| head << 8 | u64::from(*byte)), 0),
+            (_, _, Some(head), Some(tail)) => (
+                u32::from_le_bytes(*head).into(),
+                u32::from_le_bytes(*tail).into(),
+            ),
+            _ => (
+                name.iter()
+                    .fold(0, |head, byte| head << 8 | u64::from(*byte)),
+                0,
+            ),
         };
-        Self { length: name.len(), head, tail }
+        Self {
+            length: name.len(),
+            head,
+            tail,
+        }
     }
 }
 
@@ -174,9 +242,12 @@ impl Fields {
 
     /// The next field on the way from one field down to another.
     fn toward(&self, at: FieldId, goal: FieldId) -> Option<FieldId> {
-        // Children are sorted by name and numbered in that order: the last one not past the goal leads to it.
+        // Children are sorted by name and numbered in that order: the last one not past the goal
+        // leads to it.
         let children = self.children(at);
-        let last = children.partition_point(|(_, id)| *id <= goal).checked_sub(1)?;
+        let last = children
+            .partition_point(|(_, id)| *id <= goal)
+            .checked_sub(1)?;
         children.get(last).map(|(_, id)| *id)
     }
 
@@ -207,7 +278,10 @@ impl Fields {
         let found = match node.children.get(at) {
             Some((key, _)) if name.len() <= 16 || key.as_bytes() == name => at,
             // Longer names that begin and end the same are rare.
-            _ => node.children.binary_search_by(|(key, _)| key.as_bytes().cmp(name)).ok()?,
+            _ => node
+                .children
+                .binary_search_by(|(key, _)| key.as_bytes().cmp(name))
+                .ok()?,
         };
         node.children.get(found).map(|(_, id)| *id)
     }
@@ -220,14 +294,30 @@ mod tests {
 
     fn find(paths: &[&[&str]], text: &str) -> Vec<Option<String>> {
         let mut builder = FieldsBuilder::new();
-        let ids: Vec<_> = paths.iter().map(|path| path.iter().fold(ROOT, |parent, name| builder.field(parent, name))).collect();
+        let ids: Vec<_> = paths
+            .iter()
+            .map(|path| {
+                path.iter()
+                    .fold(ROOT, |parent, name| builder.field(parent, name))
+            })
+            .collect();
         let (fields, renumbered) = builder.finish();
         let mut slots = Slots::default();
         let items = pointsman_schemas::json::outline(text.as_bytes());
-        let frame = slots.open(&fields, ROOT, Outlined { text: text.as_bytes(), items: &items }, 0);
+        let frame = slots.open(
+            &fields,
+            ROOT,
+            Outlined {
+                text: text.as_bytes(),
+                items: &items,
+            },
+            0,
+        );
         ids.iter()
             .map(|id| {
-                let found = slots.all(frame, renumbered[*id as usize]).filter(|found| found.kind != Kind::Nothing);
+                let found = slots
+                    .all(frame, renumbered[*id as usize])
+                    .filter(|found| found.kind != Kind::Nothing);
                 let texts: Vec<_> = found.map(|found| text[found.range()].to_owned()).collect();
                 (!texts.is_empty()).then(|| texts.join(" "))
             })
@@ -241,31 +331,94 @@ mod tests {
         for (text, expect) in [
             (
                 r#"{"q":[{}],"a":{"b":{"c":1},"x":"]"},"z":null}"#,
-                [some(r#"{"b":{"c":1},"x":"]"}"#), some(r#"{"c":1}"#), some("1"), some("null"), some("\"]\"")],
+                [
+                    some(r#"{"b":{"c":1},"x":"]"}"#),
+                    some(r#"{"c":1}"#),
+                    some("1"),
+                    some("null"),
+                    some("\"]\""),
+                ],
             ),
-            (r#"{"a":{"b":{"c":1}},"a":{"x":2}}"#, [some(r#"{"x":2}"#), None, None, None, some("2")]),
-            (r#"{"a":{"x":2},"a":3}"#, [some("3"), None, None, None, None]),
-            (r#"{"a":[{"b":1}]}"#, [some(r#"[{"b":1}]"#), None, None, None, None]),
+            (
+                r#"{"a":{"b":{"c":1}},"a":{"x":2}}"#,
+                [some(r#"{"x":2}"#), None, None, None, some("2")],
+            ),
+            (
+                r#"{"a":{"x":2},"a":3}"#,
+                [some("3"), None, None, None, None],
+            ),
+            (
+                r#"{"a":[{"b":1}]}"#,
+                [some(r#"[{"b":1}]"#), None, None, None, None],
+            ),
             (r#"{"a.b.c":7}"#, [None, None, some("7"), None, None]),
-            (r#"{"a":{"b":{"c":1},"x":1},"a":{"b":{}}}"#, [some(r#"{"b":{}}"#), some("{}"), None, None, None]),
-            (r#"{"a.b.c":7,"a":{"x":1},"a":{}}"#, [some("{}"), None, some("7"), None, None]),
-            (r#"{"a":{"b\u002ec":7},"a":{"x":1}}"#, [some(r#"{"x":1}"#), None, None, None, some("1")]),
-            (r#"{"a":{"b":{"c":1}},"a.b.c":7}"#, [some(r#"{"b":{"c":1}}"#), some(r#"{"c":1}"#), some("7 1"), None, None]),
-            (r#"{"a.b.c":7,"a":{"b":{"c":1}},"a.b.c":8}"#, [some(r#"{"b":{"c":1}}"#), some(r#"{"c":1}"#), some("8 1"), None, None]),
+            (
+                r#"{"a":{"b":{"c":1},"x":1},"a":{"b":{}}}"#,
+                [some(r#"{"b":{}}"#), some("{}"), None, None, None],
+            ),
+            (
+                r#"{"a.b.c":7,"a":{"x":1},"a":{}}"#,
+                [some("{}"), None, some("7"), None, None],
+            ),
+            (
+                r#"{"a":{"b\u002ec":7},"a":{"x":1}}"#,
+                [some(r#"{"x":1}"#), None, None, None, some("1")],
+            ),
+            (
+                r#"{"a":{"b":{"c":1}},"a.b.c":7}"#,
+                [
+                    some(r#"{"b":{"c":1}}"#),
+                    some(r#"{"c":1}"#),
+                    some("7 1"),
+                    None,
+                    None,
+                ],
+            ),
+            (
+                r#"{"a.b.c":7,"a":{"b":{"c":1}},"a.b.c":8}"#,
+                [
+                    some(r#"{"b":{"c":1}}"#),
+                    some(r#"{"c":1}"#),
+                    some("8 1"),
+                    None,
+                    None,
+                ],
+            ),
             (
                 r#"{"a":{"b":{"c":1},"b.c":2},"a.b":{"c":3},"a.b.c":4}"#,
-                [some(r#"{"b":{"c":1},"b.c":2}"#), some(r#"{"c":3} {"c":1}"#), some("4 3 2 1"), None, None],
+                [
+                    some(r#"{"b":{"c":1},"b.c":2}"#),
+                    some(r#"{"c":3} {"c":1}"#),
+                    some("4 3 2 1"),
+                    None,
+                    None,
+                ],
             ),
             (
                 r#"{"a":{"b":{"c":1},"b.c":2},"a.b":{"c":3},"a":{"x":4}}"#,
-                [some(r#"{"x":4}"#), some(r#"{"c":3}"#), some("3"), None, some("4")],
+                [
+                    some(r#"{"x":4}"#),
+                    some(r#"{"c":3}"#),
+                    some("3"),
+                    None,
+                    some("4"),
+                ],
             ),
             (
                 r#"{"a.b":{"c":3},"a":{"b.c":2,"b":{"c":1},"b.c":5},"a.b":[]}"#,
-                [some(r#"{"b.c":2,"b":{"c":1},"b.c":5}"#), some(r#"[] {"c":1}"#), some("5 1"), None, None],
+                [
+                    some(r#"{"b.c":2,"b":{"c":1},"b.c":5}"#),
+                    some(r#"[] {"c":1}"#),
+                    some("5 1"),
+                    None,
+                    None,
+                ],
             ),
             (r#"{"a":{"b":{"c":1}"#, [None, None, None, None, None]),
-            (r#"{"a.b":1,"a.b.x":2,"z.b":3}"#, [None, some("1"), None, None, None]),
+            (
+                r#"{"a.b":1,"a.b.x":2,"z.b":3}"#,
+                [None, some("1"), None, None, None],
+            ),
             ("[]", [None, None, None, None, None]),
             ("", [None, None, None, None, None]),
         ] {
@@ -285,15 +438,26 @@ mod tests {
                 .enumerate()
                 .map(|(index, length)| format!("{index:02}{}", "x".repeat(*length)))
                 .collect();
-            let twins = ["begins alike, 1, ends alike", "begins alike, 2, ends alike"].map(ToOwned::to_owned);
+            let twins = ["begins alike, 1, ends alike", "begins alike, 2, ends alike"]
+                .map(ToOwned::to_owned);
             let names: Vec<_> = names.into_iter().chain(twins).collect();
             let mut builder = FieldsBuilder::new();
             let ids: Vec<_> = names.iter().map(|name| builder.field(ROOT, name)).collect();
             let (fields, renumbered) = builder.finish();
             for (name, id) in names.iter().zip(ids) {
-                assert_eq!(fields.child(ROOT, name.as_bytes()), Some(renumbered[id as usize]), "{name}");
+                assert_eq!(
+                    fields.child(ROOT, name.as_bytes()),
+                    Some(renumbered[id as usize]),
+                    "{name}"
+                );
                 assert_eq!(fields.child(ROOT, format!("{name}y").as_bytes()), None);
-                assert_eq!(fields.child(ROOT, name.replacen('x', "y", 1).replace(',', ";").as_bytes()), None);
+                assert_eq!(
+                    fields.child(
+                        ROOT,
+                        name.replacen('x', "y", 1).replace(',', ";").as_bytes()
+                    ),
+                    None
+                );
             }
             assert_eq!(fields.child(ROOT, b"begins alike, 3, ends alike"), None);
         }

@@ -1,8 +1,10 @@
-//! Filters: what `filters` holds, in the dialects of the CloudEvents Subscriptions API (section 3.2.4 of `subscriptions/spec.md`).
+//! Filters: what `filters` holds, in the dialects of the CloudEvents Subscriptions API (section
+//! 3.2.4 of `subscriptions/spec.md`).
 //!
-//! `exact`, `prefix` and `suffix` compare context attributes and extensions with texts, `all`, `any` and `not` combine filters, `sql` is a
-//! [CESQL expression](crate::cesql). An attribute that is an integer or a boolean is compared by its canonical text. A `sql` that fails is
-//! false, and so `not` over it true.
+//! `exact`, `prefix` and `suffix` compare context attributes and extensions with texts, `all`,
+//! `any` and `not` combine filters, `sql` is a [CESQL expression](crate::cesql). An attribute that
+//! is an integer or a boolean is compared by its canonical text. A `sql` that fails is false, and
+//! so `not` over it true.
 
 use std::fmt::Write;
 
@@ -19,7 +21,16 @@ use crate::spelling;
 const DEPTH_MAX: usize = 32;
 
 /// What every CloudEvent may have, besides extensions of any name.
-const ATTRIBUTES: [&str; 8] = ["id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "specversion"];
+const ATTRIBUTES: [&str; 8] = [
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "specversion",
+];
 
 /// Attributes that are texts in every event.
 const TEXTS: [&str; 4] = ["id", "source", "type", "subject"];
@@ -78,10 +89,21 @@ impl Filters {
         let mut problems = Vec::new();
         if filters.is_empty() {
             // The specification allows it.
-            problems.push(Problem::new("this list is empty: it takes every event").help("write a filter, or leave `filters` out").warn());
+            problems.push(
+                Problem::new("this list is empty: it takes every event")
+                    .help("write a filter, or leave `filters` out")
+                    .warn(),
+            );
         }
         let all = compile_list(filters, 1, &mut problems);
-        if problems.iter().all(|problem| problem.warning) { Ok(Self { all, warnings: problems }) } else { Err(problems) }
+        if problems.iter().all(|problem| problem.warning) {
+            Ok(Self {
+                all,
+                warnings: problems,
+            })
+        } else {
+            Err(problems)
+        }
     }
 
     /// What is odd about the filters but not wrong.
@@ -115,7 +137,9 @@ fn compile_list(filters: &[RawFilter], depth: usize, problems: &mut Vec<Problem>
 /// Compiles one filter. The recursion ends at the bound of the depth.
 fn compile(filter: &RawFilter, depth: usize, problems: &mut Vec<Problem>) -> Option<Filter> {
     if depth > DEPTH_MAX {
-        problems.push(Problem::new(format!("filters nest deeper than {DEPTH_MAX} levels")));
+        problems.push(Problem::new(format!(
+            "filters nest deeper than {DEPTH_MAX} levels"
+        )));
         return None;
     }
     let mut own = Vec::new();
@@ -131,7 +155,10 @@ fn compile(filter: &RawFilter, depth: usize, problems: &mut Vec<Problem>) -> Opt
         RawFilter::Suffix(texts) => ("suffix", attributes(Comparison::Suffix, texts, &mut own)),
         RawFilter::All(filters) => ("all", Some(Filter::All(list(filters, &mut own)))),
         RawFilter::Any(filters) => ("any", Some(Filter::Any(list(filters, &mut own)))),
-        RawFilter::Not(filter) => ("not", compile(filter, depth + 1, &mut own).map(|filter| Filter::Not(Box::new(filter)))),
+        RawFilter::Not(filter) => (
+            "not",
+            compile(filter, depth + 1, &mut own).map(|filter| Filter::Not(Box::new(filter))),
+        ),
         RawFilter::Sql(text) => ("sql", sql(text, &mut own)),
     };
     problems.extend(own.into_iter().map(|problem| problem.at(key)));
@@ -152,9 +179,16 @@ fn sql(text: &str, problems: &mut Vec<Problem>) -> Option<Filter> {
     }
 }
 
-fn attributes(comparison: Comparison, texts: &IndexMap<String, String>, problems: &mut Vec<Problem>) -> Option<Filter> {
+fn attributes(
+    comparison: Comparison,
+    texts: &IndexMap<String, String>,
+    problems: &mut Vec<Problem>,
+) -> Option<Filter> {
     if texts.is_empty() {
-        problems.push(Problem::new("there is no attribute here").help("name one with its text: { type: order.paid }"));
+        problems.push(
+            Problem::new("there is no attribute here")
+                .help("name one with its text: { type: order.paid }"),
+        );
     }
     for (name, text) in texts {
         problems.extend(attribute_problem(name).map(|problem| problem.key().at(name.as_str())));
@@ -163,7 +197,13 @@ fn attributes(comparison: Comparison, texts: &IndexMap<String, String>, problems
             problems.push(problem.help("write what the attribute is compared with; `EXISTS` in a `sql` asks whether it is there"));
         }
     }
-    Some(Filter::Attributes(comparison, texts.iter().map(|(name, text)| (name.as_str().into(), text.as_str().into())).collect()))
+    Some(Filter::Attributes(
+        comparison,
+        texts
+            .iter()
+            .map(|(name, text)| (name.as_str().into(), text.as_str().into()))
+            .collect(),
+    ))
 }
 
 fn attribute_problem(name: &str) -> Option<Problem> {
@@ -172,15 +212,25 @@ fn attribute_problem(name: &str) -> Option<Problem> {
         return Some(problem.help("hold the data against `match` or `where` beside `filters`"));
     }
     let meant = spelling::nearest(name, ATTRIBUTES);
-    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
-        let problem = Problem::new(format!("{name:?} is not the name of an attribute: those are made of a-z and 0-9"));
+    if name.is_empty()
+        || !name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    {
+        let problem = Problem::new(format!(
+            "{name:?} is not the name of an attribute: those are made of a-z and 0-9"
+        ));
         return Some(match meant {
             Some(meant) => problem.help(format!("write {meant}")),
             None => problem,
         });
     }
     let meant = meant.filter(|_| !ATTRIBUTES.contains(&name))?;
-    Some(Problem::new(format!("{name:?} is taken as an extension attribute")).help(format!("was {meant} meant?")).warn())
+    Some(
+        Problem::new(format!("{name:?} is taken as an extension attribute"))
+            .help(format!("was {meant} meant?"))
+            .warn(),
+    )
 }
 
 impl Filter {
@@ -196,16 +246,20 @@ impl Filter {
                     builder.field(ROOT, name);
                 }
             }),
-            Self::All(filters) | Self::Any(filters) => filters.iter().for_each(|filter| filter.register(builder)),
+            Self::All(filters) | Self::Any(filters) => {
+                filters.iter().for_each(|filter| filter.register(builder))
+            }
             Self::Not(_) => {}
         }
     }
 
     pub(crate) fn holds(&self, event: &Event) -> bool {
         match self {
-            Self::Attributes(comparison, texts) => {
-                texts.iter().all(|(name, text)| event.attribute(name).is_some_and(|value| comparison.holds(value, text)))
-            }
+            Self::Attributes(comparison, texts) => texts.iter().all(|(name, text)| {
+                event
+                    .attribute(name)
+                    .is_some_and(|value| comparison.holds(value, text))
+            }),
             Self::All(filters) => filters.iter().all(|filter| filter.holds(event)),
             Self::Any(filters) => filters.iter().any(|filter| filter.holds(event)),
             Self::Not(filter) => !filter.holds(event),
@@ -214,11 +268,15 @@ impl Filter {
     }
 }
 
-/// Whether an attribute that has this text in it is a text itself: an extension may be an integer or a boolean, which is compared by its text,
-/// or with what CESQL casts the text to.
+/// Whether an attribute that has this text in it is a text itself: an extension may be an integer
+/// or a boolean, which is compared by its text, or with what CESQL casts the text to.
 pub(crate) fn is_text(attribute: &str, part: &str) -> bool {
-    let is_of_number = part.bytes().all(|byte| matches!(byte, b'+' | b'-' | b'0'..=b'9'));
-    let is_of_boolean = ["true", "false"].iter().any(|text| text.contains(&part.to_ascii_lowercase()));
+    let is_of_number = part
+        .bytes()
+        .all(|byte| matches!(byte, b'+' | b'-' | b'0'..=b'9'));
+    let is_of_boolean = ["true", "false"]
+        .iter()
+        .any(|text| text.contains(&part.to_ascii_lowercase()));
     TEXTS.contains(&attribute) || !(is_of_number || is_of_boolean)
 }
 
@@ -256,7 +314,10 @@ impl Digits {
 
 impl Write for Digits {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let room = self.bytes.get_mut(self.length..self.length + text.len()).ok_or(std::fmt::Error)?;
+        let room = self
+            .bytes
+            .get_mut(self.length..self.length + text.len())
+            .ok_or(std::fmt::Error)?;
         room.copy_from_slice(text.as_bytes());
         self.length += text.len();
         Ok(())

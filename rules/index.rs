@@ -1,8 +1,10 @@
 //! Which rules an event may satisfy, found without a look at the others.
 //!
-//! Each rule is entered under what an event must have for it ([`access`]): a text at a field, a prefix, a range, an origin. An event is
-//! then read once: its attributes, and of its data the fields that rules mention, straight from its bytes. Each scalar there is looked up
-//! among what is asked of its field ([`field`]), and the rules behind what it hits are candidates; only those are evaluated in full.
+//! Each rule is entered under what an event must have for it ([`access`]): a text at a field, a
+//! prefix, a range, an origin. An event is then read once: its attributes, and of its data the
+//! fields that rules mention, straight from its bytes. Each scalar there is looked up among what is
+//! asked of its field ([`field`]), and the rules behind what it hits are candidates; only those are
+//! evaluated in full.
 //!
 //! ```text
 //!                             ┌─ text is order.paid ──▶ 3, 17
@@ -10,14 +12,17 @@
 //!         └─ data.total ──────┴─ is in 0..=100 ───────▶ 9        3, 4, 9 ──▶ evaluated ──▶ 3, 9
 //! ```
 //!
-//! So the cost follows the event and the rules that come near it. A rule is entered once for each alternative that it lists, whatever
-//! its operators: the memory is proportional to the rules' text, and nothing multiplies. That is why this is not the automaton of
-//! event-ruler and quamina, which leads from field to field and value to value and needs no evaluation behind it, but grows with the
-//! combinations and suffers from wildcards that share beginnings. `aho-corasick` finds what may stand anywhere in a text; texts, prefixes,
-//! suffixes, ranges and addresses need hardly more than a search in a sorted list.
+//! So the cost follows the event and the rules that come near it. A rule is entered once for each
+//! alternative that it lists, whatever its operators: the memory is proportional to the rules'
+//! text, and nothing multiplies. That is why this is not the automaton of event-ruler and quamina,
+//! which leads from field to field and value to value and needs no evaluation behind it, but grows
+//! with the combinations and suffers from wildcards that share beginnings. `aho-corasick` finds
+//! what may stand anywhere in a text; texts, prefixes, suffixes, ranges and addresses need hardly
+//! more than a search in a sorted list.
 //!
-//! What the index says is necessary, and sufficient for a rule that asks of one field alone. Of others an array counts with all of its
-//! values, and that a pattern must hold within one element is for the evaluation to see.
+//! What the index says is necessary, and sufficient for a rule that asks of one field alone. Of
+//! others an array counts with all of its values, and that a pattern must hold within one element
+//! is for the evaluation to see.
 
 mod access;
 mod field;
@@ -43,7 +48,8 @@ use field::{Room, Values};
 pub(crate) use lists::Hits;
 use lists::{List, Lists};
 
-/// Up to so many attributes that rules ask for are looked up in the event; of more, the event's own are looked up among them.
+/// Up to so many attributes that rules ask for are looked up in the event; of more, the event's own
+/// are looked up among them.
 const ATTRIBUTES_LISTED: usize = 16;
 
 /// The index of a set of rules.
@@ -82,7 +88,8 @@ impl Index {
     /// Enters all rules, whose fields are numbered.
     pub(crate) fn new(rules: &[Rule], fields: &Fields) -> Self {
         let (mut lists, mut always) = (Lists::default(), Vec::new());
-        let (mut origins, mut absent, mut tests) = (Vec::new(), Vec::new(), HashMap::<FieldId, Vec<_>>::new());
+        let (mut origins, mut absent, mut tests) =
+            (Vec::new(), Vec::new(), HashMap::<FieldId, Vec<_>>::new());
         let mut certain = Vec::with_capacity(rules.len());
         for (rule, choice) in (0..).zip(access::choose(rules, fields)) {
             certain.push(choice.is_certain);
@@ -105,32 +112,61 @@ impl Index {
             }
         }
         let asked = |field: FieldId| values.get(field as usize).is_some_and(Option::is_some);
-        let below: Vec<_> = (0..fields.len() as FieldId).map(|field| fields.below(field).any(asked)).collect();
+        let below: Vec<_> = (0..fields.len() as FieldId)
+            .map(|field| fields.below(field).any(asked))
+            .collect();
         let data = fields.child(ROOT, b"data");
-        let is_attribute = |field: FieldId| data.is_none_or(|data| field != data && !fields.below(data).contains(&field));
-        let attributes = fields.children(ROOT).iter().filter(|(_, field)| is_attribute(*field) && asked(*field)).cloned().collect();
+        let is_attribute = |field: FieldId| {
+            data.is_none_or(|data| field != data && !fields.below(data).contains(&field))
+        };
+        let attributes = fields
+            .children(ROOT)
+            .iter()
+            .filter(|(_, field)| is_attribute(*field) && asked(*field))
+            .cloned()
+            .collect();
         let name = |field| {
-            let at = fields.children(ROOT).binary_search_by_key(&field, |(_, id)| *id).ok()?;
+            let at = fields
+                .children(ROOT)
+                .binary_search_by_key(&field, |(_, id)| *id)
+                .ok()?;
             fields.children(ROOT).get(at).map(|(name, _)| name.clone())
         };
-        let (absent_attributes, absent_data): (Vec<_>, Vec<_>) =
-            lists.group(absent).into_iter().partition(|(field, _)| is_attribute(*field));
+        let (absent_attributes, absent_data): (Vec<_>, Vec<_>) = lists
+            .group(absent)
+            .into_iter()
+            .partition(|(field, _)| is_attribute(*field));
         Self {
             certain,
             always,
             origins: lists.group(origins).into_iter().collect(),
-            data: data.filter(|data| asked(*data) || fields.below(*data).any(asked) || !absent_data.is_empty()),
+            data: data.filter(|data| {
+                asked(*data) || fields.below(*data).any(asked) || !absent_data.is_empty()
+            }),
             values,
             below,
             attributes,
-            absent_attributes: absent_attributes.into_iter().filter_map(|(field, list)| Some((name(field)?, list))).collect(),
-            absent_data: absent_data.into_iter().map(|(field, list)| (fields.way(field), list)).collect(),
+            absent_attributes: absent_attributes
+                .into_iter()
+                .filter_map(|(field, list)| Some((name(field)?, list)))
+                .collect(),
+            absent_data: absent_data
+                .into_iter()
+                .map(|(field, list)| (fields.way(field), list))
+                .collect(),
             lists,
         }
     }
 
     /// Notes in the scratch which rules an event may satisfy. The scratch has been started for it.
-    pub(crate) fn search(&self, fields: &Fields, origin: Origin, event: &Event, document: &Document<'_>, scratch: &mut Scratch) {
+    pub(crate) fn search(
+        &self,
+        fields: &Fields,
+        origin: Origin,
+        event: &Event,
+        document: &Document<'_>,
+        scratch: &mut Scratch,
+    ) {
         let mut workspace = std::mem::take(&mut scratch.workspace);
         workspace.hits.start(&self.lists, self.certain.len());
         self.hit(self.always, &mut workspace);
@@ -142,13 +178,24 @@ impl Index {
             Some(data) if data.kind() == DataKind::Json && self.data.is_some() => {
                 let mut evaluation = Evaluation::new(fields, document, scratch);
                 let (frame, outlined) = (evaluation.frame(), evaluation.outlined());
-                let mut walk = Walk { index: self, fields, document, outlined, slots: &mut scratch.slots, workspace: &mut workspace };
+                let mut walk = Walk {
+                    index: self,
+                    fields,
+                    document,
+                    outlined,
+                    slots: &mut scratch.slots,
+                    workspace: &mut workspace,
+                };
                 walk.absent(frame);
                 walk.frame(frame);
             }
             data => {
-                self.absent_data.iter().for_each(|(_, list)| self.hit(*list, &mut workspace));
-                if let (Some(data), Some(field)) = (data.filter(|data| data.kind() == DataKind::Text), self.data) {
+                self.absent_data
+                    .iter()
+                    .for_each(|(_, list)| self.hit(*list, &mut workspace));
+                if let (Some(data), Some(field)) =
+                    (data.filter(|data| data.kind() == DataKind::Text), self.data)
+                {
                     self.scalar(field, Scalar::Text(data.bytes()), document, &mut workspace);
                 }
             }
@@ -165,7 +212,13 @@ impl Index {
         workspace.hits.hit(&self.lists, list);
     }
 
-    fn attributes(&self, fields: &Fields, event: &Event, document: &Document<'_>, workspace: &mut Workspace) {
+    fn attributes(
+        &self,
+        fields: &Fields,
+        event: &Event,
+        document: &Document<'_>,
+        workspace: &mut Workspace,
+    ) {
         let mut look = |field: FieldId, value: AttributeValue<'_>| {
             let scalar = match value {
                 AttributeValue::String(text) => Scalar::Text(text.as_bytes()),
@@ -194,9 +247,20 @@ impl Index {
         }
     }
 
-    fn scalar(&self, field: FieldId, scalar: Scalar<'_>, document: &Document<'_>, workspace: &mut Workspace) {
+    fn scalar(
+        &self,
+        field: FieldId,
+        scalar: Scalar<'_>,
+        document: &Document<'_>,
+        workspace: &mut Workspace,
+    ) {
         if let Some(values) = self.asked(field) {
-            let Workspace { hits, workings, room, .. } = workspace;
+            let Workspace {
+                hits,
+                workings,
+                room,
+                ..
+            } = workspace;
             values.hit(scalar, document, workings, room, &self.lists, hits);
         }
     }
@@ -227,9 +291,16 @@ impl Walk<'_, '_> {
         for (path, list) in &self.index.absent_data {
             let there = path.split_last().is_some_and(|(field, above)| {
                 let buffer = &mut self.workspace.buffer;
-                let is_scalar = |found: Found| found.kind == Kind::Scalar && json::scalar(outlined.get(found.range()), buffer).is_some();
+                let is_scalar = |found: Found| {
+                    found.kind == Kind::Scalar
+                        && json::scalar(outlined.get(found.range()), buffer).is_some()
+                };
                 self.slots.all(frame, *field).any(is_scalar)
-                    && above.iter().all(|field| self.slots.all(frame, *field).all(|found| found.kind != Kind::Array))
+                    && above.iter().all(|field| {
+                        self.slots
+                            .all(frame, *field)
+                            .all(|found| found.kind != Kind::Array)
+                    })
             });
             if !there {
                 self.index.hit(*list, self.workspace);
@@ -246,7 +317,9 @@ impl Walk<'_, '_> {
             while let Some(slot) = next {
                 match slot.found.kind {
                     Kind::Scalar => self.scalar(field, slot.found.range()),
-                    Kind::Array if self.index.below(field) || self.index.asked(field).is_some() => self.array(field, slot.found.item(), 0),
+                    Kind::Array if self.index.below(field) || self.index.asked(field).is_some() => {
+                        self.array(field, slot.found.item(), 0)
+                    }
                     Kind::Array | Kind::Object | Kind::Nothing => {}
                 }
                 next = self.slots.next(slot);
@@ -255,10 +328,24 @@ impl Walk<'_, '_> {
     }
 
     fn scalar(&mut self, field: FieldId, value: Range<usize>) {
-        let Some(values) = self.index.asked(field) else { return };
-        let Workspace { hits, workings, room, buffer } = &mut *self.workspace;
+        let Some(values) = self.index.asked(field) else {
+            return;
+        };
+        let Workspace {
+            hits,
+            workings,
+            room,
+            buffer,
+        } = &mut *self.workspace;
         if let Some(scalar) = json::scalar(self.outlined.get(value), buffer) {
-            values.hit(scalar, self.document, workings, room, &self.index.lists, hits);
+            values.hit(
+                scalar,
+                self.document,
+                workings,
+                room,
+                &self.index.lists,
+                hits,
+            );
         }
     }
 

@@ -1,11 +1,13 @@
-//! Raw JSON text read in place: which bytes a member or an element takes, without building anything.
+//! Raw JSON text read in place: which bytes a member or an element takes, without building
+//! anything.
 //!
-//! The text is trusted to be valid JSON (events are checked at the door) but never relied upon: on anything else these functions
-//! find nothing. They do not recurse, so depth costs no stack.
+//! The text is trusted to be valid JSON (events are checked at the door) but never relied upon: on
+//! anything else these functions find nothing. They do not recurse, so depth costs no stack.
 
 use crate::number::Number;
 
-/// A JSON value that is neither an object nor an array. Text is unescaped and is not checked to be UTF-8.
+/// A JSON value that is neither an object nor an array. Text is unescaped and is not checked to be
+/// UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Scalar<'a> {
     Text(&'a [u8]),
@@ -22,17 +24,23 @@ pub(crate) fn skip_whitespace(json: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// From behind an opening quote: where the closing one stands, and whether there is a backslash before it.
+/// From behind an opening quote: where the closing one stands, and whether there is a backslash
+/// before it.
 pub(crate) fn string_end(json: &[u8], mut at: usize) -> Option<(usize, bool)> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
     let mut escaped = false;
     loop {
         // Eight bytes at a time, as long as none of them is a quote or a backslash.
-        while let Some(chunk) = json.get(at..at + 8).and_then(|chunk| <[u8; 8]>::try_from(chunk).ok()) {
+        while let Some(chunk) = json
+            .get(at..at + 8)
+            .and_then(|chunk| <[u8; 8]>::try_from(chunk).ok())
+        {
             let word = u64::from_le_bytes(chunk);
             let (quote, backslash) = (word ^ (ONES * b'"' as u64), word ^ (ONES * b'\\' as u64));
-            let found = (quote.wrapping_sub(ONES) & !quote | backslash.wrapping_sub(ONES) & !backslash) & HIGHS;
+            let found = (quote.wrapping_sub(ONES) & !quote
+                | backslash.wrapping_sub(ONES) & !backslash)
+                & HIGHS;
             if found != 0 {
                 at += (found.trailing_zeros() / 8) as usize;
                 break;
@@ -57,7 +65,10 @@ pub(crate) fn value_end(json: &[u8], at: usize) -> Option<usize> {
         b'{' | b'[' => container_end(json, at),
         _ => {
             let rest = json.get(at..)?;
-            let end = rest.iter().position(|byte| matches!(byte, b',' | b']' | b'}' | b' ' | b'\n' | b'\r' | b'\t')).unwrap_or(rest.len());
+            let end = rest
+                .iter()
+                .position(|byte| matches!(byte, b',' | b']' | b'}' | b' ' | b'\n' | b'\r' | b'\t'))
+                .unwrap_or(rest.len());
             (end > 0).then_some(at + end)
         }
     }
@@ -99,8 +110,12 @@ impl Key<'_> {
             && let Some(at) = memchr::memchr(b'\\', rest)
         {
             let (plain, escape) = rest.split_at(at);
-            let Some((character, length)) = escaped(escape) else { return false };
-            let behind = expected.strip_prefix(plain).and_then(|behind| behind.strip_prefix(character.encode_utf8(&mut [0; 4]).as_bytes()));
+            let Some((character, length)) = escaped(escape) else {
+                return false;
+            };
+            let behind = expected.strip_prefix(plain).and_then(|behind| {
+                behind.strip_prefix(character.encode_utf8(&mut [0; 4]).as_bytes())
+            });
             let Some(behind) = behind else { return false };
             (rest, expected) = (escape.get(length..).unwrap_or_default(), behind);
         }
@@ -108,7 +123,8 @@ impl Key<'_> {
     }
 }
 
-/// A walk over an object's members. After each key the caller passes the value, by [`Members::skip`].
+/// A walk over an object's members. After each key the caller passes the value, by
+/// [`Members::skip`].
 pub(crate) struct Members<'j> {
     json: &'j [u8],
     at: usize,
@@ -120,7 +136,8 @@ impl<'j> Members<'j> {
         (json.get(at) == Some(&b'{')).then_some(Self { json, at: at + 1 })
     }
 
-    /// The next key, which leaves the walk at its value; `Some(None)` behind the closing brace, none where this is no JSON.
+    /// The next key, which leaves the walk at its value; `Some(None)` behind the closing brace,
+    /// none where this is no JSON.
     pub(crate) fn next_key(&mut self) -> Option<Option<Key<'j>>> {
         self.at = skip_whitespace(self.json, self.at);
         if self.json.get(self.at) == Some(&b',') {
@@ -139,7 +156,10 @@ impl<'j> Members<'j> {
                     return None;
                 }
                 self.at = skip_whitespace(self.json, colon + 1);
-                Some(Some(Key { raw: self.json.get(start..end)?, escaped }))
+                Some(Some(Key {
+                    raw: self.json.get(start..end)?,
+                    escaped,
+                }))
             }
             _ => None,
         }
@@ -155,7 +175,11 @@ impl<'j> Members<'j> {
 
 /// The elements' texts of an array that begins at the first byte; none where this is no array.
 pub(crate) fn elements(json: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut at = if json.first() == Some(&b'[') { 1 } else { json.len() };
+    let mut at = if json.first() == Some(&b'[') {
+        1
+    } else {
+        json.len()
+    };
     std::iter::from_fn(move || {
         at = skip_whitespace(json, at);
         if json.get(at) == Some(&b',') {
@@ -187,7 +211,9 @@ pub(crate) fn member<'j>(json: &'j [u8], name: &str) -> Option<&'j [u8]> {
 pub(crate) fn element(json: &[u8], index: i64) -> Option<&[u8]> {
     let from_start = match usize::try_from(index) {
         Ok(index) => index,
-        Err(_) => elements(json).count().checked_sub(usize::try_from(index.unsigned_abs()).ok()?)?,
+        Err(_) => elements(json)
+            .count()
+            .checked_sub(usize::try_from(index.unsigned_abs()).ok()?)?,
     };
     elements(json).nth(from_start)
 }
@@ -197,7 +223,8 @@ pub(crate) fn trim(json: &[u8]) -> &[u8] {
     json.trim_ascii()
 }
 
-/// Reads a scalar; the buffer takes a text that has escapes. None for objects, arrays and what is no JSON.
+/// Reads a scalar; the buffer takes a text that has escapes. None for objects, arrays and what is
+/// no JSON.
 pub(crate) fn scalar<'a>(json: &'a [u8], buffer: &'a mut Vec<u8>) -> Option<Scalar<'a>> {
     Some(match json.first()? {
         b'"' => {
@@ -218,13 +245,16 @@ pub(crate) fn scalar<'a>(json: &'a [u8], buffer: &'a mut Vec<u8>) -> Option<Scal
     })
 }
 
-/// Appends what stands between a string's quotes, its escapes resolved (RFC 8259, section 7). Half a surrogate pair becomes U+FFFD.
+/// Appends what stands between a string's quotes, its escapes resolved (RFC 8259, section 7). Half
+/// a surrogate pair becomes U+FFFD.
 pub(crate) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
     let mut rest = raw;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         let (plain, escape) = rest.split_at(at);
         out.extend_from_slice(plain);
-        let Some((character, length)) = escaped(escape) else { return };
+        let Some((character, length)) = escaped(escape) else {
+            return;
+        };
         out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         rest = escape.get(length..).unwrap_or_default();
     }
@@ -249,16 +279,23 @@ fn escaped(escape: &[u8]) -> Option<(char, usize)> {
 fn unicode_escape(escape: &[u8]) -> (char, usize) {
     let unit = |at: usize| -> Option<u32> {
         let digits = escape.get(at..at + 6)?.strip_prefix(b"\\u")?;
-        digits.iter().try_fold(0, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?))
+        digits.iter().try_fold(0, |sum, digit| {
+            Some(sum * 16 + char::from(*digit).to_digit(16)?)
+        })
     };
     match unit(0) {
         Some(high @ 0xD800..=0xDBFF) => match unit(6) {
-            Some(low @ 0xDC00..=0xDFFF) => {
-                (char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)).unwrap_or(char::REPLACEMENT_CHARACTER), 12)
-            }
+            Some(low @ 0xDC00..=0xDFFF) => (
+                char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+                    .unwrap_or(char::REPLACEMENT_CHARACTER),
+                12,
+            ),
             _ => (char::REPLACEMENT_CHARACTER, 6),
         },
-        Some(code) => (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 6),
+        Some(code) => (
+            char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER),
+            6,
+        ),
         None => (char::REPLACEMENT_CHARACTER, 2),
     }
 }
@@ -274,9 +311,17 @@ pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
             b'\n' => b"\\n",
             b'\r' => b"\\r",
             b'\t' => b"\\t",
-            0..0x20 => {
-                &[b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), b"0123456789abcdef".get(usize::from(byte & 15)).copied().unwrap_or(b'0')]
-            }
+            0..0x20 => &[
+                b'\\',
+                b'u',
+                b'0',
+                b'0',
+                b'0' + (byte >> 4),
+                b"0123456789abcdef"
+                    .get(usize::from(byte & 15))
+                    .copied()
+                    .unwrap_or(b'0'),
+            ],
             _ => continue,
         };
         out.extend_from_slice(text.as_bytes().get(from..at).unwrap_or_default());
@@ -320,8 +365,10 @@ mod tests {
         leaf.prop_recursive(4, 40, 6, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..5).prop_map(Into::into),
-                prop::collection::vec((".{0,4}", inner), 0..5)
-                    .prop_map(|members| members.into_iter().collect::<serde_json::Map<_, _>>().into()),
+                prop::collection::vec((".{0,4}", inner), 0..5).prop_map(|members| members
+                    .into_iter()
+                    .collect::<serde_json::Map<_, _>>()
+                    .into()),
             ]
         })
     }
@@ -381,7 +428,8 @@ mod tests {
 
     #[test]
     fn members_and_elements() {
-        let json = br#"{ "a" : 1, "b\"c": [ 1 , {"x":"]"}, [] ] , "a":2,"e\u0301\ud83d\ude00":null}"#;
+        let json =
+            br#"{ "a" : 1, "b\"c": [ 1 , {"x":"]"}, [] ] , "a":2,"e\u0301\ud83d\ude00":null}"#;
         assert_eq!(member(json, "a"), Some(&b"2"[..]), "the last one counts");
         assert_eq!(member(json, "e\u{301}\u{1F600}"), Some(&b"null"[..]));
         let list = member(json, "b\"c").unwrap();

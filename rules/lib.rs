@@ -1,7 +1,9 @@
 //! Patterns, JSONPath conditions and templates over CloudEvents.
 //!
-//! Everything here is pure: no IO, no runtime, no state but what the caller passes in, and no clock but where a template asks for `now` ([`Document::now`]). A rule is compiled once, which finds
-//! every mistake in it ([`pointsman_schemas::Problem`]), and evaluated often, which never fails and allocates nothing where nothing matches.
+//! Everything here is pure: no IO, no runtime, no state but what the caller passes in, and no clock
+//! but where a template asks for `now` ([`Document::now`]). A rule is compiled once, which finds
+//! every mistake in it ([`pointsman_schemas::Problem`]), and evaluated often, which never fails and
+//! allocates nothing where nothing matches.
 //!
 //! | to | see |
 //! |---|---|
@@ -41,4 +43,6 @@ pub use pattern::Pattern;
 pub use ruleset::{Origin, OriginSet, Rule, RuleSet, Scratch};
 pub use shape::Shape;
 pub use template::{JsonTemplate, RenderError, TextTemplate};
-pub use transform::{EventMapping, RawAttributes, RawMapping, RawTransform, Transform, TransformError};
+pub use transform::{
+    EventMapping, RawAttributes, RawMapping, RawTransform, Transform, TransformError,
+};

@@ -1,10 +1,13 @@
 //! JSONPath (RFC 9535).
 //!
-//! A query that can find one value at most (`$.data.items[0]['name']`, section 2.3.5.1) is compiled to steps and read from the raw text
-//! without building anything. All others are evaluated over the document's tree. `jsonpath-rust` parses them; what it takes beyond the RFC is
-//! refused here: see [`Path::parse`]. Its own evaluation has no bound, and compiles a regular expression anew for each value.
+//! A query that can find one value at most (`$.data.items[0]['name']`, section 2.3.5.1) is compiled
+//! to steps and read from the raw text without building anything. All others are evaluated over the
+//! document's tree. `jsonpath-rust` parses them; what it takes beyond the RFC is refused here: see
+//! [`Path::parse`]. Its own evaluation has no bound, and compiles a regular expression anew for
+//! each value.
 //!
-//! A query that would multiply a document beyond all bounds, as `$..*..*..*..*` does a deep one, finds nothing there.
+//! A query that would multiply a document beyond all bounds, as `$..*..*..*..*` does a deep one,
+//! finds nothing there.
 
 mod check;
 mod evaluate;
@@ -54,7 +57,9 @@ pub enum Found<'d> {
 
 impl Query {
     fn singular(steps: Vec<Step>) -> Self {
-        let has_dots = steps.iter().any(|step| matches!(step, Step::Name(name) if name.contains('.')));
+        let has_dots = steps
+            .iter()
+            .any(|step| matches!(step, Step::Name(name) if name.contains('.')));
         Self::Singular(steps, has_dots)
     }
 }
@@ -63,8 +68,9 @@ impl Path {
     /// Compiles a query.
     ///
     /// # Errors
-    /// Where the text is not a query of RFC 9535, with the place inside the text as far as it is known. Function calls that the RFC does
-    /// not know or whose arguments are of the wrong type (section 2.4.3), and indexes past 2⁵³, are mistakes too.
+    /// Where the text is not a query of RFC 9535, with the place inside the text as far as it is
+    /// known. Function calls that the RFC does not know or whose arguments are of the wrong type
+    /// (section 2.4.3), and indexes past 2⁵³, are mistakes too.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         check_text(text)?;
         let query = parse_json_path(text).map_err(|error| parse_problem(text, text, 0, &error))?;
@@ -83,7 +89,10 @@ impl Path {
                 _ => None,
             })
             .collect();
-        Self { text: text.into(), query: steps.map_or_else(|| Query::Nodes(Box::new(query)), Query::singular) }
+        Self {
+            text: text.into(),
+            query: steps.map_or_else(|| Query::Nodes(Box::new(query)), Query::singular),
+        }
     }
 
     pub(crate) fn from_steps(steps: Vec<Step>) -> Self {
@@ -91,7 +100,10 @@ impl Path {
         for step in &steps {
             text.push_str(&step.to_string());
         }
-        Self { text: text.into(), query: Query::singular(steps) }
+        Self {
+            text: text.into(),
+            query: Query::singular(steps),
+        }
     }
 
     /// The query as it was written.
@@ -130,7 +142,10 @@ impl Path {
     #[must_use]
     pub fn find<'d>(&self, document: &'d Document<'d>) -> Found<'d> {
         match &self.query {
-            Query::Singular(steps, _) => match steps.iter().try_fold(Node::Root(document), |node, step| node.step(step)) {
+            Query::Singular(steps, _) => match steps
+                .iter()
+                .try_fold(Node::Root(document), |node, step| node.step(step))
+            {
                 Some(node) => Found::One(node),
                 None => Found::Nothing,
             },
@@ -182,24 +197,42 @@ pub(crate) fn query_text(query: &JpQuery) -> String {
         Selector::Index(index) => index.to_string(),
         Selector::Slice(from, to, step) => {
             let text = |bound: &Option<i64>| bound.map_or(String::new(), |bound| bound.to_string());
-            format!("{}:{}{}", text(from), text(to), step.map_or(String::new(), |step| format!(":{step}")))
+            format!(
+                "{}:{}{}",
+                text(from),
+                text(to),
+                step.map_or(String::new(), |step| format!(":{step}"))
+            )
         }
         Selector::Filter(_) => "?…".to_owned(),
     };
-    query.segments.iter().fold("$".to_owned(), |text, part| text + &segment_text(part, &selector))
+    query.segments.iter().fold("$".to_owned(), |text, part| {
+        text + &segment_text(part, &selector)
+    })
 }
 
 fn segment_text(segment: &Segment, selector: &dyn Fn(&Selector) -> String) -> String {
     match segment {
-        Segment::Descendant(inner) => format!("..{}", segment_text(inner, selector).trim_start_matches('.')),
+        Segment::Descendant(inner) => format!(
+            "..{}",
+            segment_text(inner, selector).trim_start_matches('.')
+        ),
         Segment::Selector(Selector::Name(name)) => Step::Name(name.as_str().into()).to_string(),
         Segment::Selector(one) => format!("[{}]", selector(one)),
-        Segment::Selectors(many) => format!("[{}]", many.iter().map(selector).collect::<Vec<_>>().join(",")),
+        Segment::Selectors(many) => format!(
+            "[{}]",
+            many.iter().map(selector).collect::<Vec<_>>().join(",")
+        ),
     }
 }
 
 /// RFC 9535, section 2.5.1.1, `member-name-shorthand`.
 fn is_shorthand(name: &str) -> bool {
-    let first = |character: char| character.is_ascii_alphabetic() || character == '_' || !character.is_ascii();
-    name.chars().next().is_some_and(first) && name.chars().all(|character| first(character) || character.is_ascii_digit())
+    let first = |character: char| {
+        character.is_ascii_alphabetic() || character == '_' || !character.is_ascii()
+    };
+    name.chars().next().is_some_and(first)
+        && name
+            .chars()
+            .all(|character| first(character) || character.is_ascii_digit())
 }

@@ -1,22 +1,26 @@
 //! Event patterns: what `match` holds.
 //!
-//! A pattern has the shape of what it matches. Leaf lists hold alternatives, objects nest, a dotted key equals nesting, all keys must
-//! match, `$or` holds alternatives of whole patterns. It follows the event patterns of Amazon EventBridge ("Comparison operators for use
-//! in event patterns", "Arrays in event patterns", "Null values and empty strings"):
+//! A pattern has the shape of what it matches. Leaf lists hold alternatives, objects nest, a dotted
+//! key equals nesting, all keys must match, `$or` holds alternatives of whole patterns. It follows
+//! the event patterns of Amazon EventBridge ("Comparison operators for use in event patterns",
+//! "Arrays in event patterns", "Null values and empty strings"):
 //!
-//! - An array in an event is a set: one value in it that fits is enough. Where objects lie in an array, a pattern over them holds
-//!   within one of them.
-//! - Exact strings, `prefix`, `suffix` and the like fit text alone, `numeric` numbers alone. Numbers are equal by value.
-//! - `anything-but` fits any value that is there and is not one of the listed ones, of whatever type.
+//! - An array in an event is a set: one value in it that fits is enough. Where objects lie in an
+//!   array, a pattern over them holds within one of them.
+//! - Exact strings, `prefix`, `suffix` and the like fit text alone, `numeric` numbers alone.
+//!   Numbers are equal by value.
+//! - `anything-but` fits any value that is there and is not one of the listed ones, of whatever
+//!   type.
 //! - `exists` looks at leaves: an object or an empty array does not exist.
 //!
-//! What EventBridge refuses is refused, as far as its documentation and the rule compiler of event-ruler tell. Departures: `contains` (a
-//! substring), `compare-to` (another field) and `all` (several operators on one value) are ours, under names that it refuses; numbers are
-//! not held to ±5·10⁹ and 15 digits but to what 64 bits and a double hold; of `cidr` the whole length (`/32`, `/128`) is taken too, and
-//! leading zeros are refused; a path
-//! that is tested twice is refused where the last test would count there. Where `$or` tests one array and a key beside the `$or` tests it
-//! too, each may hold in an element of its own. Where keys with dots spell several arrays at one path, or something beside an array, each
-//! array is looked into by itself.
+//! What EventBridge refuses is refused, as far as its documentation and the rule compiler of
+//! event-ruler tell. Departures: `contains` (a substring), `compare-to` (another field) and `all`
+//! (several operators on one value) are ours, under names that it refuses; numbers are not held to
+//! ±5·10⁹ and 15 digits but to what 64 bits and a double hold; of `cidr` the whole length (`/32`,
+//! `/128`) is taken too, and leading zeros are refused; a path that is tested twice is refused
+//! where the last test would count there. Where `$or` tests one array and a key beside the `$or`
+//! tests it too, each may hold in an element of its own. Where keys with dots spell several arrays
+//! at one path, or something beside an array, each array is looked into by itself.
 
 mod compile;
 mod evaluate;
@@ -99,7 +103,11 @@ impl Pattern {
 
     fn new(pattern: &Value, cloudevents: bool) -> Result<Self, Vec<Problem>> {
         let (root, warnings) = compile::compile(pattern, cloudevents)?;
-        let mut pattern = Self { root, fields: Fields::default(), warnings };
+        let mut pattern = Self {
+            root,
+            fields: Fields::default(),
+            warnings,
+        };
         let mut builder = FieldsBuilder::new();
         pattern.root.register(&mut builder, ROOT);
         let (fields, renumbered) = builder.finish();
@@ -130,7 +138,9 @@ impl Group {
             match &mut field.body {
                 Body::Group(group) => group.register(builder, field.id),
                 // A leaf is shared only once all have been entered.
-                Body::Leaf(leaf) => Arc::get_mut(leaf).into_iter().for_each(|leaf| leaf.register(builder)),
+                Body::Leaf(leaf) => Arc::get_mut(leaf)
+                    .into_iter()
+                    .for_each(|leaf| leaf.register(builder)),
             }
         }
         for group in self.any.iter_mut().flatten() {
@@ -138,7 +148,8 @@ impl Group {
         }
     }
 
-    /// Replaces the provisional numbers by the tree's own, and gives back the room that was only needed for building.
+    /// Replaces the provisional numbers by the tree's own, and gives back the room that was only
+    /// needed for building.
     pub(crate) fn renumber(&mut self, renumbered: &[FieldId]) {
         self.fields.shrink_to_fit();
         self.any.shrink_to_fit();
@@ -155,7 +166,11 @@ impl Group {
 
     /// True where all of it holds if there is nothing.
     pub(crate) fn holds_absent(&self) -> bool {
-        self.fields.iter().all(|field| field.holds_absent) && self.any.iter().all(|groups| groups.iter().any(Self::holds_absent))
+        self.fields.iter().all(|field| field.holds_absent)
+            && self
+                .any
+                .iter()
+                .all(|groups| groups.iter().any(Self::holds_absent))
     }
 }
 

@@ -1,8 +1,9 @@
 //! All rules in force, compiled together: which of them take an event.
 //!
-//! [`RuleSet::compile`] enters the rules into an index by which [`RuleSet::matches_into`] finds the few that an event may satisfy; those
-//! are then evaluated, cheapest test first: the origin, then attributes, and only then data, of which the mentioned fields are read once for all rules.
-//! So the cost follows the event and its matches, not the number of rules.
+//! [`RuleSet::compile`] enters the rules into an index by which [`RuleSet::matches_into`] finds the
+//! few that an event may satisfy; those are then evaluated, cheapest test first: the origin, then
+//! attributes, and only then data, of which the mentioned fields are read once for all rules. So
+//! the cost follows the event and its matches, not the number of rules.
 
 use pointsman_schemas::Event;
 
@@ -14,7 +15,8 @@ use crate::filters::Filters;
 use crate::index::{Index, Workspace};
 use crate::pattern::{Evaluation, Pattern};
 
-/// Up to so many rules are looked at in turn: to find candidates among them would cost more than it saves.
+/// Up to so many rules are looked at in turn: to find candidates among them would cost more than it
+/// saves.
 const IN_TURN_MAX: usize = 6;
 
 /// The number by which the caller knows a source.
@@ -44,7 +46,11 @@ impl OriginSet {
     }
 
     fn new(origins: &[Origin], others: bool) -> Self {
-        let length = origins.iter().map(|origin| usize::from(origin.0) / 64 + 1).max().unwrap_or(0);
+        let length = origins
+            .iter()
+            .map(|origin| usize::from(origin.0) / 64 + 1)
+            .max()
+            .unwrap_or(0);
         let mut words = vec![if others { u64::MAX } else { 0 }; length];
         for origin in origins {
             if let Some(word) = words.get_mut(usize::from(origin.0) / 64) {
@@ -62,16 +68,20 @@ impl OriginSet {
     /// Its origins, where they are listed.
     pub(crate) fn listed(&self) -> Option<impl Iterator<Item = Origin>> {
         let bits = || (0..64_u16).map(|bit| (bit, 1_u64 << bit));
-        let origins = (0..)
-            .zip(&self.words)
-            .flat_map(move |(word, set)| bits().filter(move |(_, mask)| set & mask != 0).map(move |(bit, _)| Origin(64 * word + bit)));
+        let origins = (0..).zip(&self.words).flat_map(move |(word, set)| {
+            bits()
+                .filter(move |(_, mask)| set & mask != 0)
+                .map(move |(bit, _)| Origin(64 * word + bit))
+        });
         (!self.others).then_some(origins)
     }
 
     /// Whether an origin is one of them.
     #[must_use]
     pub fn contains(&self, origin: Origin) -> bool {
-        self.words.get(usize::from(origin.0) / 64).map_or(self.others, |word| word & 1 << (origin.0 % 64) != 0)
+        self.words
+            .get(usize::from(origin.0) / 64)
+            .map_or(self.others, |word| word & 1 << (origin.0 % 64) != 0)
     }
 }
 
@@ -88,7 +98,8 @@ pub struct Rule {
     pub filters: Option<Filters>,
 }
 
-/// Room for evaluating, reused from event to event so that nothing is allocated once it has grown. One per thread.
+/// Room for evaluating, reused from event to event so that nothing is allocated once it has grown.
+/// One per thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
     pub(crate) slots: Slots,
@@ -100,8 +111,8 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// How much work the last document took in patterns: values looked at, operators tried, bytes of arrays read. It must not grow faster
-    /// than the document, whatever the rule.
+    /// How much work the last document took in patterns: values looked at, operators tried, bytes
+    /// of arrays read. It must not grow faster than the document, whatever the rule.
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.workspace.workings.steps
@@ -151,7 +162,11 @@ impl RuleSet {
             }
         }
         let index = (rules.len() > IN_TURN_MAX).then(|| Index::new(&rules, &fields));
-        Self { rules, fields, index }
+        Self {
+            rules,
+            fields,
+            index,
+        }
     }
 
     /// How many rules there are.
@@ -166,42 +181,87 @@ impl RuleSet {
         self.rules.is_empty()
     }
 
-    /// Why a rule does or does not take an event from this origin; none where there is no rule of this index.
+    /// Why a rule does or does not take an event from this origin; none where there is no rule of
+    /// this index.
     #[must_use]
     pub fn explain(&self, index: u32, origin: Origin, event: &Event) -> Option<Explanation> {
         let rule = self.rules.get(index as usize)?;
         let (document, mut scratch) = (Document::event(event), Scratch::default());
         let comes = rule.from.contains(origin);
         let matches = comes && self.holds(rule, event, &document, &mut scratch);
-        let Rule { pattern, condition, filters, .. } = rule;
-        let criteria = Criteria { pattern: pattern.as_ref(), condition: condition.as_ref(), filters: filters.as_ref() };
+        let Rule {
+            pattern,
+            condition,
+            filters,
+            ..
+        } = rule;
+        let criteria = Criteria {
+            pattern: pattern.as_ref(),
+            condition: condition.as_ref(),
+            filters: filters.as_ref(),
+        };
         let mut explanation = explain::with_verdict(matches, criteria, &document);
         if !comes {
             explanation.note = None;
             let expected = "a source that the rule takes events from".to_owned();
             let found = Some("another one".to_owned());
-            explanation.checks.insert(0, Check { holds: false, field: "from".to_owned(), expected, found, ..Check::default() });
+            explanation.checks.insert(
+                0,
+                Check {
+                    holds: false,
+                    field: "from".to_owned(),
+                    expected,
+                    found,
+                    ..Check::default()
+                },
+            );
         }
         Some(explanation)
     }
 
-    fn holds(&self, rule: &Rule, event: &Event, document: &Document<'_>, scratch: &mut Scratch) -> bool {
+    fn holds(
+        &self,
+        rule: &Rule,
+        event: &Event,
+        document: &Document<'_>,
+        scratch: &mut Scratch,
+    ) -> bool {
         // What looks at attributes alone comes first.
-        rule.filters.as_ref().is_none_or(|filters| filters.hold(event))
-            && rule.pattern.as_ref().is_none_or(|pattern| Evaluation::new(&self.fields, document, scratch).pattern(&pattern.root))
-            && rule.condition.as_ref().is_none_or(|condition| condition.holds_in(&self.fields, document, scratch))
+        rule.filters
+            .as_ref()
+            .is_none_or(|filters| filters.hold(event))
+            && rule.pattern.as_ref().is_none_or(|pattern| {
+                Evaluation::new(&self.fields, document, scratch).pattern(&pattern.root)
+            })
+            && rule
+                .condition
+                .as_ref()
+                .is_none_or(|condition| condition.holds_in(&self.fields, document, scratch))
     }
 
     /// Appends the indexes, ascending, of the rules that take an event from this origin.
     #[inline]
-    pub fn matches_into(&self, origin: Origin, event: &Event, scratch: &mut Scratch, out: &mut Vec<u32>) {
+    pub fn matches_into(
+        &self,
+        origin: Origin,
+        event: &Event,
+        scratch: &mut Scratch,
+        out: &mut Vec<u32>,
+    ) {
         match &self.index {
             Some(index) => self.matches_by_index(index, origin, event, scratch, out),
             None => self.matches_in_turn_into(origin, event, scratch, out),
         }
     }
 
-    fn matches_by_index(&self, index: &Index, origin: Origin, event: &Event, scratch: &mut Scratch, out: &mut Vec<u32>) {
+    fn matches_by_index(
+        &self,
+        index: &Index,
+        origin: Origin,
+        event: &Event,
+        scratch: &mut Scratch,
+        out: &mut Vec<u32>,
+    ) {
         let (document, before) = (Document::event(event), out.len());
         scratch.start();
         index.search(&self.fields, origin, event, &document, scratch);
@@ -217,8 +277,15 @@ impl RuleSet {
         out.get_mut(before..).unwrap_or_default().sort_unstable();
     }
 
-    /// As [`RuleSet::matches_into`], with a look at every rule: what the index is held against in tests and benchmarks.
-    pub fn matches_in_turn_into(&self, origin: Origin, event: &Event, scratch: &mut Scratch, out: &mut Vec<u32>) {
+    /// As [`RuleSet::matches_into`], with a look at every rule: what the index is held against in
+    /// tests and benchmarks.
+    pub fn matches_in_turn_into(
+        &self,
+        origin: Origin,
+        event: &Event,
+        scratch: &mut Scratch,
+        out: &mut Vec<u32>,
+    ) {
         let document = Document::event(event);
         scratch.start();
         for (index, rule) in (0..).zip(&self.rules) {
@@ -258,7 +325,10 @@ mod tests {
     #[test]
     fn all_that_a_rule_says_must_hold() {
         let event = |data: &'static str| {
-            Event::builder("1", "/s", "order.paid").data(Data::json(Bytes::from_static(data.as_bytes())).unwrap()).build().unwrap()
+            Event::builder("1", "/s", "order.paid")
+                .data(Data::json(Bytes::from_static(data.as_bytes())).unwrap())
+                .build()
+                .unwrap()
         };
         let rules = RuleSet::compile(vec![
             rule(OriginSet::all_but(&[]), None, None),
@@ -266,16 +336,34 @@ mod tests {
             rule(OriginSet::all_but(&[Origin(3)]), None, None),
             any(json!({"type": ["order.paid"], "data": {"total": [{"numeric": [">", 10]}]}})),
             any(json!({"data": {"items": {"sku": ["b"], "n": [2]}}})),
-            rule(OriginSet::all_but(&[]), Some(json!({"type": ["order.paid"]})), Some("$.data.total > 100")),
+            rule(
+                OriginSet::all_but(&[]),
+                Some(json!({"type": ["order.paid"]})),
+                Some("$.data.total > 100"),
+            ),
             any(json!({"data": {"items": {"sku": ["a"], "n": [2]}}})),
             any(json!({"data": {"total": {"net": [1]}}})),
-            rule(OriginSet::all_but(&[]), None, Some("$.data.items[?@.n == 2]")),
-            Rule { filters: filters(json!([{"sql": "type LIKE 'order.%'"}])), ..rule(OriginSet::only(&[Origin(3)]), None, None) },
-            Rule { filters: filters(json!([{"exact": {"type": "order.sent"}}])), ..any(json!({"type": ["order.paid"]})) },
+            rule(
+                OriginSet::all_but(&[]),
+                None,
+                Some("$.data.items[?@.n == 2]"),
+            ),
+            Rule {
+                filters: filters(json!([{"sql": "type LIKE 'order.%'"}])),
+                ..rule(OriginSet::only(&[Origin(3)]), None, None)
+            },
+            Rule {
+                filters: filters(json!([{"exact": {"type": "order.sent"}}])),
+                ..any(json!({"type": ["order.paid"]}))
+            },
         ]);
         let mut scratch = Scratch::default();
         for (origin, data, expect) in [
-            (3, r#"{"total":50,"items":[{"sku":"a","n":1},{"sku":"b","n":2}]}"#, &[0, 1, 3, 4, 8, 9][..]),
+            (
+                3,
+                r#"{"total":50,"items":[{"sku":"a","n":1},{"sku":"b","n":2}]}"#,
+                &[0, 1, 3, 4, 8, 9][..],
+            ),
             (4, r#"{"total":500}"#, &[0, 2, 3, 5]),
             (200, r#"{"total":{"net":1}}"#, &[0, 1, 2, 7]),
             (u16::MAX, "[]", &[0, 2]),
@@ -285,7 +373,11 @@ mod tests {
             assert_eq!(out, expect, "{data}");
             for index in 0..11 {
                 let explanation = rules.explain(index, Origin(origin), &event(data)).unwrap();
-                assert_eq!(explanation.matches, expect.contains(&index), "{index}: {explanation}");
+                assert_eq!(
+                    explanation.matches,
+                    expect.contains(&index),
+                    "{index}: {explanation}"
+                );
             }
         }
         assert!(rules.explain(11, Origin(0), &event("1")).is_none());
@@ -301,10 +393,17 @@ mod tests {
 
     #[test]
     fn origins() {
-        let (only, but) = (OriginSet::only(&[Origin(0), Origin(64)]), OriginSet::all_but(&[Origin(0), Origin(64)]));
+        let (only, but) = (
+            OriginSet::only(&[Origin(0), Origin(64)]),
+            OriginSet::all_but(&[Origin(0), Origin(64)]),
+        );
         for origin in [0, 1, 63, 64, 65, 128, u16::MAX] {
             let listed = origin == 0 || origin == 64;
-            assert_eq!((only.contains(Origin(origin)), but.contains(Origin(origin))), (listed, !listed), "{origin}");
+            assert_eq!(
+                (only.contains(Origin(origin)), but.contains(Origin(origin))),
+                (listed, !listed),
+                "{origin}"
+            );
         }
     }
 }

@@ -1,7 +1,9 @@
-//! What is known of an event before there is one: enough to say that a query will never find anything in it.
+//! What is known of an event before there is one: enough to say that a query will never find
+//! anything in it.
 //!
-//! A target's address that finds nothing makes a dead letter of every delivery, and nothing shows it before the first. What a rule's transform makes is
-//! known as far as it is written out; a template in it, or a jq program, may make anything.
+//! A target's address that finds nothing makes a dead letter of every delivery, and nothing shows
+//! it before the first. What a rule's transform makes is known as far as it is written out; a
+//! template in it, or a jq program, may make anything.
 
 use serde_json::{Value, json};
 
@@ -31,25 +33,36 @@ pub fn of_report() -> Value {
 /// An object that has these keys, each with anything under it.
 #[must_use]
 pub fn object(keys: &[&str]) -> Value {
-    keys.iter().map(|key| ((*key).to_owned(), Value::from(ANYTHING))).collect::<serde_json::Map<_, _>>().into()
+    keys.iter()
+        .map(|key| ((*key).to_owned(), Value::from(ANYTHING)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 impl<'s> Shape<'s> {
     /// An event whose data is of a known shape, as [`object`] makes it.
     #[must_use]
     pub fn of_data(data: &'s Value) -> Self {
-        Self { set: None, data: Some(data) }
+        Self {
+            set: None,
+            data: Some(data),
+        }
     }
 
     /// What a transform makes of an event of this shape.
     #[must_use]
     pub fn transformed(self, transform: &'s RawTransform) -> Self {
         let data = match transform {
-            RawTransform { data: Some(data), .. } => Some(data),
+            RawTransform {
+                data: Some(data), ..
+            } => Some(data),
             RawTransform { jq: Some(_), .. } => None,
             _ => self.data,
         };
-        Self { set: Some(&transform.set), data }
+        Self {
+            set: Some(&transform.set),
+            data,
+        }
     }
 
     /// Why a query finds nothing in any such event; none where it may find something.
@@ -57,26 +70,42 @@ impl<'s> Shape<'s> {
     pub fn lacks(&self, path: &Path) -> Option<String> {
         let steps = path.steps()?;
         let (first, rest) = steps.split_first()?;
-        let Step::Name(name) = first else { return Some("an event is an object, and no list".to_owned()) };
+        let Step::Name(name) = first else {
+            return Some("an event is an object, and no list".to_owned());
+        };
         match (&**name, rest) {
-            ("data", rest) => self.data.and_then(|data| missing(data, "data".to_owned(), rest)),
+            ("data", rest) => self
+                .data
+                .and_then(|data| missing(data, "data".to_owned(), rest)),
             // New data is JSON, which stands under `data`.
             ("data_base64", _) => self.data.map(|_| "the data is JSON".to_owned()),
-            (name, _) if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) => {
+            (name, _)
+                if name.is_empty()
+                    || !name
+                        .bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) =>
+            {
                 let meant = name.to_lowercase();
                 Some(match meant.as_str() {
-                    "data" | "type" | "source" | "subject" | "id" | "time" => format!("no event has `{name}`; did you mean `{meant}`?"),
-                    _ => format!("no event has `{name}`: attributes are made of a-z and 0-9, and fields of the data stand under `data`"),
+                    "data" | "type" | "source" | "subject" | "id" | "time" => {
+                        format!("no event has `{name}`; did you mean `{meant}`?")
+                    }
+                    _ => format!(
+                        "no event has `{name}`: attributes are made of a-z and 0-9, and fields of the data stand under `data`"
+                    ),
                 })
             }
-            ("body" | "headers" | "query" | "path" | "properties", [_, ..]) => {
-                Some(format!("`{name}` is there in a source's `event` alone; an event's body stands under `data`"))
-            }
-            (name, [below, ..]) => {
-                Some(format!("`{name}` is an attribute, and has nothing below it; did you mean `$.data.{name}{below}`?"))
-            }
+            ("body" | "headers" | "query" | "path" | "properties", [_, ..]) => Some(format!(
+                "`{name}` is there in a source's `event` alone; an event's body stands under `data`"
+            )),
+            (name, [below, ..]) => Some(format!(
+                "`{name}` is an attribute, and has nothing below it; did you mean `$.data.{name}{below}`?"
+            )),
             (name, []) => {
-                let is_removed = self.set.and_then(|set| set.0.get(name)).is_some_and(Value::is_null);
+                let is_removed = self
+                    .set
+                    .and_then(|set| set.0.get(name))
+                    .is_some_and(Value::is_null);
                 is_removed.then(|| format!("the transform takes `{name}` away"))
             }
         }
@@ -94,7 +123,10 @@ fn missing(value: &Value, at: String, steps: &[Step]) -> Option<String> {
             None if entries.keys().any(|key| key.contains("<$$")) => None,
             None => {
                 let keys: Vec<&str> = entries.keys().map(String::as_str).collect();
-                let same = keys.iter().find(|key| key.eq_ignore_ascii_case(name)).copied();
+                let same = keys
+                    .iter()
+                    .find(|key| key.eq_ignore_ascii_case(name))
+                    .copied();
                 let meant = same.or_else(|| spelling::nearest(name, keys.iter().copied()));
                 Some(match (meant, keys.is_empty()) {
                     (Some(meant), _) => format!("`{at}` has no `{name}`; did you mean `{meant}`?"),
@@ -105,10 +137,20 @@ fn missing(value: &Value, at: String, steps: &[Step]) -> Option<String> {
         },
         (Value::Array(items), Step::Index(index)) => {
             let at_most = i64::try_from(items.len()).ok()?;
-            let index = if *index < 0 { index.checked_add(at_most)? } else { *index };
-            match usize::try_from(index).ok().and_then(|index| items.get(index)) {
+            let index = if *index < 0 {
+                index.checked_add(at_most)?
+            } else {
+                *index
+            };
+            match usize::try_from(index)
+                .ok()
+                .and_then(|index| items.get(index))
+            {
                 Some(value) => missing(value, format!("{at}{first}"), rest),
-                None => Some(format!("`{at}` has {at_most} {}", if at_most == 1 { "item" } else { "items" })),
+                None => Some(format!(
+                    "`{at}` has {at_most} {}",
+                    if at_most == 1 { "item" } else { "items" }
+                )),
             }
         }
         (value, _) => Some(format!("`{at}` is {}", kind(value))),
@@ -128,8 +170,16 @@ fn kind(value: &Value) -> &'static str {
 
 fn list(keys: &[&str]) -> String {
     const LISTED_MAX: usize = 8;
-    let listed: Vec<String> = keys.iter().take(LISTED_MAX).map(|key| format!("`{key}`")).collect();
-    format!("{}{}", listed.join(", "), if keys.len() > LISTED_MAX { " …" } else { "" })
+    let listed: Vec<String> = keys
+        .iter()
+        .take(LISTED_MAX)
+        .map(|key| format!("`{key}`"))
+        .collect();
+    format!(
+        "{}{}",
+        listed.join(", "),
+        if keys.len() > LISTED_MAX { " …" } else { "" }
+    )
 }
 
 #[cfg(test)]
@@ -157,35 +207,81 @@ mod tests {
             ("$.data.*", None),
             ("$..x", None),
             ("$.data.Id", Some("`data` has no `Id`; did you mean `id`?")),
-            ("$.data.totl", Some("`data` has no `totl`; did you mean `total`?")),
-            ("$.data.key", Some("`data` has no `key`, but `id`, `total`, `note`, `list`, `none`, `any`")),
+            (
+                "$.data.totl",
+                Some("`data` has no `totl`; did you mean `total`?"),
+            ),
+            (
+                "$.data.key",
+                Some("`data` has no `key`, but `id`, `total`, `note`, `list`, `none`, `any`"),
+            ),
             ("$.data.none.x", Some("`data.none` is empty")),
             ("$.data.total.x", Some("`data.total` is a number")),
             ("$.data.note.x", Some("`data.note` is a text")),
             ("$.data.list[1]", Some("`data.list` has 1 item")),
             ("$.data.list.a", Some("`data.list` is a list")),
-            ("$.data.list[0].b", Some("`data.list[0]` has no `b`, but `a`")),
+            (
+                "$.data.list[0].b",
+                Some("`data.list[0]` has no `b`, but `a`"),
+            ),
             ("$.data_base64", Some("the data is JSON")),
             ("$.subject", Some("the transform takes `subject` away")),
             ("$.Type", Some("no event has `Type`; did you mean `type`?")),
-            ("$.order_id", Some("no event has `order_id`: attributes are made of a-z and 0-9, and fields of the data stand under `data`")),
-            ("$.body.id", Some("`body` is there in a source's `event` alone; an event's body stands under `data`")),
-            ("$.detail.id", Some("`detail` is an attribute, and has nothing below it; did you mean `$.data.detail.id`?")),
+            (
+                "$.order_id",
+                Some(
+                    "no event has `order_id`: attributes are made of a-z and 0-9, and fields of the data stand under `data`",
+                ),
+            ),
+            (
+                "$.body.id",
+                Some(
+                    "`body` is there in a source's `event` alone; an event's body stands under `data`",
+                ),
+            ),
+            (
+                "$.detail.id",
+                Some(
+                    "`detail` is an attribute, and has nothing below it; did you mean `$.data.detail.id`?",
+                ),
+            ),
             ("$[0]", Some("an event is an object, and no list")),
         ] {
-            assert_eq!(made.lacks(&Path::parse(path).unwrap()).as_deref(), expect, "{path}");
+            assert_eq!(
+                made.lacks(&Path::parse(path).unwrap()).as_deref(),
+                expect,
+                "{path}"
+            );
         }
         let jq: RawTransform = serde_json::from_value(json!({ "jq": "." })).unwrap();
-        assert_eq!(made.transformed(&jq).lacks(&Path::parse("$.data.key").unwrap()), None, "a program may make anything");
+        assert_eq!(
+            made.transformed(&jq)
+                .lacks(&Path::parse("$.data.key").unwrap()),
+            None,
+            "a program may make anything"
+        );
         let report = of_report();
         let report = Shape::of_data(&report);
         let lacks = |path: &str| report.lacks(&Path::parse(path).unwrap());
-        assert_eq!((lacks("$.data.requestPayload.id"), lacks("$.data.requestContext.event.type")), (None, None));
+        assert_eq!(
+            (
+                lacks("$.data.requestPayload.id"),
+                lacks("$.data.requestContext.event.type")
+            ),
+            (None, None)
+        );
         assert_eq!(
             lacks("$.data.id").unwrap(),
             "`data` has no `id`, but `requestContext`, `requestPayload`, `responseContext`, `responsePayload`"
         );
-        let only_set: RawTransform = serde_json::from_value(json!({ "set": { "type": "x" } })).unwrap();
-        assert!(report.transformed(&only_set).lacks(&Path::parse("$.data.id").unwrap()).is_some(), "the data stays as it was");
+        let only_set: RawTransform =
+            serde_json::from_value(json!({ "set": { "type": "x" } })).unwrap();
+        assert!(
+            report
+                .transformed(&only_set)
+                .lacks(&Path::parse("$.data.id").unwrap())
+                .is_some(),
+            "the data stays as it was"
+        );
     }
 }

@@ -21,8 +21,13 @@ pub(crate) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) 
 pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::String(text)
-            if text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic())
-                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte)) =>
+            if text
+                .bytes()
+                .next()
+                .is_some_and(|byte| byte.is_ascii_alphabetic())
+                && text
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte)) =>
         {
             text.clone()
         }

@@ -1,13 +1,17 @@
 //! Templates: texts and JSON values with `<$…>` in them.
 //!
-//! `<$` opens a JSONPath query and the first `>` outside brackets and quotes closes it; any other `<` is plain, and `<$$` is a literal `<$`.
-//! `<$>` is the whole document. `<$.a ?? "x">` gives a default, a JSON value, for a query that finds nothing, and `<$.a ?? omit>` leaves
-//! out the key or item that it stands in. `<$.time | strftime("%d.%m.%Y"; "Europe/Berlin")>` writes a date: see `dated`.
+//! `<$` opens a JSONPath query and the first `>` outside brackets and quotes closes it; any other
+//! `<` is plain, and `<$$` is a literal `<$`. `<$>` is the whole document. `<$.a ?? "x">` gives a
+//! default, a JSON value, for a query that finds nothing, and `<$.a ?? omit>` leaves out the key or
+//! item that it stands in. `<$.time | strftime("%d.%m.%Y"; "Europe/Berlin")>` writes a date: see
+//! `dated`.
 //!
-//! - Alone in a leaf of a [`JsonTemplate`] a query keeps the JSON type it finds: of a query for one value at most the value itself, byte
-//!   for byte as it stands in the event, of any other an array. Finding nothing is null.
-//! - Inside text, what is found is written into it: texts raw, all else as JSON. Finding nothing is the empty text, or an error where the
-//!   text is an address or a header ([`Placement`]). A null that is there is found: it is written `null`.
+//! - Alone in a leaf of a [`JsonTemplate`] a query keeps the JSON type it finds: of a query for one
+//!   value at most the value itself, byte for byte as it stands in the event, of any other an
+//!   array. Finding nothing is null.
+//! - Inside text, what is found is written into it: texts raw, all else as JSON. Finding nothing is
+//!   the empty text, or an error where the text is an address or a header ([`Placement`]). A null
+//!   that is there is found: it is written `null`.
 //!
 //! There is no other logic in templates, and what they write is bounded by [`TEMPLATE_BYTES_MAX`].
 
@@ -25,14 +29,17 @@ use crate::json;
 use crate::path::{Found, Path};
 use dated::Dated;
 
-/// The most bytes that one template may write: a template can repeat what an event holds, and must not multiply it without end.
+/// The most bytes that one template may write: a template can repeat what an event holds, and must
+/// not multiply it without end.
 pub const TEMPLATE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A template could not be filled in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
     /// Nothing was found where a value is needed.
-    #[error("{query} finds nothing; give a default as in <{query} ?? \"x\"> or match only events that have it")]
+    #[error(
+        "{query} finds nothing; give a default as in <{query} ?? \"x\"> or match only events that have it"
+    )]
     Nothing {
         /// The query.
         query: String,
@@ -70,12 +77,19 @@ enum Piece {
 
 impl Piece {
     fn omits(&self) -> bool {
-        matches!(self, Self::Slot(Slot { missing: Missing::Omit, .. }))
+        matches!(
+            self,
+            Self::Slot(Slot {
+                missing: Missing::Omit,
+                ..
+            })
+        )
     }
 }
 
 fn omits_text() -> Problem {
-    Problem::new("`omit` leaves out a key or an item, and this is text").help(r#"write ?? "" to write nothing there"#)
+    Problem::new("`omit` leaves out a key or an item, and this is text")
+        .help(r#"write ?? "" to write nothing there"#)
 }
 
 /// One `<$…>`.
@@ -108,7 +122,9 @@ impl Slot {
     /// What is to be written into text; none where nothing is found and there is no default.
     fn text<'d>(&'d self, document: &'d Document<'d>) -> Result<Option<Cow<'d, str>>, RenderError> {
         let found = match &self.dated {
-            Some(dated) => dated.find(&self.path, document)?.map(|found| found.to_text().into()),
+            Some(dated) => dated
+                .find(&self.path, document)?
+                .map(|found| found.to_text().into()),
             None => match self.path.find(document) {
                 Found::One(node) => Some(node.to_text()),
                 Found::Many(values) => Some(crate::path::list(&values).into()),
@@ -122,7 +138,12 @@ impl Slot {
     }
 
     /// Appends what is found behind a prefix; nothing at all where it is to be left out.
-    fn write_json(&self, document: &Document<'_>, prefix: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) -> Result<(), RenderError> {
+    fn write_json(
+        &self,
+        document: &Document<'_>,
+        prefix: impl FnOnce(&mut Vec<u8>),
+        out: &mut Vec<u8>,
+    ) -> Result<(), RenderError> {
         if let Some(dated) = &self.dated {
             match dated.find(&self.path, document)? {
                 Some(found) => {
@@ -173,7 +194,8 @@ impl TextTemplate {
     /// Compiles a text.
     ///
     /// # Errors
-    /// An unclosed `<$`, a broken query or a default that is no JSON, each with its place inside the text.
+    /// An unclosed `<$`, a broken query or a default that is no JSON, each with its place inside
+    /// the text.
     pub fn compile(text: &str, placement: Placement) -> Result<Self, Problem> {
         let pieces = parse::pieces(text)?;
         if pieces.iter().any(Piece::omits) {
@@ -185,7 +207,9 @@ impl TextTemplate {
     /// True where there is no template in it: it renders to the same text for every event.
     #[must_use]
     pub fn is_constant(&self) -> bool {
-        self.pieces.iter().all(|piece| matches!(piece, Piece::Text(_)))
+        self.pieces
+            .iter()
+            .all(|piece| matches!(piece, Piece::Text(_)))
     }
 
     /// The queries in it, each with whether something must be found: it has no default.
@@ -211,13 +235,22 @@ impl TextTemplate {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Slot(slot) => placement::write(slot.text(document)?, slot.path.as_str(), self.placement, out)?,
+                Piece::Slot(slot) => placement::write(
+                    slot.text(document)?,
+                    slot.path.as_str(),
+                    self.placement,
+                    out,
+                )?,
             }
             if out.len() - start > TEMPLATE_BYTES_MAX {
                 return Err(RenderError::TooLong);
             }
         }
-        placement::check_whole(out.get(start..).unwrap_or_default(), self.placement, self.is_constant())
+        placement::check_whole(
+            out.get(start..).unwrap_or_default(),
+            self.placement,
+            self.is_constant(),
+        )
     }
 }
 
@@ -234,7 +267,8 @@ enum Part {
     Raw(Vec<u8>),
     /// A query alone in a leaf.
     Value(Slot),
-    /// An entry of an object or a list that may be left out: a comma where one is due, the key, the value.
+    /// An entry of an object or a list that may be left out: a comma where one is due, the key, the
+    /// value.
     Entry(Vec<u8>, Slot),
     /// A comma behind entries that may all have been left out.
     Comma,
@@ -246,15 +280,32 @@ impl JsonTemplate {
     /// Compiles a value.
     ///
     /// # Errors
-    /// Every mistake, with its path inside the value: what [`TextTemplate::compile`] refuses, and a template as an object's key.
+    /// Every mistake, with its path inside the value: what [`TextTemplate::compile`] refuses, and a
+    /// template as an object's key.
     pub fn compile(value: &Value) -> Result<Self, Vec<Problem>> {
-        let mut compiler = JsonCompiler { parts: vec![Part::Raw(Vec::new())], problems: Vec::new() };
+        let mut compiler = JsonCompiler {
+            parts: vec![Part::Raw(Vec::new())],
+            problems: Vec::new(),
+        };
         compiler.value(value, 0);
-        if let Some(Part::Value(Slot { missing: Missing::Omit, .. })) = compiler.parts.last() {
-            let problem = Problem::new("`omit` leaves out a key or an item, and this is the whole value");
-            compiler.problems.push(problem.help("give a default, or remove `?? omit`"));
+        if let Some(Part::Value(Slot {
+            missing: Missing::Omit,
+            ..
+        })) = compiler.parts.last()
+        {
+            let problem =
+                Problem::new("`omit` leaves out a key or an item, and this is the whole value");
+            compiler
+                .problems
+                .push(problem.help("give a default, or remove `?? omit`"));
         }
-        if compiler.problems.is_empty() { Ok(Self { parts: compiler.parts }) } else { Err(compiler.problems) }
+        if compiler.problems.is_empty() {
+            Ok(Self {
+                parts: compiler.parts,
+            })
+        } else {
+            Err(compiler.problems)
+        }
     }
 
     /// True where there is no template in it.
@@ -271,18 +322,21 @@ impl JsonTemplate {
                 Part::Text(pieces) => (None, pieces.as_slice()),
                 Part::Raw(_) | Part::Comma => (None, &[][..]),
             };
-            one.into_iter().chain(pieces.iter().filter_map(|piece| match piece {
-                Piece::Slot(slot) => Some(slot),
-                Piece::Text(_) => None,
-            }))
+            one.into_iter()
+                .chain(pieces.iter().filter_map(|piece| match piece {
+                    Piece::Slot(slot) => Some(slot),
+                    Piece::Text(_) => None,
+                }))
         });
         slots.filter_map(|slot| slot.query().map(|(path, _)| path))
     }
 
-    /// Appends the filled-in value as JSON. What a query for one value finds is copied byte for byte.
+    /// Appends the filled-in value as JSON. What a query for one value finds is copied byte for
+    /// byte.
     ///
     /// # Errors
-    /// [`RenderError::TooLong`] and [`RenderError::NoDate`]; `out` may then hold a part of the value.
+    /// [`RenderError::TooLong`] and [`RenderError::NoDate`]; `out` may then hold a part of the
+    /// value.
     pub fn render(&self, document: &Document<'_>, out: &mut Vec<u8>) -> Result<(), RenderError> {
         let start = out.len();
         for part in &self.parts {
@@ -302,7 +356,9 @@ impl JsonTemplate {
                     for piece in pieces {
                         match piece {
                             Piece::Text(literal) => text.push_str(literal),
-                            Piece::Slot(slot) => text.push_str(&slot.text(document)?.unwrap_or_default()),
+                            Piece::Slot(slot) => {
+                                text.push_str(&slot.text(document)?.unwrap_or_default())
+                            }
                         }
                         if text.len() > TEMPLATE_BYTES_MAX {
                             return Err(RenderError::TooLong);
@@ -319,7 +375,8 @@ impl JsonTemplate {
     }
 }
 
-/// Writes a comma unless an object or a list has just been opened: nothing else that is written ends so.
+/// Writes a comma unless an object or a list has just been opened: nothing else that is written
+/// ends so.
 fn comma(out: &mut Vec<u8>) {
     if !matches!(out.last(), Some(b'{' | b'[')) {
         out.push(b',');
@@ -346,7 +403,9 @@ impl JsonCompiler {
 
     fn value(&mut self, value: &Value, depth: usize) {
         if depth > DEPTH_MAX {
-            self.problems.push(Problem::new(format!("the template is nested deeper than {DEPTH_MAX} levels")));
+            self.problems.push(Problem::new(format!(
+                "the template is nested deeper than {DEPTH_MAX} levels"
+            )));
             return;
         }
         match value {
@@ -375,8 +434,16 @@ impl JsonCompiler {
         }
     }
 
-    /// An entry of an object or an item of a list; true where it may be left out, as `omits` says of one before it.
-    fn entry(&mut self, key: Option<&str>, item: &Value, follows: bool, omits: bool, depth: usize) -> bool {
+    /// An entry of an object or an item of a list; true where it may be left out, as `omits` says
+    /// of one before it.
+    fn entry(
+        &mut self,
+        key: Option<&str>,
+        item: &Value,
+        follows: bool,
+        omits: bool,
+        depth: usize,
+    ) -> bool {
         let mut prefix = Vec::new();
         if let Some(key) = key {
             self.key(key, &mut prefix);
@@ -419,7 +486,8 @@ impl JsonCompiler {
             }
             None => {
                 let problem = Problem::new("a template cannot be a key").key();
-                self.problems.push(problem.help("keys are fixed; write <$$ for a literal <$"));
+                self.problems
+                    .push(problem.help("keys are fixed; write <$$ for a literal <$"));
             }
         }
     }
@@ -427,7 +495,9 @@ impl JsonCompiler {
     fn text(&mut self, text: &str) {
         match parse::pieces(text) {
             Err(problem) => self.problems.push(problem),
-            Ok(pieces) if pieces.len() > 1 && pieces.iter().any(Piece::omits) => self.problems.push(omits_text()),
+            Ok(pieces) if pieces.len() > 1 && pieces.iter().any(Piece::omits) => {
+                self.problems.push(omits_text())
+            }
             Ok(mut pieces) => match (pieces.pop(), pieces.is_empty()) {
                 (Some(Piece::Slot(slot)), true) => self.parts.push(Part::Value(slot)),
                 (Some(Piece::Text(text)), true) => self.raw(|raw| json::write_string(&text, raw)),

@@ -1,4 +1,5 @@
-//! Events changed (`transform` of a rule) and events made of what arrives without being one (`event` of a source).
+//! Events changed (`transform` of a rule) and events made of what arrives without being one
+//! (`event` of a source).
 
 mod attributes;
 
@@ -57,7 +58,9 @@ pub enum TransformError {
     #[error("cannot make the data: {0}")]
     Jq(#[from] JqError),
     /// A value is none that an attribute can have.
-    #[error("cannot set the attribute {attribute:?} to {found}: it takes a text, a number or a boolean")]
+    #[error(
+        "cannot set the attribute {attribute:?} to {found}: it takes a text, a number or a boolean"
+    )]
     Type {
         /// Which attribute.
         attribute: String,
@@ -65,7 +68,9 @@ pub enum TransformError {
         found: &'static str,
     },
     /// An attribute that every event must have would be empty.
-    #[error("cannot set the attribute {attribute:?}: its template finds nothing; give a default as in <$.data.kind ?? \"x\">")]
+    #[error(
+        "cannot set the attribute {attribute:?}: its template finds nothing; give a default as in <$.data.kind ?? \"x\">"
+    )]
     Required {
         /// Which attribute.
         attribute: String,
@@ -91,14 +96,27 @@ enum Maker {
 
 impl Maker {
     fn compile(raw: &RawTransform) -> Result<Option<Self>, Vec<Problem>> {
-        let at = |key: &'static str| move |problems: Vec<Problem>| problems.into_iter().map(|problem| problem.at(key)).collect::<Vec<_>>();
+        let at = |key: &'static str| {
+            move |problems: Vec<Problem>| {
+                problems
+                    .into_iter()
+                    .map(|problem| problem.at(key))
+                    .collect::<Vec<_>>()
+            }
+        };
         match (&raw.data, &raw.jq) {
             (Some(_), Some(_)) => {
-                let problem = Problem::new("`data` and `jq` both make the data").at("jq").key();
+                let problem = Problem::new("`data` and `jq` both make the data")
+                    .at("jq")
+                    .key();
                 Err(vec![problem.help("keep one of them")])
             }
-            (Some(data), None) => JsonTemplate::compile(data).map(|template| Some(Self::Template(template))).map_err(at("data")),
-            (None, Some(program)) => Jq::compile(program).map(|jq| Some(Self::Jq(Arc::new(jq)))).map_err(at("jq")),
+            (Some(data), None) => JsonTemplate::compile(data)
+                .map(|template| Some(Self::Template(template)))
+                .map_err(at("data")),
+            (None, Some(program)) => Jq::compile(program)
+                .map(|jq| Some(Self::Jq(Arc::new(jq))))
+                .map_err(at("jq")),
             (None, None) => Ok(None),
         }
     }
@@ -107,7 +125,12 @@ impl Maker {
         let mut data = Vec::new();
         match self {
             Self::Template(template) => {
-                template.render(document, &mut data).map_err(|reason| TransformError::Render { part: "the data".to_owned(), reason })?;
+                template
+                    .render(document, &mut data)
+                    .map_err(|reason| TransformError::Render {
+                        part: "the data".to_owned(),
+                        reason,
+                    })?;
             }
             Self::Jq(jq) => jq.run(document, &mut data)?,
         }
@@ -121,8 +144,12 @@ impl Transform {
     /// # Errors
     /// Every mistake in it, with its path inside the transform.
     pub fn compile(raw: &RawTransform) -> Result<Self, Vec<Problem>> {
-        let set =
-            Attributes::compile(&raw.set).map_err(|problems| problems.into_iter().map(|problem| problem.at("set")).collect::<Vec<_>>());
+        let set = Attributes::compile(&raw.set).map_err(|problems| {
+            problems
+                .into_iter()
+                .map(|problem| problem.at("set"))
+                .collect::<Vec<_>>()
+        });
         match (set, Maker::compile(raw)) {
             (Ok(set), Ok(data)) => Ok(Self { set, data }),
             (set, data) => Err(set.err().into_iter().chain(data.err()).flatten().collect()),
@@ -135,19 +162,27 @@ impl Transform {
             Maker::Template(template) => Some(template),
             Maker::Jq(_) => None,
         });
-        self.set.templates().chain(data).flat_map(JsonTemplate::queries)
+        self.set
+            .templates()
+            .chain(data)
+            .flat_map(JsonTemplate::queries)
     }
 
     /// What is odd about the transform but not wrong.
     #[must_use]
     pub fn warnings(&self) -> Vec<Problem> {
-        self.set.warnings.iter().map(|problem| problem.clone().at("set")).collect()
+        self.set
+            .warnings
+            .iter()
+            .map(|problem| problem.clone().at("set"))
+            .collect()
     }
 
     /// Makes the changed event.
     ///
-    /// Every template and program sees the event as it was. New data is JSON: `datacontenttype` becomes `application/json` and `dataschema`, which
-    /// was about the old data, goes, unless `set` says otherwise.
+    /// Every template and program sees the event as it was. New data is JSON: `datacontenttype`
+    /// becomes `application/json` and `dataschema`, which was about the old data, goes, unless
+    /// `set` says otherwise.
     ///
     /// # Errors
     /// [`TransformError`] where a template fails or the result is no CloudEvent.
@@ -166,10 +201,17 @@ impl Transform {
     fn apply_to(&self, event: &Event, document: &Document<'_>) -> Result<Event, TransformError> {
         let mut builder = event.clone().into_builder();
         if let Some(maker) = &self.data {
-            let data = Data::json(Bytes::from(maker.make(document)?)).map_err(TransformError::Invalid)?;
-            builder = builder.data(data).datacontenttype("application/json").without("dataschema");
+            let data =
+                Data::json(Bytes::from(maker.make(document)?)).map_err(TransformError::Invalid)?;
+            builder = builder
+                .data(data)
+                .datacontenttype("application/json")
+                .without("dataschema");
         }
-        self.set.apply(document, builder, Missing::Removes)?.build().map_err(TransformError::Invalid)
+        self.set
+            .apply(document, builder, Missing::Removes)?
+            .build()
+            .map_err(TransformError::Invalid)
     }
 }
 
@@ -186,11 +228,26 @@ impl EventMapping {
     /// # Errors
     /// Every mistake in it, with its path inside the mapping.
     pub fn compile(raw: &RawMapping) -> Result<Self, Vec<Problem>> {
-        let at_data = |problems: Vec<Problem>| problems.into_iter().map(|problem| problem.at("data")).collect::<Vec<_>>();
-        let data = raw.data.as_ref().map(JsonTemplate::compile).transpose().map_err(at_data);
+        let at_data = |problems: Vec<Problem>| {
+            problems
+                .into_iter()
+                .map(|problem| problem.at("data"))
+                .collect::<Vec<_>>()
+        };
+        let data = raw
+            .data
+            .as_ref()
+            .map(JsonTemplate::compile)
+            .transpose()
+            .map_err(at_data);
         match (Attributes::compile(&raw.attributes), data) {
             (Ok(attributes), Ok(data)) => Ok(Self { attributes, data }),
-            (attributes, data) => Err(attributes.err().into_iter().chain(data.err()).flatten().collect()),
+            (attributes, data) => Err(attributes
+                .err()
+                .into_iter()
+                .chain(data.err())
+                .flatten()
+                .collect()),
         }
     }
 
@@ -206,19 +263,33 @@ impl EventMapping {
         &self.attributes.warnings
     }
 
-    /// Sets attributes from a root document of the source (`body`, `headers`, and what else the source documents) over the defaults that
-    /// the builder has. An attribute whose template finds nothing keeps its default, and so does the data where `data` makes null. New data
-    /// is JSON: `datacontenttype` becomes `application/json` and `dataschema` goes, unless the mapping sets them.
+    /// Sets attributes from a root document of the source (`body`, `headers`, and what else the
+    /// source documents) over the defaults that the builder has. An attribute whose template finds
+    /// nothing keeps its default, and so does the data where `data` makes null. New data is JSON:
+    /// `datacontenttype` becomes `application/json` and `dataschema` goes, unless the mapping sets
+    /// them.
     ///
     /// # Errors
     /// [`TransformError`] where a template fails.
-    pub fn apply(&self, root: &Document<'_>, mut defaults: EventBuilder) -> Result<EventBuilder, TransformError> {
+    pub fn apply(
+        &self,
+        root: &Document<'_>,
+        mut defaults: EventBuilder,
+    ) -> Result<EventBuilder, TransformError> {
         if let Some(template) = &self.data {
             let mut made = Vec::new();
-            template.render(root, &mut made).map_err(|reason| TransformError::Render { part: "the data".to_owned(), reason })?;
+            template
+                .render(root, &mut made)
+                .map_err(|reason| TransformError::Render {
+                    part: "the data".to_owned(),
+                    reason,
+                })?;
             if json::trim(&made) != b"null" {
                 let data = Data::json(made.into()).map_err(TransformError::Invalid)?;
-                defaults = defaults.data(data).datacontenttype("application/json").without("dataschema");
+                defaults = defaults
+                    .data(data)
+                    .datacontenttype("application/json")
+                    .without("dataschema");
             }
         }
         self.attributes.apply(root, defaults, Missing::Keeps)

@@ -26,7 +26,8 @@ pub enum DataKind {
     Binary,
 }
 
-/// The most values of JSON data whose places are kept with it: 80 KiB of memory. Of more they are found again when somebody looks.
+/// The most values of JSON data whose places are kept with it: 80 KiB of memory. Of more they are
+/// found again when somebody looks.
 pub(crate) const ITEMS_MAX: usize = 4096;
 
 /// An event's data: the bytes as they came, with what they are.
@@ -40,20 +41,30 @@ pub struct Data {
 }
 
 impl Data {
-    /// Data of a kind whose promise the caller has checked already (a decoder that has just read the JSON, the journal).
+    /// Data of a kind whose promise the caller has checked already (a decoder that has just read
+    /// the JSON, the journal).
     ///
     /// Where that promise does not hold, conditions on the data find nothing; nothing panics.
     #[must_use]
     pub fn new_unchecked(kind: DataKind, bytes: Bytes) -> Self {
-        Self { kind, bytes, outline: None, parsed: OnceLock::new() }
+        Self {
+            kind,
+            bytes,
+            outline: None,
+            parsed: OnceLock::new(),
+        }
     }
 
     /// JSON that a decoder has just read, with what it has noted.
     pub(crate) fn outlined(bytes: Bytes, outline: Option<Vec<Item>>) -> Self {
-        Self { outline, ..Self::new_unchecked(DataKind::Json, bytes) }
+        Self {
+            outline,
+            ..Self::new_unchecked(DataKind::Json, bytes)
+        }
     }
 
-    /// Bytes of a declared media type, as every codec reads them, whatever mode or protocol they came by:
+    /// Bytes of a declared media type, as every codec reads them, whatever mode or protocol they
+    /// came by:
     ///
     /// | declared | data |
     /// |---|---|
@@ -62,8 +73,8 @@ impl Data {
     /// | another | binary |
     /// | nothing | JSON where the bytes are one JSON value, else text where they are UTF-8, else binary |
     ///
-    /// Scalars count as JSON, so that undeclared `5` and `"a"` are a number and a string, as they are in the JSON format; a sender
-    /// who means text declares it.
+    /// Scalars count as JSON, so that undeclared `5` and `"a"` are a number and a string, as they
+    /// are in the JSON format; a sender who means text declares it.
     ///
     /// # Errors
     /// [`InvalidEvent::DataNotJson`] as of [`Data::json`], where JSON is declared.
@@ -71,7 +82,9 @@ impl Data {
         match declared {
             None => Ok(Self::sniffed(bytes)),
             Some(json) if is_json_media_type(json) => Self::json(bytes),
-            Some(text) if is_utf8_media_type(text) && std::str::from_utf8(&bytes).is_ok() => Ok(Self::new_unchecked(DataKind::Text, bytes)),
+            Some(text) if is_utf8_media_type(text) && std::str::from_utf8(&bytes).is_ok() => {
+                Ok(Self::new_unchecked(DataKind::Text, bytes))
+            }
             Some(_) => Ok(Self::binary(bytes)),
         }
     }
@@ -92,11 +105,14 @@ impl Data {
     /// JSON data. A byte order mark in front is no part of it and taken off: RFC 8259, section 8.1.
     ///
     /// # Errors
-    /// [`InvalidEvent::DataNotJson`] where the bytes are not one JSON value of at most [`JSON_DEPTH_MAX`] levels.
+    /// [`InvalidEvent::DataNotJson`] where the bytes are not one JSON value of at most
+    /// [`JSON_DEPTH_MAX`] levels.
     pub fn json(bytes: Bytes) -> Result<Self, InvalidEvent> {
         let bytes = unmarked(bytes);
-        let text = std::str::from_utf8(&bytes).map_err(|error| InvalidEvent::DataNotJson(error.to_string()))?;
-        let outline = check(text).map_err(|mistake| InvalidEvent::DataNotJson(mistake.describe(text)))?;
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|error| InvalidEvent::DataNotJson(error.to_string()))?;
+        let outline =
+            check(text).map_err(|mistake| InvalidEvent::DataNotJson(mistake.describe(text)))?;
         Ok(Self::outlined(bytes, outline))
     }
 
@@ -118,14 +134,16 @@ impl Data {
         self.kind
     }
 
-    /// The bytes as they came: of JSON its source text, of text its UTF-8, of binary the decoded bytes.
+    /// The bytes as they came: of JSON its source text, of text its UTF-8, of binary the decoded
+    /// bytes.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// Where the values of JSON data stand, counted from the beginning of the value and not of the bytes, where that was noted as it was
-    /// read; of a copy it is not. See [`crate::json::outline`].
+    /// Where the values of JSON data stand, counted from the beginning of the value and not of the
+    /// bytes, where that was noted as it was read; of a copy it is not. See
+    /// [`crate::json::outline`].
     #[must_use]
     pub fn outline(&self) -> Option<&[Item]> {
         self.outline.as_deref()
@@ -133,8 +151,8 @@ impl Data {
 
     /// JSON data as a tree, parsed at the first call and kept; none for other kinds.
     ///
-    /// Numbers past 64 bits lose digits in it, of duplicate keys the last one counts, and numbers beyond the largest float become that:
-    /// where the text matters use [`Data::bytes`].
+    /// Numbers past 64 bits lose digits in it, of duplicate keys the last one counts, and numbers
+    /// beyond the largest float become that: where the text matters use [`Data::bytes`].
     #[must_use]
     pub fn value(&self) -> Option<&serde_json::Value> {
         if self.kind != DataKind::Json {
@@ -158,9 +176,15 @@ fn check(text: &str) -> Result<Option<Vec<Item>>, scan::Syntax> {
 }
 
 impl Clone for Data {
-    /// What has been noted of the text stays behind: copies are kept, and the first one is what rules look at.
+    /// What has been noted of the text stays behind: copies are kept, and the first one is what
+    /// rules look at.
     fn clone(&self) -> Self {
-        Self { kind: self.kind, bytes: self.bytes.clone(), outline: None, parsed: self.parsed.clone() }
+        Self {
+            kind: self.kind,
+            bytes: self.bytes.clone(),
+            outline: None,
+            parsed: self.parsed.clone(),
+        }
     }
 }
 
@@ -171,9 +195,14 @@ pub(crate) fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(MARK).unwrap_or(bytes)
 }
 
-/// Without the byte order mark that some editors and libraries put in front of UTF-8. Nothing is copied.
+/// Without the byte order mark that some editors and libraries put in front of UTF-8. Nothing is
+/// copied.
 pub(crate) fn unmarked(mut bytes: Bytes) -> Bytes {
-    if bytes.starts_with(MARK) { bytes.split_off(MARK.len()) } else { bytes }
+    if bytes.starts_with(MARK) {
+        bytes.split_off(MARK.len())
+    } else {
+        bytes
+    }
 }
 
 impl fmt::Debug for Data {
@@ -198,15 +227,30 @@ mod tests {
         let data = Data::json(Bytes::from_static(raw)).unwrap();
         assert_eq!(&data.bytes()[..], raw);
         assert_eq!(data.value().unwrap()["a"], 2);
-        assert!(std::ptr::eq(data.value().unwrap(), data.clone().value().unwrap()));
+        assert!(std::ptr::eq(
+            data.value().unwrap(),
+            data.clone().value().unwrap()
+        ));
         assert!(Data::json(Bytes::from_static(b"{} x")).is_err());
         let nested = |depth: usize| Bytes::from([b"[".repeat(depth), b"]".repeat(depth)].concat());
-        assert!(Data::json(nested(JSON_DEPTH_MAX - 1)).is_ok() && Data::json(nested(100_000)).is_err());
-        for accepted in [nested(JSON_DEPTH_MAX), Bytes::from(format!("[{}]", "9".repeat(400))), Bytes::from_static(br#""\ud800""#)] {
+        assert!(
+            Data::json(nested(JSON_DEPTH_MAX - 1)).is_ok() && Data::json(nested(100_000)).is_err()
+        );
+        for accepted in [
+            nested(JSON_DEPTH_MAX),
+            Bytes::from(format!("[{}]", "9".repeat(400))),
+            Bytes::from_static(br#""\ud800""#),
+        ] {
             assert!(Data::json(accepted).unwrap().value().is_some());
         }
-        assert!(Data::json(nested(JSON_DEPTH_MAX + 1)).is_err() && Data::json(Bytes::from_static(b"\"\xff\"")).is_err());
-        assert_eq!(Data::new_unchecked(DataKind::Json, Bytes::from_static(b"[\xff")).value(), None);
+        assert!(
+            Data::json(nested(JSON_DEPTH_MAX + 1)).is_err()
+                && Data::json(Bytes::from_static(b"\"\xff\"")).is_err()
+        );
+        assert_eq!(
+            Data::new_unchecked(DataKind::Json, Bytes::from_static(b"[\xff")).value(),
+            None
+        );
         assert_eq!(Data::binary(Bytes::from_static(b"{}")).value(), None);
     }
 }

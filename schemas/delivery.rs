@@ -7,23 +7,28 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct JournalId(pub u64);
 
-/// One opening of a journal, drawn at random, so that no two openings of any journal share one: not those of two copies of a store, nor
-/// two of the same copy.
+/// One opening of a journal, drawn at random, so that no two openings of any journal share one: not
+/// those of two copies of a store, nor two of the same copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
 /// An event's place in its journal: from 1, increasing, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct Sequence(pub u64);
 
 /// A subscription's number in its journal: from 1, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct SubscriptionNumber(pub u32);
 
-/// The identity of a delivery: the same over all its attempts and over restarts, and never that of another delivery, whatever becomes of the
-/// journal. Sequences and runs may begin again where commits are lost or a copy of a store is put back; epochs do not.
+/// The identity of a delivery: the same over all its attempts and over restarts, and never that of
+/// another delivery, whatever becomes of the journal. Sequences and runs may begin again where
+/// commits are lost or a copy of a store is put back; epochs do not.
 ///
 /// Shown to users and functions as an opaque text of `[a-z0-9-]{1,64}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,13 +39,18 @@ pub struct DeliveryId {
     pub sequence: Sequence,
     /// The subscription.
     pub subscription: SubscriptionNumber,
-    /// 0 for the first run of a match; redrives, replays, moves and events sent on to another subscription take one that was never used.
+    /// 0 for the first run of a match; redrives, replays, moves and events sent on to another
+    /// subscription take one that was never used.
     pub run: u64,
 }
 
 impl fmt::Display for DeliveryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{:x}-{:x}-{:x}", self.epoch.0, self.sequence.0, self.subscription.0, self.run)
+        write!(
+            f,
+            "{:016x}-{:x}-{:x}-{:x}",
+            self.epoch.0, self.sequence.0, self.subscription.0, self.run
+        )
     }
 }
 
@@ -75,12 +85,28 @@ mod tests {
     #[test]
     fn an_id_is_read_back_from_its_one_spelling() {
         let (sequence, subscription) = (Sequence(u64::MAX), SubscriptionNumber(u32::MAX));
-        let id = DeliveryId { epoch: Epoch(7), sequence, subscription, run: u64::MAX };
+        let id = DeliveryId {
+            epoch: Epoch(7),
+            sequence,
+            subscription,
+            run: u64::MAX,
+        };
         let text = id.to_string();
-        assert!(text.len() <= 64 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+        assert!(
+            text.len() <= 64
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        );
         assert_eq!(text.parse(), Ok(id));
-        for bad in ["", "7-1-1-0", "0000000000000007-1-1", "0000000000000007-1-1-0-0", "0000000000000007-+1-1-0", "0000000000000007-01-1-0"]
-        {
+        for bad in [
+            "",
+            "7-1-1-0",
+            "0000000000000007-1-1",
+            "0000000000000007-1-1-0-0",
+            "0000000000000007-+1-1-0",
+            "0000000000000007-01-1-0",
+        ] {
             assert!(bad.parse::<DeliveryId>().is_err(), "{bad}");
         }
     }

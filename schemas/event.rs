@@ -1,7 +1,8 @@
 //! The event: a CloudEvent 1.0.
 //!
-//! Attributes are validated once, when an [`Event`] is built; data is carried byte for byte and parsed only when somebody looks.
-//! Every text is a slice of what came in where the codec could make it so, and cloning an event copies no text.
+//! Attributes are validated once, when an [`Event`] is built; data is carried byte for byte and
+//! parsed only when somebody looks. Every text is a slice of what came in where the codec could
+//! make it so, and cloning an event copies no text.
 
 mod builder;
 mod check;
@@ -15,10 +16,12 @@ pub use crate::media_type::is_json_media_type;
 pub use builder::EventBuilder;
 pub(crate) use check::{is_attribute_name, may_hold, shorten};
 
-/// The longest attribute name accepted. The specification asks for at most 20 characters as a SHOULD; this is a guard, not a style.
+/// The longest attribute name accepted. The specification asks for at most 20 characters as a
+/// SHOULD; this is a guard, not a style.
 pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 128;
 
-/// The most extension attributes that an event may have: they are looked up one by one, and each becomes an HTTP header.
+/// The most extension attributes that an event may have: they are looked up one by one, and each
+/// becomes an HTTP header.
 pub const EXTENSIONS_MAX: usize = 256;
 
 /// A CloudEvent 1.0, valid by construction.
@@ -40,7 +43,8 @@ pub struct Event {
 
 /// An extension attribute's value, in the types that the JSON format can tell apart.
 ///
-/// The other types of the CloudEvents type system (binary, URI, timestamp) have a canonical text and travel as that.
+/// The other types of the CloudEvents type system (binary, URI, timestamp) have a canonical text
+/// and travel as that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExtensionValue {
     /// A text.
@@ -83,7 +87,9 @@ pub enum InvalidEvent {
     #[error("the attribute {0:?} is empty; leave it out or give it a value")]
     Empty(String),
     /// An attribute's name is not `[a-z0-9]+`, or is reserved.
-    #[error("{0:?} is not an attribute name: it must be made of a-z and 0-9 and must not be \"data\"")]
+    #[error(
+        "{0:?} is not an attribute name: it must be made of a-z and 0-9 and must not be \"data\""
+    )]
     Name(String),
     /// An attribute stands there twice.
     #[error("the attribute {0:?} is given twice")]
@@ -121,8 +127,17 @@ pub enum InvalidEvent {
 impl Event {
     /// Starts an event from what every event must have.
     #[must_use]
-    pub fn builder(id: impl Into<ByteString>, source: impl Into<ByteString>, ty: impl Into<ByteString>) -> EventBuilder {
-        EventBuilder { id: Some(id.into()), source: Some(source.into()), ty: Some(ty.into()), ..EventBuilder::default() }
+    pub fn builder(
+        id: impl Into<ByteString>,
+        source: impl Into<ByteString>,
+        ty: impl Into<ByteString>,
+    ) -> EventBuilder {
+        EventBuilder {
+            id: Some(id.into()),
+            source: Some(source.into()),
+            ty: Some(ty.into()),
+            ..EventBuilder::default()
+        }
     }
 
     /// `id`: with `source` the event's identity.
@@ -191,16 +206,33 @@ impl Event {
             "time" => self.time.as_deref().map(AttributeValue::String),
             "datacontenttype" => self.datacontenttype.as_deref().map(AttributeValue::String),
             "dataschema" => self.dataschema.as_deref().map(AttributeValue::String),
-            _ => self.extensions.iter().find(|(key, _)| &**key == name).map(|(_, value)| value.borrow()),
+            _ => self
+                .extensions
+                .iter()
+                .find(|(key, _)| &**key == name)
+                .map(|(_, value)| value.borrow()),
         }
     }
 
     /// Every context attribute that is set, `specversion` first, extensions last.
     pub fn attributes(&self) -> impl Iterator<Item = (&str, AttributeValue<'_>)> {
-        const OWN: [&str; 8] = ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"];
+        const OWN: [&str; 8] = [
+            "specversion",
+            "id",
+            "source",
+            "type",
+            "subject",
+            "time",
+            "datacontenttype",
+            "dataschema",
+        ];
         OWN.into_iter()
             .filter_map(|name| self.attribute(name).map(|value| (name, value)))
-            .chain(self.extensions.iter().map(|(name, value)| (&**name, value.borrow())))
+            .chain(
+                self.extensions
+                    .iter()
+                    .map(|(name, value)| (&**name, value.borrow())),
+            )
     }
 
     /// The event's parts again, to change some of them.
@@ -224,14 +256,29 @@ impl Event {
     /// Roughly what the event takes in memory and on disk, for bounds.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let texts =
-            [Some(&self.id), Some(&self.source), Some(&self.ty), self.subject(), self.time(), self.datacontenttype(), self.dataschema()];
-        let extensions = self
-            .extensions
-            .iter()
-            .map(|(name, value)| name.len() + if let ExtensionValue::String(text) = value { text.len() } else { size_of::<i32>() });
+        let texts = [
+            Some(&self.id),
+            Some(&self.source),
+            Some(&self.ty),
+            self.subject(),
+            self.time(),
+            self.datacontenttype(),
+            self.dataschema(),
+        ];
+        let extensions = self.extensions.iter().map(|(name, value)| {
+            name.len()
+                + if let ExtensionValue::String(text) = value {
+                    text.len()
+                } else {
+                    size_of::<i32>()
+                }
+        });
         size_of::<Self>()
-            + texts.into_iter().flatten().map(|text| text.len()).sum::<usize>()
+            + texts
+                .into_iter()
+                .flatten()
+                .map(|text| text.len())
+                .sum::<usize>()
             + extensions.sum::<usize>()
             + self.data.as_ref().map_or(0, |data| data.bytes().len())
     }
@@ -275,9 +322,17 @@ mod tests {
 
     #[test]
     fn what_the_specification_asks_for_is_checked() {
-        let with = |name: &'static str, value: &'static str| minimal().attribute(name, value.into()).build();
-        assert_eq!(Event::builder("", "/s", "t").build(), Err(InvalidEvent::Empty("id".into())));
-        assert_eq!(EventBuilder::default().build(), Err(InvalidEvent::Missing("id")));
+        let with = |name: &'static str, value: &'static str| {
+            minimal().attribute(name, value.into()).build()
+        };
+        assert_eq!(
+            Event::builder("", "/s", "t").build(),
+            Err(InvalidEvent::Empty("id".into()))
+        );
+        assert_eq!(
+            EventBuilder::default().build(),
+            Err(InvalidEvent::Missing("id"))
+        );
         for (name, bad) in [
             ("source", "a b"),
             ("source", "ü"),

@@ -3,16 +3,21 @@
 //! What the specification leaves open is decided so:
 //!
 //! - A body of no bytes is no data, in binary mode: empty text and empty bytes are lost in it.
-//! - In binary mode data is what [`Data::read`] makes of `Content-Type` and the bytes: undeclared bytes that are JSON are JSON. All are
-//!   carried byte for byte (but for a byte order mark in front of JSON), and what binary mode brought in leaves it unchanged. JSON of a type
-//!   that is not JSON, which the JSON format can bring, arrives as that type's text or bytes.
-//! - What was not declared is not added to the event: `datacontenttype` stays unset. The recipient is told what the data is, because the
-//!   specification asks for that where an event changes its format ("datacontenttype"), and the event does not know by which it came.
-//! - A header's value is text: integers and booleans come back from binary mode as `"5"` and `"true"` (section 3.1.3.2).
-//! - Several SDKs neither encode nor decode header values. Where a value cannot have been encoded (a `%` that two hexadecimal digits do not
-//!   follow, no UTF-8 behind it, a quoted string that does not end), or where its attribute may not have the decoded value and may have the
-//!   raw one, the raw one is taken. Bytes above ASCII are taken where they are UTF-8.
-//! - `ce-datacontenttype` must not be there (section 3.1.1), nor one attribute twice. In structured mode `ce-` headers are not looked at.
+//! - In binary mode data is what [`Data::read`] makes of `Content-Type` and the bytes: undeclared
+//!   bytes that are JSON are JSON. All are carried byte for byte (but for a byte order mark in
+//!   front of JSON), and what binary mode brought in leaves it unchanged. JSON of a type that is
+//!   not JSON, which the JSON format can bring, arrives as that type's text or bytes.
+//! - What was not declared is not added to the event: `datacontenttype` stays unset. The recipient
+//!   is told what the data is, because the specification asks for that where an event changes its
+//!   format ("datacontenttype"), and the event does not know by which it came.
+//! - A header's value is text: integers and booleans come back from binary mode as `"5"` and
+//!   `"true"` (section 3.1.3.2).
+//! - Several SDKs neither encode nor decode header values. Where a value cannot have been encoded
+//!   (a `%` that two hexadecimal digits do not follow, no UTF-8 behind it, a quoted string that
+//!   does not end), or where its attribute may not have the decoded value and may have the raw one,
+//!   the raw one is taken. Bytes above ASCII are taken where they are UTF-8.
+//! - `ce-datacontenttype` must not be there (section 3.1.1), nor one attribute twice. In structured
+//!   mode `ce-` headers are not looked at.
 
 mod value;
 
@@ -110,10 +115,14 @@ pub fn is_cloudevent(headers: &HeaderMap) -> bool {
     headers.contains_key("ce-specversion") || is_cloudevent_body(headers)
 }
 
-/// True where the headers announce that the body alone holds the event or events (structured or batch mode), be they right or wrong.
+/// True where the headers announce that the body alone holds the event or events (structured or
+/// batch mode), be they right or wrong.
 #[must_use]
 pub fn is_cloudevent_body(headers: &HeaderMap) -> bool {
-    let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let declared = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     starts_with(declared.trim_start(), "application/cloudevents")
 }
 
@@ -126,16 +135,28 @@ pub fn decode(headers: &HeaderMap, body: Bytes, events_max: usize) -> Result<Dec
     let declared = match types.next().map(|value| value.to_str()) {
         None => None,
         Some(Ok(text)) => Some(text.trim()).filter(|text| !text.is_empty()),
-        Some(Err(_)) => return Err(InvalidEvent::Malformed("the header Content-Type is not ASCII".into()).into()),
+        Some(Err(_)) => {
+            return Err(
+                InvalidEvent::Malformed("the header Content-Type is not ASCII".into()).into(),
+            );
+        }
     };
     if types.next().is_some() {
         return Err(InvalidEvent::Duplicate("Content-Type".into()).into());
     }
-    let unsupported = || DecodeError::Unsupported { content_type: shorten(declared.unwrap_or_default()) };
-    // Section 3 asks for the mode by prefix, so that a format unknown here is not taken for data in binary mode.
-    let Some(declared) = declared.filter(|declared| starts_with(declared, "application/cloudevents")) else {
+    let unsupported = || DecodeError::Unsupported {
+        content_type: shorten(declared.unwrap_or_default()),
+    };
+    // Section 3 asks for the mode by prefix, so that a format unknown here is not taken for data in
+    // binary mode.
+    let Some(declared) =
+        declared.filter(|declared| starts_with(declared, "application/cloudevents"))
+    else {
         return match binary(headers, body, declared) {
-            Some(event) => Ok(Decoded { mode: Mode::Binary, events: vec![event?] }),
+            Some(event) => Ok(Decoded {
+                mode: Mode::Binary,
+                events: vec![event?],
+            }),
             None => Err(unsupported()),
         };
     };
@@ -144,54 +165,90 @@ pub fn decode(headers: &HeaderMap, body: Bytes, events_max: usize) -> Result<Dec
     }
     let essence = essence(declared);
     if essence.eq_ignore_ascii_case(json::MEDIA_TYPE) {
-        Ok(Decoded { mode: Mode::Structured, events: vec![json::decode(&body)?] })
+        Ok(Decoded {
+            mode: Mode::Structured,
+            events: vec![json::decode(&body)?],
+        })
     } else if essence.eq_ignore_ascii_case(json::BATCH_MEDIA_TYPE) {
-        Ok(Decoded { mode: Mode::Batch, events: json::decode_batch(&body, events_max)? })
+        Ok(Decoded {
+            mode: Mode::Batch,
+            events: json::decode_batch(&body, events_max)?,
+        })
     } else {
         Err(unsupported())
     }
 }
 
-/// Takes what can be read from an HTTP message that announces CloudEvents; see [`json::decode_each`] for what becomes of a batch.
+/// Takes what can be read from an HTTP message that announces CloudEvents; see
+/// [`json::decode_each`] for what becomes of a batch.
 #[must_use]
 pub fn decode_each(headers: &HeaderMap, body: Bytes) -> Replies {
-    let mut types = headers.get_all(CONTENT_TYPE).iter().map(|value| value.to_str().unwrap_or_default().trim());
+    let mut types = headers
+        .get_all(CONTENT_TYPE)
+        .iter()
+        .map(|value| value.to_str().unwrap_or_default().trim());
     let declared = types.next().unwrap_or_default();
-    if types.next().is_none() && essence(declared).eq_ignore_ascii_case(json::BATCH_MEDIA_TYPE) && charset(declared).is_none_or(is_utf8) {
+    if types.next().is_none()
+        && essence(declared).eq_ignore_ascii_case(json::BATCH_MEDIA_TYPE)
+        && charset(declared).is_none_or(is_utf8)
+    {
         return json::decode_each(&body);
     }
     match decode(headers, body.clone(), 1) {
-        Ok(decoded) => Replies { events: decoded.events, unreadable: Vec::new() },
+        Ok(decoded) => Replies {
+            events: decoded.events,
+            unreadable: Vec::new(),
+        },
         Err(error) => Replies::unreadable(body, error.to_string()),
     }
 }
 
 /// Reads binary mode; none where no `ce-` header says that there is an event.
-fn binary(headers: &HeaderMap, body: Bytes, declared: Option<&str>) -> Option<Result<Event, InvalidEvent>> {
+fn binary(
+    headers: &HeaderMap,
+    body: Bytes,
+    declared: Option<&str>,
+) -> Option<Result<Event, InvalidEvent>> {
     const REQUIRED: [&str; 4] = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
-    REQUIRED.iter().any(|name| headers.contains_key(*name)).then(|| {
-        let mut builder = attributes(headers, declared)?;
-        if !body.is_empty() {
-            builder = builder.data(Data::read(declared, body)?);
-        }
-        builder.check_read()?;
-        Ok(builder.into_event())
-    })
+    REQUIRED
+        .iter()
+        .any(|name| headers.contains_key(*name))
+        .then(|| {
+            let mut builder = attributes(headers, declared)?;
+            if !body.is_empty() {
+                builder = builder.data(Data::read(declared, body)?);
+            }
+            builder.check_read()?;
+            Ok(builder.into_event())
+        })
 }
 
 /// All attributes share one allocation.
 fn attributes(headers: &HeaderMap, declared: Option<&str>) -> Result<EventBuilder, InvalidEvent> {
-    let names_and_values = || headers.iter().filter_map(|(name, value)| Some((name.as_str().strip_prefix(PREFIX)?, value)));
-    let length: usize = names_and_values().map(|(name, value)| name.len() + value.len()).sum();
+    let names_and_values = || {
+        headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str().strip_prefix(PREFIX)?, value)))
+    };
+    let length: usize = names_and_values()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
     let mut text = String::with_capacity(length + declared.map_or(0, str::len));
     let mut ends = smallvec::SmallVec::<[(usize, usize); 16]>::new();
     for (name, value) in names_and_values() {
         if name == "datacontenttype" {
-            return Err(InvalidEvent::Malformed("the header ce-datacontenttype must not be there: Content-Type says it".into()));
+            return Err(InvalidEvent::Malformed(
+                "the header ce-datacontenttype must not be there: Content-Type says it".into(),
+            ));
         }
         text.push_str(name);
         let name_end = text.len();
-        value::decode(value.as_bytes(), |decoded| may_hold(name, decoded), &mut text).map_err(|expected| InvalidEvent::Value {
+        value::decode(
+            value.as_bytes(),
+            |decoded| may_hold(name, decoded),
+            &mut text,
+        )
+        .map_err(|expected| InvalidEvent::Value {
             name: shorten(name),
             value: shorten(&String::from_utf8_lossy(value.as_bytes())),
             expected,
@@ -200,11 +257,17 @@ fn attributes(headers: &HeaderMap, declared: Option<&str>) -> Result<EventBuilde
     }
     text.push_str(declared.unwrap_or_default());
     let text = ByteString::from(text);
-    let slice = |start: usize, end: usize| text.get(start..end).map(|part| text.slice_ref(part)).unwrap_or_default();
+    let slice = |start: usize, end: usize| {
+        text.get(start..end)
+            .map(|part| text.slice_ref(part))
+            .unwrap_or_default()
+    };
     let (mut builder, mut start) = (EventBuilder::default(), 0);
     for (name_end, end) in ends {
         let name = text.get(start..name_end).unwrap_or_default();
-        builder.read(name, ExtensionValue::String(slice(name_end, end)), || text.slice_ref(name))?;
+        builder.read(name, ExtensionValue::String(slice(name_end, end)), || {
+            text.slice_ref(name)
+        })?;
         start = end;
     }
     if declared.is_some() {
@@ -215,7 +278,8 @@ fn attributes(headers: &HeaderMap, declared: Option<&str>) -> Result<EventBuilde
 
 /// Writes an event in binary mode: section 3.1. The body is the event's data, not a copy.
 ///
-/// Where the event has data and no `datacontenttype`, JSON is declared as such, because the JSON format implies it, and text as `text/plain`.
+/// Where the event has data and no `datacontenttype`, JSON is declared as such, because the JSON
+/// format implies it, and text as `text/plain`.
 #[must_use]
 pub fn encode_binary(event: &Event) -> (HeaderMap, Bytes) {
     let mut headers = HeaderMap::with_capacity(8 + event.extensions().len());
@@ -224,18 +288,40 @@ pub fn encode_binary(event: &Event) -> (HeaderMap, Bytes) {
             headers.insert(name, value);
         }
     };
-    insert(HeaderName::from_static("ce-specversion"), Some(HeaderValue::from_static("1.0")));
+    insert(
+        HeaderName::from_static("ce-specversion"),
+        Some(HeaderValue::from_static("1.0")),
+    );
     insert(HeaderName::from_static("ce-id"), value::encode(event.id()));
-    insert(HeaderName::from_static("ce-source"), value::encode(event.source()));
-    insert(HeaderName::from_static("ce-type"), value::encode(event.ty()));
-    insert(HeaderName::from_static("ce-subject"), event.subject().and_then(value::encode));
-    insert(HeaderName::from_static("ce-time"), event.time().and_then(value::encode));
-    insert(HeaderName::from_static("ce-dataschema"), event.dataschema().and_then(value::encode));
+    insert(
+        HeaderName::from_static("ce-source"),
+        value::encode(event.source()),
+    );
+    insert(
+        HeaderName::from_static("ce-type"),
+        value::encode(event.ty()),
+    );
+    insert(
+        HeaderName::from_static("ce-subject"),
+        event.subject().and_then(value::encode),
+    );
+    insert(
+        HeaderName::from_static("ce-time"),
+        event.time().and_then(value::encode),
+    );
+    insert(
+        HeaderName::from_static("ce-dataschema"),
+        event.dataschema().and_then(value::encode),
+    );
     for (name, value) in event.extensions() {
         let value = match value {
             ExtensionValue::String(text) => value::encode(text),
             ExtensionValue::Integer(number) => Some(HeaderValue::from(*number)),
-            ExtensionValue::Boolean(value) => Some(HeaderValue::from_static(if *value { "true" } else { "false" })),
+            ExtensionValue::Boolean(value) => Some(HeaderValue::from_static(if *value {
+                "true"
+            } else {
+                "false"
+            })),
         };
         if let Ok(name) = HeaderName::try_from(format!("{PREFIX}{name}")) {
             insert(name, value);
@@ -247,9 +333,17 @@ pub fn encode_binary(event: &Event) -> (HeaderMap, Bytes) {
         Some(DataKind::Binary) | None => None,
     };
     // A media type is printable ASCII, which needs no escapes.
-    let declared = event.datacontenttype().map(|declared| HeaderValue::from_maybe_shared(declared.as_bytes().clone()).ok());
+    let declared = event
+        .datacontenttype()
+        .map(|declared| HeaderValue::from_maybe_shared(declared.as_bytes().clone()).ok());
     insert(CONTENT_TYPE, declared.unwrap_or(implied));
-    (headers, event.data().map(|data| data.bytes().clone()).unwrap_or_default())
+    (
+        headers,
+        event
+            .data()
+            .map(|data| data.bytes().clone())
+            .unwrap_or_default(),
+    )
 }
 
 /// Writes an event in structured mode: section 3.2, in the JSON format.

@@ -1,7 +1,8 @@
 //! The JSON event format, CloudEvents 1.0.2.
 //!
-//! Decoding reads the text once. Attributes and data are slices of it: nothing is copied but strings with escapes in them, and `data`
-//! stays as it was written, whitespace, long integers and duplicate keys included. The slices keep the whole text in memory.
+//! Decoding reads the text once. Attributes and data are slices of it: nothing is copied but
+//! strings with escapes in them, and `data` stays as it was written, whitespace, long integers and
+//! duplicate keys included. The slices keep the whole text in memory.
 //!
 //! What the specification leaves open (section 3.1.2) is decided so:
 //!
@@ -15,8 +16,9 @@
 //!
 //! A byte order mark in front of the text is passed over.
 //!
-//! Stricter than many readers: duplicate attributes, numbers that are no 32-bit integers, arrays and objects as attributes, text
-//! behind the event and more than 128 levels in the data are refused.
+//! Stricter than many readers: duplicate attributes, numbers that are no 32-bit integers, arrays
+//! and objects as attributes, text behind the event and more than 128 levels in the data are
+//! refused.
 
 pub(crate) mod outline;
 pub(crate) mod scan;
@@ -29,7 +31,10 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::data::{Data, DataKind, ITEMS_MAX, unmarked, without_mark};
-use crate::event::{AttributeValue, EXTENSIONS_MAX, Event, EventBuilder, ExtensionValue, InvalidEvent, is_attribute_name, shorten};
+use crate::event::{
+    AttributeValue, EXTENSIONS_MAX, Event, EventBuilder, ExtensionValue, InvalidEvent,
+    is_attribute_name, shorten,
+};
 use crate::media_type::is_json_media_type;
 use crate::outcome::{Replies, Unreadable};
 pub use outline::Item;
@@ -73,14 +78,17 @@ pub fn decode(bytes: &Bytes) -> Result<Event, InvalidEvent> {
     let text = utf8(bytes)?;
     let mut scanner = Scanner::new(&text);
     let event = event(&text, &mut scanner).map_err(|mistake| mistake.describe(&text))?;
-    scanner.end().map_err(|mistake| Mistake::from(mistake).describe(&text))?;
+    scanner
+        .end()
+        .map_err(|mistake| Mistake::from(mistake).describe(&text))?;
     Ok(event)
 }
 
-/// Reads any JSON as the data of events is read: at most [`JSON_DEPTH_MAX`](crate::event::JSON_DEPTH_MAX) levels.
+/// Reads any JSON as the data of events is read: at most
+/// [`JSON_DEPTH_MAX`](crate::event::JSON_DEPTH_MAX) levels.
 ///
-/// What a tree cannot hold comes as near as it can: numbers beyond the largest float are that float, halves of surrogate pairs U+FFFD. Of
-/// duplicate keys the last one counts.
+/// What a tree cannot hold comes as near as it can: numbers beyond the largest float are that
+/// float, halves of surrogate pairs U+FFFD. Of duplicate keys the last one counts.
 ///
 /// # Errors
 /// What is wrong with it, with line and column.
@@ -89,16 +97,21 @@ pub fn parse(bytes: &[u8]) -> Result<serde_json::Value, InvalidEvent> {
     if let Ok(value) = serde_json::from_slice(bytes) {
         return Ok(value);
     }
-    let text = std::str::from_utf8(bytes).map_err(|error| InvalidEvent::Malformed(error.to_string()))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|error| InvalidEvent::Malformed(error.to_string()))?;
     scan::validate(text).map_err(|mistake| InvalidEvent::Malformed(mistake.describe(text)))?;
     tree::read(text).ok_or_else(|| InvalidEvent::Malformed("it is no JSON".to_owned()))
 }
 
-/// Where all values of a JSON text stand: the first item is the whole, what is in it comes behind it. Nothing where the text is not one JSON
-/// value of at most [`JSON_DEPTH_MAX`](crate::event::JSON_DEPTH_MAX) levels, or longer than 2 GiB.
+/// Where all values of a JSON text stand: the first item is the whole, what is in it comes behind
+/// it. Nothing where the text is not one JSON value of at most
+/// [`JSON_DEPTH_MAX`](crate::event::JSON_DEPTH_MAX) levels, or longer than 2 GiB.
 #[must_use]
 pub fn outline(text: &[u8]) -> Vec<Item> {
-    std::str::from_utf8(text).ok().and_then(|text| outline::outline(text).ok()).unwrap_or_default()
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| outline::outline(text).ok())
+        .unwrap_or_default()
 }
 
 /// Reads a batch of at most `events_max` events; it may be empty.
@@ -110,14 +123,19 @@ pub fn decode_batch(bytes: &Bytes, events_max: usize) -> Result<Vec<Event>, Batc
     let mut scanner = Scanner::new(&text);
     let outside = |mistake: Syntax| BatchError::Malformed(Mistake::from(mistake).describe(&text));
     let mut events = Vec::new();
-    scanner.expect(b'[', "expected an array of events").map_err(outside)?;
+    scanner
+        .expect(b'[', "expected an array of events")
+        .map_err(outside)?;
     if !scanner.eat(b']') {
         loop {
             if events.len() >= events_max {
                 return Err(BatchError::TooMany { events_max });
             }
             let event = event(&text, &mut scanner);
-            events.push(event.map_err(|mistake| BatchError::Event { index: events.len(), error: mistake.describe(&text) })?);
+            events.push(event.map_err(|mistake| BatchError::Event {
+                index: events.len(),
+                error: mistake.describe(&text),
+            })?);
             if scanner.eat(b']') {
                 break;
             }
@@ -128,8 +146,8 @@ pub fn decode_batch(bytes: &Bytes, events_max: usize) -> Result<Vec<Event>, Batc
     Ok(events)
 }
 
-/// Reads what it can of a batch: the events, and each element that is none with its bytes. Where the JSON itself breaks off, all from there on
-/// is one of these.
+/// Reads what it can of a batch: the events, and each element that is none with its bytes. Where
+/// the JSON itself breaks off, all from there on is one of these.
 #[must_use]
 pub fn decode_each(bytes: &Bytes) -> Replies {
     let text = match utf8(bytes) {
@@ -149,7 +167,10 @@ pub fn decode_each(bytes: &Bytes) -> Replies {
             let index = replies.events.len() + replies.unreadable.len();
             match decode(&element) {
                 Ok(event) => replies.events.push(event),
-                Err(error) => replies.unreadable.push(Unreadable { raw: element, reason: format!("event {index} of the batch: {error}") }),
+                Err(error) => replies.unreadable.push(Unreadable {
+                    raw: element,
+                    reason: format!("event {index} of the batch: {error}"),
+                }),
             }
             rest = scanner.at();
             more = !scanner.eat(b']');
@@ -162,7 +183,10 @@ pub fn decode_each(bytes: &Bytes) -> Replies {
     };
     if let Err(mistake) = read() {
         let reason = Mistake::from(mistake).describe(&text).to_string();
-        replies.unreadable.push(Unreadable { raw: bytes.slice(rest..), reason });
+        replies.unreadable.push(Unreadable {
+            raw: bytes.slice(rest..),
+            reason,
+        });
     }
     replies
 }
@@ -174,7 +198,8 @@ fn utf8(bytes: &Bytes) -> Result<ByteString, InvalidEvent> {
     })
 }
 
-/// What is wrong, small enough to be returned from everywhere: results as large as [`InvalidEvent`] slow down the good case measurably.
+/// What is wrong, small enough to be returned from everywhere: results as large as [`InvalidEvent`]
+/// slow down the good case measurably.
 enum Mistake {
     Syntax(Syntax),
     Event(Box<InvalidEvent>),
@@ -196,7 +221,9 @@ impl Mistake {
     #[cold]
     fn describe(self, text: &str) -> InvalidEvent {
         match self {
-            Self::Syntax(mistake) => InvalidEvent::Malformed(format!("the JSON is broken: {}", mistake.describe(text))),
+            Self::Syntax(mistake) => {
+                InvalidEvent::Malformed(format!("the JSON is broken: {}", mistake.describe(text)))
+            }
             Self::Event(invalid) => *invalid,
         }
     }
@@ -222,7 +249,11 @@ fn event(text: &ByteString, scanner: &mut Scanner<'_>) -> Result<Event, Mistake>
     let mut more = !scanner.eat(b'}');
     while more {
         let key = scanner.key()?;
-        let unescaped = if key.escaped { Some(string(text, key)?) } else { None };
+        let unescaped = if key.escaped {
+            Some(string(text, key)?)
+        } else {
+            None
+        };
         let name = unescaped.as_deref().unwrap_or(key.inner);
         match name {
             "data" => {
@@ -240,9 +271,17 @@ fn event(text: &ByteString, scanner: &mut Scanner<'_>) -> Result<Event, Mistake>
                     return Err(InvalidEvent::Duplicate(shorten(name)).into());
                 }
                 match value {
-                    Some(value) => builder.read(name, value, || unescaped.clone().unwrap_or_else(|| text.slice_ref(key.inner)))?,
-                    None if !is_attribute_name(name) => return Err(InvalidEvent::Name(shorten(name)).into()),
-                    None if nulls.len() >= EXTENSIONS_MAX => return Err(InvalidEvent::Extensions(nulls.len() + 1).into()),
+                    Some(value) => builder.read(name, value, || {
+                        unescaped
+                            .clone()
+                            .unwrap_or_else(|| text.slice_ref(key.inner))
+                    })?,
+                    None if !is_attribute_name(name) => {
+                        return Err(InvalidEvent::Name(shorten(name)).into());
+                    }
+                    None if nulls.len() >= EXTENSIONS_MAX => {
+                        return Err(InvalidEvent::Extensions(nulls.len() + 1).into());
+                    }
                     None => nulls.push(name.to_owned()),
                 }
             }
@@ -261,7 +300,11 @@ fn event(text: &ByteString, scanner: &mut Scanner<'_>) -> Result<Event, Mistake>
 }
 
 /// Reads an attribute's value; none is `null`: section 2.2.
-fn attribute(text: &ByteString, scanner: &mut Scanner<'_>, name: &str) -> Result<Option<ExtensionValue>, Mistake> {
+fn attribute(
+    text: &ByteString,
+    scanner: &mut Scanner<'_>,
+    name: &str,
+) -> Result<Option<ExtensionValue>, Mistake> {
     let mistyped = |value: &str| InvalidEvent::Value {
         name: shorten(name),
         value: shorten(value),
@@ -287,12 +330,19 @@ fn string(text: &ByteString, string: JsonString<'_>) -> Result<ByteString, Mista
     if !string.escaped {
         return Ok(text.slice_ref(string.inner));
     }
-    let decoded: String = serde_json::from_str(string.quoted)
-        .map_err(|error| InvalidEvent::Malformed(format!("the string {} is broken: {error}", shorten(string.quoted))))?;
+    let decoded: String = serde_json::from_str(string.quoted).map_err(|error| {
+        InvalidEvent::Malformed(format!(
+            "the string {} is broken: {error}",
+            shorten(string.quoted)
+        ))
+    })?;
     Ok(decoded.into())
 }
 
-fn data_member<'t>(scanner: &mut Scanner<'t>, outline: &mut Outline) -> Result<DataMember<'t>, Mistake> {
+fn data_member<'t>(
+    scanner: &mut Scanner<'t>,
+    outline: &mut Outline,
+) -> Result<DataMember<'t>, Mistake> {
     Ok(match scanner.peek() {
         Some(b'"') => DataMember::String(scanner.string()?),
         _ => {
@@ -310,28 +360,47 @@ fn base64_member<'t>(scanner: &mut Scanner<'t>) -> Result<Option<DataMember<'t>>
     }
     match scanner.value()? {
         "null" => Ok(None),
-        other => Err(InvalidEvent::DataNotBase64(format!("it is no string but {}", shorten(other))).into()),
+        other => Err(InvalidEvent::DataNotBase64(format!(
+            "it is no string but {}",
+            shorten(other)
+        ))
+        .into()),
     }
 }
 
-fn set_data<'t>(data: &mut Option<DataMember<'t>>, name: &str, member: DataMember<'t>) -> Result<(), InvalidEvent> {
+fn set_data<'t>(
+    data: &mut Option<DataMember<'t>>,
+    name: &str,
+    member: DataMember<'t>,
+) -> Result<(), InvalidEvent> {
     let is_base64 = |member| matches!(member, DataMember::Base64(_));
     match data.replace(member) {
         None => Ok(()),
-        Some(before) if is_base64(before) == is_base64(member) => Err(InvalidEvent::Duplicate(name.to_owned())),
+        Some(before) if is_base64(before) == is_base64(member) => {
+            Err(InvalidEvent::Duplicate(name.to_owned()))
+        }
         Some(_) => Err(InvalidEvent::DataTwice),
     }
 }
 
-fn interpret(text: &ByteString, member: DataMember<'_>, outline: Outline, declared: Option<&str>) -> Result<Data, Mistake> {
+fn interpret(
+    text: &ByteString,
+    member: DataMember<'_>,
+    outline: Outline,
+    declared: Option<&str>,
+) -> Result<Data, Mistake> {
     let json = |raw, outline| Data::outlined(text.slice_ref(raw).into_bytes(), outline);
     Ok(match member {
         DataMember::Other(raw) => json(raw, outline),
-        DataMember::String(raw) if declared.is_none_or(is_json_media_type) => json(raw.quoted, None),
+        DataMember::String(raw) if declared.is_none_or(is_json_media_type) => {
+            json(raw.quoted, None)
+        }
         DataMember::String(raw) => Data::text(string(text, raw)?),
         DataMember::Base64(raw) => {
             let encoded = string(text, raw)?;
-            let bytes = STANDARD.decode(&*encoded).map_err(|error| InvalidEvent::DataNotBase64(error.to_string()))?;
+            let bytes = STANDARD
+                .decode(&*encoded)
+                .map_err(|error| InvalidEvent::DataNotBase64(error.to_string()))?;
             Data::read(declared, bytes.into())?
         }
     })
@@ -339,7 +408,8 @@ fn interpret(text: &ByteString, member: DataMember<'_>, outline: Outline, declar
 
 /// Writes one event behind what is in `out`.
 ///
-/// Text data without a `datacontenttype` is declared `text/plain`, because without one a string is JSON: section 3.1.2.
+/// Text data without a `datacontenttype` is declared `text/plain`, because without one a string is
+/// JSON: section 3.1.2.
 pub fn encode(event: &Event, out: &mut Vec<u8>) {
     out.push(b'{');
     for (name, value) in event.attributes() {
@@ -390,7 +460,9 @@ fn write_attribute(name: &str, value: AttributeValue<'_>, out: &mut Vec<u8>) {
     match value {
         AttributeValue::String(text) => write_string(text, out),
         AttributeValue::Integer(number) => out.extend_from_slice(number.to_string().as_bytes()),
-        AttributeValue::Boolean(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
+        AttributeValue::Boolean(value) => {
+            out.extend_from_slice(if value { b"true" } else { b"false" })
+        }
     }
     out.push(b',');
 }
@@ -410,7 +482,14 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
             b'\t' => out.extend_from_slice(b"\\t"),
             _ => {
                 let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+                out.extend_from_slice(&[
+                    b'\\',
+                    b'u',
+                    b'0',
+                    b'0',
+                    digit(byte >> 4),
+                    digit(byte & 15),
+                ]);
             }
         }
         at = stop + 1;

@@ -1,6 +1,7 @@
 //! Shapes that cross a border of Pointsman: between its crates, onto the wire, onto the disk.
 //!
-//! Nothing here does IO, knows a runtime or holds state. The crate stands at the bottom: everything else imports it.
+//! Nothing here does IO, knows a runtime or holds state. The crate stands at the bottom: everything
+//! else imports it.
 
 pub mod cursor;
 pub mod data;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 /// A name as the rule file gives it: `[a-z0-9-]{1,63}`.
 ///
-/// It becomes a metric label, a journal key and later a subject, so nothing wider is let in. Cloning is cheap.
+/// It becomes a metric label, a journal key and later a subject, so nothing wider is let in.
+/// Cloning is cheap.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
@@ -19,11 +20,18 @@ impl Name {
     /// Checks a text and makes a name of it.
     ///
     /// # Errors
-    /// [`InvalidName`] where the text is empty, longer than 63 bytes, or has a character outside `[a-z0-9-]`.
+    /// [`InvalidName`] where the text is empty, longer than 63 bytes, or has a character outside
+    /// `[a-z0-9-]`.
     pub fn new(text: &str) -> Result<Self, InvalidName> {
-        let fits =
-            (1..=63).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        if fits { Ok(Self(text.into())) } else { Err(InvalidName(text.to_owned())) }
+        let fits = (1..=63).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if fits {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidName(text.to_owned()))
+        }
     }
 
     /// The tenant of rule files that name none.
@@ -116,7 +124,19 @@ mod tests {
         for good in ["a", "every-morning", "0", &"x".repeat(63)] {
             assert_eq!(Name::new(good).unwrap().as_str(), good);
         }
-        for bad in ["", "a.b", "*", ">", "/", "..", "ü", "A", "a b", "a_b", &"x".repeat(64)] {
+        for bad in [
+            "",
+            "a.b",
+            "*",
+            ">",
+            "/",
+            "..",
+            "ü",
+            "A",
+            "a b",
+            "a_b",
+            &"x".repeat(64),
+        ] {
             assert_eq!(Name::new(bad), Err(InvalidName(bad.to_owned())), "{bad}");
         }
     }

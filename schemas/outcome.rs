@@ -51,7 +51,8 @@ pub struct Outcome {
     pub code: Option<i32>,
     /// One line for a person: what went wrong; empty where nothing did.
     pub message: String,
-    /// The beginning of what the target answered, for reports and dead letters; bounded by [`RESPONSE_BYTES_MAX`].
+    /// The beginning of what the target answered, for reports and dead letters; bounded by
+    /// [`RESPONSE_BYTES_MAX`].
     pub response: bytes::Bytes,
     /// The media type of `response`, where the target told it.
     pub response_type: Option<String>,
@@ -81,13 +82,22 @@ impl Replies {
     /// One event.
     #[must_use]
     pub fn one(event: Event) -> Self {
-        Self { events: vec![event], unreadable: Vec::new() }
+        Self {
+            events: vec![event],
+            unreadable: Vec::new(),
+        }
     }
 
     /// Nothing but what cannot be read.
     #[must_use]
     pub fn unreadable(raw: bytes::Bytes, reason: impl Into<String>) -> Self {
-        Self { events: Vec::new(), unreadable: vec![Unreadable { raw, reason: reason.into() }] }
+        Self {
+            events: Vec::new(),
+            unreadable: vec![Unreadable {
+                raw,
+                reason: reason.into(),
+            }],
+        }
     }
 }
 

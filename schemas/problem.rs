@@ -30,7 +30,8 @@ impl From<usize> for Segment {
 pub struct Problem {
     /// From the root of what was checked to the mistaken value.
     pub path: Vec<Segment>,
-    /// Where inside the text at `path` the mistake lies, as byte offsets into that text; none where all of it is meant.
+    /// Where inside the text at `path` the mistake lies, as byte offsets into that text; none where
+    /// all of it is meant.
     pub within: Option<std::ops::Range<usize>>,
     /// True where the key is the mistake, and not its value.
     pub at_key: bool,
@@ -43,10 +44,18 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A mistake in all of what was checked; narrow it with [`Problem::at`] and [`Problem::inside`].
+    /// A mistake in all of what was checked; narrow it with [`Problem::at`] and
+    /// [`Problem::inside`].
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { path: Vec::new(), within: None, at_key: false, warning: false, message: message.into(), help: None }
+        Self {
+            path: Vec::new(),
+            within: None,
+            at_key: false,
+            warning: false,
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// Puts a step in front of the path: call it while returning outwards.
@@ -113,7 +122,14 @@ mod tests {
 
     #[test]
     fn a_problem_reads_as_path_message_help() {
-        let problem = Problem::new("needs a list").at(2).at("type").at("match").help("write [x]");
-        assert_eq!(problem.to_string(), "match.type[2]: needs a list (write [x])");
+        let problem = Problem::new("needs a list")
+            .at(2)
+            .at("type")
+            .at("match")
+            .help("write [x]");
+        assert_eq!(
+            problem.to_string(),
+            "match.type[2]: needs a list (write [x])"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Kinds of values in the rule file: texts that may come from the environment, durations, sizes, rates.
+//! Kinds of values in the rule file: texts that may come from the environment, durations, sizes,
+//! rates.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +11,8 @@ use serde::{Deserialize, Deserializer, de};
 
 /// A text setting: written out, or `{ env: NAME }`, or `{ file: path }`.
 ///
-/// It is resolved when a connector opens, so that a missing variable never fails a check of the file.
+/// It is resolved when a connector opens, so that a missing variable never fails a check of the
+/// file.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Text {
     /// Written out in the file.
@@ -35,11 +37,13 @@ pub enum UnresolvedText {
 /// The largest file that holds a setting: a chain of certificates is far smaller.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Reads a whole regular file. A pipe, a socket or a device would keep whoever reads it waiting, so none is opened.
+/// Reads a whole regular file. A pipe, a socket or a device would keep whoever reads it waiting, so
+/// none is opened.
 ///
 /// # Errors
-/// As opening and reading a file; [`InvalidInput`](std::io::ErrorKind::InvalidInput) of what is no regular file,
-/// [`FileTooLarge`](std::io::ErrorKind::FileTooLarge) of one with more than `bytes_max`.
+/// As opening and reading a file; [`InvalidInput`](std::io::ErrorKind::InvalidInput) of what is no
+/// regular file, [`FileTooLarge`](std::io::ErrorKind::FileTooLarge) of one with more than
+/// `bytes_max`.
 pub fn read_regular(path: &Path, bytes_max: u64) -> std::io::Result<Vec<u8>> {
     use std::io::{Error, ErrorKind, Read};
     let metadata = std::fs::metadata(path)?;
@@ -47,12 +51,21 @@ pub fn read_regular(path: &Path, bytes_max: u64) -> std::io::Result<Vec<u8>> {
         return Err(ErrorKind::IsADirectory.into());
     }
     if !metadata.is_file() {
-        return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            "it is not a regular file",
+        ));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(bytes_max)).unwrap_or_default());
-    std::fs::File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    let mut bytes =
+        Vec::with_capacity(usize::try_from(metadata.len().min(bytes_max)).unwrap_or_default());
+    std::fs::File::open(path)?
+        .take(bytes_max + 1)
+        .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > bytes_max {
-        return Err(Error::new(ErrorKind::FileTooLarge, format!("it is larger than {bytes_max} bytes")));
+        return Err(Error::new(
+            ErrorKind::FileTooLarge,
+            format!("it is larger than {bytes_max} bytes"),
+        ));
     }
     Ok(bytes)
 }
@@ -65,11 +78,15 @@ impl Text {
     pub fn resolve(&self) -> Result<Secret, UnresolvedText> {
         match self {
             Self::Literal(text) => Ok(Secret::new(text.clone())),
-            Self::Env(name) => std::env::var(name).map(Secret::new).map_err(|_| UnresolvedText::Env(name.clone())),
+            Self::Env(name) => std::env::var(name)
+                .map(Secret::new)
+                .map_err(|_| UnresolvedText::Env(name.clone())),
             Self::File(path) => {
                 let unreadable = |reason: String| UnresolvedText::File(path.clone(), reason);
-                let bytes = read_regular(path, FILE_BYTES_MAX).map_err(|error| unreadable(error.to_string()))?;
-                let mut text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
+                let bytes = read_regular(path, FILE_BYTES_MAX)
+                    .map_err(|error| unreadable(error.to_string()))?;
+                let mut text = String::from_utf8(bytes)
+                    .map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
                 if text.ends_with('\n') {
                     text.pop();
                     if text.ends_with('\r') {
@@ -121,7 +138,9 @@ impl<'de> Deserialize<'de> for Text {
             }
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Text, A::Error> {
                 let expected = "exactly one of env and file";
-                let Some(key) = map.next_key::<String>()? else { return Err(de::Error::custom(format!("expected {expected}"))) };
+                let Some(key) = map.next_key::<String>()? else {
+                    return Err(de::Error::custom(format!("expected {expected}")));
+                };
                 let value = map.next_value::<String>()?;
                 let text = match key.as_str() {
                     "env" => Text::Env(value),
@@ -189,7 +208,10 @@ impl fmt::Display for Secret {
 
 /// Reads a number with a unit behind it: `(digits, unit)`.
 fn split_unit(text: &str) -> Option<(u64, &str)> {
-    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .bytes()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     Some((digits.parse().ok()?, unit))
 }
@@ -237,25 +259,35 @@ macro_rules! written_as_text {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interval(pub Duration);
 
-written_as_text!(Interval, "a duration such as 500ms, 30s, 5m, 24h or 7d", "^[0-9]+(ms|s|m|h|d)$", |text| {
-    let (number, unit) = split_unit(text)?;
-    let seconds = |per: u64| number.checked_mul(per).map(Duration::from_secs);
-    let duration = match unit {
-        "ms" => Duration::from_millis(number),
-        "s" => seconds(1)?,
-        "m" => seconds(60)?,
-        "h" => seconds(3_600)?,
-        "d" => seconds(86_400)?,
-        _ => return None,
-    };
-    // A thousand years: far past any use, and far from overflowing microseconds in an i64.
-    (duration <= Duration::from_secs(86_400 * 366 * 1_000)).then_some(Interval(duration))
-});
+written_as_text!(
+    Interval,
+    "a duration such as 500ms, 30s, 5m, 24h or 7d",
+    "^[0-9]+(ms|s|m|h|d)$",
+    |text| {
+        let (number, unit) = split_unit(text)?;
+        let seconds = |per: u64| number.checked_mul(per).map(Duration::from_secs);
+        let duration = match unit {
+            "ms" => Duration::from_millis(number),
+            "s" => seconds(1)?,
+            "m" => seconds(60)?,
+            "h" => seconds(3_600)?,
+            "d" => seconds(86_400)?,
+            _ => return None,
+        };
+        // A thousand years: far past any use, and far from overflowing microseconds in an i64.
+        (duration <= Duration::from_secs(86_400 * 366 * 1_000)).then_some(Interval(duration))
+    }
+);
 
 impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
-        for (unit, per) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        for (unit, per) in [
+            ("d", 86_400_000),
+            ("h", 3_600_000),
+            ("m", 60_000),
+            ("s", 1_000),
+        ] {
             if millis > 0 && millis.is_multiple_of(per) {
                 return write!(f, "{}{unit}", millis / per);
             }
@@ -271,18 +303,26 @@ pub struct Size {
     pub bytes: u64,
 }
 
-written_as_text!(Size, "a size such as 512B, 64KiB, 1MiB or 20GiB", "^[0-9]+(B|KiB|MiB|GiB|TiB)$", |text| {
-    let (number, unit) = split_unit(text)?;
-    let shift = match unit {
-        "B" => 0,
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        "TiB" => 40,
-        _ => return None,
-    };
-    number.checked_mul(1 << shift).filter(|bytes| i64::try_from(*bytes).is_ok()).map(|bytes| Size { bytes })
-});
+written_as_text!(
+    Size,
+    "a size such as 512B, 64KiB, 1MiB or 20GiB",
+    "^[0-9]+(B|KiB|MiB|GiB|TiB)$",
+    |text| {
+        let (number, unit) = split_unit(text)?;
+        let shift = match unit {
+            "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            "TiB" => 40,
+            _ => return None,
+        };
+        number
+            .checked_mul(1 << shift)
+            .filter(|bytes| i64::try_from(*bytes).is_ok())
+            .map(|bytes| Size { bytes })
+    }
+);
 
 /// How many per second, minute or hour: `100/s`, `30/m`, `10/h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -293,16 +333,26 @@ pub struct Rate {
     pub per: Duration,
 }
 
-written_as_text!(Rate, "a rate such as 100/s, 30/m or 10/h", "^[0-9]+/(s|m|h)$", |text| {
-    let (number, unit) = split_unit(text)?;
-    let per = match unit {
-        "/s" => Duration::from_secs(1),
-        "/m" => Duration::from_secs(60),
-        "/h" => Duration::from_secs(3_600),
-        _ => return None,
-    };
-    Some(Rate { count: u32::try_from(number).ok().and_then(std::num::NonZeroU32::new)?, per })
-});
+written_as_text!(
+    Rate,
+    "a rate such as 100/s, 30/m or 10/h",
+    "^[0-9]+/(s|m|h)$",
+    |text| {
+        let (number, unit) = split_unit(text)?;
+        let per = match unit {
+            "/s" => Duration::from_secs(1),
+            "/m" => Duration::from_secs(60),
+            "/h" => Duration::from_secs(3_600),
+            _ => return None,
+        };
+        Some(Rate {
+            count: u32::try_from(number)
+                .ok()
+                .and_then(std::num::NonZeroU32::new)?,
+            per,
+        })
+    }
+);
 
 #[cfg(test)]
 mod tests {
@@ -310,12 +360,30 @@ mod tests {
 
     #[test]
     fn durations_sizes_and_rates() {
-        for (text, millis) in [("500ms", 500), ("30s", 30_000), ("5m", 300_000), ("24h", 86_400_000), ("7d", 604_800_000)] {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("24h", 86_400_000),
+            ("7d", 604_800_000),
+        ] {
             let interval: Interval = text.parse().unwrap();
             assert_eq!(interval.0, Duration::from_millis(millis));
-            assert_eq!(interval.0, interval.to_string().parse::<Interval>().unwrap().0);
+            assert_eq!(
+                interval.0,
+                interval.to_string().parse::<Interval>().unwrap().0
+            );
         }
-        for bad in ["", "5", "s", "1.5s", "-1s", "5 m", "99999999999999999999s", "18446744073709551615d"] {
+        for bad in [
+            "",
+            "5",
+            "s",
+            "1.5s",
+            "-1s",
+            "5 m",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
             assert!(bad.parse::<Interval>().is_err(), "{bad}");
         }
         assert_eq!("64KiB".parse(), Ok(Size { bytes: 65_536 }));
@@ -334,7 +402,13 @@ mod tests {
         std::fs::write(folder.join("binary"), [0xFF, 0xFE]).unwrap();
         std::os::unix::fs::symlink(folder.join("good"), folder.join("link")).unwrap();
         let socket = std::os::unix::net::UnixListener::bind(folder.join("socket")).unwrap();
-        assert_eq!((text("good").unwrap().expose(), text("link").unwrap().expose()), ("s3cret", "s3cret"));
+        assert_eq!(
+            (
+                text("good").unwrap().expose(),
+                text("link").unwrap().expose()
+            ),
+            ("s3cret", "s3cret")
+        );
         for (name, why) in [
             ("large", "larger than"),
             ("binary", "not UTF-8"),
@@ -342,9 +416,19 @@ mod tests {
             ("", "is a directory"),
             ("gone", "No such file"),
         ] {
-            assert!(text(name).unwrap_err().to_string().contains(why), "{name}: {}", text(name).unwrap_err());
+            assert!(
+                text(name).unwrap_err().to_string().contains(why),
+                "{name}: {}",
+                text(name).unwrap_err()
+            );
         }
-        assert!(Text::File("/dev/zero".into()).resolve().unwrap_err().to_string().contains("not a regular file"));
+        assert!(
+            Text::File("/dev/zero".into())
+                .resolve()
+                .unwrap_err()
+                .to_string()
+                .contains("not a regular file")
+        );
         drop(socket);
         std::fs::remove_dir_all(folder).unwrap();
     }
@@ -355,8 +439,20 @@ mod tests {
         assert_eq!(read(r#""x""#).unwrap(), Text::Literal("x".into()));
         assert_eq!(read(r#"{"env":"A"}"#).unwrap(), Text::Env("A".into()));
         assert_eq!(read(r#"{"file":"/a"}"#).unwrap(), Text::File("/a".into()));
-        assert!(read(r#"{"env":"A","file":"b"}"#).is_err() && read("{}").is_err() && read("5").is_err() && read(r#"{"en":"A"}"#).is_err());
+        assert!(
+            read(r#"{"env":"A","file":"b"}"#).is_err()
+                && read("{}").is_err()
+                && read("5").is_err()
+                && read(r#"{"en":"A"}"#).is_err()
+        );
         let secret = Text::Literal("hunter2".into());
-        assert!(!format!("{secret:?} {:?} {}", secret.resolve().unwrap(), secret.resolve().unwrap()).contains("hunter2"));
+        assert!(
+            !format!(
+                "{secret:?} {:?} {}",
+                secret.resolve().unwrap(),
+                secret.resolve().unwrap()
+            )
+            .contains("hunter2")
+        );
     }
 }

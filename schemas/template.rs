@@ -1,20 +1,24 @@
 //! What a target's settings leave to be filled in from the event.
 //!
-//! Connectors do not know the template language and rules do not know connectors: a connector declares its template texts with
-//! where each will stand, the bus compiles them, and each attempt carries them filled in, in the order declared.
+//! Connectors do not know the template language and rules do not know connectors: a connector
+//! declares its template texts with where each will stand, the bus compiles them, and each attempt
+//! carries them filled in, in the order declared.
 
 use crate::Segment;
 
-/// Where a filled-in text will stand, which decides how values are escaped and what a path that finds nothing means.
+/// Where a filled-in text will stand, which decides how values are escaped and what a path that
+/// finds nothing means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// Part of a URL: values are percent-encoded; nothing found is an error.
     Url,
     /// A header's value: CR, LF and NUL are errors; nothing found is an error.
     Header,
-    /// A command's argument or an environment variable's value: NUL is an error; nothing found is the empty text.
+    /// A command's argument or an environment variable's value: NUL is an error; nothing found is
+    /// the empty text.
     Argument,
-    /// Tokens of a NATS subject: space, `*` and `>` in a value are errors; nothing found is an error.
+    /// Tokens of a NATS subject: space, `*` and `>` in a value are errors; nothing found is an
+    /// error.
     Subject,
     /// An address of another kind (a routing key, an object's key): nothing found is an error.
     Address,

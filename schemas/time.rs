@@ -8,7 +8,19 @@ use jiff::tz::{self, TimeZone};
 use crate::Problem;
 
 /// Microseconds since 1970-01-01T00:00:00Z, UTC, without leap seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 
@@ -22,13 +34,19 @@ impl Timestamp {
     /// This point moved forward; saturates at the end of time.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// This point moved back; saturates at the beginning of time.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// How long after `earlier` this point lies; zero where it lies before.
@@ -42,7 +60,9 @@ impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         match time.duration_since(UNIX_EPOCH) {
             Ok(after) => Self(i64::try_from(after.as_micros()).unwrap_or(i64::MAX)),
-            Err(before) => Self(i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros)),
+            Err(before) => Self(
+                i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros),
+            ),
         }
     }
 }
@@ -64,12 +84,25 @@ impl fmt::Display for Timestamp {
 pub fn zone(name: &str) -> Result<TimeZone, Problem> {
     TimeZone::get(name).map_err(|_| {
         let folded = name.to_lowercase().replace([' ', '-'], "_");
-        let mut known: Vec<String> = tz::db().available().map(|name| name.as_str().to_owned()).collect();
+        let mut known: Vec<String> = tz::db()
+            .available()
+            .map(|name| name.as_str().to_owned())
+            .collect();
         known.sort_unstable();
         // A city alone is what people remember.
-        let city = known.iter().find(|known| known.rsplit('/').next().is_some_and(|city| city.to_lowercase() == folded));
+        let city = known.iter().find(|known| {
+            known
+                .rsplit('/')
+                .next()
+                .is_some_and(|city| city.to_lowercase() == folded)
+        });
         let distance = |known: &String| strsim::damerau_levenshtein(&folded, &known.to_lowercase());
-        let near = || known.iter().min_by_key(|known| distance(known)).filter(|known| distance(known) <= folded.len() / 4);
+        let near = || {
+            known
+                .iter()
+                .min_by_key(|known| distance(known))
+                .filter(|known| distance(known) <= folded.len() / 4)
+        };
         Problem::new(format!("there is no time zone `{name}`")).help(match city.or_else(near) {
             Some(known) => format!("did you mean `{known}`?"),
             None => "names are such as UTC, Europe/Berlin and America/New_York".to_owned(),
@@ -79,18 +112,21 @@ pub fn zone(name: &str) -> Result<TimeZone, Problem> {
 
 /// Where the time of day comes from, so that tests can turn it.
 ///
-/// Waiting is the runtime's matter and goes by its own monotonic clock; whoever waits for a time of day asks here again when it wakes.
+/// Waiting is the runtime's matter and goes by its own monotonic clock; whoever waits for a time of
+/// day asks here again when it wakes.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The time of day now. It may jump, also backwards.
     fn now(&self) -> Timestamp;
 
-    /// How long ago some moment was that stays the same while the process runs: it never jumps, whatever the time of day does. Of a
-    /// clock whose time of day never jumps either, that is the same.
+    /// How long ago some moment was that stays the same while the process runs: it never jumps,
+    /// whatever the time of day does. Of a clock whose time of day never jumps either, that is the
+    /// same.
     fn steady(&self) -> Duration {
         self.now().since(Timestamp(0))
     }
 
-    /// A time of this clock as the time of day, for people. Another one only of a clock that goes on where the time of day is set.
+    /// A time of this clock as the time of day, for people. Another one only of a clock that goes
+    /// on where the time of day is set.
     fn shown(&self, time: Timestamp) -> Timestamp {
         time
     }
@@ -105,14 +141,18 @@ impl Clock for SystemClock {
         Timestamp::now()
     }
 
-    /// The time since the system started, in which it has been asleep included where the system tells that (Linux).
+    /// The time since the system started, in which it has been asleep included where the system
+    /// tells that (Linux).
     fn steady(&self) -> Duration {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let clock = rustix::time::ClockId::Boottime;
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         let clock = rustix::time::ClockId::Monotonic;
         let time = rustix::time::clock_gettime(clock);
-        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+        Duration::new(
+            u64::try_from(time.tv_sec).unwrap_or(0),
+            u32::try_from(time.tv_nsec).unwrap_or(0),
+        )
     }
 }
 
@@ -122,7 +162,10 @@ mod tests {
 
     #[test]
     fn arithmetic_saturates_and_display_is_rfc_3339() {
-        assert_eq!(Timestamp(1_000_000).plus(Duration::from_millis(1)), Timestamp(1_001_000));
+        assert_eq!(
+            Timestamp(1_000_000).plus(Duration::from_millis(1)),
+            Timestamp(1_001_000)
+        );
         assert_eq!(Timestamp(i64::MAX).plus(Duration::MAX), Timestamp(i64::MAX));
         assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
         assert_eq!(Timestamp(1_500_000).to_string(), "1970-01-01T00:00:01.5Z");

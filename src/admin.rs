@@ -1,6 +1,8 @@
-//! The admin listener: health, metrics, and the API that the live commands and the console speak to.
+//! The admin listener: health, metrics, and the API that the live commands and the console speak
+//! to.
 //!
-//! It reads the journal and the [`Overview`] and changes nothing but through [`Journal`]'s own operations.
+//! It reads the journal and the [`Overview`] and changes nothing but through [`Journal`]'s own
+//! operations.
 
 mod connections;
 mod guard;
@@ -55,7 +57,8 @@ impl Admin {
     }
 }
 
-/// The admin listener, bound and not yet served: what is wrong with its settings is known before anything else starts.
+/// The admin listener, bound and not yet served: what is wrong with its settings is known before
+/// anything else starts.
 #[derive(Debug)]
 pub struct AdminListener {
     socket: TcpListener,
@@ -70,14 +73,28 @@ impl AdminListener {
     /// # Errors
     /// [`AdminError`].
     pub async fn bind(settings: &AdminSettings) -> Result<Self, AdminError> {
-        let given = settings.address.resolve().map_err(|error| AdminError::Unresolved("the address of admin", error))?;
-        let failed = |reason| AdminError::Bind { address: given.expose().to_owned(), reason };
+        let given = settings
+            .address
+            .resolve()
+            .map_err(|error| AdminError::Unresolved("the address of admin", error))?;
+        let failed = |reason| AdminError::Bind {
+            address: given.expose().to_owned(),
+            reason,
+        };
         // Looked up once, so that what is bound is what the guard was made for.
-        let address = tokio::net::lookup_host(given.expose()).await.map_err(failed)?.next();
+        let address = tokio::net::lookup_host(given.expose())
+            .await
+            .map_err(failed)?
+            .next();
         let address = address.ok_or_else(|| failed(io::Error::other("it has no address")))?;
         let guard = Guard::new(address, &settings.auth)?;
         let socket = TcpListener::bind(address).await.map_err(failed)?;
-        Ok(Self { address: socket.local_addr().map_err(failed)?, socket, guard, counts: Arc::default() })
+        Ok(Self {
+            address: socket.local_addr().map_err(failed)?,
+            socket,
+            guard,
+            counts: Arc::default(),
+        })
     }
 
     /// The address in use, its port chosen.
@@ -94,6 +111,13 @@ impl AdminListener {
 
     /// Serves until stopped, then answers what is in hand and returns.
     pub async fn serve(self, admin: Arc<Admin>, stop: CancellationToken) {
-        server::serve(self.socket, routes::router(admin, Arc::new(self.guard)), &guard::OPEN_PATHS, self.counts, stop).await;
+        server::serve(
+            self.socket,
+            routes::router(admin, Arc::new(self.guard)),
+            &guard::OPEN_PATHS,
+            self.counts,
+            stop,
+        )
+        .await;
     }
 }

@@ -1,8 +1,9 @@
 //! The bus as a whole: what is started in which order, who owns which task, and how it all stops.
 //!
-//! Start: rule files, store, listeners (so that an address in use is told before anything happens), dispatcher, sources. Stop, the other way
-//! round, so that each part still has those it hands over to: the listener finishes its requests, the sources stop and what they took in
-//! is stored while the dispatcher finishes its attempts, the store is closed, and the admin API last.
+//! Start: rule files, store, listeners (so that an address in use is told before anything happens),
+//! dispatcher, sources. Stop, the other way round, so that each part still has those it hands over
+//! to: the listener finishes its requests, the sources stop and what they took in is stored while
+//! the dispatcher finishes its attempts, the store is closed, and the admin API last.
 
 mod background;
 mod digest;
@@ -46,8 +47,8 @@ use self::targets::Targets;
 use self::watch::{Watch, WatchError};
 use self::wiring::Means;
 
-/// How long attempts in flight may take to finish once the bus is asked to stop. Longer than most functions take, and shorter than
-/// the 30 seconds after which service managers lose patience.
+/// How long attempts in flight may take to finish once the bus is asked to stop. Longer than most
+/// functions take, and shorter than the 30 seconds after which service managers lose patience.
 const ATTEMPTS_GRACE: Duration = Duration::from_secs(20);
 
 /// Subscriptions whose rule is gone that the log is told of by name, at one reload.
@@ -63,7 +64,9 @@ pub enum RunError {
     #[error("the rule files have mistakes; nothing was started")]
     Rules(Vec<Diagnostic>),
     /// Rules cannot be read again from where they came.
-    #[error("rules from standard input cannot be read again when they change; write them into a file (`check` and `test` read `-`)")]
+    #[error(
+        "rules from standard input cannot be read again when they change; write them into a file (`check` and `test` read `-`)"
+    )]
     StandardInput,
     /// The store cannot be opened.
     #[error("cannot open the store: {0}")]
@@ -91,29 +94,36 @@ pub enum RunError {
     System(&'static str, std::io::Error),
 }
 
-/// Runs the bus until SIGTERM or SIGINT. Paths in the rule files are relative to the folder that holds them, which becomes the process's own.
+/// Runs the bus until SIGTERM or SIGINT. Paths in the rule files are relative to the folder that
+/// holds them, which becomes the process's own.
 ///
 /// # Errors
 /// [`RunError`].
 pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), RunError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| RunError::System("listen for SIGTERM", error))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| RunError::System("listen for SIGINT", error))?;
+    let mut terminate = signal(SignalKind::terminate())
+        .map_err(|error| RunError::System("listen for SIGTERM", error))?;
+    let mut interrupt = signal(SignalKind::interrupt())
+        .map_err(|error| RunError::System("listen for SIGINT", error))?;
     if paths.iter().any(|path| path.as_os_str() == STANDARD_INPUT) {
         return Err(RunError::StandardInput);
     }
-    let paths = absolute(paths).map_err(|error| RunError::System("resolve the paths of the rule files", error))?;
+    let paths = absolute(paths)
+        .map_err(|error| RunError::System("resolve the paths of the rule files", error))?;
     let (config, warnings) = Config::load(&paths).map_err(RunError::Rules)?;
     show(&warnings);
-    enter_folder_of(&paths).map_err(|error| RunError::System("enter the folder of the rule files", error))?;
+    enter_folder_of(&paths)
+        .map_err(|error| RunError::System("enter the folder of the rule files", error))?;
     let mut watch = Watch::begin(paths.clone())?;
-    let background = Background::start().map_err(|error| RunError::System("start a thread", error))?;
+    let background =
+        Background::start().map_err(|error| RunError::System("start a thread", error))?;
     let mut bus = Bus::start(config).await?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             () = watch.changed() => {
-                // On a thread of its own: a file system that does not answer must not keep the bus from stopping.
+                // On a thread of its own: a file system that does not answer must not keep the bus
+                // from stopping.
                 let paths = paths.clone();
                 let reading = background.run(move || Config::load(&paths));
                 let read = tokio::select! {
@@ -149,7 +159,9 @@ pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), 
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::warn!("asked to stop again: giving up the attempts under way; they are made again after the next start");
+        tracing::warn!(
+            "asked to stop again: giving up the attempts under way; they are made again after the next start"
+        );
         hasten.cancel();
         std::future::pending::<()>().await;
     };
@@ -164,13 +176,20 @@ fn absolute(paths: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {
     paths.iter().map(std::path::absolute).collect()
 }
 
-/// Makes the folder of the first rule file the process's own: paths in the rule files are relative to it.
+/// Makes the folder of the first rule file the process's own: paths in the rule files are relative
+/// to it.
 ///
 /// # Errors
 /// It cannot be entered.
 pub(crate) fn enter_folder_of(paths: &[PathBuf]) -> std::io::Result<()> {
-    let Some(first) = paths.first() else { return Ok(()) };
-    let folder = if first.is_dir() { Some(first.as_path()) } else { first.parent() };
+    let Some(first) = paths.first() else {
+        return Ok(());
+    };
+    let folder = if first.is_dir() {
+        Some(first.as_path())
+    } else {
+        first.parent()
+    };
     folder.map_or(Ok(()), std::env::set_current_dir)
 }
 
@@ -204,9 +223,14 @@ struct Task {
 }
 
 impl Task {
-    fn spawn<F: Future<Output = ()> + Send + 'static>(run: impl FnOnce(CancellationToken) -> F) -> Self {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(
+        run: impl FnOnce(CancellationToken) -> F,
+    ) -> Self {
         let stop = CancellationToken::new();
-        Self { task: tokio::spawn(run(stop.clone())), stop }
+        Self {
+            task: tokio::spawn(run(stop.clone())),
+            stop,
+        }
     }
 
     async fn stop(self, what: &'static str) {
@@ -222,13 +246,27 @@ impl Bus {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry, Timestamp::now());
-        let limits = Limits { drain_timeout: REQUESTS_GRACE, ..Limits::default() };
-        let listener = Listener::bind(&config.listen, limits).await.map_err(RunError::Listen)?;
-        let admin_listener =
-            AdminListener::bind(&AdminSettings { address: config.admin.address.clone(), auth: config.admin.auth.clone() }).await?;
-        let counts = vec![("ingress", listener.counts()), ("admin", admin_listener.counts())];
+        let limits = Limits {
+            drain_timeout: REQUESTS_GRACE,
+            ..Limits::default()
+        };
+        let listener = Listener::bind(&config.listen, limits)
+            .await
+            .map_err(RunError::Listen)?;
+        let admin_listener = AdminListener::bind(&AdminSettings {
+            address: config.admin.address.clone(),
+            auth: config.admin.auth.clone(),
+        })
+        .await?;
+        let counts = vec![
+            ("ingress", listener.counts()),
+            ("admin", admin_listener.counts()),
+        ];
         registry.register_collector(Box::new(Listeners(counts)));
-        let options = DiskOptions { retention: config.store.retention, max_size_bytes: config.store.max_size_bytes };
+        let options = DiskOptions {
+            retention: config.store.retention,
+            max_size_bytes: config.store.max_size_bytes,
+        };
         let journal = DiskJournal::open(&config.store.path, options, Arc::clone(&clock))?;
         let own_time = journal.clock();
         let journal = Piped::over(journal, own_time);
@@ -242,16 +280,41 @@ impl Bus {
             metrics: metrics.clone(),
             digest: Arc::clone(&digest),
         };
-        let nothing = Plan { targets: Vec::new(), routes: Vec::new(), replies: Arc::clone(&means.replies) };
-        let (dispatcher, handle) =
-            Dispatcher::new(Arc::clone(&journal) as Arc<dyn Journal>, Arc::clone(&clock), nothing, dispatcher::Options::default());
+        let nothing = Plan {
+            targets: Vec::new(),
+            routes: Vec::new(),
+            replies: Arc::clone(&means.replies),
+        };
+        let (dispatcher, handle) = Dispatcher::new(
+            Arc::clone(&journal) as Arc<dyn Journal>,
+            Arc::clone(&clock),
+            nothing,
+            dispatcher::Options::default(),
+        );
         let hasten = CancellationToken::new();
         let dispatcher = dispatcher.hastened_by(hasten.clone());
-        let sources = Arc::new(Sources::new(Arc::clone(&journal), Arc::clone(&router), listener.routes(), Arc::clone(&clock), metrics));
-        let ingress = Ingress::open(&config.listen, &listener.routes()).map_err(RunError::Listen)?;
-        sources.run_always(Name::default_tenant(), Name::ingress(), "http", Box::new(ingress));
+        let sources = Arc::new(Sources::new(
+            Arc::clone(&journal),
+            Arc::clone(&router),
+            listener.routes(),
+            Arc::clone(&clock),
+            metrics,
+        ));
+        let ingress =
+            Ingress::open(&config.listen, &listener.routes()).map_err(RunError::Listen)?;
+        sources.run_always(
+            Name::default_tenant(),
+            Name::ingress(),
+            "http",
+            Box::new(ingress),
+        );
 
-        let overview = Arc::new(Running::new(Arc::clone(&sources), Arc::clone(&router), handle.clone(), means.metrics.clone()));
+        let overview = Arc::new(Running::new(
+            Arc::clone(&sources),
+            Arc::clone(&router),
+            handle.clone(),
+            means.metrics.clone(),
+        ));
         let admin = Arc::new(Admin {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
             overview: Arc::clone(&overview) as _,
@@ -284,7 +347,8 @@ impl Bus {
             handle,
             overview,
             admin: Task::spawn(|stop| admin_listener.serve(admin, stop)),
-            // Requests are taken once the rules are in force: until then nobody would be told of what they bring.
+            // Requests are taken once the rules are in force: until then nobody would be told of
+            // what they bring.
             listener: Task::spawn(|_| async {}),
             config: None,
             detached: HashSet::new(),
@@ -297,7 +361,8 @@ impl Bus {
         Ok(bus)
     }
 
-    /// Puts a configuration in force: subscriptions first, so that whatever matches has somewhere to go, then targets, rules and sources.
+    /// Puts a configuration in force: subscriptions first, so that whatever matches has somewhere
+    /// to go, then targets, rules and sources.
     async fn put_in_force(&mut self, mut config: Config) -> Result<(), RunError> {
         let subscriptions = wiring::subscriptions(&config);
         let watched = Watched::of(&config, &subscriptions);
@@ -319,32 +384,62 @@ impl Bus {
     async fn tell_detached(&mut self) {
         let statuses = match self.journal.reader().subscriptions().await {
             Ok(statuses) => statuses,
-            Err(error) => return tracing::warn!(%error, "cannot look for subscriptions whose rule is gone"),
+            Err(error) => {
+                return tracing::warn!(%error, "cannot look for subscriptions whose rule is gone");
+            }
         };
-        let detached: Vec<_> = statuses.into_iter().filter(|status| !status.attached).collect();
-        let untold = detached.iter().filter(|status| !self.detached.contains(&status.number));
+        let detached: Vec<_> = statuses
+            .into_iter()
+            .filter(|status| !status.attached)
+            .collect();
+        let untold = detached
+            .iter()
+            .filter(|status| !self.detached.contains(&status.number));
         for status in untold.clone().take(DETACHED_TOLD_MAX) {
-            let (SubscriptionIdentity { tenant, rule, target, .. }, counts) = (&status.identity, &status.counts);
+            let (
+                SubscriptionIdentity {
+                    tenant,
+                    rule,
+                    target,
+                    ..
+                },
+                counts,
+            ) = (&status.identity, &status.counts);
             let (subscription, pending, dead) = (status.number.0, counts.pending, counts.dead);
             tracing::warn!(subscription, %tenant, %rule, to = %target, pending, dead,
                 "no rule wants these deliveries any more; they are kept: bring the rule back, or see pointsman subscriptions cancel and move");
         }
         let more = untold.clone().skip(DETACHED_TOLD_MAX);
-        if let (more @ 1.., pending) = more.fold((0, 0), |(count, pending), status| (count + 1, pending + status.counts.pending)) {
-            tracing::warn!(more, pending, "there are more of these; see pointsman subscriptions list --detached");
+        if let (more @ 1.., pending) = more.fold((0, 0), |(count, pending), status| {
+            (count + 1, pending + status.counts.pending)
+        }) {
+            tracing::warn!(
+                more,
+                pending,
+                "there are more of these; see pointsman subscriptions list --detached"
+            );
         }
         self.detached = detached.into_iter().map(|status| status.number).collect();
     }
 
     /// Takes over a changed configuration, or stays as it is and says why.
     async fn reload(&mut self, config: Config) {
-        if let Some(setting) = self.config.as_ref().and_then(|old| old.needs_restart(&config)) {
-            tracing::error!(setting, "`{setting}` has changed, which needs a restart; the old rules stay in force");
+        if let Some(setting) = self
+            .config
+            .as_ref()
+            .and_then(|old| old.needs_restart(&config))
+        {
+            tracing::error!(
+                setting,
+                "`{setting}` has changed, which needs a restart; the old rules stay in force"
+            );
             return;
         }
         match self.put_in_force(config).await {
             Ok(()) => tracing::info!("the changed rules are in force"),
-            Err(error) => tracing::error!(%error, "cannot put the changed rules in force; change the files again once the store works"),
+            Err(error) => {
+                tracing::error!(%error, "cannot put the changed rules in force; change the files again once the store works")
+            }
         }
     }
 

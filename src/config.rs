@@ -5,8 +5,9 @@
 //!                    └── every mistake, with its place ──▶ diagnostics
 //! ```
 //!
-//! All validation is here and happens before anything starts. Nothing here touches the outside world beyond reading the files: secrets
-//! are resolved when a connector opens, so a missing variable never fails a check.
+//! All validation is here and happens before anything starts. Nothing here touches the outside
+//! world beyond reading the files: secrets are resolved when a connector opens, so a missing
+//! variable never fails a check.
 
 pub mod delivery;
 pub mod diagnostic;
@@ -59,7 +60,8 @@ pub struct Config {
 pub struct Admin {
     /// `host:port`.
     pub address: Text,
-    /// Keys, one of which a caller must show; never empty where the address is written out and is not a loopback one.
+    /// Keys, one of which a caller must show; never empty where the address is written out and is
+    /// not a loopback one.
     pub auth: Vec<Text>,
 }
 
@@ -89,7 +91,8 @@ pub struct Source {
     pub mapping: Option<EventMapping>,
     /// True where it feeds a pipe, and nothing else.
     pub pipe: bool,
-    /// Differs where its settings differ, and whom it feeds, so that a reload leaves alone what has not changed.
+    /// Differs where its settings differ, and whom it feeds, so that a reload leaves alone what has
+    /// not changed.
     pub fingerprint: u64,
 }
 
@@ -199,15 +202,19 @@ impl Rule {
     /// Whether it asks anything of its events, beside where they come from.
     #[must_use]
     pub fn has_conditions(&self) -> bool {
-        self.conditions.as_object().is_some_and(|conditions| !conditions.is_empty())
+        self.conditions
+            .as_object()
+            .is_some_and(|conditions| !conditions.is_empty())
     }
 }
 
 impl Config {
-    /// Reads rule files, and folders of them, as one. Of a folder every `*.yaml` and `*.yml` in it is read.
+    /// Reads rule files, and folders of them, as one. Of a folder every `*.yaml` and `*.yml` in it
+    /// is read.
     ///
     /// # Errors
-    /// Every mistake in them, and what is odd, sorted by file and place. Of a sound configuration what is odd comes along with it.
+    /// Every mistake in them, and what is odd, sorted by file and place. Of a sound configuration
+    /// what is odd comes along with it.
     pub fn load(paths: &[PathBuf]) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         load::load(paths)
     }
@@ -216,27 +223,48 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn of_text(name: &str, folder: &Path, text: &str) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
-        load::connect(&[files::Found { name: name.to_owned(), folder: folder.into(), text: text.to_owned() }], Vec::new())
+    pub fn of_text(
+        name: &str,
+        folder: &Path,
+        text: &str,
+    ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+        load::connect(
+            &[files::Found {
+                name: name.to_owned(),
+                folder: folder.into(),
+                text: text.to_owned(),
+            }],
+            Vec::new(),
+        )
     }
 
     /// What a running bus cannot change, where `new` changes it: `listen`, `admin` or `store`.
     #[must_use]
     pub fn needs_restart(&self, new: &Self) -> Option<&'static str> {
-        let differs = [("listen", self.listen != new.listen), ("admin", self.admin != new.admin), ("store", self.store != new.store)];
-        differs.into_iter().find_map(|(name, differs)| differs.then_some(name))
+        let differs = [
+            ("listen", self.listen != new.listen),
+            ("admin", self.admin != new.admin),
+            ("store", self.store != new.store),
+        ];
+        differs
+            .into_iter()
+            .find_map(|(name, differs)| differs.then_some(name))
     }
 
     /// Whether a tenant's source feeds a pipe.
     #[must_use]
     pub fn feeds_pipe(&self, tenant: &Name, source: &Name) -> bool {
-        self.sources.iter().any(|one| one.pipe && one.tenant == *tenant && one.name == *source)
+        self.sources
+            .iter()
+            .any(|one| one.pipe && one.tenant == *tenant && one.name == *source)
     }
 
     /// A tenant's target.
     #[must_use]
     pub fn target(&self, tenant: &Name, name: &Name) -> Option<&Target> {
-        self.targets.iter().find(|target| target.tenant == *tenant && target.name == *name)
+        self.targets
+            .iter()
+            .find(|target| target.tenant == *tenant && target.name == *name)
     }
 }
 

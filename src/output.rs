@@ -14,39 +14,60 @@ pub struct OutputArgs {
     pub json: bool,
 }
 
-/// Rows under headings, in aligned columns without lines: easy to read, to cut and to copy from. Cells are made [`plain`].
+/// Rows under headings, in aligned columns without lines: easy to read, to cut and to copy from.
+/// Cells are made [`plain`].
 #[must_use]
-pub fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub fn table<const N: usize>(
+    headings: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(headings);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(headings);
     for row in rows {
         table.add_row(row.map(|cell| plain(&cell).replace('\n', " ")));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    table
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
 }
 
-/// True of a character that does something to a terminal or to the order in which a line is read: a control character, or one that turns
-/// the direction of what follows (Unicode Standard Annex 9, section 2), behind which a text can look like another one.
+/// True of a character that does something to a terminal or to the order in which a line is read: a
+/// control character, or one that turns the direction of what follows (Unicode Standard Annex 9,
+/// section 2), behind which a text can look like another one.
 #[must_use]
 pub fn acts(c: char) -> bool {
     let turns = matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
     turns || c.is_control() && !matches!(c, '\n' | '\t')
 }
 
-/// A text that does nothing to a terminal: what outsiders sent may hold escapes that move the cursor or set its title.
+/// A text that does nothing to a terminal: what outsiders sent may hold escapes that move the
+/// cursor or set its title.
 #[must_use]
 pub fn plain(text: &str) -> Cow<'_, str> {
-    if text.contains(acts) { Cow::Owned(text.replace(acts, "\u{FFFD}")) } else { Cow::Borrowed(text) }
+    if text.contains(acts) {
+        Cow::Owned(text.replace(acts, "\u{FFFD}"))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
-/// As [`plain`], and on one line: a line break in what outsiders sent must not look like a line of ours.
+/// As [`plain`], and on one line: a line break in what outsiders sent must not look like a line of
+/// ours.
 #[must_use]
 pub fn line(text: &str) -> Cow<'_, str> {
     let breaks = |c: char| acts(c) || c == '\n';
-    if text.contains(breaks) { Cow::Owned(text.replace(breaks, "\u{FFFD}")) } else { Cow::Borrowed(text) }
+    if text.contains(breaks) {
+        Cow::Owned(text.replace(breaks, "\u{FFFD}"))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// A text's beginning, with a mark where it was cut.
@@ -74,11 +95,17 @@ impl Screen {
         /// As wide as most terminals are, and as a sentence should be.
         const WIDTH: usize = 120;
         let colours = anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never;
-        Self { colours, width: stream.is_terminal().then_some(WIDTH) }
+        Self {
+            colours,
+            width: stream.is_terminal().then_some(WIDTH),
+        }
     }
 
     /// For a text that somebody else shows.
-    pub const TEXT: Self = Self { colours: false, width: None };
+    pub const TEXT: Self = Self {
+        colours: false,
+        width: None,
+    };
 }
 
 /// Whether standard output wants colours: a terminal does, unless `NO_COLOR` says otherwise.
@@ -113,7 +140,10 @@ mod tests {
 
     #[test]
     fn a_table_is_aligned_and_does_nothing_to_the_terminal() {
-        let rows = [["a".into(), "one\u{1b}[2J\nline".into()], ["long-name".into(), "ü".into()]];
+        let rows = [
+            ["a".into(), "one\u{1b}[2J\nline".into()],
+            ["long-name".into(), "ü".into()],
+        ];
         insta::assert_snapshot!(table(["NAME", "WHAT"], rows), @r"
         NAME       WHAT
         a          one�[2J line
@@ -123,6 +153,9 @@ mod tests {
 
     #[test]
     fn a_text_is_cut_between_characters() {
-        assert_eq!((&*shortened("äöü", 3), &*shortened("äöü", 2)), ("äöü", "äö…"));
+        assert_eq!(
+            (&*shortened("äöü", 3), &*shortened("äöü", 2)),
+            ("äöü", "äö…")
+        );
     }
 }

@@ -6,19 +6,23 @@
 //!    └── told once its deliveries have ended ◀┘── dead letters, replies, reports ──▶ journal
 //! ```
 //!
-//! There is one dispatcher, and it does not know pipes: [`Piped`] is the journal that it works on, and lays what waits in memory over
-//! what waits in the journal. A pipe's subscription is one like others there: it has its number, its activity and its dead letters in the
-//! journal, and what is redriven goes through it.
+//! There is one dispatcher, and it does not know pipes: [`Piped`] is the journal that it works on,
+//! and lays what waits in memory over what waits in the journal. A pipe's subscription is one like
+//! others there: it has its number, its activity and its dead letters in the journal, and what is
+//! redriven goes through it.
 //!
 //! # Invariants
 //!
-//! - A message is told [`Verdict::Stored`](pointsman_connectors::Verdict) only once each of its deliveries is delivered, or a durable dead
-//!   letter, and what follows from it is durable too. Where the journal fails, that waits; it is never acknowledged away.
+//! - A message is told [`Verdict::Stored`](pointsman_connectors::Verdict) only once each of its
+//!   deliveries is delivered, or a durable dead letter, and what follows from it is durable too.
+//!   Where the journal fails, that waits; it is never acknowledged away.
 //! - A cursor is stored once everything handed over before it has ended like that.
-//! - What a source has handed over here is bounded in number and bytes, whatever state it is in. Past the bound, and while the subscription
-//!   is paused, the source is not asked for more.
-//! - Whatever ends early (a reload, a stop, a source that breaks off) leaves its messages to be handed over again by their source.
-//! - Per subscription the law of the journal's counters holds for the sum of both: what is handed back counts as cancelled.
+//! - What a source has handed over here is bounded in number and bytes, whatever state it is in.
+//!   Past the bound, and while the subscription is paused, the source is not asked for more.
+//! - Whatever ends early (a reload, a stop, a source that breaks off) leaves its messages to be
+//!   handed over again by their source.
+//! - Per subscription the law of the journal's counters holds for the sum of both: what is handed
+//!   back counts as cancelled.
 //! - Deliveries have ids of a journal id that is random in each process: none is ever used again.
 
 mod closing;
@@ -37,24 +41,29 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
-use pointsman_schemas::{Clock, Cursor, DeliveryId, Epoch, JournalId, Name, Sequence, SubscriptionNumber};
+use pointsman_schemas::{
+    Clock, Cursor, DeliveryId, Epoch, JournalId, Name, Sequence, SubscriptionNumber,
+};
 use tokio::sync::Notify;
 
 pub use self::intake::PipeIntake;
 use self::lines::Lines;
 use self::reader::PipedReader;
 use pointsman_journal::{
-    Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader, Settlement, Subscription,
+    Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader,
+    Settlement, Subscription,
 };
 
-/// Deliveries of one pipe that are in hand at most, those that wait for a retry included; the batch that crosses the bound may exceed it.
-/// Enough for a target to be busy while a few hundred others wait out their backoff.
+/// Deliveries of one pipe that are in hand at most, those that wait for a retry included; the batch
+/// that crosses the bound may exceed it. Enough for a target to be busy while a few hundred others
+/// wait out their backoff.
 const IN_FLIGHT_MAX: usize = 1_000;
 
 /// Bytes of their events, likewise.
 const IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The time of day may be set while somebody waits for it: who waits asks the clock again at least this often.
+/// The time of day may be set while somebody waits for it: who waits asks the clock again at least
+/// this often.
 const CLOCK_TRUSTED_FOR: Duration = Duration::from_secs(60);
 
 /// A journal, with the lines of pipes laid over it.
@@ -63,13 +72,16 @@ pub struct Piped {
     clock: Arc<dyn Clock>,
     lines: Arc<Mutex<Lines>>,
     wake: Notify,
-    /// Held while activities are read or changed, so that what memory knows of them is what the journal knows.
+    /// Held while activities are read or changed, so that what memory knows of them is what the
+    /// journal knows.
     activities: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Piped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Piped").field("inner", &self.inner).finish_non_exhaustive()
+        f.debug_struct("Piped")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,7 +90,13 @@ impl Piped {
     #[must_use]
     pub fn over(inner: Arc<dyn Journal>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let lines = Arc::new(Mutex::new(Lines::new(Epoch(rand::random()))));
-        Arc::new(Self { inner, clock, lines, wake: Notify::new(), activities: tokio::sync::Mutex::new(()) })
+        Arc::new(Self {
+            inner,
+            clock,
+            lines,
+            wake: Notify::new(),
+            activities: tokio::sync::Mutex::new(()),
+        })
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
@@ -111,8 +129,9 @@ impl Journal for Piped {
         self.inner.append(append).await
     }
 
-    /// What the journal has goes first: it has been redriven, and is older than anything in memory. Leases of what lies in memory do not run
-    /// out: they live in the same process as who holds them.
+    /// What the journal has goes first: it has been redriven, and is older than anything in memory.
+    /// Leases of what lies in memory do not run out: they live in the same process as who holds
+    /// them.
     async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError> {
         let mut leases = self.inner.lease(grants, bytes_max).await?;
         let now = self.clock.now();
@@ -126,17 +145,31 @@ impl Journal for Piped {
         Ok(leases)
     }
 
-    /// Settlements of what lies in memory are taken at once: what has to be durable because of them is seen to by the pipe's intake, which
-    /// holds back the acknowledgement until then.
+    /// Settlements of what lies in memory are taken at once: what has to be durable because of them
+    /// is seen to by the pipe's intake, which holds back the acknowledgement until then.
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError> {
-        let is_here: Vec<bool> = settlements.iter().map(|one| Lines::is_own(one.token)).collect();
-        let (here, there): (Vec<_>, Vec<_>) = settlements.into_iter().partition(|one| Lines::is_own(one.token));
-        // The journal first: where it fails, nothing has happened, and the whole call is made again.
-        let there = if there.is_empty() && !here.is_empty() { Vec::new() } else { self.inner.settle(there).await? };
+        let is_here: Vec<bool> = settlements
+            .iter()
+            .map(|one| Lines::is_own(one.token))
+            .collect();
+        let (here, there): (Vec<_>, Vec<_>) = settlements
+            .into_iter()
+            .partition(|one| Lines::is_own(one.token));
+        // The journal first: where it fails, nothing has happened, and the whole call is made
+        // again.
+        let there = if there.is_empty() && !here.is_empty() {
+            Vec::new()
+        } else {
+            self.inner.settle(there).await?
+        };
         let now = self.clock.now();
-        let here: Vec<bool> = self.change(|lines| here.into_iter().map(|one| lines.settle(one, now)).collect());
+        let here: Vec<bool> =
+            self.change(|lines| here.into_iter().map(|one| lines.settle(one, now)).collect());
         let (mut here, mut there) = (here.into_iter(), there.into_iter());
-        Ok(is_here.into_iter().map(|is_here| if is_here { here.next() } else { there.next() }.unwrap_or(false)).collect())
+        Ok(is_here
+            .into_iter()
+            .map(|is_here| if is_here { here.next() } else { there.next() }.unwrap_or(false))
+            .collect())
     }
 
     async fn due(&self) -> Vec<SubscriptionNumber> {
@@ -147,7 +180,10 @@ impl Journal for Piped {
                 if !news.is_empty() {
                     return news;
                 }
-                lines.next_due().map_or(CLOCK_TRUSTED_FOR, |due| due.since(now).clamp(Duration::from_micros(1), CLOCK_TRUSTED_FOR))
+                lines.next_due().map_or(CLOCK_TRUSTED_FOR, |due| {
+                    due.since(now)
+                        .clamp(Duration::from_micros(1), CLOCK_TRUSTED_FOR)
+                })
             };
             tokio::select! {
                 numbers = self.inner.due() => return numbers,
@@ -157,15 +193,26 @@ impl Journal for Piped {
         }
     }
 
-    async fn subscribe(&self, wanted: Vec<Subscription>) -> Result<Vec<SubscriptionNumber>, JournalError> {
+    async fn subscribe(
+        &self,
+        wanted: Vec<Subscription>,
+    ) -> Result<Vec<SubscriptionNumber>, JournalError> {
         let _one_at_a_time = self.activities.lock().await;
         let numbers = self.inner.subscribe(wanted).await?;
         let statuses = self.inner.reader().subscriptions().await?;
-        self.change(|lines| statuses.iter().for_each(|status| lines.set_activity(status.number, status.activity)));
+        self.change(|lines| {
+            statuses
+                .iter()
+                .for_each(|status| lines.set_activity(status.number, status.activity))
+        });
         Ok(numbers)
     }
 
-    async fn set_activity(&self, subscription: SubscriptionNumber, activity: Activity) -> Result<(), JournalError> {
+    async fn set_activity(
+        &self,
+        subscription: SubscriptionNumber,
+        activity: Activity,
+    ) -> Result<(), JournalError> {
         let _one_at_a_time = self.activities.lock().await;
         self.inner.set_activity(subscription, activity).await?;
         self.change(|lines| lines.set_activity(subscription, activity));
@@ -185,13 +232,20 @@ impl Journal for Piped {
         let there = self.inner.cancel_all(subscription).await?;
         let here = self.change(|lines| {
             let waiting = lines.pending(subscription, None, usize::MAX);
-            waiting.iter().filter(|pending| lines.cancel(pending.id)).count()
+            waiting
+                .iter()
+                .filter(|pending| lines.cancel(pending.id))
+                .count()
         });
         Ok(here as u64 + there)
     }
 
     /// What lies in memory is its source's, and stays.
-    async fn move_all(&self, from: SubscriptionNumber, to: SubscriptionNumber) -> Result<u64, JournalError> {
+    async fn move_all(
+        &self,
+        from: SubscriptionNumber,
+        to: SubscriptionNumber,
+    ) -> Result<u64, JournalError> {
         self.inner.move_all(from, to).await
     }
 
@@ -199,7 +253,11 @@ impl Journal for Piped {
         self.inner.redrive(selection).await
     }
 
-    async fn replay(&self, subscription: SubscriptionNumber, events: RangeInclusive<Sequence>) -> Result<u64, JournalError> {
+    async fn replay(
+        &self,
+        subscription: SubscriptionNumber,
+        events: RangeInclusive<Sequence>,
+    ) -> Result<u64, JournalError> {
         self.inner.replay(subscription, events).await
     }
 
@@ -208,7 +266,11 @@ impl Journal for Piped {
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
-        Arc::new(PipedReader { inner: self.inner.reader(), lines: Arc::clone(&self.lines), clock: Arc::clone(&self.clock) })
+        Arc::new(PipedReader {
+            inner: self.inner.reader(),
+            lines: Arc::clone(&self.lines),
+            clock: Arc::clone(&self.clock),
+        })
     }
 
     fn trouble(&self) -> Option<JournalError> {

@@ -20,8 +20,8 @@ const DESCRIPTORS_PART: u64 = 4;
 /// How long requests in hand may take after the stop.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Serves until stopped, then answers what is in hand and returns; what is not done in time is cut off. `probes` are paths that are answered
-/// even where every connection is at work.
+/// Serves until stopped, then answers what is in hand and returns; what is not done in time is cut
+/// off. `probes` are paths that are answered even where every connection is at work.
 pub async fn serve(
     socket: TcpListener,
     router: Router,
@@ -29,10 +29,20 @@ pub async fn serve(
     counts: Arc<ConnectionCounts>,
     stop: CancellationToken,
 ) {
-    let limits =
-        Limits { head_timeout: HEADER_TIME_MAX, idle_timeout: HEADER_TIME_MAX, drain_timeout: DRAIN_TIME_MAX, ..Limits::default() };
+    let limits = Limits {
+        head_timeout: HEADER_TIME_MAX,
+        idle_timeout: HEADER_TIME_MAX,
+        drain_timeout: DRAIN_TIME_MAX,
+        ..Limits::default()
+    };
     let max_connections = connections_max(CONNECTIONS_MAX, DESCRIPTORS_PART);
-    let serving = Serving { limits, max_connections, tls: None, probes, counts };
+    let serving = Serving {
+        limits,
+        max_connections,
+        tls: None,
+        probes,
+        counts,
+    };
     listener::serve(socket, TowerToHyperService::new(router), serving, stop).await;
 }
 
@@ -71,35 +81,69 @@ mod tests {
     async fn who_dribbles_or_idles_is_hung_up_on() {
         for dribbled in [&b""[..], b"GET / HTTP/1.1\r\nHost: x\r\n"] {
             let (answer, took) = exchange(dribbled).await;
-            assert!(!answer.contains("here") && (HEADER_TIME_MAX..HEADER_TIME_MAX * 2).contains(&took), "{took:?}: {answer}");
+            assert!(
+                !answer.contains("here") && (HEADER_TIME_MAX..HEADER_TIME_MAX * 2).contains(&took),
+                "{took:?}: {answer}"
+            );
         }
         let (answer, took) = exchange(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
-        assert!(answer.ends_with("here") && (HEADER_TIME_MAX..HEADER_TIME_MAX * 2).contains(&took), "{took:?}: {answer}");
+        assert!(
+            answer.ends_with("here") && (HEADER_TIME_MAX..HEADER_TIME_MAX * 2).contains(&took),
+            "{took:?}: {answer}"
+        );
     }
 
     #[tokio::test]
     async fn heads_that_two_readers_could_understand_in_two_ways_are_refused() {
-        let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(64 * 1024));
+        let long = format!(
+            "GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
+            "x".repeat(64 * 1024)
+        );
         for (request, expect) in [
             (&*long, "431"),
-            ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "400"),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                "400",
+            ),
             ("GET / HTTP/1.1\nHost: x\n\n", "400"),
             ("GET / HTTP/1.1\r\nHost: x\n\r\n", "400"),
-            ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"),
-            ("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"),
-            ("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "400"),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                "400",
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                "400",
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+                "400",
+            ),
             ("nonsense\r\n\r\n", "400"),
         ] {
             let (answer, _) = exchange(request.as_bytes()).await;
-            assert!(answer.starts_with(&format!("HTTP/1.1 {expect} ")) && answer.contains("application/problem+json"), "{answer}");
-            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1 + answer.matches("an HTTP/1.1 ").count(), "one answer: {answer}");
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {expect} "))
+                    && answer.contains("application/problem+json"),
+                "{answer}"
+            );
+            assert_eq!(
+                answer.matches("HTTP/1.1 ").count(),
+                1 + answer.matches("an HTTP/1.1 ").count(),
+                "one answer: {answer}"
+            );
         }
     }
 
     /// Asks on a connection of its own, until the server hangs up.
     async fn ask(address: std::net::SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+            .write_all(
+                format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+            )
+            .await
+            .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
@@ -118,24 +162,54 @@ mod tests {
                 "slow"
             }
         };
-        let router = Router::new().route("/slow", get(slow)).route("/healthz", get(async || "well")).route("/", get(async || "here"));
+        let router = Router::new()
+            .route("/slow", get(slow))
+            .route("/healthz", get(async || "well"))
+            .route("/", get(async || "here"));
         let (counts, stop) = (Arc::<ConnectionCounts>::default(), CancellationToken::new());
-        let served = tokio::spawn(serve(socket, router, &["/healthz"], Arc::clone(&counts), stop.clone()));
+        let served = tokio::spawn(serve(
+            socket,
+            router,
+            &["/healthz"],
+            Arc::clone(&counts),
+            stop.clone(),
+        ));
         let max = connections_max(CONNECTIONS_MAX, DESCRIPTORS_PART);
         let mut asked = tokio::task::JoinSet::new();
         for _ in 0..max {
             asked.spawn(ask(address, "/slow"));
         }
-        begun.acquire_many(u32::try_from(max).unwrap()).await.unwrap().forget();
+        begun
+            .acquire_many(u32::try_from(max).unwrap())
+            .await
+            .unwrap()
+            .forget();
         for _ in 0..3 {
             assert!(ask(address, "/healthz").await.ends_with("well"));
         }
         let refused = ask(address, "/").await;
-        assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("application/problem+json"), "{refused}");
+        assert!(
+            refused.starts_with("HTTP/1.1 503 ") && refused.contains("application/problem+json"),
+            "{refused}"
+        );
         gate.add_permits(max);
-        assert!(asked.join_all().await.iter().all(|answer| answer.ends_with("slow")), "none of them was broken off");
+        assert!(
+            asked
+                .join_all()
+                .await
+                .iter()
+                .all(|answer| answer.ends_with("slow")),
+            "none of them was broken off"
+        );
         let count = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
-        assert_eq!((count(&counts.probes_past_bound), count(&counts.turned_away), count(&counts.gave_way)), (3, 1, 0));
+        assert_eq!(
+            (
+                count(&counts.probes_past_bound),
+                count(&counts.turned_away),
+                count(&counts.gave_way)
+            ),
+            (3, 1, 0)
+        );
         // And silent ones give way at once, to anybody.
         let mut silent = Vec::new();
         for _ in 0..max + 20 {

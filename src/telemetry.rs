@@ -21,10 +21,23 @@ pub use metrics::Metrics;
 #[derive(Clone, Debug, clap::Args)]
 pub struct LogArgs {
     /// What is logged: a level, or a filter such as `info,pointsman::dispatcher=debug`
-    #[arg(long = "log", env = "POINTSMAN_LOG", default_value = "info", global = true, value_name = "FILTER", help_heading = "Logging")]
+    #[arg(
+        long = "log",
+        env = "POINTSMAN_LOG",
+        default_value = "info",
+        global = true,
+        value_name = "FILTER",
+        help_heading = "Logging"
+    )]
     pub filter: String,
     /// How it is written: as text on a terminal and as JSON elsewhere, unless one is asked for
-    #[arg(long = "log-format", default_value = "auto", global = true, value_name = "FORMAT", help_heading = "Logging")]
+    #[arg(
+        long = "log-format",
+        default_value = "auto",
+        global = true,
+        value_name = "FORMAT",
+        help_heading = "Logging"
+    )]
     pub format: LogFormat,
 }
 
@@ -40,15 +53,18 @@ pub enum LogFormat {
     Json,
 }
 
-/// Client libraries that log what their users here tell anyhow, and more: a line for each try at a server that is down, a message's
-/// data where it comes back. They are silent unless the filter names them.
+/// Client libraries that log what their users here tell anyhow, and more: a line for each try at a
+/// server that is down, a message's data where it comes back. They are silent unless the filter
+/// names them.
 const QUIET: [&str; 2] = ["async_nats", "lapin"];
 
 /// Logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The filter is not one.
-    #[error("cannot read the log filter {filter:?}: {reason}; write a level, or a list such as info,pointsman=debug")]
+    #[error(
+        "cannot read the log filter {filter:?}: {reason}; write a level, or a list such as info,pointsman=debug"
+    )]
     Filter {
         /// What was given.
         filter: String,
@@ -72,24 +88,41 @@ pub fn start(args: &LogArgs) -> Result<(), LogError> {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    subscriber(&args.filter, json, colours, std::io::stderr)?.try_init().map_err(LogError::Taken)
+    subscriber(&args.filter, json, colours, std::io::stderr)?
+        .try_init()
+        .map_err(LogError::Taken)
 }
 
 /// What turns traces into lines of `writer`.
-fn subscriber<W>(filter: &str, json: bool, colours: bool, writer: W) -> Result<Box<dyn Subscriber + Send + Sync>, LogError>
+fn subscriber<W>(
+    filter: &str,
+    json: bool,
+    colours: bool,
+    writer: W,
+) -> Result<Box<dyn Subscriber + Send + Sync>, LogError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let refused = |reason| LogError::Filter { filter: filter.to_owned(), reason };
+    let refused = |reason| LogError::Filter {
+        filter: filter.to_owned(),
+        reason,
+    };
     let mut directives = EnvFilter::builder().parse(filter).map_err(refused)?;
     for library in QUIET {
         if !filter.contains(library) {
-            directives = directives.add_directive(format!("{library}=off").parse().map_err(refused)?);
+            directives =
+                directives.add_directive(format!("{library}=off").parse().map_err(refused)?);
         }
     }
     let filter = directives;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    Ok(if json { Box::new(lines.json().event_format(line::JsonLine).finish()) } else { Box::new(lines.with_ansi(colours).finish()) })
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer);
+    Ok(if json {
+        Box::new(lines.json().event_format(line::JsonLine).finish())
+    } else {
+        Box::new(lines.with_ansi(colours).finish())
+    })
 }
 
 #[cfg(test)]
@@ -120,8 +153,9 @@ pub(crate) mod testing {
         }
     }
 
-    /// While tracing knows of one subscriber alone, it asks the thread that comes by a place in the code first whether anybody wants to hear of it, and
-    /// remembers the answer for all threads. A second one, which hears nothing, makes it ask them all.
+    /// While tracing knows of one subscriber alone, it asks the thread that comes by a place in the
+    /// code first whether anybody wants to hear of it, and remembers the answer for all threads. A
+    /// second one, which hears nothing, makes it ask them all.
     static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
 
     /// Keeps what this thread logs until the guard is dropped.
@@ -150,12 +184,21 @@ mod tests {
     #[test]
     fn a_line_is_text_or_json_and_holds_no_secret() {
         let text = logged("info", false);
-        assert!(text.contains("delivered rule=\"thumbnails\"") && !text.contains("not asked for"), "{text}");
+        assert!(
+            text.contains("delivered rule=\"thumbnails\"") && !text.contains("not asked for"),
+            "{text}"
+        );
         let json = logged("info", true);
         let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
-        assert_eq!((first["message"].as_str(), first["rule"].as_str()), (Some("delivered"), Some("thumbnails")));
+        assert_eq!(
+            (first["message"].as_str(), first["rule"].as_str()),
+            (Some("delivered"), Some("thumbnails"))
+        );
         for line in [text, json] {
-            assert!(!line.contains("hunter2") && !line.contains('\u{1b}') && line.contains("***"), "{line}");
+            assert!(
+                !line.contains("hunter2") && !line.contains('\u{1b}') && line.contains("***"),
+                "{line}"
+            );
         }
     }
 
@@ -163,28 +206,63 @@ mod tests {
     fn what_a_line_calls_target_is_the_target() {
         let (captured, _guard) = capture("info", true);
         let _span = tracing::info_span!("attempt", target = "outer", task = "7").entered();
-        tracing::warn!(target = "thumbnailer", attempts = 3_u32, "the target is gone\nfor good");
+        tracing::warn!(
+            target = "thumbnailer",
+            attempts = 3_u32,
+            "the target is gone\nfor good"
+        );
         let text = captured.text();
         assert_eq!(text.matches('\n').count(), 1, "{text}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let texts = ["level", "target", "task", "message", "module"].map(|name| line[name].as_str().unwrap());
-        assert_eq!(texts, ["WARN", "thumbnailer", "7", "the target is gone\nfor good", "pointsman::telemetry::tests"]);
-        assert_eq!((line["attempts"].as_u64(), text.matches("\"target\"").count()), (Some(3), 1));
+        let texts = ["level", "target", "task", "message", "module"]
+            .map(|name| line[name].as_str().unwrap());
+        assert_eq!(
+            texts,
+            [
+                "WARN",
+                "thumbnailer",
+                "7",
+                "the target is gone\nfor good",
+                "pointsman::telemetry::tests"
+            ]
+        );
+        assert_eq!(
+            (
+                line["attempts"].as_u64(),
+                text.matches("\"target\"").count()
+            ),
+            (Some(3), 1)
+        );
     }
 
     #[test]
     fn client_libraries_are_silent_unless_they_are_asked() {
-        for (filter, heard) in [("info", false), ("debug,hyper=info", false), ("info,lapin=error", true)] {
+        for (filter, heard) in [
+            ("info", false),
+            ("debug,hyper=info", false),
+            ("info,lapin=error", true),
+        ] {
             let (captured, _guard) = capture(filter, false);
             tracing::error!(target: "lapin::io_loop", "error doing IO");
-            assert_eq!(captured.text().contains("error doing IO"), heard, "{filter}");
+            assert_eq!(
+                captured.text().contains("error doing IO"),
+                heard,
+                "{filter}"
+            );
         }
     }
 
     #[test]
     fn a_filter_is_checked_before_anything_is_lost() {
         assert_eq!(logged("warn", false), "");
-        let Err(error) = subscriber("pointsman=loud", false, false, std::io::sink) else { panic!("took a level that is none") };
-        assert!(error.to_string().starts_with("cannot read the log filter \"pointsman=loud\": error parsing level filter"), "{error}");
+        let Err(error) = subscriber("pointsman=loud", false, false, std::io::sink) else {
+            panic!("took a level that is none")
+        };
+        assert!(
+            error.to_string().starts_with(
+                "cannot read the log filter \"pointsman=loud\": error parsing level filter"
+            ),
+            "{error}"
+        );
     }
 }

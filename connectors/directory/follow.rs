@@ -7,11 +7,13 @@
 //!                              └─┘
 //! ```
 //!
-//! Everything stands in the source itself, so that `next` may be dropped at any await; the position changes only as a batch is handed over.
+//! Everything stands in the source itself, so that `next` may be dropped at any await; the position
+//! changes only as a batch is handed over.
 //!
-//! **Identity.** An event's id names the key, its version and its generation, which the position keeps. So that a change has the same id when it is
-//! told again after a crash, its generation follows from the last position that was handed over, and from nothing else: of one key at most one
-//! change is told between two positions, and a second one waits for the next.
+//! **Identity.** An event's id names the key, its version and its generation, which the position
+//! keeps. So that a change has the same id when it is told again after a crash, its generation
+//! follows from the last position that was handed over, and from nothing else: of one key at most
+//! one change is told between two positions, and a second one waits for the next.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
@@ -58,7 +60,8 @@ pub(super) struct Setup {
     pub(super) fingerprint: u64,
     /// True where what lies there at the very first start is not to be told.
     pub(super) skip_existing: bool,
-    /// True where nothing is told of files whose mount point has another file system on it, or none.
+    /// True where nothing is told of files whose mount point has another file system on it, or
+    /// none.
     pub(super) holds: bool,
 }
 
@@ -77,9 +80,11 @@ pub(super) struct Folder {
     list_at: Instant,
     /// The listing under way.
     listing: Option<JoinHandle<io::Result<Listed>>>,
-    /// The beginnings of keys about which the last listing could say nothing; the log has been told.
+    /// The beginnings of keys about which the last listing could say nothing; the log has been
+    /// told.
     unreadable: HashSet<Key>,
-    /// What the last look at files that may have changed has shown: none yet, no file, or a version. Each stands in `looks` once.
+    /// What the last look at files that may have changed has shown: none yet, no file, or a
+    /// version. Each stands in `looks` once.
     seen: HashMap<Key, Option<Option<Version>>>,
     /// When to look at which.
     looks: BTreeSet<(Instant, Key)>,
@@ -121,14 +126,18 @@ impl Folder {
         if let Some(cursor) = &self.setup.context.cursor {
             let mismatch = |what: &str| {
                 let (name, root) = (&self.setup.context.name, self.setup.scope.root.display());
-                SourceError::CursorMismatch(format!("the listing stored for {name} is {what}, not of {root}; give the source another name"))
+                SourceError::CursorMismatch(format!(
+                    "the listing stored for {name} is {what}, not of {root}; give the source another name"
+                ))
             };
             if cursor.fingerprint != self.setup.fingerprint {
                 return Err(mismatch("of another folder"));
             }
             self.position = decode(&cursor.position).ok_or_else(|| mismatch("damaged"))?;
             // Settings may have changed since: what is no longer looked at has not been deleted.
-            self.position.files.retain(|key, _| self.setup.scope.covers(key));
+            self.position
+                .files
+                .retain(|key, _| self.setup.scope.covers(key));
             self.generation = self.position.generation;
         }
         // Only the very first start has nothing stored.
@@ -155,11 +164,19 @@ impl Folder {
             let (scope, watches) = (scope.clone(), watches.clone());
             tokio::task::spawn_blocking(move || list(&scope, watches.as_deref()))
         });
-        let listed = running.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let listed = running
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
         self.listing = None;
-        let Listed { listing, rewatch } = listed.map_err(|error| self.unavailable("list", &error))?;
+        let Listed { listing, rewatch } =
+            listed.map_err(|error| self.unavailable("list", &error))?;
         let now = Instant::now();
-        self.list_at = now + if rewatch { self.setup.reconcile.min(self.setup.settle) } else { self.setup.reconcile };
+        self.list_at = now
+            + if rewatch {
+                self.setup.reconcile.min(self.setup.settle)
+            } else {
+                self.setup.reconcile
+            };
         self.compare(listing, now);
         Ok(())
     }
@@ -176,8 +193,15 @@ impl Folder {
             self.cursor_owed = true;
         }
         if skips {
-            let known = |version| Known { version, generation: self.position.generation };
-            self.position.files = listing.files.into_iter().map(|(key, version)| (key, known(version))).collect();
+            let known = |version| Known {
+                version,
+                generation: self.position.generation,
+            };
+            self.position.files = listing
+                .files
+                .into_iter()
+                .map(|(key, version)| (key, known(version)))
+                .collect();
             self.cursor_owed = true;
             return;
         }
@@ -195,7 +219,14 @@ impl Folder {
             }
         }
         let readable = |key: &&Key| !listing.unreadable.keys().any(|folder| lies_in(key, folder));
-        suspects.extend(self.position.files.keys().filter(|key| !listing.files.contains_key(*key)).filter(readable).cloned());
+        suspects.extend(
+            self.position
+                .files
+                .keys()
+                .filter(|key| !listing.files.contains_key(*key))
+                .filter(readable)
+                .cloned(),
+        );
         for key in suspects {
             self.suspect(key, now);
         }
@@ -203,8 +234,15 @@ impl Folder {
 
     /// Tells the log which folders could not be read, each once.
     fn tell_unreadable(&mut self, listing: &Listing) {
-        for (folder, error) in listing.unreadable.iter().filter(|(folder, _)| !self.unreadable.contains(*folder)) {
-            let folder = self.setup.scope.path(folder.strip_suffix(b"/").unwrap_or(folder));
+        for (folder, error) in listing
+            .unreadable
+            .iter()
+            .filter(|(folder, _)| !self.unreadable.contains(*folder))
+        {
+            let folder = self
+                .setup
+                .scope
+                .path(folder.strip_suffix(b"/").unwrap_or(folder));
             let (source, folder) = (&self.setup.context.name, readable_path(&folder));
             tracing::warn!(%source, folder, error, "cannot read a folder; its files are taken to be unchanged, and what lies beside it is told");
         }
@@ -212,19 +250,33 @@ impl Folder {
     }
 
     fn unavailable(&self, doing: &str, error: &io::Error) -> SourceError {
-        SourceError::Unavailable(format!("cannot {doing} the folder {}: {error}", self.setup.scope.root.display()))
+        SourceError::Unavailable(format!(
+            "cannot {doing} the folder {}: {error}",
+            self.setup.scope.root.display()
+        ))
     }
 
-    /// Looks whether the folder is there, before files are told as deleted: where it is gone, or a mount point below it (a share that is no longer
-    /// there), nothing says that they were.
+    /// Looks whether the folder is there, before files are told as deleted: where it is gone, or a
+    /// mount point below it (a share that is no longer there), nothing says that they were.
     async fn check(&mut self) -> Result<(), SourceError> {
-        let (scope, mounts) = (self.setup.scope.clone(), if self.setup.holds { self.position.mounts.clone() } else { Mounts::new() });
+        let (scope, mounts) = (
+            self.setup.scope.clone(),
+            if self.setup.holds {
+                self.position.mounts.clone()
+            } else {
+                Mounts::new()
+            },
+        );
         let check = move || scope.check().map(|()| scope.unmounted(&mounts));
-        let checked = tokio::task::spawn_blocking(check).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let checked = tokio::task::spawn_blocking(check)
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
         let unmounted = checked.map_err(|error| self.unavailable("find", &error))?;
         if !unmounted.is_empty() {
             // The listing decides what becomes of them.
-            self.changed.retain(|(key, version)| version.is_some() || !unmounted.iter().any(|mount| lies_in(key, mount)));
+            self.changed.retain(|(key, version)| {
+                version.is_some() || !unmounted.iter().any(|mount| lies_in(key, mount))
+            });
             self.list_at = self.list_at.min(Instant::now() + self.setup.settle);
         }
         Ok(())
@@ -250,22 +302,39 @@ impl Folder {
     /// Looks at the files whose time has come, until a batch is full.
     async fn look(&mut self) {
         while self.changed.len() < BATCH_MESSAGES_MAX {
-            let Some((at, key)) = self.looks.first().filter(|(at, _)| *at <= Instant::now()).cloned() else { break };
+            let Some((at, key)) = self
+                .looks
+                .first()
+                .filter(|(at, _)| *at <= Instant::now())
+                .cloned()
+            else {
+                break;
+            };
             let metadata = tokio::fs::symlink_metadata(self.setup.scope.path(&key)).await;
             // From here on there is no await: what was looked at is put where it belongs.
             let now = Instant::now();
             self.looks.remove(&(at, key.clone()));
             let version = match &metadata {
                 Ok(metadata) => Version::of(metadata, self.setup.scope.inodes),
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) =>
+                {
+                    None
+                }
                 Err(error) => {
                     tracing::warn!(file = %self.setup.scope.path(&key).display(), %error, "cannot look at a file; it is taken to be unchanged");
                     self.seen.remove(&key);
                     continue;
                 }
             };
-            if version.is_none() && (metadata.is_ok_and(|metadata| metadata.is_dir()) || self.knows_under(&key)) {
-                // A folder came, went, or took a file's place: what is in it came with no hint of its own.
+            if version.is_none()
+                && (metadata.is_ok_and(|metadata| metadata.is_dir()) || self.knows_under(&key))
+            {
+                // A folder came, went, or took a file's place: what is in it came with no hint of
+                // its own.
                 self.list_at = self.list_at.min(now + self.setup.settle);
             }
             if self.seen.get(&key) == Some(&Some(version)) {
@@ -281,7 +350,11 @@ impl Folder {
     /// True where a known file lies in this folder.
     fn knows_under(&self, folder: &[u8]) -> bool {
         let start = [folder, b"/"].concat();
-        self.position.files.range(start.clone()..).next().is_some_and(|(key, _)| key.starts_with(&start))
+        self.position
+            .files
+            .range(start.clone()..)
+            .next()
+            .is_some_and(|(key, _)| key.starts_with(&start))
     }
 
     /// Makes a batch of what has changed, and of the cursor; none where there is neither.
@@ -290,7 +363,8 @@ impl Folder {
         for (key, version) in std::mem::take(&mut self.changed) {
             if self.told.contains(&key) {
                 // Its turn comes after the next cursor, if the file is still so.
-                self.looks.insert((self.cursor_at.max(Instant::now()), key.clone()));
+                self.looks
+                    .insert((self.cursor_at.max(Instant::now()), key.clone()));
                 self.seen.insert(key, Some(version));
             } else if let Some((what, known)) = self.change(&key, version) {
                 messages.push(self.message(&key, what, known));
@@ -298,7 +372,9 @@ impl Folder {
             }
         }
         if self.position.files.len() > FILES_MAX {
-            let error = io::Error::other(format!("it holds more than {FILES_MAX} files; move those away that are done with"));
+            let error = io::Error::other(format!(
+                "it holds more than {FILES_MAX} files; move those away that are done with"
+            ));
             return Err(self.unavailable("follow", &error));
         }
         let cursor = self.cursor()?;
@@ -309,10 +385,20 @@ impl Folder {
     fn change(&mut self, key: &Key, version: Option<Version>) -> Option<(&'static str, Known)> {
         let known = self.position.files.get(key).copied();
         let (what, now) = match (known, version) {
-            (None, Some(version)) => ("created", Known { version, generation: self.position.generation }),
-            (Some(known), Some(version)) if known.version.differs(version) => {
-                ("updated", Known { version, generation: known.generation.saturating_add(1) })
-            }
+            (None, Some(version)) => (
+                "created",
+                Known {
+                    version,
+                    generation: self.position.generation,
+                },
+            ),
+            (Some(known), Some(version)) if known.version.differs(version) => (
+                "updated",
+                Known {
+                    version,
+                    generation: known.generation.saturating_add(1),
+                },
+            ),
             (Some(known), None) => {
                 self.generation = self.generation.max(known.generation.saturating_add(1));
                 self.position.files.remove(key);
@@ -321,7 +407,9 @@ impl Folder {
             }
             (Some(known), Some(version)) => {
                 self.cursor_owed |= known.version != version;
-                self.position.files.insert(key.clone(), Known { version, ..known });
+                self.position
+                    .files
+                    .insert(key.clone(), Known { version, ..known });
                 return None;
             }
             (None, None) => return None,
@@ -340,15 +428,21 @@ impl Folder {
         self.position.generation = self.generation;
         let position = encode(&self.position);
         if position.len() > CURSOR_BYTES_MAX {
-            let error = io::Error::other("the names in it are too many and too long to be remembered; move files away that are done with");
+            let error = io::Error::other(
+                "the names in it are too many and too long to be remembered; move files away that are done with",
+            );
             return Err(self.unavailable("follow", &error));
         }
         if position.len() > CURSOR_SMALL_BYTES {
-            self.cursor_at = now + Duration::from_millis((position.len() * 1_000 / CURSOR_BYTES_PER_SECOND) as u64);
+            self.cursor_at = now
+                + Duration::from_millis((position.len() * 1_000 / CURSOR_BYTES_PER_SECOND) as u64);
         }
         self.cursor_owed = false;
         self.told.clear();
-        Ok(Some(Cursor { fingerprint: self.setup.fingerprint, position: position.into() }))
+        Ok(Some(Cursor {
+            fingerprint: self.setup.fingerprint,
+            position: position.into(),
+        }))
     }
 
     fn message(&self, key: &[u8], what: &str, known: Known) -> Message {
@@ -356,36 +450,73 @@ impl Folder {
             Ok(arrival) => ([arrival].into_iter().collect(), Vec::new()),
             Err(error) => {
                 let reason = format!("the file's name makes no event: {error}");
-                (Default::default(), vec![Reject { raw: Bytes::copy_from_slice(key), reason }])
+                (
+                    Default::default(),
+                    vec![Reject {
+                        raw: Bytes::copy_from_slice(key),
+                        reason,
+                    }],
+                )
             }
         };
-        Message { arrivals, rejects, acknowledgement: Acknowledgement::None }
+        Message {
+            arrivals,
+            rejects,
+            acknowledgement: Acknowledgement::None,
+        }
     }
 
     fn arrival(&self, key: &[u8], what: &str, known: Known) -> Result<Arrival, InvalidEvent> {
         let name = &self.setup.context.name;
-        let Known { version, generation } = known;
+        let Known {
+            version,
+            generation,
+        } = known;
         let (subject, is_encoded) = readable(key);
-        let time = |nanoseconds: i64| jiff::Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or_default().to_string();
+        let time = |nanoseconds: i64| {
+            jiff::Timestamp::from_nanosecond(nanoseconds.into())
+                .unwrap_or_default()
+                .to_string()
+        };
         let path = readable_path(&self.setup.scope.path(key));
         let mut data = json!({ "key": subject, "path": path, "size": version.size, "modified": time(version.modified) });
         if let (true, Some(data)) = (is_encoded, data.as_object_mut()) {
             data.insert("encoded".into(), true.into());
         }
         let is_deleted = what == "deleted";
-        let Version { modified, changed, size, inode, .. } = version;
+        let Version {
+            modified,
+            changed,
+            size,
+            inode,
+            ..
+        } = version;
         let suffix = if is_deleted { "-deleted" } else { "" };
         // Unlike in the subject `%` is always encoded, so that two names never give the same id.
-        let id = format!("{}/{modified:x}-{changed:x}-{size:x}-{inode:x}-{generation:x}{suffix}", encoded(key));
-        let happened = if is_deleted { self.setup.context.clock.now().to_string() } else { time(modified) };
-        let defaults: EventBuilder = Event::builder(id, format!("/directories/{name}"), format!("{EVENT_TYPE_PREFIX}{what}"))
-            .subject(subject)
-            .time(happened)
-            .datacontenttype("application/json")
-            .data(Data::json(Bytes::from(data.to_string()))?);
+        let id = format!(
+            "{}/{modified:x}-{changed:x}-{size:x}-{inode:x}-{generation:x}{suffix}",
+            encoded(key)
+        );
+        let happened = if is_deleted {
+            self.setup.context.clock.now().to_string()
+        } else {
+            time(modified)
+        };
+        let defaults: EventBuilder = Event::builder(
+            id,
+            format!("/directories/{name}"),
+            format!("{EVENT_TYPE_PREFIX}{what}"),
+        )
+        .subject(subject)
+        .time(happened)
+        .datacontenttype("application/json")
+        .data(Data::json(Bytes::from(data.to_string()))?);
         Ok(if self.setup.context.mapped {
             let root = json!({ "body": data, "headers": {} });
-            Arrival::Plain(Box::new(Plain { root: Bytes::from(root.to_string()), defaults }))
+            Arrival::Plain(Box::new(Plain {
+                root: Bytes::from(root.to_string()),
+                defaults,
+            }))
         } else {
             Arrival::Event(Arc::new(defaults.build()?))
         })
@@ -410,15 +541,25 @@ impl Source for Folder {
             }
             let cursor_at = self.cursor_owed.then_some(self.cursor_at);
             let look_at = self.looks.first().map(|(at, _)| *at);
-            let wake = [Some(self.list_at), look_at, cursor_at].into_iter().flatten().min().unwrap_or(self.list_at);
+            let wake = [Some(self.list_at), look_at, cursor_at]
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(self.list_at);
             tokio::select! { () = self.setup.hints.wait() => {}, () = sleep_until(wake) => {} }
         }
     }
 }
 
-/// Lists the folder, and watches what it finds before it reads it, so that nothing comes unseen in between.
+/// Lists the folder, and watches what it finds before it reads it, so that nothing comes unseen in
+/// between.
 fn list(scope: &Scope, watches: Option<&Mutex<Watches>>) -> io::Result<Listed> {
-    let Some(watches) = watches else { return Ok(Listed { listing: scope.list(&mut |_| {})?, rewatch: false }) };
+    let Some(watches) = watches else {
+        return Ok(Listed {
+            listing: scope.list(&mut |_| {})?,
+            rewatch: false,
+        });
+    };
     let mut watches = watches.lock();
     let listing = scope.list(&mut |folder| watches.enter(folder))?;
     let rewatch = watches.leave_all_but(&listing.folders);
@@ -428,5 +569,8 @@ fn list(scope: &Scope, watches: Option<&Mutex<Watches>>) -> io::Result<Listed> {
 /// True for a file's key in a folder, whose own may end with a slash; all lie in the root.
 fn lies_in(key: &[u8], folder: &[u8]) -> bool {
     let folder = folder.strip_suffix(b"/").unwrap_or(folder);
-    folder.is_empty() || key.strip_prefix(folder).is_some_and(|rest| rest.starts_with(b"/"))
+    folder.is_empty()
+        || key
+            .strip_prefix(folder)
+            .is_some_and(|rest| rest.starts_with(b"/"))
 }

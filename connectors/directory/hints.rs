@@ -1,6 +1,7 @@
 //! Where the operating system says that something has changed.
 //!
-//! A hint is never believed: it only says where to look. So nothing is lost by a hint that is, but time until the next listing.
+//! A hint is never believed: it only says where to look. So nothing is lost by a hint that is, but
+//! time until the next listing.
 
 use std::collections::HashSet;
 use std::io;
@@ -46,7 +47,10 @@ impl Hints {
         let mut kept = self.kept.lock();
         match event {
             // Looking at a folder opens it, which must not make it look at it again.
-            Ok(event) if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)) => return,
+            Ok(event) if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)) =>
+            {
+                return;
+            }
             Ok(event) => {
                 kept.list |= event.need_rescan();
                 kept.paths.extend(event.paths);
@@ -65,7 +69,8 @@ impl Hints {
     }
 }
 
-/// The watches on a folder and those inside it, one for each: a folder that cannot be watched does not hide the others.
+/// The watches on a folder and those inside it, one for each: a folder that cannot be watched does
+/// not hide the others.
 pub(super) struct Watches {
     watcher: Box<dyn Watcher + Send>,
     watched: HashSet<PathBuf>,
@@ -81,10 +86,15 @@ impl Watches {
     pub(super) fn new(hints: &Arc<Hints>) -> notify::Result<Self> {
         let hints = Arc::clone(hints);
         let watcher = notify::recommended_watcher(move |event| hints.keep(event))?;
-        Ok(Self { watcher: Box::new(watcher), watched: HashSet::new(), has_told: false })
+        Ok(Self {
+            watcher: Box::new(watcher),
+            watched: HashSet::new(),
+            has_told: false,
+        })
     }
 
-    /// Watches a folder. One that is watched already may be another one by now under the same name; where it is not, nothing changes.
+    /// Watches a folder. One that is watched already may be another one by now under the same name;
+    /// where it is not, nothing changes.
     pub(super) fn enter(&mut self, folder: &Path) {
         match self.watcher.watch(folder, RecursiveMode::NonRecursive) {
             Ok(()) => drop(self.watched.insert(folder.to_owned())),
@@ -99,8 +109,9 @@ impl Watches {
         }
     }
 
-    /// Ends the watches on all folders but these. True where there were any: the system may have known them under the same number as one of these,
-    /// which was moved, so that each has to be entered once more.
+    /// Ends the watches on all folders but these. True where there were any: the system may have
+    /// known them under the same number as one of these, which was moved, so that each has to be
+    /// entered once more.
     pub(super) fn leave_all_but(&mut self, folders: &HashSet<PathBuf>) -> bool {
         let gone: Vec<_> = self.watched.difference(folders).cloned().collect();
         for folder in &gone {
@@ -115,7 +126,10 @@ impl Watches {
 fn is_passed_over(error: &notify::Error) -> bool {
     match &error.kind {
         notify::ErrorKind::PathNotFound => true,
-        notify::ErrorKind::Io(error) => matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound),
+        notify::ErrorKind::Io(error) => matches!(
+            error.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound
+        ),
         _ => false,
     }
 }
@@ -135,11 +149,16 @@ mod tests {
         (0..=PATHS_MAX).for_each(|n| hints.keep(Ok(hint(n))));
         let Kept { paths, list } = hints.take();
         assert_eq!((paths.len(), list), (0, true));
-        hints.keep(Ok(notify::Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan)));
+        hints.keep(Ok(
+            notify::Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan)
+        ));
         assert!(hints.take().list);
         hints.keep(Err(notify::Error::generic("lost")));
         assert!(hints.take().list);
-        hints.keep(Ok(notify::Event::new(EventKind::Access(AccessKind::Open(AccessMode::Any))).add_path("/x".into())));
+        hints.keep(Ok(notify::Event::new(EventKind::Access(AccessKind::Open(
+            AccessMode::Any,
+        )))
+        .add_path("/x".into())));
         assert!(hints.take().paths.is_empty());
     }
 }

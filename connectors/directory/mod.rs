@@ -1,38 +1,47 @@
-//! A folder as the simplest object store: a file written or removed is an object created, updated or deleted.
+//! A folder as the simplest object store: a file written or removed is an object created, updated
+//! or deleted.
 //!
 //! ```yaml
 //! inbox:
 //!   directory: { path: ./uploads, settle: 500ms, reconcile: 5m }
 //! ```
 //!
-//! **Events** are of type `com.pointsman.directory.object.created`, `….updated` or `….deleted`, source `/directories/<name>`, subject
-//! the key: the path below the folder. Their time is when the file was last written, or when it was found missing; data `{ "key",
-//! "path", "size", "modified" }`, of a deleted file as it was last. The id is made of key, version and generation, which counts how often
-//! the key has come, gone and changed: the same change has the same id whenever it is found, and a file that comes back a new one. With
-//! an `event:` mapping these are its defaults, and its root has the data as `body`.
+//! **Events** are of type `com.pointsman.directory.object.created`, `….updated` or `….deleted`,
+//! source `/directories/<name>`, subject the key: the path below the folder. Their time is when the
+//! file was last written, or when it was found missing; data `{ "key", "path", "size", "modified"
+//! }`, of a deleted file as it was last. The id is made of key, version and generation, which
+//! counts how often the key has come, gone and changed: the same change has the same id whenever it
+//! is found, and a file that comes back a new one. With an `event:` mapping these are its defaults,
+//! and its root has the data as `body`.
 //!
-//! **A change** is another size, time of writing or inode, or that the file was touched in any other way than by mode, owner or links: so a
-//! file is told that was replaced by one of equal size and time (`rsync -t`, `touch -r`, `cp -p`).
+//! **A change** is another size, time of writing or inode, or that the file was touched in any
+//! other way than by mode, owner or links: so a file is told that was replaced by one of equal size
+//! and time (`rsync -t`, `touch -r`, `cp -p`).
 //!
-//! **A file still being written** waits until it has not changed for `settle`. A writer that pauses longer makes a
-//! second event, `updated`; who does not want that writes under an ignored name and renames. What comes and goes within that time is
-//! not told.
+//! **A file still being written** waits until it has not changed for `settle`. A writer that pauses
+//! longer makes a second event, `updated`; who does not want that writes under an ignored name and
+//! renames. What comes and goes within that time is not told.
 //!
-//! **Left out** are names that match `ignore` (hidden files and common names of unfinished ones, unless it is given), and symbolic
-//! links. A renamed file is one deleted and one created. A name that is not UTF-8, or has control characters in it, is percent-encoded
-//! and the data says `"encoded": true`.
+//! **Left out** are names that match `ignore` (hidden files and common names of unfinished ones,
+//! unless it is given), and symbolic links. A renamed file is one deleted and one created. A name
+//! that is not UTF-8, or has control characters in it, is percent-encoded and the data says
+//! `"encoded": true`.
 //!
-//! **Found** are changes by the operating system's hints, and by a listing at the start and every `reconcile`, which also finds what
-//! happened while nothing ran. What lies in the folder at the very first start is told, too, unless `existing: skip`. Each folder inside
-//! is watched by itself: one that cannot be read, or watched, does not hide the others.
+//! **Found** are changes by the operating system's hints, and by a listing at the start and every
+//! `reconcile`, which also finds what happened while nothing ran. What lies in the folder at the
+//! very first start is told, too, unless `existing: skip`. Each folder inside is watched by itself:
+//! one that cannot be read, or watched, does not hide the others.
 //!
-//! **Another folder** in the place of the one that was followed, known by device and inode, is most likely an empty mount point whose share is
-//! not mounted. Nothing is told of it unless half of the known files lie there unchanged, or `replaced: tell`. The same holds for mount points
-//! below the folder. See `directory/mounts.rs`.
+//! **Another folder** in the place of the one that was followed, known by device and inode, is most
+//! likely an empty mount point whose share is not mounted. Nothing is told of it unless half of the
+//! known files lie there unchanged, or `replaced: tell`. The same holds for mount points below the
+//! folder. See `directory/mounts.rs`.
 //!
-//! **Position**: the cursor holds the whole listing, at most 100,000 files; a fuller folder is an error. While it is small (64 KiB,
-//! about 2,000 files) it goes with every batch. A larger one goes at most with 1 MiB a second, and of one file at most one change is told
-//! between two; a crash then makes some changes come again, with the ids that they had unless the file has changed meanwhile.
+//! **Position**: the cursor holds the whole listing, at most 100,000 files; a fuller folder is an
+//! error. While it is small (64 KiB, about 2,000 files) it goes with every batch. A larger one goes
+//! at most with 1 MiB a second, and of one file at most one change is told between two; a crash
+//! then makes some changes come again, with the ids that they had unless the file has changed
+//! meanwhile.
 
 mod follow;
 mod hints;
@@ -79,7 +88,8 @@ pub struct DirectorySource {
     /// Whether to look into folders inside it.
     #[serde(default = "yes")]
     recursive: bool,
-    /// Names of files and folders to leave out, with `*` and `?`; hidden and unfinished ones unless it is given.
+    /// Names of files and folders to leave out, with `*` and `?`; hidden and unfinished ones unless
+    /// it is given.
     #[serde(default = "unfinished")]
     #[schemars(inner(regex(pattern = "^[^/]+$")))]
     ignore: Vec<String>,
@@ -116,7 +126,18 @@ fn yes() -> bool {
 }
 
 fn unfinished() -> Vec<String> {
-    [".*", "*.tmp", "*.part", "*.partial", "*.crdownload", "*.filepart", "*~", "~$*"].map(str::to_owned).into()
+    [
+        ".*",
+        "*.tmp",
+        "*.part",
+        "*.partial",
+        "*.crdownload",
+        "*.filepart",
+        "*~",
+        "~$*",
+    ]
+    .map(str::to_owned)
+    .into()
 }
 
 fn settle() -> Interval {
@@ -130,12 +151,20 @@ fn reconcile() -> Interval {
 #[async_trait]
 impl SourceSettings for DirectorySource {
     fn check(&self) -> Vec<Problem> {
-        let path = (self.path.literal() == Some("")).then(|| Problem::new("a folder's path must not be empty").at("path"));
-        let reconcile =
-            (self.reconcile.0 < RECONCILE_MIN).then(|| Problem::new("a folder is listed at most once a second").at("reconcile"));
-        let ignore = self.ignore.iter().enumerate().filter(|(_, pattern)| pattern.is_empty() || pattern.contains('/'));
-        let ignore =
-            ignore.map(|(index, _)| Problem::new("this is matched with one name, so it must hold some and no /").at(index).at("ignore"));
+        let path = (self.path.literal() == Some(""))
+            .then(|| Problem::new("a folder's path must not be empty").at("path"));
+        let reconcile = (self.reconcile.0 < RECONCILE_MIN)
+            .then(|| Problem::new("a folder is listed at most once a second").at("reconcile"));
+        let ignore = self
+            .ignore
+            .iter()
+            .enumerate()
+            .filter(|(_, pattern)| pattern.is_empty() || pattern.contains('/'));
+        let ignore = ignore.map(|(index, _)| {
+            Problem::new("this is matched with one name, so it must hold some and no /")
+                .at(index)
+                .at("ignore")
+        });
         path.into_iter().chain(reconcile).chain(ignore).collect()
     }
 
@@ -155,12 +184,16 @@ impl SourceSettings for DirectorySource {
         let written = resolve(&self.path, &["path".into()])?;
         match find(&written).await {
             Ok((root, _)) => {
-                drop(tokio::fs::read_dir(&root).await.map_err(|error| cannot("list", &written, &error))?);
+                drop(
+                    tokio::fs::read_dir(&root)
+                        .await
+                        .map_err(|error| cannot("list", &written, &error))?,
+                );
                 Ok(format!("the folder {} can be listed", root.display()))
             }
-            Err(_) if self.create && tokio::fs::symlink_metadata(&written).await.is_err() => {
-                Ok(format!("the folder {written} is not there and will be made"))
-            }
+            Err(_) if self.create && tokio::fs::symlink_metadata(&written).await.is_err() => Ok(
+                format!("the folder {written} is not there and will be made"),
+            ),
             Err(error) => Err(error),
         }
     }
@@ -168,18 +201,34 @@ impl SourceSettings for DirectorySource {
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
         let written = resolve(&self.path, &["path".into()])?;
         if self.create {
-            tokio::fs::create_dir_all(&written).await.map_err(|error| cannot("make", &written, &error))?;
+            tokio::fs::create_dir_all(&written)
+                .await
+                .map_err(|error| cannot("make", &written, &error))?;
         }
         let (root, metadata) = find(&written).await?;
         let inodes = Inodes::at(&root);
         let identity = listing::identity(&metadata);
-        let scope = Scope { root, identity, inodes, recursive: self.recursive, ignore: self.ignore.clone() };
+        let scope = Scope {
+            root,
+            identity,
+            inodes,
+            recursive: self.recursive,
+            ignore: self.ignore.clone(),
+        };
         let fingerprint = fingerprint(&["directory", &written]);
         let holds = self.replaced == Replaced::Hold;
-        if let Some(cursor) = context.cursor.as_ref().filter(|cursor| holds && cursor.fingerprint == fingerprint) {
+        if let Some(cursor) = context
+            .cursor
+            .as_ref()
+            .filter(|cursor| holds && cursor.fingerprint == fingerprint)
+        {
             let (scope, stored) = (scope.clone(), cursor.position.clone());
-            let accepted = tokio::task::spawn_blocking(move || mounts::accept(&scope, &stored)).await;
-            if !accepted.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| cannot("list", &written, &error))? {
+            let accepted =
+                tokio::task::spawn_blocking(move || mounts::accept(&scope, &stored)).await;
+            if !accepted
+                .unwrap_or_else(|error| Err(io::Error::other(error)))
+                .map_err(|error| cannot("list", &written, &error))?
+            {
                 let problem = Problem::new(format!(
                     "{written} is another folder than the one that was followed, and holds none of its files; nothing is told until that one is back"
                 ));
@@ -218,8 +267,16 @@ async fn find(written: &str) -> Result<(PathBuf, Metadata), OpenError> {
         let OpenError(problem) = cannot("open", written, &error);
         OpenError(problem.help("make it, or set create: true"))
     })?;
-    let metadata = tokio::fs::metadata(&root).await.map_err(|error| cannot("open", written, &error))?;
-    if metadata.is_dir() { Ok((root, metadata)) } else { Err(OpenError(Problem::new(format!("{written} is not a folder")).at("path"))) }
+    let metadata = tokio::fs::metadata(&root)
+        .await
+        .map_err(|error| cannot("open", written, &error))?;
+    if metadata.is_dir() {
+        Ok((root, metadata))
+    } else {
+        Err(OpenError(
+            Problem::new(format!("{written} is not a folder")).at("path"),
+        ))
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// A name as text: as it is, or percent-encoded where an attribute could not hold it, and which of the two.
+/// A name as text: as it is, or percent-encoded where an attribute could not hold it, and which of
+/// the two.
 pub(super) fn readable(name: &[u8]) -> (String, bool) {
     if let Ok(text) = std::str::from_utf8(name)
         && text.chars().all(is_plain)
@@ -15,7 +16,12 @@ pub(super) fn readable(name: &[u8]) -> (String, bool) {
 
 /// A name percent-encoded where an attribute could not hold it, and where it holds a `%`.
 pub(super) fn encoded(name: &[u8]) -> String {
-    let encode = |bytes: &[u8]| bytes.iter().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let encode = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|byte| format!("%{byte:02X}"))
+            .collect::<String>()
+    };
     let mut text = String::new();
     for chunk in name.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -54,7 +60,10 @@ mod tests {
             (b"a\xff%b", "a%FF%25b", true, "a%FF%25b"),
             (b"\xef\xbf\xbe", "%EF%BF%BE", true, "%EF%BF%BE"),
         ] {
-            assert_eq!((readable(name), &*encoded(name)), ((expect.to_owned(), is_encoded), id));
+            assert_eq!(
+                (readable(name), &*encoded(name)),
+                ((expect.to_owned(), is_encoded), id)
+            );
         }
     }
 }

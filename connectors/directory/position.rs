@@ -6,10 +6,13 @@
 //! { shared | length | rest | size | modified | changed | inode | access | generation }*   by key
 //! ```
 //!
-//! `shared` is how many bytes the key has in common with the one before, `rest` the `length` others, `changed` is counted from `modified`, `access` is
-//! zero for none. All numbers are LEB128, times zigzag. A file takes about 33 bytes, so that the largest folder allowed takes about 3.3 MB.
+//! `shared` is how many bytes the key has in common with the one before, `rest` the `length`
+//! others, `changed` is counted from `modified`, `access` is zero for none. All numbers are LEB128,
+//! times zigzag. A file takes about 33 bytes, so that the largest folder allowed takes about 3.3
+//! MB.
 //!
-//! Encoding 1 knew neither mounts nor generations, and of a file neither inode nor access. It is read, and never written.
+//! Encoding 1 knew neither mounts nor generations, and of a file neither inode nor access. It is
+//! read, and never written.
 
 use std::collections::BTreeMap;
 
@@ -31,15 +34,16 @@ const MOUNTS_MAX: u64 = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Known {
     pub(super) version: Version,
-    /// How often the key has come, gone or changed, as far as it matters: see [`Position::generation`].
+    /// How often the key has come, gone or changed, as far as it matters: see
+    /// [`Position::generation`].
     pub(super) generation: u64,
 }
 
 /// What is known of a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Position {
-    /// The generation of a key that comes next: higher than that of any key which has gone, so that one which comes back is told by another id
-    /// without a memory of the keys that are gone.
+    /// The generation of a key that comes next: higher than that of any key which has gone, so that
+    /// one which comes back is told by another id without a memory of the keys that are gone.
     pub(super) generation: u64,
     /// None where they were not kept.
     pub(super) mounts: Mounts,
@@ -58,7 +62,14 @@ pub(super) fn encode(position: &Position) -> Vec<u8> {
         write(&mut out, *inode);
     }
     let mut previous: &[u8] = &[];
-    for (key, Known { version, generation }) in &position.files {
+    for (
+        key,
+        Known {
+            version,
+            generation,
+        },
+    ) in &position.files
+    {
         let shared = key.iter().zip(previous).take_while(|(a, b)| a == b).count();
         let rest = key.get(shared..).unwrap_or_default();
         write(&mut out, shared as u64);
@@ -66,9 +77,15 @@ pub(super) fn encode(position: &Position) -> Vec<u8> {
         out.extend_from_slice(rest);
         write(&mut out, version.size);
         write(&mut out, zigzag(version.modified));
-        write(&mut out, zigzag(version.changed.wrapping_sub(version.modified)));
+        write(
+            &mut out,
+            zigzag(version.changed.wrapping_sub(version.modified)),
+        );
         write(&mut out, version.inode);
-        write(&mut out, version.access.map_or(0, |access| u64::from(access) + 1));
+        write(
+            &mut out,
+            version.access.map_or(0, |access| u64::from(access) + 1),
+        );
         write(&mut out, *generation);
         previous = key;
     }
@@ -86,7 +103,9 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Position> {
             for _ in 0..count {
                 let length = length(&mut rest)?;
                 let key = take(&mut rest, length)?.to_vec();
-                position.mounts.insert(key, (read(&mut rest)?, read(&mut rest)?));
+                position
+                    .mounts
+                    .insert(key, (read(&mut rest)?, read(&mut rest)?));
             }
         }
         ENCODING_PLAIN => {}
@@ -94,7 +113,9 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Position> {
     }
     let mut previous = Key::new();
     while !rest.is_empty() {
-        let mut key = previous.get(..usize::try_from(read(&mut rest)?).ok()?)?.to_vec();
+        let mut key = previous
+            .get(..usize::try_from(read(&mut rest)?).ok()?)?
+            .to_vec();
         let length = length(&mut rest)?;
         key.extend_from_slice(take(&mut rest, length)?);
         let known = known(&mut rest, *encoding)?;
@@ -113,17 +134,39 @@ fn known(rest: &mut &[u8], encoding: u8) -> Option<Known> {
     let size = read(rest)?;
     let modified = unzigzag(read(rest)?);
     let changed = unzigzag(read(rest)?).wrapping_add(modified);
-    let version = Version { modified, changed, size, inode: 0, access: None };
+    let version = Version {
+        modified,
+        changed,
+        size,
+        inode: 0,
+        access: None,
+    };
     if encoding == ENCODING_PLAIN {
-        return Some(Known { version, generation: 0 });
+        return Some(Known {
+            version,
+            generation: 0,
+        });
     }
     let inode = read(rest)?;
-    let access = read(rest)?.checked_sub(1).map(u16::try_from).transpose().ok()?;
-    Some(Known { version: Version { inode, access, ..version }, generation: read(rest)? })
+    let access = read(rest)?
+        .checked_sub(1)
+        .map(u16::try_from)
+        .transpose()
+        .ok()?;
+    Some(Known {
+        version: Version {
+            inode,
+            access,
+            ..version
+        },
+        generation: read(rest)?,
+    })
 }
 
 fn length(rest: &mut &[u8]) -> Option<usize> {
-    usize::try_from(read(rest)?).ok().filter(|length| *length <= KEY_BYTES_MAX)
+    usize::try_from(read(rest)?)
+        .ok()
+        .filter(|length| *length <= KEY_BYTES_MAX)
 }
 
 fn take<'b>(rest: &mut &'b [u8], length: usize) -> Option<&'b [u8]> {
@@ -137,9 +180,20 @@ mod tests {
     use super::*;
 
     fn known(n: i64) -> Known {
-        let access = u16::try_from(n.unsigned_abs() % 65_536).ok().filter(|access| *access != 0);
-        let version = Version { modified: n, changed: n / 3, size: n.unsigned_abs(), inode: n.unsigned_abs() / 7, access };
-        Known { version, generation: n.unsigned_abs() / 5 }
+        let access = u16::try_from(n.unsigned_abs() % 65_536)
+            .ok()
+            .filter(|access| *access != 0);
+        let version = Version {
+            modified: n,
+            changed: n / 3,
+            size: n.unsigned_abs(),
+            inode: n.unsigned_abs() / 7,
+            access,
+        };
+        Known {
+            version,
+            generation: n.unsigned_abs() / 5,
+        }
     }
 
     #[test]
@@ -151,13 +205,27 @@ mod tests {
             (b"z".repeat(4_096), known(i64::MAX)),
         ]
         .into();
-        let mounts = [(Key::new(), (2_049, 12)), (b"a/share".to_vec(), (u64::MAX, 1))].into();
-        let position = Position { generation: u64::MAX, mounts, files };
+        let mounts = [
+            (Key::new(), (2_049, 12)),
+            (b"a/share".to_vec(), (u64::MAX, 1)),
+        ]
+        .into();
+        let position = Position {
+            generation: u64::MAX,
+            mounts,
+            files,
+        };
         let bytes = encode(&position);
         assert_eq!(decode(&bytes), Some(position));
-        assert_eq!(decode(&encode(&Position::default())), Some(Position::default()));
+        assert_eq!(
+            decode(&encode(&Position::default())),
+            Some(Position::default())
+        );
         for end in 0..bytes.len() {
-            assert!(decode(&bytes[..end]).is_none_or(|some| some.files.len() < 4), "cut at {end}");
+            assert!(
+                decode(&bytes[..end]).is_none_or(|some| some.files.len() < 4),
+                "cut at {end}"
+            );
         }
         for bad in [
             &b""[..],
@@ -177,13 +245,33 @@ mod tests {
 
     #[test]
     fn what_an_earlier_version_stored_is_read() {
-        let version = Version { modified: -1, changed: 1, size: 300, inode: 0, access: None };
-        let known = Known { version, generation: 0 };
+        let version = Version {
+            modified: -1,
+            changed: 1,
+            size: 300,
+            inode: 0,
+            access: None,
+        };
+        let known = Known {
+            version,
+            generation: 0,
+        };
         let files = [(b"a/b".to_vec(), known), (b"a/c".to_vec(), known)].into();
         let stored = b"\x01\x00\x03a/b\xac\x02\x01\x04\x02\x01c\xac\x02\x01\x04";
-        assert_eq!(decode(stored), Some(Position { files, ..Position::default() }));
+        assert_eq!(
+            decode(stored),
+            Some(Position {
+                files,
+                ..Position::default()
+            })
+        );
         // A file as it lies there now has not changed by what was not kept of it.
-        let now = Version { inode: 5, access: Some(1), changed: 7, ..version };
+        let now = Version {
+            inode: 5,
+            access: Some(1),
+            changed: 7,
+            ..version
+        };
         assert!(!version.differs(now) && version.differs(Version { size: 301, ..now }));
     }
 
@@ -191,10 +279,33 @@ mod tests {
     fn a_file_takes_few_bytes() {
         let known = |n: u64| {
             let (modified, changed) = (1_700_000_000_123_456_789, 1_700_000_000_123_956_789);
-            let version = Version { modified, changed, size: 1_000_000, inode: 30_000_000 + n, access: Some(51_966) };
-            Known { version, generation: n % 100 }
+            let version = Version {
+                modified,
+                changed,
+                size: 1_000_000,
+                inode: 30_000_000 + n,
+                access: Some(51_966),
+            };
+            Known {
+                version,
+                generation: n % 100,
+            }
         };
-        let files = (0..10_000).map(|n| (format!("photos/2026/11/IMG_{n:05}.jpg").into_bytes(), known(n))).collect();
-        assert!(encode(&Position { files, ..Position::default() }).len() < 36 * 10_000);
+        let files = (0..10_000)
+            .map(|n| {
+                (
+                    format!("photos/2026/11/IMG_{n:05}.jpg").into_bytes(),
+                    known(n),
+                )
+            })
+            .collect();
+        assert!(
+            encode(&Position {
+                files,
+                ..Position::default()
+            })
+            .len()
+                < 36 * 10_000
+        );
     }
 }

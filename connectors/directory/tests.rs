@@ -22,9 +22,16 @@ impl Fixture {
     fn new(more: &Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = json!({ "path": folder.path().join("inbox"), "settle": "30ms" });
-        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        settings
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         std::fs::create_dir(folder.path().join("inbox")).unwrap();
-        Self { folder, settings, written: 0 }
+        Self {
+            folder,
+            settings,
+            written: 0,
+        }
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -49,7 +56,9 @@ impl SourceFixture for Fixture {
     }
 
     async fn happen(&mut self, count: usize) -> Vec<String> {
-        let keys: Vec<_> = (self.written..self.written + count).map(|n| format!("folder-{}/{n}", n % 3)).collect();
+        let keys: Vec<_> = (self.written..self.written + count)
+            .map(|n| format!("folder-{}/{n}", n % 3))
+            .collect();
         keys.iter().for_each(|key| self.write(key, key));
         self.written += count;
         keys
@@ -67,7 +76,10 @@ impl SourceFixture for Fixture {
         vec![
             (json!({ "path": "" }), "path"),
             (json!({ "path": "x", "reconcile": "10ms" }), "reconcile"),
-            (json!({ "path": "x", "ignore": ["*.tmp", "a/b"] }), "ignore[1]"),
+            (
+                json!({ "path": "x", "ignore": ["*.tmp", "a/b"] }),
+                "ignore[1]",
+            ),
             (json!({ "path": "x", "ignore": [""] }), "ignore[0]"),
         ]
     }
@@ -87,20 +99,33 @@ struct Told {
 
 impl Told {
     async fn open(fixture: &Fixture, cursor: Option<Cursor>) -> Self {
-        Self { source: open(fixture, cursor.clone(), false).await, cursor, events: Vec::new() }
+        Self {
+            source: open(fixture, cursor.clone(), false).await,
+            cursor,
+            events: Vec::new(),
+        }
     }
 
     /// What is told next, in the order of keys, until so much has been.
     async fn next(&mut self, count: usize) -> Vec<String> {
         let mut told = Vec::new();
         while told.len() < count {
-            let batch = next_within(&mut *self.source, LONG).await.unwrap_or_else(|| panic!("only {told:?}")).unwrap();
+            let batch = next_within(&mut *self.source, LONG)
+                .await
+                .unwrap_or_else(|| panic!("only {told:?}"))
+                .unwrap();
             self.cursor = batch.cursor.or(self.cursor.take());
             for message in batch.messages {
                 assert_eq!(message.rejects, []);
                 for arrival in message.arrivals {
-                    let Arrival::Event(event) = arrival else { panic!("nothing is mapped") };
-                    told.push(format!("{} {}", event.ty().trim_start_matches(EVENT_TYPE_PREFIX), event.subject().unwrap()));
+                    let Arrival::Event(event) = arrival else {
+                        panic!("nothing is mapped")
+                    };
+                    told.push(format!(
+                        "{} {}",
+                        event.ty().trim_start_matches(EVENT_TYPE_PREFIX),
+                        event.subject().unwrap()
+                    ));
                     self.events.push(event);
                 }
             }
@@ -133,7 +158,11 @@ async fn what_is_written_changed_renamed_and_removed_is_told_once_each() {
     let mut ids: Vec<_> = told.events.iter().map(|event| event.id().clone()).collect();
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), told.events.len(), "each change has an id of its own");
+    assert_eq!(
+        ids.len(),
+        told.events.len(),
+        "each change has an id of its own"
+    );
 }
 
 #[tokio::test]
@@ -163,7 +192,12 @@ async fn what_happened_while_nothing_ran_is_found() {
     fixture.write("created", "1");
     std::fs::remove_file(fixture.path("removed")).unwrap();
     std::fs::remove_dir_all(fixture.path("folder")).unwrap();
-    let expect = ["created created", "deleted folder/removed", "deleted removed", "updated changed"];
+    let expect = [
+        "created created",
+        "deleted folder/removed",
+        "deleted removed",
+        "updated changed",
+    ];
     let mut again = Told::open(&fixture, cursor.clone()).await;
     assert_eq!(again.next(4).await, expect);
     let mut once_more = Told::open(&fixture, cursor).await;
@@ -180,8 +214,12 @@ async fn what_happened_while_nothing_ran_is_found() {
 async fn the_events_are_of_the_documented_shape() {
     let fixture = Fixture::new(&json!({}));
     fixture.write("photos/ü 1.jpg", "12345");
-    let file = std::fs::File::options().write(true).open(fixture.path("photos/ü 1.jpg")).unwrap();
-    file.set_modified(std::time::UNIX_EPOCH + Duration::from_millis(1_700_000_000_500)).unwrap();
+    let file = std::fs::File::options()
+        .write(true)
+        .open(fixture.path("photos/ü 1.jpg"))
+        .unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + Duration::from_millis(1_700_000_000_500))
+        .unwrap();
     let mut told = Told::open(&fixture, None).await;
     told.next(1).await;
     std::fs::remove_file(fixture.path("photos/ü 1.jpg")).unwrap();
@@ -191,10 +229,15 @@ async fn the_events_are_of_the_documented_shape() {
         assert_eq!(event.source(), "/directories/suite");
         let data = event.data().unwrap().value().unwrap();
         let path = root.join("photos/ü 1.jpg");
-        assert_eq!(*data, json!({ "key": "photos/ü 1.jpg", "path": path, "size": 5, "modified": "2023-11-14T22:13:20.5Z" }));
+        assert_eq!(
+            *data,
+            json!({ "key": "photos/ü 1.jpg", "path": path, "size": 5, "modified": "2023-11-14T22:13:20.5Z" })
+        );
         assert!(
-            event.id().starts_with(&format!("photos/ü 1.jpg/{:x}-", 1_700_000_000_500_000_000_u64))
-                && event.id().ends_with(&format!("-0{suffix}")),
+            event.id().starts_with(&format!(
+                "photos/ü 1.jpg/{:x}-",
+                1_700_000_000_500_000_000_u64
+            )) && event.id().ends_with(&format!("-0{suffix}")),
             "{}",
             event.id()
         );
@@ -216,12 +259,16 @@ async fn unfinished_hidden_and_linked_files_are_left_out_and_odd_names_are_not()
     let odd = std::ffi::OsString::from_vec(b"odd-\xff%\n".to_vec());
     std::fs::write(fixture.path("").join(odd), "1").unwrap();
     assert_eq!(told.next(1).await, ["created odd-%FF%25%0A"]);
-    assert_eq!(told.events[0].data().unwrap().value().unwrap()["encoded"], true);
+    assert_eq!(
+        told.events[0].data().unwrap().value().unwrap()["encoded"],
+        true
+    );
     std::fs::rename(fixture.path("a.tmp"), fixture.path("a")).unwrap();
     assert_eq!(told.next(1).await, ["created a"]);
 }
 
-/// Paused time passes only while no file is being looked at, so however slow the machine, no write comes too late.
+/// Paused time passes only while no file is being looked at, so however slow the machine, no write
+/// comes too late.
 #[tokio::test(start_paused = true)]
 async fn a_file_still_being_written_waits() {
     use std::io::Write;
@@ -231,7 +278,9 @@ async fn a_file_still_being_written_waits() {
     for _ in 0..40 {
         file.write_all(b"x").unwrap();
         let early = next_within(&mut *told.source, Duration::from_millis(15)).await;
-        let told = early.map(|batch| batch.unwrap().messages).unwrap_or_default();
+        let told = early
+            .map(|batch| batch.unwrap().messages)
+            .unwrap_or_default();
         assert!(told.is_empty(), "{told:?}");
     }
     assert_eq!(told.next(1).await, ["created slow"]);
@@ -249,13 +298,22 @@ async fn what_lies_there_at_the_very_first_start_can_be_skipped() {
     assert_eq!(told.next(1).await, ["created new"]);
     drop(told);
     fixture.write("newer", "1");
-    assert_eq!(Told::open(&fixture, first.cursor).await.next(2).await, ["created new", "created newer"]);
+    assert_eq!(
+        Told::open(&fixture, first.cursor).await.next(2).await,
+        ["created new", "created newer"]
+    );
 }
 
 /// A source that is told nothing but what the test hints at.
 fn unwatched(fixture: &Fixture, reconcile: Duration) -> (Told, Arc<Hints>) {
     let identity = listing::identity(&std::fs::metadata(fixture.path("")).unwrap());
-    let scope = Scope { root: fixture.path(""), identity, inodes: Inodes::Lasting, recursive: true, ignore: Vec::new() };
+    let scope = Scope {
+        root: fixture.path(""),
+        identity,
+        inodes: Inodes::Lasting,
+        recursive: true,
+        ignore: Vec::new(),
+    };
     let hints = Arc::new(Hints::default());
     let setup = Setup {
         context: context(),
@@ -268,7 +326,14 @@ fn unwatched(fixture: &Fixture, reconcile: Duration) -> (Told, Arc<Hints>) {
         skip_existing: false,
         holds: true,
     };
-    (Told { source: Box::new(Folder::new(setup)), cursor: None, events: Vec::new() }, hints)
+    (
+        Told {
+            source: Box::new(Folder::new(setup)),
+            cursor: None,
+            events: Vec::new(),
+        },
+        hints,
+    )
 }
 
 #[tokio::test]
@@ -288,9 +353,14 @@ async fn a_hint_that_a_file_has_gone_is_not_believed_where_the_folder_has() {
     fixture.write("a", "1");
     told.next(1).await;
     std::fs::rename(fixture.path(""), fixture.folder.path().join("elsewhere")).unwrap();
-    hints.keep(Ok(notify::Event::new(notify::EventKind::Any).add_path(fixture.path("a"))));
+    hints.keep(Ok(
+        notify::Event::new(notify::EventKind::Any).add_path(fixture.path("a"))
+    ));
     let ended = next_within(&mut *told.source, LONG).await.unwrap();
-    assert!(matches!(&ended, Err(SourceError::Unavailable(_))), "{ended:?}");
+    assert!(
+        matches!(&ended, Err(SourceError::Unavailable(_))),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test]
@@ -301,11 +371,17 @@ async fn a_folder_that_goes_deletes_nothing() {
     told.next(1).await;
     std::fs::rename(fixture.path(""), fixture.folder.path().join("elsewhere")).unwrap();
     let ended = next_within(&mut *told.source, LONG).await.unwrap();
-    assert!(matches!(&ended, Err(SourceError::Unavailable(why)) if why.contains("inbox")), "{ended:?}");
+    assert!(
+        matches!(&ended, Err(SourceError::Unavailable(why)) if why.contains("inbox")),
+        "{ended:?}"
+    );
 
     let missing = parse(&fixture.settings).open_here().await;
     assert!(
-        missing.as_ref().is_err_and(|error| error.starts_with("path: cannot open the folder") && error.contains("create: true")),
+        missing
+            .as_ref()
+            .is_err_and(|error| error.starts_with("path: cannot open the folder")
+                && error.contains("create: true")),
         "{missing:?}"
     );
     let mut creating = fixture.settings.clone();
@@ -326,13 +402,19 @@ fn context() -> SourceContext {
         mapped: false,
         clock: Arc::new(SystemClock),
         routes: crate::http::Routes::default(),
-        link: crate::Link::new(pointsman_schemas::Name::new("suite").unwrap(), Arc::new(SystemClock)),
+        link: crate::Link::new(
+            pointsman_schemas::Name::new("suite").unwrap(),
+            Arc::new(SystemClock),
+        ),
     }
 }
 
 impl DirectorySource {
     async fn open_here(&self) -> Result<(), String> {
-        self.open(context()).await.map(drop).map_err(|error| error.to_string())
+        self.open(context())
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -341,7 +423,10 @@ async fn many_files_come_in_bounded_batches_and_their_cursor_not_with_each() {
     let fixture = Fixture::new(&json!({}));
     let count = 6_000;
     for n in 0..count {
-        fixture.write(&format!("a-rather-long-name-of-a-folder/{}", n * 1_000_003), "");
+        fixture.write(
+            &format!("a-rather-long-name-of-a-folder/{}", n * 1_000_003),
+            "",
+        );
     }
     let mut source = open(&fixture, None, false).await;
     let (mut told, mut batches, mut cursors, mut cursor) = (0, 0, 0, None);
@@ -357,6 +442,15 @@ async fn many_files_come_in_bounded_batches_and_their_cursor_not_with_each() {
     while let Some(batch) = next_within(&mut *source, Duration::from_millis(500)).await {
         cursor = batch.unwrap().cursor.or(cursor);
     }
-    assert!((told, batches >= count / BATCH_MESSAGES_MAX) == (count, true) && cursors < batches, "{told} in {batches} with {cursors}");
-    assert_eq!(position::decode(&cursor.unwrap().position).unwrap().files.len(), count);
+    assert!(
+        (told, batches >= count / BATCH_MESSAGES_MAX) == (count, true) && cursors < batches,
+        "{told} in {batches} with {cursors}"
+    );
+    assert_eq!(
+        position::decode(&cursor.unwrap().position)
+            .unwrap()
+            .files
+            .len(),
+        count
+    );
 }

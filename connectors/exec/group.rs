@@ -1,11 +1,12 @@
 //! Process groups: ended, and waited for until nothing of them is left.
 //!
-//! What a command leaves behind belongs to its group, which is named by the command's own process and exists as long as it has a member.
-//! A member that has ended and that nobody has collected yet does nothing more: it counts as gone.
+//! What a command leaves behind belongs to its group, which is named by the command's own process
+//! and exists as long as it has a member. A member that has ended and that nobody has collected yet
+//! does nothing more: it counts as gone.
 //!
-//! After a crash of Pointsman its commands go on. They are found by their environment, in which each has the mark of its target
-//! ([`OWNER`]) and of the process that started it ([`BUS`]): Linux shows both in `/proc`, of processes of the same user. Elsewhere none
-//! is found.
+//! After a crash of Pointsman its commands go on. They are found by their environment, in which
+//! each has the mark of its target ([`OWNER`]) and of the process that started it ([`BUS`]): Linux
+//! shows both in `/proc`, of processes of the same user. Elsewhere none is found.
 
 use std::fs;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use tokio::time::{Instant, sleep};
 /// The variable that says which target a command belongs to.
 pub(super) const OWNER: &str = "POINTSMAN_OWNER";
 
-/// The variable that says which process started a command: its number, when it began, and its session.
+/// The variable that says which process started a command: its number, when it began, and its
+/// session.
 pub(super) const BUS: &str = "POINTSMAN_BUS";
 
 /// How long a command may tidy up after SIGTERM.
@@ -92,12 +94,21 @@ fn stat(pid: i32) -> Option<Stat> {
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse().ok();
     let (group, session) = (number(2)?, number(3)?);
-    Some(Stat { state: fields.first()?.chars().next()?, group, session, began: fields.get(19)?.parse().ok()? })
+    Some(Stat {
+        state: fields.first()?.chars().next()?,
+        group,
+        session,
+        began: fields.get(19)?.parse().ok()?,
+    })
 }
 
 /// The numbers of all processes, where the system shows them.
 fn processes() -> impl Iterator<Item = i32> {
-    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Whether a group has a member that has not ended; where nobody can tell, it has.
@@ -113,41 +124,78 @@ fn has_members(group: Pid) -> bool {
     !is_shown
 }
 
-/// Whose a command is, for [`OWNER`]. Two buses with entities of the same name are told apart by the folder of their rule files.
+/// Whose a command is, for [`OWNER`]. Two buses with entities of the same name are told apart by
+/// the folder of their rule files.
 pub(super) fn owner(what: &str) -> String {
-    format!("{what} of {}", std::env::current_dir().unwrap_or_default().display())
+    format!(
+        "{what} of {}",
+        std::env::current_dir().unwrap_or_default().display()
+    )
 }
 
 /// The mark of this process for [`BUS`].
 pub(super) fn this_bus() -> String {
     let pid = getpid().as_raw_nonzero().get();
     let stat = stat(pid);
-    format!("{pid}:{}:{}", stat.as_ref().map_or(0, |stat| stat.began), stat.as_ref().map_or(0, |stat| stat.session))
+    format!(
+        "{pid}:{}:{}",
+        stat.as_ref().map_or(0, |stat| stat.began),
+        stat.as_ref().map_or(0, |stat| stat.session)
+    )
 }
 
-/// The groups of a target's commands that an earlier life of Pointsman has left behind. What has left its session goes on on purpose.
+/// The groups of a target's commands that an earlier life of Pointsman has left behind. What has
+/// left its session goes on on purpose.
 fn left_behind(owner: &str) -> Vec<Pid> {
     let mut groups = Vec::new();
     for pid in processes() {
-        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
+            continue;
+        };
         let find = |name: &str| {
             let mut variables = environment.split(|byte| *byte == 0);
-            variables.find_map(|variable| std::str::from_utf8(variable).ok()?.strip_prefix(name)?.strip_prefix('='))
+            variables.find_map(|variable| {
+                std::str::from_utf8(variable)
+                    .ok()?
+                    .strip_prefix(name)?
+                    .strip_prefix('=')
+            })
         };
-        let (Some(bus), true) = (find(BUS), find(OWNER) == Some(owner)) else { continue };
-        let mut parts = bus.split(':').map(|part| part.parse::<u64>().unwrap_or_default());
-        let (Some(bus_pid), Some(began), Some(session)) = (parts.next(), parts.next(), parts.next()) else { continue };
-        let lives = i32::try_from(bus_pid).ok().and_then(stat).is_some_and(|stat| stat.began == began);
-        let Some(stat) = stat(pid).filter(|stat| !lives && u64::try_from(stat.session) == Ok(session)) else { continue };
-        groups.extend(Pid::from_raw(stat.group).filter(|group| !groups.contains(group) && !matches!(stat.state, 'Z' | 'X')));
+        let (Some(bus), true) = (find(BUS), find(OWNER) == Some(owner)) else {
+            continue;
+        };
+        let mut parts = bus
+            .split(':')
+            .map(|part| part.parse::<u64>().unwrap_or_default());
+        let (Some(bus_pid), Some(began), Some(session)) =
+            (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
+        let lives = i32::try_from(bus_pid)
+            .ok()
+            .and_then(stat)
+            .is_some_and(|stat| stat.began == began);
+        let Some(stat) =
+            stat(pid).filter(|stat| !lives && u64::try_from(stat.session) == Ok(session))
+        else {
+            continue;
+        };
+        groups.extend(
+            Pid::from_raw(stat.group)
+                .filter(|group| !groups.contains(group) && !matches!(stat.state, 'Z' | 'X')),
+        );
     }
     groups
 }
 
-/// Ends what an earlier life of Pointsman has left running for a target. Tells whether nothing of it runs any more.
+/// Ends what an earlier life of Pointsman has left running for a target. Tells whether nothing of
+/// it runs any more.
 pub(super) async fn end_left_behind(owner: &str) -> bool {
     let name = owner.to_owned();
-    let groups = tokio::task::spawn_blocking(move || left_behind(&name)).await.unwrap_or_default();
+    let groups = tokio::task::spawn_blocking(move || left_behind(&name))
+        .await
+        .unwrap_or_default();
     let groups: Vec<Group> = groups.into_iter().map(|pid| Group(Some(pid))).collect();
     for group in &groups {
         tracing::warn!(owner, group = ?group.0, "a command of the last run is still there; it is ended before the next one begins");

@@ -5,23 +5,29 @@
 //!   exec: { command: [./convert.sh, "<$.data.key>"], env: { QUALITY: "80" }, cwd: ./functions }
 //! ```
 //!
-//! **Started** without a shell. Without a `/` in it the command is looked for in `PATH`; a relative path counts from `cwd`, and `cwd`
-//! from the folder of the rule file, which is Pointsman's own. `{ file: … }` is read again once the file has changed. Templates may stand in arguments and in values of `env`, in this order in
-//! [`TargetSettings::templates`]; not in the command itself, lest an event choose the program.
+//! **Started** without a shell. Without a `/` in it the command is looked for in `PATH`; a relative
+//! path counts from `cwd`, and `cwd` from the folder of the rule file, which is Pointsman's own. `{
+//! file: … }` is read again once the file has changed. Templates may stand in arguments and in
+//! values of `env`, in this order in [`TargetSettings::templates`]; not in the command itself, lest
+//! an event choose the program.
 //!
-//! **Given** the event on standard input, in the JSON format (`input: structured`, the default) or its data alone (`input: data`),
-//! which it need not read. Its environment is not Pointsman's: it holds [`INHERITED`], the event's attributes (`CE_ID`, `CE_TYPE`, …
-//! and extensions in capitals), `POINTSMAN_TASK`, `POINTSMAN_ATTEMPT`, `POINTSMAN_RULE`, `POINTSMAN_DEADLINE`, and what `env` sets. `{
-//! env: NAME }` hands on a variable.
+//! **Given** the event on standard input, in the JSON format (`input: structured`, the default) or
+//! its data alone (`input: data`), which it need not read. Its environment is not Pointsman's: it
+//! holds [`INHERITED`], the event's attributes (`CE_ID`, `CE_TYPE`, … and extensions in capitals),
+//! `POINTSMAN_TASK`, `POINTSMAN_ATTEMPT`, `POINTSMAN_RULE`, `POINTSMAN_DEADLINE`, and what `env`
+//! sets. `{ env: NAME }` hands on a variable.
 //!
-//! **Answers** by its exit: 0 delivered, 75 throttled, 64 and 65 rejected, anything else or a signal failed; a command that cannot be
-//! started is unavailable. The last 64 KiB of standard output are the response, the last line of standard error the message. With
-//! `output: event` a CloudEvent in the JSON format on standard output goes back onto the bus.
+//! **Answers** by its exit: 0 delivered, 75 throttled, 64 and 65 rejected, anything else or a
+//! signal failed; a command that cannot be started is unavailable. The last 64 KiB of standard
+//! output are the response, the last line of standard error the message. With `output: event` a
+//! CloudEvent in the JSON format on standard output goes back onto the bus.
 //!
-//! **Ends** whole: a command runs in a process group of its own. When an attempt is given up the group is asked to end (SIGTERM) and
-//! after two seconds killed; when the command has ended, what it left in its group is killed. The attempt is over only once nothing of the
-//! group runs any more, so that the next one begins after it; what left the session (`setsid`) goes on. After a crash of Pointsman
-//! the first attempt of a target ends what its commands left behind: see `group`.
+//! **Ends** whole: a command runs in a process group of its own. When an attempt is given up the
+//! group is asked to end (SIGTERM) and after two seconds killed; when the command has ended, what
+//! it left in its group is killed. The attempt is over only once nothing of the group runs any
+//! more, so that the next one begins after it; what left the session (`setsid`) goes on. After a
+//! crash of Pointsman the first attempt of a target ends what its commands left behind: see
+//! `group`.
 
 mod group;
 mod process;
@@ -34,7 +40,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
-use pointsman_schemas::{Class, Name, Outcome, Placement, Problem, Replies, Segment, TemplateText, Text, json};
+use pointsman_schemas::{
+    Class, Name, Outcome, Placement, Problem, Replies, Segment, TemplateText, Text, json,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::process::Command;
@@ -43,15 +51,21 @@ use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
 
 use crate::parameter::{Parameter, Templates, check_texts, is_template, resolve};
-use crate::{Attempt, AttemptError, Delivery, Files, OpenError, TargetContext, TargetService, TargetSettings};
+use crate::{
+    Attempt, AttemptError, Delivery, Files, OpenError, TargetContext, TargetService, TargetSettings,
+};
 use process::Ended;
 
 pub use source::{ExecSource, LINE_TYPE};
 
-/// What a command takes over of Pointsman's own environment: enough to find programs, a home and a language, and no secrets.
-pub const INHERITED: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"];
+/// What a command takes over of Pointsman's own environment: enough to find programs, a home and a
+/// language, and no secrets.
+pub const INHERITED: &[&str] = &[
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
+];
 
-/// Runs a command for each event: the event on its standard input, its attributes as `CE_*` variables.
+/// Runs a command for each event: the event on its standard input, its attributes as `CE_*`
+/// variables.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecTarget {
@@ -95,10 +109,26 @@ enum Output {
 
 impl ExecTarget {
     /// The command's words and its variables, every text resolved but for the templates.
-    fn parameters<T>(&self, mut each: impl FnMut(&Text, Vec<Segment>) -> T) -> (Vec<T>, Vec<(String, T)>) {
-        let words = self.command.iter().enumerate().map(|(index, word)| each(word, vec!["command".into(), index.into()])).collect();
-        let variables =
-            self.env.iter().map(|(name, value)| (name.clone(), each(value, vec!["env".into(), name.as_str().into()]))).collect();
+    fn parameters<T>(
+        &self,
+        mut each: impl FnMut(&Text, Vec<Segment>) -> T,
+    ) -> (Vec<T>, Vec<(String, T)>) {
+        let words = self
+            .command
+            .iter()
+            .enumerate()
+            .map(|(index, word)| each(word, vec!["command".into(), index.into()]))
+            .collect();
+        let variables = self
+            .env
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.clone(),
+                    each(value, vec!["env".into(), name.as_str().into()]),
+                )
+            })
+            .collect();
         (words, variables)
     }
 }
@@ -108,22 +138,36 @@ impl ExecTarget {
     fn resolved(&self) -> Result<Words, OpenError> {
         let mut templates = Templates::default();
         let mut error = None;
-        let (mut words, variables) = self.parameters(|text, path| match templates.note(text, Placement::Argument, path.clone()) {
-            Some(index) => Parameter::Filled(index),
-            None => Parameter::Constant(resolve(text, &path).unwrap_or_else(|missing| {
-                error.get_or_insert(missing);
-                String::new()
-            })),
+        let (mut words, variables) = self.parameters(|text, path| {
+            match templates.note(text, Placement::Argument, path.clone()) {
+                Some(index) => Parameter::Filled(index),
+                None => Parameter::Constant(resolve(text, &path).unwrap_or_else(|missing| {
+                    error.get_or_insert(missing);
+                    String::new()
+                })),
+            }
         });
-        let cwd = self.cwd.as_ref().map(|cwd| resolve(cwd, &["cwd".into()])).transpose()?;
+        let cwd = self
+            .cwd
+            .as_ref()
+            .map(|cwd| resolve(cwd, &["cwd".into()]))
+            .transpose()?;
         if let Some(error) = error {
             return Err(error);
         }
         let arguments = words.split_off(1.min(words.len()));
         let Some(Parameter::Constant(program)) = words.pop() else {
-            return Err(OpenError(Problem::new("a command needs a program that no event chooses").at("command")));
+            return Err(OpenError(
+                Problem::new("a command needs a program that no event chooses").at("command"),
+            ));
         };
-        Ok(Words { program, arguments, variables, cwd, texts: templates.count() })
+        Ok(Words {
+            program,
+            arguments,
+            variables,
+            cwd,
+            texts: templates.count(),
+        })
     }
 }
 
@@ -131,12 +175,32 @@ impl ExecTarget {
 impl TargetSettings for ExecTarget {
     fn check(&self) -> Vec<Problem> {
         let mut problems = check_command(&self.command, &self.env);
-        if self.command.first().and_then(Text::literal).is_some_and(is_template) {
-            problems.push(Problem::new("an event must not choose the program").at(0).at("command").help("use templates in its arguments"));
+        if self
+            .command
+            .first()
+            .and_then(Text::literal)
+            .is_some_and(is_template)
+        {
+            problems.push(
+                Problem::new("an event must not choose the program")
+                    .at(0)
+                    .at("command")
+                    .help("use templates in its arguments"),
+            );
         }
-        let (words, variables) = self.parameters(|text, path| text.literal().is_some_and(|text| text.contains('\0')).then_some(path));
-        let nul = words.into_iter().chain(variables.into_iter().map(|(_, found)| found)).flatten();
-        problems.extend(nul.map(|path| Problem { path, ..Problem::new("a NUL cannot be handed to a command") }));
+        let (words, variables) = self.parameters(|text, path| {
+            text.literal()
+                .is_some_and(|text| text.contains('\0'))
+                .then_some(path)
+        });
+        let nul = words
+            .into_iter()
+            .chain(variables.into_iter().map(|(_, found)| found))
+            .flatten();
+        problems.extend(nul.map(|path| Problem {
+            path,
+            ..Problem::new("a NUL cannot be handed to a command")
+        }));
         problems
     }
 
@@ -153,7 +217,12 @@ impl TargetSettings for ExecTarget {
     }
 
     fn files(&self) -> Files {
-        Files::of(self.command.iter().chain(self.env.values()).chain(&self.cwd))
+        Files::of(
+            self.command
+                .iter()
+                .chain(self.env.values())
+                .chain(&self.cwd),
+        )
     }
 
     async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError> {
@@ -168,10 +237,12 @@ impl TargetSettings for ExecTarget {
             is_clear: OnceCell::new(),
             name: context.name,
         });
-        Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt| {
-            let function = Arc::clone(&function);
-            async move { Ok::<_, AttemptError>(function.attempt(&attempt).await) }
-        })))
+        Ok(BoxCloneSyncService::new(tower::service_fn(
+            move |attempt| {
+                let function = Arc::clone(&function);
+                async move { Ok::<_, AttemptError>(function.attempt(&attempt).await) }
+            },
+        )))
     }
 }
 
@@ -179,7 +250,12 @@ impl TargetSettings for ExecTarget {
 fn found(program: &str, folder: &Path) -> Result<String, OpenError> {
     let found = which::which_in(program, std::env::var_os("PATH"), folder).map_err(|error| {
         let problem = Problem::new(format!("cannot run {program}: {error}"));
-        OpenError(problem.help("check its name, its place and that it is executable").at(0).at("command"))
+        OpenError(
+            problem
+                .help("check its name, its place and that it is executable")
+                .at(0)
+                .at("command"),
+        )
     })?;
     Ok(format!("{} can be run", found.display()))
 }
@@ -188,8 +264,16 @@ fn found(program: &str, folder: &Path) -> Result<String, OpenError> {
 fn check_command(command: &[Text], env: &IndexMap<String, Text>) -> Vec<Problem> {
     let mut problems = Vec::new();
     match command.first().map(Text::literal) {
-        None => problems.push(Problem::new("a command needs a program").at("command").help("write [./convert.sh]")),
-        Some(Some("")) => problems.push(Problem::new("the program's name is empty").at(0).at("command")),
+        None => problems.push(
+            Problem::new("a command needs a program")
+                .at("command")
+                .help("write [./convert.sh]"),
+        ),
+        Some(Some("")) => problems.push(
+            Problem::new("the program's name is empty")
+                .at(0)
+                .at("command"),
+        ),
         Some(_) => {}
     }
     for name in env.keys() {
@@ -200,7 +284,12 @@ fn check_command(command: &[Text], env: &IndexMap<String, Text>) -> Vec<Problem>
         } else {
             continue;
         };
-        problems.push(Problem::new(format!("{name:?} {mistake}")).at(name.as_str()).at("env").key());
+        problems.push(
+            Problem::new(format!("{name:?} {mistake}"))
+                .at(name.as_str())
+                .at("env")
+                .key(),
+        );
     }
     problems
 }
@@ -221,7 +310,8 @@ struct Function {
     settings: ExecTarget,
     /// By what the files said when they were looked at last.
     words: Mutex<(Arc<Words>, Files)>,
-    /// Owns what still watches over processes whose attempts were given up; each ends within the grace.
+    /// Owns what still watches over processes whose attempts were given up; each ends within the
+    /// grace.
     processes: TaskTracker,
     /// Whose commands these are, and of which process.
     owner: String,
@@ -240,9 +330,18 @@ impl Function {
     }
 
     async fn deliver(&self, attempt: &Attempt, delivery: &Delivery) -> Outcome {
-        let clear = async || if group::end_left_behind(&self.owner).await { Ok(()) } else { Err(()) };
+        let clear = async || {
+            if group::end_left_behind(&self.owner).await {
+                Ok(())
+            } else {
+                Err(())
+            }
+        };
         if self.is_clear.get_or_try_init(clear).await.is_err() {
-            return Outcome::new(Class::Unavailable, "a command that was started before Pointsman's last start still runs");
+            return Outcome::new(
+                Class::Unavailable,
+                "a command that was started before Pointsman's last start still runs",
+            );
         }
         let words = self.words();
         if let Err(outcome) = check_texts(delivery, words.texts) {
@@ -254,14 +353,27 @@ impl Function {
                 json::encode(&delivery.event, &mut input);
                 input.into()
             }
-            Input::Data => delivery.event.data().map(|data| data.bytes().clone()).unwrap_or_default(),
+            Input::Data => delivery
+                .event
+                .data()
+                .map(|data| data.bytes().clone())
+                .unwrap_or_default(),
         };
-        match process::run(self.command(&words, attempt, delivery), input, &attempt.end.see_to_it(), &self.processes).await {
+        match process::run(
+            self.command(&words, attempt, delivery),
+            input,
+            &attempt.end.see_to_it(),
+            &self.processes,
+        )
+        .await
+        {
             Ok(ended) => outcome(ended, self.settings.output),
             Err(error) => {
                 let class = match error.kind() {
                     // These come of the event: a NUL or too much in an argument or a variable.
-                    std::io::ErrorKind::InvalidInput | std::io::ErrorKind::ArgumentListTooLong => Class::Rejected,
+                    std::io::ErrorKind::InvalidInput | std::io::ErrorKind::ArgumentListTooLong => {
+                        Class::Rejected
+                    }
                     _ => Class::Unavailable,
                 };
                 Outcome::new(class, format!("cannot start {}: {error}", words.program))
@@ -276,7 +388,9 @@ impl Function {
         if files.have_changed(true) {
             match self.settings.resolved() {
                 Ok(changed) => *words = Arc::new(changed),
-                Err(error) => tracing::warn!(target = %self.name, %error, "the target goes on with what its settings were before"),
+                Err(error) => {
+                    tracing::warn!(target = %self.name, %error, "the target goes on with what its settings were before")
+                }
             }
         }
         Arc::clone(words)
@@ -289,10 +403,22 @@ impl Function {
         };
         let mut command = Command::new(&words.program);
         command.args(words.arguments.iter().map(text)).env_clear();
-        command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.envs(words.variables.iter().map(|(name, value)| (name, text(value))));
+        command.envs(
+            INHERITED
+                .iter()
+                .filter_map(|name| Some((name, std::env::var_os(name)?))),
+        );
+        command.envs(
+            words
+                .variables
+                .iter()
+                .map(|(name, value)| (name, text(value))),
+        );
         for (name, value) in delivery.event.attributes() {
-            command.env(format!("CE_{}", name.to_ascii_uppercase()), value.to_string());
+            command.env(
+                format!("CE_{}", name.to_ascii_uppercase()),
+                value.to_string(),
+            );
         }
         command
             .env("POINTSMAN_TASK", delivery.id.to_string())
@@ -320,14 +446,20 @@ fn outcome(ended: Ended, output: Output) -> Outcome {
         Some(EX_USAGE | EX_DATAERR) => Class::Rejected,
         Some(_) | None => Class::Failed,
     };
-    let mut outcome = Outcome { code, ..Outcome::new(class, "") };
+    let mut outcome = Outcome {
+        code,
+        ..Outcome::new(class, "")
+    };
     if class == Class::Delivered {
         if output == Output::Event && !ended.stdout.is_blank() {
             match ended.reply() {
                 Ok(event) => outcome.replies = Some(Box::new(Replies::one(event))),
                 Err(error) => {
                     outcome.message = format!("its standard output is no CloudEvent: {error}");
-                    outcome.replies = Some(Box::new(Replies::unreadable(ended.stdout.bytes(), &*outcome.message)));
+                    outcome.replies = Some(Box::new(Replies::unreadable(
+                        ended.stdout.bytes(),
+                        &*outcome.message,
+                    )));
                 }
             }
         }

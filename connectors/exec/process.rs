@@ -17,7 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use super::group::{Group, KILL_GRACE};
 
-/// How long output is still read once the command has ended; only a process that left the group can hold it open.
+/// How long output is still read once the command has ended; only a process that left the group can
+/// hold it open.
 pub(super) const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 
 /// How much is read at once, at least.
@@ -38,20 +39,37 @@ impl Ended {
     /// The event on standard output.
     pub(super) fn reply(&self) -> Result<Event, InvalidEvent> {
         if self.stdout.cut {
-            return Err(InvalidEvent::Malformed(format!("it is longer than {RESPONSE_BYTES_MAX} bytes")));
+            return Err(InvalidEvent::Malformed(format!(
+                "it is longer than {RESPONSE_BYTES_MAX} bytes"
+            )));
         }
         json::decode(&Bytes::copy_from_slice(&self.stdout.bytes))
     }
 }
 
-/// Runs a command until nothing of its group is left. Once `is_over`, or when the future is dropped, it is ended; of that a task of `tracker` takes care.
+/// Runs a command until nothing of its group is left. Once `is_over`, or when the future is
+/// dropped, it is ended; of that a task of `tracker` takes care.
 ///
 /// # Errors
 /// The command cannot be started.
-pub(super) async fn run(mut command: Command, input: Bytes, is_over: &CancellationToken, tracker: &TaskTracker) -> io::Result<Ended> {
-    let mut child =
-        command.process_group(0).kill_on_drop(true).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+pub(super) async fn run(
+    mut command: Command,
+    input: Bytes,
+    is_over: &CancellationToken,
+    tracker: &TaskTracker,
+) -> io::Result<Ended> {
+    let mut child = command
+        .process_group(0)
+        .kill_on_drop(true)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let group = Group(
+        child
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)),
+    );
     let abandoned = is_over.child_token();
     let _abandon_on_drop = abandoned.clone().drop_guard();
     let watch = tracker.spawn(async move {
@@ -60,7 +78,8 @@ pub(super) async fn run(mut command: Command, input: Bytes, is_over: &Cancellati
             let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
             let feed = async move {
                 if let Some(mut stdin) = stdin {
-                    // A command that does not read its input is no mistake; it gets a closed pipe either way.
+                    // A command that does not read its input is no mistake; it gets a closed pipe
+                    // either way.
                     let _ = stdin.write_all(&input).await;
                 }
             };
@@ -82,13 +101,24 @@ pub(super) async fn run(mut command: Command, input: Bytes, is_over: &Cancellati
                 tokio::select! { _ = transfer => {}, () = late => {} }
             }
         );
-        status.map(|status| Ended { status, stdout, stderr })
+        status.map(|status| Ended {
+            status,
+            stdout,
+            stderr,
+        })
     });
-    watch.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    watch
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// Waits for the end, or brings it about once the attempt is abandoned; then ends what is left of the group, and returns when it is gone.
-async fn end(child: &mut Child, group: Group, abandoned: &CancellationToken) -> io::Result<ExitStatus> {
+/// Waits for the end, or brings it about once the attempt is abandoned; then ends what is left of
+/// the group, and returns when it is gone.
+async fn end(
+    child: &mut Child,
+    group: Group,
+    abandoned: &CancellationToken,
+) -> io::Result<ExitStatus> {
     let status = tokio::select! {
         status = child.wait() => status,
         () = abandoned.cancelled() => {
@@ -104,14 +134,19 @@ async fn end(child: &mut Child, group: Group, abandoned: &CancellationToken) -> 
             }
         }
     };
-    // At once, while nobody else can have got the leader's number: it goes on being taken as long as the group has members.
+    // At once, while nobody else can have got the leader's number: it goes on being taken as long
+    // as the group has members.
     group.kill().await;
     status
 }
 
 /// A line, fit to be shown.
 pub(super) fn shown(line: &[u8]) -> String {
-    String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).take(LINE_CHARS_MAX).collect()
+    String::from_utf8_lossy(line)
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(LINE_CHARS_MAX)
+        .collect()
 }
 
 /// How a command ended, in words.
@@ -137,7 +172,11 @@ impl Tail {
         let Some(mut from) = from else { return };
         loop {
             self.bytes.reserve(READ_BYTES);
-            if !from.read_buf(&mut self.bytes).await.is_ok_and(|read| read > 0) {
+            if !from
+                .read_buf(&mut self.bytes)
+                .await
+                .is_ok_and(|read| read > 0)
+            {
                 break;
             }
             // Twice the bound, so that each byte is moved at most once.
@@ -160,7 +199,12 @@ impl Tail {
 
     /// The last line that is not blank, fit to be shown.
     pub(super) fn last_line(&self) -> Option<String> {
-        let line = self.bytes.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().filter(|line| !line.is_empty())?;
+        let line = self
+            .bytes
+            .trim_ascii_end()
+            .rsplit(|byte| *byte == b'\n')
+            .next()
+            .filter(|line| !line.is_empty())?;
         Some(shown(line))
     }
 

@@ -5,24 +5,31 @@
 //!   exec: { command: [./follow.py, --all], cursor: json, restart: always }
 //! ```
 //!
-//! **Run** as the target's commands are: without a shell, in a process group of its own, with [`INHERITED`], `env`, `POINTSMAN_SOURCE` and, where
-//! there is one, `POINTSMAN_CURSOR` as its environment, and an empty standard input. Standard error goes into the log.
+//! **Run** as the target's commands are: without a shell, in a process group of its own, with
+//! [`INHERITED`], `env`, `POINTSMAN_SOURCE` and, where there is one, `POINTSMAN_CURSOR` as its
+//! environment, and an empty standard input. Standard error goes into the log.
 //!
-//! **Each line** is an event of type `com.pointsman.exec.line`, source `/exec/<name>`, with the line as data: JSON where it is JSON, else text. With
-//! `output: cloudevents` it is a CloudEvent in the JSON format. Blank lines are passed over. A line longer than `max_line`, one that is no CloudEvent
-//! where it should be, and one that the command broke off by failing, is a dead letter of the source. With an `event:` mapping the defaults
-//! are these, and its root has the data as `body`.
+//! **Each line** is an event of type `com.pointsman.exec.line`, source `/exec/<name>`, with the
+//! line as data: JSON where it is JSON, else text. With `output: cloudevents` it is a CloudEvent in
+//! the JSON format. Blank lines are passed over. A line longer than `max_line`, one that is no
+//! CloudEvent where it should be, and one that the command broke off by failing, is a dead letter
+//! of the source. With an `event:` mapping the defaults are these, and its root has the data as
+//! `body`.
 //!
-//! **Restarted** with `restart: always` (the default) or `on-failure`, or `{ every: 5m }`: that long after the last start, or at once where it took longer. One
-//! that fails is started again after a backoff, whatever the setting.
+//! **Restarted** with `restart: always` (the default) or `on-failure`, or `{ every: 5m }`: that
+//! long after the last start, or at once where it took longer. One that fails is started again
+//! after a backoff, whatever the setting.
 //!
-//! **Cursor**: with `cursor` set, a line of its form says how far the command has read. It is stored in the same commit as the lines before
-//! it or after them, and the next start gets it as `POINTSMAN_CURSOR`. An id is made of how many cursor lines came before, how many lines since the last, and the line
-//! itself: what is printed again after a crash is known again, and what differs is never taken for it. Without `cursor` ids are unique, and what was printed and
-//! not stored when the bus dies is gone.
+//! **Cursor**: with `cursor` set, a line of its form says how far the command has read. It is
+//! stored in the same commit as the lines before it or after them, and the next start gets it as
+//! `POINTSMAN_CURSOR`. An id is made of how many cursor lines came before, how many lines since the
+//! last, and the line itself: what is printed again after a crash is known again, and what differs
+//! is never taken for it. Without `cursor` ids are unique, and what was printed and not stored when
+//! the bus dies is gone.
 //!
-//! **Ended** when the source stops: the group is asked to end, and killed after two seconds; what it printed until then is stored. Back-pressure is the
-//! pipe's: what is not taken is not read. What an earlier life of Pointsman left running is ended before the first start.
+//! **Ended** when the source stops: the group is asked to end, and killed after two seconds; what
+//! it printed until then is stored. Back-pressure is the pipe's: what is not taken is not read.
+//! What an earlier life of Pointsman left running is ended before the first start.
 
 mod line;
 mod lines;
@@ -82,7 +89,8 @@ pub struct ExecSource {
     /// When it is started again.
     #[serde(default)]
     restart: Restart,
-    /// Which lines say how far it has read; none unless it is given. The next start gets what the last one said as POINTSMAN_CURSOR.
+    /// Which lines say how far it has read; none unless it is given. The next start gets what the
+    /// last one said as POINTSMAN_CURSOR.
     cursor: Option<CursorForm>,
     /// The longest line; `1MiB` by default. A longer one is a dead letter.
     #[serde(default = "max_line")]
@@ -109,7 +117,8 @@ enum Restart {
     Always,
     /// When it has failed; one that exits with 0 has done its work.
     OnFailure,
-    /// So long after its last start, or once it has ended where that is later; after a failure, sooner.
+    /// So long after its last start, or once it has ended where that is later; after a failure,
+    /// sooner.
     Every(Interval),
 }
 
@@ -129,9 +138,18 @@ fn max_line() -> Size {
 
 impl ExecSource {
     fn texts(&self) -> impl Iterator<Item = (Vec<Segment>, &Text)> {
-        let words = self.command.iter().enumerate().map(|(index, word)| (vec!["command".into(), index.into()], word));
-        let variables = self.env.iter().map(|(name, value)| (vec!["env".into(), name.as_str().into()], value));
-        words.chain(variables).chain(self.cwd.iter().map(|cwd| (vec!["cwd".into()], cwd)))
+        let words = self
+            .command
+            .iter()
+            .enumerate()
+            .map(|(index, word)| (vec!["command".into(), index.into()], word));
+        let variables = self
+            .env
+            .iter()
+            .map(|(name, value)| (vec!["env".into(), name.as_str().into()], value));
+        words
+            .chain(variables)
+            .chain(self.cwd.iter().map(|cwd| (vec!["cwd".into()], cwd)))
     }
 
     /// The command with everything read now, so that a start has what files say by then.
@@ -141,11 +159,17 @@ impl ExecSource {
             words.push(resolve(word, &["command".into(), index.into()])?);
         }
         let [program, arguments @ ..] = words.as_slice() else {
-            return Err(OpenError(Problem::new("a command needs a program").at("command")));
+            return Err(OpenError(
+                Problem::new("a command needs a program").at("command"),
+            ));
         };
         let mut command = Command::new(program);
         command.args(arguments).env_clear();
-        command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.envs(
+            INHERITED
+                .iter()
+                .filter_map(|name| Some((name, std::env::var_os(name)?))),
+        );
         for (name, value) in &self.env {
             command.env(name, resolve(value, &["env".into(), name.as_str().into()])?);
         }
@@ -174,14 +198,23 @@ impl SourceSettings for ExecSource {
         }
         match self.restart {
             Restart::Every(Interval(every)) if every < EVERY_MIN => {
-                let message = format!("a command is started at most every {} ms", EVERY_MIN.as_millis());
+                let message = format!(
+                    "a command is started at most every {} ms",
+                    EVERY_MIN.as_millis()
+                );
                 problems.push(Problem::new(message).at("every").at("restart"));
             }
             _ => {}
         }
         if self.cursor == Some(CursorForm::Prefix(String::new())) {
-            let problem = Problem::new("every line begins with an empty text, so none would be an event");
-            problems.push(problem.help("write { prefix: \"#cursor \" }, or json").at("prefix").at("cursor"));
+            let problem =
+                Problem::new("every line begins with an empty text, so none would be an event");
+            problems.push(
+                problem
+                    .help("write { prefix: \"#cursor \" }, or json")
+                    .at("prefix")
+                    .at("cursor"),
+            );
         }
         if !(1..=LINE_BYTES_MAX).contains(&self.max_line.bytes) {
             problems.push(Problem::new("a line has between 1B and 64MiB").at("max_line"));
@@ -198,7 +231,11 @@ impl SourceSettings for ExecSource {
     }
 
     fn guarantee(&self) -> Guarantee {
-        if self.cursor.is_some() { Guarantee::AtLeastOnce } else { Guarantee::AtMostOnce }
+        if self.cursor.is_some() {
+            Guarantee::AtLeastOnce
+        } else {
+            Guarantee::AtMostOnce
+        }
     }
 
     async fn probe(&self) -> Result<String, OpenError> {
@@ -210,7 +247,9 @@ impl SourceSettings for ExecSource {
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
         let owner = group::owner(&format!("source {}/{}", context.tenant, context.name));
         if !group::end_left_behind(&owner).await {
-            return Err(OpenError(Problem::new("a command that was started before Pointsman's last start still runs")));
+            return Err(OpenError(Problem::new(
+                "a command that was started before Pointsman's last start still runs",
+            )));
         }
         let position = match context.cursor.as_ref().filter(|_| self.cursor.is_some()) {
             None => Ok(Position::default()),
@@ -252,18 +291,24 @@ impl SourceSettings for ExecSource {
 struct Position {
     /// What the last cursor line said.
     cursor: Option<String>,
-    /// How many there have been. A cursor may come again with the same text; its number tells the lines behind it apart.
+    /// How many there have been. A cursor may come again with the same text; its number tells the
+    /// lines behind it apart.
     number: u64,
 }
 
 impl Position {
     fn read(cursor: &Cursor) -> Option<Self> {
-        (cursor.fingerprint == fingerprint(&["exec"])).then(|| serde_json::from_slice(&cursor.position).ok()).flatten()
+        (cursor.fingerprint == fingerprint(&["exec"]))
+            .then(|| serde_json::from_slice(&cursor.position).ok())
+            .flatten()
     }
 
     fn stored(&self) -> Cursor {
         // Texts and numbers always make JSON.
-        Cursor { fingerprint: fingerprint(&["exec"]), position: serde_json::to_vec(self).unwrap_or_default().into() }
+        Cursor {
+            fingerprint: fingerprint(&["exec"]),
+            position: serde_json::to_vec(self).unwrap_or_default().into(),
+        }
     }
 }
 
@@ -294,20 +339,28 @@ struct Commands {
 impl Commands {
     fn start(&mut self) -> Result<(), OpenError> {
         let (program, mut command) = self.settings.resolved()?;
-        command.env("POINTSMAN_SOURCE", self.context.name.as_str()).env(group::OWNER, &self.owner).env(group::BUS, &self.bus);
+        command
+            .env("POINTSMAN_SOURCE", self.context.name.as_str())
+            .env(group::OWNER, &self.owner)
+            .env(group::BUS, &self.bus);
         if let Some(cursor) = &self.position.cursor {
             command.env("POINTSMAN_CURSOR", cursor);
         }
         let run = Run::start(command, &self.context.name).map_err(|error| {
             let help = "check its name, its place and that it is executable";
-            OpenError(Problem::new(format!("cannot start {program}: {error}")).help(help).at("command"))
+            OpenError(
+                Problem::new(format!("cannot start {program}: {error}"))
+                    .help(help)
+                    .at("command"),
+            )
         })?;
         self.run = Some(run);
         self.mapper.begin_run();
         Ok(())
     }
 
-    /// A batch of the lines that are there; none where there is none. The last cursor in it counts: what stands before it is in this batch or an earlier one.
+    /// A batch of the lines that are there; none where there is none. The last cursor in it counts:
+    /// what stands before it is in this batch or an earlier one.
     fn batch(&mut self) -> Option<Batch> {
         let mut batch = Batch::default();
         while batch.messages.len() < BATCH_MESSAGES_MAX {
@@ -323,13 +376,17 @@ impl Commands {
             Read::Nothing => {}
             Read::Message(message) => batch.messages.push(message),
             Read::Cursor(cursor) => {
-                self.position = Position { cursor: Some(cursor), number: self.position.number.saturating_add(1) };
+                self.position = Position {
+                    cursor: Some(cursor),
+                    number: self.position.number.saturating_add(1),
+                };
                 batch.cursor = Some(self.position.stored());
             }
         }
     }
 
-    /// Sees to a run whose output has all been handed over: yields what stands behind its last line break.
+    /// Sees to a run whose output has all been handed over: yields what stands behind its last line
+    /// break.
     async fn end_run(&mut self) -> Option<Batch> {
         let run = self.run.as_mut()?;
         let (ended, began) = (run.ended().await, run.began);
@@ -351,7 +408,10 @@ impl Commands {
         if ended.is_success {
             self.plan(began);
         } else {
-            self.failure = Some(SourceError::Unavailable(format!("the command has failed: {}", ended.how)));
+            self.failure = Some(SourceError::Unavailable(format!(
+                "the command has failed: {}",
+                ended.how
+            )));
         }
         filled(batch)
     }
@@ -392,7 +452,8 @@ impl Source for Commands {
             match &mut self.run {
                 None => {
                     sleep_until(self.start_at).await;
-                    self.start().map_err(|error| SourceError::Unavailable(error.to_string()))?;
+                    self.start()
+                        .map_err(|error| SourceError::Unavailable(error.to_string()))?;
                 }
                 Some(run) => {
                     if !run.read(&mut self.lines).await

@@ -1,6 +1,8 @@
-//! The HTTP client: connections that are kept, dialled under the guard, and nothing that an HTTP client may do by itself.
+//! The HTTP client: connections that are kept, dialled under the guard, and nothing that an HTTP
+//! client may do by itself.
 //!
-//! It follows no redirects, asks no proxy, decompresses nothing and keeps no cookies. HTTP/1.1 is spoken, and HTTP/2 where TLS offers it.
+//! It follows no redirects, asks no proxy, decompresses nothing and keeps no cookies. HTTP/1.1 is
+//! spoken, and HTTP/2 where TLS offers it.
 
 use std::error::Error;
 use std::io;
@@ -33,24 +35,26 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an address is waited for before the next one is tried beside it.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
-/// How long a name, an address and TLS may take together: well below the usual timeout of an attempt, so that a host that cannot be
-/// reached counts as unavailable and not as failed.
+/// How long a name, an address and TLS may take together: well below the usual timeout of an
+/// attempt, so that a host that cannot be reached counts as unavailable and not as failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long an idle connection is kept. Common servers close theirs after five seconds; a request sent into that would be lost.
+/// How long an idle connection is kept. Common servers close theirs after five seconds; a request
+/// sent into that would be lost.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How large a response's headers may be.
 const RESPONSE_HEADERS_BYTES_MAX: usize = 64 * 1024;
 
-/// A client with connections of its own; cloning it shares them. Each connection is a task that ends with it, idle or with the last clone.
+/// A client with connections of its own; cloning it shares them. Each connection is a task that
+/// ends with it, idle or with the last clone.
 pub(crate) type Client = legacy::Client<Connector, Full<Bytes>>;
 
 /// How many headers a response may have; their bytes are bounded too.
 const RESPONSE_HEADERS_MAX: usize = 1_000;
 
-/// How often an HTTP/2 connection is asked whether it still lives, and how long the answer may take: a peer that has gone without a word is
-/// noticed by that alone.
+/// How often an HTTP/2 connection is asked whether it still lives, and how long the answer may
+/// take: a peer that has gone without a word is noticed by that alone.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -83,12 +87,22 @@ pub(crate) fn client(way: Way) -> Client {
 /// Makes what opens a client's connections.
 pub(crate) fn connector(Way { guard, names, tls }: Way) -> Connector {
     let dialer = Dialer { guard, names };
-    Connector(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(dialer))
+    Connector(
+        HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(dialer),
+    )
 }
 
 /// An error and what it comes from.
-pub(crate) fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| (*error).source())
+pub(crate) fn causes<'e>(
+    error: &'e (dyn Error + 'static),
+) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| {
+        (*error).source()
+    })
 }
 
 /// An error with its causes, in one line.
@@ -120,7 +134,11 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = self.0.call(uri);
-        Box::pin(async { timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(DialError::Slow.into())) })
+        Box::pin(async {
+            timeout(CONNECT_TIMEOUT, connecting)
+                .await
+                .unwrap_or_else(|_| Err(DialError::Slow.into()))
+        })
     }
 }
 
@@ -136,7 +154,10 @@ pub(crate) enum DialError {
     #[error(transparent)]
     Denied(#[from] Denied),
     #[error("cannot connect to {address}")]
-    Connect { address: SocketAddr, source: io::Error },
+    Connect {
+        address: SocketAddr,
+        source: io::Error,
+    },
     #[error("cannot tell whom the connection leads to")]
     Peer { source: io::Error },
     #[error("connecting took longer than {} s", CONNECT_TIMEOUT.as_secs())]
@@ -152,14 +173,32 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     async fn dial(self, uri: Uri) -> Result<TokioIo<Wire>, DialError> {
-        let host = uri.host().map(|host| host.trim_start_matches('[').trim_end_matches(']')).filter(|host| !host.is_empty());
+        let host = uri
+            .host()
+            .map(|host| host.trim_start_matches('[').trim_end_matches(']'))
+            .filter(|host| !host.is_empty());
         let host = host.ok_or(DialError::NoHost)?;
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let port = uri
+            .port_u16()
+            .unwrap_or(if uri.scheme_str() == Some("https") {
+                443
+            } else {
+                80
+            });
         let found: Arc<[IpAddr]> = match host.parse::<IpAddr>() {
             Ok(address) => Arc::new([address]),
-            Err(_) => self.names.look_up(host).await.map_err(|source| DialError::Resolve { host: host.to_owned(), source })?,
+            Err(_) => self
+                .names
+                .look_up(host)
+                .await
+                .map_err(|source| DialError::Resolve {
+                    host: host.to_owned(),
+                    source,
+                })?,
         };
-        let mut error = DialError::NoAddress { host: host.to_owned() };
+        let mut error = DialError::NoAddress {
+            host: host.to_owned(),
+        };
         let mut allowed = Vec::with_capacity(found.len());
         for address in found.iter() {
             match self.guard.check(*address) {
@@ -169,9 +208,12 @@ impl Dialer {
         }
         match first(allowed).await {
             Some(Ok(stream)) => {
-                let peer = stream.peer_addr().map_err(|source| DialError::Peer { source })?;
+                let peer = stream
+                    .peer_addr()
+                    .map_err(|source| DialError::Peer { source })?;
                 self.guard.check(peer.ip())?;
-                // Small requests must not wait for acknowledgements; a socket that refuses the option works without.
+                // Small requests must not wait for acknowledgements; a socket that refuses the
+                // option works without.
                 let _ = stream.set_nodelay(true);
                 Ok(TokioIo::new(Wire::new(stream)))
             }
@@ -181,8 +223,8 @@ impl Dialer {
     }
 }
 
-/// The first of these addresses to take a connection, each a moment after the one before it or when that has failed (RFC 8305, section 5);
-/// where none does, why the last one does not.
+/// The first of these addresses to take a connection, each a moment after the one before it or when
+/// that has failed (RFC 8305, section 5); where none does, why the last one does not.
 async fn first(addresses: Vec<SocketAddr>) -> Option<Result<TcpStream, (SocketAddr, io::Error)>> {
     let mut waiting = addresses.into_iter();
     let mut dials = FuturesUnordered::new();
@@ -191,7 +233,9 @@ async fn first(addresses: Vec<SocketAddr>) -> Option<Result<TcpStream, (SocketAd
         match waiting.next() {
             Some(address) => dials.push(async move {
                 let connected = timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await;
-                connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| (address, error))
+                connected
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                    .map_err(|error| (address, error))
             }),
             None if dials.is_empty() => return failed.map(Err),
             None => {}

@@ -1,14 +1,16 @@
 //! Which addresses may be called: the guard against server-side request forgery.
 //!
-//! A URL's host is parsed once, by the WHATWG rules that also read `2130706433`, `0x7f.1`, `127.1` and full-width digits, and what is dialled is
-//! what was parsed. Names are resolved first, every address found is checked, and exactly a checked one is dialled.
+//! A URL's host is parsed once, by the WHATWG rules that also read `2130706433`, `0x7f.1`, `127.1`
+//! and full-width digits, and what is dialled is what was parsed. Names are resolved first, every
+//! address found is checked, and exactly a checked one is dialled.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
-/// Not the public internet: IANA's special-purpose registry (RFC 6890 and its updates), multicast and reserved space.
+/// Not the public internet: IANA's special-purpose registry (RFC 6890 and its updates), multicast
+/// and reserved space.
 const DENIED_V4: [(Ipv4Net, &str); 15] = [
     (v4([0, 0, 0, 0], 8), "of this network"),
     (v4([10, 0, 0, 0], 8), "private"),
@@ -29,14 +31,20 @@ const DENIED_V4: [(Ipv4Net, &str); 15] = [
 
 /// Those that hold an IPv4 address are denied whatever it is: nobody needs them to name a function.
 const DENIED_V6: [(Ipv6Net, &str); 13] = [
-    (v6([0, 0, 0, 0, 0, 0, 0, 0], 96), "loopback, unspecified or IPv4-compatible"),
+    (
+        v6([0, 0, 0, 0, 0, 0, 0, 0], 96),
+        "loopback, unspecified or IPv4-compatible",
+    ),
     (v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96), "IPv4-mapped"),
     (v6([0, 0, 0, 0, 0xffff, 0, 0, 0], 96), "IPv4-translated"),
     (v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96), "behind NAT64"),
     (v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48), "behind NAT64"),
     (v6([0x100, 0, 0, 0, 0, 0, 0, 0], 64), "discarded"),
     (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), "reserved"),
-    (v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), "for documentation"),
+    (
+        v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
+        "for documentation",
+    ),
     (v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), "6to4"),
     (v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), "unique local"),
     (v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "link-local"),
@@ -75,8 +83,14 @@ impl Guard {
     pub(crate) fn check(self, address: IpAddr) -> Result<(), Denied> {
         let found = match address {
             _ if self.allow_private_addresses => None,
-            IpAddr::V4(v4) => DENIED_V4.iter().find(|(net, _)| net.contains(&v4)).map(|(_, what)| *what),
-            IpAddr::V6(v6) => DENIED_V6.iter().find(|(net, _)| net.contains(&v6)).map(|(_, what)| *what),
+            IpAddr::V4(v4) => DENIED_V4
+                .iter()
+                .find(|(net, _)| net.contains(&v4))
+                .map(|(_, what)| *what),
+            IpAddr::V6(v6) => DENIED_V6
+                .iter()
+                .find(|(net, _)| net.contains(&v6))
+                .map(|(_, what)| *what),
         };
         found.map_or(Ok(()), |what| Err(Denied { address, what }))
     }
@@ -95,7 +109,9 @@ impl Guard {
 mod tests {
     use super::*;
 
-    const ON: Guard = Guard { allow_private_addresses: false };
+    const ON: Guard = Guard {
+        allow_private_addresses: false,
+    };
 
     #[test]
     fn every_spelling_of_an_inner_address_is_denied() {
@@ -146,9 +162,16 @@ mod tests {
             "[2001:db8::1]",
             "[100::1]",
         ] {
-            let url = Url::parse(&format!("http://{host}/")).unwrap_or_else(|error| panic!("{host}: {error}"));
+            let url = Url::parse(&format!("http://{host}/"))
+                .unwrap_or_else(|error| panic!("{host}: {error}"));
             assert!(ON.check_url(&url).is_err(), "{host} is {:?}", url.host());
-            assert!(Guard { allow_private_addresses: true }.check_url(&url).is_ok());
+            assert!(
+                Guard {
+                    allow_private_addresses: true
+                }
+                .check_url(&url)
+                .is_ok()
+            );
         }
     }
 
@@ -165,7 +188,11 @@ mod tests {
             "[2001:4860:4860::8888]",
             "example.com",
         ] {
-            assert_eq!(ON.check_url(&Url::parse(&format!("http://{host}/")).unwrap()), Ok(()), "{host}");
+            assert_eq!(
+                ON.check_url(&Url::parse(&format!("http://{host}/")).unwrap()),
+                Ok(()),
+                "{host}"
+            );
         }
     }
 }

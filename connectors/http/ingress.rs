@@ -24,10 +24,12 @@ pub(crate) use queue::{Queue, Queued, queue};
 /// Where CloudEvents are taken.
 pub const PATH: &str = "/events";
 
-/// The most events that one request may bring. They are stored all or none, so this bounds the largest append of one caller.
+/// The most events that one request may bring. They are stored all or none, so this bounds the
+/// largest append of one caller.
 pub const REQUEST_EVENTS_MAX: usize = 1_000;
 
-/// The source of what callers send by CloudEvents HTTP. A caller is answered with 202 once everything in his request is stored.
+/// The source of what callers send by CloudEvents HTTP. A caller is answered with 202 once
+/// everything in his request is stored.
 #[derive(Debug)]
 pub struct Ingress(Queued);
 
@@ -38,7 +40,11 @@ impl Ingress {
     /// A key cannot be read or is too short; the path is taken.
     pub fn open(settings: &ListenSettings, routes: &Routes) -> Result<Self, OpenError> {
         let (queue, waiting) = queue();
-        let door = Door { keys: Keys::resolve(&settings.auth)?, origins: settings.origins.clone(), queue };
+        let door = Door {
+            keys: Keys::resolve(&settings.auth)?,
+            origins: settings.origins.clone(),
+            queue,
+        };
         let attachment = routes.attach(PATH, "ingress", Arc::new(door))?;
         Ok(Self(waiting.attached(attachment)))
     }
@@ -65,17 +71,27 @@ impl Handler for Door {
     }
 
     async fn post(&self, request: Request) -> Result<Response, Refusal> {
-        let Request { head, body, held, .. } = request;
-        let decoded = decode(&head.headers, body, REQUEST_EVENTS_MAX).map_err(|error| refuse(&error))?;
-        // The head lies in the connection's buffer, which can be read into again as soon as nothing of it is left.
+        let Request {
+            head, body, held, ..
+        } = request;
+        let decoded =
+            decode(&head.headers, body, REQUEST_EVENTS_MAX).map_err(|error| refuse(&error))?;
+        // The head lies in the connection's buffer, which can be read into again as soon as nothing
+        // of it is left.
         drop(head);
-        let arrivals = decoded.events.into_iter().map(|event| Arrival::Event(Arc::new(event))).collect();
+        let arrivals = decoded
+            .events
+            .into_iter()
+            .map(|event| Arrival::Event(Arc::new(event)))
+            .collect();
         self.queue.store(arrivals, held).await?;
         Ok(accepted())
     }
 
     fn consents_to(&self, origin: &str) -> bool {
-        self.origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
+        self.origins
+            .iter()
+            .any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
     }
 }
 

@@ -1,13 +1,15 @@
 //! The listener: HTTP/1.1 for whatever comes in.
 //!
-//! hyper does the protocol; around it stand the bounds that it leaves to others. Each connection has a deadline for its headers and for each body
-//! and an idle time; connections, headers, bodies and the bytes in hand are bounded, and what is past a bound is refused, never queued. At the
-//! bound of connections those that say nothing give way. A `guard::Guard` between socket and hyper refuses what two readers could understand
-//! in two ways. Every refusal is a problem document.
+//! hyper does the protocol; around it stand the bounds that it leaves to others. Each connection
+//! has a deadline for its headers and for each body and an idle time; connections, headers, bodies
+//! and the bytes in hand are bounded, and what is past a bound is refused, never queued. At the
+//! bound of connections those that say nothing give way. A `guard::Guard` between socket and hyper
+//! refuses what two readers could understand in two ways. Every refusal is a problem document.
 //!
 //! [`serve`] is all of that in front of any service: the admin listener has it too.
 //!
-//! HTTP/2 is not offered: hyper has no deadline for its headers, and a sender of events gains little by it.
+//! HTTP/2 is not offered: hyper has no deadline for its headers, and a sender of events gains
+//! little by it.
 
 mod coding;
 mod connections;
@@ -49,7 +51,8 @@ pub use settings::{ADDRESS_PATTERN, KEY_BYTES_MIN, ListenSettings, TlsSettings};
 /// An answer.
 pub type Response = http::Response<Full<Bytes>>;
 
-/// Of the descriptors of the process, connections take a half at most: the store and the targets need some too.
+/// Of the descriptors of the process, connections take a half at most: the store and the targets
+/// need some too.
 const DESCRIPTORS_PART: u64 = 2;
 
 /// How long a caller is asked to wait where all bytes that may be in hand are.
@@ -58,15 +61,18 @@ pub(crate) const BUSY_WAIT: Duration = Duration::from_secs(1);
 /// Deadlines and bounds that are no settings of the rule file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How long a head may take: from the connection's opening for the first, from its first byte for the others. TLS handshakes too.
+    /// How long a head may take: from the connection's opening for the first, from its first byte
+    /// for the others. TLS handshakes too.
     pub head_timeout: Duration,
     /// How long a body may take from its head on.
     pub body_timeout: Duration,
-    /// How long a connection may lie idle between requests. Longer than the minute that load balancers keep theirs.
+    /// How long a connection may lie idle between requests. Longer than the minute that load
+    /// balancers keep theirs.
     pub idle_timeout: Duration,
     /// How long a shutdown waits for requests in flight.
     pub drain_timeout: Duration,
-    /// How many bytes are taken in and not yet answered, over all requests; past that the answer is 429.
+    /// How many bytes are taken in and not yet answered, over all requests; past that the answer is
+    /// 429.
     pub in_flight_bytes: usize,
 }
 
@@ -94,7 +100,10 @@ pub struct Listener {
 
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listener").field("address", &self.address).field("tls", &self.tls.is_some()).finish_non_exhaustive()
+        f.debug_struct("Listener")
+            .field("address", &self.address)
+            .field("tls", &self.tls.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,15 +111,25 @@ impl Listener {
     /// Takes the address and reads the certificate.
     ///
     /// # Errors
-    /// What is missing or wrong, with its place in the settings: a variable, a file, an address in use.
+    /// What is missing or wrong, with its place in the settings: a variable, a file, an address in
+    /// use.
     pub async fn bind(settings: &ListenSettings, limits: Limits) -> Result<Self, OpenError> {
-        let resolve = |text: &Text, key: &str| text.resolve().map_err(|error| OpenError(Problem::new(error.to_string()).at(key)));
+        let resolve = |text: &Text, key: &str| {
+            text.resolve()
+                .map_err(|error| OpenError(Problem::new(error.to_string()).at(key)))
+        };
         let tls = match &settings.tls {
             None => None,
             Some(tls) => {
                 let at = |OpenError(problem): OpenError| OpenError(problem.at("tls"));
-                let (certificate, key) = (resolve(&tls.certificate, "certificate").map_err(at)?, resolve(&tls.key, "key").map_err(at)?);
-                Some(acceptor(&certificate, &key).map_err(|reason| OpenError(Problem::new(reason).at("tls")))?)
+                let (certificate, key) = (
+                    resolve(&tls.certificate, "certificate").map_err(at)?,
+                    resolve(&tls.key, "key").map_err(at)?,
+                );
+                Some(
+                    acceptor(&certificate, &key)
+                        .map_err(|reason| OpenError(Problem::new(reason).at("tls")))?,
+                )
             }
         };
         let address = resolve(&settings.address, "address")?;
@@ -119,7 +138,8 @@ impl Listener {
             io::Result::Ok((socket.local_addr()?, socket))
         };
         let (address, socket) = bind.await.map_err(|error| {
-            let problem = Problem::new(format!("cannot listen on {}: {error}", address.expose())).at("address");
+            let problem = Problem::new(format!("cannot listen on {}: {error}", address.expose()))
+                .at("address");
             OpenError(problem.help("choose another port, or stop what has it"))
         })?;
         let wanted = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
@@ -132,7 +152,14 @@ impl Listener {
             );
         }
         let routes = Routes::new(settings.max_body.bytes, limits);
-        Ok(Self { socket, address, tls, max_connections, routes, counts: Arc::default() })
+        Ok(Self {
+            socket,
+            address,
+            tls,
+            max_connections,
+            routes,
+            counts: Arc::default(),
+        })
     }
 
     /// The address that it has taken, with the port that port 0 came to.
@@ -153,11 +180,25 @@ impl Listener {
         Arc::clone(&self.counts)
     }
 
-    /// Serves until `shutdown`; then takes no more connections, finishes the requests in flight for as long as [`Limits::drain_timeout`], and
-    /// returns. Dropping the future breaks all connections off.
+    /// Serves until `shutdown`; then takes no more connections, finishes the requests in flight for
+    /// as long as [`Limits::drain_timeout`], and returns. Dropping the future breaks all
+    /// connections off.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let Self { socket, tls, max_connections, routes, counts, .. } = self;
-        let serving = Serving { limits: routes.limits().clone(), max_connections, tls, probes: &[], counts };
+        let Self {
+            socket,
+            tls,
+            max_connections,
+            routes,
+            counts,
+            ..
+        } = self;
+        let serving = Serving {
+            limits: routes.limits().clone(),
+            max_connections,
+            tls,
+            probes: &[],
+            counts,
+        };
         let service = service_fn(move |request| {
             let routes = routes.clone();
             async move { Ok::<_, Infallible>(routes.answer(request).await) }
@@ -170,7 +211,8 @@ fn acceptor(certificate: &Secret, key: &Secret) -> Result<TlsAcceptor, String> {
     let chain = CertificateDer::pem_slice_iter(certificate.expose().as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| format!("the certificate is not in PEM: {error}"))?;
-    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(|error| format!("the key is not in PEM: {error}"))?;
+    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+        .map_err(|error| format!("the key is not in PEM: {error}"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -1,9 +1,10 @@
 //! Names to addresses, by the system's own resolver, on threads of their own.
 //!
-//! The system's lookup blocks for as long as the name server says nothing, which can be half a minute. It must not do so on the runtime's
-//! threads, which read the store too, and names that nobody answers for must not stand in the way of others: those that have been found
-//! before, those that have not been asked for yet and those that were slow last time have each a number of lookups of their own. One
-//! name is looked up once at a time, whoever asks for it.
+//! The system's lookup blocks for as long as the name server says nothing, which can be half a
+//! minute. It must not do so on the runtime's threads, which read the store too, and names that
+//! nobody answers for must not stand in the way of others: those that have been found before, those
+//! that have not been asked for yet and those that were slow last time have each a number of
+//! lookups of their own. One name is looked up once at a time, whoever asks for it.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,7 +24,8 @@ pub(crate) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// What took this long, or failed, was slow.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Lookups at a time of names that were found quickly, that are new, and that were slow or not found.
+/// Lookups at a time of names that were found quickly, that are new, and that were slow or not
+/// found.
 const FOUND_MAX: usize = 64;
 const NEW_MAX: usize = 256;
 const SLOW_MAX: usize = 32;
@@ -67,7 +69,12 @@ impl std::fmt::Debug for Names {
 
 impl Default for Names {
     fn default() -> Self {
-        Self::asking(|host| Ok((host, 0).to_socket_addrs()?.map(|address: SocketAddr| address.ip()).collect()))
+        Self::asking(|host| {
+            Ok((host, 0)
+                .to_socket_addrs()?
+                .map(|address: SocketAddr| address.ip())
+                .collect())
+        })
     }
 }
 
@@ -96,18 +103,27 @@ impl Names {
                 None => {
                     let host: Arc<str> = host.into();
                     if under_way.len() >= UNDER_WAY_MAX {
-                        return Err(Arc::new(io::Error::other("too many names are being looked up at once")));
+                        return Err(Arc::new(io::Error::other(
+                            "too many names are being looked up at once",
+                        )));
                     }
-                    // A task of its own, so that its place in the line is given up whoever has stopped waiting; it ends with the lookup.
+                    // A task of its own, so that its place in the line is given up whoever has
+                    // stopped waiting; it ends with the lookup.
                     let lookup = tokio::spawn(self.clone().start(Arc::clone(&host)));
-                    let lookup =
-                        lookup.map(|answer| answer.unwrap_or_else(|error| Err(Arc::new(io::Error::other(error))))).boxed().shared();
+                    let lookup = lookup
+                        .map(|answer| {
+                            answer.unwrap_or_else(|error| Err(Arc::new(io::Error::other(error))))
+                        })
+                        .boxed()
+                        .shared();
                     under_way.insert(host, lookup.clone());
                     lookup
                 }
             }
         };
-        timeout(LOOKUP_TIMEOUT, lookup).await.unwrap_or_else(|_| Err(Arc::new(io::ErrorKind::TimedOut.into())))
+        timeout(LOOKUP_TIMEOUT, lookup)
+            .await
+            .unwrap_or_else(|_| Err(Arc::new(io::ErrorKind::TimedOut.into())))
     }
 
     /// One lookup, once it is its turn.
@@ -122,18 +138,22 @@ impl Names {
         let (tell, told) = oneshot::channel();
         let (inner, name) = (Arc::clone(&self.0), Arc::clone(&host));
         let began = Instant::now();
-        let thread = std::thread::Builder::new().name("name lookup".to_owned()).stack_size(STACK_BYTES).spawn(move || {
-            let answer = (inner.ask)(&name).map(Arc::from).map_err(Arc::new);
-            inner.ended(&name, answer.is_ok() && began.elapsed() < SLOW);
-            drop(permit);
-            // Whoever asked may have stopped waiting.
-            let _ = tell.send(answer);
-        });
+        let thread = std::thread::Builder::new()
+            .name("name lookup".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                let answer = (inner.ask)(&name).map(Arc::from).map_err(Arc::new);
+                inner.ended(&name, answer.is_ok() && began.elapsed() < SLOW);
+                drop(permit);
+                // Whoever asked may have stopped waiting.
+                let _ = tell.send(answer);
+            });
         if let Err(error) = thread {
             self.0.under_way.lock().remove(&host);
             return Err(Arc::new(error));
         }
-        told.await.unwrap_or_else(|_| Err(Arc::new(io::Error::other("the lookup broke off"))))
+        told.await
+            .unwrap_or_else(|_| Err(Arc::new(io::Error::other("the lookup broke off"))))
     }
 }
 
@@ -178,7 +198,10 @@ mod tests {
                 gate.pass();
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            Ok(vec![IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])])
+            Ok(vec![
+                IpAddr::from([192, 0, 2, 1]),
+                IpAddr::from([192, 0, 2, 2]),
+            ])
         })
     }
 

@@ -10,20 +10,23 @@
 //!     auth: { bearer: { env: TOKEN } }
 //! ```
 //!
-//! **Sent** is the event by the CloudEvents HTTP binding, or its data alone (`mode: data`); GET sends no body. With it go
-//! `Pointsman-Task` (the delivery's id, the same over all attempts) and the same as `Idempotency-Key`, `Pointsman-Attempt`,
-//! `Pointsman-Rule` and `Pointsman-Deadline`. Templates may stand in the URL behind its scheme and in headers' values, the URL first
-//! and the headers in their order. A URL whose path an event would make climb (`..`) is rejected.
+//! **Sent** is the event by the CloudEvents HTTP binding, or its data alone (`mode: data`); GET
+//! sends no body. With it go `Pointsman-Task` (the delivery's id, the same over all attempts) and
+//! the same as `Idempotency-Key`, `Pointsman-Attempt`, `Pointsman-Rule` and `Pointsman-Deadline`.
+//! Templates may stand in the URL behind its scheme and in headers' values, the URL first and the
+//! headers in their order. A URL whose path an event would make climb (`..`) is rejected.
 //!
-//! **Answered** by status: see `classify`, which follows "Push semantics", and beyond statuses see `call`. One that breaks in a 2xx body is
-//! delivered. At most 64 KiB of the body are read, until shortly before the attempt's
-//! timeout. Redirects are never followed.
+//! **Answered** by status: see `classify`, which follows "Push semantics", and beyond statuses see
+//! `call`. One that breaks in a 2xx body is delivered. At most 64 KiB of the body are read, until
+//! shortly before the attempt's timeout. Redirects are never followed.
 //!
-//! **CloudEvents in a 2xx answer**, binary, structured or as a batch, go back onto the bus; 204 and an empty body carry none. What is
-//! announced as one and cannot be read is told beside them ([`Replies`](pointsman_schemas::Replies)); the delivery is delivered all the same.
+//! **CloudEvents in a 2xx answer**, binary, structured or as a batch, go back onto the bus; 204 and
+//! an empty body carry none. What is announced as one and cannot be read is told beside them
+//! ([`Replies`](pointsman_schemas::Replies)); the delivery is delivered all the same.
 //!
-//! **Guarded** where an event decides the host: see `http/guard.rs`. A delivery to an address that must not be called, spelled out or
-//! found for a name, is rejected. Connections belong to one target and are dialled under its guard, so that none goes around it.
+//! **Guarded** where an event decides the host: see `http/guard.rs`. A delivery to an address that
+//! must not be called, spelled out or found for a name, is rejected. Connections belong to one
+//! target and are dialled under its guard, so that none goes around it.
 
 mod address;
 mod answer;
@@ -87,7 +90,8 @@ pub struct HttpTarget {
     /// Whether to take any certificate of the server: for tries on a machine of one's own.
     #[serde(default)]
     insecure: bool,
-    /// Whether a host that an event decides may have a private, loopback, link-local or other inner address. A host that is written out may.
+    /// Whether a host that an event decides may have a private, loopback, link-local or other inner
+    /// address. A host that is written out may.
     #[serde(default)]
     allow_private_addresses: bool,
 }
@@ -133,11 +137,23 @@ impl From<CallMethod> for Method {
 /// Why a header cannot be set, if so.
 fn reserved(name: &HeaderName, mode: CallMode) -> Option<&'static str> {
     let name = name.as_str();
-    const FRAMING: [&str; 9] =
-        ["connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+    const FRAMING: [&str; 9] = [
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
     if FRAMING.contains(&name) || name.starts_with("proxy-") {
         Some("belongs to the connection and cannot be set")
-    } else if name == "idempotency-key" || name.starts_with("pointsman-") || name.starts_with("webhook-") {
+    } else if name == "idempotency-key"
+        || name.starts_with("pointsman-")
+        || name.starts_with("webhook-")
+    {
         Some("is set by pointsman itself")
     } else if name.starts_with("ce-") {
         Some("is the event's; set the attribute in the rule's transform")
@@ -150,7 +166,9 @@ fn reserved(name: &HeaderName, mode: CallMode) -> Option<&'static str> {
 
 impl HttpTarget {
     fn check_header(&self, name: &str, value: &Text) -> Option<Problem> {
-        let Ok(parsed) = HeaderName::try_from(name) else { return Some(Problem::new(format!("{name:?} is no header's name")).key()) };
+        let Ok(parsed) = HeaderName::try_from(name) else {
+            return Some(Problem::new(format!("{name:?} is no header's name")).key());
+        };
         if let Some(why) = reserved(&parsed, self.mode) {
             return Some(Problem::new(format!("the header {name} {why}")).key());
         }
@@ -171,12 +189,19 @@ impl HttpTarget {
         let mut templates = Templates::default();
         let url = templates.note(&self.url, Placement::Url, vec!["url".into()]);
         let headers = self.headers.iter();
-        let headers = headers.map(|(name, value)| templates.note(value, Placement::Header, header_path(name))).collect();
+        let headers = headers
+            .map(|(name, value)| templates.note(value, Placement::Header, header_path(name)))
+            .collect();
         (url, headers, templates)
     }
 
     fn tls(&self) -> ClientTls<'_> {
-        ClientTls { ca: self.ca.as_ref(), certificate: self.certificate.as_ref(), key: self.key.as_ref(), insecure: self.insecure }
+        ClientTls {
+            ca: self.ca.as_ref(),
+            certificate: self.certificate.as_ref(),
+            key: self.key.as_ref(),
+            insecure: self.insecure,
+        }
     }
 
     /// What makes the calls, from what the settings say now.
@@ -184,15 +209,25 @@ impl HttpTarget {
         let (url, header_templates, templates) = self.templates();
         let problem_at_url = |mistake: String| OpenError(Problem::new(mistake).at("url"));
         let address = resolve(&self.url, &["url".into()])?;
-        // What the operator has written out is where the operator wants to call; what an event brings may be anybody's wish.
-        let is_free = url.is_none() || self.allow_private_addresses || address::has_fixed_host(&address);
-        let guard = Guard { allow_private_addresses: context.allow_private_addresses && is_free };
-        let way = Way { guard, names: context.names.clone(), tls: tls(&address, self.tls())? };
+        // What the operator has written out is where the operator wants to call; what an event
+        // brings may be anybody's wish.
+        let is_free =
+            url.is_none() || self.allow_private_addresses || address::has_fixed_host(&address);
+        let guard = Guard {
+            allow_private_addresses: context.allow_private_addresses && is_free,
+        };
+        let way = Way {
+            guard,
+            names: context.names.clone(),
+            tls: tls(&address, self.tls())?,
+        };
         let mut headers = Vec::with_capacity(self.headers.len());
         for ((name, value), template) in self.headers.iter().zip(header_templates) {
             let at = header_path(name);
-            let problem = |mistake: String| OpenError(crate::parameter::located(Problem::new(mistake), &at));
-            let parsed = HeaderName::try_from(name.as_str()).map_err(|_| problem(format!("{name:?} is no header's name")))?;
+            let problem =
+                |mistake: String| OpenError(crate::parameter::located(Problem::new(mistake), &at));
+            let parsed = HeaderName::try_from(name.as_str())
+                .map_err(|_| problem(format!("{name:?} is no header's name")))?;
             let value = match template {
                 Some(index) => Parameter::Filled(index),
                 None => Parameter::Constant(header_value(&resolve(value, &at)?).map_err(problem)?),
@@ -204,7 +239,9 @@ impl HttpTarget {
             guard,
             address: match url {
                 Some(index) => Parameter::Filled(index),
-                None => Parameter::Constant(address::parse(&address, guard).map_err(problem_at_url)?),
+                None => {
+                    Parameter::Constant(address::parse(&address, guard).map_err(problem_at_url)?)
+                }
             },
             method: self.method.into(),
             mode: self.mode,
@@ -214,8 +251,11 @@ impl HttpTarget {
                 None => Credentials::Anonymous,
                 Some(auth) => {
                     // No event has a part in the token endpoint.
-                    let guard = Guard { allow_private_addresses: context.allow_private_addresses };
-                    auth.open(guard, &context.names, self.tls()).map_err(|OpenError(problem)| OpenError(problem.at("auth")))?
+                    let guard = Guard {
+                        allow_private_addresses: context.allow_private_addresses,
+                    };
+                    auth.open(guard, &context.names, self.tls())
+                        .map_err(|OpenError(problem)| OpenError(problem.at("auth")))?
                 }
             },
         })
@@ -230,12 +270,21 @@ fn header_path(name: &str) -> Vec<Segment> {
 impl TargetSettings for HttpTarget {
     fn check(&self) -> Vec<Problem> {
         let url = address::check(&self.url).map(|problem| problem.at("url"));
-        let headers = self
-            .headers
+        let headers = self.headers.iter().filter_map(|(name, value)| {
+            self.check_header(name, value)
+                .map(|problem| problem.at(name.as_str()).at("headers"))
+        });
+        let auth = self
+            .auth
             .iter()
-            .filter_map(|(name, value)| self.check_header(name, value).map(|problem| problem.at(name.as_str()).at("headers")));
-        let auth = self.auth.iter().flat_map(Auth::check).map(|problem| problem.at("auth"));
-        url.into_iter().chain(headers).chain(auth).chain(self.tls().check()).chain(self.check_guard()).collect()
+            .flat_map(Auth::check)
+            .map(|problem| problem.at("auth"));
+        url.into_iter()
+            .chain(headers)
+            .chain(auth)
+            .chain(self.tls().check())
+            .chain(self.check_guard())
+            .collect()
     }
 
     fn templates(&self) -> Vec<TemplateText> {
@@ -243,9 +292,17 @@ impl TargetSettings for HttpTarget {
     }
 
     fn files(&self) -> Files {
-        let tls = [&self.ca, &self.certificate, &self.key].into_iter().flatten();
+        let tls = [&self.ca, &self.certificate, &self.key]
+            .into_iter()
+            .flatten();
         let auth = self.auth.iter().flat_map(Auth::texts);
-        Files::of([&self.url].into_iter().chain(tls).chain(self.headers.values()).chain(auth))
+        Files::of(
+            [&self.url]
+                .into_iter()
+                .chain(tls)
+                .chain(self.headers.values())
+                .chain(auth),
+        )
     }
 
     async fn probe(&self) -> Result<String, OpenError> {
@@ -254,27 +311,48 @@ impl TargetSettings for HttpTarget {
         let Some(host) = address::fixed_host(&address) else {
             return Ok("its host depends on the event: nothing was tried".to_owned());
         };
-        let guard = Guard { allow_private_addresses: true };
+        let guard = Guard {
+            allow_private_addresses: true,
+        };
         let uri = address::parse(&host, guard).map_err(problem)?;
-        let way = Way { guard, names: Names::default(), tls: tls(&host, self.tls())? };
+        let way = Way {
+            guard,
+            names: Names::default(),
+            tls: tls(&host, self.tls())?,
+        };
         match connector(way).oneshot(uri.clone()).await {
             Ok(_connection) => Ok(format!("{uri} takes connections; it was not called")),
-            Err(error) => Err(OpenError(Problem::new(explain(&*error)).at("url").help("check that the function runs and listens there"))),
+            Err(error) => Err(OpenError(
+                Problem::new(explain(&*error))
+                    .at("url")
+                    .help("check that the function runs and listens there"),
+            )),
         }
     }
 
     async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError> {
         let renewed = Arc::new(Renewed::open(self.clone(), context)?);
-        Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt| {
-            let renewed = Arc::clone(&renewed);
-            async move { Ok::<_, AttemptError>(renewed.attempt(&attempt).await) }
-        })))
+        Ok(BoxCloneSyncService::new(tower::service_fn(
+            move |attempt| {
+                let renewed = Arc::clone(&renewed);
+                async move { Ok::<_, AttemptError>(renewed.attempt(&attempt).await) }
+            },
+        )))
     }
 }
 
-/// What TLS is made of for a URL; where that asks for none the files are not read, least of all the system's many certificates.
+/// What TLS is made of for a URL; where that asks for none the files are not read, least of all the
+/// system's many certificates.
 fn tls(address: &str, files: ClientTls<'_>) -> Result<ClientConfig, OpenError> {
-    if address::is_https(address) { files.config() } else { ClientTls { insecure: true, ..ClientTls::default() }.config() }
+    if address::is_https(address) {
+        files.config()
+    } else {
+        ClientTls {
+            insecure: true,
+            ..ClientTls::default()
+        }
+        .config()
+    }
 }
 
 #[cfg(test)]

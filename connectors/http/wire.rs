@@ -10,8 +10,8 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What the notice of a TLS connection's end takes at most, sealed by any of rustls's suites (RFC 8446, section 5.2; RFC 5288), and less than
-/// HTTP/2's GOAWAY or any answer.
+/// What the notice of a TLS connection's end takes at most, sealed by any of rustls's suites (RFC
+/// 8446, section 5.2; RFC 5288), and less than HTTP/2's GOAWAY or any answer.
 const TLS_CLOSE_BYTES: u64 = 31;
 
 /// What has come over a connection, shared with whoever captures it.
@@ -33,8 +33,13 @@ impl Usage {
 
     /// How far the connection has come.
     pub(crate) fn mark(&self) -> Mark {
-        let [read, answers] = [&self.0.read, &self.0.answers].map(|count| count.load(Ordering::Relaxed));
-        Mark { usage: self.clone(), read, answers }
+        let [read, answers] =
+            [&self.0.read, &self.0.answers].map(|count| count.load(Ordering::Relaxed));
+        Mark {
+            usage: self.clone(),
+            read,
+            answers,
+        }
     }
 }
 
@@ -52,10 +57,12 @@ impl Mark {
         Arc::ptr_eq(&self.usage.0, &usage.0)
     }
 
-    /// Whether the connection was used before the mark, and nothing has come since but perhaps its end.
+    /// Whether the connection was used before the mark, and nothing has come since but perhaps its
+    /// end.
     pub(crate) fn is_stale(&self, is_tls: bool) -> bool {
         let read = self.usage.0.read.load(Ordering::Relaxed);
-        self.answers > 0 && read.saturating_sub(self.read) <= if is_tls { TLS_CLOSE_BYTES } else { 0 }
+        self.answers > 0
+            && read.saturating_sub(self.read) <= if is_tls { TLS_CLOSE_BYTES } else { 0 }
     }
 }
 
@@ -68,7 +75,10 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, usage: Usage::default() }
+        Self {
+            stream,
+            usage: Usage::default(),
+        }
     }
 }
 
@@ -79,17 +89,28 @@ impl Connection for Wire {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let Self { stream, usage } = self.get_mut();
         let before = buffer.filled().len();
         let polled = Pin::new(stream).poll_read(context, buffer);
-        usage.0.read.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        usage
+            .0
+            .read
+            .fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
         polled
     }
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
@@ -105,7 +126,11 @@ impl AsyncWrite for Wire {
         self.stream.is_write_vectored()
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, bytes)
     }
 }

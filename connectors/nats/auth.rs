@@ -1,7 +1,8 @@
 //! Who connects, and how a server is shown that.
 //!
-//! What shows it is read from its files again before each connection, and a connection is made anew once they have changed: passwords,
-//! tokens and JWTs that somebody renews beside a running bus are taken over without a restart. Messages in hand stay so.
+//! What shows it is read from its files again before each connection, and a connection is made anew
+//! once they have changed: passwords, tokens and JWTs that somebody renews beside a running bus are
+//! taken over without a restart. Messages in hand stay so.
 
 use std::future::ready;
 
@@ -50,13 +51,24 @@ enum Identity {
 
 impl Auth {
     pub(super) fn check(&self) -> Option<Problem> {
-        let told = |kind: &str, mistake: &str, help: &str| Some(Problem::new(mistake).help(help).at(kind));
+        let told =
+            |kind: &str, mistake: &str, help: &str| Some(Problem::new(mistake).help(help).at(kind));
         match self {
-            Self::Nkey(seed) if seed.literal().is_some_and(|seed| !seed.starts_with("SU")) => {
-                told("nkey", "this is no seed of a user's NKey, which begins with SU", "write { env: NAME } or { file: path }")
-            }
-            Self::Credentials(text) if text.literal().is_some_and(|text| !text.contains("BEGIN NATS USER JWT")) => {
-                told("credentials", "these are no credentials, but perhaps the path of some", "write { file: path }")
+            Self::Nkey(seed) if seed.literal().is_some_and(|seed| !seed.starts_with("SU")) => told(
+                "nkey",
+                "this is no seed of a user's NKey, which begins with SU",
+                "write { env: NAME } or { file: path }",
+            ),
+            Self::Credentials(text)
+                if text
+                    .literal()
+                    .is_some_and(|text| !text.contains("BEGIN NATS USER JWT")) =>
+            {
+                told(
+                    "credentials",
+                    "these are no credentials, but perhaps the path of some",
+                    "write { file: path }",
+                )
             }
             _ => None,
         }
@@ -65,7 +77,10 @@ impl Auth {
     /// The texts that it is made of, each with its place.
     pub(super) fn texts(&self) -> Vec<(&Text, &'static [&'static str])> {
         match self {
-            Self::Basic { username, password } => vec![(username, &["basic", "username"]), (password, &["basic", "password"])],
+            Self::Basic { username, password } => vec![
+                (username, &["basic", "username"]),
+                (password, &["basic", "password"]),
+            ],
             Self::Token(token) => vec![(token, &["token"])],
             Self::Nkey(seed) => vec![(seed, &["nkey"])],
             Self::Credentials(text) => vec![(text, &["credentials"])],
@@ -75,7 +90,11 @@ impl Auth {
     /// Their values as they are now.
     fn values(&self) -> Result<Vec<String>, OpenError> {
         let value = |(text, path): (&Text, &[&str])| {
-            let path: Vec<Segment> = ["auth"].iter().chain(path).map(|part| Segment::from(*part)).collect();
+            let path: Vec<Segment> = ["auth"]
+                .iter()
+                .chain(path)
+                .map(|part| Segment::from(*part))
+                .collect();
             resolve(text, &path)
         };
         self.texts().into_iter().map(value).collect()
@@ -83,19 +102,28 @@ impl Auth {
 
     fn read(&self) -> Result<Identity, OpenError> {
         let values = self.values()?;
-        let mistake = |kind: &str, mistake: String| OpenError(Problem::new(mistake).at(kind).at("auth"));
+        let mistake =
+            |kind: &str, mistake: String| OpenError(Problem::new(mistake).at(kind).at("auth"));
         let key = |kind: &str, seed: &str| {
-            KeyPair::from_seed(seed.trim()).map_err(|error| mistake(kind, format!("this is no seed of an NKey: {error}")))
+            KeyPair::from_seed(seed.trim())
+                .map_err(|error| mistake(kind, format!("this is no seed of an NKey: {error}")))
         };
         Ok(match (self, values.as_slice()) {
-            (Self::Basic { .. }, [username, password]) => Identity::Basic { username: username.clone(), password: password.clone() },
+            (Self::Basic { .. }, [username, password]) => Identity::Basic {
+                username: username.clone(),
+                password: password.clone(),
+            },
             (Self::Token(_), [token]) => Identity::Token(token.clone()),
             (Self::Nkey(_), [seed]) => Identity::Nkey(key("nkey", seed)?),
             (_, values) => {
                 let text = values.first().map(String::as_str).unwrap_or_default();
                 let parts = block(text, "NATS USER JWT").zip(block(text, "USER NKEY SEED"));
-                let (jwt, seed) =
-                    parts.ok_or_else(|| mistake("credentials", "these are no credentials with a JWT and a seed".to_owned()))?;
+                let (jwt, seed) = parts.ok_or_else(|| {
+                    mistake(
+                        "credentials",
+                        "these are no credentials with a JWT and a seed".to_owned(),
+                    )
+                })?;
                 Identity::Jwt(jwt.to_owned(), key("credentials", seed)?)
             }
         })
@@ -119,7 +147,8 @@ impl Auth {
         Files::of(self.texts().into_iter().map(|(text, _)| text))
     }
 
-    /// Has a client connect anew whenever the files have changed since; none where nothing comes from a file.
+    /// Has a client connect anew whenever the files have changed since; none where nothing comes
+    /// from a file.
     pub(super) fn renewal(mut files: Files, client: &Client) -> Option<Renewal> {
         let client = client.clone();
         (!files.is_empty()).then(|| {
@@ -135,7 +164,9 @@ impl Auth {
 }
 
 /// Looks at the files for as long as it is kept.
-pub(super) struct Renewal(#[expect(dead_code, reason = "dropping it ends the task")] AbortOnDropHandle<()>);
+pub(super) struct Renewal(
+    #[expect(dead_code, reason = "dropping it ends the task")] AbortOnDropHandle<()>,
+);
 
 impl Identity {
     /// What a server is shown that gave this nonce.
@@ -143,9 +174,13 @@ impl Identity {
         let mut shown = async_nats::Auth::new();
         let sign = |key: &KeyPair| key.sign(nonce).map(Some).map_err(AuthError::new);
         match self {
-            Self::Basic { username, password } => (shown.username, shown.password) = (Some(username), Some(password)),
+            Self::Basic { username, password } => {
+                (shown.username, shown.password) = (Some(username), Some(password))
+            }
             Self::Token(token) => shown.token = Some(token),
-            Self::Nkey(key) => (shown.nkey, shown.signature) = (Some(key.public_key()), sign(&key)?),
+            Self::Nkey(key) => {
+                (shown.nkey, shown.signature) = (Some(key.public_key()), sign(&key)?)
+            }
             Self::Jwt(jwt, key) => (shown.jwt, shown.signature) = (Some(jwt), sign(&key)?),
         }
         Ok(shown)
@@ -168,7 +203,10 @@ mod tests {
         let text = "-----BEGIN NATS USER JWT-----\neyJ0.e30.x-_y\n------END NATS USER JWT------\n\n*** keep it ***\n-----BEGIN USER NKEY SEED-----\r\nSUAB\r\n------END USER NKEY SEED------\n";
         assert_eq!(block(text, "NATS USER JWT"), Some("eyJ0.e30.x-_y"));
         assert_eq!(block(text, "USER NKEY SEED"), Some("SUAB"));
-        assert_eq!(block("-----BEGIN NATS USER JWT-----\n-----END", "NATS USER JWT"), None);
+        assert_eq!(
+            block("-----BEGIN NATS USER JWT-----\n-----END", "NATS USER JWT"),
+            None
+        );
         assert_eq!(block("anything", "USER NKEY SEED"), None);
     }
 }

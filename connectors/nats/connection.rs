@@ -6,7 +6,9 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::{Client, ClientError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
+use async_nats::{
+    Client, ClientError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError,
+};
 use pointsman_schemas::{Problem, Segment, Text};
 use rustls::ClientConfig;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -22,20 +24,21 @@ use crate::tls::ClientTls;
 /// How long one server may take to take a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the server is asked whether it is there. The third question without an answer ends the connection, so that one that nobody
-/// closed is known to be dead within 15 seconds.
+/// How often the server is asked whether it is there. The third question without an answer ends the
+/// connection, so that one that nobody closed is known to be dead within 15 seconds.
 const PING_EVERY: Duration = Duration::from_secs(5);
 
-/// First and longest pause before the client connects anew, of which at least half is waited: clients that lost a server together come
-/// back one by one.
+/// First and longest pause before the client connects anew, of which at least half is waited:
+/// clients that lost a server together come back one by one.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(8));
 
-/// Messages that a subscription may hold before the client drops some: more than a source ever asks a stream for, and what a core
-/// subscription may lag behind in a burst.
+/// Messages that a subscription may hold before the client drops some: more than a source ever asks
+/// a stream for, and what a core subscription may lag behind in a burst.
 pub(super) const SUBSCRIPTION_MESSAGES_MAX: usize = 10_240;
 
 /// Why a client is given up that still works.
-pub(super) const RENEWED: &str = "the files of url or tls have changed; it is opened anew with them";
+pub(super) const RENEWED: &str =
+    "the files of url or tls have changed; it is opened anew with them";
 
 /// Servers of one system, one or several.
 #[derive(Clone, Debug)]
@@ -76,7 +79,10 @@ impl JsonSchema for Urls {
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut server = generator.subschema_for::<Text>();
-        server.insert("pattern".to_owned(), "^[A-Za-z]+://|^[^:/\\s]+(:[0-9]+)?$".into());
+        server.insert(
+            "pattern".to_owned(),
+            "^[A-Za-z]+://|^[^:/\\s]+(:[0-9]+)?$".into(),
+        );
         json_schema!({
             "description": "A URL such as nats://127.0.0.1:4222, or several of one cluster.",
             "examples": ["nats://127.0.0.1:4222"],
@@ -90,25 +96,43 @@ impl JsonSchema for Urls {
 impl Urls {
     fn check(&self) -> Vec<Problem> {
         if self.0.is_empty() {
-            return vec![Problem::new("name at least one server").help("write one such as nats://127.0.0.1:4222")];
+            return vec![
+                Problem::new("name at least one server")
+                    .help("write one such as nats://127.0.0.1:4222"),
+            ];
         }
         let mistake = |url: &Text| {
             let literal = url.literal()?;
             match server(literal) {
-                Err(mistake) => Some(Problem::new(mistake).help("write one such as nats://127.0.0.1:4222")),
+                Err(mistake) => {
+                    Some(Problem::new(mistake).help("write one such as nats://127.0.0.1:4222"))
+                }
                 Ok(address) => address.has_user_pass().then(|| {
-                    Problem::new("a URL that is written out must not say who calls").help("write auth: { basic: { username, password } }")
+                    Problem::new("a URL that is written out must not say who calls")
+                        .help("write auth: { basic: { username, password } }")
                 }),
             }
         };
-        let place = |(index, problem): (usize, Problem)| if self.0.len() > 1 { problem.at(index) } else { problem };
-        self.0.iter().enumerate().filter_map(|(index, url)| Some((index, mistake(url)?))).map(place).collect()
+        let place = |(index, problem): (usize, Problem)| {
+            if self.0.len() > 1 {
+                problem.at(index)
+            } else {
+                problem
+            }
+        };
+        self.0
+            .iter()
+            .enumerate()
+            .filter_map(|(index, url)| Some((index, mistake(url)?)))
+            .map(place)
+            .collect()
     }
 
     fn resolve(&self) -> Result<Vec<ServerAddr>, OpenError> {
         let each = |url: &Text| {
             let at: [Segment; 1] = ["url".into()];
-            server(&resolve(url, &at)?).map_err(|mistake| OpenError(Problem::new(mistake).at("url")))
+            server(&resolve(url, &at)?)
+                .map_err(|mistake| OpenError(Problem::new(mistake).at("url")))
         };
         self.0.iter().map(each).collect()
     }
@@ -116,12 +140,18 @@ impl Urls {
 
 fn server(url: &str) -> Result<ServerAddr, String> {
     // What is wrong is told without the URL, which may hold a password.
-    let address = ServerAddr::from_str(url).map_err(|_| "this is no URL of a NATS server".to_owned())?;
+    let address =
+        ServerAddr::from_str(url).map_err(|_| "this is no URL of a NATS server".to_owned())?;
     match address.scheme() {
         "nats" | "tls" if !address.host().is_empty() => Ok(address),
         "nats" | "tls" => Err("this URL names no host".to_owned()),
-        "ws" | "wss" => Err("WebSocket is not spoken here; name the server's port for clients by nats:// or tls://".to_owned()),
-        other => Err(format!("a NATS server is reached by nats:// or tls://, not by {other}://")),
+        "ws" | "wss" => Err(
+            "WebSocket is not spoken here; name the server's port for clients by nats:// or tls://"
+                .to_owned(),
+        ),
+        other => Err(format!(
+            "a NATS server is reached by nats:// or tls://, not by {other}://"
+        )),
     }
 }
 
@@ -140,7 +170,8 @@ pub struct Tls {
     /// Whether to refuse a server without TLS; yes unless it is given.
     #[serde(default = "yes")]
     required: bool,
-    /// Whether TLS begins at once, before the server has said anything, as a server with `handshake_first` wants it.
+    /// Whether TLS begins at once, before the server has said anything, as a server with
+    /// `handshake_first` wants it.
     #[serde(default)]
     handshake_first: bool,
 }
@@ -151,12 +182,19 @@ fn yes() -> bool {
 
 impl Tls {
     fn files(&self) -> ClientTls<'_> {
-        ClientTls { ca: self.ca.as_ref(), certificate: self.certificate.as_ref(), key: self.key.as_ref(), insecure: false }
+        ClientTls {
+            ca: self.ca.as_ref(),
+            certificate: self.certificate.as_ref(),
+            key: self.key.as_ref(),
+            insecure: false,
+        }
     }
 
     fn check(&self) -> Option<Problem> {
         let first = (self.handshake_first && !self.required).then(|| {
-            Problem::new("a server that is to begin with TLS has to have it").help("leave out required: false").at("handshake_first")
+            Problem::new("a server that is to begin with TLS has to have it")
+                .help("leave out required: false")
+                .at("handshake_first")
         });
         self.files().check().or(first)
     }
@@ -165,7 +203,9 @@ impl Tls {
 /// What TLS is made of; without settings it trusts what the system trusts.
 fn tls_config(tls: Option<&Tls>) -> Result<ClientConfig, OpenError> {
     let files = tls.map(Tls::files).unwrap_or_default();
-    files.config().map_err(|OpenError(problem)| OpenError(problem.at("tls")))
+    files
+        .config()
+        .map_err(|OpenError(problem)| OpenError(problem.at("tls")))
 }
 
 /// Where to connect to and as whom: the settings that a source and a target share.
@@ -186,9 +226,19 @@ pub(super) struct NotConnected {
 
 impl Connection<'_> {
     pub(super) fn check(&self) -> impl Iterator<Item = Problem> {
-        let url = self.url.check().into_iter().map(|problem| problem.at("url"));
-        let auth = self.auth.and_then(Auth::check).map(|problem| problem.at("auth"));
-        let tls = self.tls.and_then(Tls::check).map(|problem| problem.at("tls"));
+        let url = self
+            .url
+            .check()
+            .into_iter()
+            .map(|problem| problem.at("url"));
+        let auth = self
+            .auth
+            .and_then(Auth::check)
+            .map(|problem| problem.at("auth"));
+        let tls = self
+            .tls
+            .and_then(Tls::check)
+            .map(|problem| problem.at("tls"));
         url.chain(auth).chain(tls)
     }
 
@@ -196,7 +246,9 @@ impl Connection<'_> {
     pub(super) fn plan(&self, name: impl fmt::Display) -> Result<Plan, OpenError> {
         let (shown_files, fixed_files) = (self.auth.map(Auth::files), self.fixed_files());
         let servers = self.url.resolve()?;
-        let base = self.auth.map_or_else(|| Ok(ConnectOptions::new()), Auth::options)?;
+        let base = self
+            .auth
+            .map_or_else(|| Ok(ConnectOptions::new()), Auth::options)?;
         let mut options = base
             .name(format!("pointsman {name}"))
             .connection_timeout(CONNECT_TIMEOUT)
@@ -205,19 +257,29 @@ impl Connection<'_> {
             .reconnect_delay_callback(pauses());
         if let (None, Some(server)) = (self.auth, servers.first()) {
             options = match (server.username(), server.password()) {
-                (Some(user), Some(password)) => options.user_and_password(decoded(user), decoded(password)),
+                (Some(user), Some(password)) => {
+                    options.user_and_password(decoded(user), decoded(password))
+                }
                 (Some(token), None) => options.token(decoded(token)),
                 _ => options,
             };
         }
         if self.tls.is_some() || servers.iter().any(ServerAddr::tls_required) {
-            options = options.tls_client_config(tls_config(self.tls)?).require_tls(self.tls.is_some_and(|tls| tls.required));
+            options = options
+                .tls_client_config(tls_config(self.tls)?)
+                .require_tls(self.tls.is_some_and(|tls| tls.required));
         }
         if self.tls.is_some_and(|tls| tls.handshake_first) {
             options = options.tls_first();
         }
         let certificate = self.tls.is_some_and(|tls| tls.certificate.is_some());
-        Ok(Plan { servers, options, shown_files, fixed_files, certificate })
+        Ok(Plan {
+            servers,
+            options,
+            shown_files,
+            fixed_files,
+            certificate,
+        })
     }
 
     /// Connects; the client then connects again by itself, for ever.
@@ -226,7 +288,13 @@ impl Connection<'_> {
         name: impl fmt::Display,
         told: impl Fn(News) + Clone + Send + Sync + 'static,
     ) -> Result<Client, NotConnected> {
-        self.plan(name).map_err(|problem| NotConnected { refused: false, problem })?.connect(told).await
+        self.plan(name)
+            .map_err(|problem| NotConnected {
+                refused: false,
+                problem,
+            })?
+            .connect(told)
+            .await
     }
 
     /// Hosts and ports of the servers.
@@ -236,7 +304,11 @@ impl Connection<'_> {
 
     /// All files that a client is made of.
     pub(super) fn files(&self) -> Files {
-        let shown = self.auth.into_iter().flat_map(Auth::texts).map(|(text, _)| text);
+        let shown = self
+            .auth
+            .into_iter()
+            .flat_map(Auth::texts)
+            .map(|(text, _)| text);
         Files::of(self.fixed_texts().chain(shown))
     }
 
@@ -247,19 +319,27 @@ impl Connection<'_> {
 
     fn fixed_texts(&self) -> impl Iterator<Item = &Text> {
         let tls = self.tls.map(Tls::files).unwrap_or_default();
-        self.url.0.iter().chain([tls.ca, tls.certificate, tls.key].into_iter().flatten())
+        self.url
+            .0
+            .iter()
+            .chain([tls.ca, tls.certificate, tls.key].into_iter().flatten())
     }
 }
 
 /// Hosts and ports, for a person.
 fn hosts(servers: &[ServerAddr]) -> String {
-    let hosts: Vec<_> = servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect();
+    let hosts: Vec<_> = servers
+        .iter()
+        .map(|server| format!("{}:{}", server.host(), server.port()))
+        .collect();
     hosts.join(", ")
 }
 
 /// What a URL spells with escapes.
 fn decoded(part: &str) -> String {
-    percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned()
+    percent_encoding::percent_decode_str(part)
+        .decode_utf8_lossy()
+        .into_owned()
 }
 
 /// The pauses before each try: none before the very first.
@@ -269,8 +349,12 @@ fn pauses() -> impl Fn(usize) -> Duration + Send + Sync + 'static {
         if !begun.swap(true, Ordering::Relaxed) {
             return Duration::ZERO;
         }
-        let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
-        (RECONNECT.0 * 2_u32.pow(doublings)).min(RECONNECT.1).mul_f64(rand::random_range(0.5..1.0))
+        let doublings = u32::try_from(attempt.saturating_sub(1))
+            .unwrap_or(u32::MAX)
+            .min(16);
+        (RECONNECT.0 * 2_u32.pow(doublings))
+            .min(RECONNECT.1)
+            .mul_f64(rand::random_range(0.5..1.0))
     }
 }
 
@@ -288,13 +372,17 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Has a client of this plan connect anew whenever the files have changed that show who connects.
+    /// Has a client of this plan connect anew whenever the files have changed that show who
+    /// connects.
     pub(super) fn renewal(&self, client: &Client) -> Option<Renewal> {
         Auth::renewal(self.shown_files.clone()?, client)
     }
 
     /// Connects; the client then connects again by itself, for ever.
-    pub(super) async fn connect(&self, told: impl Fn(News) + Clone + Send + Sync + 'static) -> Result<Client, NotConnected> {
+    pub(super) async fn connect(
+        &self,
+        told: impl Fn(News) + Clone + Send + Sync + 'static,
+    ) -> Result<Client, NotConnected> {
         let options = self.options.clone().event_callback(move |event| {
             let told = told.clone();
             async move {
@@ -303,41 +391,75 @@ impl Plan {
                 }
             }
         });
-        options.connect(self.servers.clone()).await.map_err(|error| {
-            let refused = matches!(error.kind(), ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication);
-            let at = hosts(&self.servers);
-            let problem = if refused {
-                Problem::new(format!("the NATS server at {at} does not let us in: {}", error.kind())).help("check auth").at("auth")
-            } else {
-                let (place, help) = advice(&error.to_string(), self.certificate);
-                Problem::new(format!("cannot connect to NATS at {at}: {error}")).help(help).at(place)
-            };
-            NotConnected { refused, problem: OpenError(problem) }
-        })
+        options
+            .connect(self.servers.clone())
+            .await
+            .map_err(|error| {
+                let refused = matches!(
+                    error.kind(),
+                    ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication
+                );
+                let at = hosts(&self.servers);
+                let problem = if refused {
+                    Problem::new(format!(
+                        "the NATS server at {at} does not let us in: {}",
+                        error.kind()
+                    ))
+                    .help("check auth")
+                    .at("auth")
+                } else {
+                    let (place, help) = advice(&error.to_string(), self.certificate);
+                    Problem::new(format!("cannot connect to NATS at {at}: {error}"))
+                        .help(help)
+                        .at(place)
+                };
+                NotConnected {
+                    refused,
+                    problem: OpenError(problem),
+                }
+            })
     }
 }
 
-/// What is to be done where a connection cannot be made, and at which setting. The client has for that no more than the words of rustls and
-/// of the system.
+/// What is to be done where a connection cannot be made, and at which setting. The client has for
+/// that no more than the words of rustls and of the system.
 fn advice(error: &str, certificate: bool) -> (&'static str, &'static str) {
     let says = |words: &[&str]| words.iter().any(|words| error.contains(words));
     if says(&["UnknownIssuer"]) {
-        return ("tls", "nobody who is trusted here has signed the server's certificate; name who has in tls: { ca: { file: path } }");
+        return (
+            "tls",
+            "nobody who is trusted here has signed the server's certificate; name who has in tls: { ca: { file: path } }",
+        );
     }
     if says(&["not valid for name", "NotValidForName"]) {
-        return ("url", "the server's certificate is for other names; write one of these");
+        return (
+            "url",
+            "the server's certificate is for other names; write one of these",
+        );
     }
     if says(&["invalid peer certificate"]) {
-        return ("tls", "the server's certificate is not good; see that the server gets another");
+        return (
+            "tls",
+            "the server's certificate is not good; see that the server gets another",
+        );
     }
     // What answers a TLS greeting in plain text is seen as a broken record.
     if says(&["InvalidContentType", "corrupt message"]) {
-        return ("url", "the server does not speak TLS there; write nats:// and leave out tls:, or name its port for TLS");
+        return (
+            "url",
+            "the server does not speak TLS there; write nats:// and leave out tls:, or name its port for TLS",
+        );
     }
     if says(&["fatal alert"]) {
         return match certificate {
-            true => ("tls", "the server does not take the certificate that it is shown; show one that is signed by whom it trusts"),
-            false => ("tls", "the server wants to be shown a certificate; set tls: { certificate, key }"),
+            true => (
+                "tls",
+                "the server does not take the certificate that it is shown; show one that is signed by whom it trusts",
+            ),
+            false => (
+                "tls",
+                "the server wants to be shown a certificate; set tls: { certificate, key }",
+            ),
         };
     }
     if says(&["timed out", "got nothing"]) {
@@ -372,7 +494,8 @@ impl News {
                 Some(Self::Down("the NATS server does not let us in any more: authorization violation; check auth".to_owned()))
             }
             Event::ClientError(ClientError::Other(error)) => {
-                // Whether a certificate is shown is not known here, and matters little to one that was let in before.
+                // Whether a certificate is shown is not known here, and matters little to one that
+                // was let in before.
                 let (_, help) = advice(&error, true);
                 Some(Self::Down(format!("cannot connect to NATS again: {error}; {help}")))
             }
@@ -393,12 +516,20 @@ pub(super) fn is_subject(subject: &str, wildcards: bool) -> bool {
     let is_token = |(index, token): (usize, &str)| match token {
         "*" => wildcards,
         ">" => wildcards && index == last,
-        token => !token.is_empty() && !token.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>')),
+        token => {
+            !token.is_empty()
+                && !token
+                    .chars()
+                    .any(|c| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>'))
+        }
     };
     subject.split('.').enumerate().all(is_token)
 }
 
 /// True for the name of a stream, a consumer or a queue group.
 pub(super) fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '/' | '\\'))
+    !name.is_empty()
+        && !name.chars().any(|c| {
+            c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '/' | '\\')
+        })
 }

@@ -29,7 +29,8 @@ const ACK_WAIT: Duration = Duration::from_secs(30);
 /// The shortest: the server is told three times within it that a message is being worked on.
 const ACK_WAIT_MIN: Duration = Duration::from_secs(1);
 
-/// What a consumer is made of where it is not there. Of one that is there, what is given here must agree with it.
+/// What a consumer is made of where it is not there. Of one that is there, what is given here must
+/// agree with it.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[schemars(rename = "NatsConsumer")]
 #[serde(deny_unknown_fields)]
@@ -39,7 +40,8 @@ pub struct NewConsumer {
     /// Where a new consumer begins; not looked at where it is there already.
     #[serde(default)]
     start: Start,
-    /// How long the server waits for an acknowledgement before it sends a message again; 30s unless it is given.
+    /// How long the server waits for an acknowledgement before it sends a message again; 30s unless
+    /// it is given.
     ack_wait: Option<Interval>,
     /// How many messages may be unacknowledged at once; 8192, the most, unless it is given.
     max_ack_pending: Option<usize>,
@@ -64,37 +66,74 @@ pub(super) enum Start {
 impl NewConsumer {
     pub(super) fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if self.filter.as_ref().is_some_and(|filter| !is_subject(filter, true)) {
-            problems.push(Problem::new("this is no subject").at("filter").help("write one such as telemetry.> or telemetry.*.cpu"));
+        if self
+            .filter
+            .as_ref()
+            .is_some_and(|filter| !is_subject(filter, true))
+        {
+            problems.push(
+                Problem::new("this is no subject")
+                    .at("filter")
+                    .help("write one such as telemetry.> or telemetry.*.cpu"),
+            );
         }
         match &self.start {
-            Start::Sequence(0) => problems.push(Problem::new("the messages of a stream count from 1").at("sequence").at("start")),
+            Start::Sequence(0) => problems.push(
+                Problem::new("the messages of a stream count from 1")
+                    .at("sequence")
+                    .at("start"),
+            ),
             Start::Time(time) if parse_rfc3339(time).is_err() => {
-                problems.push(Problem::new("this is no time").at("time").at("start").help("write one such as 2026-01-31T09:30:00Z"));
+                problems.push(
+                    Problem::new("this is no time")
+                        .at("time")
+                        .at("start")
+                        .help("write one such as 2026-01-31T09:30:00Z"),
+                );
             }
             _ => {}
         }
         if self.ack_wait.is_some_and(|wait| wait.0 < ACK_WAIT_MIN) {
-            problems.push(Problem::new("this is too short to store a message in; 1s at least").at("ack_wait"));
+            problems.push(
+                Problem::new("this is too short to store a message in; 1s at least").at("ack_wait"),
+            );
         }
-        if self.max_ack_pending.is_some_and(|pending| !(1..=MESSAGES_MAX).contains(&pending)) {
-            problems.push(Problem::new(format!("1 to {MESSAGES_MAX} messages can be in hand at once")).at("max_ack_pending"));
+        if self
+            .max_ack_pending
+            .is_some_and(|pending| !(1..=MESSAGES_MAX).contains(&pending))
+        {
+            problems.push(
+                Problem::new(format!(
+                    "1 to {MESSAGES_MAX} messages can be in hand at once"
+                ))
+                .at("max_ack_pending"),
+            );
         }
         problems
     }
 
-    /// Where a consumer of a stream of this kind begins that is made anew behind what is known of it.
+    /// Where a consumer of a stream of this kind begins that is made anew behind what is known of
+    /// it.
     fn resumed(retention: RetentionPolicy, resume_at: u64) -> Start {
-        // A work queue has a consumer begin with its first message (10101), and what is acknowledged is gone from it.
-        if retention == RetentionPolicy::WorkQueue { Start::All } else { Start::Sequence(resume_at) }
+        // A work queue has a consumer begin with its first message (10101), and what is
+        // acknowledged is gone from it.
+        if retention == RetentionPolicy::WorkQueue {
+            Start::All
+        } else {
+            Start::Sequence(resume_at)
+        }
     }
 
     fn config(&self, name: &str, resume: Option<Start>) -> pull::Config {
         let deliver_policy = match resume.as_ref().unwrap_or(&self.start) {
             Start::All => DeliverPolicy::All,
             Start::New => DeliverPolicy::New,
-            Start::Sequence(start) => DeliverPolicy::ByStartSequence { start_sequence: *start },
-            Start::Time(time) => parse_rfc3339(time).map_or(DeliverPolicy::All, |start_time| DeliverPolicy::ByStartTime { start_time }),
+            Start::Sequence(start) => DeliverPolicy::ByStartSequence {
+                start_sequence: *start,
+            },
+            Start::Time(time) => parse_rfc3339(time).map_or(DeliverPolicy::All, |start_time| {
+                DeliverPolicy::ByStartTime { start_time }
+            }),
         };
         pull::Config {
             durable_name: Some(name.to_owned()),
@@ -102,7 +141,8 @@ impl NewConsumer {
             deliver_policy,
             ack_policy: AckPolicy::Explicit,
             ack_wait: self.ack_wait.map_or(ACK_WAIT, |wait| wait.0),
-            max_ack_pending: i64::try_from(self.max_ack_pending.unwrap_or(MESSAGES_MAX)).unwrap_or(i64::MAX),
+            max_ack_pending: i64::try_from(self.max_ack_pending.unwrap_or(MESSAGES_MAX))
+                .unwrap_or(i64::MAX),
             filter_subject: self.filter.clone().unwrap_or_default(),
             ..pull::Config::default()
         }
@@ -121,7 +161,8 @@ pub(super) struct Wanted {
     pub(super) hosts: String,
 }
 
-/// What is known of a consumer from before: it may have to be made anew, and what its stream has removed unread is to be told.
+/// What is known of a consumer from before: it may have to be made anew, and what its stream has
+/// removed unread is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Known {
     /// When its stream was made, in nanoseconds since 1970: of another stream nothing is known.
@@ -134,7 +175,8 @@ pub(super) struct Known {
     deliveries: u64,
     /// How many messages waited when it was last looked at.
     waiting: u64,
-    /// Whether what was delivered and is not acknowledged is in hand: after a restart of the bus it is not.
+    /// Whether what was delivered and is not acknowledged is in hand: after a restart of the bus it
+    /// is not.
     in_hand: bool,
     /// What is seen of its middle.
     middle: Middle,
@@ -162,22 +204,35 @@ impl Known {
     pub(super) fn write(&self) -> Bytes {
         let mut position = Vec::with_capacity(32);
         leb128::write(&mut position, leb128::zigzag(self.stream_made));
-        for number in [self.acknowledged, self.told, self.deliveries, self.waiting].into_iter().chain(self.middle.begin()) {
+        for number in [self.acknowledged, self.told, self.deliveries, self.waiting]
+            .into_iter()
+            .chain(self.middle.begin())
+        {
             leb128::write(&mut position, number);
         }
         position.into()
     }
 
-    /// What was stored; none where it cannot be read, which costs no message: the consumer itself knows where it is.
+    /// What was stored; none where it cannot be read, which costs no message: the consumer itself
+    /// knows where it is.
     pub(super) fn read(mut position: &[u8]) -> Option<Self> {
         let mut next = || leb128::read(&mut position);
         let stream_made = leb128::unzigzag(next()?);
         let (acknowledged, told, deliveries, waiting) = (next()?, next()?, next()?, next()?);
         // Positions had no more before their middle was looked at.
-        Some(Self { stream_made, acknowledged, told, deliveries, waiting, in_hand: false, middle: Middle::begun(next()) })
+        Some(Self {
+            stream_made,
+            acknowledged,
+            told,
+            deliveries,
+            waiting,
+            in_hand: false,
+            middle: Middle::begun(next()),
+        })
     }
 
-    /// A message has been delivered here: what lies before it is not missing, but for what was removed from between it and the one before.
+    /// A message has been delivered here: what lies before it is not missing, but for what was
+    /// removed from between it and the one before.
     pub(super) fn delivered(&mut self, message: &Delivered<'_>) {
         self.told = self.told.max(message.stream_sequence);
         self.deliveries = self.deliveries.max(message.consumer_sequence);
@@ -190,45 +245,80 @@ impl Known {
         self.middle.removed(stream)
     }
 
-    /// What was removed from a stream before the consumer came to it: its next message lies behind the last that it has delivered, or where it
-    /// was to begin if it was just made.
-    pub(super) fn gap(&mut self, info: &Info, stream: &stream::Info, consumer: Consumer) -> Option<Gap> {
+    /// What was removed from a stream before the consumer came to it: its next message lies behind
+    /// the last that it has delivered, or where it was to begin if it was just made.
+    pub(super) fn gap(
+        &mut self,
+        info: &Info,
+        stream: &stream::Info,
+        consumer: Consumer,
+    ) -> Option<Gap> {
         (self.stream_made, self.waiting) = (made(stream), info.num_pending);
         let config = &info.config;
         let filtered = !config.filter_subject.is_empty() || !config.filter_subjects.is_empty();
-        self.middle.looked_at(stream, !filtered && config.deliver_policy != DeliverPolicy::LastPerSubject);
-        // What other consumers have acknowledged goes too, and the last messages of all subjects are in no order.
+        self.middle.looked_at(
+            stream,
+            !filtered && config.deliver_policy != DeliverPolicy::LastPerSubject,
+        );
+        // What other consumers have acknowledged goes too, and the last messages of all subjects
+        // are in no order.
         let elsewhere = filtered && stream.config.retention != RetentionPolicy::Limits;
         let first = stream.state.first_sequence;
         let passed = match consumer {
-            Consumer::Made(Some(begins_at)) if self.in_hand => begins_at.saturating_sub(1).max(self.told),
+            Consumer::Made(Some(begins_at)) if self.in_hand => {
+                begins_at.saturating_sub(1).max(self.told)
+            }
             Consumer::Made(Some(begins_at)) => begins_at.saturating_sub(1),
-            // A purge moves the consumer behind what it removes, so that its position alone would hide that. What it has passed without a
-            // delivery nobody has seen; of one with a filter that may be what it is not to see.
+            // A purge moves the consumer behind what it removes, so that its position alone would
+            // hide that. What it has passed without a delivery nobody has seen; of one with a
+            // filter that may be what it is not to see.
             Consumer::Found if !filtered && info.delivered.consumer_sequence >= self.deliveries => {
                 let unseen = info.delivered.consumer_sequence - self.deliveries;
-                info.delivered.stream_sequence.min(self.told.saturating_add(unseen)).max(self.told)
+                info.delivered
+                    .stream_sequence
+                    .min(self.told.saturating_add(unseen))
+                    .max(self.told)
             }
             Consumer::Found | Consumer::Made(None) => info.delivered.stream_sequence.max(self.told),
         };
-        let lost_in_hand = if self.in_hand { 0 } else { info.num_ack_pending as u64 };
-        (self.told, self.deliveries, self.in_hand) = (passed, info.delivered.consumer_sequence, true);
+        let lost_in_hand = if self.in_hand {
+            0
+        } else {
+            info.num_ack_pending as u64
+        };
+        (self.told, self.deliveries, self.in_hand) =
+            (passed, info.delivered.consumer_sequence, true);
         let missing = first.saturating_sub(passed.saturating_add(1));
         if missing == 0 || elsewhere || config.deliver_policy == DeliverPolicy::LastPerSubject {
             return None;
         }
         self.told = first - 1;
         self.middle.begins_behind(self.told);
-        let of = if filtered { " (of all its subjects)" } else { "" };
-        let why = format!("messages {} to {} were removed from the stream {}{of}", passed + 1, first - 1, info.stream_name);
-        Some(Gap { messages: missing + lost_in_hand, why })
+        let of = if filtered {
+            " (of all its subjects)"
+        } else {
+            ""
+        };
+        let why = format!(
+            "messages {} to {} were removed from the stream {}{of}",
+            passed + 1,
+            first - 1,
+            info.stream_name
+        );
+        Some(Gap {
+            messages: missing + lost_in_hand,
+            why,
+        })
     }
 
     /// What can be said of a stream that is not the one that was read before.
     fn made_anew(&self, stream: &stream::Info) -> Option<Gap> {
         (self.stream_made != made(stream)).then(|| Gap {
             messages: self.waiting,
-            why: format!("the stream {} was deleted and made anew, with what had not been read of it", stream.config.name),
+            why: format!(
+                "the stream {} was deleted and made anew, with what had not been read of it",
+                stream.config.name
+            ),
         })
     }
 }
@@ -258,7 +348,13 @@ impl NoConsumer {
 impl Wanted {
     /// What gives a stored position its meaning.
     pub(super) fn fingerprint(&self) -> u64 {
-        fingerprint(&["nats", &self.hosts, self.domain.as_deref().unwrap_or_default(), &self.stream, &self.consumer])
+        fingerprint(&[
+            "nats",
+            &self.hosts,
+            self.domain.as_deref().unwrap_or_default(),
+            &self.stream,
+            &self.consumer,
+        ])
     }
 
     /// Its JetStream through a client.
@@ -272,8 +368,15 @@ impl Wanted {
 
     /// Where messages are asked for.
     pub(super) fn next_subject(&self) -> String {
-        let domain = self.domain.as_ref().map(|domain| format!("{domain}.")).unwrap_or_default();
-        format!("$JS.{domain}API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.consumer)
+        let domain = self
+            .domain
+            .as_ref()
+            .map(|domain| format!("{domain}."))
+            .unwrap_or_default();
+        format!(
+            "$JS.{domain}API.CONSUMER.MSG.NEXT.{}.{}",
+            self.stream, self.consumer
+        )
     }
 
     /// Finds the stream.
@@ -295,24 +398,39 @@ impl Wanted {
     }
 
     /// Looks for the consumer and its stream, and none is an answer.
-    pub(super) async fn look(&self, jetstream: &Context) -> Result<Option<(Info, stream::Info)>, NoConsumer> {
+    pub(super) async fn look(
+        &self,
+        jetstream: &Context,
+    ) -> Result<Option<(Info, stream::Info)>, NoConsumer> {
         let stream = match self.stream(jetstream).await {
             // Whether it comes back is for the next to find out.
             Err(NoConsumer::Wrong(_)) => return Ok(None),
             found => found?,
         };
-        Ok(self.find(&stream).await?.map(|info| (info, stream.cached_info().clone())))
+        Ok(self
+            .find(&stream)
+            .await?
+            .map(|info| (info, stream.cached_info().clone())))
     }
 
     /// Looks for the consumer, and none is an answer.
-    pub(super) async fn find<I>(&self, stream: &stream::Stream<I>) -> Result<Option<Info>, NoConsumer> {
+    pub(super) async fn find<I>(
+        &self,
+        stream: &stream::Stream<I>,
+    ) -> Result<Option<Info>, NoConsumer> {
         let found = match stream.consumer_info(&self.consumer).await {
             Ok(found) => found,
             Err(error) => {
                 return match error.kind() {
                     ConsumerInfoErrorKind::NotFound => Ok(None),
-                    ConsumerInfoErrorKind::StreamNotFound => Err(NoConsumer::Unknown(format!("the stream {} is gone", self.stream))),
-                    _ => Err(NoConsumer::Unknown(format!("cannot look at the consumer {}: {error}", self.consumer))),
+                    ConsumerInfoErrorKind::StreamNotFound => Err(NoConsumer::Unknown(format!(
+                        "the stream {} is gone",
+                        self.stream
+                    ))),
+                    _ => Err(NoConsumer::Unknown(format!(
+                        "cannot look at the consumer {}: {error}",
+                        self.consumer
+                    ))),
                 };
             }
         };
@@ -336,12 +454,20 @@ impl Wanted {
             differences.push("it pushes, where messages are pulled".to_owned());
         }
         if !config.priority_groups.is_empty() {
-            differences.push(format!("it has priority groups ({}), which are not spoken here", config.priority_groups.join(", ")));
+            differences.push(format!(
+                "it has priority groups ({}), which are not spoken here",
+                config.priority_groups.join(", ")
+            ));
         }
         if config.ack_policy != AckPolicy::Explicit {
-            differences.push("it does not ask for an acknowledgement of each message (ack_policy explicit)".to_owned());
+            differences.push(
+                "it does not ask for an acknowledgement of each message (ack_policy explicit)"
+                    .to_owned(),
+            );
         }
-        let Some(create) = &self.create else { return differences };
+        let Some(create) = &self.create else {
+            return differences;
+        };
         if let Some(wanted) = &create.filter {
             let filters = match config.filter_subjects.as_slice() {
                 [] => config.filter_subject.clone(),
@@ -355,22 +481,35 @@ impl Wanted {
         if let Some(wanted) = create.ack_wait
             && config.ack_wait != wanted.0
         {
-            differences.push(format!("ack_wait is {} there and {wanted} here", Interval(config.ack_wait)));
+            differences.push(format!(
+                "ack_wait is {} there and {wanted} here",
+                Interval(config.ack_wait)
+            ));
         }
         if let Some(wanted) = create.max_ack_pending
             && i64::try_from(wanted) != Ok(config.max_ack_pending)
         {
-            differences.push(format!("max_ack_pending is {} there and {wanted} here", config.max_ack_pending));
+            differences.push(format!(
+                "max_ack_pending is {} there and {wanted} here",
+                config.max_ack_pending
+            ));
         }
         differences
     }
 
-    /// Finds the consumer, or makes it where that is asked for: where it was known before, behind what is known to be stored.
-    /// Says what was removed meanwhile.
-    pub(super) async fn ensure(&self, jetstream: &Context, known: Option<Known>) -> Result<(Info, Known, Vec<Gap>), NoConsumer> {
+    /// Finds the consumer, or makes it where that is asked for: where it was known before, behind
+    /// what is known to be stored. Says what was removed meanwhile.
+    pub(super) async fn ensure(
+        &self,
+        jetstream: &Context,
+        known: Option<Known>,
+    ) -> Result<(Info, Known, Vec<Gap>), NoConsumer> {
         let stream = match self.stream(jetstream).await {
-            // Of a stream that is made anew nothing is to be missed, so what is known is kept until it is.
-            Err(NoConsumer::Wrong(words)) if known.is_some() && self.create.is_some() => return Err(NoConsumer::Unknown(words)),
+            // Of a stream that is made anew nothing is to be missed, so what is known is kept until
+            // it is.
+            Err(NoConsumer::Wrong(words)) if known.is_some() && self.create.is_some() => {
+                return Err(NoConsumer::Unknown(words));
+            }
             found => found?,
         };
         let told_of_stream = stream.cached_info();
@@ -381,10 +520,15 @@ impl Wanted {
         let info = match (self.find(&stream).await?, &self.create) {
             (Some(info), _) => info,
             (None, Some(create)) => {
-                // All of a stream that was made anew is unread, wherever the first one was to begin.
-                let resume_at = known_here.map(|known| known.acknowledged + 1).or(known.map(|_| 1));
-                let resume = resume_at.map(|at| NewConsumer::resumed(told_of_stream.config.retention, at));
-                // Some servers make it all the same, and both consumers then miss what the other takes.
+                // All of a stream that was made anew is unread, wherever the first one was to
+                // begin.
+                let resume_at = known_here
+                    .map(|known| known.acknowledged + 1)
+                    .or(known.map(|_| 1));
+                let resume =
+                    resume_at.map(|at| NewConsumer::resumed(told_of_stream.config.retention, at));
+                // Some servers make it all the same, and both consumers then miss what the other
+                // takes.
                 if let Some(problem) = self.hindrance(&stream, resume.as_ref()).await {
                     return Err(NoConsumer::Wrong(problem));
                 }
@@ -401,36 +545,73 @@ impl Wanted {
                 )));
             }
         };
-        let acknowledged = acknowledged(&info).max(known_here.map_or(0, |known| known.acknowledged));
+        let acknowledged =
+            acknowledged(&info).max(known_here.map_or(0, |known| known.acknowledged));
         // Of what it has delivered to others nothing is known.
-        let (told, deliveries) = (info.delivered.stream_sequence, info.delivered.consumer_sequence);
-        let nothing = Known { stream_made, acknowledged, told, deliveries, waiting: 0, in_hand: false, middle: Middle::default() };
-        let mut known = known_here.map_or(nothing, |known| Known { acknowledged, ..known });
+        let (told, deliveries) = (
+            info.delivered.stream_sequence,
+            info.delivered.consumer_sequence,
+        );
+        let nothing = Known {
+            stream_made,
+            acknowledged,
+            told,
+            deliveries,
+            waiting: 0,
+            in_hand: false,
+            middle: Middle::default(),
+        };
+        let mut known = known_here.map_or(nothing, |known| Known {
+            acknowledged,
+            ..known
+        });
         let gap = known.gap(&info, told_of_stream, consumer);
         known.middle.resume(&info);
         Ok((info, known, made_anew.into_iter().chain(gap).collect()))
     }
 
-    async fn make(&self, stream: &stream::Stream, create: &NewConsumer, resume: Option<Start>) -> Result<Info, NoConsumer> {
-        let error = match stream.create_consumer_strict(create.config(&self.consumer, resume)).await {
+    async fn make(
+        &self,
+        stream: &stream::Stream,
+        create: &NewConsumer,
+        resume: Option<Start>,
+    ) -> Result<Info, NoConsumer> {
+        let error = match stream
+            .create_consumer_strict(create.config(&self.consumer, resume))
+            .await
+        {
             Ok(consumer) => return Ok(consumer.cached_info().clone()),
             Err(error) => error,
         };
         let code = match error.kind() {
             ConsumerCreateStrictErrorKind::JetStream(error) => error.error_code(),
-            _ => return Err(NoConsumer::Unknown(format!("cannot make the consumer {}: {error}", self.consumer))),
+            _ => {
+                return Err(NoConsumer::Unknown(format!(
+                    "cannot make the consumer {}: {error}",
+                    self.consumer
+                )));
+            }
         };
         Err(match code {
-            ErrorCode::CONSUMER_WQ_CONSUMER_NOT_DELIVER_ALL => NoConsumer::Wrong(self.not_from_the_first()),
-            ErrorCode::CONSUMER_WQ_CONSUMER_NOT_UNIQUE | ErrorCode::CONSUMER_WQ_MULTIPLE_UNFILTERED => {
+            ErrorCode::CONSUMER_WQ_CONSUMER_NOT_DELIVER_ALL => {
+                NoConsumer::Wrong(self.not_from_the_first())
+            }
+            ErrorCode::CONSUMER_WQ_CONSUMER_NOT_UNIQUE
+            | ErrorCode::CONSUMER_WQ_MULTIPLE_UNFILTERED => {
                 NoConsumer::Wrong(self.taken("another one"))
             }
-            _ => NoConsumer::Unknown(format!("cannot make the consumer {}: {error}", self.consumer)),
+            _ => NoConsumer::Unknown(format!(
+                "cannot make the consumer {}: {error}",
+                self.consumer
+            )),
         })
     }
 
     fn not_from_the_first(&self) -> String {
-        format!("the stream {} is a work queue, whose consumers begin with its first message; leave out create.start", self.stream)
+        format!(
+            "the stream {} is a work queue, whose consumers begin with its first message; leave out create.start",
+            self.stream
+        )
     }
 
     fn taken(&self, other: &str) -> String {
@@ -441,7 +622,11 @@ impl Wanted {
     }
 
     /// What will keep the consumer, which is not there, from being made.
-    pub(super) async fn hindrance(&self, stream: &stream::Stream, resume: Option<&Start>) -> Option<String> {
+    pub(super) async fn hindrance(
+        &self,
+        stream: &stream::Stream,
+        resume: Option<&Start>,
+    ) -> Option<String> {
         let create = self.create.as_ref()?;
         if stream.cached_info().config.retention != RetentionPolicy::WorkQueue {
             return None;
@@ -455,7 +640,13 @@ impl Wanted {
             if other.name == self.consumer {
                 return None;
             }
-            let all = |filter: &str| if filter.is_empty() { ">".to_owned() } else { filter.to_owned() };
+            let all = |filter: &str| {
+                if filter.is_empty() {
+                    ">".to_owned()
+                } else {
+                    filter.to_owned()
+                }
+            };
             let ours = all(create.filter.as_deref().unwrap_or_default());
             let mut theirs = match other.config.filter_subjects.as_slice() {
                 [] => vec![all(&other.config.filter_subject)],
@@ -482,14 +673,25 @@ fn overlap(one: &str, other: &str) -> bool {
     }
 }
 
-/// Up to which message of the stream everything is acknowledged, or was never to be seen: a consumer that was just made tells the latter
-/// only as what it has delivered.
+/// Up to which message of the stream everything is acknowledged, or was never to be seen: a
+/// consumer that was just made tells the latter only as what it has delivered.
 pub(super) fn acknowledged(info: &Info) -> u64 {
-    let delivered = if info.num_ack_pending == 0 { info.delivered.stream_sequence } else { 0 };
+    let delivered = if info.num_ack_pending == 0 {
+        info.delivered.stream_sequence
+    } else {
+        0
+    };
     info.ack_floor.stream_sequence.max(delivered)
 }
 
 /// How long the server waits for an acknowledgement of this consumer's messages.
 pub(super) fn ack_wait(info: &Info) -> Duration {
-    info.config.backoff.iter().copied().chain([info.config.ack_wait]).filter(|wait| !wait.is_zero()).min().unwrap_or(ACK_WAIT)
+    info.config
+        .backoff
+        .iter()
+        .copied()
+        .chain([info.config.ack_wait])
+        .filter(|wait| !wait.is_zero())
+        .min()
+        .unwrap_or(ACK_WAIT)
 }

@@ -1,11 +1,14 @@
-//! Messages as events and back: the NATS protocol binding of CloudEvents 1.0.3, and what is no CloudEvent.
+//! Messages as events and back: the NATS protocol binding of CloudEvents 1.0.3, and what is no
+//! CloudEvent.
 //!
 //! Of what the specification leaves open:
 //!
-//! - The data's media type is `ce-datacontenttype` and, where that is missing, `Content-Type`, which other writers use.
-//! - A message without headers whose JSON has a `specversion` and is a CloudEvent is one: so the binding was until 1.0.2, and so some
-//!   libraries still write.
-//! - Header names are compared without regard to case, as the binding says, although servers keep it.
+//! - The data's media type is `ce-datacontenttype` and, where that is missing, `Content-Type`,
+//!   which other writers use.
+//! - A message without headers whose JSON has a `specversion` and is a CloudEvent is one: so the
+//!   binding was until 1.0.2, and so some libraries still write.
+//! - Header names are compared without regard to case, as the binding says, although servers keep
+//!   it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +51,11 @@ type Arrivals = SmallVec<[Arrival; 1]>;
 
 impl Mapper {
     pub(super) fn new(name: Name, mapped: bool, clock: Arc<dyn Clock>) -> Self {
-        Self { name, mapped, clock }
+        Self {
+            name,
+            mapped,
+            clock,
+        }
     }
 
     pub(super) fn name(&self) -> &Name {
@@ -56,20 +63,43 @@ impl Mapper {
     }
 
     /// What a message brings, with where it lies in its stream.
-    pub(super) fn read(&self, message: &async_nats::Message, stored: Option<&Info<'_>>) -> (Arrivals, Vec<Reject>) {
+    pub(super) fn read(
+        &self,
+        message: &async_nats::Message,
+        stored: Option<&Info<'_>>,
+    ) -> (Arrivals, Vec<Reject>) {
         match self.arrivals(message, stored) {
             Ok(arrivals) => (arrivals, Vec::new()),
             Err(reason) => {
-                let place = stored.map_or_else(String::new, |at| format!(", number {} of the stream {}", at.stream_sequence, at.stream));
+                let place = stored.map_or_else(String::new, |at| {
+                    format!(
+                        ", number {} of the stream {}",
+                        at.stream_sequence, at.stream
+                    )
+                });
                 let reason = format!("{reason} (subject {}{place})", message.subject);
-                (Arrivals::new(), vec![Reject { raw: message.payload.clone(), reason }])
+                (
+                    Arrivals::new(),
+                    vec![Reject {
+                        raw: message.payload.clone(),
+                        reason,
+                    }],
+                )
             }
         }
     }
 
-    fn arrivals(&self, message: &async_nats::Message, stored: Option<&Info<'_>>) -> Result<Arrivals, String> {
+    fn arrivals(
+        &self,
+        message: &async_nats::Message,
+        stored: Option<&Info<'_>>,
+    ) -> Result<Arrivals, String> {
         let event = |event| Ok(smallvec![Arrival::Event(Arc::new(event))]);
-        let Some(headers) = message.headers.as_ref().filter(|headers| !headers.is_empty()) else {
+        let Some(headers) = message
+            .headers
+            .as_ref()
+            .filter(|headers| !headers.is_empty())
+        else {
             // A guess: what is none after all is a plain message.
             if message.payload.first() == Some(&b'{')
                 && memchr::memmem::find(&message.payload, b"\"specversion\"").is_some()
@@ -83,30 +113,56 @@ impl Mapper {
             return self.plain(message, Some(headers), stored);
         }
         let headers = http_headers(headers)?;
-        let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if declared.trim().eq_ignore_ascii_case("application/cloudevents") {
+        let declared = headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        if declared
+            .trim()
+            .eq_ignore_ascii_case("application/cloudevents")
+        {
             return event(json::decode(&message.payload).map_err(|error| error.to_string())?);
         }
-        let decoded = decode(&headers, message.payload.clone(), MESSAGE_EVENTS_MAX).map_err(|error| error.to_string())?;
+        let decoded = decode(&headers, message.payload.clone(), MESSAGE_EVENTS_MAX)
+            .map_err(|error| error.to_string())?;
         if decoded.events.is_empty() {
             return Err("the batch has no events".to_owned());
         }
-        Ok(decoded.events.into_iter().map(|event| Arrival::Event(Arc::new(event))).collect())
+        Ok(decoded
+            .events
+            .into_iter()
+            .map(|event| Arrival::Event(Arc::new(event)))
+            .collect())
     }
 
     /// An event of what is none.
-    fn plain(&self, message: &async_nats::Message, headers: Option<&HeaderMap>, stored: Option<&Info<'_>>) -> Result<Arrivals, String> {
+    fn plain(
+        &self,
+        message: &async_nats::Message,
+        headers: Option<&HeaderMap>,
+        stored: Option<&Info<'_>>,
+    ) -> Result<Arrivals, String> {
         let declared = headers.and_then(|headers| {
-            headers.iter().find(|(name, _)| is_header(name, CONTENT_TYPE.as_str())).and_then(|(_, values)| Some(values.last()?.as_str()))
+            headers
+                .iter()
+                .find(|(name, _)| is_header(name, CONTENT_TYPE.as_str()))
+                .and_then(|(_, values)| Some(values.last()?.as_str()))
         });
         let (data, media_type) = data(declared, message.payload.clone())?;
         let id = match stored {
             // The time tells a message from one of the same number in a stream that was made anew.
-            Some(at) => format!("{}.{}.{}", at.stream, at.stream_sequence, at.published.unix_timestamp_nanos()),
+            Some(at) => format!(
+                "{}.{}.{}",
+                at.stream,
+                at.stream_sequence,
+                at.published.unix_timestamp_nanos()
+            ),
             None => format!("{:032x}", rand::random::<u128>()),
         };
         let time = match stored {
-            Some(at) => Timestamp(i64::try_from(at.published.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)),
+            Some(at) => Timestamp(
+                i64::try_from(at.published.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX),
+            ),
             None => self.clock.now(),
         };
         let mut event = Event::builder(id, format!("/nats/{}", self.name), PLAIN_TYPE)
@@ -118,9 +174,14 @@ impl Mapper {
         }
         Ok(smallvec![if self.mapped {
             let root = root(message, headers, stored, data.as_ref(), time);
-            Arrival::Plain(Box::new(Plain { root, defaults: event }))
+            Arrival::Plain(Box::new(Plain {
+                root,
+                defaults: event,
+            }))
         } else {
-            let event = event.build().map_err(|error| format!("no event can be made of this: {error}"))?;
+            let event = event
+                .build()
+                .map_err(|error| format!("no event can be made of this: {error}"))?;
             Arrival::Event(Arc::new(event))
         }])
     }
@@ -137,13 +198,17 @@ fn announces_event(headers: &HeaderMap) -> bool {
     headers.iter().any(|(name, values)| {
         REQUIRED.iter().any(|required| is_header(name, required))
             || is_header(name, CONTENT_TYPE.as_str())
-                && values
-                    .iter()
-                    .any(|value| value.as_str().get(..STRUCTURED.len()).is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED)))
+                && values.iter().any(|value| {
+                    value
+                        .as_str()
+                        .get(..STRUCTURED.len())
+                        .is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED))
+                })
     })
 }
 
-/// The headers as the HTTP binding has them, which writes all attributes the same way but the data's media type.
+/// The headers as the HTTP binding has them, which writes all attributes the same way but the
+/// data's media type.
 fn http_headers(headers: &HeaderMap) -> Result<http::HeaderMap, String> {
     let mut map = http::HeaderMap::with_capacity(headers.len());
     let mut media_type = None;
@@ -152,15 +217,21 @@ fn http_headers(headers: &HeaderMap) -> Result<http::HeaderMap, String> {
         for value in values {
             if is_header(name, DATACONTENTTYPE) {
                 let decoded = percent_encoding::percent_decode_str(value.as_str()).decode_utf8();
-                let decoded = decoded.ok().and_then(|text| http::HeaderValue::from_str(&text).ok());
-                media_type = Some(decoded.ok_or_else(|| format!("the header {text} is no media type"))?);
+                let decoded = decoded
+                    .ok()
+                    .and_then(|text| http::HeaderValue::from_str(&text).ok());
+                media_type =
+                    Some(decoded.ok_or_else(|| format!("the header {text} is no media type"))?);
                 continue;
             }
             // A name that HTTP does not have is no attribute's.
-            let Ok(name) = http::HeaderName::try_from(text) else { continue };
+            let Ok(name) = http::HeaderName::try_from(text) else {
+                continue;
+            };
             let broken = |_| format!("the header {text} has control characters in its value");
             let value = http::HeaderValue::from_bytes(value.as_str().as_bytes()).map_err(broken)?;
-            map.try_append(name, value).map_err(|_| "there are too many headers".to_owned())?;
+            map.try_append(name, value)
+                .map_err(|_| "there are too many headers".to_owned())?;
         }
     }
     if let Some(media_type) = media_type {
@@ -169,7 +240,8 @@ fn http_headers(headers: &HeaderMap) -> Result<http::HeaderMap, String> {
     Ok(map)
 }
 
-/// JSON byte for byte where it is declared or, undeclared, is some; text where it is of a textual type; else binary.
+/// JSON byte for byte where it is declared or, undeclared, is some; text where it is of a textual
+/// type; else binary.
 fn data(declared: Option<&str>, body: Bytes) -> Result<(Option<Data>, Option<&str>), String> {
     if body.is_empty() {
         return Ok((None, declared));
@@ -216,7 +288,9 @@ fn root(
     let mut texts = BTreeMap::<String, String>::new();
     for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
         for value in values {
-            let joined = texts.entry(AsRef::<str>::as_ref(name).to_ascii_lowercase()).or_default();
+            let joined = texts
+                .entry(AsRef::<str>::as_ref(name).to_ascii_lowercase())
+                .or_default();
             if !joined.is_empty() {
                 joined.push_str(", ");
             }
@@ -226,7 +300,9 @@ fn root(
     let text = data.and_then(|data| std::str::from_utf8(data.bytes()).ok());
     let body = match (data, text) {
         (None, _) => Body::None(()),
-        (Some(data), Some(text)) if data.kind() == DataKind::Json => serde_json::from_str(text).map(Body::Json).unwrap_or(Body::Text(text)),
+        (Some(data), Some(text)) if data.kind() == DataKind::Json => serde_json::from_str(text)
+            .map(Body::Json)
+            .unwrap_or(Body::Text(text)),
         (Some(_), Some(text)) => Body::Text(text),
         (Some(data), None) => Body::Base64(BASE64_STANDARD.encode(data.bytes())),
     };
@@ -264,14 +340,23 @@ pub(super) fn write(event: &Event, mode: Mode) -> (HeaderMap, Bytes) {
         Mode::Data => {
             let (mut headers, payload) = encode_binary(event);
             let media_type = headers.remove(CONTENT_TYPE);
-            (media_type.into_iter().map(|media_type| (CONTENT_TYPE, media_type)).collect(), payload)
+            (
+                media_type
+                    .into_iter()
+                    .map(|media_type| (CONTENT_TYPE, media_type))
+                    .collect(),
+                payload,
+            )
         }
     };
     let mut headers = HeaderMap::new();
     for (name, value) in &http {
         let (name, value) = match value.to_str() {
-            // Section 3.1.3.2: a space is percent-encoded in every attribute, and what the HTTP binding does not encode is this alone.
-            Ok(value) if mode == Mode::Binary && name == CONTENT_TYPE => (DATACONTENTTYPE, encoded(value)),
+            // Section 3.1.3.2: a space is percent-encoded in every attribute, and what the HTTP
+            // binding does not encode is this alone.
+            Ok(value) if mode == Mode::Binary && name == CONTENT_TYPE => {
+                (DATACONTENTTYPE, encoded(value))
+            }
             Ok(value) => (name.as_str(), value.to_owned()),
             Err(_) => continue,
         };
@@ -283,5 +368,9 @@ pub(super) fn write(event: &Event, mode: Mode) -> (HeaderMap, Bytes) {
 }
 
 fn encoded(media_type: &str) -> String {
-    media_type.replace('%', "%25").replace(' ', "%20").replace('"', "%22").replace('\t', "%09")
+    media_type
+        .replace('%', "%25")
+        .replace(' ', "%20")
+        .replace('"', "%22")
+        .replace('\t', "%09")
 }

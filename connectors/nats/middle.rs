@@ -1,9 +1,12 @@
-//! What is removed from the middle of a stream before it is delivered: by a limit per subject, by a message's own time to live, by a rollup, by hand.
+//! What is removed from the middle of a stream before it is delivered: by a limit per subject, by a
+//! message's own time to live, by a rollup, by hand.
 //!
-//! A consumer without a filter delivers every message of its stream, and numbers its deliveries. So where one delivery follows another and some
-//! numbers of the stream lie between their messages, those were removed. Of a consumer with a filter they may be messages that it is not to see,
-//! and where a delivery is missing, somebody else has had it or it comes again: then nothing is told. What the stream had when it was looked at
-//! for the first time may have had its gaps by then, so only what was published later counts.
+//! A consumer without a filter delivers every message of its stream, and numbers its deliveries. So
+//! where one delivery follows another and some numbers of the stream lie between their messages,
+//! those were removed. Of a consumer with a filter they may be messages that it is not to see, and
+//! where a delivery is missing, somebody else has had it or it comes again: then nothing is told.
+//! What the stream had when it was looked at for the first time may have had its gaps by then, so
+//! only what was published later counts.
 
 use async_nats::jetstream::consumer::Info;
 use async_nats::jetstream::message::Info as Delivered;
@@ -20,7 +23,8 @@ pub(super) struct Middle {
     is_whole: bool,
     /// Up to this message it is told by the stream's first one what is missing.
     told: u64,
-    /// The last delivery, and the highest message that was delivered by then; none where a delivery was missing since.
+    /// The last delivery, and the highest message that was delivered by then; none where a delivery
+    /// was missing since.
     last: Option<(u64, u64)>,
     removed: Option<Removed>,
 }
@@ -36,7 +40,10 @@ struct Removed {
 impl Middle {
     /// What a stored position says.
     pub(super) fn begun(begin: Option<u64>) -> Self {
-        Self { begin, ..Self::default() }
+        Self {
+            begin,
+            ..Self::default()
+        }
     }
 
     /// What is to be stored of it.
@@ -57,15 +64,22 @@ impl Middle {
 
     /// What is delivered next follows what the consumer says that it has delivered.
     pub(super) fn resume(&mut self, info: &Info) {
-        self.last = Some((info.delivered.consumer_sequence, info.delivered.stream_sequence));
+        self.last = Some((
+            info.delivered.consumer_sequence,
+            info.delivered.stream_sequence,
+        ));
     }
 
     /// A message has been delivered.
     pub(super) fn delivered(&mut self, message: &Delivered<'_>) {
         let (delivery, sequence) = (message.consumer_sequence, message.stream_sequence);
         let is_first = message.delivered == 1;
-        let highest = self.last.filter(|(last, _)| last + 1 == delivery).map(|(_, highest)| highest);
-        if let (true, Some(highest), Some(begin)) = (is_first && self.is_whole, highest, self.begin) {
+        let highest = self
+            .last
+            .filter(|(last, _)| last + 1 == delivery)
+            .map(|(_, highest)| highest);
+        if let (true, Some(highest), Some(begin)) = (is_first && self.is_whole, highest, self.begin)
+        {
             self.remove(highest.max(begin).max(self.told) + 1, sequence);
         }
         self.last = match highest {
@@ -79,7 +93,11 @@ impl Middle {
     fn remove(&mut self, from: u64, before: u64) {
         let messages = before.saturating_sub(from);
         if messages > 0 {
-            let removed = self.removed.get_or_insert(Removed { messages: 0, first: from, last: from });
+            let removed = self.removed.get_or_insert(Removed {
+                messages: 0,
+                first: from,
+                last: from,
+            });
             removed.messages += messages;
             removed.last = before - 1;
         }
@@ -87,11 +105,19 @@ impl Middle {
 
     /// What was removed since this was last asked.
     pub(super) fn removed(&mut self, stream: &str) -> Option<Gap> {
-        let Removed { messages, first, last } = self.removed.take()?;
+        let Removed {
+            messages,
+            first,
+            last,
+        } = self.removed.take()?;
         let why = if messages == last - first + 1 {
-            format!("messages {first} to {last} were removed from the middle of the stream {stream}")
+            format!(
+                "messages {first} to {last} were removed from the middle of the stream {stream}"
+            )
         } else {
-            format!("{messages} of the messages {first} to {last} were removed from the middle of the stream {stream}")
+            format!(
+                "{messages} of the messages {first} to {last} were removed from the middle of the stream {stream}"
+            )
         };
         Some(Gap { messages, why })
     }
@@ -118,7 +144,8 @@ mod tests {
         }
     }
 
-    /// What is told of deliveries, each by its number, its message's and how often that was delivered.
+    /// What is told of deliveries, each by its number, its message's and how often that was
+    /// delivered.
     fn told(middle: Middle, deliveries: &[(u64, u64, i64)]) -> Option<(u64, String)> {
         let mut middle = middle;
         for (delivery, sequence, times) in deliveries {
@@ -129,27 +156,72 @@ mod tests {
 
     #[test]
     fn only_what_is_known_to_be_removed_is_counted() {
-        let middle = Middle { begin: Some(10), is_whole: true, told: 0, last: Some((5, 8)), removed: None };
+        let middle = Middle {
+            begin: Some(10),
+            is_whole: true,
+            told: 0,
+            last: Some((5, 8)),
+            removed: None,
+        };
         for (deliveries, expect) in [
             (&[(6, 9, 1), (7, 10, 1), (8, 11, 1)][..], None),
             // They may have been missing before anybody looked.
             (&[(6, 11, 1)][..], None),
             (&[(6, 14, 1)][..], Some((3, "messages 11 to 13 were"))),
-            (&[(6, 13, 1), (7, 14, 1), (8, 16, 1)][..], Some((3, "3 of the messages 11 to 15 were"))),
+            (
+                &[(6, 13, 1), (7, 14, 1), (8, 16, 1)][..],
+                Some((3, "3 of the messages 11 to 15 were")),
+            ),
             // One that comes again in between changes nothing.
-            (&[(6, 12, 1), (7, 3, 2), (8, 14, 1)][..], Some((2, "2 of the messages 11 to 13 were"))),
+            (
+                &[(6, 12, 1), (7, 3, 2), (8, 14, 1)][..],
+                Some((2, "2 of the messages 11 to 13 were")),
+            ),
             // Somebody else has had 7, which was 15, or it is lost on its way and comes again.
             (&[(6, 11, 1), (8, 16, 1)][..], None),
             (&[(6, 11, 1), (8, 9, 2), (9, 17, 1), (10, 18, 1)][..], None),
-            (&[(6, 11, 1), (8, 16, 1), (9, 18, 1)][..], Some((1, "messages 17 to 17 were"))),
+            (
+                &[(6, 11, 1), (8, 16, 1), (9, 18, 1)][..],
+                Some((1, "messages 17 to 17 were")),
+            ),
         ] {
             let told = told(middle, deliveries);
-            assert_eq!(told.as_ref().map(|(messages, _)| *messages), expect.map(|(messages, _)| messages), "{deliveries:?}");
-            assert!(expect.is_none_or(|(_, why)| told.is_some_and(|(_, told)| told.starts_with(why))), "{deliveries:?}");
+            assert_eq!(
+                told.as_ref().map(|(messages, _)| *messages),
+                expect.map(|(messages, _)| messages),
+                "{deliveries:?}"
+            );
+            assert!(
+                expect.is_none_or(|(_, why)| told.is_some_and(|(_, told)| told.starts_with(why))),
+                "{deliveries:?}"
+            );
         }
         let skips = &[(6, 20, 1)][..];
-        assert_eq!(told(Middle { is_whole: false, ..middle }, skips), None, "it has a filter");
-        assert_eq!(told(Middle { told: 15, ..middle }, skips).unwrap().0, 4, "16 to 19");
-        assert_eq!(told(Middle { begin: None, ..middle }, skips), None);
+        assert_eq!(
+            told(
+                Middle {
+                    is_whole: false,
+                    ..middle
+                },
+                skips
+            ),
+            None,
+            "it has a filter"
+        );
+        assert_eq!(
+            told(Middle { told: 15, ..middle }, skips).unwrap().0,
+            4,
+            "16 to 19"
+        );
+        assert_eq!(
+            told(
+                Middle {
+                    begin: None,
+                    ..middle
+                },
+                skips
+            ),
+            None
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Messages that were taken from a stream and whose fate has not been told.
 //!
-//! What is stored is acknowledged in batches, of which the server confirms the last acknowledgement: it takes those of one consumer in the
-//! order in which they come, so that this confirms all of them at the price of one.
+//! What is stored is acknowledged in batches, of which the server confirms the last
+//! acknowledgement: it takes those of one consumer in the order in which they come, so that this
+//! confirms all of them at the price of one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,8 +21,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{Acknowledgement, Verdict};
 
-/// Messages in hand at once. A pull asks for no more than there is room, so that the server never sends what would have to wait. Enough that the
-/// server sends the next while some are synced to disk and others acknowledged.
+/// Messages in hand at once. A pull asks for no more than there is room, so that the server never
+/// sends what would have to wait. Enough that the server sends the next while some are synced to
+/// disk and others acknowledged.
 pub(super) const MESSAGES_MAX: usize = 8_192;
 
 /// Messages of one request.
@@ -33,13 +35,16 @@ const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What a message takes beside its payload and headers: its subject and where it is acknowledged.
 const ADDRESSES_BYTES_MAX: usize = 64 * 1024;
 
-/// How long the server may take to confirm an acknowledgement. Then the message comes again, and the journal knows it.
+/// How long the server may take to confirm an acknowledgement. Then the message comes again, and
+/// the journal knows it.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
 
-/// Batches of acknowledgements that wait for their confirmation at once. What is stored meanwhile makes up the next.
+/// Batches of acknowledgements that wait for their confirmation at once. What is stored meanwhile
+/// makes up the next.
 const BATCHES_MAX: usize = 4;
 
-/// First and longest pause before a message that could not be stored comes again; it doubles with each delivery.
+/// First and longest pause before a message that could not be stored comes again; it doubles with
+/// each delivery.
 const FAILED_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// The log is told of lost acknowledgements at most this often.
@@ -68,7 +73,8 @@ struct Inner {
     stored: Option<Stored>,
     /// Nothing is asked for before this.
     paused_until: Option<Instant>,
-    /// There is room once no more messages and bytes than these are in hand, where somebody waits for it.
+    /// There is room once no more messages and bytes than these are in hand, where somebody waits
+    /// for it.
     room_below: Option<(usize, usize)>,
     in_progress_every: Duration,
     /// When the log was last told of a lost acknowledgement, and how many were lost since.
@@ -107,7 +113,14 @@ impl Outstanding {
             in_progress_every: Duration::from_secs(10),
             lost: None,
         };
-        Arc::new(Self { source, client, inner: Mutex::new(inner), changed: Notify::new(), returned: Notify::new(), stored: Notify::new() })
+        Arc::new(Self {
+            source,
+            client,
+            inner: Mutex::new(inner),
+            changed: Notify::new(),
+            returned: Notify::new(),
+            stored: Notify::new(),
+        })
     }
 
     /// Says how long the server waits for an acknowledgement before it sends the message again.
@@ -119,19 +132,29 @@ impl Outstanding {
     }
 
     /// Takes a message in hand: from now on the server is told that it is being worked on.
-    pub(super) fn take(self: &Arc<Self>, reply: Subject, bytes: usize, delivered: i64) -> Acknowledgement {
+    pub(super) fn take(
+        self: &Arc<Self>,
+        reply: Subject,
+        bytes: usize,
+        delivered: i64,
+    ) -> Acknowledgement {
         let mut inner = self.inner.lock();
         inner.taken += 1;
         inner.bytes += bytes;
         let number = inner.taken;
         inner.held.insert(number, reply.clone());
         drop(inner);
-        let handle = Handle { outstanding: Arc::clone(self), number, bytes, told: false };
+        let handle = Handle {
+            outstanding: Arc::clone(self),
+            number,
+            bytes,
+            told: false,
+        };
         Acknowledgement::io(move |verdict| handle.tell(reply, delivered, verdict))
     }
 
-    /// How much may be asked for while so many messages and bytes are on their way. A quarter of the room has to be free, so that one request
-    /// brings many messages.
+    /// How much may be asked for while so many messages and bytes are on their way. A quarter of
+    /// the room has to be free, so that one request brings many messages.
     pub(super) fn room(&self, to_come: (usize, usize)) -> Room {
         let mut inner = self.inner.lock();
         inner.room_below = None;
@@ -145,9 +168,13 @@ impl Outstanding {
         let most = (MESSAGES_MAX - REQUEST_MESSAGES).checked_sub(to_come.0);
         let most_bytes = (BYTES_MAX.max(2 * largest) - largest).checked_sub(to_come.1);
         // Where too much is on its way, that has to come first.
-        let Some((most, most_bytes)) = most.zip(most_bytes) else { return Room::Full };
+        let Some((most, most_bytes)) = most.zip(most_bytes) else {
+            return Room::Full;
+        };
         if inner.held.len() <= most && inner.bytes <= most_bytes {
-            return Room::For { bytes: largest + most_bytes - inner.bytes };
+            return Room::For {
+                bytes: largest + most_bytes - inner.bytes,
+            };
         }
         inner.room_below = Some((most, most_bytes));
         Room::Full
@@ -169,8 +196,9 @@ impl Outstanding {
         inner.held.is_empty() && inner.returned.is_empty()
     }
 
-    /// Acknowledges what is stored, tells the server, again and again, that what else is in hand is being worked on, and gives back what was
-    /// dropped untold. Never ends, and once it is dropped nothing is acknowledged any more.
+    /// Acknowledges what is stored, tells the server, again and again, that what else is in hand is
+    /// being worked on, and gives back what was dropped untold. Never ends, and once it is dropped
+    /// nothing is acknowledged any more.
     pub(super) async fn keep(&self) {
         let _ends = Ends(self);
         let every = || self.inner.lock().in_progress_every;
@@ -234,7 +262,9 @@ impl Outstanding {
             inner.returned.push(reply);
             self.returned.notify_one();
         }
-        let room = inner.room_below.is_some_and(|(most, most_bytes)| inner.held.len() <= most && inner.bytes <= most_bytes);
+        let room = inner.room_below.is_some_and(|(most, most_bytes)| {
+            inner.held.len() <= most && inner.bytes <= most_bytes
+        });
         if room {
             inner.room_below = None;
         }
@@ -250,11 +280,14 @@ impl Outstanding {
         inner.paused_until = Some(inner.paused_until.map_or(until, |before| before.max(until)));
     }
 
-    /// Has a message acknowledged with others that are stored by now, and returns once the server has confirmed that, or could not.
+    /// Has a message acknowledged with others that are stored by now, and returns once the server
+    /// has confirmed that, or could not.
     async fn stored(&self, reply: Subject) {
         let done = {
             let mut inner = self.inner.lock();
-            let Some(stored) = &mut inner.stored else { return };
+            let Some(stored) = &mut inner.stored else {
+                return;
+            };
             stored.replies.push(reply);
             stored.done.clone()
         };
@@ -268,10 +301,16 @@ impl Outstanding {
         let Some(last) = replies.pop() else { return };
         let acknowledge = async {
             for reply in replies {
-                self.client.publish(reply, AckKind::Ack.into()).await.map_err(|error| error.to_string())?;
+                self.client
+                    .publish(reply, AckKind::Ack.into())
+                    .await
+                    .map_err(|error| error.to_string())?;
             }
             let request = Request::new().payload(AckKind::Ack.into()).timeout(None);
-            self.client.send_request(last, request).await.map_err(|error| error.to_string())
+            self.client
+                .send_request(last, request)
+                .await
+                .map_err(|error| error.to_string())
         };
         let error = match timeout(CONFIRM_WITHIN, acknowledge).await {
             Ok(Ok(_)) => return,
@@ -330,8 +369,12 @@ impl Handle {
             }
             Verdict::Failed => {
                 outstanding.pause(FAILED_AGAIN.0);
-                let doublings = u32::try_from(delivered.saturating_sub(1)).unwrap_or(0).min(8);
-                AckKind::Nak(Some((FAILED_AGAIN.0 * 2_u32.pow(doublings)).min(FAILED_AGAIN.1)))
+                let doublings = u32::try_from(delivered.saturating_sub(1))
+                    .unwrap_or(0)
+                    .min(8);
+                AckKind::Nak(Some(
+                    (FAILED_AGAIN.0 * 2_u32.pow(doublings)).min(FAILED_AGAIN.1),
+                ))
             }
             Verdict::Rejected(_) => AckKind::Term,
         };

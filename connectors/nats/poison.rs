@@ -1,10 +1,11 @@
 //! Messages that the client cannot read.
 //!
-//! Headers that are not UTF-8, or no headers at all, are no error of one message to `async-nats`: it breaks the connection off. The
-//! message is then sent again with all that lay behind it, and breaks off again: it would hold its stream up for ever. So after each new
-//! connection those that were delivered first and are still unacknowledged are looked at through JetStream's own interface, which
-//! carries headers as base64; what cannot be read is rejected. What lies before such a message gets through, so that sooner or later it
-//! is among the first.
+//! Headers that are not UTF-8, or no headers at all, are no error of one message to `async-nats`:
+//! it breaks the connection off. The message is then sent again with all that lay behind it, and
+//! breaks off again: it would hold its stream up for ever. So after each new connection those that
+//! were delivered first and are still unacknowledged are looked at through JetStream's own
+//! interface, which carries headers as base64; what cannot be read is rejected. What lies before
+//! such a message gets through, so that sooner or later it is among the first.
 
 use pointsman_schemas::Reject;
 use std::str::FromStr;
@@ -54,10 +55,16 @@ pub(super) async fn find(jetstream: &Context, wanted: &Wanted, info: &Info) -> V
         return Vec::new();
     }
     let first = info.ack_floor.stream_sequence + 1;
-    let last = info.delivered.stream_sequence.min(first.saturating_add(LOOKED_AT_MAX));
+    let last = info
+        .delivered
+        .stream_sequence
+        .min(first.saturating_add(LOOKED_AT_MAX));
     let look = |sequence| async move {
         let request = serde_json::json!({ "seq": sequence });
-        let answer: Answer = jetstream.request(format!("STREAM.MSG.GET.{}", wanted.stream), &request).await.ok()?;
+        let answer: Answer = jetstream
+            .request(format!("STREAM.MSG.GET.{}", wanted.stream), &request)
+            .await
+            .ok()?;
         let stored = answer.message?;
         let headers = BASE64_STANDARD.decode(&stored.hdrs).ok()?;
         if is_readable(&headers) || !is_wanted(&stored.subject, info) {
@@ -65,25 +72,49 @@ pub(super) async fn find(jetstream: &Context, wanted: &Wanted, info: &Info) -> V
         }
         let data = BASE64_STANDARD.decode(&stored.data).unwrap_or_default();
         // The server goes by the message's number alone.
-        let reply = format!("$JS.ACK.{}.{}.1.{sequence}.{sequence}.0.0", wanted.stream, wanted.consumer);
-        let reason = format!("the headers of message {sequence} of the stream {} cannot be read", wanted.stream);
-        Some(Unreadable { sequence, reply: reply.into(), reject: Reject { raw: [headers, data].concat().into(), reason } })
+        let reply = format!(
+            "$JS.ACK.{}.{}.1.{sequence}.{sequence}.0.0",
+            wanted.stream, wanted.consumer
+        );
+        let reason = format!(
+            "the headers of message {sequence} of the stream {} cannot be read",
+            wanted.stream
+        );
+        Some(Unreadable {
+            sequence,
+            reply: reply.into(),
+            reject: Reject {
+                raw: [headers, data].concat().into(),
+                reason,
+            },
+        })
     };
-    futures::stream::iter(first..=last).map(look).buffered(AT_ONCE).filter_map(std::future::ready).collect().await
+    futures::stream::iter(first..=last)
+        .map(look)
+        .buffered(AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
 }
 
 /// True where the client reads these headers.
 fn is_readable(headers: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(headers) else { return false };
+    let Ok(text) = std::str::from_utf8(headers) else {
+        return false;
+    };
     let mut lines = text.lines();
-    let Some(version) = lines.next() else { return true };
+    let Some(version) = lines.next() else {
+        return true;
+    };
     let is_version = version.strip_prefix("NATS/1.0").is_some_and(|status| {
         let status = status.split_whitespace().next().unwrap_or_default();
         status.is_empty() || StatusCode::from_str(status).is_ok()
     });
     let is_header = |line: &str| {
         let name = line.split_once(':').map(|(name, _)| name);
-        line.is_empty() || line.starts_with(char::is_whitespace) || name.is_some_and(|name| HeaderName::from_str(name).is_ok())
+        line.is_empty()
+            || line.starts_with(char::is_whitespace)
+            || name.is_some_and(|name| HeaderName::from_str(name).is_ok())
     };
     is_version && lines.all(|line| !line.contains('\r') && is_header(line))
 }
@@ -91,7 +122,12 @@ fn is_readable(headers: &[u8]) -> bool {
 /// True where the consumer takes messages of this subject.
 fn is_wanted(subject: &str, info: &Info) -> bool {
     let config = &info.config;
-    let mut filters = config.filter_subjects.iter().chain([&config.filter_subject]).filter(|filter| !filter.is_empty()).peekable();
+    let mut filters = config
+        .filter_subjects
+        .iter()
+        .chain([&config.filter_subject])
+        .filter(|filter| !filter.is_empty())
+        .peekable();
     filters.peek().is_none() || filters.any(|filter| matches(filter, subject))
 }
 
@@ -125,7 +161,12 @@ mod tests {
             (b"NATS/1.0\r\nno colon\r\n\r\n", false),
             (b"NATS/1.0\r\na: b\rc\r\n\r\n", false),
         ] {
-            assert_eq!(is_readable(headers), readable, "{}", String::from_utf8_lossy(headers));
+            assert_eq!(
+                is_readable(headers),
+                readable,
+                "{}",
+                String::from_utf8_lossy(headers)
+            );
         }
     }
 

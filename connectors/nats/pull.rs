@@ -1,8 +1,10 @@
 //! Reading from a stream through a durable pull consumer.
 //!
-//! One task pulls: it asks for as many messages as there is room for, hands them on, and asks again (see `requests`). It hears from the
-//! server at least every few seconds while it waits (idle heartbeats); where it does not, or where the connection was lost meanwhile, it
-//! looks after the consumer and asks anew. The same task keeps the messages in hand from being sent to somebody else (see `outstanding`).
+//! One task pulls: it asks for as many messages as there is room for, hands them on, and asks again
+//! (see `requests`). It hears from the server at least every few seconds while it waits (idle
+//! heartbeats); where it does not, or where the connection was lost meanwhile, it looks after the
+//! consumer and asks anew. The same task keeps the messages in hand from being sent to somebody
+//! else (see `outstanding`).
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
@@ -36,7 +38,8 @@ use crate::{Acknowledgement, Batch, Link, Message, Source, SourceError, Verdict}
 /// The most messages of a batch.
 pub const BATCH_MESSAGES_MAX: usize = 512;
 
-/// How often the consumer is looked at: what waits in it, what is acknowledged, whether it is still there.
+/// How often the consumer is looked at: what waits in it, what is acknowledged, whether it is still
+/// there.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How long JetStream may take to answer.
@@ -47,17 +50,19 @@ const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
 
 const CLOSED: &str = "the NATS client has broken off; it is opened anew";
 
-const SILENT: &str =
-    "the NATS server does not answer requests for messages; other clients may have as many open as max_waiting of the consumer allows";
+const SILENT: &str = "the NATS server does not answer requests for messages; other clients may have as many open as max_waiting of the consumer allows";
 
-/// First and longest pause after the server could not say what became of the consumer, of which at least half is waited.
+/// First and longest pause after the server could not say what became of the consumer, of which at
+/// least half is waited.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// How long a server may take over a consumer's end before that is worth a word. It says that a consumer is deleted before it has deleted it:
-/// until then it may still find it, answer without one (2.9), or stumble over what is left of it when it is made again.
+/// How long a server may take over a consumer's end before that is worth a word. It says that a
+/// consumer is deleted before it has deleted it: until then it may still find it, answer without
+/// one (2.9), or stumble over what is left of it when it is made again.
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 
-/// What the client tells of a connection, for as long as its source is there: acknowledgements may keep the client for longer.
+/// What the client tells of a connection, for as long as its source is there: acknowledgements may
+/// keep the client for longer.
 pub(super) struct Ear {
     link: Link,
     /// How often it was connected.
@@ -66,7 +71,10 @@ pub(super) struct Ear {
 
 impl Ear {
     pub(super) fn new(link: Link) -> Arc<Self> {
-        Arc::new(Self { link, connects: watch::Sender::new(0) })
+        Arc::new(Self {
+            link,
+            connects: watch::Sender::new(0),
+        })
     }
 
     pub(super) fn listener(self: &Arc<Self>) -> impl Fn(News) + Clone + Send + Sync + 'static {
@@ -93,8 +101,11 @@ impl Ear {
                 self.link.lag(None);
                 self.link.down(why);
             }
-            News::Complaint(complaint) => self.link.down(format!("the NATS server complains: {complaint}")),
-            // A subscription here has room for more than is ever asked for; and what is dropped comes again.
+            News::Complaint(complaint) => self
+                .link
+                .down(format!("the NATS server complains: {complaint}")),
+            // A subscription here has room for more than is ever asked for; and what is dropped
+            // comes again.
             News::Lost => {}
         }
     }
@@ -129,7 +140,10 @@ impl Pulled {
         let (renewal, fixed_files) = (plan.renewal(&client), plan.fixed_files.clone());
         let puller = Puller {
             jetstream: wanted.context(&client),
-            latest: jetstream::Message { message: nothing(), context: wanted.context(&client) },
+            latest: jetstream::Message {
+                message: nothing(),
+                context: wanted.context(&client),
+            },
             client,
             wanted,
             known: found.1,
@@ -142,7 +156,12 @@ impl Pulled {
             refused: false,
             _renewal: renewal,
         };
-        Self { messages, position: known_position, task: tokio::spawn(puller.run(found.0, fixed_files)), ended: None }
+        Self {
+            messages,
+            position: known_position,
+            task: tokio::spawn(puller.run(found.0, fixed_files)),
+            ended: None,
+        }
     }
 }
 
@@ -152,18 +171,24 @@ impl Source for Pulled {
         let mut messages = Vec::new();
         let received = tokio::select! {
             biased;
-            // By itself: a batch with a cursor waits for those before it, and what cannot be stored of one does not go back.
+            // By itself: a batch with a cursor waits for those before it, and what cannot be stored
+            // of one does not go back.
             Ok(()) = self.position.changed() => {
                 return Ok(Batch { messages, cursor: self.position.borrow_and_update().clone() });
             }
             received = self.messages.recv_many(&mut messages, BATCH_MESSAGES_MAX) => received,
         };
         if received > 0 {
-            return Ok(Batch { messages, cursor: None });
+            return Ok(Batch {
+                messages,
+                cursor: None,
+            });
         }
         if self.ended.is_none() {
             let ended = (&mut self.task).await;
-            self.ended = Some(ended.unwrap_or_else(|error| SourceError::Unavailable(format!("reading broke off: {error}"))));
+            self.ended = Some(ended.unwrap_or_else(|error| {
+                SourceError::Unavailable(format!("reading broke off: {error}"))
+            }));
         }
         Err(self.ended.clone().unwrap_or(SourceError::Ended))
     }
@@ -173,7 +198,8 @@ impl Source for Pulled {
 struct Puller {
     client: Client,
     jetstream: Context,
-    /// The message that came last, as `async-nats` reads where it lies in its stream: with a context, which is not made anew for each.
+    /// The message that came last, as `async-nats` reads where it lies in its stream: with a
+    /// context, which is not made anew for each.
     latest: jetstream::Message,
     wanted: Wanted,
     known: Known,
@@ -182,7 +208,8 @@ struct Puller {
     outstanding: Arc<Outstanding>,
     mapper: Mapper,
     out: mpsc::Sender<Message>,
-    /// Messages that the client cannot read, and that are stored as rejects: what lies before them may keep them in sight.
+    /// Messages that the client cannot read, and that are stored as rejects: what lies before them
+    /// may keep them in sight.
     buried: Arc<Mutex<HashSet<u64>>>,
     /// True where the server would not take requests, until it is seen to take one.
     refused: bool,
@@ -243,7 +270,8 @@ impl Puller {
                     if !self.refused {
                         self.ear.link.up();
                     }
-                    // What the client cannot read breaks the connection, so only after that there can be such.
+                    // What the client cannot read breaks the connection, so only after that there
+                    // can be such.
                     if std::mem::take(&mut connected_anew) {
                         self.bury(&info).await;
                     }
@@ -263,12 +291,17 @@ impl Puller {
                             (connected_anew, self.refused) = (true, false);
                             None
                         }
-                        // The consumer may be gone or have changed, so that the next are other requests; but nobody hurries twice.
-                        Interrupted::Refused(problem) => std::mem::replace(&mut self.refused, true).then_some(problem),
+                        // The consumer may be gone or have changed, so that the next are other
+                        // requests; but nobody hurries twice.
+                        Interrupted::Refused(problem) => {
+                            std::mem::replace(&mut self.refused, true).then_some(problem)
+                        }
                         Interrupted::Stopped(problem) => Some(problem),
                     }
                 }
-                Err(NoConsumer::Unknown(_)) if self.is_closed().await => return SourceError::Unavailable(CLOSED.to_owned()),
+                Err(NoConsumer::Unknown(_)) if self.is_closed().await => {
+                    return SourceError::Unavailable(CLOSED.to_owned());
+                }
                 Err(NoConsumer::Unknown(problem)) => Some(problem),
                 Err(NoConsumer::Wrong(problem)) => return SourceError::Unavailable(problem),
             };
@@ -297,7 +330,8 @@ impl Puller {
         }
     }
 
-    /// Returns once there is a connection: until then the client tells why there is none, and asking for the consumer would tell less.
+    /// Returns once there is a connection: until then the client tells why there is none, and
+    /// asking for the consumer would tell less.
     async fn connected(&self) {
         let mut connects = self.ear.connects.subscribe();
         while self.client.connection_state() != State::Connected {
@@ -312,7 +346,9 @@ impl Puller {
             if self.buried.lock().contains(&found.sequence) {
                 continue;
             }
-            let acknowledgement = self.outstanding.take(found.reply, found.reject.raw.len(), 1);
+            let acknowledgement = self
+                .outstanding
+                .take(found.reply, found.reject.raw.len(), 1);
             let buried = Arc::clone(&self.buried);
             let acknowledgement = Acknowledgement::io(async move |verdict| {
                 if verdict == Verdict::Stored {
@@ -321,13 +357,21 @@ impl Puller {
                 acknowledgement.tell(verdict).await;
             });
             // Full or closed: it is dropped untold, and found again.
-            let _ = self.out.try_send(Message { arrivals: SmallVec::new(), rejects: vec![found.reject], acknowledgement });
+            let _ = self.out.try_send(Message {
+                arrivals: SmallVec::new(),
+                rejects: vec![found.reject],
+                acknowledgement,
+            });
         }
     }
 
     /// True where the client has ended, which it never does by itself but by a mistake of its own.
     async fn is_closed(&self) -> bool {
-        let asked = timeout(Duration::from_secs(1), self.client.subscribe(self.client.new_inbox())).await;
+        let asked = timeout(
+            Duration::from_secs(1),
+            self.client.subscribe(self.client.new_inbox()),
+        )
+        .await;
         matches!(asked, Ok(Err(_)))
     }
 
@@ -336,7 +380,10 @@ impl Puller {
         self.outstanding.set_ack_wait(ack_wait(info));
         self.known.acknowledged = self.known.acknowledged.max(acknowledged(info));
         self.ear.link.lag(Some(info.num_pending));
-        let cursor = Some(Cursor { fingerprint: self.wanted.fingerprint(), position: self.known.write() });
+        let cursor = Some(Cursor {
+            fingerprint: self.wanted.fingerprint(),
+            position: self.known.write(),
+        });
         self.position.send_if_modified(|stored| {
             let changed = *stored != cursor;
             *stored = cursor;
@@ -351,7 +398,8 @@ impl Puller {
             Ok(subscriber) => subscriber,
             Err(error) => return Interrupted::Stopped(format!("cannot subscribe: {error}")),
         };
-        // A connection that is lost from here on forgets what was asked. The first one is told of late, and is no news.
+        // A connection that is lost from here on forgets what was asked. The first one is told of
+        // late, and is no news.
         let mut connects = self.ear.connects.subscribe();
         let connects_before = (*connects.borrow()).max(1);
         let mut looking = self.look();
@@ -415,7 +463,10 @@ impl Puller {
     /// Asks for as much as there is room for. Returns when to ask again, where that is known.
     async fn ask(&self, requests: &mut Requests) -> Result<Option<Instant>, String> {
         requests.expire();
-        if let Some(until) = requests.not_before().filter(|until| Instant::now() < *until) {
+        if let Some(until) = requests
+            .not_before()
+            .filter(|until| Instant::now() < *until)
+        {
             return Ok(Some(until));
         }
         while requests.may_ask() {
@@ -424,18 +475,29 @@ impl Puller {
                 Room::NotBefore(until) => return Ok(Some(until)),
                 Room::Full => return Ok(None),
             };
-            let (request, reply) = requests.open(REQUEST_MESSAGES, self.outstanding.largest(), bytes);
-            let payload = serde_json::to_vec(&request).map_err(|error| format!("cannot ask for messages: {error}"))?;
-            let asked = self.client.publish_with_reply(self.wanted.next_subject(), reply, payload.into()).await;
+            let (request, reply) =
+                requests.open(REQUEST_MESSAGES, self.outstanding.largest(), bytes);
+            let payload = serde_json::to_vec(&request)
+                .map_err(|error| format!("cannot ask for messages: {error}"))?;
+            let asked = self
+                .client
+                .publish_with_reply(self.wanted.next_subject(), reply, payload.into())
+                .await;
             asked.map_err(|error| format!("cannot ask for messages: {error}"))?;
         }
         Ok(None)
     }
 
     /// Hands on what has come, or hears what the server has to say.
-    fn received(&mut self, message: async_nats::Message, from: &mut Subscriber, requests: &mut Requests) -> Result<(), Interrupted> {
+    fn received(
+        &mut self,
+        message: async_nats::Message,
+        from: &mut Subscriber,
+        requests: &mut Requests,
+    ) -> Result<(), Interrupted> {
         let mut next = Some(message);
-        // What has come with it is taken along, without all that has to be looked after between two waits.
+        // What has come with it is taken along, without all that has to be looked after between two
+        // waits.
         for _ in 0..BATCH_MESSAGES_MAX {
             let Some(message) = next.take() else { break };
             if is_stored(&message) {
@@ -465,12 +527,18 @@ impl Puller {
         self.latest.message = message;
         let message = &self.latest;
         // Only what has no such subject at all fails here, and then nobody could acknowledge it.
-        let (Ok(info), Some(reply)) = (message.info(), message.reply.clone()) else { return };
+        let (Ok(info), Some(reply)) = (message.info(), message.reply.clone()) else {
+            return;
+        };
         self.known.delivered(&info);
         let acknowledgement = self.outstanding.take(reply, message.length, info.delivered);
         let (arrivals, rejects) = self.mapper.read(&message.message, Some(&info));
         // Full or closed: it is dropped untold, and so given back.
-        let _ = self.out.try_send(Message { arrivals, rejects, acknowledgement });
+        let _ = self.out.try_send(Message {
+            arrivals,
+            rejects,
+            acknowledgement,
+        });
     }
 
     /// Hands on what has come already, before the subscription is given up.
@@ -480,7 +548,8 @@ impl Puller {
         }
     }
 
-    /// Ends the subscription and gives back what is still on its way, which would else come again only after the server's patience.
+    /// Ends the subscription and gives back what is still on its way, which would else come again
+    /// only after the server's patience.
     async fn give_back(&mut self, mut subscriber: Subscriber) {
         if subscriber.drain().await.is_ok() {
             let rest = async {
@@ -504,12 +573,24 @@ impl Puller {
 /// No message.
 fn nothing() -> async_nats::Message {
     let (subject, payload) = (Subject::from_static(""), Bytes::new());
-    async_nats::Message { subject, reply: None, payload, headers: None, status: None, description: None, length: 0 }
+    async_nats::Message {
+        subject,
+        reply: None,
+        payload,
+        headers: None,
+        status: None,
+        description: None,
+        length: 0,
+    }
 }
 
-/// True for a message of the stream. A publisher may have given it a status of its own: only what can be acknowledged is one.
+/// True for a message of the stream. A publisher may have given it a status of its own: only what
+/// can be acknowledged is one.
 fn is_stored(message: &async_nats::Message) -> bool {
-    message.reply.as_ref().is_some_and(|reply| reply.starts_with("$JS.ACK."))
+    message
+        .reply
+        .as_ref()
+        .is_some_and(|reply| reply.starts_with("$JS.ACK."))
 }
 
 async fn until(instant: Option<Instant>) {

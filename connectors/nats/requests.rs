@@ -1,11 +1,13 @@
 //! Requests for messages that the server has: JetStream's pull requests (ADR-13, ADR-37).
 //!
-//! Several are open at once, so that the server never waits for the next. Each has a reply subject of its own, under which the server says
-//! what becomes of it. Messages come under the subject that they were published to, so that nobody can tell which request one answers:
-//! what is still to come is counted over all of them.
+//! Several are open at once, so that the server never waits for the next. Each has a reply subject
+//! of its own, under which the server says what becomes of it. Messages come under the subject that
+//! they were published to, so that nobody can tell which request one answers: what is still to come
+//! is counted over all of them.
 //!
-//! A request ends when it is filled, when its time is over, or when the server has another reason, and then it is replaced. Servers before
-//! 2.10 say nothing of one that is filled by count; those after it say `409 Batch Completed` where bytes of it are left.
+//! A request ends when it is filled, when its time is over, or when the server has another reason,
+//! and then it is replaced. Servers before 2.10 say nothing of one that is filled by count; those
+//! after it say `409 Batch Completed` where bytes of it are left.
 
 use std::time::Duration;
 
@@ -46,9 +48,23 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn of(config: &async_nats::jetstream::consumer::Config) -> Self {
-        let limit = |limit: i64| usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-        let expires = if config.max_expires.is_zero() { EXPIRES } else { EXPIRES.min(config.max_expires) };
-        Self { batch: limit(config.max_batch), bytes: limit(config.max_bytes), expires, waiting: limit(config.max_waiting) }
+        let limit = |limit: i64| {
+            usize::try_from(limit)
+                .ok()
+                .filter(|limit| *limit > 0)
+                .unwrap_or(usize::MAX)
+        };
+        let expires = if config.max_expires.is_zero() {
+            EXPIRES
+        } else {
+            EXPIRES.min(config.max_expires)
+        };
+        Self {
+            batch: limit(config.max_batch),
+            bytes: limit(config.max_bytes),
+            expires,
+            waiting: limit(config.max_waiting),
+        }
     }
 
     fn heartbeat(&self) -> Duration {
@@ -64,7 +80,8 @@ pub(super) enum Said {
     Alive,
     /// That a request has ended as requests do.
     Well,
-    /// The consumer may be another than it was, or be gone: it has to be looked at. Where that changes nothing, this is what is wrong.
+    /// The consumer may be another than it was, or be gone: it has to be looked at. Where that
+    /// changes nothing, this is what is wrong.
     Look(String),
 }
 
@@ -138,18 +155,35 @@ impl Requests {
         (!self.open.is_empty()).then(|| self.heard_at + self.limits.heartbeat() * 2)
     }
 
-    /// Opens a request for no more than so many messages and bytes, of which at least `bytes_min`; returns it with the subject of its replies.
-    pub(super) fn open(&mut self, messages: usize, bytes_min: usize, bytes: usize) -> (BatchConfig, Subject) {
+    /// Opens a request for no more than so many messages and bytes, of which at least `bytes_min`;
+    /// returns it with the subject of its replies.
+    pub(super) fn open(
+        &mut self,
+        messages: usize,
+        bytes_min: usize,
+        bytes: usize,
+    ) -> (BatchConfig, Subject) {
         let now = Instant::now();
         if self.open.is_empty() {
             self.heard_at = now;
         }
         self.last += 1;
         let messages = messages.min(self.limits.batch);
-        // As much as so many messages are likely to take, so that there is some left for the next request.
-        let likely = self.message_bytes.saturating_mul(messages).saturating_mul(2);
-        let bytes = likely.clamp(bytes_min.min(bytes), bytes).min(self.limits.bytes);
-        self.open.push(Open { number: self.last, messages, bytes, asked_at: now });
+        // As much as so many messages are likely to take, so that there is some left for the next
+        // request.
+        let likely = self
+            .message_bytes
+            .saturating_mul(messages)
+            .saturating_mul(2);
+        let bytes = likely
+            .clamp(bytes_min.min(bytes), bytes)
+            .min(self.limits.bytes);
+        self.open.push(Open {
+            number: self.last,
+            messages,
+            bytes,
+            asked_at: now,
+        });
         self.messages += messages;
         self.bytes += bytes;
         let config = BatchConfig {
@@ -184,33 +218,54 @@ impl Requests {
     pub(super) fn heard(&mut self, message: &Message) -> Said {
         let now = Instant::now();
         self.heard_at = now;
-        let Some(status) = message.status else { return Said::Well };
+        let Some(status) = message.status else {
+            return Said::Well;
+        };
         if status == StatusCode::IDLE_HEARTBEAT {
             self.fruitless.0 = 0;
             return Said::Alive;
         }
-        let number = message.subject.strip_prefix(&*self.inbox).and_then(|rest| rest.strip_prefix('.')?.parse().ok());
+        let number = message
+            .subject
+            .strip_prefix(&*self.inbox)
+            .and_then(|rest| rest.strip_prefix('.')?.parse().ok());
         // Of a request that nobody waits for any more nothing is to be learnt.
-        let Some(index) = self.open.iter().position(|open| Some(open.number) == number) else { return Said::Well };
+        let Some(index) = self
+            .open
+            .iter()
+            .position(|open| Some(open.number) == number)
+        else {
+            return Said::Well;
+        };
         let ended = self.open.swap_remove(index);
         let left = |name| message.headers.as_ref()?.get(name)?.as_str().parse().ok();
         let messages_left = left("Nats-Pending-Messages").unwrap_or(ended.messages);
-        self.end(messages_left, left("Nats-Pending-Bytes").unwrap_or(ended.bytes));
+        self.end(
+            messages_left,
+            left("Nats-Pending-Bytes").unwrap_or(ended.bytes),
+        );
         let brought_nothing = messages_left == ended.messages;
         // Those that end together count as one.
-        if brought_nothing && ended.asked_at + self.limits.expires / 2 > now && ended.asked_at >= self.fruitless.1 {
+        if brought_nothing
+            && ended.asked_at + self.limits.expires / 2 > now
+            && ended.asked_at >= self.fruitless.1
+        {
             self.fruitless = (self.fruitless.0 + 1, now);
         }
         let description = message.description.as_deref().unwrap_or_default();
         match said(status, description, brought_nothing, &ended) {
-            Said::Well if self.fruitless.0 >= FRUITLESS_MAX => Said::Look(each_ends(status, description)),
+            Said::Well if self.fruitless.0 >= FRUITLESS_MAX => {
+                Said::Look(each_ends(status, description))
+            }
             said => said,
         }
     }
 
     /// Takes what is left of a request that has ended from what is to come.
     fn end(&mut self, messages: usize, bytes: usize) {
-        let asked = self.open.iter().fold((0, 0), |sum, open| (sum.0 + open.messages, sum.1 + open.bytes));
+        let asked = self.open.iter().fold((0, 0), |sum, open| {
+            (sum.0 + open.messages, sum.1 + open.bytes)
+        });
         self.messages = self.messages.saturating_sub(messages).min(asked.0);
         self.bytes = self.bytes.saturating_sub(bytes).min(asked.1);
         if self.messages == 0 {
@@ -218,7 +273,8 @@ impl Requests {
         }
     }
 
-    /// Gives up requests whose time is over without a word: an older server has filled them, or they never reached it.
+    /// Gives up requests whose time is over without a word: an older server has filled them, or
+    /// they never reached it.
     pub(super) fn expire(&mut self) {
         let now = Instant::now();
         let over = self.limits.expires + self.limits.heartbeat();
@@ -231,20 +287,30 @@ impl Requests {
 }
 
 fn each_ends(status: StatusCode, description: &str) -> String {
-    let help =
-        if description == "Exceeded MaxWaiting" { "; other clients have as many open as max_waiting of the consumer allows" } else { "" };
+    let help = if description == "Exceeded MaxWaiting" {
+        "; other clients have as many open as max_waiting of the consumer allows"
+    } else {
+        ""
+    };
     format!("the NATS server ends each request for messages: {status} {description}{help}")
 }
 
-/// What follows from the end of a request; the statuses are those of nats-server up to 2.15, and what newer ones may add has to be looked at.
+/// What follows from the end of a request; the statuses are those of nats-server up to 2.15, and
+/// what newer ones may add has to be looked at.
 fn said(status: StatusCode, description: &str, brought_nothing: bool, ended: &Open) -> Said {
     match (status, description) {
         // Its time is over, nobody seemed to wait for it, or there was nothing.
         (StatusCode::TIMEOUT | StatusCode::NOT_FOUND, _) => Said::Well,
-        // It is filled; its server ends, or is no more the one that is asked; others have as many open as the consumer allows.
-        (StatusCode::REQUEST_TERMINATED, "Batch Completed" | "Server Shutdown" | "Leadership Change" | "Exceeded MaxWaiting") => Said::Well,
+        // It is filled; its server ends, or is no more the one that is asked; others have as many
+        // open as the consumer allows.
+        (
+            StatusCode::REQUEST_TERMINATED,
+            "Batch Completed" | "Server Shutdown" | "Leadership Change" | "Exceeded MaxWaiting",
+        ) => Said::Well,
         // The next message is larger than what is left of its bytes.
-        (StatusCode::REQUEST_TERMINATED, "Message Size Exceeds MaxBytes") if !brought_nothing => Said::Well,
+        (StatusCode::REQUEST_TERMINATED, "Message Size Exceeds MaxBytes") if !brought_nothing => {
+            Said::Well
+        }
         (StatusCode::REQUEST_TERMINATED, "Message Size Exceeds MaxBytes") => Said::Look(format!(
             "the next message is larger than the {} bytes that one request may bring; raise max_bytes of the consumer, or the server's max_payload",
             ended.bytes
@@ -269,7 +335,12 @@ mod tests {
     }
 
     /// What the server says to one request, with what it leaves of it.
-    fn status(number: u64, status: u16, description: &str, left: Option<(usize, usize)>) -> Message {
+    fn status(
+        number: u64,
+        status: u16,
+        description: &str,
+        left: Option<(usize, usize)>,
+    ) -> Message {
         let headers = left.map(|(messages, bytes)| {
             let mut headers = HeaderMap::new();
             headers.insert("Nats-Pending-Messages", messages.to_string());
@@ -333,25 +404,42 @@ mod tests {
         requests.open(2, BYTES_MIN, 10_000);
         requests.arrived(100);
         requests.arrived(100);
-        assert_eq!((requests.to_come(), requests.silent_at()), ((0, 0), None), "a server before 2.10 does not tell of one that is filled");
+        assert_eq!(
+            (requests.to_come(), requests.silent_at()),
+            ((0, 0), None),
+            "a server before 2.10 does not tell of one that is filled"
+        );
 
         requests.open(2, BYTES_MIN, 10_000);
         advance(Duration::from_secs(20)).await;
         requests.open(3, BYTES_MIN, 10_000);
         advance(Duration::from_secs(20)).await;
         requests.expire();
-        assert_eq!(requests.to_come(), (3, 10_000), "the first never reached the server");
+        assert_eq!(
+            requests.to_come(),
+            (3, 10_000),
+            "the first never reached the server"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_the_consumer_allows_is_kept_to() {
-        let config = Config { max_batch: 3, max_bytes: 2_000, max_waiting: 2, max_expires: Duration::from_secs(4), ..Config::default() };
+        let config = Config {
+            max_batch: 3,
+            max_bytes: 2_000,
+            max_waiting: 2,
+            max_expires: Duration::from_secs(4),
+            ..Config::default()
+        };
         let mut requests = requests(&config);
         for _ in 0..2 {
             assert!(requests.may_ask());
             let (request, _) = requests.open(512, BYTES_MIN, 1_000_000);
             assert_eq!((request.batch, request.max_bytes), (3, 2_000));
-            assert_eq!((request.expires, request.idle_heartbeat), (Some(Duration::from_secs(4)), Duration::from_secs(2)));
+            assert_eq!(
+                (request.expires, request.idle_heartbeat),
+                (Some(Duration::from_secs(4)), Duration::from_secs(2))
+            );
         }
         assert!(!requests.may_ask());
     }
@@ -363,14 +451,29 @@ mod tests {
             requests.open(10, BYTES_MIN, 10_000);
             let said = requests.heard(&status(requests.last, 409, "Exceeded MaxWaiting", None));
             assert_eq!(said == Said::Well, millis < 400, "{said:?}");
-            assert_eq!(requests.not_before(), Some(Instant::now() + Duration::from_millis(millis)));
+            assert_eq!(
+                requests.not_before(),
+                Some(Instant::now() + Duration::from_millis(millis))
+            );
         }
         requests.open(10, BYTES_MIN, 10_000);
         advance(Duration::from_secs(30)).await;
         requests.arrived(10);
         assert_eq!(requests.not_before(), None);
-        assert_eq!(requests.heard(&status(requests.last, 408, "Request Timeout", Some((9, 9_990)))), Said::Well);
-        assert_eq!(requests.not_before(), None, "one whose time is over is replaced at once");
+        assert_eq!(
+            requests.heard(&status(
+                requests.last,
+                408,
+                "Request Timeout",
+                Some((9, 9_990))
+            )),
+            Said::Well
+        );
+        assert_eq!(
+            requests.not_before(),
+            None,
+            "one whose time is over is replaced at once"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -385,6 +488,10 @@ mod tests {
         for _ in 0..200 {
             requests.arrived(1_000_000);
         }
-        assert_eq!(bytes(&mut requests), 32_000_000, "no more than there is room for");
+        assert_eq!(
+            bytes(&mut requests),
+            32_000_000,
+            "no more than there is room for"
+        );
     }
 }

@@ -28,7 +28,8 @@ const NAME_PATTERN: &str = r"^[^\s.*>/\\]+$";
     "dependentRequired" = { "queue": ["subject"], "consumer": ["stream"], "create": ["stream"], "domain": ["stream"] },
 ))]
 pub struct NatsSource {
-    /// The server, or several of one cluster, such as `nats://127.0.0.1:4222`; `tls://` asks for TLS.
+    /// The server, or several of one cluster, such as `nats://127.0.0.1:4222`; `tls://` asks for
+    /// TLS.
     url: Urls,
     /// The stream to read from.
     #[schemars(extend("pattern" = NAME_PATTERN))]
@@ -38,9 +39,11 @@ pub struct NatsSource {
     /// The durable pull consumer of the stream.
     #[schemars(extend("pattern" = NAME_PATTERN))]
     consumer: Option<Text>,
-    /// What to make the consumer of where it is not there; without this it must be there. `{}` takes the defaults.
+    /// What to make the consumer of where it is not there; without this it must be there. `{}`
+    /// takes the defaults.
     create: Option<NewConsumer>,
-    /// The subject to listen to without a stream, with `*` and `>`: what is published while nobody listens is never seen.
+    /// The subject to listen to without a stream, with `*` and `>`: what is published while nobody
+    /// listens is never seen.
     #[schemars(extend("pattern" = "^[^.\\s]+(\\.[^.\\s]+)*$", "examples" = ["orders.>"]))]
     subject: Option<Text>,
     /// The queue group to share the subject's messages with.
@@ -54,13 +57,25 @@ pub struct NatsSource {
 /// What is read, once every text has a value.
 enum Place {
     Stream(Wanted),
-    Subject { subject: String, queue: Option<String> },
+    Subject {
+        subject: String,
+        queue: Option<String>,
+    },
 }
 
-fn value(text: &Text, at: &str, good: fn(&str) -> bool, mistake: &str) -> Result<String, OpenError> {
+fn value(
+    text: &Text,
+    at: &str,
+    good: fn(&str) -> bool,
+    mistake: &str,
+) -> Result<String, OpenError> {
     let at: [Segment; 1] = [at.into()];
     let value = resolve(text, &at)?;
-    if good(&value) { Ok(value) } else { Err(OpenError(located(Problem::new(mistake), &at))) }
+    if good(&value) {
+        Ok(value)
+    } else {
+        Err(OpenError(located(Problem::new(mistake), &at)))
+    }
 }
 
 const NO_NAME: &str = "this is no name: it must hold some, and no space, dot, slash, * or >";
@@ -68,7 +83,11 @@ const NO_SUBJECT: &str = "this is no subject: its tokens between dots must hold 
 
 impl NatsSource {
     fn connection(&self) -> Connection<'_> {
-        Connection { url: &self.url, auth: self.auth.as_ref(), tls: self.tls.as_ref() }
+        Connection {
+            url: &self.url,
+            auth: self.auth.as_ref(),
+            tls: self.tls.as_ref(),
+        }
     }
 
     fn place(&self) -> Result<Place, OpenError> {
@@ -77,27 +96,53 @@ impl NatsSource {
                 stream: value(stream, "stream", is_name, NO_NAME)?,
                 consumer: value(consumer, "consumer", is_name, NO_NAME)?,
                 create: self.create.clone(),
-                domain: self.domain.as_ref().map(|domain| value(domain, "domain", is_name, NO_NAME)).transpose()?,
+                domain: self
+                    .domain
+                    .as_ref()
+                    .map(|domain| value(domain, "domain", is_name, NO_NAME))
+                    .transpose()?,
                 hosts: self.connection().hosts()?,
             })),
             (None, None, Some(subject)) => Ok(Place::Subject {
-                subject: value(subject, "subject", |subject| is_subject(subject, true), NO_SUBJECT)?,
-                queue: self.queue.as_ref().map(|queue| value(queue, "queue", is_name, NO_NAME)).transpose()?,
+                subject: value(
+                    subject,
+                    "subject",
+                    |subject| is_subject(subject, true),
+                    NO_SUBJECT,
+                )?,
+                queue: self
+                    .queue
+                    .as_ref()
+                    .map(|queue| value(queue, "queue", is_name, NO_NAME))
+                    .transpose()?,
             }),
-            _ => Err(OpenError(Problem::new("it takes a stream and a consumer, or a subject"))),
+            _ => Err(OpenError(Problem::new(
+                "it takes a stream and a consumer, or a subject",
+            ))),
         }
     }
 }
 
 impl NatsSource {
-    /// Finds out whether a subject may be listened to, and tells the server's version. As a member of a queue group nobody can, without
-    /// taking messages from the others.
+    /// Finds out whether a subject may be listened to, and tells the server's version. As a member
+    /// of a queue group nobody can, without taking messages from the others.
     async fn probe_subject(&self, subject: &str, queue: bool) -> Result<String, OpenError> {
-        let name = Name::new("check").map_err(|error| OpenError(Problem::new(error.to_string())))?;
-        let ear = subscription::Ear::new(name.clone(), Link::new(name, Arc::new(SystemClock)), subject.to_owned());
-        let client = self.connection().connect("check", ear.listener()).await.map_err(|NotConnected { problem, .. }| problem)?;
+        let name =
+            Name::new("check").map_err(|error| OpenError(Problem::new(error.to_string())))?;
+        let ear = subscription::Ear::new(
+            name.clone(),
+            Link::new(name, Arc::new(SystemClock)),
+            subject.to_owned(),
+        );
+        let client = self
+            .connection()
+            .connect("check", ear.listener())
+            .await
+            .map_err(|NotConnected { problem, .. }| problem)?;
         if !queue {
-            subscribe(&client, &ear, None).await.map_err(|problem| OpenError(Problem::new(problem).at("subject")))?;
+            subscribe(&client, &ear, None)
+                .await
+                .map_err(|problem| OpenError(Problem::new(problem).at("subject")))?;
         }
         Ok(client.server_info().version)
     }
@@ -109,7 +154,10 @@ impl SourceSettings for NatsSource {
         let mut problems: Vec<Problem> = self.connection().check().collect();
         match (&self.stream, &self.subject) {
             (None, None) => {
-                problems.push(Problem::new("nothing says what to read").help("write stream: and consumer:, or subject:"));
+                problems.push(
+                    Problem::new("nothing says what to read")
+                        .help("write stream: and consumer:, or subject:"),
+                );
             }
             (Some(_), Some(_)) => problems.push(
                 Problem::new("a subject is listened to without a stream")
@@ -124,20 +172,61 @@ impl SourceSettings for NatsSource {
             ),
             _ => {}
         }
-        let stray = |given: bool, key: &str, of: &str| given.then(|| Problem::new(format!("this goes with {of}: alone")).at(key).key());
-        problems.extend(stray(self.queue.is_some() && self.subject.is_none(), "queue", "subject"));
-        problems.extend(stray(self.consumer.is_some() && self.stream.is_none(), "consumer", "stream"));
-        problems.extend(stray(self.create.is_some() && self.stream.is_none(), "create", "stream"));
-        problems.extend(stray(self.domain.is_some() && self.stream.is_none(), "domain", "stream"));
-        for (text, at) in [(&self.stream, "stream"), (&self.consumer, "consumer"), (&self.queue, "queue"), (&self.domain, "domain")] {
-            if text.as_ref().and_then(Text::literal).is_some_and(|name| !is_name(name)) {
+        let stray = |given: bool, key: &str, of: &str| {
+            given.then(|| {
+                Problem::new(format!("this goes with {of}: alone"))
+                    .at(key)
+                    .key()
+            })
+        };
+        problems.extend(stray(
+            self.queue.is_some() && self.subject.is_none(),
+            "queue",
+            "subject",
+        ));
+        problems.extend(stray(
+            self.consumer.is_some() && self.stream.is_none(),
+            "consumer",
+            "stream",
+        ));
+        problems.extend(stray(
+            self.create.is_some() && self.stream.is_none(),
+            "create",
+            "stream",
+        ));
+        problems.extend(stray(
+            self.domain.is_some() && self.stream.is_none(),
+            "domain",
+            "stream",
+        ));
+        for (text, at) in [
+            (&self.stream, "stream"),
+            (&self.consumer, "consumer"),
+            (&self.queue, "queue"),
+            (&self.domain, "domain"),
+        ] {
+            if text
+                .as_ref()
+                .and_then(Text::literal)
+                .is_some_and(|name| !is_name(name))
+            {
                 problems.push(Problem::new(NO_NAME).at(at));
             }
         }
-        if self.subject.as_ref().and_then(Text::literal).is_some_and(|subject| !is_subject(subject, true)) {
+        if self
+            .subject
+            .as_ref()
+            .and_then(Text::literal)
+            .is_some_and(|subject| !is_subject(subject, true))
+        {
             problems.push(Problem::new(NO_SUBJECT).at("subject"));
         }
-        problems.extend(self.create.iter().flat_map(NewConsumer::check).map(|problem| problem.at("create")));
+        problems.extend(
+            self.create
+                .iter()
+                .flat_map(NewConsumer::check)
+                .map(|problem| problem.at("create")),
+        );
         problems
     }
 
@@ -150,7 +239,11 @@ impl SourceSettings for NatsSource {
     }
 
     fn guarantee(&self) -> Guarantee {
-        if self.stream.is_some() { Guarantee::AtLeastOnce } else { Guarantee::AtMostOnce }
+        if self.stream.is_some() {
+            Guarantee::AtLeastOnce
+        } else {
+            Guarantee::AtMostOnce
+        }
     }
 
     async fn probe(&self) -> Result<String, OpenError> {
@@ -159,7 +252,9 @@ impl SourceSettings for NatsSource {
             Place::Stream(wanted) => wanted,
             Place::Subject { subject, queue } => {
                 let version = self.probe_subject(&subject, queue.is_some()).await?;
-                return Ok(format!("nats-server {version} takes connections; what is published to {subject} comes at most once"));
+                return Ok(format!(
+                    "nats-server {version} takes connections; what is published to {subject} comes at most once"
+                ));
             }
         };
         let complaint = Arc::new(Mutex::new(None));
@@ -169,15 +264,26 @@ impl SourceSettings for NatsSource {
                 *complaints.lock() = Some(words);
             }
         };
-        let client = self.connection().connect("check", hear).await.map_err(|NotConnected { problem, .. }| problem)?;
+        let client = self
+            .connection()
+            .connect("check", hear)
+            .await
+            .map_err(|NotConnected { problem, .. }| problem)?;
         let version = client.server_info().version;
         let wrong = |problem: NoConsumer| {
             let words = problem.words();
             // What one may not ask nobody answers; the server complains of it beside.
-            let complaint = complaint.lock().as_ref().map(|complaint| format!("; the server says: {complaint}")).unwrap_or_default();
+            let complaint = complaint
+                .lock()
+                .as_ref()
+                .map(|complaint| format!("; the server says: {complaint}"))
+                .unwrap_or_default();
             OpenError(Problem::new(format!("{words}{complaint}")).at("stream"))
         };
-        let stream = wanted.stream(&wanted.context(&client)).await.map_err(wrong)?;
+        let stream = wanted
+            .stream(&wanted.context(&client))
+            .await
+            .map_err(wrong)?;
         let messages = stream.cached_info().state.messages;
         let (stream_name, name) = (&wanted.stream, &wanted.consumer);
         match (wanted.find(&stream).await.map_err(wrong)?, &wanted.create) {
@@ -186,7 +292,10 @@ impl SourceSettings for NatsSource {
                 info.num_pending,
                 info.num_ack_pending,
                 if info.config.max_deliver > 0 {
-                    format!("; it gives a message up after {} deliveries, also where the bus could not store it", info.config.max_deliver)
+                    format!(
+                        "; it gives a message up after {} deliveries, also where the bus could not store it",
+                        info.config.max_deliver
+                    )
                 } else {
                     String::new()
                 }
@@ -199,7 +308,11 @@ impl SourceSettings for NatsSource {
             )),
             (None, None) => {
                 let message = format!("the stream {stream_name} has no consumer {name}");
-                Err(OpenError(Problem::new(message).at("consumer").help("make it, or set create: {}")))
+                Err(OpenError(
+                    Problem::new(message)
+                        .at("consumer")
+                        .help("make it, or set create: {}"),
+                ))
             }
         }
     }
@@ -214,22 +327,31 @@ impl SourceSettings for NatsSource {
                 let plan = self.connection().plan(&context.name)?;
                 let client = plan.connect(ear.listener()).await.map_err(unconnected)?;
                 // One of another configuration says nothing of this: nothing is read by it.
-                let stored = context.cursor.filter(|cursor| cursor.fingerprint == wanted.fingerprint());
-                let known = stored.as_ref().and_then(|cursor| Known::read(&cursor.position));
+                let stored = context
+                    .cursor
+                    .filter(|cursor| cursor.fingerprint == wanted.fingerprint());
+                let known = stored
+                    .as_ref()
+                    .and_then(|cursor| Known::read(&cursor.position));
                 let found = wanted.ensure(&wanted.context(&client), known).await;
                 let found = found.map_err(|problem| OpenError(Problem::new(problem.words())))?;
                 if found.0.config.max_deliver > 0 {
                     let deliveries = found.0.config.max_deliver;
                     tracing::warn!(source = %context.name, deliveries, "the consumer gives a message up after so many deliveries, also where the bus could not store it");
                 }
-                Ok(Box::new(Pulled::begin(&plan, client, wanted, found, stored, ear, mapper)))
+                Ok(Box::new(Pulled::begin(
+                    &plan, client, wanted, found, stored, ear, mapper,
+                )))
             }
             Place::Subject { subject, queue } => {
-                let ear = subscription::Ear::new(context.name.clone(), context.link, subject.clone());
+                let ear =
+                    subscription::Ear::new(context.name.clone(), context.link, subject.clone());
                 let plan = self.connection().plan(&context.name)?;
                 let client = plan.connect(ear.listener()).await.map_err(unconnected)?;
                 let subscribed = Subscribed::begin(&plan, client, ear, mapper, queue).await;
-                Ok(Box::new(subscribed.map_err(|problem| OpenError(Problem::new(problem).at("subject")))?))
+                Ok(Box::new(subscribed.map_err(|problem| {
+                    OpenError(Problem::new(problem).at("subject"))
+                })?))
             }
         }
     }

@@ -36,7 +36,8 @@ pub(super) struct Ear {
     /// The subject listened to, and whether the server forbids that.
     forbidden: watch::Sender<bool>,
     subject: String,
-    /// Messages that were dropped here because they came faster than they could be stored; at least so many.
+    /// Messages that were dropped here because they came faster than they could be stored; at least
+    /// so many.
     lost: AtomicU64,
     logged: Mutex<Option<Instant>>,
 }
@@ -44,7 +45,14 @@ pub(super) struct Ear {
 impl Ear {
     pub(super) fn new(source: Name, link: Link, subject: String) -> Arc<Self> {
         let forbidden = watch::Sender::new(false);
-        Arc::new(Self { source, link, forbidden, subject, lost: AtomicU64::new(0), logged: Mutex::default() })
+        Arc::new(Self {
+            source,
+            link,
+            forbidden,
+            subject,
+            lost: AtomicU64::new(0),
+            logged: Mutex::default(),
+        })
     }
 
     pub(super) fn listener(self: &Arc<Self>) -> impl Fn(News) + Clone + Send + Sync + 'static {
@@ -59,11 +67,15 @@ impl Ear {
     fn hear(&self, news: News) {
         match news {
             News::Up => self.link.up(),
-            News::Down(why) => self.link.down(format!("{why}; what is published meanwhile is not seen")),
+            News::Down(why) => self
+                .link
+                .down(format!("{why}; what is published meanwhile is not seen")),
             News::Complaint(complaint) if forbids(&complaint, &self.subject) => {
                 self.forbidden.send_replace(true);
             }
-            News::Complaint(complaint) => tracing::warn!(source = %self.source, %complaint, "the NATS server complains"),
+            News::Complaint(complaint) => {
+                tracing::warn!(source = %self.source, %complaint, "the NATS server complains")
+            }
             News::Lost => {
                 let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
                 let mut logged = self.logged.lock();
@@ -78,8 +90,15 @@ impl Ear {
     /// Returns once the server has said that the subject may not be listened to.
     async fn forbidden(&self) -> String {
         // The sender lives in self: it cannot be gone.
-        let _ = self.forbidden.subscribe().wait_for(|forbidden| *forbidden).await;
-        format!("the NATS server forbids subscribing to {}; allow it, or change auth", self.subject)
+        let _ = self
+            .forbidden
+            .subscribe()
+            .wait_for(|forbidden| *forbidden)
+            .await;
+        format!(
+            "the NATS server forbids subscribing to {}; allow it, or change auth",
+            self.subject
+        )
     }
 
     /// How many messages were dropped here, at least.
@@ -89,9 +108,12 @@ impl Ear {
     }
 }
 
-/// True for what the server says of a subscription that it refuses or, once permissions have changed, ends.
+/// True for what the server says of a subscription that it refuses or, once permissions have
+/// changed, ends.
 fn forbids(complaint: &str, subject: &str) -> bool {
-    complaint.strip_prefix("Permissions Violation for Subscription to ").is_some_and(|rest| rest.starts_with(&format!("{subject:?}")))
+    complaint
+        .strip_prefix("Permissions Violation for Subscription to ")
+        .is_some_and(|rest| rest.starts_with(&format!("{subject:?}")))
 }
 
 /// A subject's messages.
@@ -107,25 +129,47 @@ pub(super) struct Subscribed {
 
 impl Subscribed {
     /// Subscribes to the subject that is listened for.
-    pub(super) async fn begin(plan: &Plan, client: Client, ear: Arc<Ear>, mapper: Mapper, queue: Option<String>) -> Result<Self, String> {
+    pub(super) async fn begin(
+        plan: &Plan,
+        client: Client,
+        ear: Arc<Ear>,
+        mapper: Mapper,
+        queue: Option<String>,
+    ) -> Result<Self, String> {
         let subscriber = subscribe(&client, &ear, queue).await?;
         let (renewal, fixed_files) = (plan.renewal(&client), plan.fixed_files.clone());
-        Ok(Self { _client: client, _renewal: renewal, fixed_files, ear, subscriber, mapper })
+        Ok(Self {
+            _client: client,
+            _renewal: renewal,
+            fixed_files,
+            ear,
+            subscriber,
+            mapper,
+        })
     }
 }
 
 /// Subscribes, and returns once the server has taken or refused that.
-pub(super) async fn subscribe(client: &Client, ear: &Ear, queue: Option<String>) -> Result<Subscriber, String> {
+pub(super) async fn subscribe(
+    client: &Client,
+    ear: &Ear,
+    queue: Option<String>,
+) -> Result<Subscriber, String> {
     let subscribed = match queue {
         Some(queue) => client.queue_subscribe(ear.subject.clone(), queue).await,
         None => client.subscribe(ear.subject.clone()).await,
     };
     let subscriber = subscribed.map_err(|error| format!("cannot subscribe: {error}"))?;
-    // A subscription that it takes the server passes over in silence. What it answers to anything else comes behind a refusal.
-    let answered = timeout(REFUSED_WITHIN, client.request(client.new_inbox(), "".into()));
+    // A subscription that it takes the server passes over in silence. What it answers to anything
+    // else comes behind a refusal.
+    let answered = timeout(
+        REFUSED_WITHIN,
+        client.request(client.new_inbox(), "".into()),
+    );
     let passed = async {
         let _ = answered.await;
-        // The client hands on a refusal by a task of its own. One that comes later still ends the source.
+        // The client hands on a refusal by a task of its own. One that comes later still ends the
+        // source.
         sleep(TOLD_WITHIN).await;
     };
     tokio::select! {
@@ -146,15 +190,24 @@ impl Source for Subscribed {
         let mut messages = Vec::new();
         while let Some(message) = next.take() {
             let (arrivals, rejects) = self.mapper.read(&message, None);
-            messages.push(Message { arrivals, rejects, acknowledgement: Acknowledgement::None });
+            messages.push(Message {
+                arrivals,
+                rejects,
+                acknowledgement: Acknowledgement::None,
+            });
             if messages.len() < BATCH_MESSAGES_MAX {
                 next = self.subscriber.next().now_or_never().flatten();
             }
         }
         if messages.is_empty() {
-            Err(SourceError::Unavailable("the NATS client has closed".to_owned()))
+            Err(SourceError::Unavailable(
+                "the NATS client has closed".to_owned(),
+            ))
         } else {
-            Ok(Batch { messages, cursor: None })
+            Ok(Batch {
+                messages,
+                cursor: None,
+            })
         }
     }
 }

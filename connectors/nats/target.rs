@@ -23,7 +23,9 @@ use super::connection::{Connection, News, NotConnected, Plan, Tls, Urls, is_subj
 use super::message::{Mode, write};
 use super::pull::API_TIMEOUT;
 use crate::parameter::{Parameter, Templates, check_texts, is_template, resolve};
-use crate::{Attempt, AttemptError, Delivery, Files, OpenError, TargetContext, TargetService, TargetSettings};
+use crate::{
+    Attempt, AttemptError, Delivery, Files, OpenError, TargetContext, TargetService, TargetSettings,
+};
 
 /// The longest subject: the server ends a connection whose control line passes 4 KiB.
 const SUBJECT_BYTES_MAX: usize = 1_024;
@@ -35,14 +37,16 @@ const NEVER: Duration = Duration::from_secs(24 * 3_600);
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NatsTarget {
-    /// The server, or several of one cluster, such as `nats://127.0.0.1:4222`; `tls://` asks for TLS.
+    /// The server, or several of one cluster, such as `nats://127.0.0.1:4222`; `tls://` asks for
+    /// TLS.
     url: Urls,
     /// The subject, which may hold templates.
     subject: Text,
     /// How the event is written: as headers and payload, as one JSON document, or its data alone.
     #[serde(default)]
     mode: Mode,
-    /// Whether a stream has to acknowledge the message; yes unless it is given. Else it has been delivered once it is sent.
+    /// Whether a stream has to acknowledge the message; yes unless it is given. Else it has been
+    /// delivered once it is sent.
     #[serde(default = "yes")]
     acknowledge: bool,
     /// How the server is shown who connects.
@@ -57,12 +61,19 @@ fn yes() -> bool {
 
 impl NatsTarget {
     fn connection(&self) -> Connection<'_> {
-        Connection { url: &self.url, auth: self.auth.as_ref(), tls: self.tls.as_ref() }
+        Connection {
+            url: &self.url,
+            auth: self.auth.as_ref(),
+            tls: self.tls.as_ref(),
+        }
     }
 
     fn templates(&self) -> (Option<usize>, Templates) {
         let mut templates = Templates::default();
-        (templates.note(&self.subject, Placement::Subject, vec!["subject".into()]), templates)
+        (
+            templates.note(&self.subject, Placement::Subject, vec!["subject".into()]),
+            templates,
+        )
     }
 }
 
@@ -73,7 +84,10 @@ impl TargetSettings for NatsTarget {
     }
 
     fn check(&self) -> Vec<Problem> {
-        let subject = self.subject.literal().filter(|subject| !is_template(subject) && !is_subject(subject, false));
+        let subject = self
+            .subject
+            .literal()
+            .filter(|subject| !is_template(subject) && !is_subject(subject, false));
         let subject = subject.map(|_| {
             let problem = Problem::new("this is no subject to publish to: its tokens between dots must hold some, and no space, * or >");
             problem.at("subject")
@@ -87,19 +101,31 @@ impl TargetSettings for NatsTarget {
 
     async fn probe(&self) -> Result<String, OpenError> {
         let subject = resolve(&self.subject, &["subject".into()])?;
-        let client = self.connection().connect("check", |_| {}).await.map_err(|NotConnected { problem, .. }| problem)?;
+        let client = self
+            .connection()
+            .connect("check", |_| {})
+            .await
+            .map_err(|NotConnected { problem, .. }| problem)?;
         let version = client.server_info().version;
         if !self.acknowledge {
             return Ok(format!("nats-server {version} takes connections"));
         }
         let jetstream = ContextBuilder::new().timeout(API_TIMEOUT).build(client);
-        let none = |message: String, help: &str| Err(OpenError(Problem::new(message).at("subject").help(help)));
+        let none = |message: String, help: &str| {
+            Err(OpenError(Problem::new(message).at("subject").help(help)))
+        };
         if is_template(&subject) {
-            return match jetstream.request::<_, _, serde_json::Value>("INFO", &serde_json::json!({})).await {
-                Ok(account) if account.get("error").is_some() => {
-                    none("the account has no JetStream".to_owned(), "enable it, let the account use $JS.API.>, or set acknowledge: false")
-                }
-                Ok(_) => Ok(format!("nats-server {version} has JetStream; the subject depends on the event")),
+            return match jetstream
+                .request::<_, _, serde_json::Value>("INFO", &serde_json::json!({}))
+                .await
+            {
+                Ok(account) if account.get("error").is_some() => none(
+                    "the account has no JetStream".to_owned(),
+                    "enable it, let the account use $JS.API.>, or set acknowledge: false",
+                ),
+                Ok(_) => Ok(format!(
+                    "nats-server {version} has JetStream; the subject depends on the event"
+                )),
                 Err(error) => none(
                     format!("JetStream does not answer: {error}"),
                     "enable it, let the account use $JS.API.>, or set acknowledge: false",
@@ -107,13 +133,17 @@ impl TargetSettings for NatsTarget {
             };
         }
         match jetstream.stream_by_subject(subject.as_str()).await {
-            Ok(stream) => Ok(format!("nats-server {version} keeps {subject} in the stream {stream}")),
-            Err(error) if error.kind() == GetStreamByNameErrorKind::NotFound => {
-                none(format!("no stream keeps {subject}"), "make one, or set acknowledge: false")
-            }
-            Err(error) => {
-                none(format!("JetStream does not answer: {error}"), "enable it, let the account use $JS.API.>, or set acknowledge: false")
-            }
+            Ok(stream) => Ok(format!(
+                "nats-server {version} keeps {subject} in the stream {stream}"
+            )),
+            Err(error) if error.kind() == GetStreamByNameErrorKind::NotFound => none(
+                format!("no stream keeps {subject}"),
+                "make one, or set acknowledge: false",
+            ),
+            Err(error) => none(
+                format!("JetStream does not answer: {error}"),
+                "enable it, let the account use $JS.API.>, or set acknowledge: false",
+            ),
         }
     }
 
@@ -124,7 +154,9 @@ impl TargetSettings for NatsTarget {
             None => {
                 let subject = resolve(&self.subject, &["subject".into()])?;
                 if !is_subject(&subject, false) {
-                    return Err(OpenError(Problem::new("this is no subject to publish to").at("subject")));
+                    return Err(OpenError(
+                        Problem::new("this is no subject to publish to").at("subject"),
+                    ));
                 }
                 Parameter::Constant(subject)
             }
@@ -134,17 +166,25 @@ impl TargetSettings for NatsTarget {
             name: context.name.clone(),
             subject,
             texts: templates.count(),
-            system: self.subject.literal().is_some_and(|subject| subject.starts_with('$')),
+            system: self
+                .subject
+                .literal()
+                .is_some_and(|subject| subject.starts_with('$')),
             mode: self.mode,
             acknowledge: self.acknowledge,
             seen: watch::Sender::new(Seen::default()),
             failures: AtomicU64::new(0),
-            way: Mutex::new(Way { plan: self.connection().plan(&context.name)?, connected: Err(unconnected()) }),
+            way: Mutex::new(Way {
+                plan: self.connection().plan(&context.name)?,
+                connected: Err(unconnected()),
+            }),
         });
-        Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt| {
-            let publisher = Arc::clone(&publisher);
-            async move { publisher.attempt(&attempt).await }
-        })))
+        Ok(BoxCloneSyncService::new(tower::service_fn(
+            move |attempt| {
+                let publisher = Arc::clone(&publisher);
+                async move { publisher.attempt(&attempt).await }
+            },
+        )))
     }
 }
 
@@ -206,35 +246,53 @@ impl Publisher {
         let connected = self.connected(attempt.timeout).await?;
         if connected.client.connection_state() != State::Connected {
             let why = self.seen.borrow().error.clone();
-            return Err(AttemptError::new(Class::Unavailable, why.unwrap_or_else(|| "the connection to NATS is lost".to_owned())));
+            return Err(AttemptError::new(
+                Class::Unavailable,
+                why.unwrap_or_else(|| "the connection to NATS is lost".to_owned()),
+            ));
         }
         let seen = self.seen.subscribe();
         let mut publishing = Vec::with_capacity(attempt.deliveries.len());
-        // One after the other, so that they reach the server in order; the acknowledgements are awaited together.
+        // One after the other, so that they reach the server in order; the acknowledgements are
+        // awaited together.
         for delivery in &attempt.deliveries {
             publishing.push(match self.outgoing(delivery) {
-                Ok(outgoing) => Published::after(self.publish(&connected, outgoing, seen.clone()).await),
+                Ok(outgoing) => {
+                    Published::after(self.publish(&connected, outgoing, seen.clone()).await)
+                }
                 Err(outcome) => Published::Settled(outcome),
             });
         }
         let settled = join_all(publishing.into_iter().map(Published::settle)).await;
-        if self.acknowledge || settled.iter().all(|outcome| outcome.class != Class::Delivered) {
+        if self.acknowledge
+            || settled
+                .iter()
+                .all(|outcome| outcome.class != Class::Delivered)
+        {
             return Ok(settled);
         }
         match connected.client.flush().await {
             Ok(()) => Ok(settled),
-            Err(error) => Err(AttemptError::new(Class::Failed, format!("the message could not be sent: {error}"))),
+            Err(error) => Err(AttemptError::new(
+                Class::Failed,
+                format!("the message could not be sent: {error}"),
+            )),
         }
     }
 
     /// The connection; made by the first caller, while others wait for what he comes to.
-    async fn connected(self: &Arc<Self>, attempt_timeout: Duration) -> Result<Connected, AttemptError> {
+    async fn connected(
+        self: &Arc<Self>,
+        attempt_timeout: Duration,
+    ) -> Result<Connected, AttemptError> {
         let failures = self.failures.load(Ordering::Acquire);
         let mut way = self.way.lock().await;
         self.renew(&mut way);
         match &way.connected {
             Ok(connected) => return Ok(connected.clone()),
-            Err(error) if self.failures.load(Ordering::Acquire) != failures => return Err(error.clone()),
+            Err(error) if self.failures.load(Ordering::Acquire) != failures => {
+                return Err(error.clone());
+            }
             Err(_) => {}
         }
         let publisher = Arc::downgrade(self);
@@ -244,17 +302,33 @@ impl Publisher {
             }
         };
         // Within the attempt: a server that does not answer is unavailable, and costs no try.
-        let connecting = tokio::time::timeout(attempt_timeout.mul_f64(0.8), way.plan.connect(listener)).await;
+        let connecting =
+            tokio::time::timeout(attempt_timeout.mul_f64(0.8), way.plan.connect(listener)).await;
         let made = match connecting {
             Ok(Ok(client)) => {
-                let jetstream = ContextBuilder::new().timeout(NEVER).max_ack_inflight(usize::from(u16::MAX)).backpressure_on_inflight(true);
+                let jetstream = ContextBuilder::new()
+                    .timeout(NEVER)
+                    .max_ack_inflight(usize::from(u16::MAX))
+                    .backpressure_on_inflight(true);
                 let renewal = way.plan.renewal(&client).map(Arc::new);
-                Ok(Connected { jetstream: jetstream.build(client.clone()), client, _renewal: renewal })
+                Ok(Connected {
+                    jetstream: jetstream.build(client.clone()),
+                    client,
+                    _renewal: renewal,
+                })
             }
-            Ok(Err(NotConnected { refused, problem })) => {
-                Err(AttemptError::new(if refused { Class::Refused } else { Class::Unavailable }, problem.to_string()))
-            }
-            Err(_) => Err(AttemptError::new(Class::Unavailable, "the NATS server does not answer")),
+            Ok(Err(NotConnected { refused, problem })) => Err(AttemptError::new(
+                if refused {
+                    Class::Refused
+                } else {
+                    Class::Unavailable
+                },
+                problem.to_string(),
+            )),
+            Err(_) => Err(AttemptError::new(
+                Class::Unavailable,
+                "the NATS server does not answer",
+            )),
         };
         if made.is_err() {
             self.failures.fetch_add(1, Ordering::Release);
@@ -263,7 +337,8 @@ impl Publisher {
         made
     }
 
-    /// Makes another plan where the files of the last have changed. Attempts under way end on the connection that they have.
+    /// Makes another plan where the files of the last have changed. Attempts under way end on the
+    /// connection that they have.
     fn renew(&self, way: &mut Way) {
         if !way.plan.fixed_files.have_changed(false) {
             return;
@@ -272,9 +347,14 @@ impl Publisher {
         match self.settings.connection().plan(target) {
             Ok(plan) => {
                 tracing::info!(%target, "the files of the target's settings have changed and were read again");
-                *way = Way { plan, connected: Err(unconnected()) };
+                *way = Way {
+                    plan,
+                    connected: Err(unconnected()),
+                };
             }
-            Err(error) => tracing::warn!(%target, %error, "the target goes on with what its settings were before"),
+            Err(error) => {
+                tracing::warn!(%target, %error, "the target goes on with what its settings were before")
+            }
         }
     }
 
@@ -304,31 +384,64 @@ impl Publisher {
             return rejected(format!("{subject:?} is no subject to publish to"));
         }
         if subject.len() > SUBJECT_BYTES_MAX {
-            return rejected(format!("the subject has {} bytes; {SUBJECT_BYTES_MAX} are the most", subject.len()));
+            return rejected(format!(
+                "the subject has {} bytes; {SUBJECT_BYTES_MAX} are the most",
+                subject.len()
+            ));
         }
         // Else an event could delete a stream.
         if subject.starts_with('$') && !self.system {
-            return rejected(format!("{subject:?} is a subject of the system, to which an event cannot lead"));
+            return rejected(format!(
+                "{subject:?} is a subject of the system, to which an event cannot lead"
+            ));
         }
         let (mut headers, payload) = write(&delivery.event, self.mode);
         headers.insert(header::NATS_MESSAGE_ID, delivery.id.to_string());
-        Ok(Outgoing { subject, headers, payload })
+        Ok(Outgoing {
+            subject,
+            headers,
+            payload,
+        })
     }
 
-    async fn publish(&self, connected: &Connected, outgoing: Outgoing, seen: watch::Receiver<Seen>) -> Result<Option<Pending>, Outcome> {
-        let Outgoing { subject, headers, payload } = outgoing;
+    async fn publish(
+        &self,
+        connected: &Connected,
+        outgoing: Outgoing,
+        seen: watch::Receiver<Seen>,
+    ) -> Result<Option<Pending>, Outcome> {
+        let Outgoing {
+            subject,
+            headers,
+            payload,
+        } = outgoing;
         if self.acknowledge {
             let message = PublishMessage::build().headers(headers).payload(payload);
             let before = seen.borrow().clone();
-            let acknowledged =
-                connected.jetstream.send_publish(subject.clone(), message).await.map_err(|error| classify(&subject, &error))?;
-            return Ok(Some(Pending { subject, acknowledged: acknowledged.into_future(), seen, before }));
+            let acknowledged = connected
+                .jetstream
+                .send_publish(subject.clone(), message)
+                .await
+                .map_err(|error| classify(&subject, &error))?;
+            return Ok(Some(Pending {
+                subject,
+                acknowledged: acknowledged.into_future(),
+                seen,
+                before,
+            }));
         }
-        let published = connected.client.publish_with_headers(subject, headers, payload).await;
-        published.map(|()| None).map_err(|error| match error.kind() {
-            async_nats::client::PublishErrorKind::MaxPayloadExceeded => Outcome::new(Class::Rejected, error.to_string()),
-            _ => Outcome::new(Class::Failed, error.to_string()),
-        })
+        let published = connected
+            .client
+            .publish_with_headers(subject, headers, payload)
+            .await;
+        published
+            .map(|()| None)
+            .map_err(|error| match error.kind() {
+                async_nats::client::PublishErrorKind::MaxPayloadExceeded => {
+                    Outcome::new(Class::Rejected, error.to_string())
+                }
+                _ => Outcome::new(Class::Failed, error.to_string()),
+            })
     }
 }
 
@@ -356,7 +469,12 @@ impl Published {
     }
 
     async fn settle(self) -> Outcome {
-        let Pending { subject, acknowledged, mut seen, before } = match self {
+        let Pending {
+            subject,
+            acknowledged,
+            mut seen,
+            before,
+        } = match self {
             Self::Settled(outcome) => return outcome,
             Self::Pending(pending) => pending,
         };
@@ -365,7 +483,10 @@ impl Published {
         let turned = seen.wait_for(|seen| {
             seen.breaks != before.breaks
                 || seen.complaints != before.complaints
-                    && seen.complaint.as_ref().is_some_and(|complaint| complaint.starts_with(&forbidden))
+                    && seen
+                        .complaint
+                        .as_ref()
+                        .is_some_and(|complaint| complaint.starts_with(&forbidden))
         });
         tokio::select! {
             biased;
@@ -385,22 +506,43 @@ impl Published {
 
 /// What follows from an answer that is no acknowledgement.
 fn classify(subject: &str, error: &PublishError) -> Outcome {
-    let told = std::error::Error::source(error).and_then(|source| source.downcast_ref::<JetStreamError>());
+    let told =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<JetStreamError>());
     let (class, message) = match (error.kind(), told) {
-        (PublishErrorKind::MaxPayloadExceeded, _) => (Class::Rejected, format!("the message is too large: {error}")),
-        (PublishErrorKind::StreamNotFound, _) => {
-            (Class::Unavailable, format!("no stream keeps {subject}; make one, enable JetStream, or set acknowledge: false"))
-        }
-        (_, Some(told)) if told.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => {
-            (Class::Rejected, format!("the message is too large for the stream: {told}"))
-        }
-        (_, Some(told)) if told.error_code() == ErrorCode::STREAM_STORE_FAILED => {
-            (Class::Throttled, format!("the stream takes no more: {told}"))
-        }
-        (_, Some(told)) if told.code() == 503 => (Class::Unavailable, format!("JetStream cannot store the message: {told}")),
-        (_, Some(told)) => (Class::Failed, format!("JetStream does not store the message: {told}")),
-        (PublishErrorKind::Other, None) => (Class::Failed, format!("what answered on {subject} is no stream: {error}")),
-        (_, None) => (Class::Failed, format!("the message was not acknowledged: {error}")),
+        (PublishErrorKind::MaxPayloadExceeded, _) => (
+            Class::Rejected,
+            format!("the message is too large: {error}"),
+        ),
+        (PublishErrorKind::StreamNotFound, _) => (
+            Class::Unavailable,
+            format!(
+                "no stream keeps {subject}; make one, enable JetStream, or set acknowledge: false"
+            ),
+        ),
+        (_, Some(told)) if told.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => (
+            Class::Rejected,
+            format!("the message is too large for the stream: {told}"),
+        ),
+        (_, Some(told)) if told.error_code() == ErrorCode::STREAM_STORE_FAILED => (
+            Class::Throttled,
+            format!("the stream takes no more: {told}"),
+        ),
+        (_, Some(told)) if told.code() == 503 => (
+            Class::Unavailable,
+            format!("JetStream cannot store the message: {told}"),
+        ),
+        (_, Some(told)) => (
+            Class::Failed,
+            format!("JetStream does not store the message: {told}"),
+        ),
+        (PublishErrorKind::Other, None) => (
+            Class::Failed,
+            format!("what answered on {subject} is no stream: {error}"),
+        ),
+        (_, None) => (
+            Class::Failed,
+            format!("the message was not acknowledged: {error}"),
+        ),
     };
     Outcome::new(class, message)
 }

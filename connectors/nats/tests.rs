@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::http::Routes;
 use crate::suite::next_within;
-use crate::{Acknowledgement, Arrival, Link, Message, Source, SourceContext, SourceError, SourceSettings};
+use crate::{
+    Acknowledgement, Arrival, Link, Message, Source, SourceContext, SourceError, SourceSettings,
+};
 
 /// Longer than anything here takes, also on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -35,17 +37,28 @@ impl Nats {
     async fn start(release: NatsRelease) -> Self {
         let server = NatsServer::start(release).await;
         let client = async_nats::connect(server.url()).await.unwrap();
-        let jetstream = jetstream::ContextBuilder::new().timeout(SOON).ack_timeout(SOON).build(client);
-        let nats = Self { jetstream, server, published: 0 };
+        let jetstream = jetstream::ContextBuilder::new()
+            .timeout(SOON)
+            .ack_timeout(SOON)
+            .build(client);
+        let nats = Self {
+            jetstream,
+            server,
+            published: 0,
+        };
         nats.make_stream().await;
         nats
     }
 
-    /// Starts the server again, and returns once the tests' own client has found it: what is published on a connection that was cut is lost.
+    /// Starts the server again, and returns once the tests' own client has found it: what is
+    /// published on a connection that was cut is lost.
     async fn restart(&mut self) {
         self.server.restart().await;
         holds("the test's own client is back", async || {
-            matches!(tokio::time::timeout(Duration::from_secs(1), self.jetstream.get_stream("S")).await, Ok(Ok(_)))
+            matches!(
+                tokio::time::timeout(Duration::from_secs(1), self.jetstream.get_stream("S")).await,
+                Ok(Ok(_))
+            )
         })
         .await;
     }
@@ -55,19 +68,30 @@ impl Nats {
     }
 
     async fn make_stream(&self) {
-        let config = stream::Config { name: "S".into(), subjects: vec!["s.>".into()], ..Default::default() };
+        let config = stream::Config {
+            name: "S".into(),
+            subjects: vec!["s.>".into()],
+            ..Default::default()
+        };
         self.jetstream.create_stream(config).await.unwrap();
     }
 
     /// Publishes so many messages into the stream and tells their data.
     async fn publish(&mut self, count: usize) -> Vec<String> {
-        let texts: Vec<_> = (self.published..self.published + count).map(|n| format!("m{n}")).collect();
+        let texts: Vec<_> = (self.published..self.published + count)
+            .map(|n| format!("m{n}"))
+            .collect();
         self.published += count;
         // The client lets so many wait for their acknowledgement at once.
         for some in texts.chunks(1_000) {
             let mut acknowledged = Vec::new();
             for text in some {
-                acknowledged.push(self.jetstream.publish("s.x", text.clone().into()).await.unwrap());
+                acknowledged.push(
+                    self.jetstream
+                        .publish("s.x", text.clone().into())
+                        .await
+                        .unwrap(),
+                );
             }
             for one in acknowledged {
                 one.await.unwrap();
@@ -81,7 +105,10 @@ impl Nats {
     }
 
     async fn consumer(&self) -> PullConsumer {
-        self.jetstream.get_consumer_from_stream("c", "S").await.unwrap()
+        self.jetstream
+            .get_consumer_from_stream("c", "S")
+            .await
+            .unwrap()
     }
 
     /// Deletes the consumer; that the server stumbles over its own files then does not keep it.
@@ -90,8 +117,14 @@ impl Nats {
     }
 
     async fn make_consumer(&self, config: pull::Config) {
-        let config = pull::Config { durable_name: Some("c".into()), ..config };
-        self.jetstream.create_consumer_on_stream(config, "S").await.unwrap();
+        let config = pull::Config {
+            durable_name: Some("c".into()),
+            ..config
+        };
+        self.jetstream
+            .create_consumer_on_stream(config, "S")
+            .await
+            .unwrap();
     }
 }
 
@@ -104,7 +137,15 @@ fn settings(settings: Value) -> Box<dyn SourceSettings> {
 fn context() -> SourceContext {
     let (name, clock) = (Name::new("telemetry").unwrap(), Arc::new(SystemClock));
     let link = Link::new(name.clone(), clock.clone());
-    SourceContext { name, tenant: Name::default_tenant(), cursor: None, mapped: false, clock, routes: Routes::default(), link }
+    SourceContext {
+        name,
+        tenant: Name::default_tenant(),
+        cursor: None,
+        mapped: false,
+        clock,
+        routes: Routes::default(),
+        link,
+    }
 }
 
 async fn open(given: Value) -> (Box<dyn Source>, Link) {
@@ -125,22 +166,41 @@ fn text(message: &Message) -> String {
 }
 
 /// The next messages; none where nothing but a position comes within that time.
-async fn messages_within(source: &mut dyn Source, within: Duration) -> Option<Result<Vec<Message>, SourceError>> {
+async fn messages_within(
+    source: &mut dyn Source,
+    within: Duration,
+) -> Option<Result<Vec<Message>, SourceError>> {
     let until = tokio::time::Instant::now() + within;
     loop {
-        match next_within(source, until.saturating_duration_since(tokio::time::Instant::now())).await? {
-            Ok(batch) if batch.messages.is_empty() => assert!(batch.cursor.is_some(), "an empty batch"),
+        match next_within(
+            source,
+            until.saturating_duration_since(tokio::time::Instant::now()),
+        )
+        .await?
+        {
+            Ok(batch) if batch.messages.is_empty() => {
+                assert!(batch.cursor.is_some(), "an empty batch")
+            }
             batch => return Some(batch.map(|batch| batch.messages)),
         }
     }
 }
 
 /// Reads so many messages, or what comes until the source ends.
-async fn take(source: &mut dyn Source, count: usize) -> Result<Vec<(String, Acknowledgement)>, SourceError> {
+async fn take(
+    source: &mut dyn Source,
+    count: usize,
+) -> Result<Vec<(String, Acknowledgement)>, SourceError> {
     let mut taken = Vec::new();
     while taken.len() < count {
-        let messages = messages_within(source, SOON).await.unwrap_or_else(|| panic!("{} of {count} messages have come", taken.len()))?;
-        taken.extend(messages.into_iter().map(|message| (text(&message), message.acknowledgement)));
+        let messages = messages_within(source, SOON)
+            .await
+            .unwrap_or_else(|| panic!("{} of {count} messages have come", taken.len()))?;
+        taken.extend(
+            messages
+                .into_iter()
+                .map(|message| (text(&message), message.acknowledgement)),
+        );
     }
     Ok(taken)
 }

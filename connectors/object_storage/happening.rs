@@ -1,8 +1,10 @@
-//! What happened to an object, in one shape however it was told: S3's own record, and what it means.
+//! What happened to an object, in one shape however it was told: S3's own record, and what it
+//! means.
 //!
-//! Follows the CloudEvents adapter for AWS S3 (`cloudevents/adapters/aws-s3.md`). It departs in one point: one request may delete or create
-//! many objects, so that the adapter's `id`, made of the request's ids alone, would make one event of them all. Here the id also names the
-//! object, its content, the place in the order of its changes, and what happened.
+//! Follows the CloudEvents adapter for AWS S3 (`cloudevents/adapters/aws-s3.md`). It departs in one
+//! point: one request may delete or create many objects, so that the adapter's `id`, made of the
+//! request's ids alone, would make one event of them all. Here the id also names the object, its
+//! content, the place in the order of its changes, and what happened.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -70,56 +72,123 @@ impl Happening {
     /// # Errors
     /// What it lacks.
     pub(super) fn read(record: Value) -> Result<Self, String> {
-        let Value::Object(record) = record else { return Err("the record is no object".to_owned()) };
-        let find = |path: &str| {
-            path.split('/').try_fold(None, |at: Option<&Value>, key| at.map_or(record.get(key), |at| at.get(key)).map(Some)).flatten()
+        let Value::Object(record) = record else {
+            return Err("the record is no object".to_owned());
         };
-        let text = |path: &str| find(path).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let required = |path: &str| text(path).ok_or_else(|| format!("the record has no {}", path.replace('/', ".")));
+        let find = |path: &str| {
+            path.split('/')
+                .try_fold(None, |at: Option<&Value>, key| {
+                    at.map_or(record.get(key), |at| at.get(key)).map(Some)
+                })
+                .flatten()
+        };
+        let text = |path: &str| {
+            find(path)
+                .and_then(Value::as_str)
+                .filter(|text| !text.is_empty())
+        };
+        let required = |path: &str| {
+            text(path).ok_or_else(|| format!("the record has no {}", path.replace('/', ".")))
+        };
         let bucket = required("s3/bucket/name")?.to_owned();
         let key = decode_key(required("s3/object/key")?)?;
         let name = required("eventName")?;
         let name = name.strip_prefix("s3:").unwrap_or(name);
         let told = required("eventTime")?;
-        let at = told.parse::<jiff::Timestamp>().map_err(|_| format!("its eventTime {told:?} is no time"))?;
-        let time = if told.contains('T') { told.to_owned() } else { at.to_string() };
-        let owned = |text: Option<&str>| text.map(|text| text.trim_matches('"').to_owned()).filter(|text| !text.is_empty());
+        let at = told
+            .parse::<jiff::Timestamp>()
+            .map_err(|_| format!("its eventTime {told:?} is no time"))?;
+        let time = if told.contains('T') {
+            told.to_owned()
+        } else {
+            at.to_string()
+        };
+        let owned = |text: Option<&str>| {
+            text.map(|text| text.trim_matches('"').to_owned())
+                .filter(|text| !text.is_empty())
+        };
         let etag = owned(text("s3/object/eTag"));
         let version = owned(text("s3/object/versionId")).filter(|version| version != "null");
         let sequencer = owned(text("s3/object/sequencer"));
-        let size = find("s3/object/size").and_then(|size| size.as_u64().or_else(|| size.as_str()?.parse().ok()));
+        let size = find("s3/object/size")
+            .and_then(|size| size.as_u64().or_else(|| size.as_str()?.parse().ok()));
         let kind = kind(name, version.is_some());
         let content = version.as_deref().or(etag.as_deref()).unwrap_or("-");
-        let request_id = text("responseElements/x-amz-request-id").or(text("responseElements/requestId"));
+        let request_id =
+            text("responseElements/x-amz-request-id").or(text("responseElements/requestId"));
         let origin = match (request_id, text("responseElements/x-amz-id-2")) {
             (Some(request), Some(host)) => format!("{request}.{host}"),
-            // EventBridge sends half of the pair. A sequencer identifies the change without it, the same by every way that it is told.
+            // EventBridge sends half of the pair. A sequencer identifies the change without it, the
+            // same by every way that it is told.
             (Some(request), None) if sequencer.is_none() => format!("{bucket}.{request}"),
             _ => bucket.clone(),
         };
-        let id = format!("{origin}/{key}/{content}/{}/{name}", sequencer.as_deref().unwrap_or(told));
+        let id = format!(
+            "{origin}/{key}/{content}/{}/{name}",
+            sequencer.as_deref().unwrap_or(told)
+        );
         let part = |path| text(path).unwrap_or_default();
-        let source = format!("{}.{}.{bucket}", text("eventSource").unwrap_or("aws:s3"), part("awsRegion"));
+        let source = format!(
+            "{}.{}.{bucket}",
+            text("eventSource").unwrap_or("aws:s3"),
+            part("awsRegion")
+        );
         let ty = format!("{EVENT_TYPE_PREFIX}{name}");
-        let mark = Mark { key, kind, etag: etag.as_deref().map_or(0, content_hash), at: at.as_millisecond() };
-        Ok(Self { bucket, mark, etag, version, size, sequencer, id: plain_id(&id), source, ty, time, record, listed: false })
+        let mark = Mark {
+            key,
+            kind,
+            etag: etag.as_deref().map_or(0, content_hash),
+            at: at.as_millisecond(),
+        };
+        Ok(Self {
+            bucket,
+            mark,
+            etag,
+            version,
+            size,
+            sequencer,
+            id: plain_id(&id),
+            source,
+            ty,
+            time,
+            record,
+            listed: false,
+        })
     }
 
-    /// What a listing found: an object created or replaced, with its time, or one that is gone. The generation tells it from what listings found
-    /// before of the same key.
+    /// What a listing found: an object created or replaced, with its time, or one that is gone. The
+    /// generation tells it from what listings found before of the same key.
     ///
     /// # Errors
     /// As [`Happening::read`].
-    pub(super) fn listed(bucket: &str, region: &str, key: &str, generation: u64, found: Found<'_>) -> Result<Self, String> {
+    pub(super) fn listed(
+        bucket: &str,
+        region: &str,
+        key: &str,
+        generation: u64,
+        found: Found<'_>,
+    ) -> Result<Self, String> {
         let mut object = json!({ "key": encode_key(key) });
         let (name, time) = match found {
-            Found::Object { etag, size, modified } => {
+            Found::Object {
+                etag,
+                size,
+                modified,
+            } => {
                 if let Some(object) = object.as_object_mut() {
                     object.insert("size".into(), size.into());
                     object.insert("eTag".into(), etag.into());
                 }
-                // A listing does not tell how an object was made, but for the number of parts behind the eTag of one made of parts.
-                (if etag.contains('-') { "ObjectCreated:CompleteMultipartUpload" } else { "ObjectCreated:Put" }, modified)
+                // A listing does not tell how an object was made, but for the number of parts
+                // behind the eTag of one made of parts.
+                (
+                    if etag.contains('-') {
+                        "ObjectCreated:CompleteMultipartUpload"
+                    } else {
+                        "ObjectCreated:Put"
+                    },
+                    modified,
+                )
             }
             Found::Gone { now } => ("ObjectRemoved:Delete", now),
         };
@@ -131,7 +200,8 @@ impl Happening {
             "eventName": name,
             "s3": { "s3SchemaVersion": "1.0", "bucket": { "name": bucket, "arn": format!("arn:aws:s3:::{bucket}") }, "object": object },
         }))?;
-        // When it was found missing says nothing of it: found again after a crash it has the same id.
+        // When it was found missing says nothing of it: found again after a crash it has the same
+        // id.
         let state = match found {
             Found::Object { etag, modified, .. } => format!("{etag}/{modified}"),
             Found::Gone { .. } => "-".to_owned(),
@@ -141,11 +211,16 @@ impl Happening {
         Ok(happening)
     }
 
-    /// The event, or what the `event:` mapping makes one of. `looked` is what was seen of the object itself.
+    /// The event, or what the `event:` mapping makes one of. `looked` is what was seen of the
+    /// object itself.
     ///
     /// # Errors
     /// The CloudEvents specification does not allow what the record says.
-    pub(super) fn arrival(mut self, looked: Map<String, Value>, mapped: bool) -> Result<Arrival, InvalidEvent> {
+    pub(super) fn arrival(
+        mut self,
+        looked: Map<String, Value>,
+        mapped: bool,
+    ) -> Result<Arrival, InvalidEvent> {
         let mut object = Map::new();
         object.insert("bucket".into(), self.bucket.clone().into());
         object.insert("key".into(), self.mark.key.clone().into());
@@ -164,8 +239,12 @@ impl Happening {
             .datacontenttype("application/json")
             .data(Data::json(Bytes::from(body.to_string()))?);
         if mapped {
-            let root = json!({ "body": body, "headers": {}, "bucket": self.bucket, "key": self.mark.key });
-            return Ok(Arrival::Plain(Box::new(Plain { root: Bytes::from(root.to_string()), defaults })));
+            let root =
+                json!({ "body": body, "headers": {}, "bucket": self.bucket, "key": self.mark.key });
+            return Ok(Arrival::Plain(Box::new(Plain {
+                root: Bytes::from(root.to_string()),
+                defaults,
+            })));
         }
         Ok(Arrival::Event(Arc::new(defaults.build()?)))
     }
@@ -176,7 +255,8 @@ impl Happening {
             // Of different lengths the shorter is filled up with zeros on its right.
             (Some(one), Some(two)) => {
                 let length = one.len().max(two.len());
-                format!("{:0<length$}", one.to_ascii_uppercase()) >= format!("{:0<length$}", two.to_ascii_uppercase())
+                format!("{:0<length$}", one.to_ascii_uppercase())
+                    >= format!("{:0<length$}", two.to_ascii_uppercase())
             }
             _ => self.mark.at >= other.mark.at,
         }
@@ -187,7 +267,11 @@ impl Happening {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Found<'f> {
     /// An object that was not known, or not so.
-    Object { etag: &'f str, size: u64, modified: &'f str },
+    Object {
+        etag: &'f str,
+        size: u64,
+        modified: &'f str,
+    },
     /// An object that is not there any more, and when it was found missing.
     Gone { now: &'f str },
 }
@@ -196,7 +280,9 @@ pub(super) enum Found<'f> {
 fn kind(name: &str, versioned: bool) -> Kind {
     match name.split_once(':') {
         // These begin an upload; the object comes with its end.
-        Some(("ObjectCreated", "InitiateMultipartUpload" | "UploadPart" | "UploadPartCopy")) => Kind::Other,
+        Some(("ObjectCreated", "InitiateMultipartUpload" | "UploadPart" | "UploadPartCopy")) => {
+            Kind::Other
+        }
         Some(("ObjectCreated", _)) => Kind::Created,
         Some(("ObjectRemoved" | "LifecycleExpiration", "DeleteMarkerCreated")) => Kind::Removed,
         Some(("ObjectRemoved" | "LifecycleExpiration", _)) if versioned => Kind::VersionRemoved,
@@ -208,12 +294,21 @@ fn kind(name: &str, versioned: bool) -> Kind {
 /// What an eTag is remembered by; never zero.
 pub(super) fn content_hash(etag: &str) -> u64 {
     let hash = Sha256::digest(etag.trim_matches('"').as_bytes());
-    hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)).max(1)
+    hash.iter()
+        .take(8)
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+        .max(1)
 }
 
 /// A key as S3's records write it: form encoding, but for the slash.
 pub(super) fn encode_key(key: &str) -> String {
-    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'*').remove(b' ');
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'/')
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'*')
+        .remove(b' ');
     utf8_percent_encode(key, KEPT).to_string().replace(' ', "+")
 }
 
@@ -223,7 +318,10 @@ pub(super) fn encode_key(key: &str) -> String {
 /// It is none.
 pub(super) fn decode_key(encoded: &str) -> Result<String, String> {
     let spaced = encoded.replace('+', " ");
-    percent_decode_str(&spaced).decode_utf8().map(Cow::into_owned).map_err(|_| format!("the key {encoded:?} is not UTF-8"))
+    percent_decode_str(&spaced)
+        .decode_utf8()
+        .map(Cow::into_owned)
+        .map_err(|_| format!("the key {encoded:?} is not UTF-8"))
 }
 
 /// True for characters that an attribute can hold.
@@ -231,14 +329,24 @@ fn is_plain(c: char) -> bool {
     !c.is_control() && !matches!(u32::from(c), 0xFDD0..=0xFDEF) && u32::from(c) & 0xFFFE != 0xFFFE
 }
 
-/// A text as an attribute can hold it: as it is, or with control characters, noncharacters and `%` percent-encoded.
+/// A text as an attribute can hold it: as it is, or with control characters, noncharacters and `%`
+/// percent-encoded.
 fn plain(text: &str) -> Cow<'_, str> {
-    if text.chars().all(is_plain) { text.into() } else { percent_encoded(text).into() }
+    if text.chars().all(is_plain) {
+        text.into()
+    } else {
+        percent_encoded(text).into()
+    }
 }
 
-/// A text as an id can hold it. Unlike [`plain`] it encodes `%` always: two keys never give the same id.
+/// A text as an id can hold it. Unlike [`plain`] it encodes `%` always: two keys never give the
+/// same id.
 fn plain_id(text: &str) -> String {
-    if text.chars().all(|c| is_plain(c) && c != '%') { text.to_owned() } else { percent_encoded(text) }
+    if text.chars().all(|c| is_plain(c) && c != '%') {
+        text.to_owned()
+    } else {
+        percent_encoded(text)
+    }
 }
 
 fn percent_encoded(text: &str) -> String {
@@ -247,7 +355,11 @@ fn percent_encoded(text: &str) -> String {
         if is_plain(c) && c != '%' {
             out.push(c);
         } else {
-            out.extend(c.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("%{byte:02X}")));
+            out.extend(
+                c.encode_utf8(&mut [0; 4])
+                    .bytes()
+                    .map(|byte| format!("%{byte:02X}")),
+            );
         }
     }
     out
@@ -271,7 +383,11 @@ mod tests {
             assert_eq!(encode_key(key), written);
             assert_eq!(decode_key(written).as_deref(), Ok(key));
         }
-        assert_eq!(decode_key("a%2Fb").as_deref(), Ok("a/b"), "some stores write the slash so");
+        assert_eq!(
+            decode_key("a%2Fb").as_deref(),
+            Ok("a/b"),
+            "some stores write the slash so"
+        );
         assert_eq!(decode_key("100%").as_deref(), Ok("100%"));
         assert!(decode_key("%FF").is_err());
     }
@@ -304,14 +420,22 @@ mod tests {
         };
         let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
         for (one, two, after) in [
-            (("0055AED6DCD90281E5", early), ("0055AED6DCD90281E4", late), true),
+            (
+                ("0055AED6DCD90281E5", early),
+                ("0055AED6DCD90281E4", late),
+                true,
+            ),
             (("0055", early), ("005401", late), true),
             (("0054", early), ("005401", late), false),
             (("", late), ("", early), true),
             (("", early), ("", late), false),
             (("01", early), ("", late), false),
         ] {
-            assert_eq!(of(one.0, one.1).is_after(&of(two.0, two.1)), after, "{one:?} {two:?}");
+            assert_eq!(
+                of(one.0, one.1).is_after(&of(two.0, two.1)),
+                after,
+                "{one:?} {two:?}"
+            );
         }
     }
 }

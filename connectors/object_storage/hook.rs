@@ -28,7 +28,8 @@ use crate::{OpenError, SourceContext};
 pub struct Hook {
     /// The path on the listener, such as `/hooks/photos`.
     pub path: String,
-    /// What the store shows in `Authorization`: MinIO's `auth_token` as it is or behind `Bearer`, or `user:password` of a URL.
+    /// What the store shows in `Authorization`: MinIO's `auth_token` as it is or behind `Bearer`,
+    /// or `user:password` of a URL.
     #[schemars(extend("writeOnly" = true))]
     pub token: Option<Text>,
 }
@@ -38,13 +39,22 @@ impl Hook {
         let mut problems = Vec::new();
         let printable = |byte: u8| byte.is_ascii_graphic() && !b"?#\\\"<>".contains(&byte);
         if !self.path.starts_with('/') || !self.path.bytes().all(printable) || self.path == PATH {
-            problems.push(Problem::new("is not a path of its own").at("path").help("write one such as /hooks/photos"));
+            problems.push(
+                Problem::new("is not a path of its own")
+                    .at("path")
+                    .help("write one such as /hooks/photos"),
+            );
         }
         match &self.token {
             None => problems.push(
-                Problem::new("whoever knows the path can send notifications here").at("path").warn().help("add token: { env: NAME }"),
+                Problem::new("whoever knows the path can send notifications here")
+                    .at("path")
+                    .warn()
+                    .help("add token: { env: NAME }"),
             ),
-            Some(token) if token.literal() == Some("") => problems.push(Problem::new("a token must not be empty").at("token")),
+            Some(token) if token.literal() == Some("") => {
+                problems.push(Problem::new("a token must not be empty").at("token"))
+            }
             Some(_) => {}
         }
         problems
@@ -56,11 +66,19 @@ impl Hook {
     /// The path is taken, or the token is missing.
     pub(super) fn open(&self, context: &SourceContext) -> Result<Queued<Raw>, OpenError> {
         let path = ["notifications".into(), "webhook".into(), "token".into()];
-        let token = self.token.as_ref().map(|token| resolve(token, &path).map(Secret::new)).transpose()?;
+        let token = self
+            .token
+            .as_ref()
+            .map(|token| resolve(token, &path).map(Secret::new))
+            .transpose()?;
         let (queue, waiting) = queue();
         let owner = format!("{}/{}", context.tenant, context.name);
-        let attached = context.routes.attach(&self.path, &owner, Arc::new(Door { token, queue }));
-        let attachment = attached.map_err(|taken| OpenError(OpenError::from(taken).0.at("webhook").at("notifications")))?;
+        let attached = context
+            .routes
+            .attach(&self.path, &owner, Arc::new(Door { token, queue }));
+        let attachment = attached.map_err(|taken| {
+            OpenError(OpenError::from(taken).0.at("webhook").at("notifications"))
+        })?;
         Ok(waiting.attached(attachment))
     }
 }
@@ -80,16 +98,25 @@ impl fmt::Debug for Door {
 #[async_trait]
 impl Handler for Door {
     fn admit(&self, head: &Parts) -> Result<(), Refusal> {
-        let Some(token) = &self.token else { return Ok(()) };
+        let Some(token) = &self.token else {
+            return Ok(());
+        };
         let token = token.expose();
-        let shown = head.headers.get(AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
+        let shown = head
+            .headers
+            .get(AUTHORIZATION)
+            .map(|value| value.as_bytes())
+            .unwrap_or_default();
         let basic = format!("Basic {}", BASE64_STANDARD.encode(token));
         // Hashes are of one length, so that the time says nothing of how much fits.
         let fits = |right: &str| Sha256::digest(shown).ct_eq(&Sha256::digest(right.as_bytes()));
         if bool::from(fits(token) | fits(&format!("Bearer {token}")) | fits(&basic)) {
             return Ok(());
         }
-        let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "the token in Authorization is missing or wrong");
+        let refusal = Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "the token in Authorization is missing or wrong",
+        );
         Err(refusal.with(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer")))
     }
 
@@ -98,7 +125,12 @@ impl Handler for Door {
         // A store that only tries whether somebody listens sends nothing.
         if !body.is_empty() {
             let body = Bytes::clone(&body);
-            self.queue.hand(held, |acknowledgement| Raw { body, acknowledgement }).await?;
+            self.queue
+                .hand(held, |acknowledgement| Raw {
+                    body,
+                    acknowledgement,
+                })
+                .await?;
         }
         Ok(accepted())
     }

@@ -6,9 +6,10 @@
 //! { shared | length | rest | state | etag | at | seen − at | generation }*    by key
 //! ```
 //!
-//! In a cursor numbers are LEB128, times zigzag, an eTag is eight bytes of its hash; `shared` is how many bytes the key has in common with
-//! the one before, `rest` the `length` others. An object takes about 31 bytes. Encoding 1 knew nothing of the bucket and no generations; it is
-//! read, and never written.
+//! In a cursor numbers are LEB128, times zigzag, an eTag is eight bytes of its hash; `shared` is
+//! how many bytes the key has in common with the one before, `rest` the `length` others. An object
+//! takes about 31 bytes. Encoding 1 knew nothing of the bucket and no generations; it is read, and
+//! never written.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,8 @@ const ENCODING_PLAIN: u8 = 1;
 /// The longest key of S3.
 pub(super) const KEY_BYTES_MAX: usize = 1_024;
 
-/// By how much the time of a notification and that of a listing may differ for the same write: listings of many stores know whole seconds.
+/// By how much the time of a notification and that of a listing may differ for the same write:
+/// listings of many stores know whole seconds.
 const ROUNDING: i64 = 1_000;
 
 /// For how long it is remembered that an object is gone, milliseconds.
@@ -35,8 +37,8 @@ const REGION_BYTES_MAX: usize = 255;
 /// What is known of a bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Known {
-    /// The generation of a key that comes next: higher than that of any key which is forgotten, so that one which comes back is told by another
-    /// id without a memory of all that are gone.
+    /// The generation of a key that comes next: higher than that of any key which is forgotten, so
+    /// that one which comes back is told by another id without a memory of all that are gone.
     pub(super) generation: u64,
     /// Which bucket it is.
     pub(super) identity: Identity,
@@ -56,10 +58,16 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// True where this cannot be the other bucket. Some stores change the time when only the bucket's settings have changed.
+    /// True where this cannot be the other bucket. Some stores change the time when only the
+    /// bucket's settings have changed.
     pub(super) fn differs(&self, other: &Self) -> bool {
-        let elsewhere = self.region != other.region && !self.region.is_empty() && !other.region.is_empty();
-        elsewhere || self.created.zip(other.created).is_some_and(|(one, two)| one != two)
+        let elsewhere =
+            self.region != other.region && !self.region.is_empty() && !other.region.is_empty();
+        elsewhere
+            || self
+                .created
+                .zip(other.created)
+                .is_some_and(|(one, two)| one != two)
     }
 
     /// Takes in what the store tells now; what it does not tell is kept.
@@ -77,12 +85,14 @@ pub(super) struct Entry {
     pub(super) state: State,
     /// Of its content; zero where that was not told.
     pub(super) etag: u64,
-    /// When that was last changed, milliseconds since 1970: the time of the notification, or the object's own where a listing saw it.
+    /// When that was last changed, milliseconds since 1970: the time of the notification, or the
+    /// object's own where a listing saw it.
     pub(super) at: i64,
-    /// When the listing began that saw it last, milliseconds since 1970; `at` where a notification alone told.
+    /// When the listing began that saw it last, milliseconds since 1970; `at` where a notification
+    /// alone told.
     pub(super) seen: i64,
-    /// How many changes of it listings have told, as far as it matters: see [`Known::generation`]. What notifications tell has ids of its own, and
-    /// may come in another order after a crash.
+    /// How many changes of it listings have told, as far as it matters: see [`Known::generation`].
+    /// What notifications tell has ids of its own, and may come in another order after a crash.
     pub(super) generation: u64,
 }
 
@@ -121,12 +131,14 @@ impl Entry {
             State::Unsure => true,
             State::Gone => false,
             State::Present if self.is_seen() => same_content && self.at == listed.modified,
-            // The notification came after the write. A later write of the same content is a happening of its own.
+            // The notification came after the write. A later write of the same content is a
+            // happening of its own.
             State::Present => same_content && listed.modified <= self.at + ROUNDING,
         }
     }
 
-    /// True where it has been gone for so long, at the time of a listing, that no notification comes late any more.
+    /// True where it has been gone for so long, at the time of a listing, that no notification
+    /// comes late any more.
     pub(super) fn is_forgotten(&self, listed_at: i64) -> bool {
         self.state == State::Gone && self.seen.max(self.at) <= listed_at.saturating_sub(GONE_KEPT)
     }
@@ -155,7 +167,16 @@ pub(super) fn note(known: &mut Known, mark: &Mark) {
         Kind::VersionRemoved | Kind::Other => return,
     };
     let generation = old.map_or(known.generation, |old| old.generation);
-    known.objects.insert(mark.key.clone(), Entry { state, etag: mark.etag, at: mark.at, seen: mark.at, generation });
+    known.objects.insert(
+        mark.key.clone(),
+        Entry {
+            state,
+            etag: mark.etag,
+            at: mark.at,
+            seen: mark.at,
+            generation,
+        },
+    );
 }
 
 /// Writes what is known.
@@ -165,7 +186,13 @@ pub(super) fn encode(known: &Known) -> Vec<u8> {
     let region: &[u8] = known.identity.region.as_bytes();
     write(&mut out, region.len() as u64);
     out.extend_from_slice(region);
-    write(&mut out, known.identity.created.map_or(0, |created| zigzag(created).saturating_add(1)));
+    write(
+        &mut out,
+        known
+            .identity
+            .created
+            .map_or(0, |created| zigzag(created).saturating_add(1)),
+    );
     let mut previous: &[u8] = &[];
     for (key, entry) in &known.objects {
         let key = key.as_bytes();
@@ -195,19 +222,28 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Known> {
     match *encoding {
         ENCODING => {
             known.generation = read(&mut rest)?;
-            let length = usize::try_from(read(&mut rest)?).ok().filter(|length| *length <= REGION_BYTES_MAX)?;
+            let length = usize::try_from(read(&mut rest)?)
+                .ok()
+                .filter(|length| *length <= REGION_BYTES_MAX)?;
             let (region, after) = rest.split_at_checked(length)?;
             rest = after;
             let region = std::str::from_utf8(region).ok()?.to_owned();
-            known.identity = Identity { region, created: read(&mut rest)?.checked_sub(1).map(unzigzag) };
+            known.identity = Identity {
+                region,
+                created: read(&mut rest)?.checked_sub(1).map(unzigzag),
+            };
         }
         ENCODING_PLAIN => {}
         _ => return None,
     }
     let mut previous = Vec::new();
     while !rest.is_empty() {
-        let mut key = previous.get(..usize::try_from(read(&mut rest)?).ok()?)?.to_vec();
-        let length = usize::try_from(read(&mut rest)?).ok().filter(|length| *length <= KEY_BYTES_MAX)?;
+        let mut key = previous
+            .get(..usize::try_from(read(&mut rest)?).ok()?)?
+            .to_vec();
+        let length = usize::try_from(read(&mut rest)?)
+            .ok()
+            .filter(|length| *length <= KEY_BYTES_MAX)?;
         let (end, after) = rest.split_at_checked(length)?;
         key.extend_from_slice(end);
         rest = after;
@@ -216,7 +252,9 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Known> {
         if key <= previous {
             return None;
         }
-        known.objects.insert(String::from_utf8(key.clone()).ok()?, entry);
+        known
+            .objects
+            .insert(String::from_utf8(key.clone()).ok()?, entry);
         previous = key;
     }
     Some(known)
@@ -235,8 +273,18 @@ fn entry(rest: &mut &[u8], encoding: u8) -> Option<Entry> {
     *rest = after;
     let at = unzigzag(read(rest)?);
     let seen = unzigzag(read(rest)?).wrapping_add(at);
-    let generation = if encoding == ENCODING_PLAIN { 0 } else { read(rest)? };
-    Some(Entry { state, etag: u64::from_be_bytes(*etag), at, seen, generation })
+    let generation = if encoding == ENCODING_PLAIN {
+        0
+    } else {
+        read(rest)?
+    };
+    Some(Entry {
+        state,
+        etag: u64::from_be_bytes(*etag),
+        at,
+        seen,
+        generation,
+    })
 }
 
 #[cfg(test)]
@@ -245,8 +293,13 @@ mod tests {
 
     #[test]
     fn what_is_known_is_read_back_and_damage_is_seen() {
-        let entry =
-            |state, n: i64| Entry { state, etag: n.unsigned_abs(), at: n, seen: n.saturating_add(5), generation: n.unsigned_abs() / 3 };
+        let entry = |state, n: i64| Entry {
+            state,
+            etag: n.unsigned_abs(),
+            at: n,
+            seen: n.saturating_add(5),
+            generation: n.unsigned_abs() / 3,
+        };
         let objects = [
             ("a".to_owned(), entry(State::Present, 0)),
             ("a/b".to_owned(), entry(State::Gone, 1_700_000_000_123)),
@@ -254,13 +307,23 @@ mod tests {
             ("z".repeat(1_024), entry(State::Present, i64::MAX)),
         ]
         .into();
-        let identity = Identity { region: "eu-central-1".to_owned(), created: Some(-5) };
-        let known = Known { generation: 7, identity, objects };
+        let identity = Identity {
+            region: "eu-central-1".to_owned(),
+            created: Some(-5),
+        };
+        let known = Known {
+            generation: 7,
+            identity,
+            objects,
+        };
         let bytes = encode(&known);
         assert_eq!(decode(&bytes), Some(known));
         assert_eq!(decode(&encode(&Known::default())), Some(Known::default()));
         for end in 0..bytes.len() {
-            assert!(decode(&bytes[..end]).is_none_or(|some| some.objects.len() < 4), "cut at {end}");
+            assert!(
+                decode(&bytes[..end]).is_none_or(|some| some.objects.len() < 4),
+                "cut at {end}"
+            );
         }
         for bad in [
             &b""[..],
@@ -275,26 +338,67 @@ mod tests {
         ] {
             assert_eq!(decode(bad), None, "{bad:?}");
         }
-        let many = (0..10_000).map(|n| (format!("photos/2026/11/IMG_{n:05}.jpg"), entry(State::Present, 1_700_000_000_123))).collect();
-        assert!(encode(&Known { objects: many, ..Known::default() }).len() < 36 * 10_000);
+        let many = (0..10_000)
+            .map(|n| {
+                (
+                    format!("photos/2026/11/IMG_{n:05}.jpg"),
+                    entry(State::Present, 1_700_000_000_123),
+                )
+            })
+            .collect();
+        assert!(
+            encode(&Known {
+                objects: many,
+                ..Known::default()
+            })
+            .len()
+                < 36 * 10_000
+        );
     }
 
     #[test]
     fn what_an_earlier_version_stored_is_read() {
         let stored = b"\x01\x00\x03a/b\x00\0\0\0\0\0\0\0\x07\x14\x02";
-        let entry = Entry { state: State::Present, etag: 7, at: 10, seen: 11, generation: 0 };
-        assert_eq!(decode(stored), Some(Known { objects: [("a/b".to_owned(), entry)].into(), ..Known::default() }));
+        let entry = Entry {
+            state: State::Present,
+            etag: 7,
+            at: 10,
+            seen: 11,
+            generation: 0,
+        };
+        assert_eq!(
+            decode(stored),
+            Some(Known {
+                objects: [("a/b".to_owned(), entry)].into(),
+                ..Known::default()
+            })
+        );
     }
 
     #[test]
     fn a_bucket_is_another_one_where_the_store_says_so() {
-        let identity = |region: &str, created| Identity { region: region.to_owned(), created };
+        let identity = |region: &str, created| Identity {
+            region: region.to_owned(),
+            created,
+        };
         for (one, two, differs) in [
             (identity("", None), identity("eu-west-1", Some(1)), false),
             (identity("eu-west-1", Some(1)), identity("", None), false),
-            (identity("eu-west-1", None), identity("eu-west-1", Some(1)), false),
-            (identity("eu-west-1", Some(1)), identity("eu-west-1", Some(2)), true),
-            (identity("eu-west-1", Some(1)), identity("eu-west-2", Some(1)), true),
+            (
+                identity("eu-west-1", None),
+                identity("eu-west-1", Some(1)),
+                false,
+            ),
+            (
+                identity("eu-west-1", Some(1)),
+                identity("eu-west-1", Some(2)),
+                true,
+            ),
+            (
+                identity("eu-west-1", Some(1)),
+                identity("eu-west-2", Some(1)),
+                true,
+            ),
         ] {
             assert_eq!(one.differs(&two), differs, "{one:?} {two:?}");
             let mut learnt = one;
@@ -305,12 +409,23 @@ mod tests {
 
     /// Times are seconds.
     fn entry(state: State, etag: u64, at: i64, seen: i64) -> Entry {
-        Entry { state, etag, at: at * 1_000, seen: seen * 1_000, generation: 0 }
+        Entry {
+            state,
+            etag,
+            at: at * 1_000,
+            seen: seen * 1_000,
+            generation: 0,
+        }
     }
 
     #[test]
     fn a_listing_shows_what_was_told_or_something_new() {
-        let listed = |hash, modified: i64| Listed { etag: String::new(), hash, size: 0, modified: modified * 1_000 };
+        let listed = |hash, modified: i64| Listed {
+            etag: String::new(),
+            hash,
+            size: 0,
+            modified: modified * 1_000,
+        };
         for (known, shown, expect) in [
             (entry(State::Present, 1, 10, 10), listed(1, 9), true),
             (entry(State::Present, 1, 10, 10), listed(1, 11), true),
@@ -329,18 +444,59 @@ mod tests {
 
     #[test]
     fn a_notification_that_comes_late_is_known_by_its_time() {
-        let mark = |kind, etag, at: i64| Mark { key: "a".to_owned(), kind, etag, at: at * 1_000 };
+        let mark = |kind, etag, at: i64| Mark {
+            key: "a".to_owned(),
+            kind,
+            etag,
+            at: at * 1_000,
+        };
         for (known, late, expect) in [
-            (entry(State::Present, 1, 10, 20), mark(Kind::Created, 1, 12), true),
-            (entry(State::Present, 1, 10, 20), mark(Kind::Created, 1, 21), false),
-            (entry(State::Present, 1, 10, 20), mark(Kind::Created, 1, 8), false),
-            (entry(State::Present, 1, 10, 20), mark(Kind::Created, 2, 12), false),
-            (entry(State::Present, 1, 10, 20), mark(Kind::Removed, 1, 12), false),
+            (
+                entry(State::Present, 1, 10, 20),
+                mark(Kind::Created, 1, 12),
+                true,
+            ),
+            (
+                entry(State::Present, 1, 10, 20),
+                mark(Kind::Created, 1, 21),
+                false,
+            ),
+            (
+                entry(State::Present, 1, 10, 20),
+                mark(Kind::Created, 1, 8),
+                false,
+            ),
+            (
+                entry(State::Present, 1, 10, 20),
+                mark(Kind::Created, 2, 12),
+                false,
+            ),
+            (
+                entry(State::Present, 1, 10, 20),
+                mark(Kind::Removed, 1, 12),
+                false,
+            ),
             // Handed over again before it was stored: not the listing's.
-            (entry(State::Present, 1, 10, 10), mark(Kind::Created, 1, 10), false),
-            (entry(State::Gone, 1, 10, 20), mark(Kind::Removed, 0, 15), true),
-            (entry(State::Gone, 1, 10, 20), mark(Kind::Removed, 0, 25), false),
-            (entry(State::Gone, 1, 10, 20), mark(Kind::Created, 1, 15), false),
+            (
+                entry(State::Present, 1, 10, 10),
+                mark(Kind::Created, 1, 10),
+                false,
+            ),
+            (
+                entry(State::Gone, 1, 10, 20),
+                mark(Kind::Removed, 0, 15),
+                true,
+            ),
+            (
+                entry(State::Gone, 1, 10, 20),
+                mark(Kind::Removed, 0, 25),
+                false,
+            ),
+            (
+                entry(State::Gone, 1, 10, 20),
+                mark(Kind::Created, 1, 15),
+                false,
+            ),
         ] {
             assert_eq!(known.has_told(&late), expect, "{known:?} {late:?}");
         }
@@ -348,7 +504,12 @@ mod tests {
 
     #[test]
     fn notifications_out_of_order_end_in_the_last_state() {
-        let mark = |kind, etag, at| Mark { key: "a".to_owned(), kind, etag, at };
+        let mark = |kind, etag, at| Mark {
+            key: "a".to_owned(),
+            kind,
+            etag,
+            at,
+        };
         let create = |etag, at| mark(Kind::Created, etag, at);
         let gone = |at| mark(Kind::Removed, 0, at);
         for (marks, expect) in [
@@ -356,13 +517,26 @@ mod tests {
             (vec![create(2, 2), create(1, 1)], Some((State::Present, 2))),
             (vec![gone(2), create(1, 1)], Some((State::Gone, 0))),
             (vec![create(1, 3), gone(2)], Some((State::Present, 1))),
-            (vec![create(1, 1), mark(Kind::VersionRemoved, 0, 2)], Some((State::Unsure, 0))),
+            (
+                vec![create(1, 1), mark(Kind::VersionRemoved, 0, 2)],
+                Some((State::Unsure, 0)),
+            ),
             (vec![mark(Kind::VersionRemoved, 0, 2)], None),
-            (vec![create(1, 1), mark(Kind::Other, 2, 2)], Some((State::Present, 1))),
+            (
+                vec![create(1, 1), mark(Kind::Other, 2, 2)],
+                Some((State::Present, 1)),
+            ),
         ] {
             let mut known = Known::default();
             marks.iter().for_each(|mark| note(&mut known, mark));
-            assert_eq!(known.objects.get("a").map(|entry| (entry.state, entry.etag)), expect, "{marks:?}");
+            assert_eq!(
+                known
+                    .objects
+                    .get("a")
+                    .map(|entry| (entry.state, entry.etag)),
+                expect,
+                "{marks:?}"
+            );
         }
     }
 }

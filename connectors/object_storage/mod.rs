@@ -1,4 +1,5 @@
-//! Buckets of any store that speaks S3: objects created, replaced and deleted, and a target that puts objects.
+//! Buckets of any store that speaks S3: objects created, replaced and deleted, and a target that
+//! puts objects.
 //!
 //! ```yaml
 //! uploads:
@@ -10,31 +11,44 @@
 //!     reconcile: 5m
 //! ```
 //!
-//! **Events** follow the CloudEvents adapter for AWS S3: type `com.amazonaws.s3.ObjectCreated:Put` and its like, source `<eventSource>.<awsRegion>.<bucket>`,
-//! subject the key as it is, time that of the record. Data is S3's record, whose own key is URL-encoded, with `object` beside it: `{ "bucket", "key", "eTag",
-//! "versionId", "size" }`, the key as it is; `"listed": true` where a listing found it. The id is `<x-amz-request-id>.<x-amz-id-2>`
-//! with key, version or eTag, sequencer or time, and name behind it, since one request may create or delete many objects; where the store sends no such ids,
-//! the bucket stands in their place. With an `event:` mapping these are its defaults, and its root has the data as `body`, `bucket` and `key`.
+//! **Events** follow the CloudEvents adapter for AWS S3: type `com.amazonaws.s3.ObjectCreated:Put`
+//! and its like, source `<eventSource>.<awsRegion>.<bucket>`, subject the key as it is, time that
+//! of the record. Data is S3's record, whose own key is URL-encoded, with `object` beside it: `{
+//! "bucket", "key", "eTag", "versionId", "size" }`, the key as it is; `"listed": true` where a
+//! listing found it. The id is `<x-amz-request-id>.<x-amz-id-2>` with key, version or eTag,
+//! sequencer or time, and name behind it, since one request may create or delete many objects;
+//! where the store sends no such ids, the bucket stands in their place. With an `event:` mapping
+//! these are its defaults, and its root has the data as `body`, `bucket` and `key`.
 //!
-//! **Notifications** are read in all of the shapes that `object_storage/notification.rs` lists. A queue's message is deleted, and a webhook answered, once everything in it is
-//! stored; what in it cannot be read is a dead letter of the source. `s3:TestEvent`, other buckets and other keys are passed over.
+//! **Notifications** are read in all of the shapes that `object_storage/notification.rs` lists. A
+//! queue's message is deleted, and a webhook answered, once everything in it is stored; what in it
+//! cannot be read is a dead letter of the source. `s3:TestEvent`, other buckets and other keys are
+//! passed over.
 //!
-//! **Listings**, at the start and every `reconcile`, find what no notification told. What they show is left to the notifications for `grace`, and where the queue
-//! is still being read, longer; what a notification has told is remembered by key, eTag and time, so that neither tells it twice. A listing shows the last state
-//! alone, does not tell who changed it, and calls what it finds `ObjectCreated:Put` (or `:CompleteMultipartUpload`) or `ObjectRemoved:Delete`.
+//! **Listings**, at the start and every `reconcile`, find what no notification told. What they show
+//! is left to the notifications for `grace`, and where the queue is still being read, longer; what
+//! a notification has told is remembered by key, eTag and time, so that neither tells it twice. A
+//! listing shows the last state alone, does not tell who changed it, and calls what it finds
+//! `ObjectCreated:Put` (or `:CompleteMultipartUpload`) or `ObjectRemoved:Delete`.
 //!
-//! After a start, a queue may hide messages whose events are stored and known to no cursor; for as long, listings tell nothing.
+//! After a start, a queue may hide messages whose events are stored and known to no cursor; for as
+//! long, listings tell nothing.
 //!
-//! **Identity** of what listings find: key, eTag, time and generation, which counts the changes of a key that listings tell. A bucket whose region or
-//! creation date is another, and which holds less than half of what is known, is not believed, unless `replaced: tell`.
+//! **Identity** of what listings find: key, eTag, time and generation, which counts the changes of
+//! a key that listings tell. A bucket whose region or creation date is another, and which holds
+//! less than half of what is known, is not believed, unless `replaced: tell`.
 //!
-//! **Position**: the cursor holds what is known of each object, at most 100,000 of them under the prefix. In a fuller bucket a source with notifications goes on
-//! with them and says that it does not list; one without does not run. A cursor goes with what a listing found, else at most five times a second, of a large
-//! bucket at most with 1 MiB a second. A queue's message is deleted once a cursor knows of it; what a webhook told since the last one, the listing that
-//! follows a crash tells again.
+//! **Position**: the cursor holds what is known of each object, at most 100,000 of them under the
+//! prefix. In a fuller bucket a source with notifications goes on with them and says that it does
+//! not list; one without does not run. A cursor goes with what a listing found, else at most five
+//! times a second, of a large bucket at most with 1 MiB a second. A queue's message is deleted once
+//! a cursor knows of it; what a webhook told since the last one, the listing that follows a crash
+//! tells again.
 //!
-//! **`settle`** lets a key wait until it has not changed for so long; then the last thing that happened to it is told, and acknowledges the others.
-//! **`head`** adds an object's metadata to `object`, **`inline`** the object itself up to a size: as `body` where it is text or JSON, else `body_base64`.
+//! **`settle`** lets a key wait until it has not changed for so long; then the last thing that
+//! happened to it is told, and acknowledges the others. **`head`** adds an object's metadata to
+//! `object`, **`inline`** the object itself up to a size: as `body` where it is text or JSON, else
+//! `body_base64`.
 
 mod connection;
 mod happening;
@@ -77,10 +91,12 @@ pub const BATCH_MESSAGES_MAX: usize = 100;
 /// The largest object that may go into an event.
 const INLINE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// How often the SDK itself tries a request of a source, whose connection is opened again where it fails.
+/// How often the SDK itself tries a request of a source, whose connection is opened again where it
+/// fails.
 const ATTEMPTS: u32 = 2;
 
-/// How long a queue's call waits for messages: as long as SQS allows, and not so long that a grace is over before it has shown the queue empty.
+/// How long a queue's call waits for messages: as long as SQS allows, and not so long that a grace
+/// is over before it has shown the queue empty.
 const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
 
 /// Watches a bucket: objects created, replaced and deleted.
@@ -95,9 +111,11 @@ pub struct ObjectStorageSource {
     bucket: Text,
     /// Its region; else the SDK's own, and with an endpoint `us-east-1`.
     region: Option<Text>,
-    /// The keys to show; without them, those that the SDK finds: environment, profile, web identity, instance.
+    /// The keys to show; without them, those that the SDK finds: environment, profile, web
+    /// identity, instance.
     credentials: Option<KeyPair>,
-    /// Whether the bucket stands in the path and not in the host; true with an endpoint unless it is given.
+    /// Whether the bucket stands in the path and not in the host; true with an endpoint unless it
+    /// is given.
     path_style: Option<bool>,
     /// What keys must begin with.
     prefix: Option<Text>,
@@ -180,7 +198,9 @@ impl Scope {
 
 /// A time as RFC 3339, of milliseconds since 1970.
 fn time(milliseconds: i64) -> String {
-    jiff::Timestamp::from_millisecond(milliseconds).unwrap_or_default().to_string()
+    jiff::Timestamp::from_millisecond(milliseconds)
+        .unwrap_or_default()
+        .to_string()
 }
 
 impl ObjectStorageSource {
@@ -194,7 +214,8 @@ impl ObjectStorageSource {
         }
     }
 
-    /// How long the queue hides a message that is handed to us: the grace, in bounds, so that what a crash leaves hidden is there again soon.
+    /// How long the queue hides a message that is handed to us: the grace, in bounds, so that what
+    /// a crash leaves hidden is there again soon.
     fn in_hand(&self) -> Duration {
         self.grace.0.clamp(sqs::IN_HAND.0, sqs::IN_HAND.1)
     }
@@ -203,16 +224,25 @@ impl ObjectStorageSource {
         !self.reconcile.0.is_zero()
     }
 
-    /// Connects to the bucket, where it is needed, and to the queue, and tells how many messages wait there.
+    /// Connects to the bucket, where it is needed, and to the queue, and tells how many messages
+    /// wait there.
     async fn connect(&self) -> Result<(Bucket, Option<(Queue, Option<u64>)>), OpenError> {
         let bucket = self.connection().open(ATTEMPTS).await?;
         if self.lists() || self.head || self.inline.is_some() {
             bucket.find().await?;
         }
-        let Notifications::Sqs(url) = &self.notifications else { return Ok((bucket, None)) };
+        let Notifications::Sqs(url) = &self.notifications else {
+            return Ok((bucket, None));
+        };
         let url = resolve(url, &["notifications".into(), "sqs".into()])?;
-        let client = bucket.queues(&url).map_err(|problem| OpenError(problem.at("sqs").at("notifications")))?;
-        let queue = Queue { client, url, in_hand: self.in_hand() };
+        let client = bucket
+            .queues(&url)
+            .map_err(|problem| OpenError(problem.at("sqs").at("notifications")))?;
+        let queue = Queue {
+            client,
+            url,
+            in_hand: self.in_hand(),
+        };
         let waiting = queue.waiting().await?;
         Ok((bucket, Some((queue, waiting))))
     }
@@ -228,18 +258,31 @@ impl SourceSettings for ObjectStorageSource {
                 problems.extend(mistake.map(|problem| problem.at("sqs").at("notifications")));
             }
             Notifications::Webhook(hook) => {
-                problems.extend(hook.check().into_iter().map(|problem| problem.at("webhook").at("notifications")));
+                problems.extend(
+                    hook.check()
+                        .into_iter()
+                        .map(|problem| problem.at("webhook").at("notifications")),
+                );
             }
             Notifications::None if !self.lists() => {
-                let problem = Problem::new("without notifications and without listings nothing would ever come");
-                problems.push(problem.at("reconcile").help("set an interval such as 5m, or notifications"));
+                let problem = Problem::new(
+                    "without notifications and without listings nothing would ever come",
+                );
+                problems.push(
+                    problem
+                        .at("reconcile")
+                        .help("set an interval such as 5m, or notifications"),
+                );
             }
             Notifications::None => {}
         }
         if self.lists() && self.reconcile.0 < LISTINGS_APART {
             problems.push(Problem::new("a bucket is listed at most once a second").at("reconcile"));
         }
-        if self.inline.is_some_and(|inline| inline.bytes > INLINE_BYTES_MAX) {
+        if self
+            .inline
+            .is_some_and(|inline| inline.bytes > INLINE_BYTES_MAX)
+        {
             let problem = Problem::new("an object in an event is at most 1MiB").at("inline");
             problems.push(problem.help("let the function fetch larger ones"));
         }
@@ -272,9 +315,16 @@ impl SourceSettings for ObjectStorageSource {
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
         let (bucket, queue) = self.connect().await?;
         let text = |text: &Option<Text>, key: &str| {
-            text.as_ref().map(|text| resolve(text, &[key.into()])).transpose().map(Option::unwrap_or_default)
+            text.as_ref()
+                .map(|text| resolve(text, &[key.into()]))
+                .transpose()
+                .map(Option::unwrap_or_default)
         };
-        let scope = Scope { bucket: bucket.name.clone(), prefix: text(&self.prefix, "prefix")?, suffix: text(&self.suffix, "suffix")? };
+        let scope = Scope {
+            bucket: bucket.name.clone(),
+            prefix: text(&self.prefix, "prefix")?,
+            suffix: text(&self.suffix, "suffix")?,
+        };
         let poll = (self.grace.0 / 2).clamp(POLL.0, POLL.1);
         let feed = match (&self.notifications, queue) {
             (_, Some((queue, _))) => Feed::Sqs(queue.read(poll, context.link.clone())),
@@ -283,9 +333,17 @@ impl SourceSettings for ObjectStorageSource {
         };
         let terms = Terms {
             fingerprint: fingerprint(&["object-storage", &bucket.endpoint, &bucket.name]),
-            grace: if matches!(feed, Feed::Nothing) { Duration::ZERO } else { self.grace.0 },
+            grace: if matches!(feed, Feed::Nothing) {
+                Duration::ZERO
+            } else {
+                self.grace.0
+            },
             // A call that was open at a crash may be answered until it would have ended, to nobody.
-            hidden: if matches!(feed, Feed::Sqs(_)) { poll + self.in_hand() + sqs::ROUNDING } else { Duration::ZERO },
+            hidden: if matches!(feed, Feed::Sqs(_)) {
+                poll + self.in_hand() + sqs::ROUNDING
+            } else {
+                Duration::ZERO
+            },
             skip_existing: self.existing == Existing::Skip,
             holds: self.replaced == Replaced::Hold,
         };
@@ -294,7 +352,10 @@ impl SourceSettings for ObjectStorageSource {
             bucket,
             scope,
             feed,
-            look: Look { head: self.head, inline_bytes: self.inline.map(|inline| inline.bytes) },
+            look: Look {
+                head: self.head,
+                inline_bytes: self.inline.map(|inline| inline.bytes),
+            },
             settle: self.settle.0,
             reconcile: self.lists().then_some(self.reconcile.0),
             terms,

@@ -48,29 +48,49 @@ struct Envelope<'m> {
     data: Option<&'m RawValue>,
 }
 
-/// Reads a message. What cannot be read of it is among the rejects, and the rest is read all the same.
+/// Reads a message. What cannot be read of it is among the rejects, and the rest is read all the
+/// same.
 pub(super) fn read(body: &Bytes) -> Notification {
-    let whole = |reason: String| Notification { rejects: vec![Reject { raw: body.clone(), reason }], ..Notification::default() };
+    let whole = |reason: String| Notification {
+        rejects: vec![Reject {
+            raw: body.clone(),
+            reason,
+        }],
+        ..Notification::default()
+    };
     // Aliyun's message service hands messages over in base64.
     let decoded = BASE64_STANDARD.decode(body.trim_ascii()).ok();
-    let Ok(text) = std::str::from_utf8(decoded.as_deref().unwrap_or(body)) else { return whole("the message is not UTF-8".to_owned()) };
+    let Ok(text) = std::str::from_utf8(decoded.as_deref().unwrap_or(body)) else {
+        return whole("the message is not UTF-8".to_owned());
+    };
     let mut envelope: Envelope<'_> = match serde_json::from_str(text) {
         Ok(envelope) => envelope,
         Err(error) => return whole(format!("the message is no notification in JSON: {error}")),
     };
     let unwrapped;
-    if let (Some("Notification"), Some(Value::String(message))) = (envelope.ty.as_ref().and_then(Value::as_str), &envelope.message) {
+    if let (Some("Notification"), Some(Value::String(message))) = (
+        envelope.ty.as_ref().and_then(Value::as_str),
+        &envelope.message,
+    ) {
         unwrapped = message.clone();
         envelope = match serde_json::from_str(&unwrapped) {
             Ok(envelope) => envelope,
-            Err(error) => return whole(format!("the message inside the one of SNS is no notification in JSON: {error}")),
+            Err(error) => {
+                return whole(format!(
+                    "the message inside the one of SNS is no notification in JSON: {error}"
+                ));
+            }
         };
         return records(envelope, &unwrapped, &whole);
     }
     records(envelope, text, &whole)
 }
 
-fn records(envelope: Envelope<'_>, text: &str, whole: &dyn Fn(String) -> Notification) -> Notification {
+fn records(
+    envelope: Envelope<'_>,
+    text: &str,
+    whole: &dyn Fn(String) -> Notification,
+) -> Notification {
     if envelope.event.as_ref().and_then(Value::as_str) == Some("s3:TestEvent") {
         return Notification::default();
     }
@@ -80,13 +100,26 @@ fn records(envelope: Envelope<'_>, text: &str, whole: &dyn Fn(String) -> Notific
             let value = serde_json::from_str(record).map_err(|error| error.to_string());
             match value.and_then(into_s3).and_then(Happening::read) {
                 Ok(happening) => found.happenings.push(happening),
-                Err(reason) => found.rejects.push(Reject { raw: Bytes::copy_from_slice(record.as_bytes()), reason }),
+                Err(reason) => found.rejects.push(Reject {
+                    raw: Bytes::copy_from_slice(record.as_bytes()),
+                    reason,
+                }),
             }
         }
         found
     };
-    let texts = |records: Vec<&'_ RawValue>| records.into_iter().map(|record| record.get().to_owned()).collect::<Vec<_>>();
-    let all = |records: Vec<String>, into_s3| each(&records.iter().map(String::as_str).collect::<Vec<_>>(), into_s3);
+    let texts = |records: Vec<&'_ RawValue>| {
+        records
+            .into_iter()
+            .map(|record| record.get().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let all = |records: Vec<String>, into_s3| {
+        each(
+            &records.iter().map(String::as_str).collect::<Vec<_>>(),
+            into_s3,
+        )
+    };
     if let Some(records) = envelope.records {
         all(texts(records), Ok)
     } else if let Some(events) = envelope.events {
@@ -104,16 +137,26 @@ fn records(envelope: Envelope<'_>, text: &str, whole: &dyn Fn(String) -> Notific
 
 /// A record of Aliyun OSS as one of S3; what is one of S3 already stays as it is.
 fn of_oss(mut record: Value) -> Result<Value, String> {
-    let Some(fields) = record.as_object_mut() else { return Err("the record is no object".to_owned()) };
-    let Some(mut oss) = fields.remove("oss") else { return Ok(record) };
+    let Some(fields) = record.as_object_mut() else {
+        return Err("the record is no object".to_owned());
+    };
+    let Some(mut oss) = fields.remove("oss") else {
+        return Ok(record);
+    };
     if let Some(Value::String(key)) = oss.pointer_mut("/object/key") {
-        let plain = percent_decode_str(key).decode_utf8().map(|key| key.into_owned()).unwrap_or_else(|_| key.clone());
+        let plain = percent_decode_str(key)
+            .decode_utf8()
+            .map(|key| key.into_owned())
+            .unwrap_or_else(|_| key.clone());
         *key = encode_key(&plain);
     }
     if let Some(Value::String(name)) = fields.get_mut("eventName") {
         // `ObjectCreated:PutObject` is `ObjectCreated:Put`.
         let short = name.split_once(':').map(|(group, way)| {
-            let way = way.strip_suffix("Objects").or(way.strip_suffix("Object")).unwrap_or(way);
+            let way = way
+                .strip_suffix("Objects")
+                .or(way.strip_suffix("Object"))
+                .unwrap_or(way);
             format!("{group}:{way}")
         });
         *name = short.unwrap_or_else(|| name.clone());
@@ -127,7 +170,12 @@ fn of_oss(mut record: Value) -> Result<Value, String> {
 
 /// A message of EventBridge as a record of S3.
 fn of_event_bridge(message: Value) -> Result<Value, String> {
-    let text = |path: &str| message.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    let text = |path: &str| {
+        message
+            .pointer(path)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     let reason = text("/detail/reason");
     let marker = text("/detail/deletion-type") == "Delete Marker Created";
     let name = match text("/detail-type") {
@@ -155,8 +203,17 @@ fn of_event_bridge(message: Value) -> Result<Value, String> {
     };
     let mut object = Map::new();
     object.insert("key".into(), encode_key(text("/detail/object/key")).into());
-    for (theirs, ours) in [("size", "size"), ("etag", "eTag"), ("eTag", "eTag"), ("version-id", "versionId"), ("sequencer", "sequencer")] {
-        if let Some(value) = message.pointer(&format!("/detail/object/{theirs}")).filter(|value| !value.is_null()) {
+    for (theirs, ours) in [
+        ("size", "size"),
+        ("etag", "eTag"),
+        ("eTag", "eTag"),
+        ("version-id", "versionId"),
+        ("sequencer", "sequencer"),
+    ] {
+        if let Some(value) = message
+            .pointer(&format!("/detail/object/{theirs}"))
+            .filter(|value| !value.is_null())
+        {
             object.insert(ours.to_owned(), value.clone());
         }
     }

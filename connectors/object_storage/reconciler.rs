@@ -6,11 +6,13 @@
 //! listing ──(differs)──────────┴──▶ suspects ──(after the grace)───────┘
 //! ```
 //!
-//! What a listing shows and nobody told is a suspect. Its notification may be on its way, so it is given a grace; where the notification
-//! comes meanwhile the suspicion is dropped. Nothing here does IO or waits.
+//! What a listing shows and nobody told is a suspect. Its notification may be on its way, so it is
+//! given a grace; where the notification comes meanwhile the suspicion is dropped. Nothing here
+//! does IO or waits.
 //!
-//! **Identity.** The id of what a listing tells names the key's generation, which the cursor keeps. So that a change has the same id when it is told
-//! again after a crash, its generation follows from the last cursor that was handed over: of one key listings tell at most one change between
+//! **Identity.** The id of what a listing tells names the key's generation, which the cursor keeps.
+//! So that a change has the same id when it is told again after a crash, its generation follows
+//! from the last cursor that was handed over: of one key listings tell at most one change between
 //! two cursors, and a second one waits for the next.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -34,8 +36,9 @@ const OBJECTS_SMALL: usize = 2_000;
 /// How large a cursor may be at all.
 const CURSOR_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// How often a cursor goes that only says what notifications told: each holds up the appends for a moment. Until it has gone, a listing after a
-/// crash would tell that again; so a queue's messages are held back until then, come again after the crash, and are known by their ids.
+/// How often a cursor goes that only says what notifications told: each holds up the appends for a
+/// moment. Until it has gone, a listing after a crash would tell that again; so a queue's messages
+/// are held back until then, come again after the crash, and are known by their ids.
 const CURSOR_EVERY: Duration = Duration::from_millis(200);
 
 /// How soon one is tried again that was too large.
@@ -47,7 +50,8 @@ const CURSOR_BYTES_PER_SECOND: usize = 1024 * 1024;
 /// How many graces a suspect waits at most for a queue that never runs empty.
 const PATIENCE: u32 = 10;
 
-/// The shortest such wait: a short grace is soon over ten times while a queue is still being emptied.
+/// The shortest such wait: a short grace is soon over ten times while a queue is still being
+/// emptied.
 const PATIENCE_MIN: Duration = Duration::from_secs(60);
 
 /// Something that a listing shows and nobody has told.
@@ -79,7 +83,8 @@ pub(super) struct Listing {
 pub(super) enum Disbelief {
     /// See [`TooMany`].
     TooMany,
-    /// It is of another bucket than the one that was followed, and shows less than half of what was known.
+    /// It is of another bucket than the one that was followed, and shows less than half of what was
+    /// known.
     AnotherBucket,
 }
 
@@ -95,7 +100,8 @@ pub(super) struct Terms {
     pub(super) fingerprint: u64,
     /// How long a suspect is left to the notifications.
     pub(super) grace: Duration,
-    /// How long the queue may still hide messages that were handed out before, and whose events may have been stored: a crash leaves them so.
+    /// How long the queue may still hide messages that were handed out before, and whose events may
+    /// have been stored: a crash leaves them so.
     pub(super) hidden: Duration,
     /// True where what lies there at the very first start is to be taken as known.
     pub(super) skip_existing: bool,
@@ -120,7 +126,8 @@ struct Inner {
     hidden_until: Instant,
     /// Keys of which listings have told since the last cursor was handed over.
     told: HashSet<String>,
-    /// Keys of which a notification told since the listing under way began: it may show what was before.
+    /// Keys of which a notification told since the listing under way began: it may show what was
+    /// before.
     touched: HashSet<String>,
     /// Keys whose notifications are handed over and not yet stored, with how many.
     in_hand: HashMap<String, u32>,
@@ -133,7 +140,8 @@ struct Inner {
     cursor_at: Instant,
     /// How many cursors have been handed over.
     cursors: u64,
-    /// Acknowledgements that wait for a cursor to say what they acknowledge: from which one on they may be told.
+    /// Acknowledgements that wait for a cursor to say what they acknowledge: from which one on they
+    /// may be told.
     held_back: Vec<(u64, Acknowledgement)>,
     /// True until the first listing where what lies there is to be taken as known.
     skip_existing: bool,
@@ -177,7 +185,12 @@ impl Reconciler {
 
     /// True where a listing has told already what a notification tells.
     pub(super) fn has_told(&self, mark: &Mark) -> bool {
-        self.0.lock().known.objects.get(&mark.key).is_some_and(|known| known.has_told(mark))
+        self.0
+            .lock()
+            .known
+            .objects
+            .get(&mark.key)
+            .is_some_and(|known| known.has_told(mark))
     }
 
     /// Notifications are handed over.
@@ -186,7 +199,10 @@ impl Reconciler {
         for mark in &marks {
             *inner.in_hand.entry(mark.key.clone()).or_default() += 1;
         }
-        Hand { reconciler: self.clone(), marks }
+        Hand {
+            reconciler: self.clone(),
+            marks,
+        }
     }
 
     /// A listing begins.
@@ -194,15 +210,30 @@ impl Reconciler {
         self.0.lock().touched.clear();
     }
 
-    /// A listing has ended: suspects what it shows, but for what was written within the time of `settle` before it. False where there was such.
+    /// A listing has ended: suspects what it shows, but for what was written within the time of
+    /// `settle` before it. False where there was such.
     ///
     /// # Errors
     /// The listing is not believed; nothing has changed.
-    pub(super) fn compare(&self, listing: Listing, settle: Duration, now: Instant) -> Result<bool, Disbelief> {
+    pub(super) fn compare(
+        &self,
+        listing: Listing,
+        settle: Duration,
+        now: Instant,
+    ) -> Result<bool, Disbelief> {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
-        let Listing { objects, began, identity } = listing;
-        let known_gone = inner.known.objects.values().filter(|entry| entry.state == State::Gone).count();
+        let Listing {
+            objects,
+            began,
+            identity,
+        } = listing;
+        let known_gone = inner
+            .known
+            .objects
+            .values()
+            .filter(|entry| entry.state == State::Gone)
+            .count();
         if objects.len() + known_gone > OBJECTS_MAX {
             return Err(Disbelief::TooMany);
         }
@@ -220,7 +251,13 @@ impl Reconciler {
                 // From now on its own time is known.
                 let generation = before.map_or(inner.known.generation, |before| before.generation);
                 let seen = seen(began, listed.modified);
-                let entry = Entry { state: State::Present, etag: listed.hash, at: listed.modified, seen, generation };
+                let entry = Entry {
+                    state: State::Present,
+                    etag: listed.hash,
+                    at: listed.modified,
+                    seen,
+                    generation,
+                };
                 inner.known.objects.insert(key.clone(), entry);
             } else if !settle.is_zero() && listed.modified > settled {
                 all_settled = false;
@@ -230,32 +267,53 @@ impl Reconciler {
         }
         let gone = |entry: &Entry| entry.state == State::Present;
         let untouched = |key: &String| !objects.contains_key(key) && !inner.touched.contains(key);
-        let missing: Vec<_> = inner.known.objects.iter().filter(|(key, entry)| gone(entry) && untouched(key)).collect();
-        let missing: Vec<_> = missing.into_iter().map(|(key, entry)| inner.suspect(key, None, Some(*entry), began)).collect();
+        let missing: Vec<_> = inner
+            .known
+            .objects
+            .iter()
+            .filter(|(key, entry)| gone(entry) && untouched(key))
+            .collect();
+        let missing: Vec<_> = missing
+            .into_iter()
+            .map(|(key, entry)| inner.suspect(key, None, Some(*entry), began))
+            .collect();
         suspects.extend(missing);
-        // Of one that went with one of its versions, nothing is to be told; it is forgotten as one that is gone.
+        // Of one that went with one of its versions, nothing is to be told; it is forgotten as one
+        // that is gone.
         for (key, entry) in &mut inner.known.objects {
-            if entry.state == State::Unsure && !objects.contains_key(key) && !inner.touched.contains(key) {
+            if entry.state == State::Unsure
+                && !objects.contains_key(key)
+                && !inner.touched.contains(key)
+            {
                 entry.state = State::Gone;
             }
         }
-        inner.owed |= all || inner.known.objects.values().any(|entry| entry.is_forgotten(began));
+        inner.owed |= all
+            || inner
+                .known
+                .objects
+                .values()
+                .any(|entry| entry.is_forgotten(began));
         inner.replace_suspects(suspects, now);
         Ok(all_settled)
     }
 
-    /// A suspect whose grace is over and of whom still nobody has told. `emptied` is when the last look began that found no notification
-    /// waiting, if there was one.
+    /// A suspect whose grace is over and of whom still nobody has told. `emptied` is when the last
+    /// look began that found no notification waiting, if there was one.
     pub(super) fn due(&self, now: Instant, emptied: Option<Instant>) -> Option<Suspect> {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
         loop {
             let (at, key) = inner.looks.first().filter(|(at, _)| *at <= now)?.clone();
             inner.looks.remove(&(at, key.clone()));
-            let Some((suspect, since)) = inner.suspects.get(&key) else { continue };
+            let Some((suspect, since)) = inner.suspects.get(&key) else {
+                continue;
+            };
             let grace = inner.terms.grace;
-            let unseen = emptied.is_none_or(|emptied| emptied + grace < *since || emptied < inner.hidden_until);
-            let may_be_on_its_way = unseen && now < (*since).max(inner.hidden_until) + (grace * PATIENCE).max(PATIENCE_MIN);
+            let unseen = emptied
+                .is_none_or(|emptied| emptied + grace < *since || emptied < inner.hidden_until);
+            let may_be_on_its_way = unseen
+                && now < (*since).max(inner.hidden_until) + (grace * PATIENCE).max(PATIENCE_MIN);
             if may_be_on_its_way || inner.in_hand.contains_key(&key) || inner.told.contains(&key) {
                 let again = now + (grace / 4).max(Duration::from_millis(100));
                 inner.looks.insert((again, key));
@@ -285,11 +343,24 @@ impl Reconciler {
         let entry = match (&suspect.listed, suspect.before) {
             (Some(listed), _) => {
                 let seen = seen(suspect.seen, listed.modified);
-                Entry { state: State::Present, etag: listed.hash, at: listed.modified, seen, generation }
+                Entry {
+                    state: State::Present,
+                    etag: listed.hash,
+                    at: listed.modified,
+                    seen,
+                    generation,
+                }
             }
             (None, before) => {
-                let (etag, at) = before.map_or((0, suspect.seen), |before| (before.etag, before.at));
-                Entry { state: State::Gone, etag, at, seen: seen(suspect.seen, at), generation }
+                let (etag, at) =
+                    before.map_or((0, suspect.seen), |before| (before.etag, before.at));
+                Entry {
+                    state: State::Gone,
+                    etag,
+                    at,
+                    seen: seen(suspect.seen, at),
+                    generation,
+                }
             }
         };
         inner.known.objects.insert(suspect.key.clone(), entry);
@@ -297,7 +368,8 @@ impl Reconciler {
         inner.owed = true;
     }
 
-    /// The cursor, where one is owed and its time has come. A small one always goes with what a listing `found`.
+    /// The cursor, where one is owed and its time has come. A small one always goes with what a
+    /// listing `found`.
     ///
     /// # Errors
     /// There is too much to be remembered.
@@ -309,7 +381,8 @@ impl Reconciler {
         }
         inner.forget();
         let position = encode(&inner.known);
-        // Past the bound by notifications alone, up to twice that fits; then the next listing says so.
+        // Past the bound by notifications alone, up to twice that fits; then the next listing says
+        // so.
         if position.len() > CURSOR_BYTES_MAX || inner.known.objects.len() > 2 * OBJECTS_MAX {
             inner.cursor_at = now + CURSOR_AGAIN;
             // None will come soon: nothing is held back for it.
@@ -321,14 +394,21 @@ impl Reconciler {
         inner.owed = false;
         inner.cursors += 1;
         inner.told.clear();
-        Ok(Some(Cursor { fingerprint: inner.terms.fingerprint, position: position.into() }))
+        Ok(Some(Cursor {
+            fingerprint: inner.terms.fingerprint,
+            position: position.into(),
+        }))
     }
 
     /// The cursors that were handed over are stored: what was held back for them and may be told.
     pub(super) fn vouch(&self) -> Vec<Acknowledgement> {
         let mut inner = self.0.lock();
         let cursors = inner.cursors;
-        inner.held_back.extract_if(.., |(from, _)| *from <= cursors).map(|(_, acknowledgement)| acknowledgement).collect()
+        inner
+            .held_back
+            .extract_if(.., |(from, _)| *from <= cursors)
+            .map(|(_, acknowledgement)| acknowledgement)
+            .collect()
     }
 
     /// When a cursor is to go, where one is owed.
@@ -340,11 +420,25 @@ impl Reconciler {
 
 impl Inner {
     /// Takes in which bucket a listing is of.
-    fn recognise(&mut self, identity: Identity, objects: &BTreeMap<String, Listed>) -> Result<(), Disbelief> {
-        let known = || self.known.objects.iter().filter(|(_, entry)| entry.state == State::Present);
-        let is_there = |key: &String, entry: &Entry| objects.get(key).is_some_and(|listed| entry.etag == listed.hash || entry.etag == 0);
+    fn recognise(
+        &mut self,
+        identity: Identity,
+        objects: &BTreeMap<String, Listed>,
+    ) -> Result<(), Disbelief> {
+        let known = || {
+            self.known
+                .objects
+                .iter()
+                .filter(|(_, entry)| entry.state == State::Present)
+        };
+        let is_there = |key: &String, entry: &Entry| {
+            objects
+                .get(key)
+                .is_some_and(|listed| entry.etag == listed.hash || entry.etag == 0)
+        };
         if self.terms.holds && self.known.identity.differs(&identity) {
-            // Where the bucket's settings have changed alone, or a copy stands in its place, its objects are there.
+            // Where the bucket's settings have changed alone, or a copy stands in its place, its
+            // objects are there.
             let found = known().filter(|(key, entry)| is_there(key, entry)).count();
             if found * 2 < known().count() {
                 return Err(Disbelief::AnotherBucket);
@@ -356,9 +450,23 @@ impl Inner {
         Ok(())
     }
 
-    fn suspect(&self, key: &str, listed: Option<Listed>, before: Option<Entry>, seen: i64) -> Suspect {
-        let generation = before.map_or(self.known.generation, |before| before.generation.saturating_add(1));
-        Suspect { key: key.to_owned(), listed, before, generation, seen }
+    fn suspect(
+        &self,
+        key: &str,
+        listed: Option<Listed>,
+        before: Option<Entry>,
+        seen: i64,
+    ) -> Suspect {
+        let generation = before.map_or(self.known.generation, |before| {
+            before.generation.saturating_add(1)
+        });
+        Suspect {
+            key: key.to_owned(),
+            listed,
+            before,
+            generation,
+            seen,
+        }
     }
 
     /// Suspects these alone. Who is suspected already keeps his time.
@@ -366,17 +474,28 @@ impl Inner {
         let old = std::mem::take(&mut self.suspects);
         self.looks.clear();
         for suspect in suspects {
-            let at = old.get(&suspect.key).filter(|(same, _)| same.listed == suspect.listed).map_or(now + self.terms.grace, |(_, at)| *at);
+            let at = old
+                .get(&suspect.key)
+                .filter(|(same, _)| same.listed == suspect.listed)
+                .map_or(now + self.terms.grace, |(_, at)| *at);
             self.looks.insert((at, suspect.key.clone()));
             self.suspects.insert(suspect.key.clone(), (suspect, at));
         }
     }
 
-    /// Forgets the objects that are long gone, in favour of a generation above theirs. Both become true with the next cursor.
+    /// Forgets the objects that are long gone, in favour of a generation above theirs. Both become
+    /// true with the next cursor.
     fn forget(&mut self) {
         let listed_at = self.listed_at;
-        for (_, entry) in self.known.objects.extract_if(.., |_, entry| entry.is_forgotten(listed_at)) {
-            self.known.generation = self.known.generation.max(entry.generation.saturating_add(1));
+        for (_, entry) in self
+            .known
+            .objects
+            .extract_if(.., |_, entry| entry.is_forgotten(listed_at))
+        {
+            self.known.generation = self
+                .known
+                .generation
+                .max(entry.generation.saturating_add(1));
         }
     }
 }
@@ -387,8 +506,13 @@ fn seen(began: i64, modified: i64) -> i64 {
 }
 
 impl Hand {
-    /// They are stored: what they told is known. Gives back what is to be told now, if it is not to be held back until a cursor says so.
-    pub(super) fn stored(self, acknowledgement: Acknowledgement, hold_back: bool) -> Option<Acknowledgement> {
+    /// They are stored: what they told is known. Gives back what is to be told now, if it is not to
+    /// be held back until a cursor says so.
+    pub(super) fn stored(
+        self,
+        acknowledgement: Acknowledgement,
+        hold_back: bool,
+    ) -> Option<Acknowledgement> {
         let mut inner = self.reconciler.0.lock();
         let mut changed = false;
         for mark in self.marks.iter().filter(|mark| mark.kind != Kind::Other) {

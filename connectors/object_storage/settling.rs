@@ -1,4 +1,5 @@
-//! Keys that are rewritten quickly: what happens to a key waits until nothing more has happened to it for a while, and the last counts.
+//! Keys that are rewritten quickly: what happens to a key waits until nothing more has happened to
+//! it for a while, and the last counts.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -29,7 +30,11 @@ struct Whole {
 
 /// Splits an acknowledgement into so many parts.
 pub(super) fn split(acknowledgement: Acknowledgement, parts: usize) -> Vec<Part> {
-    let whole = Whole { left: parts, worst: Verdict::Stored, acknowledgement: Some(acknowledgement) };
+    let whole = Whole {
+        left: parts,
+        worst: Verdict::Stored,
+        acknowledgement: Some(acknowledgement),
+    };
     let whole = Arc::new(Mutex::new(whole));
     (0..parts).map(|_| Part(Arc::clone(&whole))).collect()
 }
@@ -46,7 +51,10 @@ impl Part {
             if whole.left > 0 {
                 return;
             }
-            whole.acknowledgement.take().map(|acknowledgement| (acknowledgement, whole.worst.clone()))
+            whole
+                .acknowledgement
+                .take()
+                .map(|acknowledgement| (acknowledgement, whole.worst.clone()))
         };
         if let Some((acknowledgement, worst)) = whole {
             acknowledgement.tell(worst).await;
@@ -73,7 +81,11 @@ struct Waiting {
 
 impl Settling {
     pub(super) fn new(time: Duration) -> Self {
-        Self { time, waiting: HashMap::new(), due: BTreeSet::new() }
+        Self {
+            time,
+            waiting: HashMap::new(),
+            due: BTreeSet::new(),
+        }
     }
 
     /// True where no more should be taken for now.
@@ -86,7 +98,12 @@ impl Settling {
         let key = happening.mark.key.clone();
         let until = now + self.time * PUT_OFF_MAX;
         let waiting = match self.waiting.remove(&key) {
-            None => Waiting { at: now + self.time, until, last: happening, parts: vec![part] },
+            None => Waiting {
+                at: now + self.time,
+                until,
+                last: happening,
+                parts: vec![part],
+            },
             Some(mut waiting) => {
                 self.due.remove(&(waiting.at, key.clone()));
                 waiting.at = (now + self.time).min(waiting.until);
@@ -105,7 +122,9 @@ impl Settling {
     pub(super) fn take(&mut self, now: Instant) -> Option<(Happening, Vec<Part>)> {
         let (at, key) = self.due.first().filter(|(at, _)| *at <= now)?.clone();
         self.due.remove(&(at, key.clone()));
-        self.waiting.remove(&key).map(|waiting| (waiting.last, waiting.parts))
+        self.waiting
+            .remove(&key)
+            .map(|waiting| (waiting.last, waiting.parts))
     }
 
     /// When the next one has settled.
@@ -132,7 +151,10 @@ mod tests {
 
     fn part() -> (Part, oneshot::Receiver<Verdict>) {
         let (caller, told) = oneshot::channel();
-        (split(Acknowledgement::Caller(caller, None), 1).remove(0), told)
+        (
+            split(Acknowledgement::Caller(caller, None), 1).remove(0),
+            told,
+        )
     }
 
     #[tokio::test(start_paused = true)]
@@ -151,7 +173,10 @@ mod tests {
         assert_eq!(settling.next_at(), Some(after(2.5)));
         let (b, _) = settling.take(after(2.7)).unwrap();
         let (a, parts) = settling.take(after(2.7)).unwrap();
-        assert_eq!((b.mark.key.as_str(), a.mark.key.as_str(), a.etag.as_deref()), ("b", "a", Some("3")));
+        assert_eq!(
+            (b.mark.key.as_str(), a.mark.key.as_str(), a.etag.as_deref()),
+            ("b", "a", Some("3"))
+        );
         assert_eq!(parts.len(), 3, "all three are acknowledged by it");
         for part in parts {
             part.tell(Verdict::Stored).await;
@@ -178,7 +203,10 @@ mod tests {
         for (verdicts, expect) in [
             (vec![Verdict::Stored, Verdict::Stored], Verdict::Stored),
             (vec![Verdict::Failed, Verdict::Stored], Verdict::Failed),
-            (vec![Verdict::Stored, Verdict::Later(Duration::from_secs(1))], Verdict::Later(Duration::from_secs(1))),
+            (
+                vec![Verdict::Stored, Verdict::Later(Duration::from_secs(1))],
+                Verdict::Later(Duration::from_secs(1)),
+            ),
         ] {
             let (caller, mut told) = oneshot::channel();
             let parts = split(Acknowledgement::Caller(caller, None), verdicts.len());

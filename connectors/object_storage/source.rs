@@ -5,8 +5,9 @@
 //! listing ─▶ reconciler ─(suspects)───────────────────────▶ look at the object ─▶ found ─┴─▶ batch
 //! ```
 //!
-//! Everything that waits or works stands in the source itself, so that `next` may be dropped at any await. Batches of what notifications told
-//! carry no cursor, so that many are stored at once; what a listing found goes with the cursor that says so.
+//! Everything that waits or works stands in the source itself, so that `next` may be dropped at any
+//! await. Batches of what notifications told carry no cursor, so that many are stored at once; what
+//! a listing found goes with the cursor that says so.
 
 use pointsman_schemas::Reject;
 use std::collections::VecDeque;
@@ -115,7 +116,12 @@ impl Followed {
     }
 
     fn start(&mut self) -> Result<(), SourceError> {
-        let Setup { context, scope, terms, .. } = &self.setup;
+        let Setup {
+            context,
+            scope,
+            terms,
+            ..
+        } = &self.setup;
         let mismatch = |what: &str| {
             let name = &context.name;
             SourceError::CursorMismatch(format!(
@@ -142,18 +148,30 @@ impl Followed {
         let mut told = notification::read(&raw.body);
         let scope = &self.setup.scope;
         told.happenings.retain(|happening| {
-            let news = self.reconciler.as_ref().is_none_or(|reconciler| !reconciler.has_told(&happening.mark));
+            let news = self
+                .reconciler
+                .as_ref()
+                .is_none_or(|reconciler| !reconciler.has_told(&happening.mark));
             happening.bucket == scope.bucket && scope.covers(&happening.mark.key) && news
         });
-        let notification::Notification { happenings, rejects } = told;
+        let notification::Notification {
+            happenings,
+            rejects,
+        } = told;
         let acknowledgement = raw.acknowledgement;
         if self.setup.settle.is_zero() || happenings.is_empty() {
-            return self.waiting.push_back(self.draft(happenings, rejects, acknowledgement));
+            return self
+                .waiting
+                .push_back(self.draft(happenings, rejects, acknowledgement));
         }
-        let (settle, at_once): (Vec<_>, Vec<_>) = happenings.into_iter().partition(|happening| happening.mark.kind != Kind::Other);
+        let (settle, at_once): (Vec<_>, Vec<_>) = happenings
+            .into_iter()
+            .partition(|happening| happening.mark.kind != Kind::Other);
         let now = Instant::now();
         let mut parts = split(acknowledgement, settle.len() + 1);
-        let rest = parts.pop().map_or(Acknowledgement::None, |part| Acknowledgement::io(move |verdict| part.tell(verdict)));
+        let rest = parts.pop().map_or(Acknowledgement::None, |part| {
+            Acknowledgement::io(move |verdict| part.tell(verdict))
+        });
         for (happening, part) in settle.into_iter().zip(parts) {
             self.settling.put(happening, part, now);
         }
@@ -162,11 +180,25 @@ impl Followed {
     }
 
     /// A message that tells the reconciler, too, once it is stored.
-    fn draft(&self, happenings: Vec<Happening>, rejects: Vec<Reject>, acknowledgement: Acknowledgement) -> Draft {
+    fn draft(
+        &self,
+        happenings: Vec<Happening>,
+        rejects: Vec<Reject>,
+        acknowledgement: Acknowledgement,
+    ) -> Draft {
         let Some(reconciler) = self.reconciler.as_ref().filter(|_| !happenings.is_empty()) else {
-            return Draft { happenings, rejects, acknowledgement };
+            return Draft {
+                happenings,
+                rejects,
+                acknowledgement,
+            };
         };
-        let hand = reconciler.take(happenings.iter().map(|happening| happening.mark.clone()).collect());
+        let hand = reconciler.take(
+            happenings
+                .iter()
+                .map(|happening| happening.mark.clone())
+                .collect(),
+        );
         // Who calls is not kept waiting; a queue is in no hurry.
         let hold_back = matches!(self.setup.feed, Feed::Sqs(_));
         let acknowledgement = Acknowledgement::io(move |verdict| async move {
@@ -177,11 +209,15 @@ impl Followed {
                 acknowledgement.tell(verdict).await;
             }
         });
-        Draft { happenings, rejects, acknowledgement }
+        Draft {
+            happenings,
+            rejects,
+            acknowledgement,
+        }
     }
 
-    /// Tells what waited for a cursor. That this source is asked for more says that the last one is stored; where it is not, a crash makes some
-    /// happenings come twice, and none is lost.
+    /// Tells what waited for a cursor. That this source is asked for more says that the last one is
+    /// stored; where it is not, a crash makes some happenings come twice, and none is lost.
     fn vouch(&mut self) {
         if !std::mem::take(&mut self.cursor_out) {
             return;
@@ -209,22 +245,44 @@ impl Followed {
         let (look, mapped) = (self.setup.look, self.setup.context.mapped);
         while self.work.len() < WORK_MAX {
             let bucket = self.setup.bucket.clone();
-            if let Some(Draft { happenings, rejects, acknowledgement }) = self.waiting.pop_front() {
+            if let Some(Draft {
+                happenings,
+                rejects,
+                acknowledgement,
+            }) = self.waiting.pop_front()
+            {
                 self.work.push(Box::pin(async move {
                     if happenings.is_empty() && rejects.is_empty() {
                         acknowledgement.tell(Verdict::Stored).await;
                         return Ok(Done::Told);
                     }
-                    Ok(Done::Heard(message(&bucket, look, mapped, happenings, rejects, acknowledgement).await?))
+                    Ok(Done::Heard(
+                        message(&bucket, look, mapped, happenings, rejects, acknowledgement)
+                            .await?,
+                    ))
                 }));
             } else if let Some(suspect) = self.suspect(now) {
                 let happening = self.found(&suspect);
                 self.work.push(Box::pin(async move {
                     let (happenings, rejects) = match happening {
                         Ok(happening) => (vec![happening], Vec::new()),
-                        Err(reason) => (Vec::new(), vec![Reject { raw: Bytes::from(suspect.key.clone()), reason }]),
+                        Err(reason) => (
+                            Vec::new(),
+                            vec![Reject {
+                                raw: Bytes::from(suspect.key.clone()),
+                                reason,
+                            }],
+                        ),
                     };
-                    let message = message(&bucket, look, mapped, happenings, rejects, Acknowledgement::None).await?;
+                    let message = message(
+                        &bucket,
+                        look,
+                        mapped,
+                        happenings,
+                        rejects,
+                        Acknowledgement::None,
+                    )
+                    .await?;
                     Ok(Done::Found(message, suspect))
                 }));
             } else {
@@ -248,15 +306,25 @@ impl Followed {
             Feed::Hook(_) | Feed::Nothing => Some(now),
         };
         let is_room = self.found.len() + self.work.len() < BATCH_MESSAGES_MAX;
-        is_room.then(|| self.reconciler.as_ref()?.due(now, emptied)).flatten()
+        is_room
+            .then(|| self.reconciler.as_ref()?.due(now, emptied))
+            .flatten()
     }
 
     fn found(&self, suspect: &Suspect) -> Result<Happening, String> {
         let Bucket { name, region, .. } = &self.setup.bucket;
         let now = self.setup.context.clock.now().to_string();
-        let modified = suspect.listed.as_ref().map(|listed| super::time(listed.modified)).unwrap_or_default();
+        let modified = suspect
+            .listed
+            .as_ref()
+            .map(|listed| super::time(listed.modified))
+            .unwrap_or_default();
         let found = match &suspect.listed {
-            Some(listed) => Found::Object { etag: &listed.etag, size: listed.size, modified: &modified },
+            Some(listed) => Found::Object {
+                etag: &listed.etag,
+                size: listed.size,
+                modified: &modified,
+            },
             None => Found::Gone { now: &now },
         };
         Happening::listed(name, region, &suspect.key, suspect.generation, found)
@@ -264,22 +332,36 @@ impl Followed {
 
     /// Begins a listing where it is time for it.
     fn list(&mut self) {
-        let Some(reconciler) = self.reconciler.as_ref().filter(|_| self.listing.is_none() && Instant::now() >= self.list_at) else {
+        let Some(reconciler) = self
+            .reconciler
+            .as_ref()
+            .filter(|_| self.listing.is_none() && Instant::now() >= self.list_at)
+        else {
             return;
         };
         reconciler.begin();
         let began = self.setup.context.clock.now().0 / 1_000;
-        self.listing = Some(Box::pin(self.setup.bucket.clone().list(self.setup.scope.clone(), began)));
+        self.listing = Some(Box::pin(
+            self.setup
+                .bucket
+                .clone()
+                .list(self.setup.scope.clone(), began),
+        ));
     }
 
     /// Takes in a listing that has ended.
     fn listed(&mut self, listed: Result<Listing, String>) -> Result<(), SourceError> {
         self.listing = None;
         let now = Instant::now();
-        let (Some(reconciler), Some(every)) = (&self.reconciler, self.setup.reconcile) else { return Ok(()) };
+        let (Some(reconciler), Some(every)) = (&self.reconciler, self.setup.reconcile) else {
+            return Ok(());
+        };
         self.list_at = now + every;
-        let compared =
-            listed.and_then(|listing| reconciler.compare(listing, self.setup.settle, now).map_err(|disbelief| self.disbelieve(&disbelief)));
+        let compared = listed.and_then(|listing| {
+            reconciler
+                .compare(listing, self.setup.settle, now)
+                .map_err(|disbelief| self.disbelieve(&disbelief))
+        });
         match (compared, &self.setup.feed) {
             (Ok(all_settled), _) => {
                 if !all_settled {
@@ -320,7 +402,10 @@ impl Followed {
         if !self.heard.is_empty() && (self.found.is_empty() || !self.heard_last) {
             self.heard_last = true;
             let count = self.heard.len().min(BATCH_MESSAGES_MAX);
-            return Some(Batch { messages: self.heard.drain(..count).collect(), cursor: None });
+            return Some(Batch {
+                messages: self.heard.drain(..count).collect(),
+                cursor: None,
+            });
         }
         self.heard_last = false;
         let reconciler = self.reconciler.as_ref()?;
@@ -332,11 +417,13 @@ impl Followed {
                 messages.push(message);
             }
         }
-        let cursor = reconciler.cursor(!messages.is_empty(), Instant::now()).unwrap_or_else(|TooMany| {
-            self.cursor_out = true;
-            tracing::warn!(source = %self.setup.context.name, "{}", self.too_many());
-            None
-        });
+        let cursor = reconciler
+            .cursor(!messages.is_empty(), Instant::now())
+            .unwrap_or_else(|TooMany| {
+                self.cursor_out = true;
+                tracing::warn!(source = %self.setup.context.name, "{}", self.too_many());
+                None
+            });
         self.cursor_out |= cursor.is_some();
         (!messages.is_empty() || cursor.is_some()).then_some(Batch { messages, cursor })
     }
@@ -357,10 +444,17 @@ async fn message(
         let key = happening.mark.key.clone();
         match happening.arrival(seen, mapped) {
             Ok(arrival) => arrivals.push(arrival),
-            Err(error) => rejects.push(Reject { raw: Bytes::from(key), reason: format!("the object's key makes no event: {error}") }),
+            Err(error) => rejects.push(Reject {
+                raw: Bytes::from(key),
+                reason: format!("the object's key makes no event: {error}"),
+            }),
         }
     }
-    Ok(Message { arrivals, rejects, acknowledgement })
+    Ok(Message {
+        arrivals,
+        rejects,
+        acknowledgement,
+    })
 }
 
 impl Feed {
@@ -388,11 +482,20 @@ impl Source for Followed {
                 return Ok(batch);
             }
             let reconciler = self.reconciler.as_ref();
-            let list_at = self.listing.is_none().then_some(self.list_at).filter(|_| reconciler.is_some());
-            let suspect_at = reconciler.and_then(Reconciler::due_at).filter(|_| self.work.len() < WORK_MAX);
+            let list_at = self
+                .listing
+                .is_none()
+                .then_some(self.list_at)
+                .filter(|_| reconciler.is_some());
+            let suspect_at = reconciler
+                .and_then(Reconciler::due_at)
+                .filter(|_| self.work.len() < WORK_MAX);
             let cursor_at = reconciler.and_then(Reconciler::cursor_at);
             let far = Instant::now() + Duration::from_secs(3_600);
-            let wake = [list_at, suspect_at, cursor_at, self.settling.next_at()].into_iter().flatten().fold(far, Instant::min);
+            let wake = [list_at, suspect_at, cursor_at, self.settling.next_at()]
+                .into_iter()
+                .flatten()
+                .fold(far, Instant::min);
             let takes = self.waiting.is_empty() && !self.settling.is_full();
             let listing = async {
                 match &mut self.listing {

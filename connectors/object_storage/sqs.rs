@@ -1,7 +1,8 @@
 //! Notifications by SQS, or what speaks like it.
 //!
-//! A message is deleted once everything in it is stored. Until then a heartbeat keeps it from being handed to anybody else; what cannot be
-//! stored comes again after a while, and what a crash leaves when its time in hand is over.
+//! A message is deleted once everything in it is stored. Until then a heartbeat keeps it from being
+//! handed to anybody else; what cannot be stored comes again after a while, and what a crash leaves
+//! when its time in hand is over.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry as Extension, Message, QueueAttributeName};
+use aws_sdk_sqs::types::{
+    ChangeMessageVisibilityBatchRequestEntry as Extension, Message, QueueAttributeName,
+};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -22,7 +25,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::connection::explain;
 use crate::{Acknowledgement, Link, OpenError, SourceError, Verdict};
 
-/// For how long at least and at most a message is in our hand before the queue hands it to another, unless the heartbeat extends it.
+/// For how long at least and at most a message is in our hand before the queue hands it to another,
+/// unless the heartbeat extends it.
 pub(super) const IN_HAND: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 
 /// By how much later a hidden message may be handed out again: queues count in seconds.
@@ -40,7 +44,8 @@ const CALL_MESSAGES_MAX: usize = 10;
 /// How many calls for messages are made at once while each comes back full.
 const CALLS_MAX: usize = 8;
 
-/// The shortest time after which a message comes again: SQS counts in seconds, and zero would hand it out at once.
+/// The shortest time after which a message comes again: SQS counts in seconds, and zero would hand
+/// it out at once.
 const LATER_PAUSE_MIN: Duration = Duration::from_secs(1);
 
 /// How often an acknowledgement is tried, and how long the pause after the first try is.
@@ -92,12 +97,25 @@ impl Queue {
     /// What is wrong, in words.
     pub(super) async fn waiting(&self) -> Result<Option<u64>, OpenError> {
         let name = QueueAttributeName::ApproximateNumberOfMessages;
-        let asked = self.client.get_queue_attributes().queue_url(&self.url).attribute_names(name.clone()).send().await;
+        let asked = self
+            .client
+            .get_queue_attributes()
+            .queue_url(&self.url)
+            .attribute_names(name.clone())
+            .send()
+            .await;
         let told = asked.map_err(|error| {
             let problem = Problem::new(format!("cannot ask the queue: {}", explain(&error)));
-            OpenError(problem.help("check its URL and that the credentials may receive from it").at("sqs").at("notifications"))
+            OpenError(
+                problem
+                    .help("check its URL and that the credentials may receive from it")
+                    .at("sqs")
+                    .at("notifications"),
+            )
         })?;
-        Ok(told.attributes().and_then(|all| all.get(&name)?.parse().ok()))
+        Ok(told
+            .attributes()
+            .and_then(|all| all.get(&name)?.parse().ok()))
     }
 
     /// Begins to read; a call waits so long where nothing is there.
@@ -125,25 +143,50 @@ impl Queue {
             .wait_time_seconds(seconds(wait))
             .visibility_timeout(seconds(self.in_hand))
             .send();
-        Box::pin(async move { (began, call.await.map(|told| told.messages.unwrap_or_default()).map_err(|error| explain(&error))) })
+        Box::pin(async move {
+            (
+                began,
+                call.await
+                    .map(|told| told.messages.unwrap_or_default())
+                    .map_err(|error| explain(&error)),
+            )
+        })
     }
 
-    /// Deletes a message, or lets it be handed out again after a while. Tried a few times: where that fails it comes again and is known by its ids.
+    /// Deletes a message, or lets it be handed out again after a while. Tried a few times: where
+    /// that fails it comes again and is known by its ids.
     async fn settle(&self, receipt: &str, again: Option<Duration>) {
         for attempt in 1..=TELL_ATTEMPTS {
             let told = match again {
                 None => {
-                    let call = self.client.delete_message().queue_url(&self.url).receipt_handle(receipt).send();
+                    let call = self
+                        .client
+                        .delete_message()
+                        .queue_url(&self.url)
+                        .receipt_handle(receipt)
+                        .send();
                     call.await.map(drop).map_err(|error| explain(&error))
                 }
                 Some(again) => {
                     let hidden = seconds(again.min(HIDDEN_MAX));
-                    let call = self.client.change_message_visibility().queue_url(&self.url).receipt_handle(receipt);
-                    call.visibility_timeout(hidden).send().await.map(drop).map_err(|error| explain(&error))
+                    let call = self
+                        .client
+                        .change_message_visibility()
+                        .queue_url(&self.url)
+                        .receipt_handle(receipt);
+                    call.visibility_timeout(hidden)
+                        .send()
+                        .await
+                        .map(drop)
+                        .map_err(|error| explain(&error))
                 }
             };
             let Err(error) = told else { return };
-            tracing::debug!(attempt, error, "cannot tell the queue what became of a message");
+            tracing::debug!(
+                attempt,
+                error,
+                "cannot tell the queue what became of a message"
+            );
             tokio::time::sleep(TELL_PAUSE * attempt).await;
         }
     }
@@ -160,15 +203,28 @@ impl Reading {
             while self.calls.len() < self.calls_wanted {
                 self.calls.push(self.queue.call(self.wait));
             }
-            let Some((began, told)) = self.calls.next().await else { continue };
-            let messages =
-                told.map_err(|error| SourceError::Unavailable(format!("cannot receive from the queue {}: {error}", self.queue.url)))?;
+            let Some((began, told)) = self.calls.next().await else {
+                continue;
+            };
+            let messages = told.map_err(|error| {
+                SourceError::Unavailable(format!(
+                    "cannot receive from the queue {}: {error}",
+                    self.queue.url
+                ))
+            })?;
             // As long as they come back full there is more.
-            self.calls_wanted = if messages.len() == CALL_MESSAGES_MAX { (self.calls_wanted + 1).min(CALLS_MAX) } else { 1 };
+            self.calls_wanted = if messages.len() == CALL_MESSAGES_MAX {
+                (self.calls_wanted + 1).min(CALLS_MAX)
+            } else {
+                1
+            };
             if messages.is_empty() {
                 self.emptied = Some(began);
             } else {
-                return Ok(messages.into_iter().filter_map(|message| self.take(message)).collect());
+                return Ok(messages
+                    .into_iter()
+                    .filter_map(|message| self.take(message))
+                    .collect());
             }
         }
     }
@@ -180,8 +236,14 @@ impl Reading {
 
     fn take(&self, message: Message) -> Option<Raw> {
         let receipt = message.receipt_handle?;
-        let lease = Lease { held: Arc::clone(&self.held), number: self.held.numbers.fetch_add(1, Ordering::Relaxed) };
-        self.held.receipts.lock().insert(lease.number, (receipt.clone(), Instant::now()));
+        let lease = Lease {
+            held: Arc::clone(&self.held),
+            number: self.held.numbers.fetch_add(1, Ordering::Relaxed),
+        };
+        self.held
+            .receipts
+            .lock()
+            .insert(lease.number, (receipt.clone(), Instant::now()));
         let queue = self.queue.clone();
         let acknowledgement = Acknowledgement::io(move |verdict| async move {
             let again = match verdict {
@@ -192,7 +254,10 @@ impl Reading {
             queue.settle(&receipt, again).await;
             drop(lease);
         });
-        Some(Raw { body: Bytes::from(message.body.unwrap_or_default()), acknowledgement })
+        Some(Raw {
+            body: Bytes::from(message.body.unwrap_or_default()),
+            acknowledgement,
+        })
     }
 }
 
@@ -218,7 +283,9 @@ async fn heartbeat(queue: Queue, held: Arc<Held>, link: Link) {
         let now = Instant::now();
         let due: Vec<(u64, String)> = {
             let mut receipts = held.receipts.lock();
-            let due = receipts.iter_mut().filter(|(_, (_, extended))| now.duration_since(*extended) >= every / 2);
+            let due = receipts
+                .iter_mut()
+                .filter(|(_, (_, extended))| now.duration_since(*extended) >= every / 2);
             due.map(|(number, (receipt, extended))| {
                 *extended = now;
                 (*number, receipt.clone())
@@ -227,14 +294,27 @@ async fn heartbeat(queue: Queue, held: Arc<Held>, link: Link) {
         };
         for chunk in due.chunks(CALL_MESSAGES_MAX) {
             let entries = chunk.iter().filter_map(|(number, receipt)| {
-                let entry = Extension::builder().id(number.to_string()).receipt_handle(receipt).visibility_timeout(seconds(queue.in_hand));
+                let entry = Extension::builder()
+                    .id(number.to_string())
+                    .receipt_handle(receipt)
+                    .visibility_timeout(seconds(queue.in_hand));
                 entry.build().ok()
             });
-            let call = queue.client.change_message_visibility_batch().queue_url(&queue.url).set_entries(Some(entries.collect()));
+            let call = queue
+                .client
+                .change_message_visibility_batch()
+                .queue_url(&queue.url)
+                .set_entries(Some(entries.collect()));
             match call.send().await {
                 // What was deleted meanwhile is among the failed.
-                Ok(told) => tracing::trace!(failed = told.failed().len(), "messages in hand were extended"),
-                Err(error) => tracing::debug!(error = explain(&error), "cannot extend messages in hand; they may come again"),
+                Ok(told) => tracing::trace!(
+                    failed = told.failed().len(),
+                    "messages in hand were extended"
+                ),
+                Err(error) => tracing::debug!(
+                    error = explain(&error),
+                    "cannot extend messages in hand; they may come again"
+                ),
             }
         }
     }

@@ -5,11 +5,14 @@
 //!   object-storage: { endpoint: "http://127.0.0.1:9000", bucket: archive, key: "<$.type>/<$.id>.json", mode: structured }
 //! ```
 //!
-//! **Put** is the event's data with its content type, or with `mode: structured` the whole event in the JSON format. A key that is there already is replaced,
-//! so that an attempt made twice leaves one object.
+//! **Put** is the event's data with its content type, or with `mode: structured` the whole event in
+//! the JSON format. A key that is there already is replaced, so that an attempt made twice leaves
+//! one object.
 //!
-//! **Answered** by status: 429 and 503 (`SlowDown`) are throttled, 502 and 504 and what keeps a connection from being made unavailable, 401, 403 and a
-//! wrong region or token refused, 404 (no such bucket), a timeout and the rest failed; other 4xx, a key that is empty or longer than 1,024 bytes rejected.
+//! **Answered** by status: 429 and 503 (`SlowDown`) are throttled, 502 and 504 and what keeps a
+//! connection from being made unavailable, 401, 403 and a wrong region or token refused, 404 (no
+//! such bucket), a timeout and the rest failed; other 4xx, a key that is empty or longer than 1,024
+//! bytes rejected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +30,9 @@ use tower::util::BoxCloneSyncService;
 use super::connection::{Bucket, Connection, KeyPair, explain};
 use super::known::KEY_BYTES_MAX;
 use crate::parameter::{Parameter, Templates, check_texts, resolve};
-use crate::{Attempt, AttemptError, Delivery, Files, OpenError, TargetContext, TargetService, TargetSettings};
+use crate::{
+    Attempt, AttemptError, Delivery, Files, OpenError, TargetContext, TargetService, TargetSettings,
+};
 
 /// Retries are the dispatcher's.
 const ATTEMPTS: u32 = 1;
@@ -42,9 +47,11 @@ pub struct ObjectStorageTarget {
     bucket: Text,
     /// Its region; else the SDK's own, and with an endpoint `us-east-1`.
     region: Option<Text>,
-    /// The keys to show; without them, those that the SDK finds: environment, profile, web identity, instance.
+    /// The keys to show; without them, those that the SDK finds: environment, profile, web
+    /// identity, instance.
     credentials: Option<KeyPair>,
-    /// Whether the bucket stands in the path and not in the host; true with an endpoint unless it is given.
+    /// Whether the bucket stands in the path and not in the host; true with an endpoint unless it
+    /// is given.
     path_style: Option<bool>,
     /// The object's key, which may hold templates.
     key: Text,
@@ -87,7 +94,10 @@ impl ObjectStorageTarget {
 #[async_trait]
 impl TargetSettings for ObjectStorageTarget {
     fn files(&self) -> Files {
-        self.connection().credentials.map(KeyPair::files).unwrap_or_else(|| Files::of([]))
+        self.connection()
+            .credentials
+            .map(KeyPair::files)
+            .unwrap_or_else(|| Files::of([]))
     }
 
     fn check(&self) -> Vec<Problem> {
@@ -96,7 +106,11 @@ impl TargetSettings for ObjectStorageTarget {
             problems.push(Problem::new(mistake).at("key"));
         }
         if self.content_type.as_ref().and_then(Text::literal) == Some("") {
-            problems.push(Problem::new("a content type must not be empty").at("content_type").help("leave it out"));
+            problems.push(
+                Problem::new("a content type must not be empty")
+                    .at("content_type")
+                    .help("leave it out"),
+            );
         }
         problems
     }
@@ -108,33 +122,51 @@ impl TargetSettings for ObjectStorageTarget {
     async fn probe(&self) -> Result<String, OpenError> {
         let bucket = self.connection().open(ATTEMPTS).await?;
         bucket.find().await?;
-        Ok(format!("the bucket {} is there; nothing was put into it", bucket.name))
+        Ok(format!(
+            "the bucket {} is there; nothing was put into it",
+            bucket.name
+        ))
     }
 
     async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError> {
         // The SDK's client cannot be kept from an address that a name resolves to.
         if self.endpoint.is_some() && !context.allow_private_addresses {
-            let problem = Problem::new("an address of a store's own may be private, and must not be called");
-            return Err(OpenError(problem.at("endpoint").help("let the operator allow private addresses, or leave it out for AWS")));
+            let problem =
+                Problem::new("an address of a store's own may be private, and must not be called");
+            return Err(OpenError(problem.at("endpoint").help(
+                "let the operator allow private addresses, or leave it out for AWS",
+            )));
         }
         let (index, templates) = self.key();
         let key = match index {
             Some(index) => Parameter::Filled(index),
             None => Parameter::Constant(resolve(&self.key, &["key".into()])?),
         };
-        let content_type = self.content_type.as_ref().map(|text| resolve(text, &["content_type".into()])).transpose()?;
+        let content_type = self
+            .content_type
+            .as_ref()
+            .map(|text| resolve(text, &["content_type".into()]))
+            .transpose()?;
         let bucket = self.connection().open(ATTEMPTS).await?;
-        let putter = Arc::new(Putter { bucket, key, content_type, mode: self.mode, texts: templates.count() });
-        Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt: Attempt| {
-            let putter = Arc::clone(&putter);
-            async move {
-                let mut outcomes = Vec::with_capacity(attempt.deliveries.len());
-                for delivery in &attempt.deliveries {
-                    outcomes.push(putter.put(delivery).await);
+        let putter = Arc::new(Putter {
+            bucket,
+            key,
+            content_type,
+            mode: self.mode,
+            texts: templates.count(),
+        });
+        Ok(BoxCloneSyncService::new(tower::service_fn(
+            move |attempt: Attempt| {
+                let putter = Arc::clone(&putter);
+                async move {
+                    let mut outcomes = Vec::with_capacity(attempt.deliveries.len());
+                    for delivery in &attempt.deliveries {
+                        outcomes.push(putter.put(delivery).await);
+                    }
+                    Ok::<_, AttemptError>(outcomes)
                 }
-                Ok::<_, AttemptError>(outcomes)
-            }
-        })))
+            },
+        )))
     }
 }
 
@@ -155,14 +187,31 @@ impl Putter {
         }
         let key = match &self.key {
             Parameter::Constant(key) => key.as_str(),
-            Parameter::Filled(index) => delivery.texts.get(*index).map(String::as_str).unwrap_or_default(),
+            Parameter::Filled(index) => delivery
+                .texts
+                .get(*index)
+                .map(String::as_str)
+                .unwrap_or_default(),
         };
         if let Err(mistake) = check_key(key) {
-            return Outcome::new(Class::Rejected, format!("the key {key:?} is none: {mistake}"));
+            return Outcome::new(
+                Class::Rejected,
+                format!("the key {key:?} is none: {mistake}"),
+            );
         }
         let (content, content_type) = self.content(&delivery.event);
-        let request = self.bucket.client.put_object().bucket(&self.bucket.name).key(key).body(ByteStream::from(content));
-        match request.set_content_type(self.content_type.clone().or(content_type)).send().await {
+        let request = self
+            .bucket
+            .client
+            .put_object()
+            .bucket(&self.bucket.name)
+            .key(key)
+            .body(ByteStream::from(content));
+        match request
+            .set_content_type(self.content_type.clone().or(content_type))
+            .send()
+            .await
+        {
             Ok(_) => Outcome::delivered(),
             Err(error) => outcome(&self.bucket.name, &error),
         }
@@ -170,13 +219,20 @@ impl Putter {
 
     fn content(&self, event: &Event) -> (Bytes, Option<String>) {
         match self.mode {
-            Mode::Data => {
-                (event.data().map(|data| data.bytes().clone()).unwrap_or_default(), event.datacontenttype().map(ToString::to_string))
-            }
+            Mode::Data => (
+                event
+                    .data()
+                    .map(|data| data.bytes().clone())
+                    .unwrap_or_default(),
+                event.datacontenttype().map(ToString::to_string),
+            ),
             Mode::Structured => {
                 let mut content = Vec::with_capacity(event.size_bytes());
                 json::encode(event, &mut content);
-                (content.into(), Some("application/cloudevents+json".to_owned()))
+                (
+                    content.into(),
+                    Some("application/cloudevents+json".to_owned()),
+                )
             }
         }
     }
@@ -186,27 +242,47 @@ impl Putter {
 fn check_key(key: &str) -> Result<(), String> {
     match key.len() {
         0 => Err("an object's key must not be empty".to_owned()),
-        length if length > KEY_BYTES_MAX => Err(format!("an object's key has {KEY_BYTES_MAX} bytes at most, and this one {length}")),
+        length if length > KEY_BYTES_MAX => Err(format!(
+            "an object's key has {KEY_BYTES_MAX} bytes at most, and this one {length}"
+        )),
         _ => Ok(()),
     }
 }
 
 /// What a failed request means.
-fn outcome<E: ProvideErrorMetadata + std::error::Error + 'static>(bucket: &str, error: &SdkError<E, HttpResponse>) -> Outcome {
+fn outcome<E: ProvideErrorMetadata + std::error::Error + 'static>(
+    bucket: &str,
+    error: &SdkError<E, HttpResponse>,
+) -> Outcome {
     let message = explain(error);
     let Some(response) = error.raw_response() else {
         let class = match error {
             SdkError::TimeoutError(_) => Class::Failed,
-            SdkError::DispatchFailure(failure) if failure.is_timeout() || failure.is_io() || failure.is_other() => Class::Unavailable,
+            SdkError::DispatchFailure(failure)
+                if failure.is_timeout() || failure.is_io() || failure.is_other() =>
+            {
+                Class::Unavailable
+            }
             _ => Class::Failed,
         };
-        return Outcome::new(class, format!("cannot put into the bucket {bucket}: {message}"));
+        return Outcome::new(
+            class,
+            format!("cannot put into the bucket {bucket}: {message}"),
+        );
     };
     let status = response.status().as_u16();
-    let retry_after = response.headers().get("retry-after").and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
+    let retry_after = response
+        .headers()
+        .get("retry-after")
+        .and_then(|seconds| seconds.trim().parse().ok())
+        .map(Duration::from_secs);
     let code = error.code().unwrap_or_default();
     let class = match (status, code) {
-        (401 | 403, _) | (_, "ExpiredToken" | "InvalidToken" | "PermanentRedirect" | "AuthorizationHeaderMalformed") => Class::Refused,
+        (401 | 403, _)
+        | (
+            _,
+            "ExpiredToken" | "InvalidToken" | "PermanentRedirect" | "AuthorizationHeaderMalformed",
+        ) => Class::Refused,
         (429 | 503, _) | (_, "SlowDown" | "TooManyRequests") => Class::Throttled,
         _ if retry_after.is_some() => Class::Throttled,
         (502 | 504, _) => Class::Unavailable,
@@ -214,7 +290,10 @@ fn outcome<E: ProvideErrorMetadata + std::error::Error + 'static>(bucket: &str, 
         (300..=499, _) => Class::Rejected,
         _ => Class::Failed,
     };
-    let mut outcome = Outcome::new(class, format!("the store refuses the object for the bucket {bucket}: {message}"));
+    let mut outcome = Outcome::new(
+        class,
+        format!("the store refuses the object for the bucket {bucket}: {message}"),
+    );
     outcome.code = Some(i32::from(status));
     outcome.retry_after = retry_after;
     outcome

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use aws_sdk_s3::types::{BucketVersioningStatus, Event as Happens, NotificationConfiguration, QueueConfiguration, VersioningConfiguration};
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, Event as Happens, NotificationConfiguration, QueueConfiguration,
+    VersioningConfiguration,
+};
 use bytes::Bytes;
 use pointsman_schemas::{Clock, Cursor, Event, SystemClock};
 use pointsman_test_brokers::ObjectStore;
@@ -16,7 +19,8 @@ use crate::{Arrival, Link, SourceError, Verdict};
 /// Longer than anything takes; only a broken test waits for it.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Longer than it takes until a listing is believed after a start, with what a queue may hide then, to list the bucket once more and to wait for the grace.
+/// Longer than it takes until a listing is believed after a start, with what a queue may hide then,
+/// to list the bucket once more and to wait for the grace.
 const LISTED: Duration = Duration::from_millis(10_500);
 
 /// How long a call for messages takes that a source has left behind.
@@ -42,22 +46,45 @@ impl Fixture {
     async fn listed_at(store: ObjectStore, more: &Value) -> Self {
         let credentials = json!({ "access_key": "test", "secret_key": "test" });
         let mut settings = json!({ "endpoint": store.endpoint(), "bucket": "photos", "credentials": credentials, "reconcile": "1s" });
-        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        settings
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         let parsed: ObjectStorageSource = serde_json::from_value(settings.clone()).unwrap();
         let bucket = parsed.connection().open(3).await.unwrap();
-        bucket.client.create_bucket().bucket("photos").send().await.unwrap();
+        bucket
+            .client
+            .create_bucket()
+            .bucket("photos")
+            .send()
+            .await
+            .unwrap();
         let queues = bucket.queues(&store.queue_url(QUEUE)).unwrap();
         if store.has_queues() {
-            queues.create_queue().queue_name(QUEUE).send().await.unwrap();
+            queues
+                .create_queue()
+                .queue_name(QUEUE)
+                .send()
+                .await
+                .unwrap();
         }
-        Self { store, bucket, queues, settings, written: 0 }
+        Self {
+            store,
+            bucket,
+            queues,
+            settings,
+            written: 0,
+        }
     }
 
     /// One that tells of itself by the queue, too.
     async fn notified(more: &Value) -> Self {
         let mut fixture = Self::listed(&json!({ "grace": "1s" })).await;
         let settings = fixture.settings.as_object_mut().unwrap();
-        settings.insert("notifications".into(), json!({ "sqs": fixture.store.queue_url(QUEUE) }));
+        settings.insert(
+            "notifications".into(),
+            json!({ "sqs": fixture.store.queue_url(QUEUE) }),
+        );
         settings.extend(more.as_object().unwrap().clone());
         fixture.notify(true).await;
         fixture
@@ -65,30 +92,73 @@ impl Fixture {
 
     async fn notify(&self, on: bool) {
         let events = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"].map(Happens::from);
-        let queue = QueueConfiguration::builder().queue_arn(self.store.queue_arn(QUEUE)).set_events(Some(events.into())).build().unwrap();
-        let all = NotificationConfiguration::builder().set_queue_configurations(Some(if on { vec![queue] } else { Vec::new() })).build();
-        self.bucket.client.put_bucket_notification_configuration().bucket("photos").notification_configuration(all).send().await.unwrap();
+        let queue = QueueConfiguration::builder()
+            .queue_arn(self.store.queue_arn(QUEUE))
+            .set_events(Some(events.into()))
+            .build()
+            .unwrap();
+        let all = NotificationConfiguration::builder()
+            .set_queue_configurations(Some(if on { vec![queue] } else { Vec::new() }))
+            .build();
+        self.bucket
+            .client
+            .put_bucket_notification_configuration()
+            .bucket("photos")
+            .notification_configuration(all)
+            .send()
+            .await
+            .unwrap();
     }
 
     async fn put(&self, key: &str, content: &str) {
         let content = Bytes::copy_from_slice(content.as_bytes());
-        self.bucket.client.put_object().bucket("photos").key(key).body(content.into()).content_type("text/plain").send().await.unwrap();
+        self.bucket
+            .client
+            .put_object()
+            .bucket("photos")
+            .key(key)
+            .body(content.into())
+            .content_type("text/plain")
+            .send()
+            .await
+            .unwrap();
     }
 
     async fn delete(&self, key: &str) {
-        self.bucket.client.delete_object().bucket("photos").key(key).send().await.unwrap();
+        self.bucket
+            .client
+            .delete_object()
+            .bucket("photos")
+            .key(key)
+            .send()
+            .await
+            .unwrap();
     }
 
     async fn send(&self, body: &str) {
-        self.queues.send_message().queue_url(self.store.queue_url(QUEUE)).message_body(body).send().await.unwrap();
+        self.queues
+            .send_message()
+            .queue_url(self.store.queue_url(QUEUE))
+            .message_body(body)
+            .send()
+            .await
+            .unwrap();
     }
 
     /// Waits until nothing lies in the queue, in hand or not.
     async fn drained(&self) {
         let until = Instant::now() + LONG;
         loop {
-            let names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"].map(Into::into);
-            let asked = self.queues.get_queue_attributes().queue_url(self.store.queue_url(QUEUE)).set_attribute_names(Some(names.into()));
+            let names = [
+                "ApproximateNumberOfMessages",
+                "ApproximateNumberOfMessagesNotVisible",
+            ]
+            .map(Into::into);
+            let asked = self
+                .queues
+                .get_queue_attributes()
+                .queue_url(self.store.queue_url(QUEUE))
+                .set_attribute_names(Some(names.into()));
             let told = asked.send().await.unwrap().attributes.unwrap_or_default();
             if told.values().all(|count| count == "0") {
                 return;
@@ -109,17 +179,26 @@ struct Told {
 
 impl Told {
     async fn open(fixture: &impl SourceFixture, cursor: Option<Cursor>) -> Self {
-        Self { source: open(fixture, cursor.clone(), false).await, cursor, events: Vec::new(), rejects: Vec::new() }
+        Self {
+            source: open(fixture, cursor.clone(), false).await,
+            cursor,
+            events: Vec::new(),
+            rejects: Vec::new(),
+        }
     }
 
     /// Takes what comes next in as the bus does; false where nothing came in time.
     async fn take(&mut self, within: Duration, verdict: &Verdict) -> bool {
-        let Some(batch) = next_within(&mut *self.source, within).await else { return false };
+        let Some(batch) = next_within(&mut *self.source, within).await else {
+            return false;
+        };
         let batch = batch.unwrap();
         self.cursor = batch.cursor.or(self.cursor.take());
         for message in batch.messages {
             for arrival in message.arrivals {
-                let Arrival::Event(event) = arrival else { panic!("nothing is mapped") };
+                let Arrival::Event(event) = arrival else {
+                    panic!("nothing is mapped")
+                };
                 self.events.push(event);
             }
             self.rejects.extend(message.rejects);
@@ -132,9 +211,19 @@ impl Told {
     async fn next(&mut self, count: usize) -> Vec<String> {
         let before = self.events.len();
         while self.events.len() < before + count {
-            assert!(self.take(LONG, &Verdict::Stored).await, "only {:?}", &self.events[before..]);
+            assert!(
+                self.take(LONG, &Verdict::Stored).await,
+                "only {:?}",
+                &self.events[before..]
+            );
         }
-        let told = |event: &Arc<Event>| format!("{} {}", event.ty().trim_start_matches(EVENT_TYPE_PREFIX), event.subject().unwrap());
+        let told = |event: &Arc<Event>| {
+            format!(
+                "{} {}",
+                event.ty().trim_start_matches(EVENT_TYPE_PREFIX),
+                event.subject().unwrap()
+            )
+        };
         let mut told: Vec<_> = self.events[before..].iter().map(told).collect();
         told.sort();
         told
@@ -143,7 +232,13 @@ impl Told {
     /// Nothing is told for so long.
     async fn quiet(&mut self, time: Duration) {
         let (until, before) = (Instant::now() + time, self.events.len());
-        while self.take(until.saturating_duration_since(Instant::now()), &Verdict::Stored).await {}
+        while self
+            .take(
+                until.saturating_duration_since(Instant::now()),
+                &Verdict::Stored,
+            )
+            .await
+        {}
         assert_eq!(self.events[before..], [], "nothing has happened");
     }
 }
@@ -161,7 +256,9 @@ impl SourceFixture for Fixture {
 
     async fn happen(&mut self, count: usize) -> Vec<String> {
         tokio::time::sleep(LEFT_BEHIND).await;
-        let keys: Vec<_> = (self.written..self.written + count).map(|n| format!("folder-{}/{n}", n % 3)).collect();
+        let keys: Vec<_> = (self.written..self.written + count)
+            .map(|n| format!("folder-{}/{n}", n % 3))
+            .collect();
         for key in &keys {
             self.put(key, key).await;
         }
@@ -189,18 +286,45 @@ impl SourceFixture for Fixture {
             (json!({ "bucket": "s3://photos" }), "bucket"),
             (json!({ "bucket": "photos/2026" }), "bucket"),
             (json!({ "bucket": "My_Photos" }), "bucket"),
-            (json!({ "bucket": "b", "endpoint": "127.0.0.1:9000" }), "endpoint"),
+            (
+                json!({ "bucket": "b", "endpoint": "127.0.0.1:9000" }),
+                "endpoint",
+            ),
             (json!({ "bucket": "b", "endpoint": "ftp://a" }), "endpoint"),
-            (json!({ "bucket": "b", "endpoint": "http://me:secret@a" }), "endpoint"),
+            (
+                json!({ "bucket": "b", "endpoint": "http://me:secret@a" }),
+                "endpoint",
+            ),
             (json!({ "bucket": "b", "region": "" }), "region"),
-            (json!({ "bucket": "b", "credentials": { "access_key": "", "secret_key": "x" } }), "credentials.access_key"),
-            (json!({ "bucket": "b", "credentials": { "access_key": "x", "secret_key": "" } }), "credentials.secret_key"),
-            (json!({ "bucket": "b", "notifications": { "sqs": "uploads" } }), "notifications.sqs"),
-            (json!({ "bucket": "b", "notifications": { "webhook": { "path": "hooks" } } }), "notifications.webhook.path"),
-            (json!({ "bucket": "b", "notifications": { "webhook": { "path": "/events" } } }), "notifications.webhook.path"),
-            (json!({ "bucket": "b", "notifications": { "webhook": { "path": "/a", "token": "" } } }), "notifications.webhook.token"),
+            (
+                json!({ "bucket": "b", "credentials": { "access_key": "", "secret_key": "x" } }),
+                "credentials.access_key",
+            ),
+            (
+                json!({ "bucket": "b", "credentials": { "access_key": "x", "secret_key": "" } }),
+                "credentials.secret_key",
+            ),
+            (
+                json!({ "bucket": "b", "notifications": { "sqs": "uploads" } }),
+                "notifications.sqs",
+            ),
+            (
+                json!({ "bucket": "b", "notifications": { "webhook": { "path": "hooks" } } }),
+                "notifications.webhook.path",
+            ),
+            (
+                json!({ "bucket": "b", "notifications": { "webhook": { "path": "/events" } } }),
+                "notifications.webhook.path",
+            ),
+            (
+                json!({ "bucket": "b", "notifications": { "webhook": { "path": "/a", "token": "" } } }),
+                "notifications.webhook.token",
+            ),
             (json!({ "bucket": "b", "reconcile": "0s" }), "reconcile"),
-            (json!({ "bucket": "b", "reconcile": "0s", "notifications": "none" }), "reconcile"),
+            (
+                json!({ "bucket": "b", "reconcile": "0s", "notifications": "none" }),
+                "reconcile",
+            ),
             (json!({ "bucket": "b", "reconcile": "10ms" }), "reconcile"),
             (json!({ "bucket": "b", "inline": "2MiB" }), "inline"),
         ]
@@ -219,9 +343,21 @@ async fn a_bucket_of_a_current_store_conforms() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_current_store_is_listed_and_looked_at_and_what_it_refuses_is_told_in_words() {
-    let fixture = Fixture::listed_at(ObjectStore::seaweedfs().await, &json!({ "head": true, "inline": "1KiB" })).await;
+    let fixture = Fixture::listed_at(
+        ObjectStore::seaweedfs().await,
+        &json!({ "head": true, "inline": "1KiB" }),
+    )
+    .await;
     let mut told = Told::open(&fixture, None).await;
-    let keys = ["a b.jpg", "a+b.jpg", "a%20b.jpg", "50%.jpg", "ü/ñ 日本.jpg", "a&b=c.jpg", "quote'.jpg"];
+    let keys = [
+        "a b.jpg",
+        "a+b.jpg",
+        "a%20b.jpg",
+        "50%.jpg",
+        "ü/ñ 日本.jpg",
+        "a&b=c.jpg",
+        "quote'.jpg",
+    ];
     for key in keys {
         fixture.put(key, key).await;
     }
@@ -232,13 +368,19 @@ async fn a_current_store_is_listed_and_looked_at_and_what_it_refuses_is_told_in_
         let object = &event.data().unwrap().value().unwrap()["object"];
         assert_eq!(
             (&object["body"], &object["contentType"]),
-            (&json!(event.subject().unwrap().to_string()), &json!("text/plain")),
+            (
+                &json!(event.subject().unwrap().to_string()),
+                &json!("text/plain")
+            ),
             "{object}"
         );
     }
     fixture.put("50%.jpg", "another").await;
     fixture.delete("a+b.jpg").await;
-    assert_eq!(told.next(2).await, ["ObjectCreated:Put 50%.jpg", "ObjectRemoved:Delete a+b.jpg"]);
+    assert_eq!(
+        told.next(2).await,
+        ["ObjectCreated:Put 50%.jpg", "ObjectRemoved:Delete a+b.jpg"]
+    );
 
     let with = async |key: &str, value: Value| {
         let mut settings = fixture.settings.clone();
@@ -246,12 +388,28 @@ async fn a_current_store_is_listed_and_looked_at_and_what_it_refuses_is_told_in_
         let settings: ObjectStorageSource = serde_json::from_value(settings).unwrap();
         settings.probe().await.unwrap_err().to_string()
     };
-    let refused = with("credentials", json!({ "access_key": "test", "secret_key": "wrong" })).await;
-    assert!(refused.starts_with("bucket: the store does not let us see the bucket photos: 403 SignatureDoesNotMatch"), "{refused}");
-    let unknown = with("credentials", json!({ "access_key": "nobody", "secret_key": "test" })).await;
+    let refused = with(
+        "credentials",
+        json!({ "access_key": "test", "secret_key": "wrong" }),
+    )
+    .await;
+    assert!(
+        refused.starts_with(
+            "bucket: the store does not let us see the bucket photos: 403 SignatureDoesNotMatch"
+        ),
+        "{refused}"
+    );
+    let unknown = with(
+        "credentials",
+        json!({ "access_key": "nobody", "secret_key": "test" }),
+    )
+    .await;
     assert!(unknown.contains("403 InvalidAccessKeyId"), "{unknown}");
     let missing = with("bucket", "missing".into()).await;
-    assert_eq!(missing, "bucket: there is no bucket missing (make it, or correct its name)");
+    assert_eq!(
+        missing,
+        "bucket: there is no bucket missing (make it, or correct its name)"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,7 +417,16 @@ async fn a_queue_conforms() {
     sources(&mut Fixture::notified(&json!({ "reconcile": "0s" })).await).await;
 }
 
-const ODD_KEYS: [&str; 8] = ["a b.jpg", "a+b.jpg", "a%20b.jpg", "50%.jpg", "ü/ñ 日本.jpg", "a&b=c?d#e.jpg", "../up.jpg", "quote\"'<>.jpg"];
+const ODD_KEYS: [&str; 8] = [
+    "a b.jpg",
+    "a+b.jpg",
+    "a%20b.jpg",
+    "50%.jpg",
+    "ü/ñ 日本.jpg",
+    "a&b=c?d#e.jpg",
+    "../up.jpg",
+    "quote\"'<>.jpg",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_come_as_they_are_by_queue_and_by_listing() {
@@ -280,8 +447,14 @@ async fn keys_come_as_they_are_by_queue_and_by_listing() {
     for event in by_listing.events {
         let data = event.data().unwrap().value().unwrap();
         assert_eq!(data["object"]["key"], event.subject().unwrap().to_string());
-        assert_eq!(happening::decode_key(data["s3"]["object"]["key"].as_str().unwrap()).as_deref(), Ok(&**event.subject().unwrap()));
-        assert_eq!((&data["object"]["listed"], &data["s3"]["bucket"]["name"]), (&json!(true), &json!("photos")));
+        assert_eq!(
+            happening::decode_key(data["s3"]["object"]["key"].as_str().unwrap()).as_deref(),
+            Ok(&**event.subject().unwrap())
+        );
+        assert_eq!(
+            (&data["object"]["listed"], &data["s3"]["bucket"]["name"]),
+            (&json!(true), &json!("photos"))
+        );
         assert_eq!(event.source().to_string(), "aws:s3.us-east-1.photos");
     }
 }
@@ -314,9 +487,16 @@ async fn a_message_is_read_as_far_as_it_can_be_and_test_events_are_passed_over()
     };
     let mut elsewhere = record("elsewhere");
     elsewhere["s3"]["bucket"]["name"] = "other".into();
-    fixture.send(&json!({ "Records": [elsewhere] }).to_string()).await;
+    fixture
+        .send(&json!({ "Records": [elsewhere] }).to_string())
+        .await;
     let broken = json!({ "eventName": "ObjectCreated:Put", "s3": { "bucket": { "name": "photos" }, "object": {} } });
-    fixture.send(&json!({ "Records": [record("1"), record("2"), broken, record("3"), record("4")] }).to_string()).await;
+    fixture
+        .send(
+            &json!({ "Records": [record("1"), record("2"), broken, record("3"), record("4")] })
+                .to_string(),
+        )
+        .await;
     let batch = next_within(&mut *told.source, LONG).await.unwrap().unwrap();
     let [message] = <[_; 1]>::try_from(batch.messages).unwrap();
     assert_eq!((message.arrivals.len(), message.rejects.len()), (4, 1));
@@ -330,8 +510,13 @@ async fn a_message_is_read_as_far_as_it_can_be_and_test_events_are_passed_over()
     }
 
     // What cannot be stored now comes again.
-    fixture.send(&json!({ "Records": [record("5")] }).to_string()).await;
-    assert!(told.take(LONG, &Verdict::Later(Duration::from_secs(1))).await);
+    fixture
+        .send(&json!({ "Records": [record("5")] }).to_string())
+        .await;
+    assert!(
+        told.take(LONG, &Verdict::Later(Duration::from_secs(1)))
+            .await
+    );
     assert_eq!(told.next(1).await, ["ObjectCreated:Put 5"]);
     assert_eq!(told.events[0].id(), told.events[1].id());
 }
@@ -352,7 +537,14 @@ async fn a_listing_finds_exactly_what_no_notification_told_and_the_cursor_rememb
     fixture.put("a", "22").await;
     fixture.delete("b").await;
     fixture.put("d", "1").await;
-    assert_eq!(told.next(3).await, ["ObjectCreated:Put a", "ObjectCreated:Put d", "ObjectRemoved:Delete b"]);
+    assert_eq!(
+        told.next(3).await,
+        [
+            "ObjectCreated:Put a",
+            "ObjectCreated:Put d",
+            "ObjectRemoved:Delete b"
+        ]
+    );
     told.quiet(LISTED).await;
 
     // While nothing runs: one that a notification tells, one that none does.
@@ -363,9 +555,15 @@ async fn a_listing_finds_exactly_what_no_notification_told_and_the_cursor_rememb
     fixture.notify(true).await;
     fixture.put("f", "1").await;
     let mut told = Told::open(&fixture, cursor.clone()).await;
-    assert_eq!(told.next(2).await, ["ObjectCreated:Put e", "ObjectCreated:Put f"]);
+    assert_eq!(
+        told.next(2).await,
+        ["ObjectCreated:Put e", "ObjectCreated:Put f"]
+    );
     let listed = |told: &Told| {
-        told.events.iter().map(|event| event.data().unwrap().value().unwrap()["object"]["listed"].is_null()).collect::<Vec<_>>()
+        told.events
+            .iter()
+            .map(|event| event.data().unwrap().value().unwrap()["object"]["listed"].is_null())
+            .collect::<Vec<_>>()
     };
     assert_eq!(listed(&told), [true, false], "the notification comes first");
     told.quiet(LISTED).await;
@@ -373,7 +571,10 @@ async fn a_listing_finds_exactly_what_no_notification_told_and_the_cursor_rememb
 
     // After a crash that lost the cursor, what a listing finds has the id that it had.
     let mut again = Told::open(&fixture, cursor).await;
-    assert_eq!(again.next(2).await, ["ObjectCreated:Put e", "ObjectCreated:Put f"]);
+    assert_eq!(
+        again.next(2).await,
+        ["ObjectCreated:Put e", "ObjectCreated:Put f"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -384,7 +585,9 @@ async fn a_notification_that_comes_after_the_listing_is_not_told_again() {
     fixture.put("late", "1").await;
     assert_eq!(told.next(1).await, ["ObjectCreated:Put late"]);
     let record = told.events[0].data().unwrap().value().unwrap().clone();
-    fixture.send(&json!({ "Records": [record] }).to_string()).await;
+    fixture
+        .send(&json!({ "Records": [record] }).to_string())
+        .await;
     told.quiet(LISTED).await;
     fixture.drained().await;
 }
@@ -392,12 +595,25 @@ async fn a_notification_that_comes_after_the_listing_is_not_told_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_versioned_bucket_is_told_once_too() {
     let fixture = Fixture::notified(&json!({})).await;
-    let versioning = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
-    fixture.bucket.client.put_bucket_versioning().bucket("photos").versioning_configuration(versioning).send().await.unwrap();
+    let versioning = VersioningConfiguration::builder()
+        .status(BucketVersioningStatus::Enabled)
+        .build();
+    fixture
+        .bucket
+        .client
+        .put_bucket_versioning()
+        .bucket("photos")
+        .versioning_configuration(versioning)
+        .send()
+        .await
+        .unwrap();
     let mut told = Told::open(&fixture, None).await;
     fixture.put("a", "1").await;
     fixture.put("a", "2").await;
-    assert_eq!(told.next(2).await, ["ObjectCreated:Put a", "ObjectCreated:Put a"]);
+    assert_eq!(
+        told.next(2).await,
+        ["ObjectCreated:Put a", "ObjectCreated:Put a"]
+    );
     told.quiet(LISTED).await;
     fixture.delete("a").await;
     let gone = told.next(1).await;
@@ -407,7 +623,8 @@ async fn a_versioned_bucket_is_told_once_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_are_looked_at_where_that_is_asked_for() {
-    let fixture = Fixture::listed(&json!({ "head": true, "inline": "8B", "existing": "skip" })).await;
+    let fixture =
+        Fixture::listed(&json!({ "head": true, "inline": "8B", "existing": "skip" })).await;
     fixture.put("before", "1").await;
     let mut told = Told::open(&fixture, None).await;
     told.quiet(Duration::from_millis(500)).await;
@@ -428,41 +645,85 @@ async fn objects_are_looked_at_where_that_is_asked_for() {
         .await
         .unwrap();
     let binary = Bytes::from_static(b"\xff\0").into();
-    fixture.bucket.client.put_object().bucket("photos").key("binary").body(binary).send().await.unwrap();
+    fixture
+        .bucket
+        .client
+        .put_object()
+        .bucket("photos")
+        .key("binary")
+        .body(binary)
+        .send()
+        .await
+        .unwrap();
     told.next(4).await;
     for event in &told.events {
         let object = &event.data().unwrap().value().unwrap()["object"];
         let expect = match &**event.subject().unwrap() {
             "large" => json!({ "contentType": "text/plain", "size": 14 }),
             "small" => json!({ "contentType": "text/plain", "size": 6, "body": "a text" }),
-            "some.json" => json!({ "contentType": "application/json", "metadata": { "by": "me" }, "body": { "a": 1 } }),
+            "some.json" => {
+                json!({ "contentType": "application/json", "metadata": { "by": "me" }, "body": { "a": 1 } })
+            }
             "binary" => json!({ "size": 2, "body_base64": "/wA=" }),
             other => panic!("{other}"),
         };
         for (name, value) in expect.as_object().unwrap() {
             assert_eq!(&object[name], value, "{name} of {object}");
         }
-        assert_eq!(object.get("body").is_some() || object.get("body_base64").is_some(), event.subject().unwrap() != "large");
+        assert_eq!(
+            object.get("body").is_some() || object.get("body_base64").is_some(),
+            event.subject().unwrap() != "large"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_hand_is_extended_until_it_is_told() {
     let fixture = Fixture::notified(&json!({})).await;
-    fixture.queues.purge_queue().queue_url(fixture.store.queue_url(QUEUE)).send().await.unwrap();
-    let link = Link::new(pointsman_schemas::Name::new("suite").unwrap(), fixture.clock());
-    let queue = Queue { client: fixture.queues.clone(), url: fixture.store.queue_url(QUEUE), in_hand: Duration::from_secs(6) };
+    fixture
+        .queues
+        .purge_queue()
+        .queue_url(fixture.store.queue_url(QUEUE))
+        .send()
+        .await
+        .unwrap();
+    let link = Link::new(
+        pointsman_schemas::Name::new("suite").unwrap(),
+        fixture.clock(),
+    );
+    let queue = Queue {
+        client: fixture.queues.clone(),
+        url: fixture.store.queue_url(QUEUE),
+        in_hand: Duration::from_secs(6),
+    };
     let mut first = queue.clone().read(Duration::from_secs(1), link.clone());
     fixture.send("held").await;
-    let held = tokio::time::timeout(LONG, first.next()).await.unwrap().unwrap().remove(0);
+    let held = tokio::time::timeout(LONG, first.next())
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0);
     let mut second = queue.clone().read(Duration::from_secs(1), link.clone());
-    assert!(tokio::time::timeout(Duration::from_secs(9), second.next()).await.is_err(), "it is handed to nobody else");
+    assert!(
+        tokio::time::timeout(Duration::from_secs(9), second.next())
+            .await
+            .is_err(),
+        "it is handed to nobody else"
+    );
     held.acknowledgement.tell(Verdict::Failed).await;
-    let again = tokio::time::timeout(LONG, second.next()).await.unwrap().unwrap().remove(0);
+    let again = tokio::time::timeout(LONG, second.next())
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0);
     assert_eq!(again.body, "held");
     // As after a crash: nothing is told, and its time in hand passes.
     drop((again, first));
-    let again = tokio::time::timeout(LONG, second.next()).await.unwrap().unwrap().remove(0);
+    let again = tokio::time::timeout(LONG, second.next())
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0);
     again.acknowledgement.tell(Verdict::Stored).await;
     fixture.drained().await;
     let until = Instant::now() + LONG;
@@ -480,20 +741,44 @@ async fn what_is_wrong_is_told_in_words() {
         settings.probe().await.map_err(|error| error.to_string())
     };
     let found = probe(&fixture.settings).await.unwrap();
-    assert_eq!(found, "the bucket photos can be seen; 1 messages wait in the queue", "the store's own test event");
+    assert_eq!(
+        found, "the bucket photos can be seen; 1 messages wait in the queue",
+        "the store's own test event"
+    );
     let with = |key: &str, value: Value| {
         let mut settings = fixture.settings.clone();
         settings[key] = value;
         settings
     };
     let missing = probe(&with("bucket", "missing".into())).await.unwrap_err();
-    assert_eq!(missing, "bucket: there is no bucket missing (make it, or correct its name)");
-    let invalid = probe(&with("bucket", "Invalid..Name".into())).await.unwrap_err();
-    assert!(invalid.starts_with("bucket: ") && !invalid.contains("region"), "{invalid}");
-    let queue = probe(&with("notifications", json!({ "sqs": fixture.store.queue_url("missing") }))).await.unwrap_err();
-    assert!(queue.starts_with("notifications.sqs: cannot ask the queue: 400 "), "{queue}");
-    let nobody = probe(&with("endpoint", "http://127.0.0.1:9".into())).await.unwrap_err();
-    assert!(nobody.starts_with("endpoint: cannot reach the store: ") && nobody.contains("refused"), "{nobody}");
+    assert_eq!(
+        missing,
+        "bucket: there is no bucket missing (make it, or correct its name)"
+    );
+    let invalid = probe(&with("bucket", "Invalid..Name".into()))
+        .await
+        .unwrap_err();
+    assert!(
+        invalid.starts_with("bucket: ") && !invalid.contains("region"),
+        "{invalid}"
+    );
+    let queue = probe(&with(
+        "notifications",
+        json!({ "sqs": fixture.store.queue_url("missing") }),
+    ))
+    .await
+    .unwrap_err();
+    assert!(
+        queue.starts_with("notifications.sqs: cannot ask the queue: 400 "),
+        "{queue}"
+    );
+    let nobody = probe(&with("endpoint", "http://127.0.0.1:9".into()))
+        .await
+        .unwrap_err();
+    assert!(
+        nobody.starts_with("endpoint: cannot reach the store: ") && nobody.contains("refused"),
+        "{nobody}"
+    );
 
     let mut source = open(&fixture, None, false).await;
     fixture.store.kill();
@@ -503,7 +788,10 @@ async fn what_is_wrong_is_told_in_words() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(&broken, SourceError::Unavailable(reason) if reason.contains("cannot receive from the queue")), "{broken}");
+    assert!(
+        matches!(&broken, SourceError::Unavailable(reason) if reason.contains("cannot receive from the queue")),
+        "{broken}"
+    );
 }
 
 #[tokio::test]
@@ -534,23 +822,50 @@ async fn a_store_that_calls_is_answered_once_what_it_tells_is_stored() {
         "responseElements": { "x-amz-request-id": "14CF", "x-amz-id-2": "dd90" },
         "s3": { "bucket": { "name": "photos" }, "object": { "key": "a.jpg", "size": 5, "eTag": "e", "sequencer": "14CF" } } }] })
         .to_string();
-    let post =
-        async |authorization: &str| served.post("/hooks/photos", &[("Authorization", authorization)], body.as_bytes()).await.status();
+    let post = async |authorization: &str| {
+        served
+            .post(
+                "/hooks/photos",
+                &[("Authorization", authorization)],
+                body.as_bytes(),
+            )
+            .await
+            .status()
+    };
     assert_eq!(post("Bearer wrong").await, 401);
-    assert_eq!(served.post("/hooks/photos", &[], body.as_bytes()).await.status(), 401);
+    assert_eq!(
+        served
+            .post("/hooks/photos", &[], body.as_bytes())
+            .await
+            .status(),
+        401
+    );
     let bus = async {
         let mut ids = Vec::new();
-        for verdict in [Verdict::Stored, Verdict::Stored, Verdict::Later(Duration::from_secs(5)), Verdict::Failed] {
+        for verdict in [
+            Verdict::Stored,
+            Verdict::Stored,
+            Verdict::Later(Duration::from_secs(5)),
+            Verdict::Failed,
+        ] {
             for message in source.next().await.unwrap().messages {
-                let Some(Arrival::Event(event)) = message.arrivals.first() else { panic!("{message:?}") };
+                let Some(Arrival::Event(event)) = message.arrivals.first() else {
+                    panic!("{message:?}")
+                };
                 ids.push(event.id().to_string());
                 message.acknowledgement.tell(verdict.clone()).await;
             }
         }
         ids
     };
-    let store =
-        async { [post("Bearer secret").await, post("secret").await, post(&format!("Basic {}", "c2VjcmV0")).await, post("secret").await] };
+    let store = async {
+        [
+            post("Bearer secret").await,
+            post("secret").await,
+            post(&format!("Basic {}", "c2VjcmV0")).await,
+            post("secret").await,
+        ]
+    };
     let (ids, answers) = tokio::join!(bus, store);
     assert_eq!(ids, ["14CF.dd90/a.jpg/e/14CF/ObjectCreated:Put"; 4]);
     assert_eq!(answers, [202, 202, 429, 503]);
@@ -567,9 +882,18 @@ async fn what_hides_in_the_queue_after_a_crash_is_not_told_under_another_id() {
     }
     // Nothing is acknowledged: the messages are dropped with the source.
     while crashed.events.len() < keys.len() {
-        let batch = next_within(&mut *crashed.source, LONG).await.unwrap().unwrap();
-        for arrival in batch.messages.into_iter().flat_map(|message| message.arrivals) {
-            let Arrival::Event(event) = arrival else { panic!("nothing is mapped") };
+        let batch = next_within(&mut *crashed.source, LONG)
+            .await
+            .unwrap()
+            .unwrap();
+        for arrival in batch
+            .messages
+            .into_iter()
+            .flat_map(|message| message.arrivals)
+        {
+            let Arrival::Event(event) = arrival else {
+                panic!("nothing is mapped")
+            };
             crashed.events.push(event);
         }
     }
@@ -577,27 +901,63 @@ async fn what_hides_in_the_queue_after_a_crash_is_not_told_under_another_id() {
     let mut again = Told::open(&fixture, None).await;
     again.next(keys.len()).await;
     again.quiet(LISTED).await;
-    let ids = |events: &[Arc<Event>]| events.iter().map(|event| event.id().to_string()).collect::<std::collections::BTreeSet<_>>();
+    let ids = |events: &[Arc<Event>]| {
+        events
+            .iter()
+            .map(|event| event.id().to_string())
+            .collect::<std::collections::BTreeSet<_>>()
+    };
     assert_eq!(ids(&again.events), ids(&crashed.events));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_becomes_current_again_is_an_event_of_its_own() {
     let fixture = Fixture::listed(&json!({})).await;
-    let versioning = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
-    fixture.bucket.client.put_bucket_versioning().bucket("photos").versioning_configuration(versioning).send().await.unwrap();
+    let versioning = VersioningConfiguration::builder()
+        .status(BucketVersioningStatus::Enabled)
+        .build();
+    fixture
+        .bucket
+        .client
+        .put_bucket_versioning()
+        .bucket("photos")
+        .versioning_configuration(versioning)
+        .send()
+        .await
+        .unwrap();
     fixture.put("a", "1").await;
     let mut told = Told::open(&fixture, None).await;
     told.next(1).await;
     for _ in 0..2 {
-        let deleted = fixture.bucket.client.delete_object().bucket("photos").key("a").send().await.unwrap();
+        let deleted = fixture
+            .bucket
+            .client
+            .delete_object()
+            .bucket("photos")
+            .key("a")
+            .send()
+            .await
+            .unwrap();
         assert_eq!(told.next(1).await, ["ObjectRemoved:Delete a"]);
         // Without the marker the object is there as it was, with its own time.
         let marker = deleted.version_id.unwrap();
-        fixture.bucket.client.delete_object().bucket("photos").key("a").version_id(marker).send().await.unwrap();
+        fixture
+            .bucket
+            .client
+            .delete_object()
+            .bucket("photos")
+            .key("a")
+            .version_id(marker)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(told.next(1).await, ["ObjectCreated:Put a"]);
     }
-    let ids: std::collections::BTreeSet<_> = told.events.iter().map(|event| event.id().to_string()).collect();
+    let ids: std::collections::BTreeSet<_> = told
+        .events
+        .iter()
+        .map(|event| event.id().to_string())
+        .collect();
     assert_eq!(ids.len(), 5, "{ids:?}");
 }
 
@@ -608,11 +968,19 @@ async fn another_bucket_of_the_same_name_removes_nothing_unless_it_is_accepted()
     fixture.put("b", "1").await;
     let mut told = Told::open(&fixture, None).await;
     told.next(2).await;
-    // The server forgets all. It tells when a bucket was made to the second, and may be back within the same one.
+    // The server forgets all. It tells when a bucket was made to the second, and may be back within
+    // the same one.
     let made = std::time::Instant::now();
     fixture.store.restart().await;
     tokio::time::sleep_until((made + Duration::from_millis(1_100)).into()).await;
-    fixture.bucket.client.create_bucket().bucket("photos").send().await.unwrap();
+    fixture
+        .bucket
+        .client
+        .create_bucket()
+        .bucket("photos")
+        .send()
+        .await
+        .unwrap();
     fixture.put("c", "1").await;
     let held = |ended: &Result<crate::Batch, SourceError>| matches!(ended, Err(SourceError::Unavailable(why)) if why.contains("another one") && why.contains("replaced: tell"));
     // It may have been asked while the server was away.
@@ -621,9 +989,20 @@ async fn another_bucket_of_the_same_name_removes_nothing_unless_it_is_accepted()
     assert!(held(&ended), "{ended:?}");
     fixture.settings["replaced"] = "tell".into();
     told.source = open(&fixture, told.cursor.clone(), false).await;
-    assert_eq!(told.next(3).await, ["ObjectCreated:Put c", "ObjectRemoved:Delete a", "ObjectRemoved:Delete b"]);
+    assert_eq!(
+        told.next(3).await,
+        [
+            "ObjectCreated:Put c",
+            "ObjectRemoved:Delete a",
+            "ObjectRemoved:Delete b"
+        ]
+    );
     fixture.settings["replaced"] = "hold".into();
     told.source = open(&fixture, told.cursor.clone(), false).await;
     fixture.delete("c").await;
-    assert_eq!(told.next(1).await, ["ObjectRemoved:Delete c"], "this is the one that is followed now");
+    assert_eq!(
+        told.next(1).await,
+        ["ObjectRemoved:Delete c"],
+        "this is the one that is followed now"
+    );
 }

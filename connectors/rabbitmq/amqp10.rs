@@ -1,7 +1,9 @@
-//! Bodies of messages that were sent by AMQP 1.0 and are read by 0.9.1: OASIS AMQP 1.0, part 3, section 3.2.
+//! Bodies of messages that were sent by AMQP 1.0 and are read by 0.9.1: OASIS AMQP 1.0, part 3,
+//! section 3.2.
 //!
-//! RabbitMQ turns a single data section into a plain body. Anything else it leaves encoded and marks by the property `type`. Of what it leaves,
-//! texts and bytes can be read; the others are said for what they are.
+//! RabbitMQ turns a single data section into a plain body. Anything else it leaves encoded and
+//! marks by the property `type`. Of what it leaves, texts and bytes can be read; the others are
+//! said for what they are.
 
 use bytes::{Buf, Bytes};
 
@@ -31,7 +33,8 @@ pub(super) fn body(encoded: &Bytes) -> Result<Bytes, String> {
     }
 }
 
-/// The code of the section that begins here: a described type whose descriptor is a small or a full `ulong`.
+/// The code of the section that begins here: a described type whose descriptor is a small or a full
+/// `ulong`.
 fn section(rest: &mut Bytes) -> Option<u64> {
     let code = match **rest {
         [0x00, 0x53, code, ..] => {
@@ -66,11 +69,17 @@ fn value(rest: &mut Bytes) -> Result<Bytes, String> {
                 0xa3 | 0xb3 => "symbol",
                 _ => "number",
             };
-            return Err(format!("its body is a value of AMQP 1.0, a {what}, which no event can be made of; send text or bytes"));
+            return Err(format!(
+                "its body is a value of AMQP 1.0, a {what}, which no event can be made of; send text or bytes"
+            ));
         }
     };
     let length = usize::try_from(length).unwrap_or(usize::MAX);
-    if length > rest.len() { Err(short()) } else { Ok(rest.split_to(length)) }
+    if length > rest.len() {
+        Err(short())
+    } else {
+        Ok(rest.split_to(length))
+    }
 }
 
 #[cfg(test)]
@@ -84,7 +93,10 @@ mod tests {
             (&b"\x00\x53\x77\xa1\x03abc"[..], &b"abc"[..]),
             (b"\x00\x53\x77\xb1\x00\x00\x00\x03abc", b"abc"),
             (b"\x00\x80\0\0\0\0\0\0\0\x77\xa0\x02\xff\x00", b"\xff\x00"),
-            (b"\x00\x53\x75\xa0\x02ab\x00\x53\x75\xa0\x01c\x00\x53\x78\xc1\x01\x00", b"abc"),
+            (
+                b"\x00\x53\x75\xa0\x02ab\x00\x53\x75\xa0\x01c\x00\x53\x78\xc1\x01\x00",
+                b"abc",
+            ),
             (b"\x00\x53\x77\x40", b""),
             (b"{}", b"{}"),
             (b"", b""),
@@ -92,7 +104,10 @@ mod tests {
             assert_eq!(of(encoded), Ok(expect.to_vec()), "{encoded:?}");
         }
         for (encoded, words) in [
-            (&b"\x00\x53\x77\xc1\x03\x02\xa1\x00"[..], "a value of AMQP 1.0, a map"),
+            (
+                &b"\x00\x53\x77\xc1\x03\x02\xa1\x00"[..],
+                "a value of AMQP 1.0, a map",
+            ),
             (b"\x00\x53\x77\x54\x07", "a number"),
             (b"\x00\x53\x76\x45", "a sequence of AMQP 1.0"),
             (b"\x00\x53\x77\xb1\xff\xff\xff\xff", "breaks off"),

@@ -1,4 +1,5 @@
-//! The way to a server: its settings, a connection made within a time limit, and what its errors mean.
+//! The way to a server: its settings, a connection made within a time limit, and what its errors
+//! mean.
 
 use std::future::Future;
 use std::io;
@@ -11,7 +12,9 @@ use futures::io::AsyncReadExt;
 use lapin::protocol::AMQPError;
 use lapin::tcp::{AsyncTcpStream, OwnedIdentity, OwnedTLSConfig};
 use lapin::types::{LongString, ShortString};
-use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
+use lapin::uri::{
+    AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism,
+};
 use lapin::{Connection, ConnectionProperties, ErrorKind};
 use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
@@ -42,10 +45,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it may take to say what it is.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How soon after the handshake a server refuses a certificate: a server of AMQP says nothing before its client does.
+/// How soon after the handshake a server refuses a certificate: a server of AMQP says nothing
+/// before its client does.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How often the two sides tell each other that they live, unless it is set: a connection that is silent for twice as long is broken.
+/// How often the two sides tell each other that they live, unless it is set: a connection that is
+/// silent for twice as long is broken.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Heartbeats are counted in whole seconds.
@@ -87,28 +92,48 @@ struct Place {
 
 impl Place {
     fn parse(text: &str) -> Result<Self, &'static str> {
-        let url = Url::parse(text).map_err(|_| "the URL cannot be read; write one such as amqp://127.0.0.1:5672")?;
+        let url = Url::parse(text)
+            .map_err(|_| "the URL cannot be read; write one such as amqp://127.0.0.1:5672")?;
         let secure = match url.scheme() {
             "amqp" => false,
             "amqps" => true,
             _ => return Err("the URL must begin with amqp:// or amqps://"),
         };
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or("the URL names no host")?;
+        let host = url
+            .host_str()
+            .filter(|host| !host.is_empty())
+            .ok_or("the URL names no host")?;
         if url.query().is_some() || url.fragment().is_some() {
             return Err("options have settings of their own, beside the URL");
         }
-        let decode = |part: &str| percent_decode_str(part).decode_utf8().map(String::from).map_err(|_| "the URL is not UTF-8");
+        let decode = |part: &str| {
+            percent_decode_str(part)
+                .decode_utf8()
+                .map(String::from)
+                .map_err(|_| "the URL is not UTF-8")
+        };
         let vhost = match url.path().trim_start_matches('/') {
             "" => None,
-            path if path.contains('/') => return Err("a slash in the name of a vhost is written %2F"),
+            path if path.contains('/') => {
+                return Err("a slash in the name of a vhost is written %2F");
+            }
             path => Some(decode(path)?),
         };
         let user = match (url.username(), url.password()) {
             ("", None) => None,
             (user, password) => Some((decode(user)?, decode(password.unwrap_or_default())?)),
         };
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { secure, host, port: url.port().unwrap_or(if secure { 5671 } else { 5672 }), vhost, user })
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        Ok(Self {
+            secure,
+            host,
+            port: url.port().unwrap_or(if secure { 5671 } else { 5672 }),
+            vhost,
+            user,
+        })
     }
 }
 
@@ -134,19 +159,47 @@ impl Access<'_> {
             }
         }
         match (self.username, self.password) {
-            (Some(_), None) => problems.push(Problem::new("there is a user and no password").help("write password, too").at("username")),
-            (None, Some(_)) => problems.push(Problem::new("there is a password and no user").help("write username, too").at("password")),
+            (Some(_), None) => problems.push(
+                Problem::new("there is a user and no password")
+                    .help("write password, too")
+                    .at("username"),
+            ),
+            (None, Some(_)) => problems.push(
+                Problem::new("there is a password and no user")
+                    .help("write username, too")
+                    .at("password"),
+            ),
             _ => {}
         }
-        if self.heartbeat.is_some_and(|every| every.0.subsec_nanos() != 0 || every.0.is_zero() || every.0 > HEARTBEAT_MAX) {
-            problems.push(Problem::new("a heartbeat is whole seconds, an hour at most").at("heartbeat"));
+        if self.heartbeat.is_some_and(|every| {
+            every.0.subsec_nanos() != 0 || every.0.is_zero() || every.0 > HEARTBEAT_MAX
+        }) {
+            problems.push(
+                Problem::new("a heartbeat is whole seconds, an hour at most").at("heartbeat"),
+            );
         }
         match self.tls {
-            Some(TlsSettings { certificate: Some(_), key: None, .. }) => {
-                problems.push(Problem::new("the certificate's key is missing").at("certificate").at("tls"));
+            Some(TlsSettings {
+                certificate: Some(_),
+                key: None,
+                ..
+            }) => {
+                problems.push(
+                    Problem::new("the certificate's key is missing")
+                        .at("certificate")
+                        .at("tls"),
+                );
             }
-            Some(TlsSettings { certificate: None, key: Some(_), .. }) => {
-                problems.push(Problem::new("the key's certificate is missing").at("key").at("tls"));
+            Some(TlsSettings {
+                certificate: None,
+                key: Some(_),
+                ..
+            }) => {
+                problems.push(
+                    Problem::new("the key's certificate is missing")
+                        .at("key")
+                        .at("tls"),
+                );
             }
             _ => {}
         }
@@ -155,40 +208,83 @@ impl Access<'_> {
 
     /// The files that they are taken from.
     pub(super) fn files(&self) -> Files {
-        let tls = self.tls.into_iter().flat_map(|tls| [&tls.ca, &tls.certificate, &tls.key]).flatten();
-        Files::of([self.url].into_iter().chain(self.username).chain(self.password).chain(tls))
+        let tls = self
+            .tls
+            .into_iter()
+            .flat_map(|tls| [&tls.ca, &tls.certificate, &tls.key])
+            .flatten();
+        Files::of(
+            [self.url]
+                .into_iter()
+                .chain(self.username)
+                .chain(self.password)
+                .chain(tls),
+        )
     }
 
     /// Resolves the texts. `client` is what the server shows as the connection's name.
     pub(super) fn resolve(&self, client: String, guard: Guard) -> Result<Address, OpenError> {
         let place = Place::parse(&resolve(self.url, &["url".into()])?);
         let place = place.map_err(|mistake| OpenError(Problem::new(mistake).at("url")))?;
-        let pem = |text: Option<&Text>, key: &str| text.map(|text| resolve(text, &["tls".into(), key.into()])).transpose();
+        let pem = |text: Option<&Text>, key: &str| {
+            text.map(|text| resolve(text, &["tls".into(), key.into()]))
+                .transpose()
+        };
         let tls = self.tls;
         let certificate = pem(tls.and_then(|tls| tls.certificate.as_ref()), "certificate")?;
         let key = pem(tls.and_then(|tls| tls.key.as_ref()), "key")?;
-        let identity =
-            certificate.zip(key).map(|(certificate, key)| OwnedIdentity::PKCS8 { pem: certificate.into_bytes(), key: key.into_bytes() });
+        let identity = certificate
+            .zip(key)
+            .map(|(certificate, key)| OwnedIdentity::PKCS8 {
+                pem: certificate.into_bytes(),
+                key: key.into_bytes(),
+            });
         let user = match (self.username, self.password) {
-            (Some(user), Some(password)) => Some((resolve(user, &["username".into()])?, resolve(password, &["password".into()])?)),
+            (Some(user), Some(password)) => Some((
+                resolve(user, &["username".into()])?,
+                resolve(password, &["password".into()])?,
+            )),
             _ => place.user,
         };
         // A client with a certificate and no name is who the certificate says.
         let by_certificate = user.is_none() && identity.is_some();
         let (username, password) = user.unwrap_or_else(|| ("guest".to_owned(), "guest".to_owned()));
-        let heartbeat = self.heartbeat.map_or(HEARTBEAT, |every| every.0).min(HEARTBEAT_MAX);
+        let heartbeat = self
+            .heartbeat
+            .map_or(HEARTBEAT, |every| every.0)
+            .min(HEARTBEAT_MAX);
         let uri = AMQPUri {
-            scheme: if place.secure { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
-            authority: AMQPAuthority { userinfo: AMQPUserInfo { username, password }, host: place.host, port: place.port },
-            vhost: self.vhost.map(str::to_owned).or(place.vhost).unwrap_or_else(|| "/".to_owned()),
+            scheme: if place.secure {
+                AMQPScheme::AMQPS
+            } else {
+                AMQPScheme::AMQP
+            },
+            authority: AMQPAuthority {
+                userinfo: AMQPUserInfo { username, password },
+                host: place.host,
+                port: place.port,
+            },
+            vhost: self
+                .vhost
+                .map(str::to_owned)
+                .or(place.vhost)
+                .unwrap_or_else(|| "/".to_owned()),
             query: AMQPQueryString {
                 heartbeat: u16::try_from(heartbeat.as_secs()).ok(),
                 auth_mechanism: by_certificate.then_some(SASLMechanism::External),
                 ..AMQPQueryString::default()
             },
         };
-        let tls = OwnedTLSConfig { identity, cert_chain: pem(tls.and_then(|tls| tls.ca.as_ref()), "ca")? };
-        Ok(Address { uri, tls, client, guard })
+        let tls = OwnedTLSConfig {
+            identity,
+            cert_chain: pem(tls.and_then(|tls| tls.ca.as_ref()), "ca")?,
+        };
+        Ok(Address {
+            uri,
+            tls,
+            client,
+            guard,
+        })
     }
 }
 
@@ -232,28 +328,42 @@ impl Address {
         let ended = timeout(GREETING_TIMEOUT, self.dial(Some(Arc::clone(&heard)))).await;
         let error = ended.ok().and_then(Result::err);
         let greeting = heard.lock().take();
-        (greeting, advice(self.uri.scheme == AMQPScheme::AMQPS, error.as_ref()))
+        (
+            greeting,
+            advice(self.uri.scheme == AMQPScheme::AMQPS, error.as_ref()),
+        )
     }
 
     /// Connects and logs in.
     ///
-    /// Dropping the future breaks off. Each connection is a thread of the client library, which ends with it.
+    /// Dropping the future breaks off. Each connection is a thread of the client library, which
+    /// ends with it.
     pub(super) async fn connect(&self) -> Result<Connection, Broken> {
         let doing = format!("cannot connect to RabbitMQ at {}", self.host());
-        let silent = || Broken::unavailable(format!("{doing}: it does not answer within {} s", CONNECT_TIMEOUT.as_secs()));
+        let silent = || {
+            Broken::unavailable(format!(
+                "{doing}: it does not answer within {} s",
+                CONNECT_TIMEOUT.as_secs()
+            ))
+        };
         let error = match timeout(CONNECT_TIMEOUT, self.dial(None)).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => Some(error),
             Err(_elapsed) => None,
         };
-        let broken = error.as_ref().map_or_else(silent, |error| Broken::of(&doing, error));
+        let broken = error
+            .as_ref()
+            .map_or_else(silent, |error| Broken::of(&doing, error));
         let advice = advice(self.uri.scheme == AMQPScheme::AMQPS, error.as_ref());
         if advice.is_some() || broken.code.is_some() {
             return Err(broken.advised(&doing, advice));
         }
         // It may be something else that listens there, and may say so.
         let (greeting, refusal) = self.listen().await;
-        Err(broken.advised(&doing, refusal.or_else(|| greeting.as_ref().and_then(Greeting::advice))))
+        Err(broken.advised(
+            &doing,
+            refusal.or_else(|| greeting.as_ref().and_then(Greeting::advice)),
+        ))
     }
 
     /// Connects and logs in, or only listens to what is said before that.
@@ -261,21 +371,33 @@ impl Address {
         let properties = ConnectionProperties::default()
             .with_connection_name(self.client.as_str().into())
             .with_client_property("product".into(), LongString::from("Pointsman"))
-            .with_client_property("version".into(), LongString::from(env!("CARGO_PKG_VERSION")));
+            .with_client_property(
+                "version".into(),
+                LongString::from(env!("CARGO_PKG_VERSION")),
+            );
         let runtime = lapin::runtime::default_runtime()?;
         let breaker = Breaker::default();
         let (line, tls, guard) = (breaker.0.clone(), self.tls.clone(), self.guard);
-        // The library's own types for a runtime and its streams have no name here, so this cannot be a function.
+        // The library's own types for a runtime and its streams have no name here, so this cannot
+        // be a function.
         let dialled = Connection::connector(
             self.uri.clone(),
             runtime,
             async move |uri: AMQPUri, runtime| {
                 let AMQPAuthority { host, port, .. } = &uri.authority;
-                let mut stream = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+                let mut stream = Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "the name has no address",
+                ));
                 for address in resolved(host, *port, guard).await? {
-                    let connecting = timeout(ADDRESS_TIMEOUT, AsyncTcpStream::connect(&runtime, address)).await;
-                    stream =
-                        connecting.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer"))));
+                    let connecting =
+                        timeout(ADDRESS_TIMEOUT, AsyncTcpStream::connect(&runtime, address)).await;
+                    stream = connecting.unwrap_or_else(|_| {
+                        Err(io::Error::new(
+                            io::ErrorKind::TimedOut,
+                            format!("{address} does not answer"),
+                        ))
+                    });
                     if stream.is_ok() {
                         break;
                     }
@@ -289,10 +411,12 @@ impl Address {
                     AMQPScheme::AMQPS => stream.into_tls(host, tls.as_ref()).await?,
                 };
                 if let Some(heard) = &heard {
-                    // With TLS 1.3 a server that wants another certificate says so after the handshake and resets what is sent meanwhile, which
-                    // its words are lost with: it is heard first.
+                    // With TLS 1.3 a server that wants another certificate says so after the
+                    // handshake and resets what is sent meanwhile, which its words are lost with:
+                    // it is heard first.
                     if uri.scheme == AMQPScheme::AMQPS
-                        && let Ok(Err(refusal)) = timeout(REFUSAL_TIMEOUT, stream.read(&mut [0])).await
+                        && let Ok(Err(refusal)) =
+                            timeout(REFUSAL_TIMEOUT, stream.read(&mut [0])).await
                     {
                         return Err(refusal.into());
                     }
@@ -320,13 +444,16 @@ async fn resolved(host: &str, port: u16, guard: Guard) -> io::Result<Vec<SocketA
         }
     }
     match denied {
-        Some(denied) if allowed.is_empty() => Err(io::Error::new(io::ErrorKind::PermissionDenied, denied.to_string())),
+        Some(denied) if allowed.is_empty() => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            denied.to_string(),
+        )),
         _ => Ok(allowed),
     }
 }
 
-/// Shuts a connection down that is still being made when nobody waits for it any more. The client library itself would wait for a silent
-/// server for ever, with a thread and a socket for each try.
+/// Shuts a connection down that is still being made when nobody waits for it any more. The client
+/// library itself would wait for a silent server for ever, with a thread and a socket for each try.
 #[derive(Default)]
 struct Breaker(Arc<Mutex<Line>>);
 
@@ -382,7 +509,12 @@ pub(super) struct Broken {
 impl Broken {
     /// The server cannot be reached.
     pub(super) fn unavailable(message: String) -> Self {
-        Self { class: Class::Unavailable, code: None, message, advice: None }
+        Self {
+            class: Class::Unavailable,
+            code: None,
+            message,
+            advice: None,
+        }
     }
 
     /// What an error of the client library means; `doing` says what was tried.
@@ -391,9 +523,16 @@ impl Broken {
             ErrorKind::ProtocolError(told) => {
                 let code = told.get_id();
                 let advice = Advice::of(told);
-                Self { class: class(code), code: Some(code), message: format!("{doing}: {}", words(told)), advice }
+                Self {
+                    class: class(code),
+                    code: Some(code),
+                    message: format!("{doing}: {}", words(told)),
+                    advice,
+                }
             }
-            ErrorKind::IOError(error) => Self::unavailable(format!("{doing}: {}", explain(&**error))),
+            ErrorKind::IOError(error) => {
+                Self::unavailable(format!("{doing}: {}", explain(&**error)))
+            }
             _ => Self::unavailable(format!("{doing}: {error}")),
         }
     }
@@ -401,13 +540,22 @@ impl Broken {
     /// The same, where more is known.
     fn advised(self, doing: &str, advice: Option<Advice>) -> Self {
         let Some(advice) = advice else { return self };
-        let message = advice.what.map_or(self.message, |what| format!("{doing}: {what}"));
-        Self { message, advice: Some(advice), ..self }
+        let message = advice
+            .what
+            .map_or(self.message, |what| format!("{doing}: {what}"));
+        Self {
+            message,
+            advice: Some(advice),
+            ..self
+        }
     }
 
     /// The outcome of a delivery.
     pub(super) fn outcome(self) -> Outcome {
-        Outcome { code: self.code.map(i32::from), ..Outcome::new(self.class, self.message) }
+        Outcome {
+            code: self.code.map(i32::from),
+            ..Outcome::new(self.class, self.message)
+        }
     }
 
     /// The problem of a source or target that cannot be opened.
@@ -447,10 +595,16 @@ fn words(told: &AMQPError) -> String {
 }
 
 /// Waits for the server's answer, but not for ever.
-pub(super) async fn answer<T>(doing: &str, call: impl Future<Output = lapin::Result<T>>) -> Result<T, Broken> {
+pub(super) async fn answer<T>(
+    doing: &str,
+    call: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, Broken> {
     match timeout(ANSWER_TIMEOUT, call).await {
         Ok(answer) => answer.map_err(|error| Broken::of(doing, &error)),
-        Err(_) => Err(Broken::unavailable(format!("{doing}: no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
+        Err(_) => Err(Broken::unavailable(format!(
+            "{doing}: no answer within {} s",
+            ANSWER_TIMEOUT.as_secs()
+        ))),
     }
 }
 
@@ -473,16 +627,40 @@ mod tests {
             user: None,
         };
         for (url, expect) in [
-            ("amqp://127.0.0.1", Ok(place(false, "127.0.0.1", 5672, None))),
+            (
+                "amqp://127.0.0.1",
+                Ok(place(false, "127.0.0.1", 5672, None)),
+            ),
             ("amqp://h:1/", Ok(place(false, "h", 1, None))),
-            ("amqps://h.example/a%2Fb", Ok(place(true, "h.example", 5671, Some("a/b")))),
+            (
+                "amqps://h.example/a%2Fb",
+                Ok(place(true, "h.example", 5671, Some("a/b"))),
+            ),
             ("amqp://[::1]:7/v", Ok(place(false, "::1", 7, Some("v")))),
-            ("amqp://u:p%40@h/v", Ok(Place { user: Some(("u".to_owned(), "p@".to_owned())), ..place(false, "h", 5672, Some("v")) })),
+            (
+                "amqp://u:p%40@h/v",
+                Ok(Place {
+                    user: Some(("u".to_owned(), "p@".to_owned())),
+                    ..place(false, "h", 5672, Some("v"))
+                }),
+            ),
             ("amqp://", Err("the URL names no host")),
-            ("127.0.0.1:5672", Err("the URL cannot be read; write one such as amqp://127.0.0.1:5672")),
-            ("http://h", Err("the URL must begin with amqp:// or amqps://")),
-            ("amqp://h/a/b", Err("a slash in the name of a vhost is written %2F")),
-            ("amqp://h?heartbeat=5", Err("options have settings of their own, beside the URL")),
+            (
+                "127.0.0.1:5672",
+                Err("the URL cannot be read; write one such as amqp://127.0.0.1:5672"),
+            ),
+            (
+                "http://h",
+                Err("the URL must begin with amqp:// or amqps://"),
+            ),
+            (
+                "amqp://h/a/b",
+                Err("a slash in the name of a vhost is written %2F"),
+            ),
+            (
+                "amqp://h?heartbeat=5",
+                Err("options have settings of their own, beside the URL"),
+            ),
         ] {
             assert_eq!(Place::parse(url), expect, "{url}");
         }

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, QueueDeclareOptions,
+};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Acker, Channel, Connection, Consumer, Event, Queue};
 use pointsman_schemas::{Clock, Name, Reject};
@@ -72,7 +74,12 @@ impl Subscription {
     /// Has the queue's messages sent by this channel.
     pub(super) async fn consume(self, vhost: &str) -> Result<Consumer, Broken> {
         let doing = format!("cannot read the queue {} in the vhost {vhost}", self.queue);
-        let consumer = self.channel.basic_consume(self.queue, "".into(), BasicConsumeOptions::default(), self.arguments);
+        let consumer = self.channel.basic_consume(
+            self.queue,
+            "".into(),
+            BasicConsumeOptions::default(),
+            self.arguments,
+        );
         answer(&doing, consumer).await
     }
 }
@@ -165,9 +172,12 @@ impl Consuming {
         match item {
             Some(Ok(delivery)) => {
                 let held = Held::from(delivery);
-                // It would be read from wherever it is at each start, and what came meanwhile would be missing.
+                // It would be read from wherever it is at each start, and what came meanwhile would
+                // be missing.
                 if held.incoming.offset().is_some() && self.reading.stream.is_none() {
-                    self.end("it is a stream; say where to begin, such as `offset: first`".to_owned());
+                    self.end(
+                        "it is a stream; say where to begin, such as `offset: first`".to_owned(),
+                    );
                 } else if !self.is_stored(&held) {
                     taken.push(Arc::new(held));
                 }
@@ -188,8 +198,16 @@ impl Consuming {
         }
         // It has to hear that it was read, or it would count as in hand for good.
         let acker = held.acker.clone();
-        self.turning =
-            Some(async move { Turned::Rests(answer("cannot acknowledge", acker.ack(BasicAckOptions::default())).await.map(drop)) }.boxed());
+        self.turning = Some(
+            async move {
+                Turned::Rests(
+                    answer("cannot acknowledge", acker.ack(BasicAckOptions::default()))
+                        .await
+                        .map(drop),
+                )
+            }
+            .boxed(),
+        );
         true
     }
 
@@ -221,7 +239,9 @@ impl Consuming {
 
     fn end(&mut self, why: String) {
         let queue = &self.subscription.queue;
-        self.ended.get_or_insert_with(|| SourceError::Unavailable(format!("the queue {queue} is not read any more: {why}")));
+        self.ended.get_or_insert_with(|| {
+            SourceError::Unavailable(format!("the queue {queue} is not read any more: {why}"))
+        });
     }
 
     /// Begins to read, or ceases to, as is wanted. What is begun goes on at the next call.
@@ -232,7 +252,8 @@ impl Consuming {
         match &self.consumer {
             None if wants_more => {
                 let (subscription, vhost) = (self.subscription.clone(), self.vhost.clone());
-                self.turning = Some(async move { Turned::Reads(subscription.consume(&vhost).await) }.boxed());
+                self.turning =
+                    Some(async move { Turned::Reads(subscription.consume(&vhost).await) }.boxed());
             }
             // A stream does not count, and is read from where it was left.
             Some(consumer) if !wants_more && self.reading.stream.is_none() => {
@@ -279,7 +300,15 @@ impl Consuming {
         let queue = self.subscription.queue.clone();
         let looking = async {
             let channel = answer("", self.connection.create_channel()).await?;
-            answer("", channel.queue_declare(queue, QueueDeclareOptions::default().passive(), FieldTable::default())).await
+            answer(
+                "",
+                channel.queue_declare(
+                    queue,
+                    QueueDeclareOptions::default().passive(),
+                    FieldTable::default(),
+                ),
+            )
+            .await
         };
         match looking.await {
             Err(Broken { code: Some(404), .. }) => "the queue has been deleted".to_owned(),
@@ -296,8 +325,20 @@ impl Consuming {
         while taken.is_empty() && self.ended.is_none() && !self.is_cancelled {
             self.turn(wants_more);
             let look_at = self.track.look_at().filter(|_| self.looking.is_none());
-            let Self { consumer, lag, link, given_back, waiting, turning, looking, events, files, .. } = self;
-            // Everything here is either taken whole into `self` or `taken`, or not taken: nothing is awaited once `taken` holds some.
+            let Self {
+                consumer,
+                lag,
+                link,
+                given_back,
+                waiting,
+                turning,
+                looking,
+                events,
+                files,
+                ..
+            } = self;
+            // Everything here is either taken whole into `self` or `taken`, or not taken: nothing
+            // is awaited once `taken` holds some.
             tokio::select! {
                 biased;
                 () = lag.measure(link) => self.is_cancelled = true,
@@ -319,9 +360,15 @@ impl Consuming {
         let mut taken = self.wait(wants_more).await;
         // Without waiting, all that the client library has in hand.
         let mut bytes: usize = taken.iter().map(|held| held.incoming.body.len()).sum();
-        while taken.len() < BATCH_MESSAGES_MAX && bytes < BATCH_BYTES && self.ended.is_none() && !self.is_cancelled {
+        while taken.len() < BATCH_MESSAGES_MAX
+            && bytes < BATCH_BYTES
+            && self.ended.is_none()
+            && !self.is_cancelled
+        {
             let before = taken.len();
-            let Some(item) = next_of(&mut self.consumer).now_or_never() else { break };
+            let Some(item) = next_of(&mut self.consumer).now_or_never() else {
+                break;
+            };
             self.take(item, &mut taken);
             bytes += taken.get(before).map_or(0, |held| held.incoming.body.len());
         }
@@ -337,7 +384,10 @@ impl Consuming {
             let last = taken.iter().max_by_key(|held| held.incoming.offset())?;
             Mark::of(&last.incoming).map(|mark| mark.cursor(fingerprint))
         });
-        Ok(Batch { messages: taken.into_iter().map(|held| self.message(held)).collect(), cursor })
+        Ok(Batch {
+            messages: taken.into_iter().map(|held| self.message(held)).collect(),
+            cursor,
+        })
     }
 
     fn take_due(&mut self, taken: &mut Vec<Arc<Held>>) {
@@ -360,15 +410,30 @@ impl Consuming {
         match self.reading.arrival(&held) {
             Ok(arrival) => arrivals.push(arrival),
             Err(reason) => {
-                let reason = format!("{reason} (exchange {:?}, routing key {:?})", incoming.exchange, incoming.routing_key);
-                rejects.push(Reject { raw: incoming.body.clone(), reason });
+                let reason = format!(
+                    "{reason} (exchange {:?}, routing key {:?})",
+                    incoming.exchange, incoming.routing_key
+                );
+                rejects.push(Reject {
+                    raw: incoming.body.clone(),
+                    reason,
+                });
             }
         }
         let give_back = self.give_back.clone();
         let told_by = self.known.told_by(incoming, self.reading.stream.is_some());
-        let acknowledgement = Acknowledgement::io(move |verdict| async move { held.settle(verdict, &give_back).await });
-        let acknowledgement = told_by.into_iter().fold(acknowledgement, Acknowledgement::by);
-        Message { arrivals, rejects, acknowledgement }
+        let acknowledgement =
+            Acknowledgement::io(
+                move |verdict| async move { held.settle(verdict, &give_back).await },
+            );
+        let acknowledgement = told_by
+            .into_iter()
+            .fold(acknowledgement, Acknowledgement::by);
+        Message {
+            arrivals,
+            rejects,
+            acknowledgement,
+        }
     }
 }
 
@@ -378,7 +443,8 @@ impl Source for Consuming {
         self.batch(true).await
     }
 
-    /// Has the server send nothing more for now, and keeps the channel: what is in hand is not given back, which would count against it.
+    /// Has the server send nothing more for now, and keeps the channel: what is in hand is not
+    /// given back, which would count against it.
     async fn rest(&mut self) -> Result<Batch, SourceError> {
         self.batch(false).await
     }
@@ -415,48 +481,99 @@ impl Reading {
             return Err(why.clone());
         }
         if let Some(event) = incoming.event() {
-            return event.map(|event| Arrival::Event(Arc::new(event))).map_err(|error| error.to_string());
+            return event
+                .map(|event| Arrival::Event(Arc::new(event)))
+                .map_err(|error| error.to_string());
         }
         let id = || format!("{:032x}-{:x}", self.nonce, held.tag);
-        let defaults = incoming.plain(&self.name, id, self.clock.now()).map_err(|error| error.to_string())?;
+        let defaults = incoming
+            .plain(&self.name, id, self.clock.now())
+            .map_err(|error| error.to_string())?;
         if self.mapped {
-            return Ok(Arrival::Plain(Box::new(Plain { root: incoming.root(), defaults })));
+            return Ok(Arrival::Plain(Box::new(Plain {
+                root: incoming.root(),
+                defaults,
+            })));
         }
-        defaults.build().map(|event| Arrival::Event(Arc::new(event))).map_err(|error| format!("no event can be made of this: {error}"))
+        defaults
+            .build()
+            .map(|event| Arrival::Event(Arc::new(event)))
+            .map_err(|error| format!("no event can be made of this: {error}"))
     }
 }
 
 impl From<Delivery> for Held {
     fn from(delivery: Delivery) -> Self {
-        let Delivery { delivery_tag, exchange, routing_key, redelivered, properties, data, acker } = delivery;
+        let Delivery {
+            delivery_tag,
+            exchange,
+            routing_key,
+            redelivered,
+            properties,
+            data,
+            acker,
+        } = delivery;
         let (exchange, routing_key) = (exchange.into(), routing_key.into());
-        let incoming = Incoming { body: data.into(), properties, exchange, routing_key, redelivered, unreadable: None };
-        Self { incoming: incoming.unwrapped(), tag: delivery_tag, acker }
+        let incoming = Incoming {
+            body: data.into(),
+            properties,
+            exchange,
+            routing_key,
+            redelivered,
+            unreadable: None,
+        };
+        Self {
+            incoming: incoming.unwrapped(),
+            tag: delivery_tag,
+            acker,
+        }
     }
 }
 
 impl Held {
     /// Tells the server, or keeps the message to try it again.
     ///
-    /// An acknowledgement goes by the channel that brought the message and by no other: where that has gone, the message comes again.
+    /// An acknowledgement goes by the channel that brought the message and by no other: where that
+    /// has gone, the message comes again.
     async fn settle(self: Arc<Self>, verdict: Verdict, give_back: &UnboundedSender<Again>) {
         let told = match verdict {
-            Verdict::Stored => timeout(ACKNOWLEDGE_TIMEOUT, self.acker.ack(BasicAckOptions::default())).await,
+            Verdict::Stored => {
+                timeout(
+                    ACKNOWLEDGE_TIMEOUT,
+                    self.acker.ack(BasicAckOptions::default()),
+                )
+                .await
+            }
             // Not again: the queue's own dead letter exchange may have it.
-            Verdict::Rejected(_) => timeout(ACKNOWLEDGE_TIMEOUT, self.acker.nack(BasicNackOptions::default())).await,
+            Verdict::Rejected(_) => {
+                timeout(
+                    ACKNOWLEDGE_TIMEOUT,
+                    self.acker.nack(BasicNackOptions::default()),
+                )
+                .await
+            }
             Verdict::Later(after) => return self.again(after, give_back),
             Verdict::Failed => return self.again(FAILED_AGAIN, give_back),
         };
         match told {
             Ok(Ok(true)) => {}
-            Ok(Ok(false)) => tracing::debug!(tag = self.tag, "the channel has gone before the acknowledgement; the message comes again"),
-            Ok(Err(error)) => tracing::debug!(tag = self.tag, %error, "cannot acknowledge; the message comes again"),
-            Err(_) => tracing::debug!(tag = self.tag, "the acknowledgement is not written; the message may come again"),
+            Ok(Ok(false)) => tracing::debug!(
+                tag = self.tag,
+                "the channel has gone before the acknowledgement; the message comes again"
+            ),
+            Ok(Err(error)) => {
+                tracing::debug!(tag = self.tag, %error, "cannot acknowledge; the message comes again")
+            }
+            Err(_) => tracing::debug!(
+                tag = self.tag,
+                "the acknowledgement is not written; the message may come again"
+            ),
         }
     }
 
     fn again(self: Arc<Self>, after: Duration, give_back: &UnboundedSender<Again>) {
-        // Where the source has gone, its connection has, too, and the server hands the message over again.
+        // Where the source has gone, its connection has, too, and the server hands the message over
+        // again.
         let _ = give_back.send(((Instant::now() + after, self.tag), self));
     }
 }
@@ -468,7 +585,8 @@ async fn first_due(waiting: &BTreeMap<(Instant, u64), Arc<Held>>) {
     }
 }
 
-/// Asks now and then how many messages wait, on a channel of its own: a queue that is deleted closes it.
+/// Asks now and then how many messages wait, on a channel of its own: a queue that is deleted
+/// closes it.
 pub(super) struct Lag {
     /// None where the number would say nothing, or the channel has gone.
     channel: Option<Channel>,
@@ -479,21 +597,38 @@ pub(super) struct Lag {
 
 impl Lag {
     pub(super) fn new(channel: Option<Channel>, queue: ShortString) -> Self {
-        Self { channel, queue, due: Instant::now(), asking: None }
+        Self {
+            channel,
+            queue,
+            due: Instant::now(),
+            asking: None,
+        }
     }
 
-    /// Ends where the queue is gone, which the server may have failed to say. What it has begun goes on at the next call.
+    /// Ends where the queue is gone, which the server may have failed to say. What it has begun
+    /// goes on at the next call.
     async fn measure(&mut self, link: &Link) {
         loop {
-            let Some(channel) = &self.channel else { return pending().await };
+            let Some(channel) = &self.channel else {
+                return pending().await;
+            };
             if self.asking.is_none() {
                 sleep_until(self.due).await;
                 let (channel, queue) = (channel.clone(), self.queue.clone());
-                let ask =
-                    async move { channel.queue_declare(queue, QueueDeclareOptions::default().passive(), FieldTable::default()).await };
+                let ask = async move {
+                    channel
+                        .queue_declare(
+                            queue,
+                            QueueDeclareOptions::default().passive(),
+                            FieldTable::default(),
+                        )
+                        .await
+                };
                 self.asking = Some(ask.boxed());
             }
-            let Some(asking) = &mut self.asking else { continue };
+            let Some(asking) = &mut self.asking else {
+                continue;
+            };
             let answer = asking.await;
             self.asking = None;
             self.due = Instant::now() + LAG_EVERY;

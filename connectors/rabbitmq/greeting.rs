@@ -1,5 +1,5 @@
-//! What a server says of itself before anybody has logged in: `Connection.Start`, AMQP 0.9.1, section 1.4.2.1. The client library keeps
-//! that to itself, so the probe asks once more.
+//! What a server says of itself before anybody has logged in: `Connection.Start`, AMQP 0.9.1,
+//! section 1.4.2.1. The client library keeps that to itself, so the probe asks once more.
 
 use std::fmt;
 use std::io;
@@ -24,7 +24,11 @@ impl Product {
     /// The version, where it is RabbitMQ's.
     pub(super) fn version(&self) -> Option<Version> {
         let mut numbers = self.version.split(['.', '-', '+']).map(str::parse);
-        let (Some(Ok(major)), Some(Ok(minor)), true) = (numbers.next(), numbers.next(), self.name == "RabbitMQ") else { return None };
+        let (Some(Ok(major)), Some(Ok(minor)), true) =
+            (numbers.next(), numbers.next(), self.name == "RabbitMQ")
+        else {
+            return None;
+        };
         Some(Version(major, minor))
     }
 }
@@ -57,7 +61,9 @@ impl Greeting {
 }
 
 /// Sends the protocol's header and reads what is said to that.
-pub(super) async fn greet(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<Greeting> {
+pub(super) async fn greet(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> io::Result<Greeting> {
     stream.write_all(b"AMQP\0\0\x09\x01").await?;
     stream.flush().await?;
     let mut head = [0; 7];
@@ -108,7 +114,10 @@ fn read(payload: &[u8]) -> Option<Product> {
             _ => {}
         }
     }
-    Some(Product { name: product?, version: version? })
+    Some(Product {
+        name: product?,
+        version: version?,
+    })
 }
 
 /// A part with its length in front.
@@ -134,7 +143,14 @@ mod tests {
         let entry = |name: &str, kind: u8, value: &[u8]| {
             let length = u32::try_from(value.len()).unwrap().to_be_bytes();
             let length: &[u8] = if b"SF".contains(&kind) { &length } else { &[] };
-            [&[u8::try_from(name.len()).unwrap()], name.as_bytes(), &[kind], length, value].concat()
+            [
+                &[u8::try_from(name.len()).unwrap()],
+                name.as_bytes(),
+                &[kind],
+                length,
+                value,
+            ]
+            .concat()
         };
         let table = [
             entry("capabilities", b'F', &entry("x", b't', &[1])),
@@ -143,11 +159,28 @@ mod tests {
             entry("version", b'S', b"3.10.8"),
         ]
         .concat();
-        let whole = [&[0, 10, 0, 10, 0, 9][..], &u32::try_from(table.len()).unwrap().to_be_bytes(), &table, b"more"].concat();
+        let whole = [
+            &[0, 10, 0, 10, 0, 9][..],
+            &u32::try_from(table.len()).unwrap().to_be_bytes(),
+            &table,
+            b"more",
+        ]
+        .concat();
         let product = read(&whole).unwrap();
-        assert_eq!((product.to_string().as_str(), product.version()), ("RabbitMQ 3.10.8", Some(Version(3, 10))));
-        for (version, expect) in [("4.0.5", Some(Version(4, 0))), ("4.2.0-rc.1", Some(Version(4, 2))), ("next", None), ("4", None)] {
-            let product = Product { name: "RabbitMQ".to_owned(), version: version.to_owned() };
+        assert_eq!(
+            (product.to_string().as_str(), product.version()),
+            ("RabbitMQ 3.10.8", Some(Version(3, 10)))
+        );
+        for (version, expect) in [
+            ("4.0.5", Some(Version(4, 0))),
+            ("4.2.0-rc.1", Some(Version(4, 2))),
+            ("next", None),
+            ("4", None),
+        ] {
+            let product = Product {
+                name: "RabbitMQ".to_owned(),
+                version: version.to_owned(),
+            };
             assert_eq!(product.version(), expect, "{version}");
         }
         assert!(Version(4, 0) > Version(3, 13));

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::mapping::Incoming;
 use super::queue::QueueFacts;
 
-/// How long a pipe holds a message unless it is set: a third of the server's own `consumer_timeout`, after which it closes the channel.
+/// How long a pipe holds a message unless it is set: a third of the server's own
+/// `consumer_timeout`, after which it closes the channel.
 pub(super) const HOLD: Duration = Duration::from_secs(600);
 
 /// What is known of a source's queue and server.
@@ -38,14 +39,16 @@ impl Known {
         self.0.lock().hold.get_or_insert(set.unwrap_or(HOLD));
     }
 
-    /// The server has taken messages back after this long. Returns how long one is held from now on.
+    /// The server has taken messages back after this long. Returns how long one is held from now
+    /// on.
     pub(super) fn shorten(&self, timeout: Duration) -> Duration {
         let hold = &mut self.0.lock().hold;
         let shorter = hold.unwrap_or(HOLD).min(timeout / 3);
         *hold.insert(shorter)
     }
 
-    /// By when a message should be acknowledged. One that has come back as often as its queue bears must not wait for anything.
+    /// By when a message should be acknowledged. One that has come back as often as its queue bears
+    /// must not wait for anything.
     pub(super) fn told_by(&self, incoming: &Incoming, is_stream: bool) -> Option<Instant> {
         if is_stream {
             return None;
@@ -53,19 +56,30 @@ impl Known {
         let found = self.0.lock();
         let facts = found.facts.unwrap_or_default();
         let borne = incoming.returns().unwrap_or_default() < facts.returns_borne();
-        Some(Instant::now() + if borne { found.hold.unwrap_or(HOLD) } else { Duration::ZERO })
+        Some(
+            Instant::now()
+                + if borne {
+                    found.hold.unwrap_or(HOLD)
+                } else {
+                    Duration::ZERO
+                },
+        )
     }
 }
 
 /// The server's `consumer_timeout`, where an error says that a message was in hand for longer.
 pub(super) fn consumer_timeout(error: &lapin::Error) -> Option<Duration> {
-    let ErrorKind::ProtocolError(told) = error.kind() else { return None };
+    let ErrorKind::ProtocolError(told) = error.kind() else {
+        return None;
+    };
     timeout_in(told.get_message())
 }
 
 /// Reads `delivery acknowledgement on channel 1 timed out. Timeout value used: 1800000 ms. …`.
 fn timeout_in(text: &ShortString) -> Option<Duration> {
-    let (_, rest) = text.as_str().split_once("timed out. Timeout value used: ")?;
+    let (_, rest) = text
+        .as_str()
+        .split_once("timed out. Timeout value used: ")?;
     let (milliseconds, _) = rest.split_once(" ms")?;
     milliseconds.parse().ok().map(Duration::from_millis)
 }
@@ -84,11 +98,15 @@ mod tests {
             if let Some(count) = count {
                 headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(count));
             }
-            Incoming { properties: BasicProperties::default().with_headers(headers), ..Incoming::default() }
+            Incoming {
+                properties: BasicProperties::default().with_headers(headers),
+                ..Incoming::default()
+            }
         };
         let known = Known::default();
         known.hold(Some(Duration::from_secs(60)));
-        let wait = |known: &Known, count| known.told_by(&message(count), false).unwrap() - Instant::now();
+        let wait =
+            |known: &Known, count| known.told_by(&message(count), false).unwrap() - Instant::now();
         let (patient, none) = (Duration::from_secs(60), Duration::ZERO);
         for (limit, expect) in [
             (None, [patient, patient, none]),
@@ -96,19 +114,36 @@ mod tests {
             (Some(3), [patient, none, none]),
             (Some(1), [none, none, none]),
         ] {
-            known.learn(QueueFacts { limit, ..QueueFacts::default() });
-            assert_eq!([None, Some(1), Some(2)].map(|count| wait(&known, count)), expect, "{limit:?}");
+            known.learn(QueueFacts {
+                limit,
+                ..QueueFacts::default()
+            });
+            assert_eq!(
+                [None, Some(1), Some(2)].map(|count| wait(&known, count)),
+                expect,
+                "{limit:?}"
+            );
         }
         assert_eq!(known.told_by(&message(Some(9)), true), None);
 
-        assert_eq!(known.shorten(Duration::from_secs(30)), Duration::from_secs(10));
-        assert_eq!(known.shorten(Duration::from_secs(3_600)), Duration::from_secs(10), "it never grows");
+        assert_eq!(
+            known.shorten(Duration::from_secs(30)),
+            Duration::from_secs(10)
+        );
+        assert_eq!(
+            known.shorten(Duration::from_secs(3_600)),
+            Duration::from_secs(10),
+            "it never grows"
+        );
     }
 
     #[test]
     fn the_servers_timeout_is_read_from_its_words() {
         let text = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 1000 ms. This timeout value can be configured";
         assert_eq!(timeout_in(&text.into()), Some(Duration::from_secs(1)));
-        assert_eq!(timeout_in(&"PRECONDITION_FAILED - unknown delivery tag 99".into()), None);
+        assert_eq!(
+            timeout_in(&"PRECONDITION_FAILED - unknown delivery tag 99".into()),
+            None
+        );
     }
 }

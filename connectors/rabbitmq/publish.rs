@@ -11,9 +11,10 @@
 //! | does not confirm in time | failed |
 //! | cannot be reached, or breaks off | unavailable |
 //!
-//! Every attempt has a channel to itself while it lasts. A channel is closed by the server for one message's mistake, and takes with it
-//! whatever else was on its way there; and a returned message is told from others by its own headers alone, which holds only where all
-//! confirmations of its channel are awaited together.
+//! Every attempt has a channel to itself while it lasts. A channel is closed by the server for one
+//! message's mistake, and takes with it whatever else was on its way there; and a returned message
+//! is told from others by its own headers alone, which holds only where all confirmations of its
+//! channel are awaited together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +72,11 @@ pub(super) struct Lines {
 impl Lines {
     /// None yet.
     pub(super) fn of(files: Files) -> Self {
-        Self { open: None, failed: None, files }
+        Self {
+            open: None,
+            failed: None,
+            files,
+        }
     }
 }
 
@@ -102,18 +107,31 @@ enum Step {
 impl Publisher {
     /// Publishes all deliveries of an attempt in their order, then waits for what becomes of each.
     pub(super) async fn attempt(&self, attempt: &Attempt) -> Result<Vec<Outcome>, AttemptError> {
-        let until = Instant::now() + attempt.timeout.saturating_sub((attempt.timeout / 10).min(Duration::from_secs(1)));
-        let ready: Vec<_> = attempt.deliveries.iter().map(|delivery| self.publication(attempt, delivery)).collect();
+        let until = Instant::now()
+            + attempt
+                .timeout
+                .saturating_sub((attempt.timeout / 10).min(Duration::from_secs(1)));
+        let ready: Vec<_> = attempt
+            .deliveries
+            .iter()
+            .map(|delivery| self.publication(attempt, delivery))
+            .collect();
         if ready.iter().all(Result::is_err) {
             return Ok(ready.into_iter().filter_map(Result::err).collect());
         }
         let whole = |broken: Broken| AttemptError::new(broken.class, broken.message);
         let line = self.line().await.map_err(whole)?;
         if line.connection.status().blocked() {
-            return Err(AttemptError::new(Class::Throttled, "RabbitMQ takes no messages for now: it is short of memory or disk"));
+            return Err(AttemptError::new(
+                Class::Throttled,
+                "RabbitMQ takes no messages for now: it is short of memory or disk",
+            ));
         }
         let Ok(Ok(_room)) = timeout_at(until, line.room.acquire()).await else {
-            return Err(AttemptError::new(Class::Throttled, format!("all {CHANNELS_MAX} channels wait for RabbitMQ")));
+            return Err(AttemptError::new(
+                Class::Throttled,
+                format!("all {CHANNELS_MAX} channels wait for RabbitMQ"),
+            ));
         };
         let channel = line.channel().await.map_err(whole)?;
 
@@ -130,20 +148,29 @@ impl Publisher {
             if let Step::Sent(confirm) = step {
                 let confirmed = timeout_at(until, confirm).await;
                 settled &= confirmed.is_ok();
-                *step = confirmed.map_or_else(|_| Step::Done(late(&line)), |confirmed| Self::confirmed(confirmed, &mut returned));
+                *step = confirmed.map_or_else(
+                    |_| Step::Done(late(&line)),
+                    |confirmed| Self::confirmed(confirmed, &mut returned),
+                );
             }
         }
         if settled && channel.status().connected() {
             line.idle.lock().push(channel);
         }
         let alone = attempt.deliveries.len() == 1;
-        let outcomes = attempt.deliveries.iter().zip(steps).map(|(delivery, step)| match step {
-            Step::Done(outcome) => outcome,
-            Step::Sent(_) | Step::Confirmed => {
-                let came_back = returned.iter().find(|message| alone || task(message).is_some_and(|task| task == delivery.id.to_string()));
-                came_back.map_or_else(Outcome::delivered, unroutable)
-            }
-        });
+        let outcomes = attempt
+            .deliveries
+            .iter()
+            .zip(steps)
+            .map(|(delivery, step)| match step {
+                Step::Done(outcome) => outcome,
+                Step::Sent(_) | Step::Confirmed => {
+                    let came_back = returned.iter().find(|message| {
+                        alone || task(message).is_some_and(|task| task == delivery.id.to_string())
+                    });
+                    came_back.map_or_else(Outcome::delivered, unroutable)
+                }
+            });
         Ok(outcomes.collect())
     }
 
@@ -152,14 +179,22 @@ impl Publisher {
         let rejected = |mistake: String| Outcome::new(Class::Rejected, mistake);
         let filled = |what: &str, parameter: &Parameter<ShortString>| match parameter {
             Parameter::Constant(text) => Ok(text.clone()),
-            Parameter::Filled(index) => short(what, delivery.texts.get(*index).map_or("", String::as_str)).map_err(rejected),
+            Parameter::Filled(index) => {
+                short(what, delivery.texts.get(*index).map_or("", String::as_str)).map_err(rejected)
+            }
         };
-        let (body, mut headers, properties) = encode(&delivery.event, self.mode).map_err(rejected)?;
+        let (body, mut headers, properties) =
+            encode(&delivery.event, self.mode).map_err(rejected)?;
         let text = |text: &str| AMQPValue::LongString(LongString::from(text));
         headers.insert(TASK.into(), text(&delivery.id.to_string()));
-        headers.insert("pointsman-attempt".into(), AMQPValue::LongLongInt(delivery.attempt.into()));
+        headers.insert(
+            "pointsman-attempt".into(),
+            AMQPValue::LongLongInt(delivery.attempt.into()),
+        );
         headers.insert("pointsman-rule".into(), text(attempt.rule.as_str()));
-        let properties = properties.with_headers(headers).with_delivery_mode(if self.persistent { PERSISTENT } else { 1 });
+        let properties = properties
+            .with_headers(headers)
+            .with_delivery_mode(if self.persistent { PERSISTENT } else { 1 });
         Ok(Publication {
             exchange: filled("the exchange's name", &self.exchange)?,
             routing_key: filled("the routing key", &self.routing_key)?,
@@ -169,37 +204,63 @@ impl Publisher {
     }
 
     async fn send(&self, channel: &Channel, publication: Publication, until: Instant) -> Step {
-        let Publication { exchange, routing_key, body, properties } = publication;
-        let options = BasicPublishOptions { mandatory: self.mandatory, immediate: false };
+        let Publication {
+            exchange,
+            routing_key,
+            body,
+            properties,
+        } = publication;
+        let options = BasicPublishOptions {
+            mandatory: self.mandatory,
+            immediate: false,
+        };
         let published = channel.basic_publish(exchange, routing_key, options, &body, properties);
         match timeout_at(until, published).await {
             Ok(Ok(confirm)) => Step::Sent(confirm),
             Ok(Err(error)) => Step::Done(Broken::of("cannot publish", &error).outcome()),
-            Err(_) => Step::Done(Outcome::new(Class::Unavailable, "the message could not be written to RabbitMQ in time")),
+            Err(_) => Step::Done(Outcome::new(
+                Class::Unavailable,
+                "the message could not be written to RabbitMQ in time",
+            )),
         }
     }
 
-    fn confirmed(confirmed: lapin::Result<Confirmation>, returned: &mut Vec<BasicReturnMessage>) -> Step {
+    fn confirmed(
+        confirmed: lapin::Result<Confirmation>,
+        returned: &mut Vec<BasicReturnMessage>,
+    ) -> Step {
         let confirmation = match confirmed {
             Ok(confirmation) => confirmation,
-            Err(error) => return Step::Done(Broken::of("RabbitMQ did not take the message", &error).outcome()),
+            Err(error) => {
+                return Step::Done(
+                    Broken::of("RabbitMQ did not take the message", &error).outcome(),
+                );
+            }
         };
         let step = match &confirmation {
             Confirmation::Ack(_) => Step::Confirmed,
-            Confirmation::Nack(_) => {
-                Step::Done(Outcome::new(Class::Throttled, "RabbitMQ refused the message (nack): a queue is full or out of order"))
-            }
-            Confirmation::NotRequested => Step::Done(Outcome::new(Class::Failed, "RabbitMQ confirms nothing on this channel")),
+            Confirmation::Nack(_) => Step::Done(Outcome::new(
+                Class::Throttled,
+                "RabbitMQ refused the message (nack): a queue is full or out of order",
+            )),
+            Confirmation::NotRequested => Step::Done(Outcome::new(
+                Class::Failed,
+                "RabbitMQ confirms nothing on this channel",
+            )),
         };
         returned.extend(confirmation.take_message());
         step
     }
 
-    /// The connection, made where there is none. Whoever waits for one that then cannot be made hears so, and does not try again.
+    /// The connection, made where there is none. Whoever waits for one that then cannot be made
+    /// hears so, and does not try again.
     async fn line(&self) -> Result<Arc<Line>, Broken> {
         let asked = Instant::now();
         let mut lines = self.line.lock().await;
-        let open = lines.open.clone().filter(|line| line.connection.status().connected());
+        let open = lines
+            .open
+            .clone()
+            .filter(|line| line.connection.status().connected());
         let changed = lines.files.have_changed(false);
         if let Some(line) = open.as_ref().filter(|_| !changed) {
             return Ok(Arc::clone(line));
@@ -212,7 +273,10 @@ impl Publisher {
             Ok(line) => Ok(Arc::clone(lines.open.insert(Arc::new(line)))),
             // What has changed is no good, or not yet: the connection that stands still is.
             Err(broken) if let Some(line) = open.clone() => {
-                tracing::warn!(error = broken.message, "a target of RabbitMQ goes on with what its settings were before");
+                tracing::warn!(
+                    error = broken.message,
+                    "a target of RabbitMQ goes on with what its settings were before"
+                );
                 Ok(Arc::clone(lines.open.insert(line)))
             }
             Err(broken) => {
@@ -223,9 +287,14 @@ impl Publisher {
     }
 
     async fn dial(&self) -> Result<Line, Broken> {
-        let address = (self.address)().map_err(|OpenError(problem)| Broken::unavailable(problem.to_string()))?;
+        let address = (self.address)()
+            .map_err(|OpenError(problem)| Broken::unavailable(problem.to_string()))?;
         let connection = address.connect().await?;
-        let line = Line { connection, idle: Mutex::default(), room: Semaphore::new(CHANNELS_MAX) };
+        let line = Line {
+            connection,
+            idle: Mutex::default(),
+            room: Semaphore::new(CHANNELS_MAX),
+        };
         if let Some((exchange, kind)) = &self.declare {
             let channel = line.channel().await?;
             declare_exchange(&channel, exchange, *kind).await?;
@@ -244,30 +313,55 @@ impl Line {
             }
         }
         let channel = answer("cannot open a channel", self.connection.create_channel()).await?;
-        answer("cannot ask for confirmations", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        answer(
+            "cannot ask for confirmations",
+            channel.confirm_select(ConfirmSelectOptions::default()),
+        )
+        .await?;
         Ok(channel)
     }
 }
 
 fn late(line: &Line) -> Outcome {
     if line.connection.status().blocked() {
-        return Outcome::new(Class::Throttled, "RabbitMQ takes no messages for now: it is short of memory or disk");
+        return Outcome::new(
+            Class::Throttled,
+            "RabbitMQ takes no messages for now: it is short of memory or disk",
+        );
     }
-    Outcome::new(Class::Failed, "RabbitMQ did not confirm the message in time; it may have it or not")
+    Outcome::new(
+        Class::Failed,
+        "RabbitMQ did not confirm the message in time; it may have it or not",
+    )
 }
 
 fn unroutable(message: &BasicReturnMessage) -> Outcome {
-    let (exchange, key) = (message.delivery.exchange.as_str(), message.delivery.routing_key.as_str());
+    let (exchange, key) = (
+        message.delivery.exchange.as_str(),
+        message.delivery.routing_key.as_str(),
+    );
     let why = match exchange {
         "" => format!("RabbitMQ returned the message: there is no queue {key:?}"),
-        _ => format!("RabbitMQ returned the message: no queue is bound to the exchange {exchange} for the routing key {key:?}"),
+        _ => format!(
+            "RabbitMQ returned the message: no queue is bound to the exchange {exchange} for the routing key {key:?}"
+        ),
     };
-    Outcome { code: Some(i32::from(message.reply_code)), ..Outcome::new(Class::Failed, why) }
+    Outcome {
+        code: Some(i32::from(message.reply_code)),
+        ..Outcome::new(Class::Failed, why)
+    }
 }
 
 /// The delivery's id that a message carries.
 fn task(message: &BasicReturnMessage) -> Option<String> {
-    match message.delivery.properties.headers().as_ref()?.inner().get(TASK)? {
+    match message
+        .delivery
+        .properties
+        .headers()
+        .as_ref()?
+        .inner()
+        .get(TASK)?
+    {
         AMQPValue::LongString(task) => Some(task.to_string()),
         _ => None,
     }

@@ -25,7 +25,8 @@ use crate::parameter::resolve;
 use crate::source::fingerprint;
 use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
 
-/// What is in hand and not yet stored is in memory, so that there is a bound: with messages of 64 KiB this is 640 MB.
+/// What is in hand and not yet stored is in memory, so that there is a bound: with messages of 64
+/// KiB this is 640 MB.
 const PREFETCH_MAX: u16 = 10_000;
 
 /// Below this nothing would go by the pipe's own way.
@@ -38,7 +39,8 @@ pub struct RabbitmqSource {
     /// The server: `amqp://127.0.0.1:5672`, or `amqps://…`; a vhost may stand behind it.
     #[schemars(extend("pattern" = "^amqps?://", "examples" = ["amqp://127.0.0.1:5672"]))]
     url: Text,
-    /// The user; `guest` unless it is given, and where there is a client certificate the one that this names.
+    /// The user; `guest` unless it is given, and where there is a client certificate the one that
+    /// this names.
     username: Option<Text>,
     /// The user's password.
     #[schemars(extend("writeOnly" = true))]
@@ -56,13 +58,15 @@ pub struct RabbitmqSource {
     #[serde(default = "prefetch")]
     #[schemars(range(min = 1, max = 10_000))]
     prefetch: u16,
-    /// Says that the queue is a stream, and where to begin at the very first start: `first`, `last`, `next`, or a time.
+    /// Says that the queue is a stream, and where to begin at the very first start: `first`,
+    /// `last`, `next`, or a time.
     offset: Option<Offset>,
-    /// Whether publishers never use a message's id twice, so that a message that comes again can be known by it.
+    /// Whether publishers never use a message's id twice, so that a message that comes again can be
+    /// known by it.
     #[serde(default)]
     deduplicate: bool,
-    /// How long a pipe holds a message whose target does not take it before that waits in the journal; 10m unless it is given. It must be below the
-    /// server's `consumer_timeout`.
+    /// How long a pipe holds a message whose target does not take it before that waits in the
+    /// journal; 10m unless it is given. It must be below the server's `consumer_timeout`.
     hold: Option<Interval>,
     /// A queue to declare, which is not done unless this is given.
     declare: Option<DeclareQueue>,
@@ -94,12 +98,18 @@ impl FromStr for Offset {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let time = || text.parse::<jiff::Timestamp>().ok().and_then(|time| u64::try_from(time.as_second()).ok());
+        let time = || {
+            text.parse::<jiff::Timestamp>()
+                .ok()
+                .and_then(|time| u64::try_from(time.as_second()).ok())
+        };
         Ok(match text {
             "first" => Self::First,
             "last" => Self::Last,
             "next" => Self::Next,
-            _ => Self::Time(time().ok_or_else(|| format!("{text:?} is not first, last, next or a time such as 2026-01-31T09:30:00Z"))?),
+            _ => Self::Time(time().ok_or_else(|| {
+                format!("{text:?} is not first, last, next or a time such as 2026-01-31T09:30:00Z")
+            })?),
         })
     }
 }
@@ -126,9 +136,15 @@ impl RabbitmqSource {
 
     pub(super) fn resolved(&self, client: String) -> Result<(Address, ShortString), OpenError> {
         // A source's address is the operator's own: no event takes part in it.
-        let address = self.access().resolve(client, Guard { allow_private_addresses: true })?;
+        let address = self.access().resolve(
+            client,
+            Guard {
+                allow_private_addresses: true,
+            },
+        )?;
         let queue = resolve(&self.queue, &["queue".into()])?;
-        let queue = short("the queue's name", &queue).map_err(|mistake| OpenError(Problem::new(mistake).at("queue")))?;
+        let queue = short("the queue's name", &queue)
+            .map_err(|mistake| OpenError(Problem::new(mistake).at("queue")))?;
         Ok((address, queue))
     }
 
@@ -152,7 +168,10 @@ impl RabbitmqSource {
         let mut arguments = FieldTable::default();
         if let Some(offset) = &self.offset {
             let text = |text: &str| AMQPValue::LongString(LongString::from(text));
-            let offset = match (after.and_then(|after| i64::try_from(after.offset).ok()), offset) {
+            let offset = match (
+                after.and_then(|after| i64::try_from(after.offset).ok()),
+                offset,
+            ) {
                 // What is expected to be there first tells whether anything is missing.
                 (Some(last), _) => AMQPValue::LongLongInt(last),
                 (None, Offset::First) => text("first"),
@@ -162,15 +181,30 @@ impl RabbitmqSource {
             };
             arguments.insert("x-stream-offset".into(), offset);
         }
-        let subscription = Subscription { channel, queue: queue.clone(), arguments };
+        let subscription = Subscription {
+            channel,
+            queue: queue.clone(),
+            arguments,
+        };
         let consumer = subscription.clone().consume(address.vhost()).await?;
         let measured = match self.offset {
             // What waits is what lies behind the cursor, and the server counts the whole stream.
             Some(_) => None,
             None => Some(answer("cannot open a channel", connection.create_channel()).await?),
         };
-        let (place, lag) = ((subscription, address.vhost().to_owned()), Lag::new(measured, queue.clone()));
-        Ok(Consuming::new(reading, connection, place, consumer, Arc::clone(&self.known), after, (lag, link)))
+        let (place, lag) = (
+            (subscription, address.vhost().to_owned()),
+            Lag::new(measured, queue.clone()),
+        );
+        Ok(Consuming::new(
+            reading,
+            connection,
+            place,
+            consumer,
+            Arc::clone(&self.known),
+            after,
+            (lag, link),
+        ))
     }
 
     /// What it declares.
@@ -179,13 +213,26 @@ impl RabbitmqSource {
         self.declare.as_ref().unwrap()
     }
 
-    /// Finds out what the queue is, declaring it where that is asked for. The server is asked once in a source's life, since it logs each question.
-    async fn facts(&self, address: &Address, connection: &Connection, queue: &ShortString) -> Result<QueueFacts, Broken> {
+    /// Finds out what the queue is, declaring it where that is asked for. The server is asked once
+    /// in a source's life, since it logs each question.
+    async fn facts(
+        &self,
+        address: &Address,
+        connection: &Connection,
+        queue: &ShortString,
+    ) -> Result<QueueFacts, Broken> {
         let before = self.known.facts();
         let facts = match (&self.declare, before) {
             (Some(declare), _) => {
-                let version = if declare.kind == QueueType::Quorum { version(address).await } else { None };
-                declare.declare(connection, queue.as_str(), version).await?.at(version)
+                let version = if declare.kind == QueueType::Quorum {
+                    version(address).await
+                } else {
+                    None
+                };
+                declare
+                    .declare(connection, queue.as_str(), version)
+                    .await?
+                    .at(version)
             }
             (None, Some(facts)) => return Ok(facts),
             (None, None) => {
@@ -201,8 +248,8 @@ impl RabbitmqSource {
         Ok(facts)
     }
 
-    /// Finds out whether the queue may be read, without a message being sent: a reader that grants no credit. Only before version 4 is credit to be
-    /// had with this protocol.
+    /// Finds out whether the queue may be read, without a message being sent: a reader that grants
+    /// no credit. Only before version 4 is credit to be had with this protocol.
     async fn try_to_read(
         &self,
         connection: &Connection,
@@ -213,29 +260,55 @@ impl RabbitmqSource {
         if self.offset.is_some() || version.is_none_or(|version| version >= DEFAULT_SINCE) {
             return Ok(());
         }
-        let channel = answer("cannot open a channel", connection.create_channel()).await.map_err(missing)?;
+        let channel = answer("cannot open a channel", connection.create_channel())
+            .await
+            .map_err(missing)?;
         let mut credit = FieldTable::default();
         credit.insert("credit".into(), AMQPValue::LongLongInt(0));
         credit.insert("drain".into(), AMQPValue::Boolean(false));
         let mut arguments = FieldTable::default();
         arguments.insert("x-credit".into(), AMQPValue::FieldTable(credit));
-        let subscription = Subscription { channel, queue: queue.clone(), arguments };
-        subscription.consume(address.vhost()).await.map(drop).map_err(missing)
+        let subscription = Subscription {
+            channel,
+            queue: queue.clone(),
+            arguments,
+        };
+        subscription
+            .consume(address.vhost())
+            .await
+            .map(drop)
+            .map_err(missing)
     }
 
     /// What is wrong with reading a queue of this type by these settings.
     fn unfit(&self, kind: Option<QueueType>, queue: &ShortString) -> Option<Broken> {
         let (at, what, help) = match (kind?, &self.offset) {
-            (QueueType::Stream, None) => ("offset", "is a stream", "say where to begin: offset: first, last, next or a time"),
-            (QueueType::Classic, Some(_)) => ("offset", "is a classic queue, and only streams have offsets", "leave offset out"),
-            (QueueType::Quorum, Some(_)) => ("offset", "is a quorum queue, and only streams have offsets", "leave offset out"),
+            (QueueType::Stream, None) => (
+                "offset",
+                "is a stream",
+                "say where to begin: offset: first, last, next or a time",
+            ),
+            (QueueType::Classic, Some(_)) => (
+                "offset",
+                "is a classic queue, and only streams have offsets",
+                "leave offset out",
+            ),
+            (QueueType::Quorum, Some(_)) => (
+                "offset",
+                "is a quorum queue, and only streams have offsets",
+                "leave offset out",
+            ),
             _ => return None,
         };
         Some(Broken {
             class: Class::Rejected,
             code: None,
             message: format!("cannot read the queue {queue}: it {what}"),
-            advice: Some(Advice { at: Some(at), what: None, help }),
+            advice: Some(Advice {
+                at: Some(at),
+                what: None,
+                help,
+            }),
         })
     }
 }
@@ -244,23 +317,42 @@ impl RabbitmqSource {
 impl SourceSettings for RabbitmqSource {
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.access().check();
-        if self.queue.literal().is_some_and(|queue| queue.is_empty() || queue.len() > 255) {
+        if self
+            .queue
+            .literal()
+            .is_some_and(|queue| queue.is_empty() || queue.len() > 255)
+        {
             problems.push(Problem::new("a queue's name has 1 to 255 bytes").at("queue"));
         }
         if !(1..=PREFETCH_MAX).contains(&self.prefetch) {
-            problems.push(Problem::new(format!("between 1 and {PREFETCH_MAX} messages can be in hand")).at("prefetch"));
+            problems.push(
+                Problem::new(format!(
+                    "between 1 and {PREFETCH_MAX} messages can be in hand"
+                ))
+                .at("prefetch"),
+            );
         }
         if self.hold.is_some_and(|hold| hold.0 < HOLD_MIN) {
             problems.push(Problem::new("a message is held for a second at least").at("hold"));
         }
         if let Some(declare) = &self.declare {
-            problems.extend(declare.check().into_iter().map(|problem| problem.at("declare")));
+            problems.extend(
+                declare
+                    .check()
+                    .into_iter()
+                    .map(|problem| problem.at("declare")),
+            );
             match (declare.kind, &self.offset) {
                 (QueueType::Stream, None) => problems.push(
-                    Problem::new("where to begin in the stream is missing").at("declare").help("write offset: first, last, next or a time"),
+                    Problem::new("where to begin in the stream is missing")
+                        .at("declare")
+                        .help("write offset: first, last, next or a time"),
                 ),
                 (QueueType::Classic | QueueType::Quorum, Some(_)) => {
-                    problems.push(Problem::new("only streams have offsets, and this declares another queue").at("offset"));
+                    problems.push(
+                        Problem::new("only streams have offsets, and this declares another queue")
+                            .at("offset"),
+                    );
                 }
                 _ => {}
             }
@@ -282,35 +374,66 @@ impl SourceSettings for RabbitmqSource {
 
     async fn probe(&self) -> Result<String, OpenError> {
         let (address, queue) = self.resolved("pointsman check".into())?;
-        let connection = address.connect().await.map_err(|broken| broken.problem("username"))?;
-        let channel = answer("cannot open a channel", connection.create_channel()).await.map_err(|broken| broken.problem("url"))?;
+        let connection = address
+            .connect()
+            .await
+            .map_err(|broken| broken.problem("username"))?;
+        let channel = answer("cannot open a channel", connection.create_channel())
+            .await
+            .map_err(|broken| broken.problem("url"))?;
         let greeting = address.greeting().await;
         let server = address.describe(greeting.as_ref());
         drop(channel);
         match look(&connection, &queue).await {
             Ok(found) => {
-                let facts = facts(&connection, &queue, greeting.as_ref().and_then(Greeting::version)).await;
+                let facts = facts(
+                    &connection,
+                    &queue,
+                    greeting.as_ref().and_then(Greeting::version),
+                )
+                .await;
                 if let Some(broken) = self.unfit(facts.kind, &queue) {
                     return Err(missing(broken));
                 }
-                self.try_to_read(&connection, &address, &queue, greeting.as_ref().and_then(Greeting::version)).await?;
-                let warning = facts.warning().map(|warning| format!("; warning: {warning}")).unwrap_or_default();
+                self.try_to_read(
+                    &connection,
+                    &address,
+                    &queue,
+                    greeting.as_ref().and_then(Greeting::version),
+                )
+                .await?;
+                let warning = facts
+                    .warning()
+                    .map(|warning| format!("; warning: {warning}"))
+                    .unwrap_or_default();
                 let (messages, consumers) = (found.message_count(), found.consumer_count());
                 // Only declaring would tell, and that may change something.
-                let declared = if self.declare.is_some() { "; whether it is as declared shows when the source starts" } else { "" };
-                Ok(format!("{server}: the queue {queue} holds {messages} messages and has {consumers} consumers{declared}{warning}"))
+                let declared = if self.declare.is_some() {
+                    "; whether it is as declared shows when the source starts"
+                } else {
+                    ""
+                };
+                Ok(format!(
+                    "{server}: the queue {queue} holds {messages} messages and has {consumers} consumers{declared}{warning}"
+                ))
             }
-            Err(Broken { code: Some(404), .. }) if self.declare.is_some() => {
-                Ok(format!("{server}: the queue {queue} is not there and will be declared"))
-            }
+            Err(Broken {
+                code: Some(404), ..
+            }) if self.declare.is_some() => Ok(format!(
+                "{server}: the queue {queue} is not there and will be declared"
+            )),
             Err(broken) => Err(missing(broken)),
         }
     }
 
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
         let files = self.access().files();
-        let (address, queue) = self.resolved(format!("pointsman {}/{}", context.tenant, context.name))?;
-        let stream = self.offset.is_some().then(|| fingerprint(&["rabbitmq", &address.host(), address.vhost(), queue.as_str()]));
+        let (address, queue) =
+            self.resolved(format!("pointsman {}/{}", context.tenant, context.name))?;
+        let stream = self
+            .offset
+            .is_some()
+            .then(|| fingerprint(&["rabbitmq", &address.host(), address.vhost(), queue.as_str()]));
         let after = match (&context.cursor, stream) {
             (Some(cursor), Some(fingerprint)) => match Mark::read(cursor, fingerprint) {
                 Ok(mark) => Some(mark),
@@ -318,8 +441,17 @@ impl SourceSettings for RabbitmqSource {
             },
             _ => None,
         };
-        let reading = Reading { name: context.name, mapped: context.mapped, clock: context.clock, stream, nonce: rand::random() };
-        let consuming = self.consume(&address, &queue, after, reading, context.link).await.map_err(missing)?;
+        let reading = Reading {
+            name: context.name,
+            mapped: context.mapped,
+            clock: context.clock,
+            stream,
+            nonce: rand::random(),
+        };
+        let consuming = self
+            .consume(&address, &queue, after, reading, context.link)
+            .await
+            .map_err(missing)?;
         Ok(Box::new(consuming.until_changed(files)))
     }
 }
@@ -327,7 +459,11 @@ impl SourceSettings for RabbitmqSource {
 /// Looks at a queue that should be there.
 async fn look(connection: &Connection, queue: &ShortString) -> Result<lapin::Queue, Broken> {
     let channel = answer("cannot open a channel", connection.create_channel()).await?;
-    let passive = channel.queue_declare(queue.clone(), QueueDeclareOptions::default().passive(), FieldTable::default());
+    let passive = channel.queue_declare(
+        queue.clone(),
+        QueueDeclareOptions::default().passive(),
+        FieldTable::default(),
+    );
     answer(&format!("cannot look at the queue {queue}"), passive).await
 }
 
@@ -343,5 +479,9 @@ fn missing(broken: Broken) -> OpenError {
     };
     let is_missing = broken.code == Some(404);
     let OpenError(problem) = broken.problem(at);
-    OpenError(if is_missing { problem.help("make it, or write declare: {} to have it made") } else { problem })
+    OpenError(if is_missing {
+        problem.help("make it, or write declare: {} to have it made")
+    } else {
+        problem
+    })
 }

@@ -1,7 +1,9 @@
-//! How far a stream has been read, what its retention removed unread, and whether it is still the same stream.
+//! How far a stream has been read, what its retention removed unread, and whether it is still the
+//! same stream.
 //!
-//! AMQP 0.9.1 cannot ask a stream anything but for its messages. So the message that was stored last is asked for once more: it is there, and the
-//! same, unless the stream's limits have removed it or the stream is another one. Offsets that no message has need not be lost messages, since
+//! AMQP 0.9.1 cannot ask a stream anything but for its messages. So the message that was stored
+//! last is asked for once more: it is there, and the same, unless the stream's limits have removed
+//! it or the stream is another one. Offsets that no message has need not be lost messages, since
 //! the server uses some for itself: only what lies before the stream's first message is counted.
 
 use std::ops::Range;
@@ -21,7 +23,8 @@ use super::mapping::Incoming;
 /// How soon a stream sends the message at which it was left, and its first one.
 const LEFT_WITHIN: Duration = Duration::from_secs(5);
 
-/// Ranges of offsets without messages that wait for an explanation; it takes one look to explain them all.
+/// Ranges of offsets without messages that wait for an explanation; it takes one look to explain
+/// them all.
 const HOLES_MAX: usize = 64;
 
 /// A message of a stream.
@@ -37,16 +40,35 @@ impl Mark {
     pub(super) fn of(incoming: &Incoming) -> Option<Self> {
         let offset = incoming.offset()?;
         // What another protocol has put around a body is the server's to change.
-        let is_wrapped = incoming.properties.kind().as_ref().is_some_and(|kind| kind.as_str() == amqp10::TYPE);
-        let digest = || Sha256::digest(&incoming.body).iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
-        Some(Self { offset, digest: (!is_wrapped).then(digest) })
+        let is_wrapped = incoming
+            .properties
+            .kind()
+            .as_ref()
+            .is_some_and(|kind| kind.as_str() == amqp10::TYPE);
+        let digest = || {
+            Sha256::digest(&incoming.body)
+                .iter()
+                .take(8)
+                .fold(0, |number, byte| number << 8 | u64::from(*byte))
+        };
+        Some(Self {
+            offset,
+            digest: (!is_wrapped).then(digest),
+        })
     }
 
     /// The cursor of a stream that was read up to this message.
     pub(super) fn cursor(self, fingerprint: u64) -> Cursor {
         let digest = self.digest.map(u64::to_be_bytes);
-        let position = [&self.offset.to_be_bytes()[..], digest.as_ref().map_or(&[], |digest| digest)].concat();
-        Cursor { fingerprint, position: position.into() }
+        let position = [
+            &self.offset.to_be_bytes()[..],
+            digest.as_ref().map_or(&[], |digest| digest),
+        ]
+        .concat();
+        Cursor {
+            fingerprint,
+            position: position.into(),
+        }
     }
 
     /// Where the stream was left by its cursor.
@@ -59,8 +81,17 @@ impl Mark {
         }
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes);
         let (offset, digest) = cursor.position.split_at(cursor.position.len().min(8));
-        let digest = if digest.is_empty() { Ok(None) } else { number(digest).map(Some) };
-        let mark = number(offset).and_then(|offset| Ok(Self { offset, digest: digest? }));
+        let digest = if digest.is_empty() {
+            Ok(None)
+        } else {
+            number(digest).map(Some)
+        };
+        let mark = number(offset).and_then(|offset| {
+            Ok(Self {
+                offset,
+                digest: digest?,
+            })
+        });
         mark.map_err(|_| "the stored position in the stream is damaged; give this source a new name to begin anew".into())
     }
 }
@@ -85,7 +116,8 @@ pub(super) struct Track {
     last: Option<u64>,
     /// Offsets without messages.
     holes: Vec<Range<u64>>,
-    /// How many of them the look under way will explain: it says nothing of what is removed after it.
+    /// How many of them the look under way will explain: it says nothing of what is removed after
+    /// it.
     looked_at: usize,
     look_at: Instant,
 }
@@ -102,21 +134,30 @@ pub(super) struct Shown {
 impl Track {
     /// A stream that was left there, or that is read for the first time.
     pub(super) fn new(queue: ShortString, left: Option<Mark>) -> Self {
-        Self { queue, left, last: None, holes: Vec::new(), looked_at: 0, look_at: Instant::now() + LEFT_WITHIN }
+        Self {
+            queue,
+            left,
+            last: None,
+            holes: Vec::new(),
+            looked_at: 0,
+            look_at: Instant::now() + LEFT_WITHIN,
+        }
     }
 
     /// Takes note of a message.
     pub(super) fn see(&mut self, incoming: &Incoming) -> Seen {
-        let Some(offset) = incoming.offset() else { return Seen::News };
+        let Some(offset) = incoming.offset() else {
+            return Seen::News;
+        };
         let expected = match (self.left, self.last) {
             (Some(left), _) if offset < left.offset => return Seen::Stored,
             (Some(left), _) if offset == left.offset => {
                 (self.left, self.last) = (None, Some(offset));
                 let digest = Mark::of(incoming).and_then(|mark| mark.digest);
                 return match left.digest.zip(digest) {
-                    Some((before, now)) if before != now => {
-                        Seen::Another(self.made_anew(&format!("offset {offset} is another message now")))
-                    }
+                    Some((before, now)) if before != now => Seen::Another(
+                        self.made_anew(&format!("offset {offset} is another message now")),
+                    ),
                     _ => Seen::Stored,
                 };
             }
@@ -145,35 +186,68 @@ impl Track {
     /// The stream's first message has this offset; none where none has come.
     pub(super) fn found_first(&mut self, first: Option<u64>) -> Shown {
         self.look_at = Instant::now() + LEFT_WITHIN;
-        let Some(first) = first else { return Shown::default() };
-        // Nothing comes although the stream has begun: the message at which it was left should be there.
+        let Some(first) = first else {
+            return Shown::default();
+        };
+        // Nothing comes although the stream has begun: the message at which it was left should be
+        // there.
         let another = self.left.filter(|left| first <= left.offset).map(|left| {
             let at = left.offset;
-            self.made_anew(&format!("offset {at} was read last, and it begins at {first} and ends before that"))
+            self.made_anew(&format!(
+                "offset {at} was read last, and it begins at {first} and ends before that"
+            ))
         });
-        let removed: Vec<_> = self.holes.drain(..self.looked_at.min(self.holes.len())).filter(|hole| hole.start < first).collect();
-        let messages = removed.iter().map(|hole| hole.end.min(first) - hole.start).sum();
+        let removed: Vec<_> = self
+            .holes
+            .drain(..self.looked_at.min(self.holes.len()))
+            .filter(|hole| hole.start < first)
+            .collect();
+        let messages = removed
+            .iter()
+            .map(|hole| hole.end.min(first) - hole.start)
+            .sum();
         let why = removed.first().map(|hole| {
             let queue = &self.queue;
             format!("retention removed them from the stream {queue}, from offset {} on; its first message is now {first}", hole.start)
         });
-        Shown { skipped: why.map(|why| (messages, why)), another }
+        Shown {
+            skipped: why.map(|why| (messages, why)),
+            another,
+        }
     }
 
     fn made_anew(&self, how: &str) -> String {
         let queue = &self.queue;
-        format!("the stream {queue} has been made anew: {how}; give this source a new name to read it from its beginning")
+        format!(
+            "the stream {queue} has been made anew: {how}; give this source a new name to read it from its beginning"
+        )
     }
 }
 
 /// The offset of the first message that there is; none where none comes.
 pub(super) async fn first_offset(connection: &Connection, queue: ShortString) -> Option<u64> {
     let channel = connection.create_channel().await.ok()?;
-    channel.basic_qos(1, BasicQosOptions::default()).await.ok()?;
+    channel
+        .basic_qos(1, BasicQosOptions::default())
+        .await
+        .ok()?;
     let mut arguments = FieldTable::default();
-    arguments.insert("x-stream-offset".into(), AMQPValue::LongString(LongString::from("first")));
-    let mut consumer = Subscription { channel, queue, arguments }.consume("").await.ok()?;
-    let delivery = timeout(LEFT_WITHIN, futures::StreamExt::next(&mut consumer)).await.ok()??.ok()?;
+    arguments.insert(
+        "x-stream-offset".into(),
+        AMQPValue::LongString(LongString::from("first")),
+    );
+    let mut consumer = Subscription {
+        channel,
+        queue,
+        arguments,
+    }
+    .consume("")
+    .await
+    .ok()?;
+    let delivery = timeout(LEFT_WITHIN, futures::StreamExt::next(&mut consumer))
+        .await
+        .ok()??
+        .ok()?;
     Held::from(delivery).incoming.offset()
 }
 
@@ -206,9 +280,28 @@ mod tests {
         let mark = Mark::of(&message(7, "seven")).unwrap();
         let cursor = mark.cursor(3);
         assert_eq!(Mark::read(&cursor, 3), Ok(mark));
-        assert!(Mark::read(&cursor, 4).unwrap_err().contains("another stream"));
-        let of = |bytes: &'static [u8]| Mark::read(&Cursor { fingerprint: 3, position: Bytes::from_static(bytes) }, 3);
-        assert_eq!(of(b"\0\0\0\0\0\0\0\x07"), Ok(Mark { offset: 7, digest: None }), "as it was written before");
+        assert!(
+            Mark::read(&cursor, 4)
+                .unwrap_err()
+                .contains("another stream")
+        );
+        let of = |bytes: &'static [u8]| {
+            Mark::read(
+                &Cursor {
+                    fingerprint: 3,
+                    position: Bytes::from_static(bytes),
+                },
+                3,
+            )
+        };
+        assert_eq!(
+            of(b"\0\0\0\0\0\0\0\x07"),
+            Ok(Mark {
+                offset: 7,
+                digest: None
+            }),
+            "as it was written before"
+        );
         for damaged in [&b""[..], b"\0\0\0", b"\0\0\0\0\0\0\0\x07\0"] {
             assert!(of(damaged).unwrap_err().contains("damaged"), "{damaged:?}");
         }
@@ -217,17 +310,34 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_what_lies_before_the_first_message_was_removed() {
         let mut track = track(None);
-        assert_eq!((track.see(&message(10, "")), track.look_at()), (Seen::News, None), "it may begin anywhere");
-        assert_eq!((track.see(&message(11, "")), track.look_at()), (Seen::News, None));
+        assert_eq!(
+            (track.see(&message(10, "")), track.look_at()),
+            (Seen::News, None),
+            "it may begin anywhere"
+        );
+        assert_eq!(
+            (track.see(&message(11, "")), track.look_at()),
+            (Seen::News, None)
+        );
         // The server has used 12 and 13 for itself.
-        assert_eq!((track.see(&message(14, "")), track.look_at()), (Seen::News, Some(Instant::now())));
+        assert_eq!(
+            (track.see(&message(14, "")), track.look_at()),
+            (Seen::News, Some(Instant::now()))
+        );
         track.looks();
-        assert_eq!((track.found_first(Some(5)), track.look_at()), (Shown::default(), None));
+        assert_eq!(
+            (track.found_first(Some(5)), track.look_at()),
+            (Shown::default(), None)
+        );
 
         track.see(&message(20, ""));
         track.see(&message(30, ""));
         assert_eq!(track.found_first(None), Shown::default());
-        assert_eq!(track.look_at(), Some(Instant::now() + LEFT_WITHIN), "it is looked at again");
+        assert_eq!(
+            track.look_at(),
+            Some(Instant::now() + LEFT_WITHIN),
+            "it is looked at again"
+        );
         // The next holes are looked at at once.
         track.see(&message(40, ""));
         assert_eq!(track.look_at(), Some(Instant::now()));
@@ -236,8 +346,16 @@ mod tests {
         let Shown { skipped, another } = track.found_first(Some(35));
         let (messages, why) = skipped.unwrap();
         assert_eq!((messages, another), (5 + 9 + 4, None));
-        assert_eq!(track.look_at(), Some(Instant::now() + LEFT_WITHIN), "the last hole is for the next look");
-        assert!(why.contains("from the stream s, from offset 15 on") && why.contains("first message is now 35"), "{why}");
+        assert_eq!(
+            track.look_at(),
+            Some(Instant::now() + LEFT_WITHIN),
+            "the last hole is for the next look"
+        );
+        assert!(
+            why.contains("from the stream s, from offset 15 on")
+                && why.contains("first message is now 35"),
+            "{why}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -245,14 +363,30 @@ mod tests {
         let left = Mark::of(&message(7, "seven"));
         let mut same = track(left);
         assert_eq!(
-            [same.see(&message(6, "")), same.see(&message(7, "seven")), same.see(&message(8, ""))],
+            [
+                same.see(&message(6, "")),
+                same.see(&message(7, "seven")),
+                same.see(&message(8, ""))
+            ],
             [Seen::Stored, Seen::Stored, Seen::News]
         );
         assert_eq!(same.look_at(), None);
 
-        let Seen::Another(why) = track(left).see(&message(7, "eight")) else { panic!("it is another stream") };
-        assert!(why.contains("the stream s has been made anew: offset 7 is another message now"), "{why}");
-        assert_eq!(track(left.map(|left| Mark { digest: None, ..left })).see(&message(7, "eight")), Seen::Stored);
+        let Seen::Another(why) = track(left).see(&message(7, "eight")) else {
+            panic!("it is another stream")
+        };
+        assert!(
+            why.contains("the stream s has been made anew: offset 7 is another message now"),
+            "{why}"
+        );
+        assert_eq!(
+            track(left.map(|left| Mark {
+                digest: None,
+                ..left
+            }))
+            .see(&message(7, "eight")),
+            Seen::Stored
+        );
 
         let mut gone = track(left);
         assert_eq!(gone.see(&message(12, "")), Seen::News);
@@ -265,6 +399,9 @@ mod tests {
         assert_eq!(silent.found_first(None), Shown::default());
         assert_eq!(silent.found_first(Some(8)), Shown::default());
         let why = silent.found_first(Some(2)).another.unwrap();
-        assert!(why.contains("offset 7 was read last, and it begins at 2 and ends before that"), "{why}");
+        assert!(
+            why.contains("offset 7 was read last, and it begins at 2 and ends before that"),
+            "{why}"
+        );
     }
 }

@@ -26,7 +26,8 @@ pub struct RabbitmqTarget {
     /// The server: `amqp://127.0.0.1:5672`, or `amqps://…`; a vhost may stand behind it.
     #[schemars(extend("pattern" = "^amqps?://", "examples" = ["amqp://127.0.0.1:5672"]))]
     url: Text,
-    /// The user; `guest` unless it is given, and where there is a client certificate the one that this names.
+    /// The user; `guest` unless it is given, and where there is a client certificate the one that
+    /// this names.
     username: Option<Text>,
     /// The user's password.
     #[schemars(extend("writeOnly" = true))]
@@ -37,7 +38,8 @@ pub struct RabbitmqTarget {
     heartbeat: Option<Interval>,
     /// Certificates, for `amqps`.
     tls: Option<TlsSettings>,
-    /// The exchange; the default one unless it is given, which takes the routing key for a queue's name. It may hold templates.
+    /// The exchange; the default one unless it is given, which takes the routing key for a queue's
+    /// name. It may hold templates.
     #[serde(default = "empty")]
     exchange: Text,
     /// The routing key, which may hold templates.
@@ -93,21 +95,39 @@ impl RabbitmqTarget {
     }
 
     /// Reads the address once, to find what is missing, and again for each connection.
-    fn address(&self, client: String, guard: Guard) -> Result<Box<dyn Fn() -> Result<Address, OpenError> + Send + Sync>, OpenError> {
+    fn address(
+        &self,
+        client: String,
+        guard: Guard,
+    ) -> Result<Box<dyn Fn() -> Result<Address, OpenError> + Send + Sync>, OpenError> {
         self.access().resolve(client.clone(), guard)?;
         let settings = self.clone();
-        Ok(Box::new(move || settings.access().resolve(client.clone(), guard)))
+        Ok(Box::new(move || {
+            settings.access().resolve(client.clone(), guard)
+        }))
     }
 
     fn filled(&self) -> Filled {
         let mut templates = Templates::default();
         let exchange = templates.note(&self.exchange, Placement::Address, vec!["exchange".into()]);
-        let routing_key = templates.note(&self.routing_key, Placement::Address, vec!["routing_key".into()]);
-        Filled { exchange, routing_key, templates }
+        let routing_key = templates.note(
+            &self.routing_key,
+            Placement::Address,
+            vec!["routing_key".into()],
+        );
+        Filled {
+            exchange,
+            routing_key,
+            templates,
+        }
     }
 
     fn publisher(&self, client: String, guard: Guard) -> Result<Publisher, OpenError> {
-        let Filled { exchange, routing_key, templates } = self.filled();
+        let Filled {
+            exchange,
+            routing_key,
+            templates,
+        } = self.filled();
         let parameter = |text: &Text, index: Option<usize>, key: &str| match index {
             Some(index) => Ok(Parameter::Filled(index)),
             None => constant(text, key).map(Parameter::Constant),
@@ -144,15 +164,29 @@ impl TargetSettings for RabbitmqTarget {
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.access().check();
         if self.exchange.literal() == Some("") && self.routing_key.literal() == Some("") {
-            problems.push(Problem::new("name an exchange, or a queue as the routing key").at("routing_key"));
+            problems.push(
+                Problem::new("name an exchange, or a queue as the routing key").at("routing_key"),
+            );
         }
-        for (key, text) in [("exchange", &self.exchange), ("routing_key", &self.routing_key)] {
-            if text.literal().is_some_and(|text| !is_template(text) && text.len() > 255) {
+        for (key, text) in [
+            ("exchange", &self.exchange),
+            ("routing_key", &self.routing_key),
+        ] {
+            if text
+                .literal()
+                .is_some_and(|text| !is_template(text) && text.len() > 255)
+            {
                 problems.push(Problem::new("at most 255 bytes fit into a message").at(key));
             }
         }
-        if self.declare.is_some() && self.exchange.literal().is_some_and(|exchange| exchange.is_empty() || is_template(exchange)) {
-            problems.push(Problem::new("only an exchange that is named can be declared").at("declare"));
+        if self.declare.is_some()
+            && self
+                .exchange
+                .literal()
+                .is_some_and(|exchange| exchange.is_empty() || is_template(exchange))
+        {
+            problems
+                .push(Problem::new("only an exchange that is named can be declared").at("declare"));
         }
         problems
     }
@@ -162,40 +196,82 @@ impl TargetSettings for RabbitmqTarget {
     }
 
     async fn probe(&self) -> Result<String, OpenError> {
-        let publisher = self.publisher("pointsman check".into(), Guard { allow_private_addresses: true })?;
+        let publisher = self.publisher(
+            "pointsman check".into(),
+            Guard {
+                allow_private_addresses: true,
+            },
+        )?;
         let address = (publisher.address)()?;
-        let connection = address.connect().await.map_err(|broken| broken.problem("username"))?;
-        let channel = answer("cannot open a channel", connection.create_channel()).await.map_err(|broken| broken.problem("url"))?;
+        let connection = address
+            .connect()
+            .await
+            .map_err(|broken| broken.problem("username"))?;
+        let channel = answer("cannot open a channel", connection.create_channel())
+            .await
+            .map_err(|broken| broken.problem("url"))?;
         let found = match (&publisher.exchange, &publisher.routing_key) {
-            (Parameter::Constant(exchange), Parameter::Constant(queue)) if exchange.as_str().is_empty() => {
-                let passive = channel.queue_declare(queue.clone(), QueueDeclareOptions::default().passive(), FieldTable::default());
+            (Parameter::Constant(exchange), Parameter::Constant(queue))
+                if exchange.as_str().is_empty() =>
+            {
+                let passive = channel.queue_declare(
+                    queue.clone(),
+                    QueueDeclareOptions::default().passive(),
+                    FieldTable::default(),
+                );
                 let doing = format!("cannot look at the queue {queue}");
-                let queue = answer(&doing, passive).await.map_err(|broken| wanting(broken, "routing_key", "make it, or name another"))?;
-                format!("the queue {} holds {} messages", queue.name(), queue.message_count())
+                let queue = answer(&doing, passive)
+                    .await
+                    .map_err(|broken| wanting(broken, "routing_key", "make it, or name another"))?;
+                format!(
+                    "the queue {} holds {} messages",
+                    queue.name(),
+                    queue.message_count()
+                )
             }
             (Parameter::Constant(exchange), _) if self.declare.is_some() => {
                 format!("the exchange {exchange} is declared at the first event")
             }
             (Parameter::Constant(exchange), _) if !exchange.as_str().is_empty() => {
-                let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-                let passive = channel.exchange_declare(exchange.clone(), ExchangeKind::Direct, options, FieldTable::default());
+                let options = ExchangeDeclareOptions {
+                    passive: true,
+                    ..ExchangeDeclareOptions::default()
+                };
+                let passive = channel.exchange_declare(
+                    exchange.clone(),
+                    ExchangeKind::Direct,
+                    options,
+                    FieldTable::default(),
+                );
                 let doing = format!("cannot look at the exchange {exchange}");
                 let missing = "make it, or write declare: { type: topic } to have it made";
-                answer(&doing, passive).await.map_err(|broken| wanting(broken, "exchange", missing))?;
+                answer(&doing, passive)
+                    .await
+                    .map_err(|broken| wanting(broken, "exchange", missing))?;
                 format!("the exchange {exchange} is there")
             }
             _ => "where messages go depends on the event".to_owned(),
         };
-        Ok(format!("{}: {found}", address.describe(address.greeting().await.as_ref())))
+        Ok(format!(
+            "{}: {found}",
+            address.describe(address.greeting().await.as_ref())
+        ))
     }
 
     async fn open(&self, context: TargetContext) -> Result<TargetService, OpenError> {
-        let guard = Guard { allow_private_addresses: context.allow_private_addresses };
-        let publisher = Arc::new(self.publisher(format!("pointsman {}/{}", context.tenant, context.name), guard)?);
-        Ok(BoxCloneSyncService::new(tower::service_fn(move |attempt| {
-            let publisher = Arc::clone(&publisher);
-            async move { publisher.attempt(&attempt).await }
-        })))
+        let guard = Guard {
+            allow_private_addresses: context.allow_private_addresses,
+        };
+        let publisher = Arc::new(self.publisher(
+            format!("pointsman {}/{}", context.tenant, context.name),
+            guard,
+        )?);
+        Ok(BoxCloneSyncService::new(tower::service_fn(
+            move |attempt| {
+                let publisher = Arc::clone(&publisher);
+                async move { publisher.attempt(&attempt).await }
+            },
+        )))
     }
 }
 
@@ -203,5 +279,9 @@ impl TargetSettings for RabbitmqTarget {
 fn wanting(broken: Broken, at: &str, make: &str) -> OpenError {
     let is_missing = broken.code == Some(404);
     let OpenError(problem) = broken.problem(at);
-    OpenError(if is_missing { problem.help(make) } else { problem })
+    OpenError(if is_missing {
+        problem.help(make)
+    } else {
+        problem
+    })
 }

@@ -11,7 +11,9 @@ mod target;
 use std::path::Path;
 use std::time::Duration;
 
-use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use pointsman_schemas::Problem;
@@ -32,9 +34,25 @@ async fn server() -> &'static (RabbitServer, u16) {
         .get_or_init(async || {
             let port = free_port();
             let certificates = Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls");
-            let option = |key: &str, file: &str| format!("ssl_options.{key} = {}\n", certificates.join(file).display());
-            let files = [option("cacertfile", "ca.pem"), option("certfile", "leaf.pem"), option("keyfile", "leaf.key")];
-            (RabbitServer::start(&format!("listeners.ssl.1 = 127.0.0.1:{port}\n{}", files.concat()), "").await, port)
+            let option = |key: &str, file: &str| {
+                format!(
+                    "ssl_options.{key} = {}\n",
+                    certificates.join(file).display()
+                )
+            };
+            let files = [
+                option("cacertfile", "ca.pem"),
+                option("certfile", "leaf.pem"),
+                option("keyfile", "leaf.key"),
+            ];
+            (
+                RabbitServer::start(
+                    &format!("listeners.ssl.1 = 127.0.0.1:{port}\n{}", files.concat()),
+                    "",
+                )
+                .await,
+                port,
+            )
         })
         .await
 }
@@ -61,36 +79,73 @@ impl Queue {
         for (name, value) in arguments {
             table.insert((*name).into(), value.clone());
         }
-        channel.queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), table).await.unwrap();
-        Self { url: url.to_owned(), name, channel, _connection: connection }
+        channel
+            .queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), table)
+            .await
+            .unwrap();
+        Self {
+            url: url.to_owned(),
+            name,
+            channel,
+            _connection: connection,
+        }
     }
 
     /// Settings of a source that reads it.
     fn settings(&self, more: Value) -> Value {
         let mut settings = json!({ "url": self.url, "queue": self.name });
-        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        settings
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         settings
     }
 
     /// Returns once the server has the message.
     async fn publish(&self, body: impl AsRef<[u8]>, properties: BasicProperties) {
-        let options = BasicPublishOptions { mandatory: true, immediate: false };
+        let options = BasicPublishOptions {
+            mandatory: true,
+            immediate: false,
+        };
         let properties = properties.with_delivery_mode(2);
-        let published = self.channel.basic_publish("".into(), self.name.as_str().into(), options, body.as_ref(), properties);
-        assert!(published.await.unwrap().await.unwrap().take_message().is_none());
+        let published = self.channel.basic_publish(
+            "".into(),
+            self.name.as_str().into(),
+            options,
+            body.as_ref(),
+            properties,
+        );
+        assert!(
+            published
+                .await
+                .unwrap()
+                .await
+                .unwrap()
+                .take_message()
+                .is_none()
+        );
     }
 
     /// Takes a message out.
     async fn get(&self) -> Option<lapin::message::Delivery> {
-        let got = self.channel.basic_get(self.name.as_str().into(), BasicGetOptions { no_ack: true }).await.unwrap();
+        let got = self
+            .channel
+            .basic_get(self.name.as_str().into(), BasicGetOptions { no_ack: true })
+            .await
+            .unwrap();
         got.map(|message| message.delivery)
     }
 }
 
 async fn connect(url: &str) -> (Connection, Channel) {
-    let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+    let connection = Connection::connect(url, ConnectionProperties::default())
+        .await
+        .unwrap();
     let channel = connection.create_channel().await.unwrap();
-    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await
+        .unwrap();
     (connection, channel)
 }
 
@@ -127,10 +182,16 @@ fn context() -> (crate::SourceContext, Link) {
 /// Opens a source that begins anew, and tells where it tells of its connection.
 async fn open(settings: &Value) -> Result<(Box<dyn Source>, Link), OpenError> {
     let (context, link) = context();
-    source(settings).open(context).await.map(|source| (source, link))
+    source(settings)
+        .open(context)
+        .await
+        .map(|source| (source, link))
 }
 
 fn told(problem: &Problem, words: &[&str]) {
     let told = problem.to_string();
-    assert!(words.iter().all(|words| told.contains(words)), "{told} where {words:?} was expected");
+    assert!(
+        words.iter().all(|words| told.contains(words)),
+        "{told} where {words:?} was expected"
+    );
 }

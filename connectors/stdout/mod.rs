@@ -1,11 +1,13 @@
 //! Standard output, for a look at what goes by.
 //!
-//! The target prints each delivery as one line: the CloudEvent in the JSON format, binary data as `data_base64`. Line breaks between
-//! the tokens of JSON data become spaces, everything else stays as it came. It has no settings.
+//! The target prints each delivery as one line: the CloudEvent in the JSON format, binary data as
+//! `data_base64`. Line breaks between the tokens of JSON data become spaces, everything else stays
+//! as it came. It has no settings.
 //!
-//! Lines of concurrent attempts never mix, and a line once begun is finished even where its attempt is given up. What comes while a line is
-//! being written is written after it in one go. A closed pipe is `unavailable`; a reader that stalls holds one thread, and the attempts
-//! behind it time out.
+//! Lines of concurrent attempts never mix, and a line once begun is finished even where its attempt
+//! is given up. What comes while a line is being written is written after it in one go. A closed
+//! pipe is `unavailable`; a reader that stalls holds one thread, and the attempts behind it time
+//! out.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -54,17 +56,26 @@ const WAITING_LEAST: usize = 64;
 
 /// A target that writes lines to `out`.
 fn printer<W: Write + Send + 'static>(out: W) -> TargetService {
-    let printer = Arc::new(Printer { out: Mutex::new(out), desk: Mutex::default() });
+    let printer = Arc::new(Printer {
+        out: Mutex::new(out),
+        desk: Mutex::default(),
+    });
     BoxCloneSyncService::new(tower::service_fn(move |attempt: Attempt| {
         let printed = printer.print(lines(&attempt));
         async move {
-            let outcome = printed.await.map_err(|_| AttemptError::new(Class::Failed, "printing broke off; this is a bug".to_owned()))?;
+            let outcome = printed.await.map_err(|_| {
+                AttemptError::new(
+                    Class::Failed,
+                    "printing broke off; this is a bug".to_owned(),
+                )
+            })?;
             Ok(vec![outcome; attempt.deliveries.len()])
         }
     }))
 }
 
-/// Writes for all attempts, on one thread at a time: a way there and back for each of them would cost more than the writing.
+/// Writes for all attempts, on one thread at a time: a way there and back for each of them would
+/// cost more than the writing.
 #[derive(Debug)]
 struct Printer<W> {
     /// Locked by whoever prints.
@@ -90,7 +101,8 @@ struct Lines {
 }
 
 impl Desk {
-    /// Behind a reader that stalls attempts are given up and made again: what is left of them must not pile up.
+    /// Behind a reader that stalls attempts are given up and made again: what is left of them must
+    /// not pile up.
     fn push(&mut self, lines: Lines) {
         if self.waiting.len() >= self.waiting_max {
             self.waiting.retain(|lines| !lines.tell.is_closed());
@@ -101,8 +113,8 @@ impl Desk {
 }
 
 impl<W: Write + Send + 'static> Printer<W> {
-    /// Has lines written; what comes back is told once they are. Where nobody is printing they are begun at once, and finished even where the
-    /// answer is not waited for.
+    /// Has lines written; what comes back is told once they are. Where nobody is printing they are
+    /// begun at once, and finished even where the answer is not waited for.
     fn print(self: &Arc<Self>, bytes: Vec<u8>) -> oneshot::Receiver<Outcome> {
         let (tell, told) = oneshot::channel();
         let lines = Lines { bytes, tell };
@@ -128,7 +140,10 @@ impl<W: Write + Send + 'static> Printer<W> {
             }
             let outcome = match out.write_all(&first.bytes).and_then(|()| out.flush()) {
                 Ok(()) => Outcome::delivered(),
-                Err(error) => Outcome::new(Class::Unavailable, format!("cannot write to standard output: {error}")),
+                Err(error) => Outcome::new(
+                    Class::Unavailable,
+                    format!("cannot write to standard output: {error}"),
+                ),
             };
             for lines in batch.drain(..) {
                 // Whoever has given up does not hear it; the line is there all the same.
@@ -171,8 +186,13 @@ fn lines(attempt: &Attempt) -> Vec<u8> {
     for delivery in &attempt.deliveries {
         let start = lines.len();
         json::encode(&delivery.event, &mut lines);
-        // Inside JSON strings a line break is always escaped, so those that are left are whitespace.
-        for byte in lines.iter_mut().skip(start).filter(|byte| matches!(byte, b'\n' | b'\r')) {
+        // Inside JSON strings a line break is always escaped, so those that are left are
+        // whitespace.
+        for byte in lines
+            .iter_mut()
+            .skip(start)
+            .filter(|byte| matches!(byte, b'\n' | b'\r'))
+        {
             *byte = b' ';
         }
         lines.push(b'\n');
@@ -219,8 +239,17 @@ mod tests {
 
         async fn received(&self) -> Vec<Received> {
             let text = String::from_utf8(self.0.lock().clone()).unwrap();
-            let event = |line: &str| json::decode(&line.to_owned().into()).unwrap_or_else(|error| panic!("{line}: {error}"));
-            text.lines().map(event).map(|event| Received { id: event.id().to_string(), texts: Vec::new() }).collect()
+            let event = |line: &str| {
+                json::decode(&line.to_owned().into())
+                    .unwrap_or_else(|error| panic!("{line}: {error}"))
+            };
+            text.lines()
+                .map(event)
+                .map(|event| Received {
+                    id: event.id().to_string(),
+                    texts: Vec::new(),
+                })
+                .collect()
         }
 
         fn stalling(&self) -> Option<Value> {
@@ -266,11 +295,32 @@ mod tests {
         }
         go.send(Ok(())).unwrap();
         go.send(Err(io::ErrorKind::BrokenPipe.into())).unwrap();
-        let outcomes = service.clone().oneshot(attempt(&["a", "b"], 0)).await.unwrap();
-        assert_eq!(outcomes.iter().map(|outcome| outcome.class).collect::<Vec<_>>(), [Class::Unavailable; 2]);
-        assert_eq!(paper.received().await.iter().map(|received| received.id.as_str()).collect::<Vec<_>>(), ["begun"]);
+        let outcomes = service
+            .clone()
+            .oneshot(attempt(&["a", "b"], 0))
+            .await
+            .unwrap();
+        assert_eq!(
+            outcomes
+                .iter()
+                .map(|outcome| outcome.class)
+                .collect::<Vec<_>>(),
+            [Class::Unavailable; 2]
+        );
+        assert_eq!(
+            paper
+                .received()
+                .await
+                .iter()
+                .map(|received| received.id.as_str())
+                .collect::<Vec<_>>(),
+            ["begun"]
+        );
         go.send(Ok(())).unwrap();
-        assert_eq!(service.oneshot(attempt(&["c"], 0)).await.unwrap()[0].class, Class::Delivered);
+        assert_eq!(
+            service.oneshot(attempt(&["c"], 0)).await.unwrap()[0].class,
+            Class::Delivered
+        );
     }
 
     #[tokio::test]
@@ -279,7 +329,9 @@ mod tests {
         struct Gate(mpsc::Sender<usize>, mpsc::Receiver<()>);
         impl Write for Gate {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.send(bytes.iter().filter(|byte| **byte == b'\n').count()).unwrap();
+                self.0
+                    .send(bytes.iter().filter(|byte| **byte == b'\n').count())
+                    .unwrap();
                 self.1.recv().unwrap();
                 Ok(bytes.len())
             }
@@ -290,7 +342,10 @@ mod tests {
         let ((wrote, writes), (go, gate)) = (mpsc::channel(), mpsc::channel());
         let service = printer(Gate(wrote, gate));
         let ids: Vec<String> = (0..50).map(|number| number.to_string()).collect();
-        let mut calls: Vec<_> = ids.iter().map(|id| Box::pin(service.clone().oneshot(attempt(&[id], 0)))).collect();
+        let mut calls: Vec<_> = ids
+            .iter()
+            .map(|id| Box::pin(service.clone().oneshot(attempt(&[id], 0))))
+            .collect();
         for call in &mut calls {
             assert!(futures::poll!(call).is_pending());
         }
@@ -310,7 +365,13 @@ mod tests {
         let mut desk = Desk::default();
         let lines = || {
             let (tell, told) = oneshot::channel();
-            (Lines { bytes: Vec::new(), tell }, told)
+            (
+                Lines {
+                    bytes: Vec::new(),
+                    tell,
+                },
+                told,
+            )
         };
         let (one, _waits) = lines();
         desk.push(one);

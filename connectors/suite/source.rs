@@ -11,7 +11,10 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::http::Routes;
-use crate::{Acknowledgement, Arrival, Batch, Link, Source, SourceContext, SourceError, SourceSettings, Verdict, connector};
+use crate::{
+    Acknowledgement, Arrival, Batch, Link, Source, SourceContext, SourceError, SourceSettings,
+    Verdict, connector,
+};
 
 /// Longer than anything takes, also on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -35,7 +38,8 @@ pub(crate) trait SourceFixture {
         Routes::default()
     }
 
-    /// Makes so many things happen, also while no source is open, and tells the identity of the event that each is to become.
+    /// Makes so many things happen, also while no source is open, and tells the identity of the
+    /// event that each is to become.
     async fn happen(&mut self, count: usize) -> Vec<String>;
 
     /// What tells an event of this system from another.
@@ -44,12 +48,14 @@ pub(crate) trait SourceFixture {
     /// How many messages a batch holds at most.
     fn batch_messages_max(&self) -> usize;
 
-    /// Whether it is read on from its cursor; else that only keeps what is to be told of the outside system, which knows by itself how far it was read.
+    /// Whether it is read on from its cursor; else that only keeps what is to be told of the
+    /// outside system, which knows by itself how far it was read.
     fn is_read_by_cursor(&self) -> bool {
         true
     }
 
-    /// Makes something happen that cannot be read, and tells its bytes; none where there is no such thing.
+    /// Makes something happen that cannot be read, and tells its bytes; none where there is no such
+    /// thing.
     async fn unreadable(&mut self) -> Option<Bytes> {
         None
     }
@@ -60,19 +66,39 @@ pub(crate) trait SourceFixture {
 
 fn parse(kind: &str, settings: &Value) -> Result<Box<dyn SourceSettings>, String> {
     let kind = connector(kind).unwrap().source.as_ref().unwrap();
-    (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings)).map_err(|error| error.to_string())
+    (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings))
+        .map_err(|error| error.to_string())
 }
 
 /// Opens a source of the fixture.
-pub(crate) async fn open<F: SourceFixture>(fixture: &F, cursor: Option<Cursor>, mapped: bool) -> Box<dyn Source> {
+pub(crate) async fn open<F: SourceFixture>(
+    fixture: &F,
+    cursor: Option<Cursor>,
+    mapped: bool,
+) -> Box<dyn Source> {
     let (name, tenant) = (Name::new("suite").unwrap(), Name::default_tenant());
     let link = Link::new(name.clone(), fixture.clock());
-    let context = SourceContext { name, tenant, cursor, mapped, clock: fixture.clock(), routes: fixture.routes(), link };
-    parse(F::KIND, &fixture.settings()).unwrap().open(context).await.unwrap()
+    let context = SourceContext {
+        name,
+        tenant,
+        cursor,
+        mapped,
+        clock: fixture.clock(),
+        routes: fixture.routes(),
+        link,
+    };
+    parse(F::KIND, &fixture.settings())
+        .unwrap()
+        .open(context)
+        .await
+        .unwrap()
 }
 
 /// The next batch, or none where `within` is over first: then the future has been dropped.
-pub(crate) async fn next_within(source: &mut dyn Source, within: Duration) -> Option<Result<Batch, SourceError>> {
+pub(crate) async fn next_within(
+    source: &mut dyn Source,
+    within: Duration,
+) -> Option<Result<Batch, SourceError>> {
     timeout(within, source.next()).await.ok()
 }
 
@@ -85,15 +111,37 @@ struct Read {
 }
 
 /// Reads until so many events are there, dropping the future of `next` again and again meanwhile.
-async fn read(source: &mut dyn Source, count: usize, batch_max: usize, chance: &mut StdRng) -> Read {
+async fn read(
+    source: &mut dyn Source,
+    count: usize,
+    batch_max: usize,
+    chance: &mut StdRng,
+) -> Read {
     let mut read = Read::default();
     while read.events.len() < count {
-        let Some(batch) = next_within(source, Duration::from_micros(chance.random_range(0..20_000))).await else { continue };
+        let Some(batch) = next_within(
+            source,
+            Duration::from_micros(chance.random_range(0..20_000)),
+        )
+        .await
+        else {
+            continue;
+        };
         let batch = batch.unwrap();
-        assert!(batch.messages.len() <= batch_max, "a batch of {} messages", batch.messages.len());
-        assert!(!batch.messages.is_empty() || batch.cursor.is_some(), "an empty batch");
+        assert!(
+            batch.messages.len() <= batch_max,
+            "a batch of {} messages",
+            batch.messages.len()
+        );
+        assert!(
+            !batch.messages.is_empty() || batch.cursor.is_some(),
+            "an empty batch"
+        );
         for message in batch.messages {
-            assert!(!message.arrivals.is_empty() || !message.rejects.is_empty(), "an empty message");
+            assert!(
+                !message.arrivals.is_empty() || !message.rejects.is_empty(),
+                "an empty message"
+            );
             for arrival in message.arrivals {
                 match arrival {
                     Arrival::Event(event) => read.events.push(event),
@@ -135,7 +183,11 @@ pub(crate) async fn sources<F: SourceFixture>(fixture: &mut F) {
 
     let expect = fixture.happen(batch_max.min(30) + 5).await;
     let first = read(&mut *source, expect.len(), batch_max, &mut chance).await;
-    assert_eq!(identities(fixture, &first.events), sorted(expect), "each once, wherever next was cut off");
+    assert_eq!(
+        identities(fixture, &first.events),
+        sorted(expect),
+        "each once, wherever next was cut off"
+    );
 
     // Acknowledged out of order, while next goes on.
     let expect = fixture.happen(5).await;
@@ -144,7 +196,11 @@ pub(crate) async fn sources<F: SourceFixture>(fixture: &mut F) {
         acknowledgement.tell(Verdict::Stored).await;
     }
     let second = read(&mut *source, expect.len(), batch_max, &mut chance).await;
-    assert_eq!(identities(fixture, &second.events), sorted(expect), "what is acknowledged late holds up nothing");
+    assert_eq!(
+        identities(fixture, &second.events),
+        sorted(expect),
+        "what is acknowledged late holds up nothing"
+    );
     for acknowledgement in acknowledgements.chain(second.acknowledgements) {
         acknowledgement.tell(Verdict::Stored).await;
     }
@@ -152,11 +208,19 @@ pub(crate) async fn sources<F: SourceFixture>(fixture: &mut F) {
     if let Some(raw) = fixture.unreadable().await {
         let rejected = loop {
             let batch = next_within(&mut *source, SOON).await.unwrap().unwrap();
-            if let Some(reject) = batch.messages.into_iter().flat_map(|message| message.rejects).next() {
+            if let Some(reject) = batch
+                .messages
+                .into_iter()
+                .flat_map(|message| message.rejects)
+                .next()
+            {
                 break reject;
             }
         };
-        assert!(rejected.raw == raw && !rejected.reason.is_empty(), "{rejected:?}");
+        assert!(
+            rejected.raw == raw && !rejected.reason.is_empty(),
+            "{rejected:?}"
+        );
     }
     drop(source);
 
@@ -172,24 +236,41 @@ pub(crate) async fn sources<F: SourceFixture>(fixture: &mut F) {
         fixture.happen(1).await;
         let plain = loop {
             let batch = next_within(&mut *source, SOON).await.unwrap().unwrap();
-            match batch.messages.into_iter().flat_map(|message| message.arrivals).next() {
+            match batch
+                .messages
+                .into_iter()
+                .flat_map(|message| message.arrivals)
+                .next()
+            {
                 Some(Arrival::Plain(plain)) => break plain,
                 Some(Arrival::Event(event)) => panic!("everything is mapped: {event:?}"),
                 None => {}
             }
         };
         let root: Value = serde_json::from_slice(&plain.root).unwrap();
-        assert!(root.get("body").is_some() && root.get("headers").is_some(), "{root}");
+        assert!(
+            root.get("body").is_some() && root.get("headers").is_some(),
+            "{root}"
+        );
         plain.defaults.build().unwrap();
     }
 }
 
-async fn cursors_are_kept<F: SourceFixture>(fixture: &mut F, settings: &dyn SourceSettings, cursor: Cursor, chance: &mut StdRng) {
+async fn cursors_are_kept<F: SourceFixture>(
+    fixture: &mut F,
+    settings: &dyn SourceSettings,
+    cursor: Cursor,
+    chance: &mut StdRng,
+) {
     let batch_max = fixture.batch_messages_max();
     let expect = sorted(fixture.happen(7).await);
     let mut source = open(fixture, Some(cursor.clone()), false).await;
     let third = read(&mut *source, expect.len(), batch_max, chance).await;
-    assert_eq!(identities(fixture, &third.events), expect, "a stored cursor resumes exactly");
+    assert_eq!(
+        identities(fixture, &third.events),
+        expect,
+        "a stored cursor resumes exactly"
+    );
     drop(source);
 
     // As after a crash between handing over and storing.
@@ -198,20 +279,41 @@ async fn cursors_are_kept<F: SourceFixture>(fixture: &mut F, settings: &dyn Sour
     assert_eq!(identities(fixture, &again.events), expect);
     if settings.has_stable_ids() {
         let ids = |read: &Read| {
-            let mut ids: Vec<_> = read.events.iter().map(|event| (event.source().clone(), event.id().clone())).collect();
+            let mut ids: Vec<_> = read
+                .events
+                .iter()
+                .map(|event| (event.source().clone(), event.id().clone()))
+                .collect();
             ids.sort();
             ids
         };
-        assert_eq!(ids(&third), ids(&again), "what comes again has the id that it had");
+        assert_eq!(
+            ids(&third),
+            ids(&again),
+            "what comes again has the id that it had"
+        );
     }
     drop(source);
 
-    for (what, position) in [("of another configuration", None), ("that is damaged", Some(Bytes::from_static(b"\xff\0{")))] {
-        let fingerprint = if position.is_some() { cursor.fingerprint } else { !cursor.fingerprint };
-        let stored = Cursor { fingerprint, position: position.unwrap_or_else(|| cursor.position.clone()) };
+    for (what, position) in [
+        ("of another configuration", None),
+        ("that is damaged", Some(Bytes::from_static(b"\xff\0{"))),
+    ] {
+        let fingerprint = if position.is_some() {
+            cursor.fingerprint
+        } else {
+            !cursor.fingerprint
+        };
+        let stored = Cursor {
+            fingerprint,
+            position: position.unwrap_or_else(|| cursor.position.clone()),
+        };
         let mut source = open(fixture, Some(stored), false).await;
         let refused = next_within(&mut *source, SOON).await.unwrap();
-        assert!(matches!(refused, Err(SourceError::CursorMismatch(_))), "a cursor {what} is refused: {refused:?}");
+        assert!(
+            matches!(refused, Err(SourceError::CursorMismatch(_))),
+            "a cursor {what} is refused: {refused:?}"
+        );
     }
 }
 
@@ -219,10 +321,15 @@ fn settings_are_checked<F: SourceFixture>(fixture: &F) -> Box<dyn SourceSettings
     let settings = parse(F::KIND, &fixture.settings()).unwrap();
     assert_eq!(settings.check(), [], "the suite's own settings are right");
     let mut unknown = fixture.settings();
-    unknown.as_object_mut().unwrap().insert("no-such-setting".into(), true.into());
+    unknown
+        .as_object_mut()
+        .unwrap()
+        .insert("no-such-setting".into(), true.into());
     assert!(parse(F::KIND, &unknown).is_err_and(|error| error.contains("no-such-setting")));
     for (mistaken, path) in fixture.mistakes() {
-        let problems = parse(F::KIND, &mistaken).unwrap_or_else(|error| panic!("{mistaken}: {error}")).check();
+        let problems = parse(F::KIND, &mistaken)
+            .unwrap_or_else(|error| panic!("{mistaken}: {error}"))
+            .check();
         let found: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let told = |problem: &String| path.is_empty() || problem.starts_with(&format!("{path}: "));
         assert!(found.iter().any(told), "{mistaken} at {path}: {found:?}");

@@ -16,7 +16,8 @@ pub(crate) trait TargetFixture {
     /// The connector's key.
     const KIND: &'static str;
 
-    /// Settings that lead to something that takes everything, with templates where the kind has any.
+    /// Settings that lead to something that takes everything, with templates where the kind has
+    /// any.
     fn settings(&self) -> Value;
 
     /// Opens the target; overridden where the real outside cannot be looked at.
@@ -62,7 +63,12 @@ pub(crate) fn context() -> TargetContext {
 /// An attempt at the events of these ids, their texts being `<n>-<id>`.
 pub(crate) fn attempt(ids: &[&str], texts: usize) -> Attempt {
     let delivery = |id: &&str| Delivery {
-        id: DeliveryId { epoch: Epoch(1), sequence: Sequence(2), subscription: SubscriptionNumber(3), run: 0 },
+        id: DeliveryId {
+            epoch: Epoch(1),
+            sequence: Sequence(2),
+            subscription: SubscriptionNumber(3),
+            run: 0,
+        },
         attempt: 1,
         event: Arc::new(event(id)),
         texts: (0..texts).map(|n| format!("{n}-{id}")).collect(),
@@ -80,7 +86,8 @@ pub(crate) fn attempt(ids: &[&str], texts: usize) -> Attempt {
 /// Reads settings as the rule file's reader does.
 pub(crate) fn parse(kind: &str, settings: &Value) -> Result<Box<dyn TargetSettings>, String> {
     let kind = connector(kind).unwrap().target.as_ref().unwrap();
-    (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings)).map_err(|error| error.to_string())
+    (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings))
+        .map_err(|error| error.to_string())
 }
 
 /// Runs the suite.
@@ -92,23 +99,51 @@ pub(crate) async fn targets<F: TargetFixture>(fixture: &F) {
 
     let ids = ["first", "second", "third"];
     let outcomes = service.clone().oneshot(attempt(&ids, texts)).await.unwrap();
-    assert_eq!(outcomes.iter().map(|outcome| outcome.class).collect::<Vec<_>>(), [Class::Delivered; 3], "one outcome each: {outcomes:?}");
-    let expect = |id: &str| Received { id: id.to_owned(), texts: (0..texts).map(|n| format!("{n}-{id}")).collect() };
-    assert_eq!(fixture.received().await, ids.map(expect), "in order, with the texts filled in");
+    assert_eq!(
+        outcomes
+            .iter()
+            .map(|outcome| outcome.class)
+            .collect::<Vec<_>>(),
+        [Class::Delivered; 3],
+        "one outcome each: {outcomes:?}"
+    );
+    let expect = |id: &str| Received {
+        id: id.to_owned(),
+        texts: (0..texts).map(|n| format!("{n}-{id}")).collect(),
+    };
+    assert_eq!(
+        fixture.received().await,
+        ids.map(expect),
+        "in order, with the texts filled in"
+    );
 
     let many: Vec<_> = (10..42).map(|n| format!("e{n}")).collect();
-    let calls = many.iter().map(|id| service.clone().oneshot(attempt(&[id], texts)));
+    let calls = many
+        .iter()
+        .map(|id| service.clone().oneshot(attempt(&[id], texts)));
     for outcomes in join_all(calls).await {
         assert_eq!(outcomes.unwrap()[0].class, Class::Delivered);
     }
     let mut received = fixture.received().await.split_off(ids.len());
     received.sort();
-    assert_eq!(received, many.iter().map(|id| expect(id)).collect::<Vec<_>>(), "each of the concurrent ones once");
+    assert_eq!(
+        received,
+        many.iter().map(|id| expect(id)).collect::<Vec<_>>(),
+        "each of the concurrent ones once"
+    );
 
     let before = fixture.received().await.len();
-    let outcomes = service.clone().oneshot(attempt(&["odd"], texts + 1)).await.unwrap();
+    let outcomes = service
+        .clone()
+        .oneshot(attempt(&["odd"], texts + 1))
+        .await
+        .unwrap();
     if texts > 0 {
-        assert_ne!(outcomes[0].class, Class::Delivered, "texts that nobody declared are a mistake");
+        assert_ne!(
+            outcomes[0].class,
+            Class::Delivered,
+            "texts that nobody declared are a mistake"
+        );
         assert_eq!(fixture.received().await.len(), before);
     }
 
@@ -125,23 +160,44 @@ pub(crate) async fn targets<F: TargetFixture>(fixture: &F) {
         fixture.abandoned().await;
     }
     let outcomes = service.oneshot(attempt(&["last"], texts)).await.unwrap();
-    assert_eq!(outcomes[0].class, Class::Delivered, "an abandoned attempt leaves the target usable");
+    assert_eq!(
+        outcomes[0].class,
+        Class::Delivered,
+        "an abandoned attempt leaves the target usable"
+    );
     assert_eq!(fixture.received().await.last(), Some(&expect("last")));
 }
 
 fn settings_are_checked<F: TargetFixture>(fixture: &F) {
     let settings = parse(F::KIND, &fixture.settings()).unwrap();
     assert_eq!(settings.check(), [], "the suite's own settings are right");
-    assert_eq!(settings.templates(), settings.templates(), "the order of templates is fixed");
+    assert_eq!(
+        settings.templates(),
+        settings.templates(),
+        "the order of templates is fixed"
+    );
     for template in settings.templates() {
-        assert!(template.text.contains("<$") && !template.path.is_empty(), "{template:?}");
+        assert!(
+            template.text.contains("<$") && !template.path.is_empty(),
+            "{template:?}"
+        );
     }
     let mut unknown = fixture.settings();
-    unknown.as_object_mut().unwrap().insert("no-such-setting".into(), true.into());
+    unknown
+        .as_object_mut()
+        .unwrap()
+        .insert("no-such-setting".into(), true.into());
     assert!(parse(F::KIND, &unknown).is_err_and(|error| error.contains("no-such-setting")));
     for (mistaken, path) in fixture.mistakes() {
-        let problems = parse(F::KIND, &mistaken).unwrap_or_else(|error| panic!("{mistaken}: {error}")).check();
+        let problems = parse(F::KIND, &mistaken)
+            .unwrap_or_else(|error| panic!("{mistaken}: {error}"))
+            .check();
         let found: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        assert!(found.iter().any(|problem| problem.starts_with(&format!("{path}: "))), "{mistaken} at {path}: {found:?}");
+        assert!(
+            found
+                .iter()
+                .any(|problem| problem.starts_with(&format!("{path}: "))),
+            "{mistaken} at {path}: {found:?}"
+        );
     }
 }

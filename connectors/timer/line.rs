@@ -1,7 +1,8 @@
-//! Reads a cron line as a person writes it, and finds what is wrong with it in that person's own words.
+//! Reads a cron line as a person writes it, and finds what is wrong with it in that person's own
+//! words.
 //!
-//! What comes out has only numbers in it and each range at its full length: names, nicknames and the short forms of Quartz are understood here,
-//! so that nothing is left to be read in two ways.
+//! What comes out has only numbers in it and each range at its full length: names, nicknames and
+//! the short forms of Quartz are understood here, so that nothing is left to be read in two ways.
 
 use std::ops::Range;
 
@@ -28,17 +29,54 @@ struct Field {
     names: &'static [&'static str],
 }
 
-const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+const MONTHS: [&str; 12] = [
+    "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
+];
 const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
 const FIELDS: [Field; 7] = [
-    Field { name: "second", min: 0, max: 59, names: &[] },
-    Field { name: "minute", min: 0, max: 59, names: &[] },
-    Field { name: "hour", min: 0, max: 23, names: &[] },
-    Field { name: "day of the month", min: 1, max: 31, names: &[] },
-    Field { name: "month", min: 1, max: 12, names: &MONTHS },
-    Field { name: "day of the week", min: 0, max: 7, names: &DAYS },
-    Field { name: "year", min: 1970, max: 2199, names: &[] },
+    Field {
+        name: "second",
+        min: 0,
+        max: 59,
+        names: &[],
+    },
+    Field {
+        name: "minute",
+        min: 0,
+        max: 59,
+        names: &[],
+    },
+    Field {
+        name: "hour",
+        min: 0,
+        max: 23,
+        names: &[],
+    },
+    Field {
+        name: "day of the month",
+        min: 1,
+        max: 31,
+        names: &[],
+    },
+    Field {
+        name: "month",
+        min: 1,
+        max: 12,
+        names: &MONTHS,
+    },
+    Field {
+        name: "day of the week",
+        min: 0,
+        max: 7,
+        names: &DAYS,
+    },
+    Field {
+        name: "year",
+        min: 1970,
+        max: 2199,
+        names: &[],
+    },
 ];
 
 const DAY_OF_MONTH: usize = 3;
@@ -54,7 +92,8 @@ const NICKNAMES: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
 ];
 
-/// The form of the lines that [`read`] takes, as a regular expression for the JSON Schema: each field by its numbers and names.
+/// The form of the lines that [`read`] takes, as a regular expression for the JSON Schema: each
+/// field by its numbers and names.
 pub(super) fn pattern() -> String {
     let mut fields = [const { String::new() }; FIELDS.len()];
     for (index, (field, pattern)) in FIELDS.iter().zip(&mut fields).enumerate() {
@@ -67,15 +106,24 @@ pub(super) fn pattern() -> String {
             _ => "0*[1-5]?[0-9]",
         };
         // Names go in either case, and this dialect has no flag for that.
-        let folded = |name: &&str| name.chars().map(|c| format!("[{c}{}]", c.to_ascii_lowercase())).collect::<String>();
-        let value = field.names.iter().map(folded).fold(numbers.to_owned(), |all, name| format!("{all}|{name}"));
+        let folded = |name: &&str| {
+            name.chars()
+                .map(|c| format!("[{c}{}]", c.to_ascii_lowercase()))
+                .collect::<String>()
+        };
+        let value = field
+            .names
+            .iter()
+            .map(folded)
+            .fold(numbers.to_owned(), |all, name| format!("{all}|{name}"));
         let value = format!("(?:{value})");
         let special = match index {
             DAY_OF_MONTH => format!("|[Ll][Ww]?|{value}[Ww]"),
             DAY_OF_WEEK => format!("|{value}(?:[Ll]|#[1-5Ll])"),
             _ => String::new(),
         };
-        let item = format!("(?:(?:\\*|{value}(?:-{value})?)(?:/0*[1-9][0-9]*)?|/0*[1-9][0-9]*{special})");
+        let item =
+            format!("(?:(?:\\*|{value}(?:-{value})?)(?:/0*[1-9][0-9]*)?|/0*[1-9][0-9]*{special})");
         let (and, any) = match index {
             DAY_OF_MONTH => ("", "|\\?"),
             DAY_OF_WEEK => ("\\+?", "|\\?"),
@@ -94,12 +142,17 @@ pub(super) fn pattern() -> String {
             .collect::<String>()
     });
     // Years that were past when this was written are past for ever.
-    const PAST: &str = "0*(?:19[7-9][0-9]|20[01][0-9]|202[0-5])(?:-0*(?:19[7-9][0-9]|20[01][0-9]|202[0-5]))?";
+    const PAST: &str =
+        "0*(?:19[7-9][0-9]|20[01][0-9]|202[0-5])(?:-0*(?:19[7-9][0-9]|20[01][0-9]|202[0-5]))?";
     let year = format!("(?!{PAST}(?:,{PAST})*\\s*$){year}");
-    format!("^\\s*(?:(?:CRON_)?TZ=\\S+\\s+)?(?:{}|(?:{second}\\s+)?{five}|{second}\\s+{five}\\s+{year})\\s*$", nicknames.join("|"))
+    format!(
+        "^\\s*(?:(?:CRON_)?TZ=\\S+\\s+)?(?:{}|(?:{second}\\s+)?{five}|{second}\\s+{five}\\s+{year})\\s*$",
+        nicknames.join("|")
+    )
 }
 
-/// Reads a line of five fields, six (seconds first) or seven (years last), or a nickname, behind `CRON_TZ=` where that stands there.
+/// Reads a line of five fields, six (seconds first) or seven (years last), or a nickname, behind
+/// `CRON_TZ=` where that stands there.
 ///
 /// # Errors
 /// The first thing that is wrong, with its place in the line.
@@ -107,20 +160,28 @@ pub(super) fn read(text: &str) -> Result<Line, Problem> {
     let mut rest = text.trim();
     let mut zone = None;
     if let Some((first, behind)) = rest.split_once(char::is_whitespace)
-        && let Some(name) = first.strip_prefix("CRON_TZ=").or_else(|| first.strip_prefix("TZ="))
+        && let Some(name) = first
+            .strip_prefix("CRON_TZ=")
+            .or_else(|| first.strip_prefix("TZ="))
     {
         zone = Some((name.to_owned(), place(text, name)));
         rest = behind.trim_start();
     }
     if rest.is_empty() {
-        return Err(
-            Problem::new("the cron line is empty").help("write minute, hour, day, month and day of the week, such as \"0 9 * * MON-FRI\"")
-        );
+        return Err(Problem::new("the cron line is empty").help(
+            "write minute, hour, day, month and day of the week, such as \"0 9 * * MON-FRI\"",
+        ));
     }
     if let Some(nickname) = rest.strip_prefix('@').map(|_| rest) {
-        return Ok(Line { fields: self::nickname(nickname, text)?.to_owned(), zone });
+        return Ok(Line {
+            fields: self::nickname(nickname, text)?.to_owned(),
+            zone,
+        });
     }
-    if let Some((name, _)) = rest.split_once('(').filter(|(name, _)| ["cron", "rate", "at"].contains(name)) {
+    if let Some((name, _)) = rest
+        .split_once('(')
+        .filter(|(name, _)| ["cron", "rate", "at"].contains(name))
+    {
         return Err(eventbridge(name, rest));
     }
     let fields: Vec<&str> = rest.split_whitespace().collect();
@@ -128,13 +189,24 @@ pub(super) fn read(text: &str) -> Result<Line, Problem> {
         5 => 1,
         6 | 7 => 0,
         number => {
-            let problem = Problem::new(format!("a cron line has five fields, and this one {number}"));
+            let problem = Problem::new(format!(
+                "a cron line has five fields, and this one {number}"
+            ));
             return Err(problem.help("minute, hour, day of the month, month, day of the week; a second may stand in front, a year behind"));
         }
     };
     foreign_fields(&fields)?;
-    let read = fields.iter().enumerate().map(|(index, field)| Reader { index: index + offset, text }.field(field));
-    Ok(Line { fields: read.collect::<Result<Vec<_>, _>>()?.join(" "), zone })
+    let read = fields.iter().enumerate().map(|(index, field)| {
+        Reader {
+            index: index + offset,
+            text,
+        }
+        .field(field)
+    });
+    Ok(Line {
+        fields: read.collect::<Result<Vec<_>, _>>()?.join(" "),
+        zone,
+    })
 }
 
 /// Where a part of a text lies in it.
@@ -144,11 +216,16 @@ fn place(whole: &str, part: &str) -> Range<usize> {
 }
 
 fn nickname(word: &str, text: &str) -> Result<&'static str, Problem> {
-    if let Some((_, fields)) = NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)) {
+    if let Some((_, fields)) = NICKNAMES
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(word))
+    {
         return Ok(fields);
     }
     if let Some(period) = word.strip_prefix("@every") {
-        let period = Some(period.trim()).filter(|period| !period.is_empty()).unwrap_or("30s");
+        let period = Some(period.trim())
+            .filter(|period| !period.is_empty())
+            .unwrap_or("30s");
         return Err(Problem::new("a period is no cron line")
             .inside(place(text, word))
             .help(format!("write `every: {period}` in the place of `cron`")));
@@ -157,7 +234,10 @@ fn nickname(word: &str, text: &str) -> Result<&'static str, Problem> {
     let known = NICKNAMES.map(|(name, _)| name);
     Err(problem.help(match nearest(word, &known) {
         Some(name) => format!("did you mean `{name}`?"),
-        None => format!("there is {}", known.map(|name| format!("`{name}`")).join(", ")),
+        None => format!(
+            "there is {}",
+            known.map(|name| format!("`{name}`")).join(", ")
+        ),
     }))
 }
 
@@ -166,8 +246,12 @@ fn eventbridge(name: &str, expression: &str) -> Problem {
     let problem = Problem::new(format!("`{name}(…)` is how EventBridge writes a schedule"));
     problem.help(match foreign::of_eventbridge(expression) {
         Ok(foreign::Schedule::Cron(line)) => format!("write `cron: \"{line}\"`"),
-        Ok(foreign::Schedule::Every(period)) => format!("write `every: {period}` in the place of `cron`"),
-        Err(why) => format!("{why}; write minute, hour, day, month and day of the week, such as \"0 9 * * MON-FRI\""),
+        Ok(foreign::Schedule::Every(period)) => {
+            format!("write `every: {period}` in the place of `cron`")
+        }
+        Err(why) => format!(
+            "{why}; write minute, hour, day, month and day of the week, such as \"0 9 * * MON-FRI\""
+        ),
     })
 }
 
@@ -179,14 +263,25 @@ fn foreign_fields(fields: &[&str]) -> Result<(), Problem> {
         Err(problem.help(line.map_or_else(|why| why, |line| format!("write `cron: \"{line}\"`"))))
     };
     if fields.len() == 6 && (asks(2) || asks(4)) {
-        return told("EventBridge, whose last field is the year", foreign::of_eventbridge_fields(fields));
+        return told(
+            "EventBridge, whose last field is the year",
+            foreign::of_eventbridge_fields(fields),
+        );
     }
     let weekday = if fields.len() == 5 { 4 } else { 5 };
-    let counted = fields.get(weekday).is_some_and(|field| field.starts_with(|c: char| c.is_ascii_digit()));
+    let counted = fields
+        .get(weekday)
+        .is_some_and(|field| field.starts_with(|c: char| c.is_ascii_digit()));
     if counted && fields.contains(&"?") {
-        let seconds: Vec<&str> =
-            if fields.len() == 5 { std::iter::once("0").chain(fields.iter().copied()).collect() } else { fields.to_vec() };
-        return told("Quartz, where day 1 of the week is Sunday", foreign::of_quartz_fields(&seconds));
+        let seconds: Vec<&str> = if fields.len() == 5 {
+            std::iter::once("0").chain(fields.iter().copied()).collect()
+        } else {
+            fields.to_vec()
+        };
+        return told(
+            "Quartz, where day 1 of the week is Sunday",
+            foreign::of_quartz_fields(&seconds),
+        );
     }
     Ok(())
 }
@@ -195,8 +290,17 @@ fn foreign_fields(fields: &[&str]) -> Result<(), Problem> {
 fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let folded = word.to_lowercase();
     let distance = |known: &str| strsim::damerau_levenshtein(&folded, &known.to_lowercase());
-    let begins = known.iter().find(|known| known.len() >= 3 && folded.starts_with(&known.to_lowercase())).copied();
-    begins.or_else(|| known.iter().copied().min_by_key(|known| distance(known)).filter(|known| distance(known) <= word.len() / 3))
+    let begins = known
+        .iter()
+        .find(|known| known.len() >= 3 && folded.starts_with(&known.to_lowercase()))
+        .copied();
+    begins.or_else(|| {
+        known
+            .iter()
+            .copied()
+            .min_by_key(|known| distance(known))
+            .filter(|known| distance(known) <= word.len() / 3)
+    })
 }
 
 /// Reads one field.
@@ -223,17 +327,26 @@ impl Reader<'_> {
             return Ok("*".to_owned());
         }
         // `+` in front of the days of the week: both days must fit.
-        let (and, items) = match field.strip_prefix('+').filter(|_| self.index == DAY_OF_WEEK) {
+        let (and, items) = match field
+            .strip_prefix('+')
+            .filter(|_| self.index == DAY_OF_WEEK)
+        {
             Some(items) => ("+", items),
             None => ("", field),
         };
         let read = items.split(',').map(|item| self.item(item, field));
-        Ok(format!("{and}{}", read.collect::<Result<Vec<_>, _>>()?.join(",")))
+        Ok(format!(
+            "{and}{}",
+            read.collect::<Result<Vec<_>, _>>()?.join(",")
+        ))
     }
 
     fn item(self, item: &str, field: &str) -> Result<String, Problem> {
         if item.is_empty() {
-            return Err(self.wrong(field, format!("the {} `{field}` has a comma too many", self.of().name)));
+            return Err(self.wrong(
+                field,
+                format!("the {} `{field}` has a comma too many", self.of().name),
+            ));
         }
         if let Some(special) = self.special(item)? {
             return Ok(special);
@@ -242,7 +355,11 @@ impl Reader<'_> {
             Some((range, step)) => (range, Some((step, self.step(step, item)?))),
             None => (item, None),
         };
-        let last = if self.index == DAY_OF_WEEK { 6 } else { self.of().max };
+        let last = if self.index == DAY_OF_WEEK {
+            6
+        } else {
+            self.of().max
+        };
         let read = match range.split_once('-') {
             // `/5` is `*/5`.
             _ if range == "*" || range.is_empty() && step.is_some() => "*".to_owned(),
@@ -253,7 +370,10 @@ impl Reader<'_> {
                     second = 7;
                 }
                 if first > second {
-                    let problem = self.wrong(item, format!("the {} `{range}` runs backwards", self.of().name));
+                    let problem = self.wrong(
+                        item,
+                        format!("the {} `{range}` runs backwards", self.of().name),
+                    );
                     let (least, most) = match (self.of().names.first(), self.of().names.last()) {
                         (Some(least), Some(most)) => ((*least).to_owned(), (*most).to_owned()),
                         _ => (self.of().min.to_string(), last.to_string()),
@@ -264,9 +384,17 @@ impl Reader<'_> {
             }
             None => {
                 let value = self.value(range)?;
-                let value = if self.index == DAY_OF_WEEK { value % 7 } else { value };
+                let value = if self.index == DAY_OF_WEEK {
+                    value % 7
+                } else {
+                    value
+                };
                 // `2/5` begins at 2, and ends with its field.
-                if step.is_some() { format!("{value}-{last}") } else { value.to_string() }
+                if step.is_some() {
+                    format!("{value}-{last}")
+                } else {
+                    value.to_string()
+                }
             }
         };
         Ok(step.map_or_else(|| read.clone(), |(_, step)| format!("{read}/{step}")))
@@ -278,7 +406,10 @@ impl Reader<'_> {
         if self.index == DAY_OF_MONTH {
             let weekday = upper.strip_suffix('W').filter(|day| !day.is_empty());
             return match weekday {
-                Some(day) if day != "L" => Ok(Some(format!("{}W", self.value(item.get(..day.len()).unwrap_or_default())?))),
+                Some(day) if day != "L" => Ok(Some(format!(
+                    "{}W",
+                    self.value(item.get(..day.len()).unwrap_or_default())?
+                ))),
                 _ => Ok((upper == "L" || upper == "LW").then_some(upper)),
             };
         }
@@ -287,36 +418,64 @@ impl Reader<'_> {
         }
         if let Some((day, number)) = item.split_once('#') {
             if !["1", "2", "3", "4", "5", "L", "l"].contains(&number) {
-                return Err(self.wrong(item, format!("`{item}` names no week: behind `#` stands 1 to 5, or L for the last one")));
+                return Err(self.wrong(
+                    item,
+                    format!(
+                        "`{item}` names no week: behind `#` stands 1 to 5, or L for the last one"
+                    ),
+                ));
             }
-            return Ok(Some(format!("{}#{}", self.value(day)? % 7, number.to_ascii_uppercase())));
+            return Ok(Some(format!(
+                "{}#{}",
+                self.value(day)? % 7,
+                number.to_ascii_uppercase()
+            )));
         }
         match upper.strip_suffix('L').filter(|day| !day.is_empty()) {
-            Some(day) => Ok(Some(format!("{}#L", self.value(item.get(..day.len()).unwrap_or_default())? % 7))),
+            Some(day) => Ok(Some(format!(
+                "{}#L",
+                self.value(item.get(..day.len()).unwrap_or_default())? % 7
+            ))),
             None => Ok(None),
         }
     }
 
     fn step(self, step: &str, item: &str) -> Result<u16, Problem> {
         let of = self.of();
-        let number = step.parse::<u16>().ok().filter(|number| *number > 0 && step.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = step
+            .parse::<u16>()
+            .ok()
+            .filter(|number| *number > 0 && step.bytes().all(|byte| byte.is_ascii_digit()));
         let Some(number) = number else {
             return Err(self.wrong(item, format!("the step of `{item}` is no number from 1")));
         };
         if number > of.max - of.min + 1 {
-            let problem = self.wrong(item, format!("the step of `{item}` is longer than the {} goes", of.name));
-            return Err(problem.help("a longer period is written `every: 90m`, in the place of `cron`"));
+            let problem = self.wrong(
+                item,
+                format!("the step of `{item}` is longer than the {} goes", of.name),
+            );
+            return Err(
+                problem.help("a longer period is written `every: 90m`, in the place of `cron`")
+            );
         }
         Ok(number)
     }
 
     fn value(self, value: &str) -> Result<u16, Problem> {
         let of = self.of();
-        if let Some(at) = of.names.iter().position(|name| name.eq_ignore_ascii_case(value)) {
+        if let Some(at) = of
+            .names
+            .iter()
+            .position(|name| name.eq_ignore_ascii_case(value))
+        {
             return Ok(of.min + u16::try_from(at).unwrap_or_default());
         }
         let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-        if let Some(number) = value.parse::<u16>().ok().filter(|number| is_number && (of.min..=of.max).contains(number)) {
+        if let Some(number) = value
+            .parse::<u16>()
+            .ok()
+            .filter(|number| is_number && (of.min..=of.max).contains(number))
+        {
             return Ok(number);
         }
         let names = match (of.names.first(), of.names.last()) {
@@ -325,10 +484,12 @@ impl Reader<'_> {
         };
         let goes = format!("it goes from {} to {}{names}", of.min, of.max);
         let problem = self.wrong(value, format!("`{value}` is no {}", of.name));
-        Err(problem.help(match nearest(value, of.names).filter(|_| !is_number) {
-            Some(name) => format!("did you mean `{name}`? {goes}"),
-            None => goes,
-        }))
+        Err(
+            problem.help(match nearest(value, of.names).filter(|_| !is_number) {
+                Some(name) => format!("did you mean `{name}`? {goes}"),
+                None => goes,
+            }),
+        )
     }
 }
 
@@ -360,10 +521,17 @@ mod tests {
             ("@Midnight", "0 0 * * *"),
             ("0 0 1 3/2 *", "0 0 1 3-12/2 *"),
         ] {
-            assert_eq!(read(line).map(|line| line.fields), Ok(expect.to_owned()), "{line}");
+            assert_eq!(
+                read(line).map(|line| line.fields),
+                Ok(expect.to_owned()),
+                "{line}"
+            );
         }
         let zoned = read("CRON_TZ=Europe/Berlin  0 9 * * *").unwrap();
-        assert_eq!((&*zoned.fields, zoned.zone), ("0 9 * * *", Some(("Europe/Berlin".to_owned(), 8..21))));
+        assert_eq!(
+            (&*zoned.fields, zoned.zone),
+            ("0 9 * * *", Some(("Europe/Berlin".to_owned(), 8..21)))
+        );
         assert_eq!(read("TZ=UTC @daily").unwrap().fields, "0 0 * * *");
     }
 
@@ -371,38 +539,146 @@ mod tests {
     fn what_is_wrong_is_told_in_the_users_own_words() {
         for (line, part, message, help) in [
             ("", None, "the cron line is empty", "such as"),
-            ("CRON_TZ=UTC ", None, "five fields, and this one 1", "minute"),
-            ("* * * *", None, "a cron line has five fields, and this one 4", "minute, hour"),
+            (
+                "CRON_TZ=UTC ",
+                None,
+                "five fields, and this one 1",
+                "minute",
+            ),
+            (
+                "* * * *",
+                None,
+                "a cron line has five fields, and this one 4",
+                "minute, hour",
+            ),
             ("* * * * * * * *", None, "this one 8", "a year behind"),
-            ("61 9 * * *", Some("61"), "`61` is no minute", "it goes from 0 to 59"),
+            (
+                "61 9 * * *",
+                Some("61"),
+                "`61` is no minute",
+                "it goes from 0 to 59",
+            ),
             ("0 25 * * *", Some("25"), "`25` is no hour", "0 to 23"),
-            ("0 9 0 * *", Some("0"), "`0` is no day of the month", "1 to 31"),
-            ("0 9 * * MON-FRY", Some("FRY"), "`FRY` is no day of the week", "did you mean `FRI`?"),
-            ("0 9 * * monday", Some("monday"), "`monday` is no day of the week", "did you mean `MON`?"),
-            ("0 9 * SEPT *", Some("SEPT"), "`SEPT` is no month", "did you mean `SEP`?"),
-            ("0 9 * 13 *", Some("13"), "`13` is no month", "it goes from 1 to 12, or JAN to DEC"),
-            ("0 9 * * 8", Some("8"), "`8` is no day of the week", "0 to 7, or SUN to SAT"),
-            ("0 22-2 * * *", Some("22-2"), "the hour `22-2` runs backwards", "write `22-23,0-2`"),
-            ("0 0 * * FRI-MON", Some("FRI-MON"), "runs backwards", "write `FRI-SAT,SUN-MON`"),
-            ("1,,2 * * * *", Some("1,,2"), "the minute `1,,2` has a comma too many", ""),
-            ("*/0 * * * *", Some("*/0"), "the step of `*/0` is no number from 1", ""),
-            ("*/90 * * * *", Some("*/90"), "longer than the minute goes", "every: 90m"),
+            (
+                "0 9 0 * *",
+                Some("0"),
+                "`0` is no day of the month",
+                "1 to 31",
+            ),
+            (
+                "0 9 * * MON-FRY",
+                Some("FRY"),
+                "`FRY` is no day of the week",
+                "did you mean `FRI`?",
+            ),
+            (
+                "0 9 * * monday",
+                Some("monday"),
+                "`monday` is no day of the week",
+                "did you mean `MON`?",
+            ),
+            (
+                "0 9 * SEPT *",
+                Some("SEPT"),
+                "`SEPT` is no month",
+                "did you mean `SEP`?",
+            ),
+            (
+                "0 9 * 13 *",
+                Some("13"),
+                "`13` is no month",
+                "it goes from 1 to 12, or JAN to DEC",
+            ),
+            (
+                "0 9 * * 8",
+                Some("8"),
+                "`8` is no day of the week",
+                "0 to 7, or SUN to SAT",
+            ),
+            (
+                "0 22-2 * * *",
+                Some("22-2"),
+                "the hour `22-2` runs backwards",
+                "write `22-23,0-2`",
+            ),
+            (
+                "0 0 * * FRI-MON",
+                Some("FRI-MON"),
+                "runs backwards",
+                "write `FRI-SAT,SUN-MON`",
+            ),
+            (
+                "1,,2 * * * *",
+                Some("1,,2"),
+                "the minute `1,,2` has a comma too many",
+                "",
+            ),
+            (
+                "*/0 * * * *",
+                Some("*/0"),
+                "the step of `*/0` is no number from 1",
+                "",
+            ),
+            (
+                "*/90 * * * *",
+                Some("*/90"),
+                "longer than the minute goes",
+                "every: 90m",
+            ),
             ("0 0 * * MON#6", Some("MON#6"), "names no week", ""),
             ("a b c d e", Some("a"), "`a` is no minute", "0 to 59"),
             ("ü * * * *", Some("ü"), "`ü` is no minute", ""),
             ("-5 * * * *", Some(""), "`` is no minute", ""),
-            ("@reboot", Some("@reboot"), "there is no `@reboot`", "`@hourly`"),
-            ("@dayly", Some("@dayly"), "there is no `@dayly`", "did you mean `@daily`?"),
-            ("@every 90s", Some("@every 90s"), "a period is no cron line", "write `every: 90s`"),
-            ("cron(0 9 ? * 2-6 *)", None, "is how EventBridge writes a schedule", "write `cron: \"0 9 * * 1-5\"`"),
-            ("rate(5 minutes)", None, "is how EventBridge writes a schedule", "write `every: 5m`"),
-            ("0 9 ? * MON-FRI *", None, "EventBridge, whose last field is the year", "write `cron: \"0 9 * * MON-FRI\"`"),
-            ("0 0 9 ? * 2-6", None, "Quartz, where day 1 of the week is Sunday", "write `cron: \"0 9 * * 1-5\"`"),
+            (
+                "@reboot",
+                Some("@reboot"),
+                "there is no `@reboot`",
+                "`@hourly`",
+            ),
+            (
+                "@dayly",
+                Some("@dayly"),
+                "there is no `@dayly`",
+                "did you mean `@daily`?",
+            ),
+            (
+                "@every 90s",
+                Some("@every 90s"),
+                "a period is no cron line",
+                "write `every: 90s`",
+            ),
+            (
+                "cron(0 9 ? * 2-6 *)",
+                None,
+                "is how EventBridge writes a schedule",
+                "write `cron: \"0 9 * * 1-5\"`",
+            ),
+            (
+                "rate(5 minutes)",
+                None,
+                "is how EventBridge writes a schedule",
+                "write `every: 5m`",
+            ),
+            (
+                "0 9 ? * MON-FRI *",
+                None,
+                "EventBridge, whose last field is the year",
+                "write `cron: \"0 9 * * MON-FRI\"`",
+            ),
+            (
+                "0 0 9 ? * 2-6",
+                None,
+                "Quartz, where day 1 of the week is Sunday",
+                "write `cron: \"0 9 * * 1-5\"`",
+            ),
             ("0 9 ? * 2", None, "Quartz", "write `cron: \"0 9 * * 1\"`"),
         ] {
             let problem = read(line).unwrap_err();
             assert!(problem.message.contains(message), "{line}: {problem:?}");
-            assert!(problem.help.as_deref().unwrap_or_default().contains(help), "{line}: {problem:?}");
+            assert!(
+                problem.help.as_deref().unwrap_or_default().contains(help),
+                "{line}: {problem:?}"
+            );
             let inside = problem.within.as_ref().map(|place| &line[place.clone()]);
             assert_eq!(inside, part, "{line}");
         }

@@ -1,7 +1,8 @@
 //! When a timer fires: a strictly increasing set of instants, the same on every machine.
 //!
-//! A time zone is a row of segments of constant offset. Inside one, wall clock and instants advance together, so a cron line is searched for in
-//! civil time, segment by segment, and only a segment's beginning needs thought:
+//! A time zone is a row of segments of constant offset. Inside one, wall clock and instants advance
+//! together, so a cron line is searched for in civil time, segment by segment, and only a segment's
+//! beginning needs thought:
 //!
 //! ```text
 //! gap   02:00 ┐             what is due in the skipped hour is due as much later as the clock was put on:
@@ -20,7 +21,8 @@ use pointsman_schemas::Problem;
 
 use super::line::Line;
 
-/// How far civil times of one instant lie apart at most, twice over: whoever jumps ahead stays this far behind.
+/// How far civil times of one instant lie apart at most, twice over: whoever jumps ahead stays this
+/// far behind.
 const CIVIL_SLACK: SignedDuration = SignedDuration::from_hours(96);
 
 /// The set of instants at which a timer fires.
@@ -45,12 +47,23 @@ impl Schedule {
     /// # Errors
     /// What is wrong with it, or that it names no day there ever is.
     pub(super) fn cron(line: &Line, zone: TimeZone) -> Result<Self, Problem> {
-        let cron = CronParser::builder().build().parse(&line.fields).map_err(|error| Problem::new(explain(&error.to_string())))?;
+        let cron = CronParser::builder()
+            .build()
+            .parse(&line.fields)
+            .map_err(|error| Problem::new(explain(&error.to_string())))?;
         let every_hour = (0..24).all(|hour| cron.pattern.hour_match(hour).unwrap_or(false));
-        if cron.find_next_occurrence(&DateTime::constant(1970, 1, 1, 0, 0, 0, 0), true).is_err() {
-            return Err(Problem::new("this names a time that never comes").help("is there such a day in that month?"));
+        if cron
+            .find_next_occurrence(&DateTime::constant(1970, 1, 1, 0, 0, 0, 0), true)
+            .is_err()
+        {
+            return Err(Problem::new("this names a time that never comes")
+                .help("is there such a day in that month?"));
         }
-        Ok(Self::Cron { cron: Box::new(cron), zone, every_hour })
+        Ok(Self::Cron {
+            cron: Box::new(cron),
+            zone,
+            every_hour,
+        })
     }
 
     /// The first instant after `after`; none where there will be no more.
@@ -60,7 +73,11 @@ impl Schedule {
                 let periods = after.as_microsecond().div_euclid(*period).checked_add(1)?;
                 Timestamp::from_microsecond(periods.checked_mul(*period)?).ok()
             }
-            Self::Cron { cron, zone, every_hour } => {
+            Self::Cron {
+                cron,
+                zone,
+                every_hour,
+            } => {
                 let (mut from, mut inclusive) = (after, false);
                 loop {
                     let segment = Segment::around(zone, from);
@@ -96,11 +113,15 @@ impl Schedule {
     pub(super) fn show(&self, instant: Timestamp) -> String {
         match self {
             Self::Every(_) => instant.to_string(),
-            Self::Cron { zone, .. } => instant.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+            Self::Cron { zone, .. } => instant
+                .to_zoned(zone.clone())
+                .strftime("%Y-%m-%dT%H:%M:%S%:z")
+                .to_string(),
         }
     }
 
-    /// An instant as the schedule's wall clock shows it, without an offset. Where a clock is put back, two instants look alike.
+    /// An instant as the schedule's wall clock shows it, without an offset. Where a clock is put
+    /// back, two instants look alike.
     pub(super) fn show_local(&self, instant: Timestamp) -> String {
         let zone = match self {
             Self::Every(_) => TimeZone::UTC,
@@ -113,8 +134,15 @@ impl Schedule {
 /// Says in our words what croner says in its own.
 fn explain(error: &str) -> String {
     let text = error.trim_end_matches('.');
-    let text = text.strip_prefix("Invalid pattern: ").or_else(|| text.strip_prefix("Component error: ")).unwrap_or(text);
-    format!("the cron line cannot be read: {}{}", text.get(..1).unwrap_or_default().to_lowercase(), text.get(1..).unwrap_or_default())
+    let text = text
+        .strip_prefix("Invalid pattern: ")
+        .or_else(|| text.strip_prefix("Component error: "))
+        .unwrap_or(text);
+    format!(
+        "the cron line cannot be read: {}{}",
+        text.get(..1).unwrap_or_default().to_lowercase(),
+        text.get(1..).unwrap_or_default()
+    )
 }
 
 /// What a segment holds.
@@ -136,29 +164,54 @@ struct Segment {
 
 impl Segment {
     fn around(zone: &TimeZone, instant: Timestamp) -> Self {
-        let just_after = instant.checked_add(SignedDuration::from_nanos(1)).unwrap_or(Timestamp::MAX);
+        let just_after = instant
+            .checked_add(SignedDuration::from_nanos(1))
+            .unwrap_or(Timestamp::MAX);
         let start = zone.preceding(just_after).next().map(|transition| {
             let start = transition.timestamp();
-            let before = start.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(Timestamp::MIN);
+            let before = start
+                .checked_sub(SignedDuration::from_nanos(1))
+                .unwrap_or(Timestamp::MIN);
             (start, zone.to_offset(before))
         });
-        let end = zone.following(instant).next().map(|transition| transition.timestamp());
-        Self { start, offset: zone.to_offset(instant), end }
+        let end = zone
+            .following(instant)
+            .next()
+            .map(|transition| transition.timestamp());
+        Self {
+            start,
+            offset: zone.to_offset(instant),
+            end,
+        }
     }
 
-    /// The first instant of a cron line in this segment from `from` on; none where the line names no more times at all.
-    fn first(&self, cron: &Cron, every_hour: bool, from: Timestamp, inclusive: bool) -> Option<Found> {
+    /// The first instant of a cron line in this segment from `from` on; none where the line names
+    /// no more times at all.
+    fn first(
+        &self,
+        cron: &Cron,
+        every_hour: bool,
+        from: Timestamp,
+        inclusive: bool,
+    ) -> Option<Found> {
         let mut start = (self.offset.to_datetime(from), inclusive);
         let mut shifted = None;
         if let Some((first, offset_before)) = self.start {
-            let (old_clock, new_clock) = (offset_before.to_datetime(first), self.offset.to_datetime(first));
+            let (old_clock, new_clock) = (
+                offset_before.to_datetime(first),
+                self.offset.to_datetime(first),
+            );
             if old_clock > new_clock && !every_hour && start.0 < old_clock {
                 start = (old_clock, true);
             }
             let from_on_old_clock = offset_before.to_datetime(from);
             if from_on_old_clock < new_clock {
-                let in_gap = cron.find_next_occurrence(&from_on_old_clock, inclusive).ok();
-                shifted = in_gap.filter(|civil| *civil < new_clock).and_then(|civil| offset_before.to_timestamp(civil).ok());
+                let in_gap = cron
+                    .find_next_occurrence(&from_on_old_clock, inclusive)
+                    .ok();
+                shifted = in_gap
+                    .filter(|civil| *civil < new_clock)
+                    .and_then(|civil| offset_before.to_timestamp(civil).ok());
             }
         }
         let civil = cron.find_next_occurrence(&start.0, start.1).ok();
@@ -167,10 +220,15 @@ impl Segment {
         match (ours, shifted, regular, self.end) {
             (Some(regular), Some(shifted), ..) => Some(Found::At(regular.min(shifted))),
             (Some(found), None, ..) | (None, Some(found), ..) => Some(Found::At(found)),
-            // Nothing of the line lies before `regular` in any zone, but for what clocks may differ.
-            (None, None, Some(regular), Some(end)) => Some(Found::Later(end.max(regular.checked_sub(CIVIL_SLACK).ok()?))),
+            // Nothing of the line lies before `regular` in any zone, but for what clocks may
+            // differ.
+            (None, None, Some(regular), Some(end)) => Some(Found::Later(
+                end.max(regular.checked_sub(CIVIL_SLACK).ok()?),
+            )),
             // No time of the line is left on the old clock, but the repeated hour may yet hold one.
-            (None, None, None, Some(end)) if end.duration_since(from) < CIVIL_SLACK => Some(Found::Later(end)),
+            (None, None, None, Some(end)) if end.duration_since(from) < CIVIL_SLACK => {
+                Some(Found::Later(end))
+            }
             (None, None, ..) => None,
         }
     }

@@ -14,11 +14,17 @@ pub(crate) fn ca() -> PathBuf {
 
 /// TLS under a certificate made out to `localhost` and 127.0.0.1, for these protocols.
 pub(crate) fn acceptor(protocols: &[&[u8]]) -> TlsAcceptor {
-    let certificate = CertificateDer::from_pem_slice(include_bytes!("../http/target/tls/leaf.pem")).unwrap();
+    let certificate =
+        CertificateDer::from_pem_slice(include_bytes!("../http/target/tls/leaf.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_slice(include_bytes!("../http/target/tls/leaf.key")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let mut config = config
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     TlsAcceptor::from(Arc::new(config))
 }

@@ -1,16 +1,21 @@
 //! Webhooks: other people's services call a path of the listener.
 //!
-//! The preset that `signature` names says who calls, and so how his body becomes an event: `preset` has the table. A body that is a CloudEvent
-//! or a batch of them by its content type is taken as that under every scheme: its attributes are signed with it. Attributes in `ce-` headers
-//! (binary mode) are taken by `none` alone: no scheme here signs them, so whoever has seen one signed body could send it again as any event.
+//! The preset that `signature` names says who calls, and so how his body becomes an event: `preset`
+//! has the table. A body that is a CloudEvent or a batch of them by its content type is taken as
+//! that under every scheme: its attributes are signed with it. Attributes in `ce-` headers (binary
+//! mode) are taken by `none` alone: no scheme here signs them, so whoever has seen one signed body
+//! could send it again as any event.
 //!
-//! GitHub and GitLab follow the adapters of the CloudEvents project. Where nothing is known of the sender, the event is
-//! `com.pointsman.webhook.<name of the source>` from `/webhooks/<name of the source>`, by the id that the settings point to, `webhook-id` or
-//! `Idempotency-Key`, else a random one. A time that is not there is that of the request. With an `event:` mapping these are the defaults under
-//! it, and its root is `{ body, headers, query, path }`: `body` is the JSON, a form as an object, or a text, which of binary data is base64;
-//! `headers` have lower-case names, without those that hold the caller's own secrets.
+//! GitHub and GitLab follow the adapters of the CloudEvents project. Where nothing is known of the
+//! sender, the event is `com.pointsman.webhook.<name of the source>` from `/webhooks/<name of the
+//! source>`, by the id that the settings point to, `webhook-id` or `Idempotency-Key`, else a random
+//! one. A time that is not there is that of the request. With an `event:` mapping these are the
+//! defaults under it, and its root is `{ body, headers, query, path }`: `body` is the JSON, a form
+//! as an object, or a text, which of binary data is base64; `headers` have lower-case names,
+//! without those that hold the caller's own secrets.
 //!
-//! The answer is 202 once the event is stored, or what the sender wants to hear. A delivery that its sender repeats is answered the same and stored once.
+//! The answer is 202 once the event is stored, or what the sender wants to hear. A delivery that
+//! its sender repeats is answered the same and stored once.
 
 mod mapping;
 mod preset;
@@ -44,9 +49,9 @@ use replay::Replay;
 use signature::{Call, Moment, Unverified, Verifier};
 
 pub use signature::{
-    Algorithm, Answer, AnswerForm, Certificate, DigestAlgorithm, Encoding, EventBridge, Handshake, HandshakeMethod, Hash, Hmac,
-    HmacEncoding, HostPattern, Jwt, KeyEncoding, Mns, Nothing, Paypal, PubSub, Requirement, Scheme, Secrets, Signature, Sns, Unit, Values,
-    Verified,
+    Algorithm, Answer, AnswerForm, Certificate, DigestAlgorithm, Encoding, EventBridge, Handshake,
+    HandshakeMethod, Hash, Hmac, HmacEncoding, HostPattern, Jwt, KeyEncoding, Mns, Nothing, Paypal,
+    PubSub, Requirement, Scheme, Secrets, Signature, Sns, Unit, Values, Verified,
 };
 
 /// A webhook: `{ path: /hooks/github, signature: { github: { secret: { env: GITHUB_SECRET } } } }`.
@@ -63,7 +68,8 @@ pub struct Webhook {
     pub origins: Vec<String>,
     /// The longest body, unpacked; that of `listen` by default.
     pub max_body: Option<Size>,
-    /// The address that senders call, such as `https://example.com/hooks/github`, for those who sign it; made of the Host header by default.
+    /// The address that senders call, such as `https://example.com/hooks/github`, for those who
+    /// sign it; made of the Host header by default.
     #[schemars(regex(pattern = "^https?://"))]
     pub url: Option<String>,
 }
@@ -84,14 +90,30 @@ impl SourceSettings for Webhook {
         let mut problems = Vec::new();
         let printable = |byte: u8| byte.is_ascii_graphic() && !b"?#\\\"<>".contains(&byte);
         if !self.path.starts_with('/') || !self.path.bytes().all(printable) {
-            problems.push(Problem::new("is not a path").at("path").help("write one such as /hooks/github"));
-        } else if self.path == PATH {
-            problems.push(Problem::new("is where CloudEvents come in").at("path").help("write one such as /hooks/github"));
-        }
-        problems.extend(self.max_body.and_then(check_max_body).map(|problem| problem.at("max_body")));
-        if self.url.as_ref().is_some_and(|url| !url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))) {
             problems.push(
-                Problem::new("is not a web address").at("url").help("write it as the sender has it, such as https://example.com/hooks/x"),
+                Problem::new("is not a path")
+                    .at("path")
+                    .help("write one such as /hooks/github"),
+            );
+        } else if self.path == PATH {
+            problems.push(
+                Problem::new("is where CloudEvents come in")
+                    .at("path")
+                    .help("write one such as /hooks/github"),
+            );
+        }
+        problems.extend(
+            self.max_body
+                .and_then(check_max_body)
+                .map(|problem| problem.at("max_body")),
+        );
+        if self.url.as_ref().is_some_and(|url| {
+            !url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+        }) {
+            problems.push(
+                Problem::new("is not a web address")
+                    .at("url")
+                    .help("write it as the sender has it, such as https://example.com/hooks/x"),
             );
         }
         match &self.signature {
@@ -111,7 +133,9 @@ impl SourceSettings for Webhook {
     }
 
     fn has_stable_ids(&self) -> bool {
-        self.signature.as_ref().is_some_and(Signature::has_stable_ids)
+        self.signature
+            .as_ref()
+            .is_some_and(Signature::has_stable_ids)
     }
 
     fn guarantee(&self) -> Guarantee {
@@ -120,7 +144,11 @@ impl SourceSettings for Webhook {
 
     async fn probe(&self) -> Result<String, OpenError> {
         let keys = Verifier::open(self.scheme())?.probe().await?;
-        let fetched = if keys > 0 { ", and the keys of its sender can be fetched" } else { "" };
+        let fetched = if keys > 0 {
+            ", and the keys of its sender can be fetched"
+        } else {
+            ""
+        };
         Ok(format!("waits to be called at {}{fetched}", self.path))
     }
 
@@ -171,12 +199,16 @@ struct Door {
 
 impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Door").field("name", &self.name).field("scheme", &self.verifier.signature().name()).finish_non_exhaustive()
+        f.debug_struct("Door")
+            .field("name", &self.name)
+            .field("scheme", &self.verifier.signature().name())
+            .finish_non_exhaustive()
     }
 }
 
 impl Door {
-    /// Whether a request is a CloudEvent in a mode whose attributes can be trusted as far as the body can.
+    /// Whether a request is a CloudEvent in a mode whose attributes can be trusted as far as the
+    /// body can.
     fn is_cloudevent(&self, head: &Parts) -> bool {
         if is_cloudevent_body(&head.headers) {
             return true;
@@ -201,39 +233,83 @@ impl Door {
         body: Bytes,
     ) -> Result<(SmallVec<[Arrival; 1]>, Option<String>), Refusal> {
         if self.is_cloudevent(head) {
-            let decoded = decode(&head.headers, body, REQUEST_EVENTS_MAX).map_err(|error| refuse(&error))?;
-            let arrivals = decoded.events.into_iter().map(|event| Arrival::Event(Arc::new(event))).collect();
+            let decoded =
+                decode(&head.headers, body, REQUEST_EVENTS_MAX).map_err(|error| refuse(&error))?;
+            let arrivals = decoded
+                .events
+                .into_iter()
+                .map(|event| Arrival::Event(Arc::new(event)))
+                .collect();
             return Ok((arrivals, id.or_else(|| self.mapping.delivery_id(call))));
         }
         if let Some((headers, body)) = self.mapping.cloudevent(call, &body)
             && let Ok(decoded) = decode(&headers, body, REQUEST_EVENTS_MAX)
         {
-            let arrivals = decoded.events.into_iter().map(|event| Arrival::Event(Arc::new(event))).collect();
+            let arrivals = decoded
+                .events
+                .into_iter()
+                .map(|event| Arrival::Event(Arc::new(event)))
+                .collect();
             return Ok((arrivals, id));
         }
         let mapped = self.mapping.map(call, id, body, self.clock.now())?;
         if mapped.len() > REQUEST_EVENTS_MAX {
-            let detail = format!("there are more than {REQUEST_EVENTS_MAX} events in this; send them in several requests");
+            let detail = format!(
+                "there are more than {REQUEST_EVENTS_MAX} events in this; send them in several requests"
+            );
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
         }
         // Of several the journal knows each by its own id.
-        let id = if let [one] = mapped.as_slice() { one.id.clone() } else { None };
-        let refuse = |error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("no event can be made of this: {error}"));
+        let id = if let [one] = mapped.as_slice() {
+            one.id.clone()
+        } else {
+            None
+        };
+        let refuse = |error| {
+            Refusal::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!("no event can be made of this: {error}"),
+            )
+        };
         let arrival = |mapped: mapping::Mapped| {
             if self.mapped {
-                let root = mapping::root(head, mapped.data.as_ref(), mapped.envelope.as_ref(), &self.verifier.shown());
-                return Ok(Arrival::Plain(Box::new(Plain { root, defaults: mapped.event.data(mapped.data) })));
+                let root = mapping::root(
+                    head,
+                    mapped.data.as_ref(),
+                    mapped.envelope.as_ref(),
+                    &self.verifier.shown(),
+                );
+                return Ok(Arrival::Plain(Box::new(Plain {
+                    root,
+                    defaults: mapped.event.data(mapped.data),
+                })));
             }
-            Ok(Arrival::Event(Arc::new(mapped.event.data(mapped.data).build().map_err(refuse)?)))
+            Ok(Arrival::Event(Arc::new(
+                mapped.event.data(mapped.data).build().map_err(refuse)?,
+            )))
         };
-        Ok((mapped.into_iter().map(arrival).collect::<Result<_, _>>()?, id))
+        Ok((
+            mapped.into_iter().map(arrival).collect::<Result<_, _>>()?,
+            id,
+        ))
     }
 
     /// Checks the signature, and fetches a key first where that needs one.
-    async fn verify(&self, head: &Parts, body: &Bytes, packed: Option<&Bytes>) -> Result<Option<String>, Refusal> {
+    async fn verify(
+        &self,
+        head: &Parts,
+        body: &Bytes,
+        packed: Option<&Bytes>,
+    ) -> Result<Option<String>, Refusal> {
         for _ in 0..FETCHES_MAX {
-            // Some senders sign before they pack, some after: whoever signed either has signed what is in it.
-            let verify = |bytes: &Bytes| self.verifier.verify(&Call::new(head, bytes, self.url.as_deref()), self.clock.now());
+            // Some senders sign before they pack, some after: whoever signed either has signed what
+            // is in it.
+            let verify = |bytes: &Bytes| {
+                self.verifier.verify(
+                    &Call::new(head, bytes, self.url.as_deref()),
+                    self.clock.now(),
+                )
+            };
             let verified = match packed {
                 None => verify(body),
                 Some(packed) => match verify(packed) {
@@ -251,7 +327,8 @@ impl Door {
             }
         }
         let detail = "the keys to check this with change too fast; send it again a little later";
-        Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(std::time::Duration::from_secs(5)))
+        Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            .retry_after(std::time::Duration::from_secs(5)))
     }
 
     /// What a sender hears who asks for something.
@@ -265,8 +342,14 @@ impl Door {
 
     /// What a sender hears whose events are stored.
     fn stored(&self) -> Response {
-        let Some(answer) = &self.answer else { return accepted() };
-        let mut response = if answer.body.is_empty() { Response::default() } else { Reply::Text(answer.body.clone()).into() };
+        let Some(answer) = &self.answer else {
+            return accepted();
+        };
+        let mut response = if answer.body.is_empty() {
+            Response::default()
+        } else {
+            Reply::Text(answer.body.clone()).into()
+        };
         *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
         response
     }
@@ -279,7 +362,12 @@ impl Handler for Door {
     }
 
     async fn post(&self, request: Request) -> Result<Response, Refusal> {
-        let Request { head, body, packed, held } = request;
+        let Request {
+            head,
+            body,
+            packed,
+            held,
+        } = request;
         let url = self.url.as_deref();
         let reaction = self.verifier.signature().preset().reaction;
         let call = || Call::new(&head, &body, url);
@@ -290,7 +378,10 @@ impl Handler for Door {
             return answered.map(|answered| Reply::from(answered).into());
         }
         let id = self.verify(&head, &body, packed.as_ref()).await?;
-        let asked = self.verifier.answer(&call(), Moment::Signed).map(|answered| answered.map(Reply::from));
+        let asked = self
+            .verifier
+            .answer(&call(), Moment::Signed)
+            .map(|answered| answered.map(Reply::from));
         if let Some(reply) = asked.or_else(|| reaction.signed(&self.verifier, &call())) {
             return self.reply(reply?).await;
         }
@@ -305,7 +396,8 @@ impl Handler for Door {
             return Ok(stored());
         }
         self.queue.store(arrivals, held).await?;
-        // Only now: what could not be stored is welcome again. Of two at the same moment both are handed on, and the journal takes one.
+        // Only now: what could not be stored is welcome again. Of two at the same moment both are
+        // handed on, and the journal takes one.
         if let Some(id) = id {
             self.replay.lock().remember(&id);
         }
@@ -331,6 +423,8 @@ impl Handler for Door {
     }
 
     fn consents_to(&self, origin: &str) -> bool {
-        self.origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
+        self.origins
+            .iter()
+            .any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
     }
 }

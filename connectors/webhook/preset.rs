@@ -1,7 +1,7 @@
 //! The providers that are known: one row each.
 //!
-//! A row says how the provider signs, in the language of `custom`; how an event is made of what it sends; how it registers an address and what it
-//! wants to hear.
+//! A row says how the provider signs, in the language of `custom`; how an event is made of what it
+//! sends; how it registers an address and what it wants to hear.
 
 mod answer;
 mod cloud;
@@ -68,7 +68,13 @@ impl Events {
     /// True where the provider gives an id that stays the same when it tries again.
     pub(super) fn has_id(&self) -> bool {
         match self {
-            Self::Plain | Self::Github | Self::Gitlab | Self::Slack | Self::Sns | Self::PubSub | Self::Mns => true,
+            Self::Plain
+            | Self::Github
+            | Self::Gitlab
+            | Self::Slack
+            | Self::Sns
+            | Self::PubSub
+            | Self::Mns => true,
             Self::Rows(rows) | Self::EventBridge(rows) => !rows.id.is_empty() || rows.id_of_body,
         }
     }

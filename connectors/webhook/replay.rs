@@ -4,11 +4,13 @@ use std::collections::{HashSet, VecDeque};
 
 use sha2::{Digest, Sha256};
 
-/// How many deliveries are remembered: at 100 in a second, a third of the window in which a signature is valid and more; each takes about
-/// 50 bytes. Past that, and over a restart, the journal knows duplicates by source of the rule file, `source` and `id`.
+/// How many deliveries are remembered: at 100 in a second, a third of the window in which a
+/// signature is valid and more; each takes about 50 bytes. Past that, and over a restart, the
+/// journal knows duplicates by source of the rule file, `source` and `id`.
 const REMEMBERED_MAX: usize = 10_000;
 
-/// The newest deliveries that were stored, by a hash of their id: whoever chooses ids cannot fill the memory with long ones.
+/// The newest deliveries that were stored, by a hash of their id: whoever chooses ids cannot fill
+/// the memory with long ones.
 #[derive(Debug)]
 pub(super) struct Replay {
     known: HashSet<[u8; 16]>,
@@ -24,7 +26,11 @@ impl Default for Replay {
 
 impl Replay {
     fn new(max: usize) -> Self {
-        Self { known: HashSet::new(), order: VecDeque::new(), max }
+        Self {
+            known: HashSet::new(),
+            order: VecDeque::new(),
+            max,
+        }
     }
 
     pub(super) fn knows(&self, id: &str) -> bool {
@@ -47,7 +53,9 @@ impl Replay {
 
 fn digest(id: &str) -> [u8; 16] {
     let mut half = [0; 16];
-    half.iter_mut().zip(Sha256::digest(id)).for_each(|(to, from)| *to = from);
+    half.iter_mut()
+        .zip(Sha256::digest(id))
+        .for_each(|(to, from)| *to = from);
     half
 }
 
@@ -61,7 +69,10 @@ mod tests {
         for id in ["a", "b", "b", "c"] {
             replay.remember(id);
         }
-        assert_eq!(["a", "b", "c"].map(|id| replay.knows(id)), [false, true, true]);
+        assert_eq!(
+            ["a", "b", "c"].map(|id| replay.knows(id)),
+            [false, true, true]
+        );
         assert_eq!((replay.known.len(), replay.order.len()), (2, 2));
     }
 }

@@ -1,13 +1,17 @@
 //! Who may call a webhook: the signature schemes.
 //!
-//! `signature` is a map of one key: the name of a preset, or `custom`. A preset is written in the language that `custom` is ([`Scheme`]), and adds
-//! what is its provider's own: how an event is made of a call, the handshake, and the answer.
+//! `signature` is a map of one key: the name of a preset, or `custom`. A preset is written in the
+//! language that `custom` is ([`Scheme`]), and adds what is its provider's own: how an event is
+//! made of a call, the handshake, and the answer.
 //!
-//! Whose signature it is may take a key from elsewhere to tell: a certificate whose address the call names, or the keys of an issuer of tokens. Then
-//! checking says which key it wants, which is fetched ([`Keyring`](keyring::Keyring)), and the call is checked again. Nothing is taken unchecked.
+//! Whose signature it is may take a key from elsewhere to tell: a certificate whose address the
+//! call names, or the keys of an issuer of tokens. Then checking says which key it wants, which is
+//! fetched ([`Keyring`](keyring::Keyring)), and the call is checked again. Nothing is taken
+//! unchecked.
 //!
-//! A signature is checked over the body's raw bytes. Each scheme knows two secrets at most: the one in force and the one before it, so that a
-//! secret can be changed without losing what is signed with the old one.
+//! A signature is checked over the body's raw bytes. Each scheme knows two secrets at most: the one
+//! in force and the one before it, so that a secret can be changed without losing what is signed
+//! with the old one.
 
 mod canonical;
 mod certificate;
@@ -48,7 +52,10 @@ pub(super) use verify::{Unverified, Verifier};
 pub use handshake::{AnswerForm, Handshake, HandshakeMethod, HmacEncoding};
 pub use hosts::HostPattern;
 pub use provider::{EventBridge, Mns, Paypal, PubSub, Sns};
-pub use scheme::{Algorithm, Answer, Certificate, DigestAlgorithm, Encoding, Jwt, KeyEncoding, Requirement, Scheme, Unit, Values};
+pub use scheme::{
+    Algorithm, Answer, Certificate, DigestAlgorithm, Encoding, Jwt, KeyEncoding, Requirement,
+    Scheme, Unit, Values,
+};
 
 /// How a webhook's caller proves himself: a preset with its settings.
 #[derive(Clone, PartialEq, Eq)]
@@ -160,7 +167,10 @@ pub struct Nothing {}
 impl Signature {
     /// None: whoever knows the path may call.
     pub(super) fn none() -> Self {
-        Self { preset: preset::NONE, settings: Settings::Nothing(Nothing {}) }
+        Self {
+            preset: preset::NONE,
+            settings: Settings::Nothing(Nothing {}),
+        }
     }
 
     /// The scheme's name in the rule file.
@@ -180,7 +190,11 @@ impl Signature {
 
     /// Its secrets, by their keys.
     fn secrets(&self) -> impl Iterator<Item = (&'static str, &Text)> {
-        let name = if matches!(self.settings, Settings::Paypal(_)) { "webhook_id" } else { "secret" };
+        let name = if matches!(self.settings, Settings::Paypal(_)) {
+            "webhook_id"
+        } else {
+            "secret"
+        };
         let (secret, previous) = match &self.settings {
             Settings::Secrets(own) => (Some(&own.secret), own.previous.as_ref()),
             Settings::Verified(own) => (Some(&own.secret), own.previous.as_ref()),
@@ -188,9 +202,14 @@ impl Signature {
             Settings::Custom(own) => (own.secret.as_ref(), own.previous.as_ref()),
             Settings::Paypal(own) => (Some(&own.webhook_id), own.previous.as_ref()),
             Settings::EventBridge(own) => (Some(&own.secret), own.previous.as_ref()),
-            Settings::Sns(_) | Settings::PubSub(_) | Settings::Mns(_) | Settings::Nothing(_) => (None, None),
+            Settings::Sns(_) | Settings::PubSub(_) | Settings::Mns(_) | Settings::Nothing(_) => {
+                (None, None)
+            }
         };
-        secret.map(|secret| (name, secret)).into_iter().chain(previous.map(|previous| ("previous", previous)))
+        secret
+            .map(|secret| (name, secret))
+            .into_iter()
+            .chain(previous.map(|previous| ("previous", previous)))
     }
 
     /// The token that is asked for in a registration.
@@ -204,15 +223,24 @@ impl Signature {
     /// The schemes of which any may fit.
     ///
     /// # Errors
-    /// None of a preset that its tests have read; the language that the table is written in is read when a source opens.
+    /// None of a preset that its tests have read; the language that the table is written in is read
+    /// when a source opens.
     fn schemes(&self) -> Result<Vec<Scheme>, String> {
         match &self.settings {
             Settings::Custom(own) => Ok(vec![(**own).clone()]),
             Settings::Hmac(own) => Ok(vec![own.scheme()]),
             _ => {
-                let read = |text: &&str| serde_json::from_str(text).map_err(|error| error.to_string());
-                let mut schemes: Vec<Scheme> = self.preset.schemes.iter().map(read).collect::<Result<_, _>>()?;
-                schemes.iter_mut().for_each(|scheme| self.settings.apply(scheme));
+                let read =
+                    |text: &&str| serde_json::from_str(text).map_err(|error| error.to_string());
+                let mut schemes: Vec<Scheme> = self
+                    .preset
+                    .schemes
+                    .iter()
+                    .map(read)
+                    .collect::<Result<_, _>>()?;
+                schemes
+                    .iter_mut()
+                    .for_each(|scheme| self.settings.apply(scheme));
                 Ok(schemes)
             }
         }
@@ -226,9 +254,17 @@ impl Signature {
         match &self.settings {
             Settings::Custom(own) => Ok(own.handshake.clone()),
             _ => {
-                let read = |text: &&str| serde_json::from_str(text).map_err(|error| error.to_string());
-                let mut handshakes: Vec<Handshake> = self.preset.handshakes.iter().map(read).collect::<Result<_, _>>()?;
-                handshakes.iter_mut().for_each(|handshake| handshake.verify_token = self.verify_token().cloned());
+                let read =
+                    |text: &&str| serde_json::from_str(text).map_err(|error| error.to_string());
+                let mut handshakes: Vec<Handshake> = self
+                    .preset
+                    .handshakes
+                    .iter()
+                    .map(read)
+                    .collect::<Result<_, _>>()?;
+                handshakes
+                    .iter_mut()
+                    .for_each(|handshake| handshake.verify_token = self.verify_token().cloned());
                 Ok(handshakes)
             }
         }
@@ -248,7 +284,10 @@ impl Signature {
     pub(super) fn answer(&self) -> Option<Answer> {
         match &self.settings {
             Settings::Custom(own) => own.answer.clone(),
-            _ => self.preset.answer.map(|(status, body)| Answer { status, body: body.to_owned() }),
+            _ => self.preset.answer.map(|(status, body)| Answer {
+                status,
+                body: body.to_owned(),
+            }),
         }
     }
 
@@ -266,12 +305,16 @@ impl Signature {
             && let Ok(schemes) = self.schemes()
         {
             for (key, text) in self.secrets() {
-                if let Some(Err(message)) = text.literal().map(|secret| key::keys(&schemes, secret)) {
+                if let Some(Err(message)) = text.literal().map(|secret| key::keys(&schemes, secret))
+                {
                     problems.push(Problem::new(message).at(key));
                 }
             }
         }
-        problems.into_iter().map(|problem| problem.at(self.name())).collect()
+        problems
+            .into_iter()
+            .map(|problem| problem.at(self.name()))
+            .collect()
     }
 }
 
@@ -284,7 +327,11 @@ impl Settings {
             Self::Paypal(own) => provider::set_hosts(scheme, own.certificate_hosts.as_deref()),
             Self::EventBridge(own) => provider::set_hosts(scheme, own.certificate_hosts.as_deref()),
             Self::Mns(own) => own.apply(scheme),
-            Self::Secrets(_) | Self::Verified(_) | Self::Hmac(_) | Self::Custom(_) | Self::Nothing(_) => {}
+            Self::Secrets(_)
+            | Self::Verified(_)
+            | Self::Hmac(_)
+            | Self::Custom(_)
+            | Self::Nothing(_) => {}
         }
     }
 }
@@ -311,14 +358,20 @@ impl Hmac {
         [("header", Some(&self.header)), ("id", self.id.as_ref())]
             .into_iter()
             .filter(|(_, header)| header.is_some_and(|header| !is_header(header)))
-            .map(|(key, _)| Problem::new("is not the name of a header").at(key).help("write one such as X-Signature"))
+            .map(|(key, _)| {
+                Problem::new("is not the name of a header")
+                    .at(key)
+                    .help("write one such as X-Signature")
+            })
             .collect()
     }
 }
 
 impl fmt::Debug for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entry(&self.preset.name, &self.settings).finish()
+        f.debug_map()
+            .entry(&self.preset.name, &self.settings)
+            .finish()
     }
 }
 
@@ -332,7 +385,8 @@ impl<'de> Deserialize<'de> for Signature {
             }
             fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Signature, A::Error> {
                 let (name, content) = data.variant::<String>()?;
-                let preset = preset::find(&name).ok_or_else(|| de::Error::unknown_variant(&name, &preset::NAMES))?;
+                let preset = preset::find(&name)
+                    .ok_or_else(|| de::Error::unknown_variant(&name, &preset::NAMES))?;
                 let settings = match preset.form {
                     Form::Secrets => Settings::Secrets(content.newtype_variant()?),
                     Form::Verified => Settings::Verified(content.newtype_variant()?),

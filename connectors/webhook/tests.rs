@@ -33,7 +33,8 @@ impl Clock for Stopped {
 }
 
 fn settings(signature: serde_json::Value) -> Webhook {
-    serde_json::from_value(serde_json::json!({ "path": "/hooks/x", "signature": signature })).unwrap()
+    serde_json::from_value(serde_json::json!({ "path": "/hooks/x", "signature": signature }))
+        .unwrap()
 }
 
 fn context(served: &Served, name: &str, mapped: bool) -> SourceContext {
@@ -50,7 +51,10 @@ fn context(served: &Served, name: &str, mapped: bool) -> SourceContext {
 
 async fn open(signature: serde_json::Value, mapped: bool) -> (Served, Box<dyn Source>) {
     let served = serve(ListenSettings::default(), Limits::default()).await;
-    let source = settings(signature).open(context(&served, "shop", mapped)).await.unwrap();
+    let source = settings(signature)
+        .open(context(&served, "shop", mapped))
+        .await
+        .unwrap();
     (served, source)
 }
 
@@ -76,7 +80,10 @@ async fn tell(source: &mut Box<dyn Source>, verdict: Verdict) -> SmallVec<[Arriv
     let mut messages = source.next().await.unwrap().messages;
     assert_eq!(messages.len(), 1);
     let message = messages.remove(0);
-    assert!(matches!(message.acknowledgement, Acknowledgement::Caller(..)));
+    assert!(matches!(
+        message.acknowledgement,
+        Acknowledgement::Caller(..)
+    ));
     message.acknowledgement.tell(verdict).await;
     message.arrivals
 }
@@ -112,13 +119,22 @@ impl SourceFixture for Service {
     }
 
     async fn happen(&mut self, count: usize) -> Vec<String> {
-        let ids: Vec<_> = (self.told..self.told + count).map(|n| format!("delivery-{n}")).collect();
+        let ids: Vec<_> = (self.told..self.told + count)
+            .map(|n| format!("delivery-{n}"))
+            .collect();
         self.told += count;
         for id in ids.clone() {
             let served = Arc::clone(&self.served);
             self.calls.spawn(async move {
                 let signature = sign(SECRET, id.as_bytes());
-                served.post("/hooks/x", &[("x-sign", &signature), ("x-delivery", &id)], id.as_bytes()).await.status()
+                served
+                    .post(
+                        "/hooks/x",
+                        &[("x-sign", &signature), ("x-delivery", &id)],
+                        id.as_bytes(),
+                    )
+                    .await
+                    .status()
             });
         }
         ids
@@ -134,8 +150,14 @@ impl SourceFixture for Service {
 
     fn mistakes(&self) -> Vec<(serde_json::Value, &'static str)> {
         vec![
-            (serde_json::json!({ "path": "hooks", "signature": { "none": {} } }), "path"),
-            (serde_json::json!({ "path": "/x", "signature": { "github": { "secret": "" } } }), "signature.github.secret"),
+            (
+                serde_json::json!({ "path": "hooks", "signature": { "none": {} } }),
+                "path",
+            ),
+            (
+                serde_json::json!({ "path": "/x", "signature": { "github": { "secret": "" } } }),
+                "signature.github.secret",
+            ),
         ]
     }
 }
@@ -143,7 +165,11 @@ impl SourceFixture for Service {
 #[tokio::test]
 async fn the_source_holds_to_the_suite() {
     let served = Arc::new(serve(ListenSettings::default(), Limits::default()).await);
-    let mut service = Service { served, calls: JoinSet::new(), told: 0 };
+    let mut service = Service {
+        served,
+        calls: JoinSet::new(),
+        told: 0,
+    };
     sources(&mut service).await;
     let mut statuses = service.calls.join_all().await;
     statuses.sort_unstable();
@@ -155,52 +181,111 @@ const PUSH: &str = r#"{"ref":"refs/heads/main","repository":{"url":"https://gith
 
 #[tokio::test]
 async fn a_signed_push_is_taken_and_a_forged_one_leaves_nothing() {
-    let (served, mut source) = open(serde_json::json!({ "github": { "secret": SECRET } }), false).await;
+    let (served, mut source) =
+        open(serde_json::json!({ "github": { "secret": SECRET } }), false).await;
     let wrong = format!("sha256={}", sign("another", PUSH.as_bytes()));
-    for headers in [vec![("x-hub-signature-256", wrong.as_str())], vec![], vec![("x-hub-signature", "sha1=00")]] {
+    for headers in [
+        vec![("x-hub-signature-256", wrong.as_str())],
+        vec![],
+        vec![("x-hub-signature", "sha1=00")],
+    ] {
         let answer = served.post("/hooks/x", &headers, PUSH.as_bytes()).await;
         assert_eq!(answer.problem().0, 401, "{answer:?}");
         assert!(answer.header("www-authenticate").is_some() && !answer.0.contains(SECRET));
     }
     // Without a signature the body is not waited for.
-    let unsigned = served.raw("POST /hooks/x HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n").await;
+    let unsigned = served
+        .raw("POST /hooks/x HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n")
+        .await;
     assert_eq!(unsigned.problem().0, 401);
-    let (answer, arrivals) = tokio::join!(github(&served, "1", PUSH), tell(&mut source, Verdict::Stored));
-    assert_eq!((answer.status(), answer.body(), types(&arrivals)), (202, "", vec!["com.github.push"]), "the first that arrives");
+    let (answer, arrivals) = tokio::join!(
+        github(&served, "1", PUSH),
+        tell(&mut source, Verdict::Stored)
+    );
+    assert_eq!(
+        (answer.status(), answer.body(), types(&arrivals)),
+        (202, "", vec!["com.github.push"]),
+        "the first that arrives"
+    );
 }
 
 #[tokio::test]
 async fn a_repeated_delivery_is_stored_once_and_one_that_failed_is_welcome_again() {
-    let (served, mut source) = open(serde_json::json!({ "github": { "secret": SECRET } }), false).await;
-    let (answer, _) = tokio::join!(github(&served, "1", PUSH), tell(&mut source, Verdict::Failed));
-    assert_eq!((answer.status(), answer.header("retry-after")), (503, Some("5")));
-    let (answer, _) = tokio::join!(github(&served, "1", PUSH), tell(&mut source, Verdict::Later(Duration::from_secs(7))));
-    assert_eq!((answer.status(), answer.header("retry-after")), (429, Some("7")));
-    let (answer, _) = tokio::join!(github(&served, "1", PUSH), tell(&mut source, Verdict::Stored));
+    let (served, mut source) =
+        open(serde_json::json!({ "github": { "secret": SECRET } }), false).await;
+    let (answer, _) = tokio::join!(
+        github(&served, "1", PUSH),
+        tell(&mut source, Verdict::Failed)
+    );
+    assert_eq!(
+        (answer.status(), answer.header("retry-after")),
+        (503, Some("5"))
+    );
+    let (answer, _) = tokio::join!(
+        github(&served, "1", PUSH),
+        tell(&mut source, Verdict::Later(Duration::from_secs(7)))
+    );
+    assert_eq!(
+        (answer.status(), answer.header("retry-after")),
+        (429, Some("7"))
+    );
+    let (answer, _) = tokio::join!(
+        github(&served, "1", PUSH),
+        tell(&mut source, Verdict::Stored)
+    );
     assert_eq!(answer.status(), 202);
-    assert_eq!(github(&served, "1", PUSH).await.status(), 202, "answered by nobody but the replay cache");
-    let (answer, _) = tokio::join!(github(&served, "2", PUSH), tell(&mut source, Verdict::Rejected("the mapping failed".into())));
+    assert_eq!(
+        github(&served, "1", PUSH).await.status(),
+        202,
+        "answered by nobody but the replay cache"
+    );
+    let (answer, _) = tokio::join!(
+        github(&served, "2", PUSH),
+        tell(&mut source, Verdict::Rejected("the mapping failed".into()))
+    );
     assert_eq!(answer.problem(), (422, "the mapping failed".to_owned()));
 }
 
 #[tokio::test]
 async fn slack_hears_its_challenge_and_only_signed() {
-    let (served, mut source) = open(serde_json::json!({ "slack": { "secret": SECRET } }), false).await;
+    let (served, mut source) =
+        open(serde_json::json!({ "slack": { "secret": SECRET } }), false).await;
     let post = async |body: &str, secret: &str, seconds: i64| {
-        let (time, signature) = (seconds.to_string(), format!("v0={}", sign(secret, format!("v0:{seconds}:{body}").as_bytes())));
-        let headers =
-            [("content-type", "application/json"), ("x-slack-request-timestamp", &time), ("x-slack-signature", signature.as_str())];
+        let (time, signature) = (
+            seconds.to_string(),
+            format!(
+                "v0={}",
+                sign(secret, format!("v0:{seconds}:{body}").as_bytes())
+            ),
+        );
+        let headers = [
+            ("content-type", "application/json"),
+            ("x-slack-request-timestamp", &time),
+            ("x-slack-signature", signature.as_str()),
+        ];
         served.post("/hooks/x", &headers, body.as_bytes()).await
     };
     let challenge = r#"{"type":"url_verification","challenge":"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"}"#;
     let answer = post(challenge, SECRET, NOW).await;
-    assert_eq!((answer.status(), answer.header("content-type")), (200, Some("text/plain")));
-    assert_eq!(answer.body(), "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P");
+    assert_eq!(
+        (answer.status(), answer.header("content-type")),
+        (200, Some("text/plain"))
+    );
+    assert_eq!(
+        answer.body(),
+        "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"
+    );
     assert_eq!(post(challenge, "another", NOW).await.status(), 401);
     assert_eq!(post(challenge, SECRET, NOW - 301).await.status(), 401);
     let message = r#"{"type":"event_callback","event_id":"Ev1","event":{"type":"message"}}"#;
-    let (answer, arrivals) = tokio::join!(post(message, SECRET, NOW), tell(&mut source, Verdict::Stored));
-    assert_eq!((answer.status(), types(&arrivals)), (202, vec!["com.slack.message"]));
+    let (answer, arrivals) = tokio::join!(
+        post(message, SECRET, NOW),
+        tell(&mut source, Verdict::Stored)
+    );
+    assert_eq!(
+        (answer.status(), types(&arrivals)),
+        (202, vec!["com.slack.message"])
+    );
 }
 
 #[tokio::test]
@@ -208,27 +293,70 @@ async fn what_is_a_cloudevent_is_taken_as_that_and_all_else_is_left_to_the_mappi
     let (served, mut source) = open(serde_json::json!({ "none": {} }), true).await;
     let event = r#"{"specversion":"1.0","id":"1","source":"/s","type":"own"}"#;
     let batch = format!("[{event},{event}]");
-    let binary = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "own")];
+    let binary = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "1"),
+        ("ce-source", "/s"),
+        ("ce-type", "own"),
+    ];
     type Headers<'a> = &'a [(&'a str, &'a str)];
     let table: [(Headers, &str, &[&str]); 4] = [
         (&binary, "", &["own"]),
-        (&[("content-type", "application/cloudevents+json")], event, &["own"]),
-        (&[("content-type", "application/cloudevents-batch+json")], &batch, &["own", "own"]),
-        (&[("content-type", "application/json")], r#"{"a":1}"#, &["plain"]),
+        (
+            &[("content-type", "application/cloudevents+json")],
+            event,
+            &["own"],
+        ),
+        (
+            &[("content-type", "application/cloudevents-batch+json")],
+            &batch,
+            &["own", "own"],
+        ),
+        (
+            &[("content-type", "application/json")],
+            r#"{"a":1}"#,
+            &["plain"],
+        ),
     ];
     for (headers, body, expect) in table {
-        let (answer, arrivals) = tokio::join!(served.post("/hooks/x?q=1", headers, body.as_bytes()), tell(&mut source, Verdict::Stored));
-        assert_eq!((answer.status(), &types(&arrivals)[..]), (202, expect), "{answer:?}");
+        let (answer, arrivals) = tokio::join!(
+            served.post("/hooks/x?q=1", headers, body.as_bytes()),
+            tell(&mut source, Verdict::Stored)
+        );
+        assert_eq!(
+            (answer.status(), &types(&arrivals)[..]),
+            (202, expect),
+            "{answer:?}"
+        );
         if let Arrival::Plain(plain) = &arrivals[0] {
             let root: serde_json::Value = serde_json::from_slice(&plain.root).unwrap();
-            assert_eq!((&root["body"]["a"], &root["query"]["q"], &root["path"]), (&1.into(), &"1".into(), &"/hooks/x".into()));
+            assert_eq!(
+                (&root["body"]["a"], &root["query"]["q"], &root["path"]),
+                (&1.into(), &"1".into(), &"/hooks/x".into())
+            );
             let defaults = plain.defaults.clone().build().unwrap();
-            assert_eq!((&**defaults.ty(), defaults.data().unwrap().kind()), ("com.pointsman.webhook.shop", DataKind::Json));
+            assert_eq!(
+                (&**defaults.ty(), defaults.data().unwrap().kind()),
+                ("com.pointsman.webhook.shop", DataKind::Json)
+            );
         }
     }
-    let broken = served.post("/hooks/x", &[("content-type", "application/cloudevents+json")], b"{").await;
+    let broken = served
+        .post(
+            "/hooks/x",
+            &[("content-type", "application/cloudevents+json")],
+            b"{",
+        )
+        .await;
     assert_eq!(broken.problem().0, 400);
-    let consent = served.request("OPTIONS", "/hooks/x", &[("webhook-request-origin", "a.example")], b"").await;
+    let consent = served
+        .request(
+            "OPTIONS",
+            "/hooks/x",
+            &[("webhook-request-origin", "a.example")],
+            b"",
+        )
+        .await;
     assert_eq!(consent.header("webhook-allowed-origin"), Some("a.example"));
 }
 
@@ -238,33 +366,70 @@ fn signed(scheme: &str, body: &[u8]) -> (serde_json::Value, Vec<(&'static str, S
     let time = NOW.to_string();
     let of = |text: String| sign(SECRET, &[text.as_bytes(), body].concat());
     match scheme {
-        "github" => (serde_json::json!({ "github": secret }), vec![("x-hub-signature-256", format!("sha256={}", sign(SECRET, body)))]),
-        "gitlab" => (serde_json::json!({ "gitlab": secret }), vec![("x-gitlab-token", SECRET.to_owned())]),
-        "stripe" => (serde_json::json!({ "stripe": secret }), vec![("stripe-signature", format!("t={NOW},v1={}", of(format!("{NOW}."))))]),
+        "github" => (
+            serde_json::json!({ "github": secret }),
+            vec![(
+                "x-hub-signature-256",
+                format!("sha256={}", sign(SECRET, body)),
+            )],
+        ),
+        "gitlab" => (
+            serde_json::json!({ "gitlab": secret }),
+            vec![("x-gitlab-token", SECRET.to_owned())],
+        ),
+        "stripe" => (
+            serde_json::json!({ "stripe": secret }),
+            vec![(
+                "stripe-signature",
+                format!("t={NOW},v1={}", of(format!("{NOW}."))),
+            )],
+        ),
         "slack" => (
             serde_json::json!({ "slack": secret }),
-            vec![("x-slack-request-timestamp", time), ("x-slack-signature", format!("v0={}", of(format!("v0:{NOW}:"))))],
+            vec![
+                ("x-slack-request-timestamp", time),
+                (
+                    "x-slack-signature",
+                    format!("v0={}", of(format!("v0:{NOW}:"))),
+                ),
+            ],
         ),
         "standard" => {
             let signature = BASE64_STANDARD.encode(hex::decode(of(format!("m1.{NOW}."))).unwrap());
             let secret = format!("whsec_{}", BASE64_STANDARD.encode(SECRET));
-            let headers =
-                vec![("webhook-id", "m1".to_owned()), ("webhook-timestamp", time), ("webhook-signature", format!("v1,{signature}"))];
-            (serde_json::json!({ "standard": { "secret": secret } }), headers)
+            let headers = vec![
+                ("webhook-id", "m1".to_owned()),
+                ("webhook-timestamp", time),
+                ("webhook-signature", format!("v1,{signature}")),
+            ];
+            (
+                serde_json::json!({ "standard": { "secret": secret } }),
+                headers,
+            )
         }
-        "hmac" => (serde_json::json!({ "hmac": { "secret": SECRET, "header": "x-sign" } }), vec![("x-sign", sign(SECRET, body))]),
+        "hmac" => (
+            serde_json::json!({ "hmac": { "secret": SECRET, "header": "x-sign" } }),
+            vec![("x-sign", sign(SECRET, body))],
+        ),
         _ => (serde_json::json!({ "none": {} }), Vec::new()),
     }
 }
 
-const SCHEMES: [&str; 7] = ["github", "gitlab", "stripe", "slack", "standard", "hmac", "none"];
+const SCHEMES: [&str; 7] = [
+    "github", "gitlab", "stripe", "slack", "standard", "hmac", "none",
+];
 
 #[tokio::test]
 async fn attributes_that_are_not_signed_are_ignored_and_those_in_the_body_are_taken() {
     let event = r#"{"specversion":"1.0","id":"own","source":"/own","type":"own","data":{"a":1}}"#;
     let batch = format!("[{event},{event}]");
     for scheme in SCHEMES {
-        let forged = [("ce-specversion", "1.0"), ("ce-id", "forged"), ("ce-source", "/timers/tick"), ("ce-type", "forged")];
+        let forged = [
+            ("ce-specversion", "1.0"),
+            ("ce-id", "forged"),
+            ("ce-source", "/timers/tick"),
+            ("ce-type", "forged"),
+        ];
         for (body, media_type, count) in [
             (r#"{"a":1}"#, "application/json", 0),
             (event, "application/cloudevents+json", 1),
@@ -272,9 +437,15 @@ async fn attributes_that_are_not_signed_are_ignored_and_those_in_the_body_are_ta
         ] {
             let (settings, headers) = signed(scheme, body.as_bytes());
             let (served, mut source) = open(settings, false).await;
-            let mut headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
+            let mut headers: Vec<_> = headers
+                .iter()
+                .map(|(name, value)| (*name, &**value))
+                .collect();
             headers.extend(forged.iter().copied().chain([("content-type", media_type)]));
-            let (answer, arrivals) = tokio::join!(served.post("/hooks/x", &headers, body.as_bytes()), tell(&mut source, Verdict::Stored));
+            let (answer, arrivals) = tokio::join!(
+                served.post("/hooks/x", &headers, body.as_bytes()),
+                tell(&mut source, Verdict::Stored)
+            );
             assert_eq!(answer.status(), 202, "{scheme}: {answer:?}");
             let events: Vec<_> = arrivals
                 .iter()
@@ -290,10 +461,16 @@ async fn attributes_that_are_not_signed_are_ignored_and_those_in_the_body_are_ta
                     "{scheme}: its attributes are signed"
                 );
             } else if scheme == "none" {
-                assert_eq!(&**events[0].id(), "forged", "who signs nothing may say anything");
+                assert_eq!(
+                    &**events[0].id(),
+                    "forged",
+                    "who signs nothing may say anything"
+                );
             } else {
                 assert!(
-                    events[0].ty().starts_with("com.") && &**events[0].id() != "forged" && &**events[0].source() != "/timers/tick",
+                    events[0].ty().starts_with("com.")
+                        && &**events[0].id() != "forged"
+                        && &**events[0].source() != "/timers/tick",
                     "{scheme}"
                 );
                 assert_eq!(&events[0].data().unwrap().bytes()[..], body.as_bytes());
@@ -307,7 +484,8 @@ async fn a_packed_body_may_be_signed_before_or_after_it_is_packed() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut encoder, PUSH.as_bytes()).unwrap();
     let packed = encoder.finish().unwrap();
-    let (served, mut source) = open(serde_json::json!({ "github": { "secret": SECRET } }), false).await;
+    let (served, mut source) =
+        open(serde_json::json!({ "github": { "secret": SECRET } }), false).await;
     for (delivery, over) in [("1", PUSH.as_bytes()), ("2", &packed)] {
         let signature = format!("sha256={}", sign(SECRET, over));
         let headers = [
@@ -316,24 +494,44 @@ async fn a_packed_body_may_be_signed_before_or_after_it_is_packed() {
             ("x-github-delivery", delivery),
             ("x-hub-signature-256", &signature),
         ];
-        let (answer, arrivals) = tokio::join!(served.post("/hooks/x", &headers, &packed), tell(&mut source, Verdict::Stored));
-        assert_eq!((answer.status(), types(&arrivals)), (202, vec!["com.github.push"]));
+        let (answer, arrivals) = tokio::join!(
+            served.post("/hooks/x", &headers, &packed),
+            tell(&mut source, Verdict::Stored)
+        );
+        assert_eq!(
+            (answer.status(), types(&arrivals)),
+            (202, vec!["com.github.push"])
+        );
     }
     let signature = format!("sha256={}", sign("another", &packed));
-    let headers = [("content-encoding", "gzip"), ("x-hub-signature-256", &*signature)];
-    assert_eq!(served.post("/hooks/x", &headers, &packed).await.status(), 401);
+    let headers = [
+        ("content-encoding", "gzip"),
+        ("x-hub-signature-256", &*signature),
+    ];
+    assert_eq!(
+        served.post("/hooks/x", &headers, &packed).await.status(),
+        401
+    );
 }
 
 #[tokio::test]
 async fn each_webhook_has_its_own_bound() {
     let served = serve(
-        ListenSettings { max_body: Size { bytes: 1_000 }, ..ListenSettings::default() },
-        Limits { in_flight_bytes: 0, ..Limits::default() },
+        ListenSettings {
+            max_body: Size { bytes: 1_000 },
+            ..ListenSettings::default()
+        },
+        Limits {
+            in_flight_bytes: 0,
+            ..Limits::default()
+        },
     )
     .await;
     let open = async |path: &str, name: &str, max_body: serde_json::Value| {
-        let webhook: Webhook =
-            serde_json::from_value(serde_json::json!({ "path": path, "signature": { "none": {} }, "max_body": max_body })).unwrap();
+        let webhook: Webhook = serde_json::from_value(
+            serde_json::json!({ "path": path, "signature": { "none": {} }, "max_body": max_body }),
+        )
+        .unwrap();
         webhook.open(context(&served, name, false)).await.unwrap()
     };
     let (mut large, _small, _default) = (
@@ -342,10 +540,19 @@ async fn each_webhook_has_its_own_bound() {
         open("/default", "default", serde_json::Value::Null).await,
     );
     let body = vec![b'x'; 2 << 20];
-    let (answer, _) = tokio::join!(served.post("/large", &[], &body), tell(&mut large, Verdict::Stored));
+    let (answer, _) = tokio::join!(
+        served.post("/large", &[], &body),
+        tell(&mut large, Verdict::Stored)
+    );
     assert_eq!(answer.status(), 202, "past what the listener was made for");
-    for (path, length) in [("/large", (2 << 20) + 1), ("/small", 11), ("/default", 1_001)] {
-        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+    for (path, length) in [
+        ("/large", (2 << 20) + 1),
+        ("/small", 11),
+        ("/default", 1_001),
+    ] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+        );
         let answer = served.raw(head).await.problem();
         assert_eq!(answer.0, 413, "{path}");
         assert!(answer.1.contains("max_body"), "{}", answer.1);
@@ -360,32 +567,57 @@ async fn a_reload_leaves_no_gap_and_a_path_has_one_source() {
     drop(old);
     let (answer, _) = tokio::join!(github(&served, "1", PUSH), tell(&mut new, Verdict::Stored));
     assert_eq!(answer.status(), 202);
-    let taken = again.open(context(&served, "other", false)).await.err().unwrap();
-    assert_eq!(taken.to_string(), "path: the path /hooks/x is taken by default/shop; give each source a path of its own");
+    let taken = again
+        .open(context(&served, "other", false))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(
+        taken.to_string(),
+        "path: the path /hooks/x is taken by default/shop; give each source a path of its own"
+    );
 }
 
 #[test]
 fn mistakes_in_the_settings_are_found() {
     let table = [
-        (r#"{"path":"/x","signature":{"github":{"secret":{"env":"A"}}}}"#, ""),
+        (
+            r#"{"path":"/x","signature":{"github":{"secret":{"env":"A"}}}}"#,
+            "",
+        ),
         (r#"{"path":"/x","signature":{"none":{}}}"#, ""),
         (
             r#"{"path":"/x"}"#,
             "path: whoever knows the path can send events here (add signature: { github: { secret: { env: NAME } } } or another scheme, or say signature: { none: {} })",
         ),
-        (r#"{"path":"x","signature":{"none":{}}}"#, "path: is not a path (write one such as /hooks/github)"),
-        (r#"{"path":"/a b","signature":{"none":{}}}"#, "path: is not a path (write one such as /hooks/github)"),
-        (r#"{"path":"/events","signature":{"none":{}}}"#, "path: is where CloudEvents come in (write one such as /hooks/github)"),
+        (
+            r#"{"path":"x","signature":{"none":{}}}"#,
+            "path: is not a path (write one such as /hooks/github)",
+        ),
+        (
+            r#"{"path":"/a b","signature":{"none":{}}}"#,
+            "path: is not a path (write one such as /hooks/github)",
+        ),
+        (
+            r#"{"path":"/events","signature":{"none":{}}}"#,
+            "path: is where CloudEvents come in (write one such as /hooks/github)",
+        ),
         (
             r#"{"path":"/x","signature":{"standard":{"secret":"whsec_!","previous":"whsk_x"}}}"#,
             "signature.standard.secret: is not base64 behind its whsec_ or whpk_\nsignature.standard.previous: is the sender's private key; take the public one, whpk_…",
         ),
-        (r#"{"path":"/x","signature":{"none":{}},"max_body":"2GiB"}"#, "max_body: is not between 1B and 1GiB"),
+        (
+            r#"{"path":"/x","signature":{"none":{}},"max_body":"2GiB"}"#,
+            "max_body: is not between 1B and 1GiB",
+        ),
         (
             r#"{"path":"/x","signature":{"hmac":{"secret":"s","header":"X Y"}}}"#,
             "signature.hmac.header: is not the name of a header (write one such as X-Signature)",
         ),
-        (r#"{"path":"/x","signature":{"custom":{"secret":"s","header":"x"}},"url":"https://a.example/x"}"#, ""),
+        (
+            r#"{"path":"/x","signature":{"custom":{"secret":"s","header":"x"}},"url":"https://a.example/x"}"#,
+            "",
+        ),
         (
             r#"{"path":"/x","signature":{"none":{}},"url":"a.example"}"#,
             "url: is not a web address (write it as the sender has it, such as https://example.com/hooks/x)",
@@ -416,15 +648,22 @@ fn mistakes_in_the_settings_are_found() {
         let told: Vec<_> = webhook.check().iter().map(ToString::to_string).collect();
         assert_eq!(told.join("\n"), expect, "{given}");
     }
-    let unknown = serde_json::from_str::<Webhook>(r#"{"path":"/x","signature":{"githab":{}}}"#).unwrap_err().to_string();
-    assert!(unknown.contains("unknown variant `githab`") && unknown.contains("`github`"), "{unknown}");
+    let unknown = serde_json::from_str::<Webhook>(r#"{"path":"/x","signature":{"githab":{}}}"#)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        unknown.contains("unknown variant `githab`") && unknown.contains("`github`"),
+        "{unknown}"
+    );
     assert!(crate::connector("webhook").is_some_and(|connector| connector.source.is_some()));
 }
 
 #[tokio::test]
 async fn secrets_are_not_shown() {
     for scheme in ["github", "gitlab", "stripe", "slack"] {
-        let webhook = settings(serde_json::json!({ scheme: { "secret": "hunter2hunter2", "previous": "hunter3hunter3" } }));
+        let webhook = settings(
+            serde_json::json!({ scheme: { "secret": "hunter2hunter2", "previous": "hunter3hunter3" } }),
+        );
         let served = serve(ListenSettings::default(), Limits::default()).await;
         let source = webhook.open(context(&served, "shop", false)).await.unwrap();
         let verifier = Verifier::open(webhook.scheme()).unwrap();
@@ -436,61 +675,180 @@ async fn secrets_are_not_shown() {
 #[tokio::test]
 async fn registrations_are_answered() {
     let secret = serde_json::json!({ "secret": SECRET });
-    let (served, _source) = open(serde_json::json!({ "meta": { "secret": SECRET, "verify_token": "v" } }), false).await;
-    let ask = |token: &str| format!("/hooks/x?hub.mode=subscribe&hub.challenge=115%3C8201444&hub.verify_token={token}");
+    let (served, _source) = open(
+        serde_json::json!({ "meta": { "secret": SECRET, "verify_token": "v" } }),
+        false,
+    )
+    .await;
+    let ask = |token: &str| {
+        format!("/hooks/x?hub.mode=subscribe&hub.challenge=115%3C8201444&hub.verify_token={token}")
+    };
     let answer = served.request("GET", &ask("v"), &[], b"").await;
-    assert_eq!((answer.status(), answer.header("content-type"), answer.body()), (200, Some("text/plain"), "115<8201444"));
+    assert_eq!(
+        (
+            answer.status(),
+            answer.header("content-type"),
+            answer.body()
+        ),
+        (200, Some("text/plain"), "115<8201444")
+    );
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
-    assert_eq!(served.request("GET", &ask("w"), &[], b"").await.status(), 403);
-    assert_eq!(served.request("GET", "/hooks/x", &[], b"").await.status(), 405);
-    let head = served.raw("HEAD /hooks/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert_eq!(
+        served.request("GET", &ask("w"), &[], b"").await.status(),
+        403
+    );
+    assert_eq!(
+        served.request("GET", "/hooks/x", &[], b"").await.status(),
+        405
+    );
+    let head = served
+        .raw("HEAD /hooks/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await;
     assert_eq!((head.status(), head.body()), (200, ""));
-    assert_eq!(served.raw("GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.status(), 404);
+    assert_eq!(
+        served
+            .raw("GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await
+            .status(),
+        404
+    );
 
     let (served, _source) = open(serde_json::json!({ "meta": secret }), false).await;
-    assert_eq!(served.request("GET", &ask(""), &[], b"").await.status(), 403, "no token is set");
+    assert_eq!(
+        served.request("GET", &ask(""), &[], b"").await.status(),
+        403,
+        "no token is set"
+    );
 
-    let (served, mut source) = open(serde_json::json!({ "microsoft-graph": { "secret": "s" } }), false).await;
-    let answer = served.post("/hooks/x?validationToken=a%20b", &[], b"").await;
+    let (served, mut source) = open(
+        serde_json::json!({ "microsoft-graph": { "secret": "s" } }),
+        false,
+    )
+    .await;
+    let answer = served
+        .post("/hooks/x?validationToken=a%20b", &[], b"")
+        .await;
     assert_eq!((answer.status(), answer.body()), (200, "a b"));
     let body = br#"{"value":[{"clientState":"s","changeType":"created","id":"1"},{"clientState":"s","changeType":"deleted","id":"2"}]}"#;
-    let (answer, arrivals) = tokio::join!(served.post("/hooks/x", &[], body), tell(&mut source, Verdict::Stored));
-    assert_eq!((answer.status(), types(&arrivals)), (202, vec!["com.microsoft.graph.created", "com.microsoft.graph.deleted"]));
+    let (answer, arrivals) = tokio::join!(
+        served.post("/hooks/x", &[], body),
+        tell(&mut source, Verdict::Stored)
+    );
+    assert_eq!(
+        (answer.status(), types(&arrivals)),
+        (
+            202,
+            vec!["com.microsoft.graph.created", "com.microsoft.graph.deleted"]
+        )
+    );
 
     let (served, mut source) = open(serde_json::json!({ "zoom": secret }), false).await;
     let zoom = async |body: &str, secret: &str| {
-        let (time, signature) = (NOW.to_string(), format!("v0={}", sign(secret, format!("v0:{NOW}:{body}").as_bytes())));
-        served.post("/hooks/x", &[("x-zm-request-timestamp", &time), ("x-zm-signature", &signature)], body.as_bytes()).await
+        let (time, signature) = (
+            NOW.to_string(),
+            format!("v0={}", sign(secret, format!("v0:{NOW}:{body}").as_bytes())),
+        );
+        served
+            .post(
+                "/hooks/x",
+                &[
+                    ("x-zm-request-timestamp", &time),
+                    ("x-zm-signature", &signature),
+                ],
+                body.as_bytes(),
+            )
+            .await
     };
-    let validation = r#"{"event":"endpoint.url_validation","payload":{"plainToken":"qgg8vlvZRS6UYooatFL8Aw"}}"#;
-    let expect = format!(r#"{{"plainToken":"qgg8vlvZRS6UYooatFL8Aw","encryptedToken":"{}"}}"#, sign(SECRET, b"qgg8vlvZRS6UYooatFL8Aw"));
+    let validation =
+        r#"{"event":"endpoint.url_validation","payload":{"plainToken":"qgg8vlvZRS6UYooatFL8Aw"}}"#;
+    let expect = format!(
+        r#"{{"plainToken":"qgg8vlvZRS6UYooatFL8Aw","encryptedToken":"{}"}}"#,
+        sign(SECRET, b"qgg8vlvZRS6UYooatFL8Aw")
+    );
     let answer = zoom(validation, SECRET).await;
-    assert_eq!((answer.status(), answer.header("content-type"), answer.body()), (200, Some("application/json"), &*expect));
+    assert_eq!(
+        (
+            answer.status(),
+            answer.header("content-type"),
+            answer.body()
+        ),
+        (200, Some("application/json"), &*expect)
+    );
     assert_eq!(zoom(validation, "another").await.status(), 401);
-    let (answer, _) = tokio::join!(zoom(r#"{"event":"meeting.started"}"#, SECRET), tell(&mut source, Verdict::Stored));
+    let (answer, _) = tokio::join!(
+        zoom(r#"{"event":"meeting.started"}"#, SECRET),
+        tell(&mut source, Verdict::Stored)
+    );
     assert_eq!((answer.status(), answer.body()), (200, ""));
 
-    let (served, mut source) = open(serde_json::json!({ "azure-event-grid": { "secret": "s" } }), false).await;
+    let (served, mut source) = open(
+        serde_json::json!({ "azure-event-grid": { "secret": "s" } }),
+        false,
+    )
+    .await;
     let validation = br#"[{"id":"1","eventType":"Microsoft.EventGrid.SubscriptionValidationEvent","data":{"validationCode":"512d38b6"}}]"#;
-    assert_eq!(served.post("/hooks/x?code=s", &[], validation).await.body(), r#"{"validationResponse":"512d38b6"}"#);
-    assert_eq!(served.post("/hooks/x?code=t", &[], validation).await.status(), 401);
+    assert_eq!(
+        served.post("/hooks/x?code=s", &[], validation).await.body(),
+        r#"{"validationResponse":"512d38b6"}"#
+    );
+    assert_eq!(
+        served
+            .post("/hooks/x?code=t", &[], validation)
+            .await
+            .status(),
+        401
+    );
     let event = br#"[{"id":"g1","topic":"/t","eventType":"Microsoft.Storage.BlobCreated","data":{"n":12345678901234567890123}}]"#;
-    let (_, arrivals) = tokio::join!(served.post("/hooks/x?code=s", &[], event), tell(&mut source, Verdict::Stored));
-    let Arrival::Event(event) = &arrivals[0] else { panic!("no mapping") };
-    assert_eq!(&event.data().unwrap().bytes()[..], br#"{"n":12345678901234567890123}"#);
+    let (_, arrivals) = tokio::join!(
+        served.post("/hooks/x?code=s", &[], event),
+        tell(&mut source, Verdict::Stored)
+    );
+    let Arrival::Event(event) = &arrivals[0] else {
+        panic!("no mapping")
+    };
+    assert_eq!(
+        &event.data().unwrap().bytes()[..],
+        br#"{"n":12345678901234567890123}"#
+    );
 }
 
 #[tokio::test]
 async fn grafana_may_put_and_others_may_not_at_events() {
-    let (served, mut source) = open(serde_json::json!({ "grafana": { "secret": SECRET } }), false).await;
+    let (served, mut source) = open(
+        serde_json::json!({ "grafana": { "secret": SECRET } }),
+        false,
+    )
+    .await;
     let (body, bearer) = (br#"{"status":"firing"}"#, format!("Bearer {SECRET}"));
     let headers = [("authorization", bearer.as_str())];
-    let (answer, arrivals) = tokio::join!(served.request("PUT", "/hooks/x", &headers, body), tell(&mut source, Verdict::Stored));
-    assert_eq!((answer.status(), types(&arrivals)), (202, vec!["com.grafana.firing"]));
-    assert_eq!(served.request("PUT", "/hooks/x", &[("authorization", "Bearer x")], body).await.status(), 401);
+    let (answer, arrivals) = tokio::join!(
+        served.request("PUT", "/hooks/x", &headers, body),
+        tell(&mut source, Verdict::Stored)
+    );
+    assert_eq!(
+        (answer.status(), types(&arrivals)),
+        (202, vec!["com.grafana.firing"])
+    );
+    assert_eq!(
+        served
+            .request("PUT", "/hooks/x", &[("authorization", "Bearer x")], body)
+            .await
+            .status(),
+        401
+    );
     let patch = served.request("PATCH", "/hooks/x", &[], body).await;
-    assert_eq!((patch.status(), patch.header("allow")), (405, Some("OPTIONS, POST, PUT")));
-    let consent = served.request("OPTIONS", "/hooks/x", &[("webhook-request-origin", "a.example")], b"").await;
+    assert_eq!(
+        (patch.status(), patch.header("allow")),
+        (405, Some("OPTIONS, POST, PUT"))
+    );
+    let consent = served
+        .request(
+            "OPTIONS",
+            "/hooks/x",
+            &[("webhook-request-origin", "a.example")],
+            b"",
+        )
+        .await;
     assert_eq!(consent.header("allow"), Some("OPTIONS, POST, PUT"));
 }
 
@@ -503,35 +861,76 @@ async fn custom_answers_the_questions_of_a_registration() {
         { "challenge": "<$.fields.challenge>", "require": [{ "value": "<$.fields.type>", "is": ["hello", "ping"] }], "as": "json", "answer": r#"{"challenge":"<$.challenge>"}"# },
     ] });
     let (served, mut source) = open(serde_json::json!({ "custom": custom }), false).await;
-    let get = async |query: &str| served.request("GET", &format!("/hooks/x?{query}"), &[], b"").await;
+    let get = async |query: &str| {
+        served
+            .request("GET", &format!("/hooks/x?{query}"), &[], b"")
+            .await
+    };
     let crc = get("crc_token=abc").await;
     let expect = BASE64_STANDARD.encode(hex::decode(sign(SECRET, b"abc")).unwrap());
     assert_eq!(
         (crc.status(), crc.header("content-type"), crc.body()),
-        (200, Some("application/json"), &*format!(r#"{{"response_token":"sha256={expect}"}}"#))
+        (
+            200,
+            Some("application/json"),
+            &*format!(r#"{{"response_token":"sha256={expect}"}}"#)
+        )
     );
     let echo = get("echo=%3Cb%3E&token=t").await;
     assert_eq!(
-        (echo.status(), echo.header("content-type"), echo.header("x-content-type-options"), echo.body()),
+        (
+            echo.status(),
+            echo.header("content-type"),
+            echo.header("x-content-type-options"),
+            echo.body()
+        ),
         (200, Some("text/plain"), Some("nosniff"), "<b>")
     );
     assert_eq!(get("echo=a&token=u").await.problem().0, 403);
     assert_eq!(get("echo=a").await.problem().0, 403);
     assert_eq!(get("other=a").await.status(), 405);
-    assert_eq!(get(&format!("echo={}&token=t", "a".repeat(5_000))).await.status(), 405, "too long");
-    let validation = served.post("/hooks/x?validationToken=a%22b", &[], b"").await;
-    assert_eq!((validation.status(), validation.body()), (200, "a\"b"), "unsigned");
+    assert_eq!(
+        get(&format!("echo={}&token=t", "a".repeat(5_000)))
+            .await
+            .status(),
+        405,
+        "too long"
+    );
+    let validation = served
+        .post("/hooks/x?validationToken=a%22b", &[], b"")
+        .await;
+    assert_eq!(
+        (validation.status(), validation.body()),
+        (200, "a\"b"),
+        "unsigned"
+    );
     let question = r#"{"type":"hello","challenge":"a\"<$.hmac>"}"#;
     let signature = sign(SECRET, question.as_bytes());
-    let post = async |signature: &str, body: &str| served.post("/hooks/x", &[("x-sign", signature)], body.as_bytes()).await;
-    assert_eq!(post(&signature, question).await.body(), question.replace(r#""type":"hello","#, ""), "nothing in it is filled in");
+    let post = async |signature: &str, body: &str| {
+        served
+            .post("/hooks/x", &[("x-sign", signature)], body.as_bytes())
+            .await
+    };
+    assert_eq!(
+        post(&signature, question).await.body(),
+        question.replace(r#""type":"hello","#, ""),
+        "nothing in it is filled in"
+    );
     assert_eq!(post("00", question).await.status(), 401, "only signed");
-    assert_eq!(served.post("/hooks/x", &[], question.as_bytes()).await.status(), 401);
+    assert_eq!(
+        served
+            .post("/hooks/x", &[], question.as_bytes())
+            .await
+            .status(),
+        401
+    );
     let event = r#"{"type":"event","challenge":"hello"}"#;
     let signature = sign(SECRET, event.as_bytes());
     let (answer, _) = tokio::join!(post(&signature, event), tell(&mut source, Verdict::Stored));
     assert_eq!((answer.status(), answer.body()), (202, ""), "an event");
-    let head = served.raw("HEAD /hooks/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    let head = served
+        .raw("HEAD /hooks/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await;
     assert_eq!((head.status(), head.body()), (200, ""));
 }
 
@@ -540,24 +939,58 @@ async fn senders_hear_what_they_wait_for() {
     let open = async |signature: serde_json::Value| open(signature, false).await;
     let custom = serde_json::json!({ "secret": "s", "header": "x-token", "algorithm": "token", "answer": { "body": "[ok]" } });
     let (served, mut source) = open(serde_json::json!({ "custom": custom })).await;
-    let (answer, _) = tokio::join!(served.post("/hooks/x", &[("x-token", "s")], b"{}"), tell(&mut source, Verdict::Stored));
+    let (answer, _) = tokio::join!(
+        served.post("/hooks/x", &[("x-token", "s")], b"{}"),
+        tell(&mut source, Verdict::Stored)
+    );
     assert_eq!((answer.status(), answer.body()), (200, "[ok]"));
-    assert_eq!(served.post("/hooks/x", &[("x-token", "t")], b"{}").await.problem().0, 401);
+    assert_eq!(
+        served
+            .post("/hooks/x", &[("x-token", "t")], b"{}")
+            .await
+            .problem()
+            .0,
+        401
+    );
 
     // The first key of RFC 8032, section 7.1.
-    let seed: [u8; 32] = hex::decode("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60").unwrap().try_into().unwrap();
+    let seed: [u8; 32] =
+        hex::decode("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+            .unwrap()
+            .try_into()
+            .unwrap();
     let key = ed25519_dalek::SigningKey::from_bytes(&seed);
-    let (served, mut source) = open(serde_json::json!({ "discord": { "secret": hex::encode(key.verifying_key().as_bytes()) } })).await;
+    let (served, mut source) = open(
+        serde_json::json!({ "discord": { "secret": hex::encode(key.verifying_key().as_bytes()) } }),
+    )
+    .await;
     let post = async |body: &str| {
-        let signature = hex::encode(ed25519_dalek::Signer::sign(&key, format!("{NOW}{body}").as_bytes()).to_bytes());
+        let signature = hex::encode(
+            ed25519_dalek::Signer::sign(&key, format!("{NOW}{body}").as_bytes()).to_bytes(),
+        );
         let time = NOW.to_string();
-        served.post("/hooks/x", &[("x-signature-timestamp", &time), ("x-signature-ed25519", &signature)], body.as_bytes()).await
+        served
+            .post(
+                "/hooks/x",
+                &[
+                    ("x-signature-timestamp", &time),
+                    ("x-signature-ed25519", &signature),
+                ],
+                body.as_bytes(),
+            )
+            .await
     };
     assert_eq!(post(r#"{"type":1}"#).await.body(), r#"{"type":1}"#);
     assert_eq!(post(r#"{"type":0}"#).await.status(), 204);
-    let (answer, _) = tokio::join!(post(r#"{"type":2,"id":"1"}"#), tell(&mut source, Verdict::Stored));
+    let (answer, _) = tokio::join!(
+        post(r#"{"type":2,"id":"1"}"#),
+        tell(&mut source, Verdict::Stored)
+    );
     assert_eq!((answer.status(), answer.body()), (200, r#"{"type":5}"#));
     let event = r#"{"type":1,"application_id":"a","event":{"type":"QUEST_USER_ENROLLMENT","timestamp":"2023-11-14T22:13:10Z"}}"#;
     let (answer, arrivals) = tokio::join!(post(event), tell(&mut source, Verdict::Stored));
-    assert_eq!((answer.status(), types(&arrivals)), (204, vec!["com.discord.QUEST_USER_ENROLLMENT"]));
+    assert_eq!(
+        (answer.status(), types(&arrivals)),
+        (204, vec!["com.discord.QUEST_USER_ENROLLMENT"])
+    );
 }

@@ -1,7 +1,11 @@
-//! What an event costs the journal that matches ten rules, against one that matches a single rule, append, lease and settle together:
-//! `cargo bench -p pointsman-integration-tests --bench journal`.
+//! What an event costs the journal that matches ten rules, against one that matches a single rule,
+//! append, lease and settle together: `cargo bench -p pointsman-integration-tests --bench journal`.
 
-#![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark prints, and has nobody to hand an error to")]
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a benchmark prints, and has nobody to hand an error to"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use pointsman_integration_tests::load::median;
 use pointsman_journal::disk::{DiskJournal, DiskOptions};
-use pointsman_journal::{Append, Ending, Entry, Grant, Journal, NewDelivery, Role, Settlement, Subscription, SubscriptionIdentity};
+use pointsman_journal::{
+    Append, Ending, Entry, Grant, Journal, NewDelivery, Role, Settlement, Subscription,
+    SubscriptionIdentity,
+};
 use pointsman_schemas::{Data, Event, Name, SubscriptionNumber, SystemClock};
 
 const ROUNDS: usize = 5;
@@ -17,12 +24,18 @@ const EVENTS: usize = 40_000;
 /// As many as 64 to 256 callers hand over between two syncs.
 const EVENTS_PER_APPEND: usize = 100;
 
-/// CPU time of this process so far, in seconds: user and system time of proc_pid_stat(5), in clock ticks of 10 ms.
+/// CPU time of this process so far, in seconds: user and system time of proc_pid_stat(5), in clock
+/// ticks of 10 ms.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux tells stat");
     let after_name = stat.rsplit_once(')').expect("the name is in parentheses").1;
-    let ticks =
-        |field: usize| -> f64 { after_name.split_whitespace().nth(field).and_then(|text| text.parse().ok()).expect("a number of ticks") };
+    let ticks = |field: usize| -> f64 {
+        after_name
+            .split_whitespace()
+            .nth(field)
+            .and_then(|text| text.parse().ok())
+            .expect("a number of ticks")
+    };
     (ticks(11) + ticks(12)) / 100.0
 }
 
@@ -45,31 +58,58 @@ async fn measure(journal: &DiskJournal, subscriptions: &[SubscriptionNumber]) ->
         |text| Name::new(text).expect("it is a name"),
         subscriptions
             .iter()
-            .map(|number| Grant { subscription: *number, count: 256, lease: Duration::from_secs(60), bytes_max: usize::MAX })
+            .map(|number| Grant {
+                subscription: *number,
+                count: 256,
+                lease: Duration::from_secs(60),
+                bytes_max: usize::MAX,
+            })
             .collect::<Vec<_>>(),
     );
     for first in (0..EVENTS).step_by(EVENTS_PER_APPEND) {
         let entries = (first..first + EVENTS_PER_APPEND)
             .map(|number| Entry {
                 event: event(number),
-                deliveries: subscriptions.iter().map(|number| NewDelivery::now(*number)).collect(),
+                deliveries: subscriptions
+                    .iter()
+                    .map(|number| NewDelivery::now(*number))
+                    .collect(),
                 deduplicate: None,
                 dead: None,
             })
             .collect();
-        let append = Append { tenant: Name::default_tenant(), origin: name("bench"), entries, rejects: Vec::new(), cursor: None };
+        let append = Append {
+            tenant: Name::default_tenant(),
+            origin: name("bench"),
+            entries,
+            rejects: Vec::new(),
+            cursor: None,
+        };
         journal.append(append).await.expect("there is room");
         loop {
-            let leased = journal.lease(&grants, usize::MAX).await.expect("the disk works").leased;
+            let leased = journal
+                .lease(&grants, usize::MAX)
+                .await
+                .expect("the disk works")
+                .leased;
             if leased.is_empty() {
                 break;
             }
-            let settled =
-                leased.iter().map(|one| Settlement { token: one.token, ending: Ending::Delivered, follow_ups: Vec::new() }).collect();
+            let settled = leased
+                .iter()
+                .map(|one| Settlement {
+                    token: one.token,
+                    ending: Ending::Delivered,
+                    follow_ups: Vec::new(),
+                })
+                .collect();
             journal.settle(settled).await.expect("the disk works");
         }
     }
-    #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a rate needs no more than 52 bits"
+    )]
     let events = EVENTS as f64;
     (cpu_seconds() - begin) * 1e6 / events
 }
@@ -77,7 +117,8 @@ async fn measure(journal: &DiskJournal, subscriptions: &[SubscriptionNumber]) ->
 #[tokio::main]
 async fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let journal = DiskJournal::open(folder.path(), DiskOptions::default(), Arc::new(SystemClock)).expect("the store can be made");
+    let journal = DiskJournal::open(folder.path(), DiskOptions::default(), Arc::new(SystemClock))
+        .expect("the store can be made");
     let wanted = (0..10).map(|number| {
         let name = |text: &str| Name::new(text).expect("it is a name");
         let identity = SubscriptionIdentity {
@@ -86,12 +127,22 @@ async fn main() {
             role: Role::To,
             target: name("t"),
         };
-        Subscription { identity, renamed_from: None, backlog: None }
+        Subscription {
+            identity,
+            renamed_from: None,
+            backlog: None,
+        }
     });
-    let numbers = journal.subscribe(wanted.collect()).await.expect("the disk works");
+    let numbers = journal
+        .subscribe(wanted.collect())
+        .await
+        .expect("the disk works");
     let (mut one, mut ten, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let (single, many) = (measure(&journal, numbers.get(..1).expect("there are ten")).await, measure(&journal, &numbers).await);
+        let (single, many) = (
+            measure(&journal, numbers.get(..1).expect("there are ten")).await,
+            measure(&journal, &numbers).await,
+        );
         // The first round warms up.
         if round > 0 {
             one.push(single);

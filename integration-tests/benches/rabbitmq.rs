@@ -1,9 +1,15 @@
-//! From a queue of RabbitMQ through a rule to a sink that costs nothing, against a bare `lapin` consumer that acknowledges each message:
-//! `cargo bench -p pointsman-integration-tests --bench rabbitmq`.
+//! From a queue of RabbitMQ through a rule to a sink that costs nothing, against a bare `lapin`
+//! consumer that acknowledges each message: `cargo bench -p pointsman-integration-tests --bench
+//! rabbitmq`.
 //!
-//! Each takes the same backlog out of a durable queue with the same prefetch; the bus stores every event on the way.
+//! Each takes the same backlog out of a durable queue with the same prefetch; the bus stores every
+//! event on the way.
 
-#![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark prints, and has nobody to hand an error to")]
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a benchmark prints, and has nobody to hand an error to"
+)]
 
 use std::time::Instant;
 
@@ -24,23 +30,44 @@ const IN_FLIGHT: usize = 256;
 async fn fill(client: &Client) {
     stream::iter(0..MESSAGES)
         .for_each_concurrent(IN_FLIGHT, async |number| {
-            assert!(client.clone().publish("orders", number.to_string()).await, "the queue does not take message {number}");
+            assert!(
+                client.clone().publish("orders", number.to_string()).await,
+                "the queue does not take message {number}"
+            );
         })
         .await;
 }
 
 /// Takes and acknowledges everything; messages per second.
-#[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a rate needs no more than 52 bits"
+)]
 async fn bare(server: &RabbitServer) -> f64 {
     let client = Client::of(&server.url());
     let channel = client.channel().await.expect("the server is there");
-    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.expect("the server takes a prefetch");
-    let consuming = channel.basic_consume("orders".into(), "bare".into(), BasicConsumeOptions::default(), FieldTable::default());
+    channel
+        .basic_qos(PREFETCH, BasicQosOptions::default())
+        .await
+        .expect("the server takes a prefetch");
+    let consuming = channel.basic_consume(
+        "orders".into(),
+        "bare".into(),
+        BasicConsumeOptions::default(),
+        FieldTable::default(),
+    );
     let mut messages = consuming.await.expect("the queue is there");
     let begin = Instant::now();
     for _ in 0..MESSAGES {
-        let message = messages.next().await.expect("there is one more").expect("the server is there");
-        message.ack(BasicAckOptions::default()).await.expect("the server is there");
+        let message = messages
+            .next()
+            .await
+            .expect("there is one more")
+            .expect("the server is there");
+        message
+            .ack(BasicAckOptions::default())
+            .await
+            .expect("the server is there");
     }
     MESSAGES as f64 / begin.elapsed().as_secs_f64()
 }
@@ -76,5 +103,10 @@ async fn main() {
             ratios.push(bus / bare);
         }
     }
-    println!("from RabbitMQ: bare consumer {:.0}/s, pointsman {:.0}/s, ratio {:.2}", median(plain), median(routed), median(ratios));
+    println!(
+        "from RabbitMQ: bare consumer {:.0}/s, pointsman {:.0}/s, ratio {:.2}",
+        median(plain),
+        median(routed),
+        median(ratios)
+    );
 }

@@ -1,10 +1,16 @@
-//! What a reload of 10,000 rules costs those who send events meanwhile, how long it takes to be in force, and what so many rules take of memory:
-//! `cargo bench -p pointsman-integration-tests --bench reload`.
+//! What a reload of 10,000 rules costs those who send events meanwhile, how long it takes to be in
+//! force, and what so many rules take of memory: `cargo bench -p pointsman-integration-tests
+//! --bench reload`.
 //!
-//! Events come at a fixed rate, and each one's time counts from when it was to be sent, so that a stall is seen by all whom it makes wait.
-//! Windows with and without a reload take turns; how far two lots of windows without one differ is the noise.
+//! Events come at a fixed rate, and each one's time counts from when it was to be sent, so that a
+//! stall is seen by all whom it makes wait. Windows with and without a reload take turns; how far
+//! two lots of windows without one differ is the noise.
 
-#![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark prints, and has nobody to hand an error to")]
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a benchmark prints, and has nobody to hand an error to"
+)]
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -35,18 +41,33 @@ fn rules(sink: &str, count: usize, change: Change, round: usize) -> String {
     let mut text = format!("targets:\n  sink: {{ http: {{ url: \"{sink}\" }} }}\nrules:\n");
     let (name, shift) = match change {
         Change::Conditions => ("rule", round),
-        Change::Names => (if round.is_multiple_of(2) { "even" } else { "odd" }, 0),
+        Change::Names => (
+            if round.is_multiple_of(2) {
+                "even"
+            } else {
+                "odd"
+            },
+            0,
+        ),
     };
     for rule in 0..count {
         let key = (rule + shift) % count;
         let pattern = match rule % 5 {
             0 => format!("data: {{ key: [{key}] }}"),
-            1 => format!("data: {{ key: [{{ numeric: [\">=\", {key}, \"<\", {}] }}] }}", key + 1),
+            1 => format!(
+                "data: {{ key: [{{ numeric: [\">=\", {key}, \"<\", {}] }}] }}",
+                key + 1
+            ),
             2 => format!("subject: [{{ prefix: \"{key}/\" }}]"),
-            3 => format!("subject: [{{ wildcard: \"{key}/*x\" }}], source: [{{ anything-but: /other }}]"),
+            3 => format!(
+                "subject: [{{ wildcard: \"{key}/*x\" }}], source: [{{ anything-but: /other }}]"
+            ),
             _ => format!("subject: [{key}/x], type: [t]"),
         };
-        let _ = writeln!(text, "  {name}-{rule}: {{ match: {{ {pattern} }}, to: sink }}");
+        let _ = writeln!(
+            text,
+            "  {name}-{rule}: {{ match: {{ {pattern} }}, to: sink }}"
+        );
     }
     text
 }
@@ -71,7 +92,8 @@ async fn load(url: String, stop: Arc<AtomicBool>) -> Vec<Sample> {
             while !stop.load(Ordering::Relaxed) {
                 let is_late = due < Instant::now();
                 tokio::time::sleep_until(due.into()).await;
-                // Who is late was made to wait by the answer before; the timer's own lateness is nobody's.
+                // Who is late was made to wait by the answer before; the timer's own lateness is
+                // nobody's.
                 let from = if is_late { due } else { Instant::now() };
                 due += pause;
                 let id = next.fetch_add(1, Ordering::Relaxed);
@@ -91,11 +113,16 @@ async fn load(url: String, stop: Arc<AtomicBool>) -> Vec<Sample> {
     callers.join_all().await.into_iter().flatten().collect()
 }
 
-/// Milliseconds at a quantile of the samples of each window, the middle one of all windows: the disk's own hiccups hit a few of them.
+/// Milliseconds at a quantile of the samples of each window, the middle one of all windows: the
+/// disk's own hiccups hit a few of them.
 fn quantile(samples: &[Sample], windows: &[(Instant, Instant)], quantile: f64) -> f64 {
     let of_window = |(begin, end): &(Instant, Instant)| {
-        let inside = samples.iter().filter(|sample| (*begin..*end).contains(&sample.from));
-        let mut times: Vec<f64> = inside.map(|sample| sample.took.as_secs_f64() * 1_000.0).collect();
+        let inside = samples
+            .iter()
+            .filter(|sample| (*begin..*end).contains(&sample.from));
+        let mut times: Vec<f64> = inside
+            .map(|sample| sample.took.as_secs_f64() * 1_000.0)
+            .collect();
         times.sort_by(f64::total_cmp);
         #[expect(
             clippy::cast_precision_loss,
@@ -135,7 +162,10 @@ async fn main() {
             let text = rules(&sink.url(), RULES, change, round);
             let begin = Instant::now();
             bus.write_rules(&text);
-            until("the rules are in force", async || bus.log().matches("the changed rules are in force").count() == round).await;
+            until("the rules are in force", async || {
+                bus.log().matches("the changed rules are in force").count() == round
+            })
+            .await;
             reloads.push((begin, Instant::now()));
             // What the reload set off may have its time, too.
             tokio::time::sleep(QUIET).await;
@@ -147,7 +177,12 @@ async fn main() {
         println!(
             "reload of the {what} of {RULES} rules at {EVENTS_PER_SECOND} events/s: in force after {:.0} ms; ingest without p50 {:.2} ms, p99 {:.1} ms; \
              during p50 {:.2} ms, p99 {:.1} ms; ratio of p99 {:.2} (noise {:.2}); {} MiB resident after {ROUNDS}",
-            median(reloads.iter().map(|(begin, end)| (*end - *begin).as_secs_f64() * 1_000.0).collect()),
+            median(
+                reloads
+                    .iter()
+                    .map(|(begin, end)| (*end - *begin).as_secs_f64() * 1_000.0)
+                    .collect()
+            ),
             within(&quiet, 0.5),
             within(&quiet, 0.99),
             within(&reloads, 0.5),

@@ -1,9 +1,15 @@
-//! The outside systems that the tests speak to: real servers, started here on free ports, with their data in temporary folders.
+//! The outside systems that the tests speak to: real servers, started here on free ports, with
+//! their data in temporary folders.
 //!
-//! Each can be killed, started again with what it had on disk, and is gone when its handle is dropped. `./test` installs them, from
-//! Debian's packages onto PATH and from PyPI into the build folder.
+//! Each can be killed, started again with what it had on disk, and is gone when its handle is
+//! dropped. `./test` installs them, from Debian's packages onto PATH and from PyPI into the build
+//! folder.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "the whole crate is a test, and says what it expects as bluntly as tests do")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the whole crate is a test, and says what it expects as bluntly as tests do"
+)]
 
 mod nats;
 mod object_storage;

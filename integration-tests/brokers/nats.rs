@@ -18,7 +18,8 @@ use crate::{Server, free_port};
 pub enum NatsRelease {
     /// The one on PATH, which is 2.9 where Debian 12 brings it.
     Old,
-    /// The one that `./test` installs into the build folder, unless `POINTSMAN_NATS_SERVER` names another.
+    /// The one that `./test` installs into the build folder, unless `POINTSMAN_NATS_SERVER` names
+    /// another.
     Current,
 }
 
@@ -30,7 +31,8 @@ impl NatsRelease {
         }
     }
 
-    /// True where it is there. That the old one is not is said once on standard error, past the test harness, which keeps what passing tests print.
+    /// True where it is there. That the old one is not is said once on standard error, past the
+    /// test harness, which keeps what passing tests print.
     ///
     /// # Panics
     /// Where the current one is not there, which `./test --install` brings.
@@ -55,7 +57,8 @@ impl NatsRelease {
     }
 }
 
-/// Makes a test of each named `async fn(NatsRelease)` for the old and for the current `nats-server`, as `name::old` and `name::current`.
+/// Makes a test of each named `async fn(NatsRelease)` for the old and for the current
+/// `nats-server`, as `name::old` and `name::current`.
 #[macro_export]
 macro_rules! nats_tests {
     ($($test:ident),+ $(,)?) => {
@@ -95,7 +98,8 @@ impl NatsServer {
         Self::start_with(release, "").await
     }
 
-    /// Starts a server with further lines in its configuration; relative paths in them count from its folder.
+    /// Starts a server with further lines in its configuration; relative paths in them count from
+    /// its folder.
     ///
     /// # Panics
     /// Where `nats-server` cannot be started.
@@ -103,20 +107,30 @@ impl NatsServer {
         Self::start_prepared(release, |_| configuration.to_owned()).await
     }
 
-    /// As [`NatsServer::start_with`], where the lines name files that are first written into the server's folder.
+    /// As [`NatsServer::start_with`], where the lines name files that are first written into the
+    /// server's folder.
     ///
     /// # Panics
     /// Where `nats-server` cannot be started.
-    pub async fn start_prepared(release: NatsRelease, prepare: impl FnOnce(PathBuf) -> String) -> Self {
+    pub async fn start_prepared(
+        release: NatsRelease,
+        prepare: impl FnOnce(PathBuf) -> String,
+    ) -> Self {
         let server = Server::new("nats-server");
         let configuration = prepare(server.folder().to_owned());
-        let mut nats = Self { release, server, port: free_port(), monitor: free_port() };
+        let mut nats = Self {
+            release,
+            server,
+            port: free_port(),
+            monitor: free_port(),
+        };
         nats.configure(&configuration);
         nats.restart().await;
         nats
     }
 
-    /// Gives it other further lines, which are in force after [`NatsServer::reload`] or [`NatsServer::restart`].
+    /// Gives it other further lines, which are in force after [`NatsServer::reload`] or
+    /// [`NatsServer::restart`].
     ///
     /// # Panics
     /// Where they cannot be written.
@@ -134,7 +148,10 @@ impl NatsServer {
     /// # Panics
     /// Where it does not run.
     pub fn reload(&self) {
-        let told = Command::new("kill").args(["-HUP", &self.server.pid().to_string()]).status().expect("there is a kill");
+        let told = Command::new("kill")
+            .args(["-HUP", &self.server.pid().to_string()])
+            .status()
+            .expect("there is a kill");
         assert!(told.success(), "the server does not run");
     }
 
@@ -172,9 +189,14 @@ impl NatsServer {
     pub async fn restart(&mut self) {
         self.kill();
         let mut command = Command::new(self.release.program());
-        command.arg("-c").arg(self.configuration()).current_dir(self.server.folder());
+        command
+            .arg("-c")
+            .arg(self.configuration())
+            .current_dir(self.server.folder());
         let monitor = self.monitor;
-        self.server.start(command, async || is_healthy(monitor).await).await;
+        self.server
+            .start(command, async || is_healthy(monitor).await)
+            .await;
     }
 }
 

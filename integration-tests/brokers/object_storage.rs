@@ -1,7 +1,10 @@
-//! Object stores: moto, a server in Python that speaks S3, SQS, SNS and EventBridge, and SeaweedFS, a store that people run.
+//! Object stores: moto, a server in Python that speaks S3, SQS, SNS and EventBridge, and SeaweedFS,
+//! a store that people run.
 //!
-//! moto tells a queue of what happens in a bucket, filters by prefix and suffix, and sends `s3:TestEvent`. It keeps everything in memory, so that a
-//! restart empties it; it checks no credentials; its records have neither sequencers nor request ids; and it takes some 60 objects a second.
+//! moto tells a queue of what happens in a bucket, filters by prefix and suffix, and sends
+//! `s3:TestEvent`. It keeps everything in memory, so that a restart empties it; it checks no
+//! credentials; its records have neither sequencers nor request ids; and it takes some 60 objects a
+//! second.
 //!
 //! SeaweedFS checks signatures, lists as S3 does, and keeps what it has on disk. It has no queues.
 
@@ -53,7 +56,11 @@ impl ObjectStore {
     }
 
     async fn of(server: Server, kind: Kind) -> Self {
-        let mut store = Self { server, port: free_port(), kind };
+        let mut store = Self {
+            server,
+            port: free_port(),
+            kind,
+        };
         store.restart().await;
         store
     }
@@ -104,27 +111,50 @@ impl ObjectStore {
             Kind::SeaweedFs => (self.weed(), "/status"),
         };
         let port = self.port;
-        self.server.start(command, async || answers(port, path).await).await;
+        self.server
+            .start(command, async || answers(port, path).await)
+            .await;
     }
 
     fn moto(&self) -> Command {
         let mut command = Command::new(expected("moto_server", "POINTSMAN_MOTO"));
         command.args(["-H", "127.0.0.1", "-p", &self.port.to_string()]);
         // It looks for credentials of its own otherwise.
-        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        command
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test");
         command
     }
 
     fn weed(&self) -> Command {
-        let (data, identities) = (self.server.folder().join("data"), self.server.folder().join("identities.json"));
+        let (data, identities) = (
+            self.server.folder().join("data"),
+            self.server.folder().join("identities.json"),
+        );
         std::fs::create_dir_all(&data).expect("the folder of the data can be made");
         std::fs::write(&identities, IDENTITIES).expect("the identities can be written");
         let mut command = Command::new(expected("weed", "POINTSMAN_WEED"));
-        command.args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.iam=false", "-volume.max=20"]);
-        command.args(["-master.volumeSizeLimitMB=64", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
-        command.arg(format!("-dir={}", data.display())).arg(format!("-s3.config={}", identities.display()));
+        command.args([
+            "server",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-filer",
+            "-s3",
+            "-s3.iam=false",
+            "-volume.max=20",
+        ]);
+        command.args([
+            "-master.volumeSizeLimitMB=64",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+        ]);
+        command
+            .arg(format!("-dir={}", data.display()))
+            .arg(format!("-s3.config={}", identities.display()));
         command.arg(format!("-s3.port={}", self.port));
-        for port in ["master.port", "volume.port", "filer.port", "s3.port"].map(|port| format!("{port}.grpc")) {
+        for port in ["master.port", "volume.port", "filer.port", "s3.port"]
+            .map(|port| format!("{port}.grpc"))
+        {
             command.arg(format!("-{port}={}", free_port()));
         }
         for port in ["master.port", "volume.port", "filer.port"] {
@@ -138,7 +168,9 @@ impl ObjectStore {
 async fn answers(port: u16, path: &str) -> bool {
     let ask = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        stream
+            .write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())
+            .await?;
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).await?;
         Ok::<_, std::io::Error>(answer.ends_with(b" 200"))

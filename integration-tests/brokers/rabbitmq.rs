@@ -1,7 +1,8 @@
 //! A RabbitMQ server of its own: nothing of the installed service is used but its programs.
 //!
-//! Another release is tried by `POINTSMAN_RABBITMQ`, which names a whole Debian in a folder with `rabbitmq-server` in it, as `debootstrap` makes one. It
-//! is run by chroot(8), so that only root can.
+//! Another release is tried by `POINTSMAN_RABBITMQ`, which names a whole Debian in a folder with
+//! `rabbitmq-server` in it, as `debootstrap` makes one. It is run by chroot(8), so that only root
+//! can.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +24,8 @@ const ROOT: &str = "POINTSMAN_RABBITMQ";
 
 /// A RabbitMQ node with the user `guest`, password `guest`, and no plugins.
 ///
-/// Whoever keeps it in a static need not end it: what watches over it does so when the process is gone, however that ends.
+/// Whoever keeps it in a static need not end it: what watches over it does so when the process is
+/// gone, however that ends.
 #[derive(Debug)]
 pub struct RabbitServer {
     server: Server,
@@ -44,7 +46,10 @@ impl Root {
     /// The one that is asked for, or the system's.
     fn get() -> Self {
         let path = std::env::var_os(ROOT).map_or_else(|| "/".into(), PathBuf::from);
-        Self(path.canonicalize().unwrap_or_else(|error| panic!("{ROOT} names {}: {error}", path.display())))
+        Self(
+            path.canonicalize()
+                .unwrap_or_else(|error| panic!("{ROOT} names {}: {error}", path.display())),
+        )
     }
 
     fn is_own(&self) -> bool {
@@ -53,18 +58,28 @@ impl Root {
 
     /// A path as it is called in there.
     fn inside(&self, path: &Path) -> PathBuf {
-        path.strip_prefix(&self.0).map_or_else(|_| path.to_owned(), |rest| Path::new("/").join(rest))
+        path.strip_prefix(&self.0)
+            .map_or_else(|_| path.to_owned(), |rest| Path::new("/").join(rest))
     }
 
     /// The folder of the installed release, such as `rabbitmq_server-3.10.8`.
     fn release(&self) -> Option<PathBuf> {
-        let folders = fs::read_dir(self.0.join(PROGRAMS)).into_iter().flatten().flatten().map(|folder| folder.path());
-        folders.filter(|folder| folder.join("sbin/rabbitmq-server").exists()).max()
+        let folders = fs::read_dir(self.0.join(PROGRAMS))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|folder| folder.path());
+        folders
+            .filter(|folder| folder.join("sbin/rabbitmq-server").exists())
+            .max()
     }
 
     /// Runs one of its programs.
     fn command(&self, name: &str) -> Command {
-        let script = self.release().map(|release| release.join("sbin").join(name)).filter(|script| script.exists());
+        let script = self
+            .release()
+            .map(|release| release.join("sbin").join(name))
+            .filter(|script| script.exists());
         let program = script.map_or_else(|| name.into(), |script| self.inside(&script));
         if !self.is_own() {
             return Command::new(program);
@@ -76,27 +91,68 @@ impl Root {
 }
 
 impl RabbitServer {
-    /// A server that is ready; `configuration` are lines of its `rabbitmq.conf` and `advanced` the terms of its `advanced.config`.
+    /// A server that is ready; `configuration` are lines of its `rabbitmq.conf` and `advanced` the
+    /// terms of its `advanced.config`.
     ///
     /// # Panics
     /// Where it cannot be started.
     pub async fn start(configuration: &str, advanced: &str) -> Self {
         let root = Root::get();
-        let server = if root.is_own() { Server::within("rabbitmq-server", &root.0.join("tmp")) } else { Server::new("rabbitmq-server") };
-        let write = |name: &str, text: &str| fs::write(server.folder().join(name), text).expect("the folder can be written");
-        let secret: String = server.folder().to_string_lossy().chars().filter(char::is_ascii_alphanumeric).collect();
+        let server = if root.is_own() {
+            Server::within("rabbitmq-server", &root.0.join("tmp"))
+        } else {
+            Server::new("rabbitmq-server")
+        };
+        let write = |name: &str, text: &str| {
+            fs::write(server.folder().join(name), text).expect("the folder can be written")
+        };
+        let secret: String = server
+            .folder()
+            .to_string_lossy()
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .collect();
         write(".erlang.cookie", &secret);
-        fs::set_permissions(server.folder().join(".erlang.cookie"), Permissions::from_mode(0o400)).expect("the cookie can be hidden");
+        fs::set_permissions(
+            server.folder().join(".erlang.cookie"),
+            Permissions::from_mode(0o400),
+        )
+        .expect("the cookie can be hidden");
         write("plugins", "[].\n");
-        let configuration: String = configuration.lines().map(|line| format!("{}\n", brought(line, server.folder(), &root))).collect();
-        write("rabbitmq.conf", &format!("log.console = true\nlog.console.level = warning\nlog.file = false\n{configuration}\n"));
+        let configuration: String = configuration
+            .lines()
+            .map(|line| format!("{}\n", brought(line, server.folder(), &root)))
+            .collect();
+        write(
+            "rabbitmq.conf",
+            &format!(
+                "log.console = true\nlog.console.level = warning\nlog.file = false\n{configuration}\n"
+            ),
+        );
         write("advanced.config", &format!("[{advanced}].\n"));
         let mapper = Server::new("epmd");
-        let mut own = Self { server, mapper, watch: None, port: free_port(), node_port: free_port(), mapper_port: free_port(), root };
+        let mut own = Self {
+            server,
+            mapper,
+            watch: None,
+            port: free_port(),
+            node_port: free_port(),
+            mapper_port: free_port(),
+            root,
+        };
         let mut command = own.root.command("epmd");
-        command.args(["-address", "127.0.0.1", "-port", &own.mapper_port.to_string()]);
+        command.args([
+            "-address",
+            "127.0.0.1",
+            "-port",
+            &own.mapper_port.to_string(),
+        ]);
         let mapper_port = own.mapper_port;
-        own.mapper.start(command, async || TcpStream::connect(("127.0.0.1", mapper_port)).await.is_ok()).await;
+        own.mapper
+            .start(command, async || {
+                TcpStream::connect(("127.0.0.1", mapper_port)).await.is_ok()
+            })
+            .await;
         own.restart().await;
         own
     }
@@ -119,12 +175,16 @@ impl RabbitServer {
     /// Where its folder does not say it.
     #[must_use]
     pub fn version(&self) -> (u32, u32) {
-        let release = self.root.release().expect("RabbitMQ is installed as Debian does it");
-        let numbers = release
-            .to_string_lossy()
-            .rsplit('-')
-            .next()
-            .map(|version| version.split('.').map_while(|n| n.parse().ok()).collect::<Vec<_>>());
+        let release = self
+            .root
+            .release()
+            .expect("RabbitMQ is installed as Debian does it");
+        let numbers = release.to_string_lossy().rsplit('-').next().map(|version| {
+            version
+                .split('.')
+                .map_while(|n| n.parse().ok())
+                .collect::<Vec<_>>()
+        });
         match numbers.as_deref() {
             Some([major, minor, ..]) => (*major, *minor),
             _ => panic!("{release:?} names no version"),
@@ -139,7 +199,9 @@ impl RabbitServer {
         let mut command = self.root.command("rabbitmq-server");
         self.environment(&mut command);
         let port = self.port;
-        self.server.start(command, async || greets(port).await.is_some()).await;
+        self.server
+            .start(command, async || greets(port).await.is_some())
+            .await;
         self.watch = Some(self.watched());
     }
 
@@ -160,14 +222,24 @@ impl RabbitServer {
     pub fn ctl(&self, arguments: &[&str]) -> String {
         let mut command = self.root.command("rabbitmqctl");
         self.environment(&mut command);
-        let output = command.arg("--quiet").args(arguments).output().expect("rabbitmqctl can be run");
-        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {output:?}");
+        let output = command
+            .arg("--quiet")
+            .args(arguments)
+            .output()
+            .expect("rabbitmqctl can be run");
+        assert!(
+            output.status.success(),
+            "rabbitmqctl {arguments:?}: {output:?}"
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     fn environment(&self, command: &mut Command) {
         let folder = &self.root.inside(self.server.folder());
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", folder);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", folder);
         for (name, file) in [
             ("MNESIA_BASE", "mnesia"),
             ("LOG_BASE", "logs"),
@@ -181,7 +253,8 @@ impl RabbitServer {
             command.env(format!("RABBITMQ_{name}"), folder.join(file));
         }
         command
-            // Then the script becomes the node instead of starting it, so that the child is what is killed.
+            // Then the script becomes the node instead of starting it, so that the child is what is
+            // killed.
             .env("RUNNING_UNDER_SYSTEMD", "true")
             .env("RABBITMQ_NODENAME", "x@localhost")
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
@@ -189,16 +262,29 @@ impl RabbitServer {
             .env("RABBITMQ_DIST_PORT", self.node_port.to_string())
             .env("ERL_EPMD_PORT", self.mapper_port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 +sbwt none -start_epmd false");
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "+S 1:1 +sbwt none -start_epmd false",
+            );
     }
 
-    /// A shell that ends the server and deletes its data once this process has gone without doing so.
+    /// A shell that ends the server and deletes its data once this process has gone without doing
+    /// so.
     fn watched(&self) -> Child {
         let script = "trap '' INT TERM HUP; read -r _; kill -9 \"$1\" \"$2\"; sleep 1; rm -rf -- \"$3\" \"$4\"";
         let pids = [self.server.pid(), self.mapper.pid()].map(|pid| pid.to_string());
         let mut command = Command::new("sh");
-        command.args(["-c", script, "watch"]).args(pids).arg(self.server.folder()).arg(self.mapper.folder());
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell can be started")
+        command
+            .args(["-c", script, "watch"])
+            .args(pids)
+            .arg(self.server.folder())
+            .arg(self.mapper.folder());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell can be started")
     }
 }
 
@@ -210,7 +296,10 @@ impl Drop for RabbitServer {
 
 /// A line of the configuration; the file that it names is brought to where the server can see it.
 fn brought(line: &str, folder: &Path, root: &Root) -> String {
-    let Some((key, file)) = line.split_once(" = ").filter(|(key, _)| root.is_own() && key.ends_with("file")) else {
+    let Some((key, file)) = line
+        .split_once(" = ")
+        .filter(|(key, _)| root.is_own() && key.ends_with("file"))
+    else {
         return line.to_owned();
     };
     let copy = folder.join(key);

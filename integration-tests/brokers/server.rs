@@ -14,15 +14,23 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long the system may take to end a process that it was told to kill.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 
-/// Where `./test` installs a program, unless the variable says otherwise. None on PATH stands in for it: it would be another than the tests were
-/// written against.
+/// Where `./test` installs a program, unless the variable says otherwise. None on PATH stands in
+/// for it: it would be another than the tests were written against.
 ///
 /// # Panics
 /// Where it is not there.
 pub(crate) fn expected(program: &str, variable: &str) -> PathBuf {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-tools/servers/bin").join(program);
+    let default = || {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../target/test-tools/servers/bin")
+            .join(program)
+    };
     let path = std::env::var_os(variable).map_or_else(default, PathBuf::from);
-    assert!(path.exists(), "{program} is not there ({}): run ./test --install, or name another by {variable}", path.display());
+    assert!(
+        path.exists(),
+        "{program} is not there ({}): run ./test --install, or name another by {variable}",
+        path.display()
+    );
     path
 }
 
@@ -35,12 +43,17 @@ pub fn kill(process: &mut Child) {
     let _ = process.kill();
     let until = std::time::Instant::now() + GONE_WITHIN;
     while let Ok(None) = process.try_wait() {
-        assert!(std::time::Instant::now() < until, "process {} does not end though it was killed", process.id());
+        assert!(
+            std::time::Instant::now() < until,
+            "process {} does not end though it was killed",
+            process.id()
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// A server process and the folder of its data. Dropping it kills the process and deletes the folder.
+/// A server process and the folder of its data. Dropping it kills the process and deletes the
+/// folder.
 #[derive(Debug)]
 pub struct Server {
     name: &'static str,
@@ -64,7 +77,11 @@ impl Server {
     /// Where none can be made there.
     #[must_use]
     pub fn within(name: &'static str, parent: &Path) -> Self {
-        Self { name, folder: tempfile::tempdir_in(parent).expect("a temporary folder can be made"), process: None }
+        Self {
+            name,
+            folder: tempfile::tempdir_in(parent).expect("a temporary folder can be made"),
+            process: None,
+        }
     }
 
     /// The folder of its data.
@@ -93,17 +110,41 @@ impl Server {
     /// # Panics
     /// Where it cannot be started, ends, or takes longer than a minute; with its log.
     pub async fn start(&mut self, mut command: Command, ready: impl AsyncFn() -> bool) {
-        let log = File::options().create(true).append(true).open(self.log()).expect("the log can be opened");
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("the log can be shared")).stderr(log);
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .expect("the log can be opened");
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("the log can be shared"))
+            .stderr(log);
         let spawned = command.spawn();
-        self.process =
-            Some(spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}; ./test installs what the tests need", self.name)));
+        self.process = Some(spawned.unwrap_or_else(|error| {
+            panic!(
+                "cannot start {}: {error}; ./test installs what the tests need",
+                self.name
+            )
+        }));
         let until = Instant::now() + READY_WITHIN;
         while !ready().await {
-            let ended = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten());
+            let ended = self
+                .process
+                .as_mut()
+                .and_then(|process| process.try_wait().ok().flatten());
             let told = || std::fs::read_to_string(self.log()).unwrap_or_default();
-            assert!(ended.is_none(), "{} ended with {ended:?}:\n{}", self.name, told());
-            assert!(Instant::now() < until, "{} is not ready:\n{}", self.name, told());
+            assert!(
+                ended.is_none(),
+                "{} ended with {ended:?}:\n{}",
+                self.name,
+                told()
+            );
+            assert!(
+                Instant::now() < until,
+                "{} is not ready:\n{}",
+                self.name,
+                told()
+            );
             sleep(Duration::from_millis(20)).await;
         }
     }

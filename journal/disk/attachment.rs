@@ -1,4 +1,5 @@
-//! Which subscriptions are attached. It is changed page by page, so that appends take turns with a reload of ten thousand rules.
+//! Which subscriptions are attached. It is changed page by page, so that appends take turns with a
+//! reload of ten thousand rules.
 
 use std::collections::HashMap;
 
@@ -8,7 +9,8 @@ use super::DiskJournal;
 use super::ballast::Share;
 use crate::{Backlog, JournalError, Subscription, SubscriptionIdentity};
 
-/// Subscriptions that one job of the writer reads at most, and that one attaches or detaches: half a millisecond's work.
+/// Subscriptions that one job of the writer reads at most, and that one attaches or detaches: half
+/// a millisecond's work.
 const READ_AT_ONCE: usize = 1_000;
 const CHANGED_AT_ONCE: usize = 50;
 
@@ -33,11 +35,20 @@ enum Number {
 
 impl DiskJournal {
     /// Attaches everything wanted, then detaches every other, and drops what holds nothing.
-    pub(super) async fn attach_only(&self, wanted: Vec<Subscription>) -> Result<Vec<SubscriptionNumber>, JournalError> {
+    pub(super) async fn attach_only(
+        &self,
+        wanted: Vec<Subscription>,
+    ) -> Result<Vec<SubscriptionNumber>, JournalError> {
         let mut known = Vec::new();
         loop {
-            let from = known.last().map_or(0, |(number, _): &(u32, Attachment)| number + 1);
-            let page = self.ask(Share::Freeing, 0, move |transaction| Ok(transaction.attachments(from, READ_AT_ONCE))).await?;
+            let from = known
+                .last()
+                .map_or(0, |(number, _): &(u32, Attachment)| number + 1);
+            let page = self
+                .ask(Share::Freeing, 0, move |transaction| {
+                    Ok(transaction.attachments(from, READ_AT_ONCE))
+                })
+                .await?;
             if page.is_empty() {
                 break;
             }
@@ -47,9 +58,20 @@ impl DiskJournal {
         let mut given = Vec::with_capacity(changes.len());
         for page in changes.chunks(CHANGED_AT_ONCE) {
             let changed = page.to_vec();
-            given.extend(self.ask(Share::Freeing, 0, move |transaction| Ok(transaction.set_attachments(&changed))).await?);
+            given.extend(
+                self.ask(Share::Freeing, 0, move |transaction| {
+                    Ok(transaction.set_attachments(&changed))
+                })
+                .await?,
+            );
         }
-        while self.ask(Share::Freeing, 0, |transaction| Ok(transaction.drop_detached(CHANGED_AT_ONCE))).await? == CHANGED_AT_ONCE {}
+        while self
+            .ask(Share::Freeing, 0, |transaction| {
+                Ok(transaction.drop_detached(CHANGED_AT_ONCE))
+            })
+            .await?
+            == CHANGED_AT_ONCE
+        {}
         let number = |number| match number {
             Number::Known(number) => Some(SubscriptionNumber(number)),
             Number::Change(place) => given.get(place).copied(),
@@ -65,15 +87,27 @@ fn changes(known: &[(u32, Attachment)], wanted: &[Subscription]) -> (Vec<Number>
     let new = wanted.iter().map(|one| (&one.identity, None));
     let mut told: HashMap<&SubscriptionIdentity, Option<Number>> = new.collect();
     let (mut numbers, mut changes) = (Vec::with_capacity(wanted.len()), Vec::new());
-    for Subscription { identity, renamed_from, backlog } in wanted {
+    for Subscription {
+        identity,
+        renamed_from,
+        backlog,
+    } in wanted
+    {
         if let Some(Some(number)) = told.get(identity) {
             numbers.push(*number);
             continue;
         }
-        let earlier = renamed_from.clone().map(|rule| SubscriptionIdentity { rule, ..identity.clone() });
+        let earlier = renamed_from.clone().map(|rule| SubscriptionIdentity {
+            rule,
+            ..identity.clone()
+        });
         let earlier = earlier.filter(|earlier| !told.contains_key(earlier));
         let found = old.remove(identity).or_else(|| old.remove(&earlier?));
-        let new = Attachment { identity: identity.clone(), backlog: *backlog, is_attached: true };
+        let new = Attachment {
+            identity: identity.clone(),
+            backlog: *backlog,
+            is_attached: true,
+        };
         let number = match found {
             Some((number, old)) if *old == new => Number::Known(*number),
             found => {
@@ -84,8 +118,18 @@ fn changes(known: &[(u32, Attachment)], wanted: &[Subscription]) -> (Vec<Number>
         told.insert(identity, Some(number));
         numbers.push(number);
     }
-    let gone = known.iter().filter(|(_, attachment)| attachment.is_attached && old.contains_key(&attachment.identity));
-    let detached = |(number, attachment): &(u32, Attachment)| (Some(*number), Attachment { is_attached: false, ..attachment.clone() });
+    let gone = known
+        .iter()
+        .filter(|(_, attachment)| attachment.is_attached && old.contains_key(&attachment.identity));
+    let detached = |(number, attachment): &(u32, Attachment)| {
+        (
+            Some(*number),
+            Attachment {
+                is_attached: false,
+                ..attachment.clone()
+            },
+        )
+    };
     changes.extend(gone.map(detached));
     (numbers, changes)
 }

@@ -1,14 +1,17 @@
-//! A file that only takes up room, and lends it once the disk is full: settling and deleting then go on, and make room in the end.
+//! A file that only takes up room, and lends it once the disk is full: settling and deleting then
+//! go on, and make room in the end.
 //!
-//! What is lent is handed over by making the ballast shorter and taking the same room for the file that needs it at once, before that
-//! file grows. Room that is simply free on a full disk belongs to whoever comes first.
+//! What is lent is handed over by making the ballast shorter and taking the same room for the file
+//! that needs it at once, before that file grows. Room that is simply free on a full disk belongs
+//! to whoever comes first.
 //!
 //! ```text
 //! ballast  ▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓
 //!          opening│ freeing │  known      │ new   until where each may draw: see Share
 //! ```
 //!
-//! Nothing is taken in while the ballast is not whole. What becomes free meanwhile is the ballast's first of all.
+//! Nothing is taken in while the ballast is not whole. What becomes free meanwhile is the ballast's
+//! first of all.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -22,15 +25,17 @@ use rustix::io::Errno;
 
 use super::{schema, store};
 
-/// Its size at most. Before the write-ahead log can be written from its beginning again the database grows by what is in it, so the ballast is
-/// several times what the log may hold: see [`Ballast::log_bytes_max`].
+/// Its size at most. Before the write-ahead log can be written from its beginning again the
+/// database grows by what is in it, so the ballast is several times what the log may hold: see
+/// [`Ballast::log_bytes_max`].
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 const BYTES_MIN: u64 = 1024 * 1024;
 
 /// What it takes of a small disk at most: one part of so many.
 const PART_OF_DISK: u64 = 8;
 
-/// What is kept for what makes room, and, half of it, for opening the store: a quarter, but no more than this.
+/// What is kept for what makes room, and, half of it, for opening the store: a quarter, but no more
+/// than this.
 const LAST_BYTES_MAX: u64 = 512 * 1024;
 
 /// What the index of a short write-ahead log takes, and the unit in which room is taken.
@@ -80,13 +85,20 @@ pub(super) struct Ballast {
 }
 
 impl Ballast {
-    /// The ballast of a store that may give up so much of its size for it; it is in place where it was left.
+    /// The ballast of a store that may give up so much of its size for it; it is in place where it
+    /// was left.
     pub(super) fn of(directory: &Path, bytes_max: u64) -> Self {
         let path = directory.join("ballast");
         let disk = room(directory).map_or(u64::MAX, |(_, all)| all / PART_OF_DISK);
         let size_bytes = bytes_max.min(BYTES_MAX).min(disk.max(BYTES_MIN));
         let bytes = length(&path);
-        Self { path, size_bytes, bytes, is_impossible: false, tried: None }
+        Self {
+            path,
+            size_bytes,
+            bytes,
+            is_impossible: false,
+            tried: None,
+        }
     }
 
     /// Whether all of it is in place.
@@ -94,7 +106,8 @@ impl Ballast {
         self.is_impossible || self.bytes >= self.size_bytes
     }
 
-    /// How large the write-ahead log may become before it is moved into the database: where the disk may soon be full there must be room for that.
+    /// How large the write-ahead log may become before it is moved into the database: where the
+    /// disk may soon be full there must be room for that.
     pub(super) fn log_bytes_max(&self) -> u64 {
         self.size_bytes / 4
     }
@@ -104,9 +117,13 @@ impl Ballast {
         (self.size_bytes / 8).max(COMMIT_BYTES_MIN)
     }
 
-    /// Whether a log of this size is no trouble: the disk will not be full before it has been looked at again.
+    /// Whether a log of this size is no trouble: the disk will not be full before it has been
+    /// looked at again.
     pub(super) fn leaves_room_for(&self, log_bytes: u64) -> bool {
-        self.is_whole() && self.free().is_none_or(|free| free >= PLENTY * (self.size_bytes + log_bytes))
+        self.is_whole()
+            && self
+                .free()
+                .is_none_or(|free| free >= PLENTY * (self.size_bytes + log_bytes))
     }
 
     /// Whether room that is given back now may be missing soon: the log then keeps what it has.
@@ -114,7 +131,8 @@ impl Ballast {
         !self.is_whole() || self.free().is_some_and(|free| free < self.size_bytes)
     }
 
-    /// Whether what a log of this size gives back would make it whole, and little is lost should somebody else come first.
+    /// Whether what a log of this size gives back would make it whole, and little is lost should
+    /// somebody else come first.
     pub(super) fn is_completed_by(&self, log_bytes: u64) -> bool {
         let missing = self.size_bytes.saturating_sub(self.bytes);
         !self.is_whole() && missing <= log_bytes.min(self.size_bytes / 2)
@@ -123,16 +141,26 @@ impl Ballast {
     /// Whether the ballast alone lets the database grow by so much.
     pub(super) fn covers(&self, growth: u64, share: Share) -> bool {
         let credit = self.bytes.saturating_sub(self.kept_from(share));
-        growth <= if share == Share::New { credit / 2 } else { credit }
+        growth
+            <= if share == Share::New {
+                credit / 2
+            } else {
+                credit
+            }
     }
 
     /// What is left alone by those with a share.
     pub(super) fn kept_from(&self, share: Share) -> u64 {
         let last = (self.size_bytes / 4).min(LAST_BYTES_MAX);
-        if share == Share::Freeing { last / 2 } else { last }
+        if share == Share::Freeing {
+            last / 2
+        } else {
+            last
+        }
     }
 
-    /// Takes so much room for a file behind `from`, without making it longer: what is free first, then the ballast's, of which `keep` is left.
+    /// Takes so much room for a file behind `from`, without making it longer: what is free first,
+    /// then the ballast's, of which `keep` is left.
     ///
     /// # Errors
     /// There is no room, or none could be taken.
@@ -143,13 +171,16 @@ impl Ballast {
             match take(file, at, part) {
                 Ok(()) => at += part,
                 Err(Errno::NOSPC | Errno::DQUOT) => {
-                    let lent = part.next_multiple_of(BLOCK_BYTES).min(self.bytes.saturating_sub(keep));
+                    let lent = part
+                        .next_multiple_of(BLOCK_BYTES)
+                        .min(self.bytes.saturating_sub(keep));
                     if lent == 0 {
                         return Err(Errno::NOSPC.into());
                     }
                     self.shorten(lent)?;
                 }
-                // A file system that takes no room beforehand: it is free, for as long as nobody else comes.
+                // A file system that takes no room beforehand: it is free, for as long as nobody
+                // else comes.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => return self.free_up(end - at, keep),
                 Err(error) => return Err(error.into()),
             }
@@ -157,10 +188,17 @@ impl Ballast {
         Ok(())
     }
 
-    /// Takes room for a file of which some must stay free for others: it is taken only where twice as much is there.
+    /// Takes room for a file of which some must stay free for others: it is taken only where twice
+    /// as much is there.
     pub(super) fn reserve(&self, file: &File, bytes: u64) -> bool {
         let has_room = self.free().is_none_or(|free| free >= 2 * bytes);
-        let taken = || take(file, file.metadata().map_or(0, |metadata| metadata.len()), bytes);
+        let taken = || {
+            take(
+                file,
+                file.metadata().map_or(0, |metadata| metadata.len()),
+                bytes,
+            )
+        };
         has_room && !matches!(taken(), Err(Errno::NOSPC | Errno::DQUOT))
     }
 
@@ -172,13 +210,18 @@ impl Ballast {
         self.shorten(missing)
     }
 
-    /// Takes the room that SQLite needs to open the store: for the index of the write-ahead log, which it makes anew where it is the first to open
-    /// it, and for some frames of that log, should something have to be mended. False where there is none left. No connection to the store may be
-    /// open: closing the index drops the locks of this process on it.
+    /// Takes the room that SQLite needs to open the store: for the index of the write-ahead log,
+    /// which it makes anew where it is the first to open it, and for some frames of that log,
+    /// should something have to be mended. False where there is none left. No connection to the
+    /// store may be open: closing the index drops the locks of this process on it.
     pub(super) fn draw_for_opening(&mut self) -> bool {
         let directory = self.path.parent().unwrap_or(Path::new("."));
-        let (index, log) = (self.path.with_file_name("journal.db-shm"), schema::log(directory));
-        let drawn = store::create_file(&index).and_then(|index| self.draw(&index, 0, INDEX_BYTES, 0));
+        let (index, log) = (
+            self.path.with_file_name("journal.db-shm"),
+            schema::log(directory),
+        );
+        let drawn =
+            store::create_file(&index).and_then(|index| self.draw(&index, 0, INDEX_BYTES, 0));
         if drawn.is_ok()
             && let Ok(file) = OpenOptions::new().write(true).open(&log)
         {
@@ -195,14 +238,19 @@ impl Ballast {
 
     /// So much is taken or given at once.
     pub(super) fn part_bytes(&self) -> u64 {
-        (self.size_bytes / PARTS).next_multiple_of(PART_BYTES_MIN).max(PART_BYTES_MIN)
+        (self.size_bytes / PARTS)
+            .next_multiple_of(PART_BYTES_MIN)
+            .max(PART_BYTES_MIN)
     }
 
     fn shorten(&mut self, bytes: u64) -> io::Result<()> {
         // Where somebody has removed it, its room is not there to be lent.
         let there = length(&self.path).min(self.bytes);
         let left = there.saturating_sub(bytes);
-        let shortened = OpenOptions::new().write(true).open(&self.path).and_then(|file| file.set_len(left));
+        let shortened = OpenOptions::new()
+            .write(true)
+            .open(&self.path)
+            .and_then(|file| file.set_len(left));
         self.bytes = length(&self.path);
         match shortened {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -213,9 +261,14 @@ impl Ballast {
         }
     }
 
-    /// Takes for the ballast what room there is, unless it has just been tried; tells whether it is whole.
+    /// Takes for the ballast what room there is, unless it has just been tried; tells whether it is
+    /// whole.
     pub(super) fn restore(&mut self) -> bool {
-        if !self.is_whole() && self.tried.is_none_or(|tried| tried.elapsed() >= AGAIN_AFTER) {
+        if !self.is_whole()
+            && self
+                .tried
+                .is_none_or(|tried| tried.elapsed() >= AGAIN_AFTER)
+        {
             self.refill();
             self.tried = Some(Instant::now());
         }
@@ -249,7 +302,8 @@ impl Ballast {
         }
     }
 
-    /// Whether the disk is full, or what its owner may take of it: the file system tells of the one, and a write of the other.
+    /// Whether the disk is full, or what its owner may take of it: the file system tells of the
+    /// one, and a write of the other.
     pub(super) fn is_disk_full(&self) -> bool {
         let probe = || {
             let file = store::create_file(&self.path)?;
@@ -258,7 +312,8 @@ impl Ballast {
             file.set_len(length)?;
             written
         };
-        self.free().is_some_and(|free| free < ROOM_LEAST) || probe().is_err_and(|error| is_no_room(&error))
+        self.free().is_some_and(|free| free < ROOM_LEAST)
+            || probe().is_err_and(|error| is_no_room(&error))
     }
 
     fn free(&self) -> Option<u64> {
@@ -280,7 +335,13 @@ fn write_noise(file: &File, mut from: u64, bytes: u64) -> io::Result<()> {
     let (mut noise, end) = ([0; 64 * 1024], from + bytes);
     rand::rng().fill_bytes(&mut noise);
     while from < end {
-        let part = noise.get(..usize::try_from(end - from).unwrap_or(usize::MAX).min(noise.len())).unwrap_or(&noise);
+        let part = noise
+            .get(
+                ..usize::try_from(end - from)
+                    .unwrap_or(usize::MAX)
+                    .min(noise.len()),
+            )
+            .unwrap_or(&noise);
         file.write_all_at(part, from)?;
         from += part.len() as u64;
     }
@@ -289,11 +350,19 @@ fn write_noise(file: &File, mut from: u64, bytes: u64) -> io::Result<()> {
 
 /// Whether an error says that there is no room.
 pub(super) fn is_no_room(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
 }
 
 /// What a disk has to spare, and its size; none where it does not tell.
 fn room(directory: &Path) -> Option<(u64, u64)> {
-    let StatVfs { f_bavail, f_blocks, f_frsize, .. } = statvfs(directory).ok()?;
+    let StatVfs {
+        f_bavail,
+        f_blocks,
+        f_frsize,
+        ..
+    } = statvfs(directory).ok()?;
     Some((f_bavail * f_frsize, f_blocks * f_frsize))
 }

@@ -1,12 +1,15 @@
 //! Finding out what is wrong with a store, and mending it.
 //!
-//! Damage is found in four ways. The files themselves: the header, lengths, and the write-ahead log, of which SQLite would drop what lies behind
-//! a flipped bit ([`super::raw`]). SQLite finds pages that make no sense: then every row that can be read is copied into a new database and the
-//! old files are kept beside it ([`super::salvage`]). Checksums find rows that do not say what was written: they are moved to `quarantine`.
-//! And the stored counters find what is not there at all: it is counted as quarantined. A store of up to [`CHECKED_AT_OPEN_BYTES`] is
-//! looked through whole when it is opened; a larger one in the background, and when a page of it makes no sense.
+//! Damage is found in four ways. The files themselves: the header, lengths, and the write-ahead
+//! log, of which SQLite would drop what lies behind a flipped bit ([`super::raw`]). SQLite finds
+//! pages that make no sense: then every row that can be read is copied into a new database and the
+//! old files are kept beside it ([`super::salvage`]). Checksums find rows that do not say what was
+//! written: they are moved to `quarantine`. And the stored counters find what is not there at all:
+//! it is counted as quarantined. A store of up to [`CHECKED_AT_OPEN_BYTES`] is looked through whole
+//! when it is opened; a larger one in the background, and when a page of it makes no sense.
 //!
-//! A read that fails is no damage. It ends whatever is being done here, nothing is changed, and the caller tries again later.
+//! A read that fails is no damage. It ends whatever is being done here, nothing is changed, and the
+//! caller tries again later.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +28,9 @@ use super::raw::{DatabaseFile, Image};
 use super::record::{self, Buried, Damage, Decoder, Kept, Seen, Subscribed};
 use super::row::{BLOCK_RUN, PendingRow, RowKey};
 use super::schema::{self, Ledger, Purpose};
-use super::transaction::{Books, Failure, SEQUENCES_SKIPPED, SUBSCRIPTIONS_SKIPPED, Transaction, read_row};
+use super::transaction::{
+    Books, Failure, SEQUENCES_SKIPPED, SUBSCRIPTIONS_SKIPPED, Transaction, read_row,
+};
 use super::{reader, salvage};
 use crate::{Activity, Counts, JournalError, Role, SubscriptionIdentity};
 
@@ -37,8 +42,16 @@ pub(super) const TABLES: [(&str, &str, &str); 8] = [
     ("meta", "name", "name, value"),
     ("events", "sequence", "sequence, record"),
     ("subscriptions", "number", "number, value"),
-    ("pending", "subscription, sequence, run", "subscription, sequence, run, due, order_key, value"),
-    ("dead", "sequence, subscription, run", "sequence, subscription, run, value"),
+    (
+        "pending",
+        "subscription, sequence, run",
+        "subscription, sequence, run, due, order_key, value",
+    ),
+    (
+        "dead",
+        "sequence, subscription, run",
+        "sequence, subscription, run, value",
+    ),
     ("cursors", "tenant, source", "tenant, source, value"),
     ("identities", "high, low", "high, low, value"),
     ("quarantine", "number", "number, at, place, key, why, value"),
@@ -69,11 +82,22 @@ pub(super) enum Occasion {
 }
 
 /// Opens the database for writing, makes it where it is new, and mends what can be mended.
-pub(super) fn open(directory: &Path, database: &DatabaseFile, clock: &dyn Clock, occasion: Occasion) -> Result<Checked, OpenError> {
-    mend_and_open(directory, database, clock.now(), occasion).map_err(|trouble| trouble.at(directory))
+pub(super) fn open(
+    directory: &Path,
+    database: &DatabaseFile,
+    clock: &dyn Clock,
+    occasion: Occasion,
+) -> Result<Checked, OpenError> {
+    mend_and_open(directory, database, clock.now(), occasion)
+        .map_err(|trouble| trouble.at(directory))
 }
 
-fn mend_and_open(directory: &Path, database: &DatabaseFile, now: Timestamp, occasion: Occasion) -> Result<Checked, Trouble> {
+fn mend_and_open(
+    directory: &Path,
+    database: &DatabaseFile,
+    now: Timestamp,
+    occasion: Occasion,
+) -> Result<Checked, Trouble> {
     let mut findings = Vec::new();
     let mut wrong = None;
     if occasion == Occasion::Start {
@@ -97,15 +121,27 @@ fn mend_and_open(directory: &Path, database: &DatabaseFile, now: Timestamp, occa
         other => other?,
     };
     findings.append(&mut checked.findings);
-    Ok(Checked { findings, ..checked })
+    Ok(Checked {
+        findings,
+        ..checked
+    })
 }
 
 fn is_new(directory: &Path) -> bool {
-    schema::database(directory).metadata().is_ok_and(|metadata| metadata.len() == 0) && !schema::log(directory).exists()
+    schema::database(directory)
+        .metadata()
+        .is_ok_and(|metadata| metadata.len() == 0)
+        && !schema::log(directory).exists()
 }
 
-/// Looks at the files before SQLite does: mends the write-ahead log, and tells what of the database cannot be right.
-fn check_files(directory: &Path, database: &DatabaseFile, now: Timestamp, findings: &mut Vec<String>) -> Result<Option<String>, Trouble> {
+/// Looks at the files before SQLite does: mends the write-ahead log, and tells what of the database
+/// cannot be right.
+fn check_files(
+    directory: &Path,
+    database: &DatabaseFile,
+    now: Timestamp,
+    findings: &mut Vec<String>,
+) -> Result<Option<String>, Trouble> {
     let image = Image::open(directory, database)?;
     if let Some(log) = image.log().filter(|log| log.commits_saved() > 0) {
         let (mended, damaged) = log.damaged();
@@ -148,11 +184,15 @@ impl From<std::io::Error> for Trouble {
     }
 }
 
-/// The database itself says that its pages make no sense. Everything else that SQLite fails with (no such file, no memory, a lock, a full disk,
-/// an operation that failed) says nothing of what the file holds.
+/// The database itself says that its pages make no sense. Everything else that SQLite fails with
+/// (no such file, no memory, a lock, a full disk, an operation that failed) says nothing of what
+/// the file holds.
 pub(super) fn is_corrupt(error: &rusqlite::Error) -> bool {
     match error {
-        rusqlite::Error::SqliteFailure(error, _) => matches!(error.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase),
+        rusqlite::Error::SqliteFailure(error, _) => matches!(
+            error.code,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase
+        ),
         // What was read is not of the kind that was written.
         rusqlite::Error::FromSqlConversionFailure(..)
         | rusqlite::Error::IntegralValueOutOfRange(..)
@@ -163,10 +203,18 @@ pub(super) fn is_corrupt(error: &rusqlite::Error) -> bool {
 }
 
 pub(super) fn corrupt(what: String) -> rusqlite::Error {
-    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(what))
+    rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+        Some(what),
+    )
 }
 
-fn attempt(directory: &Path, database: &DatabaseFile, now: Timestamp, suspect: bool) -> Result<Checked, Trouble> {
+fn attempt(
+    directory: &Path,
+    database: &DatabaseFile,
+    now: Timestamp,
+    suspect: bool,
+) -> Result<Checked, Trouble> {
     let is_new = is_new(directory);
     let mut connection = schema::connect(directory, Purpose::Write)?;
     if is_new {
@@ -175,7 +223,11 @@ fn attempt(directory: &Path, database: &DatabaseFile, now: Timestamp, suspect: b
     let mut findings = Vec::new();
     // Before anything else: a later version may have other tables.
     if let Some(found) = schema::later_format(&connection)? {
-        return Err(Trouble::Open(OpenError::Newer { path: directory.to_owned(), found, understood: schema::FORMAT }));
+        return Err(Trouble::Open(OpenError::Newer {
+            path: directory.to_owned(),
+            found,
+            understood: schema::FORMAT,
+        }));
     }
     schema::check_tables(&connection)?;
     if schema::is_format_damaged(&connection)? {
@@ -187,7 +239,12 @@ fn attempt(directory: &Path, database: &DatabaseFile, now: Timestamp, suspect: b
         check_pages(directory, database, &connection, &mut findings)?;
     }
     let books = read_books(&connection, now, &mut findings)?;
-    let mut checked = Checked { connection, books, findings, is_whole: is_new || is_whole };
+    let mut checked = Checked {
+        connection,
+        books,
+        findings,
+        is_whole: is_new || is_whole,
+    };
     if is_whole || !checked.findings.is_empty() {
         check_rows(&mut checked, now)?;
     }
@@ -195,18 +252,32 @@ fn attempt(directory: &Path, database: &DatabaseFile, now: Timestamp, suspect: b
 }
 
 /// Has SQLite look at its own structures; an index that lacks something is made anew.
-fn check_pages(directory: &Path, database: &DatabaseFile, connection: &Connection, findings: &mut Vec<String>) -> Result<(), Trouble> {
+fn check_pages(
+    directory: &Path,
+    database: &DatabaseFile,
+    connection: &Connection,
+    findings: &mut Vec<String>,
+) -> Result<(), Trouble> {
     if look_at_pages(connection)?.is_none() {
         return Ok(());
     }
-    // SQLite tells of a page that it could not read as of one that is wrong. Where all can be read it is asked once more.
+    // SQLite tells of a page that it could not read as of one that is wrong. Where all can be read
+    // it is asked once more.
     Image::open(directory, database)?.read_all()?;
-    let Some(said) = look_at_pages(connection)? else { return Ok(()) };
-    // Only where no page is wrong: making an index anew frees its pages, and they must not be somebody else's.
-    if said.iter().all(|said| said.contains("missing from index") || said.contains("wrong # of entries in index")) {
+    let Some(said) = look_at_pages(connection)? else {
+        return Ok(());
+    };
+    // Only where no page is wrong: making an index anew frees its pages, and they must not be
+    // somebody else's.
+    if said.iter().all(|said| {
+        said.contains("missing from index") || said.contains("wrong # of entries in index")
+    }) {
         connection.execute_batch("REINDEX")?;
         if look_at_pages(connection)?.is_none() {
-            findings.push(format!("an index was damaged and has been made anew ({})", said.join("; ")));
+            findings.push(format!(
+                "an index was damaged and has been made anew ({})",
+                said.join("; ")
+            ));
             return Ok(());
         }
     }
@@ -216,12 +287,18 @@ fn check_pages(directory: &Path, database: &DatabaseFile, connection: &Connectio
 /// What SQLite finds wrong, the first of it; none where all is well.
 pub(super) fn look_at_pages(connection: &Connection) -> rusqlite::Result<Option<Vec<String>>> {
     let mut look = connection.prepare(&format!("PRAGMA integrity_check({FINDINGS_MAX})"))?;
-    let said: Vec<String> = look.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let said: Vec<String> = look
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
     Ok((said != ["ok"]).then_some(said))
 }
 
 /// Reads the small tables; what of them is damaged is put back together from the large ones.
-fn read_books(connection: &Connection, now: Timestamp, findings: &mut Vec<String>) -> rusqlite::Result<Books> {
+fn read_books(
+    connection: &Connection,
+    now: Timestamp,
+    findings: &mut Vec<String>,
+) -> rusqlite::Result<Books> {
     let mut damaged = 0;
     if let Err(damage) = schema::journal_id(connection)? {
         damaged += 1;
@@ -233,7 +310,9 @@ fn read_books(connection: &Connection, now: Timestamp, findings: &mut Vec<String
     match schema::read_ledger(connection)? {
         Ok(ledger) => books.ledger = ledger,
         Err(damage) => {
-            findings.push(format!("the ledger is damaged ({damage}); it is counted anew"));
+            findings.push(format!(
+                "the ledger is damaged ({damage}); it is counted anew"
+            ));
             books.ledger = count_ledger(connection)?;
         }
     }
@@ -253,12 +332,17 @@ fn read_books(connection: &Connection, now: Timestamp, findings: &mut Vec<String
                 placeholder
             }
         };
-        books.ledger.last_run = books.ledger.last_run.max(subscribed.runs_of_format_1.into());
+        books.ledger.last_run = books
+            .ledger
+            .last_run
+            .max(subscribed.runs_of_format_1.into());
         books.subscriptions.insert(number, subscribed);
     }
     let epochs = schema::read_epochs(connection)?.unwrap_or_else(|damage| {
         damaged += 1;
-        findings.push(format!("the epochs are damaged ({damage}); ids of deliveries told before are void"));
+        findings.push(format!(
+            "the epochs are damaged ({damage}); ids of deliveries told before are void"
+        ));
         Epochs::of_format_1(JournalId(rand::random()))
     });
     books.epochs = Arc::new(epochs);
@@ -270,9 +354,21 @@ fn read_books(connection: &Connection, now: Timestamp, findings: &mut Vec<String
 pub(super) fn placeholder(number: u32) -> Subscribed {
     let name = |text: &str| Name::new(text).unwrap_or_else(|_| Name::default_tenant());
     let rule = name(&format!("damaged-{number}"));
-    let identity = SubscriptionIdentity { tenant: Name::default_tenant(), rule, role: Role::To, target: name("damaged") };
+    let identity = SubscriptionIdentity {
+        tenant: Name::default_tenant(),
+        rule,
+        role: Role::To,
+        target: name("damaged"),
+    };
     let (activity, counts) = (Activity::Active, Counts::default());
-    Subscribed { identity, attached: false, activity, backlog: None, runs_of_format_1: 0, counts }
+    Subscribed {
+        identity,
+        attached: false,
+        activity,
+        backlog: None,
+        runs_of_format_1: 0,
+        counts,
+    }
 }
 
 /// When the last of the identities is forgotten that deduplication remembers.
@@ -289,14 +385,21 @@ fn last_identity(connection: &Connection) -> rusqlite::Result<Timestamp> {
 }
 
 fn count_ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0)).map(|n| n.unwrap_or(0).cast_unsigned());
-    let last = ["events", "dead", "pending"].map(|table| number(&format!("SELECT max(sequence) FROM {table}")));
+    let number = |sql: &str| {
+        connection
+            .query_row(sql, [], |row| row.get::<_, Option<i64>>(0))
+            .map(|n| n.unwrap_or(0).cast_unsigned())
+    };
+    let last = ["events", "dead", "pending"]
+        .map(|table| number(&format!("SELECT max(sequence) FROM {table}")));
     let mut highest = 0;
     for last in last {
         highest = highest.max(last?);
     }
-    let last_run = number("SELECT max(run) FROM dead")?.max(number("SELECT max(run) FROM pending WHERE run >= 0")?);
-    let subscription = number("SELECT max(number) FROM subscriptions")?.max(number("SELECT max(subscription) FROM pending")?);
+    let last_run = number("SELECT max(run) FROM dead")?
+        .max(number("SELECT max(run) FROM pending WHERE run >= 0")?);
+    let subscription = number("SELECT max(number) FROM subscriptions")?
+        .max(number("SELECT max(subscription) FROM pending")?);
     Ok(Ledger {
         commit: 0,
         last_sequence: highest + SEQUENCES_SKIPPED,
@@ -304,7 +407,8 @@ fn count_ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
         old_identities_until: schema::NOT_KNOWN,
         time: Timestamp(i64::MIN),
         clock_offset: 0,
-        last_subscription: u32::try_from(subscription).unwrap_or(u32::MAX >> 1) + SUBSCRIPTIONS_SKIPPED,
+        last_subscription: u32::try_from(subscription).unwrap_or(u32::MAX >> 1)
+            + SUBSCRIPTIONS_SKIPPED,
         events: number("SELECT count(*) FROM events")?,
         dead: number("SELECT count(*) FROM dead")?,
         rejects: number("SELECT count(*) FROM dead WHERE subscription = 0")?,
@@ -318,18 +422,24 @@ fn check_rows(checked: &mut Checked, now: Timestamp) -> Result<(), Trouble> {
     let damaged = find_damaged(&checked.connection)?;
     let actual = Actual::count(&checked.connection)?;
     let ledger = checked.books.ledger;
-    let is_sound = damaged.is_empty() && checked.findings.is_empty() && actual.agrees(&checked.books);
+    let is_sound =
+        damaged.is_empty() && checked.findings.is_empty() && actual.agrees(&checked.books);
     if is_sound {
         return Ok(());
     }
     for (place, key, why) in &damaged {
-        checked.findings.push(format!("a record in {place} ({key}) is damaged ({why}) and has been set aside"));
+        checked.findings.push(format!(
+            "a record in {place} ({key}) is damaged ({why}) and has been set aside"
+        ));
     }
     let queues = Mutex::new(Queues::new(0, Arc::default()));
     checked.connection.execute_batch("BEGIN IMMEDIATE")?;
-    let mut transaction = Transaction::new(&checked.connection, &checked.books, &queues, now, u64::MAX);
-    let mended =
-        damaged.iter().try_for_each(|(place, key, why)| transaction.quarantine(place, key, why)).and_then(|()| transaction.reconcile());
+    let mut transaction =
+        Transaction::new(&checked.connection, &checked.books, &queues, now, u64::MAX);
+    let mended = damaged
+        .iter()
+        .try_for_each(|(place, key, why)| transaction.quarantine(place, key, why))
+        .and_then(|()| transaction.reconcile());
     match mended.and_then(|()| transaction.finish()) {
         Ok(()) => {}
         Err(Failure::Database(error)) => return Err(error.into()),
@@ -337,16 +447,24 @@ fn check_rows(checked: &mut Checked, now: Timestamp) -> Result<(), Trouble> {
     }
     let changes = transaction.into_changes();
     checked.connection.execute_batch("COMMIT")?;
-    let missing = changes.ledger.quarantined.saturating_sub(ledger.quarantined + damaged.len() as u64);
+    let missing = changes
+        .ledger
+        .quarantined
+        .saturating_sub(ledger.quarantined + damaged.len() as u64);
     if missing > 0 {
-        checked.findings.push(format!("{missing} records that were counted are not there any more"));
+        checked.findings.push(format!(
+            "{missing} records that were counted are not there any more"
+        ));
     }
     checked.books.apply(changes.ledger, changes.subscriptions);
     Ok(())
 }
 
 fn refused(error: &JournalError) -> OpenError {
-    OpenError::Damaged { path: std::path::PathBuf::new(), what: error.to_string() }
+    OpenError::Damaged {
+        path: std::path::PathBuf::new(),
+        what: error.to_string(),
+    }
 }
 
 /// The key of a row in any table.
@@ -384,7 +502,9 @@ pub(super) fn find_damaged(connection: &Connection) -> rusqlite::Result<Vec<Dama
         let mut select = connection.prepare(&format!("SELECT {columns} FROM {table}"))?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
-            let mut values = (0..width).map(|column| row.get(column)).collect::<rusqlite::Result<Vec<Value>>>()?;
+            let mut values = (0..width)
+                .map(|column| row.get(column))
+                .collect::<rusqlite::Result<Vec<Value>>>()?;
             if let Err(damage) = check_row(table, &values) {
                 values.truncate(keys);
                 damaged.push((table, DamagedKey(values), damage));
@@ -405,8 +525,20 @@ pub(super) fn table_of(number: Option<i64>, values: &[Value]) -> Option<(&'stati
     let is_sound = |table: &str| check_row(table, &values).is_ok();
     let candidates: &[&'static str] = match (number.is_some(), values.as_slice()) {
         (true, [_, Blob(_)]) => &["events", "subscriptions"],
-        (true, [_, Integer(_), Text(_), Text(_), Text(_), Blob(_) | Null]) => return Some(("quarantine", true)),
-        (false, [Integer(_), Integer(_), Integer(_), Integer(_) | Null, Integer(_) | Null, Blob(_)]) => &["pending"],
+        (true, [_, Integer(_), Text(_), Text(_), Text(_), Blob(_) | Null]) => {
+            return Some(("quarantine", true));
+        }
+        (
+            false,
+            [
+                Integer(_),
+                Integer(_),
+                Integer(_),
+                Integer(_) | Null,
+                Integer(_) | Null,
+                Blob(_),
+            ],
+        ) => &["pending"],
         (false, [Integer(_), Integer(_), Integer(_), Blob(_)]) => &["dead"],
         (false, [Text(_), Text(_), Blob(_)]) => &["cursors"],
         (false, [Integer(_), Integer(_), Blob(_)]) => &["identities"],
@@ -414,7 +546,10 @@ pub(super) fn table_of(number: Option<i64>, values: &[Value]) -> Option<(&'stati
         (false, [Text(_), Blob(_)]) => return is_sound("meta").then_some(("meta", true)),
         _ => return None,
     };
-    let sound = candidates.iter().find(|table| is_sound(table)).map(|table| (*table, true));
+    let sound = candidates
+        .iter()
+        .find(|table| is_sound(table))
+        .map(|table| (*table, true));
     sound.or_else(|| candidates.first().map(|table| (*table, false)))
 }
 
@@ -424,13 +559,24 @@ fn check_row(table: &str, values: &[Value]) -> Result<(), Damage> {
         _ => Err(Damage("its key is no number")),
     };
     let unsigned = |at: usize| number(at).map(i64::cast_unsigned);
-    let narrow = |at: usize| number(at).and_then(|number| u32::try_from(number).map_err(|_| Damage("its key is out of range")));
-    let option = |at: usize| if matches!(values.get(at), Some(Value::Null)) { Ok(None) } else { number(at).map(Some) };
+    let narrow = |at: usize| {
+        number(at)
+            .and_then(|number| u32::try_from(number).map_err(|_| Damage("its key is out of range")))
+    };
+    let option = |at: usize| {
+        if matches!(values.get(at), Some(Value::Null)) {
+            Ok(None)
+        } else {
+            number(at).map(Some)
+        }
+    };
     let text = |at: usize| match values.get(at) {
         Some(Value::Text(text)) => Ok(text.as_str()),
         _ => Err(Damage("its key is no text")),
     };
-    let Some(Value::Blob(value)) = values.last() else { return Err(Damage("it is no blob")) };
+    let Some(Value::Blob(value)) = values.last() else {
+        return Err(Damage("it is no blob"));
+    };
     match table {
         "meta" => Decoder::open(record::Table::Meta, &[record::key_of(text(0)?)], value).map(drop),
         "events" => Kept::decode(unsigned(0)?, &Bytes::copy_from_slice(value)).map(drop),
@@ -440,11 +586,18 @@ fn check_row(table: &str, values: &[Value]) -> Result<(), Damage> {
             if run.cast_signed() < BLOCK_RUN.cast_signed() {
                 return Err(Damage("its key is out of range"));
             }
-            let key = RowKey { subscription: narrow(0)?, sequence: unsigned(1)?, run };
+            let key = RowKey {
+                subscription: narrow(0)?,
+                sequence: unsigned(1)?,
+                run,
+            };
             PendingRow::decode(key, option(3)?, option(4)?, value).map(drop)
         }
         "dead" => Buried::decode(&[unsigned(0)?, unsigned(1)?, unsigned(2)?], value).map(drop),
-        "cursors" => record::decode_cursor(record::key_of(&format!("{}/{}", text(0)?, text(1)?)), value).map(drop),
+        "cursors" => {
+            record::decode_cursor(record::key_of(&format!("{}/{}", text(0)?, text(1)?)), value)
+                .map(drop)
+        }
         "identities" => Seen::decode([unsigned(0)?, unsigned(1)?], value).map(drop),
         _ => Ok(()),
     }
@@ -464,7 +617,11 @@ pub(super) struct Actual {
 
 impl Actual {
     pub(super) fn count(connection: &Connection) -> rusqlite::Result<Self> {
-        let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned);
+        let number = |sql: &str| {
+            connection
+                .query_row(sql, [], |row| row.get::<_, i64>(0))
+                .map(i64::cast_unsigned)
+        };
         let mut actual = Self {
             events: number("SELECT count(*) FROM events")?,
             dead: number("SELECT count(*) FROM dead")?,
@@ -474,32 +631,51 @@ impl Actual {
             )?,
             subscriptions: BTreeMap::new(),
         };
-        let mut pending = connection.prepare("SELECT subscription, sequence, run, due, order_key, value FROM pending")?;
+        let mut pending = connection
+            .prepare("SELECT subscription, sequence, run, due, order_key, value FROM pending")?;
         let mut rows = pending.query([])?;
         while let Some(row) = rows.next()? {
             if let Ok((RowKey { subscription, .. }, Ok(row))) = read_row(row) {
                 let (pending, retrying, _) = actual.subscriptions.entry(subscription).or_default();
-                actual.last_sequence = actual.last_sequence.max(row.sequences.last().copied().unwrap_or_default());
+                actual.last_sequence = actual
+                    .last_sequence
+                    .max(row.sequences.last().copied().unwrap_or_default());
                 *pending += row.sequences.len() as u64;
                 *retrying += u64::from(row.attempts > 0);
             }
         }
-        let mut dead = connection.prepare("SELECT subscription, count(*) FROM dead WHERE subscription > 0 GROUP BY subscription")?;
+        let mut dead = connection.prepare(
+            "SELECT subscription, count(*) FROM dead WHERE subscription > 0 GROUP BY subscription",
+        )?;
         let mut rows = dead.query([])?;
         while let Some(row) = rows.next()? {
-            actual.subscriptions.entry(row.get(0)?).or_default().2 = row.get::<_, i64>(1)?.cast_unsigned();
+            actual.subscriptions.entry(row.get(0)?).or_default().2 =
+                row.get::<_, i64>(1)?.cast_unsigned();
         }
         Ok(actual)
     }
 
     pub(super) fn agrees(&self, books: &Books) -> bool {
-        let Ledger { events, dead, rejects, .. } = books.ledger;
-        let counts = |subscribed: &Subscribed| (subscribed.counts.pending, subscribed.counts.retrying, subscribed.counts.dead);
+        let Ledger {
+            events,
+            dead,
+            rejects,
+            ..
+        } = books.ledger;
+        let counts = |subscribed: &Subscribed| {
+            (
+                subscribed.counts.pending,
+                subscribed.counts.retrying,
+                subscribed.counts.dead,
+            )
+        };
         (self.events, self.dead, self.rejects) == (events, dead, rejects)
-            && self.subscriptions.keys().all(|number| books.subscriptions.contains_key(number))
-            && books
+            && self
                 .subscriptions
-                .iter()
-                .all(|(number, subscribed)| self.subscriptions.get(number).copied().unwrap_or_default() == counts(subscribed))
+                .keys()
+                .all(|number| books.subscriptions.contains_key(number))
+            && books.subscriptions.iter().all(|(number, subscribed)| {
+                self.subscriptions.get(number).copied().unwrap_or_default() == counts(subscribed)
+            })
     }
 }

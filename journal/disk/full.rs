@@ -1,8 +1,9 @@
 //! Writing on a disk that is full.
 //!
-//! The write-ahead log can be written from its beginning again, which takes no room, once all of it is in the database, which may have to
-//! grow for that. So no transaction is committed for which the database could not grow any more: the ballast covers that, or the room is
-//! taken at once. On a full disk the log keeps its length, as what it gave back would be gone.
+//! The write-ahead log can be written from its beginning again, which takes no room, once all of it
+//! is in the database, which may have to grow for that. So no transaction is committed for which
+//! the database could not grow any more: the ballast covers that, or the room is taken at once. On
+//! a full disk the log keeps its length, as what it gave back would be gone.
 
 use std::time::Duration;
 
@@ -14,10 +15,12 @@ use super::schema::{self, PAGE_BYTES};
 use super::writer::{Failed, Job, Writer, answer};
 use crate::JournalError;
 
-/// How long readers in the middle of the log are waited for when it is to be written from its beginning again.
+/// How long readers in the middle of the log are waited for when it is to be written from its
+/// beginning again.
 const READER_WAIT: Duration = Duration::from_millis(50);
 
-/// How long a disk that was full is taken to be still, where nobody tries: readiness comes back by itself, so that somebody does.
+/// How long a disk that was full is taken to be still, where nobody tries: readiness comes back by
+/// itself, so that somebody does.
 const DISK_FULL_FOR: Duration = Duration::from_secs(10);
 
 /// How often one job gets more room for the log.
@@ -34,12 +37,14 @@ pub(super) enum Cut {
 }
 
 impl Writer {
-    /// Without its whole ballast the disk has room for what is there already: what is new is refused.
+    /// Without its whole ballast the disk has room for what is there already: what is new is
+    /// refused.
     pub(super) fn refuse_new(&self, group: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
         if self.shared.ballast.lock().restore() {
             return group;
         }
-        let (refused, others): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.share() == Share::New);
+        let (refused, others): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|job| job.share() == Share::New);
         if !refused.is_empty() {
             self.shared.note_full_disk();
             answer(refused, &Err(JournalError::DiskFull));
@@ -47,8 +52,8 @@ impl Writer {
         others
     }
 
-    /// Does what the disk had no room for: together once the log may be written from its beginning again, else one job after another, so that
-    /// what fits is done.
+    /// Does what the disk had no room for: together once the log may be written from its beginning
+    /// again, else one job after another, so that what fits is done.
     pub(super) fn serve_on_full_disk(&mut self, mut group: Vec<Box<dyn Job>>) {
         self.shared.upkeep.make_room();
         self.shared.look.stop();
@@ -56,7 +61,9 @@ impl Writer {
         if group.len() > 1 {
             match self.commit(&mut group) {
                 Ok(()) => return answer(group, &Ok(())),
-                Err(Failed::Store(error)) if !self.shared.is_full(&error) => return self.fail(group, error),
+                Err(Failed::Store(error)) if !self.shared.is_full(&error) => {
+                    return self.fail(group, error);
+                }
                 Err(_) => {}
             }
         }
@@ -97,11 +104,18 @@ impl Writer {
         self.commit(job)
     }
 
-    /// Takes room for the log to grow into; false where there is none, or what there is will be needed by the database.
+    /// Takes room for the log to grow into; false where there is none, or what there is will be
+    /// needed by the database.
     fn draw_for_log(&self, share: Share, parts: u64) -> bool {
         let draw = || -> std::io::Result<()> {
-            let growth = self.connection.as_ref().and_then(|connection| self.shared.growth(connection).ok()).unwrap_or_default();
-            let log = std::fs::OpenOptions::new().write(true).open(schema::log(&self.shared.directory))?;
+            let growth = self
+                .connection
+                .as_ref()
+                .and_then(|connection| self.shared.growth(connection).ok())
+                .unwrap_or_default();
+            let log = std::fs::OpenOptions::new()
+                .write(true)
+                .open(schema::log(&self.shared.directory))?;
             let length = log.metadata()?.len();
             let mut ballast = self.shared.ballast.lock();
             let bytes = parts * ballast.part_bytes();
@@ -111,11 +125,16 @@ impl Writer {
         draw().is_ok()
     }
 
-    /// Empties a log that has outgrown what the ballast leaves room for, faster than it was looked at. Where a reader is in the way it is tried
-    /// again once the log has grown by as much. While the disk has plenty of room it is left to the upkeep thread: the writer would wait for it,
+    /// Empties a log that has outgrown what the ballast leaves room for, faster than it was looked
+    /// at. Where a reader is in the way it is tried again once the log has grown by as much. While
+    /// the disk has plenty of room it is left to the upkeep thread: the writer would wait for it,
     /// and a log that was cut costs more with each sync.
     pub(super) fn keep_log_small(&mut self) {
-        let length = || schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
+        let length = || {
+            schema::log(&self.shared.directory)
+                .metadata()
+                .map_or(0, |metadata| metadata.len())
+        };
         let max = 2 * self.shared.ballast.lock().log_bytes_max();
         let log = length();
         if log <= max.max(self.log_bytes) || self.shared.ballast.lock().leaves_room_for(log) {
@@ -127,9 +146,14 @@ impl Writer {
     }
 
     fn rewind_log(&self) {
-        let Some(connection) = &self.connection else { return };
+        let Some(connection) = &self.connection else {
+            return;
+        };
         let _turn = self.shared.turn.lock();
-        if let Err(error) = self.shared.rewind_log(connection, READER_WAIT, Cut::WherePlenty) {
+        if let Err(error) = self
+            .shared
+            .rewind_log(connection, READER_WAIT, Cut::WherePlenty)
+        {
             tracing::warn!(%error, "moving the write-ahead log into the database");
         }
     }
@@ -137,17 +161,23 @@ impl Writer {
 
 /// The share of what is done together: that of the one who may count on least.
 pub(super) fn share_of(group: &[Box<dyn Job>]) -> Share {
-    group.iter().map(|job| job.share()).min().unwrap_or(Share::Freeing)
+    group
+        .iter()
+        .map(|job| job.share())
+        .min()
+        .unwrap_or(Share::Freeing)
 }
 
 impl Shared {
-    /// Whether an error says that there is no room: on the disk, in what its owner may take of it, or in the size that the database may take.
-    /// SQLite has a code of its own for the first alone, and not where it is a file of its own that cannot grow.
+    /// Whether an error says that there is no room: on the disk, in what its owner may take of it,
+    /// or in the size that the database may take. SQLite has a code of its own for the first alone,
+    /// and not where it is a file of its own that cannot grow.
     pub(super) fn is_full(&self, error: &rusqlite::Error) -> bool {
         let has_no_room = || self.ballast.lock().is_disk_full();
         match error.sqlite_error().map_or(0, |error| error.extended_code) {
             ffi::SQLITE_IOERR_SHMSIZE => true,
-            // There may be some again since: a write that fails while the disk is known to be full is no other failure.
+            // There may be some again since: a write that fails while the disk is known to be full
+            // is no other failure.
             ffi::SQLITE_IOERR_WRITE => self.is_disk_full() || has_no_room(),
             ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_TRUNCATE => has_no_room(),
             _ => error.sqlite_error_code() == Some(ErrorCode::DiskFull),
@@ -156,29 +186,41 @@ impl Shared {
 
     /// By how much the database grows when all is in it that a connection sees.
     fn growth(&self, connection: &Connection) -> rusqlite::Result<u64> {
-        let length = schema::database(&self.directory).metadata().map_or(0, |metadata| metadata.len());
+        let length = schema::database(&self.directory)
+            .metadata()
+            .map_or(0, |metadata| metadata.len());
         Ok((schema::pages(connection)?.0 * PAGE_BYTES).saturating_sub(length))
     }
 
-    /// Whether the database will have room to grow by what is in a transaction and before it: because of the ballast, or because that room is
-    /// taken now.
+    /// Whether the database will have room to grow by what is in a transaction and before it:
+    /// because of the ballast, or because that room is taken now.
     pub(super) fn may_grow(&self, connection: &Connection, share: Share) -> rusqlite::Result<bool> {
         let growth = self.growth(connection)?;
         if self.ballast.lock().covers(growth, share) {
             return Ok(true);
         }
-        let Ok(Some(database)) = self.database.open(&self.directory) else { return Ok(true) };
+        let Ok(Some(database)) = self.database.open(&self.directory) else {
+            return Ok(true);
+        };
         Ok(self.ballast.lock().reserve(&database, growth))
     }
 
-    /// Moves the write-ahead log into the database, which gets the room for that first, and has the log written from its beginning again. Call it
-    /// in the writer's turn.
-    pub(super) fn rewind_log(&self, connection: &Connection, wait: Duration, cut: Cut) -> rusqlite::Result<()> {
+    /// Moves the write-ahead log into the database, which gets the room for that first, and has the
+    /// log written from its beginning again. Call it in the writer's turn.
+    pub(super) fn rewind_log(
+        &self,
+        connection: &Connection,
+        wait: Duration,
+        cut: Cut,
+    ) -> rusqlite::Result<()> {
         self.room_to_grow(connection)?;
-        let log = schema::log(&self.directory).metadata().map_or(0, |metadata| metadata.len());
+        let log = schema::log(&self.directory)
+            .metadata()
+            .map_or(0, |metadata| metadata.len());
         let is_cut = {
             let ballast = self.ballast.lock();
-            cut != Cut::Never && !ballast.is_disk_tight() || cut == Cut::ForBallast && ballast.is_completed_by(log)
+            cut != Cut::Never && !ballast.is_disk_tight()
+                || cut == Cut::ForBallast && ballast.is_completed_by(log)
         };
         connection.busy_timeout(wait)?;
         let mode = if is_cut { "TRUNCATE" } else { "RESTART" };
@@ -194,15 +236,18 @@ impl Shared {
         if growth == 0 || self.ballast.lock().leaves_room_for(growth) {
             return Ok(());
         }
-        let drawn = self.database.open(&self.directory).and_then(|database| match database {
-            Some(database) => {
-                let length = database.metadata()?.len();
-                let mut ballast = self.ballast.lock();
-                let keep = ballast.kept_from(Share::Freeing);
-                ballast.draw(&database, length, growth, keep)
-            }
-            None => Ok(()),
-        });
+        let drawn = self
+            .database
+            .open(&self.directory)
+            .and_then(|database| match database {
+                Some(database) => {
+                    let length = database.metadata()?.len();
+                    let mut ballast = self.ballast.lock();
+                    let keep = ballast.kept_from(Share::Freeing);
+                    ballast.draw(&database, length, growth, keep)
+                }
+                None => Ok(()),
+            });
         if let Err(error) = drawn {
             tracing::warn!(%error, growth, "taking room for the database to grow by what is in its log");
         }
@@ -217,8 +262,13 @@ impl Shared {
         }
     }
 
-    /// Whether an append has failed lately because the disk is full, and none has succeeded since, or one would.
+    /// Whether an append has failed lately because the disk is full, and none has succeeded since,
+    /// or one would.
     pub(super) fn is_disk_full(&self) -> bool {
-        !self.ballast.lock().is_whole() || self.disk_full.lock().is_some_and(|noted| noted.elapsed() < DISK_FULL_FOR)
+        !self.ballast.lock().is_whole()
+            || self
+                .disk_full
+                .lock()
+                .is_some_and(|noted| noted.elapsed() < DISK_FULL_FOR)
     }
 }

@@ -18,7 +18,8 @@ use super::schema::{self, Purpose};
 use super::transaction::read_row;
 use crate::{JournalError, Leases};
 
-/// How many bytes of events are read at once, about: small ones are read ahead of their leases, of large ones no more than is asked for.
+/// How many bytes of events are read at once, about: small ones are read ahead of their leases, of
+/// large ones no more than is asked for.
 const LOAD_BYTES: usize = 256 * 1024;
 
 /// A call of `lease` that memory alone could not serve.
@@ -99,10 +100,13 @@ impl Loader {
                 });
                 if let Err(Ok(unheard)) = tell.send(answer) {
                     // Nobody will settle these: they need not wait for their leases to run out.
-                    shared
-                        .queues
-                        .lock()
-                        .apply(unheard.leased.iter().map(|leased| super::queues::Effect::Release(leased.token.0)), leased_at(&shared));
+                    shared.queues.lock().apply(
+                        unheard
+                            .leased
+                            .iter()
+                            .map(|leased| super::queues::Effect::Release(leased.token.0)),
+                        leased_at(&shared),
+                    );
                 }
             }
             if let Err(error) = self.fill() {
@@ -116,9 +120,15 @@ impl Loader {
     fn connection(&mut self) -> rusqlite::Result<&Connection> {
         let epoch = self.shared.epoch();
         if self.connection.as_ref().is_none_or(|(of, _)| *of != epoch) {
-            self.connection = Some((epoch, schema::connect(&self.shared.directory, Purpose::Load)?));
+            self.connection = Some((
+                epoch,
+                schema::connect(&self.shared.directory, Purpose::Load)?,
+            ));
         }
-        self.connection.as_ref().map(|(_, connection)| connection).ok_or(rusqlite::Error::InvalidQuery)
+        self.connection
+            .as_ref()
+            .map(|(_, connection)| connection)
+            .ok_or(rusqlite::Error::InvalidQuery)
     }
 
     fn lease(&mut self, mut leasing: Leasing) -> rusqlite::Result<Leases> {
@@ -133,7 +143,11 @@ impl Loader {
             if let Err(error) = read {
                 // What was leased so far goes back, as it will not be told.
                 let shared = &self.shared;
-                let back = leasing.leases.leased.iter().map(|leased| super::queues::Effect::Release(leased.token.0));
+                let back = leasing
+                    .leases
+                    .leased
+                    .iter()
+                    .map(|leased| super::queues::Effect::Release(leased.token.0));
                 shared.queues.lock().apply(back, leased_at(shared));
                 self.connection = None;
                 return Err(error);
@@ -148,7 +162,9 @@ impl Loader {
     /// Fills every queue that has run low.
     fn fill(&mut self) -> rusqlite::Result<()> {
         loop {
-            let Some(subscription) = self.shared.queues.lock().take_low() else { return Ok(()) };
+            let Some(subscription) = self.shared.queues.lock().take_low() else {
+                return Ok(());
+            };
             self.load(subscription)?;
             if self.shared.queues.lock().wakes() {
                 self.shared.wake.notify_one();
@@ -175,23 +191,32 @@ impl Loader {
             let kept = match reader::event(connection, *sequence)? {
                 Some(kept) => kept.map(Arc::new),
                 // It may be there all the same, behind a page that leads elsewhere.
-                None if !shared.look.is_done() => return Err(check::corrupt(format!("event {sequence} is missing"))),
+                None if !shared.look.is_done() => {
+                    return Err(check::corrupt(format!("event {sequence} is missing")));
+                }
                 None => Err(Damage("it is missing")),
             };
             if let Ok(kept) = &kept {
                 bytes += kept.event.size_bytes();
-                shared.queues.lock().cache.insert(*sequence, Arc::clone(kept));
+                shared
+                    .queues
+                    .lock()
+                    .cache
+                    .insert(*sequence, Arc::clone(kept));
             }
             found.insert(*sequence, kept);
         }
         Ok(())
     }
 
-    /// Has the writer set a damaged one aside; where that fails with the store, it is found again in the next.
+    /// Has the writer set a damaged one aside; where that fails with the store, it is found again
+    /// in the next.
     fn set_aside(&self, damaged: Damaged) {
         tracing::error!(sequence = damaged.key.sequence, subscription = damaged.key.subscription, why = %damaged.why,
             "a delivery whose event cannot be read is set aside");
-        self.shared.ask_blocking(Share::Known, move |transaction| transaction.quarantine_delivery(&damaged));
+        self.shared.ask_blocking(Share::Known, move |transaction| {
+            transaction.quarantine_delivery(&damaged)
+        });
     }
 }
 
@@ -200,18 +225,31 @@ fn leased_at(shared: &Shared) -> pointsman_schemas::Timestamp {
 }
 
 /// Reads the rows behind a queue's window into it.
-pub(super) fn load(shared: &Shared, connection: &Connection, subscription: u32) -> rusqlite::Result<()> {
+pub(super) fn load(
+    shared: &Shared,
+    connection: &Connection,
+    subscription: u32,
+) -> rusqlite::Result<()> {
     loop {
         let gate = shared.gate.lock();
-        let Some((from, count)) = shared.queues.lock().begin_load(subscription) else { return Ok(()) };
+        let Some((from, count)) = shared.queues.lock().begin_load(subscription) else {
+            return Ok(());
+        };
         let snapshot = connection.unchecked_transaction()?;
-        // The snapshot begins with the first read, which therefore happens before the next commit may be applied.
+        // The snapshot begins with the first read, which therefore happens before the next commit
+        // may be applied.
         schema::read_ledger(&snapshot)?.ok();
         drop(gate);
-        let Batch { rows, next, damaged } = read(&snapshot, subscription, from, count)?;
+        let Batch {
+            rows,
+            next,
+            damaged,
+        } = read(&snapshot, subscription, from, count)?;
         drop(snapshot);
         for (key, why) in damaged {
-            shared.hand_over(Share::Known, move |transaction| transaction.quarantine_row(key, &why));
+            shared.hand_over(Share::Known, move |transaction| {
+                transaction.quarantine_row(key, &why)
+            });
         }
         if shared.queues.lock().end_load(subscription, rows, next) {
             return Ok(());
@@ -225,13 +263,25 @@ struct Batch {
     damaged: Vec<(super::row::RowKey, Damage)>,
 }
 
-fn read(connection: &Connection, subscription: u32, from: SlotKey, count: usize) -> rusqlite::Result<Batch> {
+fn read(
+    connection: &Connection,
+    subscription: u32,
+    from: SlotKey,
+    count: usize,
+) -> rusqlite::Result<Batch> {
     let mut select = connection.prepare_cached(
         "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY by_due
          WHERE subscription = ?1 AND due IS NOT NULL AND (due, sequence, run) >= (?2, ?3, ?4) ORDER BY due, sequence, run",
     )?;
     let mut found = select.query(params![subscription, from.0, from.1.cast_signed(), from.2])?;
-    let (mut batch, mut deliveries) = (Batch { rows: Vec::new(), next: None, damaged: Vec::new() }, 0);
+    let (mut batch, mut deliveries) = (
+        Batch {
+            rows: Vec::new(),
+            next: None,
+            damaged: Vec::new(),
+        },
+        0,
+    );
     while let Some(row) = found.next()? {
         let due = row.get_ref(3)?.as_i64().unwrap_or_default();
         let (key, decoded) = read_row(row)?;

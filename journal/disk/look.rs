@@ -1,4 +1,5 @@
-//! Looking through a large store once it is open: what a small one is asked at its start, without anybody waiting for it.
+//! Looking through a large store once it is open: what a small one is asked at its start, without
+//! anybody waiting for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +39,8 @@ impl LookDesk {
     }
 }
 
-/// Looks at every page and row in one snapshot. What is wrong makes the writer open the store anew, and mend it.
+/// Looks at every page and row in one snapshot. What is wrong makes the writer open the store anew,
+/// and mend it.
 pub(super) fn work(shared: &Arc<Shared>) {
     match look(shared) {
         Ok(None) => {
@@ -48,7 +50,9 @@ pub(super) fn work(shared: &Arc<Shared>) {
         Ok(Some(wrong)) => shared.suspect(check::corrupt(wrong)),
         Err(error) if check::is_corrupt(&error) => shared.suspect(error),
         Err(_) if shared.look.is_stopped.load(Ordering::SeqCst) => {}
-        Err(error) => tracing::warn!(%error, "looking through the store; damage in it is found as it is used"),
+        Err(error) => {
+            tracing::warn!(%error, "looking through the store; damage in it is found as it is used")
+        }
     }
     *shared.look.handle.lock() = None;
 }
@@ -75,8 +79,17 @@ fn look(shared: &Shared) -> rusqlite::Result<Option<String>> {
 }
 
 fn books(connection: &Connection) -> rusqlite::Result<Option<Books>> {
-    let Ok(ledger) = schema::read_ledger(connection)? else { return Ok(None) };
+    let Ok(ledger) = schema::read_ledger(connection)? else {
+        return Ok(None);
+    };
     let subscriptions = reader::subscriptions(connection)?;
-    let sound = subscriptions.into_iter().map(|(number, subscribed)| Some((number, subscribed.ok()?))).collect::<Option<_>>();
-    Ok(sound.map(|subscriptions| Books { ledger, subscriptions, ..Books::default() }))
+    let sound = subscriptions
+        .into_iter()
+        .map(|(number, subscribed)| Some((number, subscribed.ok()?)))
+        .collect::<Option<_>>();
+    Ok(sound.map(|subscriptions| Books {
+        ledger,
+        subscriptions,
+        ..Books::default()
+    }))
 }

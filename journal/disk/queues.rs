@@ -1,12 +1,14 @@
-//! What is known in memory of the deliveries on disk: the front of every queue, and who has leased what.
+//! What is known in memory of the deliveries on disk: the front of every queue, and who has leased
+//! what.
 //!
 //! ```text
 //! by due time:   [ window: in memory ]  beyond │ rows that only the disk knows
 //! ```
 //!
-//! Each queue holds a window: every row on disk whose key lies before `beyond` and that is not leased. Where `beyond` is none the window
-//! is all there is. Fresh rows past it are left to the disk and loaded when the window runs low, so that a backlog takes no memory.
-//! Everything here follows a commit and never runs ahead of it.
+//! Each queue holds a window: every row on disk whose key lies before `beyond` and that is not
+//! leased. Where `beyond` is none the window is all there is. Fresh rows past it are left to the
+//! disk and loaded when the window runs low, so that a backlog takes no memory. Everything here
+//! follows a commit and never runs ahead of it.
 
 mod cache;
 mod lease;
@@ -31,11 +33,13 @@ use crate::memory::CLOCK_TRUSTED_FOR;
 
 /// Deliveries of one subscription in memory: enough for the widest grant between two loads.
 const WINDOW_DELIVERIES: usize = 1024;
-/// Deliveries of all subscriptions in memory, about 100 bytes each where they lie alone; past it every window is as small as the next.
+/// Deliveries of all subscriptions in memory, about 100 bytes each where they lie alone; past it
+/// every window is as small as the next.
 const WINDOWS_DELIVERIES: usize = 200_000;
 const WINDOW_DELIVERIES_LEAST: usize = 8;
 
-/// The time of day and the runtime's time, read together by who asks: the journal's own threads have no runtime.
+/// The time of day and the runtime's time, read together by who asks: the journal's own threads
+/// have no runtime.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) time: Timestamp,
@@ -44,7 +48,10 @@ pub(super) struct Moment {
 
 impl Moment {
     pub(super) fn now(clock: &dyn Clock) -> Self {
-        Self { time: clock.now(), instant: Instant::now() }
+        Self {
+            time: clock.now(),
+            instant: Instant::now(),
+        }
     }
 }
 
@@ -109,7 +116,8 @@ pub(super) enum Effect {
 #[derive(Debug, Default)]
 struct Queue {
     open: bool,
-    /// A transaction under way takes deliveries out of it: until that is committed nothing is leased.
+    /// A transaction under way takes deliveries out of it: until that is committed nothing is
+    /// leased.
     held: bool,
     window: BTreeMap<SlotKey, Slot>,
     /// Deliveries in the window.
@@ -117,7 +125,8 @@ struct Queue {
     /// Rows from here on are on disk alone.
     beyond: Option<SlotKey>,
     loading: Option<Loading>,
-    /// Up to here rows that were due at once when they were made are due, whatever the clock says now.
+    /// Up to here rows that were due at once when they were made are due, whatever the clock says
+    /// now.
     newest: i64,
     timer: Option<i64>,
     in_flight: u64,
@@ -154,7 +163,8 @@ pub(super) struct Queues {
     time: Timestamp,
 }
 
-/// What happens by itself next: the earliest time of day at which something falls due, and the earliest end of a lease. None is latest.
+/// What happens by itself next: the earliest time of day at which something falls due, and the
+/// earliest end of a lease. None is latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Alarm {
     timer: Reverse<Option<Reverse<i64>>>,
@@ -164,7 +174,11 @@ struct Alarm {
 impl Queues {
     /// Empty queues whose tokens go on after `last_token`, of deliveries made in these epochs.
     pub(super) fn new(last_token: u64, epochs: Arc<Epochs>) -> Self {
-        Self { last_token, epochs, ..Self::default() }
+        Self {
+            last_token,
+            epochs,
+            ..Self::default()
+        }
     }
 
     pub(super) fn last_token(&self) -> u64 {
@@ -188,12 +202,17 @@ impl Queues {
     }
 
     pub(super) fn in_flight(&self, subscription: u32) -> u64 {
-        self.queues.get(&subscription).map_or(0, |queue| queue.in_flight)
+        self.queues
+            .get(&subscription)
+            .map_or(0, |queue| queue.in_flight)
     }
 
     /// Takes a lease for settling; none where it does not hold.
     pub(super) fn claim(&mut self, token: u64, now: Instant) -> Option<Lease> {
-        let lease = self.leases.get_mut(&token).filter(|lease| !lease.settling && lease.until > now)?;
+        let lease = self
+            .leases
+            .get_mut(&token)
+            .filter(|lease| !lease.settling && lease.until > now)?;
         lease.settling = true;
         Some(lease.clone())
     }
@@ -207,7 +226,8 @@ impl Queues {
         true
     }
 
-    /// Leases nothing of a subscription until a transaction has come to its end, which takes deliveries out of it.
+    /// Leases nothing of a subscription until a transaction has come to its end, which takes
+    /// deliveries out of it.
     pub(super) fn hold(&mut self, subscription: u32) {
         if let Some(queue) = self.queues.get_mut(&subscription) {
             queue.held = true;
@@ -216,8 +236,13 @@ impl Queues {
 
     /// The deliveries of a subscription that are in flight: sequence and run.
     pub(super) fn leased(&self, subscription: u32) -> HashSet<(u64, u64)> {
-        let leases = self.leases.values().filter(|lease| lease.key.subscription == subscription);
-        leases.map(|lease| (lease.key.sequence, lease.key.run)).collect()
+        let leases = self
+            .leases
+            .values()
+            .filter(|lease| lease.key.subscription == subscription);
+        leases
+            .map(|lease| (lease.key.sequence, lease.key.run))
+            .collect()
     }
 
     /// Undoes what a transaction that did not happen had claimed and withheld.
@@ -225,11 +250,16 @@ impl Queues {
         for token in claimed {
             if let Some(lease) = self.leases.get_mut(token) {
                 lease.settling = false;
-                self.deadlines.entry(lease.until).or_default().push(*token..token + 1);
+                self.deadlines
+                    .entry(lease.until)
+                    .or_default()
+                    .push(*token..token + 1);
             }
         }
         for subscription in withheld {
-            let Some(queue) = self.queues.get_mut(subscription) else { continue };
+            let Some(queue) = self.queues.get_mut(subscription) else {
+                continue;
+            };
             self.waiting -= std::mem::take(&mut queue.waiting);
             queue.window.clear();
             queue.held = false;
@@ -271,7 +301,9 @@ impl Queues {
     }
 
     fn forget(&mut self, subscription: u32) {
-        let Some(queue) = self.queues.remove(&subscription) else { return };
+        let Some(queue) = self.queues.remove(&subscription) else {
+            return;
+        };
         self.waiting -= queue.waiting;
         if let Some(timer) = queue.timer {
             self.timers.remove(&(timer, subscription));
@@ -281,7 +313,11 @@ impl Queues {
     }
 
     fn capacity(&self) -> usize {
-        if self.waiting < WINDOWS_DELIVERIES { WINDOW_DELIVERIES } else { WINDOW_DELIVERIES_LEAST }
+        if self.waiting < WINDOWS_DELIVERIES {
+            WINDOW_DELIVERIES
+        } else {
+            WINDOW_DELIVERIES_LEAST
+        }
     }
 
     fn insert(&mut self, row: PendingRow) {
@@ -297,7 +333,10 @@ impl Queues {
         if row.immediate {
             queue.newest = queue.newest.max(row.due.0);
         }
-        let is_last = queue.window.last_key_value().is_none_or(|(last, _)| *last < key);
+        let is_last = queue
+            .window
+            .last_key_value()
+            .is_none_or(|(last, _)| *last < key);
         if queue.beyond.is_none() && queue.waiting >= capacity && is_last {
             queue.beyond = Some(key);
         }
@@ -312,7 +351,9 @@ impl Queues {
 
     /// Puts a slot into the window, told or timed.
     fn push(&mut self, subscription: u32, key: SlotKey, slot: Slot) {
-        let Some(queue) = self.queues.get_mut(&subscription) else { return };
+        let Some(queue) = self.queues.get_mut(&subscription) else {
+            return;
+        };
         let (is_due, count) = (slot.immediate || key.0 <= self.time.0, slot.sequences.len());
         queue.waiting += count;
         self.waiting += count;
@@ -326,7 +367,9 @@ impl Queues {
     }
 
     fn arm(&mut self, subscription: u32, due: i64) {
-        let Some(queue) = self.queues.get_mut(&subscription) else { return };
+        let Some(queue) = self.queues.get_mut(&subscription) else {
+            return;
+        };
         if queue.timer.is_none_or(|timer| due < timer) {
             if let Some(timer) = queue.timer.replace(due) {
                 self.timers.remove(&(timer, subscription));
@@ -337,9 +380,15 @@ impl Queues {
 
     /// Tells of a queue where something in it may be leased, and sees to the next that falls due.
     fn tell(&mut self, subscription: u32) {
-        let Some(queue) = self.queues.get(&subscription) else { return };
+        let Some(queue) = self.queues.get(&subscription) else {
+            return;
+        };
         let (time, is_due) = (self.time.0, queue.front(self.time.0).is_some());
-        let next = queue.window.range((time.saturating_add(1), 0, 0)..).next().map(|(key, _)| key.0);
+        let next = queue
+            .window
+            .range((time.saturating_add(1), 0, 0)..)
+            .next()
+            .map(|(key, _)| key.0);
         let needs_load = queue.window.is_empty() && queue.beyond.is_some();
         if queue.open && is_due {
             self.told.insert(subscription);
@@ -358,13 +407,21 @@ impl Queues {
                 *held = None;
             }
         }
-        let Some(queue) = self.queues.get_mut(&key.subscription) else { return };
+        let Some(queue) = self.queues.get_mut(&key.subscription) else {
+            return;
+        };
         if let Some(loading) = &mut queue.loading {
             loading.stale = true;
         }
         let range = (due.0, 0, -1)..=(due.0, key.sequence, i64::MAX);
-        let holds = |at: &SlotKey, slot: &Slot| slot.run(at) == key.run && slot.sequences.contains(&key.sequence);
-        let found = queue.window.range_mut(range).map(|(at, slot)| (*at, slot)).find(|(at, slot)| holds(at, slot));
+        let holds = |at: &SlotKey, slot: &Slot| {
+            slot.run(at) == key.run && slot.sequences.contains(&key.sequence)
+        };
+        let found = queue
+            .window
+            .range_mut(range)
+            .map(|(at, slot)| (*at, slot))
+            .find(|(at, slot)| holds(at, slot));
         if let Some((slot_key, slot)) = found {
             slot.sequences.retain(|sequence| *sequence != key.sequence);
             let is_empty = slot.sequences.is_empty();
@@ -381,7 +438,10 @@ impl Queues {
         if let Some(queue) = self.queues.get_mut(&lease.key.subscription) {
             queue.in_flight -= 1;
         }
-        let held = lease.order_key.and_then(|key| self.keys.remove(&(lease.key.subscription, key))).flatten();
+        let held = lease
+            .order_key
+            .and_then(|key| self.keys.remove(&(lease.key.subscription, key)))
+            .flatten();
         let was_held = held.is_some();
         if let Some(row) = held {
             self.insert(row);
@@ -391,15 +451,45 @@ impl Queues {
 
     /// Ends a lease as if it had never been.
     fn give_back(&mut self, token: u64) {
-        let Some(lease) = self.leases.remove(&token) else { return };
-        // Where an earlier one of its key has come meanwhile, this one waits on disk until that has ended.
+        let Some(lease) = self.leases.remove(&token) else {
+            return;
+        };
+        // Where an earlier one of its key has come meanwhile, this one waits on disk until that has
+        // ended.
         if self.landed(&lease) {
             return;
         }
-        let Lease { key, block, due, since, immediate, attempts, failures, order_key, .. } = lease;
-        let (row, in_block, sequences) = (block.unwrap_or(key.sequence), block.is_some(), SmallVec::from_buf([key.sequence]));
-        let slot = Slot { row, in_block, sequences, immediate, since, attempts, failures, order_key };
-        self.push(key.subscription, (due.0, key.sequence, key.run_column()), slot);
+        let Lease {
+            key,
+            block,
+            due,
+            since,
+            immediate,
+            attempts,
+            failures,
+            order_key,
+            ..
+        } = lease;
+        let (row, in_block, sequences) = (
+            block.unwrap_or(key.sequence),
+            block.is_some(),
+            SmallVec::from_buf([key.sequence]),
+        );
+        let slot = Slot {
+            row,
+            in_block,
+            sequences,
+            immediate,
+            since,
+            attempts,
+            failures,
+            order_key,
+        };
+        self.push(
+            key.subscription,
+            (due.0, key.sequence, key.run_column()),
+            slot,
+        );
     }
 
     fn expire(&mut self, now: Instant) {
@@ -435,7 +525,8 @@ impl Queues {
         (!told.is_empty()).then(|| told.into_iter().map(SubscriptionNumber).collect())
     }
 
-    /// Whether the sleeper is to be woken: there is something to tell, or something that falls due or runs out before what he sleeps for.
+    /// Whether the sleeper is to be woken: there is something to tell, or something that falls due
+    /// or runs out before what he sleeps for.
     pub(super) fn wakes(&self) -> bool {
         let sooner = |sleeper: &Alarm| {
             let now = self.alarm();
@@ -453,15 +544,29 @@ impl Queues {
     fn alarm(&self) -> Alarm {
         Alarm {
             timer: Reverse(self.timers.first().map(|(due, _)| Reverse(*due))),
-            deadline: Reverse(self.deadlines.first_key_value().map(|(until, _)| Reverse(*until))),
+            deadline: Reverse(
+                self.deadlines
+                    .first_key_value()
+                    .map(|(until, _)| Reverse(*until)),
+            ),
         }
     }
 
     /// How long nothing falls due or runs out by itself.
     fn quiet_for(&self, now: Moment) -> Duration {
-        let timer = self.timers.first().map(|(due, _)| Timestamp(*due).since(now.time));
-        let deadline = self.deadlines.first_key_value().map(|(until, _)| until.saturating_duration_since(now.instant));
-        timer.into_iter().chain(deadline).fold(CLOCK_TRUSTED_FOR, Duration::min).max(Duration::from_micros(1))
+        let timer = self
+            .timers
+            .first()
+            .map(|(due, _)| Timestamp(*due).since(now.time));
+        let deadline = self
+            .deadlines
+            .first_key_value()
+            .map(|(until, _)| until.saturating_duration_since(now.instant));
+        timer
+            .into_iter()
+            .chain(deadline)
+            .fold(CLOCK_TRUSTED_FOR, Duration::min)
+            .max(Duration::from_micros(1))
     }
 
     /// Takes a queue that should be filled from the disk.
@@ -473,7 +578,8 @@ impl Queues {
         !self.low.is_empty()
     }
 
-    /// Begins to fill a queue: from which key on, and how many deliveries; none where there is nothing to do.
+    /// Begins to fill a queue: from which key on, and how many deliveries; none where there is
+    /// nothing to do.
     ///
     /// Between this call and the beginning of the read transaction no commit may be applied.
     pub(super) fn begin_load(&mut self, subscription: u32) -> Option<(SlotKey, usize)> {
@@ -484,10 +590,20 @@ impl Queues {
         Some((beyond, capacity.saturating_sub(queue.waiting).max(1)))
     }
 
-    /// Takes what was read; `next` is the key of the first row that was not, none where the end was reached. Tells whether it was of use.
-    pub(super) fn end_load(&mut self, subscription: u32, rows: Vec<PendingRow>, next: Option<SlotKey>) -> bool {
-        let Some(queue) = self.queues.get_mut(&subscription) else { return true };
-        let Some(loading) = queue.loading.take() else { return true };
+    /// Takes what was read; `next` is the key of the first row that was not, none where the end was
+    /// reached. Tells whether it was of use.
+    pub(super) fn end_load(
+        &mut self,
+        subscription: u32,
+        rows: Vec<PendingRow>,
+        next: Option<SlotKey>,
+    ) -> bool {
+        let Some(queue) = self.queues.get_mut(&subscription) else {
+            return true;
+        };
+        let Some(loading) = queue.loading.take() else {
+            return true;
+        };
         if loading.stale {
             self.low.insert(subscription);
             return false;
@@ -501,7 +617,8 @@ impl Queues {
                 break;
             }
             let run = if row.is_block() { 0 } else { row.key.run };
-            row.sequences.retain(|sequence| !leased.contains(&(*sequence, run)));
+            row.sequences
+                .retain(|sequence| !leased.contains(&(*sequence, run)));
             if row.sequences.is_empty() {
                 continue;
             }
@@ -529,7 +646,10 @@ impl Queue {
     /// The first slot that may be leased at a time.
     fn front(&self, time: i64) -> Option<SlotKey> {
         let until = time.max(self.newest);
-        let mut due = self.window.range(..=(until, u64::MAX, i64::MAX)).filter(|(key, slot)| key.0 <= time || slot.immediate);
+        let mut due = self
+            .window
+            .range(..=(until, u64::MAX, i64::MAX))
+            .filter(|(key, slot)| key.0 <= time || slot.immediate);
         due.next().map(|(key, _)| *key)
     }
 }
@@ -537,14 +657,36 @@ impl Queue {
 impl Slot {
     /// The run of its deliveries, where this is its key.
     fn run(&self, key: &SlotKey) -> u64 {
-        if self.in_block { 0 } else { key.2.cast_unsigned() }
+        if self.in_block {
+            0
+        } else {
+            key.2.cast_unsigned()
+        }
     }
 
     fn of(row: PendingRow) -> Self {
         let in_block = row.is_block();
-        let PendingRow { key, immediate, since, attempts, failures, order_key, mut sequences, .. } = row;
+        let PendingRow {
+            key,
+            immediate,
+            since,
+            attempts,
+            failures,
+            order_key,
+            mut sequences,
+            ..
+        } = row;
         sequences.reverse();
-        Self { row: key.sequence, in_block, sequences, immediate, since, attempts, failures, order_key }
+        Self {
+            row: key.sequence,
+            in_block,
+            sequences,
+            immediate,
+            since,
+            attempts,
+            failures,
+            order_key,
+        }
     }
 }
 
@@ -554,10 +696,20 @@ mod tests {
 
     #[test]
     fn a_sleeper_is_woken_for_what_falls_due_before_he_would_wake() {
-        let now = Moment { time: Timestamp(0), instant: Instant::now() };
+        let now = Moment {
+            time: Timestamp(0),
+            instant: Instant::now(),
+        };
         let row = |sequence, seconds: i64| {
-            let key = RowKey { subscription: 1, sequence, run: 0 };
-            Effect::Insert(PendingRow { immediate: false, ..PendingRow::immediate(key, Timestamp(seconds * 1_000_000)) })
+            let key = RowKey {
+                subscription: 1,
+                sequence,
+                run: 0,
+            };
+            Effect::Insert(PendingRow {
+                immediate: false,
+                ..PendingRow::immediate(key, Timestamp(seconds * 1_000_000))
+            })
         };
         let mut queues = Queues::new(0, Arc::default());
         queues.know(1, true, false);

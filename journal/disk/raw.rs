@@ -1,6 +1,8 @@
-//! The files of a store read without SQLite: for when SQLite will not, and to know a read that failed from bytes that are wrong.
+//! The files of a store read without SQLite: for when SQLite will not, and to know a read that
+//! failed from bytes that are wrong.
 //!
-//! Nothing here writes to the database. Every error is one of reading; what the bytes say is never an error here.
+//! Nothing here writes to the database. Every error is one of reading; what the bytes say is never
+//! an error here.
 
 pub(super) mod cells;
 pub(super) mod log;
@@ -37,7 +39,8 @@ const WITH_ROWS: [u8; 2] = [1, 5];
 /// (<https://www.sqlite.org/fileformat2.html>, section 1.3).
 const FIXED: [(usize, &[u8]); 6] = [
     (0, b"SQLite format 3\0"),
-    // Pages of 8 KiB, a write-ahead log for writers and for readers, no reserved bytes, and the payload fractions.
+    // Pages of 8 KiB, a write-ahead log for writers and for readers, no reserved bytes, and the
+    // payload fractions.
     (16, &[0x20, 0x00, 2, 2, 0, 64, 32, 32]),
     // The schema's format is 4.
     (44, &[0, 0, 0, 4]),
@@ -50,14 +53,16 @@ const FIXED: [(usize, &[u8]); 6] = [
 
 /// The database's file, opened beside SQLite and never closed while a connection to it may be open.
 ///
-/// As soon as a process closes any descriptor of a file, the operating system drops all locks that the process has on that file (fcntl(2),
-/// record locks), those of SQLite's connections too, and SQLite does not notice. Whoever closes the store in another process then believes to be
-/// the last who uses it, and removes the write-ahead log under this one.
+/// As soon as a process closes any descriptor of a file, the operating system drops all locks that
+/// the process has on that file (fcntl(2), record locks), those of SQLite's connections too, and
+/// SQLite does not notice. Whoever closes the store in another process then believes to be the last
+/// who uses it, and removes the write-ahead log under this one.
 #[derive(Debug, Default)]
 pub(super) struct DatabaseFile(Mutex<Option<Arc<File>>>);
 
 impl DatabaseFile {
-    /// The file that is there now; none where there is none. One that a salvage has replaced is let go of: what is locked there concerns nobody.
+    /// The file that is there now; none where there is none. One that a salvage has replaced is let
+    /// go of: what is locked there concerns nobody.
     pub(super) fn open(&self, directory: &Path) -> io::Result<Option<Arc<File>>> {
         let path = schema::database(directory);
         let mut kept = self.0.lock();
@@ -88,20 +93,31 @@ impl Image {
     /// Opens the files of a store; one that is not there has no pages.
     pub(super) fn open(directory: &Path, database: &DatabaseFile) -> io::Result<Self> {
         let database = database.open(directory)?;
-        let length = database.as_ref().map_or(Ok(0), |file| file.metadata().map(|metadata| metadata.len()))?;
+        let length = database
+            .as_ref()
+            .map_or(Ok(0), |file| file.metadata().map(|metadata| metadata.len()))?;
         let log = match existing(OpenOptions::new().read(true), &schema::log(directory))? {
             Some(file) => Log::read(&file, &sound_rows)?.map(|log| (file, log)),
             None => None,
         };
-        let frames: HashMap<u32, usize> =
-            log.iter().flat_map(|(_, log)| log.frames().iter().enumerate()).map(|(at, frame)| (frame.page, at)).collect();
+        let frames: HashMap<u32, usize> = log
+            .iter()
+            .flat_map(|(_, log)| log.frames().iter().enumerate())
+            .map(|(at, frame)| (frame.page, at))
+            .collect();
         let in_database = u32::try_from(length.div_ceil(PAGE_BYTES)).unwrap_or(u32::MAX);
         let pages = match &log {
             // Pages behind the size that the last commit gave are none.
             Some((_, log)) if log.pages() > 0 => log.pages(),
             _ => in_database,
         };
-        Ok(Self { database, length, log, frames, pages })
+        Ok(Self {
+            database,
+            length,
+            log,
+            frames,
+            pages,
+        })
     }
 
     pub(super) fn log(&self) -> Option<&Log> {
@@ -113,16 +129,26 @@ impl Image {
         self.pages
     }
 
-    /// Reads a page; none where the files end before it. Of one that they end within the rest is zero.
+    /// Reads a page; none where the files end before it. Of one that they end within the rest is
+    /// zero.
     pub(super) fn page(&self, number: u32) -> io::Result<Option<Vec<u8>>> {
         if let (Some((file, log)), Some(at)) = (&self.log, self.frames.get(&number)) {
             return log.content(file, *at).map(Some);
         }
-        let Some(offset) = u64::from(number).checked_sub(1).map(|before| before * PAGE_BYTES) else { return Ok(None) };
+        let Some(offset) = u64::from(number)
+            .checked_sub(1)
+            .map(|before| before * PAGE_BYTES)
+        else {
+            return Ok(None);
+        };
         let there = self.length.saturating_sub(offset).min(PAGE_BYTES);
-        let (Some(file), true) = (&self.database, there > 0) else { return Ok(None) };
+        let (Some(file), true) = (&self.database, there > 0) else {
+            return Ok(None);
+        };
         let mut bytes = vec![0; PAGE];
-        let part = bytes.get_mut(..usize::try_from(there).unwrap_or(PAGE)).unwrap_or_default();
+        let part = bytes
+            .get_mut(..usize::try_from(there).unwrap_or(PAGE))
+            .unwrap_or_default();
         // The file was longer when it was opened: what ends earlier now is a failed read.
         file.read_exact_at(part, offset)?;
         Ok(Some(bytes))
@@ -132,14 +158,20 @@ impl Image {
     pub(super) fn rows(&self, number: u32, map: &mut PointerMap) -> io::Result<Vec<Row>> {
         let map_page = map_page_of(number);
         if map.number != map_page {
-            *map = PointerMap { number: map_page, bytes: self.page(map_page)?.unwrap_or_default() };
+            *map = PointerMap {
+                number: map_page,
+                bytes: self.page(map_page)?.unwrap_or_default(),
+            };
         }
         if number < 2 || number == map_page || is_lock(number) {
             return Ok(Vec::new());
         }
         let says = map.bytes.get((number - map_page - 1) as usize * 5);
-        // What an event holds must not pass for rows: a page with the rest of one begins with the number of the next, and that with a zero.
-        let is_tried = |page: &Vec<u8>| cells::has_rows(page) || says.is_some_and(|says| WITH_ROWS.contains(says));
+        // What an event holds must not pass for rows: a page with the rest of one begins with the
+        // number of the next, and that with a zero.
+        let is_tried = |page: &Vec<u8>| {
+            cells::has_rows(page) || says.is_some_and(|says| WITH_ROWS.contains(says))
+        };
         match self.page(number)?.filter(is_tried) {
             Some(page) if says != Some(&FREE) => cells::rows(self, &page),
             _ => Ok(Vec::new()),
@@ -153,7 +185,10 @@ impl Image {
 
     /// What of the header and the files' lengths cannot be right; none where all may be.
     pub(super) fn wrong(&self) -> io::Result<Option<String>> {
-        let Some(first) = self.page(1)?.filter(|_| self.length >= PAGE_BYTES || self.frames.contains_key(&1)) else {
+        let Some(first) = self
+            .page(1)?
+            .filter(|_| self.length >= PAGE_BYTES || self.frames.contains_key(&1))
+        else {
             return Ok(Some("its first page is not there".to_owned()));
         };
         for (at, expected) in FIXED {
@@ -162,21 +197,41 @@ impl Image {
             }
         }
         let pages = match self.log().map_or(0, Log::pages) {
-            0 => first.get(28..32).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes),
+            0 => first
+                .get(28..32)
+                .and_then(|bytes| bytes.try_into().ok())
+                .map_or(0, u32::from_be_bytes),
             pages => pages,
         };
         let whole = u32::try_from(self.length / PAGE_BYTES).unwrap_or(u32::MAX);
-        let missing =
-            (whole.saturating_add(1)..=pages).filter(|page| !self.frames.contains_key(page) && !is_lock(*page)).take(PAGE).count();
-        Ok((missing > 0).then(|| format!("it ends after {} bytes, and pages are missing", self.length)))
+        let missing = (whole.saturating_add(1)..=pages)
+            .filter(|page| !self.frames.contains_key(page) && !is_lock(*page))
+            .take(PAGE)
+            .count();
+        Ok((missing > 0)
+            .then(|| format!("it ends after {} bytes, and pages are missing", self.length)))
     }
 }
 
 /// How many rows of a page pass their checks, of those that lie on it whole.
 fn sound_rows(page: &[u8]) -> usize {
-    let nowhere = Image { database: None, length: 0, log: None, frames: HashMap::new(), pages: 0 };
-    let rows = if cells::has_rows(page) { cells::rows(&nowhere, page).unwrap_or_default() } else { Vec::new() };
-    rows.iter().filter(|row| check::table_of(row.number, &row.values).is_some_and(|(_, is_sound)| is_sound)).count()
+    let nowhere = Image {
+        database: None,
+        length: 0,
+        log: None,
+        frames: HashMap::new(),
+        pages: 0,
+    };
+    let rows = if cells::has_rows(page) {
+        cells::rows(&nowhere, page).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    rows.iter()
+        .filter(|row| {
+            check::table_of(row.number, &row.values).is_some_and(|(_, is_sound)| is_sound)
+        })
+        .count()
 }
 
 /// The page of the pointer map that was looked at last.

@@ -1,4 +1,5 @@
-//! Looking into a store: for the admin API of the process that runs the bus, and for the command line beside it or after it.
+//! Looking into a store: for the admin API of the process that runs the bus, and for the command
+//! line beside it or after it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ use super::schema::{self, Purpose};
 use super::transaction::read_row;
 use crate::steady::JournalClock;
 use crate::{
-    DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader, StoredEvent, SubscriptionIdentity, SubscriptionStatus,
-    Totals,
+    DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader, StoredEvent,
+    SubscriptionIdentity, SubscriptionStatus, Totals,
 };
 
 /// A dead letter's key; dead letters are ordered by sequence, subscription, run.
@@ -59,28 +60,45 @@ pub(super) struct Live {
 
 impl fmt::Debug for DiskReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DiskReader").field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("DiskReader")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
     }
 }
 
 impl DiskReader {
-    /// Opens the store in a directory to look into it, whether a bus runs on it or not. Its `bytes_max` is not known and told as 0.
+    /// Opens the store in a directory to look into it, whether a bus runs on it or not. Its
+    /// `bytes_max` is not known and told as 0.
     ///
     /// # Errors
-    /// [`OpenError`] where there is no store, where it is of a newer format, or where it cannot be read.
+    /// [`OpenError`] where there is no store, where it is of a newer format, or where it cannot be
+    /// read.
     pub fn open(directory: &Path) -> Result<Arc<Self>, OpenError> {
         if !schema::database(directory).exists() {
             return Err(OpenError::Missing(directory.to_owned()));
         }
-        let connection = schema::connect(directory, Purpose::Look).map_err(|error| OpenError::database(directory, &error))?;
+        let connection = schema::connect(directory, Purpose::Look)
+            .map_err(|error| OpenError::database(directory, &error))?;
         schema::check_format(&connection, directory)?;
-        let id = schema::journal_id(&connection).map_err(|error| OpenError::database(directory, &error))?;
+        let id = schema::journal_id(&connection)
+            .map_err(|error| OpenError::database(directory, &error))?;
         let id = id.map_err(|damage| OpenError::damaged(directory, &damage))?;
         Ok(Self::inside(directory, id, 0, None))
     }
 
-    pub(super) fn inside(directory: &Path, id: JournalId, bytes_max: u64, live: Option<Live>) -> Arc<Self> {
-        Arc::new(Self { directory: directory.to_owned(), id, bytes_max, live, idle: Arc::new(Mutex::new(Vec::new())) })
+    pub(super) fn inside(
+        directory: &Path,
+        id: JournalId,
+        bytes_max: u64,
+        live: Option<Live>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            directory: directory.to_owned(),
+            id,
+            bytes_max,
+            live,
+            idle: Arc::new(Mutex::new(Vec::new())),
+        })
     }
 
     /// The identity of the journal.
@@ -95,7 +113,10 @@ impl DiskReader {
         question: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
         let (idle, directory) = (Arc::clone(&self.idle), self.directory.clone());
-        let epoch = self.live.as_ref().map_or(0, |live| live.epoch.load(Ordering::SeqCst));
+        let epoch = self
+            .live
+            .as_ref()
+            .map_or(0, |live| live.epoch.load(Ordering::SeqCst));
         let asked = tokio::task::spawn_blocking(move || {
             let kept = idle.lock().pop();
             let connection = match kept {
@@ -109,11 +130,15 @@ impl DiskReader {
             }
             answer
         });
-        asked.await.map_err(|error| JournalError::Io(error.to_string()))?
+        asked
+            .await
+            .map_err(|error| JournalError::Io(error.to_string()))?
     }
 
     fn offset(&self) -> Offset {
-        Offset { live: self.live.as_ref().map(|live| live.clock.offset()) }
+        Offset {
+            live: self.live.as_ref().map(|live| live.clock.offset()),
+        }
     }
 
     /// Closes what is kept open.
@@ -122,16 +147,23 @@ impl DiskReader {
     }
 }
 
-/// How far the time of day is ahead of the journal's: what is kept by the journal's time is shown by that.
+/// How far the time of day is ahead of the journal's: what is kept by the journal's time is shown
+/// by that.
 #[derive(Clone, Copy, Debug)]
 struct Offset {
-    /// What the running journal knows; none where another process runs it, or nobody: then the last commit tells.
+    /// What the running journal knows; none where another process runs it, or nobody: then the last
+    /// commit tells.
     live: Option<i64>,
 }
 
 impl Offset {
     fn of(self, connection: &Connection) -> i64 {
-        let kept = || schema::read_ledger(connection).ok().and_then(Result::ok).map_or(0, |ledger| ledger.clock_offset);
+        let kept = || {
+            schema::read_ledger(connection)
+                .ok()
+                .and_then(Result::ok)
+                .map_or(0, |ledger| ledger.clock_offset)
+        };
         self.live.unwrap_or_else(kept)
     }
 
@@ -151,40 +183,63 @@ impl Reader for DiskReader {
         let read = move |connection: &Connection| {
             let mut statuses = statuses(connection)?;
             for status in &mut statuses {
-                status.oldest_pending = status.oldest_pending.map(|oldest| offset.shown(connection, oldest));
+                status.oldest_pending = status
+                    .oldest_pending
+                    .map(|oldest| offset.shown(connection, oldest));
             }
             Ok(statuses)
         };
-        let mut statuses = self.ask(move |connection| read(connection).map_err(|error| io(&error))).await?;
+        let mut statuses = self
+            .ask(move |connection| read(connection).map_err(|error| io(&error)))
+            .await?;
         if let Some(live) = &self.live
             && let Some(queues) = live.queues.upgrade()
         {
             let mut queues = queues.lock();
             queues.turn(Moment::now(&*live.clock));
             for status in &mut statuses {
-                // Read a moment later than the row: what was settled since is not pending in the one and not in flight in the other.
-                status.counts.in_flight = queues.in_flight(status.number.0).min(status.counts.pending);
+                // Read a moment later than the row: what was settled since is not pending in the
+                // one and not in flight in the other.
+                status.counts.in_flight =
+                    queues.in_flight(status.number.0).min(status.counts.pending);
             }
         }
         Ok(statuses)
     }
 
-    async fn dead(&self, selection: &DeadSelection, after: Option<DeliveryId>, limit: usize) -> Result<Vec<DeadLetter>, JournalError> {
+    async fn dead(
+        &self,
+        selection: &DeadSelection,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, JournalError> {
         let (selection, offset) = (selection.clone(), self.offset());
         self.ask(move |connection| {
-            let mut letters = dead_letters(connection, &selection, after, limit).map_err(|error| io(&error))?;
-            letters.iter_mut().for_each(|letter| letter.at = offset.shown(connection, letter.at));
+            let mut letters =
+                dead_letters(connection, &selection, after, limit).map_err(|error| io(&error))?;
+            letters
+                .iter_mut()
+                .for_each(|letter| letter.at = offset.shown(connection, letter.at));
             Ok(letters)
         })
         .await
     }
 
-    async fn pending(&self, subscription: SubscriptionNumber, after: Option<Sequence>, limit: usize) -> Result<Vec<Pending>, JournalError> {
+    async fn pending(
+        &self,
+        subscription: SubscriptionNumber,
+        after: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<Pending>, JournalError> {
         let offset = self.offset();
         self.ask(move |connection| {
-            let mut found = pending(connection, subscription.0, after, limit).map_err(|error| io(&error))?;
+            let mut found =
+                pending(connection, subscription.0, after, limit).map_err(|error| io(&error))?;
             for one in &mut found {
-                (one.due, one.since) = (offset.shown(connection, one.due), offset.shown(connection, one.since));
+                (one.due, one.since) = (
+                    offset.shown(connection, one.due),
+                    offset.shown(connection, one.since),
+                );
             }
             Ok(found)
         })
@@ -193,12 +248,25 @@ impl Reader for DiskReader {
 
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {
         let offset = self.offset();
-        self.ask(move |connection| match event(connection, sequence.0).map_err(|error| io(&error))? {
-            None => Ok(None),
-            Some(Err(_)) => Err(JournalError::Damaged(format!("event {}", sequence.0))),
-            Some(Ok(kept)) => {
-                let Kept { tenant, origin, at, event } = kept;
-                Ok(Some(StoredEvent { sequence, tenant, origin, at: offset.shown(connection, at), event }))
+        self.ask(move |connection| {
+            match event(connection, sequence.0).map_err(|error| io(&error))? {
+                None => Ok(None),
+                Some(Err(_)) => Err(JournalError::Damaged(format!("event {}", sequence.0))),
+                Some(Ok(kept)) => {
+                    let Kept {
+                        tenant,
+                        origin,
+                        at,
+                        event,
+                    } = kept;
+                    Ok(Some(StoredEvent {
+                        sequence,
+                        tenant,
+                        origin,
+                        at: offset.shown(connection, at),
+                        event,
+                    }))
+                }
             }
         })
         .await
@@ -216,7 +284,12 @@ impl Reader for DiskReader {
         .await
     }
 
-    async fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> Result<EventPage, JournalError> {
+    async fn events(
+        &self,
+        from: EventsFrom,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<EventPage, JournalError> {
         let offset = self.offset();
         self.ask(move |connection| {
             let ahead = offset.of(connection);
@@ -224,8 +297,11 @@ impl Reader for DiskReader {
                 EventsFrom::Time(time) => EventsFrom::Time(Timestamp(time.0.saturating_sub(ahead))),
                 after @ EventsFrom::After(_) => after,
             };
-            let mut page = event_page(connection, from, limit, bytes_max).map_err(|error| io(&error))?;
-            page.events.iter_mut().for_each(|stored| stored.at = Timestamp(stored.at.0.saturating_add(ahead)));
+            let mut page =
+                event_page(connection, from, limit, bytes_max).map_err(|error| io(&error))?;
+            page.events
+                .iter_mut()
+                .for_each(|stored| stored.at = Timestamp(stored.at.0.saturating_add(ahead)));
             Ok(page)
         })
         .await
@@ -235,7 +311,8 @@ impl Reader for DiskReader {
         let (directory, bytes_max) = (self.directory.clone(), self.bytes_max);
         self.ask(move |connection| {
             let ledger = schema::read_ledger(connection).map_err(|error| io(&error))?;
-            let ledger = ledger.map_err(|damage| JournalError::Damaged(format!("the ledger ({damage})")))?;
+            let ledger =
+                ledger.map_err(|damage| JournalError::Damaged(format!("the ledger ({damage})")))?;
             Ok(Totals {
                 events: ledger.events,
                 dead: ledger.dead,
@@ -252,42 +329,86 @@ impl Reader for DiskReader {
 }
 
 /// Reads an event; none where there is none of this sequence.
-pub(super) fn event(connection: &Connection, sequence: u64) -> rusqlite::Result<Option<Result<Kept, Damage>>> {
+pub(super) fn event(
+    connection: &Connection,
+    sequence: u64,
+) -> rusqlite::Result<Option<Result<Kept, Damage>>> {
     let mut select = connection.prepare_cached("SELECT record FROM events WHERE sequence = ?1")?;
-    let record = select.query_row([sequence.cast_signed()], |row| Ok(row.get_ref(0)?.as_blob().map(Bytes::copy_from_slice))).optional()?;
+    let record = select
+        .query_row([sequence.cast_signed()], |row| {
+            Ok(row.get_ref(0)?.as_blob().map(Bytes::copy_from_slice))
+        })
+        .optional()?;
     Ok(record.map(|record| Kept::decode(sequence, &record.map_err(|_| Damage("it is no blob"))?)))
 }
 
 fn last_event(connection: &Connection) -> rusqlite::Result<Option<StoredEvent>> {
-    let mut select = connection.prepare_cached("SELECT sequence, record FROM events ORDER BY sequence DESC")?;
+    let mut select =
+        connection.prepare_cached("SELECT sequence, record FROM events ORDER BY sequence DESC")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        let (sequence, record) = (Sequence(row.get::<_, i64>(0)?.cast_unsigned()), row.get_ref(1)?.as_blob().unwrap_or_default());
-        if let Ok(Kept { tenant, origin, at, event }) = Kept::decode(sequence.0, &Bytes::copy_from_slice(record)) {
-            return Ok(Some(StoredEvent { sequence, tenant, origin, at, event }));
+        let (sequence, record) = (
+            Sequence(row.get::<_, i64>(0)?.cast_unsigned()),
+            row.get_ref(1)?.as_blob().unwrap_or_default(),
+        );
+        if let Ok(Kept {
+            tenant,
+            origin,
+            at,
+            event,
+        }) = Kept::decode(sequence.0, &Bytes::copy_from_slice(record))
+        {
+            return Ok(Some(StoredEvent {
+                sequence,
+                tenant,
+                origin,
+                at,
+                event,
+            }));
         }
     }
     Ok(None)
 }
 
-fn event_page(connection: &Connection, from: EventsFrom, limit: usize, bytes_max: usize) -> rusqlite::Result<EventPage> {
+fn event_page(
+    connection: &Connection,
+    from: EventsFrom,
+    limit: usize,
+    bytes_max: usize,
+) -> rusqlite::Result<EventPage> {
     let first = match from {
         EventsFrom::After(after) => after.0.saturating_add(1),
         EventsFrom::Time(time) => first_since(connection, time)?,
     };
     let mut page = EventPage::default();
     let (mut seen, mut bytes, mut last) = (0, 0_usize, None);
-    let mut select = connection.prepare_cached("SELECT sequence, record FROM events WHERE sequence >= ?1 ORDER BY sequence")?;
+    let mut select = connection.prepare_cached(
+        "SELECT sequence, record FROM events WHERE sequence >= ?1 ORDER BY sequence",
+    )?;
     let mut rows = select.query([i64::try_from(first).unwrap_or(i64::MAX)])?;
     while let Some(row) = rows.next()? {
-        let (sequence, record) = (Sequence(row.get::<_, i64>(0)?.cast_unsigned()), row.get_ref(1)?.as_blob().unwrap_or_default());
+        let (sequence, record) = (
+            Sequence(row.get::<_, i64>(0)?.cast_unsigned()),
+            row.get_ref(1)?.as_blob().unwrap_or_default(),
+        );
         bytes = bytes.saturating_add(record.len());
         if seen >= limit || (bytes > bytes_max && seen > 0) {
             page.next = last;
             break;
         }
         match Kept::decode(sequence.0, &Bytes::copy_from_slice(record)) {
-            Ok(Kept { tenant, origin, at, event }) => page.events.push(StoredEvent { sequence, tenant, origin, at, event }),
+            Ok(Kept {
+                tenant,
+                origin,
+                at,
+                event,
+            }) => page.events.push(StoredEvent {
+                sequence,
+                tenant,
+                origin,
+                at,
+                event,
+            }),
             Err(_) => page.damaged += 1,
         }
         (seen, last) = (seen + 1, Some(sequence));
@@ -295,22 +416,38 @@ fn event_page(connection: &Connection, from: EventsFrom, limit: usize, bytes_max
     Ok(page)
 }
 
-/// The first sequence of which the event was appended at a time or later: halves the sequences that there are, since their times grow
-/// with them and are in no index.
+/// The first sequence of which the event was appended at a time or later: halves the sequences that
+/// there are, since their times grow with them and are in no index.
 fn first_since(connection: &Connection, time: Timestamp) -> rusqlite::Result<u64> {
-    let mut ends = connection.prepare_cached("SELECT coalesce(min(sequence), 1), coalesce(max(sequence), 0) FROM events")?;
+    let mut ends = connection.prepare_cached(
+        "SELECT coalesce(min(sequence), 1), coalesce(max(sequence), 0) FROM events",
+    )?;
     let (mut low, high): (i64, i64) = ends.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut high = high.saturating_add(1);
-    let mut at = connection.prepare_cached("SELECT sequence, record FROM events WHERE sequence >= ?1 ORDER BY sequence LIMIT 1")?;
+    let mut at = connection.prepare_cached(
+        "SELECT sequence, record FROM events WHERE sequence >= ?1 ORDER BY sequence LIMIT 1",
+    )?;
     while low < high {
         let middle = low + (high - low) / 2;
-        let found =
-            at.query_row([middle], |row| Ok((row.get::<_, i64>(0)?, row.get_ref(1)?.as_blob().map(Bytes::copy_from_slice)))).optional()?;
+        let found = at
+            .query_row([middle], |row| {
+                Ok((
+                    row.get::<_, i64>(0)?,
+                    row.get_ref(1)?.as_blob().map(Bytes::copy_from_slice),
+                ))
+            })
+            .optional()?;
         match found {
             Some((sequence, record)) => {
-                let kept = record.ok().and_then(|record| Kept::decode(sequence.cast_unsigned(), &record).ok());
+                let kept = record
+                    .ok()
+                    .and_then(|record| Kept::decode(sequence.cast_unsigned(), &record).ok());
                 // Of a damaged one nobody knows: what lies before it is taken along.
-                if kept.is_some_and(|kept| kept.at < time) { low = sequence + 1 } else { high = middle }
+                if kept.is_some_and(|kept| kept.at < time) {
+                    low = sequence + 1
+                } else {
+                    high = middle
+                }
             }
             None => high = middle,
         }
@@ -319,11 +456,20 @@ fn first_since(connection: &Connection, time: Timestamp) -> rusqlite::Result<u64
 }
 
 /// Every subscription's row; of a damaged one the number.
-pub(super) fn subscriptions(connection: &Connection) -> rusqlite::Result<Vec<(u32, Result<Subscribed, Damage>)>> {
-    let mut select = connection.prepare("SELECT number, value FROM subscriptions ORDER BY number")?;
+pub(super) fn subscriptions(
+    connection: &Connection,
+) -> rusqlite::Result<Vec<(u32, Result<Subscribed, Damage>)>> {
+    let mut select =
+        connection.prepare("SELECT number, value FROM subscriptions ORDER BY number")?;
     let rows = select.query_map([], |row| {
         let number = row.get(0)?;
-        Ok((number, row.get_ref(1)?.as_blob().map_err(|_| Damage("it is no blob")).and_then(|value| Subscribed::decode(number, value))))
+        Ok((
+            number,
+            row.get_ref(1)?
+                .as_blob()
+                .map_err(|_| Damage("it is no blob"))
+                .and_then(|value| Subscribed::decode(number, value)),
+        ))
     })?;
     rows.collect()
 }
@@ -333,9 +479,29 @@ fn statuses(connection: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus>
     let transaction = connection.unchecked_transaction()?;
     let mut statuses = Vec::new();
     for (number, subscribed) in subscriptions(&transaction)? {
-        let Ok(Subscribed { identity, attached, activity, counts, .. }) = subscribed else { continue };
-        let oldest_pending = if counts.pending > 0 { oldest(&transaction, number)? } else { None };
-        statuses.push(SubscriptionStatus { number: SubscriptionNumber(number), identity, attached, activity, counts, oldest_pending });
+        let Ok(Subscribed {
+            identity,
+            attached,
+            activity,
+            counts,
+            ..
+        }) = subscribed
+        else {
+            continue;
+        };
+        let oldest_pending = if counts.pending > 0 {
+            oldest(&transaction, number)?
+        } else {
+            None
+        };
+        statuses.push(SubscriptionStatus {
+            number: SubscriptionNumber(number),
+            identity,
+            attached,
+            activity,
+            counts,
+            oldest_pending,
+        });
     }
     Ok(statuses)
 }
@@ -353,13 +519,22 @@ fn oldest(connection: &Connection, subscription: u32) -> rusqlite::Result<Option
     Ok(oldest)
 }
 
-fn pending(connection: &Connection, subscription: u32, after: Option<Sequence>, limit: usize) -> rusqlite::Result<Vec<Pending>> {
+fn pending(
+    connection: &Connection,
+    subscription: u32,
+    after: Option<Sequence>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Pending>> {
     let transaction = connection.unchecked_transaction()?;
     let epochs = schema::read_epochs(&transaction)?.unwrap_or_default();
     let from = after.map_or(0, |after| after.0.saturating_add(1));
     let mut found: Vec<Pending> = Vec::new();
     let show = |row: &PendingRow, sequence: u64| Pending {
-        id: epochs.id(subscription, sequence, if row.is_block() { 0 } else { row.key.run }),
+        id: epochs.id(
+            subscription,
+            sequence,
+            if row.is_block() { 0 } else { row.key.run },
+        ),
         due: row.due,
         since: row.since,
         attempts: row.attempts,
@@ -369,7 +544,14 @@ fn pending(connection: &Connection, subscription: u32, after: Option<Sequence>, 
         "SELECT subscription, sequence, run, due, order_key, value FROM pending
          WHERE subscription = ?1 AND sequence >= ?2 AND run >= 0 ORDER BY sequence, run LIMIT ?3",
     )?;
-    for row in alone.query_map(params![subscription, i64::try_from(from).unwrap_or(i64::MAX), schema::limit(limit)], read_row)? {
+    for row in alone.query_map(
+        params![
+            subscription,
+            i64::try_from(from).unwrap_or(i64::MAX),
+            schema::limit(limit)
+        ],
+        read_row,
+    )? {
         if let (key, Ok(row)) = row? {
             found.push(show(&row, key.sequence));
         }
@@ -381,12 +563,19 @@ fn pending(connection: &Connection, subscription: u32, after: Option<Sequence>, 
          ORDER BY sequence",
     )?;
     let mut in_blocks = 0;
-    let mut rows = blocks.query(params![subscription, i64::try_from(from).unwrap_or(i64::MAX)])?;
+    let mut rows = blocks.query(params![
+        subscription,
+        i64::try_from(from).unwrap_or(i64::MAX)
+    ])?;
     while in_blocks < limit
         && let Some(row) = rows.next()?
     {
         if let (_, Ok(row)) = read_row(row)? {
-            let shown = row.sequences.iter().filter(|sequence| **sequence >= from).map(|sequence| show(&row, *sequence));
+            let shown = row
+                .sequences
+                .iter()
+                .filter(|sequence| **sequence >= from)
+                .map(|sequence| show(&row, *sequence));
             let before = found.len();
             found.extend(shown);
             in_blocks += found.len() - before;
@@ -417,7 +606,10 @@ pub(super) fn dead_page(
 ) -> rusqlite::Result<DeadPage> {
     let order = |key: &DeadKey| (key.sequence, key.subscription, key.run);
     let mut page = DeadPage::default();
-    let mut look = |key: DeadKey, value: &[u8]| match Buried::decode(&[key.sequence, key.subscription.into(), key.run], value) {
+    let mut look = |key: DeadKey, value: &[u8]| match Buried::decode(
+        &[key.sequence, key.subscription.into(), key.run],
+        value,
+    ) {
         Ok(buried) => {
             if selection.selects(&letter(epochs, key, &buried, identity)) {
                 page.rows.push((key, buried));
@@ -431,10 +623,23 @@ pub(super) fn dead_page(
         let mut keys: Vec<_> = ids.iter().filter_map(|id| epochs.key(id)).collect();
         keys.sort_unstable_by_key(order);
         keys.dedup();
-        let mut select = connection.prepare_cached("SELECT value FROM dead WHERE sequence = ?1 AND subscription = ?2 AND run = ?3")?;
-        for key in keys.into_iter().filter(|key| after.is_none_or(|after| order(key) > order(&after))).take(limit) {
-            let at = params![key.sequence.cast_signed(), key.subscription, key.run.cast_signed()];
-            if let Some(value) = select.query_row(at, |row| row.get::<_, Vec<u8>>(0)).optional()? {
+        let mut select = connection.prepare_cached(
+            "SELECT value FROM dead WHERE sequence = ?1 AND subscription = ?2 AND run = ?3",
+        )?;
+        for key in keys
+            .into_iter()
+            .filter(|key| after.is_none_or(|after| order(key) > order(&after)))
+            .take(limit)
+        {
+            let at = params![
+                key.sequence.cast_signed(),
+                key.subscription,
+                key.run.cast_signed()
+            ];
+            if let Some(value) = select
+                .query_row(at, |row| row.get::<_, Vec<u8>>(0))
+                .optional()?
+            {
                 look(key, &value);
             }
             (seen, last) = (seen + 1, Some(key));
@@ -444,12 +649,21 @@ pub(super) fn dead_page(
             "SELECT sequence, subscription, run, value FROM dead WHERE (sequence, subscription, run) > (?1, ?2, ?3)
              ORDER BY sequence, subscription, run LIMIT ?4",
         )?;
-        let (sequence, subscription, run) =
-            after.map_or((-1, 0, 0), |after| (after.sequence.cast_signed(), after.subscription, after.run.cast_signed()));
+        let (sequence, subscription, run) = after.map_or((-1, 0, 0), |after| {
+            (
+                after.sequence.cast_signed(),
+                after.subscription,
+                after.run.cast_signed(),
+            )
+        });
         let mut rows = select.query(params![sequence, subscription, run, schema::limit(limit)])?;
         while let Some(row) = rows.next()? {
             let [sequence, run] = [row.get::<_, i64>(0)?, row.get(2)?].map(i64::cast_unsigned);
-            let key = DeadKey { sequence, subscription: row.get(1)?, run };
+            let key = DeadKey {
+                sequence,
+                subscription: row.get(1)?,
+                run,
+            };
             look(key, row.get_ref(3)?.as_blob().unwrap_or_default());
             (seen, last) = (seen + 1, Some(key));
         }
@@ -458,15 +672,49 @@ pub(super) fn dead_page(
     Ok(page)
 }
 
-fn letter(epochs: &Epochs, key: DeadKey, buried: &Buried, identity: &dyn Fn(u32) -> Option<SubscriptionIdentity>) -> DeadLetter {
-    let Buried { tenant, origin, reason, at, attempts, order_key: _, last, reject } = buried.clone();
+fn letter(
+    epochs: &Epochs,
+    key: DeadKey,
+    buried: &Buried,
+    identity: &dyn Fn(u32) -> Option<SubscriptionIdentity>,
+) -> DeadLetter {
+    let Buried {
+        tenant,
+        origin,
+        reason,
+        at,
+        attempts,
+        order_key: _,
+        last,
+        reject,
+    } = buried.clone();
     let (message, raw) = match reject {
         Some(reject) => (reject.reason, reject.raw),
-        None => (last.as_ref().map(|last| last.message.clone()).unwrap_or_default(), Bytes::new()),
+        None => (
+            last.as_ref()
+                .map(|last| last.message.clone())
+                .unwrap_or_default(),
+            Bytes::new(),
+        ),
     };
     let id = epochs.id(key.subscription, key.sequence, key.run);
-    let subscription = if key.subscription == 0 { None } else { identity(key.subscription) };
-    DeadLetter { id, tenant, origin, subscription, reason, message, at, attempts, last, raw }
+    let subscription = if key.subscription == 0 {
+        None
+    } else {
+        identity(key.subscription)
+    };
+    DeadLetter {
+        id,
+        tenant,
+        origin,
+        subscription,
+        reason,
+        message,
+        at,
+        attempts,
+        last,
+        raw,
+    }
 }
 
 fn dead_letters(
@@ -479,12 +727,26 @@ fn dead_letters(
     let connection = &*connection.unchecked_transaction()?;
     let epochs = schema::read_epochs(connection)?.unwrap_or_default();
     let known: std::collections::HashMap<_, _> = subscriptions(connection)?.into_iter().collect();
-    let identity = |number: u32| known.get(&number)?.as_ref().ok().map(|subscribed| subscribed.identity.clone());
-    let mut after = after.map(|id| DeadKey { subscription: id.subscription.0, sequence: id.sequence.0, run: id.run });
+    let identity = |number: u32| {
+        known
+            .get(&number)?
+            .as_ref()
+            .ok()
+            .map(|subscribed| subscribed.identity.clone())
+    };
+    let mut after = after.map(|id| DeadKey {
+        subscription: id.subscription.0,
+        sequence: id.sequence.0,
+        run: id.run,
+    });
     let mut letters = Vec::new();
     while letters.len() < limit {
         let page = dead_page(connection, &epochs, selection, after, DEAD_ROWS, &identity)?;
-        letters.extend(page.rows.iter().map(|(key, buried)| letter(&epochs, *key, buried, &identity)));
+        letters.extend(
+            page.rows
+                .iter()
+                .map(|(key, buried)| letter(&epochs, *key, buried, &identity)),
+        );
         after = page.next;
         if after.is_none() {
             break;

@@ -4,15 +4,17 @@
 //! value = version, body, CRC-32 (little endian) over table tag, key numbers, version and body
 //! ```
 //!
-//! Numbers in a body are LEB128 (signed ones zigzag), texts and bytes are preceded by their length. A row that was written under another key
-//! or into another table does not pass its check.
+//! Numbers in a body are LEB128 (signed ones zigzag), texts and bytes are preceded by their length.
+//! A row that was written under another key or into another table does not pass its check.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use pointsman_schemas::Reject;
-use pointsman_schemas::{AttributeValue, Class, Cursor, Data, DataKind, Event, ExtensionValue, Name, Timestamp};
+use pointsman_schemas::{
+    AttributeValue, Class, Cursor, Data, DataKind, Event, ExtensionValue, Name, Timestamp,
+};
 
 use crate::{Activity, Backlog, Counts, DeadReason, LastOutcome, Role, SubscriptionIdentity};
 
@@ -141,7 +143,9 @@ impl<'v> Decoder<'v> {
 
     pub(super) fn time(&mut self) -> Result<Timestamp, Damage> {
         let number = self.number()?;
-        Ok(Timestamp((number >> 1).cast_signed() ^ -(number & 1).cast_signed()))
+        Ok(Timestamp(
+            (number >> 1).cast_signed() ^ -(number & 1).cast_signed(),
+        ))
     }
 
     pub(super) fn bytes(&mut self) -> Result<&'v [u8], Damage> {
@@ -178,11 +182,27 @@ impl Kept {
     pub(super) fn encode(&self, sequence: u64) -> Vec<u8> {
         let event = &*self.event;
         let mut out = Encoder::new(event.size_bytes());
-        out.bytes(self.tenant.as_str().as_bytes()).bytes(self.origin.as_str().as_bytes()).time(self.at);
-        out.bytes(event.id().as_bytes()).bytes(event.source().as_bytes()).bytes(event.ty().as_bytes());
-        let optional = [event.subject(), event.time(), event.datacontenttype(), event.dataschema()];
+        out.bytes(self.tenant.as_str().as_bytes())
+            .bytes(self.origin.as_str().as_bytes())
+            .time(self.at);
+        out.bytes(event.id().as_bytes())
+            .bytes(event.source().as_bytes())
+            .bytes(event.ty().as_bytes());
+        let optional = [
+            event.subject(),
+            event.time(),
+            event.datacontenttype(),
+            event.dataschema(),
+        ];
         let flags = [HAS_SUBJECT, HAS_TIME, HAS_CONTENT_TYPE, HAS_SCHEMA];
-        out.byte(optional.iter().zip(flags).filter(|(text, _)| text.is_some()).map(|(_, flag)| flag).sum());
+        out.byte(
+            optional
+                .iter()
+                .zip(flags)
+                .filter(|(text, _)| text.is_some())
+                .map(|(_, flag)| flag)
+                .sum(),
+        );
         for text in optional.into_iter().flatten() {
             out.bytes(text.as_bytes());
         }
@@ -191,7 +211,9 @@ impl Kept {
             out.bytes(name.as_bytes());
             match value {
                 ExtensionValue::String(text) => out.byte(0).bytes(text.as_bytes()),
-                ExtensionValue::Integer(number) => out.byte(1).number(u64::from(number.cast_unsigned())),
+                ExtensionValue::Integer(number) => {
+                    out.byte(1).number(u64::from(number.cast_unsigned()))
+                }
                 ExtensionValue::Boolean(value) => out.byte(2).byte(u8::from(*value)),
             };
         }
@@ -212,13 +234,23 @@ impl Kept {
     /// Reads an event; its texts and data are slices of `value`.
     pub(super) fn decode(sequence: u64, value: &Bytes) -> Result<Self, Damage> {
         let mut from = Decoder::open(Table::Event, &[sequence], value)?;
-        let slice = |text: &str| ByteString::try_from(value.slice_ref(text.as_bytes())).map_err(|_| Damage("a text in it is not UTF-8"));
+        let slice = |text: &str| {
+            ByteString::try_from(value.slice_ref(text.as_bytes()))
+                .map_err(|_| Damage("a text in it is not UTF-8"))
+        };
         let (tenant, origin, at) = (from.name()?, from.name()?, from.time()?);
-        let mut event = Event::builder(slice(from.text()?)?, slice(from.text()?)?, slice(from.text()?)?);
+        let mut event = Event::builder(
+            slice(from.text()?)?,
+            slice(from.text()?)?,
+            slice(from.text()?)?,
+        );
         let flags = from.byte()?;
-        for (flag, name) in
-            [(HAS_SUBJECT, "subject"), (HAS_TIME, "time"), (HAS_CONTENT_TYPE, "datacontenttype"), (HAS_SCHEMA, "dataschema")]
-        {
+        for (flag, name) in [
+            (HAS_SUBJECT, "subject"),
+            (HAS_TIME, "time"),
+            (HAS_CONTENT_TYPE, "datacontenttype"),
+            (HAS_SCHEMA, "dataschema"),
+        ] {
             if flags & flag != 0 {
                 event = event.attribute(name, ExtensionValue::String(slice(from.text()?)?));
             }
@@ -243,7 +275,12 @@ impl Kept {
         }
         let event = event.build().map_err(|_| Damage("it is no CloudEvent"))?;
         debug_assert!(event.attribute("specversion") == Some(AttributeValue::String("1.0")));
-        Ok(Self { tenant, origin, at, event: Arc::new(event) })
+        Ok(Self {
+            tenant,
+            origin,
+            at,
+            event: Arc::new(event),
+        })
     }
 }
 
@@ -252,13 +289,19 @@ pub(super) fn encode_last(out: &mut Encoder, last: Option<&LastOutcome>) {
         out.byte(0);
         return;
     };
-    let class = CLASSES.iter().position(|class| *class == last.class).unwrap_or_default();
-    out.byte(1).time(last.at).byte(u8::try_from(class).unwrap_or_default());
+    let class = CLASSES
+        .iter()
+        .position(|class| *class == last.class)
+        .unwrap_or_default();
+    out.byte(1)
+        .time(last.at)
+        .byte(u8::try_from(class).unwrap_or_default());
     match last.code {
         None => out.byte(0),
         Some(code) => out.byte(1).number(u64::from(code.cast_unsigned())),
     };
-    out.bytes(last.message.as_bytes()).bytes(last.response.as_bytes());
+    out.bytes(last.message.as_bytes())
+        .bytes(last.response.as_bytes());
 }
 
 pub(super) fn decode_last(from: &mut Decoder<'_>) -> Result<Option<LastOutcome>, Damage> {
@@ -266,14 +309,33 @@ pub(super) fn decode_last(from: &mut Decoder<'_>) -> Result<Option<LastOutcome>,
         return Ok(None);
     }
     let (at, class) = (from.time()?, from.byte()?);
-    let class = *CLASSES.get(usize::from(class)).ok_or(Damage("its class is not known"))?;
-    let code = if from.byte()? == 0 { None } else { Some(from.narrow::<u32>()?.cast_signed()) };
-    Ok(Some(LastOutcome { at, class, code, message: from.text()?.to_owned(), response: from.text()?.to_owned() }))
+    let class = *CLASSES
+        .get(usize::from(class))
+        .ok_or(Damage("its class is not known"))?;
+    let code = if from.byte()? == 0 {
+        None
+    } else {
+        Some(from.narrow::<u32>()?.cast_signed())
+    };
+    Ok(Some(LastOutcome {
+        at,
+        class,
+        code,
+        message: from.text()?.to_owned(),
+        response: from.text()?.to_owned(),
+    }))
 }
 
 /// The place in these lists is what lies on disk: append only.
-const CLASSES: [Class; 7] =
-    [Class::Delivered, Class::Throttled, Class::Unavailable, Class::Failed, Class::Refused, Class::Gone, Class::Rejected];
+const CLASSES: [Class; 7] = [
+    Class::Delivered,
+    Class::Throttled,
+    Class::Unavailable,
+    Class::Failed,
+    Class::Refused,
+    Class::Gone,
+    Class::Rejected,
+];
 const REASONS: [DeadReason; 7] = [
     DeadReason::Rejected,
     DeadReason::Exhausted,
@@ -287,11 +349,16 @@ const ROLES: [Role; 3] = [Role::To, Role::OnSuccess, Role::OnFailure];
 const ACTIVITIES: [Activity; 3] = [Activity::Active, Activity::Suspended, Activity::Gone];
 
 fn place<T: PartialEq>(list: &[T], one: &T) -> u8 {
-    list.iter().position(|other| other == one).and_then(|place| u8::try_from(place).ok()).unwrap_or_default()
+    list.iter()
+        .position(|other| other == one)
+        .and_then(|place| u8::try_from(place).ok())
+        .unwrap_or_default()
 }
 
 fn at_place<T: Copy>(list: &[T], place: u8) -> Result<T, Damage> {
-    list.get(usize::from(place)).copied().ok_or(Damage("it names something that is not known"))
+    list.get(usize::from(place))
+        .copied()
+        .ok_or(Damage("it names something that is not known"))
 }
 
 /// A subscription as it is kept.
@@ -301,7 +368,8 @@ pub(super) struct Subscribed {
     pub(super) attached: bool,
     pub(super) activity: Activity,
     pub(super) backlog: Option<Backlog>,
-    /// The highest run given out here while each subscription counted its own; since then they are counted in the ledger.
+    /// The highest run given out here while each subscription counted its own; since then they are
+    /// counted in the ledger.
     pub(super) runs_of_format_1: u32,
     pub(super) counts: Counts,
 }
@@ -314,16 +382,48 @@ impl Subscribed {
 
     pub(super) fn encode(&self, number: u32) -> Vec<u8> {
         let mut out = Encoder::new(160);
-        let SubscriptionIdentity { tenant, rule, role, target } = &self.identity;
-        out.bytes(tenant.as_str().as_bytes()).bytes(rule.as_str().as_bytes()).byte(place(&ROLES, role)).bytes(target.as_str().as_bytes());
-        out.byte(u8::from(self.attached)).byte(place(&ACTIVITIES, &self.activity));
+        let SubscriptionIdentity {
+            tenant,
+            rule,
+            role,
+            target,
+        } = &self.identity;
+        out.bytes(tenant.as_str().as_bytes())
+            .bytes(rule.as_str().as_bytes())
+            .byte(place(&ROLES, role))
+            .bytes(target.as_str().as_bytes());
+        out.byte(u8::from(self.attached))
+            .byte(place(&ACTIVITIES, &self.activity));
         match self.backlog {
             None => out.byte(0),
-            Some(backlog) => out.byte(1 + u8::from(backlog.dead_when_full)).number(backlog.max),
+            Some(backlog) => out
+                .byte(1 + u8::from(backlog.dead_when_full))
+                .number(backlog.max),
         };
         out.number(u64::from(self.runs_of_format_1));
-        let Counts { created, delivered, dead, redriven, purged, cancelled, quarantined, pending, retrying, in_flight: _ } = self.counts;
-        for count in [created, delivered, dead, redriven, purged, cancelled, quarantined, pending, retrying] {
+        let Counts {
+            created,
+            delivered,
+            dead,
+            redriven,
+            purged,
+            cancelled,
+            quarantined,
+            pending,
+            retrying,
+            in_flight: _,
+        } = self.counts;
+        for count in [
+            created,
+            delivered,
+            dead,
+            redriven,
+            purged,
+            cancelled,
+            quarantined,
+            pending,
+            retrying,
+        ] {
             out.number(count);
         }
         out.seal(Table::Subscription, &[u64::from(number)])
@@ -331,11 +431,19 @@ impl Subscribed {
 
     pub(super) fn decode(number: u32, value: &[u8]) -> Result<Self, Damage> {
         let mut from = Decoder::open(Table::Subscription, &[u64::from(number)], value)?;
-        let (tenant, rule, role, target) = (from.name()?, from.name()?, at_place(&ROLES, from.byte()?)?, from.name()?);
+        let (tenant, rule, role, target) = (
+            from.name()?,
+            from.name()?,
+            at_place(&ROLES, from.byte()?)?,
+            from.name()?,
+        );
         let (attached, activity) = (from.byte()? != 0, at_place(&ACTIVITIES, from.byte()?)?);
         let backlog = match from.byte()? {
             0 => None,
-            kind => Some(Backlog { max: from.number()?, dead_when_full: kind == 2 }),
+            kind => Some(Backlog {
+                max: from.number()?,
+                dead_when_full: kind == 2,
+            }),
         };
         let runs_of_format_1 = from.narrow()?;
         let mut count = || from.number();
@@ -351,8 +459,20 @@ impl Subscribed {
             retrying: count()?,
             in_flight: 0,
         };
-        let identity = SubscriptionIdentity { tenant, rule, role, target };
-        Ok(Self { identity, attached, activity, backlog, runs_of_format_1, counts })
+        let identity = SubscriptionIdentity {
+            tenant,
+            rule,
+            role,
+            target,
+        };
+        Ok(Self {
+            identity,
+            attached,
+            activity,
+            backlog,
+            runs_of_format_1,
+            counts,
+        })
     }
 }
 
@@ -373,13 +493,19 @@ pub(super) struct Buried {
 impl Buried {
     pub(super) fn encode(&self, key: &[u64; 3]) -> Vec<u8> {
         let mut out = Encoder::new(96);
-        out.bytes(self.tenant.as_str().as_bytes()).bytes(self.origin.as_str().as_bytes());
-        out.byte(place(&REASONS, &self.reason)).time(self.at).number(u64::from(self.attempts));
+        out.bytes(self.tenant.as_str().as_bytes())
+            .bytes(self.origin.as_str().as_bytes());
+        out.byte(place(&REASONS, &self.reason))
+            .time(self.at)
+            .number(u64::from(self.attempts));
         encode_option(&mut out, self.order_key);
         encode_last(&mut out, self.last.as_ref());
         match &self.reject {
             None => out.byte(0),
-            Some(reject) => out.byte(1).bytes(reject.reason.as_bytes()).bytes(&reject.raw),
+            Some(reject) => out
+                .byte(1)
+                .bytes(reject.reason.as_bytes())
+                .bytes(&reject.raw),
         };
         out.seal(Table::Dead, key)
     }
@@ -387,16 +513,32 @@ impl Buried {
     pub(super) fn decode(key: &[u64; 3], value: &[u8]) -> Result<Self, Damage> {
         let mut from = Decoder::open(Table::Dead, key, value)?;
         let (tenant, origin) = (from.name()?, from.name()?);
-        let (reason, at, attempts) = (at_place(&REASONS, from.byte()?)?, from.time()?, from.narrow()?);
+        let (reason, at, attempts) = (
+            at_place(&REASONS, from.byte()?)?,
+            from.time()?,
+            from.narrow()?,
+        );
         let order_key = decode_option(&mut from)?;
         let last = decode_last(&mut from)?;
         let reject = if from.byte()? == 0 {
             None
         } else {
             let reason = from.text()?.to_owned();
-            Some(Reject { reason, raw: Bytes::copy_from_slice(from.bytes()?) })
+            Some(Reject {
+                reason,
+                raw: Bytes::copy_from_slice(from.bytes()?),
+            })
         };
-        Ok(Self { tenant, origin, reason, at, attempts, order_key, last, reject })
+        Ok(Self {
+            tenant,
+            origin,
+            reason,
+            at,
+            attempts,
+            order_key,
+            last,
+            reject,
+        })
     }
 }
 
@@ -408,7 +550,11 @@ pub(super) fn encode_option(out: &mut Encoder, number: Option<u64>) {
 }
 
 pub(super) fn decode_option(from: &mut Decoder<'_>) -> Result<Option<u64>, Damage> {
-    if from.byte()? == 0 { Ok(None) } else { from.number().map(Some) }
+    if from.byte()? == 0 {
+        Ok(None)
+    } else {
+        from.number().map(Some)
+    }
 }
 
 pub(super) fn encode_cursor(key: u64, cursor: &Cursor) -> Vec<u8> {
@@ -419,7 +565,10 @@ pub(super) fn encode_cursor(key: u64, cursor: &Cursor) -> Vec<u8> {
 
 pub(super) fn decode_cursor(key: u64, value: &[u8]) -> Result<Cursor, Damage> {
     let mut from = Decoder::open(Table::Cursor, &[key], value)?;
-    Ok(Cursor { fingerprint: from.number()?, position: Bytes::copy_from_slice(from.bytes()?) })
+    Ok(Cursor {
+        fingerprint: from.number()?,
+        position: Bytes::copy_from_slice(from.bytes()?),
+    })
 }
 
 /// When and as what an event with a certain identity was stored.
@@ -440,6 +589,10 @@ impl Seen {
 
     pub(super) fn decode(key: [u64; 2], value: &[u8]) -> Result<Self, Damage> {
         let mut from = Decoder::open(Table::Identity, &key, value)?;
-        Ok(Self { sequence: from.number()?, at: from.time()?, until: from.time()? })
+        Ok(Self {
+            sequence: from.number()?,
+            at: from.time()?,
+            until: from.time()?,
+        })
     }
 }

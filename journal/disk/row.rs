@@ -1,8 +1,10 @@
 //! A row of the table `pending`: one delivery, or a block of fresh ones.
 //!
-//! Deliveries that one transaction makes for one subscription, unordered and due at once, lie together in one row, since most of them are
-//! also settled together: appending and settling ten deliveries of an event then costs little more than one. The row's sequence is the
-//! first of the block, also after that one has ended. A delivery that leaves a block pending (to be tried again) gets a row of its own.
+//! Deliveries that one transaction makes for one subscription, unordered and due at once, lie
+//! together in one row, since most of them are also settled together: appending and settling ten
+//! deliveries of an event then costs little more than one. The row's sequence is the first of the
+//! block, also after that one has ended. A delivery that leaves a block pending (to be tried again)
+//! gets a row of its own.
 
 use pointsman_schemas::Timestamp;
 use smallvec::SmallVec;
@@ -10,10 +12,12 @@ use smallvec::SmallVec;
 use super::record::{Damage, Decoder, Encoder, Table, decode_last, encode_last};
 use crate::LastOutcome;
 
-/// Deliveries in a block at most: a damaged row loses no more than these, and rewriting one costs no more than this.
+/// Deliveries in a block at most: a damaged row loses no more than these, and rewriting one costs
+/// no more than this.
 pub(super) const BLOCK_DELIVERIES_MAX: usize = 128;
 
-/// The run in the key of a block, so that a delivery of it that gets a row of its own does not meet it. Its deliveries are first runs.
+/// The run in the key of a block, so that a delivery of it that gets a row of its own does not meet
+/// it. Its deliveries are first runs.
 pub(super) const BLOCK_RUN: u64 = u64::MAX;
 
 const IMMEDIATE: u8 = 1;
@@ -60,13 +64,31 @@ impl PendingRow {
     pub(super) fn immediate(key: RowKey, now: Timestamp) -> Self {
         let sequences = SmallVec::from_buf([key.sequence]);
         let (order_key, last) = (None, None);
-        Self { key, due: now, since: now, immediate: true, parked: false, order_key, attempts: 0, failures: 0, last, sequences }
+        Self {
+            key,
+            due: now,
+            since: now,
+            immediate: true,
+            parked: false,
+            order_key,
+            attempts: 0,
+            failures: 0,
+            last,
+            sequences,
+        }
     }
 
     /// A block of deliveries, at least one, in the order of their sequences.
     pub(super) fn block(subscription: u32, sequences: &[u64], now: Timestamp) -> Self {
-        let key = RowKey { subscription, sequence: sequences.first().copied().unwrap_or_default(), run: BLOCK_RUN };
-        Self { sequences: SmallVec::from_slice(sequences), ..Self::immediate(key, now) }
+        let key = RowKey {
+            subscription,
+            sequence: sequences.first().copied().unwrap_or_default(),
+            run: BLOCK_RUN,
+        };
+        Self {
+            sequences: SmallVec::from_slice(sequences),
+            ..Self::immediate(key, now)
+        }
     }
 
     /// Its place in the order of leasing: due time, sequence, run.
@@ -93,9 +115,19 @@ impl PendingRow {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Encoder::new(24 + if self.is_block() { self.sequences.len() + 8 } else { 0 });
+        let mut out = Encoder::new(
+            24 + if self.is_block() {
+                self.sequences.len() + 8
+            } else {
+                0
+            },
+        );
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        out.byte(flag(self.immediate, IMMEDIATE) | flag(self.parked, PARKED) | flag(self.is_block(), BLOCK));
+        out.byte(
+            flag(self.immediate, IMMEDIATE)
+                | flag(self.parked, PARKED)
+                | flag(self.is_block(), BLOCK),
+        );
         out.time(self.since);
         if self.is_block() {
             out.number(self.sequences.len() as u64);
@@ -108,17 +140,27 @@ impl PendingRow {
             if self.parked {
                 out.time(self.due);
             }
-            out.number(u64::from(self.attempts)).number(u64::from(self.failures));
+            out.number(u64::from(self.attempts))
+                .number(u64::from(self.failures));
             encode_last(&mut out, self.last.as_ref());
         }
         out.seal(Table::Pending, &self.check_key())
     }
 
-    pub(super) fn decode(key: RowKey, due: Option<i64>, order_key: Option<i64>, value: &[u8]) -> Result<Self, Damage> {
+    pub(super) fn decode(
+        key: RowKey,
+        due: Option<i64>,
+        order_key: Option<i64>,
+        value: &[u8],
+    ) -> Result<Self, Damage> {
         let mut from = Decoder::open(Table::Pending, &check_key(key, due, order_key), value)?;
         let flags = from.byte()?;
         let since = from.time()?;
-        let (immediate, parked, is_block) = (flags & IMMEDIATE != 0, flags & PARKED != 0, flags & BLOCK != 0);
+        let (immediate, parked, is_block) = (
+            flags & IMMEDIATE != 0,
+            flags & PARKED != 0,
+            flags & BLOCK != 0,
+        );
         if is_block != (key.run == BLOCK_RUN) || parked != due.is_none() {
             return Err(Damage("it does not fit its key"));
         }
@@ -139,7 +181,9 @@ impl PendingRow {
         if is_block {
             let mut previous = key.sequence;
             for _ in 0..from.number()? {
-                previous = previous.checked_add(from.number()?).ok_or(Damage("a number in it is too large"))?;
+                previous = previous
+                    .checked_add(from.number()?)
+                    .ok_or(Damage("a number in it is too large"))?;
                 row.sequences.push(previous);
             }
         } else {
@@ -150,15 +194,30 @@ impl PendingRow {
             row.last = decode_last(&mut from)?;
             row.sequences.push(key.sequence);
         }
-        if from.is_empty() { Ok(row) } else { Err(Damage("it goes on after its end")) }
+        if from.is_empty() {
+            Ok(row)
+        } else {
+            Err(Damage("it goes on after its end"))
+        }
     }
 }
 
 fn check_key(key: RowKey, due: Option<i64>, order_key: Option<i64>) -> [u64; 5] {
     // Runs were numbers of 32 bits once, and lie above the bits that say which columns are there.
-    let run = if key.run == BLOCK_RUN { u64::from(u32::MAX) } else { key.run };
+    let run = if key.run == BLOCK_RUN {
+        u64::from(u32::MAX)
+    } else {
+        key.run
+    };
     // One number for both options: a column that was there and is gone must not pass either.
-    let present = (u64::from(due.is_some()) | u64::from(order_key.is_some()) << 1) ^ run.rotate_left(32);
+    let present =
+        (u64::from(due.is_some()) | u64::from(order_key.is_some()) << 1) ^ run.rotate_left(32);
     let column = |column: Option<i64>| column.map_or(0, i64::cast_unsigned);
-    [u64::from(key.subscription), key.sequence, present, column(due), column(order_key)]
+    [
+        u64::from(key.subscription),
+        key.sequence,
+        present,
+        column(due),
+        column(order_key),
+    ]
 }

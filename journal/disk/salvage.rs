@@ -1,7 +1,9 @@
-//! Saving what a damaged store still holds: every row that its pages hold is copied into a new database, which then takes the old one's place.
+//! Saving what a damaged store still holds: every row that its pages hold is copied into a new
+//! database, which then takes the old one's place.
 //!
-//! A read that fails is no damage: it ends the salvage, nothing is changed, and it is tried again later. A copy with fewer rows than the
-//! counters say is made from two readings that agree. The old files are kept beside the new ones.
+//! A read that fails is no damage: it ends the salvage, nothing is changed, and it is tried again
+//! later. A copy with fewer rows than the counters say is made from two readings that agree. The
+//! old files are kept beside the new ones.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +18,8 @@ use super::raw::{DatabaseFile, Image, PointerMap};
 use super::schema::{self, Purpose};
 use super::{reader, store};
 
-/// Readings of a store whose rows are fewer than its counters say, after which it is left for later: they ought to agree.
+/// Readings of a store whose rows are fewer than its counters say, after which it is left for
+/// later: they ought to agree.
 const READINGS_MAX: usize = 4;
 
 /// Where the files of a damaged store are kept.
@@ -24,8 +27,13 @@ pub(super) fn kept(directory: &Path, now: Timestamp) -> PathBuf {
     directory.join(format!("damaged-{}", now.0))
 }
 
-/// Keeps the write-ahead log as it is, and puts one in its place that SQLite reads to the end. Tells where it is kept.
-pub(super) fn set_log_aside(directory: &Path, now: Timestamp, log: &Log) -> std::io::Result<PathBuf> {
+/// Keeps the write-ahead log as it is, and puts one in its place that SQLite reads to the end.
+/// Tells where it is kept.
+pub(super) fn set_log_aside(
+    directory: &Path,
+    now: Timestamp,
+    log: &Log,
+) -> std::io::Result<PathBuf> {
     let (path, draft) = (schema::log(directory), directory.join("salvage-wal"));
     let kept = kept(directory, now);
     store::create_directory(&kept)?;
@@ -47,8 +55,13 @@ pub(super) fn set_log_aside(directory: &Path, now: Timestamp, log: &Log) -> std:
     Ok(copy)
 }
 
-/// Copies everything that can be read into a new database and puts it in the place of the old one, whose files are kept. Says how that went.
-pub(super) fn salvage(directory: &Path, database: &DatabaseFile, now: Timestamp) -> Result<String, Trouble> {
+/// Copies everything that can be read into a new database and puts it in the place of the old one,
+/// whose files are kept. Says how that went.
+pub(super) fn salvage(
+    directory: &Path,
+    database: &DatabaseFile,
+    now: Timestamp,
+) -> Result<String, Trouble> {
     let draft = directory.join("salvage");
     let found = match fill(directory, database, &draft, now) {
         Ok(found) => found,
@@ -64,12 +77,24 @@ pub(super) fn salvage(directory: &Path, database: &DatabaseFile, now: Timestamp)
     std::fs::rename(&draft, &ready)?;
     store::sync_directory(directory)?;
     let kept = put_in_place(directory, now)?.unwrap_or_else(|| kept(directory, now));
-    let copied: Vec<_> = TABLES.iter().zip(found).map(|((table, ..), count)| format!("{count} {table}")).collect();
-    Ok(format!("what could be read was copied ({}), and the old files are kept in {kept:?}", copied.join(", ")))
+    let copied: Vec<_> = TABLES
+        .iter()
+        .zip(found)
+        .map(|((table, ..), count)| format!("{count} {table}"))
+        .collect();
+    Ok(format!(
+        "what could be read was copied ({}), and the old files are kept in {kept:?}",
+        copied.join(", ")
+    ))
 }
 
 /// Makes a new database with every row of the old one; tells how many it has, by table.
-fn fill(directory: &Path, database: &DatabaseFile, draft: &Path, now: Timestamp) -> Result<Vec<u64>, Trouble> {
+fn fill(
+    directory: &Path,
+    database: &DatabaseFile,
+    draft: &Path,
+    now: Timestamp,
+) -> Result<Vec<u64>, Trouble> {
     remove(draft)?;
     store::create_directory(draft)?;
     store::create_file(&schema::database(draft))?;
@@ -93,7 +118,11 @@ fn fill(directory: &Path, database: &DatabaseFile, draft: &Path, now: Timestamp)
         found = again;
     }
     // A store of format 1 has neither, and stays one of format 1 until its next commit.
-    if !new.query_row("SELECT EXISTS (SELECT 1 FROM meta WHERE name IN ('epochs', 'format'))", [], |row| row.get(0))? {
+    if !new.query_row(
+        "SELECT EXISTS (SELECT 1 FROM meta WHERE name IN ('epochs', 'format'))",
+        [],
+        |row| row.get(0),
+    )? {
         new.pragma_update(None, "user_version", 1)?;
     }
     new.execute_batch("COMMIT; PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(TRUNCATE)")?;
@@ -114,7 +143,8 @@ fn remove(directory: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Puts a finished copy in the place of the old files; tells where those are kept, or none where there is no copy.
+/// Puts a finished copy in the place of the old files; tells where those are kept, or none where
+/// there is no copy.
 pub(super) fn put_in_place(directory: &Path, now: Timestamp) -> std::io::Result<Option<PathBuf>> {
     let ready = ready(directory);
     if !schema::database(&ready).exists() {
@@ -131,7 +161,8 @@ pub(super) fn put_in_place(directory: &Path, now: Timestamp) -> std::io::Result<
         }
     }
     store::sync_directory(&kept)?;
-    // The old log must be gone for good before the new database comes: SQLite would lay it over that.
+    // The old log must be gone for good before the new database comes: SQLite would lay it over
+    // that.
     store::sync_directory(directory)?;
     std::fs::rename(schema::database(&ready), schema::database(directory))?;
     store::sync_directory(directory)?;
@@ -148,34 +179,61 @@ fn copy(directory: &Path, database: &DatabaseFile, new: &Connection) -> Result<V
             insert(new, row)?;
         }
     }
-    let count = |table: &str| new.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).map(i64::cast_unsigned);
-    Ok(TABLES.iter().map(|(table, ..)| count(table)).collect::<rusqlite::Result<_>>()?)
+    let count = |table: &str| {
+        new.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| {
+            row.get(0)
+        })
+        .map(i64::cast_unsigned)
+    };
+    Ok(TABLES
+        .iter()
+        .map(|(table, ..)| count(table))
+        .collect::<rusqlite::Result<_>>()?)
 }
 
-/// Puts a row into the table that it is of. One that does not pass its check is kept where no better one is there: it is set aside later.
+/// Puts a row into the table that it is of. One that does not pass its check is kept where no
+/// better one is there: it is set aside later.
 fn insert(new: &Connection, Row { number, mut values }: Row) -> rusqlite::Result<()> {
-    let Some((table, is_sound)) = table_of(number, &values) else { return Ok(()) };
+    let Some((table, is_sound)) = table_of(number, &values) else {
+        return Ok(());
+    };
     if let (Some(number), Some(first)) = (number, values.first_mut()) {
         *first = Value::Integer(number);
     }
-    let how = if is_sound { "REPLACE" } else { "INSERT OR IGNORE" };
+    let how = if is_sound {
+        "REPLACE"
+    } else {
+        "INSERT OR IGNORE"
+    };
     let marks = vec!["?"; values.len()].join(", ");
     let mut insert = new.prepare_cached(&format!("{how} INTO {table} VALUES ({marks})"))?;
     match insert.execute(params_from_iter(values)) {
         // A row that does not fit its table any more is none.
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => Ok(()),
+        Err(error)
+            if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) =>
+        {
+            Ok(())
+        }
         other => other.map(drop),
     }
 }
 
 /// Whether there are fewer rows than the counters say, or no counters.
 fn is_short(new: &Connection) -> rusqlite::Result<bool> {
-    let Ok(ledger) = schema::read_ledger(new)? else { return Ok(true) };
+    let Ok(ledger) = schema::read_ledger(new)? else {
+        return Ok(true);
+    };
     let actual = Actual::count(new)?;
     let mut short = actual.events < ledger.events || actual.dead < ledger.dead;
     for (number, subscribed) in reader::subscriptions(new)? {
-        let (pending, _, dead) = actual.subscriptions.get(&number).copied().unwrap_or_default();
-        short |= subscribed.map_or(true, |subscribed| pending < subscribed.counts.pending || dead < subscribed.counts.dead);
+        let (pending, _, dead) = actual
+            .subscriptions
+            .get(&number)
+            .copied()
+            .unwrap_or_default();
+        short |= subscribed.map_or(true, |subscribed| {
+            pending < subscribed.counts.pending || dead < subscribed.counts.dead
+        });
     }
     Ok(short)
 }

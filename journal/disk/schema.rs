@@ -31,7 +31,8 @@ const APPLICATION: i32 = 0x506D_616E;
 /// What `PRAGMA auto_vacuum` says of a database that gives space back step by step.
 const INCREMENTAL: i64 = 2;
 
-/// 8 KiB pages: seven events of 1 KiB to a page, and half as many page headers as SQLite's own 4 KiB would need.
+/// 8 KiB pages: seven events of 1 KiB to a page, and half as many page headers as SQLite's own 4
+/// KiB would need.
 pub(super) const PAGE_BYTES: u64 = 8192;
 
 const TABLES: &str = "
@@ -66,9 +67,12 @@ pub(super) fn log(directory: &Path) -> PathBuf {
     directory.join("journal.db-wal")
 }
 
-/// The number of the database's file on its file system; 0 where it is not known. A copy has another, unless it was written over the file.
+/// The number of the database's file on its file system; 0 where it is not known. A copy has
+/// another, unless it was written over the file.
 pub(super) fn file(directory: &Path) -> u64 {
-    database(directory).metadata().map_or(0, |metadata| std::os::unix::fs::MetadataExt::ino(&metadata))
+    database(directory)
+        .metadata()
+        .map_or(0, |metadata| std::os::unix::fs::MetadataExt::ino(&metadata))
 }
 
 /// What a connection is for; it decides how much it may cache.
@@ -84,7 +88,11 @@ pub(super) const BUSY_WAIT: Duration = Duration::from_secs(10);
 
 /// Opens a connection to an existing database, or to a new one where the purpose is to write.
 pub(super) fn connect(directory: &Path, purpose: Purpose) -> rusqlite::Result<Connection> {
-    let create = if purpose == Purpose::Write { OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::empty() };
+    let create = if purpose == Purpose::Write {
+        OpenFlags::SQLITE_OPEN_CREATE
+    } else {
+        OpenFlags::empty()
+    };
     // A reader writes nothing, but taking part in the write-ahead log takes a writable connection.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
     let connection = Connection::open_with_flags(database(directory), flags)?;
@@ -101,11 +109,16 @@ pub(super) fn connect(directory: &Path, purpose: Purpose) -> rusqlite::Result<Co
          PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;"
     ))?;
     if purpose == Purpose::Write {
-        // Set where it is set already, it would be written again, and opening a store on a full disk must not need room in the log.
-        if connection.query_row("PRAGMA auto_vacuum", [], |row| row.get::<_, i64>(0))? != INCREMENTAL {
+        // Set where it is set already, it would be written again, and opening a store on a full
+        // disk must not need room in the log.
+        if connection.query_row("PRAGMA auto_vacuum", [], |row| row.get::<_, i64>(0))?
+            != INCREMENTAL
+        {
             connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL;")?;
         }
-        connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;",
+        )?;
     } else {
         connection.execute_batch("PRAGMA query_only = ON;")?;
         // Who only looks leaves the write-ahead log where it is.
@@ -131,7 +144,9 @@ pub(super) fn write_identity(connection: &Connection, now: Timestamp) -> rusqlit
     let mut identity = Encoder::new(16);
     identity.number(rand::random()).time(now);
     let identity = identity.seal(Table::Meta, &[super::record::key_of("journal")]);
-    connection.execute("REPLACE INTO meta VALUES ('journal', ?1)", [identity]).map(drop)
+    connection
+        .execute("REPLACE INTO meta VALUES ('journal', ?1)", [identity])
+        .map(drop)
 }
 
 /// The format of the database; 0 where it is empty.
@@ -144,7 +159,8 @@ pub(super) fn write_format(connection: &Connection) -> rusqlite::Result<()> {
     write_format_number(connection, FORMAT)
 }
 
-/// Writes the number of a format where every version looks, and again with a checksum: in the header a flipped bit makes another of it.
+/// Writes the number of a format where every version looks, and again with a checksum: in the
+/// header a flipped bit makes another of it.
 pub(super) fn write_format_number(connection: &Connection, format: i32) -> rusqlite::Result<()> {
     let mut value = Encoder::new(8);
     value.number(u64::from(format.unsigned_abs()));
@@ -164,21 +180,34 @@ pub(super) fn is_format_damaged(connection: &Connection) -> rusqlite::Result<boo
     if format(connection)? <= FORMAT {
         return Ok(false);
     }
-    let decode = |value: Vec<u8>| Decoder::open(Table::Meta, &[super::record::key_of("format")], &value)?.narrow::<i32>();
-    Ok(meta(connection, "format")?.and_then(decode).is_ok_and(|written| written <= FORMAT))
+    let decode = |value: Vec<u8>| {
+        Decoder::open(Table::Meta, &[super::record::key_of("format")], &value)?.narrow::<i32>()
+    };
+    Ok(meta(connection, "format")?
+        .and_then(decode)
+        .is_ok_and(|written| written <= FORMAT))
 }
 
 /// Refuses a database that a later version of this software has written.
 pub(super) fn check_format(connection: &Connection, directory: &Path) -> Result<(), OpenError> {
     let later = later_format(connection).map_err(|error| OpenError::database(directory, &error))?;
-    later.map_or(Ok(()), |found| Err(OpenError::Newer { path: directory.to_owned(), found, understood: FORMAT }))
+    later.map_or(Ok(()), |found| {
+        Err(OpenError::Newer {
+            path: directory.to_owned(),
+            found,
+            understood: FORMAT,
+        })
+    })
 }
 
 /// Refuses a database whose tables are not those that this software makes.
 pub(super) fn check_tables(connection: &Connection) -> rusqlite::Result<()> {
     let tables = |connection: &Connection| -> rusqlite::Result<Vec<[Option<String>; 4]>> {
-        let mut select = connection.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")?;
-        let rows = select.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?;
+        let mut select = connection
+            .prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")?;
+        let rows = select.query_map([], |row| {
+            Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?])
+        })?;
         rows.collect()
     };
     let model = Connection::open_in_memory()?;
@@ -194,23 +223,42 @@ pub(super) fn check_tables(connection: &Connection) -> rusqlite::Result<()> {
 
 /// What the store takes on disk.
 pub(super) fn size_bytes(directory: &Path) -> u64 {
-    [database(directory), log(directory)].iter().filter_map(|path| path.metadata().ok()).map(|metadata| metadata.len()).sum()
+    [database(directory), log(directory)]
+        .iter()
+        .filter_map(|path| path.metadata().ok())
+        .map(|metadata| metadata.len())
+        .sum()
 }
 
 /// Pages of the database: all, and those that nothing uses.
 pub(super) fn pages(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
-    let number = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned);
-    Ok((number("PRAGMA page_count")?, number("PRAGMA freelist_count")?))
+    let number = |sql| {
+        connection
+            .prepare_cached(sql)?
+            .query_row([], |row| row.get::<_, i64>(0))
+            .map(i64::cast_unsigned)
+    };
+    Ok((
+        number("PRAGMA page_count")?,
+        number("PRAGMA freelist_count")?,
+    ))
 }
 
 fn meta(connection: &Connection, name: &str) -> rusqlite::Result<Result<Vec<u8>, Damage>> {
-    let value = connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?;
+    let value = connection
+        .prepare_cached("SELECT value FROM meta WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()?;
     Ok(value.ok_or(Damage("it is missing")))
 }
 
 /// The journal's identity.
 pub(super) fn journal_id(connection: &Connection) -> rusqlite::Result<Result<JournalId, Damage>> {
-    let decode = |value: Vec<u8>| Decoder::open(Table::Meta, &[super::record::key_of("journal")], &value)?.number().map(JournalId);
+    let decode = |value: Vec<u8>| {
+        Decoder::open(Table::Meta, &[super::record::key_of("journal")], &value)?
+            .number()
+            .map(JournalId)
+    };
     Ok(meta(connection, "journal")?.and_then(decode))
 }
 
@@ -224,7 +272,9 @@ pub(super) fn read_epochs(connection: &Connection) -> rusqlite::Result<Result<Ep
 }
 
 pub(super) fn write_epochs(connection: &Connection, epochs: &Epochs) -> rusqlite::Result<()> {
-    connection.execute("REPLACE INTO meta VALUES ('epochs', ?1)", [epochs.encode()]).map(drop)
+    connection
+        .execute("REPLACE INTO meta VALUES ('epochs', ?1)", [epochs.encode()])
+        .map(drop)
 }
 
 /// What changes with every commit.
@@ -235,10 +285,12 @@ pub(super) struct Ledger {
     pub(super) last_sequence: u64,
     /// The highest number of a run beyond the first ones.
     pub(super) last_run: u64,
-    /// Until then deduplication may know an event by its identity of format 1, which left out the source that it came in by.
+    /// Until then deduplication may know an event by its identity of format 1, which left out the
+    /// source that it came in by.
     pub(super) old_identities_until: Timestamp,
     pub(super) last_subscription: u32,
-    /// The journal's own time at the last commit, and how far the time of day was ahead of it then, in microseconds.
+    /// The journal's own time at the last commit, and how far the time of day was ahead of it then,
+    /// in microseconds.
     pub(super) time: Timestamp,
     pub(super) clock_offset: i64,
     pub(super) events: u64,
@@ -268,12 +320,27 @@ pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite
         lost_commits,
     } = *ledger;
     let mut out = Encoder::new(32);
-    for number in [commit, last_sequence, u64::from(last_subscription), events, dead, rejects, quarantined, last_run] {
+    for number in [
+        commit,
+        last_sequence,
+        u64::from(last_subscription),
+        events,
+        dead,
+        rejects,
+        quarantined,
+        last_run,
+    ] {
         out.number(number);
     }
-    out.time(old_identities_until).number(lost_commits).time(time).time(Timestamp(clock_offset));
+    out.time(old_identities_until)
+        .number(lost_commits)
+        .time(time)
+        .time(Timestamp(clock_offset));
     let value = out.seal(Table::Meta, &[super::record::key_of("ledger")]);
-    connection.prepare_cached("REPLACE INTO meta VALUES ('ledger', ?1)")?.execute([value]).map(drop)
+    connection
+        .prepare_cached("REPLACE INTO meta VALUES ('ledger', ?1)")?
+        .execute([value])
+        .map(drop)
 }
 
 pub(super) fn read_ledger(connection: &Connection) -> rusqlite::Result<Result<Ledger, Damage>> {

@@ -11,13 +11,20 @@ use super::queues::Moment;
 use crate::{Ending, JournalError, Settlement};
 
 impl DiskJournal {
-    /// Settles what there is room for. What does not fit even alone is not settled, as if its lease were gone: it is delivered again once that
-    /// has run out. Where nothing fits, nothing has happened, and the caller may try again.
-    pub(super) async fn settle_in_parts(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError> {
+    /// Settles what there is room for. What does not fit even alone is not settled, as if its lease
+    /// were gone: it is delivered again once that has run out. Where nothing fits, nothing has
+    /// happened, and the caller may try again.
+    pub(super) async fn settle_in_parts(
+        &self,
+        settlements: Vec<Settlement>,
+    ) -> Result<Vec<bool>, JournalError> {
         let now = Moment::now(&*self.shared.clock).instant;
         let settlements: Arc<[Settlement]> = settlements.into();
         let mut held = vec![false; settlements.len()];
-        let (mut parts, mut fits) = (std::iter::once(0..settlements.len()).collect::<Vec<_>>(), settlements.is_empty());
+        let (mut parts, mut fits) = (
+            std::iter::once(0..settlements.len()).collect::<Vec<_>>(),
+            settlements.is_empty(),
+        );
         while let Some(part) = parts.pop() {
             match self.settle_part(&settlements, part.clone(), now).await {
                 Ok(settled) => {
@@ -34,18 +41,39 @@ impl DiskJournal {
                 Err(error) => return Err(error),
             }
         }
-        if fits { Ok(held) } else { Err(JournalError::DiskFull) }
+        if fits {
+            Ok(held)
+        } else {
+            Err(JournalError::DiskFull)
+        }
     }
 
-    async fn settle_part(&self, all: &Arc<[Settlement]>, part: Range<usize>, now: Instant) -> Result<Vec<bool>, JournalError> {
-        let (all, share) = (Arc::clone(all), all.get(part.clone()).map_or(Share::Known, share));
-        self.ask(share, 0, move |transaction| transaction.settle(all.get(part.clone()).unwrap_or_default(), now)).await
+    async fn settle_part(
+        &self,
+        all: &Arc<[Settlement]>,
+        part: Range<usize>,
+        now: Instant,
+    ) -> Result<Vec<bool>, JournalError> {
+        let (all, share) = (
+            Arc::clone(all),
+            all.get(part.clone()).map_or(Share::Known, share),
+        );
+        self.ask(share, 0, move |transaction| {
+            transaction.settle(all.get(part.clone()).unwrap_or_default(), now)
+        })
+        .await
     }
 }
 
 /// What only takes deliveries away makes room.
 fn share(settlements: &[Settlement]) -> Share {
-    let is_freeing =
-        |settlement: &Settlement| matches!(settlement.ending, Ending::Delivered | Ending::Released) && settlement.follow_ups.is_empty();
-    if settlements.iter().all(is_freeing) { Share::Freeing } else { Share::Known }
+    let is_freeing = |settlement: &Settlement| {
+        matches!(settlement.ending, Ending::Delivered | Ending::Released)
+            && settlement.follow_ups.is_empty()
+    };
+    if settlements.iter().all(is_freeing) {
+        Share::Freeing
+    } else {
+        Share::Known
+    }
 }

@@ -16,12 +16,22 @@ const STICKY: u32 = 0o1000;
 
 /// Makes a directory that only the owner may look into, where it is not there.
 pub(super) fn create_directory(path: &Path) -> std::io::Result<()> {
-    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(path)
 }
 
-/// Makes an empty file that only the owner may read, where it is not there. SQLite gives its other files the permissions of the database.
+/// Makes an empty file that only the owner may read, where it is not there. SQLite gives its other
+/// files the permissions of the database.
 pub(super) fn create_file(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(FILE_MODE)
+        .open(path)
 }
 
 /// Makes what was created and renamed in a directory durable.
@@ -29,10 +39,12 @@ pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Takes from others what rights they have in a store, as earlier versions made them: on the directory, its files, and those set aside in it.
-/// What belongs to somebody else stays as it is, and so does a directory that holds more than a store.
+/// Takes from others what rights they have in a store, as earlier versions made them: on the
+/// directory, its files, and those set aside in it. What belongs to somebody else stays as it is,
+/// and so does a directory that holds more than a store.
 pub(super) fn keep_private(directory: &Path) -> std::io::Result<()> {
-    let is_store = schema::database(directory).exists() || std::fs::read_dir(directory)?.next().is_none();
+    let is_store =
+        schema::database(directory).exists() || std::fs::read_dir(directory)?.next().is_none();
     if is_store && directory.metadata()?.mode() & STICKY == 0 {
         restrict(&directory.canonicalize()?);
     }
@@ -48,7 +60,9 @@ pub(super) fn keep_private(directory: &Path) -> std::io::Result<()> {
                 .filter(|inner| inner.file_type().is_ok_and(|kind| kind.is_file()))
                 .for_each(|inner| restrict(&inner.path()));
         }
-        if !is_directory && (name.starts_with("journal.db") || ["mark", "lock", "ballast"].contains(&&*name)) {
+        if !is_directory
+            && (name.starts_with("journal.db") || ["mark", "lock", "ballast"].contains(&&*name))
+        {
             restrict(&entry.path());
         }
     }
@@ -69,7 +83,8 @@ fn restrict(path: &Path) {
     }
 }
 
-/// Held as long as a journal has its store open; the operating system lets go of it when the process ends.
+/// Held as long as a journal has its store open; the operating system lets go of it when the
+/// process ends.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
@@ -78,13 +93,17 @@ pub(super) struct Lock {
 impl Lock {
     pub(super) fn take(directory: &Path) -> Result<Self, OpenError> {
         let path = directory.join("lock");
-        let mut file = create_file(&path).map_err(|error| OpenError::io("opening", &path, &error))?;
+        let mut file =
+            create_file(&path).map_err(|error| OpenError::io("opening", &path, &error))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder);
-                return Err(OpenError::Locked { path: directory.to_owned(), process: holder.trim().to_owned() });
+                return Err(OpenError::Locked {
+                    path: directory.to_owned(),
+                    process: holder.trim().to_owned(),
+                });
             }
             Err(TryLockError::Error(error)) => return Err(OpenError::io("locking", &path, &error)),
         }
@@ -102,8 +121,9 @@ impl Lock {
 
 /// The number of the last commit, written beside the database after each commit and never synced.
 ///
-/// SQLite takes the first frame of its write-ahead log that does not pass its check for the log's end: a flipped bit there drops every later
-/// commit without a word. A store that is behind its mark has lost commits.
+/// SQLite takes the first frame of its write-ahead log that does not pass its check for the log's
+/// end: a flipped bit there drops every later commit without a word. A store that is behind its
+/// mark has lost commits.
 #[derive(Debug)]
 pub(super) struct Mark {
     file: File,
@@ -113,7 +133,9 @@ const MARK_BYTES: usize = 12;
 
 impl Mark {
     pub(super) fn open(directory: &Path) -> std::io::Result<Self> {
-        Ok(Self { file: create_file(&directory.join("mark"))? })
+        Ok(Self {
+            file: create_file(&directory.join("mark"))?,
+        })
     }
 
     /// What it says; none where it is empty, and an error where it is damaged.

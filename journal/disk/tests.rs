@@ -29,7 +29,10 @@ impl Fault {
             return Ok(());
         }
         *times -= 1;
-        Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(*code), None))
+        Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(*code),
+            None,
+        ))
     }
 
     fn set(&self, times: usize, code: std::ffi::c_int) {
@@ -44,14 +47,20 @@ struct OnDisk {
 
 impl OnDisk {
     fn new() -> Self {
-        Self { directory: TempDir::new().unwrap(), last: Mutex::default() }
+        Self {
+            directory: TempDir::new().unwrap(),
+            last: Mutex::default(),
+        }
     }
 }
 
 #[async_trait]
 impl Implementation for OnDisk {
     async fn open(&self, clock: Arc<dyn Clock>, bounds: Bounds) -> Arc<dyn Journal> {
-        let options = DiskOptions { retention: bounds.retention, max_size_bytes: bounds.bytes_max };
+        let options = DiskOptions {
+            retention: bounds.retention,
+            max_size_bytes: bounds.bytes_max,
+        };
         let journal = DiskJournal::open(self.directory.path(), options, clock).unwrap();
         assert_eq!(journal.warnings(), &[] as &[String]);
         *self.last.lock() = Arc::downgrade(&journal);
@@ -73,7 +82,11 @@ impl Implementation for OnDisk {
 crate::conformance!(OnDisk::new());
 
 fn open(directory: &Path) -> Result<Arc<DiskJournal>, OpenError> {
-    DiskJournal::open(directory, DiskOptions::default(), Arc::new(RuntimeClock::new(START)))
+    DiskJournal::open(
+        directory,
+        DiskOptions::default(),
+        Arc::new(RuntimeClock::new(START)),
+    )
 }
 
 #[test]
@@ -83,12 +96,29 @@ fn an_event_in_memory_lets_go_of_the_buffer_that_it_came_in() {
         let journal = open(directory.path()).unwrap();
         let number = journal.subscribe(vec![fixture::wanted("r")]).await.unwrap()[0];
         let read = Bytes::from(vec![b'x'; 64 * 1024]);
-        let event = Event::builder("1", "/s", "t").data(Data::binary(read.slice(..10))).build().unwrap();
-        journal.append(suite::append_of(vec![Entry { event: Arc::new(event), ..suite::entry("1", &[number]) }])).await.unwrap();
+        let event = Event::builder("1", "/s", "t")
+            .data(Data::binary(read.slice(..10)))
+            .build()
+            .unwrap();
+        journal
+            .append(suite::append_of(vec![Entry {
+                event: Arc::new(event),
+                ..suite::entry("1", &[number])
+            }]))
+            .await
+            .unwrap();
         // The writer has put the job away once it has answered the next one.
         journal.append(suite::append_of(Vec::new())).await.unwrap();
         let leased = journal
-            .lease(&[Grant { subscription: number, count: 1, lease: MINUTE, bytes_max: usize::MAX }], usize::MAX)
+            .lease(
+                &[Grant {
+                    subscription: number,
+                    count: 1,
+                    lease: MINUTE,
+                    bytes_max: usize::MAX,
+                }],
+                usize::MAX,
+            )
             .await
             .unwrap()
             .leased;

@@ -1,4 +1,5 @@
-//! The thread that tidies up: checkpoints, retention, and giving space back. Everything it deletes goes through the writer in small steps.
+//! The thread that tidies up: checkpoints, retention, and giving space back. Everything it deletes
+//! goes through the writer in small steps.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,14 +19,16 @@ use super::transaction::read_row;
 /// How often it looks by itself.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The write-ahead log is moved into the database past this size, or sooner in a small store or on a small disk: large enough that pages written
-/// often are moved once.
+/// The write-ahead log is moved into the database past this size, or sooner in a small store or on
+/// a small disk: large enough that pages written often are moved once.
 pub(super) const LOG_BYTES: u64 = 32 * 1024 * 1024;
 
-/// So many times that, and a look through the store is ended: the log is not written from its beginning again while that goes on.
+/// So many times that, and a look through the store is ended: the log is not written from its
+/// beginning again while that goes on.
 const LOGS_WHILE_LOOKING: u64 = 8;
 
-/// Passes over the log before the writer is made to wait, at most; under a load that outruns them they would never end.
+/// Passes over the log before the writer is made to wait, at most; under a load that outruns them
+/// they would never end.
 const PASSES_MAX: u32 = 4;
 
 /// After a pass as short as this so little is left that the writer may wait for it.
@@ -37,11 +40,12 @@ const READER_WAIT: Duration = Duration::from_millis(20);
 /// Looks without a commit between them, after which the log's file is cut: about a minute.
 const ROUNDS_IDLE: u32 = 60;
 
-/// Events looked at, and deleted at most, in one step: some 3 ms of the writer's time. Fewer where the ballast is small, as each may take a
-/// page of the log.
+/// Events looked at, and deleted at most, in one step: some 3 ms of the writer's time. Fewer where
+/// the ballast is small, as each may take a page of the log.
 const EVENTS_PER_STEP: usize = 1_000;
 
-/// Pages given back in one step: some 2 ms of the writer's time. Fewer where the ballast is small, as each takes some pages of the log.
+/// Pages given back in one step: some 2 ms of the writer's time. Fewer where the ballast is small,
+/// as each takes some pages of the log.
 const PAGES_PER_STEP: u32 = 64;
 const LOG_PAGES_PER_PAGE: u64 = 3;
 
@@ -118,7 +122,10 @@ impl UpkeepDesk {
         if desk.rounds.is_empty() && !desk.needs_room && !desk.is_closed {
             self.changed.wait_for(&mut desk, PAUSE);
         }
-        (!desk.is_closed).then(|| Round { needs_room: std::mem::take(&mut desk.needs_room), told: std::mem::take(&mut desk.rounds) })
+        (!desk.is_closed).then(|| Round {
+            needs_room: std::mem::take(&mut desk.needs_room),
+            told: std::mem::take(&mut desk.rounds),
+        })
     }
 }
 
@@ -128,14 +135,22 @@ pub(super) struct Upkeep {
     /// Where retention goes on looking.
     swept: u64,
     identities_at: Option<std::time::Instant>,
-    /// The commits that there had been at the last look, and for how many looks there have been no more.
+    /// The commits that there had been at the last look, and for how many looks there have been no
+    /// more.
     writes: u64,
     rounds_idle: u32,
 }
 
 impl Upkeep {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, connection: None, swept: 0, identities_at: None, writes: 0, rounds_idle: 0 }
+        Self {
+            shared,
+            connection: None,
+            swept: 0,
+            identities_at: None,
+            writes: 0,
+            rounds_idle: 0,
+        }
     }
 
     pub(super) fn work(mut self) {
@@ -164,9 +179,20 @@ impl Upkeep {
             Some((epoch, connection)) if epoch == self.shared.epoch() => connection,
             _ => schema::connect(&self.shared.directory, Purpose::Look)?,
         };
-        self.checkpoint(&connection, if is_whole || needs_room { Cut::WherePlenty } else { Cut::Never })?;
+        self.checkpoint(
+            &connection,
+            if is_whole || needs_room {
+                Cut::WherePlenty
+            } else {
+                Cut::Never
+            },
+        )?;
         self.retain(&connection, is_whole || needs_room, needs_room)?;
-        if is_whole || self.identities_at.is_none_or(|at| at.elapsed() >= IDENTITIES_EVERY) {
+        if is_whole
+            || self
+                .identities_at
+                .is_none_or(|at| at.elapsed() >= IDENTITIES_EVERY)
+        {
             self.identities_at = Some(std::time::Instant::now());
             self.forget_identities(&connection)?;
         }
@@ -178,15 +204,26 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Moves the write-ahead log into the database, and has it written from its beginning again. Its file is cut only where room is wanted or
-    /// nothing was written for a while: a sync of a file that grows costs several times one that does not.
+    /// Moves the write-ahead log into the database, and has it written from its beginning again.
+    /// Its file is cut only where room is wanted or nothing was written for a while: a sync of a
+    /// file that grows costs several times one that does not.
     fn checkpoint(&mut self, connection: &Connection, cut: Cut) -> rusqlite::Result<()> {
         let limit = self.shared.log_bytes_max();
-        let size = schema::log(&self.shared.directory).metadata().map_or(0, |metadata| metadata.len());
+        let size = schema::log(&self.shared.directory)
+            .metadata()
+            .map_or(0, |metadata| metadata.len());
         let writes = self.shared.upkeep.writes();
-        self.rounds_idle = if writes == self.writes { self.rounds_idle + 1 } else { 0 };
+        self.rounds_idle = if writes == self.writes {
+            self.rounds_idle + 1
+        } else {
+            0
+        };
         let is_new = std::mem::replace(&mut self.writes, writes) != writes;
-        let cut = if self.rounds_idle == ROUNDS_IDLE { cut.max(Cut::WherePlenty) } else { cut };
+        let cut = if self.rounds_idle == ROUNDS_IDLE {
+            cut.max(Cut::WherePlenty)
+        } else {
+            cut
+        };
         if size > LOGS_WHILE_LOOKING * limit {
             self.shared.look.stop();
         }
@@ -202,8 +239,9 @@ impl Upkeep {
                 break;
             }
         }
-        // The writer waits for this one, for which little is left to do: it never leaves the database alone by itself. A reader in the
-        // middle of the log is not waited for; the next look comes soon.
+        // The writer waits for this one, for which little is left to do: it never leaves the
+        // database alone by itself. A reader in the middle of the log is not waited for; the next
+        // look comes soon.
         let _turn = self.shared.turn.lock();
         self.but_full(self.shared.rewind_log(connection, READER_WAIT, cut))
     }
@@ -219,29 +257,43 @@ impl Upkeep {
         }
     }
 
-    /// Deletes events that nothing refers to: old ones, and near the store's size any, oldest first.
-    fn retain(&mut self, connection: &Connection, is_whole: bool, needs_room: bool) -> rusqlite::Result<()> {
+    /// Deletes events that nothing refers to: old ones, and near the store's size any, oldest
+    /// first.
+    fn retain(
+        &mut self,
+        connection: &Connection,
+        is_whole: bool,
+        needs_room: bool,
+    ) -> rusqlite::Result<()> {
         let shared = Arc::clone(&self.shared);
         let before = shared.clock.now().minus(shared.options.retention);
-        let Some(old) = last_stored_before(connection, before)? else { return Ok(()) };
+        let Some(old) = last_stored_before(connection, before)? else {
+            return Ok(());
+        };
         let began = std::time::Instant::now();
         if is_whole {
             self.swept = 0;
         }
         loop {
             // Looked at again after each step: what is deleted makes room.
-            let is_tight = needs_room && shared.is_disk_full() || shared.room(connection)? * 2 < (shared.options.max_size_bytes / 8);
+            let is_tight = needs_room && shared.is_disk_full()
+                || shared.room(connection)? * 2 < (shared.options.max_size_bytes / 8);
             let until = if is_tight { u64::MAX >> 1 } else { old };
             *shared.sweep.lock() = Some(HashSet::new());
-            let pages = usize::try_from(shared.ballast.lock().commit_bytes_max() / PAGE_BYTES).unwrap_or(usize::MAX);
-            let candidates = events_after(connection, self.swept, until, EVENTS_PER_STEP.min(pages))?;
+            let pages = usize::try_from(shared.ballast.lock().commit_bytes_max() / PAGE_BYTES)
+                .unwrap_or(usize::MAX);
+            let candidates =
+                events_after(connection, self.swept, until, EVENTS_PER_STEP.min(pages))?;
             let Some(last) = candidates.last().copied() else {
                 self.swept = 0;
                 *shared.sweep.lock() = None;
                 return Ok(());
             };
             let pinned = pinned(connection, self.swept + 1, last)?;
-            let free: Vec<u64> = candidates.into_iter().filter(|sequence| !pinned.contains(sequence)).collect();
+            let free: Vec<u64> = candidates
+                .into_iter()
+                .filter(|sequence| !pinned.contains(sequence))
+                .collect();
             self.swept = last;
             let in_writer = Arc::clone(&shared);
             let deleted = free.is_empty()
@@ -275,7 +327,13 @@ impl Upkeep {
                 seen += 1;
             }
             drop(rows);
-            if !past.is_empty() && !self.shared.ask_blocking(Share::Freeing, move |transaction| transaction.forget_identities(&past)) {
+            if !past.is_empty()
+                && !self
+                    .shared
+                    .ask_blocking(Share::Freeing, move |transaction| {
+                        transaction.forget_identities(&past)
+                    })
+            {
                 return Ok(());
             }
             if seen < IDENTITIES_PER_STEP || self.shared.upkeep.is_closed() {
@@ -286,40 +344,58 @@ impl Upkeep {
 
     /// Gives free pages back to the file system.
     fn give_back(&self, connection: &Connection, is_all: bool) -> rusqlite::Result<()> {
-        let affordable = self.shared.ballast.lock().commit_bytes_max() / PAGE_BYTES / LOG_PAGES_PER_PAGE;
+        let affordable =
+            self.shared.ballast.lock().commit_bytes_max() / PAGE_BYTES / LOG_PAGES_PER_PAGE;
         let step = PAGES_PER_STEP.min(u32::try_from(affordable).unwrap_or(u32::MAX));
         loop {
             let (pages, free) = schema::pages(connection)?;
-            let spare = PAGES_SPARE.min(self.shared.options.max_size_bytes / PAGE_BYTES / 16) + (pages - free) / 8;
+            let spare = PAGES_SPARE.min(self.shared.options.max_size_bytes / PAGE_BYTES / 16)
+                + (pages - free) / 8;
             let spare = if is_all { 0 } else { spare };
             if free <= spare || self.shared.upkeep.is_closed() {
                 return Ok(());
             }
-            if !self.shared.ask_blocking(Share::Freeing, move |transaction| transaction.vacuum(step)) {
+            if !self
+                .shared
+                .ask_blocking(Share::Freeing, move |transaction| transaction.vacuum(step))
+            {
                 return Ok(());
             }
         }
     }
 }
 
-/// The last event that was stored before a time, found by halving: times grow with sequences. Asked for together, `min` and `max` would
-/// make SQLite scan the table.
+/// The last event that was stored before a time, found by halving: times grow with sequences. Asked
+/// for together, `min` and `max` would make SQLite scan the table.
 fn last_stored_before(connection: &Connection, before: Timestamp) -> rusqlite::Result<Option<u64>> {
     let ends = connection
-        .prepare_cached("SELECT (SELECT min(sequence) FROM events), (SELECT max(sequence) FROM events)")?
+        .prepare_cached(
+            "SELECT (SELECT min(sequence) FROM events), (SELECT max(sequence) FROM events)",
+        )?
         .query_row([], |row| {
-            Ok((row.get::<_, Option<i64>>(0)?.map(i64::cast_unsigned), row.get::<_, Option<i64>>(1)?.map(i64::cast_unsigned)))
+            Ok((
+                row.get::<_, Option<i64>>(0)?.map(i64::cast_unsigned),
+                row.get::<_, Option<i64>>(1)?.map(i64::cast_unsigned),
+            ))
         })?;
-    let (Some(mut low), Some(last)) = ends else { return Ok(None) };
+    let (Some(mut low), Some(last)) = ends else {
+        return Ok(None);
+    };
     let mut high = last.saturating_add(1);
-    let mut select = connection.prepare_cached("SELECT sequence, record FROM events WHERE sequence >= ?1 ORDER BY sequence LIMIT 1")?;
+    let mut select = connection.prepare_cached(
+        "SELECT sequence, record FROM events WHERE sequence >= ?1 ORDER BY sequence LIMIT 1",
+    )?;
     while low < high {
         let middle = low + (high - low) / 2;
         let found = select
             .query_row([middle.cast_signed()], |row| {
                 let sequence = row.get::<_, i64>(0)?.cast_unsigned();
-                let record = bytes::Bytes::copy_from_slice(row.get_ref(1)?.as_blob().unwrap_or_default());
-                Ok((sequence, super::record::Kept::decode(sequence, &record).ok()))
+                let record =
+                    bytes::Bytes::copy_from_slice(row.get_ref(1)?.as_blob().unwrap_or_default());
+                Ok((
+                    sequence,
+                    super::record::Kept::decode(sequence, &record).ok(),
+                ))
             })
             .optional()?;
         match found {
@@ -332,24 +408,43 @@ fn last_stored_before(connection: &Connection, before: Timestamp) -> rusqlite::R
     Ok(Some(low - 1))
 }
 
-fn events_after(connection: &Connection, after: u64, until: u64, count: usize) -> rusqlite::Result<Vec<u64>> {
+fn events_after(
+    connection: &Connection,
+    after: u64,
+    until: u64,
+    count: usize,
+) -> rusqlite::Result<Vec<u64>> {
     let mut select =
         connection.prepare_cached("SELECT sequence FROM events WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3")?;
-    let rows = select.query_map(params![after.cast_signed(), until.cast_signed(), schema::limit(count)], |row| row.get::<_, i64>(0))?;
-    rows.map(|sequence| sequence.map(i64::cast_unsigned)).collect()
+    let rows = select.query_map(
+        params![
+            after.cast_signed(),
+            until.cast_signed(),
+            schema::limit(count)
+        ],
+        |row| row.get::<_, i64>(0),
+    )?;
+    rows.map(|sequence| sequence.map(i64::cast_unsigned))
+        .collect()
 }
 
 /// Which events of a range a delivery or a dead letter refers to.
 fn pinned(connection: &Connection, from: u64, to: u64) -> rusqlite::Result<HashSet<u64>> {
-    // One snapshot: a delivery that dies or is sent on while this looks would else be seen in neither place.
+    // One snapshot: a delivery that dies or is sent on while this looks would else be seen in
+    // neither place.
     let snapshot = connection.unchecked_transaction()?;
     let mut pinned = HashSet::new();
-    let mut dead = snapshot.prepare_cached("SELECT sequence FROM dead WHERE sequence BETWEEN ?1 AND ?2")?;
-    for sequence in dead.query_map([from.cast_signed(), to.cast_signed()], |row| row.get::<_, i64>(0))? {
+    let mut dead =
+        snapshot.prepare_cached("SELECT sequence FROM dead WHERE sequence BETWEEN ?1 AND ?2")?;
+    for sequence in dead.query_map([from.cast_signed(), to.cast_signed()], |row| {
+        row.get::<_, i64>(0)
+    })? {
         pinned.insert(sequence?.cast_unsigned());
     }
     let mut numbers = snapshot.prepare_cached("SELECT number FROM subscriptions")?;
-    let numbers: Vec<u32> = numbers.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let numbers: Vec<u32> = numbers
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
     let mut alone =
         snapshot.prepare_cached("SELECT sequence FROM pending WHERE subscription = ?1 AND sequence BETWEEN ?2 AND ?3 AND run >= 0")?;
     let mut blocks = snapshot.prepare_cached(
@@ -365,7 +460,8 @@ fn pinned(connection: &Connection, from: u64, to: u64) -> rusqlite::Result<HashS
         for row in blocks.query_map(range, read_row)? {
             match row? {
                 (_, Ok(row)) => pinned.extend(row.sequences),
-                // What a damaged block held is not known: everything it may have held stays until it is set aside.
+                // What a damaged block held is not known: everything it may have held stays until
+                // it is set aside.
                 (_, Err(_)) => pinned.extend(from..=to),
             }
         }

@@ -1,4 +1,5 @@
-//! The one thread that writes: it takes whatever jobs wait, does them in one transaction, commits, and then answers them all.
+//! The one thread that writes: it takes whatever jobs wait, does them in one transaction, commits,
+//! and then answers them all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,8 @@ use crate::JournalError;
 /// Jobs that may wait; whoever brings one more waits with it in hand.
 pub(super) const JOBS_WAITING_MAX: usize = 1024;
 
-/// Jobs in one transaction: enough for one sync to serve all who wait, and no more than the first of them may wait for.
+/// Jobs in one transaction: enough for one sync to serve all who wait, and no more than the first
+/// of them may wait for.
 const JOBS_PER_COMMIT: usize = 256;
 
 /// Bytes brought along by the jobs of one transaction, about.
@@ -31,7 +33,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 
 /// Something to be done in a transaction, and somebody to be told.
 pub(super) trait Job: Send {
-    /// Does it. It may be called again where the first transaction was rolled back. What it refuses is kept for the answer.
+    /// Does it. It may be called again where the first transaction was rolled back. What it refuses
+    /// is kept for the answer.
     fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), rusqlite::Error>;
 
     /// Of which room it may use how much.
@@ -76,7 +79,11 @@ where
     }
 
     fn answer(self: Box<Self>, committed: Result<(), JournalError>) {
-        let value = self.value.unwrap_or_else(|| Err(JournalError::Io("the journal did not come to it".to_owned())));
+        let value = self.value.unwrap_or_else(|| {
+            Err(JournalError::Io(
+                "the journal did not come to it".to_owned(),
+            ))
+        });
         // Whoever has gone away meanwhile does not hear it; it has happened all the same.
         let _ = self.tell.send(committed.and(value));
     }
@@ -111,7 +118,8 @@ pub(super) struct Writer {
     pub(super) books: Books,
     pub(super) mark: Option<Mark>,
     pub(super) jobs: mpsc::Receiver<Box<dyn Job>>,
-    /// The size past which the write-ahead log is emptied by the writer itself; 0 where nothing has kept it from that.
+    /// The size past which the write-ahead log is emptied by the writer itself; 0 where nothing has
+    /// kept it from that.
     pub(super) log_bytes: u64,
 }
 
@@ -135,10 +143,13 @@ impl Writer {
     }
 
     fn close(mut self) {
-        let Some(connection) = self.connection.take() else { return };
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
         // On a full disk the log stays: what it gave back would be missing at the next start.
         if self.shared.ballast.lock().is_disk_tight()
-            && let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            && let Err(error) =
+                connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         {
             tracing::warn!(%error, "keeping the write-ahead log on a full disk");
         }
@@ -156,7 +167,9 @@ impl Writer {
         }
         match self.commit(&mut group) {
             Ok(()) => {
-                if group.iter().any(|job| job.share() == Share::New) && self.shared.disk_full.lock().take().is_some() {
+                if group.iter().any(|job| job.share() == Share::New)
+                    && self.shared.disk_full.lock().take().is_some()
+                {
                     tracing::info!("there is room on the disk again");
                 }
                 answer(group, &Ok(()));
@@ -170,23 +183,37 @@ impl Writer {
     /// One transaction; where it fails nothing has changed in memory.
     pub(super) fn commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), Failed> {
         let shared = &self.shared;
-        let connection = self.connection.as_ref().ok_or(rusqlite::Error::InvalidQuery)?;
+        let connection = self
+            .connection
+            .as_ref()
+            .ok_or(rusqlite::Error::InvalidQuery)?;
         let _turn = shared.turn.lock();
         let now = shared.clock.now();
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let room = shared.room(connection)?;
         let mut transaction = Transaction::new(connection, &self.books, &shared.queues, now, room);
         transaction.note_time(shared.clock.offset());
-        let done = group.iter_mut().try_for_each(|job| job.run(&mut transaction));
-        let finished = done.map_err(Failure::Database).and_then(|()| transaction.finish());
+        let done = group
+            .iter_mut()
+            .try_for_each(|job| job.run(&mut transaction));
+        let finished = done
+            .map_err(Failure::Database)
+            .and_then(|()| transaction.finish());
         let share = share_of(group);
-        let finished =
-            finished.map_err(Failed::from).and_then(|()| if shared.may_grow(connection, share)? { Ok(()) } else { Err(Failed::Growth) });
-        // Held until memory follows: a load that begins in between would read what the queues do not know of.
+        let finished = finished.map_err(Failed::from).and_then(|()| {
+            if shared.may_grow(connection, share)? {
+                Ok(())
+            } else {
+                Err(Failed::Growth)
+            }
+        });
+        // Held until memory follows: a load that begins in between would read what the queues do
+        // not know of.
         let gate = shared.gate.lock();
         #[cfg(test)]
         let finished = finished.and_then(|()| Ok(shared.fault.strike()?));
-        let committed = finished.and_then(|()| Ok(connection.prepare_cached("COMMIT")?.execute([])?));
+        let committed =
+            finished.and_then(|()| Ok(connection.prepare_cached("COMMIT")?.execute([])?));
         if let Err(failed) = committed {
             let _ = connection.execute_batch("ROLLBACK");
             transaction.abandon();
@@ -221,7 +248,14 @@ impl Writer {
 
     /// The store failed: nobody is told that anything was stored until it has been opened anew.
     pub(super) fn fail(&mut self, group: Vec<Box<dyn Job>>, error: rusqlite::Error) {
-        let (trouble, occasion) = (io(&error), if check::is_corrupt(&error) { Occasion::Damage } else { Occasion::Failure });
+        let (trouble, occasion) = (
+            io(&error),
+            if check::is_corrupt(&error) {
+                Occasion::Damage
+            } else {
+                Occasion::Failure
+            },
+        );
         tracing::error!(%trouble, "the store failed; it is being opened anew");
         *self.shared.trouble.lock() = Some(trouble.clone());
         answer(group, &Err(trouble));
@@ -230,7 +264,12 @@ impl Writer {
         loop {
             let until = std::time::Instant::now() + pause;
             while std::time::Instant::now() < until {
-                let trouble = self.shared.trouble.lock().clone().unwrap_or(JournalError::Closed);
+                let trouble = self
+                    .shared
+                    .trouble
+                    .lock()
+                    .clone()
+                    .unwrap_or(JournalError::Closed);
                 while let Ok(job) = self.jobs.try_recv() {
                     job.answer(Err(trouble.clone()));
                 }
@@ -255,12 +294,22 @@ impl Writer {
     }
 
     fn reopen(&mut self, occasion: Occasion) -> Result<(), OpenError> {
-        let opened = check::open(&self.shared.directory, &self.shared.database, &*self.shared.clock, occasion);
+        let opened = check::open(
+            &self.shared.directory,
+            &self.shared.database,
+            &*self.shared.clock,
+            occasion,
+        );
         if opened.is_err() && self.shared.ballast.lock().is_disk_full() {
             self.shared.note_full_disk();
             self.shared.ballast.lock().give_up_for_opening();
         }
-        let Checked { connection, mut books, findings, is_whole } = opened?;
+        let Checked {
+            connection,
+            mut books,
+            findings,
+            is_whole,
+        } = opened?;
         self.shared.look.set_done(is_whole);
         for finding in findings {
             tracing::error!("{finding}");
@@ -269,9 +318,16 @@ impl Writer {
         books.dropped = std::mem::take(&mut self.books.dropped);
         // Where commits are lost, the numbers that they gave out are not given out again.
         ledger.commit = ledger.commit.max(known.commit);
-        (ledger.last_sequence, ledger.last_run) = (ledger.last_sequence.max(known.last_sequence), ledger.last_run.max(known.last_run));
+        (ledger.last_sequence, ledger.last_run) = (
+            ledger.last_sequence.max(known.last_sequence),
+            ledger.last_run.max(known.last_run),
+        );
         ledger.last_subscription = ledger.last_subscription.max(known.last_subscription);
-        books.begin_epoch(self.shared.clock.now(), false, schema::file(&self.shared.directory));
+        books.begin_epoch(
+            self.shared.clock.now(),
+            false,
+            schema::file(&self.shared.directory),
+        );
         self.shared.rebuild(&books);
         (self.connection, self.books) = (Some(connection), books);
         Ok(())
@@ -288,13 +344,19 @@ impl Shared {
     /// Bytes that may be appended: what is kept for settling and deleting is not among them.
     pub(super) fn room(&self, connection: &Connection) -> rusqlite::Result<u64> {
         let used = self.used_bytes(connection)?;
-        Ok(self.options.max_size_bytes.saturating_sub(self.reserve_bytes() + used) / 2)
+        Ok(self
+            .options
+            .max_size_bytes
+            .saturating_sub(self.reserve_bytes() + used)
+            / 2)
     }
 
     /// Database pages in use, and the write-ahead log.
     pub(super) fn used_bytes(&self, connection: &Connection) -> rusqlite::Result<u64> {
         let (pages, free) = schema::pages(connection)?;
-        let log = schema::log(&self.directory).metadata().map_or(0, |metadata| metadata.len());
+        let log = schema::log(&self.directory)
+            .metadata()
+            .map_or(0, |metadata| metadata.len());
         Ok((pages - free) * PAGE_BYTES + log)
     }
 

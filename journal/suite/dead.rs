@@ -10,45 +10,134 @@ pub async fn dead_letters_are_listed_redriven_and_purged(implementation: &dyn Im
     let mut bench = Bench::new(implementation).await;
     let subscriptions = bench.subscribe(&["r", "s"]).await;
     let [r, s] = [subscriptions[0], subscriptions[1]];
-    bench.append(vec![entry("1", &[r, s]), entry("2", &[r]), entry("3", &[r])]).await;
+    bench
+        .append(vec![
+            entry("1", &[r, s]),
+            entry("2", &[r]),
+            entry("3", &[r]),
+        ])
+        .await;
     for (subscription, reason) in [(r, DeadReason::Rejected), (s, DeadReason::Expired)] {
         for leased in bench.lease(subscription, 9).await {
-            let ending = Ending::Dead { reason, last: (subscription == r).then(|| last(START)) };
+            let ending = Ending::Dead {
+                reason,
+                last: (subscription == r).then(|| last(START)),
+            };
             assert!(bench.settle(leased.token, ending).await);
         }
     }
     bench.reopen().await;
     let reader = bench.journal.reader();
-    let all = reader.dead(&DeadSelection::default(), None, 9).await.unwrap();
-    let places: Vec<_> = all.iter().map(|letter| (letter.id.sequence.0, letter.id.subscription, letter.attempts)).collect();
+    let all = reader
+        .dead(&DeadSelection::default(), None, 9)
+        .await
+        .unwrap();
+    let places: Vec<_> = all
+        .iter()
+        .map(|letter| {
+            (
+                letter.id.sequence.0,
+                letter.id.subscription,
+                letter.attempts,
+            )
+        })
+        .collect();
     assert_eq!(places, [(1, r, 1), (1, s, 0), (2, r, 1), (3, r, 1)]);
-    assert_eq!((all[0].last.clone(), all[0].message.as_str(), all[0].at), (Some(last(START)), "it broke", START));
+    assert_eq!(
+        (all[0].last.clone(), all[0].message.as_str(), all[0].at),
+        (Some(last(START)), "it broke", START)
+    );
     assert_eq!(all[0].subscription.as_ref().unwrap().rule, name("r"));
-    assert_eq!((&all[1].last, &all[1].tenant, &all[1].origin), (&None, &name("default"), &name("suite")));
-    assert_eq!(reader.dead(&DeadSelection::default(), Some(all[0].id), 2).await.unwrap(), all[1..3]);
-    let select = |rule: &str| DeadSelection { rule: Some(name(rule)), ..DeadSelection::default() };
+    assert_eq!(
+        (&all[1].last, &all[1].tenant, &all[1].origin),
+        (&None, &name("default"), &name("suite"))
+    );
+    assert_eq!(
+        reader
+            .dead(&DeadSelection::default(), Some(all[0].id), 2)
+            .await
+            .unwrap(),
+        all[1..3]
+    );
+    let select = |rule: &str| DeadSelection {
+        rule: Some(name(rule)),
+        ..DeadSelection::default()
+    };
     assert_eq!(reader.dead(&select("s"), None, 9).await.unwrap(), all[1..2]);
-    assert_eq!(reader.dead(&DeadSelection { tenant: Some(name("other")), ..select("s") }, None, 9).await.unwrap(), []);
-    let expired = DeadSelection { reason: Some(DeadReason::Expired), target: Some(name("target")), ..DeadSelection::default() };
+    assert_eq!(
+        reader
+            .dead(
+                &DeadSelection {
+                    tenant: Some(name("other")),
+                    ..select("s")
+                },
+                None,
+                9
+            )
+            .await
+            .unwrap(),
+        []
+    );
+    let expired = DeadSelection {
+        reason: Some(DeadReason::Expired),
+        target: Some(name("target")),
+        ..DeadSelection::default()
+    };
     assert_eq!(reader.dead(&expired, None, 9).await.unwrap(), all[1..2]);
 
     tokio::time::advance(MINUTE).await;
     bench.told_due().await;
-    let chosen = DeadSelection { ids: Some(vec![all[0].id, all[2].id, DeliveryId { run: 5, ..all[3].id }]), ..DeadSelection::default() };
+    let chosen = DeadSelection {
+        ids: Some(vec![
+            all[0].id,
+            all[2].id,
+            DeliveryId {
+                run: 5,
+                ..all[3].id
+            },
+        ]),
+        ..DeadSelection::default()
+    };
     assert_eq!(bench.journal.redrive(&chosen).await, Ok(2));
     assert_eq!(bench.journal.redrive(&chosen).await, Ok(0));
     assert_eq!(bench.told_due().await, [r]);
     let leased = bench.lease(r, 9).await;
     assert_eq!(ids(&leased), ["1", "2"]);
-    assert_eq!((leased[0].id.run, leased[0].attempts, leased[0].failures, leased[0].since), (1, 0, 0, bench.now()));
+    assert_eq!(
+        (
+            leased[0].id.run,
+            leased[0].attempts,
+            leased[0].failures,
+            leased[0].since
+        ),
+        (1, 0, 0, bench.now())
+    );
     assert!(bench.settle(leased[0].token, Ending::Delivered).await);
-    assert!(bench.settle(leased[1].token, Ending::Dead { reason: DeadReason::Rejected, last: None }).await);
+    assert!(
+        bench
+            .settle(
+                leased[1].token,
+                Ending::Dead {
+                    reason: DeadReason::Rejected,
+                    last: None
+                }
+            )
+            .await
+    );
     assert_eq!(bench.journal.redrive(&select("r")).await, Ok(2));
-    let runs: Vec<_> = bench.lease(r, 9).await.iter().map(|leased| (leased.id.sequence.0, leased.id.run)).collect();
+    let runs: Vec<_> = bench
+        .lease(r, 9)
+        .await
+        .iter()
+        .map(|leased| (leased.id.sequence.0, leased.id.run))
+        .collect();
     assert_eq!(runs, [(2, 3), (3, 4)]);
     assert_eq!(bench.journal.purge(&select("s")).await, Ok(1));
     let (r, s) = (bench.counts(r).await, bench.counts(s).await);
-    assert_eq!((r.created, r.delivered, r.dead, r.redriven, r.pending), (7, 1, 0, 4, 2));
+    assert_eq!(
+        (r.created, r.delivered, r.dead, r.redriven, r.pending),
+        (7, 1, 0, 4, 2)
+    );
     assert_eq!((s.created, s.dead, s.purged), (1, 0, 1));
 }
 
@@ -57,32 +146,96 @@ pub async fn what_ended_elsewhere_is_a_dead_letter_at_once(implementation: &dyn 
     let subscriptions = bench.subscribe(&["r", "s"]).await;
     let [r, s] = [subscriptions[0], subscriptions[1]];
     let dead = |subscription, order_key| {
-        Some(NewDead { subscription, order_key, reason: DeadReason::Exhausted, attempts: 4, last: Some(last(START)) })
+        Some(NewDead {
+            subscription,
+            order_key,
+            reason: DeadReason::Exhausted,
+            attempts: 4,
+            last: Some(last(START)),
+        })
     };
-    let keyed_dead = |id: &str| Entry { dead: dead(r, Some(7)), ..entry(id, &[]) };
-    let told = Entry { dead: dead(r, None), ..entry("told", &[s]) };
-    let twice = Entry { dead: dead(s, None), ..entry("twice", &[s]) };
-    bench.append(vec![keyed_dead("1"), keyed_dead("2"), told, twice]).await;
-    let unknown = Entry { dead: dead(SubscriptionNumber(99), None), ..entry("x", &[]) };
-    assert!(matches!(bench.journal.append(append_of(vec![unknown])).await, Err(JournalError::NotFound(_))));
+    let keyed_dead = |id: &str| Entry {
+        dead: dead(r, Some(7)),
+        ..entry(id, &[])
+    };
+    let told = Entry {
+        dead: dead(r, None),
+        ..entry("told", &[s])
+    };
+    let twice = Entry {
+        dead: dead(s, None),
+        ..entry("twice", &[s])
+    };
+    bench
+        .append(vec![keyed_dead("1"), keyed_dead("2"), told, twice])
+        .await;
+    let unknown = Entry {
+        dead: dead(SubscriptionNumber(99), None),
+        ..entry("x", &[])
+    };
+    assert!(matches!(
+        bench.journal.append(append_of(vec![unknown])).await,
+        Err(JournalError::NotFound(_))
+    ));
     bench.reopen().await;
-    let letters = bench.journal.reader().dead(&DeadSelection::default(), None, 9).await.unwrap();
-    let shown: Vec<_> = letters.iter().map(|one| (one.id.sequence.0, one.id.subscription, one.id.run, one.attempts)).collect();
+    let letters = bench
+        .journal
+        .reader()
+        .dead(&DeadSelection::default(), None, 9)
+        .await
+        .unwrap();
+    let shown: Vec<_> = letters
+        .iter()
+        .map(|one| {
+            (
+                one.id.sequence.0,
+                one.id.subscription,
+                one.id.run,
+                one.attempts,
+            )
+        })
+        .collect();
     assert_eq!(shown, [(1, r, 0, 4), (2, r, 0, 4), (3, r, 0, 4)]);
     let first = &letters[0];
-    assert_eq!((first.reason, first.last.clone(), first.message.as_str()), (DeadReason::Exhausted, Some(last(START)), "it broke"));
-    assert_eq!((&first.tenant, &first.origin), (&name("default"), &name("suite")));
+    assert_eq!(
+        (first.reason, first.last.clone(), first.message.as_str()),
+        (DeadReason::Exhausted, Some(last(START)), "it broke")
+    );
+    assert_eq!(
+        (&first.tenant, &first.origin),
+        (&name("default"), &name("suite"))
+    );
     let (of_r, of_s) = (bench.counts(r).await, bench.counts(s).await);
-    assert_eq!((of_r.created, of_r.dead, of_r.pending, of_s.created, of_s.dead, of_s.pending), (3, 3, 0, 2, 0, 2));
+    assert_eq!(
+        (
+            of_r.created,
+            of_r.dead,
+            of_r.pending,
+            of_s.created,
+            of_s.dead,
+            of_s.pending
+        ),
+        (3, 3, 0, 2, 0, 2)
+    );
     assert_eq!(ids(&bench.lease(s, 9).await), ["told", "twice"]);
 
     tokio::time::advance(MINUTE * 120).await;
     bench.implementation.upkeep().await;
-    assert_eq!(bench.journal.redrive(&DeadSelection::default()).await, Ok(3));
+    assert_eq!(
+        bench.journal.redrive(&DeadSelection::default()).await,
+        Ok(3)
+    );
     let leased = bench.lease(r, 9).await;
-    assert_eq!(ids(&leased), ["1", "told"], "a redrive is ordered as the delivery was");
+    assert_eq!(
+        ids(&leased),
+        ["1", "told"],
+        "a redrive is ordered as the delivery was"
+    );
     assert_eq!((leased[0].id.run, leased[0].attempts), (1, 0));
-    let purged = DeadSelection { rule: Some(name("r")), ..DeadSelection::default() };
+    let purged = DeadSelection {
+        rule: Some(name("r")),
+        ..DeadSelection::default()
+    };
     assert_eq!(bench.journal.purge(&purged).await, Ok(0));
     assert_eq!(bench.counts(r).await.redriven, 3);
 }
@@ -94,14 +247,35 @@ pub async fn a_redrive_is_a_run_that_never_was(implementation: &dyn Implementati
     for id in ["sent on and pending", "sent on and delivered"] {
         bench.event_for(id, &[r, s]).await;
         let dies = bench.lease_one(s).await;
-        assert!(bench.settle(dies.token, Ending::Dead { reason: DeadReason::Rejected, last: None }).await);
+        assert!(
+            bench
+                .settle(
+                    dies.token,
+                    Ending::Dead {
+                        reason: DeadReason::Rejected,
+                        last: None
+                    }
+                )
+                .await
+        );
         let sends_on = bench.lease_one(r).await;
-        assert!(bench.settle_with(sends_on.token, Ending::Delivered, vec![FollowUp::Original(NewDelivery::now(s))]).await);
+        assert!(
+            bench
+                .settle_with(
+                    sends_on.token,
+                    Ending::Delivered,
+                    vec![FollowUp::Original(NewDelivery::now(s))]
+                )
+                .await
+        );
         let sent_on = bench.lease_one(s).await;
         if id.ends_with("delivered") {
             assert!(bench.settle(sent_on.token, Ending::Delivered).await);
         }
-        assert_eq!(bench.journal.redrive(&DeadSelection::default()).await, Ok(1));
+        assert_eq!(
+            bench.journal.redrive(&DeadSelection::default()).await,
+            Ok(1)
+        );
         let redriven = bench.lease_one(s).await;
         assert_eq!(redriven.id.sequence, sent_on.id.sequence);
         assert_ne!(redriven.id, sent_on.id, "two deliveries have one id");
@@ -110,18 +284,47 @@ pub async fn a_redrive_is_a_run_that_never_was(implementation: &dyn Implementati
 
 pub async fn rejects_are_dead_letters_of_their_source(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
-    let reject = Reject { raw: Bytes::from_static(b"\xff?"), reason: "it is no JSON".to_owned() };
-    bench.journal.append(Append { rejects: vec![reject.clone(), reject], ..append_of(vec![entry("a", &[])]) }).await.unwrap();
+    let reject = Reject {
+        raw: Bytes::from_static(b"\xff?"),
+        reason: "it is no JSON".to_owned(),
+    };
+    bench
+        .journal
+        .append(Append {
+            rejects: vec![reject.clone(), reject],
+            ..append_of(vec![entry("a", &[])])
+        })
+        .await
+        .unwrap();
     bench.reopen().await;
     let totals = bench.journal.reader().totals().await.unwrap();
     assert_eq!((totals.events, totals.dead, totals.rejects), (1, 2, 2));
-    let letters = bench.journal.reader().dead(&DeadSelection::default(), None, 9).await.unwrap();
-    let [letter, other] = &letters[..] else { panic!("{letters:?}") };
+    let letters = bench
+        .journal
+        .reader()
+        .dead(&DeadSelection::default(), None, 9)
+        .await
+        .unwrap();
+    let [letter, other] = &letters[..] else {
+        panic!("{letters:?}")
+    };
     assert_ne!(letter.id, other.id);
-    assert_eq!((letter.id.subscription, &letter.subscription), (SubscriptionNumber(0), &None));
-    assert_eq!((letter.reason, letter.message.as_str(), &letter.raw[..]), (DeadReason::Unreadable, "it is no JSON", &b"\xff?"[..]));
-    assert_eq!(bench.journal.redrive(&DeadSelection::default()).await, Ok(0));
-    let first = DeadSelection { ids: Some(vec![letter.id]), ..DeadSelection::default() };
+    assert_eq!(
+        (letter.id.subscription, &letter.subscription),
+        (SubscriptionNumber(0), &None)
+    );
+    assert_eq!(
+        (letter.reason, letter.message.as_str(), &letter.raw[..]),
+        (DeadReason::Unreadable, "it is no JSON", &b"\xff?"[..])
+    );
+    assert_eq!(
+        bench.journal.redrive(&DeadSelection::default()).await,
+        Ok(0)
+    );
+    let first = DeadSelection {
+        ids: Some(vec![letter.id]),
+        ..DeadSelection::default()
+    };
     assert_eq!(bench.journal.purge(&first).await, Ok(1));
     assert_eq!(bench.journal.reader().totals().await.unwrap().rejects, 1);
 }
@@ -129,17 +332,47 @@ pub async fn rejects_are_dead_letters_of_their_source(implementation: &dyn Imple
 pub async fn cancelling_ends_what_is_not_in_flight(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
     let r = bench.subscribe(&["r"]).await[0];
-    bench.append(vec![entry("1", &[r]), entry("2", &[r]), keyed("3", r, 1), keyed("4", r, 1), entry("5", &[r]), entry("6", &[r])]).await;
+    bench
+        .append(vec![
+            entry("1", &[r]),
+            entry("2", &[r]),
+            keyed("3", r, 1),
+            keyed("4", r, 1),
+            entry("5", &[r]),
+            entry("6", &[r]),
+        ])
+        .await;
     let flying = bench.lease_one(r).await;
     let pending = bench.journal.reader().pending(r, None, 9).await.unwrap();
     assert_eq!(pending.len(), 6);
-    let foreign = DeliveryId { epoch: Epoch(flying.id.epoch.0 ^ 1), ..pending[1].id };
-    let unknown = DeliveryId { run: 3, ..pending[1].id };
-    let ids_of = [pending[0].id, pending[2].id, pending[4].id, foreign, unknown, pending[4].id];
+    let foreign = DeliveryId {
+        epoch: Epoch(flying.id.epoch.0 ^ 1),
+        ..pending[1].id
+    };
+    let unknown = DeliveryId {
+        run: 3,
+        ..pending[1].id
+    };
+    let ids_of = [
+        pending[0].id,
+        pending[2].id,
+        pending[4].id,
+        foreign,
+        unknown,
+        pending[4].id,
+    ];
     assert_eq!(bench.journal.cancel(&ids_of).await, Ok(2));
     assert!(bench.settle(flying.token, Ending::Delivered).await);
     let counts = bench.counts(r).await;
-    assert_eq!((counts.created, counts.cancelled, counts.delivered, counts.pending), (6, 2, 1, 3));
+    assert_eq!(
+        (
+            counts.created,
+            counts.cancelled,
+            counts.delivered,
+            counts.pending
+        ),
+        (6, 2, 1, 3)
+    );
     let left = bench.lease(r, 9).await;
     let mut left = ids(&left);
     left.sort_unstable();
@@ -151,12 +384,36 @@ pub async fn cancelling_ends_what_is_not_in_flight(implementation: &dyn Implemen
 pub async fn replay_makes_new_runs_of_what_is_retained(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
     let r = bench.subscribe(&["r"]).await[0];
-    bench.append(vec![entry("delivered", &[r]), entry("dead", &[r]), entry("pending", &[r]), entry("unmatched", &[])]).await;
-    bench.journal.append(Append { tenant: name("other"), ..append_of(vec![entry("foreign", &[])]) }).await.unwrap();
+    bench
+        .append(vec![
+            entry("delivered", &[r]),
+            entry("dead", &[r]),
+            entry("pending", &[r]),
+            entry("unmatched", &[]),
+        ])
+        .await;
+    bench
+        .journal
+        .append(Append {
+            tenant: name("other"),
+            ..append_of(vec![entry("foreign", &[])])
+        })
+        .await
+        .unwrap();
     let leased = bench.lease(r, 2).await;
     let first = leased[0].id;
     assert!(bench.settle(leased[0].token, Ending::Delivered).await);
-    assert!(bench.settle(leased[1].token, Ending::Dead { reason: DeadReason::Rejected, last: None }).await);
+    assert!(
+        bench
+            .settle(
+                leased[1].token,
+                Ending::Dead {
+                    reason: DeadReason::Rejected,
+                    last: None
+                }
+            )
+            .await
+    );
     bench.reopen().await;
     tokio::time::advance(MINUTE / 2).await;
     let everything = Sequence(0)..=Sequence(u64::MAX);
@@ -166,8 +423,26 @@ pub async fn replay_makes_new_runs_of_what_is_retained(implementation: &dyn Impl
     assert_eq!(bench.journal.replay(r, backwards).await, Ok(0));
     let leased = bench.lease(r, 9).await;
     assert_eq!(ids(&leased), ["pending", "delivered", "unmatched"]);
-    assert!(leased[1].id != first && leased[1].id.sequence == first.sequence && leased[1].since == bench.now());
+    assert!(
+        leased[1].id != first
+            && leased[1].id.sequence == first.sequence
+            && leased[1].since == bench.now()
+    );
     let counts = bench.counts(r).await;
-    assert_eq!((counts.created, counts.delivered, counts.dead, counts.pending), (5, 1, 1, 3));
-    assert!(matches!(bench.journal.replay(SubscriptionNumber(99), everything).await, Err(JournalError::NotFound(_))));
+    assert_eq!(
+        (
+            counts.created,
+            counts.delivered,
+            counts.dead,
+            counts.pending
+        ),
+        (5, 1, 1, 3)
+    );
+    assert!(matches!(
+        bench
+            .journal
+            .replay(SubscriptionNumber(99), everything)
+            .await,
+        Err(JournalError::NotFound(_))
+    ));
 }

@@ -10,45 +10,123 @@ pub async fn due_deliveries_are_leased_in_order_and_once(implementation: &dyn Im
     assert_eq!(bench.told_due().await, []);
     // A subscription that stands there twice gets one delivery.
     let sequence = bench.event_for("a", &[r, s, r]).await;
-    bench.append(vec![entry("b", &[r]), entry("c", &[r, s])]).await;
+    bench
+        .append(vec![entry("b", &[r]), entry("c", &[r, s])])
+        .await;
     assert_eq!(bench.told_due().await, [r, s]);
-    let grant = |subscription, count| Grant { subscription, count, lease: MINUTE, bytes_max: usize::MAX };
-    let leased = bench.journal.lease(&[grant(r, 2), grant(s, 9), grant(SubscriptionNumber(99), 1)], usize::MAX).await.unwrap().leased;
+    let grant = |subscription, count| Grant {
+        subscription,
+        count,
+        lease: MINUTE,
+        bytes_max: usize::MAX,
+    };
+    let leased = bench
+        .journal
+        .lease(
+            &[grant(r, 2), grant(s, 9), grant(SubscriptionNumber(99), 1)],
+            usize::MAX,
+        )
+        .await
+        .unwrap()
+        .leased;
     assert_eq!(ids(&leased), ["a", "b", "a", "c"]);
-    assert_eq!((leased[0].id.sequence, leased[0].id.subscription, leased[0].id.run), (sequence, r, 0));
-    assert_eq!((leased[0].id.run, leased[0].attempts, leased[0].failures, leased[0].since), (0, 0, 0, START));
-    assert_eq!((&leased[0].tenant, &leased[0].origin), (&name("default"), &name("suite")));
+    assert_eq!(
+        (
+            leased[0].id.sequence,
+            leased[0].id.subscription,
+            leased[0].id.run
+        ),
+        (sequence, r, 0)
+    );
+    assert_eq!(
+        (
+            leased[0].id.run,
+            leased[0].attempts,
+            leased[0].failures,
+            leased[0].since
+        ),
+        (0, 0, 0, START)
+    );
+    assert_eq!(
+        (&leased[0].tenant, &leased[0].origin),
+        (&name("default"), &name("suite"))
+    );
     assert_eq!(ids(&bench.lease(r, 9).await), ["c"]);
     assert!(bench.lease(r, 9).await.is_empty());
     let counts = bench.counts(r).await;
-    assert_eq!((counts.created, counts.pending, counts.in_flight), (3, 3, 3));
+    assert_eq!(
+        (counts.created, counts.pending, counts.in_flight),
+        (3, 3, 3)
+    );
     assert_eq!(bench.status(r).await.oldest_pending, Some(START));
     assert!(bench.settle(leased[0].token, Ending::Delivered).await);
-    assert!(!bench.settle(leased[0].token, Ending::Delivered).await, "a token settles once");
+    assert!(
+        !bench.settle(leased[0].token, Ending::Delivered).await,
+        "a token settles once"
+    );
     assert!(!bench.settle(LeaseToken(u64::MAX), Ending::Delivered).await);
     let counts = bench.counts(r).await;
-    assert_eq!((counts.delivered, counts.pending, counts.in_flight), (1, 2, 2));
+    assert_eq!(
+        (counts.delivered, counts.pending, counts.in_flight),
+        (1, 2, 2)
+    );
 }
 
-pub async fn a_lease_is_bounded_in_bytes_and_tells_what_did_not_fit(implementation: &dyn Implementation) {
+pub async fn a_lease_is_bounded_in_bytes_and_tells_what_did_not_fit(
+    implementation: &dyn Implementation,
+) {
     let bench = Bench::new(implementation).await;
     let subscriptions = bench.subscribe(&["r", "s"]).await;
     let [r, s] = [subscriptions[0], subscriptions[1]];
-    let sized = |id: &str, bytes| Entry { event: sized_event(id, bytes), ..entry("x", &[r, s]) };
-    let entries = vec![sized("a", 10_000), sized("b", 10_000), sized("c", 100), sized("d", 10_000)];
+    let sized = |id: &str, bytes| Entry {
+        event: sized_event(id, bytes),
+        ..entry("x", &[r, s])
+    };
+    let entries = vec![
+        sized("a", 10_000),
+        sized("b", 10_000),
+        sized("c", 100),
+        sized("d", 10_000),
+    ];
     let [big, small] = [&entries[0], &entries[2]].map(|entry| entry.event.size_bytes());
     bench.append(entries).await;
     let lease = async |of_r, of_s, in_all| {
-        let grant = |subscription, bytes_max| Grant { subscription, count: 9, lease: MINUTE, bytes_max };
-        let Leases { leased, cut } = bench.journal.lease(&[grant(r, of_r), grant(s, of_s)], in_all).await.unwrap();
-        (ids(&leased).join(""), cut.iter().map(|cut| (cut.subscription, cut.event_bytes)).collect::<Vec<_>>())
+        let grant = |subscription, bytes_max| Grant {
+            subscription,
+            count: 9,
+            lease: MINUTE,
+            bytes_max,
+        };
+        let Leases { leased, cut } = bench
+            .journal
+            .lease(&[grant(r, of_r), grant(s, of_s)], in_all)
+            .await
+            .unwrap();
+        (
+            ids(&leased).join(""),
+            cut.iter()
+                .map(|cut| (cut.subscription, cut.event_bytes))
+                .collect::<Vec<_>>(),
+        )
     };
     // What does not fit stops its own subscription and no other.
-    assert_eq!(lease(1, 1, usize::MAX).await, (String::new(), vec![(r, big), (s, big)]));
-    assert_eq!(lease(big, big - 1, usize::MAX).await, ("a".to_owned(), vec![(r, big), (s, big)]));
-    assert_eq!(lease(usize::MAX, usize::MAX, big + small).await, ("bc".to_owned(), vec![(r, big), (s, big)]));
+    assert_eq!(
+        lease(1, 1, usize::MAX).await,
+        (String::new(), vec![(r, big), (s, big)])
+    );
+    assert_eq!(
+        lease(big, big - 1, usize::MAX).await,
+        ("a".to_owned(), vec![(r, big), (s, big)])
+    );
+    assert_eq!(
+        lease(usize::MAX, usize::MAX, big + small).await,
+        ("bc".to_owned(), vec![(r, big), (s, big)])
+    );
     assert_eq!(lease(big, big, big).await, ("d".to_owned(), vec![(s, big)]));
-    assert_eq!(lease(0, 3 * big, 3 * big).await, ("abc".to_owned(), vec![(s, big)]));
+    assert_eq!(
+        lease(0, 3 * big, 3 * big).await,
+        ("abc".to_owned(), vec![(s, big)])
+    );
     assert_eq!(lease(0, big, big).await, ("d".to_owned(), vec![]));
 }
 
@@ -60,13 +138,28 @@ pub async fn a_lease_that_runs_out_settles_nothing(implementation: &dyn Implemen
     bench.told_due().await;
     let started = tokio::time::Instant::now();
     assert_eq!(bench.journal.due().await, [subscription]);
-    assert!((MINUTE..MINUTE * 2).contains(&started.elapsed()), "{:?}", started.elapsed());
+    assert!(
+        (MINUTE..MINUTE * 2).contains(&started.elapsed()),
+        "{:?}",
+        started.elapsed()
+    );
     assert_eq!(bench.counts(subscription).await.in_flight, 0);
-    assert!(!bench.settle_with(first.token, Ending::Delivered, vec![FollowUp::Original(NewDelivery::now(subscription))]).await);
+    assert!(
+        !bench
+            .settle_with(
+                first.token,
+                Ending::Delivered,
+                vec![FollowUp::Original(NewDelivery::now(subscription))]
+            )
+            .await
+    );
     let second = bench.lease_one(subscription).await;
     assert!(second.token != first.token && second.id == first.id);
     tokio::time::advance(MINUTE).await;
-    assert!(!bench.settle(second.token, Ending::Delivered).await, "run out, though nobody has noticed");
+    assert!(
+        !bench.settle(second.token, Ending::Delivered).await,
+        "run out, though nobody has noticed"
+    );
     let third = bench.lease_one(subscription).await;
     assert_eq!((third.id, third.attempts), (first.id, 0));
     // A restart frees every lease.
@@ -83,7 +176,12 @@ pub async fn a_lease_that_runs_out_settles_nothing(implementation: &dyn Implemen
 pub async fn a_release_leaves_no_trace(implementation: &dyn Implementation) {
     let bench = Bench::new(implementation).await;
     let subscription = bench.subscribe(&["r"]).await[0];
-    bench.append(vec![entry("a", &[subscription]), entry("b", &[subscription])]).await;
+    bench
+        .append(vec![
+            entry("a", &[subscription]),
+            entry("b", &[subscription]),
+        ])
+        .await;
     let before = bench.counts(subscription).await;
     let first = bench.lease_one(subscription).await;
     bench.told_due().await;
@@ -98,15 +196,40 @@ pub async fn a_release_leaves_no_trace(implementation: &dyn Implementation) {
 pub async fn a_retry_comes_back_when_it_is_due(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
     let subscription = bench.subscribe(&["r"]).await[0];
-    bench.append(["a", "b", "c"].map(|id| entry(id, &[subscription])).to_vec()).await;
+    bench
+        .append(
+            ["a", "b", "c"]
+                .map(|id| entry(id, &[subscription]))
+                .to_vec(),
+        )
+        .await;
     let leased = bench.lease(subscription, 3).await;
     bench.told_due().await;
     let at = |seconds| START.plus(Duration::from_secs(seconds));
     assert!(bench.settle(leased[0].token, retry(at(20))).await);
-    assert!(bench.settle(leased[1].token, Ending::Retry { at: at(10), failure: false, last: last(START) }).await);
+    assert!(
+        bench
+            .settle(
+                leased[1].token,
+                Ending::Retry {
+                    at: at(10),
+                    failure: false,
+                    last: last(START)
+                }
+            )
+            .await
+    );
     assert!(bench.settle(leased[2].token, Ending::Delivered).await);
     let counts = bench.counts(subscription).await;
-    assert_eq!((counts.pending, counts.retrying, counts.in_flight, counts.delivered), (2, 2, 0, 1));
+    assert_eq!(
+        (
+            counts.pending,
+            counts.retrying,
+            counts.in_flight,
+            counts.delivered
+        ),
+        (2, 2, 0, 1)
+    );
     assert!(bench.lease(subscription, 9).await.is_empty());
     bench.reopen().await;
     bench.told_due().await;
@@ -114,25 +237,63 @@ pub async fn a_retry_comes_back_when_it_is_due(implementation: &dyn Implementati
     assert_eq!(bench.now().since(START).as_secs(), 10);
     let first = bench.lease(subscription, 9).await;
     assert_eq!(ids(&first), ["b"]);
-    assert_eq!((first[0].attempts, first[0].failures, first[0].since), (1, 0, START));
+    assert_eq!(
+        (first[0].attempts, first[0].failures, first[0].since),
+        (1, 0, START)
+    );
     assert_eq!(bench.journal.due().await, [subscription]);
     assert_eq!(bench.now().since(START).as_secs(), 20);
     let second = bench.lease(subscription, 9).await;
     assert_eq!(ids(&second), ["a"]);
     assert_eq!((second[0].attempts, second[0].failures), (1, 1));
-    let pending = bench.journal.reader().pending(subscription, None, 9).await.unwrap();
-    assert_eq!(pending.iter().map(|pending| pending.due).collect::<Vec<_>>(), [at(20), at(10)]);
+    let pending = bench
+        .journal
+        .reader()
+        .pending(subscription, None, 9)
+        .await
+        .unwrap();
+    assert_eq!(
+        pending
+            .iter()
+            .map(|pending| pending.due)
+            .collect::<Vec<_>>(),
+        [at(20), at(10)]
+    );
     assert_eq!(pending[0].last, Some(last(at(20))));
-    assert_eq!(bench.journal.reader().pending(subscription, Some(pending[0].id.sequence), 9).await.unwrap(), pending[1..]);
-    assert_eq!(bench.journal.reader().pending(subscription, None, 1).await.unwrap(), pending[..1]);
+    assert_eq!(
+        bench
+            .journal
+            .reader()
+            .pending(subscription, Some(pending[0].id.sequence), 9)
+            .await
+            .unwrap(),
+        pending[1..]
+    );
+    assert_eq!(
+        bench
+            .journal
+            .reader()
+            .pending(subscription, None, 1)
+            .await
+            .unwrap(),
+        pending[..1]
+    );
 }
 
 pub async fn a_delayed_delivery_waits(implementation: &dyn Implementation) {
     let bench = Bench::new(implementation).await;
     let subscription = bench.subscribe(&["r"]).await[0];
     let due = START.plus(MINUTE * 5);
-    let delivery = NewDelivery { due: Some(due), ..NewDelivery::now(subscription) };
-    bench.append(vec![Entry { deliveries: SmallVec::from_slice(&[delivery]), ..entry("late", &[]) }]).await;
+    let delivery = NewDelivery {
+        due: Some(due),
+        ..NewDelivery::now(subscription)
+    };
+    bench
+        .append(vec![Entry {
+            deliveries: SmallVec::from_slice(&[delivery]),
+            ..entry("late", &[])
+        }])
+        .await;
     bench.event_for("early", &[subscription]).await;
     assert_eq!(ids(&bench.lease(subscription, 9).await), ["early"]);
     tokio::time::advance(MINUTE * 5).await;
@@ -146,7 +307,13 @@ pub async fn a_delayed_delivery_waits(implementation: &dyn Implementation) {
 pub async fn order_keys_go_one_at_a_time(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
     let r = bench.subscribe(&["r"]).await[0];
-    let entries = vec![keyed("a1", r, 1), keyed("a2", r, 1), keyed("b1", r, u64::MAX), keyed("a3", r, 1), entry("free", &[r])];
+    let entries = vec![
+        keyed("a1", r, 1),
+        keyed("a2", r, 1),
+        keyed("b1", r, u64::MAX),
+        keyed("a3", r, 1),
+        entry("free", &[r]),
+    ];
     bench.append(entries).await;
     let leased = bench.lease(r, 9).await;
     assert_eq!(ids(&leased), ["a1", "b1", "free"]);
@@ -174,22 +341,49 @@ pub async fn order_keys_go_one_at_a_time(implementation: &dyn Implementation) {
     tokio::time::advance(MINUTE).await;
     let a2 = bench.lease(r, 1).await.remove(0);
     assert_eq!(&**a2.event.id(), "a2");
-    assert!(bench.settle(a2.token, Ending::Dead { reason: DeadReason::Rejected, last: None }).await);
+    assert!(
+        bench
+            .settle(
+                a2.token,
+                Ending::Dead {
+                    reason: DeadReason::Rejected,
+                    last: None
+                }
+            )
+            .await
+    );
     let leased = bench.lease(r, 9).await;
     let mut freed = ids(&leased);
     freed.sort_unstable();
     assert_eq!(freed, ["a3", "b1", "free"]);
-    let a3 = leased.iter().find(|leased| leased.event.id() == "a3").unwrap();
+    let a3 = leased
+        .iter()
+        .find(|leased| leased.event.id() == "a3")
+        .unwrap();
     assert!(bench.settle(a3.token, Ending::Delivered).await);
     assert_eq!(ids(&bench.lease(r, 9).await), ["a4"]);
 }
 
-pub async fn an_earlier_one_of_its_key_goes_first_after_a_redrive(implementation: &dyn Implementation) {
+pub async fn an_earlier_one_of_its_key_goes_first_after_a_redrive(
+    implementation: &dyn Implementation,
+) {
     let mut bench = Bench::new(implementation).await;
     let r = bench.subscribe(&["r"]).await[0];
-    bench.append(vec![keyed("1", r, 7), keyed("2", r, 7), keyed("3", r, 7)]).await;
+    bench
+        .append(vec![keyed("1", r, 7), keyed("2", r, 7), keyed("3", r, 7)])
+        .await;
     let first = bench.lease_one(r).await;
-    assert!(bench.settle(first.token, Ending::Dead { reason: DeadReason::Rejected, last: None }).await);
+    assert!(
+        bench
+            .settle(
+                first.token,
+                Ending::Dead {
+                    reason: DeadReason::Rejected,
+                    last: None
+                }
+            )
+            .await
+    );
     let second = bench.lease_one(r).await;
     assert_eq!(&**second.event.id(), "2");
     assert_eq!(bench.journal.redrive(&Default::default()).await, Ok(1));
@@ -220,7 +414,9 @@ pub async fn a_large_backlog_is_leased_whole_and_in_order(implementation: &dyn I
             0 => keyed(&index.to_string(), r, (index % 70) as u64),
             _ => entry(&index.to_string(), &[r, s]),
         };
-        bench.append((chunk * 1_000..(chunk + 1) * 1_000).map(one).collect()).await;
+        bench
+            .append((chunk * 1_000..(chunk + 1) * 1_000).map(one).collect())
+            .await;
     }
     bench.reopen().await;
     let mut seen = std::collections::BTreeSet::new();
@@ -234,8 +430,20 @@ pub async fn a_large_backlog_is_leased_whole_and_in_order(implementation: &dyn I
                 unkeyed.push(leased.id.sequence);
             }
         }
-        let ends = leased.into_iter().map(|leased| Settlement { token: leased.token, ending: Ending::Delivered, follow_ups: Vec::new() });
-        assert!(bench.journal.settle(ends.collect()).await.unwrap().into_iter().all(|held| held));
+        let ends = leased.into_iter().map(|leased| Settlement {
+            token: leased.token,
+            ending: Ending::Delivered,
+            follow_ups: Vec::new(),
+        });
+        assert!(
+            bench
+                .journal
+                .settle(ends.collect())
+                .await
+                .unwrap()
+                .into_iter()
+                .all(|held| held)
+        );
     }
     assert!(unkeyed.is_sorted());
     assert_eq!(bench.counts(r).await.delivered, EVENTS as u64);
@@ -249,31 +457,90 @@ pub async fn follow_ups_happen_with_their_settlement(implementation: &dyn Implem
     let [r, s] = [subscriptions[0], subscriptions[1]];
     bench.append(vec![entry("a", &[r]), entry("b", &[r])]).await;
     let leased = bench.lease(r, 2).await;
-    let report = Entry { deduplicate: Some(MINUTE), ..entry("report", &[s]) };
-    let reply = || FollowUp::Append { origin: name("replies"), entry: report.clone() };
+    let report = Entry {
+        deduplicate: Some(MINUTE),
+        ..entry("report", &[s])
+    };
+    let reply = || FollowUp::Append {
+        origin: name("replies"),
+        entry: report.clone(),
+    };
     let original = || FollowUp::Original(NewDelivery::now(s));
     let raw = Bytes::from_static(b"{]");
-    let reject =
-        FollowUp::Reject { origin: name("replies"), reject: pointsman_schemas::Reject { raw: raw.clone(), reason: "broken".into() } };
-    assert!(bench.settle_with(leased[0].token, Ending::Delivered, vec![reply(), original(), reject]).await);
-    let dead = Ending::Dead { reason: DeadReason::Exhausted, last: Some(last(START)) };
-    assert!(bench.settle_with(leased[1].token, dead, vec![reply(), original(), original()]).await);
-    assert!(!bench.settle_with(leased[1].token, Ending::Delivered, vec![original()]).await);
+    let reject = FollowUp::Reject {
+        origin: name("replies"),
+        reject: pointsman_schemas::Reject {
+            raw: raw.clone(),
+            reason: "broken".into(),
+        },
+    };
+    assert!(
+        bench
+            .settle_with(
+                leased[0].token,
+                Ending::Delivered,
+                vec![reply(), original(), reject]
+            )
+            .await
+    );
+    let dead = Ending::Dead {
+        reason: DeadReason::Exhausted,
+        last: Some(last(START)),
+    };
+    assert!(
+        bench
+            .settle_with(leased[1].token, dead, vec![reply(), original(), original()])
+            .await
+    );
+    assert!(
+        !bench
+            .settle_with(leased[1].token, Ending::Delivered, vec![original()])
+            .await
+    );
     bench.reopen().await;
     let leased = bench.lease(s, 9).await;
     let mut got = ids(&leased);
     got.sort_unstable();
-    assert_eq!(got, ["a", "b", "b", "report"], "the second report is a duplicate");
+    assert_eq!(
+        got,
+        ["a", "b", "b", "report"],
+        "the second report is a duplicate"
+    );
     let mut runs: Vec<_> = leased.iter().map(|leased| leased.id.to_string()).collect();
     runs.sort_unstable();
     runs.dedup();
     assert_eq!(runs.len(), 4, "every delivery has an id of its own");
-    let origin = |id: &str| leased.iter().find(|leased| leased.event.id() == id).unwrap().origin.clone();
-    assert_eq!((origin("report"), origin("a")), (name("replies"), name("suite")));
+    let origin = |id: &str| {
+        leased
+            .iter()
+            .find(|leased| leased.event.id() == id)
+            .unwrap()
+            .origin
+            .clone()
+    };
+    assert_eq!(
+        (origin("report"), origin("a")),
+        (name("replies"), name("suite"))
+    );
     assert_eq!(bench.counts(s).await.created, 4);
     assert_eq!(bench.counts(r).await.dead, 1);
-    let dead = bench.journal.reader().dead(&crate::DeadSelection::default(), None, 9).await.unwrap();
-    let of_replies: Vec<_> = dead.iter().filter(|letter| letter.origin == name("replies")).collect();
+    let dead = bench
+        .journal
+        .reader()
+        .dead(&crate::DeadSelection::default(), None, 9)
+        .await
+        .unwrap();
+    let of_replies: Vec<_> = dead
+        .iter()
+        .filter(|letter| letter.origin == name("replies"))
+        .collect();
     assert_eq!(of_replies.len(), 1);
-    assert_eq!((of_replies[0].reason, &of_replies[0].raw, of_replies[0].message.as_str()), (DeadReason::Unreadable, &raw, "broken"));
+    assert_eq!(
+        (
+            of_replies[0].reason,
+            &of_replies[0].raw,
+            of_replies[0].message.as_str()
+        ),
+        (DeadReason::Unreadable, &raw, "broken")
+    );
 }

@@ -1,9 +1,14 @@
-//! What finding the rules of an event costs, by how many rules there are: the index beside a look at every rule, measured in turns so
-//! that all see the same machine.
+//! What finding the rules of an event costs, by how many rules there are: the index beside a look
+//! at every rule, measured in turns so that all see the same machine.
 //!
-//! `cargo bench -p pointsman-rules --bench index` prints medians and, in the last column of each table, the ratio that counts.
+//! `cargo bench -p pointsman-rules --bench index` prints medians and, in the last column of each
+//! table, the ratio that counts.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark says bluntly what it expects")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark says bluntly what it expects"
+)]
 
 mod patterns;
 
@@ -11,7 +16,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pointsman_rules::{Condition, Filters, Origin, OriginSet, Pattern, RawFilter, Rule, RuleSet, Scratch};
+use pointsman_rules::{
+    Condition, Filters, Origin, OriginSet, Pattern, RawFilter, Rule, RuleSet, Scratch,
+};
 use pointsman_schemas::{Event, json};
 use serde_json::{Value, json};
 
@@ -57,7 +64,12 @@ fn pattern(pattern: Value) -> Rule {
 fn filters(filters: Value) -> Rule {
     let filters: Vec<RawFilter> = serde_json::from_value(filters).expect("the filters are right");
     let filters = Some(Filters::compile(&filters).expect("the filters are right"));
-    Rule { from: OriginSet::all_but(&[]), pattern: None, condition: None, filters }
+    Rule {
+        from: OriginSet::all_but(&[]),
+        pattern: None,
+        condition: None,
+        filters,
+    }
 }
 
 /// A kind of rule: of those with a number, each takes the events with that number alone.
@@ -65,16 +77,38 @@ type Family = (&'static str, fn(usize) -> Rule);
 
 fn families() -> Vec<Family> {
     vec![
-        ("exact attribute", |n| pattern(json!({ "type": [format!("com.example.kind{n:05}.created")] }))),
-        ("exact data", |n| pattern(json!({ "data": { "s3": { "bucket": { "name": [format!("photos-{n:05}")] } } } }))),
-        ("prefix", |n| pattern(json!({ "data": { "s3": { "object": { "key": [{ "prefix": format!("albums/2026/{n:05}/") }] } } } }))),
-        ("suffix", |n| pattern(json!({ "data": { "userIdentity": { "principalId": [{ "suffix": format!("{n:05}:EXAMPLE") }] } } }))),
-        ("wildcard", |n| pattern(json!({ "data": { "s3": { "object": { "key": [{ "wildcard": format!("albums/*/{n:05}/*.jpg") }] } } } }))),
+        ("exact attribute", |n| {
+            pattern(json!({ "type": [format!("com.example.kind{n:05}.created")] }))
+        }),
+        ("exact data", |n| {
+            pattern(
+                json!({ "data": { "s3": { "bucket": { "name": [format!("photos-{n:05}")] } } } }),
+            )
+        }),
+        ("prefix", |n| {
+            pattern(
+                json!({ "data": { "s3": { "object": { "key": [{ "prefix": format!("albums/2026/{n:05}/") }] } } } }),
+            )
+        }),
+        ("suffix", |n| {
+            pattern(
+                json!({ "data": { "userIdentity": { "principalId": [{ "suffix": format!("{n:05}:EXAMPLE") }] } } }),
+            )
+        }),
+        ("wildcard", |n| {
+            pattern(
+                json!({ "data": { "s3": { "object": { "key": [{ "wildcard": format!("albums/*/{n:05}/*.jpg") }] } } } }),
+            )
+        }),
         ("equals-ignore-case", |n| {
-            pattern(json!({ "data": { "s3": { "bucket": { "name": [{ "equals-ignore-case": format!("PHOTOS-{n:05}") }] } } } }))
+            pattern(
+                json!({ "data": { "s3": { "bucket": { "name": [{ "equals-ignore-case": format!("PHOTOS-{n:05}") }] } } } }),
+            )
         }),
         ("numeric range", |n| {
-            pattern(json!({ "data": { "s3": { "object": { "size": [{ "numeric": [">=", 10 * n, "<", 10 * n + 10] }] } } } }))
+            pattern(
+                json!({ "data": { "s3": { "object": { "size": [{ "numeric": [">=", 10 * n, "<", 10 * n + 10] }] } } } }),
+            )
         }),
         ("cidr", |n| {
             pattern(
@@ -92,9 +126,13 @@ fn families() -> Vec<Family> {
             )
         }),
         ("within an element", |n| {
-            pattern(json!({ "data": { "items": { "sku": [format!("sku-{n:05}")], "count": [{ "numeric": [">", 1] }] } } }))
+            pattern(
+                json!({ "data": { "items": { "sku": [format!("sku-{n:05}")], "count": [{ "numeric": [">", 1] }] } } }),
+            )
         }),
-        ("a field of its own", |n| pattern(json!({ "data": { "flags": { format!("flag{n:05}"): [{ "exists": true }] } } }))),
+        ("a field of its own", |n| {
+            pattern(json!({ "data": { "flags": { format!("flag{n:05}"): [{ "exists": true }] } } }))
+        }),
         ("a missing field of its own", |n| {
             pattern(
                 json!({ "type": [format!("com.example.kind{n:05}.created")], "data": { "flags": { format!("gone{n:05}"): [{ "exists": false }] } } }),
@@ -104,8 +142,10 @@ fn families() -> Vec<Family> {
             from: OriginSet::all_but(&[]),
             pattern: None,
             condition: Some(
-                Condition::parse(&format!("$.data.s3.bucket.name == 'photos-{n:05}' && $.data.s3.object.size > 0"))
-                    .expect("the condition is right"),
+                Condition::parse(&format!(
+                    "$.data.s3.bucket.name == 'photos-{n:05}' && $.data.s3.object.size > 0"
+                ))
+                .expect("the condition is right"),
             ),
             filters: None,
         }),
@@ -114,7 +154,11 @@ fn families() -> Vec<Family> {
                 { "suffix": { "source": "photos" } }, { "any": [{ "exact": { "type": format!("com.example.kind{n:05}.created") } }, { "prefix": { "type": "org." } }] },
             ]))
         }),
-        ("sql", |n| filters(json!([{ "sql": format!("type = 'com.example.kind{n:05}.created' AND source LIKE '%photos'") }]))),
+        ("sql", |n| {
+            filters(
+                json!([{ "sql": format!("type = 'com.example.kind{n:05}.created' AND source LIKE '%photos'") }]),
+            )
+        }),
         ("mixed", mixed),
     ]
 }
@@ -138,18 +182,26 @@ struct Contender<'e> {
 
 impl<'e> Contender<'e> {
     fn new(rules: usize, rule: fn(usize) -> Rule, events: &'e [Event]) -> Self {
-        Self { set: RuleSet::compile((0..rules).map(rule).collect()), events, in_turn: false }
+        Self {
+            set: RuleSet::compile((0..rules).map(rule).collect()),
+            events,
+            in_turn: false,
+        }
     }
 
     fn in_turn(rules: usize, rule: fn(usize) -> Rule, events: &'e [Event]) -> Self {
-        Self { in_turn: true, ..Self::new(rules, rule, events) }
+        Self {
+            in_turn: true,
+            ..Self::new(rules, rule, events)
+        }
     }
 
     fn matches(&self, call: usize, scratch: &mut Scratch, out: &mut Vec<u32>) -> usize {
         let event = black_box(&self.events[call % self.events.len()]);
         out.clear();
         if self.in_turn {
-            self.set.matches_in_turn_into(Origin(0), event, scratch, out);
+            self.set
+                .matches_in_turn_into(Origin(0), event, scratch, out);
         } else {
             self.set.matches_into(Origin(0), event, scratch, out);
         }
@@ -157,14 +209,21 @@ impl<'e> Contender<'e> {
     }
 }
 
-/// The median time of a match of each contender, after each has been seen to match as often as it should.
+/// The median time of a match of each contender, after each has been seen to match as often as it
+/// should.
 fn measure(contenders: &[(Contender<'_>, usize)]) -> Vec<Duration> {
     let (mut scratch, mut out) = (Scratch::default(), Vec::new());
     for (contender, expected) in contenders {
-        (0..contender.events.len()).for_each(|call| assert_eq!(contender.matches(call, &mut scratch, &mut out), *expected));
+        (0..contender.events.len()).for_each(|call| {
+            assert_eq!(contender.matches(call, &mut scratch, &mut out), *expected)
+        });
     }
     // `cargo test --benches` runs this too, without `--bench`: then only see that it works.
-    let (rounds, calls) = if std::env::args().any(|argument| argument == "--bench") { (ROUNDS, CALLS) } else { (1, 1) };
+    let (rounds, calls) = if std::env::args().any(|argument| argument == "--bench") {
+        (ROUNDS, CALLS)
+    } else {
+        (1, 1)
+    };
     let mut times = vec![Vec::with_capacity(rounds); contenders.len()];
     for _ in 0..rounds {
         for ((contender, _), times) in contenders.iter().zip(&mut times) {
@@ -193,30 +252,58 @@ fn main() {
     let far: Vec<_> = (0..10).map(|number| event(997 * number + 13)).collect();
     let none: Vec<_> = (0..10).map(|number| event(20_000 + number)).collect();
 
-    println!("events of 1 KiB that one rule takes      10 rules ns   10,000 rules ns    ratio (at most 1.5)");
+    println!(
+        "events of 1 KiB that one rule takes      10 rules ns   10,000 rules ns    ratio (at most 1.5)"
+    );
     for (name, rule) in families() {
-        let times = measure(&[(Contender::new(10, rule, &near), 1), (Contender::new(10_000, rule, &far), 1)]);
-        println!("{name:<40}{:>12}{:>18}{:>10.2}", times[0].as_nanos(), times[1].as_nanos(), ratio(times[1], times[0]));
+        let times = measure(&[
+            (Contender::new(10, rule, &near), 1),
+            (Contender::new(10_000, rule, &far), 1),
+        ]);
+        println!(
+            "{name:<40}{:>12}{:>18}{:>10.2}",
+            times[0].as_nanos(),
+            times[1].as_nanos(),
+            ratio(times[1], times[0])
+        );
     }
 
-    println!("\n1,000 mixed rules over eight fields         ns per event          events/s (at least 500,000)");
+    println!(
+        "\n1,000 mixed rules over eight fields         ns per event          events/s (at least 500,000)"
+    );
     let contenders = [
         ("ten match", Contender::new(1_000, mixed_by_ten, &near), 10),
         ("one matches", Contender::new(1_000, mixed, &near), 1),
         ("none matches", Contender::new(1_000, mixed, &none), 0),
     ];
-    let (names, contenders): (Vec<_>, Vec<_>) =
-        contenders.into_iter().map(|(name, contender, expected)| (name, (contender, expected))).unzip();
+    let (names, contenders): (Vec<_>, Vec<_>) = contenders
+        .into_iter()
+        .map(|(name, contender, expected)| (name, (contender, expected)))
+        .unzip();
     for (name, time) in names.iter().zip(measure(&contenders)) {
-        println!("{name:<40}{:>16}{:>18.0}", time.as_nanos(), 1.0 / time.as_secs_f64());
+        println!(
+            "{name:<40}{:>16}{:>18.0}",
+            time.as_nanos(),
+            1.0 / time.as_secs_f64()
+        );
     }
 
     for (rules, wanted) in [(100, "at least 3"), (10, ""), (7, ""), (1, "at least 1")] {
-        println!("\n{rules:>3} rules, one matches                       in turn ns          index ns    ratio ({wanted})");
+        println!(
+            "\n{rules:>3} rules, one matches                       in turn ns          index ns    ratio ({wanted})"
+        );
         for (name, rule) in families() {
             let events = &near[..rules.min(10)];
-            let times = measure(&[(Contender::in_turn(rules, rule, events), 1), (Contender::new(rules, rule, events), 1)]);
-            println!("{name:<40}{:>12}{:>18}{:>10.2}", times[0].as_nanos(), times[1].as_nanos(), ratio(times[0], times[1]));
+            let times = measure(&[
+                (Contender::in_turn(rules, rule, events), 1),
+                (Contender::new(rules, rule, events), 1),
+            ]);
+            println!(
+                "{name:<40}{:>12}{:>18}{:>10.2}",
+                times[0].as_nanos(),
+                times[1].as_nanos(),
+                ratio(times[0], times[1])
+            );
         }
     }
 
@@ -229,7 +316,11 @@ fn main() {
             set = Some(RuleSet::compile(rules));
             time = start.elapsed();
         });
-        println!("{name:<40}{:>14}{:>16}", all.bytes_current / 1024, time.as_millis());
+        println!(
+            "{name:<40}{:>14}{:>16}",
+            all.bytes_current / 1024,
+            time.as_millis()
+        );
         drop(set);
     }
 }

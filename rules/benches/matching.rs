@@ -1,15 +1,21 @@
-//! How long one event of 1 KiB takes to read and to match, beside what `serde_json` takes for reading it alone, measured in turns so that
-//! all see the same machine.
+//! How long one event of 1 KiB takes to read and to match, beside what `serde_json` takes for
+//! reading it alone, measured in turns so that all see the same machine.
 //!
 //! `cargo bench -p pointsman-rules` prints the median of each and its ratio to `serde_json::Value`.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark says bluntly what it expects")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark says bluntly what it expects"
+)]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pointsman_rules::{Condition, Document, JsonTemplate, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch};
+use pointsman_rules::{
+    Condition, Document, JsonTemplate, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch,
+};
 use pointsman_schemas::{Event, json};
 use serde_json::{Value, json};
 
@@ -58,7 +64,8 @@ fn condition(text: &str) -> Rule {
     }
 }
 
-/// Ten rules as people write them: most tell events apart by attributes, some look into the data. One of them matches.
+/// Ten rules as people write them: most tell events apart by attributes, some look into the data.
+/// One of them matches.
 fn ten_mixed() -> Vec<Rule> {
     vec![
         pattern(
@@ -66,11 +73,17 @@ fn ten_mixed() -> Vec<Rule> {
         ),
         pattern(json!({"type": [{"prefix": "com.amazonaws.s3.ObjectRemoved"}]})),
         pattern(json!({"type": ["order.paid"], "data": {"total": [{"numeric": [">", 100]}]}})),
-        pattern(json!({"source": [{"prefix": "/orders"}], "data": {"status": ["paid", "shipped"]}})),
+        pattern(
+            json!({"source": [{"prefix": "/orders"}], "data": {"status": ["paid", "shipped"]}}),
+        ),
         pattern(json!({"subject": [{"wildcard": "albums/*/summer/*"}]})),
         pattern(json!({"data": {"s3": {"bucket": {"name": ["documents", "backups"]}}}})),
-        pattern(json!({"data": {"requestParameters": {"sourceIPAddress": [{"cidr": "10.0.0.0/8"}]}}})),
-        pattern(json!({"data": {"userIdentity": {"principalId": [{"anything-but": {"prefix": "AWS:"}}]}}})),
+        pattern(
+            json!({"data": {"requestParameters": {"sourceIPAddress": [{"cidr": "10.0.0.0/8"}]}}}),
+        ),
+        pattern(
+            json!({"data": {"userIdentity": {"principalId": [{"anything-but": {"prefix": "AWS:"}}]}}}),
+        ),
         condition("$.data.s3.object.size > 10485760 && $.data.s3.bucket.name == 'photos'"),
         condition("$.type == 'github.push' && $.data.ref == 'refs/heads/main'"),
     ]
@@ -78,19 +91,44 @@ fn ten_mixed() -> Vec<Rule> {
 
 /// Ten rules that all look into the data, and of which none matches.
 fn ten_on_data() -> Vec<Rule> {
-    let fields = ["eventName", "s3.bucket.name", "s3.object.key", "s3.object.eTag", "userIdentity.principalId"];
-    let patterns = fields.iter().map(|field| pattern(json!({ format!("data.{field}"): ["x", {"suffix": "y"}] })));
-    patterns.chain(fields.iter().map(|field| condition(&format!("$.data.{field} == 'x'")))).collect()
+    let fields = [
+        "eventName",
+        "s3.bucket.name",
+        "s3.object.key",
+        "s3.object.eTag",
+        "userIdentity.principalId",
+    ];
+    let patterns = fields
+        .iter()
+        .map(|field| pattern(json!({ format!("data.{field}"): ["x", {"suffix": "y"}] })));
+    patterns
+        .chain(
+            fields
+                .iter()
+                .map(|field| condition(&format!("$.data.{field} == 'x'"))),
+        )
+        .collect()
 }
 
 fn main() {
     // `cargo test --benches` runs this too, without `--bench`: then only see that it works.
-    let (rounds, calls) = if std::env::args().any(|argument| argument == "--bench") { (ROUNDS, CALLS) } else { (1, 1) };
+    let (rounds, calls) = if std::env::args().any(|argument| argument == "--bench") {
+        (ROUNDS, CALLS)
+    } else {
+        (1, 1)
+    };
     let text = event_of_1_kib();
     assert_eq!(text.len(), 1024);
     let event = json::decode(&text).expect("the event is right");
-    let (mixed, on_data) = (RuleSet::compile(ten_mixed()), RuleSet::compile(ten_on_data()));
-    let by_type = RuleSet::compile((0..1_000).map(|number| pattern(json!({"type": [format!("order.{number}")]}))).collect());
+    let (mixed, on_data) = (
+        RuleSet::compile(ten_mixed()),
+        RuleSet::compile(ten_on_data()),
+    );
+    let by_type = RuleSet::compile(
+        (0..1_000)
+            .map(|number| pattern(json!({"type": [format!("order.{number}")]})))
+            .collect(),
+    );
     let template =
         JsonTemplate::compile(&json!({"bucket": "<$.data.s3.bucket.name>", "key": "<$.subject>", "note": "made from <$.subject>"}))
             .expect("the template is right");
@@ -100,7 +138,14 @@ fn main() {
         rules.matches_into(Origin(0), event, &mut scratch, &mut out);
         out.len()
     };
-    assert_eq!((matches(&mixed, &event), matches(&on_data, &event), matches(&by_type, &event)), (1, 0, 0));
+    assert_eq!(
+        (
+            matches(&mixed, &event),
+            matches(&on_data, &event),
+            matches(&by_type, &event)
+        ),
+        (1, 0, 0)
+    );
 
     let decode = || json::decode(black_box(&text)).expect("the event is right");
     let names = [
@@ -128,7 +173,9 @@ fn main() {
                     6 => _ = black_box(matches(&by_type, black_box(&event))),
                     _ => {
                         made.clear();
-                        _ = black_box(template.render(&Document::event(black_box(&event)), &mut made));
+                        _ = black_box(
+                            template.render(&Document::event(black_box(&event)), &mut made),
+                        );
                     }
                 }
             }
@@ -142,8 +189,15 @@ fn main() {
             times[times.len() / 2]
         })
         .collect();
-    println!("{:<32}{:>10}{:>26}", "one event of 1 KiB", "ns", "x serde_json::Value");
+    println!(
+        "{:<32}{:>10}{:>26}",
+        "one event of 1 KiB", "ns", "x serde_json::Value"
+    );
     for (name, median) in names.iter().zip(&medians) {
-        println!("{name:<32}{:>10}{:>26.2}", median.as_nanos(), median.as_secs_f64() / medians[0].as_secs_f64());
+        println!(
+            "{name:<32}{:>10}{:>26.2}",
+            median.as_nanos(),
+            median.as_secs_f64() / medians[0].as_secs_f64()
+        );
     }
 }

@@ -1,11 +1,17 @@
-//! How many events of 1 KiB are read and matched in a second of CPU time, over the workloads that quamina and event-ruler are measured by.
+//! How many events of 1 KiB are read and matched in a second of CPU time, over the workloads that
+//! quamina and event-ruler are measured by.
 //!
-//! `cargo bench -p pointsman-rules --bench throughput` prints thousands of events for each CPU second, and how often an event is read and
-//! matched in the time that `serde_json` takes to read it into a tree, which is a figure of the machine and of other load hardly more than
-//! the event. `-- --write FOLDER` writes the workloads instead, for `rules/benches/quamina` and `rules/benches/event-ruler`, which measure those
-//! by them.
+//! `cargo bench -p pointsman-rules --bench throughput` prints thousands of events for each CPU
+//! second, and how often an event is read and matched in the time that `serde_json` takes to read
+//! it into a tree, which is a figure of the machine and of other load hardly more than the event.
+//! `-- --write FOLDER` writes the workloads instead, for `rules/benches/quamina` and
+//! `rules/benches/event-ruler`, which measure those by them.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark says bluntly what it expects")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark says bluntly what it expects"
+)]
 
 mod patterns;
 
@@ -57,15 +63,20 @@ fn event(number: usize) -> Bytes {
     Bytes::from(with(1024 - with(0).len()))
 }
 
-/// A lot of a city, as event-ruler's benchmark of arrays has them: a polygon of about ten points, each an object, in arrays of arrays.
+/// A lot of a city, as event-ruler's benchmark of arrays has them: a polygon of about ten points,
+/// each an object, in arrays of arrays.
 fn lot(number: usize) -> Bytes {
     let mut state = number as u64 + 1;
     let mut digits = || {
         // A generator as good as is needed, whose numbers are always the same (Knuth, MMIX).
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as f64 / f64::from(1_u32 << 31)
     };
-    let points: Vec<_> = (0..8 + number % 5).map(|_| json!({ "x": -122.5 + digits() / 8.0, "y": 37.7 + digits() / 8.0, "z": 0 })).collect();
+    let points: Vec<_> = (0..8 + number % 5)
+        .map(|_| json!({ "x": -122.5 + digits() / 8.0, "y": 37.7 + digits() / 8.0, "z": 0 }))
+        .collect();
     let first = points[0].clone();
     let data = json!({
         "type": "Feature",
@@ -83,16 +94,27 @@ fn lot(number: usize) -> Bytes {
 fn over_arrays() -> Vec<Value> {
     let geometry = |geometry: Value| json!({ "data": { "geometry": geometry } });
     vec![
-        geometry(json!({ "type": ["Polygon"], "coordinates": { "x": [{ "numeric": ["=", -122.429_163_609_223_55] }] } })),
-        geometry(json!({ "type": ["MultiPolygon"], "coordinates": { "y": [{ "numeric": ["=", 37.729_900_216_217_324] }] } })),
-        geometry(json!({ "coordinates": { "x": [{ "numeric": ["<", -122.416_009_440_124_24] }] } })),
-        geometry(json!({ "coordinates": { "x": [{ "numeric": [">", -122.416_009_440_124_24] }] } })),
-        geometry(json!({ "coordinates": { "x": [{ "numeric": [">", -122.464_712_670_812_72, "<", -122.406_308_512_839_5] }] } })),
+        geometry(
+            json!({ "type": ["Polygon"], "coordinates": { "x": [{ "numeric": ["=", -122.429_163_609_223_55] }] } }),
+        ),
+        geometry(
+            json!({ "type": ["MultiPolygon"], "coordinates": { "y": [{ "numeric": ["=", 37.729_900_216_217_324] }] } }),
+        ),
+        geometry(
+            json!({ "coordinates": { "x": [{ "numeric": ["<", -122.416_009_440_124_24] }] } }),
+        ),
+        geometry(
+            json!({ "coordinates": { "x": [{ "numeric": [">", -122.416_009_440_124_24] }] } }),
+        ),
+        geometry(
+            json!({ "coordinates": { "x": [{ "numeric": [">", -122.464_712_670_812_72, "<", -122.406_308_512_839_5] }] } }),
+        ),
     ]
 }
 
 fn workloads() -> Vec<Workload> {
-    let events = |number: fn(usize) -> usize| (0..EVENTS).map(|at| event(number(at))).collect::<Vec<_>>();
+    let events =
+        |number: fn(usize) -> usize| (0..EVENTS).map(|at| event(number(at))).collect::<Vec<_>>();
     vec![
         Workload {
             name: "exact on 3 fields, 1,000 rules",
@@ -109,14 +131,21 @@ fn workloads() -> Vec<Workload> {
             patterns: (0..1_000).map(|n| patterns::mixed(n, n)).collect(),
             events: events(|at| 7 * at + 3),
         },
-        Workload { name: "nested arrays, 5 rules", patterns: over_arrays(), events: (0..EVENTS).map(lot).collect() },
+        Workload {
+            name: "nested arrays, 5 rules",
+            patterns: over_arrays(),
+            events: (0..EVENTS).map(lot).collect(),
+        },
     ]
 }
 
 /// The CPU time of this thread.
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
 }
 
 /// The median CPU time of an event.
@@ -174,10 +203,19 @@ fn measure(workload: &Workload, rounds: usize, passes: usize) {
 fn write(folder: &Path) -> std::io::Result<()> {
     for (number, workload) in workloads().into_iter().enumerate() {
         let lines = |lines: Vec<String>| lines.join("\n");
-        let events = workload.events.iter().map(|event| String::from_utf8_lossy(event).into_owned());
+        let events = workload
+            .events
+            .iter()
+            .map(|event| String::from_utf8_lossy(event).into_owned());
         std::fs::create_dir_all(folder)?;
-        std::fs::write(folder.join(format!("{number}.patterns")), lines(workload.patterns.iter().map(Value::to_string).collect()))?;
-        std::fs::write(folder.join(format!("{number}.events")), lines(events.collect()))?;
+        std::fs::write(
+            folder.join(format!("{number}.patterns")),
+            lines(workload.patterns.iter().map(Value::to_string).collect()),
+        )?;
+        std::fs::write(
+            folder.join(format!("{number}.events")),
+            lines(events.collect()),
+        )?;
         std::fs::write(folder.join(format!("{number}.name")), workload.name)?;
     }
     Ok(())
@@ -186,11 +224,23 @@ fn write(folder: &Path) -> std::io::Result<()> {
 fn main() {
     let arguments: Vec<_> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "--write") {
-        return write(Path::new(arguments.get(at + 1).expect("a folder comes behind --write"))).expect("the folder can be written to");
+        return write(Path::new(
+            arguments
+                .get(at + 1)
+                .expect("a folder comes behind --write"),
+        ))
+        .expect("the folder can be written to");
     }
     // `cargo test --benches` runs this too, without `--bench`: then only see that it works.
-    let (rounds, passes) = if arguments.iter().any(|argument| argument == "--bench") { (ROUNDS, PASSES) } else { (1, 1) };
-    println!("{:<34}{:>7}{:>10}{:>14}{:>16}{:>16}{:>14}", "", "bytes", "matches", "tree, ns", "read, ns", "and matched, ns", "k events/s");
+    let (rounds, passes) = if arguments.iter().any(|argument| argument == "--bench") {
+        (ROUNDS, PASSES)
+    } else {
+        (1, 1)
+    };
+    println!(
+        "{:<34}{:>7}{:>10}{:>14}{:>16}{:>16}{:>14}",
+        "", "bytes", "matches", "tree, ns", "read, ns", "and matched, ns", "k events/s"
+    );
     println!("{:<34}{:>81}", "", "as often as serde_json::Value is read");
     for workload in workloads() {
         measure(&workload, rounds, passes);

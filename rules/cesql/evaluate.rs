@@ -96,7 +96,10 @@ type Result<'a, T = Value<'a>> = std::result::Result<T, Failure<'a>>;
 pub(crate) fn evaluate<'a>(expression: &'a Expression, event: &'a Event) -> Evaluation<'a> {
     match (Evaluator { event }).value(expression) {
         Ok(value) => Evaluation { value, error: None },
-        Err(Failure { value, error }) => Evaluation { value, error: Some(error) },
+        Err(Failure { value, error }) => Evaluation {
+            value,
+            error: Some(error),
+        },
     }
 }
 
@@ -120,29 +123,56 @@ impl<'a> Evaluator<'a> {
             Kind::Not(operand) => {
                 let value = self.operand(operand, Type::Boolean)?;
                 // Of all implicit casts the compatibility kit refuses the one from an integer here.
-                let cast = if let Value::Integer(_) = value { None } else { value.to_boolean() };
+                let cast = if let Value::Integer(_) = value {
+                    None
+                } else {
+                    value.to_boolean()
+                };
                 let negated_zero = Value::Boolean(true);
-                let failure = || Failure { value: negated_zero, error: EvaluationError::Cast(value, Type::Boolean) };
+                let failure = || Failure {
+                    value: negated_zero,
+                    error: EvaluationError::Cast(value, Type::Boolean),
+                };
                 Value::Boolean(!cast.ok_or_else(failure)?)
             }
             Kind::Negate(operand) => {
                 let number = self.integer(operand, Type::Integer)?;
                 Value::Integer(checked(number.checked_neg())?)
             }
-            Kind::Like { text, like, negated } => {
+            Kind::Like {
+                text,
+                like,
+                negated,
+            } => {
                 let text = self.text(text, Type::Boolean)?;
                 Value::Boolean(like.fits(&text) != *negated)
             }
-            Kind::In { value, set, negated } => Value::Boolean(self.is_in(value, set)? != *negated),
+            Kind::In {
+                value,
+                set,
+                negated,
+            } => Value::Boolean(self.is_in(value, set)? != *negated),
             Kind::Chain { first, rest } => return self.chain(first, rest),
-            Kind::Call { function: Some(function), arguments, .. } => return self.call(*function, arguments),
-            Kind::Call { name, function: None, .. } => return fail(Type::Boolean, EvaluationError::MissingFunction(name)),
+            Kind::Call {
+                function: Some(function),
+                arguments,
+                ..
+            } => return self.call(*function, arguments),
+            Kind::Call {
+                name,
+                function: None,
+                ..
+            } => return fail(Type::Boolean, EvaluationError::MissingFunction(name)),
         })
     }
 
-    /// The value of an operand; where that failed, so did the operator, whose type gives the value then.
+    /// The value of an operand; where that failed, so did the operator, whose type gives the value
+    /// then.
     fn operand(self, operand: &'a Expression, gives: Type) -> Result<'a> {
-        self.value(operand).map_err(|failure| Failure { value: gives.zero(), ..failure })
+        self.value(operand).map_err(|failure| Failure {
+            value: gives.zero(),
+            ..failure
+        })
     }
 
     fn integer(self, operand: &'a Expression, gives: Type) -> Result<'a, i32> {
@@ -166,7 +196,9 @@ impl<'a> Evaluator<'a> {
     }
 
     fn chain(self, first: &'a Expression, rest: &'a [(Operator, Expression)]) -> Result<'a> {
-        let Some((operator, _)) = rest.first() else { return self.value(first) };
+        let Some((operator, _)) = rest.first() else {
+            return self.value(first);
+        };
         let gives = operator.gives();
         let mut left = self.operand(first, gives)?;
         for (operator, right) in rest {
@@ -174,14 +206,22 @@ impl<'a> Evaluator<'a> {
                 Level::Logic => {
                     let value = to_boolean(left)?;
                     // Section 3.6: the right operand must not be evaluated then.
-                    if (*operator == Operator::And && !value) || (*operator == Operator::Or && value) {
+                    if (*operator == Operator::And && !value)
+                        || (*operator == Operator::Or && value)
+                    {
                         left = Value::Boolean(value);
                         continue;
                     }
                     let right = to_boolean(self.operand(right, gives)?)?;
-                    Value::Boolean(if *operator == Operator::Xor { value != right } else { right })
+                    Value::Boolean(if *operator == Operator::Xor {
+                        value != right
+                    } else {
+                        right
+                    })
                 }
-                Level::Comparison => Value::Boolean(compare(left, *operator, self.operand(right, gives)?)?),
+                Level::Comparison => {
+                    Value::Boolean(compare(left, *operator, self.operand(right, gives)?)?)
+                }
                 Level::Additive | Level::Multiplicative => {
                     let (left, right) = (to_integer(left, gives)?, self.integer(right, gives)?);
                     Value::Integer(calculate(left, *operator, right)?)
@@ -194,24 +234,47 @@ impl<'a> Evaluator<'a> {
     fn call(self, function: Function, arguments: &'a [Expression]) -> Result<'a> {
         let gives = function.gives();
         let (first, second, third) = match arguments {
-            // The number of arguments was checked when the function was looked up: only CONCAT goes without.
+            // The number of arguments was checked when the function was looked up: only CONCAT goes
+            // without.
             [] => return Ok(gives.zero()),
             [first, rest @ ..] => (first, rest.first(), rest.get(1)),
         };
-        let number = |argument: Option<&'a Expression>| argument.map(|argument| self.integer(argument, gives)).transpose();
+        let number = |argument: Option<&'a Expression>| {
+            argument
+                .map(|argument| self.integer(argument, gives))
+                .transpose()
+        };
         let outcome = match function {
             Function::Length => {
-                return Ok(Value::Integer(i32::try_from(self.text(first, gives)?.chars().count()).unwrap_or(i32::MAX)));
+                return Ok(Value::Integer(
+                    i32::try_from(self.text(first, gives)?.chars().count()).unwrap_or(i32::MAX),
+                ));
             }
             Function::Abs => {
                 let number = self.integer(first, gives)?;
-                let overflow = || Failure { value: Value::Integer(i32::MAX), error: EvaluationError::Overflow };
-                return number.checked_abs().map(Value::Integer).ok_or_else(overflow);
+                let overflow = || Failure {
+                    value: Value::Integer(i32::MAX),
+                    error: EvaluationError::Overflow,
+                };
+                return number
+                    .checked_abs()
+                    .map(Value::Integer)
+                    .ok_or_else(overflow);
             }
-            Function::Int | Function::Bool => return cast(self.operand(first, gives)?, gives, gives),
+            Function::Int | Function::Bool => {
+                return cast(self.operand(first, gives)?, gives, gives);
+            }
             Function::String => Ok(self.text(first, gives)?),
-            Function::IsInt => return Ok(Value::Boolean(self.operand(first, gives)?.to_integer().is_some())),
-            Function::IsBool => return Ok(Value::Boolean(self.operand(first, gives)?.to_boolean().is_some())),
+            Function::IsInt => {
+                return Ok(Value::Boolean(
+                    self.operand(first, gives)?.to_integer().is_some(),
+                ));
+            }
+            Function::IsBool => {
+                return Ok(Value::Boolean(
+                    self.operand(first, gives)?.to_boolean().is_some(),
+                ));
+            }
             Function::Lower => Ok(Cow::Owned(self.text(first, gives)?.to_lowercase())),
             Function::Upper => Ok(Cow::Owned(self.text(first, gives)?.to_uppercase())),
             Function::Trim => {
@@ -221,29 +284,51 @@ impl<'a> Evaluator<'a> {
                 Ok(function::part(text, start, end))
             }
             Function::Concat | Function::ConcatWs => {
-                let texts = arguments.iter().map(|argument| self.text(argument, gives)).collect::<Result<'a, Vec<_>>>()?;
+                let texts = arguments
+                    .iter()
+                    .map(|argument| self.text(argument, gives))
+                    .collect::<Result<'a, Vec<_>>>()?;
                 match texts.split_first() {
-                    Some((delimiter, texts)) if function == Function::ConcatWs => function::concat(delimiter, texts),
+                    Some((delimiter, texts)) if function == Function::ConcatWs => {
+                        function::concat(delimiter, texts)
+                    }
                     _ => function::concat("", &texts),
                 }
             }
-            Function::Left => function::left(self.text(first, gives)?, number(second)?.unwrap_or_default()),
-            Function::Right => function::right(self.text(first, gives)?, number(second)?.unwrap_or_default()),
+            Function::Left => function::left(
+                self.text(first, gives)?,
+                number(second)?.unwrap_or_default(),
+            ),
+            Function::Right => function::right(
+                self.text(first, gives)?,
+                number(second)?.unwrap_or_default(),
+            ),
             Function::Substring => {
-                let (text, position) = (self.text(first, gives)?, number(second)?.unwrap_or_default());
+                let (text, position) = (
+                    self.text(first, gives)?,
+                    number(second)?.unwrap_or_default(),
+                );
                 function::substring(text, position, number(third)?)
             }
         };
-        outcome.map(Value::String).map_err(|(text, error)| Failure { value: Value::String(text), error })
+        outcome.map(Value::String).map_err(|(text, error)| Failure {
+            value: Value::String(text),
+            error,
+        })
     }
 }
 
 fn fail<'a, T>(gives: Type, error: EvaluationError<'a>) -> Result<'a, T> {
-    Err(Failure { value: gives.zero(), error })
+    Err(Failure {
+        value: gives.zero(),
+        error,
+    })
 }
 
 fn cast(value: Value<'_>, to: Type, gives: Type) -> Result<'_> {
-    value.cast(to).or_else(|value| fail(gives, EvaluationError::Cast(value, to)))
+    value
+        .cast(to)
+        .or_else(|value| fail(gives, EvaluationError::Cast(value, to)))
 }
 
 fn to_boolean(value: Value<'_>) -> Result<'_, bool> {
@@ -270,7 +355,10 @@ fn compare<'a>(left: Value<'a>, operator: Operator, right: Value<'a>) -> Result<
         let equal = cast(left, right.type_of(), Type::Boolean)? == right;
         return Ok(equal == (operator == Operator::Equal));
     }
-    let (left, right) = (to_integer(left, Type::Boolean)?, to_integer(right, Type::Boolean)?);
+    let (left, right) = (
+        to_integer(left, Type::Boolean)?,
+        to_integer(right, Type::Boolean)?,
+    );
     Ok(match operator {
         Operator::Less => left < right,
         Operator::LessOrEqual => left <= right,
@@ -281,7 +369,9 @@ fn compare<'a>(left: Value<'a>, operator: Operator, right: Value<'a>) -> Result<
 
 fn calculate<'a>(left: i32, operator: Operator, right: i32) -> Result<'a, i32> {
     match operator {
-        Operator::Divide | Operator::Remainder if right == 0 => fail(Type::Integer, EvaluationError::DivisionByZero),
+        Operator::Divide | Operator::Remainder if right == 0 => {
+            fail(Type::Integer, EvaluationError::DivisionByZero)
+        }
         Operator::Divide => checked(left.checked_div(right)),
         // The remainder of the least number by -1 is 0, though its quotient overflows.
         Operator::Remainder => Ok(left.wrapping_rem(right)),

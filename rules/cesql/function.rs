@@ -71,7 +71,9 @@ impl Function {
 
 /// The problem of a call to a function that there is not.
 pub(super) fn unknown(name: &str, arguments: usize) -> Problem {
-    let known = FUNCTIONS.iter().find(|(_, known, ..)| known.eq_ignore_ascii_case(name));
+    let known = FUNCTIONS
+        .iter()
+        .find(|(_, known, ..)| known.eq_ignore_ascii_case(name));
     if let Some((_, known, least, most)) = known {
         let takes = match (*least, *most) {
             (1, 1) => "one argument".to_owned(),
@@ -81,12 +83,20 @@ pub(super) fn unknown(name: &str, arguments: usize) -> Problem {
         };
         return Problem::new(format!("{known} takes {takes}, and here are {arguments}"));
     }
-    let lower: Vec<String> = FUNCTIONS.iter().map(|(_, known, ..)| known.to_lowercase()).collect();
+    let lower: Vec<String> = FUNCTIONS
+        .iter()
+        .map(|(_, known, ..)| known.to_lowercase())
+        .collect();
     let problem = Problem::new(format!("there is no function {name:?}"));
-    problem.help(match spelling::nearest(name, lower.iter().map(String::as_str)) {
-        Some(meant) => format!("write {}", meant.to_uppercase()),
-        None => format!("there is {}", FUNCTIONS.map(|(_, known, ..)| known).join(", ")),
-    })
+    problem.help(
+        match spelling::nearest(name, lower.iter().map(String::as_str)) {
+            Some(meant) => format!("write {}", meant.to_uppercase()),
+            None => format!(
+                "there is {}",
+                FUNCTIONS.map(|(_, known, ..)| known).join(", ")
+            ),
+        },
+    )
 }
 
 /// What a function gives: the value, and with an error what stands for it.
@@ -94,9 +104,20 @@ pub(super) type Outcome<'a> = Result<Cow<'a, str>, (Cow<'a, str>, EvaluationErro
 
 /// Strings one after the other, with a delimiter between them.
 pub(super) fn concat<'a>(delimiter: &str, texts: &[Cow<'_, str>]) -> Outcome<'a> {
-    let length = texts.iter().map(|text| text.len()).chain(std::iter::repeat_n(delimiter.len(), texts.len().saturating_sub(1)));
+    let length = texts
+        .iter()
+        .map(|text| text.len())
+        .chain(std::iter::repeat_n(
+            delimiter.len(),
+            texts.len().saturating_sub(1),
+        ));
     if length.fold(0, usize::saturating_add) > STRING_BYTES_MAX {
-        return Err((Cow::Borrowed(""), EvaluationError::TooLong { bytes_max: STRING_BYTES_MAX }));
+        return Err((
+            Cow::Borrowed(""),
+            EvaluationError::TooLong {
+                bytes_max: STRING_BYTES_MAX,
+            },
+        ));
     }
     Ok(Cow::Owned(texts.join(delimiter)))
 }
@@ -108,7 +129,10 @@ pub(super) fn left(text: Cow<'_, str>, characters: i32) -> Outcome<'_> {
             let end = offset(&text, characters);
             Ok(part(text, 0, end))
         }
-        Err(_) => Err((text, EvaluationError::Argument("LEFT takes no negative length"))),
+        Err(_) => Err((
+            text,
+            EvaluationError::Argument("LEFT takes no negative length"),
+        )),
     }
 }
 
@@ -116,33 +140,52 @@ pub(super) fn left(text: Cow<'_, str>, characters: i32) -> Outcome<'_> {
 pub(super) fn right(text: Cow<'_, str>, characters: i32) -> Outcome<'_> {
     match usize::try_from(characters) {
         Ok(characters) => {
-            let (start, end) = (offset(&text, text.chars().count().saturating_sub(characters)), text.len());
+            let (start, end) = (
+                offset(&text, text.chars().count().saturating_sub(characters)),
+                text.len(),
+            );
             Ok(part(text, start, end))
         }
-        Err(_) => Err((text, EvaluationError::Argument("RIGHT takes no negative length"))),
+        Err(_) => Err((
+            text,
+            EvaluationError::Argument("RIGHT takes no negative length"),
+        )),
     }
 }
 
 /// A part of a string from a position, which counts from 1, or from the end where it is negative.
 pub(super) fn substring(text: Cow<'_, str>, position: i32, length: Option<i32>) -> Outcome<'_> {
     let wrong = |message| Err((Cow::Borrowed(""), EvaluationError::Argument(message)));
-    let Ok(length) = length.map(usize::try_from).transpose() else { return wrong("SUBSTRING takes no negative length") };
+    let Ok(length) = length.map(usize::try_from).transpose() else {
+        return wrong("SUBSTRING takes no negative length");
+    };
     if position == 0 {
         return Ok(Cow::Borrowed(""));
     }
-    let (characters, distance) = (text.chars().count(), usize::try_from(position.unsigned_abs()).unwrap_or(usize::MAX));
+    let (characters, distance) = (
+        text.chars().count(),
+        usize::try_from(position.unsigned_abs()).unwrap_or(usize::MAX),
+    );
     if distance > characters {
         return wrong("SUBSTRING begins outside of the text");
     }
-    let from = if position > 0 { distance - 1 } else { characters - distance };
+    let from = if position > 0 {
+        distance - 1
+    } else {
+        characters - distance
+    };
     let start = offset(&text, from);
-    let end = length.map_or(text.len(), |length| offset(&text, from.saturating_add(length)));
+    let end = length.map_or(text.len(), |length| {
+        offset(&text, from.saturating_add(length))
+    });
     Ok(part(text, start, end))
 }
 
 /// Where the character of an index from 0 begins; the end where there is none.
 fn offset(text: &str, characters: usize) -> usize {
-    text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at)
+    text.char_indices()
+        .nth(characters)
+        .map_or(text.len(), |(at, _)| at)
 }
 
 /// Part of a string, without a copy where it is borrowed.

@@ -9,7 +9,8 @@ use super::Operator;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Token<'t> {
-    /// Letters, digits and underscores, with something else than digits among them: a name or a keyword.
+    /// Letters, digits and underscores, with something else than digits among them: a name or a
+    /// keyword.
     Word(&'t str),
     Digits(&'t str),
     /// A string literal's content.
@@ -35,13 +36,25 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Token<'_>, Range<usize>)>, Probl
             }
             '\'' | '"' => string(rest, character).ok_or_else(|| {
                 let problem = Problem::new("this quote is never closed").inside(at..at + 1);
-                problem.help(format!("end it with {character}; inside of it that is written \\{character}"))
+                problem.help(format!(
+                    "end it with {character}; inside of it that is written \\{character}"
+                ))
             })?,
             'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => {
-                let length = rest.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
+                let length = rest
+                    .bytes()
+                    .take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+                    .count();
                 let word = rest.get(..length).unwrap_or_default();
                 let digits = word.bytes().all(|byte| byte.is_ascii_digit());
-                (if digits { Token::Digits(word) } else { Token::Word(word) }, length)
+                (
+                    if digits {
+                        Token::Digits(word)
+                    } else {
+                        Token::Word(word)
+                    },
+                    length,
+                )
             }
             _ => symbol(rest).ok_or_else(|| unknown(rest, character, at))?,
         };
@@ -71,19 +84,27 @@ fn symbol(rest: &str) -> Option<(Token<'_>, usize)> {
         (")", Token::Close),
         (",", Token::Comma),
     ];
-    SYMBOLS.into_iter().find(|(symbol, _)| rest.starts_with(symbol)).map(|(symbol, token)| (token, symbol.len()))
+    SYMBOLS
+        .into_iter()
+        .find(|(symbol, _)| rest.starts_with(symbol))
+        .map(|(symbol, token)| (token, symbol.len()))
 }
 
 /// Reads a string literal and how long it is, quotes included; none where it has no end.
 ///
-/// Section 2.2: a backslash escapes the quote that opened it. Before anything else it is a backslash, as `LIKE` needs it.
+/// Section 2.2: a backslash escapes the quote that opened it. Before anything else it is a
+/// backslash, as `LIKE` needs it.
 fn string(rest: &str, quote: char) -> Option<(Token<'_>, usize)> {
     let inner = rest.get(1..)?;
     let (mut content, mut copied, mut characters) = (Cow::Borrowed(""), 0, inner.char_indices());
     while let Some((at, character)) = characters.next() {
         if character == quote {
             let tail = inner.get(copied..at)?;
-            let content = if copied == 0 { Cow::Borrowed(tail) } else { content + tail };
+            let content = if copied == 0 {
+                Cow::Borrowed(tail)
+            } else {
+                content + tail
+            };
             return Some((Token::Text(content), at + 2));
         }
         if character == '\\' && characters.next()?.1 == quote {
@@ -100,11 +121,24 @@ fn unknown(rest: &str, character: char, at: usize) -> Problem {
         '&' if rest.starts_with("&&") => (2, "write AND"),
         '|' if rest.starts_with("||") => (2, "write OR, or CONCAT(a, b) for texts"),
         '!' => (1, "write NOT, or != between two values"),
-        '.' | '[' | ']' => (1, "CESQL sees the context attributes alone; hold the data against `match` or `where` beside `filters`"),
-        '$' => (1, "this is CESQL; a JSONPath condition stands under `where`"),
-        '`' | '\u{2018}' | '\u{2019}' | '\u{201c}' | '\u{201d}' => (character.len_utf8(), "write texts between ' or \""),
-        _ => (character.len_utf8(), "there are attributes, literals, functions, parentheses and operators (CESQL 1.0, section 2)"),
+        '.' | '[' | ']' => (
+            1,
+            "CESQL sees the context attributes alone; hold the data against `match` or `where` beside `filters`",
+        ),
+        '$' => (
+            1,
+            "this is CESQL; a JSONPath condition stands under `where`",
+        ),
+        '`' | '\u{2018}' | '\u{2019}' | '\u{201c}' | '\u{201d}' => {
+            (character.len_utf8(), "write texts between ' or \"")
+        }
+        _ => (
+            character.len_utf8(),
+            "there are attributes, literals, functions, parentheses and operators (CESQL 1.0, section 2)",
+        ),
     };
     let shown = rest.get(..length).unwrap_or_default();
-    Problem::new(format!("{shown:?} has no meaning in CESQL")).inside(at..at + length).help(help)
+    Problem::new(format!("{shown:?} has no meaning in CESQL"))
+        .inside(at..at + length)
+        .help(help)
 }

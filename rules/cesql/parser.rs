@@ -18,7 +18,16 @@ const DEPTH_MAX: usize = 64;
 const TESTS_MAX: usize = 4;
 
 /// What every CloudEvent may have, besides extensions of any name.
-const ATTRIBUTES: [&str; 8] = ["id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "specversion"];
+const ATTRIBUTES: [&str; 8] = [
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "specversion",
+];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keyword {
@@ -46,19 +55,32 @@ impl Keyword {
             ("TRUE", Keyword::True),
             ("FALSE", Keyword::False),
         ];
-        KEYWORDS.into_iter().find(|(keyword, _)| keyword.eq_ignore_ascii_case(word)).map(|(_, keyword)| keyword)
+        KEYWORDS
+            .into_iter()
+            .find(|(keyword, _)| keyword.eq_ignore_ascii_case(word))
+            .map(|(_, keyword)| keyword)
     }
 }
 
 /// Parses a whole expression; with it comes what is odd about it.
 pub(super) fn parse(text: &str) -> Result<(Expression, Vec<Problem>), Problem> {
     if text.len() > EXPRESSION_BYTES_MAX {
-        return Err(Problem::new(format!("the expression is longer than {EXPRESSION_BYTES_MAX} bytes")));
+        return Err(Problem::new(format!(
+            "the expression is longer than {EXPRESSION_BYTES_MAX} bytes"
+        )));
     }
     if text.trim().is_empty() {
-        return Err(Problem::new("the expression is empty").help("write one such as type = 'order.paid'"));
+        return Err(
+            Problem::new("the expression is empty").help("write one such as type = 'order.paid'")
+        );
     }
-    let mut parser = Parser { text, tokens: tokens(text)?, at: 0, depth: 0, warnings: Vec::new() };
+    let mut parser = Parser {
+        text,
+        tokens: tokens(text)?,
+        at: 0,
+        depth: 0,
+        warnings: Vec::new(),
+    };
     let expression = parser.expression()?;
     match parser.token() {
         Token::End => Ok((expression, parser.warnings)),
@@ -76,15 +98,21 @@ struct Parser<'t> {
 
 impl<'t> Parser<'t> {
     fn token(&self) -> Token<'t> {
-        self.tokens.get(self.at).map_or(Token::End, |(token, _)| token.clone())
+        self.tokens
+            .get(self.at)
+            .map_or(Token::End, |(token, _)| token.clone())
     }
 
     fn next_token(&self) -> Token<'t> {
-        self.tokens.get(self.at + 1).map_or(Token::End, |(token, _)| token.clone())
+        self.tokens
+            .get(self.at + 1)
+            .map_or(Token::End, |(token, _)| token.clone())
     }
 
     fn span(&self) -> Range<usize> {
-        self.tokens.get(self.at).map_or(self.text.len()..self.text.len(), |(_, span)| span.clone())
+        self.tokens
+            .get(self.at)
+            .map_or(self.text.len()..self.text.len(), |(_, span)| span.clone())
     }
 
     fn keyword(&self) -> Option<Keyword> {
@@ -109,9 +137,15 @@ impl<'t> Parser<'t> {
         self.nested(|parser| parser.chain(Level::Logic))
     }
 
-    fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, Problem>) -> Result<T, Problem> {
+    fn nested<T>(
+        &mut self,
+        parse: impl FnOnce(&mut Self) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
         if self.depth == DEPTH_MAX {
-            return Err(Problem::new(format!("the expression nests deeper than {DEPTH_MAX} levels")).inside(self.span()));
+            return Err(Problem::new(format!(
+                "the expression nests deeper than {DEPTH_MAX} levels"
+            ))
+            .inside(self.span()));
         }
         self.depth += 1;
         let parsed = parse(self);
@@ -131,13 +165,26 @@ impl<'t> Parser<'t> {
         let first = operand(self)?;
         let mut rest: Vec<(Operator, Expression)> = Vec::new();
         while let Some(operator) = self.operator().filter(|operator| operator.level() == level) {
-            self.warn(level, bare_not && matches!(first.kind, Kind::Not(_)) && rest.is_empty(), operator, rest.last());
+            self.warn(
+                level,
+                bare_not && matches!(first.kind, Kind::Not(_)) && rest.is_empty(),
+                operator,
+                rest.last(),
+            );
             self.advance();
             rest.push((operator, operand(self)?));
         }
-        let Some((_, last)) = rest.last() else { return Ok(first) };
+        let Some((_, last)) = rest.last() else {
+            return Ok(first);
+        };
         let span = first.span.start..last.span.end;
-        Ok(Expression { kind: Kind::Chain { first: Box::new(first), rest }, span })
+        Ok(Expression {
+            kind: Kind::Chain {
+                first: Box::new(first),
+                rest,
+            },
+            span,
+        })
     }
 
     fn operator(&self) -> Option<Operator> {
@@ -151,11 +198,24 @@ impl<'t> Parser<'t> {
     }
 
     /// Warns of what reads otherwise than it is meant to most people.
-    fn warn(&mut self, level: Level, after_not: bool, operator: Operator, before: Option<&(Operator, Expression)>) {
+    fn warn(
+        &mut self,
+        level: Level,
+        after_not: bool,
+        operator: Operator,
+        before: Option<&(Operator, Expression)>,
+    ) {
         let span = self.span();
         if level == Level::Logic && before.is_some_and(|(before, _)| *before != operator) {
-            let problem = Problem::new("AND, OR and XOR are of one precedence in CESQL, and read from left to right").inside(span);
-            self.warnings.push(problem.help("put parentheses around what belongs together").warn());
+            let problem = Problem::new(
+                "AND, OR and XOR are of one precedence in CESQL, and read from left to right",
+            )
+            .inside(span);
+            self.warnings.push(
+                problem
+                    .help("put parentheses around what belongs together")
+                    .warn(),
+            );
         } else if level == Level::Comparison && after_not {
             self.warn_of_not(span);
         }
@@ -163,8 +223,15 @@ impl<'t> Parser<'t> {
 
     fn warn_of_not(&mut self, span: Range<usize>) {
         let operator = self.source(&span);
-        let problem = Problem::new(format!("NOT binds tighter than {operator}: it negates what stands before {operator} alone"));
-        self.warnings.push(problem.inside(span).help("write NOT (…), or the negated operator").warn());
+        let problem = Problem::new(format!(
+            "NOT binds tighter than {operator}: it negates what stands before {operator} alone"
+        ));
+        self.warnings.push(
+            problem
+                .inside(span)
+                .help("write NOT (…), or the negated operator")
+                .warn(),
+        );
     }
 
     /// An operand with the `LIKE` and `IN` that follow it.
@@ -182,39 +249,69 @@ impl<'t> Parser<'t> {
                 break;
             }
             if tests == TESTS_MAX {
-                return Err(Problem::new(format!("more than {TESTS_MAX} LIKE and IN follow one another")).inside(self.span()));
+                return Err(Problem::new(format!(
+                    "more than {TESTS_MAX} LIKE and IN follow one another"
+                ))
+                .inside(self.span()));
             }
             if bare_not && tests == 0 && matches!(operand.kind, Kind::Not(_)) {
                 self.warn_of_not(self.span());
             }
             self.at += usize::from(negated) + 1;
-            operand = if keyword == Some(Keyword::Like) { self.like(operand, negated)? } else { self.set(operand, negated)? };
+            operand = if keyword == Some(Keyword::Like) {
+                self.like(operand, negated)?
+            } else {
+                self.set(operand, negated)?
+            };
         }
         Ok(operand)
     }
 
     fn like(&mut self, text: Expression, negated: bool) -> Result<Expression, Problem> {
         let Token::Text(pattern) = self.token() else {
-            return Err(self.wanted("a string literal is wanted after LIKE", "write the pattern between quotes, as in type LIKE 'order.%'"));
+            return Err(self.wanted(
+                "a string literal is wanted after LIKE",
+                "write the pattern between quotes, as in type LIKE 'order.%'",
+            ));
         };
         let like = Like::new(&pattern).map_err(|problem| problem.inside(self.span()))?;
         let span = text.span.start..self.advance();
-        Ok(Expression { kind: Kind::Like { text: Box::new(text), like, negated }, span })
+        Ok(Expression {
+            kind: Kind::Like {
+                text: Box::new(text),
+                like,
+                negated,
+            },
+            span,
+        })
     }
 
     fn set(&mut self, value: Expression, negated: bool) -> Result<Expression, Problem> {
         if self.token() != Token::Open {
-            return Err(self.wanted("a list in parentheses is wanted after IN", "write type IN ('a', 'b')"));
+            return Err(self.wanted(
+                "a list in parentheses is wanted after IN",
+                "write type IN ('a', 'b')",
+            ));
         }
         if self.next_token() == Token::Close {
-            return Err(Problem::new("this list is empty").inside(self.span().start..self.span().end + 1).help("write at least one value"));
+            return Err(Problem::new("this list is empty")
+                .inside(self.span().start..self.span().end + 1)
+                .help("write at least one value"));
         }
         let (set, end) = self.list()?;
         let span = value.span.start..end;
-        Ok(Expression { kind: Kind::In { value: Box::new(value), set, negated }, span })
+        Ok(Expression {
+            kind: Kind::In {
+                value: Box::new(value),
+                set,
+                negated,
+            },
+            span,
+        })
     }
 
-    /// What stands between parentheses, separated by commas, and where that ends. The token at hand opens it.
+    /// What stands between parentheses, separated by commas, and where that ends. The token at hand
+    /// opens it.
     fn list(&mut self) -> Result<(Vec<Expression>, usize), Problem> {
         let open = self.span();
         self.advance();
@@ -247,16 +344,28 @@ impl<'t> Parser<'t> {
         if let (Some(sign), Token::Digits(digits)) = (sign, self.token())
             && self.span().start == span.end
         {
-            let text = if sign == Operator::Add { digits } else { self.source(&(span.start..self.span().end)) };
+            let text = if sign == Operator::Add {
+                digits
+            } else {
+                self.source(&(span.start..self.span().end))
+            };
             return self.integer(text, span.start);
         }
         if sign == Some(Operator::Add) {
-            let problem = Problem::new("+ stands before digits alone, or between two values").inside(span);
+            let problem =
+                Problem::new("+ stands before digits alone, or between two values").inside(span);
             return Err(problem.help("leave it out"));
         }
         let operand = Box::new(self.nested(Self::unary)?);
         let span = span.start..operand.span.end;
-        Ok(Expression { kind: if sign.is_some() { Kind::Negate(operand) } else { Kind::Not(operand) }, span })
+        Ok(Expression {
+            kind: if sign.is_some() {
+                Kind::Negate(operand)
+            } else {
+                Kind::Not(operand)
+            },
+            span,
+        })
     }
 
     fn exists(&mut self, start: usize) -> Result<Expression, Problem> {
@@ -264,9 +373,17 @@ impl<'t> Parser<'t> {
         let name = match self.token() {
             Token::Word(word) if Keyword::of(word).is_none() => self.attribute(word)?,
             Token::Digits(digits) => digits.into(),
-            _ => return Err(self.wanted("the name of an attribute is wanted after EXISTS", "write EXISTS subject")),
+            _ => {
+                return Err(self.wanted(
+                    "the name of an attribute is wanted after EXISTS",
+                    "write EXISTS subject",
+                ));
+            }
         };
-        Ok(Expression { kind: Kind::Exists(name), span: start..self.advance() })
+        Ok(Expression {
+            kind: Kind::Exists(name),
+            span: start..self.advance(),
+        })
     }
 
     fn primary(&mut self) -> Result<Expression, Problem> {
@@ -280,17 +397,32 @@ impl<'t> Parser<'t> {
                 if self.token() != Token::Close {
                     return Err(self.unclosed(span));
                 }
-                return Ok(Expression { kind: inner.kind, span: span.start..self.advance() });
+                return Ok(Expression {
+                    kind: inner.kind,
+                    span: span.start..self.advance(),
+                });
             }
             Token::Word(word) => match Keyword::of(word) {
                 Some(Keyword::True) => Kind::Boolean(true),
                 Some(Keyword::False) => Kind::Boolean(false),
-                Some(_) => return Err(self.wanted("a value is wanted here", "an operator stands between two values")),
+                Some(_) => {
+                    return Err(self.wanted(
+                        "a value is wanted here",
+                        "an operator stands between two values",
+                    ));
+                }
                 None if self.next_token() == Token::Open => return self.call(word, span.start),
                 None => Kind::Attribute(self.attribute(word)?),
             },
-            Token::Operator(Operator::Equal) => return Err(self.wanted("a value is wanted here", "equality is a single =")),
-            _ => return Err(self.wanted("a value is wanted here", "write an attribute, a literal, a call or parentheses")),
+            Token::Operator(Operator::Equal) => {
+                return Err(self.wanted("a value is wanted here", "equality is a single ="));
+            }
+            _ => {
+                return Err(self.wanted(
+                    "a value is wanted here",
+                    "write an attribute, a literal, a call or parentheses",
+                ));
+            }
         };
         self.advance();
         Ok(Expression { kind, span })
@@ -299,41 +431,73 @@ impl<'t> Parser<'t> {
     fn integer(&mut self, text: &str, start: usize) -> Result<Expression, Problem> {
         let span = start..self.advance();
         match text.parse() {
-            Ok(number) => Ok(Expression { kind: Kind::Integer(number), span }),
+            Ok(number) => Ok(Expression {
+                kind: Kind::Integer(number),
+                span,
+            }),
             Err(_) => {
-                let problem = Problem::new("an integer has 32 bits here: from -2147483648 to 2147483647").inside(span);
+                let problem =
+                    Problem::new("an integer has 32 bits here: from -2147483648 to 2147483647")
+                        .inside(span);
                 Err(problem.help("quote it to make a string of it"))
             }
         }
     }
 
     fn call(&mut self, name: &str, start: usize) -> Result<Expression, Problem> {
-        if !name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_') || name.starts_with('_') {
-            return Err(Problem::new(format!("{name:?} is not the name of a function")).inside(self.span()));
+        if !name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+            || name.starts_with('_')
+        {
+            return Err(
+                Problem::new(format!("{name:?} is not the name of a function")).inside(self.span()),
+            );
         }
         self.advance();
         let (arguments, end) = self.list()?;
         let function = Function::find(name, arguments.len());
-        Ok(Expression { kind: Kind::Call { name: name.into(), function, arguments }, span: start..end })
+        Ok(Expression {
+            kind: Kind::Call {
+                name: name.into(),
+                function,
+                arguments,
+            },
+            span: start..end,
+        })
     }
 
     /// The attribute that the word at hand names (CloudEvents 1.0, "Naming conventions").
     fn attribute(&mut self, word: &str) -> Result<Box<str>, Problem> {
         if word.contains('_') {
-            let problem = Problem::new(format!("{word:?} is not the name of an attribute: those are made of a-z and 0-9"));
+            let problem = Problem::new(format!(
+                "{word:?} is not the name of an attribute: those are made of a-z and 0-9"
+            ));
             return Err(problem.inside(self.span()));
         }
         let name = word.to_ascii_lowercase();
-        if let (false, Some(meant)) = (ATTRIBUTES.contains(&name.as_str()), spelling::nearest(&name, ATTRIBUTES)) {
-            let problem = Problem::new(format!("{name:?} is taken as an extension attribute")).inside(self.span());
-            self.warnings.push(problem.help(format!("was {meant} meant?")).warn());
+        if let (false, Some(meant)) = (
+            ATTRIBUTES.contains(&name.as_str()),
+            spelling::nearest(&name, ATTRIBUTES),
+        ) {
+            let problem = Problem::new(format!("{name:?} is taken as an extension attribute"))
+                .inside(self.span());
+            self.warnings
+                .push(problem.help(format!("was {meant} meant?")).warn());
         }
         Ok(name.into())
     }
 
     fn wanted(&self, message: &str, help: &str) -> Problem {
         let problem = Problem::new(message).inside(self.span()).help(help);
-        if self.token() == Token::End { Problem { message: format!("{message}, and the expression ends"), ..problem } } else { problem }
+        if self.token() == Token::End {
+            Problem {
+                message: format!("{message}, and the expression ends"),
+                ..problem
+            }
+        } else {
+            problem
+        }
     }
 
     fn unclosed(&self, open: Range<usize>) -> Problem {
@@ -345,13 +509,24 @@ impl<'t> Parser<'t> {
 
     /// A value ended, and what follows is none of what could.
     fn left_over(&self) -> Problem {
-        let (before, span) = (self.at.checked_sub(1).and_then(|at| self.tokens.get(at)), self.span());
+        let (before, span) = (
+            self.at.checked_sub(1).and_then(|at| self.tokens.get(at)),
+            self.span(),
+        );
         let help = match (self.token(), before) {
-            (Token::Close, _) => return Problem::new("this parenthesis was never opened").inside(span),
-            (Token::Comma, _) => "a comma stands between the arguments of a call or the values of a list",
-            (Token::Text(_), Some((Token::Text(_), _))) => "inside a string its own quote is written with a backslash: \\'",
+            (Token::Close, _) => {
+                return Problem::new("this parenthesis was never opened").inside(span);
+            }
+            (Token::Comma, _) => {
+                "a comma stands between the arguments of a call or the values of a list"
+            }
+            (Token::Text(_), Some((Token::Text(_), _))) => {
+                "inside a string its own quote is written with a backslash: \\'"
+            }
             _ => "write AND, OR or another operator between two values",
         };
-        Problem::new("an operator is wanted here").inside(span).help(help)
+        Problem::new("an operator is wanted here")
+            .inside(span)
+            .help(help)
     }
 }

@@ -63,17 +63,47 @@ fn values_and_errors_are_those_of_the_specification() {
         // Short circuit (3.6).
         ("false AND 1 / 0 = 1 OR yes", "true"),
         ("true OR missing", "true"),
-        ("true AND missing", "false, MissingAttribute: the event has no missing"),
-        ("(missing = 1) OR true", "false, MissingAttribute: the event has no missing"),
+        (
+            "true AND missing",
+            "false, MissingAttribute: the event has no missing",
+        ),
+        (
+            "(missing = 1) OR true",
+            "false, MissingAttribute: the event has no missing",
+        ),
         // Missing attributes give the zero value of what refers to them (3.2).
-        ("missing", "false, MissingAttribute: the event has no missing"),
-        ("(missing)", "false, MissingAttribute: the event has no missing"),
-        ("1 / missing", "0, MissingAttribute: the event has no missing"),
-        ("LENGTH(missing)", "0, MissingAttribute: the event has no missing"),
-        ("CONCAT('a', missing)", "'', MissingAttribute: the event has no missing"),
-        ("missing NOT LIKE 'x'", "false, MissingAttribute: the event has no missing"),
-        ("missing NOT IN ('x')", "false, MissingAttribute: the event has no missing"),
-        ("'a' IN ('b', missing)", "false, MissingAttribute: the event has no missing"),
+        (
+            "missing",
+            "false, MissingAttribute: the event has no missing",
+        ),
+        (
+            "(missing)",
+            "false, MissingAttribute: the event has no missing",
+        ),
+        (
+            "1 / missing",
+            "0, MissingAttribute: the event has no missing",
+        ),
+        (
+            "LENGTH(missing)",
+            "0, MissingAttribute: the event has no missing",
+        ),
+        (
+            "CONCAT('a', missing)",
+            "'', MissingAttribute: the event has no missing",
+        ),
+        (
+            "missing NOT LIKE 'x'",
+            "false, MissingAttribute: the event has no missing",
+        ),
+        (
+            "missing NOT IN ('x')",
+            "false, MissingAttribute: the event has no missing",
+        ),
+        (
+            "'a' IN ('b', missing)",
+            "false, MissingAttribute: the event has no missing",
+        ),
         ("data", "false, MissingAttribute: the event has no data"),
         // Arithmetic (3.4.2).
         ("2147483647 + 1", "0, Math: the number leaves 32 bits"),
@@ -86,14 +116,20 @@ fn values_and_errors_are_those_of_the_specification() {
         ("-7 % 3", "-1"),
         ("7 % -3", "1"),
         ("5 % 0", "0, Math: a division by 0"),
-        ("ABS(-2147483648)", "2147483647, Math: the number leaves 32 bits"),
+        (
+            "ABS(-2147483648)",
+            "2147483647, Math: the number leaves 32 bits",
+        ),
         // Casts (3.7).
         ("digits = n", "true"),
         ("n = digits", "true"),
         ("n = '010'", "false"),
         ("'+10' = 10", "true"),
         ("' 10' = 10", "false, Cast: ' 10' is not an integer"),
-        ("'2147483648' + 0", "0, Cast: '2147483648' is not an integer"),
+        (
+            "'2147483648' + 0",
+            "0, Cast: '2147483648' is not an integer",
+        ),
         ("'x' != 1", "false, Cast: 'x' is not an integer"),
         ("yes = 'true'", "true"),
         ("yes = 'TRUE'", "false"),
@@ -130,14 +166,35 @@ fn values_and_errors_are_those_of_the_specification() {
         ("SUBSTRING('\u{e4}bc', 2, 1)", "'b'"),
         ("SUBSTRING('abc', 3, 2147483647)", "'c'"),
         ("SUBSTRING('abc', -3)", "'abc'"),
-        ("SUBSTRING('abc', 4)", "'', FunctionEvaluation: SUBSTRING begins outside of the text"),
-        ("SUBSTRING('abc', -2147483648)", "'', FunctionEvaluation: SUBSTRING begins outside of the text"),
-        ("SUBSTRING('abc', 0, -1)", "'', FunctionEvaluation: SUBSTRING takes no negative length"),
-        ("IS_INT('5') AND IS_INT(5) AND NOT IS_INT('x') AND IS_BOOL('True') AND NOT IS_BOOL('1')", "true"),
+        (
+            "SUBSTRING('abc', 4)",
+            "'', FunctionEvaluation: SUBSTRING begins outside of the text",
+        ),
+        (
+            "SUBSTRING('abc', -2147483648)",
+            "'', FunctionEvaluation: SUBSTRING begins outside of the text",
+        ),
+        (
+            "SUBSTRING('abc', 0, -1)",
+            "'', FunctionEvaluation: SUBSTRING takes no negative length",
+        ),
+        (
+            "IS_INT('5') AND IS_INT(5) AND NOT IS_INT('x') AND IS_BOOL('True') AND NOT IS_BOOL('1')",
+            "true",
+        ),
         ("LENGTH(CONCAT(long))", "40000"),
-        ("CONCAT(long, long)", "'', FunctionEvaluation: the string grows past 65536 bytes"),
-        ("NOSUCH(1)", "false, MissingFunction: there is no such function NOSUCH"),
-        ("ABS()", "false, MissingFunction: there is no such function ABS"),
+        (
+            "CONCAT(long, long)",
+            "'', FunctionEvaluation: the string grows past 65536 bytes",
+        ),
+        (
+            "NOSUCH(1)",
+            "false, MissingFunction: there is no such function NOSUCH",
+        ),
+        (
+            "ABS()",
+            "false, MissingFunction: there is no such function ABS",
+        ),
     ] {
         assert_eq!(result(text), expect, "{text}");
     }
@@ -187,8 +244,14 @@ fn mistakes_have_a_place() {
         let problem = Cesql::parse(text).expect_err(text);
         let within = problem.within.unwrap_or(0..text.len());
         let marks = "^".repeat(text[within.clone()].chars().count().max(1));
-        let help = problem.help.map_or(String::new(), |help| format!(" ({help})"));
-        format!("{text}\n{}{marks} {}{help}", " ".repeat(text[..within.start].chars().count()), problem.message)
+        let help = problem
+            .help
+            .map_or(String::new(), |help| format!(" ({help})"));
+        format!(
+            "{text}\n{}{marks} {}{help}",
+            " ".repeat(text[..within.start].chars().count()),
+            problem.message
+        )
     });
     insta::assert_snapshot!(told.join("\n"), @r##"
 
@@ -282,18 +345,33 @@ fn what_reads_otherwise_than_it_is_meant_is_warned_about() {
         ("subjct = 'a'", &["subjct"]),
     ] {
         let expression = Cesql::parse(text).unwrap();
-        let told: Vec<_> = expression.warnings().iter().map(|problem| &text[problem.within.clone().unwrap()]).collect();
+        let told: Vec<_> = expression
+            .warnings()
+            .iter()
+            .map(|problem| &text[problem.within.clone().unwrap()])
+            .collect();
         assert_eq!(told, expect, "{text}");
     }
 }
 
 #[test]
 fn length_and_nesting_are_bounded() {
-    let nested = |open: &str, close: &str, depth: usize| format!("{}true{}", open.repeat(depth), close.repeat(depth));
-    for (open, close) in [("(", ")"), ("NOT ", ""), ("STRING(", ")"), ("1 IN (", ")"), ("- ", "")] {
+    let nested = |open: &str, close: &str, depth: usize| {
+        format!("{}true{}", open.repeat(depth), close.repeat(depth))
+    };
+    for (open, close) in [
+        ("(", ")"),
+        ("NOT ", ""),
+        ("STRING(", ")"),
+        ("1 IN (", ")"),
+        ("- ", ""),
+    ] {
         assert!(Cesql::parse(&nested(open, close, 50)).is_ok(), "{open}");
         let problem = Cesql::parse(&nested(open, close, 2_000)).unwrap_err();
-        assert_eq!(problem.message, "the expression nests deeper than 64 levels");
+        assert_eq!(
+            problem.message,
+            "the expression nests deeper than 64 levels"
+        );
     }
     // A chain is not deep, however long.
     let chain = vec!["n"; 3_000].join(" = ");
@@ -317,29 +395,41 @@ fn written(source: &str, expression: &Expression) -> String {
         Kind::Like { text, .. } => {
             // What follows the operand is written as it stands there.
             let test = &source[text.span.end..expression.span.end];
-            format!("({} {})", written(text), test.trim_start_matches([')', ' ']).trim_end_matches(')'))
+            format!(
+                "({} {})",
+                written(text),
+                test.trim_start_matches([')', ' ']).trim_end_matches(')')
+            )
         }
-        Kind::In { value, set, negated } => format!("({} {}IN ({}))", written(value), not(negated), list(set)),
-        Kind::Chain { first, rest } => rest.iter().fold(written(first), |left, (operator, right)| {
-            let symbol = match operator {
-                Operator::And => "AND",
-                Operator::Or => "OR",
-                Operator::Xor => "XOR",
-                Operator::Equal => "=",
-                Operator::Unequal => "!=",
-                Operator::Less => "<",
-                Operator::LessOrEqual => "<=",
-                Operator::Greater => ">",
-                Operator::GreaterOrEqual => ">=",
-                Operator::Add => "+",
-                Operator::Subtract => "-",
-                Operator::Multiply => "*",
-                Operator::Divide => "/",
-                Operator::Remainder => "%",
-            };
-            format!("({left} {symbol} {})", written(right))
-        }),
-        Kind::Call { name, arguments, .. } => format!("{name}({})", list(arguments)),
+        Kind::In {
+            value,
+            set,
+            negated,
+        } => format!("({} {}IN ({}))", written(value), not(negated), list(set)),
+        Kind::Chain { first, rest } => {
+            rest.iter().fold(written(first), |left, (operator, right)| {
+                let symbol = match operator {
+                    Operator::And => "AND",
+                    Operator::Or => "OR",
+                    Operator::Xor => "XOR",
+                    Operator::Equal => "=",
+                    Operator::Unequal => "!=",
+                    Operator::Less => "<",
+                    Operator::LessOrEqual => "<=",
+                    Operator::Greater => ">",
+                    Operator::GreaterOrEqual => ">=",
+                    Operator::Add => "+",
+                    Operator::Subtract => "-",
+                    Operator::Multiply => "*",
+                    Operator::Divide => "/",
+                    Operator::Remainder => "%",
+                };
+                format!("({left} {symbol} {})", written(right))
+            })
+        }
+        Kind::Call {
+            name, arguments, ..
+        } => format!("{name}({})", list(arguments)),
     }
 }
 
@@ -353,15 +443,23 @@ fn sources() -> impl Strategy<Value = String> {
         "EXISTS [a-z]{1,4}1",
     ];
     leaf.prop_recursive(5, 40, 4, |inner| {
-        let operator = prop::sample::select(vec!["AND", "or", "XOR", "=", "!=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "%"]);
+        let operator = prop::sample::select(vec![
+            "AND", "or", "XOR", "=", "!=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "%",
+        ]);
         prop_oneof![
-            (inner.clone(), operator, inner.clone()).prop_map(|(left, operator, right)| format!("{left} {operator} {right}")),
+            (inner.clone(), operator, inner.clone())
+                .prop_map(|(left, operator, right)| format!("{left} {operator} {right}")),
             inner.clone().prop_map(|part| format!("({part})")),
             inner.clone().prop_map(|part| format!("NOT {part}")),
             inner.clone().prop_map(|part| format!("-{part}")),
-            (inner.clone(), "'[a-c%_]*'").prop_map(|(part, pattern)| format!("({part}) NOT LIKE {pattern}")),
-            (inner.clone(), prop::collection::vec(inner.clone(), 1..3)).prop_map(|(part, set)| format!("({part}) IN ({})", set.join(","))),
-            (prop::sample::select(vec!["CONCAT", "abs", "Left", "SUBSTRING", "nosuch"]), prop::collection::vec(inner, 0..3))
+            (inner.clone(), "'[a-c%_]*'")
+                .prop_map(|(part, pattern)| format!("({part}) NOT LIKE {pattern}")),
+            (inner.clone(), prop::collection::vec(inner.clone(), 1..3))
+                .prop_map(|(part, set)| format!("({part}) IN ({})", set.join(","))),
+            (
+                prop::sample::select(vec!["CONCAT", "abs", "Left", "SUBSTRING", "nosuch"]),
+                prop::collection::vec(inner, 0..3)
+            )
                 .prop_map(|(name, arguments)| format!("{name}({})", arguments.join(", "))),
         ]
     })

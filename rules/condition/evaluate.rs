@@ -1,4 +1,5 @@
-//! A condition held against a document: RFC 9535, sections 2.3.5.2.2 (comparisons) and 2.4 (functions).
+//! A condition held against a document: RFC 9535, sections 2.3.5.2.2 (comparisons) and 2.4
+//! (functions).
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -19,7 +20,8 @@ use crate::ruleset::Scratch;
 /// The most memory that a regular expression of a rule may need.
 pub(super) const REGEX_BYTES_MAX: usize = 1024 * 1024;
 
-/// The most memory that one may need which comes with an event: what takes more takes more than a few milliseconds to compile.
+/// The most memory that one may need which comes with an event: what takes more takes more than a
+/// few milliseconds to compile.
 const FOREIGN_REGEX_BYTES_MAX: usize = 256 * 1024;
 
 /// A value that has been looked up.
@@ -35,17 +37,35 @@ impl Condition {
     /// Whether the condition holds for a document.
     #[must_use]
     pub fn holds(&self, document: &Document<'_>, scratch: &mut Scratch) -> bool {
-        Look { fields: None, document }.holds(&self.expression, scratch)
+        Look {
+            fields: None,
+            document,
+        }
+        .holds(&self.expression, scratch)
     }
 
-    /// As [`Condition::holds`], with the fields of a whole set of rules, which the scratch may have read already.
-    pub(crate) fn holds_in(&self, fields: &Fields, document: &Document<'_>, scratch: &mut Scratch) -> bool {
-        Look { fields: Some(fields), document }.holds(&self.expression, scratch)
+    /// As [`Condition::holds`], with the fields of a whole set of rules, which the scratch may have
+    /// read already.
+    pub(crate) fn holds_in(
+        &self,
+        fields: &Fields,
+        document: &Document<'_>,
+        scratch: &mut Scratch,
+    ) -> bool {
+        Look {
+            fields: Some(fields),
+            document,
+        }
+        .holds(&self.expression, scratch)
     }
 }
 
 /// Compiles an I-Regexp (RFC 9485), whose dot fits neither a line feed nor a carriage return.
-pub(crate) fn regex(pattern: &str, whole: bool, bytes_max: usize) -> Result<regex::Regex, regex::Error> {
+pub(crate) fn regex(
+    pattern: &str,
+    whole: bool,
+    bytes_max: usize,
+) -> Result<regex::Regex, regex::Error> {
     let mut translated = String::with_capacity(pattern.len() + 8);
     let (mut in_class, mut characters) = (false, pattern.chars());
     while let Some(character) = characters.next() {
@@ -65,8 +85,14 @@ pub(crate) fn regex(pattern: &str, whole: bool, bytes_max: usize) -> Result<rege
         }
         translated.push(character);
     }
-    let anchored = if whole { format!("^(?:{translated})$") } else { translated };
-    regex::RegexBuilder::new(&anchored).size_limit(bytes_max).build()
+    let anchored = if whole {
+        format!("^(?:{translated})$")
+    } else {
+        translated
+    };
+    regex::RegexBuilder::new(&anchored)
+        .size_limit(bytes_max)
+        .build()
 }
 
 #[derive(Clone, Copy)]
@@ -81,7 +107,9 @@ impl<'a> Look<'a> {
             Expression::All(parts) => parts.iter().all(|part| self.holds(part, scratch)),
             Expression::Any(parts) => parts.iter().any(|part| self.holds(part, scratch)),
             Expression::Not(part) => !self.holds(part, scratch),
-            Expression::Finds(Operand::Many(path)) => !matches!(path.find(self.document), Found::Nothing),
+            Expression::Finds(Operand::Many(path)) => {
+                !matches!(path.find(self.document), Found::Nothing)
+            }
             Expression::Finds(operand) => {
                 let mut buffer = std::mem::take(&mut scratch.buffer);
                 let found = !matches!(self.seen(operand, scratch, &mut buffer), Seen::Nothing);
@@ -89,22 +117,44 @@ impl<'a> Look<'a> {
                 found
             }
             Expression::Compare(left, comparator, right) => {
-                self.with(left, right, scratch, |left, right| compare(&left, *comparator, &right))
+                self.with(left, right, scratch, |left, right| {
+                    compare(&left, *comparator, &right)
+                })
             }
-            Expression::Fits { text, pattern: Regex::Known(regex, _), .. } => {
-                self.with(text, &Operand::Null, scratch, |text, _| as_text(&text).is_some_and(|text| regex.is_match(text)))
-            }
-            Expression::Fits { text, pattern: Regex::Found(pattern), whole } => self.with(text, pattern, scratch, |text, pattern| {
+            Expression::Fits {
+                text,
+                pattern: Regex::Known(regex, _),
+                ..
+            } => self.with(text, &Operand::Null, scratch, |text, _| {
+                as_text(&text).is_some_and(|text| regex.is_match(text))
+            }),
+            Expression::Fits {
+                text,
+                pattern: Regex::Found(pattern),
+                whole,
+            } => self.with(text, pattern, scratch, |text, pattern| {
                 as_text(&text)
                     .zip(as_text(&pattern))
-                    .is_some_and(|(text, pattern)| regex(pattern, *whole, FOREIGN_REGEX_BYTES_MAX).is_ok_and(|regex| regex.is_match(text)))
+                    .is_some_and(|(text, pattern)| {
+                        regex(pattern, *whole, FOREIGN_REGEX_BYTES_MAX)
+                            .is_ok_and(|regex| regex.is_match(text))
+                    })
             }),
         }
     }
 
     /// Looks two values up; the buffers hold their texts if those have escapes.
-    fn with(self, left: &Operand, right: &Operand, scratch: &mut Scratch, judge: impl FnOnce(Seen<'_>, Seen<'_>) -> bool) -> bool {
-        let (mut first, mut second) = (std::mem::take(&mut scratch.buffer), std::mem::take(&mut scratch.second));
+    fn with(
+        self,
+        left: &Operand,
+        right: &Operand,
+        scratch: &mut Scratch,
+        judge: impl FnOnce(Seen<'_>, Seen<'_>) -> bool,
+    ) -> bool {
+        let (mut first, mut second) = (
+            std::mem::take(&mut scratch.buffer),
+            std::mem::take(&mut scratch.second),
+        );
         let holds = {
             let left = self.seen(left, scratch, &mut first);
             let right = self.seen(right, scratch, &mut second);
@@ -114,7 +164,12 @@ impl<'a> Look<'a> {
         holds
     }
 
-    fn seen<'b>(self, operand: &'b Operand, scratch: &mut Scratch, buffer: &'b mut Vec<u8>) -> Seen<'b>
+    fn seen<'b>(
+        self,
+        operand: &'b Operand,
+        scratch: &mut Scratch,
+        buffer: &'b mut Vec<u8>,
+    ) -> Seen<'b>
     where
         'a: 'b,
     {
@@ -133,7 +188,9 @@ impl<'a> Look<'a> {
             Operand::Many(_) => Seen::Nothing,
             Operand::Length(operand) => {
                 let length = match self.seen(operand, scratch, buffer) {
-                    Seen::Scalar(Scalar::Text(text)) => std::str::from_utf8(text).ok().map(|text| text.chars().count()),
+                    Seen::Scalar(Scalar::Text(text)) => std::str::from_utf8(text)
+                        .ok()
+                        .map(|text| text.chars().count()),
                     Seen::Compound(raw) => length(&raw),
                     _ => None,
                 };
@@ -162,11 +219,15 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// The raw value of a numbered field of an event's JSON data; the outer option is none where there are no numbers to go by.
+    /// The raw value of a numbered field of an event's JSON data; the outer option is none where
+    /// there are no numbers to go by.
     fn slot(self, id: Option<FieldId>, scratch: &mut Scratch) -> Option<Option<&'a [u8]>> {
         let (fields, id) = self.fields.zip(id)?;
         match self.document.root() {
-            Root::Event(event) if event.data().is_some_and(|data| data.kind() == DataKind::Json) => {}
+            Root::Event(event)
+                if event
+                    .data()
+                    .is_some_and(|data| data.kind() == DataKind::Json) => {}
             _ => return None,
         }
         Some(Evaluation::new(fields, self.document, scratch).nested(id))
@@ -187,7 +248,9 @@ impl<'a> Look<'a> {
             },
             operand => match self.seen(operand, scratch, &mut buffer) {
                 Seen::Scalar(Scalar::Number(Number::Whole(whole))) => Some(whole.to_string()),
-                Seen::Scalar(Scalar::Text(text)) => Some(Value::from(String::from_utf8_lossy(text)).to_string()),
+                Seen::Scalar(Scalar::Text(text)) => {
+                    Some(Value::from(String::from_utf8_lossy(text)).to_string())
+                }
                 Seen::Compound(raw) => Some(String::from_utf8_lossy(&raw).into_owned()),
                 _ => None,
             },
@@ -233,7 +296,10 @@ fn of_node<'b>(node: Node<'b>, buffer: &'b mut Vec<u8>) -> Seen<'b> {
                 // Binary data, as base64.
                 Some(b'"') => {
                     buffer.clear();
-                    buffer.extend_from_slice(text.get(1..text.len().saturating_sub(1)).unwrap_or_default());
+                    buffer.extend_from_slice(
+                        text.get(1..text.len().saturating_sub(1))
+                            .unwrap_or_default(),
+                    );
                     Seen::Scalar(Scalar::Text(buffer))
                 }
                 _ => Seen::Nothing,
@@ -251,9 +317,13 @@ fn as_text<'s>(seen: &'s Seen<'_>) -> Option<&'s str> {
 
 fn compare(left: &Seen<'_>, comparator: Comparator, right: &Seen<'_>) -> bool {
     let order = |wanted: Ordering| match (left, right) {
-        (Seen::Scalar(Scalar::Number(left)), Seen::Scalar(Scalar::Number(right))) => left.partial_cmp(right) == Some(wanted),
+        (Seen::Scalar(Scalar::Number(left)), Seen::Scalar(Scalar::Number(right))) => {
+            left.partial_cmp(right) == Some(wanted)
+        }
         // UTF-8 sorts as the characters do.
-        (Seen::Scalar(Scalar::Text(left)), Seen::Scalar(Scalar::Text(right))) => left.cmp(right) == wanted,
+        (Seen::Scalar(Scalar::Text(left)), Seen::Scalar(Scalar::Text(right))) => {
+            left.cmp(right) == wanted
+        }
         _ => false,
     };
     match comparator {
@@ -282,10 +352,19 @@ fn equal_values(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Number(left), Value::Number(right)) => Number::from(left) == Number::from(right),
         (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| equal_values(left, right))
+            left.len() == right.len()
+                && left
+                    .iter()
+                    .zip(right)
+                    .all(|(left, right)| equal_values(left, right))
         }
         (Value::Object(left), Value::Object(right)) => {
-            left.len() == right.len() && left.iter().all(|(key, left)| right.get(key).is_some_and(|right| equal_values(left, right)))
+            left.len() == right.len()
+                && left.iter().all(|(key, left)| {
+                    right
+                        .get(key)
+                        .is_some_and(|right| equal_values(left, right))
+                })
         }
         (left, right) => left == right,
     }

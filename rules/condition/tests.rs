@@ -12,11 +12,21 @@ const DATA: &str = r#"{
 /// Evaluates by itself and in a set of rules, which must agree.
 fn holds(condition: &str) -> bool {
     let data = pointsman_schemas::Data::json(DATA.into()).unwrap();
-    let event = pointsman_schemas::Event::builder("1", "/s", "order.paid").data(data).build().unwrap();
-    let parsed = || Condition::parse(condition).unwrap_or_else(|problems| panic!("{condition}: {problems:?}"));
+    let event = pointsman_schemas::Event::builder("1", "/s", "order.paid")
+        .data(data)
+        .build()
+        .unwrap();
+    let parsed = || {
+        Condition::parse(condition).unwrap_or_else(|problems| panic!("{condition}: {problems:?}"))
+    };
     let mut scratch = Scratch::default();
     let alone = parsed().holds(&Document::event(&event), &mut scratch);
-    let rules = RuleSet::compile(vec![Rule { from: OriginSet::all_but(&[]), pattern: None, condition: Some(parsed()), filters: None }]);
+    let rules = RuleSet::compile(vec![Rule {
+        from: OriginSet::all_but(&[]),
+        pattern: None,
+        condition: Some(parsed()),
+        filters: None,
+    }]);
     let mut out = Vec::new();
     rules.matches_into(Origin(0), &event, &mut scratch, &mut out);
     assert_eq!(alone, !out.is_empty(), "{condition}");
@@ -89,8 +99,14 @@ fn conditions() {
 fn mistakes_are_told_with_their_place() {
     let problems = |text: &str| {
         let shown = |problem: &Problem| {
-            let within = problem.within.clone().map_or(String::new(), |within| format!(" at {:?}", &text[within]));
-            format!("{}{problem}{within}", if problem.warning { "warning: " } else { "" })
+            let within = problem
+                .within
+                .clone()
+                .map_or(String::new(), |within| format!(" at {:?}", &text[within]));
+            format!(
+                "{}{problem}{within}",
+                if problem.warning { "warning: " } else { "" }
+            )
         };
         match Condition::parse(text) {
             Ok(condition) => condition.warnings().iter().map(shown).collect::<Vec<_>>(),
@@ -120,7 +136,10 @@ fn mistakes_are_told_with_their_place() {
         "length(length(length(length(length($.a))))) == 1",
         "$.data.items[*].a == 1",
     ];
-    let told: Vec<_> = texts.iter().map(|text| format!("{text:?}: {}", problems(text))).collect();
+    let told: Vec<_> = texts
+        .iter()
+        .map(|text| format!("{text:?}: {}", problems(text)))
+        .collect();
     insta::assert_snapshot!(told.join("\n"), @r##"
         "$.data.paid": warning: $.data.paid tests that there is a value, not that it is true (write $.data.paid == true to test its truth) at "$.data.paid"
         "$.data.a == 1 && $.data.paid": warning: $.data.paid tests that there is a value, not that it is true (write $.data.paid == true to test its truth) at "$.data.paid"
@@ -149,14 +168,30 @@ fn mistakes_are_told_with_their_place() {
 fn any_json_is_a_root() {
     let text = json!([{"a": 1}]).to_string();
     let document = Document::json(text.as_bytes()).unwrap();
-    assert!(Condition::parse("$[0].a == 1").unwrap().holds(&document, &mut Scratch::default()));
-    // Nothing but the text's own nesting bounds the work, and a text that nests too deeply is refused.
-    for deep in ["(".repeat(500), "$[?".repeat(500), "!(".repeat(200), format!("{}1", "count(".repeat(40))] {
+    assert!(
+        Condition::parse("$[0].a == 1")
+            .unwrap()
+            .holds(&document, &mut Scratch::default())
+    );
+    // Nothing but the text's own nesting bounds the work, and a text that nests too deeply is
+    // refused.
+    for deep in [
+        "(".repeat(500),
+        "$[?".repeat(500),
+        "!(".repeat(200),
+        format!("{}1", "count(".repeat(40)),
+    ] {
         assert!(Condition::parse(&deep).is_err());
     }
     // What is let through fits the stack of any thread.
     let parentheses = |depth: usize| format!("{}$.a == 1{}", "(".repeat(depth), ")".repeat(depth));
-    let filters = |depth: usize| format!("{}1{}", "$.a[?@.b == 1 && ".repeat(depth), " == 1]".repeat(depth));
+    let filters = |depth: usize| {
+        format!(
+            "{}1{}",
+            "$.a[?@.b == 1 && ".repeat(depth),
+            " == 1]".repeat(depth)
+        )
+    };
     let within = |depth: usize| format!("$.a{}{}", "[?@.b".repeat(depth), "]".repeat(depth));
     for depth in [20, 60, 120, 126] {
         for text in [parentheses(depth), filters(depth), within(depth)] {
@@ -164,7 +199,10 @@ fn any_json_is_a_root() {
                 let _ = condition.holds(&document, &mut Scratch::default());
             }
         }
-        assert!(Condition::parse(&parentheses(depth)).is_ok() && Condition::parse(&within(depth)).is_ok());
+        assert!(
+            Condition::parse(&parentheses(depth)).is_ok()
+                && Condition::parse(&within(depth)).is_ok()
+        );
     }
 }
 
@@ -174,7 +212,8 @@ mod random {
     use super::*;
 
     proptest! {
-        /// Comparisons are the same as in a filter that `jsonpath-rust` evaluates, over values that both tell apart.
+        /// Comparisons are the same as in a filter that `jsonpath-rust` evaluates, over values that
+        /// both tell apart.
         #[test]
         fn comparisons_agree_with_filters(
             left in prop::sample::select(vec!["$.a", "$.b", "$.x", "1", "'1'", "true", "null", "length($.a)"]),

@@ -1,7 +1,7 @@
 //! The smallest change to a value with which a condition would hold, in words.
 //!
-//! Conditions come in the form in which a pattern has them: a literal, or an object of operators. Of several the one is told that the
-//! value comes nearest to.
+//! Conditions come in the form in which a pattern has them: a literal, or an object of operators.
+//! Of several the one is told that the value comes nearest to.
 
 use serde_json::{Map, Value};
 
@@ -22,17 +22,27 @@ enum Nearness {
     Unlike,
 }
 
-/// What would make one of the conditions hold, where the values are these: the words follow "it would hold".
-/// `place` says where: empty, or such as " at $.data".
+/// What would make one of the conditions hold, where the values are these: the words follow "it
+/// would hold". `place` says where: empty, or such as " at $.data".
 pub(super) fn nearest(conditions: &[Value], found: &[&Value], place: &str) -> Option<String> {
     let (mut best, mut words) = (None, None);
     for condition in conditions {
         let of = |value: Option<&Value>| {
             let (nearness, hint) = nearness(condition, value);
-            (nearness, format!("with {}{place}{hint}", described(condition)))
+            (
+                nearness,
+                format!("with {}{place}{hint}", described(condition)),
+            )
         };
-        let candidates: Vec<_> =
-            if found.is_empty() { vec![of(None)] } else { found.iter().take(COMPARED_MAX).map(|value| of(Some(value))).collect() };
+        let candidates: Vec<_> = if found.is_empty() {
+            vec![of(None)]
+        } else {
+            found
+                .iter()
+                .take(COMPARED_MAX)
+                .map(|value| of(Some(value)))
+                .collect()
+        };
         for (nearness, candidate) in candidates {
             if best.is_none_or(|best| nearness < best) {
                 (best, words) = (Some(nearness), Some(candidate));
@@ -45,9 +55,11 @@ pub(super) fn nearest(conditions: &[Value], found: &[&Value], place: &str) -> Op
 /// What a condition asks for: "a number above 5".
 fn described(condition: &Value) -> String {
     match condition {
-        Value::Object(operators) if !operators.is_empty() => {
-            operators.iter().map(|(operator, operand)| operation(operator, operand)).collect::<Vec<_>>().join(", and ")
-        }
+        Value::Object(operators) if !operators.is_empty() => operators
+            .iter()
+            .map(|(operator, operand)| operation(operator, operand))
+            .collect::<Vec<_>>()
+            .join(", and "),
         literal => shorten(&literal.to_string()),
     }
 }
@@ -64,15 +76,24 @@ fn operation(operator: &str, operand: &Value) -> String {
         ("contains", _) => format!("a text with {text} in it"),
         ("wildcard" | "like", _) => format!("a text like {text}"),
         ("fits", _) => format!("a text that fits {text}"),
-        ("anything-but", Value::Object(inner)) => format!("anything but {}", described(&Value::Object(inner.clone()))),
-        ("anything-but", Value::Array(list)) if list.len() > 1 => format!("anything that is none of {text}"),
-        ("anything-but", Value::Array(list)) => format!("anything but {}", list.first().map_or(String::new(), Value::to_string)),
+        ("anything-but", Value::Object(inner)) => {
+            format!("anything but {}", described(&Value::Object(inner.clone())))
+        }
+        ("anything-but", Value::Array(list)) if list.len() > 1 => {
+            format!("anything that is none of {text}")
+        }
+        ("anything-but", Value::Array(list)) => format!(
+            "anything but {}",
+            list.first().map_or(String::new(), Value::to_string)
+        ),
         ("anything-but", _) => format!("anything but {text}"),
         ("numeric", Value::Array(bounds)) => range(bounds),
         ("cidr", Value::String(range)) => format!("an address in {range}"),
         ("exists", Value::Bool(true)) => "any value there".to_owned(),
         ("exists", _) => "nothing there".to_owned(),
-        (operator, _) => shorten(&Value::Object(Map::from_iter([(operator.to_owned(), operand.clone())])).to_string()),
+        (operator, _) => shorten(
+            &Value::Object(Map::from_iter([(operator.to_owned(), operand.clone())])).to_string(),
+        ),
     }
 }
 
@@ -87,27 +108,47 @@ fn range(bounds: &[Value]) -> String {
         },
         _ => String::new(),
     };
-    format!("a number {}", bounds.chunks(2).map(bound).collect::<Vec<_>>().join(" and "))
+    format!(
+        "a number {}",
+        bounds
+            .chunks(2)
+            .map(bound)
+            .collect::<Vec<_>>()
+            .join(" and ")
+    )
 }
 
 /// How near a value comes to a condition, and what is odd about it then.
 fn nearness(condition: &Value, found: Option<&Value>) -> (Nearness, &'static str) {
-    let Some(found) = found else { return (Nearness::Unlike, "") };
+    let Some(found) = found else {
+        return (Nearness::Unlike, "");
+    };
     match (condition, found) {
         (Value::String(wanted), Value::String(text)) => texts(wanted, text),
-        (Value::Number(wanted), Value::Number(number)) => (numbers(wanted.as_f64(), number.as_f64()), ""),
-        (Value::Number(wanted), Value::String(text)) if Number::parse(text.trim().as_bytes()) == Some(Number::from(wanted)) => {
+        (Value::Number(wanted), Value::Number(number)) => {
+            (numbers(wanted.as_f64(), number.as_f64()), "")
+        }
+        (Value::Number(wanted), Value::String(text))
+            if Number::parse(text.trim().as_bytes()) == Some(Number::from(wanted)) =>
+        {
             (Nearness::Almost, ": this is a text, and no number")
         }
-        (Value::String(wanted), Value::Number(_) | Value::Bool(_)) if found.to_string().eq(wanted) => {
+        (Value::String(wanted), Value::Number(_) | Value::Bool(_))
+            if found.to_string().eq(wanted) =>
+        {
             (Nearness::Almost, ": this is no text")
         }
-        (Value::Bool(wanted), Value::String(text)) if text.eq_ignore_ascii_case(&wanted.to_string()) => {
+        (Value::Bool(wanted), Value::String(text))
+            if text.eq_ignore_ascii_case(&wanted.to_string()) =>
+        {
             (Nearness::Almost, ": this is a text, and no boolean")
         }
-        (Value::Object(operators), found) => {
-            operators.iter().next().map_or((Nearness::Unlike, ""), |(operator, operand)| to_operator(operator, operand, found))
-        }
+        (Value::Object(operators), found) => operators
+            .iter()
+            .next()
+            .map_or((Nearness::Unlike, ""), |(operator, operand)| {
+                to_operator(operator, operand, found)
+            }),
         _ => (Nearness::Unlike, ""),
     }
 }
@@ -115,18 +156,31 @@ fn nearness(condition: &Value, found: Option<&Value>) -> (Nearness, &'static str
 fn to_operator(operator: &str, operand: &Value, found: &Value) -> (Nearness, &'static str) {
     let wanted = operand.get("equals-ignore-case").unwrap_or(operand);
     match (operator, wanted, found) {
-        ("prefix", Value::String(wanted), Value::String(text)) => {
-            texts(wanted, &text.chars().take(wanted.chars().count()).collect::<String>())
-        }
+        ("prefix", Value::String(wanted), Value::String(text)) => texts(
+            wanted,
+            &text
+                .chars()
+                .take(wanted.chars().count())
+                .collect::<String>(),
+        ),
         ("suffix", Value::String(wanted), Value::String(text)) => {
             let skipped = text.chars().count().saturating_sub(wanted.chars().count());
             texts(wanted, &text.chars().skip(skipped).collect::<String>())
         }
         ("equals-ignore-case", Value::String(wanted), Value::String(text)) => texts(wanted, text),
-        ("contains" | "wildcard" | "like" | "fits" | "cidr", _, Value::String(_)) => (Nearness::Like(1.0), ""),
+        ("contains" | "wildcard" | "like" | "fits" | "cidr", _, Value::String(_)) => {
+            (Nearness::Like(1.0), "")
+        }
         ("numeric", Value::Array(bounds), Value::Number(number)) => {
-            let of = |bound: &Value| bound.as_f64().map(|bound| numbers(Some(bound), number.as_f64()));
-            let near = bounds.iter().filter_map(of).min_by(|one, other| one.partial_cmp(other).unwrap_or(std::cmp::Ordering::Equal));
+            let of = |bound: &Value| {
+                bound
+                    .as_f64()
+                    .map(|bound| numbers(Some(bound), number.as_f64()))
+            };
+            let near = bounds
+                .iter()
+                .filter_map(of)
+                .min_by(|one, other| one.partial_cmp(other).unwrap_or(std::cmp::Ordering::Equal));
             (near.unwrap_or(Nearness::Like(1.0)), "")
         }
         ("numeric", _, Value::String(text)) if Number::parse(text.trim().as_bytes()).is_some() => {
@@ -145,12 +199,17 @@ fn texts(wanted: &str, text: &str) -> (Nearness, &'static str) {
         return (Nearness::Almost, ": only white space around it differs");
     }
     let cut = |text: &str| text.chars().take(COMPARED_MAX).collect::<String>();
-    (Nearness::Like(1.0 - strsim::normalized_damerau_levenshtein(&cut(wanted), &cut(text))), "")
+    (
+        Nearness::Like(1.0 - strsim::normalized_damerau_levenshtein(&cut(wanted), &cut(text))),
+        "",
+    )
 }
 
 fn numbers(wanted: Option<f64>, found: Option<f64>) -> Nearness {
     match (wanted, found) {
-        (Some(wanted), Some(found)) => Nearness::Like((wanted - found).abs() / (wanted.abs() + found.abs()).max(f64::MIN_POSITIVE)),
+        (Some(wanted), Some(found)) => Nearness::Like(
+            (wanted - found).abs() / (wanted.abs() + found.abs()).max(f64::MIN_POSITIVE),
+        ),
         _ => Nearness::Unlike,
     }
 }

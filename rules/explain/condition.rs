@@ -9,14 +9,35 @@ use crate::document::Document;
 use crate::ruleset::Scratch;
 
 /// What a condition asks for, held against a document.
-pub(super) fn checks(expression: &Expression, document: &Document<'_>, room: &Room, checks: &mut Vec<Check>) {
-    expression_checks(expression, Look { fields: None, document }, room, checks);
+pub(super) fn checks(
+    expression: &Expression,
+    document: &Document<'_>,
+    room: &Room,
+    checks: &mut Vec<Check>,
+) {
+    expression_checks(
+        expression,
+        Look {
+            fields: None,
+            document,
+        },
+        room,
+        checks,
+    );
 }
 
-fn expression_checks(expression: &Expression, look: Look<'_>, room: &Room, checks: &mut Vec<Check>) {
-    let under = |part: &Expression| room.under(|checks| expression_checks(part, look, room, checks));
+fn expression_checks(
+    expression: &Expression,
+    look: Look<'_>,
+    room: &Room,
+    checks: &mut Vec<Check>,
+) {
+    let under =
+        |part: &Expression| room.under(|checks| expression_checks(part, look, room, checks));
     if let Expression::All(parts) = expression {
-        return parts.iter().for_each(|part| expression_checks(part, look, room, checks));
+        return parts
+            .iter()
+            .for_each(|part| expression_checks(part, look, room, checks));
     }
     if !room.take() {
         return;
@@ -24,14 +45,22 @@ fn expression_checks(expression: &Expression, look: Look<'_>, room: &Room, check
     let mut scratch = Scratch::default();
     let holds = look.holds(expression, &mut scratch);
     checks.push(match expression {
-        Expression::Any(parts) => of_alternatives(holds, "where ||", parts.iter().map(under).collect()),
-        Expression::Not(part) if matches!(**part, Expression::All(_) | Expression::Any(_)) => of_negation(holds, "where !", under(part)),
+        Expression::Any(parts) => {
+            of_alternatives(holds, "where ||", parts.iter().map(under).collect())
+        }
+        Expression::Not(part) if matches!(**part, Expression::All(_) | Expression::Any(_)) => {
+            of_negation(holds, "where !", under(part))
+        }
         part => Check {
             holds,
             field: "where".to_owned(),
             expected: shorten(&part.to_string()),
             found: seen(part, look, &mut scratch),
-            change: if holds { None } else { change_of(part, look, &mut scratch) },
+            change: if holds {
+                None
+            } else {
+                change_of(part, look, &mut scratch)
+            },
             ..Check::default()
         },
     });
@@ -43,14 +72,20 @@ fn seen(part: &Expression, look: Look<'_>, scratch: &mut Scratch) -> Option<Stri
     part.each_operand(&mut |operand| {
         if !is_literal(operand) {
             let shown = look.shown(operand, scratch);
-            seen.push(format!("{operand} is {}", shown.as_deref().map_or("missing".to_owned(), shorten)));
+            seen.push(format!(
+                "{operand} is {}",
+                shown.as_deref().map_or("missing".to_owned(), shorten)
+            ));
         }
     });
     (!seen.is_empty()).then(|| seen.join(", "))
 }
 
 fn is_literal(operand: &Operand) -> bool {
-    matches!(operand, Operand::Text(_) | Operand::Number(..) | Operand::Boolean(_) | Operand::Null)
+    matches!(
+        operand,
+        Operand::Text(_) | Operand::Number(..) | Operand::Boolean(_) | Operand::Null
+    )
 }
 
 /// What would make a part hold that does not.
@@ -62,10 +97,17 @@ fn change_of(part: &Expression, look: Look<'_>, scratch: &mut Scratch) -> Option
     let (operand, wanted) = match part {
         Expression::Finds(operand) => (operand, json!({ "exists": !negated })),
         Expression::Compare(left, comparator, right) => {
-            let comparator = if negated { opposite(*comparator) } else { *comparator };
+            let comparator = if negated {
+                opposite(*comparator)
+            } else {
+                *comparator
+            };
             // What is no literal is what can change; where both can, the left one.
-            let (operand, comparator, other) =
-                if is_literal(left) { (right, mirrored(comparator), left) } else { (left, comparator, right) };
+            let (operand, comparator, other) = if is_literal(left) {
+                (right, mirrored(comparator), left)
+            } else {
+                (left, comparator, right)
+            };
             (operand, wanted(comparator, &value(other, look, scratch)?)?)
         }
         Expression::Fits { text, pattern, .. } => {
@@ -74,12 +116,25 @@ fn change_of(part: &Expression, look: Look<'_>, scratch: &mut Scratch) -> Option
                 Regex::Found(operand) => value(operand, look, scratch)?,
             };
             let fits = json!({ "fits": pattern });
-            (text, if negated { json!({ "anything-but": fits }) } else { fits })
+            (
+                text,
+                if negated {
+                    json!({ "anything-but": fits })
+                } else {
+                    fits
+                },
+            )
         }
         _ => return None,
     };
-    let found = look.shown(operand, scratch).and_then(|shown| parse(shown.as_bytes()).ok());
-    change::nearest(&[wanted], &found.iter().collect::<Vec<_>>(), &format!(" at {operand}"))
+    let found = look
+        .shown(operand, scratch)
+        .and_then(|shown| parse(shown.as_bytes()).ok());
+    change::nearest(
+        &[wanted],
+        &found.iter().collect::<Vec<_>>(),
+        &format!(" at {operand}"),
+    )
 }
 
 fn value(operand: &Operand, look: Look<'_>, scratch: &mut Scratch) -> Option<Value> {
@@ -102,7 +157,9 @@ fn wanted(comparator: Comparator, value: &Value) -> Option<Value> {
         Comparator::Greater => ">",
         Comparator::GreaterOrEqual => ">=",
     };
-    value.is_number().then(|| json!({ "numeric": [symbol, value] }))
+    value
+        .is_number()
+        .then(|| json!({ "numeric": [symbol, value] }))
 }
 
 /// The comparison that holds where this one does not.
@@ -131,7 +188,9 @@ fn mirrored(comparator: Comparator) -> Comparator {
 impl Expression {
     fn each_operand(&self, visit: &mut impl FnMut(&Operand)) {
         match self {
-            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.each_operand(visit)),
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().for_each(|part| part.each_operand(visit))
+            }
             Self::Not(part) => part.each_operand(visit),
             Self::Finds(operand) => visit(operand),
             Self::Compare(left, _, right) => {

@@ -8,7 +8,8 @@ use crate::json::Scalar;
 use crate::number::Number;
 use crate::pattern::{Body, Group, Leaf, Operator, Workings};
 
-/// Where a part of the pattern looks: from the document's root or from an element of an array, some steps down.
+/// Where a part of the pattern looks: from the document's root or from an element of an array, some
+/// steps down.
 struct Place<'v, 'w> {
     document: &'v Document<'v>,
     workings: &'w mut Workings,
@@ -24,7 +25,13 @@ pub(super) fn checks(group: &Group, document: &Document<'_>, room: &Room) -> Vec
     let workings = &mut Workings::default();
     group_checks(
         group,
-        &mut Place { document, workings, base: document.tree(), written: String::new(), path: Vec::new() },
+        &mut Place {
+            document,
+            workings,
+            base: document.tree(),
+            written: String::new(),
+            path: Vec::new(),
+        },
         room,
         &mut checks,
     );
@@ -45,8 +52,13 @@ fn group_checks(group: &Group, place: &mut Place<'_, '_>, room: &Room, checks: &
         place.path.pop();
     }
     for groups in &group.any {
-        let alternatives: Vec<_> = groups.iter().map(|group| room.under(|checks| group_checks(group, place, room, checks))).collect();
-        let holds = alternatives.iter().any(|checks| !checks.is_empty() && checks.iter().all(|check| check.holds));
+        let alternatives: Vec<_> = groups
+            .iter()
+            .map(|group| room.under(|checks| group_checks(group, place, room, checks)))
+            .collect();
+        let holds = alternatives
+            .iter()
+            .any(|checks| !checks.is_empty() && checks.iter().all(|check| check.holds));
         place.path.push("$or".to_owned());
         let field = place.field();
         place.path.pop();
@@ -54,26 +66,42 @@ fn group_checks(group: &Group, place: &mut Place<'_, '_>, room: &Room, checks: &
     }
 }
 
-/// Where objects lie in an array: the checks within the element that comes nearest. None where there is no such array.
+/// Where objects lie in an array: the checks within the element that comes nearest. None where
+/// there is no such array.
 fn nearest_element(group: &Group, place: &mut Place<'_, '_>, room: &Room) -> Option<Vec<Check>> {
     let values = place.values();
-    let [array @ Value::Array(_)] = values.as_slice() else { return None };
+    let [array @ Value::Array(_)] = values.as_slice() else {
+        return None;
+    };
     let (mut elements, mut nearest) = (Vec::new(), None::<Vec<Check>>);
     objects(array, &place.field(), &mut elements);
-    room.cut.set(room.cut.get() || elements.len() > ELEMENTS_MAX);
+    room.cut
+        .set(room.cut.get() || elements.len() > ELEMENTS_MAX);
     for (base, written) in elements.into_iter().take(ELEMENTS_MAX) {
         let mut checks = Vec::new();
         group_checks(
             group,
-            &mut Place { document: place.document, workings: place.workings, base, written, path: Vec::new() },
+            &mut Place {
+                document: place.document,
+                workings: place.workings,
+                base,
+                written,
+                path: Vec::new(),
+            },
             room,
             &mut checks,
         );
-        if nearest.as_ref().is_none_or(|nearest| distance(&checks) < distance(nearest)) {
+        if nearest
+            .as_ref()
+            .is_none_or(|nearest| distance(&checks) < distance(nearest))
+        {
             nearest = Some(checks);
         }
         // What holds cannot be beaten.
-        if nearest.as_ref().is_some_and(|nearest| nearest.iter().all(|check| check.holds)) {
+        if nearest
+            .as_ref()
+            .is_some_and(|nearest| nearest.iter().all(|check| check.holds))
+        {
             break;
         }
     }
@@ -95,7 +123,11 @@ fn objects<'v>(value: &'v Value, written: &str, found: &mut Vec<(&'v Value, Stri
 impl<'v> Place<'v, '_> {
     fn field(&self) -> String {
         let path = self.path.join(".");
-        if self.written.is_empty() { path } else { format!("{}.{path}", self.written) }
+        if self.written.is_empty() {
+            path
+        } else {
+            format!("{}.{path}", self.written)
+        }
     }
 
     fn values(&self) -> Vec<&'v Value> {
@@ -125,16 +157,30 @@ fn leaf_check(leaf: &Leaf, place: &mut Place<'_, '_>) -> Check {
     let values = place.values();
     let mut scalars = Vec::new();
     values.iter().for_each(|value| flatten(value, &mut scalars));
-    let mut fits = |value: &&Value| scalar(value).is_some_and(|scalar| leaf.list.fits(scalar, place.document, place.workings));
-    let holds = scalars.iter().any(&mut fits) || scalars.is_empty() && leaf.list.operators().iter().any(Operator::fits_absence);
+    let mut fits = |value: &&Value| {
+        scalar(value).is_some_and(|scalar| leaf.list.fits(scalar, place.document, place.workings))
+    };
+    let holds = scalars.iter().any(&mut fits)
+        || scalars.is_empty() && leaf.list.operators().iter().any(Operator::fits_absence);
     let found = match values.as_slice() {
         [] => None,
         [value] => Some(shorten(&value.to_string())),
         values => Some(shorten(&crate::path::list(values))),
     };
     let written: Vec<Value> = serde_json::from_str(&leaf.written).unwrap_or_default();
-    let change = if holds { None } else { change::nearest(&written, &scalars, "") };
-    Check { holds, field: place.field(), expected: shorten(&leaf.written), found, change, ..Check::default() }
+    let change = if holds {
+        None
+    } else {
+        change::nearest(&written, &scalars, "")
+    };
+    Check {
+        holds,
+        field: place.field(),
+        expected: shorten(&leaf.written),
+        found,
+        change,
+        ..Check::default()
+    }
 }
 
 /// The values that are no arrays, in an array or arrays within it.

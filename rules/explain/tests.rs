@@ -8,7 +8,11 @@ fn of(pattern: Option<Value>, condition: Option<&str>, event: &Value) -> Explana
     let pattern = pattern.map(|pattern| Pattern::compile_for_any_json(&pattern).unwrap());
     let condition = condition.map(|condition| Condition::parse(condition).unwrap());
     let text = event.to_string();
-    let criteria = Criteria { pattern: pattern.as_ref(), condition: condition.as_ref(), filters: None };
+    let criteria = Criteria {
+        pattern: pattern.as_ref(),
+        condition: condition.as_ref(),
+        filters: None,
+    };
     explain(criteria, &Document::json(text.as_bytes()).unwrap())
 }
 
@@ -22,8 +26,13 @@ fn it_says_why_field_by_field() {
             "$or": [{"total": [1]}, {"total": [50], "status": ["new"]}],
         },
     });
-    let explanation =
-        of(Some(pattern), Some("$.data.total > 100 && (match($.type, 'x.*') || !$.data.total) && count($.data.lines[*]) == 2"), &event);
+    let explanation = of(
+        Some(pattern),
+        Some(
+            "$.data.total > 100 && (match($.type, 'x.*') || !$.data.total) && count($.data.lines[*]) == 2",
+        ),
+        &event,
+    );
     insta::assert_snapshot!(explanation.to_string(), @r##"
     does not match
       yes type is "order.paid", expected [{"prefix":"order."}]
@@ -52,7 +61,11 @@ fn it_says_why_field_by_field() {
                 it would hold with nothing there at $.data.total
       yes count($.data.lines[*]) == 2: count($.data.lines[*]) is 2
     "##);
-    let together = of(Some(json!({"data": {"lines": {"sku": ["a"], "n": [2]}}})), None, &event);
+    let together = of(
+        Some(json!({"data": {"lines": {"sku": ["a"], "n": [2]}}})),
+        None,
+        &event,
+    );
     insta::assert_snapshot!(together.to_string(), @r##"
     does not match
       yes data.lines[0].sku is "a", expected ["a"]
@@ -67,18 +80,34 @@ fn it_says_why_field_by_field() {
 fn the_nearest_miss_comes_first() {
     let event = json!({"a": 1, "b": 2});
     let explained = [
-        ("two wrong", of(Some(json!({"a": [9], "b": [9]})), None, &event)),
+        (
+            "two wrong",
+            of(Some(json!({"a": [9], "b": [9]})), None, &event),
+        ),
         ("matches", of(Some(json!({"a": [1]})), None, &event)),
         ("one wrong", of(Some(json!({"a": [9]})), None, &event)),
-        ("one wrong, one right", of(Some(json!({"a": [1], "b": [9]})), None, &event)),
+        (
+            "one wrong, one right",
+            of(Some(json!({"a": [1], "b": [9]})), None, &event),
+        ),
     ];
-    let order: Vec<_> = nearest_misses(&explained).iter().map(|(name, _)| *name).collect();
+    let order: Vec<_> = nearest_misses(&explained)
+        .iter()
+        .map(|(name, _)| *name)
+        .collect();
     assert_eq!(order, ["one wrong, one right", "one wrong", "two wrong"]);
 }
 
 fn of_filters(filters: Value, event: &Event) -> Explanation {
-    let filters = Filters::compile(&serde_json::from_value::<Vec<RawFilter>>(filters).unwrap()).unwrap();
-    explain(Criteria { filters: Some(&filters), ..Criteria::default() }, &Document::event(event))
+    let filters =
+        Filters::compile(&serde_json::from_value::<Vec<RawFilter>>(filters).unwrap()).unwrap();
+    explain(
+        Criteria {
+            filters: Some(&filters),
+            ..Criteria::default()
+        },
+        &Document::event(event),
+    )
 }
 
 #[test]
@@ -154,42 +183,118 @@ fn the_smallest_change_is_told() {
         explanation.checks[0].change.clone().unwrap_or_default()
     };
     for (field, list, expect) in [
-        ("n", json!([{"numeric": [">", 100]}, {"numeric": [">=", 55, "<", 60]}]), "with a number of at least 55 and below 60"),
+        (
+            "n",
+            json!([{"numeric": [">", 100]}, {"numeric": [">=", 55, "<", 60]}]),
+            "with a number of at least 55 and below 60",
+        ),
         ("n", json!([1, 49, 500]), "with 49"),
         ("n", json!(["50"]), "with \"50\": this is no text"),
-        ("digits", json!([9, 50]), "with 50: this is a text, and no number"),
-        ("digits", json!([{"numeric": ["<", 60]}]), "with a number below 60: this is a text, and no number"),
-        ("text", json!(["sent", " paid "]), "with \" paid \": only the case differs"),
-        ("text", json!(["Paid"]), "with \"Paid\": only white space around it differs"),
-        ("list", json!(["z", "order.paid", {"prefix": "x"}]), "with \"order.paid\""),
-        ("list", json!([{"prefix": "orders."}, {"suffix": "Pay"}]), "with a text that ends with \"Pay\": only the case differs"),
-        ("ip", json!([{"cidr": "10.0.0.0/24"}]), "with an address in 10.0.0.0/24"),
-        ("flag", json!([true]), "with true: this is a text, and no boolean"),
-        ("number", json!([{"anything-but": [7, 8]}]), "with anything that is none of [7,8]"),
-        ("number", json!([{"anything-but": 7}]), "with anything but 7"),
-        ("text", json!([{"anything-but": {"prefix": " "}}]), "with anything but a text that begins with \" \""),
+        (
+            "digits",
+            json!([9, 50]),
+            "with 50: this is a text, and no number",
+        ),
+        (
+            "digits",
+            json!([{"numeric": ["<", 60]}]),
+            "with a number below 60: this is a text, and no number",
+        ),
+        (
+            "text",
+            json!(["sent", " paid "]),
+            "with \" paid \": only the case differs",
+        ),
+        (
+            "text",
+            json!(["Paid"]),
+            "with \"Paid\": only white space around it differs",
+        ),
+        (
+            "list",
+            json!(["z", "order.paid", {"prefix": "x"}]),
+            "with \"order.paid\"",
+        ),
+        (
+            "list",
+            json!([{"prefix": "orders."}, {"suffix": "Pay"}]),
+            "with a text that ends with \"Pay\": only the case differs",
+        ),
+        (
+            "ip",
+            json!([{"cidr": "10.0.0.0/24"}]),
+            "with an address in 10.0.0.0/24",
+        ),
+        (
+            "flag",
+            json!([true]),
+            "with true: this is a text, and no boolean",
+        ),
+        (
+            "number",
+            json!([{"anything-but": [7, 8]}]),
+            "with anything that is none of [7,8]",
+        ),
+        (
+            "number",
+            json!([{"anything-but": 7}]),
+            "with anything but 7",
+        ),
+        (
+            "text",
+            json!([{"anything-but": {"prefix": " "}}]),
+            "with anything but a text that begins with \" \"",
+        ),
         ("number", json!([{"exists": false}]), "with nothing there"),
         ("gone", json!([{"exists": true}]), "with any value there"),
         ("gone", json!(["a", "b"]), "with \"a\""),
-        ("text", json!([{"prefix": {"equals-ignore-case": "x"}}]), "with a text that begins with \"x\", whatever its case"),
-        ("text", json!([{"wildcard": "a*b"}]), "with a text like \"a*b\""),
+        (
+            "text",
+            json!([{"prefix": {"equals-ignore-case": "x"}}]),
+            "with a text that begins with \"x\", whatever its case",
+        ),
+        (
+            "text",
+            json!([{"wildcard": "a*b"}]),
+            "with a text like \"a*b\"",
+        ),
         ("nothing", json!([5]), "with 5"),
     ] {
         assert_eq!(change(field, list.clone()), expect, "{field} {list}");
     }
-    let change = |condition: &str| of(None, Some(condition), &event).checks[0].change.clone().unwrap_or_default();
+    let change = |condition: &str| {
+        of(None, Some(condition), &event).checks[0]
+            .change
+            .clone()
+            .unwrap_or_default()
+    };
     for (condition, expect) in [
         ("$.data.n > 100", "with a number above 100 at $.data.n"),
-        ("100 <= $.data.n", "with a number of at least 100 at $.data.n"),
+        (
+            "100 <= $.data.n",
+            "with a number of at least 100 at $.data.n",
+        ),
         ("!($.data.n >= 50)", "with a number below 50 at $.data.n"),
         ("$.data.n == $.data.number", "with 7 at $.data.n"),
         ("$.data.n != 50", "with anything but 50 at $.data.n"),
-        ("$.data.digits == 50", "with 50 at $.data.digits: this is a text, and no number"),
+        (
+            "$.data.digits == 50",
+            "with 50 at $.data.digits: this is a text, and no number",
+        ),
         ("$.data.gone", "with any value there at $.data.gone"),
         ("!$.data.n", "with nothing there at $.data.n"),
-        ("match($.data.text, 'x.*')", "with a text that fits \"x.*\" at $.data.text"),
-        ("!search($.data.text, 'P')", "with anything but a text that fits \"P\" at $.data.text"),
-        ("length($.data.list) > 2", "with a number above 2 at length($.data.list)"),
+        (
+            "match($.data.text, 'x.*')",
+            "with a text that fits \"x.*\" at $.data.text",
+        ),
+        (
+            "!search($.data.text, 'P')",
+            "with anything but a text that fits \"P\" at $.data.text",
+        ),
+        (
+            "length($.data.list) > 2",
+            "with a number above 2 at length($.data.list)",
+        ),
         ("$.data.text > 'z'", ""),
     ] {
         assert_eq!(change(condition), expect, "{condition}");
@@ -225,23 +330,47 @@ fn the_nearest_element_of_an_array_is_told() {
 
 #[test]
 fn what_is_told_is_not_deep() {
-    let sql = (0..60).fold("hops = 1".to_owned(), |inner, _| format!("(hops = 2 OR {inner})"));
+    let sql = (0..60).fold("hops = 1".to_owned(), |inner, _| {
+        format!("(hops = 2 OR {inner})")
+    });
     let filters = (0..31).fold(json!({ "sql": sql }), |inner, _| json!({ "not": inner }));
-    let event = Event::builder("1", "/s", "t").attribute("hops", ExtensionValue::Integer(1)).build().unwrap();
+    let event = Event::builder("1", "/s", "t")
+        .attribute("hops", ExtensionValue::Integer(1))
+        .build()
+        .unwrap();
     let explanation = of_filters(json!([filters]), &event);
     let json = serde_json::to_string(&explanation).unwrap();
-    assert_eq!(serde_json::from_str::<Explanation>(&json).unwrap(), explanation);
+    assert_eq!(
+        serde_json::from_str::<Explanation>(&json).unwrap(),
+        explanation
+    );
     assert!(explanation.to_string().contains("alternatives 16 deep"));
 }
 
 #[test]
 fn what_is_told_is_bounded() {
-    let any: Vec<Value> = (0..500).map(|n| json!({ "a": [n], "b": [n % 7] })).collect();
+    let any: Vec<Value> = (0..500)
+        .map(|n| json!({ "a": [n], "b": [n % 7] }))
+        .collect();
     let elements: Vec<Value> = (0..5_000).map(|n| json!({ "k": n })).collect();
     let event = json!({ "a": 400, "b": 1, "list": elements, "long": "x".repeat(10_000) });
-    let explanation = of(Some(json!({ "$or": any, "list": {"k": [-1]}, "long": ["y".repeat(10_000)] })), None, &event);
+    let explanation = of(
+        Some(json!({ "$or": any, "list": {"k": [-1]}, "long": ["y".repeat(10_000)] })),
+        None,
+        &event,
+    );
     let text = explanation.to_string();
-    assert!(text.len() < 5_000 && text.contains("and 492 more, which are not nearer"), "{text}");
-    assert!(text.contains("401."), "the nearest alternative is among those that are shown:\n{text}");
-    assert!(explanation.note.is_some_and(|note| note.starts_with("not all is shown")));
+    assert!(
+        text.len() < 5_000 && text.contains("and 492 more, which are not nearer"),
+        "{text}"
+    );
+    assert!(
+        text.contains("401."),
+        "the nearest alternative is among those that are shown:\n{text}"
+    );
+    assert!(
+        explanation
+            .note
+            .is_some_and(|note| note.starts_with("not all is shown"))
+    );
 }

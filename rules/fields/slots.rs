@@ -1,7 +1,8 @@
 //! Where in a text the fields of a tree stand.
 //!
-//! A field can have several values: `{"a": {"b": 1}, "a.b": 2}` has two at `a.b`. A slot holds one of them and leads to the others, which
-//! hardly any event has. Nothing of what is found depends on what else is in the tree: rules share it, and must not see one another.
+//! A field can have several values: `{"a": {"b": 1}, "a.b": 2}` has two at `a.b`. A slot holds one
+//! of them and leads to the others, which hardly any event has. Nothing of what is found depends on
+//! what else is in the tree: rules share it, and must not see one another.
 
 use std::ops::Range;
 
@@ -25,13 +26,15 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Found {
     pub(crate) kind: Kind,
-    /// True where dots in keys were taken for nesting on the way (`{"a.b": 1}`), which patterns do and JSONPath does not.
+    /// True where dots in keys were taken for nesting on the way (`{"a.b": 1}`), which patterns do
+    /// and JSONPath does not.
     pub(crate) dotted: bool,
     start: usize,
     end: usize,
     /// The number of its item.
     item: usize,
-    /// Where the object begins that this is a member of. Two values at a field with one owner come from a duplicate key.
+    /// Where the object begins that this is a member of. Two values at a field with one owner come
+    /// from a duplicate key.
     owner: usize,
 }
 
@@ -50,7 +53,8 @@ impl Found {
 pub(crate) struct Slot {
     /// One value; nothing where there is none.
     pub(crate) found: Found,
-    /// True where a key with dots leads past the field to one below it: then the frame has what an object would have there.
+    /// True where a key with dots leads past the field to one below it: then the frame has what an
+    /// object would have there.
     pub(crate) passed: bool,
     /// Where the next value is listed, counted from 1.
     more: usize,
@@ -70,10 +74,12 @@ pub(crate) struct Frame {
     more: usize,
 }
 
-/// The slots of all frames in use, one behind the other. Reused from event to event, so that it seldom allocates.
+/// The slots of all frames in use, one behind the other. Reused from event to event, so that it
+/// seldom allocates.
 ///
-/// A frame has a slot for every field under its own, and most of them stay empty: so slots are not cleared for a new frame but carry
-/// the stamp of the frame that wrote them, and the fields that were written are listed.
+/// A frame has a slot for every field under its own, and most of them stay empty: so slots are not
+/// cleared for a new frame but carry the stamp of the frame that wrote them, and the fields that
+/// were written are listed.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     slots: Vec<Slot>,
@@ -116,16 +122,41 @@ impl Slots {
         self.more.clear();
     }
 
-    /// Opens a frame for the value of an item that stands at a field, and reads it if it is an object. Where there is no such item nothing is found.
-    pub(crate) fn open(&mut self, fields: &Fields, field: FieldId, outlined: Outlined<'_>, item: usize) -> Frame {
+    /// Opens a frame for the value of an item that stands at a field, and reads it if it is an
+    /// object. Where there is no such item nothing is found.
+    pub(crate) fn open(
+        &mut self,
+        fields: &Fields,
+        field: FieldId,
+        outlined: Outlined<'_>,
+        item: usize,
+    ) -> Frame {
         self.stamp += 1;
-        let frame = Frame { base: self.top, origin: field, stamp: self.stamp, found: self.found.len(), more: self.more.len() };
+        let frame = Frame {
+            base: self.top,
+            origin: field,
+            stamp: self.stamp,
+            found: self.found.len(),
+            more: self.more.len(),
+        };
         self.top += fields.span(field);
         if self.slots.len() < self.top {
             self.slots.resize(self.top, Slot::default());
         }
         if let Some(value) = outlined.item(item) {
-            self.read(Reading { fields, frame, outlined }, field, (item, value), Owner { start: NOBODY, dotted: false });
+            self.read(
+                Reading {
+                    fields,
+                    frame,
+                    outlined,
+                },
+                field,
+                (item, value),
+                Owner {
+                    start: NOBODY,
+                    dotted: false,
+                },
+            );
         }
         if !self.dropped.is_empty() {
             self.sweep(frame);
@@ -141,33 +172,48 @@ impl Slots {
     }
 
     pub(crate) fn get(&self, frame: Frame, field: FieldId) -> Slot {
-        let slot = field.checked_sub(frame.origin).and_then(|offset| self.slots.get(frame.base + offset as usize));
-        slot.copied().filter(|slot| slot.stamp == frame.stamp).unwrap_or_default()
+        let slot = field
+            .checked_sub(frame.origin)
+            .and_then(|offset| self.slots.get(frame.base + offset as usize));
+        slot.copied()
+            .filter(|slot| slot.stamp == frame.stamp)
+            .unwrap_or_default()
     }
 
     /// The value behind the one in a slot, in the form of a slot; none behind the last one.
     #[inline]
     pub(crate) fn next(&self, slot: Slot) -> Option<Slot> {
         let (found, more) = self.more.get(slot.more.checked_sub(1)?)?;
-        Some(Slot { found: *found, more: *more, ..slot })
+        Some(Slot {
+            found: *found,
+            more: *more,
+            ..slot
+        })
     }
 
     /// All values at a field.
     pub(crate) fn all(&self, frame: Frame, field: FieldId) -> impl Iterator<Item = Found> {
-        std::iter::successors(Some(self.get(frame, field)), |slot| self.next(*slot)).map(|slot| slot.found)
+        std::iter::successors(Some(self.get(frame, field)), |slot| self.next(*slot))
+            .map(|slot| slot.found)
     }
 
-    /// The field that was found at this place among those of the frame that was opened last; each is listed once.
+    /// The field that was found at this place among those of the frame that was opened last; each
+    /// is listed once.
     pub(crate) fn found(&self, frame: Frame, place: usize) -> Option<FieldId> {
         self.found.get(frame.found + place).copied()
     }
 
     /// The slot of a field, which belongs to the frame from now on.
     fn own(&mut self, frame: Frame, field: FieldId) -> Option<&mut Slot> {
-        let slot = self.slots.get_mut(frame.base + field.checked_sub(frame.origin)? as usize)?;
+        let slot = self
+            .slots
+            .get_mut(frame.base + field.checked_sub(frame.origin)? as usize)?;
         if slot.stamp != frame.stamp {
             self.found.push(field);
-            *slot = Slot { stamp: frame.stamp, ..Slot::default() };
+            *slot = Slot {
+                stamp: frame.stamp,
+                ..Slot::default()
+            };
         }
         Some(slot)
     }
@@ -175,7 +221,9 @@ impl Slots {
     /// Enters a value before those that are there: a duplicate of it comes next, if at all.
     fn add(&mut self, frame: Frame, field: FieldId, found: Found) {
         let further = self.more.len() + 1;
-        let Some(slot) = self.own(frame, field) else { return };
+        let Some(slot) = self.own(frame, field) else {
+            return;
+        };
         let before = (slot.found, slot.more);
         slot.found = found;
         if before.0.kind != Kind::Nothing {
@@ -186,8 +234,9 @@ impl Slots {
 
     /// Takes out the value with this owner, which is being read.
     ///
-    /// What was entered since the owner began belongs to it or to objects within it, and what is older to objects that began before. So
-    /// the search ends at the first one of those, and looks at a value once for each object around it.
+    /// What was entered since the owner began belongs to it or to objects within it, and what is
+    /// older to objects that began before. So the search ends at the first one of those, and looks
+    /// at a value once for each object around it.
     fn remove(&mut self, frame: Frame, field: FieldId, owner: usize) -> Option<Found> {
         let first = self.get(frame, field);
         if first.found.kind == Kind::Nothing {
@@ -201,7 +250,10 @@ impl Slots {
         }
         let (mut before, mut last, mut place) = (None::<usize>, first.found, first.more);
         while last.owner > owner
-            && let Some((found, next)) = place.checked_sub(1).and_then(|at| self.more.get(at)).copied()
+            && let Some((found, next)) = place
+                .checked_sub(1)
+                .and_then(|at| self.more.get(at))
+                .copied()
         {
             if found.owner == owner {
                 match before {
@@ -232,17 +284,31 @@ impl Slots {
         dropped.dedup_by(|next, before| next.end <= before.end);
         let is_dropped = |found: Found| {
             let after = dropped.partition_point(|range| range.start <= found.owner);
-            after.checked_sub(1).and_then(|at| dropped.get(at)).is_some_and(|range| range.contains(&found.owner))
+            after
+                .checked_sub(1)
+                .and_then(|at| dropped.get(at))
+                .is_some_and(|range| range.contains(&found.owner))
         };
         for place in frame.found..self.found.len() {
-            let Some(field) = self.found.get(place).copied() else { break };
+            let Some(field) = self.found.get(place).copied() else {
+                break;
+            };
             let mut slot = self.get(frame, field);
             while slot.found.kind != Kind::Nothing && is_dropped(slot.found) {
-                slot = self.next(slot).unwrap_or(Slot { found: Found::default(), more: 0, ..slot });
+                slot = self.next(slot).unwrap_or(Slot {
+                    found: Found::default(),
+                    more: 0,
+                    ..slot
+                });
             }
             let (mut last, mut at) = (None::<usize>, slot.more);
-            while let Some((found, next)) = at.checked_sub(1).and_then(|at| self.more.get(at)).copied() {
-                match (is_dropped(found), last.and_then(|last| self.more.get_mut(last))) {
+            while let Some((found, next)) =
+                at.checked_sub(1).and_then(|at| self.more.get(at)).copied()
+            {
+                match (
+                    is_dropped(found),
+                    last.and_then(|last| self.more.get_mut(last)),
+                ) {
                     (false, _) => last = Some(at - 1),
                     (true, Some((_, more))) => *more = next,
                     (true, None) => slot.more = next,
@@ -259,9 +325,20 @@ impl Slots {
 
     /// Reads the value of an item into its slot and those under it.
     ///
-    /// The recursion is as deep as the tree of fields, which is bounded where patterns are compiled.
-    fn read(&mut self, reading: Reading<'_>, field: FieldId, (number, item): (usize, Item), owner: Owner) {
-        let Reading { fields, frame, outlined } = reading;
+    /// The recursion is as deep as the tree of fields, which is bounded where patterns are
+    /// compiled.
+    fn read(
+        &mut self,
+        reading: Reading<'_>,
+        field: FieldId,
+        (number, item): (usize, Item),
+        owner: Owner,
+    ) {
+        let Reading {
+            fields,
+            frame,
+            outlined,
+        } = reading;
         // A duplicate key: the last one counts.
         self.forget(reading, field, owner.start);
         let Range { start, end } = item.range();
@@ -273,25 +350,53 @@ impl Slots {
         if kind == Kind::Object && fields.has_children(field) {
             self.members(reading, field, number, Owner { start, ..owner });
         }
-        self.add(frame, field, Found { kind, dotted: owner.dotted, start, end, item: number, owner: owner.start });
+        self.add(
+            frame,
+            field,
+            Found {
+                kind,
+                dotted: owner.dotted,
+                start,
+                end,
+                item: number,
+                owner: owner.start,
+            },
+        );
     }
 
     /// Reads the members of an object that stands at a field.
     fn members(&mut self, reading: Reading<'_>, field: FieldId, number: usize, owner: Owner) {
         let outlined = reading.outlined;
         for (number, member) in outlined.inner(number) {
-            let key = Key { raw: outlined.get(member.key()), escaped: member.is_escaped() };
+            let key = Key {
+                raw: outlined.get(member.key()),
+                escaped: member.is_escaped(),
+            };
             if let Some((child, dotted)) = Self::known(reading.fields, field, key, &mut self.key) {
                 if dotted {
                     self.pass(reading, field, child);
                 }
-                self.read(reading, child, (number, member), Owner { dotted: owner.dotted || dotted, ..owner });
+                self.read(
+                    reading,
+                    child,
+                    (number, member),
+                    Owner {
+                        dotted: owner.dotted || dotted,
+                        ..owner
+                    },
+                );
             }
         }
     }
 
-    /// The field that a key means under a parent, and whether it took dots to get there. No field has a dot in its name.
-    fn known(fields: &Fields, parent: FieldId, key: Key<'_>, buffer: &mut Vec<u8>) -> Option<(FieldId, bool)> {
+    /// The field that a key means under a parent, and whether it took dots to get there. No field
+    /// has a dot in its name.
+    fn known(
+        fields: &Fields,
+        parent: FieldId,
+        key: Key<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Option<(FieldId, bool)> {
         let name = if key.escaped {
             buffer.clear();
             json::unescape(key.raw, buffer);
@@ -306,16 +411,23 @@ impl Slots {
             return None;
         }
         memchr::memchr(b'.', name)?;
-        let field = name.split(|byte| *byte == b'.').try_fold(parent, |field, step| fields.child(field, step))?;
+        let field = name
+            .split(|byte| *byte == b'.')
+            .try_fold(parent, |field, step| fields.child(field, step))?;
         Some((field, true))
     }
 
     /// Marks what a key with dots leads past, so that patterns go down through it.
     ///
-    /// The mark stays if the key turns out to be a duplicate: with nothing below it, it says no more than a field without a value.
+    /// The mark stays if the key turns out to be a duplicate: with nothing below it, it says no
+    /// more than a field without a value.
     fn pass(&mut self, reading: Reading<'_>, parent: FieldId, child: FieldId) {
         let mut at = parent;
-        while let Some(next) = reading.fields.toward(at, child).filter(|next| *next < child) {
+        while let Some(next) = reading
+            .fields
+            .toward(at, child)
+            .filter(|next| *next < child)
+        {
             if let Some(slot) = self.own(reading.frame, next) {
                 slot.passed = true;
             }

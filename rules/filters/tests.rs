@@ -8,36 +8,79 @@ fn raw(filters: &Value) -> Vec<RawFilter> {
 }
 
 fn event() -> Event {
-    Event::builder("1", "https://github.com/cloudevents/spec", "com.github.push")
-        .attribute("hops", ExtensionValue::Integer(-2_147_483_648))
-        .attribute("ready", ExtensionValue::Boolean(true))
-        .build()
-        .unwrap()
+    Event::builder(
+        "1",
+        "https://github.com/cloudevents/spec",
+        "com.github.push",
+    )
+    .attribute("hops", ExtensionValue::Integer(-2_147_483_648))
+    .attribute("ready", ExtensionValue::Boolean(true))
+    .build()
+    .unwrap()
 }
 
 #[test]
 fn filters_hold_as_the_specification_says() {
     for (filters, expect) in [
         (json!([]), true),
-        (json!([{"exact": {"type": "com.github.push", "source": "https://github.com/cloudevents/spec"}}]), true),
-        (json!([{"exact": {"type": "com.github.push", "source": "https://github.com"}}]), false),
+        (
+            json!([{"exact": {"type": "com.github.push", "source": "https://github.com/cloudevents/spec"}}]),
+            true,
+        ),
+        (
+            json!([{"exact": {"type": "com.github.push", "source": "https://github.com"}}]),
+            false,
+        ),
         (json!([{"exact": {"type": "COM.github.push"}}]), false),
         (json!([{"exact": {"subject": "x"}}]), false),
         (json!([{"exact": {"specversion": "1.0"}}]), true),
-        (json!([{"exact": {"hops": "-2147483648", "ready": "true"}}]), true),
-        (json!([{"prefix": {"hops": "-2"}}, {"suffix": {"hops": "48", "ready": "ue"}}]), true),
-        (json!([{"prefix": {"type": "com.github.", "source": "https://github.com/cloudevents"}}]), true),
-        (json!([{"prefix": {"type": "com.github.", "source": "http://github.com"}}]), false),
-        (json!([{"suffix": {"type": ".push", "source": "/spec"}}]), true),
+        (
+            json!([{"exact": {"hops": "-2147483648", "ready": "true"}}]),
+            true,
+        ),
+        (
+            json!([{"prefix": {"hops": "-2"}}, {"suffix": {"hops": "48", "ready": "ue"}}]),
+            true,
+        ),
+        (
+            json!([{"prefix": {"type": "com.github.", "source": "https://github.com/cloudevents"}}]),
+            true,
+        ),
+        (
+            json!([{"prefix": {"type": "com.github.", "source": "http://github.com"}}]),
+            false,
+        ),
+        (
+            json!([{"suffix": {"type": ".push", "source": "/spec"}}]),
+            true,
+        ),
         (json!([{"suffix": {"type": ".pull"}}]), false),
-        (json!([{"all": [{"prefix": {"type": "com."}}, {"suffix": {"type": ".push"}}]}]), true),
-        (json!([{"all": [{"prefix": {"type": "com."}}, {"suffix": {"type": ".pull"}}]}]), false),
-        (json!([{"any": [{"prefix": {"type": "org."}}, {"suffix": {"type": ".push"}}]}]), true),
-        (json!([{"any": [{"prefix": {"type": "org."}}, {"suffix": {"type": ".pull"}}]}]), false),
+        (
+            json!([{"all": [{"prefix": {"type": "com."}}, {"suffix": {"type": ".push"}}]}]),
+            true,
+        ),
+        (
+            json!([{"all": [{"prefix": {"type": "com."}}, {"suffix": {"type": ".pull"}}]}]),
+            false,
+        ),
+        (
+            json!([{"any": [{"prefix": {"type": "org."}}, {"suffix": {"type": ".push"}}]}]),
+            true,
+        ),
+        (
+            json!([{"any": [{"prefix": {"type": "org."}}, {"suffix": {"type": ".pull"}}]}]),
+            false,
+        ),
         (json!([{"not": {"exact": {"subject": "x"}}}]), true),
-        (json!([{"not": {"not": {"exact": {"subject": "x"}}}}]), false),
+        (
+            json!([{"not": {"not": {"exact": {"subject": "x"}}}}]),
+            false,
+        ),
         (json!([{"sql": "source LIKE '%cloudevents%'"}]), true),
-        (json!([{"sql": "source LIKE '%cloudevents%'"}, {"exact": {"id": "2"}}]), false),
+        (
+            json!([{"sql": "source LIKE '%cloudevents%'"}, {"exact": {"id": "2"}}]),
+            false,
+        ),
         // An error is false, also where the value is true; what it is not is true.
         (json!([{"sql": "subject = 'x'"}]), false),
         (json!([{"sql": "(subject = 'x') OR true"}]), false),
@@ -46,15 +89,28 @@ fn filters_hold_as_the_specification_says() {
         (json!([{"sql": "hops"}]), false),
         (json!([{"sql": "ready"}]), true),
     ] {
-        assert_eq!(Filters::compile(&raw(&filters)).unwrap().hold(&event()), expect, "{filters}");
+        assert_eq!(
+            Filters::compile(&raw(&filters)).unwrap().hold(&event()),
+            expect,
+            "{filters}"
+        );
     }
 }
 
 #[test]
 fn mistakes_are_told_with_their_places() {
     let told = |filters: Value| match Filters::compile(&raw(&filters)) {
-        Ok(filters) => filters.warnings().iter().map(|problem| format!("warning: {problem}")).collect::<Vec<_>>().join("\n"),
-        Err(problems) => problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        Ok(filters) => filters
+            .warnings()
+            .iter()
+            .map(|problem| format!("warning: {problem}"))
+            .collect::<Vec<_>>()
+            .join("\n"),
+        Err(problems) => problems
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n"),
     };
     insta::assert_snapshot!(
         [
@@ -89,7 +145,11 @@ fn mistakes_are_told_with_their_places() {
 
 #[test]
 fn nesting_is_bounded() {
-    let nested = |depth: usize| (1..depth).fold(RawFilter::Sql("true".to_owned()), |filter, _| RawFilter::Not(Box::new(filter)));
+    let nested = |depth: usize| {
+        (1..depth).fold(RawFilter::Sql("true".to_owned()), |filter, _| {
+            RawFilter::Not(Box::new(filter))
+        })
+    };
     assert!(Filters::compile(&[nested(DEPTH_MAX)]).is_ok());
     let problems = Filters::compile(&[nested(DEPTH_MAX + 1)]).unwrap_err();
     assert_eq!(problems[0].message, "filters nest deeper than 32 levels");

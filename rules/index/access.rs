@@ -1,8 +1,9 @@
 //! What an event must have for a rule to be worth a look.
 //!
-//! A rule that holds has all of its fields fitted, so any one of them is a way to find it. Of all its ways a rule is entered under the
-//! one that the fewest events are expected to take, counted over the rules themselves: what many rules name, many events are taken to
-//! have. Where a way is a list of alternatives, or leads through an `$or`, the rule is entered under each.
+//! A rule that holds has all of its fields fitted, so any one of them is a way to find it. Of all
+//! its ways a rule is entered under the one that the fewest events are expected to take, counted
+//! over the rules themselves: what many rules name, many events are taken to have. Where a way is a
+//! list of alternatives, or leads through an `$or`, the rule is entered under each.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::ruleset::{Origin, Rule};
 /// What reading an event's data costs, in looks at a rule.
 const DATA_COST: f64 = 12.0;
 
-/// How likely an event fits what tells nothing: `anything-but`, `exists`, a missing field. Anything else is a better way.
+/// How likely an event fits what tells nothing: `anything-but`, `exists`, a missing field. Anything
+/// else is a better way.
 const UNTOLD: f64 = 1.0;
 
 /// What an event may have, by which rules are found.
@@ -71,8 +73,15 @@ pub(super) struct Choice<'r> {
 
 /// The way by which each rule is to be found.
 pub(super) fn choose<'r>(rules: &'r [Rule], fields: &Fields) -> Vec<Choice<'r>> {
-    let data = fields.child(ROOT, b"data").map_or(0..0, |data| data..fields.below(data).end);
-    let mut chooser = Chooser { fields, data, data_cost: DATA_COST / rules.len().max(1) as f64, statistics: Statistics::default() };
+    let data = fields
+        .child(ROOT, b"data")
+        .map_or(0..0, |data| data..fields.below(data).end);
+    let mut chooser = Chooser {
+        fields,
+        data,
+        data_cost: DATA_COST / rules.len().max(1) as f64,
+        statistics: Statistics::default(),
+    };
     for rule in rules {
         chooser.count(rule);
     }
@@ -82,16 +91,39 @@ pub(super) fn choose<'r>(rules: &'r [Rule], fields: &Fields) -> Vec<Choice<'r>> 
 
 /// What one operator of a leaf list allows: each way alone is one to all that it fits.
 fn ways<'r>(operator: &'r Operator, field: FieldId) -> Vec<Key<'r>> {
-    let text = |part, bytes: &'r [u8]| (!bytes.is_empty() || part == Part::Whole).then_some(Test::Text(part, bytes));
-    let folded = |part, text: &'r str| (!text.is_empty() || part == Part::Whole).then_some(Test::Folded(part, text.as_bytes()));
+    let text = |part, bytes: &'r [u8]| {
+        (!bytes.is_empty() || part == Part::Whole).then_some(Test::Text(part, bytes))
+    };
+    let folded = |part, text: &'r str| {
+        (!text.is_empty() || part == Part::Whole).then_some(Test::Folded(part, text.as_bytes()))
+    };
     let test = match operator {
         Operator::Exists(false) => return vec![Key::Absent(field)],
-        Operator::All(listed) => return listed.iter().flat_map(|operator| ways(operator, field)).collect(),
+        Operator::All(listed) => {
+            return listed
+                .iter()
+                .flat_map(|operator| ways(operator, field))
+                .collect();
+        }
         Operator::Wildcard(wildcard) => {
-            let Some(last) = wildcard.last() else { return vec![Key::Scalar(field, Test::Text(Part::Whole, wildcard.first()))] };
-            let ends = [text(Part::Beginning, wildcard.first()), text(Part::End, last)].into_iter().flatten();
+            let Some(last) = wildcard.last() else {
+                return vec![Key::Scalar(
+                    field,
+                    Test::Text(Part::Whole, wildcard.first()),
+                )];
+            };
+            let ends = [
+                text(Part::Beginning, wildcard.first()),
+                text(Part::End, last),
+            ]
+            .into_iter()
+            .flatten();
             return ends
-                .chain(wildcard.middle().map(|part| Test::Text(Part::Anywhere, part)))
+                .chain(
+                    wildcard
+                        .middle()
+                        .map(|part| Test::Text(Part::Anywhere, part)),
+                )
                 .map(|test| Key::Scalar(field, test))
                 .collect();
         }
@@ -109,7 +141,9 @@ fn ways<'r>(operator: &'r Operator, field: FieldId) -> Vec<Key<'r>> {
         Operator::Cidr(net) => Some(Test::Network(*net)),
         Operator::AnythingBut(_) | Operator::CompareTo(..) | Operator::Exists(true) => None,
     };
-    test.into_iter().map(|test| Key::Scalar(field, test)).collect()
+    test.into_iter()
+        .map(|test| Key::Scalar(field, test))
+        .collect()
 }
 
 /// How often the rules name what events may have.
@@ -134,11 +168,18 @@ impl<'r> Statistics<'r> {
             }
             Key::Scalar(field, test) => {
                 let counted = match test {
-                    Test::Text(part, bytes) => self.texts.entry((*field, false, *part, bytes)).or_default(),
-                    Test::Folded(part, bytes) => self.texts.entry((*field, true, *part, bytes)).or_default(),
+                    Test::Text(part, bytes) => {
+                        self.texts.entry((*field, false, *part, bytes)).or_default()
+                    }
+                    Test::Folded(part, bytes) => {
+                        self.texts.entry((*field, true, *part, bytes)).or_default()
+                    }
                     Test::Network(net) => self.networks.entry((*field, *net)).or_default(),
                     Test::Number(range) => {
-                        let bounds = [range.from, range.to].into_iter().flatten().map(|(number, _)| number);
+                        let bounds = [range.from, range.to]
+                            .into_iter()
+                            .flatten()
+                            .map(|(number, _)| number);
                         return self.numbers.entry(*field).or_default().extend(bounds);
                     }
                     Test::Boolean(_) | Test::Null | Test::Leaf(_) => return,
@@ -159,12 +200,18 @@ impl<'r> Statistics<'r> {
 
     /// The share of events that are expected to have a key.
     fn likelihood(&self, key: &Key<'r>) -> f64 {
-        let share = |count: Option<&u32>, total: u32| f64::from(count.copied().unwrap_or_default()) / f64::from(total + 2);
+        let share = |count: Option<&u32>, total: u32| {
+            f64::from(count.copied().unwrap_or_default()) / f64::from(total + 2)
+        };
         let named = |field: &FieldId| self.named.get(field).copied().unwrap_or_default();
         let text = |field: &FieldId, folded, part, bytes: &'r [u8]| {
             let share = share(self.texts.get(&(*field, folded, part, bytes)), named(field));
             // What is short stands in many texts, whoever names it.
-            if part == Part::Whole { share } else { share.max(0.5_f64.powi(bytes.len().min(64) as i32)) }
+            if part == Part::Whole {
+                share
+            } else {
+                share.max(0.5_f64.powi(bytes.len().min(64) as i32))
+            }
         };
         match key {
             Key::Origin(origin) => share(self.origins.get(origin), self.from),
@@ -172,9 +219,14 @@ impl<'r> Statistics<'r> {
             Key::Scalar(field, test) => match test {
                 Test::Text(part, bytes) => text(field, false, *part, bytes),
                 Test::Folded(part, bytes) => text(field, true, *part, bytes),
-                Test::Network(net) => share(self.networks.get(&(*field, *net)), named(field)).max(0.5_f64.powi(net.prefix_len().into())),
+                Test::Network(net) => share(self.networks.get(&(*field, *net)), named(field))
+                    .max(0.5_f64.powi(net.prefix_len().into())),
                 Test::Number(range) => {
-                    let bounds = self.numbers.get(field).map(Vec::as_slice).unwrap_or_default();
+                    let bounds = self
+                        .numbers
+                        .get(field)
+                        .map(Vec::as_slice)
+                        .unwrap_or_default();
                     range.places(bounds).len() as f64 / (2 * bounds.len() + 1) as f64
                 }
                 Test::Boolean(_) | Test::Null => 0.5,
@@ -197,14 +249,21 @@ struct Chooser<'f, 'r> {
 
 impl<'r> Chooser<'_, 'r> {
     fn count(&mut self, rule: &'r Rule) {
-        rule.from.listed().into_iter().flatten().for_each(|origin| self.statistics.count(&Key::Origin(origin)));
+        rule.from
+            .listed()
+            .into_iter()
+            .flatten()
+            .for_each(|origin| self.statistics.count(&Key::Origin(origin)));
         if let Some(pattern) = &rule.pattern {
             self.count_group(&pattern.root);
         }
         if let Some(condition) = &rule.condition {
             self.count_expression(&condition.expression);
         }
-        rule.filters.iter().flat_map(|filters| &filters.all).for_each(|filter| self.count_filter(filter));
+        rule.filters
+            .iter()
+            .flat_map(|filters| &filters.all)
+            .for_each(|filter| self.count_filter(filter));
     }
 
     fn count_group(&mut self, group: &'r Group) {
@@ -212,17 +271,27 @@ impl<'r> Chooser<'_, 'r> {
             match &field.body {
                 Body::Group(group) => self.count_group(group),
                 Body::Leaf(leaf) => {
-                    let keys = leaf.list.operators().iter().flat_map(|operator| ways(operator, field.id));
+                    let keys = leaf
+                        .list
+                        .operators()
+                        .iter()
+                        .flat_map(|operator| ways(operator, field.id));
                     keys.for_each(|key| self.statistics.count(&key));
                 }
             }
         }
-        group.any.iter().flatten().for_each(|group| self.count_group(group));
+        group
+            .any
+            .iter()
+            .flatten()
+            .for_each(|group| self.count_group(group));
     }
 
     fn count_expression(&mut self, expression: &'r Expression) {
         match expression {
-            Expression::All(parts) | Expression::Any(parts) => parts.iter().for_each(|part| self.count_expression(part)),
+            Expression::All(parts) | Expression::Any(parts) => {
+                parts.iter().for_each(|part| self.count_expression(part))
+            }
             expression => {
                 if let Some(key) = self.comparison(expression) {
                     self.statistics.count(&key);
@@ -234,29 +303,58 @@ impl<'r> Chooser<'_, 'r> {
     fn count_filter(&mut self, filter: &'r Filter) {
         match filter {
             Filter::Attributes(comparison, texts) => {
-                let keys: Vec<_> = texts.iter().filter_map(|(name, text)| self.attribute(*comparison, name, text)).collect();
+                let keys: Vec<_> = texts
+                    .iter()
+                    .filter_map(|(name, text)| self.attribute(*comparison, name, text))
+                    .collect();
                 keys.iter().for_each(|key| self.statistics.count(key));
             }
-            Filter::All(filters) | Filter::Any(filters) => filters.iter().for_each(|filter| self.count_filter(filter)),
+            Filter::All(filters) | Filter::Any(filters) => {
+                filters.iter().for_each(|filter| self.count_filter(filter))
+            }
             Filter::Sql(sql) => sql.root.each(&mut |part| {
                 let ways = self.predicate(part);
-                ways.iter().flatten().for_each(|key| self.statistics.count(key));
+                ways.iter()
+                    .flatten()
+                    .for_each(|key| self.statistics.count(key));
             }),
             Filter::Not(_) => {}
         }
     }
 
     fn rule(&self, rule: &'r Rule) -> Choice<'r> {
-        let from = rule.from.listed().map(|origins| self.all_of(origins.map(Key::Origin).collect()));
-        let pattern = rule.pattern.as_ref().and_then(|pattern| self.group(&pattern.root));
-        let condition = rule.condition.as_ref().and_then(|condition| self.expression(&condition.expression));
-        let filters = rule.filters.as_ref().and_then(|filters| self.filters(&filters.all));
+        let from = rule
+            .from
+            .listed()
+            .map(|origins| self.all_of(origins.map(Key::Origin).collect()));
+        let pattern = rule
+            .pattern
+            .as_ref()
+            .and_then(|pattern| self.group(&pattern.root));
+        let condition = rule
+            .condition
+            .as_ref()
+            .and_then(|condition| self.expression(&condition.expression));
+        let filters = rule
+            .filters
+            .as_ref()
+            .and_then(|filters| self.filters(&filters.all));
         let other = cheapest([condition, filters, from].into_iter().flatten());
         match (pattern, other) {
-            (Some((cost, way)), other) if other.as_ref().is_none_or(|(other, _)| cost <= *other) => {
-                Choice { is_certain: rule.condition.is_none() && rule.filters.is_none() && is_certain(rule, &way), way: Some(way) }
+            (Some((cost, way)), other)
+                if other.as_ref().is_none_or(|(other, _)| cost <= *other) =>
+            {
+                Choice {
+                    is_certain: rule.condition.is_none()
+                        && rule.filters.is_none()
+                        && is_certain(rule, &way),
+                    way: Some(way),
+                }
             }
-            (_, other) => Choice { way: other.map(|(_, way)| way), is_certain: false },
+            (_, other) => Choice {
+                way: other.map(|(_, way)| way),
+                is_certain: false,
+            },
         }
     }
 
@@ -271,7 +369,10 @@ impl<'r> Chooser<'_, 'r> {
             Body::Group(group) => self.group(group),
             Body::Leaf(leaf) => Some(self.leaf(leaf, field.id)),
         });
-        let any = group.any.iter().filter_map(|groups| together(groups.iter().map(|group| self.group(group))));
+        let any = group
+            .any
+            .iter()
+            .filter_map(|groups| together(groups.iter().map(|group| self.group(group))));
         cheapest(fields.chain(any))
     }
 
@@ -283,8 +384,16 @@ impl<'r> Chooser<'_, 'r> {
         };
         let way: Option<Way<'r>> = leaf.list.operators().iter().map(best).collect();
         self.all_of(way.unwrap_or_else(|| {
-            let absent = leaf.list.operators().iter().any(Operator::fits_absence).then_some(Key::Absent(field));
-            absent.into_iter().chain([Key::Scalar(field, Test::Leaf(leaf))]).collect()
+            let absent = leaf
+                .list
+                .operators()
+                .iter()
+                .any(Operator::fits_absence)
+                .then_some(Key::Absent(field));
+            absent
+                .into_iter()
+                .chain([Key::Scalar(field, Test::Leaf(leaf))])
+                .collect()
         }))
     }
 
@@ -296,7 +405,9 @@ impl<'r> Chooser<'_, 'r> {
     fn filter(&self, filter: &'r Filter) -> Option<Costed<'r>> {
         match filter {
             Filter::Attributes(comparison, texts) => {
-                let keys = texts.iter().filter_map(|(name, text)| self.attribute(*comparison, name, text));
+                let keys = texts
+                    .iter()
+                    .filter_map(|(name, text)| self.attribute(*comparison, name, text));
                 cheapest(keys.map(|key| self.all_of(vec![key])))
             }
             Filter::All(filters) => self.filters(filters),
@@ -306,15 +417,30 @@ impl<'r> Chooser<'_, 'r> {
         }
     }
 
-    /// Of an expression that is true without an error. Its operators of one precedence are applied from left to right.
+    /// Of an expression that is true without an error. Its operators of one precedence are applied
+    /// from left to right.
     fn sql(&self, expression: &'r cesql::Expression) -> Option<Costed<'r>> {
-        let logic = |rest: &[(cesql::Operator, _)]| rest.iter().all(|(operator, _)| operator.level() == cesql::Level::Logic);
+        let logic = |rest: &[(cesql::Operator, _)]| {
+            rest.iter()
+                .all(|(operator, _)| operator.level() == cesql::Level::Logic)
+        };
         match &expression.kind {
-            cesql::Kind::Chain { first, rest } if logic(rest) => rest.iter().fold(self.sql(first), |left, (operator, right)| {
-                let sides = [left, self.sql(right)];
-                if *operator == cesql::Operator::And { cheapest(sides.into_iter().flatten()) } else { together(sides.into_iter()) }
-            }),
-            _ => cheapest(self.predicate(expression).into_iter().map(|way| self.all_of(way))),
+            cesql::Kind::Chain { first, rest } if logic(rest) => {
+                rest.iter()
+                    .fold(self.sql(first), |left, (operator, right)| {
+                        let sides = [left, self.sql(right)];
+                        if *operator == cesql::Operator::And {
+                            cheapest(sides.into_iter().flatten())
+                        } else {
+                            together(sides.into_iter())
+                        }
+                    })
+            }
+            _ => cheapest(
+                self.predicate(expression)
+                    .into_iter()
+                    .map(|way| self.all_of(way)),
+            ),
         }
     }
 
@@ -324,28 +450,69 @@ impl<'r> Chooser<'_, 'r> {
         let one = |name, part, text| self.text(name, part, text).map(|key| vec![key]);
         match &expression.kind {
             Chain { first, rest } => match (&first.kind, rest.as_slice()) {
-                (Attribute(name), [(cesql::Operator::Equal, cesql::Expression { kind: String(text), .. })])
-                | (String(text), [(cesql::Operator::Equal, cesql::Expression { kind: Attribute(name), .. })]) => {
-                    one(name, Part::Whole, text).into_iter().collect()
-                }
+                (
+                    Attribute(name),
+                    [
+                        (
+                            cesql::Operator::Equal,
+                            cesql::Expression {
+                                kind: String(text), ..
+                            },
+                        ),
+                    ],
+                )
+                | (
+                    String(text),
+                    [
+                        (
+                            cesql::Operator::Equal,
+                            cesql::Expression {
+                                kind: Attribute(name),
+                                ..
+                            },
+                        ),
+                    ],
+                ) => one(name, Part::Whole, text).into_iter().collect(),
                 _ => Vec::new(),
             },
-            Like { text, like, negated: false } => match (&text.kind, like.literals()) {
-                (Attribute(name), Some(Literals::Whole(whole))) => one(name, Part::Whole, whole).into_iter().collect(),
+            Like {
+                text,
+                like,
+                negated: false,
+            } => match (&text.kind, like.literals()) {
+                (Attribute(name), Some(Literals::Whole(whole))) => {
+                    one(name, Part::Whole, whole).into_iter().collect()
+                }
                 (Attribute(name), Some(Literals::Parts(prefix, inner, suffix))) => {
-                    let inner = inner.iter().filter_map(|part| std::str::from_utf8(part.needle()).ok()).map(|part| (Part::Anywhere, part));
-                    let all = [(Part::Beginning, prefix), (Part::End, suffix)].into_iter().chain(inner);
-                    all.filter_map(|(part, text)| one(name, part, text)).collect()
+                    let inner = inner
+                        .iter()
+                        .filter_map(|part| std::str::from_utf8(part.needle()).ok())
+                        .map(|part| (Part::Anywhere, part));
+                    let all = [(Part::Beginning, prefix), (Part::End, suffix)]
+                        .into_iter()
+                        .chain(inner);
+                    all.filter_map(|(part, text)| one(name, part, text))
+                        .collect()
                 }
                 _ => Vec::new(),
             },
-            In { value, set, negated: false } => {
-                let Attribute(name) = &value.kind else { return Vec::new() };
+            In {
+                value,
+                set,
+                negated: false,
+            } => {
+                let Attribute(name) = &value.kind else {
+                    return Vec::new();
+                };
                 let key = |element: &'r cesql::Expression| match &element.kind {
                     String(text) => self.text(name, Part::Whole, text),
                     _ => None,
                 };
-                set.iter().map(key).collect::<Option<Way<'r>>>().into_iter().collect()
+                set.iter()
+                    .map(key)
+                    .collect::<Option<Way<'r>>>()
+                    .into_iter()
+                    .collect()
             }
             _ => Vec::new(),
         }
@@ -364,21 +531,30 @@ impl<'r> Chooser<'_, 'r> {
     /// A text at an attribute, where that is a text in every event that has it.
     fn text(&self, name: &str, part: Part, text: &'r str) -> Option<Key<'r>> {
         let is_usable = is_text(name, text) && (!text.is_empty() || part == Part::Whole);
-        let field = self.fields.child(ROOT, name.as_bytes()).filter(|_| is_usable)?;
+        let field = self
+            .fields
+            .child(ROOT, name.as_bytes())
+            .filter(|_| is_usable)?;
         Some(Key::Scalar(field, Test::Text(part, text.as_bytes())))
     }
 
     fn expression(&self, expression: &'r Expression) -> Option<Costed<'r>> {
         match expression {
-            Expression::All(parts) => cheapest(parts.iter().filter_map(|part| self.expression(part))),
+            Expression::All(parts) => {
+                cheapest(parts.iter().filter_map(|part| self.expression(part)))
+            }
             Expression::Any(parts) => together(parts.iter().map(|part| self.expression(part))),
-            expression => self.comparison(expression).map(|key| self.all_of(vec![key])),
+            expression => self
+                .comparison(expression)
+                .map(|key| self.all_of(vec![key])),
         }
     }
 
     /// What a comparison of a field with a value asks for.
     fn comparison(&self, expression: &'r Expression) -> Option<Key<'r>> {
-        let Expression::Compare(left, comparator, right) = expression else { return None };
+        let Expression::Compare(left, comparator, right) = expression else {
+            return None;
+        };
         let (field, value, comparator) = match (self.operand(left), self.operand(right)) {
             (Some(field), None) => (field, right, *comparator),
             (None, Some(field)) => (field, left, comparator.turned()),
@@ -386,13 +562,27 @@ impl<'r> Chooser<'_, 'r> {
         };
         let test = match (value, comparator) {
             (_, Comparator::Unequal) => return None,
-            (Operand::Number(number, _), comparator) => Test::Number(Range::widened(&match comparator {
-                Comparator::Less => Range { from: None, to: Some((*number, false)) },
-                Comparator::LessOrEqual => Range { from: None, to: Some((*number, true)) },
-                Comparator::Greater => Range { from: Some((*number, false)), to: None },
-                Comparator::GreaterOrEqual => Range { from: Some((*number, true)), to: None },
-                _ => Range::only(*number),
-            })),
+            (Operand::Number(number, _), comparator) => {
+                Test::Number(Range::widened(&match comparator {
+                    Comparator::Less => Range {
+                        from: None,
+                        to: Some((*number, false)),
+                    },
+                    Comparator::LessOrEqual => Range {
+                        from: None,
+                        to: Some((*number, true)),
+                    },
+                    Comparator::Greater => Range {
+                        from: Some((*number, false)),
+                        to: None,
+                    },
+                    Comparator::GreaterOrEqual => Range {
+                        from: Some((*number, true)),
+                        to: None,
+                    },
+                    _ => Range::only(*number),
+                }))
+            }
             (Operand::Text(text), Comparator::Equal) => Test::Text(Part::Whole, text.as_bytes()),
             (Operand::Boolean(value), Comparator::Equal) => Test::Boolean(*value),
             (Operand::Null, Comparator::Equal) => Test::Null,
@@ -403,18 +593,31 @@ impl<'r> Chooser<'_, 'r> {
 
     /// The field of an attribute, or in the data, that a path leads to.
     fn operand(&self, operand: &Operand) -> Option<FieldId> {
-        let Operand::One(path, id) = operand else { return None };
+        let Operand::One(path, id) = operand else {
+            return None;
+        };
         id.or_else(|| self.fields.child(ROOT, path.attribute()?.as_bytes()))
     }
 }
 
-/// Whether a rule's pattern, which is found by this way, asks for nothing but what the way tells: a scalar in one field.
+/// Whether a rule's pattern, which is found by this way, asks for nothing but what the way tells: a
+/// scalar in one field.
 fn is_certain(rule: &Rule, way: &Way<'_>) -> bool {
-    let Some(leaf) = rule.pattern.as_ref().and_then(|pattern| only_leaf(&pattern.root)) else { return false };
+    let Some(leaf) = rule
+        .pattern
+        .as_ref()
+        .and_then(|pattern| only_leaf(&pattern.root))
+    else {
+        return false;
+    };
     let operators = leaf.list.operators();
     match way.as_slice() {
         [Key::Scalar(_, Test::Leaf(_))] => true,
-        keys => keys.iter().all(|key| matches!(key, Key::Scalar(..))) && keys.len() == operators.len() && operators.iter().all(is_told),
+        keys => {
+            keys.iter().all(|key| matches!(key, Key::Scalar(..)))
+                && keys.len() == operators.len()
+                && operators.iter().all(is_told)
+        }
     }
 }
 
@@ -434,13 +637,18 @@ fn is_told(operator: &Operator) -> bool {
     match operator {
         Operator::Text(_) | Operator::Boolean(_) | Operator::Null | Operator::Cidr(_) => true,
         Operator::Prefix(_) | Operator::Suffix(_) => true,
-        Operator::EqualsIgnoreCase(_) | Operator::PrefixIgnoreCase(_) | Operator::SuffixIgnoreCase(_) => true,
+        Operator::EqualsIgnoreCase(_)
+        | Operator::PrefixIgnoreCase(_)
+        | Operator::SuffixIgnoreCase(_) => true,
         Operator::Number(number) => Range::only(*number) == Range::only(*number).widened(),
         Operator::Numeric(range) => *range == range.widened(),
         Operator::Wildcard(wildcard) => wildcard.is_one_end(),
         // Where there are many, any value counts as a hit of theirs.
         Operator::Contains(_) => false,
-        Operator::AnythingBut(_) | Operator::CompareTo(..) | Operator::All(_) | Operator::Exists(_) => false,
+        Operator::AnythingBut(_)
+        | Operator::CompareTo(..)
+        | Operator::All(_)
+        | Operator::Exists(_) => false,
     }
 }
 

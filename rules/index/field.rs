@@ -56,8 +56,9 @@ pub(crate) struct Room {
     folded: String,
 }
 
-/// Texts of so many bytes together are searched for by a DFA, which is the fastest and takes up to a KiB for each byte; more of them
-/// by what the crate thinks best, which takes a few bytes for each.
+/// Texts of so many bytes together are searched for by a DFA, which is the fastest and takes up to
+/// a KiB for each byte; more of them by what the crate thinks best, which takes a few bytes for
+/// each.
 const DFA_BYTES_MAX: usize = 4 * 1024;
 
 /// The bits of an address behind a mark of its family.
@@ -66,7 +67,8 @@ const ADDRESS_LENGTH: usize = 129;
 impl Values {
     pub(super) fn new(tests: Vec<(Test<'_>, u32)>, lists: &mut Lists) -> Self {
         let (mut texts, mut folded) = (Vec::new(), Vec::new());
-        let (mut truth, mut null, mut numbers, mut networks, mut leaves) = ([vec![], vec![]], vec![], vec![], vec![], vec![]);
+        let (mut truth, mut null, mut numbers, mut networks, mut leaves) =
+            ([vec![], vec![]], vec![], vec![], vec![], vec![]);
         for (test, rule) in tests {
             match test {
                 Test::Text(part, bytes) => texts.push((part, bytes, rule)),
@@ -88,7 +90,11 @@ impl Values {
             null,
             numbers: Ranges::new(&numbers, lists),
             networks: Prefixes::new(lists.group(networks)),
-            leaves: lists.group(leaves).into_iter().map(|(leaf, list)| (Arc::clone(leaf.0), list)).collect(),
+            leaves: lists
+                .group(leaves)
+                .into_iter()
+                .map(|(leaf, list)| (Arc::clone(leaf.0), list))
+                .collect(),
         }
     }
 
@@ -106,18 +112,24 @@ impl Values {
             Scalar::Text(text) => {
                 self.texts.hit(text, &mut room.reversed, lists, hits);
                 if !self.folded.is_empty() && pattern::fold(text, &mut room.folded) {
-                    self.folded.hit(room.folded.as_bytes(), &mut room.reversed, lists, hits);
+                    self.folded
+                        .hit(room.folded.as_bytes(), &mut room.reversed, lists, hits);
                 }
                 if !self.networks.is_empty()
                     && let Some(bits) = pattern::address(text).map(bits_of)
                 {
-                    self.networks.hit(bits.0.get(..bits.1).unwrap_or_default(), lists, hits);
+                    self.networks
+                        .hit(bits.0.get(..bits.1).unwrap_or_default(), lists, hits);
                 }
             }
             Scalar::Number(number) => self.numbers.hit(number, lists, hits),
-            Scalar::Boolean(value) => {
-                self.truth.get(usize::from(value)).copied().flatten().into_iter().for_each(|list| hits.hit(lists, list))
-            }
+            Scalar::Boolean(value) => self
+                .truth
+                .get(usize::from(value))
+                .copied()
+                .flatten()
+                .into_iter()
+                .for_each(|list| hits.hit(lists, list)),
             Scalar::Null => self.null.into_iter().for_each(|list| hits.hit(lists, list)),
         }
         for (leaf, list) in &self.leaves {
@@ -130,20 +142,51 @@ impl Values {
 
 impl Texts {
     fn new(tests: Vec<(Part, &[u8], u32)>, lists: &mut Lists) -> Self {
-        let of = |wanted: Part| tests.iter().filter(move |(part, ..)| *part == wanted).map(|(_, bytes, rule)| (*bytes, *rule));
-        let reversed = |(bytes, rule): (&[u8], u32)| (bytes.iter().rev().copied().collect::<Vec<_>>(), rule);
-        let whole = lists.group(of(Part::Whole).collect()).into_iter().map(|(text, list)| (text.into(), list)).collect();
+        let of = |wanted: Part| {
+            tests
+                .iter()
+                .filter(move |(part, ..)| *part == wanted)
+                .map(|(_, bytes, rule)| (*bytes, *rule))
+        };
+        let reversed =
+            |(bytes, rule): (&[u8], u32)| (bytes.iter().rev().copied().collect::<Vec<_>>(), rule);
+        let whole = lists
+            .group(of(Part::Whole).collect())
+            .into_iter()
+            .map(|(text, list)| (text.into(), list))
+            .collect();
         let beginnings = Prefixes::new(lists.group(of(Part::Beginning).collect()));
         let ends = Prefixes::new(lists.group(of(Part::End).map(reversed).collect()));
-        let (parts, found): (Vec<_>, Vec<_>) = lists.group(of(Part::Anywhere).collect()).into_iter().unzip();
-        let kind = (parts.iter().map(|part| part.len()).sum::<usize>() <= DFA_BYTES_MAX).then_some(AhoCorasickKind::DFA);
-        let searcher = || AhoCorasick::builder().match_kind(MatchKind::Standard).kind(kind).build(parts).ok();
-        let anywhere = (!found.is_empty()).then(|| Anywhere { searcher: searcher(), found });
-        Self { whole, beginnings, ends, anywhere }
+        let (parts, found): (Vec<_>, Vec<_>) = lists
+            .group(of(Part::Anywhere).collect())
+            .into_iter()
+            .unzip();
+        let kind = (parts.iter().map(|part| part.len()).sum::<usize>() <= DFA_BYTES_MAX)
+            .then_some(AhoCorasickKind::DFA);
+        let searcher = || {
+            AhoCorasick::builder()
+                .match_kind(MatchKind::Standard)
+                .kind(kind)
+                .build(parts)
+                .ok()
+        };
+        let anywhere = (!found.is_empty()).then(|| Anywhere {
+            searcher: searcher(),
+            found,
+        });
+        Self {
+            whole,
+            beginnings,
+            ends,
+            anywhere,
+        }
     }
 
     fn is_empty(&self) -> bool {
-        self.whole.is_empty() && self.beginnings.is_empty() && self.ends.is_empty() && self.anywhere.is_none()
+        self.whole.is_empty()
+            && self.beginnings.is_empty()
+            && self.ends.is_empty()
+            && self.anywhere.is_none()
     }
 
     fn hit(&self, text: &[u8], reversed: &mut Vec<u8>, lists: &Lists, hits: &mut Hits) {
@@ -172,7 +215,10 @@ impl Anywhere {
             return self.found.iter().for_each(|list| hits.hit(lists, *list));
         };
         let mut left = self.found.len();
-        for list in searcher.find_overlapping_iter(text).filter_map(|part| self.found.get(part.pattern().as_usize())) {
+        for list in searcher
+            .find_overlapping_iter(text)
+            .filter_map(|part| self.found.get(part.pattern().as_usize()))
+        {
             if !hits.has(*list) {
                 hits.hit(lists, *list);
                 left -= 1;
@@ -211,7 +257,9 @@ impl Ord for ByText<'_> {
 /// The bits that all addresses of a range begin with.
 fn network(net: IpNet) -> Vec<u8> {
     let (bits, _) = bits_of(net.network());
-    bits.into_iter().take(1 + usize::from(net.prefix_len())).collect()
+    bits.into_iter()
+        .take(1 + usize::from(net.prefix_len()))
+        .collect()
 }
 
 /// An address as its bits, and how long that is.

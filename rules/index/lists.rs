@@ -44,7 +44,8 @@ impl Lists {
     }
 }
 
-/// What one event has hit. A list is read once, however many values of the event hit it, and a rule is noted once.
+/// What one event has hit. A list is read once, however many values of the event hit it, and a rule
+/// is noted once.
 #[derive(Debug, Default)]
 pub(crate) struct Hits {
     /// The event at which each list, and each rule, was hit last.
@@ -56,7 +57,8 @@ pub(crate) struct Hits {
 }
 
 impl Hits {
-    /// Forgets the event before. Room is made for the rules and lists at hand, which may be others than at the last event.
+    /// Forgets the event before. Room is made for the rules and lists at hand, which may be others
+    /// than at the last event.
     pub(super) fn start(&mut self, lists: &Lists, rules: usize) {
         if self.lists.len() < lists.ends.len() {
             self.lists.resize(lists.ends.len(), 0);

@@ -1,7 +1,8 @@
 //! Which of many ranges a number lies in.
 //!
-//! The bounds of all ranges cut the numbers into places: each bound is one, and so is each gap beside it. Over the places stands a
-//! segment tree (Bentley, 1977), in which a range lies at the few nodes that make it up, at most two for each level:
+//! The bounds of all ranges cut the numbers into places: each bound is one, and so is each gap
+//! beside it. Over the places stands a segment tree (Bentley, 1977), in which a range lies at the
+//! few nodes that make it up, at most two for each level:
 //!
 //! ```text
 //!   bounds 0 and 10, range 0 <= n < 10           ┌─────── 1 ───────┐
@@ -10,8 +11,8 @@
 //!   places                    n < 0   n = 0   0 < n < 10   n = 10   n > 10
 //! ```
 //!
-//! A number's place is found by a binary search, and what stands from there up to the root is hit. So n ranges take at most
-//! n · 2 log n entries, however they overlap.
+//! A number's place is found by a binary search, and what stands from there up to the root is hit.
+//! So n ranges take at most n · 2 log n entries, however they overlap.
 
 use super::lists::{Hits, List, Lists};
 use crate::number::Number;
@@ -20,7 +21,8 @@ use crate::pattern::Range;
 #[derive(Debug, Default)]
 pub(super) struct Ranges {
     bounds: Vec<Number>,
-    /// The list at each node; the children of node n are 2n and 2n + 1, and the places are the last nodes.
+    /// The list at each node; the children of node n are 2n and 2n + 1, and the places are the last
+    /// nodes.
     nodes: Vec<Option<List>>,
 }
 
@@ -29,7 +31,12 @@ impl Ranges {
         if ranges.is_empty() {
             return Self::default();
         }
-        let mut bounds: Vec<_> = ranges.iter().flat_map(|(range, _)| [range.from, range.to]).flatten().map(|(number, _)| number).collect();
+        let mut bounds: Vec<_> = ranges
+            .iter()
+            .flat_map(|(range, _)| [range.from, range.to])
+            .flatten()
+            .map(|(number, _)| number)
+            .collect();
         bounds.sort_unstable();
         bounds.dedup();
         let places = 2 * bounds.len() + 1;

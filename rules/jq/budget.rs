@@ -17,8 +17,9 @@ const STACK_BYTES_MAX: usize = 1280 * 1024;
 /// Longest integer, in bits: calculating with longer ones takes more time than a step is worth.
 const INTEGER_BITS_MAX: u64 = 4096;
 
-/// Nodes of a value, and bytes of its texts, that one step pays for. A step stands for about a tenth of a microsecond and, where the value is
-/// new, for no more than 64 bytes of texts or four nodes, so that the steps bound the memory too.
+/// Nodes of a value, and bytes of its texts, that one step pays for. A step stands for about a
+/// tenth of a microsecond and, where the value is new, for no more than 64 bytes of texts or four
+/// nodes, so that the steps bound the memory too.
 const NODES_PER_STEP: u64 = 4;
 const BYTES_PER_STEP: u64 = 64;
 
@@ -45,7 +46,8 @@ impl<'a> HasLut<'a, Bounded> for Data<'a> {
     }
 }
 
-/// What a run has left. A program can catch the error that says so, and then gets it again at its next step.
+/// What a run has left. A program can catch the error that says so, and then gets it again at its
+/// next step.
 pub(super) struct Budget {
     steps: Cell<u64>,
     /// Where the stack was when the run began.
@@ -63,7 +65,11 @@ fn stack_address() -> usize {
 impl Budget {
     /// The budget of a run over an event: so many steps, and more where the event is large.
     pub(super) fn of(input: &Val, steps: u64) -> Self {
-        let budget = Self { steps: Cell::new(u64::MAX), stack: stack_address(), spent: Cell::new(None) };
+        let budget = Self {
+            steps: Cell::new(u64::MAX),
+            stack: stack_address(),
+            spent: Cell::new(None),
+        };
         let mut weight = Weight::default();
         // An event that is nested too deeply is told of when the program looks there.
         let _ = budget.add(input, 0, &mut weight);
@@ -102,7 +108,8 @@ impl Budget {
         }
     }
 
-    /// Pays for a value as large as this one. Refuses what is nested too deeply for those who walk through it without looking.
+    /// Pays for a value as large as this one. Refuses what is nested too deeply for those who walk
+    /// through it without looking.
     pub(super) fn weigh(&self, value: &Val) -> Result<(), jaq_json::Error> {
         let mut weight = Weight::default();
         self.add(value, 0, &mut weight)?;
@@ -121,8 +128,12 @@ impl Budget {
         match value {
             Val::TStr(text) | Val::BStr(text) => weight.bytes += text.len() as u64,
             Val::Num(Num::Dec(text)) => weight.bytes += text.len() as u64,
-            Val::Num(Num::BigInt(integer)) if integer.bits() > INTEGER_BITS_MAX => return Err(self.end(JqError::Number)),
-            Val::Arr(items) => items.iter().try_for_each(|item| self.add(item, depth + 1, weight))?,
+            Val::Num(Num::BigInt(integer)) if integer.bits() > INTEGER_BITS_MAX => {
+                return Err(self.end(JqError::Number));
+            }
+            Val::Arr(items) => items
+                .iter()
+                .try_for_each(|item| self.add(item, depth + 1, weight))?,
             Val::Obj(entries) => entries.iter().try_for_each(|(key, item)| {
                 self.add(key, depth + 1, weight)?;
                 self.add(item, depth + 1, weight)

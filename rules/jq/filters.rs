@@ -1,4 +1,5 @@
-//! The filters that programs may call which are not written in jq, and those that the rewriting puts in.
+//! The filters that programs may call which are not written in jq, and those that the rewriting
+//! puts in.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -21,8 +22,9 @@ pub(super) const KEY: &str = "!key";
 /// `l * r` with a bound on repeated texts.
 pub(super) const MULTIPLY: &str = "!multiply";
 
-/// jaq's own filters that are taken over: pure, and of a cost that follows the size of their input and output, which are paid for. Those
-/// that only pass values on, or look at their beginning, have `true`: they are not paid for.
+/// jaq's own filters that are taken over: pure, and of a cost that follows the size of their input
+/// and output, which are paid for. Those that only pass values on, or look at their beginning, have
+/// `true`: they are not paid for.
 const TAKEN: &[(&str, bool)] = &[
     ("error_empty", true),
     ("path", true),
@@ -62,34 +64,65 @@ const TAKEN: &[(&str, bool)] = &[
 /// A filter's name, how many arguments it takes, and whether it needs no payment.
 pub(super) type Signature = (&'static str, usize, bool);
 
-/// A filter that passes its input on, wherever filters can stand, also left of `|=`, once it is paid for. Function pointers capture nothing, so
-/// this cannot be a function of the payment.
+/// A filter that passes its input on, wherever filters can stand, also left of `|=`, once it is
+/// paid for. Function pointers capture nothing, so this cannot be a function of the payment.
 macro_rules! passing {
     ($name:expr, $pay:expr) => {
         (
             $name,
             v(0),
-            Native::new(|cv: Cv<'_, Bounded>| box_once($pay(cv.0.data().budget, &cv.1).map(|()| cv.1).map_err(Exn::from)))
-                .with_paths(|cv| box_once($pay(cv.0.data().budget, &cv.1.0).map(|()| cv.1).map_err(Exn::from)))
-                .with_update(|cv, update| match $pay(cv.0.data().budget, &cv.1) {
-                    Ok(()) => update(cv.1),
-                    Err(error) => box_once(Err(error.into())),
-                }),
+            Native::new(|cv: Cv<'_, Bounded>| {
+                box_once(
+                    $pay(cv.0.data().budget, &cv.1)
+                        .map(|()| cv.1)
+                        .map_err(Exn::from),
+                )
+            })
+            .with_paths(|cv| {
+                box_once(
+                    $pay(cv.0.data().budget, &cv.1.0)
+                        .map(|()| cv.1)
+                        .map_err(Exn::from),
+                )
+            })
+            .with_update(|cv, update| match $pay(cv.0.data().budget, &cv.1) {
+                Ok(()) => update(cv.1),
+                Err(error) => box_once(Err(error.into())),
+            }),
         )
     };
 }
 
 /// All filters, with their signatures.
 pub(super) fn all() -> (Vec<Fun<Bounded>>, Vec<Signature>) {
-    let taken = jaq_core::funs::<Bounded>().chain(jaq_std::base_funs()).chain(jaq_json::funs());
-    let taken = taken.filter_map(|fun| TAKEN.iter().find(|(name, _)| *name == fun.0).map(|(_, cheap)| (fun, *cheap)));
-    let passing: [Fun<Bounded>; 2] = [passing!(STEP, |budget: &Budget, _: &Val| budget.step(1)), passing!(WEIGH, Budget::weigh)];
-    let own = own()
-        .into_iter()
-        .chain(super::dates::all())
-        .map(|(name, arguments, filter, cheap)| (run::<Bounded>((name, v(arguments), filter)), cheap));
-    let all: Vec<(Fun<Bounded>, bool)> = taken.chain(own).chain(passing.map(|fun| (fun, true))).collect();
-    let signatures = all.iter().map(|(fun, cheap)| (fun.0, fun.1.len(), *cheap)).collect();
+    let taken = jaq_core::funs::<Bounded>()
+        .chain(jaq_std::base_funs())
+        .chain(jaq_json::funs());
+    let taken = taken.filter_map(|fun| {
+        TAKEN
+            .iter()
+            .find(|(name, _)| *name == fun.0)
+            .map(|(_, cheap)| (fun, *cheap))
+    });
+    let passing: [Fun<Bounded>; 2] = [
+        passing!(STEP, |budget: &Budget, _: &Val| budget.step(1)),
+        passing!(WEIGH, Budget::weigh),
+    ];
+    let own =
+        own()
+            .into_iter()
+            .chain(super::dates::all())
+            .map(|(name, arguments, filter, cheap)| {
+                (run::<Bounded>((name, v(arguments), filter)), cheap)
+            });
+    let all: Vec<(Fun<Bounded>, bool)> = taken
+        .chain(own)
+        .chain(passing.map(|fun| (fun, true)))
+        .collect();
+    let signatures = all
+        .iter()
+        .map(|(fun, cheap)| (fun.0, fun.1.len(), *cheap))
+        .collect();
     (all.into_iter().map(|(fun, _)| fun).collect(), signatures)
 }
 
@@ -106,15 +139,27 @@ fn own() -> [(&'static str, usize, RunPtr<Bounded>, bool); 13] {
             true,
         ),
         ("_sum", 0, |cv| bome(sum(cv.1)), false),
-        ("_join", 1, |cv| unary(cv, |items, separator| join(&items, &separator)), false),
+        (
+            "_join",
+            1,
+            |cv| unary(cv, |items, separator| join(&items, &separator)),
+            false,
+        ),
         ("_number", 0, |cv| bome(number(&cv.1)), true),
-        ("flatten", 1, |cv| unary(cv, |value, levels| flatten(&value, &levels)), false),
+        (
+            "flatten",
+            1,
+            |cv| unary(cv, |value, levels| flatten(&value, &levels)),
+            false,
+        ),
         (
             "contains",
             1,
             |cv| {
                 let budget = cv.0.data().budget;
-                unary(cv, move |whole, part| contains(budget, &whole, &part).map(Val::from))
+                unary(cv, move |whole, part| {
+                    contains(budget, &whole, &part).map(Val::from)
+                })
             },
             false,
         ),
@@ -131,16 +176,34 @@ fn own() -> [(&'static str, usize, RunPtr<Bounded>, bool); 13] {
             "fromjson",
             0,
             |cv| {
-                bome(text(&cv.1).and_then(|text| match pointsman_schemas::json::parse(text) {
-                    Ok(value) => Ok(of_json(&value)),
-                    Err(error) => Err(failed(format!("this text is not JSON: {error}"))),
-                }))
+                bome(
+                    text(&cv.1).and_then(|text| match pointsman_schemas::json::parse(text) {
+                        Ok(value) => Ok(of_json(&value)),
+                        Err(error) => Err(failed(format!("this text is not JSON: {error}"))),
+                    }),
+                )
             },
             false,
         ),
         ("_html", 0, |cv| bome(text(&cv.1).map(escape_html)), false),
-        ("_uri", 0, |cv| bome(text(&cv.1).map(|text| Val::from(utf8_percent_encode(&lossy(text), RESERVED).to_string()))), false),
-        ("_base64", 0, |cv| bome(text(&cv.1).map(|text| Val::from(STANDARD.encode(text)))), false),
+        (
+            "_uri",
+            0,
+            |cv| {
+                bome(
+                    text(&cv.1).map(|text| {
+                        Val::from(utf8_percent_encode(&lossy(text), RESERVED).to_string())
+                    }),
+                )
+            },
+            false,
+        ),
+        (
+            "_base64",
+            0,
+            |cv| bome(text(&cv.1).map(|text| Val::from(STANDARD.encode(text)))),
+            false,
+        ),
         (
             "_base64d",
             0,
@@ -156,7 +219,11 @@ fn own() -> [(&'static str, usize, RunPtr<Bounded>, bool); 13] {
 }
 
 /// Everything but the unreserved characters of RFC 3986, section 2.3.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 pub(super) fn failed(message: String) -> jaq_json::Error {
     jaq_json::Error::str(message)
@@ -173,7 +240,8 @@ pub(super) fn text(value: &Val) -> Result<&[u8], jaq_json::Error> {
     }
 }
 
-/// A key of an object or an index of a list. jaq's lists can be searched for lists and cut by objects in the same place, at any cost.
+/// A key of an object or an index of a list. jaq's lists can be searched for lists and cut by
+/// objects in the same place, at any cost.
 fn key(value: Val) -> ValR<Val> {
     match value {
         Val::Num(_) | Val::TStr(_) | Val::Null => Ok(value),
@@ -182,7 +250,9 @@ fn key(value: Val) -> ValR<Val> {
 }
 
 fn multiply(budget: &Budget, left: Val, right: Val) -> ValR<Val> {
-    if let (Val::TStr(text) | Val::BStr(text), Val::Num(times)) | (Val::Num(times), Val::TStr(text) | Val::BStr(text)) = (&left, &right) {
+    if let (Val::TStr(text) | Val::BStr(text), Val::Num(times))
+    | (Val::Num(times), Val::TStr(text) | Val::BStr(text)) = (&left, &right)
+    {
         let times = match times {
             Num::Int(times) => u64::try_from(*times).unwrap_or(0),
             _ => u64::MAX,
@@ -194,16 +264,23 @@ fn multiply(budget: &Budget, left: Val, right: Val) -> ValR<Val> {
 
 /// What `add` makes of a list, in time that follows its size.
 fn sum(items: Val) -> ValR<Val> {
-    let Val::Arr(items) = items else { return Err(jaq_json::Error::typ(items, "array")) };
+    let Val::Arr(items) = items else {
+        return Err(jaq_json::Error::typ(items, "array"));
+    };
     let texts: Option<Vec<&[u8]>> = items.iter().map(|item| text(item).ok()).collect();
     match texts {
         Some(texts) if !texts.is_empty() => Ok(Val::utf8_str(texts.concat())),
-        _ => items.iter().cloned().try_fold(Val::Null, |sum, item| sum + item),
+        _ => items
+            .iter()
+            .cloned()
+            .try_fold(Val::Null, |sum, item| sum + item),
     }
 }
 
 fn join(items: &Val, separator: &Val) -> ValR<Val> {
-    let Val::Arr(items) = items else { return Err(jaq_json::Error::typ(items.clone(), "array")) };
+    let Val::Arr(items) = items else {
+        return Err(jaq_json::Error::typ(items.clone(), "array"));
+    };
     let separator = text(separator)?;
     let mut out = Vec::new();
     for (index, item) in items.iter().enumerate() {
@@ -222,7 +299,10 @@ fn join(items: &Val, separator: &Val) -> ValR<Val> {
 
 fn number(value: &Val) -> ValR<Val> {
     let text = lossy(text(value)?);
-    match (text.parse::<isize>(), serde_json::from_str::<serde_json::Number>(&text)) {
+    match (
+        text.parse::<isize>(),
+        serde_json::from_str::<serde_json::Number>(&text),
+    ) {
         (Ok(whole), _) => Ok(Val::from(whole)),
         (_, Ok(number)) => Ok(of_json(&number.into())),
         _ => Err(failed("cannot parse as number".to_owned())),
@@ -242,7 +322,11 @@ fn flatten(value: &Val, levels: &Val) -> ValR<Val> {
         return Err(jaq_json::Error::typ(value.clone(), "array"));
     };
     let mut out = Vec::new();
-    into(items, usize::try_from(*levels).unwrap_or(0).min(DEPTH_MAX), &mut out);
+    into(
+        items,
+        usize::try_from(*levels).unwrap_or(0).min(DEPTH_MAX),
+        &mut out,
+    );
     Ok(out.into_iter().collect())
 }
 
@@ -288,11 +372,21 @@ fn indices(budget: &Budget, whole: &Val, part: &Val) -> ValR<Val> {
         (Val::TStr(whole), Val::TStr(part)) => {
             let (whole, finder) = (lossy(whole), memchr::memmem::Finder::new(&**part));
             let (mut found, mut from, mut characters) = (Vec::new(), 0, 0_usize);
-            while let Some(at) = whole.as_bytes().get(from..).and_then(|rest| finder.find(rest)) {
+            while let Some(at) = whole
+                .as_bytes()
+                .get(from..)
+                .and_then(|rest| finder.find(rest))
+            {
                 budget.step(1 + part.len() as u64 / 64)?;
-                characters += whole.get(from..from + at).map_or(0, |passed| passed.chars().count());
+                characters += whole
+                    .get(from..from + at)
+                    .map_or(0, |passed| passed.chars().count());
                 found.push(Val::from(characters));
-                from += at + whole.get(from + at..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8);
+                from += at
+                    + whole
+                        .get(from + at..)
+                        .and_then(|rest| rest.chars().next())
+                        .map_or(1, char::len_utf8);
                 characters += 1;
             }
             Ok(found.into_iter().collect())

@@ -2,12 +2,15 @@
 //!
 //! A program's work is bounded where three things hold, and each is seen to here, term by term:
 //!
-//! 1. **It ends.** A definition cannot call itself, and the filters whose definition does (`repeat`, `while`, `until`, `recurse(f)`) are not
-//!    offered. What goes round is then `reduce`, `foreach` and whatever yields many values, and the depth of the stack and of the chains of
+//! 1. **It ends.** A definition cannot call itself, and the filters whose definition does
+//!    (`repeat`, `while`, `until`, `recurse(f)`) are not offered. What goes round is then `reduce`,
+//!    `foreach` and whatever yields many values, and the depth of the stack and of the chains of
 //!    closures follows the text of the program.
-//! 2. **Each round is paid for.** Every term that can yield more than one value (`,`, `.[]`, `..`, a call) is followed by [`STEP`].
-//! 3. **Each value is paid for.** Every term that makes a value (`[…]`, `{…}`, arithmetic, text, a call) is followed by [`WEIGH`], and so is
-//!    whatever is handed to something whose cost follows the size of its input: comparisons, updates, iteration, most filters.
+//! 2. **Each round is paid for.** Every term that can yield more than one value (`,`, `.[]`, `..`,
+//!    a call) is followed by [`STEP`].
+//! 3. **Each value is paid for.** Every term that makes a value (`[…]`, `{…}`, arithmetic, text, a
+//!    call) is followed by [`WEIGH`], and so is whatever is handed to something whose cost follows
+//!    the size of its input: comparisons, updates, iteration, most filters.
 
 use std::collections::HashSet;
 
@@ -21,7 +24,8 @@ use super::filters::{KEY, MULTIPLY, STEP, Signature, WEIGH};
 /// Binds the right side of `+=` and its kin; no program can spell it.
 const OPERAND: &str = "$!operand";
 
-/// Offered inside of the prelude alone: jaq frees a path step within step, and one that `reduce` makes can be of any length.
+/// Offered inside of the prelude alone: jaq frees a path step within step, and one that `reduce`
+/// makes can be of any length.
 const PATH: &str = "path";
 
 /// What is wrong with a program, at a place of its text.
@@ -37,7 +41,8 @@ pub(super) struct Rewriting<'s, 'f> {
     filters: &'f [Signature],
     /// The definitions that every program can call.
     prelude: HashSet<(&'s str, usize)>,
-    /// Definitions and arguments in scope, of which the last one of a name counts, each with whether it is a definition in whose body this is.
+    /// Definitions and arguments in scope, of which the last one of a name counts, each with
+    /// whether it is a definition in whose body this is.
     known: Vec<((&'s str, usize), bool)>,
     inside_prelude: bool,
     pub(super) refusals: Vec<Refusal<'s>>,
@@ -51,7 +56,11 @@ fn pipe<'s>(left: Term<&'s str>, right: Term<&'s str>) -> Term<&'s str> {
     Term::BinOp(Box::new(left), BinaryOp::Pipe(None), Box::new(right))
 }
 
-fn binary<'s>(left: Term<&'s str>, operator: BinaryOp<&'s str>, right: Term<&'s str>) -> Term<&'s str> {
+fn binary<'s>(
+    left: Term<&'s str>,
+    operator: BinaryOp<&'s str>,
+    right: Term<&'s str>,
+) -> Term<&'s str> {
     Term::BinOp(Box::new(left), operator, Box::new(right))
 }
 
@@ -64,19 +73,34 @@ fn weighed(term: Term<&str>) -> Term<&str> {
     let small = match &term {
         Term::Num(_) => true,
         Term::Str(None, parts) => parts.iter().all(|part| !matches!(part, StrPart::Term(_))),
-        Term::Call(name, arguments) => arguments.is_empty() && ["true", "false", "null"].contains(name),
+        Term::Call(name, arguments) => {
+            arguments.is_empty() && ["true", "false", "null"].contains(name)
+        }
         _ => false,
     };
-    if small { term } else { pipe(term, call(WEIGH, Vec::new())) }
+    if small {
+        term
+    } else {
+        pipe(term, call(WEIGH, Vec::new()))
+    }
 }
 
 impl<'s, 'f> Rewriting<'s, 'f> {
     pub(super) fn new(filters: &'f [Signature]) -> Self {
-        Self { filters, prelude: HashSet::new(), known: Vec::new(), inside_prelude: false, refusals: Vec::new() }
+        Self {
+            filters,
+            prelude: HashSet::new(),
+            known: Vec::new(),
+            inside_prelude: false,
+            refusals: Vec::new(),
+        }
     }
 
     /// Rewrites the definitions that every program can call; each sees those before it.
-    pub(super) fn prelude(&mut self, definitions: impl IntoIterator<Item = Def<&'s str>>) -> Vec<Def<&'s str>> {
+    pub(super) fn prelude(
+        &mut self,
+        definitions: impl IntoIterator<Item = Def<&'s str>>,
+    ) -> Vec<Def<&'s str>> {
         self.inside_prelude = true;
         let rewritten = definitions.into_iter().map(|definition| {
             let signature = (definition.name, definition.args.len());
@@ -92,8 +116,13 @@ impl<'s, 'f> Rewriting<'s, 'f> {
     fn definition(&mut self, definition: Def<&'s str>) -> Def<&'s str> {
         let Def { name, args, body } = definition;
         let scope = self.known.len();
-        // In this order, as jaq looks them up: the definition itself comes before arguments and before others of its name.
-        self.known.extend(args.iter().filter(|argument| !argument.starts_with('$')).map(|argument| ((*argument, 0), false)));
+        // In this order, as jaq looks them up: the definition itself comes before arguments and
+        // before others of its name.
+        self.known.extend(
+            args.iter()
+                .filter(|argument| !argument.starts_with('$'))
+                .map(|argument| ((*argument, 0), false)),
+        );
         self.known.push(((name, args.len()), true));
         let body = self.term(body);
         self.known.truncate(scope);
@@ -118,7 +147,11 @@ impl<'s, 'f> Rewriting<'s, 'f> {
             Term::Arr(Some(inner)) => weighed(Term::Arr(Some(self.boxed(inner)))),
             Term::Obj(entries) => {
                 let mut entry = |(key, value): (Term<&'s str>, Option<Term<&'s str>>)| {
-                    let key = if matches!(key, Term::Var(_)) { key } else { self.term(key) };
+                    let key = if matches!(key, Term::Var(_)) {
+                        key
+                    } else {
+                        self.term(key)
+                    };
                     (key, value.map(|value| self.term(value)))
                 };
                 let entries = entries.into_iter().map(&mut entry).collect();
@@ -131,13 +164,22 @@ impl<'s, 'f> Rewriting<'s, 'f> {
                 let (items, pattern) = (self.boxed(items), self.pattern(pattern));
                 let arguments = arguments.into_iter().enumerate().map(|(index, argument)| {
                     let argument = self.term(argument);
-                    if index == 0 { argument } else { stepped(argument) }
+                    if index == 0 {
+                        argument
+                    } else {
+                        stepped(argument)
+                    }
                 });
                 Term::Fold(name, items, pattern, arguments.collect())
             }
-            Term::TryCatch(inner, catch) => Term::TryCatch(self.boxed(inner), catch.map(|catch| self.boxed(catch))),
+            Term::TryCatch(inner, catch) => {
+                Term::TryCatch(self.boxed(inner), catch.map(|catch| self.boxed(catch)))
+            }
             Term::IfThenElse(cases, otherwise) => {
-                let cases = cases.into_iter().map(|(test, then)| (self.term(test), self.term(then))).collect();
+                let cases = cases
+                    .into_iter()
+                    .map(|(test, then)| (self.term(test), self.term(then)))
+                    .collect();
                 Term::IfThenElse(cases, otherwise.map(|otherwise| self.boxed(otherwise)))
             }
             Term::Def(definitions, inner) => {
@@ -158,7 +200,11 @@ impl<'s, 'f> Rewriting<'s, 'f> {
         }
     }
 
-    fn text(&mut self, format: Option<&'s str>, parts: Vec<StrPart<&'s str, Term<&'s str>>>) -> Term<&'s str> {
+    fn text(
+        &mut self,
+        format: Option<&'s str>,
+        parts: Vec<StrPart<&'s str, Term<&'s str>>>,
+    ) -> Term<&'s str> {
         if let Some(name) = format {
             // Resolved like a call of the format's name.
             self.call(name, Vec::new());
@@ -175,14 +221,32 @@ impl<'s, 'f> Rewriting<'s, 'f> {
     fn pattern(&mut self, pattern: Pattern<&'s str>) -> Pattern<&'s str> {
         match pattern {
             Pattern::Var(name) => Pattern::Var(name),
-            Pattern::Arr(inner) => Pattern::Arr(inner.into_iter().map(|pattern| self.pattern(pattern)).collect()),
+            Pattern::Arr(inner) => Pattern::Arr(
+                inner
+                    .into_iter()
+                    .map(|pattern| self.pattern(pattern))
+                    .collect(),
+            ),
             Pattern::Obj(entries) => Pattern::Obj(
-                entries.into_iter().map(|(key, pattern)| (pipe(self.term(key), call(KEY, Vec::new())), self.pattern(pattern))).collect(),
+                entries
+                    .into_iter()
+                    .map(|(key, pattern)| {
+                        (
+                            pipe(self.term(key), call(KEY, Vec::new())),
+                            self.pattern(pattern),
+                        )
+                    })
+                    .collect(),
             ),
         }
     }
 
-    fn binary(&mut self, left: Term<&'s str>, operator: BinaryOp<&'s str>, right: Term<&'s str>) -> Term<&'s str> {
+    fn binary(
+        &mut self,
+        left: Term<&'s str>,
+        operator: BinaryOp<&'s str>,
+        right: Term<&'s str>,
+    ) -> Term<&'s str> {
         let left = self.term(left);
         let pattern = match operator {
             BinaryOp::Pipe(Some(pattern)) => {
@@ -195,9 +259,17 @@ impl<'s, 'f> Rewriting<'s, 'f> {
         match pattern {
             BinaryOp::Comma => stepped(binary(left, BinaryOp::Comma, right)),
             BinaryOp::Math(operator) => calculation(left, operator, right),
-            BinaryOp::Cmp(operator) => binary(weighed(left), BinaryOp::Cmp(operator), weighed(right)),
-            BinaryOp::Assign | BinaryOp::UpdateAlt => pipe(call(WEIGH, Vec::new()), binary(left, pattern, weighed(right))),
-            BinaryOp::Update => pipe(call(WEIGH, Vec::new()), binary(left, BinaryOp::Update, stepped(right))),
+            BinaryOp::Cmp(operator) => {
+                binary(weighed(left), BinaryOp::Cmp(operator), weighed(right))
+            }
+            BinaryOp::Assign | BinaryOp::UpdateAlt => pipe(
+                call(WEIGH, Vec::new()),
+                binary(left, pattern, weighed(right)),
+            ),
+            BinaryOp::Update => pipe(
+                call(WEIGH, Vec::new()),
+                binary(left, BinaryOp::Update, stepped(right)),
+            ),
             BinaryOp::UpdateMath(operator) => {
                 let new = calculation(Term::Id, operator, Term::Var(OPERAND));
                 let update = pipe(call(WEIGH, Vec::new()), binary(left, BinaryOp::Update, new));
@@ -209,7 +281,10 @@ impl<'s, 'f> Rewriting<'s, 'f> {
 
     fn path(&mut self, head: Term<&'s str>, path: Path<Term<&'s str>>) -> Term<&'s str> {
         let head = self.term(head);
-        let many = path.0.iter().any(|(part, _)| matches!(part, Part::Range(..)));
+        let many = path
+            .0
+            .iter()
+            .any(|(part, _)| matches!(part, Part::Range(..)));
         let parts = path.0.into_iter().map(|(part, optional)| {
             let part = match part {
                 Part::Index(index) => {
@@ -223,30 +298,60 @@ impl<'s, 'f> Rewriting<'s, 'f> {
             (part, optional)
         });
         let path = Path(parts.collect());
-        if many { stepped(Term::Path(Box::new(weighed(head)), path)) } else { Term::Path(Box::new(head), path) }
+        if many {
+            stepped(Term::Path(Box::new(weighed(head)), path))
+        } else {
+            Term::Path(Box::new(head), path)
+        }
     }
 
     fn call(&mut self, name: &'s str, arguments: Vec<Term<&'s str>>) -> Term<&'s str> {
         let signature = (name, arguments.len());
         let arguments = self.terms(arguments);
         let mut refuse = |message: String, help| {
-            self.refusals.push(Refusal { at: name, message, help });
+            self.refusals.push(Refusal {
+                at: name,
+                message,
+                help,
+            });
             Term::Id
         };
-        match self.known.iter().rev().find(|(known, _)| *known == signature) {
+        match self
+            .known
+            .iter()
+            .rev()
+            .find(|(known, _)| *known == signature)
+        {
             Some((_, false)) => return Term::Call(name, arguments),
             Some((_, true)) => {
-                return refuse(format!("`{name}` calls itself, and a program here may not"), "say it with reduce, foreach, map or ..");
+                return refuse(
+                    format!("`{name}` calls itself, and a program here may not"),
+                    "say it with reduce, foreach, map or ..",
+                );
             }
             None => {}
         }
-        let filter = self.filters.iter().find(|(known, count, _)| (*known, *count) == signature);
-        if let Some((name, _, cheap)) = filter.filter(|(name, ..)| self.inside_prelude || *name != PATH) {
-            let arguments =
-                if *name == "has" { arguments.into_iter().map(|key| pipe(key, call(KEY, Vec::new()))).collect() } else { arguments };
+        let filter = self
+            .filters
+            .iter()
+            .find(|(known, count, _)| (*known, *count) == signature);
+        if let Some((name, _, cheap)) =
+            filter.filter(|(name, ..)| self.inside_prelude || *name != PATH)
+        {
+            let arguments = if *name == "has" {
+                arguments
+                    .into_iter()
+                    .map(|key| pipe(key, call(KEY, Vec::new())))
+                    .collect()
+            } else {
+                arguments
+            };
             return match cheap {
                 true => stepped(Term::Call(name, arguments)),
-                false => pipe(call(WEIGH, Vec::new()), weighed(Term::Call(name, arguments))),
+                false => pipe(
+                    call(WEIGH, Vec::new()),
+                    weighed(Term::Call(name, arguments)),
+                ),
             };
         }
         if self.prelude.contains(&signature) {
@@ -254,39 +359,67 @@ impl<'s, 'f> Rewriting<'s, 'f> {
         }
         let counts: Vec<String> = self.counts(name).iter().map(ToString::to_string).collect();
         let mut refuse = |message: String, help| {
-            self.refusals.push(Refusal { at: name, message, help });
+            self.refusals.push(Refusal {
+                at: name,
+                message,
+                help,
+            });
             Term::Id
         };
         match name {
             _ if !counts.is_empty() => refuse(
-                format!("`{name}` is given {} arguments here, and takes {}", signature.1, counts.join(" or ")),
+                format!(
+                    "`{name}` is given {} arguments here, and takes {}",
+                    signature.1,
+                    counts.join(" or ")
+                ),
                 "arguments are separated by ;",
             ),
-            "repeat" | "while" | "until" | "recurse" | "combinations" => {
-                refuse(format!("`{name}` may go on for ever, and is not offered here"), "say it with reduce, foreach, range or ..")
-            }
+            "repeat" | "while" | "until" | "recurse" | "combinations" => refuse(
+                format!("`{name}` may go on for ever, and is not offered here"),
+                "say it with reduce, foreach, range or ..",
+            ),
             "localtime" | "strflocaltime" => refuse(
                 format!("`{name}` goes by a local time, and there is none here"),
                 "name the zone: strftime(\"%H:%M\"; \"Europe/Berlin\")",
             ),
-            "env" | "input" | "inputs" | "input_filename" | "input_line_number" | "debug" | "stderr" | "halt" | "halt_error"
-            | "get_search_list" => {
-                refuse(format!("`{name}` looks beyond the event, and is not offered here"), "a transform sees the event alone")
-            }
-            "path" => refuse(format!("`{name}` is not offered here"), "use paths, getpath, setpath or del"),
-            "test" | "match" | "capture" | "scan" | "splits" | "sub" | "gsub" => {
-                refuse(format!("`{name}` is not offered here"), "use split, startswith, endswith, ltrimstr, rtrimstr or contains")
-            }
-            _ => refuse(format!("there is no filter `{name}` here"), "the documentation of transforms lists those that there are"),
+            "env" | "input" | "inputs" | "input_filename" | "input_line_number" | "debug"
+            | "stderr" | "halt" | "halt_error" | "get_search_list" => refuse(
+                format!("`{name}` looks beyond the event, and is not offered here"),
+                "a transform sees the event alone",
+            ),
+            "path" => refuse(
+                format!("`{name}` is not offered here"),
+                "use paths, getpath, setpath or del",
+            ),
+            "test" | "match" | "capture" | "scan" | "splits" | "sub" | "gsub" => refuse(
+                format!("`{name}` is not offered here"),
+                "use split, startswith, endswith, ltrimstr, rtrimstr or contains",
+            ),
+            _ => refuse(
+                format!("there is no filter `{name}` here"),
+                "the documentation of transforms lists those that there are",
+            ),
         }
     }
 
     /// How many arguments a name takes.
     fn counts(&self, name: &str) -> Vec<usize> {
-        let filters = self.filters.iter().map(|(known, count, _)| (*known, *count));
-        let known = self.known.iter().map(|(known, _)| *known).chain(self.prelude.iter().copied());
-        let mut counts: Vec<usize> =
-            filters.chain(known).filter(|(known, _)| *known != PATH).filter(|(known, _)| *known == name).map(|(_, count)| count).collect();
+        let filters = self
+            .filters
+            .iter()
+            .map(|(known, count, _)| (*known, *count));
+        let known = self
+            .known
+            .iter()
+            .map(|(known, _)| *known)
+            .chain(self.prelude.iter().copied());
+        let mut counts: Vec<usize> = filters
+            .chain(known)
+            .filter(|(known, _)| *known != PATH)
+            .filter(|(known, _)| *known == name)
+            .map(|(_, count)| count)
+            .collect();
         counts.sort_unstable();
         counts.dedup();
         counts

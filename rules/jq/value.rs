@@ -19,7 +19,12 @@ pub(super) fn of_json(value: &Value) -> Val {
         },
         Value::String(text) => Val::from(text.clone()),
         Value::Array(items) => items.iter().map(of_json).collect(),
-        Value::Object(entries) => Val::obj(entries.iter().map(|(key, value)| (Val::from(key.clone()), of_json(value))).collect()),
+        Value::Object(entries) => Val::obj(
+            entries
+                .iter()
+                .map(|(key, value)| (Val::from(key.clone()), of_json(value)))
+                .collect(),
+        ),
     }
 }
 
@@ -32,7 +37,9 @@ pub(super) fn write(value: &Val, depth: usize, out: &mut Vec<u8>) -> Result<(), 
         Val::Null => out.extend_from_slice(b"null"),
         Val::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
         Val::Num(number) => write_number(number, out),
-        Val::TStr(text) | Val::BStr(text) => json::write_string(&String::from_utf8_lossy(text), out),
+        Val::TStr(text) | Val::BStr(text) => {
+            json::write_string(&String::from_utf8_lossy(text), out)
+        }
         Val::Arr(items) => {
             out.push(b'[');
             for (index, item) in items.iter().enumerate() {
@@ -46,7 +53,9 @@ pub(super) fn write(value: &Val, depth: usize, out: &mut Vec<u8>) -> Result<(), 
         Val::Obj(entries) => {
             out.push(b'{');
             for (index, (key, item)) in entries.iter().enumerate() {
-                let Val::TStr(key) = key else { return Err(JqError::Key) };
+                let Val::TStr(key) = key else {
+                    return Err(JqError::Key);
+                };
                 if index > 0 {
                     out.push(b',');
                 }
@@ -57,14 +66,20 @@ pub(super) fn write(value: &Val, depth: usize, out: &mut Vec<u8>) -> Result<(), 
             out.push(b'}');
         }
     }
-    if out.len() > TEMPLATE_BYTES_MAX { Err(JqError::TooLong) } else { Ok(()) }
+    if out.len() > TEMPLATE_BYTES_MAX {
+        Err(JqError::TooLong)
+    } else {
+        Ok(())
+    }
 }
 
 fn write_number(number: &Num, out: &mut Vec<u8>) {
     /// Past this not every whole number is a double.
     const EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;
     let double = match number {
-        Num::Int(_) | Num::BigInt(_) => return out.extend_from_slice(number.to_string().as_bytes()),
+        Num::Int(_) | Num::BigInt(_) => {
+            return out.extend_from_slice(number.to_string().as_bytes());
+        }
         Num::Float(double) => *double,
         Num::Dec(text) => text.parse().unwrap_or(f64::NAN),
     };

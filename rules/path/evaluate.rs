@@ -1,36 +1,48 @@
 //! A query held against a tree: RFC 9535, sections 2.3 to 2.5.
 //!
-//! Whoever writes a query, or sends an event, may make it dear: each `..` finds a value once for each value above it that was found, and what is
-//! selected twice stays twice, so that `$..*..*..*..*` on sixty nested lists, 125 bytes, finds half a million values. So every step is counted,
-//! and a query that takes too many finds nothing. A regular expression is compiled once for each document, wherever it comes from.
+//! Whoever writes a query, or sends an event, may make it dear: each `..` finds a value once for
+//! each value above it that was found, and what is selected twice stays twice, so that
+//! `$..*..*..*..*` on sixty nested lists, 125 bytes, finds half a million values. So every step is
+//! counted, and a query that takes too many finds nothing. A regular expression is compiled once
+//! for each document, wherever it comes from.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use jsonpath_rust::parser::model::{
-    Comparable, Comparison, Filter, FilterAtom, FnArg, JpQuery, Literal, Segment, Selector, SingularQuery, SingularQuerySegment, Test,
-    TestFunction,
+    Comparable, Comparison, Filter, FilterAtom, FnArg, JpQuery, Literal, Segment, Selector,
+    SingularQuery, SingularQuerySegment, Test, TestFunction,
 };
 use serde_json::Value;
 
 use crate::condition::compile_regex;
 use crate::number::Number;
 
-/// Steps that one query may take on one document: looks at a value, bytes of a text that a regular expression reads. A fraction of a
-/// second, and much more than is looked for in earnest: `$..a..b` takes a third of it on an event of fifty thousand values.
+/// Steps that one query may take on one document: looks at a value, bytes of a text that a regular
+/// expression reads. A fraction of a second, and much more than is looked for in earnest: `$..a..b`
+/// takes a third of it on an event of fifty thousand values.
 const STEPS_MAX: u64 = 10_000_000;
 
-/// What a regular expression of up to so many bytes, compiled, counts for: once where it is compiled, and for each byte that it reads.
-/// One that takes more fits nothing.
-const REGEX_STEPS: [(usize, u64, u64); 3] = [(16 * 1024, 1_000, 1), (64 * 1024, 4_000, 4), (256 * 1024, 16_000, 16)];
+/// What a regular expression of up to so many bytes, compiled, counts for: once where it is
+/// compiled, and for each byte that it reads. One that takes more fits nothing.
+const REGEX_STEPS: [(usize, u64, u64); 3] = [
+    (16 * 1024, 1_000, 1),
+    (64 * 1024, 4_000, 4),
+    (256 * 1024, 16_000, 16),
+];
 
 /// What one that is written out in a rule may take; it has been compiled before, when the rule was.
 const LITERAL_REGEX_BYTES_MAX: usize = 1024 * 1024;
 
 /// The values that a query finds, in the RFC's order; none where it takes too many steps.
 pub(super) fn find<'d>(query: &JpQuery, root: &'d Value) -> Option<Vec<&'d Value>> {
-    Run { root, steps: 0, regexes: HashMap::new() }.segments(&query.segments, root)
+    Run {
+        root,
+        steps: 0,
+        regexes: HashMap::new(),
+    }
+    .segments(&query.segments, root)
 }
 
 /// A query under way.
@@ -83,10 +95,17 @@ impl<'q, 'd> Run<'q, 'd> {
         Some(found)
     }
 
-    fn segment(&mut self, segment: &'q Segment, value: &'d Value, found: &mut Vec<&'d Value>) -> Bounded<()> {
+    fn segment(
+        &mut self,
+        segment: &'q Segment,
+        value: &'d Value,
+        found: &mut Vec<&'d Value>,
+    ) -> Bounded<()> {
         match segment {
             Segment::Selector(selector) => self.select(selector, value, found),
-            Segment::Selectors(selectors) => selectors.iter().try_for_each(|selector| self.select(selector, value, found)),
+            Segment::Selectors(selectors) => selectors
+                .iter()
+                .try_for_each(|selector| self.select(selector, value, found)),
             // Each value, and then what is in it, as deep as JSON is read.
             Segment::Descendant(inner) => {
                 self.segment(inner, value, found)?;
@@ -95,14 +114,23 @@ impl<'q, 'd> Run<'q, 'd> {
         }
     }
 
-    fn select(&mut self, selector: &'q Selector, value: &'d Value, found: &mut Vec<&'d Value>) -> Bounded<()> {
+    fn select(
+        &mut self,
+        selector: &'q Selector,
+        value: &'d Value,
+        found: &mut Vec<&'d Value>,
+    ) -> Bounded<()> {
         self.step(1)?;
         let before = found.len();
         match selector {
-            Selector::Name(name) => found.extend(value.as_object().and_then(|members| members.get(name))),
+            Selector::Name(name) => {
+                found.extend(value.as_object().and_then(|members| members.get(name)))
+            }
             Selector::Index(index) => found.extend(element(value, *index)),
             Selector::Wildcard => found.extend(children(value)),
-            Selector::Slice(start, end, step) => slice(value, *start, *end, step.unwrap_or(1), found),
+            Selector::Slice(start, end, step) => {
+                slice(value, *start, *end, step.unwrap_or(1), found)
+            }
             Selector::Filter(filter) => {
                 for child in children(value) {
                     self.step(1)?;
@@ -133,9 +161,13 @@ impl<'q, 'd> Run<'q, 'd> {
                 }
                 Some(true)
             }
-            Filter::Atom(FilterAtom::Filter { expr, not }) => Some(self.filter(expr, current)? != *not),
+            Filter::Atom(FilterAtom::Filter { expr, not }) => {
+                Some(self.filter(expr, current)? != *not)
+            }
             Filter::Atom(FilterAtom::Test { expr, not }) => Some(self.test(expr, current)? != *not),
-            Filter::Atom(FilterAtom::Comparison(comparison)) => self.comparison(comparison, current),
+            Filter::Atom(FilterAtom::Comparison(comparison)) => {
+                self.comparison(comparison, current)
+            }
         }
     }
 
@@ -161,7 +193,10 @@ impl<'q, 'd> Run<'q, 'd> {
 
     fn comparison(&mut self, comparison: &'q Comparison, current: &'d Value) -> Bounded<bool> {
         let (left, right) = comparison.vals();
-        let (left, right) = (self.comparable(left, current)?, self.comparable(right, current)?);
+        let (left, right) = (
+            self.comparable(left, current)?,
+            self.comparable(right, current)?,
+        );
         self.step(1)?;
         Some(match comparison {
             Comparison::Eq(..) => left.equals(right),
@@ -169,26 +204,38 @@ impl<'q, 'd> Run<'q, 'd> {
             Comparison::Lt(..) => left.order(right) == Some(Ordering::Less),
             Comparison::Gt(..) => left.order(right) == Some(Ordering::Greater),
             Comparison::Lte(..) => left.order(right) == Some(Ordering::Less) || left.equals(right),
-            Comparison::Gte(..) => left.order(right) == Some(Ordering::Greater) || left.equals(right),
+            Comparison::Gte(..) => {
+                left.order(right) == Some(Ordering::Greater) || left.equals(right)
+            }
         })
     }
 
-    fn comparable(&mut self, comparable: &'q Comparable, current: &'d Value) -> Bounded<Operand<'q, 'd>> {
+    fn comparable(
+        &mut self,
+        comparable: &'q Comparable,
+        current: &'d Value,
+    ) -> Bounded<Operand<'q, 'd>> {
         let (from, segments) = match comparable {
             Comparable::Literal(literal) => return Some(Operand::Literal(literal)),
             Comparable::Function(function) => return self.function(function, current),
             Comparable::SingularQuery(SingularQuery::Current(segments)) => (current, segments),
             Comparable::SingularQuery(SingularQuery::Root(segments)) => (self.root, segments),
         };
-        let found = segments.iter().try_fold(from, |value, segment| match segment {
-            SingularQuerySegment::Name(name) => value.as_object()?.get(name),
-            SingularQuerySegment::Index(index) => element(value, *index),
-        });
+        let found = segments
+            .iter()
+            .try_fold(from, |value, segment| match segment {
+                SingularQuerySegment::Name(name) => value.as_object()?.get(name),
+                SingularQuerySegment::Index(index) => element(value, *index),
+            });
         Some(found.map_or(Operand::Nothing, Operand::Found))
     }
 
     /// What a function results in: section 2.4.4 and those behind it.
-    fn function(&mut self, function: &'q TestFunction, current: &'d Value) -> Bounded<Operand<'q, 'd>> {
+    fn function(
+        &mut self,
+        function: &'q TestFunction,
+        current: &'d Value,
+    ) -> Bounded<Operand<'q, 'd>> {
         Some(match function {
             TestFunction::Length(argument) => match self.argument(argument, current)? {
                 Operand::Found(Value::String(text)) => self.length(text)?,
@@ -197,13 +244,19 @@ impl<'q, 'd> Run<'q, 'd> {
                 Operand::Found(Value::Object(members)) => Operand::Count(members.len()),
                 _ => Operand::Nothing,
             },
-            TestFunction::Count(argument) => Operand::Count(self.argument_nodes(argument, current)?.len()),
-            TestFunction::Value(argument) => match self.argument_nodes(argument, current)?.as_slice() {
-                [value] => Operand::Found(value),
-                _ => Operand::Nothing,
-            },
+            TestFunction::Count(argument) => {
+                Operand::Count(self.argument_nodes(argument, current)?.len())
+            }
+            TestFunction::Value(argument) => {
+                match self.argument_nodes(argument, current)?.as_slice() {
+                    [value] => Operand::Found(value),
+                    _ => Operand::Nothing,
+                }
+            }
             // These result in no value, and others are not known.
-            TestFunction::Match(..) | TestFunction::Search(..) | TestFunction::Custom(..) => Operand::Nothing,
+            TestFunction::Match(..) | TestFunction::Search(..) | TestFunction::Custom(..) => {
+                Operand::Nothing
+            }
         })
     }
 
@@ -217,32 +270,61 @@ impl<'q, 'd> Run<'q, 'd> {
             FnArg::Literal(literal) => Some(Operand::Literal(literal)),
             FnArg::Test(test) => match &**test {
                 Test::Function(function) => self.function(function, current),
-                query => Some(self.nodes(query, current)?.first().copied().map_or(Operand::Nothing, Operand::Found)),
+                query => Some(
+                    self.nodes(query, current)?
+                        .first()
+                        .copied()
+                        .map_or(Operand::Nothing, Operand::Found),
+                ),
             },
             FnArg::Filter(_) => Some(Operand::Nothing),
         }
     }
 
-    fn argument_nodes(&mut self, argument: &'q FnArg, current: &'d Value) -> Bounded<Vec<&'d Value>> {
+    fn argument_nodes(
+        &mut self,
+        argument: &'q FnArg,
+        current: &'d Value,
+    ) -> Bounded<Vec<&'d Value>> {
         match argument {
             FnArg::Test(test) => self.nodes(test, current),
             FnArg::Literal(_) | FnArg::Filter(_) => Some(Vec::new()),
         }
     }
 
-    fn fits(&mut self, text: &'q FnArg, pattern: &'q FnArg, whole: bool, current: &'d Value) -> Bounded<bool> {
-        let (text, pattern) = (self.argument(text, current)?, self.argument(pattern, current)?);
-        let (Some(text), Some(pattern)) = (text.text(), pattern.text()) else { return Some(false) };
+    fn fits(
+        &mut self,
+        text: &'q FnArg,
+        pattern: &'q FnArg,
+        whole: bool,
+        current: &'d Value,
+    ) -> Bounded<bool> {
+        let (text, pattern) = (
+            self.argument(text, current)?,
+            self.argument(pattern, current)?,
+        );
+        let (Some(text), Some(pattern)) = (text.text(), pattern.text()) else {
+            return Some(false);
+        };
         let known = self.regexes.get(&(pattern, whole)).cloned();
         let compiled = match known {
             Some(compiled) => compiled,
             None => {
                 let compiled = self.compile(pattern, whole)?.map(Rc::new);
-                self.regexes.entry((pattern, whole)).or_insert(compiled).clone()
+                self.regexes
+                    .entry((pattern, whole))
+                    .or_insert(compiled)
+                    .clone()
             }
         };
-        let Some(compiled) = compiled else { return Some(false) };
-        self.step(compiled.steps_per_byte.saturating_mul(text.as_str().len() as u64))?;
+        let Some(compiled) = compiled else {
+            return Some(false);
+        };
+        self.step(
+            compiled
+                .steps_per_byte
+                .saturating_mul(text.as_str().len() as u64),
+        )?;
         Some(compiled.regex.is_match(text.as_str()))
     }
 
@@ -250,13 +332,21 @@ impl<'q, 'd> Run<'q, 'd> {
     fn compile(&mut self, pattern: Text<'q, 'd>, whole: bool) -> Bounded<Option<Compiled>> {
         if let Text::Query(text) = pattern {
             let regex = compile_regex(text, whole, LITERAL_REGEX_BYTES_MAX).ok();
-            return Some(regex.map(|regex| Compiled { regex, steps_per_byte: 1 }));
+            return Some(regex.map(|regex| Compiled {
+                regex,
+                steps_per_byte: 1,
+            }));
         }
         let text = pattern.as_str();
         for (bytes_max, steps, steps_per_byte) in REGEX_STEPS {
             self.step(steps.max(text.len() as u64))?;
             match compile_regex(text, whole, bytes_max) {
-                Ok(regex) => return Some(Some(Compiled { regex, steps_per_byte })),
+                Ok(regex) => {
+                    return Some(Some(Compiled {
+                        regex,
+                        steps_per_byte,
+                    }));
+                }
                 Err(regex::Error::CompiledTooBig(_)) => {}
                 Err(_) => return Some(None),
             }
@@ -317,7 +407,8 @@ impl<'q, 'd> Operand<'q, 'd> {
         match (self, other) {
             (Self::Nothing, Self::Nothing) => true,
             (Self::Found(left), Self::Found(right)) => same(left, right),
-            (Self::Found(found), Self::Literal(literal)) | (Self::Literal(literal), Self::Found(found)) => match literal {
+            (Self::Found(found), Self::Literal(literal))
+            | (Self::Literal(literal), Self::Found(found)) => match literal {
                 Literal::Bool(value) => found.as_bool() == Some(*value),
                 Literal::Null => found.is_null(),
                 Literal::Int(_) | Literal::Float(_) | Literal::String(_) => false,
@@ -332,11 +423,14 @@ impl<'q, 'd> Operand<'q, 'd> {
             return Some(left.cmp(&right));
         }
         // UTF-8 sorts as the characters do.
-        self.text().zip(other.text()).map(|(left, right)| left.as_str().cmp(right.as_str()))
+        self.text()
+            .zip(other.text())
+            .map(|(left, right)| left.as_str().cmp(right.as_str()))
     }
 }
 
-/// A number of a tree. Of a whole one past an `i64` a query has only the nearest double, so it is compared as that.
+/// A number of a tree. Of a whole one past an `i64` a query has only the nearest double, so it is
+/// compared as that.
 fn of_document(number: &serde_json::Number) -> Number {
     match number.as_u64().filter(|_| !number.is_i64()) {
         Some(whole) => Number::Spelt(whole.into()),
@@ -348,10 +442,17 @@ fn same(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Number(left), Value::Number(right)) => of_document(left) == of_document(right),
         (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| same(left, right))
+            left.len() == right.len()
+                && left
+                    .iter()
+                    .zip(right)
+                    .all(|(left, right)| same(left, right))
         }
         (Value::Object(left), Value::Object(right)) => {
-            left.len() == right.len() && left.iter().all(|(key, left)| right.get(key).is_some_and(|right| same(left, right)))
+            left.len() == right.len()
+                && left
+                    .iter()
+                    .all(|(key, left)| right.get(key).is_some_and(|right| same(left, right)))
         }
         (left, right) => left == right,
     }
@@ -359,7 +460,12 @@ fn same(left: &Value, right: &Value) -> bool {
 
 fn children(value: &Value) -> impl Iterator<Item = &Value> {
     let items = value.as_array().into_iter().flatten();
-    items.chain(value.as_object().into_iter().flat_map(serde_json::Map::values))
+    items.chain(
+        value
+            .as_object()
+            .into_iter()
+            .flat_map(serde_json::Map::values),
+    )
 }
 
 fn element(value: &Value, index: i64) -> Option<&Value> {
@@ -369,25 +475,44 @@ fn element(value: &Value, index: i64) -> Option<&Value> {
 
 /// An index from the beginning; one below 0 is before it.
 fn normal(index: i64, length: usize) -> Option<i64> {
-    Some(if index < 0 { index.checked_add(i64::try_from(length).ok()?)? } else { index })
+    Some(if index < 0 {
+        index.checked_add(i64::try_from(length).ok()?)?
+    } else {
+        index
+    })
 }
 
 /// Section 2.3.4.2.2.
-fn slice<'d>(value: &'d Value, start: Option<i64>, end: Option<i64>, step: i64, found: &mut Vec<&'d Value>) {
-    let Some((items, length)) = value.as_array().and_then(|items| Some((items, i64::try_from(items.len()).ok()?))) else { return };
+fn slice<'d>(
+    value: &'d Value,
+    start: Option<i64>,
+    end: Option<i64>,
+    step: i64,
+    found: &mut Vec<&'d Value>,
+) {
+    let Some((items, length)) = value
+        .as_array()
+        .and_then(|items| Some((items, i64::try_from(items.len()).ok()?)))
+    else {
+        return;
+    };
     let bound = |index: i64| normal(index, items.len()).unwrap_or(-1);
     let mut push = |at: i64| found.extend(usize::try_from(at).ok().and_then(|at| items.get(at)));
     if step > 0 {
-        let (lower, upper) =
-            (start.map_or(0, |start| bound(start).clamp(0, length)), end.map_or(length, |end| bound(end).clamp(0, length)));
+        let (lower, upper) = (
+            start.map_or(0, |start| bound(start).clamp(0, length)),
+            end.map_or(length, |end| bound(end).clamp(0, length)),
+        );
         let mut at = lower;
         while at < upper {
             push(at);
             at = at.saturating_add(step);
         }
     } else if step < 0 {
-        let (upper, lower) =
-            (start.map_or(length - 1, |start| bound(start).clamp(-1, length - 1)), end.map_or(-1, |end| bound(end).clamp(-1, length - 1)));
+        let (upper, lower) = (
+            start.map_or(length - 1, |start| bound(start).clamp(-1, length - 1)),
+            end.map_or(-1, |end| bound(end).clamp(-1, length - 1)),
+        );
         let mut at = upper;
         while at > lower {
             push(at);
@@ -431,25 +556,64 @@ mod tests {
 
     #[test]
     fn regular_expressions_from_an_event_are_compiled_once_and_bounded_by_their_size() {
-        let listed = |pattern: &str, length: usize| json!({ "list": vec![json!({ "t": "abc", "p": pattern }); length] }).to_string();
+        let listed = |pattern: &str, length: usize| {
+            json!({ "list": vec![json!({ "t": "abc", "p": pattern }); length] }).to_string()
+        };
         let different = |pattern: fn(usize) -> String| {
             json!({ "list": (0..3_000).map(|n| json!({ "t": "abc", "p": pattern(n) })).collect::<Vec<_>>() }).to_string()
         };
-        let long = json!({ "list": vec![json!({ "t": "a".repeat(100_000), "p": "x|y" }); 110] }).to_string();
+        let long = json!({ "list": vec![json!({ "t": "a".repeat(100_000), "p": "x|y" }); 110] })
+            .to_string();
         for (query, text, expect) in [
             ("$.list[?search(@.t, @.p)]", listed("b", 100), true),
             // More than could be compiled for each value.
-            ("$.list[?search(@.t, @.p)]", listed(r"\p{L}+b", 50_000), true),
+            (
+                "$.list[?search(@.t, @.p)]",
+                listed(r"\p{L}+b", 50_000),
+                true,
+            ),
             ("$.list[?match(@.t, @.p)]", listed(r"\p{L}+", 50), true),
-            ("$.list[?search(@.t, @.p)]", listed(r"(\p{L}{9}){9}x|b", 100), false),
-            ("$.list[?search(@['t'], $.list[0]['p'])]", listed(r"(\p{L}{9}){9}x|b", 1), false),
-            ("$.list[?search(@.t, value(@..p))]", listed(r"(\p{L}{9}){9}x|b", 1), false),
-            ("$.list[?search(@.t, @.t)]", listed(r"(\p{L}{9}){9}x|b", 100), true),
+            (
+                "$.list[?search(@.t, @.p)]",
+                listed(r"(\p{L}{9}){9}x|b", 100),
+                false,
+            ),
+            (
+                "$.list[?search(@['t'], $.list[0]['p'])]",
+                listed(r"(\p{L}{9}){9}x|b", 1),
+                false,
+            ),
+            (
+                "$.list[?search(@.t, value(@..p))]",
+                listed(r"(\p{L}{9}){9}x|b", 1),
+                false,
+            ),
+            (
+                "$.list[?search(@.t, @.t)]",
+                listed(r"(\p{L}{9}){9}x|b", 100),
+                true,
+            ),
             // One that is too large fits nothing; what else there is, is found.
-            ("$.list[?search(@.t, @.p) || @.t == 'abc']", listed(r"(\p{L}{9}){9}x|b", 100), true),
-            (r"$.list[?search(@.t, '(\\p{L}{9}){2}x|b')]", listed("", 2), true),
-            ("$.list[?search(@.t, @.p)]", different(|n| format!("b|x{n}")), true),
-            ("$.list[?search(@.t, @.p)]", different(|n| format!("b|[a-z]{{{n}}}")), false),
+            (
+                "$.list[?search(@.t, @.p) || @.t == 'abc']",
+                listed(r"(\p{L}{9}){9}x|b", 100),
+                true,
+            ),
+            (
+                r"$.list[?search(@.t, '(\\p{L}{9}){2}x|b')]",
+                listed("", 2),
+                true,
+            ),
+            (
+                "$.list[?search(@.t, @.p)]",
+                different(|n| format!("b|x{n}")),
+                true,
+            ),
+            (
+                "$.list[?search(@.t, @.p)]",
+                different(|n| format!("b|[a-z]{{{n}}}")),
+                false,
+            ),
             ("$.list[?search(@.t, @.p) || @.p]", long, false),
         ] {
             assert_eq!(finds(query, &text), expect, "{query}");
@@ -468,7 +632,11 @@ mod tests {
             let text = format!("[{value}]");
             let query = Path::parse(&format!("$[?{filter}]")).unwrap();
             let document = Document::json(text.as_bytes()).unwrap();
-            assert_eq!(!matches!(query.find(&document), Found::Nothing), expect, "{filter} {value}");
+            assert_eq!(
+                !matches!(query.find(&document), Found::Nothing),
+                expect,
+                "{filter} {value}"
+            );
         }
     }
 }

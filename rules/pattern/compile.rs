@@ -19,21 +19,35 @@ const DEPTH_MAX: usize = 64;
 /// The most combinations that the `$or`s of a pattern may make, as in EventBridge.
 const COMBINATIONS_MAX: usize = 1_000;
 
-/// The most values and operators that a pattern may list: what a rule takes in memory grows with them, and with nothing else.
+/// The most values and operators that a pattern may list: what a rule takes in memory grows with
+/// them, and with nothing else.
 const VALUES_MAX: usize = 10_000;
 
-/// The most of them that cannot be looked up, and so are tried one by one for each value of an event: `compare-to`, `anything-but`, the
-/// operators in `all`, and wildcards that ask for texts in several places.
+/// The most of them that cannot be looked up, and so are tried one by one for each value of an
+/// event: `compare-to`, `anything-but`, the operators in `all`, and wildcards that ask for texts in
+/// several places.
 const TRIED_MAX: usize = 1_000;
 
 /// The most bytes of `contains` and `wildcard` together, by which the search for them grows.
 const SOUGHT_BYTES_MAX: usize = 256 * 1024;
 
-const OPERATORS: [&str; 11] =
-    ["prefix", "suffix", "equals-ignore-case", "wildcard", "anything-but", "numeric", "cidr", "exists", "contains", "all", "compare-to"];
+const OPERATORS: [&str; 11] = [
+    "prefix",
+    "suffix",
+    "equals-ignore-case",
+    "wildcard",
+    "anything-but",
+    "numeric",
+    "cidr",
+    "exists",
+    "contains",
+    "all",
+    "compare-to",
+];
 
-/// Not allowed as fields in an alternative of `$or`, as in EventBridge, where they would be operators that went astray. What is an
-/// operator here alone may name a field there, as it may in EventBridge.
+/// Not allowed as fields in an alternative of `$or`, as in EventBridge, where they would be
+/// operators that went astray. What is an operator here alone may name a field there, as it may in
+/// EventBridge.
 const RESERVED_IN_OR: [&str; 24] = [
     "exactly",
     "equals-ignore-case",
@@ -62,14 +76,35 @@ const RESERVED_IN_OR: [&str; 24] = [
 ];
 
 /// What a CloudEvent has at its top, besides extensions of any name.
-const ATTRIBUTES: [&str; 9] = ["id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "specversion", "data"];
+const ATTRIBUTES: [&str; 9] = [
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "specversion",
+    "data",
+];
 
-pub(super) fn compile(pattern: &Value, cloudevents: bool) -> Result<(Group, Vec<Problem>), Vec<Problem>> {
-    let mut compiler =
-        Compiler { problems: Vec::new(), path: Vec::new(), values: 0, tried: 0, sought_bytes: 0, wildcard_steps_left: STEPS_MAX };
+pub(super) fn compile(
+    pattern: &Value,
+    cloudevents: bool,
+) -> Result<(Group, Vec<Problem>), Vec<Problem>> {
+    let mut compiler = Compiler {
+        problems: Vec::new(),
+        path: Vec::new(),
+        values: 0,
+        tried: 0,
+        sought_bytes: 0,
+        wildcard_steps_left: STEPS_MAX,
+    };
     let root = match pattern {
         Value::Object(map) if map.is_empty() => {
-            compiler.problem(Problem::new("the pattern is empty").help("leave it out to take every event"));
+            compiler.problem(
+                Problem::new("the pattern is empty").help("leave it out to take every event"),
+            );
             Group::default()
         }
         Value::Object(map) => {
@@ -79,15 +114,23 @@ pub(super) fn compile(pattern: &Value, cloudevents: bool) -> Result<(Group, Vec<
             compiler.group(map, false)
         }
         _ => {
-            compiler.problem(Problem::new("a pattern is an object of fields").help("write { type: [order.paid] }"));
+            compiler.problem(
+                Problem::new("a pattern is an object of fields")
+                    .help("write { type: [order.paid] }"),
+            );
             Group::default()
         }
     };
     if combinations(&root) > COMBINATIONS_MAX {
-        compiler.problem(Problem::new(format!("the pattern's $or lists make more than {COMBINATIONS_MAX} combinations")));
+        compiler.problem(Problem::new(format!(
+            "the pattern's $or lists make more than {COMBINATIONS_MAX} combinations"
+        )));
     }
     if compiler.values > VALUES_MAX {
-        let problem = Problem::new(format!("the pattern lists {} values; at most {VALUES_MAX} are taken", compiler.values));
+        let problem = Problem::new(format!(
+            "the pattern lists {} values; at most {VALUES_MAX} are taken",
+            compiler.values
+        ));
         compiler.problem(problem.help("split the rule, or compare by a prefix or a range"));
     }
     if compiler.tried > TRIED_MAX {
@@ -104,13 +147,24 @@ pub(super) fn compile(pattern: &Value, cloudevents: bool) -> Result<(Group, Vec<
             compiler.sought_bytes.div_ceil(1024),
             SOUGHT_BYTES_MAX / 1024
         );
-        compiler.problem(Problem::new(message).help("split the rule, or compare by a prefix or a suffix"));
+        compiler.problem(
+            Problem::new(message).help("split the rule, or compare by a prefix or a suffix"),
+        );
     }
     if compiler.wildcard_steps_left == 0 {
-        let problem = Problem::new("the wildcards of this pattern take too long to be checked for what they cost");
-        compiler.problem(problem.help("use fewer of those with several stars, or with repetitions behind a star"));
+        let problem = Problem::new(
+            "the wildcards of this pattern take too long to be checked for what they cost",
+        );
+        compiler.problem(
+            problem
+                .help("use fewer of those with several stars, or with repetitions behind a star"),
+        );
     }
-    if compiler.problems.iter().all(|problem| problem.warning) { Ok((root, compiler.problems)) } else { Err(compiler.problems) }
+    if compiler.problems.iter().all(|problem| problem.warning) {
+        Ok((root, compiler.problems))
+    } else {
+        Err(compiler.problems)
+    }
 }
 
 fn combinations(group: &Group) -> usize {
@@ -118,7 +172,12 @@ fn combinations(group: &Group) -> usize {
         Body::Group(group) => combinations(group),
         Body::Leaf(_) => 1,
     });
-    let or = group.any.iter().map(|groups| groups.iter().map(combinations).fold(0, usize::saturating_add));
+    let or = group.any.iter().map(|groups| {
+        groups
+            .iter()
+            .map(combinations)
+            .fold(0, usize::saturating_add)
+    });
     under.chain(or).fold(1, usize::saturating_mul)
 }
 
@@ -137,7 +196,11 @@ struct Compiler {
 
 impl Compiler {
     fn problem(&mut self, problem: Problem) {
-        let problem = self.path.iter().rev().fold(problem, |problem, segment| problem.at(segment.clone()));
+        let problem = self
+            .path
+            .iter()
+            .rev()
+            .fold(problem, |problem, segment| problem.at(segment.clone()));
         self.problems.push(problem);
     }
 
@@ -169,16 +232,29 @@ impl Compiler {
     fn attribute(&mut self, key: &str, value: &Value) {
         let name = key.split('.').next().unwrap_or(key);
         let foreign = match name {
-            "detail-type" => Some("`detail-type` is `type` here: a pattern is held against a CloudEvent"),
+            "detail-type" => {
+                Some("`detail-type` is `type` here: a pattern is held against a CloudEvent")
+            }
             "detail" => Some("`detail` is `data` here: a pattern is held against a CloudEvent"),
             "data_base64" => Some("binary data is not looked into; match on attributes"),
             _ => None,
         };
         if let Some(help) = foreign {
-            self.problem(Problem::new(format!("a CloudEvent has no {name:?}")).key().help(help));
+            self.problem(
+                Problem::new(format!("a CloudEvent has no {name:?}"))
+                    .key()
+                    .help(help),
+            );
         } else if name == "data" {
-        } else if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) || name.is_empty() {
-            let problem = Problem::new(format!("{name:?} is not the name of an attribute: those are made of a-z and 0-9")).key();
+        } else if !name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+            || name.is_empty()
+        {
+            let problem = Problem::new(format!(
+                "{name:?} is not the name of an attribute: those are made of a-z and 0-9"
+            ))
+            .key();
             self.problem(problem.help(match spelling::nearest(name, ATTRIBUTES) {
                 Some(meant) => format!("write {meant}; fields of the data stand under `data`"),
                 None => "fields of the data stand under `data`".to_owned(),
@@ -193,7 +269,9 @@ impl Compiler {
         } else if !ATTRIBUTES.contains(&name)
             && let Some(meant) = spelling::nearest(name, ATTRIBUTES)
         {
-            let problem = Problem::new(format!("{name:?} is taken as an extension attribute")).key().warn();
+            let problem = Problem::new(format!("{name:?} is taken as an extension attribute"))
+                .key()
+                .warn();
             self.problem(problem.help(format!("was {meant} meant?")));
         }
     }
@@ -203,25 +281,34 @@ impl Compiler {
         for (key, value) in map {
             self.within(key.as_str(), |compiler| {
                 if compiler.path.len() + key.matches('.').count() > DEPTH_MAX {
-                    compiler.problem(Problem::new(format!("the pattern is nested deeper than {DEPTH_MAX} levels")));
+                    compiler.problem(Problem::new(format!(
+                        "the pattern is nested deeper than {DEPTH_MAX} levels"
+                    )));
                 } else if key == "$or" {
                     let alternatives = compiler.or(value);
                     group.any.push(alternatives);
                 } else if in_or && RESERVED_IN_OR.contains(&key.as_str()) {
-                    let problem = Problem::new(format!("{key:?} is an operator and cannot name a field inside $or")).key();
-                    compiler.problem(problem.help(format!("write the field's name before it: {{ field: [{{ {key}: … }}] }}")));
+                    let problem = Problem::new(format!(
+                        "{key:?} is an operator and cannot name a field inside $or"
+                    ))
+                    .key();
+                    compiler.problem(problem.help(format!(
+                        "write the field's name before it: {{ field: [{{ {key}: … }}] }}"
+                    )));
                 } else if let Some(body) = compiler.body(key, value, in_or) {
                     compiler.insert(&mut group, key, body);
                 }
             });
         }
         // What is cheap to look at comes first: attributes before data, leaves before what nests.
-        group.fields.sort_by_key(|field| (&*field.name == "data", matches!(field.body, Body::Group(_))));
+        group
+            .fields
+            .sort_by_key(|field| (&*field.name == "data", matches!(field.body, Body::Group(_))));
         group
     }
 
-    /// Puts a body under its key, dots taken apart. A field may have a list and fields under it: an event can hold both, one of them under
-    /// a key with dots.
+    /// Puts a body under its key, dots taken apart. A field may have a list and fields under it: an
+    /// event can hold both, one of them under a key with dots.
     fn insert(&mut self, group: &mut Group, key: &str, body: Body) {
         match key.split_once('.') {
             None => self.insert_field(group, key, body),
@@ -233,12 +320,21 @@ impl Compiler {
         }
     }
 
-    /// Puts a body under a name, together with what is there already; a second list for one field is told.
+    /// Puts a body under a name, together with what is there already; a second list for one field
+    /// is told.
     fn insert_field(&mut self, group: &mut Group, name: &str, body: Body) {
-        let is_alike = |known: &&mut Field| *known.name == *name && matches!(known.body, Body::Leaf(_)) == matches!(body, Body::Leaf(_));
+        let is_alike = |known: &&mut Field| {
+            *known.name == *name
+                && matches!(known.body, Body::Leaf(_)) == matches!(body, Body::Leaf(_))
+        };
         let Some(known) = group.fields.iter_mut().find(is_alike) else {
             let holds_absent = holds_absent(&body);
-            return group.fields.push(Field { name: name.into(), id: ROOT, body, holds_absent });
+            return group.fields.push(Field {
+                name: name.into(),
+                id: ROOT,
+                body,
+                holds_absent,
+            });
         };
         match (&mut known.body, body) {
             (Body::Group(inner), Body::Group(more)) => {
@@ -248,25 +344,43 @@ impl Compiler {
                 }
                 known.holds_absent = holds_absent(&known.body);
             }
-            _ => self.problem(Problem::new(format!("{name:?} is tested twice")).key().help("put all alternatives into one list")),
+            _ => self.problem(
+                Problem::new(format!("{name:?} is tested twice"))
+                    .key()
+                    .help("put all alternatives into one list"),
+            ),
         }
     }
 
     fn body(&mut self, key: &str, value: &Value, in_or: bool) -> Option<Body> {
         match value {
             Value::Object(map) if map.is_empty() => {
-                self.problem(Problem::new("an empty object matches nothing").help("write [{ exists: true }] to ask for the field alone"));
+                self.problem(
+                    Problem::new("an empty object matches nothing")
+                        .help("write [{ exists: true }] to ask for the field alone"),
+                );
                 None
             }
             Value::Object(map) => Some(Body::Group(self.group(map, in_or))),
             Value::Array(list) if list.is_empty() => {
-                self.problem(Problem::new("an empty list matches nothing").help("list what the field may be"));
+                self.problem(
+                    Problem::new("an empty list matches nothing")
+                        .help("list what the field may be"),
+                );
                 None
             }
             Value::Array(list) => {
-                let operators =
-                    list.iter().enumerate().filter_map(|(index, item)| self.within(index, |compiler| compiler.operator(item))).collect();
-                Some(Body::Leaf(Arc::new(Leaf { list: List::new(operators), written: value.to_string().into() })))
+                let operators = list
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(index, item)| {
+                        self.within(index, |compiler| compiler.operator(item))
+                    })
+                    .collect();
+                Some(Body::Leaf(Arc::new(Leaf {
+                    list: List::new(operators),
+                    written: value.to_string().into(),
+                })))
             }
             _ => {
                 let problem = Problem::new("what a field may be stands in a list");
@@ -284,7 +398,10 @@ impl Compiler {
         let list = match value {
             Value::Array(list) if list.len() >= 2 => list,
             _ => {
-                self.problem(Problem::new("$or takes a list of at least two patterns").help("write $or: [{ a: [1] }, { b: [2] }]"));
+                self.problem(
+                    Problem::new("$or takes a list of at least two patterns")
+                        .help("write $or: [{ a: [1] }, { b: [2] }]"),
+                );
                 return Vec::new();
             }
         };
@@ -292,16 +409,22 @@ impl Compiler {
         for (index, item) in list.iter().enumerate() {
             self.within(index, |compiler| match item {
                 Value::Object(map) if !map.is_empty() => groups.push(compiler.group(map, true)),
-                _ => compiler.problem(Problem::new("each alternative of $or is a pattern").help("write { field: [value] }")),
+                _ => compiler.problem(
+                    Problem::new("each alternative of $or is a pattern")
+                        .help("write { field: [value] }"),
+                ),
             });
         }
         groups
     }
 }
 
-/// True for an object that is not just an operator whose list was forgotten, which is told where its value is read.
+/// True for an object that is not just an operator whose list was forgotten, which is told where
+/// its value is read.
 fn is_nested(value: &Value) -> bool {
-    value.as_object().is_some_and(|map| !map.keys().all(|key| OPERATORS.contains(&key.as_str())))
+    value
+        .as_object()
+        .is_some_and(|map| !map.keys().all(|key| OPERATORS.contains(&key.as_str())))
 }
 
 fn holds_absent(body: &Body) -> bool {

@@ -15,8 +15,8 @@ use crate::ruleset::Scratch;
 
 /// How a part of a pattern holds.
 ///
-/// The difference between the last two matters where objects lie in an array: what holds because something is there needs one element,
-/// what holds because something is missing needs all of them.
+/// The difference between the last two matters where objects lie in an array: what holds because
+/// something is there needs one element, what holds because something is missing needs all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holds {
     No,
@@ -48,7 +48,11 @@ pub(crate) struct Evaluation<'d, 's> {
 
 impl<'d, 's> Evaluation<'d, 's> {
     /// Goes on with what the scratch has read of this document already.
-    pub(crate) fn new(fields: &'s Fields, document: &'d Document<'d>, scratch: &'s mut Scratch) -> Self {
+    pub(crate) fn new(
+        fields: &'s Fields,
+        document: &'d Document<'d>,
+        scratch: &'s mut Scratch,
+    ) -> Self {
         Self {
             fields,
             document,
@@ -67,7 +71,11 @@ impl<'d, 's> Evaluation<'d, 's> {
             self.group(root, Place::Event)
         } else {
             let frame = self.read(ROOT);
-            let absent = if root.holds_absent() { Holds::ByAbsence } else { Holds::No };
+            let absent = if root.holds_absent() {
+                Holds::ByAbsence
+            } else {
+                Holds::No
+            };
             self.under(root, absent, ROOT, frame)
         };
         holds != Holds::No
@@ -76,7 +84,10 @@ impl<'d, 's> Evaluation<'d, 's> {
     /// The text of the value that nesting alone leads to, as a JSONPath query sees it.
     pub(crate) fn nested(&mut self, id: FieldId) -> Option<&'d [u8]> {
         let frame = self.frame();
-        let found = self.slots.all(frame, id).find(|found| found.kind != Kind::Nothing && !found.dotted)?;
+        let found = self
+            .slots
+            .all(frame, id)
+            .find(|found| found.kind != Kind::Nothing && !found.dotted)?;
         self.outlined.text.get(found.range())
     }
 
@@ -87,13 +98,19 @@ impl<'d, 's> Evaluation<'d, 's> {
 
     /// The frame of an event's data, or of the whole document.
     pub(crate) fn frame(&mut self) -> Frame {
-        let origin = if let Root::Event(_) = self.root { self.fields.child(ROOT, b"data").unwrap_or(ROOT) } else { ROOT };
+        let origin = if let Root::Event(_) = self.root {
+            self.fields.child(ROOT, b"data").unwrap_or(ROOT)
+        } else {
+            ROOT
+        };
         self.read(origin)
     }
 
     /// The document's own frame, which is read at the first call.
     fn read(&mut self, origin: FieldId) -> Frame {
-        *self.frame.get_or_insert_with(|| self.slots.open(self.fields, origin, self.outlined, 0))
+        *self
+            .frame
+            .get_or_insert_with(|| self.slots.open(self.fields, origin, self.outlined, 0))
     }
 
     fn group(&mut self, group: &Group, place: Place) -> Holds {
@@ -131,15 +148,23 @@ impl<'d, 's> Evaluation<'d, 's> {
             (Place::Frame(frame), _) => frame,
             (Place::Event, Root::Event(event)) if &*field.name == "data" => match event.data() {
                 Some(data) if data.kind() == DataKind::Json => self.read(field.id),
-                Some(data) if data.kind() == DataKind::Text => return self.scalar(field, Scalar::Text(data.bytes())),
+                Some(data) if data.kind() == DataKind::Text => {
+                    return self.scalar(field, Scalar::Text(data.bytes()));
+                }
                 _ => return absent(field),
             },
             (Place::Event, Root::Event(event)) => {
                 return match event.attribute(&field.name) {
                     None => absent(field),
-                    Some(AttributeValue::String(text)) => self.scalar(field, Scalar::Text(text.as_bytes())),
-                    Some(AttributeValue::Integer(number)) => self.scalar(field, Scalar::Number(Number::Whole(number.into()))),
-                    Some(AttributeValue::Boolean(value)) => self.scalar(field, Scalar::Boolean(value)),
+                    Some(AttributeValue::String(text)) => {
+                        self.scalar(field, Scalar::Text(text.as_bytes()))
+                    }
+                    Some(AttributeValue::Integer(number)) => {
+                        self.scalar(field, Scalar::Number(Number::Whole(number.into())))
+                    }
+                    Some(AttributeValue::Boolean(value)) => {
+                        self.scalar(field, Scalar::Boolean(value))
+                    }
                 };
             }
             (Place::Event, _) => return Holds::No,
@@ -156,15 +181,19 @@ impl<'d, 's> Evaluation<'d, 's> {
                     }
                     next = self.slots.next(slot);
                 }
-                if any.is_some() { Holds::No } else { absent(field) }
+                if any.is_some() {
+                    Holds::No
+                } else {
+                    absent(field)
+                }
             }
         }
     }
 
     /// An object of the pattern held against whatever stands at a field.
     ///
-    /// All objects there, and what keys with dots lead to below it, are one: the frame has it. Each array is looked into by itself. How it
-    /// holds for what is no object is given as `absent`.
+    /// All objects there, and what keys with dots lead to below it, are one: the frame has it. Each
+    /// array is looked into by itself. How it holds for what is no object is given as `absent`.
     fn under(&mut self, group: &Group, absent: Holds, id: FieldId, frame: Frame) -> Holds {
         let first = self.slots.get(frame, id);
         let (mut all, mut is_object) = (absent, first.passed);
@@ -191,8 +220,16 @@ impl<'d, 's> Evaluation<'d, 's> {
         }
     }
 
-    /// An object of the pattern holds for an array where it holds within one element, or is about absence and holds for all of them.
-    fn elements(&mut self, group: &Group, absent: Holds, id: FieldId, array: usize, depth: usize) -> Holds {
+    /// An object of the pattern holds for an array where it holds within one element, or is about
+    /// absence and holds for all of them.
+    fn elements(
+        &mut self,
+        group: &Group,
+        absent: Holds,
+        id: FieldId,
+        array: usize,
+        depth: usize,
+    ) -> Holds {
         let mut all = absent;
         if depth == JSON_DEPTH_MAX {
             return all;
@@ -259,7 +296,9 @@ impl<'d, 's> Evaluation<'d, 's> {
 
     fn scalar(&mut self, field: &Field, scalar: Scalar<'_>) -> Holds {
         match &field.body {
-            Body::Leaf(leaf) if leaf.list.fits(scalar, self.document, self.workings) => Holds::ByPresence,
+            Body::Leaf(leaf) if leaf.list.fits(scalar, self.document, self.workings) => {
+                Holds::ByPresence
+            }
             Body::Leaf(_) => Holds::No,
             Body::Group(_) => absent(field),
         }
@@ -267,5 +306,9 @@ impl<'d, 's> Evaluation<'d, 's> {
 }
 
 fn absent(field: &Field) -> Holds {
-    if field.holds_absent { Holds::ByAbsence } else { Holds::No }
+    if field.holds_absent {
+        Holds::ByAbsence
+    } else {
+        Holds::No
+    }
 }

@@ -1,8 +1,9 @@
 //! A list of alternatives, held against one scalar.
 //!
-//! Of a long list whatever can be is looked up and not tried in turn: texts by hash, beginnings and ends by a search among sorted ones,
-//! ranges of numbers and of addresses by a search for the last one that begins early enough. What is left is tried one by one; the
-//! compiler of patterns bounds how much that may be.
+//! Of a long list whatever can be is looked up and not tried in turn: texts by hash, beginnings and
+//! ends by a search among sorted ones, ranges of numbers and of addresses by a search for the last
+//! one that begins early enough. What is left is tried one by one; the compiler of patterns bounds
+//! how much that may be.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -56,8 +57,9 @@ struct Lookup {
     rest: Vec<usize>,
 }
 
-/// Ranges of numbers, sorted by where they begin. Each with the farthest end up to there, none for no end at all: so a number lies in
-/// one of those that begin before it if it does not lie behind that end.
+/// Ranges of numbers, sorted by where they begin. Each with the farthest end up to there, none for
+/// no end at all: so a number lies in one of those that begin before it if it does not lie behind
+/// that end.
 #[derive(Debug, Default)]
 struct Ranges(Vec<Range>);
 
@@ -77,19 +79,32 @@ impl List {
 
     /// Visits each operator, to number what it compares with.
     pub(super) fn each_mut(&mut self, visit: &mut impl FnMut(&mut Operator)) {
-        self.operators.iter_mut().for_each(|operator| operator.each_mut(visit));
+        self.operators
+            .iter_mut()
+            .for_each(|operator| operator.each_mut(visit));
     }
 
     /// Whether one of the operators fits.
-    pub(crate) fn fits(&self, scalar: Scalar<'_>, document: &Document<'_>, workings: &mut Workings) -> bool {
+    pub(crate) fn fits(
+        &self,
+        scalar: Scalar<'_>,
+        document: &Document<'_>,
+        workings: &mut Workings,
+    ) -> bool {
         let tried = |operator: &Operator, workings: &mut Workings| {
             workings.steps += 1;
             operator.fits(scalar, document, workings)
         };
         match &self.lookup {
-            None => self.operators.iter().any(|operator| tried(operator, workings)),
+            None => self
+                .operators
+                .iter()
+                .any(|operator| tried(operator, workings)),
             Some(lookup) => {
-                let mut rest = lookup.rest.iter().filter_map(|place| self.operators.get(*place));
+                let mut rest = lookup
+                    .rest
+                    .iter()
+                    .filter_map(|place| self.operators.get(*place));
                 lookup.has(scalar, workings) || rest.any(|operator| tried(operator, workings))
             }
         }
@@ -102,7 +117,12 @@ impl Lookup {
         for (place, operator) in operators.iter().enumerate() {
             lookup.enter(place, operator, &mut anywhere);
         }
-        for sorted in [&mut lookup.beginnings, &mut lookup.ends, &mut lookup.folded_beginnings, &mut lookup.folded_ends] {
+        for sorted in [
+            &mut lookup.beginnings,
+            &mut lookup.ends,
+            &mut lookup.folded_beginnings,
+            &mut lookup.folded_ends,
+        ] {
             sorted.sort_unstable();
             // What begins with a shorter one says no more than that.
             sorted.dedup_by(|next, before| next.starts_with(before));
@@ -113,9 +133,12 @@ impl Lookup {
         if !anywhere.is_empty() {
             match AhoCorasick::new(&anywhere) {
                 Ok(searcher) => lookup.anywhere = Some(searcher),
-                Err(_) => {
-                    lookup.rest.extend((0..).zip(operators).filter(|(_, one)| matches!(one, Operator::Contains(_))).map(|(at, _)| at))
-                }
+                Err(_) => lookup.rest.extend(
+                    (0..)
+                        .zip(operators)
+                        .filter(|(_, one)| matches!(one, Operator::Contains(_)))
+                        .map(|(at, _)| at),
+                ),
             }
         }
         lookup
@@ -128,8 +151,12 @@ impl Lookup {
             Operator::EqualsIgnoreCase(text) => _ = self.folded.insert(text.as_str().into()),
             Operator::Prefix(text) => self.beginnings.push(text.clone()),
             Operator::Suffix(text) => self.ends.push(reversed(text)),
-            Operator::PrefixIgnoreCase(text) => self.folded_beginnings.push(text.as_str().as_bytes().into()),
-            Operator::SuffixIgnoreCase(text) => self.folded_ends.push(reversed(text.as_str().as_bytes())),
+            Operator::PrefixIgnoreCase(text) => {
+                self.folded_beginnings.push(text.as_str().as_bytes().into())
+            }
+            Operator::SuffixIgnoreCase(text) => {
+                self.folded_ends.push(reversed(text.as_str().as_bytes()))
+            }
             Operator::Contains(text) if text.is_empty() => self.all_texts = true,
             Operator::Contains(text) => anywhere.push(text),
             Operator::Wildcard(wildcard) => match wildcard.parts().as_slice() {
@@ -141,15 +168,24 @@ impl Lookup {
             },
             Operator::Number(number) => self.number(Range::only(*number), place),
             Operator::Numeric(range) => self.number(*range, place),
-            Operator::Boolean(value) => self.truth = [self.truth[0] || !value, self.truth[1] || *value],
+            Operator::Boolean(value) => {
+                self.truth = [self.truth[0] || !value, self.truth[1] || *value]
+            }
             Operator::Null => self.null = true,
             Operator::Cidr(net) => match net {
-                IpNet::V4(net) => self.networks[0].0.push((net.network().to_bits().into(), net.broadcast().to_bits().into())),
-                IpNet::V6(net) => self.networks[1].0.push((net.network().to_bits(), net.broadcast().to_bits())),
+                IpNet::V4(net) => self.networks[0].0.push((
+                    net.network().to_bits().into(),
+                    net.broadcast().to_bits().into(),
+                )),
+                IpNet::V6(net) => self.networks[1]
+                    .0
+                    .push((net.network().to_bits(), net.broadcast().to_bits())),
             },
             Operator::Exists(true) => self.all = true,
             Operator::Exists(false) => {}
-            Operator::AnythingBut(_) | Operator::CompareTo(..) | Operator::All(_) => self.rest.push(place),
+            Operator::AnythingBut(_) | Operator::CompareTo(..) | Operator::All(_) => {
+                self.rest.push(place)
+            }
         }
     }
 
@@ -167,7 +203,9 @@ impl Lookup {
         self.all
             || match scalar {
                 Scalar::Text(text) => self.all_texts || self.has_text(text, workings),
-                Scalar::Number(number) => self.ranges.contain(number) || self.doubles.binary_search(&number).is_ok(),
+                Scalar::Number(number) => {
+                    self.ranges.contain(number) || self.doubles.binary_search(&number).is_ok()
+                }
                 Scalar::Boolean(true) => self.truth[1],
                 Scalar::Boolean(false) => self.truth[0],
                 Scalar::Null => self.null,
@@ -178,13 +216,19 @@ impl Lookup {
         self.texts.contains(text)
             || begins(&self.beginnings, text.iter())
             || begins(&self.ends, text.iter().rev())
-            || self.anywhere.as_ref().is_some_and(|anywhere| anywhere.is_match(text))
+            || self
+                .anywhere
+                .as_ref()
+                .is_some_and(|anywhere| anywhere.is_match(text))
             || self.has_address(text)
             || self.has_folded(text, &mut workings.folded)
     }
 
     fn has_folded(&self, text: &[u8], folded: &mut String) -> bool {
-        if self.folded.is_empty() && self.folded_beginnings.is_empty() && self.folded_ends.is_empty() {
+        if self.folded.is_empty()
+            && self.folded_beginnings.is_empty()
+            && self.folded_ends.is_empty()
+        {
             return false;
         }
         if !fold(text, folded) {
@@ -229,8 +273,16 @@ impl Ranges {
     }
 
     fn contain(&self, number: Number) -> bool {
-        let begun = |range: &Range| range.from.is_none_or(|(from, itself)| number > from || itself && number == from);
-        let last = self.0.partition_point(begun).checked_sub(1).and_then(|at| self.0.get(at));
+        let begun = |range: &Range| {
+            range
+                .from
+                .is_none_or(|(from, itself)| number > from || itself && number == from)
+        };
+        let last = self
+            .0
+            .partition_point(begun)
+            .checked_sub(1)
+            .and_then(|at| self.0.get(at));
         last.is_some_and(|last| last.contains(number))
     }
 }
@@ -246,7 +298,11 @@ impl Networks {
     }
 
     fn contain(&self, address: u128) -> bool {
-        let last = self.0.partition_point(|(start, _)| *start <= address).checked_sub(1).and_then(|at| self.0.get(at));
+        let last = self
+            .0
+            .partition_point(|(start, _)| *start <= address)
+            .checked_sub(1)
+            .and_then(|at| self.0.get(at));
         last.is_some_and(|(_, end)| address <= *end)
     }
 }
@@ -263,17 +319,25 @@ pub(super) enum Part {
 impl Wildcard {
     /// The texts that it asks for, each with its place.
     pub(super) fn parts(&self) -> Vec<(Part, &[u8])> {
-        let Some(last) = self.last() else { return vec![(Part::Whole, self.first())] };
+        let Some(last) = self.last() else {
+            return vec![(Part::Whole, self.first())];
+        };
         let ends = [(Part::Beginning, self.first()), (Part::End, last)];
         let middle = self.middle().map(|part| (Part::Anywhere, part));
-        ends.into_iter().chain(middle).filter(|(_, text)| !text.is_empty()).collect()
+        ends.into_iter()
+            .chain(middle)
+            .filter(|(_, text)| !text.is_empty())
+            .collect()
     }
 }
 
 impl Wildcard {
     /// Whether it asks for a whole text, a beginning or an end, and for nothing else.
     pub(crate) fn is_one_end(&self) -> bool {
-        matches!(self.parts().as_slice(), [(Part::Whole | Part::Beginning | Part::End, _)])
+        matches!(
+            self.parts().as_slice(),
+            [(Part::Whole | Part::Beginning | Part::End, _)]
+        )
     }
 }
 
@@ -287,7 +351,16 @@ mod tests {
     use crate::{Document, Scratch};
 
     fn number() -> impl Strategy<Value = Value> {
-        let odd = ["1e30", "1.0000000000000002e30", "9007199254740993", "9007199254740992.0", "-0.0", "0.5", "2.5", "18446744073709551615"];
+        let odd = [
+            "1e30",
+            "1.0000000000000002e30",
+            "9007199254740993",
+            "9007199254740992.0",
+            "-0.0",
+            "0.5",
+            "2.5",
+            "18446744073709551615",
+        ];
         let odd = odd.map(|text| serde_json::from_str::<Value>(text).unwrap());
         prop_oneof![2 => (-4..5_i32).prop_map(Value::from), 1 => prop::sample::select(odd.to_vec())]
     }
@@ -295,7 +368,15 @@ mod tests {
     fn operator() -> impl Strategy<Value = Value> {
         let text = || "[abAß]{0,3}";
         let compare = |names: &'static [&'static str]| prop::sample::select(names);
-        let nets = ["10.0.0.0/8", "10.1.0.0/16", "0.0.0.0/31", "255.255.255.255/32", "::/1", "2001:db8::/32", "::1/128"];
+        let nets = [
+            "10.0.0.0/8",
+            "10.1.0.0/16",
+            "0.0.0.0/31",
+            "255.255.255.255/32",
+            "::/1",
+            "2001:db8::/32",
+            "::1/128",
+        ];
         prop_oneof![
             2 => text().prop_map(Value::from),
             2 => number(),
@@ -316,7 +397,17 @@ mod tests {
     }
 
     fn scalar() -> impl Strategy<Value = String> {
-        let addresses = ["10.0.0.1", "10.1.2.3", "11.0.0.0", "9.255.255.255", "0.0.0.1", "::1", "2001:db8::5", "8000::", "::ffff:10.0.0.1"];
+        let addresses = [
+            "10.0.0.1",
+            "10.1.2.3",
+            "11.0.0.0",
+            "9.255.255.255",
+            "0.0.0.1",
+            "::1",
+            "2001:db8::5",
+            "8000::",
+            "::ffff:10.0.0.1",
+        ];
         prop_oneof![
             3 => "[abAß]{0,5}".prop_map(|text| Value::from(text).to_string()),
             3 => number().prop_map(|number| number.to_string()),
@@ -346,8 +437,9 @@ mod tests {
 
     #[test]
     fn what_is_compared_with_is_that_of_the_document_at_hand() {
-        let pattern =
-            Pattern::compile_for_any_json(&json!({ "x": [{ "compare-to": [">", "$.limit"] }], "y": [{ "compare-to": ["=", "$.limit"] }] }));
+        let pattern = Pattern::compile_for_any_json(
+            &json!({ "x": [{ "compare-to": [">", "$.limit"] }], "y": [{ "compare-to": ["=", "$.limit"] }] }),
+        );
         let (pattern, mut scratch) = (pattern.unwrap(), Scratch::default());
         for (text, expect) in [
             (r#"{"x": [1, 5], "y": 3, "limit": 3}"#, true),
@@ -356,7 +448,11 @@ mod tests {
             (r#"{"x": [1, 5], "y": 3}"#, false),
             (r#"{"x": [1, 5], "y": 4, "limit": 4}"#, true),
         ] {
-            assert_eq!(pattern.matches(&Document::json(text.as_bytes()).unwrap(), &mut scratch), expect, "{text}");
+            assert_eq!(
+                pattern.matches(&Document::json(text.as_bytes()).unwrap(), &mut scratch),
+                expect,
+                "{text}"
+            );
         }
     }
 }

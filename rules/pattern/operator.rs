@@ -30,7 +30,8 @@ pub(crate) enum Operator {
     AnythingBut(List),
     Numeric(Range),
     Cidr(IpNet),
-    /// Fits what compares like this to the one value that the path finds, which has this number among all such paths.
+    /// Fits what compares like this to the one value that the path finds, which has this number
+    /// among all such paths.
     CompareTo(Comparator, Path, usize),
     /// Fits what fits every one of these.
     All(Vec<Operator>),
@@ -48,7 +49,10 @@ pub(crate) struct Range {
 impl Range {
     /// The range of one number.
     pub(crate) fn only(number: Number) -> Self {
-        Self { from: Some((number, true)), to: Some((number, true)) }
+        Self {
+            from: Some((number, true)),
+            to: Some((number, true)),
+        }
     }
 
     /// A range of exact numbers, which have one order, with all in it that this one contains.
@@ -59,20 +63,31 @@ impl Range {
                 bounds => (side(bounds), true),
             })
         };
-        Self { from: bound(self.from, |(from, _)| from), to: bound(self.to, |(_, to)| to) }
+        Self {
+            from: bound(self.from, |(from, _)| from),
+            to: bound(self.to, |(_, to)| to),
+        }
     }
 
-    /// The places that the range takes among sorted numbers, where place 2n is the gap before the number n, and 2n + 1 the number itself.
+    /// The places that the range takes among sorted numbers, where place 2n is the gap before the
+    /// number n, and 2n + 1 the number itself.
     pub(crate) fn places(&self, numbers: &[Number]) -> std::ops::Range<usize> {
         let below = |number: Number| numbers.partition_point(|one| *one < number);
-        let start = self.from.map_or(0, |(from, itself)| 2 * below(from) + if itself { 1 } else { 2 });
-        let end = self.to.map_or(2 * numbers.len() + 1, |(to, itself)| 2 * below(to) + if itself { 2 } else { 1 });
+        let start = self.from.map_or(0, |(from, itself)| {
+            2 * below(from) + if itself { 1 } else { 2 }
+        });
+        let end = self.to.map_or(2 * numbers.len() + 1, |(to, itself)| {
+            2 * below(to) + if itself { 2 } else { 1 }
+        });
         start..end.max(start)
     }
 
     pub(crate) fn contains(&self, number: Number) -> bool {
-        self.from.is_none_or(|(from, itself)| number > from || itself && number == from)
-            && self.to.is_none_or(|(to, itself)| number < to || itself && number == to)
+        self.from
+            .is_none_or(|(from, itself)| number > from || itself && number == from)
+            && self
+                .to
+                .is_none_or(|(to, itself)| number < to || itself && number == to)
     }
 }
 
@@ -101,28 +116,37 @@ impl Folded {
 
     fn starts(&self, text: &[u8], folded: &mut String) -> bool {
         if text.is_ascii() {
-            return text.get(..self.0.len()).is_some_and(|text| text.eq_ignore_ascii_case(self.0.as_bytes()));
+            return text
+                .get(..self.0.len())
+                .is_some_and(|text| text.eq_ignore_ascii_case(self.0.as_bytes()));
         }
         fold(text, folded) && folded.starts_with(&*self.0)
     }
 
     fn ends(&self, text: &[u8], folded: &mut String) -> bool {
         if text.is_ascii() {
-            let end = text.len().checked_sub(self.0.len()).and_then(|start| text.get(start..));
+            let end = text
+                .len()
+                .checked_sub(self.0.len())
+                .and_then(|start| text.get(start..));
             return end.is_some_and(|text| text.eq_ignore_ascii_case(self.0.as_bytes()));
         }
         fold(text, folded) && folded.ends_with(&*self.0)
     }
 }
 
-/// Writes a text without its case, as Unicode's full case folding (CaseFolding.txt, C and F) has it: `straße` and `STRASSE` are one, and so
-/// are `σ`, `ς` and `Σ`, while `ı` is no `i`. False where the text is not UTF-8.
+/// Writes a text without its case, as Unicode's full case folding (CaseFolding.txt, C and F) has
+/// it: `straße` and `STRASSE` are one, and so are `σ`, `ς` and `Σ`, while `ı` is no `i`. False
+/// where the text is not UTF-8.
 ///
-/// EventBridge takes of each character of a rule the upper and the lower case, and looks at the event's text as it stands. What is one
-/// there is one here, but for `ı` and `I`; it also is where the rule has the `STRASSE`, and the event the `straße`.
+/// EventBridge takes of each character of a rule the upper and the lower case, and looks at the
+/// event's text as it stands. What is one there is one here, but for `ı` and `I`; it also is where
+/// the rule has the `STRASSE`, and the event the `straße`.
 pub(crate) fn fold(text: &[u8], folded: &mut String) -> bool {
     folded.clear();
-    let Ok(text) = std::str::from_utf8(text) else { return false };
+    let Ok(text) = std::str::from_utf8(text) else {
+        return false;
+    };
     if text.is_ascii() {
         folded.push_str(text);
         folded.make_ascii_lowercase();
@@ -133,7 +157,12 @@ pub(crate) fn fold(text: &[u8], folded: &mut String) -> bool {
             'A'..='Z' => folded.push(character.to_ascii_lowercase()),
             // The upper case of `ı` is that of `i`, which is another letter.
             '\0'..='\x7f' | 'ı' => folded.push(character),
-            _ => folded.extend(character.to_lowercase().flat_map(char::to_uppercase).flat_map(char::to_lowercase)),
+            _ => folded.extend(
+                character
+                    .to_lowercase()
+                    .flat_map(char::to_uppercase)
+                    .flat_map(char::to_lowercase),
+            ),
         }
     }
     true
@@ -141,18 +170,31 @@ pub(crate) fn fold(text: &[u8], folded: &mut String) -> bool {
 
 impl Operator {
     /// Whether a scalar of a document fits.
-    pub(crate) fn fits(&self, scalar: Scalar<'_>, document: &Document<'_>, workings: &mut Workings) -> bool {
+    pub(crate) fn fits(
+        &self,
+        scalar: Scalar<'_>,
+        document: &Document<'_>,
+        workings: &mut Workings,
+    ) -> bool {
         match (self, scalar) {
             (Self::Text(expected), Scalar::Text(text)) => **expected == *text,
             (Self::Number(expected), Scalar::Number(number)) => *expected == number,
             (Self::Boolean(expected), Scalar::Boolean(value)) => *expected == value,
             (Self::Null, Scalar::Null) => true,
             (Self::Prefix(prefix), Scalar::Text(text)) => text.starts_with(prefix),
-            (Self::PrefixIgnoreCase(prefix), Scalar::Text(text)) => prefix.starts(text, &mut workings.folded),
+            (Self::PrefixIgnoreCase(prefix), Scalar::Text(text)) => {
+                prefix.starts(text, &mut workings.folded)
+            }
             (Self::Suffix(suffix), Scalar::Text(text)) => text.ends_with(suffix),
-            (Self::SuffixIgnoreCase(suffix), Scalar::Text(text)) => suffix.ends(text, &mut workings.folded),
-            (Self::EqualsIgnoreCase(expected), Scalar::Text(text)) => expected.equals(text, &mut workings.folded),
-            (Self::Contains(part), Scalar::Text(text)) => memchr::memmem::find(text, part).is_some(),
+            (Self::SuffixIgnoreCase(suffix), Scalar::Text(text)) => {
+                suffix.ends(text, &mut workings.folded)
+            }
+            (Self::EqualsIgnoreCase(expected), Scalar::Text(text)) => {
+                expected.equals(text, &mut workings.folded)
+            }
+            (Self::Contains(part), Scalar::Text(text)) => {
+                memchr::memmem::find(text, part).is_some()
+            }
             (Self::Wildcard(wildcard), Scalar::Text(text)) => wildcard.matches(text),
             (Self::AnythingBut(listed), scalar) => !listed.fits(scalar, document, workings),
             (Self::All(listed), scalar) => listed.iter().all(|operator| {
@@ -160,8 +202,12 @@ impl Operator {
                 operator.fits(scalar, document, workings)
             }),
             (Self::Numeric(range), Scalar::Number(number)) => range.contains(number),
-            (Self::Cidr(net), Scalar::Text(text)) => address(text).is_some_and(|address| net.contains(&address)),
-            (Self::CompareTo(comparator, path, number), scalar) => workings.compares(scalar, *comparator, path, *number, document),
+            (Self::Cidr(net), Scalar::Text(text)) => {
+                address(text).is_some_and(|address| net.contains(&address))
+            }
+            (Self::CompareTo(comparator, path, number), scalar) => {
+                workings.compares(scalar, *comparator, path, *number, document)
+            }
             (Self::Exists(expected), _) => *expected,
             _ => false,
         }
@@ -171,7 +217,9 @@ impl Operator {
     pub(super) fn each_mut(&mut self, visit: &mut impl FnMut(&mut Self)) {
         visit(self);
         match self {
-            Self::All(listed) => listed.iter_mut().for_each(|operator| operator.each_mut(visit)),
+            Self::All(listed) => listed
+                .iter_mut()
+                .for_each(|operator| operator.each_mut(visit)),
             Self::AnythingBut(listed) => listed.each_mut(visit),
             _ => {}
         }
@@ -196,7 +244,10 @@ mod tests {
             let fold = folded(&character.to_string());
             assert_eq!(folded(&fold), fold, "{character:?} is folded at once");
             // What EventBridge takes for one is one.
-            let cases = [character.to_lowercase().to_string(), character.to_uppercase().to_string()];
+            let cases = [
+                character.to_lowercase().to_string(),
+                character.to_uppercase().to_string(),
+            ];
             for case in cases.iter().filter(|_| character != 'ı') {
                 assert_eq!(folded(case), fold, "{character:?} and {case:?}");
             }

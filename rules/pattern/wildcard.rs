@@ -13,15 +13,17 @@ pub(crate) struct Wildcard {
 
 /// The most prefixes of a wildcard that one text may match at the same time.
 ///
-/// EventBridge refuses what is more complex ("Rule is too complex"); its documentation gives no number, and this one agrees with its
-/// verdicts as far as they are known. The matching here is linear and would not need it.
+/// EventBridge refuses what is more complex ("Rule is too complex"); its documentation gives no
+/// number, and this one agrees with its verdicts as far as they are known. The matching here is
+/// linear and would not need it.
 const COMPLEXITY_MAX: usize = 10;
 
 /// How many sets of prefixes are looked at before a wildcard is let through.
 const SETS_MAX: usize = 4_096;
 
-/// How many steps the wildcards of one pattern may take together to be checked; each takes about a tenth of a microsecond. Only those
-/// take any of which is not plain at once that they are simple enough.
+/// How many steps the wildcards of one pattern may take together to be checked; each takes about a
+/// tenth of a microsecond. Only those take any of which is not plain at once that they are simple
+/// enough.
 pub(crate) const STEPS_MAX: usize = 1_000_000;
 
 /// Why a text is no wildcard.
@@ -48,7 +50,10 @@ impl Wildcard {
             let literal = match byte {
                 b'*' => {
                     if bytes.peek().is_some_and(|(_, next)| *next == b'*') {
-                        return Err(Refused::At(at, "two stars in a row mean no more than one; write *"));
+                        return Err(Refused::At(
+                            at,
+                            "two stars in a row mean no more than one; write *",
+                        ));
                     }
                     parts.push(Vec::new());
                     symbols.push(None);
@@ -56,7 +61,12 @@ impl Wildcard {
                 }
                 b'\\' => match bytes.next() {
                     Some((_, escaped @ (b'*' | b'\\'))) => escaped,
-                    _ => return Err(Refused::At(at, r"in a wildcard a backslash stands before * or \ only; write \\ for a backslash")),
+                    _ => {
+                        return Err(Refused::At(
+                            at,
+                            r"in a wildcard a backslash stands before * or \ only; write \\ for a backslash",
+                        ));
+                    }
                 },
                 other => other,
             };
@@ -65,14 +75,20 @@ impl Wildcard {
             }
             symbols.push(Some(literal));
         }
-        if complexity_at_most(&parts) > COMPLEXITY_MAX && complexity(&symbols, steps_left).ok_or(Refused::TooMany)? > COMPLEXITY_MAX {
+        if complexity_at_most(&parts) > COMPLEXITY_MAX
+            && complexity(&symbols, steps_left).ok_or(Refused::TooMany)? > COMPLEXITY_MAX
+        {
             return Err(Refused::TooComplex);
         }
         let mut parts = parts.into_iter().map(Vec::into_boxed_slice);
         let first = parts.next().unwrap_or_default();
         let mut middle: Vec<_> = parts.collect();
         let last = middle.pop();
-        Ok(Self { first, middle, last })
+        Ok(Self {
+            first,
+            middle,
+            last,
+        })
     }
 
     /// What stands before the first star; where there is no star, all of it.
@@ -92,9 +108,15 @@ impl Wildcard {
 
     /// Whether a text fits from its beginning to its end.
     pub(crate) fn matches(&self, text: &[u8]) -> bool {
-        let Some(last) = &self.last else { return text == &*self.first };
-        let Some(rest) = text.strip_prefix(&*self.first) else { return false };
-        let Some(mut rest) = rest.strip_suffix(&**last) else { return false };
+        let Some(last) = &self.last else {
+            return text == &*self.first;
+        };
+        let Some(rest) = text.strip_prefix(&*self.first) else {
+            return false;
+        };
+        let Some(mut rest) = rest.strip_suffix(&**last) else {
+            return false;
+        };
         // The earliest place for each part leaves the most room for those behind it.
         for part in &self.middle {
             match memchr::memmem::find(rest, part) {
@@ -106,13 +128,16 @@ impl Wildcard {
     }
 }
 
-/// More prefixes of a wildcard than these, the texts between its stars, no text can match at the same time.
+/// More prefixes of a wildcard than these, the texts between its stars, no text can match at the
+/// same time.
 ///
-/// Behind each star that has been reached these are the prefix up to the star, and of the part behind it all beginnings that the text ends
-/// with: each is a border of the longest one (Knuth, Morris and Pratt, 1977).
+/// Behind each star that has been reached these are the prefix up to the star, and of the part
+/// behind it all beginnings that the text ends with: each is a border of the longest one (Knuth,
+/// Morris and Pratt, 1977).
 fn complexity_at_most(parts: &[Vec<u8>]) -> usize {
     parts.iter().skip(1).fold(1, |sum, part| {
-        let (mut borders, mut chains, mut longest) = (vec![0_usize], vec![0_usize, 1], 1.min(part.len()));
+        let (mut borders, mut chains, mut longest) =
+            (vec![0_usize], vec![0_usize, 1], 1.min(part.len()));
         for (at, byte) in part.iter().enumerate().skip(1) {
             let mut border = borders.last().copied().unwrap_or_default();
             while border > 0 && part.get(border) != Some(byte) {
@@ -128,8 +153,8 @@ fn complexity_at_most(parts: &[Vec<u8>]) -> usize {
     })
 }
 
-/// The most prefixes of a wildcard that one text can match at the same time, or a bound where that takes too many sets; none where there
-/// are no steps left.
+/// The most prefixes of a wildcard that one text can match at the same time, or a bound where that
+/// takes too many sets; none where there are no steps left.
 fn complexity(symbols: &[Option<u8>], steps_left: &mut usize) -> Option<usize> {
     if symbols.iter().filter(|symbol| symbol.is_none()).count() == 0 {
         return Some(1);
@@ -169,7 +194,10 @@ fn complexity(symbols: &[Option<u8>], steps_left: &mut usize) -> Option<usize> {
             let mut next = Vec::new();
             for matched in &set {
                 // Behind a star the star may also take the byte.
-                if matched.checked_sub(1).is_some_and(|star| symbols.get(star) == Some(&None)) {
+                if matched
+                    .checked_sub(1)
+                    .is_some_and(|star| symbols.get(star) == Some(&None))
+                {
                     next.push(*matched);
                 }
                 if symbols.get(*matched) == Some(&Some(*byte)) {
@@ -194,7 +222,11 @@ mod tests {
     #[test]
     fn wildcards() {
         for (wildcard, yes, no) in [
-            ("a*c", &["ac", "abc", "abcc"][..], &["a", "c", "acd", "xac"][..]),
+            (
+                "a*c",
+                &["ac", "abc", "abcc"][..],
+                &["a", "c", "acd", "xac"][..],
+            ),
             ("*", &["", "x"], &[]),
             ("abc", &["abc"], &["ab", "abcd"]),
             ("*/dir/*", &["/dir/", "x/dir/y"], &["dir/", "/dir"]),
@@ -205,11 +237,20 @@ mod tests {
             ("ü*", &["über"], &["u"]),
         ] {
             let wildcard = compile(wildcard).unwrap();
-            assert!(yes.iter().all(|text| wildcard.matches(text.as_bytes())), "{wildcard:?}");
-            assert!(!no.iter().any(|text| wildcard.matches(text.as_bytes())), "{wildcard:?}");
+            assert!(
+                yes.iter().all(|text| wildcard.matches(text.as_bytes())),
+                "{wildcard:?}"
+            );
+            assert!(
+                !no.iter().any(|text| wildcard.matches(text.as_bytes())),
+                "{wildcard:?}"
+            );
         }
         for (bad, expect) in [("a**b", 1), (r"a\b", 1), ("a\\", 1)] {
-            assert!(matches!(compile(bad), Err(Refused::At(at, _)) if at == expect), "{bad}");
+            assert!(
+                matches!(compile(bad), Err(Refused::At(at, _)) if at == expect),
+                "{bad}"
+            );
         }
         for complex in ["*:*:*:*:*:event-bus/*", "*a*a*a*a*a*a*a*a*"] {
             assert_eq!(compile(complex), Err(Refused::TooComplex), "{complex}");
@@ -219,9 +260,17 @@ mod tests {
     #[test]
     fn complexity_counts_the_prefixes_that_one_text_matches() {
         let of = |text: &str| exact(text).unwrap();
-        for (text, expect) in
-            [("*ab", 2), ("*aa", 3), ("a*b", 2), ("aa*", 2), ("a*bb", 3), ("*ab*ad", 4), ("*aba*", 4), ("a*b*bb", 5), ("*ab*b*b*", 7)]
-        {
+        for (text, expect) in [
+            ("*ab", 2),
+            ("*aa", 3),
+            ("a*b", 2),
+            ("aa*", 2),
+            ("a*bb", 3),
+            ("*ab*ad", 4),
+            ("*aba*", 4),
+            ("a*b*bb", 5),
+            ("*ab*b*b*", 7),
+        ] {
             assert_eq!(of(text), expect, "{text}");
         }
         // Neither long texts nor many stars take long.
@@ -231,11 +280,27 @@ mod tests {
     #[test]
     fn what_is_simple_takes_no_steps_to_check() {
         let mut steps = 0;
-        for simple in ["abc", "a*", "*.jpg", "*/dir/*", "albums/*/2026/*.jpg", &format!("*{}*", "0123456789abcdef".repeat(30))[..400]] {
-            assert!(simple.len() < 400 || complexity_at_most(&parts(simple)) > COMPLEXITY_MAX, "repetitions are not simple");
-            assert!(simple.len() == 400 || Wildcard::compile(simple, &mut steps).is_ok(), "{simple}");
+        for simple in [
+            "abc",
+            "a*",
+            "*.jpg",
+            "*/dir/*",
+            "albums/*/2026/*.jpg",
+            &format!("*{}*", "0123456789abcdef".repeat(30))[..400],
+        ] {
+            assert!(
+                simple.len() < 400 || complexity_at_most(&parts(simple)) > COMPLEXITY_MAX,
+                "repetitions are not simple"
+            );
+            assert!(
+                simple.len() == 400 || Wildcard::compile(simple, &mut steps).is_ok(),
+                "{simple}"
+            );
         }
-        assert_eq!(Wildcard::compile("*aaaaaaaaaaab*aaaaaaaaaaa", &mut steps), Err(Refused::TooMany));
+        assert_eq!(
+            Wildcard::compile("*aaaaaaaaaaab*aaaaaaaaaaa", &mut steps),
+            Err(Refused::TooMany)
+        );
     }
 
     fn compile(text: &str) -> Result<Wildcard, Refused> {
@@ -243,11 +308,19 @@ mod tests {
     }
 
     fn exact(text: &str) -> Option<usize> {
-        complexity(&text.bytes().map(|byte| (byte != b'*').then_some(byte)).collect::<Vec<_>>(), &mut { usize::MAX })
+        complexity(
+            &text
+                .bytes()
+                .map(|byte| (byte != b'*').then_some(byte))
+                .collect::<Vec<_>>(),
+            &mut { usize::MAX },
+        )
     }
 
     fn parts(text: &str) -> Vec<Vec<u8>> {
-        text.split('*').map(|part| part.as_bytes().to_vec()).collect()
+        text.split('*')
+            .map(|part| part.as_bytes().to_vec())
+            .collect()
     }
 
     proptest! {

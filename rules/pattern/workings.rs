@@ -8,12 +8,14 @@ use crate::path::{Found, Path};
 
 /// Room for holding scalars against patterns, reused from document to document.
 ///
-/// What `compare-to` compares with is looked for once for each document, however many values are compared with it.
+/// What `compare-to` compares with is looked for once for each document, however many values are
+/// compared with it.
 #[derive(Debug, Default)]
 pub(crate) struct Workings {
     /// A text without its case.
     pub(super) folded: String,
-    /// How much work there was since the last document: values that were looked at, operators that were tried, bytes that were read.
+    /// How much work there was since the last document: values that were looked at, operators that
+    /// were tried, bytes that were read.
     pub(crate) steps: u64,
     /// The number of the document at hand.
     document: u64,
@@ -51,12 +53,16 @@ impl Workings {
         if self.compared.len() <= number {
             self.compared.resize_with(number + 1, || (0, None));
         }
-        let Some((found_in, value)) = self.compared.get_mut(number) else { return false };
+        let Some((found_in, value)) = self.compared.get_mut(number) else {
+            return false;
+        };
         if *found_in != at_hand {
             self.steps += document.len() as u64;
             (*found_in, *value) = (at_hand, find(path, document));
         }
-        value.as_ref().is_some_and(|value| compares(left, comparator, value.scalar()))
+        value
+            .as_ref()
+            .is_some_and(|value| compares(left, comparator, value.scalar()))
     }
 }
 

@@ -7,7 +7,8 @@
 //! | `fromdate` | seconds since 1970-01-01T00:00:00Z, a number |
 //! | `now` | those of the attempt, whatever is in front of it: `<$ \| now \| todate>` |
 //!
-//! What is taken for a point in time says [`crate::date`]. Null is taken for nothing found; of a query that can find several values each is one.
+//! What is taken for a point in time says [`crate::date`]. Null is taken for nothing found; of a
+//! query that can find several values each is one.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -51,32 +52,57 @@ impl Made {
     pub(super) fn write_json(&self, out: &mut Vec<u8>) {
         match self {
             Self::One(value) => Node::Value(value).write_json(out),
-            Self::Many(values) => out.extend_from_slice(crate::path::list(&values.iter().collect::<Vec<_>>()).as_bytes()),
+            Self::Many(values) => out.extend_from_slice(
+                crate::path::list(&values.iter().collect::<Vec<_>>()).as_bytes(),
+            ),
         }
     }
 }
 
 impl Dated {
-    /// Reads the filters between two places of what stands between `<` and `>`, which begins at `from` in the whole text.
+    /// Reads the filters between two places of what stands between `<` and `>`, which begins at
+    /// `from` in the whole text.
     ///
     /// # Errors
-    /// A filter that there is not, or that cannot stand there, a broken format, an unknown zone; each with its place in the whole text.
-    pub(super) fn parse(inside: &str, start: usize, end: usize, from: usize) -> Result<Self, Problem> {
-        let (mut dated, mut last) = (Self { now: false, format: None }, "");
+    /// A filter that there is not, or that cannot stand there, a broken format, an unknown zone;
+    /// each with its place in the whole text.
+    pub(super) fn parse(
+        inside: &str,
+        start: usize,
+        end: usize,
+        from: usize,
+    ) -> Result<Self, Problem> {
+        let (mut dated, mut last) = (
+            Self {
+                now: false,
+                format: None,
+            },
+            "",
+        );
         let mut at = start;
         while let Some(rest) = inside.get(at..end).filter(|rest| rest.starts_with('|')) {
-            let call = Call::read(inside, at + rest.len() - rest.get(1..).unwrap_or_default().trim_start().len(), end);
+            let call = Call::read(
+                inside,
+                at + rest.len() - rest.get(1..).unwrap_or_default().trim_start().len(),
+                end,
+            );
             let call = call.map_err(|problem| moved(problem, from))?;
             dated.add(&call, last).map_err(|problem| {
                 let within = problem.within.clone().unwrap_or(call.at..call.end);
                 moved(problem.inside(within), from)
             })?;
             (at, last) = (call.end, call.name);
-            at += inside.get(at..end).map_or(0, |rest| rest.len() - rest.trim_start().len());
+            at += inside
+                .get(at..end)
+                .map_or(0, |rest| rest.len() - rest.trim_start().len());
         }
         match inside.get(at..end).unwrap_or_default() {
             "" => Ok(dated),
-            rest => Err(moved(Problem::new("a | or the end is wanted here").inside(at..at + rest.trim_end().len()), from)),
+            rest => Err(moved(
+                Problem::new("a | or the end is wanted here")
+                    .inside(at..at + rest.trim_end().len()),
+                from,
+            )),
         }
     }
 
@@ -88,16 +114,21 @@ impl Dated {
     fn add(&mut self, call: &Call<'_>, last: &str) -> Result<(), Problem> {
         let wants = |most: usize, help: &'static str| {
             let count = call.arguments.len();
-            (count <= most).then_some(()).ok_or_else(|| Problem::new(format!("`{}` is given {count} texts here", call.name)).help(help))
+            (count <= most).then_some(()).ok_or_else(|| {
+                Problem::new(format!("`{}` is given {count} texts here", call.name)).help(help)
+            })
         };
         let text = |index: usize| call.arguments.get(index).map(String::as_str);
-        if self.format.is_some() || (last == "fromdate" && matches!(call.name, "now" | "fromdate")) {
-            return Err(
-                Problem::new(format!("nothing can stand behind `{last}`")).help("it makes the text, or the number, that is written")
-            );
+        if self.format.is_some() || (last == "fromdate" && matches!(call.name, "now" | "fromdate"))
+        {
+            return Err(Problem::new(format!("nothing can stand behind `{last}`"))
+                .help("it makes the text, or the number, that is written"));
         }
         match call.name {
-            "now" if !last.is_empty() => return Err(Problem::new("`now` stands first").help("write <$ | now | strftime(\"%Y-%m-%d\")>")),
+            "now" if !last.is_empty() => {
+                return Err(Problem::new("`now` stands first")
+                    .help("write <$ | now | strftime(\"%Y-%m-%d\")>"));
+            }
             "now" => {
                 wants(0, "it takes none")?;
                 self.now = true;
@@ -108,7 +139,10 @@ impl Dated {
                 self.format = Some(Format::rfc_3339(text(0))?);
             }
             "strftime" => {
-                wants(2, "it takes a format, and a time zone behind a ; where it is not UTC")?;
+                wants(
+                    2,
+                    "it takes a format, and a time zone behind a ; where it is not UTC",
+                )?;
                 let Some(format) = text(0) else {
                     return Err(Problem::new("`strftime` wants a format")
                         .help("write strftime(\"%Y-%m-%d\"), with a zone strftime(\"%H:%M\"; \"Europe/Berlin\")"));
@@ -124,7 +158,11 @@ impl Dated {
     ///
     /// # Errors
     /// [`RenderError::NoDate`].
-    pub(super) fn find(&self, path: &Path, document: &Document<'_>) -> Result<Option<Made>, RenderError> {
+    pub(super) fn find(
+        &self,
+        path: &Path,
+        document: &Document<'_>,
+    ) -> Result<Option<Made>, RenderError> {
         if self.now {
             let now = Timestamp::from_microsecond(document.now().0).unwrap_or_default();
             return self.write(now, path).map(|made| Some(Made::One(made)));
@@ -135,7 +173,10 @@ impl Dated {
             Found::One(node) if is_null(node) => None,
             Found::One(node) => Some(Made::One(one(node)?)),
             Found::Many(values) => {
-                let values = values.into_iter().map(Node::Value).filter(|node| !is_null(*node));
+                let values = values
+                    .into_iter()
+                    .map(Node::Value)
+                    .filter(|node| !is_null(*node));
                 Some(Made::Many(values.map(one).collect::<Result<_, _>>()?))
             }
         })
@@ -145,24 +186,41 @@ impl Dated {
         let text = node.to_text();
         let is_number = match node {
             Node::Integer(_) | Node::Value(Value::Number(_)) => true,
-            Node::Json(json) => json.first().is_some_and(|first| *first == b'-' || first.is_ascii_digit()),
+            Node::Json(json) => json
+                .first()
+                .is_some_and(|first| *first == b'-' || first.is_ascii_digit()),
             _ => false,
         };
         let utc = TimeZone::UTC;
         let wall = self.format.as_ref().map_or(&utc, |format| &format.zone);
-        let moment = if is_number { date::of_number(&text) } else { date::of_text(&text, wall) };
+        let moment = if is_number {
+            date::of_number(&text)
+        } else {
+            date::of_text(&text, wall)
+        };
         moment.ok_or_else(|| {
             let mut found: String = text.chars().take(SHOWN_CHARACTERS_MAX).collect();
             if found.len() < text.len() {
                 found.push('…');
             }
-            RenderError::NoDate { query: path.as_str().to_owned(), found: Value::from(found).to_string() }
+            RenderError::NoDate {
+                query: path.as_str().to_owned(),
+                found: Value::from(found).to_string(),
+            }
         })
     }
 
     fn write(&self, moment: Timestamp, path: &Path) -> Result<Value, RenderError> {
-        let Some(format) = &self.format else { return Ok(Value::Number(date::seconds(moment))) };
-        format.write(moment).map(Value::from).map_err(|found| RenderError::NoDate { query: path.as_str().to_owned(), found })
+        let Some(format) = &self.format else {
+            return Ok(Value::Number(date::seconds(moment)));
+        };
+        format
+            .write(moment)
+            .map(Value::from)
+            .map_err(|found| RenderError::NoDate {
+                query: path.as_str().to_owned(),
+                found,
+            })
     }
 }
 
@@ -201,10 +259,20 @@ struct Call<'t> {
 impl<'t> Call<'t> {
     fn read(text: &'t str, at: usize, end: usize) -> Result<Self, Problem> {
         let rest = text.get(at..end).unwrap_or_default();
-        let length = rest.find(|character: char| !character.is_ascii_alphanumeric() && character != '_').unwrap_or(rest.len());
+        let length = rest
+            .find(|character: char| !character.is_ascii_alphanumeric() && character != '_')
+            .unwrap_or(rest.len());
         let name = rest.get(..length).unwrap_or_default();
-        let mut call = Self { name, arguments: Vec::new(), at, end: at + length };
-        if text.get(call.end..end).is_some_and(|rest| rest.starts_with('(')) {
+        let mut call = Self {
+            name,
+            arguments: Vec::new(),
+            at,
+            end: at + length,
+        };
+        if text
+            .get(call.end..end)
+            .is_some_and(|rest| rest.starts_with('('))
+        {
             call.end += 1;
             call.arguments(text, end)?;
         }
@@ -218,7 +286,9 @@ impl<'t> Call<'t> {
             let rest = text.get(self.end..end).unwrap_or_default();
             let (argument, length) = quoted(rest).ok_or_else(|| {
                 let place = self.end..self.end + rest.chars().next().map_or(0, char::len_utf8);
-                Problem::new("a text in quotes is wanted here").inside(place).help(format!("write {}(\"…\")", self.name))
+                Problem::new("a text in quotes is wanted here")
+                    .inside(place)
+                    .help(format!("write {}(\"…\")", self.name))
             })?;
             self.arguments.push(argument);
             self.end += length;
@@ -230,7 +300,9 @@ impl<'t> Call<'t> {
                 Some(')') => return Ok(()),
                 Some(';') => {}
                 Some(',') => {
-                    return Err(Problem::new("a ; is wanted here").inside(place).help("as in jq: strftime(\"%H:%M\"; \"Europe/Berlin\")"));
+                    return Err(Problem::new("a ; is wanted here")
+                        .inside(place)
+                        .help("as in jq: strftime(\"%H:%M\"; \"Europe/Berlin\")"));
                 }
                 _ => return Err(Problem::new("a ; or a ) is wanted here").inside(place)),
             }
@@ -238,11 +310,14 @@ impl<'t> Call<'t> {
     }
 
     fn pass_space(&mut self, text: &str, end: usize) {
-        self.end += text.get(self.end..end).map_or(0, |rest| rest.len() - rest.trim_start().len());
+        self.end += text
+            .get(self.end..end)
+            .map_or(0, |rest| rest.len() - rest.trim_start().len());
     }
 }
 
-/// A text in double quotes, as in JSON, or in single ones, as it stands; with the length of all of it.
+/// A text in double quotes, as in JSON, or in single ones, as it stands; with the length of all of
+/// it.
 fn quoted(text: &str) -> Option<(String, usize)> {
     if let Some(rest) = text.strip_prefix('\'') {
         let length = rest.find('\'')?;

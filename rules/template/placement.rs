@@ -8,22 +8,38 @@ use pointsman_schemas::Placement;
 use super::RenderError;
 
 /// Everything but the unreserved characters of RFC 3986, section 2.3.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Appends what a query found.
-pub(super) fn write(found: Option<Cow<'_, str>>, query: &str, placement: Placement, out: &mut String) -> Result<(), RenderError> {
+pub(super) fn write(
+    found: Option<Cow<'_, str>>,
+    query: &str,
+    placement: Placement,
+    out: &mut String,
+) -> Result<(), RenderError> {
     let Some(value) = found else {
         return match placement {
             Placement::Argument => Ok(()),
             Placement::Url | Placement::Header | Placement::Subject | Placement::Address => {
-                Err(RenderError::Nothing { query: query.to_owned() })
+                Err(RenderError::Nothing {
+                    query: query.to_owned(),
+                })
             }
         };
     };
     let forbidden = match placement {
-        // A client resolves dot segments (RFC 3986, section 5.2.4) even where the dots are percent-encoded.
-        Placement::Url => matches!(&*value, "." | "..").then_some("only dots, which would lead to another path"),
-        Placement::Header => value.contains(|c: char| c.is_ascii_control() && c != '\t').then_some("a control character"),
+        // A client resolves dot segments (RFC 3986, section 5.2.4) even where the dots are
+        // percent-encoded.
+        Placement::Url => {
+            matches!(&*value, "." | "..").then_some("only dots, which would lead to another path")
+        }
+        Placement::Header => value
+            .contains(|c: char| c.is_ascii_control() && c != '\t')
+            .then_some("a control character"),
         Placement::Argument => value.contains('\0').then_some("a NUL"),
         Placement::Subject => {
             if value.contains(['*', '>']) {
@@ -37,7 +53,11 @@ pub(super) fn write(found: Option<Cow<'_, str>>, query: &str, placement: Placeme
         Placement::Address => value.contains('\0').then_some("a NUL"),
     };
     if let Some(what) = forbidden {
-        return Err(RenderError::Forbidden { query: query.to_owned(), place: name(placement), what });
+        return Err(RenderError::Forbidden {
+            query: query.to_owned(),
+            place: name(placement),
+            what,
+        });
     }
     if placement == Placement::Url {
         out.extend(utf8_percent_encode(&value, RESERVED));
@@ -58,9 +78,17 @@ fn name(placement: Placement) -> &'static str {
 }
 
 /// Checks the whole of a filled-in text.
-pub(super) fn check_whole(text: &str, placement: Placement, constant: bool) -> Result<(), RenderError> {
+pub(super) fn check_whole(
+    text: &str,
+    placement: Placement,
+    constant: bool,
+) -> Result<(), RenderError> {
     if placement == Placement::Subject && !constant && text.split('.').any(str::is_empty) {
-        return Err(RenderError::Forbidden { query: text.to_owned(), place: name(placement), what: "an empty token between dots" });
+        return Err(RenderError::Forbidden {
+            query: text.to_owned(),
+            place: name(placement),
+            what: "an empty token between dots",
+        });
     }
     Ok(())
 }

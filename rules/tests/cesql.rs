@@ -1,4 +1,5 @@
-//! The CESQL technology compatibility kit, run in place: `POINTSMAN_CONFORMANCE`, by default `../shared/conformance` beside the workspace.
+//! The CESQL technology compatibility kit, run in place: `POINTSMAN_CONFORMANCE`, by default
+//! `../shared/conformance` beside the workspace.
 
 #[cfg(test)]
 mod kit {
@@ -20,7 +21,9 @@ mod kit {
                 Yaml::Scalar(text, ScalarStyle::Plain, ..) => match text.to_lowercase().as_str() {
                     "true" => true.into(),
                     "false" => false.into(),
-                    _ => text.parse::<i64>().map_or_else(|_| text.clone().into_owned().into(), Value::from),
+                    _ => text
+                        .parse::<i64>()
+                        .map_or_else(|_| text.clone().into_owned().into(), Value::from),
                 },
                 Yaml::Scalar(text, ..) => text.into_owned().into(),
                 Yaml::SequenceStart(..) => {
@@ -59,7 +62,8 @@ mod kit {
     }
 
     fn event(case: &Value) -> Event {
-        let mut event = json!({"specversion": "1.0", "id": "id", "source": "/source", "type": "type"});
+        let mut event =
+            json!({"specversion": "1.0", "id": "id", "source": "/source", "type": "type"});
         for key in ["event", "eventOverrides"] {
             for (name, value) in case[key].as_object().into_iter().flatten() {
                 event[name] = value.clone();
@@ -76,7 +80,9 @@ mod kit {
             other => other.to_string(),
         };
         let event = event(case);
-        let Ok(expression) = Cesql::parse(&expression) else { return (None, Some("parse")) };
+        let Ok(expression) = Cesql::parse(&expression) else {
+            return (None, Some("parse"));
+        };
         let evaluation = expression.evaluate(&event);
         let value = match evaluation.value {
             Given::Boolean(value) => value.into(),
@@ -95,11 +101,21 @@ mod kit {
 
     #[test]
     fn the_compatibility_kit_passes() {
-        let folder = std::env::var_os("POINTSMAN_CONFORMANCE")
-            .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/conformance")), PathBuf::from);
+        let folder = std::env::var_os("POINTSMAN_CONFORMANCE").map_or_else(
+            || {
+                PathBuf::from(concat!(
+                    env!("CARGO_MANIFEST_DIR"),
+                    "/../../shared/conformance"
+                ))
+            },
+            PathBuf::from,
+        );
         let folder = folder.join("cesql-tck");
         if !folder.is_dir() {
-            println!("skipped: there is no folder {}; name its parent in POINTSMAN_CONFORMANCE", folder.display());
+            println!(
+                "skipped: there is no folder {}; name its parent in POINTSMAN_CONFORMANCE",
+                folder.display()
+            );
             return;
         }
         let (mut passed, mut failed) = (0, Vec::new());
@@ -108,11 +124,17 @@ mod kit {
             for case in suite["tests"].as_array().unwrap() {
                 let (result, error) = given(case);
                 // What does not parse has no value, whatever the case says.
-                let as_expected = result.is_none() || case.get("result").is_none_or(|expected| result.as_ref() == Some(expected));
+                let as_expected = result.is_none()
+                    || case
+                        .get("result")
+                        .is_none_or(|expected| result.as_ref() == Some(expected));
                 if error == case["error"].as_str() && as_expected {
                     passed += 1;
                 } else {
-                    failed.push(format!("{} / {}: {} gives {result:?} {error:?}", suite["name"], case["name"], case["expression"]));
+                    failed.push(format!(
+                        "{} / {}: {} gives {result:?} {error:?}",
+                        suite["name"], case["name"], case["expression"]
+                    ));
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! The conformance suites of others, run in place: `POINTSMAN_CONFORMANCE`, by default `../shared/conformance` beside the workspace.
+//! The conformance suites of others, run in place: `POINTSMAN_CONFORMANCE`, by default
+//! `../shared/conformance` beside the workspace.
 
 use std::path::PathBuf;
 
@@ -6,12 +7,22 @@ use pointsman_rules::{Document, Found, Node, Path, Pattern, Scratch};
 use serde_json::Value;
 
 fn suites() -> Option<PathBuf> {
-    let folder = std::env::var_os("POINTSMAN_CONFORMANCE")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/conformance")), PathBuf::from);
+    let folder = std::env::var_os("POINTSMAN_CONFORMANCE").map_or_else(
+        || {
+            PathBuf::from(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../../shared/conformance"
+            ))
+        },
+        PathBuf::from,
+    );
     if folder.is_dir() {
         return Some(folder);
     }
-    println!("skipped: there is no folder {}; name one in POINTSMAN_CONFORMANCE", folder.display());
+    println!(
+        "skipped: there is no folder {}; name one in POINTSMAN_CONFORMANCE",
+        folder.display()
+    );
     None
 }
 
@@ -28,7 +39,11 @@ fn event_patterns() {
         let event = case["Event"].to_string();
         let outcome = match Pattern::compile_for_any_json(&case["EventPattern"]) {
             Err(problems) => format!("refused: {}", problems[0]),
-            Ok(pattern) if pattern.matches(&Document::json(event.as_bytes()).unwrap(), &mut scratch) => "matches".to_owned(),
+            Ok(pattern)
+                if pattern.matches(&Document::json(event.as_bytes()).unwrap(), &mut scratch) =>
+            {
+                "matches".to_owned()
+            }
             Ok(_) => "does not match".to_owned(),
         };
         let expected = if name.ends_with("_NEG") {
@@ -51,7 +66,9 @@ fn event_patterns() {
 #[test]
 fn jsonpath() {
     let Some(folder) = suites() else { return };
-    let suite: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("jsonpath-cts.json")).unwrap()).unwrap();
+    let suite: Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.join("jsonpath-cts.json")).unwrap())
+            .unwrap();
     let (mut passed, mut failed) = (0, Vec::new());
     for case in suite["tests"].as_array().unwrap() {
         let document = case["document"].to_string();
@@ -69,7 +86,10 @@ fn jsonpath() {
                 };
                 match case.get("result") {
                     Some(result) => *result == Value::from(found),
-                    None => case["results"].as_array().unwrap().contains(&Value::from(found)),
+                    None => case["results"]
+                        .as_array()
+                        .unwrap()
+                        .contains(&Value::from(found)),
                 }
             }
         };

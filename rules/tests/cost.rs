@@ -1,4 +1,5 @@
-//! What a rule costs grows with the event and not faster, and what a long list costs does not grow with the list.
+//! What a rule costs grows with the event and not faster, and what a long list costs does not grow
+//! with the list.
 //!
 //! Work is counted in steps, so that no clock and no other load has a say in it.
 
@@ -15,7 +16,12 @@ const FACTOR: usize = 8;
 
 fn steps(pattern: &Value, data: &Value) -> u64 {
     let pattern = Pattern::compile(&json!({ "data": pattern })).unwrap();
-    let set = RuleSet::compile(vec![Rule { from: OriginSet::all_but(&[]), pattern: Some(pattern), condition: None, filters: None }]);
+    let set = RuleSet::compile(vec![Rule {
+        from: OriginSet::all_but(&[]),
+        pattern: Some(pattern),
+        condition: None,
+        filters: None,
+    }]);
     let data = Data::json(Bytes::from(data.to_string())).unwrap();
     let event = Event::builder("1", "/s", "t").data(data).build().unwrap();
     let (mut scratch, mut out) = (Scratch::default(), Vec::new());
@@ -33,8 +39,16 @@ fn work_grows_with_the_event_and_not_faster() {
     let compare = json!([{ "compare-to": [">", "$.data.limit"] }]);
     type Case = (&'static str, Value, fn(usize) -> Value);
     let cases: [Case; 7] = [
-        ("compare-to over values", json!({ "a": compare }), |n| json!({ "limit": 10, "a": list(n, |_| json!(1)) })),
-        ("compare-to over objects", json!({ "a": { "b": compare } }), |n| json!({ "limit": 10, "a": list(n, |_| json!({ "b": 1 })) })),
+        (
+            "compare-to over values",
+            json!({ "a": compare }),
+            |n| json!({ "limit": 10, "a": list(n, |_| json!(1)) }),
+        ),
+        (
+            "compare-to over objects",
+            json!({ "a": { "b": compare } }),
+            |n| json!({ "limit": 10, "a": list(n, |_| json!({ "b": 1 })) }),
+        ),
         (
             "compare-to with another list's end",
             json!({ "a": [{ "compare-to": ["=", "$.data.b[-1]"] }] }),
@@ -62,10 +76,16 @@ fn work_grows_with_the_event_and_not_faster() {
         ),
     ];
     for (name, pattern, data) in cases {
-        let (small, large) = (steps(&pattern, &data(ELEMENTS)), steps(&pattern, &data(FACTOR * ELEMENTS)));
+        let (small, large) = (
+            steps(&pattern, &data(ELEMENTS)),
+            steps(&pattern, &data(FACTOR * ELEMENTS)),
+        );
         let factor = large as f64 / small as f64;
         // Numbers in the text grow a little, too.
-        assert!(factor < 1.5 * FACTOR as f64, "{name}: {small} steps, of {FACTOR} times as many elements {large}");
+        assert!(
+            factor < 1.5 * FACTOR as f64,
+            "{name}: {small} steps, of {FACTOR} times as many elements {large}"
+        );
     }
 }
 
@@ -75,20 +95,40 @@ fn a_long_list_costs_no_more_than_a_short_one() {
     let cases: [Case; 9] = [
         ("texts", |n| json!(format!("x{n}"))),
         ("numbers", |n| json!(n + 10_000_000)),
-        ("addresses", |n| json!({ "cidr": format!("10.{}.{}.0/24", n / 256, n % 256) })),
+        (
+            "addresses",
+            |n| json!({ "cidr": format!("10.{}.{}.0/24", n / 256, n % 256) }),
+        ),
         ("beginnings", |n| json!({ "prefix": format!("x{n}") })),
-        ("ends, whatever their case", |n| json!({ "suffix": { "equals-ignore-case": format!("x{n}x") } })),
-        ("texts, whatever their case", |n| json!({ "equals-ignore-case": format!("X{n}") })),
-        ("ranges", |n| json!({ "numeric": [">", 1_000_000 + n, "<", 1_000_010 + n] })),
+        (
+            "ends, whatever their case",
+            |n| json!({ "suffix": { "equals-ignore-case": format!("x{n}x") } }),
+        ),
+        (
+            "texts, whatever their case",
+            |n| json!({ "equals-ignore-case": format!("X{n}") }),
+        ),
+        (
+            "ranges",
+            |n| json!({ "numeric": [">", 1_000_000 + n, "<", 1_000_010 + n] }),
+        ),
         ("parts", |n| json!({ "contains": format!("x{n}x") })),
         ("wildcards", |n| json!({ "wildcard": format!("*x{n}") })),
     ];
-    let data = json!({ "a": list(2_000, |n| if n % 2 == 0 { json!(n) } else { json!("192.168.0.1") }) });
+    let data =
+        json!({ "a": list(2_000, |n| if n % 2 == 0 { json!(n) } else { json!("192.168.0.1") }) });
     for (name, item) in cases {
-        let (short, long) = (steps(&json!({ "a": list(10, item) }), &data), steps(&json!({ "a": list(10_000, item) }), &data));
+        let (short, long) = (
+            steps(&json!({ "a": list(10, item) }), &data),
+            steps(&json!({ "a": list(10_000, item) }), &data),
+        );
         assert_eq!(short, long, "{name}");
     }
-    let listed = |length| json!({ "a": [{ "anything-but": list(length, |n| json!(n)) }], "b": [1] });
+    let listed =
+        |length| json!({ "a": [{ "anything-but": list(length, |n| json!(n)) }], "b": [1] });
     let data = json!({ "a": list(2_000, |n| json!(n % 10)) });
-    assert!(steps(&listed(10), &data) >= steps(&listed(9_000), &data), "anything-but");
+    assert!(
+        steps(&listed(10), &data) >= steps(&listed(9_000), &data),
+        "anything-but"
+    );
 }

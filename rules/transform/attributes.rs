@@ -31,11 +31,17 @@ impl JsonSchema for RawAttributes {
         let unclosed = serde_json::json!({ "type": "string", "pattern": UNCLOSED });
         let value = |name: &str| {
             // Nobody takes a required one away.
-            let types: &[&str] =
-                if REQUIRED.contains(&name) { &["string", "number", "boolean"] } else { &["string", "number", "boolean", "null"] };
+            let types: &[&str] = if REQUIRED.contains(&name) {
+                &["string", "number", "boolean"]
+            } else {
+                &["string", "number", "boolean", "null"]
+            };
             serde_json::json!({ "type": types, "minLength": 1, "not": unclosed })
         };
-        let mut named: serde_json::Map<_, _> = CORE.iter().map(|name| ((*name).to_owned(), value(name))).collect();
+        let mut named: serde_json::Map<_, _> = CORE
+            .iter()
+            .map(|name| ((*name).to_owned(), value(name)))
+            .collect();
         named.extend(["specversion", "data"].map(|name| (name.to_owned(), false.into())));
         json_schema!({
             "description": "Context attributes by name, extensions included, each a value that may hold templates such as <$.data.id>.",
@@ -67,7 +73,8 @@ impl JsonSchema for TemplateJson {
     }
 }
 
-/// `event` of a source as a rule file holds it: attributes by name, and `data`, each with its templates.
+/// `event` of a source as a rule file holds it: attributes by name, and `data`, each with its
+/// templates.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RawMapping {
     /// What sets the attributes.
@@ -94,7 +101,10 @@ impl JsonSchema for RawMapping {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = RawAttributes::json_schema(generator);
         let mut data = generator.subschema_for::<TemplateJson>();
-        data.insert("description".to_owned(), "The new data, any JSON that may hold templates such as <$.body.detail>.".into());
+        data.insert(
+            "description".to_owned(),
+            "The new data, any JSON that may hold templates such as <$.body.detail>.".into(),
+        );
         if let Some(Value::Object(properties)) = schema.get_mut("properties") {
             properties.insert("data".to_owned(), data.into());
         }
@@ -103,7 +113,15 @@ impl JsonSchema for RawMapping {
 }
 
 /// The attributes of the specification that can be set. All of them are texts.
-const CORE: [&str; 7] = ["type", "source", "subject", "id", "time", "datacontenttype", "dataschema"];
+const CORE: [&str; 7] = [
+    "type",
+    "source",
+    "subject",
+    "id",
+    "time",
+    "datacontenttype",
+    "dataschema",
+];
 
 const REQUIRED: [&str; 3] = ["id", "source", "type"];
 
@@ -129,22 +147,41 @@ impl Attributes {
         for (name, value) in &raw.0 {
             problems.extend(check_name(name).map(|problem| problem.at(name.as_str())));
             if matches!(value, Value::Array(_) | Value::Object(_)) {
-                let problem = Problem::new("an attribute is a text, a number or a boolean").at(name.as_str());
+                let problem =
+                    Problem::new("an attribute is a text, a number or a boolean").at(name.as_str());
                 problems.push(problem.help("what has fields belongs into `data`"));
                 continue;
             }
             if value.is_null() && REQUIRED.contains(&name.as_str()) {
-                problems.push(Problem::new(format!("every event has the attribute {name:?}; it cannot be taken away")).at(name.as_str()));
+                problems.push(
+                    Problem::new(format!(
+                        "every event has the attribute {name:?}; it cannot be taken away"
+                    ))
+                    .at(name.as_str()),
+                );
             }
             if value == "" {
-                problems.push(Problem::new("an attribute cannot be empty").at(name.as_str()).help("write null to take it away"));
+                problems.push(
+                    Problem::new("an attribute cannot be empty")
+                        .at(name.as_str())
+                        .help("write null to take it away"),
+                );
             }
             match JsonTemplate::compile(value) {
                 Ok(template) => templates.push((name.as_str().into(), template)),
-                Err(found) => problems.extend(found.into_iter().map(|problem| problem.at(name.as_str()))),
+                Err(found) => {
+                    problems.extend(found.into_iter().map(|problem| problem.at(name.as_str())))
+                }
             }
         }
-        if problems.iter().all(|problem| problem.warning) { Ok(Self { templates, warnings: problems }) } else { Err(problems) }
+        if problems.iter().all(|problem| problem.warning) {
+            Ok(Self {
+                templates,
+                warnings: problems,
+            })
+        } else {
+            Err(problems)
+        }
     }
 
     pub(super) fn templates(&self) -> impl Iterator<Item = &JsonTemplate> {
@@ -162,11 +199,18 @@ impl Attributes {
             made.clear();
             template
                 .render(document, &mut made)
-                .map_err(|reason| TransformError::Render { part: format!("the attribute {name:?}"), reason })?;
+                .map_err(|reason| TransformError::Render {
+                    part: format!("the attribute {name:?}"),
+                    reason,
+                })?;
             builder = match attribute(name, json::trim(&made))? {
                 Some(value) => builder.attribute(&**name, value),
                 None if missing == Missing::Keeps => builder,
-                None if REQUIRED.contains(&&**name) => return Err(TransformError::Required { attribute: name.to_string() }),
+                None if REQUIRED.contains(&&**name) => {
+                    return Err(TransformError::Required {
+                        attribute: name.to_string(),
+                    });
+                }
                 None => builder.without(name),
             };
         }
@@ -178,21 +222,38 @@ fn check_name(name: &str) -> Option<Problem> {
     let help = match name {
         "specversion" => "events are CloudEvents 1.0; leave it out",
         "data" => "`data` stands beside `set` in a transform",
-        _ if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) => {
+        _ if name.is_empty()
+            || !name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) =>
+        {
             "the name of an attribute is made of a-z and 0-9"
         }
         _ => {
-            let meant = (!CORE.contains(&name)).then(|| spelling::nearest(name, CORE)).flatten()?;
-            let problem = Problem::new(format!("{name:?} is taken as an extension attribute")).key().warn();
+            let meant = (!CORE.contains(&name))
+                .then(|| spelling::nearest(name, CORE))
+                .flatten()?;
+            let problem = Problem::new(format!("{name:?} is taken as an extension attribute"))
+                .key()
+                .warn();
             return Some(problem.help(format!("was {meant} meant?")));
         }
     };
-    Some(Problem::new(format!("{name:?} is not an attribute that can be set")).key().help(help))
+    Some(
+        Problem::new(format!("{name:?} is not an attribute that can be set"))
+            .key()
+            .help(help),
+    )
 }
 
 /// A JSON value as an attribute's; none for null and for the empty text, which no attribute can be.
 fn attribute(name: &str, made: &[u8]) -> Result<Option<ExtensionValue>, TransformError> {
-    let wrong = |found| Err(TransformError::Type { attribute: name.to_owned(), found });
+    let wrong = |found| {
+        Err(TransformError::Type {
+            attribute: name.to_owned(),
+            found,
+        })
+    };
     let text = || Node::Json(made).to_text();
     let is_core = CORE.contains(&name);
     Ok(match made.first() {

@@ -43,7 +43,11 @@ fn set_overrides_adds_and_removes() {
     ] {
         assert_eq!(changed.attribute(name), expect, "{name}");
     }
-    assert_eq!(changed.data(), event().data(), "data not spoken of is not touched");
+    assert_eq!(
+        changed.data(),
+        event().data(),
+        "data not spoken of is not touched"
+    );
 }
 
 #[test]
@@ -54,31 +58,63 @@ fn data_is_replaced_and_its_parts_keep_every_byte() {
         r#"{"n":12345678901234567890123,"s":"a\"b","note":"made from a.jpg and [1,{\"x\":2}]","all":[[1,{"x":2}],null,1.5]}"#
     );
     assert_eq!(changed.data().unwrap().kind(), DataKind::Json);
-    assert_eq!(changed.datacontenttype().map(|text| &**text), Some("application/json"));
+    assert_eq!(
+        changed.datacontenttype().map(|text| &**text),
+        Some("application/json")
+    );
     assert_eq!(changed.dataschema(), None);
-    assert_eq!(apply(json!({"data": null})).unwrap().data().unwrap().bytes(), "null");
+    assert_eq!(
+        apply(json!({"data": null}))
+            .unwrap()
+            .data()
+            .unwrap()
+            .bytes(),
+        "null"
+    );
 }
 
 #[test]
 fn data_is_made_by_jq() {
-    let changed = apply(json!({"set": {"type": "x"}, "jq": "{from: .type, first: .data.list[0]}"})).unwrap();
+    let changed =
+        apply(json!({"set": {"type": "x"}, "jq": "{from: .type, first: .data.list[0]}"})).unwrap();
     assert_eq!(changed.data().unwrap().bytes(), r#"{"from":"t","first":1}"#);
-    assert_eq!((&**changed.ty(), changed.datacontenttype().map(|text| &**text)), ("x", Some("application/json")));
+    assert_eq!(
+        (
+            &**changed.ty(),
+            changed.datacontenttype().map(|text| &**text)
+        ),
+        ("x", Some("application/json"))
+    );
     assert_eq!(
         apply(json!({"jq": "empty"})).unwrap_err().to_string(),
         "cannot make the data: it yields nothing; end it with // and a default"
     );
     let both: RawTransform = serde_json::from_value(json!({"data": 1, "jq": "."})).unwrap();
-    assert_eq!(Transform::compile(&both).unwrap_err()[0].to_string(), "jq: `data` and `jq` both make the data (keep one of them)");
+    assert_eq!(
+        Transform::compile(&both).unwrap_err()[0].to_string(),
+        "jq: `data` and `jq` both make the data (keep one of them)"
+    );
 }
 
 #[test]
 fn what_cannot_be_set_says_so() {
     for (raw, expect) in [
-        (json!({"set": {"type": "<$.data.nothing>"}}), "cannot set the attribute \"type\": its template finds nothing"),
-        (json!({"set": {"id": "<$.data.empty>"}}), "cannot set the attribute \"id\": its template finds nothing"),
-        (json!({"set": {"ext": "<$.data.list>"}}), "cannot set the attribute \"ext\" to a list"),
-        (json!({"set": {"time": "yesterday"}}), "what the templates make is no valid event: the attribute \"time\""),
+        (
+            json!({"set": {"type": "<$.data.nothing>"}}),
+            "cannot set the attribute \"type\": its template finds nothing",
+        ),
+        (
+            json!({"set": {"id": "<$.data.empty>"}}),
+            "cannot set the attribute \"id\": its template finds nothing",
+        ),
+        (
+            json!({"set": {"ext": "<$.data.list>"}}),
+            "cannot set the attribute \"ext\" to a list",
+        ),
+        (
+            json!({"set": {"time": "yesterday"}}),
+            "what the templates make is no valid event: the attribute \"time\"",
+        ),
     ] {
         let error = apply(raw.clone()).unwrap_err().to_string();
         assert!(error.starts_with(expect), "{raw}: {error}");
@@ -92,7 +128,11 @@ fn mistakes_are_all_found() {
         "data": {"a": ["<$[>"], "<$.key>": 1},
     }))
     .unwrap();
-    let problems: Vec<_> = Transform::compile(&raw).unwrap_err().iter().map(ToString::to_string).collect();
+    let problems: Vec<_> = Transform::compile(&raw)
+        .unwrap_err()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     insta::assert_snapshot!(problems.join("\n"), @r##"
         set.specversion: "specversion" is not an attribute that can be set (events are CloudEvents 1.0; leave it out)
         set.Type: "Type" is not an attribute that can be set (the name of an attribute is made of a-z and 0-9)
@@ -119,9 +159,23 @@ fn a_source_maps_what_arrives() {
         ("headers", Node::Value(&headers)),
         ("properties", Node::Value(&properties)),
     ]);
-    let made = mapping.apply(&root, Event::builder("default", "/orders", "message")).unwrap().build().unwrap();
-    assert_eq!((&**made.ty(), &**made.id(), made.subject().map(|text| &**text)), ("order.paid", "default", Some("77")));
-    assert_eq!(made.attribute("traceparent"), Some(AttributeValue::String("00-x")));
+    let made = mapping
+        .apply(&root, Event::builder("default", "/orders", "message"))
+        .unwrap()
+        .build()
+        .unwrap();
+    assert_eq!(
+        (
+            &**made.ty(),
+            &**made.id(),
+            made.subject().map(|text| &**text)
+        ),
+        ("order.paid", "default", Some("77"))
+    );
+    assert_eq!(
+        made.attribute("traceparent"),
+        Some(AttributeValue::String("00-x"))
+    );
 }
 
 #[test]
@@ -133,9 +187,15 @@ fn a_source_maps_the_data_too() {
             .datacontenttype("text/plain")
             .attribute("dataschema", "s".into())
             .data(Data::text("as it came".into()));
-        EventMapping::compile(&raw).unwrap().apply(&root, defaults).unwrap().build().unwrap()
+        EventMapping::compile(&raw)
+            .unwrap()
+            .apply(&root, defaults)
+            .unwrap()
+            .build()
+            .unwrap()
     };
-    let event_bridge: &[u8] = br#"{"id":"e1","detail-type":"Order","detail":{"n": 12345678901234567890123}}"#;
+    let event_bridge: &[u8] =
+        br#"{"id":"e1","detail-type":"Order","detail":{"n": 12345678901234567890123}}"#;
     for (raw, body, data, media_type) in [
         (
             json!({"type": "<$.body['detail-type']>", "data": "<$.body.detail>"}),
@@ -156,15 +216,45 @@ fn a_source_maps_the_data_too() {
             "application/vnd.x+json",
         ),
         // What finds nothing keeps its default, as an attribute does.
-        (json!({"data": "<$.body.missing>"}), event_bridge, "as it came", "text/plain"),
-        (json!({"data": "<$.body.missing ?? \"none\">"}), event_bridge, r#""none""#, "application/json"),
+        (
+            json!({"data": "<$.body.missing>"}),
+            event_bridge,
+            "as it came",
+            "text/plain",
+        ),
+        (
+            json!({"data": "<$.body.missing ?? \"none\">"}),
+            event_bridge,
+            r#""none""#,
+            "application/json",
+        ),
     ] {
         let event = apply(raw.clone(), body);
-        assert_eq!(event.data().map(|data| &data.bytes()[..]), Some(data.as_bytes()), "{raw}");
-        assert_eq!(event.datacontenttype().map(|text| &**text), Some(media_type), "{raw}");
-        assert_eq!(event.dataschema().is_some(), media_type == "text/plain", "the schema was about the data that is gone");
+        assert_eq!(
+            event.data().map(|data| &data.bytes()[..]),
+            Some(data.as_bytes()),
+            "{raw}"
+        );
+        assert_eq!(
+            event.datacontenttype().map(|text| &**text),
+            Some(media_type),
+            "{raw}"
+        );
+        assert_eq!(
+            event.dataschema().is_some(),
+            media_type == "text/plain",
+            "the schema was about the data that is gone"
+        );
     }
     let raw: RawMapping = serde_json::from_value(json!({"typ": 1, "data": {"a": "<$.b"}})).unwrap();
-    let told: Vec<_> = EventMapping::compile(&raw).unwrap_err().iter().map(ToString::to_string).collect();
-    assert!(told.iter().any(|problem| problem.starts_with("data.a: <$ opens a template that is not closed")), "{told:?}");
+    let told: Vec<_> = EventMapping::compile(&raw)
+        .unwrap_err()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert!(
+        told.iter()
+            .any(|problem| problem.starts_with("data.a: <$ opens a template that is not closed")),
+        "{told:?}"
+    );
 }

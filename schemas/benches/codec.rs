@@ -1,8 +1,14 @@
-//! How long one event of 1 KiB takes to read, here and with others, measured in turns so that all see the same machine.
+//! How long one event of 1 KiB takes to read, here and with others, measured in turns so that all
+//! see the same machine.
 //!
-//! `cargo bench -p pointsman-schemas` prints the median of each and its ratio to `serde_json::Value`.
+//! `cargo bench -p pointsman-schemas` prints the median of each and its ratio to
+//! `serde_json::Value`.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark says bluntly what it expects")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark says bluntly what it expects"
+)]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -32,7 +38,11 @@ fn event_of_1_kib() -> Bytes {
 
 fn main() {
     // `cargo test --benches` runs this too, without `--bench`: then only see that it works.
-    let (rounds, calls) = if std::env::args().any(|argument| argument == "--bench") { (ROUNDS, CALLS) } else { (1, 1) };
+    let (rounds, calls) = if std::env::args().any(|argument| argument == "--bench") {
+        (ROUNDS, CALLS)
+    } else {
+        (1, 1)
+    };
     let text = event_of_1_kib();
     let event = json::decode(&text).expect("the event is right");
     let (headers, body) = http::encode_binary(&event);
@@ -40,11 +50,34 @@ fn main() {
     let mut out = Vec::with_capacity(2048);
 
     let mut contenders: Vec<Contender<'_>> = vec![
-        ("serde_json::Value, structured", Box::new(|| _ = black_box(serde_json::from_slice::<serde_json::Value>(black_box(&text))))),
-        ("cloudevents-sdk, structured", Box::new(|| _ = black_box(serde_json::from_slice::<cloudevents::Event>(black_box(&text))))),
-        ("decode, structured", Box::new(|| _ = black_box(json::decode(black_box(&text))))),
-        ("decode, binary", Box::new(|| _ = black_box(http::decode(black_box(&headers), body.clone(), 1)))),
-        ("Data::json alone", Box::new(|| _ = black_box(Data::json(black_box(&data).clone())))),
+        (
+            "serde_json::Value, structured",
+            Box::new(|| {
+                _ = black_box(serde_json::from_slice::<serde_json::Value>(black_box(
+                    &text,
+                )))
+            }),
+        ),
+        (
+            "cloudevents-sdk, structured",
+            Box::new(|| {
+                _ = black_box(serde_json::from_slice::<cloudevents::Event>(black_box(
+                    &text,
+                )))
+            }),
+        ),
+        (
+            "decode, structured",
+            Box::new(|| _ = black_box(json::decode(black_box(&text)))),
+        ),
+        (
+            "decode, binary",
+            Box::new(|| _ = black_box(http::decode(black_box(&headers), body.clone(), 1))),
+        ),
+        (
+            "Data::json alone",
+            Box::new(|| _ = black_box(Data::json(black_box(&data).clone()))),
+        ),
         (
             "encode, structured",
             Box::new(|| {
@@ -52,7 +85,10 @@ fn main() {
                 json::encode(black_box(&event), &mut out);
             }),
         ),
-        ("encode, binary", Box::new(|| _ = black_box(http::encode_binary(black_box(&event))))),
+        (
+            "encode, binary",
+            Box::new(|| _ = black_box(http::encode_binary(black_box(&event)))),
+        ),
     ];
     let mut times = vec![Vec::with_capacity(rounds); contenders.len()];
     for _ in 0..rounds {
@@ -69,8 +105,15 @@ fn main() {
             times[times.len() / 2]
         })
         .collect();
-    println!("{:<32}{:>10}{:>26}", "one event of 1 KiB", "ns", "x serde_json::Value");
+    println!(
+        "{:<32}{:>10}{:>26}",
+        "one event of 1 KiB", "ns", "x serde_json::Value"
+    );
     for ((name, _), median) in contenders.iter().zip(&medians) {
-        println!("{name:<32}{:>10}{:>26.2}", median.as_nanos(), median.as_secs_f64() / medians[0].as_secs_f64());
+        println!(
+            "{name:<32}{:>10}{:>26.2}",
+            median.as_nanos(),
+            median.as_secs_f64() / medians[0].as_secs_f64()
+        );
     }
 }

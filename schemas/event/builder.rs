@@ -2,7 +2,9 @@
 
 use bytestring::ByteString;
 
-use super::check::{is_attribute_name, is_cloudevents_string, is_rfc3339, is_uri_reference, shorten};
+use super::check::{
+    is_attribute_name, is_cloudevents_string, is_rfc3339, is_uri_reference, shorten,
+};
 use super::{EXTENSIONS_MAX, Event, ExtensionValue, InvalidEvent};
 use crate::data::Data;
 use crate::media_type::is_media_type;
@@ -37,7 +39,8 @@ impl EventBuilder {
                 if value != ExtensionValue::String("1.0".into()) {
                     self.note(InvalidEvent::SpecVersion(value.borrow().to_string()));
                 }
-            } else if let Some((_, old)) = self.extensions.iter_mut().find(|(key, _)| *key == name) {
+            } else if let Some((_, old)) = self.extensions.iter_mut().find(|(key, _)| *key == name)
+            {
                 *old = value;
             } else {
                 self.extensions.push((name, value));
@@ -47,7 +50,11 @@ impl EventBuilder {
         if let ExtensionValue::String(text) = value {
             *slot = Some(text);
         } else {
-            self.note(InvalidEvent::Value { name: name.to_string(), value: value.borrow().to_string(), expected: "a text" });
+            self.note(InvalidEvent::Value {
+                name: name.to_string(),
+                value: value.borrow().to_string(),
+                expected: "a text",
+            });
         }
         self
     }
@@ -126,9 +133,10 @@ impl EventBuilder {
     /// Checks every part and makes the event.
     ///
     /// # Errors
-    /// The first rule of the CloudEvents specification 1.0.2 that the parts break: required attributes present, no attribute
-    /// empty, names of `[a-z0-9]+`, `source` a URI-reference, `dataschema` a URI (a reference is let through: it is common and harmless),
-    /// `time` RFC 3339 and `datacontenttype` a media type.
+    /// The first rule of the CloudEvents specification 1.0.2 that the parts break: required
+    /// attributes present, no attribute empty, names of `[a-z0-9]+`, `source` a URI-reference,
+    /// `dataschema` a URI (a reference is let through: it is common and harmless), `time` RFC 3339
+    /// and `datacontenttype` a media type.
     pub fn build(self) -> Result<Event, InvalidEvent> {
         self.check()?;
         Ok(self.into_event())
@@ -157,14 +165,35 @@ impl EventBuilder {
                 return Err(InvalidEvent::Empty(name.to_owned()));
             }
         }
-        type Check<'b> = (&'static str, &'b Option<ByteString>, fn(&str) -> bool, &'static str);
+        type Check<'b> = (
+            &'static str,
+            &'b Option<ByteString>,
+            fn(&str) -> bool,
+            &'static str,
+        );
         let checks: [Check<'_>; 4] = [
             ("source", &self.source, is_uri_reference, "a URI-reference"),
             ("dataschema", &self.dataschema, is_uri_reference, "a URI"),
-            ("time", &self.time, is_rfc3339, "an RFC 3339 time such as 2026-01-31T09:30:00Z"),
-            ("datacontenttype", &self.datacontenttype, is_media_type, "a media type such as application/json"),
+            (
+                "time",
+                &self.time,
+                is_rfc3339,
+                "an RFC 3339 time such as 2026-01-31T09:30:00Z",
+            ),
+            (
+                "datacontenttype",
+                &self.datacontenttype,
+                is_media_type,
+                "a media type such as application/json",
+            ),
         ];
-        let not = |name: &str, value: &str, expected| Err(InvalidEvent::Value { name: name.to_owned(), value: shorten(value), expected });
+        let not = |name: &str, value: &str, expected| {
+            Err(InvalidEvent::Value {
+                name: name.to_owned(),
+                value: shorten(value),
+                expected,
+            })
+        };
         for (name, value, is_right, expected) in checks {
             if let Some(text) = value
                 && !is_right(text)
@@ -172,21 +201,38 @@ impl EventBuilder {
                 return not(name, text, expected);
             }
         }
-        let own = [("id", &self.id), ("type", &self.ty), ("subject", &self.subject)];
-        let own = own.into_iter().filter_map(|(name, text)| Some((name, &**text.as_ref()?)));
-        let extensions = self.extensions.iter().filter_map(|(name, value)| match value {
-            ExtensionValue::String(text) => Some((&**name, &**text)),
-            _ => None,
-        });
+        let own = [
+            ("id", &self.id),
+            ("type", &self.ty),
+            ("subject", &self.subject),
+        ];
+        let own = own
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, &**text.as_ref()?)));
+        let extensions = self
+            .extensions
+            .iter()
+            .filter_map(|(name, value)| match value {
+                ExtensionValue::String(text) => Some((&**name, &**text)),
+                _ => None,
+            });
         for (name, text) in own.chain(extensions) {
             if !is_cloudevents_string(text) {
-                return not(name, text, "free of control characters and of Unicode noncharacters");
+                return not(
+                    name,
+                    text,
+                    "free of control characters and of Unicode noncharacters",
+                );
             }
         }
         if self.extensions.len() > EXTENSIONS_MAX {
             return Err(InvalidEvent::Extensions(self.extensions.len()));
         }
-        match self.extensions.iter().find(|(name, _)| !is_attribute_name(name)) {
+        match self
+            .extensions
+            .iter()
+            .find(|(name, _)| !is_attribute_name(name))
+        {
             Some((name, _)) => Err(InvalidEvent::Name(shorten(name))),
             None => Ok(()),
         }
@@ -210,12 +256,21 @@ impl EventBuilder {
         }
     }
 
-    /// Sets an attribute, as a decoder reads it: it must not be set yet, and `specversion` must come among them. Only an extension's name is
-    /// kept, so only that is asked for with `owned`.
-    pub(crate) fn read(&mut self, name: &str, value: ExtensionValue, owned: impl FnOnce() -> ByteString) -> Result<(), InvalidEvent> {
+    /// Sets an attribute, as a decoder reads it: it must not be set yet, and `specversion` must
+    /// come among them. Only an extension's name is kept, so only that is asked for with `owned`.
+    pub(crate) fn read(
+        &mut self,
+        name: &str,
+        value: ExtensionValue,
+        owned: impl FnOnce() -> ByteString,
+    ) -> Result<(), InvalidEvent> {
         let duplicate = || Err(InvalidEvent::Duplicate(shorten(name)));
         let mistyped = |value: ExtensionValue| {
-            Err(InvalidEvent::Value { name: name.to_owned(), value: value.borrow().to_string(), expected: "a text" })
+            Err(InvalidEvent::Value {
+                name: name.to_owned(),
+                value: value.borrow().to_string(),
+                expected: "a text",
+            })
         };
         if let Some(slot) = self.slot(name) {
             return match value {
@@ -260,6 +315,10 @@ impl EventBuilder {
 
     /// Checks what a decoder has read.
     pub(crate) fn check_read(&self) -> Result<(), InvalidEvent> {
-        if self.specversion { self.check() } else { Err(InvalidEvent::Missing("specversion")) }
+        if self.specversion {
+            self.check()
+        } else {
+            Err(InvalidEvent::Missing("specversion"))
+        }
     }
 }

@@ -7,7 +7,9 @@ use super::ATTRIBUTE_NAME_BYTES_MAX;
 /// True for the names that an extension attribute may have.
 pub(crate) fn is_attribute_name(name: &str) -> bool {
     (1..=ATTRIBUTE_NAME_BYTES_MAX).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
         && name != "data"
 }
 
@@ -32,42 +34,56 @@ pub(crate) fn may_hold(name: &str, value: &str) -> bool {
 
 /// The "String" of the CloudEvents type system: no control characters and no noncharacters.
 pub(super) fn is_cloudevents_string(text: &str) -> bool {
-    let bad = |c: char| c.is_control() || matches!(u32::from(c), 0xFDD0..=0xFDEF) || u32::from(c) & 0xFFFE == 0xFFFE;
+    let bad = |c: char| {
+        c.is_control() || matches!(u32::from(c), 0xFDD0..=0xFDEF) || u32::from(c) & 0xFFFE == 0xFFFE
+    };
     // Without an early end, so that many bytes are looked at together.
-    text.bytes().fold(true, |is_plain, byte| is_plain & (0x20..0x7F).contains(&byte)) || !text.chars().any(bad)
+    text.bytes().fold(true, |is_plain, byte| {
+        is_plain & (0x20..0x7F).contains(&byte)
+    }) || !text.chars().any(bad)
 }
 
 /// RFC 3986, section 4.1.
 pub(super) fn is_uri_reference(text: &str) -> bool {
     // Of these characters any path is one, and so is one behind a scheme: most need no grammar.
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'~');
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'~');
     let colon = text.bytes().position(|byte| byte == b':');
     let path = match colon.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?))) {
         Some((scheme, path)) if is_scheme(scheme) => path,
         Some(_) => return UriReferenceStr::new(text).is_ok(),
         None => text,
     };
-    path.bytes().fold(true, |is_path, byte| is_path & is_plain(byte)) || UriReferenceStr::new(text).is_ok()
+    path.bytes()
+        .fold(true, |is_path, byte| is_path & is_plain(byte))
+        || UriReferenceStr::new(text).is_ok()
 }
 
 /// RFC 3986, section 3.1.
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
 }
 
 /// RFC 3339, section 5.6, `date-time`, with the calendar's own bounds.
 pub(super) fn is_rfc3339(text: &str) -> bool {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<u32> {
-        bytes.get(from..to)?.iter().try_fold(0_u32, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
+        bytes.get(from..to)?.iter().try_fold(0_u32, |sum, byte| {
+            byte.is_ascii_digit()
+                .then(|| sum * 10 + u32::from(byte - b'0'))
+        })
     };
     let is = |at: usize, any: &[u8]| bytes.get(at).is_some_and(|byte| any.contains(byte));
     let check = || {
         let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
         let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-        let separators = is(4, b"-") && is(7, b"-") && is(10, b"Tt ") && is(13, b":") && is(16, b":");
-        let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+        let separators =
+            is(4, b"-") && is(7, b"-") && is(10, b"Tt ") && is(13, b":") && is(16, b":");
+        let leap =
+            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
         let days = match month {
             2 if leap => 29,
             2 => 28,
@@ -77,7 +93,11 @@ pub(super) fn is_rfc3339(text: &str) -> bool {
         };
         let mut at = 19;
         if is(at, b".") {
-            let digits = bytes.get(at + 1..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let digits = bytes
+                .get(at + 1..)?
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
             if digits == 0 {
                 return None;
             }
@@ -86,9 +106,20 @@ pub(super) fn is_rfc3339(text: &str) -> bool {
         let zone = if is(at, b"Zz") {
             at + 1 == bytes.len()
         } else {
-            is(at, b"+-") && is(at + 3, b":") && at + 6 == bytes.len() && number(at + 1, at + 3)? <= 23 && number(at + 4, at + 6)? <= 59
+            is(at, b"+-")
+                && is(at + 3, b":")
+                && at + 6 == bytes.len()
+                && number(at + 1, at + 3)? <= 23
+                && number(at + 4, at + 6)? <= 59
         };
-        Some(separators && (1..=days).contains(&day) && hour <= 23 && minute <= 59 && second <= 60 && zone)
+        Some(
+            separators
+                && (1..=days).contains(&day)
+                && hour <= 23
+                && minute <= 59
+                && second <= 60
+                && zone,
+        )
     };
     check().unwrap_or(false)
 }

@@ -9,24 +9,35 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 /// What is percent-encoded besides everything outside ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// Encodes a text; one that needs no escapes is not copied. There is always a value: what is left is printable ASCII.
+/// Encodes a text; one that needs no escapes is not copied. There is always a value: what is left
+/// is printable ASCII.
 pub(super) fn encode(text: &ByteString) -> Option<HeaderValue> {
-    if text.bytes().all(|byte| matches!(byte, 0x21..=0x7E) && !matches!(byte, b'"' | b'%')) {
+    if text
+        .bytes()
+        .all(|byte| matches!(byte, 0x21..=0x7E) && !matches!(byte, b'"' | b'%'))
+    {
         return HeaderValue::from_maybe_shared(text.as_bytes().clone()).ok();
     }
     HeaderValue::try_from(utf8_percent_encode(text, ENCODED).to_string()).ok()
 }
 
-/// Decodes a value and puts it behind what is in `out`; the error says what the value should have been.
+/// Decodes a value and puts it behind what is in `out`; the error says what the value should have
+/// been.
 ///
-/// Older writers put texts into double quotes instead of encoding spaces, so these are taken off first. What was never encoded, because it
-/// cannot be decoded or because what comes of it is not `valid` for its attribute, is taken as it stands.
-pub(super) fn decode(value: &[u8], valid: impl Fn(&str) -> bool, out: &mut String) -> Result<(), &'static str> {
+/// Older writers put texts into double quotes instead of encoding spaces, so these are taken off
+/// first. What was never encoded, because it cannot be decoded or because what comes of it is not
+/// `valid` for its attribute, is taken as it stands.
+pub(super) fn decode(
+    value: &[u8],
+    valid: impl Fn(&str) -> bool,
+    out: &mut String,
+) -> Result<(), &'static str> {
     if !value.contains(&b'%') && value.first() != Some(&b'"') {
         out.push_str(utf8(value)?);
         return Ok(());
     }
-    let decoded = unquote(value).and_then(|unquoted| String::from_utf8(percent_decode(&unquoted)?).ok());
+    let decoded =
+        unquote(value).and_then(|unquoted| String::from_utf8(percent_decode(&unquoted)?).ok());
     match decoded.filter(|decoded| valid(decoded)) {
         Some(decoded) => out.push_str(&decoded),
         None => out.push_str(utf8(value)?),
@@ -47,7 +58,11 @@ fn percent_decode(mut rest: &[u8]) -> Option<Vec<u8>> {
             b'%' => {
                 let (digits, behind) = rest.split_first_chunk::<2>()?;
                 rest = behind;
-                let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+                let digit = |byte: u8| {
+                    char::from(byte)
+                        .to_digit(16)
+                        .and_then(|digit| u8::try_from(digit).ok())
+                };
                 digit(digits[0])? << 4 | digit(digits[1])?
             }
             byte => *byte,
@@ -56,10 +71,12 @@ fn percent_decode(mut rest: &[u8]) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// Takes off the quotes of a quoted-string: RFC 9110, section 5.6.4; none where it does not end at the value's end. A quote inside a value
-/// that does not begin with one is plain text.
+/// Takes off the quotes of a quoted-string: RFC 9110, section 5.6.4; none where it does not end at
+/// the value's end. A quote inside a value that does not begin with one is plain text.
 fn unquote(value: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let Some((b'"', quoted)) = value.split_first() else { return Some(Cow::Borrowed(value)) };
+    let Some((b'"', quoted)) = value.split_first() else {
+        return Some(Cow::Borrowed(value));
+    };
     let mut text = Vec::with_capacity(quoted.len());
     let mut bytes = quoted.iter();
     loop {

@@ -1,4 +1,5 @@
-//! Where the values of a JSON text stand, noted while the text is checked, so that nobody has to look for them again.
+//! Where the values of a JSON text stand, noted while the text is checked, so that nobody has to
+//! look for them again.
 //!
 //! ```text
 //!   {"a": [1, {"b": 2}], "c": 3}        0 {…}  next 6      items of one container lie behind it,
@@ -11,7 +12,8 @@
 
 use super::scan::{Scanner, Syntax};
 
-/// One value of a text: its place, and that of its key where it is a member of an object. Places are bytes from the text's beginning.
+/// One value of a text: its place, and that of its key where it is a member of an object. Places
+/// are bytes from the text's beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Item {
     /// Where the key begins, behind its quote.
@@ -48,7 +50,8 @@ impl Item {
         self.key_end & ESCAPED != 0
     }
 
-    /// The number of the item behind this one and all that is in it. What is in it begins right behind this one.
+    /// The number of the item behind this one and all that is in it. What is in it begins right
+    /// behind this one.
     #[inline]
     #[must_use]
     pub fn next(&self) -> usize {
@@ -66,7 +69,10 @@ pub(crate) fn outline(text: &str) -> Result<Vec<Item>, Syntax> {
     let mut notes = Notes::of(scanner.at(), text.len(), usize::MAX);
     scanner.walk(&mut notes)?;
     scanner.end()?;
-    notes.finish().ok_or(Syntax { at: text.len(), what: "the text is too long" })
+    notes.finish().ok_or(Syntax {
+        at: text.len(),
+        what: "the text is too long",
+    })
 }
 
 /// What is told of the values of a text while it is read.
@@ -99,8 +105,9 @@ pub(crate) struct Notes {
     items: Vec<Item>,
     /// The innermost item that was entered. As long as it is open, its `next` is the one around it.
     open: u32,
-    /// Where the key of the value that comes begins, and in the upper half where it ends. Two halves would be written one by one and then
-    /// read together, for which a processor has to wait.
+    /// Where the key of the value that comes begins, and in the upper half where it ends. Two
+    /// halves would be written one by one and then read together, for which a processor has to
+    /// wait.
     key: u64,
     /// Where the value begins that is outlined.
     base: u32,
@@ -108,12 +115,20 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
-    /// Of the value that begins at `base` and ends at `end` at the latest; all is forgotten where there are more items.
+    /// Of the value that begins at `base` and ends at `end` at the latest; all is forgotten where
+    /// there are more items.
     pub(crate) fn of(base: usize, end: usize, items_max: usize) -> Self {
         let items_max = if end < ESCAPED as usize { items_max } else { 0 };
-        // Most keys and values take some twenty bytes together, and the text may go on with other events.
+        // Most keys and values take some twenty bytes together, and the text may go on with other
+        // events.
         let items = Vec::with_capacity(((end - base) / 20 + 4).min(64).min(items_max));
-        Self { items, open: 0, key: 0, base: base as u32, items_max }
+        Self {
+            items,
+            open: 0,
+            key: 0,
+            base: base as u32,
+            items_max,
+        }
     }
 
     /// The items; none where there were too many.
@@ -130,7 +145,13 @@ impl Notes {
     fn push(&mut self, start: usize, end: u32, next: u32) {
         if self.items.len() <= self.items_max {
             let key = std::mem::take(&mut self.key);
-            self.items.push(Item { key_start: key as u32, key_end: (key >> 32) as u32, start: self.place(start), end, next });
+            self.items.push(Item {
+                key_start: key as u32,
+                key_end: (key >> 32) as u32,
+                start: self.place(start),
+                end,
+                next,
+            });
         }
     }
 }
@@ -172,7 +193,14 @@ mod tests {
 
     fn shown(text: &str) -> Vec<String> {
         let value = text.trim();
-        let show = |item: &Item| format!("{}={} {}", &value[item.key()], &value[item.range()], item.next());
+        let show = |item: &Item| {
+            format!(
+                "{}={} {}",
+                &value[item.key()],
+                &value[item.range()],
+                item.next()
+            )
+        };
         outline(text).unwrap().iter().map(show).collect()
     }
 
@@ -181,16 +209,33 @@ mod tests {
         for (text, expect) in [
             ("1", &["=1 1"][..]),
             (" [] ", &["=[] 1"]),
-            ("[1, {}, [2]]", &["=[1, {}, [2]] 5", "=1 2", "={} 3", "=[2] 5", "=2 5"]),
+            (
+                "[1, {}, [2]]",
+                &["=[1, {}, [2]] 5", "=1 2", "={} 3", "=[2] 5", "=2 5"],
+            ),
             (
                 r#"{"a": {"b\n": "c"} , "d":null}"#,
-                &[r#"={"a": {"b\n": "c"} , "d":null} 4"#, r#"a={"b\n": "c"} 3"#, r#"b\n="c" 3"#, "d=null 4"],
+                &[
+                    r#"={"a": {"b\n": "c"} , "d":null} 4"#,
+                    r#"a={"b\n": "c"} 3"#,
+                    r#"b\n="c" 3"#,
+                    "d=null 4",
+                ],
             ),
-            (r#"[{"a":1},2]"#, &[r#"=[{"a":1},2] 4"#, r#"={"a":1} 3"#, "a=1 3", "=2 4"]),
+            (
+                r#"[{"a":1},2]"#,
+                &[r#"=[{"a":1},2] 4"#, r#"={"a":1} 3"#, "a=1 3", "=2 4"],
+            ),
         ] {
             assert_eq!(shown(text), expect, "{text}");
         }
-        assert!(outline(r#"{"a\n":1,"b":1}"#).unwrap().iter().map(Item::is_escaped).eq([false, true, false]));
+        assert!(
+            outline(r#"{"a\n":1,"b":1}"#)
+                .unwrap()
+                .iter()
+                .map(Item::is_escaped)
+                .eq([false, true, false])
+        );
         for broken in ["", "[1", r#"{"a":{"b":1}"#, "1 2"] {
             assert!(outline(broken).is_err(), "{broken}");
         }
@@ -202,25 +247,42 @@ mod tests {
     /// Puts a value together again from the items.
     fn rebuild(text: &str, items: &[Item], number: usize) -> serde_json::Value {
         let item = &items[number];
-        let inner =
-            || std::iter::successors(Some(number + 1), |number| Some(items.get(*number)?.next())).take_while(|at| *at < item.next());
+        let inner = || {
+            std::iter::successors(Some(number + 1), |number| Some(items.get(*number)?.next()))
+                .take_while(|at| *at < item.next())
+        };
         match text.as_bytes()[item.start as usize] {
-            b'[' => inner().map(|at| rebuild(text, items, at)).collect::<Vec<_>>().into(),
+            b'[' => inner()
+                .map(|at| rebuild(text, items, at))
+                .collect::<Vec<_>>()
+                .into(),
             b'{' => {
-                let key = |at: usize| serde_json::from_str::<String>(&format!("\"{}\"", &text[items[at].key()])).unwrap();
-                inner().map(|at| (key(at), rebuild(text, items, at))).collect::<serde_json::Map<_, _>>().into()
+                let key = |at: usize| {
+                    serde_json::from_str::<String>(&format!("\"{}\"", &text[items[at].key()]))
+                        .unwrap()
+                };
+                inner()
+                    .map(|at| (key(at), rebuild(text, items, at)))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into()
             }
             _ => serde_json::from_str(&text[item.range()]).unwrap(),
         }
     }
 
     fn any_json() -> impl Strategy<Value = serde_json::Value> {
-        let leaf = prop_oneof![Just(serde_json::Value::Null), any::<i64>().prop_map(Into::into), ".*".prop_map(Into::into)];
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<i64>().prop_map(Into::into),
+            ".*".prop_map(Into::into)
+        ];
         leaf.prop_recursive(4, 40, 6, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..5).prop_map(Into::into),
-                prop::collection::vec((".{0,4}", inner), 0..5)
-                    .prop_map(|members| members.into_iter().collect::<serde_json::Map<_, _>>().into()),
+                prop::collection::vec((".{0,4}", inner), 0..5).prop_map(|members| members
+                    .into_iter()
+                    .collect::<serde_json::Map<_, _>>()
+                    .into()),
             ]
         })
     }

@@ -1,7 +1,9 @@
-//! Reads JSON text (RFC 8259) without building anything: one pass that checks the grammar and the depth and finds where values end.
+//! Reads JSON text (RFC 8259) without building anything: one pass that checks the grammar and the
+//! depth and finds where values end.
 //!
-//! serde_json can skip a value too, but does so without a limit on depth, which would cost a second pass over the data. Here the open
-//! arrays and objects are bits of one `u128`, so that the limit of 128 costs nothing, and nothing recurses.
+//! serde_json can skip a value too, but does so without a limit on depth, which would cost a second
+//! pass over the data. Here the open arrays and objects are bits of one `u128`, so that the limit
+//! of 128 costs nothing, and nothing recurses.
 
 use super::outline::Listener;
 use super::stops::Stops;
@@ -23,8 +25,17 @@ impl Syntax {
     /// The mistake for a person, with line and column (in characters), both from 1.
     pub fn describe(self, text: &str) -> String {
         let before = text.get(..self.at).unwrap_or(text);
-        let (lines, last) = before.rsplit_once('\n').map_or((0, before), |(above, last)| (above.matches('\n').count() + 1, last));
-        format!("{} at line {} column {}", self.what, lines + 1, last.chars().count() + 1)
+        let (lines, last) = before
+            .rsplit_once('\n')
+            .map_or((0, before), |(above, last)| {
+                (above.matches('\n').count() + 1, last)
+            });
+        format!(
+            "{} at line {} column {}",
+            self.what,
+            lines + 1,
+            last.chars().count() + 1
+        )
     }
 }
 
@@ -39,7 +50,8 @@ pub(crate) struct JsonString<'t> {
     pub escaped: bool,
 }
 
-/// Checks that a text is one JSON value of at most [`JSON_DEPTH_MAX`] levels, with nothing but whitespace around it.
+/// Checks that a text is one JSON value of at most [`JSON_DEPTH_MAX`] levels, with nothing but
+/// whitespace around it.
 pub(crate) fn validate(text: &str) -> Result<(), Syntax> {
     let mut scanner = Scanner::new(text);
     scanner.value()?;
@@ -56,7 +68,11 @@ pub(crate) struct Scanner<'t> {
 
 impl<'t> Scanner<'t> {
     pub fn new(text: &'t str) -> Self {
-        Self { text, at: 0, stops: Stops::new() }
+        Self {
+            text,
+            at: 0,
+            stops: Stops::new(),
+        }
     }
 
     /// How many bytes have been read.
@@ -94,12 +110,20 @@ impl<'t> Scanner<'t> {
     /// Skips one token that has to stand here.
     #[inline(always)]
     pub fn expect(&mut self, token: u8, what: &'static str) -> Result<(), Syntax> {
-        if self.eat(token) { Ok(()) } else { self.fail(what) }
+        if self.eat(token) {
+            Ok(())
+        } else {
+            self.fail(what)
+        }
     }
 
     /// Checks that nothing but whitespace follows.
     pub fn end(&mut self) -> Result<(), Syntax> {
-        if self.peek().is_none() { Ok(()) } else { self.fail("unexpected text behind the end") }
+        if self.peek().is_none() {
+            Ok(())
+        } else {
+            self.fail("unexpected text behind the end")
+        }
     }
 
     /// Reads an object's key and the colon behind it.
@@ -132,7 +156,11 @@ impl<'t> Scanner<'t> {
     /// The string with its quotes at these places.
     #[inline(always)]
     fn string_at(&self, start: usize, end: usize, escaped: bool) -> JsonString<'t> {
-        JsonString { inner: self.slice(start + 1, end - 1), quoted: self.slice(start, end), escaped }
+        JsonString {
+            inner: self.slice(start + 1, end - 1),
+            quoted: self.slice(start, end),
+            escaped,
+        }
     }
 
     /// Skips a string, and returns whether there are escapes in it.
@@ -263,13 +291,22 @@ impl<'t> Scanner<'t> {
         while self.byte(self.at).is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
         }
-        if self.at == start { self.fail("expected a digit") } else { Ok(()) }
+        if self.at == start {
+            self.fail("expected a digit")
+        } else {
+            Ok(())
+        }
     }
 
     /// Skips a word that has to stand here.
     #[inline(always)]
     pub fn literal(&mut self, word: &'static str) -> Result<(), Syntax> {
-        if self.text.as_bytes().get(self.at..).is_some_and(|rest| rest.starts_with(word.as_bytes())) {
+        if self
+            .text
+            .as_bytes()
+            .get(self.at..)
+            .is_some_and(|rest| rest.starts_with(word.as_bytes()))
+        {
             self.at += word.len();
             return Ok(());
         }
@@ -296,10 +333,18 @@ impl<'t> Scanner<'t> {
 
 #[cold]
 fn mistake(text: &str, at: usize, what: &'static str) -> Syntax {
-    Syntax { at, what: if at >= text.len() { "the text ends too early" } else { what } }
+    Syntax {
+        at,
+        what: if at >= text.len() {
+            "the text ends too early"
+        } else {
+            what
+        },
+    }
 }
 
-/// The end, behind the closing quote, of a string whose plain part ends at `at` with something else than that.
+/// The end, behind the closing quote, of a string whose plain part ends at `at` with something else
+/// than that.
 #[inline(never)]
 fn pass_escaped(text: &str, mut at: usize) -> Result<usize, Syntax> {
     let (bytes, mut stops) = (text.as_bytes(), Stops::new());
@@ -308,10 +353,22 @@ fn pass_escaped(text: &str, mut at: usize) -> Result<usize, Syntax> {
             Some(b'"') => return Ok(at + 1),
             Some(b'\\') => match bytes.get(at + 1) {
                 Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 2,
-                Some(b'u') if bytes.get(at + 2..at + 6).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) => at += 6,
+                Some(b'u')
+                    if bytes
+                        .get(at + 2..at + 6)
+                        .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) =>
+                {
+                    at += 6
+                }
                 _ => return Err(mistake(text, at, "invalid escape")),
             },
-            Some(_) => return Err(mistake(text, at, "a control character must be escaped in a string")),
+            Some(_) => {
+                return Err(mistake(
+                    text,
+                    at,
+                    "a control character must be escaped in a string",
+                ));
+            }
             None => return Err(mistake(text, at, "the string is not closed")),
         }
         at = stops.next(bytes, at);
@@ -398,17 +455,33 @@ mod tests {
     fn the_depth_is_bounded_and_the_place_is_told() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(validate(&nested(128)), Ok(()));
-        assert_eq!(validate(&nested(129)), Err(Syntax { at: 128, what: TOO_DEEP }));
-        assert!(validate(&"[".repeat(1_000_000)).is_err() && validate(&"{\"a\":".repeat(1_000_000)).is_err());
+        assert_eq!(
+            validate(&nested(129)),
+            Err(Syntax {
+                at: 128,
+                what: TOO_DEEP
+            })
+        );
+        assert!(
+            validate(&"[".repeat(1_000_000)).is_err()
+                && validate(&"{\"a\":".repeat(1_000_000)).is_err()
+        );
         // What stands side by side is not deep.
-        assert_eq!(validate(&format!("[{}0]", "[[]],{\"a\":[]},".repeat(1000))), Ok(()));
+        assert_eq!(
+            validate(&format!("[{}0]", "[[]],{\"a\":[]},".repeat(1000))),
+            Ok(())
+        );
         let text = "{\n \"ü\": x}";
-        assert_eq!(validate(text).unwrap_err().describe(text), "expected a value at line 2 column 7");
+        assert_eq!(
+            validate(text).unwrap_err().describe(text),
+            "expected a value at line 2 column 7"
+        );
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
-        /// serde_json is the oracle: it reads the same texts, but for its own limit of depth, which the generator does not reach.
+        /// serde_json is the oracle: it reads the same texts, but for its own limit of depth, which
+        /// the generator does not reach.
         #[test]
         fn it_agrees_with_serde_json(text in r#"([\[\]{},:"\\ \n0-9eE.+\-]|true|null|"a":|"\\u00e9"|\\[nux]|é|[\x00-\x22]){0,24}"#) {
             let expect = serde_json::from_str::<&serde_json::value::RawValue>(&text);

@@ -1,4 +1,5 @@
-//! Where the plain part of a string ends: at a quote, a backslash or a control character, looked for in 64 bytes at a time.
+//! Where the plain part of a string ends: at a quote, a backslash or a control character, looked
+//! for in 64 bytes at a time.
 
 use wide::u8x64;
 
@@ -7,20 +8,26 @@ const BLOCK: usize = 64;
 
 /// What is known of the block that was looked at last.
 ///
-/// Most strings are short, and several lie in one block: its bytes are compared once, and each string costs a shift and a count of zeros.
+/// Most strings are short, and several lie in one block: its bytes are compared once, and each
+/// string costs a shift and a count of zeros.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stops {
-    /// The block's number, and one bit for each byte of it that ends plain text. The text's end is such a byte, too.
+    /// The block's number, and one bit for each byte of it that ends plain text. The text's end is
+    /// such a byte, too.
     block: usize,
     bits: u64,
 }
 
 impl Stops {
     pub(super) fn new() -> Self {
-        Self { block: usize::MAX, bits: 0 }
+        Self {
+            block: usize::MAX,
+            bits: 0,
+        }
     }
 
-    /// The first byte from `at` on that is no plain part of a string; the text's length where there is none.
+    /// The first byte from `at` on that is no plain part of a string; the text's length where there
+    /// is none.
     #[inline(always)]
     pub(super) fn next(&mut self, text: &[u8], mut at: usize) -> usize {
         loop {
@@ -61,7 +68,8 @@ fn bits_of_last(rest: &[u8]) -> u64 {
 fn compare(block: &[u8; BLOCK]) -> u64 {
     let bytes = u8x64::new(*block);
     let is_control = bytes.min(u8x64::splat(0x1F)).simd_eq(bytes);
-    (bytes.simd_eq(u8x64::splat(b'"')) | bytes.simd_eq(u8x64::splat(b'\\')) | is_control).to_bitmask()
+    (bytes.simd_eq(u8x64::splat(b'"')) | bytes.simd_eq(u8x64::splat(b'\\')) | is_control)
+        .to_bitmask()
 }
 
 #[cfg(test)]
@@ -83,7 +91,9 @@ mod tests {
             }
             // Beside one another, too.
             let block = std::array::from_fn(|place| byte.wrapping_add(place as u8));
-            let expect = (0..BLOCK).fold(0, |bits, place| bits | u64::from(is_stop(block[place])) << place);
+            let expect = (0..BLOCK).fold(0, |bits, place| {
+                bits | u64::from(is_stop(block[place])) << place
+            });
             assert_eq!(compare(&block), expect, "from {byte} on");
         }
     }
@@ -91,10 +101,15 @@ mod tests {
     #[test]
     fn the_next_stop_is_found_from_everywhere() {
         for length in 0..3 * BLOCK {
-            let text: Vec<u8> = (0..length).map(|at| if at % 47 == 41 { b'"' } else { b'x' }).collect();
+            let text: Vec<u8> = (0..length)
+                .map(|at| if at % 47 == 41 { b'"' } else { b'x' })
+                .collect();
             let mut stops = Stops::new();
             for at in (0..=length).chain((0..=length).rev()) {
-                let expect = text[at..].iter().position(|byte| is_stop(*byte)).map_or(length, |distance| at + distance);
+                let expect = text[at..]
+                    .iter()
+                    .position(|byte| is_stop(*byte))
+                    .map_or(length, |distance| at + distance);
                 assert_eq!(stops.next(&text, at), expect, "{length} {at}");
             }
         }

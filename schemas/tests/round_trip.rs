@@ -9,7 +9,11 @@ use proptest::prelude::*;
 
 /// Text without what CloudEvents forbids in a string, rich in what the codecs have to escape.
 fn text() -> impl Strategy<Value = String> {
-    prop_oneof![r#"[%" \\a-zé€😀,;'(){}\[\]:/]{1,20}"#, r"[^\p{C}]{1,20}", r#"%[0-9A-Fa-f]{0,3}""#]
+    prop_oneof![
+        r#"[%" \\a-zé€😀,;'(){}\[\]:/]{1,20}"#,
+        r"[^\p{C}]{1,20}",
+        r#"%[0-9A-Fa-f]{0,3}""#
+    ]
 }
 
 fn json_value() -> impl Strategy<Value = String> {
@@ -21,10 +25,14 @@ fn json_value() -> impl Strategy<Value = String> {
     ];
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(" ,"))),
+            prop::collection::vec(inner.clone(), 0..4)
+                .prop_map(|items| format!("[{}]", items.join(" ,"))),
             // Two keys to choose from, so that duplicates are common.
             prop::collection::vec(("[ab]", inner), 0..4).prop_map(|members| {
-                let members: Vec<_> = members.into_iter().map(|(key, value)| format!("\n\"{key}\": {value}")).collect();
+                let members: Vec<_> = members
+                    .into_iter()
+                    .map(|(key, value)| format!("\n\"{key}\": {value}"))
+                    .collect();
                 format!("{{{}}}", members.join(","))
             }),
         ]
@@ -33,22 +41,46 @@ fn json_value() -> impl Strategy<Value = String> {
 
 /// Data with a media type that fits it.
 fn data() -> impl Strategy<Value = (Option<&'static str>, Option<Data>)> {
-    let json = prop::sample::select(vec![None, Some("application/json"), Some("Application/Vnd.X+JSON; charset=\"utf-8\"")]);
+    let json = prop::sample::select(vec![
+        None,
+        Some("application/json"),
+        Some("Application/Vnd.X+JSON; charset=\"utf-8\""),
+    ]);
     let plain = prop::sample::select(vec!["text/plain", "application/xml; charset=UTF-8"]);
-    let binary = prop::sample::select(vec![None, Some("application/octet-stream"), Some("text/plain; charset=utf-16")]);
+    let binary = prop::sample::select(vec![
+        None,
+        Some("application/octet-stream"),
+        Some("text/plain; charset=utf-16"),
+    ]);
     prop_oneof![
-        prop::sample::select(vec![None, Some("text/plain"), Some("application/json")]).prop_map(|media_type| (media_type, None)),
-        (json, json_value()).prop_map(|(media_type, json)| (media_type, Some(Data::json(json.trim().to_owned().into()).unwrap()))),
-        (plain, "(?s).{0,40}").prop_map(|(media_type, text)| (Some(media_type), Some(Data::text(text.into())))),
-        // Undeclared bytes that are JSON or UTF-8 are read as that, so these begin with one that is neither.
-        (binary, prop::collection::vec(any::<u8>(), 0..40))
-            .prop_map(|(media_type, bytes)| (media_type, Some(Data::binary([vec![0xFF], bytes].concat().into())))),
+        prop::sample::select(vec![None, Some("text/plain"), Some("application/json")])
+            .prop_map(|media_type| (media_type, None)),
+        (json, json_value()).prop_map(|(media_type, json)| (
+            media_type,
+            Some(Data::json(json.trim().to_owned().into()).unwrap())
+        )),
+        (plain, "(?s).{0,40}")
+            .prop_map(|(media_type, text)| (Some(media_type), Some(Data::text(text.into())))),
+        // Undeclared bytes that are JSON or UTF-8 are read as that, so these begin with one that is
+        // neither.
+        (binary, prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(media_type, bytes)| (
+            media_type,
+            Some(Data::binary([vec![0xFF], bytes].concat().into()))
+        )),
     ]
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let source = prop::sample::select(vec!["/s", "urn:x:%C3%BC", "https://example.com/a?b=%20#c", ".."]);
-    let time = prop::option::of(prop::sample::select(vec!["2026-01-31T09:30:00Z", "1985-04-12t23:20:50.520000+05:30"]));
+    let source = prop::sample::select(vec![
+        "/s",
+        "urn:x:%C3%BC",
+        "https://example.com/a?b=%20#c",
+        "..",
+    ]);
+    let time = prop::option::of(prop::sample::select(vec![
+        "2026-01-31T09:30:00Z",
+        "1985-04-12t23:20:50.520000+05:30",
+    ]));
     let value = prop_oneof![
         text().prop_map(|text| ExtensionValue::String(text.into())),
         Just(ExtensionValue::String("".into())),
@@ -56,23 +88,52 @@ fn event() -> impl Strategy<Value = Event> {
         any::<bool>().prop_map(ExtensionValue::Boolean),
     ];
     let extensions = prop::collection::btree_map("x[a-z0-9]{0,8}", value, 0..4);
-    (text(), source, text(), prop::option::of(text()), time, extensions, data()).prop_map(
-        |(id, source, ty, subject, time, extensions, (media_type, data))| {
-            let mut builder = Event::builder(id, source, ty).data(data);
-            let optional = [("subject", subject.as_deref()), ("time", time), ("datacontenttype", media_type)];
-            for (name, value) in optional.into_iter().filter_map(|(name, value)| Some((name, value?))) {
-                builder = builder.attribute(name, value.into());
-            }
-            extensions.into_iter().fold(builder, |builder, (name, value)| builder.attribute(name, value)).build().unwrap()
-        },
+    (
+        text(),
+        source,
+        text(),
+        prop::option::of(text()),
+        time,
+        extensions,
+        data(),
     )
+        .prop_map(
+            |(id, source, ty, subject, time, extensions, (media_type, data))| {
+                let mut builder = Event::builder(id, source, ty).data(data);
+                let optional = [
+                    ("subject", subject.as_deref()),
+                    ("time", time),
+                    ("datacontenttype", media_type),
+                ];
+                for (name, value) in optional
+                    .into_iter()
+                    .filter_map(|(name, value)| Some((name, value?)))
+                {
+                    builder = builder.attribute(name, value.into());
+                }
+                extensions
+                    .into_iter()
+                    .fold(builder, |builder, (name, value)| {
+                        builder.attribute(name, value)
+                    })
+                    .build()
+                    .unwrap()
+            },
+        )
 }
 
-/// What binary mode makes of an event: headers have no types, a body of no bytes is no data, and JSON is declared.
+/// What binary mode makes of an event: headers have no types, a body of no bytes is no data, and
+/// JSON is declared.
 fn through_binary(event: &Event) -> Event {
     let mut builder = event.clone().into_builder();
-    for (name, value) in event.attributes().filter(|(name, _)| *name != "specversion") {
-        builder = builder.attribute(name.to_owned(), ExtensionValue::String(value.to_string().into()));
+    for (name, value) in event
+        .attributes()
+        .filter(|(name, _)| *name != "specversion")
+    {
+        builder = builder.attribute(
+            name.to_owned(),
+            ExtensionValue::String(value.to_string().into()),
+        );
     }
     match event.data() {
         Some(data) if data.bytes().is_empty() => builder = builder.data(None),

@@ -1,8 +1,9 @@
 //! Who may speak to the admin API.
 //!
-//! On a loopback address a browser is the one caller who is not the operator: a page from anywhere can make it send requests there.
-//! So the `Host` must be a name of this machine (a name that an attacker has pointed at 127.0.0.1 is not), and what changes something
-//! must not come from another origin. No answer ever carries a CORS header. Elsewhere keys are needed.
+//! On a loopback address a browser is the one caller who is not the operator: a page from anywhere
+//! can make it send requests there. So the `Host` must be a name of this machine (a name that an
+//! attacker has pointed at 127.0.0.1 is not), and what changes something must not come from another
+//! origin. No answer ever carries a CORS header. Elsewhere keys are needed.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -26,7 +27,8 @@ pub const KEY_BYTES_MIN: usize = 22;
 /// A request takes no longer, its body included: a slow sender holds nothing for ever.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// What anybody may ask, even where every connection is at work: whether the process lives and is ready.
+/// What anybody may ask, even where every connection is at work: whether the process lives and is
+/// ready.
 pub(super) const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Where the admin API listens, and who may use it.
@@ -42,7 +44,9 @@ pub struct AdminSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// Anybody who reaches the address could change everything.
-    #[error("refusing to serve the admin API on {0} without keys; set admin.auth, or a loopback address such as 127.0.0.1:8081")]
+    #[error(
+        "refusing to serve the admin API on {0} without keys; set admin.auth, or a loopback address such as 127.0.0.1:8081"
+    )]
     Open(SocketAddr),
     /// A setting has no value.
     #[error("cannot read {0}: {1}")]
@@ -51,7 +55,9 @@ pub enum AdminError {
     #[error("key {} of admin.auth has fewer than {KEY_BYTES_MIN} characters; make one with `openssl rand -base64 24`", .0 + 1)]
     Weak(usize),
     /// The address cannot be had.
-    #[error("cannot listen on {address} for the admin API: {reason}; stop whoever holds it, or set admin to another address")]
+    #[error(
+        "cannot listen on {address} for the admin API: {reason}; stop whoever holds it, or set admin to another address"
+    )]
     Bind {
         /// As it was given.
         address: String,
@@ -76,44 +82,75 @@ impl Guard {
             return Err(AdminError::Open(address));
         }
         let key = |(index, text): (usize, &Text)| {
-            let key = text.resolve().map_err(|error| AdminError::Unresolved("a key of admin.auth", error))?;
+            let key = text
+                .resolve()
+                .map_err(|error| AdminError::Unresolved("a key of admin.auth", error))?;
             if key.expose().len() < KEY_BYTES_MIN {
                 return Err(AdminError::Weak(index));
             }
             Ok(Sha256::digest(key.expose()).into())
         };
-        Ok(Self { loopback, keys: auth.iter().enumerate().map(key).collect::<Result<_, _>>()? })
+        Ok(Self {
+            loopback,
+            keys: auth.iter().enumerate().map(key).collect::<Result<_, _>>()?,
+        })
     }
 
     fn check(&self, request: &Request) -> Result<(), ProblemDocument> {
         let headers = request.headers();
         let host = host(request)?;
         if self.loopback && !is_this_machine(&host) {
-            let detail = format!("the host {host} is not this machine; ask for localhost or 127.0.0.1");
-            return Err(ProblemDocument::new(StatusCode::MISDIRECTED_REQUEST, detail));
+            let detail =
+                format!("the host {host} is not this machine; ask for localhost or 127.0.0.1");
+            return Err(ProblemDocument::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                detail,
+            ));
         }
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let reads = matches!(
+            *request.method(),
+            Method::GET | Method::HEAD | Method::OPTIONS
+        );
         if !reads && is_from_elsewhere(headers, &host) {
-            return Err(ProblemDocument::new(StatusCode::FORBIDDEN, "a page of another origin may change nothing here"));
+            return Err(ProblemDocument::new(
+                StatusCode::FORBIDDEN,
+                "a page of another origin may change nothing here",
+            ));
         }
-        if !self.keys.is_empty() && !OPEN_PATHS.contains(&request.uri().path()) && !self.knows(headers) {
-            return Err(ProblemDocument::new(StatusCode::UNAUTHORIZED, "show a key of admin.auth: Authorization: Bearer …"));
+        if !self.keys.is_empty()
+            && !OPEN_PATHS.contains(&request.uri().path())
+            && !self.knows(headers)
+        {
+            return Err(ProblemDocument::new(
+                StatusCode::UNAUTHORIZED,
+                "show a key of admin.auth: Authorization: Bearer …",
+            ));
         }
         Ok(())
     }
 
     /// Compares with every key, each in full, whatever is found.
     fn knows(&self, headers: &HeaderMap) -> bool {
-        let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        let shown = headers
+            .get(header::AUTHORIZATION)
+            .map(HeaderValue::as_bytes)
+            .unwrap_or_default();
         let (scheme, key) = shown.split_at_checked("Bearer ".len()).unwrap_or_default();
         let shown: [u8; 32] = Sha256::digest(key).into();
-        let known = self.keys.iter().fold(Choice::from(0), |known, key| known | key.ct_eq(&shown));
+        let known = self
+            .keys
+            .iter()
+            .fold(Choice::from(0), |known, key| known | key.ct_eq(&shown));
         scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(known)
     }
 }
 
 /// The layer in front of every route.
-pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State(guard): State<Arc<Guard>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let mut response = match guard.check(&request) {
         Err(problem) => problem.into_response(),
         Ok(()) => match tokio::time::timeout(REQUEST_TIME_MAX, next.run(request)).await {
@@ -126,7 +163,10 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }
 
@@ -134,29 +174,43 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
 fn host(request: &Request) -> Result<Authority, ProblemDocument> {
     let mut hosts = request.headers().get_all(header::HOST).into_iter();
     match (hosts.next(), hosts.next()) {
-        (Some(host), None) => {
-            Authority::try_from(host.as_bytes()).map_err(|_| ProblemDocument::bad_request("the header Host is not an address"))
-        }
+        (Some(host), None) => Authority::try_from(host.as_bytes())
+            .map_err(|_| ProblemDocument::bad_request("the header Host is not an address")),
         (None, _) => Err(ProblemDocument::bad_request("the header Host is missing")),
-        (Some(_), Some(_)) => Err(ProblemDocument::bad_request("the header Host is there twice")),
+        (Some(_), Some(_)) => Err(ProblemDocument::bad_request(
+            "the header Host is there twice",
+        )),
     }
 }
 
 fn is_this_machine(host: &Authority) -> bool {
     let name = host.host();
-    let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    let address = name
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(name);
     // The userinfo of `localhost@elsewhere` is no part of `host()`, but nobody honest sends one.
     !host.as_str().contains('@')
-        && (name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback()))
+        && (name.eq_ignore_ascii_case("localhost")
+            || address
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.to_canonical().is_loopback()))
 }
 
-/// True where a browser says that a page of another origin made it ask: Fetch, section 3.1, and Fetch Metadata.
+/// True where a browser says that a page of another origin made it ask: Fetch, section 3.1, and
+/// Fetch Metadata.
 fn is_from_elsewhere(headers: &HeaderMap, host: &Authority) -> bool {
     let origin = headers.get(header::ORIGIN).is_some_and(|origin| {
-        let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+        let authority = origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.split_once("://"))
+            .map(|(_, authority)| authority);
         authority.is_none_or(|authority| !authority.eq_ignore_ascii_case(host.as_str()))
     });
-    let fetch = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
+    let fetch = headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| site != "same-origin" && site != "none");
     origin || fetch
 }
 
@@ -169,13 +223,20 @@ mod tests {
     const KEY: &str = "0123456789abcdefghijkl";
 
     fn guard(address: &str, keys: &[&str]) -> Result<Guard, AdminError> {
-        Guard::new(address.parse().unwrap(), &keys.iter().map(|key| Text::from(*key)).collect::<Vec<_>>())
+        Guard::new(
+            address.parse().unwrap(),
+            &keys.iter().map(|key| Text::from(*key)).collect::<Vec<_>>(),
+        )
     }
 
     fn status(guard: &Guard, method: &str, path: &str, headers: &[(&str, &str)]) -> u16 {
-        let request =
-            headers.iter().fold(Request::builder().method(method).uri(path), |request, (name, value)| request.header(*name, *value));
-        guard.check(&request.body(Body::empty()).unwrap()).map_or_else(|problem| problem.status, |()| 200)
+        let request = headers.iter().fold(
+            Request::builder().method(method).uri(path),
+            |request, (name, value)| request.header(*name, *value),
+        );
+        guard
+            .check(&request.body(Body::empty()).unwrap())
+            .map_or_else(|problem| problem.status, |()| 200)
     }
 
     #[test]
@@ -184,13 +245,22 @@ mod tests {
             ("127.0.0.1:0", &[][..], "ok"),
             ("[::1]:0", &[], "ok"),
             ("[::ffff:127.0.0.1]:0", &[], "ok"),
-            ("0.0.0.0:0", &[], "refusing to serve the admin API on 0.0.0.0:0 without keys"),
+            (
+                "0.0.0.0:0",
+                &[],
+                "refusing to serve the admin API on 0.0.0.0:0 without keys",
+            ),
             ("[::]:0", &[], "refusing"),
             ("192.0.2.1:0", &[], "refusing"),
             ("192.0.2.1:0", &[KEY], "ok"),
-            ("127.0.0.1:0", &[KEY, "short"], "key 2 of admin.auth has fewer than 22 characters"),
+            (
+                "127.0.0.1:0",
+                &[KEY, "short"],
+                "key 2 of admin.auth has fewer than 22 characters",
+            ),
         ] {
-            let message = guard(address, keys).map_or_else(|error| error.to_string(), |_| "ok".to_owned());
+            let message =
+                guard(address, keys).map_or_else(|error| error.to_string(), |_| "ok".to_owned());
             assert!(message.starts_with(expect), "{address}: {message}");
         }
     }
@@ -198,18 +268,48 @@ mod tests {
     #[test]
     fn a_host_that_is_not_this_machine_is_refused_on_loopback_alone() {
         let loopback = guard("127.0.0.1:0", &[]).unwrap();
-        for good in ["localhost", "LOCALHOST:8081", "127.0.0.1:8081", "127.1.2.3", "[::1]:8081"] {
-            assert_eq!(status(&loopback, "GET", "/metrics", &[("host", good)]), 200, "{good}");
+        for good in [
+            "localhost",
+            "LOCALHOST:8081",
+            "127.0.0.1:8081",
+            "127.1.2.3",
+            "[::1]:8081",
+        ] {
+            assert_eq!(
+                status(&loopback, "GET", "/metrics", &[("host", good)]),
+                200,
+                "{good}"
+            );
         }
-        for bad in
-            ["evil.example:8081", "localhost.evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "0.0.0.0", "10.0.0.1"]
-        {
-            assert_eq!(status(&loopback, "GET", "/metrics", &[("host", bad)]), 421, "{bad}");
+        for bad in [
+            "evil.example:8081",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "localhost@evil.example",
+            "0.0.0.0",
+            "10.0.0.1",
+        ] {
+            assert_eq!(
+                status(&loopback, "GET", "/metrics", &[("host", bad)]),
+                421,
+                "{bad}"
+            );
         }
         assert_eq!(status(&loopback, "GET", "/metrics", &[]), 400);
-        assert_eq!(status(&loopback, "GET", "/metrics", &[("host", "localhost"), ("host", "evil.example")]), 400);
+        assert_eq!(
+            status(
+                &loopback,
+                "GET",
+                "/metrics",
+                &[("host", "localhost"), ("host", "evil.example")]
+            ),
+            400
+        );
         let outside = guard("192.0.2.1:0", &[KEY]).unwrap();
-        assert_eq!(status(&outside, "GET", "/healthz", &[("host", "bus.example")]), 200);
+        assert_eq!(
+            status(&outside, "GET", "/healthz", &[("host", "bus.example")]),
+            200
+        );
     }
 
     #[test]
@@ -225,14 +325,30 @@ mod tests {
             ("sec-fetch-site", "same-origin", 200),
         ] {
             let path = "/api/v1/dead/purge";
-            assert_eq!(status(&guard, "POST", path, &[("host", "127.0.0.1:8081"), (header, value)]), expect, "{header}: {value}");
+            assert_eq!(
+                status(
+                    &guard,
+                    "POST",
+                    path,
+                    &[("host", "127.0.0.1:8081"), (header, value)]
+                ),
+                expect,
+                "{header}: {value}"
+            );
         }
     }
 
     #[test]
     fn a_key_is_asked_for_everywhere_but_at_the_probes() {
         let guard = guard("127.0.0.1:0", &["another-key-of-22-bytes", KEY]).unwrap();
-        let with = |path: &str, value: &str| status(&guard, "GET", path, &[("host", "localhost"), ("authorization", value)]);
+        let with = |path: &str, value: &str| {
+            status(
+                &guard,
+                "GET",
+                path,
+                &[("host", "localhost"), ("authorization", value)],
+            )
+        };
         for (value, expect) in [
             (&*format!("Bearer {KEY}"), 200),
             (&*format!("bearer {KEY}"), 200),

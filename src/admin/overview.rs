@@ -1,4 +1,5 @@
-//! What the admin API shows besides the journal: told by whoever owns the sources, the rules and the targets.
+//! What the admin API shows besides the journal: told by whoever owns the sources, the rules and
+//! the targets.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,14 +28,24 @@ pub trait Overview: fmt::Debug + Send + Sync {
     /// Asks the target of a subscription that it refused again at once.
     fn probe(&self, subscription: SubscriptionNumber);
 
-    /// Why the rules in force take an event from a source, or do not: see [`Router::explain`](crate::router::Router::explain). Unlike the rest
-    /// it takes its time: for each rule the event is read anew.
-    fn explain(&self, tenant: &Name, origin: &Name, event: &Event, rule: Option<&Name>, limit: usize) -> Option<Explained>;
+    /// Why the rules in force take an event from a source, or do not: see
+    /// [`Router::explain`](crate::router::Router::explain). Unlike the rest it takes its time: for
+    /// each rule the event is read anew.
+    fn explain(
+        &self,
+        tenant: &Name,
+        origin: &Name,
+        event: &Event,
+        rule: Option<&Name>,
+        limit: usize,
+    ) -> Option<Explained>;
 
-    /// Drops the numbers in memory of what neither the rules in force want nor these subscriptions are, the journal's own.
+    /// Drops the numbers in memory of what neither the rules in force want nor these subscriptions
+    /// are, the journal's own.
     fn forget_others(&self, statuses: &[SubscriptionStatus]);
 
-    /// What is missing before events can be taken: one line each for a person; empty where all is there.
+    /// What is missing before events can be taken: one line each for a person; empty where all is
+    /// there.
     fn ready(&self) -> Vec<String>;
 }
 
@@ -57,7 +68,8 @@ pub struct SourceStatus {
     pub guarantee: Guarantee,
     /// Messages that wait in the outside system, where it can tell.
     pub lag: Option<u64>,
-    /// Messages that the outside system removed before they could be read, since the source was started.
+    /// Messages that the outside system removed before they could be read, since the source was
+    /// started.
     pub skipped: u64,
     /// Events stored since the process started.
     pub events: u64,
@@ -80,7 +92,8 @@ pub struct RuleStatus {
     pub from: Vec<Name>,
     /// Its targets, in order.
     pub to: Vec<Name>,
-    /// Its conditions as they were given: an object with `match`, `where`, `filters`, whichever there are.
+    /// Its conditions as they were given: an object with `match`, `where`, `filters`, whichever
+    /// there are.
     pub conditions: serde_json::Value,
     /// Events it took since the process started.
     pub matches: u64,

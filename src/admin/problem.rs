@@ -30,7 +30,12 @@ impl ProblemDocument {
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or_default().to_owned();
-        Self { title, status: status.as_u16(), detail: detail.into(), missing: Vec::new() }
+        Self {
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            missing: Vec::new(),
+        }
     }
 
     /// 400.
@@ -50,9 +55,13 @@ impl IntoResponse for ProblemDocument {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self)).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
@@ -63,9 +72,11 @@ impl From<JournalError> for ProblemDocument {
         let status = match &error {
             JournalError::NotFound(_) => StatusCode::NOT_FOUND,
             JournalError::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            JournalError::Full(_) | JournalError::DiskFull | JournalError::Backlog(_) | JournalError::Io(_) | JournalError::Closed => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            JournalError::Full(_)
+            | JournalError::DiskFull
+            | JournalError::Backlog(_)
+            | JournalError::Io(_)
+            | JournalError::Closed => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())
     }

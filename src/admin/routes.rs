@@ -19,10 +19,15 @@ use super::connections::Connections;
 use super::guard::{Guard, guard};
 use super::overview::{RuleStatus, SourceStatus, TargetStatus};
 use super::problem::ProblemDocument;
-use super::view::{self, DeadRequest, DeadView, DeadWhole, EventView, ExplainView, Page, StatusView, SubscriptionView};
+use super::view::{
+    self, DeadRequest, DeadView, DeadWhole, EventView, ExplainView, Page, StatusView,
+    SubscriptionView,
+};
 use super::{Admin, VERSION};
 use crate::telemetry::JournalSnapshot;
-use pointsman_journal::{Activity, DeadReason, DeadSelection, EventsFrom, StoredEvent, SubscriptionStatus};
+use pointsman_journal::{
+    Activity, DeadReason, DeadSelection, EventsFrom, StoredEvent, SubscriptionStatus,
+};
 
 /// Dead letters listed at once, unless asked otherwise.
 const LIMIT_DEFAULT: usize = 100;
@@ -68,9 +73,14 @@ pub(super) fn router(admin: Arc<Admin>, own: Arc<Guard>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .nest("/api/v1", api)
-        .fallback(async |uri: Uri| ProblemDocument::not_found(format!("{} here; the API is under /api/v1/", uri.path())))
+        .fallback(async |uri: Uri| {
+            ProblemDocument::not_found(format!("{} here; the API is under /api/v1/", uri.path()))
+        })
         .method_not_allowed_fallback(async || {
-            ProblemDocument::new(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done here; Allow lists what can")
+            ProblemDocument::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this cannot be done here; Allow lists what can",
+            )
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(own, guard))
@@ -86,10 +96,17 @@ async fn readyz(State(admin): Bus) -> Answer<serde_json::Value> {
     if missing.is_empty() {
         return Ok(Json(json!({ "status": "ready" })));
     }
-    Err(ProblemDocument { missing, ..ProblemDocument::new(StatusCode::SERVICE_UNAVAILABLE, "the bus is not ready to take events") })
+    Err(ProblemDocument {
+        missing,
+        ..ProblemDocument::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the bus is not ready to take events",
+        )
+    })
 }
 
-/// What the process counts, and behind it what the journal does; where that cannot be read, it says so and still tells the rest.
+/// What the process counts, and behind it what the journal does; where that cannot be read, it says
+/// so and still tells the rest.
 async fn metrics(State(admin): Bus) -> Result<Response, ProblemDocument> {
     let snapshot = JournalSnapshot::take(&*admin.journal.reader(), admin.clock.now()).await;
     if let Ok(snapshot) = &snapshot {
@@ -100,7 +117,12 @@ async fn metrics(State(admin): Bus) -> Result<Response, ProblemDocument> {
         .and_then(|()| encode_registry(&mut text, &Connections::registry(&*admin.overview)))
         .and_then(|()| encode_registry(&mut text, &JournalSnapshot::registry(snapshot)))
         .and_then(|()| encode_eof(&mut text));
-    written.map_err(|_| ProblemDocument::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the metrics"))?;
+    written.map_err(|_| {
+        ProblemDocument::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "cannot write the metrics",
+        )
+    })?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }
 
@@ -115,7 +137,11 @@ async fn status(State(admin): Bus) -> Json<StatusView> {
         ready: missing.is_empty(),
         missing,
         totals: reader.totals().await.ok(),
-        deliveries: reader.subscriptions().await.ok().map(|statuses| view::sum(&statuses)),
+        deliveries: reader
+            .subscriptions()
+            .await
+            .ok()
+            .map(|statuses| view::sum(&statuses)),
     })
 }
 
@@ -132,7 +158,10 @@ async fn targets(State(admin): Bus) -> Json<Page<TargetStatus>> {
 }
 
 async fn subscriptions(State(admin): Bus) -> Answer<Page<SubscriptionView>> {
-    let (statuses, now) = (admin.journal.reader().subscriptions().await?, admin.clock.now());
+    let (statuses, now) = (
+        admin.journal.reader().subscriptions().await?,
+        admin.clock.now(),
+    );
     let mut paused = admin.overview.paused();
     let view = |status: SubscriptionStatus| {
         let paused = paused.remove(&status.number);
@@ -141,19 +170,32 @@ async fn subscriptions(State(admin): Bus) -> Answer<Page<SubscriptionView>> {
     Ok(Json(Page::whole(statuses.into_iter().map(view).collect())))
 }
 
-async fn suspend(State(admin): Bus, number: Result<Path<String>, PathRejection>) -> Answer<SubscriptionView> {
+async fn suspend(
+    State(admin): Bus,
+    number: Result<Path<String>, PathRejection>,
+) -> Answer<SubscriptionView> {
     set_activity(&admin, &number?, Activity::Suspended).await
 }
 
-async fn resume(State(admin): Bus, number: Result<Path<String>, PathRejection>) -> Answer<SubscriptionView> {
+async fn resume(
+    State(admin): Bus,
+    number: Result<Path<String>, PathRejection>,
+) -> Answer<SubscriptionView> {
     set_activity(&admin, &number?, Activity::Active).await
 }
 
 /// Ends what waits in a subscription.
-async fn cancel(State(admin): Bus, number: Result<Path<String>, PathRejection>) -> Answer<serde_json::Value> {
+async fn cancel(
+    State(admin): Bus,
+    number: Result<Path<String>, PathRejection>,
+) -> Answer<serde_json::Value> {
     let number = subscription(&number?)?;
     let cancelled = admin.journal.cancel_all(number).await?;
-    tracing::info!(subscription = number.0, cancelled, "pending deliveries were cancelled");
+    tracing::info!(
+        subscription = number.0,
+        cancelled,
+        "pending deliveries were cancelled"
+    );
     Ok(Json(json!({ "cancelled": cancelled })))
 }
 
@@ -172,18 +214,29 @@ async fn move_all(
 ) -> Answer<serde_json::Value> {
     let (from, body) = (subscription(&number?)?, body?);
     must_be_json(&headers)?;
-    let MoveRequest { to } = serde_json::from_slice(&body)
-        .map_err(|error| ProblemDocument::bad_request(format!("the body does not say where to, such as {{\"to\": 7}}: {error}")))?;
+    let MoveRequest { to } = serde_json::from_slice(&body).map_err(|error| {
+        ProblemDocument::bad_request(format!(
+            "the body does not say where to, such as {{\"to\": 7}}: {error}"
+        ))
+    })?;
     if to == from.0 {
-        return Err(ProblemDocument::bad_request(format!("subscription {to} cannot be moved to itself")));
+        return Err(ProblemDocument::bad_request(format!(
+            "subscription {to} cannot be moved to itself"
+        )));
     }
     let moved = admin.journal.move_all(from, SubscriptionNumber(to)).await?;
-    tracing::info!(subscription = from.0, to, moved, "pending deliveries were moved");
+    tracing::info!(
+        subscription = from.0,
+        to,
+        moved,
+        "pending deliveries were moved"
+    );
     Ok(Json(json!({ "moved": moved })))
 }
 
 fn subscription(number: &str) -> Result<SubscriptionNumber, ProblemDocument> {
-    let invalid = |_| ProblemDocument::bad_request(format!("{number:?} is not the number of a subscription"));
+    let invalid =
+        |_| ProblemDocument::bad_request(format!("{number:?} is not the number of a subscription"));
     number.parse().map(SubscriptionNumber).map_err(invalid)
 }
 
@@ -193,11 +246,26 @@ async fn set_activity(admin: &Admin, number: &str, activity: Activity) -> Answer
     if activity == Activity::Active {
         admin.overview.probe(number);
     }
-    tracing::info!(subscription = number.0, ?activity, "a subscription was suspended or resumed");
-    let status = admin.journal.reader().subscriptions().await?.into_iter().find(|status| status.number == number);
-    let status = status.ok_or_else(|| ProblemDocument::not_found(format!("subscription {}", number.0)))?;
+    tracing::info!(
+        subscription = number.0,
+        ?activity,
+        "a subscription was suspended or resumed"
+    );
+    let status = admin
+        .journal
+        .reader()
+        .subscriptions()
+        .await?
+        .into_iter()
+        .find(|status| status.number == number);
+    let status =
+        status.ok_or_else(|| ProblemDocument::not_found(format!("subscription {}", number.0)))?;
     let paused = admin.overview.paused().remove(&number);
-    Ok(Json(SubscriptionView::new(status, paused, admin.clock.now())))
+    Ok(Json(SubscriptionView::new(
+        status,
+        paused,
+        admin.clock.now(),
+    )))
 }
 
 #[derive(Debug, Deserialize)]
@@ -211,12 +279,23 @@ struct DeadQuery {
     limit: Option<usize>,
 }
 
-async fn dead_list(State(admin): Bus, query: Result<Query<DeadQuery>, QueryRejection>) -> Answer<Page<DeadView>> {
+async fn dead_list(
+    State(admin): Bus,
+    query: Result<Query<DeadQuery>, QueryRejection>,
+) -> Answer<Page<DeadView>> {
     let Query(query) = query?;
     let limit = limited(query.limit)?;
     let after = query.after.map(|after| delivery(&after)).transpose()?;
-    let selection = DeadSelection { ids: None, tenant: query.tenant, rule: query.rule, target: query.target, reason: query.reason };
-    Ok(Json(view::dead_page(&*admin.journal.reader(), &selection, after, limit).await?))
+    let selection = DeadSelection {
+        ids: None,
+        tenant: query.tenant,
+        rule: query.rule,
+        target: query.target,
+        reason: query.reason,
+    };
+    Ok(Json(
+        view::dead_page(&*admin.journal.reader(), &selection, after, limit).await?,
+    ))
 }
 
 fn limited(limit: Option<usize>) -> Result<usize, ProblemDocument> {
@@ -224,23 +303,38 @@ fn limited(limit: Option<usize>) -> Result<usize, ProblemDocument> {
     if (1..=LIMIT_MAX).contains(&limit) {
         return Ok(limit);
     }
-    Err(ProblemDocument::bad_request(format!("limit is {limit}; it lies between 1 and {LIMIT_MAX}")))
+    Err(ProblemDocument::bad_request(format!(
+        "limit is {limit}; it lies between 1 and {LIMIT_MAX}"
+    )))
 }
 
-async fn dead_show(State(admin): Bus, id: Result<Path<String>, PathRejection>) -> Answer<DeadWhole> {
+async fn dead_show(
+    State(admin): Bus,
+    id: Result<Path<String>, PathRejection>,
+) -> Answer<DeadWhole> {
     let id = delivery(&id?)?;
     let letter = view::dead_letter(&*admin.journal.reader(), id).await?;
-    letter.map(Json).ok_or_else(|| ProblemDocument::not_found(format!("dead letter {id}")))
+    letter
+        .map(Json)
+        .ok_or_else(|| ProblemDocument::not_found(format!("dead letter {id}")))
 }
 
-async fn dead_redrive(State(admin): Bus, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Answer<serde_json::Value> {
+async fn dead_redrive(
+    State(admin): Bus,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<serde_json::Value> {
     let selection = selection(&headers, &body?)?;
     let redriven = admin.journal.redrive(&selection).await?;
     tracing::info!(redriven, selection = %described(&selection), "dead letters were redriven");
     Ok(Json(json!({ "redriven": redriven })))
 }
 
-async fn dead_purge(State(admin): Bus, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Answer<serde_json::Value> {
+async fn dead_purge(
+    State(admin): Bus,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<serde_json::Value> {
     let selection = selection(&headers, &body?)?;
     let purged = admin.journal.purge(&selection).await?;
     tracing::info!(purged, selection = %described(&selection), "dead letters were purged");
@@ -256,22 +350,38 @@ struct EventsQuery {
 }
 
 /// Events since a time, or behind a sequence; from the oldest one on where neither is given.
-async fn events(State(admin): Bus, query: Result<Query<EventsQuery>, QueryRejection>) -> Answer<Page<EventView>> {
+async fn events(
+    State(admin): Bus,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Answer<Page<EventView>> {
     let Query(query) = query?;
     let limit = limited(query.limit)?;
     let from = match (query.since, query.after) {
-        (Some(_), Some(_)) => return Err(ProblemDocument::bad_request("since and after exclude each other".to_owned())),
+        (Some(_), Some(_)) => {
+            return Err(ProblemDocument::bad_request(
+                "since and after exclude each other".to_owned(),
+            ));
+        }
         (Some(since), None) => {
             let time: Result<jiff::Timestamp, _> = since.parse();
-            let time = time.map_err(|_| ProblemDocument::bad_request(format!("since is {since:?}; write it as 2026-01-31T09:30:00Z")))?;
+            let time = time.map_err(|_| {
+                ProblemDocument::bad_request(format!(
+                    "since is {since:?}; write it as 2026-01-31T09:30:00Z"
+                ))
+            })?;
             EventsFrom::Time(Timestamp(time.as_microsecond()))
         }
         (None, after) => EventsFrom::After(Sequence(after.unwrap_or(0))),
     };
-    Ok(Json(view::event_page(&*admin.journal.reader(), from, limit).await?))
+    Ok(Json(
+        view::event_page(&*admin.journal.reader(), from, limit).await?,
+    ))
 }
 
-async fn event(State(admin): Bus, sequence: Result<Path<String>, PathRejection>) -> Answer<EventView> {
+async fn event(
+    State(admin): Bus,
+    sequence: Result<Path<String>, PathRejection>,
+) -> Answer<EventView> {
     Ok(Json(retained(&admin, &sequence?).await?.into()))
 }
 
@@ -279,12 +389,21 @@ async fn event(State(admin): Bus, sequence: Result<Path<String>, PathRejection>)
 async fn retained(admin: &Admin, sequence: &str) -> Result<StoredEvent, ProblemDocument> {
     let reader = admin.journal.reader();
     if sequence == "last" {
-        return reader.last_event().await?.ok_or_else(|| ProblemDocument::not_found("event"));
+        return reader
+            .last_event()
+            .await?
+            .ok_or_else(|| ProblemDocument::not_found("event"));
     }
-    let invalid = |_| ProblemDocument::bad_request(format!("{sequence:?} is not the sequence of an event"));
+    let invalid =
+        |_| ProblemDocument::bad_request(format!("{sequence:?} is not the sequence of an event"));
     let sequence = Sequence(sequence.parse().map_err(invalid)?);
     let stored = reader.event(sequence).await?;
-    stored.ok_or_else(|| ProblemDocument::not_found(format!("event {}; it is kept for the retention time", sequence.0)))
+    stored.ok_or_else(|| {
+        ProblemDocument::not_found(format!(
+            "event {}; it is kept for the retention time",
+            sequence.0
+        ))
+    })
 }
 
 #[derive(Debug, Deserialize)]
@@ -302,47 +421,94 @@ async fn explain(
     let (stored, Query(query)) = (retained(&admin, &sequence?).await?, query?);
     let limit = query.limit.unwrap_or(EXPLAINED_DEFAULT);
     if !(1..=EXPLAINED_MAX).contains(&limit) {
-        return Err(ProblemDocument::bad_request(format!("limit is {limit}; it lies between 1 and {EXPLAINED_MAX}")));
+        return Err(ProblemDocument::bad_request(format!(
+            "limit is {limit}; it lies between 1 and {EXPLAINED_MAX}"
+        )));
     }
-    let rule = query.rule.as_ref().map_or_else(String::new, |rule| format!("rule {rule} of tenant {}", stored.tenant));
+    let rule = query.rule.as_ref().map_or_else(String::new, |rule| {
+        format!("rule {rule} of tenant {}", stored.tenant)
+    });
     // Ten thousand rules take a while, for which the threads that serve others are not held.
     let reader = admin.journal.reader();
     let explaining = tokio::task::spawn_blocking(move || {
-        let explained = admin.overview.explain(&stored.tenant, &stored.origin, &stored.event, query.rule.as_ref(), limit);
+        let explained = admin.overview.explain(
+            &stored.tenant,
+            &stored.origin,
+            &stored.event,
+            query.rule.as_ref(),
+            limit,
+        );
         explained.map(|explained| (ExplainView::new(&stored, explained), stored))
     });
-    let failed = |_| ProblemDocument::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot explain this event");
-    let (mut explained, stored) = explaining.await.map_err(failed)?.ok_or_else(|| ProblemDocument::not_found(rule))?;
+    let failed = |_| {
+        ProblemDocument::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "cannot explain this event",
+        )
+    };
+    let (mut explained, stored) = explaining
+        .await
+        .map_err(failed)?
+        .ok_or_else(|| ProblemDocument::not_found(rule))?;
     explained.deliveries = view::fates(&*reader, &stored, &explained.explained.taken).await?;
     Ok(Json(explained))
 }
 
-/// JSON has to be declared: a form of a page elsewhere can send text, but not that without asking first.
+/// JSON has to be declared: a form of a page elsewhere can send text, but not that without asking
+/// first.
 fn must_be_json(headers: &HeaderMap) -> Result<(), ProblemDocument> {
-    let declared = headers.get(header::CONTENT_TYPE).and_then(|declared| declared.to_str().ok()).unwrap_or_default();
+    let declared = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|declared| declared.to_str().ok())
+        .unwrap_or_default();
     if is_json_media_type(declared) {
         return Ok(());
     }
     let detail = format!("Content-Type is {declared:?}; send application/json");
-    Err(ProblemDocument::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+    Err(ProblemDocument::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        detail,
+    ))
 }
 
 fn selection(headers: &HeaderMap, body: &[u8]) -> Result<DeadSelection, ProblemDocument> {
     must_be_json(headers)?;
-    let request: DeadRequest =
-        serde_json::from_slice(body).map_err(|error| ProblemDocument::bad_request(format!("the body is not a selection: {error}")))?;
+    let request: DeadRequest = serde_json::from_slice(body).map_err(|error| {
+        ProblemDocument::bad_request(format!("the body is not a selection: {error}"))
+    })?;
     request.selection().map_err(ProblemDocument::bad_request)
 }
 
 /// A selection for the log, ten thousand ids as their number.
 fn described(selection: &DeadSelection) -> String {
-    let names = [("tenant", &selection.tenant), ("rule", &selection.rule), ("target", &selection.target)];
-    let names = names.into_iter().filter_map(|(key, name)| Some(format!("{key}={}", name.as_ref()?)));
-    let ids = selection.ids.as_ref().map(|ids| format!("ids={}", ids.len()));
-    let parts: Vec<String> = names.chain(selection.reason.map(|reason| format!("reason={}", reason.as_str()))).chain(ids).collect();
-    if parts.is_empty() { "all".to_owned() } else { parts.join(" ") }
+    let names = [
+        ("tenant", &selection.tenant),
+        ("rule", &selection.rule),
+        ("target", &selection.target),
+    ];
+    let names = names
+        .into_iter()
+        .filter_map(|(key, name)| Some(format!("{key}={}", name.as_ref()?)));
+    let ids = selection
+        .ids
+        .as_ref()
+        .map(|ids| format!("ids={}", ids.len()));
+    let parts: Vec<String> = names
+        .chain(
+            selection
+                .reason
+                .map(|reason| format!("reason={}", reason.as_str())),
+        )
+        .chain(ids)
+        .collect();
+    if parts.is_empty() {
+        "all".to_owned()
+    } else {
+        parts.join(" ")
+    }
 }
 
 fn delivery(id: &str) -> Result<DeliveryId, ProblemDocument> {
-    id.parse().map_err(|error| ProblemDocument::bad_request(format!("{error}")))
+    id.parse()
+        .map_err(|error| ProblemDocument::bad_request(format!("{error}")))
 }

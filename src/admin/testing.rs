@@ -1,4 +1,5 @@
-//! A small bus with something of everything in it, served on a port of its own: for the tests of the API and of what speaks to it.
+//! A small bus with something of everything in it, served on a port of its own: for the tests of
+//! the API and of what speaks to it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,18 +9,22 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use pointsman_connectors::{Guarantee, SourceState};
 use pointsman_rules::{Condition, Pattern};
-use pointsman_schemas::{Class, Clock, Data, DeliveryId, Event, Name, Reject, SubscriptionNumber, Text, Timestamp};
+use pointsman_schemas::{
+    Class, Clock, Data, DeliveryId, Event, Name, Reject, SubscriptionNumber, Text, Timestamp,
+};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Admin, AdminListener, AdminSettings, Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
+use super::{
+    Admin, AdminListener, AdminSettings, Circuit, Overview, RuleStatus, SourceStatus, TargetStatus,
+};
 use crate::commands::client::{Answer, Client};
 use crate::router::{Explained, Router, RuleInForce};
 use crate::telemetry::Metrics;
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions};
 use pointsman_journal::{
-    Append, DeadReason, Ending, Entry, Grant, Journal, LastOutcome, NewDelivery, Role, Settlement, Subscription, SubscriptionIdentity,
-    SubscriptionStatus,
+    Append, DeadReason, Ending, Entry, Grant, Journal, LastOutcome, NewDelivery, Role, Settlement,
+    Subscription, SubscriptionIdentity, SubscriptionStatus,
 };
 
 /// 2026-01-31T09:30:00Z.
@@ -97,8 +102,18 @@ impl Overview for Told {
     fn ready(&self) -> Vec<String> {
         self.missing.lock().clone()
     }
-    fn explain(&self, tenant: &Name, origin: &Name, event: &Event, rule: Option<&Name>, limit: usize) -> Option<Explained> {
-        let rule_in_force = |rule: &str, from: Option<&str>, pattern: serde_json::Value, condition: Option<&str>| RuleInForce {
+    fn explain(
+        &self,
+        tenant: &Name,
+        origin: &Name,
+        event: &Event,
+        rule: Option<&Name>,
+        limit: usize,
+    ) -> Option<Explained> {
+        let rule_in_force = |rule: &str,
+                             from: Option<&str>,
+                             pattern: serde_json::Value,
+                             condition: Option<&str>| RuleInForce {
             tenant: name("default"),
             pipe: false,
             name: name(rule),
@@ -110,9 +125,19 @@ impl Overview for Told {
         };
         let photo = || serde_json::json!({ "type": ["photo"] });
         let rules = vec![
-            rule_in_force("answers", Some("replies"), serde_json::json!({ "type": ["video", "Photo"], "source": ["/camera"] }), None),
+            rule_in_force(
+                "answers",
+                Some("replies"),
+                serde_json::json!({ "type": ["video", "Photo"], "source": ["/camera"] }),
+                None,
+            ),
             rule_in_force("thumbnails", Some("uploads"), photo(), None),
-            rule_in_force("several", None, photo(), Some("$.data.a > 5 && $.subject == 'a.jpg'")),
+            rule_in_force(
+                "several",
+                None,
+                photo(),
+                Some("$.data.a > 5 && $.subject == 'a.jpg'"),
+            ),
         ];
         Router::new(rules).explain(tenant, origin, event, rule, limit)
     }
@@ -130,41 +155,96 @@ pub(crate) struct TestBus {
 }
 
 impl TestBus {
-    /// Three events for two subscriptions and a reject: the first subscription has one delivered, one dead and one to be retried; the
-    /// second has all three dead.
+    /// Three events for two subscriptions and a reject: the first subscription has one delivered,
+    /// one dead and one to be retried; the second has all three dead.
     pub(crate) async fn start(keys: &[&str]) -> Self {
         let clock = Arc::new(Fixed(NOON));
         let journal = MemoryJournal::new(clock.clone(), MemoryOptions::default());
-        let numbers = journal.subscribe(vec![subscription("thumbnails", "thumbnailer"), subscription("audit", "archive")]).await.unwrap();
+        let numbers = journal
+            .subscribe(vec![
+                subscription("thumbnails", "thumbnailer"),
+                subscription("audit", "archive"),
+            ])
+            .await
+            .unwrap();
         append(&*journal, &numbers, 3).await;
-        let dead = |reason| Ending::Dead { reason, last: Some(last(Class::Rejected)) };
+        let dead = |reason| Ending::Dead {
+            reason,
+            last: Some(last(Class::Rejected)),
+        };
         let first = [
             Ending::Delivered,
             dead(DeadReason::Rejected),
-            Ending::Retry { at: NOON.plus(Duration::from_secs(9)), failure: true, last: last(Class::Failed) },
+            Ending::Retry {
+                at: NOON.plus(Duration::from_secs(9)),
+                failure: true,
+                last: last(Class::Failed),
+            },
         ];
         settle(&*journal, numbers[0], first).await;
-        settle(&*journal, numbers[1], [DeadReason::Exhausted, DeadReason::Transform, DeadReason::Expired].map(dead)).await;
+        settle(
+            &*journal,
+            numbers[1],
+            [
+                DeadReason::Exhausted,
+                DeadReason::Transform,
+                DeadReason::Expired,
+            ]
+            .map(dead),
+        )
+        .await;
 
         let overview = Arc::new(Told::default());
         let mut registry = Registry::default();
         let _ = Metrics::new(&mut registry, NOON);
-        let settings = AdminSettings { address: "127.0.0.1:0".into(), auth: keys.iter().map(|key| Text::from(*key)).collect() };
+        let settings = AdminSettings {
+            address: "127.0.0.1:0".into(),
+            auth: keys.iter().map(|key| Text::from(*key)).collect(),
+        };
         let listener = AdminListener::bind(&settings).await.unwrap();
         let (address, stop) = (listener.address(), CancellationToken::new());
         let started = NOON.minus(Duration::from_secs(60));
-        let admin = Admin { journal: journal.clone(), overview: overview.clone(), registry: Arc::new(registry), clock, started };
+        let admin = Admin {
+            journal: journal.clone(),
+            overview: overview.clone(),
+            registry: Arc::new(registry),
+            clock,
+            started,
+        };
         tokio::spawn(listener.serve(Arc::new(admin), stop.clone()));
-        Self { address, journal, overview, _stop: stop.drop_guard() }
+        Self {
+            address,
+            journal,
+            overview,
+            _stop: stop.drop_guard(),
+        }
     }
 
     /// One request, whatever the answer.
-    pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let uri = format!("http://{}{path}", self.address).parse().unwrap();
-        let header = |(key, value): &(&str, &str)| (HeaderName::try_from(*key).unwrap(), HeaderValue::try_from(*value).unwrap());
+        let header = |(key, value): &(&str, &str)| {
+            (
+                HeaderName::try_from(*key).unwrap(),
+                HeaderValue::try_from(*value).unwrap(),
+            )
+        };
         let headers: HeaderMap = headers.iter().map(header).collect();
         let client = Client::new(uri, None).unwrap();
-        client.send(Method::from_bytes(method.as_bytes()).unwrap(), headers, body.to_owned().into()).await.unwrap()
+        client
+            .send(
+                Method::from_bytes(method.as_bytes()).unwrap(),
+                headers,
+                body.to_owned().into(),
+            )
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, serde_json::Value) {
@@ -172,44 +252,85 @@ impl TestBus {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &str) -> (u16, serde_json::Value) {
-        json(&self.ask("POST", path, &[("content-type", "application/json")], body).await)
+        json(
+            &self
+                .ask("POST", path, &[("content-type", "application/json")], body)
+                .await,
+        )
     }
 
     /// The ids of all dead letters, oldest first, the reject's included.
     pub(crate) async fn dead(&self) -> Vec<DeliveryId> {
-        let letters = self.journal.reader().dead(&Default::default(), None, 100).await.unwrap();
+        let letters = self
+            .journal
+            .reader()
+            .dead(&Default::default(), None, 100)
+            .await
+            .unwrap();
         letters.into_iter().map(|letter| letter.id).collect()
     }
 
-    /// A text in which this journal's identity is another's, so that snapshots of it are always the same.
+    /// A text in which this journal's identity is another's, so that snapshots of it are always the
+    /// same.
     pub(crate) fn anonymous(&self, text: &str) -> String {
         text.replace(&format!("{:016x}", self.journal.id().0), "00000000000000aa")
     }
 }
 
 fn json(answer: &Answer) -> (u16, serde_json::Value) {
-    (answer.status.as_u16(), serde_json::from_slice(&answer.body).unwrap())
+    (
+        answer.status.as_u16(),
+        serde_json::from_slice(&answer.body).unwrap(),
+    )
 }
 
 pub(crate) fn subscription(rule: &str, target: &str) -> Subscription {
-    let identity = SubscriptionIdentity { tenant: name("default"), rule: name(rule), role: Role::To, target: name(target) };
-    Subscription { identity, renamed_from: None, backlog: None }
+    let identity = SubscriptionIdentity {
+        tenant: name("default"),
+        rule: name(rule),
+        role: Role::To,
+        target: name(target),
+    };
+    Subscription {
+        identity,
+        renamed_from: None,
+        backlog: None,
+    }
 }
 
 async fn append(journal: &dyn Journal, numbers: &[SubscriptionNumber], events: usize) {
     let entry = |index: usize| {
         let data = Data::json(DATA.into()).unwrap();
-        let event = Event::builder(format!("{index}"), "/camera", "photo").subject("a.jpg").data(data).build().unwrap();
+        let event = Event::builder(format!("{index}"), "/camera", "photo")
+            .subject("a.jpg")
+            .data(data)
+            .build()
+            .unwrap();
         Entry {
             event: Arc::new(event),
-            deliveries: numbers.iter().map(|number| NewDelivery::now(*number)).collect(),
+            deliveries: numbers
+                .iter()
+                .map(|number| NewDelivery::now(*number))
+                .collect(),
             deduplicate: None,
             dead: None,
         }
     };
-    let rejects = vec![Reject { raw: "no JSON\u{1b}[2J".into(), reason: "expected value at line 1 column 1".into() }];
+    let rejects = vec![Reject {
+        raw: "no JSON\u{1b}[2J".into(),
+        reason: "expected value at line 1 column 1".into(),
+    }];
     let entries = (1..=events).map(entry).collect();
-    journal.append(Append { tenant: name("default"), origin: name("uploads"), entries, rejects, cursor: None }).await.unwrap();
+    journal
+        .append(Append {
+            tenant: name("default"),
+            origin: name("uploads"),
+            entries,
+            rejects,
+            cursor: None,
+        })
+        .await
+        .unwrap();
 }
 
 fn last(class: Class) -> LastOutcome {
@@ -222,12 +343,31 @@ fn last(class: Class) -> LastOutcome {
     }
 }
 
-pub(crate) async fn settle(journal: &dyn Journal, subscription: SubscriptionNumber, endings: impl IntoIterator<Item = Ending>) {
+pub(crate) async fn settle(
+    journal: &dyn Journal,
+    subscription: SubscriptionNumber,
+    endings: impl IntoIterator<Item = Ending>,
+) {
     let endings: Vec<Ending> = endings.into_iter().collect();
-    let grant = Grant { subscription, count: endings.len(), lease: Duration::from_secs(60), bytes_max: usize::MAX };
+    let grant = Grant {
+        subscription,
+        count: endings.len(),
+        lease: Duration::from_secs(60),
+        bytes_max: usize::MAX,
+    };
     let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased;
     assert_eq!(leased.len(), endings.len());
-    let settlement =
-        |(leased, ending): (pointsman_journal::Leased, Ending)| Settlement { token: leased.token, ending, follow_ups: Vec::new() };
-    assert!(journal.settle(leased.into_iter().zip(endings).map(settlement).collect()).await.unwrap().into_iter().all(|held| held));
+    let settlement = |(leased, ending): (pointsman_journal::Leased, Ending)| Settlement {
+        token: leased.token,
+        ending,
+        follow_ups: Vec::new(),
+    };
+    assert!(
+        journal
+            .settle(leased.into_iter().zip(endings).map(settlement).collect())
+            .await
+            .unwrap()
+            .into_iter()
+            .all(|held| held)
+    );
 }

@@ -1,16 +1,20 @@
-//! The shapes that the admin API answers with and the command line reads. Times are RFC 3339; what only the journal counts stays its own.
+//! The shapes that the admin API answers with and the command line reads. Times are RFC 3339; what
+//! only the journal counts stays its own.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pointsman_schemas::{AttributeValue, Class, DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber, Timestamp, json};
+use pointsman_schemas::{
+    AttributeValue, Class, DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber, Timestamp,
+    json,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::router::Explained;
 use pointsman_journal::{
-    Activity, Counts, DeadLetter, DeadReason, DeadSelection, EventPage, EventsFrom, JournalError, LastOutcome, Reader, Role, StoredEvent,
-    SubscriptionIdentity, SubscriptionStatus, Totals,
+    Activity, Counts, DeadLetter, DeadReason, DeadSelection, EventPage, EventsFrom, JournalError,
+    LastOutcome, Reader, Role, StoredEvent, SubscriptionIdentity, SubscriptionStatus, Totals,
 };
 
 /// A list, or a part of one.
@@ -48,7 +52,13 @@ pub struct LastView {
 
 impl From<LastOutcome> for LastView {
     fn from(last: LastOutcome) -> Self {
-        Self { at: last.at.to_string(), class: last.class, code: last.code, message: last.message, response: last.response }
+        Self {
+            at: last.at.to_string(),
+            class: last.class,
+            code: last.code,
+            message: last.message,
+            response: last.response,
+        }
     }
 }
 
@@ -136,26 +146,44 @@ pub async fn dead_page(
     after: Option<DeliveryId>,
     limit: usize,
 ) -> Result<Page<DeadView>, JournalError> {
-    let mut letters = reader.dead(selection, after, limit.saturating_add(1)).await?;
+    let mut letters = reader
+        .dead(selection, after, limit.saturating_add(1))
+        .await?;
     let more = letters.len() > limit;
     letters.truncate(limit);
-    let next = letters.last().filter(|_| more).map(|last| last.id.to_string());
-    Ok(Page { items: letters.into_iter().map(DeadView::from).collect(), next })
+    let next = letters
+        .last()
+        .filter(|_| more)
+        .map(|last| last.id.to_string());
+    Ok(Page {
+        items: letters.into_iter().map(DeadView::from).collect(),
+        next,
+    })
 }
 
 /// One dead letter with its content; none where there is no such letter.
 ///
 /// # Errors
 /// [`JournalError::Io`].
-pub async fn dead_letter(reader: &dyn Reader, id: DeliveryId) -> Result<Option<DeadWhole>, JournalError> {
-    let selection = DeadSelection { ids: Some(vec![id]), ..DeadSelection::default() };
-    let Some(letter) = reader.dead(&selection, None, 1).await?.pop() else { return Ok(None) };
+pub async fn dead_letter(
+    reader: &dyn Reader,
+    id: DeliveryId,
+) -> Result<Option<DeadWhole>, JournalError> {
+    let selection = DeadSelection {
+        ids: Some(vec![id]),
+        ..DeadSelection::default()
+    };
+    let Some(letter) = reader.dead(&selection, None, 1).await?.pop() else {
+        return Ok(None);
+    };
     let mut content = DeadContent::default();
     if letter.subscription.is_some() {
         match reader.event(id.sequence).await {
             Ok(Some(stored)) => content.event = structured(&stored.event),
             Ok(None) => content.event_missing = Some("the event is no longer there".into()),
-            Err(JournalError::Damaged(what)) => content.event_missing = Some(JournalError::Damaged(what).to_string()),
+            Err(JournalError::Damaged(what)) => {
+                content.event_missing = Some(JournalError::Damaged(what).to_string())
+            }
             Err(error) => return Err(error),
         }
     } else {
@@ -164,7 +192,10 @@ pub async fn dead_letter(reader: &dyn Reader, id: DeliveryId) -> Result<Option<D
             Err(_) => content.raw_base64 = Some(STANDARD.encode(&letter.raw)),
         }
     }
-    Ok(Some(DeadWhole { letter: letter.into(), content }))
+    Ok(Some(DeadWhole {
+        letter: letter.into(),
+        content,
+    }))
 }
 
 /// The event in the JSON format, data byte for byte.
@@ -205,17 +236,31 @@ impl DeadRequest {
     /// The selection.
     ///
     /// # Errors
-    /// What is wrong with it, in words: nothing is selected, or everything and something, or an id is none.
+    /// What is wrong with it, in words: nothing is selected, or everything and something, or an id
+    /// is none.
     pub fn selection(&self) -> Result<DeadSelection, String> {
         let ids = match &self.ids {
             None => None,
-            Some(ids) if ids.is_empty() || ids.len() > IDS_MAX => return Err(format!("ids holds 1 to {IDS_MAX} ids")),
-            Some(ids) => Some(ids.iter().map(|id| id.parse().map_err(|error| format!("{error}"))).collect::<Result<_, String>>()?),
+            Some(ids) if ids.is_empty() || ids.len() > IDS_MAX => {
+                return Err(format!("ids holds 1 to {IDS_MAX} ids"));
+            }
+            Some(ids) => Some(
+                ids.iter()
+                    .map(|id| id.parse().map_err(|error| format!("{error}")))
+                    .collect::<Result<_, String>>()?,
+            ),
         };
-        let selection =
-            DeadSelection { ids, tenant: self.tenant.clone(), rule: self.rule.clone(), target: self.target.clone(), reason: self.reason };
+        let selection = DeadSelection {
+            ids,
+            tenant: self.tenant.clone(),
+            rule: self.rule.clone(),
+            target: self.target.clone(),
+            reason: self.reason,
+        };
         match (selection == DeadSelection::default(), self.all) {
-            (true, false) => Err("nothing is selected: give ids, tenant, rule, target or reason, or say all".into()),
+            (true, false) => Err(
+                "nothing is selected: give ids, tenant, rule, target or reason, or say all".into(),
+            ),
             (false, true) => Err("all and a narrower selection exclude each other".into()),
             _ => Ok(selection),
         }
@@ -234,7 +279,8 @@ pub struct SubscriptionView {
     pub attached: bool,
     /// Whether its deliveries go out.
     pub activity: Activity,
-    /// Why the bus itself leaves it alone for now, in the target's words: it refuses us. None where it does not.
+    /// Why the bus itself leaves it alone for now, in the target's words: it refuses us. None where
+    /// it does not.
     pub paused: Option<String>,
     /// Its counters.
     #[serde(flatten)]
@@ -257,7 +303,9 @@ impl SubscriptionView {
             activity: status.activity,
             counts: status.counts,
             oldest_pending: status.oldest_pending.map(|oldest| oldest.to_string()),
-            oldest_pending_age_seconds: status.oldest_pending.map(|oldest| now.since(oldest).as_secs_f64()),
+            oldest_pending_age_seconds: status
+                .oldest_pending
+                .map(|oldest| now.since(oldest).as_secs_f64()),
         }
     }
 }
@@ -340,11 +388,13 @@ pub enum Fate {
     Pending,
     /// It is a dead letter.
     Dead,
-    /// Neither: it was delivered, cancelled or purged, or the rule did not have the target when the event came.
+    /// Neither: it was delivered, cancelled or purged, or the rule did not have the target when the
+    /// event came.
     Ended,
 }
 
-/// Of one event and one subscription more runs than this are not looked at: redrives and replays make them.
+/// Of one event and one subscription more runs than this are not looked at: redrives and replays
+/// make them.
 const RUNS_MAX: usize = 16;
 
 /// Of one event more dead letters than this are not looked at.
@@ -354,16 +404,36 @@ const LETTERS_MAX: usize = 1_000;
 ///
 /// # Errors
 /// [`JournalError::Io`].
-pub async fn fates(reader: &dyn Reader, stored: &StoredEvent, taken: &[Name]) -> Result<Vec<FateView>, JournalError> {
+pub async fn fates(
+    reader: &dyn Reader,
+    stored: &StoredEvent,
+    taken: &[Name],
+) -> Result<Vec<FateView>, JournalError> {
     let sequence = stored.sequence;
     let before = sequence.0.checked_sub(1).map(Sequence);
     // Behind all of the event before it.
-    let after = before.map(|sequence| DeliveryId { epoch: Epoch(0), sequence, subscription: SubscriptionNumber(u32::MAX), run: u64::MAX });
-    let letters = reader.dead(&DeadSelection::default(), after, LETTERS_MAX).await?;
-    let letters: Vec<DeadLetter> = letters.into_iter().take_while(|letter| letter.id.sequence == sequence).collect();
+    let after = before.map(|sequence| DeliveryId {
+        epoch: Epoch(0),
+        sequence,
+        subscription: SubscriptionNumber(u32::MAX),
+        run: u64::MAX,
+    });
+    let letters = reader
+        .dead(&DeadSelection::default(), after, LETTERS_MAX)
+        .await?;
+    let letters: Vec<DeadLetter> = letters
+        .into_iter()
+        .take_while(|letter| letter.id.sequence == sequence)
+        .collect();
     let mut fates = Vec::new();
-    for SubscriptionStatus { number, identity, .. } in reader.subscriptions().await? {
-        if identity.tenant != stored.tenant || identity.role != Role::To || !taken.contains(&identity.rule) {
+    for SubscriptionStatus {
+        number, identity, ..
+    } in reader.subscriptions().await?
+    {
+        if identity.tenant != stored.tenant
+            || identity.role != Role::To
+            || !taken.contains(&identity.rule)
+        {
             continue;
         }
         let view = |fate, id: Option<DeliveryId>, attempts, message: String| FateView {
@@ -378,14 +448,35 @@ pub async fn fates(reader: &dyn Reader, stored: &StoredEvent, taken: &[Name]) ->
         };
         let before_any = fates.len();
         let pending = reader.pending(number, before, RUNS_MAX).await?;
-        for one in pending.into_iter().take_while(|one| one.id.sequence == sequence) {
+        for one in pending
+            .into_iter()
+            .take_while(|one| one.id.sequence == sequence)
+        {
             let message = one.last.map_or_else(String::new, |last| last.message);
-            fates.push(FateView { due: Some(one.due.to_string()), ..view(Fate::Pending, Some(one.id), one.attempts, message) });
+            fates.push(FateView {
+                due: Some(one.due.to_string()),
+                ..view(Fate::Pending, Some(one.id), one.attempts, message)
+            });
         }
-        for letter in letters.iter().filter(|letter| letter.id.subscription == number) {
+        for letter in letters
+            .iter()
+            .filter(|letter| letter.id.subscription == number)
+        {
             let last = letter.last.as_ref().map_or("", |last| &last.message);
-            let message = if letter.message.is_empty() { last } else { &letter.message };
-            fates.push(FateView { reason: Some(letter.reason), ..view(Fate::Dead, Some(letter.id), letter.attempts, message.to_owned()) });
+            let message = if letter.message.is_empty() {
+                last
+            } else {
+                &letter.message
+            };
+            fates.push(FateView {
+                reason: Some(letter.reason),
+                ..view(
+                    Fate::Dead,
+                    Some(letter.id),
+                    letter.attempts,
+                    message.to_owned(),
+                )
+            });
         }
         if fates.len() == before_any {
             fates.push(view(Fate::Ended, None, 0, String::new()));
@@ -403,9 +494,20 @@ impl ExplainView {
             AttributeValue::Integer(number) => number.into(),
             AttributeValue::Boolean(value) => value.into(),
         };
-        let event = stored.event.attributes().map(|(name, attribute)| (name.to_owned(), value(attribute))).collect();
+        let event = stored
+            .event
+            .attributes()
+            .map(|(name, attribute)| (name.to_owned(), value(attribute)))
+            .collect();
         let (tenant, origin) = (stored.tenant.clone(), stored.origin.clone());
-        Self { sequence: stored.sequence.0, tenant, origin, event, explained, deliveries: Vec::new() }
+        Self {
+            sequence: stored.sequence.0,
+            tenant,
+            origin,
+            event,
+            explained,
+            deliveries: Vec::new(),
+        }
     }
 }
 
@@ -416,9 +518,20 @@ const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 ///
 /// # Errors
 /// [`JournalError::Io`].
-pub async fn event_page(reader: &dyn Reader, from: EventsFrom, limit: usize) -> Result<Page<EventView>, JournalError> {
-    let EventPage { events, next, damaged: _ } = reader.events(from, limit, PAGE_BYTES_MAX).await?;
-    Ok(Page { items: events.into_iter().map(EventView::from).collect(), next: next.map(|next| next.0.to_string()) })
+pub async fn event_page(
+    reader: &dyn Reader,
+    from: EventsFrom,
+    limit: usize,
+) -> Result<Page<EventView>, JournalError> {
+    let EventPage {
+        events,
+        next,
+        damaged: _,
+    } = reader.events(from, limit, PAGE_BYTES_MAX).await?;
+    Ok(Page {
+        items: events.into_iter().map(EventView::from).collect(),
+        next: next.map(|next| next.0.to_string()),
+    })
 }
 
 /// The bus as a whole.
@@ -445,16 +558,19 @@ pub struct StatusView {
 /// The counters of many subscriptions, added up.
 #[must_use]
 pub fn sum(subscriptions: &[SubscriptionStatus]) -> Counts {
-    subscriptions.iter().map(|status| status.counts).fold(Counts::default(), |sum, counts| Counts {
-        created: sum.created + counts.created,
-        delivered: sum.delivered + counts.delivered,
-        dead: sum.dead + counts.dead,
-        redriven: sum.redriven + counts.redriven,
-        purged: sum.purged + counts.purged,
-        cancelled: sum.cancelled + counts.cancelled,
-        quarantined: sum.quarantined + counts.quarantined,
-        pending: sum.pending + counts.pending,
-        retrying: sum.retrying + counts.retrying,
-        in_flight: sum.in_flight + counts.in_flight,
-    })
+    subscriptions
+        .iter()
+        .map(|status| status.counts)
+        .fold(Counts::default(), |sum, counts| Counts {
+            created: sum.created + counts.created,
+            delivered: sum.delivered + counts.delivered,
+            dead: sum.dead + counts.dead,
+            redriven: sum.redriven + counts.redriven,
+            purged: sum.purged + counts.purged,
+            cancelled: sum.cancelled + counts.cancelled,
+            quarantined: sum.quarantined + counts.quarantined,
+            pending: sum.pending + counts.pending,
+            retrying: sum.retrying + counts.retrying,
+            in_flight: sum.in_flight + counts.in_flight,
+        })
 }

@@ -1,12 +1,14 @@
-//! A thread of low priority for work that nobody waits for: reading and compiling ten thousand rules keeps a core busy for some tenths of a
-//! second, and where cores are few, those who serve would wait behind it. Whose turn it is, the system's scheduler knows best.
+//! A thread of low priority for work that nobody waits for: reading and compiling ten thousand
+//! rules keeps a core busy for some tenths of a second, and where cores are few, those who serve
+//! would wait behind it. Whose turn it is, the system's scheduler knows best.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc;
 
 use tokio::sync::oneshot;
 
-/// How far the thread stands back, from 0 to 19: at 10 it gets a tenth of a core that somebody else could use, too.
+/// How far the thread stands back, from 0 to 19: at 10 it gets a tenth of a core that somebody else
+/// could use, too.
 const NICE: i32 = 10;
 
 /// The thread. It ends once this is dropped and its last work is done.
@@ -19,15 +21,19 @@ impl Background {
     /// The system has no thread left.
     pub fn start() -> std::io::Result<Self> {
         let (works, next) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
-        std::thread::Builder::new().name("background".to_owned()).spawn(move || {
-            // On Linux a nice value is a thread's own. Where it cannot be set, the work is done like any other.
-            let _ = rustix::process::nice(NICE);
-            next.into_iter().for_each(|work| work());
-        })?;
+        std::thread::Builder::new()
+            .name("background".to_owned())
+            .spawn(move || {
+                // On Linux a nice value is a thread's own. Where it cannot be set, the work is done
+                // like any other.
+                let _ = rustix::process::nice(NICE);
+                next.into_iter().for_each(|work| work());
+            })?;
         Ok(Self(works))
     }
 
-    /// Does some work there, behind what it was given before. Dropping the future does not end the work.
+    /// Does some work there, behind what it was given before. Dropping the future does not end the
+    /// work.
     ///
     /// # Panics
     /// Where the work does.
@@ -62,7 +68,11 @@ mod tests {
     async fn a_panic_comes_through_and_ends_nothing_else() {
         let background = std::sync::Arc::new(Background::start().unwrap());
         let panicking = std::sync::Arc::clone(&background);
-        assert!(tokio::spawn(async move { panicking.run(|| panic!("as the test wants")).await }).await.is_err());
+        assert!(
+            tokio::spawn(async move { panicking.run(|| panic!("as the test wants")).await })
+                .await
+                .is_err()
+        );
         assert_eq!(background.run(|| 1).await, 1);
     }
 }

@@ -1,7 +1,8 @@
-//! Lines for the log that would be too many one by one: what happens to deliveries, gathered for each subscription.
+//! Lines for the log that would be too many one by one: what happens to deliveries, gathered for
+//! each subscription.
 //!
-//! The first is told a moment after it has happened, with what came with it; what follows at most every ten seconds, and nothing is left
-//! untold for longer.
+//! The first is told a moment after it has happened, with what came with it; what follows at most
+//! every ten seconds, and nothing is left untold for longer.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -48,9 +49,13 @@ impl Digest {
         let later = spoke_at.map(|at| at + EVERY).filter(|at| *at > soon);
         let at = later.unwrap_or(soon);
         let [first, again] = &mut *self.waiting.lock();
-        // Each of the two grows by time alone, or nearly so: whoever spoke earlier has its turn earlier.
+        // Each of the two grows by time alone, or nearly so: whoever spoke earlier has its turn
+        // earlier.
         let queue = if later.is_some() { again } else { first };
-        let place = queue.iter().rposition(|(earlier, _)| *earlier <= at).map_or(0, |place| place + 1);
+        let place = queue
+            .iter()
+            .rposition(|(earlier, _)| *earlier <= at)
+            .map_or(0, |place| place + 1);
         queue.insert(place, (at, who));
         self.changed.notify_one();
         at
@@ -59,7 +64,12 @@ impl Digest {
     /// Lets them speak until told to stop, and then all that have something left to say.
     pub async fn run(&self, stop: CancellationToken) {
         loop {
-            let next = self.waiting.lock().iter().filter_map(|queue| queue.front().map(|(at, _)| *at)).min();
+            let next = self
+                .waiting
+                .lock()
+                .iter()
+                .filter_map(|queue| queue.front().map(|(at, _)| *at))
+                .min();
             let turn = async {
                 match next {
                     Some(at) => sleep_until(at).await,
@@ -78,7 +88,10 @@ impl Digest {
     fn speak(&self, until: Option<Instant>) {
         let mut due = Vec::new();
         for queue in self.waiting.lock().iter_mut() {
-            let count = queue.iter().take_while(|(at, _)| until.is_none_or(|until| *at <= until)).count();
+            let count = queue
+                .iter()
+                .take_while(|(at, _)| until.is_none_or(|until| *at <= until))
+                .count();
             due.extend(queue.drain(..count));
         }
         for (_, who) in due {

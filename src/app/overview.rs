@@ -36,15 +36,32 @@ pub struct Running {
 
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").field("ready", &self.ready).finish_non_exhaustive()
+        f.debug_struct("Running")
+            .field("ready", &self.ready)
+            .finish_non_exhaustive()
     }
 }
 
 impl Running {
     /// Parts that are not ready yet.
-    pub fn new(sources: Arc<Sources>, router: Arc<ArcSwap<Router>>, dispatcher: dispatcher::Handle, metrics: Metrics) -> Self {
+    pub fn new(
+        sources: Arc<Sources>,
+        router: Arc<ArcSwap<Router>>,
+        dispatcher: dispatcher::Handle,
+        metrics: Metrics,
+    ) -> Self {
         let (rules, targets, kept) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { sources, router, dispatcher, rules, targets, metrics, kept, ready: AtomicBool::new(false), stopping: AtomicBool::new(false) }
+        Self {
+            sources,
+            router,
+            dispatcher,
+            rules,
+            targets,
+            metrics,
+            kept,
+            ready: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        }
     }
 
     /// Shows this configuration from now on.
@@ -63,12 +80,27 @@ impl Running {
         // Dropped once the lock is free again.
         let _old = std::mem::replace(&mut *self.rules.lock(), rules);
         let always = [Name::ingress(), Name::replies()].map(|name| (Name::default_tenant(), name));
-        let sources = config.sources.iter().map(|source| (source.tenant.clone(), source.name.clone()));
-        let targets = config.targets.iter().map(|target| (target.tenant.clone(), target.name.clone()));
-        let subscriptions = super::wiring::subscriptions(config).into_iter().map(|one| one.identity);
-        *self.kept.lock() =
-            Kept { sources: sources.chain(always).collect(), subscriptions: subscriptions.collect(), targets: targets.collect() };
-        *self.targets.lock() = config.targets.iter().map(|target| (target.tenant.clone(), target.name.clone(), target.kind)).collect();
+        let sources = config
+            .sources
+            .iter()
+            .map(|source| (source.tenant.clone(), source.name.clone()));
+        let targets = config
+            .targets
+            .iter()
+            .map(|target| (target.tenant.clone(), target.name.clone()));
+        let subscriptions = super::wiring::subscriptions(config)
+            .into_iter()
+            .map(|one| one.identity);
+        *self.kept.lock() = Kept {
+            sources: sources.chain(always).collect(),
+            subscriptions: subscriptions.collect(),
+            targets: targets.collect(),
+        };
+        *self.targets.lock() = config
+            .targets
+            .iter()
+            .map(|target| (target.tenant.clone(), target.name.clone(), target.kind))
+            .collect();
     }
 
     /// Everything has started.
@@ -87,8 +119,17 @@ impl Overview for Running {
         self.dispatcher.probe(subscription);
     }
 
-    fn explain(&self, tenant: &Name, origin: &Name, event: &Event, rule: Option<&Name>, limit: usize) -> Option<Explained> {
-        self.router.load_full().explain(tenant, origin, event, rule, limit)
+    fn explain(
+        &self,
+        tenant: &Name,
+        origin: &Name,
+        event: &Event,
+        rule: Option<&Name>,
+        limit: usize,
+    ) -> Option<Explained> {
+        self.router
+            .load_full()
+            .explain(tenant, origin, event, rule, limit)
     }
 
     fn sources(&self) -> Vec<SourceStatus> {
@@ -115,10 +156,15 @@ impl Overview for Running {
     fn rules(&self) -> Vec<RuleStatus> {
         let mut rules = self.rules.lock().clone();
         let router = self.router.load();
-        let matches: std::collections::HashMap<(&Name, &Name), u64> =
-            router.counts().map(|(tenant, name, matches, _)| ((tenant, name), matches)).collect();
+        let matches: std::collections::HashMap<(&Name, &Name), u64> = router
+            .counts()
+            .map(|(tenant, name, matches, _)| ((tenant, name), matches))
+            .collect();
         for rule in &mut rules {
-            rule.matches = matches.get(&(&rule.tenant, &rule.name)).copied().unwrap_or(0);
+            rule.matches = matches
+                .get(&(&rule.tenant, &rule.name))
+                .copied()
+                .unwrap_or(0);
         }
         rules
     }
@@ -141,21 +187,36 @@ impl Overview for Running {
             in_flight: target.in_flight as u64,
             limit: target.limit as u64,
         };
-        self.dispatcher.status().targets.into_iter().map(status).collect()
+        self.dispatcher
+            .status()
+            .targets
+            .into_iter()
+            .map(status)
+            .collect()
     }
 
     fn paused(&self) -> BTreeMap<SubscriptionNumber, String> {
-        self.dispatcher.status().paused.into_iter().map(|(number, paused)| (number, paused.reason)).collect()
+        self.dispatcher
+            .status()
+            .paused
+            .into_iter()
+            .map(|(number, paused)| (number, paused.reason))
+            .collect()
     }
 
     fn forget_others(&self, statuses: &[SubscriptionStatus]) {
-        let held: HashSet<&SubscriptionIdentity> = statuses.iter().map(|status| &status.identity).collect();
-        self.metrics.retain(&self.kept.lock(), |identity| held.contains(identity));
+        let held: HashSet<&SubscriptionIdentity> =
+            statuses.iter().map(|status| &status.identity).collect();
+        self.metrics
+            .retain(&self.kept.lock(), |identity| held.contains(identity));
     }
 
     fn ready(&self) -> Vec<String> {
         let starting = (!self.ready.load(Ordering::Acquire)).then(|| "still starting".to_owned());
-        let stopping = self.stopping.load(Ordering::Acquire).then(|| "stopping".to_owned());
+        let stopping = self
+            .stopping
+            .load(Ordering::Acquire)
+            .then(|| "stopping".to_owned());
         starting.into_iter().chain(stopping).collect()
     }
 }

@@ -1,4 +1,5 @@
-//! Targets that refused what came are asked again as soon as the files change that their secrets are taken from.
+//! Targets that refused what came are asked again as soon as the files change that their secrets
+//! are taken from.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,10 +19,12 @@ use pointsman_journal::Subscription;
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// So often a target is asked for each change of its files, [`LOOK_EVERY`] apart: an attempt that began before the change may still be under way at the first time.
+/// So often a target is asked for each change of its files, [`LOOK_EVERY`] apart: an attempt that
+/// began before the change may still be under way at the first time.
 const PROBES_PER_CHANGE: u8 = 3;
 
-/// For so long a change is a reason to ask: an attempt that began before it has ended by then, mostly.
+/// For so long a change is a reason to ask: an attempt that began before it has ended by then,
+/// mostly.
 const CHANGE_COUNTS_FOR: Duration = Duration::from_secs(60);
 
 /// A target whose settings are taken from files.
@@ -43,7 +46,16 @@ impl Watched {
             let files = target.settings.files();
             if !files.is_empty() {
                 let (places, subscriptions, probes) = (Vec::new(), Vec::new(), HashMap::new());
-                watched.insert((&target.tenant, &target.name), Self { files, places, subscriptions, changed_at: None, probes });
+                watched.insert(
+                    (&target.tenant, &target.name),
+                    Self {
+                        files,
+                        places,
+                        subscriptions,
+                        changed_at: None,
+                        probes,
+                    },
+                );
             }
         }
         if watched.is_empty() {
@@ -72,7 +84,11 @@ impl Renewals {
     /// Watches these targets from now on. A reload has their subscriptions asked anyway.
     pub fn watch(&self, mut watched: Vec<Watched>, numbers: &[SubscriptionNumber]) {
         for one in &mut watched {
-            one.subscriptions = one.places.drain(..).filter_map(|place| numbers.get(place).copied()).collect();
+            one.subscriptions = one
+                .places
+                .drain(..)
+                .filter_map(|place| numbers.get(place).copied())
+                .collect();
         }
         *self.0.lock() = Arc::new(Mutex::new(watched));
     }
@@ -91,7 +107,8 @@ impl Renewals {
             if watched.try_lock().is_none_or(|watched| watched.is_empty()) {
                 continue;
             }
-            // On a thread of its own: a file system that does not answer must not keep the bus from stopping.
+            // On a thread of its own: a file system that does not answer must not keep the bus from
+            // stopping.
             let looking = tokio::task::spawn_blocking({
                 let watched = Arc::clone(&watched);
                 move || look(&mut watched.lock())
@@ -112,8 +129,15 @@ fn look(watched: &mut [Watched]) -> bool {
     for one in watched.iter_mut() {
         if one.files.have_changed(true) {
             one.changed_at = Some(Instant::now());
-            one.probes = one.subscriptions.iter().map(|number| (*number, PROBES_PER_CHANGE)).collect();
-        } else if one.changed_at.is_some_and(|at| at.elapsed() >= CHANGE_COUNTS_FOR) {
+            one.probes = one
+                .subscriptions
+                .iter()
+                .map(|number| (*number, PROBES_PER_CHANGE))
+                .collect();
+        } else if one
+            .changed_at
+            .is_some_and(|at| at.elapsed() >= CHANGE_COUNTS_FOR)
+        {
             one.changed_at = None;
             one.probes.clear();
         }

@@ -1,4 +1,5 @@
-//! Keeps each source running: opens it, serves it by an intake, and opens it again after a backoff when it ends.
+//! Keeps each source running: opens it, serves it by an intake, and opens it again after a backoff
+//! when it ends.
 
 mod way;
 
@@ -25,17 +26,20 @@ use crate::telemetry::Metrics;
 use crate::telemetry::metrics::SourceMetrics;
 use pointsman_journal::Journal;
 
-/// First and longest pause before a source is opened again, of which at least half is waited: sources that broke together come back one by one. The
-/// longest keeps the promise to be back within 30 seconds of the outside system.
+/// First and longest pause before a source is opened again, of which at least half is waited:
+/// sources that broke together come back one by one. The longest keeps the promise to be back
+/// within 30 seconds of the outside system.
 const REOPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
 
-/// How long the bus waits for its sources to open before it takes requests. What is slower goes on opening meanwhile.
+/// How long the bus waits for its sources to open before it takes requests. What is slower goes on
+/// opening meanwhile.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// A source that served this long starts over with the shortest pause.
 const SERVED_WELL: Duration = Duration::from_secs(60);
 
-/// How long a reload waits for attempts under way of a pipe whose source has changed; their deliveries come again after it.
+/// How long a reload waits for attempts under way of a pipe whose source has changed; their
+/// deliveries come again after it.
 const RELOAD_GRACE: Duration = Duration::from_secs(5);
 
 /// A source at work.
@@ -75,13 +79,36 @@ impl fmt::Debug for Sources {
 impl Sources {
     /// No sources yet.
     #[must_use]
-    pub fn new(journal: Arc<Piped>, router: Arc<ArcSwap<Router>>, routes: Routes, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
-        Self { journal, router, routes, clock, metrics, running: Mutex::default(), abandon: CancellationToken::new() }
+    pub fn new(
+        journal: Arc<Piped>,
+        router: Arc<ArcSwap<Router>>,
+        routes: Routes,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            journal,
+            router,
+            routes,
+            clock,
+            metrics,
+            running: Mutex::default(),
+            abandon: CancellationToken::new(),
+        }
     }
 
     /// Runs a source that is open already and never ends, such as the HTTP ingress.
-    pub fn run_always(&self, tenant: Name, name: Name, kind: &'static str, mut source: Box<dyn Source>) {
-        let (mut intake, stop) = (self.intake(&tenant, &name, None, false), CancellationToken::new());
+    pub fn run_always(
+        &self,
+        tenant: Name,
+        name: Name,
+        kind: &'static str,
+        mut source: Box<dyn Source>,
+    ) {
+        let (mut intake, stop) = (
+            self.intake(&tenant, &name, None, false),
+            CancellationToken::new(),
+        );
         let (link, abandon) = (self.link(&name), self.abandon.child_token());
         link.up();
         let (metrics, token) = (intake.metrics.clone(), stop.clone());
@@ -92,17 +119,36 @@ impl Sources {
         });
         self.running.lock().insert(
             (tenant, name),
-            Running { kind, guarantee: Guarantee::AtLeastOnce, link, metrics, fingerprint: 0, stop, abandon, task },
+            Running {
+                kind,
+                guarantee: Guarantee::AtLeastOnce,
+                link,
+                metrics,
+                fingerprint: 0,
+                stop,
+                abandon,
+                task,
+            },
         );
     }
 
-    /// Makes these the sources, besides those that always run: stops what is not wanted or has changed, and starts what is new.
+    /// Makes these the sources, besides those that always run: stops what is not wanted or has
+    /// changed, and starts what is new.
     pub async fn reload(&self, wanted: Vec<config::Source>) {
-        let keep: HashMap<_, _> = wanted.iter().map(|one| ((one.tenant.clone(), one.name.clone()), one.fingerprint)).collect();
+        let keep: HashMap<_, _> = wanted
+            .iter()
+            .map(|one| ((one.tenant.clone(), one.name.clone()), one.fingerprint))
+            .collect();
         let gone: Vec<Running> = {
             let mut running = self.running.lock();
-            let ends = |key: &(Name, Name), one: &Running| one.fingerprint != 0 && keep.get(key) != Some(&one.fingerprint);
-            let keys: Vec<_> = running.iter().filter(|(key, one)| ends(key, one)).map(|(key, _)| key.clone()).collect();
+            let ends = |key: &(Name, Name), one: &Running| {
+                one.fingerprint != 0 && keep.get(key) != Some(&one.fingerprint)
+            };
+            let keys: Vec<_> = running
+                .iter()
+                .filter(|(key, one)| ends(key, one))
+                .map(|(key, _)| key.clone())
+                .collect();
             keys.iter().filter_map(|key| running.remove(key)).collect()
         };
         stop(gone, RELOAD_GRACE).await;
@@ -115,16 +161,22 @@ impl Sources {
         }
     }
 
-    /// Waits until every source has been opened once or could not be, so that a caller of a webhook does not find it missing at the start.
+    /// Waits until every source has been opened once or could not be, so that a caller of a webhook
+    /// does not find it missing at the start.
     pub async fn opened(&self) {
-        let links: Vec<Link> = self.running.lock().values().map(|source| source.link.clone()).collect();
+        let links: Vec<Link> = self
+            .running
+            .lock()
+            .values()
+            .map(|source| source.link.clone())
+            .collect();
         let all = futures::future::join_all(links.iter().map(Link::opened));
         // One that takes longer is opened all the same; the others must not wait for it.
         let _ = tokio::time::timeout(OPEN_WITHIN, all).await;
     }
 
-    /// Stops all sources and waits for what they have handed to the journal, and for the attempts under way of pipes until
-    /// [`Sources::abandon`].
+    /// Stops all sources and waits for what they have handed to the journal, and for the attempts
+    /// under way of pipes until [`Sources::abandon`].
     pub async fn stop(&self) {
         let all = std::mem::take(&mut *self.running.lock());
         stop(all.into_values().collect(), Duration::MAX).await;
@@ -137,14 +189,36 @@ impl Sources {
 
     /// Looks at each source at work.
     pub fn each<T>(&self, mut look: impl FnMut(&Name, &Name, &Running) -> T) -> Vec<T> {
-        self.running.lock().iter().map(|((tenant, name), running)| look(tenant, name, running)).collect()
+        self.running
+            .lock()
+            .iter()
+            .map(|((tenant, name), running)| look(tenant, name, running))
+            .collect()
     }
 
-    fn matcher(&self, tenant: &Name, name: &Name, mapping: Option<Arc<EventMapping>>, stable_ids: bool) -> Matcher {
-        Matcher::new(Arc::clone(&self.router), tenant.clone(), name.clone(), mapping, stable_ids)
+    fn matcher(
+        &self,
+        tenant: &Name,
+        name: &Name,
+        mapping: Option<Arc<EventMapping>>,
+        stable_ids: bool,
+    ) -> Matcher {
+        Matcher::new(
+            Arc::clone(&self.router),
+            tenant.clone(),
+            name.clone(),
+            mapping,
+            stable_ids,
+        )
     }
 
-    fn intake(&self, tenant: &Name, name: &Name, mapping: Option<Arc<EventMapping>>, stable_ids: bool) -> Intake<Matcher> {
+    fn intake(
+        &self,
+        tenant: &Name,
+        name: &Name,
+        mapping: Option<Arc<EventMapping>>,
+        stable_ids: bool,
+    ) -> Intake<Matcher> {
         Intake {
             tenant: tenant.clone(),
             origin: name.clone(),
@@ -159,16 +233,43 @@ impl Sources {
     }
 
     fn start(&self, wanted: config::Source) -> Running {
-        let config::Source { tenant, name, kind, fingerprint, settings, mapping, pipe } = wanted;
+        let config::Source {
+            tenant,
+            name,
+            kind,
+            fingerprint,
+            settings,
+            mapping,
+            pipe,
+        } = wanted;
         let mapping = mapping.map(Arc::new);
-        let (metrics, guarantee, link) = (self.metrics.source(&tenant, &name), settings.guarantee(), self.link(&name));
+        let (metrics, guarantee, link) = (
+            self.metrics.source(&tenant, &name),
+            settings.guarantee(),
+            self.link(&name),
+        );
         let (stop, abandon) = (CancellationToken::new(), self.abandon.child_token());
         let way = if pipe {
-            let (journal, matcher) = (Arc::clone(&self.journal), self.matcher(&tenant, &name, mapping.clone(), false));
+            let (journal, matcher) = (
+                Arc::clone(&self.journal),
+                self.matcher(&tenant, &name, mapping.clone(), false),
+            );
             let source = (tenant.clone(), name.clone());
-            Way::Pipe(Box::new(PipeIntake::new(journal, source, matcher, metrics.clone(), guarantee, abandon.clone())))
+            Way::Pipe(Box::new(PipeIntake::new(
+                journal,
+                source,
+                matcher,
+                metrics.clone(),
+                guarantee,
+                abandon.clone(),
+            )))
         } else {
-            Way::Bus(Box::new(self.intake(&tenant, &name, mapping.clone(), settings.has_stable_ids())))
+            Way::Bus(Box::new(self.intake(
+                &tenant,
+                &name,
+                mapping.clone(),
+                settings.has_stable_ids(),
+            )))
         };
         let context = SourceContext {
             name,
@@ -179,8 +280,22 @@ impl Sources {
             routes: self.routes.clone(),
             link: link.clone(),
         };
-        let keeper = Keeper { settings, context, way, stop: stop.clone() };
-        Running { kind, guarantee, link, metrics, fingerprint, stop, abandon, task: tokio::spawn(keeper.run()) }
+        let keeper = Keeper {
+            settings,
+            context,
+            way,
+            stop: stop.clone(),
+        };
+        Running {
+            kind,
+            guarantee,
+            link,
+            metrics,
+            fingerprint,
+            stop,
+            abandon,
+            task: tokio::spawn(keeper.run()),
+        }
     }
 }
 
@@ -189,7 +304,10 @@ async fn stop(sources: Vec<Running>, grace: Duration) {
     for source in &sources {
         source.stop.cancel();
     }
-    let abandons: Vec<CancellationToken> = sources.iter().map(|source| source.abandon.clone()).collect();
+    let abandons: Vec<CancellationToken> = sources
+        .iter()
+        .map(|source| source.abandon.clone())
+        .collect();
     let abandon = async {
         tokio::time::sleep(grace).await;
         abandons.iter().for_each(CancellationToken::cancel);
@@ -224,7 +342,10 @@ impl Keeper {
             let (error, passes) = match self.serve().await {
                 Ok(()) => return,
                 Err(Ended::Open(error)) => (error, true),
-                Err(Ended::Source(error)) => (error.to_string(), matches!(error, SourceError::Unavailable(_))),
+                Err(Ended::Source(error)) => (
+                    error.to_string(),
+                    matches!(error, SourceError::Unavailable(_)),
+                ),
             };
             if begin.elapsed() > SERVED_WELL {
                 pause = REOPEN.0;
@@ -242,15 +363,25 @@ impl Keeper {
     }
 
     async fn serve(&mut self) -> Result<(), Ended> {
-        let cursor = self.way.journal().cursor(&self.context.tenant, &self.context.name).await;
-        let context = SourceContext { cursor: cursor.map_err(|error| Ended::Open(error.to_string()))?, ..self.context.clone() };
+        let cursor = self
+            .way
+            .journal()
+            .cursor(&self.context.tenant, &self.context.name)
+            .await;
+        let context = SourceContext {
+            cursor: cursor.map_err(|error| Ended::Open(error.to_string()))?,
+            ..self.context.clone()
+        };
         let opened = tokio::select! {
             opened = self.settings.open(context) => opened,
             () = self.stop.cancelled() => return Ok(()),
         };
         let mut source = opened.map_err(|error| Ended::Open(error.to_string()))?;
         self.context.link.up();
-        self.way.run(&mut *source, &self.stop).await.map_err(Ended::Source)
+        self.way
+            .run(&mut *source, &self.stop)
+            .await
+            .map_err(Ended::Source)
     }
 }
 

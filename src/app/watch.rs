@@ -62,15 +62,26 @@ impl Watch {
             let folder = if path.is_dir() {
                 path.as_path()
             } else {
-                path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+                path.parent()
+                    .filter(|parent| *parent != Path::new(""))
+                    .unwrap_or(Path::new("."))
             };
             watcher.watch(folder, RecursiveMode::NonRecursive)?;
         }
         let hangup = signal(SignalKind::hangup())?;
-        Ok(Self { seen: content(&paths).ok(), stirred: false, wait: SETTLE, paths, changes, hangup, _watcher: watcher })
+        Ok(Self {
+            seen: content(&paths).ok(),
+            stirred: false,
+            wait: SETTLE,
+            paths,
+            changes,
+            hangup,
+            _watcher: watcher,
+        })
     }
 
-    /// Waits for the next change. Cancel-safe. Files that cannot be looked at have not changed: they are looked at again.
+    /// Waits for the next change. Cancel-safe. Files that cannot be looked at have not changed:
+    /// they are looked at again.
     pub async fn changed(&mut self) {
         loop {
             if !self.stirred {
@@ -141,10 +152,17 @@ mod tests {
             let mut watch = Watch::begin(paths).unwrap();
             std::fs::write(folder.path().join("log"), "x").unwrap();
             std::fs::write(&file, "one").unwrap();
-            assert!(tokio::time::timeout(Duration::from_millis(500), watch.changed()).await.is_err(), "nothing has changed");
+            assert!(
+                tokio::time::timeout(Duration::from_millis(500), watch.changed())
+                    .await
+                    .is_err(),
+                "nothing has changed"
+            );
             std::fs::write(folder.path().join("draft"), "two").unwrap();
             std::fs::rename(folder.path().join("draft"), &file).unwrap();
-            tokio::time::timeout(Duration::from_secs(30), watch.changed()).await.expect("the file was replaced");
+            tokio::time::timeout(Duration::from_secs(30), watch.changed())
+                .await
+                .expect("the file was replaced");
         }
     }
 
@@ -154,12 +172,27 @@ mod tests {
         std::fs::write(folder.path().join("a.yaml"), "one").unwrap();
         let mut watch = Watch::begin(vec![folder.path().to_owned()]).unwrap();
         let pipe = folder.path().join("x.yaml");
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        tokio::time::timeout(Duration::from_secs(30), watch.changed()).await.expect("there is one more");
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        tokio::time::timeout(Duration::from_secs(30), watch.changed())
+            .await
+            .expect("there is one more");
         let told = crate::config::Config::load(&[folder.path().to_owned()]).unwrap_err();
-        assert!(told.iter().any(|one| one.to_string().ends_with("x.yaml: this is not a regular file")), "{told:?}");
+        assert!(
+            told.iter().any(|one| one
+                .to_string()
+                .ends_with("x.yaml: this is not a regular file")),
+            "{told:?}"
+        );
         std::fs::remove_file(&pipe).unwrap();
-        tokio::time::timeout(Duration::from_secs(30), watch.changed()).await.expect("it has gone");
+        tokio::time::timeout(Duration::from_secs(30), watch.changed())
+            .await
+            .expect("it has gone");
     }
 
     #[tokio::test(start_paused = true)]
@@ -176,8 +209,17 @@ mod tests {
     fn only_a_lack_that_may_pass_is_no_change() {
         use std::io::{Error, ErrorKind};
         // EMFILE, ENFILE, ENOMEM, EIO of Linux.
-        assert!([24, 23, 12, 5].into_iter().all(|number| may_pass(&Error::from_raw_os_error(number))));
-        let lasting = [ErrorKind::NotFound, ErrorKind::PermissionDenied, ErrorKind::InvalidInput, ErrorKind::FileTooLarge];
+        assert!(
+            [24, 23, 12, 5]
+                .into_iter()
+                .all(|number| may_pass(&Error::from_raw_os_error(number)))
+        );
+        let lasting = [
+            ErrorKind::NotFound,
+            ErrorKind::PermissionDenied,
+            ErrorKind::InvalidInput,
+            ErrorKind::FileTooLarge,
+        ];
         assert!(!lasting.into_iter().any(|kind| may_pass(&kind.into())));
     }
 }

@@ -1,4 +1,5 @@
-//! From a configuration to subscriptions, and from subscriptions to what the router and the dispatcher need.
+//! From a configuration to subscriptions, and from subscriptions to what the router and the
+//! dispatcher need.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -29,17 +30,27 @@ struct Wanted<'c> {
     transform: Option<&'c Arc<Transform>>,
 }
 
-/// Every subscription of a configuration, rule by rule: its destinations, then `on_success`, then `on_failure`.
+/// Every subscription of a configuration, rule by rule: its destinations, then `on_success`, then
+/// `on_failure`.
 fn wanted(config: &Config) -> Vec<Wanted<'_>> {
     let mut all = Vec::with_capacity(config.rules.len());
     for rule in &config.rules {
         let mut want = |role, target: &Name, delivery, transform| {
-            let identity = SubscriptionIdentity { tenant: rule.tenant.clone(), rule: rule.name.clone(), role, target: target.clone() };
+            let identity = SubscriptionIdentity {
+                tenant: rule.tenant.clone(),
+                rule: rule.name.clone(),
+                role,
+                target: target.clone(),
+            };
             // What a pipe has no room for waits in its source.
             let backlog = backlog(delivery).filter(|_| !rule.pipe || role != Role::To);
             all.push(Wanted {
                 rule,
-                subscription: Subscription { identity, renamed_from: rule.renamed_from.clone(), backlog },
+                subscription: Subscription {
+                    identity,
+                    renamed_from: rule.renamed_from.clone(),
+                    backlog,
+                },
                 delivery,
                 transform,
             });
@@ -47,9 +58,17 @@ fn wanted(config: &Config) -> Vec<Wanted<'_>> {
         for to in &rule.to {
             want(Role::To, &to.target, &to.delivery, to.transform.as_ref());
         }
-        for (role, follow_up) in [(Role::OnSuccess, &rule.on_success), (Role::OnFailure, &rule.on_failure)] {
+        for (role, follow_up) in [
+            (Role::OnSuccess, &rule.on_success),
+            (Role::OnFailure, &rule.on_failure),
+        ] {
             if let Some(follow_up) = follow_up {
-                want(role, &follow_up.target, &follow_up.delivery, follow_up.transform.as_ref());
+                want(
+                    role,
+                    &follow_up.target,
+                    &follow_up.delivery,
+                    follow_up.transform.as_ref(),
+                );
             }
         }
     }
@@ -57,13 +76,19 @@ fn wanted(config: &Config) -> Vec<Wanted<'_>> {
 }
 
 fn backlog(delivery: &DeliverySettings) -> Option<Backlog> {
-    delivery.backlog_max.map(|max| Backlog { max, dead_when_full: delivery.when_full == WhenFull::Dead })
+    delivery.backlog_max.map(|max| Backlog {
+        max,
+        dead_when_full: delivery.when_full == WhenFull::Dead,
+    })
 }
 
 /// The subscriptions that the journal is to keep.
 #[must_use]
 pub fn subscriptions(config: &Config) -> Vec<Subscription> {
-    wanted(config).into_iter().map(|one| one.subscription).collect()
+    wanted(config)
+        .into_iter()
+        .map(|one| one.subscription)
+        .collect()
 }
 
 /// What the wiring works with.
@@ -79,37 +104,71 @@ pub struct Means {
     pub digest: Arc<Digest>,
 }
 
-/// What the router and the dispatcher need, from a configuration and the numbers of its [`subscriptions`], in their order. The
-/// configuration's targets and rules are used up.
+/// What the router and the dispatcher need, from a configuration and the numbers of its
+/// [`subscriptions`], in their order. The configuration's targets and rules are used up.
 ///
 /// # Errors
 /// Never of a configuration that was read without a mistake.
-pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: &Means) -> Result<(Router, Plan), InvalidPolicy> {
-    let by_identity: HashMap<SubscriptionIdentity, SubscriptionNumber> =
-        wanted(config).into_iter().map(|one| one.subscription.identity).zip(numbers.iter().copied()).collect();
+pub async fn connect(
+    config: &mut Config,
+    numbers: &[SubscriptionNumber],
+    with: &Means,
+) -> Result<(Router, Plan), InvalidPolicy> {
+    let by_identity: HashMap<SubscriptionIdentity, SubscriptionNumber> = wanted(config)
+        .into_iter()
+        .map(|one| one.subscription.identity)
+        .zip(numbers.iter().copied())
+        .collect();
     let number = |rule: &config::Rule, role, target: &Name| {
-        let identity = SubscriptionIdentity { tenant: rule.tenant.clone(), rule: rule.name.clone(), role, target: target.clone() };
+        let identity = SubscriptionIdentity {
+            tenant: rule.tenant.clone(),
+            rule: rule.name.clone(),
+            role,
+            target: target.clone(),
+        };
         by_identity.get(&identity).copied()
     };
-    let indexes: HashMap<(&Name, &Name), usize> =
-        config.targets.iter().enumerate().map(|(index, target)| ((&target.tenant, &target.name), index)).collect();
-    let is_templated = |target: &config::Target| target.settings.templates().iter().any(|text| text.placement == Placement::Url);
+    let indexes: HashMap<(&Name, &Name), usize> = config
+        .targets
+        .iter()
+        .enumerate()
+        .map(|(index, target)| ((&target.tenant, &target.name), index))
+        .collect();
+    let is_templated = |target: &config::Target| {
+        target
+            .settings
+            .templates()
+            .iter()
+            .any(|text| text.placement == Placement::Url)
+    };
     let templated: Vec<bool> = config.targets.iter().map(is_templated).collect();
-    let texts: Vec<Arc<[TextTemplate]>> = config.targets.iter().map(|target| target.texts.as_slice().into()).collect();
+    let texts: Vec<Arc<[TextTemplate]>> = config
+        .targets
+        .iter()
+        .map(|target| target.texts.as_slice().into())
+        .collect();
     let follow = |rule: &config::Rule, role, follow_up: &Option<config::FollowUp>| {
         let follow_up = follow_up.as_ref()?;
         let send = match follow_up.send {
             FollowUpContent::Report => FollowWith::Report,
             FollowUpContent::Original => FollowWith::Original,
         };
-        Some(Follow { subscription: number(rule, role, &follow_up.target)?, send })
+        Some(Follow {
+            subscription: number(rule, role, &follow_up.target)?,
+            send,
+        })
     };
 
     let mut plans = Vec::with_capacity(numbers.len());
     for (one, subscription) in wanted(config).into_iter().zip(numbers) {
         let identity = one.subscription.identity;
-        let Some(index) = indexes.get(&(&identity.tenant, &identity.target)).copied() else { continue };
-        let prepare = Preparation { transform: one.transform.cloned(), texts: texts.get(index).cloned().unwrap_or_default() };
+        let Some(index) = indexes.get(&(&identity.tenant, &identity.target)).copied() else {
+            continue;
+        };
+        let prepare = Preparation {
+            transform: one.transform.cloned(),
+            texts: texts.get(index).cloned().unwrap_or_default(),
+        };
         // What follows from a delivery has nothing that follows from it.
         let rule = (identity.role == Role::To).then_some(one.rule);
         let observe = Observer {
@@ -117,7 +176,10 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
             target: with.metrics.target(&identity.tenant, &identity.target),
             unreadable_replies: with.metrics.rejects(&identity.tenant, &Name::replies()),
             digest: Arc::clone(&with.digest),
-            news: Arc::new(News { identity: identity.clone(), gathered: Mutex::default() }),
+            news: Arc::new(News {
+                identity: identity.clone(),
+                gathered: Mutex::default(),
+            }),
         };
         let plan = dispatcher::Route {
             on_success: rule.and_then(|rule| follow(rule, Role::OnSuccess, &rule.on_success)),
@@ -134,45 +196,66 @@ pub async fn connect(config: &mut Config, numbers: &[SubscriptionNumber], with: 
     let mut targets = Vec::new();
     let mut wanted = Vec::new();
     for target in std::mem::take(&mut config.targets) {
-        let key = Key { tenant: target.tenant, name: target.name, fingerprint: target.fingerprint };
+        let key = Key {
+            tenant: target.tenant,
+            name: target.name,
+            fingerprint: target.fingerprint,
+        };
         targets.push((key.clone(), target.limits));
         wanted.push((key, target.settings));
     }
     let services = with.targets.reload(wanted).await;
-    let targets = targets.into_iter().zip(services).map(|((key, limits), service)| dispatcher::Target {
-        tenant: key.tenant,
-        name: key.name,
-        fingerprint: key.fingerprint,
-        service,
-        concurrency_max: limits.concurrency_max.try_into().unwrap_or(NonZeroUsize::MAX),
-        rate: limits.rate,
-    });
-    let plan = Plan { targets: targets.collect(), routes: plans, replies: Arc::clone(&with.replies) };
+    let targets = targets
+        .into_iter()
+        .zip(services)
+        .map(|((key, limits), service)| dispatcher::Target {
+            tenant: key.tenant,
+            name: key.name,
+            fingerprint: key.fingerprint,
+            service,
+            concurrency_max: limits
+                .concurrency_max
+                .try_into()
+                .unwrap_or(NonZeroUsize::MAX),
+            rate: limits.rate,
+        });
+    let plan = Plan {
+        targets: targets.collect(),
+        routes: plans,
+        replies: Arc::clone(&with.replies),
+    };
 
     let routes: Vec<Vec<Route>> = config
         .rules
         .iter()
         .map(|rule| {
             let route = |to: &config::Destination| {
-                Some(Route { subscription: number(rule, Role::To, &to.target)?, order_by: to.delivery.order_by.clone() })
+                Some(Route {
+                    subscription: number(rule, Role::To, &to.target)?,
+                    order_by: to.delivery.order_by.clone(),
+                })
             };
             rule.to.iter().filter_map(route).collect()
         })
         .collect();
-    let in_force = std::mem::take(&mut config.rules).into_iter().zip(routes).map(|(rule, routes)| RuleInForce {
-        tenant: rule.tenant,
-        name: rule.name,
-        pipe: rule.pipe,
-        from: rule.from,
-        pattern: rule.pattern,
-        condition: rule.condition,
-        filters: rule.filters,
-        routes,
-    });
+    let in_force = std::mem::take(&mut config.rules)
+        .into_iter()
+        .zip(routes)
+        .map(|(rule, routes)| RuleInForce {
+            tenant: rule.tenant,
+            name: rule.name,
+            pipe: rule.pipe,
+            from: rule.from,
+            pattern: rule.pattern,
+            condition: rule.condition,
+            filters: rule.filters,
+            routes,
+        });
     Ok((Router::new(in_force.collect()), plan))
 }
 
-/// What is done to an event before it goes to its target: the rule's transform, then the target's texts over what that made.
+/// What is done to an event before it goes to its target: the rule's transform, then the target's
+/// texts over what that made.
 #[derive(Debug)]
 struct Preparation {
     transform: Option<Arc<Transform>>,
@@ -189,7 +272,9 @@ impl Prepare for Preparation {
         let mut texts = Vec::with_capacity(self.texts.len());
         for template in &*self.texts {
             let mut text = String::new();
-            template.render(&document, &mut text).map_err(|error| error.to_string())?;
+            template
+                .render(&document, &mut text)
+                .map_err(|error| error.to_string())?;
             texts.push(text);
         }
         drop(document);
@@ -233,7 +318,10 @@ impl Observer {
         let mut gathered = self.news.gathered.lock();
         if gathered.is_empty() {
             let spoke_at = gathered.at;
-            gathered.at = Some(self.digest.announce(Arc::clone(&self.news) as Arc<dyn Tell>, spoke_at));
+            gathered.at = Some(
+                self.digest
+                    .announce(Arc::clone(&self.news) as Arc<dyn Tell>, spoke_at),
+            );
         }
         news(&mut gathered);
     }
@@ -243,9 +331,17 @@ impl Tell for News {
     fn tell(&self) {
         let (dead, (unreadable, why)) = {
             let mut gathered = self.gathered.lock();
-            (std::mem::take(&mut gathered.dead), std::mem::take(&mut gathered.unreadable))
+            (
+                std::mem::take(&mut gathered.dead),
+                std::mem::take(&mut gathered.unreadable),
+            )
         };
-        let SubscriptionIdentity { tenant, rule, target, .. } = &self.identity;
+        let SubscriptionIdentity {
+            tenant,
+            rule,
+            target,
+            ..
+        } = &self.identity;
         for (reason, dead) in dead {
             tracing::warn!(%tenant, %rule, to = %target, reason = reason.as_str(), dead, "deliveries became dead letters; see pointsman dead list");
         }
@@ -265,9 +361,11 @@ impl Observe for Observer {
             Ending::Delivered => &self.subscription.delivered,
             Ending::Retry { .. } => &self.subscription.retried,
             Ending::Dead { reason, .. } => {
-                self.gather(|gathered| match gathered.dead.iter_mut().find(|(known, _)| known == reason) {
-                    Some((_, count)) => *count += 1,
-                    None => gathered.dead.push((*reason, 1)),
+                self.gather(|gathered| {
+                    match gathered.dead.iter_mut().find(|(known, _)| known == reason) {
+                        Some((_, count)) => *count += 1,
+                        None => gathered.dead.push((*reason, 1)),
+                    }
                 });
                 &self.subscription.dead
             }
@@ -278,7 +376,9 @@ impl Observe for Observer {
 
     fn unreadable_reply(&self, reason: &str) {
         self.unreadable_replies.inc();
-        self.gather(|gathered| gathered.unreadable = (gathered.unreadable.0 + 1, reason.to_owned()));
+        self.gather(|gathered| {
+            gathered.unreadable = (gathered.unreadable.0 + 1, reason.to_owned())
+        });
     }
 }
 
@@ -291,14 +391,22 @@ mod tests {
 
     fn observer(digest: &Arc<Digest>) -> Observer {
         let name = |name| Name::new(name).unwrap();
-        let identity = SubscriptionIdentity { tenant: name("default"), rule: name("paid"), role: Role::To, target: name("function") };
+        let identity = SubscriptionIdentity {
+            tenant: name("default"),
+            rule: name("paid"),
+            role: Role::To,
+            target: name("function"),
+        };
         let metrics = Metrics::new(&mut Registry::default(), pointsman_schemas::Timestamp(0));
         Observer {
             subscription: metrics.subscription(&identity),
             target: metrics.target(&identity.tenant, &identity.target),
             unreadable_replies: metrics.rejects(&identity.tenant, &Name::replies()),
             digest: Arc::clone(digest),
-            news: Arc::new(News { identity, gathered: Mutex::default() }),
+            news: Arc::new(News {
+                identity,
+                gathered: Mutex::default(),
+            }),
         }
     }
 
@@ -309,7 +417,8 @@ mod tests {
         let (logged, _guard) = crate::telemetry::testing::capture("warn", false);
         let stop = CancellationToken::new();
         let running = digest.run(stop.clone());
-        let dead = |observer: &Observer, reason| observer.settled(&Ending::Dead { reason, last: None });
+        let dead =
+            |observer: &Observer, reason| observer.settled(&Ending::Dead { reason, last: None });
         let lines = || logged.text().lines().count();
         let happens = async {
             // What dies at once is one line, for each reason.
@@ -317,8 +426,14 @@ mod tests {
             dead(&observer, DeadReason::Exhausted);
             tokio::time::sleep(Duration::from_secs(1)).await;
             let text = logged.text();
-            assert!(text.contains("rule=paid") && text.contains("reason=\"rejected\" dead=3"), "{text}");
-            assert!(lines() == 2 && text.contains("reason=\"exhausted\" dead=1"), "{text}");
+            assert!(
+                text.contains("rule=paid") && text.contains("reason=\"rejected\" dead=3"),
+                "{text}"
+            );
+            assert!(
+                lines() == 2 && text.contains("reason=\"exhausted\" dead=1"),
+                "{text}"
+            );
             // What comes behind it is told once the ten seconds are over, although nothing follows.
             dead(&observer, DeadReason::Rejected);
             dead(&observer, DeadReason::Rejected);
@@ -326,23 +441,51 @@ mod tests {
             dead(&other, DeadReason::Hops);
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert!(
-                lines() == 3 && logged.text().ends_with("see pointsman dead list reason=\"hops\" dead=1\n") || lines() == 3,
+                lines() == 3
+                    && logged
+                        .text()
+                        .ends_with("see pointsman dead list reason=\"hops\" dead=1\n")
+                    || lines() == 3,
                 "{}",
                 logged.text()
             );
             tokio::time::sleep(Duration::from_secs(8)).await;
-            assert!(lines() == 4 && logged.text().contains("dead=2"), "{}", logged.text());
+            assert!(
+                lines() == 4 && logged.text().contains("dead=2"),
+                "{}",
+                logged.text()
+            );
             for _ in 0..300 {
                 dead(&observer, DeadReason::Rejected);
                 observer.unreadable_reply("it is no object");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            assert!((10..=12).contains(&lines()), "thirty seconds: {}", logged.text());
+            assert!(
+                (10..=12).contains(&lines()),
+                "thirty seconds: {}",
+                logged.text()
+            );
             observer.settled(&Ending::Delivered);
             stop.cancel();
         };
         tokio::join!(running, happens);
-        let told: u64 = logged.text().lines().filter_map(|line| line.split("dead=").nth(1)?.split(' ').next()?.parse::<u64>().ok()).sum();
-        assert_eq!((told, observer.unreadable_replies.get()), (3 + 1 + 2 + 1 + 300, 300), "{}", logged.text());
+        let told: u64 = logged
+            .text()
+            .lines()
+            .filter_map(|line| {
+                line.split("dead=")
+                    .nth(1)?
+                    .split(' ')
+                    .next()?
+                    .parse::<u64>()
+                    .ok()
+            })
+            .sum();
+        assert_eq!(
+            (told, observer.unreadable_replies.get()),
+            (3 + 1 + 2 + 1 + 300, 300),
+            "{}",
+            logged.text()
+        );
     }
 }

@@ -21,8 +21,9 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Looks at the rule files that would be read where none is named. Files that are not there tell nothing, and nor do those with mistakes, which is
-    /// said on standard error: the address that is called may be another one than the bus's.
+    /// Looks at the rule files that would be read where none is named. Files that are not there
+    /// tell nothing, and nor do those with mistakes, which is said on standard error: the address
+    /// that is called may be another one than the bus's.
     #[must_use]
     pub fn look() -> Self {
         let paths = PathArgs::default().resolve();
@@ -31,7 +32,10 @@ impl Beside {
             Err(_) => {
                 if let Some(path) = paths.iter().find(|path| path.exists()) {
                     let path = path.display().to_string();
-                    eprintln!("{} has mistakes (pointsman check shows them): its addresses and keys are not used", output::line(&path));
+                    eprintln!(
+                        "{} has mistakes (pointsman check shows them): its addresses and keys are not used",
+                        output::line(&path)
+                    );
                 }
                 Self::default()
             }
@@ -39,8 +43,13 @@ impl Beside {
     }
 
     fn of(config: &Config) -> Self {
-        let key = |keys: &[Text]| keys.iter().find_map(|key| Some(key.resolve().ok()?.expose().to_owned()));
-        let ListenSettings { address, tls, auth, .. } = &config.listen;
+        let key = |keys: &[Text]| {
+            keys.iter()
+                .find_map(|key| Some(key.resolve().ok()?.expose().to_owned()))
+        };
+        let ListenSettings {
+            address, tls, auth, ..
+        } = &config.listen;
         let scheme = if tls.is_some() { "https" } else { "http" };
         Self {
             admin: reachable("http", &config.admin.address, ""),
@@ -51,7 +60,8 @@ impl Beside {
     }
 }
 
-/// How somebody on this machine reaches what listens at an address. One whose port is chosen by the system is not known.
+/// How somebody on this machine reaches what listens at an address. One whose port is chosen by the
+/// system is not known.
 fn reachable(scheme: &str, address: &Text, path: &str) -> Option<Uri> {
     let address = address.resolve().ok()?;
     let (host, port) = address.expose().rsplit_once(':')?;
@@ -60,7 +70,8 @@ fn reachable(scheme: &str, address: &Text, path: &str) -> Option<Uri> {
         "[::]" => "[::1]",
         host => host,
     };
-    (port.parse::<u16>().ok()? > 0).then(|| format!("{scheme}://{host}:{port}{path}").parse().ok())?
+    (port.parse::<u16>().ok()? > 0)
+        .then(|| format!("{scheme}://{host}:{port}{path}").parse().ok())?
 }
 
 #[cfg(test)]
@@ -69,17 +80,39 @@ mod tests {
 
     #[test]
     fn addresses_and_keys_are_those_of_the_rule_file() {
-        let of = |yaml: &str| Beside::of(&Config::of_text("rules.yaml", std::path::Path::new("/"), yaml).unwrap().0);
+        let of = |yaml: &str| {
+            Beside::of(
+                &Config::of_text("rules.yaml", std::path::Path::new("/"), yaml)
+                    .unwrap()
+                    .0,
+            )
+        };
         let shown = |uri: Option<Uri>| uri.map_or_else(|| "-".to_owned(), |uri| uri.to_string());
         let plain = of("targets: { a: { stdout: {} } }\nrules: { r: { to: a } }\n");
-        assert_eq!((shown(plain.admin), shown(plain.events)), ("http://127.0.0.1:8081/".into(), "http://127.0.0.1:8080/events".into()));
+        assert_eq!(
+            (shown(plain.admin), shown(plain.events)),
+            (
+                "http://127.0.0.1:8081/".into(),
+                "http://127.0.0.1:8080/events".into()
+            )
+        );
         let keys = "[{ env: POINTSMAN_NO_SUCH_VARIABLE }, a-key-of-thirty-characters-ok]";
-        let full =
-            of(&format!("listen: {{ address: \"[::]:9080\", auth: {keys} }}\nadmin: {{ address: \"0.0.0.0:9081\", auth: {keys} }}\n"));
-        assert_eq!((shown(full.admin), shown(full.events)), ("http://127.0.0.1:9081/".into(), "http://[::1]:9080/events".into()));
+        let full = of(&format!(
+            "listen: {{ address: \"[::]:9080\", auth: {keys} }}\nadmin: {{ address: \"0.0.0.0:9081\", auth: {keys} }}\n"
+        ));
+        assert_eq!(
+            (shown(full.admin), shown(full.events)),
+            (
+                "http://127.0.0.1:9081/".into(),
+                "http://[::1]:9080/events".into()
+            )
+        );
         assert_eq!(
             (full.admin_key, full.events_key),
-            (Some("a-key-of-thirty-characters-ok".into()), Some("a-key-of-thirty-characters-ok".into()))
+            (
+                Some("a-key-of-thirty-characters-ok".into()),
+                Some("a-key-of-thirty-characters-ok".into())
+            )
         );
         assert_eq!(shown(of("listen: 127.0.0.1:0\n").events), "-");
     }

@@ -1,4 +1,5 @@
-//! `pointsman check`: finds every mistake in the rule files, and, where asked to, in what they lead to.
+//! `pointsman check`: finds every mistake in the rule files, and, where asked to, in what they lead
+//! to.
 
 mod connect;
 
@@ -18,7 +19,8 @@ pub struct CheckArgs {
     /// Which rule files
     #[command(flatten)]
     pub files: PathArgs,
-    /// Also try the connection of every source and target, without consuming, delivering or changing anything
+    /// Also try the connection of every source and target, without consuming, delivering or
+    /// changing anything
     #[arg(long)]
     pub connect: bool,
     /// How
@@ -26,14 +28,19 @@ pub struct CheckArgs {
     pub output: OutputArgs,
 }
 
-/// Runs it. Exit code 1 where there is a mistake or a connection failed; what is odd but not wrong fails nothing.
+/// Runs it. Exit code 1 where there is a mistake or a connection failed; what is odd but not wrong
+/// fails nothing.
 ///
 /// # Errors
 /// Standard output cannot be written to.
 pub async fn run(args: &CheckArgs) -> Result<ExitCode, miette::Report> {
     let (text, sound) = report(args).await?;
     output::print(&text).into_diagnostic()?;
-    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if sound {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn report(args: &CheckArgs) -> Result<(String, bool), miette::Report> {
@@ -52,13 +59,19 @@ async fn report(args: &CheckArgs) -> Result<(String, bool), miette::Report> {
         other => return Ok((text, other.is_some())),
     };
     // The folder of a bare `pointsman.yaml` has no name of its own.
-    let paths = paths.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>().into_diagnostic()?;
+    let paths = paths
+        .iter()
+        .map(std::path::absolute)
+        .collect::<Result<Vec<_>, _>>()
+        .into_diagnostic()?;
     app::enter_folder_of(&paths).into_diagnostic()?;
     let tried = connect::all(&config).await;
     let sound = tried.iter().all(|one| one.ok);
     if args.output.json {
         let diagnostics: Vec<_> = diagnostics.iter().map(Diagnostic::to_json).collect();
-        text = output::json(&serde_json::json!({ "diagnostics": diagnostics, "connections": tried })).into_diagnostic()?;
+        text =
+            output::json(&serde_json::json!({ "diagnostics": diagnostics, "connections": tried }))
+                .into_diagnostic()?;
     } else {
         text.push_str(&connect::show(&tried));
     }
@@ -66,12 +79,24 @@ async fn report(args: &CheckArgs) -> Result<(String, bool), miette::Report> {
 }
 
 fn summary(config: &Config) -> String {
-    let of = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-    let (sources, targets) = (of(config.sources.len(), "source"), of(config.targets.len(), "target"));
+    let of = |number: usize, what: &str| {
+        format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+    };
+    let (sources, targets) = (
+        of(config.sources.len(), "source"),
+        of(config.targets.len(), "target"),
+    );
     let pipes = config.rules.iter().filter(|rule| rule.pipe).count();
     let rules = of(config.rules.len() - pipes, "rule");
-    let pipes = if pipes == 0 { String::new() } else { format!(", {}", of(pipes, "pipe")) };
-    format!("{sources}, {targets}, {rules}{pipes}, {}: no mistakes", of(config.tests.len(), "test"))
+    let pipes = if pipes == 0 {
+        String::new()
+    } else {
+        format!(", {}", of(pipes, "pipe"))
+    };
+    format!(
+        "{sources}, {targets}, {rules}{pipes}, {}: no mistakes",
+        of(config.tests.len(), "test")
+    )
 }
 
 /// When the timers fire next, so that a line which means something else is seen.
@@ -92,9 +117,19 @@ fn firings(config: &Config) -> String {
 /// Diagnostics as a person or a program wants them.
 pub(super) fn show(diagnostics: &[Diagnostic], json: bool) -> Result<String, miette::Report> {
     if json {
-        return output::json(&diagnostics.iter().map(Diagnostic::to_json).collect::<Vec<_>>()).into_diagnostic();
+        return output::json(
+            &diagnostics
+                .iter()
+                .map(Diagnostic::to_json)
+                .collect::<Vec<_>>(),
+        )
+        .into_diagnostic();
     }
-    Ok(if diagnostics.is_empty() { String::new() } else { diagnostic::render(diagnostics, Screen::of(&std::io::stdout())) })
+    Ok(if diagnostics.is_empty() {
+        String::new()
+    } else {
+        diagnostic::render(diagnostics, Screen::of(&std::io::stdout()))
+    })
 }
 
 #[cfg(test)]
@@ -105,17 +140,35 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rules.yaml");
         std::fs::write(&path, yaml).unwrap();
-        let (text, sound) =
-            report(&CheckArgs { files: PathArgs { paths: vec![path] }, connect: false, output: OutputArgs { json } }).await.unwrap();
-        (text.replace(&folder.path().display().to_string(), ""), sound)
+        let (text, sound) = report(&CheckArgs {
+            files: PathArgs { paths: vec![path] },
+            connect: false,
+            output: OutputArgs { json },
+        })
+        .await
+        .unwrap();
+        (
+            text.replace(&folder.path().display().to_string(), ""),
+            sound,
+        )
     }
 
     #[tokio::test]
     async fn warnings_do_not_fail_and_mistakes_do() {
         let sound = "targets: { a: { stdout: {} } }\nrules: { r: { to: a } }\n";
-        assert_eq!(report_of(sound, false).await, ("0 sources, 1 target, 1 rule, 0 tests: no mistakes\n".to_owned(), true));
+        assert_eq!(
+            report_of(sound, false).await,
+            (
+                "0 sources, 1 target, 1 rule, 0 tests: no mistakes\n".to_owned(),
+                true
+            )
+        );
         assert_eq!(report_of(sound, true).await, ("[]\n".to_owned(), true));
-        let (odd, passes) = report_of("targets: { a: { stdout: {} } }\nrules: { r: { to: a, where: $.data.paid } }\n", false).await;
+        let (odd, passes) = report_of(
+            "targets: { a: { stdout: {} } }\nrules: { r: { to: a, where: $.data.paid } }\n",
+            false,
+        )
+        .await;
         assert!(passes && odd.contains("1 warning\n"), "{odd}");
         let (broken, passes) = report_of("rules:\n  r: { tö: a }\n", true).await;
         assert!(!passes);
@@ -124,9 +177,18 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_there_is_told() {
-        let args = CheckArgs { files: PathArgs { paths: vec!["nowhere.yaml".into()] }, connect: true, output: OutputArgs::default() };
+        let args = CheckArgs {
+            files: PathArgs {
+                paths: vec!["nowhere.yaml".into()],
+            },
+            connect: true,
+            output: OutputArgs::default(),
+        };
         let (text, sound) = report(&args).await.unwrap();
-        assert!(!sound && text.contains("nowhere.yaml: there is no such file"), "{text}");
+        assert!(
+            !sound && text.contains("nowhere.yaml: there is no such file"),
+            "{text}"
+        );
     }
 
     #[tokio::test]
@@ -146,7 +208,9 @@ mod tests {
         std::fs::write(folder.path().join("rules.yaml"), yaml).unwrap();
         let (config, _) = Config::load(&[folder.path().join("rules.yaml")]).unwrap();
         let tried = connect::all(&config).await;
-        let shown = connect::show(&tried).replace(&folder.path().display().to_string(), "FOLDER").replace(&open.to_string(), "PORT");
+        let shown = connect::show(&tried)
+            .replace(&folder.path().display().to_string(), "FOLDER")
+            .replace(&open.to_string(), "PORT");
         insta::assert_snapshot!(shown);
         assert_eq!(tried.iter().filter(|one| one.ok).count(), 3);
     }

@@ -21,7 +21,8 @@ use super::error::CommandError;
 use crate::admin::problem::ProblemDocument;
 use crate::output;
 
-/// A bus on the same machine answers in milliseconds; one that does not within this time is not there.
+/// A bus on the same machine answers in milliseconds; one that does not within this time is not
+/// there.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Longer than the server's own limit on a request, so that its answer is seen.
@@ -33,7 +34,8 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Where the admin API is, and with which key it is spoken to.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AdminArgs {
-    /// The address of the admin API; else what the rule files say that `run` would read, or http://127.0.0.1:8081
+    /// The address of the admin API; else what the rule files say that `run` would read, or
+    /// http://127.0.0.1:8081
     #[arg(long = "admin", env = "POINTSMAN_ADMIN", value_name = "URL")]
     pub url: Option<Uri>,
     /// A key of admin.auth, where the bus asks for one; better set by the variable
@@ -46,7 +48,8 @@ pub struct AdminArgs {
 /// # Errors
 /// The key has characters that no header holds.
 pub fn bearer(key: &str) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| "a key is printable ASCII".to_owned())?;
+    let mut value = HeaderValue::try_from(format!("Bearer {key}"))
+        .map_err(|_| "a key is printable ASCII".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -74,43 +77,72 @@ impl Client {
     /// A client of the server that `base` names.
     ///
     /// # Errors
-    /// `base` is no `http` or `https` address, or the system has no certificates to check an `https` one with.
+    /// `base` is no `http` or `https` address, or the system has no certificates to check an
+    /// `https` one with.
     pub fn new(base: Uri, key: Option<HeaderValue>) -> Result<Self, CommandError> {
         Self::trusting(base, key, None)
     }
 
-    /// A client that trusts the certificates of a file in place of the system's, where one is named.
+    /// A client that trusts the certificates of a file in place of the system's, where one is
+    /// named.
     ///
     /// # Errors
     /// As [`Client::new`], and the file cannot be read or holds none.
-    pub fn trusting(base: Uri, key: Option<HeaderValue>, ca: Option<&Path>) -> Result<Self, CommandError> {
-        let scheme = base.scheme_str().filter(|scheme| ["http", "https"].contains(scheme) && base.host().is_some());
+    pub fn trusting(
+        base: Uri,
+        key: Option<HeaderValue>,
+        ca: Option<&Path>,
+    ) -> Result<Self, CommandError> {
+        let scheme = base
+            .scheme_str()
+            .filter(|scheme| ["http", "https"].contains(scheme) && base.host().is_some());
         let Some(scheme) = scheme else {
-            let full = base.authority().map_or_else(|| "http://127.0.0.1:8080".to_owned(), |authority| format!("http://{authority}"));
-            return Err(CommandError::new(format!("{base} is not an address to call")).help(format!("write it in full: {full}")));
+            let full = base.authority().map_or_else(
+                || "http://127.0.0.1:8080".to_owned(),
+                |authority| format!("http://{authority}"),
+            );
+            return Err(
+                CommandError::new(format!("{base} is not an address to call"))
+                    .help(format!("write it in full: {full}")),
+            );
         };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = hyper_rustls::HttpsConnectorBuilder::new();
         let with_roots = |roots: RootCertStore| {
-            let tls = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
-            tls.map(|tls| tls.with_root_certificates(roots).with_no_client_auth()).map_err(|error| error.to_string())
+            let tls = ClientConfig::builder_with_provider(Arc::clone(&provider))
+                .with_safe_default_protocol_versions();
+            tls.map(|tls| tls.with_root_certificates(roots).with_no_client_auth())
+                .map_err(|error| error.to_string())
         };
         // The system's certificates are a few hundred files: read only where one is checked.
         let builder = match ca {
-            Some(ca) if scheme == "https" => with_roots(roots(ca)?).map(|tls| builder.with_tls_config(tls)),
+            Some(ca) if scheme == "https" => {
+                with_roots(roots(ca)?).map(|tls| builder.with_tls_config(tls))
+            }
             Some(ca) => {
                 let help = format!("leave out --ca {}, or write https://", ca.display());
-                return Err(CommandError::new(format!("{base} has no certificate to check")).help(help));
+                return Err(
+                    CommandError::new(format!("{base} has no certificate to check")).help(help),
+                );
             }
-            None if scheme == "https" => builder.with_provider_and_native_roots(Arc::clone(&provider)).map_err(|error| error.to_string()),
+            None if scheme == "https" => builder
+                .with_provider_and_native_roots(Arc::clone(&provider))
+                .map_err(|error| error.to_string()),
             None => with_roots(RootCertStore::empty()).map(|tls| builder.with_tls_config(tls)),
         };
-        let builder = builder.map_err(|error| CommandError::new(format!("cannot prepare TLS for {base}: {error}")))?;
+        let builder = builder.map_err(|error| {
+            CommandError::new(format!("cannot prepare TLS for {base}: {error}"))
+        })?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_TIME_MAX));
         let connector = builder.https_or_http().enable_http1().wrap_connector(tcp);
-        Ok(Self { base, key, http: hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector) })
+        Ok(Self {
+            base,
+            key,
+            http: hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+                .build(connector),
+        })
     }
 
     /// A client of the admin API.
@@ -121,29 +153,49 @@ impl Client {
         if let Some(url) = &args.url {
             return Self::new(url.clone(), args.key.clone());
         }
-        let Beside { admin, admin_key, .. } = Beside::look();
+        let Beside {
+            admin, admin_key, ..
+        } = Beside::look();
         let key = match (&args.key, admin_key) {
             (None, Some(key)) => Some(bearer(&key).map_err(CommandError::new)?),
             (given, _) => given.clone(),
         };
-        Self::new(admin.unwrap_or_else(|| Uri::from_static("http://127.0.0.1:8081")), key)
+        Self::new(
+            admin.unwrap_or_else(|| Uri::from_static("http://127.0.0.1:8081")),
+            key,
+        )
     }
 
-    /// Sends one request to the base address itself and waits for the whole answer, whatever its status.
+    /// Sends one request to the base address itself and waits for the whole answer, whatever its
+    /// status.
     ///
     /// # Errors
     /// There is no answer: nothing listens, TLS fails, it takes too long, it is too large.
-    pub async fn send(&self, method: Method, headers: HeaderMap, body: Bytes) -> Result<Answer, CommandError> {
+    pub async fn send(
+        &self,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, CommandError> {
         self.exchange(&self.base, method, headers, body).await
     }
 
-    async fn exchange(&self, uri: &Uri, method: Method, headers: HeaderMap, body: Bytes) -> Result<Answer, CommandError> {
+    async fn exchange(
+        &self,
+        uri: &Uri,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, CommandError> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers;
         if let Some(key) = &self.key {
-            request.headers_mut().entry(header::AUTHORIZATION).or_insert_with(|| key.clone());
+            request
+                .headers_mut()
+                .entry(header::AUTHORIZATION)
+                .or_insert_with(|| key.clone());
         }
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| {
@@ -159,11 +211,26 @@ impl Client {
             })?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| CommandError::new(format!("cannot read what {uri} answered: {error}")))?.to_bytes();
-            Ok(Answer { status: parts.status, headers: parts.headers, body })
+            let body = body
+                .map_err(|error| {
+                    CommandError::new(format!("cannot read what {uri} answered: {error}"))
+                })?
+                .to_bytes();
+            Ok(Answer {
+                status: parts.status,
+                headers: parts.headers,
+                body,
+            })
         };
-        let late = |_| CommandError::new(format!("{uri} did not answer within {} s", ANSWER_TIME_MAX.as_secs()));
-        tokio::time::timeout(ANSWER_TIME_MAX, exchange).await.map_err(late)?
+        let late = |_| {
+            CommandError::new(format!(
+                "{uri} did not answer within {} s",
+                ANSWER_TIME_MAX.as_secs()
+            ))
+        };
+        tokio::time::timeout(ANSWER_TIME_MAX, exchange)
+            .await
+            .map_err(late)?
     }
 
     /// Asks the admin API; `path` begins with a slash, query included.
@@ -171,29 +238,47 @@ impl Client {
     /// # Errors
     /// As [`Client::send`], and what the API's problem document says.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
-        self.api(Method::GET, path, HeaderMap::new(), Bytes::new()).await
+        self.api(Method::GET, path, HeaderMap::new(), Bytes::new())
+            .await
     }
 
     /// Has the admin API do something.
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CommandError> {
-        let body = serde_json::to_vec(body).map_err(|error| CommandError::new(format!("cannot write the request: {error}")))?;
-        let json = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CommandError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| CommandError::new(format!("cannot write the request: {error}")))?;
+        let json = HeaderMap::from_iter([(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        )]);
         self.api(Method::POST, path, json, body.into()).await
     }
 
-    async fn api<T: DeserializeOwned>(&self, method: Method, path: &str, headers: HeaderMap, body: Bytes) -> Result<T, CommandError> {
+    async fn api<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<T, CommandError> {
         let base = self.base.to_string();
         let uri = format!("{}/api/v1{path}", base.trim_end_matches('/'));
-        let uri: Uri = uri.parse().map_err(|error| CommandError::new(format!("{uri} is not an address to call: {error}")))?;
+        let uri: Uri = uri.parse().map_err(|error| {
+            CommandError::new(format!("{uri} is not an address to call: {error}"))
+        })?;
         let answer = self.exchange(&uri, method, headers, body).await?;
         if !answer.status.is_success() {
             return Err(refusal(&uri, &answer));
         }
         serde_json::from_slice(&answer.body).map_err(|error| {
-            CommandError::new(format!("cannot understand what {uri} answered: {error}")).help("is that the admin address of a bus?")
+            CommandError::new(format!("cannot understand what {uri} answered: {error}"))
+                .help("is that the admin address of a bus?")
         })
     }
 }
@@ -201,7 +286,11 @@ impl Client {
 fn refusal(uri: &Uri, answer: &Answer) -> CommandError {
     let problem = serde_json::from_slice::<ProblemDocument>(&answer.body).ok();
     let detail = problem.map_or_else(|| "and no reason".to_owned(), |problem| problem.detail);
-    let failed = CommandError::new(format!("{uri} answered {}: {}", answer.status, output::line(&detail)));
+    let failed = CommandError::new(format!(
+        "{uri} answered {}: {}",
+        answer.status,
+        output::line(&detail)
+    ));
     match answer.status {
         StatusCode::UNAUTHORIZED => failed.help("give a key: POINTSMAN_ADMIN_KEY=… or --admin-key"),
         _ => failed,
@@ -211,20 +300,32 @@ fn refusal(uri: &Uri, answer: &Answer) -> CommandError {
 /// What to do about a certificate that was refused.
 fn of_certificate(cause: &str) -> &'static str {
     match () {
-        () if cause.contains("UnknownIssuer") => "name the authority's certificate, or the bus's own: --ca FILE",
+        () if cause.contains("UnknownIssuer") => {
+            "name the authority's certificate, or the bus's own: --ca FILE"
+        }
         () if cause.contains("not valid for name") || cause.contains("NotValidForName") => {
             "write the address with a name that stands in the certificate"
         }
-        () if cause.contains("CaUsedAsEndEntity") => "the bus shows an authority's own certificate: let that sign one for the bus",
+        () if cause.contains("CaUsedAsEndEntity") => {
+            "the bus shows an authority's own certificate: let that sign one for the bus"
+        }
         () if cause.contains("xpired") => "let the bus have a new certificate",
-        () => "the bus's certificate is not one that this system takes; --ca FILE names others to trust",
+        () => {
+            "the bus's certificate is not one that this system takes; --ca FILE names others to trust"
+        }
     }
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, CommandError> {
-    let wrong = |why: String| CommandError::new(format!("cannot trust the certificates in {}: {why}", path.display()));
+    let wrong = |why: String| {
+        CommandError::new(format!(
+            "cannot trust the certificates in {}: {why}",
+            path.display()
+        ))
+    };
     let pem = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    trusted(&pem).map_err(|why| wrong(why).help("it is to be a file in PEM: -----BEGIN CERTIFICATE-----"))
+    trusted(&pem)
+        .map_err(|why| wrong(why).help("it is to be a file in PEM: -----BEGIN CERTIFICATE-----"))
 }
 
 /// The innermost cause, which is the one that says something: "connection refused".

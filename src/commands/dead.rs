@@ -135,7 +135,8 @@ pub struct PurgeArgs {
 pub type OpenStore = dyn Fn(&Path) -> Result<Arc<dyn Reader>, JournalError> + Send + Sync;
 
 fn reason(text: &str) -> Result<DeadReason, String> {
-    DeadReason::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| error.to_string())
+    DeadReason::deserialize(text.into_deserializer())
+        .map_err(|error: serde::de::value::Error| error.to_string())
 }
 
 /// Does what the arguments say and prints what came of it.
@@ -166,36 +167,75 @@ async fn list(args: &ListArgs, open: &OpenStore) -> Result<String, CommandError>
     let page: Page<DeadView> = match &args.from.store {
         Some(path) => {
             let filter = args.filter.clone();
-            let selection =
-                DeadSelection { ids: None, tenant: filter.tenant, rule: filter.rule, target: filter.target, reason: filter.reason };
-            view::dead_page(&*store(path, open)?, &selection, args.after, usize::from(args.limit)).await.map_err(unreadable)?
+            let selection = DeadSelection {
+                ids: None,
+                tenant: filter.tenant,
+                rule: filter.rule,
+                target: filter.target,
+                reason: filter.reason,
+            };
+            view::dead_page(
+                &*store(path, open)?,
+                &selection,
+                args.after,
+                usize::from(args.limit),
+            )
+            .await
+            .map_err(unreadable)?
         }
         None => {
             let mut query = form_urlencoded::Serializer::new(String::new());
             query.append_pair("limit", &args.limit.to_string());
             let after = args.after.map(|after| after.to_string());
             let filter = &args.filter;
-            let names = [("tenant", &filter.tenant), ("rule", &filter.rule), ("target", &filter.target)];
-            let names = names.into_iter().filter_map(|(key, name)| Some((key, name.as_ref()?.as_str())));
-            let rest = [("reason", filter.reason.map(DeadReason::as_str)), ("after", after.as_deref())];
-            query.extend_pairs(names.chain(rest.into_iter().filter_map(|(key, value)| Some((key, value?)))));
-            Client::of_admin(&args.from.admin)?.get(&format!("/dead?{}", query.finish())).await?
+            let names = [
+                ("tenant", &filter.tenant),
+                ("rule", &filter.rule),
+                ("target", &filter.target),
+            ];
+            let names = names
+                .into_iter()
+                .filter_map(|(key, name)| Some((key, name.as_ref()?.as_str())));
+            let rest = [
+                ("reason", filter.reason.map(DeadReason::as_str)),
+                ("after", after.as_deref()),
+            ];
+            query.extend_pairs(
+                names.chain(
+                    rest.into_iter()
+                        .filter_map(|(key, value)| Some((key, value?))),
+                ),
+            );
+            Client::of_admin(&args.from.admin)?
+                .get(&format!("/dead?{}", query.finish()))
+                .await?
         }
     };
     if let Some(next) = &page.next {
         eprintln!("there are more: --after {next}");
     }
-    if args.output.json { output::json(&page.items).map_err(unprintable) } else { Ok(as_table(&page.items)) }
+    if args.output.json {
+        output::json(&page.items).map_err(unprintable)
+    } else {
+        Ok(as_table(&page.items))
+    }
 }
 
 async fn show(args: &ShowArgs, open: &OpenStore) -> Result<String, CommandError> {
     let whole: Box<RawValue> = match &args.from.store {
         Some(path) => {
-            let whole = view::dead_letter(&*store(path, open)?, args.id).await.map_err(unreadable)?;
-            let whole = whole.ok_or_else(|| CommandError::new(format!("there is no dead letter {}", args.id)))?;
+            let whole = view::dead_letter(&*store(path, open)?, args.id)
+                .await
+                .map_err(unreadable)?;
+            let whole = whole
+                .ok_or_else(|| CommandError::new(format!("there is no dead letter {}", args.id)))?;
             serde_json::value::to_raw_value(&whole).map_err(unprintable)?
         }
-        None => Client::of_admin(&args.from.admin)?.get(&format!("/dead/{}", args.id)).await?,
+        None => {
+            Client::of_admin(&args.from.admin)?
+                .get(&format!("/dead/{}", args.id))
+                .await?
+        }
     };
     if args.output.json {
         return Ok(format!("{whole}\n"));
@@ -221,7 +261,9 @@ struct Changed {
 async fn change(args: &ChangeArgs, change: Change) -> Result<String, CommandError> {
     let request = request(&args.ids, &args.filter, args.all);
     // Refused here in the words of the command line; the API would refuse it too.
-    request.selection().map_err(|error| CommandError::new(error).help("give ids, --rule, --target, --reason, --tenant, or --all"))?;
+    request.selection().map_err(|error| {
+        CommandError::new(error).help("give ids, --rule, --target, --reason, --tenant, or --all")
+    })?;
     let (path, word) = match change {
         Change::Redrive => ("/dead/redrive", "redriven"),
         Change::Purge => ("/dead/purge", "purged"),
@@ -231,22 +273,35 @@ async fn change(args: &ChangeArgs, change: Change) -> Result<String, CommandErro
         return Ok(format!("{{\"{word}\":{count}}}\n"));
     }
     let why = match (change, count) {
-        (Change::Redrive, 0) => ": there is none that is selected and can be (what was `unreadable` holds no event; send it again)",
+        (Change::Redrive, 0) => {
+            ": there is none that is selected and can be (what was `unreadable` holds no event; send it again)"
+        }
         _ => "",
     };
-    Ok(format!("{count} dead letter{} {word}{why}\n", if count == 1 { "" } else { "s" }))
+    Ok(format!(
+        "{count} dead letter{} {word}{why}\n",
+        if count == 1 { "" } else { "s" }
+    ))
 }
 
 fn confirm(args: &ChangeArgs) -> Result<(), CommandError> {
     if !std::io::stdin().is_terminal() {
-        return Err(CommandError::new("purging deletes for good, and nobody is there to confirm it").help("say --yes"));
+        return Err(CommandError::new(
+            "purging deletes for good, and nobody is there to confirm it",
+        )
+        .help("say --yes"));
     }
-    let what = serde_json::to_string(&request(&args.ids, &args.filter, args.all)).map_err(unprintable)?;
+    let what =
+        serde_json::to_string(&request(&args.ids, &args.filter, args.all)).map_err(unprintable)?;
     eprint!("delete the dead letters of {what} for good? [y/N] ");
     std::io::stderr().flush().map_err(unprintable)?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).map_err(unprintable)?;
-    if matches!(line.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(CommandError::new("nothing was purged")) }
+    if matches!(line.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(CommandError::new("nothing was purged"))
+    }
 }
 
 fn request(ids: &[DeliveryId], filter: &FilterArgs, all: bool) -> DeadRequest {
@@ -273,23 +328,39 @@ fn as_table(letters: &[DeadView]) -> String {
             shortened(said(letter), MESSAGE_CHARACTERS_MAX).into_owned(),
         ]
     };
-    output::table(["ID", "DIED", "REASON", "RULE", "TARGET", "ATTEMPTS", "MESSAGE"], letters.iter().map(row))
+    output::table(
+        [
+            "ID", "DIED", "REASON", "RULE", "TARGET", "ATTEMPTS", "MESSAGE",
+        ],
+        letters.iter().map(row),
+    )
 }
 
 /// What there is to say about a letter: what was said of itself, else of its last attempt.
 fn said(letter: &DeadView) -> &str {
-    if letter.message.is_empty() { letter.last.as_ref().map_or("", |last| &last.message) } else { &letter.message }
+    if letter.message.is_empty() {
+        letter.last.as_ref().map_or("", |last| &last.message)
+    } else {
+        &letter.message
+    }
 }
 
 fn as_sheet(letter: &DeadView, content: &DeadContent) -> String {
-    let mut lines = vec![format!("id        {}", letter.id), format!("died      {} ({})", letter.at, letter.reason.as_str())];
+    let mut lines = vec![
+        format!("id        {}", letter.id),
+        format!("died      {} ({})", letter.at, letter.reason.as_str()),
+    ];
     let mut line = |name: &str, value: &str| {
         // A line break in what somebody sent must not begin what looks like a line of this sheet.
         for (number, part) in value.lines().enumerate() {
             lines.push(format!("{:<10}{part}", if number == 0 { name } else { "" }));
         }
     };
-    if letter.last.as_ref().is_none_or(|last| last.message != letter.message) {
+    if letter
+        .last
+        .as_ref()
+        .is_none_or(|last| last.message != letter.message)
+    {
         line("message", &letter.message);
     }
     line("tenant", letter.tenant.as_str());
@@ -297,20 +368,36 @@ fn as_sheet(letter: &DeadView, content: &DeadContent) -> String {
     line("rule", letter.rule.as_ref().map_or("", Name::as_str));
     line("target", letter.target.as_ref().map_or("", Name::as_str));
     if let Some(last) = &letter.last {
-        let code = last.code.map_or_else(String::new, |code| format!(" {code}"));
-        line("attempts", &format!("{}, the last one at {}", letter.attempts, last.at));
-        line("outcome", &format!("{}{code}: {}", last.class.as_str(), last.message));
+        let code = last
+            .code
+            .map_or_else(String::new, |code| format!(" {code}"));
+        line(
+            "attempts",
+            &format!("{}, the last one at {}", letter.attempts, last.at),
+        );
+        line(
+            "outcome",
+            &format!("{}{code}: {}", last.class.as_str(), last.message),
+        );
         line("response", &last.response);
     }
-    line("event", content.event.as_ref().map_or("", |event| event.get()));
-    line("event", content.event_missing.as_deref().unwrap_or_default());
+    line(
+        "event",
+        content.event.as_ref().map_or("", |event| event.get()),
+    );
+    line(
+        "event",
+        content.event_missing.as_deref().unwrap_or_default(),
+    );
     line("raw", content.raw.as_deref().unwrap_or_default());
     line("base64", content.raw_base64.as_deref().unwrap_or_default());
     format!("{}\n", plain(&lines.join("\n")))
 }
 
 pub(super) fn store(path: &Path, open: &OpenStore) -> Result<Arc<dyn Reader>, CommandError> {
-    open(path).map_err(|error| CommandError::new(format!("cannot open the store {}: {error}", path.display())))
+    open(path).map_err(|error| {
+        CommandError::new(format!("cannot open the store {}: {error}", path.display()))
+    })
 }
 
 fn unprintable(error: impl std::fmt::Display) -> CommandError {
@@ -338,7 +425,10 @@ mod tests {
     /// What a command line prints when it is spoken to a bus.
     async fn typed(bus: &TestBus, line: &str) -> String {
         let words = format!("dead {line}");
-        let words = words.split_whitespace().map(str::to_owned).chain(["--admin".to_owned(), format!("http://{}", bus.address)]);
+        let words = words
+            .split_whitespace()
+            .map(str::to_owned)
+            .chain(["--admin".to_owned(), format!("http://{}", bus.address)]);
         let args = match Line::try_parse_from(words) {
             Ok(line) => line.args,
             Err(error) => return error.to_string(),
@@ -348,8 +438,11 @@ mod tests {
             Some("here") => Ok(journal.reader()),
             _ => Err(JournalError::NotFound("store".into())),
         };
-        let text = execute(args, &open).await.unwrap_or_else(|error| format!("{error}\n{}", error.help_text()));
-        bus.anonymous(&text).replace(&bus.address.to_string(), "127.0.0.1:1")
+        let text = execute(args, &open)
+            .await
+            .unwrap_or_else(|error| format!("{error}\n{}", error.help_text()));
+        bus.anonymous(&text)
+            .replace(&bus.address.to_string(), "127.0.0.1:1")
     }
 
     #[tokio::test]
@@ -357,8 +450,13 @@ mod tests {
         let bus = TestBus::start(&[]).await;
         insta::assert_snapshot!(typed(&bus, "list").await);
         insta::assert_snapshot!(typed(&bus, "list --rule nobody").await);
-        let list: serde_json::Value = serde_json::from_str(&typed(&bus, "list --json --rule thumbnails --limit 1").await).unwrap();
-        assert_eq!((list.as_array().unwrap().len(), &list[0]["target"]), (1, &"thumbnailer".into()));
+        let list: serde_json::Value =
+            serde_json::from_str(&typed(&bus, "list --json --rule thumbnails --limit 1").await)
+                .unwrap();
+        assert_eq!(
+            (list.as_array().unwrap().len(), &list[0]["target"]),
+            (1, &"thumbnailer".into())
+        );
     }
 
     #[tokio::test]
@@ -377,47 +475,109 @@ mod tests {
     async fn what_was_answered_does_not_look_like_a_line_of_the_sheet() {
         let bus = TestBus::start(&[]).await;
         let list = typed(&bus, "list --json --rule thumbnails --limit 1").await;
-        let mut letter = serde_json::from_str::<Vec<DeadView>>(&list).unwrap().remove(0);
-        letter.last.as_mut().unwrap().response = "no\nrule      innocent\n\u{1b}[1Aid        1\u{202e}".into();
+        let mut letter = serde_json::from_str::<Vec<DeadView>>(&list)
+            .unwrap()
+            .remove(0);
+        letter.last.as_mut().unwrap().response =
+            "no\nrule      innocent\n\u{1b}[1Aid        1\u{202e}".into();
         let sheet = as_sheet(&letter, &DeadContent::default());
-        let lines: Vec<&str> = sheet.lines().filter(|line| line.starts_with("rule") || line.starts_with("id")).collect();
-        assert!(lines.len() == 2 && !lines.iter().any(|line| line.contains("innocent")), "{sheet}");
-        assert!(sheet.contains("\n          rule      innocent\n") && !sheet.contains(['\u{1b}', '\u{202e}']), "{sheet}");
+        let lines: Vec<&str> = sheet
+            .lines()
+            .filter(|line| line.starts_with("rule") || line.starts_with("id"))
+            .collect();
+        assert!(
+            lines.len() == 2 && !lines.iter().any(|line| line.contains("innocent")),
+            "{sheet}"
+        );
+        assert!(
+            sheet.contains("\n          rule      innocent\n")
+                && !sheet.contains(['\u{1b}', '\u{202e}']),
+            "{sheet}"
+        );
     }
 
     #[tokio::test]
     async fn a_store_says_the_same_as_the_bus_on_it() {
         let bus = TestBus::start(&[]).await;
         let shows = bus.dead().await.into_iter().map(|id| format!("show {id}"));
-        let lists = ["list", "list --json", "list --rule audit --reason expired", "list --after 00000000000000aa-2-1-0 --limit 2"];
+        let lists = [
+            "list",
+            "list --json",
+            "list --rule audit --reason expired",
+            "list --after 00000000000000aa-2-1-0 --limit 2",
+        ];
         for line in lists.map(str::to_owned).into_iter().chain(shows) {
-            assert_eq!(typed(&bus, &format!("{line} --store here")).await, typed(&bus, &line).await, "{line}");
+            assert_eq!(
+                typed(&bus, &format!("{line} --store here")).await,
+                typed(&bus, &line).await,
+                "{line}"
+            );
         }
-        assert_eq!(typed(&bus, "show 00000000000000aa-9-1-0 --store here").await, "there is no dead letter 00000000000000aa-9-1-0\n");
-        assert_eq!(typed(&bus, "list --store there").await, "cannot open the store there: there is no store\n");
+        assert_eq!(
+            typed(&bus, "show 00000000000000aa-9-1-0 --store here").await,
+            "there is no dead letter 00000000000000aa-9-1-0\n"
+        );
+        assert_eq!(
+            typed(&bus, "list --store there").await,
+            "cannot open the store there: there is no store\n"
+        );
     }
 
     #[tokio::test]
     async fn they_are_redriven_and_purged() {
         let bus = TestBus::start(&[]).await;
-        let id = *bus.dead().await.iter().find(|id| id.subscription.0 == 1).unwrap();
-        assert_eq!(typed(&bus, &format!("redrive {id}")).await, "1 dead letter redriven\n");
-        assert_eq!(typed(&bus, "redrive --rule audit --reason transform --json").await, "{\"redriven\":1}\n");
-        assert!(
-            typed(&bus, "redrive --reason unreadable").await.starts_with("0 dead letters redriven: there is none that is selected and can")
+        let id = *bus
+            .dead()
+            .await
+            .iter()
+            .find(|id| id.subscription.0 == 1)
+            .unwrap();
+        assert_eq!(
+            typed(&bus, &format!("redrive {id}")).await,
+            "1 dead letter redriven\n"
         );
-        assert_eq!(typed(&bus, "purge --all --yes").await, "3 dead letters purged\n");
-        assert_eq!(typed(&bus, "purge --all --yes").await, "0 dead letters purged\n");
+        assert_eq!(
+            typed(&bus, "redrive --rule audit --reason transform --json").await,
+            "{\"redriven\":1}\n"
+        );
+        assert!(
+            typed(&bus, "redrive --reason unreadable")
+                .await
+                .starts_with("0 dead letters redriven: there is none that is selected and can")
+        );
+        assert_eq!(
+            typed(&bus, "purge --all --yes").await,
+            "3 dead letters purged\n"
+        );
+        assert_eq!(
+            typed(&bus, "purge --all --yes").await,
+            "0 dead letters purged\n"
+        );
         for (line, expect) in [
-            ("purge --yes", "nothing is selected: give ids, tenant, rule, target or reason, or say all\ngive ids, --rule,"),
-            ("redrive --all --rule audit", "all and a narrower selection exclude each other"),
-            ("redrive --rule a.b", "error: invalid value 'a.b' for '--rule <RULE>': the name \"a.b\" is not made of"),
+            (
+                "purge --yes",
+                "nothing is selected: give ids, tenant, rule, target or reason, or say all\ngive ids, --rule,",
+            ),
+            (
+                "redrive --all --rule audit",
+                "all and a narrower selection exclude each other",
+            ),
+            (
+                "redrive --rule a.b",
+                "error: invalid value 'a.b' for '--rule <RULE>': the name \"a.b\" is not made of",
+            ),
             (
                 "list --reason bored",
                 "error: invalid value 'bored' for '--reason <REASON>': unknown variant `bored`, expected one of `rejected`",
             ),
-            ("list --limit 0", "error: invalid value '0' for '--limit <LIMIT>'"),
-            ("show x", "error: invalid value 'x' for '<ID>': \"x\" is not the id of a delivery"),
+            (
+                "list --limit 0",
+                "error: invalid value '0' for '--limit <LIMIT>'",
+            ),
+            (
+                "show x",
+                "error: invalid value 'x' for '<ID>': \"x\" is not the id of a delivery",
+            ),
         ] {
             let said = typed(&bus, line).await;
             assert!(said.starts_with(expect), "{line}: {said}");
@@ -428,11 +588,18 @@ mod tests {
     async fn what_stands_in_the_way_is_said() {
         let bus = TestBus::start(&["a-key-of-the-operator-7"]).await;
         insta::assert_snapshot!(typed(&bus, "list").await);
-        assert!(typed(&bus, "list --admin-key a-key-of-the-operator-7").await.starts_with("ID "));
+        assert!(
+            typed(&bus, "list --admin-key a-key-of-the-operator-7")
+                .await
+                .starts_with("ID ")
+        );
         let address = bus.address;
         drop(bus);
-        // Nobody else gets this port while it was ours a moment ago; should somebody, then he is no bus either.
-        let args = Line::try_parse_from(["dead", "list", "--admin", &format!("http://{address}")]).unwrap().args;
+        // Nobody else gets this port while it was ours a moment ago; should somebody, then he is no
+        // bus either.
+        let args = Line::try_parse_from(["dead", "list", "--admin", &format!("http://{address}")])
+            .unwrap()
+            .args;
         assert!(execute(args, &|_| Err(JournalError::Closed)).await.is_err());
     }
 }

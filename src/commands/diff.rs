@@ -1,8 +1,10 @@
-//! `pointsman diff`: which events of the last time changed rules would send elsewhere, before they go live.
+//! `pointsman diff`: which events of the last time changed rules would send elsewhere, before they
+//! go live.
 //!
-//! Both sets of rules, those in force by their files and the changed ones, are held against the same retained events; what really became of
-//! those then plays no part. Events stand as they were stored: a changed source, or the `event` of one, is not looked at. Reports of
-//! `on_success` and `on_failure` meet no rules and are passed over.
+//! Both sets of rules, those in force by their files and the changed ones, are held against the
+//! same retained events; what really became of those then plays no part. Events stand as they were
+//! stored: a changed source, or the `event` of one, is not looked at. Reports of `on_success` and
+//! `on_failure` meet no rules and are passed over.
 
 mod compare;
 #[cfg(test)]
@@ -59,13 +61,17 @@ pub struct DiffArgs {
 }
 
 fn interval(text: &str) -> Result<Interval, String> {
-    Interval::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| error.to_string())
+    Interval::deserialize(text.into_deserializer())
+        .map_err(|error: serde::de::value::Error| error.to_string())
 }
 
-/// Runs it. Exit code 0 where every event would go where it goes, 1 where one would not, 2 where that could not be found out.
+/// Runs it. Exit code 0 where every event would go where it goes, 1 where one would not, 2 where
+/// that could not be found out.
 pub async fn run(args: &DiffArgs, open: &OpenStore) -> ExitCode {
     let printed = match execute(args, open, Timestamp::now()).await {
-        Ok((text, code)) => output::print(&text).map(|()| code).map_err(|error| CommandError::new(format!("cannot print: {error}"))),
+        Ok((text, code)) => output::print(&text)
+            .map(|()| code)
+            .map_err(|error| CommandError::new(format!("cannot print: {error}"))),
         Err(error) => Err(error),
     };
     ExitCode::from(printed.unwrap_or_else(|error| {
@@ -75,24 +81,35 @@ pub async fn run(args: &DiffArgs, open: &OpenStore) -> ExitCode {
 }
 
 /// Does it and tells what to print, and the exit code.
-async fn execute(args: &DiffArgs, open: &OpenStore, now: Timestamp) -> Result<(String, u8), CommandError> {
+async fn execute(
+    args: &DiffArgs,
+    open: &OpenStore,
+    now: Timestamp,
+) -> Result<(String, u8), CommandError> {
     let mut configs = Vec::new();
-    let from = PathArgs { paths: args.from.clone() }.resolve();
+    let from = PathArgs {
+        paths: args.from.clone(),
+    }
+    .resolve();
     for paths in [&from, &args.new] {
         match Config::load(paths) {
             Ok((config, _)) => configs.push(config),
             Err(diagnostics) => {
-                let text = show(&diagnostics, args.output.json).map_err(|error| CommandError::new(error.to_string()))?;
+                let text = show(&diagnostics, args.output.json)
+                    .map_err(|error| CommandError::new(error.to_string()))?;
                 return Ok((text, 2));
             }
         }
     }
-    let [old, new] = <[Config; 2]>::try_from(configs).map_err(|_| CommandError::new("cannot read both sets of rules"))?;
+    let [old, new] = <[Config; 2]>::try_from(configs)
+        .map_err(|_| CommandError::new("cannot read both sets of rules"))?;
     let since = now.minus(args.against.0);
     let mut comparison = Comparison::new(old, new, usize::from(args.examples));
     let mut events = match &args.store {
         Some(path) => {
-            let reader = open(path).map_err(|error| CommandError::new(format!("cannot open the store {}: {error}", path.display())))?;
+            let reader = open(path).map_err(|error| {
+                CommandError::new(format!("cannot open the store {}: {error}", path.display()))
+            })?;
             Events::Store(reader)
         }
         None => Events::Bus(Box::new(Client::of_admin(&args.admin)?)),
@@ -108,7 +125,8 @@ async fn execute(args: &DiffArgs, open: &OpenStore, now: Timestamp) -> Result<(S
     }
     let report = comparison.finish(since);
     let text = if args.output.json {
-        output::json(&report).map_err(|error| CommandError::new(format!("cannot print: {error}")))?
+        output::json(&report)
+            .map_err(|error| CommandError::new(format!("cannot print: {error}")))?
     } else {
         report.to_string()
     };
@@ -135,11 +153,16 @@ impl Events {
                     EventsFrom::Time(since) => query.append_pair("since", &since.to_string()),
                     EventsFrom::After(after) => query.append_pair("after", &after.0.to_string()),
                 };
-                let Page { items, next }: Page<EventView> = client.get(&format!("/events?{}", query.finish())).await?;
+                let Page { items, next }: Page<EventView> =
+                    client.get(&format!("/events?{}", query.finish())).await?;
                 let next = next.and_then(|next| next.parse().ok()).map(Sequence);
                 let read: Vec<Option<StoredEvent>> = items.into_iter().map(stored).collect();
                 let damaged = read.iter().filter(|event| event.is_none()).count() as u64;
-                Ok(EventPage { events: read.into_iter().flatten().collect(), damaged, next })
+                Ok(EventPage {
+                    events: read.into_iter().flatten().collect(),
+                    damaged,
+                    next,
+                })
             }
         }
     }
@@ -147,9 +170,21 @@ impl Events {
 
 /// An event as the API shows it; none where it cannot be read.
 fn stored(view: EventView) -> Option<StoredEvent> {
-    let EventView { sequence, tenant, origin, at, event } = view;
+    let EventView {
+        sequence,
+        tenant,
+        origin,
+        at,
+        event,
+    } = view;
     let text: Box<str> = event?.into();
     let event = pointsman_schemas::json::decode(&bytes::Bytes::from(text.into_string())).ok()?;
     let at = Timestamp(at.parse::<jiff::Timestamp>().ok()?.as_microsecond());
-    Some(StoredEvent { sequence: Sequence(sequence), tenant, origin, at, event: event.into() })
+    Some(StoredEvent {
+        sequence: Sequence(sequence),
+        tenant,
+        origin,
+        at,
+        event: event.into(),
+    })
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use crate::output::plain;
 
-/// A command's failure, shown to a person: what outsiders said stands in it, and does nothing to a terminal.
+/// A command's failure, shown to a person: what outsiders said stands in it, and does nothing to a
+/// terminal.
 #[derive(Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
 #[error("{message}")]
 pub struct CommandError {
@@ -19,7 +20,10 @@ impl CommandError {
     /// A failure: what was being done, to what, and what came of it.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: plain(&message.into()).into_owned(), help: None }
+        Self {
+            message: plain(&message.into()).into_owned(),
+            help: None,
+        }
     }
 
     /// What to do next; empty where nobody knows.
@@ -41,11 +45,18 @@ impl CommandError {
 /// # Errors
 /// It is there, or cannot be written.
 pub fn write_new(path: &Path, text: &str, replace: bool) -> Result<(), CommandError> {
-    let opened = if replace { File::create(path) } else { File::create_new(path) };
-    opened.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            CommandError::new(format!("there is a file {} already", path.display())).help("name another one, or replace it with --force")
-        }
-        _ => CommandError::new(format!("cannot write {}: {error}", path.display())),
-    })
+    let opened = if replace {
+        File::create(path)
+    } else {
+        File::create_new(path)
+    };
+    opened
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                CommandError::new(format!("there is a file {} already", path.display()))
+                    .help("name another one, or replace it with --force")
+            }
+            _ => CommandError::new(format!("cannot write {}: {error}", path.display())),
+        })
 }

@@ -23,7 +23,8 @@ pub struct ExplainArgs {
     /// The event: its sequence, or the id of a task or dead letter of it
     #[arg(default_value = "last", value_parser = event, value_name = "SEQUENCE")]
     pub event: String,
-    /// This rule alone, whether it took the event or not; otherwise those that did not, the nearest first
+    /// This rule alone, whether it took the event or not; otherwise those that did not, the nearest
+    /// first
     #[arg(long)]
     pub rule: Option<Name>,
     /// How many rules at most
@@ -37,7 +38,8 @@ pub struct ExplainArgs {
     pub output: OutputArgs,
 }
 
-/// An event as the API names it: by its sequence, which the id of a delivery has in it, or as the last one.
+/// An event as the API names it: by its sequence, which the id of a delivery has in it, or as the
+/// last one.
 fn event(text: &str) -> Result<String, String> {
     match (text.parse::<u64>(), text.parse::<DeliveryId>()) {
         (Ok(sequence), _) => Ok(sequence.to_string()),
@@ -62,14 +64,34 @@ async fn execute(args: &ExplainArgs) -> Result<String, CommandError> {
     query.extend_pairs(args.rule.as_ref().map(|rule| ("rule", rule.as_str())));
     let path = format!("/events/{}/explain?{}", args.event, query.finish());
     let view: ExplainView = Client::of_admin(&args.admin)?.get(&path).await?;
-    if args.output.json { output::json(&view).map_err(unprintable) } else { Ok(as_text(&view)) }
+    if args.output.json {
+        output::json(&view).map_err(unprintable)
+    } else {
+        Ok(as_text(&view))
+    }
 }
 
 fn as_text(view: &ExplainView) -> String {
-    let ExplainView { sequence, origin, event, explained, deliveries, .. } = view;
-    let attribute = |name: &str| event.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+    let ExplainView {
+        sequence,
+        origin,
+        event,
+        explained,
+        deliveries,
+        ..
+    } = view;
+    let attribute = |name: &str| {
+        event
+            .get(name)
+            .and_then(|value| value.as_str())
+            .unwrap_or_default()
+    };
     let of = |name: &str| shortened(attribute(name), ATTRIBUTE_CHARACTERS_MAX).into_owned();
-    let mut text = format!("event {sequence} from {origin}: {} of {}", of("type"), of("source"));
+    let mut text = format!(
+        "event {sequence} from {origin}: {} of {}",
+        of("type"),
+        of("source")
+    );
     if !attribute("subject").is_empty() {
         text.push_str(&format!(", subject {}", of("subject")));
     }
@@ -84,11 +106,17 @@ fn as_text(view: &ExplainView) -> String {
             1 => " after 1 try".to_owned(),
             tries => format!(" after {tries} tries"),
         };
-        let (id, due) = (one.id.as_deref().unwrap_or_default(), one.due.as_deref().unwrap_or_default());
+        let (id, due) = (
+            one.id.as_deref().unwrap_or_default(),
+            one.due.as_deref().unwrap_or_default(),
+        );
         let said = if one.message.is_empty() {
             String::new()
         } else {
-            format!(": {}", output::line(&shortened(&one.message, MESSAGE_CHARACTERS_MAX)))
+            format!(
+                ": {}",
+                output::line(&shortened(&one.message, MESSAGE_CHARACTERS_MAX))
+            )
         };
         let became = match one.fate {
             Fate::Pending => format!("waits or is under way, due {due}{tries}{said}  (task {id})"),
@@ -103,7 +131,9 @@ fn as_text(view: &ExplainView) -> String {
     match explained.omitted {
         0 => {}
         1 => text.push_str("\n1 more rule did not take it; --limit shows more\n"),
-        omitted => text.push_str(&format!("\n{omitted} more rules did not take it; --limit shows more\n")),
+        omitted => text.push_str(&format!(
+            "\n{omitted} more rules did not take it; --limit shows more\n"
+        )),
     }
     plain(&text).into_owned()
 }
@@ -127,7 +157,12 @@ mod tests {
 
     async fn told(bus: &TestBus, arguments: &str) -> String {
         let address = format!("--admin=http://{}", bus.address);
-        let line = Line::parse_from(["explain"].into_iter().chain(arguments.split_whitespace()).chain([&*address]));
+        let line = Line::parse_from(
+            ["explain"]
+                .into_iter()
+                .chain(arguments.split_whitespace())
+                .chain([&*address]),
+        );
         match execute(&line.args).await {
             Ok(text) => bus.anonymous(&text),
             Err(error) => format!("{error}\n").replace(&bus.address.to_string(), "ADDRESS"),

@@ -1,7 +1,8 @@
 //! `pointsman import`: a rule file of what other systems' rules say.
 //!
-//! What is made passes `pointsman check`, and no rule in it takes more than it did elsewhere: one of which a condition has no counterpart is left
-//! out, and told of. The list of what has none goes to standard error and, as comments, into the file.
+//! What is made passes `pointsman check`, and no rule in it takes more than it did elsewhere: one
+//! of which a condition has no counterpart is left out, and told of. The list of what has none goes
+//! to standard error and, as comments, into the file.
 
 mod argo;
 mod draft;
@@ -26,9 +27,10 @@ use crate::output::{self, OutputArgs};
 /// What `import` is told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ImportArgs {
-    /// What to import; `-` is standard input. EventBridge rules as `aws events describe-rule`, `list-rules` and `list-targets-by-rule` print
-    /// them (targets belong to the rule read before them), CloudFormation and SAM templates and Knative Triggers and Argo Sensors and EventSources as YAML or
-    /// JSON, and Terraform's JSON
+    /// What to import; `-` is standard input. EventBridge rules as `aws events describe-rule`,
+    /// `list-rules` and `list-targets-by-rule` print them (targets belong to the rule read before
+    /// them), CloudFormation and SAM templates and Knative Triggers and Argo Sensors and
+    /// EventSources as YAML or JSON, and Terraform's JSON
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
     /// Where to write the rule file; standard output where left out
@@ -56,15 +58,29 @@ pub fn run(args: &ImportArgs) -> Result<ExitCode, miette::Report> {
         let whole = json!({ "rule_file": imported.text, "no_counterpart": imported.notes });
         output::print(&output::json(&whole).into_diagnostic()?).into_diagnostic()?;
     } else {
-        for Note { of, message, left_out } in &imported.notes {
-            eprintln!("{}{}: {}", if *left_out { "left out: " } else { "" }, output::line(of), output::line(message));
+        for Note {
+            of,
+            message,
+            left_out,
+        } in &imported.notes
+        {
+            eprintln!(
+                "{}{}: {}",
+                if *left_out { "left out: " } else { "" },
+                output::line(of),
+                output::line(message)
+            );
         }
         match &args.output {
             Some(path) => write_new(path, &imported.text, args.force)?,
             None => output::print(&imported.text).into_diagnostic()?,
         }
     }
-    Ok(if imported.made == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if imported.made == 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// Takes what a file holds into the draft.
@@ -86,23 +102,40 @@ fn take(value: &Value, documents: &read::Documents, draft: &mut Draft) -> Result
         ("eventing.knative.dev", "Trigger") => knative::take(value, draft),
         ("argoproj.io", "Sensor") => argo::take(value, draft),
         ("argoproj.io", "EventSource") => argo::take_source(value, draft),
-        ("v1", "List") => {
-            value.get("items").and_then(Value::as_array).into_iter().flatten().try_for_each(|item| take(item, documents, draft))?
-        }
+        ("v1", "List") => value
+            .get("items")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .try_for_each(|item| take(item, documents, draft))?,
         ("", "") => {
             let what = match value {
                 Value::Object(map) => {
-                    format!("an object with {}", map.keys().take(5).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "))
+                    format!(
+                        "an object with {}",
+                        map.keys()
+                            .take(5)
+                            .map(|key| format!("`{key}`"))
+                            .collect::<Vec<_>>()
+                            .join(", ")
+                    )
                 }
                 other => format!("the value {}", output::shortened(&other.to_string(), 40)),
             };
-            let error = CommandError::new(format!("cannot import {}: it holds {what}", documents.name));
+            let error =
+                CommandError::new(format!("cannot import {}: it holds {what}", documents.name));
             return Err(
                 error.help("EventBridge rules and targets as the AWS CLI prints them, CloudFormation, SAM and Terraform JSON, Knative Triggers and Argo Sensors can be imported")
             );
         }
         _ => draft.left_out(
-            &format!("{kind} {}", value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("?")),
+            &format!(
+                "{kind} {}",
+                value
+                    .pointer("/metadata/name")
+                    .and_then(Value::as_str)
+                    .unwrap_or("?")
+            ),
             "only Triggers, Sensors and EventSources are imported",
         ),
     }

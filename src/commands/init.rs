@@ -119,18 +119,20 @@ impl TargetKind {
             Self::Rabbitmq => {
                 "  function:\n    rabbitmq:\n      url: \"amqp://127.0.0.1:5672\"\n      username: app\n      password: { env: AMQP_PASSWORD }\n      exchange: events\n      routing_key: <$.type>\n"
             }
-            Self::Nats => "  function:\n    nats: { url: \"nats://127.0.0.1:4222\", subject: \"events.<$.type>\" }\n",
+            Self::Nats => {
+                "  function:\n    nats: { url: \"nats://127.0.0.1:4222\", subject: \"events.<$.type>\" }\n"
+            }
             Self::Stdout => "  function:\n    stdout: {}\n",
         }
     }
 }
 
-/// The schema that `init` writes beside the rule file. Its name begins with a dot, so that nobody takes it for one of the rules.
+/// The schema that `init` writes beside the rule file. Its name begins with a dot, so that nobody
+/// takes it for one of the rules.
 const SCHEMA: &str = ".pointsman.schema.json";
 
 /// Tells editors with a YAML language server what the file is.
-const MODELINE: &str =
-    "# yaml-language-server: $schema=./.pointsman.schema.json\n# (made by: pointsman schema > .pointsman.schema.json)\n#\n";
+const MODELINE: &str = "# yaml-language-server: $schema=./.pointsman.schema.json\n# (made by: pointsman schema > .pointsman.schema.json)\n#\n";
 
 /// The rule file.
 fn text(source: SourceKind, target: TargetKind) -> String {
@@ -175,7 +177,10 @@ pub fn run(args: &InitArgs) -> Result<ExitCode, miette::Report> {
     let schema = output::json(&schema::rule_file()).into_diagnostic()?;
     write_new(&args.file.with_file_name(SCHEMA), &schema, true)?;
     let name = args.file.display();
-    output::print(&format!("wrote {name}; now: pointsman check {name}, then pointsman run {name}\n")).into_diagnostic()?;
+    output::print(&format!(
+        "wrote {name}; now: pointsman check {name}, then pointsman run {name}\n"
+    ))
+    .into_diagnostic()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -191,12 +196,15 @@ mod tests {
         for source in SourceKind::value_variants() {
             for target in TargetKind::value_variants() {
                 let text = text(*source, *target);
-                let (config, warnings) =
-                    Config::of_text("pointsman.yaml", Path::new("/"), &text).unwrap_or_else(|told| panic!("{text}\n{told:?}"));
+                let (config, warnings) = Config::of_text("pointsman.yaml", Path::new("/"), &text)
+                    .unwrap_or_else(|told| panic!("{text}\n{told:?}"));
                 assert!(warnings.is_empty(), "{warnings:?}\n{text}");
                 assert_eq!((config.rules.len(), config.targets.len()), (1, 1));
                 for tried in super::super::test::RulesInTest::new(config).run() {
-                    assert!(tried.failures.is_empty() && tried.differences.is_empty(), "{tried:?}");
+                    assert!(
+                        tried.failures.is_empty() && tried.differences.is_empty(),
+                        "{tried:?}"
+                    );
                 }
             }
         }
@@ -206,19 +214,38 @@ mod tests {
     fn a_file_that_is_there_stays() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pointsman.yaml");
-        let args = |force| InitArgs { source: SourceKind::Timer, target: TargetKind::Stdout, file: file.clone(), force };
+        let args = |force| InitArgs {
+            source: SourceKind::Timer,
+            target: TargetKind::Stdout,
+            file: file.clone(),
+            force,
+        };
         assert!(run(&args(false)).is_ok());
         std::fs::write(&file, "mine").unwrap();
-        assert!(run(&args(false)).unwrap_err().to_string().contains("already"));
+        assert!(
+            run(&args(false))
+                .unwrap_err()
+                .to_string()
+                .contains("already")
+        );
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
         assert!(run(&args(true)).is_ok());
         assert!(std::fs::read_to_string(&file).unwrap().contains("timer"));
         // The modeline names a file that is there, and that is the schema.
         let text = std::fs::read_to_string(&file).unwrap();
-        let path = text.lines().next().unwrap().strip_prefix("# yaml-language-server: $schema=").unwrap();
-        let schema: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.path().join(path)).unwrap()).unwrap();
+        let path = text
+            .lines()
+            .next()
+            .unwrap()
+            .strip_prefix("# yaml-language-server: $schema=")
+            .unwrap();
+        let schema: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.path().join(path)).unwrap()).unwrap();
         assert_eq!(schema, schema::rule_file());
         // It is none of the rules.
-        assert_eq!(crate::config::files::yaml_files(folder.path()).unwrap(), [file]);
+        assert_eq!(
+            crate::config::files::yaml_files(folder.path()).unwrap(),
+            [file]
+        );
     }
 }

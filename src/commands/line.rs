@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::{check, dead, diff, explain, import, init, listen, manual, match_event, run, schema, send, subscriptions, test, timers};
+use super::{
+    check, dead, diff, explain, import, init, listen, manual, match_event, run, schema, send,
+    subscriptions, test, timers,
+};
 use crate::telemetry::{self, LogArgs};
 use pointsman_journal::disk::DiskReader;
 use pointsman_journal::{JournalError, Reader};
@@ -45,7 +48,8 @@ enum Command {
     /// Run the rule files' own tests
     #[command(after_help = examples!("pointsman test", "pointsman test --watch rules.yaml"))]
     Test(test::TestArgs),
-    /// Say which events of the last time other rules would send elsewhere: exit 0 none, 1 some, 2 trouble
+    /// Say which events of the last time other rules would send elsewhere: exit 0 none, 1 some, 2
+    /// trouble
     #[command(after_help = examples!("pointsman diff new.yaml", "pointsman diff --against 7d --from rules/ new-rules/"))]
     Diff(diff::DiffArgs),
     /// Make a rule file of EventBridge rules, Knative Triggers or Argo Sensors
@@ -99,8 +103,13 @@ pub fn main() -> ExitCode {
     }
     let wraps = std::io::stderr().is_terminal();
     // Set once, so it is never taken already; what is no terminal is never wrapped.
-    let _ = miette::set_hook(Box::new(move |_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(wraps).build())));
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let _ = miette::set_hook(Box::new(move |_| {
+        Box::new(miette::MietteHandlerOpts::new().wrap_lines(wraps).build())
+    }));
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("cannot start the runtime: {error}");
@@ -125,7 +134,8 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => runtime.block_on(explain::run(args)),
         Command::Dead(args) => runtime.block_on(dead::run(args, &open_store)),
     };
-    // Threads of client libraries that are still at work panic as the runtime ends under them, which is nobody's concern any more.
+    // Threads of client libraries that are still at work panic as the runtime ends under them,
+    // which is nobody's concern any more.
     std::panic::set_hook(Box::new(|panic| tracing::debug!(%panic, "ending")));
     // What blocks still, such as a read from a file system that does not answer, is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -136,7 +146,9 @@ pub fn main() -> ExitCode {
 }
 
 fn open_store(path: &Path) -> Result<Arc<dyn Reader>, JournalError> {
-    DiskReader::open(path).map(|reader| reader as Arc<dyn Reader>).map_err(|error| JournalError::Io(error.to_string()))
+    DiskReader::open(path)
+        .map(|reader| reader as Arc<dyn Reader>)
+        .map_err(|error| JournalError::Io(error.to_string()))
 }
 
 #[cfg(test)]
@@ -149,7 +161,9 @@ mod tests {
         for character in line.chars() {
             match (quote, character) {
                 (None, '|' | '>' | '<' | '&') => break,
-                (None, '\'' | '"') => (quote, word) = (Some(character), Some(word.unwrap_or_default())),
+                (None, '\'' | '"') => {
+                    (quote, word) = (Some(character), Some(word.unwrap_or_default()))
+                }
                 (Some(mark), _) if mark == character => quote = None,
                 (None, ' ') => words.extend(word.take()),
                 _ => word.get_or_insert_default().push(character),
@@ -162,12 +176,30 @@ mod tests {
     #[test]
     fn every_command_has_examples_that_are_understood() {
         for command in CommandLine::command().get_subcommands() {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let examples: Vec<&str> = help.lines().skip(1).filter(|line| !line.is_empty()).collect();
-            assert!(!examples.is_empty(), "{} has no example", command.get_name());
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let examples: Vec<&str> = help
+                .lines()
+                .skip(1)
+                .filter(|line| !line.is_empty())
+                .collect();
+            assert!(
+                !examples.is_empty(),
+                "{} has no example",
+                command.get_name()
+            );
             for example in examples {
-                let line = example.find("pointsman ").map(|at| words(&example[at..])).unwrap_or_default();
-                assert_eq!(line.get(1).map(String::as_str), Some(command.get_name()), "{example}");
+                let line = example
+                    .find("pointsman ")
+                    .map(|at| words(&example[at..]))
+                    .unwrap_or_default();
+                assert_eq!(
+                    line.get(1).map(String::as_str),
+                    Some(command.get_name()),
+                    "{example}"
+                );
                 if let Err(error) = CommandLine::try_parse_from(line) {
                     panic!("{example}: {error}");
                 }

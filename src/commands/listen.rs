@@ -1,4 +1,5 @@
-//! `pointsman listen`: a function to try things with. It prints what it is given and answers as it was told.
+//! `pointsman listen`: a function to try things with. It prints what it is given and answers as it
+//! was told.
 
 pub mod function;
 
@@ -45,7 +46,12 @@ pub struct ListenArgs {
 /// It cannot start, or standard output cannot be written to.
 pub async fn run(args: ListenArgs) -> Result<ExitCode, miette::Report> {
     let stop = CancellationToken::new();
-    let mut function = Function::start(SocketAddr::new(args.address, args.port), args.behaviour, stop.clone()).await?;
+    let mut function = Function::start(
+        SocketAddr::new(args.address, args.port),
+        args.behaviour,
+        stop.clone(),
+    )
+    .await?;
     eprintln!("listening on http://{}", function.address);
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let mut calls = 0;
@@ -56,18 +62,29 @@ pub async fn run(args: ListenArgs) -> Result<ExitCode, miette::Report> {
         };
         let Some(call) = call else { break };
         calls += 1;
-        let text = if args.output.json { as_json(&call) } else { as_text(&call, &TimeZone::system()) };
-        output::print(&text).map_err(|error| CommandError::new(format!("cannot print a call: {error}")))?;
+        let text = if args.output.json {
+            as_json(&call)
+        } else {
+            as_text(&call, &TimeZone::system())
+        };
+        output::print(&text)
+            .map_err(|error| CommandError::new(format!("cannot print a call: {error}")))?;
     }
     stop.cancel();
     function.calls.close();
-    function.task.await.map_err(|error| CommandError::new(format!("the function broke: {error}")))?;
+    function
+        .task
+        .await
+        .map_err(|error| CommandError::new(format!("the function broke: {error}")))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// A call for a person: when, the answer, the attributes; then who calls; then the data as it came.
 fn as_text(call: &Call, zone: &TimeZone) -> String {
-    let at = jiff::Timestamp::from_microsecond(call.at.0).unwrap_or_default().to_zoned(zone.clone()).strftime("%H:%M:%S%.3f");
+    let at = jiff::Timestamp::from_microsecond(call.at.0)
+        .unwrap_or_default()
+        .to_zoned(zone.clone())
+        .strftime("%H:%M:%S%.3f");
     let mut text = String::new();
     let mut line = |line: &str| {
         for line in plain(line).lines() {
@@ -78,8 +95,12 @@ fn as_text(call: &Call, zone: &TimeZone) -> String {
     match &call.content {
         Content::Events(events) => {
             for event in events {
-                let rest = event.attributes().filter(|(name, _)| !["specversion", "type"].contains(name));
-                let rest: String = rest.map(|(name, value)| format!("  {name}={value}")).collect();
+                let rest = event
+                    .attributes()
+                    .filter(|(name, _)| !["specversion", "type"].contains(name));
+                let rest: String = rest
+                    .map(|(name, value)| format!("  {name}={value}"))
+                    .collect();
                 line(&format!("{head}  {}{rest}", event.ty()));
                 if let Some(data) = event.data() {
                     line(&indented(data.bytes()));
@@ -87,21 +108,36 @@ fn as_text(call: &Call, zone: &TimeZone) -> String {
             }
         }
         Content::Other(body, why) => {
-            line(&format!("{head}  {} {}  {}", call.method, call.uri, call.header("content-type")));
-            why.iter().for_each(|why| line(&format!("    no CloudEvent: {why}")));
+            line(&format!(
+                "{head}  {} {}  {}",
+                call.method,
+                call.uri,
+                call.header("content-type")
+            ));
+            why.iter()
+                .for_each(|why| line(&format!("    no CloudEvent: {why}")));
             line(&indented(body));
         }
     }
-    let (task, attempt, rule) = (call.header("pointsman-task"), call.header("pointsman-attempt"), call.header("pointsman-rule"));
+    let (task, attempt, rule) = (
+        call.header("pointsman-task"),
+        call.header("pointsman-attempt"),
+        call.header("pointsman-rule"),
+    );
     if !task.is_empty() {
-        line(&format!("    attempt {attempt} at {task} for the rule {rule}"));
+        line(&format!(
+            "    attempt {attempt} at {task} for the rule {rule}"
+        ));
     }
     text
 }
 
 fn indented(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    shortened(&text, DATA_CHARACTERS_MAX).lines().map(|line| format!("    {line}\n")).collect()
+    shortened(&text, DATA_CHARACTERS_MAX)
+        .lines()
+        .map(|line| format!("    {line}\n"))
+        .collect()
 }
 
 #[derive(serde::Serialize)]
@@ -144,8 +180,12 @@ fn as_json(call: &Call) -> String {
         events,
         body,
     };
-    // Texts and raw JSON always serialise. A raw value keeps the line breaks that it came with, which would end the line.
-    serde_json::to_string(&view).unwrap_or_default().replace(['\n', '\r'], " ") + "\n"
+    // Texts and raw JSON always serialise. A raw value keeps the line breaks that it came with,
+    // which would end the line.
+    serde_json::to_string(&view)
+        .unwrap_or_default()
+        .replace(['\n', '\r'], " ")
+        + "\n"
 }
 
 #[cfg(test)]
@@ -156,18 +196,34 @@ mod tests {
     use super::*;
 
     fn headers<const N: usize>(headers: [(&'static str, &'static str); N]) -> HeaderMap {
-        headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect()
+        headers
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .into_iter()
+            .collect()
     }
 
     #[test]
     fn a_call_is_shown_to_a_person_and_to_a_program() {
         let data = pointsman_schemas::Data::json("{\n\"a\":1}".into()).unwrap();
-        let event = Event::builder("1", "/camera", "photo").subject("a.jpg").data(data).build().unwrap();
+        let event = Event::builder("1", "/camera", "photo")
+            .subject("a.jpg")
+            .data(data)
+            .build()
+            .unwrap();
         let call = Call {
             at: Timestamp(1_769_851_800_123_000),
             method: Method::POST,
             uri: "/function?x=1".parse().unwrap(),
-            headers: headers([("pointsman-task", "aa-1-1-0"), ("pointsman-attempt", "2"), ("pointsman-rule", "thumbnails")]),
+            headers: headers([
+                ("pointsman-task", "aa-1-1-0"),
+                ("pointsman-attempt", "2"),
+                ("pointsman-rule", "thumbnails"),
+            ]),
             content: Content::Events(vec![event]),
             status: StatusCode::OK,
         };
@@ -176,8 +232,17 @@ mod tests {
             headers: headers([("content-type", "text/plain")]),
             ..call.clone()
         };
-        let calls = [call.clone(), other("hello\n\u{1b}[2Jworld", None), other("{}", Some("the required attribute \"id\" is missing"))];
-        insta::assert_snapshot!(calls.iter().map(|call| as_text(call, &TimeZone::UTC)).collect::<String>());
+        let calls = [
+            call.clone(),
+            other("hello\n\u{1b}[2Jworld", None),
+            other("{}", Some("the required attribute \"id\" is missing")),
+        ];
+        insta::assert_snapshot!(
+            calls
+                .iter()
+                .map(|call| as_text(call, &TimeZone::UTC))
+                .collect::<String>()
+        );
         insta::assert_snapshot!(calls.iter().map(as_json).collect::<String>());
     }
 }

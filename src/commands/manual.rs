@@ -11,7 +11,10 @@ use crate::output;
 ///
 /// # Errors
 /// Standard output cannot be written to.
-pub fn completions(mut command: clap::Command, shell: clap_complete::Shell) -> Result<ExitCode, miette::Report> {
+pub fn completions(
+    mut command: clap::Command,
+    shell: clap_complete::Shell,
+) -> Result<ExitCode, miette::Report> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "pointsman", &mut script);
     print(&script)
@@ -29,14 +32,19 @@ pub fn page(command: clap::Command, of: Option<&str>) -> Result<ExitCode, miette
         Some(name) => match command.find_subcommand(name) {
             Some(found) => found.clone(),
             None => {
-                let known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+                let known: Vec<&str> = command
+                    .get_subcommands()
+                    .map(clap::Command::get_name)
+                    .collect();
                 let error = CommandError::new(format!("there is no command `{name}`"));
                 return Err(error.help(format!("there is {}", known.join(", "))).into());
             }
         },
     };
     let mut roff = Vec::new();
-    clap_mangen::Man::new(command).render(&mut roff).into_diagnostic()?;
+    clap_mangen::Man::new(command)
+        .render(&mut roff)
+        .into_diagnostic()?;
     print(&roff)
 }
 

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use miette::IntoDiagnostic;
-use pointsman_rules::{Criteria, Document, Explanation, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch, explain};
+use pointsman_rules::{
+    Criteria, Document, Explanation, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch, explain,
+};
 use pointsman_schemas::{Event, InvalidEvent};
 use serde_json::{Value, json};
 
@@ -49,13 +51,22 @@ pub fn run(args: &MatchArgs) -> Result<ExitCode, miette::Report> {
 fn report(args: &MatchArgs) -> Result<(String, u8), miette::Report> {
     let is_stdin = |path: &Path| path.as_os_str() == "-";
     let event = if is_stdin(&args.pattern) && is_stdin(&args.event) {
-        Err(vec![of_file(&args.event, "pattern and event cannot both come from standard input", "put one of them into a file")])
+        Err(vec![of_file(
+            &args.event,
+            "pattern and event cannot both come from standard input",
+            "put one of them into a file",
+        )])
     } else {
         read_bytes(&args.event)
     };
     let event = event.and_then(|bytes| {
-        AnyEvent::read(bytes)
-            .map_err(|error| vec![of_file(&args.event, format!("this is not JSON: {error}"), "an event is one JSON value")])
+        AnyEvent::read(bytes).map_err(|error| {
+            vec![of_file(
+                &args.event,
+                format!("this is not JSON: {error}"),
+                "an event is one JSON value",
+            )]
+        })
     });
     match (read_pattern(&args.pattern), event) {
         (Ok(pattern), Ok(event)) => {
@@ -63,7 +74,12 @@ fn report(args: &MatchArgs) -> Result<(String, u8), miette::Report> {
             Ok((verdict(args, matches, explanation)?, u8::from(!matches)))
         }
         (pattern, event) => {
-            let diagnostics: Vec<_> = pattern.err().into_iter().chain(event.err()).flatten().collect();
+            let diagnostics: Vec<_> = pattern
+                .err()
+                .into_iter()
+                .chain(event.err())
+                .flatten()
+                .collect();
             Ok((show(&diagnostics, args.output.json)?, 2))
         }
     }
@@ -93,27 +109,52 @@ impl AnyEvent {
         Ok(Self { bytes, cloud_event })
     }
 
-    /// Whether the pattern matches, and why where that is asked for. A CloudEvent is held against it as in a running bus that has this one rule.
+    /// Whether the pattern matches, and why where that is asked for. A CloudEvent is held against
+    /// it as in a running bus that has this one rule.
     fn hold(&self, pattern: AnyPattern, explains: bool) -> (bool, Option<Explanation>) {
         if let (Some(event), Some(pattern)) = (&self.cloud_event, pattern.of_cloudevents) {
-            let rule = Rule { from: OriginSet::all_but(&[]), pattern: Some(pattern), condition: None, filters: None };
+            let rule = Rule {
+                from: OriginSet::all_but(&[]),
+                pattern: Some(pattern),
+                condition: None,
+                filters: None,
+            };
             let (rules, mut taken) = (RuleSet::compile(vec![rule]), Vec::new());
             rules.matches_into(Origin(0), event, &mut Scratch::default(), &mut taken);
-            return (!taken.is_empty(), explains.then(|| rules.explain(0, Origin(0), event)).flatten());
+            return (
+                !taken.is_empty(),
+                explains
+                    .then(|| rules.explain(0, Origin(0), event))
+                    .flatten(),
+            );
         }
-        let Ok(document) = Document::json(&self.bytes) else { return (false, None) };
+        let Ok(document) = Document::json(&self.bytes) else {
+            return (false, None);
+        };
         let matches = pattern.of_json.matches(&document, &mut Scratch::default());
-        let criteria = Criteria { pattern: Some(&pattern.of_json), ..Criteria::default() };
+        let criteria = Criteria {
+            pattern: Some(&pattern.of_json),
+            ..Criteria::default()
+        };
         (matches, explains.then(|| explain(criteria, &document)))
     }
 }
 
-fn verdict(args: &MatchArgs, matches: bool, explanation: Option<Explanation>) -> Result<String, miette::Report> {
+fn verdict(
+    args: &MatchArgs,
+    matches: bool,
+    explanation: Option<Explanation>,
+) -> Result<String, miette::Report> {
     match (args.output.json, &explanation) {
         (true, Some(explanation)) => output::json(explanation).into_diagnostic(),
         (true, None) => output::json(&json!({ "matches": matches })).into_diagnostic(),
         (false, Some(explanation)) => Ok(output::plain(&explanation.to_string()).into_owned()),
-        (false, None) => Ok(if matches { "matches\n" } else { "does not match\n" }.to_owned()),
+        (false, None) => Ok(if matches {
+            "matches\n"
+        } else {
+            "does not match\n"
+        }
+        .to_owned()),
     }
 }
 
@@ -122,46 +163,90 @@ fn of_file(path: &Path, message: impl Into<String>, help: &str) -> Diagnostic {
 }
 
 fn shown(path: &Path) -> String {
-    if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() }
+    if path.as_os_str() == "-" {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    }
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
-    let cannot = |error: &dyn Display| vec![of_file(path, format!("cannot read this: {error}"), "name a file, or - for standard input")];
+    let cannot = |error: &dyn Display| {
+        vec![of_file(
+            path,
+            format!("cannot read this: {error}"),
+            "name a file, or - for standard input",
+        )]
+    };
     let reader: Box<dyn Read> = match path.as_os_str() {
         name if name == "-" => Box::new(std::io::stdin()),
         _ => Box::new(std::fs::File::open(path).map_err(|error| cannot(&error))?),
     };
     let mut bytes = Vec::new();
-    reader.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| cannot(&error))?;
+    reader
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| cannot(&error))?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
-        return Err(cannot(&format!("it is larger than {} MiB", FILE_BYTES_MAX / (1024 * 1024))));
+        return Err(cannot(&format!(
+            "it is larger than {} MiB",
+            FILE_BYTES_MAX / (1024 * 1024)
+        )));
     }
     Ok(bytes)
 }
 
 fn read_pattern(path: &Path) -> Result<AnyPattern, Vec<Diagnostic>> {
-    let text = String::from_utf8(read_bytes(path)?).map_err(|_| vec![of_file(path, "this is not UTF-8", "a pattern is JSON or YAML")])?;
+    let text = String::from_utf8(read_bytes(path)?).map_err(|_| {
+        vec![of_file(
+            path,
+            "this is not UTF-8",
+            "a pattern is JSON or YAML",
+        )]
+    })?;
     let file = Arc::new(File::new(shown(path), &text, &[]));
     let placed = |mistakes: Vec<Mistake>| {
-        let mut diagnostics: Vec<_> = mistakes.into_iter().map(|mistake| Diagnostic { file: Arc::clone(&file), mistake }).collect();
+        let mut diagnostics: Vec<_> = mistakes
+            .into_iter()
+            .map(|mistake| Diagnostic {
+                file: Arc::clone(&file),
+                mistake,
+            })
+            .collect();
         crate::config::diagnostic::sort(&mut diagnostics);
         diagnostics
     };
-    // JSON is tried first: it may hold what YAML refuses, such as surrogate escapes. The tree is for the places then.
+    // JSON is tried first: it may hold what YAML refuses, such as surrogate escapes. The tree is
+    // for the places then.
     let json = serde_json::from_str::<Value>(&text);
     let tree = yaml::read(&text);
     // A key that stands twice is JSON, of which one would be read and the other not.
     if let (Ok(_), Err(mistakes)) = (&json, &tree) {
-        let twice: Vec<Mistake> = mistakes.iter().filter(|mistake| mistake.also.is_some()).cloned().collect();
+        let twice: Vec<Mistake> = mistakes
+            .iter()
+            .filter(|mistake| mistake.also.is_some())
+            .cloned()
+            .collect();
         if !twice.is_empty() {
             return Err(placed(twice));
         }
     }
     let mistakes = Mistakes::default();
     let (value, root) = match (json, tree) {
-        (Ok(value), tree) => (value, tree.unwrap_or(Node { value: yaml::Value::Null, span: Span::default() })),
+        (Ok(value), tree) => (
+            value,
+            tree.unwrap_or(Node {
+                value: yaml::Value::Null,
+                span: Span::default(),
+            }),
+        ),
         (Err(_), Ok(root)) => {
-            let piece = Piece { node: &root, entry: None, text: &text, mistakes: &mistakes };
+            let piece = Piece {
+                node: &root,
+                entry: None,
+                text: &text,
+                mistakes: &mistakes,
+            };
             (reader::read::<Value>(piece).unwrap_or_default(), root)
         }
         (Err(_), Err(mistakes)) => return Err(placed(mistakes)),
@@ -169,8 +254,17 @@ fn read_pattern(path: &Path) -> Result<AnyPattern, Vec<Diagnostic>> {
     let mut mistakes = mistakes.into_inner();
     if mistakes.is_empty() {
         match Pattern::compile_for_any_json(&value) {
-            Ok(of_json) => return Ok(AnyPattern { of_json, of_cloudevents: Pattern::compile(&value).ok() }),
-            Err(problems) => mistakes.extend(problems.into_iter().map(|problem| Mistake::of(problem, None, &root, &text))),
+            Ok(of_json) => {
+                return Ok(AnyPattern {
+                    of_json,
+                    of_cloudevents: Pattern::compile(&value).ok(),
+                });
+            }
+            Err(problems) => mistakes.extend(
+                problems
+                    .into_iter()
+                    .map(|problem| Mistake::of(problem, None, &root, &text)),
+            ),
         }
     }
     Err(placed(mistakes))
@@ -187,7 +281,12 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             path
         };
-        let args = MatchArgs { pattern: path("pattern", pattern), event: path("event", event), explain, output: OutputArgs { json } };
+        let args = MatchArgs {
+            pattern: path("pattern", pattern),
+            event: path("event", event),
+            explain,
+            output: OutputArgs { json },
+        };
         let (text, code) = report(&args).unwrap();
         (text.replace(&folder.path().display().to_string(), ""), code)
     }
@@ -208,33 +307,92 @@ mod tests {
             ("", "{}", 2),
             (r#"{"a": [1]}"#, "", 2),
         ] {
-            assert_eq!(report_of(pattern, event, false, false).1, expect, "{pattern} {event}");
+            assert_eq!(
+                report_of(pattern, event, false, false).1,
+                expect,
+                "{pattern} {event}"
+            );
         }
     }
 
     #[test]
     fn an_event_gets_the_answer_that_it_gets_on_the_bus() {
         let deep = |levels: usize| format!("{}7{}", "[".repeat(levels), "]".repeat(levels));
-        let cloud_event = |members: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"t",{members}}}"#);
+        let cloud_event = |members: &str| {
+            format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"t",{members}}}"#)
+        };
         for (pattern, event, expect) in [
-            // Numbers beyond all doubles, and halves of surrogate pairs, are what the bus takes them for.
-            (r#"{"a": [{"numeric": [">", 5]}], "b": [1]}"#, r#"{"a":1e400,"b":1}"#.to_owned(), 0),
-            (r#"{"a": [{"numeric": ["<", 5]}]}"#, r#"{"a":-1e400}"#.to_owned(), 0),
-            (r#"{"a": [{"prefix": "x"}]}"#, r#"{"a":"x\ud800"}"#.to_owned(), 0),
-            (r#"{"a": [{"suffix": "\ufffdy"}]}"#, r#"{"a":"x\ud800y"}"#.to_owned(), 0),
-            (r#"{"data": {"a": [{"exists": true}]}}"#, cloud_event(r#""data":{"a":"\udc00\ud800"}"#), 0),
-            (r#"{"data": {"n": [{"numeric": [">", 1e308]}]}}"#, cloud_event(r#""data":{"n":1e400}"#), 0),
+            // Numbers beyond all doubles, and halves of surrogate pairs, are what the bus takes
+            // them for.
+            (
+                r#"{"a": [{"numeric": [">", 5]}], "b": [1]}"#,
+                r#"{"a":1e400,"b":1}"#.to_owned(),
+                0,
+            ),
+            (
+                r#"{"a": [{"numeric": ["<", 5]}]}"#,
+                r#"{"a":-1e400}"#.to_owned(),
+                0,
+            ),
+            (
+                r#"{"a": [{"prefix": "x"}]}"#,
+                r#"{"a":"x\ud800"}"#.to_owned(),
+                0,
+            ),
+            (
+                r#"{"a": [{"suffix": "\ufffdy"}]}"#,
+                r#"{"a":"x\ud800y"}"#.to_owned(),
+                0,
+            ),
+            (
+                r#"{"data": {"a": [{"exists": true}]}}"#,
+                cloud_event(r#""data":{"a":"\udc00\ud800"}"#),
+                0,
+            ),
+            (
+                r#"{"data": {"n": [{"numeric": [">", 1e308]}]}}"#,
+                cloud_event(r#""data":{"n":1e400}"#),
+                0,
+            ),
             // 128 levels, of the data or of the whole.
-            (r#"{"data": [7]}"#, cloud_event(&format!(r#""data":{}"#, deep(128))), 0),
-            (r#"{"data": [7]}"#, cloud_event(&format!(r#""data":{}"#, deep(129))), 2),
+            (
+                r#"{"data": [7]}"#,
+                cloud_event(&format!(r#""data":{}"#, deep(128))),
+                0,
+            ),
+            (
+                r#"{"data": [7]}"#,
+                cloud_event(&format!(r#""data":{}"#, deep(129))),
+                2,
+            ),
             (r#"{"a": [7]}"#, format!(r#"{{"a":{}}}"#, deep(127)), 0),
             (r#"{"a": [7]}"#, format!(r#"{{"a":{}}}"#, deep(128)), 2),
             // What a CloudEvent's members mean.
-            (r#"{"data": {"a": [1]}}"#, cloud_event(r#""data_base64":"eyJhIjoxfQ==""#), 0),
-            (r#"{"data_base64": ["eyJhIjoxfQ=="]}"#, cloud_event(r#""data_base64":"eyJhIjoxfQ==""#), 0),
-            (r#"{"subject": [{"exists": false}]}"#, cloud_event(r#""subject":null"#), 0),
-            (r#"{"subject": [null]}"#, cloud_event(r#""subject":null"#), 1),
-            (r#"{"subject": [null]}"#, r#"{"subject":null}"#.to_owned(), 0),
+            (
+                r#"{"data": {"a": [1]}}"#,
+                cloud_event(r#""data_base64":"eyJhIjoxfQ==""#),
+                0,
+            ),
+            (
+                r#"{"data_base64": ["eyJhIjoxfQ=="]}"#,
+                cloud_event(r#""data_base64":"eyJhIjoxfQ==""#),
+                0,
+            ),
+            (
+                r#"{"subject": [{"exists": false}]}"#,
+                cloud_event(r#""subject":null"#),
+                0,
+            ),
+            (
+                r#"{"subject": [null]}"#,
+                cloud_event(r#""subject":null"#),
+                1,
+            ),
+            (
+                r#"{"subject": [null]}"#,
+                r#"{"subject":null}"#.to_owned(),
+                0,
+            ),
             ("{\"a\": [1]}", "\u{feff}{\"a\":1}".to_owned(), 0),
         ] {
             let (told, code) = report_of(pattern, &event, false, false);
@@ -245,7 +403,13 @@ mod tests {
     #[test]
     fn it_says_why() {
         let told = [
-            report_of(r#"{"a": [{"numeric": [">", 5]}]}"#, r#"{"a": 1}"#, true, false).0,
+            report_of(
+                r#"{"a": [{"numeric": [">", 5]}]}"#,
+                r#"{"a": 1}"#,
+                true,
+                false,
+            )
+            .0,
             report_of(r#"{"a": [1]}"#, r#"{"a": 1}"#, false, true).0,
             report_of("{\"a\": [\n  {\"prefx\": 1}]}", "{", false, false).0,
         ];
@@ -264,7 +428,9 @@ mod tests {
         ] {
             std::fs::write(&path, text).unwrap();
             let told = read_pattern(&path).err().unwrap_or_default();
-            let says = told.iter().any(|one| one.mistake.message.contains("a second time"));
+            let says = told
+                .iter()
+                .any(|one| one.mistake.message.contains("a second time"));
             assert_eq!(says, twice, "{text}: {told:?}");
         }
     }

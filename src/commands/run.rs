@@ -41,7 +41,8 @@ fn show(diagnostics: &[Diagnostic]) {
         return;
     }
     let render = || diagnostic::render(diagnostics, Screen::of(&std::io::stderr()));
-    let text = std::panic::catch_unwind(AssertUnwindSafe(render)).unwrap_or_else(|_| format!("{}\n", diagnostic::count(diagnostics)));
+    let text = std::panic::catch_unwind(AssertUnwindSafe(render))
+        .unwrap_or_else(|_| format!("{}\n", diagnostic::count(diagnostics)));
     // Nobody may be there to read it.
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

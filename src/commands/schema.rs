@@ -12,7 +12,8 @@ use crate::output;
 /// What `schema` is told.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SchemaArgs {
-    /// Rule files or folders of them whose sources, targets and rules are then the only names that may be referred to
+    /// Rule files or folders of them whose sources, targets and rules are then the only names that
+    /// may be referred to
     #[arg(long = "for", value_name = "PATH", num_args = 1..)]
     pub files: Vec<PathBuf>,
 }

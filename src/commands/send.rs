@@ -32,13 +32,16 @@ const FILE_EVENTS_MAX: usize = 1_000_000;
 /// Sends a CloudEvent to a bus, or a file of them
 #[derive(Clone, Debug, clap::Args)]
 pub struct SendArgs {
-    /// Where the bus takes events; else what the rule files say that `run` would read, or http://127.0.0.1:8080/events
+    /// Where the bus takes events; else what the rule files say that `run` would read, or
+    /// http://127.0.0.1:8080/events
     #[arg(long, env = "POINTSMAN_URL", value_name = "URL")]
     pub to: Option<Uri>,
-    /// How the event travels; a file of several goes as batches unless one is asked for, all else in binary mode
+    /// How the event travels; a file of several goes as batches unless one is asked for, all else
+    /// in binary mode
     #[arg(long, value_name = "MODE")]
     pub mode: Option<SendMode>,
-    /// A file of CloudEvents in JSON (`-` for standard input): one, a list of them, or one on each line
+    /// A file of CloudEvents in JSON (`-` for standard input): one, a list of them, or one on each
+    /// line
     #[arg(long, value_name = "FILE", conflicts_with_all = ["ty", "source", "subject", "id", "time", "data", "content_type", "extensions"])]
     pub file: Option<PathBuf>,
     /// The event's type
@@ -71,7 +74,8 @@ pub struct SendArgs {
     /// A key of the bus, where it asks for one; better set by the variable
     #[arg(long, env = "POINTSMAN_KEY", hide_env_values = true, value_parser = bearer)]
     pub key: Option<HeaderValue>,
-    /// Certificates to trust in place of the system's, in PEM: of an authority of your own, or the bus's own certificate
+    /// Certificates to trust in place of the system's, in PEM: of an authority of your own, or the
+    /// bus's own certificate
     #[arg(long, env = "POINTSMAN_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// How what was answered is printed
@@ -101,35 +105,52 @@ impl From<SendMode> for Mode {
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
 /// `NAME=VALUE`, or `NAME: VALUE` as other clients have it.
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(['=', ':']).ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
-    let name = HeaderName::try_from(name.trim()).map_err(|_| format!("{name:?} is not the name of a header"))?;
-    let value = HeaderValue::try_from(value.trim()).map_err(|_| format!("the value of {name} has characters that no header holds"))?;
+    let (name, value) = text
+        .split_once(['=', ':'])
+        .ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
+    let name = HeaderName::try_from(name.trim())
+        .map_err(|_| format!("{name:?} is not the name of a header"))?;
+    let value = HeaderValue::try_from(value.trim())
+        .map_err(|_| format!("the value of {name} has characters that no header holds"))?;
     Ok((name, value))
 }
 
-/// Sends what the arguments say and prints what was answered. Succeeds where everything was answered with 202.
+/// Sends what the arguments say and prints what was answered. Succeeds where everything was
+/// answered with 202.
 ///
 /// # Errors
 /// There is nothing to send, or no answer.
 pub async fn run(args: SendArgs) -> Result<ExitCode, miette::Report> {
     let printed = |error| CommandError::new(format!("cannot print the answer: {error}"));
     let all = execute(&args, |text| output::print(text).map_err(printed)).await?;
-    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if all {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
-/// Sends everything, or up to what is not taken; tells each answer's text, and whether all was taken.
-async fn execute(args: &SendArgs, mut print: impl FnMut(&str) -> Result<(), CommandError>) -> Result<bool, CommandError> {
+/// Sends everything, or up to what is not taken; tells each answer's text, and whether all was
+/// taken.
+async fn execute(
+    args: &SendArgs,
+    mut print: impl FnMut(&str) -> Result<(), CommandError>,
+) -> Result<bool, CommandError> {
     let (events, many) = match &args.file {
         Some(file) => read_file(file)?,
         None => (vec![build(args)?], false),
     };
-    let mode = args.mode.map_or(if many { Mode::Batch } else { Mode::Binary }, Mode::from);
+    let mode = args
+        .mode
+        .map_or(if many { Mode::Batch } else { Mode::Binary }, Mode::from);
     let client = client(args)?;
     let mut sent = 0;
     let parts = parts(&events, mode);
@@ -138,9 +159,16 @@ async fn execute(args: &SendArgs, mut print: impl FnMut(&str) -> Result<(), Comm
         progress.at(sent);
         let (mut headers, body) = encode(part, mode);
         headers.extend(args.headers.iter().cloned());
-        let answer = client.send(Method::POST, headers, body).await.map_err(|error| error.help_after(sent, events.len()))?;
+        let answer = client
+            .send(Method::POST, headers, body)
+            .await
+            .map_err(|error| error.help_after(sent, events.len()))?;
         progress.clear();
-        print(&if args.output.json { as_json(part, &answer) } else { as_text(part, &answer) })?;
+        print(&if args.output.json {
+            as_json(part, &answer)
+        } else {
+            as_text(part, &answer)
+        })?;
         if answer.status != StatusCode::ACCEPTED {
             return Ok(false);
         }
@@ -154,12 +182,18 @@ fn client(args: &SendArgs) -> Result<Client, CommandError> {
     if let Some(to) = &args.to {
         return Client::trusting(with_path(to), args.key.clone(), args.ca.as_deref());
     }
-    let Beside { events, events_key, .. } = Beside::look();
+    let Beside {
+        events, events_key, ..
+    } = Beside::look();
     let key = match (&args.key, events_key) {
         (None, Some(key)) => Some(bearer(&key).map_err(CommandError::new)?),
         (given, _) => given.clone(),
     };
-    Client::trusting(events.unwrap_or_else(|| Uri::from_static("http://127.0.0.1:8080/events")), key, args.ca.as_deref())
+    Client::trusting(
+        events.unwrap_or_else(|| Uri::from_static("http://127.0.0.1:8080/events")),
+        key,
+        args.ca.as_deref(),
+    )
 }
 
 /// The address with the path of the ingress, where only the bus itself is named.
@@ -174,22 +208,38 @@ fn with_path(to: &Uri) -> Uri {
 
 impl CommandError {
     fn help_after(self, sent: usize, of: usize) -> Self {
-        if sent == 0 { self } else { self.help(format!("{sent} of {of} events were taken before; the others were not")) }
+        if sent == 0 {
+            self
+        } else {
+            self.help(format!(
+                "{sent} of {of} events were taken before; the others were not"
+            ))
+        }
     }
 }
 
 /// The event that the arguments describe.
 fn build(args: &SendArgs) -> Result<Event, CommandError> {
-    let invalid = |error: &dyn std::fmt::Display| CommandError::new(format!("that is no CloudEvent: {error}"));
-    let id = args.id.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
-    let time = args.time.clone().unwrap_or_else(|| Timestamp::now().to_string());
-    let mut event = Event::builder(id, args.source.clone(), args.ty.clone().unwrap_or_default()).time(time);
+    let invalid = |error: &dyn std::fmt::Display| {
+        CommandError::new(format!("that is no CloudEvent: {error}"))
+    };
+    let id = args
+        .id
+        .clone()
+        .unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+    let time = args
+        .time
+        .clone()
+        .unwrap_or_else(|| Timestamp::now().to_string());
+    let mut event =
+        Event::builder(id, args.source.clone(), args.ty.clone().unwrap_or_default()).time(time);
     if let Some(subject) = &args.subject {
         event = event.subject(subject.clone());
     }
     for (name, value) in &args.extensions {
         if event.has(name) || name == "specversion" {
-            return Err(CommandError::new(format!("{name} is no extension")).help(format!("give it as --{name}, or leave it out")));
+            return Err(CommandError::new(format!("{name} is no extension"))
+                .help(format!("give it as --{name}, or leave it out")));
         }
         event = event.attribute(name.clone(), ExtensionValue::String(value.clone().into()));
     }
@@ -200,14 +250,18 @@ fn build(args: &SendArgs) -> Result<Event, CommandError> {
             None => data.clone().into_bytes().into(),
         };
         let media_type = args.content_type.as_deref().unwrap_or("application/json");
-        event = event.data(typed(bytes, media_type)?).datacontenttype(media_type);
+        event = event
+            .data(typed(bytes, media_type)?)
+            .datacontenttype(media_type);
     }
     event.build().map_err(|error| invalid(&error))
 }
 
 fn typed(bytes: Bytes, media_type: &str) -> Result<Data, CommandError> {
     Data::read(Some(media_type), bytes).map_err(|error| {
-        CommandError::new(error.to_string()).help("text in JSON stands in quotes: --data '\"text\"'; else give --content-type text/plain")
+        CommandError::new(error.to_string()).help(
+            "text in JSON stands in quotes: --data '\"text\"'; else give --content-type text/plain",
+        )
     })
 }
 
@@ -227,17 +281,30 @@ fn read_file(path: &Path) -> Result<(Vec<Event>, bool), CommandError> {
     let bytes = read(path)?;
     let wrong = |what: String| CommandError::new(format!("cannot send {}: {what}", path.display()));
     if bytes.trim_ascii_start().first() == Some(&b'[') {
-        let events = json::decode_batch(&bytes, FILE_EVENTS_MAX)
-            .map_err(|error| wrong(pointsman_schemas::http::DecodeError::from(error).to_string()))?;
-        return if events.is_empty() { Err(wrong("the list is empty".into())) } else { Ok((events, true)) };
+        let events = json::decode_batch(&bytes, FILE_EVENTS_MAX).map_err(|error| {
+            wrong(pointsman_schemas::http::DecodeError::from(error).to_string())
+        })?;
+        return if events.is_empty() {
+            Err(wrong("the list is empty".into()))
+        } else {
+            Ok((events, true))
+        };
     }
-    let lines = || bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
+    let lines = || {
+        bytes
+            .split(|byte| *byte == b'\n')
+            .enumerate()
+            .filter(|(_, line)| !line.trim_ascii().is_empty())
+    };
     let is_json = |line: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok();
     match json::decode(&bytes) {
         Ok(event) => Ok((vec![event], false)),
-        Err(_) if lines().count() > 1 && lines().next().is_some_and(|(_, first)| is_json(first)) => {
+        Err(_)
+            if lines().count() > 1 && lines().next().is_some_and(|(_, first)| is_json(first)) =>
+        {
             let event = |(index, line): (usize, &[u8])| {
-                json::decode(&bytes.slice_ref(line)).map_err(|error| wrong(format!("line {}: {error}", index + 1)))
+                json::decode(&bytes.slice_ref(line))
+                    .map_err(|error| wrong(format!("line {}: {error}", index + 1)))
             };
             Ok((lines().map(event).collect::<Result<_, _>>()?, true))
         }
@@ -284,13 +351,20 @@ fn as_text(part: &[Event], answer: &Answer) -> String {
         Err(_) if body.trim().is_empty() => String::new(),
         Err(_) => format!(": {}", output::shortened(body.trim(), 1_000)),
     };
-    format!("{}\n", output::line(&format!("{}  {what}{said}", answer.status)))
+    format!(
+        "{}\n",
+        output::line(&format!("{}  {what}{said}", answer.status))
+    )
 }
 
 fn as_json(part: &[Event], answer: &Answer) -> String {
-    let said = serde_json::from_slice(&answer.body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&answer.body)));
+    let said = serde_json::from_slice(&answer.body)
+        .unwrap_or_else(|_| json!(String::from_utf8_lossy(&answer.body)));
     let ids: Vec<&str> = part.iter().map(|event| &**event.id()).collect();
-    format!("{}\n", json!({ "status": answer.status.as_u16(), "ids": ids, "answer": said }))
+    format!(
+        "{}\n",
+        json!({ "status": answer.status.as_u16(), "ids": ids, "answer": said })
+    )
 }
 
 #[cfg(test)]
@@ -308,13 +382,25 @@ mod tests {
     }
 
     fn parse(words: &[&str]) -> SendArgs {
-        Line::try_parse_from([&["send"], words].concat()).unwrap().args
+        Line::try_parse_from([&["send"], words].concat())
+            .unwrap()
+            .args
     }
 
-    /// What arrives somewhere when these words are typed, the events of each request; what is printed, and whether all was taken.
+    /// What arrives somewhere when these words are typed, the events of each request; what is
+    /// printed, and whether all was taken.
     async fn sent(words: &[&str], status: u16) -> (Vec<Vec<Event>>, String, bool) {
-        let behaviour = Behaviour { status: StatusCode::from_u16(status).unwrap(), ..Behaviour::default() };
-        let mut function = Function::start(([127, 0, 0, 1], 0).into(), behaviour, CancellationToken::new()).await.unwrap();
+        let behaviour = Behaviour {
+            status: StatusCode::from_u16(status).unwrap(),
+            ..Behaviour::default()
+        };
+        let mut function = Function::start(
+            ([127, 0, 0, 1], 0).into(),
+            behaviour,
+            CancellationToken::new(),
+        )
+        .await
+        .unwrap();
         let to = format!("http://{}/events", function.address);
         let mut printed = String::new();
         let all = execute(&parse(&[words, &["--to", &to]].concat()), |text| {
@@ -325,7 +411,9 @@ mod tests {
         .unwrap();
         let mut requests = Vec::new();
         while let Ok(call) = function.calls.try_recv() {
-            let Content::Events(events) = call.content else { panic!("no CloudEvent came: {call:?}") };
+            let Content::Events(events) = call.content else {
+                panic!("no CloudEvent came: {call:?}")
+            };
             requests.push(events);
         }
         (requests, printed, all)
@@ -334,51 +422,118 @@ mod tests {
     #[tokio::test]
     async fn an_event_arrives_as_it_was_described_in_every_mode() {
         let data = r#"{"n":12345678901234567890123}"#;
-        let words = ["--type", "photo", "--source", "/camera", "--subject", "ä b", "--id", "1", "--ext", "traceid=x=y", "--data", data];
+        let words = [
+            "--type",
+            "photo",
+            "--source",
+            "/camera",
+            "--subject",
+            "ä b",
+            "--id",
+            "1",
+            "--ext",
+            "traceid=x=y",
+            "--data",
+            data,
+        ];
         for mode in ["binary", "structured", "batch"] {
-            let (requests, printed, all) = sent(&[&words[..], &["--mode", mode]].concat(), 202).await;
-            let [events] = &requests[..] else { panic!("{mode}: {requests:?}") };
+            let (requests, printed, all) =
+                sent(&[&words[..], &["--mode", mode]].concat(), 202).await;
+            let [events] = &requests[..] else {
+                panic!("{mode}: {requests:?}")
+            };
             let event = &events[0];
-            let attributes: Vec<String> = event.attributes().map(|(name, value)| format!("{name}={value}")).collect();
-            assert_eq!(&attributes[1..5], ["id=1", "source=/camera", "type=photo", "subject=ä b"], "{mode}");
-            assert_eq!(&attributes[6..], ["datacontenttype=application/json", "traceid=x=y"], "{mode}");
-            assert_eq!((&event.data().unwrap().bytes()[..], all), (data.as_bytes(), true), "{mode}");
+            let attributes: Vec<String> = event
+                .attributes()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            assert_eq!(
+                &attributes[1..5],
+                ["id=1", "source=/camera", "type=photo", "subject=ä b"],
+                "{mode}"
+            );
+            assert_eq!(
+                &attributes[6..],
+                ["datacontenttype=application/json", "traceid=x=y"],
+                "{mode}"
+            );
+            assert_eq!(
+                (&event.data().unwrap().bytes()[..], all),
+                (data.as_bytes(), true),
+                "{mode}"
+            );
             assert_eq!(printed, "202 Accepted  photo 1\n");
         }
         let (requests, printed, all) = sent(&["--type", "t", "--id", "1", "--json"], 400).await;
         assert_eq!((requests[0][0].data(), all), (None, false));
-        assert_eq!(printed, "{\"status\":400,\"ids\":[\"1\"],\"answer\":\"\"}\n");
+        assert_eq!(
+            printed,
+            "{\"status\":400,\"ids\":[\"1\"],\"answer\":\"\"}\n"
+        );
     }
 
     #[tokio::test]
     async fn a_file_is_one_event_a_list_or_lines() {
-        let event = |id: usize| format!(r#"{{"specversion":"1.0","id":"{id}","source":"/s","type":"t"}}"#);
+        let event =
+            |id: usize| format!(r#"{{"specversion":"1.0","id":"{id}","source":"/s","type":"t"}}"#);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events");
         let file = path.to_str().unwrap();
         let ids = |requests: Vec<Vec<Event>>| -> Vec<Vec<String>> {
-            requests.into_iter().map(|events| events.iter().map(|event| event.id().to_string()).collect()).collect()
+            requests
+                .into_iter()
+                .map(|events| events.iter().map(|event| event.id().to_string()).collect())
+                .collect()
         };
         let lines = format!("{}\n\n{}\r\n", event(1), event(2));
         for (content, mode, expect) in [
             (event(1).replace(',', ",\n"), &[][..], vec![vec!["1"]]),
-            (format!(" [{},{}]", event(1), event(2)), &[], vec![vec!["1", "2"]]),
+            (
+                format!(" [{},{}]", event(1), event(2)),
+                &[],
+                vec![vec!["1", "2"]],
+            ),
             (lines.clone(), &[], vec![vec!["1", "2"]]),
             (lines, &["--mode", "structured"], vec![vec!["1"], vec!["2"]]),
         ] {
             std::fs::write(&path, &content).unwrap();
             let (requests, _, all) = sent(&[&["--file", file], mode].concat(), 202).await;
-            assert_eq!((ids(requests), all), (expect.into_iter().map(|ids| ids.into_iter().map(str::to_owned).collect()).collect(), true));
+            assert_eq!(
+                (ids(requests), all),
+                (
+                    expect
+                        .into_iter()
+                        .map(|ids| ids.into_iter().map(str::to_owned).collect())
+                        .collect(),
+                    true
+                )
+            );
         }
-        std::fs::write(&path, (0..250).map(|id| event(id) + "\n").collect::<String>()).unwrap();
+        std::fs::write(
+            &path,
+            (0..250).map(|id| event(id) + "\n").collect::<String>(),
+        )
+        .unwrap();
         let (requests, printed, _) = sent(&["--file", file], 202).await;
-        assert_eq!(requests.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 50]);
-        assert_eq!(printed, "202 Accepted  100 events\n202 Accepted  100 events\n202 Accepted  50 events\n");
+        assert_eq!(
+            requests.iter().map(Vec::len).collect::<Vec<_>>(),
+            [100, 100, 50]
+        );
+        assert_eq!(
+            printed,
+            "202 Accepted  100 events\n202 Accepted  100 events\n202 Accepted  50 events\n"
+        );
         for (content, expect) in [
             ("[]", "the list is empty"),
             ("", "the text ends too early"),
-            (&format!("{}\n{{}}\n", event(1)), "line 2: the required attribute"),
-            (&format!("[{},{{}}]", event(1)), "event 1 of the batch: the required attribute"),
+            (
+                &format!("{}\n{{}}\n", event(1)),
+                "line 2: the required attribute",
+            ),
+            (
+                &format!("[{},{{}}]", event(1)),
+                "event 1 of the batch: the required attribute",
+            ),
         ] {
             std::fs::write(&path, content).unwrap();
             let error = read_file(&path).unwrap_err().to_string();
@@ -389,33 +544,73 @@ mod tests {
     #[test]
     fn what_is_no_event_is_not_sent() {
         for (words, expect) in [
-            (&["--type", ""][..], "that is no CloudEvent: the attribute \"type\" is empty"),
-            (&["--type", "t", "--source", "a b"], "that is no CloudEvent: the attribute \"source\" is \"a b\""),
-            (&["--type", "t", "--data", "hello"], "the data is declared as JSON and is not"),
-            (&["--type", "t", "--data", "@/nowhere/at/all"], "cannot read /nowhere/at/all"),
-            (&["--type", "t", "--ext", "subject=x", "--subject", "y"], "subject is no extension"),
-            (&["--type", "t", "--ext", "A-b=x"], "that is no CloudEvent: \"A-b\" is not an attribute name"),
+            (
+                &["--type", ""][..],
+                "that is no CloudEvent: the attribute \"type\" is empty",
+            ),
+            (
+                &["--type", "t", "--source", "a b"],
+                "that is no CloudEvent: the attribute \"source\" is \"a b\"",
+            ),
+            (
+                &["--type", "t", "--data", "hello"],
+                "the data is declared as JSON and is not",
+            ),
+            (
+                &["--type", "t", "--data", "@/nowhere/at/all"],
+                "cannot read /nowhere/at/all",
+            ),
+            (
+                &["--type", "t", "--ext", "subject=x", "--subject", "y"],
+                "subject is no extension",
+            ),
+            (
+                &["--type", "t", "--ext", "A-b=x"],
+                "that is no CloudEvent: \"A-b\" is not an attribute name",
+            ),
         ] {
             let error = build(&parse(words)).unwrap_err().to_string();
             assert!(error.starts_with(expect), "{words:?}: {error}");
         }
-        let text = build(&parse(&["--type", "t", "--data", "hello", "--content-type", "text/plain"])).unwrap();
-        assert_eq!(text.data().unwrap().kind(), pointsman_schemas::DataKind::Text);
-        assert!(Line::try_parse_from(["send"]).is_err() && Line::try_parse_from(["send", "--type", "t", "--file", "f"]).is_err());
+        let text = build(&parse(&[
+            "--type",
+            "t",
+            "--data",
+            "hello",
+            "--content-type",
+            "text/plain",
+        ]))
+        .unwrap();
+        assert_eq!(
+            text.data().unwrap().kind(),
+            pointsman_schemas::DataKind::Text
+        );
+        assert!(
+            Line::try_parse_from(["send"]).is_err()
+                && Line::try_parse_from(["send", "--type", "t", "--file", "f"]).is_err()
+        );
     }
 
     #[test]
     fn why_an_event_was_not_taken_is_printed_for_a_person() {
         let event = Event::builder("1", "/s", "t").build().unwrap();
         let text = |body: &'static str| {
-            let answer = Answer { status: StatusCode::BAD_REQUEST, headers: HeaderMap::new(), body: body.into() };
+            let answer = Answer {
+                status: StatusCode::BAD_REQUEST,
+                headers: HeaderMap::new(),
+                body: body.into(),
+            };
             as_text(std::slice::from_ref(&event), &answer)
         };
-        let problem = r#"{"title":"Bad Request","status":400,"detail":"the attribute \"id\" is missing"}"#;
+        let problem =
+            r#"{"title":"Bad Request","status":400,"detail":"the attribute \"id\" is missing"}"#;
         for (body, said) in [
             ("", ""),
             (problem, ": the attribute \"id\" is missing"),
-            ("<b>\u{1b}[2J\n202 Accepted  t 1", ": <b>\u{FFFD}[2J\u{FFFD}202 Accepted  t 1"),
+            (
+                "<b>\u{1b}[2J\n202 Accepted  t 1",
+                ": <b>\u{FFFD}[2J\u{FFFD}202 Accepted  t 1",
+            ),
         ] {
             assert_eq!(text(body), format!("400 Bad Request  t 1{said}\n"));
         }
@@ -438,11 +633,26 @@ mod tests {
         let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/events", held.local_addr().unwrap());
         drop(held);
-        let report = run(parse(&["--type", "t", "--to", &url])).await.unwrap_err();
-        assert!(report.to_string().starts_with(&format!("cannot reach {url}: ")), "{report}");
+        let report = run(parse(&["--type", "t", "--to", &url]))
+            .await
+            .unwrap_err();
+        assert!(
+            report
+                .to_string()
+                .starts_with(&format!("cannot reach {url}: ")),
+            "{report}"
+        );
         assert!(report.help().unwrap().to_string().contains("pointsman run"));
-        let report = run(parse(&["--type", "t", "--to", "localhost:9000"])).await.unwrap_err();
-        assert!(report.to_string().contains("is not an address to call"), "{report}");
-        assert_eq!(report.help().unwrap().to_string(), "write it in full: http://localhost:9000");
+        let report = run(parse(&["--type", "t", "--to", "localhost:9000"]))
+            .await
+            .unwrap_err();
+        assert!(
+            report.to_string().contains("is not an address to call"),
+            "{report}"
+        );
+        assert_eq!(
+            report.help().unwrap().to_string(),
+            "write it in full: http://localhost:9000"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `pointsman subscriptions`: what waits for which rule and target, and what to do with it where its rule is gone.
+//! `pointsman subscriptions`: what waits for which rule and target, and what to do with it where
+//! its rule is gone.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -118,7 +119,9 @@ async fn execute(args: SubscriptionsArgs, open: &OpenStore) -> Result<String, Co
             }
             change(&args.one, "cancel", "cancelled", &json!({})).await
         }
-        SubscriptionsCommand::Move(args) => change(&args.one, "move", "moved", &json!({ "to": args.to })).await,
+        SubscriptionsCommand::Move(args) => {
+            change(&args.one, "move", "moved", &json!({ "to": args.to })).await
+        }
         SubscriptionsCommand::Suspend(args) => set_activity(&args, "suspend").await,
         SubscriptionsCommand::Resume(args) => set_activity(&args, "resume").await,
     }
@@ -157,24 +160,38 @@ async fn list(args: &ListArgs, open: &OpenStore) -> Result<String, CommandError>
     let items: Vec<Value> = match &args.store {
         Some(path) => {
             let reader = super::dead::store(path, open)?;
-            let statuses = reader.subscriptions().await.map_err(|error| CommandError::new(format!("cannot read the store: {error}")))?;
+            let statuses = reader
+                .subscriptions()
+                .await
+                .map_err(|error| CommandError::new(format!("cannot read the store: {error}")))?;
             let now = Timestamp::now();
-            let views = statuses.into_iter().map(|status| serde_json::to_value(SubscriptionView::new(status, None, now)));
+            let views = statuses
+                .into_iter()
+                .map(|status| serde_json::to_value(SubscriptionView::new(status, None, now)));
             views.collect::<Result<_, _>>().map_err(unprintable)?
         }
-        None => Client::of_admin(&args.admin)?.get::<Page<Value>>("/subscriptions").await?.items,
+        None => {
+            Client::of_admin(&args.admin)?
+                .get::<Page<Value>>("/subscriptions")
+                .await?
+                .items
+        }
     };
-    let is = |wanted: &Option<Name>, name: &Name| wanted.as_ref().is_none_or(|wanted| wanted == name);
+    let is =
+        |wanted: &Option<Name>, name: &Name| wanted.as_ref().is_none_or(|wanted| wanted == name);
     let mut chosen = Vec::new();
     for item in items {
         let listed = Listed::deserialize(&item).map_err(unprintable)?;
-        let is_meant = is(&args.tenant, &listed.tenant) && is(&args.rule, &listed.rule) && is(&args.target, &listed.target);
+        let is_meant = is(&args.tenant, &listed.tenant)
+            && is(&args.rule, &listed.rule)
+            && is(&args.target, &listed.target);
         if is_meant && !(args.detached && listed.attached) {
             chosen.push((item, listed));
         }
     }
     if args.output.json {
-        return output::json(&chosen.into_iter().map(|(item, _)| item).collect::<Vec<_>>()).map_err(unprintable);
+        return output::json(&chosen.into_iter().map(|(item, _)| item).collect::<Vec<_>>())
+            .map_err(unprintable);
     }
     let row = |(_, listed): &(Value, Listed)| {
         [
@@ -187,40 +204,82 @@ async fn list(args: &ListArgs, open: &OpenStore) -> Result<String, CommandError>
             listed.pending.to_string(),
             listed.retrying.to_string(),
             listed.dead.to_string(),
-            listed.oldest_pending.clone().unwrap_or_else(|| "-".to_owned()),
+            listed
+                .oldest_pending
+                .clone()
+                .unwrap_or_else(|| "-".to_owned()),
         ]
     };
-    let headings = ["NUMBER", "TENANT", "RULE", "ROLE", "TARGET", "STATE", "PENDING", "RETRYING", "DEAD", "OLDEST PENDING"];
+    let headings = [
+        "NUMBER",
+        "TENANT",
+        "RULE",
+        "ROLE",
+        "TARGET",
+        "STATE",
+        "PENDING",
+        "RETRYING",
+        "DEAD",
+        "OLDEST PENDING",
+    ];
     Ok(output::table(headings, chosen.iter().map(row)))
 }
 
-async fn change(args: &OneArgs, verb: &str, word: &str, body: &Value) -> Result<String, CommandError> {
-    let answer: Value = Client::of_admin(&args.admin)?.post(&format!("/subscriptions/{}/{verb}", args.number), body).await?;
+async fn change(
+    args: &OneArgs,
+    verb: &str,
+    word: &str,
+    body: &Value,
+) -> Result<String, CommandError> {
+    let answer: Value = Client::of_admin(&args.admin)?
+        .post(&format!("/subscriptions/{}/{verb}", args.number), body)
+        .await?;
     if args.output.json {
         return Ok(format!("{answer}\n"));
     }
     let count = answer.get(word).and_then(Value::as_u64).unwrap_or_default();
-    Ok(format!("{count} {} {word}\n", if count == 1 { "delivery" } else { "deliveries" }))
+    Ok(format!(
+        "{count} {} {word}\n",
+        if count == 1 { "delivery" } else { "deliveries" }
+    ))
 }
 
 async fn set_activity(args: &OneArgs, verb: &str) -> Result<String, CommandError> {
-    let answer: Value = Client::of_admin(&args.admin)?.post(&format!("/subscriptions/{}/{verb}", args.number), &json!({})).await?;
+    let answer: Value = Client::of_admin(&args.admin)?
+        .post(
+            &format!("/subscriptions/{}/{verb}", args.number),
+            &json!({}),
+        )
+        .await?;
     if args.output.json {
         return output::json(&answer).map_err(unprintable);
     }
     let listed = Listed::deserialize(&answer).map_err(unprintable)?;
-    Ok(format!("subscription {} of rule {} to {} is {}\n", listed.number, listed.rule, listed.target, listed.state()))
+    Ok(format!(
+        "subscription {} of rule {} to {} is {}\n",
+        listed.number,
+        listed.rule,
+        listed.target,
+        listed.state()
+    ))
 }
 
 fn confirm(number: u32) -> Result<(), CommandError> {
     if !std::io::stdin().is_terminal() {
-        return Err(CommandError::new("what is cancelled is never delivered, and nobody is there to confirm it").help("say --yes"));
+        return Err(CommandError::new(
+            "what is cancelled is never delivered, and nobody is there to confirm it",
+        )
+        .help("say --yes"));
     }
     eprint!("end everything that waits in subscription {number}, for good? [y/N] ");
     std::io::stderr().flush().map_err(unprintable)?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).map_err(unprintable)?;
-    if matches!(line.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(CommandError::new("nothing was cancelled")) }
+    if matches!(line.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(CommandError::new("nothing was cancelled"))
+    }
 }
 
 fn unprintable(error: impl std::fmt::Display) -> CommandError {
@@ -255,33 +314,106 @@ mod tests {
             Some("here") => Ok(journal.reader()),
             _ => Err(JournalError::NotFound("store".into())),
         };
-        execute(args, &open).await.unwrap_or_else(|error| format!("{error}\n{}", error.help_text()))
+        execute(args, &open)
+            .await
+            .unwrap_or_else(|error| format!("{error}\n{}", error.help_text()))
     }
 
     #[tokio::test]
     async fn what_a_rule_that_is_gone_left_is_listed_moved_and_cancelled() {
         let bus = TestBus::start(&[]).await;
-        bus.journal.subscribe(vec![subscription("audit", "archive"), subscription("small-pictures", "thumbnailer")]).await.unwrap();
+        bus.journal
+            .subscribe(vec![
+                subscription("audit", "archive"),
+                subscription("small-pictures", "thumbnailer"),
+            ])
+            .await
+            .unwrap();
         let all = typed(&bus, "list").await;
-        let words: Vec<Vec<&str>> = all.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(words[1][..9], ["1", "default", "thumbnails", "to", "thumbnailer", "detached", "1", "1", "1"]);
-        assert_eq!(words[2][..9], ["2", "default", "audit", "to", "archive", "active", "0", "0", "3"]);
-        assert_eq!(words[3], ["3", "default", "small-pictures", "to", "thumbnailer", "active", "0", "0", "0", "-"]);
+        let words: Vec<Vec<&str>> = all
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(
+            words[1][..9],
+            [
+                "1",
+                "default",
+                "thumbnails",
+                "to",
+                "thumbnailer",
+                "detached",
+                "1",
+                "1",
+                "1"
+            ]
+        );
+        assert_eq!(
+            words[2][..9],
+            [
+                "2", "default", "audit", "to", "archive", "active", "0", "0", "3"
+            ]
+        );
+        assert_eq!(
+            words[3],
+            [
+                "3",
+                "default",
+                "small-pictures",
+                "to",
+                "thumbnailer",
+                "active",
+                "0",
+                "0",
+                "0",
+                "-"
+            ]
+        );
         let detached = typed(&bus, "list --detached --json").await;
         let detached: Value = serde_json::from_str(&detached).unwrap();
-        assert_eq!((detached.as_array().unwrap().len(), &detached[0]["number"], &detached[0]["pending"]), (1, &json!(1), &json!(1)));
+        assert_eq!(
+            (
+                detached.as_array().unwrap().len(),
+                &detached[0]["number"],
+                &detached[0]["pending"]
+            ),
+            (1, &json!(1), &json!(1))
+        );
         assert_eq!(typed(&bus, "list --store here").await, all);
         assert_eq!(typed(&bus, "list --rule audit").await.lines().count(), 2);
 
-        assert!(typed(&bus, "move 1 --to 9").await.contains("there is no subscription 9"));
+        assert!(
+            typed(&bus, "move 1 --to 9")
+                .await
+                .contains("there is no subscription 9")
+        );
         assert_eq!(typed(&bus, "move 1 --to 3").await, "1 delivery moved\n");
         assert_eq!(typed(&bus, "move 1 --to 3 --json").await, "{\"moved\":0}\n");
         assert!(typed(&bus, "cancel 3").await.contains("say --yes"));
-        assert_eq!(typed(&bus, "cancel 3 --yes").await, "1 delivery cancelled\n");
-        assert_eq!(typed(&bus, "suspend 3").await, "subscription 3 of rule small-pictures to thumbnailer is suspended\n");
-        assert_eq!(typed(&bus, "resume 3").await, "subscription 3 of rule small-pictures to thumbnailer is active\n");
+        assert_eq!(
+            typed(&bus, "cancel 3 --yes").await,
+            "1 delivery cancelled\n"
+        );
+        assert_eq!(
+            typed(&bus, "suspend 3").await,
+            "subscription 3 of rule small-pictures to thumbnailer is suspended\n"
+        );
+        assert_eq!(
+            typed(&bus, "resume 3").await,
+            "subscription 3 of rule small-pictures to thumbnailer is active\n"
+        );
         let left = bus.journal.reader().subscriptions().await.unwrap();
-        let counts: Vec<_> = left.iter().map(|one| (one.number.0, one.counts.created, one.counts.cancelled, one.counts.pending)).collect();
+        let counts: Vec<_> = left
+            .iter()
+            .map(|one| {
+                (
+                    one.number.0,
+                    one.counts.created,
+                    one.counts.cancelled,
+                    one.counts.pending,
+                )
+            })
+            .collect();
         assert_eq!(counts, [(1, 3, 1, 0), (2, 3, 0, 0), (3, 1, 1, 0)]);
     }
 }

@@ -37,17 +37,30 @@ pub struct TestArgs {
 /// Standard output cannot be written to, or the files cannot be watched.
 pub async fn run(args: &TestArgs) -> Result<ExitCode, miette::Report> {
     let passed = run_with(args, &mut |text| output::print(text)).await?;
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Runs the tests, with `--watch` until `print` fails, and tells whether they passed.
-async fn run_with(args: &TestArgs, print: &mut (dyn FnMut(&str) -> io::Result<()> + Send)) -> Result<bool, miette::Report> {
+async fn run_with(
+    args: &TestArgs,
+    print: &mut (dyn FnMut(&str) -> io::Result<()> + Send),
+) -> Result<bool, miette::Report> {
     // Begun first, so that no change is missed.
-    let mut watch = if args.watch { Some(Watch::begin(args.files.resolve()).into_diagnostic()?) } else { None };
+    let mut watch = if args.watch {
+        Some(Watch::begin(args.files.resolve()).into_diagnostic()?)
+    } else {
+        None
+    };
     loop {
         let (text, passed) = report(args)?;
         print(&text).into_diagnostic()?;
-        let Some(watch) = &mut watch else { return Ok(passed) };
+        let Some(watch) = &mut watch else {
+            return Ok(passed);
+        };
         watch.changed().await;
         // A screen of its own for each round; in a file or a pipe a line between.
         let clears = !args.output.json && io::stdout().is_terminal();
@@ -66,7 +79,11 @@ fn report(args: &TestArgs) -> Result<(String, bool), miette::Report> {
     match Config::load(&args.files.resolve()) {
         Ok((config, _)) => {
             let results = RulesInTest::new(config).run();
-            let text = if args.output.json { output::json(&results).into_diagnostic()? } else { render(&results, output::colours()) };
+            let text = if args.output.json {
+                output::json(&results).into_diagnostic()?
+            } else {
+                render(&results, output::colours())
+            };
             Ok((text, results.iter().all(TestResult::passed)))
         }
         Err(diagnostics) => Ok((show(&diagnostics, args.output.json)?, false)),
@@ -129,47 +146,91 @@ impl RulesInTest {
     /// Runs all tests.
     #[must_use]
     pub fn run(&self) -> Vec<TestResult> {
-        self.config.tests.iter().map(|test| self.try_one(test)).collect()
+        self.config
+            .tests
+            .iter()
+            .map(|test| self.try_one(test))
+            .collect()
     }
 
     /// Runs one test against the rules of its tenant.
     fn try_one(&self, test: &Test) -> TestResult {
-        let rules: Vec<&Rule> = self.config.rules.iter().filter(|rule| rule.tenant == test.tenant).collect();
-        let taken = self.router.taken(&test.tenant, test.from.as_ref(), &test.event);
+        let rules: Vec<&Rule> = self
+            .config
+            .rules
+            .iter()
+            .filter(|rule| rule.tenant == test.tenant)
+            .collect();
+        let taken = self
+            .router
+            .taken(&test.tenant, test.from.as_ref(), &test.event);
         let is_tried = |rule: &Rule| test.from.is_some() || is_looked_at(rule, test);
-        let firing: Vec<&Rule> = rules.iter().copied().filter(|rule| taken.contains(&&rule.name) && is_tried(rule)).collect();
+        let firing: Vec<&Rule> = rules
+            .iter()
+            .copied()
+            .filter(|rule| taken.contains(&&rule.name) && is_tried(rule))
+            .collect();
         let (mut failures, mut differences) = (Vec::new(), Vec::new());
         if test.expect.is_empty() && !firing.is_empty() {
-            failures.extend(firing.iter().map(|rule| format!("no rule should fire, and {} {}", rule.name, self.why(rule, test))));
+            failures.extend(firing.iter().map(|rule| {
+                format!(
+                    "no rule should fire, and {} {}",
+                    rule.name,
+                    self.why(rule, test)
+                )
+            }));
         }
         for (name, expectation) in &test.expect {
             let fires = firing.iter().find(|rule| rule.name == *name);
             match (expectation, fires) {
                 (Expectation::Silent, None) => {}
-                (Expectation::Silent, Some(rule)) => failures.push(format!("{name} should not fire, and {}", self.why(rule, test))),
+                (Expectation::Silent, Some(rule)) => failures.push(format!(
+                    "{name} should not fire, and {}",
+                    self.why(rule, test)
+                )),
                 (Expectation::Fires(_), None) => {
-                    failures.extend(rules.iter().find(|rule| rule.name == *name).map(|rule| self.why_not(rule, test)));
+                    failures.extend(
+                        rules
+                            .iter()
+                            .find(|rule| rule.name == *name)
+                            .map(|rule| self.why_not(rule, test)),
+                    );
                 }
-                (Expectation::Fires(expected), Some(rule)) => match made::differences_of(rule, test, expected, &self.config) {
-                    Ok(None) => {}
-                    Ok(Some(found)) => differences.push(found),
-                    Err(failure) => failures.push(failure),
-                },
+                (Expectation::Fires(expected), Some(rule)) => {
+                    match made::differences_of(rule, test, expected, &self.config) {
+                        Ok(None) => {}
+                        Ok(Some(found)) => differences.push(found),
+                        Err(failure) => failures.push(failure),
+                    }
+                }
             }
         }
         let (file, line) = test.place.clone();
         let fires = firing.iter().map(|rule| rule.name.clone()).collect();
-        TestResult { name: test.name.clone(), file, line, fires, failures, differences }
+        TestResult {
+            name: test.name.clone(),
+            file,
+            line,
+            fires,
+            failures,
+            differences,
+        }
     }
 
     fn why_not(&self, rule: &Rule, test: &Test) -> String {
         let takes_from = match (&test.from, &rule.from) {
             (Some(from), Some(taken)) => taken.contains(from),
-            (Some(from), None) => *from != Name::replies() && !self.config.feeds_pipe(&test.tenant, from),
+            (Some(from), None) => {
+                *from != Name::replies() && !self.config.feeds_pipe(&test.tenant, from)
+            }
             (None, _) => true,
         };
         if !takes_from {
-            return format!("{} does not fire: it takes nothing from {}", rule.name, test.from.as_ref().map_or("", Name::as_str));
+            return format!(
+                "{} does not fire: it takes nothing from {}",
+                rule.name,
+                test.from.as_ref().map_or("", Name::as_str)
+            );
         }
         format!("{} {}", rule.name, self.why(rule, test))
     }
@@ -179,15 +240,22 @@ impl RulesInTest {
         if !rule.has_conditions() {
             return "takes everything from its sources".to_owned();
         }
-        let explanation = self.router.explain_content(&test.tenant, &rule.name, &test.event);
-        explanation.map(|explanation| explanation.to_string().trim_end().to_owned()).unwrap_or_default()
+        let explanation = self
+            .router
+            .explain_content(&test.tenant, &rule.name, &test.event);
+        explanation
+            .map(|explanation| explanation.to_string().trim_end().to_owned())
+            .unwrap_or_default()
     }
 }
 
-/// Whether a test that names no source looks at the rule, whose `from` is passed over then. One that has no other condition would take every
-/// test's event, so it counts only where the test expects it.
+/// Whether a test that names no source looks at the rule, whose `from` is passed over then. One
+/// that has no other condition would take every test's event, so it counts only where the test
+/// expects it.
 fn is_looked_at(rule: &Rule, test: &Test) -> bool {
-    rule.from.is_none() || rule.has_conditions() || test.expect.iter().any(|(name, _)| *name == rule.name)
+    rule.from.is_none()
+        || rule.has_conditions()
+        || test.expect.iter().any(|(name, _)| *name == rule.name)
 }
 
 /// An event in the JSON format.
@@ -199,19 +267,54 @@ pub(super) fn as_json(event: &Event) -> Option<Value> {
 
 fn render(results: &[TestResult], colours: bool) -> String {
     let mut out = String::new();
-    let marked = |word: &str, code: &str| if colours { format!("\u{1b}[{code}m{word}\u{1b}[0m") } else { word.to_owned() };
-    for TestResult { name, file, line, failures, differences, .. } in results {
+    let marked = |word: &str, code: &str| {
+        if colours {
+            format!("\u{1b}[{code}m{word}\u{1b}[0m")
+        } else {
+            word.to_owned()
+        }
+    };
+    for TestResult {
+        name,
+        file,
+        line,
+        failures,
+        differences,
+        ..
+    } in results
+    {
         if failures.is_empty() && differences.is_empty() {
-            out.push_str(&format!("{}    {}\n", marked("ok", "32"), output::line(name)));
+            out.push_str(&format!(
+                "{}    {}\n",
+                marked("ok", "32"),
+                output::line(name)
+            ));
             continue;
         }
-        out.push_str(&format!("{}  {}  ({}:{line})\n", marked("FAIL", "31"), output::line(name), output::line(file)));
+        out.push_str(&format!(
+            "{}  {}  ({}:{line})\n",
+            marked("FAIL", "31"),
+            output::line(name),
+            output::line(file)
+        ));
         for line in failures.iter().flat_map(|failure| failure.lines()) {
             out.push_str(&format!("      {}\n", output::plain(line)));
         }
-        for RuleDifferences { rule, target, differences } in differences {
-            out.push_str(&format!("      {rule} fires, and makes another event for {target}:\n"));
-            out.push_str(&difference::table(differences, ["expected", "came"], "        ", colours));
+        for RuleDifferences {
+            rule,
+            target,
+            differences,
+        } in differences
+        {
+            out.push_str(&format!(
+                "      {rule} fires, and makes another event for {target}:\n"
+            ));
+            out.push_str(&difference::table(
+                differences,
+                ["expected", "came"],
+                "        ",
+                colours,
+            ));
         }
     }
     let failed = results.iter().filter(|result| !result.passed()).count();
@@ -283,11 +386,22 @@ tests:
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rules.yaml");
         std::fs::write(&path, RULES).unwrap();
-        let report =
-            |json| report(&TestArgs { files: PathArgs { paths: vec![path.clone()] }, watch: false, output: OutputArgs { json } }).unwrap();
+        let report = |json| {
+            report(&TestArgs {
+                files: PathArgs {
+                    paths: vec![path.clone()],
+                },
+                watch: false,
+                output: OutputArgs { json },
+            })
+            .unwrap()
+        };
         let (text, passed) = report(false);
         assert!(!passed);
-        insta::assert_snapshot!("results", text.replace(&folder.path().display().to_string(), ""));
+        insta::assert_snapshot!(
+            "results",
+            text.replace(&folder.path().display().to_string(), "")
+        );
         let json: Value = serde_json::from_str(&report(true).0).unwrap();
         assert_eq!(json[0]["fires"], serde_json::json!(["paid", "dear"]));
         assert_eq!(json[0]["failures"], serde_json::json!([]));
@@ -363,7 +477,8 @@ tests:
     event: { type: order.lost, source: /s, id: "1" }
     expect: { silent: {} }
 "#;
-        let (config, warnings) = Config::of_text("rules.yaml", std::path::Path::new("/"), yaml).unwrap();
+        let (config, warnings) =
+            Config::of_text("rules.yaml", std::path::Path::new("/"), yaml).unwrap();
         assert_eq!(warnings.len(), 1, "of the broken one: {warnings:?}");
         let results = RulesInTest::new(config).run();
         insta::assert_snapshot!("told_of_an_end", render(&results, false));
@@ -389,16 +504,30 @@ tests:
     expect: { large: {}, torn: false, where: {} }
 "#;
         // With more rules they are found by an index.
-        let more: String =
-            (0..20).map(|n| format!("  other-{n}: {{ match: {{ data: {{ n: [{}] }} }}, to: console }}\n", 100 + n)).collect();
+        let more: String = (0..20)
+            .map(|n| {
+                format!(
+                    "  other-{n}: {{ match: {{ data: {{ n: [{}] }} }}, to: console }}\n",
+                    100 + n
+                )
+            })
+            .collect();
         for text in [format!("{rules}{events}"), format!("{rules}{more}{events}")] {
-            let (config, _) = Config::of_text("rules.yaml", std::path::Path::new("/"), &text).unwrap();
+            let (config, _) =
+                Config::of_text("rules.yaml", std::path::Path::new("/"), &text).unwrap();
             let results = RulesInTest::new(config).run();
-            assert!(results.iter().all(TestResult::passed), "{}", render(&results, false));
+            assert!(
+                results.iter().all(TestResult::passed),
+                "{}",
+                render(&results, false)
+            );
         }
         let broken = "tests: { t: { event: '{\"type\": ', expect: {} } }";
         let told = Config::of_text("rules.yaml", std::path::Path::new("/"), broken).unwrap_err();
-        assert!(told[0].mistake.message.contains("the JSON is broken"), "{told:?}");
+        assert!(
+            told[0].mistake.message.contains("the JSON is broken"),
+            "{told:?}"
+        );
     }
 
     #[tokio::test]
@@ -412,7 +541,13 @@ tests:
             )
         };
         std::fs::write(&path, rules("y")).unwrap();
-        let args = TestArgs { files: PathArgs { paths: vec![path.clone()] }, watch: true, output: OutputArgs::default() };
+        let args = TestArgs {
+            files: PathArgs {
+                paths: vec![path.clone()],
+            },
+            watch: true,
+            output: OutputArgs::default(),
+        };
         let mut rounds = Vec::new();
         // What is printed is the cue for the next change; after the last one nobody reads any more.
         let mut print = |text: &str| {
@@ -427,7 +562,15 @@ tests:
             }
         };
         let ended = run_with(&args, &mut print);
-        assert!(tokio::time::timeout(std::time::Duration::from_secs(60), ended).await.expect("the files are watched").is_err());
-        assert_eq!(rounds, ["0 passed, 1 failed", "1 passed, 0 failed", "1 error"]);
+        assert!(
+            tokio::time::timeout(std::time::Duration::from_secs(60), ended)
+                .await
+                .expect("the files are watched")
+                .is_err()
+        );
+        assert_eq!(
+            rounds,
+            ["0 passed, 1 failed", "1 passed, 0 failed", "1 error"]
+        );
     }
 }

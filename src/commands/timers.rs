@@ -44,21 +44,32 @@ pub fn run(args: &TimersArgs) -> Result<ExitCode, miette::Report> {
     let config = match Config::load(&args.files.resolve()) {
         Ok((config, _)) => config,
         Err(diagnostics) => {
-            output::print(&super::check::show(&diagnostics, args.output.json)?).into_diagnostic()?;
+            output::print(&super::check::show(&diagnostics, args.output.json)?)
+                .into_diagnostic()?;
             return Ok(ExitCode::FAILURE);
         }
     };
     let timers = next(&config, Timestamp::now(), args.count);
-    let text = if args.output.json { output::json(&timers).into_diagnostic()? } else { as_table(&timers) };
+    let text = if args.output.json {
+        output::json(&timers).into_diagnostic()?
+    } else {
+        as_table(&timers)
+    };
     output::print(&text).into_diagnostic()?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The timers in the order of the files. One whose line is taken from elsewhere is known to the running bus alone, and not among them.
+/// The timers in the order of the files. One whose line is taken from elsewhere is known to the
+/// running bus alone, and not among them.
 pub(super) fn next<'c>(config: &'c Config, after: Timestamp, count: u16) -> Vec<Timer<'c>> {
     let sources = config.sources.iter();
-    let timer =
-        |one: &'c Source| Some(Timer { tenant: &one.tenant, timer: &one.name, firings: one.settings.firings(after, usize::from(count))? });
+    let timer = |one: &'c Source| {
+        Some(Timer {
+            tenant: &one.tenant,
+            timer: &one.name,
+            firings: one.settings.firings(after, usize::from(count))?,
+        })
+    };
     sources.filter_map(timer).collect()
 }
 
@@ -66,10 +77,18 @@ pub(super) fn next<'c>(config: &'c Config, after: Timestamp, count: u16) -> Vec<
 pub(super) fn as_table(timers: &[Timer<'_>]) -> String {
     let rows = timers.iter().flat_map(|Timer { timer, firings, .. }| {
         let first = firings.times.first().map_or("never again", String::as_str);
-        let rest = firings.times.iter().skip(1).map(|time| [String::new(), time.clone(), String::new()]);
+        let rest = firings
+            .times
+            .iter()
+            .skip(1)
+            .map(|time| [String::new(), time.clone(), String::new()]);
         std::iter::once([timer.to_string(), first.to_owned(), firings.zone.clone()]).chain(rest)
     });
-    if timers.is_empty() { String::new() } else { output::table(["TIMER", "FIRES", "ZONE"], rows) }
+    if timers.is_empty() {
+        String::new()
+    } else {
+        output::table(["TIMER", "FIRES", "ZONE"], rows)
+    }
 }
 
 #[cfg(test)]
@@ -82,13 +101,23 @@ mod tests {
                     last: { timer: { cron: \"0 0 0 1 1 * 2199\" } }\n  elsewhere: { timer: { cron: { env: LINE } } }\n  \
                     inbox: { directory: { path: . } }\n  zoned: { timer: { cron: \"CRON_TZ=Asia/Kolkata @midnight\" } }\n";
         let (config, _) = Config::of_text("rules.yaml", std::path::Path::new("/"), yaml).unwrap();
-        let after = Timestamp("2026-10-23T12:00:00Z".parse::<jiff::Timestamp>().unwrap().as_microsecond());
+        let after = Timestamp(
+            "2026-10-23T12:00:00Z"
+                .parse::<jiff::Timestamp>()
+                .unwrap()
+                .as_microsecond(),
+        );
         let timers = next(&config, after, 3);
         insta::assert_snapshot!(as_table(&timers));
-        let json: serde_json::Value = serde_json::from_str(&output::json(&timers).unwrap()).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&output::json(&timers).unwrap()).unwrap();
         assert_eq!(
             (&json[0]["timer"], &json[0]["times"][1], &json[1]["zone"]),
-            (&"morning".into(), &"2026-10-28T09:00:00+01:00".into(), &"UTC".into())
+            (
+                &"morning".into(),
+                &"2026-10-28T09:00:00+01:00".into(),
+                &"UTC".into()
+            )
         );
     }
 }

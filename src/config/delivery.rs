@@ -1,4 +1,5 @@
-//! How deliveries are made: the settings of target, rule and `to` entry, laid over one another key by key.
+//! How deliveries are made: the settings of target, rule and `to` entry, laid over one another key
+//! by key.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -57,20 +58,32 @@ pub(super) struct Layer {
 impl Layer {
     /// Checks what stands in a `delivery:`.
     pub(super) fn new(raw: Option<RawDelivery>, piece: Piece<'_>) -> Self {
-        let (Some(raw), Some(piece)) = (raw, piece.get("delivery")) else { return Self::default() };
+        let (Some(raw), Some(piece)) = (raw, piece.get("delivery")) else {
+            return Self::default();
+        };
         let backoff = piece.get("retry").and_then(|retry| retry.get("backoff"));
-        let initial = raw.retry.as_ref().and_then(|retry| retry.backoff.as_ref()?.initial);
+        let initial = raw
+            .retry
+            .as_ref()
+            .and_then(|retry| retry.backoff.as_ref()?.initial);
         let times = [
             ("timeout", piece.get("timeout"), raw.timeout),
             ("max_age", piece.get("max_age"), raw.max_age),
-            ("initial", backoff.and_then(|backoff| backoff.get("initial")), initial),
+            (
+                "initial",
+                backoff.and_then(|backoff| backoff.get("initial")),
+                initial,
+            ),
         ];
         for (key, at, given) in times {
             if let (Some(at), true) = (at, given.is_some_and(|given| given.0.is_zero())) {
                 at.tell(format!("`{key}` is nothing"), "give a time such as 30s");
             }
         }
-        if let (Some(at), true) = (piece.get("timeout"), raw.timeout.is_some_and(|timeout| timeout.0 > TIMEOUT_MAX)) {
+        if let (Some(at), true) = (
+            piece.get("timeout"),
+            raw.timeout.is_some_and(|timeout| timeout.0 > TIMEOUT_MAX),
+        ) {
             at.tell("no attempt may take so long", "give at most 24h");
         }
         if let Some(backoff) = raw.retry.as_ref().and_then(|retry| retry.backoff.as_ref())
@@ -78,11 +91,19 @@ impl Layer {
             && initial > max
             && let Some(at) = piece.get("retry").and_then(|retry| retry.get("backoff"))
         {
-            at.tell(format!("the backoff begins at {initial}, which is past its `max` of {max}"), "make `max` the longer of them");
+            at.tell(
+                format!("the backoff begins at {initial}, which is past its `max` of {max}"),
+                "make `max` the longer of them",
+            );
         }
-        let order_by = raw.order_by.as_ref().zip(piece.get("order_by").filter(|piece| piece.is_whole()));
+        let order_by = raw
+            .order_by
+            .as_ref()
+            .zip(piece.get("order_by").filter(|piece| piece.is_whole()));
         let order_by = order_by.and_then(|(text, at)| {
-            let path = Path::parse(text).map_err(|problem| at.tell_problems([problem])).ok()?;
+            let path = Path::parse(text)
+                .map_err(|problem| at.tell_problems([problem]))
+                .ok()?;
             order_in_no_event(at, &path);
             Some(path)
         });
@@ -91,7 +112,9 @@ impl Layer {
 
     /// Refuses what belongs to a target alone.
     pub(super) fn refuse_limits(piece: Piece<'_>) {
-        let Some(delivery) = piece.get("delivery") else { return };
+        let Some(delivery) = piece.get("delivery") else {
+            return;
+        };
         for key in ["concurrency", "rate"] {
             if let Some(at) = delivery.get(key) {
                 at.tell_key(
@@ -104,8 +127,16 @@ impl Layer {
 
     /// What a target's layer says of its limits.
     pub(super) fn limits(&self) -> TargetLimits {
-        let concurrency_max = self.raw.concurrency.as_ref().and_then(|concurrency| concurrency.max).unwrap_or(CONCURRENCY_MAX);
-        TargetLimits { concurrency_max, rate: self.raw.rate }
+        let concurrency_max = self
+            .raw
+            .concurrency
+            .as_ref()
+            .and_then(|concurrency| concurrency.max)
+            .unwrap_or(CONCURRENCY_MAX);
+        TargetLimits {
+            concurrency_max,
+            rate: self.raw.rate,
+        }
     }
 }
 
@@ -115,7 +146,13 @@ impl DeliverySettings {
     /// # Errors
     /// Never of settings that were read without a mistake.
     pub fn policy(&self) -> Result<Policy, InvalidPolicy> {
-        Policy::new(self.timeout, self.max_age, self.attempts.get(), self.backoff_initial, self.backoff_max)
+        Policy::new(
+            self.timeout,
+            self.max_age,
+            self.attempts.get(),
+            self.backoff_initial,
+            self.backoff_max,
+        )
     }
 
     /// Lays layers over one another, the strongest first, and the defaults under them.
@@ -124,18 +161,24 @@ impl DeliverySettings {
             layers.iter().find_map(|layer| get(layer))
         }
         let retry = |layer: &Layer| layer.raw.retry.clone().unwrap_or_default();
-        let backoff_max = first(layers, |layer| retry(layer).backoff?.max).map_or(Duration::from_secs(300), |max| max.0);
-        let backoff_initial = first(layers, |layer| retry(layer).backoff?.initial).map_or(Duration::from_secs(1), |initial| initial.0);
+        let backoff_max = first(layers, |layer| retry(layer).backoff?.max)
+            .map_or(Duration::from_secs(300), |max| max.0);
+        let backoff_initial = first(layers, |layer| retry(layer).backoff?.initial)
+            .map_or(Duration::from_secs(1), |initial| initial.0);
         Self {
-            timeout: first(layers, |layer| layer.raw.timeout).map_or(Duration::from_secs(30), |timeout| timeout.0),
-            max_age: first(layers, |layer| layer.raw.max_age).map_or(Duration::from_secs(24 * 3_600), |max_age| max_age.0),
+            timeout: first(layers, |layer| layer.raw.timeout)
+                .map_or(Duration::from_secs(30), |timeout| timeout.0),
+            max_age: first(layers, |layer| layer.raw.max_age)
+                .map_or(Duration::from_secs(24 * 3_600), |max_age| max_age.0),
             attempts: first(layers, |layer| retry(layer).attempts).unwrap_or(ATTEMPTS),
             // One of them may come from another layer than the other.
             backoff_initial: backoff_initial.min(backoff_max),
             backoff_max,
             order_by: first(layers, |layer| layer.order_by.clone()),
-            backlog_max: first(layers, |layer| layer.raw.backlog.as_ref()?.max).map(std::num::NonZeroU64::get),
-            when_full: first(layers, |layer| layer.raw.backlog.as_ref()?.when_full).unwrap_or_default(),
+            backlog_max: first(layers, |layer| layer.raw.backlog.as_ref()?.max)
+                .map(std::num::NonZeroU64::get),
+            when_full: first(layers, |layer| layer.raw.backlog.as_ref()?.when_full)
+                .unwrap_or_default(),
         }
     }
 }

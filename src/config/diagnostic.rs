@@ -8,7 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use miette::{
-    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, Severity, SourceCode, SourceSpan, SpanContents,
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, Severity,
+    SourceCode, SourceSpan, SpanContents,
 };
 use serde_json::json;
 
@@ -31,17 +32,29 @@ impl Lines {
     /// Finds them.
     #[must_use]
     pub fn of(text: &str) -> Self {
-        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect())
+        Self(
+            std::iter::once(0)
+                .chain(text.match_indices('\n').map(|(newline, _)| newline + 1))
+                .collect(),
+        )
     }
 
-    /// Line and column of a byte of that text, both from 1; the column counts characters, as editors do.
+    /// Line and column of a byte of that text, both from 1; the column counts characters, as
+    /// editors do.
     #[must_use]
     pub fn place(&self, text: &str, byte: usize) -> (usize, usize) {
         let line = self.0.partition_point(|start| *start <= byte);
         let start = self.0.get(line.saturating_sub(1)).copied().unwrap_or(0);
         // Beginnings of characters, counted as bytes: a line may be all of a large file.
         let before = text.as_bytes().get(start..byte).unwrap_or_default();
-        (line, before.iter().filter(|byte| (**byte).cast_signed() >= -0x40).count() + 1)
+        (
+            line,
+            before
+                .iter()
+                .filter(|byte| (**byte).cast_signed() >= -0x40)
+                .count()
+                + 1,
+        )
     }
 }
 
@@ -55,30 +68,47 @@ pub struct File {
     lines: Lines,
     /// True for a file that could not be read: then there is nothing to show of it.
     absent: bool,
-    /// True where it could not be read for a reason that may pass: nothing is known to be wrong with it.
+    /// True where it could not be read for a reason that may pass: nothing is known to be wrong
+    /// with it.
     passing: bool,
 }
 
 impl File {
-    /// A file with what is to be shown of it: `secrets` are blotted out, and everything stays in its place.
+    /// A file with what is to be shown of it: `secrets` are blotted out, and everything stays in
+    /// its place.
     #[must_use]
     pub fn new(name: String, text: &str, secrets: &[Span]) -> Self {
         let mut bytes = text.as_bytes().to_vec();
         for secret in secrets {
             if let Some(secret) = bytes.get_mut(secret.start..secret.end) {
                 // What it was may span lines, and those stay where they are.
-                secret.iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b'*');
+                secret
+                    .iter_mut()
+                    .filter(|byte| **byte != b'\n')
+                    .for_each(|byte| *byte = b'*');
             }
         }
         // A secret is whole characters, and each of its bytes becomes one.
         let shown = excerpt::inert(&String::from_utf8_lossy(&bytes));
-        Self { name: line(&name).into_owned(), shown, lines: Lines::of(text), absent: false, passing: false }
+        Self {
+            name: line(&name).into_owned(),
+            shown,
+            lines: Lines::of(text),
+            absent: false,
+            passing: false,
+        }
     }
 
     /// A file that could not be read.
     #[must_use]
     pub fn absent(name: String) -> Self {
-        Self { name: line(&name).into_owned(), shown: String::new(), lines: Lines::of(""), absent: true, passing: false }
+        Self {
+            name: line(&name).into_owned(),
+            shown: String::new(),
+            lines: Lines::of(""),
+            absent: true,
+            passing: false,
+        }
     }
 
     /// Line and column of a byte, both from 1.
@@ -89,23 +119,43 @@ impl File {
 }
 
 impl SourceCode for File {
-    /// Whole lines where context is asked for, and none around them: a neighbouring line may hold what is nobody's business. Columns count
-    /// characters, as editors do.
-    fn read_span<'a>(&'a self, span: &SourceSpan, before: usize, _: usize) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+    /// Whole lines where context is asked for, and none around them: a neighbouring line may hold
+    /// what is nobody's business. Columns count characters, as editors do.
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        _: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
         let (mut start, mut end) = (span.offset(), span.offset() + span.len());
         let (line, column) = self.line_and_column(start);
         let mut column = column - 1;
         if before > 0 {
-            let line_start = self.shown.get(..start).and_then(|text| text.rfind('\n')).map_or(0, |newline| newline + 1);
+            let line_start = self
+                .shown
+                .get(..start)
+                .and_then(|text| text.rfind('\n'))
+                .map_or(0, |newline| newline + 1);
             let rest = self.shown.get(end..).unwrap_or_default();
             let line = rest.split('\n').next().unwrap_or_default();
             // A carriage return before the break would count as a line of its own.
-            (start, end, column) = (line_start, end + line.strip_suffix('\r').unwrap_or(line).len(), 0);
+            (start, end, column) = (
+                line_start,
+                end + line.strip_suffix('\r').unwrap_or(line).len(),
+                0,
+            );
         }
         let text = self.shown.get(start..end).ok_or(MietteError::OutOfBounds)?;
         let lines = text.matches('\n').count() + 1;
         let place = SourceSpan::new(start.into(), text.len());
-        Ok(Box::new(MietteSpanContents::new_named(self.name.clone(), text.as_bytes(), place, line - 1, column, lines)))
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.name.clone(),
+            text.as_bytes(),
+            place,
+            line - 1,
+            column,
+            lines,
+        )))
     }
 }
 
@@ -122,14 +172,27 @@ impl Diagnostic {
     /// A mistake that is the whole file's: it cannot be read.
     #[must_use]
     pub fn of_file(name: String, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { file: Arc::new(File::absent(name)), mistake: Mistake::new(Span::default(), message).help(help) }
+        Self {
+            file: Arc::new(File::absent(name)),
+            mistake: Mistake::new(Span::default(), message).help(help),
+        }
     }
 
     /// The same for a reason that may pass.
     #[must_use]
-    pub(super) fn may_pass_of_file(name: String, message: impl Into<String>, help: impl Into<String>) -> Self {
-        let file = File { passing: true, ..File::absent(name) };
-        Self { file: Arc::new(file), mistake: Mistake::new(Span::default(), message).help(help) }
+    pub(super) fn may_pass_of_file(
+        name: String,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        let file = File {
+            passing: true,
+            ..File::absent(name)
+        };
+        Self {
+            file: Arc::new(file),
+            mistake: Mistake::new(Span::default(), message).help(help),
+        }
     }
 
     /// True where trying again may help, with the file as it is.
@@ -156,7 +219,11 @@ impl Diagnostic {
     pub fn to_json(&self) -> serde_json::Value {
         let (file, line, column) = self.place();
         let (end_line, end_column) = self.file.line_and_column(self.mistake.span.end);
-        let severity = if self.is_warning() { "warning" } else { "error" };
+        let severity = if self.is_warning() {
+            "warning"
+        } else {
+            "error"
+        };
         if self.file.absent {
             return json!({ "severity": severity, "file": file, "message": self.mistake.message, "help": self.mistake.help });
         }
@@ -167,7 +234,11 @@ impl Diagnostic {
     }
 
     fn sort_key(&self) -> (&str, usize, usize) {
-        (&self.file.name, self.mistake.span.start, self.mistake.span.end)
+        (
+            &self.file.name,
+            self.mistake.span.start,
+            self.mistake.span.end,
+        )
     }
 }
 
@@ -176,19 +247,26 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
     diagnostics.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
 }
 
-/// Shows them with the text that each means, and a line that counts them. Of more than anybody reads the first are shown, mistakes before
-/// what is only odd, and the others counted.
+/// Shows them with the text that each means, and a line that counts them. Of more than anybody
+/// reads the first are shown, mistakes before what is only odd, and the others counted.
 #[must_use]
 pub fn render(diagnostics: &[Diagnostic], screen: Screen) -> String {
-    let theme = if screen.colours { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(1).with_links(false);
+    let theme = if screen.colours {
+        GraphicalTheme::unicode()
+    } else {
+        GraphicalTheme::none()
+    };
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_context_lines(1)
+        .with_links(false);
     let handler = match screen.width {
         Some(width) => handler.with_width(width),
         None => handler.with_wrap_lines(false),
     };
     let mut out = String::new();
     for diagnostic in shown(diagnostics) {
-        // Writing into a string cannot fail, and a place outside of its file is shown without the text.
+        // Writing into a string cannot fail, and a place outside of its file is shown without the
+        // text.
         let written = match Excerpt::of(diagnostic) {
             Some(excerpt) => handler.render_report(&mut out, &excerpt),
             None => handler.render_report(&mut out, diagnostic),
@@ -199,7 +277,10 @@ pub fn render(diagnostics: &[Diagnostic], screen: Screen) -> String {
         out.push('\n');
     }
     if diagnostics.len() > SHOWN_MAX {
-        out.push_str(&format!("and {} more, which are not shown\n\n", diagnostics.len() - SHOWN_MAX));
+        out.push_str(&format!(
+            "and {} more, which are not shown\n\n",
+            diagnostics.len() - SHOWN_MAX
+        ));
     }
     out.push_str(&count(diagnostics));
     out.push('\n');
@@ -208,10 +289,17 @@ pub fn render(diagnostics: &[Diagnostic], screen: Screen) -> String {
 
 /// Those that are shown, in their order.
 fn shown(diagnostics: &[Diagnostic]) -> impl Iterator<Item = &Diagnostic> {
-    let errors = diagnostics.iter().filter(|diagnostic| !diagnostic.is_warning()).count();
+    let errors = diagnostics
+        .iter()
+        .filter(|diagnostic| !diagnostic.is_warning())
+        .count();
     let (mut errors_left, mut warnings_left) = (SHOWN_MAX, SHOWN_MAX.saturating_sub(errors));
     diagnostics.iter().filter(move |diagnostic| {
-        let left = if diagnostic.is_warning() { &mut warnings_left } else { &mut errors_left };
+        let left = if diagnostic.is_warning() {
+            &mut warnings_left
+        } else {
+            &mut errors_left
+        };
         let take = *left > 0;
         *left = left.saturating_sub(1);
         take
@@ -221,7 +309,10 @@ fn shown(diagnostics: &[Diagnostic]) -> impl Iterator<Item = &Diagnostic> {
 /// How many there are: `2 errors, 1 warning`.
 #[must_use]
 pub fn count(diagnostics: &[Diagnostic]) -> String {
-    let warnings = diagnostics.iter().filter(|diagnostic| diagnostic.is_warning()).count();
+    let warnings = diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.is_warning())
+        .count();
     let of = |number: usize, what: &str| match number {
         1 => format!("1 {what}"),
         _ => format!("{number} {what}s"),
@@ -247,14 +338,18 @@ impl std::error::Error for Diagnostic {}
 
 impl miette::Diagnostic for Diagnostic {
     fn severity(&self) -> Option<Severity> {
-        Some(if self.is_warning() { Severity::Warning } else { Severity::Error })
+        Some(if self.is_warning() {
+            Severity::Warning
+        } else {
+            Severity::Error
+        })
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.mistake
-            .help
-            .as_ref()
-            .map(|help| Box::new(plain(&shortened(help, MESSAGE_CHARACTERS_MAX)).into_owned()) as Box<dyn fmt::Display>)
+        self.mistake.help.as_ref().map(|help| {
+            Box::new(plain(&shortened(help, MESSAGE_CHARACTERS_MAX)).into_owned())
+                as Box<dyn fmt::Display>
+        })
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -262,9 +357,14 @@ impl miette::Diagnostic for Diagnostic {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let place = |span: Span| SourceSpan::new(span.start.into(), span.end.saturating_sub(span.start));
+        let place =
+            |span: Span| SourceSpan::new(span.start.into(), span.end.saturating_sub(span.start));
         let here = LabeledSpan::new_primary_with_span(None, place(self.mistake.span));
-        let also = self.mistake.also.as_ref().map(|(span, what)| LabeledSpan::new_with_span(Some(what.clone()), place(*span)));
+        let also = self
+            .mistake
+            .also
+            .as_ref()
+            .map(|(span, what)| LabeledSpan::new_with_span(Some(what.clone()), place(*span)));
         Some(Box::new(std::iter::once(here).chain(also)))
     }
 }

@@ -27,12 +27,24 @@ pub(super) fn find(paths: &[PathBuf], diagnostics: &mut Vec<Diagnostic>) -> Vec<
         if path.is_dir() {
             match yaml_files(path) {
                 Ok(found) if found.is_empty() => {
-                    diagnostics.push(of_path(path, "there is no rule file in this folder".to_owned(), "rule files end in .yaml or .yml"));
+                    diagnostics.push(of_path(
+                        path,
+                        "there is no rule file in this folder".to_owned(),
+                        "rule files end in .yaml or .yml",
+                    ));
                 }
                 Ok(found) => files.extend(found),
                 Err(error) => {
-                    let of = if may_pass(&error) { may_pass_of_path } else { of_path };
-                    diagnostics.push(of(path, format!("cannot list this folder: {error}"), "is it yours to read?"));
+                    let of = if may_pass(&error) {
+                        may_pass_of_path
+                    } else {
+                        of_path
+                    };
+                    diagnostics.push(of(
+                        path,
+                        format!("cannot list this folder: {error}"),
+                        "is it yours to read?",
+                    ));
                 }
             }
         } else {
@@ -41,16 +53,31 @@ pub(super) fn find(paths: &[PathBuf], diagnostics: &mut Vec<Diagnostic>) -> Vec<
     }
     let mut seen = std::collections::HashSet::new();
     files.retain(|path| seen.insert(std::fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
-    files.iter().filter_map(|path| read(path).map_err(|diagnostic| diagnostics.push(diagnostic)).ok()).collect()
+    files
+        .iter()
+        .filter_map(|path| {
+            read(path)
+                .map_err(|diagnostic| diagnostics.push(diagnostic))
+                .ok()
+        })
+        .collect()
 }
 
-/// The rule files of a folder, sorted by name. One that cannot be looked at is among them, so that nothing is left out in silence.
+/// The rule files of a folder, sorted by name. One that cannot be looked at is among them, so that
+/// nothing is left out in silence.
 pub fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") && !path.is_dir() {
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden
+            && path
+                .extension()
+                .is_some_and(|extension| extension == "yaml" || extension == "yml")
+            && !path.is_dir()
+        {
             found.push(path);
         }
     }
@@ -58,12 +85,18 @@ pub fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Whether a file cannot be read for want of something that may come back: descriptors, memory, the disk. The file itself may be sound.
+/// Whether a file cannot be read for want of something that may come back: descriptors, memory, the
+/// disk. The file itself may be sound.
 pub fn may_pass(error: &std::io::Error) -> bool {
     use std::io::ErrorKind as Kind;
     !matches!(
         error.kind(),
-        Kind::NotFound | Kind::PermissionDenied | Kind::IsADirectory | Kind::NotADirectory | Kind::InvalidInput | Kind::FileTooLarge
+        Kind::NotFound
+            | Kind::PermissionDenied
+            | Kind::IsADirectory
+            | Kind::NotADirectory
+            | Kind::InvalidInput
+            | Kind::FileTooLarge
     )
 }
 
@@ -71,32 +104,76 @@ pub fn may_pass(error: &std::io::Error) -> bool {
 fn read(path: &Path) -> Result<Found, Diagnostic> {
     use std::io::{ErrorKind as Kind, Read};
     let cannot = |error: std::io::Error| match error.kind() {
-        Kind::NotFound => of_path(path, "there is no such file".to_owned(), "name a rule file, or a folder of them"),
+        Kind::NotFound => of_path(
+            path,
+            "there is no such file".to_owned(),
+            "name a rule file, or a folder of them",
+        ),
         Kind::FileTooLarge => {
             let limit = FILE_BYTES_MAX / (1024 * 1024);
-            of_path(path, format!("this file is larger than {limit} MiB"), "split it: a folder of rule files is read as one")
+            of_path(
+                path,
+                format!("this file is larger than {limit} MiB"),
+                "split it: a folder of rule files is read as one",
+            )
         }
-        Kind::InvalidInput => {
-            of_path(path, "this is not a regular file".to_owned(), "a pipe, a socket or a device holds no rules; give it another name")
-        }
-        _ if may_pass(&error) => may_pass_of_path(path, format!("cannot read this file now: {error}"), "try again"),
-        _ => of_path(path, format!("cannot read this file: {error}"), "is it yours to read?"),
+        Kind::InvalidInput => of_path(
+            path,
+            "this is not a regular file".to_owned(),
+            "a pipe, a socket or a device holds no rules; give it another name",
+        ),
+        _ if may_pass(&error) => may_pass_of_path(
+            path,
+            format!("cannot read this file now: {error}"),
+            "try again",
+        ),
+        _ => of_path(
+            path,
+            format!("cannot read this file: {error}"),
+            "is it yours to read?",
+        ),
     };
     let bytes = if path == Path::new(STANDARD_INPUT) {
         let mut bytes = Vec::new();
-        std::io::stdin().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
-        if bytes.len() as u64 > FILE_BYTES_MAX { Err(cannot(Kind::FileTooLarge.into())) } else { Ok(bytes) }
+        std::io::stdin()
+            .take(FILE_BYTES_MAX + 1)
+            .read_to_end(&mut bytes)
+            .map_err(cannot)?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            Err(cannot(Kind::FileTooLarge.into()))
+        } else {
+            Ok(bytes)
+        }
     } else {
         read_regular(path, FILE_BYTES_MAX).map_err(cannot)
     }?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
-        of_path(path, format!("line {line} is not UTF-8"), "save the file as UTF-8")
+        let line = error
+            .as_bytes()
+            .iter()
+            .take(at)
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1;
+        of_path(
+            path,
+            format!("line {line} is not UTF-8"),
+            "save the file as UTF-8",
+        )
     })?;
-    let folder = std::path::absolute(path).map_err(cannot)?.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
-    let text = text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned);
-    Ok(Found { name: path.display().to_string(), folder: folder.into(), text })
+    let folder = std::path::absolute(path)
+        .map_err(cannot)?
+        .parent()
+        .map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
+    let text = text
+        .strip_prefix('\u{feff}')
+        .map_or_else(|| text.clone(), str::to_owned);
+    Ok(Found {
+        name: path.display().to_string(),
+        folder: folder.into(),
+        text,
+    })
 }
 
 fn of_path(path: &Path, message: String, help: &str) -> Diagnostic {

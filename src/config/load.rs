@@ -34,24 +34,43 @@ use secrets::Hidden;
 pub(super) fn load(paths: &[PathBuf]) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let default = [PathBuf::from(DEFAULT_PATH)];
-    let found = files::find(if paths.is_empty() { &default } else { paths }, &mut diagnostics);
+    let found = files::find(
+        if paths.is_empty() { &default } else { paths },
+        &mut diagnostics,
+    );
     connect(&found, diagnostics)
 }
 
-/// Makes one configuration of files that have been found; `diagnostics` are those of files that could not be.
-pub(super) fn connect(found: &[Found], mut diagnostics: Vec<Diagnostic>) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+/// Makes one configuration of files that have been found; `diagnostics` are those of files that
+/// could not be.
+pub(super) fn connect(
+    found: &[Found],
+    mut diagnostics: Vec<Diagnostic>,
+) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut documents = Vec::new();
     for file in found {
         match yaml::read(&file.text) {
             Ok(root) => documents.push(Document::new(file, root)),
-            Err(mistakes) => diagnostics.extend(placed(file, mistakes, &secrets::in_text(&file.text))),
+            Err(mistakes) => {
+                diagnostics.extend(placed(file, mistakes, &secrets::in_text(&file.text)))
+            }
         }
     }
     // A name may be defined in a file that could not be read: then nobody says that it is not.
     let complete = diagnostics.is_empty();
-    let config = Loader { documents: &documents, names: Names::collect(&documents), fed: Fed::collect(&documents), complete }.load();
+    let config = Loader {
+        documents: &documents,
+        names: Names::collect(&documents),
+        fed: Fed::collect(&documents),
+        complete,
+    }
+    .load();
     for document in documents {
-        diagnostics.extend(placed(document.file, document.mistakes.into_inner(), &document.secrets));
+        diagnostics.extend(placed(
+            document.file,
+            document.mistakes.into_inner(),
+            &document.secrets,
+        ));
     }
     diagnostic::sort(&mut diagnostics);
     match config {
@@ -68,11 +87,26 @@ fn placed(file: &Found, mistakes: Vec<Mistake>, hidden: &[Hidden]) -> Vec<Diagno
     let file = Arc::new(File::new(file.name.clone(), &file.text, &spans));
     // Shorter ones are words of the messages themselves.
     const TEXT_BYTES_MIN: usize = 4;
-    let texts: Vec<&str> = hidden.iter().filter_map(|hidden| hidden.text.as_deref()).filter(|text| text.len() >= TEXT_BYTES_MIN).collect();
-    let blotted = |message: String| texts.iter().fold(message, |message, text| message.replace(text, "***"));
+    let texts: Vec<&str> = hidden
+        .iter()
+        .filter_map(|hidden| hidden.text.as_deref())
+        .filter(|text| text.len() >= TEXT_BYTES_MIN)
+        .collect();
+    let blotted = |message: String| {
+        texts
+            .iter()
+            .fold(message, |message, text| message.replace(text, "***"))
+    };
     let place = |mistake: Mistake| {
-        let mistake = Mistake { message: blotted(mistake.message), help: mistake.help.map(blotted), ..mistake };
-        Diagnostic { file: Arc::clone(&file), mistake }
+        let mistake = Mistake {
+            message: blotted(mistake.message),
+            help: mistake.help.map(blotted),
+            ..mistake
+        };
+        Diagnostic {
+            file: Arc::clone(&file),
+            mistake,
+        }
     };
     mistakes.into_iter().map(place).collect()
 }
@@ -91,40 +125,67 @@ struct Document<'f> {
 impl<'f> Document<'f> {
     fn new(file: &'f Found, root: Node) -> Self {
         let (lines, tenant) = (Lines::of(&file.text), Name::default_tenant());
-        let mut document = Self { file, root, tenant, lines, mistakes: Mistakes::default(), secrets: Vec::new() };
+        let mut document = Self {
+            file,
+            root,
+            tenant,
+            lines,
+            mistakes: Mistakes::default(),
+            secrets: Vec::new(),
+        };
         document.check_top();
         if let Some(piece) = document.top().get("tenant") {
             document.tenant = read(piece).unwrap_or_else(Name::default_tenant);
         }
-        document.secrets = lint::lint(&document).into_iter().map(Hidden::from).chain(secrets::find(&document)).collect();
+        document.secrets = lint::lint(&document)
+            .into_iter()
+            .map(Hidden::from)
+            .chain(secrets::find(&document))
+            .collect();
         document
     }
 
     fn top(&self) -> Piece<'_> {
-        Piece { node: &self.root, entry: None, text: &self.file.text, mistakes: &self.mistakes }
+        Piece {
+            node: &self.root,
+            entry: None,
+            text: &self.file.text,
+            mistakes: &self.mistakes,
+        }
     }
 
     fn check_top(&self) {
         match &self.root.value {
             Value::Map(entries) => {
-                for entry in entries.iter().filter(|entry| !entry.key.starts_with("x-") && !TOP_KEYS.contains(&entry.key.as_str())) {
+                for entry in entries.iter().filter(|entry| {
+                    !entry.key.starts_with("x-") && !TOP_KEYS.contains(&entry.key.as_str())
+                }) {
                     self.top().tell_unknown_key(entry, TOP_KEYS);
                 }
             }
             Value::Null => {
                 let mistake = Mistake::new(Span::default(), "this file is empty").warn();
-                self.mistakes.tell(mistake.help("a rule file has `targets:` and `rules:`"));
+                self.mistakes
+                    .tell(mistake.help("a rule file has `targets:` and `rules:`"));
             }
-            _ => self.top().tell("a rule file is a mapping", "begin with `targets:` and `rules:`"),
+            _ => self.top().tell(
+                "a rule file is a mapping",
+                "begin with `targets:` and `rules:`",
+            ),
         }
     }
 
     /// The entities of a section.
     fn section(&self, key: &str) -> &[Entry] {
         match self.top().get(key) {
-            Some(piece) if matches!(piece.node.value, Value::Map(_) | Value::Null) => piece.node.entries(),
+            Some(piece) if matches!(piece.node.value, Value::Map(_) | Value::Null) => {
+                piece.node.entries()
+            }
             Some(piece) => {
-                piece.tell(format!("`{key}` is a mapping of names"), format!("write\n{key}:\n  a-name: …"));
+                piece.tell(
+                    format!("`{key}` is a mapping of names"),
+                    format!("write\n{key}:\n  a-name: …"),
+                );
                 &[]
             }
             None => &[],
@@ -132,15 +193,22 @@ impl<'f> Document<'f> {
     }
 
     /// Adds what becomes of the entities of a section. None of them is left out in silence.
-    fn each<'t, T>(&'t self, key: &str, all: &mut Vec<T>, mut load: impl FnMut(&'t Entry) -> Option<T>) {
+    fn each<'t, T>(
+        &'t self,
+        key: &str,
+        all: &mut Vec<T>,
+        mut load: impl FnMut(&'t Entry) -> Option<T>,
+    ) {
         let entries = self.section(key);
         // Moving ten thousand to a larger place, time and again, takes as long as reading them.
         all.reserve(entries.len());
         for entry in entries {
             let one = load(entry);
             if one.is_none() && !self.mistakes.any_error() {
-                self.entity(entry)
-                    .tell_key(format!("`{}` cannot be used", entry.key), "this is a mistake of Pointsman; please tell its authors");
+                self.entity(entry).tell_key(
+                    format!("`{}` cannot be used", entry.key),
+                    "this is a mistake of Pointsman; please tell its authors",
+                );
             }
             all.extend(one);
         }
@@ -169,8 +237,11 @@ fn items(at: Piece<'_>) -> Vec<Piece<'_>> {
 /// The host of `host:port`, without the brackets of an IPv6 address.
 fn host_of(address: &str) -> Option<&str> {
     let (host, port) = address.rsplit_once(':')?;
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    (port.parse::<u16>().is_ok() && !host.is_empty() && (bare.is_some() || !host.contains(':'))).then_some(bare.unwrap_or(host))
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    (port.parse::<u16>().is_ok() && !host.is_empty() && (bare.is_some() || !host.contains(':')))
+        .then_some(bare.unwrap_or(host))
 }
 
 /// The documents together.
@@ -199,15 +270,25 @@ impl<'d> Loader<'d, '_> {
         };
         let mut layers = connector::TargetLayers::new();
         for document in self.documents {
-            document.each("sources", &mut config.sources, |entry| self.source(document, entry));
-            document.each("targets", &mut config.targets, |entry| self.target(document, entry, &mut layers));
+            document.each("sources", &mut config.sources, |entry| {
+                self.source(document, entry)
+            });
+            document.each("targets", &mut config.targets, |entry| {
+                self.target(document, entry, &mut layers)
+            });
         }
         for document in self.documents {
-            document.each("rules", &mut config.rules, |entry| self.rule(document, entry, &layers));
-            document.each("tests", &mut config.tests, |entry| self.test(document, entry));
+            document.each("rules", &mut config.rules, |entry| {
+                self.rule(document, entry, &layers)
+            });
+            document.each("tests", &mut config.tests, |entry| {
+                self.test(document, entry)
+            });
         }
         for document in self.documents {
-            document.each("pipes", &mut config.rules, |entry| self.pipe(document, entry, &layers));
+            document.each("pipes", &mut config.rules, |entry| {
+                self.pipe(document, entry, &layers)
+            });
         }
         pipe::connect(&mut config);
         self.addresses(&config);
@@ -216,14 +297,23 @@ impl<'d> Loader<'d, '_> {
 
     /// What may stand in one of the files only.
     fn single(&self, key: &str) -> Option<(&'d Document<'_>, Piece<'d>)> {
-        let mut pieces = self.documents.iter().filter_map(|document| Some((document, document.top().get(key)?)));
+        let mut pieces = self
+            .documents
+            .iter()
+            .filter_map(|document| Some((document, document.top().get(key)?)));
         let (document, first) = pieces.next()?;
         for (_, again) in pieces {
             let first = document.place(first.entry.map_or(first.node.span, |entry| entry.key_span));
-            again.tell(format!("`{key}` stands in another file too"), format!("it is at {first}; keep one of them"));
+            again.tell(
+                format!("`{key}` stands in another file too"),
+                format!("it is at {first}; keep one of them"),
+            );
         }
         if first.node.value == Value::Null {
-            first.tell(format!("`{key}` has no value"), "give it one, or remove the key");
+            first.tell(
+                format!("`{key}` has no value"),
+                "give it one, or remove the key",
+            );
             return None;
         }
         Some((document, first))
@@ -231,44 +321,91 @@ impl<'d> Loader<'d, '_> {
 
     fn admin(&self) -> Admin {
         let single = self.single("admin");
-        let raw = single.and_then(|(_, piece)| read::<RawAdmin>(piece)).unwrap_or_default();
-        let admin = Admin { address: raw.address.unwrap_or_else(|| Text::from("127.0.0.1:8081")), auth: raw.auth };
-        let Some((_, piece)) = single else { return admin };
+        let raw = single
+            .and_then(|(_, piece)| read::<RawAdmin>(piece))
+            .unwrap_or_default();
+        let admin = Admin {
+            address: raw.address.unwrap_or_else(|| Text::from("127.0.0.1:8081")),
+            auth: raw.auth,
+        };
+        let Some((_, piece)) = single else {
+            return admin;
+        };
         let at = piece.get("address").unwrap_or(piece);
         match admin.address.literal().map(host_of) {
-            Some(None) => at.tell("this is not an address", "write host:port, such as 127.0.0.1:8081"),
+            Some(None) => at.tell(
+                "this is not an address",
+                "write host:port, such as 127.0.0.1:8081",
+            ),
             // What a name stands for is known when the bus starts, which checks this again.
-            Some(Some(host)) if admin.auth.is_empty() && host.parse::<IpAddr>().is_ok_and(|ip| !ip.to_canonical().is_loopback()) => {
-                at.tell("anybody who reaches this address could change everything", "add auth: [{ env: NAME }], or take 127.0.0.1");
+            Some(Some(host))
+                if admin.auth.is_empty()
+                    && host
+                        .parse::<IpAddr>()
+                        .is_ok_and(|ip| !ip.to_canonical().is_loopback()) =>
+            {
+                at.tell(
+                    "anybody who reaches this address could change everything",
+                    "add auth: [{ env: NAME }], or take 127.0.0.1",
+                );
             }
             _ => {}
         }
-        let keys = piece.get("auth").map(|auth| items(auth)).unwrap_or_default();
-        for key in keys.into_iter().filter(|key| key.node.text().is_some_and(|text| text.len() < KEY_BYTES_MIN)) {
-            key.tell(format!("this key is shorter than {KEY_BYTES_MIN} characters"), "make one with: openssl rand -hex 32");
+        let keys = piece
+            .get("auth")
+            .map(|auth| items(auth))
+            .unwrap_or_default();
+        for key in keys.into_iter().filter(|key| {
+            key.node
+                .text()
+                .is_some_and(|text| text.len() < KEY_BYTES_MIN)
+        }) {
+            key.tell(
+                format!("this key is shorter than {KEY_BYTES_MIN} characters"),
+                "make one with: openssl rand -hex 32",
+            );
         }
         admin
     }
 
     fn store(&self) -> Store {
-        /// The least that a store can work in: a few appends of the largest size, and the write-ahead log.
+        /// The least that a store can work in: a few appends of the largest size, and the
+        /// write-ahead log.
         const MAX_SIZE_BYTES_MIN: u64 = 64 << 20;
         let single = self.single("store");
-        let raw = single.and_then(|(_, piece)| read::<RawStore>(piece)).unwrap_or_default();
+        let raw = single
+            .and_then(|(_, piece)| read::<RawStore>(piece))
+            .unwrap_or_default();
         if let Some((_, piece)) = single {
             if let Some(nats) = piece.get("nats") {
-                nats.tell_key("this version has no store in NATS", "remove it: the store is a folder then");
+                nats.tell_key(
+                    "this version has no store in NATS",
+                    "remove it: the store is a folder then",
+                );
             }
-            if let (Some(at), true) = (piece.get("max_size"), raw.max_size.is_some_and(|size| size.bytes < MAX_SIZE_BYTES_MIN)) {
+            if let (Some(at), true) = (
+                piece.get("max_size"),
+                raw.max_size
+                    .is_some_and(|size| size.bytes < MAX_SIZE_BYTES_MIN),
+            ) {
                 at.tell("the store needs at least 64MiB", "make it larger");
             }
         }
-        let folder = single.map(|(document, _)| document).or(self.documents.first()).map(|document| document.file.folder.as_ref());
+        let folder = single
+            .map(|(document, _)| document)
+            .or(self.documents.first())
+            .map(|document| document.file.folder.as_ref());
         let path = raw.path.unwrap_or_else(|| PathBuf::from("pointsman-data"));
         Store {
             // Joined piece by piece, so that `./x` and `x` are the same place.
-            path: folder.unwrap_or(std::path::Path::new("")).join(path).components().collect(),
-            retention: raw.retention.map_or(Duration::from_secs(24 * 3_600), |retention| retention.0),
+            path: folder
+                .unwrap_or(std::path::Path::new(""))
+                .join(path)
+                .components()
+                .collect(),
+            retention: raw
+                .retention
+                .map_or(Duration::from_secs(24 * 3_600), |retention| retention.0),
             max_size_bytes: raw.max_size.map_or(20 << 30, |size| size.bytes),
         }
     }

@@ -27,7 +27,13 @@ impl Mistake {
     /// A mistake at a place.
     #[must_use]
     pub fn new(span: Span, message: impl Into<String>) -> Self {
-        Self { span, also: None, warning: false, message: message.into(), help: None }
+        Self {
+            span,
+            also: None,
+            warning: false,
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// Says what to do.
@@ -51,30 +57,46 @@ impl Mistake {
         self
     }
 
-    /// Gives a problem of a part of the file its place. `owner` is the entry whose value `node` is, where there is one.
+    /// Gives a problem of a part of the file its place. `owner` is the entry whose value `node` is,
+    /// where there is one.
     #[must_use]
     pub fn of(problem: Problem, owner: Option<&Entry>, node: &Node, text: &str) -> Self {
         let (entry, found) = node.follow(&problem.path);
-        let entry = if problem.path.is_empty() { owner } else { entry };
+        let entry = if problem.path.is_empty() {
+            owner
+        } else {
+            entry
+        };
         let span = match entry {
             Some(entry) if problem.at_key => entry.key_span,
             _ => match &problem.within {
-                Some(within) => inside(found, within, text).unwrap_or_else(|| visible(entry, found, text)),
+                Some(within) => {
+                    inside(found, within, text).unwrap_or_else(|| visible(entry, found, text))
+                }
                 None => visible(entry, found, text),
             },
         };
         // A message that begins with its verb is about the key.
         let message = match problem.path.last() {
-            Some(Segment::Key(key)) if problem.message.starts_with("is ") || problem.message.starts_with("lets ") => {
+            Some(Segment::Key(key))
+                if problem.message.starts_with("is ") || problem.message.starts_with("lets ") =>
+            {
                 format!("`{key}` {}", problem.message)
             }
             _ => problem.message,
         };
-        Self { span, also: None, warning: problem.warning, message, help: problem.help }
+        Self {
+            span,
+            also: None,
+            warning: problem.warning,
+            message,
+            help: problem.help,
+        }
     }
 }
 
-/// What to underline for a value: itself where it stands on one line, else its key, else its first line.
+/// What to underline for a value: itself where it stands on one line, else its key, else its first
+/// line.
 #[must_use]
 pub fn visible(entry: Option<&Entry>, node: &Node, text: &str) -> Span {
     let source = text.get(node.span.start..node.span.end).unwrap_or_default();
@@ -82,13 +104,19 @@ pub fn visible(entry: Option<&Entry>, node: &Node, text: &str) -> Span {
         (Some(entry), Some(_)) => entry.key_span,
         (Some(entry), None) if source.is_empty() => entry.key_span,
         (_, None) => node.span,
-        (None, Some((first, _))) => Span { start: node.span.start, end: node.span.start + first.trim_end().len() },
+        (None, Some((first, _))) => Span {
+            start: node.span.start,
+            end: node.span.start + first.trim_end().len(),
+        },
     }
 }
 
-/// The part of a text's source that a range of the text came from, where the text stands there letter for letter.
+/// The part of a text's source that a range of the text came from, where the text stands there
+/// letter for letter.
 fn inside(node: &Node, within: &std::ops::Range<usize>, text: &str) -> Option<Span> {
-    let Value::Text(value, style) = &node.value else { return None };
+    let Value::Text(value, style) = &node.value else {
+        return None;
+    };
     let quote = match style {
         Style::Plain => 0,
         Style::Quoted => 1,
@@ -98,38 +126,71 @@ fn inside(node: &Node, within: &std::ops::Range<usize>, text: &str) -> Option<Sp
     (text.get(start..start + value.len())? == value).then_some(())?;
     let end = within.end.min(value.len());
     // Of an empty place, which is mostly the end, the letter before it is shown.
-    let before = || value.get(..end).and_then(|before| before.char_indices().next_back()).map_or(0, |(at, _)| at);
-    let from = if within.start < end { within.start } else { before() };
-    Some(Span { start: start + from, end: start + end })
+    let before = || {
+        value
+            .get(..end)
+            .and_then(|before| before.char_indices().next_back())
+            .map_or(0, |(at, _)| at)
+    };
+    let from = if within.start < end {
+        within.start
+    } else {
+        before()
+    };
+    Some(Span {
+        start: start + from,
+        end: start + end,
+    })
 }
 
-/// The same of a text behind `|`, whose lines stand in the file as they are behind their indentation. It ends with its line.
-fn inside_block(block: Span, value: &str, within: &std::ops::Range<usize>, text: &str) -> Option<Span> {
+/// The same of a text behind `|`, whose lines stand in the file as they are behind their
+/// indentation. It ends with its line.
+fn inside_block(
+    block: Span,
+    value: &str,
+    within: &std::ops::Range<usize>,
+    text: &str,
+) -> Option<Span> {
     let before = value.get(..within.start)?;
-    let (line, column) = (before.matches('\n').count(), before.len() - before.rfind('\n').map_or(0, |at| at + 1));
+    let (line, column) = (
+        before.matches('\n').count(),
+        before.len() - before.rfind('\n').map_or(0, |at| at + 1),
+    );
     let wanted = value.split('\n').nth(line)?;
     let mut start = block.start;
-    let lines = text.get(block.start..block.end)?.split_inclusive('\n').map(|line| {
-        let at = start;
-        start += line.len();
-        (at, line.trim_end_matches(['\r', '\n']))
-    });
+    let lines = text
+        .get(block.start..block.end)?
+        .split_inclusive('\n')
+        .map(|line| {
+            let at = start;
+            start += line.len();
+            (at, line.trim_end_matches(['\r', '\n']))
+        });
     let header = |line: &str| line.trim_start().starts_with('|');
-    let (at, found) = lines.skip_while(|(at, line)| *at == block.start && header(line)).nth(line)?;
-    let indentation = found.strip_suffix(wanted).filter(|rest| rest.chars().all(|character| character == ' '))?;
+    let (at, found) = lines
+        .skip_while(|(at, line)| *at == block.start && header(line))
+        .nth(line)?;
+    let indentation = found
+        .strip_suffix(wanted)
+        .filter(|rest| rest.chars().all(|character| character == ' '))?;
     let from = at + indentation.len() + column;
     let length = (within.end - within.start).min(wanted.len() - column);
-    (length > 0).then_some(Span { start: from, end: from + length })
+    (length > 0).then_some(Span {
+        start: from,
+        end: from + length,
+    })
 }
 
-/// How many mistakes of one file are kept, and how many oddities. A generated file may have one in each of a hundred thousand rules.
+/// How many mistakes of one file are kept, and how many oddities. A generated file may have one in
+/// each of a hundred thousand rules.
 pub const KEPT_MAX: usize = 1_000;
 
 /// Gathers the mistakes of one file, each once.
 #[derive(Debug, Default)]
 pub struct Mistakes {
     found: RefCell<Found>,
-    /// Values that could not be read: not looked at again. By the place of the node in memory, which the tree keeps.
+    /// Values that could not be read: not looked at again. By the place of the node in memory,
+    /// which the tree keeps.
     hidden: RefCell<HashSet<*const Node>>,
     /// Values of which everything is said: what others find wrong with them is not told.
     silenced: RefCell<HashSet<*const Node>>,
@@ -147,11 +208,17 @@ struct Found {
 }
 
 impl Mistakes {
-    /// Takes a mistake in; one that was told already is not told again. Past [`KEPT_MAX`] they are only counted.
+    /// Takes a mistake in; one that was told already is not told again. Past [`KEPT_MAX`] they are
+    /// only counted.
     pub fn tell(&self, mistake: Mistake) {
         let mut hasher = DefaultHasher::new();
         (mistake.span, &mistake.message).hash(&mut hasher);
-        let Found { kept, told, errors, warnings } = &mut *self.found.borrow_mut();
+        let Found {
+            kept,
+            told,
+            errors,
+            warnings,
+        } = &mut *self.found.borrow_mut();
         if !told.insert(hasher.finish()) {
             return;
         }
@@ -171,12 +238,22 @@ impl Mistakes {
     /// What was gathered, and how many more there were.
     #[must_use]
     pub fn into_inner(self) -> Vec<Mistake> {
-        let Found { mut kept, errors, warnings, .. } = self.found.into_inner();
+        let Found {
+            mut kept,
+            errors,
+            warnings,
+            ..
+        } = self.found.into_inner();
         for (count, warning) in [(errors, false), (warnings, true)] {
             if count > KEPT_MAX {
                 let what = if warning { "warnings" } else { "mistakes" };
-                let mistake =
-                    Mistake::new(Span::default(), format!("this file has {} more {what}, which are not listed", count - KEPT_MAX));
+                let mistake = Mistake::new(
+                    Span::default(),
+                    format!(
+                        "this file has {} more {what}, which are not listed",
+                        count - KEPT_MAX
+                    ),
+                );
                 kept.push(if warning { mistake.warn() } else { mistake });
             }
         }
@@ -211,10 +288,14 @@ impl Mistakes {
     }
 
     pub(super) fn note_meant(&self, map: &Node, key: &str) {
-        self.meant.borrow_mut().insert((std::ptr::from_ref(map), key.to_owned()));
+        self.meant
+            .borrow_mut()
+            .insert((std::ptr::from_ref(map), key.to_owned()));
     }
 
     pub(super) fn was_meant(&self, map: &Node, key: &str) -> bool {
-        self.meant.borrow().contains(&(std::ptr::from_ref(map), key.to_owned()))
+        self.meant
+            .borrow()
+            .contains(&(std::ptr::from_ref(map), key.to_owned()))
     }
 }

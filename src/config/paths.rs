@@ -17,7 +17,8 @@ pub const STANDARD_INPUT: &str = "-";
 /// Rule files on a command line.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct PathArgs {
-    /// Rule files, and folders of them, that are read as one; else those of `POINTSMAN_CONFIG`, `pointsman.yaml`, or `/etc/pointsman`
+    /// Rule files, and folders of them, that are read as one; else those of `POINTSMAN_CONFIG`,
+    /// `pointsman.yaml`, or `/etc/pointsman`
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 }
@@ -26,7 +27,11 @@ impl PathArgs {
     /// The files and folders that are meant.
     #[must_use]
     pub fn resolve(&self) -> Vec<PathBuf> {
-        if self.paths.is_empty() { unnamed(std::env::var_os(VARIABLE).as_deref(), Path::exists) } else { self.paths.clone() }
+        if self.paths.is_empty() {
+            unnamed(std::env::var_os(VARIABLE).as_deref(), Path::exists)
+        } else {
+            self.paths.clone()
+        }
     }
 }
 
@@ -35,7 +40,10 @@ fn unnamed(variable: Option<&std::ffi::OsStr>, exists: impl Fn(&Path) -> bool) -
     if let Some(paths) = variable.filter(|paths| !paths.is_empty()) {
         return std::env::split_paths(paths).collect();
     }
-    let found = [DEFAULT_PATH, SYSTEM_PATH].into_iter().map(PathBuf::from).find(|path| exists(path));
+    let found = [DEFAULT_PATH, SYSTEM_PATH]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|path| exists(path));
     vec![found.unwrap_or_else(|| DEFAULT_PATH.into())]
 }
 
@@ -46,12 +54,21 @@ mod tests {
     #[test]
     fn the_nearest_is_meant() {
         let found = |variable: &str, there: &[&str]| {
-            let paths = unnamed(Some(variable.as_ref()), |path| there.iter().any(|one| Path::new(one) == path));
-            paths.into_iter().map(|path| path.display().to_string()).collect::<Vec<_>>()
+            let paths = unnamed(Some(variable.as_ref()), |path| {
+                there.iter().any(|one| Path::new(one) == path)
+            });
+            paths
+                .into_iter()
+                .map(|path| path.display().to_string())
+                .collect::<Vec<_>>()
         };
         assert_eq!(found("a.yaml:/b", &[DEFAULT_PATH]), ["a.yaml", "/b"]);
         assert_eq!(found("", &[DEFAULT_PATH, SYSTEM_PATH]), [DEFAULT_PATH]);
         assert_eq!(found("", &[SYSTEM_PATH]), [SYSTEM_PATH]);
-        assert_eq!(found("", &[]), [DEFAULT_PATH], "it is said that this is not there");
+        assert_eq!(
+            found("", &[]),
+            [DEFAULT_PATH],
+            "it is said that this is not there"
+        );
     }
 }

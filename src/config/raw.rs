@@ -1,4 +1,5 @@
-//! The rule file as serde sees it, entity by entity. What the values mean together is found out in `load`.
+//! The rule file as serde sees it, entity by entity. What the values mean together is found out in
+//! `load`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,10 +15,15 @@ use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
-use super::schema::{Address, ConditionText, EventPattern, Expected, PathText, RuleDelivery, SourceName, TargetName, TestEvent};
+use super::schema::{
+    Address, ConditionText, EventPattern, Expected, PathText, RuleDelivery, SourceName, TargetName,
+    TestEvent,
+};
 
 /// The keys at the top of a rule file, beside `x-…`.
-pub const TOP_KEYS: &[&str] = &["listen", "admin", "store", "tenant", "sources", "targets", "rules", "pipes", "tests"];
+pub const TOP_KEYS: &[&str] = &[
+    "listen", "admin", "store", "tenant", "sources", "targets", "rules", "pipes", "tests",
+];
 
 /// `admin`: an address, or `{ address, auth }`.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +40,8 @@ struct AdminInFull {
     /// `host:port`; `127.0.0.1:8081` by default.
     #[schemars(extend("pattern" = ADDRESS_PATTERN))]
     address: Option<Text>,
-    /// Keys, one of which a caller must show as `Authorization: Bearer …`; needed wherever the address is not a loopback one.
+    /// Keys, one of which a caller must show as `Authorization: Bearer …`; needed wherever the
+    /// address is not a loopback one.
     #[serde(default)]
     #[schemars(extend("writeOnly" = true))]
     auth: Vec<Text>,
@@ -63,7 +70,8 @@ pub struct RawStore {
 pub struct RawRule {
     /// What it is for, for people.
     pub description: Option<String>,
-    /// The sources whose events it looks at; any where left out. `ingress` is the HTTP one, `replies` what targets answered.
+    /// The sources whose events it looks at; any where left out. `ingress` is the HTTP one,
+    /// `replies` what targets answered.
     #[schemars(with = "Option<OneOrMany<SourceName>>")]
     pub from: Option<OneOrMany<String>>,
     /// An event pattern over the whole CloudEvent.
@@ -106,11 +114,13 @@ pub struct RawPipe {
     #[serde(rename = "match")]
     #[schemars(with = "Option<EventPattern>")]
     pub pattern: Option<Map<String, Value>>,
-    /// A JSONPath query or a logical expression, rooted at `$`; where it does not hold, the event is acknowledged at once.
+    /// A JSONPath query or a logical expression, rooted at `$`; where it does not hold, the event
+    /// is acknowledged at once.
     #[serde(rename = "where")]
     #[schemars(with = "Option<ConditionText>")]
     pub condition: Option<String>,
-    /// Filters in the dialects of the CloudEvents Subscriptions API; where they do not hold, the event is acknowledged at once.
+    /// Filters in the dialects of the CloudEvents Subscriptions API; where they do not hold, the
+    /// event is acknowledged at once.
     pub filters: Option<Vec<RawFilter>>,
     /// What the target gets: `set` for attributes, `data` for the data.
     pub transform: Option<RawTransform>,
@@ -130,10 +140,36 @@ pub struct RawPipe {
 
 impl From<RawPipe> for RawRule {
     fn from(pipe: RawPipe) -> Self {
-        let RawPipe { description, from, pattern, condition, filters, transform, delivery, to, on_success, on_failure, renamed_from } =
-            pipe;
-        let (from, to) = (from.map(|from| OneOrMany(vec![from])), to.map(|to| OneOrMany(vec![to])));
-        Self { description, from, pattern, condition, filters, transform, delivery, to, on_success, on_failure, renamed_from }
+        let RawPipe {
+            description,
+            from,
+            pattern,
+            condition,
+            filters,
+            transform,
+            delivery,
+            to,
+            on_success,
+            on_failure,
+            renamed_from,
+        } = pipe;
+        let (from, to) = (
+            from.map(|from| OneOrMany(vec![from])),
+            to.map(|to| OneOrMany(vec![to])),
+        );
+        Self {
+            description,
+            from,
+            pattern,
+            condition,
+            filters,
+            transform,
+            delivery,
+            to,
+            on_success,
+            on_failure,
+            renamed_from,
+        }
     }
 }
 
@@ -181,7 +217,8 @@ struct FollowUpInFull {
     /// A report with the request's and the response's context, the default, or the original event.
     #[serde(default)]
     send: FollowUpContent,
-    /// What the target gets of the report or the original event; the rule's own transform is not applied to either.
+    /// What the target gets of the report or the original event; the rule's own transform is not
+    /// applied to either.
     transform: Option<RawTransform>,
 }
 
@@ -276,15 +313,18 @@ pub enum WhenFull {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Test")]
 pub struct RawTest {
-    /// The source that the event comes from; where left out, `from` is not looked at, and rules without another filter are passed over.
+    /// The source that the event comes from; where left out, `from` is not looked at, and rules
+    /// without another filter are passed over.
     #[schemars(with = "Option<SourceName>")]
     pub from: Option<String>,
-    /// A CloudEvent; `specversion` may be left out. Or its JSON as a text, which is read byte for byte as the bus reads what comes in.
+    /// A CloudEvent; `specversion` may be left out. Or its JSON as a text, which is read byte for
+    /// byte as the bus reads what comes in.
     #[schemars(with = "TestEvent")]
     pub event: Option<RawEvent>,
     /// What `now` is in templates and programs, RFC 3339; the time of the test where left out.
     pub now: Option<String>,
-    /// Rules and pipes that fire, each with a part of the event that it makes, or `false` for one that does not; `{}` says that none does.
+    /// Rules and pipes that fire, each with a part of the event that it makes, or `false` for one
+    /// that does not; `{}` says that none does.
     #[schemars(with = "Expected")]
     pub expect: Option<Map<String, Value>>,
 }
@@ -330,12 +370,16 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
                 f.write_str("a name or a list of names")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                T::deserialize(de::value::StrDeserializer::new(text)).map(|one| OneOrMany(vec![one]))
+                T::deserialize(de::value::StrDeserializer::new(text))
+                    .map(|one| OneOrMany(vec![one]))
             }
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
                 T::deserialize(MapAccessDeserializer::new(map)).map(|one| OneOrMany(vec![one]))
             }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            fn visit_seq<A: de::SeqAccess<'de>>(
+                self,
+                mut list: A,
+            ) -> Result<Self::Value, A::Error> {
                 let mut all = Vec::new();
                 while let Some(one) = list.next_element()? {
                     all.push(one);
@@ -399,22 +443,44 @@ text_or_in_full!(
     AdminInFull,
     Address,
     "an address such as 127.0.0.1:8081, or { address: …, auth: … }",
-    |text| RawAdmin { address: Some(text.into()), auth: Vec::new() },
-    |full| RawAdmin { address: full.address, auth: full.auth }
+    |text| RawAdmin {
+        address: Some(text.into()),
+        auth: Vec::new()
+    },
+    |full| RawAdmin {
+        address: full.address,
+        auth: full.auth
+    }
 );
 text_or_in_full!(
     RawTo,
     ToInFull,
     TargetName,
     "a target's name, or { target: …, transform: …, delivery: … }",
-    |text| RawTo { target: Some(text.to_owned()), transform: None, delivery: None },
-    |full| RawTo { target: full.target, transform: full.transform, delivery: full.delivery }
+    |text| RawTo {
+        target: Some(text.to_owned()),
+        transform: None,
+        delivery: None
+    },
+    |full| RawTo {
+        target: full.target,
+        transform: full.transform,
+        delivery: full.delivery
+    }
 );
 text_or_in_full!(
     RawFollowUp,
     FollowUpInFull,
     TargetName,
     "a target's name, or { to: …, send: report | original, transform: … }",
-    |text| RawFollowUp { to: Some(text.to_owned()), send: FollowUpContent::default(), transform: None },
-    |full| RawFollowUp { to: full.to, send: full.send, transform: full.transform }
+    |text| RawFollowUp {
+        to: Some(text.to_owned()),
+        send: FollowUpContent::default(),
+        transform: None
+    },
+    |full| RawFollowUp {
+        to: full.to,
+        send: full.send,
+        transform: full.transform
+    }
 );

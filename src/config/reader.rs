@@ -1,8 +1,9 @@
 //! Reads a piece of the tree into any type that serde can make, and finds every mistake on the way.
 //!
-//! A visitor that serde derives gives up at its first error. So the value at fault is told, with its place, and hidden, and the piece is
-//! read again without it, until it can be read or its root is at fault. What the visitor then misses because it was hidden is not
-//! told. Each pass hides at least one value more, so this ends; a file without mistakes is read once.
+//! A visitor that serde derives gives up at its first error. So the value at fault is told, with
+//! its place, and hidden, and the piece is read again without it, until it can be read or its root
+//! is at fault. What the visitor then misses because it was hidden is not told. Each pass hides at
+//! least one value more, so this ends; a file without mistakes is read once.
 //!
 //! Keys that a struct does not have are told and skipped in the same pass.
 
@@ -21,7 +22,8 @@ use super::yaml::{Entry, Node, OddNumber, Value};
 pub use error::Error;
 pub use piece::Piece;
 
-/// Reads a value. None where it is not even in part what is wanted; what is wrong has been told to the mistakes then.
+/// Reads a value. None where it is not even in part what is wanted; what is wrong has been told to
+/// the mistakes then.
 pub fn read<'t, T: Deserialize<'t>>(piece: Piece<'t>) -> Option<T> {
     read_with(piece, |reader| T::deserialize(reader))
 }
@@ -38,9 +40,12 @@ pub fn read_erased<S: ?Sized>(
 }
 
 fn read_with<'t, T>(piece: Piece<'t>, parse: impl Fn(Reader<'t>) -> Result<T, Error>) -> Option<T> {
-    /// More mistakes than anybody reads; without a bound each of a hundred thousand would cost a pass.
+    /// More mistakes than anybody reads; without a bound each of a hundred thousand would cost a
+    /// pass.
     const PASSES_MAX: usize = 500;
-    (0..PASSES_MAX).take_while(|_| !piece.mistakes.is_hidden(piece.node)).find_map(|_| Reader::new(piece).placed(&parse).ok())
+    (0..PASSES_MAX)
+        .take_while(|_| !piece.mistakes.is_hidden(piece.node))
+        .find_map(|_| Reader::new(piece).placed(&parse).ok())
 }
 
 #[derive(Clone, Copy)]
@@ -52,7 +57,10 @@ struct Reader<'t> {
 
 impl<'t> Reader<'t> {
     fn new(piece: Piece<'t>) -> Self {
-        Self { piece, wants_struct: false }
+        Self {
+            piece,
+            wants_struct: false,
+        }
     }
 
     fn placed<T>(self, read: impl FnOnce(Self) -> Result<T, Error>) -> Result<T, Error> {
@@ -80,7 +88,12 @@ impl<'t> Reader<'t> {
 
     /// Tells an error that has no place yet; true where there was one.
     fn tell(self, error: Error) -> bool {
-        let Piece { node, entry, mistakes, .. } = self.piece;
+        let Piece {
+            node,
+            entry,
+            mistakes,
+            ..
+        } = self.piece;
         let span = self.piece.span();
         match error {
             Error::Told => return false,
@@ -96,14 +109,23 @@ impl<'t> Reader<'t> {
                     mistakes.hide(&entry.value);
                     return false;
                 }
-                None => mistakes.tell(Mistake::new(span, format!("unknown key `{field}`")).help(suggest::help(&field, known).1)),
+                None => mistakes.tell(
+                    Mistake::new(span, format!("unknown key `{field}`"))
+                        .help(suggest::help(&field, known).1),
+                ),
             },
             Error::UnknownVariant { variant, known } => {
                 let key = node.entry(&variant).map_or(span, |entry| entry.key_span);
-                mistakes.tell(Mistake::new(key, format!("`{variant}` is not known here")).help(suggest::help(&variant, known).1));
+                mistakes.tell(
+                    Mistake::new(key, format!("`{variant}` is not known here"))
+                        .help(suggest::help(&variant, known).1),
+                );
             }
             Error::Type { found, expected } => {
-                let mistake = Mistake::new(span, format!("{expected} is wanted here, and this is {found}"));
+                let mistake = Mistake::new(
+                    span,
+                    format!("{expected} is wanted here, and this is {found}"),
+                );
                 let key = entry.map_or("", |entry| &entry.key);
                 let help = meant::in_short(key, &expected, node, self.source())
                     .or_else(|| meant::of_kind(&expected, node, self.source()))
@@ -113,8 +135,13 @@ impl<'t> Reader<'t> {
                     None => mistake,
                 });
             }
-            // What a type finds wrong with a value of which a part was hidden is most likely that the part is not there.
-            Error::Other(_) if node.entries().iter().any(|entry| mistakes.is_hidden(&entry.value)) => {}
+            // What a type finds wrong with a value of which a part was hidden is most likely that
+            // the part is not there.
+            Error::Other(_)
+                if node
+                    .entries()
+                    .iter()
+                    .any(|entry| mistakes.is_hidden(&entry.value)) => {}
             Error::Other(message) => {
                 let help = meant::of_text(&message, node);
                 let mistake = Mistake::new(span, message);
@@ -125,8 +152,12 @@ impl<'t> Reader<'t> {
             }
             Error::Bare(variant) => {
                 let written = match entry.map(|entry| entry.key.as_str()) {
-                    Some("signature") => format!("write `signature: {{ {variant}: {{ secret: {{ env: NAME }} }} }}`"),
-                    Some("auth") => format!("write `auth: {{ {variant}: {{ env: NAME }} }}`, or what else it takes"),
+                    Some("signature") => {
+                        format!("write `signature: {{ {variant}: {{ secret: {{ env: NAME }} }} }}`")
+                    }
+                    Some("auth") => format!(
+                        "write `auth: {{ {variant}: {{ env: NAME }} }}`, or what else it takes"
+                    ),
                     Some(key) => format!("write `{key}: {{ {variant}: … }}`"),
                     None => format!("write `{{ {variant}: … }}`"),
                 };
@@ -134,27 +165,44 @@ impl<'t> Reader<'t> {
             }
             Error::Odd(OddNumber::Spelling) => {
                 let quoted = format!("quote it to make a text of it: \"{}\"", self.source());
-                let help = meant::number(self.source()).map_or_else(|| quoted.clone(), |number| format!("write {number}, or {quoted}"));
-                self.piece.tell("this is not a number as JSON spells it", help);
+                let help = meant::number(self.source()).map_or_else(
+                    || quoted.clone(),
+                    |number| format!("write {number}, or {quoted}"),
+                );
+                self.piece
+                    .tell("this is not a number as JSON spells it", help);
             }
             Error::Odd(OddNumber::Range) => {
-                self.piece
-                    .tell("this number is too long to be kept exactly", format!("quote it to make a text of it: \"{}\"", self.source()));
+                self.piece.tell(
+                    "this number is too long to be kept exactly",
+                    format!("quote it to make a text of it: \"{}\"", self.source()),
+                );
             }
             Error::Empty => {
                 let key = entry.map_or("this", |entry| &entry.key);
-                self.piece.tell(format!("`{key}` has no value"), "give it one, or remove the key");
+                self.piece.tell(
+                    format!("`{key}` has no value"),
+                    "give it one, or remove the key",
+                );
             }
         }
         true
     }
 
     fn source(self) -> &'t str {
-        self.piece.text.get(self.piece.node.span.start..self.piece.node.span.end).unwrap_or_default()
+        self.piece
+            .text
+            .get(self.piece.node.span.start..self.piece.node.span.end)
+            .unwrap_or_default()
     }
 
     fn map(self, fields: Option<&'static [&'static str]>) -> MapReader<'t> {
-        MapReader { reader: self, rest: self.piece.node.entries().iter(), value: None, fields }
+        MapReader {
+            reader: self,
+            rest: self.piece.node.entries().iter(),
+            value: None,
+            fields,
+        }
     }
 
     fn any<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -169,7 +217,10 @@ impl<'t> Reader<'t> {
             },
             Value::Odd(odd) => Err(Error::Odd(*odd)),
             Value::Text(text, _) => visitor.visit_borrowed_str(text),
-            Value::List(items) => visitor.visit_seq(ListReader { reader: self, rest: items.iter() }),
+            Value::List(items) => visitor.visit_seq(ListReader {
+                reader: self,
+                rest: items.iter(),
+            }),
             Value::Map(_) => visitor.visit_map(self.map(None)),
         }
     }
@@ -183,33 +234,70 @@ impl<'t> Deserializer<'t> for Reader<'t> {
     }
 
     fn deserialize_option<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.placed(|reader| if reader.piece.node.value == Value::Null { visitor.visit_none() } else { visitor.visit_some(reader) })
+        self.placed(|reader| {
+            if reader.piece.node.value == Value::Null {
+                visitor.visit_none()
+            } else {
+                visitor.visit_some(reader)
+            }
+        })
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'t>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'t>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.placed(|reader| visitor.visit_newtype_struct(reader))
     }
 
-    fn deserialize_struct<V: Visitor<'t>>(self, _: &'static str, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_struct<V: Visitor<'t>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.placed(|reader| match reader.piece.node.value {
             Value::Map(_) | Value::Null => visitor.visit_map(reader.map(Some(fields))),
             // A derived visitor would take its items for the fields in their order.
-            Value::List(_) => Err(Error::Type { found: found(reader.piece.node), expected: "a mapping".to_owned() }),
+            Value::List(_) => Err(Error::Type {
+                found: found(reader.piece.node),
+                expected: "a mapping".to_owned(),
+            }),
             _ => reader.any(visitor),
         })
     }
 
-    fn deserialize_enum<V: Visitor<'t>>(self, _: &'static str, variants: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_enum<V: Visitor<'t>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.placed(|reader| match &reader.piece.node.value {
-            Value::Text(variant, _) => visitor.visit_enum(VariantReader { reader, variant, content: None }),
+            Value::Text(variant, _) => visitor.visit_enum(VariantReader {
+                reader,
+                variant,
+                content: None,
+            }),
             Value::Map(entries) => match entries.as_slice() {
                 [entry] => {
                     let content = reader.piece.child(Some(entry), &entry.value);
-                    visitor.visit_enum(VariantReader { reader, variant: &entry.key, content: Some(content) })
+                    visitor.visit_enum(VariantReader {
+                        reader,
+                        variant: &entry.key,
+                        content: Some(content),
+                    })
                 }
-                _ => Err(Error::Other(format!("exactly one key is wanted here: {}", alternatives(variants)))),
+                _ => Err(Error::Other(format!(
+                    "exactly one key is wanted here: {}",
+                    alternatives(variants)
+                ))),
             },
-            _ => Err(Error::Type { found: found(reader.piece.node), expected: format!("one of {}", alternatives(variants)) }),
+            _ => Err(Error::Type {
+                found: found(reader.piece.node),
+                expected: format!("one of {}", alternatives(variants)),
+            }),
         })
     }
 
@@ -224,7 +312,11 @@ impl<'t> Deserializer<'t> for Reader<'t> {
 }
 
 fn alternatives(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn found(node: &Node) -> String {
@@ -249,11 +341,18 @@ impl<'t> Deserializer<'t> for Word<'t> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Error> {
-        // What is wrong is told here, since an erased visitor makes a mere text of an error that passes through it.
-        visitor.visit_borrowed_str(self.text).map_err(|error| self.of.place(error))
+        // What is wrong is told here, since an erased visitor makes a mere text of an error that
+        // passes through it.
+        visitor
+            .visit_borrowed_str(self.text)
+            .map_err(|error| self.of.place(error))
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'t>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'t>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -279,7 +378,10 @@ struct MapReader<'t> {
 impl<'t> de::MapAccess<'t> for MapReader<'t> {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'t>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+    fn next_key_seed<K: DeserializeSeed<'t>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
         let piece = self.reader.piece;
         for entry in self.rest.by_ref() {
             if piece.mistakes.is_hidden(&entry.value) {
@@ -290,23 +392,34 @@ impl<'t> de::MapAccess<'t> for MapReader<'t> {
                     piece.tell_unknown_key(entry, fields);
                     continue;
                 }
-                // `null` that is written out is a value of `data` alone: a `match` of it would take everything, and a `to` lead nowhere.
+                // `null` that is written out is a value of `data` alone: a `match` of it would take
+                // everything, and a `to` lead nowhere.
                 let is_null = entry.value.value == Value::Null && entry.key != "data";
                 if is_null || piece.child(None, &entry.value).is_unwritten() {
-                    let told: Result<(), Error> = Reader::new(piece.child(Some(entry), &entry.value)).placed(|_| Err(Error::Empty));
+                    let told: Result<(), Error> =
+                        Reader::new(piece.child(Some(entry), &entry.value))
+                            .placed(|_| Err(Error::Empty));
                     drop(told);
                     continue;
                 }
             }
             self.value = Some(entry);
-            return seed.deserialize(Word { text: &entry.key, of: self.reader }).map(Some);
+            return seed
+                .deserialize(Word {
+                    text: &entry.key,
+                    of: self.reader,
+                })
+                .map(Some);
         }
         Ok(None)
     }
 
     fn next_value_seed<V: DeserializeSeed<'t>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let Some(entry) = self.value.take() else { return Err(Error::Told) };
-        Reader::new(self.reader.piece.child(Some(entry), &entry.value)).placed(|reader| seed.deserialize(reader))
+        let Some(entry) = self.value.take() else {
+            return Err(Error::Told);
+        };
+        Reader::new(self.reader.piece.child(Some(entry), &entry.value))
+            .placed(|reader| seed.deserialize(reader))
     }
 }
 
@@ -318,10 +431,21 @@ struct ListReader<'t> {
 impl<'t> de::SeqAccess<'t> for ListReader<'t> {
     type Error = Error;
 
-    fn next_element_seed<T: DeserializeSeed<'t>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+    fn next_element_seed<T: DeserializeSeed<'t>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Error> {
         let piece = self.reader.piece;
-        let Some(item) = self.rest.by_ref().find(|item| !piece.mistakes.is_hidden(item)) else { return Ok(None) };
-        Reader::new(piece.child(None, item)).placed(|reader| seed.deserialize(reader)).map(Some)
+        let Some(item) = self
+            .rest
+            .by_ref()
+            .find(|item| !piece.mistakes.is_hidden(item))
+        else {
+            return Ok(None);
+        };
+        Reader::new(piece.child(None, item))
+            .placed(|reader| seed.deserialize(reader))
+            .map(Some)
     }
 }
 
@@ -336,7 +460,11 @@ impl<'t> de::EnumAccess<'t> for VariantReader<'t> {
     type Variant = Self;
 
     fn variant_seed<V: DeserializeSeed<'t>>(self, seed: V) -> Result<(V::Value, Self), Error> {
-        seed.deserialize(Word { text: self.variant, of: self.reader }).map(|variant| (variant, self))
+        seed.deserialize(Word {
+            text: self.variant,
+            of: self.reader,
+        })
+        .map(|variant| (variant, self))
     }
 }
 
@@ -344,8 +472,13 @@ impl<'t> VariantReader<'t> {
     /// The variant's content, read as a struct where it is empty.
     fn content<T>(self, read: impl FnOnce(Reader<'t>) -> Result<T, Error>) -> Result<T, Error> {
         match self.content {
-            Some(piece) => Reader { piece, wants_struct: true }.placed(read),
-            // Told here, since an erased visitor makes a mere text of an error that passes through it.
+            Some(piece) => Reader {
+                piece,
+                wants_struct: true,
+            }
+            .placed(read),
+            // Told here, since an erased visitor makes a mere text of an error that passes through
+            // it.
             None => Err(self.reader.place(Error::Bare(self.variant.to_owned()))),
         }
     }
@@ -358,11 +491,16 @@ impl<'t> de::VariantAccess<'t> for VariantReader<'t> {
         match self.content {
             None => Ok(()),
             Some(piece)
-                if piece.node.value == Value::Null || piece.node.entries().is_empty() && matches!(piece.node.value, Value::Map(_)) =>
+                if piece.node.value == Value::Null
+                    || piece.node.entries().is_empty()
+                        && matches!(piece.node.value, Value::Map(_)) =>
             {
                 Ok(())
             }
-            Some(_) => Err(Error::Other(format!("`{}` stands alone, without a value", self.variant))),
+            Some(_) => Err(Error::Other(format!(
+                "`{}` stands alone, without a value",
+                self.variant
+            ))),
         }
     }
 
@@ -374,7 +512,11 @@ impl<'t> de::VariantAccess<'t> for VariantReader<'t> {
         self.content(|reader| reader.deserialize_any(visitor))
     }
 
-    fn struct_variant<V: Visitor<'t>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+    fn struct_variant<V: Visitor<'t>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.content(|reader| reader.deserialize_struct("", fields, visitor))
     }
 }

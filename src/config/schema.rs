@@ -1,7 +1,9 @@
 //! The JSON Schema of the rule file: composed of the raw structs' own and of the connectors'.
 //!
-//! It finds what the shape of a file shows: unknown keys, wrong kinds of values, patterns and operators, the formats of names, durations, cron lines and addresses. What needs the
-//! whole of a file (names that lead nowhere) it finds where it is made for that file; what needs a parser (paths, expressions, programs) is `check`'s alone.
+//! It finds what the shape of a file shows: unknown keys, wrong kinds of values, patterns and
+//! operators, the formats of names, durations, cron lines and addresses. What needs the whole of a
+//! file (names that lead nowhere) it finds where it is made for that file; what needs a parser
+//! (paths, expressions, programs) is `check`'s alone.
 
 mod names;
 mod pattern;
@@ -19,12 +21,15 @@ use super::raw::{RawAdmin, RawDelivery, RawPipe, RawRule, RawStore, RawTest};
 
 pub use names::Known;
 pub(super) use pattern::EventPattern;
-pub(super) use texts::{Address, ConditionText, Expected, PathText, RuleDelivery, SourceName, TargetName, TestEvent};
+pub(super) use texts::{
+    Address, ConditionText, Expected, PathText, RuleDelivery, SourceName, TargetName, TestEvent,
+};
 
 /// The pattern of names.
 const NAME: &str = "^[a-z0-9-]{1,63}$";
 
-/// What the schema is called. A URN, since it is read from where it lies: the modeline of a rule file names that.
+/// What the schema is called. A URN, since it is read from where it lies: the modeline of a rule
+/// file names that.
 const ID: &str = "urn:pointsman:rule-file";
 
 /// Makes a type that stands for a schema with a name of its own.
@@ -50,8 +55,18 @@ pub fn rule_file() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let event = ("event", generator.subschema_for::<RawMapping>());
     let delivery = ("delivery", generator.subschema_for::<RawDelivery>());
-    let source = entity(&mut generator, event, |connector, generator| connector.source.as_ref().map(|kind| (kind.schema)(generator)));
-    let target = entity(&mut generator, delivery, |connector, generator| connector.target.as_ref().map(|kind| (kind.schema)(generator)));
+    let source = entity(&mut generator, event, |connector, generator| {
+        connector
+            .source
+            .as_ref()
+            .map(|kind| (kind.schema)(generator))
+    });
+    let target = entity(&mut generator, delivery, |connector, generator| {
+        connector
+            .target
+            .as_ref()
+            .map(|kind| (kind.schema)(generator))
+    });
     let mut rules: Value = generator.subschema_for::<RawRule>().into();
     let mut pipes: Value = generator.subschema_for::<RawPipe>().into();
     let mut tests: Value = generator.subschema_for::<RawTest>().into();
@@ -63,10 +78,21 @@ pub fn rule_file() -> Value {
     });
     let mut definitions = Value::Object(generator.take_definitions(true));
     let (mut source, mut target) = (source, target);
-    for schema in [&mut source, &mut target, &mut rules, &mut pipes, &mut tests, &mut outer, &mut definitions] {
+    for schema in [
+        &mut source,
+        &mut target,
+        &mut rules,
+        &mut pipes,
+        &mut tests,
+        &mut outer,
+        &mut definitions,
+    ] {
         refuse_null(schema);
     }
-    let sources = named("Where events come from; the HTTP ingress is always there.", source);
+    let sources = named(
+        "Where events come from; the HTTP ingress is always there.",
+        source,
+    );
     // Those that are always there cannot be defined.
     let names = json!({ "pattern": NAME, "not": { "enum": super::load::names::BUILT_IN_SOURCES } });
     let sources = with(
@@ -193,41 +219,76 @@ mod tests {
             std::fs::write(COMMITTED, &printed).unwrap();
         }
         let committed = std::fs::read_to_string(COMMITTED).unwrap_or_default();
-        assert!(committed == printed, "{COMMITTED} is not what `pointsman schema` prints; run the tests with UPDATE_SCHEMAS=1");
+        assert!(
+            committed == printed,
+            "{COMMITTED} is not what `pointsman schema` prints; run the tests with UPDATE_SCHEMAS=1"
+        );
     }
 
     fn value(path: &Path) -> Value {
         let text = std::fs::read_to_string(path).unwrap();
         let root = yaml::read(&text).unwrap();
-        read(Piece { node: &root, entry: None, text: &text, mistakes: &Mistakes::default() }).unwrap()
+        read(Piece {
+            node: &root,
+            entry: None,
+            text: &text,
+            mistakes: &Mistakes::default(),
+        })
+        .unwrap()
     }
 
     fn yaml_files(folder: &str) -> Vec<std::path::PathBuf> {
-        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect()
+        let files = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        files
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "yaml")
+            })
+            .collect()
     }
 
     fn told(schema: &jsonschema::Validator, path: &Path) -> Vec<String> {
-        schema.iter_errors(&value(path)).map(|error| format!("{}: {error}", error.instance_path())).collect()
+        schema
+            .iter_errors(&value(path))
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect()
     }
 
     /// The schema that is made for a file.
     fn made_for(path: &Path) -> jsonschema::Validator {
         let mut schema = rule_file();
-        Known::of_files(&[path.to_owned()]).unwrap().put_into(&mut schema);
+        Known::of_files(&[path.to_owned()])
+            .unwrap()
+            .put_into(&mut schema);
         jsonschema::validator_for(&schema).unwrap()
     }
 
     #[test]
     fn what_is_sound_fits_the_schema() {
         let schema = jsonschema::validator_for(&rule_file()).unwrap();
-        let examples = std::fs::read_dir("examples").unwrap().map(|entry| entry.unwrap().path());
-        let folders = examples.chain(["src/config/fixtures/good".into()]).map(|folder| folder.display().to_string());
+        let examples = std::fs::read_dir("examples")
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let folders = examples
+            .chain(["src/config/fixtures/good".into()])
+            .map(|folder| folder.display().to_string());
         let sound: Vec<_> = folders.flat_map(|folder| yaml_files(&folder)).collect();
         assert!(sound.len() >= 10, "{sound:?}");
         for path in sound {
-            assert_eq!(told(&schema, &path), Vec::<String>::new(), "{}", path.display());
-            assert_eq!(told(&made_for(&path), &path), Vec::<String>::new(), "{}", path.display());
+            assert_eq!(
+                told(&schema, &path),
+                Vec::<String>::new(),
+                "{}",
+                path.display()
+            );
+            assert_eq!(
+                told(&made_for(&path), &path),
+                Vec::<String>::new(),
+                "{}",
+                path.display()
+            );
         }
     }
 
@@ -301,7 +362,12 @@ mod tests {
         for example in std::fs::read_dir("examples").unwrap() {
             let path = example.unwrap().path().join("pointsman.yaml");
             let text = std::fs::read_to_string(&path).unwrap();
-            let schema = text.lines().next().unwrap().strip_prefix("# yaml-language-server: $schema=").unwrap();
+            let schema = text
+                .lines()
+                .next()
+                .unwrap()
+                .strip_prefix("# yaml-language-server: $schema=")
+                .unwrap();
             let schema = path.parent().unwrap().join(schema).canonicalize().unwrap();
             assert_eq!(schema, Path::new(COMMITTED).canonicalize().unwrap());
         }
@@ -317,7 +383,9 @@ mod tests {
             assert!(refused, "{name} is no mistake");
             count += 1;
             // What is no YAML an editor finds without a schema.
-            let Ok(known) = Known::of_files(std::slice::from_ref(&path)) else { continue };
+            let Ok(known) = Known::of_files(std::slice::from_ref(&path)) else {
+                continue;
+            };
             let mut made = rule_file();
             known.put_into(&mut made);
             if told(&schema, &path).is_empty() {

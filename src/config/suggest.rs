@@ -62,7 +62,8 @@ const ALSO_KNOWN_AS: &[(&str, &str)] = &[
     ("attributes", "exact"),
 ];
 
-/// What people write one level too high, with the key that it stands under and how it is written there.
+/// What people write one level too high, with the key that it stands under and how it is written
+/// there.
 const DEEPER: &[(&str, &str, &str)] = &[
     ("retries", "retry", "retry: { attempts: … }"),
     ("max_retries", "retry", "retry: { attempts: … }"),
@@ -85,37 +86,64 @@ pub fn meant<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> O
         .iter()
         .filter(|(alias, _)| fold(alias) == folded)
         .find_map(|(_, name)| candidates.iter().find(|candidate| *candidate == name));
-    let same = candidates.iter().find(|candidate| fold(candidate) == folded);
+    let same = candidates
+        .iter()
+        .find(|candidate| fold(candidate) == folded);
     /// Past these a comparison with each takes longer than anybody waits.
     const COMPARED_MAX: usize = 1_000;
     let nearest = || {
         let near = |candidate: &&&str| strsim::damerau_levenshtein(&folded, &fold(candidate));
         // Half of a short word would make anything near.
         let bound = (folded.chars().count() / 3).clamp(1, 3);
-        candidates.iter().take(COMPARED_MAX).min_by_key(near).filter(|candidate| folded.chars().count() > 2 && near(candidate) <= bound)
+        candidates
+            .iter()
+            .take(COMPARED_MAX)
+            .min_by_key(near)
+            .filter(|candidate| folded.chars().count() > 2 && near(candidate) <= bound)
     };
     same.or(alias).or_else(nearest).copied()
 }
 
-/// Help for a word that is none of the candidates: what it was probably meant to be, else what there is.
+/// Help for a word that is none of the candidates: what it was probably meant to be, else what
+/// there is.
 #[must_use]
 pub fn help<'c>(word: &str, candidates: &[&'c str]) -> (Option<&'c str>, String) {
     /// More than these are no help.
     const LISTED_MAX: usize = 16;
-    let deeper = DEEPER.iter().find(|(also, key, _)| fold(also) == fold(word) && candidates.contains(key));
+    let deeper = DEEPER
+        .iter()
+        .find(|(also, key, _)| fold(also) == fold(word) && candidates.contains(key));
     if let Some((_, key, written)) = deeper {
         return (Some(key), format!("did you mean `{written}`?"));
     }
     // A transform has the attributes one level deeper.
-    if candidates.contains(&"set") && ["type", "source", "subject", "id", "time", "datacontenttype", "dataschema"].contains(&word) {
-        return (None, format!("attributes stand under `set`: write `set: {{ {word}: … }}`"));
+    if candidates.contains(&"set")
+        && [
+            "type",
+            "source",
+            "subject",
+            "id",
+            "time",
+            "datacontenttype",
+            "dataschema",
+        ]
+        .contains(&word)
+    {
+        return (
+            None,
+            format!("attributes stand under `set`: write `set: {{ {word}: … }}`"),
+        );
     }
     let meant = meant(word, candidates.iter().copied());
     let help = match meant {
         Some(meant) => format!("did you mean `{meant}`?"),
         None if candidates.is_empty() => "nothing can stand here".to_owned(),
         None => {
-            let mut listed: Vec<String> = candidates.iter().take(LISTED_MAX).map(|name| format!("`{name}`")).collect();
+            let mut listed: Vec<String> = candidates
+                .iter()
+                .take(LISTED_MAX)
+                .map(|name| format!("`{name}`"))
+                .collect();
             if candidates.len() > LISTED_MAX {
                 listed.push("…".to_owned());
             }
@@ -129,8 +157,26 @@ pub fn help<'c>(word: &str, candidates: &[&'c str]) -> (Option<&'c str>, String)
 mod tests {
     #[test]
     fn the_word_of_this_system_is_found() {
-        let kinds = ["http", "webhook", "timer", "directory", "object-storage", "rabbitmq", "nats"];
-        let rule = ["description", "from", "match", "where", "to", "on_success", "on_failure", "delivery", "order_by"];
+        let kinds = [
+            "http",
+            "webhook",
+            "timer",
+            "directory",
+            "object-storage",
+            "rabbitmq",
+            "nats",
+        ];
+        let rule = [
+            "description",
+            "from",
+            "match",
+            "where",
+            "to",
+            "on_success",
+            "on_failure",
+            "delivery",
+            "order_by",
+        ];
         let top = ["listen", "sources", "targets", "rules"];
         for (given, candidates, expect) in [
             ("s3", &kinds[..], Some("object-storage")),
@@ -149,7 +195,11 @@ mod tests {
             ("zebra", &rule, None),
             ("t", &rule, None),
         ] {
-            assert_eq!(super::meant(given, candidates.iter().copied()), expect, "{given}");
+            assert_eq!(
+                super::meant(given, candidates.iter().copied()),
+                expect,
+                "{given}"
+            );
         }
     }
 }

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::output::Screen;
 
-const SCREEN: Screen = Screen { colours: false, width: Some(120) };
+const SCREEN: Screen = Screen {
+    colours: false,
+    width: Some(120),
+};
 
 fn folder(name: &str) -> PathBuf {
     Path::new("src/config/fixtures").join(name)
@@ -13,7 +16,10 @@ fn folder(name: &str) -> PathBuf {
 
 /// The entries of a folder of fixtures, sorted.
 fn fixtures(name: &str) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = std::fs::read_dir(folder(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> = std::fs::read_dir(folder(name))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     paths.sort();
     assert!(!paths.is_empty());
     paths
@@ -28,7 +34,10 @@ fn told(path: &Path) -> String {
 
 #[test]
 fn every_mistake_is_told_with_its_place() {
-    for path in fixtures("broken").into_iter().chain(fixtures("broken_folders")) {
+    for path in fixtures("broken")
+        .into_iter()
+        .chain(fixtures("broken_folders"))
+    {
         let told = told(&path);
         assert!(!told.starts_with("sound"), "{} is broken", path.display());
         insta::with_settings!({ snapshot_path => "fixtures/told", prepend_module_to_snapshot => false, omit_expression => true }, {
@@ -41,7 +50,11 @@ fn every_mistake_is_told_with_its_place() {
 fn what_is_written_as_elsewhere_is_warned_of() {
     for path in fixtures("odd") {
         let told = told(&path);
-        assert!(told.starts_with("sound\n") && told.contains("warning"), "{}: {told}", path.display());
+        assert!(
+            told.starts_with("sound\n") && told.contains("warning"),
+            "{}: {told}",
+            path.display()
+        );
         insta::with_settings!({ snapshot_path => "fixtures/told", prepend_module_to_snapshot => false, omit_expression => true }, {
             insta::assert_snapshot!(path.file_stem().unwrap().to_string_lossy().into_owned(), told);
         });
@@ -57,11 +70,19 @@ fn what_is_sound_is_read() {
 
 /// Reads a text as a file; the mistakes it has must be places in it.
 fn read_text(text: &str) {
-    let file = files::Found { name: "rules.yaml".into(), folder: Path::new("/").into(), text: text.to_owned() };
+    let file = files::Found {
+        name: "rules.yaml".into(),
+        folder: Path::new("/").into(),
+        text: text.to_owned(),
+    };
     for diagnostic in load::connect(&[file], Vec::new()).err().unwrap_or_default() {
         let mistake = &diagnostic.mistake;
-        for span in std::iter::once(mistake.span).chain(mistake.also.iter().map(|(span, _)| *span)) {
-            assert!(text.get(span.start..span.end).is_some(), "{mistake:?} in\n{text}");
+        for span in std::iter::once(mistake.span).chain(mistake.also.iter().map(|(span, _)| *span))
+        {
+            assert!(
+                text.get(span.start..span.end).is_some(),
+                "{mistake:?} in\n{text}"
+            );
         }
         assert!(!diagnostic::render(&[diagnostic], SCREEN).is_empty());
     }
@@ -73,11 +94,17 @@ fn a_file_cut_off_anywhere_or_with_a_letter_changed_is_read_or_refused() {
     for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
         read_text(&text[..end]);
     }
-    let letters =
-        ['{', '}', '[', ']', ':', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '\t', '\n', '-', '?', ',', '<', '$', '\u{e4}', '\0', '\r'];
+    let letters = [
+        '{', '}', '[', ']', ':', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '\t', '\n', '-',
+        '?', ',', '<', '$', '\u{e4}', '\0', '\r',
+    ];
     for (nth, (at, old)) in text.char_indices().enumerate().step_by(5) {
         let letter = letters[nth % letters.len()];
-        read_text(&format!("{}{letter}{}", &text[..at], &text[at + old.len_utf8()..]));
+        read_text(&format!(
+            "{}{letter}{}",
+            &text[..at],
+            &text[at + old.len_utf8()..]
+        ));
     }
 }
 
@@ -85,31 +112,63 @@ fn a_file_cut_off_anywhere_or_with_a_letter_changed_is_read_or_refused() {
 fn settings_lie_over_one_another_key_by_key() {
     let (config, _) = Config::load(&[folder("good/delivery.yaml")]).unwrap();
     let of = |rule: usize, to: usize| {
-        let DeliverySettings { timeout, max_age, attempts, backoff_initial, backoff_max, order_by, backlog_max, when_full } =
-            &config.rules[rule].to[to].delivery;
+        let DeliverySettings {
+            timeout,
+            max_age,
+            attempts,
+            backoff_initial,
+            backoff_max,
+            order_by,
+            backlog_max,
+            when_full,
+        } = &config.rules[rule].to[to].delivery;
         let order_by = order_by.as_ref().map(pointsman_rules::Path::as_str);
-        format!("{timeout:?} {max_age:?} {attempts} {backoff_initial:?} {backoff_max:?} {order_by:?} {backlog_max:?} {when_full:?}")
+        format!(
+            "{timeout:?} {max_age:?} {attempts} {backoff_initial:?} {backoff_max:?} {order_by:?} {backlog_max:?} {when_full:?}"
+        )
     };
     assert_eq!(of(0, 0), "30s 86400s 4 1s 300s None None Stop");
-    assert_eq!(of(1, 0), "5s 3600s 9 2s 60s Some(\"$.subject\") Some(10) Dead");
+    assert_eq!(
+        of(1, 0),
+        "5s 3600s 9 2s 60s Some(\"$.subject\") Some(10) Dead"
+    );
     assert_eq!(of(1, 1), "7s 3600s 2 2s 60s Some(\"$.id\") Some(20) Dead");
-    assert_eq!(of(1, 2), "30s 3600s 4 1s 60s Some(\"$.subject\") Some(10) Dead");
+    assert_eq!(
+        of(1, 2),
+        "30s 3600s 4 1s 60s Some(\"$.subject\") Some(10) Dead"
+    );
     assert_eq!(config.targets[1].limits.concurrency_max.get(), 8);
-    assert_eq!(config.targets[0].limits, TargetLimits { concurrency_max: 64.try_into().unwrap(), rate: None });
+    assert_eq!(
+        config.targets[0].limits,
+        TargetLimits {
+            concurrency_max: 64.try_into().unwrap(),
+            rate: None
+        }
+    );
     let follow_up = config.rules[1].on_failure.as_ref().unwrap();
-    assert_eq!((follow_up.send, follow_up.delivery.timeout), (FollowUpContent::Original, Duration::from_secs(5)));
+    assert_eq!(
+        (follow_up.send, follow_up.delivery.timeout),
+        (FollowUpContent::Original, Duration::from_secs(5))
+    );
 }
 
 #[test]
 fn what_a_running_bus_cannot_change() {
     let read = |top: &str| {
-        let file = files::Found { name: String::new(), folder: Path::new("/x").into(), text: format!("{top}\nrules: {{}}\n") };
+        let file = files::Found {
+            name: String::new(),
+            folder: Path::new("/x").into(),
+            text: format!("{top}\nrules: {{}}\n"),
+        };
         load::connect(&[file], Vec::new()).unwrap().0
     };
     let before = read("store: { path: ./pointsman-data, retention: 24h }\nadmin: 127.0.0.1:8081");
     for (top, expect) in [
         ("", None),
-        ("listen: 127.0.0.1:8080\nadmin: { address: 127.0.0.1:8081 }\nstore: { path: /x/pointsman-data, max_size: 20GiB }", None),
+        (
+            "listen: 127.0.0.1:8080\nadmin: { address: 127.0.0.1:8081 }\nstore: { path: /x/pointsman-data, max_size: 20GiB }",
+            None,
+        ),
         ("listen: 127.0.0.1:9090", Some("listen")),
         ("admin: 127.0.0.1:9091", Some("admin")),
         ("store: { retention: 7d }", Some("store")),
@@ -122,23 +181,48 @@ fn what_a_running_bus_cannot_change() {
 fn a_fingerprint_sees_what_is_meant_and_not_how_it_is_written() {
     let of = |target: &str| {
         let text = format!("x-a: &a {{ A: b }}\ntargets:\n  t: {target}\n");
-        let file = files::Found { name: String::new(), folder: Path::new("/").into(), text };
+        let file = files::Found {
+            name: String::new(),
+            folder: Path::new("/").into(),
+            text,
+        };
         load::connect(&[file], Vec::new()).unwrap().0.targets[0].fingerprint
     };
     let before = of("{ exec: { command: [run], env: { A: b } } }");
-    assert_eq!(before, of("\n    exec:\n      command: ['run'] # the same\n      env: *a"));
+    assert_eq!(
+        before,
+        of("\n    exec:\n      command: ['run'] # the same\n      env: *a")
+    );
     assert_ne!(before, of("{ exec: { command: [run], env: { A: c } } }"));
     assert_ne!(before, of("{ exec: { command: [run, A], env: { A: b } } }"));
 }
 
 #[test]
 fn of_very_many_mistakes_the_first_are_kept_and_the_others_counted() {
-    let rules: String = (0..5_000).map(|number| format!("r{number}: {{ too: a }}, ")).collect();
+    let rules: String = (0..5_000)
+        .map(|number| format!("r{number}: {{ too: a }}, "))
+        .collect();
     let text = format!("rules: {{ {rules} }}\n");
-    let file = files::Found { name: "rules.yaml".into(), folder: Path::new("/").into(), text };
+    let file = files::Found {
+        name: "rules.yaml".into(),
+        folder: Path::new("/").into(),
+        text,
+    };
     let diagnostics = load::connect(&[file], Vec::new()).err().unwrap();
-    assert!((mistake::KEPT_MAX..2 * mistake::KEPT_MAX + 2).contains(&diagnostics.len()), "{}", diagnostics.len());
-    assert!(diagnostics.iter().any(|one| one.mistake.message.contains("more mistakes, which are not listed")));
+    assert!(
+        (mistake::KEPT_MAX..2 * mistake::KEPT_MAX + 2).contains(&diagnostics.len()),
+        "{}",
+        diagnostics.len()
+    );
+    assert!(diagnostics.iter().any(|one| {
+        one.mistake
+            .message
+            .contains("more mistakes, which are not listed")
+    }));
     let shown = diagnostic::render(&diagnostics, SCREEN);
-    assert!(shown.len() < 100_000 && shown.contains("more, which are not shown"), "{} bytes", shown.len());
+    assert!(
+        shown.len() < 100_000 && shown.contains("more, which are not shown"),
+        "{} bytes",
+        shown.len()
+    );
 }

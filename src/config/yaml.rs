@@ -1,8 +1,10 @@
 //! A YAML document as a tree that knows where everything stands.
 //!
-//! YAML 1.2, narrowed to what cannot be misread: only `true` and `false` are booleans (`no`, `y` and `on` are text), a key stands
-//! once, there is one document, and there are no tags and no merge keys. Anchors and aliases work, within a bound on what they expand to.
-//! A number that is not spelt as JSON spells it is kept as [`Value::Odd`], for the reader to refuse where it is looked at.
+//! YAML 1.2, narrowed to what cannot be misread: only `true` and `false` are booleans (`no`, `y`
+//! and `on` are text), a key stands once, there is one document, and there are no tags and no merge
+//! keys. Anchors and aliases work, within a bound on what they expand to. A number that is not
+//! spelt as JSON spells it is kept as [`Value::Odd`], for the reader to refuse where it is looked
+//! at.
 
 mod build;
 mod scalar;
@@ -22,8 +24,9 @@ pub const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The deepest nesting that is read.
 pub const DEPTH_MAX: usize = 128;
 
-/// How much memory the copies that anchors and aliases make of a file's values may take, in bytes. Values that hold one another a hundred
-/// levels deep, each with an anchor, would otherwise be copied a hundred times.
+/// How much memory the copies that anchors and aliases make of a file's values may take, in bytes.
+/// Values that hold one another a hundred levels deep, each with an anchor, would otherwise be
+/// copied a hundred times.
 pub const COPIED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Where in a file's text something stands, in bytes.
@@ -98,7 +101,11 @@ impl Node {
     /// The entries of a mapping; none of anything else.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
-        if let Value::Map(entries) = &self.value { entries } else { &[] }
+        if let Value::Map(entries) = &self.value {
+            entries
+        } else {
+            &[]
+        }
     }
 
     /// The entry of a mapping with this key.
@@ -116,10 +123,15 @@ impl Node {
     /// The text, where the node is one.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
-        if let Value::Text(text, _) = &self.value { Some(text) } else { None }
+        if let Value::Text(text, _) = &self.value {
+            Some(text)
+        } else {
+            None
+        }
     }
 
-    /// A number that differs where what is written differs, wherever it stands. It holds within one process.
+    /// A number that differs where what is written differs, wherever it stands. It holds within one
+    /// process.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();
@@ -148,16 +160,19 @@ impl Node {
         }
     }
 
-    /// Follows a path as far as the tree goes: the entry last entered by key, and the value arrived at.
+    /// Follows a path as far as the tree goes: the entry last entered by key, and the value arrived
+    /// at.
     #[must_use]
     pub fn follow<'t>(&'t self, path: &[Segment]) -> (Option<&'t Entry>, &'t Node) {
         let (mut entry, mut node) = (None, self);
         for segment in path {
             match (segment, &node.value) {
-                (Segment::Key(key), Value::Map(entries)) => match entries.iter().find(|entry| entry.key == *key) {
-                    Some(found) => (entry, node) = (Some(found), &found.value),
-                    None => break,
-                },
+                (Segment::Key(key), Value::Map(entries)) => {
+                    match entries.iter().find(|entry| entry.key == *key) {
+                        Some(found) => (entry, node) = (Some(found), &found.value),
+                        None => break,
+                    }
+                }
                 (Segment::Index(index), Value::List(items)) => match items.get(*index) {
                     Some(item) => (entry, node) = (None, item),
                     None => break,

@@ -1,6 +1,7 @@
 //! How many bytes of events may be in flight, and in whose name. Pure.
 //!
-//! What a target holds it holds until its slowest attempt has ended, so no target may hold so much that nothing is left for the others.
+//! What a target holds it holds until its slowest attempt has ended, so no target may hold so much
+//! that nothing is left for the others.
 //!
 //! ```text
 //! the bound ──▶ shares: of what is free and what it holds, a target may hold half (dynamic thresholds, Choudhury and Hahne 1998)
@@ -8,8 +9,8 @@
 //! one more ───▶ giant:  one event in all that is larger than that
 //! ```
 //!
-//! Each of the first two leaves as much to whoever comes next as it gives, so a small event finds room however many large ones hang. The
-//! last makes sure that an event of any size goes out.
+//! Each of the first two leaves as much to whoever comes next as it gives, so a small event finds
+//! room however many large ones hang. The last makes sure that an event of any size goes out.
 
 /// Where an event's bytes are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,12 @@ pub(super) struct Bytes {
 impl Bytes {
     /// Nothing in flight, and shares of so many bytes in all.
     pub(super) fn new(max: usize) -> Self {
-        Self { max, shares: 0, beside: 0, has_giant: false }
+        Self {
+            max,
+            shares: 0,
+            beside: 0,
+            has_giant: false,
+        }
     }
 
     /// What is left of all shares.
@@ -47,7 +53,8 @@ impl Bytes {
         (free.saturating_add(held) / 2).saturating_sub(held)
     }
 
-    /// Where an event is to be counted that its target's share has no room for, if it may go out at all now.
+    /// Where an event is to be counted that its target's share has no room for, if it may go out at
+    /// all now.
     pub(super) fn place_beside(&self, event_bytes: usize) -> Option<Place> {
         let all = self.max.saturating_mul(2);
         if event_bytes > all / 2 {
@@ -90,11 +97,17 @@ mod tests {
             assert_eq!(bytes.place_beside(large), Some(Place::Beside), "{large}");
             bytes.take(Place::Beside, large);
         }
-        assert_eq!((bytes.place_beside(500_000), bytes.place_beside(1_000)), (None, Some(Place::Beside)));
+        assert_eq!(
+            (bytes.place_beside(500_000), bytes.place_beside(1_000)),
+            (None, Some(Place::Beside))
+        );
         for (place, event_bytes) in [(Place::Beside, 900_000), (Place::Share, 1 << 19)] {
             bytes.give_back(place, event_bytes);
         }
-        assert_eq!((bytes.place_beside(500_000), bytes.free()), (Some(Place::Beside), (1 << 19) + 1));
+        assert_eq!(
+            (bytes.place_beside(500_000), bytes.free()),
+            (Some(Place::Beside), (1 << 19) + 1)
+        );
     }
 
     #[test]
@@ -102,13 +115,23 @@ mod tests {
         let mut bytes = Bytes::new(1_000);
         assert_eq!(bytes.place_beside(1_001), Some(Place::Giant));
         bytes.take(Place::Giant, 1_001);
-        assert_eq!((bytes.place_beside(1 << 30), bytes.place_beside(1_000), bytes.free()), (None, Some(Place::Beside), 1_000));
+        assert_eq!(
+            (
+                bytes.place_beside(1 << 30),
+                bytes.place_beside(1_000),
+                bytes.free()
+            ),
+            (None, Some(Place::Beside), 1_000)
+        );
         bytes.give_back(Place::Giant, 1_001);
         assert_eq!(bytes.place_beside(1 << 30), Some(Place::Giant));
     }
 
     #[test]
     fn a_target_alone_holds_half() {
-        assert_eq!([0, 300, 500, 600].map(|held| Bytes::share(1_000 - held, held)), [500, 200, 0, 0]);
+        assert_eq!(
+            [0, 300, 500, 600].map(|held| Bytes::share(1_000 - held, held)),
+            [500, 200, 0, 0]
+        );
     }
 }

@@ -1,18 +1,21 @@
-//! Leaves a target alone while it cannot be reached, or fails whatever it is given. Pure: time and chance are given.
+//! Leaves a target alone while it cannot be reached, or fails whatever it is given. Pure: time and
+//! chance are given.
 
 use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-/// Attempts in a row that must find the target unavailable. One reset connection among successes is no outage.
+/// Attempts in a row that must find the target unavailable. One reset connection among successes is
+/// no outage.
 const OPENS_AFTER: u32 = 5;
 
-/// Attempts in a row that must fail, and of how many different deliveries: one that fails at every try is its own fault, be it the only one.
+/// Attempts in a row that must fail, and of how many different deliveries: one that fails at every
+/// try is its own fault, be it the only one.
 const OPENS_AFTER_FAILURES: (u32, usize) = (10, 3);
 
-/// First and longest time for which the target is left alone. Half of it is spread by chance, so that many targets behind one broken
-/// network do not all come back in the same moment.
+/// First and longest time for which the target is left alone. Half of it is spread by chance, so
+/// that many targets behind one broken network do not all come back in the same moment.
 const LEFT_ALONE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// What a circuit lets through.
@@ -91,9 +94,11 @@ impl Circuit {
         }
     }
 
-    /// An attempt has ended. `random` is uniform in `0.0..1.0`. Tells whether the circuit has opened or closed by it.
+    /// An attempt has ended. `random` is uniform in `0.0..1.0`. Tells whether the circuit has
+    /// opened or closed by it.
     ///
-    /// While the circuit is open, what was under way before and ends badly says nothing new; what succeeds does.
+    /// While the circuit is open, what was under way before and ends badly says nothing new; what
+    /// succeeds does.
     pub fn ended(&mut self, is_probe: bool, health: Health, now: Instant, random: f64) -> bool {
         match health {
             Health::Works => {
@@ -112,7 +117,8 @@ impl Circuit {
         self.failures += 1;
         match self.state {
             State::Closed => {
-                let all_fail = self.failures >= OPENS_AFTER_FAILURES.0 && self.failed.len() >= OPENS_AFTER_FAILURES.1;
+                let all_fail = self.failures >= OPENS_AFTER_FAILURES.0
+                    && self.failed.len() >= OPENS_AFTER_FAILURES.1;
                 if self.misses < OPENS_AFTER && !all_fail {
                     return false;
                 }
@@ -121,8 +127,15 @@ impl Circuit {
             State::Probing | State::Open { .. } => return false,
         }
         let opened = self.state == State::Closed;
-        let doubled = LEFT_ALONE.0.saturating_mul(1_u32.checked_shl(self.probes).unwrap_or(u32::MAX));
-        self.state = State::Open { until: now + doubled.min(LEFT_ALONE.1).mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0) };
+        let doubled = LEFT_ALONE
+            .0
+            .saturating_mul(1_u32.checked_shl(self.probes).unwrap_or(u32::MAX));
+        self.state = State::Open {
+            until: now
+                + doubled
+                    .min(LEFT_ALONE.1)
+                    .mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0),
+        };
         opened
     }
 }
@@ -161,7 +174,16 @@ mod tests {
         let now = Instant::now();
         let mut circuit = Circuit::default();
         for attempt in 0..100 {
-            assert!(!circuit.ended(false, if attempt % OPENS_AFTER == 0 { Health::Works } else { Health::Unavailable }, now, 0.0));
+            assert!(!circuit.ended(
+                false,
+                if attempt % OPENS_AFTER == 0 {
+                    Health::Works
+                } else {
+                    Health::Unavailable
+                },
+                now,
+                0.0
+            ));
         }
         assert_eq!(circuit.admits(now), Admission::All);
     }
@@ -171,14 +193,21 @@ mod tests {
         let now = Instant::now();
         let mut circuit = Circuit::default();
         for _ in 0..100 {
-            assert!(!circuit.ended(false, Health::Fails(7), now, 0.0), "one that fails for ever");
+            assert!(
+                !circuit.ended(false, Health::Fails(7), now, 0.0),
+                "one that fails for ever"
+            );
             assert!(!circuit.ended(false, Health::Fails(8), now, 0.0));
         }
         assert!(circuit.ended(false, Health::Fails(9), now, 1.0));
         assert_eq!(circuit.admits(now), Admission::Nothing(Some(now + SECOND)));
         assert!(circuit.ended(false, Health::Works, now, 0.0));
         for attempt in 0..100 {
-            let health = if attempt % 9 == 8 { Health::Works } else { Health::Fails(attempt) };
+            let health = if attempt % 9 == 8 {
+                Health::Works
+            } else {
+                Health::Fails(attempt)
+            };
             assert!(!circuit.ended(false, health, now, 0.0), "some pass");
         }
     }
@@ -188,14 +217,27 @@ mod tests {
         let mut now = Instant::now();
         let mut circuit = opened(now);
         let mut waits = Vec::new();
-        for random in [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0].into_iter().chain([1.0; 60]) {
-            let Admission::Nothing(Some(until)) = circuit.admits(now) else { panic!("it is not open") };
+        for random in [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]
+            .into_iter()
+            .chain([1.0; 60])
+        {
+            let Admission::Nothing(Some(until)) = circuit.admits(now) else {
+                panic!("it is not open")
+            };
             waits.push((until - now).as_millis());
             now = until;
             circuit.probe();
-            assert!(!circuit.ended(true, Health::Unavailable, now, random), "it was open before");
+            assert!(
+                !circuit.ended(true, Health::Unavailable, now, random),
+                "it was open before"
+            );
         }
-        assert_eq!(waits[..9], [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 15_000, 30_000]);
+        assert_eq!(
+            waits[..9],
+            [
+                1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 15_000, 30_000
+            ]
+        );
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Which subscription of a target goes next.
 //!
-//! Deficit round robin (Shreedhar and Varghese 1995), charged by delivery seconds and not by count: of a target's slots a subscription
-//! with slow deliveries gets no larger share than one with quick ones. What a delivery costs is known only when it has ended, so it is
-//! charged as much as the subscription's deliveries usually cost, and corrected then. Pure, and a grant costs time by what is granted,
-//! not by how many subscriptions there are.
+//! Deficit round robin (Shreedhar and Varghese 1995), charged by delivery seconds and not by count:
+//! of a target's slots a subscription with slow deliveries gets no larger share than one with quick
+//! ones. What a delivery costs is known only when it has ended, so it is charged as much as the
+//! subscription's deliveries usually cost, and corrected then. Pure, and a grant costs time by what
+//! is granted, not by how many subscriptions there are.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -33,7 +34,8 @@ struct Share {
     deficit: f64,
     /// What one of its deliveries is taken to cost.
     cost: f64,
-    /// Whether it may have something to lease. Where not, its place in the ring is removed when its turn comes.
+    /// Whether it may have something to lease. Where not, its place in the ring is removed when its
+    /// turn comes.
     is_ready: bool,
     in_ring: bool,
     /// Its place among what is being granted.
@@ -41,8 +43,13 @@ struct Share {
 }
 
 impl Share {
-    /// How many deliveries it can pay for, rounded to the nearest: what that is off by is carried over.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from float saturates, which is what is meant")]
+    /// How many deliveries it can pay for, rounded to the nearest: what that is off by is carried
+    /// over.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a cast from float saturates, which is what is meant"
+    )]
     fn affordable(&self) -> usize {
         (self.deficit / self.cost).round() as usize
     }
@@ -61,7 +68,12 @@ pub struct Turn {
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { ring: VecDeque::new(), turn_begun: false, shares: HashMap::new(), mean_cost: FIRST_COST }
+        Self {
+            ring: VecDeque::new(),
+            turn_begun: false,
+            shares: HashMap::new(),
+            mean_cost: FIRST_COST,
+        }
     }
 }
 
@@ -81,7 +93,13 @@ impl Turns {
     /// The subscription may have something to lease.
     pub fn add(&mut self, subscription: SubscriptionNumber) {
         let cost = self.mean_cost;
-        let share = self.shares.entry(subscription).or_insert(Share { deficit: 0.0, cost, is_ready: false, in_ring: false, turn: None });
+        let share = self.shares.entry(subscription).or_insert(Share {
+            deficit: 0.0,
+            cost,
+            is_ready: false,
+            in_ring: false,
+            turn: None,
+        });
         share.is_ready = true;
         if !share.in_ring {
             share.in_ring = true;
@@ -89,7 +107,8 @@ impl Turns {
         }
     }
 
-    /// The subscription has nothing to lease, or must not: unused time is not saved up, a debt stays.
+    /// The subscription has nothing to lease, or must not: unused time is not saved up, a debt
+    /// stays.
     pub fn remove(&mut self, subscription: SubscriptionNumber) {
         if let Some(share) = self.shares.get_mut(&subscription) {
             share.is_ready = false;
@@ -104,16 +123,20 @@ impl Turns {
         self.shares.retain(|subscription, _| keep(*subscription));
     }
 
-    /// Grants `slots` among those that wait, in turns; no subscription gets more than `most` says. Leaves all of them waiting.
+    /// Grants `slots` among those that wait, in turns; no subscription gets more than `most` says.
+    /// Leaves all of them waiting.
     ///
-    /// How much each has to lease is not known here: whoever turns out to have less is removed, and the next grants go to the others.
+    /// How much each has to lease is not known here: whoever turns out to have less is removed, and
+    /// the next grants go to the others.
     pub fn grant(&mut self, slots: usize, most: impl Fn(SubscriptionNumber) -> usize) -> Vec<Turn> {
         let mut granted: Vec<Turn> = Vec::new();
         let mut left = slots;
         // Turns since the last one that brought something, and the smallest debt among them.
         let (mut idle_turns, mut smallest_debt) = (0, f64::INFINITY);
         while left > 0 {
-            let Some(&subscription) = self.ring.front() else { break };
+            let Some(&subscription) = self.ring.front() else {
+                break;
+            };
             let Some(share) = self.shares.get_mut(&subscription) else {
                 self.next_turn();
                 self.ring.pop_back();
@@ -129,7 +152,10 @@ impl Turns {
                 share.deficit += self.mean_cost;
                 self.turn_begun = true;
             }
-            let before = share.turn.and_then(|index| granted.get(index)).map_or(0, |turn| turn.count);
+            let before = share
+                .turn
+                .and_then(|index| granted.get(index))
+                .map_or(0, |turn| turn.count);
             let room = most(subscription).saturating_sub(before);
             let count = share.affordable().min(room).min(left);
             if count > 0 {
@@ -140,7 +166,11 @@ impl Turns {
                     Some(turn) => turn.count += count,
                     None => {
                         share.turn = Some(granted.len());
-                        granted.push(Turn { subscription, count, charged: share.cost });
+                        granted.push(Turn {
+                            subscription,
+                            count,
+                            charged: share.cost,
+                        });
                     }
                 }
             } else if room > 0 {
@@ -157,7 +187,8 @@ impl Turns {
                 if smallest_debt.is_infinite() {
                     break;
                 }
-                // Nobody can pay: the rounds in which nobody would get anything are passed over at once.
+                // Nobody can pay: the rounds in which nobody would get anything are passed over at
+                // once.
                 for share in self.shares.values_mut().filter(|share| share.in_ring) {
                     share.deficit += smallest_debt;
                 }
@@ -211,22 +242,33 @@ mod tests {
     const C: SubscriptionNumber = SubscriptionNumber(3);
 
     fn counts(turns: &[Turn]) -> BTreeMap<u32, usize> {
-        turns.iter().map(|turn| (turn.subscription.0, turn.count)).collect()
+        turns
+            .iter()
+            .map(|turn| (turn.subscription.0, turn.count))
+            .collect()
     }
 
     fn waiting(subscriptions: impl IntoIterator<Item = SubscriptionNumber>) -> Turns {
         let mut turns = Turns::default();
-        subscriptions.into_iter().for_each(|subscription| turns.add(subscription));
+        subscriptions
+            .into_iter()
+            .for_each(|subscription| turns.add(subscription));
         turns
     }
 
     #[test]
     fn slots_are_shared_alike_and_one_alone_gets_all() {
         let mut turns = waiting([A, B, C]);
-        assert_eq!(counts(&turns.grant(9, |_| usize::MAX)), BTreeMap::from([(1, 3), (2, 3), (3, 3)]));
+        assert_eq!(
+            counts(&turns.grant(9, |_| usize::MAX)),
+            BTreeMap::from([(1, 3), (2, 3), (3, 3)])
+        );
         turns.remove(A);
         turns.remove(C);
-        assert_eq!(counts(&turns.grant(9, |_| usize::MAX)), BTreeMap::from([(2, 9)]));
+        assert_eq!(
+            counts(&turns.grant(9, |_| usize::MAX)),
+            BTreeMap::from([(2, 9)])
+        );
         turns.remove(B);
         assert!(turns.grant(9, |_| usize::MAX).is_empty() && turns.is_empty());
     }
@@ -234,21 +276,36 @@ mod tests {
     #[test]
     fn nobody_gets_more_than_he_may() {
         let mut turns = waiting([A, B]);
-        assert_eq!(counts(&turns.grant(10, |subscription| if subscription == A { 1 } else { 4 })), BTreeMap::from([(1, 1), (2, 4)]));
+        assert_eq!(
+            counts(&turns.grant(10, |subscription| if subscription == A { 1 } else { 4 })),
+            BTreeMap::from([(1, 1), (2, 4)])
+        );
         assert_eq!(counts(&turns.grant(10, |_| 0)), BTreeMap::new());
     }
 
-    /// Simulates a target of a number of slots and tells for how many seconds each subscription used them.
-    fn seconds_used(slots: usize, costs: &[(SubscriptionNumber, f64)], ends: usize) -> BTreeMap<u32, f64> {
+    /// Simulates a target of a number of slots and tells for how many seconds each subscription
+    /// used them.
+    fn seconds_used(
+        slots: usize,
+        costs: &[(SubscriptionNumber, f64)],
+        ends: usize,
+    ) -> BTreeMap<u32, f64> {
         let mut turns = waiting(costs.iter().map(|(subscription, _)| *subscription));
-        let cost: BTreeMap<u32, f64> = costs.iter().map(|(subscription, cost)| (subscription.0, *cost)).collect();
+        let cost: BTreeMap<u32, f64> = costs
+            .iter()
+            .map(|(subscription, cost)| (subscription.0, *cost))
+            .collect();
         let mut used: BTreeMap<u32, f64> = BTreeMap::new();
         let mut under_way: Vec<(f64, SubscriptionNumber, f64)> = Vec::new();
         let mut now = 0.0;
         for _ in 0..ends {
             for turn in turns.grant(slots - under_way.len(), |_| usize::MAX) {
                 for _ in 0..turn.count {
-                    under_way.push((now + cost[&turn.subscription.0], turn.subscription, turn.charged));
+                    under_way.push((
+                        now + cost[&turn.subscription.0],
+                        turn.subscription,
+                        turn.charged,
+                    ));
                 }
             }
             under_way.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -267,7 +324,10 @@ mod tests {
             let total: f64 = used.values().sum();
             for (subscription, seconds) in &used {
                 let share = seconds / total;
-                assert!((0.28..0.39).contains(&share), "{slots} slots, slow {slow}: subscription {subscription} used {share}");
+                assert!(
+                    (0.28..0.39).contains(&share),
+                    "{slots} slots, slow {slow}: subscription {subscription} used {share}"
+                );
             }
         }
     }
@@ -285,7 +345,10 @@ mod tests {
         assert_eq!(granted, BTreeMap::from([(1, 5), (2, 5)]));
         turns.remove(A);
         turns.ended(B, 0.0, 1e9);
-        assert_eq!(counts(&turns.grant(3, |_| usize::MAX)), BTreeMap::from([(2, 3)]));
+        assert_eq!(
+            counts(&turns.grant(3, |_| usize::MAX)),
+            BTreeMap::from([(2, 3)])
+        );
     }
 
     #[test]
@@ -296,7 +359,10 @@ mod tests {
                 turns.refund(turn, turn.count);
             }
         }
-        assert_eq!(counts(&turns.grant(10, |_| usize::MAX)), BTreeMap::from([(1, 5), (2, 5)]));
+        assert_eq!(
+            counts(&turns.grant(10, |_| usize::MAX)),
+            BTreeMap::from([(1, 5), (2, 5)])
+        );
     }
 
     #[test]

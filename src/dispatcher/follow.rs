@@ -7,7 +7,8 @@ use base64::Engine as _;
 use bytes::Bytes;
 use pointsman_schemas::event::is_json_media_type;
 use pointsman_schemas::{
-    AttributeValue, Class, Data, DataKind, Event, ExtensionValue, InvalidEvent, Name, Outcome, Reject, Replies, Timestamp,
+    AttributeValue, Class, Data, DataKind, Event, ExtensionValue, InvalidEvent, Name, Outcome,
+    Reject, Replies, Timestamp,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -18,7 +19,8 @@ use pointsman_journal::{DeadReason, Ending, Entry, FollowUp, Leased, NewDelivery
 /// The extension attribute that counts how often an event has come back from a target.
 pub const HOPS: &str = "pointsmanhops";
 
-/// How often it may: an event that has come back more often is a dead letter, and no target is called with it.
+/// How often it may: an event that has come back more often is a dead letter, and no target is
+/// called with it.
 pub const HOPS_MAX: u32 = 8;
 
 /// The type of the report on a delivery that succeeded.
@@ -37,7 +39,8 @@ pub fn hops(event: &Event) -> u32 {
     }
 }
 
-/// What follows from a delivery that leaves the dispatcher like this; `outcome` is none where the target was not called.
+/// What follows from a delivery that leaves the dispatcher like this; `outcome` is none where the
+/// target was not called.
 pub(super) fn follow_ups(
     route: &Route,
     leased: &Leased,
@@ -52,44 +55,79 @@ pub(super) fn follow_ups(
         Ending::Retry { .. } | Ending::Released => return Vec::new(),
     };
     let mut outcome = outcome;
-    let replied = outcome.as_deref_mut().and_then(|outcome| outcome.replies.take()).filter(|_| *ending == Ending::Delivered);
+    let replied = outcome
+        .as_deref_mut()
+        .and_then(|outcome| outcome.replies.take())
+        .filter(|_| *ending == Ending::Delivered);
     let mut follow_ups = Vec::new();
     if let Some(Follow { subscription, send }) = follow {
         let delivery = NewDelivery::now(subscription);
         match send {
             FollowWith::Original => follow_ups.push(FollowUp::Original(delivery)),
-            FollowWith::Report => match report(Ended::of(route, leased, ending, outcome.as_deref()), now) {
-                Ok(event) => {
-                    let entry =
-                        Entry { event: Arc::new(event), deliveries: [delivery].into_iter().collect(), deduplicate: None, dead: None };
-                    follow_ups.push(FollowUp::Append { origin: leased.origin.clone(), entry });
+            FollowWith::Report => {
+                match report(Ended::of(route, leased, ending, outcome.as_deref()), now) {
+                    Ok(event) => {
+                        let entry = Entry {
+                            event: Arc::new(event),
+                            deliveries: [delivery].into_iter().collect(),
+                            deduplicate: None,
+                            dead: None,
+                        };
+                        follow_ups.push(FollowUp::Append {
+                            origin: leased.origin.clone(),
+                            entry,
+                        });
+                    }
+                    Err(error) => {
+                        tracing::error!(delivery = %leased.id, %error, "cannot report on a delivery")
+                    }
                 }
-                Err(error) => tracing::error!(delivery = %leased.id, %error, "cannot report on a delivery"),
-            },
+            }
         }
     }
     let Replies { events, unreadable } = replied.map(|replied| *replied).unwrap_or_default();
-    let mut rejects: Vec<Reject> = unreadable.into_iter().map(|one| Reject { raw: one.raw, reason: one.reason }).collect();
+    let mut rejects: Vec<Reject> = unreadable
+        .into_iter()
+        .map(|one| Reject {
+            raw: one.raw,
+            reason: one.reason,
+        })
+        .collect();
     for reply in events {
         match one_hop_further(reply, &leased.event) {
             Ok(event) => {
                 let entry = replies.match_reply(&leased.tenant, Arc::new(event));
-                follow_ups.push(FollowUp::Append { origin: Name::replies(), entry });
+                follow_ups.push(FollowUp::Append {
+                    origin: Name::replies(),
+                    entry,
+                });
             }
-            Err(error) => rejects.push(Reject { raw: Bytes::new(), reason: error.to_string() }),
+            Err(error) => rejects.push(Reject {
+                raw: Bytes::new(),
+                reason: error.to_string(),
+            }),
         }
     }
     for mut reject in rejects {
         let identity = &route.identity;
-        reject.reason = format!("answer of {} to {} for {}: {}", identity.target, leased.id, identity.rule, reject.reason);
+        reject.reason = format!(
+            "answer of {} to {} for {}: {}",
+            identity.target, leased.id, identity.rule, reject.reason
+        );
         route.observe.unreadable_reply(&reject.reason);
-        follow_ups.push(FollowUp::Reject { origin: Name::replies(), reject });
+        follow_ups.push(FollowUp::Reject {
+            origin: Name::replies(),
+            reject,
+        });
     }
     follow_ups
 }
 
 fn one_hop_further(reply: Event, to: &Event) -> Result<Event, InvalidEvent> {
-    reply.into_builder().attribute(HOPS, hops_value(hops(to).saturating_add(1))).build()
+    reply
+        .into_builder()
+        .attribute(HOPS, hops_value(hops(to).saturating_add(1)))
+        .build()
 }
 
 fn hops_value(hops: u32) -> ExtensionValue {
@@ -150,31 +188,84 @@ struct Ended<'e> {
 }
 
 impl<'e> Ended<'e> {
-    fn of(route: &'e Route, leased: &'e Leased, ending: &Ending, outcome: Option<&'e Outcome>) -> Self {
+    fn of(
+        route: &'e Route,
+        leased: &'e Leased,
+        ending: &Ending,
+        outcome: Option<&'e Outcome>,
+    ) -> Self {
         let (rule, target) = (&route.identity.rule, &route.identity.target);
         let attempts = leased.attempts.saturating_add(u32::from(outcome.is_some()));
-        let dead = if let Ending::Dead { reason, .. } = ending { Some(*reason) } else { None };
-        Self { task: leased.id.to_string(), rule, target, event: &leased.event, attempts, dead, outcome }
+        let dead = if let Ending::Dead { reason, .. } = ending {
+            Some(*reason)
+        } else {
+            None
+        };
+        Self {
+            task: leased.id.to_string(),
+            rule,
+            target,
+            event: &leased.event,
+            attempts,
+            dead,
+            outcome,
+        }
     }
 }
 
-/// The report that a rule's `on_success` or `on_failure` would be sent of an event, as far as that is known before any target has answered: the target
-/// has taken it, or has failed at every attempt, and its answer is empty.
+/// The report that a rule's `on_success` or `on_failure` would be sent of an event, as far as that
+/// is known before any target has answered: the target has taken it, or has failed at every
+/// attempt, and its answer is empty.
 ///
 /// # Errors
 /// The event is so large or deep that no report can be made of it.
-pub fn example_report(rule: &Name, target: &Name, event: &Event, succeeded: bool) -> Result<Event, InvalidEvent> {
+pub fn example_report(
+    rule: &Name,
+    target: &Name,
+    event: &Event,
+    succeeded: bool,
+) -> Result<Event, InvalidEvent> {
     let (outcome, attempts, dead) = if succeeded {
-        (Outcome { code: Some(200), ..Outcome::new(Class::Delivered, "") }, 1, None)
+        (
+            Outcome {
+                code: Some(200),
+                ..Outcome::new(Class::Delivered, "")
+            },
+            1,
+            None,
+        )
     } else {
-        (Outcome { code: Some(500), ..Outcome::new(Class::Failed, "answered 500") }, 4, Some(DeadReason::Exhausted))
+        (
+            Outcome {
+                code: Some(500),
+                ..Outcome::new(Class::Failed, "answered 500")
+            },
+            4,
+            Some(DeadReason::Exhausted),
+        )
     };
-    let ended = Ended { task: "example".to_owned(), rule, target, event, attempts, dead, outcome: Some(&outcome) };
+    let ended = Ended {
+        task: "example".to_owned(),
+        rule,
+        target,
+        event,
+        attempts,
+        dead,
+        outcome: Some(&outcome),
+    };
     report(ended, Timestamp::now())
 }
 
 fn report(ended: Ended<'_>, now: Timestamp) -> Result<Event, InvalidEvent> {
-    let Ended { task, rule, target, event: subject, attempts, dead, outcome } = ended;
+    let Ended {
+        task,
+        rule,
+        target,
+        event: subject,
+        attempts,
+        dead,
+        outcome,
+    } = ended;
     let (ty, condition) = dead.map_or((SUCCEEDED, "delivered"), |reason| (FAILED, reason.as_str()));
     let attributes = subject.attributes().map(|(name, value)| {
         let value = match value {
@@ -185,7 +276,14 @@ fn report(ended: Ended<'_>, now: Timestamp) -> Result<Event, InvalidEvent> {
         (name.to_owned(), value)
     });
     let mut report = Report {
-        request_context: RequestContext { task: task.clone(), rule, target, condition, attempts, event: attributes.collect() },
+        request_context: RequestContext {
+            task: task.clone(),
+            rule,
+            target,
+            condition,
+            attempts,
+            event: attributes.collect(),
+        },
         request_payload: subject.data().map(request_payload),
         response_context: outcome.map(|outcome| ResponseContext {
             class: outcome.class.as_str(),
@@ -204,7 +302,8 @@ fn report(ended: Ended<'_>, now: Timestamp) -> Result<Event, InvalidEvent> {
         .time(now.to_string())
         .datacontenttype("application/json")
         .data(data);
-    // A report can be answered with an event too: the count goes on, or rules that do so would never end.
+    // A report can be answered with an event too: the count goes on, or rules that do so would
+    // never end.
     if hops(subject) > 0 {
         event = event.attribute(HOPS, hops_value(hops(subject)));
     }
@@ -212,23 +311,31 @@ fn report(ended: Ended<'_>, now: Timestamp) -> Result<Event, InvalidEvent> {
 }
 
 fn json(report: &Report<'_>) -> Result<Data, InvalidEvent> {
-    let bytes = serde_json::to_vec(report).map_err(|error| InvalidEvent::Malformed(error.to_string()))?;
+    let bytes =
+        serde_json::to_vec(report).map_err(|error| InvalidEvent::Malformed(error.to_string()))?;
     Data::json(Bytes::from(bytes))
 }
 
 fn request_payload(data: &Data) -> Payload<'_> {
     match data.kind() {
-        DataKind::Json => as_json(data.bytes()).unwrap_or_else(|| Payload::Text(String::from_utf8_lossy(data.bytes()))),
+        DataKind::Json => as_json(data.bytes())
+            .unwrap_or_else(|| Payload::Text(String::from_utf8_lossy(data.bytes()))),
         DataKind::Text => Payload::Text(String::from_utf8_lossy(data.bytes())),
-        DataKind::Binary => Payload::Binary { data_base64: base64::engine::general_purpose::STANDARD.encode(data.bytes()) },
+        DataKind::Binary => Payload::Binary {
+            data_base64: base64::engine::general_purpose::STANDARD.encode(data.bytes()),
+        },
     }
 }
 
 fn response_payload(outcome: &Outcome) -> Option<Payload<'_>> {
-    let is_json = outcome.response_type.as_deref().is_none_or(is_json_media_type);
+    let is_json = outcome
+        .response_type
+        .as_deref()
+        .is_none_or(is_json_media_type);
     // What was cut off, undeclared text, or only said to be JSON, is shown as it is.
     let json = is_json.then(|| as_json(&outcome.response)).flatten();
-    (!outcome.response.is_empty()).then(|| json.unwrap_or_else(|| Payload::Text(String::from_utf8_lossy(&outcome.response))))
+    (!outcome.response.is_empty())
+        .then(|| json.unwrap_or_else(|| Payload::Text(String::from_utf8_lossy(&outcome.response))))
 }
 
 fn as_json(bytes: &[u8]) -> Option<Payload<'_>> {
@@ -248,13 +355,36 @@ mod tests {
     fn leased(event: Event) -> Leased {
         let (tenant, origin) = (Name::default_tenant(), Name::ingress());
         let since = Timestamp(0);
-        Leased { token: LeaseToken(1), id: id(), event: Arc::new(event), tenant, origin, attempts: 2, failures: 2, since }
+        Leased {
+            token: LeaseToken(1),
+            id: id(),
+            event: Arc::new(event),
+            tenant,
+            origin,
+            attempts: 2,
+            failures: 2,
+            since,
+        }
     }
 
     fn followed(leased: &Leased, ending: &Ending, outcome: Option<&mut Outcome>) -> Vec<FollowUp> {
-        let follow = Some(Follow { subscription: SubscriptionNumber(7), send: FollowWith::Report });
-        let route = Route { on_success: follow, on_failure: follow, ..route("thumbnails", 0, policy()) };
-        follow_ups(&route, leased, ending, outcome, &NoReplies, Timestamp(0).plus(Duration::from_secs(1)))
+        let follow = Some(Follow {
+            subscription: SubscriptionNumber(7),
+            send: FollowWith::Report,
+        });
+        let route = Route {
+            on_success: follow,
+            on_failure: follow,
+            ..route("thumbnails", 0, policy())
+        };
+        follow_ups(
+            &route,
+            leased,
+            ending,
+            outcome,
+            &NoReplies,
+            Timestamp(0).plus(Duration::from_secs(1)),
+        )
     }
 
     fn appended(mut follow_ups: Vec<FollowUp>) -> (Name, Entry) {
@@ -266,7 +396,11 @@ mod tests {
 
     fn json_event(data: &str, hops: i32) -> Event {
         let data = Data::json(Bytes::copy_from_slice(data.as_bytes())).unwrap();
-        Event::builder("e1", "/s", "t").data(data).attribute(HOPS, hops.into()).build().unwrap()
+        Event::builder("e1", "/s", "t")
+            .data(data)
+            .attribute(HOPS, hops.into())
+            .build()
+            .unwrap()
     }
 
     #[test]
@@ -277,12 +411,28 @@ mod tests {
             response_type: Some("application/json".to_owned()),
             ..Outcome::new(Class::Rejected, "answered 400")
         };
-        let ending = Ending::Dead { reason: DeadReason::Rejected, last: None };
-        let (origin, entry) = appended(followed(&leased(json_event(r#"{"n":12345678901234567890123}"#, 3)), &ending, Some(&mut outcome)));
-        assert_eq!((origin, entry.deliveries.to_vec()), (Name::ingress(), vec![NewDelivery::now(SubscriptionNumber(7))]));
+        let ending = Ending::Dead {
+            reason: DeadReason::Rejected,
+            last: None,
+        };
+        let (origin, entry) = appended(followed(
+            &leased(json_event(r#"{"n":12345678901234567890123}"#, 3)),
+            &ending,
+            Some(&mut outcome),
+        ));
+        assert_eq!(
+            (origin, entry.deliveries.to_vec()),
+            (
+                Name::ingress(),
+                vec![NewDelivery::now(SubscriptionNumber(7))]
+            )
+        );
         let mut text = Vec::new();
         pointsman_schemas::json::encode(&entry.event, &mut text);
-        let lines = String::from_utf8(text).unwrap().replace("\",\"", "\",\n\"").replace("},\"", "},\n\"");
+        let lines = String::from_utf8(text)
+            .unwrap()
+            .replace("\",\"", "\",\n\"")
+            .replace("},\"", "},\n\"");
         insta::assert_snapshot!(lines, @r#"
         {"specversion":"1.0",
         "id":"0000000000000001-2-3-0",
@@ -309,19 +459,35 @@ mod tests {
 
     #[test]
     fn a_report_on_what_was_never_tried_has_no_response() {
-        let ending = Ending::Dead { reason: DeadReason::Expired, last: None };
-        let binary = Event::builder("e1", "/s", "t").data(Data::binary(Bytes::from_static(b"\xff"))).build().unwrap();
+        let ending = Ending::Dead {
+            reason: DeadReason::Expired,
+            last: None,
+        };
+        let binary = Event::builder("e1", "/s", "t")
+            .data(Data::binary(Bytes::from_static(b"\xff")))
+            .build()
+            .unwrap();
         let (_, entry) = appended(followed(&leased(binary), &ending, None));
         let data = entry.event.data().unwrap().value().unwrap();
         assert_eq!(data["requestContext"]["condition"], "expired");
-        assert_eq!((&data["requestPayload"]["data_base64"], data["responseContext"].is_null()), (&"/w==".into(), true));
+        assert_eq!(
+            (
+                &data["requestPayload"]["data_base64"],
+                data["responseContext"].is_null()
+            ),
+            (&"/w==".into(), true)
+        );
     }
 
     #[test]
     fn data_that_would_be_too_deep_in_a_report_is_left_out() {
         let depth = pointsman_schemas::data::JSON_DEPTH_MAX;
         let deep = [b"[".repeat(depth), b"]".repeat(depth)].concat();
-        let (_, entry) = appended(followed(&leased(json_event(&String::from_utf8(deep).unwrap(), 0)), &Ending::Delivered, None));
+        let (_, entry) = appended(followed(
+            &leased(json_event(&String::from_utf8(deep).unwrap(), 0)),
+            &Ending::Delivered,
+            None,
+        ));
         let data = entry.event.data().unwrap().value().unwrap();
         assert!(data["requestContext"]["task"].is_string() && data.get("requestPayload").is_none());
     }
@@ -333,8 +499,23 @@ mod tests {
 
     #[test]
     fn hops_are_read_in_either_type() {
-        for (value, expect) in [(ExtensionValue::Integer(3), 3), ("4".into(), 4), ("-1".into(), 0), (true.into(), 0), ((-1).into(), 0)] {
-            assert_eq!(hops(&Event::builder("1", "/s", "t").attribute(HOPS, value.clone()).build().unwrap()), expect, "{value:?}");
+        for (value, expect) in [
+            (ExtensionValue::Integer(3), 3),
+            ("4".into(), 4),
+            ("-1".into(), 0),
+            (true.into(), 0),
+            ((-1).into(), 0),
+        ] {
+            assert_eq!(
+                hops(
+                    &Event::builder("1", "/s", "t")
+                        .attribute(HOPS, value.clone())
+                        .build()
+                        .unwrap()
+                ),
+                expect,
+                "{value:?}"
+            );
         }
         assert_eq!(hops(&event("e")), 0);
     }

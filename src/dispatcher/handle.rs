@@ -21,9 +21,14 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Enough to keep many targets busy over a sync of the disk, and little beside the memory that a backlog may take.
+    /// Enough to keep many targets busy over a sync of the disk, and little beside the memory that
+    /// a backlog may take.
     fn default() -> Self {
-        Self { in_flight_max: 4_096, in_flight_bytes_max: 64 * 1024 * 1024, seed: rand::random() }
+        Self {
+            in_flight_max: 4_096,
+            in_flight_bytes_max: 64 * 1024 * 1024,
+            seed: rand::random(),
+        }
     }
 }
 
@@ -42,8 +47,9 @@ pub(super) struct Command {
 }
 
 impl Handle {
-    /// Puts a plan in force, and returns once it is. Attempts under way finish as they began; targets whose fingerprint is the same keep
-    /// what was learned about them; subscriptions that their targets refused are tried again.
+    /// Puts a plan in force, and returns once it is. Attempts under way finish as they began;
+    /// targets whose fingerprint is the same keep what was learned about them; subscriptions that
+    /// their targets refused are tried again.
     ///
     /// The plan's subscriptions must have been attached in the journal before.
     ///
@@ -51,7 +57,10 @@ impl Handle {
     /// [`Stopped`].
     pub async fn reload(&self, plan: Plan) -> Result<(), Stopped> {
         let (done, is_done) = oneshot::channel();
-        self.commands.send(Command { plan, done }).await.map_err(|_| Stopped)?;
+        self.commands
+            .send(Command { plan, done })
+            .await
+            .map_err(|_| Stopped)?;
         // Taken apart here, and not by the dispatcher.
         drop(is_done.await.map_err(|_| Stopped)?);
         Ok(())
@@ -82,6 +91,7 @@ pub struct Summary {
     pub settled: u64,
     /// Attempts that were given up at the end of the grace, and their deliveries put back.
     pub abandoned: usize,
-    /// Deliveries that the journal would not settle any more: their leases end with it, and they are delivered again.
+    /// Deliveries that the journal would not settle any more: their leases end with it, and they
+    /// are delivered again.
     pub unsettled: usize,
 }

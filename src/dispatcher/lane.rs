@@ -34,7 +34,8 @@ pub(super) struct Lane {
     pub(super) is_awake: bool,
     /// When it will be looked at again at the latest.
     pub(super) wake_at: Option<Instant>,
-    /// One more whenever its settings change: what began under other settings says nothing about these.
+    /// One more whenever its settings change: what began under other settings says nothing about
+    /// these.
     pub(super) epoch: u64,
     fingerprint: u64,
     limiter: Limiter,
@@ -101,7 +102,8 @@ impl Lane {
         lane
     }
 
-    /// Takes over a target from a new plan: its service in any case; what was learned is forgotten where its settings have changed.
+    /// Takes over a target from a new plan: its service in any case; what was learned is forgotten
+    /// where its settings have changed.
     pub(super) fn renew(&mut self, target: Target, now: Instant, time: Timestamp) {
         self.is_wanted = true;
         if target.fingerprint == self.fingerprint {
@@ -110,29 +112,68 @@ impl Lane {
         }
         let turns = std::mem::take(&mut self.turns);
         let occupancy = std::mem::replace(&mut self.occupancy, Occupancy::new(now));
-        let Self { epoch, under_way, granted, bytes, .. } = *self;
+        let Self {
+            epoch,
+            under_way,
+            granted,
+            bytes,
+            ..
+        } = *self;
         let fresh = Self::new(target, now, time);
-        *self = Self { turns, occupancy, epoch: epoch + 1, under_way, granted, bytes, ..fresh };
+        *self = Self {
+            turns,
+            occupancy,
+            epoch: epoch + 1,
+            under_way,
+            granted,
+            bytes,
+            ..fresh
+        };
         self.show();
     }
 
     pub(super) fn room(&self, now: Instant) -> Room {
         let free = self.limiter.limit().saturating_sub(self.in_use());
         if let Some(until) = self.limiter.held_until(now) {
-            return Room { again_at: Some(until), ..Room::default() };
+            return Room {
+                again_at: Some(until),
+                ..Room::default()
+            };
         }
         let (slots, is_probe) = match self.circuit.admits(now) {
             Admission::All => (free, false),
             Admission::One => (free.min(1), true),
-            Admission::Nothing(again_at) => return Room { again_at, ..Room::default() },
+            Admission::Nothing(again_at) => {
+                return Room {
+                    again_at,
+                    ..Room::default()
+                };
+            }
         };
-        let tokens = self.bucket.as_ref().map_or(usize::MAX, |bucket| bucket.available(now));
-        let again_at = self.bucket.as_ref().filter(|_| tokens == 0).map(|bucket| bucket.next_at(now));
-        Room { slots: slots.min(tokens), is_probe, again_at }
+        let tokens = self
+            .bucket
+            .as_ref()
+            .map_or(usize::MAX, |bucket| bucket.available(now));
+        let again_at = self
+            .bucket
+            .as_ref()
+            .filter(|_| tokens == 0)
+            .map(|bucket| bucket.next_at(now));
+        Room {
+            slots: slots.min(tokens),
+            is_probe,
+            again_at,
+        }
     }
 
-    /// Grants slots among the subscriptions that wait for a turn; no one gets more than `most` says, and than it may hold.
-    pub(super) fn grant_turns(&mut self, slots: usize, most: impl Fn(SubscriptionNumber) -> usize, now: Instant) -> Vec<Turn> {
+    /// Grants slots among the subscriptions that wait for a turn; no one gets more than `most`
+    /// says, and than it may hold.
+    pub(super) fn grant_turns(
+        &mut self,
+        slots: usize,
+        most: impl Fn(SubscriptionNumber) -> usize,
+        now: Instant,
+    ) -> Vec<Turn> {
         let limit = self.limiter.limit();
         let occupied = Slots {
             limit,
@@ -141,7 +182,9 @@ impl Lane {
             others_wait: self.turns.has_several(),
         };
         let occupancy = &self.occupancy;
-        self.turns.grant(slots, |number| most(number).min(occupancy.most(number, occupied, now)))
+        self.turns.grant(slots, |number| {
+            most(number).min(occupancy.most(number, occupied, now))
+        })
     }
 
     /// Forgets the subscriptions that are not kept.
@@ -172,7 +215,14 @@ impl Lane {
     }
 
     /// A grant is over, and `unused` of its `count` have not become attempts.
-    pub(super) fn granted(&mut self, count: usize, unused: usize, epoch: u64, is_probe: bool, now: Instant) {
+    pub(super) fn granted(
+        &mut self,
+        count: usize,
+        unused: usize,
+        epoch: u64,
+        is_probe: bool,
+        now: Instant,
+    ) {
         self.granted = self.granted.saturating_sub(count);
         if epoch != self.epoch {
             return;
@@ -198,11 +248,20 @@ impl Lane {
     pub(super) fn end(&mut self, ended: Ended<'_>, time: Timestamp, random: f64) {
         self.under_way = self.under_way.saturating_sub(1);
         // A failure while the target went on answering others says nothing of the target.
-        let is_its_own = ended.class == Class::Failed && self.occupancy.has_other_success(ended.subscription, ended.started);
-        self.occupancy.end(ended.subscription, ended.started, ended.at, ended.class == Class::Delivered);
+        let is_its_own = ended.class == Class::Failed
+            && self
+                .occupancy
+                .has_other_success(ended.subscription, ended.started);
+        self.occupancy.end(
+            ended.subscription,
+            ended.started,
+            ended.at,
+            ended.class == Class::Delivered,
+        );
         if ended.epoch == self.epoch {
             if !is_its_own {
-                self.limiter.ended(ended.started, ended.at, ended.class, ended.retry_after);
+                self.limiter
+                    .ended(ended.started, ended.at, ended.class, ended.retry_after);
             }
             let health = match ended.class {
                 Class::Unavailable => Health::Unavailable,
@@ -219,7 +278,9 @@ impl Lane {
                 } else {
                     let why = ended.message;
                     let what = match health {
-                        Health::Fails(_) => "the target fails whatever it is given; it is tried one delivery at a time",
+                        Health::Fails(_) => {
+                            "the target fails whatever it is given; it is tried one delivery at a time"
+                        }
                         _ => "the target cannot be reached; it is tried one delivery at a time",
                     };
                     tracing::warn!(target = target, tenant, why, "{what}");
@@ -231,7 +292,14 @@ impl Lane {
     }
 
     /// An attempt has ended without the target being called.
-    pub(super) fn end_uncalled(&mut self, subscription: SubscriptionNumber, started: Instant, epoch: u64, is_probe: bool, now: Instant) {
+    pub(super) fn end_uncalled(
+        &mut self,
+        subscription: SubscriptionNumber,
+        started: Instant,
+        epoch: u64,
+        is_probe: bool,
+        now: Instant,
+    ) {
         self.under_way = self.under_way.saturating_sub(1);
         self.occupancy.end(subscription, started, now, false);
         if is_probe && epoch == self.epoch {

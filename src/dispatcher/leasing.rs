@@ -1,4 +1,5 @@
-//! Deliveries on their way out of the journal: one lease call at a time, and a pause after one that failed.
+//! Deliveries on their way out of the journal: one lease call at a time, and a pause after one that
+//! failed.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -45,30 +46,54 @@ impl Leasing {
         self.again_at
     }
 
-    pub(super) fn start(&mut self, journal: &Arc<dyn Journal>, granted: Vec<Granted>, bytes_max: usize) {
+    pub(super) fn start(
+        &mut self,
+        journal: &Arc<dyn Journal>,
+        granted: Vec<Granted>,
+        bytes_max: usize,
+    ) {
         let grant = |one: &Granted| {
-            let Granted { turn, lease, bytes_max, .. } = *one;
-            Grant { subscription: turn.subscription, count: turn.count, lease, bytes_max }
+            let Granted {
+                turn,
+                lease,
+                bytes_max,
+                ..
+            } = *one;
+            Grant {
+                subscription: turn.subscription,
+                count: turn.count,
+                lease,
+                bytes_max,
+            }
         };
         let grants: Vec<Grant> = granted.iter().map(grant).collect();
         let journal = Arc::clone(journal);
-        self.call = Some(Box::pin(async move { journal.lease(&grants, bytes_max).await }));
+        self.call = Some(Box::pin(
+            async move { journal.lease(&grants, bytes_max).await },
+        ));
         self.granted = granted;
     }
 
     /// Waits for the call under way, for ever where there is none. Safe to cancel.
     pub(super) async fn next(&mut self) -> Answer {
-        let Some(call) = &mut self.call else { return pending().await };
+        let Some(call) = &mut self.call else {
+            return pending().await;
+        };
         let answer = call.await;
         self.call = None;
         match &answer {
             Ok(_) => self.pause = None,
             Err(error) => {
-                let pause = self.pause.map_or(JOURNAL_AGAIN.0, |pause| (pause * 2).min(JOURNAL_AGAIN.1));
+                let pause = self
+                    .pause
+                    .map_or(JOURNAL_AGAIN.0, |pause| (pause * 2).min(JOURNAL_AGAIN.1));
                 tracing::warn!(%error, again_in = ?pause, "cannot lease deliveries");
                 (self.pause, self.again_at) = (Some(pause), Some(Instant::now() + pause));
             }
         }
-        Answer { granted: std::mem::take(&mut self.granted), leases: answer.ok() }
+        Answer {
+            granted: std::mem::take(&mut self.granted),
+            leases: answer.ok(),
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! How many attempts at one target may be under way, found out by trying.
 //!
-//! Additive increase, multiplicative decrease, as TCP does it: the limit rises by one per round-trip window, only when it was reached
-//! and nothing pushed back; it shrinks on throttling, on unavailability, and when round trips are well above their mean. A window
-//! ends when an attempt that began in it ends: all that ends later can know of what was changed at its beginning. Pure: the time is given.
+//! Additive increase, multiplicative decrease, as TCP does it: the limit rises by one per
+//! round-trip window, only when it was reached and nothing pushed back; it shrinks on throttling,
+//! on unavailability, and when round trips are well above their mean. A window ends when an attempt
+//! that began in it ends: all that ends later can know of what was changed at its beginning. Pure:
+//! the time is given.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -12,25 +14,29 @@ use tokio::time::Instant;
 
 use super::schedule::RETRY_AFTER_MAX;
 
-/// Where a target begins. One that can take less says so within its first round trip; a hundred that answer nothing at all hold no more
-/// than this each.
+/// Where a target begins. One that can take less says so within its first round trip; a hundred
+/// that answer nothing at all hold no more than this each.
 const START: usize = 8;
 
-/// What is left of the limit after a push back. A half, as in TCP, would leave a target that rejects what is too much a quarter idle.
+/// What is left of the limit after a push back. A half, as in TCP, would leave a target that
+/// rejects what is too much a quarter idle.
 const DECREASE: f64 = 0.8;
 
-/// How much a window below and one above it counts in the running mean. What is above counts little: the mean must not follow a target
-/// that is slow because of what we do to it, yet must do so in the end, since slower may be what the target is from now on.
+/// How much a window below and one above it counts in the running mean. What is above counts
+/// little: the mean must not follow a target that is slow because of what we do to it, yet must do
+/// so in the end, since slower may be what the target is from now on.
 const WEIGHT: (f64, f64) = (0.2, 0.01);
 
-/// By which part of it round trips must exceed their mean for the limit to shrink, and for it to rise no further.
+/// By which part of it round trips must exceed their mean for the limit to shrink, and for it to
+/// rise no further.
 const WELL_ABOVE: f64 = 0.5;
 const ABOVE: f64 = 0.1;
 
 /// Differences between round trips below this tell of schedulers, and not of the target.
 const NOISE: Duration = Duration::from_millis(5);
 
-/// First and longest pause of a target that throttles a single attempt at a time and does not say for how long.
+/// First and longest pause of a target that throttles a single attempt at a time and does not say
+/// for how long.
 const HELD: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
 /// The concurrency limit of one target.
@@ -81,9 +87,13 @@ impl Sum {
 }
 
 impl Mean {
-    /// Whether a window's mean lies above the running one by more than a part of that, and by more than it usually does.
+    /// Whether a window's mean lies above the running one by more than a part of that, and by more
+    /// than it usually does.
     fn is_exceeded(self, window: f64, part: f64) -> bool {
-        window > self.seconds + (self.seconds * part).max(self.deviation * part * 6.0) + NOISE.as_secs_f64()
+        window
+            > self.seconds
+                + (self.seconds * part).max(self.deviation * part * 6.0)
+                + NOISE.as_secs_f64()
     }
 
     fn feed(&mut self, window: f64) {
@@ -96,7 +106,12 @@ impl Mean {
 
 impl Window {
     fn new(started: Instant) -> Self {
-        Self { started, reached: false, round_trips: Sum::default(), successes: Sum::default() }
+        Self {
+            started,
+            reached: false,
+            round_trips: Sum::default(),
+            successes: Sum::default(),
+        }
     }
 }
 
@@ -105,12 +120,23 @@ impl Limiter {
     #[must_use]
     pub fn new(max: NonZeroUsize, now: Instant) -> Self {
         let max = max.get() as f64;
-        Self { max, limit: max.min(START as f64), window: Window::new(now), mean: None, held_until: None, hold: HELD.0 }
+        Self {
+            max,
+            limit: max.min(START as f64),
+            window: Window::new(now),
+            mean: None,
+            held_until: None,
+            hold: HELD.0,
+        }
     }
 
     /// How many attempts may be under way; at least one.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float from 1.0 up to a usize that it was made of")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float from 1.0 up to a usize that it was made of"
+    )]
     pub fn limit(&self) -> usize {
         self.limit as usize
     }
@@ -127,7 +153,13 @@ impl Limiter {
     }
 
     /// An attempt that began at `started` has ended; `class` is the one in force.
-    pub fn ended(&mut self, started: Instant, now: Instant, class: Class, retry_after: Option<Duration>) {
+    pub fn ended(
+        &mut self,
+        started: Instant,
+        now: Instant,
+        class: Class,
+        retry_after: Option<Duration>,
+    ) {
         let ends_window = started >= self.window.started;
         if matches!(class, Class::Throttled | Class::Unavailable) {
             // What began before the last decrease is an echo of what that was for.
@@ -152,9 +184,17 @@ impl Limiter {
 
     fn end_window(&mut self, now: Instant) {
         let (mean, window) = (self.mean, self.window.round_trips.mean());
-        let is_exceeded = |part| mean.zip(window).is_some_and(|(mean, window)| mean.is_exceeded(window, part));
+        let is_exceeded = |part| {
+            mean.zip(window)
+                .is_some_and(|(mean, window)| mean.is_exceeded(window, part))
+        };
         if let Some(successes) = self.window.successes.mean() {
-            self.mean.get_or_insert(Mean { seconds: successes, deviation: 0.0 }).feed(successes);
+            self.mean
+                .get_or_insert(Mean {
+                    seconds: successes,
+                    deviation: 0.0,
+                })
+                .feed(successes);
         }
         if is_exceeded(WELL_ABOVE) {
             return self.decrease(now);
@@ -191,7 +231,8 @@ mod tests {
         now: Instant,
         limiter: Limiter,
         capacity: usize,
-        /// What a target does with more than its capacity: reject it at once, or serve everybody more slowly.
+        /// What a target does with more than its capacity: reject it at once, or serve everybody
+        /// more slowly.
         rejects: bool,
         /// By the time of their ends: when they began, and as what they end.
         under_way: BTreeMap<(Instant, u64), (Instant, Class)>,
@@ -205,8 +246,19 @@ mod tests {
         fn new(capacity: usize, rejects: bool) -> Self {
             let now = Instant::now();
             let limiter = Limiter::new(NonZeroUsize::new(64).unwrap(), now);
-            let (under_way, serving, number, served, most_under_way) = (BTreeMap::new(), 0, 0, 0, 0);
-            Self { now, limiter, capacity, rejects, under_way, serving, number, served, most_under_way }
+            let (under_way, serving, number, served, most_under_way) =
+                (BTreeMap::new(), 0, 0, 0, 0);
+            Self {
+                now,
+                limiter,
+                capacity,
+                rejects,
+                under_way,
+                serving,
+                number,
+                served,
+                most_under_way,
+            }
         }
 
         /// Runs with a backlog that never ends.
@@ -222,13 +274,22 @@ mod tests {
                     self.limiter.reached();
                 }
                 self.most_under_way = self.most_under_way.max(self.under_way.len());
-                let next = self.under_way.first_key_value().map(|((at, _), _)| *at).or(self.limiter.held_until(self.now)).unwrap();
+                let next = self
+                    .under_way
+                    .first_key_value()
+                    .map(|((at, _), _)| *at)
+                    .or(self.limiter.held_until(self.now))
+                    .unwrap();
                 if next > until {
                     self.now = until;
                     return;
                 }
                 self.now = next;
-                if let Some(entry) = self.under_way.first_entry().filter(|entry| entry.key().0 == next) {
+                if let Some(entry) = self
+                    .under_way
+                    .first_entry()
+                    .filter(|entry| entry.key().0 == next)
+                {
                     let (started, class) = entry.remove();
                     if class == Class::Delivered {
                         self.serving -= 1;
@@ -250,11 +311,13 @@ mod tests {
                 let slowed = (self.serving as f64 / self.capacity as f64).max(1.0);
                 (ROUND_TRIP.mul_f64(slowed), Class::Delivered)
             };
-            self.under_way.insert((self.now + took + jitter, self.number), (self.now, class));
+            self.under_way
+                .insert((self.now + took + jitter, self.number), (self.now, class));
         }
 
         fn utilisation(&self, over: Duration) -> f64 {
-            f64::from(self.served) * ROUND_TRIP.as_secs_f64() / (self.capacity as f64 * over.as_secs_f64())
+            f64::from(self.served) * ROUND_TRIP.as_secs_f64()
+                / (self.capacity as f64 * over.as_secs_f64())
         }
     }
 
@@ -274,17 +337,24 @@ mod tests {
             let mut target = Simulation::new(10, rejects);
             target.run(ROUND_TRIP * 100);
             target.capacity = 2;
-            // A target that says nothing and serves everybody more slowly has longer round trips, of which ten are given, and its
-            // slowness is told from its nature only so far.
+            // A target that says nothing and serves everybody more slowly has longer round trips,
+            // of which ten are given, and its slowness is told from its nature only so far.
             let (round_trips, most) = if rejects { (10, 3) } else { (30, 6) };
             target.run(ROUND_TRIP * round_trips);
             target.run(ROUND_TRIP * 10);
-            assert!(target.most_under_way <= most, "rejects: {rejects}: {} under way", target.most_under_way);
+            assert!(
+                target.most_under_way <= most,
+                "rejects: {rejects}: {} under way",
+                target.most_under_way
+            );
             target.capacity = 10;
             target.run(ROUND_TRIP * 30);
             target.run(ROUND_TRIP * 100);
             let utilisation = target.utilisation(ROUND_TRIP * 100);
-            assert!(utilisation >= 0.85, "rejects: {rejects}: {utilisation} after recovery");
+            assert!(
+                utilisation >= 0.85,
+                "rejects: {rejects}: {utilisation} after recovery"
+            );
         }
     }
 
@@ -305,7 +375,11 @@ mod tests {
             limiter.ended(started, now, Class::Delivered, None);
             limiter.limit()
         };
-        assert_eq!([false, false, true, false, true, true, true].map(|reached| window(&mut limiter, reached)), [8, 8, 9, 9, 10, 10, 10]);
+        assert_eq!(
+            [false, false, true, false, true, true, true]
+                .map(|reached| window(&mut limiter, reached)),
+            [8, 8, 9, 9, 10, 10, 10]
+        );
     }
 
     #[test]
@@ -315,9 +389,19 @@ mod tests {
             limiter.ended(now, now + ROUND_TRIP, Class::Throttled, None);
         }
         assert_eq!(limiter.limit(), 6);
-        limiter.ended(now + ROUND_TRIP, now + ROUND_TRIP * 2, Class::Unavailable, None);
+        limiter.ended(
+            now + ROUND_TRIP,
+            now + ROUND_TRIP * 2,
+            Class::Unavailable,
+            None,
+        );
         assert_eq!(limiter.limit(), 5);
-        limiter.ended(now + ROUND_TRIP * 2, now + ROUND_TRIP * 3, Class::Failed, None);
+        limiter.ended(
+            now + ROUND_TRIP * 2,
+            now + ROUND_TRIP * 3,
+            Class::Failed,
+            None,
+        );
         assert_eq!(limiter.limit(), 5);
     }
 
@@ -326,8 +410,16 @@ mod tests {
         let (mut limiter, now) = limiter(64);
         limiter.ended(now, now + ROUND_TRIP, Class::Delivered, None);
         let mean = limiter.mean.unwrap().seconds;
-        limiter.ended(now + ROUND_TRIP, now + ROUND_TRIP * 300, Class::Failed, None);
-        assert_eq!((limiter.limit(), limiter.mean.unwrap().seconds.to_bits()), (6, mean.to_bits()));
+        limiter.ended(
+            now + ROUND_TRIP,
+            now + ROUND_TRIP * 300,
+            Class::Failed,
+            None,
+        );
+        assert_eq!(
+            (limiter.limit(), limiter.mean.unwrap().seconds.to_bits()),
+            (6, mean.to_bits())
+        );
     }
 
     #[test]
@@ -342,9 +434,12 @@ mod tests {
             wait
         };
         let second = Duration::from_secs(1);
-        for (retry_after, expect) in
-            [(None, second / 10), (None, second / 5), (Some(second * 2), second * 2), (Some(second * 99_999), RETRY_AFTER_MAX)]
-        {
+        for (retry_after, expect) in [
+            (None, second / 10),
+            (None, second / 5),
+            (Some(second * 2), second * 2),
+            (Some(second * 99_999), RETRY_AFTER_MAX),
+        ] {
             assert_eq!(throttle(&mut limiter, retry_after), Some(expect));
         }
     }

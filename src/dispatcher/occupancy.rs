@@ -1,8 +1,8 @@
 //! How many of a target's slots one subscription may hold.
 //!
-//! While its deliveries are quick a subscription may hold them all: the next one that ends makes room for whoever comes. Where they are
-//! slow, or nobody knows yet how long they take, it leaves a part free, so that one whose calls hang does not keep the others out until
-//! these time out. Pure.
+//! While its deliveries are quick a subscription may hold them all: the next one that ends makes
+//! room for whoever comes. Where they are slow, or nobody knows yet how long they take, it leaves a
+//! part free, so that one whose calls hang does not keep the others out until these time out. Pure.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use tokio::time::Instant;
 /// How long a subscription counts as using the target after it last did.
 const ACTIVE_FOR: Duration = Duration::from_secs(10);
 
-/// Slow is whoever lets another that uses the target wait longer than this for one of its slots, in seconds.
+/// Slow is whoever lets another that uses the target wait longer than this for one of its slots, in
+/// seconds.
 const WAIT_MAX: f64 = 0.05;
 
 /// Slow while the others are idle is whoever's deliveries take longer than this, in seconds.
@@ -25,7 +26,8 @@ const WEIGHT: f64 = 0.2;
 /// How many times what it leaves free a slow subscription may hold.
 const SLOW_PER_FREE: usize = 3;
 
-/// From how many slots on one is left to the others even by a quick subscription: less than a fourth of them is no loss.
+/// From how many slots on one is left to the others even by a quick subscription: less than a
+/// fourth of them is no loss.
 const ONE_LEFT_FROM: usize = 4;
 
 /// Who holds a target's slots.
@@ -61,7 +63,11 @@ pub(super) struct Slots {
 }
 
 /// Notes who was there last.
-fn note(latest: &mut [Option<(SubscriptionNumber, Instant)>; 2], number: SubscriptionNumber, at: Instant) {
+fn note(
+    latest: &mut [Option<(SubscriptionNumber, Instant)>; 2],
+    number: SubscriptionNumber,
+    at: Instant,
+) {
     if latest[0].is_none_or(|(first, _)| first != number) {
         latest[1] = latest[0];
     }
@@ -69,13 +75,25 @@ fn note(latest: &mut [Option<(SubscriptionNumber, Instant)>; 2], number: Subscri
 }
 
 /// When another was there last.
-fn other(latest: [Option<(SubscriptionNumber, Instant)>; 2], number: SubscriptionNumber) -> Option<Instant> {
-    latest.into_iter().flatten().find(|(one, _)| *one != number).map(|(_, at)| at)
+fn other(
+    latest: [Option<(SubscriptionNumber, Instant)>; 2],
+    number: SubscriptionNumber,
+) -> Option<Instant> {
+    latest
+        .into_iter()
+        .flatten()
+        .find(|(one, _)| *one != number)
+        .map(|(_, at)| at)
 }
 
 impl Occupancy {
     pub(super) fn new(now: Instant) -> Self {
-        Self { holders: HashMap::new(), latest: [None; 2], successes: [None; 2], base: now }
+        Self {
+            holders: HashMap::new(),
+            latest: [None; 2],
+            successes: [None; 2],
+            base: now,
+        }
     }
 
     pub(super) fn begin(&mut self, number: SubscriptionNumber, now: Instant) {
@@ -86,37 +104,66 @@ impl Occupancy {
         holder.starts += start;
     }
 
-    pub(super) fn end(&mut self, number: SubscriptionNumber, started: Instant, now: Instant, is_success: bool) {
+    pub(super) fn end(
+        &mut self,
+        number: SubscriptionNumber,
+        started: Instant,
+        now: Instant,
+        is_success: bool,
+    ) {
         note(&mut self.latest, number, now);
         if is_success {
             note(&mut self.successes, number, started);
         }
         let start = started.saturating_duration_since(self.base).as_secs_f64();
-        let Some(holder) = self.holders.get_mut(&number) else { return };
+        let Some(holder) = self.holders.get_mut(&number) else {
+            return;
+        };
         holder.held = holder.held.saturating_sub(1);
         // What is not held any more must not leave a rounding error behind.
-        holder.starts = if holder.held == 0 { 0.0 } else { holder.starts - start };
+        holder.starts = if holder.held == 0 {
+            0.0
+        } else {
+            holder.starts - start
+        };
         let seconds = now.saturating_duration_since(started).as_secs_f64();
-        holder.cost = Some(holder.cost.map_or(seconds, |cost| cost + (seconds - cost) * WEIGHT));
+        holder.cost = Some(
+            holder
+                .cost
+                .map_or(seconds, |cost| cost + (seconds - cost) * WEIGHT),
+        );
     }
 
-    /// Whether another subscription has succeeded with an attempt that began no earlier than this: the target answers, and what this one
-    /// met with is its own.
+    /// Whether another subscription has succeeded with an attempt that began no earlier than this:
+    /// the target answers, and what this one met with is its own.
     pub(super) fn has_other_success(&self, number: SubscriptionNumber, since: Instant) -> bool {
         other(self.successes, number).is_some_and(|started| started >= since)
     }
 
     /// How many more slots a subscription may take now.
     pub(super) fn most(&self, number: SubscriptionNumber, slots: Slots, now: Instant) -> usize {
-        let Slots { limit, free, is_shared, others_wait } = slots;
+        let Slots {
+            limit,
+            free,
+            is_shared,
+            others_wait,
+        } = slots;
         if !is_shared || limit < 2 {
             return usize::MAX;
         }
         let holder = self.holders.get(&number);
         let held = holder.map_or(0, |holder| holder.held);
-        let are_active = others_wait || other(self.latest, number).is_some_and(|at| now.saturating_duration_since(at) < ACTIVE_FOR);
-        let seconds = holder.map_or(f64::INFINITY, |holder| holder.seconds(now.saturating_duration_since(self.base).as_secs_f64()));
-        let is_slow = if are_active { seconds / limit as f64 > WAIT_MAX } else { seconds > SLOW };
+        let are_active = others_wait
+            || other(self.latest, number)
+                .is_some_and(|at| now.saturating_duration_since(at) < ACTIVE_FOR);
+        let seconds = holder.map_or(f64::INFINITY, |holder| {
+            holder.seconds(now.saturating_duration_since(self.base).as_secs_f64())
+        });
+        let is_slow = if are_active {
+            seconds / limit as f64 > WAIT_MAX
+        } else {
+            seconds > SLOW
+        };
         let most = if is_slow {
             (SLOW_PER_FREE * free).saturating_sub(held) / (SLOW_PER_FREE + 1)
         } else if are_active && limit >= ONE_LEFT_FROM {
@@ -130,14 +177,20 @@ impl Occupancy {
 
     /// Forgets the subscriptions that are not kept and hold nothing.
     pub(super) fn retain(&mut self, keep: impl Fn(SubscriptionNumber) -> bool) {
-        self.holders.retain(|number, holder| holder.held > 0 || keep(*number));
+        self.holders
+            .retain(|number, holder| holder.held > 0 || keep(*number));
     }
 }
 
 impl Holder {
-    /// How long a delivery takes: what those took that have ended, or what those under way have taken already.
+    /// How long a delivery takes: what those took that have ended, or what those under way have
+    /// taken already.
     fn seconds(&self, now: f64) -> f64 {
-        let under_way = if self.held > 0 { now - self.starts / self.held as f64 } else { 0.0 };
+        let under_way = if self.held > 0 {
+            now - self.starts / self.held as f64
+        } else {
+            0.0
+        };
         self.cost.unwrap_or(f64::INFINITY).max(under_way)
     }
 }
@@ -152,7 +205,12 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn slots(limit: usize, free: usize) -> Slots {
-        Slots { limit, free, is_shared: true, others_wait: false }
+        Slots {
+            limit,
+            free,
+            is_shared: true,
+            others_wait: false,
+        }
     }
 
     /// One whose deliveries took so long, the last one until `now`.
@@ -173,7 +231,17 @@ mod tests {
     fn whoever_is_alone_or_quick_while_the_others_are_idle_may_have_all() {
         let now = now();
         let unknown = Occupancy::new(now);
-        assert_eq!(unknown.most(A, Slots { is_shared: false, ..slots(8, 8) }, now), usize::MAX);
+        assert_eq!(
+            unknown.most(
+                A,
+                Slots {
+                    is_shared: false,
+                    ..slots(8, 8)
+                },
+                now
+            ),
+            usize::MAX
+        );
         assert_eq!(unknown.most(A, slots(1, 1), now), usize::MAX);
         assert_eq!(known(A, SECOND, now).most(A, slots(8, 8), now), usize::MAX);
     }
@@ -209,9 +277,22 @@ mod tests {
         let mut occupancy = known(A, SECOND / 100, now);
         occupancy.begin(B, now);
         occupancy.end(B, now, now, true);
-        assert_eq!([2, 4, 64].map(|limit| occupancy.most(A, slots(limit, limit), now)), [usize::MAX, 3, 63]);
+        assert_eq!(
+            [2, 4, 64].map(|limit| occupancy.most(A, slots(limit, limit), now)),
+            [usize::MAX, 3, 63]
+        );
         assert_eq!(occupancy.most(A, slots(4, 4), now + ACTIVE_FOR), usize::MAX);
-        assert_eq!(occupancy.most(A, Slots { others_wait: true, ..slots(4, 4) }, now + ACTIVE_FOR), 3);
+        assert_eq!(
+            occupancy.most(
+                A,
+                Slots {
+                    others_wait: true,
+                    ..slots(4, 4)
+                },
+                now + ACTIVE_FOR
+            ),
+            3
+        );
     }
 
     #[test]
@@ -219,9 +300,13 @@ mod tests {
         let now = now();
         let mut occupancy = known(A, SECOND, now);
         assert!(!occupancy.has_other_success(A, now - HOUR));
-        assert!(occupancy.has_other_success(B, now - SECOND) && !occupancy.has_other_success(B, now));
+        assert!(
+            occupancy.has_other_success(B, now - SECOND) && !occupancy.has_other_success(B, now)
+        );
         occupancy.end(B, now, now, true);
         occupancy.end(B, now, now, true);
-        assert!(occupancy.has_other_success(A, now) && occupancy.has_other_success(B, now - SECOND));
+        assert!(
+            occupancy.has_other_success(A, now) && occupancy.has_other_success(B, now - SECOND)
+        );
     }
 }

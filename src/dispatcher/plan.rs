@@ -1,4 +1,5 @@
-//! What the dispatcher works by: the targets and routes of the rules in force, swapped whole at a reload.
+//! What the dispatcher works by: the targets and routes of the rules in force, swapped whole at a
+//! reload.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -16,7 +17,8 @@ use pointsman_journal::{Ending, Entry, SubscriptionIdentity};
 pub struct Plan {
     /// Where deliveries go.
     pub targets: Vec<Target>,
-    /// How the deliveries of each attached subscription go there. Of a subscription that is not here nothing is leased.
+    /// How the deliveries of each attached subscription go there. Of a subscription that is not
+    /// here nothing is leased.
     pub routes: Vec<(SubscriptionNumber, Arc<Route>)>,
     /// Who waits for what targets answer with.
     pub replies: Arc<dyn MatchReply>,
@@ -35,14 +37,17 @@ pub struct Target {
     pub concurrency_max: NonZeroUsize,
     /// Attempts that may begin in a time.
     pub rate: Option<Rate>,
-    /// Hash of its settings. Where a reload brings the same one, what was learned about the target is kept: its concurrency limit,
-    /// its circuit, what of its rate is used up.
+    /// Hash of its settings. Where a reload brings the same one, what was learned about the target
+    /// is kept: its concurrency limit, its circuit, what of its rate is used up.
     pub fingerprint: u64,
 }
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target").field("tenant", &self.tenant).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Target")
+            .field("tenant", &self.tenant)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -68,7 +73,10 @@ pub struct Route {
 
 impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Route").field("identity", &self.identity).field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("Route")
+            .field("identity", &self.identity)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,7 +85,8 @@ pub trait Prepare: Send + Sync {
     /// The transformed event, and the texts of the target's templates in their order.
     ///
     /// # Errors
-    /// Why it cannot be made: one line for a person. The delivery is then a dead letter, and the target is not called.
+    /// Why it cannot be made: one line for a person. The delivery is then a dead letter, and the
+    /// target is not called.
     fn prepare(&self, event: &Arc<Event>) -> Result<(Arc<Event>, Vec<String>), String>;
 }
 
@@ -87,7 +96,8 @@ pub trait MatchReply: fmt::Debug + Send + Sync {
     fn match_reply(&self, tenant: &Name, event: Arc<Event>) -> Entry;
 }
 
-/// Counts what happens to one subscription's deliveries. Called from the dispatcher's own task: it must be quick.
+/// Counts what happens to one subscription's deliveries. Called from the dispatcher's own task: it
+/// must be quick.
 pub trait Observe: Send + Sync {
     /// An attempt has ended as this, after so long.
     fn attempted(&self, class: Class, took: Duration);
@@ -95,7 +105,8 @@ pub trait Observe: Send + Sync {
     /// A delivery has left the dispatcher like this, durably.
     fn settled(&self, ending: &Ending);
 
-    /// The target took a delivery, and its answer holds what no event can be made of, as this line says.
+    /// The target took a delivery, and its answer holds what no event can be made of, as this line
+    /// says.
     fn unreadable_reply(&self, reason: &str);
 }
 

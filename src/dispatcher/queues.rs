@@ -1,7 +1,8 @@
 //! Which subscriptions may have something to lease, and what each may be granted.
 //!
-//! Nothing here waits or does IO. Work is in proportion to what happens: a subscription costs something only while it may have
-//! something to lease, a target only when something has changed for it.
+//! Nothing here waits or does IO. Work is in proportion to what happens: a subscription costs
+//! something only while it may have something to lease, a target only when something has changed
+//! for it.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -18,14 +19,17 @@ use super::plan::{Route, Target};
 use super::refusals::{Refusal, Refusals};
 use super::status::{Gauge, Paused};
 
-/// By how much a lease outlasts its attempt: what starting it, and a store that is slow to settle it, may take. A lease that runs out
-/// earlier is a second delivery while the first is still under way.
+/// By how much a lease outlasts its attempt: what starting it, and a store that is slow to settle
+/// it, may take. A lease that runs out earlier is a second delivery while the first is still under
+/// way.
 const LEASE_MARGIN: Duration = Duration::from_secs(60);
 
-/// So many subscriptions that wait for bytes are looked at when some are given back, and as many again for each that finds its room.
+/// So many subscriptions that wait for bytes are looked at when some are given back, and as many
+/// again for each that finds its room.
 const LOOKED_AT_FOR_BYTES: usize = 16;
 
-/// So many new subscriptions are asked for at once, and as many again after this time: a reload may bring ten thousand.
+/// So many new subscriptions are asked for at once, and as many again after this time: a reload may
+/// bring ten thousand.
 const NEW_AT_ONCE: usize = 64;
 const NEW_AGAIN_AFTER: Duration = Duration::from_millis(1);
 
@@ -39,7 +43,8 @@ pub(super) struct Queues {
     starved: Vec<usize>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     bytes: Bytes,
-    /// Those whose next event has no room among the bytes in flight, the first to come the first in line.
+    /// Those whose next event has no room among the bytes in flight, the first to come the first in
+    /// line.
     short_of_bytes: VecDeque<SubscriptionNumber>,
     /// Have not been asked for since a reload brought them.
     new: VecDeque<SubscriptionNumber>,
@@ -143,8 +148,8 @@ impl Queues {
         }
     }
 
-    /// Puts a plan in force. Subscriptions that were not there before are asked for; those that a target refused are tried again. What was
-    /// in force comes back beside the gauges.
+    /// Puts a plan in force. Subscriptions that were not there before are asked for; those that a
+    /// target refused are tried again. What was in force comes back beside the gauges.
     pub(super) fn reload(
         &mut self,
         targets: Vec<Target>,
@@ -153,24 +158,46 @@ impl Queues {
         time: Timestamp,
     ) -> (Vec<Arc<Gauge>>, Replaced) {
         for lane in self.lanes.iter_mut().flatten() {
-            (lane.is_wanted, lane.is_awake, lane.wake_at, lane.subscriptions) = (false, false, None, 0);
+            (
+                lane.is_wanted,
+                lane.is_awake,
+                lane.wake_at,
+                lane.subscriptions,
+            ) = (false, false, None, 0);
         }
         let known = self.lanes.iter().enumerate();
-        let known = known.filter_map(|(index, lane)| lane.as_ref().map(|lane| ((lane.tenant.clone(), lane.name.clone()), index)));
+        let known = known.filter_map(|(index, lane)| {
+            lane.as_ref()
+                .map(|lane| ((lane.tenant.clone(), lane.name.clone()), index))
+        });
         let known: HashMap<_, _> = known.collect();
-        let free = self.lanes.iter().enumerate().filter(|(_, lane)| lane.is_none()).map(|(index, _)| index);
-        let mut free = free.collect::<Vec<_>>().into_iter().chain(self.lanes.len()..);
+        let free = self
+            .lanes
+            .iter()
+            .enumerate()
+            .filter(|(_, lane)| lane.is_none())
+            .map(|(index, _)| index);
+        let mut free = free
+            .collect::<Vec<_>>()
+            .into_iter()
+            .chain(self.lanes.len()..);
         let slots: Vec<usize> = targets
             .into_iter()
             .map(|target| {
-                let index = known.get(&(target.tenant.clone(), target.name.clone())).copied().or_else(|| free.next()).unwrap_or(usize::MAX);
+                let index = known
+                    .get(&(target.tenant.clone(), target.name.clone()))
+                    .copied()
+                    .or_else(|| free.next())
+                    .unwrap_or(usize::MAX);
                 self.place(index, target, now, time);
                 index
             })
             .collect();
         let old = std::mem::replace(&mut self.queues, HashMap::with_capacity(routes.len()));
         for (number, route) in routes {
-            let Some(lane) = slots.get(route.target).copied() else { continue };
+            let Some(lane) = slots.get(route.target).copied() else {
+                continue;
+            };
             let fresh = Queue {
                 route,
                 lane,
@@ -193,7 +220,14 @@ impl Queues {
                         pause => pause,
                     };
                     let (next_bytes, has_beside) = (old.next_bytes, old.has_beside);
-                    Queue { is_ready: old.is_ready || pause.is_some(), is_told_again: true, next_bytes, has_beside, pause, ..fresh }
+                    Queue {
+                        is_ready: old.is_ready || pause.is_some(),
+                        is_told_again: true,
+                        next_bytes,
+                        has_beside,
+                        pause,
+                        ..fresh
+                    }
                 }
             };
             self.queues.insert(number, queue);
@@ -223,7 +257,10 @@ impl Queues {
             self.wake(lane);
             self.drop_unwanted(lane);
         }
-        let gauges = slots.iter().filter_map(|slot| self.lanes.get(*slot)?.as_ref()).map(|lane| Arc::clone(&lane.gauge));
+        let gauges = slots
+            .iter()
+            .filter_map(|slot| self.lanes.get(*slot)?.as_ref())
+            .map(|lane| Arc::clone(&lane.gauge));
         (gauges.collect(), old)
     }
 
@@ -242,7 +279,9 @@ impl Queues {
 
     fn drop_unwanted(&mut self, index: usize) {
         if let Some(slot) = self.lanes.get_mut(index)
-            && slot.as_ref().is_some_and(|lane| !lane.is_wanted && lane.in_use() == 0)
+            && slot
+                .as_ref()
+                .is_some_and(|lane| !lane.is_wanted && lane.in_use() == 0)
         {
             *slot = None;
         }
@@ -263,17 +302,25 @@ impl Queues {
     }
 
     fn ask_new(&mut self, now: Instant) {
-        let some = self.new.drain(..self.new.len().min(NEW_AT_ONCE)).collect::<Vec<_>>();
+        let some = self
+            .new
+            .drain(..self.new.len().min(NEW_AT_ONCE))
+            .collect::<Vec<_>>();
         self.tell(some);
         if !self.new.is_empty() {
-            self.timers.push(Reverse((now + NEW_AGAIN_AFTER, Timer::New)));
+            self.timers
+                .push(Reverse((now + NEW_AGAIN_AFTER, Timer::New)));
         }
     }
 
     /// Lets a subscription take turns, where it may.
     fn enter(&mut self, number: SubscriptionNumber) {
-        let Some(queue) = self.queues.get(&number) else { return };
-        let may = queue.is_ready && !queue.is_short && matches!(queue.pause, None | Some(Pause::Refused(Probe::Due)));
+        let Some(queue) = self.queues.get(&number) else {
+            return;
+        };
+        let may = queue.is_ready
+            && !queue.is_short
+            && matches!(queue.pause, None | Some(Pause::Refused(Probe::Due)));
         let index = queue.lane;
         if may && let Some(lane) = self.lane(index) {
             lane.turns.add(number);
@@ -310,19 +357,29 @@ impl Queues {
         }
     }
 
-    /// Grants leases of what is ready: at most `budget` in all. Gives with them how many bytes they may bring together.
+    /// Grants leases of what is ready: at most `budget` in all. Gives with them how many bytes they
+    /// may bring together.
     pub(super) fn grants(&mut self, mut budget: usize, now: Instant) -> (Vec<Granted>, usize) {
         let mut all = Vec::new();
         let mut free = self.bytes.free();
         let mut bytes_max = free;
         while budget > 0 {
-            let Some(index) = self.awake.pop_front() else { break };
-            let Some((turns, room)) = self.turns(index, budget, now) else { continue };
+            let Some(index) = self.awake.pop_front() else {
+                break;
+            };
+            let Some((turns, room)) = self.turns(index, budget, now) else {
+                continue;
+            };
             let mut share = Bytes::share(free, self.lane(index).map_or(0, |lane| lane.bytes));
             let each = share / turns.len().max(1);
             for turn in turns {
-                let is_exact = self.queues.get(&turn.subscription).is_some_and(|queue| queue.next_bytes.is_some());
-                let Some((place, bytes)) = self.find_room(turn, share, each) else { continue };
+                let is_exact = self
+                    .queues
+                    .get(&turn.subscription)
+                    .is_some_and(|queue| queue.next_bytes.is_some());
+                let Some((place, bytes)) = self.find_room(turn, share, each) else {
+                    continue;
+                };
                 match place {
                     Place::Share if is_exact => (free, share) = (free - bytes, share - bytes),
                     Place::Share => {}
@@ -333,7 +390,11 @@ impl Queues {
             }
         }
         // What waits for its room gets it before others take it.
-        all.sort_by_key(|granted| self.queues.get(&granted.turn.subscription).is_none_or(|queue| queue.next_bytes.is_none()));
+        all.sort_by_key(|granted| {
+            self.queues
+                .get(&granted.turn.subscription)
+                .is_none_or(|queue| queue.next_bytes.is_none())
+        });
         (all, bytes_max)
     }
 
@@ -347,32 +408,56 @@ impl Queues {
         }
         let room = lane.room(now);
         if room.slots == 0 {
-            if let Some(at) = room.again_at.filter(|at| lane.wake_at.is_none_or(|earlier| *at < earlier)) {
+            if let Some(at) = room
+                .again_at
+                .filter(|at| lane.wake_at.is_none_or(|earlier| *at < earlier))
+            {
                 lane.wake_at = Some(at);
                 self.timers.push(Reverse((at, Timer::Lane(index))));
             }
             return None;
         }
-        // A target may use as much as it leaves free (dynamic thresholds, Choudhury and Hahne 1998): one that answers nothing
-        // takes up half of what may be in flight at most, a second one half of the rest.
-        let share = (budget + lane.in_use()).div_ceil(2).saturating_sub(lane.in_use());
+        // A target may use as much as it leaves free (dynamic thresholds, Choudhury and Hahne
+        // 1998): one that answers nothing takes up half of what may be in flight at most, a second
+        // one half of the rest.
+        let share = (budget + lane.in_use())
+            .div_ceil(2)
+            .saturating_sub(lane.in_use());
         if share == 0 {
             self.starved.push(index);
             return None;
         }
-        let goes_alone = |number| queues.get(&number).is_some_and(|queue| queue.pause.is_some() || queue.next_bytes.is_some());
-        let turns = lane.grant_turns(room.slots.min(share), |number| if goes_alone(number) { 1 } else { usize::MAX }, now);
+        let goes_alone = |number| {
+            queues
+                .get(&number)
+                .is_some_and(|queue| queue.pause.is_some() || queue.next_bytes.is_some())
+        };
+        let turns = lane.grant_turns(
+            room.slots.min(share),
+            |number| if goes_alone(number) { 1 } else { usize::MAX },
+            now,
+        );
         Some((turns, room))
     }
 
-    /// Where the events of a turn are counted, and how many bytes they may have. A subscription whose next event has no room gives its turn
-    /// back and waits for some.
+    /// Where the events of a turn are counted, and how many bytes they may have. A subscription
+    /// whose next event has no room gives its turn back and waits for some.
     fn find_room(&mut self, turn: Turn, share: usize, each: usize) -> Option<(Place, usize)> {
         let number = turn.subscription;
         let queue = self.queues.get_mut(&number)?;
-        let Some(event_bytes) = queue.next_bytes else { return Some((Place::Share, each)) };
-        let beside = || self.bytes.place_beside(event_bytes).filter(|_| !queue.has_beside);
-        if let Some(place) = if event_bytes <= share { Some(Place::Share) } else { beside() } {
+        let Some(event_bytes) = queue.next_bytes else {
+            return Some((Place::Share, each));
+        };
+        let beside = || {
+            self.bytes
+                .place_beside(event_bytes)
+                .filter(|_| !queue.has_beside)
+        };
+        if let Some(place) = if event_bytes <= share {
+            Some(Place::Share)
+        } else {
+            beside()
+        } {
             if place != Place::Share {
                 queue.has_beside = true;
                 self.bytes.take(place, event_bytes);
@@ -392,7 +477,13 @@ impl Queues {
         None
     }
 
-    fn granting(&mut self, turn: Turn, is_probe: bool, (place, bytes_max): (Place, usize), now: Instant) -> Option<Granted> {
+    fn granting(
+        &mut self,
+        turn: Turn,
+        is_probe: bool,
+        (place, bytes_max): (Place, usize),
+        now: Instant,
+    ) -> Option<Granted> {
         let queue = self.queues.get_mut(&turn.subscription)?;
         let index = queue.lane;
         let lane = self.lanes.get_mut(index).and_then(Option::as_mut)?;
@@ -404,12 +495,26 @@ impl Queues {
             lane.turns.remove(turn.subscription);
         }
         let (lease, epoch) = (queue.route.policy.timeout() + LEASE_MARGIN, lane.epoch);
-        Some(Granted { turn, lease, bytes_max, place, lane: index, epoch, is_probe, asks, leased: 0, begun: 0 })
+        Some(Granted {
+            turn,
+            lease,
+            bytes_max,
+            place,
+            lane: index,
+            epoch,
+            is_probe,
+            asks,
+            leased: 0,
+            begun: 0,
+        })
     }
 
     /// Lets some of those that wait for bytes take turns again.
     fn look_for_bytes(&mut self) {
-        let some = self.short_of_bytes.drain(..self.short_of_bytes.len().min(LOOKED_AT_FOR_BYTES)).collect::<Vec<_>>();
+        let some = self
+            .short_of_bytes
+            .drain(..self.short_of_bytes.len().min(LOOKED_AT_FOR_BYTES))
+            .collect::<Vec<_>>();
         for number in some {
             if let Some(queue) = self.queues.get_mut(&number) {
                 queue.is_short = false;
@@ -430,8 +535,21 @@ impl Queues {
     }
 
     /// A leased delivery, whose event has so many bytes, becomes an attempt.
-    pub(super) fn begin(&mut self, granted: &mut Granted, event_bytes: usize, now: Instant) -> Option<(super::stack::Stack, Ticket)> {
-        let Granted { turn, place, lane: index, epoch, is_probe, asks, .. } = *granted;
+    pub(super) fn begin(
+        &mut self,
+        granted: &mut Granted,
+        event_bytes: usize,
+        now: Instant,
+    ) -> Option<(super::stack::Stack, Ticket)> {
+        let Granted {
+            turn,
+            place,
+            lane: index,
+            epoch,
+            is_probe,
+            asks,
+            ..
+        } = *granted;
         let subscription = turn.subscription;
         let lane = self.lane(index)?;
         lane.begin(subscription, now);
@@ -439,18 +557,48 @@ impl Queues {
         if place == Place::Share {
             lane.bytes += event_bytes;
         } else {
-            // Only as much was asked for as the event had when it was looked at; the next one may be smaller.
+            // Only as much was asked for as the event had when it was looked at; the next one may
+            // be smaller.
             self.bytes.give_back(place, granted.bytes_max);
         }
         self.bytes.take(place, event_bytes);
         granted.begun += 1;
-        Some((stack, Ticket { subscription, lane: index, epoch, charged: turn.charged, is_probe, asks, place, event_bytes }))
+        Some((
+            stack,
+            Ticket {
+                subscription,
+                lane: index,
+                epoch,
+                charged: turn.charged,
+                is_probe,
+                asks,
+                place,
+                event_bytes,
+            },
+        ))
     }
 
-    /// A grant is over. It `failed` where nothing is known of what there is; `next_bytes` is the size of the event at which it ended for
-    /// want of bytes.
-    pub(super) fn granted(&mut self, granted: Granted, failed: bool, next_bytes: Option<usize>, now: Instant) {
-        let Granted { turn, bytes_max, place, lane: index, epoch, is_probe, asks, leased, begun, .. } = granted;
+    /// A grant is over. It `failed` where nothing is known of what there is; `next_bytes` is the
+    /// size of the event at which it ended for want of bytes.
+    pub(super) fn granted(
+        &mut self,
+        granted: Granted,
+        failed: bool,
+        next_bytes: Option<usize>,
+        now: Instant,
+    ) {
+        let Granted {
+            turn,
+            bytes_max,
+            place,
+            lane: index,
+            epoch,
+            is_probe,
+            asks,
+            leased,
+            begun,
+            ..
+        } = granted;
         let number = turn.subscription;
         let unused = turn.count.saturating_sub(begun);
         if let Some(lane) = self.lane(index) {
@@ -488,16 +636,50 @@ impl Queues {
 
     /// An attempt has ended. `random` is uniform in `0.0..1.0`.
     pub(super) fn ended(&mut self, ticket: Ticket, ended: Outcome, time: Timestamp, random: f64) {
-        let Ticket { subscription, lane: index, epoch, charged, is_probe, place, event_bytes, .. } = ticket;
-        let Outcome { delivery, started, at, class, retry_after, message } = ended;
+        let Ticket {
+            subscription,
+            lane: index,
+            epoch,
+            charged,
+            is_probe,
+            place,
+            event_bytes,
+            ..
+        } = ticket;
+        let Outcome {
+            delivery,
+            started,
+            at,
+            class,
+            retry_after,
+            message,
+        } = ended;
         let sequence = delivery.sequence.0;
         if let Some(lane) = self.lane(index) {
             lane.give_back(place, event_bytes);
             if class != pointsman_schemas::Class::Delivered {
                 lane.gauge.set_error(message);
             }
-            lane.turns.ended(subscription, charged, at.saturating_duration_since(started).as_secs_f64());
-            lane.end(Ended { subscription, sequence, epoch, is_probe, started, at, class, retry_after, message }, time, random);
+            lane.turns.ended(
+                subscription,
+                charged,
+                at.saturating_duration_since(started).as_secs_f64(),
+            );
+            lane.end(
+                Ended {
+                    subscription,
+                    sequence,
+                    epoch,
+                    is_probe,
+                    started,
+                    at,
+                    class,
+                    retry_after,
+                    message,
+                },
+                time,
+                random,
+            );
         }
         self.give_back(subscription, place, event_bytes);
         self.wake(index);
@@ -509,7 +691,13 @@ impl Queues {
         if let Some(lane) = self.lane(ticket.lane) {
             lane.give_back(ticket.place, ticket.event_bytes);
             lane.turns.ended(ticket.subscription, ticket.charged, 0.0);
-            lane.end_uncalled(ticket.subscription, started, ticket.epoch, ticket.is_probe, now);
+            lane.end_uncalled(
+                ticket.subscription,
+                started,
+                ticket.epoch,
+                ticket.is_probe,
+                now,
+            );
         }
         self.give_back(ticket.subscription, ticket.place, ticket.event_bytes);
         if ticket.asks {
@@ -522,7 +710,9 @@ impl Queues {
     /// The target refused a delivery. Says what of.
     pub(super) fn refused(&mut self, ticket: Ticket, delivery: DeliveryId, at: Instant) -> Refusal {
         let queue = self.queues.get_mut(&ticket.subscription);
-        queue.map_or(Refusal::OfSubscription, |queue| queue.refusals.refused(delivery, at))
+        queue.map_or(Refusal::OfSubscription, |queue| {
+            queue.refusals.refused(delivery, at)
+        })
     }
 
     /// The target took a delivery.
@@ -532,14 +722,18 @@ impl Queues {
         }
     }
 
-    /// The target refused a subscription: it pauses until `probe_at`. Tells whether it went until now.
+    /// The target refused a subscription: it pauses until `probe_at`. Tells whether it went until
+    /// now.
     pub(super) fn pause_refused(&mut self, ticket: Ticket, probe_at: Instant) -> bool {
         let number = ticket.subscription;
-        let Some(queue) = self.queues.get_mut(&number) else { return false };
+        let Some(queue) = self.queues.get_mut(&number) else {
+            return false;
+        };
         let went = queue.pause.is_none();
         if went || ticket.asks {
             queue.pause = Some(Pause::Refused(Probe::Waiting(probe_at)));
-            self.timers.push(Reverse((probe_at, Timer::Refused(number))));
+            self.timers
+                .push(Reverse((probe_at, Timer::Refused(number))));
             self.leave(number);
         }
         went
@@ -565,9 +759,12 @@ impl Queues {
         }
     }
 
-    /// The target is gone for good: nothing is leased until the journal knows. Tells whether that is news.
+    /// The target is gone for good: nothing is leased until the journal knows. Tells whether that
+    /// is news.
     pub(super) fn pause_gone(&mut self, number: SubscriptionNumber) -> bool {
-        let Some(queue) = self.queues.get_mut(&number) else { return false };
+        let Some(queue) = self.queues.get_mut(&number) else {
+            return false;
+        };
         let is_news = queue.pause != Some(Pause::Gone);
         queue.pause = Some(Pause::Gone);
         self.leave(number);
@@ -584,9 +781,12 @@ impl Queues {
         }
     }
 
-    /// The target took a subscription's delivery, or failed in some other way than refusing it. Tells whether it was paused until now.
+    /// The target took a subscription's delivery, or failed in some other way than refusing it.
+    /// Tells whether it was paused until now.
     pub(super) fn resume_refused(&mut self, ticket: Ticket, is_success: bool) -> bool {
-        let Some(queue) = self.queues.get_mut(&ticket.subscription) else { return false };
+        let Some(queue) = self.queues.get_mut(&ticket.subscription) else {
+            return false;
+        };
         let resumes = matches!(queue.pause, Some(Pause::Refused(_))) && (ticket.asks || is_success);
         if resumes {
             queue.pause = None;
@@ -597,8 +797,15 @@ impl Queues {
     }
 
     /// Of what is shown as paused, what still is.
-    pub(super) fn retain_paused(&self, paused: &mut std::collections::BTreeMap<SubscriptionNumber, Paused>) {
-        paused.retain(|number, _| self.queues.get(number).is_some_and(|queue| queue.pause.is_some()));
+    pub(super) fn retain_paused(
+        &self,
+        paused: &mut std::collections::BTreeMap<SubscriptionNumber, Paused>,
+    ) {
+        paused.retain(|number, _| {
+            self.queues
+                .get(number)
+                .is_some_and(|queue| queue.pause.is_some())
+        });
     }
 
     /// When [`Queues::fire`] has something to do.

@@ -1,24 +1,27 @@
 //! How many attempts at one target may start, by its declared rate.
 //!
-//! Tokens are taken before deliveries are leased, and given back where a lease brings less, which is why this is no rate limiter off the
-//! shelf. Pure: the time is given.
+//! Tokens are taken before deliveries are leased, and given back where a lease brings less, which
+//! is why this is no rate limiter off the shelf. Pure: the time is given.
 
 use std::time::Duration;
 
 use pointsman_schemas::Rate;
 use tokio::time::Instant;
 
-/// The longest time whose tokens are let gather, so that a fast rate needs no wake-up for each of its attempts.
+/// The longest time whose tokens are let gather, so that a fast rate needs no wake-up for each of
+/// its attempts.
 const GATHERING_MAX: Duration = Duration::from_millis(10);
 
-/// A leaky bucket as a meter (the "generic cell rate algorithm"): in any `per`, at most `count` tokens are taken.
+/// A leaky bucket as a meter (the "generic cell rate algorithm"): in any `per`, at most `count`
+/// tokens are taken.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     /// Time per token.
     interval: Duration,
     /// Tokens that may be taken at once.
     burst: u32,
-    /// When the bucket would be empty of what has been taken; a full burst may be taken once it lies in the past.
+    /// When the bucket would be empty of what has been taken; a full burst may be taken once it
+    /// lies in the past.
     empty_at: Instant,
 }
 
@@ -29,17 +32,29 @@ impl Bucket {
         let count = rate.count.get();
         let gathered = u128::from(count) * GATHERING_MAX.as_nanos() / rate.per.as_nanos().max(1);
         let burst = u32::try_from(gathered).unwrap_or(u32::MAX).clamp(1, count);
-        // A burst after idleness counts into the time that follows it: the rest is slowed down by as much.
+        // A burst after idleness counts into the time that follows it: the rest is slowed down by
+        // as much.
         let interval = rate.per.as_nanos().div_ceil(u128::from(count - burst + 1));
         let interval = Duration::from_nanos(u64::try_from(interval).unwrap_or(u64::MAX));
-        Self { interval, burst, empty_at: now }
+        Self {
+            interval,
+            burst,
+            empty_at: now,
+        }
     }
 
     /// How many tokens there are.
     #[must_use]
     pub fn available(&self, now: Instant) -> usize {
-        let taken = self.empty_at.saturating_duration_since(now).as_nanos().div_ceil(self.interval.as_nanos().max(1));
-        u128::from(self.burst).saturating_sub(taken).try_into().unwrap_or(usize::MAX)
+        let taken = self
+            .empty_at
+            .saturating_duration_since(now)
+            .as_nanos()
+            .div_ceil(self.interval.as_nanos().max(1));
+        u128::from(self.burst)
+            .saturating_sub(taken)
+            .try_into()
+            .unwrap_or(usize::MAX)
     }
 
     /// When there is a token again; `now` or earlier where there is one.
@@ -51,12 +66,17 @@ impl Bucket {
 
     /// Takes tokens.
     pub fn take(&mut self, count: usize, now: Instant) {
-        self.empty_at = self.empty_at.max(now) + self.interval.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        self.empty_at = self.empty_at.max(now)
+            + self
+                .interval
+                .saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
     /// Gives back tokens that were taken for nothing.
     pub fn give_back(&mut self, count: usize) {
-        let unused = self.interval.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        let unused = self
+            .interval
+            .saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
         self.empty_at = self.empty_at.checked_sub(unused).unwrap_or(self.empty_at);
     }
 }
@@ -90,11 +110,21 @@ mod tests {
 
     #[test]
     fn in_no_window_is_the_rate_exceeded_and_hardly_missed() {
-        for (text, per, least) in [("1/s", 1, 1.0), ("10/s", 1, 1.0), ("100/s", 1, 1.0), ("3000/s", 1, 0.98), ("30/m", 60, 1.0)] {
+        for (text, per, least) in [
+            ("1/s", 1, 1.0),
+            ("10/s", 1, 1.0),
+            ("100/s", 1, 1.0),
+            ("3000/s", 1, 0.98),
+            ("30/m", 60, 1.0),
+        ] {
             let (count, per) = (f64::from(rate(text).count.get()), Duration::from_secs(per));
             let taken = greedy(text, per * 3);
             for (from, _) in &taken {
-                let within: usize = taken.iter().filter(|(at, _)| at >= from && *at < *from + per).map(|(_, count)| count).sum();
+                let within: usize = taken
+                    .iter()
+                    .filter(|(at, _)| at >= from && *at < *from + per)
+                    .map(|(_, count)| count)
+                    .sum();
                 assert!(within as f64 <= count, "{text}: {within} from {from:?}");
             }
             let total: usize = taken.iter().map(|(_, count)| count).sum();

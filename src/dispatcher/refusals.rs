@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use pointsman_schemas::DeliveryId;
 use tokio::time::Instant;
 
-/// How many refused deliveries are remembered; one that is forgotten is new when it is refused again.
+/// How many refused deliveries are remembered; one that is forgotten is new when it is refused
+/// again.
 const REMEMBERED_MAX: usize = 1_024;
 
 /// What a refusal is of.
@@ -32,16 +33,27 @@ impl Refusals {
     /// A delivery was refused.
     pub(super) fn refused(&mut self, delivery: DeliveryId, at: Instant) -> Refusal {
         let has_passed_since = |since: Instant| self.passed_at.is_some_and(|passed| passed > since);
-        if self.refused.get(&delivery).is_some_and(|first| has_passed_since(*first)) {
+        if self
+            .refused
+            .get(&delivery)
+            .is_some_and(|first| has_passed_since(*first))
+        {
             self.refused.remove(&delivery);
             return Refusal::OfDelivery;
         }
-        let are_several = self.refused.iter().any(|(other, first)| *other != delivery && !has_passed_since(*first));
+        let are_several = self
+            .refused
+            .iter()
+            .any(|(other, first)| *other != delivery && !has_passed_since(*first));
         if self.refused.len() >= REMEMBERED_MAX {
             self.refused.clear();
         }
         self.refused.entry(delivery).or_insert(at);
-        if are_several { Refusal::OfSubscription } else { Refusal::Unclear }
+        if are_several {
+            Refusal::OfSubscription
+        } else {
+            Refusal::Unclear
+        }
     }
 
     /// A delivery passed.
@@ -70,7 +82,11 @@ mod tests {
         };
         refusals.passed(tick());
         assert_eq!(refusals.refused(delivery(1), tick()), Refusal::Unclear);
-        assert_eq!(refusals.refused(delivery(1), tick()), Refusal::Unclear, "nothing else was tried");
+        assert_eq!(
+            refusals.refused(delivery(1), tick()),
+            Refusal::Unclear,
+            "nothing else was tried"
+        );
         refusals.passed(tick());
         assert_eq!(refusals.refused(delivery(2), tick()), Refusal::Unclear);
         assert_eq!(refusals.refused(delivery(1), tick()), Refusal::OfDelivery);

@@ -1,6 +1,7 @@
 //! When a delivery is tried again, or why it is not.
 //!
-//! Pure: what the attempt came to, the policy, the time and a random number go in, and the one [`Decision`] comes out.
+//! Pure: what the attempt came to, the policy, the time and a random number go in, and the one
+//! [`Decision`] comes out.
 
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use pointsman_schemas::{Class, Timestamp};
 
 use pointsman_journal::DeadReason;
 
-/// The longest `Retry-After` that is honoured. A target that asks for more is asked again hourly: one mistaken header, such as a date in
-/// the wrong year, must not park deliveries until they are too old.
+/// The longest `Retry-After` that is honoured. A target that asks for more is asked again hourly:
+/// one mistaken header, such as a date in the wrong year, must not park deliveries until they are
+/// too old.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// How long a refused subscription is left alone before one delivery asks whether that is still so.
@@ -44,7 +46,9 @@ pub enum InvalidPolicy {
     #[error("retry.backoff.initial is zero; a target that fails would be called without a pause")]
     BackoffInitial,
     /// `retry.backoff.max`.
-    #[error("retry.backoff.max is {max:?}, which is shorter than retry.backoff.initial, {initial:?}")]
+    #[error(
+        "retry.backoff.max is {max:?}, which is shorter than retry.backoff.initial, {initial:?}"
+    )]
     BackoffMax {
         /// `retry.backoff.initial`.
         initial: Duration,
@@ -54,7 +58,8 @@ pub enum InvalidPolicy {
 }
 
 impl Policy {
-    /// Checks the settings of `delivery` and makes a policy of them. `attempts` counts the first try.
+    /// Checks the settings of `delivery` and makes a policy of them. `attempts` counts the first
+    /// try.
     ///
     /// # Errors
     /// The first setting that makes no sense, by its name.
@@ -78,9 +83,18 @@ impl Policy {
             return Err(InvalidPolicy::BackoffInitial);
         }
         if backoff_max < backoff_initial {
-            return Err(InvalidPolicy::BackoffMax { initial: backoff_initial, max: backoff_max });
+            return Err(InvalidPolicy::BackoffMax {
+                initial: backoff_initial,
+                max: backoff_max,
+            });
         }
-        Ok(Self { timeout, max_age, attempts, backoff_initial, backoff_max })
+        Ok(Self {
+            timeout,
+            max_age,
+            attempts,
+            backoff_initial,
+            backoff_max,
+        })
     }
 
     /// How long one attempt may take.
@@ -98,7 +112,9 @@ impl Policy {
     /// The longest wait after `earlier` tries: the initial one doubled for each, up to the longest.
     #[must_use]
     pub fn backoff(&self, earlier: u32) -> Duration {
-        let doubled = 1_u32.checked_shl(earlier).and_then(|factor| self.backoff_initial.checked_mul(factor));
+        let doubled = 1_u32
+            .checked_shl(earlier)
+            .and_then(|factor| self.backoff_initial.checked_mul(factor));
         doubled.map_or(self.backoff_max, |wait| wait.min(self.backoff_max))
     }
 }
@@ -143,23 +159,34 @@ pub enum Decision {
     Gone,
 }
 
-/// The class that counts: whoever fails and says when to come back throttles, unless it refuses us or is gone for good.
+/// The class that counts: whoever fails and says when to come back throttles, unless it refuses us
+/// or is gone for good.
 #[must_use]
 pub fn class_in_force(class: Class, retry_after: Option<Duration>) -> Class {
     match class {
-        Class::Unavailable | Class::Failed | Class::Rejected if retry_after.is_some() => Class::Throttled,
+        Class::Unavailable | Class::Failed | Class::Rejected if retry_after.is_some() => {
+            Class::Throttled
+        }
         _ => class,
     }
 }
 
-/// Decides. `random` is uniform in `0.0..1.0` and spreads the retries over the whole of the backoff (full jitter).
+/// Decides. `random` is uniform in `0.0..1.0` and spreads the retries over the whole of the backoff
+/// (full jitter).
 ///
-/// A retry that would come after the maximum age does not come at all: the delivery is dead now, not later.
+/// A retry that would come after the maximum age does not come at all: the delivery is dead now,
+/// not later.
 #[must_use]
 pub fn decide(policy: &Policy, tried: &Tried, random: f64) -> Decision {
     let retry = |earlier: u32, not_before: Duration, failure: bool| {
-        // The jitter spreads the backoff alone, so that nothing comes before the target is ready for it.
-        let at = tried.now.plus(policy.backoff(earlier).mul_f64(random.clamp(0.0, 1.0)).max(not_before));
+        // The jitter spreads the backoff alone, so that nothing comes before the target is ready
+        // for it.
+        let at = tried.now.plus(
+            policy
+                .backoff(earlier)
+                .mul_f64(random.clamp(0.0, 1.0))
+                .max(not_before),
+        );
         match policy.is_expired(tried.since, at) {
             true => Decision::Dead(DeadReason::Expired),
             false => Decision::RetryAt { at, failure },
@@ -168,11 +195,19 @@ pub fn decide(policy: &Policy, tried: &Tried, random: f64) -> Decision {
     match class_in_force(tried.class, tried.retry_after) {
         Class::Delivered => Decision::Delivered,
         Class::Gone => Decision::Gone,
-        Class::Refused => Decision::PauseRefused { probe_at: tried.now.plus(PROBE_REFUSED_AFTER) },
+        Class::Refused => Decision::PauseRefused {
+            probe_at: tried.now.plus(PROBE_REFUSED_AFTER),
+        },
         Class::Rejected => Decision::Dead(DeadReason::Rejected),
-        Class::Throttled => retry(tried.attempts, tried.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX), false),
+        Class::Throttled => retry(
+            tried.attempts,
+            tried.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX),
+            false,
+        ),
         Class::Unavailable => retry(tried.attempts, Duration::ZERO, false),
-        Class::Failed if tried.failures.saturating_add(1) >= policy.attempts => Decision::Dead(DeadReason::Exhausted),
+        Class::Failed if tried.failures.saturating_add(1) >= policy.attempts => {
+            Decision::Dead(DeadReason::Exhausted)
+        }
         Class::Failed => retry(tried.failures, Duration::ZERO, true),
     }
 }
@@ -186,8 +221,15 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const HOUR: Duration = Duration::from_secs(3_600);
     const NOW: Timestamp = Timestamp(1_000_000_000_000_000);
-    const CLASSES: [Class; 7] =
-        [Class::Delivered, Class::Throttled, Class::Unavailable, Class::Failed, Class::Refused, Class::Gone, Class::Rejected];
+    const CLASSES: [Class; 7] = [
+        Class::Delivered,
+        Class::Throttled,
+        Class::Unavailable,
+        Class::Failed,
+        Class::Refused,
+        Class::Gone,
+        Class::Rejected,
+    ];
 
     /// The defaults of the rule file.
     fn policy() -> Policy {
@@ -195,15 +237,33 @@ mod tests {
     }
 
     fn tried(class: Class) -> Tried {
-        Tried { class, retry_after: None, attempts: 0, failures: 0, since: NOW, now: NOW }
+        Tried {
+            class,
+            retry_after: None,
+            attempts: 0,
+            failures: 0,
+            since: NOW,
+            now: NOW,
+        }
     }
 
     #[test]
     fn the_table_of_push_semantics() {
-        let retry = |wait: Duration, failure| Decision::RetryAt { at: NOW.plus(wait), failure };
-        let refused = Decision::PauseRefused { probe_at: NOW.plus(PROBE_REFUSED_AFTER) };
-        let after = |class, seconds| Tried { retry_after: Some(SECOND * seconds), ..tried(class) };
-        let old = |class, age| Tried { since: NOW.minus(age), ..tried(class) };
+        let retry = |wait: Duration, failure| Decision::RetryAt {
+            at: NOW.plus(wait),
+            failure,
+        };
+        let refused = Decision::PauseRefused {
+            probe_at: NOW.plus(PROBE_REFUSED_AFTER),
+        };
+        let after = |class, seconds| Tried {
+            retry_after: Some(SECOND * seconds),
+            ..tried(class)
+        };
+        let old = |class, age| Tried {
+            since: NOW.minus(age),
+            ..tried(class)
+        };
         // With half of the jitter: the first backoff is half a second.
         for (given, expect) in [
             (tried(Class::Delivered), Decision::Delivered),
@@ -222,23 +282,82 @@ mod tests {
             (after(Class::Rejected, 9), retry(SECOND * 9, false)),
             (after(Class::Delivered, 9), Decision::Delivered),
             (after(Class::Throttled, 0), retry(SECOND / 2, false)),
-            (after(Class::Throttled, 1_000_000), retry(RETRY_AFTER_MAX, false)),
+            (
+                after(Class::Throttled, 1_000_000),
+                retry(RETRY_AFTER_MAX, false),
+            ),
             // Attempts bound failures alone, and grow their backoff alone.
-            (Tried { attempts: 90, failures: 2, ..tried(Class::Failed) }, retry(SECOND * 2, true)),
-            (Tried { attempts: 3, failures: 3, ..tried(Class::Failed) }, Decision::Dead(DeadReason::Exhausted)),
-            (Tried { attempts: 3, failures: 3, ..tried(Class::Unavailable) }, retry(SECOND * 4, false)),
-            (Tried { attempts: 90, failures: 3, ..tried(Class::Throttled) }, retry(SECOND * 150, false)),
-            (Tried { attempts: u32::MAX, failures: u32::MAX, ..tried(Class::Failed) }, Decision::Dead(DeadReason::Exhausted)),
+            (
+                Tried {
+                    attempts: 90,
+                    failures: 2,
+                    ..tried(Class::Failed)
+                },
+                retry(SECOND * 2, true),
+            ),
+            (
+                Tried {
+                    attempts: 3,
+                    failures: 3,
+                    ..tried(Class::Failed)
+                },
+                Decision::Dead(DeadReason::Exhausted),
+            ),
+            (
+                Tried {
+                    attempts: 3,
+                    failures: 3,
+                    ..tried(Class::Unavailable)
+                },
+                retry(SECOND * 4, false),
+            ),
+            (
+                Tried {
+                    attempts: 90,
+                    failures: 3,
+                    ..tried(Class::Throttled)
+                },
+                retry(SECOND * 150, false),
+            ),
+            (
+                Tried {
+                    attempts: u32::MAX,
+                    failures: u32::MAX,
+                    ..tried(Class::Failed)
+                },
+                Decision::Dead(DeadReason::Exhausted),
+            ),
             // The maximum age bounds every retry, also the next one.
-            (old(Class::Unavailable, HOUR * 24 - SECOND), retry(SECOND / 2, false)),
-            (old(Class::Unavailable, HOUR * 24 - SECOND / 4), Decision::Dead(DeadReason::Expired)),
-            (old(Class::Throttled, HOUR * 25), Decision::Dead(DeadReason::Expired)),
-            (old(Class::Failed, HOUR * 25), Decision::Dead(DeadReason::Expired)),
-            (Tried { since: NOW.minus(HOUR * 24 - SECOND * 5), ..after(Class::Throttled, 9) }, Decision::Dead(DeadReason::Expired)),
+            (
+                old(Class::Unavailable, HOUR * 24 - SECOND),
+                retry(SECOND / 2, false),
+            ),
+            (
+                old(Class::Unavailable, HOUR * 24 - SECOND / 4),
+                Decision::Dead(DeadReason::Expired),
+            ),
+            (
+                old(Class::Throttled, HOUR * 25),
+                Decision::Dead(DeadReason::Expired),
+            ),
+            (
+                old(Class::Failed, HOUR * 25),
+                Decision::Dead(DeadReason::Expired),
+            ),
+            (
+                Tried {
+                    since: NOW.minus(HOUR * 24 - SECOND * 5),
+                    ..after(Class::Throttled, 9)
+                },
+                Decision::Dead(DeadReason::Expired),
+            ),
             // A success, a refusal and the end of a target are what they are at any age.
             (old(Class::Delivered, HOUR * 25), Decision::Delivered),
             (old(Class::Refused, HOUR * 25), refused),
-            (old(Class::Rejected, HOUR * 25), Decision::Dead(DeadReason::Rejected)),
+            (
+                old(Class::Rejected, HOUR * 25),
+                Decision::Dead(DeadReason::Rejected),
+            ),
         ] {
             assert_eq!(decide(&policy(), &given, 0.5), expect, "{given:?}");
         }
@@ -249,14 +368,25 @@ mod tests {
         let good = (SECOND, HOUR, 1, SECOND, SECOND);
         for (settings, expect) in [
             ((Duration::ZERO, good.1, good.2, good.3, good.4), "timeout"),
-            ((TIMEOUT_MAX + SECOND, good.1, good.2, good.3, good.4), "timeout"),
+            (
+                (TIMEOUT_MAX + SECOND, good.1, good.2, good.3, good.4),
+                "timeout",
+            ),
             ((good.0, Duration::ZERO, good.2, good.3, good.4), "max_age"),
             ((good.0, good.1, 0, good.3, good.4), "retry.attempts"),
-            ((good.0, good.1, good.2, Duration::ZERO, good.4), "retry.backoff.initial"),
-            ((good.0, good.1, good.2, good.3, SECOND / 2), "retry.backoff.max"),
+            (
+                (good.0, good.1, good.2, Duration::ZERO, good.4),
+                "retry.backoff.initial",
+            ),
+            (
+                (good.0, good.1, good.2, good.3, SECOND / 2),
+                "retry.backoff.max",
+            ),
         ] {
             let (timeout, max_age, attempts, initial, max) = settings;
-            let message = Policy::new(timeout, max_age, attempts, initial, max).unwrap_err().to_string();
+            let message = Policy::new(timeout, max_age, attempts, initial, max)
+                .unwrap_err()
+                .to_string();
             assert!(message.starts_with(&format!("{expect} ")), "{message}");
         }
         assert!(Policy::new(good.0, good.1, good.2, good.3, good.4).is_ok());

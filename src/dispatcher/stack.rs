@@ -1,7 +1,7 @@
 //! What happens inside one attempt: the one tower stack, the same for every target.
 //!
-//! Rate, concurrency, circuit and fairness are no layers of it: they are granted before a delivery is leased, since a request that
-//! waits inside a stack waits with its lease running.
+//! Rate, concurrency, circuit and fairness are no layers of it: they are granted before a delivery
+//! is leased, since a request that waits inside a stack waits with its lease running.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use tracing::instrument::Instrumented;
 
 use super::plan::Route;
 
-/// How long a target may take to end what it began once its time is over: less than a lease outlasts the timeout.
+/// How long a target may take to end what it began once its time is over: less than a lease
+/// outlasts the timeout.
 const END_MAX: Duration = Duration::from_secs(30);
 
 /// One try at one delivery.
@@ -57,10 +58,11 @@ pub fn stack(target: TargetService) -> Stack {
     ServiceBuilder::new()
         // Outermost, so that whatever a layer or a connector logs says of which delivery it speaks.
         .layer_fn(Trace)
-        // Around all that can wait: a target that is not ready, a connection, an answer. Dropping what is inside abandons the attempt.
+        // Around all that can wait: a target that is not ready, a connection, an answer. Dropping
+        // what is inside abandons the attempt.
         .layer_fn(Timeout)
-        // Inside the span, so that a transform that fails is logged with its delivery; innermost, since the target is called with what
-        // it makes, and not at all where it makes nothing.
+        // Inside the span, so that a transform that fails is logged with its delivery; innermost,
+        // since the target is called with what it makes, and not at all where it makes nothing.
         .layer_fn(Call)
         .service(target)
 }
@@ -121,7 +123,10 @@ where
                 // What comes of it now is too late; that it has ended is what matters.
                 let _too_late = tokio::time::timeout(END_MAX, answer).await;
             }
-            Ok(Reached::Target(Outcome::new(Class::Failed, format!("no answer within {timeout:?}; it was given up"))))
+            Ok(Reached::Target(Outcome::new(
+                Class::Failed,
+                format!("no answer within {timeout:?}; it was given up"),
+            )))
         })
     }
 }
@@ -137,11 +142,14 @@ impl Service<Try> for Call {
         futures::future::Ready<Result<Reached, Infallible>>,
         futures::future::Map<
             tower::util::Oneshot<TargetService, Attempt>,
-            fn(Result<Vec<Outcome>, pointsman_connectors::AttemptError>) -> Result<Reached, Infallible>,
+            fn(
+                Result<Vec<Outcome>, pointsman_connectors::AttemptError>,
+            ) -> Result<Reached, Infallible>,
         >,
     >;
 
-    /// Always ready: the target's own readiness is waited for inside the call, so that the timeout covers it.
+    /// Always ready: the target's own readiness is waited for inside the call, so that the timeout
+    /// covers it.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
@@ -149,22 +157,30 @@ impl Service<Try> for Call {
     fn call(&mut self, one: Try) -> Self::Future {
         let (event, texts) = match one.route.prepare.prepare(&one.event) {
             Ok(prepared) => prepared,
-            Err(message) => return futures::future::ready(Ok(Reached::Nothing(message))).left_future(),
+            Err(message) => {
+                return futures::future::ready(Ok(Reached::Nothing(message))).left_future();
+            }
         };
         let attempt = Attempt {
             tenant: one.tenant,
             rule: one.route.identity.rule.clone(),
             deadline: one.deadline,
             timeout: one.route.policy.timeout(),
-            deliveries: vec![Delivery { id: one.id, attempt: one.attempt, event, texts }],
+            deliveries: vec![Delivery {
+                id: one.id,
+                attempt: one.attempt,
+                event,
+                texts,
+            }],
             end: one.end,
         };
-        let read: fn(_) -> _ = |answer: Result<Vec<Outcome>, pointsman_connectors::AttemptError>| {
-            Ok(Reached::Target(match answer {
-                Ok(outcomes) => only(outcomes),
-                Err(error) => Outcome::new(error.class, error.message),
-            }))
-        };
+        let read: fn(_) -> _ =
+            |answer: Result<Vec<Outcome>, pointsman_connectors::AttemptError>| {
+                Ok(Reached::Target(match answer {
+                    Ok(outcomes) => only(outcomes),
+                    Err(error) => Outcome::new(error.class, error.message),
+                }))
+            };
         self.0.clone().oneshot(attempt).map(read).right_future()
     }
 }
@@ -173,7 +189,10 @@ impl Service<Try> for Call {
 fn only(mut outcomes: Vec<Outcome>) -> Outcome {
     match (outcomes.pop(), outcomes.len()) {
         (Some(outcome), 0) => outcome,
-        (_, more) => Outcome::new(Class::Failed, format!("the connector told {more} outcomes beside the one of its delivery")),
+        (_, more) => Outcome::new(
+            Class::Failed,
+            format!("the connector told {more} outcomes beside the one of its delivery"),
+        ),
     }
 }
 
@@ -193,7 +212,10 @@ mod tests {
     }
 
     async fn reached(target: TargetService, prepare: PrepareWith) -> Reached {
-        let route = Arc::new(Route { prepare: Arc::new(Adds(prepare)), ..route("r", 0, policy()) });
+        let route = Arc::new(Route {
+            prepare: Arc::new(Adds(prepare)),
+            ..route("r", 0, policy())
+        });
         let one = Try {
             id: id(),
             tenant: Name::default_tenant(),
@@ -203,7 +225,10 @@ mod tests {
             deadline: Timestamp(9),
             end: AttemptEnd::default(),
         };
-        stack(target).oneshot(one).await.unwrap_or_else(|never| match never {})
+        stack(target)
+            .oneshot(one)
+            .await
+            .unwrap_or_else(|never| match never {})
     }
 
     fn as_is(event: &Arc<Event>) -> Result<(Arc<Event>, Vec<String>), String> {
@@ -214,26 +239,51 @@ mod tests {
     async fn the_target_is_given_what_was_prepared() {
         let target = service(|attempt: Attempt| async move {
             let delivery = &attempt.deliveries[0];
-            assert_eq!((attempt.rule.as_str(), attempt.deadline, delivery.attempt, delivery.id), ("r", Timestamp(9), 3, id()));
-            Ok(vec![Outcome::new(Class::Delivered, format!("{} {:?}", delivery.event.id(), delivery.texts))])
+            assert_eq!(
+                (
+                    attempt.rule.as_str(),
+                    attempt.deadline,
+                    delivery.attempt,
+                    delivery.id
+                ),
+                ("r", Timestamp(9), 3, id())
+            );
+            Ok(vec![Outcome::new(
+                Class::Delivered,
+                format!("{} {:?}", delivery.event.id(), delivery.texts),
+            )])
         });
-        let transformed = |_: &Arc<Event>| Ok((event("made"), vec!["a".to_owned(), "b".to_owned()]));
-        let Reached::Target(outcome) = reached(target, transformed).await else { panic!("the target was not called") };
+        let transformed =
+            |_: &Arc<Event>| Ok((event("made"), vec!["a".to_owned(), "b".to_owned()]));
+        let Reached::Target(outcome) = reached(target, transformed).await else {
+            panic!("the target was not called")
+        };
         assert_eq!(outcome.message, "made [\"a\", \"b\"]");
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_nothing_can_be_prepared_the_target_is_not_called() {
         let target = service(|_| async { panic!("it was called") });
-        assert_eq!(reached(target, |_| Err("no bucket".to_owned())).await, Reached::Nothing("no bucket".to_owned()));
+        assert_eq!(
+            reached(target, |_| Err("no bucket".to_owned())).await,
+            Reached::Nothing("no bucket".to_owned())
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_is_given_up_after_its_timeout_and_says_so() {
-        for target in [service(|_| std::future::pending()), BoxCloneSyncService::new(NeverReady)] {
+        for target in [
+            service(|_| std::future::pending()),
+            BoxCloneSyncService::new(NeverReady),
+        ] {
             let started = tokio::time::Instant::now();
-            let Reached::Target(outcome) = reached(target, as_is).await else { panic!("the target was not called") };
-            assert_eq!((outcome.class, started.elapsed()), (Class::Failed, Duration::from_secs(30)));
+            let Reached::Target(outcome) = reached(target, as_is).await else {
+                panic!("the target was not called")
+            };
+            assert_eq!(
+                (outcome.class, started.elapsed()),
+                (Class::Failed, Duration::from_secs(30))
+            );
             assert_eq!(outcome.message, "no answer within 30s; it was given up");
         }
     }
@@ -248,8 +298,13 @@ mod tests {
                 Ok(vec![Outcome::delivered()])
             });
             let started = tokio::time::Instant::now();
-            let Reached::Target(outcome) = reached(target, as_is).await else { panic!("the target was not called") };
-            assert_eq!((outcome.class, started.elapsed().as_secs()), (Class::Failed, expect));
+            let Reached::Target(outcome) = reached(target, as_is).await else {
+                panic!("the target was not called")
+            };
+            assert_eq!(
+                (outcome.class, started.elapsed().as_secs()),
+                (Class::Failed, expect)
+            );
         }
     }
 
@@ -273,10 +328,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn errors_and_wrong_numbers_of_outcomes_are_outcomes() {
         let down = service(|_| async { Err(AttemptError::new(Class::Unavailable, "no route")) });
-        assert_eq!(reached(down, as_is).await, Reached::Target(Outcome::new(Class::Unavailable, "no route")));
+        assert_eq!(
+            reached(down, as_is).await,
+            Reached::Target(Outcome::new(Class::Unavailable, "no route"))
+        );
         for count in [0, 2] {
             let target = service(move |_| async move { Ok(vec![Outcome::delivered(); count]) });
-            let Reached::Target(outcome) = reached(target, as_is).await else { panic!("the target was not called") };
+            let Reached::Target(outcome) = reached(target, as_is).await else {
+                panic!("the target was not called")
+            };
             assert_eq!(outcome.class, Class::Failed, "{count}");
         }
     }

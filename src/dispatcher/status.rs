@@ -12,8 +12,8 @@ use pointsman_schemas::{Name, SubscriptionNumber, Timestamp};
 pub struct Status {
     /// Every target of the plan in force.
     pub targets: Vec<TargetStatus>,
-    /// The subscriptions that the dispatcher itself has paused, by number. What somebody suspended and what is gone for good is told by
-    /// the journal.
+    /// The subscriptions that the dispatcher itself has paused, by number. What somebody suspended
+    /// and what is gone for good is told by the journal.
     pub paused: BTreeMap<SubscriptionNumber, Paused>,
     /// Deliveries leased and not yet durably settled.
     pub in_flight: usize,
@@ -43,7 +43,8 @@ pub struct TargetStatus {
 pub enum CircuitStatus {
     /// It is.
     Closed,
-    /// It cannot be reached, and is left alone but for one attempt at a time that sees whether it is back.
+    /// It cannot be reached, and is left alone but for one attempt at a time that sees whether it
+    /// is back.
     Open,
 }
 
@@ -67,7 +68,8 @@ pub(super) struct Board {
     pub(super) in_flight: AtomicUsize,
 }
 
-/// One target's numbers: two plain stores for each attempt, and a lock only where something goes wrong.
+/// One target's numbers: two plain stores for each attempt, and a lock only where something goes
+/// wrong.
 #[derive(Debug)]
 pub(super) struct Gauge {
     tenant: Name,
@@ -80,7 +82,13 @@ pub(super) struct Gauge {
 impl Gauge {
     pub(super) fn new(tenant: Name, name: Name, now: Timestamp) -> Arc<Self> {
         let (limit, in_flight) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { tenant, name, limit, in_flight, state: Mutex::new((CircuitStatus::Closed, now, None)) })
+        Arc::new(Self {
+            tenant,
+            name,
+            limit,
+            in_flight,
+            state: Mutex::new((CircuitStatus::Closed, now, None)),
+        })
     }
 
     pub(super) fn set(&self, limit: usize, in_flight: usize) {
@@ -113,6 +121,10 @@ impl Board {
                 last_error,
             }
         });
-        Status { targets: targets.collect(), paused: self.paused.lock().clone(), in_flight: self.in_flight.load(Ordering::Relaxed) }
+        Status {
+            targets: targets.collect(),
+            paused: self.paused.lock().clone(),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+        }
     }
 }

@@ -26,7 +26,12 @@ pub(super) struct NoReplies;
 
 impl MatchReply for NoReplies {
     fn match_reply(&self, _: &Name, event: Arc<Event>) -> Entry {
-        Entry { event, deliveries: [].into_iter().collect(), deduplicate: None, dead: None }
+        Entry {
+            event,
+            deliveries: [].into_iter().collect(),
+            deduplicate: None,
+            dead: None,
+        }
     }
 }
 
@@ -44,7 +49,12 @@ pub(super) fn event(id: &str) -> Arc<Event> {
 }
 
 pub(super) fn id() -> DeliveryId {
-    DeliveryId { epoch: Epoch(1), sequence: Sequence(2), subscription: SubscriptionNumber(3), run: 0 }
+    DeliveryId {
+        epoch: Epoch(1),
+        sequence: Sequence(2),
+        subscription: SubscriptionNumber(3),
+        run: 0,
+    }
 }
 
 /// The defaults of the rule file.
@@ -55,7 +65,12 @@ pub(super) fn policy() -> Policy {
 
 pub(super) fn identity(rule: &str) -> SubscriptionIdentity {
     let name = |text| Name::new(text).unwrap();
-    SubscriptionIdentity { tenant: Name::default_tenant(), rule: name(rule), role: Role::To, target: name("t") }
+    SubscriptionIdentity {
+        tenant: Name::default_tenant(),
+        rule: name(rule),
+        role: Role::To,
+        target: name("t"),
+    }
 }
 
 /// A route that changes nothing and tells nobody.

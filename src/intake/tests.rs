@@ -25,14 +25,26 @@ impl Source for Script {
     }
 }
 
-/// Gives an event `subject` times to each of the subscriptions; maps what has a `body` that is a text.
+/// Gives an event `subject` times to each of the subscriptions; maps what has a `body` that is a
+/// text.
 struct Everybody(Vec<SubscriptionNumber>);
 
 impl Match for Everybody {
     fn entry(&mut self, event: Arc<Event>) -> Entry {
-        let times = event.subject().map_or(1, |subject| subject.parse().unwrap());
-        let deliveries: SmallVec<_> = self.0.iter().flat_map(|number| (0..times).map(|_| NewDelivery::now(*number))).collect();
-        Entry { event, deliveries, deduplicate: None, dead: None }
+        let times = event
+            .subject()
+            .map_or(1, |subject| subject.parse().unwrap());
+        let deliveries: SmallVec<_> = self
+            .0
+            .iter()
+            .flat_map(|number| (0..times).map(|_| NewDelivery::now(*number)))
+            .collect();
+        Entry {
+            event,
+            deliveries,
+            deduplicate: None,
+            dead: None,
+        }
     }
     fn pipe(&self) -> Option<SubscriptionNumber> {
         None
@@ -43,13 +55,31 @@ impl Match for Everybody {
 }
 
 fn journal(bytes_max: u64) -> Arc<MemoryJournal> {
-    MemoryJournal::new(Arc::new(RuntimeClock::new(Timestamp(0))), MemoryOptions { bytes_max, ..MemoryOptions::default() })
+    MemoryJournal::new(
+        Arc::new(RuntimeClock::new(Timestamp(0))),
+        MemoryOptions {
+            bytes_max,
+            ..MemoryOptions::default()
+        },
+    )
 }
 
 async fn subscription(journal: &MemoryJournal, backlog: Option<Backlog>) -> SubscriptionNumber {
     let name = |text| Name::new(text).unwrap();
-    let identity = SubscriptionIdentity { tenant: Name::default_tenant(), rule: name("r"), role: Role::To, target: name("t") };
-    journal.subscribe(vec![Subscription { identity, renamed_from: None, backlog }]).await.unwrap()[0]
+    let identity = SubscriptionIdentity {
+        tenant: Name::default_tenant(),
+        rule: name("r"),
+        role: Role::To,
+        target: name("t"),
+    };
+    journal
+        .subscribe(vec![Subscription {
+            identity,
+            renamed_from: None,
+            backlog,
+        }])
+        .await
+        .unwrap()[0]
 }
 
 fn event(id: &str) -> Event {
@@ -58,12 +88,22 @@ fn event(id: &str) -> Event {
 
 fn called(event: Event) -> (Message, oneshot::Receiver<Verdict>) {
     let (caller, verdict) = oneshot::channel();
-    (Message::event(event, Acknowledgement::Caller(caller, None)), verdict)
+    (
+        Message::event(event, Acknowledgement::Caller(caller, None)),
+        verdict,
+    )
 }
 
 fn plain(id: &str, acknowledgement: Acknowledgement) -> Message {
-    let plain = Plain { root: Bytes::from_static(b"{}"), defaults: Event::builder(id, "/s", "t") };
-    Message { arrivals: SmallVec::from_iter([Arrival::Plain(Box::new(plain))]), rejects: Vec::new(), acknowledgement }
+    let plain = Plain {
+        root: Bytes::from_static(b"{}"),
+        defaults: Event::builder(id, "/s", "t"),
+    };
+    Message {
+        arrivals: SmallVec::from_iter([Arrival::Plain(Box::new(plain))]),
+        rejects: Vec::new(),
+        acknowledgement,
+    }
 }
 
 struct Running {
@@ -72,8 +112,13 @@ struct Running {
     task: tokio::task::JoinHandle<Result<(), SourceError>>,
 }
 
-fn start(journal: &Arc<MemoryJournal>, subscriptions: Vec<SubscriptionNumber>, batches: Vec<Batch>) -> Running {
-    let metrics = Metrics::new(&mut Registry::default(), Timestamp(0)).source(&Name::default_tenant(), &Name::ingress());
+fn start(
+    journal: &Arc<MemoryJournal>,
+    subscriptions: Vec<SubscriptionNumber>,
+    batches: Vec<Batch>,
+) -> Running {
+    let metrics = Metrics::new(&mut Registry::default(), Timestamp(0))
+        .source(&Name::default_tenant(), &Name::ingress());
     let stop = CancellationToken::new();
     let mut intake = Intake {
         tenant: Name::default_tenant(),
@@ -84,7 +129,11 @@ fn start(journal: &Arc<MemoryJournal>, subscriptions: Vec<SubscriptionNumber>, b
     };
     let token = stop.clone();
     let task = tokio::spawn(async move { intake.run(&mut Script(batches.into()), &token).await });
-    Running { metrics, stop, task }
+    Running {
+        metrics,
+        stop,
+        task,
+    }
 }
 
 impl Running {
@@ -96,11 +145,17 @@ impl Running {
 }
 
 fn batch(messages: Vec<Message>) -> Batch {
-    Batch { messages, cursor: None }
+    Batch {
+        messages,
+        cursor: None,
+    }
 }
 
 fn cursor(position: &'static str) -> Option<Cursor> {
-    Some(Cursor { fingerprint: 1, position: Bytes::from_static(position.as_bytes()) })
+    Some(Cursor {
+        fingerprint: 1,
+        position: Bytes::from_static(position.as_bytes()),
+    })
 }
 
 async fn stored(journal: &MemoryJournal) -> u64 {
@@ -114,7 +169,12 @@ async fn a_message_is_told_stored_once_it_is() {
     let (message, verdict) = called(event("1"));
     let running = start(&journal, vec![number], vec![batch(vec![message])]);
     assert_eq!(verdict.await, Ok(Verdict::Stored));
-    assert_eq!(journal.reader().subscriptions().await.unwrap()[0].counts.pending, 1);
+    assert_eq!(
+        journal.reader().subscriptions().await.unwrap()[0]
+            .counts
+            .pending,
+        1
+    );
     assert_eq!(running.stop().await.received.get(), 1);
 }
 
@@ -136,19 +196,31 @@ impl Source for LastWords {
 async fn what_a_stopped_source_still_has_is_taken_in_unless_that_takes_too_long() {
     for (bytes_max, expect) in [(u64::MAX, 3), (1, 0)] {
         let journal = journal(bytes_max);
-        let metrics = Metrics::new(&mut Registry::default(), Timestamp(0)).source(&Name::default_tenant(), &Name::ingress());
+        let metrics = Metrics::new(&mut Registry::default(), Timestamp(0))
+            .source(&Name::default_tenant(), &Name::ingress());
         let (tenant, origin) = (Name::default_tenant(), Name::new("script").unwrap());
         let matcher = Everybody(Vec::new());
-        let mut intake =
-            Intake { tenant: tenant.clone(), origin: origin.clone(), journal: Arc::clone(&journal) as Arc<dyn Journal>, matcher, metrics };
+        let mut intake = Intake {
+            tenant: tenant.clone(),
+            origin: origin.clone(),
+            journal: Arc::clone(&journal) as Arc<dyn Journal>,
+            matcher,
+            metrics,
+        };
         let last = |id: &str| Message::event(event(id), Acknowledgement::None);
-        let with_cursor = Batch { messages: vec![last("3")], cursor: cursor("3") };
+        let with_cursor = Batch {
+            messages: vec![last("3")],
+            cursor: cursor("3"),
+        };
         let mut source = LastWords([batch(vec![last("1"), last("2")]), with_cursor].into());
         let stop = CancellationToken::new();
         stop.cancel();
         intake.run(&mut source, &stop).await.unwrap();
         assert_eq!(stored(&journal).await, expect);
-        assert_eq!(journal.cursor(&tenant, &origin).await.unwrap(), cursor("3").filter(|_| expect > 0));
+        assert_eq!(
+            journal.cursor(&tenant, &origin).await.unwrap(),
+            cursor("3").filter(|_| expect > 0)
+        );
     }
 }
 
@@ -170,13 +242,35 @@ async fn a_full_store_sends_the_caller_away_and_a_closed_one_fails() {
 #[tokio::test]
 async fn a_full_backlog_stops_only_what_matches_it() {
     let journal = journal(u64::MAX);
-    let number = subscription(&journal, Some(Backlog { max: 1, dead_when_full: false })).await;
-    let with = |id: &str, deliveries: &str| Event::builder(id, "/s", "t").subject(deliveries.to_owned()).build().unwrap();
+    let number = subscription(
+        &journal,
+        Some(Backlog {
+            max: 1,
+            dead_when_full: false,
+        }),
+    )
+    .await;
+    let with = |id: &str, deliveries: &str| {
+        Event::builder(id, "/s", "t")
+            .subject(deliveries.to_owned())
+            .build()
+            .unwrap()
+    };
     let (fills, filled) = called(with("1", "1"));
-    let (messages, verdicts): (Vec<_>, Vec<_>) = [("2", "1"), ("3", "0")].map(|(id, times)| called(with(id, times))).into_iter().unzip();
-    let running = start(&journal, vec![number], vec![batch(vec![fills]), batch(messages)]);
+    let (messages, verdicts): (Vec<_>, Vec<_>) = [("2", "1"), ("3", "0")]
+        .map(|(id, times)| called(with(id, times)))
+        .into_iter()
+        .unzip();
+    let running = start(
+        &journal,
+        vec![number],
+        vec![batch(vec![fills]), batch(messages)],
+    );
     assert_eq!(filled.await, Ok(Verdict::Stored));
-    assert_eq!(futures::future::join_all(verdicts).await, [Ok(Verdict::Later(FULL_RETRY_AFTER)), Ok(Verdict::Stored)]);
+    assert_eq!(
+        futures::future::join_all(verdicts).await,
+        [Ok(Verdict::Later(FULL_RETRY_AFTER)), Ok(Verdict::Stored)]
+    );
     assert_eq!(stored(&journal).await, 2);
     running.stop().await;
 }
@@ -190,7 +284,11 @@ async fn a_mapping_that_fails_is_told_to_the_caller_and_else_kept_as_a_dead_lett
     let running = start(
         &journal,
         vec![],
-        vec![batch(vec![plain("", Acknowledgement::Caller(caller, None)), plain("", broker), plain("good", Acknowledgement::None)])],
+        vec![batch(vec![
+            plain("", Acknowledgement::Caller(caller, None)),
+            plain("", broker),
+            plain("good", Acknowledgement::None),
+        ])],
     );
     assert!(matches!(verdict.await, Ok(Verdict::Rejected(reason)) if reason.contains("\"id\"")));
     assert_eq!(was_told.await, Ok(Verdict::Stored));
@@ -204,20 +302,42 @@ async fn what_nobody_hands_over_again_is_held_until_there_is_room_and_its_cursor
     // Room for one event; it goes when its retention is over.
     let journal = MemoryJournal::new(
         Arc::new(RuntimeClock::new(Timestamp(0))),
-        MemoryOptions { bytes_max: event("1").size_bytes() as u64, retention: Duration::from_secs(60) },
+        MemoryOptions {
+            bytes_max: event("1").size_bytes() as u64,
+            retention: Duration::from_secs(60),
+        },
     );
     let number = subscription(&journal, None).await;
-    let one = |id: &str, position| Batch { messages: vec![Message::event(event(id), Acknowledgement::None)], cursor: cursor(position) };
+    let one = |id: &str, position| Batch {
+        messages: vec![Message::event(event(id), Acknowledgement::None)],
+        cursor: cursor(position),
+    };
     let running = start(&journal, vec![number], vec![one("1", "a"), one("2", "b")]);
     let (tenant, source) = (Name::default_tenant(), Name::new("script").unwrap());
     tokio::time::sleep(Duration::from_secs(30)).await;
-    assert_eq!(journal.cursor(&tenant, &source).await.unwrap(), cursor("a"), "the second batch's cursor ran ahead of its events");
+    assert_eq!(
+        journal.cursor(&tenant, &source).await.unwrap(),
+        cursor("a"),
+        "the second batch's cursor ran ahead of its events"
+    );
 
     // The first is delivered, which lets it go.
-    let grant = pointsman_journal::Grant { subscription: number, count: 9, lease: Duration::from_secs(9), bytes_max: usize::MAX };
+    let grant = pointsman_journal::Grant {
+        subscription: number,
+        count: 9,
+        lease: Duration::from_secs(9),
+        bytes_max: usize::MAX,
+    };
     let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased;
-    let settle = |token| pointsman_journal::Settlement { token, ending: pointsman_journal::Ending::Delivered, follow_ups: Vec::new() };
-    journal.settle(leased.iter().map(|one| settle(one.token)).collect()).await.unwrap();
+    let settle = |token| pointsman_journal::Settlement {
+        token,
+        ending: pointsman_journal::Ending::Delivered,
+        follow_ups: Vec::new(),
+    };
+    journal
+        .settle(leased.iter().map(|one| settle(one.token)).collect())
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(journal.cursor(&tenant, &source).await.unwrap(), cursor("b"));
     running.stop().await;
@@ -228,10 +348,22 @@ async fn a_batch_past_the_bound_is_cut_between_messages_and_stored_whole() {
     let journal = journal(u64::MAX);
     let number = subscription(&journal, None).await;
     let half = (DELIVERIES_PER_APPEND_MAX / 2 + 1).to_string();
-    let with = |id: &str| called(Event::builder(id, "/s", "t").subject(half.clone()).build().unwrap());
+    let with = |id: &str| {
+        called(
+            Event::builder(id, "/s", "t")
+                .subject(half.clone())
+                .build()
+                .unwrap(),
+        )
+    };
     let (messages, verdicts): (Vec<_>, Vec<_>) = ["1", "2", "3"].map(with).into_iter().unzip();
     let running = start(&journal, vec![number], vec![batch(messages)]);
-    assert!(futures::future::join_all(verdicts).await.iter().all(|verdict| *verdict == Ok(Verdict::Stored)));
+    assert!(
+        futures::future::join_all(verdicts)
+            .await
+            .iter()
+            .all(|verdict| *verdict == Ok(Verdict::Stored))
+    );
     assert_eq!(stored(&journal).await, 3);
     running.stop().await;
 }
@@ -239,31 +371,65 @@ async fn a_batch_past_the_bound_is_cut_between_messages_and_stored_whole() {
 #[tokio::test]
 async fn stopping_waits_for_what_has_been_handed_over() {
     let journal = journal(u64::MAX);
-    let (messages, verdicts): (Vec<_>, Vec<_>) = (0..100).map(|id| called(event(&id.to_string()))).unzip();
-    let running = start(&journal, vec![], messages.into_iter().map(|message| batch(vec![message])).collect());
+    let (messages, verdicts): (Vec<_>, Vec<_>) =
+        (0..100).map(|id| called(event(&id.to_string()))).unzip();
+    let running = start(
+        &journal,
+        vec![],
+        messages
+            .into_iter()
+            .map(|message| batch(vec![message]))
+            .collect(),
+    );
     tokio::task::yield_now().await;
     let metrics = running.stop().await;
-    let told = futures::future::join_all(verdicts).await.iter().filter(|verdict| **verdict == Ok(Verdict::Stored)).count();
-    assert_eq!((told as u64, stored(&journal).await), (metrics.received.get(), told as u64));
+    let told = futures::future::join_all(verdicts)
+        .await
+        .iter()
+        .filter(|verdict| **verdict == Ok(Verdict::Stored))
+        .count();
+    assert_eq!(
+        (told as u64, stored(&journal).await),
+        (metrics.received.get(), told as u64)
+    );
 }
 
 #[tokio::test]
 async fn what_its_source_would_soon_drop_is_a_dead_letter_where_the_backlog_is_full() {
     let journal = journal(u64::MAX);
-    let number = subscription(&journal, Some(Backlog { max: 1, dead_when_full: false })).await;
+    let number = subscription(
+        &journal,
+        Some(Backlog {
+            max: 1,
+            dead_when_full: false,
+        }),
+    )
+    .await;
     let brokered = |id: &str, wait: u64| {
         let (told, verdict) = oneshot::channel();
         let time = tokio::time::Instant::now() + Duration::from_secs(wait);
-        let acknowledgement = Acknowledgement::io(|verdict| async move { told.send(verdict).unwrap() }).by(time);
+        let acknowledgement =
+            Acknowledgement::io(|verdict| async move { told.send(verdict).unwrap() }).by(time);
         (Message::event(event(id), acknowledgement), verdict)
     };
     let (fills, filled) = called(event("1"));
     let ((patient, waits), (urgent, kept)) = (brokered("2", 3_600), brokered("3", 0));
     let (alone, kept_alone) = brokered("4", 0);
-    let running = start(&journal, vec![number], vec![batch(vec![fills]), batch(vec![patient, urgent]), batch(vec![alone])]);
+    let running = start(
+        &journal,
+        vec![number],
+        vec![
+            batch(vec![fills]),
+            batch(vec![patient, urgent]),
+            batch(vec![alone]),
+        ],
+    );
     assert_eq!(filled.await, Ok(Verdict::Stored));
     assert_eq!(waits.await, Ok(Verdict::Later(FULL_RETRY_AFTER)));
-    assert_eq!((kept.await, kept_alone.await), (Ok(Verdict::Stored), Ok(Verdict::Stored)));
+    assert_eq!(
+        (kept.await, kept_alone.await),
+        (Ok(Verdict::Stored), Ok(Verdict::Stored))
+    );
     let counts = journal.reader().subscriptions().await.unwrap()[0].counts;
     assert_eq!((counts.created, counts.pending, counts.dead), (3, 1, 2));
     running.stop().await;

@@ -1,6 +1,7 @@
 //! What has to be durable before a message of a pipe is acknowledged, on its way into the journal.
 //!
-//! One call is under way at a time, and what comes meanwhile gathers for the next. What the journal refuses is kept and tried again.
+//! One call is under way at a time, and what comes meanwhile gathers for the next. What the journal
+//! refuses is kept and tried again.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -23,7 +24,8 @@ pub(super) struct Closing {
     pub(super) entries: Vec<Entry>,
     pub(super) rejects: Vec<Reject>,
     pub(super) bytes: usize,
-    /// Whose dead letter is among the entries, or whose delivery that waits in the journal from then on.
+    /// Whose dead letter is among the entries, or whose delivery that waits in the journal from
+    /// then on.
     pub(super) buries: Option<SubscriptionNumber>,
 }
 
@@ -50,7 +52,16 @@ pub(super) struct Closings {
 
 impl Closings {
     pub(super) fn new(journal: Arc<dyn Journal>, tenant: Name, origin: Name) -> Self {
-        Self { journal, tenant, origin, waiting: Vec::new(), cursor: None, call: None, pause: None, again_at: None }
+        Self {
+            journal,
+            tenant,
+            origin,
+            waiting: Vec::new(),
+            cursor: None,
+            call: None,
+            pause: None,
+            again_at: None,
+        }
     }
 
     /// Takes in what is to be stored; a newer cursor stands for an older one.
@@ -68,7 +79,8 @@ impl Closings {
         std::mem::take(&mut self.waiting)
     }
 
-    /// Waits until a call has been answered, for ever where there is nothing to store. Safe to cancel.
+    /// Waits until a call has been answered, for ever where there is nothing to store. Safe to
+    /// cancel.
     pub(super) async fn next(&mut self) -> Stored {
         if self.call.is_none() {
             if self.waiting.is_empty() && self.cursor.is_none() {
@@ -78,11 +90,17 @@ impl Closings {
                 tokio::time::sleep_until(at).await;
                 self.again_at = None;
             }
-            let (journal, tenant, origin) = (Arc::clone(&self.journal), self.tenant.clone(), self.origin.clone());
+            let (journal, tenant, origin) = (
+                Arc::clone(&self.journal),
+                self.tenant.clone(),
+                self.origin.clone(),
+            );
             let (closings, cursor) = (std::mem::take(&mut self.waiting), self.cursor.take());
             self.call = Some(Box::pin(store(journal, tenant, origin, closings, cursor)));
         }
-        let Some(call) = &mut self.call else { return pending().await };
+        let Some(call) = &mut self.call else {
+            return pending().await;
+        };
         let mut stored = call.await;
         self.call = None;
         self.waiting.append(&mut stored.again);
@@ -90,7 +108,9 @@ impl Closings {
         match &stored.error {
             None => self.pause = None,
             Some(error) => {
-                let pause = self.pause.map_or(STORE_AGAIN.0, |pause| (pause * 2).min(STORE_AGAIN.1));
+                let pause = self
+                    .pause
+                    .map_or(STORE_AGAIN.0, |pause| (pause * 2).min(STORE_AGAIN.1));
                 (self.pause, self.again_at) = (Some(pause), Some(Instant::now() + pause));
                 let waiting = self.waiting.len();
                 tracing::warn!(source = %self.origin, %error, waiting, again_in = ?pause, "cannot store what a pipe has to keep; holding its messages");
@@ -100,14 +120,29 @@ impl Closings {
     }
 }
 
-async fn store(journal: Arc<dyn Journal>, tenant: Name, origin: Name, closings: Vec<Closing>, cursor: Option<Cursor>) -> Stored {
+async fn store(
+    journal: Arc<dyn Journal>,
+    tenant: Name,
+    origin: Name,
+    closings: Vec<Closing>,
+    cursor: Option<Cursor>,
+) -> Stored {
     let mut groups: HashMap<Name, Vec<Closing>> = HashMap::new();
     for closing in closings {
-        groups.entry(closing.origin.clone()).or_default().push(closing);
+        groups
+            .entry(closing.origin.clone())
+            .or_default()
+            .push(closing);
     }
     let mut stored = Stored::default();
     if let Some(cursor) = cursor {
-        let append = Append { tenant: tenant.clone(), origin, entries: Vec::new(), rejects: Vec::new(), cursor: Some(cursor.clone()) };
+        let append = Append {
+            tenant: tenant.clone(),
+            origin,
+            entries: Vec::new(),
+            rejects: Vec::new(),
+            cursor: Some(cursor.clone()),
+        };
         if let Err(error) = journal.append(append).await {
             (stored.cursor, stored.error) = (Some(cursor), Some(error));
         }
@@ -118,7 +153,8 @@ async fn store(journal: Arc<dyn Journal>, tenant: Name, origin: Name, closings: 
             // What one of them has no room for, others may.
             Err(JournalError::Full(_) | JournalError::Backlog(_)) if group.len() > 1 => {
                 for closing in group {
-                    match append(&*journal, &tenant, &origin, std::slice::from_ref(&closing)).await {
+                    match append(&*journal, &tenant, &origin, std::slice::from_ref(&closing)).await
+                    {
                         Ok(()) => stored.done.push(closing),
                         Err(error) => {
                             stored.again.push(closing);
@@ -136,9 +172,30 @@ async fn store(journal: Arc<dyn Journal>, tenant: Name, origin: Name, closings: 
     stored
 }
 
-async fn append(journal: &dyn Journal, tenant: &Name, origin: &Name, closings: &[Closing]) -> Result<(), JournalError> {
-    let entries = closings.iter().flat_map(|closing| &closing.entries).cloned().collect();
-    let rejects = closings.iter().flat_map(|closing| &closing.rejects).cloned().collect();
-    journal.append(Append { tenant: tenant.clone(), origin: origin.clone(), entries, rejects, cursor: None }).await?;
+async fn append(
+    journal: &dyn Journal,
+    tenant: &Name,
+    origin: &Name,
+    closings: &[Closing],
+) -> Result<(), JournalError> {
+    let entries = closings
+        .iter()
+        .flat_map(|closing| &closing.entries)
+        .cloned()
+        .collect();
+    let rejects = closings
+        .iter()
+        .flat_map(|closing| &closing.rejects)
+        .cloned()
+        .collect();
+    journal
+        .append(Append {
+            tenant: tenant.clone(),
+            origin: origin.clone(),
+            entries,
+            rejects,
+            cursor: None,
+        })
+        .await?;
     Ok(())
 }

@@ -1,6 +1,8 @@
-//! What one source has handed over to its pipe and has not been told of: messages, and the batches and cursors they came with.
+//! What one source has handed over to its pipe and has not been told of: messages, and the batches
+//! and cursors they came with.
 //!
-//! Nothing here waits or does IO. A message has parts: its deliveries, and what of it has to become durable. With the last one it ends.
+//! Nothing here waits or does IO. A message has parts: its deliveries, and what of it has to become
+//! durable. With the last one it ends.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -31,7 +33,8 @@ pub(super) struct Hold {
     pub(super) closings: Vec<Closing>,
     /// The newest cursor that may be stored.
     pub(super) cursor: Option<Cursor>,
-    /// Until when deliveries may wait in memory, where their source sets a time, with their sequences.
+    /// Until when deliveries may wait in memory, where their source sets a time, with their
+    /// sequences.
     pub(super) until: BTreeSet<(Instant, u64)>,
     /// Deliveries that have died, or are to wait in the journal, and are not there yet.
     pub(super) unburied: HashMap<SubscriptionNumber, u64>,
@@ -95,7 +98,12 @@ impl Hold {
     pub(super) fn begin_batch(&mut self) -> u64 {
         self.last += 1;
         // Open until it is there whole.
-        self.batches.push_back(OpenBatch { number: self.last, open: 1, is_lost: false, cursor: None });
+        self.batches.push_back(OpenBatch {
+            number: self.last,
+            open: 1,
+            is_lost: false,
+            cursor: None,
+        });
         self.last
     }
 
@@ -112,7 +120,15 @@ impl Hold {
         if let Some(batch) = self.batches.back_mut() {
             batch.open += 1;
         }
-        self.messages.insert(self.last, Open { acknowledgement, parts: 0, batch, goes_back: false });
+        self.messages.insert(
+            self.last,
+            Open {
+                acknowledgement,
+                parts: 0,
+                batch,
+                goes_back: false,
+            },
+        );
         self.begin_part(self.last, 0);
         self.last
     }
@@ -126,7 +142,9 @@ impl Hold {
     }
 
     pub(super) fn part_ended(&mut self, message: u64, bytes: usize, goes_back: bool) {
-        let Some(open) = self.messages.get_mut(&message) else { return };
+        let Some(open) = self.messages.get_mut(&message) else {
+            return;
+        };
         open.parts -= 1;
         open.goes_back |= goes_back;
         self.parts -= 1;
@@ -135,28 +153,53 @@ impl Hold {
         if open.parts > 0 {
             return;
         }
-        let Some(Open { acknowledgement, batch, goes_back, .. }) = self.messages.remove(&message) else { return };
+        let Some(Open {
+            acknowledgement,
+            batch,
+            goes_back,
+            ..
+        }) = self.messages.remove(&message)
+        else {
+            return;
+        };
         if !matches!(acknowledgement, Acknowledgement::None) {
-            self.tells.push((acknowledgement, if goes_back { Verdict::Failed } else { Verdict::Stored }));
+            self.tells.push((
+                acknowledgement,
+                if goes_back {
+                    Verdict::Failed
+                } else {
+                    Verdict::Stored
+                },
+            ));
         }
         self.message_ended(batch, goes_back);
     }
 
     /// By when a message's source should be told.
     pub(super) fn told_by(&self, message: u64) -> Option<Instant> {
-        self.messages.get(&message).and_then(|open| open.acknowledgement.told_by())
+        self.messages
+            .get(&message)
+            .and_then(|open| open.acknowledgement.told_by())
     }
 
     pub(super) fn goes_back(&self, message: u64) -> bool {
-        self.draining || self.messages.get(&message).is_none_or(|open| open.goes_back)
+        self.draining
+            || self
+                .messages
+                .get(&message)
+                .is_none_or(|open| open.goes_back)
     }
 
-    /// True where nothing durable is to be made of a message's deliveries: its source hands it over again.
+    /// True where nothing durable is to be made of a message's deliveries: its source hands it over
+    /// again.
     pub(super) fn is_orphan(&self, message: u64) -> bool {
-        self.messages.get(&message).is_none_or(|open| open.goes_back)
+        self.messages
+            .get(&message)
+            .is_none_or(|open| open.goes_back)
     }
 
-    /// The source has broken off: nobody is there to be told of what it had handed over, and it will hand that over again.
+    /// The source has broken off: nobody is there to be told of what it had handed over, and it
+    /// will hand that over again.
     pub(super) fn orphan(&mut self) {
         for open in self.messages.values_mut() {
             // Who waits hears that it failed.
@@ -166,8 +209,15 @@ impl Hold {
     }
 
     fn message_ended(&mut self, batch: u64, goes_back: bool) {
-        let Ok(index) = self.batches.binary_search_by_key(&batch, |batch| batch.number) else { return };
-        let Some(batch) = self.batches.get_mut(index) else { return };
+        let Ok(index) = self
+            .batches
+            .binary_search_by_key(&batch, |batch| batch.number)
+        else {
+            return;
+        };
+        let Some(batch) = self.batches.get_mut(index) else {
+            return;
+        };
         batch.open -= 1;
         batch.is_lost |= goes_back;
         if batch.has_ended() {
@@ -175,9 +225,14 @@ impl Hold {
         }
     }
 
-    /// Batches that have ended side by side become one, so that there are never more than about two for each that has not.
+    /// Batches that have ended side by side become one, so that there are never more than about two
+    /// for each that has not.
     fn batch_ended(&mut self, index: usize) {
-        let has_ended = |index: Option<usize>| index.and_then(|index| self.batches.get(index)).is_some_and(OpenBatch::has_ended);
+        let has_ended = |index: Option<usize>| {
+            index
+                .and_then(|index| self.batches.get(index))
+                .is_some_and(OpenBatch::has_ended)
+        };
         let (before, behind) = (has_ended(index.checked_sub(1)), has_ended(Some(index + 1)));
         if behind {
             self.merge(index);
@@ -193,7 +248,9 @@ impl Hold {
 
     /// Makes one of a batch and the next.
     fn merge(&mut self, index: usize) {
-        let Some(next) = self.batches.remove(index + 1) else { return };
+        let Some(next) = self.batches.remove(index + 1) else {
+            return;
+        };
         if let Some(batch) = self.batches.get_mut(index) {
             batch.cursor = next.cursor.or(batch.cursor.take());
         }

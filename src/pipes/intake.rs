@@ -1,4 +1,5 @@
-//! From a source to the line of its pipe, and the acknowledgements back: in the place of the intake that leads to the journal.
+//! From a source to the line of its pipe, and the acknowledgements back: in the place of the intake
+//! that leads to the journal.
 
 use std::fmt;
 use std::sync::Arc;
@@ -61,14 +62,19 @@ impl Kept {
                 messages = self.untold,
                 "the target of a pipe has not had these messages in time: they wait in the journal now, and their source has been told"
             );
-            *self = Self { untold: 0, told_at: Some(Instant::now()) };
+            *self = Self {
+                untold: 0,
+                told_at: Some(Instant::now()),
+            };
         }
     }
 }
 
 impl<M> fmt::Debug for PipeIntake<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PipeIntake").field("origin", &self.origin).finish_non_exhaustive()
+        f.debug_struct("PipeIntake")
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,7 +116,8 @@ impl Work {
 }
 
 impl<M: Match> PipeIntake<M> {
-    /// An intake for a source of this guarantee. `abandon` ends the wait for attempts under way when the source is stopped.
+    /// An intake for a source of this guarantee. `abandon` ends the wait for attempts under way
+    /// when the source is stopped.
     pub fn new(
         piped: Arc<Piped>,
         (tenant, origin): (Name, Name),
@@ -120,11 +127,28 @@ impl<M: Match> PipeIntake<M> {
         abandon: CancellationToken,
     ) -> Self {
         let wake = Arc::new(Notify::new());
-        let key = piped.change(|lines| lines.enter(tenant.clone(), origin.clone(), Arc::clone(&wake)));
+        let key =
+            piped.change(|lines| lines.enter(tenant.clone(), origin.clone(), Arc::clone(&wake)));
         let journal = Arc::clone(&piped) as Arc<dyn Journal>;
-        let work = Work { tells: FuturesUnordered::new(), closings: Closings::new(journal, tenant.clone(), origin.clone()) };
+        let work = Work {
+            tells: FuturesUnordered::new(),
+            closings: Closings::new(journal, tenant.clone(), origin.clone()),
+        };
         let (ask_before_at, kept) = (Instant::now(), Kept::default());
-        Self { tenant, origin, piped, matcher, metrics, guarantee, abandon, key, wake, work, ask_before_at, kept }
+        Self {
+            tenant,
+            origin,
+            piped,
+            matcher,
+            metrics,
+            guarantee,
+            abandon,
+            key,
+            wake,
+            work,
+            ask_before_at,
+            kept,
+        }
     }
 
     /// Whose it is, and the source's name.
@@ -139,13 +163,18 @@ impl<M: Match> PipeIntake<M> {
         &self.piped
     }
 
-    /// Runs the source until it ends or `shutdown` is cancelled. Then nothing more is taken in and what has no attempt under way goes back
-    /// to the source; what has one is waited for, until it is abandoned. The source stays open meanwhile, to be told.
+    /// Runs the source until it ends or `shutdown` is cancelled. Then nothing more is taken in and
+    /// what has no attempt under way goes back to the source; what has one is waited for, until it
+    /// is abandoned. The source stays open meanwhile, to be told.
     ///
     /// # Errors
-    /// What the source ended with. What it had handed over is left alone then: it hands that over again when it is opened anew, unless its
-    /// guarantee is [`Guarantee::AtMostOnce`].
-    pub async fn run(&mut self, source: &mut dyn Source, shutdown: &CancellationToken) -> Result<(), SourceError> {
+    /// What the source ended with. What it had handed over is left alone then: it hands that over
+    /// again when it is opened anew, unless its guarantee is [`Guarantee::AtMostOnce`].
+    pub async fn run(
+        &mut self,
+        source: &mut dyn Source,
+        shutdown: &CancellationToken,
+    ) -> Result<(), SourceError> {
         if let Some(hold) = self.piped.lines().hold(self.key) {
             hold.begin();
         }
@@ -156,9 +185,18 @@ impl<M: Match> PipeIntake<M> {
             let pipe = self.matcher.pipe();
             let (may_pull, late) = {
                 let lines = self.piped.lines();
-                (self.work.tells.len() < IN_FLIGHT_MAX && lines.may_pull(self.key, pipe), lines.next_late(self.key))
+                (
+                    self.work.tells.len() < IN_FLIGHT_MAX && lines.may_pull(self.key, pipe),
+                    lines.next_late(self.key),
+                )
             };
-            let pull = async { if may_pull { source.next().await } else { source.rest().await } };
+            let pull = async {
+                if may_pull {
+                    source.next().await
+                } else {
+                    source.rest().await
+                }
+            };
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break Ok(()),
@@ -179,14 +217,16 @@ impl<M: Match> PipeIntake<M> {
                 let now = self.piped.clock.now();
                 self.piped.change(|lines| lines.orphan(self.key, now));
                 for closing in self.work.closings.clear() {
-                    self.piped.change(|lines| lines.closed(self.key, &closing, true));
+                    self.piped
+                        .change(|lines| lines.closed(self.key, &closing, true));
                 }
             }
             (Err(_), Guarantee::AtMostOnce) => {}
         }
         self.finish().await;
         if ended.is_ok() {
-            // What comes now finds its pipe closed: it is handed over again by who keeps a position, and the others promise nothing.
+            // What comes now finds its pipe closed: it is handed over again by who keeps a
+            // position, and the others promise nothing.
             while source.finish().await.is_some() {}
         }
         ended
@@ -214,57 +254,104 @@ impl<M: Match> PipeIntake<M> {
         self.piped.change(|lines| lines.keep(self.key, time, now));
     }
 
-    /// Finds out now and then whether ordered deliveries still wait in the journal: until then, later ones go through it too.
+    /// Finds out now and then whether ordered deliveries still wait in the journal: until then,
+    /// later ones go through it too.
     async fn ask_before(&mut self, pipe: Option<SubscriptionNumber>) {
-        let Some(number) = pipe.filter(|_| Instant::now() >= self.ask_before_at && self.work.closings.is_empty()) else { return };
-        let Some(kept) = self.piped.lines().may_have_before(self.key, number) else { return };
+        let Some(number) =
+            pipe.filter(|_| Instant::now() >= self.ask_before_at && self.work.closings.is_empty())
+        else {
+            return;
+        };
+        let Some(kept) = self.piped.lines().may_have_before(self.key, number) else {
+            return;
+        };
         self.ask_before_at = Instant::now() + ASK_BEFORE_EVERY;
         // What is only in memory has gone nowhere yet: the journal beneath is asked.
         if let Ok(pending) = self.piped.inner.reader().pending(number, None, 1).await
             && pending.is_empty()
         {
-            self.piped.change(|lines| lines.has_nothing_before(number, kept));
+            self.piped
+                .change(|lines| lines.has_nothing_before(number, kept));
         }
     }
 
     fn offered(&self, pending: Pending) -> Offered {
-        let Pending { entries, rejects, acknowledgement } = pending;
-        let (events, unmatched) = (entries.len(), entries.iter().filter(|entry| entry.deliveries.is_empty()).count());
+        let Pending {
+            entries,
+            rejects,
+            acknowledgement,
+        } = pending;
+        let (events, unmatched) = (
+            entries.len(),
+            entries
+                .iter()
+                .filter(|entry| entry.deliveries.is_empty())
+                .count(),
+        );
         let deliveries = entries.into_iter().flat_map(|entry| {
             let event = entry.event;
-            entry.deliveries.into_iter().map(move |delivery| (Arc::clone(&event), delivery.subscription, delivery.order_key))
+            entry.deliveries.into_iter().map(move |delivery| {
+                (
+                    Arc::clone(&event),
+                    delivery.subscription,
+                    delivery.order_key,
+                )
+            })
         });
         let deliveries: Vec<_> = deliveries.collect();
-        // Asked after the match: in the middle of a reload that takes the pipe away, an event that nothing matched must not be acknowledged.
+        // Asked after the match: in the middle of a reload that takes the pipe away, an event that
+        // nothing matched must not be acknowledged.
         let pipe = self.matcher.pipe();
-        if pipe.is_none() || deliveries.iter().any(|(_, subscription, _)| Some(*subscription) != pipe) {
-            return Offered { acknowledgement, deliveries: Vec::new(), rejects: Vec::new(), goes_back: true };
+        if pipe.is_none()
+            || deliveries
+                .iter()
+                .any(|(_, subscription, _)| Some(*subscription) != pipe)
+        {
+            return Offered {
+                acknowledgement,
+                deliveries: Vec::new(),
+                rejects: Vec::new(),
+                goes_back: true,
+            };
         }
         self.metrics.received.inc_by(events as u64);
         self.metrics.unmatched.inc_by(unmatched as u64);
-        Offered { acknowledgement, deliveries, rejects, goes_back: false }
+        Offered {
+            acknowledgement,
+            deliveries,
+            rejects,
+            goes_back: false,
+        }
     }
 
     /// Takes up what has to be told and stored by now.
     fn take_up(&mut self) {
         let mut lines = self.piped.lines();
-        let Some(hold) = lines.hold(self.key) else { return };
+        let Some(hold) = lines.hold(self.key) else {
+            return;
+        };
         for (acknowledgement, verdict) in std::mem::take(&mut hold.tells) {
-            self.work.tells.push(Box::pin(acknowledgement.tell(verdict)));
+            self.work
+                .tells
+                .push(Box::pin(acknowledgement.tell(verdict)));
         }
-        self.work.closings.push(std::mem::take(&mut hold.closings), hold.cursor.take());
+        self.work
+            .closings
+            .push(std::mem::take(&mut hold.closings), hold.cursor.take());
     }
 
     fn stepped(&mut self, step: Step) {
         if let Step::Stored(Stored { done, .. }) = step {
             for closing in done {
-                let is_pending = closing.buries.is_some() && closing.entries.iter().all(|entry| entry.dead.is_none());
+                let is_pending = closing.buries.is_some()
+                    && closing.entries.iter().all(|entry| entry.dead.is_none());
                 self.kept.untold += usize::from(is_pending);
                 // What a target answered is counted where that is read.
                 if closing.origin == self.origin {
                     self.metrics.rejects.inc_by(closing.rejects.len() as u64);
                 }
-                self.piped.change(|lines| lines.closed(self.key, &closing, false));
+                self.piped
+                    .change(|lines| lines.closed(self.key, &closing, false));
             }
         }
         self.kept.tell(&self.origin);

@@ -1,4 +1,5 @@
-//! What waits in memory for the targets of pipes. No waiting, no IO and no clock: the caller tells the time.
+//! What waits in memory for the targets of pipes. No waiting, no IO and no clock: the caller tells
+//! the time.
 //!
 //! ```text
 //! queue (one per subscription):  ready, by (due, sequence) ──lease──▶ leased ──settle──▶ ended
@@ -15,7 +16,9 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use pointsman_schemas::{Class, DeliveryId, Epoch, Event, Name, Reject, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{
+    Class, DeliveryId, Epoch, Event, Name, Reject, Sequence, SubscriptionNumber, Timestamp,
+};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -23,10 +26,12 @@ pub(super) use self::source::Offered;
 use super::closing::Closing;
 use super::hold::Hold;
 use pointsman_journal::{
-    Activity, Counts, Cut, Ending, Entry, FollowUp, Grant, LastOutcome, LeaseToken, Leased, Leases, NewDead, Settlement,
+    Activity, Counts, Cut, Ending, Entry, FollowUp, Grant, LastOutcome, LeaseToken, Leased, Leases,
+    NewDead, Settlement,
 };
 
-/// Sequences in memory begin here: behind all that a journal gives out in a century, and exact in a double.
+/// Sequences in memory begin here: behind all that a journal gives out in a century, and exact in a
+/// double.
 const FIRST_SEQUENCE: u64 = 1 << 52;
 
 /// Tokens of leases of what lies in memory have this bit; a journal counts its own from 1.
@@ -56,7 +61,9 @@ pub(super) struct Lines {
 
 impl fmt::Debug for Lines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lines").field("deliveries", &self.slots.len()).finish_non_exhaustive()
+        f.debug_struct("Lines")
+            .field("deliveries", &self.slots.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,12 +71,14 @@ impl fmt::Debug for Lines {
 struct Queue {
     /// What may be leased once it is due.
     ready: BTreeSet<(Timestamp, u64)>,
-    /// Of each order key all that have not ended, in order; the first is ready or leased, the others are parked.
+    /// Of each order key all that have not ended, in order; the first is ready or leased, the
+    /// others are parked.
     keys: HashMap<u64, VecDeque<u64>>,
     counts: Counts,
     /// True where the target refused what it was given last.
     is_refused: bool,
-    /// True once it is known that no delivery with an order key waits in the journal, which later ones in memory must not overtake.
+    /// True once it is known that no delivery with an order key waits in the journal, which later
+    /// ones in memory must not overtake.
     nothing_before: bool,
 }
 
@@ -112,7 +121,15 @@ impl Lines {
     }
 
     fn make_ready(&mut self, sequence: u64, now: Timestamp) {
-        let Some(&Slot { due, subscription, is_late, .. }) = self.slots.get(&sequence) else { return };
+        let Some(&Slot {
+            due,
+            subscription,
+            is_late,
+            ..
+        }) = self.slots.get(&sequence)
+        else {
+            return;
+        };
         if is_late {
             return self.move_to_journal(sequence, now);
         }
@@ -132,28 +149,49 @@ impl Lines {
 
     /// Whether something of a subscription may be leased.
     pub(super) fn has_due(&self, number: SubscriptionNumber, now: Timestamp) -> bool {
-        let first = self.queues.get(&number).and_then(|queue| queue.ready.first());
+        let first = self
+            .queues
+            .get(&number)
+            .and_then(|queue| queue.ready.first());
         first.is_some_and(|(due, _)| *due <= now) && !self.inactive.contains(&number)
     }
 
-    /// Leases what is due of a subscription to what is leased already, within a grant and a limit of bytes in all.
-    pub(super) fn lease(&mut self, grant: &Grant, bytes_max: usize, now: Timestamp, leases: &mut Leases) {
+    /// Leases what is due of a subscription to what is leased already, within a grant and a limit
+    /// of bytes in all.
+    pub(super) fn lease(
+        &mut self,
+        grant: &Grant,
+        bytes_max: usize,
+        now: Timestamp,
+        leases: &mut Leases,
+    ) {
         let number = grant.subscription;
-        let Some(queue) = self.queues.get_mut(&number) else { return };
+        let Some(queue) = self.queues.get_mut(&number) else {
+            return;
+        };
         let Leases { leased, cut } = leases;
         let mut bytes: usize = leased.iter().map(|one| one.event.size_bytes()).sum();
         let own = leased.iter().filter(|one| one.id.subscription == number);
-        let (count, mut own_bytes) = own.fold((0, 0), |(count, bytes), one| (count + 1, bytes + one.event.size_bytes()));
+        let (count, mut own_bytes) = own.fold((0, 0), |(count, bytes), one| {
+            (count + 1, bytes + one.event.size_bytes())
+        });
         // What is older in the journal goes first, and did not fit.
         if cut.iter().any(|cut| cut.subscription == number) {
             return;
         }
         for _ in count..grant.count {
-            let Some(&(due, sequence)) = queue.ready.first().filter(|(due, _)| *due <= now) else { return };
-            let Some(slot) = self.slots.get_mut(&sequence) else { return };
+            let Some(&(due, sequence)) = queue.ready.first().filter(|(due, _)| *due <= now) else {
+                return;
+            };
+            let Some(slot) = self.slots.get_mut(&sequence) else {
+                return;
+            };
             let event_bytes = slot.event.size_bytes();
             if bytes + event_bytes > bytes_max || own_bytes + event_bytes > grant.bytes_max {
-                cut.push(Cut { subscription: number, event_bytes });
+                cut.push(Cut {
+                    subscription: number,
+                    event_bytes,
+                });
                 return;
             }
             bytes += event_bytes;
@@ -166,7 +204,12 @@ impl Lines {
             self.leases.insert(token, sequence);
             leased.push(Leased {
                 token,
-                id: DeliveryId { epoch: self.epoch, sequence: Sequence(sequence), subscription: number, run: 0 },
+                id: DeliveryId {
+                    epoch: self.epoch,
+                    sequence: Sequence(sequence),
+                    subscription: number,
+                    run: 0,
+                },
                 event: Arc::clone(&slot.event),
                 tenant: slot.tenant.clone(),
                 origin: slot.origin.clone(),
@@ -179,13 +222,26 @@ impl Lines {
 
     /// Ends a lease as told; false where it had ended before.
     pub(super) fn settle(&mut self, settlement: Settlement, now: Timestamp) -> bool {
-        let Settlement { token, ending, follow_ups } = settlement;
-        let Some(sequence) = self.leases.remove(&token) else { return false };
-        let Some(slot) = self.slots.get_mut(&sequence) else { return false };
+        let Settlement {
+            token,
+            ending,
+            follow_ups,
+        } = settlement;
+        let Some(sequence) = self.leases.remove(&token) else {
+            return false;
+        };
+        let Some(slot) = self.slots.get_mut(&sequence) else {
+            return false;
+        };
         slot.lease = None;
         let hold = slot.hold;
-        let goes_back = self.holds.get(&slot.hold).is_none_or(|hold| hold.goes_back(slot.message));
-        let Some(queue) = self.queues.get_mut(&slot.subscription) else { return false };
+        let goes_back = self
+            .holds
+            .get(&slot.hold)
+            .is_none_or(|hold| hold.goes_back(slot.message));
+        let Some(queue) = self.queues.get_mut(&slot.subscription) else {
+            return false;
+        };
         queue.counts.in_flight -= 1;
         queue.is_refused = match &ending {
             Ending::Retry { last, .. } => last.class == Class::Refused,
@@ -212,13 +268,27 @@ impl Lines {
                 }
             }
             Ending::Dead { reason, last } => {
-                if self.slots.get(&sequence).is_some_and(|slot| self.holds.get(&slot.hold).is_none_or(|hold| hold.is_orphan(slot.message)))
-                {
+                if self.slots.get(&sequence).is_some_and(|slot| {
+                    self.holds
+                        .get(&slot.hold)
+                        .is_none_or(|hold| hold.is_orphan(slot.message))
+                }) {
                     self.hand_back(sequence, now);
                 } else if let Some(mut slot) = self.take_out(sequence, now) {
                     let attempts = slot.attempts + u32::from(last.is_some());
-                    let (subscription, order_key, last) = (slot.subscription, slot.order_key, last.or(slot.last.take()));
-                    self.close(&slot, Some(NewDead { subscription, order_key, reason, attempts, last }), follow_ups);
+                    let (subscription, order_key, last) =
+                        (slot.subscription, slot.order_key, last.or(slot.last.take()));
+                    self.close(
+                        &slot,
+                        Some(NewDead {
+                            subscription,
+                            order_key,
+                            reason,
+                            attempts,
+                            last,
+                        }),
+                        follow_ups,
+                    );
                 }
             }
         }
@@ -229,7 +299,8 @@ impl Lines {
         true
     }
 
-    /// Takes a delivery out of its line, which frees the next of its order key. Its message still has it as a part.
+    /// Takes a delivery out of its line, which frees the next of its order key. Its message still
+    /// has it as a part.
     fn take_out(&mut self, sequence: u64, now: Timestamp) -> Option<Slot> {
         let slot = self.slots.remove(&sequence)?;
         if let Some(token) = slot.lease {
@@ -258,14 +329,25 @@ impl Lines {
 
     /// Sees to what follows from a delivery's end, and ends it as a part of its message.
     fn close(&mut self, slot: &Slot, dead: Option<NewDead>, follow_ups: Vec<FollowUp>) {
-        let Some(hold) = self.holds.get_mut(&slot.hold) else { return };
-        let mut original = Entry { event: Arc::clone(&slot.event), deliveries: SmallVec::new(), deduplicate: None, dead };
+        let Some(hold) = self.holds.get_mut(&slot.hold) else {
+            return;
+        };
+        let mut original = Entry {
+            event: Arc::clone(&slot.event),
+            deliveries: SmallVec::new(),
+            deduplicate: None,
+            dead,
+        };
         let mut others: Vec<(Name, Vec<Entry>, Vec<Reject>)> = Vec::new();
         for follow_up in follow_ups {
             match follow_up {
                 FollowUp::Original(delivery) => original.deliveries.push(delivery),
-                FollowUp::Append { origin, entry } => others.push((origin, vec![entry], Vec::new())),
-                FollowUp::Reject { origin, reject } => others.push((origin, Vec::new(), vec![reject])),
+                FollowUp::Append { origin, entry } => {
+                    others.push((origin, vec![entry], Vec::new()))
+                }
+                FollowUp::Reject { origin, reject } => {
+                    others.push((origin, Vec::new(), vec![reject]))
+                }
             }
         }
         let buries = original.dead.as_ref().map(|dead| dead.subscription);
@@ -288,10 +370,21 @@ impl Lines {
                 own.entries.append(&mut entries);
                 own.rejects.append(&mut rejects);
             } else {
-                let bytes = entries.iter().map(|entry| entry.event.size_bytes()).chain(rejects.iter().map(|one| one.raw.len())).sum();
+                let bytes = entries
+                    .iter()
+                    .map(|entry| entry.event.size_bytes())
+                    .chain(rejects.iter().map(|one| one.raw.len()))
+                    .sum();
                 hold.begin_part(slot.message, bytes);
                 let message = slot.message;
-                hold.closings.push(Closing { message, origin, entries, rejects, bytes, buries: None });
+                hold.closings.push(Closing {
+                    message,
+                    origin,
+                    entries,
+                    rejects,
+                    bytes,
+                    buries: None,
+                });
             }
         }
         if own.entries.is_empty() {
@@ -304,7 +397,9 @@ impl Lines {
 
     /// What was to be stored is durable, or is not going to be.
     pub(super) fn closed(&mut self, key: HoldKey, closing: &Closing, goes_back: bool) {
-        let Some(hold) = self.holds.get_mut(&key) else { return };
+        let Some(hold) = self.holds.get_mut(&key) else {
+            return;
+        };
         if let Some(subscription) = closing.buries {
             if let Some(unburied) = hold.unburied.get_mut(&subscription) {
                 *unburied -= 1;
@@ -321,7 +416,9 @@ impl Lines {
 
     /// A delivery goes back to its source.
     fn hand_back(&mut self, sequence: u64, now: Timestamp) {
-        let Some(slot) = self.take_out(sequence, now) else { return };
+        let Some(slot) = self.take_out(sequence, now) else {
+            return;
+        };
         self.cancelled(slot.subscription);
         if let Some(hold) = self.holds.get_mut(&slot.hold) {
             hold.part_ended(slot.message, slot.event.size_bytes(), true);
@@ -335,14 +432,20 @@ impl Lines {
         }
     }
 
-    /// Somebody ends a delivery that is not in flight: its message counts it as done. Tells whether it was there.
+    /// Somebody ends a delivery that is not in flight: its message counts it as done. Tells whether
+    /// it was there.
     pub(super) fn cancel(&mut self, id: DeliveryId) -> bool {
         let is_meant = |slot: &&Slot| slot.subscription == id.subscription && slot.lease.is_none();
-        if id.epoch != self.epoch || id.run != 0 || self.slots.get(&id.sequence.0).filter(is_meant).is_none() {
+        if id.epoch != self.epoch
+            || id.run != 0
+            || self.slots.get(&id.sequence.0).filter(is_meant).is_none()
+        {
             return false;
         }
         // Due times only move forward from here: what the end of this one frees is told of at once.
-        let Some(slot) = self.take_out(id.sequence.0, Timestamp(i64::MAX)) else { return false };
+        let Some(slot) = self.take_out(id.sequence.0, Timestamp(i64::MAX)) else {
+            return false;
+        };
         self.cancelled(slot.subscription);
         if let Some(hold) = self.holds.get_mut(&slot.hold) {
             hold.part_ended(slot.message, slot.event.size_bytes(), false);
@@ -352,7 +455,11 @@ impl Lines {
 
     pub(super) fn set_activity(&mut self, number: SubscriptionNumber, activity: Activity) {
         let is_active = activity == Activity::Active;
-        let has_changed = if is_active { self.inactive.remove(&number) } else { self.inactive.insert(number) };
+        let has_changed = if is_active {
+            self.inactive.remove(&number)
+        } else {
+            self.inactive.insert(number)
+        };
         if has_changed {
             if is_active && self.queues.contains_key(&number) {
                 self.news.insert(number);
@@ -368,7 +475,12 @@ impl Lines {
 
     /// The subscriptions of which something has become due and has not been told.
     pub(super) fn take_news(&mut self, now: Timestamp) -> Vec<SubscriptionNumber> {
-        while let Some((_, number)) = self.falling_due.first().copied().filter(|(due, _)| *due <= now) {
+        while let Some((_, number)) = self
+            .falling_due
+            .first()
+            .copied()
+            .filter(|(due, _)| *due <= now)
+        {
             self.falling_due.pop_first();
             self.news.insert(number);
         }

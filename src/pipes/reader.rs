@@ -8,7 +8,8 @@ use pointsman_schemas::{Clock, DeliveryId, Sequence, SubscriptionNumber};
 
 use super::lines::Lines;
 use pointsman_journal::{
-    Counts, DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader, StoredEvent, SubscriptionStatus, Totals,
+    Counts, DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader,
+    StoredEvent, SubscriptionStatus, Totals,
 };
 
 /// Both as one: counters are sums, lists follow one another.
@@ -35,16 +36,30 @@ impl Reader for PipedReader {
         Ok(statuses)
     }
 
-    async fn dead(&self, selection: &DeadSelection, after: Option<DeliveryId>, limit: usize) -> Result<Vec<DeadLetter>, JournalError> {
+    async fn dead(
+        &self,
+        selection: &DeadSelection,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, JournalError> {
         self.inner.dead(selection, after, limit).await
     }
 
-    async fn pending(&self, subscription: SubscriptionNumber, after: Option<Sequence>, limit: usize) -> Result<Vec<Pending>, JournalError> {
+    async fn pending(
+        &self,
+        subscription: SubscriptionNumber,
+        after: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<Pending>, JournalError> {
         let mut pending = self.inner.pending(subscription, after, limit).await?;
         // Sequences in memory lie behind all that the journal will ever give out.
         let room = limit.saturating_sub(pending.len());
         let here = self.lines.lock().pending(subscription, after, room);
-        let shown = |one: Pending| Pending { due: self.clock.shown(one.due), since: self.clock.shown(one.since), ..one };
+        let shown = |one: Pending| Pending {
+            due: self.clock.shown(one.due),
+            since: self.clock.shown(one.since),
+            ..one
+        };
         pending.extend(here.into_iter().map(shown));
         Ok(pending)
     }
@@ -52,7 +67,10 @@ impl Reader for PipedReader {
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {
         let here = self.lines.lock().event(sequence);
         match here {
-            Some(event) => Ok(Some(StoredEvent { at: self.clock.shown(event.at), ..event })),
+            Some(event) => Ok(Some(StoredEvent {
+                at: self.clock.shown(event.at),
+                ..event
+            })),
             None => self.inner.event(sequence).await,
         }
     }
@@ -62,7 +80,12 @@ impl Reader for PipedReader {
     }
 
     /// What is only in memory is not retained.
-    async fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> Result<EventPage, JournalError> {
+    async fn events(
+        &self,
+        from: EventsFrom,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<EventPage, JournalError> {
         self.inner.events(from, limit, bytes_max).await
     }
 

@@ -1,4 +1,5 @@
-//! A log line as JSON: what is told under its own name, and the part of the program that tells it under `module`.
+//! A log line as JSON: what is told under its own name, and the part of the program that tells it
+//! under `module`.
 //!
 //! The library's own form calls that part `target`, which here is somebody to whom events go.
 
@@ -12,8 +13,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Writes one object per line: `timestamp`, `level`, `message`, the event's fields, those of the spans around it that it does not set itself,
-/// and `module`.
+/// Writes one object per line: `timestamp`, `level`, `message`, the event's fields, those of the
+/// spans around it that it does not set itself, and `module`.
 pub(super) struct JsonLine;
 
 impl<S, N> FormatEvent<S, N> for JsonLine
@@ -21,17 +22,28 @@ where
     S: Subscriber + for<'s> LookupSpan<'s>,
     N: for<'w> FormatFields<'w> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let metadata = event.metadata();
         let mut line = Fields(Map::new());
-        line.0.insert("timestamp".into(), Timestamp::now().to_string().into());
-        line.0.insert("level".into(), metadata.level().as_str().into());
+        line.0
+            .insert("timestamp".into(), Timestamp::now().to_string().into());
+        line.0
+            .insert("level".into(), metadata.level().as_str().into());
         event.record(&mut line);
         // The innermost span is the nearest to what happened.
         for span in context.event_scope().into_iter().flatten() {
             let extensions = span.extensions();
-            let fields = extensions.get::<FormattedFields<N>>().map_or("", |fields| fields.fields.as_str());
-            for (name, value) in serde_json::from_str::<Map<String, Value>>(fields).unwrap_or_default() {
+            let fields = extensions
+                .get::<FormattedFields<N>>()
+                .map_or("", |fields| fields.fields.as_str());
+            for (name, value) in
+                serde_json::from_str::<Map<String, Value>>(fields).unwrap_or_default()
+            {
                 line.0.entry(name).or_insert(value);
             }
         }

@@ -11,15 +11,33 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-type Column = (&'static str, &'static str, fn(&ConnectionCounts) -> &AtomicU64);
+type Column = (
+    &'static str,
+    &'static str,
+    fn(&ConnectionCounts) -> &AtomicU64,
+);
 
 const COUNTERS: [Column; 4] = [
-    ("gave_way", "Connections that were closed at the bound because they were idle or slow", |counts| &counts.gave_way),
-    ("probes_past_bound", "Requests to /healthz and /readyz answered while every connection was at work", |counts| {
-        &counts.probes_past_bound
-    }),
-    ("turned_away", "Other requests that came while every connection was at work", |counts| &counts.turned_away),
-    ("accept_errors", "Times that no connection could be accepted, mostly for lack of descriptors", |counts| &counts.accept_errors),
+    (
+        "gave_way",
+        "Connections that were closed at the bound because they were idle or slow",
+        |counts| &counts.gave_way,
+    ),
+    (
+        "probes_past_bound",
+        "Requests to /healthz and /readyz answered while every connection was at work",
+        |counts| &counts.probes_past_bound,
+    ),
+    (
+        "turned_away",
+        "Other requests that came while every connection was at work",
+        |counts| &counts.turned_away,
+    ),
+    (
+        "accept_errors",
+        "Times that no connection could be accepted, mostly for lack of descriptors",
+        |counts| &counts.accept_errors,
+    ),
 ];
 
 /// The listeners by name.
@@ -28,8 +46,12 @@ pub struct Listeners(pub Vec<(&'static str, Arc<ConnectionCounts>)>);
 
 impl Collector for Listeners {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut family =
-            encoder.encode_descriptor("pointsman_listener_connections", "Connections that are open", None, MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor(
+            "pointsman_listener_connections",
+            "Connections that are open",
+            None,
+            MetricType::Gauge,
+        )?;
         for (listener, counts) in &self.0 {
             let gauge = ConstGauge::new(counts.open.load(Ordering::Relaxed));
             gauge.encode(family.encode_family(&[("listener", *listener)])?)?;

@@ -1,6 +1,8 @@
-//! Numbers of this process since its start. What the journal counts is in [`super::journal`], since it outlives the process.
+//! Numbers of this process since its start. What the journal counts is in [`super::journal`], since
+//! it outlives the process.
 //!
-//! A part asks once for a handle on what it counts, by name, and keeps it: counting is then one atomic addition.
+//! A part asks once for a handle on what it counts, by name, and keeps it: counting is then one
+//! atomic addition.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -22,14 +24,25 @@ use prometheus_client::registry::Registry;
 use pointsman_journal::SubscriptionIdentity;
 
 /// From a call over loopback to the default timeout and past it, in seconds.
-const ATTEMPT_BUCKETS_SECONDS: [f64; 15] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const ATTEMPT_BUCKETS_SECONDS: [f64; 15] = [
+    0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
 
 /// From one sync of a fast disk to a store in trouble, in seconds.
-const APPEND_BUCKETS_SECONDS: [f64; 12] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const APPEND_BUCKETS_SECONDS: [f64; 12] = [
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
 
 /// Every class, in the order in which [`TargetMetrics`] keeps their histograms.
-const CLASSES: [Class; 7] =
-    [Class::Delivered, Class::Throttled, Class::Unavailable, Class::Failed, Class::Refused, Class::Gone, Class::Rejected];
+const CLASSES: [Class; 7] = [
+    Class::Delivered,
+    Class::Throttled,
+    Class::Unavailable,
+    Class::Failed,
+    Class::Refused,
+    Class::Gone,
+    Class::Rejected,
+];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SourceLabels {
@@ -120,18 +133,58 @@ impl Metrics {
         };
         // A counter's name gets its `_total` when it is written.
         let own = &metrics;
-        registry.register("pointsman_events_received", "Events stored, by the source they came from", own.received.clone());
-        registry.register("pointsman_events_duplicate", "Events that had been stored before", own.duplicates.clone());
-        registry.register("pointsman_rejects", "Messages that no event could be made of", own.rejects.clone());
-        registry.register("pointsman_events_unmatched", "Events that no rule took", own.unmatched.clone());
-        registry.register("pointsman_events_unordered", "Events in which order_by found nothing", own.unordered.clone());
-        registry.register("pointsman_deliveries", "Attempts at deliveries, by how they left their delivery", own.deliveries.clone());
-        registry.register("pointsman_attempt_duration_seconds", "How long attempts took, by the class they came to", own.attempts.clone());
-        registry.register("pointsman_append_duration_seconds", "How long appends to the store took, sync included", own.appends.clone());
-        registry.register("pointsman_build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register(
+            "pointsman_events_received",
+            "Events stored, by the source they came from",
+            own.received.clone(),
+        );
+        registry.register(
+            "pointsman_events_duplicate",
+            "Events that had been stored before",
+            own.duplicates.clone(),
+        );
+        registry.register(
+            "pointsman_rejects",
+            "Messages that no event could be made of",
+            own.rejects.clone(),
+        );
+        registry.register(
+            "pointsman_events_unmatched",
+            "Events that no rule took",
+            own.unmatched.clone(),
+        );
+        registry.register(
+            "pointsman_events_unordered",
+            "Events in which order_by found nothing",
+            own.unordered.clone(),
+        );
+        registry.register(
+            "pointsman_deliveries",
+            "Attempts at deliveries, by how they left their delivery",
+            own.deliveries.clone(),
+        );
+        registry.register(
+            "pointsman_attempt_duration_seconds",
+            "How long attempts took, by the class they came to",
+            own.attempts.clone(),
+        );
+        registry.register(
+            "pointsman_append_duration_seconds",
+            "How long appends to the store took, sync included",
+            own.appends.clone(),
+        );
+        registry.register(
+            "pointsman_build",
+            "The running version",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
         let start = Gauge::<i64>::default();
         start.set(started.0 / 1_000_000);
-        registry.register("process_start_time_seconds", "When the process started, since the epoch", start);
+        registry.register(
+            "process_start_time_seconds",
+            "When the process started, since the epoch",
+            start,
+        );
         registry.register_collector(Box::new(Process));
         metrics
     }
@@ -142,7 +195,10 @@ impl Metrics {
         known.sources.retain(|source| {
             let stays = kept.sources.contains(source);
             if !stays {
-                let labels = SourceLabels { tenant: source.0.to_string(), source: source.1.to_string() };
+                let labels = SourceLabels {
+                    tenant: source.0.to_string(),
+                    source: source.1.to_string(),
+                };
                 for family in [&self.received, &self.duplicates, &self.rejects] {
                     family.remove(&labels);
                 }
@@ -153,7 +209,8 @@ impl Metrics {
             let stays = kept.subscriptions.contains(identity) || also(identity);
             if !stays {
                 for outcome in OUTCOMES {
-                    self.deliveries.remove(&DeliveryLabels::new(identity, outcome));
+                    self.deliveries
+                        .remove(&DeliveryLabels::new(identity, outcome));
                 }
             }
             stays
@@ -161,8 +218,11 @@ impl Metrics {
         known.targets.retain(|target| {
             let stays = kept.targets.contains(target);
             if !stays {
-                let labels =
-                    |class: Class| AttemptLabels { tenant: target.0.to_string(), target: target.1.to_string(), class: class.as_str() };
+                let labels = |class: Class| AttemptLabels {
+                    tenant: target.0.to_string(),
+                    target: target.1.to_string(),
+                    class: class.as_str(),
+                };
                 for class in CLASSES {
                     self.attempts.remove(&labels(class));
                 }
@@ -174,8 +234,14 @@ impl Metrics {
     /// Counts what comes from one source.
     #[must_use]
     pub fn source(&self, tenant: &Name, source: &Name) -> SourceMetrics {
-        self.known.lock().sources.insert((tenant.clone(), source.clone()));
-        let labels = SourceLabels { tenant: tenant.to_string(), source: source.to_string() };
+        self.known
+            .lock()
+            .sources
+            .insert((tenant.clone(), source.clone()));
+        let labels = SourceLabels {
+            tenant: tenant.to_string(),
+            source: source.to_string(),
+        };
         SourceMetrics {
             received: self.received.get_or_create_owned(&labels),
             duplicates: self.duplicates.get_or_create_owned(&labels),
@@ -189,14 +255,20 @@ impl Metrics {
     /// Counts what no event can be made of, of one source.
     #[must_use]
     pub fn rejects(&self, tenant: &Name, source: &Name) -> Counter {
-        self.rejects.get_or_create_owned(&SourceLabels { tenant: tenant.to_string(), source: source.to_string() })
+        self.rejects.get_or_create_owned(&SourceLabels {
+            tenant: tenant.to_string(),
+            source: source.to_string(),
+        })
     }
 
     /// Counts how attempts leave the deliveries of one subscription.
     #[must_use]
     pub fn subscription(&self, identity: &SubscriptionIdentity) -> SubscriptionMetrics {
         self.known.lock().subscriptions.insert(identity.clone());
-        let counter = |outcome| self.deliveries.get_or_create_owned(&DeliveryLabels::new(identity, outcome));
+        let counter = |outcome| {
+            self.deliveries
+                .get_or_create_owned(&DeliveryLabels::new(identity, outcome))
+        };
         SubscriptionMetrics {
             delivered: counter("delivered"),
             retried: counter("retried"),
@@ -208,9 +280,17 @@ impl Metrics {
     /// Measures attempts at one target.
     #[must_use]
     pub fn target(&self, tenant: &Name, target: &Name) -> TargetMetrics {
-        self.known.lock().targets.insert((tenant.clone(), target.clone()));
+        self.known
+            .lock()
+            .targets
+            .insert((tenant.clone(), target.clone()));
         let classes = CLASSES.map(|class| (class, OnceLock::new()));
-        TargetMetrics { tenant: tenant.clone(), target: target.clone(), family: self.attempts.clone(), classes: Arc::new(classes) }
+        TargetMetrics {
+            tenant: tenant.clone(),
+            target: target.clone(),
+            family: self.attempts.clone(),
+            classes: Arc::new(classes),
+        }
     }
 }
 
@@ -256,17 +336,24 @@ pub struct TargetMetrics {
     tenant: Name,
     target: Name,
     family: Histograms,
-    /// Made when first needed: seven histograms for each of ten thousand targets would be a lot to scrape, and most see one class.
+    /// Made when first needed: seven histograms for each of ten thousand targets would be a lot to
+    /// scrape, and most see one class.
     classes: Arc<[(Class, OnceLock<Histogram>); 7]>,
 }
 
 impl TargetMetrics {
     /// An attempt came to this class after this long.
     pub fn attempted(&self, class: Class, took: Duration) {
-        let Some((_, histogram)) = self.classes.iter().find(|(own, _)| *own == class) else { return };
+        let Some((_, histogram)) = self.classes.iter().find(|(own, _)| *own == class) else {
+            return;
+        };
         let make = || {
             let (tenant, target) = (self.tenant.to_string(), self.target.to_string());
-            self.family.get_or_create_owned(&AttemptLabels { tenant, target, class: class.as_str() })
+            self.family.get_or_create_owned(&AttemptLabels {
+                tenant,
+                target,
+                class: class.as_str(),
+            })
         };
         histogram.get_or_init(make).observe(took.as_secs_f64());
     }
@@ -279,14 +366,35 @@ struct Process;
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut gauge = |name, help, value: Option<u64>| match value {
-            Some(value) => ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?),
+            Some(value) => ConstGauge::new(value).encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                MetricType::Gauge,
+            )?),
             None => Ok(()),
         };
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        gauge("process_resident_memory_bytes", "Memory that the process occupies", kibibytes.map(|kibibytes| kibibytes * 1024))?;
-        let descriptors = std::fs::read_dir("/proc/self/fd").ok().map(|descriptors| descriptors.count() as u64);
-        gauge("process_open_fds", "File descriptors that are open", descriptors)
+        let kibibytes = status.lines().find_map(|line| {
+            line.strip_prefix("VmRSS:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse::<u64>()
+                .ok()
+        });
+        gauge(
+            "process_resident_memory_bytes",
+            "Memory that the process occupies",
+            kibibytes.map(|kibibytes| kibibytes * 1024),
+        )?;
+        let descriptors = std::fs::read_dir("/proc/self/fd")
+            .ok()
+            .map(|descriptors| descriptors.count() as u64);
+        gauge(
+            "process_open_fds",
+            "File descriptors that are open",
+            descriptors,
+        )
     }
 }
 
@@ -306,8 +414,12 @@ mod tests {
         source.received.inc_by(3);
         source.unmatched.inc();
         source.appended(Duration::from_millis(3));
-        let identity =
-            SubscriptionIdentity { tenant: name("default"), rule: name("thumbnails"), role: Role::To, target: name("thumbnailer") };
+        let identity = SubscriptionIdentity {
+            tenant: name("default"),
+            rule: name("thumbnails"),
+            role: Role::To,
+            target: name("thumbnailer"),
+        };
         metrics.subscription(&identity).delivered.inc();
         let target = metrics.target(&name("default"), &name("thumbnailer"));
         for class in CLASSES {
@@ -325,12 +437,23 @@ mod tests {
             r#"pointsman_attempt_duration_seconds_bucket{le="0.005",tenant="default",target="thumbnailer",class="delivered"} 0"#,
             "pointsman_append_duration_seconds_count 1",
             "process_start_time_seconds 1700000000",
-            concat!("pointsman_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            concat!(
+                "pointsman_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"} 1"
+            ),
         ] {
-            assert!(text.lines().any(|own| own == line), "{line} is missing in\n{text}");
+            assert!(
+                text.lines().any(|own| own == line),
+                "{line} is missing in\n{text}"
+            );
         }
         if cfg!(target_os = "linux") {
-            assert!(text.contains("\nprocess_resident_memory_bytes ") && text.contains("\nprocess_open_fds "), "{text}");
+            assert!(
+                text.contains("\nprocess_resident_memory_bytes ")
+                    && text.contains("\nprocess_open_fds "),
+                "{text}"
+            );
         }
     }
 
@@ -339,7 +462,12 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry, Timestamp(0));
         let name = |text: &str| Name::new(text).unwrap();
-        let identity = |rule: &str| SubscriptionIdentity { tenant: name("default"), rule: name(rule), role: Role::To, target: name(rule) };
+        let identity = |rule: &str| SubscriptionIdentity {
+            tenant: name("default"),
+            rule: name(rule),
+            role: Role::To,
+            target: name(rule),
+        };
         let served = || {
             let mut text = String::new();
             encode_registry(&mut text, &registry).unwrap();
@@ -363,11 +491,22 @@ mod tests {
         metrics.retain(&kept, |one| one.rule.as_str() == "holds-something");
         let text = served();
         assert!(!text.contains("goes"), "{text}");
-        assert!(text.contains(r#"pointsman_events_received_total{tenant="default",source="stays"} 1"#), "{text}");
+        assert!(
+            text.contains(r#"pointsman_events_received_total{tenant="default",source="stays"} 1"#),
+            "{text}"
+        );
         assert_eq!(text.matches("rule=\"stays\"").count(), 4);
-        assert_eq!(text.matches("rule=\"holds-something\"").count(), 4, "its numbers stay until it holds nothing");
+        assert_eq!(
+            text.matches("rule=\"holds-something\"").count(),
+            4,
+            "its numbers stay until it holds nothing"
+        );
         metrics.retain(&Kept::default(), |_| false);
-        assert_eq!(served(), before, "nothing is left of a thousand that come and go");
+        assert_eq!(
+            served(),
+            before,
+            "nothing is left of a thousand that come and go"
+        );
     }
 
     /// Two handles on the same name count together.

@@ -1,11 +1,15 @@
-//! What is told of a folder's state: identities, other folders in its place, folders that cannot be read.
+//! What is told of a folder's state: identities, other folders in its place, folders that cannot be
+//! read.
 
 use super::*;
 
 impl Told {
     /// The ids of all that was told.
     fn ids(&self) -> std::collections::BTreeSet<String> {
-        self.events.iter().map(|event| event.id().to_string()).collect()
+        self.events
+            .iter()
+            .map(|event| event.id().to_string())
+            .collect()
     }
 }
 
@@ -18,7 +22,11 @@ async fn a_folder_moved_away_back_and_away_again_is_four_events_also_over_restar
         let (inside, outside) = (fixture.path("box"), fixture.folder.path().join("elsewhere"));
         let mut told = Told::open(&fixture, None).await;
         assert_eq!(told.next(1).await, ["created box/f"]);
-        for (from, to, expect) in [(&inside, &outside, "deleted"), (&outside, &inside, "created"), (&inside, &outside, "deleted")] {
+        for (from, to, expect) in [
+            (&inside, &outside, "deleted"),
+            (&outside, &inside, "created"),
+            (&inside, &outside, "deleted"),
+        ] {
             std::fs::rename(from, to).unwrap();
             if restarts {
                 let cursor = told.cursor.clone();
@@ -33,11 +41,15 @@ async fn a_folder_moved_away_back_and_away_again_is_four_events_also_over_restar
 #[tokio::test]
 async fn a_release_swapped_and_swapped_back_is_told_each_time() {
     let fixture = Fixture::new(&json!({ "settle": "200ms" }));
-    let (one, two) = (fixture.folder.path().join("one"), fixture.folder.path().join("two"));
+    let (one, two) = (
+        fixture.folder.path().join("one"),
+        fixture.folder.path().join("two"),
+    );
     for release in [&one, &two] {
         std::fs::create_dir(release).unwrap();
         let file = std::fs::File::create(release.join("index.html")).unwrap();
-        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+            .unwrap();
     }
     let current = fixture.path("current");
     std::fs::rename(&one, &current).unwrap();
@@ -58,7 +70,12 @@ async fn a_file_replaced_by_one_of_equal_size_and_time_is_told_and_a_changed_mod
     let then = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let write = |path: &std::path::Path, content: &str| {
         std::fs::write(path, content).unwrap();
-        std::fs::File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_modified(then)
+            .unwrap();
     };
     write(&fixture.path("a"), "1");
     let mut told = Told::open(&fixture, None).await;
@@ -72,7 +89,10 @@ async fn a_file_replaced_by_one_of_equal_size_and_time_is_told_and_a_changed_mod
     assert_eq!(told.next(1).await, ["updated a"]);
     // While nothing runs, too.
     let cursor = told.cursor.clone();
-    drop(std::mem::replace(&mut told.source, open(&fixture, cursor.clone(), false).await));
+    drop(std::mem::replace(
+        &mut told.source,
+        open(&fixture, cursor.clone(), false).await,
+    ));
     write(&fixture.path("a"), "4");
     assert_eq!(told.next(1).await, ["updated a"]);
     assert_eq!(told.ids().len(), 4, "{:?}", told.ids());
@@ -90,17 +110,29 @@ async fn a_file_replaced_by_one_of_equal_size_and_time_is_told_and_a_changed_mod
 async fn a_second_change_of_a_file_waits_for_the_cursor_that_knows_of_the_first() {
     let fixture = Fixture::new(&json!({ "settle": "0ms" }));
     for n in 0..3_000_u64 {
-        fixture.write(&format!("so-many-that-the-cursor-is-large/{}", n * 1_000_003), "");
+        fixture.write(
+            &format!("so-many-that-the-cursor-is-large/{}", n * 1_000_003),
+            "",
+        );
     }
     let mut source = open(&fixture, None, false).await;
-    let (inside, outside) = (fixture.path("so-many-that-the-cursor-is-large/0"), fixture.folder.path().join("0"));
-    let (mut told, mut since_cursor, mut of_one, mut large, mut moves) = (0, Vec::new(), Vec::new(), 0, 1);
+    let (inside, outside) = (
+        fixture.path("so-many-that-the-cursor-is-large/0"),
+        fixture.folder.path().join("0"),
+    );
+    let (mut told, mut since_cursor, mut of_one, mut large, mut moves) =
+        (0, Vec::new(), Vec::new(), 0, 1);
     while of_one.len() < 9 {
         let batch = next_within(&mut *source, LONG).await.unwrap().unwrap();
         for message in batch.messages {
-            let Some(Arrival::Event(event)) = message.arrivals.into_iter().next() else { panic!("nothing is mapped") };
+            let Some(Arrival::Event(event)) = message.arrivals.into_iter().next() else {
+                panic!("nothing is mapped")
+            };
             let subject = event.subject().unwrap().to_string();
-            assert!(!since_cursor.contains(&subject), "told twice of {subject} without a cursor between");
+            assert!(
+                !since_cursor.contains(&subject),
+                "told twice of {subject} without a cursor between"
+            );
             if subject.ends_with("/0") {
                 of_one.push(event.id().to_string());
             }
@@ -113,7 +145,11 @@ async fn a_second_change_of_a_file_waits_for_the_cursor_that_knows_of_the_first(
         }
         if told >= 3_000 && of_one.len() == moves {
             moves += 1;
-            let (from, to) = if inside.exists() { (&inside, &outside) } else { (&outside, &inside) };
+            let (from, to) = if inside.exists() {
+                (&inside, &outside)
+            } else {
+                (&outside, &inside)
+            };
             std::fs::rename(from, to).unwrap();
         }
     }
@@ -134,21 +170,43 @@ async fn another_folder_in_its_place_tells_nothing_until_the_old_one_is_back_or_
     std::fs::rename(fixture.path(""), &aside).unwrap();
     std::fs::create_dir(fixture.path("")).unwrap();
     let ended = next_within(&mut *told.source, LONG).await.unwrap();
-    assert!(matches!(&ended, Err(SourceError::Unavailable(why)) if why.contains("taken its place")), "{ended:?}");
+    assert!(
+        matches!(&ended, Err(SourceError::Unavailable(why)) if why.contains("taken its place")),
+        "{ended:?}"
+    );
     let opened = async |fixture: &Fixture, cursor: &Option<Cursor>| {
-        let context = SourceContext { cursor: cursor.clone(), ..context() };
-        parse(&fixture.settings).open(context).await.map_err(|error| error.to_string())
+        let context = SourceContext {
+            cursor: cursor.clone(),
+            ..context()
+        };
+        parse(&fixture.settings)
+            .open(context)
+            .await
+            .map_err(|error| error.to_string())
     };
     let held = opened(&fixture, &told.cursor).await.err().unwrap();
-    assert!(held.starts_with("path: ") && held.contains("another folder") && held.contains("replaced: tell"), "{held}");
+    assert!(
+        held.starts_with("path: ")
+            && held.contains("another folder")
+            && held.contains("replaced: tell"),
+        "{held}"
+    );
     fixture.write("c", "1");
-    assert!(opened(&fixture, &told.cursor).await.is_err(), "what comes there changes nothing");
+    assert!(
+        opened(&fixture, &told.cursor).await.is_err(),
+        "what comes there changes nothing"
+    );
 
     // One that holds the same files, on another disk or restored, is followed.
     let copy = |from: &std::path::Path, to: &std::path::Path| {
         std::fs::copy(from, to).unwrap();
         let modified = std::fs::metadata(from).unwrap().modified().unwrap();
-        std::fs::File::options().write(true).open(to).unwrap().set_modified(modified).unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(to)
+            .unwrap()
+            .set_modified(modified)
+            .unwrap();
     };
     copy(&aside.join("a"), &fixture.path("a"));
     copy(&aside.join("b"), &fixture.path("b"));
@@ -156,7 +214,10 @@ async fn another_folder_in_its_place_tells_nothing_until_the_old_one_is_back_or_
     let expect = ["created c", "updated a", "updated b"];
     assert_eq!(copied.next(3).await, expect, "they are other files");
     let position = position::decode(&copied.cursor.unwrap().position).unwrap();
-    assert_eq!(position.mounts[&Vec::new()], listing::identity(&std::fs::metadata(fixture.path("")).unwrap()));
+    assert_eq!(
+        position.mounts[&Vec::new()],
+        listing::identity(&std::fs::metadata(fixture.path("")).unwrap())
+    );
 
     // The old one comes back.
     std::fs::remove_dir_all(fixture.path("")).unwrap();
@@ -182,12 +243,19 @@ async fn another_folder_in_its_place_tells_nothing_until_the_old_one_is_back_or_
     another(&fixture);
     fixture.write("e", "1");
     told.source = opened(&fixture, &told.cursor).await.unwrap();
-    assert_eq!(told.next(1).await, ["created e"], "where nothing is known nothing can be missed");
+    assert_eq!(
+        told.next(1).await,
+        ["created e"],
+        "where nothing is known nothing can be missed"
+    );
 }
 
 /// Mounts a file system of its own; false, with a line, where that is not permitted.
 fn mount(at: &std::path::Path) -> bool {
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "pointsman-test"]).arg(at).output();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "pointsman-test"])
+        .arg(at)
+        .output();
     let is_mounted = mounted.is_ok_and(|output| output.status.success());
     if !is_mounted {
         println!("left out: nothing can be mounted here");
@@ -200,13 +268,23 @@ struct Mounted(PathBuf);
 
 impl Mounted {
     fn unmount(&self) {
-        assert!(std::process::Command::new("umount").arg("-l").arg(&self.0).status().unwrap().success());
+        assert!(
+            std::process::Command::new("umount")
+                .arg("-l")
+                .arg(&self.0)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .output();
     }
 }
 
@@ -222,8 +300,16 @@ async fn a_share_that_is_not_mounted_deletes_nothing() {
     told.next(1).await;
     mounted.unmount();
     let ended = next_within(&mut *told.source, LONG).await.unwrap();
-    assert!(matches!(&ended, Err(SourceError::Unavailable(why)) if why.contains("taken its place")), "{ended:?}");
-    let held = parse(&fixture.settings).open(SourceContext { cursor: told.cursor.clone(), ..context() }).await;
+    assert!(
+        matches!(&ended, Err(SourceError::Unavailable(why)) if why.contains("taken its place")),
+        "{ended:?}"
+    );
+    let held = parse(&fixture.settings)
+        .open(SourceContext {
+            cursor: told.cursor.clone(),
+            ..context()
+        })
+        .await;
     assert!(held.is_err_and(|error| error.to_string().contains("mount its share")));
 }
 
@@ -262,14 +348,27 @@ async fn folders_are_watched_wherever_they_come_from() {
     told.next(1).await;
     // Moved within the folder, it is the same to the system.
     std::fs::rename(fixture.path("deep"), fixture.path("moved")).unwrap();
-    assert_eq!(told.next(2).await, ["created moved/er/a", "deleted deep/er/a"]);
+    assert_eq!(
+        told.next(2).await,
+        ["created moved/er/a", "deleted deep/er/a"]
+    );
     for key in ["moved/er/b", "moved/er/still/c", "deep/er/d"] {
         fixture.write(key, "1");
         let batch = next_within(&mut *told.source, HINTED).await;
-        assert!(batch.is_some_and(|batch| batch.unwrap().messages.len() == 1), "{key}");
+        assert!(
+            batch.is_some_and(|batch| batch.unwrap().messages.len() == 1),
+            "{key}"
+        );
     }
     std::fs::remove_dir_all(fixture.path("moved")).unwrap();
-    assert_eq!(told.next(3).await, ["deleted moved/er/a", "deleted moved/er/b", "deleted moved/er/still/c"]);
+    assert_eq!(
+        told.next(3).await,
+        [
+            "deleted moved/er/a",
+            "deleted moved/er/b",
+            "deleted moved/er/still/c"
+        ]
+    );
     fixture.write("moved/er/a", "1");
     assert_eq!(told.next(1).await, ["created moved/er/a"]);
 }
@@ -291,13 +390,19 @@ async fn what_is_unreadable_hides_nothing_else_and_is_found_when_it_becomes_read
             .args(["--exact", NAME])
             .env("TMPDIR", folder.path());
         match nobody.output() {
-            Ok(output) => assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}"),
+            Ok(output) => assert!(
+                output.status.success()
+                    && String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+                "{output:?}"
+            ),
             Err(error) => println!("left out: cannot run setpriv: {error}"),
         }
         return;
     }
     let fixture = Fixture::new(&json!({}));
-    let allow = |key: &str, mode| std::fs::set_permissions(fixture.path(key), std::fs::Permissions::from_mode(mode)).unwrap();
+    let allow = |key: &str, mode| {
+        std::fs::set_permissions(fixture.path(key), std::fs::Permissions::from_mode(mode)).unwrap()
+    };
     for key in ["lost+found/hidden", "names-alone/hidden", "open/a"] {
         fixture.write(key, "1");
     }
@@ -308,7 +413,10 @@ async fn what_is_unreadable_hides_nothing_else_and_is_found_when_it_becomes_read
     for key in ["open/b", "new/c"] {
         fixture.write(key, "1");
         let batch = next_within(&mut *told.source, HINTED).await;
-        assert!(batch.is_some_and(|batch| batch.unwrap().messages.len() == 1), "{key}");
+        assert!(
+            batch.is_some_and(|batch| batch.unwrap().messages.len() == 1),
+            "{key}"
+        );
     }
     allow("lost+found", 0o700);
     assert_eq!(told.next(1).await, ["created lost+found/hidden"]);
@@ -323,22 +431,37 @@ async fn what_is_unreadable_hides_nothing_else_and_is_found_when_it_becomes_read
     assert_eq!(told.next(1).await, ["deleted lost+found/hidden"]);
 }
 
-/// Linux takes paths of 4,095 bytes; a tree may be deeper. Nobody can read such a folder by its path, root included.
+/// Linux takes paths of 4,095 bytes; a tree may be deeper. Nobody can read such a folder by its
+/// path, root included.
 #[tokio::test]
 async fn a_tree_too_deep_to_be_named_and_very_long_names_hide_nothing_else() {
     let fixture = Fixture::new(&json!({}));
     let part = "d".repeat(255);
-    let mut folder = rustix::fs::open(fixture.path(""), rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty()).unwrap();
+    let mut folder = rustix::fs::open(
+        fixture.path(""),
+        rustix::fs::OFlags::DIRECTORY,
+        rustix::fs::Mode::empty(),
+    )
+    .unwrap();
     for _ in 0..20 {
         rustix::fs::mkdirat(&folder, &*part, rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
-        folder = rustix::fs::openat(&folder, &*part, rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty()).unwrap();
+        folder = rustix::fs::openat(
+            &folder,
+            &*part,
+            rustix::fs::OFlags::DIRECTORY,
+            rustix::fs::Mode::empty(),
+        )
+        .unwrap();
     }
     let long = "ü".repeat(127);
     fixture.write(&long, "1");
     let mut told = Told::open(&fixture, None).await;
     assert_eq!(told.next(1).await, [format!("created {long}")]);
     fixture.write("a", "1");
-    let batch = next_within(&mut *told.source, HINTED).await.unwrap().unwrap();
+    let batch = next_within(&mut *told.source, HINTED)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(batch.messages.len(), 1);
 }
 
@@ -347,11 +470,32 @@ async fn names_that_are_shown_alike_have_ids_of_their_own() {
     use std::os::unix::ffi::OsStringExt;
     let fixture = Fixture::new(&json!({}));
     for name in [&b"a%0Ab"[..], b"a\nb", b"odd-%FF", b"odd-\xff"] {
-        std::fs::write(fixture.path("").join(std::ffi::OsString::from_vec(name.to_vec())), "1").unwrap();
+        std::fs::write(
+            fixture
+                .path("")
+                .join(std::ffi::OsString::from_vec(name.to_vec())),
+            "1",
+        )
+        .unwrap();
     }
     let mut told = Told::open(&fixture, None).await;
-    assert_eq!(told.next(4).await, ["created a%0Ab", "created a%0Ab", "created odd-%FF", "created odd-%FF"]);
+    assert_eq!(
+        told.next(4).await,
+        [
+            "created a%0Ab",
+            "created a%0Ab",
+            "created odd-%FF",
+            "created odd-%FF"
+        ]
+    );
     // However alike their times are.
-    let names: std::collections::BTreeSet<_> = told.events.iter().map(|event| event.id().split('/').next().unwrap().to_owned()).collect();
-    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["a%0Ab", "a%250Ab", "odd-%25FF", "odd-%FF"]);
+    let names: std::collections::BTreeSet<_> = told
+        .events
+        .iter()
+        .map(|event| event.id().split('/').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        names.into_iter().collect::<Vec<_>>(),
+        ["a%0Ab", "a%250Ab", "odd-%25FF", "odd-%FF"]
+    );
 }

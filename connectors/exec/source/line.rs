@@ -67,8 +67,21 @@ enum Body<'line> {
 
 impl Mapper {
     pub(super) fn new(context: &SourceContext, output: Output, cursor: Option<CursorForm>) -> Self {
-        let SourceContext { name, mapped, clock, .. } = context;
-        Self { name: name.clone(), mapped: *mapped, clock: Arc::clone(clock), output, cursor, run: 0, count: 0 }
+        let SourceContext {
+            name,
+            mapped,
+            clock,
+            ..
+        } = context;
+        Self {
+            name: name.clone(),
+            mapped: *mapped,
+            clock: Arc::clone(clock),
+            output,
+            cursor,
+            run: 0,
+            count: 0,
+        }
     }
 
     /// The command is started: what it prints is counted anew.
@@ -81,7 +94,10 @@ impl Mapper {
         let line = match line {
             Line::Whole(line) => line,
             Line::Cut(raw) => {
-                let reason = format!("the line is longer than `max_line`; these are its first {} bytes, the rest is lost", raw.len());
+                let reason = format!(
+                    "the line is longer than `max_line`; these are its first {} bytes, the rest is lost",
+                    raw.len()
+                );
                 return Read::Message(rejected(raw, reason));
             }
         };
@@ -102,7 +118,11 @@ impl Mapper {
             Output::Lines => self.event(&line, cursor_number),
         };
         Read::Message(match arrival {
-            Ok(arrival) => Message { arrivals: smallvec::smallvec![arrival], rejects: Vec::new(), acknowledgement: Acknowledgement::None },
+            Ok(arrival) => Message {
+                arrivals: smallvec::smallvec![arrival],
+                rejects: Vec::new(),
+                acknowledgement: Acknowledgement::None,
+            },
             Err(error) => rejected(line, format!("the line is no event: {error}")),
         })
     }
@@ -110,7 +130,10 @@ impl Mapper {
     /// A line that the command did not finish.
     pub(super) fn broken_off(&self, line: Line, how: &str) -> Message {
         let (Line::Whole(raw) | Line::Cut(raw)) = line;
-        rejected(raw, format!("the command ended in the middle of this line ({how})"))
+        rejected(
+            raw,
+            format!("the command ended in the middle of this line ({how})"),
+        )
     }
 
     /// What a cursor line says, or why that cannot be; none of another line.
@@ -118,11 +141,16 @@ impl Mapper {
         let cursor = match self.cursor.as_ref()? {
             CursorForm::Prefix(prefix) => {
                 let cursor = line.strip_prefix(prefix.as_bytes())?;
-                std::str::from_utf8(cursor).map(|cursor| cursor.trim().to_owned()).map_err(|error| error.to_string())
+                std::str::from_utf8(cursor)
+                    .map(|cursor| cursor.trim().to_owned())
+                    .map_err(|error| error.to_string())
             }
             CursorForm::Json => {
                 let inside = line.trim_ascii().strip_prefix(b"{")?.trim_ascii_start();
-                inside.strip_prefix(b"\"pointsman_cursor\"")?.trim_ascii_start().strip_prefix(b":")?;
+                inside
+                    .strip_prefix(b"\"pointsman_cursor\"")?
+                    .trim_ascii_start()
+                    .strip_prefix(b":")?;
                 let read: Result<CursorLine<'_>, _> = serde_json::from_slice(line);
                 read.map_err(|error| error.to_string()).map(|line| {
                     let text: Result<String, _> = serde_json::from_str(line.pointsman_cursor.get());
@@ -130,14 +158,21 @@ impl Mapper {
                 })
             }
         };
-        Some(cursor.and_then(usable).map_err(|error| format!("the line is no cursor: {error}")))
+        Some(
+            cursor
+                .and_then(usable)
+                .map_err(|error| format!("the line is no cursor: {error}")),
+        )
     }
 
     fn event(&self, line: &Bytes, cursor_number: u64) -> Result<Arrival, InvalidEvent> {
         let data = Data::read(None, line.clone())?;
         let (name, count) = (&self.name, self.count);
         let id = if self.cursor.is_some() {
-            let digest = Sha256::digest(line).iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+            let digest = Sha256::digest(line)
+                .iter()
+                .take(8)
+                .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
             format!("{name}/{cursor_number}-{count}-{digest:016x}")
         } else {
             format!("{name}/{:032x}-{count}", self.run)
@@ -155,13 +190,22 @@ impl Mapper {
             return Ok(Arrival::Event(Arc::new(defaults.build()?)));
         }
         let body = match std::str::from_utf8(data.bytes()) {
-            Ok(text) if data.kind() == DataKind::Json => serde_json::from_str(text).map_or(Body::Text(text), Body::Json),
+            Ok(text) if data.kind() == DataKind::Json => {
+                serde_json::from_str(text).map_or(Body::Text(text), Body::Json)
+            }
             Ok(text) => Body::Text(text),
             Err(_) => Body::Base64(BASE64_STANDARD.encode(data.bytes())),
         };
         // Texts and JSON always make JSON.
-        let root = serde_json::to_vec(&Root { body, headers: serde_json::Map::new() }).unwrap_or_default();
-        Ok(Arrival::Plain(Box::new(Plain { root: root.into(), defaults })))
+        let root = serde_json::to_vec(&Root {
+            body,
+            headers: serde_json::Map::new(),
+        })
+        .unwrap_or_default();
+        Ok(Arrival::Plain(Box::new(Plain {
+            root: root.into(),
+            defaults,
+        })))
     }
 }
 
@@ -171,11 +215,18 @@ fn usable(cursor: String) -> Result<String, String> {
         return Err("a NUL cannot be handed on in a variable".to_owned());
     }
     if cursor.len() > CURSOR_BYTES_MAX {
-        return Err(format!("it has {} bytes, and {CURSOR_BYTES_MAX} can be handed on", cursor.len()));
+        return Err(format!(
+            "it has {} bytes, and {CURSOR_BYTES_MAX} can be handed on",
+            cursor.len()
+        ));
     }
     Ok(cursor)
 }
 
 fn rejected(raw: Bytes, reason: String) -> Message {
-    Message { arrivals: smallvec::SmallVec::new(), rejects: vec![Reject { raw, reason }], acknowledgement: Acknowledgement::None }
+    Message {
+        arrivals: smallvec::SmallVec::new(),
+        rejects: vec![Reject { raw, reason }],
+        acknowledgement: Acknowledgement::None,
+    }
 }

@@ -27,7 +27,13 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(line_bytes_max: usize) -> Self {
-        Self { bytes: Vec::new(), start: 0, searched: 0, line_bytes_max, passes_over: false }
+        Self {
+            bytes: Vec::new(),
+            start: 0,
+            searched: 0,
+            line_bytes_max,
+            passes_over: false,
+        }
     }
 
     /// Where to read more into: at least so many bytes fit behind what is there.
@@ -43,7 +49,9 @@ impl Lines {
     pub(super) fn next(&mut self) -> Option<Line> {
         loop {
             let rest = self.bytes.get(self.start..).unwrap_or_default();
-            let Some(found) = memchr(b'\n', rest.get(self.searched..).unwrap_or_default()) else { break };
+            let Some(found) = memchr(b'\n', rest.get(self.searched..).unwrap_or_default()) else {
+                break;
+            };
             let end = self.searched + found;
             let line = line(rest.get(..end).unwrap_or_default(), self.line_bytes_max);
             self.start += end + 1;
@@ -65,7 +73,10 @@ impl Lines {
 
     /// What stands behind the last line break, once nothing more comes; none where that is nothing.
     pub(super) fn rest(&mut self) -> Option<Line> {
-        let rest = self.bytes.get(self.start..).filter(|rest| !rest.is_empty() && !self.passes_over);
+        let rest = self
+            .bytes
+            .get(self.start..)
+            .filter(|rest| !rest.is_empty() && !self.passes_over);
         let rest = rest.map(|rest| line(rest, self.line_bytes_max));
         *self = Self::new(self.line_bytes_max);
         rest
@@ -100,13 +111,20 @@ mod tests {
                 while let Some(line) = lines.next() {
                     found.push(show(line));
                 }
-                assert!(lines.bytes.len() - lines.start <= line_bytes_max + 1, "what is held is bounded");
+                assert!(
+                    lines.bytes.len() - lines.start <= line_bytes_max + 1,
+                    "what is held is bounded"
+                );
             }
             found.extend(lines.rest().map(|line| format!("{}_", show(line))));
             all.push(found);
         }
         all.dedup();
-        assert_eq!(all.len(), 1, "the lines do not depend on the pieces that they come in: {all:?}");
+        assert_eq!(
+            all.len(),
+            1,
+            "the lines do not depend on the pieces that they come in: {all:?}"
+        );
         all.remove(0)
     }
 

@@ -20,7 +20,8 @@ use crate::exec::process::{LINE_CHARS_MAX, OUTPUT_GRACE, shown};
 /// How much is read at once at most: what a pipe holds.
 const READ_BYTES: usize = 64 * 1024;
 
-/// So many lines of standard error go into the log in [`LOG_WINDOW`]; of the others it is told how many there were.
+/// So many lines of standard error go into the log in [`LOG_WINDOW`]; of the others it is told how
+/// many there were.
 const LOG_LINES_MAX: u64 = 100;
 
 /// See [`LOG_LINES_MAX`].
@@ -35,7 +36,8 @@ pub(super) struct Run {
     stdout: Option<ChildStdout>,
     /// How it ended, once it has.
     status: Option<ExitStatus>,
-    /// Since when nothing has come although the command has ended: what has left its group may hold the pipe open.
+    /// Since when nothing has come although the command has ended: what has left its group may hold
+    /// the pipe open.
     quiet_since: Option<Instant>,
     /// When what still runs is killed: set once it has been asked to end.
     kill_at: Option<Instant>,
@@ -61,9 +63,18 @@ impl Run {
     /// # Errors
     /// It cannot be started.
     pub(super) fn start(mut command: Command, source: &Name) -> io::Result<Self> {
-        command.process_group(0).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .process_group(0)
+            .kill_on_drop(true)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn()?;
-        let group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+        let group = Group(
+            child
+                .id()
+                .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)),
+        );
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let last_line = Arc::<Mutex<Option<String>>>::default();
         let log = tokio::spawn(log(stderr, source.clone(), Arc::clone(&last_line)));
@@ -82,7 +93,8 @@ impl Run {
         })
     }
 
-    /// Reads more, and returns true; or false once everything has been read and the command has ended. May be dropped at any time.
+    /// Reads more, and returns true; or false once everything has been read and the command has
+    /// ended. May be dropped at any time.
     pub(super) async fn read(&mut self, lines: &mut Lines) -> bool {
         loop {
             let wake = self.overdue();
@@ -98,7 +110,8 @@ impl Run {
             tokio::select! {
                 biased;
                 status = self.child.wait(), if self.status.is_none() => self.exited(status.unwrap_or_default()),
-                // Before the time that is up: what waits in the pipe may have waited there because nobody asked for it.
+                // Before the time that is up: what waits in the pipe may have waited there because
+                // nobody asked for it.
                 read = read => match read {
                     Ok(1..) => {
                         self.quiet_since = self.status.map(|_| Instant::now());
@@ -126,12 +139,25 @@ impl Run {
         if self.kill_at.is_some_and(|at| now >= at + OUTPUT_GRACE) {
             self.stdout = None;
         }
-        let kill = self.kill_at.map(|at| if self.is_killed { at + OUTPUT_GRACE } else { at }).filter(|at| *at > now);
-        let quiet = self.quiet_since.filter(|_| self.stdout.is_some()).map(|since| since + OUTPUT_GRACE);
+        let kill = self
+            .kill_at
+            .map(|at| {
+                if self.is_killed {
+                    at + OUTPUT_GRACE
+                } else {
+                    at
+                }
+            })
+            .filter(|at| *at > now);
+        let quiet = self
+            .quiet_since
+            .filter(|_| self.stdout.is_some())
+            .map(|since| since + OUTPUT_GRACE);
         [kill, quiet].into_iter().flatten().min()
     }
 
-    /// The command itself has ended. What it left in its group ends with it, at once unless it is tidying up.
+    /// The command itself has ended. What it left in its group ends with it, at once unless it is
+    /// tidying up.
     fn exited(&mut self, status: ExitStatus) {
         self.status = Some(status);
         self.quiet_since = Some(Instant::now());
@@ -148,9 +174,12 @@ impl Run {
         }
     }
 
-    /// Waits until nothing of the group is left, and tells how it ended. To be called once [`Run::read`] has returned false; may be dropped at any time.
+    /// Waits until nothing of the group is left, and tells how it ended. To be called once
+    /// [`Run::read`] has returned false; may be dropped at any time.
     pub(super) async fn ended(&mut self) -> Ended {
-        let tidies_for = self.kill_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+        let tidies_for = self.kill_at.map_or(Duration::ZERO, |at| {
+            at.saturating_duration_since(Instant::now())
+        });
         if !self.group.gone_within(tidies_for).await {
             self.group.signal(Signal::KILL);
             if !self.group.gone_within(GONE_WITHIN).await {
@@ -165,8 +194,15 @@ impl Run {
         }
         let status = self.status.unwrap_or_default();
         let how = crate::exec::process::how(status);
-        let how = self.last_line.lock().as_ref().map_or_else(|| how.clone(), |line| format!("{how}: {line}"));
-        Ended { is_success: status.success(), how }
+        let how = self
+            .last_line
+            .lock()
+            .as_ref()
+            .map_or_else(|| how.clone(), |line| format!("{how}: {line}"));
+        Ended {
+            is_success: status.success(),
+            how,
+        }
     }
 }
 
@@ -193,7 +229,11 @@ async fn log(stderr: Option<ChildStderr>, source: Name, last: Arc<Mutex<Option<S
         }
         *last.lock() = Some(line);
     };
-    while stderr.read_buf(lines.more(READ_BYTES)).await.is_ok_and(|read| read > 0) {
+    while stderr
+        .read_buf(lines.more(READ_BYTES))
+        .await
+        .is_ok_and(|read| read > 0)
+    {
         while let Some(line) = lines.next() {
             tell(line);
         }

@@ -30,7 +30,10 @@ impl Fixture {
 
     fn append(&self, text: &str) {
         use std::io::Write;
-        let mut file = std::fs::OpenOptions::new().append(true).open(self.folder.path().join("lines")).unwrap();
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(self.folder.path().join("lines"))
+            .unwrap();
         file.write_all(text.as_bytes()).unwrap();
     }
 }
@@ -47,14 +50,19 @@ impl SourceFixture for Fixture {
     }
 
     async fn happen(&mut self, count: usize) -> Vec<String> {
-        let lines: Vec<String> = (self.told..self.told + count).map(|n| format!("{{\"line\": {n}}}")).collect();
+        let lines: Vec<String> = (self.told..self.told + count)
+            .map(|n| format!("{{\"line\": {n}}}"))
+            .collect();
         self.append(&format!("{}\n", lines.join("\n")));
         self.told += count;
         lines
     }
 
     fn identity(&self, event: &Event) -> String {
-        assert_eq!((event.ty(), event.source()), (&LINE_TYPE.into(), &"/exec/suite".into()));
+        assert_eq!(
+            (event.ty(), event.source()),
+            (&LINE_TYPE.into(), &"/exec/suite".into())
+        );
         String::from_utf8(event.data().unwrap().bytes().to_vec()).unwrap()
     }
 
@@ -74,11 +82,23 @@ impl SourceFixture for Fixture {
             (json!({ "command": [""] }), "command[0]"),
             (json!({ "command": ["a", "<$.id>"] }), "command[1]"),
             (json!({ "command": ["a", "b\u{0}"] }), "command[1]"),
-            (json!({ "command": ["a"], "env": { "POINTSMAN_CURSOR": "x" } }), "env.POINTSMAN_CURSOR"),
-            (json!({ "command": ["a"], "env": { "A": "<$.id>" } }), "env.A"),
+            (
+                json!({ "command": ["a"], "env": { "POINTSMAN_CURSOR": "x" } }),
+                "env.POINTSMAN_CURSOR",
+            ),
+            (
+                json!({ "command": ["a"], "env": { "A": "<$.id>" } }),
+                "env.A",
+            ),
             (json!({ "command": ["a"], "cwd": "" }), "cwd"),
-            (json!({ "command": ["a"], "restart": { "every": "0s" } }), "restart.every"),
-            (json!({ "command": ["a"], "cursor": { "prefix": "" } }), "cursor.prefix"),
+            (
+                json!({ "command": ["a"], "restart": { "every": "0s" } }),
+                "restart.every",
+            ),
+            (
+                json!({ "command": ["a"], "cursor": { "prefix": "" } }),
+                "cursor.prefix",
+            ),
             (json!({ "command": ["a"], "max_line": "0B" }), "max_line"),
             (json!({ "command": ["a"], "max_line": "1GiB" }), "max_line"),
         ]
@@ -93,7 +113,15 @@ async fn conforms() {
 fn context(cursor: Option<Cursor>, mapped: bool) -> SourceContext {
     let (name, clock) = (Name::new("suite").unwrap(), Arc::new(SystemClock));
     let link = Link::new(name.clone(), clock.clone());
-    SourceContext { name, tenant: Name::default_tenant(), cursor, mapped, clock, routes: Routes::default(), link }
+    SourceContext {
+        name,
+        tenant: Name::default_tenant(),
+        cursor,
+        mapped,
+        clock,
+        routes: Routes::default(),
+        link,
+    }
 }
 
 async fn open_with(settings: Value, cursor: Option<Cursor>) -> Result<Box<dyn Source>, OpenError> {
@@ -109,7 +137,10 @@ impl Script {
     fn new(script: &str, more: Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = json!({ "command": ["sh", "-c", script], "cwd": folder.path() });
-        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        settings
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         Self(folder, settings)
     }
 
@@ -122,7 +153,8 @@ impl Script {
     }
 }
 
-/// What a source has told: the data of each event or what was rejected, its id, and the last cursor.
+/// What a source has told: the data of each event or what was rejected, its id, and the last
+/// cursor.
 #[derive(Debug, Default)]
 struct Told {
     texts: Vec<String>,
@@ -134,15 +166,30 @@ struct Told {
 
 impl Told {
     fn take(&mut self, batch: Batch) {
-        for Message { arrivals, rejects, .. } in batch.messages {
+        for Message {
+            arrivals, rejects, ..
+        } in batch.messages
+        {
             for arrival in arrivals {
-                let Arrival::Event(event) = arrival else { panic!("nothing is mapped") };
-                self.texts.push(String::from_utf8_lossy(event.data().map(|data| &data.bytes()[..]).unwrap_or_default()).into_owned());
+                let Arrival::Event(event) = arrival else {
+                    panic!("nothing is mapped")
+                };
+                self.texts.push(
+                    String::from_utf8_lossy(
+                        event
+                            .data()
+                            .map(|data| &data.bytes()[..])
+                            .unwrap_or_default(),
+                    )
+                    .into_owned(),
+                );
                 self.ids.push(event.id().to_string());
-                self.kinds.extend(event.data().map(pointsman_schemas::Data::kind));
+                self.kinds
+                    .extend(event.data().map(pointsman_schemas::Data::kind));
             }
             for reject in rejects {
-                self.texts.push(format!("!{}", String::from_utf8_lossy(&reject.raw)));
+                self.texts
+                    .push(format!("!{}", String::from_utf8_lossy(&reject.raw)));
                 self.reasons.push(reject.reason);
             }
         }
@@ -158,7 +205,10 @@ impl Told {
 async fn to_the_end(source: &mut dyn Source) -> (Told, SourceError) {
     let mut told = Told::default();
     loop {
-        match next_within(source, Duration::from_secs(20)).await.expect("it says something") {
+        match next_within(source, Duration::from_secs(20))
+            .await
+            .expect("it says something")
+        {
             Ok(batch) => told.take(batch),
             Err(error) => return (told, error),
         }
@@ -169,7 +219,12 @@ async fn to_the_end(source: &mut dyn Source) -> (Told, SourceError) {
 async fn read_lines(source: &mut dyn Source, count: usize) -> Told {
     let mut told = Told::default();
     while told.texts.len() < count {
-        told.take(next_within(source, Duration::from_secs(20)).await.expect("it says something").unwrap());
+        told.take(
+            next_within(source, Duration::from_secs(20))
+                .await
+                .expect("it says something")
+                .unwrap(),
+        );
     }
     told
 }
@@ -182,59 +237,134 @@ async fn until(condition: impl Fn() -> bool) {
 
 /// Also false of a process that has ended and was not waited for.
 fn is_there(pid_file: &Path) -> bool {
-    let pid = std::fs::read_to_string(pid_file).unwrap().trim().parse().unwrap();
+    let pid = std::fs::read_to_string(pid_file)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     test_kill_process(Pid::from_raw(pid).unwrap()).is_ok()
 }
 
 #[tokio::test]
 async fn lines_are_json_text_or_bytes_and_blank_ones_are_none() {
-    let script =
-        Script::new(r#"printf '{"a": 1}\n\n  \r\nplain text\r\n5\n\377\376\n"\303\244"\nlast'"#, json!({ "restart": "on-failure" }));
+    let script = Script::new(
+        r#"printf '{"a": 1}\n\n  \r\nplain text\r\n5\n\377\376\n"\303\244"\nlast'"#,
+        json!({ "restart": "on-failure" }),
+    );
     let (told, error) = to_the_end(&mut *script.open(None).await).await;
     assert_eq!(error, SourceError::Ended);
-    assert_eq!(told.texts, ["{\"a\": 1}", "plain text", "5", "\u{fffd}\u{fffd}", "\"ä\"", "last"]);
+    assert_eq!(
+        told.texts,
+        [
+            "{\"a\": 1}",
+            "plain text",
+            "5",
+            "\u{fffd}\u{fffd}",
+            "\"ä\"",
+            "last"
+        ]
+    );
     use DataKind::{Binary, Json, Text};
     assert_eq!(told.kinds, [Json, Text, Json, Binary, Json, Text]);
     let mut ids = told.ids.clone();
     ids.dedup();
     assert_eq!((ids.len(), told.cursor), (6, None));
     let (again, _) = to_the_end(&mut *script.open(None).await).await;
-    assert!(again.ids.iter().all(|id| !told.ids.contains(id)), "without a cursor nobody knows whether a line is the same");
+    assert!(
+        again.ids.iter().all(|id| !told.ids.contains(id)),
+        "without a cursor nobody knows whether a line is the same"
+    );
 }
 
 #[tokio::test]
 async fn cloudevents_are_taken_as_they_are() {
     let event = r#"{"specversion":"1.0","id":"7","source":"/app","type":"t","data":{"a":1}}"#;
-    let script = Script::new(&format!("echo '{event}'; echo '{{}}'"), json!({ "output": "cloudevents", "restart": "on-failure" }));
+    let script = Script::new(
+        &format!("echo '{event}'; echo '{{}}'"),
+        json!({ "output": "cloudevents", "restart": "on-failure" }),
+    );
     let (told, _) = to_the_end(&mut *script.open(None).await).await;
-    assert_eq!((told.texts, told.ids), (vec![r#"{"a":1}"#.to_owned(), "!{}".to_owned()], vec!["7".to_owned()]));
-    assert!(told.reasons[0].starts_with("the line is no event: "), "{:?}", told.reasons);
+    assert_eq!(
+        (told.texts, told.ids),
+        (
+            vec![r#"{"a":1}"#.to_owned(), "!{}".to_owned()],
+            vec!["7".to_owned()]
+        )
+    );
+    assert!(
+        told.reasons[0].starts_with("the line is no event: "),
+        "{:?}",
+        told.reasons
+    );
 }
 
 #[tokio::test]
 async fn a_failed_command_is_an_error_with_its_last_words_and_what_it_broke_off_is_no_event() {
-    let script = Script::new("echo one; printf tw; echo 'no such feed' >&2; exit 3", json!({}));
+    let script = Script::new(
+        "echo one; printf tw; echo 'no such feed' >&2; exit 3",
+        json!({}),
+    );
     let (told, error) = to_the_end(&mut *script.open(None).await).await;
-    assert_eq!(error, SourceError::Unavailable("the command has failed: exited with 3: no such feed".into()));
+    assert_eq!(
+        error,
+        SourceError::Unavailable("the command has failed: exited with 3: no such feed".into())
+    );
     assert_eq!(told.texts, ["one", "!tw"]);
-    assert!(told.reasons[0].contains("in the middle of this line (exited with 3"), "{:?}", told.reasons);
+    assert!(
+        told.reasons[0].contains("in the middle of this line (exited with 3"),
+        "{:?}",
+        told.reasons
+    );
     // With a cursor it comes again, whole.
-    let script = Script::new("echo one; printf tw; kill -9 $$", json!({ "cursor": "json" }));
+    let script = Script::new(
+        "echo one; printf tw; kill -9 $$",
+        json!({ "cursor": "json" }),
+    );
     let (told, error) = to_the_end(&mut *script.open(None).await).await;
     assert_eq!(
         (told.texts, error),
-        (vec!["one".to_owned()], SourceError::Unavailable("the command has failed: killed by signal 9".into()))
+        (
+            vec!["one".to_owned()],
+            SourceError::Unavailable("the command has failed: killed by signal 9".into())
+        )
     );
 }
 
 #[tokio::test]
 async fn what_cannot_start_says_so() {
-    let settings: ExecSource = serde_json::from_value(json!({ "command": ["no-such-program-anywhere"] })).unwrap();
-    let error = settings.open(context(None, false)).await.err().unwrap().to_string();
-    assert!(error.starts_with("command: cannot start no-such-program-anywhere: "), "{error}");
-    assert!(settings.probe().await.unwrap_err().to_string().contains("cannot run no-such-program-anywhere"));
-    let settings: ExecSource = serde_json::from_value(json!({ "command": ["sh"], "env": { "A": { "env": "POINTSMAN_UNSET" } } })).unwrap();
-    assert!(settings.open(context(None, false)).await.err().unwrap().to_string().starts_with("env.A: "));
+    let settings: ExecSource =
+        serde_json::from_value(json!({ "command": ["no-such-program-anywhere"] })).unwrap();
+    let error = settings
+        .open(context(None, false))
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.starts_with("command: cannot start no-such-program-anywhere: "),
+        "{error}"
+    );
+    assert!(
+        settings
+            .probe()
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("cannot run no-such-program-anywhere")
+    );
+    let settings: ExecSource = serde_json::from_value(
+        json!({ "command": ["sh"], "env": { "A": { "env": "POINTSMAN_UNSET" } } }),
+    )
+    .unwrap();
+    assert!(
+        settings
+            .open(context(None, false))
+            .await
+            .err()
+            .unwrap()
+            .to_string()
+            .starts_with("env.A: ")
+    );
 }
 
 #[tokio::test]
@@ -243,14 +373,30 @@ async fn the_next_start_is_given_the_last_cursor_and_ids_follow_from_it() {
     let script = Script::new(body, json!({ "cursor": { "prefix": "#at" } }));
     let (first, _) = to_the_end(&mut *script.open(None).await).await;
     assert_eq!(first.texts, ["from nothing suite", "same", "same"]);
-    assert_eq!(first.position(), Position { cursor: Some("12".into()), number: 1 });
+    assert_eq!(
+        first.position(),
+        Position {
+            cursor: Some("12".into()),
+            number: 1
+        }
+    );
     // As after a crash before anything was stored, and after one behind it.
     let (again, _) = to_the_end(&mut *script.open(None).await).await;
     assert_eq!(again.ids, first.ids);
     let (second, _) = to_the_end(&mut *script.open(first.cursor.clone()).await).await;
     assert_eq!(second.texts, ["from 12 suite", "same", "same"]);
-    assert_eq!(second.position(), Position { cursor: Some("12".into()), number: 2 }, "the same cursor once more is a new one");
-    assert!(second.ids.iter().all(|id| !first.ids.contains(id)), "{second:?} {first:?}");
+    assert_eq!(
+        second.position(),
+        Position {
+            cursor: Some("12".into()),
+            number: 2
+        },
+        "the same cursor once more is a new one"
+    );
+    assert!(
+        second.ids.iter().all(|id| !first.ids.contains(id)),
+        "{second:?} {first:?}"
+    );
 }
 
 #[tokio::test]
@@ -268,10 +414,19 @@ async fn a_line_that_differs_at_the_same_place_has_another_id() {
 async fn cursors_are_texts_or_json_and_odd_ones_are_dead_letters() {
     for (line, cursor) in [
         (r#"{"pointsman_cursor": "a b"}"#, Ok("a b")),
-        (r#" { "pointsman_cursor" : {"at": [1, 2]} } "#, Ok(r#"{"at": [1, 2]}"#)),
+        (
+            r#" { "pointsman_cursor" : {"at": [1, 2]} } "#,
+            Ok(r#"{"at": [1, 2]}"#),
+        ),
         (r#"{"pointsman_cursor": 17}"#, Ok("17")),
-        (r#"{"pointsman_cursor": 17, "more": 1}"#, Err("the line is no cursor: ")),
-        (r#"{"pointsman_cursor": "a\u0000"}"#, Err("the line is no cursor: a NUL")),
+        (
+            r#"{"pointsman_cursor": 17, "more": 1}"#,
+            Err("the line is no cursor: "),
+        ),
+        (
+            r#"{"pointsman_cursor": "a\u0000"}"#,
+            Err("the line is no cursor: a NUL"),
+        ),
         (r#"{"pointsman_cursor": "#, Err("the line is no cursor: ")),
         (r#"{"pointsman_cursors": 1}"#, Err("")),
     ] {
@@ -281,7 +436,10 @@ async fn cursors_are_texts_or_json_and_odd_ones_are_dead_letters() {
         match cursor {
             Ok(cursor) => assert_eq!(told.position().cursor.as_deref(), Some(cursor), "{line}"),
             Err("") => assert_eq!((told.texts.len(), told.cursor), (1, None), "{line}"),
-            Err(reason) => assert!(told.reasons[0].starts_with(reason) && told.cursor.is_none(), "{line}: {told:?}"),
+            Err(reason) => assert!(
+                told.reasons[0].starts_with(reason) && told.cursor.is_none(),
+                "{line}: {told:?}"
+            ),
         }
     }
     // Nobody who can make a command print a line moves its position, unless cursors were asked for.
@@ -292,10 +450,16 @@ async fn cursors_are_texts_or_json_and_odd_ones_are_dead_letters() {
 
 #[tokio::test]
 async fn a_command_that_ends_well_is_started_again_as_it_is_asked_for() {
-    let script =
-        Script::new("echo ${POINTSMAN_CURSOR:-0}; echo \"@$((${POINTSMAN_CURSOR:-0} + 1))\"", json!({ "cursor": { "prefix": "@" } }));
+    let script = Script::new(
+        "echo ${POINTSMAN_CURSOR:-0}; echo \"@$((${POINTSMAN_CURSOR:-0} + 1))\"",
+        json!({ "cursor": { "prefix": "@" } }),
+    );
     let mut source = script.open(None).await;
-    assert_eq!(read_lines(&mut *source, 3).await.texts, ["0", "1", "2"], "each start has the cursor of the one before");
+    assert_eq!(
+        read_lines(&mut *source, 3).await.texts,
+        ["0", "1", "2"],
+        "each start has the cursor of the one before"
+    );
     drop(source);
     let settings = json!({ "restart": { "every": "300ms" } });
     let script = Script::new("date +%s%N", settings);
@@ -314,7 +478,13 @@ async fn what_is_not_taken_is_not_read() {
     let mut source = script.open(None).await;
     read_lines(&mut *source, 1).await;
     until(|| script.path("count").exists()).await;
-    let count = || std::fs::read_to_string(script.path("count")).unwrap().trim().parse::<u64>().unwrap();
+    let count = || {
+        std::fs::read_to_string(script.path("count"))
+            .unwrap()
+            .trim()
+            .parse::<u64>()
+            .unwrap()
+    };
     // It goes on until the pipe is full, and no further.
     let mut last = 0;
     while count() != last {
@@ -324,7 +494,9 @@ async fn what_is_not_taken_is_not_read() {
     assert!((1_000..100_000).contains(&last), "{last}");
     let told = read_lines(&mut *source, usize::try_from(last).unwrap() + 100).await;
     assert!(
-        told.texts.windows(2).all(|pair| pair[0].parse::<u64>().unwrap() + 1 == pair[1].parse::<u64>().unwrap()),
+        told.texts
+            .windows(2)
+            .all(|pair| pair[0].parse::<u64>().unwrap() + 1 == pair[1].parse::<u64>().unwrap()),
         "in order, all of them"
     );
 }
@@ -342,11 +514,19 @@ async fn a_stopped_source_ends_its_group_and_hands_over_its_last_words() {
         told.take(batch);
     }
     assert_eq!(told.texts, ["bye", "halflate"]);
-    assert!(begin.elapsed() >= Duration::from_millis(1_900), "what cares for no SIGTERM has two seconds");
+    assert!(
+        begin.elapsed() >= Duration::from_millis(1_900),
+        "what cares for no SIGTERM has two seconds"
+    );
     assert!(!is_there(&script.path("leader")));
     until(|| {
-        !std::fs::read_to_string(format!("/proc/{}/stat", std::fs::read_to_string(script.path("child")).unwrap().trim()))
-            .is_ok_and(|stat| !stat.contains(") Z "))
+        !std::fs::read_to_string(format!(
+            "/proc/{}/stat",
+            std::fs::read_to_string(script.path("child"))
+                .unwrap()
+                .trim()
+        ))
+        .is_ok_and(|stat| !stat.contains(") Z "))
     })
     .await;
     assert!(source.finish().await.is_none());
@@ -356,12 +536,19 @@ async fn a_stopped_source_ends_its_group_and_hands_over_its_last_words() {
     read_lines(&mut *source, 1).await;
     let begin = Instant::now();
     while source.finish().await.is_some() {}
-    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        begin.elapsed()
+    );
 }
 
 #[tokio::test]
 async fn a_dropped_source_leaves_nothing_running() {
-    let script = Script::new("sleep 60 & echo $! > child; echo $$ > leader; echo begun; wait", json!({}));
+    let script = Script::new(
+        "sleep 60 & echo $! > child; echo $$ > leader; echo begun; wait",
+        json!({}),
+    );
     let mut source = script.open(None).await;
     read_lines(&mut *source, 1).await;
     drop(source);
@@ -377,8 +564,19 @@ async fn output_that_outlives_its_command_is_read_and_not_waited_for() {
     );
     let begin = Instant::now();
     let (told, error) = to_the_end(&mut *script.open(None).await).await;
-    assert_eq!((told.texts, error), (vec!["end".to_owned()], SourceError::Ended));
+    assert_eq!(
+        (told.texts, error),
+        (vec!["end".to_owned()], SourceError::Ended)
+    );
     assert!(begin.elapsed() < Duration::from_secs(10));
-    let left = std::fs::read_to_string(script.path("left")).unwrap().trim().parse().unwrap();
-    rustix::process::kill_process_group(Pid::from_raw(left).unwrap(), rustix::process::Signal::KILL).unwrap();
+    let left = std::fs::read_to_string(script.path("left"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    rustix::process::kill_process_group(
+        Pid::from_raw(left).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
 }

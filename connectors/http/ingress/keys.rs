@@ -1,4 +1,5 @@
-//! API keys: RFC 6750, section 2.1. The key as a query parameter (section 2.3) is not taken, because addresses end up in logs.
+//! API keys: RFC 6750, section 2.1. The key as a query parameter (section 2.3) is not taken,
+//! because addresses end up in logs.
 
 use std::fmt;
 
@@ -23,24 +24,48 @@ impl Keys {
             let problem = |message: String| OpenError(Problem::new(message).at(index).at("auth"));
             let key = key.resolve().map_err(|error| problem(error.to_string()))?;
             if key.expose().len() < KEY_BYTES_MIN {
-                return Err(problem(format!("this key is shorter than {KEY_BYTES_MIN} characters; make one with: openssl rand -hex 32")));
+                return Err(problem(format!(
+                    "this key is shorter than {KEY_BYTES_MIN} characters; make one with: openssl rand -hex 32"
+                )));
             }
             Ok(Sha256::digest(key.expose()).into())
         };
-        Ok(Self(keys.iter().enumerate().map(resolve).collect::<Result<_, _>>()?))
+        Ok(Self(
+            keys.iter()
+                .enumerate()
+                .map(resolve)
+                .collect::<Result<_, _>>()?,
+        ))
     }
 
     pub(super) fn admit(&self, head: &Parts) -> Result<(), Refusal> {
         if self.0.is_empty() {
             return Ok(());
         }
-        let Some(shown) = head.headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())) else {
-            return Err(refuse("this bus wants a key; send Authorization: Bearer and the key", "Bearer"));
+        let Some(shown) = head
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| bearer(value.as_bytes()))
+        else {
+            return Err(refuse(
+                "this bus wants a key; send Authorization: Bearer and the key",
+                "Bearer",
+            ));
         };
         let shown: [u8; 32] = Sha256::digest(shown).into();
         // Every key is looked at, so that the time taken does not tell which one was nearly right.
-        let known = self.0.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&shown));
-        if known.into() { Ok(()) } else { Err(refuse("the key is not one of this bus's", "Bearer error=\"invalid_token\"")) }
+        let known = self
+            .0
+            .iter()
+            .fold(Choice::from(0), |found, key| found | key.ct_eq(&shown));
+        if known.into() {
+            Ok(())
+        } else {
+            Err(refuse(
+                "the key is not one of this bus's",
+                "Bearer error=\"invalid_token\"",
+            ))
+        }
     }
 }
 
@@ -52,9 +77,12 @@ impl fmt::Debug for Keys {
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then(|| token.trim_ascii())
 }
 
 fn refuse(detail: &'static str, challenge: &'static str) -> Refusal {
-    Refusal::new(StatusCode::UNAUTHORIZED, detail).with(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    Refusal::new(StatusCode::UNAUTHORIZED, detail)
+        .with(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
 }

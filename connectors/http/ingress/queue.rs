@@ -1,4 +1,5 @@
-//! Requests on their way from the listener to whoever stores them, and the answers on their way back.
+//! Requests on their way from the listener to whoever stores them, and the answers on their way
+//! back.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::http::listener::{Attachment, BUSY_WAIT, Refusal};
 use crate::source::{Acknowledgement, Arrival, Batch, Message, Source, SourceError, Verdict};
 
-/// How many requests wait to be taken over. Their bytes are bounded by the listener; this bounds what each takes beside them.
+/// How many requests wait to be taken over. Their bytes are bounded by the listener; this bounds
+/// what each takes beside them.
 const WAITING_REQUESTS_MAX: usize = 4_096;
 
 /// How many requests are handed over at once.
@@ -31,17 +33,27 @@ pub(crate) fn queue<T>() -> (Queue<T>, Waiting<T>) {
 pub(crate) struct Queue<T = Message>(mpsc::Sender<T>);
 
 impl Queue {
-    /// Hands over what one request brought, and waits for the verdict. Everything is stored or nothing is.
+    /// Hands over what one request brought, and waits for the verdict. Everything is stored or
+    /// nothing is.
     ///
     /// Safe to cancel: what was handed over stays so, and counts as taken in until it is stored.
     ///
     /// # Errors
     /// Nothing is stored: the answer for the caller.
-    pub(crate) async fn store(&self, arrivals: SmallVec<[Arrival; 1]>, held: OwnedSemaphorePermit) -> Result<(), Refusal> {
+    pub(crate) async fn store(
+        &self,
+        arrivals: SmallVec<[Arrival; 1]>,
+        held: OwnedSemaphorePermit,
+    ) -> Result<(), Refusal> {
         if arrivals.is_empty() {
             return Ok(());
         }
-        self.hand(held, |acknowledgement| Message { arrivals, rejects: Vec::new(), acknowledgement }).await
+        self.hand(held, |acknowledgement| Message {
+            arrivals,
+            rejects: Vec::new(),
+            acknowledgement,
+        })
+        .await
     }
 }
 
@@ -50,13 +62,22 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// Nothing is stored: the answer for the caller.
-    pub(crate) async fn hand(&self, held: OwnedSemaphorePermit, make: impl FnOnce(Acknowledgement) -> T) -> Result<(), Refusal> {
+    pub(crate) async fn hand(
+        &self,
+        held: OwnedSemaphorePermit,
+        make: impl FnOnce(Acknowledgement) -> T,
+    ) -> Result<(), Refusal> {
         let (caller, verdict) = oneshot::channel();
-        match self.0.try_send(make(Acknowledgement::Caller(caller, Some(held)))) {
+        match self
+            .0
+            .try_send(make(Acknowledgement::Caller(caller, Some(held))))
+        {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 let detail = "too many requests wait to be stored; send it again a little later";
-                return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(BUSY_WAIT));
+                return Err(
+                    Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(BUSY_WAIT)
+                );
             }
             Err(TrySendError::Closed(_)) => return Err(failed()),
         }
@@ -66,14 +87,20 @@ impl<T> Queue<T> {
                 let detail = "there is no room now and nothing was stored; send it again later";
                 Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait))
             }
-            Ok(Verdict::Rejected(reason)) => Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, reason)),
+            Ok(Verdict::Rejected(reason)) => {
+                Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, reason))
+            }
             Ok(Verdict::Failed) | Err(_) => Err(failed()),
         }
     }
 }
 
 fn failed() -> Refusal {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "it could not be stored; send it again later").retry_after(FAILED_WAIT)
+    Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "it could not be stored; send it again later",
+    )
+    .retry_after(FAILED_WAIT)
 }
 
 /// The source's end, before it answers on a path.
@@ -81,7 +108,10 @@ pub(crate) struct Waiting<T = Message>(mpsc::Receiver<T>);
 
 impl<T> Waiting<T> {
     pub(crate) fn attached(self, attachment: Attachment) -> Queued<T> {
-        Queued { messages: self.0, _attachment: attachment }
+        Queued {
+            messages: self.0,
+            _attachment: attachment,
+        }
     }
 }
 
@@ -93,7 +123,8 @@ pub(crate) struct Queued<T = Message> {
 }
 
 impl<T> Queued<T> {
-    /// What waits, at most so many; waits where nothing does. Safe to cancel, by tokio's word for `recv_many`.
+    /// What waits, at most so many; waits where nothing does. Safe to cancel, by tokio's word for
+    /// `recv_many`.
     pub(crate) async fn take_up_to(&mut self, max: usize) -> Result<Vec<T>, SourceError> {
         let mut messages = Vec::new();
         match self.messages.recv_many(&mut messages, max).await {
@@ -106,7 +137,10 @@ impl<T> Queued<T> {
 impl Queued {
     /// What waits; waits where nothing does. Safe to cancel.
     pub(super) async fn take(&mut self) -> Result<Batch, SourceError> {
-        Ok(Batch { messages: self.take_up_to(BATCH_REQUESTS_MAX).await?, cursor: None })
+        Ok(Batch {
+            messages: self.take_up_to(BATCH_REQUESTS_MAX).await?,
+            cursor: None,
+        })
     }
 
     #[cfg(test)]

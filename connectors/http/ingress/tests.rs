@@ -10,8 +10,13 @@ use crate::source::{Message, Verdict};
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
-const BINARY: Headers =
-    &[("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t"), ("content-type", "application/json")];
+const BINARY: Headers = &[
+    ("ce-specversion", "1.0"),
+    ("ce-id", "1"),
+    ("ce-source", "/s"),
+    ("ce-type", "t"),
+    ("content-type", "application/json"),
+];
 const STRUCTURED: (&str, &str) = ("content-type", "application/cloudevents+json");
 const BATCH: (&str, &str) = ("content-type", "application/cloudevents-batch+json");
 
@@ -26,7 +31,9 @@ async fn tell(ingress: &mut Ingress, verdict: Verdict) -> Message {
     let mut batch = ingress.next().await.unwrap();
     assert_eq!(batch.messages.len(), 1);
     let mut message = batch.messages.remove(0);
-    std::mem::replace(&mut message.acknowledgement, crate::Acknowledgement::None).tell(verdict).await;
+    std::mem::replace(&mut message.acknowledgement, crate::Acknowledgement::None)
+        .tell(verdict)
+        .await;
     message
 }
 
@@ -48,16 +55,36 @@ async fn events_come_in_in_each_mode_and_the_verdict_goes_back() {
         (BINARY, b"{\"a\": 1}", &["1"], (Verdict::Stored, 202, None)),
         (&[STRUCTURED], one, &["1"], (Verdict::Stored, 202, None)),
         (&[BATCH], two, &["1", "2"], (Verdict::Stored, 202, None)),
-        (BINARY, b"1", &["1"], (Verdict::Later(Duration::from_millis(2_500)), 429, Some("3"))),
+        (
+            BINARY,
+            b"1",
+            &["1"],
+            (Verdict::Later(Duration::from_millis(2_500)), 429, Some("3")),
+        ),
         (BINARY, b"1", &["1"], (Verdict::Failed, 503, Some("5"))),
-        (BINARY, b"1", &["1"], (Verdict::Rejected("no such tenant".into()), 422, None)),
+        (
+            BINARY,
+            b"1",
+            &["1"],
+            (Verdict::Rejected("no such tenant".into()), 422, None),
+        ),
     ];
     for (headers, body, expect, (verdict, status, retry_after)) in table {
-        let (answer, message) = tokio::join!(served.post(PATH, headers, body), tell(&mut ingress, verdict));
-        assert_eq!((answer.status(), answer.header("retry-after")), (status, retry_after), "{answer:?}");
+        let (answer, message) = tokio::join!(
+            served.post(PATH, headers, body),
+            tell(&mut ingress, verdict)
+        );
+        assert_eq!(
+            (answer.status(), answer.header("retry-after")),
+            (status, retry_after),
+            "{answer:?}"
+        );
         assert_eq!(ids(&message), expect);
         if status == 202 {
-            assert_eq!((answer.body(), answer.header("content-length")), ("", Some("0")));
+            assert_eq!(
+                (answer.body(), answer.header("content-length")),
+                ("", Some("0"))
+            );
         } else {
             assert_eq!(answer.problem().0, u64::from(status));
         }
@@ -67,16 +94,49 @@ async fn events_come_in_in_each_mode_and_the_verdict_goes_back() {
 #[tokio::test]
 async fn what_is_no_event_is_refused_with_its_place() {
     let (served, _ingress) = open(ListenSettings::default()).await;
-    let deep =
-        [b"{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/s\",\"type\":\"t\",\"data\":".as_slice(), &[b'['; 200], &[b']'; 200], b"}"]
-            .concat();
-    let many = format!("[{}]", vec![r#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#; REQUEST_EVENTS_MAX + 1].join(","));
+    let deep = [
+        b"{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/s\",\"type\":\"t\",\"data\":"
+            .as_slice(),
+        &[b'['; 200],
+        &[b']'; 200],
+        b"}",
+    ]
+    .concat();
+    let many = format!(
+        "[{}]",
+        vec![r#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#; REQUEST_EVENTS_MAX + 1]
+            .join(",")
+    );
     let table: [(Headers, &[u8], u16, &str); 8] = [
-        (&[("content-type", "text/plain")], b"x", 415, "no CloudEvent"),
+        (
+            &[("content-type", "text/plain")],
+            b"x",
+            415,
+            "no CloudEvent",
+        ),
         (&[], b"", 415, "no CloudEvent"),
-        (&[("content-type", "application/cloudevents+xml")], b"x", 415, "no CloudEvent"),
-        (&[("ce-specversion", "1.0"), ("ce-source", "/s"), ("ce-type", "t")], b"", 400, "id"),
-        (&[STRUCTURED], b"{\"specversion\":\"1.0\"", 400, "ends too early"),
+        (
+            &[("content-type", "application/cloudevents+xml")],
+            b"x",
+            415,
+            "no CloudEvent",
+        ),
+        (
+            &[
+                ("ce-specversion", "1.0"),
+                ("ce-source", "/s"),
+                ("ce-type", "t"),
+            ],
+            b"",
+            400,
+            "id",
+        ),
+        (
+            &[STRUCTURED],
+            b"{\"specversion\":\"1.0\"",
+            400,
+            "ends too early",
+        ),
         (&[STRUCTURED], &deep, 400, "deep"),
         (BINARY, b"{", 400, "JSON"),
         (&[BATCH], many.as_bytes(), 413, "1000 events"),
@@ -90,33 +150,59 @@ async fn what_is_no_event_is_refused_with_its_place() {
     let answer = served.post(PATH, &[BATCH], batch).await;
     let document: serde_json::Value = serde_json::from_str(answer.body()).unwrap();
     assert_eq!((answer.status(), &document["event"]), (400, &1.into()));
-    assert_eq!(served.post(PATH, &[BATCH], b"[]").await.status(), 202, "nothing to store is stored");
+    assert_eq!(
+        served.post(PATH, &[BATCH], b"[]").await.status(),
+        202,
+        "nothing to store is stored"
+    );
 }
 
 #[tokio::test]
 async fn a_key_is_asked_for_before_the_body_is_read() {
     let other = "fedcba9876543210fedcba9876543210";
-    let settings = ListenSettings { auth: vec![other.into(), KEY.into()], ..ListenSettings::default() };
+    let settings = ListenSettings {
+        auth: vec![other.into(), KEY.into()],
+        ..ListenSettings::default()
+    };
     let (served, mut ingress) = open(settings).await;
     // The body never comes, and is not waited for.
-    let announce = |authorization: &str| format!("POST /events HTTP/1.1\r\nhost: x\r\n{authorization}content-length: 1000\r\n\r\n");
+    let announce = |authorization: &str| {
+        format!("POST /events HTTP/1.1\r\nhost: x\r\n{authorization}content-length: 1000\r\n\r\n")
+    };
     for (authorization, challenge) in [
         (String::new(), "Bearer"),
         (format!("authorization: Basic {KEY}\r\n"), "Bearer"),
         ("authorization: Bearer\r\n".to_owned(), "Bearer"),
-        (format!("authorization: Bearer {KEY}0\r\n"), "Bearer error=\"invalid_token\""),
+        (
+            format!("authorization: Bearer {KEY}0\r\n"),
+            "Bearer error=\"invalid_token\"",
+        ),
         ("authorization: Bearer \r\n".to_owned(), "Bearer"),
     ] {
         let answer = served.raw(announce(&authorization)).await;
-        assert_eq!((answer.problem().0, answer.header("www-authenticate")), (401, Some(challenge)), "{authorization}");
+        assert_eq!(
+            (answer.problem().0, answer.header("www-authenticate")),
+            (401, Some(challenge)),
+            "{authorization}"
+        );
     }
     for key in [KEY, other] {
         let authorization = format!("bearer {key}");
         let headers = [BINARY, &[("authorization", &authorization)]].concat();
-        let (answer, _) = tokio::join!(served.post(PATH, &headers, b"1"), tell(&mut ingress, Verdict::Stored));
+        let (answer, _) = tokio::join!(
+            served.post(PATH, &headers, b"1"),
+            tell(&mut ingress, Verdict::Stored)
+        );
         assert_eq!(answer.status(), 202);
     }
-    assert!(!format!("{ingress:?} {:?} {:?}", served.routes, Keys::resolve(&[KEY.into()])).contains(KEY));
+    assert!(
+        !format!(
+            "{ingress:?} {:?} {:?}",
+            served.routes,
+            Keys::resolve(&[KEY.into()])
+        )
+        .contains(KEY)
+    );
 }
 
 #[test]
@@ -130,8 +216,7 @@ fn a_key_must_be_there_and_long_enough() {
 #[tokio::test]
 async fn what_waits_is_handed_over_at_once_and_what_is_dropped_is_answered() {
     let (served, mut ingress) = open(ListenSettings::default()).await;
-    let request =
-        "POST /events HTTP/1.1\r\nhost: x\r\nconnection: close\r\nce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\nce-type: t\r\n\r\n";
+    let request = "POST /events HTTP/1.1\r\nhost: x\r\nconnection: close\r\nce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\nce-type: t\r\n\r\n";
     let callers = futures::future::join_all((0..10).map(|_| served.raw(request)));
     let take = async {
         let mut messages = Vec::new();
@@ -156,8 +241,18 @@ async fn what_waits_is_handed_over_at_once_and_what_is_dropped_is_answered() {
 
 #[tokio::test]
 async fn what_a_caller_leaves_behind_still_counts() {
-    let settings = ListenSettings { max_body: pointsman_schemas::Size { bytes: 10_000 }, ..ListenSettings::default() };
-    let served = serve(settings.clone(), Limits { in_flight_bytes: 0, ..Limits::default() }).await;
+    let settings = ListenSettings {
+        max_body: pointsman_schemas::Size { bytes: 10_000 },
+        ..ListenSettings::default()
+    };
+    let served = serve(
+        settings.clone(),
+        Limits {
+            in_flight_bytes: 0,
+            ..Limits::default()
+        },
+    )
+    .await;
     let mut ingress = Ingress::open(&settings, &served.routes).unwrap();
     let body = [b'1'; 10_000];
     let batch = tokio::select! {
@@ -167,16 +262,27 @@ async fn what_a_caller_leaves_behind_still_counts() {
     // The caller has hung up; what he sent is still in hand.
     assert_eq!(served.post(PATH, BINARY, &body).await.status(), 429);
     drop(batch);
-    let (answer, _) = tokio::join!(served.post(PATH, BINARY, &body), tell(&mut ingress, Verdict::Stored));
+    let (answer, _) = tokio::join!(
+        served.post(PATH, BINARY, &body),
+        tell(&mut ingress, Verdict::Stored)
+    );
     assert_eq!(answer.status(), 202);
 }
 
 #[tokio::test]
 async fn the_handshake_follows_the_settings() {
-    let settings = ListenSettings { origins: vec!["Good.example".into()], ..ListenSettings::default() };
+    let settings = ListenSettings {
+        origins: vec!["Good.example".into()],
+        ..ListenSettings::default()
+    };
     let (served, _ingress) = open(settings).await;
-    for (origin, consent) in [("good.example", Some("good.example")), ("bad.example", None)] {
-        let answer = served.request("OPTIONS", PATH, &[("WebHook-Request-Origin", origin)], b"").await;
+    for (origin, consent) in [
+        ("good.example", Some("good.example")),
+        ("bad.example", None),
+    ] {
+        let answer = served
+            .request("OPTIONS", PATH, &[("WebHook-Request-Origin", origin)], b"")
+            .await;
         assert_eq!(answer.header("webhook-allowed-origin"), consent);
     }
 }

@@ -5,9 +5,10 @@
 //!     └─────────────────┴──── gives way where room is needed ────▶ Leaving
 //! ```
 //!
-//! Whoever says nothing, says it slowly or has nothing more to say costs others nothing: at the bound the connection that has waited longest
-//! for a head gives way, then the one that has waited longest for a body. A request that is whole is never broken off: from then on it may
-//! have been stored.
+//! Whoever says nothing, says it slowly or has nothing more to say costs others nothing: at the
+//! bound the connection that has waited longest for a head gives way, then the one that has waited
+//! longest for a body. A request that is whole is never broken off: from then on it may have been
+//! stored.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -86,9 +87,14 @@ impl Room {
 }
 
 impl Line {
-    /// A head has come; `whole` says that there is no body to wait for. False where the connection gives way: then nothing may be done.
+    /// A head has come; `whole` says that there is no body to wait for. False where the connection
+    /// gives way: then nothing may be done.
     pub(super) fn began(&self, whole: bool) -> bool {
-        self.enter(if whole { State::Working } else { State::Reading })
+        self.enter(if whole {
+            State::Working
+        } else {
+            State::Reading
+        })
     }
 
     /// The body has come. False as of [`Line::began`].
@@ -132,19 +138,31 @@ impl Line {
         (state == State::Waiting).then_some(since)
     }
 
-    /// Ends once it is to give way. For the one task of the connection: each look costs two atomic operations, where a token that all
-    /// connections share would cost locks.
+    /// Ends once it is to give way. For the one task of the connection: each look costs two atomic
+    /// operations, where a token that all connections share would cost locks.
     pub(super) async fn leaves(&self) {
         poll_fn(|cx| {
             self.waker.register(cx.waker());
-            if self.told.load(Ordering::Acquire) >= LEAVE { Poll::Ready(()) } else { Poll::Pending }
+            if self.told.load(Ordering::Acquire) >= LEAVE {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
     }
 
-    /// Ends once it is to take no further request. Only to be waited for within the task that waits for [`Line::leaves`], which wakes for both.
+    /// Ends once it is to take no further request. Only to be waited for within the task that waits
+    /// for [`Line::leaves`], which wakes for both.
     pub(super) async fn finishes(&self) {
-        poll_fn(|_| if self.told.load(Ordering::Acquire) >= FINISH { Poll::Ready(()) } else { Poll::Pending }).await;
+        poll_fn(|_| {
+            if self.told.load(Ordering::Acquire) >= FINISH {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     fn tell(&self, what: u8) {
@@ -158,7 +176,11 @@ impl Line {
             return false;
         }
         // Nobody asks since when a request has been whole.
-        let since = if state == State::Reading { Instant::now() } else { place.1 };
+        let since = if state == State::Reading {
+            Instant::now()
+        } else {
+            place.1
+        };
         *place = (state, since);
         drop(place);
         if state == State::Reading {
@@ -222,15 +244,21 @@ impl Drop for Open {
 
 impl Connections {
     pub(super) fn new(max: usize, counts: Arc<ConnectionCounts>) -> Arc<Self> {
-        Arc::new(Self { max, table: Mutex::default(), room: Arc::default(), counts })
+        Arc::new(Self {
+            max,
+            table: Mutex::default(),
+            room: Arc::default(),
+            counts,
+        })
     }
 
-    /// A place for one more: at once, or once another has given way or ended. Up to `past_bound` places more are given where none can give way.
-    /// Safe to cancel; one caller at a time.
+    /// A place for one more: at once, or once another has given way or ended. Up to `past_bound`
+    /// places more are given where none can give way. Safe to cancel; one caller at a time.
     pub(super) async fn place(self: &Arc<Self>, past_bound: usize) -> Open {
         self.room.wanted.store(true, Ordering::Release);
         loop {
-            // What changes from here on leaves a permit behind, so no change between the look and the wait is missed.
+            // What changes from here on leaves a permit behind, so no change between the look and
+            // the wait is missed.
             if let Some(open) = self.try_place(past_bound) {
                 self.room.wanted.store(false, Ordering::Release);
                 return open;
@@ -245,33 +273,61 @@ impl Connections {
         if open < self.max {
             return Some(self.insert(&mut table, false));
         }
-        let leaving = table.lines.values().filter(|line| line.is_leaving()).count();
+        let leaving = table
+            .lines
+            .values()
+            .filter(|line| line.is_leaving())
+            .count();
         // One that leaves is gone in a moment, and so is the reason to ask another.
-        if open - leaving < self.max || self.one_gives_way(&table) || open >= self.max.saturating_add(past_bound) {
+        if open - leaving < self.max
+            || self.one_gives_way(&table)
+            || open >= self.max.saturating_add(past_bound)
+        {
             return None;
         }
         Some(self.insert(&mut table, true))
     }
 
-    /// A place past the bound, whatever the number: for a connection on the descriptor that is kept for probes.
+    /// A place past the bound, whatever the number: for a connection on the descriptor that is kept
+    /// for probes.
     pub(super) fn place_on_spare(self: &Arc<Self>) -> Open {
         self.insert(&mut self.table.lock(), true)
     }
 
     fn insert(self: &Arc<Self>, table: &mut Table, past_bound: bool) -> Open {
         let place = Mutex::new((State::Waiting, Instant::now()));
-        let (has_all, told, waker, room) = (AtomicBool::new(false), AtomicU8::new(0), AtomicWaker::new(), Arc::clone(&self.room));
-        let line = Arc::new(Line { place, past_bound, has_all, told, waker, room });
+        let (has_all, told, waker, room) = (
+            AtomicBool::new(false),
+            AtomicU8::new(0),
+            AtomicWaker::new(),
+            Arc::clone(&self.room),
+        );
+        let line = Arc::new(Line {
+            place,
+            past_bound,
+            has_all,
+            told,
+            waker,
+            room,
+        });
         let id = table.next;
         table.next += 1;
         table.lines.insert(id, Arc::clone(&line));
         self.counts.open.fetch_add(1, Ordering::Relaxed);
-        Open { id, line, all: Arc::clone(self) }
+        Open {
+            id,
+            line,
+            all: Arc::clone(self),
+        }
     }
 
     /// Has every connection end when its request is answered.
     pub(super) fn finish(&self) {
-        self.table.lock().lines.values().for_each(|line| line.tell(FINISH));
+        self.table
+            .lock()
+            .lines
+            .values()
+            .for_each(|line| line.tell(FINISH));
     }
 
     /// Makes the one give way that has waited longest; false where all are at work.
@@ -280,8 +336,14 @@ impl Connections {
     }
 
     fn one_gives_way(&self, table: &Table) -> bool {
-        let mut waiting: Vec<_> = table.lines.values().filter_map(|line| Some((line.rank()?, line))).collect();
-        while let Some(oldest) = (0..waiting.len()).min_by_key(|index| waiting.get(*index).map(|(rank, _)| *rank)) {
+        let mut waiting: Vec<_> = table
+            .lines
+            .values()
+            .filter_map(|line| Some((line.rank()?, line)))
+            .collect();
+        while let Some(oldest) =
+            (0..waiting.len()).min_by_key(|index| waiting.get(*index).map(|(rank, _)| *rank))
+        {
             let (_, line) = waiting.swap_remove(oldest);
             if line.give_way() {
                 self.counts.gave_way.fetch_add(1, Ordering::Relaxed);
@@ -340,7 +402,13 @@ mod tests {
         open.push(place(&all, 0).unwrap());
         assert!(open[3].line.began(true) && place(&all, 0).is_none());
         assert!(open.iter().all(|open| !open.line.is_leaving()));
-        assert_eq!((all.counts.open.load(Ordering::Relaxed), all.counts.gave_way.load(Ordering::Relaxed)), (4, 3));
+        assert_eq!(
+            (
+                all.counts.open.load(Ordering::Relaxed),
+                all.counts.gave_way.load(Ordering::Relaxed)
+            ),
+            (4, 3)
+        );
         // Past the bound there is a place for a probe, while all are at work.
         let probe = place(&all, 1).unwrap();
         assert!(probe.line.past_bound && place(&all, 1).is_none());

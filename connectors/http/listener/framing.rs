@@ -1,8 +1,11 @@
-//! Where a request's head ends and the next one begins, read strictly, so that what two readers could understand in two ways is refused.
+//! Where a request's head ends and the next one begins, read strictly, so that what two readers
+//! could understand in two ways is refused.
 //!
-//! hyper takes a bare LF for a line's end and lets `Transfer-Encoding` win over `Content-Length`. A proxy in front that decides otherwise
-//! would see other requests than we do (request smuggling: RFC 9112, sections 2.2, 6.1 and 11.2). This scanner goes over the same bytes
-//! before hyper does, changes nothing, and says where it would refuse. Whatever else is wrong is left for hyper to find.
+//! hyper takes a bare LF for a line's end and lets `Transfer-Encoding` win over `Content-Length`. A
+//! proxy in front that decides otherwise would see other requests than we do (request smuggling:
+//! RFC 9112, sections 2.2, 6.1 and 11.2). This scanner goes over the same bytes before hyper does,
+//! changes nothing, and says where it would refuse. Whatever else is wrong is left for hyper to
+//! find.
 
 use http::StatusCode;
 
@@ -24,14 +27,18 @@ pub(super) enum Fault {
 impl Fault {
     pub(super) fn refusal(self) -> Refusal {
         match self {
-            Self::BareLineFeed => Refusal::new(StatusCode::BAD_REQUEST, "a line ends with LF alone; end every line with CR LF"),
+            Self::BareLineFeed => Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "a line ends with LF alone; end every line with CR LF",
+            ),
             Self::Lengths => Refusal::new(
                 StatusCode::BAD_REQUEST,
                 "the length of the body is not clear; send either one Content-Length or Transfer-Encoding: chunked",
             ),
-            Self::TransferCoding => {
-                Refusal::new(StatusCode::BAD_REQUEST, "the only Transfer-Encoding that is understood is chunked, given once")
-            }
+            Self::TransferCoding => Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "the only Transfer-Encoding that is understood is chunked, given once",
+            ),
             Self::HeadTooLarge => Refusal::new(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "the request line and the headers take more than 32 KiB or 100 headers; send less in them",
@@ -69,7 +76,14 @@ pub(super) struct Framing {
 
 impl Framing {
     pub(super) fn new() -> Self {
-        Self { state: State::Head, line: Vec::new(), head_bytes: 0, request_line: false, length: None, chunked: false }
+        Self {
+            state: State::Head,
+            line: Vec::new(),
+            head_bytes: 0,
+            request_line: false,
+            length: None,
+            chunked: false,
+        }
     }
 
     /// True where a head has begun and not ended.
@@ -85,7 +99,8 @@ impl Framing {
     /// Goes over what came next.
     ///
     /// # Errors
-    /// The first fault, with the offset in `bytes` at which the line with it ends: that byte must not be handed on.
+    /// The first fault, with the offset in `bytes` at which the line with it ends: that byte must
+    /// not be handed on.
     pub(super) fn scan(&mut self, bytes: &[u8]) -> Result<(), (usize, Fault)> {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -137,12 +152,23 @@ impl Framing {
             State::Head if !self.request_line => self.request_line = true,
             State::Head => self.header(line)?,
             State::ChunkSize => {
-                let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-                let size = line.get(..digits).and_then(|digits| std::str::from_utf8(digits).ok());
+                let digits = line
+                    .iter()
+                    .take_while(|byte| byte.is_ascii_hexdigit())
+                    .count();
+                let size = line
+                    .get(..digits)
+                    .and_then(|digits| std::str::from_utf8(digits).ok());
                 // What is no size hyper refuses in a moment; one that is too large it refuses too.
-                let size = size.and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or_default();
+                let size = size
+                    .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+                    .unwrap_or_default();
                 self.head_bytes = 0;
-                self.state = if size == 0 { State::Trailers } else { State::Chunk(size.saturating_add(2)) };
+                self.state = if size == 0 {
+                    State::Trailers
+                } else {
+                    State::Chunk(size.saturating_add(2))
+                };
             }
             State::Trailers if line.is_empty() => self.reset(State::Head),
             State::Trailers | State::Body(_) | State::Chunk(_) => {}
@@ -155,12 +181,24 @@ impl Framing {
         if !matches!(line.first(), Some(b'c' | b'C' | b't' | b'T')) {
             return Ok(());
         }
-        let Some((name, value)) = memchr::memchr(b':', line).and_then(|colon| line.split_at_checked(colon)) else { return Ok(()) };
+        let Some((name, value)) =
+            memchr::memchr(b':', line).and_then(|colon| line.split_at_checked(colon))
+        else {
+            return Ok(());
+        };
         let value = value.get(1..).unwrap_or_default().trim_ascii();
         if name.eq_ignore_ascii_case(b"content-length") {
-            let digits = std::str::from_utf8(value).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-            let length = digits.and_then(|digits| digits.parse().ok()).ok_or(Fault::Lengths)?;
-            if self.length.replace(length).is_some_and(|before| before != length) {
+            let digits = std::str::from_utf8(value)
+                .ok()
+                .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+            let length = digits
+                .and_then(|digits| digits.parse().ok())
+                .ok_or(Fault::Lengths)?;
+            if self
+                .length
+                .replace(length)
+                .is_some_and(|before| before != length)
+            {
                 return Err(Fault::Lengths);
             }
         }
@@ -185,7 +223,13 @@ impl Framing {
     }
 
     fn reset(&mut self, state: State) {
-        (self.state, self.head_bytes, self.request_line, self.length, self.chunked) = (state, 0, false, None, false);
+        (
+            self.state,
+            self.head_bytes,
+            self.request_line,
+            self.length,
+            self.chunked,
+        ) = (state, 0, false, None, false);
     }
 }
 
@@ -203,13 +247,21 @@ mod tests {
             Ok(!framing.in_body() && !framing.in_head())
         };
         let whole = run(&mut std::iter::once(bytes));
-        assert_eq!(whole, run(&mut bytes.chunks(1)), "{:?}", String::from_utf8_lossy(bytes));
+        assert_eq!(
+            whole,
+            run(&mut bytes.chunks(1)),
+            "{:?}",
+            String::from_utf8_lossy(bytes)
+        );
         whole
     }
 
     #[test]
     fn requests_end_where_they_say() {
-        let long = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX));
+        let long = format!(
+            "GET / HTTP/1.1\r\nx: {}\r\n\r\n",
+            "x".repeat(HEAD_BYTES_MAX)
+        );
         let table: &[(&[u8], Result<bool, Fault>)] = &[
             (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Ok(true)),
             (b"\r\n\r\nGET / HTTP/1.1\r\n\r\n", Ok(true)),
@@ -233,7 +285,15 @@ mod tests {
             (long.as_bytes(), Err(Fault::HeadTooLarge)),
         ];
         for (given, expect) in table {
-            assert_eq!(scan(given), *expect, "{:?}", String::from_utf8_lossy(given).chars().take(200).collect::<String>());
+            assert_eq!(
+                scan(given),
+                *expect,
+                "{:?}",
+                String::from_utf8_lossy(given)
+                    .chars()
+                    .take(200)
+                    .collect::<String>()
+            );
         }
     }
 }

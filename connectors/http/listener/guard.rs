@@ -1,4 +1,5 @@
-//! The wire between a socket and hyper: what must not reach hyper is stopped, and hyper's bare refusals are given a problem document.
+//! The wire between a socket and hyper: what must not reach hyper is stopped, and hyper's bare
+//! refusals are given a problem document.
 
 use std::io;
 use std::pin::Pin;
@@ -16,12 +17,13 @@ use super::connections::Line;
 use super::framing::{Fault, Framing};
 use super::refusal::Refusal;
 
-/// Handed to hyper in place of what is refused: no head and no chunk size may hold it, so hyper refuses in its turn, behind the answers
-/// to whatever came before. The line ends are there because hyper parses a head only when it is complete.
+/// Handed to hyper in place of what is refused: no head and no chunk size may hold it, so hyper
+/// refuses in its turn, behind the answers to whatever came before. The line ends are there because
+/// hyper parses a head only when it is complete.
 const POISON: &[u8] = b"\0\r\n\r\n";
 
-/// How long, and for how many bytes, a connection is read on after its last answer. Closing while the caller is still sending would make
-/// his system throw that answer away unread.
+/// How long, and for how many bytes, a connection is read on after its last answer. Closing while
+/// the caller is still sending would make his system throw that answer away unread.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 1 << 20;
 
@@ -39,7 +41,8 @@ pub(super) struct Guard<S> {
     /// Runs while a head is incomplete.
     timer: Option<Pin<Box<Sleep>>>,
     idle_timeout: Duration,
-    /// Runs always, and is set anew when it has run out while there was something to do: a request costs no timer.
+    /// Runs always, and is set anew when it has run out while there was something to do: a request
+    /// costs no timer.
     idle: Option<Pin<Box<Sleep>>>,
     /// True until the first byte has come.
     silent: bool,
@@ -48,9 +51,25 @@ pub(super) struct Guard<S> {
 
 impl<S> Guard<S> {
     pub(super) fn new(stream: S, limits: &Limits, line: Arc<Line>) -> Self {
-        let Limits { head_timeout, idle_timeout, .. } = *limits;
+        let Limits {
+            head_timeout,
+            idle_timeout,
+            ..
+        } = *limits;
         let (framing, answer, timer, idle) = (Framing::new(), Bytes::new(), None, None);
-        Self { stream, framing, fault: None, poison: &[], answer, head_timeout, timer, idle_timeout, idle, silent: true, line }
+        Self {
+            stream,
+            framing,
+            fault: None,
+            poison: &[],
+            answer,
+            head_timeout,
+            timer,
+            idle_timeout,
+            idle,
+            silent: true,
+            line,
+        }
     }
 
     fn poison(&mut self, fault: Fault, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -70,16 +89,24 @@ impl<S> Guard<S> {
             return self.poll_idle(cx);
         }
         let timeout = self.head_timeout;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
         ready!(timer.as_mut().poll(cx));
         // Whoever has said nothing is told nothing: an end of input closes the connection.
-        if self.silent { Poll::Ready(Ok(())) } else { self.poison(Fault::HeadTooSlow, buf) }
+        if self.silent {
+            Poll::Ready(Ok(()))
+        } else {
+            self.poison(Fault::HeadTooSlow, buf)
+        }
     }
 
     /// An end of input once nothing has been asked for the idle time.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let timeout = self.idle_timeout;
-        let timer = self.idle.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
+        let timer = self
+            .idle
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             let until = self.line.waiting_since().unwrap_or(now) + timeout;
@@ -98,16 +125,28 @@ fn replacement(written: &[u8], fault: Option<Fault>) -> Option<Bytes> {
     if !refused || memchr::memmem::find(written, b"\r\ncontent-length: 0\r\n").is_none() {
         return None;
     }
-    let refusal = fault.map(Fault::refusal).unwrap_or_else(|| match written.get(9..12) {
-        Some(b"431") => Fault::HeadTooLarge.refusal(),
-        Some(b"414") => Refusal::new(StatusCode::URI_TOO_LONG, "the address is too long; send the data as the body"),
-        _ => Refusal::new(StatusCode::BAD_REQUEST, "this is not an HTTP/1.1 request; check the request line and the headers"),
-    });
+    let refusal = fault
+        .map(Fault::refusal)
+        .unwrap_or_else(|| match written.get(9..12) {
+            Some(b"431") => Fault::HeadTooLarge.refusal(),
+            Some(b"414") => Refusal::new(
+                StatusCode::URI_TOO_LONG,
+                "the address is too long; send the data as the body",
+            ),
+            _ => Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "this is not an HTTP/1.1 request; check the request line and the headers",
+            ),
+        });
     Some(refusal.wire())
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let guard = &mut *self;
         if guard.fault.is_some() {
             return guard.hand_over_poison(buf);
@@ -148,7 +187,11 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         ready!(self.poll_answer(cx))?;
         // What a service answered is its own, even where it looks like a refusal of hyper's.
         if !self.line.is_answering()
@@ -174,7 +217,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
 }
 
 impl<S: AsyncRead + Unpin> Guard<S> {
-    /// Ends the connection after its last answer: reads on for a moment where the caller may still be sending.
+    /// Ends the connection after its last answer: reads on for a moment where the caller may still
+    /// be sending.
     pub(super) async fn linger(self) {
         if self.fault.is_none() && !self.framing.in_body() {
             return;
@@ -197,12 +241,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_idle_from_its_last_answer_on() {
         let open = Connections::new(1, Arc::default()).place(0).await;
-        let limits = Limits { idle_timeout: Duration::from_secs(75), ..Limits::default() };
+        let limits = Limits {
+            idle_timeout: Duration::from_secs(75),
+            ..Limits::default()
+        };
         let (mut caller, stream) = tokio::io::duplex(1024);
         let mut guard = Guard::new(stream, &limits, Arc::clone(&open.line));
         let mut buffer = [0; 1024];
         for _ in 0..3 {
-            caller.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            caller
+                .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                .await
+                .unwrap();
             assert_eq!(guard.read(&mut buffer).await.unwrap(), 27);
             assert!(open.line.has_all() && open.line.began(true));
             // However long the answer takes, the caller is not idle.

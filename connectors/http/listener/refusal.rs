@@ -39,7 +39,12 @@ impl Refusal {
     /// A refusal with a status and a text for whoever sent the request.
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), event: None, headers: Vec::new() }
+        Self {
+            status,
+            detail: detail.into(),
+            event: None,
+            headers: Vec::new(),
+        }
     }
 
     /// Says which event of a batch is meant.
@@ -77,7 +82,8 @@ impl Refusal {
         serde_json::to_vec(&document).unwrap_or_default().into()
     }
 
-    /// The whole answer as it goes over the wire by HTTP/1.1, where it is the last one on its connection.
+    /// The whole answer as it goes over the wire by HTTP/1.1, where it is the last one on its
+    /// connection.
     pub(super) fn wire(&self) -> Bytes {
         let document = self.document();
         let mut wire = format!(
@@ -97,7 +103,9 @@ impl From<Refusal> for Response {
     fn from(refusal: Refusal) -> Self {
         let mut response = Self::new(refusal.document().into());
         *response.status_mut() = refusal.status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Refusal::MEDIA_TYPE));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(Refusal::MEDIA_TYPE));
         for (name, value) in refusal.headers {
             response.headers_mut().append(name, value);
         }
@@ -113,7 +121,9 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_problem_document() {
-        let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "wait").of_event(3).retry_after(Duration::from_millis(1_001));
+        let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "wait")
+            .of_event(3)
+            .retry_after(Duration::from_millis(1_001));
         let document = refusal.document();
         assert_eq!(&document[..], br#"{"type":"about:blank","title":"Too Many Requests","status":429,"detail":"wait","event":3}"#);
         let response = Response::from(refusal);

@@ -15,8 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::refusal::Refusal;
 use super::{Limits, Response};
 
-/// Takes the requests to one path. `POST` brings something, and `PUT` where the handler takes it, `OPTIONS` asks for consent, `GET` and `HEAD` ask whether somebody is there where the
-/// handler answers them; the listener refuses all else.
+/// Takes the requests to one path. `POST` brings something, and `PUT` where the handler takes it,
+/// `OPTIONS` asks for consent, `GET` and `HEAD` ask whether somebody is there where the handler
+/// answers them; the listener refuses all else.
 #[async_trait]
 pub trait Handler: fmt::Debug + Send + Sync {
     /// Whether a `POST` with this head may bring its body. Called before any of the body is read.
@@ -36,7 +37,8 @@ pub trait Handler: fmt::Debug + Send + Sync {
         false
     }
 
-    /// What a `GET` or a `HEAD` is answered, by which some senders see whether an address is the registrant's; none where it is refused.
+    /// What a `GET` or a `HEAD` is answered, by which some senders see whether an address is the
+    /// registrant's; none where it is refused.
     fn get(&self, _head: &Parts) -> Option<Result<Response, Refusal>> {
         None
     }
@@ -46,7 +48,8 @@ pub trait Handler: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether a sender may send here: the abuse protection of CloudEvents HTTP webhooks 1.0.2, section 4. Not an authorization.
+    /// Whether a sender may send here: the abuse protection of CloudEvents HTTP webhooks 1.0.2,
+    /// section 4. Not an authorization.
     fn consents_to(&self, origin: &str) -> bool;
 }
 
@@ -59,7 +62,8 @@ pub struct Request {
     pub body: Bytes,
     /// A packed body (`Content-Encoding: gzip`) as it came, which may be what is signed.
     pub packed: Option<Bytes>,
-    /// The request's part of the bytes that may be taken in at once. To be kept until what it brought is stored.
+    /// The request's part of the bytes that may be taken in at once. To be kept until what it
+    /// brought is stored.
     pub held: OwnedSemaphorePermit,
 }
 
@@ -72,7 +76,8 @@ struct Table {
     paths: RwLock<HashMap<String, Vec<Route>>>,
     ids: AtomicU64,
     bytes: Arc<Semaphore>,
-    /// How many permits `bytes` was given; grows with the largest body that anybody takes. Changed under the lock of `paths`.
+    /// How many permits `bytes` was given; grows with the largest body that anybody takes. Changed
+    /// under the lock of `paths`.
     bytes_max: AtomicUsize,
     max_body_bytes: u64,
     limits: Limits,
@@ -104,43 +109,84 @@ impl Routes {
     /// No paths yet. No body may be longer than `max_body_bytes`.
     #[must_use]
     pub fn new(max_body_bytes: u64, limits: Limits) -> Self {
-        let bytes = limits.in_flight_bytes.max(request_bytes_max(max_body_bytes)).min(Semaphore::MAX_PERMITS);
-        let (paths, ids, bytes_max) = (RwLock::default(), AtomicU64::new(0), AtomicUsize::new(bytes));
-        Self(Arc::new(Table { paths, ids, bytes: Arc::new(Semaphore::new(bytes)), bytes_max, max_body_bytes, limits }))
+        let bytes = limits
+            .in_flight_bytes
+            .max(request_bytes_max(max_body_bytes))
+            .min(Semaphore::MAX_PERMITS);
+        let (paths, ids, bytes_max) = (
+            RwLock::default(),
+            AtomicU64::new(0),
+            AtomicUsize::new(bytes),
+        );
+        Self(Arc::new(Table {
+            paths,
+            ids,
+            bytes: Arc::new(Semaphore::new(bytes)),
+            bytes_max,
+            max_body_bytes,
+            limits,
+        }))
     }
 
     /// Lets `handler` answer on `path` until the attachment is dropped.
     ///
-    /// Where `owner` (a source, say) answers there already, the new handler takes over at once, and the old one is back when the new
-    /// attachment is dropped before the old: so that a reload leaves no gap, whichever way it ends.
+    /// Where `owner` (a source, say) answers there already, the new handler takes over at once, and
+    /// the old one is back when the new attachment is dropped before the old: so that a reload
+    /// leaves no gap, whichever way it ends.
     ///
     /// # Errors
     /// [`PathTaken`] by another owner.
-    pub fn attach(&self, path: &str, owner: &str, handler: Arc<dyn Handler>) -> Result<Attachment, PathTaken> {
+    pub fn attach(
+        &self,
+        path: &str,
+        owner: &str,
+        handler: Arc<dyn Handler>,
+    ) -> Result<Attachment, PathTaken> {
         let mut paths = self.0.paths.write();
         let routes = paths.entry(path.to_owned()).or_default();
         if let Some(other) = routes.iter().find(|route| route.owner != owner) {
-            return Err(PathTaken { path: path.to_owned(), owner: other.owner.clone() });
+            return Err(PathTaken {
+                path: path.to_owned(),
+                owner: other.owner.clone(),
+            });
         }
         if let Some(max) = handler.max_body_bytes() {
-            let (now, wanted) = (self.0.bytes_max.load(Ordering::Relaxed), request_bytes_max(max).min(Semaphore::MAX_PERMITS));
+            let (now, wanted) = (
+                self.0.bytes_max.load(Ordering::Relaxed),
+                request_bytes_max(max).min(Semaphore::MAX_PERMITS),
+            );
             if wanted > now {
                 self.0.bytes.add_permits(wanted - now);
                 self.0.bytes_max.store(wanted, Ordering::Relaxed);
             }
         }
         let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
-        routes.push(Route { id, owner: owner.to_owned(), handler });
-        Ok(Attachment { table: Arc::clone(&self.0), path: path.to_owned(), id })
+        routes.push(Route {
+            id,
+            owner: owner.to_owned(),
+            handler,
+        });
+        Ok(Attachment {
+            table: Arc::clone(&self.0),
+            path: path.to_owned(),
+            id,
+        })
     }
 
     pub(super) fn handler(&self, path: &str) -> Option<Arc<dyn Handler>> {
-        self.0.paths.read().get(path)?.last().map(|route| Arc::clone(&route.handler))
+        self.0
+            .paths
+            .read()
+            .get(path)?
+            .last()
+            .map(|route| Arc::clone(&route.handler))
     }
 
     /// Takes some of the bytes that may be in hand at once; none where they are spent.
     pub(super) fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0.bytes).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+        Arc::clone(&self.0.bytes)
+            .try_acquire_many_owned(u32::try_from(bytes).ok()?)
+            .ok()
     }
 
     /// The longest body that a handler takes.
@@ -153,12 +199,17 @@ impl Routes {
     }
 }
 
-/// What a request takes beside its body: hyper reads into pieces of 8 KiB, and a body that lies in one keeps all of it.
+/// What a request takes beside its body: hyper reads into pieces of 8 KiB, and a body that lies in
+/// one keeps all of it.
 pub(super) const REQUEST_BYTES: usize = 8 * 1024;
 
-/// What one request of the largest size takes, packed and unpacked: it must fit, whatever the limit of all together.
+/// What one request of the largest size takes, packed and unpacked: it must fit, whatever the limit
+/// of all together.
 fn request_bytes_max(max_body_bytes: u64) -> usize {
-    usize::try_from(max_body_bytes).unwrap_or(usize::MAX).saturating_mul(2).saturating_add(REQUEST_BYTES)
+    usize::try_from(max_body_bytes)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(2)
+        .saturating_add(REQUEST_BYTES)
 }
 
 impl Default for Routes {
@@ -223,11 +274,18 @@ mod tests {
     #[test]
     fn a_path_has_one_owner_and_its_newest_handler() {
         let routes = Routes::default();
-        let is = |handler: &Arc<dyn Handler>| routes.handler("/a").is_some_and(|found| Arc::ptr_eq(&found, handler));
+        let is = |handler: &Arc<dyn Handler>| {
+            routes
+                .handler("/a")
+                .is_some_and(|found| Arc::ptr_eq(&found, handler))
+        };
         let (old, new): (Arc<dyn Handler>, Arc<dyn Handler>) = (Arc::new(Nobody), Arc::new(Nobody));
         let first = routes.attach("/a", "x", Arc::clone(&old)).unwrap();
         let taken = routes.attach("/a", "y", Arc::clone(&new)).unwrap_err();
-        assert_eq!(taken.to_string(), "the path /a is taken by x; give each source a path of its own");
+        assert_eq!(
+            taken.to_string(),
+            "the path /a is taken by x; give each source a path of its own"
+        );
         let second = routes.attach("/a", "x", Arc::clone(&new)).unwrap();
         assert!(is(&new));
         // A reload that fails: the old one is in force again.

@@ -36,10 +36,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Of errors in accepting the log is told this often at most.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// How much of a connection hyper buffers; also the largest piece of a body. A head must fit: [`framing::HEAD_BYTES_MAX`].
+/// How much of a connection hyper buffers; also the largest piece of a body. A head must fit:
+/// [`framing::HEAD_BYTES_MAX`].
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Connections past the bound, for probes alone: several probers, each with a connection of its own.
+/// Connections past the bound, for probes alone: several probers, each with a connection of its
+/// own.
 const PROBE_CONNECTIONS: usize = 16;
 
 /// How a socket is served.
@@ -50,7 +52,8 @@ pub struct Serving {
     pub max_connections: usize,
     /// Serve over TLS.
     pub tls: Option<TlsAcceptor>,
-    /// Paths that are answered even where every connection is at work or no descriptor is left. Whoever answers them must be quick and open nothing.
+    /// Paths that are answered even where every connection is at work or no descriptor is left.
+    /// Whoever answers them must be quick and open nothing.
     pub probes: &'static [&'static str],
     /// Where to count.
     pub counts: Arc<ConnectionCounts>,
@@ -58,15 +61,24 @@ pub struct Serving {
 
 impl std::fmt::Debug for Serving {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Serving").field("max_connections", &self.max_connections).field("tls", &self.tls.is_some()).finish_non_exhaustive()
+        f.debug_struct("Serving")
+            .field("max_connections", &self.max_connections)
+            .field("tls", &self.tls.is_some())
+            .finish_non_exhaustive()
     }
 }
 
-/// As many connections as `part` of the descriptors that the process may have, such as 2 for a half, and at most `wanted`.
+/// As many connections as `part` of the descriptors that the process may have, such as 2 for a
+/// half, and at most `wanted`.
 #[must_use]
 pub fn connections_max(wanted: usize, part: u64) -> usize {
-    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(descriptors / part.max(1)).unwrap_or(usize::MAX).min(wanted).max(1)
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(u64::MAX);
+    usize::try_from(descriptors / part.max(1))
+        .unwrap_or(usize::MAX)
+        .min(wanted)
+        .max(1)
 }
 
 /// A request's body, which tells when all of it has come.
@@ -87,11 +99,19 @@ impl Body for Watched {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let ended = matches!(&polled, Poll::Ready(None)) || (polled.is_ready() && self.body.is_end_stream());
+        let ended = matches!(&polled, Poll::Ready(None))
+            || (polled.is_ready() && self.body.is_end_stream());
         // One that gives way is dropped by its own task: what reads here is not to go on.
-        if ended && !self.line.read() { Poll::Pending } else { polled }
+        if ended && !self.line.read() {
+            Poll::Pending
+        } else {
+            polled
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -103,11 +123,19 @@ impl Body for Watched {
     }
 }
 
-/// Serves until `shutdown`; then takes no more connections, finishes the requests in flight for as long as [`Limits::drain_timeout`], and
-/// returns. Dropping the future breaks all connections off.
-pub async fn serve<S, B>(socket: TcpListener, service: S, serving: Serving, shutdown: CancellationToken)
-where
-    S: Service<http::Request<Watched>, Response = http::Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+/// Serves until `shutdown`; then takes no more connections, finishes the requests in flight for as
+/// long as [`Limits::drain_timeout`], and returns. Dropping the future breaks all connections off.
+pub async fn serve<S, B>(
+    socket: TcpListener,
+    service: S,
+    serving: Serving,
+    shutdown: CancellationToken,
+) where
+    S: Service<http::Request<Watched>, Response = http::Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Future: Send,
     B: Body + From<Bytes> + Send + 'static,
     B::Data: Send,
@@ -136,7 +164,10 @@ where
         }
     };
     if timeout(serving.limits.drain_timeout, drain).await.is_err() {
-        tracing::warn!(connections = tasks.len(), "requests were still in flight at the end of the drain; broke them off");
+        tracing::warn!(
+            connections = tasks.len(),
+            "requests were still in flight at the end of the drain; broke them off"
+        );
         tasks.shutdown().await;
     }
 }
@@ -169,7 +200,11 @@ impl Accepting {
             socket,
             connections: Connections::new(serving.max_connections, Arc::clone(&serving.counts)),
             counts: Arc::clone(&serving.counts),
-            past_bound: if serving.probes.is_empty() { 0 } else { PROBE_CONNECTIONS },
+            past_bound: if serving.probes.is_empty() {
+                0
+            } else {
+                PROBE_CONNECTIONS
+            },
             accepted: None,
             spare: None,
             on_spare: false,
@@ -178,7 +213,8 @@ impl Accepting {
         }
     }
 
-    /// The next connection, with its place among the others. Cancel-safe: what is accepted and not placed is kept.
+    /// The next connection, with its place among the others. Cancel-safe: what is accepted and not
+    /// placed is kept.
     async fn next(&mut self) -> (TcpStream, Open) {
         loop {
             if self.past_bound > 0 && !self.on_spare {
@@ -195,7 +231,11 @@ impl Accepting {
             }
             // Where there is another descriptor by now, this connection is like any other.
             let on_spare = std::mem::take(&mut self.on_spare) && !self.keep_spare();
-            let open = if on_spare { self.connections.place_on_spare() } else { self.connections.place(self.past_bound).await };
+            let open = if on_spare {
+                self.connections.place_on_spare()
+            } else {
+                self.connections.place(self.past_bound).await
+            };
             if let Some(stream) = self.accepted.take() {
                 return (stream, open);
             }
@@ -212,10 +252,14 @@ impl Accepting {
 
     /// Makes room where descriptors have run out, and rests where that cannot be done.
     async fn failed(&mut self, error: &io::Error) {
-        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        if matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+        ) {
             return;
         }
-        // accept(2) looks for a descriptor before it looks for a connection: where nobody waits, nobody has to give way.
+        // accept(2) looks for a descriptor before it looks for a connection: where nobody waits,
+        // nobody has to give way.
         if is_lack_of_descriptors(error) && !self.is_somebody_waiting() {
             return tokio::time::sleep(ACCEPT_PAUSE).await;
         }
@@ -245,10 +289,19 @@ impl Accepting {
     fn tell(&mut self, error: &io::Error) {
         self.untold += 1;
         let now = Instant::now();
-        if self.told.is_none_or(|told| now.duration_since(told) >= LOG_EVERY) {
-            let address = self.socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
-            let advice =
-                if is_lack_of_descriptors(error) { "; raise the limit of open files (ulimit -n), or lower max_connections" } else { "" };
+        if self
+            .told
+            .is_none_or(|told| now.duration_since(told) >= LOG_EVERY)
+        {
+            let address = self
+                .socket
+                .local_addr()
+                .map_or_else(|_| "?".to_owned(), |address| address.to_string());
+            let advice = if is_lack_of_descriptors(error) {
+                "; raise the limit of open files (ulimit -n), or lower max_connections"
+            } else {
+                ""
+            };
             tracing::warn!(%address, %error, failures = self.untold, "cannot take a connection, trying again{advice}");
             (self.told, self.untold) = (Some(now), 0);
         }
@@ -257,22 +310,32 @@ impl Accepting {
 
 fn is_lack_of_descriptors(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE)
+    )
 }
 
 async fn connect<S, B>(stream: TcpStream, open: Open, service: S, serving: Arc<Serving>)
 where
-    S: Service<http::Request<Watched>, Response = http::Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S: Service<http::Request<Watched>, Response = http::Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Future: Send,
     B: Body + From<Bytes> + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    // Answers are small and awaited: Nagle's algorithm would hold them back. A failure here costs speed only.
+    // Answers are small and awaited: Nagle's algorithm would hold them back. A failure here costs
+    // speed only.
     let _ = stream.set_nodelay(true);
     let line = &open.line;
     let talk = async {
-        let Some(tls) = &serving.tls else { return converse(stream, line, service, &serving).await };
+        let Some(tls) = &serving.tls else {
+            return converse(stream, line, service, &serving).await;
+        };
         match timeout(serving.limits.head_timeout, tls.accept(stream)).await {
             Ok(Ok(stream)) => converse(stream, line, service, &serving).await,
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
@@ -290,18 +353,26 @@ where
 async fn converse<T, S, B>(stream: T, line: &Arc<Line>, service: S, serving: &Arc<Serving>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
-    S: Service<http::Request<Watched>, Response = http::Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S: Service<http::Request<Watched>, Response = http::Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     B: Body + From<Bytes> + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let service = service_fn(|request| answer(request, line, &service, serving));
-    // The guard sees to heads that are slow and to connections that are idle; hyper would make and set a timer for each request.
+    // The guard sees to heads that are slow and to connections that are idle; hyper would make and
+    // set a timer for each request.
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_header_size(framing::HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES)
         .writev(false)
-        .serve_connection(TokioIo::new(Guard::new(stream, &serving.limits, Arc::clone(line))), service);
+        .serve_connection(
+            TokioIo::new(Guard::new(stream, &serving.limits, Arc::clone(line))),
+            service,
+        );
     let ended = tokio::select! {
         // An answer that is ready at the same moment then says that the connection ends.
         biased;
@@ -337,21 +408,34 @@ where
         serving.counts.turned_away.fetch_add(1, Ordering::Relaxed);
         turned_away()
     } else {
-        let request = request.map(|body| Watched { body, line: Arc::clone(line) });
+        let request = request.map(|body| Watched {
+            body,
+            line: Arc::clone(line),
+        });
         service.call(request).await?
     };
     if line.past_bound {
-        serving.counts.probes_past_bound.fetch_add(u64::from(is_probe), Ordering::Relaxed);
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        serving
+            .counts
+            .probes_past_bound
+            .fetch_add(u64::from(is_probe), Ordering::Relaxed);
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     line.answered();
     Ok(response)
 }
 
 fn turned_away<B: From<Bytes>>() -> http::Response<B> {
-    let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests are being answered; send it again a little later");
+    let refusal = Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too many requests are being answered; send it again a little later",
+    );
     let mut response = http::Response::new(refusal.document().into());
     *response.status_mut() = refusal.status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Refusal::MEDIA_TYPE));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(Refusal::MEDIA_TYPE));
     response
 }

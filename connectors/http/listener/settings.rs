@@ -8,7 +8,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, de};
 
-/// The shortest API key that is let through: 22 characters of base64 are 128 random bits, as are 32 hexadecimal digits.
+/// The shortest API key that is let through: 22 characters of base64 are 128 random bits, as are 32
+/// hexadecimal digits.
 pub const KEY_BYTES_MIN: usize = 22;
 
 /// Past this one request could fill the memory of a small machine.
@@ -17,20 +18,23 @@ const MAX_BODY_BYTES_MAX: u64 = 1 << 30;
 /// The form of an address to listen on, for the JSON Schema.
 pub const ADDRESS_PATTERN: &str = r"^(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):[0-9]{1,5}$";
 
-/// Where CloudEvents and webhooks come in: `127.0.0.1:8080`, or `{ address, tls, auth, max_body, max_connections, origins }`.
+/// Where CloudEvents and webhooks come in: `127.0.0.1:8080`, or `{ address, tls, auth, max_body,
+/// max_connections, origins }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenSettings {
     /// `host:port`; port 0 takes a free one.
     pub address: Text,
     /// Serve over TLS.
     pub tls: Option<TlsSettings>,
-    /// Keys of which a caller of the CloudEvents ingress must show one as `Authorization: Bearer …`; none means that anybody may send.
+    /// Keys of which a caller of the CloudEvents ingress must show one as `Authorization: Bearer
+    /// …`; none means that anybody may send.
     pub auth: Vec<Text>,
     /// The longest body.
     pub max_body: Size,
     /// How many connections are open at once; further ones wait in the system's backlog.
     pub max_connections: u32,
-    /// Which senders the CloudEvents ingress consents to in the webhook handshake: DNS names, or `*`.
+    /// Which senders the CloudEvents ingress consents to in the webhook handshake: DNS names, or
+    /// `*`.
     pub origins: Vec<String>,
 }
 
@@ -55,7 +59,8 @@ struct Full {
     address: Text,
     /// Serve over TLS.
     tls: Option<TlsSettings>,
-    /// API keys of which a caller of the CloudEvents ingress must show one: `Authorization: Bearer …`.
+    /// API keys of which a caller of the CloudEvents ingress must show one: `Authorization: Bearer
+    /// …`.
     #[serde(default)]
     #[schemars(extend("writeOnly" = true))]
     auth: Vec<Text>,
@@ -78,7 +83,8 @@ fn default_max_body() -> Size {
     Size { bytes: 1 << 20 }
 }
 
-/// Half of the 1,024 descriptors that a process usually has: the store and the targets need some too.
+/// Half of the 1,024 descriptors that a process usually has: the store and the targets need some
+/// too.
 fn default_max_connections() -> u32 {
     512
 }
@@ -125,13 +131,21 @@ impl ListenSettings {
         }
         for (index, key) in self.auth.iter().enumerate() {
             if key.literal().is_some_and(|key| key.len() < KEY_BYTES_MIN) {
-                let problem = Problem::new(format!("this key is shorter than {KEY_BYTES_MIN} characters")).at(index).at("auth");
+                let problem = Problem::new(format!(
+                    "this key is shorter than {KEY_BYTES_MIN} characters"
+                ))
+                .at(index)
+                .at("auth");
                 problems.push(problem.help("make one with: openssl rand -hex 32"));
             }
         }
         problems.extend(check_max_body(self.max_body).map(|problem| problem.at("max_body")));
         if self.max_connections == 0 {
-            problems.push(Problem::new("lets nobody in").at("max_connections").help("write at least 1"));
+            problems.push(
+                Problem::new("lets nobody in")
+                    .at("max_connections")
+                    .help("write at least 1"),
+            );
         }
         problems
     }
@@ -139,32 +153,47 @@ impl ListenSettings {
 
 /// What is wrong with a bound on bodies, if anything is.
 pub(crate) fn check_max_body(size: Size) -> Option<Problem> {
-    (!(1..=MAX_BODY_BYTES_MAX).contains(&size.bytes)).then(|| Problem::new("is not between 1B and 1GiB"))
+    (!(1..=MAX_BODY_BYTES_MAX).contains(&size.bytes))
+        .then(|| Problem::new("is not between 1B and 1GiB"))
 }
 
-/// The mistake of what is none, with the address that was probably meant: a port alone, or one without a host.
+/// The mistake of what is none, with the address that was probably meant: a port alone, or one
+/// without a host.
 fn not_an_address(text: &str) -> Problem {
-    let bare = text.trim().trim_start_matches("http://").trim_end_matches('/');
-    let port = bare.strip_prefix(':').or_else(|| bare.strip_prefix("*:")).unwrap_or(bare);
+    let bare = text
+        .trim()
+        .trim_start_matches("http://")
+        .trim_end_matches('/');
+    let port = bare
+        .strip_prefix(':')
+        .or_else(|| bare.strip_prefix("*:"))
+        .unwrap_or(bare);
     let meant = match (port.parse::<u16>(), split_address(bare)) {
         (Ok(port), _) => format!("127.0.0.1:{port}"),
         (Err(_), Some(_)) => bare.to_owned(),
-        (Err(_), None) if !bare.is_empty() && !bare.contains([':', '/', ' ']) => format!("{bare}:8080"),
+        (Err(_), None) if !bare.is_empty() && !bare.contains([':', '/', ' ']) => {
+            format!("{bare}:8080")
+        }
         (Err(_), None) => "127.0.0.1:8080".to_owned(),
     };
-    Problem::new(format!("`{text}` is not an address")).help(format!("write host:port, such as {meant}"))
+    Problem::new(format!("`{text}` is not an address"))
+        .help(format!("write host:port, such as {meant}"))
 }
 
 /// The host of `host:port`, where it is one.
 fn split_address(address: &str) -> Option<&str> {
     let (host, port) = address.rsplit_once(':')?;
     let bracketed = host.starts_with('[') && host.ends_with(']');
-    (port.parse::<u16>().is_ok() && !host.is_empty() && (bracketed || !host.contains(':'))).then_some(host)
+    (port.parse::<u16>().is_ok() && !host.is_empty() && (bracketed || !host.contains(':')))
+        .then_some(host)
 }
 
 fn is_loopback(host: &str) -> bool {
     let literal = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || literal.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host == "localhost"
+        || literal
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 impl<'de> Deserialize<'de> for ListenSettings {
@@ -179,8 +208,22 @@ impl<'de> Deserialize<'de> for ListenSettings {
                 Ok(ListenSettings::at(address.into()))
             }
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<ListenSettings, A::Error> {
-                let Full { address, tls, auth, max_body, max_connections, origins } = Full::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(ListenSettings { address, tls, auth, max_body, max_connections, origins })
+                let Full {
+                    address,
+                    tls,
+                    auth,
+                    max_body,
+                    max_connections,
+                    origins,
+                } = Full::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(ListenSettings {
+                    address,
+                    tls,
+                    auth,
+                    max_body,
+                    max_connections,
+                    origins,
+                })
             }
         }
         deserializer.deserialize_any(Visitor)
@@ -214,21 +257,52 @@ mod tests {
 
     #[test]
     fn an_address_alone_or_in_full() {
-        assert_eq!(read(r#""0.0.0.0:1""#).unwrap(), ListenSettings::at("0.0.0.0:1".into()));
-        let full = read(r#"{"address":"[::1]:0","auth":[{"env":"K"}],"max_body":"2MiB","tls":{"certificate":"c","key":{"file":"k"}}}"#);
+        assert_eq!(
+            read(r#""0.0.0.0:1""#).unwrap(),
+            ListenSettings::at("0.0.0.0:1".into())
+        );
+        let full = read(
+            r#"{"address":"[::1]:0","auth":[{"env":"K"}],"max_body":"2MiB","tls":{"certificate":"c","key":{"file":"k"}}}"#,
+        );
         let full = full.unwrap();
-        assert_eq!((full.max_body.bytes, full.auth, full.max_connections), (2 << 20, vec![Text::Env("K".into())], 512));
+        assert_eq!(
+            (full.max_body.bytes, full.auth, full.max_connections),
+            (2 << 20, vec![Text::Env("K".into())], 512)
+        );
         assert_eq!(read("{}").unwrap(), ListenSettings::default());
-        assert!(read(r#"{"adress":"x"}"#).unwrap_err().contains("unknown field `adress`"));
+        assert!(
+            read(r#"{"adress":"x"}"#)
+                .unwrap_err()
+                .contains("unknown field `adress`")
+        );
     }
 
     #[test]
     fn mistakes_are_found() {
-        let told = |json: &str| read(json).unwrap().check().iter().map(ToString::to_string).collect::<Vec<_>>();
-        for fine in [r#""127.0.0.1:8080""#, r#""localhost:0""#, r#""[::1]:1""#, r#"{"address":{"env":"A"}}"#] {
+        let told = |json: &str| {
+            read(json)
+                .unwrap()
+                .check()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        for fine in [
+            r#""127.0.0.1:8080""#,
+            r#""localhost:0""#,
+            r#""[::1]:1""#,
+            r#"{"address":{"env":"A"}}"#,
+        ] {
             assert_eq!(told(fine), Vec::<String>::new(), "{fine}");
         }
-        for bad in [r#""8080""#, r#"":8080""#, r#""::1:80""#, r#""a:99999""#, r#"{"max_body":"0B"}"#, r#"{"max_connections":0}"#] {
+        for bad in [
+            r#""8080""#,
+            r#"":8080""#,
+            r#""::1:80""#,
+            r#""a:99999""#,
+            r#"{"max_body":"0B"}"#,
+            r#"{"max_connections":0}"#,
+        ] {
             assert_eq!(told(bad).len(), 1, "{bad}");
         }
         insta::assert_snapshot!(told(r#"{"address":"0.0.0.0:80"}"#).join("\n"), @"address: anybody who reaches this address can send events (add auth: [{ env: POINTSMAN_KEY }], or listen on 127.0.0.1)");

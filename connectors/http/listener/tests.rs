@@ -23,11 +23,24 @@ pub(crate) struct Served {
 }
 
 pub(crate) async fn serve(settings: ListenSettings, limits: Limits) -> Served {
-    let settings = ListenSettings { address: "127.0.0.1:0".into(), ..settings };
+    let settings = ListenSettings {
+        address: "127.0.0.1:0".into(),
+        ..settings
+    };
     let listener = Listener::bind(&settings, limits).await.unwrap();
-    let (address, routes, shutdown) = (listener.local_addr(), listener.routes(), CancellationToken::new());
+    let (address, routes, shutdown) = (
+        listener.local_addr(),
+        listener.routes(),
+        CancellationToken::new(),
+    );
     let counts = listener.counts();
-    Served { address, routes, task: tokio::spawn(listener.serve(shutdown.clone())), shutdown, counts }
+    Served {
+        address,
+        routes,
+        task: tokio::spawn(listener.serve(shutdown.clone())),
+        shutdown,
+        counts,
+    }
 }
 
 impl Drop for Served {
@@ -49,9 +62,18 @@ impl Served {
     }
 
     /// Sends a whole request on a connection of its own.
-    pub(crate) async fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut bytes =
-            format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n", body.len()).into_bytes();
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let mut bytes = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n",
+            body.len()
+        )
+        .into_bytes();
         for (name, value) in headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
@@ -77,12 +99,18 @@ impl Answer {
     }
 
     pub(crate) fn status(&self) -> u16 {
-        self.0.get(9..12).and_then(|status| status.parse().ok()).unwrap_or_default()
+        self.0
+            .get(9..12)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_default()
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let head = self.0.split("\r\n\r\n").next()?;
-        head.lines().filter_map(|line| line.split_once(": ")).find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        head.lines()
+            .filter_map(|line| line.split_once(": "))
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
     }
 
     pub(crate) fn body(&self) -> &str {
@@ -91,10 +119,17 @@ impl Answer {
 
     /// The problem document's own status and detail.
     pub(crate) fn problem(&self) -> (u64, String) {
-        assert_eq!(self.header("content-type"), Some(Refusal::MEDIA_TYPE), "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            Some(Refusal::MEDIA_TYPE),
+            "{self:?}"
+        );
         let document: serde_json::Value = serde_json::from_str(self.body()).unwrap();
         assert!(document["title"].is_string() && document["type"] == "about:blank");
-        (document["status"].as_u64().unwrap(), document["detail"].as_str().unwrap().to_owned())
+        (
+            document["status"].as_u64().unwrap(),
+            document["detail"].as_str().unwrap().to_owned(),
+        )
     }
 }
 
@@ -110,7 +145,14 @@ struct Echo {
 impl Handler for Echo {
     fn admit(&self, head: &http::request::Parts) -> Result<(), Refusal> {
         let refused = head.headers.contains_key("x-refuse");
-        if refused { Err(Refusal::new(http::StatusCode::UNAUTHORIZED, "refused by its head")) } else { Ok(()) }
+        if refused {
+            Err(Refusal::new(
+                http::StatusCode::UNAUTHORIZED,
+                "refused by its head",
+            ))
+        } else {
+            Ok(())
+        }
     }
     async fn post(&self, request: Request) -> Result<Response, Refusal> {
         self.begun.add_permits(1);
@@ -123,49 +165,130 @@ impl Handler for Echo {
     }
 }
 
-async fn echo(settings: ListenSettings, limits: Limits, gate: usize) -> (Served, Arc<Echo>, Attachment) {
+async fn echo(
+    settings: ListenSettings,
+    limits: Limits,
+    gate: usize,
+) -> (Served, Arc<Echo>, Attachment) {
     let served = serve(settings, limits).await;
-    let echo = Arc::new(Echo { gate: Semaphore::new(gate), begun: Semaphore::new(0), seen: Mutex::default() });
-    let attachment = served.routes.attach("/e", "test", Arc::clone(&echo) as Arc<dyn Handler>).unwrap();
+    let echo = Arc::new(Echo {
+        gate: Semaphore::new(gate),
+        begun: Semaphore::new(0),
+        seen: Mutex::default(),
+    });
+    let attachment = served
+        .routes
+        .attach("/e", "test", Arc::clone(&echo) as Arc<dyn Handler>)
+        .unwrap();
     (served, echo, attachment)
 }
 
 fn small() -> ListenSettings {
-    ListenSettings { max_body: pointsman_schemas::Size { bytes: 1_000 }, ..ListenSettings::default() }
+    ListenSettings {
+        max_body: pointsman_schemas::Size { bytes: 1_000 },
+        ..ListenSettings::default()
+    }
 }
 
 #[tokio::test]
 async fn each_bad_request_has_its_own_status_and_a_problem_document() {
     let (served, echo, _attachment) = echo(small(), Limits::default(), 100).await;
-    let large = format!("POST /e HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(40 * 1024));
-    let many = format!("POST /e HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(101));
-    let chunks =
-        format!("POST /e HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{}", format!("1f4\r\n{}\r\n", "x".repeat(500)).repeat(3));
-    let announced = format!("POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1001\r\nconnection: close\r\n\r\n{}", "x".repeat(1_001));
+    let large = format!(
+        "POST /e HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n",
+        "x".repeat(40 * 1024)
+    );
+    let many = format!(
+        "POST /e HTTP/1.1\r\nhost: x\r\n{}\r\n",
+        "a: b\r\n".repeat(101)
+    );
+    let chunks = format!(
+        "POST /e HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{}",
+        format!("1f4\r\n{}\r\n", "x".repeat(500)).repeat(3)
+    );
+    let announced = format!(
+        "POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1001\r\nconnection: close\r\n\r\n{}",
+        "x".repeat(1_001)
+    );
     let table: &[(&str, u16, &str)] = &[
         ("POST /e HTTP/1.1\r\n\r\n", 400, "Host header is missing"),
-        ("POST /e HTTP/1.1\r\nhost: x\r\nHost: y\r\n\r\n", 400, "more than one Host"),
+        (
+            "POST /e HTTP/1.1\r\nhost: x\r\nHost: y\r\n\r\n",
+            400,
+            "more than one Host",
+        ),
         ("POST /e HTTP/1.1\r\nhost: x\n\r\n", 400, "LF alone"),
         ("POST /e HTTP/1.1\nhost: x\r\n\r\n", 400, "LF alone"),
-        ("POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab", 400, "length of the body is not clear"),
+        (
+            "POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+            400,
+            "length of the body is not clear",
+        ),
         (
             "POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
             400,
             "length of the body is not clear",
         ),
-        ("POST /e HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n\r\n", 400, "only Transfer-Encoding"),
-        ("POST /e HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400, "chunks are malformed"),
-        ("POST /e HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\na\r\n0\r\n\r\n", 400, "chunks are malformed"),
-        ("POST /e HTTP/1.1\r\nhost: x\r\n folded\r\n\r\n", 400, "not an HTTP/1.1 request"),
-        ("POST /e HTTP/1.1\r\nho st: x\r\n\r\n", 400, "not an HTTP/1.1 request"),
-        ("POST  /e  HTTP/1.1\r\nhost: x\r\n\r\n", 400, "not an HTTP/1.1 request"),
+        (
+            "POST /e HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n\r\n",
+            400,
+            "only Transfer-Encoding",
+        ),
+        (
+            "POST /e HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+            400,
+            "chunks are malformed",
+        ),
+        (
+            "POST /e HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\na\r\n0\r\n\r\n",
+            400,
+            "chunks are malformed",
+        ),
+        (
+            "POST /e HTTP/1.1\r\nhost: x\r\n folded\r\n\r\n",
+            400,
+            "not an HTTP/1.1 request",
+        ),
+        (
+            "POST /e HTTP/1.1\r\nho st: x\r\n\r\n",
+            400,
+            "not an HTTP/1.1 request",
+        ),
+        (
+            "POST  /e  HTTP/1.1\r\nhost: x\r\n\r\n",
+            400,
+            "not an HTTP/1.1 request",
+        ),
         ("\u{16}\u{3}\u{1}\r\n\r\n", 400, "not an HTTP/1.1 request"),
-        ("POST /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 404, "/events"),
-        ("GET /e HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 405, "POST"),
-        ("POST /e HTTP/1.1\r\nhost: x\r\nx-refuse: 1\r\ncontent-length: 5000\r\n\r\n", 401, "by its head"),
-        ("POST /e HTTP/1.1\r\nhost: x\r\ncontent-encoding: br\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx", 415, "as it is"),
-        ("POST /e HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip, gzip\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx", 415, "once"),
-        ("POST /e HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx", 400, "pack it"),
+        (
+            "POST /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+            404,
+            "/events",
+        ),
+        (
+            "GET /e HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+            405,
+            "POST",
+        ),
+        (
+            "POST /e HTTP/1.1\r\nhost: x\r\nx-refuse: 1\r\ncontent-length: 5000\r\n\r\n",
+            401,
+            "by its head",
+        ),
+        (
+            "POST /e HTTP/1.1\r\nhost: x\r\ncontent-encoding: br\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx",
+            415,
+            "as it is",
+        ),
+        (
+            "POST /e HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip, gzip\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx",
+            415,
+            "once",
+        ),
+        (
+            "POST /e HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx",
+            400,
+            "pack it",
+        ),
         (&announced, 413, "longer than 1000 bytes"),
         (&chunks, 413, "longer than 1000 bytes"),
         (&large, 431, "32 KiB"),
@@ -175,33 +298,57 @@ async fn each_bad_request_has_its_own_status_and_a_problem_document() {
         let answer = served.raw(given).await;
         let given: String = given.chars().take(120).collect();
         let (told, text) = answer.problem();
-        assert_eq!((answer.status(), told), (*status, u64::from(*status)), "{given:?} {answer:?}");
+        assert_eq!(
+            (answer.status(), told),
+            (*status, u64::from(*status)),
+            "{given:?} {answer:?}"
+        );
         assert!(text.contains(detail), "{given:?}: {text}");
-        assert_eq!(answer.0.matches("HTTP/1.1").count(), 1 + text.matches("HTTP/1.1").count(), "{given:?}: one answer, and no more");
+        assert_eq!(
+            answer.0.matches("HTTP/1.1").count(),
+            1 + text.matches("HTTP/1.1").count(),
+            "{given:?}: one answer, and no more"
+        );
     }
-    assert_eq!(served.request("PUT", "/e", &[], b"").await.header("allow"), Some("OPTIONS, POST"));
-    assert!(echo.seen.lock().is_empty(), "nothing of it reached the handler");
+    assert_eq!(
+        served.request("PUT", "/e", &[], b"").await.header("allow"),
+        Some("OPTIONS, POST")
+    );
+    assert!(
+        echo.seen.lock().is_empty(),
+        "nothing of it reached the handler"
+    );
 }
 
 #[tokio::test]
 async fn bodies_arrive_whole_however_they_are_cut() {
-    let settings = ListenSettings { max_body: pointsman_schemas::Size { bytes: 1 << 20 }, ..ListenSettings::default() };
+    let settings = ListenSettings {
+        max_body: pointsman_schemas::Size { bytes: 1 << 20 },
+        ..ListenSettings::default()
+    };
     let (served, echo, _attachment) = echo(settings, Limits::default(), 100).await;
     let body: Vec<u8> = (0..300_000_u32).map(|n| n as u8).collect();
-    let mut chunked = b"POST /e HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    let mut chunked =
+        b"POST /e HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+            .to_vec();
     for part in body.chunks(7_001) {
         chunked.extend_from_slice(format!("{:x};ext=1\r\n", part.len()).as_bytes());
         chunked.extend_from_slice(part);
         chunked.extend_from_slice(b"\r\n");
     }
     chunked.extend_from_slice(b"0\r\ntrailer: t\r\n\r\n");
-    let mut announced = format!("POST /e HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
+    let mut announced = format!(
+        "POST /e HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
     announced.extend_from_slice(&body);
     for request in [chunked, announced] {
         let mut stream = served.connect().await;
         let mut answer = Vec::new();
         let (mut reader, mut writer) = stream.split();
-        let (written, read) = tokio::join!(writer.write_all(&request), reader.read_to_end(&mut answer));
+        let (written, read) =
+            tokio::join!(writer.write_all(&request), reader.read_to_end(&mut answer));
         assert!(written.is_ok() && read.is_ok() && answer.starts_with(b"HTTP/1.1 200"));
     }
     let empty = served.post("/e", &[], b"").await;
@@ -221,14 +368,38 @@ async fn packed_bodies_are_unpacked_within_the_same_bound() {
     let (served, echo, _attachment) = echo(small(), Limits::default(), 100).await;
     let body = "packed ".repeat(142);
     for coding in ["gzip", "GZIP", "x-gzip", "identity, gzip"] {
-        let answer = served.post("/e", &[("content-encoding", coding)], &gzip(body.as_bytes())).await;
+        let answer = served
+            .post(
+                "/e",
+                &[("content-encoding", coding)],
+                &gzip(body.as_bytes()),
+            )
+            .await;
         assert_eq!((answer.status(), answer.body()), (200, &*body), "{coding}");
     }
     // Two members are one body: RFC 1952, section 2.2.
     let members = [gzip(b"one "), gzip(b"two")].concat();
-    assert_eq!(served.post("/e", &[("content-encoding", "gzip")], &members).await.body(), "one two");
-    assert_eq!(served.post("/e", &[("content-encoding", "gzip")], &gzip(b"")).await.status(), 200);
-    assert_eq!(served.post("/e", &[("content-encoding", "gzip")], &gzip(&[b'x'; 1_000])).await.status(), 200);
+    assert_eq!(
+        served
+            .post("/e", &[("content-encoding", "gzip")], &members)
+            .await
+            .body(),
+        "one two"
+    );
+    assert_eq!(
+        served
+            .post("/e", &[("content-encoding", "gzip")], &gzip(b""))
+            .await
+            .status(),
+        200
+    );
+    assert_eq!(
+        served
+            .post("/e", &[("content-encoding", "gzip")], &gzip(&[b'x'; 1_000]))
+            .await
+            .status(),
+        200
+    );
     let seen = echo.seen.lock().len();
     let whole = gzip(&[b'x'; 900]);
     let mut broken = whole.clone();
@@ -242,16 +413,39 @@ async fn packed_bodies_are_unpacked_within_the_same_bound() {
     ];
     for (what, body, status) in table {
         assert!(body.len() <= 1_000, "{what}");
-        assert_eq!(served.post("/e", &[("content-encoding", "gzip")], &body).await.problem().0, u64::from(status), "{what}");
+        assert_eq!(
+            served
+                .post("/e", &[("content-encoding", "gzip")], &body)
+                .await
+                .problem()
+                .0,
+            u64::from(status),
+            "{what}"
+        );
     }
-    assert_eq!(echo.seen.lock().len(), seen, "nothing of it reached the handler");
+    assert_eq!(
+        echo.seen.lock().len(),
+        seen,
+        "nothing of it reached the handler"
+    );
 }
 
 #[tokio::test]
 async fn what_is_unpacked_counts_among_the_bytes_in_hand() {
-    let settings = ListenSettings { max_body: pointsman_schemas::Size { bytes: 20_000 }, ..ListenSettings::default() };
+    let settings = ListenSettings {
+        max_body: pointsman_schemas::Size { bytes: 20_000 },
+        ..ListenSettings::default()
+    };
     // Raised to one request of the largest size, packed and unpacked: 48 KiB and a little less.
-    let (served, echo, _attachment) = echo(settings, Limits { in_flight_bytes: 0, ..Limits::default() }, 0).await;
+    let (served, echo, _attachment) = echo(
+        settings,
+        Limits {
+            in_flight_bytes: 0,
+            ..Limits::default()
+        },
+        0,
+    )
+    .await;
     let first = tokio::spawn({
         let mut stream = served.connect().await;
         let body = gzip(&[b'x'; 20_000]);
@@ -260,23 +454,55 @@ async fn what_is_unpacked_counts_among_the_bytes_in_hand() {
                 "POST /e HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
                 body.len()
             );
-            stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+            stream
+                .write_all(&[head.as_bytes(), &body].concat())
+                .await
+                .unwrap();
             Answer::read(&mut stream).await
         }
     });
     echo.begun.acquire().await.unwrap().forget();
-    assert_eq!(served.post("/e", &[("content-encoding", "gzip")], &gzip(&[b'x'; 19_000])).await.problem().0, 429);
+    assert_eq!(
+        served
+            .post(
+                "/e",
+                &[("content-encoding", "gzip")],
+                &gzip(&[b'x'; 19_000])
+            )
+            .await
+            .problem()
+            .0,
+        429
+    );
     echo.gate.add_permits(2);
     assert_eq!(first.await.unwrap().status(), 200);
-    assert_eq!(served.post("/e", &[("content-encoding", "gzip")], &gzip(&[b'x'; 19_000])).await.status(), 200);
+    assert_eq!(
+        served
+            .post(
+                "/e",
+                &[("content-encoding", "gzip")],
+                &gzip(&[b'x'; 19_000])
+            )
+            .await
+            .status(),
+        200
+    );
 }
 
 #[tokio::test]
 async fn one_connection_carries_many_requests_and_ends_at_a_bad_one() {
     let (served, _echo, _attachment) = echo(small(), Limits::default(), 100).await;
     let good = "POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\na\nb";
-    let answer = served.raw(format!("{good}{good}POST /e HTTP/1.1\nhost: x\r\n\r\n{good}")).await;
-    let statuses: Vec<_> = answer.0.match_indices("HTTP/1.1 ").map(|(at, _)| &answer.0[at + 9..at + 12]).collect();
+    let answer = served
+        .raw(format!(
+            "{good}{good}POST /e HTTP/1.1\nhost: x\r\n\r\n{good}"
+        ))
+        .await;
+    let statuses: Vec<_> = answer
+        .0
+        .match_indices("HTTP/1.1 ")
+        .map(|(at, _)| &answer.0[at + 9..at + 12])
+        .collect();
     assert_eq!(statuses, ["200", "200", "400"]);
 }
 
@@ -284,37 +510,76 @@ async fn one_connection_carries_many_requests_and_ends_at_a_bad_one() {
 async fn a_body_is_asked_for_only_where_the_head_is_let_in() {
     let (served, _echo, _attachment) = echo(small(), Limits::default(), 100).await;
     let head = "POST /e HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\nconnection: close\r\n";
-    let answer = served.raw(format!("{head}content-length: 1\r\n\r\na")).await;
-    assert!(answer.0.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "{answer:?}");
-    for refused in ["x-refuse: 1\r\ncontent-length: 1\r\n\r\n", "content-length: 1001\r\n\r\n"] {
+    let answer = served
+        .raw(format!("{head}content-length: 1\r\n\r\na"))
+        .await;
+    assert!(
+        answer
+            .0
+            .starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"),
+        "{answer:?}"
+    );
+    for refused in [
+        "x-refuse: 1\r\ncontent-length: 1\r\n\r\n",
+        "content-length: 1001\r\n\r\n",
+    ] {
         let answer = served.raw(format!("{head}{refused}")).await;
-        assert!(!answer.0.contains("100 Continue") && answer.problem().0 >= 401, "{answer:?}");
+        assert!(
+            !answer.0.contains("100 Continue") && answer.problem().0 >= 401,
+            "{answer:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn whoever_is_slow_is_told_so() {
-    let limits = Limits { head_timeout: Duration::from_millis(600), body_timeout: Duration::from_millis(600), ..Limits::default() };
+    let limits = Limits {
+        head_timeout: Duration::from_millis(600),
+        body_timeout: Duration::from_millis(600),
+        ..Limits::default()
+    };
     let (served, _echo, _attachment) = echo(small(), limits, 100).await;
     let head = served.raw("POST /e HTTP/1.1\r\nhost:").await;
     assert_eq!(head.problem().0, 408);
-    let body = served.raw("POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\na").await;
-    assert_eq!((body.problem().0, body.header("connection")), (408, Some("close")));
-    let chunk = served.raw("POST /e HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nab").await;
+    let body = served
+        .raw("POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\na")
+        .await;
+    assert_eq!(
+        (body.problem().0, body.header("connection")),
+        (408, Some("close"))
+    );
+    let chunk = served
+        .raw("POST /e HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nab")
+        .await;
     assert_eq!(chunk.problem().0, 408);
-    assert_eq!(served.raw("").await.0, "", "who says nothing is told nothing");
+    assert_eq!(
+        served.raw("").await.0,
+        "",
+        "who says nothing is told nothing"
+    );
     // The second head of a connection has its own deadline.
-    let second = served.raw("POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\nPOST").await;
-    assert!(second.0.starts_with("HTTP/1.1 200") && second.0.contains("HTTP/1.1 408"), "{second:?}");
+    let second = served
+        .raw("POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\nPOST")
+        .await;
+    assert!(
+        second.0.starts_with("HTTP/1.1 200") && second.0.contains("HTTP/1.1 408"),
+        "{second:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_trickle_does_not_move_the_deadline() {
-    let limits = Limits { body_timeout: Duration::from_millis(100), ..Limits::default() };
+    let limits = Limits {
+        body_timeout: Duration::from_millis(100),
+        ..Limits::default()
+    };
     let (served, _echo, _attachment) = echo(small(), limits, 100).await;
     let stream = served.connect().await;
     let (mut reader, mut writer) = stream.into_split();
-    writer.write_all(b"POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 900\r\n\r\n").await.unwrap();
+    writer
+        .write_all(b"POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 900\r\n\r\n")
+        .await
+        .unwrap();
     let trickle = tokio::spawn(async move {
         while writer.write_all(b"x").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -326,11 +591,19 @@ async fn a_trickle_does_not_move_the_deadline() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_an_unfinished_request_is_not_taken() {
-    let limits = Limits { idle_timeout: Duration::from_millis(800), ..Limits::default() };
+    let limits = Limits {
+        idle_timeout: Duration::from_millis(800),
+        ..Limits::default()
+    };
     let (served, echo, _attachment) = echo(small(), limits, 100).await;
-    let answer = served.raw("POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\na").await;
+    let answer = served
+        .raw("POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\na")
+        .await;
     assert_eq!((answer.status(), answer.body()), (200, "a"));
-    for cut in ["POST /e HTTP/1.1\r\nho", "POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nab"] {
+    for cut in [
+        "POST /e HTTP/1.1\r\nho",
+        "POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nab",
+    ] {
         let mut stream = served.connect().await;
         stream.write_all(cut.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
@@ -342,7 +615,10 @@ async fn an_idle_connection_is_closed_and_an_unfinished_request_is_not_taken() {
 
 #[tokio::test]
 async fn what_is_past_the_bytes_in_hand_is_refused_and_let_in_when_they_are_back() {
-    let limits = Limits { in_flight_bytes: 0, ..Limits::default() };
+    let limits = Limits {
+        in_flight_bytes: 0,
+        ..Limits::default()
+    };
     // The bound is raised to one request of the largest size.
     let (served, echo, _attachment) = echo(small(), limits, 0).await;
     let first = tokio::spawn({
@@ -355,7 +631,10 @@ async fn what_is_past_the_bytes_in_hand_is_refused_and_let_in_when_they_are_back
     echo.begun.acquire().await.unwrap().forget();
     for body in [&b"b"[..], &[b'b'; 1_000]] {
         let answer = served.post("/e", &[], body).await;
-        assert_eq!((answer.problem().0, answer.header("retry-after")), (429, Some("1")));
+        assert_eq!(
+            (answer.problem().0, answer.header("retry-after")),
+            (429, Some("1"))
+        );
     }
     echo.gate.add_permits(2);
     assert_eq!(first.await.unwrap().status(), 200);
@@ -364,12 +643,32 @@ async fn what_is_past_the_bytes_in_hand_is_refused_and_let_in_when_they_are_back
 
 #[tokio::test]
 async fn who_says_nothing_or_says_it_slowly_gives_way_to_who_has_something_to_say() {
-    let (served, _echo, _attachment) = echo(ListenSettings { max_connections: 4, ..small() }, Limits::default(), 100).await;
+    let (served, _echo, _attachment) = echo(
+        ListenSettings {
+            max_connections: 4,
+            ..small()
+        },
+        Limits::default(),
+        100,
+    )
+    .await;
     // One request is at work all the while.
-    let slow = Arc::new(Echo { gate: Semaphore::new(0), begun: Semaphore::new(0), seen: Mutex::default() });
-    let _slow = served.routes.attach("/slow", "test", Arc::clone(&slow) as Arc<dyn Handler>).unwrap();
+    let slow = Arc::new(Echo {
+        gate: Semaphore::new(0),
+        begun: Semaphore::new(0),
+        seen: Mutex::default(),
+    });
+    let _slow = served
+        .routes
+        .attach("/slow", "test", Arc::clone(&slow) as Arc<dyn Handler>)
+        .unwrap();
     let mut working = served.connect().await;
-    working.write_all(b"POST /slow HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n\r\na").await.unwrap();
+    working
+        .write_all(
+            b"POST /slow HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n\r\na",
+        )
+        .await
+        .unwrap();
     slow.begun.acquire().await.unwrap().forget();
     let kinds: [&[u8]; 5] = [
         b"",
@@ -386,26 +685,52 @@ async fn who_says_nothing_or_says_it_slowly_gives_way_to_who_has_something_to_sa
             silent.push(stream);
         }
         let answer = served.post("/e", &[], b"b").await;
-        assert_eq!((answer.status(), answer.body()), (200, "b"), "behind ten of {:?}", String::from_utf8_lossy(kind));
+        assert_eq!(
+            (answer.status(), answer.body()),
+            (200, "b"),
+            "behind ten of {:?}",
+            String::from_utf8_lossy(kind)
+        );
     }
     // Connections that were kept open after their last answer.
     let mut idle = Vec::new();
     for _ in 0..10 {
         let mut stream = served.connect().await;
-        stream.write_all(b"POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nc").await.unwrap();
+        stream
+            .write_all(b"POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nc")
+            .await
+            .unwrap();
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200");
         idle.push(stream);
     }
     slow.gate.add_permits(1);
-    assert_eq!(Answer::read(&mut working).await.status(), 200, "what was at work was not broken off");
-    assert!(served.counts.gave_way.load(std::sync::atomic::Ordering::Relaxed) >= 40);
+    assert_eq!(
+        Answer::read(&mut working).await.status(),
+        200,
+        "what was at work was not broken off"
+    );
+    assert!(
+        served
+            .counts
+            .gave_way
+            .load(std::sync::atomic::Ordering::Relaxed)
+            >= 40
+    );
 }
 
 #[tokio::test]
 async fn connections_past_the_cap_wait_for_their_turn() {
-    let (served, echo, _attachment) = echo(ListenSettings { max_connections: 1, ..small() }, Limits::default(), 0).await;
+    let (served, echo, _attachment) = echo(
+        ListenSettings {
+            max_connections: 1,
+            ..small()
+        },
+        Limits::default(),
+        0,
+    )
+    .await;
     let request = b"POST /e HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n\r\na";
     let mut first = served.connect().await;
     first.write_all(request).await.unwrap();
@@ -423,12 +748,18 @@ async fn a_shutdown_finishes_what_is_in_flight() {
     let (mut served, echo, _attachment) = echo(small(), Limits::default(), 0).await;
     let mut stream = served.connect().await;
     let idle = served.connect().await;
-    stream.write_all(b"POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\na").await.unwrap();
+    stream
+        .write_all(b"POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\na")
+        .await
+        .unwrap();
     echo.begun.acquire().await.unwrap().forget();
     served.shutdown.cancel();
     echo.gate.add_permits(1);
     let answer = Answer::read(&mut stream).await;
-    assert_eq!((answer.status(), answer.header("connection")), (200, Some("close")));
+    assert_eq!(
+        (answer.status(), answer.header("connection")),
+        (200, Some("close"))
+    );
     drop(idle);
     (&mut served.task).await.unwrap();
     assert!(TcpStream::connect(served.address).await.is_err());
@@ -436,10 +767,16 @@ async fn a_shutdown_finishes_what_is_in_flight() {
 
 #[tokio::test]
 async fn a_shutdown_does_not_wait_for_ever() {
-    let limits = Limits { drain_timeout: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits {
+        drain_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
     let (mut served, echo, _attachment) = echo(small(), limits, 0).await;
     let mut stream = served.connect().await;
-    stream.write_all(b"POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\na").await.unwrap();
+    stream
+        .write_all(b"POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\na")
+        .await
+        .unwrap();
     echo.begun.acquire().await.unwrap().forget();
     served.shutdown.cancel();
     (&mut served.task).await.unwrap();
@@ -450,16 +787,43 @@ async fn a_shutdown_does_not_wait_for_ever() {
 async fn consent_is_given_by_header_and_only_to_whom_it_is_meant_for() {
     let (served, _echo, _attachment) = echo(small(), Limits::default(), 0).await;
     let table = [
-        (vec![("WebHook-Request-Origin", "good.example"), ("WebHook-Request-Rate", "120")], Some("good.example"), Some("120")),
-        (vec![("WebHook-Request-Origin", "good.example")], Some("good.example"), Some("*")),
-        (vec![("WebHook-Request-Origin", "good.example"), ("WebHook-Request-Rate", "fast")], Some("good.example"), Some("*")),
+        (
+            vec![
+                ("WebHook-Request-Origin", "good.example"),
+                ("WebHook-Request-Rate", "120"),
+            ],
+            Some("good.example"),
+            Some("120"),
+        ),
+        (
+            vec![("WebHook-Request-Origin", "good.example")],
+            Some("good.example"),
+            Some("*"),
+        ),
+        (
+            vec![
+                ("WebHook-Request-Origin", "good.example"),
+                ("WebHook-Request-Rate", "fast"),
+            ],
+            Some("good.example"),
+            Some("*"),
+        ),
         (vec![("WebHook-Request-Origin", "bad.example")], None, None),
         (vec![], None, None),
     ];
     for (headers, origin, rate) in table {
         let answer = served.request("OPTIONS", "/e", &headers, b"").await;
-        assert_eq!((answer.status(), answer.header("allow")), (200, Some("OPTIONS, POST")));
-        assert_eq!((answer.header("webhook-allowed-origin"), answer.header("webhook-allowed-rate")), (origin, rate));
+        assert_eq!(
+            (answer.status(), answer.header("allow")),
+            (200, Some("OPTIONS, POST"))
+        );
+        assert_eq!(
+            (
+                answer.header("webhook-allowed-origin"),
+                answer.header("webhook-allowed-rate")
+            ),
+            (origin, rate)
+        );
     }
 }
 
@@ -468,29 +832,76 @@ const KEY: &str = include_str!("tests/key.pem");
 
 #[tokio::test]
 async fn tls_is_served() {
-    let tls = Some(TlsSettings { certificate: CERTIFICATE.into(), key: KEY.into() });
-    let (served, _echo, _attachment) = echo(ListenSettings { tls, ..small() }, Limits::default(), 1).await;
+    let tls = Some(TlsSettings {
+        certificate: CERTIFICATE.into(),
+        key: KEY.into(),
+    });
+    let (served, _echo, _attachment) =
+        echo(ListenSettings { tls, ..small() }, Limits::default(), 1).await;
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap())
+        .unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let client = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let client = TlsConnector::from(Arc::new(client.with_root_certificates(roots).with_no_client_auth()));
-    let mut stream = client.connect(ServerName::try_from("localhost").unwrap(), served.connect().await).await.unwrap();
-    stream.write_all(b"POST /e HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n\r\na").await.unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let client = TlsConnector::from(Arc::new(
+        client.with_root_certificates(roots).with_no_client_auth(),
+    ));
+    let mut stream = client
+        .connect(
+            ServerName::try_from("localhost").unwrap(),
+            served.connect().await,
+        )
+        .await
+        .unwrap();
+    stream
+        .write_all(
+            b"POST /e HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n\r\na",
+        )
+        .await
+        .unwrap();
     assert_eq!(Answer::read(&mut stream).await.body(), "a");
 }
 
 #[tokio::test]
 async fn what_cannot_be_bound_is_told_with_its_place() {
-    let told = |settings: ListenSettings| async move { Listener::bind(&settings, Limits::default()).await.unwrap_err().to_string() };
+    let told = |settings: ListenSettings| async move {
+        Listener::bind(&settings, Limits::default())
+            .await
+            .unwrap_err()
+            .to_string()
+    };
     let taken = serve(small(), Limits::default()).await;
     let address = taken.address.to_string();
-    assert!(told(ListenSettings::at(address.as_str().into())).await.starts_with("address: cannot listen on 127.0.0.1:"));
-    let tls = |certificate: &str, key: Text| Some(TlsSettings { certificate: certificate.into(), key });
+    assert!(
+        told(ListenSettings::at(address.as_str().into()))
+            .await
+            .starts_with("address: cannot listen on 127.0.0.1:")
+    );
+    let tls = |certificate: &str, key: Text| {
+        Some(TlsSettings {
+            certificate: certificate.into(),
+            key,
+        })
+    };
     let at = || ListenSettings::at("127.0.0.1:0".into());
     assert!(
-        told(ListenSettings { tls: tls(CERTIFICATE, Text::File("/nowhere".into())), ..at() }).await.starts_with("tls.key: cannot read")
+        told(ListenSettings {
+            tls: tls(CERTIFICATE, Text::File("/nowhere".into())),
+            ..at()
+        })
+        .await
+        .starts_with("tls.key: cannot read")
     );
-    let mistaken = told(ListenSettings { tls: tls("secret", "secret".into()), ..at() }).await;
-    assert!(mistaken.starts_with("tls: ") && !mistaken.contains("secret"), "{mistaken}");
+    let mistaken = told(ListenSettings {
+        tls: tls("secret", "secret".into()),
+        ..at()
+    })
+    .await;
+    assert!(
+        mistaken.starts_with("tls: ") && !mistaken.contains("secret"),
+        "{mistaken}"
+    );
 }

@@ -10,7 +10,10 @@ use crate::parameter::is_template;
 /// What is wrong with a URL of the settings, as far as it is written out there.
 pub(super) fn check(text: &Text) -> Option<Problem> {
     let text = text.literal()?;
-    let lower = text.get(..8.min(text.len())).unwrap_or(text).to_ascii_lowercase();
+    let lower = text
+        .get(..8.min(text.len()))
+        .unwrap_or(text)
+        .to_ascii_lowercase();
     if !lower.starts_with("http://") && !lower.starts_with("https://") {
         let problem = Problem::new("the URL must begin with http:// or https://");
         // What may hold a password is not said again.
@@ -42,16 +45,27 @@ pub(super) fn parse(text: &str, guard: Guard) -> Result<Uri, String> {
     if has_credentials(&url) {
         return Err("a URL must not hold a user or a password".into());
     }
-    guard.check_url(&url).map_err(|denied| format!("{denied}; {HOW_TO_ALLOW}"))?;
-    url.as_str().parse().map_err(|error| format!("the URL cannot be used: {error}"))
+    guard
+        .check_url(&url)
+        .map_err(|denied| format!("{denied}; {HOW_TO_ALLOW}"))?;
+    url.as_str()
+        .parse()
+        .map_err(|error| format!("the URL cannot be used: {error}"))
 }
 
 /// As [`parse`], for a URL that an event took part in: its path must not climb.
 pub(super) fn parse_filled(text: &str, guard: Guard) -> Result<Uri, String> {
     let path = text.split(['?', '#']).next().unwrap_or_default();
-    let climbs = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    let climbs = |segment: &str| {
+        matches!(
+            segment.to_ascii_lowercase().replace("%2e", ".").as_str(),
+            "." | ".."
+        )
+    };
     if path.split(['/', '\\']).any(climbs) {
-        return Err("the URL's path has a segment \".\" or \"..\" in it, which would lead elsewhere".into());
+        return Err(
+            "the URL's path has a segment \".\" or \"..\" in it, which would lead elsewhere".into(),
+        );
     }
     parse(text, guard)
 }
@@ -65,12 +79,16 @@ pub(super) fn fixed_host(text: &str) -> Option<String> {
 
 /// Whether the host, if not the port, is the same for every event.
 pub(super) fn has_fixed_host(text: &str) -> bool {
-    let Some((_, rest)) = text.split_once("://") else { return false };
+    let Some((_, rest)) = text.split_once("://") else {
+        return false;
+    };
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     match authority.split_once("<$") {
         None => true,
         Some((host, _)) => {
-            host.ends_with(':') && !host.trim_end_matches(':').is_empty() && (!host.starts_with('[') || host.ends_with("]:"))
+            host.ends_with(':')
+                && !host.trim_end_matches(':').is_empty()
+                && (!host.starts_with('[') || host.ends_with("]:"))
         }
     }
 }
@@ -79,7 +97,8 @@ fn has_credentials(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
-/// The URL with a plain letter in place of each template, as if something harmless had been filled in.
+/// The URL with a plain letter in place of each template, as if something harmless had been filled
+/// in.
 fn blank_templates(text: &str) -> String {
     let (mut blank, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((before, template)) = rest.split_once("<$") {
@@ -99,7 +118,9 @@ fn blank_templates(text: &str) -> String {
             false
         });
         // An unclosed template is the template language's to complain about.
-        rest = end.and_then(|end| template.get(end + 1..)).unwrap_or_default();
+        rest = end
+            .and_then(|end| template.get(end + 1..))
+            .unwrap_or_default();
     }
     blank.push_str(rest);
     blank
@@ -107,7 +128,8 @@ fn blank_templates(text: &str) -> String {
 
 /// Whether a URL of the settings may ask for TLS.
 pub(super) fn is_https(text: &str) -> bool {
-    text.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
+    text.get(..6)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
 }
 
 /// True where the URL differs from event to event.
@@ -139,7 +161,10 @@ mod tests {
             ("http://h:99999/", "cannot be read"),
             ("http://u:p@h/", "user or a password"),
             ("http://token@h/", "user or a password"),
-            ("http://<$.data.user>:<$.data.password>@h/", "user or a password"),
+            (
+                "http://<$.data.user>:<$.data.password>@h/",
+                "user or a password",
+            ),
         ] {
             let problem = check(&bad.into()).unwrap_or_else(|| panic!("{bad}"));
             assert!(problem.message.contains(why), "{bad}: {problem}");
@@ -168,14 +193,41 @@ mod tests {
 
     #[test]
     fn a_filled_in_url_leads_where_its_template_says() {
-        let guard = Guard { allow_private_addresses: false };
-        assert_eq!(parse_filled("http://example.com/a%2Fb?x=..", guard).unwrap().to_string(), "http://example.com/a%2Fb?x=..");
-        for bad in ["http://example.com/a/../b", "http://example.com/%2E./b", "http://example.com/a\\..\\b", "http://example.com/."] {
-            assert!(parse_filled(bad, guard).unwrap_err().contains("lead elsewhere"), "{bad}");
+        let guard = Guard {
+            allow_private_addresses: false,
+        };
+        assert_eq!(
+            parse_filled("http://example.com/a%2Fb?x=..", guard)
+                .unwrap()
+                .to_string(),
+            "http://example.com/a%2Fb?x=.."
+        );
+        for bad in [
+            "http://example.com/a/../b",
+            "http://example.com/%2E./b",
+            "http://example.com/a\\..\\b",
+            "http://example.com/.",
+        ] {
+            assert!(
+                parse_filled(bad, guard)
+                    .unwrap_err()
+                    .contains("lead elsewhere"),
+                "{bad}"
+            );
         }
-        for bad in ["http://127.1/", "http://[::ffff:10.0.0.1]/", "file:///etc/passwd", "http://u:p@example.com/", "//example.com"] {
+        for bad in [
+            "http://127.1/",
+            "http://[::ffff:10.0.0.1]/",
+            "file:///etc/passwd",
+            "http://u:p@example.com/",
+            "//example.com",
+        ] {
             assert!(parse_filled(bad, guard).is_err(), "{bad}");
         }
-        assert!(!parse("http://u:hunter2@h/", guard).unwrap_err().contains("hunter2"));
+        assert!(
+            !parse("http://u:hunter2@h/", guard)
+                .unwrap_err()
+                .contains("hunter2")
+        );
     }
 }

@@ -21,7 +21,8 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Reads a body until it ends, breaks, is long enough, or `until` has come. Never fails: the status has been told already.
+    /// Reads a body until it ends, breaks, is long enough, or `until` has come. Never fails: the
+    /// status has been told already.
     pub(super) async fn read(mut body: Incoming, until: Option<Instant>) -> Self {
         let (mut bytes, mut cut, mut is_broken) = (BytesMut::new(), None, false);
         let reading = async {
@@ -33,7 +34,8 @@ impl Answer {
                     // Trailers say nothing here.
                     Ok(Err(_)) => {}
                     Err(error) => {
-                        (cut, is_broken) = (Some(format!("it broke off: {}", explain(&error))), true);
+                        (cut, is_broken) =
+                            (Some(format!("it broke off: {}", explain(&error))), true);
                         break;
                     }
                 }
@@ -55,11 +57,16 @@ impl Answer {
         if !in_time {
             (cut, is_broken) = (Some("it did not end in time".into()), true);
         }
-        Self { bytes: bytes.freeze(), cut, is_broken }
+        Self {
+            bytes: bytes.freeze(),
+            cut,
+            is_broken,
+        }
     }
 }
 
-/// When to give up what, so that the attempt ends before its timeout: that makes a failure of whatever it meets.
+/// When to give up what, so that the attempt ends before its timeout: that makes a failure of
+/// whatever it meets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Until {
     /// Where there is no connection by then, the target is unavailable.
@@ -70,7 +77,11 @@ pub(super) struct Until {
 
 impl Until {
     pub(super) fn new(start: Instant, timeout: Duration) -> Self {
-        let before = |longest: Duration| start + timeout.saturating_sub((timeout / 10).min(longest));
-        Self { connected: before(Duration::from_millis(100)), answered: before(Duration::from_secs(1)) }
+        let before =
+            |longest: Duration| start + timeout.saturating_sub((timeout / 10).min(longest));
+        Self {
+            connected: before(Duration::from_millis(100)),
+            answered: before(Duration::from_secs(1)),
+        }
     }
 }

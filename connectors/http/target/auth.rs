@@ -45,7 +45,8 @@ pub enum Auth {
         #[schemars(extend("writeOnly" = true))]
         value: Text,
     },
-    /// A token from a token endpoint, by client credentials (RFC 6749, section 4.4), kept until shortly before it expires.
+    /// A token from a token endpoint, by client credentials (RFC 6749, section 4.4), kept until
+    /// shortly before it expires.
     OAuth2 {
         /// The token endpoint.
         token_url: Text,
@@ -101,12 +102,24 @@ impl Auth {
         match self {
             Self::Header { name, .. } => HeaderName::try_from(name.as_str())
                 .err()
-                .map(|_| under("header", "name", Problem::new(format!("{name:?} is no header's name"))))
+                .map(|_| {
+                    under(
+                        "header",
+                        "name",
+                        Problem::new(format!("{name:?} is no header's name")),
+                    )
+                })
                 .into_iter()
                 .collect(),
             Self::OAuth2 { token_url, .. } => {
-                let template = address::varies(token_url).then(|| Problem::new("no template can stand here: a token is for every event"));
-                address::check(token_url).or(template).map(|problem| under("oauth2", "token_url", problem)).into_iter().collect()
+                let template = address::varies(token_url).then(|| {
+                    Problem::new("no template can stand here: a token is for every event")
+                });
+                address::check(token_url)
+                    .or(template)
+                    .map(|problem| under("oauth2", "token_url", problem))
+                    .into_iter()
+                    .collect()
             }
             Self::Signature { secret } => secret
                 .literal()
@@ -121,32 +134,67 @@ impl Auth {
     /// The settings that may be taken from elsewhere.
     pub(super) fn texts(&self) -> Vec<&Text> {
         match self {
-            Self::Bearer(text) | Self::Header { value: text, .. } | Self::Signature { secret: text } => vec![text],
+            Self::Bearer(text)
+            | Self::Header { value: text, .. }
+            | Self::Signature { secret: text } => vec![text],
             Self::Basic { username, password } => vec![username, password],
-            Self::OAuth2 { token_url, client_id, client_secret, .. } => vec![token_url, client_id, client_secret],
+            Self::OAuth2 {
+                token_url,
+                client_id,
+                client_secret,
+                ..
+            } => vec![token_url, client_id, client_secret],
         }
     }
 
     /// Resolves the secrets. Paths of problems begin at the auth settings.
-    pub(super) fn open(&self, guard: Guard, names: &Names, files: ClientTls<'_>) -> Result<Credentials, OpenError> {
-        let path = |fields: &[&str]| -> Vec<Segment> { fields.iter().map(|field| Segment::from(*field)).collect() };
+    pub(super) fn open(
+        &self,
+        guard: Guard,
+        names: &Names,
+        files: ClientTls<'_>,
+    ) -> Result<Credentials, OpenError> {
+        let path = |fields: &[&str]| -> Vec<Segment> {
+            fields.iter().map(|field| Segment::from(*field)).collect()
+        };
         match self {
             Self::Bearer(token) => {
                 let at = path(&["bearer"]);
-                Ok(Credentials::Fixed(AUTHORIZATION, secret_header(&format!("Bearer {}", resolve(token, &at)?), &at)?))
+                Ok(Credentials::Fixed(
+                    AUTHORIZATION,
+                    secret_header(&format!("Bearer {}", resolve(token, &at)?), &at)?,
+                ))
             }
             Self::Basic { username, password } => {
                 let username = resolve(username, &path(&["basic", "username"]))?;
                 let password = resolve(password, &path(&["basic", "password"]))?;
-                Ok(Credentials::Fixed(AUTHORIZATION, basic(&username, &password)))
+                Ok(Credentials::Fixed(
+                    AUTHORIZATION,
+                    basic(&username, &password),
+                ))
             }
             Self::Header { name, value } => {
                 let at = path(&["header", "value"]);
-                let name = HeaderName::try_from(name.as_str())
-                    .map_err(|_| OpenError(Problem::new(format!("{name:?} is no header's name")).at("name").at("header")))?;
-                Ok(Credentials::Fixed(name, secret_header(&resolve(value, &at)?, &at)?))
+                let name = HeaderName::try_from(name.as_str()).map_err(|_| {
+                    OpenError(
+                        Problem::new(format!("{name:?} is no header's name"))
+                            .at("name")
+                            .at("header"),
+                    )
+                })?;
+                Ok(Credentials::Fixed(
+                    name,
+                    secret_header(&resolve(value, &at)?, &at)?,
+                ))
             }
-            Self::OAuth2 { token_url, client_id, client_secret, scopes, audience, credentials } => {
+            Self::OAuth2 {
+                token_url,
+                client_id,
+                client_secret,
+                scopes,
+                audience,
+                credentials,
+            } => {
                 let url = resolve(token_url, &path(&["oauth2", "token_url"]))?;
                 let request = TokenRequest {
                     client_id: resolve(client_id, &path(&["oauth2", "client_id"]))?,
@@ -155,15 +203,28 @@ impl Auth {
                     audience: audience.clone(),
                     credentials: *credentials,
                 };
-                let problem = |mistake: String| OpenError(located(Problem::new(mistake), &path(&["oauth2", "token_url"])));
+                let problem = |mistake: String| {
+                    OpenError(located(
+                        Problem::new(mistake),
+                        &path(&["oauth2", "token_url"]),
+                    ))
+                };
                 let endpoint = address::parse(&url, guard).map_err(problem)?;
-                let way = Way { guard, names: names.clone(), tls: super::tls(&url, files)? };
-                Ok(Credentials::OAuth2(Box::new(OAuth2::new(endpoint, &request, way))))
+                let way = Way {
+                    guard,
+                    names: names.clone(),
+                    tls: super::tls(&url, files)?,
+                };
+                Ok(Credentials::OAuth2(Box::new(OAuth2::new(
+                    endpoint, &request, way,
+                ))))
             }
             Self::Signature { secret } => {
                 let at = path(&["signature", "secret"]);
                 let signer = Signer::new(&resolve(secret, &at)?);
-                Ok(Credentials::Signature(signer.map_err(|mistake| OpenError(located(Problem::new(mistake), &at)))?))
+                Ok(Credentials::Signature(signer.map_err(|mistake| {
+                    OpenError(located(Problem::new(mistake), &at))
+                })?))
             }
         }
     }
@@ -171,7 +232,12 @@ impl Auth {
 
 /// A header's value that is not shown.
 fn secret_header(text: &str, path: &[Segment]) -> Result<HeaderValue, OpenError> {
-    let problem = |_| OpenError(located(Problem::new("the secret has characters in it that cannot stand in a header"), path));
+    let problem = |_| {
+        OpenError(located(
+            Problem::new("the secret has characters in it that cannot stand in a header"),
+            path,
+        ))
+    };
     let mut value = HeaderValue::try_from(text).map_err(problem)?;
     value.set_sensitive(true);
     Ok(value)
@@ -180,8 +246,12 @@ fn secret_header(text: &str, path: &[Segment]) -> Result<HeaderValue, OpenError>
 /// RFC 7617, in UTF-8.
 pub(super) fn basic(username: &str, password: &str) -> HeaderValue {
     // Base64 always fits a header.
-    let encoded = format!("Basic {}", STANDARD.encode(format!("{username}:{password}")));
-    let mut value = HeaderValue::try_from(encoded).unwrap_or_else(|_| HeaderValue::from_static("Basic"));
+    let encoded = format!(
+        "Basic {}",
+        STANDARD.encode(format!("{username}:{password}"))
+    );
+    let mut value =
+        HeaderValue::try_from(encoded).unwrap_or_else(|_| HeaderValue::from_static("Basic"));
     value.set_sensitive(true);
     value
 }
@@ -195,26 +265,47 @@ impl Signer {
     /// # Errors
     /// It is not base64 of 24 to 64 bytes; the message does not repeat it.
     fn new(secret: &str) -> Result<Self, String> {
-        let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap_or(secret)).ok().filter(|key| (24..=64).contains(&key.len()));
-        let key = key.ok_or("a signing secret is whsec_ and 24 to 64 random bytes in base64; this is not")?;
-        Hmac::new_from_slice(&key).map(Self).map_err(|error| error.to_string())
+        let key = STANDARD
+            .decode(secret.strip_prefix("whsec_").unwrap_or(secret))
+            .ok()
+            .filter(|key| (24..=64).contains(&key.len()));
+        let key = key
+            .ok_or("a signing secret is whsec_ and 24 to 64 random bytes in base64; this is not")?;
+        Hmac::new_from_slice(&key)
+            .map(Self)
+            .map_err(|error| error.to_string())
     }
 
     /// Adds the three headers.
-    pub(super) fn sign(&self, id: &DeliveryId, now: SystemTime, body: &Bytes, headers: &mut HeaderMap) {
-        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    pub(super) fn sign(
+        &self,
+        id: &DeliveryId,
+        now: SystemTime,
+        body: &Bytes,
+        headers: &mut HeaderMap,
+    ) {
+        let seconds = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         let id = id.to_string();
         let mut mac = self.0.clone();
         mac.update(format!("{id}.{seconds}.").as_bytes());
         mac.update(body);
         let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
-        let pairs = [("webhook-id", HeaderValue::try_from(id)), ("webhook-signature", HeaderValue::try_from(signature))];
+        let pairs = [
+            ("webhook-id", HeaderValue::try_from(id)),
+            ("webhook-signature", HeaderValue::try_from(signature)),
+        ];
         for (name, value) in pairs {
             if let Ok(value) = value {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }
-        headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(seconds));
+        headers.insert(
+            HeaderName::from_static("webhook-timestamp"),
+            HeaderValue::from(seconds),
+        );
     }
 }
 
@@ -228,12 +319,21 @@ mod tests {
         let signer = Signer::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let mut mac = signer.0.clone();
         mac.update(b"msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{\"test\": 2432232314}");
-        assert_eq!(STANDARD.encode(mac.finalize().into_bytes()), "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert_eq!(
+            STANDARD.encode(mac.finalize().into_bytes()),
+            "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+        );
     }
 
     #[test]
     fn a_signing_secret_is_long_enough_and_never_repeated() {
-        for bad in ["", "whsec_", "whsec_aHVudGVyMg==", "whsec_***not base64***", &format!("whsec_{}", STANDARD.encode([0; 65]))] {
+        for bad in [
+            "",
+            "whsec_",
+            "whsec_aHVudGVyMg==",
+            "whsec_***not base64***",
+            &format!("whsec_{}", STANDARD.encode([0; 65])),
+        ] {
             let error = Signer::new(bad).err().unwrap();
             assert!(!error.contains("aHVudGVyMg"), "{error}");
         }

@@ -8,7 +8,8 @@
 //! | a connection that was used before broke, and nothing had come over it since the request was sent: it was closed while that was on its way | unavailable |
 //! | any other connection broke before the status came, also one whose server had said by GOAWAY that it would answer: the function may have run | failed |
 //!
-//! A connection on which a request got no whole answer is not used again: what is wrong may be the connection.
+//! A connection on which a request got no whole answer is not used again: what is wrong may be the
+//! connection.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -38,7 +39,12 @@ impl Call {
     /// Watches over a request that is about to be made.
     pub(super) fn begin<B>(request: &mut Request<B>) -> Self {
         let is_tls = request.uri().scheme_str() == Some("https");
-        Self { connection: capture_connection(request), sent: None, is_tls, has_ended: false }
+        Self {
+            connection: capture_connection(request),
+            sent: None,
+            is_tls,
+            has_ended: false,
+        }
     }
 
     /// Waits for the response, but for a connection only until `connected`.
@@ -47,11 +53,13 @@ impl Call {
         mut response: legacy::ResponseFuture,
         connected: Instant,
     ) -> Result<Response<Incoming>, Box<Outcome>> {
-        let Self { connection, sent, .. } = &mut *self;
+        let Self {
+            connection, sent, ..
+        } = &mut *self;
         let mut watched = pin!(poll_fn(|context| {
             let polled = Pin::new(&mut response).poll(context);
-            // The client hands the request to its connection while it is polled, so that no answer to it has come yet. One that
-            // could not be written has another connection looked for.
+            // The client hands the request to its connection while it is polled, so that no answer
+            // to it has come yet. One that could not be written has another connection looked for.
             if polled.is_pending()
                 && let Some(usage) = usage(connection)
                 && !sent.as_ref().is_some_and(|sent| sent.is_on(&usage))
@@ -63,7 +71,10 @@ impl Call {
         let response = match timeout_at(connected, &mut watched).await {
             Ok(response) => response,
             Err(_) if connection.connection_metadata().is_none() => {
-                return Err(Box::new(Outcome::new(Class::Unavailable, "no connection before the attempt's timeout; nothing was sent")));
+                return Err(Box::new(Outcome::new(
+                    Class::Unavailable,
+                    "no connection before the attempt's timeout; nothing was sent",
+                )));
             }
             Err(_) => watched.await,
         };
@@ -90,14 +101,29 @@ impl Call {
             return Outcome::new(Class::Unavailable, why);
         }
         if causes(error).any(was_not_looked_at) {
-            return Outcome::new(Class::Unavailable, format!("the server did not take the request: {why}"));
+            return Outcome::new(
+                Class::Unavailable,
+                format!("the server did not take the request: {why}"),
+            );
         }
         // A stream that the server resets has been looked at; the connection is sound.
-        let is_reset = causes(error).any(|cause| cause.downcast_ref().is_some_and(h2::Error::is_reset));
-        if !is_reset && self.sent.as_ref().is_some_and(|sent| sent.is_stale(self.is_tls)) {
-            return Outcome::new(Class::Unavailable, format!("the kept connection broke before an answer came: {why}"));
+        let is_reset =
+            causes(error).any(|cause| cause.downcast_ref().is_some_and(h2::Error::is_reset));
+        if !is_reset
+            && self
+                .sent
+                .as_ref()
+                .is_some_and(|sent| sent.is_stale(self.is_tls))
+        {
+            return Outcome::new(
+                Class::Unavailable,
+                format!("the kept connection broke before an answer came: {why}"),
+            );
         }
-        Outcome::new(Class::Failed, format!("the connection broke before an answer came: {why}"))
+        Outcome::new(
+            Class::Failed,
+            format!("the connection broke before an answer came: {why}"),
+        )
     }
 }
 
@@ -114,7 +140,10 @@ impl Drop for Call {
 /// What has come over a request's connection, once it has one.
 fn usage(connection: &CaptureConnection) -> Option<Usage> {
     let mut extensions = Extensions::new();
-    connection.connection_metadata().as_ref()?.get_extras(&mut extensions);
+    connection
+        .connection_metadata()
+        .as_ref()?
+        .get_extras(&mut extensions);
     extensions.remove()
 }
 
@@ -125,5 +154,7 @@ fn was_not_looked_at(cause: &(dyn Error + 'static)) -> bool {
         // Of the streams under way only those above the last one that the server names end so.
         return error.is_remote() && (is_refused || error.is_go_away());
     }
-    cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+    cause
+        .downcast_ref::<hyper::Error>()
+        .is_some_and(hyper::Error::is_canceled)
 }

@@ -6,7 +6,8 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 use pointsman_schemas::Class;
 
-/// The class of a response: 410 first, then 401 and 403, then `Retry-After` on any failure, then the status alone.
+/// The class of a response: 410 first, then 401 and 403, then `Retry-After` on any failure, then
+/// the status alone.
 pub(super) fn classify(status: StatusCode, retry_after: Option<Duration>) -> Class {
     match status.as_u16() {
         200..=299 => Class::Delivered,
@@ -21,7 +22,8 @@ pub(super) fn classify(status: StatusCode, retry_after: Option<Duration>) -> Cla
     }
 }
 
-/// How long the target asks to be left alone: RFC 9110, section 10.2.3, seconds or a date. What is neither says nothing.
+/// How long the target asks to be left alone: RFC 9110, section 10.2.3, seconds or a date. What is
+/// neither says nothing.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -45,18 +47,35 @@ mod tests {
             (&[410], None, Class::Gone),
             (&[401, 403], soon, Class::Refused),
             (&[401, 403], None, Class::Refused),
-            (&[301, 400, 404, 408, 422, 429, 500, 502, 503, 504, 599], soon, Class::Throttled),
+            (
+                &[301, 400, 404, 408, 422, 429, 500, 502, 503, 504, 599],
+                soon,
+                Class::Throttled,
+            ),
             (&[429, 503], None, Class::Throttled),
             (&[502, 504], None, Class::Unavailable),
-            (&[404, 408, 409, 425, 500, 501, 505, 507, 511, 599, 600, 999, 101], None, Class::Failed),
             (
-                &[300, 301, 302, 303, 304, 307, 308, 400, 402, 405, 406, 411, 412, 413, 415, 418, 421, 422, 431, 451, 499],
+                &[
+                    404, 408, 409, 425, 500, 501, 505, 507, 511, 599, 600, 999, 101,
+                ],
+                None,
+                Class::Failed,
+            ),
+            (
+                &[
+                    300, 301, 302, 303, 304, 307, 308, 400, 402, 405, 406, 411, 412, 413, 415, 418,
+                    421, 422, 431, 451, 499,
+                ],
                 None,
                 Class::Rejected,
             ),
         ] {
             for status in statuses {
-                assert_eq!(classify(StatusCode::from_u16(*status).unwrap(), given), expect, "{status} {given:?}");
+                assert_eq!(
+                    classify(StatusCode::from_u16(*status).unwrap(), given),
+                    expect,
+                    "{status} {given:?}"
+                );
             }
         }
     }
@@ -79,7 +98,11 @@ mod tests {
             ("soon", None),
         ] {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
-            assert_eq!(retry_after(&headers, now), expect.map(Duration::from_secs), "{text}");
+            assert_eq!(
+                retry_after(&headers, now),
+                expect.map(Duration::from_secs),
+                "{text}"
+            );
         }
     }
 }

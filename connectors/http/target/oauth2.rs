@@ -1,7 +1,8 @@
 //! Tokens by OAuth 2.0 client credentials: RFC 6749, section 4.4.
 //!
-//! One token serves all attempts. It is asked for when it is first needed and again shortly before it expires; whoever needs it meanwhile waits
-//! for the one request under way. A token that the target answers with 401 is given up, and the call is made once more with a new one.
+//! One token serves all attempts. It is asked for when it is first needed and again shortly before
+//! it expires; whoever needs it meanwhile waits for the one request under way. A token that the
+//! target answers with 401 is given up, and the call is made once more with a new one.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,11 +22,12 @@ use super::call::Call;
 use super::classify::{classify, retry_after};
 use crate::http::client::{Client, Way, client};
 
-/// How long before it expires a token is no longer used: the time that a call may take to arrive, and clocks that differ.
+/// How long before it expires a token is no longer used: the time that a call may take to arrive,
+/// and clocks that differ.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// How long may be waited for a token, the requests of others included: below the usual timeout of an attempt, so that an endpoint that hangs counts
-/// as unavailable.
+/// How long may be waited for a token, the requests of others included: below the usual timeout of
+/// an attempt, so that an endpoint that hangs counts as unavailable.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a token is used whose endpoint does not say.
@@ -69,7 +71,10 @@ impl OAuth2 {
     /// Makes ready to ask; asks nothing yet.
     pub(super) fn new(endpoint: Uri, request: &TokenRequest, way: Way) -> Self {
         let mut headers = HeaderMap::from_iter([
-            (CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded")),
+            (
+                CONTENT_TYPE,
+                HeaderValue::from_static("application/x-www-form-urlencoded"),
+            ),
             (ACCEPT, HeaderValue::from_static("application/json")),
         ]);
         let mut form = form_urlencoded::Serializer::new(String::new());
@@ -83,14 +88,26 @@ impl OAuth2 {
         match request.credentials {
             CredentialsIn::Header => {
                 // Section 2.3.1 has both form-encoded before they are joined.
-                let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-                headers.insert(AUTHORIZATION, basic(&encode(&request.client_id), &encode(&request.client_secret)));
+                let encode = |text: &str| {
+                    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()
+                };
+                headers.insert(
+                    AUTHORIZATION,
+                    basic(&encode(&request.client_id), &encode(&request.client_secret)),
+                );
             }
             CredentialsIn::Body => {
-                form.append_pair("client_id", &request.client_id).append_pair("client_secret", &request.client_secret);
+                form.append_pair("client_id", &request.client_id)
+                    .append_pair("client_secret", &request.client_secret);
             }
         }
-        Self { client: client(way), endpoint, headers, form: form.finish().into(), token: Mutex::new(None) }
+        Self {
+            client: client(way),
+            endpoint,
+            headers,
+            form: form.finish().into(),
+            token: Mutex::new(None),
+        }
     }
 
     /// A token for the header `Authorization`, and whether it had been used before.
@@ -98,10 +115,18 @@ impl OAuth2 {
     /// Dropping the future gives the request up; the next one to need a token asks anew.
     ///
     /// # Errors
-    /// The outcome of the attempt that needed it: refused where the endpoint does not know us, unavailable where it fails.
+    /// The outcome of the attempt that needed it: refused where the endpoint does not know us,
+    /// unavailable where it fails.
     pub(super) async fn token(&self) -> Result<(HeaderValue, bool), Outcome> {
-        let late =
-            |_| Outcome::new(Class::Unavailable, format!("no token: the token endpoint took longer than {} s", TOKEN_TIMEOUT.as_secs()));
+        let late = |_| {
+            Outcome::new(
+                Class::Unavailable,
+                format!(
+                    "no token: the token endpoint took longer than {} s",
+                    TOKEN_TIMEOUT.as_secs()
+                ),
+            )
+        };
         timeout(TOKEN_TIMEOUT, self.current()).await.map_err(late)?
     }
 
@@ -129,40 +154,66 @@ impl OAuth2 {
         *request.headers_mut() = self.headers.clone();
         let asked = Instant::now();
         let mut call = Call::begin(&mut request);
-        let response = call.response(self.client.request(request), asked + TOKEN_TIMEOUT).await.map_err(|outcome| Outcome {
-            class: Class::Unavailable,
-            message: format!("no token: {}", outcome.message),
-            ..*outcome
-        })?;
+        let response = call
+            .response(self.client.request(request), asked + TOKEN_TIMEOUT)
+            .await
+            .map_err(|outcome| Outcome {
+                class: Class::Unavailable,
+                message: format!("no token: {}", outcome.message),
+                ..*outcome
+            })?;
         let (parts, body) = response.into_parts();
         let answer = Answer::read(body, None).await;
         call.ended(!answer.is_broken);
         let wait = retry_after(&parts.headers, SystemTime::now());
-        let failed = |class, why: &str| Outcome { retry_after: wait, ..Outcome::new(class, format!("no token: the token endpoint {why}")) };
+        let failed = |class, why: &str| Outcome {
+            retry_after: wait,
+            ..Outcome::new(class, format!("no token: the token endpoint {why}"))
+        };
         match classify(parts.status, wait) {
             Class::Delivered => {
-                let token = serde_json::from_slice(&answer.bytes).ok().and_then(|response| Token::new(response, asked));
-                token.ok_or_else(|| failed(Class::Unavailable, "answered without a usable access_token"))
+                let token = serde_json::from_slice(&answer.bytes)
+                    .ok()
+                    .and_then(|response| Token::new(response, asked));
+                token.ok_or_else(|| {
+                    failed(Class::Unavailable, "answered without a usable access_token")
+                })
             }
-            // What is wrong with our request stays wrong until somebody changes the settings: the subscription pauses, and nothing is lost.
-            Class::Refused | Class::Rejected | Class::Gone => Err(failed(Class::Refused, &format!("answered {}", parts.status))),
-            Class::Throttled => Err(failed(Class::Throttled, &format!("answered {}", parts.status))),
-            Class::Failed | Class::Unavailable => Err(failed(Class::Unavailable, &format!("answered {}", parts.status))),
+            // What is wrong with our request stays wrong until somebody changes the settings: the
+            // subscription pauses, and nothing is lost.
+            Class::Refused | Class::Rejected | Class::Gone => Err(failed(
+                Class::Refused,
+                &format!("answered {}", parts.status),
+            )),
+            Class::Throttled => Err(failed(
+                Class::Throttled,
+                &format!("answered {}", parts.status),
+            )),
+            Class::Failed | Class::Unavailable => Err(failed(
+                Class::Unavailable,
+                &format!("answered {}", parts.status),
+            )),
         }
     }
 }
 
 impl Token {
     fn new(response: TokenResponse, asked: Instant) -> Option<Self> {
-        let mut header =
-            HeaderValue::try_from(format!("Bearer {}", response.access_token)).ok().filter(|_| !response.access_token.is_empty())?;
+        let mut header = HeaderValue::try_from(format!("Bearer {}", response.access_token))
+            .ok()
+            .filter(|_| !response.access_token.is_empty())?;
         header.set_sensitive(true);
         let seconds = response.expires_in.and_then(|seconds| match seconds {
             serde_json::Value::String(text) => text.parse().ok(),
             other => other.as_u64(),
         });
-        let lifetime = seconds.map_or(LIFETIME_UNSAID, Duration::from_secs).min(Duration::from_secs(86_400));
+        let lifetime = seconds
+            .map_or(LIFETIME_UNSAID, Duration::from_secs)
+            .min(Duration::from_secs(86_400));
         // A token that lives shorter than the margin is still good for half its life.
-        Some(Self { header, until: asked + lifetime.saturating_sub(MARGIN).max(lifetime / 2) })
+        Some(Self {
+            header,
+            until: asked + lifetime.saturating_sub(MARGIN).max(lifetime / 2),
+        })
     }
 }

@@ -1,7 +1,8 @@
 //! A target whose settings are read again when the files that they are taken from change.
 //!
-//! Tokens and certificates are replaced while the bus runs. The files are looked at before an attempt: at most once a second, and always
-//! where the target has refused the one before, since that is when somebody replaces them.
+//! Tokens and certificates are replaced while the bus runs. The files are looked at before an
+//! attempt: at most once a second, and always where the target has refused the one before, since
+//! that is when somebody replaces them.
 
 use std::sync::Arc;
 
@@ -30,12 +31,22 @@ impl Renewed {
     pub(super) fn open(settings: HttpTarget, context: TargetContext) -> Result<Self, OpenError> {
         let files = settings.files();
         let caller = Arc::new(settings.caller(&context)?);
-        Ok(Self { settings, context, current: Mutex::new(Current { caller, files, was_refused: false }) })
+        Ok(Self {
+            settings,
+            context,
+            current: Mutex::new(Current {
+                caller,
+                files,
+                was_refused: false,
+            }),
+        })
     }
 
     pub(super) async fn attempt(&self, attempt: &Attempt) -> Vec<Outcome> {
         let outcomes = self.caller().attempt(attempt).await;
-        self.current.lock().was_refused = outcomes.iter().any(|outcome| outcome.class == Class::Refused);
+        self.current.lock().was_refused = outcomes
+            .iter()
+            .any(|outcome| outcome.class == Class::Refused);
         outcomes
     }
 
@@ -50,7 +61,9 @@ impl Renewed {
                     tracing::info!(%target, "the files of the target's settings have changed and were read again");
                     current.caller = Arc::new(caller);
                 }
-                Err(error) => tracing::warn!(%target, %error, "the target goes on with what its settings were before"),
+                Err(error) => {
+                    tracing::warn!(%target, %error, "the target goes on with what its settings were before")
+                }
             }
         }
         Arc::clone(&current.caller)

@@ -22,7 +22,8 @@ use crate::parameter::{Parameter, check_texts};
 use crate::{Attempt, Delivery};
 
 /// Who calls, unless a header of the settings says otherwise.
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("pointsman/", env!("CARGO_PKG_VERSION")));
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("pointsman/", env!("CARGO_PKG_VERSION")));
 
 const TASK: HeaderName = HeaderName::from_static("pointsman-task");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -32,7 +33,9 @@ const DEADLINE: HeaderName = HeaderName::from_static("pointsman-deadline");
 
 /// Reads a header's value.
 pub(super) fn header_value(text: &str) -> Result<HeaderValue, String> {
-    HeaderValue::try_from(text).map_err(|_| "a header's value must not hold line breaks or other control characters".into())
+    HeaderValue::try_from(text).map_err(|_| {
+        "a header's value must not hold line breaks or other control characters".into()
+    })
 }
 
 /// Makes the calls of one target.
@@ -54,14 +57,25 @@ impl Caller {
         let until = Until::new(Instant::now(), attempt.timeout);
         let mut outcomes = Vec::with_capacity(attempt.deliveries.len());
         for delivery in &attempt.deliveries {
-            outcomes.push(self.deliver(attempt, delivery, until).await.unwrap_or_else(|outcome| *outcome));
+            outcomes.push(
+                self.deliver(attempt, delivery, until)
+                    .await
+                    .unwrap_or_else(|outcome| *outcome),
+            );
         }
         outcomes
     }
 
-    async fn deliver(&self, attempt: &Attempt, delivery: &Delivery, until: Until) -> Result<Outcome, Box<Outcome>> {
+    async fn deliver(
+        &self,
+        attempt: &Attempt,
+        delivery: &Delivery,
+        until: Until,
+    ) -> Result<Outcome, Box<Outcome>> {
         let mut request = self.request(attempt, delivery)?;
-        let Credentials::OAuth2(tokens) = &self.credentials else { return self.call(request, until).await };
+        let Credentials::OAuth2(tokens) = &self.credentials else {
+            return self.call(request, until).await;
+        };
         let (token, used_before) = tokens.token().await?;
         request.headers_mut().insert(AUTHORIZATION, token.clone());
         if !used_before {
@@ -71,26 +85,42 @@ impl Caller {
         if outcome.code != Some(i32::from(StatusCode::UNAUTHORIZED.as_u16())) {
             return Ok(outcome);
         }
-        // Tokens are revoked before their time; a pause of the subscription is for those that never worked.
+        // Tokens are revoked before their time; a pause of the subscription is for those that never
+        // worked.
         tokens.forget(&token).await;
-        request.headers_mut().insert(AUTHORIZATION, tokens.token().await?.0);
+        request
+            .headers_mut()
+            .insert(AUTHORIZATION, tokens.token().await?.0);
         self.call(request, until).await
     }
 
-    fn request(&self, attempt: &Attempt, delivery: &Delivery) -> Result<Request<Full<Bytes>>, Box<Outcome>> {
+    fn request(
+        &self,
+        attempt: &Attempt,
+        delivery: &Delivery,
+    ) -> Result<Request<Full<Bytes>>, Box<Outcome>> {
         check_texts(delivery, self.texts)?;
         let rejected = |why: String| Box::new(Outcome::new(Class::Rejected, why));
         let filled = |index: usize| delivery.texts.get(index).map_or("", String::as_str);
         let uri = match &self.address {
             Parameter::Constant(uri) => uri.clone(),
-            Parameter::Filled(index) => address::parse_filled(filled(*index), self.guard).map_err(rejected)?,
+            Parameter::Filled(index) => {
+                address::parse_filled(filled(*index), self.guard).map_err(rejected)?
+            }
         };
         let (mut headers, mut body) = match self.mode {
             CallMode::Structured => encode_structured(&delivery.event),
             CallMode::Binary => encode_binary(&delivery.event),
             CallMode::Data => {
                 let (mut headers, body) = encode_binary(&delivery.event);
-                (headers.remove(CONTENT_TYPE).map(|value| (CONTENT_TYPE, value)).into_iter().collect(), body)
+                (
+                    headers
+                        .remove(CONTENT_TYPE)
+                        .map(|value| (CONTENT_TYPE, value))
+                        .into_iter()
+                        .collect(),
+                    body,
+                )
             }
         };
         if self.method == Method::GET {
@@ -102,7 +132,8 @@ impl Caller {
         for (name, value) in &self.headers {
             let value = match value {
                 Parameter::Constant(value) => value.clone(),
-                Parameter::Filled(index) => header_value(filled(*index)).map_err(|why| rejected(format!("the header {name}: {why}")))?,
+                Parameter::Filled(index) => header_value(filled(*index))
+                    .map_err(|why| rejected(format!("the header {name}: {why}")))?,
             };
             headers.insert(name, value);
         }
@@ -111,10 +142,15 @@ impl Caller {
         headers.insert(IDEMPOTENCY_KEY, task);
         headers.insert(ATTEMPT, delivery.attempt.into());
         headers.insert(RULE, header_value(attempt.rule.as_str()).map_err(rejected)?);
-        headers.insert(DEADLINE, header_value(&attempt.deadline.to_string()).map_err(rejected)?);
+        headers.insert(
+            DEADLINE,
+            header_value(&attempt.deadline.to_string()).map_err(rejected)?,
+        );
         match &self.credentials {
             Credentials::Fixed(name, value) => drop(headers.insert(name, value.clone())),
-            Credentials::Signature(signer) => signer.sign(&delivery.id, SystemTime::now(), &body, &mut headers),
+            Credentials::Signature(signer) => {
+                signer.sign(&delivery.id, SystemTime::now(), &body, &mut headers)
+            }
             Credentials::Anonymous | Credentials::OAuth2(_) => {}
         }
         let mut request = Request::new(Full::new(body));
@@ -124,9 +160,16 @@ impl Caller {
         Ok(request)
     }
 
-    async fn call(&self, mut request: Request<Full<Bytes>>, until: Until) -> Result<Outcome, Box<Outcome>> {
+    async fn call(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        until: Until,
+    ) -> Result<Outcome, Box<Outcome>> {
         let mut call = Call::begin(&mut request);
-        let (parts, body) = call.response(self.client.request(request), until.connected).await?.into_parts();
+        let (parts, body) = call
+            .response(self.client.request(request), until.connected)
+            .await?
+            .into_parts();
         let answer = Answer::read(body, Some(until.answered)).await;
         call.ended(!answer.is_broken);
         Ok(outcome(&parts, answer))
@@ -137,7 +180,12 @@ impl Caller {
 fn outcome(parts: &Parts, answer: Answer) -> Outcome {
     let wait = retry_after(&parts.headers, SystemTime::now());
     let class = classify(parts.status, wait);
-    let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let text = |name| {
+        parts
+            .headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
     let mut outcome = Outcome {
         code: Some(i32::from(parts.status.as_u16())),
         response_type: text(CONTENT_TYPE).map(str::to_owned),
@@ -145,7 +193,10 @@ fn outcome(parts: &Parts, answer: Answer) -> Outcome {
     };
     if class == Class::Delivered {
         let replies = replies(parts.status, &parts.headers, &answer);
-        if let Some(Unreadable { reason, .. }) = replies.as_ref().and_then(|replies| replies.unreadable.first()) {
+        if let Some(Unreadable { reason, .. }) = replies
+            .as_ref()
+            .and_then(|replies| replies.unreadable.first())
+        {
             outcome.message = format!("the answer announces a CloudEvent, but {reason}");
         }
         outcome.replies = replies.map(Box::new);
@@ -153,7 +204,10 @@ fn outcome(parts: &Parts, answer: Answer) -> Outcome {
         outcome.retry_after = wait;
         outcome.message = match text(LOCATION) {
             Some(location) if parts.status.is_redirection() => {
-                format!("answered {}; redirects are not followed, this one leads to {location}", parts.status)
+                format!(
+                    "answered {}; redirects are not followed, this one leads to {location}",
+                    parts.status
+                )
             }
             _ => format!("answered {}", parts.status),
         };
@@ -174,7 +228,10 @@ fn replies(status: StatusCode, headers: &HeaderMap, answer: &Answer) -> Option<R
         // Of a batch the events before the cut are whole; anything else is not.
         let last = replies.unreadable.pop();
         let raw = last.map_or_else(|| answer.bytes.clone(), |last| last.raw);
-        replies.unreadable.push(Unreadable { raw, reason: cut.clone() });
+        replies.unreadable.push(Unreadable {
+            raw,
+            reason: cut.clone(),
+        });
     }
     Some(replies)
 }

@@ -26,7 +26,11 @@ nats_tests!(
 
 async fn make(nats: &Nats, change: impl FnOnce(&mut stream::Config)) {
     nats.jetstream.delete_stream("S").await.unwrap();
-    let mut config = stream::Config { name: "S".into(), subjects: vec!["s.>".into()], ..Default::default() };
+    let mut config = stream::Config {
+        name: "S".into(),
+        subjects: vec!["s.>".into()],
+        ..Default::default()
+    };
     change(&mut config);
     nats.jetstream.create_stream(config).await.unwrap();
 }
@@ -56,7 +60,9 @@ async fn what_limits_removed_while_nobody_read_is_counted(release: NatsRelease) 
     assert_eq!(link.status().skipped, 0, "once is enough");
 }
 
-async fn what_lies_before_the_first_message_is_counted_where_the_start_is_a_number(release: NatsRelease) {
+async fn what_lies_before_the_first_message_is_counted_where_the_start_is_a_number(
+    release: NatsRelease,
+) {
     let mut nats = Nats::start(release).await;
     make(&nats, |config| config.max_messages = 10).await;
     let published = nats.publish(30).await;
@@ -67,29 +73,52 @@ async fn what_lies_before_the_first_message_is_counted_where_the_start_is_a_numb
     drop(source);
     nats.delete_consumer().await;
     let (_source, link) = open(nats.settings(json!({}))).await;
-    assert_eq!(link.status().skipped, 0, "all that are there is what was asked for");
+    assert_eq!(
+        link.status().skipped,
+        0,
+        "all that are there is what was asked for"
+    );
 }
 
 async fn a_deleted_consumer_of_a_work_queue_is_made_again(release: NatsRelease) {
     let mut nats = Nats::start(release).await;
-    make(&nats, |config| config.retention = RetentionPolicy::WorkQueue).await;
+    make(&nats, |config| {
+        config.retention = RetentionPolicy::WorkQueue
+    })
+    .await;
     let (mut source, link) = open(nats.settings(json!({}))).await;
     nats.publish(10).await;
     store(&mut *source, 10).await;
     nats.delete_consumer().await;
     let published = nats.publish(5).await;
     assert_eq!(store(&mut *source, 5).await, published);
-    assert_eq!(nats.consumer().await.cached_info().config.deliver_policy, DeliverPolicy::All);
+    assert_eq!(
+        nats.consumer().await.cached_info().config.deliver_policy,
+        DeliverPolicy::All
+    );
     let status = link.status();
     assert_eq!((status.skipped, status.state), (0, SourceState::Running));
-    // A server that takes long to delete it may be worth a word, but it has nothing against the new one.
-    assert!(status.last_error.as_deref().is_none_or(|error| !error.contains("work queue") && !error.contains("10101")), "{status:?}");
+    // A server that takes long to delete it may be worth a word, but it has nothing against the new
+    // one.
+    assert!(
+        status
+            .last_error
+            .as_deref()
+            .is_none_or(|error| !error.contains("work queue") && !error.contains("10101")),
+        "{status:?}"
+    );
 }
 
 async fn a_deleted_consumer_of_an_interest_stream_is_made_again(release: NatsRelease) {
     let mut nats = Nats::start(release).await;
     make(&nats, |config| config.retention = RetentionPolicy::Interest).await;
-    let wanted = Wanted { stream: "S".into(), consumer: "c".into(), create: Some(Default::default()), domain: None, hosts: String::new() };
+    let wanted = Wanted {
+        stream: "S".into(),
+        consumer: "c".into(),
+        create: Some(Default::default()),
+        domain: None,
+        hosts: String::new(),
+    };
     let known = wanted.ensure(&nats.jetstream, None).await.unwrap().1;
     nats.publish(10).await;
     acknowledge(&nats, 10).await;
@@ -99,40 +128,89 @@ async fn a_deleted_consumer_of_an_interest_stream_is_made_again(release: NatsRel
     // Nobody is interested in these, so that the stream keeps none of them.
     nats.publish(7).await;
     let (info, known, gap) = wanted.ensure(&nats.jetstream, Some(known)).await.unwrap();
-    assert_eq!(info.config.deliver_policy, DeliverPolicy::ByStartSequence { start_sequence: 11 });
-    assert_eq!(gap, [Gap { messages: 7, why: "messages 11 to 17 were removed from the stream S".into() }]);
-    assert_eq!(wanted.ensure(&nats.jetstream, Some(known)).await.unwrap().2, [], "told once");
+    assert_eq!(
+        info.config.deliver_policy,
+        DeliverPolicy::ByStartSequence { start_sequence: 11 }
+    );
+    assert_eq!(
+        gap,
+        [Gap {
+            messages: 7,
+            why: "messages 11 to 17 were removed from the stream S".into()
+        }]
+    );
+    assert_eq!(
+        wanted.ensure(&nats.jetstream, Some(known)).await.unwrap().2,
+        [],
+        "told once"
+    );
 }
 
 /// Another client of the same consumer takes so many messages.
 async fn acknowledge(nats: &Nats, count: usize) {
-    let messages = nats.consumer().await.fetch().max_messages(count).messages().await.unwrap();
-    let acknowledged = messages.then(async |message| message.unwrap().double_ack().await.unwrap()).count().await;
+    let messages = nats
+        .consumer()
+        .await
+        .fetch()
+        .max_messages(count)
+        .messages()
+        .await
+        .unwrap();
+    let acknowledged = messages
+        .then(async |message| message.unwrap().double_ack().await.unwrap())
+        .count()
+        .await;
     assert_eq!(acknowledged, count);
 }
 
 async fn what_a_work_queue_refuses_is_found_before_it_does(release: NatsRelease) {
     let nats = Nats::start(release).await;
-    make(&nats, |config| config.retention = RetentionPolicy::WorkQueue).await;
+    make(&nats, |config| {
+        config.retention = RetentionPolicy::WorkQueue
+    })
+    .await;
     let both = |given: Value| async {
-        let probed = settings(given.clone()).probe().await.unwrap_err().to_string();
-        let opened = settings(given).open(context()).await.map(|_| ()).unwrap_err().to_string();
+        let probed = settings(given.clone())
+            .probe()
+            .await
+            .unwrap_err()
+            .to_string();
+        let opened = settings(given)
+            .open(context())
+            .await
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
         (probed, opened)
     };
     let (probed, opened) = both(nats.settings(json!({ "start": "new" }))).await;
     let words = "the stream S is a work queue, whose consumers begin with its first message; leave out create.start";
-    assert_eq!((probed.as_str(), opened.as_str()), (&*format!("create: {words}"), words));
+    assert_eq!(
+        (probed.as_str(), opened.as_str()),
+        (&*format!("create: {words}"), words)
+    );
 
-    let other = pull::Config { durable_name: Some("other".into()), filter_subject: "s.a.*".into(), ..Default::default() };
-    nats.jetstream.create_consumer_on_stream(other, "S").await.unwrap();
+    let other = pull::Config {
+        durable_name: Some("other".into()),
+        filter_subject: "s.a.*".into(),
+        ..Default::default()
+    };
+    nats.jetstream
+        .create_consumer_on_stream(other, "S")
+        .await
+        .unwrap();
     for filter in ["s.a.b", "s.>", "s.*.c", ">"] {
         let (probed, opened) = both(nats.settings(json!({ "filter": filter }))).await;
         assert!(
-            probed.contains("the consumer other takes the same subjects") && opened.contains("the consumer other"),
+            probed.contains("the consumer other takes the same subjects")
+                && opened.contains("the consumer other"),
             "{probed} {opened}"
         );
     }
-    settings(nats.settings(json!({ "filter": "s.b.*" }))).probe().await.unwrap();
+    settings(nats.settings(json!({ "filter": "s.b.*" })))
+        .probe()
+        .await
+        .unwrap();
     open(nats.settings(json!({ "filter": "s.b.*" }))).await;
 }
 
@@ -145,15 +223,30 @@ async fn a_consumer_with_priority_groups_is_refused(release: NatsRelease) {
     };
     nats.make_consumer(config).await;
     // A server before 2.11 knows no such groups and makes an ordinary consumer.
-    let grouped = !nats.consumer().await.cached_info().config.priority_groups.is_empty();
+    let grouped = !nats
+        .consumer()
+        .await
+        .cached_info()
+        .config
+        .priority_groups
+        .is_empty();
     assert_eq!(grouped, release == NatsRelease::Current);
-    let told = settings(nats.settings(json!({}))).probe().await.map_err(|error| error.to_string());
-    assert_eq!(told.is_err_and(|told| told.contains("it has priority groups (jobs)")), grouped);
+    let told = settings(nats.settings(json!({})))
+        .probe()
+        .await
+        .map_err(|error| error.to_string());
+    assert_eq!(
+        told.is_err_and(|told| told.contains("it has priority groups (jobs)")),
+        grouped
+    );
 }
 
 /// Opens a source where it was left.
 async fn open_at(given: Value, cursor: Option<Cursor>) -> (Box<dyn Source>, Link) {
-    let context = SourceContext { cursor, ..context() };
+    let context = SourceContext {
+        cursor,
+        ..context()
+    };
     let link = context.link.clone();
     (settings(given).open(context).await.unwrap(), link)
 }
@@ -161,7 +254,12 @@ async fn open_at(given: Value, cursor: Option<Cursor>) -> (Box<dyn Source>, Link
 /// The next position, whatever else comes meanwhile.
 async fn position(source: &mut dyn Source) -> Cursor {
     loop {
-        if let Some(cursor) = next_within(source, SOON).await.expect("a position comes").unwrap().cursor {
+        if let Some(cursor) = next_within(source, SOON)
+            .await
+            .expect("a position comes")
+            .unwrap()
+            .cursor
+        {
             return cursor;
         }
     }
@@ -180,7 +278,11 @@ async fn a_stream_that_was_made_anew_while_nobody_read_is_told(release: NatsRele
     nats.make_stream().await;
     let published = nats.publish(2).await;
     let (mut source, link) = open_at(given.clone(), Some(cursor)).await;
-    assert_eq!(link.status().skipped, 2, "3 and 4 of the old one had not been read");
+    assert_eq!(
+        link.status().skipped,
+        2,
+        "3 and 4 of the old one had not been read"
+    );
     let cursor = position(&mut *source).await;
     assert_eq!(store(&mut *source, 2).await, published);
     drop(source);
@@ -188,7 +290,9 @@ async fn a_stream_that_was_made_anew_while_nobody_read_is_told(release: NatsRele
     assert_eq!(link.status().skipped, 0, "told once");
 }
 
-async fn a_consumer_that_was_deleted_while_nobody_read_is_made_anew_behind_what_is_stored(release: NatsRelease) {
+async fn a_consumer_that_was_deleted_while_nobody_read_is_made_anew_behind_what_is_stored(
+    release: NatsRelease,
+) {
     let mut nats = Nats::start(release).await;
     let given = nats.settings(json!({ "start": "new" }));
     let (mut source, _link) = open(given.clone()).await;
@@ -204,16 +308,31 @@ async fn a_consumer_that_was_deleted_while_nobody_read_is_made_anew_behind_what_
     nats.delete_consumer().await;
     let published = nats.publish(3).await;
     let (mut source, link) = open_at(given.clone(), Some(cursor.clone())).await;
-    assert_eq!(store(&mut *source, 3).await, published, "although it was to begin with what is new");
+    assert_eq!(
+        store(&mut *source, 3).await,
+        published,
+        "although it was to begin with what is new"
+    );
     assert_eq!(link.status().skipped, 0);
     drop(source);
 
     // The same, and some of it is gone.
     nats.delete_consumer().await;
     nats.publish(2).await;
-    nats.jetstream.get_stream("S").await.unwrap().purge().sequence(8).await.unwrap();
+    nats.jetstream
+        .get_stream("S")
+        .await
+        .unwrap()
+        .purge()
+        .sequence(8)
+        .await
+        .unwrap();
     let (mut source, link) = open_at(given, Some(cursor)).await;
-    assert_eq!(link.status().skipped, 2, "6 and 7, since that 8 were stored is not in this position");
+    assert_eq!(
+        link.status().skipped,
+        2,
+        "6 and 7, since that 8 were stored is not in this position"
+    );
     assert_eq!(store(&mut *source, 3).await.len(), 3);
 }
 
@@ -233,7 +352,10 @@ async fn what_is_purged_unread_is_counted(release: NatsRelease) {
     let cursor = position(&mut *source).await;
     drop(source);
     // The server would hand three of the next to a request that nobody waits for any more.
-    holds("its requests have ended", async || nats.consumer().await.info().await.unwrap().num_waiting == 0).await;
+    holds("its requests have ended", async || {
+        nats.consumer().await.info().await.unwrap().num_waiting == 0
+    })
+    .await;
 
     nats.publish(5).await;
     stream.purge().await.unwrap();
@@ -261,7 +383,10 @@ async fn what_is_removed_from_the_middle_unread_is_counted(release: NatsRelease)
         acknowledgement.tell(Verdict::Stored).await;
     }
     for three in [[1, 4, 6], [7, 8, 9]] {
-        assert_eq!(store(&mut *source, 3).await, three.map(|n| published[n].clone()));
+        assert_eq!(
+            store(&mut *source, 3).await,
+            three.map(|n| published[n].clone())
+        );
     }
     holds("it is told", async || link.status().skipped > 0).await;
     assert_eq!(link.status().skipped, 3);
@@ -272,7 +397,10 @@ async fn what_is_removed_from_the_middle_unread_is_counted(release: NatsRelease)
         }
     };
     drop(source);
-    holds("its requests have ended", async || nats.consumer().await.info().await.unwrap().num_waiting == 0).await;
+    holds("its requests have ended", async || {
+        nats.consumer().await.info().await.unwrap().num_waiting == 0
+    })
+    .await;
 
     // Also while nobody reads.
     let published = nats.publish(5).await;
@@ -280,20 +408,37 @@ async fn what_is_removed_from_the_middle_unread_is_counted(release: NatsRelease)
         stream.delete_message(removed).await.unwrap();
     }
     let (mut source, link) = open_at(given, Some(cursor)).await;
-    assert_eq!(store(&mut *source, 2).await, [published[1].clone(), published[4].clone()]);
+    assert_eq!(
+        store(&mut *source, 2).await,
+        [published[1].clone(), published[4].clone()]
+    );
     holds("it is told", async || link.status().skipped >= 3).await;
     assert_eq!(link.status().skipped, 3);
 }
 
-async fn a_position_of_another_configuration_or_that_is_damaged_is_passed_over(release: NatsRelease) {
+async fn a_position_of_another_configuration_or_that_is_damaged_is_passed_over(
+    release: NatsRelease,
+) {
     let mut nats = Nats::start(release).await;
     let published = nats.publish(3).await;
     let given = nats.settings(json!({}));
     let (mut source, _link) = open(given.clone()).await;
     let cursor = position(&mut *source).await;
-    assert_eq!(Known::read(&cursor.position).unwrap().write(), cursor.position);
+    assert_eq!(
+        Known::read(&cursor.position).unwrap().write(),
+        cursor.position
+    );
     drop(source);
-    for stored in [Cursor { fingerprint: !cursor.fingerprint, ..cursor.clone() }, Cursor { position: "?".into(), ..cursor }] {
+    for stored in [
+        Cursor {
+            fingerprint: !cursor.fingerprint,
+            ..cursor.clone()
+        },
+        Cursor {
+            position: "?".into(),
+            ..cursor
+        },
+    ] {
         nats.delete_consumer().await;
         let (mut source, link) = open_at(given.clone(), Some(stored)).await;
         assert_eq!(store(&mut *source, 3).await, published);

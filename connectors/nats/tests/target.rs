@@ -9,7 +9,8 @@ use super::*;
 use crate::suite::{Received, TargetFixture, attempt, context, targets};
 use crate::{TargetService, TargetSettings};
 
-/// A server with a stream `OUT` of all subjects of one token, and somebody who listens to `silence.>` without a word.
+/// A server with a stream `OUT` of all subjects of one token, and somebody who listens to
+/// `silence.>` without a word.
 struct Taker {
     nats: Nats,
     listener: Mutex<async_nats::Subscriber>,
@@ -18,7 +19,11 @@ struct Taker {
 impl Taker {
     async fn start(release: NatsRelease) -> Self {
         let nats = Nats::start(release).await;
-        let config = stream::Config { name: "OUT".into(), subjects: vec!["*".into()], ..Default::default() };
+        let config = stream::Config {
+            name: "OUT".into(),
+            subjects: vec!["*".into()],
+            ..Default::default()
+        };
         nats.jetstream.create_stream(config).await.unwrap();
         let listener = Mutex::new(nats.client().subscribe("silence.>").await.unwrap());
         nats.client().flush().await.unwrap();
@@ -86,7 +91,15 @@ nats_tests!(
 async fn conforms(release: NatsRelease) {
     // Each delivery of the suite has the same id, which a stream would drop as published already.
     let taker = Taker::start(release).await;
-    let mut config = taker.nats.jetstream.get_stream("OUT").await.unwrap().cached_info().config.clone();
+    let mut config = taker
+        .nats
+        .jetstream
+        .get_stream("OUT")
+        .await
+        .unwrap()
+        .cached_info()
+        .config
+        .clone();
     config.duplicate_window = Duration::from_nanos(100_000_000);
     taker.nats.jetstream.update_stream(config).await.unwrap();
     targets(&Distinct(taker)).await;
@@ -145,7 +158,9 @@ pub(super) async fn publisher(given: Value) -> TargetService {
 /// What one delivery came to, however it was told, with its filled-in subject where there is one.
 pub(super) async fn publish(service: &TargetService, subject: Option<&str>) -> Outcome {
     let mut attempt = attempt(&["e1"], 0);
-    attempt.deliveries[0].texts.extend(subject.map(str::to_owned));
+    attempt.deliveries[0]
+        .texts
+        .extend(subject.map(str::to_owned));
     match service.clone().oneshot(attempt).await {
         Ok(mut outcomes) => outcomes.remove(0),
         Err(error) => Outcome::new(error.class, error.message),
@@ -155,9 +170,15 @@ pub(super) async fn publish(service: &TargetService, subject: Option<&str>) -> O
 async fn what_is_published_again_is_kept_once(release: NatsRelease) {
     let taker = Taker::start(release).await;
     for mode in ["binary", "structured", "data"] {
-        let service = publisher(json!({ "url": taker.nats.server.url(), "subject": "audit", "mode": mode })).await;
+        let service =
+            publisher(json!({ "url": taker.nats.server.url(), "subject": "audit", "mode": mode }))
+                .await;
         for _ in 0..2 {
-            assert_eq!(publish(&service, None).await.class, Class::Delivered, "{mode}");
+            assert_eq!(
+                publish(&service, None).await.class,
+                Class::Delivered,
+                "{mode}"
+            );
         }
     }
     let messages = taker.messages().await;
@@ -182,60 +203,103 @@ async fn each_refusal_has_its_class(release: NatsRelease) {
         ..Default::default()
     };
     jetstream.create_stream(full).await.unwrap();
-    let small = stream::Config { name: "SMALL".into(), subjects: vec!["small".into()], max_message_size: 10, ..Default::default() };
+    let small = stream::Config {
+        name: "SMALL".into(),
+        subjects: vec!["small".into()],
+        max_message_size: 10,
+        ..Default::default()
+    };
     jetstream.create_stream(small).await.unwrap();
-    jetstream.publish("full", "x".into()).await.unwrap().await.unwrap();
+    jetstream
+        .publish("full", "x".into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     let mut answering = jetstream.client().subscribe("answers").await.unwrap();
     let client = jetstream.client();
     let answer = tokio::spawn(async move {
         while let Some(message) = answering.next().await {
-            client.publish(message.reply.unwrap(), "what?".into()).await.unwrap();
+            client
+                .publish(message.reply.unwrap(), "what?".into())
+                .await
+                .unwrap();
         }
     });
 
     let auth = json!({ "basic": { "username": "app", "password": "p" } });
-    let service = publisher(json!({ "url": server.url(), "subject": "<$.subject>", "auth": auth })).await;
+    let service =
+        publisher(json!({ "url": server.url(), "subject": "<$.subject>", "auth": auth })).await;
     let long = "x".repeat(1_025);
     for (subject, class, words) in [
         ("nowhere", Class::Unavailable, "no stream keeps nowhere"),
         ("full", Class::Throttled, "maximum messages exceeded"),
         ("small", Class::Rejected, "too large for the stream"),
-        ("forbidden.x", Class::Refused, "forbids publishing to forbidden.x"),
-        ("answers", Class::Failed, "what answered on answers is no stream"),
+        (
+            "forbidden.x",
+            Class::Refused,
+            "forbids publishing to forbidden.x",
+        ),
+        (
+            "answers",
+            Class::Failed,
+            "what answered on answers is no stream",
+        ),
         ("a..b", Class::Rejected, "is no subject"),
         ("a b", Class::Rejected, "is no subject"),
         ("a.*", Class::Rejected, "is no subject"),
         (&long, Class::Rejected, "the subject has 1025 bytes"),
-        ("$JS.API.STREAM.DELETE.FULL", Class::Rejected, "subject of the system"),
+        (
+            "$JS.API.STREAM.DELETE.FULL",
+            Class::Rejected,
+            "subject of the system",
+        ),
     ] {
         let outcome = publish(&service, Some(subject)).await;
-        assert!(outcome.class == class && outcome.message.contains(words), "{subject}: {outcome:?}");
+        assert!(
+            outcome.class == class && outcome.message.contains(words),
+            "{subject}: {outcome:?}"
+        );
     }
     answer.abort();
 
     let mut large = attempt(&["e1"], 0);
     large.deliveries[0].texts.push("full".into());
     let data = pointsman_schemas::Data::text("x".repeat(10_000).into());
-    large.deliveries[0].event = Arc::new(Event::builder("1", "/s", "t").data(data).build().unwrap());
+    large.deliveries[0].event =
+        Arc::new(Event::builder("1", "/s", "t").data(data).build().unwrap());
     let outcome = service.clone().oneshot(large).await.unwrap().remove(0);
-    assert!(outcome.class == Class::Rejected && outcome.message.contains("too large"), "{outcome:?}");
+    assert!(
+        outcome.class == Class::Rejected && outcome.message.contains("too large"),
+        "{outcome:?}"
+    );
 
-    let stranger = publisher(json!({ "url": server.url(), "subject": "full", "auth": { "token": "wrong" } })).await;
+    let stranger =
+        publisher(json!({ "url": server.url(), "subject": "full", "auth": { "token": "wrong" } }))
+            .await;
     let outcome = publish(&stranger, None).await;
-    assert!(outcome.class == Class::Refused && outcome.message.contains("authorization violation"), "{outcome:?}");
+    assert!(
+        outcome.class == Class::Refused && outcome.message.contains("authorization violation"),
+        "{outcome:?}"
+    );
 }
 
 async fn a_server_that_is_down_is_unavailable_until_it_is_back(release: NatsRelease) {
     let nowhere = format!("nats://127.0.0.1:{}", pointsman_test_brokers::free_port());
     let service = publisher(json!({ "url": nowhere, "subject": "a" })).await;
     for outcome in futures::future::join_all((0..8).map(|_| publish(&service, None))).await {
-        assert!(outcome.class == Class::Unavailable && outcome.message.contains("cannot connect to NATS"), "{outcome:?}");
+        assert!(
+            outcome.class == Class::Unavailable
+                && outcome.message.contains("cannot connect to NATS"),
+            "{outcome:?}"
+        );
     }
 
     let mut taker = Taker::start(release).await;
     let service = publisher(json!({ "url": taker.nats.server.url(), "subject": "audit" })).await;
     assert_eq!(publish(&service, None).await.class, Class::Delivered);
-    let stalled = publisher(json!({ "url": taker.nats.server.url(), "subject": "silence.x" })).await;
+    let stalled =
+        publisher(json!({ "url": taker.nats.server.url(), "subject": "silence.x" })).await;
     let waiting = publish(&stalled, None);
     tokio::pin!(waiting);
     tokio::select! {
@@ -244,33 +308,70 @@ async fn a_server_that_is_down_is_unavailable_until_it_is_back(release: NatsRele
     }
     taker.nats.server.kill();
     let outcome = waiting.await;
-    assert!(outcome.class == Class::Failed && outcome.message.contains("broke before"), "{outcome:?}");
-    holds("the target is unavailable", async || publish(&service, None).await.class == Class::Unavailable).await;
+    assert!(
+        outcome.class == Class::Failed && outcome.message.contains("broke before"),
+        "{outcome:?}"
+    );
+    holds("the target is unavailable", async || {
+        publish(&service, None).await.class == Class::Unavailable
+    })
+    .await;
     taker.nats.server.restart().await;
-    holds("the target is back", async || publish(&service, None).await.class == Class::Delivered).await;
+    holds("the target is back", async || {
+        publish(&service, None).await.class == Class::Delivered
+    })
+    .await;
 }
 
 async fn without_acknowledgement_a_message_goes_to_whoever_listens(release: NatsRelease) {
     let taker = Taker::start(release).await;
-    let service = publisher(json!({ "url": taker.nats.server.url(), "subject": "silence.x", "acknowledge": false })).await;
+    let service = publisher(
+        json!({ "url": taker.nats.server.url(), "subject": "silence.x", "acknowledge": false }),
+    )
+    .await;
     assert_eq!(publish(&service, None).await.class, Class::Delivered);
     let message = taker.listener.lock().await.next().await.unwrap();
-    assert_eq!(message.headers.unwrap().get("ce-id").unwrap().as_str(), "e1");
+    assert_eq!(
+        message.headers.unwrap().get("ce-id").unwrap().as_str(),
+        "e1"
+    );
     let nobody = publisher(json!({ "url": taker.nats.server.url(), "subject": "nobody.listens", "acknowledge": false })).await;
-    assert_eq!(publish(&nobody, None).await.class, Class::Delivered, "nobody says whether anybody took it");
+    assert_eq!(
+        publish(&nobody, None).await.class,
+        Class::Delivered,
+        "nobody says whether anybody took it"
+    );
 }
 
 async fn a_probe_says_where_messages_would_go(release: NatsRelease) {
     let taker = Taker::start(release).await;
     let probe = |subject: &str, acknowledge: bool| {
         let given = json!({ "url": taker.nats.server.url(), "subject": subject, "acknowledge": acknowledge });
-        async move { target(given).probe().await.map_err(|error| error.to_string()) }
+        async move {
+            target(given)
+                .probe()
+                .await
+                .map_err(|error| error.to_string())
+        }
     };
     let told = probe("audit", true).await.unwrap();
     assert!(told.ends_with("keeps audit in the stream OUT"), "{told}");
-    assert_eq!(probe("no.where", true).await.unwrap_err(), "subject: no stream keeps no.where (make one, or set acknowledge: false)");
-    assert!(probe("no.where", false).await.unwrap().ends_with("takes connections"));
-    assert!(probe("a.<$.type>", true).await.unwrap().ends_with("has JetStream; the subject depends on the event"));
+    assert_eq!(
+        probe("no.where", true).await.unwrap_err(),
+        "subject: no stream keeps no.where (make one, or set acknowledge: false)"
+    );
+    assert!(
+        probe("no.where", false)
+            .await
+            .unwrap()
+            .ends_with("takes connections")
+    );
+    assert!(
+        probe("a.<$.type>", true)
+            .await
+            .unwrap()
+            .ends_with("has JetStream; the subject depends on the event")
+    );
     assert_eq!(taker.messages().await.len(), 0, "a probe publishes nothing");
 }
 
@@ -278,10 +379,22 @@ async fn a_probe_says_where_messages_would_go(release: NatsRelease) {
 fn the_files_of_its_settings_are_known_to_who_looks_whether_they_change() {
     let has_files = |more: Value| {
         let mut given = json!({ "url": "nats://127.0.0.1:4222", "subject": "s" });
-        given.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        !serde_json::from_value::<NatsTarget>(given).unwrap().files().is_empty()
+        given
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        !serde_json::from_value::<NatsTarget>(given)
+            .unwrap()
+            .files()
+            .is_empty()
     };
-    assert!(has_files(json!({ "auth": { "token": { "file": "/run/token" } } })));
-    assert!(has_files(json!({ "tls": { "ca": { "file": "/run/ca.pem" } } })));
-    assert!(!has_files(json!({ "auth": { "token": { "env": "TOKEN" } } })));
+    assert!(has_files(
+        json!({ "auth": { "token": { "file": "/run/token" } } })
+    ));
+    assert!(has_files(
+        json!({ "tls": { "ca": { "file": "/run/ca.pem" } } })
+    ));
+    assert!(!has_files(
+        json!({ "auth": { "token": { "env": "TOKEN" } } })
+    ));
 }

@@ -6,12 +6,29 @@ fn told(body: &str) -> Notification {
 
 /// What the one event of a message is, in a line.
 fn event(body: &str) -> String {
-    let Notification { mut happenings, rejects } = told(body);
-    assert!(rejects.is_empty() && happenings.len() == 1, "{rejects:?} {happenings:?}");
-    let crate::Arrival::Event(event) = happenings.remove(0).arrival(Map::new(), false).unwrap() else { panic!("nothing is mapped") };
+    let Notification {
+        mut happenings,
+        rejects,
+    } = told(body);
+    assert!(
+        rejects.is_empty() && happenings.len() == 1,
+        "{rejects:?} {happenings:?}"
+    );
+    let crate::Arrival::Event(event) = happenings.remove(0).arrival(Map::new(), false).unwrap()
+    else {
+        panic!("nothing is mapped")
+    };
     let object = &event.data().unwrap().value().unwrap()["object"];
-    let (ty, source, subject, time) = (event.ty(), event.source(), event.subject().unwrap(), event.time().unwrap());
-    format!("{ty} | {source} | {subject} | {} | {time} | {object}", event.id())
+    let (ty, source, subject, time) = (
+        event.ty(),
+        event.source(),
+        event.subject().unwrap(),
+        event.time().unwrap(),
+    );
+    format!(
+        "{ty} | {source} | {subject} | {} | {time} | {object}",
+        event.id()
+    )
 }
 
 const AWS: &str = r#"{"Records":[{"eventVersion":"2.1","eventSource":"aws:s3","awsRegion":"us-west-2","eventTime":"1970-01-01T00:00:00.000Z",
@@ -48,7 +65,8 @@ const OSS: &str = r#"{"events":[{"eventName":"ObjectCreated:PutObject","eventSou
 
 #[test]
 fn each_store_is_read() {
-    let record = |records: &str| serde_json::from_str::<Value>(records).unwrap()["Records"][0].to_string();
+    let record =
+        |records: &str| serde_json::from_str::<Value>(records).unwrap()["Records"][0].to_string();
     let sns = json!({ "Type": "Notification", "MessageId": "1", "TopicArn": "arn:aws:sns:x", "Message": AWS }).to_string();
     let oss = serde_json::from_str::<Value>(OSS).unwrap()["events"][0].clone();
     let oss_bus =
@@ -98,8 +116,17 @@ fn records_and_the_event_bridge_agree() {
     let record = json!({ "eventSource": "aws:s3", "awsRegion": "ca-central-1", "eventTime": "2021-11-12T00:00:00.000Z", "eventName": "ObjectCreated:Put",
         "s3": { "bucket": { "name": "amzn-s3-demo-bucket1" }, "object": { "key": "a%2Bb+%2520.jpg", "size": 5, "eTag": "b1946ac92492d2347c6235b4d2611184",
         "versionId": "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e", "sequencer": "617f08299329d189" } } });
-    let identity = |body: &str| event(body).split(" | ").take(4).map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(identity(&json!({ "Records": [record] }).to_string()), identity(EVENT_BRIDGE));
+    let identity = |body: &str| {
+        event(body)
+            .split(" | ")
+            .take(4)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        identity(&json!({ "Records": [record] }).to_string()),
+        identity(EVENT_BRIDGE)
+    );
 }
 
 #[test]
@@ -107,19 +134,52 @@ fn the_event_bridge_is_named_as_s3_names_it() {
     for (detail_type, reason, deletion, expect) in [
         ("Object Created", "CopyObject", "", "ObjectCreated:Copy"),
         ("Object Created", "POST Object", "", "ObjectCreated:Post"),
-        ("Object Created", "CompleteMultipartUpload", "", "ObjectCreated:CompleteMultipartUpload"),
-        ("Object Deleted", "DeleteObject", "Permanently Deleted", "ObjectRemoved:Delete"),
-        ("Object Deleted", "DeleteObject", "Delete Marker Created", "ObjectRemoved:DeleteMarkerCreated"),
-        ("Object Deleted", "Lifecycle Expiration", "Permanently Deleted", "LifecycleExpiration:Delete"),
-        ("Object Deleted", "Lifecycle Expiration", "Delete Marker Created", "LifecycleExpiration:DeleteMarkerCreated"),
-        ("Object Restore Completed", "", "", "ObjectRestore:Completed"),
+        (
+            "Object Created",
+            "CompleteMultipartUpload",
+            "",
+            "ObjectCreated:CompleteMultipartUpload",
+        ),
+        (
+            "Object Deleted",
+            "DeleteObject",
+            "Permanently Deleted",
+            "ObjectRemoved:Delete",
+        ),
+        (
+            "Object Deleted",
+            "DeleteObject",
+            "Delete Marker Created",
+            "ObjectRemoved:DeleteMarkerCreated",
+        ),
+        (
+            "Object Deleted",
+            "Lifecycle Expiration",
+            "Permanently Deleted",
+            "LifecycleExpiration:Delete",
+        ),
+        (
+            "Object Deleted",
+            "Lifecycle Expiration",
+            "Delete Marker Created",
+            "LifecycleExpiration:DeleteMarkerCreated",
+        ),
+        (
+            "Object Restore Completed",
+            "",
+            "",
+            "ObjectRestore:Completed",
+        ),
         ("Object Tags Deleted", "", "", "ObjectTagging:Delete"),
     ] {
         let mut message: Value = serde_json::from_str(EVENT_BRIDGE).unwrap();
         message["detail-type"] = detail_type.into();
         message["detail"]["reason"] = reason.into();
         message["detail"]["deletion-type"] = deletion.into();
-        assert_eq!(event(&message.to_string()).split(" | ").next(), Some(&*format!("com.amazonaws.s3.{expect}")));
+        assert_eq!(
+            event(&message.to_string()).split(" | ").next(),
+            Some(&*format!("com.amazonaws.s3.{expect}"))
+        );
     }
 }
 
@@ -127,20 +187,27 @@ fn the_event_bridge_is_named_as_s3_names_it() {
 fn ids(body: &str) -> Vec<String> {
     let told = told(body);
     assert_eq!(told.rejects, []);
-    let arrivals = told.happenings.into_iter().map(|happening| happening.arrival(Map::new(), false).unwrap());
+    let arrivals = told
+        .happenings
+        .into_iter()
+        .map(|happening| happening.arrival(Map::new(), false).unwrap());
     arrivals
         .map(|arrival| {
-            let crate::Arrival::Event(event) = arrival else { panic!("nothing is mapped") };
+            let crate::Arrival::Event(event) = arrival else {
+                panic!("nothing is mapped")
+            };
             event.id().to_string()
         })
         .collect()
 }
 
-/// One request that creates or deletes many objects (MinIO's Snowball and fan-out uploads, a multi-object delete) makes an event of each, and the
-/// same events when it is told again, however its records are put together then.
+/// One request that creates or deletes many objects (MinIO's Snowball and fan-out uploads, a
+/// multi-object delete) makes an event of each, and the same events when it is told again, however
+/// its records are put together then.
 #[test]
 fn objects_of_one_request_are_told_apart_and_told_again_they_are_the_same() {
-    // The keys are written as S3 encodes them; the last two differ only in how their names are encoded.
+    // The keys are written as S3 encodes them; the last two differ only in how their names are
+    // encoded.
     let keys = ["x", "y", "z", "x/y", "line%0Abreak", "line%250Abreak"];
     let of = |text: &str, list: &str, object: &str| {
         let record = serde_json::from_str::<Value>(text).unwrap()[list][0].clone();
@@ -152,12 +219,16 @@ fn objects_of_one_request_are_told_apart_and_told_again_they_are_the_same() {
     };
     let mut without_sequencers = of(AWS, "Records", "s3");
     for record in &mut without_sequencers {
-        record["s3"]["object"].as_object_mut().unwrap().retain(|name, _| name == "key");
+        record["s3"]["object"]
+            .as_object_mut()
+            .unwrap()
+            .retain(|name, _| name == "key");
     }
     // A tar file that holds one name twice.
     let mut one_key = of(MINIO, "Records", "s3");
     for (number, record) in one_key.iter_mut().enumerate() {
-        record["responseElements"]["x-amz-id-2"] = "dd9025bab4ad464b049177c95eb6ebf374d3b3fd1af9251148b658df7ac2e3e8".into();
+        record["responseElements"]["x-amz-id-2"] =
+            "dd9025bab4ad464b049177c95eb6ebf374d3b3fd1af9251148b658df7ac2e3e8".into();
         record["s3"]["object"]["key"] = "same".into();
         record["s3"]["object"]["sequencer"] = format!("14CF20BD1EFD5B9{number}").into();
     }
@@ -174,7 +245,11 @@ fn objects_of_one_request_are_told_apart_and_told_again_they_are_the_same() {
         apart.sort();
         apart.dedup();
         assert_eq!(apart.len(), keys.len(), "{together:?}");
-        let again: Vec<_> = records.iter().rev().flat_map(|record| ids(&json!({ list: [record] }).to_string())).collect();
+        let again: Vec<_> = records
+            .iter()
+            .rev()
+            .flat_map(|record| ids(&json!({ list: [record] }).to_string()))
+            .collect();
         assert_eq!(again.into_iter().rev().collect::<Vec<_>>(), together);
     }
     let bridged = keys.map(|key| {
@@ -193,7 +268,10 @@ fn changes_of_tags_within_a_second_are_told_apart() {
         let mut message: Value = serde_json::from_str(EVENT_BRIDGE).unwrap();
         message["detail-type"] = "Object Tags Added".into();
         message["detail"]["request-id"] = request.into();
-        message["detail"]["object"].as_object_mut().unwrap().remove("sequencer");
+        message["detail"]["object"]
+            .as_object_mut()
+            .unwrap()
+            .remove("sequencer");
         assert_eq!(ids(&message.to_string()), ids(&message.to_string()));
         ids(&message.to_string())
     });
@@ -203,10 +281,22 @@ fn changes_of_tags_within_a_second_are_told_apart() {
 #[test]
 fn what_is_no_notification_is_told_with_why() {
     for (body, reason) in [
-        ("", "the message is no notification in JSON: EOF while parsing a value at line 1 column 0"),
-        ("[]", "the message is no notification of an object store that is known here"),
-        ("{}", "the message is no notification of an object store that is known here"),
-        (r#"{"Type":"SubscriptionConfirmation","Message":"x"}"#, "the message is no notification of an object store that is known here"),
+        (
+            "",
+            "the message is no notification in JSON: EOF while parsing a value at line 1 column 0",
+        ),
+        (
+            "[]",
+            "the message is no notification of an object store that is known here",
+        ),
+        (
+            "{}",
+            "the message is no notification of an object store that is known here",
+        ),
+        (
+            r#"{"Type":"SubscriptionConfirmation","Message":"x"}"#,
+            "the message is no notification of an object store that is known here",
+        ),
         (r#"{"Records":[{}]}"#, "the record has no s3.bucket.name"),
         (r#"{"Records":[5]}"#, "the record is no object"),
         (
@@ -217,9 +307,15 @@ fn what_is_no_notification_is_told_with_why() {
             r#"{"Records":[{"eventName":"a","eventTime":"2026-01-01T00:00:00Z","s3":{"bucket":{"name":"b"},"object":{"key":"%FF"}}}]}"#,
             "the key \"%FF\" is not UTF-8",
         ),
-        (r#"{"detail-type":"Object Eaten","detail":{}}"#, "the detail-type \"Object Eaten\" is none of S3's"),
+        (
+            r#"{"detail-type":"Object Eaten","detail":{}}"#,
+            "the detail-type \"Object Eaten\" is none of S3's",
+        ),
     ] {
-        let Notification { happenings, rejects } = told(body);
+        let Notification {
+            happenings,
+            rejects,
+        } = told(body);
         assert_eq!((happenings.len(), rejects.len()), (0, 1), "{body}");
         assert_eq!(rejects[0].reason, reason, "{body}");
     }

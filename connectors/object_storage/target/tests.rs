@@ -34,9 +34,16 @@ impl Fixture {
     }
 
     async fn at(store: ObjectStore) -> Self {
-        let parsed: ObjectStorageTarget = serde_json::from_value(settings(&store.endpoint(), "x")).unwrap();
+        let parsed: ObjectStorageTarget =
+            serde_json::from_value(settings(&store.endpoint(), "x")).unwrap();
         let bucket = parsed.connection().open(1).await.unwrap();
-        bucket.client.create_bucket().bucket("archive").send().await.unwrap();
+        bucket
+            .client
+            .create_bucket()
+            .bucket("archive")
+            .send()
+            .await
+            .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stalling = format!("http://{}", listener.local_addr().unwrap());
         let (begun, abandoned) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -49,17 +56,46 @@ impl Fixture {
             while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
             told_abandoned.notify_one();
         });
-        Self { store, bucket, received: Mutex::default(), stalling, begun, abandoned }
+        Self {
+            store,
+            bucket,
+            received: Mutex::default(),
+            stalling,
+            begun,
+            abandoned,
+        }
     }
 
     async fn keys(&self) -> Vec<String> {
-        let listed = self.bucket.client.list_objects_v2().bucket("archive").send().await.unwrap();
-        listed.contents().iter().map(|object| object.key().unwrap().to_owned()).collect()
+        let listed = self
+            .bucket
+            .client
+            .list_objects_v2()
+            .bucket("archive")
+            .send()
+            .await
+            .unwrap();
+        listed
+            .contents()
+            .iter()
+            .map(|object| object.key().unwrap().to_owned())
+            .collect()
     }
 
     async fn get(&self, key: &str) -> (Bytes, Option<String>) {
-        let object = self.bucket.client.get_object().bucket("archive").key(key).send().await.unwrap();
-        (object.body.collect().await.unwrap().into_bytes(), object.content_type)
+        let object = self
+            .bucket
+            .client
+            .get_object()
+            .bucket("archive")
+            .key(key)
+            .send()
+            .await
+            .unwrap();
+        (
+            object.body.collect().await.unwrap().into_bytes(),
+            object.content_type,
+        )
     }
 }
 
@@ -71,10 +107,23 @@ impl TargetFixture for Fixture {
     }
 
     async fn received(&self) -> Vec<Received> {
-        let known: Vec<_> = self.received.lock().iter().map(|one| one.texts[0].clone()).collect();
-        for key in self.keys().await.into_iter().filter(|key| !known.contains(key)) {
+        let known: Vec<_> = self
+            .received
+            .lock()
+            .iter()
+            .map(|one| one.texts[0].clone())
+            .collect();
+        for key in self
+            .keys()
+            .await
+            .into_iter()
+            .filter(|key| !known.contains(key))
+        {
             let event = pointsman_schemas::json::decode(&self.get(&key).await.0).unwrap();
-            self.received.lock().push(Received { id: event.id().to_string(), texts: vec![key] });
+            self.received.lock().push(Received {
+                id: event.id().to_string(),
+                texts: vec![key],
+            });
         }
         self.received.lock().clone()
     }
@@ -96,8 +145,14 @@ impl TargetFixture for Fixture {
             (json!({ "bucket": "", "key": "a" }), "bucket"),
             (json!({ "bucket": "b", "key": "" }), "key"),
             (json!({ "bucket": "b", "key": "a".repeat(1_025) }), "key"),
-            (json!({ "bucket": "b", "key": "a", "content_type": "" }), "content_type"),
-            (json!({ "bucket": "b", "key": "a", "endpoint": "minio" }), "endpoint"),
+            (
+                json!({ "bucket": "b", "key": "a", "content_type": "" }),
+                "content_type",
+            ),
+            (
+                json!({ "bucket": "b", "key": "a", "endpoint": "minio" }),
+                "endpoint",
+            ),
         ]
     }
 }
@@ -118,7 +173,14 @@ async fn data_is_put_byte_for_byte_under_any_key() {
     let mut settings = settings(&fixture.store.endpoint(), "<$.subject>");
     settings["mode"] = "data".into();
     let service = open(settings).await;
-    let keys = ["a b+c%20ü.json", "a/b//c", "../up", "a/./b", "quote\"'<>&", "ends/"];
+    let keys = [
+        "a b+c%20ü.json",
+        "a/b//c",
+        "../up",
+        "a/./b",
+        "quote\"'<>&",
+        "ends/",
+    ];
     for key in keys {
         let mut attempt = attempt(&["one"], 0);
         attempt.deliveries[0].texts = vec![key.to_owned()];
@@ -132,11 +194,17 @@ async fn data_is_put_byte_for_byte_under_any_key() {
     found.sort();
     expect.sort();
     assert_eq!(found, expect);
-    for (key, reason) in [("", "must not be empty"), (&*"ü".repeat(513), "1024 bytes at most, and this one 1026")] {
+    for (key, reason) in [
+        ("", "must not be empty"),
+        (&*"ü".repeat(513), "1024 bytes at most, and this one 1026"),
+    ] {
         let mut attempt = attempt(&["one"], 0);
         attempt.deliveries[0].texts = vec![key.to_owned()];
         let outcome = service.clone().oneshot(attempt).await.unwrap().remove(0);
-        assert!(outcome.class == Class::Rejected && outcome.message.contains(reason), "{outcome:?}");
+        assert!(
+            outcome.class == Class::Rejected && outcome.message.contains(reason),
+            "{outcome:?}"
+        );
     }
 }
 
@@ -145,28 +213,81 @@ async fn what_is_wrong_is_told_in_words() {
     let fixture = Fixture::new().await;
     let mut missing = settings(&fixture.store.endpoint(), "a");
     missing["bucket"] = "missing".into();
-    let outcome = open(missing.clone()).await.oneshot(attempt(&["one"], 0)).await.unwrap().remove(0);
+    let outcome = open(missing.clone())
+        .await
+        .oneshot(attempt(&["one"], 0))
+        .await
+        .unwrap()
+        .remove(0);
     assert_eq!((outcome.class, outcome.code), (Class::Failed, Some(404)));
-    assert!(outcome.message.contains("bucket missing") && outcome.message.contains("NoSuchBucket"), "{}", outcome.message);
-    let probe = async |settings: Value| serde_json::from_value::<ObjectStorageTarget>(settings).unwrap().probe().await;
-    assert!(probe(missing).await.unwrap_err().to_string().contains("there is no bucket missing"));
-    assert_eq!(probe(fixture.settings()).await.unwrap(), "the bucket archive is there; nothing was put into it");
-    let guarded = crate::TargetContext { allow_private_addresses: false, ..context() };
-    let refused = serde_json::from_value::<ObjectStorageTarget>(fixture.settings()).unwrap().open(guarded).await;
+    assert!(
+        outcome.message.contains("bucket missing") && outcome.message.contains("NoSuchBucket"),
+        "{}",
+        outcome.message
+    );
+    let probe = async |settings: Value| {
+        serde_json::from_value::<ObjectStorageTarget>(settings)
+            .unwrap()
+            .probe()
+            .await
+    };
+    assert!(
+        probe(missing)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("there is no bucket missing")
+    );
+    assert_eq!(
+        probe(fixture.settings()).await.unwrap(),
+        "the bucket archive is there; nothing was put into it"
+    );
+    let guarded = crate::TargetContext {
+        allow_private_addresses: false,
+        ..context()
+    };
+    let refused = serde_json::from_value::<ObjectStorageTarget>(fixture.settings())
+        .unwrap()
+        .open(guarded)
+        .await;
     assert!(refused.is_err_and(|error| error.to_string().starts_with("endpoint: ")));
-    let outcome = open(settings("http://127.0.0.1:9", "a")).await.oneshot(attempt(&["one"], 0)).await.unwrap().remove(0);
-    assert!(outcome.class == Class::Unavailable && outcome.message.contains("refused"), "{outcome:?}");
+    let outcome = open(settings("http://127.0.0.1:9", "a"))
+        .await
+        .oneshot(attempt(&["one"], 0))
+        .await
+        .unwrap()
+        .remove(0);
+    assert!(
+        outcome.class == Class::Unavailable && outcome.message.contains("refused"),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test]
 async fn answers_have_their_classes() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let service = open(settings(&format!("http://{}", listener.local_addr().unwrap()), "a")).await;
+    let service = open(settings(
+        &format!("http://{}", listener.local_addr().unwrap()),
+        "a",
+    ))
+    .await;
     for (status, code, more, expect, retry_after) in [
         (503, "SlowDown", "", Class::Throttled, None),
-        (503, "ServiceUnavailable", "Retry-After: 7\r\n", Class::Throttled, Some(7)),
+        (
+            503,
+            "ServiceUnavailable",
+            "Retry-After: 7\r\n",
+            Class::Throttled,
+            Some(7),
+        ),
         (500, "InternalError", "", Class::Failed, None),
-        (500, "InternalError", "Retry-After: 7\r\n", Class::Throttled, Some(7)),
+        (
+            500,
+            "InternalError",
+            "Retry-After: 7\r\n",
+            Class::Throttled,
+            Some(7),
+        ),
         (429, "TooManyRequests", "", Class::Throttled, None),
         (502, "", "", Class::Unavailable, None),
         (403, "AccessDenied", "", Class::Refused, None),
@@ -187,14 +308,24 @@ async fn answers_have_their_classes() {
             while !request.ends_with(b"}") {
                 stream.read_buf(&mut request).await.unwrap();
             }
-            stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+            stream
+                .write_all(format!("{head}{body}").as_bytes())
+                .await
+                .unwrap();
             stream.shutdown().await.unwrap();
         };
         let (outcomes, ()) = tokio::join!(service.clone().oneshot(attempt(&["one"], 0)), server);
         let outcome = outcomes.unwrap().remove(0);
-        assert_eq!((outcome.class, outcome.code), (expect, Some(status)), "{status} {code}: {outcome:?}");
+        assert_eq!(
+            (outcome.class, outcome.code),
+            (expect, Some(status)),
+            "{status} {code}: {outcome:?}"
+        );
         assert_eq!(outcome.retry_after, retry_after.map(Duration::from_secs));
-        assert!(code.is_empty() || outcome.message.contains(code), "{outcome:?}");
+        assert!(
+            code.is_empty() || outcome.message.contains(code),
+            "{outcome:?}"
+        );
     }
 }
 
@@ -210,15 +341,38 @@ async fn renewed_keys_are_shown_from_the_next_request_on() {
     };
     replace("test");
     let mut settings = settings(&store.endpoint(), "x");
-    settings["credentials"] = json!({ "access_key": { "file": files[0] }, "secret_key": { "file": files[1] } });
+    settings["credentials"] =
+        json!({ "access_key": { "file": files[0] }, "secret_key": { "file": files[1] } });
     let parsed: ObjectStorageTarget = serde_json::from_value(settings.clone()).unwrap();
-    parsed.connection().open(1).await.unwrap().client.create_bucket().bucket("archive").send().await.unwrap();
+    parsed
+        .connection()
+        .open(1)
+        .await
+        .unwrap()
+        .client
+        .create_bucket()
+        .bucket("archive")
+        .send()
+        .await
+        .unwrap();
 
     replace("gone");
     let service = open(settings).await;
-    let put = async || service.clone().oneshot(attempt(&["1"], 0)).await.unwrap().remove(0).class;
+    let put = async || {
+        service
+            .clone()
+            .oneshot(attempt(&["1"], 0))
+            .await
+            .unwrap()
+            .remove(0)
+            .class
+    };
     assert_eq!(put().await, Class::Refused);
-    for (content, expect) in [("test", Class::Delivered), ("gone", Class::Refused), ("test", Class::Delivered)] {
+    for (content, expect) in [
+        ("test", Class::Delivered),
+        ("gone", Class::Refused),
+        ("test", Class::Delivered),
+    ] {
         replace(content);
         tokio::time::sleep(Duration::from_millis(1_100)).await;
         assert_eq!(put().await, expect, "{content}");

@@ -18,8 +18,16 @@ impl RabbitmqSource {
         let (address, queue) = self.resolved("test".to_owned()).unwrap();
         let name = Name::new("spoilt").unwrap();
         let clock = Arc::new(SystemClock);
-        let reading = Reading { name: name.clone(), mapped: false, clock: clock.clone(), stream: None, nonce: 0 };
-        self.consume(&address, &queue, None, reading, Link::new(name, clock)).await.unwrap()
+        let reading = Reading {
+            name: name.clone(),
+            mapped: false,
+            clock: clock.clone(),
+            stream: None,
+            nonce: 0,
+        };
+        self.consume(&address, &queue, None, reading, Link::new(name, clock))
+            .await
+            .unwrap()
     }
 }
 
@@ -37,13 +45,24 @@ async fn a_server_that_does_not_let_us_in() {
         (
             json!({ "vhost": "elsewhere" }),
             Class::Refused,
-            ["vhost: cannot connect to RabbitMQ", "vhost elsewhere not found"],
+            [
+                "vhost: cannot connect to RabbitMQ",
+                "vhost elsewhere not found",
+            ],
             "(make the vhost",
         ),
-        (json!({ "url": closed }), Class::Unavailable, ["url: cannot connect to RabbitMQ", "refused"], "(check that RabbitMQ runs"),
+        (
+            json!({ "url": closed }),
+            Class::Unavailable,
+            ["url: cannot connect to RabbitMQ", "refused"],
+            "(check that RabbitMQ runs",
+        ),
     ] {
         let settings = queue.settings(more);
-        for problem in [open(&settings).await.err().unwrap().0, source(&settings).probe().await.unwrap_err().0] {
+        for problem in [
+            open(&settings).await.err().unwrap().0,
+            source(&settings).probe().await.unwrap_err().0,
+        ] {
             told(&problem, &words);
             told(&problem, &[help]);
             assert!(!problem.to_string().contains("hunter2"));
@@ -51,7 +70,11 @@ async fn a_server_that_does_not_let_us_in() {
         let mut settings = settings;
         let name = settings.as_object_mut().unwrap().remove("queue").unwrap();
         settings["routing_key"] = name;
-        came_to(&publish(&service(&settings).await, "1", &[]).await, class, &words[1..]);
+        came_to(
+            &publish(&service(&settings).await, "1", &[]).await,
+            class,
+            &words[1..],
+        );
     }
 }
 
@@ -67,9 +90,18 @@ async fn a_queue_that_is_there_is_told_of() {
             && found.contains("holds 1 messages and has 0 consumers"),
         "{found}"
     );
-    let declared = source(&queue.settings(json!({ "declare": { "type": "classic" } }))).probe().await.unwrap();
+    let declared = source(&queue.settings(json!({ "declare": { "type": "classic" } })))
+        .probe()
+        .await
+        .unwrap();
     // RabbitMQ 4 limits deliveries by default, of which there is a warning behind it.
-    assert_eq!(declared.replace("; whether it is as declared shows when the source starts", ""), found);
+    assert_eq!(
+        declared.replace(
+            "; whether it is as declared shows when the source starts",
+            ""
+        ),
+        found
+    );
     assert_ne!(declared, found);
     assert!(queue.get().await.is_some(), "nothing was taken");
 }
@@ -78,7 +110,14 @@ async fn a_queue_that_is_there_is_told_of() {
 async fn a_queue_that_is_deleted_ends_the_source_with_words() {
     let queue = Queue::new("classic", &[]).await;
     let (mut source, _link) = open(&queue.settings(json!({}))).await.unwrap();
-    queue.channel.queue_delete(queue.name.as_str().into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
+    queue
+        .channel
+        .queue_delete(
+            queue.name.as_str().into(),
+            lapin::options::QueueDeleteOptions::default(),
+        )
+        .await
+        .unwrap();
     let why = ends(&mut *source).await;
     assert!(why.contains("the queue has been deleted"), "{why}");
 }
@@ -90,7 +129,11 @@ async fn a_tag_that_the_server_does_not_know_ends_the_source_and_loses_nothing()
     let mut source = settings.consuming().await;
     queue.publish("1", plain()).await;
     let held = take(&mut source, 1).await.remove(0);
-    source.channel().basic_ack(99, BasicAckOptions::default()).await.unwrap();
+    source
+        .channel()
+        .basic_ack(99, BasicAckOptions::default())
+        .await
+        .unwrap();
     let why = ends(&mut source).await;
     assert!(why.contains("unknown delivery tag 99 (code 406)"), "{why}");
     let (mut source, _link) = open(&queue.settings(json!({}))).await.unwrap();
@@ -99,7 +142,11 @@ async fn a_tag_that_the_server_does_not_know_ends_the_source_and_loses_nothing()
     held.acknowledgement.tell(Verdict::Stored).await;
     again.acknowledgement.tell(Verdict::Stored).await;
     queue.publish("2", plain()).await;
-    assert_eq!(body(&event(&take(&mut *source, 1).await[0])), "2", "the new channel stands");
+    assert_eq!(
+        body(&event(&take(&mut *source, 1).await[0])),
+        "2",
+        "the new channel stands"
+    );
 }
 
 #[tokio::test]
@@ -108,14 +155,28 @@ async fn tls() {
     let queue = Queue::new("classic", &[]).await;
     let ca = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls/ca.pem");
     let settings = |more: Value| queue.settings(more);
-    let trusting = settings(json!({ "url": format!("amqps://localhost:{port}"), "tls": { "ca": { "file": ca } } }));
+    let trusting = settings(
+        json!({ "url": format!("amqps://localhost:{port}"), "tls": { "ca": { "file": ca } } }),
+    );
     let (mut source, _link) = open(&trusting).await.unwrap();
     queue.publish("1", plain()).await;
     let message = take(&mut *source, 1).await.remove(0);
     assert_eq!(body(&event(&message)), "1");
     message.acknowledgement.tell(Verdict::Stored).await;
-    let OpenError(problem) = open(&settings(json!({ "url": format!("amqps://localhost:{port}") }))).await.err().unwrap();
-    told(&problem, &["tls: cannot connect to RabbitMQ", "signed by nobody who is trusted", "tls: { ca:"]);
+    let OpenError(problem) = open(&settings(
+        json!({ "url": format!("amqps://localhost:{port}") }),
+    ))
+    .await
+    .err()
+    .unwrap();
+    told(
+        &problem,
+        &[
+            "tls: cannot connect to RabbitMQ",
+            "signed by nobody who is trusted",
+            "tls: { ca:",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -123,11 +184,28 @@ async fn what_speaks_another_protocol_is_said() {
     let (server, tls_port) = server().await;
     let queue = Queue::new("classic", &[]).await;
     for (url, words) in [
-        (format!("amqp://localhost:{tls_port}"), ["url: cannot connect", "it speaks TLS there", "write amqps://"]),
-        (format!("amqps://localhost:{}", server.port()), ["url: cannot connect", "it does not speak TLS there", "write amqp://"]),
+        (
+            format!("amqp://localhost:{tls_port}"),
+            [
+                "url: cannot connect",
+                "it speaks TLS there",
+                "write amqps://",
+            ],
+        ),
+        (
+            format!("amqps://localhost:{}", server.port()),
+            [
+                "url: cannot connect",
+                "it does not speak TLS there",
+                "write amqp://",
+            ],
+        ),
     ] {
         let settings = queue.settings(json!({ "url": url }));
-        for problem in [open(&settings).await.err().unwrap().0, source(&settings).probe().await.unwrap_err().0] {
+        for problem in [
+            open(&settings).await.err().unwrap().0,
+            source(&settings).probe().await.unwrap_err().0,
+        ] {
             told(&problem, &words);
         }
     }
@@ -138,13 +216,26 @@ async fn a_client_certificate_that_is_missing_or_not_trusted() {
     let certificates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls");
     let file = |name: &str| certificates.join(name).display().to_string();
     // The server trusts an authority that has signed nobody.
-    let stranger = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/listener/tests/certificate.pem");
+    let stranger = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("http/listener/tests/certificate.pem");
     for (trusted, with, words) in [
-        (file("ca.pem"), json!({}), ["tls: cannot connect", "the server asks for a client certificate", "certificate: { file:"]),
+        (
+            file("ca.pem"),
+            json!({}),
+            [
+                "tls: cannot connect",
+                "the server asks for a client certificate",
+                "certificate: { file:",
+            ],
+        ),
         (
             stranger.display().to_string(),
             json!({ "certificate": { "file": file("leaf.pem") }, "key": { "file": file("leaf.key") } }),
-            ["tls: cannot connect", "the server does not take the client's certificate", "signed by an authority"],
+            [
+                "tls: cannot connect",
+                "the server does not take the client's certificate",
+                "signed by an authority",
+            ],
         ),
     ] {
         let port = free_port();
@@ -157,19 +248,29 @@ async fn a_client_certificate_that_is_missing_or_not_trusted() {
         let server = RabbitServer::start(&options, "").await;
         let queue = Queue::at(&server.url(), "classic", &[]).await;
         // Its listeners do not begin all at once.
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        while tokio::net::TcpStream::connect(("127.0.0.1", port))
+            .await
+            .is_err()
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let mut tls = json!({ "ca": { "file": file("ca.pem") } });
-        tls.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
-        let settings = queue.settings(json!({ "url": format!("amqps://localhost:{port}"), "tls": tls }));
-        for problem in [open(&settings).await.err().unwrap().0, source(&settings).probe().await.unwrap_err().0] {
+        tls.as_object_mut()
+            .unwrap()
+            .extend(with.as_object().unwrap().clone());
+        let settings =
+            queue.settings(json!({ "url": format!("amqps://localhost:{port}"), "tls": tls }));
+        for problem in [
+            open(&settings).await.err().unwrap().0,
+            source(&settings).probe().await.unwrap_err().0,
+        ] {
             told(&problem, &words);
         }
     }
 }
 
-/// What a probe finds wrong with reading a queue: from RabbitMQ 4 on that cannot be tried without taking messages.
+/// What a probe finds wrong with reading a queue: from RabbitMQ 4 on that cannot be tried without
+/// taking messages.
 async fn probed(settings: &dyn SourceSettings) -> Option<Problem> {
     let probed = settings.probe().await;
     if server().await.0.version() >= (4, 0) {
@@ -182,19 +283,61 @@ async fn probed(settings: &dyn SourceSettings) -> Option<Problem> {
 #[tokio::test]
 async fn a_queue_that_somebody_else_has_for_himself() {
     let queue = Queue::new("classic", &[]).await;
-    let exclusive = lapin::options::BasicConsumeOptions { exclusive: true, ..Default::default() };
-    let _reader = queue.channel.basic_consume(queue.name.as_str().into(), "".into(), exclusive, FieldTable::default()).await.unwrap();
+    let exclusive = lapin::options::BasicConsumeOptions {
+        exclusive: true,
+        ..Default::default()
+    };
+    let _reader = queue
+        .channel
+        .basic_consume(
+            queue.name.as_str().into(),
+            "".into(),
+            exclusive,
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
     let settings = queue.settings(json!({}));
-    for problem in [Some(open(&settings).await.err().unwrap().0), probed(&*source(&settings)).await].into_iter().flatten() {
-        told(&problem, &["queue: cannot read the queue", "in exclusive use", "another reader has the queue for itself"]);
+    for problem in [
+        Some(open(&settings).await.err().unwrap().0),
+        probed(&*source(&settings)).await,
+    ]
+    .into_iter()
+    .flatten()
+    {
+        told(
+            &problem,
+            &[
+                "queue: cannot read the queue",
+                "in exclusive use",
+                "another reader has the queue for itself",
+            ],
+        );
         assert!(!problem.to_string().contains("password"), "{problem}");
     }
     let name = format!("{}-own", queue.name);
-    let own = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-    queue.channel.queue_declare(name.as_str().into(), own, FieldTable::default()).await.unwrap();
+    let own = QueueDeclareOptions {
+        exclusive: true,
+        ..QueueDeclareOptions::default()
+    };
+    queue
+        .channel
+        .queue_declare(name.as_str().into(), own, FieldTable::default())
+        .await
+        .unwrap();
     let settings = queue.settings(json!({ "queue": name }));
-    for problem in [open(&settings).await.err().unwrap().0, source(&settings).probe().await.unwrap_err().0] {
-        told(&problem, &["queue: cannot look at the queue", "code 405", "exclusive to the connection that declared it"]);
+    for problem in [
+        open(&settings).await.err().unwrap().0,
+        source(&settings).probe().await.unwrap_err().0,
+    ] {
+        told(
+            &problem,
+            &[
+                "queue: cannot look at the queue",
+                "code 405",
+                "exclusive to the connection that declared it",
+            ],
+        );
     }
 }
 
@@ -215,22 +358,56 @@ async fn rights_that_are_missing_and_a_password_that_is_renewed() {
     .await;
     told(
         &settings.open(context().0).await.err().unwrap().0,
-        &["username: cannot connect", "Login was refused", "(check username and password)"],
+        &[
+            "username: cannot connect",
+            "Login was refused",
+            "(check username and password)",
+        ],
     );
-    came_to(&publish(&target, "1", &[]).await, Class::Refused, &["Login was refused"]);
+    came_to(
+        &publish(&target, "1", &[]).await,
+        Class::Refused,
+        &["Login was refused"],
+    );
     std::fs::write(&password, "fresh\n").unwrap();
-    for problem in [settings.open(context().0).await.err().unwrap().0, settings.probe().await.unwrap_err().0] {
-        told(&problem, &["vhost: cannot connect", "access to vhost '/' refused", "let the user use the vhost"]);
+    for problem in [
+        settings.open(context().0).await.err().unwrap().0,
+        settings.probe().await.unwrap_err().0,
+    ] {
+        told(
+            &problem,
+            &[
+                "vhost: cannot connect",
+                "access to vhost '/' refused",
+                "let the user use the vhost",
+            ],
+        );
     }
     let _permitted = server.ctl(&["set_permissions", "-p", "/", &user, "", ".*", ""]);
-    for problem in [Some(settings.open(context().0).await.err().unwrap().0), probed(&*settings).await].into_iter().flatten() {
-        told(&problem, &["username: cannot read the queue", "access to queue", "give the user that permission"]);
+    for problem in [
+        Some(settings.open(context().0).await.err().unwrap().0),
+        probed(&*settings).await,
+    ]
+    .into_iter()
+    .flatten()
+    {
+        told(
+            &problem,
+            &[
+                "username: cannot read the queue",
+                "access to queue",
+                "give the user that permission",
+            ],
+        );
     }
     let _permitted = server.ctl(&["set_permissions", "-p", "/", &user, "", ".*", ".*"]);
     came_to(&publish(&target, "2", &[]).await, Class::Delivered, &[]);
     // What it may not configure it does not learn of.
     let found = settings.probe().await.unwrap();
-    assert!(found.contains("holds 1 messages") && !found.contains("warning"), "{found}");
+    assert!(
+        found.contains("holds 1 messages") && !found.contains("warning"),
+        "{found}"
+    );
     let mut source = settings.open(context().0).await.unwrap();
     let message = take(&mut *source, 1).await.remove(0);
     assert_eq!(event(&message).id(), "2");

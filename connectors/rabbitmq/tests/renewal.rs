@@ -35,8 +35,15 @@ async fn a_renewed_password_is_taken_over_by_both_sides() {
 
     // Nobody may publish: only another connection shows that.
     replace("nobody");
-    assert!(ends(&mut *reading).await.contains("the files of its settings have changed"));
-    told(&open(&settings).await.err().unwrap().0, &["access", "refused"]);
+    assert!(
+        ends(&mut *reading)
+            .await
+            .contains("the files of its settings have changed")
+    );
+    told(
+        &open(&settings).await.err().unwrap().0,
+        &["access", "refused"],
+    );
     let until = tokio::time::Instant::now() + LONG;
     let refused = loop {
         let outcome = publish(&target, "2", &[]).await;

@@ -37,7 +37,8 @@ async fn publish_all(service: TargetService, next: Arc<AtomicUsize>) {
     }
 }
 
-/// Reads as the owner of a source does: what ends is opened again. Tells how often each message came, and how often the source ended.
+/// Reads as the owner of a source does: what ends is opened again. Tells how often each message
+/// came, and how often the source ended.
 async fn read_all(settings: Value, read: Arc<AtomicUsize>) -> (BTreeMap<String, usize>, usize) {
     let (mut came, mut ends) = (BTreeMap::new(), 0);
     while came.len() < MESSAGES {
@@ -71,11 +72,15 @@ async fn nothing_is_missing_when_the_server_is_killed_and_channels_are_closed() 
     let (mut source, _link) = open(&settings).await.unwrap();
     let held = take(&mut *source, 1).await.remove(0);
     let why = ends(&mut *source).await;
-    assert!(why.contains("the channel has gone") && why.contains("code 406"), "{why}");
+    assert!(
+        why.contains("the channel has gone") && why.contains("code 406"),
+        "{why}"
+    );
     let (mut source, _link) = open(&settings).await.unwrap();
     let again = take(&mut *source, 1).await.remove(0);
     assert_eq!(body(&event(&again)), "slow");
-    // The old channel's acknowledgement reaches nobody; of the new channel it would be a mistake that closes it.
+    // The old channel's acknowledgement reaches nobody; of the new channel it would be a mistake
+    // that closes it.
     held.acknowledgement.tell(Verdict::Stored).await;
     again.acknowledgement.tell(Verdict::Stored).await;
     queue.publish("next", plain()).await;
@@ -91,7 +96,10 @@ async fn nothing_is_missing_when_the_server_is_killed_and_channels_are_closed() 
     for _ in 0..PUBLISHERS {
         work.spawn(publish_all(publisher.clone(), Arc::clone(&next)));
     }
-    let reading = tokio::spawn(read_all(queue.settings(json!({ "prefetch": PREFETCH })), Arc::clone(&read)));
+    let reading = tokio::spawn(read_all(
+        queue.settings(json!({ "prefetch": PREFETCH })),
+        Arc::clone(&read),
+    ));
     for kill in 1..=KILLS {
         while read.load(Ordering::Relaxed) < kill * MESSAGES / (KILLS + 2) {
             sleep(Duration::from_millis(5)).await;
@@ -99,10 +107,19 @@ async fn nothing_is_missing_when_the_server_is_killed_and_channels_are_closed() 
         server.kill();
         server.restart().await;
     }
-    let (came, ends) = timeout(LONG, reading).await.expect("everything is read").unwrap();
-    timeout(LONG, work.join_all()).await.expect("everything is published");
+    let (came, ends) = timeout(LONG, reading)
+        .await
+        .expect("everything is read")
+        .unwrap();
+    timeout(LONG, work.join_all())
+        .await
+        .expect("everything is published");
     assert_eq!(came.len(), MESSAGES);
     assert!(ends > KILLS, "{ends} ends");
-    // How many came again is the server's: when it is killed it forgets acknowledgements that it has not written yet.
-    println!("{} came again after {ends} ends", came.values().sum::<usize>() - MESSAGES);
+    // How many came again is the server's: when it is killed it forgets acknowledgements that it
+    // has not written yet.
+    println!(
+        "{} came again after {ends} ends",
+        came.values().sum::<usize>() - MESSAGES
+    );
 }

@@ -28,7 +28,9 @@ impl SourceFixture for Fixture {
     }
 
     async fn happen(&mut self, count: usize) -> Vec<String> {
-        let bodies: Vec<_> = (self.written..self.written + count).map(|n| format!("message {n}")).collect();
+        let bodies: Vec<_> = (self.written..self.written + count)
+            .map(|n| format!("message {n}"))
+            .collect();
         for body in &bodies {
             self.queue.publish(body, plain()).await;
         }
@@ -45,7 +47,12 @@ impl SourceFixture for Fixture {
     }
 
     async fn unreadable(&mut self) -> Option<Bytes> {
-        self.queue.publish("{ broken", plain().with_content_type("application/json".into())).await;
+        self.queue
+            .publish(
+                "{ broken",
+                plain().with_content_type("application/json".into()),
+            )
+            .await;
         Some(Bytes::from_static(b"{ broken"))
     }
 
@@ -53,10 +60,16 @@ impl SourceFixture for Fixture {
         let with = |more: Value| self.queue.settings(more);
         vec![
             (with(json!({ "url": "127.0.0.1:5672" })), "url"),
-            (with(json!({ "url": "amqp://app:hunter2@127.0.0.1" })), "url"),
+            (
+                with(json!({ "url": "amqp://app:hunter2@127.0.0.1" })),
+                "url",
+            ),
             (with(json!({ "url": "amqp://h/a", "vhost": "b" })), "vhost"),
             (with(json!({ "tls": {} })), "tls"),
-            (with(json!({ "url": "amqps://h", "tls": { "certificate": "x" } })), "tls.certificate"),
+            (
+                with(json!({ "url": "amqps://h", "tls": { "certificate": "x" } })),
+                "tls.certificate",
+            ),
             (with(json!({ "username": "app" })), "username"),
             (with(json!({ "password": "x" })), "password"),
             (with(json!({ "heartbeat": "500ms" })), "heartbeat"),
@@ -64,16 +77,33 @@ impl SourceFixture for Fixture {
             (with(json!({ "prefetch": 0 })), "prefetch"),
             (with(json!({ "hold": "10ms" })), "hold"),
             (with(json!({ "declare": { "type": "stream" } })), "declare"),
-            (with(json!({ "declare": { "type": "quorum" }, "offset": "first" })), "offset"),
-            (with(json!({ "declare": { "type": "quorum", "durable": false } })), "declare.durable"),
-            (with(json!({ "declare": { "arguments": { "x-queue-type": "quorum" } } })), "declare.arguments.x-queue-type"),
-            (with(json!({ "declare": { "bindings": [{ "exchange": "" }] } })), "declare.bindings[0].exchange"),
+            (
+                with(json!({ "declare": { "type": "quorum" }, "offset": "first" })),
+                "offset",
+            ),
+            (
+                with(json!({ "declare": { "type": "quorum", "durable": false } })),
+                "declare.durable",
+            ),
+            (
+                with(json!({ "declare": { "arguments": { "x-queue-type": "quorum" } } })),
+                "declare.arguments.x-queue-type",
+            ),
+            (
+                with(json!({ "declare": { "bindings": [{ "exchange": "" }] } })),
+                "declare.bindings[0].exchange",
+            ),
         ]
     }
 }
 
 async fn conforms(kind: &str, more: Value) {
-    sources(&mut Fixture { queue: Queue::new(kind, &[]).await, more, written: 0 }).await;
+    sources(&mut Fixture {
+        queue: Queue::new(kind, &[]).await,
+        more,
+        written: 0,
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -99,14 +129,29 @@ fn the_settings_of_the_documentation() {
     assert_eq!(source(&settings).check(), []);
     assert!(!source(&settings).has_stable_ids());
     assert!(
-        !format!("{:?}", source(&json!({ "url": "amqp://h", "queue": "q", "username": "u", "password": "hunter2" }))).contains("hunter2")
+        !format!(
+            "{:?}",
+            source(
+                &json!({ "url": "amqp://h", "queue": "q", "username": "u", "password": "hunter2" })
+            )
+        )
+        .contains("hunter2")
     );
     let parse = |settings: &Value| {
         let kind = connector("rabbitmq").unwrap().source.as_ref().unwrap();
-        (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings)).map_err(|error| error.to_string())
+        (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings))
+            .map_err(|error| error.to_string())
     };
-    assert!(parse(&json!({ "url": "amqp://h", "queue": "q", "offset": "2026-01-31T09:30:00Z" })).unwrap().has_stable_ids());
-    assert!(parse(&json!({ "url": "amqp://h", "queue": "q", "offset": "begin" })).unwrap_err().contains("first, last, next or a time"));
+    assert!(
+        parse(&json!({ "url": "amqp://h", "queue": "q", "offset": "2026-01-31T09:30:00Z" }))
+            .unwrap()
+            .has_stable_ids()
+    );
+    assert!(
+        parse(&json!({ "url": "amqp://h", "queue": "q", "offset": "begin" }))
+            .unwrap_err()
+            .contains("first, last, next or a time")
+    );
 }
 
 pub(super) fn body(event: &Event) -> String {
@@ -124,7 +169,13 @@ pub(super) fn event(message: &Message) -> Arc<Event> {
 pub(super) async fn take(source: &mut dyn Source, count: usize) -> Vec<Message> {
     let mut messages = Vec::new();
     while messages.len() < count {
-        messages.extend(next_within(source, LONG).await.expect("more messages come").unwrap().messages);
+        messages.extend(
+            next_within(source, LONG)
+                .await
+                .expect("more messages come")
+                .unwrap()
+                .messages,
+        );
     }
     assert_eq!(messages.len(), count);
     messages
@@ -135,7 +186,12 @@ pub(super) async fn ends(source: &mut dyn Source) -> String {
         match next_within(source, LONG).await.expect("the source ends") {
             Err(SourceError::Unavailable(why)) => return why,
             Err(other) => panic!("{other:?}"),
-            Ok(batch) => assert!(batch.messages.iter().all(|message| !message.arrivals.is_empty())),
+            Ok(batch) => assert!(
+                batch
+                    .messages
+                    .iter()
+                    .all(|message| !message.arrivals.is_empty())
+            ),
         }
     }
 }
@@ -144,14 +200,23 @@ pub(super) async fn ends(source: &mut dyn Source) -> String {
 async fn what_cannot_be_stored_is_tried_again_without_being_given_back() {
     // A message that is delivered a second time would be gone.
     let queue = Queue::new("quorum", &[("x-delivery-limit", AMQPValue::LongLongInt(1))]).await;
-    let (mut source, _link) = open(&queue.settings(json!({ "prefetch": 2 }))).await.unwrap();
+    let (mut source, _link) = open(&queue.settings(json!({ "prefetch": 2 })))
+        .await
+        .unwrap();
     queue.publish("poison", plain()).await;
     let mut first = take(&mut *source, 1).await.remove(0);
     let id = event(&first).id().clone();
-    for verdict in [Verdict::Later(Duration::from_millis(50)), Verdict::Later(Duration::ZERO), Verdict::Failed] {
+    for verdict in [
+        Verdict::Later(Duration::from_millis(50)),
+        Verdict::Later(Duration::ZERO),
+        Verdict::Failed,
+    ] {
         first.acknowledgement.tell(verdict).await;
         first = take(&mut *source, 1).await.remove(0);
-        assert_eq!((body(&event(&first)), event(&first).id()), ("poison".to_owned(), &id));
+        assert_eq!(
+            (body(&event(&first)), event(&first).id()),
+            ("poison".to_owned(), &id)
+        );
     }
     // While it rests, others pass: it takes one of the two places, and no more.
     first.acknowledgement.tell(Verdict::Later(LONG)).await;
@@ -164,7 +229,11 @@ async fn what_cannot_be_stored_is_tried_again_without_being_given_back() {
     drop(source);
     let (mut source, _link) = open(&queue.settings(json!({}))).await.unwrap();
     let again = take(&mut *source, 1).await.remove(0);
-    assert_eq!(body(&event(&again)), "poison", "nothing but what was stored is gone");
+    assert_eq!(
+        body(&event(&again)),
+        "poison",
+        "nothing but what was stored is gone"
+    );
     again.acknowledgement.tell(Verdict::Stored).await;
 }
 
@@ -174,14 +243,29 @@ async fn no_more_is_in_hand_than_was_asked_for() {
     for n in 0..5 {
         queue.publish(format!("{n}"), plain()).await;
     }
-    let (mut source, link) = open(&queue.settings(json!({ "prefetch": 2 }))).await.unwrap();
+    let (mut source, link) = open(&queue.settings(json!({ "prefetch": 2 })))
+        .await
+        .unwrap();
     let held = take(&mut *source, 2).await;
     while link.status().lag != Some(3) {
-        assert!(next_within(&mut *source, Duration::from_millis(20)).await.is_none(), "a third came before one was acknowledged");
+        assert!(
+            next_within(&mut *source, Duration::from_millis(20))
+                .await
+                .is_none(),
+            "a third came before one was acknowledged"
+        );
     }
     let mut held = held.into_iter();
-    held.next_back().unwrap().acknowledgement.tell(Verdict::Stored).await;
-    assert_eq!(body(&event(&take(&mut *source, 1).await[0])), "2", "acknowledged is the one message, and not those before it");
+    held.next_back()
+        .unwrap()
+        .acknowledgement
+        .tell(Verdict::Stored)
+        .await;
+    assert_eq!(
+        body(&event(&take(&mut *source, 1).await[0])),
+        "2",
+        "acknowledged is the one message, and not those before it"
+    );
     assert_eq!(held.len(), 1);
 }
 
@@ -194,7 +278,14 @@ async fn everything_at_hand_is_one_batch() {
     }
     let mut batches = Vec::new();
     while batches.iter().sum::<usize>() < 20 {
-        batches.push(next_within(&mut *source, LONG).await.unwrap().unwrap().messages.len());
+        batches.push(
+            next_within(&mut *source, LONG)
+                .await
+                .unwrap()
+                .unwrap()
+                .messages
+                .len(),
+        );
     }
     assert!(batches.len() < 20, "{batches:?}");
 }
@@ -212,33 +303,89 @@ async fn a_queue_is_declared_where_that_is_asked_for() {
     };
     let undeclared = queue.settings(json!({ "queue": name }));
     let OpenError(problem) = open(&undeclared).await.err().unwrap();
-    told(&problem, &["queue: cannot look at the queue", "no queue", "code 404", "write declare: {}"]);
+    told(
+        &problem,
+        &[
+            "queue: cannot look at the queue",
+            "no queue",
+            "code 404",
+            "write declare: {}",
+        ],
+    );
     let OpenError(problem) = source(&undeclared).probe().await.unwrap_err();
     told(&problem, &["queue: cannot look at the queue", "code 404"]);
-    assert!(source(&declare(10)).probe().await.unwrap().contains("is not there and will be declared"));
+    assert!(
+        source(&declare(10))
+            .probe()
+            .await
+            .unwrap()
+            .contains("is not there and will be declared")
+    );
 
     let (mut declared, _link) = open(&declare(10)).await.unwrap();
-    let published =
-        queue.channel.basic_publish(exchange.as_str().into(), "order.new".into(), BasicPublishOptions::default(), b"1", plain());
+    let published = queue.channel.basic_publish(
+        exchange.as_str().into(),
+        "order.new".into(),
+        BasicPublishOptions::default(),
+        b"1",
+        plain(),
+    );
     published.await.unwrap().await.unwrap();
     let message = take(&mut *declared, 1).await.remove(0);
     assert_eq!(event(&message).subject().unwrap(), "order.new");
-    assert!(open(&declare(10)).await.is_ok(), "the same is taken as it is");
+    assert!(
+        open(&declare(10)).await.is_ok(),
+        "the same is taken as it is"
+    );
     let OpenError(problem) = open(&declare(11)).await.err().unwrap();
-    told(&problem, &["queue: cannot declare the queue", "x-max-length", "code 406"]);
+    told(
+        &problem,
+        &[
+            "queue: cannot declare the queue",
+            "x-max-length",
+            "code 406",
+        ],
+    );
 }
 
 #[tokio::test]
 async fn what_a_queue_is_and_how_it_is_read_has_to_fit() {
     for (kind, more, words) in [
-        ("stream", json!({}), ["offset: cannot read the queue", "it is a stream", "say where to begin: offset: first"]),
-        ("classic", json!({ "offset": "first" }), ["offset: cannot read the queue", "it is a classic queue", "leave offset out"]),
-        ("quorum", json!({ "offset": "last" }), ["offset: cannot read the queue", "it is a quorum queue", "leave offset out"]),
+        (
+            "stream",
+            json!({}),
+            [
+                "offset: cannot read the queue",
+                "it is a stream",
+                "say where to begin: offset: first",
+            ],
+        ),
+        (
+            "classic",
+            json!({ "offset": "first" }),
+            [
+                "offset: cannot read the queue",
+                "it is a classic queue",
+                "leave offset out",
+            ],
+        ),
+        (
+            "quorum",
+            json!({ "offset": "last" }),
+            [
+                "offset: cannot read the queue",
+                "it is a quorum queue",
+                "leave offset out",
+            ],
+        ),
     ] {
         let queue = Queue::new(kind, &[]).await;
         queue.publish("1", plain()).await;
         let settings = queue.settings(more);
-        for problem in [open(&settings).await.err().unwrap().0, source(&settings).probe().await.unwrap_err().0] {
+        for problem in [
+            open(&settings).await.err().unwrap().0,
+            source(&settings).probe().await.unwrap_err().0,
+        ] {
             told(&problem, &words);
         }
     }

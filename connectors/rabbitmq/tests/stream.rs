@@ -11,10 +11,23 @@ use crate::{SourceError, Verdict};
 impl Queue {
     /// Deletes a stream, and makes another one of the same name.
     async fn make_anew(&self) {
-        self.channel.queue_delete(self.name.as_str().into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
+        self.channel
+            .queue_delete(
+                self.name.as_str().into(),
+                lapin::options::QueueDeleteOptions::default(),
+            )
+            .await
+            .unwrap();
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), text("stream"));
-        self.channel.queue_declare(self.name.as_str().into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
+        self.channel
+            .queue_declare(
+                self.name.as_str().into(),
+                QueueDeclareOptions::durable(),
+                arguments,
+            )
+            .await
+            .unwrap();
     }
 }
 
@@ -22,7 +35,13 @@ impl Queue {
 async fn open_at(queue: &Queue, cursor: Cursor) -> (Box<dyn Source>, Link) {
     let (mut context, link) = context();
     context.cursor = Some(cursor);
-    (source(&queue.settings(json!({ "offset": "first" }))).open(context).await.unwrap(), link)
+    (
+        source(&queue.settings(json!({ "offset": "first" })))
+            .open(context)
+            .await
+            .unwrap(),
+        link,
+    )
 }
 
 /// Reads so many messages, and tells where the stream was left.
@@ -41,9 +60,17 @@ async fn read(source: &mut dyn Source, count: usize) -> (Vec<String>, Cursor) {
 
 #[tokio::test]
 async fn what_retention_has_removed_unread_is_counted() {
-    let small = [("x-max-length-bytes", AMQPValue::LongLongInt(4_000)), ("x-stream-max-segment-size-bytes", AMQPValue::LongLongInt(2_000))];
+    let small = [
+        ("x-max-length-bytes", AMQPValue::LongLongInt(4_000)),
+        (
+            "x-stream-max-segment-size-bytes",
+            AMQPValue::LongLongInt(2_000),
+        ),
+    ];
     let queue = Queue::new("stream", &small).await;
-    let (mut source, _link) = open(&queue.settings(json!({ "offset": "first" }))).await.unwrap();
+    let (mut source, _link) = open(&queue.settings(json!({ "offset": "first" })))
+        .await
+        .unwrap();
     queue.publish("0", plain()).await;
     let (_, cursor) = read(&mut *source, 1).await;
     drop(source);
@@ -60,8 +87,13 @@ async fn what_retention_has_removed_unread_is_counted() {
     }
     // Until the server has removed some.
     let gone = async || {
-        let (mut source, _link) = open(&queue.settings(json!({ "offset": "first" }))).await.unwrap();
-        event(&take_first(&mut *source).await).id().parse::<u64>().unwrap()
+        let (mut source, _link) = open(&queue.settings(json!({ "offset": "first" })))
+            .await
+            .unwrap();
+        event(&take_first(&mut *source).await)
+            .id()
+            .parse::<u64>()
+            .unwrap()
     };
     while gone().await <= 2 {
         queue.publish(format!("{:0100}", 0), plain()).await;
@@ -84,10 +116,17 @@ async fn skips(source: &mut dyn Source, link: &Link, messages: u64) {
 
 #[tokio::test]
 async fn what_retention_removes_while_a_reader_lags_behind_is_counted() {
-    let small =
-        [("x-max-length-bytes", AMQPValue::LongLongInt(40_000)), ("x-stream-max-segment-size-bytes", AMQPValue::LongLongInt(5_000))];
+    let small = [
+        ("x-max-length-bytes", AMQPValue::LongLongInt(40_000)),
+        (
+            "x-stream-max-segment-size-bytes",
+            AMQPValue::LongLongInt(5_000),
+        ),
+    ];
     let queue = Queue::new("stream", &small).await;
-    let (mut source, link) = open(&queue.settings(json!({ "offset": "first", "prefetch": 5 }))).await.unwrap();
+    let (mut source, link) = open(&queue.settings(json!({ "offset": "first", "prefetch": 5 })))
+        .await
+        .unwrap();
     queue.publish("0", plain()).await;
     let (bodies, _) = read(&mut *source, 1).await;
     assert_eq!((bodies, link.status().skipped), (vec!["0".to_owned()], 0));
@@ -97,21 +136,36 @@ async fn what_retention_removes_while_a_reader_lags_behind_is_counted() {
     // What came before it fell behind, what was removed meanwhile, and what is left.
     let (mut offsets, mut last): (Vec<u64>, _) = (vec![0], String::new());
     while !last.ends_with("2999") {
-        for message in next_within(&mut *source, LONG).await.expect("more come").unwrap().messages {
+        for message in next_within(&mut *source, LONG)
+            .await
+            .expect("more come")
+            .unwrap()
+            .messages
+        {
             last = body(&event(&message));
             offsets.push(event(&message).id().parse().unwrap());
             message.acknowledgement.tell(Verdict::Stored).await;
         }
     }
-    // At each new segment the server uses an offset for itself, and nobody can tell those that are removed from messages.
-    let (missing, unused) = (3_000 - offsets.len() as u64, offsets.windows(2).map(|pair| pair[1] - pair[0] - 1).sum::<u64>());
+    // At each new segment the server uses an offset for itself, and nobody can tell those that are
+    // removed from messages.
+    let (missing, unused) = (
+        3_000 - offsets.len() as u64,
+        offsets
+            .windows(2)
+            .map(|pair| pair[1] - pair[0] - 1)
+            .sum::<u64>(),
+    );
     assert!(missing > 0, "the stream has kept all");
     let until = tokio::time::Instant::now() + LONG;
     while link.status().skipped < missing && tokio::time::Instant::now() < until {
         let _ = next_within(&mut *source, Duration::from_millis(50)).await;
     }
     let skipped = link.status().skipped;
-    assert!((missing..=unused).contains(&skipped), "{skipped} of {missing} to {unused}");
+    assert!(
+        (missing..=unused).contains(&skipped),
+        "{skipped} of {missing} to {unused}"
+    );
 }
 
 #[tokio::test]
@@ -120,7 +174,9 @@ async fn a_longer_stream_of_the_same_name_is_another_one() {
     for n in 0..3 {
         queue.publish(format!("{n}"), plain()).await;
     }
-    let (mut source, _link) = open(&queue.settings(json!({ "offset": "first" }))).await.unwrap();
+    let (mut source, _link) = open(&queue.settings(json!({ "offset": "first" })))
+        .await
+        .unwrap();
     let (_, cursor) = read(&mut *source, 3).await;
     drop(source);
     queue.make_anew().await;
@@ -128,13 +184,26 @@ async fn a_longer_stream_of_the_same_name_is_another_one() {
         queue.publish(format!("new {n}"), plain()).await;
     }
     let (mut source, _link) = open_at(&queue, cursor).await;
-    let ended = next_within(&mut *source, LONG).await.expect("it stops").unwrap_err();
-    assert!(matches!(&ended, SourceError::CursorMismatch(why) if why.contains("offset 2 is another message now")), "{ended}");
+    let ended = next_within(&mut *source, LONG)
+        .await
+        .expect("it stops")
+        .unwrap_err();
+    assert!(
+        matches!(&ended, SourceError::CursorMismatch(why) if why.contains("offset 2 is another message now")),
+        "{ended}"
+    );
 }
 
 async fn take_first(source: &mut dyn Source) -> crate::Message {
     loop {
-        if let Some(message) = next_within(source, LONG).await.expect("more come").unwrap().messages.into_iter().next() {
+        if let Some(message) = next_within(source, LONG)
+            .await
+            .expect("more come")
+            .unwrap()
+            .messages
+            .into_iter()
+            .next()
+        {
             return message;
         }
     }
@@ -146,13 +215,18 @@ async fn a_stream_that_was_made_anew_stops_its_source_with_words() {
     for n in 0..5 {
         queue.publish(format!("{n}"), plain()).await;
     }
-    let (mut source, _link) = open(&queue.settings(json!({ "offset": "first" }))).await.unwrap();
+    let (mut source, _link) = open(&queue.settings(json!({ "offset": "first" })))
+        .await
+        .unwrap();
     let (_, cursor) = read(&mut *source, 5).await;
     drop(source);
     queue.make_anew().await;
     queue.publish("new", plain()).await;
     let (mut source, _link) = open_at(&queue, cursor).await;
-    let ended = next_within(&mut *source, LONG).await.expect("it stops").unwrap_err();
+    let ended = next_within(&mut *source, LONG)
+        .await
+        .expect("it stops")
+        .unwrap_err();
     assert!(
         matches!(&ended, SourceError::CursorMismatch(why) if why.contains("has been made anew") && why.contains("offset 4 was read last")),
         "{ended}"
@@ -160,10 +234,22 @@ async fn a_stream_that_was_made_anew_stops_its_source_with_words() {
     // One that has only been read to its end waits.
     let queue = Queue::new("stream", &[]).await;
     queue.publish("0", plain()).await;
-    let (mut source, _link) = open(&queue.settings(json!({ "offset": "first" }))).await.unwrap();
+    let (mut source, _link) = open(&queue.settings(json!({ "offset": "first" })))
+        .await
+        .unwrap();
     let (_, cursor) = read(&mut *source, 1).await;
     let (mut source, link) = open_at(&queue, cursor).await;
-    assert!(next_within(&mut *source, Duration::from_secs(12)).await.is_none());
+    assert!(
+        next_within(&mut *source, Duration::from_secs(12))
+            .await
+            .is_none()
+    );
     queue.publish("1", plain()).await;
-    assert_eq!((body(&event(&take(&mut *source, 1).await[0])), link.status().skipped), ("1".to_owned(), 0));
+    assert_eq!(
+        (
+            body(&event(&take(&mut *source, 1).await[0])),
+            link.status().skipped
+        ),
+        ("1".to_owned(), 0)
+    );
 }

@@ -28,7 +28,9 @@ impl Fixture {
     async fn new() -> Self {
         let queue = Queue::new("classic", &[]).await;
         let exchange = format!("{}-exchange", queue.name);
-        queue.exchange(&exchange, ExchangeDeclareOptions::default()).await;
+        queue
+            .exchange(&exchange, ExchangeDeclareOptions::default())
+            .await;
         let bind = queue.channel.queue_bind(
             queue.name.as_str().into(),
             exchange.as_str().into(),
@@ -48,13 +50,27 @@ impl Fixture {
                 seeing.send_modify(|seen| seen.1 += 1);
             }
         });
-        Self { queue, exchange, received: Mutex::default(), silent, seen }
+        Self {
+            queue,
+            exchange,
+            received: Mutex::default(),
+            silent,
+            seen,
+        }
     }
 }
 
 impl Queue {
     async fn exchange(&self, name: &str, options: ExchangeDeclareOptions) {
-        self.channel.exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default()).await.unwrap();
+        self.channel
+            .exchange_declare(
+                name.into(),
+                ExchangeKind::Topic,
+                options,
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
     }
 }
 
@@ -67,8 +83,16 @@ impl TargetFixture for Fixture {
 
     async fn received(&self) -> Vec<Received> {
         while let Some(delivery) = self.queue.get().await {
-            let id = delivery.properties.message_id().as_ref().unwrap().to_string();
-            self.received.lock().push(Received { id, texts: vec![delivery.routing_key.to_string()] });
+            let id = delivery
+                .properties
+                .message_id()
+                .as_ref()
+                .unwrap()
+                .to_string();
+            self.received.lock().push(Received {
+                id,
+                texts: vec![delivery.routing_key.to_string()],
+            });
         }
         self.received.lock().clone()
     }
@@ -78,21 +102,41 @@ impl TargetFixture for Fixture {
     }
 
     async fn begun(&self) {
-        self.seen.clone().wait_for(|(came, _)| *came > 0).await.unwrap();
+        self.seen
+            .clone()
+            .wait_for(|(came, _)| *came > 0)
+            .await
+            .unwrap();
     }
 
     async fn abandoned(&self) {
-        self.seen.clone().wait_for(|(came, went)| came == went).await.unwrap();
+        self.seen
+            .clone()
+            .wait_for(|(came, went)| came == went)
+            .await
+            .unwrap();
     }
 
     fn mistakes(&self) -> Vec<(Value, &'static str)> {
         let url = &self.queue.url;
         vec![
             (json!({ "url": url }), "routing_key"),
-            (json!({ "url": "http://127.0.0.1", "routing_key": "q" }), "url"),
-            (json!({ "url": url, "routing_key": "q".repeat(256) }), "routing_key"),
-            (json!({ "url": url, "routing_key": "q", "declare": { "type": "topic" } }), "declare"),
-            (json!({ "url": url, "exchange": "<$.type>", "declare": { "type": "topic" } }), "declare"),
+            (
+                json!({ "url": "http://127.0.0.1", "routing_key": "q" }),
+                "url",
+            ),
+            (
+                json!({ "url": url, "routing_key": "q".repeat(256) }),
+                "routing_key",
+            ),
+            (
+                json!({ "url": url, "routing_key": "q", "declare": { "type": "topic" } }),
+                "declare",
+            ),
+            (
+                json!({ "url": url, "exchange": "<$.type>", "declare": { "type": "topic" } }),
+                "declare",
+            ),
         ]
     }
 }
@@ -123,7 +167,11 @@ pub(super) async fn publish(service: &TargetService, id: &str, texts: &[&str]) -
 
 pub(super) fn came_to(outcome: &Outcome, class: Class, words: &[&str]) {
     assert_eq!(outcome.class, class, "{outcome:?}");
-    assert!(words.iter().all(|words| outcome.message.contains(words)), "{:?} where {words:?} was expected", outcome.message);
+    assert!(
+        words.iter().all(|words| outcome.message.contains(words)),
+        "{:?} where {words:?} was expected",
+        outcome.message
+    );
 }
 
 #[tokio::test]
@@ -136,8 +184,14 @@ async fn what_is_sent_says_what_it_is_and_outlives_a_restart() {
     let headers = delivery.properties.headers().clone().unwrap();
     let header = |name: &str| headers.inner().get(name).cloned();
     assert_eq!(header("cloudEvents:type"), Some(text("com.example.suite")));
-    assert_eq!(header("pointsman-task"), Some(text(&attempt(&["1"], 0).deliveries[0].id.to_string())));
-    assert_eq!((header("pointsman-rule"), header("pointsman-attempt")), (Some(text("rule")), Some(AMQPValue::LongLongInt(1))));
+    assert_eq!(
+        header("pointsman-task"),
+        Some(text(&attempt(&["1"], 0).deliveries[0].id.to_string()))
+    );
+    assert_eq!(
+        (header("pointsman-rule"), header("pointsman-attempt")),
+        (Some(text("rule")), Some(AMQPValue::LongLongInt(1)))
+    );
 }
 
 #[tokio::test]
@@ -148,19 +202,34 @@ async fn what_reaches_no_queue_is_a_failure_and_stands_alone() {
     let calls = (0..100).map(|n| {
         let (routed, queue) = (&routed, &queue);
         async move {
-            let key = if n % 3 == 0 { "nowhere" } else { queue.name.as_str() };
+            let key = if n % 3 == 0 {
+                "nowhere"
+            } else {
+                queue.name.as_str()
+            };
             (n, publish(routed, &n.to_string(), &[key]).await)
         }
     });
     for (n, outcome) in join_all(calls).await {
         match n % 3 {
-            0 => came_to(&outcome, Class::Failed, &["returned the message", "there is no queue \"nowhere\""]),
+            0 => came_to(
+                &outcome,
+                Class::Failed,
+                &["returned the message", "there is no queue \"nowhere\""],
+            ),
             _ => came_to(&outcome, Class::Delivered, &[]),
         }
     }
     // Several in one attempt, told apart by their ids.
     let mut together = attempt(&["a", "b", "c"], 0);
-    for (run, (delivery, key)) in (0..).zip(together.deliveries.iter_mut().zip(["nowhere", &queue.name, "nowhere"])) {
+    for (run, (delivery, key)) in
+        (0..).zip(
+            together
+                .deliveries
+                .iter_mut()
+                .zip(["nowhere", &queue.name, "nowhere"]),
+        )
+    {
         delivery.id.run = run;
         delivery.texts = vec![key.to_owned()];
     }
@@ -168,27 +237,67 @@ async fn what_reaches_no_queue_is_a_failure_and_stands_alone() {
     let classes: Vec<_> = outcomes.iter().map(|outcome| outcome.class).collect();
     assert_eq!(classes, [Class::Failed, Class::Delivered, Class::Failed]);
 
-    let careless = service(&json!({ "url": queue.url, "routing_key": "nowhere", "mandatory": false })).await;
+    let careless =
+        service(&json!({ "url": queue.url, "routing_key": "nowhere", "mandatory": false })).await;
     came_to(&publish(&careless, "1", &[]).await, Class::Delivered, &[]);
 }
 
 #[tokio::test]
 async fn what_the_server_refuses_says_why_and_leaves_the_others_alone() {
-    let queue = Queue::new("classic", &[("x-max-length", AMQPValue::LongLongInt(1)), ("x-overflow", text("reject-publish"))]).await;
+    let queue = Queue::new(
+        "classic",
+        &[
+            ("x-max-length", AMQPValue::LongLongInt(1)),
+            ("x-overflow", text("reject-publish")),
+        ],
+    )
+    .await;
     let internal = format!("{}-internal", queue.name);
-    queue.exchange(&internal, ExchangeDeclareOptions { internal: true, ..ExchangeDeclareOptions::default() }).await;
-    let by_event = service(&json!({ "url": queue.url, "exchange": "<$.subject>", "routing_key": queue.name })).await;
-    let calls = [["no-such-exchange"], [""], [internal.as_str()], ["no-such-exchange"]].map(|exchange| {
+    queue
+        .exchange(
+            &internal,
+            ExchangeDeclareOptions {
+                internal: true,
+                ..ExchangeDeclareOptions::default()
+            },
+        )
+        .await;
+    let by_event =
+        service(&json!({ "url": queue.url, "exchange": "<$.subject>", "routing_key": queue.name }))
+            .await;
+    let calls = [
+        ["no-such-exchange"],
+        [""],
+        [internal.as_str()],
+        ["no-such-exchange"],
+    ]
+    .map(|exchange| {
         let by_event = &by_event;
         async move { publish(by_event, "1", &exchange).await }
     });
     let outcomes = join_all(calls).await;
-    came_to(&outcomes[0], Class::Failed, &["no exchange 'no-such-exchange'", "code 404"]);
+    came_to(
+        &outcomes[0],
+        Class::Failed,
+        &["no exchange 'no-such-exchange'", "code 404"],
+    );
     came_to(&outcomes[1], Class::Delivered, &[]);
-    came_to(&outcomes[2], Class::Refused, &["internal exchange", "code 403"]);
+    came_to(
+        &outcomes[2],
+        Class::Refused,
+        &["internal exchange", "code 403"],
+    );
     came_to(&outcomes[3], Class::Failed, &["code 404"]);
-    came_to(&publish(&by_event, "2", &[""]).await, Class::Throttled, &["nack", "full"]);
-    came_to(&publish(&by_event, "2", &[&"x".repeat(256)]).await, Class::Rejected, &["longer than 255 bytes"]);
+    came_to(
+        &publish(&by_event, "2", &[""]).await,
+        Class::Throttled,
+        &["nack", "full"],
+    );
+    came_to(
+        &publish(&by_event, "2", &[&"x".repeat(256)]).await,
+        Class::Rejected,
+        &["longer than 255 bytes"],
+    );
     queue.get().await.unwrap();
     came_to(&publish(&by_event, "3", &[""]).await, Class::Delivered, &[]);
 }
@@ -199,14 +308,44 @@ async fn an_exchange_is_declared_where_that_is_asked_for() {
     let exchange = format!("{}-made", queue.name);
     let settings = |more: Value| {
         let mut settings = json!({ "url": queue.url, "exchange": exchange, "mandatory": false });
-        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        settings
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         settings
     };
-    came_to(&publish(&service(&settings(json!({}))).await, "1", &[]).await, Class::Failed, &["code 404"]);
+    came_to(
+        &publish(&service(&settings(json!({}))).await, "1", &[]).await,
+        Class::Failed,
+        &["code 404"],
+    );
     let OpenError(problem) = target(&settings(json!({}))).probe().await.unwrap_err();
-    told(&problem, &["exchange: cannot look at the exchange", "code 404", "write declare: { type: topic }"]);
+    told(
+        &problem,
+        &[
+            "exchange: cannot look at the exchange",
+            "code 404",
+            "write declare: { type: topic }",
+        ],
+    );
     let declaring = settings(json!({ "declare": { "type": "fanout" } }));
-    assert!(target(&declaring).probe().await.unwrap().contains("is declared at the first event"));
-    came_to(&publish(&service(&declaring).await, "1", &[]).await, Class::Delivered, &[]);
-    assert!(target(&settings(json!({}))).probe().await.unwrap().contains("is there"));
+    assert!(
+        target(&declaring)
+            .probe()
+            .await
+            .unwrap()
+            .contains("is declared at the first event")
+    );
+    came_to(
+        &publish(&service(&declaring).await, "1", &[]).await,
+        Class::Delivered,
+        &[],
+    );
+    assert!(
+        target(&settings(json!({})))
+            .probe()
+            .await
+            .unwrap()
+            .contains("is there")
+    );
 }

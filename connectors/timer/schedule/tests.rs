@@ -15,7 +15,10 @@ fn cron(line: &str, zone: &str) -> Schedule {
 
 fn instants(schedule: &Schedule, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
     let mut instants = vec![from];
-    while let Some(next) = schedule.next(instants[instants.len() - 1]).filter(|next| *next <= until) {
+    while let Some(next) = schedule
+        .next(instants[instants.len() - 1])
+        .filter(|next| *next <= until)
+    {
         assert!(next > instants[instants.len() - 1], "it strictly advances");
         instants.push(next);
     }
@@ -26,23 +29,35 @@ fn instants(schedule: &Schedule, from: Timestamp, until: Timestamp) -> Vec<Times
 fn matches(line: &str, civil: DateTime) -> bool {
     let field = |text: &str, value: i8| {
         text.split(',').any(|part| {
-            let (range, step) = part.split_once('/').map_or((part, 1), |(range, step)| (range, step.parse().unwrap()));
+            let (range, step) = part
+                .split_once('/')
+                .map_or((part, 1), |(range, step)| (range, step.parse().unwrap()));
             match range.split_once('-') {
                 _ if range == "*" => value % step == 0,
-                Some((first, last)) => (first.parse().unwrap()..=last.parse().unwrap()).contains(&value),
+                Some((first, last)) => {
+                    (first.parse().unwrap()..=last.parse().unwrap()).contains(&value)
+                }
                 None => range.parse::<i8>().unwrap() == value,
             }
         })
     };
     let fields: Vec<_> = line.split(' ').collect();
-    let [minute, hour, day, month, weekday] = fields[..] else { panic!("{line}") };
-    let (of_month, of_week) = (field(day, civil.day()), field(weekday, civil.weekday().to_sunday_zero_offset()));
+    let [minute, hour, day, month, weekday] = fields[..] else {
+        panic!("{line}")
+    };
+    let (of_month, of_week) = (
+        field(day, civil.day()),
+        field(weekday, civil.weekday().to_sunday_zero_offset()),
+    );
     let is_day = match (day, weekday) {
         ("*", _) => of_week,
         (_, "*") => of_month,
         _ => of_month || of_week,
     };
-    field(minute, civil.minute()) && field(hour, civil.hour()) && field(month, civil.month()) && is_day
+    field(minute, civil.minute())
+        && field(hour, civil.hour())
+        && field(month, civil.month())
+        && is_day
 }
 
 /// The declared set, minute by minute, instants and skipped wall clock alike.
@@ -52,13 +67,22 @@ fn reference(line: &str, zone: &TimeZone, from: Timestamp, until: Timestamp) -> 
     let mut instant = from;
     while instant <= until {
         let civil = zone.to_datetime(instant);
-        let first_passing = || zone.to_ambiguous_zoned(civil).earlier().unwrap().timestamp() == instant;
+        let first_passing = || {
+            zone.to_ambiguous_zoned(civil)
+                .earlier()
+                .unwrap()
+                .timestamp()
+                == instant
+        };
         if matches(line, civil) && (every_hour || first_passing()) {
             set.insert(instant);
         }
         instant += 1.minute();
     }
-    let (mut civil, last) = (zone.to_datetime(from) - 2.days(), zone.to_datetime(until) + 2.days());
+    let (mut civil, last) = (
+        zone.to_datetime(from) - 2.days(),
+        zone.to_datetime(until) + 2.days(),
+    );
     while civil <= last {
         if matches(line, civil) {
             let ambiguous = zone.to_ambiguous_zoned(civil);
@@ -68,7 +92,9 @@ fn reference(line: &str, zone: &TimeZone, from: Timestamp, until: Timestamp) -> 
         }
         civil += 1.minute();
     }
-    set.into_iter().filter(|instant| (from..=until).contains(instant)).collect()
+    set.into_iter()
+        .filter(|instant| (from..=until).contains(instant))
+        .collect()
 }
 
 #[test]
@@ -110,15 +136,27 @@ fn a_cron_line_fires_exactly_at_its_declared_times_over_gaps_and_folds() {
         ("Asia/Kolkata", "2026-01-01T00:00:00Z"),
     ] {
         let from: Timestamp = from.parse().unwrap();
-        let (until, zone) = (from + SignedDuration::from_hours(72), TimeZone::get(zone).unwrap());
+        let (until, zone) = (
+            from + SignedDuration::from_hours(72),
+            TimeZone::get(zone).unwrap(),
+        );
         for line in lines {
             let schedule = read(line, zone.clone()).unwrap();
             let expect = reference(line, &zone, from + SignedDuration::from_mins(1), until);
-            assert_eq!(instants(&schedule, from, until), expect, "{line} in {:?} from {from}", zone.iana_name());
+            assert_eq!(
+                instants(&schedule, from, until),
+                expect,
+                "{line} in {:?} from {from}",
+                zone.iana_name()
+            );
             // From any point between two firings the next is the same.
             for (index, instant) in expect.iter().enumerate().step_by(5) {
                 let back = SignedDuration::from_secs(1 + i64::try_from(index).unwrap() % 50);
-                assert_eq!(schedule.next(*instant - back), Some(*instant), "{line} just before {instant}");
+                assert_eq!(
+                    schedule.next(*instant - back),
+                    Some(*instant),
+                    "{line} just before {instant}"
+                );
             }
         }
     }
@@ -126,24 +164,96 @@ fn a_cron_line_fires_exactly_at_its_declared_times_over_gaps_and_folds() {
 
 #[test]
 fn lines_of_other_spellings() {
-    let at = |line: &str, zone: &str, after: &str| cron(line, zone).next(after.parse().unwrap()).map(|next| cron(line, zone).show(next));
+    let at = |line: &str, zone: &str, after: &str| {
+        cron(line, zone)
+            .next(after.parse().unwrap())
+            .map(|next| cron(line, zone).show(next))
+    };
     for (line, zone, after, expect) in [
-        ("0 9 * * MON-FRI", "Europe/Berlin", "2026-11-20T08:00:00Z", "2026-11-23T09:00:00+01:00"),
-        ("*/10 * * * * *", "UTC", "2026-01-01T00:00:01Z", "2026-01-01T00:00:10+00:00"),
-        ("@daily", "Europe/Berlin", "2026-06-01T00:00:00Z", "2026-06-02T00:00:00+02:00"),
-        ("@HOURLY", "Asia/Kolkata", "2026-01-01T00:00:00Z", "2026-01-01T06:00:00+05:30"),
-        ("0 0 L * *", "UTC", "2026-02-01T00:00:00Z", "2026-02-28T00:00:00+00:00"),
-        ("0 0 * * FRI#2", "UTC", "2026-11-01T00:00:00Z", "2026-11-13T00:00:00+00:00"),
-        ("0 0 15W * *", "UTC", "2026-11-01T00:00:00Z", "2026-11-16T00:00:00+00:00"),
-        ("5/15 * * * *", "UTC", "2026-01-01T00:06:00Z", "2026-01-01T00:20:00+00:00"),
-        ("0 0 29 2 *", "Europe/Berlin", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00+01:00"),
-        ("0 0 0 29 2 * 2096", "America/New_York", "2026-01-01T00:00:00Z", "2096-02-29T00:00:00-05:00"),
-        ("30 2 31 3 *", "Europe/Berlin", "2024-01-01T00:00:00Z", "2024-03-31T03:30:00+02:00"),
-        ("30 1 * * *", "Europe/Lisbon", "2026-10-25T00:29:59.999999Z", "2026-10-25T01:30:00+01:00"),
+        (
+            "0 9 * * MON-FRI",
+            "Europe/Berlin",
+            "2026-11-20T08:00:00Z",
+            "2026-11-23T09:00:00+01:00",
+        ),
+        (
+            "*/10 * * * * *",
+            "UTC",
+            "2026-01-01T00:00:01Z",
+            "2026-01-01T00:00:10+00:00",
+        ),
+        (
+            "@daily",
+            "Europe/Berlin",
+            "2026-06-01T00:00:00Z",
+            "2026-06-02T00:00:00+02:00",
+        ),
+        (
+            "@HOURLY",
+            "Asia/Kolkata",
+            "2026-01-01T00:00:00Z",
+            "2026-01-01T06:00:00+05:30",
+        ),
+        (
+            "0 0 L * *",
+            "UTC",
+            "2026-02-01T00:00:00Z",
+            "2026-02-28T00:00:00+00:00",
+        ),
+        (
+            "0 0 * * FRI#2",
+            "UTC",
+            "2026-11-01T00:00:00Z",
+            "2026-11-13T00:00:00+00:00",
+        ),
+        (
+            "0 0 15W * *",
+            "UTC",
+            "2026-11-01T00:00:00Z",
+            "2026-11-16T00:00:00+00:00",
+        ),
+        (
+            "5/15 * * * *",
+            "UTC",
+            "2026-01-01T00:06:00Z",
+            "2026-01-01T00:20:00+00:00",
+        ),
+        (
+            "0 0 29 2 *",
+            "Europe/Berlin",
+            "2026-01-01T00:00:00Z",
+            "2028-02-29T00:00:00+01:00",
+        ),
+        (
+            "0 0 0 29 2 * 2096",
+            "America/New_York",
+            "2026-01-01T00:00:00Z",
+            "2096-02-29T00:00:00-05:00",
+        ),
+        (
+            "30 2 31 3 *",
+            "Europe/Berlin",
+            "2024-01-01T00:00:00Z",
+            "2024-03-31T03:30:00+02:00",
+        ),
+        (
+            "30 1 * * *",
+            "Europe/Lisbon",
+            "2026-10-25T00:29:59.999999Z",
+            "2026-10-25T01:30:00+01:00",
+        ),
     ] {
-        assert_eq!(at(line, zone, after).as_deref(), Some(expect), "{line} in {zone} after {after}");
+        assert_eq!(
+            at(line, zone, after).as_deref(),
+            Some(expect),
+            "{line} in {zone} after {after}"
+        );
     }
-    assert_eq!(at("0 0 0 1 1 * 2030", "Europe/Berlin", "2030-06-01T00:00:00Z"), None, "it is over");
+    assert_eq!(
+        at("0 0 0 1 1 * 2030", "Europe/Berlin", "2030-06-01T00:00:00Z"),
+        None,
+        "it is over"
+    );
 }
 
 #[test]
@@ -176,9 +286,14 @@ fn a_step_of_the_days_of_a_week_ends_on_saturday() {
         ("0 9 * * FRI-SUN", &[Sunday, Friday, Saturday]),
         ("0 9 * * TUE/2,SUN", &[Sunday, Tuesday, Thursday, Saturday]),
     ] {
-        let week = ("2026-11-01T00:00:00Z".parse().unwrap(), "2026-11-08T00:00:00Z".parse().unwrap());
-        let days: Vec<_> =
-            instants(&cron(line, "UTC"), week.0, week.1).iter().map(|instant| instant.to_zoned(TimeZone::UTC).weekday()).collect();
+        let week = (
+            "2026-11-01T00:00:00Z".parse().unwrap(),
+            "2026-11-08T00:00:00Z".parse().unwrap(),
+        );
+        let days: Vec<_> = instants(&cron(line, "UTC"), week.0, week.1)
+            .iter()
+            .map(|instant| instant.to_zoned(TimeZone::UTC).weekday())
+            .collect();
         assert_eq!(days, expect, "{line}");
     }
 }
@@ -190,7 +305,10 @@ fn a_period_is_counted_from_the_epoch() {
     assert_eq!(next("2026-01-01T00:00:00Z"), "2026-01-01T00:00:30Z");
     assert_eq!(next("2026-01-01T00:00:29.999999Z"), "2026-01-01T00:00:30Z");
     assert_eq!(next("1969-12-31T23:59:59Z"), "1970-01-01T00:00:00Z");
-    let (after, until) = ("2026-01-01T00:00:00Z".parse().unwrap(), "2026-01-01T00:05:15Z".parse().unwrap());
+    let (after, until) = (
+        "2026-01-01T00:00:00Z".parse().unwrap(),
+        "2026-01-01T00:05:15Z".parse().unwrap(),
+    );
     assert_eq!(every.count(after, until), Some(10));
     assert_eq!(instants(&every, after, until).len(), 10);
     assert_eq!(every.count(until, after), Some(0));
@@ -198,5 +316,9 @@ fn a_period_is_counted_from_the_epoch() {
 
 #[test]
 fn zones_come_with_the_program() {
-    assert!(jiff::tz::TimeZoneDatabase::bundled().get("Europe/Berlin").is_ok());
+    assert!(
+        jiff::tz::TimeZoneDatabase::bundled()
+            .get("Europe/Berlin")
+            .is_ok()
+    );
 }

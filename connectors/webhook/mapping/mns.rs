@@ -1,4 +1,5 @@
-//! Alibaba Cloud's Message Service: its envelope in XML or in JSON, or the message alone with headers that say the rest.
+//! Alibaba Cloud's Message Service: its envelope in XML or in JSON, or the message alone with
+//! headers that say the rest.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -8,9 +9,20 @@ use super::wrapped::{Wrapped, read};
 use super::{Attributes, header, text, xml};
 
 pub(super) fn map(headers: &HeaderMap, body: &Value, raw: &Bytes) -> Wrapped {
-    let is_envelope = |body: &Value| body.get("Message").is_some_and(Value::is_string) && body.get("TopicName").is_some();
-    let read_xml = || std::str::from_utf8(raw).ok().and_then(|text| xml::fields(text, "Notification")).map(Value::Object);
-    let envelope = if is_envelope(body) { Some(body.clone()) } else { read_xml().filter(is_envelope) };
+    let is_envelope = |body: &Value| {
+        body.get("Message").is_some_and(Value::is_string) && body.get("TopicName").is_some()
+    };
+    let read_xml = || {
+        std::str::from_utf8(raw)
+            .ok()
+            .and_then(|text| xml::fields(text, "Notification"))
+            .map(Value::Object)
+    };
+    let envelope = if is_envelope(body) {
+        Some(body.clone())
+    } else {
+        read_xml().filter(is_envelope)
+    };
     let said = match &envelope {
         Some(envelope) => envelope.clone(),
         None => from_headers(headers),
@@ -20,7 +32,8 @@ pub(super) fn map(headers: &HeaderMap, body: &Value, raw: &Bytes) -> Wrapped {
         None => raw.clone(),
     };
     let (data, media_type) = read(message);
-    let [owner, topic] = ["TopicOwner", "TopicName"].map(|name| text(&said, name).unwrap_or_default());
+    let [owner, topic] =
+        ["TopicOwner", "TopicName"].map(|name| text(&said, name).unwrap_or_default());
     let attributes = Attributes {
         ty: "com.aliyun.mns.Notification".to_owned(),
         source: format!("acs:mns::{owner}:/topics/{topic}"),
@@ -28,7 +41,13 @@ pub(super) fn map(headers: &HeaderMap, body: &Value, raw: &Bytes) -> Wrapped {
         subject: text(&said, "MessageTag"),
         time: text(&said, "PublishTime"),
     };
-    Wrapped { attributes, extensions: Vec::new(), data, media_type, envelope: Some(said) }
+    Wrapped {
+        attributes,
+        extensions: Vec::new(),
+        data,
+        media_type,
+        envelope: Some(said),
+    }
 }
 
 /// What the headers say of a message without an envelope, by the names that the envelope has.
@@ -42,6 +61,8 @@ fn from_headers(headers: &HeaderMap) -> Value {
         ("MessageTag", "x-mns-message-tag"),
         ("PublishTime", "x-mns-publish-time"),
     ];
-    let found = names.iter().filter_map(|(name, own)| Some(((*name).to_owned(), Value::from(header(headers, own)?))));
+    let found = names
+        .iter()
+        .filter_map(|(name, own)| Some(((*name).to_owned(), Value::from(header(headers, own)?))));
     Value::Object(found.collect::<Map<_, _>>())
 }

@@ -1,7 +1,8 @@
 //! Amazon SNS: the CloudEvents adapter `aws-sns.md`, with two differences.
 //!
-//! `source` is the topic, since the header with the subscription, which the document takes, is not signed and could be anything. The data is
-//! the message and not the whole body, so that rules can look into it.
+//! `source` is the topic, since the header with the subscription, which the document takes, is not
+//! signed and could be anything. The data is the message and not the whole body, so that rules can
+//! look into it.
 
 use serde_json::Value;
 
@@ -19,5 +20,11 @@ pub(super) fn map(body: &Value) -> Wrapped {
         subject: text(body, "Subject"),
         time: text(body, "Timestamp"),
     };
-    Wrapped { attributes, extensions: Vec::new(), data, media_type, envelope: Some(body.clone()) }
+    Wrapped {
+        attributes,
+        extensions: Vec::new(),
+        data,
+        media_type,
+        envelope: Some(body.clone()),
+    }
 }

@@ -15,7 +15,9 @@ fn event(scheme: &str, headers: Headers, body: &str) -> Event {
     let secret = serde_json::json!({ "secret": "c2VjcmV0" });
     let scheme = match scheme {
         "none" => serde_json::json!({ "none": {} }),
-        "hmac" => serde_json::json!({ "hmac": { "secret": "s", "header": "x", "id": "X-Delivery" } }),
+        "hmac" => {
+            serde_json::json!({ "hmac": { "secret": "s", "header": "x", "id": "X-Delivery" } })
+        }
         scheme => serde_json::json!({ scheme: secret }),
     };
     let signature: Signature = serde_json::from_value(scheme).unwrap();
@@ -23,8 +25,18 @@ fn event(scheme: &str, headers: Headers, body: &str) -> Event {
     let mapping = Mapping::new(signature.preset().event, Name::new("shop").unwrap()).unwrap();
     let head = head(headers);
     // Where `hmac` says that the id is, as its verifier finds it.
-    let id = head.headers.get("x-delivery").map(|id| id.to_str().unwrap().to_owned());
-    let mut mapped = mapping.map(&Call::new(&head, body.as_bytes(), None), id, body.to_owned().into(), now).unwrap();
+    let id = head
+        .headers
+        .get("x-delivery")
+        .map(|id| id.to_str().unwrap().to_owned());
+    let mut mapped = mapping
+        .map(
+            &Call::new(&head, body.as_bytes(), None),
+            id,
+            body.to_owned().into(),
+            now,
+        )
+        .unwrap();
     assert_eq!(mapped.len(), 1);
     let mapped = mapped.remove(0);
     mapped.event.data(mapped.data).build().unwrap()
@@ -33,7 +45,12 @@ fn event(scheme: &str, headers: Headers, body: &str) -> Event {
 /// `type | source | id | subject | time`.
 fn line(event: &Event) -> String {
     let [subject, time] = [event.subject(), event.time()].map(|text| text.map_or("-", |text| text));
-    format!("{} | {} | {} | {subject} | {time}", event.ty(), event.source(), event.id())
+    format!(
+        "{} | {} | {} | {subject} | {time}",
+        event.ty(),
+        event.source(),
+        event.id()
+    )
 }
 
 const NOW: &str = "2023-11-14T22:13:20Z";
@@ -42,7 +59,11 @@ const NOW: &str = "2023-11-14T22:13:20Z";
 fn github_events_map_as_the_adapter_says() {
     let repository = r#""repository":{"url":"https://api.github.com/repos/o/r","name":"r","updated_at":"2020-01-02T03:04:05Z","owner":{"url":"https://api.github.com/users/o"}}"#;
     let table = [
-        ("push", r#""ref":"refs/heads/main""#, "push | https://api.github.com/repos/o/r | 72d3162e | refs/heads/main | NOW"),
+        (
+            "push",
+            r#""ref":"refs/heads/main""#,
+            "push | https://api.github.com/repos/o/r | 72d3162e | refs/heads/main | NOW",
+        ),
         (
             "issues",
             r#""action":"opened","issue":{"number":7,"updated_at":"2019-05-15T15:20:18Z"}"#,
@@ -68,13 +89,21 @@ fn github_events_map_as_the_adapter_says() {
             r#""action":"created","issue":{"url":"https://api.github.com/i/1"},"comment":{"id":5,"updated_at":"2019-05-15T15:20:21Z"}"#,
             "issue_comment.created | https://api.github.com/i/1 | 72d3162e | 5 | 2019-05-15T15:20:21Z",
         ),
-        ("create", r#""ref":"tag","ref_type":"tag""#, "create.tag | https://api.github.com/repos/o/r | 72d3162e | tag | NOW"),
+        (
+            "create",
+            r#""ref":"tag","ref_type":"tag""#,
+            "create.tag | https://api.github.com/repos/o/r | 72d3162e | tag | NOW",
+        ),
         (
             "deployment_status",
             r#""deployment_status":{"state":"success","url":"https://api.github.com/s","updated_at":"2019-05-15T15:20:53Z"},"deployment":{"url":"https://api.github.com/d"}"#,
             "deployment_status.success | https://api.github.com/d | 72d3162e | https://api.github.com/s | 2019-05-15T15:20:53Z",
         ),
-        ("public", "", "public | https://api.github.com/users/o | 72d3162e | r | 2020-01-02T03:04:05Z"),
+        (
+            "public",
+            "",
+            "public | https://api.github.com/users/o | 72d3162e | r | 2020-01-02T03:04:05Z",
+        ),
         (
             "release",
             r#""action":"published","release":{"id":17,"published_at":"2019-05-15T15:20:53Z","created_at":"2018-01-01T00:00:00Z"}"#,
@@ -105,25 +134,60 @@ fn github_events_map_as_the_adapter_says() {
             r#""state":"success","sha":"abc","updated_at":"2019-05-15T15:20:41+00:00""#,
             "status.success | https://api.github.com/repos/o/r | 72d3162e | abc | 2019-05-15T15:20:41+00:00",
         ),
-        ("watch", r#""action":"started""#, "watch.started | https://api.github.com/repos/o/r | 72d3162e | - | NOW"),
-        ("ping", r#""zen":"Design for failure.""#, "ping | https://api.github.com/repos/o/r | 72d3162e | - | NOW"),
-        ("brand_new", r#""action":"done""#, "brand_new.done | https://api.github.com/repos/o/r | 72d3162e | - | NOW"),
+        (
+            "watch",
+            r#""action":"started""#,
+            "watch.started | https://api.github.com/repos/o/r | 72d3162e | - | NOW",
+        ),
+        (
+            "ping",
+            r#""zen":"Design for failure.""#,
+            "ping | https://api.github.com/repos/o/r | 72d3162e | - | NOW",
+        ),
+        (
+            "brand_new",
+            r#""action":"done""#,
+            "brand_new.done | https://api.github.com/repos/o/r | 72d3162e | - | NOW",
+        ),
     ];
     for (name, members, expect) in table {
-        let body = format!("{{{members}{}{repository}}}", if members.is_empty() { "" } else { "," });
-        let headers = [("content-type", "application/json"), ("x-github-event", name), ("x-github-delivery", "72d3162e")];
+        let body = format!(
+            "{{{members}{}{repository}}}",
+            if members.is_empty() { "" } else { "," }
+        );
+        let headers = [
+            ("content-type", "application/json"),
+            ("x-github-event", name),
+            ("x-github-delivery", "72d3162e"),
+        ];
         let event = event("github", &headers, &body);
-        assert_eq!(line(&event), format!("com.github.{}", expect.replace("NOW", NOW)));
         assert_eq!(
-            (event.data().unwrap().bytes(), event.datacontenttype().map(|text| &**text)),
+            line(&event),
+            format!("com.github.{}", expect.replace("NOW", NOW))
+        );
+        assert_eq!(
+            (
+                event.data().unwrap().bytes(),
+                event.datacontenttype().map(|text| &**text)
+            ),
             (&Bytes::from(body), Some("application/json"))
         );
     }
-    let headers = [("x-github-event", "organization"), ("x-github-delivery", "1"), ("content-type", "application/x-www-form-urlencoded")];
+    let headers = [
+        ("x-github-event", "organization"),
+        ("x-github-delivery", "1"),
+        ("content-type", "application/x-www-form-urlencoded"),
+    ];
     let form = "payload=%7B%22action%22%3A%22member_added%22%2C%22organization%22%3A%7B%22url%22%3A%22https%3A%2F%2Fa%2Fo%22%7D%7D";
     let event = event("github", &headers, form);
-    assert_eq!(line(&event), format!("com.github.organization.member_added | https://a/o | 1 | - | {NOW}"));
-    assert_eq!(&event.data().unwrap().bytes()[..], br#"{"action":"member_added","organization":{"url":"https://a/o"}}"#);
+    assert_eq!(
+        line(&event),
+        format!("com.github.organization.member_added | https://a/o | 1 | - | {NOW}")
+    );
+    assert_eq!(
+        &event.data().unwrap().bytes()[..],
+        br#"{"action":"member_added","organization":{"url":"https://a/o"}}"#
+    );
 }
 
 #[test]
@@ -165,9 +229,15 @@ fn gitlab_events_map_as_the_adapter_says() {
         (r#""object_kind":"release""#.to_owned(), "release | https://gitlab.com/p | k | - | NOW"),
     ];
     for (members, expect) in table {
-        let headers = [("content-type", "application/json"), ("idempotency-key", "k")];
+        let headers = [
+            ("content-type", "application/json"),
+            ("idempotency-key", "k"),
+        ];
         let event = event("gitlab", &headers, &format!("{{{members},{common}}}"));
-        assert_eq!(line(&event), format!("com.gitlab.{}", expect.replace("NOW", NOW)));
+        assert_eq!(
+            line(&event),
+            format!("com.gitlab.{}", expect.replace("NOW", NOW))
+        );
     }
     let (first, second) = (event("gitlab", &[], "{}"), event("gitlab", &[], "{}"));
     assert!(first.id().len() == 32 && first.id() != second.id());
@@ -220,12 +290,26 @@ fn other_senders_map_by_documented_defaults() {
             "payload=%7B%22type%22%3A%22block_actions%22%2C%22team%22%3A%7B%22id%22%3A%22T1%22%7D%7D",
             "com.slack.block_actions | https://slack.com/teams/T1 | ID | - | NOW",
         ),
-        ("hmac", &[("x-delivery", "d1"), ("webhook-id", "w")], "x", "com.pointsman.webhook.shop | /webhooks/shop | d1 | - | NOW"),
-        ("none", &[("idempotency-key", "i1")], "", "com.pointsman.webhook.shop | /webhooks/shop | i1 | - | NOW"),
+        (
+            "hmac",
+            &[("x-delivery", "d1"), ("webhook-id", "w")],
+            "x",
+            "com.pointsman.webhook.shop | /webhooks/shop | d1 | - | NOW",
+        ),
+        (
+            "none",
+            &[("idempotency-key", "i1")],
+            "",
+            "com.pointsman.webhook.shop | /webhooks/shop | i1 | - | NOW",
+        ),
     ];
     for (scheme, headers, body, expect) in table {
         let event = event(scheme, headers, body);
-        assert_eq!(line(&event), expect.replace("NOW", NOW).replace("ID", event.id()), "{body}");
+        assert_eq!(
+            line(&event),
+            expect.replace("NOW", NOW).replace("ID", event.id()),
+            "{body}"
+        );
     }
 }
 
@@ -233,37 +317,121 @@ fn other_senders_map_by_documented_defaults() {
 fn bodies_are_kept_as_what_they_are() {
     type Kept<'a> = (Option<DataKind>, Option<&'a str>);
     let table: [(Option<&str>, &str, Kept); 16] = [
-        (Some("application/json"), r#"{"n":12345678901234567890123,"a":1,"a":2}"#, (Some(DataKind::Json), Some("application/json"))),
-        (Some("application/vnd.x+JSON; charset=utf-8"), "[1]", (Some(DataKind::Json), Some("application/vnd.x+JSON; charset=utf-8"))),
-        (Some("text/plain"), "hé", (Some(DataKind::Text), Some("text/plain"))),
-        (Some("application/xml"), "<a/>", (Some(DataKind::Text), Some("application/xml"))),
-        (Some("application/protobuf"), "a", (Some(DataKind::Binary), Some("application/protobuf"))),
-        // What some senders declare who send JSON: Amazon SNS, curl, loggers, and those who declare no media type at all.
-        (Some("text/plain; charset=UTF-8"), " {\"a\":1}", (Some(DataKind::Json), Some("application/json"))),
-        (Some("application/x-www-form-urlencoded"), "[{\"a\":1}]", (Some(DataKind::Json), Some("application/json"))),
-        (Some("application/octet-stream"), "{}", (Some(DataKind::Json), Some("application/json"))),
-        (Some("json"), "{}", (Some(DataKind::Json), Some("application/json"))),
-        (Some("text/plain"), "5", (Some(DataKind::Text), Some("text/plain"))),
-        (Some("text/plain"), "{a}", (Some(DataKind::Text), Some("text/plain"))),
+        (
+            Some("application/json"),
+            r#"{"n":12345678901234567890123,"a":1,"a":2}"#,
+            (Some(DataKind::Json), Some("application/json")),
+        ),
+        (
+            Some("application/vnd.x+JSON; charset=utf-8"),
+            "[1]",
+            (
+                Some(DataKind::Json),
+                Some("application/vnd.x+JSON; charset=utf-8"),
+            ),
+        ),
+        (
+            Some("text/plain"),
+            "hé",
+            (Some(DataKind::Text), Some("text/plain")),
+        ),
+        (
+            Some("application/xml"),
+            "<a/>",
+            (Some(DataKind::Text), Some("application/xml")),
+        ),
+        (
+            Some("application/protobuf"),
+            "a",
+            (Some(DataKind::Binary), Some("application/protobuf")),
+        ),
+        // What some senders declare who send JSON: Amazon SNS, curl, loggers, and those who declare
+        // no media type at all.
+        (
+            Some("text/plain; charset=UTF-8"),
+            " {\"a\":1}",
+            (Some(DataKind::Json), Some("application/json")),
+        ),
+        (
+            Some("application/x-www-form-urlencoded"),
+            "[{\"a\":1}]",
+            (Some(DataKind::Json), Some("application/json")),
+        ),
+        (
+            Some("application/octet-stream"),
+            "{}",
+            (Some(DataKind::Json), Some("application/json")),
+        ),
+        (
+            Some("json"),
+            "{}",
+            (Some(DataKind::Json), Some("application/json")),
+        ),
+        (
+            Some("text/plain"),
+            "5",
+            (Some(DataKind::Text), Some("text/plain")),
+        ),
+        (
+            Some("text/plain"),
+            "{a}",
+            (Some(DataKind::Text), Some("text/plain")),
+        ),
         (None, "5", (Some(DataKind::Json), Some("application/json"))),
-        (None, " {\"a\":1}", (Some(DataKind::Json), Some("application/json"))),
+        (
+            None,
+            " {\"a\":1}",
+            (Some(DataKind::Json), Some("application/json")),
+        ),
         (None, "{", (Some(DataKind::Text), Some("text/plain"))),
         (None, "", (None, None)),
-        (Some("application/json"), "", (None, Some("application/json"))),
+        (
+            Some("application/json"),
+            "",
+            (None, Some("application/json")),
+        ),
     ];
     for (declared, body, (kind, media_type)) in table {
-        let headers: Vec<_> = declared.iter().map(|declared| ("content-type", *declared)).collect();
+        let headers: Vec<_> = declared
+            .iter()
+            .map(|declared| ("content-type", *declared))
+            .collect();
         let event = event("none", &headers, body);
-        assert_eq!((event.data().map(Data::kind), event.datacontenttype().map(|text| &**text)), (kind, media_type), "{body}");
-        assert_eq!(event.data().map_or(&b""[..], |data| data.bytes()), body.as_bytes());
+        assert_eq!(
+            (
+                event.data().map(Data::kind),
+                event.datacontenttype().map(|text| &**text)
+            ),
+            (kind, media_type),
+            "{body}"
+        );
+        assert_eq!(
+            event.data().map_or(&b""[..], |data| data.bytes()),
+            body.as_bytes()
+        );
     }
     let broken = data(Some("application/json"), Bytes::from_static(b"{")).unwrap_err();
     assert_eq!(broken.status, StatusCode::BAD_REQUEST);
     let binary = data(None, Bytes::from_static(b"\xff")).unwrap();
-    assert_eq!((binary.0.unwrap().kind(), binary.1), (DataKind::Binary, Some("application/octet-stream")));
-    for declared in [None, Some("application/json"), Some("application/vnd.x+json"), Some("text/plain")] {
-        let marked = data(declared, Bytes::from_static(b"\xEF\xBB\xBF{\"a\":1}")).unwrap().0.unwrap();
-        assert_eq!((marked.kind(), &marked.bytes()[..]), (DataKind::Json, &b"{\"a\":1}"[..]), "{declared:?}");
+    assert_eq!(
+        (binary.0.unwrap().kind(), binary.1),
+        (DataKind::Binary, Some("application/octet-stream"))
+    );
+    for declared in [
+        None,
+        Some("application/json"),
+        Some("application/vnd.x+json"),
+        Some("text/plain"),
+    ] {
+        let marked = data(declared, Bytes::from_static(b"\xEF\xBB\xBF{\"a\":1}"))
+            .unwrap()
+            .0
+            .unwrap();
+        assert_eq!(
+            (marked.kind(), &marked.bytes()[..]),
+            (DataKind::Json, &b"{\"a\":1}"[..]),
+            "{declared:?}"
+        );
     }
 }
 
@@ -279,17 +447,27 @@ fn forms_become_objects() {
         ("z=1&a=2&z=3&z=4", r#"{"z":["1","3","4"],"a":"2"}"#),
         ("alone", r#"{"alone":""}"#),
         ("a=%22%5C%00", r#"{"a":"\"\\\u0000"}"#),
-        ("payload=%7B%22a%22%3A+12345678901234567890123%7D", r#"{"a": 12345678901234567890123}"#),
+        (
+            "payload=%7B%22a%22%3A+12345678901234567890123%7D",
+            r#"{"a": 12345678901234567890123}"#,
+        ),
         ("payload=%5B1%5D", "[1]"),
         // Not JSON, or not alone.
         ("payload=hello", r#"{"payload":"hello"}"#),
         ("payload=%7B", r#"{"payload":"{"}"#),
         ("payload=%7B%7D&a=1", r#"{"payload":"{}","a":"1"}"#),
-        ("payload=%7B%7D&payload=%7B%7D", r#"{"payload":["{}","{}"]}"#),
+        (
+            "payload=%7B%7D&payload=%7B%7D",
+            r#"{"payload":["{}","{}"]}"#,
+        ),
     ] {
         let (made, declared) = data(FORM, body.to_owned().into()).unwrap();
         let made = String::from_utf8(made.unwrap().bytes().to_vec()).unwrap();
-        assert_eq!((made.replace("ü", "\\u00fc"), declared), (expect.to_owned(), Some("application/json")), "{body}");
+        assert_eq!(
+            (made.replace("ü", "\\u00fc"), declared),
+            (expect.to_owned(), Some("application/json")),
+            "{body}"
+        );
     }
     // Not UTF-8: as a browser's reader has it.
     let (made, _) = data(FORM, Bytes::from_static(b"a=%FF")).unwrap();
@@ -298,13 +476,32 @@ fn forms_become_objects() {
 
 #[test]
 fn the_root_of_a_mapping_holds_the_request_without_its_secrets() {
-    let headers =
-        [("X-One", "1"), ("x-one", "2"), ("authorization", "Bearer hunter2"), ("x-gitlab-token", "hunter2"), ("cookie", "hunter2")];
-    let root = |data: Option<&Data>| String::from_utf8(root(&head(&headers), data, None, &["X-Gitlab-Token"]).to_vec()).unwrap();
+    let headers = [
+        ("X-One", "1"),
+        ("x-one", "2"),
+        ("authorization", "Bearer hunter2"),
+        ("x-gitlab-token", "hunter2"),
+        ("cookie", "hunter2"),
+    ];
+    let root = |data: Option<&Data>| {
+        String::from_utf8(root(&head(&headers), data, None, &["X-Gitlab-Token"]).to_vec()).unwrap()
+    };
     let rest = r#","headers":{"x-one":"1, 2"},"query":{"a":"1","b":" "},"path":"/hooks/x"}"#;
-    let json = Data::json(Bytes::from_static(br#"{"n": 12345678901234567890123, "a":1,"a":2}"#)).unwrap();
-    assert_eq!(root(Some(&json)), format!(r#"{{"body":{{"n": 12345678901234567890123, "a":1,"a":2}}{rest}"#));
-    assert_eq!(root(Some(&Data::text("a\"b".into()))), format!(r#"{{"body":"a\"b"{rest}"#));
-    assert_eq!(root(Some(&Data::binary(Bytes::from_static(b"\xff")))), format!(r#"{{"body":"/w=="{rest}"#));
+    let json = Data::json(Bytes::from_static(
+        br#"{"n": 12345678901234567890123, "a":1,"a":2}"#,
+    ))
+    .unwrap();
+    assert_eq!(
+        root(Some(&json)),
+        format!(r#"{{"body":{{"n": 12345678901234567890123, "a":1,"a":2}}{rest}"#)
+    );
+    assert_eq!(
+        root(Some(&Data::text("a\"b".into()))),
+        format!(r#"{{"body":"a\"b"{rest}"#)
+    );
+    assert_eq!(
+        root(Some(&Data::binary(Bytes::from_static(b"\xff")))),
+        format!(r#"{{"body":"/w=="{rest}"#)
+    );
     assert_eq!(root(None), format!(r#"{{"body":null{rest}"#));
 }

@@ -1,4 +1,5 @@
-//! Messages that come in an envelope: the event's data is what is inside, and the envelope says the rest.
+//! Messages that come in an envelope: the event's data is what is inside, and the envelope says the
+//! rest.
 
 use bytes::Bytes;
 use pointsman_schemas::{Data, DataKind};
@@ -16,7 +17,8 @@ pub(super) struct Wrapped {
     pub(super) envelope: Option<Value>,
 }
 
-/// The message as data: JSON where it is an object or a list, else the text or the bytes that it is.
+/// The message as data: JSON where it is an object or a list, else the text or the bytes that it
+/// is.
 pub(super) fn read(message: Bytes) -> (Option<Data>, Option<String>) {
     if message.is_empty() {
         return (None, None);

@@ -6,8 +6,9 @@ use xmlparser::{ElementEnd, Token, Tokenizer};
 /// How many elements an envelope may have.
 const ELEMENTS_MAX: usize = 100;
 
-/// The texts of the elements right under the root of this name; none where it is something else. Entities but the five predefined ones and
-/// references to characters are none either: nothing is expanded.
+/// The texts of the elements right under the root of this name; none where it is something else.
+/// Entities but the five predefined ones and references to characters are none either: nothing is
+/// expanded.
 pub(super) fn fields(text: &str, root: &str) -> Option<Map<String, Value>> {
     let mut fields = Map::new();
     let mut path: Vec<&str> = Vec::new();
@@ -15,15 +16,25 @@ pub(super) fn fields(text: &str, root: &str) -> Option<Map<String, Value>> {
     for token in Tokenizer::from(text.trim_start_matches('\u{feff}')) {
         match token.ok()? {
             Token::ElementStart { local, .. } => {
-                let is_known = if path.is_empty() { local.as_str() == root && fields.is_empty() } else { path.len() < 8 };
+                let is_known = if path.is_empty() {
+                    local.as_str() == root && fields.is_empty()
+                } else {
+                    path.len() < 8
+                };
                 if !is_known {
                     return None;
                 }
                 path.push(local.as_str());
                 value.clear();
             }
-            Token::ElementEnd { end: ElementEnd::Open, .. } => {}
-            Token::ElementEnd { end: ElementEnd::Close(..) | ElementEnd::Empty, .. } => {
+            Token::ElementEnd {
+                end: ElementEnd::Open,
+                ..
+            } => {}
+            Token::ElementEnd {
+                end: ElementEnd::Close(..) | ElementEnd::Empty,
+                ..
+            } => {
                 if let [_, name] = path.as_slice() {
                     fields.insert((*name).to_owned(), std::mem::take(&mut value).into());
                 }
@@ -35,7 +46,9 @@ pub(super) fn fields(text: &str, root: &str) -> Option<Map<String, Value>> {
             Token::Text { text } if path.len() == 2 => value.push_str(&unescaped(text.as_str())?),
             Token::Cdata { text, .. } if path.len() == 2 => value.push_str(text.as_str()),
             // A document type could declare entities.
-            Token::DtdStart { .. } | Token::EmptyDtd { .. } | Token::EntityDeclaration { .. } => return None,
+            Token::DtdStart { .. } | Token::EmptyDtd { .. } | Token::EntityDeclaration { .. } => {
+                return None;
+            }
             _ => {}
         }
     }
@@ -57,7 +70,10 @@ fn unescaped(text: &str) -> Option<String> {
             "quot" => '"',
             _ => {
                 let number = name.strip_prefix('#')?;
-                let code = number.strip_prefix('x').map_or_else(|| number.parse().ok(), |hex| u32::from_str_radix(hex, 16).ok())?;
+                let code = number.strip_prefix('x').map_or_else(
+                    || number.parse().ok(),
+                    |hex| u32::from_str_radix(hex, 16).ok(),
+                )?;
                 char::from_u32(code)?
             }
         });
@@ -77,7 +93,10 @@ mod tests {
         let told = read(
             "\u{feff}<?xml version=\"1.0\"?>\n<N xmlns=\"u:x\">\n <a>1 &lt;&#x41;&#66;&amp;lt;</a>\n <b/><c><![CDATA[<x>&y;]]></c><d><e>no</e></d></N>\n",
         );
-        assert_eq!(told.unwrap(), r#"{"a":"1 <AB&lt;","b":"","c":"<x>&y;","d":""}"#);
+        assert_eq!(
+            told.unwrap(),
+            r#"{"a":"1 <AB&lt;","b":"","c":"<x>&y;","d":""}"#
+        );
         for bad in [
             "",
             "text",
@@ -90,8 +109,17 @@ mod tests {
         ] {
             assert_eq!(read(bad), None, "{bad}");
         }
-        let many = format!("<N>{}</N>", (0..=ELEMENTS_MAX).map(|n| format!("<a{n}>1</a{n}>")).collect::<String>());
+        let many = format!(
+            "<N>{}</N>",
+            (0..=ELEMENTS_MAX)
+                .map(|n| format!("<a{n}>1</a{n}>"))
+                .collect::<String>()
+        );
         assert_eq!(read(&many), None);
-        assert_eq!(read(&("<N>".to_owned() + &"<a>".repeat(100_000))), None, "as deep as it likes");
+        assert_eq!(
+            read(&("<N>".to_owned() + &"<a>".repeat(100_000))),
+            None,
+            "as deep as it likes"
+        );
     }
 }

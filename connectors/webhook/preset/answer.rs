@@ -1,6 +1,7 @@
 //! What a sender hears, and the registrations that the language of `custom` has no words for.
 //!
-//! Every webhook answers `HEAD` with 200: Trello, Intercom and others ask so whether somebody is there.
+//! Every webhook answers `HEAD` with 200: Trello, Intercom and others ask so whether somebody is
+//! there.
 
 use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, StatusCode};
@@ -32,19 +33,28 @@ pub(in crate::webhook) enum Reply {
 impl Reaction {
     /// Why a call is refused before its signature is looked at.
     pub(in crate::webhook) fn refuses(self, call: &Call<'_>) -> Option<Refusal> {
-        let is_raw = self == Self::Sns && call.header("x-amz-sns-rawdelivery").is_some_and(|value| value == "true");
+        let is_raw = self == Self::Sns
+            && call
+                .header("x-amz-sns-rawdelivery")
+                .is_some_and(|value| value == "true");
         let detail = "Amazon SNS does not sign raw messages; turn off the subscription's raw message delivery";
         is_raw.then(|| Refusal::new(StatusCode::UNAUTHORIZED, detail))
     }
 
     /// What a signed body is answered that is no event.
-    pub(in crate::webhook) fn signed(self, verifier: &Verifier, call: &Call<'_>) -> Option<Result<Reply, Refusal>> {
+    pub(in crate::webhook) fn signed(
+        self,
+        verifier: &Verifier,
+        call: &Call<'_>,
+    ) -> Option<Result<Reply, Refusal>> {
         match self {
             Self::None => None,
             Self::Sns => sns(verifier, call),
             Self::Discord => match call.fields().get("type").and_then(Value::as_i64) {
                 Some(0) => Some(Ok(Reply::Empty(StatusCode::NO_CONTENT))),
-                Some(1) if call.fields().get("event").is_none() => Some(Ok(Reply::Json(json!({ "type": 1 }).to_string()))),
+                Some(1) if call.fields().get("event").is_none() => {
+                    Some(Ok(Reply::Json(json!({ "type": 1 }).to_string())))
+                }
                 _ => None,
             },
         }
@@ -55,7 +65,8 @@ impl Reaction {
         if self != Self::Discord || call.fields().get("event").is_some() {
             return None;
         }
-        // An interaction wants an answer at once: one that says that the message, or its update, comes later.
+        // An interaction wants an answer at once: one that says that the message, or its update,
+        // comes later.
         match call.fields().get("type").and_then(Value::as_i64)? {
             2 | 5 => Some(Reply::Json(json!({ "type": 5 }).to_string())),
             3 => Some(Reply::Json(json!({ "type": 6 }).to_string())),
@@ -64,16 +75,21 @@ impl Reaction {
     }
 }
 
-/// "Confirming the subscription": the address in the message is called, which is signed with it, and must be Amazon's all the same.
+/// "Confirming the subscription": the address in the message is called, which is signed with it,
+/// and must be Amazon's all the same.
 fn sns(verifier: &Verifier, call: &Call<'_>) -> Option<Result<Reply, Refusal>> {
     let message = call.fields();
     (message.get("Type")? == "SubscriptionConfirmation").then_some(())?;
-    let address = message.get("SubscribeURL").and_then(Value::as_str).and_then(|url| verifier.on_certificate_host(url));
-    Some(
-        address.map(Reply::Visit).ok_or_else(|| {
-            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "SubscribeURL is not on a host that is allowed, and is not called")
-        }),
-    )
+    let address = message
+        .get("SubscribeURL")
+        .and_then(Value::as_str)
+        .and_then(|url| verifier.on_certificate_host(url));
+    Some(address.map(Reply::Visit).ok_or_else(|| {
+        Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "SubscribeURL is not on a host that is allowed, and is not called",
+        )
+    }))
 }
 
 impl From<Answered> for Reply {

@@ -25,7 +25,10 @@ pub(super) const AWS_SNS: Preset = Preset {
     name: "aws-sns",
     about: "Amazon SNS by HTTP: the message's own signature, RSA by a certificate of Amazon's. Subscriptions are confirmed; raw delivery is not signed.",
     form: Form::Sns,
-    schemes: &[sns_version!("1", "rsa-sha1"), sns_version!("2", "rsa-sha256")],
+    schemes: &[
+        sns_version!("1", "rsa-sha1"),
+        sns_version!("2", "rsa-sha256"),
+    ],
     event: Events::Sns,
     reaction: Reaction::Sns,
     answer: Some((200, "")),
@@ -36,9 +39,11 @@ pub(super) const GOOGLE_PUBSUB: Preset = Preset {
     name: "google-pubsub",
     about: "Google Pub/Sub's push with authentication: a token of the subscription's service account, signed by Google.",
     form: Form::PubSub,
-    schemes: &[r#"{ "header": "authorization", "prefix": "Bearer ", "algorithm": "jwt", "tolerance": "1m",
+    schemes: &[
+        r#"{ "header": "authorization", "prefix": "Bearer ", "algorithm": "jwt", "tolerance": "1m",
              "jwt": { "issuer": ["https://accounts.google.com", "accounts.google.com"], "audience": [],
-                      "jwks": "https://www.googleapis.com/oauth2/v3/certs", "claims": { "email_verified": "true" } } }"#],
+                      "jwks": "https://www.googleapis.com/oauth2/v3/certs", "claims": { "email_verified": "true" } } }"#,
+    ],
     event: Events::PubSub,
     answer: Some((204, "")),
     ..ROW
@@ -48,10 +53,12 @@ pub(super) const PAYPAL: Preset = Preset {
     name: "paypal",
     about: "PayPal: `PayPal-Transmission-Sig`, RSA with SHA-256 by a certificate of PayPal's over id, time, the webhook's id and the body's CRC-32.",
     form: Form::Paypal,
-    schemes: &[r#"{ "header": "paypal-transmission-sig", "encoding": "base64", "algorithm": "rsa-sha256",
+    schemes: &[
+        r#"{ "header": "paypal-transmission-sig", "encoding": "base64", "algorithm": "rsa-sha256",
              "signed": "<$.headers.paypal-transmission-id>|<$.headers.paypal-transmission-time>|<$.secret>|<$.crc32>",
              "certificate": { "url": "<$.headers.paypal-cert-url>", "hosts": ["api.paypal.com", "api-m.paypal.com", "api.sandbox.paypal.com", "api-m.sandbox.paypal.com"],
-                              "names": ["*.paypal.com", "*.sandbox.paypal.com"] } }"#],
+                              "names": ["*.paypal.com", "*.sandbox.paypal.com"] } }"#,
+    ],
     event: Events::Rows(&Rows {
         ty: &["com.paypal.<$.fields.event_type>", "com.paypal.unknown"],
         source: &["https://api.paypal.com"],
@@ -98,10 +105,12 @@ pub(super) const ALIBABA_MNS: Preset = Preset {
     name: "alibaba-mns",
     about: "Alibaba Cloud's Message Service (SMQ) by HTTP: `Authorization`, RSA with SHA-1 by a certificate of Alibaba's over headers, address and the body's MD5.",
     form: Form::Mns,
-    schemes: &[r#"{ "header": "authorization", "encoding": "base64", "algorithm": "rsa-sha1", "signed": "<$.alibaba_mns>",
+    schemes: &[
+        r#"{ "header": "authorization", "encoding": "base64", "algorithm": "rsa-sha1", "signed": "<$.alibaba_mns>",
              "timestamp": "<$.headers.date>", "unit": "http", "tolerance": "15m", "digest": "<$.headers.content-md5>", "digest_algorithm": "md5",
              "certificate": { "url": "<$.headers.x-mns-signing-cert-url>", "base64": true, "hosts": ["mnstest.oss-cn-hangzhou.aliyuncs.com"],
-                              "allow_expired": true, "allow_weak_key": true } }"#],
+                              "allow_expired": true, "allow_weak_key": true } }"#,
+    ],
     event: Events::Mns,
     answer: Some((204, "")),
     ..ROW

@@ -9,9 +9,18 @@ pub(super) const BITBUCKET: Preset = Preset {
     schemes: &[r#"{"header": "x-hub-signature", "prefix": "sha256="}"#],
     event: Events::Rows(&Rows {
         ty: &["com.bitbucket.<$.headers.x-event-key>"],
-        source: &["<$.fields.repository.links.html.href>", "<$.fields.repository.links.self.0.href>", "https://bitbucket.org"],
+        source: &[
+            "<$.fields.repository.links.html.href>",
+            "<$.fields.repository.links.self.0.href>",
+            "https://bitbucket.org",
+        ],
         id: &["<$.headers.x-request-uuid>", "<$.headers.x-request-id>"],
-        subject: &["<$.fields.pullrequest.id>", "<$.fields.pullRequest.id>", "<$.fields.issue.id>", "<$.fields.push.changes.0.new.name>"],
+        subject: &[
+            "<$.fields.pullrequest.id>",
+            "<$.fields.pullRequest.id>",
+            "<$.fields.issue.id>",
+            "<$.fields.push.changes.0.new.name>",
+        ],
         time: &["<$.fields.date>"],
         ..Rows::NONE
     }),
@@ -21,7 +30,10 @@ pub(super) const BITBUCKET: Preset = Preset {
 pub(super) const GITEA: Preset = Preset {
     name: "gitea",
     about: "Gitea and Forgejo: `X-Gitea-Signature` or `X-Forgejo-Signature`, HMAC-SHA256 over the body.",
-    schemes: &[r#"{"header": "x-gitea-signature"}"#, r#"{"header": "x-forgejo-signature"}"#],
+    schemes: &[
+        r#"{"header": "x-gitea-signature"}"#,
+        r#"{"header": "x-forgejo-signature"}"#,
+    ],
     event: Events::Rows(&Rows {
         ty: &[
             "com.gitea.<$.headers.x-gitea-event>.<$.fields.action>",
@@ -30,9 +42,21 @@ pub(super) const GITEA: Preset = Preset {
             "com.gitea.<$.headers.x-forgejo-event>",
             "com.gitea.unknown",
         ],
-        source: &["<$.fields.repository.html_url>", "<$.fields.organization.url>", "https://gitea.com"],
-        id: &["<$.headers.x-gitea-delivery>", "<$.headers.x-forgejo-delivery>"],
-        subject: &["<$.fields.number>", "<$.fields.issue.number>", "<$.fields.release.tag_name>", "<$.fields.ref>"],
+        source: &[
+            "<$.fields.repository.html_url>",
+            "<$.fields.organization.url>",
+            "https://gitea.com",
+        ],
+        id: &[
+            "<$.headers.x-gitea-delivery>",
+            "<$.headers.x-forgejo-delivery>",
+        ],
+        subject: &[
+            "<$.fields.number>",
+            "<$.fields.issue.number>",
+            "<$.fields.release.tag_name>",
+            "<$.fields.ref>",
+        ],
         ..Rows::NONE
     }),
     ..ROW
@@ -43,10 +67,18 @@ pub(super) const GOGS: Preset = Preset {
     about: "Gogs: `X-Gogs-Signature`, HMAC-SHA256 over the body.",
     schemes: &[r#"{"header": "x-gogs-signature"}"#],
     event: Events::Rows(&Rows {
-        ty: &["com.gogs.<$.headers.x-gogs-event>.<$.fields.action>", "com.gogs.<$.headers.x-gogs-event>", "com.gogs.unknown"],
+        ty: &[
+            "com.gogs.<$.headers.x-gogs-event>.<$.fields.action>",
+            "com.gogs.<$.headers.x-gogs-event>",
+            "com.gogs.unknown",
+        ],
         source: &["<$.fields.repository.html_url>", "https://gogs.io"],
         id: &["<$.headers.x-gogs-delivery>"],
-        subject: &["<$.fields.number>", "<$.fields.issue.number>", "<$.fields.ref>"],
+        subject: &[
+            "<$.fields.number>",
+            "<$.fields.issue.number>",
+            "<$.fields.ref>",
+        ],
         ..Rows::NONE
     }),
     ..ROW
@@ -73,9 +105,19 @@ pub(super) const JIRA: Preset = Preset {
     schemes: &[r#"{"header": "x-hub-signature", "prefix": "sha256="}"#],
     event: Events::Rows(&Rows {
         ty: &["com.jira.<$.fields.webhookEvent>", "com.jira.unknown"],
-        source: &["<$.fields.issue.self>", "<$.fields.project.self>", "<$.fields.user.self>", "https://jira.atlassian.com"],
+        source: &[
+            "<$.fields.issue.self>",
+            "<$.fields.project.self>",
+            "<$.fields.user.self>",
+            "https://jira.atlassian.com",
+        ],
         id: &["<$.headers.x-atlassian-webhook-identifier>"],
-        subject: &["<$.fields.issue.key>", "<$.fields.project.key>", "<$.fields.sprint.id>", "<$.fields.version.id>"],
+        subject: &[
+            "<$.fields.issue.key>",
+            "<$.fields.project.key>",
+            "<$.fields.sprint.id>",
+            "<$.fields.version.id>",
+        ],
         time: &["<$.fields.timestamp>"],
         strip: "jira:",
         ..Rows::NONE
@@ -86,9 +128,14 @@ pub(super) const JIRA: Preset = Preset {
 pub(super) const LINEAR: Preset = Preset {
     name: "linear",
     about: "Linear: `Linear-Signature`, HMAC-SHA256 over the body, whose time counts for a minute.",
-    schemes: &[r#"{"header": "linear-signature", "timestamp": "<$.fields.webhookTimestamp>", "unit": "ms", "tolerance": "1m"}"#],
+    schemes: &[
+        r#"{"header": "linear-signature", "timestamp": "<$.fields.webhookTimestamp>", "unit": "ms", "tolerance": "1m"}"#,
+    ],
     event: Events::Rows(&Rows {
-        ty: &["com.linear.<$.fields.type>.<$.fields.action>", "com.linear.<$.headers.linear-event>"],
+        ty: &[
+            "com.linear.<$.fields.type>.<$.fields.action>",
+            "com.linear.<$.headers.linear-event>",
+        ],
         source: &["https://linear.app"],
         id: &["<$.headers.linear-delivery>"],
         subject: &["<$.fields.data.id>"],
@@ -108,7 +155,11 @@ pub(super) const SENTRY: Preset = Preset {
             "com.sentry.<$.headers.sentry-hook-resource>",
             "com.sentry.unknown",
         ],
-        source: &["<$.fields.data.issue.web_url>", "<$.fields.data.event.web_url>", "https://sentry.io"],
+        source: &[
+            "<$.fields.data.issue.web_url>",
+            "<$.fields.data.event.web_url>",
+            "https://sentry.io",
+        ],
         id: &["<$.headers.request-id>"],
         subject: &[
             "<$.fields.data.issue.id>",
@@ -127,7 +178,9 @@ pub(super) const SENTRY: Preset = Preset {
 pub(super) const TRELLO: Preset = Preset {
     name: "trello",
     about: "Trello: `X-Trello-Webhook`, HMAC-SHA1 over body and address; set `url` behind a proxy.",
-    schemes: &[r#"{"header": "x-trello-webhook", "encoding": "base64", "algorithm": "sha1", "signed": "<$.body><$.url>"}"#],
+    schemes: &[
+        r#"{"header": "x-trello-webhook", "encoding": "base64", "algorithm": "sha1", "signed": "<$.body><$.url>"}"#,
+    ],
     event: Events::Rows(&Rows {
         ty: &["com.trello.<$.fields.action.type>", "com.trello.unknown"],
         source: &["<$.fields.model.url>", "https://trello.com"],
@@ -148,7 +201,11 @@ pub(super) const VERCEL: Preset = Preset {
         ty: &["com.vercel.<$.fields.type>", "com.vercel.unknown"],
         source: &["https://vercel.com"],
         id: &["<$.fields.id>"],
-        subject: &["<$.fields.payload.deployment.id>", "<$.fields.payload.project.id>", "<$.fields.payload.domain.name>"],
+        subject: &[
+            "<$.fields.payload.deployment.id>",
+            "<$.fields.payload.project.id>",
+            "<$.fields.payload.domain.name>",
+        ],
         time: &["<$.fields.createdAt>"],
         ..Rows::NONE
     }),

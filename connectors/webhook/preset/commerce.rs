@@ -8,10 +8,20 @@ pub(super) const SHOPIFY: Preset = Preset {
     about: "Shopify: `X-Shopify-Hmac-Sha256`, HMAC-SHA256 over the body.",
     schemes: &[r#"{"header": "x-shopify-hmac-sha256", "encoding": "base64"}"#],
     event: Events::Rows(&Rows {
-        ty: &["com.shopify.<$.headers.x-shopify-topic>", "com.shopify.unknown"],
-        source: &["https://<$.headers.x-shopify-shop-domain>", "https://shopify.com"],
-        // "Ignore duplicate webhooks": the same event may come by several webhooks. One act may have several topics and objects.
-        id: &["<$.headers.x-shopify-event-id>/<$.headers.x-shopify-topic>/<$.fields.id>", "<$.headers.x-shopify-webhook-id>"],
+        ty: &[
+            "com.shopify.<$.headers.x-shopify-topic>",
+            "com.shopify.unknown",
+        ],
+        source: &[
+            "https://<$.headers.x-shopify-shop-domain>",
+            "https://shopify.com",
+        ],
+        // "Ignore duplicate webhooks": the same event may come by several webhooks. One act may
+        // have several topics and objects.
+        id: &[
+            "<$.headers.x-shopify-event-id>/<$.headers.x-shopify-topic>/<$.fields.id>",
+            "<$.headers.x-shopify-webhook-id>",
+        ],
         subject: &["<$.fields.id>"],
         time: &["<$.headers.x-shopify-triggered-at>"],
         ..Rows::NONE
@@ -46,7 +56,10 @@ pub(super) const ADYEN: Preset = Preset {
     ],
     event: Events::Rows(&Rows {
         ty: &["com.adyen.<$.fields.NotificationRequestItem.eventCode>"],
-        source: &["https://www.adyen.com/merchants/<$.fields.NotificationRequestItem.merchantAccountCode>", "https://www.adyen.com"],
+        source: &[
+            "https://www.adyen.com/merchants/<$.fields.NotificationRequestItem.merchantAccountCode>",
+            "https://www.adyen.com",
+        ],
         id: &[
             "<$.fields.NotificationRequestItem.pspReference>/<$.fields.NotificationRequestItem.eventCode>/<$.fields.NotificationRequestItem.success>",
         ],

@@ -28,8 +28,15 @@ pub(super) const DISCORD: Preset = Preset {
         r#"{"header": "x-signature-ed25519", "algorithm": "ed25519", "key": "hex", "signed": "<$.timestamp><$.body>", "timestamp": "<$.headers.x-signature-timestamp>"}"#,
     ],
     event: Events::Rows(&Rows {
-        ty: &["com.discord.<$.fields.event.type>", "com.discord.interaction.<$.fields.type>", "com.discord.unknown"],
-        source: &["https://discord.com/applications/<$.fields.application_id>", "https://discord.com"],
+        ty: &[
+            "com.discord.<$.fields.event.type>",
+            "com.discord.interaction.<$.fields.type>",
+            "com.discord.unknown",
+        ],
+        source: &[
+            "https://discord.com/applications/<$.fields.application_id>",
+            "https://discord.com",
+        ],
         id: &["<$.fields.id>"],
         subject: &["<$.fields.data.name>", "<$.fields.data.custom_id>"],
         time: &["<$.fields.event.timestamp>"],
@@ -47,7 +54,10 @@ pub(super) const INTERCOM: Preset = Preset {
     schemes: &[r#"{"header": "x-hub-signature", "prefix": "sha1=", "algorithm": "sha1"}"#],
     event: Events::Rows(&Rows {
         ty: &["com.intercom.<$.fields.topic>", "com.intercom.unknown"],
-        source: &["https://api.intercom.io/apps/<$.fields.app_id>", "https://api.intercom.io"],
+        source: &[
+            "https://api.intercom.io/apps/<$.fields.app_id>",
+            "https://api.intercom.io",
+        ],
         id: &["<$.fields.id>"],
         subject: &["<$.fields.data.item.id>"],
         time: &["<$.fields.created_at>"],
@@ -66,7 +76,11 @@ pub(super) const MAILGUN: Preset = Preset {
         r#"{"field": "signature", "signed": "<$.timestamp><$.fields.token>", "timestamp": "<$.fields.timestamp>"}"#,
     ],
     event: Events::Rows(&Rows {
-        ty: &["com.mailgun.<$.fields.event-data.event>", "com.mailgun.<$.fields.event>", "com.mailgun.received"],
+        ty: &[
+            "com.mailgun.<$.fields.event-data.event>",
+            "com.mailgun.<$.fields.event>",
+            "com.mailgun.received",
+        ],
         source: &["https://api.mailgun.net"],
         id: &["<$.fields.event-data.id>", "<$.fields.token>"],
         subject: &["<$.fields.event-data.recipient>", "<$.fields.recipient>"],
@@ -83,15 +97,21 @@ pub(super) const META: Preset = Preset {
     form: Form::Verified,
     schemes: &[r#"{"header": "x-hub-signature-256", "prefix": "sha256="}"#],
     event: Events::Rows(&Rows {
-        ty: &["com.meta.<$.fields.object>.<$.fields.entry.0.changes.0.field>", "com.meta.<$.fields.object>", "com.meta.unknown"],
+        ty: &[
+            "com.meta.<$.fields.object>.<$.fields.entry.0.changes.0.field>",
+            "com.meta.<$.fields.object>",
+            "com.meta.unknown",
+        ],
         source: &["https://graph.facebook.com"],
         subject: &["<$.fields.entry.0.id>"],
         time: &["<$.fields.entry.0.time>"],
         id_of_body: true,
         ..Rows::NONE
     }),
-    handshakes: &[r#"{ "method": "GET", "challenge": "<$.query['hub.challenge']>", "token": "<$.query['hub.verify_token']>",
-             "require": [{ "value": "<$.query['hub.mode']>", "is": "subscribe" }] }"#],
+    handshakes: &[
+        r#"{ "method": "GET", "challenge": "<$.query['hub.challenge']>", "token": "<$.query['hub.verify_token']>",
+             "require": [{ "value": "<$.query['hub.mode']>", "is": "subscribe" }] }"#,
+    ],
     answer: Some((200, "")),
     ..ROW
 };
@@ -112,9 +132,16 @@ pub(super) const TWILIO: Preset = Preset {
             "com.twilio.call.<$.fields.CallStatus>",
             "com.twilio.webhook",
         ],
-        source: &["https://api.twilio.com/2010-04-01/Accounts/<$.fields.AccountSid>", "https://api.twilio.com"],
+        source: &[
+            "https://api.twilio.com/2010-04-01/Accounts/<$.fields.AccountSid>",
+            "https://api.twilio.com",
+        ],
         id: &["<$.headers.i-twilio-idempotency-token>"],
-        subject: &["<$.fields.MessageSid>", "<$.fields.SmsSid>", "<$.fields.CallSid>"],
+        subject: &[
+            "<$.fields.MessageSid>",
+            "<$.fields.SmsSid>",
+            "<$.fields.CallSid>",
+        ],
         ..Rows::NONE
     }),
     answer: Some((204, "")),
@@ -129,8 +156,15 @@ pub(super) const ZENDESK: Preset = Preset {
     ],
     event: Events::Rows(&Rows {
         ty: &["com.zendesk.<$.fields.type>", "com.zendesk.webhook"],
-        source: &["https://<$.fields.subdomain>.zendesk.com", "https://zendesk.com/accounts/<$.fields.account_id>", "https://zendesk.com"],
-        id: &["<$.fields.id>", "<$.headers.x-zendesk-webhook-invocation-id>"],
+        source: &[
+            "https://<$.fields.subdomain>.zendesk.com",
+            "https://zendesk.com/accounts/<$.fields.account_id>",
+            "https://zendesk.com",
+        ],
+        id: &[
+            "<$.fields.id>",
+            "<$.headers.x-zendesk-webhook-invocation-id>",
+        ],
         subject: &["<$.fields.subject>"],
         time: &["<$.fields.time>"],
         strip: "zen:event-type:",
@@ -147,7 +181,10 @@ pub(super) const ZOOM: Preset = Preset {
     ],
     event: Events::Rows(&Rows {
         ty: &["com.zoom.<$.fields.event>", "com.zoom.unknown"],
-        source: &["https://zoom.us/accounts/<$.fields.payload.account_id>", "https://zoom.us"],
+        source: &[
+            "https://zoom.us/accounts/<$.fields.payload.account_id>",
+            "https://zoom.us",
+        ],
         subject: &["<$.fields.payload.object.id>"],
         time: &["<$.fields.event_ts>"],
         id_of_body: true,

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use super::{Events, Preset, Reaction, Rows, cloud, code, commerce, messages, operations};
 use crate::webhook::signature::Form;
 
-/// A signature of Standard Webhooks, by the names of its headers: with a shared secret, or with a public key.
+/// A signature of Standard Webhooks, by the names of its headers: with a shared secret, or with a
+/// public key.
 macro_rules! standard {
     ($name:literal, $prefix:literal, $more:literal) => {
         concat!(
@@ -56,7 +57,10 @@ const GITHUB: Preset = Preset {
 const GITLAB: Preset = Preset {
     name: "gitlab",
     about: "GitLab: a signing token (`webhook-signature`, HMAC-SHA256 over id, time and body), or the secret itself as `X-Gitlab-Token`, over TLS only.",
-    schemes: &[r#"{ "header": "x-gitlab-token", "encoding": "text", "algorithm": "token" }"#, standard!("webhook", "v1", "")],
+    schemes: &[
+        r#"{ "header": "x-gitlab-token", "encoding": "text", "algorithm": "token" }"#,
+        standard!("webhook", "v1", ""),
+    ],
     event: Events::Gitlab,
     ..ROW
 };
@@ -89,7 +93,9 @@ const SLACK: Preset = Preset {
         r#"{ "header": "x-slack-signature", "prefix": "v0=", "signed": "v0:<$.timestamp>:<$.body>", "timestamp": "<$.headers.x-slack-request-timestamp>" }"#,
     ],
     event: Events::Slack,
-    handshakes: &[r#"{ "challenge": "<$.fields.challenge>", "require": [{ "value": "<$.fields.type>", "is": "url_verification" }] }"#],
+    handshakes: &[
+        r#"{ "challenge": "<$.fields.challenge>", "require": [{ "value": "<$.fields.type>", "is": "url_verification" }] }"#,
+    ],
     ..ROW
 };
 
@@ -100,12 +106,26 @@ const STANDARD: Preset = Preset {
     ..ROW
 };
 
-const HMAC: Preset = Preset { name: "hmac", about: "Any other HMAC over the body.", form: Form::Hmac, ..ROW };
+const HMAC: Preset = Preset {
+    name: "hmac",
+    about: "Any other HMAC over the body.",
+    form: Form::Hmac,
+    ..ROW
+};
 
-const CUSTOM: Preset =
-    Preset { name: "custom", about: "Any other signature, described: where it is, what it is, and over what.", form: Form::Custom, ..ROW };
+const CUSTOM: Preset = Preset {
+    name: "custom",
+    about: "Any other signature, described: where it is, what it is, and over what.",
+    form: Form::Custom,
+    ..ROW
+};
 
-const NONE_ROW: Preset = Preset { name: "none", about: "None: whoever knows the path may call.", form: Form::Nothing, ..ROW };
+const NONE_ROW: Preset = Preset {
+    name: "none",
+    about: "None: whoever knows the path may call.",
+    form: Form::Nothing,
+    ..ROW
+};
 
 /// The preset that checks nothing.
 pub(in crate::webhook) const NONE: &Preset = &NONE_ROW;
@@ -154,4 +174,5 @@ pub(in crate::webhook) const PRESETS: &[&Preset] = &[
 ];
 
 /// Their names.
-pub(in crate::webhook) static NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(|| PRESETS.iter().map(|preset| preset.name).collect());
+pub(in crate::webhook) static NAMES: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| PRESETS.iter().map(|preset| preset.name).collect());

@@ -1,4 +1,5 @@
-//! Vectors of the providers: their own where one is published, which a comment says, else made by Python's hmac.
+//! Vectors of the providers: their own where one is published, which a comment says, else made by
+//! Python's hmac.
 
 use std::collections::HashSet;
 
@@ -83,9 +84,15 @@ fn vectors() -> Vec<Vector> {
 }
 
 fn head(uri: &str, headers: &[(&str, &str)]) -> Parts {
-    let mut head = http::Request::post(uri).header("host", "bus.example").body(()).unwrap().into_parts().0;
+    let mut head = http::Request::post(uri)
+        .header("host", "bus.example")
+        .body(())
+        .unwrap()
+        .into_parts()
+        .0;
     for (name, value) in headers {
-        head.headers.insert(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        head.headers
+            .insert(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
     }
     head
 }
@@ -106,7 +113,9 @@ impl Vector {
     fn verify(&self, verifier: &Verifier, head: &Parts, body: &str, seconds: i64) -> bool {
         let verified = verifier.verify(&Call::new(head, body.as_bytes(), self.url), at(seconds));
         if let Err(unverified) = &verified {
-            let Unverified::Refused(refusal) = unverified else { panic!("no key is fetched") };
+            let Unverified::Refused(refusal) = unverified else {
+                panic!("no key is fetched")
+            };
             assert_eq!(refusal.status, http::StatusCode::UNAUTHORIZED);
             assert!(!refusal.detail.contains(self.secret), "{}", refusal.detail);
         }
@@ -120,25 +129,48 @@ fn vectors_fit_and_nothing_near_them_does() {
         let (preset, head) = (vector.preset, head(vector.uri, vector.headers));
         let own = open(vector.signature(vector.secret));
         assert!(own.admit(&head).is_ok(), "{preset}");
-        assert!(vector.verify(&own, &head, vector.body, vector.seconds), "{preset}");
-        // One character is another: of a secret behind whsec_ and of one in hexadecimal it stays readable.
+        assert!(
+            vector.verify(&own, &head, vector.body, vector.seconds),
+            "{preset}"
+        );
+        // One character is another: of a secret behind whsec_ and of one in hexadecimal it stays
+        // readable.
         let place = 7.min(vector.secret.len() - 1);
         let other: String = vector
             .secret
             .chars()
             .enumerate()
-            .map(|(n, char)| if n == place { if char == '0' { '1' } else { '0' } } else { char })
+            .map(|(n, char)| {
+                if n == place {
+                    if char == '0' { '1' } else { '0' }
+                } else {
+                    char
+                }
+            })
             .collect();
         assert_ne!(other, vector.secret);
-        if let Ok(other) = Verifier::open(serde_json::from_value(vector.signature(&other)).unwrap()) {
-            assert!(!vector.verify(&other, &head, vector.body, vector.seconds), "{preset}: another secret");
+        if let Ok(other) = Verifier::open(serde_json::from_value(vector.signature(&other)).unwrap())
+        {
+            assert!(
+                !vector.verify(&other, &head, vector.body, vector.seconds),
+                "{preset}: another secret"
+            );
         }
         let rotated = json!({ preset: { "secret": vector.secret, "previous": vector.secret } });
-        assert!(vector.verify(&open(rotated), &head, vector.body, vector.seconds), "{preset}: two secrets");
+        assert!(
+            vector.verify(&open(rotated), &head, vector.body, vector.seconds),
+            "{preset}: two secrets"
+        );
         if vector.whole {
             let longer = format!("{} ", vector.body);
-            assert!(!vector.verify(&own, &head, &longer, vector.seconds), "{preset}: a longer body");
-            assert!(!vector.verify(&own, &head, "", vector.seconds), "{preset}: no body");
+            assert!(
+                !vector.verify(&own, &head, &longer, vector.seconds),
+                "{preset}: a longer body"
+            );
+            assert!(
+                !vector.verify(&own, &head, "", vector.seconds),
+                "{preset}: no body"
+            );
         }
         let signed = |name: &str| {
             name.contains("signature")
@@ -156,28 +188,62 @@ fn vectors_fit_and_nothing_near_them_does() {
             }
             let mut without = head.clone();
             without.headers.remove(*name);
-            assert!(!vector.verify(&own, &without, vector.body, vector.seconds), "{preset}: without {name}");
+            assert!(
+                !vector.verify(&own, &without, vector.body, vector.seconds),
+                "{preset}: without {name}"
+            );
         }
         let bare = super::tests::head("/hooks/x", &[("content-type", "application/json")]);
-        assert!(!vector.verify(&own, &bare, r#"{"value":[],"notificationItems":[]}"#, vector.seconds), "{preset}: nothing");
+        assert!(
+            !vector.verify(
+                &own,
+                &bare,
+                r#"{"value":[],"notificationItems":[]}"#,
+                vector.seconds
+            ),
+            "{preset}: nothing"
+        );
     }
 }
 
 #[test]
 fn stale_times_are_refused() {
-    let timed = ["linear", "paddle", "calendly", "mailgun", "zendesk", "zoom", "discord", "standard"];
-    for vector in vectors().into_iter().filter(|vector| timed.contains(&vector.preset)) {
-        let (own, head) = (open(vector.signature(vector.secret)), head(vector.uri, vector.headers));
+    let timed = [
+        "linear", "paddle", "calendly", "mailgun", "zendesk", "zoom", "discord", "standard",
+    ];
+    for vector in vectors()
+        .into_iter()
+        .filter(|vector| timed.contains(&vector.preset))
+    {
+        let (own, head) = (
+            open(vector.signature(vector.secret)),
+            head(vector.uri, vector.headers),
+        );
         let tolerance = if vector.preset == "linear" { 60 } else { 300 };
-        for (offset, fits) in [(-tolerance - 1, false), (-tolerance, true), (tolerance, true), (tolerance + 1, false)] {
-            assert_eq!(vector.verify(&own, &head, vector.body, vector.seconds + offset), fits, "{}: {offset}", vector.preset);
+        for (offset, fits) in [
+            (-tolerance - 1, false),
+            (-tolerance, true),
+            (tolerance, true),
+            (tolerance + 1, false),
+        ] {
+            assert_eq!(
+                vector.verify(&own, &head, vector.body, vector.seconds + offset),
+                fits,
+                "{}: {offset}",
+                vector.preset
+            );
         }
     }
 }
 
 fn line(event: &Event) -> String {
     let [subject, time] = [event.subject(), event.time()].map(|text| text.map_or("-", |text| text));
-    format!("{} | {} | {} | {subject} | {time}", event.ty(), event.source(), event.id())
+    format!(
+        "{} | {} | {} | {subject} | {time}",
+        event.ty(),
+        event.source(),
+        event.id()
+    )
 }
 
 #[test]
@@ -188,15 +254,30 @@ fn events_are_what_users_expect() {
         let head = head(vector.uri, vector.headers);
         let body = Bytes::from_static(vector.body.as_bytes());
         let call = Call::new(&head, &body, vector.url);
-        let id = Verifier::open(signature.clone()).unwrap().verify(&call, at(vector.seconds)).unwrap();
-        let mapped = mapping.map(&call, id, body.clone(), at(vector.seconds)).unwrap();
-        let events: Vec<_> = mapped.into_iter().map(|mapped| mapped.event.data(mapped.data).build().unwrap()).collect();
+        let id = Verifier::open(signature.clone())
+            .unwrap()
+            .verify(&call, at(vector.seconds))
+            .unwrap();
+        let mapped = mapping
+            .map(&call, id, body.clone(), at(vector.seconds))
+            .unwrap();
+        let events: Vec<_> = mapped
+            .into_iter()
+            .map(|mapped| mapped.event.data(mapped.data).build().unwrap())
+            .collect();
         assert_eq!(events.len(), vector.lines.len(), "{}", vector.preset);
         for (event, expect) in events.iter().zip(vector.lines) {
             let now = at(vector.seconds).to_string();
-            let expect = expect.replace("NOW", &now).replace("| ID |", &format!("| {} |", event.id()));
+            let expect = expect
+                .replace("NOW", &now)
+                .replace("| ID |", &format!("| {} |", event.id()));
             assert_eq!(line(event), expect, "{}", vector.preset);
-            assert_eq!(signature.has_stable_ids(), !matches!(vector.preset, "alertmanager" | "grafana"), "{}", vector.preset);
+            assert_eq!(
+                signature.has_stable_ids(),
+                !matches!(vector.preset, "alertmanager" | "grafana"),
+                "{}",
+                vector.preset
+            );
         }
     }
 }
@@ -206,19 +287,29 @@ fn the_table_can_be_read_and_its_names_are_its_own() {
     assert_eq!(NAMES.iter().collect::<HashSet<_>>().len(), PRESETS.len());
     let tested: HashSet<_> = vectors().iter().map(|vector| vector.preset).collect();
     let elsewhere = ["github", "stripe", "slack", "hmac", "custom", "none"];
-    let keyed = ["aws-sns", "google-pubsub", "paypal", "alibaba-eventbridge", "alibaba-mns"];
+    let keyed = [
+        "aws-sns",
+        "google-pubsub",
+        "paypal",
+        "alibaba-eventbridge",
+        "alibaba-mns",
+    ];
     for preset in PRESETS {
         for scheme in preset.schemes {
-            serde_json::from_str::<Scheme>(scheme).unwrap_or_else(|error| panic!("{}: {error}", preset.name));
+            serde_json::from_str::<Scheme>(scheme)
+                .unwrap_or_else(|error| panic!("{}: {error}", preset.name));
         }
         for handshake in preset.handshakes {
-            serde_json::from_str::<Handshake>(handshake).unwrap_or_else(|error| panic!("{}: {error}", preset.name));
+            serde_json::from_str::<Handshake>(handshake)
+                .unwrap_or_else(|error| panic!("{}: {error}", preset.name));
         }
         if let Events::Rows(rows) | Events::EventBridge(rows) = preset.event {
             Templates::read(rows).unwrap();
         }
         assert!(
-            tested.contains(preset.name) || elsewhere.contains(&preset.name) || keyed.contains(&preset.name),
+            tested.contains(preset.name)
+                || elsewhere.contains(&preset.name)
+                || keyed.contains(&preset.name),
             "{} has no vector",
             preset.name
         );
@@ -227,12 +318,33 @@ fn the_table_can_be_read_and_its_names_are_its_own() {
 
 #[test]
 fn each_item_is_signed_on_its_own() {
-    let adyen = vectors().into_iter().find(|vector| vector.preset == "adyen").unwrap();
-    let (own, head) = (open(adyen.signature(adyen.secret)), head(adyen.uri, adyen.headers));
-    assert!(!adyen.verify(&own, &head, &adyen.body.replace("1130", "1131"), 0), "a signed field");
-    let unsigned = r#","#.to_owned() + &adyen.body[adyen.body.find(r#"{"Notif"#).unwrap()..].replace("1130", "9");
-    assert!(!adyen.verify(&own, &head, &adyen.body.replace("}]}", &format!("}}{unsigned}")), 0), "a second item");
-    let graph = vectors().into_iter().find(|vector| vector.preset == "microsoft-graph").unwrap();
+    let adyen = vectors()
+        .into_iter()
+        .find(|vector| vector.preset == "adyen")
+        .unwrap();
+    let (own, head) = (
+        open(adyen.signature(adyen.secret)),
+        head(adyen.uri, adyen.headers),
+    );
+    assert!(
+        !adyen.verify(&own, &head, &adyen.body.replace("1130", "1131"), 0),
+        "a signed field"
+    );
+    let unsigned = r#","#.to_owned()
+        + &adyen.body[adyen.body.find(r#"{"Notif"#).unwrap()..].replace("1130", "9");
+    assert!(
+        !adyen.verify(
+            &own,
+            &head,
+            &adyen.body.replace("}]}", &format!("}}{unsigned}")),
+            0
+        ),
+        "a second item"
+    );
+    let graph = vectors()
+        .into_iter()
+        .find(|vector| vector.preset == "microsoft-graph")
+        .unwrap();
     let own = open(graph.signature(graph.secret));
     assert!(!graph.verify(&own, &head, &graph.body.replacen("k1", "k2", 1), 0));
 }
@@ -250,8 +362,9 @@ fn custom_reads_public_keys_and_says_what_is_missing() {
             "Md00tlpwafO7WiIH2j4Mf8uXbb7eW1ng2m5Fni1c4s36pOSdbZ4DZDZHmPIj-MknnVY04K_49VcDF0G_OKszGFDfx7WE2UuFr6BpzuAXtGXTBIPBaEO522uOXFmScRntudnFCQOubX4cs-wbTWhDCL-X4ENpbr6A1D5yjDodKI1S2bXXZdAxadF0S-LCPQcy8eX8f6wJJu3nDm22ahrzIVOXRT8oXgocC3DfydhOsvF7HkQpU9EZPTMywoI9NAvvNKpF_iYEVg1U-ZwkT1EMYti5Bkg7ADooDDDLKPvlQzwTZ46l864Q6dwAeZ07yxWPzyCFxIvkCDKXHXsiS74-tA",
         ),
     ] {
-        let own =
-            open(json!({ "custom": { "secret": pem, "key": "pem", "header": "x-sign", "encoding": "base64url", "algorithm": algorithm } }));
+        let own = open(
+            json!({ "custom": { "secret": pem, "key": "pem", "header": "x-sign", "encoding": "base64url", "algorithm": algorithm } }),
+        );
         let signed = head("/x", &[("x-sign", signature)]);
         let verify = |body: &[u8]| own.verify(&Call::new(&signed, body, None), at(0)).is_ok();
         assert!(verify(b"body") && !verify(b"bodz"), "{algorithm}");
@@ -261,17 +374,36 @@ fn custom_reads_public_keys_and_says_what_is_missing() {
         "timestamp": "<$.fields.t>", "unit": "ms", "tolerance": "10s" } }),
     );
     let told = |uri: &str, headers: &[(&str, &str)], body: &str| {
-        own.verify(&Call::new(&head(uri, headers), body.as_bytes(), None), at(100)).unwrap_err().refusal().detail.into_owned()
+        own.verify(
+            &Call::new(&head(uri, headers), body.as_bytes(), None),
+            at(100),
+        )
+        .unwrap_err()
+        .refusal()
+        .detail
+        .into_owned()
     };
     let body = r#"{"a":{"b":1},"t":100000}"#;
-    assert_eq!(told("/x", &[], body), "the query parameter s is missing; sign the request");
+    assert_eq!(
+        told("/x", &[], body),
+        "the query parameter s is missing; sign the request"
+    );
     assert_eq!(told("/x?s=00", &[], "{}"), "the body has no field t");
-    assert_eq!(told("/x?s=00", &[], r#"{"t":"soon"}"#), "the signed time is not in milliseconds since 1970");
+    assert_eq!(
+        told("/x?s=00", &[], r#"{"t":"soon"}"#),
+        "the signed time is not in milliseconds since 1970"
+    );
     assert_eq!(
         told("/x?s=00", &[], r#"{"t":89999}"#),
         "the signed time lies more than 10s from this clock; send it anew, and check both clocks"
     );
     assert_eq!(told("/x?s=00", &[], body), "the header x-a is missing");
-    assert_eq!(told("/x?s=00", &[("x-a", "1")], body), "the query parameter q is missing");
-    assert_eq!(told("/x?s=00&q=2", &[("x-a", "1")], body), "the signature does not fit the body and the secret");
+    assert_eq!(
+        told("/x?s=00", &[("x-a", "1")], body),
+        "the query parameter q is missing"
+    );
+    assert_eq!(
+        told("/x?s=00&q=2", &[("x-a", "1")], body),
+        "the signature does not fit the body and the secret"
+    );
 }

@@ -40,23 +40,44 @@ const SHA256_INFO: &str = "3031300d060960864801650304020105000420";
 
 impl TestKey {
     pub(in crate::webhook) fn new() -> Self {
-        let mut lines = include_str!("fixtures/signer.txt").lines().map(|line| BigUint::parse_bytes(line.as_bytes(), 16).unwrap());
-        Self { n: lines.next().unwrap(), d: lines.next().unwrap() }
+        let mut lines = include_str!("fixtures/signer.txt")
+            .lines()
+            .map(|line| BigUint::parse_bytes(line.as_bytes(), 16).unwrap());
+        Self {
+            n: lines.next().unwrap(),
+            d: lines.next().unwrap(),
+        }
     }
 
     /// Packs bytes up with the private key: RFC 2313, section 8.1.
     pub(in crate::webhook) fn pack(&self, content: &[u8]) -> Vec<u8> {
-        let block = [&[0, 1][..], &vec![0xff; 256 - 3 - content.len()], &[0], content].concat();
-        let packed = BigUint::from_bytes_be(&block).modpow(&self.d, &self.n).to_bytes_be();
+        let block = [
+            &[0, 1][..],
+            &vec![0xff; 256 - 3 - content.len()],
+            &[0],
+            content,
+        ]
+        .concat();
+        let packed = BigUint::from_bytes_be(&block)
+            .modpow(&self.d, &self.n)
+            .to_bytes_be();
         [vec![0; 256 - packed.len()], packed].concat()
     }
 
     pub(in crate::webhook) fn sha1(&self, text: &[u8]) -> String {
-        BASE64_STANDARD.encode(self.pack(&[hex::decode(SHA1_INFO).unwrap(), Sha1::digest(text).to_vec()].concat()))
+        BASE64_STANDARD.encode(
+            self.pack(&[hex::decode(SHA1_INFO).unwrap(), Sha1::digest(text).to_vec()].concat()),
+        )
     }
 
     fn sha256_bytes(&self, text: &[u8]) -> Vec<u8> {
-        self.pack(&[hex::decode(SHA256_INFO).unwrap(), Sha256::digest(text).to_vec()].concat())
+        self.pack(
+            &[
+                hex::decode(SHA256_INFO).unwrap(),
+                Sha256::digest(text).to_vec(),
+            ]
+            .concat(),
+        )
     }
 
     pub(in crate::webhook) fn sha256(&self, text: &[u8]) -> String {
@@ -64,9 +85,15 @@ impl TestKey {
     }
 
     /// A JSON Web Token.
-    pub(in crate::webhook) fn token(&self, header: &serde_json::Value, claims: &serde_json::Value) -> String {
-        let [header, claims] = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()));
-        let signature = BASE64_URL_SAFE_NO_PAD.encode(self.sha256_bytes(format!("{header}.{claims}").as_bytes()));
+    pub(in crate::webhook) fn token(
+        &self,
+        header: &serde_json::Value,
+        claims: &serde_json::Value,
+    ) -> String {
+        let [header, claims] =
+            [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()));
+        let signature = BASE64_URL_SAFE_NO_PAD
+            .encode(self.sha256_bytes(format!("{header}.{claims}").as_bytes()));
         format!("{header}.{claims}.{signature}")
     }
 
@@ -106,13 +133,25 @@ impl KeyServer {
     async fn listen(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let origin = if tls.is_some() { format!("https://localhost:{}", address.port()) } else { format!("http://{address}") };
-        let (pages, asked, gate) =
-            (Arc::new(Mutex::<HashMap<String, String>>::default()), Arc::<AtomicUsize>::default(), Arc::new(Semaphore::new(10_000)));
-        let (own_pages, own_asked, own_gate) = (Arc::clone(&pages), Arc::clone(&asked), Arc::clone(&gate));
+        let origin = if tls.is_some() {
+            format!("https://localhost:{}", address.port())
+        } else {
+            format!("http://{address}")
+        };
+        let (pages, asked, gate) = (
+            Arc::new(Mutex::<HashMap<String, String>>::default()),
+            Arc::<AtomicUsize>::default(),
+            Arc::new(Semaphore::new(10_000)),
+        );
+        let (own_pages, own_asked, own_gate) =
+            (Arc::clone(&pages), Arc::clone(&asked), Arc::clone(&gate));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (pages, asked, gate) = (Arc::clone(&own_pages), Arc::clone(&own_asked), Arc::clone(&own_gate));
+                let (pages, asked, gate) = (
+                    Arc::clone(&own_pages),
+                    Arc::clone(&own_asked),
+                    Arc::clone(&own_gate),
+                );
                 let tls = tls.clone();
                 tokio::spawn(async move {
                     let mut stream: Box<dyn Stream> = match tls {
@@ -132,20 +171,36 @@ impl KeyServer {
                     }
                     asked.fetch_add(1, Ordering::SeqCst);
                     gate.acquire().await.unwrap().forget();
-                    let path = String::from_utf8(head).unwrap().split(' ').nth(1).unwrap().to_owned();
-                    let missing = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned();
+                    let path = String::from_utf8(head)
+                        .unwrap()
+                        .split(' ')
+                        .nth(1)
+                        .unwrap()
+                        .to_owned();
+                    let missing =
+                        "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                            .to_owned();
                     let page = pages.lock().get(&path).cloned().unwrap_or(missing);
                     let _ = stream.write_all(page.as_bytes()).await;
                     let _ = stream.shutdown().await;
                 });
             }
         });
-        Self { origin, pages, asked, gate, task }
+        Self {
+            origin,
+            pages,
+            asked,
+            gate,
+            task,
+        }
     }
 
     /// Serves a body at a path, with these lines in the head.
     pub(in crate::webhook) fn serve(&self, path: &str, head: &str, body: &str) {
-        let page = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n{head}\r\n{body}", body.len());
+        let page = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n{head}\r\n{body}",
+            body.len()
+        );
         self.pages.lock().insert(path.to_owned(), page);
     }
 

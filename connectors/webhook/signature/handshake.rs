@@ -1,4 +1,5 @@
-//! How an address is registered: what a sender asks to see whether somebody is there, and what he is answered.
+//! How an address is registered: what a sender asks to see whether somebody is there, and what he
+//! is answered.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -14,7 +15,8 @@ use super::scheme::{Algorithm, Requirement};
 use super::template::{Ref, Template};
 use crate::http::Refusal;
 
-/// The longest challenge that is sent back: known ones have 60 characters at most, a validation token of Microsoft's some hundred.
+/// The longest challenge that is sent back: known ones have 60 characters at most, a validation
+/// token of Microsoft's some hundred.
 const CHALLENGE_BYTES_MAX: usize = 4_096;
 
 /// What stands for the challenge and for its HMAC in an answer.
@@ -45,7 +47,8 @@ pub struct Handshake {
     pub hmac: HmacEncoding,
     /// The answer's body, with `<$.challenge>` and `<$.hmac>`; the challenge by default.
     pub answer: Option<String>,
-    /// What the answer is: `text` by default, or `json`, in which the challenge is written as in a JSON text.
+    /// What the answer is: `text` by default, or `json`, in which the challenge is written as in a
+    /// JSON text.
     #[serde(default, rename = "as")]
     pub form: AnswerForm,
 }
@@ -114,26 +117,54 @@ impl Handshake {
         }
     }
 
-    /// Every mistake of one that a user wrote; `hashes` where there is a secret that an HMAC can be made by.
+    /// Every mistake of one that a user wrote; `hashes` where there is a secret that an HMAC can be
+    /// made by.
     pub(super) fn check(&self, hashes: bool) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.challenge.refs().next().is_none() {
             let help = "write <$.query.challenge> or <$.fields.challenge>";
-            problems.push(Problem::new("is the same for everybody, and no challenge").at("challenge").help(help));
+            problems.push(
+                Problem::new("is the same for everybody, and no challenge")
+                    .at("challenge")
+                    .help(help),
+            );
         }
         if self.token.is_some() != self.verify_token.is_some() {
             let help = "write token: <$.query.token> and verify_token: { env: NAME } together";
-            problems.push(Problem::new("one of token and verify_token is missing").at("token").help(help));
+            problems.push(
+                Problem::new("one of token and verify_token is missing")
+                    .at("token")
+                    .help(help),
+            );
         }
         let answer = self.answer.as_deref().unwrap_or(CHALLENGE);
         if answer.contains(HMAC) && !hashes {
-            problems.push(Problem::new("there is no secret that an HMAC can be made by").at("answer"));
+            problems
+                .push(Problem::new("there is no secret that an HMAC can be made by").at("answer"));
         }
-        if answer.replace(CHALLENGE, "").replace(HMAC, "").contains("<$") {
-            problems.push(Problem::new("has places that are not filled in; there are <$.challenge> and <$.hmac>").at("answer"));
+        if answer
+            .replace(CHALLENGE, "")
+            .replace(HMAC, "")
+            .contains("<$")
+        {
+            problems.push(
+                Problem::new(
+                    "has places that are not filled in; there are <$.challenge> and <$.hmac>",
+                )
+                .at("answer"),
+            );
         }
-        if self.method == HandshakeMethod::Get && self.challenge.refs().any(|part| matches!(part, Ref::Field(_) | Ref::Body)) {
-            problems.push(Problem::new("a GET has no body").at("challenge").help("write <$.query.challenge>"));
+        if self.method == HandshakeMethod::Get
+            && self
+                .challenge
+                .refs()
+                .any(|part| matches!(part, Ref::Field(_) | Ref::Body))
+        {
+            problems.push(
+                Problem::new("a GET has no body")
+                    .at("challenge")
+                    .help("write <$.query.challenge>"),
+            );
         }
         problems
     }
@@ -143,8 +174,13 @@ impl Registration {
     /// Whether a POST with this head may ask this without a signature.
     pub(super) fn may_be_asked(&self, call: &Call<'_>) -> bool {
         let own = &self.handshake;
-        let needs_body = |template: &Template| template.refs().any(|part| matches!(part, Ref::Field(_) | Ref::Body | Ref::SortedForm));
-        own.moment() == Moment::Unsigned && (needs_body(&own.challenge) || call.text(&own.challenge, Scope::default()).is_ok())
+        let needs_body = |template: &Template| {
+            template
+                .refs()
+                .any(|part| matches!(part, Ref::Field(_) | Ref::Body | Ref::SortedForm))
+        };
+        own.moment() == Moment::Unsigned
+            && (needs_body(&own.challenge) || call.text(&own.challenge, Scope::default()).is_ok())
     }
 
     /// What a call is answered if it asks this; `hmac` makes one of the challenge.
@@ -159,11 +195,19 @@ impl Registration {
             return None;
         }
         let text = |place| call.text(place, Scope::default()).ok();
-        let challenge = text(&own.challenge).filter(|challenge| !challenge.is_empty() && challenge.len() <= CHALLENGE_BYTES_MAX)?;
+        let challenge = text(&own.challenge)
+            .filter(|challenge| !challenge.is_empty() && challenge.len() <= CHALLENGE_BYTES_MAX)?;
         if let Some(place) = &own.token {
             let shown = text(place).unwrap_or_default();
-            if !self.token.as_ref().is_some_and(|token| token.fits(Algorithm::Token, &[b""], shown.as_bytes())) {
-                let detail = format!("{} is not the webhook's verify_token; set both to the same text", place.place());
+            if !self
+                .token
+                .as_ref()
+                .is_some_and(|token| token.fits(Algorithm::Token, &[b""], shown.as_bytes()))
+            {
+                let detail = format!(
+                    "{} is not the webhook's verify_token; set both to the same text",
+                    place.place()
+                );
                 return Some(Err(Refusal::new(StatusCode::FORBIDDEN, detail)));
             }
         }
@@ -179,7 +223,10 @@ impl Registration {
         let challenge = match own.form {
             AnswerForm::Text => challenge,
             // A text's JSON without its quotes. A text always serializes.
-            AnswerForm::Json => serde_json::to_string(&challenge).unwrap_or_default().trim_matches('"').to_owned(),
+            AnswerForm::Json => serde_json::to_string(&challenge)
+                .unwrap_or_default()
+                .trim_matches('"')
+                .to_owned(),
         };
         // Last, so that nothing in the challenge is filled in.
         Some(Ok((answer.replace(CHALLENGE, &challenge), own.form)))
@@ -188,10 +235,14 @@ impl Registration {
 
 /// Whether a requirement is met. The body is read only where a value is in it at all.
 fn is_met(require: &Requirement, call: &Call<'_>) -> bool {
-    let is_field = require.value.refs().any(|part| matches!(part, Ref::Field(_)));
+    let is_field = require
+        .value
+        .refs()
+        .any(|part| matches!(part, Ref::Field(_)));
     let mentioned = |value: &String| memmem::find(call.body(), value.as_bytes()).is_some();
     if is_field && !require.is.0.iter().any(mentioned) {
         return false;
     }
-    call.text(&require.value, Scope::default()).is_ok_and(|found| require.is.contains(&found))
+    call.text(&require.value, Scope::default())
+        .is_ok_and(|found| require.is.contains(&found))
 }

@@ -9,18 +9,21 @@ use url::{Host, Url};
 /// The longest address that a sender may name.
 const URL_BYTES_MAX: usize = 2_048;
 
-/// What stands for the name of a region, such as `us-gov-west-1`. A plain `*` would also take `s3-us-west-2`, where anybody may own a name.
+/// What stands for the name of a region, such as `us-gov-west-1`. A plain `*` would also take
+/// `s3-us-west-2`, where anybody may own a name.
 const REGION: &str = "{region}";
 
-/// A host: `api.example.com`; `*.example.com` with any one label; `{region}` where a cloud's region stands; or an origin such as
-/// `http://127.0.0.1:9000`, which alone may be without TLS, and only on this machine.
+/// A host: `api.example.com`; `*.example.com` with any one label; `{region}` where a cloud's region
+/// stands; or an origin such as `http://127.0.0.1:9000`, which alone may be without TLS, and only
+/// on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPattern {
     text: String,
     origin: Option<Url>,
 }
 
-/// An address that passed, and whether its host was written out by the operator as one of his own network.
+/// An address that passed, and whether its host was written out by the operator as one of his own
+/// network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::webhook) struct Address {
     pub(super) url: Url,
@@ -34,32 +37,59 @@ impl HostPattern {
     /// What is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text.contains("://") {
-            let origin = Url::parse(text).map_err(|error| format!("`{text}` is no address: {error}"))?;
-            let bare = origin.path() == "/" && origin.query().is_none() && origin.username().is_empty() && origin.password().is_none();
+            let origin =
+                Url::parse(text).map_err(|error| format!("`{text}` is no address: {error}"))?;
+            let bare = origin.path() == "/"
+                && origin.query().is_none()
+                && origin.username().is_empty()
+                && origin.password().is_none();
             if !bare || !is_secure(&origin) {
                 return Err(format!(
                     "`{text}` is not https://host:port; without TLS only this machine may be asked, by http://127.0.0.1:port"
                 ));
             }
-            return Ok(Self { text: text.to_owned(), origin: Some(origin) });
+            return Ok(Self {
+                text: text.to_owned(),
+                origin: Some(origin),
+            });
         }
         let plain = text.replace(REGION, "r").replace('*', "s");
-        let labels =
-            plain.split('.').all(|label| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
+        let labels = plain.split('.').all(|label| {
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        });
         if !labels
-            || text.split('.').any(|label| label.matches(['*', '{']).count() > 1)
-            || text.split('.').rev().take(2).any(|label| label.contains('*'))
+            || text
+                .split('.')
+                .any(|label| label.matches(['*', '{']).count() > 1)
+            || text
+                .split('.')
+                .rev()
+                .take(2)
+                .any(|label| label.contains('*'))
         {
-            return Err(format!("`{text}` is not a host such as keys.example.com or *.keys.example.com"));
+            return Err(format!(
+                "`{text}` is not a host such as keys.example.com or *.keys.example.com"
+            ));
         }
-        Ok(Self { text: text.to_ascii_lowercase(), origin: None })
+        Ok(Self {
+            text: text.to_ascii_lowercase(),
+            origin: None,
+        })
     }
 
     fn fits(&self, url: &Url) -> bool {
         if let Some(origin) = &self.origin {
             return origin.origin() == url.origin();
         }
-        let Some(host) = url.host_str().filter(|_| url.scheme() == "https" && url.port().is_none()) else { return false };
+        let Some(host) = url
+            .host_str()
+            .filter(|_| url.scheme() == "https" && url.port().is_none())
+        else {
+            return false;
+        };
         is_host_of(&self.text, host)
     }
 
@@ -78,27 +108,38 @@ impl HostPattern {
     }
 }
 
-/// The address that a text names, where one of the hosts allows it. Where `upgrade` is set, `http:` is read as `https:`.
+/// The address that a text names, where one of the hosts allows it. Where `upgrade` is set, `http:`
+/// is read as `https:`.
 ///
 /// # Errors
 /// Why it is not taken, in words for the sender.
 pub(super) fn allowed(text: &str, hosts: &[HostPattern], upgrade: bool) -> Result<Address, String> {
-    let refuse = || "the address of the signer's certificate is not on a host that is allowed".to_owned();
+    let refuse =
+        || "the address of the signer's certificate is not on a host that is allowed".to_owned();
     if text.len() > URL_BYTES_MAX {
         return Err(refuse());
     }
     let mut url = Url::parse(text.trim()).map_err(|_| refuse())?;
-    // Whom a name and password would be shown to is nobody's business here, and a fragment is not part of what is fetched.
+    // Whom a name and password would be shown to is nobody's business here, and a fragment is not
+    // part of what is fetched.
     if !url.username().is_empty() || url.password().is_some() {
         return Err(refuse());
     }
     url.set_fragment(None);
-    let by_origin = hosts.iter().find(|host| host.origin.is_some() && host.fits(&url));
+    let by_origin = hosts
+        .iter()
+        .find(|host| host.origin.is_some() && host.fits(&url));
     if by_origin.is_none() && upgrade && url.scheme() == "http" && url.port().is_none() {
         url.set_scheme("https").map_err(|()| refuse())?;
     }
-    let host = hosts.iter().find(|host| host.fits(&url)).ok_or_else(refuse)?;
-    Ok(Address { is_private: host.is_private(), url })
+    let host = hosts
+        .iter()
+        .find(|host| host.fits(&url))
+        .ok_or_else(refuse)?;
+    Ok(Address {
+        is_private: host.is_private(),
+        url,
+    })
 }
 
 /// An address that the operator has written: by TLS, or on this machine.
@@ -106,9 +147,17 @@ pub(super) fn allowed(text: &str, hosts: &[HostPattern], upgrade: bool) -> Resul
 /// # Errors
 /// What is wrong with it.
 pub(super) fn own(text: &str) -> Result<Address, String> {
-    let url = Url::parse(text).ok().filter(|url| url.host().is_some() && is_secure(url) && url.username().is_empty());
-    url.map(|url| Address { url, is_private: true })
-        .ok_or_else(|| "is not https://…; without TLS only this machine may be asked, by http://127.0.0.1:port/…".to_owned())
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| url.host().is_some() && is_secure(url) && url.username().is_empty());
+    url.map(|url| Address {
+        url,
+        is_private: true,
+    })
+    .ok_or_else(|| {
+        "is not https://…; without TLS only this machine may be asked, by http://127.0.0.1:port/…"
+            .to_owned()
+    })
 }
 
 fn is_secure(url: &Url) -> bool {
@@ -133,20 +182,45 @@ fn is_host_of(pattern: &str, host: &str) -> bool {
 }
 
 fn is_label_of(pattern: &str, label: &str) -> bool {
-    let (wild, is_region) = if pattern.contains(REGION) { (REGION, true) } else { ("*", false) };
-    let Some((before, after)) = pattern.split_once(wild) else { return pattern == label };
-    let Some(middle) = label.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)) else { return false };
-    if is_region { is_region_name(middle) } else { !middle.is_empty() }
+    let (wild, is_region) = if pattern.contains(REGION) {
+        (REGION, true)
+    } else {
+        ("*", false)
+    };
+    let Some((before, after)) = pattern.split_once(wild) else {
+        return pattern == label;
+    };
+    let Some(middle) = label
+        .strip_prefix(before)
+        .and_then(|rest| rest.strip_suffix(after))
+    else {
+        return false;
+    };
+    if is_region {
+        is_region_name(middle)
+    } else {
+        !middle.is_empty()
+    }
 }
 
 /// Two letters, words, and perhaps a number: `us-east-1`, `cn-hangzhou`.
 fn is_region_name(text: &str) -> bool {
-    let is_word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
-    let is_number = |part: &str| (1..=2).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
-    let Some((country, rest)) = text.split_once('-') else { return false };
-    let (words, last) = rest.rsplit_once('-').map_or((None, rest), |(words, last)| (Some(words), last));
+    let is_word =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_number = |part: &str| {
+        (1..=2).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let Some((country, rest)) = text.split_once('-') else {
+        return false;
+    };
+    let (words, last) = rest
+        .rsplit_once('-')
+        .map_or((None, rest), |(words, last)| (Some(words), last));
     let words_are = words.is_none_or(|words| words.split('-').all(is_word));
-    country.len() == 2 && is_word(country) && words_are && (is_word(last) || words.is_some() && is_number(last))
+    country.len() == 2
+        && is_word(country)
+        && words_are
+        && (is_word(last) || words.is_some() && is_number(last))
 }
 
 impl<'de> Deserialize<'de> for HostPattern {
@@ -173,12 +247,18 @@ mod tests {
     use super::*;
 
     fn patterns(texts: &[&str]) -> Vec<HostPattern> {
-        texts.iter().map(|text| HostPattern::parse(text).unwrap()).collect()
+        texts
+            .iter()
+            .map(|text| HostPattern::parse(text).unwrap())
+            .collect()
     }
 
     #[test]
     fn only_the_hosts_that_are_allowed_are_asked() {
-        let sns = patterns(&["sns.{region}.amazonaws.com", "sns.{region}.amazonaws.com.cn"]);
+        let sns = patterns(&[
+            "sns.{region}.amazonaws.com",
+            "sns.{region}.amazonaws.com.cn",
+        ]);
         for fits in [
             "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-1.pem",
             "https://SNS.us-gov-west-1.amazonaws.com/x.pem",
@@ -210,23 +290,58 @@ mod tests {
         ] {
             assert!(allowed(other, &sns, false).is_err(), "{other}");
         }
-        let long = format!("https://sns.us-east-1.amazonaws.com/{}", "x".repeat(URL_BYTES_MAX));
+        let long = format!(
+            "https://sns.us-east-1.amazonaws.com/{}",
+            "x".repeat(URL_BYTES_MAX)
+        );
         assert!(allowed(&long, &sns, false).is_err());
         let alibaba = patterns(&["*-eventbridge.oss-accelerate.aliyuncs.com"]);
-        assert!(allowed("https://cn-hangzhou-eventbridge.oss-accelerate.aliyuncs.com/c.pem", &alibaba, false).is_ok());
-        assert!(allowed("https://a.b-eventbridge.oss-accelerate.aliyuncs.com/c.pem", &alibaba, false).is_err());
-        assert!(allowed("https://-eventbridge.oss-accelerate.aliyuncs.com/c.pem", &alibaba, false).is_err());
+        assert!(
+            allowed(
+                "https://cn-hangzhou-eventbridge.oss-accelerate.aliyuncs.com/c.pem",
+                &alibaba,
+                false
+            )
+            .is_ok()
+        );
+        assert!(
+            allowed(
+                "https://a.b-eventbridge.oss-accelerate.aliyuncs.com/c.pem",
+                &alibaba,
+                false
+            )
+            .is_err()
+        );
+        assert!(
+            allowed(
+                "https://-eventbridge.oss-accelerate.aliyuncs.com/c.pem",
+                &alibaba,
+                false
+            )
+            .is_err()
+        );
     }
 
     #[test]
     fn tls_is_left_out_on_this_machine_alone() {
         let local = patterns(&["http://127.0.0.1:9000", "keys.example.com"]);
-        assert!(allowed("http://127.0.0.1:9000/x.pem", &local, false).unwrap().is_private);
-        for other in ["http://127.0.0.1:9001/x.pem", "http://127.0.0.1/x.pem", "http://keys.example.com/x.pem"] {
+        assert!(
+            allowed("http://127.0.0.1:9000/x.pem", &local, false)
+                .unwrap()
+                .is_private
+        );
+        for other in [
+            "http://127.0.0.1:9001/x.pem",
+            "http://127.0.0.1/x.pem",
+            "http://keys.example.com/x.pem",
+        ] {
             assert!(allowed(other, &local, false).is_err(), "{other}");
         }
         let upgraded = allowed("http://keys.example.com/x.pem", &local, true).unwrap();
-        assert_eq!((upgraded.url.as_str(), upgraded.is_private), ("https://keys.example.com/x.pem", false));
+        assert_eq!(
+            (upgraded.url.as_str(), upgraded.is_private),
+            ("https://keys.example.com/x.pem", false)
+        );
         for bad in [
             "http://keys.example.com",
             "http://10.0.0.1",
@@ -241,9 +356,16 @@ mod tests {
             assert!(HostPattern::parse(bad).is_err(), "{bad}");
         }
         assert!(
-            own("https://idp.internal/keys").is_ok() && own("http://localhost:8080/keys").is_ok() && own("http://[::1]:8080/keys").is_ok()
+            own("https://idp.internal/keys").is_ok()
+                && own("http://localhost:8080/keys").is_ok()
+                && own("http://[::1]:8080/keys").is_ok()
         );
-        for bad in ["http://idp.internal/keys", "ftp://a.example/", "keys", "https://u:p@a.example/"] {
+        for bad in [
+            "http://idp.internal/keys",
+            "ftp://a.example/",
+            "keys",
+            "https://u:p@a.example/",
+        ] {
             assert!(own(bad).is_err(), "{bad}");
         }
     }

@@ -1,15 +1,17 @@
-//! JSON Web Tokens (RFC 7519) that are signed by an issuer's public keys, as OpenID Connect has them.
+//! JSON Web Tokens (RFC 7519) that are signed by an issuer's public keys, as OpenID Connect has
+//! them.
 //!
-//! The algorithm that a token names only chooses among those of the key that it names: a public key is never taken for an HMAC's, and `none` is
-//! no algorithm (RFC 8725, sections 3.1 and 3.2).
+//! The algorithm that a token names only chooses among those of the key that it names: a public key
+//! is never taken for an HMAC's, and `none` is no algorithm (RFC 8725, sections 3.1 and 3.2).
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use pointsman_schemas::Timestamp;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
-    RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
-    UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -47,7 +49,9 @@ enum Numbers {
 
 impl std::fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PublicKey").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("PublicKey")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -66,7 +70,8 @@ struct Jwk {
 }
 
 impl KeySet {
-    /// Reads a JSON Web Key Set. Keys of other kinds, and keys that are not for signatures, are left out.
+    /// Reads a JSON Web Key Set. Keys of other kinds, and keys that are not for signatures, are
+    /// left out.
     ///
     /// # Errors
     /// It is none, or has no key that can be used.
@@ -76,9 +81,22 @@ impl KeySet {
             keys: Vec<Value>,
         }
         let set: Set = serde_json::from_slice(bytes).map_err(|_| "is not a JSON Web Key Set")?;
-        let read = |key| serde_json::from_value::<Jwk>(key).ok().and_then(PublicKey::read);
-        let keys: Vec<_> = set.keys.into_iter().take(KEYS_MAX).filter_map(read).collect();
-        if keys.is_empty() { Err("has no RSA, EC or Ed25519 key for signatures") } else { Ok(Self(keys)) }
+        let read = |key| {
+            serde_json::from_value::<Jwk>(key)
+                .ok()
+                .and_then(PublicKey::read)
+        };
+        let keys: Vec<_> = set
+            .keys
+            .into_iter()
+            .take(KEYS_MAX)
+            .filter_map(read)
+            .collect();
+        if keys.is_empty() {
+            Err("has no RSA, EC or Ed25519 key for signatures")
+        } else {
+            Ok(Self(keys))
+        }
     }
 
     /// Whether there is a key for a token.
@@ -88,12 +106,17 @@ impl KeySet {
 
     fn of<'s>(&'s self, token: &'s Token<'_>) -> impl Iterator<Item = &'s PublicKey> {
         let is_meant = move |key: &&PublicKey| token.key.is_none() || key.id == token.key;
-        self.0.iter().filter(is_meant).filter(move |key| key.is_for(&token.algorithm)).take(TRIED_MAX)
+        self.0
+            .iter()
+            .filter(is_meant)
+            .filter(move |key| key.is_for(&token.algorithm))
+            .take(TRIED_MAX)
     }
 
     /// Whether one of the keys has signed a token.
     pub(super) fn fits(&self, token: &Token<'_>) -> bool {
-        self.of(token).any(|key| key.fits(&token.algorithm, token.signed.as_bytes(), &token.signature))
+        self.of(token)
+            .any(|key| key.fits(&token.algorithm, token.signed.as_bytes(), &token.signature))
     }
 }
 
@@ -102,7 +125,13 @@ impl PublicKey {
         if jwk.r#use.is_some_and(|purpose| purpose != "sig") {
             return None;
         }
-        let bytes = |text: Option<String>| text.and_then(|text| BASE64_URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok());
+        let bytes = |text: Option<String>| {
+            text.and_then(|text| {
+                BASE64_URL_SAFE_NO_PAD
+                    .decode(text.trim_end_matches('='))
+                    .ok()
+            })
+        };
         let (x, y) = (bytes(jwk.x), bytes(jwk.y));
         let point = |length: usize| {
             let (x, y) = x.as_ref().zip(y.as_ref())?;
@@ -115,7 +144,11 @@ impl PublicKey {
             ("OKP", Some("Ed25519")) => Numbers::Ed25519(x.filter(|x| x.len() == 32)?),
             _ => return None,
         };
-        Some(Self { id: jwk.kid, algorithm: jwk.alg, key })
+        Some(Self {
+            id: jwk.kid,
+            algorithm: jwk.alg,
+            key,
+        })
     }
 
     fn is_for(&self, algorithm: &str) -> bool {
@@ -129,9 +162,15 @@ impl PublicKey {
     }
 
     fn fits(&self, algorithm: &str, signed: &[u8], signature: &[u8]) -> bool {
-        let plain = |by: &'static dyn VerificationAlgorithm, key: &[u8]| UnparsedPublicKey::new(by, key).verify(signed, signature).is_ok();
+        let plain = |by: &'static dyn VerificationAlgorithm, key: &[u8]| {
+            UnparsedPublicKey::new(by, key)
+                .verify(signed, signature)
+                .is_ok()
+        };
         match &self.key {
-            Numbers::Rsa(key) => rsa(algorithm).is_some_and(|parameters| key.verify(parameters, signed, signature)),
+            Numbers::Rsa(key) => {
+                rsa(algorithm).is_some_and(|parameters| key.verify(parameters, signed, signature))
+            }
             Numbers::P256(point) => plain(&ECDSA_P256_SHA256_FIXED, point),
             Numbers::P384(point) => plain(&ECDSA_P384_SHA384_FIXED, point),
             Numbers::Ed25519(key) => plain(&ED25519, key),
@@ -186,19 +225,34 @@ impl<'t> Token<'t> {
         if !claims.is_object() {
             return Err(NONE);
         }
-        Ok(Self { algorithm: header.alg, key: header.kid, claims, signed, signature: bytes(signature)? })
+        Ok(Self {
+            algorithm: header.alg,
+            key: header.kid,
+            claims,
+            signed,
+            signature: bytes(signature)?,
+        })
     }
 
     /// Whether it says what it must, now.
     ///
     /// # Errors
     /// What it says or does not say, in words for the sender.
-    pub(super) fn check(&self, wanted: &Jwt, leeway_seconds: f64, now: Timestamp) -> Result<(), String> {
+    pub(super) fn check(
+        &self,
+        wanted: &Jwt,
+        leeway_seconds: f64,
+        now: Timestamp,
+    ) -> Result<(), String> {
         let text = |claim: &str| self.claims.get(claim).and_then(scalar);
         if !text("iss").is_some_and(|issuer| wanted.issuer.contains(&issuer)) {
             return Err("the token's issuer (iss) is not the one that is expected".to_owned());
         }
-        let is_meant = |audience: &Value| audience.as_str().is_some_and(|audience| wanted.audience.contains(audience));
+        let is_meant = |audience: &Value| {
+            audience
+                .as_str()
+                .is_some_and(|audience| wanted.audience.contains(audience))
+        };
         // RFC 7519, section 4.1.3: one, or a list of which any may be meant.
         let audience = match self.claims.get("aud") {
             Some(Value::Array(audiences)) => audiences.iter().any(is_meant),
@@ -211,21 +265,34 @@ impl<'t> Token<'t> {
         let now = now.0 as f64 / 1e6;
         let time = |claim: &str| match self.claims.get(claim) {
             None => Ok(None),
-            Some(value) => value.as_f64().map(Some).ok_or_else(|| format!("the token's {claim} is not a number of seconds")),
+            Some(value) => value
+                .as_f64()
+                .map(Some)
+                .ok_or_else(|| format!("the token's {claim} is not a number of seconds")),
         };
         match time("exp")? {
             None => return Err("the token does not say when it expires (exp)".to_owned()),
-            Some(expires) if now >= expires + leeway_seconds => return Err("the token has expired (exp); send a new one".to_owned()),
+            Some(expires) if now >= expires + leeway_seconds => {
+                return Err("the token has expired (exp); send a new one".to_owned());
+            }
             Some(_) => {}
         }
         for claim in ["nbf", "iat"] {
             if time(claim)?.is_some_and(|from| from > now + leeway_seconds) {
-                return Err(format!("the token is not valid yet ({claim}); check both clocks"));
+                return Err(format!(
+                    "the token is not valid yet ({claim}); check both clocks"
+                ));
             }
         }
-        match wanted.claims.iter().find(|(claim, values)| !text(claim).is_some_and(|value| values.contains(&value))) {
+        match wanted
+            .claims
+            .iter()
+            .find(|(claim, values)| !text(claim).is_some_and(|value| values.contains(&value)))
+        {
             None => Ok(()),
-            Some((claim, _)) => Err(format!("the token's {claim} is not the one that is expected")),
+            Some((claim, _)) => Err(format!(
+                "the token's {claim} is not the one that is expected"
+            )),
         }
     }
 }

@@ -17,7 +17,8 @@ use super::rsa::{BITS_MIN, RsaHash, RsaKey};
 use super::scheme::{Algorithm, DigestAlgorithm, Encoding, KeyEncoding, Scheme};
 
 /// Padding is left out by some senders.
-const INDIFFERENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const INDIFFERENT: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, INDIFFERENT);
 const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, INDIFFERENT);
 
@@ -30,7 +31,8 @@ pub(super) enum Key {
     Token([u8; 32]),
     Ed25519(Box<VerifyingKey>),
     Rsa(RsaKey),
-    /// A text beside a certificate, which signs by itself: part of what is signed, or shown as a token.
+    /// A text beside a certificate, which signs by itself: part of what is signed, or shown as a
+    /// token.
     Text(String),
 }
 
@@ -93,7 +95,9 @@ fn key(scheme: &Scheme, secret: &str) -> Result<Key, &'static str> {
 }
 
 fn ed25519(bytes: &[u8; 32]) -> Result<Key, &'static str> {
-    VerifyingKey::from_bytes(bytes).map(|key| Key::Ed25519(Box::new(key))).map_err(|_| "is not an ed25519 key")
+    VerifyingKey::from_bytes(bytes)
+        .map(|key| Key::Ed25519(Box::new(key)))
+        .map_err(|_| "is not an ed25519 key")
 }
 
 /// Standard Webhooks 1.0, "Signature scheme"; a secret without a prefix is one for HMAC.
@@ -103,7 +107,11 @@ fn standard(secret: &str) -> Result<Key, &'static str> {
         return Err("is the sender's private key; take the public one, whpk_…");
     }
     if let Some(public) = secret.strip_prefix("whpk_") {
-        let bytes: [u8; 32] = BASE64.decode(public).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(not_base64)?;
+        let bytes: [u8; 32] = BASE64
+            .decode(public)
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(not_base64)?;
         return ed25519(&bytes);
     }
     match BASE64.decode(secret.strip_prefix("whsec_").unwrap_or(secret)) {
@@ -114,10 +122,15 @@ fn standard(secret: &str) -> Result<Key, &'static str> {
 
 /// A public key or a certificate in PEM.
 fn rsa(pem: &str) -> Result<RsaKey, &'static str> {
-    let message = "is not an RSA public key or a certificate with one, in PEM (-----BEGIN PUBLIC KEY-----)";
+    let message =
+        "is not an RSA public key or a certificate with one, in PEM (-----BEGIN PUBLIC KEY-----)";
     // Bytes in DER are no text, so that only PEM is read here.
     let key = Signer::read(pem.as_bytes()).map_err(|_| message)?.key;
-    if key.bits() < BITS_MIN { Err("is an RSA key of fewer than 2048 bits, which others can break") } else { Ok(key) }
+    if key.bits() < BITS_MIN {
+        Err("is an RSA key of fewer than 2048 bits, which others can break")
+    } else {
+        Ok(key)
+    }
 }
 
 impl Key {
@@ -132,18 +145,32 @@ impl Key {
     }
 
     /// Whether a signature fits what is signed. The time taken does not tell how much of it did.
-    pub(super) fn fits(&self, algorithm: Algorithm, signed: &[impl AsRef<[u8]>], signature: &[u8]) -> bool {
-        let whole = || signed.iter().flat_map(AsRef::as_ref).copied().collect::<Vec<_>>();
+    pub(super) fn fits(
+        &self,
+        algorithm: Algorithm,
+        signed: &[impl AsRef<[u8]>],
+        signature: &[u8],
+    ) -> bool {
+        let whole = || {
+            signed
+                .iter()
+                .flat_map(AsRef::as_ref)
+                .copied()
+                .collect::<Vec<_>>()
+        };
         match (self, algorithm) {
             (Self::Hmac(key), Algorithm::Sha1) => hmac_fits::<Sha1>(key, signed, signature),
             (Self::Hmac(key), Algorithm::Sha256) => hmac_fits::<Sha256>(key, signed, signature),
             (Self::Hmac(key), Algorithm::Sha512) => hmac_fits::<Sha512>(key, signed, signature),
-            (Self::Token(token), Algorithm::Token) => token.ct_eq(&Sha256::digest(signature)).into(),
-            (Self::Ed25519(key), Algorithm::Ed25519) => {
-                Ed25519Signature::from_slice(signature).is_ok_and(|signature| key.verify_strict(&whole(), &signature).is_ok())
+            (Self::Token(token), Algorithm::Token) => {
+                token.ct_eq(&Sha256::digest(signature)).into()
             }
+            (Self::Ed25519(key), Algorithm::Ed25519) => Ed25519Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify_strict(&whole(), &signature).is_ok()),
             (Self::Rsa(key), Algorithm::RsaSha1) => key.fits(RsaHash::Sha1, &whole(), signature),
-            (Self::Rsa(key), Algorithm::RsaSha256) => key.fits(RsaHash::Sha256, &whole(), signature),
+            (Self::Rsa(key), Algorithm::RsaSha256) => {
+                key.fits(RsaHash::Sha256, &whole(), signature)
+            }
             // A public key is no secret: nobody signs with it by HMAC.
             _ => false,
         }
@@ -184,7 +211,9 @@ where
     Hmac<D>: KeyInit + Mac,
 {
     // An HMAC takes a key of any length.
-    let Ok(mut hmac) = <Hmac<D> as KeyInit>::new_from_slice(key) else { return false };
+    let Ok(mut hmac) = <Hmac<D> as KeyInit>::new_from_slice(key) else {
+        return false;
+    };
     for part in signed {
         hmac.update(part.as_ref());
     }
@@ -214,12 +243,15 @@ pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
 /// Whether a text is the hash of a body.
 pub(super) fn is_digest_of(text: &str, algorithm: DigestAlgorithm, body: &[u8]) -> bool {
     match algorithm {
-        DigestAlgorithm::Sha256 => hex::decode(text).is_ok_and(|digest| digest.as_slice().ct_eq(&Sha256::digest(body)).into()),
+        DigestAlgorithm::Sha256 => hex::decode(text)
+            .is_ok_and(|digest| digest.as_slice().ct_eq(&Sha256::digest(body)).into()),
         DigestAlgorithm::Md5 => {
-            // RFC 1864 has base64 of the 16 bytes; Alibaba sends base64 of their hexadecimal, or that itself.
+            // RFC 1864 has base64 of the 16 bytes; Alibaba sends base64 of their hexadecimal, or
+            // that itself.
             let digest = Md5::digest(body);
             let is_hex = |text: &[u8]| hex::decode(text).is_ok_and(|bytes| bytes == digest[..]);
-            is_hex(text.as_bytes()) || base64(text).is_some_and(|bytes| bytes == digest[..] || is_hex(&bytes))
+            is_hex(text.as_bytes())
+                || base64(text).is_some_and(|bytes| bytes == digest[..] || is_hex(&bytes))
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Keys from elsewhere, kept for as long as they count.
 //!
-//! A key is fetched when a call needs it that is not there, and calls that need the same one wait for that: there is one request at a time for
-//! each address. What is fetched counts for as long as its `Cache-Control` says. A token of an unknown key has its set fetched again, but not
-//! twice in a minute; an address that failed is left alone for a while, longer each time. Addresses that senders choose, within the hosts that are
-//! allowed, have a budget: nobody can make the bus ask for a thousand certificates. Who must wait is answered 503, and sends his call again.
+//! A key is fetched when a call needs it that is not there, and calls that need the same one wait
+//! for that: there is one request at a time for each address. What is fetched counts for as long as
+//! its `Cache-Control` says. A token of an unknown key has its set fetched again, but not twice in
+//! a minute; an address that failed is left alone for a while, longer each time. Addresses that
+//! senders choose, within the hosts that are allowed, have a budget: nobody can make the bus ask
+//! for a thousand certificates. Who must wait is answered 503, and sends his call again.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,7 +30,8 @@ const WAIT_MAX: Duration = Duration::from_secs(8);
 /// How soon a set of keys is fetched again for the sake of a key that is not in it.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// How long an address that failed is left alone: so long at first, twice as long each time, and at most so long.
+/// How long an address that failed is left alone: so long at first, twice as long each time, and at
+/// most so long.
 const FAILED_WAIT: Duration = Duration::from_secs(5);
 const FAILED_WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -124,14 +127,24 @@ pub(in crate::webhook) struct Keyring {
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keyring").field("addresses", &self.slots.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Keyring")
+            .field("addresses", &self.slots.lock().len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Keyring {
     pub(super) fn new(fetcher: Fetcher) -> Self {
-        let budget = Mutex::new(Budget { left: BUDGET, since: Instant::now() });
-        Self { fetcher, slots: Mutex::default(), budget, logged: Mutex::default() }
+        let budget = Mutex::new(Budget {
+            left: BUDGET,
+            since: Instant::now(),
+        });
+        Self {
+            fetcher,
+            slots: Mutex::default(),
+            budget,
+            logged: Mutex::default(),
+        }
     }
 
     /// The certificate at an address.
@@ -152,7 +165,11 @@ impl Keyring {
     /// They must be fetched first.
     pub(super) fn keys(&self, wanted: Wanted, token: &Token<'_>) -> Result<Arc<KeySet>, Wanted> {
         match self.fresh(&wanted) {
-            Some((Material::Keys(keys), asked)) if keys.knows(token) || asked.elapsed() < AGAIN_AFTER => Ok(keys),
+            Some((Material::Keys(keys), asked))
+                if keys.knows(token) || asked.elapsed() < AGAIN_AFTER =>
+            {
+                Ok(keys)
+            }
             _ => Err(wanted),
         }
     }
@@ -160,7 +177,9 @@ impl Keyring {
     fn fresh(&self, wanted: &Wanted) -> Option<(Material, Instant)> {
         let slot = self.slots.lock().get(wanted).map(Arc::clone)?;
         let state = slot.state.lock();
-        let is_fresh = state.fresh_until.is_some_and(|until| Instant::now() < until);
+        let is_fresh = state
+            .fresh_until
+            .is_some_and(|until| Instant::now() < until);
         state.material.clone().zip(state.asked).filter(|_| is_fresh)
     }
 
@@ -175,7 +194,12 @@ impl Keyring {
         fetched.unwrap_or_else(|_| Err(unavailable(FAILED_WAIT)))
     }
 
-    async fn fetch_once(&self, wanted: &Wanted, slot: &Slot, since: Instant) -> Result<(), Refusal> {
+    async fn fetch_once(
+        &self,
+        wanted: &Wanted,
+        slot: &Slot,
+        since: Instant,
+    ) -> Result<(), Refusal> {
         let _asking = slot.asking.lock().await;
         {
             let mut state = slot.state.lock();
@@ -183,10 +207,19 @@ impl Keyring {
             if state.asked.is_some_and(|asked| asked >= since) {
                 return Ok(());
             }
-            if let Some(failed) = state.failed.as_ref().filter(|failed| Instant::now() < failed.until) {
-                return Err(unavailable(failed.until.saturating_duration_since(Instant::now())));
+            if let Some(failed) = state
+                .failed
+                .as_ref()
+                .filter(|failed| Instant::now() < failed.until)
+            {
+                return Err(unavailable(
+                    failed.until.saturating_duration_since(Instant::now()),
+                ));
             }
-            if state.begun.is_some_and(|begun| begun.elapsed() < BEGIN_EVERY) {
+            if state
+                .begun
+                .is_some_and(|begun| begun.elapsed() < BEGIN_EVERY)
+            {
                 return Err(unavailable(BEGIN_EVERY));
             }
             if state.material.is_none() && !self.budget.lock().take() {
@@ -199,13 +232,25 @@ impl Keyring {
         match read {
             Ok((material, fresh)) => {
                 let now = Instant::now();
-                *state = State { material: Some(material), asked: Some(now), fresh_until: Some(now + fresh), failed: None, begun: None };
+                *state = State {
+                    material: Some(material),
+                    asked: Some(now),
+                    fresh_until: Some(now + fresh),
+                    failed: None,
+                    begun: None,
+                };
                 Ok(())
             }
             Err(why) => {
-                let wait = state.failed.as_ref().map_or(FAILED_WAIT, |failed| (failed.wait * 2).min(FAILED_WAIT_MAX));
+                let wait = state
+                    .failed
+                    .as_ref()
+                    .map_or(FAILED_WAIT, |failed| (failed.wait * 2).min(FAILED_WAIT_MAX));
                 state.begun = None;
-                state.failed = Some(Failed { until: Instant::now() + wait, wait });
+                state.failed = Some(Failed {
+                    until: Instant::now() + wait,
+                    wait,
+                });
                 drop(state);
                 self.log(wanted, &why);
                 Err(unavailable(wait))
@@ -224,10 +269,15 @@ impl Keyring {
     /// Asks for a key, and for how long it counts.
     async fn obtain(&self, wanted: &Wanted) -> Result<(Material, Duration), String> {
         let fetched = match wanted {
-            Wanted::Certificate(address) | Wanted::Keys(address) => self.fetcher.get(address).await?,
+            Wanted::Certificate(address) | Wanted::Keys(address) => {
+                self.fetcher.get(address).await?
+            }
             Wanted::Issuer(issuer) => {
                 let keys = issuer.keys(&self.fetcher.get(&issuer.configuration).await?.body)?;
-                self.fetcher.get(&keys).await.map_err(|why| format!("its jwks_uri {}: {why}", keys.url))?
+                self.fetcher
+                    .get(&keys)
+                    .await
+                    .map_err(|why| format!("its jwks_uri {}: {why}", keys.url))?
             }
         };
         Ok((read(wanted, &fetched)?, fetched.fresh))
@@ -258,8 +308,12 @@ impl Keyring {
         }
         if slots.len() >= ADDRESSES_MAX {
             // Nobody is asking, and the longest ago that it brought something: never comes first.
-            let idle = slots.iter().filter(|(_, slot)| Arc::strong_count(slot) == 1);
-            let oldest = idle.min_by_key(|(_, slot)| slot.state.lock().asked).map(|(wanted, _)| wanted.clone());
+            let idle = slots
+                .iter()
+                .filter(|(_, slot)| Arc::strong_count(slot) == 1);
+            let oldest = idle
+                .min_by_key(|(_, slot)| slot.state.lock().asked)
+                .map(|(wanted, _)| wanted.clone());
             slots.remove(&oldest.ok_or_else(|| unavailable(FAILED_WAIT))?);
         }
         Ok(Arc::clone(slots.entry(wanted.clone()).or_default()))
@@ -270,26 +324,36 @@ impl Keyring {
         if logged.is_none_or(|last| last.elapsed() >= LOG_EVERY) {
             *logged = Some(Instant::now());
             let url = wanted.address().url.as_str();
-            tracing::warn!(url, why, "the key of a webhook's sender cannot be fetched; until then its calls are answered 503");
+            tracing::warn!(
+                url,
+                why,
+                "the key of a webhook's sender cannot be fetched; until then its calls are answered 503"
+            );
         }
     }
 }
 
 impl Budget {
     fn take(&mut self) -> bool {
-        let gained = u32::try_from(self.since.elapsed().as_millis() / BUDGET_EVERY.as_millis()).unwrap_or(BUDGET);
+        let gained = u32::try_from(self.since.elapsed().as_millis() / BUDGET_EVERY.as_millis())
+            .unwrap_or(BUDGET);
         self.since += BUDGET_EVERY * gained;
         self.left = self.left.saturating_add(gained).min(BUDGET);
-        self.left.checked_sub(1).map(|left| self.left = left).is_some()
+        self.left
+            .checked_sub(1)
+            .map(|left| self.left = left)
+            .is_some()
     }
 }
 
 fn read(wanted: &Wanted, fetched: &Fetched) -> Result<Material, String> {
     match wanted {
-        Wanted::Certificate(_) => Signer::read(&fetched.body).map(|signer| Material::Certificate(Arc::new(signer))).map_err(str::to_owned),
-        Wanted::Keys(_) | Wanted::Issuer(_) => {
-            KeySet::read(&fetched.body).map(|keys| Material::Keys(Arc::new(keys))).map_err(|why| format!("the answer {why}"))
-        }
+        Wanted::Certificate(_) => Signer::read(&fetched.body)
+            .map(|signer| Material::Certificate(Arc::new(signer)))
+            .map_err(str::to_owned),
+        Wanted::Keys(_) | Wanted::Issuer(_) => KeySet::read(&fetched.body)
+            .map(|keys| Material::Keys(Arc::new(keys)))
+            .map_err(|why| format!("the answer {why}")),
     }
 }
 

@@ -12,10 +12,12 @@ use super::template::Template;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sns {
-    /// The ARNs of the topics that are taken, and whose subscription is confirmed; all of everybody's by default.
+    /// The ARNs of the topics that are taken, and whose subscription is confirmed; all of
+    /// everybody's by default.
     #[serde(default)]
     pub topics: Values,
-    /// Where certificates may be fetched and subscriptions confirmed, in the place of Amazon's own hosts.
+    /// Where certificates may be fetched and subscriptions confirmed, in the place of Amazon's own
+    /// hosts.
     pub certificate_hosts: Option<Vec<HostPattern>>,
 }
 
@@ -23,7 +25,8 @@ pub struct Sns {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PubSub {
-    /// The audience of the subscription's tokens; where it sets none, the address that it pushes to.
+    /// The audience of the subscription's tokens; where it sets none, the address that it pushes
+    /// to.
     pub audience: Values,
     /// The service account that the subscription pushes as.
     pub email: Values,
@@ -78,13 +81,21 @@ pub(super) fn set_hosts(scheme: &mut Scheme, hosts: Option<&[HostPattern]>) {
 /// Takes what has one of these values at a place, or anything where there are none.
 fn require(scheme: &mut Scheme, place: &str, values: &Values) {
     if let (false, Ok(value)) = (values.0.is_empty(), Template::parse(place)) {
-        scheme.require.push(Requirement { value, is: values.clone() });
+        scheme.require.push(Requirement {
+            value,
+            is: values.clone(),
+        });
     }
 }
 
 /// Whose signature says nothing of whose message it is.
 fn open_to_all(key: &str, help: &str) -> Problem {
-    Problem::new("whoever has an account there can have messages sent here, and they are signed too").at(key).warn().help(help.to_owned())
+    Problem::new(
+        "whoever has an account there can have messages sent here, and they are signed too",
+    )
+    .at(key)
+    .warn()
+    .help(help.to_owned())
 }
 
 impl Sns {
@@ -113,7 +124,12 @@ impl PubSub {
     }
 
     pub(super) fn check(&self) -> Vec<Problem> {
-        let mut problems: Vec<_> = self.audience.check("audience").into_iter().chain(self.email.check("email")).collect();
+        let mut problems: Vec<_> = self
+            .audience
+            .check("audience")
+            .into_iter()
+            .chain(self.email.check("email"))
+            .collect();
         if let Some(Err(message)) = self.jwks.as_deref().map(hosts::own) {
             problems.push(Problem::new(message).at("jwks"));
         }
@@ -129,7 +145,10 @@ impl Mns {
 
     pub(super) fn check(&self) -> Vec<Problem> {
         if self.accounts.0.is_empty() {
-            return vec![open_to_all("accounts", "add accounts: [\"1234567890123456\"], the id of the account that owns the topic")];
+            return vec![open_to_all(
+                "accounts",
+                "add accounts: [\"1234567890123456\"], the id of the account that owns the topic",
+            )];
         }
         self.accounts.check("accounts").into_iter().collect()
     }

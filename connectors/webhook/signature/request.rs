@@ -12,7 +12,8 @@ use super::canonical;
 use super::template::{Part, Ref, Template};
 use crate::webhook::mapping;
 
-/// A request whose signature is looked at, or of which an event is made. The body is parsed only where a template asks for a field of it.
+/// A request whose signature is looked at, or of which an event is made. The body is parsed only
+/// where a template asks for a field of it.
 pub(in crate::webhook) struct Call<'c> {
     head: &'c Parts,
     body: &'c [u8],
@@ -35,13 +36,21 @@ pub(in crate::webhook) struct Scope<'s> {
 impl<'s> Scope<'s> {
     /// Where fields are looked up in one item of the body.
     pub(in crate::webhook) fn of(item: &'s Value) -> Self {
-        Self { item: Some(item), ..Self::default() }
+        Self {
+            item: Some(item),
+            ..Self::default()
+        }
     }
 }
 
 impl<'c> Call<'c> {
     pub(in crate::webhook) fn new(head: &'c Parts, body: &'c [u8], url: Option<&'c str>) -> Self {
-        Self { head, body, url, fields: OnceCell::new() }
+        Self {
+            head,
+            body,
+            url,
+            fields: OnceCell::new(),
+        }
     }
 
     pub(in crate::webhook) fn headers(&self) -> &'c HeaderMap {
@@ -54,13 +63,16 @@ impl<'c> Call<'c> {
 
     /// The body as JSON, a form as an object; null where it is neither.
     pub(in crate::webhook) fn fields(&self) -> &Value {
-        self.fields.get_or_init(|| mapping::fields(&self.head.headers, self.body))
+        self.fields
+            .get_or_init(|| mapping::fields(&self.head.headers, self.body))
     }
 
     /// A parameter of the query, the first of its name.
     pub(in crate::webhook) fn query(&self, name: &str) -> Option<String> {
         let query = self.head.uri.query()?;
-        url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        url::form_urlencoded::parse(query.as_bytes())
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
     }
 
     /// A header that is there once. Of two, nobody could tell which is signed.
@@ -85,7 +97,11 @@ impl<'c> Call<'c> {
     ///
     /// # Errors
     /// What is missing, in words for the sender.
-    pub(super) fn pieces(&self, template: &'c Template, scope: Scope<'_>) -> Result<Vec<Cow<'c, [u8]>>, String> {
+    pub(super) fn pieces(
+        &self,
+        template: &'c Template,
+        scope: Scope<'_>,
+    ) -> Result<Vec<Cow<'c, [u8]>>, String> {
         let mut pieces = Vec::with_capacity(template.parts().len());
         for part in template.parts() {
             match part {
@@ -104,8 +120,13 @@ impl<'c> Call<'c> {
     ///
     /// # Errors
     /// As [`pieces`](Self::pieces); or it is not UTF-8.
-    pub(in crate::webhook) fn text(&self, template: &'c Template, scope: Scope<'_>) -> Result<String, String> {
-        String::from_utf8(self.pieces(template, scope)?.concat()).map_err(|_| "what is signed is not UTF-8".to_owned())
+    pub(in crate::webhook) fn text(
+        &self,
+        template: &'c Template,
+        scope: Scope<'_>,
+    ) -> Result<String, String> {
+        String::from_utf8(self.pieces(template, scope)?.concat())
+            .map_err(|_| "what is signed is not UTF-8".to_owned())
     }
 
     fn find(&self, reference: &Ref, scope: Scope<'_>) -> Option<Cow<'c, [u8]>> {
@@ -121,13 +142,23 @@ impl<'c> Call<'c> {
             Ref::Secret => scope.secret.map(|secret| owned(secret.to_owned())),
             Ref::AwsSns => canonical::aws_sns(self.fields()).map(owned),
             Ref::AlibabaMns => canonical::alibaba_mns(self.head, &self.target()).map(Cow::Owned),
-            Ref::Header(name) => self.header(name).map(|value| Cow::Borrowed(value.as_bytes())),
+            Ref::Header(name) => self
+                .header(name)
+                .map(|value| Cow::Borrowed(value.as_bytes())),
             Ref::Query(name) => self.query(name).map(owned),
-            Ref::Field(path) => scalar(at(scope.item.unwrap_or_else(|| self.fields()), path.iter().map(String::as_str))?).map(owned),
+            Ref::Field(path) => scalar(at(
+                scope.item.unwrap_or_else(|| self.fields()),
+                path.iter().map(String::as_str),
+            )?)
+            .map(owned),
             Ref::Pair(name) => {
                 let (text, separator) = scope.pairs?;
-                let mut pairs = text.split(separator).filter_map(|pair| pair.trim().split_once('='));
-                pairs.find(|(key, _)| key == name).map(|(_, value)| owned(value.to_owned()))
+                let mut pairs = text
+                    .split(separator)
+                    .filter_map(|pair| pair.trim().split_once('='));
+                pairs
+                    .find(|(key, _)| key == name)
+                    .map(|(_, value)| owned(value.to_owned()))
             }
         }
     }
@@ -135,7 +166,9 @@ impl<'c> Call<'c> {
     /// What a place lacks, in words for the sender.
     fn missing(&self, reference: &Ref) -> String {
         match reference {
-            Ref::Header(name) if self.head.headers.contains_key(name) => format!("the header {name} is there more than once"),
+            Ref::Header(name) if self.head.headers.contains_key(name) => {
+                format!("the header {name} is there more than once")
+            }
             Ref::Header(name) => format!("the header {name} is missing"),
             Ref::Query(name) => format!("the query parameter {name} is missing"),
             Ref::Field(path) => format!("the body has no field {}", path.join(".")),
@@ -144,18 +177,28 @@ impl<'c> Call<'c> {
             Ref::SortedForm => "the body is not a form".to_owned(),
             Ref::Url => "the Host header is missing".to_owned(),
             Ref::AwsSns => "the body is not a message of Amazon SNS with all its fields".to_owned(),
-            Ref::AlibabaMns => "the headers date and content-md5 are not there once each".to_owned(),
-            Ref::Body | Ref::Method | Ref::Path | Ref::Crc32 | Ref::Secret => "the request has no such part".to_owned(),
+            Ref::AlibabaMns => {
+                "the headers date and content-md5 are not there once each".to_owned()
+            }
+            Ref::Body | Ref::Method | Ref::Path | Ref::Crc32 | Ref::Secret => {
+                "the request has no such part".to_owned()
+            }
         }
     }
 
-    /// The address that the sender called, as far as it can be told: a proxy may have changed host and scheme, so that the settings can name it.
+    /// The address that the sender called, as far as it can be told: a proxy may have changed host
+    /// and scheme, so that the settings can name it.
     fn public_url(&self) -> Option<String> {
         let uri = &self.head.uri;
         let mut url = match self.url {
             Some(url) => url.to_owned(),
             None => {
-                let host = self.head.headers.get(HOST).and_then(|host| host.to_str().ok()).or_else(|| uri.host())?;
+                let host = self
+                    .head
+                    .headers
+                    .get(HOST)
+                    .and_then(|host| host.to_str().ok())
+                    .or_else(|| uri.host())?;
                 format!("https://{host}{}", uri.path())
             }
         };
@@ -166,22 +209,36 @@ impl<'c> Call<'c> {
         Some(url)
     }
 
-    /// Names and values of a form, sorted by name and of one name by value, one after the other; none where the body is no form.
+    /// Names and values of a form, sorted by name and of one name by value, one after the other;
+    /// none where the body is no form.
     fn sorted_form(&self) -> Option<String> {
-        let declared = self.head.headers.get(CONTENT_TYPE).and_then(|declared| declared.to_str().ok());
+        let declared = self
+            .head
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|declared| declared.to_str().ok());
         if !declared.is_some_and(mapping::is_form) {
             return None;
         }
         let mut fields: Vec<_> = url::form_urlencoded::parse(self.body).collect();
         fields.sort();
-        // One that is there twice with the same value counts once, as the providers' own libraries have it.
+        // One that is there twice with the same value counts once, as the providers' own libraries
+        // have it.
         fields.dedup();
-        Some(fields.into_iter().flat_map(|(name, value)| [name, value]).collect())
+        Some(
+            fields
+                .into_iter()
+                .flat_map(|(name, value)| [name, value])
+                .collect(),
+        )
     }
 }
 
 /// What a dotted path leads to; numbers count the items of a list.
-pub(in crate::webhook) fn at<'v, 'p>(value: &'v Value, mut path: impl Iterator<Item = &'p str>) -> Option<&'v Value> {
+pub(in crate::webhook) fn at<'v, 'p>(
+    value: &'v Value,
+    mut path: impl Iterator<Item = &'p str>,
+) -> Option<&'v Value> {
     path.try_fold(value, |value, key| match value {
         Value::Array(items) => items.get(key.parse::<usize>().ok()?),
         value => value.get(key),

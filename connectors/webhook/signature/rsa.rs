@@ -2,7 +2,8 @@
 
 use num_bigint::BigUint;
 use ring::signature::{
-    RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RsaParameters, RsaPublicKeyComponents,
+    RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
+    RsaParameters, RsaPublicKeyComponents,
 };
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -17,9 +18,13 @@ const WEAK_BITS_MIN: usize = 512;
 const BITS_MAX: usize = 8_192;
 
 /// The `DigestInfo` in front of a hash: RFC 8017, section 9.2, note 1.
-const SHA1_INFO: &[u8] = &[0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14];
-const SHA256_INFO: &[u8] =
-    &[0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20];
+const SHA1_INFO: &[u8] = &[
+    0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14,
+];
+const SHA256_INFO: &[u8] = &[
+    0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05,
+    0x00, 0x04, 0x20,
+];
 
 /// The hash under a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,15 +43,30 @@ pub(super) struct RsaKey {
 impl RsaKey {
     /// A key by its numbers, big-endian.
     pub(super) fn new(n: &[u8], e: &[u8]) -> Option<Self> {
-        let trim = |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
-        let key = Self { n: trim(n), e: trim(e) };
-        // An even exponent has no inverse, 1 signs nothing, and a long one only costs: ring takes up to 33 bits.
+        let trim = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .copied()
+                .skip_while(|byte| *byte == 0)
+                .collect::<Vec<_>>()
+        };
+        let key = Self {
+            n: trim(n),
+            e: trim(e),
+        };
+        // An even exponent has no inverse, 1 signs nothing, and a long one only costs: ring takes
+        // up to 33 bits.
         let is_odd = |bytes: &[u8]| bytes.last().is_some_and(|byte| byte % 2 == 1);
-        let fine = (WEAK_BITS_MIN..=BITS_MAX).contains(&key.bits()) && is_odd(&key.n) && is_odd(&key.e) && key.e != [1] && key.e.len() <= 4;
+        let fine = (WEAK_BITS_MIN..=BITS_MAX).contains(&key.bits())
+            && is_odd(&key.n)
+            && is_odd(&key.e)
+            && key.e != [1]
+            && key.e.len() <= 4;
         fine.then_some(key)
     }
 
-    /// RFC 5280, section 4.1: a `SubjectPublicKeyInfo` around an `RSAPublicKey` of RFC 8017, appendix A.1.1.
+    /// RFC 5280, section 4.1: a `SubjectPublicKeyInfo` around an `RSAPublicKey` of RFC 8017,
+    /// appendix A.1.1.
     pub(super) fn from_info(der: &[u8]) -> Option<Self> {
         use x509_parser::prelude::FromDer;
         use x509_parser::public_key::PublicKey;
@@ -59,7 +79,10 @@ impl RsaKey {
 
     /// How long the modulus is.
     pub(super) fn bits(&self) -> usize {
-        let first = self.n.first().map_or(0, |byte| byte.leading_zeros() as usize);
+        let first = self
+            .n
+            .first()
+            .map_or(0, |byte| byte.leading_zeros() as usize);
         (self.n.len() * 8).saturating_sub(first)
     }
 
@@ -76,16 +99,29 @@ impl RsaKey {
             RsaHash::Sha1 => (SHA1_INFO, Sha1::digest(message).to_vec()),
             RsaHash::Sha256 => (SHA256_INFO, Sha256::digest(message).to_vec()),
         };
-        // The whole block is compared, padding included, so that nothing can hide in it (RFC 8017, section 8.2.2).
-        self.opened(signature).is_some_and(|block| block == padded(self.n.len(), &[info, &digest].concat()))
+        // The whole block is compared, padding included, so that nothing can hide in it (RFC 8017,
+        // section 8.2.2).
+        self.opened(signature)
+            .is_some_and(|block| block == padded(self.n.len(), &[info, &digest].concat()))
     }
 
     /// Whether a signature fits by parameters of ring's.
-    pub(super) fn verify(&self, parameters: &RsaParameters, message: &[u8], signature: &[u8]) -> bool {
-        RsaPublicKeyComponents { n: &self.n, e: &self.e }.verify(parameters, message, signature).is_ok()
+    pub(super) fn verify(
+        &self,
+        parameters: &RsaParameters,
+        message: &[u8],
+        signature: &[u8],
+    ) -> bool {
+        RsaPublicKeyComponents {
+            n: &self.n,
+            e: &self.e,
+        }
+        .verify(parameters, message, signature)
+        .is_ok()
     }
 
-    /// What was packed up with the private key: the content of a block of type 1 (RFC 2313, section 8.1).
+    /// What was packed up with the private key: the content of a block of type 1 (RFC 2313, section
+    /// 8.1).
     pub(super) fn recover(&self, packed: &[u8]) -> Option<Vec<u8>> {
         let block = self.opened(packed)?;
         let padding = block.strip_prefix(&[0, 1])?;
@@ -96,7 +132,10 @@ impl RsaKey {
 
     /// RSAVP1 of RFC 8017, section 5.2.2, as long as the modulus.
     fn opened(&self, packed: &[u8]) -> Option<Vec<u8>> {
-        let (n, e) = (BigUint::from_bytes_be(&self.n), BigUint::from_bytes_be(&self.e));
+        let (n, e) = (
+            BigUint::from_bytes_be(&self.n),
+            BigUint::from_bytes_be(&self.e),
+        );
         let packed_number = BigUint::from_bytes_be(packed);
         if packed.len() != self.n.len() || packed_number >= n {
             return None;
@@ -110,7 +149,12 @@ impl RsaKey {
 
 /// EMSA-PKCS1-v1_5 of RFC 8017, section 9.2; empty where the content is too long.
 fn padded(length: usize, content: &[u8]) -> Vec<u8> {
-    let Some(filled) = length.checked_sub(content.len() + 3).filter(|filled| *filled >= 8) else { return Vec::new() };
+    let Some(filled) = length
+        .checked_sub(content.len() + 3)
+        .filter(|filled| *filled >= 8)
+    else {
+        return Vec::new();
+    };
     [&[0, 1][..], &vec![0xff; filled], &[0], content].concat()
 }
 
@@ -123,7 +167,8 @@ mod tests {
     use crate::webhook::signature::certificate::Signer;
     use crate::webhook::signature::fixtures::{SNS, TestKey};
 
-    /// The certificate that Alibaba's Message Service signs by, of 512 bits and long expired, and a call of March 2023 that it signed.
+    /// The certificate that Alibaba's Message Service signs by, of 512 bits and long expired, and a
+    /// call of March 2023 that it signed.
     const MNS: &str = "-----BEGIN CERTIFICATE-----
 MIICiDCCAjKgAwIBAgIJAL+acWZrTrlfMA0GCSqGSIb3DQEBBQUAMGMxCzAJBgNV
 BAYTAjg2MREwDwYDVQQIEwhaaGVqaWFuZzERMA8GA1UEBxMISGFuZ3pob3UxDzAN
@@ -154,7 +199,8 @@ x-mns-topic-name:mns-en-topics-oss-fecdn-internal-pre-22849529792243
 x-mns-topic-owner:1321669497458181
 x-mns-version:2015-06-06
 /notifications";
-    const SIGNATURE: &str = "LP3cxoTCbhsiLJi0KQdEiRaufaxMfWUdLH064yoVoKl8xNcY+299itGmGsirVMY8vDpuZ1VwS0Uw7R5dNduSXg==";
+    const SIGNATURE: &str =
+        "LP3cxoTCbhsiLJi0KQdEiRaufaxMfWUdLH064yoVoKl8xNcY+299itGmGsirVMY8vDpuZ1VwS0Uw7R5dNduSXg==";
 
     #[test]
     fn a_real_call_of_alibabas_fits_and_nothing_near_it_does() {
@@ -167,9 +213,18 @@ x-mns-version:2015-06-06
         for place in [0, 31, 63] {
             let mut other = signature.clone();
             other[place] ^= 1;
-            assert!(!key.fits(RsaHash::Sha1, SIGNED.as_bytes(), &other), "{place}");
+            assert!(
+                !key.fits(RsaHash::Sha1, SIGNED.as_bytes(), &other),
+                "{place}"
+            );
         }
-        for other in [&signature[..63], &[&[0][..], &signature].concat(), &[0xff; 64], &[0; 64], &[]] {
+        for other in [
+            &signature[..63],
+            &[&[0][..], &signature].concat(),
+            &[0xff; 64],
+            &[0; 64],
+            &[],
+        ] {
             assert!(!key.fits(RsaHash::Sha1, SIGNED.as_bytes(), other));
         }
     }
@@ -180,12 +235,19 @@ x-mns-version:2015-06-06
         assert_eq!(own.bits(), 2_048);
         assert_eq!(own.recover(&key.pack(b"secret")), Some(b"secret".to_vec()));
         assert_eq!(own.recover(&key.pack(b"")), None);
-        assert_eq!(own.recover(&key.pack(&[1; 246])), None, "too little padding");
+        assert_eq!(
+            own.recover(&key.pack(&[1; 246])),
+            None,
+            "too little padding"
+        );
         assert_eq!(own.recover(&[7; 256]), None);
         assert_eq!(own.recover(&[0xff; 256]), None, "above the modulus");
         assert_eq!(own.recover(b"secret"), None);
         let signature = BASE64_STANDARD.decode(key.sha256(b"text")).unwrap();
-        assert!(own.fits(RsaHash::Sha256, b"text", &signature) && !own.fits(RsaHash::Sha1, b"text", &signature));
+        assert!(
+            own.fits(RsaHash::Sha256, b"text", &signature)
+                && !own.fits(RsaHash::Sha1, b"text", &signature)
+        );
     }
 
     #[test]

@@ -15,16 +15,19 @@ use super::hosts::{self, HostPattern};
 use super::issuer::Issuer;
 use super::template::{Ref, Template};
 
-/// How far a signed time may lie from ours, either way: what Stripe, Slack and Standard Webhooks advise.
+/// How far a signed time may lie from ours, either way: what Stripe, Slack and Standard Webhooks
+/// advise.
 const TOLERANCE: Interval = Interval(std::time::Duration::from_secs(5 * 60));
 
 /// A signature: where it is, what it is, and over what.
 ///
-/// Texts with `<$…>` are filled in from the request: `<$.body>` (its raw bytes), `<$.timestamp>` (as `timestamp` finds it), `<$.url>`,
-/// `<$.method>`, `<$.path>`, `<$.sorted_form>` (names and values of a form, one after the other, sorted by name), `<$.headers.x-name>`,
-/// `<$.query.name>`, `<$.fields.a.b>` (of a JSON body or a form), `<$.pairs.t>` (a `t=…` beside the signature), `<$.crc32>` (of the body, in
-/// decimal), `<$.secret>`, `<$.aws_sns>` and `<$.alibaba_mns>` (the texts that those services sign). What is missing refuses the request; with a
-/// `?` at its end (`<$.fields.a?>`) it is empty.
+/// Texts with `<$…>` are filled in from the request: `<$.body>` (its raw bytes), `<$.timestamp>`
+/// (as `timestamp` finds it), `<$.url>`, `<$.method>`, `<$.path>`, `<$.sorted_form>` (names and
+/// values of a form, one after the other, sorted by name), `<$.headers.x-name>`, `<$.query.name>`,
+/// `<$.fields.a.b>` (of a JSON body or a form), `<$.pairs.t>` (a `t=…` beside the signature),
+/// `<$.crc32>` (of the body, in decimal), `<$.secret>`, `<$.aws_sns>` and `<$.alibaba_mns>` (the
+/// texts that those services sign). What is missing refuses the request; with a `?` at its end
+/// (`<$.fields.a?>`) it is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scheme {
@@ -40,11 +43,13 @@ pub struct Scheme {
     pub query: Option<String>,
     /// The field of the body (JSON or a form) with the signature, by its dotted path.
     pub field: Option<String>,
-    /// A list in the body, by its dotted path, whose items are signed each on its own; paths of fields then begin at the item.
+    /// A list in the body, by its dotted path, whose items are signed each on its own; paths of
+    /// fields then begin at the item.
     pub each: Option<String>,
     /// What stands in front of the signature, such as `sha256=`, `v1=` or `Bearer `.
     pub prefix: String,
-    /// What stands between several signatures and other pairs; any signature may fit, and those without the prefix are left out.
+    /// What stands between several signatures and other pairs; any signature may fit, and those
+    /// without the prefix are left out.
     pub separator: Option<String>,
     /// How the signature is written; by default hex, and a token as it is.
     pub encoding: Option<Encoding>,
@@ -56,7 +61,8 @@ pub struct Scheme {
     pub digest: Option<Template>,
     /// What hash that is; SHA-256 by default.
     pub digest_algorithm: DigestAlgorithm,
-    /// Where the certificate comes from by which an RSA signature is checked, in the place of a secret.
+    /// Where the certificate comes from by which an RSA signature is checked, in the place of a
+    /// secret.
     pub certificate: Option<Certificate>,
     /// What a JSON Web Token must say, where the algorithm is `jwt`.
     pub jwt: Option<Jwt>,
@@ -154,7 +160,8 @@ pub struct Certificate {
     /// True where that address is written in base64.
     #[serde(default)]
     pub base64: bool,
-    /// The hosts that may be asked: `api.example.com`, `*.example.com`, or `http://127.0.0.1:9000` on this machine.
+    /// The hosts that may be asked: `api.example.com`, `*.example.com`, or `http://127.0.0.1:9000`
+    /// on this machine.
     pub hosts: Vec<HostPattern>,
     /// How the address ends.
     #[serde(default)]
@@ -182,7 +189,8 @@ pub struct Jwt {
     pub issuer: Values,
     /// Whom it may be made out to.
     pub audience: Values,
-    /// The address of the issuer's JSON Web Key Set (RFC 7517); as its OpenID Connect configuration says by default.
+    /// The address of the issuer's JSON Web Key Set (RFC 7517); as its OpenID Connect configuration
+    /// says by default.
     pub jwks: Option<String>,
     /// That set itself, such as `{ file: keys.json }`.
     pub keys: Option<Text>,
@@ -323,7 +331,13 @@ fn ok() -> u16 {
 impl Scheme {
     /// How the signature is written.
     pub(super) fn encoding(&self) -> Encoding {
-        self.encoding.unwrap_or(if matches!(self.algorithm, Algorithm::Token | Algorithm::Jwt) { Encoding::Text } else { Encoding::Hex })
+        self.encoding.unwrap_or(
+            if matches!(self.algorithm, Algorithm::Token | Algorithm::Jwt) {
+                Encoding::Text
+            } else {
+                Encoding::Hex
+            },
+        )
     }
 
     /// Every mistake of one that a user wrote.
@@ -333,30 +347,73 @@ impl Scheme {
         let places = [&self.header, &self.query, &self.field];
         if places.iter().filter(|place| place.is_some()).count() != 1 {
             let help = "write header: X-Signature, query: signature, or field: a.b";
-            problems.push(Problem::new("exactly one of header, query and field says where the signature is").help(help));
+            problems.push(
+                Problem::new("exactly one of header, query and field says where the signature is")
+                    .help(help),
+            );
         }
-        if self.header.as_ref().is_some_and(|header| header.parse::<HeaderName>().is_err()) {
-            problems.push(Problem::new("is not the name of a header").at("header").help("write one such as X-Signature"));
+        if self
+            .header
+            .as_ref()
+            .is_some_and(|header| header.parse::<HeaderName>().is_err())
+        {
+            problems.push(
+                Problem::new("is not the name of a header")
+                    .at("header")
+                    .help("write one such as X-Signature"),
+            );
         }
-        if self.each.is_some() && self.signed.refs().any(|part| *part == Ref::Body) && self.algorithm != Algorithm::Token {
+        if self.each.is_some()
+            && self.signed.refs().any(|part| *part == Ref::Body)
+            && self.algorithm != Algorithm::Token
+        {
             let help = "name the fields of an item that are signed, such as <$.fields.id>";
-            problems.push(Problem::new("each item is signed on its own, and not by the whole body").at("signed").help(help));
+            problems.push(
+                Problem::new("each item is signed on its own, and not by the whole body")
+                    .at("signed")
+                    .help(help),
+            );
         }
         if self.separator.as_deref() == Some("") {
-            problems.push(Problem::new("is empty").at("separator").help("write one such as \",\", or leave it out"));
+            problems.push(
+                Problem::new("is empty")
+                    .at("separator")
+                    .help("write one such as \",\", or leave it out"),
+            );
         }
         if let Some(answer) = &self.answer
             && !(200..300).contains(&answer.status)
         {
             let help = "write one from 200 to 299: the sender hears it where the event is stored";
-            problems.push(Problem::new("is no status of success").at("status").at("answer").help(help));
-        } else if self.answer.as_ref().is_some_and(|answer| StatusCode::NO_CONTENT == answer.status && !answer.body.is_empty()) {
-            problems.push(Problem::new("an answer 204 has no body").at("body").at("answer").help("take status: 200"));
+            problems.push(
+                Problem::new("is no status of success")
+                    .at("status")
+                    .at("answer")
+                    .help(help),
+            );
+        } else if self.answer.as_ref().is_some_and(|answer| {
+            StatusCode::NO_CONTENT == answer.status && !answer.body.is_empty()
+        }) {
+            problems.push(
+                Problem::new("an answer 204 has no body")
+                    .at("body")
+                    .at("answer")
+                    .help("take status: 200"),
+            );
         }
         problems.extend(self.check_signed());
-        let hashes = self.secret.is_some() && matches!(self.algorithm, Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Sha512);
+        let hashes = self.secret.is_some()
+            && matches!(
+                self.algorithm,
+                Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Sha512
+            );
         for (index, handshake) in self.handshake.iter().enumerate() {
-            problems.extend(handshake.check(hashes).into_iter().map(|problem| problem.at(index).at("handshake")));
+            problems.extend(
+                handshake
+                    .check(hashes)
+                    .into_iter()
+                    .map(|problem| problem.at(index).at("handshake")),
+            );
         }
         problems
     }
@@ -365,34 +422,62 @@ impl Scheme {
     fn check_keys(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         match (&self.certificate, &self.jwt) {
-            (Some(_), Some(_)) => problems.push(Problem::new("a JSON Web Token is not signed by a certificate").at("certificate")),
+            (Some(_), Some(_)) => problems.push(
+                Problem::new("a JSON Web Token is not signed by a certificate").at("certificate"),
+            ),
             (None, None) if self.secret.is_none() => {
-                problems.push(Problem::new("the secret is missing").help("add secret: { env: NAME }"));
+                problems
+                    .push(Problem::new("the secret is missing").help("add secret: { env: NAME }"));
             }
-            (None, Some(jwt)) => problems.extend(jwt.check().into_iter().map(|problem| problem.at("jwt"))),
-            (Some(certificate), None) => problems.extend(certificate.check().into_iter().map(|problem| problem.at("certificate"))),
+            (None, Some(jwt)) => {
+                problems.extend(jwt.check().into_iter().map(|problem| problem.at("jwt")))
+            }
+            (Some(certificate), None) => problems.extend(
+                certificate
+                    .check()
+                    .into_iter()
+                    .map(|problem| problem.at("certificate")),
+            ),
             (None, None) => {}
         }
         if self.jwt.is_some() != (self.algorithm == Algorithm::Jwt) {
             let help = "write algorithm: jwt and jwt: { issuer: …, audience: …, jwks: https://… } together";
-            problems.push(Problem::new("one of algorithm: jwt and jwt is missing").at("algorithm").help(help));
+            problems.push(
+                Problem::new("one of algorithm: jwt and jwt is missing")
+                    .at("algorithm")
+                    .help(help),
+            );
         }
         let by_certificate = match &self.certificate {
             Some(certificate) if certificate.hmac_key.is_some() => {
-                matches!(self.algorithm, Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Sha512)
+                matches!(
+                    self.algorithm,
+                    Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Sha512
+                )
             }
             Some(_) => matches!(self.algorithm, Algorithm::RsaSha1 | Algorithm::RsaSha256),
             None => true,
         };
         if !by_certificate {
             let help = "write rsa-sha256 or rsa-sha1; of an HMAC whose key is packed up, name it with hmac_key";
-            problems.push(Problem::new("this is not signed with a certificate's key").at("algorithm").help(help));
+            problems.push(
+                Problem::new("this is not signed with a certificate's key")
+                    .at("algorithm")
+                    .help(help),
+            );
         }
         if self.token.is_some() && (self.certificate.is_none() || self.secret.is_none()) {
             let help = "it says where the secret is shown beside a certificate's signature; a token alone is algorithm: token";
-            problems.push(Problem::new("there is no secret, or no certificate").at("token").help(help));
+            problems.push(
+                Problem::new("there is no secret, or no certificate")
+                    .at("token")
+                    .help(help),
+            );
         }
-        let empty = self.require.iter().filter_map(|require| require.is.check("is"));
+        let empty = self
+            .require
+            .iter()
+            .filter_map(|require| require.is.check("is"));
         problems.extend(empty.map(|problem| problem.at("require")));
         problems
     }
@@ -400,26 +485,56 @@ impl Scheme {
     /// What is signed, and what is not though it looks so.
     fn check_signed(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let asymmetric = matches!(self.algorithm, Algorithm::RsaSha1 | Algorithm::RsaSha256) && self.certificate.is_none();
+        let asymmetric = matches!(self.algorithm, Algorithm::RsaSha1 | Algorithm::RsaSha256)
+            && self.certificate.is_none();
         if asymmetric != (self.key == KeyEncoding::Pem) {
-            let message = if asymmetric { "an RSA key is written in PEM" } else { "only an RSA key is written in PEM" };
-            problems.push(Problem::new(message).at("key").help(if asymmetric { "add key: pem" } else { "take text, hex or base64" }));
+            let message = if asymmetric {
+                "an RSA key is written in PEM"
+            } else {
+                "only an RSA key is written in PEM"
+            };
+            problems.push(Problem::new(message).at("key").help(if asymmetric {
+                "add key: pem"
+            } else {
+                "take text, hex or base64"
+            }));
         }
         if matches!(self.algorithm, Algorithm::Token | Algorithm::Jwt) {
             return problems;
         }
         if self.encoding() == Encoding::Text {
             let help = "take hex, base64 or base64url; only a token is shown as it is";
-            problems.push(Problem::new("a signature is bytes").at("encoding").help(help));
+            problems.push(
+                Problem::new("a signature is bytes")
+                    .at("encoding")
+                    .help(help),
+            );
         }
         let over = |wanted: fn(&Ref) -> bool| self.signed.refs().any(wanted);
-        if over(|part| matches!(part, Ref::Secret)) && (self.certificate.is_none() || self.secret.is_none()) {
+        if over(|part| matches!(part, Ref::Secret))
+            && (self.certificate.is_none() || self.secret.is_none())
+        {
             let help = "it stands for a text that a certificate's key signs with the rest; an HMAC has the secret in it as it is";
-            problems.push(Problem::new("<$.secret> is a secret beside a certificate").at("signed").help(help));
+            problems.push(
+                Problem::new("<$.secret> is a secret beside a certificate")
+                    .at("signed")
+                    .help(help),
+            );
         }
-        if !over(|part| matches!(part, Ref::Body | Ref::Field(_) | Ref::SortedForm | Ref::Crc32 | Ref::AwsSns)) && self.digest.is_none() {
+        if !over(|part| {
+            matches!(
+                part,
+                Ref::Body | Ref::Field(_) | Ref::SortedForm | Ref::Crc32 | Ref::AwsSns
+            )
+        }) && self.digest.is_none()
+        {
             let help = "put <$.body> into it, unless the sender signs something else";
-            problems.push(Problem::new("the body is not signed: whoever saw one call can send any other").at("signed").warn().help(help));
+            problems.push(
+                Problem::new("the body is not signed: whoever saw one call can send any other")
+                    .at("signed")
+                    .warn()
+                    .help(help),
+            );
         }
         if let Some(timestamp) = &self.timestamp
             && !over(|part| matches!(part, Ref::Timestamp))
@@ -428,11 +543,18 @@ impl Scheme {
             && !timestamp.refs().all(|part| self.signed.refs().any(|signed| signed == part || matches!((signed, part), (Ref::Body, Ref::Field(_)))))
         {
             let help = "put <$.timestamp> into signed, as the sender does";
-            problems.push(Problem::new("the time is not signed: whoever saw one call can send it again").at("signed").warn().help(help));
+            problems.push(
+                Problem::new("the time is not signed: whoever saw one call can send it again")
+                    .at("signed")
+                    .warn()
+                    .help(help),
+            );
         } else if let Some(timestamp) = &self.timestamp
             && timestamp.refs().any(|part| matches!(part, Ref::Timestamp))
         {
-            problems.push(Problem::new("says where the time is, and not again <$.timestamp>").at("timestamp"));
+            problems.push(
+                Problem::new("says where the time is, and not again <$.timestamp>").at("timestamp"),
+            );
         }
         problems
     }
@@ -442,7 +564,9 @@ impl Certificate {
     fn check(&self) -> Vec<Problem> {
         let missing = self.hosts.is_empty().then(|| {
             let help = "write hosts: [keys.example.com]: whoever chooses the host chooses the key";
-            Problem::new("there is no host that the certificate may be fetched from").at("hosts").help(help)
+            Problem::new("there is no host that the certificate may be fetched from")
+                .at("hosts")
+                .help(help)
         });
         missing.into_iter().collect()
     }
@@ -450,21 +574,38 @@ impl Certificate {
 
 impl Jwt {
     fn check(&self) -> Vec<Problem> {
-        let mut problems: Vec<_> = [("issuer", &self.issuer), ("audience", &self.audience)]
-            .into_iter()
-            .filter_map(|(key, values)| values.check(key))
-            .chain(self.claims.iter().filter_map(|(key, values)| values.check(key).map(|problem| problem.at("claims"))))
-            .collect();
+        let mut problems: Vec<_> =
+            [("issuer", &self.issuer), ("audience", &self.audience)]
+                .into_iter()
+                .filter_map(|(key, values)| values.check(key))
+                .chain(self.claims.iter().filter_map(|(key, values)| {
+                    values.check(key).map(|problem| problem.at("claims"))
+                }))
+                .collect();
         match (&self.jwks, &self.keys) {
             (Some(_), Some(_)) => {
                 let help = "leave one of them out";
-                problems.push(Problem::new("one of jwks and keys says where the issuer's keys are, and not both").help(help));
+                problems.push(
+                    Problem::new(
+                        "one of jwks and keys says where the issuer's keys are, and not both",
+                    )
+                    .help(help),
+                );
             }
-            (Some(jwks), None) => problems.extend(hosts::own(jwks).err().map(|message| Problem::new(message).at("jwks"))),
+            (Some(jwks), None) => problems.extend(
+                hosts::own(jwks)
+                    .err()
+                    .map(|message| Problem::new(message).at("jwks")),
+            ),
             (None, Some(_)) => {}
             (None, None) => {
-                let help = "write jwks: https://… to have them fetched, or keys: { file: keys.json }";
-                problems.extend(Issuer::of(&self.issuer).err().map(|message| Problem::new(message).at("issuer").help(help)));
+                let help =
+                    "write jwks: https://… to have them fetched, or keys: { file: keys.json }";
+                problems.extend(
+                    Issuer::of(&self.issuer)
+                        .err()
+                        .map(|message| Problem::new(message).at("issuer").help(help)),
+                );
             }
         }
         problems

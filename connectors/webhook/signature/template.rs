@@ -55,12 +55,16 @@ const ROOTS: &str = "body, timestamp, url, method, path, sorted_form, crc32, sec
 impl Template {
     /// `<$.body>`.
     pub(super) fn body() -> Self {
-        Self { parts: vec![Part::Ref(Ref::Body, false)] }
+        Self {
+            parts: vec![Part::Ref(Ref::Body, false)],
+        }
     }
 
     /// A header's value.
     pub(super) fn header(name: &str) -> Result<Self, http::header::InvalidHeaderName> {
-        Ok(Self { parts: vec![Part::Ref(Ref::Header(name.parse()?), false)] })
+        Ok(Self {
+            parts: vec![Part::Ref(Ref::Header(name.parse()?), false)],
+        })
     }
 
     /// Reads a template.
@@ -71,12 +75,17 @@ impl Template {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("<$") {
-            let (inside, after) = after.split_once('>').ok_or_else(|| format!("`<${after}` has no `>` at its end"))?;
+            let (inside, after) = after
+                .split_once('>')
+                .ok_or_else(|| format!("`<${after}` has no `>` at its end"))?;
             if !before.is_empty() {
                 parts.push(Part::Literal(before.to_owned()));
             }
-            let (path, optional) = inside.strip_suffix('?').map_or((inside, false), |path| (path, true));
-            let reference = reference(path).map_err(|message| format!("`<${inside}>` {message}"))?;
+            let (path, optional) = inside
+                .strip_suffix('?')
+                .map_or((inside, false), |path| (path, true));
+            let reference =
+                reference(path).map_err(|message| format!("`<${inside}>` {message}"))?;
             parts.push(Part::Ref(reference, optional));
             rest = after;
         }
@@ -158,7 +167,11 @@ fn reference(text: &str) -> Result<Ref, String> {
         ("secret", []) => Ok(Ref::Secret),
         ("aws_sns", []) => Ok(Ref::AwsSns),
         ("alibaba_mns", []) => Ok(Ref::AlibabaMns),
-        ("headers", rest) => Ok(Ref::Header(single(rest)?.parse().map_err(|_| "is not the name of a header".to_owned())?)),
+        ("headers", rest) => Ok(Ref::Header(
+            single(rest)?
+                .parse()
+                .map_err(|_| "is not the name of a header".to_owned())?,
+        )),
         ("query", rest) => Ok(Ref::Query(single(rest)?)),
         ("pairs", rest) => Ok(Ref::Pair(single(rest)?)),
         ("fields", [_, ..]) => Ok(Ref::Field(rest.to_vec())),
@@ -194,18 +207,43 @@ mod tests {
         let read = |text: &str| Template::parse(text).map(|template| template.parts);
         assert_eq!(
             read("v0:<$.timestamp>:<$.body>").unwrap(),
-            [Part::Literal("v0:".into()), Part::Ref(Ref::Timestamp, false), Part::Literal(":".into()), Part::Ref(Ref::Body, false)]
+            [
+                Part::Literal("v0:".into()),
+                Part::Ref(Ref::Timestamp, false),
+                Part::Literal(":".into()),
+                Part::Ref(Ref::Body, false)
+            ]
         );
-        for text in ["<$.headers.x-time>", "<$.headers['X-Time']>", "<$['headers'].x-time>"] {
-            assert_eq!(read(text).unwrap(), [Part::Ref(Ref::Header("x-time".parse().unwrap()), false)], "{text}");
+        for text in [
+            "<$.headers.x-time>",
+            "<$.headers['X-Time']>",
+            "<$['headers'].x-time>",
+        ] {
+            assert_eq!(
+                read(text).unwrap(),
+                [Part::Ref(Ref::Header("x-time".parse().unwrap()), false)],
+                "{text}"
+            );
         }
-        assert_eq!(read("<$.fields.a[0].b?>").unwrap(), [Part::Ref(Ref::Field(vec!["a".into(), "0".into(), "b".into()]), true)]);
+        assert_eq!(
+            read("<$.fields.a[0].b?>").unwrap(),
+            [Part::Ref(
+                Ref::Field(vec!["a".into(), "0".into(), "b".into()]),
+                true
+            )]
+        );
         assert_eq!(read("").unwrap(), []);
         for (text, told) in [
             ("a<$.body", "`<$.body` has no `>` at its end"),
-            ("<$.bodi>", "`<$.bodi>` is nothing of a request; there are body, timestamp"),
+            (
+                "<$.bodi>",
+                "`<$.bodi>` is nothing of a request; there are body, timestamp",
+            ),
             ("<$>", "`<$>` is nothing of a request"),
-            ("<$.headers>", "`<$.headers>` names one of headers, such as <$.headers.name>"),
+            (
+                "<$.headers>",
+                "`<$.headers>` names one of headers, such as <$.headers.name>",
+            ),
             ("<$.headers.a.b>", "names one of headers"),
             ("<$.headers.a b>", "is not the name of a header"),
             ("<$.fields>", "is nothing of a request"),

@@ -69,25 +69,51 @@ impl Verifier {
         let at = |message: String, key: &str| within(Problem::new(message).at(key));
         let schemes = signature.schemes().map_err(problem)?;
         let read = |(name, text): (&'static str, &Text)| {
-            let secret = text.resolve().map_err(|error| at(error.to_string(), name))?;
+            let secret = text
+                .resolve()
+                .map_err(|error| at(error.to_string(), name))?;
             key::keys(&schemes, secret.expose()).map_err(|message| at(message.to_owned(), name))
         };
         let keys = signature.secrets().map(read).collect::<Result<_, _>>()?;
         let register = |handshake: Handshake| -> Result<Registration, OpenError> {
-            let resolved = handshake.verify_token.as_ref().map(Text::resolve).transpose();
+            let resolved = handshake
+                .verify_token
+                .as_ref()
+                .map(Text::resolve)
+                .transpose();
             let token = resolved.map_err(|error| at(error.to_string(), "verify_token"))?;
-            Ok(Registration { token: token.map(|token| Key::token(token.expose())), handshake })
+            Ok(Registration {
+                token: token.map(|token| Key::token(token.expose())),
+                handshake,
+            })
         };
-        let registrations = signature.handshakes().map_err(problem)?.into_iter().map(register).collect::<Result<_, _>>()?;
+        let registrations = signature
+            .handshakes()
+            .map_err(problem)?
+            .into_iter()
+            .map(register)
+            .collect::<Result<_, _>>()?;
         let set = |scheme: &Scheme| -> Result<Option<Arc<KeySet>>, OpenError> {
-            let Some(text) = scheme.jwt.as_ref().and_then(|jwt| jwt.keys.as_ref()) else { return Ok(None) };
-            let set = text.resolve().map_err(|error| at(error.to_string(), "jwt.keys"))?;
-            let set = KeySet::read(set.expose().as_bytes()).map_err(|why| at(why.to_owned(), "jwt.keys"))?;
+            let Some(text) = scheme.jwt.as_ref().and_then(|jwt| jwt.keys.as_ref()) else {
+                return Ok(None);
+            };
+            let set = text
+                .resolve()
+                .map_err(|error| at(error.to_string(), "jwt.keys"))?;
+            let set = KeySet::read(set.expose().as_bytes())
+                .map_err(|why| at(why.to_owned(), "jwt.keys"))?;
             Ok(Some(Arc::new(set)))
         };
         let sets = schemes.iter().map(set).collect::<Result<_, _>>()?;
         let keyring = keyring(&schemes).map_err(|OpenError(problem)| within(problem))?;
-        Ok(Self { schemes, keys, sets, keyring, registrations, signature })
+        Ok(Self {
+            schemes,
+            keys,
+            sets,
+            keyring,
+            registrations,
+            signature,
+        })
     }
 
     /// Which preset it is.
@@ -108,8 +134,13 @@ impl Verifier {
         let problem = |message: String| OpenError(Problem::new(message).at("signature"));
         let mut count = 0;
         for jwt in self.schemes.iter().filter_map(|scheme| scheme.jwt.as_ref()) {
-            if let (Some(wanted), Some(keyring)) = (Wanted::of(jwt).map_err(problem)?, &self.keyring) {
-                keyring.probe(&wanted).await.map_err(|why| problem(format!("cannot fetch {}: {why}", wanted.url())))?;
+            if let (Some(wanted), Some(keyring)) =
+                (Wanted::of(jwt).map_err(problem)?, &self.keyring)
+            {
+                keyring
+                    .probe(&wanted)
+                    .await
+                    .map_err(|why| problem(format!("cannot fetch {}: {why}", wanted.url())))?;
                 count += 1;
             }
         }
@@ -118,13 +149,20 @@ impl Verifier {
 
     /// An address on one of the hosts that certificates come from.
     pub(in crate::webhook) fn on_certificate_host(&self, url: &str) -> Option<Address> {
-        let certificate = self.schemes.iter().find_map(|scheme| scheme.certificate.as_ref())?;
+        let certificate = self
+            .schemes
+            .iter()
+            .find_map(|scheme| scheme.certificate.as_ref())?;
         hosts::allowed(url, &certificate.hosts, false).ok()
     }
 
-    /// Whether nothing of a request is signed, but a token shows who sends it: then its headers are as good as its body.
+    /// Whether nothing of a request is signed, but a token shows who sends it: then its headers are
+    /// as good as its body.
     pub(in crate::webhook) fn is_by_jwt(&self) -> bool {
-        self.schemes.iter().all(|scheme| scheme.algorithm == Algorithm::Jwt) && !self.schemes.is_empty()
+        self.schemes
+            .iter()
+            .all(|scheme| scheme.algorithm == Algorithm::Jwt)
+            && !self.schemes.is_empty()
     }
 
     /// Whether there is a signature at all, as far as the head tells.
@@ -134,7 +172,11 @@ impl Verifier {
     pub(in crate::webhook) fn admit(&self, head: &Parts) -> Result<(), Refusal> {
         let call = Call::new(head, &[], None);
         // What is asked before anything is signed may need the body to be told.
-        if self.registrations.iter().any(|registration| registration.may_be_asked(&call)) {
+        if self
+            .registrations
+            .iter()
+            .any(|registration| registration.may_be_asked(&call))
+        {
             return Ok(());
         }
         let mut absent = None;
@@ -144,21 +186,40 @@ impl Verifier {
                 _ => return Ok(()),
             }
         }
-        absent.map_or(Ok(()), |message| Err(unauthorized(format!("{message}; sign the request"))))
+        absent.map_or(Ok(()), |message| {
+            Err(unauthorized(format!("{message}; sign the request")))
+        })
     }
 
-    /// Checks the signature, and returns the delivery's id where the scheme that fits signs one or says where it is.
+    /// Checks the signature, and returns the delivery's id where the scheme that fits signs one or
+    /// says where it is.
     ///
     /// # Errors
-    /// It is missing, too old, too new, or does not fit. What is told is what the sender can see himself. Or a key must be fetched first, since
-    /// nothing else fits; then this is called again.
-    pub(in crate::webhook) fn verify(&self, call: &Call<'_>, now: Timestamp) -> Result<Option<String>, Unverified> {
+    /// It is missing, too old, too new, or does not fit. What is told is what the sender can see
+    /// himself. Or a key must be fetched first, since nothing else fits; then this is called again.
+    pub(in crate::webhook) fn verify(
+        &self,
+        call: &Call<'_>,
+        now: Timestamp,
+    ) -> Result<Option<String>, Unverified> {
         let (mut absent, mut wrong, mut wanted) = (None, None, None);
         let mut unmet: Option<(usize, String)> = None;
         for (index, scheme) in self.schemes.iter().enumerate() {
-            let keys: Vec<_> = self.keys.iter().filter_map(|keys| keys.get(index)?.as_ref()).collect();
+            let keys: Vec<_> = self
+                .keys
+                .iter()
+                .filter_map(|keys| keys.get(index)?.as_ref())
+                .collect();
             let set = self.sets.get(index).and_then(Option::as_ref);
-            match (Check { scheme, keys: &keys, set, keyring: self.keyring.as_ref(), now }).call(call) {
+            match (Check {
+                scheme,
+                keys: &keys,
+                set,
+                keyring: self.keyring.as_ref(),
+                now,
+            })
+            .call(call)
+            {
                 Ok(()) => return Ok(scheme.id.as_ref().and_then(|id| delivery_id(call, id))),
                 Err(Fault::Absent(message)) => _ = absent.get_or_insert(message),
                 Err(Fault::Wrong(message)) => _ = wrong.get_or_insert(message),
@@ -174,50 +235,87 @@ impl Verifier {
         match (wanted, wrong.or(unmet.map(|(_, message)| message)), absent) {
             (Some(wanted), _, _) => Err(Unverified::Wanted(wanted)),
             (None, Some(message), _) => Err(Unverified::Refused(unauthorized(message))),
-            (None, None, Some(message)) => Err(Unverified::Refused(unauthorized(format!("{message}; sign the request")))),
+            (None, None, Some(message)) => Err(Unverified::Refused(unauthorized(format!(
+                "{message}; sign the request"
+            )))),
             (None, None, None) => Ok(None),
         }
     }
 
     /// What a call is answered that asks whether somebody is there.
-    pub(in crate::webhook) fn answer(&self, call: &Call<'_>, moment: Moment) -> Option<Result<Answered, Refusal>> {
-        self.registrations.iter().find_map(|registration| registration.answer(call, moment, |challenge| self.hmac(challenge)))
+    pub(in crate::webhook) fn answer(
+        &self,
+        call: &Call<'_>,
+        moment: Moment,
+    ) -> Option<Result<Answered, Refusal>> {
+        self.registrations.iter().find_map(|registration| {
+            registration.answer(call, moment, |challenge| self.hmac(challenge))
+        })
     }
 
     /// The headers and parameters that show the secret itself.
     pub(in crate::webhook) fn shown(&self) -> Vec<&str> {
-        let is_token = |scheme: &&Scheme| matches!(scheme.algorithm, Algorithm::Token | Algorithm::Jwt);
-        let tokens = self.schemes.iter().filter(is_token).filter_map(|scheme| scheme.header.as_deref().or(scheme.query.as_deref()));
-        tokens.chain(self.schemes.iter().filter_map(|scheme| scheme.token.as_ref()).flat_map(Template::names)).collect()
+        let is_token =
+            |scheme: &&Scheme| matches!(scheme.algorithm, Algorithm::Token | Algorithm::Jwt);
+        let tokens = self
+            .schemes
+            .iter()
+            .filter(is_token)
+            .filter_map(|scheme| scheme.header.as_deref().or(scheme.query.as_deref()));
+        tokens
+            .chain(
+                self.schemes
+                    .iter()
+                    .filter_map(|scheme| scheme.token.as_ref())
+                    .flat_map(Template::names),
+            )
+            .collect()
     }
 
     /// The HMAC of a registration's challenge, by the secret in force.
     fn hmac(&self, text: &str) -> Option<Vec<u8>> {
         let keys = self.keys.first()?.iter().zip(&self.schemes);
-        keys.filter_map(|(key, scheme)| Some((key.as_ref()?, scheme.algorithm))).find_map(|(key, algorithm)| key.hmac_of(algorithm, text))
+        keys.filter_map(|(key, scheme)| Some((key.as_ref()?, scheme.algorithm)))
+            .find_map(|(key, algorithm)| key.hmac_of(algorithm, text))
     }
 }
 
 /// What fetches keys, where a scheme has them fetched.
 fn keyring(schemes: &[Scheme]) -> Result<Option<Keyring>, OpenError> {
-    let fetched = schemes.iter().any(|scheme| scheme.certificate.is_some() || scheme.jwt.as_ref().is_some_and(|jwt| jwt.keys.is_none()));
+    let fetched = schemes.iter().any(|scheme| {
+        scheme.certificate.is_some() || scheme.jwt.as_ref().is_some_and(|jwt| jwt.keys.is_none())
+    });
     if !fetched {
         return Ok(None);
     }
     let ca = schemes.iter().find_map(|scheme| {
-        let certificate = scheme.certificate.as_ref().and_then(|certificate| certificate.ca.as_ref());
+        let certificate = scheme
+            .certificate
+            .as_ref()
+            .and_then(|certificate| certificate.ca.as_ref());
         certificate.or_else(|| scheme.jwt.as_ref()?.ca.as_ref())
     });
-    Ok(Some(Keyring::new(Fetcher::new(ClientTls { ca, ..ClientTls::default() }.config()?))))
+    Ok(Some(Keyring::new(Fetcher::new(
+        ClientTls {
+            ca,
+            ..ClientTls::default()
+        }
+        .config()?,
+    ))))
 }
 
 fn delivery_id(call: &Call<'_>, id: &Template) -> Option<String> {
-    call.text(id, Scope::default()).ok().map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())
+    call.text(id, Scope::default())
+        .ok()
+        .map(|id| id.trim().to_owned())
+        .filter(|id| !id.is_empty())
 }
 
 fn unauthorized(detail: impl Into<Cow<'static, str>>) -> Refusal {
-    // RFC 9110, section 11.6.1, wants a challenge; there is no registered scheme for signatures like these.
-    Refusal::new(StatusCode::UNAUTHORIZED, detail).with(WWW_AUTHENTICATE, HeaderValue::from_static("Signature"))
+    // RFC 9110, section 11.6.1, wants a challenge; there is no registered scheme for signatures
+    // like these.
+    Refusal::new(StatusCode::UNAUTHORIZED, detail)
+        .with(WWW_AUTHENTICATE, HeaderValue::from_static("Signature"))
 }
 
 #[cfg(test)]

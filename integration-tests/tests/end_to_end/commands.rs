@@ -32,12 +32,26 @@ async fn a_bus_that_is_killed_between_two_cursor_lines_loses_nothing_of_what_a_c
     bus.spawn();
     bus.ready().await;
     let numbers = || -> BTreeSet<u64> {
-        let number = |body: &[u8]| serde_json::from_slice::<serde_json::Value>(body).unwrap()["n"].as_u64().unwrap();
-        sink.received().iter().map(|one| number(&one.body)).collect()
+        let number = |body: &[u8]| {
+            serde_json::from_slice::<serde_json::Value>(body).unwrap()["n"]
+                .as_u64()
+                .unwrap()
+        };
+        sink.received()
+            .iter()
+            .map(|one| number(&one.body))
+            .collect()
     };
     until("all have come", async || numbers().len() == 600).await;
-    assert_eq!((numbers().first(), numbers().last()), (Some(&1), Some(&600)));
-    assert_eq!(sink.ids().len(), 600, "what was printed again had the id that it had");
+    assert_eq!(
+        (numbers().first(), numbers().last()),
+        (Some(&1), Some(&600))
+    );
+    assert_eq!(
+        sink.ids().len(),
+        600,
+        "what was printed again had the id that it had"
+    );
     assert_eq!(bus.source("numbers").await["guarantee"], "at-least-once");
 }
 
@@ -48,7 +62,11 @@ async fn what_a_command_prints_until_the_bus_has_stopped_is_taken_in() {
         "sources:\n  feed: {{ exec: {{ command: [sh, -c, \"trap 'sleep 0.3; echo last; exit' TERM; echo first; while :; do sleep 0.02; done\"] }} }}\ntargets:\n  function: {{ http: {{ url: \"{}\" }} }}\nrules:\n  all: {{ from: feed, to: function }}\n",
         sink.url()
     ));
-    let heard = |text: &str| sink.received().iter().any(|one| &one.body[..] == text.as_bytes());
+    let heard = |text: &str| {
+        sink.received()
+            .iter()
+            .any(|one| &one.body[..] == text.as_bytes())
+    };
     bus.spawn();
     bus.ready().await;
     until("it has begun", async || heard("first")).await;
@@ -60,11 +78,18 @@ async fn what_a_command_prints_until_the_bus_has_stopped_is_taken_in() {
 
 /// What the commands of a target did, in order; panics where two of them ran side by side.
 fn trace(bus: &Bus) -> Vec<String> {
-    let trace: Vec<String> = std::fs::read_to_string(bus.path("trace")).unwrap_or_default().lines().map(str::to_owned).collect();
+    let trace: Vec<String> = std::fs::read_to_string(bus.path("trace"))
+        .unwrap_or_default()
+        .lines()
+        .map(str::to_owned)
+        .collect();
     let mut running = 0;
     for line in &trace {
         running += if line.starts_with("begin") { 1 } else { -1 };
-        assert!((0..=1).contains(&running), "one runs beside another: {trace:?}");
+        assert!(
+            (0..=1).contains(&running),
+            "one runs beside another: {trace:?}"
+        );
     }
     trace
 }
@@ -81,9 +106,15 @@ echo \"end $CE_ID\" >> trace
 
 #[tokio::test]
 async fn after_a_kill_of_the_bus_no_command_runs_beside_one_that_it_left() {
-    for delivery in ["concurrency: { max: 1 }", "order_by: $.data.key, concurrency: { max: 8 }"] {
-        let (on_target, on_rule) =
-            if delivery.starts_with("order_by") { ("concurrency: { max: 8 }", "order_by: $.data.key") } else { (delivery, "") };
+    for delivery in [
+        "concurrency: { max: 1 }",
+        "order_by: $.data.key, concurrency: { max: 8 }",
+    ] {
+        let (on_target, on_rule) = if delivery.starts_with("order_by") {
+            ("concurrency: { max: 8 }", "order_by: $.data.key")
+        } else {
+            (delivery, "")
+        };
         let mut bus = Bus::prepare(&format!(
             "targets:\n  slow: {{ exec: {{ command: [sh, ./slow.sh] }}, delivery: {{ {on_target}, retry: {{ backoff: {{ initial: 10ms, max: 10ms }} }} }} }}\nrules:\n  all: {{ to: slow, delivery: {{ {on_rule} }} }}\n"
         ));
@@ -91,28 +122,60 @@ async fn after_a_kill_of_the_bus_no_command_runs_beside_one_that_it_left() {
         bus.spawn();
         bus.ready().await;
         for id in ["a", "b"] {
-            assert_eq!(Caller::new().event(&bus.url("/events"), id, "t", r#"{"key":"k"}"#).await.unwrap(), 202);
+            assert_eq!(
+                Caller::new()
+                    .event(&bus.url("/events"), id, "t", r#"{"key":"k"}"#)
+                    .await
+                    .unwrap(),
+                202
+            );
         }
         // Twice, so that what the second life started is found, too.
         for begun in [1, 2] {
-            until("one has begun", async || trace(&bus).iter().filter(|line| line.starts_with("begin")).count() == begun).await;
+            until("one has begun", async || {
+                trace(&bus)
+                    .iter()
+                    .filter(|line| line.starts_with("begin"))
+                    .count()
+                    == begun
+            })
+            .await;
             bus.kill();
             bus.spawn();
             bus.ready().await;
         }
-        until("the last of the old ones has ended", async || trace(&bus).iter().filter(|line| line.starts_with("end")).count() >= 2).await;
+        until("the last of the old ones has ended", async || {
+            trace(&bus)
+                .iter()
+                .filter(|line| line.starts_with("end"))
+                .count()
+                >= 2
+        })
+        .await;
         std::fs::write(bus.path("go"), "").unwrap();
-        until("both are done", async || bus.counts("all").await["delivered"] == 2).await;
+        until("both are done", async || {
+            bus.counts("all").await["delivered"] == 2
+        })
+        .await;
         let trace = trace(&bus);
-        assert!(trace.ends_with(&["begin b".into(), "end b".into()]) || on_rule.is_empty(), "in order: {trace:?}");
-        assert_eq!(trace.iter().filter(|line| line.starts_with("begin")).count(), 4, "{trace:?}");
+        assert!(
+            trace.ends_with(&["begin b".into(), "end b".into()]) || on_rule.is_empty(),
+            "in order: {trace:?}"
+        );
+        assert_eq!(
+            trace
+                .iter()
+                .filter(|line| line.starts_with("begin"))
+                .count(),
+            4,
+            "{trace:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_command_of_a_source_that_a_killed_bus_left_ends_before_the_next_begins() {
-    let script =
-        "exec 2> /dev/null; trap 'sleep 1; echo end >> trace; exit 1' TERM; echo begin >> trace; echo line; while :; do sleep 0.02; done";
+    let script = "exec 2> /dev/null; trap 'sleep 1; echo end >> trace; exit 1' TERM; echo begin >> trace; echo line; while :; do sleep 0.02; done";
     let mut bus = Bus::prepare(&format!(
         "sources:\n  feed: {{ exec: {{ command: [sh, -c, \"{script}\"] }} }}\ntargets:\n  console: {{ stdout: {{}} }}\nrules:\n  all: {{ from: feed, to: console }}\n"
     ));
@@ -127,7 +190,10 @@ async fn a_command_of_a_source_that_a_killed_bus_left_ends_before_the_next_begin
     signal(bus.pid(), "TERM");
     assert!(bus.terminate().await.code().is_some());
     until("nothing is left of it", async || {
-        let left = std::process::Command::new("pgrep").args(["-f", &script[..40]]).output().unwrap();
+        let left = std::process::Command::new("pgrep")
+            .args(["-f", &script[..40]])
+            .output()
+            .unwrap();
         !String::from_utf8_lossy(&left.stdout).lines().any(|pid| {
             let cwd = std::fs::read_link(format!("/proc/{}/cwd", pid.trim()));
             cwd.is_ok_and(|cwd| cwd == bus.path("").canonicalize().unwrap())

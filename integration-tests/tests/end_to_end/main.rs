@@ -1,6 +1,11 @@
-//! The bus end to end: a real process, its rule file, its store, and everything around it played by the test.
+//! The bus end to end: a real process, its rule file, its store, and everything around it played by
+//! the test.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests say bluntly what they expect")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests say bluntly what they expect"
+)]
 
 mod commands;
 mod crash;

@@ -19,12 +19,30 @@ async fn a_function_is_told_which_task_attempt_rule_and_deadline() {
     let failures = Arc::new(AtomicUsize::new(2));
     let left = Arc::clone(&failures);
     let fails = move |_: &_| {
-        Answer::status(if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() { 500 } else { 200 })
+        Answer::status(
+            if left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .is_ok()
+            {
+                500
+            } else {
+                200
+            },
+        )
     };
     let sink = Sink::answering(fails).await;
     let bus = Bus::start(&rules(&sink.url())).await;
-    assert_eq!(Caller::new().event(&bus.url("/events"), "1", "t", r#"{"a":1}"#).await.unwrap(), 202);
-    until("the third attempt has come", async || sink.received().len() == 3).await;
+    assert_eq!(
+        Caller::new()
+            .event(&bus.url("/events"), "1", "t", r#"{"a":1}"#)
+            .await
+            .unwrap(),
+        202
+    );
+    until("the third attempt has come", async || {
+        sink.received().len() == 3
+    })
+    .await;
     let calls = sink.received();
     let task = calls[0].header("pointsman-task").to_owned();
     assert!((1..=64).contains(&task.len()));
@@ -34,9 +52,15 @@ async fn a_function_is_told_which_task_attempt_rule_and_deadline() {
         assert_eq!(call.header("idempotency-key"), task);
         assert_eq!(call.header("pointsman-rule"), "all");
         assert!(!call.header("pointsman-deadline").is_empty());
-        assert_eq!((call.header("ce-id"), call.header("ce-type"), &call.body[..]), ("1", "t", &br#"{"a":1}"#[..]));
+        assert_eq!(
+            (call.header("ce-id"), call.header("ce-type"), &call.body[..]),
+            ("1", "t", &br#"{"a":1}"#[..])
+        );
     }
-    until("it counts as delivered", async || bus.counts("all").await["delivered"] == 1).await;
+    until("it counts as delivered", async || {
+        bus.counts("all").await["delivered"] == 1
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -45,12 +69,21 @@ async fn a_target_that_is_down_for_the_whole_load_gets_everything_once_it_is_up(
     let bus = Bus::start(&rules(&format!("http://127.0.0.1:{port}/"))).await;
     let caller = Caller::new();
     for id in 0..200 {
-        assert_eq!(caller.event(&bus.url("/events"), &id.to_string(), "t", "{}").await.unwrap(), 202);
+        assert_eq!(
+            caller
+                .event(&bus.url("/events"), &id.to_string(), "t", "{}")
+                .await
+                .unwrap(),
+            202
+        );
     }
     assert_eq!(bus.counts("all").await["pending"], 200);
     let sink = Sink::on_port(port, |_| Answer::status(204)).await;
     until("everything has arrived", async || sink.ids().len() == 200).await;
-    until("nothing waits", async || bus.counts("all").await["pending"] == 0).await;
+    until("nothing waits", async || {
+        bus.counts("all").await["pending"] == 0
+    })
+    .await;
     assert_eq!(bus.counts("all").await["dead"], 0);
 }
 
@@ -59,7 +92,10 @@ async fn throttling_uses_up_no_attempt_and_is_waited_out() {
     let throttled = Arc::new(AtomicUsize::new(5));
     let left = Arc::clone(&throttled);
     let sink = Sink::answering(move |_| {
-        if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
+        if left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+            .is_ok()
+        {
             Answer::status(429).header("retry-after", "2")
         } else {
             Answer::status(204)
@@ -68,47 +104,94 @@ async fn throttling_uses_up_no_attempt_and_is_waited_out() {
     .await;
     // Five throttled tries against two declared attempts: it arrives all the same.
     let bus = Bus::start(&rules(&sink.url()).replace("retry: {", "retry: { attempts: 2,")).await;
-    assert_eq!(Caller::new().event(&bus.url("/events"), "1", "t", "{}").await.unwrap(), 202);
-    until("it is delivered", async || bus.counts("all").await["delivered"] == 1).await;
+    assert_eq!(
+        Caller::new()
+            .event(&bus.url("/events"), "1", "t", "{}")
+            .await
+            .unwrap(),
+        202
+    );
+    until("it is delivered", async || {
+        bus.counts("all").await["delivered"] == 1
+    })
+    .await;
     let calls = sink.received();
     assert_eq!(calls.len(), 6);
     for pair in calls.windows(2) {
-        assert!(pair[1].at - pair[0].at >= Duration::from_secs(2), "an attempt came {:?} after a Retry-After: 2", pair[1].at - pair[0].at);
+        assert!(
+            pair[1].at - pair[0].at >= Duration::from_secs(2),
+            "an attempt came {:?} after a Retry-After: 2",
+            pair[1].at - pair[0].at
+        );
     }
 }
 
 #[tokio::test]
-async fn what_a_target_rejects_is_dead_at_once_listed_with_its_response_and_redriven_after_the_fix() {
+async fn what_a_target_rejects_is_dead_at_once_listed_with_its_response_and_redriven_after_the_fix()
+{
     let fixed = Arc::new(AtomicBool::new(false));
     let now = Arc::clone(&fixed);
     let sink = Sink::answering(move |_| {
-        if now.load(Ordering::Relaxed) { Answer::status(204) } else { Answer { body: "no such customer".into(), ..Answer::status(400) } }
+        if now.load(Ordering::Relaxed) {
+            Answer::status(204)
+        } else {
+            Answer {
+                body: "no such customer".into(),
+                ..Answer::status(400)
+            }
+        }
     })
     .await;
     let bus = Bus::start(&rules(&sink.url())).await;
-    assert_eq!(Caller::new().event(&bus.url("/events"), "1", "t", "{}").await.unwrap(), 202);
+    assert_eq!(
+        Caller::new()
+            .event(&bus.url("/events"), "1", "t", "{}")
+            .await
+            .unwrap(),
+        202
+    );
     until("it is dead", async || bus.counts("all").await["dead"] == 1).await;
     assert_eq!(sink.received().len(), 1);
 
     let admin = bus.admin_url("");
     let listed = pointsman(&["dead", "list", "--admin", &admin, "--json"]);
     let listed: Value = serde_json::from_str(&listed).unwrap();
-    let letter = listed.as_array().or_else(|| listed["items"].as_array()).unwrap()[0].clone();
+    let letter = listed
+        .as_array()
+        .or_else(|| listed["items"].as_array())
+        .unwrap()[0]
+        .clone();
     assert_eq!(letter["reason"], "rejected", "{letter}");
     assert_eq!(letter["last"]["code"], 400, "{letter}");
-    let shown = pointsman(&["dead", "show", letter["id"].as_str().unwrap(), "--admin", &admin, "--json"]);
+    let shown = pointsman(&[
+        "dead",
+        "show",
+        letter["id"].as_str().unwrap(),
+        "--admin",
+        &admin,
+        "--json",
+    ]);
     assert!(shown.contains("no such customer"), "{shown}");
 
     fixed.store(true, Ordering::Relaxed);
     pointsman(&["dead", "redrive", "--rule", "all", "--admin", &admin]);
-    until("it is delivered", async || bus.counts("all").await["delivered"] == 1).await;
+    until("it is delivered", async || {
+        bus.counts("all").await["delivered"] == 1
+    })
+    .await;
     let counts = bus.counts("all").await;
-    assert_eq!((&counts["created"], &counts["redriven"], &counts["dead"]), (&json!(2), &json!(1), &json!(0)));
+    assert_eq!(
+        (&counts["created"], &counts["redriven"], &counts["dead"]),
+        (&json!(2), &json!(1), &json!(0))
+    );
 }
 
 /// Runs the command line and gives what it printed.
 fn pointsman(arguments: &[&str]) -> String {
-    let output = std::process::Command::new(pointsman_integration_tests::bus::binary()).args(arguments).output().unwrap();
+    let output = std::process::Command::new(pointsman_integration_tests::bus::binary())
+        .args(arguments)
+        .output()
+        .unwrap();
     assert!(
         output.status.success(),
         "pointsman {arguments:?}: {}{}",
@@ -122,9 +205,18 @@ fn pointsman(arguments: &[&str]) -> String {
 async fn order_is_kept_where_it_is_asked_for_also_through_failures() {
     let calls = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&calls);
-    let sink =
-        Sink::answering(move |_| Answer::status(if count.fetch_add(1, Ordering::Relaxed).is_multiple_of(3) { 500 } else { 204 })).await;
-    let text = rules(&sink.url()).replace("  all:\n", "  all:\n    delivery: { order_by: $.subject, retry: { attempts: 20 } }\n");
+    let sink = Sink::answering(move |_| {
+        Answer::status(if count.fetch_add(1, Ordering::Relaxed).is_multiple_of(3) {
+            500
+        } else {
+            204
+        })
+    })
+    .await;
+    let text = rules(&sink.url()).replace(
+        "  all:\n",
+        "  all:\n    delivery: { order_by: $.subject, retry: { attempts: 20 } }\n",
+    );
     let bus = Bus::start(&text).await;
     let caller = Caller::new();
     for id in 0..60 {
@@ -135,12 +227,26 @@ async fn order_is_kept_where_it_is_asked_for_also_through_failures() {
             ("ce-type", "t"),
             ("ce-subject", ["a", "b", "c"][id % 3]),
         ];
-        assert_eq!(caller.call(http::Method::POST, &bus.url("/events"), &headers, "").await.unwrap().0, 202);
+        assert_eq!(
+            caller
+                .call(http::Method::POST, &bus.url("/events"), &headers, "")
+                .await
+                .unwrap()
+                .0,
+            202
+        );
     }
-    until("all are delivered", async || bus.counts("all").await["delivered"] == 60).await;
+    until("all are delivered", async || {
+        bus.counts("all").await["delivered"] == 60
+    })
+    .await;
     for subject in ["a", "b", "c"] {
-        let ids: Vec<String> =
-            sink.received().iter().filter(|one| one.header("ce-subject") == subject).map(|one| one.header("ce-id").to_owned()).collect();
+        let ids: Vec<String> = sink
+            .received()
+            .iter()
+            .filter(|one| one.header("ce-subject") == subject)
+            .map(|one| one.header("ce-id").to_owned())
+            .collect();
         assert!(ids.is_sorted(), "{subject}: {ids:?}");
     }
 }
@@ -150,7 +256,10 @@ async fn replies_and_reports_go_on() {
     let (reports, chat) = (Sink::start().await, Sink::start().await);
     let sink = Sink::answering(|one| {
         if one.header("ce-type") == "question" {
-            let reply = Answer { body: r#"{"answer":42}"#.into(), ..Answer::status(200) };
+            let reply = Answer {
+                body: r#"{"answer":42}"#.into(),
+                ..Answer::status(200)
+            };
             [
                 ("ce-specversion", "1.0"),
                 ("ce-id", "r1"),
@@ -174,20 +283,50 @@ async fn replies_and_reports_go_on() {
         chat.url(),
     );
     let bus = Bus::start(&text).await;
-    assert_eq!(Caller::new().event(&bus.url("/events"), "q1", "question", "{}").await.unwrap(), 202);
-    until("a report and an original have arrived", async || reports.received().len() == 2).await;
+    assert_eq!(
+        Caller::new()
+            .event(&bus.url("/events"), "q1", "question", "{}")
+            .await
+            .unwrap(),
+        202
+    );
+    until("a report and an original have arrived", async || {
+        reports.received().len() == 2
+    })
+    .await;
     let received = reports.received();
-    let report = received.iter().find(|one| one.header("ce-type").contains("succeeded")).expect("a report of success");
+    let report = received
+        .iter()
+        .find(|one| one.header("ce-type").contains("succeeded"))
+        .expect("a report of success");
     let body: Value = serde_json::from_slice(&report.body).unwrap();
-    assert!(body.to_string().contains("q1") && body.to_string().contains("200"), "{body}");
-    let original = received.iter().find(|one| one.header("ce-type") == "answer").expect("the original of the failure");
+    assert!(
+        body.to_string().contains("q1") && body.to_string().contains("200"),
+        "{body}"
+    );
+    let original = received
+        .iter()
+        .find(|one| one.header("ce-type") == "answer")
+        .expect("the original of the failure");
     assert_eq!(original.header("ce-pointsmanhops"), "1");
     assert_eq!(&original.body[..], br#"{"answer":42}"#);
 
-    assert_eq!(Caller::new().event(&bus.url("/events"), "c1", "claim", "{}").await.unwrap(), 202);
-    until("the failure is told as its transform says", async || chat.received().len() == 1).await;
+    assert_eq!(
+        Caller::new()
+            .event(&bus.url("/events"), "c1", "claim", "{}")
+            .await
+            .unwrap(),
+        202
+    );
+    until("the failure is told as its transform says", async || {
+        chat.received().len() == 1
+    })
+    .await;
     let told = chat.received().remove(0);
-    assert_eq!((told.header("ce-type"), told.header("x-room")), ("told", "ops"));
+    assert_eq!(
+        (told.header("ce-type"), told.header("x-room")),
+        ("told", "ops")
+    );
     assert_eq!(&told.body[..], br#"{"text":"claims of c1","room":"ops"}"#);
 }
 
@@ -197,29 +336,66 @@ async fn a_target_that_refuses_us_pauses_its_subscription_which_says_so_and_lose
     let bus = Bus::start(&rules(&sink.url())).await;
     assert_eq!(bus.counts("all").await["paused"], Value::Null);
     for id in ["1", "2"] {
-        assert_eq!(Caller::new().event(&bus.url("/events"), id, "t", "{}").await.unwrap(), 202);
+        assert_eq!(
+            Caller::new()
+                .event(&bus.url("/events"), id, "t", "{}")
+                .await
+                .unwrap(),
+            202
+        );
     }
-    until("the pause is shown", async || bus.counts("all").await["paused"].as_str().is_some_and(|reason| reason.contains("401"))).await;
+    until("the pause is shown", async || {
+        bus.counts("all").await["paused"]
+            .as_str()
+            .is_some_and(|reason| reason.contains("401"))
+    })
+    .await;
     let subscription = bus.counts("all").await;
-    assert_eq!((&subscription["pending"], &subscription["dead"]), (&json!(2), &json!(0)), "{subscription}");
+    assert_eq!(
+        (&subscription["pending"], &subscription["dead"]),
+        (&json!(2), &json!(0)),
+        "{subscription}"
+    );
 }
 
 #[tokio::test]
 async fn a_paused_subscription_goes_on_by_itself_once_the_file_of_its_token_changes() {
-    let sink = Sink::answering(|call| Answer::status(if call.header("authorization") == "Bearer new" { 204 } else { 401 })).await;
+    let sink = Sink::answering(|call| {
+        Answer::status(if call.header("authorization") == "Bearer new" {
+            204
+        } else {
+            401
+        })
+    })
+    .await;
     let text = rules(&sink.url()).replace("\" }", "\", auth: { bearer: { file: ./token } } }");
     let mut bus = Bus::prepare(&text);
     std::fs::write(bus.path("token"), "old").unwrap();
     bus.spawn();
     bus.ready().await;
     for id in ["1", "2", "3"] {
-        assert_eq!(Caller::new().event(&bus.url("/events"), id, "t", "{}").await.unwrap(), 202);
+        assert_eq!(
+            Caller::new()
+                .event(&bus.url("/events"), id, "t", "{}")
+                .await
+                .unwrap(),
+            202
+        );
     }
-    until("the pause is shown", async || bus.counts("all").await["paused"].is_string()).await;
+    until("the pause is shown", async || {
+        bus.counts("all").await["paused"].is_string()
+    })
+    .await;
     let refused = sink.received().len();
     std::fs::write(bus.path("draft"), "new").unwrap();
     std::fs::rename(bus.path("draft"), bus.path("token")).unwrap();
-    until("everything has been delivered", async || bus.counts("all").await["delivered"] == 3).await;
+    until("everything has been delivered", async || {
+        bus.counts("all").await["delivered"] == 3
+    })
+    .await;
     assert_eq!(bus.counts("all").await["paused"], Value::Null);
-    assert!(sink.received().len() <= refused + 3 + 3, "it is asked, and not stormed");
+    assert!(
+        sink.received().len() <= refused + 3 + 3,
+        "it is asked, and not stormed"
+    );
 }

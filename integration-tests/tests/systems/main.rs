@@ -1,7 +1,9 @@
-//! The bus between real outside systems: brokers and stores that are killed, cut off, slow and wrong. Apart from the other end-to-end tests,
-//! since starting a broker takes the processor from whoever counts on a share of it.
+//! The bus between real outside systems: brokers and stores that are killed, cut off, slow and
+//! wrong. Apart from the other end-to-end tests, since starting a broker takes the processor from
+//! whoever counts on a share of it.
 
-// Its tests are functions of their server and no `#[test]`s themselves: this says to clippy that they may unwrap.
+// Its tests are functions of their server and no `#[test]`s themselves: this says to clippy that
+// they may unwrap.
 #[cfg(test)]
 mod nats;
 mod object_storage;

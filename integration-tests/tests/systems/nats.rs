@@ -34,7 +34,9 @@ nats_tests!(
     what_becomes_of_a_stream_while_the_bus_is_off_is_told,
 );
 
-async fn nothing_is_lost_between_nats_and_the_function_or_on_the_way_back_while_both_sides_are_killed(release: NatsRelease) {
+async fn nothing_is_lost_between_nats_and_the_function_or_on_the_way_back_while_both_sides_are_killed(
+    release: NatsRelease,
+) {
     let mut server = NatsServer::start(release).await;
     let (sink, jetstream) = (Sink::counting().await, jetstream(server.port()).await);
     make_stream(&jetstream, "ORDERS", "orders.>").await;
@@ -52,7 +54,10 @@ async fn nothing_is_lost_between_nats_and_the_function_or_on_the_way_back_while_
         server.kill();
         server.restart().await;
     };
-    storm.rage(&mut bus, &sink, publish, restart).await.assert_holds(storm);
+    storm
+        .rage(&mut bus, &sink, publish, restart)
+        .await
+        .assert_holds(storm);
     assert_eq!(bus.counts("all").await["dead"], 0);
     let audit = jetstream.get_stream("AUDIT").await.unwrap();
     // What was sent there twice had the same id, and is there once.
@@ -62,10 +67,18 @@ async fn nothing_is_lost_between_nats_and_the_function_or_on_the_way_back_while_
 async fn the_bus_is_quiet_while_nats_is_away_and_back_soon_after_it(release: NatsRelease) {
     let server = NatsServer::start(release).await;
     let jetstream = jetstream(server.port()).await;
-    let faults = [Fault::Refuse, Fault::Reset, Fault::BlackHole, Fault::HalfOpen];
+    let faults = [
+        Fault::Refuse,
+        Fault::Reset,
+        Fault::BlackHole,
+        Fault::HalfOpen,
+    ];
     let outages = faults.into_iter().enumerate().map(|(number, fault)| {
         let (jetstream, upstream) = (jetstream.clone(), server.port());
-        let (stream, subject) = (format!("S{number}"), ["away.0", "away.1", "away.2", "away.3"][number]);
+        let (stream, subject) = (
+            format!("S{number}"),
+            ["away.0", "away.1", "away.2", "away.3"][number],
+        );
         async move {
             make_stream(&jetstream, &stream, subject).await;
             let (proxy, sink) = (Proxy::start(upstream), Sink::start().await);
@@ -73,7 +86,11 @@ async fn the_bus_is_quiet_while_nats_is_away_and_back_soon_after_it(release: Nat
             assert!(publish(jetstream.clone(), subject, "before".to_owned()).await);
             until("the first has arrived", async || sink.arrived() == 1).await;
             let outage = Outage::of(&bus, &proxy, fault, Duration::from_secs(12)).await;
-            outage.assert_over(&sink, async |id| publish(jetstream.clone(), subject, id).await).await;
+            outage
+                .assert_over(&sink, async |id| {
+                    publish(jetstream.clone(), subject, id).await
+                })
+                .await;
             outage.assert_quiet(&bus);
             assert_eq!(bus.source("orders").await["state"], "running");
         }
@@ -102,7 +119,12 @@ async fn poison_is_a_dead_letter_and_holds_nobody_up(release: NatsRelease) {
     let bus = Bus::start(&rules(server.port(), "ORDERS", &sink)).await;
     let mut headers = HeaderMap::new();
     headers.insert("content-type", "application/cloudevents+json");
-    jetstream.publish_with_headers("orders.broken", headers, "{\"specversion\":".into()).await.unwrap().await.unwrap();
+    jetstream
+        .publish_with_headers("orders.broken", headers, "{\"specversion\":".into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     for id in ["1", "2", "3"] {
         assert!(publish(jetstream.clone(), "orders.paid", id.to_owned()).await);
     }
@@ -116,7 +138,10 @@ async fn poison_is_a_dead_letter_and_holds_nobody_up(release: NatsRelease) {
     })
     .await;
     let info = stream.consumer_info("pointsman").await.unwrap();
-    assert_eq!((info.delivered.consumer_sequence, info.num_redelivered), (4, 0));
+    assert_eq!(
+        (info.delivered.consumer_sequence, info.num_redelivered),
+        (4, 0)
+    );
 }
 
 async fn a_consumer_that_is_deleted_underneath_costs_nothing(release: NatsRelease) {
@@ -127,7 +152,14 @@ async fn a_consumer_that_is_deleted_underneath_costs_nothing(release: NatsReleas
     let stream = jetstream.get_stream("ORDERS").await.unwrap();
     for round in 1..=3 {
         for number in 0..200 {
-            assert!(publish(jetstream.clone(), "orders.paid", format!("{round}-{number}")).await);
+            assert!(
+                publish(
+                    jetstream.clone(),
+                    "orders.paid",
+                    format!("{round}-{number}")
+                )
+                .await
+            );
             if number == 100 {
                 // Of this server some versions say that they failed although they have done it.
                 let _ = stream.delete_consumer("pointsman").await;
@@ -135,16 +167,25 @@ async fn a_consumer_that_is_deleted_underneath_costs_nothing(release: NatsReleas
         }
         until("all have arrived", async || sink.arrived() == round * 200).await;
     }
-    assert!(sink.ids().values().all(|times| *times == 1), "a new consumer brought again what was stored");
+    assert!(
+        sink.ids().values().all(|times| *times == 1),
+        "a new consumer brought again what was stored"
+    );
     assert_eq!(bus.counts("all").await["created"], 600);
 }
 
 async fn a_pipe_takes_longer_than_the_server_waits_and_still_delivers_once(release: NatsRelease) {
     let server = NatsServer::start(release).await;
-    let slow = Sink::answering(|_| Answer { after: Duration::from_millis(2_500), ..Answer::status(204) }).await;
+    let slow = Sink::answering(|_| Answer {
+        after: Duration::from_millis(2_500),
+        ..Answer::status(204)
+    })
+    .await;
     let jetstream = jetstream(server.port()).await;
     make_stream(&jetstream, "ORDERS", "orders.>").await;
-    let text = rules(server.port(), "ORDERS", &slow).replace("rules:", "pipes:").replace("create: {}", "create: { ack_wait: 1s }");
+    let text = rules(server.port(), "ORDERS", &slow)
+        .replace("rules:", "pipes:")
+        .replace("create: {}", "create: { ack_wait: 1s }");
     let _bus = Bus::start(&text).await;
     for number in 0..20 {
         assert!(publish(jetstream.clone(), "orders.paid", number.to_string()).await);
@@ -152,10 +193,20 @@ async fn a_pipe_takes_longer_than_the_server_waits_and_still_delivers_once(relea
     let stream = jetstream.get_stream("ORDERS").await.unwrap();
     until("all are acknowledged", async || {
         let info = stream.consumer_info("pointsman").await;
-        info.is_ok_and(|info| (info.num_ack_pending, info.num_pending, info.ack_floor.stream_sequence) == (0, 0, 20))
+        info.is_ok_and(|info| {
+            (
+                info.num_ack_pending,
+                info.num_pending,
+                info.ack_floor.stream_sequence,
+            ) == (0, 0, 20)
+        })
     })
     .await;
-    assert!(slow.ids().values().all(|times| *times == 1), "{:?}", slow.ids());
+    assert!(
+        slow.ids().values().all(|times| *times == 1),
+        "{:?}",
+        slow.ids()
+    );
 }
 
 async fn what_becomes_of_a_stream_while_the_bus_is_off_is_told(release: NatsRelease) {
@@ -174,12 +225,24 @@ async fn what_becomes_of_a_stream_while_the_bus_is_off_is_told(release: NatsRele
     // Some are removed unread.
     assert!(bus.terminate().await.success());
     publish(10..30).await;
-    jetstream.get_stream("ORDERS").await.unwrap().purge().keep(5).await.unwrap();
+    jetstream
+        .get_stream("ORDERS")
+        .await
+        .unwrap()
+        .purge()
+        .keep(5)
+        .await
+        .unwrap();
     bus.spawn();
     bus.ready().await;
     until("what was left has arrived", async || sink.arrived() == 15).await;
     assert_eq!(bus.source("orders").await["skipped"], 15);
-    assert!(bus.log().contains("messages 11 to 25 were removed from the stream ORDERS"), "{}", bus.log());
+    assert!(
+        bus.log()
+            .contains("messages 11 to 25 were removed from the stream ORDERS"),
+        "{}",
+        bus.log()
+    );
 
     // It is another one.
     bus.kill();
@@ -188,6 +251,14 @@ async fn what_becomes_of_a_stream_while_the_bus_is_off_is_told(release: NatsRele
     publish(30..33).await;
     bus.spawn();
     bus.ready().await;
-    until("what is in the new one has arrived", async || sink.arrived() == 18).await;
-    assert!(bus.log().contains("the stream ORDERS was deleted and made anew"), "{}", bus.log());
+    until("what is in the new one has arrived", async || {
+        sink.arrived() == 18
+    })
+    .await;
+    assert!(
+        bus.log()
+            .contains("the stream ORDERS was deleted and made anew"),
+        "{}",
+        bus.log()
+    );
 }

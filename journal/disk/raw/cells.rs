@@ -11,8 +11,8 @@ use super::{Image, PAGE};
 /// Bytes of a row at most: more than any event.
 const PAYLOAD_MAX: u64 = 1 << 30;
 
-/// Kinds of pages with rows on them: the leaves of a table, and those of an index or of a table without row numbers, whose inner pages hold
-/// rows as well.
+/// Kinds of pages with rows on them: the leaves of a table, and those of an index or of a table
+/// without row numbers, whose inner pages hold rows as well.
 const TABLE_LEAF: u8 = 0x0D;
 const INDEX_LEAF: u8 = 0x0A;
 const INDEX_INNER: u8 = 0x02;
@@ -37,7 +37,8 @@ pub(super) fn rows(image: &Image, page: &[u8]) -> io::Result<Vec<Row>> {
     let kinds: &[u8] = match page.first() {
         Some(&kind @ (TABLE_LEAF | INDEX_LEAF | INDEX_INNER)) => &[kind],
         Some(&TABLE_INNER) => &[],
-        // A kind that there is none of: it is tried as each of those. What comes of the wrong one does not pass its checks.
+        // A kind that there is none of: it is tried as each of those. What comes of the wrong one
+        // does not pass its checks.
         _ => &[TABLE_LEAF, INDEX_LEAF, INDEX_INNER],
     };
     for kind in kinds {
@@ -54,12 +55,16 @@ pub(super) fn rows(image: &Image, page: &[u8]) -> io::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// How many cells a page has: as it says, or where its bytes do not add up to a page, the number that is a bit from it and with which they do.
+/// How many cells a page has: as it says, or where its bytes do not add up to a page, the number
+/// that is a bit from it and with which they do.
 fn cells(page: &[u8], kind: u8, head: usize) -> usize {
     let says = two(page, 3);
     let near = (0..16).map(|bit| says ^ (1 << bit));
     let fits = |count: &u16| adds_up(page, kind, head, usize::from(*count));
-    let count = Some(says).filter(fits).or_else(|| near.into_iter().find(fits)).unwrap_or(says);
+    let count = Some(says)
+        .filter(fits)
+        .or_else(|| near.into_iter().find(fits))
+        .unwrap_or(says);
     usize::from(count).min((PAGE - head) / 2)
 }
 
@@ -110,9 +115,17 @@ impl Cell {
             at += size;
             number = Some(key.cast_signed());
         }
-        let length = usize::try_from(length).ok().filter(|length| *length as u64 <= PAYLOAD_MAX)?;
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|length| *length as u64 <= PAYLOAD_MAX)?;
         let local = local(length, kind == TABLE_LEAF);
-        Some(Self { begin, number, payload: at, length, local })
+        Some(Self {
+            begin,
+            number,
+            payload: at,
+            length,
+            local,
+        })
     }
 
     fn size_bytes(&self) -> usize {
@@ -124,7 +137,11 @@ impl Cell {
 
 /// How much of a payload lies in its cell.
 fn local(length: usize, is_table: bool) -> usize {
-    let max = if is_table { PAGE - 35 } else { (PAGE - 12) * 64 / 255 - 23 };
+    let max = if is_table {
+        PAGE - 35
+    } else {
+        (PAGE - 12) * 64 / 255 - 23
+    };
     if length <= max {
         return length;
     }
@@ -134,17 +151,26 @@ fn local(length: usize, is_table: bool) -> usize {
 }
 
 fn row(image: &Image, page: &[u8], kind: u8, at: usize) -> io::Result<Option<Row>> {
-    let Some(cell) = Cell::at(page, kind, at) else { return Ok(None) };
-    let Some(own) = page.get(cell.payload..cell.payload + cell.local) else { return Ok(None) };
+    let Some(cell) = Cell::at(page, kind, at) else {
+        return Ok(None);
+    };
+    let Some(own) = page.get(cell.payload..cell.payload + cell.local) else {
+        return Ok(None);
+    };
     let mut payload = own.to_vec();
     let mut next = four(page, cell.payload + cell.local);
     while payload.len() < cell.length {
-        let Some(overflow) = image.page(next)?.filter(|_| next > 0) else { return Ok(None) };
+        let Some(overflow) = image.page(next)?.filter(|_| next > 0) else {
+            return Ok(None);
+        };
         next = four(&overflow, 0);
         let part = (cell.length - payload.len()).min(PAGE - 4);
         payload.extend_from_slice(overflow.get(4..4 + part).unwrap_or_default());
     }
-    Ok(values(&payload).map(|values| Row { number: cell.number, values }))
+    Ok(values(&payload).map(|values| Row {
+        number: cell.number,
+        values,
+    }))
 }
 
 /// The values of a record.
@@ -167,7 +193,14 @@ fn value(kind: u64, body: &[u8]) -> Option<(Value, usize)> {
     let integer = |size: usize| {
         let bytes = body.get(..size)?;
         let sign = if bytes.first()? & 0x80 == 0 { 0 } else { -1 };
-        Some((Value::Integer(bytes.iter().fold(sign, |number: i64, byte| number << 8 | i64::from(*byte))), size))
+        Some((
+            Value::Integer(
+                bytes
+                    .iter()
+                    .fold(sign, |number: i64, byte| number << 8 | i64::from(*byte)),
+            ),
+            size,
+        ))
     };
     match kind {
         0 => Some((Value::Null, 0)),
@@ -181,7 +214,11 @@ fn value(kind: u64, body: &[u8]) -> Option<(Value, usize)> {
         _ => {
             let size = usize::try_from((kind - 12) / 2).ok()?;
             let bytes = body.get(..size)?.to_vec();
-            let value = if kind.is_multiple_of(2) { Value::Blob(bytes) } else { Value::Text(String::from_utf8(bytes).ok()?) };
+            let value = if kind.is_multiple_of(2) {
+                Value::Blob(bytes)
+            } else {
+                Value::Text(String::from_utf8(bytes).ok()?)
+            };
             Some((value, size))
         }
     }
@@ -201,9 +238,15 @@ fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
 }
 
 fn two(bytes: &[u8], at: usize) -> u16 {
-    bytes.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_be_bytes)
+    bytes
+        .get(at..at + 2)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(0, u16::from_be_bytes)
 }
 
 fn four(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes)
+    bytes
+        .get(at..at + 4)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(0, u32::from_be_bytes)
 }

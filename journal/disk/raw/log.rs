@@ -5,10 +5,11 @@
 //! frame:   page, database size (at a commit, else 0), salt ×2, checksum ×2, then the page     (24 bytes + a page)
 //! ```
 //!
-//! A frame's checksum goes on from the one before it, so that SQLite takes the first frame that does not pass for the log's end, and with it
-//! every later commit is gone. But each frame also says what its own checksum was: the next can be checked from there. A frame with one bit
-//! flipped is put right where its checksum tells which bit it was; what else a damaged frame holds is left to the rows' own checksums.
-//! Format: <https://www.sqlite.org/fileformat2.html>, section 4.
+//! A frame's checksum goes on from the one before it, so that SQLite takes the first frame that
+//! does not pass for the log's end, and with it every later commit is gone. But each frame also
+//! says what its own checksum was: the next can be checked from there. A frame with one bit flipped
+//! is put right where its checksum tells which bit it was; what else a damaged frame holds is left
+//! to the rows' own checksums. Format: <https://www.sqlite.org/fileformat2.html>, section 4.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -73,7 +74,8 @@ struct Reading<'s> {
     salts: [u8; 8],
     /// The checksum of the frame before: as it comes out, and as it stands there.
     before: [Sum; 2],
-    /// Whether that frame is one of this log. Behind its last one there may be those of an earlier log, which go on from each other as well.
+    /// Whether that frame is one of this log. Behind its last one there may be those of an earlier
+    /// log, which go on from each other as well.
     is_own: bool,
 }
 
@@ -90,15 +92,28 @@ impl Log {
         file.read_exact_at(&mut first, HEADER as u64)?;
         let (mut reading, is_sound) = Reading::begin(&header, &first, score);
         let (salts, is_big_endian) = (reading.salts, reading.is_big_endian);
-        let mut log =
-            Self { frames: Vec::new(), read_by_sqlite: 0, commits_saved: 0, passed_over: 0, salts, is_big_endian, checkpoints: [0; 4] };
+        let mut log = Self {
+            frames: Vec::new(),
+            read_by_sqlite: 0,
+            commits_saved: 0,
+            passed_over: 0,
+            salts,
+            is_big_endian,
+            checkpoints: [0; 4],
+        };
         log.checkpoints.copy_from_slice(part(&header, 12, 4));
         log.read_frames(file, length, &mut reading, is_sound)?;
         log.cut();
         Ok(Some(log).filter(|log| !log.frames.is_empty()))
     }
 
-    fn read_frames(&mut self, file: &File, length: u64, reading: &mut Reading<'_>, mut is_read: bool) -> io::Result<()> {
+    fn read_frames(
+        &mut self,
+        file: &File,
+        length: u64,
+        reading: &mut Reading<'_>,
+        mut is_read: bool,
+    ) -> io::Result<()> {
         let mut input = BufReader::with_capacity(64 * (FRAME + PAGE), file);
         input.seek(SeekFrom::Start(HEADER as u64))?;
         let (mut bytes, mut offset, mut strangers) = (vec![0; FRAME + PAGE], HEADER as u64, 0);
@@ -110,7 +125,12 @@ impl Log {
             match found {
                 Some((page, commit, state)) => {
                     self.passed_over += std::mem::take(&mut strangers);
-                    self.frames.push(Frame { page, commit, offset: offset + FRAME as u64, state });
+                    self.frames.push(Frame {
+                        page,
+                        commit,
+                        offset: offset + FRAME as u64,
+                        state,
+                    });
                     if is_read && commit > 0 {
                         self.read_by_sqlite = self.frames.len();
                     } else if commit > 0 && state != State::Damaged {
@@ -124,16 +144,25 @@ impl Log {
         Ok(())
     }
 
-    /// Leaves out what lies behind the last commit, and what may be a commit that was never finished: its frames need not all be there.
+    /// Leaves out what lies behind the last commit, and what may be a commit that was never
+    /// finished: its frames need not all be there.
     fn cut(&mut self) {
         let beyond = self.frames.get(self.read_by_sqlite..).unwrap_or_default();
-        let ends = beyond.iter().rposition(|frame| frame.commit > 0 && frame.state != State::Damaged).map_or(0, |at| at + 1);
-        let has_gaps = self.passed_over > 0 || beyond.iter().take(ends).any(|frame| frame.state == State::Damaged);
+        let ends = beyond
+            .iter()
+            .rposition(|frame| frame.commit > 0 && frame.state != State::Damaged)
+            .map_or(0, |at| at + 1);
+        let has_gaps = self.passed_over > 0
+            || beyond
+                .iter()
+                .take(ends)
+                .any(|frame| frame.state == State::Damaged);
         let is_torn = self.commits_saved == 1 && has_gaps;
         if is_torn {
             self.commits_saved = 0;
         }
-        self.frames.truncate(self.read_by_sqlite + if is_torn { 0 } else { ends });
+        self.frames
+            .truncate(self.read_by_sqlite + if is_torn { 0 } else { ends });
     }
 
     pub(in crate::disk) fn frames(&self) -> &[Frame] {
@@ -147,7 +176,8 @@ impl Log {
 
     /// Damaged frames: those that were put right, and the others.
     pub(in crate::disk) fn damaged(&self) -> (usize, usize) {
-        let count = |is: fn(&State) -> bool| self.frames.iter().filter(|frame| is(&frame.state)).count();
+        let count =
+            |is: fn(&State) -> bool| self.frames.iter().filter(|frame| is(&frame.state)).count();
         (
             count(|state| matches!(state, State::Mended(_))),
             count(|state| matches!(state, State::Flipped | State::Damaged)) + self.passed_over,
@@ -156,7 +186,11 @@ impl Log {
 
     /// The size of the database in pages after the last commit; 0 where there is none.
     pub(in crate::disk) fn pages(&self) -> u32 {
-        self.frames.iter().rev().find(|frame| frame.commit > 0).map_or(0, |frame| frame.commit)
+        self.frames
+            .iter()
+            .rev()
+            .find(|frame| frame.commit > 0)
+            .map_or(0, |frame| frame.commit)
     }
 
     /// The page of a frame.
@@ -178,7 +212,11 @@ impl Log {
         let mut out = io::BufWriter::new(to);
         let mut header = [0; HEADER];
         let magic = MAGIC | u32::from(self.is_big_endian);
-        for (at, number) in [(0, magic), (4, VERSION), (8, u32::try_from(PAGE).unwrap_or_default())] {
+        for (at, number) in [
+            (0, magic),
+            (4, VERSION),
+            (8, u32::try_from(PAGE).unwrap_or_default()),
+        ] {
             put(&mut header, at, &number.to_be_bytes());
         }
         put(&mut header, 12, &self.checkpoints);
@@ -191,7 +229,11 @@ impl Log {
             put(&mut head, 0, &frame.page.to_be_bytes());
             put(&mut head, 4, &frame.commit.to_be_bytes());
             put(&mut head, 8, &self.salts);
-            sum = add(self.is_big_endian, add(self.is_big_endian, sum, part(&head, 0, 8)), &page);
+            sum = add(
+                self.is_big_endian,
+                add(self.is_big_endian, sum, part(&head, 0, 8)),
+                &page,
+            );
             put_sum(&mut head, 16, sum);
             out.write_all(&head)?;
             out.write_all(&page)?;
@@ -202,27 +244,54 @@ impl Log {
 }
 
 impl<'s> Reading<'s> {
-    /// Finds out how a log is to be read, from its header and its first frame; tells whether SQLite takes the header for sound.
+    /// Finds out how a log is to be read, from its header and its first frame; tells whether SQLite
+    /// takes the header for sound.
     fn begin(header: &[u8], first: &[u8], score: &'s Score) -> (Self, bool) {
         let stored = sum_at(header, 24);
         let magic = number(header, 0);
         let says_big = magic & 1 == 1;
         let mut salts = [0; 8];
-        let begin = |is_big_endian: bool| (is_big_endian, add(is_big_endian, (0, 0), part(header, 0, 24)));
-        let is_sound =
-            magic | 1 == MAGIC | 1 && number(header, 4) == VERSION && number(header, 8) as usize == PAGE && begin(says_big).1 == stored;
+        let begin = |is_big_endian: bool| {
+            (
+                is_big_endian,
+                add(is_big_endian, (0, 0), part(header, 0, 24)),
+            )
+        };
+        let is_sound = magic | 1 == MAGIC | 1
+            && number(header, 4) == VERSION
+            && number(header, 8) as usize == PAGE
+            && begin(says_big).1 == stored;
         // Where the header is damaged the first frame tells which order it is.
         let fits = |(is_big_endian, sum): &(bool, Sum)| {
-            [*sum, stored].iter().any(|seed| frame_sum(*is_big_endian, *seed, first) == sum_at(first, 16))
+            [*sum, stored]
+                .iter()
+                .any(|seed| frame_sum(*is_big_endian, *seed, first) == sum_at(first, 16))
         };
         let orders = [begin(says_big), begin(!says_big)];
-        let (is_big_endian, sum) = *orders.iter().find(|order| fits(order)).unwrap_or(&orders[0]);
-        let salts_from = if is_sound || !fits(&(is_big_endian, sum)) { part(header, 16, 8) } else { part(first, 8, 8) };
+        let (is_big_endian, sum) = *orders
+            .iter()
+            .find(|order| fits(order))
+            .unwrap_or(&orders[0]);
+        let salts_from = if is_sound || !fits(&(is_big_endian, sum)) {
+            part(header, 16, 8)
+        } else {
+            part(first, 8, 8)
+        };
         salts.copy_from_slice(salts_from);
-        (Self { score, is_big_endian, salts, before: [sum, stored], is_own: true }, is_sound)
+        (
+            Self {
+                score,
+                is_big_endian,
+                salts,
+                before: [sum, stored],
+                is_own: true,
+            },
+            is_sound,
+        )
     }
 
-    /// Checks a frame: its page, its commit and its state; none where it is no frame of this log. Also tells whether SQLite finds it sound.
+    /// Checks a frame: its page, its commit and its state; none where it is no frame of this log.
+    /// Also tells whether SQLite finds it sound.
     fn check(&mut self, frame: &[u8]) -> (Option<(u32, u32, State)>, bool) {
         let stored = sum_at(frame, 16);
         let seeds = self.before;
@@ -230,37 +299,52 @@ impl<'s> Reading<'s> {
         let (page, commit) = (number(frame, 0), number(frame, 4));
         let has_salts = part(frame, 8, 8) == self.salts;
         let follows_own = std::mem::replace(&mut self.is_own, has_salts);
-        if let Some(sum) = sums.into_iter().find(|sum| *sum == stored && (has_salts || follows_own)) {
+        if let Some(sum) = sums
+            .into_iter()
+            .find(|sum| *sum == stored && (has_salts || follows_own))
+        {
             self.is_own = true;
             let is_read = sums.first() == Some(&sum);
             self.before = [sum, stored];
-            let state = if has_salts { State::Sound } else { State::Mended(None) };
+            let state = if has_salts {
+                State::Sound
+            } else {
+                State::Mended(None)
+            };
             return (Some((page, commit, state)), is_read);
         }
         if !has_salts {
-            // A frame that an earlier log left here, most likely: the checksum goes on only where it is one of this log after all.
+            // A frame that an earlier log left here, most likely: the checksum goes on only where
+            // it is one of this log after all.
             self.before = [stored, stored];
             return (None, false);
         }
         for (seed, sum) in seeds.into_iter().zip(sums) {
             let (first, second) = (sum.0 ^ stored.0, sum.1 ^ stored.1);
             if first.count_ones() + second.count_ones() == 1 {
-                // The checksum itself has the wrong bit; the next frame was made from the right one.
+                // The checksum itself has the wrong bit; the next frame was made from the right
+                // one.
                 self.before = [sum, sum];
                 return (Some((page, commit, State::Mended(None))), false);
             }
             let bits = wrong_bits(self.is_big_endian, seed, frame, stored);
             if !bits.is_empty() {
                 self.before = [stored, stored];
-                let found = self.which(frame, &bits).map_or((page, commit, State::Flipped), |bit| mended(frame, bit));
+                let found = self
+                    .which(frame, &bits)
+                    .map_or((page, commit, State::Flipped), |bit| mended(frame, bit));
                 return (Some(found).filter(|(page, ..)| *page > 0), false);
             }
         }
         self.before = [stored, stored];
-        (Some((page, commit, State::Damaged)).filter(|_| page > 0), false)
+        (
+            Some((page, commit, State::Damaged)).filter(|_| page > 0),
+            false,
+        )
     }
 
-    /// Which of the bits that may be the wrong one is: the only one, or the one that makes more rows pass their checks.
+    /// Which of the bits that may be the wrong one is: the only one, or the one that makes more
+    /// rows pass their checks.
     fn which(&self, frame: &[u8], bits: &[usize]) -> Option<usize> {
         if let [bit] = bits {
             return Some(*bit);
@@ -268,7 +352,9 @@ impl<'s> Reading<'s> {
         let mut page = frame.get(FRAME..).unwrap_or_default().to_vec();
         let mut best = ((self.score)(&page), None);
         for bit in bits {
-            let Some(at) = (bit / 8).checked_sub(8) else { continue };
+            let Some(at) = (bit / 8).checked_sub(8) else {
+                continue;
+            };
             if let Some(byte) = page.get_mut(at) {
                 *byte ^= 1 << (bit % 8);
             }
@@ -284,7 +370,8 @@ impl<'s> Reading<'s> {
     }
 }
 
-/// What a frame says once a bit is put right; bits are counted over the first eight bytes of its head and its page.
+/// What a frame says once a bit is put right; bits are counted over the first eight bytes of its
+/// head and its page.
 fn mended(frame: &[u8], bit: usize) -> (u32, u32, State) {
     let mut head = [0; 8];
     head.copy_from_slice(part(frame, 0, 8));
@@ -294,13 +381,19 @@ fn mended(frame: &[u8], bit: usize) -> (u32, u32, State) {
     {
         *byte ^= 1 << (bit % 8);
     }
-    (number(&head, 0), number(&head, 4), State::Mended(in_page.map(|byte| byte * 8 + bit % 8)))
+    (
+        number(&head, 0),
+        number(&head, 4),
+        State::Mended(in_page.map(|byte| byte * 8 + bit % 8)),
+    )
 }
 
-/// The bits of which each alone makes a frame's checksum what is stored. Of the upper bits of a word there are many: what they add repeats.
+/// The bits of which each alone makes a frame's checksum what is stored. Of the upper bits of a
+/// word there are many: what they add repeats.
 ///
-/// A checksum is linear in its words, modulo 2³²: a bit that is off by 2ᵇ in the word `i` changes it by 2ᵇ times what a one there adds. From
-/// the last pair of words backwards those factors are `[[1, 1], [1, 2]]` to a growing power.
+/// A checksum is linear in its words, modulo 2³²: a bit that is off by 2ᵇ in the word `i` changes
+/// it by 2ᵇ times what a one there adds. From the last pair of words backwards those factors are
+/// `[[1, 1], [1, 2]]` to a growing power.
 fn wrong_bits(is_big_endian: bool, seed: Sum, frame: &[u8], stored: Sum) -> Vec<usize> {
     let mut bits = Vec::new();
     let sum = frame_sum(is_big_endian, seed, frame);
@@ -318,7 +411,9 @@ fn wrong_bits(is_big_endian: bool, seed: Sum, frame: &[u8], stored: Sum) -> Vec<
                         let byte_in_word = if is_big_endian { 3 - bit / 8 } else { bit / 8 };
                         let place = (word * 4 + byte_in_word as usize) * 8 + bit as usize % 8;
                         // A bit is wrong in one direction only.
-                        let is_set = covered(frame).nth(place / 8).is_some_and(|byte| byte >> (place % 8) & 1 == 1);
+                        let is_set = covered(frame)
+                            .nth(place / 8)
+                            .is_some_and(|byte| byte >> (place % 8) & 1 == 1);
                         if is_set == (sign != 1) {
                             bits.push(place);
                         }
@@ -333,18 +428,29 @@ fn wrong_bits(is_big_endian: bool, seed: Sum, frame: &[u8], stored: Sum) -> Vec<
 
 /// What of a frame its checksum covers.
 fn covered(frame: &[u8]) -> impl Iterator<Item = u8> + '_ {
-    part(frame, 0, 8).iter().chain(frame.get(FRAME..).unwrap_or_default()).copied()
+    part(frame, 0, 8)
+        .iter()
+        .chain(frame.get(FRAME..).unwrap_or_default())
+        .copied()
 }
 
 fn frame_sum(is_big_endian: bool, seed: Sum, frame: &[u8]) -> Sum {
-    add(is_big_endian, add(is_big_endian, seed, part(frame, 0, 8)), frame.get(FRAME..).unwrap_or_default())
+    add(
+        is_big_endian,
+        add(is_big_endian, seed, part(frame, 0, 8)),
+        frame.get(FRAME..).unwrap_or_default(),
+    )
 }
 
 /// SQLite's checksum of a log, gone on with.
 fn add(is_big_endian: bool, seed: Sum, bytes: &[u8]) -> Sum {
     let word = |bytes: &[u8]| {
         let bytes: [u8; 4] = bytes.try_into().unwrap_or_default();
-        if is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+        if is_big_endian {
+            u32::from_be_bytes(bytes)
+        } else {
+            u32::from_le_bytes(bytes)
+        }
     };
     bytes.chunks_exact(8).fold(seed, |(mut a, mut b), pair| {
         let (first, second) = pair.split_at(4);

@@ -1,4 +1,5 @@
-//! Everything at once, in real time: nothing is lost, nothing is leased twice, and whoever follows `due` gets it all.
+//! Everything at once, in real time: nothing is lost, nothing is leased twice, and whoever follows
+//! `due` gets it all.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -14,10 +15,17 @@ const SOURCES: usize = 4;
 
 #[test]
 fn sources_a_dispatcher_and_upkeep_at_once() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(3)
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let directory = TempDir::new().unwrap();
-        let options = DiskOptions { retention: Duration::ZERO, ..DiskOptions::default() };
+        let options = DiskOptions {
+            retention: Duration::ZERO,
+            ..DiskOptions::default()
+        };
         let journal = DiskJournal::open(directory.path(), options, Arc::new(SystemClock)).unwrap();
         let wanted = ["plain", "keyed"].map(super::fixture::wanted).to_vec();
         let numbers = journal.subscribe(wanted).await.unwrap();
@@ -36,21 +44,37 @@ fn sources_a_dispatcher_and_upkeep_at_once() {
                 for batch in 0..EVENTS / SOURCES / 20 {
                     let one = |index: usize| {
                         let id = format!("{source}-{}", batch * 20 + index);
-                        let keyed = NewDelivery { order_key: Some((index % 7) as u64), ..NewDelivery::now(numbers[1]) };
-                        Entry { deliveries: [NewDelivery::now(numbers[0]), keyed].into_iter().collect(), ..entry(&id, &[]) }
+                        let keyed = NewDelivery {
+                            order_key: Some((index % 7) as u64),
+                            ..NewDelivery::now(numbers[1])
+                        };
+                        Entry {
+                            deliveries: [NewDelivery::now(numbers[0]), keyed].into_iter().collect(),
+                            ..entry(&id, &[])
+                        }
                     };
-                    journal.append(append_of((0..20).map(one).collect())).await.unwrap();
+                    journal
+                        .append(append_of((0..20).map(one).collect()))
+                        .await
+                        .unwrap();
                 }
             })
         });
         let sources: Vec<_> = sources.collect();
         let (mut delivered, mut tried) = (HashMap::new(), 0_usize);
         while delivered.len() < EVENTS * 2 {
-            let due = tokio::time::timeout(MINUTE, journal.due()).await.expect("something is due while something is pending");
+            let due = tokio::time::timeout(MINUTE, journal.due())
+                .await
+                .expect("something is due while something is pending");
             loop {
                 let grants: Vec<_> = due
                     .iter()
-                    .map(|subscription| Grant { subscription: *subscription, count: 100, lease: MINUTE, bytes_max: usize::MAX })
+                    .map(|subscription| Grant {
+                        subscription: *subscription,
+                        count: 100,
+                        lease: MINUTE,
+                        bytes_max: usize::MAX,
+                    })
                     .collect();
                 let leased = journal.lease(&grants, usize::MAX).await.unwrap().leased;
                 if leased.is_empty() {
@@ -67,13 +91,28 @@ fn sources_a_dispatcher_and_upkeep_at_once() {
                         },
                         1 => Ending::Released,
                         _ => {
-                            assert_eq!(delivered.insert(leased.id, leased.event.id().clone()), None, "delivered twice");
+                            assert_eq!(
+                                delivered.insert(leased.id, leased.event.id().clone()),
+                                None,
+                                "delivered twice"
+                            );
                             Ending::Delivered
                         }
                     };
-                    settlements.push(Settlement { token: leased.token, ending, follow_ups: Vec::new() });
+                    settlements.push(Settlement {
+                        token: leased.token,
+                        ending,
+                        follow_ups: Vec::new(),
+                    });
                 }
-                assert!(journal.settle(settlements).await.unwrap().into_iter().all(|held| held));
+                assert!(
+                    journal
+                        .settle(settlements)
+                        .await
+                        .unwrap()
+                        .into_iter()
+                        .all(|held| held)
+                );
             }
         }
         for source in sources {
@@ -82,10 +121,21 @@ fn sources_a_dispatcher_and_upkeep_at_once() {
         done.store(true, Ordering::SeqCst);
         tidier.await.unwrap();
         for status in journal.reader().subscriptions().await.unwrap() {
-            assert_eq!((status.counts.delivered, status.counts.pending, status.counts.quarantined), (EVENTS as u64, 0, 0));
+            assert_eq!(
+                (
+                    status.counts.delivered,
+                    status.counts.pending,
+                    status.counts.quarantined
+                ),
+                (EVENTS as u64, 0, 0)
+            );
         }
         journal.upkeep().await;
-        assert_eq!(journal.reader().totals().await.unwrap().events, 0, "retention is over for all of them");
+        assert_eq!(
+            journal.reader().totals().await.unwrap().events,
+            0,
+            "retention is over for all of them"
+        );
         journal.close().await;
     });
 }

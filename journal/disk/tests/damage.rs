@@ -1,4 +1,5 @@
-//! Bits that flip and files that end early: found and counted, or nothing changes; never a panic, never a changed event.
+//! Bits that flip and files that end early: found and counted, or nothing changes; never a panic,
+//! never a changed event.
 
 use std::collections::HashSet;
 
@@ -29,7 +30,10 @@ impl Specimen {
         let journal = open(directory.path()).unwrap();
         fill(&journal).await;
         journal.close().await;
-        assert!(!schema::log(directory.path()).exists(), "a clean end leaves no log");
+        assert!(
+            !schema::log(directory.path()).exists(),
+            "a clean end leaves no log"
+        );
         Self::of(directory).await
     }
 
@@ -40,7 +44,13 @@ impl Specimen {
         fill(&journal).await;
         journal.upkeep().await;
         for id in ["late", "later"] {
-            journal.append(suite::append_of(vec![suite::entry(id, &[SubscriptionNumber(1)])])).await.unwrap();
+            journal
+                .append(suite::append_of(vec![suite::entry(
+                    id,
+                    &[SubscriptionNumber(1)],
+                )]))
+                .await
+                .unwrap();
         }
         copy(live.path(), directory.path());
         journal.close().await;
@@ -63,32 +73,77 @@ async fn examine(specimen: &Specimen, damage: impl FnOnce(&Path)) -> Result<Exam
     damage(directory.path());
     let journal = open(directory.path()).map_err(|error| format!("it does not start: {error}"))?;
     let seen = everything(&*journal.reader()).await;
-    let totals = journal.reader().totals().await.map_err(|error| error.to_string())?;
+    let totals = journal
+        .reader()
+        .totals()
+        .await
+        .map_err(|error| error.to_string())?;
     let is_told = !journal.warnings().is_empty();
-    for status in journal.reader().subscriptions().await.map_err(|error| error.to_string())? {
-        let Counts { created, delivered, dead, redriven, purged, cancelled, quarantined, pending, .. } = status.counts;
+    for status in journal
+        .reader()
+        .subscriptions()
+        .await
+        .map_err(|error| error.to_string())?
+    {
+        let Counts {
+            created,
+            delivered,
+            dead,
+            redriven,
+            purged,
+            cancelled,
+            quarantined,
+            pending,
+            ..
+        } = status.counts;
         if created != delivered + dead + redriven + purged + cancelled + quarantined + pending {
             return Err(format!("the counters do not add up: {:?}", status.counts));
         }
-        let shown = journal.reader().pending(status.number, None, 1_000).await.map_err(|error| error.to_string())?;
+        let shown = journal
+            .reader()
+            .pending(status.number, None, 1_000)
+            .await
+            .map_err(|error| error.to_string())?;
         if shown.len() as u64 != pending {
-            return Err(format!("{pending} are pending, and {} are shown", shown.len()));
+            return Err(format!(
+                "{pending} are pending, and {} are shown",
+                shown.len()
+            ));
         }
     }
-    journal.append(suite::append_of(vec![suite::entry("after", &[])])).await.map_err(|error| format!("nothing can be stored: {error}"))?;
+    journal
+        .append(suite::append_of(vec![suite::entry("after", &[])]))
+        .await
+        .map_err(|error| format!("nothing can be stored: {error}"))?;
     journal.close().await;
     if seen == specimen.seen {
-        return Ok(Examined { is_told, lost: Vec::new() });
+        return Ok(Examined {
+            is_told,
+            lost: Vec::new(),
+        });
     }
     if !is_told || totals.quarantined + totals.lost_commits == 0 {
-        return Err(format!("something is gone, and it is not told ({is_told}) or not counted"));
+        return Err(format!(
+            "something is gone, and it is not told ({is_told}) or not counted"
+        ));
     }
     let known: HashSet<_> = specimen.seen.iter().collect();
-    if let Some(line) = seen.iter().find(|line| line.starts_with("event") && !known.contains(line)) {
+    if let Some(line) = seen
+        .iter()
+        .find(|line| line.starts_with("event") && !known.contains(line))
+    {
         return Err(format!("an event that was never stored: {line}"));
     }
     let left: HashSet<_> = seen.iter().collect();
-    Ok(Examined { is_told, lost: specimen.seen.iter().filter(|line| !left.contains(line)).cloned().collect() })
+    Ok(Examined {
+        is_told,
+        lost: specimen
+            .seen
+            .iter()
+            .filter(|line| !left.contains(line))
+            .cloned()
+            .collect(),
+    })
 }
 
 /// Whether the tests that take long are run whole.
@@ -101,15 +156,23 @@ const FLIPS: u64 = 200;
 
 /// Numbers that look random and are the same in every run.
 fn scattered(count: u64, below: u64) -> impl Iterator<Item = usize> {
-    (1..=count).map(move |step| usize::try_from((step.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11) % below).unwrap())
+    (1..=count).map(move |step| {
+        usize::try_from((step.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11) % below).unwrap()
+    })
 }
 
 fn length(path: &Path) -> u64 {
     path.metadata().unwrap().len()
 }
 
-/// Flips bits of a file, one at a time; tells how many of the flips were noticed. Of a flip at most so many events may be lost.
-async fn flip(specimen: &Specimen, file: &str, lost_max: usize, bits: impl Iterator<Item = usize>) -> usize {
+/// Flips bits of a file, one at a time; tells how many of the flips were noticed. Of a flip at most
+/// so many events may be lost.
+async fn flip(
+    specimen: &Specimen,
+    file: &str,
+    lost_max: usize,
+    bits: impl Iterator<Item = usize>,
+) -> usize {
     let whole = std::fs::read(specimen.directory.path().join(file)).unwrap();
     let mut found = 0;
     for bit in bits {
@@ -121,7 +184,10 @@ async fn flip(specimen: &Specimen, file: &str, lost_max: usize, bits: impl Itera
         match examine(specimen, flip).await {
             Ok(Examined { is_told, lost }) => {
                 let events = lost.iter().filter(|line| line.starts_with("event")).count();
-                assert!(events <= lost_max, "{file}, bit {bit}: {events} events are lost: {lost:#?}");
+                assert!(
+                    events <= lost_max,
+                    "{file}, bit {bit}: {events} events are lost: {lost:#?}"
+                );
                 found += usize::from(is_told);
             }
             Err(wrong) => panic!("{file}, bit {bit}: {wrong}"),
@@ -136,19 +202,46 @@ fn flipped_bits_are_found_or_change_nothing() {
         let (at_rest, killed) = (Specimen::at_rest().await, Specimen::killed().await);
         // Most of a small database is empty space, where nothing can be lost.
         let database = std::fs::read(at_rest.directory.path().join("journal.db")).unwrap();
-        let used: Vec<usize> = (0..database.len()).filter(|at| database[*at] != 0).collect();
+        let used: Vec<usize> = (0..database.len())
+            .filter(|at| database[*at] != 0)
+            .collect();
         if is_long() {
             let every = (0..database.len()).flat_map(|at| (0..8).map(move |bit| (at, bit)));
             // Every bit of what is used, and one of each byte that is not.
-            let bits = every.filter(|(at, bit)| database[*at] != 0 || *bit == *at % 8).map(|(at, bit)| at * 8 + bit);
+            let bits = every
+                .filter(|(at, bit)| database[*at] != 0 || *bit == *at % 8)
+                .map(|(at, bit)| at * 8 + bit);
             let found = flip(&at_rest, "journal.db", 1, bits).await;
-            println!("{found} of {} bits in use and {} others were noticed", used.len() * 8, database.len() - used.len());
+            println!(
+                "{found} of {} bits in use and {} others were noticed",
+                used.len() * 8,
+                database.len() - used.len()
+            );
         } else {
-            let in_use = scattered(FLIPS, used.len() as u64 * 8).map(|bit| used[bit / 8] * 8 + bit % 8);
+            let in_use =
+                scattered(FLIPS, used.len() as u64 * 8).map(|bit| used[bit / 8] * 8 + bit % 8);
             assert!(flip(&at_rest, "journal.db", 1, in_use).await > FLIPS as usize / 2);
-            flip(&at_rest, "journal.db", 1, scattered(FLIPS / 4, length(&at_rest.directory.path().join("journal.db")) * 8)).await;
+            flip(
+                &at_rest,
+                "journal.db",
+                1,
+                scattered(
+                    FLIPS / 4,
+                    length(&at_rest.directory.path().join("journal.db")) * 8,
+                ),
+            )
+            .await;
         }
-        flip(&killed, "journal.db", 1, scattered(FLIPS / 4, length(&killed.directory.path().join("journal.db")) * 8)).await;
+        flip(
+            &killed,
+            "journal.db",
+            1,
+            scattered(
+                FLIPS / 4,
+                length(&killed.directory.path().join("journal.db")) * 8,
+            ),
+        )
+        .await;
         assert_eq!(flip(&killed, "mark", 0, 0..96).await, 96);
     });
 }
@@ -158,13 +251,20 @@ fn a_flipped_bit_in_the_log_loses_no_more_than_the_record_it_lies_in() {
     suite::paused(async {
         let killed = Specimen::killed().await;
         let bits = length(&killed.directory.path().join("journal.db-wal")) * 8;
-        // The header and the heads of the first frames whole, and the rest here and there; the long way every byte.
+        // The header and the heads of the first frames whole, and the rest here and there; the long
+        // way every byte.
         let heads = (0..32 * 8).chain((32 * 8..(32 + 24) * 8).step_by(3));
         let rest = if is_long() { bits } else { FLIPS };
         let here_and_there = (0..rest).filter(|at| !is_long() || at / 8 % 8 == at % 8);
         let spread = here_and_there
             .zip(scattered(rest, bits))
-            .map(|(at, scattered)| if is_long() { usize::try_from(at).unwrap() } else { scattered });
+            .map(|(at, scattered)| {
+                if is_long() {
+                    usize::try_from(at).unwrap()
+                } else {
+                    scattered
+                }
+            });
         let found = flip(&killed, "journal.db-wal", 1, heads.chain(spread)).await;
         assert!(found > 0);
         println!("{found} flips in the log were noticed");
@@ -181,11 +281,22 @@ fn truncated_files_are_found_or_change_nothing() {
                     continue;
                 }
                 let every = (0..length(&path)).map(|at| usize::try_from(at).unwrap());
-                let offsets: Vec<usize> =
-                    if is_long() { every.collect() } else { [0, 1, 99].into_iter().chain(scattered(cuts, length(&path))).collect() };
+                let offsets: Vec<usize> = if is_long() {
+                    every.collect()
+                } else {
+                    [0, 1, 99]
+                        .into_iter()
+                        .chain(scattered(cuts, length(&path)))
+                        .collect()
+                };
                 for at in offsets {
                     let cut = |directory: &Path| {
-                        std::fs::OpenOptions::new().write(true).open(directory.join(file)).unwrap().set_len(at as u64).unwrap();
+                        std::fs::OpenOptions::new()
+                            .write(true)
+                            .open(directory.join(file))
+                            .unwrap()
+                            .set_len(at as u64)
+                            .unwrap();
                     };
                     if let Err(wrong) = examine(&specimen, cut).await {
                         panic!("{file} cut at {at}: {wrong}");
@@ -203,8 +314,15 @@ fn a_store_behind_its_mark_says_so_once() {
         let log = specimen.directory.path().join("journal.db-wal");
         std::fs::write(&log, b"").unwrap();
         let journal = open(specimen.directory.path()).unwrap();
-        assert!(journal.warnings()[0].contains("behind its mark"), "{:?}", journal.warnings());
-        journal.append(suite::append_of(vec![suite::entry("x", &[])])).await.unwrap();
+        assert!(
+            journal.warnings()[0].contains("behind its mark"),
+            "{:?}",
+            journal.warnings()
+        );
+        journal
+            .append(suite::append_of(vec![suite::entry("x", &[])]))
+            .await
+            .unwrap();
         journal.close().await;
         drop(journal);
         let journal = open(specimen.directory.path()).unwrap();
@@ -219,23 +337,40 @@ fn a_damaged_event_takes_its_deliveries_along_and_nothing_else() {
         let journal = open(directory.path()).unwrap();
         fill(&journal).await;
         let other = schema::connect(directory.path(), Purpose::Write).unwrap();
-        other.execute("UPDATE events SET record = x'00' WHERE sequence IN (5, 6)", []).unwrap();
+        other
+            .execute(
+                "UPDATE events SET record = x'00' WHERE sequence IN (5, 6)",
+                [],
+            )
+            .unwrap();
         // What is in memory hides the damage from the running journal.
         *journal.shared.queues.lock() = Queues::new(0, Arc::default());
         journal.shared.queues.lock().know(1, true, true);
         let leased = journal
-            .lease(&[Grant { subscription: SubscriptionNumber(1), count: 9, lease: MINUTE, bytes_max: usize::MAX }], usize::MAX)
+            .lease(
+                &[Grant {
+                    subscription: SubscriptionNumber(1),
+                    count: 9,
+                    lease: MINUTE,
+                    bytes_max: usize::MAX,
+                }],
+                usize::MAX,
+            )
             .await
             .unwrap()
             .leased;
         let sequences: Vec<_> = leased.iter().map(|leased| leased.id.sequence.0).collect();
         assert_eq!(sequences, [4, 7, 8]);
-        // The writer does its jobs in turn: what this one answers was written after the damage was set aside.
+        // The writer does its jobs in turn: what this one answers was written after the damage was
+        // set aside.
         journal.append(suite::append_of(Vec::new())).await.unwrap();
         let totals = journal.reader().totals().await.unwrap();
         let counts = journal.reader().subscriptions().await.unwrap()[0].counts;
         assert_eq!((totals.quarantined, totals.events), (2, 10));
-        assert_eq!((counts.quarantined, counts.pending, counts.created), (2, 4, 8));
+        assert_eq!(
+            (counts.quarantined, counts.pending, counts.created),
+            (2, 4, 8)
+        );
         assert_eq!(journal.reader().event(Sequence(5)).await, Ok(None));
     });
 }
@@ -245,18 +380,37 @@ fn a_damaged_delivery_at_the_head_of_an_order_key_lets_the_next_go() {
     suite::paused(async {
         let directory = TempDir::new().unwrap();
         let journal = open(directory.path()).unwrap();
-        let number = journal.subscribe(vec![super::fixture::wanted("keys")]).await.unwrap()[0];
+        let number = journal
+            .subscribe(vec![super::fixture::wanted("keys")])
+            .await
+            .unwrap()[0];
         let keyed = |id: &str| {
-            let delivery = NewDelivery { order_key: Some(7), ..NewDelivery::now(number) };
-            crate::Entry { deliveries: [delivery].into_iter().collect(), ..suite::entry(id, &[]) }
+            let delivery = NewDelivery {
+                order_key: Some(7),
+                ..NewDelivery::now(number)
+            };
+            crate::Entry {
+                deliveries: [delivery].into_iter().collect(),
+                ..suite::entry(id, &[])
+            }
         };
-        journal.append(suite::append_of(vec![keyed("1"), keyed("2"), keyed("3")])).await.unwrap();
+        journal
+            .append(suite::append_of(vec![keyed("1"), keyed("2"), keyed("3")]))
+            .await
+            .unwrap();
         let other = schema::connect(directory.path(), Purpose::Write).unwrap();
-        other.execute("UPDATE pending SET value = x'00' WHERE sequence = 1", []).unwrap();
+        other
+            .execute("UPDATE pending SET value = x'00' WHERE sequence = 1", [])
+            .unwrap();
         drop(other);
         *journal.shared.queues.lock() = Queues::new(0, Arc::default());
         journal.shared.queues.lock().know(number.0, true, true);
-        let grant = Grant { subscription: number, count: 9, bytes_max: usize::MAX, lease: MINUTE };
+        let grant = Grant {
+            subscription: number,
+            count: 9,
+            bytes_max: usize::MAX,
+            lease: MINUTE,
+        };
         let leased = loop {
             // Whoever loads the queue finds the damage, and hands it to the writer.
             let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased;
@@ -265,9 +419,18 @@ fn a_damaged_delivery_at_the_head_of_an_order_key_lets_the_next_go() {
             }
             journal.append(suite::append_of(Vec::new())).await.unwrap();
         };
-        assert_eq!(leased.iter().map(|leased| leased.id.sequence.0).collect::<Vec<_>>(), [2]);
+        assert_eq!(
+            leased
+                .iter()
+                .map(|leased| leased.id.sequence.0)
+                .collect::<Vec<_>>(),
+            [2]
+        );
         let counts = journal.reader().subscriptions().await.unwrap()[0].counts;
-        assert_eq!((counts.created, counts.quarantined, counts.pending), (3, 1, 2));
+        assert_eq!(
+            (counts.created, counts.quarantined, counts.pending),
+            (3, 1, 2)
+        );
     });
 }
 
@@ -276,22 +439,62 @@ fn a_block_that_is_damaged_under_its_leases_is_counted_once() {
     suite::paused(async {
         let directory = TempDir::new().unwrap();
         let journal = open(directory.path()).unwrap();
-        let number = journal.subscribe(vec![super::fixture::wanted("r")]).await.unwrap()[0];
-        journal.append(suite::append_of((1..=9).map(|id| suite::entry(&id.to_string(), &[number])).collect())).await.unwrap();
+        let number = journal
+            .subscribe(vec![super::fixture::wanted("r")])
+            .await
+            .unwrap()[0];
+        journal
+            .append(suite::append_of(
+                (1..=9)
+                    .map(|id| suite::entry(&id.to_string(), &[number]))
+                    .collect(),
+            ))
+            .await
+            .unwrap();
         let leased = journal
-            .lease(&[Grant { subscription: number, count: 9, bytes_max: usize::MAX, lease: MINUTE }], usize::MAX)
+            .lease(
+                &[Grant {
+                    subscription: number,
+                    count: 9,
+                    bytes_max: usize::MAX,
+                    lease: MINUTE,
+                }],
+                usize::MAX,
+            )
             .await
             .unwrap()
             .leased;
         let other = schema::connect(directory.path(), Purpose::Write).unwrap();
-        other.execute("UPDATE pending SET value = x'00'", []).unwrap();
+        other
+            .execute("UPDATE pending SET value = x'00'", [])
+            .unwrap();
         drop(other);
         for half in leased.chunks(5) {
-            let ends = half.iter().map(|leased| Settlement { token: leased.token, ending: Ending::Delivered, follow_ups: Vec::new() });
-            assert!(journal.settle(ends.collect()).await.unwrap().into_iter().all(|held| !held), "their row is gone");
+            let ends = half.iter().map(|leased| Settlement {
+                token: leased.token,
+                ending: Ending::Delivered,
+                follow_ups: Vec::new(),
+            });
+            assert!(
+                journal
+                    .settle(ends.collect())
+                    .await
+                    .unwrap()
+                    .into_iter()
+                    .all(|held| !held),
+                "their row is gone"
+            );
         }
         let counts = journal.reader().subscriptions().await.unwrap()[0].counts;
-        assert_eq!((counts.created, counts.quarantined, counts.delivered, counts.pending), (9, 9, 0, 0));
+        assert_eq!(
+            (
+                counts.created,
+                counts.quarantined,
+                counts.delivered,
+                counts.pending
+            ),
+            (9, 9, 0, 0)
+        );
     });
 }
 
@@ -301,12 +504,20 @@ fn what_an_earlier_log_left_behind_this_one_is_none_of_it() {
         let (live, directory) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let journal = open(live.path()).unwrap();
         for id in 0..30 {
-            journal.append(suite::append_of(vec![suite::entry(&id.to_string(), &[])])).await.unwrap();
+            journal
+                .append(suite::append_of(vec![suite::entry(&id.to_string(), &[])]))
+                .await
+                .unwrap();
         }
         let other = schema::connect(live.path(), Purpose::Write).unwrap();
-        other.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
+        other
+            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
+            .unwrap();
         for id in ["late", "later"] {
-            journal.append(suite::append_of(vec![suite::entry(id, &[])])).await.unwrap();
+            journal
+                .append(suite::append_of(vec![suite::entry(id, &[])]))
+                .await
+                .unwrap();
         }
         copy(live.path(), directory.path());
         let copied = open(directory.path()).unwrap();

@@ -9,7 +9,11 @@ use crate::{Ending, Entry};
 
 /// What is seen of a store, with nothing in flight.
 fn at_rest(seen: Vec<String>) -> Vec<String> {
-    let rest = |line: String| (1..4).fold(line, |line, leased| line.replace(&format!("in_flight: {leased}"), "in_flight: 0"));
+    let rest = |line: String| {
+        (1..4).fold(line, |line, leased| {
+            line.replace(&format!("in_flight: {leased}"), "in_flight: 0")
+        })
+    };
     seen.into_iter().map(rest).collect()
 }
 
@@ -19,23 +23,61 @@ fn after_an_error_nothing_is_acknowledged_until_the_store_is_open_again() {
         let directory = TempDir::new().unwrap();
         let journal = open(directory.path()).unwrap();
         fill(&journal).await;
-        let grant = Grant { subscription: SubscriptionNumber(1), count: 1, lease: MINUTE, bytes_max: usize::MAX };
-        let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased.remove(0);
+        let grant = Grant {
+            subscription: SubscriptionNumber(1),
+            count: 1,
+            lease: MINUTE,
+            bytes_max: usize::MAX,
+        };
+        let leased = journal
+            .lease(&[grant], usize::MAX)
+            .await
+            .unwrap()
+            .leased
+            .remove(0);
         let before = everything(&*journal.reader()).await;
         journal.shared.fault.set(1, ffi::SQLITE_IOERR_FSYNC);
-        let refused = journal.append(append_of(vec![entry("x", &[SubscriptionNumber(1)])])).await;
+        let refused = journal
+            .append(append_of(vec![entry("x", &[SubscriptionNumber(1)])]))
+            .await;
         assert!(matches!(refused, Err(JournalError::Io(_))), "{refused:?}");
         // Time is paused, the writer's is not: this asks until it has the store open again.
         while let Some(trouble) = journal.trouble() {
             assert!(matches!(trouble, JournalError::Io(_)));
-            assert!(matches!(journal.append(append_of(Vec::new())).await, Err(JournalError::Io(_)) | Ok(_)));
+            assert!(matches!(
+                journal.append(append_of(Vec::new())).await,
+                Err(JournalError::Io(_)) | Ok(_)
+            ));
         }
-        let stale = Settlement { token: leased.token, ending: Ending::Delivered, follow_ups: Vec::new() };
-        assert_eq!(journal.settle(vec![stale]).await, Ok(vec![false]), "leases are dropped");
-        assert_eq!(everything(&*journal.reader()).await, at_rest(before), "nothing of it has happened");
-        let again = journal.lease(&[Grant { count: 9, ..grant }], usize::MAX).await.unwrap().leased;
-        assert!(again.iter().any(|again| again.id == leased.id && again.token != leased.token));
-        journal.append(append_of(vec![entry("y", &[])])).await.unwrap();
+        let stale = Settlement {
+            token: leased.token,
+            ending: Ending::Delivered,
+            follow_ups: Vec::new(),
+        };
+        assert_eq!(
+            journal.settle(vec![stale]).await,
+            Ok(vec![false]),
+            "leases are dropped"
+        );
+        assert_eq!(
+            everything(&*journal.reader()).await,
+            at_rest(before),
+            "nothing of it has happened"
+        );
+        let again = journal
+            .lease(&[Grant { count: 9, ..grant }], usize::MAX)
+            .await
+            .unwrap()
+            .leased;
+        assert!(
+            again
+                .iter()
+                .any(|again| again.id == leased.id && again.token != leased.token)
+        );
+        journal
+            .append(append_of(vec![entry("y", &[])]))
+            .await
+            .unwrap();
     });
 }
 
@@ -46,23 +88,58 @@ fn a_full_disk_refuses_appends_and_lets_settlements_through() {
         let journal = open(directory.path()).unwrap();
         fill(&journal).await;
         let leased = journal
-            .lease(&[Grant { subscription: SubscriptionNumber(1), count: 1, lease: MINUTE, bytes_max: usize::MAX }], usize::MAX)
+            .lease(
+                &[Grant {
+                    subscription: SubscriptionNumber(1),
+                    count: 1,
+                    lease: MINUTE,
+                    bytes_max: usize::MAX,
+                }],
+                usize::MAX,
+            )
             .await
             .unwrap()
             .leased;
         journal.shared.fault.set(1, ffi::SQLITE_FULL);
-        let again = journal.append(append_of(vec![entry("w", &[SubscriptionNumber(1)])])).await;
-        assert!(again.is_ok(), "the log was written from its beginning again: {again:?}");
+        let again = journal
+            .append(append_of(vec![entry("w", &[SubscriptionNumber(1)])]))
+            .await;
+        assert!(
+            again.is_ok(),
+            "the log was written from its beginning again: {again:?}"
+        );
         journal.shared.fault.set(2, ffi::SQLITE_FULL);
-        let refused = journal.append(append_of(vec![entry("x", &[SubscriptionNumber(1)])])).await;
+        let refused = journal
+            .append(append_of(vec![entry("x", &[SubscriptionNumber(1)])]))
+            .await;
         assert_eq!(refused, Err(JournalError::DiskFull));
-        assert_eq!(journal.trouble(), Some(JournalError::DiskFull), "nobody should be sent here");
+        assert_eq!(
+            journal.trouble(),
+            Some(JournalError::DiskFull),
+            "nobody should be sent here"
+        );
         journal.shared.fault.set(3, ffi::SQLITE_FULL);
-        let settlement = Settlement { token: leased[0].token, ending: Ending::Delivered, follow_ups: Vec::new() };
-        assert_eq!(journal.settle(vec![settlement]).await, Ok(vec![true]), "tried again, with room for the log");
-        journal.append(append_of(vec![entry("x", &[SubscriptionNumber(1)])])).await.unwrap();
+        let settlement = Settlement {
+            token: leased[0].token,
+            ending: Ending::Delivered,
+            follow_ups: Vec::new(),
+        };
+        assert_eq!(
+            journal.settle(vec![settlement]).await,
+            Ok(vec![true]),
+            "tried again, with room for the log"
+        );
+        journal
+            .append(append_of(vec![entry("x", &[SubscriptionNumber(1)])]))
+            .await
+            .unwrap();
         assert_eq!(journal.trouble(), None);
-        assert_eq!(journal.reader().subscriptions().await.unwrap()[0].counts.delivered, 2);
+        assert_eq!(
+            journal.reader().subscriptions().await.unwrap()[0]
+                .counts
+                .delivered,
+            2
+        );
     });
 }
 
@@ -70,11 +147,20 @@ fn a_full_disk_refuses_appends_and_lets_settlements_through() {
 fn a_store_has_one_user_and_any_number_of_onlookers() {
     suite::paused(async {
         let directory = TempDir::new().unwrap();
-        assert_eq!(DiskReader::open(directory.path()).unwrap_err(), OpenError::Missing(directory.path().to_owned()));
+        assert_eq!(
+            DiskReader::open(directory.path()).unwrap_err(),
+            OpenError::Missing(directory.path().to_owned())
+        );
         let journal = open(directory.path()).unwrap();
         fill(&journal).await;
         let locked = open(directory.path()).unwrap_err();
-        assert_eq!(locked, OpenError::Locked { path: directory.path().to_owned(), process: std::process::id().to_string() });
+        assert_eq!(
+            locked,
+            OpenError::Locked {
+                path: directory.path().to_owned(),
+                process: std::process::id().to_string()
+            }
+        );
         let seen = everything(&*journal.reader()).await;
         let onlooker = DiskReader::open(directory.path()).unwrap();
         assert_eq!(onlooker.id(), journal.id());
@@ -95,7 +181,11 @@ fn a_store_of_a_later_format_is_left_alone() {
         let other = schema::connect(directory.path(), Purpose::Write).unwrap();
         schema::write_format_number(&other, 99).unwrap();
         drop(other);
-        let newer = OpenError::Newer { path: directory.path().to_owned(), found: 99, understood: schema::FORMAT };
+        let newer = OpenError::Newer {
+            path: directory.path().to_owned(),
+            found: 99,
+            understood: schema::FORMAT,
+        };
         assert_eq!(open(directory.path()).unwrap_err(), newer);
         assert_eq!(DiskReader::open(directory.path()).unwrap_err(), newer);
     });
@@ -105,11 +195,25 @@ fn a_store_of_a_later_format_is_left_alone() {
 fn the_disk_returns_to_its_baseline() {
     suite::paused(async {
         let directory = TempDir::new().unwrap();
-        let options = DiskOptions { retention: MINUTE, ..DiskOptions::default() };
-        let journal = DiskJournal::open(directory.path(), options, Arc::new(RuntimeClock::new(START))).unwrap();
+        let options = DiskOptions {
+            retention: MINUTE,
+            ..DiskOptions::default()
+        };
+        let journal = DiskJournal::open(
+            directory.path(),
+            options,
+            Arc::new(RuntimeClock::new(START)),
+        )
+        .unwrap();
         for round in 0..10 {
-            let one = |id| Entry { event: sized_event(&format!("{round}-{id}"), 4_000), ..entry("x", &[]) };
-            journal.append(append_of((0..300).map(one).collect())).await.unwrap();
+            let one = |id| Entry {
+                event: sized_event(&format!("{round}-{id}"), 4_000),
+                ..entry("x", &[])
+            };
+            journal
+                .append(append_of((0..300).map(one).collect()))
+                .await
+                .unwrap();
         }
         journal.upkeep().await;
         let full = schema::size_bytes(directory.path());
@@ -118,7 +222,11 @@ fn the_disk_returns_to_its_baseline() {
         let totals = journal.reader().totals().await.unwrap();
         assert_eq!((totals.events, totals.last_sequence), (0, 3_000));
         let spare = 300 * schema::PAGE_BYTES;
-        assert!(totals.bytes < spare && full > 3 * spare, "{} of {full} bytes are left", totals.bytes);
+        assert!(
+            totals.bytes < spare && full > 3 * spare,
+            "{} of {full} bytes are left",
+            totals.bytes
+        );
     });
 }
 
@@ -131,34 +239,65 @@ fn others_cannot_read_a_store_new_or_old() {
         let journal = open(&directory).unwrap();
         fill(&journal).await;
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
-        let files = ["journal.db", "journal.db-wal", "journal.db-shm", "mark", "lock", "ballast"];
+        let files = [
+            "journal.db",
+            "journal.db-wal",
+            "journal.db-shm",
+            "mark",
+            "lock",
+            "ballast",
+        ];
         let check = || {
             assert_eq!(mode(&directory), 0o700);
-            files.iter().for_each(|file| assert_eq!(mode(&directory.join(file)), 0o600, "{file}"));
+            files
+                .iter()
+                .for_each(|file| assert_eq!(mode(&directory.join(file)), 0o600, "{file}"));
         };
         check();
         journal.close().await;
         drop(journal);
         // As an earlier version left it.
-        let set = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
+        };
         let aside = directory.join("damaged-1");
         std::fs::create_dir(&aside).unwrap();
         std::fs::write(aside.join("journal.db"), "").unwrap();
-        for path in [directory.join("journal.db"), directory.join("mark"), directory.join("lock"), aside.join("journal.db")] {
+        for path in [
+            directory.join("journal.db"),
+            directory.join("mark"),
+            directory.join("lock"),
+            aside.join("journal.db"),
+        ] {
             set(&path, 0o644);
         }
         set(&aside, 0o755);
         set(&directory, 0o755);
         let journal = open(&directory).unwrap();
-        journal.append(append_of(vec![entry("x", &[])])).await.unwrap();
+        journal
+            .append(append_of(vec![entry("x", &[])]))
+            .await
+            .unwrap();
         check();
-        assert_eq!((mode(&aside), mode(&aside.join("journal.db"))), (0o700, 0o600));
+        assert_eq!(
+            (mode(&aside), mode(&aside.join("journal.db"))),
+            (0o700, 0o600)
+        );
         // What a salvage makes is no more open: the first page is gone.
         journal.close().await;
         drop(journal);
-        std::fs::OpenOptions::new().write(true).open(directory.join("journal.db")).unwrap().set_len(9).unwrap();
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(directory.join("journal.db"))
+            .unwrap()
+            .set_len(9)
+            .unwrap();
         let journal = open(&directory).unwrap();
-        assert!(journal.warnings()[0].contains("damaged"), "{:?}", journal.warnings());
+        assert!(
+            journal.warnings()[0].contains("damaged"),
+            "{:?}",
+            journal.warnings()
+        );
         check();
         for entry in std::fs::read_dir(&directory).unwrap().flatten() {
             assert_eq!(mode(&entry.path()) & 0o077, 0, "{:?}", entry.path());
@@ -185,15 +324,24 @@ fn unindex(directory: &Path) {
              COMMIT;",
         )
         .unwrap();
-    assert!(check::look_at_pages(&other).unwrap().is_some(), "the index is damaged");
+    assert!(
+        check::look_at_pages(&other).unwrap().is_some(),
+        "the index is damaged"
+    );
 }
 
-/// Whether this process holds SQLite's lock on a store's database, as the kernel tells everybody (proc_locks(5)).
+/// Whether this process holds SQLite's lock on a store's database, as the kernel tells everybody
+/// (proc_locks(5)).
 #[cfg(target_os = "linux")]
 fn is_locked(directory: &Path) -> bool {
-    let (process, file) = (format!(" {} ", std::process::id()), format!(":{} ", schema::file(directory)));
+    let (process, file) = (
+        format!(" {} ", std::process::id()),
+        format!(":{} ", schema::file(directory)),
+    );
     let locks = std::fs::read_to_string("/proc/locks").unwrap();
-    locks.lines().any(|lock| lock.contains(" POSIX ") && lock.contains(&process) && lock.contains(&file))
+    locks
+        .lines()
+        .any(|lock| lock.contains(" POSIX ") && lock.contains(&process) && lock.contains(&file))
 }
 
 #[test]
@@ -209,7 +357,11 @@ fn the_database_stays_locked_while_its_pages_are_read_beside_sqlite() {
         assert!(!is_locked(directory.path()));
         unindex(directory.path());
         let journal = open(directory.path()).unwrap();
-        assert!(journal.warnings()[0].contains("made anew"), "{:?}", journal.warnings());
+        assert!(
+            journal.warnings()[0].contains("made anew"),
+            "{:?}",
+            journal.warnings()
+        );
         assert!(is_locked(directory.path()), "mended at the start");
         unindex(directory.path());
         let epoch = journal.shared.epoch();
@@ -229,7 +381,9 @@ fn a_first_start_that_came_to_nothing_has_lost_no_commits() {
     suite::paused(async {
         let directory = TempDir::new().unwrap();
         for files in [vec!["mark"], vec!["mark", "journal.db"]] {
-            files.iter().for_each(|file| std::fs::write(directory.path().join(file), "").unwrap());
+            files
+                .iter()
+                .for_each(|file| std::fs::write(directory.path().join(file), "").unwrap());
             let journal = open(directory.path()).unwrap();
             assert_eq!(journal.warnings(), &[] as &[String], "{files:?}");
             journal.close().await;

@@ -1,6 +1,8 @@
-//! A store of format 1 as it lay on disk when that format was new. Every later version must read it.
+//! A store of format 1 as it lay on disk when that format was new. Every later version must read
+//! it.
 //!
-//! The files were written by [`write_the_fixture`]: run it by hand, with `POINTSMAN_FIXTURE` set to a folder, when a new format needs one.
+//! The files were written by [`write_the_fixture`]: run it by hand, with `POINTSMAN_FIXTURE` set to
+//! a folder, when a new format needs one.
 
 use bytes::Bytes;
 use pointsman_schemas::Reject;
@@ -8,51 +10,150 @@ use pointsman_schemas::Timestamp;
 
 use super::*;
 use crate::suite::{append_of, entry, last};
-use crate::{Append, Counts, DeadReason, Ending, Entry, FollowUp, LeaseToken, NewDelivery, Role, SubscriptionIdentity};
+use crate::{
+    Append, Counts, DeadReason, Ending, Entry, FollowUp, LeaseToken, NewDelivery, Role,
+    SubscriptionIdentity,
+};
 
 pub(super) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
 pub(super) fn wanted(rule: &str) -> Subscription {
-    let identity = SubscriptionIdentity { tenant: name("default"), rule: name(rule), role: Role::To, target: name("target") };
-    Subscription { identity, renamed_from: None, backlog: None }
+    let identity = SubscriptionIdentity {
+        tenant: name("default"),
+        rule: name(rule),
+        role: Role::To,
+        target: name("target"),
+    };
+    Subscription {
+        identity,
+        renamed_from: None,
+        backlog: None,
+    }
 }
 
 /// Fills a store with some of everything.
 pub(super) async fn fill(journal: &DiskJournal) {
-    let numbers = journal.subscribe(vec![wanted("blocks"), wanted("keys"), wanted("gone")]).await.unwrap();
+    let numbers = journal
+        .subscribe(vec![wanted("blocks"), wanted("keys"), wanted("gone")])
+        .await
+        .unwrap();
     let [blocks, keys, gone] = [numbers[0], numbers[1], numbers[2]];
-    let cursor = Cursor { fingerprint: 7, position: Bytes::from_static(b"here") };
-    let reject = Reject { raw: Bytes::from_static(b"\xff"), reason: "it is no JSON".to_owned() };
-    let unique = |id: &str| Entry { deduplicate: Some(MINUTE * 60), ..entry(id, &[blocks]) };
-    let batch = Append { cursor: Some(cursor), rejects: vec![reject], ..append_of((1..=8).map(|id| unique(&id.to_string())).collect()) };
+    let cursor = Cursor {
+        fingerprint: 7,
+        position: Bytes::from_static(b"here"),
+    };
+    let reject = Reject {
+        raw: Bytes::from_static(b"\xff"),
+        reason: "it is no JSON".to_owned(),
+    };
+    let unique = |id: &str| Entry {
+        deduplicate: Some(MINUTE * 60),
+        ..entry(id, &[blocks])
+    };
+    let batch = Append {
+        cursor: Some(cursor),
+        rejects: vec![reject],
+        ..append_of((1..=8).map(|id| unique(&id.to_string())).collect())
+    };
     journal.append(batch).await.unwrap();
     let keyed = |id: &str| {
-        let delivery = NewDelivery { order_key: Some(u64::MAX), ..NewDelivery::now(keys) };
-        Entry { deliveries: [delivery].into_iter().collect(), ..entry(id, &[]) }
+        let delivery = NewDelivery {
+            order_key: Some(u64::MAX),
+            ..NewDelivery::now(keys)
+        };
+        Entry {
+            deliveries: [delivery].into_iter().collect(),
+            ..entry(id, &[])
+        }
     };
-    journal.append(append_of(vec![keyed("k1"), keyed("k2"), keyed("k3"), entry("unmatched", &[])])).await.unwrap();
+    journal
+        .append(append_of(vec![
+            keyed("k1"),
+            keyed("k2"),
+            keyed("k3"),
+            entry("unmatched", &[]),
+        ]))
+        .await
+        .unwrap();
     let lease = async |subscription, count| {
-        journal.lease(&[Grant { subscription, count, lease: MINUTE, bytes_max: usize::MAX }], usize::MAX).await.unwrap().leased
+        journal
+            .lease(
+                &[Grant {
+                    subscription,
+                    count,
+                    lease: MINUTE,
+                    bytes_max: usize::MAX,
+                }],
+                usize::MAX,
+            )
+            .await
+            .unwrap()
+            .leased
     };
     let settle = async |token: LeaseToken, ending: Ending, follow_ups: Vec<FollowUp>| {
-        assert_eq!(journal.settle(vec![Settlement { token, ending, follow_ups }]).await, Ok(vec![true]));
+        assert_eq!(
+            journal
+                .settle(vec![Settlement {
+                    token,
+                    ending,
+                    follow_ups
+                }])
+                .await,
+            Ok(vec![true])
+        );
     };
     let leased = lease(blocks, 4).await;
-    settle(leased[0].token, Ending::Delivered, vec![FollowUp::Original(NewDelivery::now(gone))]).await;
-    settle(leased[1].token, Ending::Retry { at: START.plus(MINUTE), failure: true, last: last(START) }, vec![]).await;
-    settle(leased[2].token, Ending::Dead { reason: DeadReason::Exhausted, last: Some(last(START)) }, vec![]).await;
-    settle(lease(keys, 1).await[0].token, Ending::Retry { at: START.plus(MINUTE), failure: false, last: last(START) }, vec![]).await;
+    settle(
+        leased[0].token,
+        Ending::Delivered,
+        vec![FollowUp::Original(NewDelivery::now(gone))],
+    )
+    .await;
+    settle(
+        leased[1].token,
+        Ending::Retry {
+            at: START.plus(MINUTE),
+            failure: true,
+            last: last(START),
+        },
+        vec![],
+    )
+    .await;
+    settle(
+        leased[2].token,
+        Ending::Dead {
+            reason: DeadReason::Exhausted,
+            last: Some(last(START)),
+        },
+        vec![],
+    )
+    .await;
+    settle(
+        lease(keys, 1).await[0].token,
+        Ending::Retry {
+            at: START.plus(MINUTE),
+            failure: false,
+            last: last(START),
+        },
+        vec![],
+    )
+    .await;
     journal.set_activity(gone, Activity::Gone).await.unwrap();
-    journal.subscribe(vec![wanted("blocks"), wanted("keys")]).await.unwrap();
+    journal
+        .subscribe(vec![wanted("blocks"), wanted("keys")])
+        .await
+        .unwrap();
 }
 
 /// All that can be seen of a store, as text, one line per thing.
 pub(super) async fn everything(reader: &dyn Reader) -> Vec<String> {
     let mut seen = Vec::new();
     let totals = reader.totals().await;
-    let last = totals.as_ref().map_or(64, |totals| totals.last_sequence.min(64));
+    let last = totals
+        .as_ref()
+        .map_or(64, |totals| totals.last_sequence.min(64));
     for sequence in 1..=last {
         match reader.event(Sequence(sequence)).await {
             Ok(None) => {}
@@ -61,22 +162,40 @@ pub(super) async fn everything(reader: &dyn Reader) -> Vec<String> {
     }
     for status in reader.subscriptions().await.unwrap_or_default() {
         seen.push(format!("{status:?}"));
-        for pending in reader.pending(status.number, None, 100).await.unwrap_or_default() {
+        for pending in reader
+            .pending(status.number, None, 100)
+            .await
+            .unwrap_or_default()
+        {
             seen.push(format!("{pending:?}"));
         }
     }
-    for letter in reader.dead(&DeadSelection::default(), None, 100).await.unwrap_or_default() {
+    for letter in reader
+        .dead(&DeadSelection::default(), None, 100)
+        .await
+        .unwrap_or_default()
+    {
         seen.push(format!("{letter:?}"));
     }
     if let Ok(totals) = totals {
-        seen.push(format!("{:?}", (totals.events, totals.dead, totals.rejects, totals.quarantined)));
+        seen.push(format!(
+            "{:?}",
+            (
+                totals.events,
+                totals.dead,
+                totals.rejects,
+                totals.quarantined
+            )
+        ));
     }
     seen
 }
 
 #[test]
 fn write_the_fixture() {
-    let Some(directory) = std::env::var_os("POINTSMAN_FIXTURE") else { return };
+    let Some(directory) = std::env::var_os("POINTSMAN_FIXTURE") else {
+        return;
+    };
     suite::paused(async {
         let journal = open(Path::new(&directory)).unwrap();
         fill(&journal).await;
@@ -88,37 +207,132 @@ fn write_the_fixture() {
 #[test]
 fn a_store_of_format_1_is_read_in_full() {
     let directory = TempDir::new().unwrap();
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1"), directory.path());
+    copy(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1"),
+        directory.path(),
+    );
     suite::paused(async {
         let journal = open(directory.path()).unwrap();
         assert_eq!(journal.warnings(), &[] as &[String]);
         let reader = journal.reader();
         let totals = reader.totals().await.unwrap();
-        assert_eq!((totals.events, totals.dead, totals.rejects, totals.quarantined), (12, 2, 1, 0));
+        assert_eq!(
+            (
+                totals.events,
+                totals.dead,
+                totals.rejects,
+                totals.quarantined
+            ),
+            (12, 2, 1, 0)
+        );
         let statuses = reader.subscriptions().await.unwrap();
-        let counts: Vec<_> =
-            statuses.iter().map(|status| (status.identity.rule.to_string(), status.attached, status.activity, status.counts)).collect();
+        let counts: Vec<_> = statuses
+            .iter()
+            .map(|status| {
+                (
+                    status.identity.rule.to_string(),
+                    status.attached,
+                    status.activity,
+                    status.counts,
+                )
+            })
+            .collect();
         let some = Counts::default();
         let expected = [
-            ("blocks".to_owned(), true, Activity::Active, Counts { created: 8, delivered: 1, dead: 1, pending: 6, retrying: 1, ..some }),
-            ("keys".to_owned(), true, Activity::Active, Counts { created: 3, pending: 3, retrying: 1, ..some }),
-            ("gone".to_owned(), false, Activity::Gone, Counts { created: 1, pending: 1, ..some }),
+            (
+                "blocks".to_owned(),
+                true,
+                Activity::Active,
+                Counts {
+                    created: 8,
+                    delivered: 1,
+                    dead: 1,
+                    pending: 6,
+                    retrying: 1,
+                    ..some
+                },
+            ),
+            (
+                "keys".to_owned(),
+                true,
+                Activity::Active,
+                Counts {
+                    created: 3,
+                    pending: 3,
+                    retrying: 1,
+                    ..some
+                },
+            ),
+            (
+                "gone".to_owned(),
+                false,
+                Activity::Gone,
+                Counts {
+                    created: 1,
+                    pending: 1,
+                    ..some
+                },
+            ),
         ];
         assert_eq!(counts, expected);
         let pending = reader.pending(statuses[0].number, None, 99).await.unwrap();
-        let shown: Vec<_> = pending.iter().map(|pending| (pending.id.sequence.0, pending.attempts, pending.due)).collect();
+        let shown: Vec<_> = pending
+            .iter()
+            .map(|pending| (pending.id.sequence.0, pending.attempts, pending.due))
+            .collect();
         let later = START.plus(MINUTE);
-        assert_eq!(shown, [(2, 1, later), (4, 0, START), (5, 0, START), (6, 0, START), (7, 0, START), (8, 0, START)]);
+        assert_eq!(
+            shown,
+            [
+                (2, 1, later),
+                (4, 0, START),
+                (5, 0, START),
+                (6, 0, START),
+                (7, 0, START),
+                (8, 0, START)
+            ]
+        );
         assert_eq!(pending[0].last, Some(last(START)));
-        let dead = reader.dead(&DeadSelection::default(), None, 9).await.unwrap();
-        assert_eq!((dead[0].reason, dead[0].attempts, &dead[0].last), (DeadReason::Exhausted, 1, &Some(last(START))));
-        assert_eq!((dead[1].reason, &dead[1].raw[..]), (DeadReason::Unreadable, &b"\xff"[..]));
-        let cursor = journal.cursor(&name("default"), &name("suite")).await.unwrap().unwrap();
-        assert_eq!((cursor.fingerprint, &cursor.position[..]), (7, &b"here"[..]));
-        let twin = || append_of(vec![Entry { deduplicate: Some(MINUTE * 60), ..entry("1", &[]) }]);
-        assert_eq!(journal.append(twin()).await, Ok(vec![Appended::Duplicate(Sequence(1))]));
-        // It was remembered without the source that it came in by, which the event itself still tells.
-        let foreign = journal.append(Append { origin: name("ingress"), ..twin() }).await.unwrap();
+        let dead = reader
+            .dead(&DeadSelection::default(), None, 9)
+            .await
+            .unwrap();
+        assert_eq!(
+            (dead[0].reason, dead[0].attempts, &dead[0].last),
+            (DeadReason::Exhausted, 1, &Some(last(START)))
+        );
+        assert_eq!(
+            (dead[1].reason, &dead[1].raw[..]),
+            (DeadReason::Unreadable, &b"\xff"[..])
+        );
+        let cursor = journal
+            .cursor(&name("default"), &name("suite"))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (cursor.fingerprint, &cursor.position[..]),
+            (7, &b"here"[..])
+        );
+        let twin = || {
+            append_of(vec![Entry {
+                deduplicate: Some(MINUTE * 60),
+                ..entry("1", &[])
+            }])
+        };
+        assert_eq!(
+            journal.append(twin()).await,
+            Ok(vec![Appended::Duplicate(Sequence(1))])
+        );
+        // It was remembered without the source that it came in by, which the event itself still
+        // tells.
+        let foreign = journal
+            .append(Append {
+                origin: name("ingress"),
+                ..twin()
+            })
+            .await
+            .unwrap();
         assert!(matches!(foreign[..], [Appended::Stored(_)]), "{foreign:?}");
         tokio::time::advance(MINUTE).await;
         let grants = [statuses[0].number, statuses[1].number].map(|subscription| Grant {
@@ -128,19 +342,39 @@ fn a_store_of_format_1_is_read_in_full() {
             bytes_max: usize::MAX,
         });
         let leased = journal.lease(&grants, usize::MAX).await.unwrap().leased;
-        let ids: Vec<_> = leased.iter().map(|leased| leased.event.id().to_string()).collect();
+        let ids: Vec<_> = leased
+            .iter()
+            .map(|leased| leased.event.id().to_string())
+            .collect();
         assert_eq!(ids, ["4", "5", "6", "7", "8", "2", "k1"]);
         assert_eq!(*leased[0].event, *suite::event("4"));
         let journal_id = journal.id().0;
         let shown = |number: usize| leased[number].id.to_string();
-        assert_eq!((shown(0), shown(6)), (format!("{journal_id:016x}-4-1-0"), format!("{journal_id:016x}-a-2-0")), "as it was shown then");
+        assert_eq!(
+            (shown(0), shown(6)),
+            (
+                format!("{journal_id:016x}-4-1-0"),
+                format!("{journal_id:016x}-a-2-0")
+            ),
+            "as it was shown then"
+        );
         // What is made from now on has an epoch of its own, also a new run of an old event.
-        let chosen = DeadSelection { reason: Some(DeadReason::Exhausted), ..DeadSelection::default() };
+        let chosen = DeadSelection {
+            reason: Some(DeadReason::Exhausted),
+            ..DeadSelection::default()
+        };
         assert_eq!(journal.redrive(&chosen).await, Ok(1));
         let redriven = journal.lease(&grants, usize::MAX).await.unwrap().leased;
         assert_eq!(redriven[0].id.sequence, dead[0].id.sequence);
-        assert!(redriven[0].id.epoch.0 != journal_id && redriven[0].id.run > 0, "{}", redriven[0].id);
-        assert_eq!(reader.event(Sequence(1)).await.unwrap().unwrap().at, Timestamp(START.0));
+        assert!(
+            redriven[0].id.epoch.0 != journal_id && redriven[0].id.run > 0,
+            "{}",
+            redriven[0].id
+        );
+        assert_eq!(
+            reader.event(Sequence(1)).await.unwrap().unwrap().at,
+            Timestamp(START.0)
+        );
         journal.close().await;
     });
 }

@@ -8,14 +8,21 @@ use super::*;
 const EVENTS: usize = 34;
 const EVENT_BYTES: usize = 1024 * 1024;
 
-/// A large store, changed behind the journal's back; what it is opened to, and what it has set aside once all of it was looked at.
+/// A large store, changed behind the journal's back; what it is opened to, and what it has set
+/// aside once all of it was looked at.
 async fn looked_through(change: &str) -> (Vec<String>, u64) {
     let directory = TempDir::new().unwrap();
     let journal = open(directory.path()).unwrap();
-    let number = journal.subscribe(vec![super::fixture::wanted("all")]).await.unwrap()[0];
+    let number = journal
+        .subscribe(vec![super::fixture::wanted("all")])
+        .await
+        .unwrap()[0];
     for id in 0..EVENTS {
         let id = id.to_string();
-        let entry = Entry { event: suite::sized_event(&id, EVENT_BYTES), ..suite::entry(&id, &[number]) };
+        let entry = Entry {
+            event: suite::sized_event(&id, EVENT_BYTES),
+            ..suite::entry(&id, &[number])
+        };
         journal.append(suite::append_of(vec![entry])).await.unwrap();
     }
     journal.close().await;
@@ -25,9 +32,13 @@ async fn looked_through(change: &str) -> (Vec<String>, u64) {
     let journal = open(directory.path()).unwrap();
     let warnings = journal.warnings().to_vec();
     let begun = Instant::now();
-    // Nothing is read but the counters. Where there is damage, the store is opened anew, and looked through once more for that.
+    // Nothing is read but the counters. Where there is damage, the store is opened anew, and looked
+    // through once more for that.
     while !journal.shared.look.is_done() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it is not looked through");
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "it is not looked through"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
     let quarantined = journal.reader().totals().await.unwrap().quarantined;
@@ -39,9 +50,17 @@ async fn looked_through(change: &str) -> (Vec<String>, u64) {
 fn a_large_store_is_looked_through_while_it_runs() {
     suite::paused(async {
         assert_eq!(looked_through("").await, (vec![], 0));
-        let (warnings, quarantined) = looked_through("UPDATE events SET record = x'00' WHERE sequence = 3").await;
-        assert!(warnings.is_empty() && quarantined > 0, "a damaged record: {warnings:?}, {quarantined}");
-        let (warnings, quarantined) = looked_through("DELETE FROM pending WHERE sequence = 5").await;
-        assert!(warnings.is_empty() && quarantined > 0, "a row that is not there: {warnings:?}, {quarantined}");
+        let (warnings, quarantined) =
+            looked_through("UPDATE events SET record = x'00' WHERE sequence = 3").await;
+        assert!(
+            warnings.is_empty() && quarantined > 0,
+            "a damaged record: {warnings:?}, {quarantined}"
+        );
+        let (warnings, quarantined) =
+            looked_through("DELETE FROM pending WHERE sequence = 5").await;
+        assert!(
+            warnings.is_empty() && quarantined > 0,
+            "a row that is not there: {warnings:?}, {quarantined}"
+        );
     });
 }

@@ -23,12 +23,19 @@ const ROW_BYTES: u64 = 64;
 impl Transaction<'_> {
     pub(in crate::disk) fn append(&mut self, append: &Append) -> Result<Vec<Appended>, Failure> {
         let room = self.room.checked_sub(size_bytes(append)).ok_or_else(full)?;
-        let identities = append.entries.iter().map(|entry| identity(&append.tenant, &append.origin, entry)).collect::<Vec<_>>();
+        let identities = append
+            .entries
+            .iter()
+            .map(|entry| identity(&append.tenant, &append.origin, entry))
+            .collect::<Vec<_>>();
         let mut arriving: HashMap<u32, u64> = HashMap::new();
         let mut own = HashSet::new();
         for (entry, identity) in append.entries.iter().zip(&identities) {
             if let Some(identity) = identity
-                && (!own.insert(*identity) || self.duplicate_of(*identity, &append.tenant, &append.origin, entry)?.is_some())
+                && (!own.insert(*identity)
+                    || self
+                        .duplicate_of(*identity, &append.tenant, &append.origin, entry)?
+                        .is_some())
             {
                 continue;
             }
@@ -49,7 +56,9 @@ impl Transaction<'_> {
             };
             let pending = subscribed.counts.pending;
             // One append alone is let into an empty queue: else it could never be stored.
-            let is_full = |backlog: Backlog| count > 0 && !backlog.dead_when_full && pending > 0 && pending + count > backlog.max;
+            let is_full = |backlog: Backlog| {
+                count > 0 && !backlog.dead_when_full && pending > 0 && pending + count > backlog.max
+            };
             if subscribed.backlog.is_some_and(is_full) {
                 return Err(JournalError::Backlog(SubscriptionNumber(number)).into());
             }
@@ -65,38 +74,66 @@ impl Transaction<'_> {
         if let Some(cursor) = &append.cursor {
             let (tenant, source) = (append.tenant.as_str(), append.origin.as_str());
             let value = encode_cursor(key_of(&format!("{tenant}/{source}")), cursor);
-            self.connection.prepare_cached("REPLACE INTO cursors VALUES (?1, ?2, ?3)")?.execute(params![tenant, source, value])?;
+            self.connection
+                .prepare_cached("REPLACE INTO cursors VALUES (?1, ?2, ?3)")?
+                .execute(params![tenant, source, value])?;
         }
         Ok(appended)
     }
 
-    /// The sequence of an earlier event with this identity, within the window that the entry asks for.
-    fn duplicate_of(&self, identity: [u64; 2], tenant: &Name, origin: &Name, entry: &Entry) -> Result<Option<u64>, Failure> {
-        let Some(window) = entry.deduplicate else { return Ok(None) };
+    /// The sequence of an earlier event with this identity, within the window that the entry asks
+    /// for.
+    fn duplicate_of(
+        &self,
+        identity: [u64; 2],
+        tenant: &Name,
+        origin: &Name,
+        entry: &Entry,
+    ) -> Result<Option<u64>, Failure> {
+        let Some(window) = entry.deduplicate else {
+            return Ok(None);
+        };
         if let Some(sequence) = self.seen_as(identity, window)? {
             return Ok(Some(sequence));
         }
         if self.now >= self.changes.ledger.old_identities_until {
             return Ok(None);
         }
-        let Some(sequence) = self.seen_as(hash(&[tenant.as_str(), entry.event.source(), entry.event.id()]), window)? else {
+        let Some(sequence) = self.seen_as(
+            hash(&[tenant.as_str(), entry.event.source(), entry.event.id()]),
+            window,
+        )?
+        else {
             return Ok(None);
         };
-        // The event still says which source it came in by. Where it is gone, a possible duplicate is taken for one, as it would have been.
-        let is_own = reader::event(self.connection, sequence)?.and_then(Result::ok).is_none_or(|kept| kept.origin == *origin);
+        // The event still says which source it came in by. Where it is gone, a possible duplicate
+        // is taken for one, as it would have been.
+        let is_own = reader::event(self.connection, sequence)?
+            .and_then(Result::ok)
+            .is_none_or(|kept| kept.origin == *origin);
         Ok(is_own.then_some(sequence))
     }
 
     fn seen_as(&self, identity: [u64; 2], window: Duration) -> Result<Option<u64>, Failure> {
         let [high, low] = identity.map(u64::cast_signed);
-        let mut select = self.connection.prepare_cached("SELECT value FROM identities WHERE high = ?1 AND low = ?2")?;
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT value FROM identities WHERE high = ?1 AND low = ?2")?;
         let value: Option<Vec<u8>> = select.query_row([high, low], |row| row.get(0)).optional()?;
         // A damaged row is as good as none here: it is counted when the store is looked through.
         let seen = value.and_then(|value| Seen::decode(identity, &value).ok());
-        Ok(seen.filter(|seen| self.now.since(seen.at) < window).map(|seen| seen.sequence))
+        Ok(seen
+            .filter(|seen| self.now.since(seen.at) < window)
+            .map(|seen| seen.sequence))
     }
 
-    pub(super) fn store(&mut self, tenant: &Name, origin: &Name, entry: &Entry, identity: Option<[u64; 2]>) -> Result<Appended, Failure> {
+    pub(super) fn store(
+        &mut self,
+        tenant: &Name,
+        origin: &Name,
+        entry: &Entry,
+        identity: Option<[u64; 2]>,
+    ) -> Result<Appended, Failure> {
         if let Some(identity) = identity
             && let Some(sequence) = self.duplicate_of(identity, tenant, origin, entry)?
         {
@@ -105,44 +142,118 @@ impl Transaction<'_> {
         self.changes.ledger.events += 1;
         let sequence = self.next_sequence();
         if let (Some(identity), Some(window)) = (identity, entry.deduplicate) {
-            let seen = Seen { sequence, at: self.now, until: self.now.plus(window) };
+            let seen = Seen {
+                sequence,
+                at: self.now,
+                until: self.now.plus(window),
+            };
             let [high, low] = identity.map(u64::cast_signed);
-            let mut insert = self.connection.prepare_cached("REPLACE INTO identities VALUES (?1, ?2, ?3)")?;
+            let mut insert = self
+                .connection
+                .prepare_cached("REPLACE INTO identities VALUES (?1, ?2, ?3)")?;
             insert.execute(params![high, low, seen.encode(identity)])?;
         }
-        let kept = Kept { tenant: tenant.clone(), origin: origin.clone(), at: self.now, event: Arc::clone(&entry.event) };
+        let kept = Kept {
+            tenant: tenant.clone(),
+            origin: origin.clone(),
+            at: self.now,
+            event: Arc::clone(&entry.event),
+        };
         let record = Bytes::from(kept.encode(sequence));
-        let mut insert = self.connection.prepare_cached("INSERT INTO events VALUES (?1, ?2)")?;
+        let mut insert = self
+            .connection
+            .prepare_cached("INSERT INTO events VALUES (?1, ?2)")?;
         insert.execute(params![sequence.cast_signed(), &*record])?;
         drop(insert);
         for (index, delivery) in entry.deliveries.iter().enumerate() {
-            if !entry.deliveries.iter().take(index).any(|earlier| earlier.subscription == delivery.subscription) {
+            if !entry
+                .deliveries
+                .iter()
+                .take(index)
+                .any(|earlier| earlier.subscription == delivery.subscription)
+            {
                 self.deliver(sequence, 0, *delivery, origin)?;
             }
         }
-        let is_new = |dead: &&NewDead| entry.deliveries.iter().all(|delivery| delivery.subscription != dead.subscription);
-        if let Some(NewDead { subscription, order_key, reason, attempts, last }) = entry.dead.as_ref().filter(is_new) {
+        let is_new = |dead: &&NewDead| {
+            entry
+                .deliveries
+                .iter()
+                .all(|delivery| delivery.subscription != dead.subscription)
+        };
+        if let Some(NewDead {
+            subscription,
+            order_key,
+            reason,
+            attempts,
+            last,
+        }) = entry.dead.as_ref().filter(is_new)
+        {
             let subscription = self.resolve(subscription.0);
             self.count(subscription, |counts| counts.created += 1);
-            let key = RowKey { subscription, sequence, run: 0 };
+            let key = RowKey {
+                subscription,
+                sequence,
+                run: 0,
+            };
             let (tenant, origin, last) = (tenant.clone(), origin.clone(), last.clone());
             let (at, attempts, reject) = (self.now, *attempts, None);
-            self.bury(key, &Buried { tenant, origin, reason: *reason, at, attempts, order_key: *order_key, last, reject })?;
+            self.bury(
+                key,
+                &Buried {
+                    tenant,
+                    origin,
+                    reason: *reason,
+                    at,
+                    attempts,
+                    order_key: *order_key,
+                    last,
+                    reject,
+                },
+            )?;
         }
         // As it came, the event may hold on to a much larger buffer that it was read into.
         if !entry.deliveries.is_empty()
             && let Ok(kept) = Kept::decode(sequence, &record)
         {
-            self.changes.effects.push(Effect::Keep(sequence, Arc::new(kept)));
+            self.changes
+                .effects
+                .push(Effect::Keep(sequence, Arc::new(kept)));
         }
         Ok(Appended::Stored(Sequence(sequence)))
     }
 
-    pub(super) fn reject(&mut self, tenant: &Name, origin: &Name, reject: &Reject) -> Result<(), Failure> {
-        let key = RowKey { subscription: 0, sequence: self.next_sequence(), run: 0 };
-        let (tenant, origin, at, reject) = (tenant.clone(), origin.clone(), self.now, Some(reject.clone()));
+    pub(super) fn reject(
+        &mut self,
+        tenant: &Name,
+        origin: &Name,
+        reject: &Reject,
+    ) -> Result<(), Failure> {
+        let key = RowKey {
+            subscription: 0,
+            sequence: self.next_sequence(),
+            run: 0,
+        };
+        let (tenant, origin, at, reject) = (
+            tenant.clone(),
+            origin.clone(),
+            self.now,
+            Some(reject.clone()),
+        );
         let reason = DeadReason::Unreadable;
-        self.bury(key, &Buried { tenant, origin, reason, at, attempts: 0, order_key: None, last: None, reject })
+        self.bury(
+            key,
+            &Buried {
+                tenant,
+                origin,
+                reason,
+                at,
+                attempts: 0,
+                order_key: None,
+                last: None,
+                reject,
+            },
+        )
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -150,11 +261,17 @@ impl Transaction<'_> {
     }
 }
 
-/// What an entry is known by, where it is to be told from its duplicates. The source that it came in by is part of it, so that nobody
-/// can suppress the events of another source by sending their identities first.
+/// What an entry is known by, where it is to be told from its duplicates. The source that it came
+/// in by is part of it, so that nobody can suppress the events of another source by sending their
+/// identities first.
 pub(super) fn identity(tenant: &Name, origin: &Name, entry: &Entry) -> Option<[u64; 2]> {
     entry.deduplicate?;
-    Some(hash(&[tenant.as_str(), origin.as_str(), entry.event.source(), entry.event.id()]))
+    Some(hash(&[
+        tenant.as_str(),
+        origin.as_str(),
+        entry.event.source(),
+        entry.event.id(),
+    ]))
 }
 
 /// 128 bits of a SHA-256 over texts, each with its length before it.
@@ -176,10 +293,21 @@ pub(super) fn full() -> JournalError {
 
 /// Roughly what an append takes on disk.
 fn size_bytes(append: &Append) -> u64 {
-    let dead = |dead: &NewDead| ROW_BYTES + dead.last.as_ref().map_or(0, |last| (last.message.len() + last.response.len()) as u64);
-    let entry = |entry: &Entry| {
-        entry.event.size_bytes() as u64 + ROW_BYTES * (1 + entry.deliveries.len() as u64) + entry.dead.as_ref().map_or(0, dead)
+    let dead = |dead: &NewDead| {
+        ROW_BYTES
+            + dead
+                .last
+                .as_ref()
+                .map_or(0, |last| (last.message.len() + last.response.len()) as u64)
     };
-    let rejects = append.rejects.iter().map(|reject| reject.raw.len() as u64 + ROW_BYTES);
+    let entry = |entry: &Entry| {
+        entry.event.size_bytes() as u64
+            + ROW_BYTES * (1 + entry.deliveries.len() as u64)
+            + entry.dead.as_ref().map_or(0, dead)
+    };
+    let rejects = append
+        .rejects
+        .iter()
+        .map(|reject| reject.raw.len() as u64 + ROW_BYTES);
     append.entries.iter().map(entry).chain(rejects).sum()
 }

@@ -17,22 +17,42 @@ use crate::{JournalError, NewDelivery};
 type Place = (i64, i64);
 
 impl Transaction<'_> {
-    /// Looks whether both are there, and gives the last sequence that counts: what is appended meanwhile does not.
-    pub(in crate::disk) fn begin_emptying(&self, from: u32, to: Option<u32>, now: Moment) -> Result<u64, Failure> {
+    /// Looks whether both are there, and gives the last sequence that counts: what is appended
+    /// meanwhile does not.
+    pub(in crate::disk) fn begin_emptying(
+        &self,
+        from: u32,
+        to: Option<u32>,
+        now: Moment,
+    ) -> Result<u64, Failure> {
         // Leases that have run out are none.
         self.queues.lock().turn(now);
-        let tenant = |number| self.subscription(number).map(|subscribed| &subscribed.identity.tenant);
+        let tenant = |number| {
+            self.subscription(number)
+                .map(|subscribed| &subscribed.identity.tenant)
+        };
         let own = tenant(from).ok_or_else(|| not_found(from))?;
         if let Some(to) = to {
-            tenant(to).filter(|other| *other == own).ok_or_else(|| JournalError::NotFound(format!("subscription {to} of tenant {own}")))?;
+            tenant(to).filter(|other| *other == own).ok_or_else(|| {
+                JournalError::NotFound(format!("subscription {to} of tenant {own}"))
+            })?;
         }
         Ok(self.changes.ledger.last_sequence)
     }
 
     /// Takes out what a page of rows behind `after` holds, but for what is in flight.
-    pub(in crate::disk) fn empty(&mut self, from: u32, to: Option<u32>, until: u64, after: Option<Place>) -> Result<Page<Place>, Failure> {
+    pub(in crate::disk) fn empty(
+        &mut self,
+        from: u32,
+        to: Option<u32>,
+        until: u64,
+        after: Option<Place>,
+    ) -> Result<Page<Place>, Failure> {
         self.flush()?;
-        if to == Some(from) || self.subscription(from).is_none() || to.is_some_and(|to| self.subscription(to).is_none()) {
+        if to == Some(from)
+            || self.subscription(from).is_none()
+            || to.is_some_and(|to| self.subscription(to).is_none())
+        {
             return Ok(Page::default());
         }
         let (sequence, run) = after.unwrap_or((-1, 0));
@@ -40,14 +60,32 @@ impl Transaction<'_> {
             "SELECT subscription, sequence, run, due, order_key, value FROM pending
              WHERE subscription = ?1 AND (sequence, run) > (?2, ?3) AND sequence <= ?4 ORDER BY sequence, run LIMIT ?5",
         )?;
-        let rows = select.query_map(params![from, sequence, run, until.cast_signed(), schema::limit(PAGE)], read_row)?;
+        let rows = select.query_map(
+            params![
+                from,
+                sequence,
+                run,
+                until.cast_signed(),
+                schema::limit(PAGE)
+            ],
+            read_row,
+        )?;
         let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-        let last = rows.last().map(|(key, _)| (key.sequence.cast_signed(), key.run_column()));
-        let mut page = Page { count: 0, next: last.filter(|_| rows.len() == PAGE) };
+        let last = rows
+            .last()
+            .map(|(key, _)| (key.sequence.cast_signed(), key.run_column()));
+        let mut page = Page {
+            count: 0,
+            next: last.filter(|_| rows.len() == PAGE),
+        };
         let mut waiting = Vec::new();
         for (key, row) in &rows {
             match row {
-                Ok(row) => waiting.extend(row.sequences.iter().map(|sequence| (*sequence, if row.is_block() { 0 } else { key.run }, row))),
+                Ok(row) => waiting.extend(
+                    row.sequences
+                        .iter()
+                        .map(|sequence| (*sequence, if row.is_block() { 0 } else { key.run }, row)),
+                ),
                 Err(damage) => self.quarantine_row(*key, damage)?,
             }
         }
@@ -60,14 +98,19 @@ impl Transaction<'_> {
         self.withheld.insert(from);
         let mut order_keys = BTreeSet::new();
         for (sequence, run, row) in waiting {
-            let key = RowKey { subscription: from, sequence, run };
+            let key = RowKey {
+                subscription: from,
+                sequence,
+                run,
+            };
             if !leased.contains(&(sequence, run)) && self.take_away(key, row, to)? {
                 page.count += 1;
                 order_keys.extend(row.order_key);
             }
         }
         self.flush()?;
-        // Whether one was parked is not known any more: what was taken out before it may have freed it, and it what comes behind.
+        // Whether one was parked is not known any more: what was taken out before it may have freed
+        // it, and it what comes behind.
         for order_key in order_keys {
             self.promote(from, order_key)?;
         }
@@ -75,8 +118,14 @@ impl Transaction<'_> {
         Ok(page)
     }
 
-    /// Ends a delivery that is not in flight, and makes a run of it elsewhere; false where that cannot be done.
-    fn take_away(&mut self, key: RowKey, row: &PendingRow, to: Option<u32>) -> Result<bool, Failure> {
+    /// Ends a delivery that is not in flight, and makes a run of it elsewhere; false where that
+    /// cannot be done.
+    fn take_away(
+        &mut self,
+        key: RowKey,
+        row: &PendingRow,
+        to: Option<u32>,
+    ) -> Result<bool, Failure> {
         let origin = match to {
             None => None,
             // What cannot be read stays, and is set aside by whoever leases it.
@@ -85,7 +134,9 @@ impl Transaction<'_> {
                 _ => return Ok(false),
             },
         };
-        self.changes.effects.push(Effect::Remove { key, due: row.due });
+        self.changes
+            .effects
+            .push(Effect::Remove { key, due: row.due });
         self.take(key, row.is_block().then_some(row.key.sequence))?;
         self.count(key.subscription, |counts| {
             counts.cancelled += 1;
@@ -94,8 +145,13 @@ impl Transaction<'_> {
         });
         if let (Some(to), Some(origin)) = (to, origin) {
             self.pinned.insert(key.sequence);
-            let due = Some(row.due).filter(|due| !row.immediate && row.attempts == 0 && *due > self.now);
-            let new = NewDelivery { subscription: SubscriptionNumber(to), order_key: row.order_key, due };
+            let due =
+                Some(row.due).filter(|due| !row.immediate && row.attempts == 0 && *due > self.now);
+            let new = NewDelivery {
+                subscription: SubscriptionNumber(to),
+                order_key: row.order_key,
+                due,
+            };
             self.deliver(key.sequence, self.changes.ledger.last_run + 1, new, &origin)?;
         }
         Ok(true)

@@ -16,7 +16,8 @@ use crate::disk::row::{BLOCK_RUN, PendingRow, RowKey};
 use crate::disk::schema;
 use crate::{Activity, Counts, DeadSelection, JournalError, NewDelivery};
 
-/// What one transaction looks at of an operation on many: the writer must not be held up by an operator.
+/// What one transaction looks at of an operation on many: the writer must not be held up by an
+/// operator.
 pub(super) const PAGE: usize = 500;
 
 /// How far an operation on many has come.
@@ -31,28 +32,79 @@ pub(in crate::disk) struct Page<K> {
 impl Transaction<'_> {
     /// The first so many subscriptions from this number on.
     pub(in crate::disk) fn attachments(&self, from: u32, limit: usize) -> Vec<(u32, Attachment)> {
-        let committed = self.books.subscriptions.range(from..).map(|(number, _)| *number).take(limit);
-        let changed = self.changes.subscriptions.keys().copied().filter(|number| *number >= from);
+        let committed = self
+            .books
+            .subscriptions
+            .range(from..)
+            .map(|(number, _)| *number)
+            .take(limit);
+        let changed = self
+            .changes
+            .subscriptions
+            .keys()
+            .copied()
+            .filter(|number| *number >= from);
         let numbers: BTreeSet<u32> = committed.chain(changed).collect();
         let attachment = |number| {
-            let Subscribed { identity, backlog, attached, .. } = self.subscription(number)?;
-            Some((number, Attachment { identity: identity.clone(), backlog: *backlog, is_attached: *attached }))
+            let Subscribed {
+                identity,
+                backlog,
+                attached,
+                ..
+            } = self.subscription(number)?;
+            Some((
+                number,
+                Attachment {
+                    identity: identity.clone(),
+                    backlog: *backlog,
+                    is_attached: *attached,
+                },
+            ))
         };
-        numbers.into_iter().take(limit).filter_map(attachment).collect()
+        numbers
+            .into_iter()
+            .take(limit)
+            .filter_map(attachment)
+            .collect()
     }
 
-    /// Attaches and detaches, and gives numbers to what has none. Numbers come back in the order of the changes.
-    pub(in crate::disk) fn set_attachments(&mut self, changes: &[Change]) -> Vec<SubscriptionNumber> {
+    /// Attaches and detaches, and gives numbers to what has none. Numbers come back in the order of
+    /// the changes.
+    pub(in crate::disk) fn set_attachments(
+        &mut self,
+        changes: &[Change],
+    ) -> Vec<SubscriptionNumber> {
         let mut numbers = Vec::with_capacity(changes.len());
-        for (number, Attachment { identity, backlog, is_attached }) in changes.iter().cloned() {
+        for (
+            number,
+            Attachment {
+                identity,
+                backlog,
+                is_attached,
+            },
+        ) in changes.iter().cloned()
+        {
             let number = number.unwrap_or_else(|| {
                 self.changes.ledger.last_subscription += 1;
                 self.changes.ledger.last_subscription
             });
-            let kept = self.subscription(number).map(|old| (old.activity, old.runs_of_format_1, old.counts));
-            let (activity, runs_of_format_1, counts) = kept.unwrap_or((Activity::Active, 0, Counts::default()));
-            self.changes.effects.push(Effect::Open(number, is_attached && activity == Activity::Active));
-            let subscribed = Subscribed { identity, attached: is_attached, activity, backlog, runs_of_format_1, counts };
+            let kept = self
+                .subscription(number)
+                .map(|old| (old.activity, old.runs_of_format_1, old.counts));
+            let (activity, runs_of_format_1, counts) =
+                kept.unwrap_or((Activity::Active, 0, Counts::default()));
+            self.changes.effects.push(Effect::Open(
+                number,
+                is_attached && activity == Activity::Active,
+            ));
+            let subscribed = Subscribed {
+                identity,
+                attached: is_attached,
+                activity,
+                backlog,
+                runs_of_format_1,
+                counts,
+            };
             self.changes.subscriptions.insert(number, subscribed);
             numbers.push(SubscriptionNumber(number));
         }
@@ -62,7 +114,14 @@ impl Transaction<'_> {
     /// Drops what is detached and holds nothing, at most so many; tells how many.
     pub(in crate::disk) fn drop_detached(&mut self, limit: usize) -> usize {
         let is_nothing_left = |(_, subscribed): &(&u32, &Subscribed)| subscribed.is_nothing_left();
-        let gone: Vec<u32> = self.books.subscriptions.iter().filter(is_nothing_left).map(|(number, _)| *number).take(limit).collect();
+        let gone: Vec<u32> = self
+            .books
+            .subscriptions
+            .iter()
+            .filter(is_nothing_left)
+            .map(|(number, _)| *number)
+            .take(limit)
+            .collect();
         // A change of them is all it takes.
         for number in &gone {
             self.subscription_mut(*number);
@@ -70,8 +129,14 @@ impl Transaction<'_> {
         gone.len()
     }
 
-    pub(in crate::disk) fn set_activity(&mut self, number: u32, activity: Activity) -> Result<(), Failure> {
-        let subscribed = self.subscription_mut(number).ok_or_else(|| not_found(number))?;
+    pub(in crate::disk) fn set_activity(
+        &mut self,
+        number: u32,
+        activity: Activity,
+    ) -> Result<(), Failure> {
+        let subscribed = self
+            .subscription_mut(number)
+            .ok_or_else(|| not_found(number))?;
         subscribed.activity = activity;
         let open = subscribed.attached && activity == Activity::Active;
         self.changes.effects.push(Effect::Open(number, open));
@@ -90,7 +155,9 @@ impl Transaction<'_> {
             if self.withheld.insert(key.subscription) {
                 self.queues.lock().hold(key.subscription);
             }
-            self.changes.effects.push(Effect::Remove { key, due: row.due });
+            self.changes
+                .effects
+                .push(Effect::Remove { key, due: row.due });
             self.take(key, row.is_block().then_some(row.key.sequence))?;
             self.flush()?;
             self.count(key.subscription, |counts| {
@@ -103,7 +170,9 @@ impl Transaction<'_> {
             count += 1;
         }
         let touched: BTreeSet<u32> = deliveries.iter().map(|id| id.subscription.0).collect();
-        self.changes.effects.extend(touched.into_iter().map(Effect::Resume));
+        self.changes
+            .effects
+            .extend(touched.into_iter().map(Effect::Resume));
         Ok(count)
     }
 
@@ -122,7 +191,13 @@ impl Transaction<'_> {
             "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY blocks
              WHERE subscription = ?1 AND run < 0 AND sequence <= ?2 ORDER BY sequence DESC LIMIT 1",
         )?;
-        match select.query_row(params![key.subscription, key.sequence.cast_signed()], read_row).optional()? {
+        match select
+            .query_row(
+                params![key.subscription, key.sequence.cast_signed()],
+                read_row,
+            )
+            .optional()?
+        {
             Some((_, Ok(row))) => Ok(Some(row).filter(|row| row.sequences.contains(&key.sequence))),
             Some((key, Err(damage))) => self.quarantine_row(key, &damage).map(|()| None),
             None => Ok(None),
@@ -146,7 +221,8 @@ impl Transaction<'_> {
             if self.subscription(key.subscription).is_none() {
                 continue;
             }
-            // Not one more than the letter's own: the event may have been sent on to this subscription under that one.
+            // Not one more than the letter's own: the event may have been sent on to this
+            // subscription under that one.
             self.changes.ledger.last_run += 1;
             let run = self.changes.ledger.last_run;
             self.count(key.subscription, |counts| {
@@ -155,27 +231,54 @@ impl Transaction<'_> {
                 counts.pending += 1;
             });
             self.pinned.insert(key.sequence);
-            let row = PendingRow { order_key: buried.order_key, ..PendingRow::immediate(RowKey { run, ..key }, self.now) };
+            let row = PendingRow {
+                order_key: buried.order_key,
+                ..PendingRow::immediate(RowKey { run, ..key }, self.now)
+            };
             self.place(row)?;
             count += 1;
         }
-        Ok(Page { count, next: page.next })
+        Ok(Page {
+            count,
+            next: page.next,
+        })
     }
 
     /// Purges what a selection finds behind `after`.
-    pub(in crate::disk) fn purge(&mut self, selection: &DeadSelection, after: Option<DeadKey>) -> Result<Page<DeadKey>, Failure> {
+    pub(in crate::disk) fn purge(
+        &mut self,
+        selection: &DeadSelection,
+        after: Option<DeadKey>,
+    ) -> Result<Page<DeadKey>, Failure> {
         let page = self.dead_page(selection, after)?;
         let count = page.rows.len() as u64;
         for (key, _) in page.rows {
             self.unbury(key)?;
             self.count(key.subscription, |counts| counts.purged += 1);
         }
-        Ok(Page { count, next: page.next })
+        Ok(Page {
+            count,
+            next: page.next,
+        })
     }
 
-    fn dead_page(&mut self, selection: &DeadSelection, after: Option<DeadKey>) -> Result<reader::DeadPage, Failure> {
-        let identity = |number: u32| self.subscription(number).map(|subscribed| subscribed.identity.clone());
-        let mut page = reader::dead_page(self.connection, &self.books.epochs, selection, after, PAGE, &identity)?;
+    fn dead_page(
+        &mut self,
+        selection: &DeadSelection,
+        after: Option<DeadKey>,
+    ) -> Result<reader::DeadPage, Failure> {
+        let identity = |number: u32| {
+            self.subscription(number)
+                .map(|subscribed| subscribed.identity.clone())
+        };
+        let mut page = reader::dead_page(
+            self.connection,
+            &self.books.epochs,
+            selection,
+            after,
+            PAGE,
+            &identity,
+        )?;
         for (key, damage) in std::mem::take(&mut page.damaged) {
             self.quarantine_dead(key, &damage)?;
         }
@@ -183,9 +286,19 @@ impl Transaction<'_> {
     }
 
     fn unbury(&mut self, key: RowKey) -> Result<(), Failure> {
-        let RowKey { subscription, sequence, run } = key;
-        let mut delete = self.connection.prepare_cached("DELETE FROM dead WHERE sequence = ?1 AND subscription = ?2 AND run = ?3")?;
-        delete.execute(params![sequence.cast_signed(), subscription, run.cast_signed()])?;
+        let RowKey {
+            subscription,
+            sequence,
+            run,
+        } = key;
+        let mut delete = self.connection.prepare_cached(
+            "DELETE FROM dead WHERE sequence = ?1 AND subscription = ?2 AND run = ?3",
+        )?;
+        delete.execute(params![
+            sequence.cast_signed(),
+            subscription,
+            run.cast_signed()
+        ])?;
         let ledger = &mut self.changes.ledger;
         ledger.dead = ledger.dead.saturating_sub(1);
         ledger.rejects = ledger.rejects.saturating_sub(u64::from(subscription == 0));
@@ -194,10 +307,18 @@ impl Transaction<'_> {
     }
 
     /// Replays events of a range.
-    pub(in crate::disk) fn replay(&mut self, number: u32, from: Sequence, to: Sequence) -> Result<Page<Sequence>, Failure> {
+    pub(in crate::disk) fn replay(
+        &mut self,
+        number: u32,
+        from: Sequence,
+        to: Sequence,
+    ) -> Result<Page<Sequence>, Failure> {
         self.flush()?;
         let subscribed = self.subscription(number).ok_or_else(|| not_found(number))?;
-        let (tenant, run): (Name, u64) = (subscribed.identity.tenant.clone(), self.changes.ledger.last_run + 1);
+        let (tenant, run): (Name, u64) = (
+            subscribed.identity.tenant.clone(),
+            self.changes.ledger.last_run + 1,
+        );
         let room = self.room.checked_sub(64 * PAGE as u64).ok_or_else(full)?;
         let mut select = self
             .connection
@@ -207,9 +328,15 @@ impl Transaction<'_> {
         let (mut events, mut seen, mut last) = (Vec::new(), 0, None);
         while let Some(row) = rows.next()? {
             let sequence = row.get::<_, i64>(0)?.cast_unsigned();
-            let record = bytes::Bytes::copy_from_slice(row.get_ref(1)?.as_blob().unwrap_or_default());
+            let record =
+                bytes::Bytes::copy_from_slice(row.get_ref(1)?.as_blob().unwrap_or_default());
             // A damaged one is found again, and set aside, by whoever needs it.
-            events.extend(Kept::decode(sequence, &record).ok().filter(|kept| kept.tenant == tenant).map(|kept| (sequence, kept.origin)));
+            events.extend(
+                Kept::decode(sequence, &record)
+                    .ok()
+                    .filter(|kept| kept.tenant == tenant)
+                    .map(|kept| (sequence, kept.origin)),
+            );
             (seen, last) = (seen + 1, Some(sequence));
         }
         drop(rows);
@@ -220,20 +347,39 @@ impl Transaction<'_> {
                 continue;
             }
             self.pinned.insert(sequence);
-            self.deliver(sequence, run, NewDelivery::now(SubscriptionNumber(number)), &origin)?;
+            self.deliver(
+                sequence,
+                run,
+                NewDelivery::now(SubscriptionNumber(number)),
+                &origin,
+            )?;
             count += 1;
         }
-        Ok(Page { count, next: last.filter(|_| seen == PAGE).map(|last| Sequence(last + 1)) })
+        Ok(Page {
+            count,
+            next: last.filter(|_| seen == PAGE).map(|last| Sequence(last + 1)),
+        })
     }
 
     /// Whether a subscription has a delivery of an event pending or dead.
     fn refers(&mut self, number: u32, sequence: u64) -> Result<bool, Failure> {
         let exists = |sql: &str| -> Result<bool, Failure> {
-            Ok(self.connection.prepare_cached(sql)?.exists(params![number, sequence.cast_signed()])?)
+            Ok(self
+                .connection
+                .prepare_cached(sql)?
+                .exists(params![number, sequence.cast_signed()])?)
         };
-        Ok(exists("SELECT 1 FROM pending WHERE subscription = ?1 AND sequence = ?2 AND run >= 0")?
-            || exists("SELECT 1 FROM dead WHERE subscription = ?1 AND sequence = ?2")?
-            || self.find(RowKey { subscription: number, sequence, run: 0 })?.is_some())
+        Ok(
+            exists("SELECT 1 FROM pending WHERE subscription = ?1 AND sequence = ?2 AND run >= 0")?
+                || exists("SELECT 1 FROM dead WHERE subscription = ?1 AND sequence = ?2")?
+                || self
+                    .find(RowKey {
+                        subscription: number,
+                        sequence,
+                        run: 0,
+                    })?
+                    .is_some(),
+        )
     }
 }
 

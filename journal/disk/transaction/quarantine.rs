@@ -12,11 +12,21 @@ use crate::disk::record::Damage;
 use crate::disk::row::RowKey;
 
 impl Transaction<'_> {
-    /// Moves a row of `pending`. What it held is known from the counters: they say how many are pending, the other rows how many are left.
-    pub(in crate::disk) fn quarantine_row(&mut self, key: RowKey, why: &Damage) -> Result<(), Failure> {
-        let values = vec![Value::from(key.subscription), Value::from(key.sequence.cast_signed()), Value::from(key.run_column())];
+    /// Moves a row of `pending`. What it held is known from the counters: they say how many are
+    /// pending, the other rows how many are left.
+    pub(in crate::disk) fn quarantine_row(
+        &mut self,
+        key: RowKey,
+        why: &Damage,
+    ) -> Result<(), Failure> {
+        let values = vec![
+            Value::from(key.subscription),
+            Value::from(key.sequence.cast_signed()),
+            Value::from(key.run_column()),
+        ];
         self.quarantine("pending", &DamagedKey(values), why)?;
-        // A block with deliveries of it that ended in this transaction has been read, and was sound then.
+        // A block with deliveries of it that ended in this transaction has been read, and was sound
+        // then.
         if key.run == BLOCK_RUN {
             self.ended.remove(&(key.subscription, key.sequence));
         }
@@ -24,18 +34,27 @@ impl Transaction<'_> {
         self.promote_all(Some(key.subscription))
     }
 
-    /// Frees the first delivery of every order key whose first one was set aside or is gone; of one subscription or of all.
+    /// Frees the first delivery of every order key whose first one was set aside or is gone; of one
+    /// subscription or of all.
     fn promote_all(&mut self, subscription: Option<u32>) -> Result<(), Failure> {
-        let of = if subscription.is_some() { "p.subscription = ?1" } else { "?1 IS NULL" };
+        let of = if subscription.is_some() {
+            "p.subscription = ?1"
+        } else {
+            "?1 IS NULL"
+        };
         let mut select = self.connection.prepare_cached(&format!(
             "SELECT p.subscription, p.order_key FROM pending p
              WHERE p.order_key IS NOT NULL AND p.due IS NULL AND {of} AND NOT EXISTS (
                  SELECT 1 FROM pending q WHERE q.subscription = p.subscription AND q.order_key = p.order_key
                      AND (q.sequence, q.run) < (p.sequence, p.run))"
         ))?;
-        let stuck = select.query_map([subscription], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?)))?;
+        let stuck = select.query_map([subscription], |row| {
+            Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?))
+        })?;
         let stuck: Vec<_> = stuck.collect::<rusqlite::Result<_>>()?;
-        stuck.into_iter().try_for_each(|(subscription, order_key)| self.promote(subscription, order_key.cast_unsigned()))
+        stuck.into_iter().try_for_each(|(subscription, order_key)| {
+            self.promote(subscription, order_key.cast_unsigned())
+        })
     }
 
     /// Moves a damaged row of any table to `quarantine` and counts it; false where it is not there.
@@ -48,37 +67,62 @@ impl Transaction<'_> {
             _ => ("high = ?1 AND low = ?2", "value"),
         };
         let read = format!("SELECT {value} FROM {place} WHERE {columns}");
-        let found: Option<Value> = self.connection.query_row(&read, params_from_iter(&key.0), |row| row.get(0)).optional()?;
+        let found: Option<Value> = self
+            .connection
+            .query_row(&read, params_from_iter(&key.0), |row| row.get(0))
+            .optional()?;
         let Some(value) = found else { return Ok(false) };
         self.connection.execute(
             "INSERT INTO quarantine (at, place, key, why, value) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![self.now.0, place, key.to_string(), why.0, value],
         )?;
-        self.connection.execute(&format!("DELETE FROM {place} WHERE {columns}"), params_from_iter(&key.0))?;
+        self.connection.execute(
+            &format!("DELETE FROM {place} WHERE {columns}"),
+            params_from_iter(&key.0),
+        )?;
         self.changes.ledger.quarantined += 1;
         tracing::error!(place, %key, why = why.0, "a damaged record has been set aside");
         Ok(true)
     }
 
-    /// Moves a damaged row; the counters of its table are [`Transaction::reconcile`]'s or [`Transaction::recount`]'s to mend.
-    pub(in crate::disk) fn quarantine(&mut self, place: &str, key: &DamagedKey, why: &Damage) -> Result<(), Failure> {
+    /// Moves a damaged row; the counters of its table are [`Transaction::reconcile`]'s or
+    /// [`Transaction::recount`]'s to mend.
+    pub(in crate::disk) fn quarantine(
+        &mut self,
+        place: &str,
+        key: &DamagedKey,
+        why: &Damage,
+    ) -> Result<(), Failure> {
         self.set_aside(place, key, why).map(drop)
     }
 
     /// Brings every counter to what the rows hold; what is missing counts as quarantined.
     pub(in crate::disk) fn reconcile(&mut self) -> Result<(), Failure> {
         let actual = Actual::count(self.connection)?;
-        let numbers: BTreeSet<u32> = self.books.subscriptions.keys().chain(actual.subscriptions.keys()).copied().collect();
+        let numbers: BTreeSet<u32> = self
+            .books
+            .subscriptions
+            .keys()
+            .chain(actual.subscriptions.keys())
+            .copied()
+            .collect();
         let lost = |counted: u64, found: u64| counted.saturating_sub(found);
         let ledger = &mut self.changes.ledger;
         ledger.last_sequence = ledger.last_sequence.max(actual.last_sequence);
         let mut missing = lost(ledger.events, actual.events) + lost(ledger.dead, actual.dead);
         (ledger.events, ledger.dead, ledger.rejects) = (actual.events, actual.dead, actual.rejects);
         for number in numbers {
-            let (pending, retrying, dead) = actual.subscriptions.get(&number).copied().unwrap_or_default();
+            let (pending, retrying, dead) = actual
+                .subscriptions
+                .get(&number)
+                .copied()
+                .unwrap_or_default();
             if self.subscription(number).is_none() {
-                self.changes.subscriptions.insert(number, placeholder(number));
-                self.changes.ledger.last_subscription = self.changes.ledger.last_subscription.max(number);
+                self.changes
+                    .subscriptions
+                    .insert(number, placeholder(number));
+                self.changes.ledger.last_subscription =
+                    self.changes.ledger.last_subscription.max(number);
                 missing += 1;
             }
             self.count(number, |counts| {
@@ -94,7 +138,8 @@ impl Transaction<'_> {
         self.promote_all(None)
     }
 
-    /// Brings a subscription's counters to what its rows hold; what is missing counts as quarantined.
+    /// Brings a subscription's counters to what its rows hold; what is missing counts as
+    /// quarantined.
     fn recount(&mut self, subscription: u32) -> Result<(), Failure> {
         let mut select = self
             .connection
@@ -106,8 +151,15 @@ impl Transaction<'_> {
                 retrying += u64::from(row.attempts > 0);
             }
         }
-        let unwritten = self.fresh.get(&subscription).map_or(0, |fresh| fresh.len() as u64);
-        let ended = self.ended.range((subscription, 0)..=(subscription, u64::MAX)).map(|(_, block)| block.ended.len() as u64).sum::<u64>();
+        let unwritten = self
+            .fresh
+            .get(&subscription)
+            .map_or(0, |fresh| fresh.len() as u64);
+        let ended = self
+            .ended
+            .range((subscription, 0)..=(subscription, u64::MAX))
+            .map(|(_, block)| block.ended.len() as u64)
+            .sum::<u64>();
         let pending = (pending + unwritten).saturating_sub(ended);
         self.count(subscription, |counts| {
             counts.quarantined += counts.pending.saturating_sub(pending);
@@ -118,11 +170,23 @@ impl Transaction<'_> {
     }
 
     pub(super) fn quarantine_dead(&mut self, key: RowKey, why: &Damage) -> Result<(), Failure> {
-        let RowKey { subscription, sequence, run } = key;
-        let values = vec![Value::from(sequence.cast_signed()), Value::from(subscription), Value::from(run.cast_signed())];
+        let RowKey {
+            subscription,
+            sequence,
+            run,
+        } = key;
+        let values = vec![
+            Value::from(sequence.cast_signed()),
+            Value::from(subscription),
+            Value::from(run.cast_signed()),
+        ];
         self.quarantine("dead", &DamagedKey(values), why)?;
         self.changes.ledger.dead = self.changes.ledger.dead.saturating_sub(1);
-        self.changes.ledger.rejects = self.changes.ledger.rejects.saturating_sub(u64::from(subscription == 0));
+        self.changes.ledger.rejects = self
+            .changes
+            .ledger
+            .rejects
+            .saturating_sub(u64::from(subscription == 0));
         self.count(subscription, |counts| {
             counts.quarantined += 1;
             leave_dead(counts);
@@ -131,17 +195,38 @@ impl Transaction<'_> {
     }
 
     /// Sets an event aside, and a delivery whose event it is.
-    pub(in crate::disk) fn quarantine_delivery(&mut self, damaged: &Damaged) -> Result<(), Failure> {
+    pub(in crate::disk) fn quarantine_delivery(
+        &mut self,
+        damaged: &Damaged,
+    ) -> Result<(), Failure> {
         self.flush()?;
         let key = damaged.key;
         self.quarantine_event(key.sequence, &damaged.why)?;
-        let row = RowKey { sequence: damaged.block.unwrap_or(key.sequence), ..key };
-        let row = if damaged.block.is_some() { RowKey { run: super::BLOCK_RUN, ..row } } else { row };
-        let Some(found) = self.row(row)?.filter(|row| row.sequences.contains(&key.sequence)) else { return Ok(()) };
+        let row = RowKey {
+            sequence: damaged.block.unwrap_or(key.sequence),
+            ..key
+        };
+        let row = if damaged.block.is_some() {
+            RowKey {
+                run: super::BLOCK_RUN,
+                ..row
+            }
+        } else {
+            row
+        };
+        let Some(found) = self
+            .row(row)?
+            .filter(|row| row.sequences.contains(&key.sequence))
+        else {
+            return Ok(());
+        };
         self.take(key, damaged.block)?;
         self.flush()?;
         self.withheld.insert(key.subscription);
-        self.changes.effects.push(Effect::Remove { key, due: damaged.due });
+        self.changes.effects.push(Effect::Remove {
+            key,
+            due: damaged.due,
+        });
         self.count(key.subscription, |counts| {
             counts.quarantined += 1;
             leave_pending(counts, found.attempts > 0);
@@ -154,7 +239,11 @@ impl Transaction<'_> {
 
     /// Sets an event aside; it may have been before.
     fn quarantine_event(&mut self, sequence: u64, why: &Damage) -> Result<(), Failure> {
-        if self.set_aside("events", &DamagedKey(vec![Value::from(sequence.cast_signed())]), why)? {
+        if self.set_aside(
+            "events",
+            &DamagedKey(vec![Value::from(sequence.cast_signed())]),
+            why,
+        )? {
             self.changes.ledger.events = self.changes.ledger.events.saturating_sub(1);
         }
         Ok(())

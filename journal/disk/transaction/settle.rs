@@ -11,12 +11,25 @@ use crate::disk::row::PendingRow;
 use crate::{Ending, FollowUp, LastOutcome, Settlement};
 
 impl Transaction<'_> {
-    pub(in crate::disk) fn settle(&mut self, settlements: &[Settlement], now: Instant) -> Result<Vec<bool>, Failure> {
+    pub(in crate::disk) fn settle(
+        &mut self,
+        settlements: &[Settlement],
+        now: Instant,
+    ) -> Result<Vec<bool>, Failure> {
         let leases: Vec<_> = {
             let mut queues = self.queues.lock();
-            settlements.iter().map(|settlement| queues.claim(settlement.token.0, now)).collect()
+            settlements
+                .iter()
+                .map(|settlement| queues.claim(settlement.token.0, now))
+                .collect()
         };
-        self.claimed.extend(settlements.iter().zip(&leases).filter(|(_, lease)| lease.is_some()).map(|(settlement, _)| settlement.token.0));
+        self.claimed.extend(
+            settlements
+                .iter()
+                .zip(&leases)
+                .filter(|(_, lease)| lease.is_some())
+                .map(|(settlement, _)| settlement.token.0),
+        );
         let mut told = Vec::with_capacity(settlements.len());
         for (settlement, lease) in settlements.iter().zip(leases) {
             told.push(match lease {
@@ -55,20 +68,42 @@ impl Transaction<'_> {
                 self.changes.effects.push(Effect::End(token));
                 let held = self.take(lease.key, lease.block)?;
                 if held {
-                    self.count(lease.key.subscription, |counts| counts.retrying += u64::from(lease.attempts == 0));
+                    self.count(lease.key.subscription, |counts| {
+                        counts.retrying += u64::from(lease.attempts == 0)
+                    });
                     self.place(row)?;
                 }
                 held
             }
             Ending::Dead { reason, last } => {
-                let earlier = if last.is_none() && lease.attempts > 0 { self.row(lease.key)?.and_then(|row| row.last) } else { None };
+                let earlier = if last.is_none() && lease.attempts > 0 {
+                    self.row(lease.key)?.and_then(|row| row.last)
+                } else {
+                    None
+                };
                 let held = self.end(token, lease)?;
                 if held && let Some(subscribed) = self.subscription(lease.key.subscription) {
                     let attempts = lease.attempts + u32::from(last.is_some());
                     let last: Option<LastOutcome> = last.clone().or(earlier);
-                    let (tenant, origin, reason) = (subscribed.identity.tenant.clone(), lease.origin.clone(), *reason);
+                    let (tenant, origin, reason) = (
+                        subscribed.identity.tenant.clone(),
+                        lease.origin.clone(),
+                        *reason,
+                    );
                     let (at, order_key, reject) = (self.now(), lease.order_key, None);
-                    self.bury(lease.key, &Buried { tenant, origin, reason, at, attempts, order_key, last, reject })?;
+                    self.bury(
+                        lease.key,
+                        &Buried {
+                            tenant,
+                            origin,
+                            reason,
+                            at,
+                            attempts,
+                            order_key,
+                            last,
+                            reject,
+                        },
+                    )?;
                 }
                 held
             }
@@ -79,13 +114,16 @@ impl Transaction<'_> {
         Ok(held)
     }
 
-    /// Ends a leased delivery, whatever it counts as; false where its row is gone, quarantined under it.
+    /// Ends a leased delivery, whatever it counts as; false where its row is gone, quarantined
+    /// under it.
     fn end(&mut self, token: u64, lease: &Lease) -> Result<bool, Failure> {
         self.changes.effects.push(Effect::End(token));
         if !self.take(lease.key, lease.block)? {
             return Ok(false);
         }
-        self.count(lease.key.subscription, |counts| leave_pending(counts, lease.attempts > 0));
+        self.count(lease.key.subscription, |counts| {
+            leave_pending(counts, lease.attempts > 0)
+        });
         if let Some(order_key) = lease.order_key {
             self.promote(lease.key.subscription, order_key)?;
         }
@@ -96,7 +134,9 @@ impl Transaction<'_> {
         for follow_up in follow_ups {
             match follow_up {
                 FollowUp::Append { origin, entry } => {
-                    let Some(tenant) = self.subscription(lease.key.subscription).map(|subscribed| subscribed.identity.tenant.clone())
+                    let Some(tenant) = self
+                        .subscription(lease.key.subscription)
+                        .map(|subscribed| subscribed.identity.tenant.clone())
                     else {
                         continue;
                     };
@@ -104,7 +144,10 @@ impl Transaction<'_> {
                     self.store(&tenant, origin, entry, identity)?;
                 }
                 FollowUp::Reject { origin, reject } => {
-                    if let Some(tenant) = self.subscription(lease.key.subscription).map(|subscribed| subscribed.identity.tenant.clone()) {
+                    if let Some(tenant) = self
+                        .subscription(lease.key.subscription)
+                        .map(|subscribed| subscribed.identity.tenant.clone())
+                    {
                         self.reject(&tenant, origin, reject)?;
                     }
                 }

@@ -10,12 +10,19 @@ pub fn exact(n: usize) -> Value {
     })
 }
 
-/// Wildcards, prefixes, ranges, `anything-but` and exact values over eight fields, by the number of the sort.
+/// Wildcards, prefixes, ranges, `anything-but` and exact values over eight fields, by the number of
+/// the sort.
 pub fn mixed(n: usize, sort: usize) -> Value {
     match sort % 5 {
-        0 => json!({ "data": { "s3": { "object": { "key": [{ "wildcard": format!("albums/*/{n:05}/*.jpg") }] } } } }),
-        1 => json!({ "subject": [{ "prefix": format!("albums/{n:05}/") }], "data": { "eventName": [{ "prefix": "Object" }] } }),
-        2 => json!({ "data": { "s3": { "object": { "size": [{ "numeric": [">=", 10 * n, "<", 10 * n + 10] }] } } } }),
+        0 => {
+            json!({ "data": { "s3": { "object": { "key": [{ "wildcard": format!("albums/*/{n:05}/*.jpg") }] } } } })
+        }
+        1 => {
+            json!({ "subject": [{ "prefix": format!("albums/{n:05}/") }], "data": { "eventName": [{ "prefix": "Object" }] } })
+        }
+        2 => {
+            json!({ "data": { "s3": { "object": { "size": [{ "numeric": [">=", 10 * n, "<", 10 * n + 10] }] } } } })
+        }
         3 => json!({
             "data": {
                 "state": [{ "anything-but": ["deleted", format!("gone-{n}")] }],

@@ -23,13 +23,18 @@ impl Compiler {
             Value::Bool(value) => Some(Operator::Boolean(*value)),
             Value::Null => Some(Operator::Null),
             Value::Array(_) => {
-                self.problem(Problem::new("a list inside the list of alternatives").help("write its values into the outer list"));
+                self.problem(
+                    Problem::new("a list inside the list of alternatives")
+                        .help("write its values into the outer list"),
+                );
                 None
             }
             Value::Object(map) => {
                 let mut members = map.iter();
                 match (members.next(), members.next()) {
-                    (Some((name, operand)), None) => self.within(name.as_str(), |compiler| compiler.named(name, operand)),
+                    (Some((name, operand)), None) => {
+                        self.within(name.as_str(), |compiler| compiler.named(name, operand))
+                    }
                     (Some(_), Some((second, _))) => {
                         let problem = Problem::new("an operator stands alone in its object")
                             .help("write one object each for alternatives; where one value must fit both, write [{ all: [{ … }, { … }] }]");
@@ -37,7 +42,10 @@ impl Compiler {
                         None
                     }
                     _ => {
-                        self.problem(Problem::new("an operator is missing").help(format!("one of {}", OPERATORS.join(", "))));
+                        self.problem(
+                            Problem::new("an operator is missing")
+                                .help(format!("one of {}", OPERATORS.join(", "))),
+                        );
                         None
                     }
                 }
@@ -48,9 +56,19 @@ impl Compiler {
     fn named(&mut self, name: &str, operand: &Value) -> Option<Operator> {
         let bytes = |text: &str| -> Box<[u8]> { text.as_bytes().into() };
         match name {
-            "prefix" => self.cased(operand, |text| Operator::Prefix(bytes(text)), Operator::PrefixIgnoreCase),
-            "suffix" => self.cased(operand, |text| Operator::Suffix(bytes(text)), Operator::SuffixIgnoreCase),
-            "equals-ignore-case" => self.text(operand).map(|text| Operator::EqualsIgnoreCase(Folded::new(text))),
+            "prefix" => self.cased(
+                operand,
+                |text| Operator::Prefix(bytes(text)),
+                Operator::PrefixIgnoreCase,
+            ),
+            "suffix" => self.cased(
+                operand,
+                |text| Operator::Suffix(bytes(text)),
+                Operator::SuffixIgnoreCase,
+            ),
+            "equals-ignore-case" => self
+                .text(operand)
+                .map(|text| Operator::EqualsIgnoreCase(Folded::new(text))),
             "contains" => {
                 let text = self.text(operand)?;
                 self.sought_bytes += text.len();
@@ -75,14 +93,18 @@ impl Compiler {
                 Value::Bool(value) => Some(Operator::Exists(*value)),
                 _ => {
                     let is_no = matches!(operand.as_str(), Some("false" | "no"));
-                    self.problem(Problem::new("exists takes true or false").help(format!("write {{ exists: {} }}", !is_no)));
+                    self.problem(
+                        Problem::new("exists takes true or false")
+                            .help(format!("write {{ exists: {} }}", !is_no)),
+                    );
                     None
                 }
             },
             _ => {
                 let problem = Problem::new(format!("there is no operator {name:?}")).key();
                 let lower = name.to_lowercase().replace(['_', ' '], "-");
-                // The path ends with the operator's own name; what its list stands under comes before.
+                // The path ends with the operator's own name; what its list stands under comes
+                // before.
                 let keys = self.path.iter().rev().filter_map(|segment| match segment {
                     Segment::Key(key) => Some(key.as_str()),
                     Segment::Index(_) => None,
@@ -103,21 +125,34 @@ impl Compiler {
         let text = operand.as_str();
         if text.is_none() {
             let problem = Problem::new("this operator takes a text");
-            self.problem(if operand.is_number() || operand.is_boolean() { problem.help(format!("write \"{operand}\"")) } else { problem });
+            self.problem(if operand.is_number() || operand.is_boolean() {
+                problem.help(format!("write \"{operand}\""))
+            } else {
+                problem
+            });
         }
         text
     }
 
     /// A text, or `{ equals-ignore-case: text }`.
-    fn cased(&mut self, operand: &Value, exact: impl Fn(&str) -> Operator, folded: impl Fn(Folded) -> Operator) -> Option<Operator> {
-        let Value::Object(map) = operand else { return self.text(operand).map(exact) };
+    fn cased(
+        &mut self,
+        operand: &Value,
+        exact: impl Fn(&str) -> Operator,
+        folded: impl Fn(Folded) -> Operator,
+    ) -> Option<Operator> {
+        let Value::Object(map) = operand else {
+            return self.text(operand).map(exact);
+        };
         let mut members = map.iter();
         match (members.next(), members.next()) {
-            (Some((name, operand)), None) if name == "equals-ignore-case" => {
-                self.within(name.as_str(), |compiler| compiler.text(operand)).map(|text| folded(Folded::new(text)))
-            }
+            (Some((name, operand)), None) if name == "equals-ignore-case" => self
+                .within(name.as_str(), |compiler| compiler.text(operand))
+                .map(|text| folded(Folded::new(text))),
             _ => {
-                self.problem(Problem::new("this operator takes a text or { equals-ignore-case: text }"));
+                self.problem(Problem::new(
+                    "this operator takes a text or { equals-ignore-case: text }",
+                ));
                 None
             }
         }
@@ -154,9 +189,14 @@ impl Compiler {
                     None
                 }
             })?;
-            let texts = listed.iter().filter(|operator| matches!(operator, Operator::Text(_))).count();
+            let texts = listed
+                .iter()
+                .filter(|operator| matches!(operator, Operator::Text(_)))
+                .count();
             if texts != 0 && texts != listed.len() {
-                self.problem(Problem::new("anything-but takes either texts or numbers, not both"));
+                self.problem(Problem::new(
+                    "anything-but takes either texts or numbers, not both",
+                ));
                 return None;
             }
             return Some(Operator::AnythingBut(List::new(listed)));
@@ -194,15 +234,22 @@ impl Compiler {
         })
     }
 
-    fn one_or_many(&mut self, operand: &Value, mut read: impl FnMut(&mut Self, &Value) -> Option<Operator>) -> Option<Vec<Operator>> {
+    fn one_or_many(
+        &mut self,
+        operand: &Value,
+        mut read: impl FnMut(&mut Self, &Value) -> Option<Operator>,
+    ) -> Option<Vec<Operator>> {
         match operand {
             Value::Array(list) if list.is_empty() => {
                 self.problem(Problem::new("the list is empty"));
                 None
             }
             Value::Array(list) => {
-                let read: Vec<_> =
-                    list.iter().enumerate().map(|(index, item)| self.within(index, |compiler| read(compiler, item))).collect();
+                let read: Vec<_> = list
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| self.within(index, |compiler| read(compiler, item)))
+                    .collect();
                 read.into_iter().collect()
             }
             one => read(self, one).map(|operator| vec![operator]),
@@ -214,7 +261,10 @@ impl Compiler {
         let list = match operand {
             Value::Array(list) if list.len() >= 2 => list,
             _ => {
-                self.problem(Problem::new("all takes a list of at least two operators").help("write [{ prefix: a }, { suffix: z }]"));
+                self.problem(
+                    Problem::new("all takes a list of at least two operators")
+                        .help("write [{ prefix: a }, { suffix: z }]"),
+                );
                 return None;
             }
         };
@@ -227,7 +277,9 @@ impl Compiler {
                 }
                 (Value::Object(_), operator) => Some(operator),
                 _ => {
-                    compiler.problem(Problem::new("a value stands alone: nothing else fits what equals it"));
+                    compiler.problem(Problem::new(
+                        "a value stands alone: nothing else fits what equals it",
+                    ));
                     None
                 }
             })
@@ -243,7 +295,10 @@ impl Compiler {
         let (comparison, path) = match operand.as_array().map(Vec::as_slice) {
             Some([Value::String(comparison), Value::String(path)]) => (comparison, path),
             _ => {
-                self.problem(Problem::new("compare-to takes a comparison and the path of another field").help(FORM));
+                self.problem(
+                    Problem::new("compare-to takes a comparison and the path of another field")
+                        .help(FORM),
+                );
                 return None;
             }
         };
@@ -255,7 +310,8 @@ impl Compiler {
             ">" => Some(Comparator::Greater),
             ">=" => Some(Comparator::GreaterOrEqual),
             _ => {
-                let problem = Problem::new(format!("{comparison:?} is no comparison")).help("one of =, !=, <, <=, >, >=");
+                let problem = Problem::new(format!("{comparison:?} is no comparison"))
+                    .help("one of =, !=, <, <=, >, >=");
                 self.within(0, |compiler| compiler.problem(problem));
                 None
             }
@@ -263,7 +319,10 @@ impl Compiler {
         let path = self.within(1, |compiler| match Path::parse(path) {
             Ok(path) if path.is_singular() => Some(path),
             Ok(_) => {
-                compiler.problem(Problem::new("the path can find more than one value").help("name each step: $.data.items[0].total"));
+                compiler.problem(
+                    Problem::new("the path can find more than one value")
+                        .help("name each step: $.data.items[0].total"),
+                );
                 None
             }
             Err(problem) => {
@@ -282,8 +341,14 @@ impl Compiler {
             [operator, number] => vec![(operator, number)],
             [lower, from, upper, to] => vec![(lower, from), (upper, to)],
             _ => {
-                let help = meant::comparison(operand).map_or_else(|| FORM.to_owned(), |written| format!("write {written}"));
-                self.problem(Problem::new("numeric takes a comparison and a number, or a lower and an upper bound").help(help));
+                let help = meant::comparison(operand)
+                    .map_or_else(|| FORM.to_owned(), |written| format!("write {written}"));
+                self.problem(
+                    Problem::new(
+                        "numeric takes a comparison and a number, or a lower and an upper bound",
+                    )
+                    .help(help),
+                );
                 return None;
             }
         };
@@ -292,8 +357,13 @@ impl Compiler {
             let number = match number {
                 Value::Number(number) => Number::from(number),
                 _ => {
-                    let help = meant::number(number).map_or_else(|| FORM.to_owned(), |number| format!("write {number} without quotes"));
-                    self.within(2 * index + 1, |compiler| compiler.problem(Problem::new("numeric compares with a number").help(help)));
+                    let help = meant::number(number).map_or_else(
+                        || FORM.to_owned(),
+                        |number| format!("write {number} without quotes"),
+                    );
+                    self.within(2 * index + 1, |compiler| {
+                        compiler.problem(Problem::new("numeric compares with a number").help(help))
+                    });
                     return None;
                 }
             };
@@ -307,7 +377,12 @@ impl Compiler {
                 (Some("<="), 1) => range.to = Some((number, true)),
                 _ => {
                     self.within(2 * index, |compiler| {
-                        compiler.problem(Problem::new(format!("{operator} is not a comparison that can stand here")).help(FORM));
+                        compiler.problem(
+                            Problem::new(format!(
+                                "{operator} is not a comparison that can stand here"
+                            ))
+                            .help(FORM),
+                        );
                     });
                     return None;
                 }
@@ -317,7 +392,10 @@ impl Compiler {
             && list.len() == 4
             && from >= to
         {
-            self.problem(Problem::new("no number lies between these bounds").help("the lower bound comes first"));
+            self.problem(
+                Problem::new("no number lies between these bounds")
+                    .help("the lower bound comes first"),
+            );
             return None;
         }
         Some(Operator::Numeric(range))

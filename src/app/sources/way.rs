@@ -24,7 +24,11 @@ impl Way {
     }
 
     /// Runs the source until it ends or is stopped, and then sees to what has come in.
-    pub(super) async fn run(&mut self, source: &mut dyn Source, stop: &CancellationToken) -> Result<(), SourceError> {
+    pub(super) async fn run(
+        &mut self,
+        source: &mut dyn Source,
+        stop: &CancellationToken,
+    ) -> Result<(), SourceError> {
         match self {
             Self::Bus(intake) => intake.run(source, stop).await,
             Self::Pipe(intake) => intake.run(source, stop).await,

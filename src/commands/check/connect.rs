@@ -30,39 +30,88 @@ pub(super) struct Tried {
 }
 
 impl Tried {
-    fn new(side: &'static str, tenant: &Name, name: &Name, kind: &'static str, probed: Result<String, OpenError>) -> Self {
+    fn new(
+        side: &'static str,
+        tenant: &Name,
+        name: &Name,
+        kind: &'static str,
+        probed: Result<String, OpenError>,
+    ) -> Self {
         let (ok, message) = match probed {
             Ok(found) => (true, found),
             Err(OpenError(problem)) => (false, problem.to_string()),
         };
-        Self { side, tenant: tenant.clone(), name: name.clone(), kind, ok, message }
+        Self {
+            side,
+            tenant: tenant.clone(),
+            name: name.clone(),
+            kind,
+            ok,
+            message,
+        }
     }
 }
 
 /// Tries them all, in the order of the rule files.
 pub(super) async fn all(config: &Config) -> Vec<Tried> {
     let sources = config.sources.iter().map(|one| {
-        let probing = async move { Tried::new("source", &one.tenant, &one.name, one.kind, bounded(one.settings.probe()).await) };
+        let probing = async move {
+            Tried::new(
+                "source",
+                &one.tenant,
+                &one.name,
+                one.kind,
+                bounded(one.settings.probe()).await,
+            )
+        };
         futures::future::Either::Left(probing)
     });
     let targets = config.targets.iter().map(|one| {
-        let probing = async move { Tried::new("target", &one.tenant, &one.name, one.kind, bounded(one.settings.probe()).await) };
+        let probing = async move {
+            Tried::new(
+                "target",
+                &one.tenant,
+                &one.name,
+                one.kind,
+                bounded(one.settings.probe()).await,
+            )
+        };
         futures::future::Either::Right(probing)
     });
-    stream::iter(sources.chain(targets)).buffered(AT_ONCE).collect().await
+    stream::iter(sources.chain(targets))
+        .buffered(AT_ONCE)
+        .collect()
+        .await
 }
 
-async fn bounded(probe: impl Future<Output = Result<String, OpenError>>) -> Result<String, OpenError> {
+async fn bounded(
+    probe: impl Future<Output = Result<String, OpenError>>,
+) -> Result<String, OpenError> {
     let slow = || {
-        let problem = pointsman_schemas::Problem::new(format!("there was no answer within {} seconds", WITHIN.as_secs()));
-        OpenError(problem.help("check the address, and whether a firewall drops what is sent there"))
+        let problem = pointsman_schemas::Problem::new(format!(
+            "there was no answer within {} seconds",
+            WITHIN.as_secs()
+        ));
+        OpenError(
+            problem.help("check the address, and whether a firewall drops what is sent there"),
+        )
     };
-    tokio::time::timeout(WITHIN, probe).await.unwrap_or_else(|_| Err(slow()))
+    tokio::time::timeout(WITHIN, probe)
+        .await
+        .unwrap_or_else(|_| Err(slow()))
 }
 
 /// For a person.
 pub(super) fn show(tried: &[Tried]) -> String {
     let state = |ok| if ok { "ok" } else { "failed" }.to_owned();
-    let rows = tried.iter().map(|one| [one.side.to_owned(), one.name.to_string(), one.kind.to_owned(), state(one.ok), one.message.clone()]);
+    let rows = tried.iter().map(|one| {
+        [
+            one.side.to_owned(),
+            one.name.to_string(),
+            one.kind.to_owned(),
+            state(one.ok),
+            one.message.clone(),
+        ]
+    });
     output::table(["SIDE", "NAME", "KIND", "STATE", "WHAT WAS FOUND"], rows)
 }

@@ -42,29 +42,67 @@ impl Side {
             let name = renamed(&rule);
             let mut routes = Vec::new();
             for to in &rule.to {
-                let subscription = SubscriptionNumber(u32::try_from(places.len()).unwrap_or(u32::MAX));
-                routes.push(Route { subscription, order_by: None });
-                places.push(((rule.tenant.clone(), name.clone(), to.target.clone()), to.transform.clone()));
+                let subscription =
+                    SubscriptionNumber(u32::try_from(places.len()).unwrap_or(u32::MAX));
+                routes.push(Route {
+                    subscription,
+                    order_by: None,
+                });
+                places.push((
+                    (rule.tenant.clone(), name.clone(), to.target.clone()),
+                    to.transform.clone(),
+                ));
             }
-            let Rule { tenant, pipe, from, pattern, condition, filters, .. } = rule;
-            RuleInForce { tenant, name, pipe, from, pattern, condition, filters, routes }
+            let Rule {
+                tenant,
+                pipe,
+                from,
+                pattern,
+                condition,
+                filters,
+                ..
+            } = rule;
+            RuleInForce {
+                tenant,
+                name,
+                pipe,
+                from,
+                pattern,
+                condition,
+                filters,
+                routes,
+            }
         });
         let router = Router::new(rules.collect());
-        Self { router: Arc::new(ArcSwap::from_pointee(router)), matchers: HashMap::new(), places, unmatched: 0 }
+        Self {
+            router: Arc::new(ArcSwap::from_pointee(router)),
+            matchers: HashMap::new(),
+            places,
+            unmatched: 0,
+        }
     }
 
     /// Where an event goes.
     fn places_of(&mut self, stored: &StoredEvent) -> BTreeMap<&Place, Option<&Transform>> {
         let key = (stored.tenant.clone(), stored.origin.clone());
-        let matcher = self
-            .matchers
-            .entry(key)
-            .or_insert_with(|| Matcher::new(Arc::clone(&self.router), stored.tenant.clone(), stored.origin.clone(), None, false));
+        let matcher = self.matchers.entry(key).or_insert_with(|| {
+            Matcher::new(
+                Arc::clone(&self.router),
+                stored.tenant.clone(),
+                stored.origin.clone(),
+                None,
+                false,
+            )
+        });
         let deliveries = matcher.entry(Arc::clone(&stored.event)).deliveries;
         self.unmatched += u64::from(deliveries.is_empty());
         let place = |number: SubscriptionNumber| self.places.get(usize::try_from(number.0).ok()?);
-        let places = deliveries.iter().filter_map(|delivery| place(delivery.subscription));
-        places.map(|(place, transform)| (place, transform.as_deref())).collect()
+        let places = deliveries
+            .iter()
+            .filter_map(|delivery| place(delivery.subscription));
+        places
+            .map(|(place, transform)| (place, transform.as_deref()))
+            .collect()
     }
 }
 
@@ -81,22 +119,57 @@ pub(super) struct Comparison {
 
 impl Comparison {
     pub(super) fn new(old: Config, new: Config, examples_max: usize) -> Self {
-        let renamed: HashMap<(Name, Name), Name> =
-            new.rules.iter().filter_map(|rule| Some(((rule.tenant.clone(), rule.renamed_from.clone()?), rule.name.clone()))).collect();
-        let name_now = |rule: &Rule| renamed.get(&(rule.tenant.clone(), rule.name.clone())).unwrap_or(&rule.name).clone();
-        let (old, new) = (Side::new(old, &name_now), Side::new(new, &|rule| rule.name.clone()));
+        let renamed: HashMap<(Name, Name), Name> = new
+            .rules
+            .iter()
+            .filter_map(|rule| {
+                Some((
+                    (rule.tenant.clone(), rule.renamed_from.clone()?),
+                    rule.name.clone(),
+                ))
+            })
+            .collect();
+        let name_now = |rule: &Rule| {
+            renamed
+                .get(&(rule.tenant.clone(), rule.name.clone()))
+                .unwrap_or(&rule.name)
+                .clone()
+        };
+        let (old, new) = (
+            Side::new(old, &name_now),
+            Side::new(new, &|rule| rule.name.clone()),
+        );
         let mut lines = BTreeMap::<Place, Line>::new();
         let sides = [(&old, true), (&new, false)];
-        for (place, is_old) in sides.iter().flat_map(|(side, is_old)| side.places.iter().map(|(place, _)| (place, *is_old))) {
-            let line = lines.entry(place.clone()).or_insert_with(|| Line::new(place));
-            *(if is_old { &mut line.is_old } else { &mut line.is_new }) = true;
+        for (place, is_old) in sides
+            .iter()
+            .flat_map(|(side, is_old)| side.places.iter().map(|(place, _)| (place, *is_old)))
+        {
+            let line = lines
+                .entry(place.clone())
+                .or_insert_with(|| Line::new(place));
+            *(if is_old {
+                &mut line.is_old
+            } else {
+                &mut line.is_new
+            }) = true;
         }
-        Self { old, new, lines, examples_max, events: 0, moved: 0, damaged: 0 }
+        Self {
+            old,
+            new,
+            lines,
+            examples_max,
+            events: 0,
+            moved: 0,
+            damaged: 0,
+        }
     }
 
     /// Looks at one event.
     pub(super) fn event(&mut self, stored: &StoredEvent) {
-        if [SUCCEEDED, FAILED].contains(&&**stored.event.ty()) && stored.event.source().starts_with("/rules/") {
+        if [SUCCEEDED, FAILED].contains(&&**stored.event.ty())
+            && stored.event.source().starts_with("/rules/")
+        {
             return;
         }
         self.events += 1;
@@ -104,7 +177,9 @@ impl Comparison {
         let mut moved = false;
         let places: BTreeSet<&Place> = before.keys().chain(after.keys()).copied().collect();
         for place in places {
-            let Some(line) = self.lines.get_mut(place) else { continue };
+            let Some(line) = self.lines.get_mut(place) else {
+                continue;
+            };
             let (kind, differences) = match (before.get(place), after.get(place)) {
                 (None, None) => continue,
                 (Some(_), None) => {
@@ -141,8 +216,14 @@ impl Comparison {
             events: self.events,
             moved: self.moved,
             damaged: self.damaged,
-            unmatched: Sides { before: self.old.unmatched, after: self.new.unmatched },
-            deliveries: Sides { before: sum(|line| line.before), after: sum(|line| line.after) },
+            unmatched: Sides {
+                before: self.old.unmatched,
+                after: self.new.unmatched,
+            },
+            deliveries: Sides {
+                before: sum(|line| line.before),
+                after: sum(|line| line.after),
+            },
             targets: self.lines.into_values().filter(Line::differs).collect(),
         }
     }
@@ -154,7 +235,10 @@ fn changes(old: Option<&Transform>, new: Option<&Transform>, event: &Event) -> V
     let now = Timestamp::now();
     let made = |transform: Option<&Transform>| match transform {
         None => Ok(as_json(event).unwrap_or_default()),
-        Some(transform) => transform.apply_at(event, now).map(|made| as_json(&made).unwrap_or_default()).map_err(|error| error.to_string()),
+        Some(transform) => transform
+            .apply_at(event, now)
+            .map(|made| as_json(&made).unwrap_or_default())
+            .map_err(|error| error.to_string()),
     };
     // Most often a transform has not changed at all, which only what it makes can tell.
     match (old, new) {
@@ -163,8 +247,14 @@ fn changes(old: Option<&Transform>, new: Option<&Transform>, event: &Event) -> V
             (Ok(before), Ok(after)) => difference::between(&before, &after),
             (Err(before), Err(after)) if before == after => Vec::new(),
             (before, after) => {
-                let side = |made: Result<serde_json::Value, String>| Some(made.map_or_else(Into::into, |_| "an event".into()));
-                vec![Difference { path: "the transform".to_owned(), expected: side(before), found: side(after) }]
+                let side = |made: Result<serde_json::Value, String>| {
+                    Some(made.map_or_else(Into::into, |_| "an event".into()))
+                };
+                vec![Difference {
+                    path: "the transform".to_owned(),
+                    expected: side(before),
+                    found: side(after),
+                }]
             }
         },
     }
@@ -266,11 +356,18 @@ impl Line {
     }
 
     fn differs(&self) -> bool {
-        self.is_old != self.is_new || [&self.gained, &self.lost, &self.changed].iter().any(|kind| kind.count > 0)
+        self.is_old != self.is_new
+            || [&self.gained, &self.lost, &self.changed]
+                .iter()
+                .any(|kind| kind.count > 0)
     }
 
     fn name(&self) -> String {
-        if self.tenant == Name::default_tenant() { self.rule.to_string() } else { format!("{}/{}", self.tenant, self.rule) }
+        if self.tenant == Name::default_tenant() {
+            self.rule.to_string()
+        } else {
+            format!("{}/{}", self.tenant, self.rule)
+        }
     }
 
     fn note(&self) -> &'static str {
@@ -291,11 +388,25 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { since, events, moved, damaged, unmatched, deliveries, targets } = self;
+        let Self {
+            since,
+            events,
+            moved,
+            damaged,
+            unmatched,
+            deliveries,
+            targets,
+        } = self;
         let plural = if *events == 1 { "" } else { "s" };
         match moved {
-            0 => writeln!(f, "{events} event{plural} since {since}: all go where they go now")?,
-            _ => writeln!(f, "{events} event{plural} since {since}: {moved} would go elsewhere or be made into something else")?,
+            0 => writeln!(
+                f,
+                "{events} event{plural} since {since}: all go where they go now"
+            )?,
+            _ => writeln!(
+                f,
+                "{events} event{plural} since {since}: {moved} would go elsewhere or be made into something else"
+            )?,
         }
         writeln!(
             f,
@@ -309,26 +420,70 @@ impl fmt::Display for Report {
             return Ok(());
         }
         let row = |line: &Line| {
-            let numbers =
-                [line.before, line.after, line.gained.count, line.lost.count, line.changed.count].map(|number| number.to_string());
+            let numbers = [
+                line.before,
+                line.after,
+                line.gained.count,
+                line.lost.count,
+                line.changed.count,
+            ]
+            .map(|number| number.to_string());
             let [before, after, gained, lost, changed] = numbers;
-            [line.name(), line.target.to_string(), before, after, gained, lost, changed, line.note().to_owned()]
+            [
+                line.name(),
+                line.target.to_string(),
+                before,
+                after,
+                gained,
+                lost,
+                changed,
+                line.note().to_owned(),
+            ]
         };
-        let headings = ["RULE", "TARGET", "BEFORE", "AFTER", "GAINED", "LOST", "CHANGED", ""];
+        let headings = [
+            "RULE", "TARGET", "BEFORE", "AFTER", "GAINED", "LOST", "CHANGED", "",
+        ];
         write!(f, "\n{}", output::table(headings, targets.iter().map(row)))?;
         for line in targets {
-            let kinds = [("gained", &line.gained), ("lost", &line.lost), ("changed", &line.changed)];
+            let kinds = [
+                ("gained", &line.gained),
+                ("lost", &line.lost),
+                ("changed", &line.changed),
+            ];
             if kinds.iter().all(|(_, kind)| kind.examples.is_empty()) {
                 continue;
             }
             writeln!(f, "\n{} → {}", line.name(), line.target)?;
-            for (word, example) in kinds.iter().flat_map(|(word, kind)| kind.examples.iter().map(move |example| (word, example))) {
-                let subject = example.subject.as_ref().map_or_else(String::new, |subject| format!(" {subject}"));
-                let what = format!("{} {}{subject}, id {}", example.ty, example.source, example.id);
-                writeln!(f, "  {word:<7}  {}  {}  {}", example.sequence, example.at, plain(&shortened(&what, 120)))?;
-                let shown = example.differences.get(..DIFFERENCES_SHOWN).unwrap_or(&example.differences);
+            for (word, example) in kinds
+                .iter()
+                .flat_map(|(word, kind)| kind.examples.iter().map(move |example| (word, example)))
+            {
+                let subject = example
+                    .subject
+                    .as_ref()
+                    .map_or_else(String::new, |subject| format!(" {subject}"));
+                let what = format!(
+                    "{} {}{subject}, id {}",
+                    example.ty, example.source, example.id
+                );
+                writeln!(
+                    f,
+                    "  {word:<7}  {}  {}  {}",
+                    example.sequence,
+                    example.at,
+                    plain(&shortened(&what, 120))
+                )?;
+                let shown = example
+                    .differences
+                    .get(..DIFFERENCES_SHOWN)
+                    .unwrap_or(&example.differences);
                 if !shown.is_empty() {
-                    f.write_str(&difference::table(shown, ["before", "after"], "    ", false))?;
+                    f.write_str(&difference::table(
+                        shown,
+                        ["before", "after"],
+                        "    ",
+                        false,
+                    ))?;
                 }
             }
         }

@@ -39,15 +39,38 @@ rules:
 /// Events of the last hours.
 async fn events(bus: &TestBus) {
     let event = |id: usize, ty: &'static str, data: String| {
-        let event = Event::builder(id.to_string(), "/shop", ty).subject("a.jpg").data(Data::json(Bytes::from(data)).unwrap());
-        Entry { event: Arc::new(event.build().unwrap()), deliveries: [].into_iter().collect(), deduplicate: None, dead: None }
+        let event = Event::builder(id.to_string(), "/shop", ty)
+            .subject("a.jpg")
+            .data(Data::json(Bytes::from(data)).unwrap());
+        Entry {
+            event: Arc::new(event.build().unwrap()),
+            deliveries: [].into_iter().collect(),
+            deduplicate: None,
+            dead: None,
+        }
     };
-    let orders = [50, 150, 180, 250].iter().enumerate().map(|(id, total)| event(id, "order", format!("{{\"total\":{total}}}")));
+    let orders = [50, 150, 180, 250]
+        .iter()
+        .enumerate()
+        .map(|(id, total)| event(id, "order", format!("{{\"total\":{total}}}")));
     let report = Event::builder("r", "/rules/dear", crate::dispatcher::follow::FAILED)
         .data(Data::json(Bytes::from_static(br#"{"total":900}"#)).unwrap());
-    let report = Entry { event: Arc::new(report.build().unwrap()), deliveries: [].into_iter().collect(), deduplicate: None, dead: None };
-    let entries = orders.chain([event(9, "other", "{}".to_owned()), report]).collect();
-    let append = Append { tenant: name("default"), origin: name("ingress"), entries, rejects: Vec::new(), cursor: None };
+    let report = Entry {
+        event: Arc::new(report.build().unwrap()),
+        deliveries: [].into_iter().collect(),
+        deduplicate: None,
+        dead: None,
+    };
+    let entries = orders
+        .chain([event(9, "other", "{}".to_owned()), report])
+        .collect();
+    let append = Append {
+        tenant: name("default"),
+        origin: name("ingress"),
+        entries,
+        rejects: Vec::new(),
+        cursor: None,
+    };
     bus.journal.append(append).await.unwrap();
 }
 
@@ -67,13 +90,20 @@ async fn typed(bus: &TestBus, old: &str, new: &str, line: &str) -> (String, u8) 
         "--admin".to_owned(),
         format!("http://{}", bus.address),
     ];
-    let args = Line::try_parse_from(words.into_iter().chain(line.split_whitespace().map(str::to_owned))).map(|line| line.args);
+    let args = Line::try_parse_from(
+        words
+            .into_iter()
+            .chain(line.split_whitespace().map(str::to_owned)),
+    )
+    .map(|line| line.args);
     let args = match args {
         Ok(args) => args,
         Err(error) => return (error.to_string(), 2),
     };
     let journal = bus.journal.clone();
-    let (text, code) = execute(&args, &move |_: &Path| Ok(journal.reader()), NOON).await.unwrap_or_else(|error| (error.to_string(), 2));
+    let (text, code) = execute(&args, &move |_: &Path| Ok(journal.reader()), NOON)
+        .await
+        .unwrap_or_else(|error| (error.to_string(), 2));
     (text.replace(&folder.path().display().to_string(), ""), code)
 }
 
@@ -86,11 +116,21 @@ async fn what_would_go_elsewhere_is_told_with_examples() {
     insta::assert_snapshot!(text);
     let (of_store, _) = typed(&bus, OLD, NEW, "--examples 2 --store here").await;
     assert_eq!(of_store, text, "a store says the same as the bus on it");
-    let json: Value = serde_json::from_str(&typed(&bus, OLD, NEW, "--json --examples 1").await.0).unwrap();
+    let json: Value =
+        serde_json::from_str(&typed(&bus, OLD, NEW, "--json --examples 1").await.0).unwrap();
     assert_eq!((&json["events"], &json["moved"]), (&8.into(), &6.into()));
-    let lost = json["targets"].as_array().unwrap().iter().find(|line| line["rule"] == "dear" && line["target"] == "audit").unwrap();
+    let lost = json["targets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|line| line["rule"] == "dear" && line["target"] == "audit")
+        .unwrap();
     assert_eq!(
-        (&lost["lost"]["count"], lost["lost"]["examples"].as_array().unwrap().len(), &lost["in_new"]),
+        (
+            &lost["lost"]["count"],
+            lost["lost"]["examples"].as_array().unwrap().len(),
+            &lost["in_new"]
+        ),
         (&3.into(), 1, &false.into())
     );
 }
@@ -100,11 +140,28 @@ async fn the_same_rules_send_nothing_elsewhere() {
     let bus = TestBus::start(&[]).await;
     events(&bus).await;
     let (text, code) = typed(&bus, OLD, OLD, "").await;
-    assert_eq!((code, text.lines().next().unwrap().ends_with(": all go where they go now")), (0, true), "{text}");
+    assert_eq!(
+        (
+            code,
+            text.lines()
+                .next()
+                .unwrap()
+                .ends_with(": all go where they go now")
+        ),
+        (0, true),
+        "{text}"
+    );
     let (text, code) = typed(&bus, OLD, "rules: { r: { tö: a } }", "").await;
-    assert_eq!((code, text.contains("unknown key `tö`")), (2, true), "{text}");
+    assert_eq!(
+        (code, text.contains("unknown key `tö`")),
+        (2, true),
+        "{text}"
+    );
     assert!(
-        typed(&bus, OLD, NEW, "--against yesterday").await.0.starts_with("error: invalid value 'yesterday' for '--against <DURATION>'")
+        typed(&bus, OLD, NEW, "--against yesterday")
+            .await
+            .0
+            .starts_with("error: invalid value 'yesterday' for '--against <DURATION>'")
     );
 }
 

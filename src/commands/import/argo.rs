@@ -1,7 +1,8 @@
 //! Argo Sensors (`argoproj.io`).
 //!
-//! Argo makes CloudEvents of which `source` is the event source's name, `subject` the event's and `data` what came; so does what is imported expect
-//! it. What a source of Argo wraps in `body` is the data itself here.
+//! Argo makes CloudEvents of which `source` is the event source's name, `subject` the event's and
+//! `data` what came; so does what is imported expect it. What a source of Argo wraps in `body` is
+//! the data itself here.
 
 mod filters;
 mod hooks;
@@ -15,8 +16,17 @@ use super::draft::{Draft, literal};
 
 /// Takes in a Sensor: a rule for each trigger and each dependency that sets it off.
 pub(super) fn take(sensor: &Value, draft: &mut Draft) {
-    let name = sensor.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("sensor");
-    let list = |key: &str| sensor.pointer(&format!("/spec/{key}")).and_then(Value::as_array).cloned().unwrap_or_default();
+    let name = sensor
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or("sensor");
+    let list = |key: &str| {
+        sensor
+            .pointer(&format!("/spec/{key}"))
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
     let (dependencies, triggers) = (list("dependencies"), list("triggers"));
     if triggers.is_empty() {
         draft.left_out(&format!("Sensor {name}"), "it has no triggers");
@@ -27,12 +37,19 @@ pub(super) fn take(sensor: &Value, draft: &mut Draft) {
 }
 
 fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 fn take_trigger(sensor: &str, trigger: &Value, dependencies: &[Value], draft: &mut Draft) {
     let template = trigger.get("template").unwrap_or(&Value::Null);
-    let name = if text(template, "/name").is_empty() { sensor } else { text(template, "/name") };
+    let name = if text(template, "/name").is_empty() {
+        sensor
+    } else {
+        text(template, "/name")
+    };
     let of = format!("Sensor {sensor}, trigger {name}");
     let wanted = match alternatives(text(template, "/conditions"), dependencies) {
         Ok(wanted) => wanted,
@@ -47,7 +64,14 @@ fn take_trigger(sensor: &str, trigger: &Value, dependencies: &[Value], draft: &m
                 continue;
             }
         };
-        draft.rule(&if wanted.len() == 1 { name.to_owned() } else { format!("{name}-{}", text(dependency, "/name")) }, rule);
+        draft.rule(
+            &if wanted.len() == 1 {
+                name.to_owned()
+            } else {
+                format!("{name}-{}", text(dependency, "/name"))
+            },
+            rule,
+        );
     }
 }
 
@@ -57,20 +81,44 @@ fn alternatives<'d>(conditions: &str, dependencies: &'d [Value]) -> Result<Vec<&
         return match dependencies {
             [one] => Ok(vec![one]),
             [] => Err("it depends on nothing".to_owned()),
-            _ => Err("it waits for several events together, and a rule sees one event at a time".to_owned()),
+            _ => Err(
+                "it waits for several events together, and a rule sees one event at a time"
+                    .to_owned(),
+            ),
         };
     }
     if conditions.contains("&&") {
-        return Err("it waits for several events together, and a rule sees one event at a time".to_owned());
+        return Err(
+            "it waits for several events together, and a rule sees one event at a time".to_owned(),
+        );
     }
-    let named = |name: &str| dependencies.iter().find(|dependency| text(dependency, "/name") == name);
-    let names = conditions.split("||").map(|name| name.trim_matches([' ', '(', ')', '\n']));
-    names.map(|name| named(name).ok_or_else(|| format!("its condition names {name}, which is no dependency"))).collect()
+    let named = |name: &str| {
+        dependencies
+            .iter()
+            .find(|dependency| text(dependency, "/name") == name)
+    };
+    let names = conditions
+        .split("||")
+        .map(|name| name.trim_matches([' ', '(', ')', '\n']));
+    names
+        .map(|name| {
+            named(name).ok_or_else(|| format!("its condition names {name}, which is no dependency"))
+        })
+        .collect()
 }
 
-fn rule(trigger: &Value, template: &Value, dependency: &Value, of: &str, draft: &mut Draft) -> Result<Map<String, Value>, String> {
+fn rule(
+    trigger: &Value,
+    template: &Value,
+    dependency: &Value,
+    of: &str,
+    draft: &mut Draft,
+) -> Result<Map<String, Value>, String> {
     if dependency.get("transform").is_some() {
-        return Err("the transform of a dependency changes what its filters see, which has no counterpart".to_owned());
+        return Err(
+            "the transform of a dependency changes what its filters see, which has no counterpart"
+                .to_owned(),
+        );
     }
     let mut pattern = Map::new();
     for (attribute, key) in [("source", "/eventSourceName"), ("subject", "/eventName")] {
@@ -83,7 +131,13 @@ fn rule(trigger: &Value, template: &Value, dependency: &Value, of: &str, draft: 
     if let Some(condition) = filters::condition(dependency, &mut unwrapped)? {
         rule.insert("where".to_owned(), condition.into());
     }
-    let (target, transform) = target(template, text(dependency, "/name"), &mut unwrapped, of, draft)?;
+    let (target, transform) = target(
+        template,
+        text(dependency, "/name"),
+        &mut unwrapped,
+        of,
+        draft,
+    )?;
     if unwrapped {
         draft.note(of, "its paths began with `body`, in which Argo wraps what comes; here that is the data itself");
     }
@@ -104,7 +158,12 @@ fn rule(trigger: &Value, template: &Value, dependency: &Value, of: &str, draft: 
         }
         Named::Unknown(name, what) => {
             if let Some(rate) = rate {
-                draft.note(of, &format!("it was held to {rate}: give its target `delivery: {{ rate: {rate} }}`"));
+                draft.note(
+                    of,
+                    &format!(
+                        "it was held to {rate}: give its target `delivery: {{ rate: {rate} }}`"
+                    ),
+                );
             }
             draft.unknown_target(&name, of, &what, Map::new())
         }
@@ -120,7 +179,10 @@ fn rule(trigger: &Value, template: &Value, dependency: &Value, of: &str, draft: 
 
 /// The rate that a trigger is held to.
 fn rate(trigger: &Value) -> Option<String> {
-    let limit = trigger.pointer("/rateLimit/requestsPerUnit").and_then(Value::as_u64).filter(|limit| *limit > 0)?;
+    let limit = trigger
+        .pointer("/rateLimit/requestsPerUnit")
+        .and_then(Value::as_u64)
+        .filter(|limit| *limit > 0)?;
     let unit = match text(trigger, "/rateLimit/unit") {
         "Minute" => "m",
         "Hour" => "h",
@@ -140,14 +202,30 @@ enum Named {
     Unknown(String, String),
 }
 
-fn target(template: &Value, dependency: &str, unwrapped: &mut bool, of: &str, draft: &mut Draft) -> Result<Target, String> {
+fn target(
+    template: &Value,
+    dependency: &str,
+    unwrapped: &mut bool,
+    of: &str,
+    draft: &mut Draft,
+) -> Result<Target, String> {
     if template.get("log").is_some() {
         return Ok((Named::New("log".to_owned(), json!({ "stdout": {} })), None));
     }
-    let Some(http) = template.get("http") else { return other::target(template, dependency, unwrapped, of, draft) };
+    let Some(http) = template.get("http") else {
+        return other::target(template, dependency, unwrapped, of, draft);
+    };
     if http.get("dynamicHeaders").is_some() || http.get("parameters").is_some() {
         draft.note(of, "its address or headers are made of the event: templates in `http.url` and `http.headers` do that here");
-        let (name, transform) = other::unknown("http", template.pointer("/name"), http, dependency, unwrapped, of, draft);
+        let (name, transform) = other::unknown(
+            "http",
+            template.pointer("/name"),
+            http,
+            dependency,
+            unwrapped,
+            of,
+            draft,
+        );
         return Ok((name, transform));
     }
     let mut body = Map::from_iter([("url".to_owned(), Value::from(literal(text(http, "/url"))))]);
@@ -156,52 +234,106 @@ fn target(template: &Value, dependency: &str, unwrapped: &mut bool, of: &str, dr
     }
     body.insert("mode".to_owned(), "data".into());
     let mut headers = Map::new();
-    for (name, value) in http.get("headers").and_then(Value::as_object).into_iter().flatten() {
-        headers.insert(name.clone(), literal(value.as_str().unwrap_or_default()).into());
+    for (name, value) in http
+        .get("headers")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        headers.insert(
+            name.clone(),
+            literal(value.as_str().unwrap_or_default()).into(),
+        );
     }
-    for header in http.get("secureHeaders").and_then(Value::as_array).into_iter().flatten() {
-        let variable = super::draft::slug(text(header, "/name")).to_ascii_uppercase().replace('-', "_");
-        draft.note(of, &format!("put the value of the header {} into {variable}", text(header, "/name")));
+    for header in http
+        .get("secureHeaders")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let variable = super::draft::slug(text(header, "/name"))
+            .to_ascii_uppercase()
+            .replace('-', "_");
+        draft.note(
+            of,
+            &format!(
+                "put the value of the header {} into {variable}",
+                text(header, "/name")
+            ),
+        );
         headers.insert(text(header, "/name").to_owned(), json!({ "env": variable }));
     }
     if !headers.is_empty() {
         body.insert("headers".to_owned(), headers.into());
     }
     if http.get("basicAuth").is_some() {
-        draft.note(of, "put its user and password into HTTP_USER and HTTP_PASSWORD");
+        draft.note(
+            of,
+            "put its user and password into HTTP_USER and HTTP_PASSWORD",
+        );
         body.insert("auth".to_owned(), json!({ "basic": { "username": { "env": "HTTP_USER" }, "password": { "env": "HTTP_PASSWORD" } } }));
     }
     if http.get("tls").is_some() {
-        draft.note(of, "its `tls` has no counterpart: certificates are those that the system trusts");
+        draft.note(
+            of,
+            "its `tls` has no counterpart: certificates are those that the system trusts",
+        );
     }
-    let payload = http.get("payload").and_then(Value::as_array).filter(|payload| !payload.is_empty());
-    let data = payload.map(|payload| data(payload, dependency, unwrapped)).transpose()?;
+    let payload = http
+        .get("payload")
+        .and_then(Value::as_array)
+        .filter(|payload| !payload.is_empty());
+    let data = payload
+        .map(|payload| data(payload, dependency, unwrapped))
+        .transpose()?;
     let address = text(http, "/url").split("://").nth(1).unwrap_or_default();
-    let host = address.split(['/', ':', '?']).next().unwrap_or_default().split('.').next().unwrap_or_default().to_owned();
-    Ok((Named::New(host, json!({ "http": body })), data.map(|data| json!({ "data": data }))))
+    let host = address
+        .split(['/', ':', '?'])
+        .next()
+        .unwrap_or_default()
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    Ok((
+        Named::New(host, json!({ "http": body })),
+        data.map(|data| json!({ "data": data })),
+    ))
 }
 
-/// The data that a payload makes of an event of this dependency; of another one only constants are there.
+/// The data that a payload makes of an event of this dependency; of another one only constants are
+/// there.
 fn data(payload: &[Value], dependency: &str, unwrapped: &mut bool) -> Result<Value, String> {
     let mut data = Value::Object(Map::new());
     for entry in payload {
-        let (source, place) = (entry.get("src").unwrap_or(&Value::Null), text(entry, "/dest"));
+        let (source, place) = (
+            entry.get("src").unwrap_or(&Value::Null),
+            text(entry, "/dest"),
+        );
         if source.get("contextTemplate").is_some() {
             return Err(format!("its payload makes {place} with a Go template"));
         }
         if let Some(template) = source.get("dataTemplate").and_then(Value::as_str) {
-            let made = go_template(template, unwrapped).map_err(|why| format!("its payload makes {place} with a Go template: {why}"))?;
+            let made = go_template(template, unwrapped)
+                .map_err(|why| format!("its payload makes {place} with a Go template: {why}"))?;
             put(&mut data, place, made.into())?;
             continue;
         }
-        let default = source.get("value").map_or_else(String::new, |value| format!(" ?? {value}"));
+        let default = source
+            .get("value")
+            .map_or_else(String::new, |value| format!(" ?? {value}"));
         let foreign = !["", dependency].contains(&text(source, "/dependencyName"));
         if foreign && default.is_empty() {
             continue;
         }
         let query = match (text(source, "/dataKey"), text(source, "/contextKey")) {
-            (key, context) if !default.is_empty() && (foreign || (key.is_empty() && context.is_empty())) => {
-                let value = source.get("value").and_then(Value::as_str).unwrap_or_default();
+            (key, context)
+                if !default.is_empty() && (foreign || (key.is_empty() && context.is_empty())) =>
+            {
+                let value = source
+                    .get("value")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
                 put(&mut data, place, literal(value).into())?;
                 continue;
             }
@@ -221,9 +353,14 @@ fn go_template(template: &str, unwrapped: &mut bool) -> Result<String, String> {
     while let Some((before, behind)) = rest.split_once("{{") {
         let (action, behind) = behind.split_once("}}").ok_or("its braces are not closed")?;
         let path = action.trim_matches(['-', ' ']);
-        let plain =
-            path.strip_prefix(".Input.").filter(|path| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte)));
-        let query = filters::query(plain.ok_or_else(|| format!("`{path}` has no counterpart"))?, unwrapped)?;
+        let plain = path.strip_prefix(".Input.").filter(|path| {
+            path.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte))
+        });
+        let query = filters::query(
+            plain.ok_or_else(|| format!("`{path}` has no counterpart"))?,
+            unwrapped,
+        )?;
         out.push_str(&format!("{}<{query}>", literal(before)));
         rest = behind;
     }
@@ -235,11 +372,20 @@ fn go_template(template: &str, unwrapped: &mut bool) -> Result<String, String> {
 fn put(data: &mut Value, path: &str, value: Value) -> Result<(), String> {
     let mut at = data;
     for step in path.split('.') {
-        if step.is_empty() || step.contains(['#', '|', '@', '*']) || step.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(format!("its payload goes to {path}, which has no counterpart"));
+        if step.is_empty()
+            || step.contains(['#', '|', '@', '*'])
+            || step.bytes().all(|byte| byte.is_ascii_digit())
+        {
+            return Err(format!(
+                "its payload goes to {path}, which has no counterpart"
+            ));
         }
-        let Value::Object(entries) = at else { return Err(format!("its payload goes to {path} twice")) };
-        at = entries.entry(step).or_insert_with(|| Value::Object(Map::new()));
+        let Value::Object(entries) = at else {
+            return Err(format!("its payload goes to {path} twice"));
+        };
+        at = entries
+            .entry(step)
+            .or_insert_with(|| Value::Object(Map::new()));
     }
     *at = value;
     Ok(())
@@ -247,18 +393,30 @@ fn put(data: &mut Value, path: &str, value: Value) -> Result<(), String> {
 
 fn delivery(trigger: &Value, template: &Value, of: &str, draft: &mut Draft) -> Map<String, Value> {
     let mut delivery = Map::new();
-    if let Some(timeout) = template.pointer("/http/timeout").and_then(Value::as_u64).filter(|timeout| *timeout > 0) {
+    if let Some(timeout) = template
+        .pointer("/http/timeout")
+        .and_then(Value::as_u64)
+        .filter(|timeout| *timeout > 0)
+    {
         delivery.insert("timeout".to_owned(), format!("{timeout}s").into());
     }
-    let Some(strategy) = trigger.get("retryStrategy") else { return delivery };
+    let Some(strategy) = trigger.get("retryStrategy") else {
+        return delivery;
+    };
     let mut retry = Map::new();
-    if let Some(steps) = strategy.get("steps").and_then(Value::as_u64).filter(|steps| *steps > 0) {
+    if let Some(steps) = strategy
+        .get("steps")
+        .and_then(Value::as_u64)
+        .filter(|steps| *steps > 0)
+    {
         retry.insert("attempts".to_owned(), steps.into());
     }
     let initial = match strategy.get("duration") {
         Some(Value::String(duration)) => Some(duration.clone()),
         // A bare number counts nanoseconds.
-        Some(Value::Number(number)) => number.as_u64().map(|nanos| format!("{}ms", (nanos / 1_000_000).max(1))),
+        Some(Value::Number(number)) => number
+            .as_u64()
+            .map(|nanos| format!("{}ms", (nanos / 1_000_000).max(1))),
         _ => None,
     };
     if let Some(initial) = initial {
@@ -268,7 +426,10 @@ fn delivery(trigger: &Value, template: &Value, of: &str, draft: &mut Draft) -> M
         delivery.insert("retry".to_owned(), retry.into());
     }
     if strategy.get("factor").is_some() || strategy.get("jitter").is_some() {
-        draft.note(of, "its backoff's factor and jitter have no counterpart: it doubles, with full jitter");
+        draft.note(
+            of,
+            "its backoff's factor and jitter have no counterpart: it doubles, with full jitter",
+        );
     }
     delivery
 }

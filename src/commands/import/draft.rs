@@ -66,13 +66,20 @@ pub(super) fn slug(text: &str) -> String {
     }
     let slug: String = slug.chars().take(55).collect();
     let slug = slug.trim_end_matches('-');
-    if Name::new(slug).is_ok() { slug.to_owned() } else { "unnamed".to_owned() }
+    if Name::new(slug).is_ok() {
+        slug.to_owned()
+    } else {
+        "unnamed".to_owned()
+    }
 }
 
 fn unique(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
     let wanted = slug(wanted);
     let numbered = (2_u32..).map(|number| format!("{wanted}-{number}"));
-    std::iter::once(wanted.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(wanted)
+    std::iter::once(wanted.clone())
+        .chain(numbered)
+        .find(|name| !taken(name))
+        .unwrap_or(wanted)
 }
 
 /// A text in which nothing is a template.
@@ -85,7 +92,12 @@ pub(super) fn literal_value(value: &Value) -> Value {
     match value {
         Value::String(text) => literal(text).into(),
         Value::Array(items) => items.iter().map(literal_value).collect(),
-        Value::Object(entries) => Value::Object(entries.iter().map(|(key, value)| (literal(key), literal_value(value))).collect()),
+        Value::Object(entries) => Value::Object(
+            entries
+                .iter()
+                .map(|(key, value)| (literal(key), literal_value(value)))
+                .collect(),
+        ),
         other => other.clone(),
     }
 }
@@ -101,10 +113,19 @@ impl Draft {
         name
     }
 
-    /// An `http` target whose address nobody knows yet: it is taken from the environment. Its other settings are `with`.
-    pub(super) fn unknown_target(&mut self, wanted: &str, of: &str, what: &str, with: Map<String, Value>) -> String {
+    /// An `http` target whose address nobody knows yet: it is taken from the environment. Its other
+    /// settings are `with`.
+    pub(super) fn unknown_target(
+        &mut self,
+        wanted: &str,
+        of: &str,
+        what: &str,
+        with: Map<String, Value>,
+    ) -> String {
         // Two that are called alike, such as functions of two regions, have addresses of their own.
-        let wanted = unique(wanted, |name| self.unknown.get(name).is_some_and(|known| known != what));
+        let wanted = unique(wanted, |name| {
+            self.unknown.get(name).is_some_and(|known| known != what)
+        });
         self.unknown.insert(wanted.clone(), what.to_owned());
         let variable = format!("{}_URL", wanted.to_ascii_uppercase().replace('-', "_"));
         let mut body = Map::from_iter([("url".to_owned(), json!({ "env": variable }))]);
@@ -113,8 +134,17 @@ impl Draft {
         let name = self.target(&wanted, json!({ "http": body }));
         if self.targets.len() > known {
             // An API destination is an address already.
-            let function = if what.contains(":api-destination/") { "" } else { "a function before it and " };
-            self.note(of, &format!("{what} is called over HTTP here: put {function}its address into {variable}"));
+            let function = if what.contains(":api-destination/") {
+                ""
+            } else {
+                "a function before it and "
+            };
+            self.note(
+                of,
+                &format!(
+                    "{what} is called over HTTP here: put {function}its address into {variable}"
+                ),
+            );
         }
         name
     }
@@ -128,7 +158,9 @@ impl Draft {
 
     /// Whether a source listens on a path already.
     pub(super) fn has_webhook_at(&self, path: &str) -> bool {
-        self.sources.values().any(|source| source.pointer("/webhook/path").and_then(Value::as_str) == Some(path))
+        self.sources
+            .values()
+            .any(|source| source.pointer("/webhook/path").and_then(Value::as_str) == Some(path))
     }
 
     /// A source that is wanted though no rule may name it.
@@ -139,23 +171,34 @@ impl Draft {
 
     /// A rule.
     pub(super) fn rule(&mut self, wanted: &str, body: Map<String, Value>) {
-        let name = unique(wanted, |name| self.rules.iter().any(|(known, _)| known == name));
+        let name = unique(wanted, |name| {
+            self.rules.iter().any(|(known, _)| known == name)
+        });
         self.rules.push((name, body));
     }
 
     /// Says that rules on a `source` and `subject` mean these types alone.
     pub(super) fn narrow(&mut self, source: &str, subject: &str, types: Vec<Value>) {
-        self.narrowed.push((source.to_owned(), subject.to_owned(), types));
+        self.narrowed
+            .push((source.to_owned(), subject.to_owned(), types));
     }
 
     /// Has the rules match the types that [`Draft::narrow`] said.
     fn narrow_rules(&mut self) {
         for (source, subject, types) in &self.narrowed {
             for (_, rule) in &mut self.rules {
-                let Some(Value::Object(pattern)) = rule.get_mut("match") else { continue };
-                let is = |key: &str, value: &str| pattern.get(key).is_some_and(|known| *known == json!([value]));
+                let Some(Value::Object(pattern)) = rule.get_mut("match") else {
+                    continue;
+                };
+                let is = |key: &str, value: &str| {
+                    pattern
+                        .get(key)
+                        .is_some_and(|known| *known == json!([value]))
+                };
                 if is("source", source) && is("subject", subject) {
-                    pattern.entry("type").or_insert_with(|| types.clone().into());
+                    pattern
+                        .entry("type")
+                        .or_insert_with(|| types.clone().into());
                 }
             }
         }
@@ -170,7 +213,11 @@ impl Draft {
     }
 
     fn tell(&mut self, of: &str, message: &str, left_out: bool) {
-        let note = Note { of: of.to_owned(), message: message.to_owned(), left_out };
+        let note = Note {
+            of: of.to_owned(),
+            message: message.to_owned(),
+            left_out,
+        };
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
@@ -202,39 +249,68 @@ impl Draft {
         }
         let used: HashSet<String> = rules.iter().flat_map(|(_, body)| names(body)).collect();
         self.targets.retain(|name, _| used.contains(name));
-        self.sources.retain(|name, _| used.contains(name) || self.kept.contains(name));
-        let kept = self.kept.iter().filter(|name| self.sources.contains_key(*name)).count();
-        Imported { text: self.text(&rules), made: rules.len() + kept, notes: self.notes }
+        self.sources
+            .retain(|name, _| used.contains(name) || self.kept.contains(name));
+        let kept = self
+            .kept
+            .iter()
+            .filter(|name| self.sources.contains_key(*name))
+            .count();
+        Imported {
+            text: self.text(&rules),
+            made: rules.len() + kept,
+            notes: self.notes,
+        }
     }
 
     /// Takes out targets or sources that are mistakes by themselves, each blamed by its own name.
     fn leave_out_faulty(&mut self, what: &str) {
-        let entries = std::mem::take(if what == "target" { &mut self.targets } else { &mut self.sources });
+        let entries = std::mem::take(if what == "target" {
+            &mut self.targets
+        } else {
+            &mut self.sources
+        });
         let mut kept = Map::new();
         for (name, body) in entries {
             let alone = Map::from_iter([(name.clone(), body.clone())]);
             let none = Map::new();
-            let text = if what == "target" { sections(&none, &alone, &[]) } else { sections(&alone, &none, &[]) };
+            let text = if what == "target" {
+                sections(&none, &alone, &[])
+            } else {
+                sections(&alone, &none, &[])
+            };
             match mistakes(&text) {
                 None => drop(kept.insert(name, body)),
                 Some(mistakes) => self.left_out(&format!("{what} {name}"), &mistakes),
             }
         }
-        *(if what == "target" { &mut self.targets } else { &mut self.sources }) = kept;
+        *(if what == "target" {
+            &mut self.targets
+        } else {
+            &mut self.sources
+        }) = kept;
     }
 
     /// What of a rule can stay: all of it, or those of several targets to which nothing is wrong.
     fn sound(&mut self, name: &str, mut body: Map<String, Value>) -> Option<Map<String, Value>> {
         let wrong = |draft: &Self, body: &Map<String, Value>| {
-            let missing = |wanted: &&String| !draft.targets.contains_key(*wanted) && !draft.sources.contains_key(*wanted);
+            let missing = |wanted: &&String| {
+                !draft.targets.contains_key(*wanted) && !draft.sources.contains_key(*wanted)
+            };
             match names(body).iter().find(missing) {
                 Some(missing) => Some(format!("it needs {missing}, which is left out")),
                 None => draft.mistakes(&[(name.to_owned(), body.clone())]),
             }
         };
         let of = format!("rule {name}");
-        let Some(mut why) = wrong(self, &body) else { return Some(body) };
-        if let Some(Value::Array(to)) = body.get("to").filter(|to| to.as_array().is_some_and(|to| to.len() > 1)).cloned() {
+        let Some(mut why) = wrong(self, &body) else {
+            return Some(body);
+        };
+        if let Some(Value::Array(to)) = body
+            .get("to")
+            .filter(|to| to.as_array().is_some_and(|to| to.len() > 1))
+            .cloned()
+        {
             let mut kept = Vec::new();
             let mut left_out = Vec::new();
             for entry in to {
@@ -248,7 +324,9 @@ impl Draft {
                 body.insert("to".to_owned(), kept.into());
                 match wrong(self, &body) {
                     None => {
-                        left_out.iter().for_each(|(target, why)| self.left_out(&format!("{of}, target {target}"), why));
+                        left_out.iter().for_each(|(target, why)| {
+                            self.left_out(&format!("{of}, target {target}"), why)
+                        });
                         return Some(body);
                     }
                     Some(mistakes) => why = mistakes,
@@ -259,11 +337,20 @@ impl Draft {
         None
     }
 
-    /// What is wrong with a rule file of these rules, and of the sources and targets that they name alone.
+    /// What is wrong with a rule file of these rules, and of the sources and targets that they name
+    /// alone.
     fn mistakes(&self, rules: &[(String, Map<String, Value>)]) -> Option<String> {
-        let used: HashSet<String> = rules.iter().flat_map(|(_, body)| names(body)).chain(self.kept.iter().cloned()).collect();
+        let used: HashSet<String> = rules
+            .iter()
+            .flat_map(|(_, body)| names(body))
+            .chain(self.kept.iter().cloned())
+            .collect();
         let of = |entries: &Map<String, Value>| {
-            entries.iter().filter(|(name, _)| used.contains(*name)).map(|(name, body)| (name.clone(), body.clone())).collect()
+            entries
+                .iter()
+                .filter(|(name, _)| used.contains(*name))
+                .map(|(name, body)| (name.clone(), body.clone()))
+                .collect()
         };
         mistakes(&sections(&of(&self.sources), &of(&self.targets), rules))
     }
@@ -273,9 +360,20 @@ impl Draft {
         if !self.notes.is_empty() {
             out.push_str("# To look at, since it has no counterpart or another one:\n");
         }
-        for Note { of, message, left_out } in &self.notes {
-            let line = format!("{}{of}: {message}", if *left_out { "LEFT OUT " } else { "" });
-            out.push_str(&format!("# - {}\n", plain(&line).replace(['\n', '\r'], " ")));
+        for Note {
+            of,
+            message,
+            left_out,
+        } in &self.notes
+        {
+            let line = format!(
+                "{}{of}: {message}",
+                if *left_out { "LEFT OUT " } else { "" }
+            );
+            out.push_str(&format!(
+                "# - {}\n",
+                plain(&line).replace(['\n', '\r'], " ")
+            ));
         }
         out.push_str(&sections(&self.sources, &self.targets, rules));
         out
@@ -288,15 +386,34 @@ type Rules = Vec<(String, Map<String, Value>)>;
 /// What is wrong with a rule file.
 fn mistakes(text: &str) -> Option<String> {
     let diagnostics = Config::of_text("imported", Path::new("/"), text).err()?;
-    let mistakes = diagnostics.iter().filter(|diagnostic| !diagnostic.is_warning());
-    let told: Vec<String> = mistakes.map(|diagnostic| diagnostic.mistake.message.clone()).collect();
-    Some(if told.is_empty() { diagnostic::count(&diagnostics) } else { told.join("; ") })
+    let mistakes = diagnostics
+        .iter()
+        .filter(|diagnostic| !diagnostic.is_warning());
+    let told: Vec<String> = mistakes
+        .map(|diagnostic| diagnostic.mistake.message.clone())
+        .collect();
+    Some(if told.is_empty() {
+        diagnostic::count(&diagnostics)
+    } else {
+        told.join("; ")
+    })
 }
 
-fn sections(sources: &Map<String, Value>, targets: &Map<String, Value>, rules: &[(String, Map<String, Value>)]) -> String {
+fn sections(
+    sources: &Map<String, Value>,
+    targets: &Map<String, Value>,
+    rules: &[(String, Map<String, Value>)],
+) -> String {
     let mut out = String::new();
-    let rules: Map<String, Value> = rules.iter().map(|(name, body)| (name.clone(), Value::Object(body.clone()))).collect();
-    for (section, entries) in [("sources", sources), ("targets", targets), ("rules", &rules)] {
+    let rules: Map<String, Value> = rules
+        .iter()
+        .map(|(name, body)| (name.clone(), Value::Object(body.clone())))
+        .collect();
+    for (section, entries) in [
+        ("sources", sources),
+        ("targets", targets),
+        ("rules", &rules),
+    ] {
         if !entries.is_empty() {
             out.push_str(&format!("\n{section}:\n"));
             mapping(entries, 2, &mut out);
@@ -322,7 +439,12 @@ fn names(rule: &Map<String, Value>) -> Vec<String> {
 
 /// The source or target that an entry of a rule names.
 fn named(entry: &Value) -> Option<&str> {
-    entry.as_str().or_else(|| entry.get("target").or_else(|| entry.get("to")).and_then(Value::as_str))
+    entry.as_str().or_else(|| {
+        entry
+            .get("target")
+            .or_else(|| entry.get("to"))
+            .and_then(Value::as_str)
+    })
 }
 
 /// Lines longer than this are broken into blocks.
@@ -333,7 +455,11 @@ fn mapping(entries: &Map<String, Value>, indent: usize, out: &mut String) {
         let head = format!("{}{}:", " ".repeat(indent), scalar(key));
         let inline = flow(value);
         match value {
-            Value::Object(inner) if !inner.is_empty() && (indent < 4 || head.len() + inline.chars().count() > LINE_CHARACTERS_MAX) => {
+            Value::Object(inner)
+                if !inner.is_empty()
+                    && (indent < 4
+                        || head.len() + inline.chars().count() > LINE_CHARACTERS_MAX) =>
+            {
                 out.push_str(&format!("{head}\n"));
                 mapping(inner, indent + 2, out);
             }
@@ -351,10 +477,16 @@ fn mapping(entries: &Map<String, Value>, indent: usize, out: &mut String) {
 fn flow(value: &Value) -> String {
     match value {
         Value::Object(entries) if !entries.is_empty() => {
-            let entries: Vec<String> = entries.iter().map(|(key, value)| format!("{}: {}", scalar(key), flow(value))).collect();
+            let entries: Vec<String> = entries
+                .iter()
+                .map(|(key, value)| format!("{}: {}", scalar(key), flow(value)))
+                .collect();
             format!("{{ {} }}", entries.join(", "))
         }
-        Value::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
+        Value::Array(items) => format!(
+            "[{}]",
+            items.iter().map(flow).collect::<Vec<_>>().join(", ")
+        ),
         Value::String(text) => scalar(text),
         other => other.to_string(),
     }
@@ -363,12 +495,19 @@ fn flow(value: &Value) -> String {
 /// A text bare where nothing can be misread, else as JSON, whose strings are YAML's.
 fn scalar(text: &str) -> String {
     let safe = |character: char| character.is_ascii_alphanumeric() || "_-./".contains(character);
-    let words = ["true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"];
+    let words = [
+        "true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf",
+    ];
     let bare = text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.chars().all(safe)
         && !words.contains(&text.to_ascii_lowercase().as_str());
     // Durations and rates.
     let unit = text.trim_start_matches(|digit: char| digit.is_ascii_digit());
-    let measure = unit.len() < text.len() && ["ms", "s", "m", "h", "d", "/s", "/m", "/h"].contains(&unit);
-    if bare || measure { text.to_owned() } else { Value::from(text).to_string() }
+    let measure =
+        unit.len() < text.len() && ["ms", "s", "m", "h", "d", "/s", "/m", "/h"].contains(&unit);
+    if bare || measure {
+        text.to_owned()
+    } else {
+        Value::from(text).to_string()
+    }
 }

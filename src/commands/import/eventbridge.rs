@@ -1,7 +1,7 @@
 //! EventBridge rules and their targets, as `aws events` prints them.
 //!
-//! An event of EventBridge is taken to be a CloudEvent of which `type` is the `detail-type`, `source`, `id` and `time` are what they are called, and
-//! `data` is the `detail`.
+//! An event of EventBridge is taken to be a CloudEvent of which `type` is the `detail-type`,
+//! `source`, `id` and `time` are what they are called, and `data` is the `detail`.
 
 mod transformer;
 
@@ -24,12 +24,18 @@ pub(in crate::commands::import) struct Waiting {
 pub(super) fn is_one(value: &Value) -> bool {
     let has = |key: &str| value.get(key).is_some();
     let is_list = |key: &str| value.get(key).is_some_and(Value::is_array);
-    is_list("Rules") || is_list("Targets") || (has("Name") && (has("EventPattern") || has("ScheduleExpression")))
+    is_list("Rules")
+        || is_list("Targets")
+        || (has("Name") && (has("EventPattern") || has("ScheduleExpression")))
 }
 
 /// Takes in what one call printed; `stem` is the name of its file.
 pub(super) fn take(value: &Value, stem: &str, draft: &mut Draft) {
-    let listed = value.get("Rules").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let listed = value
+        .get("Rules")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     for rule in listed {
         take_rule(rule, draft);
     }
@@ -40,12 +46,19 @@ pub(super) fn take(value: &Value, stem: &str, draft: &mut Draft) {
     if value.get("Name").is_some() {
         take_rule(value, draft);
     }
-    let Some(targets) = value.get("Targets").and_then(Value::as_array) else { return };
-    let named = draft
+    let Some(targets) = value.get("Targets").and_then(Value::as_array) else {
+        return;
+    };
+    let named = draft.waiting.iter().position(|rule| {
+        stem == rule.name
+            || stem
+                .strip_prefix(&rule.name)
+                .is_some_and(|rest| rest.starts_with(['-', '.', '_']))
+    });
+    let before = draft
         .waiting
         .iter()
-        .position(|rule| stem == rule.name || stem.strip_prefix(&rule.name).is_some_and(|rest| rest.starts_with(['-', '.', '_'])));
-    let before = draft.waiting.iter().position(|rule| Some(&rule.name) == draft.last_rule.as_ref());
+        .position(|rule| Some(&rule.name) == draft.last_rule.as_ref());
     match named.or(before).and_then(|index| draft.waiting.get_mut(index)) {
         Some(rule) => rule.targets.extend(targets.iter().cloned()),
         None => draft.left_out(
@@ -76,10 +89,19 @@ fn take_rule(rule: &Value, draft: &mut Draft) {
         return draft.left_out(&of, "it is disabled");
     }
     if !text(rule, "ManagedBy").is_empty() {
-        return draft.left_out(&of, &format!("it is managed by {}", text(rule, "ManagedBy")));
+        return draft.left_out(
+            &of,
+            &format!("it is managed by {}", text(rule, "ManagedBy")),
+        );
     }
     if !["", "default"].contains(&text(rule, "EventBusName")) {
-        draft.note(&of, &format!("it is of the bus {}; give it a `from` where only some sources are meant", text(rule, "EventBusName")));
+        draft.note(
+            &of,
+            &format!(
+                "it is of the bus {}; give it a `from` where only some sources are meant",
+                text(rule, "EventBusName")
+            ),
+        );
     }
     let mut base = Map::new();
     if !text(rule, "Description").is_empty() {
@@ -113,26 +135,44 @@ fn take_rule(rule: &Value, draft: &mut Draft) {
         }
     }
     if !rules.is_empty() {
-        draft.waiting.push(Waiting { name, arn: text(rule, "Arn").to_owned(), rules, targets: Vec::new() });
+        draft.waiting.push(Waiting {
+            name,
+            arn: text(rule, "Arn").to_owned(),
+            rules,
+            targets: Vec::new(),
+        });
     }
 }
 
 /// A pattern over an EventBridge event as one over a CloudEvent.
 fn over_cloudevents(pattern: &Value) -> Result<Value, String> {
-    let Value::Object(fields) = pattern else { return Err("its pattern is no object".to_owned()) };
+    let Value::Object(fields) = pattern else {
+        return Err("its pattern is no object".to_owned());
+    };
     let mut moved = Map::new();
     for (key, value) in fields {
-        let (head, rest) = key.split_once('.').map_or((key.as_str(), None), |(head, rest)| (head, Some(rest)));
+        let (head, rest) = key
+            .split_once('.')
+            .map_or((key.as_str(), None), |(head, rest)| (head, Some(rest)));
         let head = match head {
             "detail-type" => "type",
             "detail" => "data",
             "source" | "id" | "time" | "account" | "region" => head,
             "$or" => {
-                let alternatives = value.as_array().into_iter().flatten().map(over_cloudevents).collect::<Result<Vec<_>, _>>()?;
+                let alternatives = value
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(over_cloudevents)
+                    .collect::<Result<Vec<_>, _>>()?;
                 moved.insert(key.clone(), alternatives.into());
                 continue;
             }
-            _ => return Err(format!("it looks at `{head}`, which a CloudEvent does not have")),
+            _ => {
+                return Err(format!(
+                    "it looks at `{head}`, which a CloudEvent does not have"
+                ));
+            }
         };
         let key = rest.map_or_else(|| head.to_owned(), |rest| format!("{head}.{rest}"));
         moved.insert(key, value.clone());
@@ -142,20 +182,32 @@ fn over_cloudevents(pattern: &Value) -> Result<Value, String> {
 
 /// Makes rules of what was taken in, each with its targets.
 pub(super) fn finish(draft: &mut Draft) {
-    for Waiting { name, arn, rules, targets } in std::mem::take(&mut draft.waiting) {
+    for Waiting {
+        name,
+        arn,
+        rules,
+        targets,
+    } in std::mem::take(&mut draft.waiting)
+    {
         let of = format!("rule {name}");
-        if rules
-            .iter()
-            .any(|rule| rule.get("match").is_some_and(|pattern| pattern.get("account").is_some() || pattern.get("region").is_some()))
-        {
-            draft.note(&of, "it looks at `account` or `region`: events must bring them as extension attributes");
+        if rules.iter().any(|rule| {
+            rule.get("match").is_some_and(|pattern| {
+                pattern.get("account").is_some() || pattern.get("region").is_some()
+            })
+        }) {
+            draft.note(
+                &of,
+                "it looks at `account` or `region`: events must bring them as extension attributes",
+            );
         }
         let mut to = Vec::new();
         for target in &targets {
             to.extend(destination(target, &name, &arn, draft));
         }
         if targets.is_empty() {
-            let what = format!("what {name} called, of which nothing was given (`aws events list-targets-by-rule`),");
+            let what = format!(
+                "what {name} called, of which nothing was given (`aws events list-targets-by-rule`),"
+            );
             to.push(draft.unknown_target(&name, &of, &what, structured()).into());
         }
         if to.is_empty() {
@@ -166,7 +218,11 @@ pub(super) fn finish(draft: &mut Draft) {
         for rule in rules {
             for to in &shares {
                 let mut rule = rule.clone();
-                let to = if let [Value::String(one)] = to.as_slice() { one.clone().into() } else { to.clone().into() };
+                let to = if let [Value::String(one)] = to.as_slice() {
+                    one.clone().into()
+                } else {
+                    to.clone().into()
+                };
                 rule.insert("to".to_owned(), to);
                 rule.insert("delivery".to_owned(), default_delivery().into());
                 draft.rule(&name, rule);
@@ -175,13 +231,16 @@ pub(super) fn finish(draft: &mut Draft) {
     }
 }
 
-/// Destinations in as many lists as it takes for no target to stand twice in one: a rule here sends to a target once, and one of EventBridge may call a
-/// function in several ways.
+/// Destinations in as many lists as it takes for no target to stand twice in one: a rule here sends
+/// to a target once, and one of EventBridge may call a function in several ways.
 fn shares(to: Vec<Value>) -> Vec<Vec<Value>> {
     let name = |to: &Value| to.get("target").unwrap_or(to).clone();
     let mut shares: Vec<Vec<Value>> = Vec::new();
     for one in to {
-        match shares.iter_mut().find(|share| share.iter().all(|other| name(other) != name(&one))) {
+        match shares
+            .iter_mut()
+            .find(|share| share.iter().all(|other| name(other) != name(&one)))
+        {
             Some(share) => share.push(one),
             None => shares.push(vec![one]),
         }
@@ -193,7 +252,10 @@ fn shares(to: Vec<Value>) -> Vec<Vec<Value>> {
 fn destination(target: &Value, rule: &str, rule_arn: &str, draft: &mut Draft) -> Option<Value> {
     let arn = text(target, "Arn");
     let of = format!("rule {rule}, target {}", text(target, "Id"));
-    let last = arn.rsplit([':', '/']).find(|part| !part.is_empty() && !part.starts_with('$')).unwrap_or("target");
+    let last = arn
+        .rsplit([':', '/'])
+        .find(|part| !part.is_empty() && !part.starts_with('$'))
+        .unwrap_or("target");
     // An API destination's ARN ends with an id that says nothing.
     let wanted = match arn.split_once(":api-destination/") {
         Some((_, rest)) => rest.split('/').next().unwrap_or(last),
@@ -211,7 +273,11 @@ fn destination(target: &Value, rule: &str, rule_arn: &str, draft: &mut Draft) ->
             return None;
         }
     };
-    let mut with = if transform.is_some() { Map::new() } else { structured() };
+    let mut with = if transform.is_some() {
+        Map::new()
+    } else {
+        structured()
+    };
     if transform.is_none() {
         draft.note(&of, "it is given the whole event as a CloudEvent in JSON: `type` and `data` stand for `detail-type` and `detail`");
     }
@@ -220,8 +286,14 @@ fn destination(target: &Value, rule: &str, rule_arn: &str, draft: &mut Draft) ->
     let name = draft.unknown_target(wanted, &of, arn, with);
     let delivery = delivery(target);
     for (key, what) in [
-        ("DeadLetterConfig", "its dead letters are kept by the bus: `pointsman dead list`"),
-        ("SqsParameters", "its message group has no counterpart; `delivery.order_by` puts deliveries in order"),
+        (
+            "DeadLetterConfig",
+            "its dead letters are kept by the bus: `pointsman dead list`",
+        ),
+        (
+            "SqsParameters",
+            "its message group has no counterpart; `delivery.order_by` puts deliveries in order",
+        ),
     ] {
         if target.get(key).is_some() {
             draft.note(&of, what);
@@ -239,7 +311,12 @@ fn destination(target: &Value, rule: &str, rule_arn: &str, draft: &mut Draft) ->
         "HttpParameters",
         "SqsParameters",
     ];
-    for key in target.as_object().into_iter().flat_map(Map::keys).filter(|key| !known.contains(&key.as_str())) {
+    for key in target
+        .as_object()
+        .into_iter()
+        .flat_map(Map::keys)
+        .filter(|key| !known.contains(&key.as_str()))
+    {
         draft.note(&of, &format!("`{key}` has no counterpart"));
     }
     if transform.is_none() && delivery.is_empty() {
@@ -255,14 +332,27 @@ fn destination(target: &Value, rule: &str, rule_arn: &str, draft: &mut Draft) ->
 
 fn headers(target: &Value, of: &str, draft: &mut Draft) -> Option<Value> {
     let parameters = target.get("HttpParameters")?;
-    for (key, what) in [("PathParameterValues", "path parameters"), ("QueryStringParameters", "query parameters")] {
-        if parameters.get(key).is_some_and(|values| !matches!(values, Value::Array(list) if list.is_empty())) {
+    for (key, what) in [
+        ("PathParameterValues", "path parameters"),
+        ("QueryStringParameters", "query parameters"),
+    ] {
+        if parameters
+            .get(key)
+            .is_some_and(|values| !matches!(values, Value::Array(list) if list.is_empty()))
+        {
             draft.note(of, &format!("its {what} belong into the address here"));
         }
     }
     let headers = parameters.get("HeaderParameters")?.as_object()?;
-    let headers: Map<String, Value> =
-        headers.iter().map(|(name, value)| (name.clone(), literal(value.as_str().unwrap_or_default()).into())).collect();
+    let headers: Map<String, Value> = headers
+        .iter()
+        .map(|(name, value)| {
+            (
+                name.clone(),
+                literal(value.as_str().unwrap_or_default()).into(),
+            )
+        })
+        .collect();
     (!headers.is_empty()).then(|| headers.into())
 }
 
@@ -274,15 +364,26 @@ fn structured() -> Map<String, Value> {
 /// How often EventBridge tries again where a target has no retry policy of its own.
 const RETRIES: u64 = 185;
 
-/// What EventBridge promises where a target has no retry policy of its own: [`RETRIES`] within a day. There the first try is not counted, and here it is.
+/// What EventBridge promises where a target has no retry policy of its own: [`RETRIES`] within a
+/// day. There the first try is not counted, and here it is.
 fn default_delivery() -> Map<String, Value> {
-    Map::from_iter([("max_age".to_owned(), Value::from("24h")), ("retry".to_owned(), json!({ "attempts": RETRIES + 1 }))])
+    Map::from_iter([
+        ("max_age".to_owned(), Value::from("24h")),
+        ("retry".to_owned(), json!({ "attempts": RETRIES + 1 })),
+    ])
 }
 
 /// The delivery of a target with a retry policy; what that leaves out is EventBridge's default.
 fn delivery(target: &Value) -> Map<String, Value> {
-    let policy = |key: &str| target.pointer(&format!("/RetryPolicy/{key}")).and_then(whole);
-    let (age, retries) = (policy("MaximumEventAgeInSeconds"), policy("MaximumRetryAttempts"));
+    let policy = |key: &str| {
+        target
+            .pointer(&format!("/RetryPolicy/{key}"))
+            .and_then(whole)
+    };
+    let (age, retries) = (
+        policy("MaximumEventAgeInSeconds"),
+        policy("MaximumRetryAttempts"),
+    );
     if age.is_none() && retries.is_none() {
         return Map::new();
     }
@@ -291,7 +392,10 @@ fn delivery(target: &Value) -> Map<String, Value> {
         delivery.insert("max_age".to_owned(), format!("{age}s").into());
     }
     if let Some(retries) = retries {
-        delivery.insert("retry".to_owned(), json!({ "attempts": retries.saturating_add(1) }));
+        delivery.insert(
+            "retry".to_owned(),
+            json!({ "attempts": retries.saturating_add(1) }),
+        );
     }
     delivery
 }

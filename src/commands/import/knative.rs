@@ -23,14 +23,25 @@ pub(super) fn take(trigger: &Value, draft: &mut Draft) {
         Err(why) => return draft.left_out(&of, &why),
     }
     if let Some(broker) = text("/spec/broker").filter(|broker| *broker != "default") {
-        draft.note(&of, &format!("it is of the broker {broker}; give it a `from` where only some sources are meant"));
+        draft.note(
+            &of,
+            &format!(
+                "it is of the broker {broker}; give it a `from` where only some sources are meant"
+            ),
+        );
     }
     let mode = match text("/spec/delivery/format") {
         Some("json") => Map::from_iter([("mode".to_owned(), Value::from("structured"))]),
         _ => Map::new(),
     };
-    let Some(target) = spec.get("subscriber").and_then(|subscriber| addressed(subscriber, namespace, mode, &of, draft)) else {
-        return draft.left_out(&of, "its subscriber has neither an address nor a service that has one");
+    let Some(target) = spec
+        .get("subscriber")
+        .and_then(|subscriber| addressed(subscriber, namespace, mode, &of, draft))
+    else {
+        return draft.left_out(
+            &of,
+            "its subscriber has neither an address nor a service that has one",
+        );
     };
     rule.insert("to".to_owned(), target.into());
     for (key, value) in spec.as_object().into_iter().flatten() {
@@ -58,22 +69,29 @@ pub(super) fn take(trigger: &Value, draft: &mut Draft) {
     draft.rule(name, rule);
 }
 
-/// `match` and `filters` of a Trigger's spec. Where it has `filters`, its `filter` is not looked at.
+/// `match` and `filters` of a Trigger's spec. Where it has `filters`, its `filter` is not looked
+/// at.
 fn filter(spec: &Value) -> Result<Map<String, Value>, String> {
     let mut conditions = Map::new();
-    let filters = spec.get("filters").and_then(Value::as_array).filter(|filters| !filters.is_empty());
+    let filters = spec
+        .get("filters")
+        .and_then(Value::as_array)
+        .filter(|filters| !filters.is_empty());
     if let Some(filters) = filters {
         let filters: Vec<Value> = filters.iter().map(dialect).collect::<Result<_, _>>()?;
         // A single `exact` says the same as a pattern, and is easier to read as one.
         match filters.as_slice() {
-            [one] if one.get("exact").is_some() => {
-                drop(conditions.insert("match".to_owned(), exact(one.get("exact").and_then(Value::as_object))))
-            }
+            [one] if one.get("exact").is_some() => drop(conditions.insert(
+                "match".to_owned(),
+                exact(one.get("exact").and_then(Value::as_object)),
+            )),
             _ => drop(conditions.insert("filters".to_owned(), filters.into())),
         }
         return Ok(conditions);
     }
-    let attributes = spec.pointer("/filter/attributes").and_then(Value::as_object);
+    let attributes = spec
+        .pointer("/filter/attributes")
+        .and_then(Value::as_object);
     if attributes.is_some_and(|attributes| !attributes.is_empty()) {
         conditions.insert("match".to_owned(), exact(attributes));
     }
@@ -82,8 +100,19 @@ fn filter(spec: &Value) -> Result<Map<String, Value>, String> {
 
 /// A pattern of attributes that are these; an empty one stands for any.
 fn exact(attributes: Option<&Map<String, Value>>) -> Value {
-    let leaf = |value: &Value| if value == "" { json!([{ "exists": true }]) } else { json!([value]) };
-    attributes.into_iter().flatten().map(|(name, value)| (name.clone(), leaf(value))).collect::<Map<_, _>>().into()
+    let leaf = |value: &Value| {
+        if value == "" {
+            json!([{ "exists": true }])
+        } else {
+            json!([value])
+        }
+    };
+    attributes
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.clone(), leaf(value)))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 /// A filter of the CloudEvents Subscriptions dialects, of which Knative calls `sql` `cesql`.
@@ -93,33 +122,64 @@ fn dialect(filter: &Value) -> Result<Value, String> {
     };
     let inner = match key.as_str() {
         "exact" | "prefix" | "suffix" => value.clone(),
-        "all" | "any" => value.as_array().into_iter().flatten().map(dialect).collect::<Result<Vec<_>, _>>()?.into(),
+        "all" | "any" => value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(dialect)
+            .collect::<Result<Vec<_>, _>>()?
+            .into(),
         "not" => dialect(value)?,
         "cesql" | "sql" => return Ok(json!({ "sql": value })),
-        _ => return Err(format!("it has a filter of the dialect `{key}`, which is not known here")),
+        _ => {
+            return Err(format!(
+                "it has a filter of the dialect `{key}`, which is not known here"
+            ));
+        }
     };
     Ok(Map::from_iter([(key.clone(), inner)]).into())
 }
 
 /// The target of a subscriber or sink: `ref`, `uri`, or both.
-fn addressed(destination: &Value, namespace: &str, mode: Map<String, Value>, of: &str, draft: &mut Draft) -> Option<String> {
+fn addressed(
+    destination: &Value,
+    namespace: &str,
+    mode: Map<String, Value>,
+    of: &str,
+    draft: &mut Draft,
+) -> Option<String> {
     let text = |pointer: &str| destination.pointer(pointer).and_then(Value::as_str);
     let uri = text("/uri");
     let Some(name) = text("/ref/name") else {
         let uri = uri?;
         let host = uri.split("://").nth(1).unwrap_or(uri);
-        let host = host.split(['/', ':', '?']).next().unwrap_or(host).split('.').next().unwrap_or(host).to_owned();
+        let host = host
+            .split(['/', ':', '?'])
+            .next()
+            .unwrap_or(host)
+            .split('.')
+            .next()
+            .unwrap_or(host)
+            .to_owned();
         return Some(draft.target(&host, http(uri, mode)));
     };
     let namespace = text("/ref/namespace").unwrap_or(namespace);
     let base = match text("/ref/kind").unwrap_or_default() {
         "Service" => format!("http://{name}.{namespace}.svc.cluster.local"),
-        "Broker" => format!("http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}/{name}"),
-        "Channel" | "InMemoryChannel" => format!("http://{name}-kn-channel.{namespace}.svc.cluster.local"),
+        "Broker" => {
+            format!("http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}/{name}")
+        }
+        "Channel" | "InMemoryChannel" => {
+            format!("http://{name}-kn-channel.{namespace}.svc.cluster.local")
+        }
         kind => return Some(draft.unknown_target(name, of, &format!("the {kind} {name}"), mode)),
     };
     let path = uri.unwrap_or_default();
-    let url = if path.is_empty() { format!("{base}/") } else { format!("{base}/{}", path.trim_start_matches('/')) };
+    let url = if path.is_empty() {
+        format!("{base}/")
+    } else {
+        format!("{base}/{}", path.trim_start_matches('/'))
+    };
     Some(draft.target(name, http(&url, mode)))
 }
 
@@ -134,11 +194,17 @@ fn settings(delivery: &Value, of: &str, draft: &mut Draft) -> Map<String, Value>
     let text = |key: &str| delivery.get(key).and_then(Value::as_str);
     let mut duration = |key: &str| {
         let told = text(key)?;
-        let duration = told.parse::<jiff::Span>().ok().and_then(|span| span.total(jiff::Unit::Millisecond).ok());
+        let duration = told
+            .parse::<jiff::Span>()
+            .ok()
+            .and_then(|span| span.total(jiff::Unit::Millisecond).ok());
         match duration {
             Some(millis) if millis >= 1.0 => Some(Duration::from_millis(millis as u64)),
             _ => {
-                draft.note(of, &format!("`delivery.{key}` is {told}, which is no duration"));
+                draft.note(
+                    of,
+                    &format!("`delivery.{key}` is {told}, which is no duration"),
+                );
                 None
             }
         }
@@ -151,7 +217,10 @@ fn settings(delivery: &Value, of: &str, draft: &mut Draft) -> Map<String, Value>
         retry.insert("attempts".to_owned(), (retries + 1).into());
     }
     if let Some(delay) = duration("backoffDelay") {
-        let mut backoff = Map::from_iter([("initial".to_owned(), Value::from(Interval(delay).to_string()))]);
+        let mut backoff = Map::from_iter([(
+            "initial".to_owned(),
+            Value::from(Interval(delay).to_string()),
+        )]);
         // A first delay above the longest one would be a mistake.
         if delay > BACKOFF_MAX {
             backoff.insert("max".to_owned(), Interval(delay).to_string().into());
@@ -162,17 +231,36 @@ fn settings(delivery: &Value, of: &str, draft: &mut Draft) -> Map<String, Value>
         settings.insert("retry".to_owned(), retry.into());
     }
     if text("backoffPolicy") == Some("linear") {
-        draft.note(of, "its backoff is linear, and exponential with jitter here");
+        draft.note(
+            of,
+            "its backoff is linear, and exponential with jitter here",
+        );
     }
     for (key, value) in delivery.as_object().into_iter().flatten() {
-        let known = ["retry", "backoffPolicy", "backoffDelay", "timeout", "deadLetterSink", "format"];
+        let known = [
+            "retry",
+            "backoffPolicy",
+            "backoffDelay",
+            "timeout",
+            "deadLetterSink",
+            "format",
+        ];
         if !known.contains(&key.as_str()) {
-            draft.note(of, &format!("`delivery.{key}`, {value}, has no counterpart"));
+            draft.note(
+                of,
+                &format!("`delivery.{key}`, {value}, has no counterpart"),
+            );
         }
     }
     for key in ["audience", "CACerts"] {
-        if delivery.pointer(&format!("/deadLetterSink/{key}")).is_some() {
-            draft.note(of, &format!("`delivery.deadLetterSink.{key}` has no counterpart"));
+        if delivery
+            .pointer(&format!("/deadLetterSink/{key}"))
+            .is_some()
+        {
+            draft.note(
+                of,
+                &format!("`delivery.deadLetterSink.{key}` has no counterpart"),
+            );
         }
     }
     settings

@@ -1,5 +1,5 @@
-//! YAML with tags, as CloudFormation has it: `!Ref x` is `{ Ref: x }`, `!GetAtt a.b` is `{ "Fn::GetAtt": [a, b] }`, any other `!Name` is
-//! `{ "Fn::Name": … }`.
+//! YAML with tags, as CloudFormation has it: `!Ref x` is `{ Ref: x }`, `!GetAtt a.b` is `{
+//! "Fn::GetAtt": [a, b] }`, any other `!Name` is `{ "Fn::Name": … }`.
 
 use std::collections::HashMap;
 
@@ -32,18 +32,34 @@ pub(super) fn read(text: &str) -> Result<Vec<Value>, String> {
         let (event, span) = next.map_err(|error| error.to_string())?;
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                if let Some(Frame { entries: Kind::Map(_, key @ None), .. }) = stack.last_mut() {
+                if let Some(Frame {
+                    entries: Kind::Map(_, key @ None),
+                    ..
+                }) = stack.last_mut()
+                {
                     *key = Some(text.into_owned());
                     continue;
                 }
                 (of_tag(name(tag.as_deref()), scalar(&text, style)), anchor)
             }
             Event::SequenceStart(anchor, tag) => {
-                open(&mut stack, Kind::List(Vec::new()), anchor, tag.as_deref(), span.start.line())?;
+                open(
+                    &mut stack,
+                    Kind::List(Vec::new()),
+                    anchor,
+                    tag.as_deref(),
+                    span.start.line(),
+                )?;
                 continue;
             }
             Event::MappingStart(anchor, tag) => {
-                open(&mut stack, Kind::Map(Map::new(), None), anchor, tag.as_deref(), span.start.line())?;
+                open(
+                    &mut stack,
+                    Kind::Map(Map::new(), None),
+                    anchor,
+                    tag.as_deref(),
+                    span.start.line(),
+                )?;
                 continue;
             }
             Event::SequenceEnd | Event::MappingEnd => {
@@ -56,10 +72,15 @@ pub(super) fn read(text: &str) -> Result<Vec<Value>, String> {
             }
             Event::Alias(anchor) => {
                 let line = span.start.line();
-                let (value, bytes) = anchors.get(&anchor).ok_or_else(|| format!("line {line}: the alias stands for nothing"))?;
+                let (value, bytes) = anchors
+                    .get(&anchor)
+                    .ok_or_else(|| format!("line {line}: the alias stands for nothing"))?;
                 copied += bytes;
                 if copied > COPIED_BYTES_MAX {
-                    return Err(format!("line {line}: the aliases copy more than {} MiB", COPIED_BYTES_MAX / (1024 * 1024)));
+                    return Err(format!(
+                        "line {line}: the aliases copy more than {} MiB",
+                        COPIED_BYTES_MAX / (1024 * 1024)
+                    ));
                 }
                 (value.clone(), 0)
             }
@@ -79,21 +100,43 @@ pub(super) fn read(text: &str) -> Result<Vec<Value>, String> {
     Ok(documents)
 }
 
-fn open(stack: &mut Vec<Frame>, entries: Kind, anchor: usize, tag: Option<&Tag>, line: usize) -> Result<(), String> {
-    if matches!(stack.last(), Some(Frame { entries: Kind::Map(_, None), .. })) {
-        return Err(format!("line {line}: a list or a mapping stands where a key is wanted"));
+fn open(
+    stack: &mut Vec<Frame>,
+    entries: Kind,
+    anchor: usize,
+    tag: Option<&Tag>,
+    line: usize,
+) -> Result<(), String> {
+    if matches!(
+        stack.last(),
+        Some(Frame {
+            entries: Kind::Map(_, None),
+            ..
+        })
+    ) {
+        return Err(format!(
+            "line {line}: a list or a mapping stands where a key is wanted"
+        ));
     }
     // A tag makes a level of its own.
     if stack.len() >= DEPTH_MAX / 2 {
-        return Err(format!("line {line}: this is nested deeper than {} levels", DEPTH_MAX / 2));
+        return Err(format!(
+            "line {line}: this is nested deeper than {} levels",
+            DEPTH_MAX / 2
+        ));
     }
-    stack.push(Frame { entries, anchor, tag: name(tag) });
+    stack.push(Frame {
+        entries,
+        anchor,
+        tag: name(tag),
+    });
     Ok(())
 }
 
 /// The name of a tag that is an application's own.
 fn name(tag: Option<&Tag>) -> Option<String> {
-    tag.filter(|tag| tag.handle == "!").map(|tag| tag.suffix.clone())
+    tag.filter(|tag| tag.handle == "!")
+        .map(|tag| tag.suffix.clone())
 }
 
 fn of_tag(tag: Option<String>, value: Value) -> Value {

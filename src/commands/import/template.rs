@@ -1,5 +1,5 @@
-//! CloudFormation and SAM templates, and Terraform's JSON: what of them are EventBridge rules, schedules and events of functions is brought into the
-//! shape in which `aws events` prints it.
+//! CloudFormation and SAM templates, and Terraform's JSON: what of them are EventBridge rules,
+//! schedules and events of functions is brought into the shape in which `aws events` prints it.
 
 mod queue;
 mod resolve;
@@ -15,17 +15,34 @@ use super::eventbridge;
 /// Whether a value is a CloudFormation template.
 pub(super) fn is_one(value: &Value) -> bool {
     let resources = value.get("Resources").and_then(Value::as_object);
-    resources.is_some_and(|resources| resources.values().any(|resource| resource.get("Type").is_some_and(Value::is_string)))
+    resources.is_some_and(|resources| {
+        resources
+            .values()
+            .any(|resource| resource.get("Type").is_some_and(Value::is_string))
+    })
 }
 
 /// Takes in a template.
 pub(super) fn take(template: &Value, draft: &mut Draft) {
     let resolver = Resolver::of_template(template);
-    for (id, resource) in template.get("Resources").and_then(Value::as_object).into_iter().flatten() {
+    for (id, resource) in template
+        .get("Resources")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
         let properties = resource.get("Properties").unwrap_or(&Value::Null);
-        match resource.get("Type").and_then(Value::as_str).unwrap_or_default() {
+        match resource
+            .get("Type")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+        {
             "AWS::Events::Rule" => {
-                let targets = properties.get("Targets").and_then(Value::as_array).cloned().unwrap_or_default();
+                let targets = properties
+                    .get("Targets")
+                    .and_then(Value::as_array)
+                    .cloned()
+                    .unwrap_or_default();
                 rule(id, properties, &targets, &resolver, draft);
             }
             "AWS::Scheduler::Schedule" => {
@@ -33,7 +50,12 @@ pub(super) fn take(template: &Value, draft: &mut Draft) {
                 rule(id, properties, &[target], &resolver, draft);
             }
             "AWS::Serverless::Function" | "AWS::Serverless::StateMachine" => {
-                for (name, event) in properties.get("Events").and_then(Value::as_object).into_iter().flatten() {
+                for (name, event) in properties
+                    .get("Events")
+                    .and_then(Value::as_object)
+                    .into_iter()
+                    .flatten()
+                {
                     let is_queue = event.get("Type").is_some_and(|kind| kind == "SQS");
                     match is_queue {
                         true => queue::take(id, name, event, template, &resolver, draft),
@@ -50,14 +72,24 @@ pub(super) fn take(template: &Value, draft: &mut Draft) {
 fn rule(id: &str, properties: &Value, targets: &[Value], resolver: &Resolver, draft: &mut Draft) {
     let mut unresolved = Vec::new();
     let mut rule = Map::new();
-    for key in ["Name", "Description", "State", "EventBusName", "ScheduleExpression", "ScheduleExpressionTimezone"] {
+    for key in [
+        "Name",
+        "Description",
+        "State",
+        "EventBusName",
+        "ScheduleExpression",
+        "ScheduleExpressionTimezone",
+    ] {
         if let Some(value) = properties.get(key).filter(|value| !value.is_null()) {
             let mut names = Vec::new();
             let resolved = resolver.resolve(value, &mut names);
             let is_name = key == "Name" && !names.is_empty();
             if key == "State" && !names.is_empty() {
                 let name = properties.get("Name").and_then(Value::as_str).unwrap_or(id);
-                draft.note(&format!("rule {name}"), "whether it is enabled is not told by the template; here it is");
+                draft.note(
+                    &format!("rule {name}"),
+                    "whether it is enabled is not told by the template; here it is",
+                );
             }
             if key.starts_with("Schedule") {
                 unresolved.extend(names);
@@ -67,16 +99,28 @@ fn rule(id: &str, properties: &Value, targets: &[Value], resolver: &Resolver, dr
             }
         }
     }
-    let name = rule.get("Name").and_then(Value::as_str).unwrap_or(id).to_owned();
+    let name = rule
+        .get("Name")
+        .and_then(Value::as_str)
+        .unwrap_or(id)
+        .to_owned();
     rule.insert("Name".to_owned(), name.clone().into());
     let of = format!("rule {name}");
-    if let Some(pattern) = properties.get("EventPattern").filter(|pattern| !pattern.is_null()) {
+    if let Some(pattern) = properties
+        .get("EventPattern")
+        .filter(|pattern| !pattern.is_null())
+    {
         let mut names = Vec::new();
         let pattern = resolver.resolve(pattern, &mut names);
-        let pattern = pattern.as_str().map_or_else(|| pattern.to_string(), str::to_owned);
+        let pattern = pattern
+            .as_str()
+            .map_or_else(|| pattern.to_string(), str::to_owned);
         if !names.is_empty() && pattern.contains("anything-but") {
             let names = names.join(", ");
-            return draft.left_out(&of, &format!("its pattern excludes values that the template does not tell: {names}"));
+            return draft.left_out(
+                &of,
+                &format!("its pattern excludes values that the template does not tell: {names}"),
+            );
         }
         rule.insert("EventPattern".to_owned(), pattern.into());
         unresolved.extend(names);
@@ -86,14 +130,29 @@ fn rule(id: &str, properties: &Value, targets: &[Value], resolver: &Resolver, dr
             draft.note(&of, &format!("`{key}` has no counterpart"));
         }
     }
-    if properties.pointer("/FlexibleTimeWindow/Mode").is_some_and(|mode| mode != "OFF") {
-        draft.note(&of, "its flexible time window has no counterpart: it fires on time");
+    if properties
+        .pointer("/FlexibleTimeWindow/Mode")
+        .is_some_and(|mode| mode != "OFF")
+    {
+        draft.note(
+            &of,
+            "its flexible time window has no counterpart: it fires on time",
+        );
     }
     unresolved.dedup();
     for name in unresolved {
-        draft.note(&of, &format!("{name} is not told by the template: put its value in the place of ${{{name}}}"));
+        draft.note(
+            &of,
+            &format!(
+                "{name} is not told by the template: put its value in the place of ${{{name}}}"
+            ),
+        );
     }
-    let targets = targets.iter().filter(|target| target.is_object()).map(|target| resolved_target(target, resolver)).collect();
+    let targets = targets
+        .iter()
+        .filter(|target| target.is_object())
+        .map(|target| resolved_target(target, resolver))
+        .collect();
     eventbridge::take_whole(&Value::Object(rule), targets, draft);
 }
 
@@ -101,25 +160,50 @@ fn rule(id: &str, properties: &Value, targets: &[Value], resolver: &Resolver, dr
 fn resolved_target(target: &Value, resolver: &Resolver) -> Value {
     let mut target = resolver.resolve(target, &mut Vec::new());
     if let Some(Value::String(arn)) = target.get_mut("Arn")
-        && let Some(name) = arn.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).filter(|name| !name.contains('$'))
+        && let Some(name) = arn
+            .strip_prefix("${")
+            .and_then(|rest| rest.strip_suffix('}'))
+            .filter(|name| !name.contains('$'))
     {
         *arn = name.to_owned();
     }
     if let Some(target) = target.as_object_mut() {
-        target.entry("Id").or_insert_with(|| "of the schedule".into());
+        target
+            .entry("Id")
+            .or_insert_with(|| "of the schedule".into());
     }
     target
 }
 
 /// An event of a SAM function or state machine.
 fn take_event(function: &str, event: &str, value: &Value, resolver: &Resolver, draft: &mut Draft) {
-    let properties = value.get("Properties").cloned().unwrap_or_else(|| json!({}));
-    let mut target = Map::from_iter([("Id".to_owned(), json!(function)), ("Arn".to_owned(), json!(function))]);
-    for key in ["Input", "InputPath", "InputTransformer", "RetryPolicy", "DeadLetterConfig"] {
-        target.extend(properties.get(key).map(|value| (key.to_owned(), value.clone())));
+    let properties = value
+        .get("Properties")
+        .cloned()
+        .unwrap_or_else(|| json!({}));
+    let mut target = Map::from_iter([
+        ("Id".to_owned(), json!(function)),
+        ("Arn".to_owned(), json!(function)),
+    ]);
+    for key in [
+        "Input",
+        "InputPath",
+        "InputTransformer",
+        "RetryPolicy",
+        "DeadLetterConfig",
+    ] {
+        target.extend(
+            properties
+                .get(key)
+                .map(|value| (key.to_owned(), value.clone())),
+        );
     }
     let mut described = properties;
-    let moves: &[(&str, &str)] = match value.get("Type").and_then(Value::as_str).unwrap_or_default() {
+    let moves: &[(&str, &str)] = match value
+        .get("Type")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+    {
         "Schedule" => &[("Schedule", "ScheduleExpression")],
         "ScheduleV2" => &[],
         "EventBridgeRule" | "CloudWatchEvent" => &[("Pattern", "EventPattern")],
@@ -142,13 +226,25 @@ fn take_event(function: &str, event: &str, value: &Value, resolver: &Resolver, d
             properties.insert("State".to_owned(), "DISABLED".into());
         }
     }
-    rule(&format!("{function}-{event}"), &described, &[target.into()], resolver, draft);
+    rule(
+        &format!("{function}-{event}"),
+        &described,
+        &[target.into()],
+        resolver,
+        draft,
+    );
 }
 
 /// The types of the events that a bucket is asked to tell of, as alternatives of a pattern.
 pub(super) fn bucket_types(told: &Value) -> Vec<Value> {
-    let told = if let Value::Array(told) = told { told.as_slice() } else { std::slice::from_ref(told) };
-    let kinds = told.iter().filter_map(|event| event.as_str()?.strip_prefix("s3:"));
+    let told = if let Value::Array(told) = told {
+        told.as_slice()
+    } else {
+        std::slice::from_ref(told)
+    };
+    let kinds = told
+        .iter()
+        .filter_map(|event| event.as_str()?.strip_prefix("s3:"));
     let pattern = |kind: &str| match kind.strip_suffix('*') {
         Some(prefix) => json!({ "prefix": format!("com.amazonaws.s3.{prefix}") }),
         None => json!(format!("com.amazonaws.s3.{kind}")),
@@ -160,18 +256,42 @@ pub(super) fn bucket_types(told: &Value) -> Vec<Value> {
 fn bucket(function: &str, event: &str, properties: &Value, resolver: &Resolver, draft: &mut Draft) {
     let of = format!("function {function}, event {event}");
     let mut unresolved = Vec::new();
-    let bucket = resolver.resolve(properties.get("Bucket").unwrap_or(&Value::Null), &mut unresolved);
+    let bucket = resolver.resolve(
+        properties.get("Bucket").unwrap_or(&Value::Null),
+        &mut unresolved,
+    );
     let bucket = bucket.as_str().unwrap_or_default();
-    let name = if unresolved.is_empty() { bucket.to_owned() } else { slug(&bucket.replace(['$', '{', '}'], "")) };
+    let name = if unresolved.is_empty() {
+        bucket.to_owned()
+    } else {
+        slug(&bucket.replace(['$', '{', '}'], ""))
+    };
     if !unresolved.is_empty() {
-        draft.note(&of, &format!("the bucket's name is not told by the template: put it in the place of {name}"));
+        draft.note(
+            &of,
+            &format!(
+                "the bucket's name is not told by the template: put it in the place of {name}"
+            ),
+        );
     }
     let mut settings = Map::from_iter([("bucket".to_owned(), Value::from(name.clone()))]);
-    for rule in properties.pointer("/Filter/S3Key/Rules").and_then(Value::as_array).into_iter().flatten() {
+    for rule in properties
+        .pointer("/Filter/S3Key/Rules")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         let text = |key: &str| rule.get(key).and_then(Value::as_str).unwrap_or_default();
         match text("Name").to_ascii_lowercase().as_str() {
-            key @ ("prefix" | "suffix") => drop(settings.insert(key.to_owned(), text("Value").into())),
-            _ => return draft.left_out(&of, "it filters by something that is neither prefix nor suffix"),
+            key @ ("prefix" | "suffix") => {
+                drop(settings.insert(key.to_owned(), text("Value").into()))
+            }
+            _ => {
+                return draft.left_out(
+                    &of,
+                    "it filters by something that is neither prefix nor suffix",
+                );
+            }
         }
     }
     let types = bucket_types(properties.get("Events").unwrap_or(&Value::Null));
@@ -179,7 +299,10 @@ fn bucket(function: &str, event: &str, properties: &Value, resolver: &Resolver, 
         return draft.left_out(&of, "it does not say which events of the bucket it takes");
     }
     draft.note(&of, "the bucket is listed every 5m; give `notifications` to be told at once. The function is given a CloudEvent for each object, no `Records`");
-    let source = draft.source(&format!("{function}-{event}"), json!({ "object-storage": settings }));
+    let source = draft.source(
+        &format!("{function}-{event}"),
+        json!({ "object-storage": settings }),
+    );
     let with = Map::from_iter([("mode".to_owned(), Value::from("structured"))]);
     let target = draft.unknown_target(function, &of, function, with);
     let rule = Map::from_iter([

@@ -8,14 +8,37 @@ fn imported(files: &[(&str, &str)]) -> String {
     let mut draft = Draft::default();
     for (name, text) in files {
         let values = read::values(text, name).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let stem = Path::new(name).file_stem().unwrap().to_string_lossy().into_owned();
-        import(&read::Documents { name: (*name).to_owned(), stem, values }, &mut draft).unwrap();
+        let stem = Path::new(name)
+            .file_stem()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
+        import(
+            &read::Documents {
+                name: (*name).to_owned(),
+                stem,
+                values,
+            },
+            &mut draft,
+        )
+        .unwrap();
     }
     let imported = draft.finish();
     if let Err(diagnostics) = Config::of_text("imported.yaml", Path::new("/"), &imported.text) {
-        panic!("{}\n{}", crate::config::diagnostic::render(&diagnostics, crate::output::Screen::TEXT), imported.text);
+        panic!(
+            "{}\n{}",
+            crate::config::diagnostic::render(&diagnostics, crate::output::Screen::TEXT),
+            imported.text
+        );
     }
-    assert!(imported.notes.iter().all(|note| imported.text.contains(&note.message.replace('\n', " "))), "{:?}", imported.notes);
+    assert!(
+        imported
+            .notes
+            .iter()
+            .all(|note| imported.text.contains(&note.message.replace('\n', " "))),
+        "{:?}",
+        imported.notes
+    );
     imported.text
 }
 
@@ -25,8 +48,14 @@ fn fixture(name: &str) -> String {
 
 #[test]
 fn eventbridge_rules_and_their_targets() {
-    let (rules, targets) = (fixture("eventbridge.json"), fixture("eventbridge-targets.json"));
-    insta::assert_snapshot!(imported(&[("calls.json", &rules), ("nightly-report-targets.json", &targets)]));
+    let (rules, targets) = (
+        fixture("eventbridge.json"),
+        fixture("eventbridge-targets.json"),
+    );
+    insta::assert_snapshot!(imported(&[
+        ("calls.json", &rules),
+        ("nightly-report-targets.json", &targets)
+    ]));
 }
 
 #[test]
@@ -58,7 +87,12 @@ fn each_is_blamed_for_its_own_mistakes_and_the_others_stay() {
             r#"{{"apiVersion":"eventing.knative.dev/v1","kind":"Trigger","metadata":{{"name":"{name}"}},"spec":{{"subscriber":{{"uri":"{uri}"}}}}}}"#
         )
     };
-    let rule = |name: &str, pattern: &str| format!(r#"{{"Name":"{name}","State":"ENABLED","EventPattern":{}}}"#, Value::from(pattern));
+    let rule = |name: &str, pattern: &str| {
+        format!(
+            r#"{{"Name":"{name}","State":"ENABLED","EventPattern":{}}}"#,
+            Value::from(pattern)
+        )
+    };
     let targets = r#"{"Targets":[{"Id":"good","Arn":"arn:aws:lambda:eu-west-1:1:function:Good"},
         {"Id":"bad","Arn":"arn:aws:lambda:eu-west-1:1:function:Bad","InputPath":"$.detail['a","Input":""},
         {"Id":"late","Arn":"arn:aws:lambda:eu-west-1:1:function:Late","RetryPolicy":{"MaximumEventAgeInSeconds":0}}]}"#;
@@ -80,10 +114,19 @@ fn each_is_blamed_for_its_own_mistakes_and_the_others_stay() {
 
 #[test]
 fn cloudformation_sam_and_terraform() {
-    insta::assert_snapshot!("sam_events", imported(&[("template.yaml", &fixture("sam-events.yaml"))]));
+    insta::assert_snapshot!(
+        "sam_events",
+        imported(&[("template.yaml", &fixture("sam-events.yaml"))])
+    );
     insta::assert_snapshot!("sam", imported(&[("template.yaml", &fixture("sam.yaml"))]));
-    insta::assert_snapshot!("cloudformation", imported(&[("template.json", &fixture("template.json"))]));
-    insta::assert_snapshot!("terraform", imported(&[("main.tf.json", &fixture("main.tf.json"))]));
+    insta::assert_snapshot!(
+        "cloudformation",
+        imported(&[("template.json", &fixture("template.json"))])
+    );
+    insta::assert_snapshot!(
+        "terraform",
+        imported(&[("main.tf.json", &fixture("main.tf.json"))])
+    );
 }
 
 #[test]
@@ -95,13 +138,23 @@ fn what_terraform_plans_is_read_and_its_own_language_named() {
     insta::assert_snapshot!(imported(&[("plan.json", plan)]));
     let hcl = "# rules\nresource \"aws_cloudwatch_event_rule\" \"paid\" {\n  name = \"paid\"\n}\n";
     let error = read::values(hcl, "main.tf").unwrap_err();
-    assert!(error.to_string().contains("main.tf: it is written in Terraform's own language (HCL)"), "{error}");
-    assert!(error.help_text().contains("terraform show -json plan"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("main.tf: it is written in Terraform's own language (HCL)"),
+        "{error}"
+    );
+    assert!(
+        error.help_text().contains("terraform show -json plan"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_function_that_is_called_in_two_ways_keeps_both() {
-    let target = |id: &str, input: &str| format!(r#"{{"Id":"{id}","Arn":"arn:aws:lambda:eu-west-1:1:function:F",{input}}}"#);
+    let target = |id: &str, input: &str| {
+        format!(r#"{{"Id":"{id}","Arn":"arn:aws:lambda:eu-west-1:1:function:F",{input}}}"#)
+    };
     let text = imported(&[(
         "in.json",
         &format!(
@@ -118,7 +171,12 @@ fn a_function_that_is_called_in_two_ways_keeps_both() {
 fn the_number_of_attempts_counts_the_first_one() {
     let rule = |policy: &str| {
         let rule = r#"{"Name":"r","State":"ENABLED","EventPattern":"{\"source\":[\"x\"]}"}"#;
-        imported(&[("in.json", &format!(r#"{rule}{{"Targets":[{{"Id":"a","Arn":"arn:aws:lambda:eu-west-1:1:function:F"{policy}}}]}}"#))])
+        imported(&[(
+            "in.json",
+            &format!(
+                r#"{rule}{{"Targets":[{{"Id":"a","Arn":"arn:aws:lambda:eu-west-1:1:function:F"{policy}}}]}}"#
+            ),
+        )])
     };
     for (policy, attempts) in [
         ("", 186),
@@ -128,22 +186,39 @@ fn the_number_of_attempts_counts_the_first_one() {
         (r#","RetryPolicy":{"MaximumRetryAttempts":0}"#, 1),
     ] {
         let text = rule(policy);
-        assert!(text.contains(&format!("attempts: {attempts} ")), "{policy}: {text}");
+        assert!(
+            text.contains(&format!("attempts: {attempts} ")),
+            "{policy}: {text}"
+        );
     }
 }
 
 #[test]
 fn broken_templates_are_refused_in_words() {
-    let refused = |text: String| read::values(&text, "t.yaml").err().map(|error| error.to_string()).unwrap_or_default();
-    let template = |inner: &str| format!("AWSTemplateFormatVersion: '2010-09-09'\nResources:\n{inner}");
+    let refused = |text: String| {
+        read::values(&text, "t.yaml")
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    };
+    let template =
+        |inner: &str| format!("AWSTemplateFormatVersion: '2010-09-09'\nResources:\n{inner}");
     let told = [
         template("  a: [\n"),
         template(&format!("  a: {}\n", "!Sub [".repeat(100))),
         template("  a: *nothing\n"),
-        template(&format!("  x: &a [{}]\n  y: [{}]\n", "'0123456789abcdef', ".repeat(20_000), "*a, ".repeat(100))),
+        template(&format!(
+            "  x: &a [{}]\n  y: [{}]\n",
+            "'0123456789abcdef', ".repeat(20_000),
+            "*a, ".repeat(100)
+        )),
     ]
     .map(refused);
-    assert!(told.iter().all(|error| error.starts_with("cannot import t.yaml: ")), "{told:?}");
+    assert!(
+        told.iter()
+            .all(|error| error.starts_with("cannot import t.yaml: ")),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -153,18 +228,37 @@ fn several_systems_make_one_file() {
             "t.json",
             r#"{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"eventing.knative.dev/v1","kind":"Trigger","metadata":{"name":"a"},"spec":{"subscriber":{"uri":"http://one.example/"}}}]}"#,
         ),
-        ("r.json", r#"{"Name":"a","Arn":"arn:aws:events:eu-west-1:1:rule/a","State":"ENABLED","EventPattern":"{\"source\":[\"x\"]}"}"#),
+        (
+            "r.json",
+            r#"{"Name":"a","Arn":"arn:aws:events:eu-west-1:1:rule/a","State":"ENABLED","EventPattern":"{\"source\":[\"x\"]}"}"#,
+        ),
     ]);
-    assert!(text.contains("\n  a:\n") && text.contains("\n  a-2:\n"), "{text}");
+    assert!(
+        text.contains("\n  a:\n") && text.contains("\n  a-2:\n"),
+        "{text}"
+    );
 }
 
 #[test]
 fn what_is_none_of_these_is_refused_in_words() {
     let refused = |text: &str| {
         let values = read::values(text, "in.yaml");
-        let imported =
-            values.and_then(|values| import(&read::Documents { name: "in.yaml".into(), stem: "in".into(), values }, &mut Draft::default()));
-        format!("{text:?}: {}", imported.err().map_or_else(|| "imported".to_owned(), |error| error.to_string()))
+        let imported = values.and_then(|values| {
+            import(
+                &read::Documents {
+                    name: "in.yaml".into(),
+                    stem: "in".into(),
+                    values,
+                },
+                &mut Draft::default(),
+            )
+        });
+        format!(
+            "{text:?}: {}",
+            imported
+                .err()
+                .map_or_else(|| "imported".to_owned(), |error| error.to_string())
+        )
     };
     let texts = [
         "",
@@ -184,9 +278,17 @@ fn what_is_none_of_these_is_refused_in_words() {
 
 #[test]
 fn no_rule_takes_more_than_it_did() {
-    let rule = |pattern: &str| format!(r#"{{"Name":"r","State":"ENABLED","EventPattern":{}}}"#, Value::from(pattern));
-    let trigger =
-        |spec: &str| format!(r#"{{"apiVersion":"eventing.knative.dev/v1","kind":"Trigger","metadata":{{"name":"t"}},"spec":{spec}}}"#);
+    let rule = |pattern: &str| {
+        format!(
+            r#"{{"Name":"r","State":"ENABLED","EventPattern":{}}}"#,
+            Value::from(pattern)
+        )
+    };
+    let trigger = |spec: &str| {
+        format!(
+            r#"{{"apiVersion":"eventing.knative.dev/v1","kind":"Trigger","metadata":{{"name":"t"}},"spec":{spec}}}"#
+        )
+    };
     let sensor = |dependency: &str| {
         format!(
             r#"{{"apiVersion":"argoproj.io/v1alpha1","kind":"Sensor","metadata":{{"name":"s"}},"spec":{{"dependencies":[{dependency}],

@@ -76,7 +76,10 @@ impl Default for Behaviour {
 }
 
 fn part(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|part| (0.0..=1.0).contains(part)).ok_or_else(|| format!("{text:?} does not lie between 0 and 1"))
+    text.parse()
+        .ok()
+        .filter(|part| (0.0..=1.0).contains(part))
+        .ok_or_else(|| format!("{text:?} does not lie between 0 and 1"))
 }
 
 /// A call that the function got.
@@ -109,7 +112,10 @@ impl Call {
     /// A header as text; empty where it is not there.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }
 
@@ -129,17 +135,37 @@ impl Function {
     ///
     /// # Errors
     /// The address cannot be had, or the file of the reply holds no CloudEvent.
-    pub async fn start(address: SocketAddr, behaviour: Behaviour, stop: CancellationToken) -> Result<Self, CommandError> {
+    pub async fn start(
+        address: SocketAddr,
+        behaviour: Behaviour,
+        stop: CancellationToken,
+    ) -> Result<Self, CommandError> {
         let reply = behaviour.reply.as_deref().map(read_reply).transpose()?;
-        let failed =
-            |error| CommandError::new(format!("cannot listen on {address}: {error}")).help("stop whoever holds it, or give another --port");
+        let failed = |error| {
+            CommandError::new(format!("cannot listen on {address}: {error}"))
+                .help("stop whoever holds it, or give another --port")
+        };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         let (told, calls) = mpsc::channel(CALLS_MAX);
-        let random = behaviour.seed.map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64);
-        let answering = Arc::new(Answering { behaviour, reply, told, state: Mutex::new((0, random)) });
-        let router = Router::new().fallback(answer).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(answering);
-        Ok(Self { address, calls, task: tokio::spawn(server::serve(socket, router, &[], Arc::default(), stop)) })
+        let random = behaviour
+            .seed
+            .map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64);
+        let answering = Arc::new(Answering {
+            behaviour,
+            reply,
+            told,
+            state: Mutex::new((0, random)),
+        });
+        let router = Router::new()
+            .fallback(answer)
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .with_state(answering);
+        Ok(Self {
+            address,
+            calls,
+            task: tokio::spawn(server::serve(socket, router, &[], Arc::default(), stop)),
+        })
     }
 }
 
@@ -162,16 +188,34 @@ impl Answering {
     }
 }
 
-async fn answer(State(function): State<Arc<Answering>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(
+    State(function): State<Arc<Answering>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let behaviour = &function.behaviour;
-    let status = if function.fails() { behaviour.fail_status } else { behaviour.status };
-    let content = match is_cloudevent(&headers).then(|| decode(&headers, body.clone(), EVENTS_MAX)) {
+    let status = if function.fails() {
+        behaviour.fail_status
+    } else {
+        behaviour.status
+    };
+    let content = match is_cloudevent(&headers).then(|| decode(&headers, body.clone(), EVENTS_MAX))
+    {
         None => Content::Other(body, None),
         Some(Ok(decoded)) => Content::Events(decoded.events),
         Some(Err(error)) => Content::Other(body, Some(error.to_string())),
     };
     // Told when it comes, not when it is answered: a caller who gives up has called all the same.
-    let call = Call { at: Timestamp::now(), method, uri, headers, content, status };
+    let call = Call {
+        at: Timestamp::now(),
+        method,
+        uri,
+        headers,
+        content,
+        status,
+    };
     if function.told.send(call).await.is_err() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the function is ending").into_response();
     }
@@ -183,13 +227,16 @@ async fn answer(State(function): State<Arc<Answering>>, method: Method, uri: Uri
         _ => status.into_response(),
     };
     if let Some(seconds) = behaviour.retry_after.filter(|_| !status.is_success()) {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
 
 fn read_reply(path: &Path) -> Result<Event, CommandError> {
-    let wrong = |error: String| CommandError::new(format!("cannot reply with {}: {error}", path.display()));
+    let wrong =
+        |error: String| CommandError::new(format!("cannot reply with {}: {error}", path.display()));
     let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
     json::decode(&bytes.into()).map_err(|error| wrong(error.to_string()))
 }
@@ -218,17 +265,38 @@ mod tests {
     impl Running {
         async fn start(line: &str) -> Self {
             let words = format!("listen {line}");
-            let behaviour = Line::try_parse_from(words.split_whitespace()).unwrap().behaviour;
+            let behaviour = Line::try_parse_from(words.split_whitespace())
+                .unwrap()
+                .behaviour;
             let stop = CancellationToken::new();
-            let function = Function::start(([127, 0, 0, 1], 0).into(), behaviour, stop.clone()).await.unwrap();
-            let client = Client::new(format!("http://{}/function?x=1", function.address).parse().unwrap(), None).unwrap();
-            Self { function, client, stop }
+            let function = Function::start(([127, 0, 0, 1], 0).into(), behaviour, stop.clone())
+                .await
+                .unwrap();
+            let client = Client::new(
+                format!("http://{}/function?x=1", function.address)
+                    .parse()
+                    .unwrap(),
+                None,
+            )
+            .unwrap();
+            Self {
+                function,
+                client,
+                stop,
+            }
         }
 
         async fn call(&mut self) -> (Answer, Call) {
-            let event = Event::builder("1", "/camera", "photo").subject("a.jpg").build().unwrap();
+            let event = Event::builder("1", "/camera", "photo")
+                .subject("a.jpg")
+                .build()
+                .unwrap();
             let (mut headers, body) = encode_structured(&event);
-            for (name, value) in [("pointsman-task", "aa-1-1-0"), ("pointsman-attempt", "2"), ("pointsman-rule", "thumbnails")] {
+            for (name, value) in [
+                ("pointsman-task", "aa-1-1-0"),
+                ("pointsman-attempt", "2"),
+                ("pointsman-rule", "thumbnails"),
+            ] {
                 headers.insert(name, HeaderValue::from_static(value));
             }
             let answer = self.client.send(Method::POST, headers, body).await.unwrap();
@@ -254,13 +322,29 @@ mod tests {
             ("--fail 1", [500; 4]),
             ("--fail 1 --fail-status 503", [503; 4]),
             ("--fail-first 2", [500, 500, 200, 200]),
-            ("--fail-first 1 --fail-status 429 --status 204", [429, 204, 204, 204]),
+            (
+                "--fail-first 1 --fail-status 429 --status 204",
+                [429, 204, 204, 204],
+            ),
         ] {
-            assert_eq!(Running::start(line).await.statuses(4).await, expect, "{line}");
+            assert_eq!(
+                Running::start(line).await.statuses(4).await,
+                expect,
+                "{line}"
+            );
         }
-        let picked = Running::start("--fail 0.5 --seed 7").await.statuses(32).await;
+        let picked = Running::start("--fail 0.5 --seed 7")
+            .await
+            .statuses(32)
+            .await;
         assert!(picked.contains(&200) && picked.contains(&500));
-        assert_eq!(Running::start("--fail 0.5 --seed 7").await.statuses(32).await, picked);
+        assert_eq!(
+            Running::start("--fail 0.5 --seed 7")
+                .await
+                .statuses(32)
+                .await,
+            picked
+        );
     }
 
     #[tokio::test]
@@ -275,7 +359,9 @@ mod tests {
         let mut running = Running::start("--slow 50ms").await;
         let began = Instant::now();
         let (headers, body) = (HeaderMap::new(), Bytes::new());
-        let answer = running.client.send(Method::POST, headers.clone(), body.clone());
+        let answer = running
+            .client
+            .send(Method::POST, headers.clone(), body.clone());
         let told = running.function.calls.recv();
         let (answer, told) = tokio::join!(answer, told);
         assert!(answer.is_ok() && told.is_some() && began.elapsed() >= Duration::from_millis(50));
@@ -291,19 +377,46 @@ mod tests {
     async fn it_replies_with_an_event() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("reply.json");
-        std::fs::write(&file, r#"{"specversion":"1.0","id":"r","source":"/f","type":"made"}"#).unwrap();
-        let mut running = Running::start(&format!("--fail-first 1 --reply {}", file.display())).await;
+        std::fs::write(
+            &file,
+            r#"{"specversion":"1.0","id":"r","source":"/f","type":"made"}"#,
+        )
+        .unwrap();
+        let mut running =
+            Running::start(&format!("--fail-first 1 --reply {}", file.display())).await;
         assert!(running.call().await.0.body.is_empty());
         let (answer, _) = running.call().await;
-        assert_eq!(decode(&answer.headers, answer.body, 1).unwrap().events[0].ty(), "made");
-        let behaviour = Behaviour { reply: Some(folder.path().join("none.json")), ..Behaviour::default() };
-        assert!(Function::start(([127, 0, 0, 1], 0).into(), behaviour, CancellationToken::new()).await.is_err());
+        assert_eq!(
+            decode(&answer.headers, answer.body, 1).unwrap().events[0].ty(),
+            "made"
+        );
+        let behaviour = Behaviour {
+            reply: Some(folder.path().join("none.json")),
+            ..Behaviour::default()
+        };
+        assert!(
+            Function::start(
+                ([127, 0, 0, 1], 0).into(),
+                behaviour,
+                CancellationToken::new()
+            )
+            .await
+            .is_err()
+        );
     }
 
     #[tokio::test]
     async fn what_was_called_before_the_stop_is_answered() {
-        let Running { mut function, client, stop } = Running::start("--slow 20ms").await;
-        let called = tokio::spawn(async move { client.send(Method::POST, HeaderMap::new(), Bytes::new()).await });
+        let Running {
+            mut function,
+            client,
+            stop,
+        } = Running::start("--slow 20ms").await;
+        let called = tokio::spawn(async move {
+            client
+                .send(Method::POST, HeaderMap::new(), Bytes::new())
+                .await
+        });
         function.calls.recv().await.unwrap();
         stop.cancel();
         assert_eq!(called.await.unwrap().unwrap().status, 200);
@@ -314,8 +427,14 @@ mod tests {
     async fn it_ends_when_stopped_and_says_who_holds_its_port() {
         let running = Running::start("").await;
         let address = running.function.address;
-        let error = Function::start(address, Behaviour::default(), CancellationToken::new()).await.unwrap_err();
-        assert!(error.to_string().starts_with(&format!("cannot listen on {address}: ")));
+        let error = Function::start(address, Behaviour::default(), CancellationToken::new())
+            .await
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("cannot listen on {address}: "))
+        );
         running.stop.cancel();
         running.function.task.await.unwrap();
     }

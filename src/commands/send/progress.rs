@@ -20,16 +20,27 @@ pub(super) struct Progress {
 impl Progress {
     /// Begins.
     pub(super) fn of(total: usize, requests: usize) -> Self {
-        Self { total, started: Instant::now(), drawn: None, draws: requests > 1 && io::stderr().is_terminal() }
+        Self {
+            total,
+            started: Instant::now(),
+            drawn: None,
+            draws: requests > 1 && io::stderr().is_terminal(),
+        }
     }
 
     /// So many events have been taken.
     pub(super) fn at(&mut self, sent: usize) {
         let now = Instant::now();
-        let is_due = self.drawn.is_none_or(|drawn| now.duration_since(drawn) >= DRAWN_EVERY) || sent == self.total;
+        let is_due = self
+            .drawn
+            .is_none_or(|drawn| now.duration_since(drawn) >= DRAWN_EVERY)
+            || sent == self.total;
         if self.draws && is_due {
             self.drawn = Some(now);
-            write(&format!("\r{}\u{1b}[K", line(sent, self.total, now.duration_since(self.started))));
+            write(&format!(
+                "\r{}\u{1b}[K",
+                line(sent, self.total, now.duration_since(self.started))
+            ));
         }
     }
 
@@ -50,7 +61,9 @@ impl Drop for Progress {
 /// Nobody is told of what cannot be drawn: it is only a comfort.
 fn write(text: &str) {
     let mut screen = io::stderr().lock();
-    let _ = screen.write_all(text.as_bytes()).and_then(|()| screen.flush());
+    let _ = screen
+        .write_all(text.as_bytes())
+        .and_then(|()| screen.flush());
 }
 
 fn line(sent: usize, total: usize, took: Duration) -> String {
@@ -68,7 +81,10 @@ fn line(sent: usize, total: usize, took: Duration) -> String {
 fn in_words(time: Duration) -> String {
     let seconds = time.as_secs_f64().ceil() as u64;
     let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
-    let first = units.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(units.len() - 1);
+    let first = units
+        .iter()
+        .position(|(unit, _)| seconds >= *unit)
+        .unwrap_or(units.len() - 1);
     let mut left = seconds;
     let said = units.iter().skip(first).take(2).filter_map(|(unit, name)| {
         let count = left / unit;
@@ -95,7 +111,12 @@ mod tests {
         ] {
             assert_eq!(line(sent, 2_500, Duration::from_secs(took)), expect);
         }
-        for (seconds, expect) in [(59, "59 s"), (60, "1 min"), (61, "1 min 1 s"), (86_400 * 3 + 3_600 * 2 + 59, "3 d 2 h")] {
+        for (seconds, expect) in [
+            (59, "59 s"),
+            (60, "1 min"),
+            (61, "1 min 1 s"),
+            (86_400 * 3 + 3_600 * 2 + 59, "3 d 2 h"),
+        ] {
             assert_eq!(in_words(Duration::from_secs(seconds)), expect);
         }
     }

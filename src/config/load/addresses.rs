@@ -1,7 +1,9 @@
-//! Addresses and other texts of targets that find nothing: each delivery would be a dead letter, and nothing shows it before the first.
+//! Addresses and other texts of targets that find nothing: each delivery would be a dead letter,
+//! and nothing shows it before the first.
 //!
-//! What can be known is known of three things: of every event (`$.Data` is in none), of what a rule's transform makes, and of the events of the
-//! files' own tests. All of it is told as warnings: a query that finds nothing is no mistake by itself.
+//! What can be known is known of three things: of every event (`$.Data` is in none), of what a
+//! rule's transform makes, and of the events of the files' own tests. All of it is told as
+//! warnings: a query that finds nothing is no mistake by itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +25,11 @@ use crate::dispatcher::follow::example_report;
 pub(super) fn in_no_event(at: Piece<'_>, template: &TemplateText, text: &TextTemplate) {
     for (path, _) in text.queries() {
         if let Some(problem) = never(path) {
-            at.tell_problems([template.path.iter().rev().fold(problem, |problem, step| problem.at(step.clone()))]);
+            at.tell_problems([template
+                .path
+                .iter()
+                .rev()
+                .fold(problem, |problem, step| problem.at(step.clone()))]);
         }
     }
 }
@@ -50,7 +56,11 @@ pub(super) fn transform_in_no_event(at: Piece<'_>, transform: &Transform) {
 
 fn never(path: &Path) -> Option<Problem> {
     let why = Shape::default().lacks(path)?;
-    Some(Problem::new(format!("`{path}` finds nothing in any event")).help(why).warn())
+    Some(
+        Problem::new(format!("`{path}` finds nothing in any event"))
+            .help(why)
+            .warn(),
+    )
 }
 
 /// Where something goes: a target of a rule, or of its `on_success` or `on_failure`.
@@ -68,24 +78,48 @@ struct Way<'w> {
 impl Loader<'_, '_> {
     /// Warns of all that is known to find nothing in what rules make.
     pub(super) fn addresses(&self, config: &Config) {
-        if self.documents.iter().any(|document| document.mistakes.any_error()) {
+        if self
+            .documents
+            .iter()
+            .any(|document| document.mistakes.any_error())
+        {
             return;
         }
-        let targets: HashMap<(&Name, &str), &Target> =
-            config.targets.iter().map(|target| ((&target.tenant, target.name.as_str()), target)).collect();
-        let rules: HashMap<(&Name, &str), &Rule> = config.rules.iter().map(|rule| ((&rule.tenant, rule.name.as_str()), rule)).collect();
+        let targets: HashMap<(&Name, &str), &Target> = config
+            .targets
+            .iter()
+            .map(|target| ((&target.tenant, target.name.as_str()), target))
+            .collect();
+        let rules: HashMap<(&Name, &str), &Rule> = config
+            .rules
+            .iter()
+            .map(|rule| ((&rule.tenant, rule.name.as_str()), rule))
+            .collect();
         let mut tests = HashMap::<(&Name, &Name), Vec<&Test>>::new();
         for test in &config.tests {
-            for (name, _) in test.expect.iter().filter(|(_, expectation)| matches!(expectation, Expectation::Fires(_))) {
+            for (name, _) in test
+                .expect
+                .iter()
+                .filter(|(_, expectation)| matches!(expectation, Expectation::Fires(_)))
+            {
                 tests.entry((&test.tenant, name)).or_default().push(test);
             }
         }
         let report = shape::of_report();
         for document in self.documents {
-            for entry in document.section("rules").iter().chain(document.section("pipes")) {
-                let Some(rule) = rules.get(&(&document.tenant, entry.key.as_str())) else { continue };
+            for entry in document
+                .section("rules")
+                .iter()
+                .chain(document.section("pipes"))
+            {
+                let Some(rule) = rules.get(&(&document.tenant, entry.key.as_str())) else {
+                    continue;
+                };
                 let source = data_of_sources(rule, config);
-                let tests = tests.get(&(&rule.tenant, &rule.name)).map(Vec::as_slice).unwrap_or_default();
+                let tests = tests
+                    .get(&(&rule.tenant, &rule.name))
+                    .map(Vec::as_slice)
+                    .unwrap_or_default();
                 for way in ways(document, entry, rule, &targets, source.as_ref()) {
                     let told = way.by_shape();
                     way.by_tests(tests, told, |test| Some(test.event.clone()));
@@ -95,7 +129,13 @@ impl Loader<'_, '_> {
                     let told = way.by_shape();
                     way.by_tests(tests, told, |test| match content {
                         FollowUpContent::Original => Some(test.event.clone()),
-                        FollowUpContent::Report => example_report(&rule.name, &first?.target, &test.event, key == "on_success").ok(),
+                        FollowUpContent::Report => example_report(
+                            &rule.name,
+                            &first?.target,
+                            &test.event,
+                            key == "on_success",
+                        )
+                        .ok(),
                     });
                 }
                 unordered(document.entity(entry), rule, tests);
@@ -104,14 +144,33 @@ impl Loader<'_, '_> {
     }
 }
 
-/// The data that events of a rule's sources have, where all of them are of one kind whose data is known.
+/// The data that events of a rule's sources have, where all of them are of one kind whose data is
+/// known.
 fn data_of_sources(rule: &Rule, config: &Config) -> Option<Value> {
-    const KNOWN: [(&str, &[&str]); 2] =
-        [("timer", &["timer", "scheduled", "scheduled_local", "timezone", "skipped"]), ("directory", &["key", "path", "size", "modified"])];
+    const KNOWN: [(&str, &[&str]); 2] = [
+        (
+            "timer",
+            &[
+                "timer",
+                "scheduled",
+                "scheduled_local",
+                "timezone",
+                "skipped",
+            ],
+        ),
+        ("directory", &["key", "path", "size", "modified"]),
+    ];
     let mut kind = None;
     for name in rule.from.as_ref()? {
-        let source = config.sources.iter().find(|source| source.tenant == rule.tenant && source.name == *name)?;
-        if source.mapping.as_ref().is_some_and(pointsman_rules::EventMapping::makes_data) || *kind.get_or_insert(source.kind) != source.kind
+        let source = config
+            .sources
+            .iter()
+            .find(|source| source.tenant == rule.tenant && source.name == *name)?;
+        if source
+            .mapping
+            .as_ref()
+            .is_some_and(pointsman_rules::EventMapping::makes_data)
+            || *kind.get_or_insert(source.kind) != source.kind
         {
             return None;
         }
@@ -128,13 +187,27 @@ fn ways<'w>(
     given: Option<&'w Value>,
 ) -> Vec<Way<'w>> {
     let piece = document.entity(entry);
-    let named = piece.get("to").map(|at| items(at)).unwrap_or_default().into_iter().filter_map(|item| {
-        let name = item.get("target").unwrap_or(item);
-        let destination = rule.to.iter().find(|destination| Some(destination.target.as_str()) == name.node.text())?;
-        let target = *targets.get(&(&rule.tenant, destination.target.as_str()))?;
-        let written = item.get("transform").or_else(|| piece.get("transform"));
-        Some(Way { name, target, transform: destination.transform.as_ref(), written, given })
-    });
+    let named = piece
+        .get("to")
+        .map(|at| items(at))
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|item| {
+            let name = item.get("target").unwrap_or(item);
+            let destination = rule
+                .to
+                .iter()
+                .find(|destination| Some(destination.target.as_str()) == name.node.text())?;
+            let target = *targets.get(&(&rule.tenant, destination.target.as_str()))?;
+            let written = item.get("transform").or_else(|| piece.get("transform"));
+            Some(Way {
+                name,
+                target,
+                transform: destination.transform.as_ref(),
+                written,
+                given,
+            })
+        });
     named.filter(|way| way.is_filled_in()).collect()
 }
 
@@ -146,12 +219,27 @@ fn ends<'w>(
     report: &'w Value,
 ) -> Vec<(&'static str, Way<'w>, FollowUpContent)> {
     let piece = document.entity(entry);
-    let ends = [("on_success", &rule.on_success), ("on_failure", &rule.on_failure)].into_iter().filter_map(|(key, follow_up)| {
+    let ends = [
+        ("on_success", &rule.on_success),
+        ("on_failure", &rule.on_failure),
+    ]
+    .into_iter()
+    .filter_map(|(key, follow_up)| {
         let (at, follow_up) = (piece.get(key)?, follow_up.as_ref()?);
         let target = *targets.get(&(&rule.tenant, follow_up.target.as_str()))?;
         let given = (follow_up.send == FollowUpContent::Report).then_some(report);
         let name = at.get("to").unwrap_or(at);
-        Some((key, Way { name, target, transform: follow_up.transform.as_ref(), written: at.get("transform"), given }, follow_up.send))
+        Some((
+            key,
+            Way {
+                name,
+                target,
+                transform: follow_up.transform.as_ref(),
+                written: at.get("transform"),
+                given,
+            },
+            follow_up.send,
+        ))
     });
     ends.filter(|(_, way, _)| way.is_filled_in()).collect()
 }
@@ -167,11 +255,25 @@ impl Way<'_> {
         let raw = self.written.and_then(read::<RawTransform>);
         let shape = self.given.map_or_else(Shape::default, Shape::of_data);
         let shape = raw.as_ref().map_or(shape, |raw| shape.transformed(raw));
-        for (template, text) in self.target.settings.templates().iter().zip(&self.target.texts) {
-            for (path, _) in text.queries().filter(|(path, must)| *must && Shape::default().lacks(path).is_none()) {
+        for (template, text) in self
+            .target
+            .settings
+            .templates()
+            .iter()
+            .zip(&self.target.texts)
+        {
+            for (path, _) in text
+                .queries()
+                .filter(|(path, must)| *must && Shape::default().lacks(path).is_none())
+            {
                 if let Some(why) = shape.lacks(path) {
                     told.push(path.as_str().to_owned());
-                    self.tell(template, path.as_str(), format!("finds nothing: {why}"), raw.is_some());
+                    self.tell(
+                        template,
+                        path.as_str(),
+                        format!("finds nothing: {why}"),
+                        raw.is_some(),
+                    );
                 }
             }
         }
@@ -179,19 +281,42 @@ impl Way<'_> {
     }
 
     /// Tells what finds nothing in what is made of a test's event.
-    fn by_tests(&self, tests: &[&Test], mut told: Vec<String>, sent: impl Fn(&Test) -> Option<Event>) {
+    fn by_tests(
+        &self,
+        tests: &[&Test],
+        mut told: Vec<String>,
+        sent: impl Fn(&Test) -> Option<Event>,
+    ) {
         for test in tests {
             let Some(sent) = sent(test) else { continue };
             let now = test.now.unwrap_or_else(Timestamp::now);
             // What fails there says `test`.
-            let Ok(made) = self.transform.map_or_else(|| Ok(sent.clone()), |transform| transform.apply_at(&sent, now)) else { continue };
+            let Ok(made) = self.transform.map_or_else(
+                || Ok(sent.clone()),
+                |transform| transform.apply_at(&sent, now),
+            ) else {
+                continue;
+            };
             let document = Seen::event(&made).at(now);
-            for (template, text) in self.target.settings.templates().iter().zip(&self.target.texts) {
+            for (template, text) in self
+                .target
+                .settings
+                .templates()
+                .iter()
+                .zip(&self.target.texts)
+            {
                 for (path, _) in text.queries().filter(|(_, must)| *must) {
-                    let unseen = path.as_str().starts_with("$.data.response") || told.iter().any(|known| known == path.as_str());
-                    if !unseen && Shape::default().lacks(path).is_none() && matches!(path.find(&document), Found::Nothing) {
+                    let unseen = path.as_str().starts_with("$.data.response")
+                        || told.iter().any(|known| known == path.as_str());
+                    if !unseen
+                        && Shape::default().lacks(path).is_none()
+                        && matches!(path.find(&document), Found::Nothing)
+                    {
                         told.push(path.as_str().to_owned());
-                        let what = format!("finds nothing in what is made of the event of the test `{}`", test.name);
+                        let what = format!(
+                            "finds nothing in what is made of the event of the test `{}`",
+                            test.name
+                        );
                         self.tell(template, path.as_str(), what, self.transform.is_some());
                     }
                 }
@@ -211,29 +336,61 @@ impl Way<'_> {
         };
         let help = format!(
             "{}, or give a default: <{query} ?? \"x\">; {comes_of_it}",
-            if transformed { "let the transform make it" } else { "make it by a transform" }
+            if transformed {
+                "let the transform make it"
+            } else {
+                "make it by a transform"
+            }
         );
         let message = format!("`{query}` in `{place}` of `{}` {what}", self.target.name);
-        self.name.mistakes.tell(Mistake::new(self.name.span(), message).help(help).warn());
+        self.name
+            .mistakes
+            .tell(Mistake::new(self.name.span(), message).help(help).warn());
     }
 }
 
 /// Warns of an `order_by` that finds nothing in the event of a test.
 fn unordered(rule: Piece<'_>, config: &Rule, tests: &[&Test]) {
-    let by =
-        |piece: Piece<'_>| piece.get("delivery").and_then(|at| at.get("order_by")).map(|at| (at.span(), at.node.text().map(str::to_owned)));
-    let own = rule.get("to").map(|at| items(at)).unwrap_or_default().into_iter().filter_map(by);
+    let by = |piece: Piece<'_>| {
+        piece
+            .get("delivery")
+            .and_then(|at| at.get("order_by"))
+            .map(|at| (at.span(), at.node.text().map(str::to_owned)))
+    };
+    let own = rule
+        .get("to")
+        .map(|at| items(at))
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(by);
     let places: Vec<_> = own.chain(by(rule)).collect();
     let mut told = Vec::new();
-    for path in config.to.iter().filter_map(|to| to.delivery.order_by.as_ref()) {
-        let Some(test) = tests.iter().find(|test| matches!(path.find(&Seen::event(&test.event)), Found::Nothing)) else { continue };
+    for path in config
+        .to
+        .iter()
+        .filter_map(|to| to.delivery.order_by.as_ref())
+    {
+        let Some(test) = tests
+            .iter()
+            .find(|test| matches!(path.find(&Seen::event(&test.event)), Found::Nothing))
+        else {
+            continue;
+        };
         if told.contains(&path.as_str()) || Shape::default().lacks(path).is_some() {
             continue;
         }
         told.push(path.as_str());
-        let place = places.iter().find(|(_, text)| text.as_deref() == Some(path.as_str())).map(|(span, _)| *span);
-        let span = place.or(rule.entry.map(|entry| entry.key_span)).unwrap_or(rule.span());
-        let message = format!("`order_by: {path}` finds nothing in the event of the test `{}`", test.name);
+        let place = places
+            .iter()
+            .find(|(_, text)| text.as_deref() == Some(path.as_str()))
+            .map(|(span, _)| *span);
+        let span = place
+            .or(rule.entry.map(|entry| entry.key_span))
+            .unwrap_or(rule.span());
+        let message = format!(
+            "`order_by: {path}` finds nothing in the event of the test `{}`",
+            test.name
+        );
         rule.mistakes.tell(
             Mistake::new(span, message).help("it sees the event before the transform; as it is, such deliveries come in no order").warn(),
         );

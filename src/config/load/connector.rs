@@ -50,13 +50,28 @@ impl<'d> Loader<'d, '_> {
         let (connector, at) = kind(piece, Side::Source, &["event"])?;
         let settings = read_erased(at, connector.source.as_ref()?.parse);
         if let Some(event) = piece.get("event") {
-            if settings.as_ref().is_some_and(|settings| settings.always_cloudevents()) {
-                event.mistakes.tell(Mistake::new(event.span(), "this source gives CloudEvents alone: `event` is never used").warn());
+            if settings
+                .as_ref()
+                .is_some_and(|settings| settings.always_cloudevents())
+            {
+                event.mistakes.tell(
+                    Mistake::new(
+                        event.span(),
+                        "this source gives CloudEvents alone: `event` is never used",
+                    )
+                    .warn(),
+                );
             }
             refuse_unwritten(event);
         }
         let raw = piece.get("event").and_then(read::<RawMapping>);
-        let mapping = compiled(piece, "event", raw, |raw| EventMapping::compile(&raw), |mapping| mapping.warnings().to_vec());
+        let mapping = compiled(
+            piece,
+            "event",
+            raw,
+            |raw| EventMapping::compile(&raw),
+            |mapping| mapping.warnings().to_vec(),
+        );
         let settings = settings?;
         at.tell_check(settings.check());
         Some(Source {
@@ -70,12 +85,19 @@ impl<'d> Loader<'d, '_> {
         })
     }
 
-    pub(super) fn target(&self, document: &'d Document<'_>, entry: &'d Entry, layers: &mut TargetLayers<'d>) -> Option<Target> {
+    pub(super) fn target(
+        &self,
+        document: &'d Document<'_>,
+        entry: &'d Entry,
+        layers: &mut TargetLayers<'d>,
+    ) -> Option<Target> {
         let piece = document.entity(entry);
         let delivery = piece.get("delivery").and_then(read::<RawDelivery>);
         let layer = Layer::new(delivery, piece);
         let limits = layer.limits();
-        layers.entry((&document.tenant, &entry.key)).or_insert(layer);
+        layers
+            .entry((&document.tenant, &entry.key))
+            .or_insert(layer);
         let (connector, at) = kind(piece, Side::Target, &["delivery"])?;
         let settings = read_erased(at, connector.target.as_ref()?.parse)?;
         at.tell_check(settings.check());
@@ -87,7 +109,11 @@ impl<'d> Loader<'d, '_> {
                     texts.push(text);
                 }
                 Err(problem) => {
-                    at.tell_problems([template.path.into_iter().rev().fold(problem, pointsman_schemas::Problem::at)]);
+                    at.tell_problems([template
+                        .path
+                        .into_iter()
+                        .rev()
+                        .fold(problem, pointsman_schemas::Problem::at)]);
                 }
             }
         }
@@ -104,40 +130,70 @@ impl<'d> Loader<'d, '_> {
 }
 
 /// The connector that an entity names, and its settings.
-fn kind<'t>(piece: Piece<'t>, side: Side, options: &[&str]) -> Option<(&'static Connector, Piece<'t>)> {
-    let kinds: Vec<&str> = CONNECTORS.iter().filter(|connector| side.has(connector)).map(|connector| connector.kind).collect();
+fn kind<'t>(
+    piece: Piece<'t>,
+    side: Side,
+    options: &[&str],
+) -> Option<(&'static Connector, Piece<'t>)> {
+    let kinds: Vec<&str> = CONNECTORS
+        .iter()
+        .filter(|connector| side.has(connector))
+        .map(|connector| connector.kind)
+        .collect();
     if !matches!(piece.node.value, Value::Map(_)) {
-        let help = format!("name its connector: {{ {}: … }}", kinds.first().copied().unwrap_or("…"));
+        let help = format!(
+            "name its connector: {{ {}: … }}",
+            kinds.first().copied().unwrap_or("…")
+        );
         piece.tell(format!("a {} is a mapping", side.name()), help);
         return None;
     }
     let mut found: Option<(&'static Connector, Piece<'t>)> = None;
     let mut unknown = false;
-    for entry in piece.node.entries().iter().filter(|entry| !options.contains(&entry.key.as_str())) {
+    for entry in piece
+        .node
+        .entries()
+        .iter()
+        .filter(|entry| !options.contains(&entry.key.as_str()))
+    {
         match connector(&entry.key) {
             Some(connector) if side.has(connector) => match &found {
                 Some((first, _)) => {
-                    let message = format!("this {} has two connectors, `{}` and `{}`", side.name(), first.kind, connector.kind);
-                    piece.mistakes.tell(Mistake::new(entry.key_span, message).help("make two of it"));
+                    let message = format!(
+                        "this {} has two connectors, `{}` and `{}`",
+                        side.name(),
+                        first.kind,
+                        connector.kind
+                    );
+                    piece
+                        .mistakes
+                        .tell(Mistake::new(entry.key_span, message).help("make two of it"));
                 }
                 None => found = Some((connector, piece.child(Some(entry), &entry.value))),
             },
             _ => {
                 unknown = true;
-                piece.mistakes.tell(unknown_kind(entry, side, &kinds, options));
+                piece
+                    .mistakes
+                    .tell(unknown_kind(entry, side, &kinds, options));
             }
         }
     }
     if let Some((connector, at)) = &found
         && let Some(help) = meant::in_short(connector.kind, at.node)
     {
-        at.tell(format!("`{}` is a mapping of its settings", connector.kind), help);
+        at.tell(
+            format!("`{}` is a mapping of its settings", connector.kind),
+            help,
+        );
         return None;
     }
     if found.is_none() && !unknown {
         let message = format!("this {} names no connector", side.name());
         let at = piece.entry.map_or(piece.span(), |entry| entry.key_span);
-        piece.mistakes.tell(Mistake::new(at, message).help(suggest::help("", &kinds).1));
+        piece
+            .mistakes
+            .tell(Mistake::new(at, message).help(suggest::help("", &kinds).1));
     }
     found
 }
@@ -147,20 +203,34 @@ fn unknown_kind(entry: &Entry, side: Side, kinds: &[&str], options: &[&str]) -> 
     let told = |message: String, help: String| Mistake::new(entry.key_span, message).help(help);
     let elsewhere = meant::elsewhere(key, side == Side::Source);
     if connector(key).is_some() {
-        let other = if side == Side::Source { Side::Target } else { Side::Source };
+        let other = if side == Side::Source {
+            Side::Target
+        } else {
+            Side::Source
+        };
         let instead = elsewhere.map_or_else(|| suggest::help("", kinds).1, str::to_owned);
-        return told(format!("`{key}` cannot be a {}", side.name()), format!("it is a {} alone; {instead}", other.name()));
+        return told(
+            format!("`{key}` cannot be a {}", side.name()),
+            format!("it is a {} alone; {instead}", other.name()),
+        );
     }
-    let alias = CONNECTORS.iter().find(|connector| side.has(connector) && connector.also_known_as.contains(&key));
+    let alias = CONNECTORS
+        .iter()
+        .find(|connector| side.has(connector) && connector.also_known_as.contains(&key));
     if let Some(connector) = alias {
-        return told(format!("there is no connector `{key}`"), format!("did you mean `{}`?", connector.kind));
+        return told(
+            format!("there is no connector `{key}`"),
+            format!("did you mean `{}`?", connector.kind),
+        );
     }
     if side == Side::Target
         && let Some(written) = meant::of_delivery(key, &entry.value)
     {
         return told(
             format!("unknown key `{key}`"),
-            format!("settings of delivery stand under `delivery`: write `delivery: {{ {written} }}`"),
+            format!(
+                "settings of delivery stand under `delivery`: write `delivery: {{ {written} }}`"
+            ),
         );
     }
     if let Some(instead) = elsewhere {
@@ -168,8 +238,17 @@ fn unknown_kind(entry: &Entry, side: Side, kinds: &[&str], options: &[&str]) -> 
     }
     let known: Vec<&str> = kinds.iter().chain(options).copied().collect();
     match suggest::meant(key, known.iter().copied()) {
-        Some(option) if options.contains(&option) => told(format!("unknown key `{key}`"), format!("did you mean `{option}`?")),
-        Some(kind) => told(format!("there is no connector `{key}`"), format!("did you mean `{kind}`?")),
-        None => told(format!("there is no connector `{key}`"), suggest::help(key, kinds).1),
+        Some(option) if options.contains(&option) => told(
+            format!("unknown key `{key}`"),
+            format!("did you mean `{option}`?"),
+        ),
+        Some(kind) => told(
+            format!("there is no connector `{key}`"),
+            format!("did you mean `{kind}`?"),
+        ),
+        None => told(
+            format!("there is no connector `{key}`"),
+            suggest::help(key, kinds).1,
+        ),
     }
 }

@@ -1,4 +1,5 @@
-//! What goes wrong in the writing: a comment that swallows a template, a template as a key, a password in the open.
+//! What goes wrong in the writing: a comment that swallows a template, a template as a key, a
+//! password in the open.
 
 use super::Document;
 use crate::config::mistake::Mistake;
@@ -9,7 +10,9 @@ pub(super) fn lint(document: &Document<'_>) -> Vec<Span> {
     odd_spaces(document);
     let mut secrets = Vec::new();
     for section in ["listen", "sources", "targets", "rules", "pipes"] {
-        let Some(section) = document.top().get(section) else { continue };
+        let Some(section) = document.top().get(section) else {
+            continue;
+        };
         section.node.walk(&mut |entry, node| {
             swallowed(document, entry, node);
             if let Some(entry) = entry.filter(|entry| has_template(&entry.key)) {
@@ -20,7 +23,9 @@ pub(super) fn lint(document: &Document<'_>) -> Vec<Span> {
         });
     }
     for section in ["sources", "targets", "rules", "pipes", "tests"] {
-        let Some(section) = document.top().get(section) else { continue };
+        let Some(section) = document.top().get(section) else {
+            continue;
+        };
         looks_like(document, section.node, Within::default());
     }
     secrets
@@ -49,14 +54,23 @@ enum Reader {
     Jq,
 }
 
-/// Warns of texts that say something in other languages: booleans of older YAML, variables of a shell, templates of other systems.
+/// Warns of texts that say something in other languages: booleans of older YAML, variables of a
+/// shell, templates of other systems.
 fn looks_like(document: &Document<'_>, node: &Node, within: Within) {
-    let told = |message: String, help: String| document.mistakes.tell(Mistake::new(node.span, message).help(help).warn());
+    let told = |message: String, help: String| {
+        document
+            .mistakes
+            .tell(Mistake::new(node.span, message).help(help).warn())
+    };
     match &node.value {
         Value::Map(entries) => {
             for below in entries {
                 let key = below.key.as_str();
-                let data = within.data || matches!(key, "match" | "data" | "set" | "event" | "expect" | "filters");
+                let data = within.data
+                    || matches!(
+                        key,
+                        "match" | "data" | "set" | "event" | "expect" | "filters"
+                    );
                 let read_by = match key {
                     "command" => reader_of(&below.value),
                     "jq" => Reader::Jq,
@@ -65,7 +79,9 @@ fn looks_like(document: &Document<'_>, node: &Node, within: Within) {
                 looks_like(document, &below.value, Within { data, read_by });
             }
         }
-        Value::List(items) => items.iter().for_each(|item| looks_like(document, item, within)),
+        Value::List(items) => items
+            .iter()
+            .for_each(|item| looks_like(document, item, within)),
         Value::Text(text, Style::Plain) if within.data && has_typographic_quotes(text) => {
             let inner = text.trim_matches(TYPOGRAPHIC);
             told(
@@ -74,8 +90,14 @@ fn looks_like(document: &Document<'_>, node: &Node, within: Within) {
             );
         }
         Value::Text(text, Style::Plain) if within.data && is_old_boolean(text) => {
-            let (boolean, quoted) = (matches!(&*text.to_lowercase(), "yes" | "y" | "on"), format!("\"{text}\""));
-            told(format!("`{text}` is a text here, and no boolean"), format!("write `{boolean}`, or {quoted} to say that it is one"));
+            let (boolean, quoted) = (
+                matches!(&*text.to_lowercase(), "yes" | "y" | "on"),
+                format!("\"{text}\""),
+            );
+            told(
+                format!("`{text}` is a text here, and no boolean"),
+                format!("write `{boolean}`, or {quoted} to say that it is one"),
+            );
         }
         Value::Text(text, _) if within.read_by != Reader::Jq => {
             let (variable, foreign) = (variable(text), foreign_template(text));
@@ -84,18 +106,27 @@ fn looks_like(document: &Document<'_>, node: &Node, within: Within) {
                     let help = if variable.len() == text.len() {
                         format!("write `{{ env: {} }}`", name_of(variable))
                     } else {
-                        "only a whole text can be taken from a variable, by `{ env: NAME }`".to_owned()
+                        "only a whole text can be taken from a variable, by `{ env: NAME }`"
+                            .to_owned()
                     };
                     told(format!("nothing is filled in for `{variable}`"), help);
                 }
                 (Reader::Program, Some(variable), _) => told(
-                    format!("nothing is filled in for `{variable}`: the program is run without a shell"),
-                    format!("write `{{ env: {} }}` for all of a word, or run a shell: [sh, -c, \"…\"]", name_of(variable)),
+                    format!(
+                        "nothing is filled in for `{variable}`: the program is run without a shell"
+                    ),
+                    format!(
+                        "write `{{ env: {} }}` for all of a word, or run a shell: [sh, -c, \"…\"]",
+                        name_of(variable)
+                    ),
                 ),
                 (reader, _, Some(foreign)) if reader == Reader::Nobody || is_of_event(foreign) => {
                     let path = foreign.trim_matches(['{', '}', ' ', '.', '$']);
                     let path = path.strip_prefix("event.").unwrap_or(path);
-                    told(format!("nothing is filled in for `{foreign}`"), format!("a template is written `<$.{path}>`"));
+                    told(
+                        format!("nothing is filled in for `{foreign}`"),
+                        format!("a template is written `<$.{path}>`"),
+                    );
                 }
                 _ => {}
             }
@@ -107,13 +138,23 @@ fn looks_like(document: &Document<'_>, node: &Node, within: Within) {
 /// Who reads the words of a command: a shell, where it is one that is run.
 fn reader_of(command: &Node) -> Reader {
     const SHELLS: [&str; 8] = ["sh", "bash", "dash", "zsh", "ksh", "fish", "ash", "busybox"];
-    let Value::List(words) = &command.value else { return Reader::Program };
-    let program = |word: &Node| word.text().is_some_and(|text| SHELLS.contains(&text.rsplit('/').next().unwrap_or_default()));
+    let Value::List(words) = &command.value else {
+        return Reader::Program;
+    };
+    let program = |word: &Node| {
+        word.text()
+            .is_some_and(|text| SHELLS.contains(&text.rsplit('/').next().unwrap_or_default()))
+    };
     // Behind `env` and its like, the shell is a later word.
-    if words.iter().take(3).any(program) { Reader::Shell } else { Reader::Program }
+    if words.iter().take(3).any(program) {
+        Reader::Shell
+    } else {
+        Reader::Program
+    }
 }
 
-/// Whether a template of another system looks as if it meant the event: what a program has for itself, such as docker's `{{.Names}}`, does not.
+/// Whether a template of another system looks as if it meant the event: what a program has for
+/// itself, such as docker's `{{.Names}}`, does not.
 fn is_of_event(foreign: &str) -> bool {
     let path = foreign.trim_matches(['{', '}', ' ', '.', '$']);
     let first = path.split(['.', '[', ' ', '|']).next().unwrap_or_default();
@@ -125,7 +166,9 @@ fn is_of_event(foreign: &str) -> bool {
 }
 
 /// Quotes as a word processor makes them.
-const TYPOGRAPHIC: [char; 8] = ['\u{201C}', '\u{201D}', '\u{201E}', '\u{2018}', '\u{2019}', '\u{201A}', '\u{AB}', '\u{BB}'];
+const TYPOGRAPHIC: [char; 8] = [
+    '\u{201C}', '\u{201D}', '\u{201E}', '\u{2018}', '\u{2019}', '\u{201A}', '\u{AB}', '\u{BB}',
+];
 
 fn has_typographic_quotes(text: &str) -> bool {
     text.chars().count() > 1 && text.starts_with(TYPOGRAPHIC) && text.ends_with(TYPOGRAPHIC)
@@ -137,11 +180,25 @@ fn odd_spaces(document: &Document<'_>) {
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let blank = line.len() - line.trim_start().len();
-        let odd = line.get(..blank).and_then(|blank| blank.char_indices().find(|(_, c)| !c.is_ascii_whitespace() && *c != '\u{FEFF}'));
+        let odd = line.get(..blank).and_then(|blank| {
+            blank
+                .char_indices()
+                .find(|(_, c)| !c.is_ascii_whitespace() && *c != '\u{FEFF}')
+        });
         if let Some((at, c)) = odd.filter(|_| blank < line.len()) {
-            let span = Span { start: start + at, end: start + at + c.len_utf8() };
-            let message = format!("this is no space that indents: it is U+{:04X}", u32::from(c));
-            document.mistakes.tell(Mistake::new(span, message).help("replace it by a space").warn());
+            let span = Span {
+                start: start + at,
+                end: start + at + c.len_utf8(),
+            };
+            let message = format!(
+                "this is no space that indents: it is U+{:04X}",
+                u32::from(c)
+            );
+            document.mistakes.tell(
+                Mistake::new(span, message)
+                    .help("replace it by a space")
+                    .warn(),
+            );
         }
         start += line.len();
     }
@@ -149,7 +206,10 @@ fn odd_spaces(document: &Document<'_>) {
 
 /// What YAML 1.1 took for a boolean, and many still do.
 fn is_old_boolean(text: &str) -> bool {
-    matches!(&*text.to_lowercase(), "yes" | "no" | "on" | "off" | "y" | "n")
+    matches!(
+        &*text.to_lowercase(),
+        "yes" | "no" | "on" | "off" | "y" | "n"
+    )
 }
 
 /// `${NAME}` as it stands in a text, with what a shell has behind the name: `${NAME:-x}`.
@@ -157,15 +217,23 @@ fn variable(text: &str) -> Option<&str> {
     let rest = text.get(text.find("${")?..)?;
     let end = rest.find('}')?;
     let name = rest.get(2..end)?;
-    let end_of_name = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+    let end_of_name = name
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(name.len());
     let is_name = end_of_name > 0
-        && (end_of_name == name.len() || name.get(end_of_name..).is_some_and(|rest| rest.starts_with([':', '-', '?', '+', '=', '#', '%'])));
+        && (end_of_name == name.len()
+            || name
+                .get(end_of_name..)
+                .is_some_and(|rest| rest.starts_with([':', '-', '?', '+', '=', '#', '%'])));
     is_name.then(|| rest.get(..=end))?
 }
 
 fn name_of(variable: &str) -> &str {
     let inner = variable.trim_start_matches("${");
-    inner.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default()
+    inner
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .next()
+        .unwrap_or_default()
 }
 
 /// `{{ … }}` as it stands in a text.
@@ -175,7 +243,8 @@ fn foreign_template(text: &str) -> Option<&str> {
 }
 
 fn has_template(text: &str) -> bool {
-    text.match_indices("<$").any(|(at, _)| !text.get(at + 2..).unwrap_or_default().starts_with('$'))
+    text.match_indices("<$")
+        .any(|(at, _)| !text.get(at + 2..).unwrap_or_default().starts_with('$'))
 }
 
 /// A ` #` in a bare text begins a comment, which may take a template with it.
@@ -192,24 +261,34 @@ fn swallowed(document: &Document<'_>, entry: Option<&Entry>, node: &Node) {
     if !comment.starts_with('#') {
         return;
     }
-    let span = Span { start: from + (line.len() - comment.len()), end: from + line.len() };
-    let cut_open = value.rfind("<$").is_some_and(|open| !value.get(open..).unwrap_or_default().contains('>'));
+    let span = Span {
+        start: from + (line.len() - comment.len()),
+        end: from + line.len(),
+    };
+    let cut_open = value
+        .rfind("<$")
+        .is_some_and(|open| !value.get(open..).unwrap_or_default().contains('>'));
     let swallows = has_template(comment);
     if cut_open || swallows {
-        let mut mistake = Mistake::new(span, "this is a comment, and it swallows a template").help("quote the whole text");
+        let mut mistake = Mistake::new(span, "this is a comment, and it swallows a template")
+            .help("quote the whole text");
         if cut_open {
             mistake = mistake.also(node.span, "of this text");
             document.mistakes.silence(node);
         }
         // A remark in words about a template is likelier than a text that goes on.
         let remark = !cut_open && comment.get(1..).is_some_and(|rest| rest.starts_with(' '));
-        document.mistakes.tell(if remark { mistake.warn() } else { mistake });
+        document
+            .mistakes
+            .tell(if remark { mistake.warn() } else { mistake });
     }
 }
 
 /// A password in a URL that is written out.
 fn password(document: &Document<'_>, entry: Option<&Entry>, node: &Node) -> Option<Span> {
-    let Value::Text(value, style) = &node.value else { return None };
+    let Value::Text(value, style) = &node.value else {
+        return None;
+    };
     let start = value.find("://")? + 3;
     let authority = value.get(start..)?.split(['/', '?', '#']).next()?;
     let (user_info, _) = authority.rsplit_once('@')?;
@@ -218,13 +297,26 @@ fn password(document: &Document<'_>, entry: Option<&Entry>, node: &Node) -> Opti
         return None;
     }
     let from = start + user.len() + 1;
-    let problem = pointsman_schemas::Problem::new("a password stands in this URL").inside(from..from + password.len());
+    let problem = pointsman_schemas::Problem::new("a password stands in this URL")
+        .inside(from..from + password.len());
     let problem =
         problem.help("take it out of the URL and give it as { env: NAME } or { file: path } where the connector has a place for it");
-    document.mistakes.tell(Mistake::of(problem, entry, node, &document.file.text));
+    document
+        .mistakes
+        .tell(Mistake::of(problem, entry, node, &document.file.text));
     document.mistakes.silence(node);
-    // In a block or behind escapes its place is not known to the letter: all of the text is blotted out then.
+    // In a block or behind escapes its place is not known to the letter: all of the text is blotted
+    // out then.
     let quote = usize::from(*style == Style::Quoted);
-    let exact = Span { start: node.span.start + quote + from, end: node.span.start + quote + from + password.len() };
-    Some(if document.file.text.get(exact.start..exact.end) == Some(password) { exact } else { node.span })
+    let exact = Span {
+        start: node.span.start + quote + from,
+        end: node.span.start + quote + from + password.len(),
+    };
+    Some(
+        if document.file.text.get(exact.start..exact.end) == Some(password) {
+            exact
+        } else {
+            node.span
+        },
+    )
 }

@@ -23,7 +23,8 @@ pub(super) enum Section {
 }
 
 impl Section {
-    /// Where the names stand, and what one of them is. Rules and pipes share theirs: what is kept of either is found again by it.
+    /// Where the names stand, and what one of them is. Rules and pipes share theirs: what is kept
+    /// of either is found again by it.
     const ALL: [(Self, &'static str, &'static str); 4] = [
         (Self::Sources, "sources", "source"),
         (Self::Targets, "targets", "target"),
@@ -59,10 +60,14 @@ impl<'d> Names<'d> {
                         continue;
                     };
                     let message = format!("the {one} `{}` is defined a second time", entry.key);
-                    let first = documents.get(first).map(|document| document.place(span)).unwrap_or_default();
-                    document
-                        .mistakes
-                        .tell(Mistake::new(entry.key_span, message).help(format!("first at {first}; rename or remove one of them")));
+                    let first = documents
+                        .get(first)
+                        .map(|document| document.place(span))
+                        .unwrap_or_default();
+                    document.mistakes.tell(
+                        Mistake::new(entry.key_span, message)
+                            .help(format!("first at {first}; rename or remove one of them")),
+                    );
                 }
             }
         }
@@ -70,8 +75,12 @@ impl<'d> Names<'d> {
     }
 
     fn of(&self, section: Section, tenant: &Name) -> Vec<&'d str> {
-        let mut names: Vec<&str> =
-            self.defined.keys().filter(|(of, whose, _)| *of == section && *whose == tenant).map(|(_, _, name)| *name).collect();
+        let mut names: Vec<&str> = self
+            .defined
+            .keys()
+            .filter(|(of, whose, _)| *of == section && *whose == tenant)
+            .map(|(_, _, name)| *name)
+            .collect();
         names.sort_unstable();
         names
     }
@@ -79,16 +88,37 @@ impl<'d> Names<'d> {
 
 fn check_name(document: &Document<'_>, section: Section, entry: &Entry) {
     if Name::new(&entry.key).is_err() {
-        let proposed: String =
-            entry.key.to_lowercase().chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).take(63).collect();
+        let proposed: String = entry
+            .key
+            .to_lowercase()
+            .chars()
+            .map(|c| {
+                if c.is_ascii_lowercase() || c.is_ascii_digit() {
+                    c
+                } else {
+                    '-'
+                }
+            })
+            .take(63)
+            .collect();
         let help = match proposed.trim_matches('-') {
             "" => "a name is made of 1 to 63 of a-z, 0-9 and -".to_owned(),
-            proposed => format!("a name is made of 1 to 63 of a-z, 0-9 and -, such as `{proposed}`"),
+            proposed => {
+                format!("a name is made of 1 to 63 of a-z, 0-9 and -, such as `{proposed}`")
+            }
         };
-        document.mistakes.tell(Mistake::new(entry.key_span, format!("`{}` cannot be a name", entry.key)).help(help));
+        document.mistakes.tell(
+            Mistake::new(entry.key_span, format!("`{}` cannot be a name", entry.key)).help(help),
+        );
     }
     if section == Section::Sources && BUILT_IN_SOURCES.contains(&entry.key.as_str()) {
-        let mistake = Mistake::new(entry.key_span, format!("the source `{}` is always there and cannot be defined", entry.key));
+        let mistake = Mistake::new(
+            entry.key_span,
+            format!(
+                "the source `{}` is always there and cannot be defined",
+                entry.key
+            ),
+        );
         document.mistakes.tell(mistake.help("choose another name"));
     }
 }
@@ -96,11 +126,19 @@ fn check_name(document: &Document<'_>, section: Section, entry: &Entry) {
 impl Loader<'_, '_> {
     /// True where a file of the document's tenant defines the name.
     pub(super) fn is_defined(&self, section: Section, document: &Document<'_>, text: &str) -> bool {
-        self.names.defined.contains_key(&(section, &document.tenant, text))
+        self.names
+            .defined
+            .contains_key(&(section, &document.tenant, text))
     }
 
     /// Resolves a name that stands in a piece; none where it leads nowhere, which is told.
-    pub(super) fn resolve(&self, section: Section, document: &Document<'_>, text: &str, at: Piece<'_>) -> Option<Name> {
+    pub(super) fn resolve(
+        &self,
+        section: Section,
+        document: &Document<'_>,
+        text: &str,
+        at: Piece<'_>,
+    ) -> Option<Name> {
         let built_in = section == Section::Sources && BUILT_IN_SOURCES.contains(&text);
         let defined = |tenant| self.names.defined.contains_key(&(section, tenant, text));
         if built_in || defined(&document.tenant) {
@@ -108,19 +146,33 @@ impl Loader<'_, '_> {
         }
         // Where a file could not be read the name may stand there.
         if self.complete {
-            let elsewhere = self.documents.iter().map(|document| &document.tenant).find(|tenant| defined(tenant));
+            let elsewhere = self
+                .documents
+                .iter()
+                .map(|document| &document.tenant)
+                .find(|tenant| defined(tenant));
             let help = match elsewhere {
                 Some(tenant) => format!("the one of this name belongs to the tenant `{tenant}`"),
                 None if section == Section::Targets && text.contains("://") => {
-                    format!("give it a name under `targets:` (a-name: {{ http: {{ url: \"{text}\" }} }}) and write `to: a-name`")
+                    format!(
+                        "give it a name under `targets:` (a-name: {{ http: {{ url: \"{text}\" }} }}) and write `to: a-name`"
+                    )
                 }
-                None if section == Section::Targets && (text.starts_with('.') || text.contains('/')) => {
+                None if section == Section::Targets
+                    && (text.starts_with('.') || text.contains('/')) =>
+                {
                     let words: Vec<_> = text.split_whitespace().collect();
                     let command = words.join(", ");
-                    format!("give it a name under `targets:` (a-name: {{ exec: {{ command: [{command}] }} }}) and write `to: a-name`")
+                    format!(
+                        "give it a name under `targets:` (a-name: {{ exec: {{ command: [{command}] }} }}) and write `to: a-name`"
+                    )
                 }
-                None if section == Section::Targets && self.names.of(section, &document.tenant).is_empty() => {
-                    format!("there are no targets; define it under `targets:`, such as `{text}: {{ stdout: {{}} }}`")
+                None if section == Section::Targets
+                    && self.names.of(section, &document.tenant).is_empty() =>
+                {
+                    format!(
+                        "there are no targets; define it under `targets:`, such as `{text}: {{ stdout: {{}} }}`"
+                    )
                 }
                 None => {
                     let mut candidates = self.names.of(section, &document.tenant);

@@ -23,8 +23,13 @@ impl<'d> Fed<'d> {
         let mut fed = HashMap::new();
         for document in documents {
             for entry in document.section("pipes") {
-                if let Some(source) = document.entity(entry).get("from").and_then(|at| at.node.text()) {
-                    fed.entry((&document.tenant, source)).or_insert((document, entry));
+                if let Some(source) = document
+                    .entity(entry)
+                    .get("from")
+                    .and_then(|at| at.node.text())
+                {
+                    fed.entry((&document.tenant, source))
+                        .or_insert((document, entry));
                 }
             }
         }
@@ -33,60 +38,101 @@ impl<'d> Fed<'d> {
 
     /// The pipe that a source of the document's tenant feeds.
     pub(super) fn pipe_of(&self, document: &Document<'_>, source: &Name) -> Option<&'d str> {
-        self.0.get(&(&document.tenant, source.as_str())).map(|(_, entry)| entry.key.as_str())
+        self.0
+            .get(&(&document.tenant, source.as_str()))
+            .map(|(_, entry)| entry.key.as_str())
     }
 
     /// Where the source of a pipe feeds another one first: that one's name and place.
-    fn first(&self, document: &Document<'_>, source: &Name, pipe: &Entry) -> Option<(&'d str, &'d Document<'d>, Span)> {
+    fn first(
+        &self,
+        document: &Document<'_>,
+        source: &Name,
+        pipe: &Entry,
+    ) -> Option<(&'d str, &'d Document<'d>, Span)> {
         let (first, entry) = *self.0.get(&(&document.tenant, source.as_str()))?;
         (!std::ptr::eq(entry, pipe)).then_some((entry.key.as_str(), first, entry.key_span))
     }
 }
 
 impl Loader<'_, '_> {
-    pub(super) fn pipe(&self, document: &Document<'_>, entry: &Entry, layers: &TargetLayers<'_>) -> Option<Rule> {
+    pub(super) fn pipe(
+        &self,
+        document: &Document<'_>,
+        entry: &Entry,
+        layers: &TargetLayers<'_>,
+    ) -> Option<Rule> {
         let piece = document.entity(entry);
         if piece.node.value == Value::Null {
-            piece.tell(format!("the pipe `{}` is empty", entry.key), "give it a source and a target: { from: a-source, to: a-target }");
+            piece.tell(
+                format!("the pipe `{}` is empty", entry.key),
+                "give it a source and a target: { from: a-source, to: a-target }",
+            );
             return None;
         }
         let raw = read::<RawPipe>(piece)?;
         let from = self.source_of(document, entry, piece);
-        for at in [Some(piece), piece.get("to")].into_iter().flatten().filter_map(|at| at.get("delivery")?.get("backlog")) {
-            at.tell_key("a pipe has no backlog", "remove it: what a pipe has no room for waits in its source");
+        for at in [Some(piece), piece.get("to")]
+            .into_iter()
+            .flatten()
+            .filter_map(|at| at.get("delivery")?.get("backlog"))
+        {
+            at.tell_key(
+                "a pipe has no backlog",
+                "remove it: what a pipe has no room for waits in its source",
+            );
         }
-        let rule = self.compiled_rule(document, entry, raw.into(), Some(from.into_iter().collect()), layers)?;
+        let rule = self.compiled_rule(
+            document,
+            entry,
+            raw.into(),
+            Some(from.into_iter().collect()),
+            layers,
+        )?;
         Some(Rule { pipe: true, ..rule })
     }
 
     fn source_of(&self, document: &Document<'_>, entry: &Entry, piece: Piece<'_>) -> Option<Name> {
         let Some(at) = piece.get("from") else {
             if !piece.mistakes.was_meant(piece.node, "from") {
-                let mistake = Mistake::new(entry.key_span, "this pipe has no `from`: nothing ever comes");
+                let mistake = Mistake::new(
+                    entry.key_span,
+                    "this pipe has no `from`: nothing ever comes",
+                );
                 piece.mistakes.tell(mistake.help("add from: a-source"));
             }
             return None;
         };
         let text = at.node.text()?;
         if BUILT_IN_SOURCES.contains(&text) {
-            at.tell(format!("`{text}` feeds rules alone"), "write a rule: what comes there is stored before anybody is answered");
+            at.tell(
+                format!("`{text}` feeds rules alone"),
+                "write a rule: what comes there is stored before anybody is answered",
+            );
             return None;
         }
         let name = self.resolve(Section::Sources, document, text, at)?;
         if let Some((pipe, first, span)) = self.fed.first(document, &name, entry) {
             let place = first.place(span);
-            at.tell(format!("`{name}` feeds the pipe `{pipe}` already"), format!("that is at {place}; a source feeds one pipe"));
+            at.tell(
+                format!("`{name}` feeds the pipe `{pipe}` already"),
+                format!("that is at {place}; a source feeds one pipe"),
+            );
         }
         Some(name)
     }
 }
 
-/// Marks the sources that feed pipes. One that comes to feed another pipe or target counts as changed: what it has handed over and is not
-/// acknowledged has to come again.
+/// Marks the sources that feed pipes. One that comes to feed another pipe or target counts as
+/// changed: what it has handed over and is not acknowledged has to come again.
 pub(super) fn connect(config: &mut Config) {
     for pipe in config.rules.iter().filter(|rule| rule.pipe) {
         let feeds = |source: &Name| pipe.from.as_ref().is_some_and(|from| from.contains(source));
-        for source in config.sources.iter_mut().filter(|source| source.tenant == pipe.tenant && feeds(&source.name)) {
+        for source in config
+            .sources
+            .iter_mut()
+            .filter(|source| source.tenant == pipe.tenant && feeds(&source.name))
+        {
             let mut hasher = DefaultHasher::new();
             let targets: Vec<&Name> = pipe.to.iter().map(|to| &to.target).collect();
             (source.fingerprint, &pipe.name, targets).hash(&mut hasher);

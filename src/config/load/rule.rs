@@ -19,14 +19,24 @@ use crate::config::yaml::{Entry, Value};
 use crate::config::{DeliverySettings, Destination, FollowUp, Rule};
 
 impl Loader<'_, '_> {
-    pub(super) fn rule(&self, document: &Document<'_>, entry: &Entry, layers: &TargetLayers<'_>) -> Option<Rule> {
+    pub(super) fn rule(
+        &self,
+        document: &Document<'_>,
+        entry: &Entry,
+        layers: &TargetLayers<'_>,
+    ) -> Option<Rule> {
         let piece = document.entity(entry);
         if piece.node.value == Value::Null {
-            piece.tell(format!("the rule `{}` is empty", entry.key), "give it at least a target: { to: a-target }");
+            piece.tell(
+                format!("the rule `{}` is empty", entry.key),
+                "give it at least a target: { to: a-target }",
+            );
             return None;
         }
         let raw = read::<RawRule>(piece)?;
-        let from = piece.get("from").map(|at| self.names_in(document, Section::Sources, at));
+        let from = piece
+            .get("from")
+            .map(|at| self.names_in(document, Section::Sources, at));
         self.compiled_rule(document, entry, raw, from, layers)
     }
 
@@ -41,9 +51,27 @@ impl Loader<'_, '_> {
     ) -> Option<Rule> {
         let piece = document.entity(entry);
         let conditions = conditions(&raw);
-        let pattern = compiled(piece, "match", raw.pattern, |value| Pattern::compile(&value.into()), |pattern| pattern.warnings().to_vec());
-        let condition = compiled(piece, "where", raw.condition, |text| Condition::parse(&text), |condition| condition.warnings().to_vec());
-        let filters = compiled(piece, "filters", raw.filters, |raw| Filters::compile(&raw), |filters| filters.warnings().to_vec());
+        let pattern = compiled(
+            piece,
+            "match",
+            raw.pattern,
+            |value| Pattern::compile(&value.into()),
+            |pattern| pattern.warnings().to_vec(),
+        );
+        let condition = compiled(
+            piece,
+            "where",
+            raw.condition,
+            |text| Condition::parse(&text),
+            |condition| condition.warnings().to_vec(),
+        );
+        let filters = compiled(
+            piece,
+            "filters",
+            raw.filters,
+            |raw| Filters::compile(&raw),
+            |filters| filters.warnings().to_vec(),
+        );
         let transform = transform(piece);
         Layer::refuse_limits(piece);
         let layer = Layer::new(raw.delivery, piece);
@@ -54,11 +82,15 @@ impl Loader<'_, '_> {
             if before.as_str() == entry.key {
                 at.tell("it has this name already", "remove `renamed_from`");
             } else if self.is_defined(Section::Rules, document, before.as_str()) {
-                at.tell(format!("`{before}` is still there and keeps its deliveries"), "remove that one, or `renamed_from`");
+                at.tell(
+                    format!("`{before}` is still there and keeps its deliveries"),
+                    "remove that one, or `renamed_from`",
+                );
             }
         }
         let name = Name::new(&entry.key).ok()?;
-        let (tenant, renamed_from, description) = (document.tenant.clone(), raw.renamed_from, raw.description);
+        let (tenant, renamed_from, description) =
+            (document.tenant.clone(), raw.renamed_from, raw.description);
         Some(Rule {
             name,
             tenant,
@@ -79,14 +111,25 @@ impl Loader<'_, '_> {
     fn names_in(&self, document: &Document<'_>, section: Section, at: Piece<'_>) -> Vec<Name> {
         let items = items(at);
         if items.is_empty() {
-            at.tell("this list is empty: nothing ever comes", "name a source, or remove the key to take from all of them");
+            at.tell(
+                "this list is empty: nothing ever comes",
+                "name a source, or remove the key to take from all of them",
+            );
         }
         let mut names = Vec::with_capacity(items.len());
         for item in items {
-            let Some(name) = item.node.text().and_then(|text| self.resolve(section, document, text, item)) else { continue };
+            let Some(name) = item
+                .node
+                .text()
+                .and_then(|text| self.resolve(section, document, text, item))
+            else {
+                continue;
+            };
             if let Some(pipe) = self.fed.pipe_of(document, &name) {
                 item.tell(
-                    format!("`{name}` feeds the pipe `{pipe}`, and a source feeds rules or one pipe"),
+                    format!(
+                        "`{name}` feeds the pipe `{pipe}`, and a source feeds rules or one pipe"
+                    ),
                     "take it out here, or make a rule of the pipe",
                 );
             }
@@ -106,17 +149,25 @@ impl Loader<'_, '_> {
         let entry = rule.entry.map_or(rule.span(), |entry| entry.key_span);
         let Some(at) = rule.get("to") else {
             if !rule.mistakes.was_meant(rule.node, "to") {
-                rule.mistakes.tell(Mistake::new(entry, "there is no `to`: the events go nowhere").help("add to: a-target"));
+                rule.mistakes.tell(
+                    Mistake::new(entry, "there is no `to`: the events go nowhere")
+                        .help("add to: a-target"),
+                );
             }
             return Vec::new();
         };
         if matches!(&at.node.value, Value::List(items) if items.is_empty()) {
-            at.tell("this list is empty: the rule's events go nowhere", "name a target");
+            at.tell(
+                "this list is empty: the rule's events go nowhere",
+                "name a target",
+            );
         }
         let mut taken = HashSet::new();
         let mut destinations = Vec::new();
         for item in items(at) {
-            let Some(raw) = read::<RawTo>(item) else { continue };
+            let Some(raw) = read::<RawTo>(item) else {
+                continue;
+            };
             let name_at = item.get("target").unwrap_or(item);
             let Some(text) = raw.target else {
                 if !item.mistakes.was_meant(item.node, "target") && item.is_whole() {
@@ -127,19 +178,38 @@ impl Loader<'_, '_> {
             Layer::refuse_limits(item);
             let own_layer = Layer::new(raw.delivery, item);
             let own_transform = transform(item);
-            let Some(target) = self.resolve(Section::Targets, document, &text, name_at) else { continue };
+            let Some(target) = self.resolve(Section::Targets, document, &text, name_at) else {
+                continue;
+            };
             if !taken.insert(text.clone()) {
-                name_at.tell(format!("this rule sends to `{text}` already"), "remove one of them, or make two rules of it");
+                name_at.tell(
+                    format!("this rule sends to `{text}` already"),
+                    "remove one of them, or make two rules of it",
+                );
                 continue;
             }
             let of_target = layers.get(&(&document.tenant, text.as_str()));
-            let delivery = DeliverySettings::merged(&[Some(&own_layer), Some(layer), of_target].into_iter().flatten().collect::<Vec<_>>());
-            destinations.push(Destination { target, transform: own_transform.or_else(|| transform_of_rule.cloned()), delivery });
+            let delivery = DeliverySettings::merged(
+                &[Some(&own_layer), Some(layer), of_target]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>(),
+            );
+            destinations.push(Destination {
+                target,
+                transform: own_transform.or_else(|| transform_of_rule.cloned()),
+                delivery,
+            });
         }
         destinations
     }
 
-    fn follow_up(&self, document: &Document<'_>, at: Piece<'_>, layers: &TargetLayers<'_>) -> Option<FollowUp> {
+    fn follow_up(
+        &self,
+        document: &Document<'_>,
+        at: Piece<'_>,
+        layers: &TargetLayers<'_>,
+    ) -> Option<FollowUp> {
         let raw = read::<RawFollowUp>(at)?;
         let name_at = at.get("to").unwrap_or(at);
         let Some(text) = raw.to else {
@@ -152,18 +222,33 @@ impl Loader<'_, '_> {
         let target = self.resolve(Section::Targets, document, &text, name_at)?;
         let of_target = layers.get(&(&document.tenant, text.as_str()));
         let delivery = DeliverySettings::merged(&of_target.into_iter().collect::<Vec<_>>());
-        Some(FollowUp { target, send: raw.send, transform, delivery })
+        Some(FollowUp {
+            target,
+            send: raw.send,
+            transform,
+            delivery,
+        })
     }
 }
 
 fn conditions(raw: &RawRule) -> serde_json::Value {
-    let pattern = raw.pattern.clone().map(|pattern| ("match".to_owned(), pattern.into()));
-    let condition = raw.condition.clone().map(|condition| ("where".to_owned(), condition.into()));
-    let filters = raw.filters.as_ref().and_then(|filters| Some(("filters".to_owned(), serde_json::to_value(filters).ok()?)));
+    let pattern = raw
+        .pattern
+        .clone()
+        .map(|pattern| ("match".to_owned(), pattern.into()));
+    let condition = raw
+        .condition
+        .clone()
+        .map(|condition| ("where".to_owned(), condition.into()));
+    let filters = raw
+        .filters
+        .as_ref()
+        .and_then(|filters| Some(("filters".to_owned(), serde_json::to_value(filters).ok()?)));
     serde_json::Map::from_iter(pattern.into_iter().chain(condition).chain(filters)).into()
 }
 
-/// Compiles what stands under a key, where it could be read whole, and tells what is wrong or odd with it.
+/// Compiles what stands under a key, where it could be read whole, and tells what is wrong or odd
+/// with it.
 pub(super) fn compiled<R, T>(
     piece: Piece<'_>,
     key: &str,
@@ -172,7 +257,9 @@ pub(super) fn compiled<R, T>(
     warnings: impl FnOnce(&T) -> Vec<Problem>,
 ) -> Option<T> {
     let at = piece.get(key).filter(|at| at.is_whole())?;
-    let compiled = compile(raw?).map_err(|problems| at.tell_problems(problems)).ok()?;
+    let compiled = compile(raw?)
+        .map_err(|problems| at.tell_problems(problems))
+        .ok()?;
     at.tell_problems(warnings(&compiled));
     Some(compiled)
 }
@@ -182,7 +269,13 @@ fn transform(piece: Piece<'_>) -> Option<Arc<Transform>> {
         refuse_unwritten(set);
     }
     let raw = piece.get("transform").and_then(read::<RawTransform>);
-    let transform = compiled(piece, "transform", raw, |raw| Transform::compile(&raw), Transform::warnings)?;
+    let transform = compiled(
+        piece,
+        "transform",
+        raw,
+        |raw| Transform::compile(&raw),
+        Transform::warnings,
+    )?;
     if let Some(at) = piece.get("transform") {
         addresses::transform_in_no_event(at, &transform);
     }
@@ -194,7 +287,10 @@ pub(super) fn refuse_unwritten(set: Piece<'_>) {
     for entry in set.node.entries() {
         let at = set.child(Some(entry), &entry.value);
         if at.is_unwritten() {
-            at.tell(format!("`{}` has no value", entry.key), "give it one, remove the key, or write `null` to take the attribute away");
+            at.tell(
+                format!("`{}` has no value", entry.key),
+                "give it one, remove the key, or write `null` to take the attribute away",
+            );
             at.mistakes.silence(at.node);
         }
     }

@@ -17,22 +17,36 @@ impl Loader<'_, '_> {
         let raw = read::<RawTest>(piece)?;
         for key in ["event", "expect"] {
             if piece.get(key).is_none() && !piece.mistakes.was_meant(piece.node, key) {
-                piece
-                    .tell_key(format!("`{key}` is missing here"), "a test says what happens and what is expected: { event: …, expect: … }");
+                piece.tell_key(
+                    format!("`{key}` is missing here"),
+                    "a test says what happens and what is expected: { event: …, expect: … }",
+                );
             }
         }
-        let from = raw.from.and_then(|from| self.resolve(Section::Sources, document, &from, piece.get("from")?));
-        let event = raw.event.zip(piece.get("event").filter(|at| at.is_whole())).and_then(|(event, at)| read_event(event, at));
-        let now = raw.now.zip(piece.get("now")).and_then(|(now, at)| match now.parse::<jiff::Timestamp>() {
-            Ok(now) => Some(Timestamp(now.as_microsecond())),
-            Err(_) => {
-                at.tell("this is not a time", "write it as RFC 3339: \"2026-11-27T09:00:00Z\"");
-                None
+        let from = raw
+            .from
+            .and_then(|from| self.resolve(Section::Sources, document, &from, piece.get("from")?));
+        let event = raw
+            .event
+            .zip(piece.get("event").filter(|at| at.is_whole()))
+            .and_then(|(event, at)| read_event(event, at));
+        let now = raw.now.zip(piece.get("now")).and_then(|(now, at)| {
+            match now.parse::<jiff::Timestamp>() {
+                Ok(now) => Some(Timestamp(now.as_microsecond())),
+                Err(_) => {
+                    at.tell(
+                        "this is not a time",
+                        "write it as RFC 3339: \"2026-11-27T09:00:00Z\"",
+                    );
+                    None
+                }
             }
         });
         let mut expect = Vec::new();
         for (rule, expected) in raw.expect.unwrap_or_default() {
-            let Some(at) = piece.get("expect").and_then(|at| at.get(&rule)) else { continue };
+            let Some(at) = piece.get("expect").and_then(|at| at.get(&rule)) else {
+                continue;
+            };
             let expectation = match expected {
                 Value::Bool(false) => Expectation::Silent,
                 Value::Object(_) => Expectation::Fires(expected),
@@ -48,9 +62,19 @@ impl Loader<'_, '_> {
                 expect.push((name, expectation));
             }
         }
-        let (line, _) = document.lines.place(&document.file.text, entry.key_span.start);
+        let (line, _) = document
+            .lines
+            .place(&document.file.text, entry.key_span.start);
         let (name, tenant) = (entry.key.clone(), document.tenant.clone());
-        Some(Test { name, tenant, place: (document.file.name.clone(), line), from, event: event?, now, expect })
+        Some(Test {
+            name,
+            tenant,
+            place: (document.file.name.clone(), line),
+            from,
+            event: event?,
+            now,
+            expect,
+        })
     }
 }
 
@@ -68,14 +92,22 @@ fn read_event(event: RawEvent, at: Piece<'_>) -> Option<Event> {
         Ok(event) => Some(event),
         Err(error) => {
             let attribute = match &error {
-                InvalidEvent::Empty(name) | InvalidEvent::Name(name) | InvalidEvent::Value { name, .. } => Some(name.as_str()),
+                InvalidEvent::Empty(name)
+                | InvalidEvent::Name(name)
+                | InvalidEvent::Value { name, .. } => Some(name.as_str()),
                 InvalidEvent::SpecVersion(_) => Some("specversion"),
                 _ => None,
             };
-            let at = attribute.and_then(|attribute| at.get(attribute)).unwrap_or(at);
+            let at = attribute
+                .and_then(|attribute| at.get(attribute))
+                .unwrap_or(at);
             let help = match &at.node.value {
-                Yaml::Number(number) if attribute.is_some() => format!("write it as a text: \"{number}\""),
-                Yaml::Boolean(value) if attribute.is_some() => format!("write it as a text: \"{value}\""),
+                Yaml::Number(number) if attribute.is_some() => {
+                    format!("write it as a text: \"{number}\"")
+                }
+                Yaml::Boolean(value) if attribute.is_some() => {
+                    format!("write it as a text: \"{value}\"")
+                }
                 _ => "an event has at least type, source and id".to_owned(),
             };
             at.tell(format!("this is not a CloudEvent: {error}"), help);
@@ -90,7 +122,9 @@ fn decode(bytes: Bytes) -> Result<Event, InvalidEvent> {
     if let Err(InvalidEvent::Missing("specversion")) = read
         && let Some(behind) = bytes.trim_ascii_start().strip_prefix(b"{")
     {
-        return pointsman_schemas::json::decode(&[b"{\"specversion\":\"1.0\",", behind].concat().into());
+        return pointsman_schemas::json::decode(
+            &[b"{\"specversion\":\"1.0\",", behind].concat().into(),
+        );
     }
     read
 }

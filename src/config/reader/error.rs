@@ -6,7 +6,8 @@ use serde::de::{self, Expected, Unexpected};
 
 use crate::config::yaml::OddNumber;
 
-/// An error of a visitor. It becomes [`Error::Told`] once its place is known and the mistakes have it.
+/// An error of a visitor. It becomes [`Error::Told`] once its place is known and the mistakes have
+/// it.
 #[derive(Debug)]
 pub enum Error {
     /// The mistakes have it already.
@@ -44,7 +45,8 @@ pub enum Error {
     Other(String),
 }
 
-/// How [`Error::Told`] looks while it passes through an erased deserializer, which keeps only texts of it.
+/// How [`Error::Told`] looks while it passes through an erased deserializer, which keeps only texts
+/// of it.
 const TOLD: &str = "\u{1}told";
 
 impl fmt::Display for Error {
@@ -54,7 +56,9 @@ impl fmt::Display for Error {
             Self::Missing(field) => write!(f, "`{field}` is missing"),
             Self::UnknownField { field, .. } => write!(f, "unknown key `{field}`"),
             Self::UnknownVariant { variant, .. } => write!(f, "`{variant}` is not known here"),
-            Self::Type { found, expected } => write!(f, "{expected} is wanted, and this is {found}"),
+            Self::Type { found, expected } => {
+                write!(f, "{expected} is wanted, and this is {found}")
+            }
             Self::Odd(_) => f.write_str("this is not a number as JSON spells it"),
             Self::Empty => f.write_str("there is no value"),
             Self::Bare(variant) => write!(f, "`{variant}` needs more"),
@@ -74,23 +78,38 @@ impl de::Error for Error {
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::Type { found: found(unexpected), expected: wanted(&expected.to_string()) }
+        Self::Type {
+            found: found(unexpected),
+            expected: wanted(&expected.to_string()),
+        }
     }
 
     fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::Type { found: found(unexpected), expected: wanted(&expected.to_string()) }
+        Self::Type {
+            found: found(unexpected),
+            expected: wanted(&expected.to_string()),
+        }
     }
 
     fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
-        Self::Type { found: format!("a list of {length}"), expected: wanted(&expected.to_string()) }
+        Self::Type {
+            found: format!("a list of {length}"),
+            expected: wanted(&expected.to_string()),
+        }
     }
 
     fn unknown_variant(variant: &str, known: &'static [&'static str]) -> Self {
-        Self::UnknownVariant { variant: variant.to_owned(), known }
+        Self::UnknownVariant {
+            variant: variant.to_owned(),
+            known,
+        }
     }
 
     fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
-        Self::UnknownField { field: field.to_owned(), known }
+        Self::UnknownField {
+            field: field.to_owned(),
+            known,
+        }
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -127,7 +146,9 @@ fn wanted(expected: &str) -> String {
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".to_owned(),
         other if other.starts_with("a nonzero u") => "a whole number from 1".to_owned(),
         other if other.starts_with("struct ") => "a mapping".to_owned(),
-        other if other.starts_with("enum ") || other.starts_with("variant identifier") => "one of the known words".to_owned(),
+        other if other.starts_with("enum ") || other.starts_with("variant identifier") => {
+            "one of the known words".to_owned()
+        }
         other => other.to_owned(),
     }
 }

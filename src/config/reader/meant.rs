@@ -5,18 +5,37 @@ use crate::config::yaml::{Node, Style, Value};
 /// Help for a value that is not of the kind that is wanted.
 pub(super) fn of_kind(expected: &str, node: &Node, source: &str) -> Option<String> {
     match &node.value {
-        Value::Number(number) if number.as_f64().is_some_and(|number| number < 0.0) && expected.contains(" such as ") => None,
-        Value::Number(_) if expected.starts_with("a duration") => Some(format!("write it with its unit: `{source}s`")),
-        Value::Number(_) if expected.starts_with("a size") => Some(format!("write it with its unit: `{source}MiB`")),
-        Value::Number(_) if expected.starts_with("a rate") => Some(format!("write it with its time: `{source}/s`")),
-        Value::Number(_) if expected.starts_with("an address") => Some(format!("write `127.0.0.1:{source}`")),
-        Value::Number(_) | Value::Boolean(_) if expected.contains("text") || expected.contains("name") => {
+        Value::Number(number)
+            if number.as_f64().is_some_and(|number| number < 0.0)
+                && expected.contains(" such as ") =>
+        {
+            None
+        }
+        Value::Number(_) if expected.starts_with("a duration") => {
+            Some(format!("write it with its unit: `{source}s`"))
+        }
+        Value::Number(_) if expected.starts_with("a size") => {
+            Some(format!("write it with its unit: `{source}MiB`"))
+        }
+        Value::Number(_) if expected.starts_with("a rate") => {
+            Some(format!("write it with its time: `{source}/s`"))
+        }
+        Value::Number(_) if expected.starts_with("an address") => {
+            Some(format!("write `127.0.0.1:{source}`"))
+        }
+        Value::Number(_) | Value::Boolean(_)
+            if expected.contains("text") || expected.contains("name") =>
+        {
             Some(format!("quote it to make a text of it: \"{source}\""))
         }
-        Value::Text(text, Style::Quoted) if expected.contains("number") && text.parse::<f64>().is_ok() => {
+        Value::Text(text, Style::Quoted)
+            if expected.contains("number") && text.parse::<f64>().is_ok() =>
+        {
             Some(format!("write it without quotes: `{text}`"))
         }
-        Value::Text(text, Style::Quoted) if expected == "true or false" && matches!(&**text, "true" | "false") => {
+        Value::Text(text, Style::Quoted)
+            if expected == "true or false" && matches!(&**text, "true" | "false") =>
+        {
             Some(format!("write it without quotes: `{text}`"))
         }
         Value::Text(text, _) if expected == "true or false" => Some(match &*text.to_lowercase() {
@@ -25,7 +44,9 @@ pub(super) fn of_kind(expected: &str, node: &Node, source: &str) -> Option<Strin
             _ => "only `true` and `false` are booleans".to_owned(),
         }),
         _ if expected == "true or false" => Some("only `true` and `false` are booleans".to_owned()),
-        Value::Text(text, _) if expected == "a list" => Some(format!("write a list of one: `[{text}]`")),
+        Value::Text(text, _) if expected == "a list" => {
+            Some(format!("write a list of one: `[{text}]`"))
+        }
         _ => None,
     }
 }
@@ -43,19 +64,33 @@ const IN_SHORT: [(&str, &str); 9] = [
     ("transform", "data"),
 ];
 
-/// Help for a text in the place of a mapping: `to:console` is one, since a key's colon is followed by a space. Else what a preset is given.
+/// Help for a text in the place of a mapping: `to:console` is one, since a key's colon is followed
+/// by a space. Else what a preset is given.
 pub(super) fn glued(expected: &str, node: &Node) -> Option<String> {
     let text = node.text().filter(|_| expected == "a mapping")?;
-    let is_key = |key: &str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || b"-_".contains(&byte));
+    let is_key = |key: &str| {
+        !key.is_empty()
+            && key
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || b"-_".contains(&byte))
+    };
     match text.split_once(':') {
-        Some((key, value)) if is_key(key) && !value.starts_with([' ', '/']) && !value.is_empty() && !text.contains('\n') => {
-            Some(format!("a space stands behind the colon: write `{key}: {value}`"))
+        Some((key, value))
+            if is_key(key)
+                && !value.starts_with([' ', '/'])
+                && !value.is_empty()
+                && !text.contains('\n') =>
+        {
+            Some(format!(
+                "a space stands behind the colon: write `{key}: {value}`"
+            ))
         }
         _ => None,
     }
 }
 
-/// A number that is spelt as older YAML, or C, has it, as JSON spells it: in backticks, and of an octal one both readings.
+/// A number that is spelt as older YAML, or C, has it, as JSON spells it: in backticks, and of an
+/// octal one both readings.
 pub(super) fn number(source: &str) -> Option<String> {
     let (sign, digits) = match source.strip_prefix(['+', '-']) {
         Some(rest) => (if source.starts_with('-') { "-" } else { "" }, rest),
@@ -63,24 +98,43 @@ pub(super) fn number(source: &str) -> Option<String> {
     };
     let plain = digits.replace('_', "");
     let radix = |prefix: &str, radix: u32| {
-        plain.to_ascii_lowercase().strip_prefix(prefix).and_then(|digits| u64::from_str_radix(digits, radix).ok())
+        plain
+            .to_ascii_lowercase()
+            .strip_prefix(prefix)
+            .and_then(|digits| u64::from_str_radix(digits, radix).ok())
     };
-    if let Some(number) = radix("0x", 16).or_else(|| radix("0o", 8)).or_else(|| radix("0b", 2)) {
+    if let Some(number) = radix("0x", 16)
+        .or_else(|| radix("0o", 8))
+        .or_else(|| radix("0b", 2))
+    {
         return Some(format!("`{sign}{number}`"));
     }
     let bare = plain.trim_start_matches('0');
-    let bare = if bare.is_empty() || bare.starts_with(['.', 'e', 'E']) { format!("0{bare}") } else { bare.to_owned() };
-    let bare = if bare.ends_with('.') { format!("{bare}0") } else { bare.replace(".e", ".0e").replace(".E", ".0E") };
+    let bare = if bare.is_empty() || bare.starts_with(['.', 'e', 'E']) {
+        format!("0{bare}")
+    } else {
+        bare.to_owned()
+    };
+    let bare = if bare.ends_with('.') {
+        format!("{bare}0")
+    } else {
+        bare.replace(".e", ".0e").replace(".E", ".0E")
+    };
     let number: serde_json::Number = bare.parse().ok()?;
     // A file's mode is what people write so.
-    let octal = (plain.len() > 1 && plain.starts_with('0')).then(|| u64::from_str_radix(&plain, 8).ok()).flatten();
+    let octal = (plain.len() > 1 && plain.starts_with('0'))
+        .then(|| u64::from_str_radix(&plain, 8).ok())
+        .flatten();
     Some(match octal {
-        Some(octal) => format!("`{sign}{octal}` (older YAML reads it as octal) or `{sign}{number}`"),
+        Some(octal) => {
+            format!("`{sign}{octal}` (older YAML reads it as octal) or `{sign}{number}`")
+        }
         None => format!("`{sign}{bare}`"),
     })
 }
 
-/// Help for a value that stands in the place of a mapping, or of another form: how it is written out.
+/// Help for a value that stands in the place of a mapping, or of another form: how it is written
+/// out.
 pub(super) fn in_short(key: &str, expected: &str, node: &Node, source: &str) -> Option<String> {
     match (key, &node.value) {
         ("command", Value::Text(text, _)) if expected == "a list" => {
@@ -91,26 +145,44 @@ pub(super) fn in_short(key: &str, expected: &str, node: &Node, source: &str) -> 
             let first = items.first().and_then(Node::text).unwrap_or("a-target");
             return Some(format!("one target is told: write `{key}: {first}`"));
         }
-        ("url", Value::Number(_)) => return Some(format!("write `url: http://127.0.0.1:{source}/`")),
+        ("url", Value::Number(_)) => {
+            return Some(format!("write `url: http://127.0.0.1:{source}/`"));
+        }
         ("basic", Value::Text(..)) if expected == "a mapping" => {
             return Some("write `basic: { username: me, password: { env: NAME } }`".to_owned());
         }
-        ("headers" | "env" | "set" | "extensions" | "arguments", Value::List(items)) if expected == "a mapping" => {
-            return items.first().map(|item| format!("write `{key}: {{ {} }}`", pair(item)));
+        ("headers" | "env" | "set" | "extensions" | "arguments", Value::List(items))
+            if expected == "a mapping" =>
+        {
+            return items
+                .first()
+                .map(|item| format!("write `{key}: {{ {} }}`", pair(item)));
         }
         _ => {}
     }
-    let (_, setting) = IN_SHORT.iter().find(|(short, _)| *short == key && expected == "a mapping")?;
+    let (_, setting) = IN_SHORT
+        .iter()
+        .find(|(short, _)| *short == key && expected == "a mapping")?;
     let value = match (&node.value, key) {
         (Value::Number(_), "backoff" | "delivery") => format!("{source}s"),
         (Value::Number(_), "retry" | "concurrency" | "backlog") => source.to_owned(),
-        (Value::Text(text, _), "backoff" | "delivery") => duration(text).unwrap_or_else(|| text.clone()),
+        (Value::Text(text, _), "backoff" | "delivery") => {
+            duration(text).unwrap_or_else(|| text.clone())
+        }
         (Value::Text(text, _), "retry") if !text.bytes().all(|byte| byte.is_ascii_digit()) => {
             let length = duration(text)?;
-            return Some(format!("write `retry: {{ backoff: {{ initial: {length} }} }}`"));
+            return Some(format!(
+                "write `retry: {{ backoff: {{ initial: {length} }} }}`"
+            ));
         }
-        (Value::Text(text, _), "retry" | "concurrency" | "backlog") => text.parse::<u32>().ok()?.to_string(),
-        (Value::Text(text, _), "store" | "declare" | "notifications" | "transform") if !text.contains('\n') => quoted(text),
+        (Value::Text(text, _), "retry" | "concurrency" | "backlog") => {
+            text.parse::<u32>().ok()?.to_string()
+        }
+        (Value::Text(text, _), "store" | "declare" | "notifications" | "transform")
+            if !text.contains('\n') =>
+        {
+            quoted(text)
+        }
         _ => return None,
     };
     Some(format!("write `{key}: {{ {setting}: {value} }}`"))
@@ -135,8 +207,16 @@ fn pair(item: &Node) -> String {
 
 /// A text as it can stand in braces.
 fn quoted(text: &str) -> String {
-    let is_bare = text == "…" || !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte));
-    if is_bare { text.to_owned() } else { serde_json::Value::from(text).to_string() }
+    let is_bare = text == "…"
+        || !text.is_empty()
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte));
+    if is_bare {
+        text.to_owned()
+    } else {
+        serde_json::Value::from(text).to_string()
+    }
 }
 
 /// Help for a text that a type could not read, by what the type says of it.
@@ -156,12 +236,17 @@ pub(super) fn of_text(message: &str, node: &Node) -> Option<String> {
 
 /// A number, which may have a point in it, as thousandths, and what stands behind it.
 fn thousandths(text: &str) -> Option<(u64, String)> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let fraction: u64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
     let whole: u64 = whole.parse().ok()?;
-    Some((whole.checked_mul(1_000)?.checked_add(fraction)?, unit.trim().to_lowercase()))
+    Some((
+        whole.checked_mul(1_000)?.checked_add(fraction)?,
+        unit.trim().to_lowercase(),
+    ))
 }
 
 /// Milliseconds of a unit, by what people call it.
@@ -181,8 +266,17 @@ fn unit_millis(unit: &str) -> Option<u64> {
 fn duration(text: &str) -> Option<String> {
     let (number, unit) = thousandths(text.trim())?;
     let millis = number.checked_mul(unit_millis(&unit)?)? / 1_000;
-    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-    units.iter().find(|(_, per)| millis > 0 && millis.is_multiple_of(*per)).map(|(unit, per)| format!("{}{unit}", millis / per))
+    let units = [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+        ("ms", 1),
+    ];
+    units
+        .iter()
+        .find(|(_, per)| millis > 0 && millis.is_multiple_of(*per))
+        .map(|(unit, per)| format!("{}{unit}", millis / per))
 }
 
 /// `20GB`, `1.5 GiB`, `512k`.
@@ -197,20 +291,39 @@ fn size(text: &str) -> Option<String> {
         _ => return None,
     };
     let bytes = number.checked_mul(bytes)? / 1_000;
-    let units: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-    units.iter().find(|(_, per)| bytes > 0 && bytes.is_multiple_of(*per)).map(|(unit, per)| format!("{}{unit}", bytes / per))
+    let units: [(&str, u64); 5] = [
+        ("TiB", 1 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+        ("B", 1),
+    ];
+    units
+        .iter()
+        .find(|(_, per)| bytes > 0 && bytes.is_multiple_of(*per))
+        .map(|(unit, per)| format!("{}{unit}", bytes / per))
 }
 
 /// `100/sec`, `100 per minute`, `100rps`, `100`.
 fn rate(text: &str) -> Option<String> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, behind) = text.split_at(end);
-    let per = behind.trim().trim_start_matches('/').trim_start_matches("per").trim().to_lowercase();
+    let per = behind
+        .trim()
+        .trim_start_matches('/')
+        .trim_start_matches("per")
+        .trim()
+        .to_lowercase();
     let per = match per.as_str() {
         "" | "rps" | "hz" => 1_000,
         other => unit_millis(other)?,
     };
-    let unit = [("s", 1_000), ("m", 60_000), ("h", 3_600_000)].into_iter().find(|(_, millis)| *millis == per)?.0;
+    let unit = [("s", 1_000), ("m", 60_000), ("h", 3_600_000)]
+        .into_iter()
+        .find(|(_, millis)| *millis == per)?
+        .0;
     (!number.is_empty()).then(|| format!("{number}/{unit}"))
 }
 
@@ -221,7 +334,10 @@ mod tests {
     #[test]
     fn numbers_are_spelt_as_json_has_them() {
         for (source, expect) in [
-            ("0644", Some("`420` (older YAML reads it as octal) or `644`")),
+            (
+                "0644",
+                Some("`420` (older YAML reads it as octal) or `644`"),
+            ),
             ("0o644", Some("`420`")),
             ("0x1F", Some("`31`")),
             ("-0b101", Some("`-5`")),
@@ -252,9 +368,13 @@ mod tests {
         ] {
             assert_eq!(duration(text).as_deref(), expect, "{text}");
         }
-        for (text, expect) in
-            [("20GB", Some("20GiB")), ("1.5 GiB", Some("1536MiB")), ("512k", Some("512KiB")), ("10Mb", Some("10MiB")), ("x", None)]
-        {
+        for (text, expect) in [
+            ("20GB", Some("20GiB")),
+            ("1.5 GiB", Some("1536MiB")),
+            ("512k", Some("512KiB")),
+            ("10Mb", Some("10MiB")),
+            ("x", None),
+        ] {
             assert_eq!(size(text).as_deref(), expect, "{text}");
         }
         for (text, expect) in [

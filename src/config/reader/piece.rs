@@ -23,13 +23,19 @@ impl<'t> Piece<'t> {
     /// A value inside of this one.
     #[must_use]
     pub fn child(self, entry: Option<&'t Entry>, node: &'t Node) -> Self {
-        Self { node, entry, ..self }
+        Self {
+            node,
+            entry,
+            ..self
+        }
     }
 
     /// The value under a key.
     #[must_use]
     pub fn get(self, key: &str) -> Option<Self> {
-        self.node.entry(key).map(|entry| self.child(Some(entry), &entry.value))
+        self.node
+            .entry(key)
+            .map(|entry| self.child(Some(entry), &entry.value))
     }
 
     /// What to underline where all of the value is meant.
@@ -40,12 +46,15 @@ impl<'t> Piece<'t> {
 
     /// Tells a mistake in the value.
     pub fn tell(self, message: impl Into<String>, help: impl Into<String>) {
-        self.mistakes.tell(Mistake::new(self.span(), message).help(help));
+        self.mistakes
+            .tell(Mistake::new(self.span(), message).help(help));
     }
 
     /// Tells a mistake whose place is the key.
     pub fn tell_key(self, message: impl Into<String>, help: impl Into<String>) {
-        let span = self.entry.map_or_else(|| self.span(), |entry| entry.key_span);
+        let span = self
+            .entry
+            .map_or_else(|| self.span(), |entry| entry.key_span);
         self.mistakes.tell(Mistake::new(span, message).help(help));
     }
 
@@ -55,34 +64,50 @@ impl<'t> Piece<'t> {
             if self.mistakes.is_silenced(self.node.follow(&problem.path).1) {
                 continue;
             }
-            self.mistakes.tell(Mistake::of(problem, self.entry, self.node, self.text));
+            self.mistakes
+                .tell(Mistake::of(problem, self.entry, self.node, self.text));
         }
     }
 
-    /// Tells what a type that was read of the value finds wrong with it. Of a value that could be read in part only, not what may be wrong
-    /// for that reason: what is odd about it, and what is wrong with all of it.
+    /// Tells what a type that was read of the value finds wrong with it. Of a value that could be
+    /// read in part only, not what may be wrong for that reason: what is odd about it, and what is
+    /// wrong with all of it.
     pub fn tell_check(self, problems: Vec<Problem>) {
         let whole = self.is_whole();
-        self.tell_problems(problems.into_iter().filter(|problem| whole || !problem.warning && !problem.path.is_empty()));
+        self.tell_problems(
+            problems
+                .into_iter()
+                .filter(|problem| whole || !problem.warning && !problem.path.is_empty()),
+        );
     }
 
     /// Tells of a key that is not known here, and what it was probably meant to be.
     pub fn tell_unknown_key(self, entry: &Entry, known: &[&str]) {
         let (mut meant, mut help) = suggest::help(&entry.key, known);
         // A pattern is a mapping, a condition a text.
-        if meant == Some("where") && matches!(entry.value.value, Value::Map(_)) && known.contains(&"match") {
+        if meant == Some("where")
+            && matches!(entry.value.value, Value::Map(_))
+            && known.contains(&"match")
+        {
             (meant, help) = (Some("match"), "did you mean `match`?".to_owned());
         }
         if let Some(meant) = meant {
             self.mistakes.note_meant(self.node, meant);
         }
-        self.mistakes.tell(Mistake::new(entry.key_span, format!("unknown key `{}`", entry.key)).help(help));
+        self.mistakes
+            .tell(Mistake::new(entry.key_span, format!("unknown key `{}`", entry.key)).help(help));
     }
 
     /// True where no value is written, not even `null`.
     #[must_use]
     pub fn is_unwritten(self) -> bool {
-        self.node.value == Value::Null && self.text.get(self.node.span.start..self.node.span.end).unwrap_or_default().trim().is_empty()
+        self.node.value == Value::Null
+            && self
+                .text
+                .get(self.node.span.start..self.node.span.end)
+                .unwrap_or_default()
+                .trim()
+                .is_empty()
     }
 
     /// True where nothing in the value was impossible to read, so that it can be looked at whole.

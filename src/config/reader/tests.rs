@@ -9,10 +9,28 @@ use crate::config::yaml;
 /// What a text reads as, and what is told of it: `text underlined: message (help)`.
 fn told<T: for<'de> Deserialize<'de> + std::fmt::Debug>(text: &str) -> String {
     let (root, mistakes) = (yaml::read(text).unwrap(), Mistakes::default());
-    let value: Option<T> = read(Piece { node: &root, entry: None, text, mistakes: &mistakes });
-    let mut out = format!("{text} => {}", value.map_or("nothing".to_owned(), |value| format!("{value:?}")));
-    for Mistake { span, message, help, .. } in mistakes.into_inner() {
-        out += &format!("\n  {}: {message} ({})", &text[span.start..span.end], help.as_deref().unwrap_or("-"));
+    let value: Option<T> = read(Piece {
+        node: &root,
+        entry: None,
+        text,
+        mistakes: &mistakes,
+    });
+    let mut out = format!(
+        "{text} => {}",
+        value.map_or("nothing".to_owned(), |value| format!("{value:?}"))
+    );
+    for Mistake {
+        span,
+        message,
+        help,
+        ..
+    } in mistakes.into_inner()
+    {
+        out += &format!(
+            "\n  {}: {message} ({})",
+            &text[span.start..span.end],
+            help.as_deref().unwrap_or("-")
+        );
     }
     out + "\n"
 }
@@ -82,12 +100,29 @@ fn every_mistake_is_found_in_one_run() {
 fn an_erased_reader_tells_the_same() {
     let text = "{name: 5, choice: wraped, count: 300, extra: 1}";
     let (root, mistakes) = (yaml::read(text).unwrap(), Mistakes::default());
-    let piece = Piece { node: &root, entry: None, text, mistakes: &mistakes };
-    let read = read_erased::<Settings>(piece, |erased| erased_serde::deserialize::<Settings>(erased).map(Box::new));
+    let piece = Piece {
+        node: &root,
+        entry: None,
+        text,
+        mistakes: &mistakes,
+    };
+    let read = read_erased::<Settings>(piece, |erased| {
+        erased_serde::deserialize::<Settings>(erased).map(Box::new)
+    });
     assert!(read.is_none());
     let direct = told::<Settings>(text);
-    for Mistake { span, message, help, .. } in mistakes.into_inner() {
-        let line = format!("  {}: {message} ({})", &text[span.start..span.end], help.as_deref().unwrap_or("-"));
+    for Mistake {
+        span,
+        message,
+        help,
+        ..
+    } in mistakes.into_inner()
+    {
+        let line = format!(
+            "  {}: {message} ({})",
+            &text[span.start..span.end],
+            help.as_deref().unwrap_or("-")
+        );
         assert!(direct.contains(&line), "{line}\nis not in\n{direct}");
     }
 }

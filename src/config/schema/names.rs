@@ -28,7 +28,10 @@ impl Known {
     /// A file that cannot be read, or is no YAML.
     pub fn of_files(paths: &[PathBuf]) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
-        let mut known = Self { sources: BUILT_IN_SOURCES.map(str::to_owned).into(), ..Self::default() };
+        let mut known = Self {
+            sources: BUILT_IN_SOURCES.map(str::to_owned).into(),
+            ..Self::default()
+        };
         for file in find(paths, &mut diagnostics) {
             match yaml::read(&file.text) {
                 Ok(root) => known.take(&root),
@@ -38,7 +41,11 @@ impl Known {
                 })),
             }
         }
-        if diagnostics.is_empty() { Ok(known) } else { Err(diagnostics) }
+        if diagnostics.is_empty() {
+            Ok(known)
+        } else {
+            Err(diagnostics)
+        }
     }
 
     fn take(&mut self, root: &yaml::Node) {
@@ -49,15 +56,28 @@ impl Known {
                 "rules" | "pipes" => &mut self.rules,
                 _ => continue,
             };
-            names.extend(section.value.entries().iter().map(|entry| entry.key.clone()));
+            names.extend(
+                section
+                    .value
+                    .entries()
+                    .iter()
+                    .map(|entry| entry.key.clone()),
+            );
         }
     }
 
     /// Puts the names into a schema as what its references may be.
     pub fn put_into(&self, schema: &mut Value) {
-        for (name, known) in [("SourceName", &self.sources), ("TargetName", &self.targets), ("RuleName", &self.rules)] {
+        for (name, known) in [
+            ("SourceName", &self.sources),
+            ("TargetName", &self.targets),
+            ("RuleName", &self.rules),
+        ] {
             // An empty list is no enum: the pattern stays.
-            if let (Some(Value::Object(definition)), false) = (schema.pointer_mut(&format!("/$defs/{name}")), known.is_empty()) {
+            if let (Some(Value::Object(definition)), false) = (
+                schema.pointer_mut(&format!("/$defs/{name}")),
+                known.is_empty(),
+            ) {
                 definition.insert("enum".to_owned(), json!(known));
             }
         }

@@ -1,4 +1,5 @@
-//! The schema of event patterns, as `pointsman_rules` compiles them: what the compiler finds by the shape alone.
+//! The schema of event patterns, as `pointsman_rules` compiles them: what the compiler finds by the
+//! shape alone.
 
 use std::borrow::Cow;
 

@@ -30,7 +30,8 @@ described! {
 }
 
 /// Outside of quotes an equals sign stands in one of `==`, `!=`, `<=` and `>=`.
-const TWO_EQUALS: &str = r#"^(?:[^=!<>'"]|[=!<>]=|[!<>](?!=)|'(?:[^'\\]|\\[\s\S])*'|"(?:[^"\\]|\\[\s\S])*")*$"#;
+const TWO_EQUALS: &str =
+    r#"^(?:[^=!<>'"]|[=!<>]=|[!<>](?!=)|'(?:[^'\\]|\\[\s\S])*'|"(?:[^"\\]|\\[\s\S])*")*$"#;
 
 described! {
     /// `where`.
@@ -49,7 +50,8 @@ described! {
 }
 
 described! {
-    /// `delivery` of a rule, a pipe or a `to` entry: concurrency and rate belong to the target alone.
+    /// `delivery` of a rule, a pipe or a `to` entry: concurrency and rate belong to the target
+    /// alone.
     RuleDelivery("RuleDelivery", |generator| {
         let mut schema = RawDelivery::json_schema(generator);
         if let Some(properties) = schema.get_mut("properties").and_then(serde_json::Value::as_object_mut) {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::{SCREEN, diagnostic, files, load};
 
-/// A page without what stands in its fences, and these: the line that each opens on, the words behind the backquotes, and the text.
+/// A page without what stands in its fences, and these: the line that each opens on, the words
+/// behind the backquotes, and the text.
 struct Page {
     prose: String,
     blocks: Vec<(usize, String, String)>,
@@ -13,7 +14,8 @@ struct Page {
 
 impl Page {
     fn read(path: &Path) -> Self {
-        let (mut prose, mut blocks, mut is_open) = (String::new(), Vec::<(usize, String, String)>::new(), false);
+        let (mut prose, mut blocks, mut is_open) =
+            (String::new(), Vec::<(usize, String, String)>::new(), false);
         for (number, line) in (1..).zip(std::fs::read_to_string(path).unwrap().lines()) {
             match (line.trim_start().strip_prefix("```"), is_open) {
                 (Some(words), false) => blocks.push((number, words.to_owned(), String::new())),
@@ -29,22 +31,35 @@ impl Page {
 
     /// The names by which links find its headings, as GitHub makes them.
     fn anchors(&self) -> impl Iterator<Item = String> {
-        let headings = self.prose.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim());
+        let headings = self
+            .prose
+            .lines()
+            .filter_map(|line| line.strip_prefix('#'))
+            .map(|line| line.trim_start_matches('#').trim());
         headings.map(|heading| {
-            let kept = heading.chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_'));
-            kept.flat_map(char::to_lowercase).map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+            let kept = heading
+                .chars()
+                .filter(|letter| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_'));
+            kept.flat_map(char::to_lowercase)
+                .map(|letter| if letter == ' ' { '-' } else { letter })
+                .collect()
         })
     }
 
     /// Where its links lead.
     fn links(&self) -> impl Iterator<Item = &str> {
-        self.prose.split("](").skip(1).filter_map(|behind| behind.split(')').next())
+        self.prose
+            .split("](")
+            .skip(1)
+            .filter_map(|behind| behind.split(')').next())
     }
 }
 
 /// Every page of the project, by its path from the root.
 fn pages() -> HashMap<PathBuf, Page> {
-    let mut found: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "fuzz/README.md"].map(PathBuf::from).into();
+    let mut found: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "fuzz/README.md"]
+        .map(PathBuf::from)
+        .into();
     let mut folders: Vec<PathBuf> = vec!["docs".into(), "examples".into()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -56,7 +71,10 @@ fn pages() -> HashMap<PathBuf, Page> {
             }
         }
     }
-    found.into_iter().map(|path| (path.clone(), Page::read(&path))).collect()
+    found
+        .into_iter()
+        .map(|path| (path.clone(), Page::read(&path)))
+        .collect()
 }
 
 /// A path without `.` and `..`.
@@ -78,15 +96,29 @@ fn every_link_leads_somewhere() {
     for (path, page) in &pages {
         for link in page.links().filter(|link| !link.contains("://")) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let to = if file.is_empty() { path.clone() } else { plain(&path.parent().unwrap().join(file)) };
-            let has_anchor = || pages.get(&to).is_some_and(|page| page.anchors().any(|one| one == anchor));
+            let to = if file.is_empty() {
+                path.clone()
+            } else {
+                plain(&path.parent().unwrap().join(file))
+            };
+            let has_anchor = || {
+                pages
+                    .get(&to)
+                    .is_some_and(|page| page.anchors().any(|one| one == anchor))
+            };
             if !to.exists() || (!anchor.is_empty() && !has_anchor()) {
                 broken.push(format!("{}: {link}", path.display()));
             }
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
-    assert!(pages.values().map(|page| page.links().count()).sum::<usize>() > 30);
+    assert!(
+        pages
+            .values()
+            .map(|page| page.links().count())
+            .sum::<usize>()
+            > 30
+    );
 }
 
 /// A block that is only a part of a rule file says so: its fence opens with `yaml part`.
@@ -94,9 +126,17 @@ fn every_link_leads_somewhere() {
 fn every_rule_file_that_is_shown_passes_check() {
     let (mut broken, mut count) = (String::new(), 0);
     for (path, page) in pages() {
-        for (line, _, text) in page.blocks.into_iter().filter(|(_, words, _)| words == "yaml") {
+        for (line, _, text) in page
+            .blocks
+            .into_iter()
+            .filter(|(_, words, _)| words == "yaml")
+        {
             count += 1;
-            let file = files::Found { name: format!("{}, line {line}", path.display()), folder: Path::new("/").into(), text };
+            let file = files::Found {
+                name: format!("{}, line {line}", path.display()),
+                folder: Path::new("/").into(),
+                text,
+            };
             if let Err(mistakes) = load::connect(&[file], Vec::new()) {
                 broken += &diagnostic::render(&mistakes, SCREEN);
             }

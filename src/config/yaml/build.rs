@@ -12,14 +12,18 @@ use crate::config::mistake::{KEPT_MAX, Mistake};
 /// A file that holds nothing gives [`Value::Null`].
 ///
 /// # Errors
-/// Every mistake found. Only the first of those that leave it unclear what follows, all of the others.
+/// Every mistake found. Only the first of those that leave it unclear what follows, all of the
+/// others.
 pub fn read(text: &str) -> Result<Node, Vec<Mistake>> {
     let mut builder = Builder::new(text);
     if let Err(mistake) = builder.build() {
         builder.mistakes.push(mistake);
     }
     if builder.mistakes.is_empty() {
-        Ok(builder.root.unwrap_or(Node { value: Value::Null, span: Span::default() }))
+        Ok(builder.root.unwrap_or(Node {
+            value: Value::Null,
+            span: Span::default(),
+        }))
     } else {
         Err(builder.mistakes)
     }
@@ -65,8 +69,21 @@ struct Anchored {
 
 impl<'x> Builder<'x> {
     fn new(text: &'x str) -> Self {
-        let places = Places { text, characters: 0, bytes: 0 };
-        Self { text, places, stack: Vec::new(), root: None, documents: 0, anchors: HashMap::new(), copied_bytes: 0, mistakes: Vec::new() }
+        let places = Places {
+            text,
+            characters: 0,
+            bytes: 0,
+        };
+        Self {
+            text,
+            places,
+            stack: Vec::new(),
+            root: None,
+            documents: 0,
+            anchors: HashMap::new(),
+            copied_bytes: 0,
+            mistakes: Vec::new(),
+        }
     }
 
     fn build(&mut self) -> Result<(), Mistake> {
@@ -87,7 +104,8 @@ impl<'x> Builder<'x> {
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(Mistake::new(span, "a second document begins here").help("write one document in a file; remove the `---`"));
+                    return Err(Mistake::new(span, "a second document begins here")
+                        .help("write one document in a file; remove the `---`"));
                 }
             }
             Event::Alias(anchor) => return self.alias(anchor, span),
@@ -99,8 +117,12 @@ impl<'x> Builder<'x> {
                 }
                 return self.put(Node { value, span }, anchor);
             }
-            Event::SequenceStart(anchor, tag) => return self.open(anchor, tag.as_deref(), span, Kind::List(Vec::new())),
-            Event::MappingStart(anchor, tag) => return self.open(anchor, tag.as_deref(), span, Kind::Map(Map::default())),
+            Event::SequenceStart(anchor, tag) => {
+                return self.open(anchor, tag.as_deref(), span, Kind::List(Vec::new()));
+            }
+            Event::MappingStart(anchor, tag) => {
+                return self.open(anchor, tag.as_deref(), span, Kind::Map(Map::default()));
+            }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(frame) = self.stack.pop() {
                     let (value, last) = match frame.kind {
@@ -109,14 +131,33 @@ impl<'x> Builder<'x> {
                             (Value::List(items), last)
                         }
                         Kind::Map(Map { entries, .. }) => {
-                            let last = entries.last().map(|entry| entry.value.span.end.max(entry.key_span.end));
+                            let last = entries
+                                .last()
+                                .map(|entry| entry.value.span.end.max(entry.key_span.end));
                             (Value::Map(entries), last)
                         }
                     };
-                    // A block ends where its last value ends; the scanner counts the blanks behind `]` and `}` to them.
-                    let closed = self.text.get(span.start..).is_some_and(|rest| rest.starts_with([']', '}']));
-                    let end = if closed { span.start + 1 } else { last.unwrap_or(span.end) };
-                    return self.put(Node { value, span: Span { start: frame.start, end: end.max(frame.start) } }, frame.anchor);
+                    // A block ends where its last value ends; the scanner counts the blanks behind
+                    // `]` and `}` to them.
+                    let closed = self
+                        .text
+                        .get(span.start..)
+                        .is_some_and(|rest| rest.starts_with([']', '}']));
+                    let end = if closed {
+                        span.start + 1
+                    } else {
+                        last.unwrap_or(span.end)
+                    };
+                    return self.put(
+                        Node {
+                            value,
+                            span: Span {
+                                start: frame.start,
+                                end: end.max(frame.start),
+                            },
+                        },
+                        frame.anchor,
+                    );
                 }
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -138,33 +179,60 @@ impl<'x> Builder<'x> {
         (Value::Text(text.to_owned(), style), span)
     }
 
-    fn open(&mut self, anchor: usize, tag: Option<&Tag>, span: Span, kind: Kind) -> Result<(), Mistake> {
+    fn open(
+        &mut self,
+        anchor: usize,
+        tag: Option<&Tag>,
+        span: Span,
+        kind: Kind,
+    ) -> Result<(), Mistake> {
         self.refuse_tag(tag, span);
         if self.awaits_key() {
-            return Err(Mistake::new(span, "a list or a mapping stands where a key is wanted").help("if it is meant as text, quote it"));
+            return Err(
+                Mistake::new(span, "a list or a mapping stands where a key is wanted")
+                    .help("if it is meant as text, quote it"),
+            );
         }
         self.deepen(1, span)?;
-        self.stack.push(Frame { start: span.start, anchor, kind });
+        self.stack.push(Frame {
+            start: span.start,
+            anchor,
+            kind,
+        });
         Ok(())
     }
 
     fn deepen(&self, by: usize, span: Span) -> Result<(), Mistake> {
         if self.stack.len() + by > DEPTH_MAX {
-            return Err(Mistake::new(span, format!("this is nested deeper than {DEPTH_MAX} levels")));
+            return Err(Mistake::new(
+                span,
+                format!("this is nested deeper than {DEPTH_MAX} levels"),
+            ));
         }
         Ok(())
     }
 
     fn awaits_key(&self) -> bool {
-        matches!(self.stack.last(), Some(Frame { kind: Kind::Map(Map { key: None, .. }), .. }))
+        matches!(
+            self.stack.last(),
+            Some(Frame {
+                kind: Kind::Map(Map { key: None, .. }),
+                ..
+            })
+        )
     }
 
     fn key(&mut self, key: String, span: Span, style: ScalarStyle) -> Result<(), Mistake> {
         if key == "<<" && style == ScalarStyle::Plain {
-            let help = "YAML 1.2 has no merge keys: repeat the keys, or give the whole value by an alias";
+            let help =
+                "YAML 1.2 has no merge keys: repeat the keys, or give the whole value by an alias";
             self.note(Mistake::new(span, "`<<` merges nothing").help(help));
         }
-        if let Some(Frame { kind: Kind::Map(map), .. }) = self.stack.last_mut() {
+        if let Some(Frame {
+            kind: Kind::Map(map),
+            ..
+        }) = self.stack.last_mut()
+        {
             map.key = Some((key, span));
         }
         Ok(())
@@ -175,22 +243,44 @@ impl<'x> Builder<'x> {
         if anchor > 0 {
             let (bytes, depth) = measure(&node);
             self.copies(bytes, node.span)?;
-            self.anchors.insert(anchor, Anchored { node: node.clone(), bytes, depth });
+            self.anchors.insert(
+                anchor,
+                Anchored {
+                    node: node.clone(),
+                    bytes,
+                    depth,
+                },
+            );
         }
         match self.stack.last_mut() {
             None => self.root = Some(node),
-            Some(Frame { kind: Kind::List(items), .. }) => items.push(node),
-            Some(Frame { kind: Kind::Map(map), .. }) => {
-                let Some((key, key_span)) = map.key.take() else { return Ok(()) };
+            Some(Frame {
+                kind: Kind::List(items),
+                ..
+            }) => items.push(node),
+            Some(Frame {
+                kind: Kind::Map(map),
+                ..
+            }) => {
+                let Some((key, key_span)) = map.key.take() else {
+                    return Ok(());
+                };
                 match map.seen.get(&key) {
                     Some(first) => {
-                        let mistake =
-                            Mistake::new(key_span, format!("the key `{key}` stands here a second time")).also(*first, "first here");
+                        let mistake = Mistake::new(
+                            key_span,
+                            format!("the key `{key}` stands here a second time"),
+                        )
+                        .also(*first, "first here");
                         self.note(mistake.help("give it another name, or take one of the two out"));
                     }
                     None => {
                         map.seen.insert(key.clone(), key_span);
-                        map.entries.push(Entry { key, key_span, value: node });
+                        map.entries.push(Entry {
+                            key,
+                            key_span,
+                            value: node,
+                        });
                     }
                 }
             }
@@ -200,14 +290,24 @@ impl<'x> Builder<'x> {
 
     fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Mistake> {
         if self.awaits_key() {
-            return Err(Mistake::new(span, "an alias stands where a key is wanted").help("write the key out"));
+            return Err(Mistake::new(span, "an alias stands where a key is wanted")
+                .help("write the key out"));
         }
         let Some(anchored) = self.anchors.get(&anchor) else {
-            return Err(Mistake::new(span, "the alias stands inside of what it stands for").help("a value cannot contain itself"));
+            return Err(
+                Mistake::new(span, "the alias stands inside of what it stands for")
+                    .help("a value cannot contain itself"),
+            );
         };
         self.deepen(anchored.depth, span)?;
         self.copies(anchored.bytes, span)?;
-        let Some(node) = self.anchors.get(&anchor).map(|anchored| anchored.node.clone()) else { return Ok(()) };
+        let Some(node) = self
+            .anchors
+            .get(&anchor)
+            .map(|anchored| anchored.node.clone())
+        else {
+            return Ok(());
+        };
         self.put(node, 0)
     }
 
@@ -215,13 +315,19 @@ impl<'x> Builder<'x> {
     fn copies(&mut self, bytes: usize, span: Span) -> Result<(), Mistake> {
         self.copied_bytes += bytes;
         if self.copied_bytes > COPIED_BYTES_MAX {
-            let message = format!("the anchors and aliases of this file copy more than {} MiB", COPIED_BYTES_MAX / (1024 * 1024));
-            return Err(Mistake::new(span, message).help("write out what is used once, and give an anchor only to what an alias names"));
+            let message = format!(
+                "the anchors and aliases of this file copy more than {} MiB",
+                COPIED_BYTES_MAX / (1024 * 1024)
+            );
+            return Err(Mistake::new(span, message).help(
+                "write out what is used once, and give an anchor only to what an alias names",
+            ));
         }
         Ok(())
     }
 
-    /// Keeps a mistake that leaves it clear what follows; of more than anybody reads the first ones.
+    /// Keeps a mistake that leaves it clear what follows; of more than anybody reads the first
+    /// ones.
     fn note(&mut self, mistake: Mistake) {
         if self.mistakes.len() < KEPT_MAX {
             self.mistakes.push(mistake);
@@ -230,7 +336,10 @@ impl<'x> Builder<'x> {
 
     fn refuse_tag(&mut self, tag: Option<&Tag>, span: Span) {
         if tag.is_some() {
-            self.note(Mistake::new(span, "tags have no meaning here").help("remove the `!…`; to make a text of a value, quote it"));
+            self.note(
+                Mistake::new(span, "tags have no meaning here")
+                    .help("remove the `!…`; to make a text of a value, quote it"),
+            );
         }
     }
 }
@@ -247,13 +356,18 @@ fn measure(node: &Node) -> (usize, usize) {
     };
     match &node.value {
         Value::List(items) => below(&mut items.iter().map(|item| (0, item))),
-        Value::Map(entries) => below(&mut entries.iter().map(|entry| (size_of::<Entry>() - own + entry.key.len(), &entry.value))),
+        Value::Map(entries) => below(
+            &mut entries
+                .iter()
+                .map(|entry| (size_of::<Entry>() - own + entry.key.len(), &entry.value)),
+        ),
         Value::Text(text, _) => (own + text.len(), 0),
         _ => (own, 0),
     }
 }
 
-/// Turns the scanner's character counts into byte offsets. They come nearly in order, so it walks from the last one.
+/// Turns the scanner's character counts into byte offsets. They come nearly in order, so it walks
+/// from the last one.
 struct Places<'x> {
     text: &'x str,
     characters: usize,
@@ -263,17 +377,32 @@ struct Places<'x> {
 impl Places<'_> {
     fn span(&mut self, start: Marker, end: Marker) -> Span {
         let start = self.byte(start);
-        Span { start, end: self.byte(end).max(start) }
+        Span {
+            start,
+            end: self.byte(end).max(start),
+        }
     }
 
     fn byte(&mut self, marker: Marker) -> usize {
         while self.characters < marker.index() {
-            let Some(next) = self.text.get(self.bytes..).and_then(|rest| rest.chars().next()) else { break };
+            let Some(next) = self
+                .text
+                .get(self.bytes..)
+                .and_then(|rest| rest.chars().next())
+            else {
+                break;
+            };
             self.bytes += next.len_utf8();
             self.characters += 1;
         }
         while self.characters > marker.index() {
-            let Some(last) = self.text.get(..self.bytes).and_then(|before| before.chars().next_back()) else { break };
+            let Some(last) = self
+                .text
+                .get(..self.bytes)
+                .and_then(|before| before.chars().next_back())
+            else {
+                break;
+            };
             self.bytes -= last.len_utf8();
             self.characters -= 1;
         }

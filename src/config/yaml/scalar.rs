@@ -15,7 +15,9 @@ pub(super) fn plain(text: &str) -> Value {
     }
     match text.parse::<serde_json::Number>() {
         // A whole number that only a float could hold would lose digits.
-        Ok(number) if number.is_f64() && !text.contains(['.', 'e', 'E']) => Value::Odd(OddNumber::Range),
+        Ok(number) if number.is_f64() && !text.contains(['.', 'e', 'E']) => {
+            Value::Odd(OddNumber::Range)
+        }
         Ok(number) => Value::Number(number),
         // JSON's spelling, and yet refused: past what a float reaches.
         Err(_) if is_json_number(text) => Value::Odd(OddNumber::Range),
@@ -30,8 +32,14 @@ fn looks_like_a_number(text: &str) -> bool {
         return true;
     }
     for (prefixes, radix) in [(["0x", "0X"], 16), (["0o", "0O"], 8), (["0b", "0B"], 2)] {
-        if let Some(digits) = prefixes.iter().find_map(|prefix| unsigned.strip_prefix(prefix)) {
-            return !digits.is_empty() && digits.chars().all(|digit| digit == '_' || digit.is_digit(radix));
+        if let Some(digits) = prefixes
+            .iter()
+            .find_map(|prefix| unsigned.strip_prefix(prefix))
+        {
+            return !digits.is_empty()
+                && digits
+                    .chars()
+                    .all(|digit| digit == '_' || digit.is_digit(radix));
         }
     }
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
@@ -39,8 +47,12 @@ fn looks_like_a_number(text: &str) -> bool {
         None => (unsigned, None),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
-    let begins = unsigned.starts_with(|first: char| first.is_ascii_digit()) || fraction.starts_with(|first: char| first.is_ascii_digit());
+    let digits = |part: &str| {
+        part.bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'_')
+    };
+    let begins = unsigned.starts_with(|first: char| first.is_ascii_digit())
+        || fraction.starts_with(|first: char| first.is_ascii_digit());
     let exponent = exponent.is_none_or(|exponent| {
         let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
         !exponent.is_empty() && exponent.bytes().all(|byte| byte.is_ascii_digit())

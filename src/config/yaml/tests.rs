@@ -31,12 +31,23 @@ fn what_a_bare_word_is() {
     ] {
         assert_eq!(value(given), expect, "{given}");
     }
-    for odd in ["0x10", "0o17", "0b11", "1_000", ".5", "+1", "1.", "010", "-010", "+0x1F", "1e+3_0", ".inf", "-.INF", ".nan", "00", "1_0.5"]
-    {
-        let expect = if odd == "1e+3_0" { text(odd) } else { Value::Odd(OddNumber::Spelling) };
+    for odd in [
+        "0x10", "0o17", "0b11", "1_000", ".5", "+1", "1.", "010", "-010", "+0x1F", "1e+3_0",
+        ".inf", "-.INF", ".nan", "00", "1_0.5",
+    ] {
+        let expect = if odd == "1e+3_0" {
+            text(odd)
+        } else {
+            Value::Odd(OddNumber::Spelling)
+        };
         assert_eq!(value(odd), expect, "{odd}");
     }
-    for long in ["18446744073709551616", "-9223372036854775809", "1e400", "123456789012345678901234567890"] {
+    for long in [
+        "18446744073709551616",
+        "-9223372036854775809",
+        "1e400",
+        "123456789012345678901234567890",
+    ] {
         assert_eq!(value(long), Value::Odd(OddNumber::Range), "{long}");
     }
     for plain in [
@@ -71,11 +82,20 @@ fn what_a_bare_word_is() {
     ] {
         assert_eq!(
             value(&format!("[{plain}]")),
-            Value::List(vec![Node { value: text(plain), span: Span { start: 1, end: 1 + plain.len() } }])
+            Value::List(vec![Node {
+                value: text(plain),
+                span: Span {
+                    start: 1,
+                    end: 1 + plain.len()
+                }
+            }])
         );
     }
     for quoted in ["\"1\"", "'1'", "\"true\"", "''"] {
-        assert!(matches!(value(quoted), Value::Text(_, Style::Quoted)), "{quoted}");
+        assert!(
+            matches!(value(quoted), Value::Text(_, Style::Quoted)),
+            "{quoted}"
+        );
     }
     assert_eq!(value("|\n  1\n"), Value::Text("1\n".into(), Style::Block));
 }
@@ -97,7 +117,15 @@ fn what_is_refused() {
     let shown = |yaml: &str| {
         let told: Vec<String> = mistakes(yaml)
             .iter()
-            .map(|m| format!("{}..{} {} ({})", m.span.start, m.span.end, m.message, m.help.as_deref().unwrap_or("-")))
+            .map(|m| {
+                format!(
+                    "{}..{} {} ({})",
+                    m.span.start,
+                    m.span.end,
+                    m.message,
+                    m.help.as_deref().unwrap_or("-")
+                )
+            })
             .collect();
         told.join("\n")
     };
@@ -120,22 +148,46 @@ fn what_is_refused() {
         "a\nb: 1\n",
         "- a\nb: 1\n",
     ];
-    let told: Vec<String> = cases.iter().map(|yaml| format!("{yaml}=> {}\n", shown(yaml))).collect();
+    let told: Vec<String> = cases
+        .iter()
+        .map(|yaml| format!("{yaml}=> {}\n", shown(yaml)))
+        .collect();
     insta::assert_snapshot!("refused", told.join("\n"));
 }
 
 #[test]
 fn depth_and_aliases_are_bounded() {
     assert!(read(&"[".repeat(100_000)).is_err());
-    assert!(read(&format!("{}1{}", "[".repeat(DEPTH_MAX), "]".repeat(DEPTH_MAX))).is_ok());
-    assert!(read(&format!("{}1{}", "[".repeat(DEPTH_MAX + 1), "]".repeat(DEPTH_MAX + 1))).is_err());
+    assert!(
+        read(&format!(
+            "{}1{}",
+            "[".repeat(DEPTH_MAX),
+            "]".repeat(DEPTH_MAX)
+        ))
+        .is_ok()
+    );
+    assert!(
+        read(&format!(
+            "{}1{}",
+            "[".repeat(DEPTH_MAX + 1),
+            "]".repeat(DEPTH_MAX + 1)
+        ))
+        .is_err()
+    );
     assert!(read(&"- ".repeat(100_000)).is_err());
     assert!(read(&"a: {".repeat(10_000)).is_err());
     let mut laughs = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
     for level in 1..12 {
-        laughs += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(","));
+        laughs += &format!(
+            "a{level}: &a{level} [{}]\n",
+            vec![format!("*a{}", level - 1); 10].join(",")
+        );
     }
-    assert!(mistakes(&laughs)[0].message.contains("copy more than 16 MiB"));
+    assert!(
+        mistakes(&laughs)[0]
+            .message
+            .contains("copy more than 16 MiB")
+    );
     // Each alias is shallow; what they add up to is not.
     let mut tower = "a0: &a0 [x]\n".to_owned();
     for level in 1..=DEPTH_MAX {
@@ -150,14 +202,39 @@ fn copies_of_anchored_values_are_bounded_by_their_size() {
         let open: String = (0..levels).map(|level| format!("&a{level} [")).collect();
         format!("x-a: {open}{inner}{}", "]".repeat(levels))
     };
-    let refused = |yaml: &str| mistakes(yaml).first().is_some_and(|mistake| mistake.message.contains("copy more than 16 MiB"));
-    assert!(read(&nested(1, &"1,".repeat(20_000))).is_ok(), "one anchor over much is what a user writes");
+    let refused = |yaml: &str| {
+        mistakes(yaml)
+            .first()
+            .is_some_and(|mistake| mistake.message.contains("copy more than 16 MiB"))
+    };
+    assert!(
+        read(&nested(1, &"1,".repeat(20_000))).is_ok(),
+        "one anchor over much is what a user writes"
+    );
     assert!(read(&nested(100, "1")).is_ok(), "as are many over little");
-    assert!(refused(&nested(120, &"1,".repeat(20_000))), "each level would be copied once more");
-    assert!(refused(&nested(120, &format!("'{}'", "x".repeat(500_000)))), "a long text counts by its length");
+    assert!(
+        refused(&nested(120, &"1,".repeat(20_000))),
+        "each level would be copied once more"
+    );
+    assert!(
+        refused(&nested(120, &format!("'{}'", "x".repeat(500_000)))),
+        "a long text counts by its length"
+    );
     let long = "x".repeat(10_000);
-    assert!(refused(&format!("x-a: &a '{long}'\nx-b: [{}]", "*a,".repeat(10_000))), "so does an alias of it");
-    assert!(refused(&format!("x-a: &a {{ {long}: 1 }}\nx-b: [{}]", "*a,".repeat(10_000))), "and a long key");
+    assert!(
+        refused(&format!(
+            "x-a: &a '{long}'\nx-b: [{}]",
+            "*a,".repeat(10_000)
+        )),
+        "so does an alias of it"
+    );
+    assert!(
+        refused(&format!(
+            "x-a: &a {{ {long}: 1 }}\nx-b: [{}]",
+            "*a,".repeat(10_000)
+        )),
+        "and a long key"
+    );
 }
 
 #[test]
@@ -166,10 +243,16 @@ fn carriage_returns_and_truncation_do_not_disturb() {
     let root = read(yaml).unwrap();
     assert_eq!(root.get("c"), root.get("a"));
     let d = root.entry("d").unwrap();
-    assert_eq!((&yaml[d.key_span.start..d.key_span.end], d.value.text()), ("d", Some("text\n")));
+    assert_eq!(
+        (&yaml[d.key_span.start..d.key_span.end], d.value.text()),
+        ("d", Some("text\n"))
+    );
     for end in (0..yaml.len()).filter(|end| yaml.is_char_boundary(*end)) {
         for mistake in read(&yaml[..end]).err().unwrap_or_default() {
-            assert!(mistake.span.start <= mistake.span.end && mistake.span.end <= end, "{end}: {mistake:?}");
+            assert!(
+                mistake.span.start <= mistake.span.end && mistake.span.end <= end,
+                "{end}: {mistake:?}"
+            );
         }
     }
 }

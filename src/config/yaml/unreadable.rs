@@ -1,7 +1,8 @@
 //! Why a text is not YAML, in the words of who wrote it.
 //!
-//! The scanner tells where it gave up and what it wanted there. What went wrong often stands before that: an indentation that fits nothing,
-//! a ` #` that began a comment, a template whose brackets YAML took for its own.
+//! The scanner tells where it gave up and what it wanted there. What went wrong often stands before
+//! that: an indentation that fits nothing, a ` #` that began a comment, a template whose brackets
+//! YAML took for its own.
 
 use super::Span;
 use crate::config::mistake::Mistake;
@@ -9,7 +10,11 @@ use crate::config::mistake::Mistake;
 /// The mistake for the scanner's complaint `info` at the byte `at`.
 pub(super) fn explain(text: &str, at: usize, info: &str) -> Mistake {
     let place = Place::of(text, at);
-    let found = place.indentation(info).or_else(|| place.swallowed()).or_else(|| place.bare(info)).or_else(|| place.quotes(info));
+    let found = place
+        .indentation(info)
+        .or_else(|| place.swallowed())
+        .or_else(|| place.bare(info))
+        .or_else(|| place.quotes(info));
     found.unwrap_or_else(|| place.other(info))
 }
 
@@ -25,18 +30,34 @@ struct Place<'x> {
 impl<'x> Place<'x> {
     fn of(text: &'x str, at: usize) -> Self {
         let at = text.floor_char_boundary(at);
-        let start = text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
-        Self { text, at, start, line: line_at(text, start) }
+        let start = text
+            .get(..at)
+            .and_then(|before| before.rfind('\n'))
+            .map_or(0, |newline| newline + 1);
+        Self {
+            text,
+            at,
+            start,
+            line: line_at(text, start),
+        }
     }
 
     fn number(&self, start: usize) -> usize {
-        self.text.get(..start).unwrap_or_default().matches('\n').count() + 1
+        self.text
+            .get(..start)
+            .unwrap_or_default()
+            .matches('\n')
+            .count()
+            + 1
     }
 
-    /// A line of a mapping that begins further right than the keys above it, and further left than those inside of them.
+    /// A line of a mapping that begins further right than the keys above it, and further left than
+    /// those inside of them.
     fn indentation(&self, info: &str) -> Option<Mistake> {
         let here = indent(self.line);
-        if !info.contains("block mapping") && !info.contains("block collection") || self.at != self.start + here {
+        if !info.contains("block mapping") && !info.contains("block collection")
+            || self.at != self.start + here
+        {
             return None;
         }
         let (mut inner, mut outer) = (None, None);
@@ -58,17 +79,39 @@ impl<'x> Place<'x> {
             }
         }
         let (outer, outer_indent) = outer?;
-        let span = Span { start: self.at, end: self.start + self.line.len() };
-        let fits = |start: usize, indent: usize| format!("{indent} for what stands beside line {}", self.number(start));
+        let span = Span {
+            start: self.at,
+            end: self.start + self.line.len(),
+        };
+        let fits = |start: usize, indent: usize| {
+            format!(
+                "{indent} for what stands beside line {}",
+                self.number(start)
+            )
+        };
         let help = match inner {
             Some((inner, inner_indent)) => {
-                format!("indent it by {}, or by {}", fits(outer, outer_indent), fits(inner, inner_indent))
+                format!(
+                    "indent it by {}, or by {}",
+                    fits(outer, outer_indent),
+                    fits(inner, inner_indent)
+                )
             }
             None => format!("indent it by {}", fits(outer, outer_indent)),
         };
-        let mistake = Mistake::new(span, format!("this line is indented by {here}, as no line above it is")).help(help);
+        let mistake = Mistake::new(
+            span,
+            format!("this line is indented by {here}, as no line above it is"),
+        )
+        .help(help);
         let outer_line = line_at(self.text, outer);
-        Some(mistake.also(Span { start: outer + outer_indent, end: outer + outer_line.len() }, "this one is the nearest to the left"))
+        Some(mistake.also(
+            Span {
+                start: outer + outer_indent,
+                end: outer + outer_line.len(),
+            },
+            "this one is the nearest to the left",
+        ))
     }
 
     /// A ` #` inside of braces or brackets that are not closed before it: here, or in a line above.
@@ -83,11 +126,27 @@ impl<'x> Place<'x> {
             {
                 let swallowed = line.get(comment..)?;
                 let mended = swallowed.split([']', '}', ',']).next().unwrap_or(swallowed);
-                let span = Span { start: start + comment, end: start + line.len() };
-                let help = format!("if it is meant as text, quote it: \"{}\"", mended.trim_end());
-                return Some(Mistake::new(span, "a comment begins here, and what is open before it is not closed").help(help));
+                let span = Span {
+                    start: start + comment,
+                    end: start + line.len(),
+                };
+                let help = format!(
+                    "if it is meant as text, quote it: \"{}\"",
+                    mended.trim_end()
+                );
+                return Some(
+                    Mistake::new(
+                        span,
+                        "a comment begins here, and what is open before it is not closed",
+                    )
+                    .help(help),
+                );
             }
-            start = self.text.get(..start.checked_sub(1)?)?.rfind('\n').map_or(0, |newline| newline + 1);
+            start = self
+                .text
+                .get(..start.checked_sub(1)?)?
+                .rfind('\n')
+                .map_or(0, |newline| newline + 1);
         }
         None
     }
@@ -95,10 +154,22 @@ impl<'x> Place<'x> {
     /// A text that YAML takes for something else where it is not quoted.
     fn bare(&self, info: &str) -> Option<Mistake> {
         let told = |start: usize, bare: &str, message: String, help: String| {
-            Some(Mistake::new(Span { start, end: start + bare.len() }, message).help(help))
+            Some(
+                Mistake::new(
+                    Span {
+                        start,
+                        end: start + bare.len(),
+                    },
+                    message,
+                )
+                .help(help),
+            )
         };
         let up_to_here = self.line.get(..self.at - self.start)?;
-        if let Some(dollar) = up_to_here.rfind("<$").filter(|dollar| !is_quoted(self.line, *dollar)) {
+        if let Some(dollar) = up_to_here
+            .rfind("<$")
+            .filter(|dollar| !is_quoted(self.line, *dollar))
+        {
             let template = template(self.line.get(dollar..)?);
             let quote = if template.contains('"') { '\'' } else { '"' };
             return told(
@@ -109,39 +180,80 @@ impl<'x> Place<'x> {
             );
         }
         // The scanner stops behind the dollar, or further on.
-        let dollar = self.line.match_indices("${").map(|(at, _)| at).filter(|at| *at <= up_to_here.len()).last();
+        let dollar = self
+            .line
+            .match_indices("${")
+            .map(|(at, _)| at)
+            .filter(|at| *at <= up_to_here.len())
+            .last();
         if let Some(dollar) = dollar.filter(|dollar| !is_quoted(self.line, *dollar)) {
             let whole = self.line.get(dollar..)?;
             let variable = whole.split_inclusive('}').next()?;
             let name = variable.trim_start_matches("${").trim_end_matches('}');
             let help = format!("write `{{ env: {name} }}`");
-            return told(self.start + dollar, variable, "variables are not filled in like this".to_owned(), help);
+            return told(
+                self.start + dollar,
+                variable,
+                "variables are not filled in like this".to_owned(),
+                help,
+            );
         }
         if let Some((start, source)) = self.second_colon(info) {
             let name = source.split_once(':').map_or("", |(_, name)| name.trim());
             let kind = source.split(':').next().unwrap_or_default();
-            return told(start, source, "two keys stand on one line".to_owned(), format!("write `{{ {kind}: {name} }}`"));
+            return told(
+                start,
+                source,
+                "two keys stand on one line".to_owned(),
+                format!("write `{{ {kind}: {name} }}`"),
+            );
         }
         let rest = self.line.get(self.at - self.start..)?;
-        let word = rest.split([',', ']', '}']).next().unwrap_or(rest).trim_end();
+        let word = rest
+            .split([',', ']', '}'])
+            .next()
+            .unwrap_or(rest)
+            .trim_end();
         if info.contains("unknown anchor") {
             let name = word.trim_start_matches('*');
-            let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+            let is_name = !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
             let help = if is_name {
-                format!("give the value this name in front of here, by `&{name}`, or quote it: \"{word}\"")
+                format!(
+                    "give the value this name in front of here, by `&{name}`, or quote it: \"{word}\""
+                )
             } else if word.starts_with("*/") || word.starts_with("* ") {
                 // A cron line.
                 format!("quote it: \"{word}\"")
             } else {
-                format!("quote it: \"{word}\"; in `match` a `*` works in {{ wildcard: \"{word}\" }}")
+                format!(
+                    "quote it: \"{word}\"; in `match` a `*` works in {{ wildcard: \"{word}\" }}"
+                )
             };
-            return told(self.at, word, format!("`{word}` is how YAML names an anchor, and there is none"), help);
+            return told(
+                self.at,
+                word,
+                format!("`{word}` is how YAML names an anchor, and there is none"),
+                help,
+            );
         }
         if rest.starts_with('#') && info.contains("comments must be separated") {
-            return told(self.at, word, format!("a comment begins with `{word}`"), format!("quote it: \"{word}\""));
+            return told(
+                self.at,
+                word,
+                format!("a comment begins with `{word}`"),
+                format!("quote it: \"{word}\""),
+            );
         }
         if rest.starts_with(['@', '`', '%']) {
-            return told(self.at, word, "a bare text cannot begin with this character".to_owned(), format!("quote it: \"{word}\""));
+            return told(
+                self.at,
+                word,
+                "a bare text cannot begin with this character".to_owned(),
+                format!("quote it: \"{word}\""),
+            );
         }
         None
     }
@@ -151,32 +263,51 @@ impl<'x> Place<'x> {
         if !info.contains("mapping values are not allowed") && !info.contains("flow mapping") {
             return None;
         }
-        let at = [": env: ", ": file: "].into_iter().find_map(|second| self.line.find(second))?;
+        let at = [": env: ", ": file: "]
+            .into_iter()
+            .find_map(|second| self.line.find(second))?;
         if is_quoted(self.line, at) {
             return None;
         }
         let source = self.line.get(at + 2..)?;
-        let source = source.split([',', '}', '#']).next().unwrap_or(source).trim_end();
+        let source = source
+            .split([',', '}', '#'])
+            .next()
+            .unwrap_or(source)
+            .trim_end();
         Some((self.start + at + 2, source))
     }
 
     /// Quotes within the same quotes, and backslashes within double ones.
     fn quotes(&self, info: &str) -> Option<Mistake> {
-        if info.contains("quoted scalar") && (info.contains("escape") || info.contains("hexadecimal")) {
+        if info.contains("quoted scalar")
+            && (info.contains("escape") || info.contains("hexadecimal"))
+        {
             let rest = self.line.get(self.at - self.start..)?;
             // The scanner tells where the quote opens.
-            let open =
-                rest.strip_prefix('"').map_or_else(|| self.line.get(..self.at - self.start)?.rfind('"'), |_| Some(self.at - self.start))?;
+            let open = rest.strip_prefix('"').map_or_else(
+                || self.line.get(..self.at - self.start)?.rfind('"'),
+                |_| Some(self.at - self.start),
+            )?;
             let inner = self.line.get(open + 1..)?;
             let inner = inner.split('"').next().unwrap_or(inner);
-            let span = Span { start: self.start + open, end: (self.start + open + inner.len() + 2).min(self.start + self.line.len()) };
-            let mistake = Mistake::new(span, "a backslash within double quotes begins an escape, and this is none");
+            let span = Span {
+                start: self.start + open,
+                end: (self.start + open + inner.len() + 2).min(self.start + self.line.len()),
+            };
+            let mistake = Mistake::new(
+                span,
+                "a backslash within double quotes begins an escape, and this is none",
+            );
             return Some(mistake.help(format!("put it into single quotes: '{inner}'")));
         }
         if !info.contains("trailing content after") {
             return None;
         }
-        let span = Span { start: self.at, end: self.start + self.line.len() };
+        let span = Span {
+            start: self.at,
+            end: self.start + self.line.len(),
+        };
         let help = if info.contains("double-quoted") {
             "write a quote within quotes as `\\\"`, put the whole into single quotes, or on lines of its own behind `|`"
         } else {
@@ -191,7 +322,9 @@ impl<'x> Place<'x> {
         let help = if before.contains('\t') || rest.starts_with('\t') {
             Some("YAML is indented by spaces; replace the tab")
         } else if info.contains("mapping values are not allowed") {
-            Some("a text that holds `: ` must be quoted, and a nested key begins on a line of its own")
+            Some(
+                "a text that holds `: ` must be quoted, and a nested key begins on a line of its own",
+            )
         } else if rest.starts_with(['"', '\'']) {
             Some("the quote that opens here does not close on its line")
         } else if rest.trim().is_empty() || info.contains("flow") {
@@ -199,7 +332,13 @@ impl<'x> Place<'x> {
         } else {
             None
         };
-        let mistake = Mistake::new(Span { start: self.at, end: self.at + rest.len() }, format!("this is not YAML: {info}"));
+        let mistake = Mistake::new(
+            Span {
+                start: self.at,
+                end: self.at + rest.len(),
+            },
+            format!("this is not YAML: {info}"),
+        );
         match help {
             Some(help) => mistake.help(help),
             None => mistake,
@@ -209,7 +348,12 @@ impl<'x> Place<'x> {
 
 /// The line that begins there, without its end.
 fn line_at(text: &str, start: usize) -> &str {
-    text.get(start..).unwrap_or_default().split('\n').next().unwrap_or_default().trim_end_matches('\r')
+    text.get(start..)
+        .unwrap_or_default()
+        .split('\n')
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches('\r')
 }
 
 fn indent(line: &str) -> usize {
@@ -225,7 +369,11 @@ fn unquoted(line: &str, mut visit: impl FnMut(usize, u8) -> bool) {
             Some(open) if byte == open && (open != b'"' || before != b'\\') => quote = None,
             Some(_) => {}
             // A quote inside of a word is an apostrophe.
-            None if matches!(byte, b'"' | b'\'') && matches!(before, b' ' | b'[' | b'{' | b',' | b':') => quote = Some(byte),
+            None if matches!(byte, b'"' | b'\'')
+                && matches!(before, b' ' | b'[' | b'{' | b',' | b':') =>
+            {
+                quote = Some(byte)
+            }
             None if !visit(at, byte) => return,
             None => {}
         }
@@ -237,7 +385,10 @@ fn unquoted(line: &str, mut visit: impl FnMut(usize, u8) -> bool) {
 fn comment(line: &str) -> Option<usize> {
     let mut found = None;
     unquoted(line, |at, byte| {
-        let blank_before = line.as_bytes().get(at.wrapping_sub(1)).is_none_or(|before| before.is_ascii_whitespace());
+        let blank_before = line
+            .as_bytes()
+            .get(at.wrapping_sub(1))
+            .is_none_or(|before| before.is_ascii_whitespace());
         if byte == b'#' && blank_before {
             found = Some(at);
         }

@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pointsman_connectors::{Attempt, AttemptError};
 use pointsman_schemas::{
-    Class, Clock, Cursor, DeliveryId, Epoch, Event, JournalId, Name, Outcome, Rate, Sequence, SubscriptionNumber, Timestamp,
+    Class, Clock, Cursor, DeliveryId, Epoch, Event, JournalId, Name, Outcome, Rate, Sequence,
+    SubscriptionNumber, Timestamp,
 };
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -19,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
 use crate::dispatcher::testing::{NoReplies, identity, policy, route};
-use crate::dispatcher::{Dispatcher, Handle, MatchReply, Options, Plan, Policy, Route, Summary, Target};
+use crate::dispatcher::{
+    Dispatcher, Handle, MatchReply, Options, Plan, Policy, Route, Summary, Target,
+};
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
 use pointsman_journal::*;
 
@@ -58,8 +61,14 @@ impl Drop for UnderWay {
 }
 
 impl Mock {
-    pub(super) fn new(behaviour: impl Fn(&Call) -> (Duration, Outcome) + Send + Sync + 'static) -> Self {
-        Self { calls: Arc::default(), behaviour: Arc::new(Mutex::new(Arc::new(behaviour))), under_way: Arc::default() }
+    pub(super) fn new(
+        behaviour: impl Fn(&Call) -> (Duration, Outcome) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            calls: Arc::default(),
+            behaviour: Arc::new(Mutex::new(Arc::new(behaviour))),
+            under_way: Arc::default(),
+        }
     }
 
     /// Takes everything, after so long.
@@ -75,7 +84,10 @@ impl Mock {
         })
     }
 
-    pub(super) fn becomes(&self, behaviour: impl Fn(&Call) -> (Duration, Outcome) + Send + Sync + 'static) {
+    pub(super) fn becomes(
+        &self,
+        behaviour: impl Fn(&Call) -> (Duration, Outcome) + Send + Sync + 'static,
+    ) {
         *self.behaviour.lock() = Arc::new(behaviour);
     }
 
@@ -97,7 +109,14 @@ impl Mock {
         let _under_way = UnderWay(Arc::clone(&self.under_way));
         let delivery = attempt.deliveries.pop().unwrap();
         let (at, event, rule) = (Instant::now(), delivery.event, attempt.rule);
-        let mut call = Call { at, event, rule, attempt: delivery.attempt, under_way, class: Class::Delivered };
+        let mut call = Call {
+            at,
+            event,
+            rule,
+            attempt: delivery.attempt,
+            under_way,
+            class: Class::Delivered,
+        };
         let behaviour = Arc::clone(&self.behaviour.lock());
         let (took, outcome) = behaviour(&call);
         call.class = outcome.class;
@@ -107,7 +126,12 @@ impl Mock {
     }
 
     pub(super) fn ids(&self, class: Class) -> Vec<String> {
-        self.calls.lock().iter().filter(|call| call.class == class).map(|call| call.event.id().to_string()).collect()
+        self.calls
+            .lock()
+            .iter()
+            .filter(|call| call.class == class)
+            .map(|call| call.event.id().to_string())
+            .collect()
     }
 
     pub(super) fn count(&self) -> usize {
@@ -127,7 +151,8 @@ pub(super) struct Watched {
     /// The most deliveries that have been leased and not settled.
     pub(super) in_flight: AtomicUsize,
     pub(super) in_flight_most: AtomicUsize,
-    /// Where set: leases of this event without end, and so many settlements, and neither costs anything.
+    /// Where set: leases of this event without end, and so many settlements, and neither costs
+    /// anything.
     pub(super) endless: Option<(Arc<Event>, Arc<tokio::sync::Semaphore>)>,
 }
 
@@ -144,8 +169,14 @@ impl Journal for Watched {
     }
     async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError> {
         if let Some((event, _)) = &self.endless {
-            let leased = grants.iter().flat_map(|grant| (0..grant.count).map(|_| self.leased(grant.subscription, event))).collect();
-            return Ok(Leases { leased, cut: Vec::new() });
+            let leased = grants
+                .iter()
+                .flat_map(|grant| (0..grant.count).map(|_| self.leased(grant.subscription, event)))
+                .collect();
+            return Ok(Leases {
+                leased,
+                cut: Vec::new(),
+            });
         }
         self.leases.fetch_add(1, Ordering::Relaxed);
         self.grants.fetch_add(grants.len(), Ordering::Relaxed);
@@ -165,16 +196,28 @@ impl Journal for Watched {
         self.settles.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(MS / 2).await;
         let held = self.inner.settle(settlements).await?;
-        self.in_flight.fetch_sub(held.iter().filter(|held| **held).count(), Ordering::Relaxed);
-        if self.lies.load(Ordering::Relaxed) { Err(JournalError::Io("a lie".to_owned())) } else { Ok(held) }
+        self.in_flight
+            .fetch_sub(held.iter().filter(|held| **held).count(), Ordering::Relaxed);
+        if self.lies.load(Ordering::Relaxed) {
+            Err(JournalError::Io("a lie".to_owned()))
+        } else {
+            Ok(held)
+        }
     }
     async fn due(&self) -> Vec<SubscriptionNumber> {
         self.inner.due().await
     }
-    async fn subscribe(&self, wanted: Vec<Subscription>) -> Result<Vec<SubscriptionNumber>, JournalError> {
+    async fn subscribe(
+        &self,
+        wanted: Vec<Subscription>,
+    ) -> Result<Vec<SubscriptionNumber>, JournalError> {
         self.inner.subscribe(wanted).await
     }
-    async fn set_activity(&self, subscription: SubscriptionNumber, activity: Activity) -> Result<(), JournalError> {
+    async fn set_activity(
+        &self,
+        subscription: SubscriptionNumber,
+        activity: Activity,
+    ) -> Result<(), JournalError> {
         self.inner.set_activity(subscription, activity).await
     }
     async fn cursor(&self, tenant: &Name, source: &Name) -> Result<Option<Cursor>, JournalError> {
@@ -186,13 +229,21 @@ impl Journal for Watched {
     async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError> {
         self.inner.cancel_all(subscription).await
     }
-    async fn move_all(&self, from: SubscriptionNumber, to: SubscriptionNumber) -> Result<u64, JournalError> {
+    async fn move_all(
+        &self,
+        from: SubscriptionNumber,
+        to: SubscriptionNumber,
+    ) -> Result<u64, JournalError> {
         self.inner.move_all(from, to).await
     }
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
         self.inner.redrive(selection).await
     }
-    async fn replay(&self, subscription: SubscriptionNumber, events: RangeInclusive<Sequence>) -> Result<u64, JournalError> {
+    async fn replay(
+        &self,
+        subscription: SubscriptionNumber,
+        events: RangeInclusive<Sequence>,
+    ) -> Result<u64, JournalError> {
         self.inner.replay(subscription, events).await
     }
     async fn purge(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
@@ -214,7 +265,12 @@ impl Watched {
         let number = self.leases.fetch_add(1, Ordering::Relaxed) as u64;
         Leased {
             token: LeaseToken(number),
-            id: DeliveryId { epoch: Epoch(1), sequence: Sequence(number), subscription, run: 0 },
+            id: DeliveryId {
+                epoch: Epoch(1),
+                sequence: Sequence(number),
+                subscription,
+                run: 0,
+            },
             event: Arc::clone(event),
             tenant: Name::default_tenant(),
             origin: Name::ingress(),
@@ -245,17 +301,42 @@ impl Bench {
 
     pub(super) fn with(endless: Option<(Arc<Event>, Arc<tokio::sync::Semaphore>)>) -> Self {
         let clock = Arc::new(RuntimeClock::new(Timestamp(1_700_000_000_000_000)));
-        let inner = MemoryJournal::new(Arc::clone(&clock) as Arc<dyn Clock>, MemoryOptions::default());
+        let inner = MemoryJournal::new(
+            Arc::clone(&clock) as Arc<dyn Clock>,
+            MemoryOptions::default(),
+        );
         let zero = AtomicUsize::default;
-        let (settles, leases, grants, in_flight, in_flight_most) = (zero(), zero(), zero(), zero(), zero());
-        let journal = Watched { inner, lies: AtomicBool::new(false), settles, leases, grants, in_flight, in_flight_most, endless };
-        let options = Options { seed: 1, ..Options::default() };
-        Self { journal: Arc::new(journal), clock, options, next: zero() }
+        let (settles, leases, grants, in_flight, in_flight_most) =
+            (zero(), zero(), zero(), zero(), zero());
+        let journal = Watched {
+            inner,
+            lies: AtomicBool::new(false),
+            settles,
+            leases,
+            grants,
+            in_flight,
+            in_flight_most,
+            endless,
+        };
+        let options = Options {
+            seed: 1,
+            ..Options::default()
+        };
+        Self {
+            journal: Arc::new(journal),
+            clock,
+            options,
+            next: zero(),
+        }
     }
 
     /// Attaches exactly these rules.
     pub(super) async fn subscribe(&self, rules: &[&str]) -> Vec<SubscriptionNumber> {
-        let wanted = rules.iter().map(|rule| Subscription { identity: identity(rule), renamed_from: None, backlog: None });
+        let wanted = rules.iter().map(|rule| Subscription {
+            identity: identity(rule),
+            renamed_from: None,
+            backlog: None,
+        });
         self.journal.subscribe(wanted.collect()).await.unwrap()
     }
 
@@ -267,9 +348,19 @@ impl Bench {
         self.start_hastened(plan, grace, CancellationToken::new())
     }
 
-    pub(super) fn start_hastened(&self, plan: Plan, grace: Duration, hasten: CancellationToken) -> Running {
+    pub(super) fn start_hastened(
+        &self,
+        plan: Plan,
+        grace: Duration,
+        hasten: CancellationToken,
+    ) -> Running {
         let journal = Arc::clone(&self.journal) as Arc<dyn Journal>;
-        let (dispatcher, handle) = Dispatcher::new(journal, Arc::clone(&self.clock) as Arc<dyn Clock>, plan, self.options);
+        let (dispatcher, handle) = Dispatcher::new(
+            journal,
+            Arc::clone(&self.clock) as Arc<dyn Clock>,
+            plan,
+            self.options,
+        );
         let stop = CancellationToken::new();
         let task = tokio::spawn(dispatcher.hastened_by(hasten).run(stop.clone(), grace));
         Running { handle, stop, task }
@@ -280,34 +371,73 @@ impl Bench {
         self.append_keyed(subscription, count, |_| None).await;
     }
 
-    pub(super) async fn append_keyed(&self, subscription: SubscriptionNumber, count: usize, key: impl Fn(usize) -> Option<u64>) {
+    pub(super) async fn append_keyed(
+        &self,
+        subscription: SubscriptionNumber,
+        count: usize,
+        key: impl Fn(usize) -> Option<u64>,
+    ) {
         let entries = (0..count).map(|_| {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let event = Event::builder(number.to_string(), "/s", "t").build().unwrap();
-            self.entry(event, NewDelivery { order_key: key(number), ..NewDelivery::now(subscription) })
+            let event = Event::builder(number.to_string(), "/s", "t")
+                .build()
+                .unwrap();
+            self.entry(
+                event,
+                NewDelivery {
+                    order_key: key(number),
+                    ..NewDelivery::now(subscription)
+                },
+            )
         });
         self.append_entries(entries.collect()).await;
     }
 
     /// Appends an event with so many bytes of data.
-    pub(super) async fn append_sized(&self, subscription: SubscriptionNumber, id: &str, bytes: usize) {
+    pub(super) async fn append_sized(
+        &self,
+        subscription: SubscriptionNumber,
+        id: &str,
+        bytes: usize,
+    ) {
         let data = pointsman_schemas::Data::binary(vec![0; bytes].into());
-        let event = Event::builder(id.to_owned(), "/s", "t").data(data).build().unwrap();
-        self.append_entries(vec![self.entry(event, NewDelivery::now(subscription))]).await;
+        let event = Event::builder(id.to_owned(), "/s", "t")
+            .data(data)
+            .build()
+            .unwrap();
+        self.append_entries(vec![self.entry(event, NewDelivery::now(subscription))])
+            .await;
     }
 
     pub(super) fn entry(&self, event: Event, delivery: NewDelivery) -> Entry {
-        Entry { event: Arc::new(event), deliveries: [delivery].into_iter().collect(), deduplicate: None, dead: None }
+        Entry {
+            event: Arc::new(event),
+            deliveries: [delivery].into_iter().collect(),
+            deduplicate: None,
+            dead: None,
+        }
     }
 
     pub(super) async fn append_entries(&self, entries: Vec<Entry>) {
         let (tenant, origin) = (Name::default_tenant(), Name::ingress());
-        self.journal.append(Append { tenant, origin, entries, rejects: Vec::new(), cursor: None }).await.unwrap();
+        self.journal
+            .append(Append {
+                tenant,
+                origin,
+                entries,
+                rejects: Vec::new(),
+                cursor: None,
+            })
+            .await
+            .unwrap();
     }
 
     pub(super) async fn status(&self, subscription: SubscriptionNumber) -> SubscriptionStatus {
         let statuses = self.journal.reader().subscriptions().await.unwrap();
-        statuses.into_iter().find(|status| status.number == subscription).unwrap()
+        statuses
+            .into_iter()
+            .find(|status| status.number == subscription)
+            .unwrap()
     }
 
     pub(super) async fn counts(&self, subscription: SubscriptionNumber) -> Counts {
@@ -315,18 +445,33 @@ impl Bench {
     }
 
     pub(super) async fn dead(&self) -> Vec<DeadLetter> {
-        self.journal.reader().dead(&DeadSelection::default(), None, usize::MAX).await.unwrap()
+        self.journal
+            .reader()
+            .dead(&DeadSelection::default(), None, usize::MAX)
+            .await
+            .unwrap()
     }
 
     /// Lets time pass until nothing is pending; fails after a day of it.
     pub(super) async fn drained(&self) {
         for _ in 0..24 * 3_600 {
-            if self.journal.reader().subscriptions().await.unwrap().iter().all(|status| status.counts.pending == 0) {
+            if self
+                .journal
+                .reader()
+                .subscriptions()
+                .await
+                .unwrap()
+                .iter()
+                .all(|status| status.counts.pending == 0)
+            {
                 return;
             }
             tokio::time::sleep(SECOND).await;
         }
-        panic!("still pending: {:?}", self.journal.reader().subscriptions().await.unwrap());
+        panic!(
+            "still pending: {:?}",
+            self.journal.reader().subscriptions().await.unwrap()
+        );
     }
 }
 
@@ -337,7 +482,10 @@ impl Running {
     }
 }
 
-pub(super) fn plan(targets: Vec<Target>, routes: impl IntoIterator<Item = (SubscriptionNumber, Route)>) -> Plan {
+pub(super) fn plan(
+    targets: Vec<Target>,
+    routes: impl IntoIterator<Item = (SubscriptionNumber, Route)>,
+) -> Plan {
     plan_with(targets, routes, Arc::new(NoReplies))
 }
 
@@ -346,7 +494,14 @@ pub(super) fn plan_with(
     routes: impl IntoIterator<Item = (SubscriptionNumber, Route)>,
     replies: Arc<dyn MatchReply>,
 ) -> Plan {
-    Plan { targets, routes: routes.into_iter().map(|(number, route)| (number, Arc::new(route))).collect(), replies }
+    Plan {
+        targets,
+        routes: routes
+            .into_iter()
+            .map(|(number, route)| (number, Arc::new(route)))
+            .collect(),
+        replies,
+    }
 }
 
 /// One rule to one mock target.
@@ -363,9 +518,12 @@ pub(super) fn rate(text: &str) -> Option<Rate> {
 }
 
 /// How often each was there.
-pub(super) fn tally<T: std::hash::Hash + Eq + Ord>(all: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
+pub(super) fn tally<T: std::hash::Hash + Eq + Ord>(
+    all: impl IntoIterator<Item = T>,
+) -> BTreeMap<T, usize> {
     let mut counts = HashMap::new();
-    all.into_iter().for_each(|one| *counts.entry(one).or_default() += 1);
+    all.into_iter()
+        .for_each(|one| *counts.entry(one).or_default() += 1);
     counts.into_iter().collect()
 }
 

@@ -23,16 +23,26 @@ async fn outcomes_are_kept_while_the_store_fails_and_nothing_spins() {
     bench.append(number, 100).await;
     tokio::time::sleep(MS * 10).await;
     bench.journal.inner.set_trouble(Some(io()));
-    let calls = (bench.journal.leases.load(Ordering::Relaxed), bench.journal.settles.load(Ordering::Relaxed));
+    let calls = (
+        bench.journal.leases.load(Ordering::Relaxed),
+        bench.journal.settles.load(Ordering::Relaxed),
+    );
     tokio::time::sleep(SECOND * 40).await;
     let under_way = mock.count();
     let leases = bench.journal.leases.load(Ordering::Relaxed) - calls.0;
     let settles = bench.journal.settles.load(Ordering::Relaxed) - calls.1;
-    assert!((1..25).contains(&settles) && leases < 25, "{settles} settles and {leases} leases in forty seconds");
+    assert!(
+        (1..25).contains(&settles) && leases < 25,
+        "{settles} settles and {leases} leases in forty seconds"
+    );
     bench.journal.inner.set_trouble(None);
     bench.drained().await;
     // Nothing was done twice: the leases held.
-    assert_eq!((bench.counts(number).await.delivered, mock.count()), (100, 100), "{under_way} before");
+    assert_eq!(
+        (bench.counts(number).await.delivered, mock.count()),
+        (100, 100),
+        "{under_way} before"
+    );
     let summary = running.stop().await;
     assert_eq!((summary.settled, summary.unsettled), (100, 0));
 }
@@ -49,7 +59,14 @@ async fn a_settle_that_happened_and_was_answered_with_an_error_is_not_done_twice
     bench.journal.lies.store(false, Ordering::Relaxed);
     bench.drained().await;
     tokio::time::sleep(SECOND * 10).await;
-    assert_eq!((bench.counts(number).await.delivered, mock.count(), running.handle.status().in_flight), (50, 50, 0));
+    assert_eq!(
+        (
+            bench.counts(number).await.delivered,
+            mock.count(),
+            running.handle.status().in_flight
+        ),
+        (50, 50, 0)
+    );
     running.stop().await;
 }
 
@@ -66,14 +83,18 @@ async fn a_store_that_is_away_for_longer_than_the_leases_means_second_deliveries
     bench.journal.inner.set_trouble(None);
     bench.drained().await;
     let delivered = tally(mock.ids(Class::Delivered));
-    assert_eq!((bench.counts(number).await.delivered, delivered.len()), (30, 30));
+    assert_eq!(
+        (bench.counts(number).await.delivered, delivered.len()),
+        (30, 30)
+    );
     assert!(delivered.values().all(|times| *times <= 2), "{delivered:?}");
     tokio::time::sleep(SECOND * 10).await;
     assert_eq!(running.handle.status().in_flight, 0);
     running.stop().await;
 }
 
-/// A clean stop loses nothing and dead-letters nothing, wherever it hits; what is left goes out after the next start.
+/// A clean stop loses nothing and dead-letters nothing, wherever it hits; what is left goes out
+/// after the next start.
 #[tokio::test(start_paused = true)]
 async fn a_stop_under_load_loses_nothing_and_buries_nothing() {
     for seed in 0..40_u64 {
@@ -81,17 +102,39 @@ async fn a_stop_under_load_loses_nothing_and_buries_nothing() {
         let numbers = bench.subscribe(&["a", "b"]).await;
         let mock = Mock::new(move |call| {
             let of = format!("{}/{}", call.event.id(), call.attempt);
-            let took = MS * chance(seed, &of, 40) as u32 + if chance(seed, &of, 10) == 0 { HOUR } else { Duration::ZERO };
-            let class = [Class::Delivered, Class::Delivered, Class::Failed, Class::Throttled, Class::Unavailable];
-            (took, Outcome::new(class[chance(seed + 1, &of, 5) as usize], ""))
+            let took = MS * chance(seed, &of, 40) as u32
+                + if chance(seed, &of, 10) == 0 {
+                    HOUR
+                } else {
+                    Duration::ZERO
+                };
+            let class = [
+                Class::Delivered,
+                Class::Delivered,
+                Class::Failed,
+                Class::Throttled,
+                Class::Unavailable,
+            ];
+            (
+                took,
+                Outcome::new(class[chance(seed + 1, &of, 5) as usize], ""),
+            )
         });
-        // With one attempt every failure is final: what the stop abandons must not be taken for one.
+        // With one attempt every failure is final: what the stop abandons must not be taken for
+        // one.
         let policy = Policy::new(HOUR * 2, HOUR * 24, 1, MS, MS * 20).unwrap();
-        let routes = || numbers.iter().zip(["a", "b"]).map(|(number, rule)| (*number, route(rule, 0, policy)));
+        let routes = || {
+            numbers
+                .iter()
+                .zip(["a", "b"])
+                .map(|(number, rule)| (*number, route(rule, 0, policy)))
+        };
         let grace = MS * chance(seed, "grace", 60) as u32;
         let running = bench.start_with(plan(vec![mock.target("t")], routes()), grace);
         for number in &numbers {
-            bench.append_keyed(*number, 100, |id| (id % 4 == 0).then_some(id as u64 % 3)).await;
+            bench
+                .append_keyed(*number, 100, |id| (id % 4 == 0).then_some(id as u64 % 3))
+                .await;
         }
         tokio::time::sleep(MS * chance(seed, "stop", 300) as u32).await;
         if seed % 4 == 0 {
@@ -108,21 +151,52 @@ async fn a_stop_under_load_loses_nothing_and_buries_nothing() {
         for number in &numbers {
             let counts = bench.counts(*number).await;
             assert_eq!(counts.in_flight, 0, "seed {seed}: leases are left behind");
-            assert_eq!(counts.created, counts.delivered + counts.dead + counts.pending, "seed {seed}");
+            assert_eq!(
+                counts.created,
+                counts.delivered + counts.dead + counts.pending,
+                "seed {seed}"
+            );
             (delivered, dead) = (delivered + counts.delivered, dead + counts.dead);
         }
-        let failed = mock.calls.lock().iter().filter(|call| call.class == Class::Failed).count() as u64;
-        assert!(dead <= failed, "seed {seed}: {dead} dead for {failed} failures");
-        assert!(bench.dead().await.iter().all(|letter| letter.reason == DeadReason::Exhausted), "seed {seed}");
+        let failed = mock
+            .calls
+            .lock()
+            .iter()
+            .filter(|call| call.class == Class::Failed)
+            .count() as u64;
+        assert!(
+            dead <= failed,
+            "seed {seed}: {dead} dead for {failed} failures"
+        );
+        assert!(
+            bench
+                .dead()
+                .await
+                .iter()
+                .all(|letter| letter.reason == DeadReason::Exhausted),
+            "seed {seed}"
+        );
         let succeeded = mock.ids(Class::Delivered).len() as u64;
-        assert!(delivered + summary.abandoned as u64 >= succeeded, "seed {seed}: {delivered} of {succeeded} noted");
+        assert!(
+            delivered + summary.abandoned as u64 >= succeeded,
+            "seed {seed}: {delivered} of {succeeded} noted"
+        );
 
         mock.becomes(|_| (MS, Outcome::delivered()));
         let running = bench.start(plan(vec![mock.target("t")], routes()));
         bench.drained().await;
-        let total: u64 =
-            [bench.counts(numbers[0]).await, bench.counts(numbers[1]).await].map(|counts| counts.delivered + counts.dead).iter().sum();
-        assert_eq!((total, bench.dead().await.len() as u64), (200, dead), "seed {seed}");
+        let total: u64 = [
+            bench.counts(numbers[0]).await,
+            bench.counts(numbers[1]).await,
+        ]
+        .map(|counts| counts.delivered + counts.dead)
+        .iter()
+        .sum();
+        assert_eq!(
+            (total, bench.dead().await.len() as u64),
+            (200, dead),
+            "seed {seed}"
+        );
         running.stop().await;
     }
 }
@@ -137,9 +211,15 @@ async fn a_stop_waits_for_what_is_under_way_within_its_grace() {
     tokio::time::sleep(SECOND).await;
     let handle = running.handle.clone();
     let summary = running.stop().await;
-    assert_eq!((summary.settled, summary.abandoned, summary.unsettled), (8, 0, 0));
+    assert_eq!(
+        (summary.settled, summary.abandoned, summary.unsettled),
+        (8, 0, 0)
+    );
     let counts = bench.counts(number).await;
-    assert_eq!((counts.delivered, counts.pending, counts.in_flight), (8, 22, 0));
+    assert_eq!(
+        (counts.delivered, counts.pending, counts.in_flight),
+        (8, 22, 0)
+    );
     assert!(handle.reload(one(&mock, number)).await.is_err());
 }
 
@@ -158,7 +238,14 @@ async fn a_stop_that_is_hastened_gives_up_what_is_under_way_at_once() {
         hasten.cancel();
     });
     let summary = running.stop().await;
-    assert_eq!((summary.abandoned, summary.unsettled, start.elapsed().as_secs()), (5, 0, 3));
+    assert_eq!(
+        (
+            summary.abandoned,
+            summary.unsettled,
+            start.elapsed().as_secs()
+        ),
+        (5, 0, 3)
+    );
     assert_eq!(bench.counts(number).await.pending, 5);
 }
 

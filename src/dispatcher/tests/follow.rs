@@ -9,7 +9,9 @@ use super::bench::*;
 use crate::dispatcher::follow::{HOPS_MAX, hops};
 use crate::dispatcher::testing::{policy, route};
 use crate::dispatcher::{Follow, FollowWith, MatchReply, Route};
-use pointsman_journal::{DeadReason, DeadSelection, Entry, Journal, NewDelivery, Role, SubscriptionIdentity};
+use pointsman_journal::{
+    DeadReason, DeadSelection, Entry, Journal, NewDelivery, Role, SubscriptionIdentity,
+};
 
 /// Gives every reply to one subscription.
 #[derive(Debug, Default)]
@@ -18,45 +20,105 @@ struct To(Mutex<Option<SubscriptionNumber>>);
 impl MatchReply for To {
     fn match_reply(&self, tenant: &Name, event: Arc<Event>) -> Entry {
         assert_eq!(tenant, &Name::default_tenant());
-        Entry { event, deliveries: self.0.lock().map(NewDelivery::now).into_iter().collect(), deduplicate: None, dead: None }
+        Entry {
+            event,
+            deliveries: self.0.lock().map(NewDelivery::now).into_iter().collect(),
+            deduplicate: None,
+            dead: None,
+        }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn reports_and_originals_follow() {
     let bench = Bench::new();
-    let [r, report, original] = bench.subscribe(&["r", "report", "original"]).await[..] else { panic!("three were wanted") };
+    let [r, report, original] = bench.subscribe(&["r", "report", "original"]).await[..] else {
+        panic!("three were wanted")
+    };
     let mock = Mock::new(|call| match call.event.id().as_ref() as &str {
         "0" => (MS, Outcome::delivered()),
-        _ => (MS, Outcome { code: Some(400), ..Outcome::new(Class::Rejected, "bad") }),
+        _ => (
+            MS,
+            Outcome {
+                code: Some(400),
+                ..Outcome::new(Class::Rejected, "bad")
+            },
+        ),
     });
     let told = Mock::taking(MS);
     let with = |on_success: FollowWith, on_failure: FollowWith| {
-        let to = |send| if send == FollowWith::Report { report } else { original };
-        let follow = |send| Some(Follow { subscription: to(send), send });
-        let followed = Route { on_success: follow(on_success), on_failure: follow(on_failure), ..route("r", 0, policy()) };
-        let others = [(report, route("report", 1, policy())), (original, route("original", 1, policy()))];
-        plan(vec![mock.target("t"), told.target("u")], [(r, followed)].into_iter().chain(others))
+        let to = |send| {
+            if send == FollowWith::Report {
+                report
+            } else {
+                original
+            }
+        };
+        let follow = |send| {
+            Some(Follow {
+                subscription: to(send),
+                send,
+            })
+        };
+        let followed = Route {
+            on_success: follow(on_success),
+            on_failure: follow(on_failure),
+            ..route("r", 0, policy())
+        };
+        let others = [
+            (report, route("report", 1, policy())),
+            (original, route("original", 1, policy())),
+        ];
+        plan(
+            vec![mock.target("t"), told.target("u")],
+            [(r, followed)].into_iter().chain(others),
+        )
     };
     let running = bench.start(with(FollowWith::Report, FollowWith::Original));
     bench.append(r, 2).await;
     bench.drained().await;
-    let mut seen: Vec<_> = told.calls.lock().drain(..).map(|call| (call.rule.to_string(), call.event)).collect();
+    let mut seen: Vec<_> = told
+        .calls
+        .lock()
+        .drain(..)
+        .map(|call| (call.rule.to_string(), call.event))
+        .collect();
     seen.sort_by(|a, b| a.0.cmp(&b.0));
-    let [(_, as_it_was), (_, succeeded)] = &seen[..] else { panic!("{seen:?}") };
+    let [(_, as_it_was), (_, succeeded)] = &seen[..] else {
+        panic!("{seen:?}")
+    };
     assert_eq!(&**as_it_was.id(), "1");
-    assert_eq!((&**succeeded.ty(), &**succeeded.source()), ("com.pointsman.delivery.succeeded", "/rules/r"));
+    assert_eq!(
+        (&**succeeded.ty(), &**succeeded.source()),
+        ("com.pointsman.delivery.succeeded", "/rules/r")
+    );
     assert_eq!(succeeded.subject().map(|subject| &**subject), Some("0"));
 
-    running.handle.reload(with(FollowWith::Original, FollowWith::Report)).await.unwrap();
+    running
+        .handle
+        .reload(with(FollowWith::Original, FollowWith::Report))
+        .await
+        .unwrap();
     bench.append(r, 1).await;
     bench.drained().await;
     let failed = Arc::clone(&told.calls.lock()[0].event);
     assert_eq!(&**failed.ty(), "com.pointsman.delivery.failed");
     let data = failed.data().unwrap().value().unwrap();
-    assert_eq!((&data["responseContext"]["code"], &data["requestContext"]["condition"]), (&400.into(), &"rejected".into()));
-    assert_eq!(&data["requestContext"]["task"], &bench.dead().await[1].id.to_string());
-    assert_eq!(bench.counts(original).await.created + bench.counts(report).await.created, 3);
+    assert_eq!(
+        (
+            &data["responseContext"]["code"],
+            &data["requestContext"]["condition"]
+        ),
+        (&400.into(), &"rejected".into())
+    );
+    assert_eq!(
+        &data["requestContext"]["task"],
+        &bench.dead().await[1].id.to_string()
+    );
+    assert_eq!(
+        bench.counts(original).await.created + bench.counts(report).await.created,
+        3
+    );
     running.stop().await;
 }
 
@@ -65,16 +127,34 @@ async fn a_reply_comes_back_and_one_that_goes_round_for_ever_is_a_dead_letter() 
     let bench = Bench::new();
     let number = bench.subscribe(&["r"]).await[0];
     let mock = Mock::new(|call| {
-        let reply = Event::builder(format!("{}x", call.event.id()), "/reply", "t").build().unwrap();
-        (MS, Outcome { replies: Some(Box::new(Replies::one(reply))), ..Outcome::delivered() })
+        let reply = Event::builder(format!("{}x", call.event.id()), "/reply", "t")
+            .build()
+            .unwrap();
+        (
+            MS,
+            Outcome {
+                replies: Some(Box::new(Replies::one(reply))),
+                ..Outcome::delivered()
+            },
+        )
     });
     let replies = Arc::new(To::default());
-    let plan = plan_with(vec![mock.target("t")], [(number, route("r", 0, policy()))], Arc::clone(&replies) as Arc<dyn MatchReply>);
+    let plan = plan_with(
+        vec![mock.target("t")],
+        [(number, route("r", 0, policy()))],
+        Arc::clone(&replies) as Arc<dyn MatchReply>,
+    );
     let running = bench.start(plan);
     // Nobody waits for it: it is stored and nothing more.
     bench.append(number, 1).await;
     bench.drained().await;
-    assert_eq!((mock.count(), bench.journal.reader().totals().await.unwrap().events), (1, 2));
+    assert_eq!(
+        (
+            mock.count(),
+            bench.journal.reader().totals().await.unwrap().events
+        ),
+        (1, 2)
+    );
 
     *replies.0.lock() = Some(number);
     bench.append(number, 1).await;
@@ -83,12 +163,25 @@ async fn a_reply_comes_back_and_one_that_goes_round_for_ever_is_a_dead_letter() 
     let seen: Vec<u32> = calls[1..].iter().map(|call| hops(&call.event)).collect();
     assert_eq!(seen, (0..=HOPS_MAX).collect::<Vec<_>>());
     let letters = bench.dead().await;
-    assert_eq!(letters.iter().map(|letter| letter.reason).collect::<Vec<_>>(), [DeadReason::Hops]);
+    assert_eq!(
+        letters
+            .iter()
+            .map(|letter| letter.reason)
+            .collect::<Vec<_>>(),
+        [DeadReason::Hops]
+    );
     assert_eq!(letters[0].origin, Name::replies());
     // Somebody redrives it: it goes round once more, and no further.
-    bench.journal.redrive(&DeadSelection::default()).await.unwrap();
+    bench
+        .journal
+        .redrive(&DeadSelection::default())
+        .await
+        .unwrap();
     bench.drained().await;
-    assert_eq!((mock.count(), bench.dead().await.len()), (calls.len() + 1, 1));
+    assert_eq!(
+        (mock.count(), bench.dead().await.len()),
+        (calls.len() + 1, 1)
+    );
     running.stop().await;
 }
 
@@ -98,18 +191,43 @@ async fn what_an_answer_has_beside_events_is_a_dead_letter_and_the_delivery_is_d
     let number = bench.subscribe(&["r"]).await[0];
     let mock = Mock::new(|_| {
         let reply = Event::builder("good", "/reply", "t").build().unwrap();
-        let broken = Unreadable { raw: "{]".into(), reason: "event 1 of the batch: broken".to_owned() };
-        (MS, Outcome { replies: Some(Box::new(Replies { events: vec![reply], unreadable: vec![broken] })), ..Outcome::delivered() })
+        let broken = Unreadable {
+            raw: "{]".into(),
+            reason: "event 1 of the batch: broken".to_owned(),
+        };
+        (
+            MS,
+            Outcome {
+                replies: Some(Box::new(Replies {
+                    events: vec![reply],
+                    unreadable: vec![broken],
+                })),
+                ..Outcome::delivered()
+            },
+        )
     });
     let running = bench.start(one(&mock, number));
     bench.append(number, 1).await;
     bench.drained().await;
     let letters = bench.dead().await;
-    assert_eq!((mock.count(), bench.counts(number).await.delivered, letters.len()), (1, 1, 1));
+    assert_eq!(
+        (
+            mock.count(),
+            bench.counts(number).await.delivered,
+            letters.len()
+        ),
+        (1, 1, 1)
+    );
     let letter = &letters[0];
-    assert_eq!((letter.reason, &letter.origin, &letter.raw[..]), (DeadReason::Unreadable, &Name::replies(), &b"{]"[..]));
+    assert_eq!(
+        (letter.reason, &letter.origin, &letter.raw[..]),
+        (DeadReason::Unreadable, &Name::replies(), &b"{]"[..])
+    );
     assert!(
-        letter.message.starts_with("answer of t to ") && letter.message.ends_with(" for r: event 1 of the batch: broken"),
+        letter.message.starts_with("answer of t to ")
+            && letter
+                .message
+                .ends_with(" for r: event 1 of the batch: broken"),
         "{letter:?}"
     );
     // The event of the answer, and the one that was answered.
@@ -120,28 +238,62 @@ async fn what_an_answer_has_beside_events_is_a_dead_letter_and_the_delivery_is_d
 #[tokio::test(start_paused = true)]
 async fn reports_that_are_replied_to_end_too() {
     let bench = Bench::new();
-    let [r, report, failure] = bench.subscribe(&["r", "report", "failure"]).await[..] else { panic!("three were wanted") };
+    let [r, report, failure] = bench.subscribe(&["r", "report", "failure"]).await[..] else {
+        panic!("three were wanted")
+    };
     let failures = Mock::taking(MS);
     let (mock, told) = (
         Mock::taking(MS),
         Mock::new(|call| {
-            let reply = Event::builder(call.event.id().clone(), "/reply", "t").build().unwrap();
-            (MS, Outcome { replies: Some(Box::new(Replies::one(reply))), ..Outcome::delivered() })
+            let reply = Event::builder(call.event.id().clone(), "/reply", "t")
+                .build()
+                .unwrap();
+            (
+                MS,
+                Outcome {
+                    replies: Some(Box::new(Replies::one(reply))),
+                    ..Outcome::delivered()
+                },
+            )
         }),
     );
     let with = |role, rule, target| {
         let route = route(rule, target, policy());
-        Route { identity: SubscriptionIdentity { role, ..route.identity.clone() }, ..route }
+        Route {
+            identity: SubscriptionIdentity {
+                role,
+                ..route.identity.clone()
+            },
+            ..route
+        }
     };
     let follow = |subscription, send| Some(Follow { subscription, send });
-    let (on_success, on_failure) = (follow(report, FollowWith::Report), follow(failure, FollowWith::Original));
-    let followed = Route { on_success, on_failure, ..with(Role::To, "r", 0) };
-    let routes = [(r, followed), (report, with(Role::OnSuccess, "r", 1)), (failure, with(Role::OnFailure, "r", 2))];
+    let (on_success, on_failure) = (
+        follow(report, FollowWith::Report),
+        follow(failure, FollowWith::Original),
+    );
+    let followed = Route {
+        on_success,
+        on_failure,
+        ..with(Role::To, "r", 0)
+    };
+    let routes = [
+        (r, followed),
+        (report, with(Role::OnSuccess, "r", 1)),
+        (failure, with(Role::OnFailure, "r", 2)),
+    ];
     let targets = vec![mock.target("t"), told.target("u"), failures.target("v")];
-    let running = bench.start(plan_with(targets, routes, Arc::new(To(Mutex::new(Some(r))))));
+    let running = bench.start(plan_with(
+        targets,
+        routes,
+        Arc::new(To(Mutex::new(Some(r)))),
+    ));
     bench.append(r, 1).await;
     bench.drained().await;
-    assert_eq!((mock.count(), told.count(), bench.dead().await.len()), (9, 9, 1));
+    assert_eq!(
+        (mock.count(), told.count(), bench.dead().await.len()),
+        (9, 9, 1)
+    );
     assert_eq!(failures.count(), 1, "the end of the round is told");
     running.stop().await;
 }

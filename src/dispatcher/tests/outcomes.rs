@@ -22,9 +22,39 @@ async fn every_class_comes_to_its_end() {
         (&[Rejected], dead(DeadReason::Rejected), 1),
         (&[Failed], dead(DeadReason::Exhausted), 4),
         (&[Failed, Failed, Failed, Delivered], delivered, 4),
-        (&[Throttled, Throttled, Throttled, Throttled, Throttled, Delivered], delivered, 6),
-        (&[Unavailable, Unavailable, Unavailable, Unavailable, Unavailable, Delivered], delivered, 6),
-        (&[Throttled, Failed, Unavailable, Failed, Throttled, Failed, Unavailable, Failed], dead(DeadReason::Exhausted), 8),
+        (
+            &[
+                Throttled, Throttled, Throttled, Throttled, Throttled, Delivered,
+            ],
+            delivered,
+            6,
+        ),
+        (
+            &[
+                Unavailable,
+                Unavailable,
+                Unavailable,
+                Unavailable,
+                Unavailable,
+                Delivered,
+            ],
+            delivered,
+            6,
+        ),
+        (
+            &[
+                Throttled,
+                Failed,
+                Unavailable,
+                Failed,
+                Throttled,
+                Failed,
+                Unavailable,
+                Failed,
+            ],
+            dead(DeadReason::Exhausted),
+            8,
+        ),
         (&[Refused, Refused, Delivered], delivered, 3),
     ];
     for (answers, (delivered, reason), tries) in table {
@@ -34,12 +64,26 @@ async fn every_class_comes_to_its_end() {
         let running = bench.start(one(&mock, number));
         bench.append(number, 1).await;
         bench.drained().await;
-        assert_eq!((bench.counts(number).await.delivered, mock.count()), (delivered, tries), "{answers:?}");
+        assert_eq!(
+            (bench.counts(number).await.delivered, mock.count()),
+            (delivered, tries),
+            "{answers:?}"
+        );
         let letters = bench.dead().await;
-        assert_eq!(letters.first().map(|letter| letter.reason), reason, "{answers:?}");
+        assert_eq!(
+            letters.first().map(|letter| letter.reason),
+            reason,
+            "{answers:?}"
+        );
         if let Some(letter) = letters.first() {
-            assert_eq!((letter.attempts as usize, letter.message.as_str()), (tries, "as told"));
-            assert_eq!(letter.last.as_ref().map(|last| last.class), answers.last().copied());
+            assert_eq!(
+                (letter.attempts as usize, letter.message.as_str()),
+                (tries, "as told")
+            );
+            assert_eq!(
+                letter.last.as_ref().map(|last| last.class),
+                answers.last().copied()
+            );
         }
         running.stop().await;
     }
@@ -50,18 +94,42 @@ async fn throttling_uses_no_attempt_and_nothing_comes_before_retry_after() {
     let bench = Bench::new();
     let number = bench.subscribe(&["r"]).await[0];
     let mock = Mock::new(|call| match call.attempt {
-        1..=5 => (MS, Outcome { retry_after: Some(SECOND * 2), code: Some(429), ..Outcome::new(Class::Throttled, "busy") }),
+        1..=5 => (
+            MS,
+            Outcome {
+                retry_after: Some(SECOND * 2),
+                code: Some(429),
+                ..Outcome::new(Class::Throttled, "busy")
+            },
+        ),
         _ => (MS, Outcome::delivered()),
     });
     // A single failure would be the last.
-    let running = bench.start(plan(vec![mock.target("t")], [(number, route("r", 0, attempts(1)))]));
+    let running = bench.start(plan(
+        vec![mock.target("t")],
+        [(number, route("r", 0, attempts(1)))],
+    ));
     bench.append(number, 20).await;
     bench.drained().await;
-    assert_eq!((bench.counts(number).await.delivered, bench.dead().await.len(), mock.count()), (20, 0, 120));
+    assert_eq!(
+        (
+            bench.counts(number).await.delivered,
+            bench.dead().await.len(),
+            mock.count()
+        ),
+        (20, 0, 120)
+    );
     let calls = mock.calls.lock().clone();
     for id in 0..20 {
-        let times: Vec<_> = calls.iter().filter(|call| call.event.id() == id.to_string().as_str()).map(|call| call.at).collect();
-        assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= SECOND * 2), "{id}: {times:?}");
+        let times: Vec<_> = calls
+            .iter()
+            .filter(|call| call.event.id() == id.to_string().as_str())
+            .map(|call| call.at)
+            .collect();
+        assert!(
+            times.windows(2).all(|pair| pair[1] - pair[0] >= SECOND * 2),
+            "{id}: {times:?}"
+        );
     }
     running.stop().await;
 }
@@ -71,17 +139,36 @@ async fn a_target_that_is_down_for_hours_gets_everything_and_is_hardly_called_me
     let bench = Bench::new();
     let number = bench.subscribe(&["r"]).await[0];
     let mock = Mock::classes(&[Class::Unavailable]);
-    let running = bench.start(plan(vec![mock.target("t")], [(number, route("r", 0, attempts(1)))]));
+    let running = bench.start(plan(
+        vec![mock.target("t")],
+        [(number, route("r", 0, attempts(1)))],
+    ));
     bench.append(number, 100).await;
     tokio::time::sleep(HOUR * 5).await;
-    assert!((300..2_500).contains(&mock.count()), "{} calls in five hours", mock.count());
+    assert!(
+        (300..2_500).contains(&mock.count()),
+        "{} calls in five hours",
+        mock.count()
+    );
     let status = running.handle.status();
-    assert_eq!(status.targets[0].circuit, crate::dispatcher::CircuitStatus::Open);
+    assert_eq!(
+        status.targets[0].circuit,
+        crate::dispatcher::CircuitStatus::Open
+    );
     assert_eq!(status.targets[0].last_error.as_deref(), Some("as told"));
     mock.becomes(|_| (MS, Outcome::delivered()));
     tokio::time::sleep(SECOND * 400).await;
-    assert_eq!((bench.counts(number).await.delivered, bench.dead().await.len()), (100, 0));
-    assert_eq!(running.handle.status().targets[0].circuit, crate::dispatcher::CircuitStatus::Closed);
+    assert_eq!(
+        (
+            bench.counts(number).await.delivered,
+            bench.dead().await.len()
+        ),
+        (100, 0)
+    );
+    assert_eq!(
+        running.handle.status().targets[0].circuit,
+        crate::dispatcher::CircuitStatus::Closed
+    );
     running.stop().await;
 }
 
@@ -110,7 +197,14 @@ async fn a_refused_subscription_pauses_and_asks_again_by_itself_and_at_a_reload(
     mock.becomes(|_| (MS, Outcome::delivered()));
     tokio::time::sleep(PROBE_REFUSED_AFTER).await;
     let counts = bench.counts(number).await;
-    assert_eq!((counts.delivered, counts.dead, running.handle.status().paused.len()), (50, 0, 0));
+    assert_eq!(
+        (
+            counts.delivered,
+            counts.dead,
+            running.handle.status().paused.len()
+        ),
+        (50, 0, 0)
+    );
     running.stop().await;
 }
 
@@ -122,8 +216,16 @@ async fn a_refused_subscription_with_nothing_to_ask_with_asks_with_what_comes_ne
     let running = bench.start(one(&mock, number));
     bench.append(number, 2).await;
     tokio::time::sleep(SECOND).await;
-    let pending = bench.journal.reader().pending(number, None, 9).await.unwrap();
-    assert_eq!(bench.journal.cancel(&[pending[0].id, pending[1].id]).await, Ok(2));
+    let pending = bench
+        .journal
+        .reader()
+        .pending(number, None, 9)
+        .await
+        .unwrap();
+    assert_eq!(
+        bench.journal.cancel(&[pending[0].id, pending[1].id]).await,
+        Ok(2)
+    );
     tokio::time::sleep(PROBE_REFUSED_AFTER * 2).await;
     bench.append(number, 1).await;
     tokio::time::sleep(SECOND).await;
@@ -145,12 +247,23 @@ async fn a_target_that_is_gone_is_not_called_until_somebody_resumes_it() {
     let calls = mock.count();
     assert!(calls <= 8, "{calls}");
     let status = bench.status(number).await;
-    assert_eq!((status.activity, status.counts.pending, status.counts.dead), (Activity::Gone, 20, 0));
+    assert_eq!(
+        (status.activity, status.counts.pending, status.counts.dead),
+        (Activity::Gone, 20, 0)
+    );
     running.handle.reload(one(&mock, number)).await.unwrap();
     tokio::time::sleep(HOUR).await;
-    assert_eq!(mock.count(), calls, "a reload does not bring back what is gone");
+    assert_eq!(
+        mock.count(),
+        calls,
+        "a reload does not bring back what is gone"
+    );
     mock.becomes(|_| (MS, Outcome::delivered()));
-    bench.journal.set_activity(number, Activity::Active).await.unwrap();
+    bench
+        .journal
+        .set_activity(number, Activity::Active)
+        .await
+        .unwrap();
     bench.drained().await;
     assert_eq!(bench.counts(number).await.delivered, 20);
     running.stop().await;
@@ -166,10 +279,20 @@ async fn what_is_too_old_is_dead_without_a_call() {
     let running = bench.start(one(&mock, number));
     bench.drained().await;
     let letters = bench.dead().await;
-    assert!(letters.iter().all(|letter| letter.reason == DeadReason::Expired && letter.attempts == 0 && letter.last.is_none()));
+    assert!(
+        letters
+            .iter()
+            .all(|letter| letter.reason == DeadReason::Expired
+                && letter.attempts == 0
+                && letter.last.is_none())
+    );
     assert_eq!((letters.len(), mock.count()), (5, 0));
     // A redrive begins a new age.
-    bench.journal.redrive(&DeadSelection::default()).await.unwrap();
+    bench
+        .journal
+        .redrive(&DeadSelection::default())
+        .await
+        .unwrap();
     bench.drained().await;
     assert_eq!((bench.counts(number).await.delivered, mock.count()), (5, 5));
     running.stop().await;
@@ -181,13 +304,31 @@ async fn the_maximum_age_ends_what_never_arrives() {
     let number = bench.subscribe(&["r"]).await[0];
     let mock = Mock::classes(&[Class::Unavailable]);
     let policy = Policy::new(SECOND, SECOND * 600, 1, SECOND, SECOND * 60).unwrap();
-    let running = bench.start(plan(vec![mock.target("t")], [(number, route("r", 0, policy))]));
+    let running = bench.start(plan(
+        vec![mock.target("t")],
+        [(number, route("r", 0, policy))],
+    ));
     let start = tokio::time::Instant::now();
     bench.append(number, 3).await;
     bench.drained().await;
-    assert!(start.elapsed() > SECOND * 500 && start.elapsed() < SECOND * 640, "{:?}", start.elapsed());
-    assert!(bench.dead().await.iter().all(|letter| letter.reason == DeadReason::Expired && letter.last.is_some()));
-    assert!(mock.calls.lock().iter().all(|call| call.at < start + SECOND * 600));
+    assert!(
+        start.elapsed() > SECOND * 500 && start.elapsed() < SECOND * 640,
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(
+        bench
+            .dead()
+            .await
+            .iter()
+            .all(|letter| letter.reason == DeadReason::Expired && letter.last.is_some())
+    );
+    assert!(
+        mock.calls
+            .lock()
+            .iter()
+            .all(|call| call.at < start + SECOND * 600)
+    );
     running.stop().await;
 }
 
@@ -201,13 +342,34 @@ async fn a_transform_that_fails_is_a_dead_letter_and_no_call() {
         "4" => panic!("a bug in a transform"),
         _ => Ok((Arc::clone(event), Vec::new())),
     }));
-    let running = bench.start(plan(vec![mock.target("t")], [(number, Route { prepare, ..route("r", 0, attempts(1)) })]));
+    let running = bench.start(plan(
+        vec![mock.target("t")],
+        [(
+            number,
+            Route {
+                prepare,
+                ..route("r", 0, attempts(1))
+            },
+        )],
+    ));
     bench.append(number, 10).await;
     bench.drained().await;
     let letters = bench.dead().await;
-    let told: Vec<_> = letters.iter().map(|letter| (letter.reason, letter.message.as_str())).collect();
-    let panicked = (DeadReason::Exhausted, "the connector panicked; this is a bug in it");
-    assert_eq!(told, [(DeadReason::Transform, "$.data.bucket finds nothing"), panicked]);
+    let told: Vec<_> = letters
+        .iter()
+        .map(|letter| (letter.reason, letter.message.as_str()))
+        .collect();
+    let panicked = (
+        DeadReason::Exhausted,
+        "the connector panicked; this is a bug in it",
+    );
+    assert_eq!(
+        told,
+        [
+            (DeadReason::Transform, "$.data.bucket finds nothing"),
+            panicked
+        ]
+    );
     assert_eq!((bench.counts(number).await.delivered, mock.count()), (8, 8));
     assert_eq!(running.handle.status().targets[0].in_flight, 0);
     running.stop().await;
@@ -234,14 +396,31 @@ async fn order_is_kept_under_retries() {
         let number = bench.subscribe(&["r"]).await[0];
         let mock = Mock::new(move |call| {
             let of = format!("{}/{}", call.event.id(), call.attempt);
-            let class = [Class::Delivered, Class::Failed, Class::Throttled, Class::Unavailable][chance(seed, &of, 4) as usize];
-            (MS * chance(seed + 1, &of, 50) as u32, Outcome::new(class, ""))
+            let class = [
+                Class::Delivered,
+                Class::Failed,
+                Class::Throttled,
+                Class::Unavailable,
+            ][chance(seed, &of, 4) as usize];
+            (
+                MS * chance(seed + 1, &of, 50) as u32,
+                Outcome::new(class, ""),
+            )
         });
         let policy = Policy::new(SECOND * 30, HOUR * 24, 1_000, MS * 10, SECOND).unwrap();
-        let running = bench.start(plan(vec![mock.target("t")], [(number, route("r", 0, policy))]));
-        bench.append_keyed(number, 100, |id| Some(id as u64 % 3)).await;
+        let running = bench.start(plan(
+            vec![mock.target("t")],
+            [(number, route("r", 0, policy))],
+        ));
+        bench
+            .append_keyed(number, 100, |id| Some(id as u64 % 3))
+            .await;
         bench.drained().await;
-        let delivered: Vec<u64> = mock.ids(Class::Delivered).iter().map(|id| id.parse().unwrap()).collect();
+        let delivered: Vec<u64> = mock
+            .ids(Class::Delivered)
+            .iter()
+            .map(|id| id.parse().unwrap())
+            .collect();
         assert_eq!(delivered.len(), 100);
         for key in 0..3 {
             let of_key: Vec<_> = delivered.iter().filter(|id| *id % 3 == key).collect();
@@ -257,17 +436,34 @@ async fn a_suspended_subscription_goes_on_where_it_was() {
     let number = bench.subscribe(&["r"]).await[0];
     let mock = Mock::taking(MS);
     let running = bench.start(one(&mock, number));
-    bench.journal.set_activity(number, Activity::Suspended).await.unwrap();
+    bench
+        .journal
+        .set_activity(number, Activity::Suspended)
+        .await
+        .unwrap();
     bench.append(number, 10).await;
     tokio::time::sleep(HOUR).await;
     assert_eq!(mock.count(), 0);
-    bench.journal.set_activity(number, Activity::Active).await.unwrap();
+    bench
+        .journal
+        .set_activity(number, Activity::Active)
+        .await
+        .unwrap();
     bench.drained().await;
     assert_eq!(mock.count(), 10);
     // Nothing is asked of the journal while nothing happens.
-    let leases = bench.journal.leases.load(std::sync::atomic::Ordering::Relaxed);
+    let leases = bench
+        .journal
+        .leases
+        .load(std::sync::atomic::Ordering::Relaxed);
     tokio::time::sleep(HOUR * 20).await;
-    assert!(bench.journal.leases.load(std::sync::atomic::Ordering::Relaxed) <= leases + 1);
+    assert!(
+        bench
+            .journal
+            .leases
+            .load(std::sync::atomic::Ordering::Relaxed)
+            <= leases + 1
+    );
     running.stop().await;
 }
 
@@ -288,7 +484,10 @@ async fn one_that_is_refused_while_others_pass_is_a_dead_letter_and_holds_up_nob
     assert_eq!((counts.delivered, counts.dead, counts.pending), (119, 1, 0));
     assert!(running.handle.status().paused.is_empty());
     let letter = bench.dead().await.remove(0);
-    assert_eq!((letter.reason, letter.last.unwrap().class), (DeadReason::Rejected, Class::Refused));
+    assert_eq!(
+        (letter.reason, letter.last.unwrap().class),
+        (DeadReason::Rejected, Class::Refused)
+    );
     running.stop().await;
 }
 
@@ -305,7 +504,10 @@ async fn a_resumed_subscription_is_probed_at_once() {
     mock.becomes(|_| (MS, Outcome::delivered()));
     running.handle.probe(number);
     tokio::time::sleep(SECOND).await;
-    assert_eq!((mock.count() - before, bench.counts(number).await.delivered), (20, 20));
+    assert_eq!(
+        (mock.count() - before, bench.counts(number).await.delivered),
+        (20, 20)
+    );
     running.stop().await;
 }
 
@@ -317,11 +519,20 @@ async fn a_templated_address_that_is_gone_is_a_dead_letter_of_its_own() {
         "3" => (MS, Outcome::new(Class::Gone, "410")),
         _ => (MS, Outcome::delivered()),
     });
-    let route = Route { is_templated: true, ..route("r", 0, attempts(4)) };
+    let route = Route {
+        is_templated: true,
+        ..route("r", 0, attempts(4))
+    };
     let running = bench.start(plan(vec![mock.target("t")], [(number, route)]));
     bench.append(number, 20).await;
     bench.drained().await;
-    assert_eq!((bench.counts(number).await.delivered, bench.dead().await.len()), (19, 1));
+    assert_eq!(
+        (
+            bench.counts(number).await.delivered,
+            bench.dead().await.len()
+        ),
+        (19, 1)
+    );
     assert_eq!(bench.status(number).await.activity, Activity::Active);
     running.stop().await;
 }
@@ -336,10 +547,19 @@ async fn a_target_that_fails_everything_for_a_while_costs_few_deliveries() {
     tokio::time::sleep(SECOND * 40).await;
     assert!(mock.count() < 40, "{} calls while it fails", mock.count());
     let status = running.handle.status();
-    assert_eq!(status.targets[0].circuit, crate::dispatcher::CircuitStatus::Open);
+    assert_eq!(
+        status.targets[0].circuit,
+        crate::dispatcher::CircuitStatus::Open
+    );
     mock.becomes(|_| (MS * 5, Outcome::delivered()));
     bench.drained().await;
-    assert_eq!((bench.counts(number).await.delivered, bench.dead().await.len()), (3_000, 0));
+    assert_eq!(
+        (
+            bench.counts(number).await.delivered,
+            bench.dead().await.len()
+        ),
+        (3_000, 0)
+    );
     running.stop().await;
 }
 
@@ -347,13 +567,21 @@ async fn a_target_that_fails_everything_for_a_while_costs_few_deliveries() {
 async fn events_that_fail_amid_successes_open_nothing() {
     let bench = Bench::new();
     let number = bench.subscribe(&["r"]).await[0];
-    let mock = Mock::new(|call| match call.event.id().parse::<usize>().unwrap() % 10 {
-        0 => (MS, Outcome::new(Class::Failed, "500")),
-        _ => (MS, Outcome::delivered()),
-    });
+    let mock = Mock::new(
+        |call| match call.event.id().parse::<usize>().unwrap() % 10 {
+            0 => (MS, Outcome::new(Class::Failed, "500")),
+            _ => (MS, Outcome::delivered()),
+        },
+    );
     let running = bench.start(one(&mock, number));
     bench.append(number, 1_000).await;
     bench.drained().await;
-    assert_eq!((bench.counts(number).await.delivered, bench.dead().await.len()), (900, 100));
+    assert_eq!(
+        (
+            bench.counts(number).await.delivered,
+            bench.dead().await.len()
+        ),
+        (900, 100)
+    );
     running.stop().await;
 }

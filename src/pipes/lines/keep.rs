@@ -1,6 +1,7 @@
 //! From memory into the journal: what its source would take back before its target has had it.
 //!
-//! It waits there as a delivery like any other, and its source is told. What is ordered behind it goes with it.
+//! It waits there as a delivery like any other, and its source is told. What is ordered behind it
+//! goes with it.
 
 use pointsman_schemas::{SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
@@ -16,7 +17,8 @@ impl Lines {
         self.holds.get(&key)?.until.first().map(|(until, _)| *until)
     }
 
-    /// Sends into the journal what may not wait here any longer; of what has an attempt under way, what that does not end.
+    /// Sends into the journal what may not wait here any longer; of what has an attempt under way,
+    /// what that does not end.
     pub(in crate::pipes) fn keep(&mut self, key: HoldKey, time: Instant, now: Timestamp) {
         while let Some(hold) = self.holds.get_mut(&key)
             && let Some(&(until, sequence)) = hold.until.first()
@@ -29,33 +31,61 @@ impl Lines {
 
     /// Sends a delivery into the journal, with all that are in one line with it by their order key.
     pub(super) fn move_to_journal(&mut self, sequence: u64, now: Timestamp) {
-        let Some(slot) = self.slots.get(&sequence) else { return };
-        let Some(queue) = self.queues.get_mut(&slot.subscription) else { return };
+        let Some(slot) = self.slots.get(&sequence) else {
+            return;
+        };
+        let Some(queue) = self.queues.get_mut(&slot.subscription) else {
+            return;
+        };
         let line = slot.order_key.and_then(|key| queue.keys.get(&key));
-        let line: Vec<u64> = line.map_or_else(|| vec![sequence], |line| line.iter().copied().collect());
+        let line: Vec<u64> =
+            line.map_or_else(|| vec![sequence], |line| line.iter().copied().collect());
         queue.nothing_before &= slot.order_key.is_none();
         // Where an attempt is under way, it is the first's; the others must not overtake it.
-        let waits = line.first().and_then(|first| self.slots.get(first)).is_some_and(|first| first.lease.is_some());
+        let waits = line
+            .first()
+            .and_then(|first| self.slots.get(first))
+            .is_some_and(|first| first.lease.is_some());
         for sequence in &line {
             if let Some(slot) = self.slots.get_mut(sequence) {
                 slot.is_late = waits;
             }
         }
         if !waits {
-            line.into_iter().for_each(|sequence| self.keep_one(sequence, now));
+            line.into_iter()
+                .for_each(|sequence| self.keep_one(sequence, now));
         }
     }
 
     fn keep_one(&mut self, sequence: u64, now: Timestamp) {
-        let Some(slot) = self.slots.get(&sequence) else { return };
-        if self.holds.get(&slot.hold).is_none_or(|hold| hold.goes_back(slot.message)) {
+        let Some(slot) = self.slots.get(&sequence) else {
+            return;
+        };
+        if self
+            .holds
+            .get(&slot.hold)
+            .is_none_or(|hold| hold.goes_back(slot.message))
+        {
             return self.hand_back(sequence, now);
         }
-        let Some(slot) = self.take_out(sequence, now) else { return };
-        let Some(hold) = self.holds.get_mut(&slot.hold) else { return };
+        let Some(slot) = self.take_out(sequence, now) else {
+            return;
+        };
+        let Some(hold) = self.holds.get_mut(&slot.hold) else {
+            return;
+        };
         let due = (slot.due > now).then_some(slot.due);
-        let delivery = NewDelivery { subscription: slot.subscription, order_key: slot.order_key, due };
-        let entry = Entry { event: slot.event.clone(), deliveries: SmallVec::from_iter([delivery]), deduplicate: None, dead: None };
+        let delivery = NewDelivery {
+            subscription: slot.subscription,
+            order_key: slot.order_key,
+            due,
+        };
+        let entry = Entry {
+            event: slot.event.clone(),
+            deliveries: SmallVec::from_iter([delivery]),
+            deduplicate: None,
+            dead: None,
+        };
         *hold.unburied.entry(slot.subscription).or_default() += 1;
         hold.closings.push(Closing {
             message: slot.message,
@@ -69,10 +99,21 @@ impl Lines {
         self.kept += 1;
     }
 
-    /// Tells how many have gone, where ordered deliveries may wait in the journal and none is on its way there.
-    pub(in crate::pipes) fn may_have_before(&self, key: HoldKey, number: SubscriptionNumber) -> Option<u64> {
-        let is_settled = self.holds.get(&key).is_some_and(|hold| hold.closings.is_empty());
-        let is_known = self.queues.get(&number).is_some_and(|queue| queue.nothing_before);
+    /// Tells how many have gone, where ordered deliveries may wait in the journal and none is on
+    /// its way there.
+    pub(in crate::pipes) fn may_have_before(
+        &self,
+        key: HoldKey,
+        number: SubscriptionNumber,
+    ) -> Option<u64> {
+        let is_settled = self
+            .holds
+            .get(&key)
+            .is_some_and(|hold| hold.closings.is_empty());
+        let is_known = self
+            .queues
+            .get(&number)
+            .is_some_and(|queue| queue.nothing_before);
         (is_settled && !is_known).then_some(self.kept)
     }
 

@@ -23,7 +23,12 @@ pub(in crate::pipes) struct Offered {
 
 impl Lines {
     /// Makes room for what a source will hand over.
-    pub(in crate::pipes) fn enter(&mut self, tenant: Name, origin: Name, wake: Arc<Notify>) -> HoldKey {
+    pub(in crate::pipes) fn enter(
+        &mut self,
+        tenant: Name,
+        origin: Name,
+        wake: Arc<Notify>,
+    ) -> HoldKey {
         self.last_sequence += 1;
         let key = HoldKey(self.last_sequence);
         self.holds.insert(key, Hold::new(tenant, origin, wake));
@@ -34,26 +39,61 @@ impl Lines {
         self.holds.get_mut(&key)
     }
 
-    /// Whether the source may be asked for more, which this subscription of its pipe would be given.
-    pub(in crate::pipes) fn may_pull(&self, key: HoldKey, pipe: Option<SubscriptionNumber>) -> bool {
-        // Of a target that refuses, what waits for it asks again; where nothing does, the next message has to.
+    /// Whether the source may be asked for more, which this subscription of its pipe would be
+    /// given.
+    pub(in crate::pipes) fn may_pull(
+        &self,
+        key: HoldKey,
+        pipe: Option<SubscriptionNumber>,
+    ) -> bool {
+        // Of a target that refuses, what waits for it asks again; where nothing does, the next
+        // message has to.
         let waits = |queue: &Queue| queue.is_refused && queue.counts.pending > 0;
-        let goes = |number| !self.inactive.contains(&number) && !self.queues.get(&number).is_some_and(waits);
-        pipe.is_some_and(goes) && self.holds.get(&key).is_some_and(|hold| !hold.draining && hold.has_room())
+        let goes = |number| {
+            !self.inactive.contains(&number) && !self.queues.get(&number).is_some_and(waits)
+        };
+        pipe.is_some_and(goes)
+            && self
+                .holds
+                .get(&key)
+                .is_some_and(|hold| !hold.draining && hold.has_room())
     }
 
     /// Takes a batch in.
-    pub(in crate::pipes) fn offer(&mut self, key: HoldKey, messages: Vec<Offered>, cursor: Option<Cursor>, now: Timestamp) {
-        let Some(hold) = self.holds.get_mut(&key) else { return };
+    pub(in crate::pipes) fn offer(
+        &mut self,
+        key: HoldKey,
+        messages: Vec<Offered>,
+        cursor: Option<Cursor>,
+        now: Timestamp,
+    ) {
+        let Some(hold) = self.holds.get_mut(&key) else {
+            return;
+        };
         let batch = hold.begin_batch();
-        for Offered { acknowledgement, deliveries, rejects, goes_back } in messages {
-            let Some(hold) = self.holds.get_mut(&key) else { return };
+        for Offered {
+            acknowledgement,
+            deliveries,
+            rejects,
+            goes_back,
+        } in messages
+        {
+            let Some(hold) = self.holds.get_mut(&key) else {
+                return;
+            };
             let message = hold.begin_message(batch, acknowledgement);
             if !rejects.is_empty() {
                 let bytes = rejects.iter().map(|reject| reject.raw.len()).sum();
                 hold.begin_part(message, bytes);
                 let (origin, entries) = (hold.origin.clone(), Vec::new());
-                hold.closings.push(Closing { message, origin, entries, rejects, bytes, buries: None });
+                hold.closings.push(Closing {
+                    message,
+                    origin,
+                    entries,
+                    rejects,
+                    bytes,
+                    buries: None,
+                });
             }
             for (event, subscription, order_key) in deliveries {
                 self.take_in(key, message, event, subscription, order_key, now);
@@ -76,7 +116,9 @@ impl Lines {
         order_key: Option<u64>,
         now: Timestamp,
     ) {
-        let Some(hold) = self.holds.get_mut(&hold_key) else { return };
+        let Some(hold) = self.holds.get_mut(&hold_key) else {
+            return;
+        };
         hold.begin_part(message, event.size_bytes());
         let until = hold.told_by(message);
         let (tenant, origin) = (hold.tenant.clone(), hold.origin.clone());
@@ -122,7 +164,12 @@ impl Lines {
 
     fn of_hold(&self, key: HoldKey, also_leased: bool) -> Vec<u64> {
         let is_meant = |slot: &Slot| slot.hold == key && (also_leased || slot.lease.is_none());
-        let mut sequences: Vec<u64> = self.slots.iter().filter(|(_, slot)| is_meant(slot)).map(|(sequence, _)| *sequence).collect();
+        let mut sequences: Vec<u64> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| is_meant(slot))
+            .map(|(sequence, _)| *sequence)
+            .collect();
         // The latest first, so that none becomes ready by the end of an earlier one of its key.
         sequences.sort_unstable_by(|a, b| b.cmp(a));
         sequences
@@ -142,7 +189,9 @@ impl Lines {
 
     /// The source has broken off, and hands over again whatever it has not been told of.
     pub(in crate::pipes) fn orphan(&mut self, key: HoldKey, now: Timestamp) {
-        let Some(hold) = self.holds.get_mut(&key) else { return };
+        let Some(hold) = self.holds.get_mut(&key) else {
+            return;
+        };
         hold.orphan();
         for closing in std::mem::take(&mut hold.closings) {
             self.closed(key, &closing, true);
@@ -162,7 +211,9 @@ impl Lines {
     /// The source is gone.
     pub(in crate::pipes) fn leave(&mut self, key: HoldKey, now: Timestamp) {
         self.forget(key, now);
-        let Some(hold) = self.holds.remove(&key) else { return };
+        let Some(hold) = self.holds.remove(&key) else {
+            return;
+        };
         for (subscription, unburied) in hold.unburied {
             for _ in 0..unburied {
                 self.cancelled(subscription);

@@ -10,9 +10,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pointsman_connectors::{
-    Acknowledgement, Attempt, AttemptError, Batch, Delivery, Guarantee, Message, Plain, Source, SourceError, Verdict,
+    Acknowledgement, Attempt, AttemptError, Batch, Delivery, Guarantee, Message, Plain, Source,
+    SourceError, Verdict,
 };
-use pointsman_schemas::{Class, Clock, Cursor, Event, Name, Outcome, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{
+    Class, Clock, Cursor, Event, Name, Outcome, SubscriptionNumber, Timestamp,
+};
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -20,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
 use super::super::{PipeIntake, Piped};
-use crate::dispatcher::{Dispatcher, Handle, MatchReply, Observe, Options, Plan, Policy, Prepare, Route, Summary, Target};
+use crate::dispatcher::{
+    Dispatcher, Handle, MatchReply, Observe, Options, Plan, Policy, Prepare, Route, Summary, Target,
+};
 use crate::intake::Match;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::SourceMetrics;
@@ -58,8 +63,16 @@ impl Match for Everything {
     fn entry(&mut self, event: Arc<Event>) -> Entry {
         let number = self.0.lock().filter(|_| &**event.ty() != "skip");
         let order_key = event.subject().map(|subject| subject.len() as u64);
-        let deliveries = number.map(|subscription| NewDelivery { order_key, ..NewDelivery::now(subscription) });
-        Entry { event, deliveries: deliveries.into_iter().collect(), deduplicate: None, dead: None }
+        let deliveries = number.map(|subscription| NewDelivery {
+            order_key,
+            ..NewDelivery::now(subscription)
+        });
+        Entry {
+            event,
+            deliveries: deliveries.into_iter().collect(),
+            deduplicate: None,
+            dead: None,
+        }
     }
     fn pipe(&self) -> Option<SubscriptionNumber> {
         *self.0.lock()
@@ -90,7 +103,12 @@ struct ToNobody;
 
 impl MatchReply for ToNobody {
     fn match_reply(&self, _: &Name, event: Arc<Event>) -> Entry {
-        Entry { event, deliveries: [].into_iter().collect(), deduplicate: None, dead: None }
+        Entry {
+            event,
+            deliveries: [].into_iter().collect(),
+            deduplicate: None,
+            dead: None,
+        }
     }
 }
 
@@ -145,12 +163,27 @@ impl Bench {
 
     pub(super) async fn bounded(bytes_max: u64) -> Self {
         let clock = Arc::new(RuntimeClock::new(Timestamp(1_700_000_000_000_000)));
-        let options = MemoryOptions { bytes_max, ..MemoryOptions::default() };
+        let options = MemoryOptions {
+            bytes_max,
+            ..MemoryOptions::default()
+        };
         let inner = MemoryJournal::new(Arc::clone(&clock) as Arc<dyn Clock>, options);
-        let piped = Piped::over(Arc::clone(&inner) as Arc<dyn Journal>, Arc::clone(&clock) as Arc<dyn Clock>);
+        let piped = Piped::over(
+            Arc::clone(&inner) as Arc<dyn Journal>,
+            Arc::clone(&clock) as Arc<dyn Clock>,
+        );
         let wanted = [Role::To, Role::OnFailure].map(|role| {
-            let identity = SubscriptionIdentity { tenant: Name::default_tenant(), rule: name("pipe"), role, target: name("t") };
-            Subscription { identity, renamed_from: None, backlog: None }
+            let identity = SubscriptionIdentity {
+                tenant: Name::default_tenant(),
+                rule: name("pipe"),
+                role,
+                target: name("t"),
+            };
+            Subscription {
+                identity,
+                renamed_from: None,
+                backlog: None,
+            }
         });
         let numbers = piped.subscribe(wanted.to_vec()).await.unwrap();
         Self {
@@ -161,18 +194,25 @@ impl Bench {
             follower: numbers[1],
             in_force: Arc::new(Mutex::new(Some(numbers[0]))),
             calls: Arc::default(),
-            answer: Arc::new(Mutex::new(Arc::new(|_: &Delivery| (Duration::from_millis(1), Outcome::delivered())))),
+            answer: Arc::new(Mutex::new(Arc::new(|_: &Delivery| {
+                (Duration::from_millis(1), Outcome::delivered())
+            }))),
             told: Arc::default(),
-            metrics: Metrics::new(&mut Registry::default(), Timestamp(0)).source(&Name::default_tenant(), &name("source")),
+            metrics: Metrics::new(&mut Registry::default(), Timestamp(0))
+                .source(&Name::default_tenant(), &name("source")),
         }
     }
 
     /// What the target does from now on.
-    pub(super) fn answers(&self, answer: impl Fn(&Delivery) -> (Duration, Outcome) + Send + Sync + 'static) {
+    pub(super) fn answers(
+        &self,
+        answer: impl Fn(&Delivery) -> (Duration, Outcome) + Send + Sync + 'static,
+    ) {
         *self.answer.lock() = Arc::new(answer);
     }
 
-    /// The target answers each event's attempts with these classes, one after the other, the last for ever.
+    /// The target answers each event's attempts with these classes, one after the other, the last
+    /// for ever.
     pub(super) fn classes(&self, classes: &'static [Class]) {
         self.answers(|delivery| {
             let class = classes[(delivery.attempt as usize - 1).min(classes.len() - 1)];
@@ -201,10 +241,18 @@ impl Bench {
             rate: None,
             fingerprint: 0,
         };
-        let follow = crate::dispatcher::Follow { subscription: self.follower, send: crate::dispatcher::FollowWith::Original };
+        let follow = crate::dispatcher::Follow {
+            subscription: self.follower,
+            send: crate::dispatcher::FollowWith::Original,
+        };
         let route = Route {
             is_templated: false,
-            identity: SubscriptionIdentity { tenant: Name::default_tenant(), rule: name("pipe"), role: Role::To, target: name("t") },
+            identity: SubscriptionIdentity {
+                tenant: Name::default_tenant(),
+                rule: name("pipe"),
+                role: Role::To,
+                target: name("t"),
+            },
             target: 0,
             policy: Policy::new(SECOND * 30, MINUTE * 60 * 24, 4, SECOND, SECOND * 300).unwrap(),
             prepare: Arc::new(AsItIs),
@@ -212,11 +260,30 @@ impl Bench {
             on_failure: on_failure.then_some(follow),
             observe: Arc::new(Unseen),
         };
-        let plan = Plan { targets: vec![target], routes: vec![(self.number, Arc::new(route))], replies: Arc::new(ToNobody) };
-        let (journal, clock) = (Arc::clone(&self.piped) as Arc<dyn Journal>, Arc::clone(&self.clock) as Arc<dyn Clock>);
-        let (dispatcher, handle) = Dispatcher::new(journal, clock, plan, Options { seed: 1, ..Options::default() });
+        let plan = Plan {
+            targets: vec![target],
+            routes: vec![(self.number, Arc::new(route))],
+            replies: Arc::new(ToNobody),
+        };
+        let (journal, clock) = (
+            Arc::clone(&self.piped) as Arc<dyn Journal>,
+            Arc::clone(&self.clock) as Arc<dyn Clock>,
+        );
+        let (dispatcher, handle) = Dispatcher::new(
+            journal,
+            clock,
+            plan,
+            Options {
+                seed: 1,
+                ..Options::default()
+            },
+        );
         let stop = CancellationToken::new();
-        Dispatching { task: tokio::spawn(dispatcher.run(stop.clone(), SECOND * 20)), stop, _handle: handle }
+        Dispatching {
+            task: tokio::spawn(dispatcher.run(stop.clone(), SECOND * 20)),
+            stop,
+            _handle: handle,
+        }
     }
 
     /// Starts an intake.
@@ -234,14 +301,29 @@ impl Bench {
     }
 
     fn go_on(&self, mut intake: PipeIntake<Everything>, abandon: CancellationToken) -> Taking {
-        let ((sender, batches), (hand, in_hand)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let ((sender, batches), (hand, in_hand)) =
+            (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let (taken, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
-        let (mut source, token) = (Script { batches, in_hand, taken: Arc::clone(&taken) }, stop.clone());
+        let (mut source, token) = (
+            Script {
+                batches,
+                in_hand,
+                taken: Arc::clone(&taken),
+            },
+            stop.clone(),
+        );
         let task = tokio::spawn(async move {
             let ended = intake.run(&mut source, &token).await;
             (intake, ended)
         });
-        Taking { batches: sender, hand, taken, stop, abandon, task }
+        Taking {
+            batches: sender,
+            hand,
+            taken,
+            stop,
+            abandon,
+            task,
+        }
     }
 
     /// Starts the intake of a source that has ended again, with the source opened anew.
@@ -254,24 +336,51 @@ impl Bench {
     pub(super) fn message(&self, events: &[Event]) -> Message {
         let (id, told) = (events[0].id().to_string(), Arc::clone(&self.told));
         let acknowledgement = Acknowledgement::io(move |verdict| async move {
-            assert_eq!(told.lock().insert(id, verdict), None, "a message was told twice");
+            assert_eq!(
+                told.lock().insert(id, verdict),
+                None,
+                "a message was told twice"
+            );
         });
-        let arrivals = events.iter().map(|event| pointsman_connectors::Arrival::Event(Arc::new(event.clone())));
-        Message { arrivals: arrivals.collect(), rejects: Vec::new(), acknowledgement }
+        let arrivals = events
+            .iter()
+            .map(|event| pointsman_connectors::Arrival::Event(Arc::new(event.clone())));
+        Message {
+            arrivals: arrivals.collect(),
+            rejects: Vec::new(),
+            acknowledgement,
+        }
     }
 
     /// The same, of which the source should be told within this time.
     pub(super) fn message_until(&self, events: &[Event], within: Duration) -> Message {
-        let Message { arrivals, rejects, acknowledgement } = self.message(events);
-        Message { arrivals, rejects, acknowledgement: acknowledgement.by(tokio::time::Instant::now() + within) }
+        let Message {
+            arrivals,
+            rejects,
+            acknowledgement,
+        } = self.message(events);
+        Message {
+            arrivals,
+            rejects,
+            acknowledgement: acknowledgement.by(tokio::time::Instant::now() + within),
+        }
     }
 
     pub(super) fn until(&self, ids: &[&str], within: Duration) -> Batch {
-        Batch { messages: ids.iter().map(|id| self.message_until(&[event(id)], within)).collect(), cursor: None }
+        Batch {
+            messages: ids
+                .iter()
+                .map(|id| self.message_until(&[event(id)], within))
+                .collect(),
+            cursor: None,
+        }
     }
 
     pub(super) fn batch(&self, ids: &[&str]) -> Batch {
-        Batch { messages: ids.iter().map(|id| self.message(&[event(id)])).collect(), cursor: None }
+        Batch {
+            messages: ids.iter().map(|id| self.message(&[event(id)])).collect(),
+            cursor: None,
+        }
     }
 
     /// What a message was told by now.
@@ -280,27 +389,54 @@ impl Bench {
     }
 
     pub(super) fn attempts(&self) -> Vec<String> {
-        self.calls.lock().iter().map(|call| call.event.id().to_string()).collect()
+        self.calls
+            .lock()
+            .iter()
+            .map(|call| call.event.id().to_string())
+            .collect()
     }
 
-    /// The pipe's counters; the law holds for them, and for what the journal beneath counts by itself.
+    /// The pipe's counters; the law holds for them, and for what the journal beneath counts by
+    /// itself.
     pub(super) async fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for reader in [self.inner.reader(), self.piped.reader()] {
             let statuses = reader.subscriptions().await.unwrap();
-            counts = statuses.into_iter().find(|status| status.number == self.number).unwrap().counts;
+            counts = statuses
+                .into_iter()
+                .find(|status| status.number == self.number)
+                .unwrap()
+                .counts;
             let c = counts;
-            assert_eq!(c.created, c.delivered + c.dead + c.redriven + c.purged + c.cancelled + c.quarantined + c.pending, "{c:?}");
+            assert_eq!(
+                c.created,
+                c.delivered
+                    + c.dead
+                    + c.redriven
+                    + c.purged
+                    + c.cancelled
+                    + c.quarantined
+                    + c.pending,
+                "{c:?}"
+            );
         }
         counts
     }
 
     pub(super) async fn dead(&self) -> Vec<DeadLetter> {
-        self.piped.reader().dead(&DeadSelection::default(), None, 1_000).await.unwrap()
+        self.piped
+            .reader()
+            .dead(&DeadSelection::default(), None, 1_000)
+            .await
+            .unwrap()
     }
 
     pub(super) async fn cursor(&self) -> Option<Bytes> {
-        self.piped.cursor(&Name::default_tenant(), &name("source")).await.unwrap().map(|cursor| cursor.position)
+        self.piped
+            .cursor(&Name::default_tenant(), &name("source"))
+            .await
+            .unwrap()
+            .map(|cursor| cursor.position)
     }
 }
 
@@ -324,11 +460,20 @@ pub(super) fn event(id: &str) -> Event {
 }
 
 pub(super) fn keyed(id: &str, subject: &'static str) -> Event {
-    Event::builder(id.to_owned(), "/s", "t").subject(subject).build().unwrap()
+    Event::builder(id.to_owned(), "/s", "t")
+        .subject(subject)
+        .build()
+        .unwrap()
 }
 
 /// A batch of one event that nobody is told of, and its cursor.
 pub(super) fn vouched(id: &'static str) -> Batch {
-    let cursor = Cursor { fingerprint: 1, position: Bytes::from_static(id.as_bytes()) };
-    Batch { messages: vec![Message::event(event(id), Acknowledgement::None)], cursor: Some(cursor) }
+    let cursor = Cursor {
+        fingerprint: 1,
+        position: Bytes::from_static(id.as_bytes()),
+    };
+    Batch {
+        messages: vec![Message::event(event(id), Acknowledgement::None)],
+        cursor: Some(cursor),
+    }
 }

@@ -15,7 +15,10 @@ struct UnderPipes;
 #[async_trait]
 impl Implementation for UnderPipes {
     async fn open(&self, clock: Arc<dyn Clock>, bounds: Bounds) -> Arc<dyn Journal> {
-        let options = MemoryOptions { retention: bounds.retention, bytes_max: bounds.bytes_max };
+        let options = MemoryOptions {
+            retention: bounds.retention,
+            bytes_max: bounds.bytes_max,
+        };
         Piped::over(MemoryJournal::new(Arc::clone(&clock), options), clock)
     }
 

@@ -1,4 +1,5 @@
-//! Random histories of lines: whatever happens, the counters add up, keys go one at a time, and each message is told once.
+//! Random histories of lines: whatever happens, the counters add up, keys go one at a time, and
+//! each message is told once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -72,10 +73,25 @@ struct Play {
 impl Play {
     fn new() -> Self {
         let mut lines = Lines::new(Epoch(1));
-        let hold = lines.enter(Name::default_tenant(), Name::new("s").unwrap(), Arc::new(Notify::new()));
+        let hold = lines.enter(
+            Name::default_tenant(),
+            Name::new("s").unwrap(),
+            Arc::new(Notify::new()),
+        );
         let (leased, keys, told) = (Vec::new(), HashMap::new(), Vec::new());
         let (begin, in_journal) = (Instant::now(), HashSet::new());
-        Self { lines, hold, now: Timestamp(0), leased, keys, told, offered: 0, buried: 0, begin, in_journal }
+        Self {
+            lines,
+            hold,
+            now: Timestamp(0),
+            leased,
+            keys,
+            told,
+            offered: 0,
+            buried: 0,
+            begin,
+            in_journal,
+        }
     }
 
     fn offer(&mut self, messages: Vec<Vec<u8>>) {
@@ -91,41 +107,82 @@ impl Play {
             });
             let deliveries = deliveries.collect();
             let told = |verdict| async move { caller.send(verdict).unwrap() };
-            let acknowledgement = Acknowledgement::io(told).by(self.begin + Duration::from_micros(self.now.0.unsigned_abs()));
-            Offered { acknowledgement, deliveries, rejects: Vec::new(), goes_back: false }
+            let acknowledgement = Acknowledgement::io(told)
+                .by(self.begin + Duration::from_micros(self.now.0.unsigned_abs()));
+            Offered {
+                acknowledgement,
+                deliveries,
+                rejects: Vec::new(),
+                goes_back: false,
+            }
         });
         let offered = offered.collect();
         self.lines.offer(self.hold, offered, None, self.now);
     }
 
     fn lease(&mut self, count: usize) {
-        let grant = Grant { subscription: PIPE, count, lease: Duration::from_secs(60), bytes_max: usize::MAX };
+        let grant = Grant {
+            subscription: PIPE,
+            count,
+            lease: Duration::from_secs(60),
+            bytes_max: usize::MAX,
+        };
         let mut leases = Leases::default();
         self.lines.lease(&grant, usize::MAX, self.now, &mut leases);
         self.leased.extend(leases.leased);
-        let keys: Vec<u8> = self.leased.iter().map(|one| self.keys[&**one.event.id()]).filter(|key| *key > 0).collect();
-        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "two of one key are in flight");
-        assert!(keys.iter().all(|key| !self.in_journal.contains(&u64::from(*key))), "it overtakes one of its key in the journal");
+        let keys: Vec<u8> = self
+            .leased
+            .iter()
+            .map(|one| self.keys[&**one.event.id()])
+            .filter(|key| *key > 0)
+            .collect();
+        assert_eq!(
+            keys.iter().collect::<HashSet<_>>().len(),
+            keys.len(),
+            "two of one key are in flight"
+        );
+        assert!(
+            keys.iter()
+                .all(|key| !self.in_journal.contains(&u64::from(*key))),
+            "it overtakes one of its key in the journal"
+        );
     }
 
     fn settle(&mut self, which: u8, ending: Ending) {
         if !self.leased.is_empty() {
-            let token = self.leased.swap_remove(which as usize % self.leased.len()).token;
-            let settlement = Settlement { token, ending, follow_ups: Vec::new() };
+            let token = self
+                .leased
+                .swap_remove(which as usize % self.leased.len())
+                .token;
+            let settlement = Settlement {
+                token,
+                ending,
+                follow_ups: Vec::new(),
+            };
             assert!(self.lines.settle(settlement.clone(), self.now));
-            assert!(!self.lines.settle(settlement, self.now), "a lease ends once");
+            assert!(
+                !self.lines.settle(settlement, self.now),
+                "a lease ends once"
+            );
         }
     }
 
     /// Does what an intake does.
     fn store(&mut self) {
         let closings = std::mem::take(&mut self.lines.hold(self.hold).unwrap().closings);
-        self.buried += closings.iter().filter(|closing| closing.buries.is_some()).count() as u64;
-        closings.iter().for_each(|closing| self.lines.closed(self.hold, closing, false));
+        self.buried += closings
+            .iter()
+            .filter(|closing| closing.buries.is_some())
+            .count() as u64;
+        closings
+            .iter()
+            .for_each(|closing| self.lines.closed(self.hold, closing, false));
     }
 
     fn tell(&mut self) {
-        for (acknowledgement, verdict) in std::mem::take(&mut self.lines.hold(self.hold).unwrap().tells) {
+        for (acknowledgement, verdict) in
+            std::mem::take(&mut self.lines.hold(self.hold).unwrap().tells)
+        {
             acknowledgement.tell(verdict).now_or_never().unwrap();
         }
     }
@@ -144,9 +201,22 @@ impl Play {
             Step::Delivered(which) => self.settle(which, Ending::Delivered),
             Step::Retry(which, after) => {
                 let at = Timestamp(self.now.0 + i64::from(after));
-                self.settle(which, Ending::Retry { at, failure: true, last });
+                self.settle(
+                    which,
+                    Ending::Retry {
+                        at,
+                        failure: true,
+                        last,
+                    },
+                );
             }
-            Step::Dead(which) => self.settle(which, Ending::Dead { reason: DeadReason::Rejected, last: Some(last) }),
+            Step::Dead(which) => self.settle(
+                which,
+                Ending::Dead {
+                    reason: DeadReason::Rejected,
+                    last: Some(last),
+                },
+            ),
             Step::Released(which) => self.settle(which, Ending::Released),
             Step::Stored => self.store(),
             Step::Cancel(which) => {
@@ -157,7 +227,8 @@ impl Play {
                 }
             }
             Step::Keep(age) => {
-                let time = self.begin + Duration::from_micros((self.now.0 - i64::from(age)).max(0).unsigned_abs());
+                let time = self.begin
+                    + Duration::from_micros((self.now.0 - i64::from(age)).max(0).unsigned_abs());
                 self.lines.keep(self.hold, time, self.now);
             }
             Step::NothingBefore => {
@@ -171,20 +242,35 @@ impl Play {
                 self.lines.orphan(self.hold, self.now);
                 // Callers hear that it failed as the acknowledgement is dropped.
                 self.tell();
-                self.told.retain_mut(|told| matches!(told.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+                self.told.retain_mut(|told| {
+                    matches!(told.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+                });
             }
         }
         let closings = self.lines.hold(self.hold).unwrap().closings.iter();
-        let waiting = closings.flat_map(|closing| &closing.entries).flat_map(|entry| &entry.deliveries);
-        self.in_journal.extend(waiting.filter_map(|delivery| delivery.order_key));
+        let waiting = closings
+            .flat_map(|closing| &closing.entries)
+            .flat_map(|entry| &entry.deliveries);
+        self.in_journal
+            .extend(waiting.filter_map(|delivery| delivery.order_key));
         self.tell();
         self.check();
     }
 
     fn check(&self) {
-        let Some((counts, _)) = self.lines.status(PIPE) else { return };
-        assert_eq!(counts.created, counts.delivered + counts.cancelled + counts.pending, "{counts:?}");
-        assert_eq!(counts.created + self.buried, self.offered as u64, "{counts:?}");
+        let Some((counts, _)) = self.lines.status(PIPE) else {
+            return;
+        };
+        assert_eq!(
+            counts.created,
+            counts.delivered + counts.cancelled + counts.pending,
+            "{counts:?}"
+        );
+        assert_eq!(
+            counts.created + self.buried,
+            self.offered as u64,
+            "{counts:?}"
+        );
         assert_eq!(counts.in_flight, self.leased.len() as u64);
         assert!(counts.retrying <= counts.pending, "{counts:?}");
     }
@@ -212,13 +298,20 @@ impl Play {
         assert_eq!((counts.pending, counts.retrying, oldest), (0, 0, None));
         assert_eq!(self.lines.drain(self.hold, self.now), 0);
         self.lines.hold(self.hold).unwrap().draining = false;
-        assert!(self.lines.may_pull(self.hold, Some(PIPE)), "everything has ended, and there is room");
+        assert!(
+            self.lines.may_pull(self.hold, Some(PIPE)),
+            "everything has ended, and there is room"
+        );
     }
 }
 
 #[test]
 fn random_histories_lose_nothing() {
-    let config = Config { cases: 300, failure_persistence: None, ..Config::default() };
+    let config = Config {
+        cases: 300,
+        failure_persistence: None,
+        ..Config::default()
+    };
     let played = TestRunner::new(config).run(&steps(), |steps| {
         let mut play = Play::new();
         for step in steps {

@@ -40,16 +40,29 @@ async fn one_request_serves_all_who_wait_and_counts_as_long_as_it_says() {
     pass(Duration::from_secs(119)).await;
     assert!(keyring.certificate(address.clone()).is_ok());
     pass(Duration::from_secs(1)).await;
-    assert_eq!(keyring.certificate(address.clone()).err(), Some(wanted.clone()), "not beyond what it says");
+    assert_eq!(
+        keyring.certificate(address.clone()).err(),
+        Some(wanted.clone()),
+        "not beyond what it says"
+    );
     server.answer("/a.pem", "");
-    assert_eq!(keyring.fetch(&wanted).await.unwrap_err().status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(keyring.certificate(address).is_err(), "a key that has lapsed is not used because there is no new one");
+    assert_eq!(
+        keyring.fetch(&wanted).await.unwrap_err().status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert!(
+        keyring.certificate(address).is_err(),
+        "a key that has lapsed is not used because there is no new one"
+    );
 }
 
 #[tokio::test]
 async fn what_cannot_be_had_is_told_and_left_alone_for_a_while() {
     let (server, keyring) = (KeyServer::start().await, keyring());
-    server.answer("/moved.pem", "HTTP/1.1 302 Found\r\nlocation: /a.pem\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    server.answer(
+        "/moved.pem",
+        "HTTP/1.1 302 Found\r\nlocation: /a.pem\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    );
     server.serve("/a.pem", "", SNS);
     server.serve("/page.pem", "", "<html>not here</html>");
     server.serve("/large.pem", "", &format!("{}{SNS}", " ".repeat(300_000)));
@@ -78,7 +91,10 @@ async fn senders_cannot_make_it_ask_without_end() {
     let (server, keyring) = (KeyServer::start().await, keyring());
     server.serve("/good.pem", "", SNS);
     let good = certificate(&server, "/good.pem");
-    keyring.fetch(&Wanted::Certificate(good.clone())).await.unwrap();
+    keyring
+        .fetch(&Wanted::Certificate(good.clone()))
+        .await
+        .unwrap();
     for n in 0..500 {
         let wanted = Wanted::Certificate(certificate(&server, &format!("/{n}.pem")));
         assert!(keyring.fetch(&wanted).await.is_err());
@@ -99,12 +115,18 @@ async fn an_unknown_key_has_the_set_fetched_again_once_in_a_minute() {
     let (server, keyring, key) = (KeyServer::start().await, keyring(), TestKey::new());
     server.serve("/keys", "cache-control: max-age=3600\r\n", &key.set("old"));
     let keys = Wanted::Keys(certificate(&server, "/keys"));
-    let text = key.token(&serde_json::json!({ "alg": "RS256", "kid": "new" }), &serde_json::json!({}));
+    let text = key.token(
+        &serde_json::json!({ "alg": "RS256", "kid": "new" }),
+        &serde_json::json!({}),
+    );
     let token = Token::read(&text).unwrap();
     let wanted = keyring.keys(keys.clone(), &token).err().unwrap();
     keyring.fetch(&wanted).await.unwrap();
     for _ in 0..100 {
-        assert!(!keyring.keys(keys.clone(), &token).unwrap().knows(&token), "it is not there, and was looked for just now");
+        assert!(
+            !keyring.keys(keys.clone(), &token).unwrap().knows(&token),
+            "it is not there, and was looked for just now"
+        );
     }
     server.serve("/keys", "", &key.set("new"));
     pass(AGAIN_AFTER).await;
@@ -126,7 +148,11 @@ async fn callers_who_hang_up_have_nothing_asked_more_often() {
     }
     // Once in a second at most.
     let most = 2 + begin.elapsed().as_secs();
-    assert!(server.asked() as u64 <= most, "{} of {most}", server.asked());
+    assert!(
+        server.asked() as u64 <= most,
+        "{} of {most}",
+        server.asked()
+    );
 }
 
 #[tokio::test]

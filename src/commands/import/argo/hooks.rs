@@ -15,7 +15,8 @@ const PROVIDERS: [(&str, &str, &str); 6] = [
     ("stripe", "stripe", ""),
 ];
 
-/// The webhook of a source that a provider calls, and the data of its events where that is not what comes; none of other kinds.
+/// The webhook of a source that a provider calls, and the data of its events where that is not what
+/// comes; none of other kinds.
 pub(super) fn provider(
     kind: &str,
     settings: &Value,
@@ -25,20 +26,45 @@ pub(super) fn provider(
 ) -> Option<(Map<String, Value>, Option<Value>)> {
     let endpoint = text(settings, "/webhook/endpoint");
     if kind == "sns" {
-        let (path, topic) = (free_path(endpoint, (name, event), of, draft), text(settings, "/topicArn"));
-        let topics: Vec<&str> = if topic.is_empty() { Vec::new() } else { vec![topic] };
+        let (path, topic) = (
+            free_path(endpoint, (name, event), of, draft),
+            text(settings, "/topicArn"),
+        );
+        let topics: Vec<&str> = if topic.is_empty() {
+            Vec::new()
+        } else {
+            vec![topic]
+        };
         draft.note(
             of,
             &format!("Argo subscribes by itself; here that is left to you: subscribe {path} to the topic, without raw message delivery"),
         );
-        return Some((webhook(&path, json!({ "aws-sns": { "topics": topics } })), Some("<$.envelope>".into())));
+        return Some((
+            webhook(&path, json!({ "aws-sns": { "topics": topics } })),
+            Some("<$.envelope>".into()),
+        ));
     }
     let (_, signature, secret) = PROVIDERS.iter().find(|(known, _, _)| *known == kind)?;
     let path = free_path(endpoint, (name, event), of, draft);
-    let events: Vec<&str> = settings.get("events").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-    let events = if events.is_empty() || events.contains(&"*") { String::new() } else { format!(" for {}", events.join(", ")) };
+    let events: Vec<&str> = settings
+        .get("events")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let events = if events.is_empty() || events.contains(&"*") {
+        String::new()
+    } else {
+        format!(" for {}", events.join(", "))
+    };
     draft.note(of, &format!("have {signature} call {path}{events}: Argo registers itself there, and here that is left to you"));
-    let variable = format!("{}_SECRET", slug(&format!("{kind}-{name}-{event}")).to_ascii_uppercase().replace('-', "_"));
+    let variable = format!(
+        "{}_SECRET",
+        slug(&format!("{kind}-{name}-{event}"))
+            .to_ascii_uppercase()
+            .replace('-', "_")
+    );
     draft.note(
         of,
         &match settings.pointer(secret).filter(|_| !secret.is_empty()) {
@@ -51,38 +77,69 @@ pub(super) fn provider(
     if kind == "slack" {
         draft.note(of, "Argo tells of the `event` in what Slack sends; here the data is all of it: what was `body.type` is `event.type`");
     }
-    Some((webhook(&path, json!({ *signature: { "secret": { "env": variable } } })), None))
+    Some((
+        webhook(
+            &path,
+            json!({ *signature: { "secret": { "env": variable } } }),
+        ),
+        None,
+    ))
 }
 
 /// Argo's own webhook, whose sender may show a token.
-pub(super) fn plain(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Draft) -> Result<Map<String, Value>, String> {
+pub(super) fn plain(
+    settings: &Value,
+    (name, event): (&str, &str),
+    of: &str,
+    draft: &mut Draft,
+) -> Result<Map<String, Value>, String> {
     let path = text(settings, "/endpoint");
     if !path.starts_with('/') {
         return Err("it has no endpoint".to_owned());
     }
     let path = free_path(path, (name, event), of, draft);
     if settings.get("authSecret").is_none() {
-        draft.note(of, "it listens on the bus's own port; give it a `signature` where its sender signs");
+        draft.note(
+            of,
+            "it listens on the bus's own port; give it a `signature` where its sender signs",
+        );
         return Ok(webhook(&path, json!({ "none": {} })));
     }
-    let variable = format!("{}_TOKEN", slug(&format!("{name}-{event}")).to_ascii_uppercase().replace('-', "_"));
-    draft.note(of, &format!("put the token that its sender shows into {variable}"));
+    let variable = format!(
+        "{}_TOKEN",
+        slug(&format!("{name}-{event}"))
+            .to_ascii_uppercase()
+            .replace('-', "_")
+    );
+    draft.note(
+        of,
+        &format!("put the token that its sender shows into {variable}"),
+    );
     let bearer = json!({ "header": "Authorization", "prefix": "Bearer ", "algorithm": "token", "secret": { "env": variable } });
     Ok(webhook(&path, json!({ "custom": bearer })))
 }
 
 fn webhook(path: &str, signature: Value) -> Map<String, Value> {
-    Map::from_iter([("webhook".to_owned(), json!({ "path": path, "signature": signature }))])
+    Map::from_iter([(
+        "webhook".to_owned(),
+        json!({ "path": path, "signature": signature }),
+    )])
 }
 
 /// A path that no other source has: in Argo each has a port of its own.
 fn free_path(wanted: &str, (name, event): (&str, &str), of: &str, draft: &mut Draft) -> String {
     let own = format!("/hooks/{}", slug(&format!("{name}-{event}")));
-    if wanted.starts_with('/') && !["/", "/events"].contains(&wanted) && !draft.has_webhook_at(wanted) {
+    if wanted.starts_with('/')
+        && !["/", "/events"].contains(&wanted)
+        && !draft.has_webhook_at(wanted)
+    {
         return wanted.to_owned();
     }
     if !wanted.is_empty() {
-        draft.note(of, &format!("its path `{wanted}` is not free here: it is {own}"));
+        draft.note(
+            of,
+            &format!("its path `{wanted}` is not free here: it is {own}"),
+        );
     }
     own
 }

@@ -10,8 +10,16 @@ use crate::commands::import::template;
 
 /// Takes in an EventSource: a source for each of its events.
 pub(in crate::commands::import) fn take(source: &Value, draft: &mut Draft) {
-    let name = source.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("source");
-    for (kind, events) in source.get("spec").and_then(Value::as_object).into_iter().flatten() {
+    let name = source
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or("source");
+    for (kind, events) in source
+        .get("spec")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
         if ["template", "service", "replicas", "eventBusName"].contains(&kind.as_str()) {
             continue;
         }
@@ -85,8 +93,16 @@ fn minio(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Dr
     if types.is_empty() {
         return Err("it does not say which events of the bucket it takes".to_owned());
     }
-    let scheme = if settings.get("insecure") == Some(&Value::Bool(true)) { "http" } else { "https" };
-    let endpoint = if endpoint.contains("://") { endpoint.to_owned() } else { format!("{scheme}://{endpoint}") };
+    let scheme = if settings.get("insecure") == Some(&Value::Bool(true)) {
+        "http"
+    } else {
+        "https"
+    };
+    let endpoint = if endpoint.contains("://") {
+        endpoint.to_owned()
+    } else {
+        format!("{scheme}://{endpoint}")
+    };
     let credentials = json!({ "access_key": { "env": "S3_ACCESS_KEY" }, "secret_key": { "env": "S3_SECRET_KEY" } });
     let mut body = json!({ "endpoint": endpoint, "bucket": bucket, "credentials": credentials });
     for key in ["region", "filter/prefix", "filter/suffix"] {
@@ -115,9 +131,14 @@ fn amqp(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Dra
     };
     let is = |pointer: &str| settings.pointer(pointer) == Some(&Value::Bool(true));
     let arguments = text(settings, "/queueDeclare/arguments");
-    let arguments: Value =
-        super::super::read::values(arguments, "arguments").ok().and_then(|values| values.into_iter().next()).unwrap_or_default();
-    let kind = arguments.get("x-queue-type").and_then(Value::as_str).unwrap_or("classic");
+    let arguments: Value = super::super::read::values(arguments, "arguments")
+        .ok()
+        .and_then(|values| values.into_iter().next())
+        .unwrap_or_default();
+    let kind = arguments
+        .get("x-queue-type")
+        .and_then(Value::as_str)
+        .unwrap_or("classic");
     let mut declare = Map::from_iter([("type".to_owned(), Value::from(kind))]);
     if kind == "classic" && settings.pointer("/queueDeclare/durable") == Some(&Value::Bool(false)) {
         declare.insert("durable".to_owned(), false.into());
@@ -146,16 +167,31 @@ fn amqp(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Dra
         declare.insert("bindings".to_owned(), json!([binding]));
     }
     for (pointer, what) in [
-        ("/queueDeclare/exclusive", "its queue is `exclusive` to one connection: here it stays, and several may read it"),
-        ("/queueDeclare/autoDelete", "its queue goes with its last reader: here it stays, and fills while the bus is off"),
-        ("/consume/autoAck", "it acknowledges what it has not seen yet (`autoAck`): here a message is acknowledged once it is stored"),
-        ("/exchangeDeclare/autoDelete", "its exchange goes with its last queue: here it is declared to stay"),
+        (
+            "/queueDeclare/exclusive",
+            "its queue is `exclusive` to one connection: here it stays, and several may read it",
+        ),
+        (
+            "/queueDeclare/autoDelete",
+            "its queue goes with its last reader: here it stays, and fills while the bus is off",
+        ),
+        (
+            "/consume/autoAck",
+            "it acknowledges what it has not seen yet (`autoAck`): here a message is acknowledged once it is stored",
+        ),
+        (
+            "/exchangeDeclare/autoDelete",
+            "its exchange goes with its last queue: here it is declared to stay",
+        ),
     ] {
         if is(pointer) {
             draft.note(of, what);
         }
     }
-    let mut body = Map::from_iter([("queue".to_owned(), queue.into()), ("declare".to_owned(), declare.into())]);
+    let mut body = Map::from_iter([
+        ("queue".to_owned(), queue.into()),
+        ("declare".to_owned(), declare.into()),
+    ]);
     let url = text(settings, "/url");
     if url.is_empty() || url.contains('@') {
         draft.note(of, "put its address, with user and password, into AMQP_URL");
@@ -164,7 +200,10 @@ fn amqp(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Dra
         body.insert("url".to_owned(), url.into());
     }
     if settings.get("auth").is_some() {
-        draft.note(of, "put its user and password into AMQP_USER and AMQP_PASSWORD");
+        draft.note(
+            of,
+            "put its user and password into AMQP_USER and AMQP_PASSWORD",
+        );
         body.insert("username".to_owned(), json!({ "env": "AMQP_USER" }));
         body.insert("password".to_owned(), json!({ "env": "AMQP_PASSWORD" }));
     }
@@ -196,8 +235,15 @@ fn calendar(settings: &Value) -> Made {
 
 fn nats(settings: &Value, of: &str, draft: &mut Draft) -> Made {
     let url = text(settings, "/url");
-    let url = if url.contains("://") { url.to_owned() } else { format!("nats://{url}") };
-    let mut body = Map::from_iter([("url".to_owned(), Value::from(url)), ("subject".to_owned(), text(settings, "/subject").into())]);
+    let url = if url.contains("://") {
+        url.to_owned()
+    } else {
+        format!("nats://{url}")
+    };
+    let mut body = Map::from_iter([
+        ("url".to_owned(), Value::from(url)),
+        ("subject".to_owned(), text(settings, "/subject").into()),
+    ]);
     if !text(settings, "/queue").is_empty() {
         body.insert("queue".to_owned(), text(settings, "/queue").into());
     }

@@ -9,19 +9,42 @@ use crate::commands::import::draft::{literal, literal_value};
 const MARK: char = '\u{E000}';
 
 /// The `transform` of a target, where it has one, and what there is to say of it.
-pub(super) fn transform(target: &Value, rule: &str, rule_arn: &str) -> Result<(Option<Value>, Vec<String>), String> {
+pub(super) fn transform(
+    target: &Value,
+    rule: &str,
+    rule_arn: &str,
+) -> Result<(Option<Value>, Vec<String>), String> {
     let text = |key: &str| target.get(key).and_then(Value::as_str);
     if let Some(input) = text("Input") {
         return Ok((Some(json!({ "data": constant(input) })), Vec::new()));
     }
     if let Some(path) = text("InputPath").filter(|path| *path != "$") {
-        return Ok((Some(json!({ "data": format!("<{}>", query(path)?) })), Vec::new()));
+        return Ok((
+            Some(json!({ "data": format!("<{}>", query(path)?) })),
+            Vec::new(),
+        ));
     }
-    let Some(transformer) = target.get("InputTransformer") else { return Ok((None, Vec::new())) };
-    let template = transformer.get("InputTemplate").and_then(Value::as_str).ok_or("its InputTransformer has no InputTemplate")?;
-    let mut variables = Variables { queries: Map::new(), rule, rule_arn, notes: Vec::new() };
-    for (name, path) in transformer.get("InputPathsMap").and_then(Value::as_object).into_iter().flatten() {
-        let path = query(path.as_str().unwrap_or_default()).map_err(|why| format!("its variable <{name}>: {why}"))?;
+    let Some(transformer) = target.get("InputTransformer") else {
+        return Ok((None, Vec::new()));
+    };
+    let template = transformer
+        .get("InputTemplate")
+        .and_then(Value::as_str)
+        .ok_or("its InputTransformer has no InputTemplate")?;
+    let mut variables = Variables {
+        queries: Map::new(),
+        rule,
+        rule_arn,
+        notes: Vec::new(),
+    };
+    for (name, path) in transformer
+        .get("InputPathsMap")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        let path = query(path.as_str().unwrap_or_default())
+            .map_err(|why| format!("its variable <{name}>: {why}"))?;
         variables.queries.insert(name.clone(), path.into());
     }
     let data = data(template, &mut variables)?;
@@ -48,10 +71,13 @@ impl Variables<'_> {
                 self.note("the whole event goes out as a CloudEvent");
                 Ok(Resolved::Query("$".to_owned()))
             }
-            "aws.events.event.ingestion-time" => {
-                Err("its template has <aws.events.event.ingestion-time>, which has no counterpart".to_owned())
-            }
-            _ => Err(format!("its template has <{name}>, which its InputPathsMap does not")),
+            "aws.events.event.ingestion-time" => Err(
+                "its template has <aws.events.event.ingestion-time>, which has no counterpart"
+                    .to_owned(),
+            ),
+            _ => Err(format!(
+                "its template has <{name}>, which its InputPathsMap does not"
+            )),
         }
     }
 
@@ -73,15 +99,21 @@ fn data(template: &str, variables: &mut Variables<'_>) -> Result<Value, String> 
     if let Ok(value) = serde_json::from_str::<Value>(&marked) {
         return place(&value, &names, variables);
     }
-    let lines: Option<Vec<String>> =
-        marked.lines().filter(|line| !line.trim().is_empty()).map(|line| serde_json::from_str(line.trim()).ok()).collect();
+    let lines: Option<Vec<String>> = marked
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| serde_json::from_str(line.trim()).ok())
+        .collect();
     match lines {
-        Some(lines) if !lines.is_empty() => place(&Value::String(lines.join("\n")), &names, variables),
+        Some(lines) if !lines.is_empty() => {
+            place(&Value::String(lines.join("\n")), &names, variables)
+        }
         _ => Err("its InputTemplate is neither JSON nor texts in quotes".to_owned()),
     }
 }
 
-/// The template with a text in the place of each variable, and the variables: whether they stood bare, and their names.
+/// The template with a text in the place of each variable, and the variables: whether they stood
+/// bare, and their names.
 fn mark(template: &str) -> (String, Vec<(bool, String)>) {
     let (mut marked, mut names) = (String::new(), Vec::new());
     let (mut quoted, mut rest) = (false, template);
@@ -95,17 +127,26 @@ fn mark(template: &str) -> (String, Vec<(bool, String)>) {
                     marked.push('\\');
                 }
                 marked.extend(escaped);
-                rest = behind.get(escaped.map_or(0, char::len_utf8)..).unwrap_or_default();
+                rest = behind
+                    .get(escaped.map_or(0, char::len_utf8)..)
+                    .unwrap_or_default();
                 continue;
             }
             '"' => quoted = !quoted,
             '<' => {
                 let name = behind.split_once('>').map(|(name, _)| name);
-                if let Some(name) =
-                    name.filter(|name| !name.is_empty() && name.chars().all(|part| part.is_ascii_alphanumeric() || "-_.".contains(part)))
-                {
+                if let Some(name) = name.filter(|name| {
+                    !name.is_empty()
+                        && name
+                            .chars()
+                            .all(|part| part.is_ascii_alphanumeric() || "-_.".contains(part))
+                }) {
                     let place = format!("{MARK}{}{MARK}", names.len());
-                    marked.push_str(&if quoted { place } else { format!("\"{place}\"") });
+                    marked.push_str(&if quoted {
+                        place
+                    } else {
+                        format!("\"{place}\"")
+                    });
                     names.push((!quoted, name.to_owned()));
                     rest = behind.get(name.len() + 1..).unwrap_or_default();
                     continue;
@@ -120,10 +161,17 @@ fn mark(template: &str) -> (String, Vec<(bool, String)>) {
 }
 
 /// The value with templates where the marks are.
-fn place(value: &Value, names: &[(bool, String)], variables: &mut Variables<'_>) -> Result<Value, String> {
+fn place(
+    value: &Value,
+    names: &[(bool, String)],
+    variables: &mut Variables<'_>,
+) -> Result<Value, String> {
     match value {
         Value::String(text) => place_text(text, names, variables),
-        Value::Array(items) => items.iter().map(|item| place(item, names, variables)).collect(),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| place(item, names, variables))
+            .collect(),
         Value::Object(entries) => {
             let mut placed = Map::new();
             for (key, value) in entries {
@@ -135,7 +183,9 @@ fn place(value: &Value, names: &[(bool, String)], variables: &mut Variables<'_>)
             // A variable that finds nothing does not appear in what EventBridge makes.
             for value in placed.values_mut() {
                 if let Value::String(text) = value
-                    && let Some(query) = text.strip_prefix("<$").and_then(|rest| rest.strip_suffix('>'))
+                    && let Some(query) = text
+                        .strip_prefix("<$")
+                        .and_then(|rest| rest.strip_suffix('>'))
                     && !query.contains(['<', '>'])
                 {
                     *value = format!("<${query} ?? omit>").into();
@@ -147,7 +197,11 @@ fn place(value: &Value, names: &[(bool, String)], variables: &mut Variables<'_>)
     }
 }
 
-fn place_text(text: &str, names: &[(bool, String)], variables: &mut Variables<'_>) -> Result<Value, String> {
+fn place_text(
+    text: &str,
+    names: &[(bool, String)],
+    variables: &mut Variables<'_>,
+) -> Result<Value, String> {
     let mut out = String::new();
     let parts: Vec<&str> = text.split(MARK).collect();
     for (index, part) in parts.iter().enumerate() {
@@ -155,7 +209,13 @@ fn place_text(text: &str, names: &[(bool, String)], variables: &mut Variables<'_
             out.push_str(&literal(part));
             continue;
         }
-        let Some((bare, name)) = part.parse().ok().and_then(|number: usize| names.get(number)) else { continue };
+        let Some((bare, name)) = part
+            .parse()
+            .ok()
+            .and_then(|number: usize| names.get(number))
+        else {
+            continue;
+        };
         match variables.resolve(name)? {
             Resolved::Constant(constant) => out.push_str(&literal(&constant)),
             Resolved::Query(query) => {
@@ -163,7 +223,9 @@ fn place_text(text: &str, names: &[(bool, String)], variables: &mut Variables<'_
                     && parts.first() == Some(&"")
                     && parts.last() == Some(&"");
                 if alone && !bare && query.starts_with("$.data") {
-                    variables.note(&format!("\"<{name}>\" keeps its JSON type, where EventBridge made a text of it"));
+                    variables.note(&format!(
+                        "\"<{name}>\" keeps its JSON type, where EventBridge made a text of it"
+                    ));
                 }
                 out.push_str(&format!("<{query}>"));
             }
@@ -186,7 +248,9 @@ fn query(path: &str) -> Result<String, String> {
             let name = rest.strip_prefix('.').ok_or_else(cannot)?;
             name.split_at(name.find(['.', '[']).unwrap_or(name.len()))
         };
-        let is_index = rest.starts_with('[') && step.bytes().all(|byte| byte.is_ascii_digit()) && !step.is_empty();
+        let is_index = rest.starts_with('[')
+            && step.bytes().all(|byte| byte.is_ascii_digit())
+            && !step.is_empty();
         let step = match (first, step) {
             (true, "detail-type") => "type",
             (true, "detail") => "data",
@@ -197,12 +261,18 @@ fn query(path: &str) -> Result<String, String> {
         if step.is_empty() || step == "*" {
             return Err(cannot());
         }
-        let is_shorthand = step.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_')
-            && step.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let is_shorthand = step
+            .starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_')
+            && step
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         match (is_index, is_shorthand) {
             (true, _) => out.push_str(&format!("[{step}]")),
             (false, true) => out.push_str(&format!(".{step}")),
-            (false, false) => out.push_str(&format!("['{}']", step.replace('\\', "\\\\").replace('\'', "\\'"))),
+            (false, false) => out.push_str(&format!(
+                "['{}']",
+                step.replace('\\', "\\\\").replace('\'', "\\'")
+            )),
         }
         (rest, first) = (behind, false);
     }
@@ -214,7 +284,11 @@ mod tests {
     use super::*;
 
     fn made(target: Value) -> String {
-        match transform(&target, "the-rule", "arn:aws:events:eu-west-1:1:rule/the-rule") {
+        match transform(
+            &target,
+            "the-rule",
+            "arn:aws:events:eu-west-1:1:rule/the-rule",
+        ) {
             Ok((transform, notes)) => format!("{} {notes:?}", transform.unwrap_or_default()),
             Err(why) => why,
         }

@@ -1,7 +1,7 @@
 //! Queues of SQS that a SAM function takes its messages from.
 //!
-//! No source reads such a queue but for what it tells of a bucket, as `object-storage` does. Any other becomes a queue of RabbitMQ of the same name, for
-//! whoever sends there to send to.
+//! No source reads such a queue but for what it tells of a bucket, as `object-storage` does. Any
+//! other becomes a queue of RabbitMQ of the same name, for whoever sends there to send to.
 
 use serde_json::{Map, Value, json};
 
@@ -10,18 +10,40 @@ use super::resolve::Resolver;
 use crate::commands::import::draft::{Draft, slug};
 
 /// Takes in an event of the type `SQS`.
-pub(super) fn take(function: &str, event: &str, value: &Value, template: &Value, resolver: &Resolver, draft: &mut Draft) {
+pub(super) fn take(
+    function: &str,
+    event: &str,
+    value: &Value,
+    template: &Value,
+    resolver: &Resolver,
+    draft: &mut Draft,
+) {
     let of = format!("function {function}, event {event}");
     let properties = value.get("Properties").unwrap_or(&Value::Null);
     if properties.get("Enabled") == Some(&Value::Bool(false)) {
         return draft.left_out(&of, "it is disabled");
     }
     let id = logical_id(properties.get("Queue").unwrap_or(&Value::Null));
-    let arn = resolver.resolve(properties.get("Queue").unwrap_or(&Value::Null), &mut Vec::new());
-    let resource = template.pointer(&format!("/Resources/{id}/Properties")).unwrap_or(&Value::Null);
-    let name = resource.get("QueueName").map(|name| resolver.resolve(name, &mut Vec::new()));
-    let told = name.as_ref().and_then(Value::as_str).or_else(|| arn.as_str()).unwrap_or_default();
-    let name = told.rsplit([':', '/']).next().unwrap_or_default().replace(['$', '{', '}'], "");
+    let arn = resolver.resolve(
+        properties.get("Queue").unwrap_or(&Value::Null),
+        &mut Vec::new(),
+    );
+    let resource = template
+        .pointer(&format!("/Resources/{id}/Properties"))
+        .unwrap_or(&Value::Null);
+    let name = resource
+        .get("QueueName")
+        .map(|name| resolver.resolve(name, &mut Vec::new()));
+    let told = name
+        .as_ref()
+        .and_then(Value::as_str)
+        .or_else(|| arn.as_str())
+        .unwrap_or_default();
+    let name = told
+        .rsplit([':', '/'])
+        .next()
+        .unwrap_or_default()
+        .replace(['$', '{', '}'], "");
     if name.is_empty() {
         return draft.left_out(&of, "it names no queue");
     }
@@ -46,14 +68,26 @@ pub(super) fn take(function: &str, event: &str, value: &Value, template: &Value,
     rule.insert("from".to_owned(), source.into());
     rule.extend(pattern.map(|pattern| ("match".to_owned(), pattern)));
     draft.note(&of, "the function is given a CloudEvent for each message, whose body is the data, and no `Records`");
-    for key in ["BatchSize", "MaximumBatchingWindowInSeconds", "FunctionResponseTypes", "ScalingConfig"] {
+    for key in [
+        "BatchSize",
+        "MaximumBatchingWindowInSeconds",
+        "FunctionResponseTypes",
+        "ScalingConfig",
+    ] {
         if properties.get(key).is_some() {
             draft.note(&of, &format!("`{key}` has no counterpart"));
         }
     }
     // How often a message is handed over before it goes to the queue of dead letters.
-    if let Some(times) = resource.pointer("/RedrivePolicy/maxReceiveCount").and_then(Value::as_u64).filter(|times| *times > 0) {
-        rule.insert("delivery".to_owned(), json!({ "retry": { "attempts": times } }));
+    if let Some(times) = resource
+        .pointer("/RedrivePolicy/maxReceiveCount")
+        .and_then(Value::as_u64)
+        .filter(|times| *times > 0)
+    {
+        rule.insert(
+            "delivery".to_owned(),
+            json!({ "retry": { "attempts": times } }),
+        );
     }
     let with = Map::from_iter([("mode".to_owned(), Value::from("structured"))]);
     let target = draft.unknown_target(function, &of, function, with);
@@ -71,26 +105,61 @@ fn logical_id(value: &Value) -> String {
         },
         _ => "",
     };
-    text.trim_start_matches("${").split(['.', '}']).next().unwrap_or_default().to_owned()
+    text.trim_start_matches("${")
+        .split(['.', '}'])
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
-/// The bucket that sends its notifications to a queue, as the settings of a source, and the types of what it tells.
-fn of_bucket(queue: &str, template: &Value, resolver: &Resolver) -> Option<(Map<String, Value>, Vec<Value>)> {
+/// The bucket that sends its notifications to a queue, as the settings of a source, and the types
+/// of what it tells.
+fn of_bucket(
+    queue: &str,
+    template: &Value,
+    resolver: &Resolver,
+) -> Option<(Map<String, Value>, Vec<Value>)> {
     let resources = template.get("Resources")?.as_object()?;
-    resources.iter().filter(|(_, resource)| resource.get("Type").is_some_and(|kind| kind == "AWS::S3::Bucket")).find_map(|(id, bucket)| {
-        let told = bucket.pointer("/Properties/NotificationConfiguration/QueueConfigurations")?.as_array()?;
-        let told = told.iter().find(|told| told.get("Queue").is_some_and(|to| !queue.is_empty() && logical_id(to) == queue))?;
-        let name = bucket.pointer("/Properties/BucketName").map(|name| resolver.resolve(name, &mut Vec::new()));
-        let name = name.as_ref().and_then(Value::as_str).filter(|name| !name.contains('$')).map_or_else(|| slug(id), str::to_owned);
-        let mut settings = Map::from_iter([("bucket".to_owned(), Value::from(name))]);
-        for rule in told.pointer("/Filter/S3Key/Rules").and_then(Value::as_array).into_iter().flatten() {
-            let text = |key: &str| rule.get(key).and_then(Value::as_str).unwrap_or_default();
-            if let key @ ("prefix" | "suffix") = text("Name").to_ascii_lowercase().as_str() {
-                settings.insert(key.to_owned(), text("Value").into());
+    resources
+        .iter()
+        .filter(|(_, resource)| {
+            resource
+                .get("Type")
+                .is_some_and(|kind| kind == "AWS::S3::Bucket")
+        })
+        .find_map(|(id, bucket)| {
+            let told = bucket
+                .pointer("/Properties/NotificationConfiguration/QueueConfigurations")?
+                .as_array()?;
+            let told = told.iter().find(|told| {
+                told.get("Queue")
+                    .is_some_and(|to| !queue.is_empty() && logical_id(to) == queue)
+            })?;
+            let name = bucket
+                .pointer("/Properties/BucketName")
+                .map(|name| resolver.resolve(name, &mut Vec::new()));
+            let name = name
+                .as_ref()
+                .and_then(Value::as_str)
+                .filter(|name| !name.contains('$'))
+                .map_or_else(|| slug(id), str::to_owned);
+            let mut settings = Map::from_iter([("bucket".to_owned(), Value::from(name))]);
+            for rule in told
+                .pointer("/Filter/S3Key/Rules")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+            {
+                let text = |key: &str| rule.get(key).and_then(Value::as_str).unwrap_or_default();
+                if let key @ ("prefix" | "suffix") = text("Name").to_ascii_lowercase().as_str() {
+                    settings.insert(key.to_owned(), text("Value").into());
+                }
             }
-        }
-        Some((settings, bucket_types(told.get("Event").unwrap_or(&Value::Null))))
-    })
+            Some((
+                settings,
+                bucket_types(told.get("Event").unwrap_or(&Value::Null)),
+            ))
+        })
 }
 
 /// The source of a bucket whose queue is read, and the rule that takes what it was asked to tell.
@@ -106,24 +175,40 @@ fn of_bucket_source(
         of,
         &format!("it reads what a bucket tells: put the queue's address into {variable}, and see that the bucket's name is right"),
     );
-    settings.insert("notifications".to_owned(), json!({ "sqs": { "env": variable } }));
+    settings.insert(
+        "notifications".to_owned(),
+        json!({ "sqs": { "env": variable } }),
+    );
     let source = draft.source(name, json!({ "object-storage": settings }));
-    let pattern = if types.is_empty() { Map::new() } else { Map::from_iter([("match".to_owned(), json!({ "type": types }))]) };
+    let pattern = if types.is_empty() {
+        Map::new()
+    } else {
+        Map::from_iter([("match".to_owned(), json!({ "type": types }))])
+    };
     (source, pattern)
 }
 
 /// The `match` of filters over messages; none where there are none.
 fn pattern(properties: &Value, resolver: &Resolver) -> Result<Option<Value>, String> {
-    let filters = properties.pointer("/FilterCriteria/Filters").and_then(Value::as_array);
+    let filters = properties
+        .pointer("/FilterCriteria/Filters")
+        .and_then(Value::as_array);
     let mut alternatives = Vec::new();
     for filter in filters.into_iter().flatten() {
         let mut unresolved = Vec::new();
-        let text = resolver.resolve(filter.get("Pattern").unwrap_or(&Value::Null), &mut unresolved);
+        let text = resolver.resolve(
+            filter.get("Pattern").unwrap_or(&Value::Null),
+            &mut unresolved,
+        );
         if !unresolved.is_empty() {
-            return Err(format!("it filters by values that the template does not tell: {}", unresolved.join(", ")));
+            return Err(format!(
+                "it filters by values that the template does not tell: {}",
+                unresolved.join(", ")
+            ));
         }
         let pattern: Value = match &text {
-            Value::String(text) => serde_json::from_str(text).map_err(|error| format!("its filter is not JSON: {error}"))?,
+            Value::String(text) => serde_json::from_str(text)
+                .map_err(|error| format!("its filter is not JSON: {error}"))?,
             other => other.clone(),
         };
         match pattern.as_object().and_then(|entries| Some((entries.len(), entries.get("body")?))) {

@@ -4,13 +4,21 @@ use crate::config::Config;
 
 /// What `check` warns of, one a line: the place, the message and the help.
 fn warned(yaml: &str) -> String {
-    let (_, warnings) = Config::of_text("rules.yaml", Path::new("/"), yaml).unwrap_or_else(|mistakes| {
-        panic!("{}", crate::config::diagnostic::render(&mistakes, crate::output::Screen::TEXT));
-    });
+    let (_, warnings) =
+        Config::of_text("rules.yaml", Path::new("/"), yaml).unwrap_or_else(|mistakes| {
+            panic!(
+                "{}",
+                crate::config::diagnostic::render(&mistakes, crate::output::Screen::TEXT)
+            );
+        });
     let line = |one: &crate::config::Diagnostic| {
         let span = one.mistake.span;
         let place = yaml.get(span.start..span.end).unwrap();
-        format!("{place}: {} ({})\n", one.mistake.message, one.mistake.help.as_deref().unwrap_or_default())
+        format!(
+            "{place}: {} ({})\n",
+            one.mistake.message,
+            one.mistake.help.as_deref().unwrap_or_default()
+        )
     };
     warnings.iter().map(line).collect()
 }
