@@ -1,13 +1,16 @@
-//! The bus: everything with state. The binary in `main.rs` is its command line.
+//! The bus: everything with state. It is one program, so all of it is private but [`main`]; the
+//! library is there so that integration tests build the same program once.
 
-pub mod admin;
-pub mod app;
-pub mod commands;
-pub mod config;
-pub mod dispatcher;
-pub mod intake;
-pub mod output;
-pub mod pipes;
-pub mod router;
+mod admin;
+mod app;
+mod commands;
+mod config;
+mod dispatcher;
+mod intake;
+mod output;
+mod pipes;
+mod router;
 mod server;
-pub mod telemetry;
+mod telemetry;
+
+pub use commands::line::main;

@@ -60,6 +60,7 @@ pub struct Answer {
     /// The status.
     pub status: StatusCode,
     /// The headers.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests look at them"))]
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,

@@ -27,6 +27,7 @@ impl CommandError {
     }
 
     /// What to do next; empty where nobody knows.
+    #[cfg(test)]
     #[must_use]
     pub fn help_text(&self) -> &str {
         self.help.as_deref().unwrap_or_default()

@@ -60,6 +60,7 @@ pub struct RawStore {
     pub max_size: Option<Size>,
     /// Not in this version.
     #[schemars(skip)]
+    #[expect(dead_code, reason = "refused with a reason of its own")]
     pub nats: Option<Value>,
 }
 
@@ -67,6 +68,10 @@ pub struct RawStore {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Rule")]
+#[expect(
+    dead_code,
+    reason = "a key that the schema shows; the loader reads its value where it stands"
+)]
 pub struct RawRule {
     /// What it is for, for people.
     pub description: Option<String>,
@@ -175,6 +180,10 @@ impl From<RawPipe> for RawRule {
 
 /// Where a rule's events go: a target's name, or `{ target, transform, delivery }`.
 #[derive(Clone, Debug)]
+#[expect(
+    dead_code,
+    reason = "a key that the schema shows; the loader reads its value where it stands"
+)]
 pub struct RawTo {
     /// The target.
     pub target: Option<String>,
@@ -199,6 +208,10 @@ struct ToInFull {
 
 /// Who is told how a delivery ended: a target's name, or `{ to, send, transform }`.
 #[derive(Clone, Debug)]
+#[expect(
+    dead_code,
+    reason = "a key that the schema shows; the loader reads its value where it stands"
+)]
 pub struct RawFollowUp {
     /// The target.
     pub to: Option<String>,

@@ -114,12 +114,6 @@ impl Node {
         self.entries().iter().find(|entry| entry.key == key)
     }
 
-    /// The value under a key of a mapping.
-    #[must_use]
-    pub fn get(&self, key: &str) -> Option<&Node> {
-        self.entry(key).map(|entry| &entry.value)
-    }
-
     /// The text, where the node is one.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
