@@ -33,7 +33,7 @@ use crate::config::{Config, Diagnostic};
 use crate::dispatcher::schedule::InvalidPolicy;
 use crate::dispatcher::{self, Dispatcher, Plan};
 use crate::pipes::Piped;
-use crate::router::{Replies, Router};
+use crate::router::{Matcher, Router};
 use crate::telemetry::{Listeners, Metrics};
 use pointsman_journal::disk::{self, DiskJournal, DiskOptions};
 use pointsman_journal::{Journal, JournalError, SubscriptionIdentity};
@@ -276,19 +276,15 @@ impl Bus {
         let digest = Arc::<Digest>::default();
         let means = Means {
             targets: Targets::default(),
-            replies: Arc::new(Replies::new(Arc::clone(&router))),
             metrics: metrics.clone(),
             digest: Arc::clone(&digest),
         };
-        let nothing = Plan {
-            targets: Vec::new(),
-            routes: Vec::new(),
-            replies: Arc::clone(&means.replies),
-        };
+        let replies = Matcher::new(Arc::clone(&router), metrics.unordered());
         let (dispatcher, handle) = Dispatcher::new(
             Arc::clone(&journal) as Arc<dyn Journal>,
             Arc::clone(&clock),
-            nothing,
+            replies,
+            Plan::default(),
             dispatcher::Options::default(),
         );
         let hasten = CancellationToken::new();

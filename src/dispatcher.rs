@@ -61,15 +61,16 @@ use self::follow::{HOPS_MAX, follow_ups, hops};
 use self::handle::Command;
 pub use self::handle::{Handle, Options, Stopped, Summary};
 use self::leasing::{Answer, Leasing};
-pub use self::plan::{Follow, FollowWith, MatchReply, Observe, Plan, Prepare, Route, Target};
+pub use self::plan::{Follow, FollowWith, Observe, Plan, Prepare, Route, Target};
 use self::queues::{Granted, Queues, Replaced, Ticket};
 use self::refusals::Refusal;
+
 use self::schedule::{Decision, Tried, class_in_force, decide};
-pub use self::schedule::{InvalidPolicy, Policy};
 use self::settling::{JOURNAL_AGAIN, Settled, Settling};
 use self::stack::{Reached, Try};
 use self::status::{Board, Paused};
-pub use self::status::{CircuitStatus, Status, TargetStatus};
+pub use self::status::{CircuitStatus, TargetStatus};
+use crate::router::Matcher;
 use pointsman_journal::{
     Activity, DeadReason, Ending, FollowUp, Journal, JournalError, LastOutcome, LeaseToken, Leased,
     Leases, Role, Settlement,
@@ -97,7 +98,8 @@ pub struct Dispatcher {
     options: Options,
     random: StdRng,
     queues: Queues,
-    replies: Arc<dyn MatchReply>,
+    /// Matches the events that targets answer with.
+    replies: Matcher,
     flights: HashMap<LeaseToken, Flight>,
     attempts: JoinSet<Landed>,
     leasing: Leasing,
@@ -136,11 +138,12 @@ struct Landed {
 }
 
 impl Dispatcher {
-    /// A dispatcher with its first plan.
+    /// A dispatcher with its first plan. `replies` matches the events that targets answer with.
     #[must_use]
     pub fn new(
         journal: Arc<dyn Journal>,
         clock: Arc<dyn Clock>,
+        replies: Matcher,
         plan: Plan,
         options: Options,
     ) -> (Self, Handle) {
@@ -153,7 +156,7 @@ impl Dispatcher {
             random: StdRng::seed_from_u64(options.seed),
             options,
             queues: Queues::new(options.in_flight_bytes_max),
-            replies: Arc::clone(&plan.replies),
+            replies,
             flights: HashMap::new(),
             attempts: JoinSet::new(),
             leasing: Leasing::default(),
@@ -292,7 +295,6 @@ impl Dispatcher {
         let (gauges, old) =
             self.queues
                 .reload(plan.targets, plan.routes, Instant::now(), self.clock.now());
-        self.replies = plan.replies;
         *self.board.targets.lock() = gauges;
         self.queues.retain_paused(&mut self.board.paused.lock());
         old
@@ -626,7 +628,7 @@ impl Dispatcher {
             &leased,
             &ending,
             outcome,
-            &*self.replies,
+            &mut self.replies,
             self.clock.now(),
         );
         self.settle(leased.token, Some(route), ending, follow_ups);

@@ -121,7 +121,7 @@ impl Overview for Told {
             pattern: Some(Pattern::compile(&pattern).unwrap()),
             condition: condition.map(|condition| Condition::parse(condition).unwrap()),
             filters: None,
-            routes: Vec::new(),
+            subscriptions: Vec::new(),
         };
         let photo = || serde_json::json!({ "type": ["photo"] });
         let rules = vec![

@@ -157,8 +157,8 @@ impl Overview for Running {
         let mut rules = self.rules.lock().clone();
         let router = self.router.load();
         let matches: std::collections::HashMap<(&Name, &Name), u64> = router
-            .counts()
-            .map(|(tenant, name, matches, _)| ((tenant, name), matches))
+            .matches()
+            .map(|(tenant, name, matches)| ((tenant, name), matches))
             .collect();
         for rule in &mut rules {
             rule.matches = matches

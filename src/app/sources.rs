@@ -12,14 +12,13 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pointsman_connectors::http::Routes;
 use pointsman_connectors::{Guarantee, Link, Source, SourceContext, SourceError, SourceSettings};
-use pointsman_rules::transform::EventMapping;
 use pointsman_schemas::{Clock, Name};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::way::Way;
 use crate::config;
-use crate::intake::Intake;
+use crate::intake::{Intake, MessageReader};
 use crate::pipes::{PipeIntake, Piped};
 use crate::router::{Matcher, Router};
 use crate::telemetry::Metrics;
@@ -105,16 +104,16 @@ impl Sources {
         kind: &'static str,
         mut source: Box<dyn Source>,
     ) {
-        let (mut intake, stop) = (
-            self.intake(&tenant, &name, None, false),
-            CancellationToken::new(),
-        );
+        let reader = self.reader(&tenant, &name);
+        let metrics = reader.metrics.clone();
+        let mut intake = Intake::new(reader, Arc::clone(&self.journal) as Arc<dyn Journal>);
+        let stop = CancellationToken::new();
         let (link, abandon) = (self.link(&name), self.abandon.child_token());
         link.up();
-        let (metrics, token) = (intake.metrics.clone(), stop.clone());
+        let (token, origin) = (stop.clone(), name.clone());
         let task = tokio::spawn(async move {
             if let Err(error) = intake.run(&mut *source, &token).await {
-                tracing::error!(source = %intake.origin, %error, "the source has ended");
+                tracing::error!(source = %origin, %error, "the source has ended");
             }
         });
         self.running.lock().insert(
@@ -196,36 +195,10 @@ impl Sources {
             .collect()
     }
 
-    fn matcher(
-        &self,
-        tenant: &Name,
-        name: &Name,
-        mapping: Option<Arc<EventMapping>>,
-        stable_ids: bool,
-    ) -> Matcher {
-        Matcher::new(
-            Arc::clone(&self.router),
-            tenant.clone(),
-            name.clone(),
-            mapping,
-            stable_ids,
-        )
-    }
-
-    fn intake(
-        &self,
-        tenant: &Name,
-        name: &Name,
-        mapping: Option<Arc<EventMapping>>,
-        stable_ids: bool,
-    ) -> Intake<Matcher> {
-        Intake {
-            tenant: tenant.clone(),
-            origin: name.clone(),
-            journal: Arc::clone(&self.journal) as Arc<dyn Journal>,
-            matcher: self.matcher(tenant, name, mapping, stable_ids),
-            metrics: self.metrics.source(tenant, name),
-        }
+    fn reader(&self, tenant: &Name, name: &Name) -> MessageReader {
+        let matcher = Matcher::new(Arc::clone(&self.router), self.metrics.unordered());
+        let metrics = self.metrics.source(tenant, name);
+        MessageReader::new(tenant.clone(), name.clone(), matcher, metrics)
     }
 
     fn link(&self, name: &Name) -> Link {
@@ -242,40 +215,24 @@ impl Sources {
             mapping,
             pipe,
         } = wanted;
-        let mapping = mapping.map(Arc::new);
-        let (metrics, guarantee, link) = (
-            self.metrics.source(&tenant, &name),
-            settings.guarantee(),
-            self.link(&name),
-        );
+        let (guarantee, link) = (settings.guarantee(), self.link(&name));
         let (stop, abandon) = (CancellationToken::new(), self.abandon.child_token());
+        let mapped = mapping.is_some();
+        let reader = self.reader(&tenant, &name).mapping(mapping);
+        let metrics = reader.metrics.clone();
+        let journal = Arc::clone(&self.journal);
         let way = if pipe {
-            let (journal, matcher) = (
-                Arc::clone(&self.journal),
-                self.matcher(&tenant, &name, mapping.clone(), false),
-            );
-            let source = (tenant.clone(), name.clone());
-            Way::Pipe(Box::new(PipeIntake::new(
-                journal,
-                source,
-                matcher,
-                metrics.clone(),
-                guarantee,
-                abandon.clone(),
-            )))
+            let intake = PipeIntake::new(journal, reader, guarantee, abandon.clone());
+            Way::Pipe(Box::new(intake))
         } else {
-            Way::Bus(Box::new(self.intake(
-                &tenant,
-                &name,
-                mapping.clone(),
-                settings.has_stable_ids(),
-            )))
+            let reader = reader.with_stable_ids(settings.has_stable_ids());
+            Way::Bus(Box::new(Intake::new(reader, journal)))
         };
         let context = SourceContext {
             name,
             tenant,
             cursor: None,
-            mapped: mapping.is_some(),
+            mapped,
             clock: Arc::clone(&self.clock),
             routes: self.routes.clone(),
             link: link.clone(),

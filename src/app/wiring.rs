@@ -16,8 +16,8 @@ use super::digest::{Digest, Tell};
 use super::targets::{Key, Targets};
 use crate::config::{self, Config, DeliverySettings, FollowUpContent, WhenFull};
 use crate::dispatcher::schedule::InvalidPolicy;
-use crate::dispatcher::{self, Follow, FollowWith, MatchReply, Observe, Plan, Prepare};
-use crate::router::{Route, Router, RuleInForce};
+use crate::dispatcher::{self, Follow, FollowWith, Observe, Plan, Prepare};
+use crate::router::{Router, RuleInForce, SubscriptionInForce};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{SubscriptionMetrics, TargetMetrics};
 use pointsman_journal::{Backlog, DeadReason, Ending, Role, Subscription, SubscriptionIdentity};
@@ -96,8 +96,6 @@ pub fn subscriptions(config: &Config) -> Vec<Subscription> {
 pub struct Means {
     /// The targets that are open.
     pub targets: Targets,
-    /// Who waits for what targets answer with.
-    pub replies: Arc<dyn MatchReply>,
     /// Counts.
     pub metrics: Metrics,
     /// Tells the log of deliveries.
@@ -222,26 +220,25 @@ pub async fn connect(
     let plan = Plan {
         targets: targets.collect(),
         routes: plans,
-        replies: Arc::clone(&with.replies),
     };
 
-    let routes: Vec<Vec<Route>> = config
+    let subscriptions: Vec<Vec<SubscriptionInForce>> = config
         .rules
         .iter()
         .map(|rule| {
-            let route = |to: &config::Destination| {
-                Some(Route {
-                    subscription: number(rule, Role::To, &to.target)?,
+            let in_force = |to: &config::Destination| {
+                Some(SubscriptionInForce {
+                    number: number(rule, Role::To, &to.target)?,
                     order_by: to.delivery.order_by.clone(),
                 })
             };
-            rule.to.iter().filter_map(route).collect()
+            rule.to.iter().filter_map(in_force).collect()
         })
         .collect();
     let in_force = std::mem::take(&mut config.rules)
         .into_iter()
-        .zip(routes)
-        .map(|(rule, routes)| RuleInForce {
+        .zip(subscriptions)
+        .map(|(rule, subscriptions)| RuleInForce {
             tenant: rule.tenant,
             name: rule.name,
             pipe: rule.pipe,
@@ -249,7 +246,7 @@ pub async fn connect(
             pattern: rule.pattern,
             condition: rule.condition,
             filters: rule.filters,
-            routes,
+            subscriptions,
         });
     Ok((Router::new(in_force.collect()), plan))
 }

@@ -137,7 +137,7 @@ impl RulesInTest {
             pattern: rule.pattern.take(),
             condition: rule.condition.take(),
             filters: rule.filters.take(),
-            routes: Vec::new(),
+            subscriptions: Vec::new(),
         });
         let router = Router::new(in_force.collect());
         Self { config, router }

@@ -13,7 +13,8 @@ use pointsman_schemas::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::plan::{Follow, FollowWith, MatchReply, Route};
+use super::plan::{Follow, FollowWith, Route};
+use crate::router::Matcher;
 use pointsman_journal::{DeadReason, Ending, Entry, FollowUp, Leased, NewDelivery};
 
 /// The extension attribute that counts how often an event has come back from a target.
@@ -46,7 +47,7 @@ pub(super) fn follow_ups(
     leased: &Leased,
     ending: &Ending,
     outcome: Option<&mut Outcome>,
-    replies: &dyn MatchReply,
+    replies: &mut Matcher,
     now: Timestamp,
 ) -> Vec<FollowUp> {
     let follow = match ending {
@@ -96,7 +97,8 @@ pub(super) fn follow_ups(
     for reply in events {
         match one_hop_further(reply, &leased.event) {
             Ok(event) => {
-                let entry = replies.match_reply(&leased.tenant, Arc::new(event));
+                let (tenant, origin) = (&leased.tenant, &Name::replies());
+                let entry = replies.entry(tenant, origin, Arc::new(event), None);
                 follow_ups.push(FollowUp::Append {
                     origin: Name::replies(),
                     entry,
@@ -349,7 +351,7 @@ mod tests {
     use pointsman_schemas::SubscriptionNumber;
 
     use super::*;
-    use crate::dispatcher::testing::{NoReplies, event, id, policy, route};
+    use crate::dispatcher::testing::{event, id, no_replies, policy, route};
     use pointsman_journal::LeaseToken;
 
     fn leased(event: Event) -> Leased {
@@ -382,7 +384,7 @@ mod tests {
             leased,
             ending,
             outcome,
-            &NoReplies,
+            &mut no_replies(),
             Timestamp(0).plus(Duration::from_secs(1)),
         )
     }

@@ -10,18 +10,16 @@ use pointsman_connectors::TargetService;
 use pointsman_schemas::{Class, Event, Name, Rate, SubscriptionNumber};
 
 use super::schedule::Policy;
-use pointsman_journal::{Ending, Entry, SubscriptionIdentity};
+use pointsman_journal::{Ending, SubscriptionIdentity};
 
 /// The targets and routes of one set of rules.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Where deliveries go.
     pub targets: Vec<Target>,
     /// How the deliveries of each attached subscription go there. Of a subscription that is not
     /// here nothing is leased.
     pub routes: Vec<(SubscriptionNumber, Arc<Route>)>,
-    /// Who waits for what targets answer with.
-    pub replies: Arc<dyn MatchReply>,
 }
 
 /// A target, open.
@@ -88,12 +86,6 @@ pub trait Prepare: Send + Sync {
     /// Why it cannot be made: one line for a person. The delivery is then a dead letter, and the
     /// target is not called.
     fn prepare(&self, event: &Arc<Event>) -> Result<(Arc<Event>, Vec<String>), String>;
-}
-
-/// Decides who waits for an event that a target answered with.
-pub trait MatchReply: fmt::Debug + Send + Sync {
-    /// The event with its deliveries, by the rules in force for the origin `replies`.
-    fn match_reply(&self, tenant: &Name, event: Arc<Event>) -> Entry;
 }
 
 /// Counts what happens to one subscription's deliveries. Called from the dispatcher's own task: it

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_schemas::{Class, DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber};
+use prometheus_client::metrics::counter::Counter;
 
-use super::plan::{MatchReply, Observe, Prepare, Route};
+use super::plan::{Observe, Prepare, Route};
 use super::schedule::Policy;
-use pointsman_journal::{Ending, Entry, Role, SubscriptionIdentity};
+use crate::router::Matcher;
+use pointsman_journal::{Ending, Role, SubscriptionIdentity};
 
 pub(super) type PrepareWith = fn(&Arc<Event>) -> Result<(Arc<Event>, Vec<String>), String>;
 
@@ -20,19 +22,9 @@ impl Prepare for Adds {
     }
 }
 
-/// Nobody waits for replies.
-#[derive(Debug)]
-pub(super) struct NoReplies;
-
-impl MatchReply for NoReplies {
-    fn match_reply(&self, _: &Name, event: Arc<Event>) -> Entry {
-        Entry {
-            event,
-            deliveries: [].into_iter().collect(),
-            deduplicate: None,
-            dead: None,
-        }
-    }
+/// No rule takes a reply.
+pub(super) fn no_replies() -> Matcher {
+    Matcher::new(Arc::default(), Counter::default())
 }
 
 /// Counts nothing.

@@ -2,14 +2,18 @@ use std::collections::VecDeque;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pointsman_schemas::{SubscriptionNumber, Timestamp};
+use pointsman_connectors::{Acknowledgement, Arrival, Message, Plain, Verdict};
+use pointsman_schemas::{Event, Name, SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use super::store::FULL_RETRY_AFTER;
 use super::*;
-use crate::telemetry::metrics::Metrics;
+use crate::router::Matcher;
+use crate::router::testing::{matcher, rule, shared};
+use crate::telemetry::metrics::{Metrics, SourceMetrics};
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
-use pointsman_journal::{Backlog, NewDelivery, Role, Subscription, SubscriptionIdentity};
+use pointsman_journal::{Backlog, Role, Subscription, SubscriptionIdentity};
 use prometheus_client::registry::Registry;
 
 /// Hands over what it was given, then waits for ever.
@@ -25,33 +29,26 @@ impl Source for Script {
     }
 }
 
-/// Gives an event `subject` times to each of the subscriptions; maps what has a `body` that is a
-/// text.
-struct Everybody(Vec<SubscriptionNumber>);
+/// Gives an event without a subject to each of the subscriptions once; one whose subject is a
+/// number of [`TIMES`], so often.
+fn everybody(subscriptions: &[SubscriptionNumber]) -> Matcher {
+    let without = serde_json::json!({ "subject": [{ "exists": false }] });
+    let mut rules = vec![rule(without, subscriptions)];
+    for times in TIMES {
+        let numbers: Vec<_> = subscriptions.repeat(times);
+        rules.push(rule(
+            serde_json::json!({ "subject": [times.to_string()] }),
+            &numbers,
+        ));
+    }
+    matcher(&shared(rules))
+}
 
-impl Match for Everybody {
-    fn entry(&mut self, event: Arc<Event>) -> Entry {
-        let times = event
-            .subject()
-            .map_or(1, |subject| subject.parse().unwrap());
-        let deliveries: SmallVec<_> = self
-            .0
-            .iter()
-            .flat_map(|number| (0..times).map(|_| NewDelivery::now(*number)))
-            .collect();
-        Entry {
-            event,
-            deliveries,
-            deduplicate: None,
-            dead: None,
-        }
-    }
-    fn pipe(&self) -> Option<SubscriptionNumber> {
-        None
-    }
-    fn map(&mut self, plain: Plain) -> Result<Event, String> {
-        plain.defaults.build().map_err(|error| error.to_string())
-    }
+const TIMES: [usize; 2] = [1, DELIVERIES_PER_APPEND_MAX / 2 + 1];
+
+fn reader(subscriptions: &[SubscriptionNumber], metrics: &SourceMetrics) -> MessageReader {
+    let (tenant, origin) = (Name::default_tenant(), Name::new("script").unwrap());
+    MessageReader::new(tenant, origin, everybody(subscriptions), metrics.clone())
 }
 
 fn journal(bytes_max: u64) -> Arc<MemoryJournal> {
@@ -120,13 +117,8 @@ fn start(
     let metrics = Metrics::new(&mut Registry::default(), Timestamp(0))
         .source(&Name::default_tenant(), &Name::ingress());
     let stop = CancellationToken::new();
-    let mut intake = Intake {
-        tenant: Name::default_tenant(),
-        origin: Name::new("script").unwrap(),
-        journal: Arc::clone(journal) as Arc<dyn Journal>,
-        matcher: Everybody(subscriptions),
-        metrics: metrics.clone(),
-    };
+    let journal = Arc::clone(journal) as Arc<dyn Journal>;
+    let mut intake = Intake::new(reader(&subscriptions, &metrics), journal);
     let token = stop.clone();
     let task = tokio::spawn(async move { intake.run(&mut Script(batches.into()), &token).await });
     Running {
@@ -199,14 +191,8 @@ async fn what_a_stopped_source_still_has_is_taken_in_unless_that_takes_too_long(
         let metrics = Metrics::new(&mut Registry::default(), Timestamp(0))
             .source(&Name::default_tenant(), &Name::ingress());
         let (tenant, origin) = (Name::default_tenant(), Name::new("script").unwrap());
-        let matcher = Everybody(Vec::new());
-        let mut intake = Intake {
-            tenant: tenant.clone(),
-            origin: origin.clone(),
-            journal: Arc::clone(&journal) as Arc<dyn Journal>,
-            matcher,
-            metrics,
-        };
+        let kept_in = Arc::clone(&journal) as Arc<dyn Journal>;
+        let mut intake = Intake::new(reader(&[], &metrics), kept_in);
         let last = |id: &str| Message::event(event(id), Acknowledgement::None);
         let with_cursor = Batch {
             messages: vec![last("3")],
@@ -347,7 +333,7 @@ async fn what_nobody_hands_over_again_is_held_until_there_is_room_and_its_cursor
 async fn a_batch_past_the_bound_is_cut_between_messages_and_stored_whole() {
     let journal = journal(u64::MAX);
     let number = subscription(&journal, None).await;
-    let half = (DELIVERIES_PER_APPEND_MAX / 2 + 1).to_string();
+    let half = TIMES[1].to_string();
     let with = |id: &str| {
         called(
             Event::builder(id, "/s", "t")

@@ -16,8 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::closing::{Closings, Stored};
 use super::lines::{HoldKey, Offered};
 use super::{IN_FLIGHT_MAX, Piped};
-use crate::intake::{Match, Pending, read};
-use crate::telemetry::metrics::SourceMetrics;
+use crate::intake::{MessageReader, ReadMessage};
 use pointsman_journal::Journal;
 
 /// How long what has ended may still take to be stored and told, once the source ends.
@@ -30,12 +29,9 @@ const ASK_BEFORE_EVERY: Duration = Duration::from_secs(5);
 const LOG_KEPT_EVERY: Duration = Duration::from_secs(10);
 
 /// One source's way into its pipe. Dropping it hands back whatever it has in hand.
-pub struct PipeIntake<M> {
-    tenant: Name,
-    origin: Name,
+pub struct PipeIntake {
+    reader: MessageReader,
     piped: Arc<Piped>,
-    matcher: M,
-    metrics: SourceMetrics,
     guarantee: Guarantee,
     /// Ends the wait for attempts under way.
     abandon: CancellationToken,
@@ -70,15 +66,15 @@ impl Kept {
     }
 }
 
-impl<M> fmt::Debug for PipeIntake<M> {
+impl fmt::Debug for PipeIntake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PipeIntake")
-            .field("origin", &self.origin)
+            .field("reader", &self.reader)
             .finish_non_exhaustive()
     }
 }
 
-impl<M> Drop for PipeIntake<M> {
+impl Drop for PipeIntake {
     fn drop(&mut self) {
         let now = self.piped.clock.now();
         self.piped.change(|lines| lines.leave(self.key, now));
@@ -115,32 +111,28 @@ impl Work {
     }
 }
 
-impl<M: Match> PipeIntake<M> {
+impl PipeIntake {
     /// An intake for a source of this guarantee. `abandon` ends the wait for attempts under way
     /// when the source is stopped.
     pub fn new(
         piped: Arc<Piped>,
-        (tenant, origin): (Name, Name),
-        matcher: M,
-        metrics: SourceMetrics,
+        reader: MessageReader,
         guarantee: Guarantee,
         abandon: CancellationToken,
     ) -> Self {
         let wake = Arc::new(Notify::new());
+        let (tenant, origin) = (reader.tenant.clone(), reader.origin.clone());
         let key =
             piped.change(|lines| lines.enter(tenant.clone(), origin.clone(), Arc::clone(&wake)));
         let journal = Arc::clone(&piped) as Arc<dyn Journal>;
         let work = Work {
             tells: FuturesUnordered::new(),
-            closings: Closings::new(journal, tenant.clone(), origin.clone()),
+            closings: Closings::new(journal, tenant, origin),
         };
         let (ask_before_at, kept) = (Instant::now(), Kept::default());
         Self {
-            tenant,
-            origin,
+            reader,
             piped,
-            matcher,
-            metrics,
             guarantee,
             abandon,
             key,
@@ -149,12 +141,6 @@ impl<M: Match> PipeIntake<M> {
             ask_before_at,
             kept,
         }
-    }
-
-    /// Whose it is, and the source's name.
-    #[must_use]
-    pub fn source(&self) -> (&Name, &Name) {
-        (&self.tenant, &self.origin)
     }
 
     /// Where cursors and dead letters are kept.
@@ -182,7 +168,7 @@ impl<M: Match> PipeIntake<M> {
         self.ask_before_at = Instant::now();
         let ended = loop {
             self.take_up();
-            let pipe = self.matcher.pipe();
+            let pipe = self.reader.pipe();
             let (may_pull, late) = {
                 let lines = self.piped.lines();
                 (
@@ -236,8 +222,8 @@ impl<M: Match> PipeIntake<M> {
         let Batch { messages, cursor } = batch;
         let mut offered = Vec::with_capacity(messages.len());
         for message in messages {
-            if let Some(pending) = read(&mut self.matcher, &self.metrics, message) {
-                offered.push(self.offered(pending));
+            if let Some(read) = self.reader.read(message) {
+                offered.push(self.offered(read));
             }
         }
         let (time, now) = (Instant::now(), self.piped.clock.now());
@@ -275,12 +261,12 @@ impl<M: Match> PipeIntake<M> {
         }
     }
 
-    fn offered(&self, pending: Pending) -> Offered {
-        let Pending {
+    fn offered(&self, read: ReadMessage) -> Offered {
+        let ReadMessage {
             entries,
             rejects,
             acknowledgement,
-        } = pending;
+        } = read;
         let (events, unmatched) = (
             entries.len(),
             entries
@@ -301,7 +287,7 @@ impl<M: Match> PipeIntake<M> {
         let deliveries: Vec<_> = deliveries.collect();
         // Asked after the match: in the middle of a reload that takes the pipe away, an event that
         // nothing matched must not be acknowledged.
-        let pipe = self.matcher.pipe();
+        let pipe = self.reader.pipe();
         if pipe.is_none()
             || deliveries
                 .iter()
@@ -314,8 +300,8 @@ impl<M: Match> PipeIntake<M> {
                 goes_back: true,
             };
         }
-        self.metrics.received.inc_by(events as u64);
-        self.metrics.unmatched.inc_by(unmatched as u64);
+        self.reader.metrics.received.inc_by(events as u64);
+        self.reader.metrics.unmatched.inc_by(unmatched as u64);
         Offered {
             acknowledgement,
             deliveries,
@@ -347,14 +333,17 @@ impl<M: Match> PipeIntake<M> {
                     && closing.entries.iter().all(|entry| entry.dead.is_none());
                 self.kept.untold += usize::from(is_pending);
                 // What a target answered is counted where that is read.
-                if closing.origin == self.origin {
-                    self.metrics.rejects.inc_by(closing.rejects.len() as u64);
+                if closing.origin == self.reader.origin {
+                    self.reader
+                        .metrics
+                        .rejects
+                        .inc_by(closing.rejects.len() as u64);
                 }
                 self.piped
                     .change(|lines| lines.closed(self.key, &closing, false));
             }
         }
-        self.kept.tell(&self.origin);
+        self.kept.tell(&self.reader.origin);
     }
 
     /// Waits for the attempts under way, as long as that makes sense.
@@ -386,7 +375,7 @@ impl<M: Match> PipeIntake<M> {
             match timeout_at(until, self.work.step(&self.wake)).await {
                 Ok(step) => self.stepped(step),
                 Err(_elapsed) => {
-                    tracing::warn!(source = %self.origin, "what a pipe has done could not be told to its source in time; it comes again");
+                    tracing::warn!(source = %self.reader.origin, "what a pipe has done could not be told to its source in time; it comes again");
                     return;
                 }
             }

@@ -636,7 +636,7 @@ async fn a_pipe_that_is_no_longer_in_force_acknowledges_nothing() {
     let (_dispatching, taking) = (bench.dispatch(false), bench.take());
     tokio::time::sleep(SECOND).await;
     // The source is being asked already.
-    *bench.in_force.lock() = None;
+    bench.router.store(Arc::default());
     taking.send(Batch {
         cursor: vouched("c").cursor,
         ..bench.batch(&["1"])

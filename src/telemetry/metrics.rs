@@ -155,7 +155,7 @@ impl Metrics {
         );
         registry.register(
             "pointsman_events_unordered",
-            "Events in which order_by found nothing",
+            "Deliveries whose order_by found nothing in their event",
             own.unordered.clone(),
         );
         registry.register(
@@ -247,9 +247,14 @@ impl Metrics {
             duplicates: self.duplicates.get_or_create_owned(&labels),
             rejects: self.rejects.get_or_create_owned(&labels),
             unmatched: self.unmatched.clone(),
-            unordered: self.unordered.clone(),
             appends: self.appends.clone(),
         }
+    }
+
+    /// Counts the deliveries for which `order_by` found nothing in their event.
+    #[must_use]
+    pub fn unordered(&self) -> Counter {
+        self.unordered.clone()
     }
 
     /// Counts what no event can be made of, of one source.
@@ -305,8 +310,6 @@ pub struct SourceMetrics {
     pub rejects: Counter,
     /// Events that no rule took, of all sources.
     pub unmatched: Counter,
-    /// Events in which `order_by` found nothing, of all sources.
-    pub unordered: Counter,
     appends: Histogram,
 }
 

@@ -5,20 +5,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::intake::Intake;
 use crate::pipes::PipeIntake;
-use crate::router::Matcher;
 use pointsman_journal::Journal;
 
 /// A source's way in.
 pub(super) enum Way {
-    Bus(Box<Intake<Matcher>>),
-    Pipe(Box<PipeIntake<Matcher>>),
+    Bus(Box<Intake>),
+    Pipe(Box<PipeIntake>),
 }
 
 impl Way {
     /// Where its cursors are kept.
     pub(super) fn journal(&self) -> &dyn Journal {
         match self {
-            Self::Bus(intake) => &*intake.journal,
+            Self::Bus(intake) => intake.journal(),
             Self::Pipe(intake) => &**intake.journal(),
         }
     }

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use pointsman_rules::Transform;
 use pointsman_schemas::{Event, Name, SubscriptionNumber, Timestamp};
+use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
 use crate::commands::difference::{self, Difference};
 use crate::commands::test::as_json;
 use crate::config::{Config, Rule};
 use crate::dispatcher::follow::{FAILED, SUCCEEDED};
-use crate::intake::Match;
 use crate::output::{self, plain, shortened};
-use crate::router::{Matcher, Route, Router, RuleInForce};
+use crate::router::{Matcher, Router, RuleInForce, SubscriptionInForce};
 use pointsman_journal::StoredEvent;
 
 /// Differences of a changed event that are shown.
@@ -26,9 +26,7 @@ type Place = (Name, Name, Name);
 
 /// One set of rules.
 struct Side {
-    router: Arc<ArcSwap<Router>>,
-    /// By the sources that events came from, of each tenant.
-    matchers: HashMap<(Name, Name), Matcher>,
+    matcher: Matcher,
     /// By subscription number.
     places: Vec<(Place, Option<Arc<Transform>>)>,
     unmatched: u64,
@@ -40,12 +38,11 @@ impl Side {
         let mut places = Vec::new();
         let rules = config.rules.into_iter().map(|rule| {
             let name = renamed(&rule);
-            let mut routes = Vec::new();
+            let mut subscriptions = Vec::new();
             for to in &rule.to {
-                let subscription =
-                    SubscriptionNumber(u32::try_from(places.len()).unwrap_or(u32::MAX));
-                routes.push(Route {
-                    subscription,
+                let number = SubscriptionNumber(u32::try_from(places.len()).unwrap_or(u32::MAX));
+                subscriptions.push(SubscriptionInForce {
+                    number,
                     order_by: None,
                 });
                 places.push((
@@ -70,13 +67,12 @@ impl Side {
                 pattern,
                 condition,
                 filters,
-                routes,
+                subscriptions,
             }
         });
         let router = Router::new(rules.collect());
         Self {
-            router: Arc::new(ArcSwap::from_pointee(router)),
-            matchers: HashMap::new(),
+            matcher: Matcher::new(Arc::new(ArcSwap::from_pointee(router)), Counter::default()),
             places,
             unmatched: 0,
         }
@@ -84,17 +80,8 @@ impl Side {
 
     /// Where an event goes.
     fn places_of(&mut self, stored: &StoredEvent) -> BTreeMap<&Place, Option<&Transform>> {
-        let key = (stored.tenant.clone(), stored.origin.clone());
-        let matcher = self.matchers.entry(key).or_insert_with(|| {
-            Matcher::new(
-                Arc::clone(&self.router),
-                stored.tenant.clone(),
-                stored.origin.clone(),
-                None,
-                false,
-            )
-        });
-        let deliveries = matcher.entry(Arc::clone(&stored.event)).deliveries;
+        let (tenant, origin, event) = (&stored.tenant, &stored.origin, Arc::clone(&stored.event));
+        let deliveries = self.matcher.entry(tenant, origin, event, None).deliveries;
         self.unmatched += u64::from(deliveries.is_empty());
         let place = |number: SubscriptionNumber| self.places.get(usize::try_from(number.0).ok()?);
         let places = deliveries

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pointsman_connectors::{Attempt, AttemptError};
@@ -19,10 +20,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
-use crate::dispatcher::testing::{NoReplies, identity, policy, route};
-use crate::dispatcher::{
-    Dispatcher, Handle, MatchReply, Options, Plan, Policy, Route, Summary, Target,
-};
+use crate::dispatcher::schedule::Policy;
+use crate::dispatcher::testing::{identity, policy, route};
+use crate::dispatcher::{Dispatcher, Handle, Options, Plan, Route, Summary, Target};
+use crate::router::Router;
+use crate::router::testing::matcher;
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
 use pointsman_journal::*;
 
@@ -285,6 +287,8 @@ pub(super) struct Bench {
     pub(super) journal: Arc<Watched>,
     pub(super) clock: Arc<RuntimeClock>,
     pub(super) options: Options,
+    /// The rules that replies meet: none until a test puts some in force.
+    pub(super) router: Arc<ArcSwap<Router>>,
     next: AtomicUsize,
 }
 
@@ -326,6 +330,7 @@ impl Bench {
             journal: Arc::new(journal),
             clock,
             options,
+            router: Arc::default(),
             next: zero(),
         }
     }
@@ -358,6 +363,7 @@ impl Bench {
         let (dispatcher, handle) = Dispatcher::new(
             journal,
             Arc::clone(&self.clock) as Arc<dyn Clock>,
+            matcher(&self.router),
             plan,
             self.options,
         );
@@ -486,21 +492,12 @@ pub(super) fn plan(
     targets: Vec<Target>,
     routes: impl IntoIterator<Item = (SubscriptionNumber, Route)>,
 ) -> Plan {
-    plan_with(targets, routes, Arc::new(NoReplies))
-}
-
-pub(super) fn plan_with(
-    targets: Vec<Target>,
-    routes: impl IntoIterator<Item = (SubscriptionNumber, Route)>,
-    replies: Arc<dyn MatchReply>,
-) -> Plan {
     Plan {
         targets,
         routes: routes
             .into_iter()
             .map(|(number, route)| (number, Arc::new(route)))
             .collect(),
-        replies,
     }
 }
 

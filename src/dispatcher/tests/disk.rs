@@ -7,7 +7,7 @@ use pointsman_schemas::{Clock, Event, Name, SystemClock};
 use tokio_util::sync::CancellationToken;
 
 use super::bench::*;
-use crate::dispatcher::testing::identity;
+use crate::dispatcher::testing::{identity, no_replies};
 use crate::dispatcher::{Dispatcher, Options};
 use pointsman_journal::disk::{DiskJournal, DiskOptions};
 use pointsman_journal::*;
@@ -58,6 +58,7 @@ async fn a_backlog_on_disk_goes_out_whole() {
     let (dispatcher, _handle) = Dispatcher::new(
         Arc::clone(&journal) as Arc<dyn Journal>,
         clock,
+        no_replies(),
         one(&mock, number),
         Options {
             seed: 1,

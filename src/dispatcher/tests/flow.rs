@@ -8,8 +8,9 @@ use pointsman_schemas::{Class, Outcome, SubscriptionNumber};
 use tokio::time::Instant;
 
 use super::bench::*;
+use crate::dispatcher::schedule::Policy;
 use crate::dispatcher::testing::{policy, route};
-use crate::dispatcher::{Options, Policy, Target};
+use crate::dispatcher::{Options, Target};
 
 fn narrow(target: Target, concurrency: usize) -> Target {
     Target {

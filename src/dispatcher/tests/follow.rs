@@ -2,31 +2,21 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pointsman_schemas::{Class, Event, Name, Outcome, Replies, SubscriptionNumber, Unreadable};
 
 use super::bench::*;
 use crate::dispatcher::follow::{HOPS_MAX, hops};
 use crate::dispatcher::testing::{policy, route};
-use crate::dispatcher::{Follow, FollowWith, MatchReply, Route};
-use pointsman_journal::{
-    DeadReason, DeadSelection, Entry, Journal, NewDelivery, Role, SubscriptionIdentity,
-};
+use crate::dispatcher::{Follow, FollowWith, Route};
+use crate::router::testing::rule;
+use crate::router::{Router, RuleInForce};
+use pointsman_journal::{DeadReason, DeadSelection, Journal, Role, SubscriptionIdentity};
 
-/// Gives every reply to one subscription.
-#[derive(Debug, Default)]
-struct To(Mutex<Option<SubscriptionNumber>>);
-
-impl MatchReply for To {
-    fn match_reply(&self, tenant: &Name, event: Arc<Event>) -> Entry {
-        assert_eq!(tenant, &Name::default_tenant());
-        Entry {
-            event,
-            deliveries: self.0.lock().map(NewDelivery::now).into_iter().collect(),
-            deduplicate: None,
-            dead: None,
-        }
-    }
+/// A rule that gives every reply to one subscription.
+fn replies_to(number: SubscriptionNumber) -> Arc<Router> {
+    let rule = rule(serde_json::json!({ "source": ["/reply"] }), &[number]);
+    let from = Some(vec![Name::replies()]);
+    Arc::new(Router::new(vec![RuleInForce { from, ..rule }]))
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,13 +128,7 @@ async fn a_reply_comes_back_and_one_that_goes_round_for_ever_is_a_dead_letter() 
             },
         )
     });
-    let replies = Arc::new(To::default());
-    let plan = plan_with(
-        vec![mock.target("t")],
-        [(number, route("r", 0, policy()))],
-        Arc::clone(&replies) as Arc<dyn MatchReply>,
-    );
-    let running = bench.start(plan);
+    let running = bench.start(one(&mock, number));
     // Nobody waits for it: it is stored and nothing more.
     bench.append(number, 1).await;
     bench.drained().await;
@@ -156,7 +140,7 @@ async fn a_reply_comes_back_and_one_that_goes_round_for_ever_is_a_dead_letter() 
         (1, 2)
     );
 
-    *replies.0.lock() = Some(number);
+    bench.router.store(replies_to(number));
     bench.append(number, 1).await;
     bench.drained().await;
     let calls = mock.calls.lock().clone();
@@ -283,11 +267,8 @@ async fn reports_that_are_replied_to_end_too() {
         (failure, with(Role::OnFailure, "r", 2)),
     ];
     let targets = vec![mock.target("t"), told.target("u"), failures.target("v")];
-    let running = bench.start(plan_with(
-        targets,
-        routes,
-        Arc::new(To(Mutex::new(Some(r)))),
-    ));
+    bench.router.store(replies_to(r));
+    let running = bench.start(plan(targets, routes));
     bench.append(r, 1).await;
     bench.drained().await;
     assert_eq!(

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use pointsman_schemas::{Class, Outcome};
 
 use super::bench::*;
+use crate::dispatcher::Route;
 use crate::dispatcher::schedule::PROBE_REFUSED_AFTER;
+use crate::dispatcher::schedule::Policy;
 use crate::dispatcher::testing::{Adds, route};
-use crate::dispatcher::{Policy, Route};
 use pointsman_journal::{Activity, DeadReason, DeadSelection, Journal};
 
 #[tokio::test(start_paused = true)]

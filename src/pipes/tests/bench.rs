@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pointsman_connectors::{
-    Acknowledgement, Attempt, AttemptError, Batch, Delivery, Guarantee, Message, Plain, Source,
+    Acknowledgement, Attempt, AttemptError, Batch, Delivery, Guarantee, Message, Source,
     SourceError, Verdict,
 };
 use pointsman_schemas::{
@@ -23,10 +24,12 @@ use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
 use super::super::{PipeIntake, Piped};
+use crate::dispatcher::schedule::Policy;
 use crate::dispatcher::{
-    Dispatcher, Handle, MatchReply, Observe, Options, Plan, Policy, Prepare, Route, Summary, Target,
+    Dispatcher, Handle, Observe, Options, Plan, Prepare, Route, Summary, Target,
 };
-use crate::intake::Match;
+use crate::intake::MessageReader;
+use crate::router::{Router, testing};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::SourceMetrics;
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
@@ -56,32 +59,6 @@ impl Source for Script {
     }
 }
 
-/// Gives everything but the type `skip` to the pipe, ordered by the subject.
-pub(super) struct Everything(Arc<Mutex<Option<SubscriptionNumber>>>);
-
-impl Match for Everything {
-    fn entry(&mut self, event: Arc<Event>) -> Entry {
-        let number = self.0.lock().filter(|_| &**event.ty() != "skip");
-        let order_key = event.subject().map(|subject| subject.len() as u64);
-        let deliveries = number.map(|subscription| NewDelivery {
-            order_key,
-            ..NewDelivery::now(subscription)
-        });
-        Entry {
-            event,
-            deliveries: deliveries.into_iter().collect(),
-            deduplicate: None,
-            dead: None,
-        }
-    }
-    fn pipe(&self) -> Option<SubscriptionNumber> {
-        *self.0.lock()
-    }
-    fn map(&mut self, plain: Plain) -> Result<Event, String> {
-        plain.defaults.build().map_err(|error| error.to_string())
-    }
-}
-
 struct AsItIs;
 
 impl Prepare for AsItIs {
@@ -98,20 +75,6 @@ impl Observe for Unseen {
     fn unreadable_reply(&self, _: &str) {}
 }
 
-#[derive(Debug)]
-struct ToNobody;
-
-impl MatchReply for ToNobody {
-    fn match_reply(&self, _: &Name, event: Arc<Event>) -> Entry {
-        Entry {
-            event,
-            deliveries: [].into_iter().collect(),
-            deduplicate: None,
-            dead: None,
-        }
-    }
-}
-
 type Answer = dyn Fn(&Delivery) -> (Duration, Outcome) + Send + Sync;
 
 pub(super) struct Bench {
@@ -121,8 +84,8 @@ pub(super) struct Bench {
     pub(super) number: SubscriptionNumber,
     /// Of `on_failure`.
     pub(super) follower: SubscriptionNumber,
-    /// The subscription of the pipe in force, if any.
-    pub(super) in_force: Arc<Mutex<Option<SubscriptionNumber>>>,
+    /// The pipe, as long as it is in force.
+    pub(super) router: Arc<ArcSwap<Router>>,
     pub(super) calls: Arc<Mutex<Vec<Delivery>>>,
     answer: Arc<Mutex<Arc<Answer>>>,
     /// What each message was told.
@@ -149,7 +112,7 @@ pub(super) struct Taking {
     pub(super) taken: Arc<AtomicUsize>,
     pub(super) stop: CancellationToken,
     pub(super) abandon: CancellationToken,
-    pub(super) task: JoinHandle<(PipeIntake<Everything>, Result<(), SourceError>)>,
+    pub(super) task: JoinHandle<(PipeIntake, Result<(), SourceError>)>,
 }
 
 fn name(text: &str) -> Name {
@@ -192,7 +155,7 @@ impl Bench {
             clock,
             number: numbers[0],
             follower: numbers[1],
-            in_force: Arc::new(Mutex::new(Some(numbers[0]))),
+            router: testing::shared(vec![testing::pipe(&name("source"), numbers[0])]),
             calls: Arc::default(),
             answer: Arc::new(Mutex::new(Arc::new(|_: &Delivery| {
                 (Duration::from_millis(1), Outcome::delivered())
@@ -263,7 +226,6 @@ impl Bench {
         let plan = Plan {
             targets: vec![target],
             routes: vec![(self.number, Arc::new(route))],
-            replies: Arc::new(ToNobody),
         };
         let (journal, clock) = (
             Arc::clone(&self.piped) as Arc<dyn Journal>,
@@ -272,6 +234,7 @@ impl Bench {
         let (dispatcher, handle) = Dispatcher::new(
             journal,
             clock,
+            testing::matcher(&self.router),
             plan,
             Options {
                 seed: 1,
@@ -291,16 +254,19 @@ impl Bench {
         let abandon = CancellationToken::new();
         let intake = PipeIntake::new(
             Arc::clone(&self.piped),
-            (Name::default_tenant(), name("source")),
-            Everything(Arc::clone(&self.in_force)),
-            self.metrics.clone(),
+            MessageReader::new(
+                Name::default_tenant(),
+                name("source"),
+                testing::matcher(&self.router),
+                self.metrics.clone(),
+            ),
             Guarantee::AtLeastOnce,
             abandon.clone(),
         );
         self.go_on(intake, abandon)
     }
 
-    fn go_on(&self, mut intake: PipeIntake<Everything>, abandon: CancellationToken) -> Taking {
+    fn go_on(&self, mut intake: PipeIntake, abandon: CancellationToken) -> Taking {
         let ((sender, batches), (hand, in_hand)) =
             (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let (taken, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());

@@ -1,0 +1,217 @@
+//! Messages on their way into the journal, and the verdicts back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pointsman_connectors::{Acknowledgement, Verdict};
+use pointsman_journal::{Append, Appended, DeadReason, Entry, Journal, JournalError, NewDead};
+use pointsman_schemas::{Cursor, Name, Reject, SubscriptionNumber};
+
+use super::STORE_AGAIN;
+use super::reader::ReadMessage;
+use crate::telemetry::metrics::SourceMetrics;
+
+/// How long a caller is asked to stay away while the store is full.
+pub(super) const FULL_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Stores messages and tells their senders what became of them.
+pub(super) struct Store {
+    pub(super) tenant: Name,
+    pub(super) origin: Name,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) metrics: SourceMetrics,
+}
+
+impl Store {
+    /// Stores a group in one append. Where that does not fit, each message is tried by itself, so
+    /// that one whose subscription is full does not stand in the way of the others.
+    pub(super) async fn group(self, mut group: Vec<ReadMessage>, cursor: Option<Cursor>) {
+        // Nobody hands over again what has no caller and no broker behind it: it is held here until
+        // it is stored.
+        let held = cursor.is_some()
+            || group
+                .iter()
+                .any(|pending| matches!(pending.acknowledgement, Acknowledgement::None));
+        if held {
+            return self.hold(group, cursor).await;
+        }
+        match self.append(&mut group, None).await {
+            Ok(()) => tell(group, &Verdict::Stored).await,
+            Err(JournalError::Backlog(_)) if group.len() > 1 => {
+                for pending in group {
+                    self.alone(pending).await;
+                }
+            }
+            Err(JournalError::Backlog(number)) => {
+                for pending in group {
+                    self.refused(pending, number).await;
+                }
+            }
+            Err(error) => {
+                let verdict = verdict_of(&error);
+                tell(group, &verdict).await;
+            }
+        }
+    }
+
+    async fn alone(&self, pending: ReadMessage) {
+        let mut alone = [pending];
+        let appended = self.append(&mut alone, None).await;
+        let [pending] = alone;
+        match appended {
+            Err(JournalError::Backlog(number)) => self.refused(pending, number).await,
+            appended => {
+                pending
+                    .acknowledgement
+                    .tell(appended.map_or_else(|error| verdict_of(&error), |()| Verdict::Stored))
+                    .await
+            }
+        }
+    }
+
+    /// A subscription has no room for a message. What its source would soon drop is a dead letter
+    /// of that subscription instead.
+    async fn refused(&self, pending: ReadMessage, mut number: SubscriptionNumber) {
+        let mut alone = [pending];
+        let verdict = loop {
+            let [pending] = &mut alone;
+            let must_not_wait = pending
+                .acknowledgement
+                .told_by()
+                .is_some_and(|by| by <= tokio::time::Instant::now());
+            if !must_not_wait || !bury(&mut pending.entries, number) {
+                break verdict_of(&JournalError::Backlog(number));
+            }
+            match self.append(&mut alone, None).await {
+                Ok(()) => break Verdict::Stored,
+                Err(JournalError::Backlog(next)) => number = next,
+                Err(error) => break verdict_of(&error),
+            }
+        };
+        let [pending] = alone;
+        pending.acknowledgement.tell(verdict).await;
+    }
+
+    /// Stores a group, however long that takes.
+    async fn hold(&self, mut group: Vec<ReadMessage>, cursor: Option<Cursor>) {
+        let mut pause = STORE_AGAIN.0;
+        while let Err(error) = self.append(&mut group, cursor.clone()).await {
+            if error == JournalError::Closed {
+                return;
+            }
+            tracing::warn!(source = %self.origin, %error, "holding what came in until it can be stored");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(STORE_AGAIN.1);
+        }
+        tell(group, &Verdict::Stored).await;
+    }
+
+    async fn append(
+        &self,
+        group: &mut [ReadMessage],
+        cursor: Option<Cursor>,
+    ) -> Result<(), JournalError> {
+        let entries: Vec<Entry> = group
+            .iter()
+            .flat_map(|pending| &pending.entries)
+            .cloned()
+            .collect();
+        let rejects: Vec<Reject> = group
+            .iter()
+            .flat_map(|pending| &pending.rejects)
+            .cloned()
+            .collect();
+        if entries.is_empty() && rejects.is_empty() && cursor.is_none() {
+            return Ok(());
+        }
+        let unmatched = entries
+            .iter()
+            .filter(|entry| entry.deliveries.is_empty())
+            .count() as u64;
+        let rejected = rejects.len() as u64;
+        let append = Append {
+            tenant: self.tenant.clone(),
+            origin: self.origin.clone(),
+            entries,
+            rejects,
+            cursor,
+        };
+        let begin = Instant::now();
+        let appended = self.journal.append(append).await?;
+        let duplicates = appended
+            .iter()
+            .filter(|one| matches!(one, Appended::Duplicate(_)))
+            .count() as u64;
+        self.metrics.appended(begin.elapsed());
+        self.metrics
+            .received
+            .inc_by(appended.len() as u64 - duplicates);
+        self.metrics.duplicates.inc_by(duplicates);
+        self.metrics.unmatched.inc_by(unmatched);
+        self.metrics.rejects.inc_by(rejected);
+        Ok(())
+    }
+}
+
+/// Makes dead letters of the deliveries for a subscription that has no room for them. Tells whether
+/// there were any.
+fn bury(entries: &mut Vec<Entry>, number: SubscriptionNumber) -> bool {
+    let mut further = Vec::new();
+    let mut found = false;
+    for entry in entries.iter_mut() {
+        let Some(index) = entry
+            .deliveries
+            .iter()
+            .position(|delivery| delivery.subscription == number)
+        else {
+            continue;
+        };
+        let order_key = entry.deliveries.remove(index).order_key;
+        entry
+            .deliveries
+            .retain(|delivery| delivery.subscription != number);
+        let dead = NewDead {
+            subscription: number,
+            order_key,
+            reason: DeadReason::Backlog,
+            attempts: 0,
+            last: None,
+        };
+        found = true;
+        // An entry has room for one; deduplication would take the further ones for the first.
+        if entry.dead.is_none() {
+            entry.dead = Some(dead);
+        } else {
+            further.push(Entry {
+                event: Arc::clone(&entry.event),
+                deliveries: Default::default(),
+                deduplicate: None,
+                dead: Some(dead),
+            });
+        }
+    }
+    entries.append(&mut further);
+    found
+}
+
+async fn tell(group: Vec<ReadMessage>, verdict: &Verdict) {
+    let mut under_way = Vec::new();
+    for pending in group {
+        let is_io = matches!(pending.acknowledgement, Acknowledgement::Io(..));
+        let told = pending.acknowledgement.tell(verdict.clone());
+        // Callers, most of whom are many, are told without waiting for anything.
+        if is_io {
+            under_way.push(told)
+        } else {
+            told.await
+        }
+    }
+    futures::future::join_all(under_way).await;
+}
+
+fn verdict_of(error: &JournalError) -> Verdict {
+    match error {
+        JournalError::Full(_) | JournalError::Backlog(_) => Verdict::Later(FULL_RETRY_AFTER),
+        _ => Verdict::Failed,
+    }
+}

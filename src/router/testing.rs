@@ -1,0 +1,53 @@
+//! Rules for tests of what matches events.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pointsman_rules::{Path, Pattern};
+use pointsman_schemas::{Name, SubscriptionNumber};
+use prometheus_client::metrics::counter::Counter;
+use serde_json::Value;
+
+use super::{Matcher, Router, RuleInForce, SubscriptionInForce};
+
+/// A rule of the default tenant that takes what matches from any source.
+pub(crate) fn rule(pattern: Value, numbers: &[SubscriptionNumber]) -> RuleInForce {
+    RuleInForce {
+        tenant: Name::default_tenant(),
+        name: Name::new("rule").unwrap(),
+        pipe: false,
+        from: None,
+        pattern: Some(Pattern::compile(&pattern).unwrap()),
+        condition: None,
+        filters: None,
+        subscriptions: numbers
+            .iter()
+            .map(|number| SubscriptionInForce {
+                number: *number,
+                order_by: None,
+            })
+            .collect(),
+    }
+}
+
+/// A pipe that takes everything but the type `skip`, ordered by the subject.
+pub(crate) fn pipe(from: &Name, number: SubscriptionNumber) -> RuleInForce {
+    let pattern = serde_json::json!({ "type": [{ "anything-but": "skip" }] });
+    RuleInForce {
+        pipe: true,
+        from: Some(vec![from.clone()]),
+        subscriptions: vec![SubscriptionInForce {
+            number,
+            order_by: Some(Path::parse("$.subject").unwrap()),
+        }],
+        ..rule(pattern, &[])
+    }
+}
+
+pub(crate) fn shared(rules: Vec<RuleInForce>) -> Arc<ArcSwap<Router>> {
+    Arc::new(ArcSwap::from_pointee(Router::new(rules)))
+}
+
+pub(crate) fn matcher(router: &Arc<ArcSwap<Router>>) -> Matcher {
+    Matcher::new(Arc::clone(router), Counter::default())
+}

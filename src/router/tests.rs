@@ -1,0 +1,198 @@
+use std::sync::Arc;
+
+use pointsman_schemas::Event;
+use prometheus_client::metrics::counter::Counter;
+use serde_json::json;
+
+use super::testing::{matcher, shared};
+use super::*;
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn rule(
+    tenant: &str,
+    number: u32,
+    from: Option<&[&str]>,
+    ty: &str,
+    order_by: Option<&str>,
+) -> RuleInForce {
+    RuleInForce {
+        tenant: name(tenant),
+        name: name(&format!("rule-{number}")),
+        pipe: false,
+        from: from.map(|names| names.iter().map(|text| name(text)).collect()),
+        pattern: Some(Pattern::compile(&json!({ "type": [ty] })).unwrap()),
+        condition: None,
+        filters: None,
+        subscriptions: vec![SubscriptionInForce {
+            number: SubscriptionNumber(number),
+            order_by: order_by.map(|path| Path::parse(path).unwrap()),
+        }],
+    }
+}
+
+#[test]
+fn a_rule_sees_its_tenants_events_from_its_sources() {
+    let router = shared(vec![
+        rule("default", 1, None, "t", None),
+        rule("default", 2, Some(&["orders"]), "t", None),
+        rule("default", 3, Some(&["replies"]), "t", None),
+        rule("default", 4, Some(&["orders", "ingress"]), "other", None),
+        rule("acme", 5, None, "t", None),
+        RuleInForce {
+            pipe: true,
+            ..rule("default", 6, Some(&["piped"]), "t", None)
+        },
+    ]);
+    let numbers = |tenant: &str, origin: &str| {
+        let event = Arc::new(Event::builder("1", "/s", "t").build().unwrap());
+        let entry = matcher(&router).entry(&name(tenant), &name(origin), event, None);
+        entry
+            .deliveries
+            .iter()
+            .map(|delivery| delivery.subscription.0)
+            .collect::<Vec<_>>()
+    };
+    for (tenant, origin, expected) in [
+        ("default", "orders", vec![1, 2]),
+        ("default", "ingress", vec![1]),
+        ("default", "unnamed", vec![1]),
+        ("default", "piped", vec![6]),
+        ("acme", "piped", vec![5]),
+        ("default", "replies", vec![3]),
+        ("acme", "orders", vec![5]),
+        ("nobody", "orders", vec![]),
+    ] {
+        assert_eq!(numbers(tenant, origin), expected, "{tenant} {origin}");
+    }
+    router.store(Arc::new(Router::default()));
+    assert!(
+        numbers("default", "orders").is_empty(),
+        "a matcher follows the rules in force"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_large_event_does_not_hold_up_other_tasks() {
+    let condition = Condition::parse("$.data..[?@.a == 1]").unwrap();
+    let slow = RuleInForce {
+        pattern: None,
+        condition: Some(condition),
+        ..rule("default", 1, None, "t", None)
+    };
+    let mut matcher = matcher(&shared(vec![slow]));
+    let (started, mut waiting) = tokio::sync::mpsc::channel(1);
+    let data = json!(vec![json!({ "b": [[1]] }); 20_000]).to_string();
+    let event = Event::builder("1", "/s", "t")
+        .data(pointsman_schemas::Data::json(data.into()).unwrap())
+        .build()
+        .unwrap();
+    let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = Arc::clone(&ended);
+    let matching = tokio::spawn(async move {
+        started.send(()).await.unwrap();
+        let (tenant, origin) = (name("default"), name("ingress"));
+        let entry = matcher.entry(&tenant, &origin, Arc::new(event), None);
+        ended.store(true, Ordering::SeqCst);
+        entry.deliveries.len()
+    });
+    // There is one thread: this task goes on before the matching has ended only where that made
+    // room for it.
+    let other = tokio::spawn(async move {
+        waiting.recv().await;
+        tokio::task::yield_now().await;
+        !seen.load(Ordering::SeqCst)
+    });
+    assert!(other.await.unwrap());
+    assert_eq!(matching.await.unwrap(), 0);
+}
+
+#[test]
+fn the_nearest_misses_are_told_first_and_at_most_so_many() {
+    let near = |number: u32, ty: &str| {
+        let pattern =
+            Pattern::compile(&json!({ "type": [ty], "source": ["/s"], "subject": ["x"] })).unwrap();
+        RuleInForce {
+            pattern: Some(pattern),
+            ..rule("default", number, None, ty, None)
+        }
+    };
+    let far =
+        (10..100).map(|number| rule("default", number, Some(&["orders", "inbox"]), "other", None));
+    let rules = far.chain([
+        near(1, "t"),
+        near(2, "u"),
+        rule("default", 3, None, "t", None),
+        rule("acme", 4, None, "t", None),
+    ]);
+    let router = Router::new(rules.collect());
+    let event = Event::builder("1", "/s", "t").build().unwrap();
+    let explain = |tenant: &str, origin: &str, rule: Option<&str>, limit: usize| {
+        router.explain(
+            &name(tenant),
+            &name(origin),
+            &event,
+            rule.map(name).as_ref(),
+            limit,
+        )
+    };
+    let all = explain("default", "ingress", None, 3).unwrap();
+    let order: Vec<&str> = all.rules.iter().map(|one| one.rule.as_str()).collect();
+    assert_eq!((all.taken, all.omitted), (vec![name("rule-3")], 89));
+    assert_eq!(order, ["rule-1", "rule-2", "rule-10"]);
+    let from = &all.rules[2].explanation.checks[0];
+    assert_eq!(
+        (&*from.expected, from.found.as_deref()),
+        ("orders or inbox", Some("ingress"))
+    );
+    let one = explain("default", "ingress", Some("rule-3"), 1).unwrap();
+    assert!(one.rules[0].explanation.matches && one.taken.len() == 1 && one.omitted == 0);
+    let replied = explain("default", "replies", Some("rule-3"), 1).unwrap();
+    assert_eq!(
+        replied.rules[0].explanation.checks[0].expected,
+        "any source but replies"
+    );
+    assert_eq!(
+        explain("acme", "ingress", Some("rule-3"), 1),
+        None,
+        "another tenant's rule"
+    );
+    assert_eq!(
+        explain("nobody", "ingress", None, 1),
+        Some(Explained::default())
+    );
+}
+
+#[test]
+fn order_keys_are_stable_and_what_has_none_is_counted() {
+    let router = shared(vec![rule("default", 1, None, "t", Some("$.subject"))]);
+    let unordered = Counter::default();
+    let mut matcher = Matcher::new(Arc::clone(&router), unordered.clone());
+    let window = Some(std::time::Duration::from_secs(9));
+    let mut key = |subject: Option<&'static str>| {
+        let builder = Event::builder("1", "/s", "t");
+        let event = subject
+            .into_iter()
+            .fold(builder, |builder, subject| builder.subject(subject))
+            .build()
+            .unwrap();
+        let entry = matcher.entry(&name("default"), &name("x"), Arc::new(event), window);
+        assert_eq!(entry.deduplicate, window);
+        entry.deliveries[0].order_key
+    };
+    // The first 64 bits of the SHA-256 of "abc", from FIPS 180-2, appendix B.1.
+    assert_eq!(key(Some("abc")), Some(0xba78_16bf_8f01_cfea));
+    assert_ne!(key(Some("abd")), key(Some("abc")));
+    assert_eq!(key(None), None);
+    assert_eq!(
+        router
+            .load()
+            .matches()
+            .map(|(_, _, matches)| matches)
+            .collect::<Vec<_>>(),
+        [4]
+    );
+    assert_eq!(unordered.get(), 1);
+}
