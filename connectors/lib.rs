@@ -11,6 +11,7 @@ pub mod http;
 mod leb128;
 pub mod link;
 pub mod nats;
+mod net;
 pub mod object_storage;
 mod parameter;
 pub mod rabbitmq;

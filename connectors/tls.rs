@@ -74,7 +74,14 @@ impl ClientTls<'_> {
             .map_err(|error| problem("key", format!("cannot read the key: {error}")))?;
         builder
             .with_client_auth_cert(chain, key)
-            .map_err(|error| problem("key", format!("cannot use the certificate: {error}")))
+            .map_err(|error| match error {
+                rustls::Error::InconsistentKeys(_) => OpenError(
+                    Problem::new("the key does not belong to the certificate")
+                        .help("name the key that the certificate was made for")
+                        .at("key"),
+                ),
+                error => problem("key", format!("cannot use the certificate: {error}")),
+            })
     }
 }
 

@@ -54,9 +54,9 @@ pub enum LogFormat {
 }
 
 /// Client libraries that log what their users here tell anyhow, and more: a line for each try at a
-/// server that is down, a message's data where it comes back. They are silent unless the filter
-/// names them.
-const QUIET: [&str; 2] = ["async_nats", "lapin"];
+/// server that is down, a message's data where it comes back, the SDK's search for credentials. They
+/// are silent unless the filter names them.
+const QUIET: [&str; 3] = ["async_nats", "lapin", "aws"];
 
 /// Logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -244,11 +244,13 @@ mod tests {
         ] {
             let (captured, _guard) = capture(filter, false);
             tracing::error!(target: "lapin::io_loop", "error doing IO");
+            tracing::warn!(target: "aws_config::imds::region", "failed to load region");
             assert_eq!(
                 captured.text().contains("error doing IO"),
                 heard,
                 "{filter}"
             );
+            assert!(!captured.text().contains("load region"), "{filter}");
         }
     }
 

@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::auth::{Auth, Renewal};
 use crate::OpenError;
 use crate::files::Files;
+use crate::net::fault::{self, Advice};
 use crate::parameter::resolve;
 use crate::tls::ClientTls;
 
@@ -408,10 +409,11 @@ impl Plan {
                     .help("check auth")
                     .at("auth")
                 } else {
-                    let (place, help) = advice(&error.to_string(), self.certificate);
-                    Problem::new(format!("cannot connect to NATS at {at}: {error}"))
+                    let Advice { at: key, what, help } =
+                        advice(&error.to_string(), self.certificate);
+                    Problem::new(format!("cannot connect to NATS at {at}: {what}"))
                         .help(help)
-                        .at(place)
+                        .at(key)
                 };
                 NotConnected {
                     refused,
@@ -421,54 +423,36 @@ impl Plan {
     }
 }
 
-/// What is to be done where a connection cannot be made, and at which setting. The client has for
-/// that no more than the words of rustls and of the system.
-fn advice(error: &str, certificate: bool) -> (&'static str, &'static str) {
-    let says = |words: &[&str]| words.iter().any(|words| error.contains(words));
-    if says(&["UnknownIssuer"]) {
-        return (
-            "tls",
-            "nobody who is trusted here has signed the server's certificate; name who has in tls: { ca: { file: path } }",
-        );
+/// What is said and done about each fault on the way to a server.
+const SETTINGS: fault::Settings = fault::Settings {
+    url: "url",
+    tls: "tls",
+    trust: "name that authority: tls: { ca: { file: … } }",
+    no_tls: "write nats:// and leave out tls:, or name the port that speaks TLS; where the server greets before TLS begins, leave out handshake_first",
+    closed: "check that it is NATS that listens there; where the server begins with TLS, set tls: { handshake_first: true }",
+};
+
+/// What is wrong where a connection cannot be made, and what to do. The client has for that no more
+/// than the words of rustls and of the system.
+fn advice(error: &str, shows_certificate: bool) -> Advice {
+    if let Some(advice) = fault::advice(error, &SETTINGS, shows_certificate) {
+        return advice;
     }
-    if says(&["not valid for name", "NotValidForName"]) {
-        return (
-            "url",
-            "the server's certificate is for other names; write one of these",
-        );
+    let is_silent = ["timed out", "got nothing"]
+        .iter()
+        .any(|words| error.contains(words));
+    let (what, help) = match is_silent {
+        true => (
+            "the server accepts the connection and says nothing",
+            "check the port; where the server begins with TLS, set tls: { handshake_first: true }",
+        ),
+        false => (error, "check that the server runs and listens there"),
+    };
+    Advice {
+        at: "url",
+        what: what.to_owned(),
+        help,
     }
-    if says(&["invalid peer certificate"]) {
-        return (
-            "tls",
-            "the server's certificate is not good; see that the server gets another",
-        );
-    }
-    // What answers a TLS greeting in plain text is seen as a broken record.
-    if says(&["InvalidContentType", "corrupt message"]) {
-        return (
-            "url",
-            "the server does not speak TLS there; write nats:// and leave out tls:, or name its port for TLS",
-        );
-    }
-    if says(&["fatal alert"]) {
-        return match certificate {
-            true => (
-                "tls",
-                "the server does not take the certificate that it is shown; show one that is signed by whom it trusts",
-            ),
-            false => (
-                "tls",
-                "the server wants to be shown a certificate; set tls: { certificate, key }",
-            ),
-        };
-    }
-    if says(&["timed out", "got nothing"]) {
-        return (
-            "url",
-            "the server takes the connection and says nothing; where it begins with TLS set tls: { handshake_first: true }, else check the port",
-        );
-    }
-    ("url", "check that the server runs and listens there")
 }
 
 /// What the client tells of its connection.
@@ -496,8 +480,8 @@ impl News {
             Event::ClientError(ClientError::Other(error)) => {
                 // Whether a certificate is shown is not known here, and matters little to one that
                 // was let in before.
-                let (_, help) = advice(&error, true);
-                Some(Self::Down(format!("cannot connect to NATS again: {error}; {help}")))
+                let Advice { what, help, .. } = advice(&error, true);
+                Some(Self::Down(format!("cannot connect to NATS again: {what}; {help}")))
             }
             Event::ClientError(error) => Some(Self::Down(format!("cannot connect to NATS again: {error}"))),
             Event::ServerError(ServerError::AuthorizationViolation) => {

@@ -598,7 +598,7 @@ impl Wanted {
             }
             ErrorCode::CONSUMER_WQ_CONSUMER_NOT_UNIQUE
             | ErrorCode::CONSUMER_WQ_MULTIPLE_UNFILTERED => {
-                NoConsumer::Wrong(self.taken("another one"))
+                NoConsumer::Wrong(self.taken("another one", false))
             }
             _ => NoConsumer::Unknown(format!(
                 "cannot make the consumer {}: {error}",
@@ -614,9 +614,15 @@ impl Wanted {
         )
     }
 
-    fn taken(&self, other: &str) -> String {
+    /// `takes_all` says that the other consumer leaves no subject of the stream to anybody else.
+    fn taken(&self, other: &str, takes_all: bool) -> String {
+        let what_to_do = if takes_all {
+            "read through that one, or delete it"
+        } else {
+            "read through that one, delete it, or set create.filter to other subjects"
+        };
         format!(
-            "the stream {} is a work queue, each message of which goes to one consumer, and {other} takes the same subjects; read through that one, delete it, or set create.filter to others",
+            "the stream {} is a work queue, each message of which goes to one consumer, and {other} takes the same subjects; {what_to_do}",
             self.stream
         )
     }
@@ -654,7 +660,8 @@ impl Wanted {
             };
             theirs.retain(|filter| overlap(filter, &ours));
             if !theirs.is_empty() {
-                return Some(self.taken(&format!("the consumer {}", other.name)));
+                let takes_all = theirs.iter().any(|filter| filter == ">");
+                return Some(self.taken(&format!("the consumer {}", other.name), takes_all));
             }
         }
         None

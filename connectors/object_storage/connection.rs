@@ -23,6 +23,8 @@ use url::Url;
 
 use crate::OpenError;
 use crate::files::Files;
+use crate::http::client::causes;
+use crate::net::fault::{self, Advice};
 use crate::parameter::resolve;
 
 /// How long a connection may take to come about.
@@ -170,6 +172,8 @@ impl Connection<'_> {
         };
         let mut config = aws_sdk_s3::config::Builder::from(&shared)
             .force_path_style(self.path_style.unwrap_or(endpoint.is_some()))
+            // Elsewhere a name that ends in --x-s3 is a name as any other.
+            .disable_s3_express_session_auth(endpoint.is_some())
             // Many stores know none of the newer checksums.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
@@ -286,95 +290,152 @@ impl Bucket {
         let region = response
             .and_then(|response| response.headers().get("x-amz-bucket-region"))
             .map(str::to_owned);
-        let (message, key, help) =
-            match (response.map(|response| response.status().as_u16()), region) {
-                (Some(301 | 307 | 400 | 403), Some(region)) if region != self.region => (
-                    format!(
-                        "the bucket {name} is in the region {region}, not in {}",
-                        self.region
-                    ),
-                    "region",
-                    "set this region",
+        let (message, key, help) = match (response.map(|told| told.status().as_u16()), region) {
+            (Some(301 | 307 | 400 | 403), Some(region)) if region != self.region => (
+                format!(
+                    "the bucket {name} is in the region {region}, not in {}",
+                    self.region
                 ),
-                (Some(404), _) => (
+                "region",
+                "set this region",
+            ),
+            (Some(301 | 307), _) => (
+                format!(
+                    "the bucket {name} is in another region than {}",
+                    self.region
+                ),
+                "region",
+                "set region to the bucket's own",
+            ),
+            (Some(404), _) => match why_invalid(name) {
+                Some(why) => misnamed(name, why),
+                None => (
                     format!("there is no bucket {name}"),
                     "bucket",
                     "make it, or correct its name",
                 ),
-                (Some(401 | 403), _) => (
-                    format!(
-                        "the store does not let us see the bucket {name}{}",
-                        self.why_refused().await
-                    ),
-                    "bucket",
-                    "check the credentials, and that they may list it",
-                ),
-                (Some(301 | 307), _) => (
-                    format!(
-                        "the bucket {name} is in another region than {}",
-                        self.region
-                    ),
-                    "region",
-                    "set region",
-                ),
-                (Some(400), _) => match why_invalid(name) {
-                    Some(why) => (
-                        format!("{name:?} cannot be the name of a bucket: {why}"),
-                        "bucket",
-                        "correct its name",
-                    ),
-                    None => (
-                        format!(
-                            "the store does not understand the request for the bucket {name}{}",
-                            self.why_refused().await
-                        ),
-                        "bucket",
-                        "check its name, region and the credentials",
-                    ),
-                },
-                (Some(status), _) => (
-                    format!("the store answers {status} when asked for the bucket {name}"),
-                    "endpoint",
-                    "look at its log",
-                ),
-                (None, _) => match explain(&error) {
-                    // The SDK asks its chain on the way to the store, and tells both by the same
-                    // kind of error.
-                    cause
-                        if cause.contains("loading credentials")
-                            || cause.contains("credential provider") =>
-                    {
-                        (
-                            format!("there are no credentials for the store: {cause}"),
-                            "credentials",
-                            "write credentials, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-                        )
-                    }
-                    cause => (
-                        format!("cannot reach the store: {cause}"),
-                        "endpoint",
-                        "check the address and that it runs",
-                    ),
-                },
-            };
+            },
+            (Some(status @ (400 | 401 | 403)), _) => self.refusal(status).await,
+            (Some(status), _) => (
+                format!("the store answers {status} when asked for the bucket {name}"),
+                "endpoint",
+                "look at its log",
+            ),
+            (None, _) => unreachable_store(&explain(&error)),
+        };
         Err(OpenError(Problem::new(message).at(key).help(help)))
     }
 
-    /// What the store says of why it refuses, as the end of a sentence: an answer to HEAD has no
-    /// body to say it in, one to a listing has.
-    async fn why_refused(&self) -> String {
-        let asked = self
+    /// What it means that the store refuses to show the bucket. An answer to HEAD has no body to say
+    /// it in, one to a listing has.
+    async fn refusal(&self, status: u16) -> (String, &'static str, &'static str) {
+        let name = &self.name;
+        let listed = self
             .client
             .list_objects_v2()
-            .bucket(&self.name)
+            .bucket(name)
             .max_keys(1)
             .send()
             .await;
-        asked
+        let body = listed
+            .as_ref()
             .err()
-            .map(|error| format!(": {}", explain(&error)))
-            .unwrap_or_default()
+            .and_then(|error| error.raw_response()?.body().bytes())
+            .map(String::from_utf8_lossy)
+            .unwrap_or_default();
+        let why = listed
+            .as_ref()
+            .err()
+            .map(|error| format!(": {}", explain(error)))
+            .unwrap_or_default();
+        if TLS_WANTED.iter().any(|words| body.contains(words)) {
+            return (
+                "the store speaks TLS there".to_owned(),
+                "endpoint",
+                "write https:// in the place of http://",
+            );
+        }
+        if why.contains("AuthorizationHeaderMalformed") {
+            return (
+                format!("the bucket {name} is in another region{why}"),
+                "region",
+                "set region to the bucket's own",
+            );
+        }
+        if status != 400 {
+            return (
+                format!("the store does not let us see the bucket {name}{why}"),
+                "bucket",
+                "check the credentials, and that they may list it",
+            );
+        }
+        match why_invalid(name) {
+            Some(why) => misnamed(name, why),
+            None => (
+                format!("the store does not understand the request for the bucket {name}{why}"),
+                "bucket",
+                "check its name, region and the credentials",
+            ),
+        }
     }
+}
+
+/// What servers answer that are spoken to without TLS and expect it: those written in Go, nginx,
+/// Apache.
+const TLS_WANTED: [&str; 3] = [
+    "HTTP request to an HTTPS server",
+    "plain HTTP request was sent to HTTPS port",
+    "plain HTTP to an SSL-enabled server port",
+];
+
+/// What is said and done about each fault on the way to a store.
+const SETTINGS: fault::Settings = fault::Settings {
+    url: "endpoint",
+    tls: "endpoint",
+    trust: "add that authority to those that the system trusts, or name its file in SSL_CERT_FILE",
+    no_tls: "write http:// in the place of https://, or name the port that speaks TLS",
+    closed: "check that it is the store that listens there, and whether it speaks TLS (https://)",
+};
+
+fn misnamed(name: &str, why: &str) -> (String, &'static str, &'static str) {
+    (
+        format!("there is no bucket {name:?}, and none can have that name: {why}"),
+        "bucket",
+        "correct its name",
+    )
+}
+
+/// What it means that no answer came.
+fn unreachable_store(cause: &str) -> (String, &'static str, &'static str) {
+    if is_about_credentials(cause) {
+        return (
+            format!("there are no credentials for the store: {cause}"),
+            "credentials",
+            "write credentials, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        );
+    }
+    if cause.contains("region must be set") {
+        return (
+            "no region is known".to_owned(),
+            "region",
+            "write region, or set AWS_REGION",
+        );
+    }
+    let (what, at, help) = match fault::advice(cause, &SETTINGS, false) {
+        Some(Advice { at, what, help }) => (what, at, help),
+        // An alert of TLS is no answer of HTTP.
+        None if cause.contains("invalid HTTP version") => (
+            "what answers there does not speak HTTP".to_owned(),
+            "endpoint",
+            "where the store speaks TLS there, write https:// in the place of http://",
+        ),
+        None => (
+            cause.to_owned(),
+            "endpoint",
+            "check the address and that it runs",
+        ),
+    };
+    (format!("cannot reach the store: {what}"), at, help)
 }
 
 /// Why this cannot be the name of a bucket by the rules of S3 for general purpose buckets, which
@@ -403,6 +464,11 @@ fn why_misspelt(name: &str) -> Option<&'static str> {
         Some("no two dots stand side by side in it")
     } else if name.parse::<std::net::Ipv4Addr>().is_ok() {
         Some("it is not written as an IP address")
+    } else if ["xn--", "sthree-", "amzn-s3-demo-"]
+        .iter()
+        .any(|start| name.starts_with(start))
+    {
+        Some("xn--, sthree- and amzn-s3-demo- do not begin one")
     } else {
         None
     }
@@ -436,11 +502,25 @@ pub(super) fn explain<E: ProvideErrorMetadata + Error + 'static>(
             .flatten()
             .fold(status.to_string(), |line, part| format!("{line} {part}"));
     }
-    crate::http::client::explain(error)
+    // The SDK wraps what has happened into the names of its own layers, and asks its chain for
+    // credentials on the way to the store.
+    match causes(error).find(|cause| is_about_credentials(&cause.to_string())) {
+        Some(cause) => crate::http::client::explain(cause),
+        None => causes(error)
+            .last()
+            .map_or_else(|| error.to_string(), ToString::to_string),
+    }
+}
+
+fn is_about_credentials(words: &str) -> bool {
+    words.contains("loading credentials") || words.contains("credential provider")
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -451,6 +531,12 @@ mod tests {
             "my.bucket.1",
             "0-0",
             "192.168.5",
+            // What such names stand for is read as a bucket is: access points, directory buckets.
+            "photos-s3alias",
+            "photos--ol-s3",
+            "photos--euw1-az1--x-s3",
+            "photos.mrap",
+            "photos-xn--0",
             &*"a".repeat(63),
         ] {
             assert_eq!(why_invalid(name), None, "{name}");
@@ -465,12 +551,148 @@ mod tests {
             ("photos.", "ends"),
             ("my..photos", "side by side"),
             ("192.168.5.4", "IP address"),
+            ("xn--photos", "begin one"),
+            ("sthree-photos", "begin one"),
+            ("amzn-s3-demo-bucket", "begin one"),
         ] {
             assert!(
                 why_invalid(name).is_some_and(|found| found.contains(why)),
                 "{name}: {:?}",
                 why_invalid(name)
             );
+        }
+    }
+
+    /// A store that answers each request with a status, headers and a body of its own.
+    async fn answering(status: u16, headers: &'static str, body: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 16 * 1024];
+                let length = stream.read(&mut request).await.unwrap_or_default();
+                let body = if request[..length].starts_with(b"HEAD") {
+                    ""
+                } else {
+                    body
+                };
+                let answer = format!(
+                    "HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        format!("http://{address}")
+    }
+
+    async fn found(endpoint: &str, bucket: &str) -> String {
+        let (endpoint, bucket) = (Text::from(endpoint), Text::from(bucket));
+        let keys = KeyPair {
+            access_key: Text::from("key"),
+            secret_key: Text::from("secret"),
+            session_token: None,
+        };
+        let connection = Connection {
+            endpoint: Some(&endpoint),
+            bucket: &bucket,
+            region: None,
+            credentials: Some(&keys),
+            path_style: None,
+        };
+        let opened = connection.open(1).await.unwrap();
+        opened.find().await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn what_a_store_answers_is_said_in_the_words_of_the_settings() {
+        const IRELAND: &str = "x-amz-bucket-region: eu-west-1\r\n";
+        const MALFORMED: &str = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>the region 'us-east-1' is wrong; expecting 'eu-west-1'</Message></Error>";
+        const DENIED: &str =
+            "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
+        const HTTPS: &str = "Client sent an HTTP request to an HTTPS server.\n";
+        let elsewhere = "region: the bucket photos is in the region eu-west-1, not in us-east-1 (set this region)";
+        for (status, headers, body, bucket, expect) in [
+            (301, IRELAND, "", "photos", elsewhere),
+            (400, IRELAND, "", "photos", elsewhere),
+            (403, IRELAND, DENIED, "photos", elsewhere),
+            (
+                301,
+                "",
+                "",
+                "photos",
+                "region: the bucket photos is in another region than us-east-1",
+            ),
+            (
+                400,
+                "",
+                MALFORMED,
+                "photos",
+                "region: the bucket photos is in another region: 400 AuthorizationHeaderMalformed",
+            ),
+            (
+                403,
+                "",
+                DENIED,
+                "photos",
+                "bucket: the store does not let us see the bucket photos: 403 AccessDenied",
+            ),
+            (404, "", "", "photos", "bucket: there is no bucket photos ("),
+            (
+                404,
+                "",
+                "",
+                "Photos",
+                "bucket: there is no bucket \"Photos\", and none can have that name: it has no capital",
+            ),
+            (
+                400,
+                "",
+                "",
+                "ab",
+                "bucket: there is no bucket \"ab\", and none can have that name: it has 3 to 63",
+            ),
+            (
+                404,
+                "",
+                "",
+                "photos--x-s3",
+                "bucket: there is no bucket photos--x-s3 (",
+            ),
+            (
+                400,
+                "",
+                HTTPS,
+                "photos",
+                "endpoint: the store speaks TLS there (write https://",
+            ),
+            (503, "", "", "photos", "endpoint: the store answers 503"),
+        ] {
+            let told = found(&answering(status, headers, body).await, bucket).await;
+            assert!(told.starts_with(expect), "{status} {bucket}: {told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_cannot_be_reached_is_said_in_the_words_of_the_settings() {
+        let store = answering(200, "", "").await;
+        let tls = store.replace("http://", "https://");
+        for (endpoint, expect) in [
+            (
+                &*tls,
+                "endpoint: cannot reach the store: the server does not speak TLS there (write http://",
+            ),
+            (
+                "http://127.0.0.1:1",
+                "endpoint: cannot reach the store: Connection refused",
+            ),
+            (
+                "http://no-such-host.invalid",
+                "endpoint: cannot reach the store: its host name has no address (check the spelling",
+            ),
+        ] {
+            let told = found(endpoint, "photos").await;
+            assert!(told.starts_with(expect), "{endpoint}: {told}");
         }
     }
 }

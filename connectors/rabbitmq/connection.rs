@@ -32,6 +32,7 @@ use crate::files::Files;
 use crate::http::client::explain;
 use crate::http::guard::Guard;
 use crate::parameter::resolve;
+use crate::tls::ClientTls;
 
 /// How long one address may take to answer before the next is tried.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -231,6 +232,23 @@ impl Access<'_> {
                 .transpose()
         };
         let tls = self.tls;
+        if let Some(TlsSettings {
+            ca,
+            certificate,
+            key,
+        }) = tls
+        {
+            // The client library takes a text without any certificate for no text.
+            let files = ClientTls {
+                ca: ca.as_ref(),
+                certificate: certificate.as_ref(),
+                key: key.as_ref(),
+                insecure: false,
+            };
+            files
+                .config()
+                .map_err(|OpenError(problem)| OpenError(problem.at("tls")))?;
+        }
         let certificate = pem(tls.and_then(|tls| tls.certificate.as_ref()), "certificate")?;
         let key = pem(tls.and_then(|tls| tls.key.as_ref()), "key")?;
         let identity = certificate
@@ -310,7 +328,10 @@ impl Address {
     /// Which server this is and where, for a person.
     pub(super) fn describe(&self, greeting: Option<&Greeting>) -> String {
         let product = match greeting {
-            Some(Greeting::Amqp(Some(product))) => product.to_string(),
+            Some(Greeting::Amqp {
+                product: Some(product),
+                ..
+            }) => product.to_string(),
             _ => "RabbitMQ".to_owned(),
         };
         format!("{product} at {}, vhost {}", self.host(), self.vhost())
@@ -328,10 +349,13 @@ impl Address {
         let ended = timeout(GREETING_TIMEOUT, self.dial(Some(Arc::clone(&heard)))).await;
         let error = ended.ok().and_then(Result::err);
         let greeting = heard.lock().take();
-        (
-            greeting,
-            advice(self.uri.scheme == AMQPScheme::AMQPS, error.as_ref()),
-        )
+        (greeting, error.and_then(|error| self.advice(&error)))
+    }
+
+    /// What is wrong on the way there.
+    fn advice(&self, error: &lapin::Error) -> Option<Advice> {
+        let is_secure = self.uri.scheme == AMQPScheme::AMQPS;
+        advice(is_secure, self.tls.identity.is_some(), error)
     }
 
     /// Connects and logs in.
@@ -354,16 +378,17 @@ impl Address {
         let broken = error
             .as_ref()
             .map_or_else(silent, |error| Broken::of(&doing, error));
-        let advice = advice(self.uri.scheme == AMQPScheme::AMQPS, error.as_ref());
-        if advice.is_some() || broken.code.is_some() {
-            return Err(broken.advised(&doing, advice));
+        if broken.code.is_some() {
+            return Err(broken);
         }
-        // It may be something else that listens there, and may say so.
-        let (greeting, refusal) = self.listen().await;
-        Err(broken.advised(
-            &doing,
-            refusal.or_else(|| greeting.as_ref().and_then(Greeting::advice)),
-        ))
+        // What listens there may be something else, and may say so; and a server that closes the
+        // connection may have said why before its end, which is heard where nothing is sent.
+        let advice = match self.listen().await {
+            (Some(greeting), _) => greeting
+                .advice(self.uri.query.auth_mechanism == Some(SASLMechanism::External)),
+            (None, refusal) => refusal.or_else(|| self.advice(error.as_ref()?)),
+        };
+        Err(broken.advised(&doing, advice))
     }
 
     /// Connects and logs in, or only listens to what is said before that.
@@ -540,9 +565,10 @@ impl Broken {
     /// The same, where more is known.
     fn advised(self, doing: &str, advice: Option<Advice>) -> Self {
         let Some(advice) = advice else { return self };
-        let message = advice
-            .what
-            .map_or(self.message, |what| format!("{doing}: {what}"));
+        let message = match &advice.what {
+            Some(what) => format!("{doing}: {what}"),
+            None => self.message,
+        };
         Self {
             message,
             advice: Some(advice),

@@ -224,14 +224,13 @@ impl Consuming {
     }
 
     fn broken(&mut self, error: &lapin::Error) {
-        let message = Broken::of("the channel has gone", error).message;
         self.end(match consumer_timeout(error) {
-            None => message,
+            None => Broken::of("the channel has gone", error).message,
             Some(timeout) => {
                 let hold = self.known.shorten(timeout);
                 format!(
-                    "{message}: a message was in hand for longer than the server's consumer_timeout of {timeout:?}, and comes again; from now on a \
-                     pipe holds one for {hold:?} at most"
+                    "a message was in hand for longer than the server's consumer_timeout of {timeout:?}, and what was in hand comes again; from now on a \
+                     pipe holds a message for {hold:?} at most (set hold to a third of consumer_timeout, or raise that at the server)"
                 )
             }
         });

@@ -1,5 +1,7 @@
 //! What is declared at the server, where the settings ask for it.
 
+use std::fmt;
+
 use indexmap::IndexMap;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
@@ -41,6 +43,16 @@ pub enum QueueType {
     Quorum,
     /// A log that is read without being used up.
     Stream,
+}
+
+impl fmt::Display for QueueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Classic => "classic queue",
+            Self::Quorum => "quorum queue",
+            Self::Stream => "stream",
+        })
+    }
 }
 
 /// A queue's way of getting messages.

@@ -1,20 +1,19 @@
 //! Faults of the way to a server and of its answers, and what a user does about each.
 
-use std::error::Error;
-
 use lapin::ErrorKind;
 use lapin::protocol::AMQPError;
-use rustls::{AlertDescription, CertificateError};
 
 use super::greeting::Greeting;
+use crate::http::client::explain;
+use crate::net::fault::{self, Settings};
 
 /// What to do about a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Advice {
     /// The setting at fault; that which was being used where none is named.
     pub(super) at: Option<&'static str>,
     /// What has happened, where the client library's words do not say it.
-    pub(super) what: Option<&'static str>,
+    pub(super) what: Option<String>,
     /// What to do.
     pub(super) help: &'static str,
 }
@@ -32,10 +31,17 @@ impl Advice {
                 Some("queue"),
                 "the queue is exclusive to the connection that declared it: read another queue, or declare it without exclusive",
             ),
-            403 if text.contains("Login was refused") => (None, "check username and password"),
+            403 if text.contains("Login was refused") => (
+                None,
+                "check username and password; guest may connect from the server's own machine only",
+            ),
             403 if text.contains(" access to ") => (
                 None,
                 "give the user that permission in this vhost (rabbitmqctl set_permissions), or use another user",
+            ),
+            406 if text.contains("inequivalent arg") => (
+                Some("declare"),
+                "it is there already and differs: write under declare what it has, or delete it",
             ),
             406 if text.contains("x-stream-offset") => (
                 Some("offset"),
@@ -59,107 +65,86 @@ impl Advice {
 }
 
 impl Greeting {
-    /// What is wrong where a server greets like this and no connection was made without TLS.
-    pub(super) fn advice(&self) -> Option<Advice> {
-        let what = match self {
-            Self::Amqp(_) => return None,
-            Self::Tls => "it speaks TLS there",
-            Self::Other => "what answers there is no AMQP 0.9.1 server",
-        };
-        let help = match self {
-            Self::Tls => "write amqps:// in the place of amqp://",
-            _ => "name the port of AMQP, which is 5672 and 5671 with TLS by default",
+    /// What is wrong where a server greets like this and no connection was made.
+    pub(super) fn advice(&self, by_certificate: bool) -> Option<Advice> {
+        let (at, what, help) = match self {
+            Self::Amqp { mechanisms, .. } => return without_mechanism(mechanisms, by_certificate),
+            Self::Tls => (
+                "url",
+                "it speaks TLS there",
+                "write amqps:// in the place of amqp://",
+            ),
+            Self::Other => (
+                "url",
+                "what answers there is no AMQP 0.9.1 server",
+                "name the port of AMQP, which is 5672 and 5671 with TLS by default",
+            ),
         };
         Some(Advice {
-            at: Some("url"),
-            what: Some(what),
+            at: Some(at),
+            what: Some(what.to_owned()),
             help,
         })
     }
 }
 
-/// What the TLS of a connection failed of; none where it did not.
-pub(super) fn advice(secure: bool, error: Option<&lapin::Error>) -> Option<Advice> {
-    if !secure {
-        return None;
-    }
-    let (at, what, help) = match tls_error(error?)? {
-        rustls::Error::InvalidCertificate(error) => match error {
-            CertificateError::UnknownIssuer => (
-                "tls",
-                "the server's certificate is signed by nobody who is trusted here",
-                "name that authority: tls: { ca: { file: … } }",
-            ),
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                (
-                    "url",
-                    "the server's certificate is for another host name",
-                    "write the name that the certificate has into the URL",
-                )
-            }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => (
-                "tls",
-                "the server's certificate has expired",
-                "have it renewed at the server, and check the clock of this machine",
-            ),
-            _ => (
-                "tls",
-                "the server's certificate is not valid",
-                "check the server's certificate and tls.ca",
-            ),
-        },
-        rustls::Error::AlertReceived(
-            AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
-        ) => (
-            "tls",
-            "the server asks for a client certificate",
-            "write tls: { certificate: { file: … }, key: { file: … } }",
+/// What is wrong where a server does not offer the mechanism to log in by: it closes the connection
+/// without a word.
+fn without_mechanism(offered: &str, by_certificate: bool) -> Option<Advice> {
+    let is_offered = |name| offered.split_ascii_whitespace().any(|one| one == name);
+    let (how, help) = match by_certificate {
+        _ if offered.is_empty() => return None,
+        true if !is_offered("EXTERNAL") => (
+            "by their certificate",
+            "write username and password, or enable the plugin rabbitmq_auth_mechanism_ssl and the mechanism EXTERNAL at the server",
         ),
-        rustls::Error::AlertReceived(
-            AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::DecryptError
-            | AlertDescription::AccessDenied,
-        ) => (
-            "tls",
-            "the server does not take the client's certificate",
-            "have tls.certificate signed by an authority that the server trusts",
-        ),
-        rustls::Error::InvalidMessage(_) => (
-            "url",
-            "it does not speak TLS there",
-            "write amqp://, or the port that speaks TLS, which is 5671 by default",
+        false if !is_offered("PLAIN") => (
+            "by a password",
+            "leave out username and password and write tls: { certificate: { file: … }, key: { file: … } }, or enable the mechanism PLAIN at the server",
         ),
         _ => return None,
     };
     Some(Advice {
-        at: Some(at),
-        what: Some(what),
+        at: Some("username"),
+        what: Some(format!(
+            "it does not let clients log in {how}, only by {offered}"
+        )),
         help,
     })
 }
 
-/// The error of the TLS that lies within another.
-fn tls_error(error: &lapin::Error) -> Option<&rustls::Error> {
+/// What is said and done about each fault on the way to a server without TLS.
+const PLAIN: Settings = Settings {
+    url: "url",
+    tls: "tls",
+    trust: TRUST,
+    no_tls: NO_TLS,
+    closed: "the port may speak TLS: write amqps:// in the place of amqp://; else check that it is RabbitMQ that listens there",
+};
+
+/// The same with TLS.
+const SECURE: Settings = Settings {
+    closed: "the port may not speak TLS: write amqp:// in the place of amqps://; else check that it is RabbitMQ that listens there",
+    ..PLAIN
+};
+
+const TRUST: &str = "name that authority: tls: { ca: { file: … } }";
+const NO_TLS: &str = "write amqp://, or the port that speaks TLS, which is 5671 by default";
+
+/// What a connection failed of, and what to do.
+pub(super) fn advice(
+    is_secure: bool,
+    shows_certificate: bool,
+    error: &lapin::Error,
+) -> Option<Advice> {
     let ErrorKind::IOError(error) = error.kind() else {
         return None;
     };
-    let mut error: &(dyn Error + 'static) = &**error;
-    loop {
-        if let Some(found) = error.downcast_ref::<rustls::Error>() {
-            return Some(found);
-        }
-        // An IO error keeps what it was made of beside its cause.
-        let inner = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        error = match inner {
-            Some(inner) => inner,
-            None => error.source()?,
-        };
-    }
+    let settings = if is_secure { &SECURE } else { &PLAIN };
+    let advice = fault::advice(&explain(&**error), settings, shows_certificate)?;
+    Some(Advice {
+        at: Some(advice.at),
+        what: Some(advice.what),
+        help: advice.help,
+    })
 }

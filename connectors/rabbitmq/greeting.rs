@@ -42,8 +42,13 @@ impl fmt::Display for Product {
 /// What answers to the protocol's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Greeting {
-    /// A server of AMQP 0.9.1, which may keep to itself what it is.
-    Amqp(Option<Product>),
+    /// A server of AMQP 0.9.1.
+    Amqp {
+        /// What it is, unless it keeps that to itself.
+        product: Option<Product>,
+        /// The SASL mechanisms that it offers, parted by spaces; empty where they are not known.
+        mechanisms: String,
+    },
     /// Something that speaks TLS: its record of type alert or handshake.
     Tls,
     /// Something else.
@@ -54,7 +59,7 @@ impl Greeting {
     /// The version of RabbitMQ that answers.
     pub(super) fn version(&self) -> Option<Version> {
         match self {
-            Self::Amqp(product) => product.as_ref()?.version(),
+            Self::Amqp { product, .. } => product.as_ref()?.version(),
             _ => None,
         }
     }
@@ -81,12 +86,24 @@ pub(super) async fn greet(
     }
     let mut payload = vec![0; usize::try_from(length).unwrap_or_default()];
     stream.read_exact(&mut payload).await?;
-    Ok(Greeting::Amqp(read(&payload)))
+    let (product, mechanisms) = read(&payload).unwrap_or_default();
+    Ok(Greeting::Amqp {
+        product,
+        mechanisms,
+    })
 }
 
-/// Reads class and method, two bytes of version, and the table of the server's properties.
-fn read(payload: &[u8]) -> Option<Product> {
-    let mut table = sized(&mut payload.strip_prefix(&[0, 10, 0, 10])?.get(2..)?)?;
+/// Reads class and method, two bytes of version, the table of the server's properties, and the
+/// mechanisms that it offers.
+fn read(payload: &[u8]) -> Option<(Option<Product>, String)> {
+    let mut rest = payload.strip_prefix(&[0, 10, 0, 10])?.get(2..)?;
+    let product = product(sized(&mut rest)?);
+    let mechanisms = sized(&mut rest).and_then(printable).unwrap_or_default();
+    Some((product, mechanisms))
+}
+
+/// Finds name and version in the server's properties.
+fn product(mut table: &[u8]) -> Option<Product> {
     let (mut product, mut version) = (None, None);
     while let Some((&length, rest)) = table.split_first() {
         let (name, rest) = rest.split_at_checked(usize::from(length))?;
@@ -163,10 +180,14 @@ mod tests {
             &[0, 10, 0, 10, 0, 9][..],
             &u32::try_from(table.len()).unwrap().to_be_bytes(),
             &table,
+            &14_u32.to_be_bytes(),
+            b"PLAIN AMQPLAIN",
             b"more",
         ]
         .concat();
-        let product = read(&whole).unwrap();
+        let (product, mechanisms) = read(&whole).unwrap();
+        assert_eq!(mechanisms, "PLAIN AMQPLAIN");
+        let product = product.unwrap();
         assert_eq!(
             (product.to_string().as_str(), product.version()),
             ("RabbitMQ 3.10.8", Some(Version(3, 10)))
@@ -184,8 +205,15 @@ mod tests {
             assert_eq!(product.version(), expect, "{version}");
         }
         assert!(Version(4, 0) > Version(3, 13));
+        let cut = |length: usize| read(&whole[..length]);
+        let properties = whole.len() - 22;
         for length in 0..whole.len() - 4 {
-            assert_eq!(read(&whole[..length]), None, "{length}");
+            let found = cut(length);
+            assert_eq!(found.is_some(), length >= properties, "{length}");
+            assert!(
+                found.is_none_or(|(_, mechanisms)| mechanisms.is_empty()),
+                "{length}"
+            );
         }
         assert_eq!(printable(b"\x1b[2J"), None);
     }

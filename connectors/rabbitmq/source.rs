@@ -282,20 +282,22 @@ impl RabbitmqSource {
 
     /// What is wrong with reading a queue of this type by these settings.
     fn unfit(&self, kind: Option<QueueType>, queue: &ShortString) -> Option<Broken> {
-        let (at, what, help) = match (kind?, &self.offset) {
+        let kind = kind?;
+        let declared = self.declare.as_ref().map(|declare| declare.kind);
+        let (at, what, help) = match (kind, &self.offset) {
+            _ if declared.is_some_and(|declared| declared != kind) => (
+                "declare",
+                "which is another type than declared",
+                "write under declare what it is, or delete it",
+            ),
             (QueueType::Stream, None) => (
                 "offset",
-                "is a stream",
+                "which is read from a place in it",
                 "say where to begin: offset: first, last, next or a time",
             ),
-            (QueueType::Classic, Some(_)) => (
+            (QueueType::Classic | QueueType::Quorum, Some(_)) => (
                 "offset",
-                "is a classic queue, and only streams have offsets",
-                "leave offset out",
-            ),
-            (QueueType::Quorum, Some(_)) => (
-                "offset",
-                "is a quorum queue, and only streams have offsets",
+                "and only streams have offsets",
                 "leave offset out",
             ),
             _ => return None,
@@ -303,7 +305,7 @@ impl RabbitmqSource {
         Some(Broken {
             class: Class::Rejected,
             code: None,
-            message: format!("cannot read the queue {queue}: it {what}"),
+            message: format!("cannot read the queue {queue}: it is a {kind}, {what}"),
             advice: Some(Advice {
                 at: Some(at),
                 what: None,

@@ -120,7 +120,8 @@ async fn tls_is_checked_on_both_sides(release: NatsRelease) {
         .await
         .unwrap_err();
     assert!(
-        told.starts_with("tls: cannot connect") && told.contains("wants to be shown a certificate"),
+        told.starts_with("tls: cannot connect")
+            && told.contains("the server asks for a client certificate"),
         "{told}"
     );
     let (certificate, key) = (
@@ -135,7 +136,7 @@ async fn tls_is_checked_on_both_sides(release: NatsRelease) {
     .unwrap_err();
     assert!(
         told.starts_with("tls: cannot connect")
-            && told.contains("does not take the certificate that it is shown"),
+            && told.contains("does not accept the client's certificate"),
         "{told}"
     );
     for unasked in [
@@ -144,7 +145,8 @@ async fn tls_is_checked_on_both_sides(release: NatsRelease) {
     ] {
         let told = probe(&server, unasked).await.unwrap_err();
         assert!(
-            told.starts_with("tls: cannot connect") && told.contains("name who has in tls: { ca"),
+            told.starts_with("tls: cannot connect")
+                && told.contains("name that authority: tls: { ca"),
             "{told}"
         );
     }
@@ -152,6 +154,16 @@ async fn tls_is_checked_on_both_sides(release: NatsRelease) {
         .await
         .unwrap_err();
     assert_eq!(told, "tls.ca: there is no certificate in it");
+    let told = probe(
+        &server,
+        json!({ "tls": { "ca": CA, "certificate": CERTIFICATE, "key": key } }),
+    )
+    .await
+    .unwrap_err();
+    assert!(
+        told.starts_with("tls.key: the key does not belong to the certificate"),
+        "{told}"
+    );
 
     let plain = NatsServer::start(release).await;
     let told = probe(&plain, json!({ "tls": { "ca": CA } }))
@@ -378,7 +390,7 @@ async fn renewed_certificates_are_taken_over(release: NatsRelease) {
         settings(given.clone())
             .open(context())
             .await
-            .is_err_and(|error| error.to_string().contains("name who has in tls: { ca"))
+            .is_err_and(|error| error.to_string().contains("name that authority: tls: { ca"))
     );
     let service = super::target::publisher(
         json!({ "url": given["url"], "subject": "s.x", "tls": given["tls"], "acknowledge": false }),

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use lapin::options::BasicAckOptions;
 use pointsman_schemas::{Class, Name, SystemClock};
+use tokio::io::AsyncReadExt;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::source::{body, ends, event, take};
 use super::target::{came_to, publish, service};
@@ -40,7 +42,7 @@ async fn a_server_that_does_not_let_us_in() {
             json!({ "username": "app", "password": "hunter2" }),
             Class::Refused,
             ["username: cannot connect to RabbitMQ", "Login was refused"],
-            "(check username and password)",
+            "(check username and password",
         ),
         (
             json!({ "vhost": "elsewhere" }),
@@ -90,7 +92,7 @@ async fn a_queue_that_is_there_is_told_of() {
             && found.contains("holds 1 messages and has 0 consumers"),
         "{found}"
     );
-    let declared = source(&queue.settings(json!({ "declare": { "type": "classic" } })))
+    let declared = source(&queue.settings(json!({ "declare": { "type": "quorum" } })))
         .probe()
         .await
         .unwrap();
@@ -173,7 +175,7 @@ async fn tls() {
         &problem,
         &[
             "tls: cannot connect to RabbitMQ",
-            "signed by nobody who is trusted",
+            "signed by an authority that is not trusted",
             "tls: { ca:",
         ],
     );
@@ -196,7 +198,7 @@ async fn what_speaks_another_protocol_is_said() {
             format!("amqps://localhost:{}", server.port()),
             [
                 "url: cannot connect",
-                "it does not speak TLS there",
+                "the server does not speak TLS there",
                 "write amqp://",
             ],
         ),
@@ -209,6 +211,85 @@ async fn what_speaks_another_protocol_is_said() {
             told(&problem, &words);
         }
     }
+}
+
+#[tokio::test]
+async fn a_server_that_closes_the_connection_without_a_word_may_speak_tls() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let _closing = AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 8]).await;
+        }
+    }));
+    for (scheme, words) in [
+        ("amqp", "the port may speak TLS: write amqps://"),
+        ("amqps", "the port may not speak TLS: write amqp://"),
+    ] {
+        let url = format!("{scheme}://127.0.0.1:{port}");
+        let settings = json!({ "url": url, "queue": "q" });
+        let OpenError(problem) = source(&settings).probe().await.unwrap_err();
+        told(
+            &problem,
+            &[
+                "url: cannot connect to RabbitMQ",
+                "the server closed the connection without an answer",
+                words,
+            ],
+        );
+    }
+}
+
+#[tokio::test]
+async fn certificates_that_cannot_be_used_are_said_before_anything_is_dialled() {
+    let certificates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls");
+    let file = |name: &str| json!({ "file": certificates.join(name) });
+    let nothing = json!("nothing");
+    for (tls, words) in [
+        (
+            json!({ "ca": nothing }),
+            "tls.ca: there is no certificate in it",
+        ),
+        (
+            json!({ "certificate": nothing, "key": file("leaf.key") }),
+            "tls.certificate: there is no certificate in it",
+        ),
+        (
+            json!({ "certificate": file("leaf.pem"), "key": nothing }),
+            "tls.key: cannot read the key",
+        ),
+        (
+            json!({ "certificate": file("ca.pem"), "key": file("leaf.key") }),
+            "tls.key: the key does not belong to the certificate",
+        ),
+    ] {
+        let settings = json!({ "url": "amqps://127.0.0.1:1", "queue": "q", "tls": tls });
+        let OpenError(problem) = source(&settings).probe().await.unwrap_err();
+        told(&problem, &[words]);
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_the_way_to_log_in_by_is_told_from_one_that_is_down() {
+    let (_, port) = server().await;
+    let certificates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls");
+    let file = |name: &str| json!({ "file": certificates.join(name) });
+    // A client with a certificate and without a password is who the certificate says, which takes
+    // a plugin of the server.
+    let settings = json!({
+        "url": format!("amqps://localhost:{port}"),
+        "queue": "q",
+        "tls": { "ca": file("ca.pem"), "certificate": file("leaf.pem"), "key": file("leaf.key") },
+    });
+    let OpenError(problem) = source(&settings).probe().await.unwrap_err();
+    told(
+        &problem,
+        &[
+            "username: cannot connect to RabbitMQ",
+            "it does not let clients log in by their certificate",
+            "rabbitmq_auth_mechanism_ssl",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -233,7 +314,7 @@ async fn a_client_certificate_that_is_missing_or_not_trusted() {
             json!({ "certificate": { "file": file("leaf.pem") }, "key": { "file": file("leaf.key") } }),
             [
                 "tls: cannot connect",
-                "the server does not take the client's certificate",
+                "the server does not accept the client's certificate",
                 "signed by an authority",
             ],
         ),
@@ -361,7 +442,7 @@ async fn rights_that_are_missing_and_a_password_that_is_renewed() {
         &[
             "username: cannot connect",
             "Login was refused",
-            "(check username and password)",
+            "(check username and password",
         ],
     );
     came_to(

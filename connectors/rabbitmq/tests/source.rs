@@ -341,7 +341,7 @@ async fn a_queue_is_declared_where_that_is_asked_for() {
     told(
         &problem,
         &[
-            "queue: cannot declare the queue",
+            "declare: cannot declare the queue",
             "x-max-length",
             "code 406",
         ],
@@ -377,6 +377,11 @@ async fn what_a_queue_is_and_how_it_is_read_has_to_fit() {
                 "it is a quorum queue",
                 "leave offset out",
             ],
+        ),
+        (
+            "classic",
+            json!({ "declare": { "type": "quorum" } }),
+            ["declare: cannot", "classic", "write under declare what it"],
         ),
     ] {
         let queue = Queue::new(kind, &[]).await;

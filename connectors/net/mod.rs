@@ -1,0 +1,3 @@
+//! What connectors share to reach a server.
+
+pub(crate) mod fault;
