@@ -409,8 +409,11 @@ impl Plan {
                     .help("check auth")
                     .at("auth")
                 } else {
-                    let Advice { at: key, what, help } =
-                        advice(&error.to_string(), self.certificate);
+                    let Advice {
+                        at: key,
+                        what,
+                        help,
+                    } = advice(&error.to_string(), self.certificate);
                     Problem::new(format!("cannot connect to NATS at {at}: {what}"))
                         .help(help)
                         .at(key)

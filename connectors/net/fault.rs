@@ -212,7 +212,10 @@ mod tests {
                 rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType).to_string(),
                 Some(Fault::NoTls),
             ),
-            (system(io::ErrorKind::ConnectionAborted), Some(Fault::Closed)),
+            (
+                system(io::ErrorKind::ConnectionAborted),
+                Some(Fault::Closed),
+            ),
             (
                 io::Error::from_raw_os_error(104).to_string(),
                 Some(Fault::Closed),

@@ -384,8 +384,9 @@ impl Address {
         // What listens there may be something else, and may say so; and a server that closes the
         // connection may have said why before its end, which is heard where nothing is sent.
         let advice = match self.listen().await {
-            (Some(greeting), _) => greeting
-                .advice(self.uri.query.auth_mechanism == Some(SASLMechanism::External)),
+            (Some(greeting), _) => {
+                greeting.advice(self.uri.query.auth_mechanism == Some(SASLMechanism::External))
+            }
             (None, refusal) => refusal.or_else(|| self.advice(error.as_ref()?)),
         };
         Err(broken.advised(&doing, advice))
