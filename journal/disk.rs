@@ -14,6 +14,7 @@
 
 mod attachment;
 mod ballast;
+mod capacity;
 mod check;
 mod epochs;
 mod full;
@@ -326,6 +327,7 @@ impl DiskJournal {
             mark: Some(mark),
             jobs,
             log_bytes: 0,
+            capacity: None,
         };
         let loader = Loader {
             shared: Arc::clone(&shared),
@@ -688,15 +690,12 @@ impl Journal for DiskJournal {
     }
 
     async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError> {
-        let size = append
-            .entries
-            .iter()
-            .map(|entry| entry.event.size_bytes() as u64)
-            .sum();
         let refused = self
-            .ask(Share::New, size, move |transaction| {
-                transaction.append(&append)
-            })
+            .ask(
+                Share::New,
+                transaction::size_bytes(&append),
+                move |transaction| transaction.append(&append),
+            )
             .await;
         if matches!(refused, Err(JournalError::Full(_))) {
             self.shared.upkeep.make_room();

@@ -82,6 +82,9 @@ pub(super) struct Ballast {
     /// Whether it cannot be made, for want of something other than room: the store does without.
     is_impossible: bool,
     tried: Option<Instant>,
+    /// How long the database may become without another look at what lets it: whatever becomes of
+    /// the disk, there is room for that. 0 where it is to be found out.
+    database_bytes: u64,
 }
 
 impl Ballast {
@@ -98,6 +101,7 @@ impl Ballast {
             bytes,
             is_impossible: false,
             tried: None,
+            database_bytes: 0,
         }
     }
 
@@ -140,13 +144,32 @@ impl Ballast {
 
     /// Whether the ballast alone lets the database grow by so much.
     pub(super) fn covers(&self, growth: u64, share: Share) -> bool {
+        growth <= self.credit(share)
+    }
+
+    /// By how much the ballast lets the database grow.
+    fn credit(&self, share: Share) -> u64 {
         let credit = self.bytes.saturating_sub(self.kept_from(share));
-        growth
-            <= if share == Share::New {
-                credit / 2
-            } else {
-                credit
-            }
+        if share == Share::New {
+            credit / 2
+        } else {
+            credit
+        }
+    }
+
+    /// Whether the database may become so long for all that is known since the last look.
+    pub(super) fn is_sure_of(&self, database_bytes: u64) -> bool {
+        database_bytes <= self.database_bytes
+    }
+
+    /// Notes how long the database file is, and how much room it has taken behind its end.
+    pub(super) fn note_database(&mut self, length: u64, taken: u64) {
+        self.database_bytes = length + taken.max(self.credit(Share::New));
+    }
+
+    /// The database file has another length, or has given back what it had taken.
+    pub(super) fn forget_database(&mut self) {
+        self.database_bytes = 0;
     }
 
     /// What is left alone by those with a share.
@@ -251,7 +274,7 @@ impl Ballast {
             .write(true)
             .open(&self.path)
             .and_then(|file| file.set_len(left));
-        self.bytes = length(&self.path);
+        self.measure();
         match shortened {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 tracing::error!(path = ?self.path, %error, "drawing on the ballast of the store");
@@ -277,7 +300,7 @@ impl Ballast {
 
     /// Takes for the ballast what room there is; tells whether it is whole.
     pub(super) fn refill(&mut self) -> bool {
-        self.bytes = length(&self.path);
+        self.measure();
         let missing = self.size_bytes.saturating_sub(self.bytes);
         let mut part = missing.min(self.free().unwrap_or(missing));
         while part > 0 && !self.is_whole() {
@@ -290,8 +313,14 @@ impl Ballast {
                 }
             }
         }
-        self.bytes = length(&self.path);
+        self.measure();
         self.is_whole()
+    }
+
+    /// Looks at what of it is in place.
+    fn measure(&mut self) {
+        self.bytes = length(&self.path);
+        self.forget_database();
     }
 
     fn grow(&self, bytes: u64) -> io::Result<()> {

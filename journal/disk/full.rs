@@ -130,18 +130,16 @@ impl Writer {
     /// the disk has plenty of room it is left to the upkeep thread: the writer would wait for it,
     /// and a log that was cut costs more with each sync.
     pub(super) fn keep_log_small(&mut self) {
-        let length = || {
-            schema::log(&self.shared.directory)
-                .metadata()
-                .map_or(0, |metadata| metadata.len())
-        };
+        if self.capacity.as_ref().is_some_and(|known| known.is_plenty) {
+            return;
+        }
         let max = 2 * self.shared.ballast.lock().log_bytes_max();
-        let log = length();
+        let log = self.shared.log_length();
         if log <= max.max(self.log_bytes) || self.shared.ballast.lock().leaves_room_for(log) {
             return;
         }
         self.rewind_log();
-        let left = length();
+        let left = self.shared.log_length();
         self.log_bytes = if left > max { left + max } else { 0 };
     }
 
@@ -186,23 +184,43 @@ impl Shared {
 
     /// By how much the database grows when all is in it that a connection sees.
     fn growth(&self, connection: &Connection) -> rusqlite::Result<u64> {
-        let length = schema::database(&self.directory)
-            .metadata()
-            .map_or(0, |metadata| metadata.len());
-        Ok((schema::pages(connection)?.0 * PAGE_BYTES).saturating_sub(length))
+        Ok((schema::page_count(connection)? * PAGE_BYTES).saturating_sub(self.database_length()))
     }
 
     /// Whether the database will have room to grow by what is in a transaction and before it:
-    /// because of the ballast, or because that room is taken now.
+    /// because of the ballast, or because that room is taken now. Most commits are answered by what
+    /// the last look has found.
     pub(super) fn may_grow(&self, connection: &Connection, share: Share) -> rusqlite::Result<bool> {
-        let growth = self.growth(connection)?;
-        if self.ballast.lock().covers(growth, share) {
+        let database_bytes = schema::page_count(connection)? * PAGE_BYTES;
+        if self.ballast.lock().is_sure_of(database_bytes) {
             return Ok(true);
         }
+        let length = self.database_length();
+        let growth = database_bytes.saturating_sub(length);
+        let mut ballast = self.ballast.lock();
+        if ballast.covers(growth, share) {
+            ballast.note_database(length, 0);
+            return Ok(true);
+        }
+        drop(ballast);
         let Ok(Some(database)) = self.database.open(&self.directory) else {
             return Ok(true);
         };
-        Ok(self.ballast.lock().reserve(&database, growth))
+        // Where there is plenty, so much at once that the next commits need not ask.
+        let mut ballast = self.ballast.lock();
+        let taken = [growth + ballast.log_bytes_max(), growth]
+            .into_iter()
+            .find(|bytes| ballast.reserve(&database, *bytes));
+        if let Some(taken) = taken {
+            ballast.note_database(length, taken);
+        }
+        Ok(taken.is_some())
+    }
+
+    fn database_length(&self) -> u64 {
+        schema::database(&self.directory)
+            .metadata()
+            .map_or(0, |metadata| metadata.len())
     }
 
     /// Moves the write-ahead log into the database, which gets the room for that first, and has the
@@ -214,9 +232,7 @@ impl Shared {
         cut: Cut,
     ) -> rusqlite::Result<()> {
         self.room_to_grow(connection)?;
-        let log = schema::log(&self.directory)
-            .metadata()
-            .map_or(0, |metadata| metadata.len());
+        let log = self.log_length();
         let is_cut = {
             let ballast = self.ballast.lock();
             cut != Cut::Never && !ballast.is_disk_tight()

@@ -232,16 +232,20 @@ pub(super) fn size_bytes(directory: &Path) -> u64 {
 
 /// Pages of the database: all, and those that nothing uses.
 pub(super) fn pages(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
-    let number = |sql| {
-        connection
-            .prepare_cached(sql)?
-            .query_row([], |row| row.get::<_, i64>(0))
-            .map(i64::cast_unsigned)
-    };
-    Ok((
-        number("PRAGMA page_count")?,
-        number("PRAGMA freelist_count")?,
-    ))
+    let free = "PRAGMA freelist_count";
+    Ok((page_count(connection)?, number(connection, free)?))
+}
+
+/// Pages of the database.
+pub(super) fn page_count(connection: &Connection) -> rusqlite::Result<u64> {
+    number(connection, "PRAGMA page_count")
+}
+
+fn number(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached(sql)?
+        .query_row([], |row| row.get::<_, i64>(0))
+        .map(i64::cast_unsigned)
 }
 
 fn meta(connection: &Connection, name: &str) -> rusqlite::Result<Result<Vec<u8>, Damage>> {

@@ -1,5 +1,6 @@
 //! The conformance suite on disk, and what only a store on disk can suffer.
 
+mod ballast;
 mod concurrent;
 mod damage;
 mod failure;

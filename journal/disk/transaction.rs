@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use pointsman_schemas::{Epoch, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
+pub(super) use self::append::size_bytes;
 use super::check::placeholder;
 use super::epochs::Epochs;
 use super::queues::{Effect, Queues};
@@ -170,6 +171,11 @@ impl<'c> Transaction<'c> {
     pub(super) fn note_time(&mut self, clock_offset: i64) {
         let ledger = &mut self.changes.ledger;
         (ledger.time, ledger.clock_offset) = (ledger.time.max(self.now), clock_offset);
+    }
+
+    /// Bytes that may still be appended behind it.
+    pub(super) fn room(&self) -> u64 {
+        self.room
     }
 
     /// Gives back what this transaction has claimed in memory; it will not be committed.

@@ -209,9 +209,7 @@ impl Upkeep {
     /// file that grows costs several times one that does not.
     fn checkpoint(&mut self, connection: &Connection, cut: Cut) -> rusqlite::Result<()> {
         let limit = self.shared.log_bytes_max();
-        let size = schema::log(&self.shared.directory)
-            .metadata()
-            .map_or(0, |metadata| metadata.len());
+        let size = self.shared.log_length();
         let writes = self.shared.upkeep.writes();
         self.rounds_idle = if writes == self.writes {
             self.rounds_idle + 1
@@ -239,6 +237,7 @@ impl Upkeep {
                 break;
             }
         }
+        self.shared.ballast.lock().forget_database();
         // The writer waits for this one, for which little is left to do: it never leaves the
         // database alone by itself. A reader in the middle of the log is not waited for; the next
         // look comes soon.

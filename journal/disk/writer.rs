@@ -9,10 +9,11 @@ use rusqlite::config::DbConfig;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ballast::Share;
+use super::capacity::Capacity;
 use super::check::{self, Checked, Occasion};
 use super::full::share_of;
 use super::reader::io;
-use super::schema::{self, PAGE_BYTES};
+use super::schema;
 use super::store::Mark;
 use super::transaction::{Books, Failure, Transaction};
 use super::{OpenError, Shared};
@@ -121,6 +122,8 @@ pub(super) struct Writer {
     /// The size past which the write-ahead log is emptied by the writer itself; 0 where nothing has
     /// kept it from that.
     pub(super) log_bytes: u64,
+    /// None where it is to be looked at.
+    pub(super) capacity: Option<Capacity>,
 }
 
 impl Writer {
@@ -190,7 +193,12 @@ impl Writer {
         let _turn = shared.turn.lock();
         let now = shared.clock.now();
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let room = shared.room(connection)?;
+        let bytes = group.iter().map(|job| job.size_bytes()).sum();
+        let capacity = match self.capacity.take().filter(|known| known.holds(bytes)) {
+            Some(capacity) => capacity,
+            None => shared.capacity(connection)?,
+        };
+        let room = capacity.left();
         let mut transaction = Transaction::new(connection, &self.books, &shared.queues, now, room);
         transaction.note_time(shared.clock.offset());
         let done = group
@@ -219,6 +227,7 @@ impl Writer {
             transaction.abandon();
             return Err(failed);
         }
+        self.capacity = Some(capacity.with_left(transaction.room()));
         let changes = transaction.into_changes();
         self.books.apply(changes.ledger, changes.subscriptions);
         if let Some(sweep) = shared.sweep.lock().as_mut() {
@@ -259,7 +268,7 @@ impl Writer {
         tracing::error!(%trouble, "the store failed; it is being opened anew");
         *self.shared.trouble.lock() = Some(trouble.clone());
         answer(group, &Err(trouble));
-        self.connection = None;
+        (self.connection, self.capacity) = (None, None);
         let mut pause = BACKOFF.0;
         loop {
             let until = std::time::Instant::now() + pause;
@@ -337,30 +346,5 @@ impl Writer {
 pub(super) fn answer(group: Vec<Box<dyn Job>>, committed: &Result<(), JournalError>) {
     for job in group {
         job.answer(committed.clone());
-    }
-}
-
-impl Shared {
-    /// Bytes that may be appended: what is kept for settling and deleting is not among them.
-    pub(super) fn room(&self, connection: &Connection) -> rusqlite::Result<u64> {
-        let used = self.used_bytes(connection)?;
-        Ok(self
-            .options
-            .max_size_bytes
-            .saturating_sub(self.reserve_bytes() + used)
-            / 2)
-    }
-
-    /// Database pages in use, and the write-ahead log.
-    pub(super) fn used_bytes(&self, connection: &Connection) -> rusqlite::Result<u64> {
-        let (pages, free) = schema::pages(connection)?;
-        let log = schema::log(&self.directory)
-            .metadata()
-            .map_or(0, |metadata| metadata.len());
-        Ok((pages - free) * PAGE_BYTES + log)
-    }
-
-    fn reserve_bytes(&self) -> u64 {
-        super::reserve_bytes(self.options.max_size_bytes)
     }
 }

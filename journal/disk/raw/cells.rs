@@ -34,25 +34,44 @@ pub(super) fn has_rows(page: &[u8]) -> bool {
 /// Every row on a page; what cannot be one is left out.
 pub(super) fn rows(image: &Image, page: &[u8]) -> io::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let kinds: &[u8] = match page.first() {
-        Some(&kind @ (TABLE_LEAF | INDEX_LEAF | INDEX_INNER)) => &[kind],
-        Some(&TABLE_INNER) => &[],
-        // A kind that there is none of: it is tried as each of those. What comes of the wrong one
-        // does not pass its checks.
-        _ => &[TABLE_LEAF, INDEX_LEAF, INDEX_INNER],
-    };
-    for kind in kinds {
-        let head = if *kind == INDEX_INNER { 12 } else { 8 };
-        for cell in 0..cells(page, *kind, head) {
+    for kind in kinds(page) {
+        let head = head_bytes(kind);
+        for cell in 0..cells(page, kind, head) {
             let at = usize::from(two(page, head + 2 * cell));
             if at >= head
-                && let Some(row) = row(image, page, *kind, at)?
+                && let Some(row) = row(image, page, kind, at)?
             {
                 rows.push(row);
             }
         }
     }
     Ok(rows)
+}
+
+/// The kinds that a page may be of: what it says, unless its bytes add up to a page of another kind
+/// alone. Each kind is one wrong bit away from another.
+fn kinds(page: &[u8]) -> Vec<u8> {
+    let all = [TABLE_LEAF, INDEX_LEAF, INDEX_INNER];
+    let says = page.first().copied().unwrap_or_default();
+    let count = usize::from(two(page, 3));
+    let fitting: Vec<u8> = all
+        .into_iter()
+        .filter(|kind| count > 0 && adds_up(page, *kind, head_bytes(*kind), count))
+        .collect();
+    match says {
+        says if fitting.contains(&says) => vec![says],
+        _ if !fitting.is_empty() => fitting,
+        TABLE_LEAF | INDEX_LEAF | INDEX_INNER => vec![says],
+        TABLE_INNER => Vec::new(),
+        // A kind that there is none of: it is tried as each of those. What comes of the wrong one
+        // does not pass its checks.
+        _ => all.to_vec(),
+    }
+}
+
+/// How long the head of a page is; the places of its cells follow.
+fn head_bytes(kind: u8) -> usize {
+    if kind == INDEX_INNER { 12 } else { 8 }
 }
 
 /// How many cells a page has: as it says, or where its bytes do not add up to a page, the number

@@ -28,6 +28,9 @@ const STRANGERS_MAX: usize = 64;
 
 type Sum = (u32, u32);
 
+/// What a frame says, where it is one of the log, and whether SQLite finds it sound.
+type Checked = (Option<(u32, u32, State)>, bool);
+
 /// What a log holds up to its last commit.
 pub(in crate::disk) struct Log {
     frames: Vec<Frame>,
@@ -120,7 +123,8 @@ impl Log {
         while offset + bytes.len() as u64 <= length && strangers < STRANGERS_MAX {
             input.read_exact(&mut bytes)?;
             let salts_hold = part(&bytes, 8, 8) == reading.salts;
-            let (found, as_sqlite) = reading.check(&bytes);
+            let next = || frame_at(file, offset + bytes.len() as u64, length);
+            let (found, as_sqlite) = reading.check(&bytes, next)?;
             is_read &= as_sqlite && salts_hold;
             match found {
                 Some((page, commit, state)) => {
@@ -292,7 +296,11 @@ impl<'s> Reading<'s> {
 
     /// Checks a frame: its page, its commit and its state; none where it is no frame of this log.
     /// Also tells whether SQLite finds it sound.
-    fn check(&mut self, frame: &[u8]) -> (Option<(u32, u32, State)>, bool) {
+    fn check(
+        &mut self,
+        frame: &[u8],
+        next: impl Fn() -> io::Result<Option<Vec<u8>>>,
+    ) -> io::Result<Checked> {
         let stored = sum_at(frame, 16);
         let seeds = self.before;
         let sums = seeds.map(|seed| frame_sum(self.is_big_endian, seed, frame));
@@ -311,36 +319,53 @@ impl<'s> Reading<'s> {
             } else {
                 State::Mended(None)
             };
-            return (Some((page, commit, state)), is_read);
+            return Ok((Some((page, commit, state)), is_read));
         }
         if !has_salts {
             // A frame that an earlier log left here, most likely: the checksum goes on only where
             // it is one of this log after all.
             self.before = [stored, stored];
-            return (None, false);
+            return Ok((None, false));
         }
         for (seed, sum) in seeds.into_iter().zip(sums) {
             let (first, second) = (sum.0 ^ stored.0, sum.1 ^ stored.1);
-            if first.count_ones() + second.count_ones() == 1 {
-                // The checksum itself has the wrong bit; the next frame was made from the right
-                // one.
-                self.before = [sum, sum];
-                return (Some((page, commit, State::Mended(None))), false);
-            }
+            let may_be_sum = first.count_ones() + second.count_ones() == 1;
             let bits = wrong_bits(self.is_big_endian, seed, frame, stored);
-            if !bits.is_empty() {
+            let found = if may_be_sum && self.is_sum_wrong(frame, &bits, [sum, stored], next()?) {
+                self.before = [sum, sum];
+                (page, commit, State::Mended(None))
+            } else if bits.is_empty() {
+                continue;
+            } else {
                 self.before = [stored, stored];
-                let found = self
-                    .which(frame, &bits)
-                    .map_or((page, commit, State::Flipped), |bit| mended(frame, bit));
-                return (Some(found).filter(|(page, ..)| *page > 0), false);
-            }
+                self.which(frame, &bits)
+                    .map_or((page, commit, State::Flipped), |bit| mended(frame, bit))
+            };
+            return Ok((Some(found).filter(|(page, ..)| *page > 0), false));
         }
         self.before = [stored, stored];
-        (
-            Some((page, commit, State::Damaged)).filter(|_| page > 0),
-            false,
-        )
+        let found = Some((page, commit, State::Damaged)).filter(|_| page > 0);
+        Ok((found, false))
+    }
+
+    /// Whether the checksum of a frame has the wrong bit, where one in its page may have had the
+    /// same effect: of one bit of a page in 24 the checksum shows but one. The next frame was made
+    /// from the right checksum; where there is none, the page's rows tell.
+    fn is_sum_wrong(
+        &self,
+        frame: &[u8],
+        bits: &[usize],
+        [sum, stored]: [Sum; 2],
+        next: Option<Vec<u8>>,
+    ) -> bool {
+        let follows = |seed| {
+            next.as_ref()
+                .is_some_and(|next| frame_sum(self.is_big_endian, seed, next) == sum_at(next, 16))
+        };
+        if bits.is_empty() || follows(sum) {
+            return true;
+        }
+        !follows(stored) && self.best(frame, bits).is_none()
     }
 
     /// Which of the bits that may be the wrong one is: the only one, or the one that makes more
@@ -349,6 +374,11 @@ impl<'s> Reading<'s> {
         if let [bit] = bits {
             return Some(*bit);
         }
+        self.best(frame, bits)
+    }
+
+    /// The bit that makes more rows pass their checks than pass without it.
+    fn best(&self, frame: &[u8], bits: &[usize]) -> Option<usize> {
         let mut page = frame.get(FRAME..).unwrap_or_default().to_vec();
         let mut best = ((self.score)(&page), None);
         for bit in bits {
@@ -368,6 +398,16 @@ impl<'s> Reading<'s> {
         }
         best.1
     }
+}
+
+/// The frame at a place of the log; none where it ends before.
+fn frame_at(file: &File, offset: u64, length: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = vec![0; FRAME + PAGE];
+    if offset + bytes.len() as u64 > length {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(Some(bytes))
 }
 
 /// What a frame says once a bit is put right; bits are counted over the first eight bytes of its

@@ -292,7 +292,7 @@ pub(super) fn full() -> JournalError {
 }
 
 /// Roughly what an append takes on disk.
-fn size_bytes(append: &Append) -> u64 {
+pub(in crate::disk) fn size_bytes(append: &Append) -> u64 {
     let dead = |dead: &NewDead| {
         ROW_BYTES
             + dead

@@ -1,5 +1,6 @@
 //! What an event costs the journal that matches ten rules, against one that matches a single rule,
-//! append, lease and settle together: `cargo bench -p pointsman-integration-tests --bench journal`.
+//! append, lease and settle together; and what a commit costs that holds one event alone:
+//! `cargo bench -p pointsman-journal`. With `TMPDIR` on a tmpfs the syncs are left out.
 
 #![expect(
     clippy::print_stdout,
@@ -7,11 +8,11 @@
     reason = "a benchmark prints, and has nobody to hand an error to"
 )]
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pointsman_integration_tests::load::median;
 use pointsman_journal::disk::{DiskJournal, DiskOptions};
 use pointsman_journal::{
     Append, Ending, Entry, Grant, Journal, NewDelivery, Role, Settlement, Subscription,
@@ -23,6 +24,14 @@ const ROUNDS: usize = 5;
 const EVENTS: usize = 40_000;
 /// As many as 64 to 256 callers hand over between two syncs.
 const EVENTS_PER_APPEND: usize = 100;
+/// Events that are committed one by one.
+const COMMITS: usize = 20_000;
+
+/// The middle one of several figures.
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
 
 /// CPU time of this process so far, in seconds: user and system time of proc_pid_stat(5), in clock
 /// ticks of 10 ms.
@@ -51,41 +60,42 @@ fn event(number: usize) -> Arc<Event> {
     )
 }
 
+fn append(numbers: Range<usize>, subscriptions: &[SubscriptionNumber]) -> Append {
+    let entry = |number| Entry {
+        event: event(number),
+        deliveries: subscriptions
+            .iter()
+            .map(|number| NewDelivery::now(*number))
+            .collect(),
+        deduplicate: None,
+        dead: None,
+    };
+    Append {
+        tenant: Name::default_tenant(),
+        origin: Name::new("bench").expect("it is a name"),
+        entries: numbers.map(entry).collect(),
+        rejects: Vec::new(),
+        cursor: None,
+    }
+}
+
 /// CPU per event in µs, through the whole life of events that each match all the subscriptions.
 async fn measure(journal: &DiskJournal, subscriptions: &[SubscriptionNumber]) -> f64 {
     let begin = cpu_seconds();
-    let (name, grants) = (
-        |text| Name::new(text).expect("it is a name"),
-        subscriptions
-            .iter()
-            .map(|number| Grant {
-                subscription: *number,
-                count: 256,
-                lease: Duration::from_secs(60),
-                bytes_max: usize::MAX,
-            })
-            .collect::<Vec<_>>(),
-    );
+    let grants: Vec<_> = subscriptions
+        .iter()
+        .map(|number| Grant {
+            subscription: *number,
+            count: 256,
+            lease: Duration::from_secs(60),
+            bytes_max: usize::MAX,
+        })
+        .collect();
     for first in (0..EVENTS).step_by(EVENTS_PER_APPEND) {
-        let entries = (first..first + EVENTS_PER_APPEND)
-            .map(|number| Entry {
-                event: event(number),
-                deliveries: subscriptions
-                    .iter()
-                    .map(|number| NewDelivery::now(*number))
-                    .collect(),
-                deduplicate: None,
-                dead: None,
-            })
-            .collect();
-        let append = Append {
-            tenant: Name::default_tenant(),
-            origin: name("bench"),
-            entries,
-            rejects: Vec::new(),
-            cursor: None,
-        };
-        journal.append(append).await.expect("there is room");
+        journal
+            .append(append(first..first + EVENTS_PER_APPEND, subscriptions))
+            .await
+            .expect("there is room");
         loop {
             let leased = journal
                 .lease(&grants, usize::MAX)
@@ -106,12 +116,27 @@ async fn measure(journal: &DiskJournal, subscriptions: &[SubscriptionNumber]) ->
             journal.settle(settled).await.expect("the disk works");
         }
     }
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a rate needs no more than 52 bits"
-    )]
-    let events = EVENTS as f64;
-    (cpu_seconds() - begin) * 1e6 / events
+    per(EVENTS, begin)
+}
+
+/// CPU per commit in µs, of commits that each append one event that no rule takes.
+async fn measure_commits(journal: &DiskJournal) -> f64 {
+    let begin = cpu_seconds();
+    for number in 0..COMMITS {
+        journal
+            .append(append(number..number + 1, &[]))
+            .await
+            .expect("there is room");
+    }
+    per(COMMITS, begin)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a rate needs no more than 52 bits"
+)]
+fn per(count: usize, begin: f64) -> f64 {
+    (cpu_seconds() - begin) * 1e6 / count as f64
 }
 
 #[tokio::main]
@@ -137,14 +162,17 @@ async fn main() {
         .subscribe(wanted.collect())
         .await
         .expect("the disk works");
-    let (mut one, mut ten, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut one, mut ten, mut ratios, mut alone) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let (single, many) = (
             measure(&journal, numbers.get(..1).expect("there are ten")).await,
             measure(&journal, &numbers).await,
         );
+        let commits = measure_commits(&journal).await;
         // The first round warms up.
         if round > 0 {
+            alone.push(commits);
             one.push(single);
             ten.push(many);
             ratios.push(many / single);
@@ -155,6 +183,10 @@ async fn main() {
         median(one),
         median(ten),
         median(ratios)
+    );
+    println!(
+        "journal, an event in a commit of its own: {:.1} µs of CPU",
+        median(alone)
     );
     journal.close().await;
 }
