@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use pointsman_schemas::{Clock, Cursor, Event, EventBuilder, Name, Problem, Reject, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -124,11 +124,20 @@ pub enum Arrival {
 /// What arrived without being a CloudEvent, at a source with an `event:` mapping.
 #[derive(Debug)]
 pub struct Plain {
-    /// The mapping's root as a JSON text: an object with `body`, `headers` and what the system
-    /// adds.
-    pub root: Bytes,
-    /// The source's documented defaults, data included; the mapping sets its attributes over them.
+    /// What the mapping's root has beside `body`: `headers`, and what the system adds.
+    pub fields: Map<String, Value>,
+    /// The source's documented defaults; the mapping sets its attributes over them. Their data is
+    /// what arrived, and the root's `body`: JSON as it came, with long numbers and duplicate keys,
+    /// text as a string, other bytes as base64, and null where there is nothing.
     pub defaults: EventBuilder,
+}
+
+impl Plain {
+    /// Fields of the root by their names.
+    pub fn fields<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
+        let owned = fields.map(|(name, value)| (name.to_owned(), value));
+        Map::from_iter(owned)
+    }
 }
 
 /// What became of a message.

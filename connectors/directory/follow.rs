@@ -512,9 +512,8 @@ impl Folder {
         .datacontenttype("application/json")
         .data(Data::json(Bytes::from(data.to_string()))?);
         Ok(if self.setup.context.mapped {
-            let root = json!({ "body": data, "headers": {} });
             Arrival::Plain(Box::new(Plain {
-                root: Bytes::from(root.to_string()),
+                fields: Plain::fields([("headers", json!({}))]),
                 defaults,
             }))
         } else {

@@ -16,15 +16,13 @@ use std::sync::Arc;
 use async_nats::header::HeaderMap;
 use async_nats::jetstream::message::Info;
 use async_nats::{HeaderName, HeaderValue};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use pointsman_schemas::http::{decode, encode_binary, encode_structured};
 use pointsman_schemas::{Clock, Data, DataKind, Event, Name, Reject, Timestamp, json};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use smallvec::{SmallVec, smallvec};
 
 use crate::{Arrival, Plain};
@@ -168,14 +166,13 @@ impl Mapper {
         let mut event = Event::builder(id, format!("/nats/{}", self.name), PLAIN_TYPE)
             .subject(message.subject.as_str())
             .time(time.to_string())
-            .data(data.clone());
+            .data(data);
         if let Some(media_type) = media_type {
             event = event.datacontenttype(media_type);
         }
         Ok(smallvec![if self.mapped {
-            let root = root(message, headers, stored, data.as_ref(), time);
             Arrival::Plain(Box::new(Plain {
-                root,
+                fields: fields(message, headers, stored, time),
                 defaults: event,
             }))
         } else {
@@ -255,36 +252,13 @@ fn data(declared: Option<&str>, body: Bytes) -> Result<(Option<Data>, Option<&st
     Ok((Some(data), Some(declared.unwrap_or(implied))))
 }
 
-/// The root that an `event:` mapping sees.
-#[derive(Serialize)]
-struct Root<'r> {
-    body: Body<'r>,
-    headers: BTreeMap<String, String>,
-    subject: &'r str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stream: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sequence: Option<u64>,
-    time: String,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Body<'r> {
-    None(()),
-    /// As it came: long numbers and duplicate keys included.
-    Json(&'r RawValue),
-    Text(&'r str),
-    Base64(String),
-}
-
-fn root(
+/// What an `event:` mapping sees beside the body.
+fn fields(
     message: &async_nats::Message,
     headers: Option<&HeaderMap>,
     stored: Option<&Info<'_>>,
-    data: Option<&Data>,
     time: Timestamp,
-) -> Bytes {
+) -> Map<String, Value> {
     let mut texts = BTreeMap::<String, String>::new();
     for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
         for value in values {
@@ -297,25 +271,20 @@ fn root(
             joined.push_str(value.as_str());
         }
     }
-    let text = data.and_then(|data| std::str::from_utf8(data.bytes()).ok());
-    let body = match (data, text) {
-        (None, _) => Body::None(()),
-        (Some(data), Some(text)) if data.kind() == DataKind::Json => serde_json::from_str(text)
-            .map(Body::Json)
-            .unwrap_or(Body::Text(text)),
-        (Some(_), Some(text)) => Body::Text(text),
-        (Some(data), None) => Body::Base64(BASE64_STANDARD.encode(data.bytes())),
-    };
-    let root = Root {
-        body,
-        headers: texts,
-        subject: &message.subject,
-        stream: stored.map(|at| at.stream),
-        sequence: stored.map(|at| at.stream_sequence),
-        time: time.to_string(),
-    };
-    // Texts and a valid JSON text always serialize.
-    serde_json::to_vec(&root).unwrap_or_default().into()
+    let headers: Map<_, _> = texts
+        .into_iter()
+        .map(|(name, text)| (name, text.into()))
+        .collect();
+    let mut fields = Plain::fields([
+        ("headers", headers.into()),
+        ("subject", message.subject.as_str().into()),
+        ("time", time.to_string().into()),
+    ]);
+    if let Some(at) = stored {
+        fields.insert("stream".to_owned(), at.stream.into());
+        fields.insert("sequence".to_owned(), at.stream_sequence.into());
+    }
+    fields
 }
 
 /// How an event is written into a message.

@@ -239,12 +239,12 @@ impl Happening {
             .datacontenttype("application/json")
             .data(Data::json(Bytes::from(body.to_string()))?);
         if mapped {
-            let root =
-                json!({ "body": body, "headers": {}, "bucket": self.bucket, "key": self.mark.key });
-            return Ok(Arrival::Plain(Box::new(Plain {
-                root: Bytes::from(root.to_string()),
-                defaults,
-            })));
+            let fields = Plain::fields([
+                ("headers", json!({})),
+                ("bucket", self.bucket.into()),
+                ("key", self.mark.key.into()),
+            ]);
+            return Ok(Arrival::Plain(Box::new(Plain { fields, defaults })));
         }
         Ok(Arrival::Event(Arc::new(defaults.build()?)))
     }

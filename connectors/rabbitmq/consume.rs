@@ -490,7 +490,7 @@ impl Reading {
             .map_err(|error| error.to_string())?;
         if self.mapped {
             return Ok(Arrival::Plain(Box::new(Plain {
-                root: incoming.root(),
+                fields: incoming.fields(),
                 defaults,
             })));
         }

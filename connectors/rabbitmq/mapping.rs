@@ -13,12 +13,12 @@ use pointsman_schemas::{
     AttributeValue, Data, DataKind, Event, EventBuilder, ExtensionValue, Name, Timestamp, json,
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::amqp10;
 use super::connection::short;
+use crate::Plain;
 
 /// What the names of attributes begin with: the specification's spelling, which is also written,
 /// and that of clients in whose names no colon can stand.
@@ -287,34 +287,19 @@ impl Incoming {
         Ok((Some(data), Some(declared)))
     }
 
-    /// The root that an `event:` mapping sees, as a JSON text.
-    pub(super) fn root(&self) -> Bytes {
-        let data = self.plain_data().ok().and_then(|(data, _)| data);
-        let text = data
-            .as_ref()
-            .and_then(|data| std::str::from_utf8(data.bytes()).ok());
-        let body = match (&data, text) {
-            (None, _) => Body::None(()),
-            (Some(data), Some(text)) if data.kind() == DataKind::Json => serde_json::from_str(text)
-                .map(Body::Json)
-                .unwrap_or(Body::Text(text)),
-            (Some(_), Some(text)) => Body::Text(text),
-            (Some(data), None) => Body::Base64(BASE64_STANDARD.encode(data.bytes())),
-        };
-        let headers = self
+    /// What an `event:` mapping sees beside the body.
+    pub(super) fn fields(&self) -> Map<String, Value> {
+        let headers: Map<_, _> = self
             .headers()
             .map(|(name, value)| (name.to_owned(), tree(value, DEPTH_MAX)))
             .collect();
-        let root = Root {
-            body,
-            headers,
-            properties: self.properties(),
-            exchange: &self.exchange,
-            routing_key: &self.routing_key,
-            redelivered: self.redelivered,
-        };
-        // Texts, trees and a valid JSON text always serialize.
-        serde_json::to_vec(&root).unwrap_or_default().into()
+        Plain::fields([
+            ("headers", headers.into()),
+            ("properties", self.properties().into()),
+            ("exchange", self.exchange.as_str().into()),
+            ("routing_key", self.routing_key.as_str().into()),
+            ("redelivered", self.redelivered.into()),
+        ])
     }
 
     fn properties(&self) -> Map<String, Value> {
@@ -350,26 +335,6 @@ impl Incoming {
             .map(|(name, value)| (name.to_owned(), value))
             .collect()
     }
-}
-
-#[derive(Serialize)]
-struct Root<'r> {
-    body: Body<'r>,
-    headers: Map<String, Value>,
-    properties: Map<String, Value>,
-    exchange: &'r str,
-    routing_key: &'r str,
-    redelivered: bool,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Body<'r> {
-    None(()),
-    /// As it came: long numbers and duplicate keys included.
-    Json(&'r RawValue),
-    Text(&'r str),
-    Base64(String),
 }
 
 /// The attribute that a header's name stands for.

@@ -544,9 +544,8 @@ impl Timer {
         .datacontenttype("application/json")
         .data(Data::json(Bytes::from(data.to_string()))?);
         Ok(if self.mapped {
-            let root = json!({ "body": data, "headers": {} });
             Arrival::Plain(Box::new(Plain {
-                root: Bytes::from(root.to_string()),
+                fields: Plain::fields([("headers", json!({}))]),
                 defaults,
             }))
         } else {

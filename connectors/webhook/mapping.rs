@@ -14,8 +14,6 @@ mod xml;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION};
 use http::request::Parts;
@@ -26,12 +24,13 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use pointsman_schemas::media_type::{is_json_media_type, is_media_type};
 use pointsman_schemas::{Data, DataKind, Event, EventBuilder, ExtensionValue, Name, Timestamp};
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use smallvec::{SmallVec, smallvec};
 
 use super::preset::{Events, Templates};
 use super::signature::Call;
+use crate::Plain;
 use crate::http::Refusal;
 use wrapped::Wrapped;
 
@@ -464,36 +463,14 @@ fn rfc3339(time: &str) -> Option<String> {
     time.parse::<jiff::Timestamp>().ok().map(|_| time)
 }
 
-/// The root that an `event:` mapping sees: `body`, `headers`, `query` and `path`, and the
-/// `envelope` that the body came in.
-#[derive(Serialize)]
-struct Root<'r> {
-    body: Body<'r>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    envelope: Option<&'r Value>,
-    headers: BTreeMap<&'r str, String>,
-    query: BTreeMap<String, String>,
-    path: &'r str,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Body<'r> {
-    None(()),
-    /// As it came: long numbers and duplicate keys included.
-    Json(&'r RawValue),
-    Text(&'r str),
-    Base64(String),
-}
-
-/// Builds the root as a JSON text. Headers that hold the caller's secrets are left out, and so are
+/// What an `event:` mapping sees beside the body: `headers`, `query` and `path`, and the `envelope`
+/// that the body came in. Headers that hold the caller's secrets are left out, and so are
 /// the headers and parameters of these names, so that no event can carry them.
-pub(super) fn root(
+pub(super) fn root_fields(
     head: &Parts,
-    data: Option<&Data>,
-    envelope: Option<&Value>,
+    envelope: Option<Value>,
     secrets: &[&str],
-) -> Bytes {
+) -> Map<String, Value> {
     let mut headers = BTreeMap::<&str, String>::new();
     for (name, value) in &head.headers {
         let shown = |secret: &&str| name.as_str().eq_ignore_ascii_case(secret);
@@ -508,28 +485,21 @@ pub(super) fn root(
         }
         joined.push_str(&value);
     }
-    let text = data.and_then(|data| std::str::from_utf8(data.bytes()).ok());
-    let body = match (data, text) {
-        (None, _) => Body::None(()),
-        (Some(data), Some(text)) if data.kind() == DataKind::Json => serde_json::from_str(text)
-            .map(Body::Json)
-            .unwrap_or(Body::Text(text)),
-        (Some(_), Some(text)) => Body::Text(text),
-        (Some(data), None) => Body::Base64(BASE64_STANDARD.encode(data.bytes())),
-    };
-    let query = url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
-    let query = query
-        .into_owned()
-        .filter(|(name, _)| !secrets.contains(&name.as_str()))
+    let headers: Map<_, _> = headers
+        .into_iter()
+        .map(|(name, text)| (name.to_owned(), text.into()))
         .collect();
-    // Texts and a valid JSON text always serialize.
-    serde_json::to_vec(&Root {
-        body,
-        envelope,
-        headers,
-        query,
-        path: head.uri.path(),
-    })
-    .unwrap_or_default()
-    .into()
+    let query: Map<_, _> =
+        url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes())
+            .into_owned()
+            .filter(|(name, _)| !secrets.contains(&name.as_str()))
+            .map(|(name, value)| (name, value.into()))
+            .collect();
+    let mut fields = Plain::fields([
+        ("headers", headers.into()),
+        ("query", query.into()),
+        ("path", head.uri.path().into()),
+    ]);
+    fields.extend(envelope.map(|envelope| ("envelope".to_owned(), envelope)));
+    fields
 }

@@ -273,14 +273,9 @@ impl Door {
         };
         let arrival = |mapped: mapping::Mapped| {
             if self.mapped {
-                let root = mapping::root(
-                    head,
-                    mapped.data.as_ref(),
-                    mapped.envelope.as_ref(),
-                    &self.verifier.shown(),
-                );
+                let fields = mapping::root_fields(head, mapped.envelope, &self.verifier.shown());
                 return Ok(Arrival::Plain(Box::new(Plain {
-                    root,
+                    fields,
                     defaults: mapped.event.data(mapped.data),
                 })));
             }

@@ -113,6 +113,12 @@ impl EventBuilder {
         self
     }
 
+    /// The data that it has so far.
+    #[must_use]
+    pub fn data_ref(&self) -> Option<&Data> {
+        self.data.as_ref()
+    }
+
     fn slot(&mut self, name: &str) -> Option<&mut Option<ByteString>> {
         Some(match name {
             "id" => &mut self.id,

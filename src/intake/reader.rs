@@ -1,12 +1,13 @@
 //! Messages of one source, as entries of the journal.
 
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_connectors::{Acknowledgement, Arrival, Message, Plain, Verdict};
 use pointsman_journal::Entry;
-use pointsman_rules::{Document, EventMapping};
-use pointsman_schemas::{Event, Name, Reject, SubscriptionNumber};
+use pointsman_rules::{Document, EventMapping, Node};
+use pointsman_schemas::{Data, DataKind, Event, Name, Reject, SubscriptionNumber};
 
 use crate::router::Matcher;
 use crate::telemetry::metrics::SourceMetrics;
@@ -74,30 +75,31 @@ impl MessageReader {
         let Message {
             arrivals,
             mut rejects,
-            acknowledgement,
+            mut acknowledgement,
         } = message;
         let mut entries = Vec::with_capacity(arrivals.len());
         for arrival in arrivals {
             let event = match arrival {
                 Arrival::Event(event) => event,
-                Arrival::Plain(plain) => {
-                    let raw = plain.root.clone();
-                    match self.map(*plain) {
-                        Ok(event) => Arc::new(event),
-                        Err(reason) => {
-                            // A caller who waits can mend what he sends, so nothing is kept for
-                            // him. Everybody else would hand the same over again for ever: it
-                            // becomes a dead letter of the source, and the message is taken.
-                            if let Acknowledgement::Caller(caller, _held) = acknowledgement {
-                                self.metrics.rejects.inc();
-                                drop(caller.send(Verdict::Rejected(reason)));
-                                return None;
-                            }
-                            rejects.push(Reject { raw, reason });
-                            continue;
-                        }
+                Arrival::Plain(plain) => match (self.map(*plain), acknowledgement) {
+                    (Ok(event), waits) => {
+                        acknowledgement = waits;
+                        Arc::new(event)
                     }
-                }
+                    // A caller who waits can mend what he sends, so nothing is kept for him.
+                    (Err(reject), Acknowledgement::Caller(caller, _held)) => {
+                        self.metrics.rejects.inc();
+                        drop(caller.send(Verdict::Rejected(reject.reason)));
+                        return None;
+                    }
+                    // Everybody else would hand the same over again for ever: it becomes a dead
+                    // letter of the source, and the message is taken.
+                    (Err(reject), waits) => {
+                        acknowledgement = waits;
+                        rejects.push(reject);
+                        continue;
+                    }
+                },
             };
             let (tenant, origin) = (&self.tenant, &self.origin);
             entries.push(self.matcher.entry(tenant, origin, event, self.deduplicate));
@@ -109,17 +111,110 @@ impl MessageReader {
         })
     }
 
-    /// Makes an event of what is none, or says in one line why that cannot be.
-    fn map(&self, plain: Plain) -> Result<Event, String> {
-        let builder = match &self.mapping {
-            None => plain.defaults,
-            Some(mapping) => {
-                let root = Document::json(&plain.root).map_err(|error| error.to_string())?;
-                mapping
-                    .apply(&root, plain.defaults)
-                    .map_err(|error| error.to_string())?
-            }
+    /// Makes an event of what is none. Only where that fails the root is written as text, for the
+    /// dead letter.
+    fn map(&self, plain: Plain) -> Result<Event, Reject> {
+        let Plain { fields, defaults } = plain;
+        let data = defaults.data_ref().cloned();
+        let body = data.as_ref().map_or(Node::Json(b"null"), body);
+        let fields = fields
+            .iter()
+            .map(|(name, value)| (name.as_str(), Node::Value(value)));
+        let root = Document::fields(iter::once(("body", body)).chain(fields).collect());
+        let mapped = match &self.mapping {
+            None => Ok(defaults),
+            Some(mapping) => mapping.apply(&root, defaults),
         };
-        builder.build().map_err(|error| error.to_string())
+        let event = mapped
+            .map_err(|error| error.to_string())
+            .and_then(|event| event.build().map_err(|error| error.to_string()));
+        event.map_err(|reason| {
+            let mut raw = Vec::new();
+            Node::Root(&root).write_json(&mut raw);
+            Reject {
+                raw: raw.into(),
+                reason,
+            }
+        })
+    }
+}
+
+fn body(data: &Data) -> Node<'_> {
+    match (data.kind(), std::str::from_utf8(data.bytes())) {
+        (DataKind::Json, Ok(text)) => Node::Json(text.trim_ascii().as_bytes()),
+        (_, Ok(text)) => Node::Text(text),
+        (_, Err(_)) => Node::Binary(data.bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use pointsman_rules::transform::RawMapping;
+    use pointsman_schemas::Timestamp;
+    use prometheus_client::registry::Registry;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::router::testing::{matcher, shared};
+    use crate::telemetry::Metrics;
+
+    fn reader(mapping: Value) -> MessageReader {
+        let raw: RawMapping = serde_json::from_value(mapping).unwrap();
+        let metrics = Metrics::new(&mut Registry::default(), Timestamp(0));
+        let (tenant, origin) = (Name::default_tenant(), Name::ingress());
+        let metrics = metrics.source(&tenant, &origin);
+        MessageReader::new(tenant, origin, matcher(&shared(vec![])), metrics)
+            .mapping(Some(EventMapping::compile(&raw).unwrap()))
+    }
+
+    fn plain(id: &str, data: impl Into<Option<Data>>) -> Plain {
+        let fields = Plain::fields([("headers", json!({ "x-a": "1" })), ("sequence", 42.into())]);
+        let defaults = Event::builder(id, "/s", "t").data(data);
+        Plain { fields, defaults }
+    }
+
+    #[test]
+    fn a_mapping_sees_the_data_as_the_body_and_the_fields_beside_it() {
+        let all =
+            json!({ "subject": "<$.headers['x-a']>-<$.sequence>", "data": { "body": "<$.body>" } });
+        let json_data = |text: &'static [u8]| Data::json(Bytes::from_static(text)).unwrap();
+        let table = [
+            (
+                Some(json_data(b" {\"n\":12345678901234567890123,\"n\":1.10}\n")),
+                r#"{"n":12345678901234567890123,"n":1.10}"#,
+            ),
+            (Some(json_data(b"\"a\"")), r#""a""#),
+            (Some(Data::text("a\"b".into())), r#""a\"b""#),
+            (
+                Some(Data::binary(Bytes::from_static(b"plain"))),
+                r#""plain""#,
+            ),
+            (
+                Some(Data::binary(Bytes::from_static(b"\xff\xfe"))),
+                r#""//4=""#,
+            ),
+        ];
+        for (data, body) in table {
+            let event = reader(all.clone()).map(plain("1", data)).unwrap();
+            assert_eq!(event.subject().map(|subject| &**subject), Some("1-42"));
+            let made = std::str::from_utf8(event.data().unwrap().bytes()).unwrap();
+            assert_eq!(made, format!("{{\"body\":{body}}}"));
+        }
+        let nothing = json!({ "data": { "is": "<$.body>" } });
+        let event = reader(nothing).map(plain("1", None)).unwrap();
+        assert_eq!(&event.data().unwrap().bytes()[..], br#"{"is":null}"#);
+    }
+
+    #[test]
+    fn what_cannot_be_mapped_is_kept_as_the_mapping_saw_it() {
+        let reader = reader(json!({ "subject": "<$.sequence>" }));
+        let data = Data::json(Bytes::from_static(br#"{"a":1,"a":2}"#)).unwrap();
+        let reject = reader.map(plain("", data)).unwrap_err();
+        assert!(reject.reason.contains("\"id\""), "{}", reject.reason);
+        assert_eq!(
+            std::str::from_utf8(&reject.raw).unwrap(),
+            r#"{"body":{"a":1,"a":2},"headers":{"x-a":"1"},"sequence":42}"#
+        );
     }
 }

@@ -93,7 +93,7 @@ fn called(event: Event) -> (Message, oneshot::Receiver<Verdict>) {
 
 fn plain(id: &str, acknowledgement: Acknowledgement) -> Message {
     let plain = Plain {
-        root: Bytes::from_static(b"{}"),
+        fields: Plain::fields([("headers", serde_json::json!({}))]),
         defaults: Event::builder(id, "/s", "t"),
     };
     Message {

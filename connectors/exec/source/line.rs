@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use pointsman_schemas::{Clock, Data, DataKind, Event, InvalidEvent, Name, Reject, json};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -48,21 +46,6 @@ pub(super) struct Mapper {
 struct CursorLine<'line> {
     #[serde(borrow)]
     pointsman_cursor: &'line RawValue,
-}
-
-/// The root that an `event:` mapping sees.
-#[derive(Serialize)]
-struct Root<'line> {
-    body: Body<'line>,
-    headers: serde_json::Map<String, serde_json::Value>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Body<'line> {
-    Json(&'line RawValue),
-    Text(&'line str),
-    Base64(String),
 }
 
 impl Mapper {
@@ -185,25 +168,12 @@ impl Mapper {
         let defaults = Event::builder(id, format!("/exec/{name}"), LINE_TYPE)
             .time(self.clock.now().to_string())
             .datacontenttype(media_type)
-            .data(data.clone());
+            .data(data);
         if !self.mapped {
             return Ok(Arrival::Event(Arc::new(defaults.build()?)));
         }
-        let body = match std::str::from_utf8(data.bytes()) {
-            Ok(text) if data.kind() == DataKind::Json => {
-                serde_json::from_str(text).map_or(Body::Text(text), Body::Json)
-            }
-            Ok(text) => Body::Text(text),
-            Err(_) => Body::Base64(BASE64_STANDARD.encode(data.bytes())),
-        };
-        // Texts and JSON always make JSON.
-        let root = serde_json::to_vec(&Root {
-            body,
-            headers: serde_json::Map::new(),
-        })
-        .unwrap_or_default();
         Ok(Arrival::Plain(Box::new(Plain {
-            root: root.into(),
+            fields: Plain::fields([("headers", serde_json::json!({}))]),
             defaults,
         })))
     }

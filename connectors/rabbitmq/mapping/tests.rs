@@ -374,17 +374,16 @@ fn the_root_of_a_mapping() {
             .with_delivery_mode(2),
         &headers,
     );
-    let root = message.root();
-    assert!(
-        std::str::from_utf8(&root)
-            .unwrap()
-            .contains("{\"a\":1,\"a\":2}"),
+    let defaults = message.plain(&Name::ingress(), String::new, Timestamp(0));
+    assert_eq!(
+        &defaults.unwrap().data_ref().unwrap().bytes()[..],
+        b"{\"a\":1,\"a\":2}",
         "the body is carried byte for byte"
     );
     assert_eq!(
-        serde_json::from_slice::<Value>(&root).unwrap(),
+        Value::Object(message.fields()),
         json!({
-            "body": { "a": 2 }, "headers": { "nested": [{ "n": -1 }, null], "when": "1970-01-01T00:00:01Z" },
+            "headers": { "nested": [{ "n": -1 }, null], "when": "1970-01-01T00:00:01Z" },
             "properties": { "message_id": "m", "delivery_mode": 2 }, "exchange": "shop", "routing_key": "orders.new", "redelivered": true,
         })
     );
@@ -392,10 +391,6 @@ fn the_root_of_a_mapping() {
     for _ in 0..1_000 {
         deep = AMQPValue::FieldArray(FieldArray::from(vec![deep]));
     }
-    assert!(
-        incoming("", BasicProperties::default(), &[("deep", deep)])
-            .root()
-            .len()
-            < 1_000
-    );
+    let fields = incoming("", BasicProperties::default(), &[("deep", deep)]).fields();
+    assert!(Value::Object(fields).to_string().len() < 1_000);
 }
