@@ -18,6 +18,7 @@ use jsonpath_rust::parser::parse_json_path;
 use pointsman_schemas::Problem;
 
 use crate::fields::{FieldId, FieldsBuilder, ROOT};
+use crate::literal;
 use crate::number::Number;
 use crate::path::{Path, Step, check_filter, check_text, parse_problem, query_text};
 
@@ -334,6 +335,16 @@ impl Compiler<'_> {
             Comparison::Lte(..) => Comparator::LessOrEqual,
         };
         let (left, right) = comparison.vals();
+        if matches!(comparator, Comparator::Equal | Comparator::Unequal) {
+            for side in [&left, &right] {
+                if let Comparable::Literal(Literal::String(text)) = side {
+                    let how = "`match` has wildcards, and `search` takes a regular expression";
+                    let odd = literal::odd_in_text(text, how);
+                    self.problems
+                        .extend(odd.map(|problem| self.place(problem, text)));
+                }
+            }
+        }
         let (left, right) = (self.comparable(left), self.comparable(right));
         Some(Expression::Compare(left?, comparator, right?))
     }

@@ -9,13 +9,13 @@
 use std::fmt::Write;
 
 use indexmap::IndexMap;
-use pointsman_schemas::{AttributeValue, Event, Problem};
+use pointsman_schemas::{AttributeValue, Event, Problem, suggest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cesql::{Cesql, Kind};
 use crate::fields::{FieldsBuilder, ROOT};
-use crate::spelling;
+use crate::literal::{self, Compared};
 
 /// How deeply `all`, `any` and `not` may nest.
 const DEPTH_MAX: usize = 32;
@@ -196,6 +196,13 @@ fn attributes(
             let problem = Problem::new("this text is empty").at(name.as_str());
             problems.push(problem.help("write what the attribute is compared with; `EXISTS` in a `sql` asks whether it is there"));
         }
+        let compared = match comparison {
+            Comparison::Exact => Compared::Whole,
+            Comparison::Prefix => Compared::Beginning,
+            Comparison::Suffix => Compared::End,
+        };
+        let odd = literal::odd_in_filter(name, text, compared);
+        problems.extend(odd.map(|problem| problem.at(name.as_str())));
     }
     Some(Filter::Attributes(
         comparison,
@@ -211,7 +218,7 @@ fn attribute_problem(name: &str) -> Option<Problem> {
         let problem = Problem::new("filters see the context attributes alone, not the data");
         return Some(problem.help("hold the data against `match` or `where` beside `filters`"));
     }
-    let meant = spelling::nearest(name, ATTRIBUTES);
+    let meant = suggest::nearest(name, ATTRIBUTES);
     if name.is_empty()
         || !name
             .bytes()

@@ -24,12 +24,12 @@ pub mod filters;
 mod index;
 pub mod jq;
 mod json;
+mod literal;
 mod number;
 pub mod path;
 pub mod pattern;
 pub mod ruleset;
 pub mod shape;
-mod spelling;
 pub mod template;
 pub mod transform;
 

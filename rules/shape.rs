@@ -5,10 +5,10 @@
 //! it before the first. What a rule's transform makes is known as far as it is written out; a
 //! template in it, or a jq program, may make anything.
 
+use pointsman_schemas::suggest;
 use serde_json::{Value, json};
 
 use crate::path::{Path, Step};
-use crate::spelling;
 use crate::transform::{RawAttributes, RawTransform};
 
 /// What is known of an event.
@@ -127,7 +127,7 @@ fn missing(value: &Value, at: String, steps: &[Step]) -> Option<String> {
                     .iter()
                     .find(|key| key.eq_ignore_ascii_case(name))
                     .copied();
-                let meant = same.or_else(|| spelling::nearest(name, keys.iter().copied()));
+                let meant = same.or_else(|| suggest::nearest(name, keys.iter().copied()));
                 Some(match (meant, keys.is_empty()) {
                     (Some(meant), _) => format!("`{at}` has no `{name}`; did you mean `{meant}`?"),
                     (None, true) => format!("`{at}` is empty"),

@@ -84,7 +84,7 @@ pub enum InvalidEvent {
     #[error("the required attribute {0:?} is missing")]
     Missing(&'static str),
     /// An attribute that must not be empty is.
-    #[error("the attribute {0:?} is empty; leave it out or give it a value")]
+    #[error("the attribute {0:?} is empty; {what}", what = what_to_give(.0))]
     Empty(String),
     /// An attribute's name is not `[a-z0-9]+`, or is reserved.
     #[error(
@@ -122,6 +122,14 @@ pub enum InvalidEvent {
     /// The encoding around the event is broken.
     #[error("{0}")]
     Malformed(String),
+}
+
+/// What to do about an empty attribute: those that every event has cannot be left out.
+fn what_to_give(attribute: &str) -> &'static str {
+    match attribute {
+        "id" | "source" | "type" | "specversion" => "give it a value",
+        _ => "leave it out or give it a value",
+    }
 }
 
 impl Event {
@@ -333,6 +341,13 @@ mod tests {
             EventBuilder::default().build(),
             Err(InvalidEvent::Missing("id"))
         );
+        // What every event has cannot be left out.
+        for name in ["id", "source", "type"] {
+            assert_eq!(
+                with(name, "").unwrap_err().to_string(),
+                format!("the attribute {name:?} is empty; give it a value")
+            );
+        }
         for (name, bad) in [
             ("source", "a b"),
             ("source", "ü"),

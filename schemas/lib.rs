@@ -16,8 +16,10 @@ pub mod problem;
 pub mod reject;
 pub mod sdk;
 pub mod setting;
+pub mod suggest;
 pub mod template;
 pub mod time;
+pub mod yaml;
 
 pub use cursor::Cursor;
 pub use data::{Data, DataKind};

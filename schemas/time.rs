@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jiff::tz::{self, TimeZone};
+mod zone;
 
-use crate::Problem;
+pub use zone::zone;
 
 /// Microseconds since 1970-01-01T00:00:00Z, UTC, without leap seconds.
 #[derive(
@@ -75,39 +75,6 @@ impl fmt::Display for Timestamp {
             Err(_) => write!(f, "{}us", self.0),
         }
     }
-}
-
-/// A time zone by its name in the tz database, such as `Europe/Berlin`.
-///
-/// # Errors
-/// There is none of that name, with the one that was probably meant.
-pub fn zone(name: &str) -> Result<TimeZone, Problem> {
-    TimeZone::get(name).map_err(|_| {
-        let folded = name.to_lowercase().replace([' ', '-'], "_");
-        let mut known: Vec<String> = tz::db()
-            .available()
-            .map(|name| name.as_str().to_owned())
-            .collect();
-        known.sort_unstable();
-        // A city alone is what people remember.
-        let city = known.iter().find(|known| {
-            known
-                .rsplit('/')
-                .next()
-                .is_some_and(|city| city.to_lowercase() == folded)
-        });
-        let distance = |known: &String| strsim::damerau_levenshtein(&folded, &known.to_lowercase());
-        let near = || {
-            known
-                .iter()
-                .min_by_key(|known| distance(known))
-                .filter(|known| distance(known) <= folded.len() / 4)
-        };
-        Problem::new(format!("there is no time zone `{name}`")).help(match city.or_else(near) {
-            Some(known) => format!("did you mean `{known}`?"),
-            None => "names are such as UTC, Europe/Berlin and America/New_York".to_owned(),
-        })
-    })
 }
 
 /// Where the time of day comes from, so that tests can turn it.

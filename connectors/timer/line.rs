@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use pointsman_schemas::Problem;
+use pointsman_schemas::{Problem, suggest};
 
 use super::foreign;
 
@@ -289,18 +289,11 @@ fn foreign_fields(fields: &[&str]) -> Result<(), Problem> {
 /// The known word that one was probably meant to be.
 fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let folded = word.to_lowercase();
-    let distance = |known: &str| strsim::damerau_levenshtein(&folded, &known.to_lowercase());
     let begins = known
         .iter()
         .find(|known| known.len() >= 3 && folded.starts_with(&known.to_lowercase()))
         .copied();
-    begins.or_else(|| {
-        known
-            .iter()
-            .copied()
-            .min_by_key(|known| distance(known))
-            .filter(|known| distance(known) <= word.len() / 3)
-    })
+    begins.or_else(|| suggest::nearest(word, known.iter().copied()))
 }
 
 /// Reads one field.

@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 
-use pointsman_schemas::Problem;
+use pointsman_schemas::{Problem, suggest};
 
 use super::Type;
 use super::evaluate::EvaluationError;
-use crate::spelling;
 
 /// The longest string that a function puts together.
 const STRING_BYTES_MAX: usize = 64 * 1024;
@@ -89,7 +88,7 @@ pub(super) fn unknown(name: &str, arguments: usize) -> Problem {
         .collect();
     let problem = Problem::new(format!("there is no function {name:?}"));
     problem.help(
-        match spelling::nearest(name, lower.iter().map(String::as_str)) {
+        match suggest::nearest(name, lower.iter().map(String::as_str)) {
             Some(meant) => format!("write {}", meant.to_uppercase()),
             None => format!(
                 "there is {}",

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use pointsman_schemas::Problem;
+use pointsman_schemas::{Problem, suggest};
 
 use super::lexer::{Token, tokens};
 use super::{Expression, Function, Kind, Level, Like, Operator};
-use crate::spelling;
+use crate::literal;
 
 /// The longest expression that is read.
 const EXPRESSION_BYTES_MAX: usize = 16 * 1024;
@@ -275,6 +275,9 @@ impl<'t> Parser<'t> {
             ));
         };
         let like = Like::new(&pattern).map_err(|problem| problem.inside(self.span()))?;
+        let how = "in LIKE, % stands for any text and _ for one character";
+        self.warnings
+            .extend(literal::odd_in_text(&pattern, how).map(|problem| problem.inside(self.span())));
         let span = text.span.start..self.advance();
         Ok(Expression {
             kind: Kind::Like {
@@ -478,7 +481,7 @@ impl<'t> Parser<'t> {
         let name = word.to_ascii_lowercase();
         if let (false, Some(meant)) = (
             ATTRIBUTES.contains(&name.as_str()),
-            spelling::nearest(&name, ATTRIBUTES),
+            suggest::nearest(&name, ATTRIBUTES),
         ) {
             let problem = Problem::new(format!("{name:?} is taken as an extension attribute"))
                 .inside(self.span());

@@ -3,6 +3,7 @@
 //! Conditions come in the form in which a pattern has them: a literal, or an object of operators.
 //! Of several the one is told that the value comes nearest to.
 
+use pointsman_schemas::suggest;
 use serde_json::{Map, Value};
 
 use super::shorten;
@@ -200,7 +201,7 @@ fn texts(wanted: &str, text: &str) -> (Nearness, &'static str) {
     }
     let cut = |text: &str| text.chars().take(COMPARED_MAX).collect::<String>();
     (
-        Nearness::Like(1.0 - strsim::normalized_damerau_levenshtein(&cut(wanted), &cut(text))),
+        Nearness::Like(1.0 - suggest::likeness(&cut(wanted), &cut(text))),
         "",
     )
 }

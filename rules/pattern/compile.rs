@@ -5,13 +5,12 @@ mod operators;
 
 use std::sync::Arc;
 
-use pointsman_schemas::{Problem, Segment};
+use pointsman_schemas::{Problem, Segment, suggest, yaml};
 use serde_json::{Map, Value};
 
 use super::wildcard::STEPS_MAX;
 use super::{Body, Field, Group, Leaf, List, Operator};
 use crate::fields::ROOT;
-use crate::spelling;
 
 /// How deeply a pattern may nest.
 const DEPTH_MAX: usize = 64;
@@ -255,7 +254,7 @@ impl Compiler {
                 "{name:?} is not the name of an attribute: those are made of a-z and 0-9"
             ))
             .key();
-            self.problem(problem.help(match spelling::nearest(name, ATTRIBUTES) {
+            self.problem(problem.help(match suggest::nearest(name, ATTRIBUTES) {
                 Some(meant) => format!("write {meant}; fields of the data stand under `data`"),
                 None => "fields of the data stand under `data`".to_owned(),
             }));
@@ -267,7 +266,7 @@ impl Compiler {
                 _ => "fields of the data stand under `data`".to_owned(),
             }));
         } else if !ATTRIBUTES.contains(&name)
-            && let Some(meant) = spelling::nearest(name, ATTRIBUTES)
+            && let Some(meant) = suggest::nearest(name, ATTRIBUTES)
         {
             let problem = Problem::new(format!("{name:?} is taken as an extension attribute"))
                 .key()
@@ -387,7 +386,7 @@ impl Compiler {
                 self.problem(problem.help(if OPERATORS.contains(&key) {
                     format!("an operator stands in a list too: write [{{ {key}: {value} }}]")
                 } else {
-                    format!("write [{}]", spelling::plain(value))
+                    format!("write [{}]", yaml::flow(value))
                 }));
                 None
             }

@@ -12,14 +12,13 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use pointsman_schemas::Problem;
+use pointsman_schemas::{Problem, suggest};
 use serde_json::Value;
 
 use super::RenderError;
 use crate::date::{self, Format};
 use crate::document::{Document, Node};
 use crate::path::{Found, Path};
-use crate::spelling;
 
 const FILTERS: [&str; 4] = ["now", "strftime", "todate", "fromdate"];
 
@@ -241,7 +240,7 @@ fn unknown(name: &str) -> Problem {
         "" => Problem::new("a filter is wanted behind |").help("there are strftime, todate, fromdate and now; a default stands behind ??"),
         "default" => problem.help("write a default behind ??: <$.a ?? \"x\">"),
         "date" | "format" | "formatDate" | "format_date" => problem.help("write strftime(\"%Y-%m-%d\")"),
-        _ => problem.help(match spelling::nearest(name, FILTERS) {
+        _ => problem.help(match suggest::nearest(name, FILTERS) {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => "there are strftime, todate, fromdate and now; for anything else write the data as a jq program".to_owned(),
         }),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use indexmap::IndexMap;
 use pointsman_schemas::event::EventBuilder;
-use pointsman_schemas::{ExtensionValue, Problem};
+use pointsman_schemas::{ExtensionValue, Problem, suggest};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -12,7 +12,6 @@ use serde_json::Value;
 use super::TransformError;
 use crate::document::{Document, Node};
 use crate::json;
-use crate::spelling;
 use crate::template::JsonTemplate;
 
 /// Attributes by name, each with a template for its value, as a rule file holds them.
@@ -231,7 +230,7 @@ fn check_name(name: &str) -> Option<Problem> {
         }
         _ => {
             let meant = (!CORE.contains(&name))
-                .then(|| spelling::nearest(name, CORE))
+                .then(|| suggest::nearest(name, CORE))
                 .flatten()?;
             let problem = Problem::new(format!("{name:?} is taken as an extension attribute"))
                 .key()

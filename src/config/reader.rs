@@ -10,6 +10,7 @@
 mod error;
 mod meant;
 mod piece;
+mod short;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use super::suggest;
 use super::yaml::{Entry, Node, OddNumber, Value};
 pub use error::Error;
 pub use piece::Piece;
+pub(super) use short::in_full;
 
 /// Reads a value. None where it is not even in part what is wanted; what is wrong has been told to
 /// the mistakes then.
@@ -53,6 +55,8 @@ struct Reader<'t> {
     piece: Piece<'t>,
     /// True while the visitor wants a struct: then nothing stands for an empty one.
     wants_struct: bool,
+    /// The keys of the struct that is wanted.
+    fields: Option<&'static [&'static str]>,
 }
 
 impl<'t> Reader<'t> {
@@ -60,6 +64,7 @@ impl<'t> Reader<'t> {
         Self {
             piece,
             wants_struct: false,
+            fields: None,
         }
     }
 
@@ -116,10 +121,18 @@ impl<'t> Reader<'t> {
             },
             Error::UnknownVariant { variant, known } => {
                 let key = node.entry(&variant).map_or(span, |entry| entry.key_span);
-                mistakes.tell(
-                    Mistake::new(key, format!("`{variant}` is not known here"))
+                let secret =
+                    short::of_a_secret(entry.map_or("", |entry| &entry.key), &variant, known, node);
+                mistakes.tell(match secret {
+                    // It is not repeated.
+                    Some(help) => Mistake::new(
+                        key,
+                        format!("one of {} is wanted here", alternatives(known)),
+                    )
+                    .help(help),
+                    None => Mistake::new(key, format!("`{variant}` is not known here"))
                         .help(suggest::help(&variant, known).1),
-                );
+                });
             }
             Error::Type { found, expected } => {
                 let mistake = Mistake::new(
@@ -127,9 +140,11 @@ impl<'t> Reader<'t> {
                     format!("{expected} is wanted here, and this is {found}"),
                 );
                 let key = entry.map_or("", |entry| &entry.key);
-                let help = meant::in_short(key, &expected, node, self.source())
-                    .or_else(|| meant::of_kind(&expected, node, self.source()))
-                    .or_else(|| meant::glued(&expected, node));
+                let help = meant::glued(&expected, self.fields, node)
+                    .or_else(|| {
+                        short::in_full(key, &expected, self.fields, node, self.piece.source())
+                    })
+                    .or_else(|| meant::of_kind(&expected, node, self.piece.source()));
                 mistakes.tell(match help {
                     Some(help) => mistake.help(help),
                     None => mistake,
@@ -152,6 +167,9 @@ impl<'t> Reader<'t> {
             }
             Error::Bare(variant) => {
                 let written = match entry.map(|entry| entry.key.as_str()) {
+                    Some("signature") if variant == "none" => {
+                        "write `signature: { none: {} }`".to_owned()
+                    }
                     Some("signature") => {
                         format!("write `signature: {{ {variant}: {{ secret: {{ env: NAME }} }} }}`")
                     }
@@ -164,8 +182,8 @@ impl<'t> Reader<'t> {
                 mistakes.tell(Mistake::new(span, format!("`{variant}` needs more")).help(written));
             }
             Error::Odd(OddNumber::Spelling) => {
-                let quoted = format!("quote it to make a text of it: \"{}\"", self.source());
-                let help = meant::number(self.source()).map_or_else(
+                let quoted = format!("quote it to make a text of it: \"{}\"", self.piece.source());
+                let help = meant::number(self.piece.source()).map_or_else(
                     || quoted.clone(),
                     |number| format!("write {number}, or {quoted}"),
                 );
@@ -175,7 +193,7 @@ impl<'t> Reader<'t> {
             Error::Odd(OddNumber::Range) => {
                 self.piece.tell(
                     "this number is too long to be kept exactly",
-                    format!("quote it to make a text of it: \"{}\"", self.source()),
+                    format!("quote it to make a text of it: \"{}\"", self.piece.source()),
                 );
             }
             Error::Empty => {
@@ -187,13 +205,6 @@ impl<'t> Reader<'t> {
             }
         }
         true
-    }
-
-    fn source(self) -> &'t str {
-        self.piece
-            .text
-            .get(self.piece.node.span.start..self.piece.node.span.end)
-            .unwrap_or_default()
     }
 
     fn map(self, fields: Option<&'static [&'static str]>) -> MapReader<'t> {
@@ -257,7 +268,11 @@ impl<'t> Deserializer<'t> for Reader<'t> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.placed(|reader| match reader.piece.node.value {
+        let reader = Self {
+            fields: Some(fields),
+            ..self
+        };
+        reader.placed(|reader| match reader.piece.node.value {
             Value::Map(_) | Value::Null => visitor.visit_map(reader.map(Some(fields))),
             // A derived visitor would take its items for the fields in their order.
             Value::List(_) => Err(Error::Type {
@@ -312,11 +327,17 @@ impl<'t> Deserializer<'t> for Reader<'t> {
 }
 
 fn alternatives(names: &[&str]) -> String {
-    names
+    /// More than these are no help.
+    const LISTED_MAX: usize = 16;
+    let mut listed: Vec<String> = names
         .iter()
+        .take(LISTED_MAX)
         .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
+        .collect();
+    if names.len() > LISTED_MAX {
+        listed.push("…".to_owned());
+    }
+    listed.join(", ")
 }
 
 fn found(node: &Node) -> String {
@@ -475,6 +496,7 @@ impl<'t> VariantReader<'t> {
             Some(piece) => Reader {
                 piece,
                 wants_struct: true,
+                fields: None,
             }
             .placed(read),
             // Told here, since an erased visitor makes a mere text of an error that passes through

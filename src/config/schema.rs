@@ -88,6 +88,7 @@ pub fn rule_file() -> Value {
         &mut definitions,
     ] {
         refuse_null(schema);
+        unwrap_lines(schema);
     }
     let sources = named(
         "Where events come from; the HTTP ingress is always there.",
@@ -161,6 +162,21 @@ fn refuse_null(schema: &mut Value) {
                 }
             }
             keys.values_mut().for_each(refuse_null);
+        }
+        _ => {}
+    }
+}
+
+/// Joins the lines of descriptions, which are comments of the code: an editor breaks them itself.
+fn unwrap_lines(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(unwrap_lines),
+        Value::Object(keys) => {
+            if let Some(Value::String(text)) = keys.get_mut("description") {
+                let paragraphs = text.split("\n\n").map(|lines| lines.replace('\n', " "));
+                *text = paragraphs.collect::<Vec<_>>().join("\n\n");
+            }
+            keys.values_mut().for_each(unwrap_lines);
         }
         _ => {}
     }

@@ -1,5 +1,7 @@
 //! What was probably meant.
 
+use pointsman_schemas::suggest::{self, fold};
+
 /// What people write who know other systems, with the word that this one uses.
 const ALSO_KNOWN_AS: &[(&str, &str)] = &[
     ("s3", "object-storage"),
@@ -14,6 +16,18 @@ const ALSO_KNOWN_AS: &[(&str, &str)] = &[
     ("inputs", "sources"),
     ("triggers", "rules"),
     ("subscriptions", "rules"),
+    ("routes", "rules"),
+    ("handlers", "targets"),
+    ("functions", "targets"),
+    ("services", "targets"),
+    ("endpoints", "targets"),
+    ("webhooks", "sources"),
+    ("hooks", "sources"),
+    ("timers", "sources"),
+    ("pipelines", "pipes"),
+    ("flows", "pipes"),
+    ("bridges", "pipes"),
+    ("namespace", "tenant"),
     ("dlq", "on_failure"),
     ("dead_letter", "on_failure"),
     ("deadletter", "on_failure"),
@@ -62,46 +76,85 @@ const ALSO_KNOWN_AS: &[(&str, &str)] = &[
     ("attributes", "exact"),
 ];
 
-/// What people write one level too high, with the key that it stands under and how it is written
-/// there.
+/// What people write one level too high, or in the words of other systems, with the key that it
+/// stands under and how it is written there.
 const DEEPER: &[(&str, &str, &str)] = &[
-    ("retries", "retry", "retry: { attempts: … }"),
-    ("max_retries", "retry", "retry: { attempts: … }"),
-    ("attempts", "retry", "retry: { attempts: … }"),
-    ("max_attempts", "retry", "retry: { attempts: … }"),
+    (
+        "retries max_retries attempts max_attempts",
+        "retry",
+        "retry: { attempts: … }",
+    ),
     ("backoff", "retry", "retry: { backoff: … }"),
+    (
+        "ingress http https server serve service listener listeners port address addr bind host \
+         endpoint url web gateway",
+        "listen",
+        "listen: 127.0.0.1:8080",
+    ),
+    (
+        "tls ssl",
+        "listen",
+        "listen: { address: …, tls: { certificate: …, key: … } }",
+    ),
+    (
+        "auth api_keys keys",
+        "listen",
+        "listen: { address: …, auth: [{ env: NAME }] }",
+    ),
+    (
+        "max_body",
+        "listen",
+        "listen: { address: …, max_body: 1MiB }",
+    ),
+    (
+        "api management metrics prometheus health healthz console dashboard ui status monitoring",
+        "admin",
+        "admin: 127.0.0.1:8081",
+    ),
+    (
+        "storage journal database db persistence data data_dir state disk path",
+        "store",
+        "store: { path: ./pointsman-data }",
+    ),
+    ("retention ttl", "store", "store: { retention: 24h }"),
+    ("max_size quota", "store", "store: { max_size: 20GiB }"),
 ];
 
-/// The word without what people spell in different ways.
-fn fold(word: &str) -> String {
-    word.to_lowercase().replace(['-', '_', ' '], "")
-}
+/// What other files have at their top, and what there is for it here.
+const AT_THE_TOP_ELSEWHERE: &[(&str, &str)] = &[
+    (
+        "apiversion kind metadata spec resources awstemplateformatversion",
+        "this is a file of another system; `pointsman import` makes rule files of those of \
+         Knative, Argo Events, EventBridge, CloudFormation and SAM",
+    ),
+    (
+        "delivery retry timeout concurrency rate defaults on_failure dlq",
+        "it stands in a target or in a rule; what several share can be an anchor under `x-…`",
+    ),
+    (
+        "version name description schema $schema",
+        "a rule file has none: remove it, or keep it as `x-…`",
+    ),
+    (
+        "env environment vars variables secrets",
+        "a value is taken from a variable where it is wanted: `{ env: NAME }`",
+    ),
+];
 
 /// The candidate that a word was probably meant to be.
 #[must_use]
 pub fn meant<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let candidates: Vec<&str> = candidates.into_iter().collect();
     let folded = fold(word);
+    let same = candidates
+        .iter()
+        .find(|candidate| fold(candidate) == folded);
     let alias = ALSO_KNOWN_AS
         .iter()
         .filter(|(alias, _)| fold(alias) == folded)
         .find_map(|(_, name)| candidates.iter().find(|candidate| *candidate == name));
-    let same = candidates
-        .iter()
-        .find(|candidate| fold(candidate) == folded);
-    /// Past these a comparison with each takes longer than anybody waits.
-    const COMPARED_MAX: usize = 1_000;
-    let nearest = || {
-        let near = |candidate: &&&str| strsim::damerau_levenshtein(&folded, &fold(candidate));
-        // Half of a short word would make anything near.
-        let bound = (folded.chars().count() / 3).clamp(1, 3);
-        candidates
-            .iter()
-            .take(COMPARED_MAX)
-            .min_by_key(near)
-            .filter(|candidate| folded.chars().count() > 2 && near(candidate) <= bound)
-    };
-    same.or(alias).or_else(nearest).copied()
+    let nearest = || suggest::nearest(word, candidates.iter().copied());
+    same.or(alias).copied().or_else(nearest)
 }
 
 /// Help for a word that is none of the candidates: what it was probably meant to be, else what
@@ -110,11 +163,19 @@ pub fn meant<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> O
 pub fn help<'c>(word: &str, candidates: &[&'c str]) -> (Option<&'c str>, String) {
     /// More than these are no help.
     const LISTED_MAX: usize = 16;
+    let folded = fold(word);
+    let is_one = |words: &str| words.split(' ').any(|also| fold(also) == folded);
     let deeper = DEEPER
         .iter()
-        .find(|(also, key, _)| fold(also) == fold(word) && candidates.contains(key));
+        .find(|(also, key, _)| candidates.contains(key) && is_one(also));
     if let Some((_, key, written)) = deeper {
         return (Some(key), format!("did you mean `{written}`?"));
+    }
+    let elsewhere = AT_THE_TOP_ELSEWHERE
+        .iter()
+        .find(|(also, _)| candidates.contains(&"listen") && is_one(also));
+    if let Some((_, help)) = elsewhere {
+        return (None, (*help).to_owned());
     }
     // A transform has the attributes one level deeper.
     if candidates.contains(&"set")

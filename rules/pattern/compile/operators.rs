@@ -1,24 +1,27 @@
 //! The operators of leaf lists, checked and compiled.
 
-use pointsman_schemas::{Problem, Segment};
+use pointsman_schemas::{Problem, Segment, suggest};
 use serde_json::Value;
 
 use super::{Compiler, OPERATORS, meant};
 use crate::condition::Comparator;
+use crate::literal::{self, Compared};
 use crate::number::Number;
 use crate::path::Path;
 use crate::pattern::network;
 use crate::pattern::operator::{Folded, Range};
 use crate::pattern::wildcard::{Refused, Wildcard};
 use crate::pattern::{List, Operator};
-use crate::spelling;
 
 impl Compiler {
     /// One alternative of a leaf list.
     pub(super) fn operator(&mut self, item: &Value) -> Option<Operator> {
         self.values += 1;
         match item {
-            Value::String(text) => Some(Operator::Text(text.as_bytes().into())),
+            Value::String(text) => {
+                self.doubt(text, Compared::Whole);
+                Some(Operator::Text(text.as_bytes().into()))
+            }
             Value::Number(number) => Some(Operator::Number(number.into())),
             Value::Bool(value) => Some(Operator::Boolean(*value)),
             Value::Null => Some(Operator::Null),
@@ -58,19 +61,24 @@ impl Compiler {
         match name {
             "prefix" => self.cased(
                 operand,
+                Compared::Beginning,
                 |text| Operator::Prefix(bytes(text)),
                 Operator::PrefixIgnoreCase,
             ),
             "suffix" => self.cased(
                 operand,
+                Compared::End,
                 |text| Operator::Suffix(bytes(text)),
                 Operator::SuffixIgnoreCase,
             ),
-            "equals-ignore-case" => self
-                .text(operand)
-                .map(|text| Operator::EqualsIgnoreCase(Folded::new(text))),
+            "equals-ignore-case" => {
+                let text = self.text(operand)?;
+                self.doubt(text, Compared::WholeIgnoringCase);
+                Some(Operator::EqualsIgnoreCase(Folded::new(text)))
+            }
             "contains" => {
                 let text = self.text(operand)?;
+                self.doubt(text, Compared::Part);
                 self.sought_bytes += text.len();
                 Some(Operator::Contains(bytes(text)))
             }
@@ -110,7 +118,7 @@ impl Compiler {
                     Segment::Index(_) => None,
                 });
                 let is_or = keys.clone().nth(1).is_some_and(meant::is_or) && operand.is_array();
-                self.problem(problem.help(match (spelling::nearest(&lower, OPERATORS), meant::operator(&lower, operand)) {
+                self.problem(problem.help(match (suggest::nearest(&lower, OPERATORS), meant::operator(&lower, operand)) {
                     _ if is_or => format!("alternatives over several fields are written $or: [{{ {name}: {operand} }}, …]"),
                     (_, Some(written)) => format!("write {written}"),
                     (Some(meant), None) => format!("write {meant}"),
@@ -118,6 +126,13 @@ impl Compiler {
                 }));
                 None
             }
+        }
+    }
+
+    /// Warns of a text that looks as if it was not meant letter by letter.
+    fn doubt(&mut self, text: &str, compared: Compared) {
+        if let Some(problem) = literal::odd(text, compared) {
+            self.problem(problem);
         }
     }
 
@@ -138,11 +153,14 @@ impl Compiler {
     fn cased(
         &mut self,
         operand: &Value,
+        compared: Compared,
         exact: impl Fn(&str) -> Operator,
         folded: impl Fn(Folded) -> Operator,
     ) -> Option<Operator> {
         let Value::Object(map) = operand else {
-            return self.text(operand).map(exact);
+            let text = self.text(operand)?;
+            self.doubt(text, compared);
+            return Some(exact(text));
         };
         let mut members = map.iter();
         match (members.next(), members.next()) {
@@ -183,7 +201,12 @@ impl Compiler {
         self.tried += 1;
         let Value::Object(map) = operand else {
             let listed = self.one_or_many(operand, |compiler, item| match item {
-                Value::String(_) | Value::Number(_) => compiler.operator(item),
+                Value::String(text) => {
+                    compiler.values += 1;
+                    compiler.doubt(text, Compared::AnythingBut);
+                    Some(Operator::Text(text.as_bytes().into()))
+                }
+                Value::Number(_) => compiler.operator(item),
                 _ => {
                     compiler.problem(Problem::new("anything-but takes texts or numbers"));
                     None
@@ -223,7 +246,7 @@ impl Compiler {
                 _ => {
                     let known = ["prefix", "suffix", "equals-ignore-case", "wildcard"];
                     let problem = Problem::new(format!("anything-but does not take {name:?}")).key();
-                    compiler.problem(problem.help(match spelling::nearest(name, known) {
+                    compiler.problem(problem.help(match suggest::nearest(name, known) {
                         Some(meant) => format!("write {meant}"),
                         None => format!("a value, a list, or one of {}", known.join(", ")),
                     }));

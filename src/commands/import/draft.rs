@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use pointsman_schemas::Name;
+use pointsman_schemas::yaml::{flow, scalar};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -471,43 +472,5 @@ fn mapping(entries: &Map<String, Value>, indent: usize, out: &mut String) {
             }
             _ => out.push_str(&format!("{head} {inline}\n")),
         }
-    }
-}
-
-fn flow(value: &Value) -> String {
-    match value {
-        Value::Object(entries) if !entries.is_empty() => {
-            let entries: Vec<String> = entries
-                .iter()
-                .map(|(key, value)| format!("{}: {}", scalar(key), flow(value)))
-                .collect();
-            format!("{{ {} }}", entries.join(", "))
-        }
-        Value::Array(items) => format!(
-            "[{}]",
-            items.iter().map(flow).collect::<Vec<_>>().join(", ")
-        ),
-        Value::String(text) => scalar(text),
-        other => other.to_string(),
-    }
-}
-
-/// A text bare where nothing can be misread, else as JSON, whose strings are YAML's.
-fn scalar(text: &str) -> String {
-    let safe = |character: char| character.is_ascii_alphanumeric() || "_-./".contains(character);
-    let words = [
-        "true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf",
-    ];
-    let bare = text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text.chars().all(safe)
-        && !words.contains(&text.to_ascii_lowercase().as_str());
-    // Durations and rates.
-    let unit = text.trim_start_matches(|digit: char| digit.is_ascii_digit());
-    let measure =
-        unit.len() < text.len() && ["ms", "s", "m", "h", "d", "/s", "/m", "/h"].contains(&unit);
-    if bare || measure {
-        text.to_owned()
-    } else {
-        Value::from(text).to_string()
     }
 }

@@ -14,7 +14,7 @@ use super::{Document, Loader};
 use crate::config::delivery::Layer;
 use crate::config::mistake::Mistake;
 use crate::config::raw::RawDelivery;
-use crate::config::reader::{Piece, read, read_erased};
+use crate::config::reader::{Piece, in_full, read, read_erased};
 use crate::config::suggest;
 use crate::config::yaml::{Entry, Value};
 use crate::config::{Source, Target};
@@ -180,7 +180,7 @@ fn kind<'t>(
         }
     }
     if let Some((connector, at)) = &found
-        && let Some(help) = meant::in_short(connector.kind, at.node)
+        && let Some(help) = in_full(connector.kind, "a mapping", None, at.node, at.source())
     {
         at.tell(
             format!("`{}` is a mapping of its settings", connector.kind),

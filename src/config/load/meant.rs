@@ -1,17 +1,6 @@
-//! What somebody probably meant who wrote a connector in another way: in short, or one that there
-//! is not.
+//! What somebody probably meant who wrote a connector that there is not.
 
 use crate::config::yaml::{Node, Value};
-
-/// The setting that a value alone stands for.
-const IN_SHORT: [(&str, &str); 6] = [
-    ("http", "url"),
-    ("directory", "path"),
-    ("webhook", "path"),
-    ("nats", "url"),
-    ("rabbitmq", "url"),
-    ("object-storage", "bucket"),
-];
 
 /// Systems that users bring along, with the way to reach them from here. The first that fits
 /// counts.
@@ -96,53 +85,6 @@ const ELSEWHERE: [(&[&str], Option<&str>, Option<&str>); 8] = [
         Some("run it with `exec: { command: [./it.sh] }`"),
     ),
 ];
-
-/// Help for a value that stands in the place of a connector's settings: how it is written out.
-pub(super) fn in_short(kind: &str, node: &Node) -> Option<String> {
-    let quoted = |text: &str| {
-        if text.contains([':', '#', ' ', '{', '}', '[', ']', ',', '*', '&']) {
-            format!("\"{text}\"")
-        } else {
-            text.to_owned()
-        }
-    };
-    match (kind, &node.value) {
-        ("exec", Value::Text(text, _)) => {
-            let words: Vec<String> = text.split_whitespace().map(quoted).collect();
-            Some(format!(
-                "write `exec: {{ command: [{}] }}`",
-                words.join(", ")
-            ))
-        }
-        ("exec", Value::List(items)) => {
-            let words: Vec<String> = items
-                .iter()
-                .filter_map(|item| item.text().map(quoted))
-                .collect();
-            Some(format!(
-                "write `exec: {{ command: [{}] }}`",
-                words.join(", ")
-            ))
-        }
-        ("timer", Value::Text(text, _)) => {
-            let is_period = text
-                .bytes()
-                .next()
-                .is_some_and(|byte| byte.is_ascii_digit())
-                && !text.contains(' ');
-            Some(if is_period {
-                format!("write `timer: {{ every: {text} }}`")
-            } else {
-                format!("write `timer: {{ cron: \"{text}\" }}`")
-            })
-        }
-        (_, Value::Text(text, _)) => {
-            let (_, key) = IN_SHORT.iter().find(|(short, _)| *short == kind)?;
-            Some(format!("write `{kind}: {{ {key}: {} }}`", quoted(text)))
-        }
-        _ => None,
-    }
-}
 
 /// How a setting of delivery is written that stands beside the connector.
 pub(super) fn of_delivery(key: &str, node: &Node) -> Option<String> {

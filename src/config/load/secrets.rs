@@ -68,7 +68,13 @@ pub(super) fn find(document: &Document<'_>) -> Vec<Hidden> {
         }
         .node(section, piece.entry, piece.node, false);
         piece.node.walk(&mut |entry, node| {
-            if entry.is_some_and(|entry| is_telling(&entry.key) || entry.key == "basic") {
+            let is_pair = |entry: &Entry| {
+                ["headers", "env"].contains(&entry.key.as_str())
+                    && node.text().is_some_and(is_telling)
+            };
+            if entry.is_some_and(|entry| {
+                is_telling(&entry.key) || entry.key == "basic" || is_pair(entry)
+            }) {
                 found.extend(texts_of(node));
             }
         });
@@ -112,6 +118,15 @@ impl Walk<'_, '_> {
         let secret = secret || schema.get("writeOnly") == Some(&Json::Bool(true));
         if secret && matches!(node.value, Value::Text(..)) {
             return self.tell(entry, node);
+        }
+        // In the place of a mapping that must have a secret in it, such as `github: s3cr3t`.
+        if matches!(node.value, Value::Text(..)) && needs_secret(schema) {
+            self.found.extend(texts_of(node).filter(|hidden| {
+                !hidden
+                    .text
+                    .as_ref()
+                    .is_some_and(|text| text.contains("://"))
+            }));
         }
         // Of one that is taken from elsewhere only the name stands here.
         if secret
@@ -203,6 +218,17 @@ impl Walk<'_, '_> {
             .tell(Mistake::of(problem, entry, node, &self.document.file.text));
         self.found.extend(texts_of(node));
     }
+}
+
+/// True of a mapping of which a secret is a required part.
+fn needs_secret(schema: &Json) -> bool {
+    let required = schema.get("required").and_then(Json::as_array);
+    required.into_iter().flatten().any(|key| {
+        let property = key
+            .as_str()
+            .and_then(|key| schema.get("properties")?.get(key));
+        property.is_some_and(|property| property.get("writeOnly") == Some(&Json::Bool(true)))
+    })
 }
 
 /// True of what nobody has for a secret: `STRIPE_SECRET`.

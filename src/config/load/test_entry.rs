@@ -1,6 +1,7 @@
 //! The files' own tests.
 
 use bytes::Bytes;
+use pointsman_schemas::yaml::scalar;
 use pointsman_schemas::{Event, InvalidEvent, Timestamp};
 use serde_json::Value;
 
@@ -84,6 +85,17 @@ fn read_event(event: RawEvent, at: Piece<'_>) -> Option<Event> {
         RawEvent::Fields(mut event) => {
             event.entry("specversion").or_insert_with(|| "1.0".into());
             serde_json::to_vec(&event).ok()?
+        }
+        RawEvent::Json(text) if !text.trim_start().starts_with('{') => {
+            let written = match text.contains('\n') {
+                true => "…".into(),
+                false => scalar(&text),
+            };
+            at.tell(
+                "this is not a CloudEvent",
+                format!("write `event: {{ type: {written}, source: /test, id: \"1\" }}`"),
+            );
+            return None;
         }
         // Numbers and texts that no tree can hold are to stay as they are.
         RawEvent::Json(text) => text.into_bytes(),

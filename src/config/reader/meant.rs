@@ -44,36 +44,15 @@ pub(super) fn of_kind(expected: &str, node: &Node, source: &str) -> Option<Strin
             _ => "only `true` and `false` are booleans".to_owned(),
         }),
         _ if expected == "true or false" => Some("only `true` and `false` are booleans".to_owned()),
-        Value::Text(text, _) if expected == "a list" => {
-            Some(format!("write a list of one: `[{text}]`"))
-        }
         _ => None,
     }
 }
 
-/// The setting that a value alone stands for, by the key of the mapping that is wanted.
-const IN_SHORT: [(&str, &str); 9] = [
-    ("delivery", "timeout"),
-    ("backoff", "initial"),
-    ("retry", "attempts"),
-    ("concurrency", "max"),
-    ("backlog", "max"),
-    ("store", "path"),
-    ("declare", "type"),
-    ("notifications", "sqs"),
-    ("transform", "data"),
-];
-
 /// Help for a text in the place of a mapping: `to:console` is one, since a key's colon is followed
 /// by a space. Else what a preset is given.
-pub(super) fn glued(expected: &str, node: &Node) -> Option<String> {
+pub(super) fn glued(expected: &str, fields: Option<&[&str]>, node: &Node) -> Option<String> {
     let text = node.text().filter(|_| expected == "a mapping")?;
-    let is_key = |key: &str| {
-        !key.is_empty()
-            && key
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || b"-_".contains(&byte))
-    };
+    let is_key = |key: &str| fields.is_some_and(|fields| fields.contains(&key));
     match text.split_once(':') {
         Some((key, value))
             if is_key(key)
@@ -133,92 +112,6 @@ pub(super) fn number(source: &str) -> Option<String> {
     })
 }
 
-/// Help for a value that stands in the place of a mapping, or of another form: how it is written
-/// out.
-pub(super) fn in_short(key: &str, expected: &str, node: &Node, source: &str) -> Option<String> {
-    match (key, &node.value) {
-        ("command", Value::Text(text, _)) if expected == "a list" => {
-            let words: Vec<String> = text.split_whitespace().map(quoted).collect();
-            return Some(format!("write `command: [{}]`", words.join(", ")));
-        }
-        ("on_success" | "on_failure", Value::List(items)) => {
-            let first = items.first().and_then(Node::text).unwrap_or("a-target");
-            return Some(format!("one target is told: write `{key}: {first}`"));
-        }
-        ("url", Value::Number(_)) => {
-            return Some(format!("write `url: http://127.0.0.1:{source}/`"));
-        }
-        ("basic", Value::Text(..)) if expected == "a mapping" => {
-            return Some("write `basic: { username: me, password: { env: NAME } }`".to_owned());
-        }
-        ("headers" | "env" | "set" | "extensions" | "arguments", Value::List(items))
-            if expected == "a mapping" =>
-        {
-            return items
-                .first()
-                .map(|item| format!("write `{key}: {{ {} }}`", pair(item)));
-        }
-        _ => {}
-    }
-    let (_, setting) = IN_SHORT
-        .iter()
-        .find(|(short, _)| *short == key && expected == "a mapping")?;
-    let value = match (&node.value, key) {
-        (Value::Number(_), "backoff" | "delivery") => format!("{source}s"),
-        (Value::Number(_), "retry" | "concurrency" | "backlog") => source.to_owned(),
-        (Value::Text(text, _), "backoff" | "delivery") => {
-            duration(text).unwrap_or_else(|| text.clone())
-        }
-        (Value::Text(text, _), "retry") if !text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            let length = duration(text)?;
-            return Some(format!(
-                "write `retry: {{ backoff: {{ initial: {length} }} }}`"
-            ));
-        }
-        (Value::Text(text, _), "retry" | "concurrency" | "backlog") => {
-            text.parse::<u32>().ok()?.to_string()
-        }
-        (Value::Text(text, _), "store" | "declare" | "notifications" | "transform")
-            if !text.contains('\n') =>
-        {
-            quoted(text)
-        }
-        _ => return None,
-    };
-    Some(format!("write `{key}: {{ {setting}: {value} }}`"))
-}
-
-/// What an item of a list in the place of a mapping stands for: `A=b`, `{ name: A, value: b }`.
-fn pair(item: &Node) -> String {
-    let text = |key: &str| item.entry(key).and_then(|entry| entry.value.text());
-    let (name, value) = match (item.text(), text("name"), text("value")) {
-        (Some(pair), ..) => match pair.split_once(['=', ':']) {
-            Some((name, value)) => (name.trim(), value.trim()),
-            None => (pair, "…"),
-        },
-        (None, Some(name), value) => (name, value.unwrap_or("…")),
-        (None, None, _) => match item.entries() {
-            [entry] => (entry.key.as_str(), entry.value.text().unwrap_or("…")),
-            _ => ("A", "b"),
-        },
-    };
-    format!("{}: {}", quoted(name), quoted(value))
-}
-
-/// A text as it can stand in braces.
-fn quoted(text: &str) -> String {
-    let is_bare = text == "…"
-        || !text.is_empty()
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte));
-    if is_bare {
-        text.to_owned()
-    } else {
-        serde_json::Value::from(text).to_string()
-    }
-}
-
 /// Help for a text that a type could not read, by what the type says of it.
 pub(super) fn of_text(message: &str, node: &Node) -> Option<String> {
     let text = node.text()?;
@@ -263,7 +156,7 @@ fn unit_millis(unit: &str) -> Option<u64> {
 }
 
 /// `1.5h`, `5 min`, `1w`.
-fn duration(text: &str) -> Option<String> {
+pub(super) fn duration(text: &str) -> Option<String> {
     let (number, unit) = thousandths(text.trim())?;
     let millis = number.checked_mul(unit_millis(&unit)?)? / 1_000;
     let units = [

@@ -38,6 +38,14 @@ impl<'t> Piece<'t> {
             .map(|entry| self.child(Some(entry), &entry.value))
     }
 
+    /// The value as it is written.
+    #[must_use]
+    pub fn source(self) -> &'t str {
+        self.text
+            .get(self.node.span.start..self.node.span.end)
+            .unwrap_or_default()
+    }
+
     /// What to underline where all of the value is meant.
     #[must_use]
     pub fn span(self) -> Span {
@@ -101,13 +109,7 @@ impl<'t> Piece<'t> {
     /// True where no value is written, not even `null`.
     #[must_use]
     pub fn is_unwritten(self) -> bool {
-        self.node.value == Value::Null
-            && self
-                .text
-                .get(self.node.span.start..self.node.span.end)
-                .unwrap_or_default()
-                .trim()
-                .is_empty()
+        self.node.value == Value::Null && self.source().trim().is_empty()
     }
 
     /// True where nothing in the value was impossible to read, so that it can be looked at whole.

@@ -257,3 +257,79 @@ fn carriage_returns_and_truncation_do_not_disturb() {
         }
     }
 }
+
+#[test]
+fn what_is_written_for_others_is_read_as_it_was_meant() {
+    for text in [
+        "",
+        "a",
+        "yes",
+        "No",
+        "null",
+        "~",
+        "true",
+        "-",
+        "-a",
+        "--all",
+        "-1",
+        ".5",
+        ".inf",
+        "-.inf",
+        ".png",
+        "..",
+        "...",
+        "---",
+        "1e3",
+        "0x1f",
+        "1_000",
+        "12",
+        "30s",
+        "100/s",
+        "64KiB",
+        "a b",
+        "a: b",
+        "a #b",
+        "#a",
+        "http://h/",
+        "{a",
+        "a]",
+        "*.png",
+        "&a",
+        "!a",
+        "%a",
+        "@a",
+        "`a",
+        "'a",
+        "\"a",
+        "a\nb",
+        "a\\b",
+        "\u{fc}",
+        "<$.data>",
+        "| a",
+        "> a",
+        "? a",
+        "2026-01-01",
+        "/x",
+        "./x",
+        "\u{7f}",
+        "\u{85}",
+        "\u{2028}",
+        "\u{feff}",
+        "\t",
+    ] {
+        let written = pointsman_schemas::yaml::scalar(text);
+        for file in [
+            format!("k: {written}\n"),
+            format!("k: [{written}]\n"),
+            format!("{{ k: {written} }}\n"),
+        ] {
+            let node = read(&file).unwrap();
+            let value = &node.entry("k").unwrap().value;
+            let value = match &value.value {
+                Value::List(items) => &items[0],
+                _ => value,
+            };
+            assert_eq!(value.text(), Some(text), "{file}");
+        }
+    }
+}
