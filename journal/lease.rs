@@ -38,9 +38,43 @@ pub struct Cut {
     pub event_bytes: usize,
 }
 
+/// Who gives out leases, and settles them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseOwner {
+    /// The journal on disk.
+    Disk,
+    /// The journal in memory.
+    Memory,
+    /// The pipes.
+    Pipes,
+}
+
 /// The key to one lease. Never used again within a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LeaseToken(pub u64);
+pub struct LeaseToken {
+    owner: LeaseOwner,
+    number: u64,
+}
+
+impl LeaseToken {
+    /// The token with this number of an owner, who numbers his own.
+    #[must_use]
+    pub fn new(owner: LeaseOwner, number: u64) -> Self {
+        Self { owner, number }
+    }
+
+    /// Whoever gave out the lease, and alone can settle it.
+    #[must_use]
+    pub fn owner(self) -> LeaseOwner {
+        self.owner
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.number
+    }
+}
 
 /// A leased delivery.
 #[derive(Clone, Debug)]

@@ -32,6 +32,7 @@ mod dead_letter;
 pub mod disk;
 mod lease;
 pub mod memory;
+pub mod queue;
 mod reader;
 pub mod steady;
 mod subscription;
@@ -47,7 +48,7 @@ use pointsman_schemas::{Clock, Cursor, DeliveryId, JournalId, Name, Sequence, Su
 pub use append::{Append, Appended, Entry, NewDead, NewDelivery};
 pub use dead_letter::{DeadLetter, DeadReason, DeadSelection};
 pub use lease::{
-    Cut, Ending, FollowUp, Grant, LastOutcome, LeaseToken, Leased, Leases, Settlement,
+    Cut, Ending, FollowUp, Grant, LastOutcome, LeaseOwner, LeaseToken, Leased, Leases, Settlement,
 };
 pub use reader::{EventPage, EventsFrom, Pending, Reader, StoredEvent, Totals};
 pub use subscription::{

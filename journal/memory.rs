@@ -6,7 +6,12 @@
 //! [`RuntimeClock`], whose time of day moves with tokio's, so that `tokio::time::advance` and the
 //! automatic advance of an idle runtime make deliveries fall due.
 
-mod book;
+mod append;
+mod operate;
+mod settle;
+mod show;
+mod state;
+mod subscribe;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,17 +25,14 @@ use pointsman_schemas::{
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::book::Book;
+use self::state::State;
+use super::queue::Moment;
 use super::steady::JournalClock;
 use super::{
     Activity, Append, Appended, DeadLetter, DeadSelection, EventPage, EventsFrom, Grant, Journal,
     JournalError, Leases, Pending, Reader, Settlement, StoredEvent, Subscription,
     SubscriptionStatus, Totals,
 };
-
-/// The time of day may be set while somebody waits for it: who waits asks the clock again at least
-/// this often.
-pub(super) const CLOCK_TRUSTED_FOR: Duration = Duration::from_secs(60);
 
 /// A clock whose time of day moves with the time of the tokio runtime that it was made in, paused
 /// or not. Any thread may read it.
@@ -90,7 +92,7 @@ pub struct MemoryJournal {
 struct Shared {
     id: JournalId,
     clock: Arc<dyn Clock>,
-    book: Mutex<Book>,
+    state: Mutex<State>,
     wake: Notify,
 }
 
@@ -103,20 +105,22 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Runs an operation on the book as it stands now, and wakes who waits for what came of it.
+    /// Runs an operation on the state as it is now, and wakes who waits for what came of it.
     fn run<T>(
         &self,
-        operation: impl FnOnce(&mut Book) -> Result<T, JournalError>,
+        operation: impl FnOnce(&mut State) -> Result<T, JournalError>,
     ) -> Result<T, JournalError> {
-        let mut book = self.book.lock();
-        if let Some(trouble) = &book.trouble {
+        let mut state = self.state.lock();
+        if let Some(trouble) = &state.trouble {
             return Err(trouble.clone());
         }
-        let now = self.clock.now();
-        book.turn(now);
-        let answer = operation(&mut book);
-        book.turn(now);
-        self.wake.notify_one();
+        let now = Moment::now(&*self.clock);
+        state.turn(now);
+        let answer = operation(&mut state);
+        state.turn(now);
+        if state.queues.wakes() {
+            self.wake.notify_one();
+        }
         answer
     }
 }
@@ -127,12 +131,13 @@ impl MemoryJournal {
     pub fn new(clock: Arc<dyn Clock>, options: MemoryOptions) -> Arc<Self> {
         let id = JournalId(rand::random());
         let clock: Arc<dyn Clock> = Arc::new(JournalClock::new(clock));
-        let book = Mutex::new(Book::new(Epoch(id.0), options, clock.now()));
+        let now = Moment::now(&*clock);
+        let state = Mutex::new(State::new(Epoch(id.0), options, now));
         Arc::new(Self {
             shared: Arc::new(Shared {
                 id,
                 clock,
-                book,
+                state,
                 wake: Notify::new(),
             }),
         })
@@ -141,7 +146,7 @@ impl MemoryJournal {
     /// Makes every operation fail with this, or lets them succeed again: for tests of what stands
     /// on the seam.
     pub fn set_trouble(&self, trouble: Option<JournalError>) {
-        self.shared.book.lock().trouble = trouble;
+        self.shared.state.lock().trouble = trouble;
         self.shared.wake.notify_one();
     }
 }
@@ -157,35 +162,36 @@ impl Journal for MemoryJournal {
     }
 
     async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError> {
-        self.shared.run(|book| book.append(append))
+        self.shared.run(|state| state.append(append))
     }
 
     async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError> {
-        self.shared.run(|book| Ok(book.lease(grants, bytes_max)))
+        self.shared.run(|state| Ok(state.lease(grants, bytes_max)))
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError> {
-        self.shared.run(|book| {
+        self.shared.run(|state| {
             Ok(settlements
                 .into_iter()
-                .map(|settlement| book.settle(settlement))
+                .map(|settlement| state.settle(settlement))
                 .collect())
         })
     }
 
     async fn due(&self) -> Vec<SubscriptionNumber> {
         loop {
-            let next = {
-                let mut book = self.shared.book.lock();
-                book.turn(self.shared.clock.now());
-                if !book.due.is_empty() {
-                    return std::mem::take(&mut book.due).into_iter().collect();
+            let asleep = {
+                let now = Moment::now(&*self.shared.clock);
+                let mut state = self.shared.state.lock();
+                state.turn(now);
+                if let Some(news) = state.queues.take_news() {
+                    return news;
                 }
-                book.next_turn()
+                state.queues.sleep(now)
             };
             tokio::select! {
                 () = self.shared.wake.notified() => {}
-                () = tokio::time::sleep(next) => {}
+                () = tokio::time::sleep(asleep) => {}
             }
         }
     }
@@ -194,7 +200,7 @@ impl Journal for MemoryJournal {
         &self,
         wanted: Vec<Subscription>,
     ) -> Result<Vec<SubscriptionNumber>, JournalError> {
-        self.shared.run(|book| Ok(book.subscribe(wanted)))
+        self.shared.run(|state| Ok(state.subscribe(wanted)))
     }
 
     async fn set_activity(
@@ -203,20 +209,24 @@ impl Journal for MemoryJournal {
         activity: Activity,
     ) -> Result<(), JournalError> {
         self.shared
-            .run(|book| book.set_activity(subscription, activity))
+            .run(|state| state.set_activity(subscription, activity))
     }
 
     async fn cursor(&self, tenant: &Name, source: &Name) -> Result<Option<Cursor>, JournalError> {
-        self.shared
-            .run(|book| Ok(book.cursors.get(&(tenant.clone(), source.clone())).cloned()))
+        self.shared.run(|state| {
+            Ok(state
+                .cursors
+                .get(&(tenant.clone(), source.clone()))
+                .cloned())
+        })
     }
 
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
-        self.shared.run(|book| Ok(book.cancel(deliveries)))
+        self.shared.run(|state| Ok(state.cancel(deliveries)))
     }
 
     async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError> {
-        self.shared.run(|book| book.empty(subscription, None))
+        self.shared.run(|state| state.empty(subscription, None))
     }
 
     async fn move_all(
@@ -224,11 +234,11 @@ impl Journal for MemoryJournal {
         from: SubscriptionNumber,
         to: SubscriptionNumber,
     ) -> Result<u64, JournalError> {
-        self.shared.run(|book| book.empty(from, Some(to)))
+        self.shared.run(|state| state.empty(from, Some(to)))
     }
 
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
-        self.shared.run(|book| Ok(book.redrive(selection)))
+        self.shared.run(|state| Ok(state.redrive(selection)))
     }
 
     async fn replay(
@@ -236,11 +246,11 @@ impl Journal for MemoryJournal {
         subscription: SubscriptionNumber,
         events: std::ops::RangeInclusive<Sequence>,
     ) -> Result<u64, JournalError> {
-        self.shared.run(|book| book.replay(subscription, events))
+        self.shared.run(|state| state.replay(subscription, events))
     }
 
     async fn purge(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
-        self.shared.run(|book| Ok(book.purge(selection)))
+        self.shared.run(|state| Ok(state.purge(selection)))
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
@@ -248,7 +258,7 @@ impl Journal for MemoryJournal {
     }
 
     fn trouble(&self) -> Option<JournalError> {
-        self.shared.book.lock().trouble.clone()
+        self.shared.state.lock().trouble.clone()
     }
 
     async fn close(&self) {
@@ -259,7 +269,7 @@ impl Journal for MemoryJournal {
 #[async_trait]
 impl Reader for Shared {
     async fn subscriptions(&self) -> Result<Vec<SubscriptionStatus>, JournalError> {
-        self.run(|book| Ok(book.statuses()))
+        self.run(|state| Ok(state.statuses()))
     }
 
     async fn dead(
@@ -268,7 +278,7 @@ impl Reader for Shared {
         after: Option<DeliveryId>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, JournalError> {
-        self.run(|book| Ok(book.dead_letters(selection, after, limit)))
+        self.run(|state| Ok(state.dead_letters(selection, after, limit)))
     }
 
     async fn pending(
@@ -277,15 +287,15 @@ impl Reader for Shared {
         after: Option<Sequence>,
         limit: usize,
     ) -> Result<Vec<Pending>, JournalError> {
-        self.run(|book| Ok(book.pending(subscription, after, limit)))
+        self.run(|state| Ok(state.pending(subscription, after, limit)))
     }
 
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {
-        self.run(|book| Ok(book.event(sequence)))
+        self.run(|state| Ok(state.event(sequence)))
     }
 
     async fn last_event(&self) -> Result<Option<StoredEvent>, JournalError> {
-        self.run(|book| Ok(book.last_event()))
+        self.run(|state| Ok(state.last_event()))
     }
 
     async fn events(
@@ -294,11 +304,11 @@ impl Reader for Shared {
         limit: usize,
         bytes_max: usize,
     ) -> Result<EventPage, JournalError> {
-        self.run(|book| Ok(book.events(from, limit, bytes_max)))
+        self.run(|state| Ok(state.events(from, limit, bytes_max)))
     }
 
     async fn totals(&self) -> Result<Totals, JournalError> {
-        self.run(|book| Ok(book.totals()))
+        self.run(|state| Ok(state.totals()))
     }
 }
 

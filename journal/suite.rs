@@ -38,8 +38,8 @@ use smallvec::SmallVec;
 
 use crate::memory::RuntimeClock;
 use crate::{
-    Append, Appended, Counts, Ending, Entry, FollowUp, Grant, Journal, LastOutcome, LeaseToken,
-    Leased, Leases, NewDelivery, Role, Settlement, Subscription, SubscriptionIdentity,
+    Append, Appended, Counts, Ending, Entry, FollowUp, Grant, Journal, LastOutcome, LeaseOwner,
+    LeaseToken, Leased, Leases, NewDelivery, Role, Settlement, Subscription, SubscriptionIdentity,
     SubscriptionStatus,
 };
 

@@ -104,7 +104,7 @@ impl Loader {
                         unheard
                             .leased
                             .iter()
-                            .map(|leased| super::queues::Effect::Release(leased.token.0)),
+                            .map(|leased| super::queues::Effect::Release(leased.token.number())),
                         leased_at(&shared),
                     );
                 }
@@ -147,7 +147,7 @@ impl Loader {
                     .leases
                     .leased
                     .iter()
-                    .map(|leased| super::queues::Effect::Release(leased.token.0));
+                    .map(|leased| super::queues::Effect::Release(leased.token.number()));
                 shared.queues.lock().apply(back, leased_at(shared));
                 self.connection = None;
                 return Err(error);

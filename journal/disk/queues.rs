@@ -29,7 +29,8 @@ use tokio::time::Instant;
 use super::epochs::Epochs;
 use super::record::Kept;
 use super::row::{PendingRow, RowKey};
-use crate::memory::CLOCK_TRUSTED_FOR;
+use crate::queue::CLOCK_TRUSTED_FOR;
+use crate::{LeaseOwner, LeaseToken};
 
 /// Deliveries of one subscription in memory: enough for the widest grant between two loads.
 const WINDOW_DELIVERIES: usize = 1024;
@@ -208,10 +209,11 @@ impl Queues {
     }
 
     /// Takes a lease for settling; none where it does not hold.
-    pub(super) fn claim(&mut self, token: u64, now: Instant) -> Option<Lease> {
+    pub(super) fn claim(&mut self, token: LeaseToken, now: Instant) -> Option<Lease> {
         let lease = self
             .leases
-            .get_mut(&token)
+            .get_mut(&token.number())
+            .filter(|_| token.owner() == LeaseOwner::Disk)
             .filter(|lease| !lease.settling && lease.until > now)?;
         lease.settling = true;
         Some(lease.clone())

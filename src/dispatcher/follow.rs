@@ -352,13 +352,13 @@ mod tests {
 
     use super::*;
     use crate::dispatcher::testing::{event, id, no_replies, policy, route};
-    use pointsman_journal::LeaseToken;
+    use pointsman_journal::{LeaseOwner, LeaseToken};
 
     fn leased(event: Event) -> Leased {
         let (tenant, origin) = (Name::default_tenant(), Name::ingress());
         let since = Timestamp(0);
         Leased {
-            token: LeaseToken(1),
+            token: LeaseToken::new(LeaseOwner::Disk, 1),
             id: id(),
             event: Arc::new(event),
             tenant,

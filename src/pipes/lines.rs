@@ -26,16 +26,13 @@ pub(super) use self::source::Offered;
 use super::closing::Closing;
 use super::hold::Hold;
 use pointsman_journal::{
-    Activity, Counts, Cut, Ending, Entry, FollowUp, Grant, LastOutcome, LeaseToken, Leased, Leases,
-    NewDead, Settlement,
+    Activity, Counts, Cut, Ending, Entry, FollowUp, Grant, LastOutcome, LeaseOwner, LeaseToken,
+    Leased, Leases, NewDead, Settlement,
 };
 
 /// Sequences in memory begin here: behind all that a journal gives out in a century, and exact in a
 /// double.
 const FIRST_SEQUENCE: u64 = 1 << 52;
-
-/// Tokens of leases of what lies in memory have this bit; a journal counts its own from 1.
-const OWN_TOKEN: u64 = 1 << 63;
 
 /// A source's [`Hold`], by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,7 +112,7 @@ impl Lines {
             falling_due: BTreeSet::new(),
             inactive: HashSet::new(),
             last_sequence: FIRST_SEQUENCE,
-            last_token: OWN_TOKEN,
+            last_token: 0,
             kept: 0,
         }
     }
@@ -144,7 +141,7 @@ impl Lines {
     }
 
     pub(super) fn is_own(token: LeaseToken) -> bool {
-        token.0 & OWN_TOKEN != 0
+        token.owner() == LeaseOwner::Pipes
     }
 
     /// Whether something of a subscription may be leased.
@@ -199,7 +196,7 @@ impl Lines {
             queue.ready.remove(&(due, sequence));
             queue.counts.in_flight += 1;
             self.last_token += 1;
-            let token = LeaseToken(self.last_token);
+            let token = LeaseToken::new(LeaseOwner::Pipes, self.last_token);
             slot.lease = Some(token);
             self.leases.insert(token, sequence);
             leased.push(Leased {

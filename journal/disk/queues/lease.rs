@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Lease, Moment, Queues, Slot, SlotKey};
 use crate::disk::record::{Damage, Kept};
 use crate::disk::row::RowKey;
-use crate::{Cut, Grant, LeaseToken, Leased, Leases};
+use crate::{Cut, Grant, LeaseOwner, LeaseToken, Leased, Leases};
 
 /// Events that are read from the disk at once. A busy target frees its slots one by one: where each
 /// lease had its one event read, a backlog would be drained no faster than the loader's thread can
@@ -297,7 +297,7 @@ impl Queues {
             queue.in_flight += 1;
         }
         Some(Leased {
-            token: LeaseToken(self.last_token),
+            token: LeaseToken::new(LeaseOwner::Disk, self.last_token),
             id: self.epochs.id(subscription, sequence, run),
             event: std::sync::Arc::clone(&kept.event),
             tenant: kept.tenant.clone(),

@@ -20,7 +20,7 @@ impl Transaction<'_> {
             let mut queues = self.queues.lock();
             settlements
                 .iter()
-                .map(|settlement| queues.claim(settlement.token.0, now))
+                .map(|settlement| queues.claim(settlement.token, now))
                 .collect()
         };
         self.claimed.extend(
@@ -28,7 +28,7 @@ impl Transaction<'_> {
                 .iter()
                 .zip(&leases)
                 .filter(|(_, lease)| lease.is_some())
-                .map(|(settlement, _)| settlement.token.0),
+                .map(|(settlement, _)| settlement.token.number()),
         );
         let mut told = Vec::with_capacity(settlements.len());
         for (settlement, lease) in settlements.iter().zip(leases) {
@@ -41,7 +41,7 @@ impl Transaction<'_> {
     }
 
     fn settle_one(&mut self, settlement: &Settlement, lease: &Lease) -> Result<bool, Failure> {
-        let token = settlement.token.0;
+        let token = settlement.token.number();
         let held = match &settlement.ending {
             Ending::Released => {
                 self.changes.effects.push(Effect::Release(token));

@@ -266,7 +266,7 @@ impl Watched {
     fn leased(&self, subscription: SubscriptionNumber, event: &Arc<Event>) -> Leased {
         let number = self.leases.fetch_add(1, Ordering::Relaxed) as u64;
         Leased {
-            token: LeaseToken(number),
+            token: LeaseToken::new(LeaseOwner::Memory, number),
             id: DeliveryId {
                 epoch: Epoch(1),
                 sequence: Sequence(number),

@@ -1,0 +1,244 @@
+//! Appending, and what an append makes of an entry.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use pointsman_schemas::{Name, Reject, Sequence, SubscriptionNumber, Timestamp};
+
+use super::state::{Dead, Delivery, Retained, State, identity, not_found};
+use crate::queue::DeliveryKey;
+use crate::{
+    Append, Appended, Backlog, DeadLetter, DeadReason, Entry, JournalError, LastOutcome, NewDead,
+    NewDelivery, StoredEvent,
+};
+
+impl State {
+    pub(super) fn append(&mut self, append: Append) -> Result<Vec<Appended>, JournalError> {
+        let events = append.entries.iter().map(|entry| &entry.event);
+        let size = events.map(|event| event.size_bytes() as u64).sum::<u64>();
+        self.retain(Timestamp(i64::MIN), size);
+        if self.bytes.saturating_add(size) > self.options.bytes_max {
+            return Err(JournalError::Full(
+                "raise store.max_size, or let the targets catch up".to_owned(),
+            ));
+        }
+        self.check_backlogs(&append)?;
+        let Append {
+            tenant,
+            origin,
+            entries,
+            rejects,
+            cursor,
+        } = append;
+        let appended = entries
+            .into_iter()
+            .map(|entry| self.store(&tenant, &origin, entry))
+            .collect();
+        for reject in rejects {
+            self.reject(&tenant, &origin, reject);
+        }
+        if let Some(cursor) = cursor {
+            self.cursors.insert((tenant, origin), cursor);
+        }
+        Ok(appended)
+    }
+
+    /// Refuses what is for nobody, and what a full backlog stops.
+    fn check_backlogs(&mut self, append: &Append) -> Result<(), JournalError> {
+        for (number, count) in self.arriving(append) {
+            let is_known = (1..=self.subscriptions.len()).contains(&(number.0 as usize));
+            let Some(subscribed) = self.subscribed(number) else {
+                // One that was there and has been dropped comes back.
+                if is_known {
+                    continue;
+                }
+                return Err(not_found(number));
+            };
+            let is_full = |backlog: Backlog| {
+                count > 0
+                    && !backlog.dead_when_full
+                    && subscribed.counts.pending > 0
+                    && subscribed.counts.pending + count > backlog.max
+            };
+            if subscribed.backlog.is_some_and(is_full) {
+                return Err(JournalError::Backlog(number));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many deliveries an append makes, by subscription; duplicates make none.
+    fn arriving(&self, append: &Append) -> HashMap<SubscriptionNumber, u64> {
+        let mut arriving: HashMap<SubscriptionNumber, u64> = HashMap::new();
+        let mut ids = HashSet::new();
+        for entry in &append.entries {
+            let is_twice = entry.deduplicate.is_some()
+                && !ids.insert(identity(&append.tenant, &append.origin, &entry.event));
+            let duplicate = self.duplicate_of(&append.tenant, &append.origin, entry);
+            if is_twice || duplicate.is_some() {
+                continue;
+            }
+            for delivery in &entry.deliveries {
+                *arriving.entry(delivery.subscription).or_default() += 1;
+            }
+            if let Some(dead) = &entry.dead {
+                arriving.entry(dead.subscription).or_default();
+            }
+        }
+        arriving
+    }
+
+    fn duplicate_of(&self, tenant: &Name, origin: &Name, entry: &Entry) -> Option<Sequence> {
+        let window = entry.deduplicate?;
+        let (sequence, at) = self.seen.get(&identity(tenant, origin, &entry.event))?;
+        (self.now.time.since(*at) < window).then_some(*sequence)
+    }
+
+    pub(super) fn store(&mut self, tenant: &Name, origin: &Name, entry: Entry) -> Appended {
+        if let Some(sequence) = self.duplicate_of(tenant, origin, &entry) {
+            return Appended::Duplicate(sequence);
+        }
+        self.last_sequence += 1;
+        let (sequence, at) = (Sequence(self.last_sequence), self.now.time);
+        if entry.deduplicate.is_some() {
+            let identity = identity(tenant, origin, &entry.event);
+            self.seen.insert(identity, (sequence, at));
+        }
+        self.bytes += entry.event.size_bytes() as u64;
+        let stored = StoredEvent {
+            sequence,
+            tenant: tenant.clone(),
+            origin: origin.clone(),
+            at,
+            event: entry.event,
+        };
+        self.events.insert(sequence, Retained { stored, pins: 0 });
+        let mut subscriptions = HashSet::new();
+        for delivery in entry.deliveries {
+            if subscriptions.insert(delivery.subscription) {
+                self.deliver(sequence.0, 0, delivery);
+            }
+        }
+        if let Some(dead) = entry.dead
+            && subscriptions.insert(dead.subscription)
+        {
+            self.deliver_dead(sequence.0, dead);
+        }
+        Appended::Stored(sequence)
+    }
+
+    /// Counts a delivery that is made now, and returns whom it is for.
+    fn create(&mut self, sequence: u64, subscription: SubscriptionNumber) -> Option<DeliveryKey> {
+        let subscription = self.resolve(subscription);
+        // Whoever is for nobody pins nothing.
+        self.numbered(subscription)?;
+        self.events.get_mut(&Sequence(sequence))?.pins += 1;
+        let subscribed = self.numbered(subscription)?;
+        subscribed.is_dropped = false;
+        subscribed.counts.created += 1;
+        Some(DeliveryKey {
+            subscription,
+            sequence,
+            run: 0,
+        })
+    }
+
+    /// Makes a delivery, or a dead letter where the backlog is full and declared so.
+    pub(super) fn deliver(&mut self, sequence: u64, run: u64, new: NewDelivery) {
+        let Some(key) = self.create(sequence, new.subscription) else {
+            return;
+        };
+        let key = DeliveryKey { run, ..key };
+        self.last_run = self.last_run.max(run);
+        let delivery = Delivery::fresh(new.order_key, new.due.unwrap_or(self.now.time));
+        let is_full = self.subscribed(key.subscription).is_some_and(|subscribed| {
+            let pending = subscribed.counts.pending;
+            let is_full = |backlog: Backlog| backlog.dead_when_full && pending >= backlog.max;
+            subscribed.backlog.is_some_and(is_full)
+        });
+        if is_full {
+            self.dead_letter(key, delivery, DeadReason::Backlog, None);
+        } else {
+            self.insert(key, delivery, new.due.is_none());
+        }
+    }
+
+    fn deliver_dead(&mut self, sequence: u64, dead: NewDead) {
+        let Some(key) = self.create(sequence, dead.subscription) else {
+            return;
+        };
+        let ended = Delivery {
+            attempts: dead.attempts,
+            ..Delivery::fresh(dead.order_key, self.now.time)
+        };
+        self.dead_letter(key, ended, dead.reason, dead.last);
+    }
+
+    /// Makes a dead letter of a delivery that is not pending (any more).
+    pub(super) fn dead_letter(
+        &mut self,
+        key: DeliveryKey,
+        delivery: Delivery,
+        reason: DeadReason,
+        last: Option<LastOutcome>,
+    ) {
+        let (id, at) = (self.id(key), self.now.time);
+        let Some(retained) = self.events.get(&Sequence(key.sequence)) else {
+            return;
+        };
+        let (tenant, origin) = (
+            retained.stored.tenant.clone(),
+            retained.stored.origin.clone(),
+        );
+        let Some(subscribed) = self.subscribed(key.subscription) else {
+            return;
+        };
+        subscribed.counts.dead += 1;
+        let subscription = Some(subscribed.identity.clone());
+        let last = last.or(delivery.last);
+        let message = last.as_ref().map(|last| last.message.clone());
+        let letter = DeadLetter {
+            id,
+            tenant,
+            origin,
+            subscription,
+            reason,
+            message: message.unwrap_or_default(),
+            at,
+            attempts: delivery.attempts,
+            last,
+            raw: Bytes::new(),
+        };
+        let order_key = delivery.order_key;
+        let dead_key = (id.sequence, id.subscription, id.run);
+        self.dead.insert(dead_key, Dead { order_key, letter });
+    }
+
+    /// Makes a dead letter of what no event could be made of.
+    pub(super) fn reject(&mut self, tenant: &Name, origin: &Name, reject: Reject) {
+        self.last_sequence += 1;
+        let id = self.id(DeliveryKey {
+            subscription: SubscriptionNumber(0),
+            sequence: self.last_sequence,
+            run: 0,
+        });
+        let letter = DeadLetter {
+            id,
+            tenant: tenant.clone(),
+            origin: origin.clone(),
+            subscription: None,
+            reason: DeadReason::Unreadable,
+            message: reject.reason,
+            at: self.now.time,
+            attempts: 0,
+            last: None,
+            raw: reject.raw,
+        };
+        let dead = Dead {
+            order_key: None,
+            letter,
+        };
+        self.dead
+            .insert((id.sequence, id.subscription, id.run), dead);
+    }
+}

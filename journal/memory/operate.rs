@@ -1,0 +1,167 @@
+//! What an operator does to deliveries and dead letters.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+
+use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber};
+
+use super::state::{DeadKey, Delivery, State, not_found};
+use crate::queue::DeliveryKey;
+use crate::{DeadSelection, JournalError, NewDelivery};
+
+impl State {
+    pub(super) fn cancel(&mut self, deliveries: &[DeliveryId]) -> u64 {
+        let (mut count, epoch) = (0, self.epoch);
+        for id in deliveries.iter().filter(|id| id.epoch == epoch) {
+            let key = DeliveryKey {
+                subscription: id.subscription,
+                sequence: id.sequence.0,
+                run: id.run,
+            };
+            if self.cancel_one(key).is_some() {
+                count += 1;
+                self.unpin(key.sequence);
+            }
+        }
+        count
+    }
+
+    /// Ends a delivery that is not in flight; its event stays pinned.
+    fn cancel_one(&mut self, key: DeliveryKey) -> Option<Delivery> {
+        let subscribed = self.subscribed(key.subscription)?;
+        let place = (Sequence(key.sequence), key.run);
+        let due = subscribed.pending.get(&place)?.due;
+        if !self.queues.remove(key, due) {
+            return None;
+        }
+        let delivery = self.take(key)?;
+        self.subscribed(key.subscription)?.counts.cancelled += 1;
+        Some(delivery)
+    }
+
+    /// Takes everything pending out of a subscription, and gives it to another one where there is
+    /// one.
+    pub(super) fn empty(
+        &mut self,
+        from: SubscriptionNumber,
+        to: Option<SubscriptionNumber>,
+    ) -> Result<u64, JournalError> {
+        let own = self.subscribed(from).ok_or_else(|| not_found(from))?;
+        let (tenant, pending) = (
+            own.identity.tenant.clone(),
+            own.pending.keys().copied().collect::<Vec<_>>(),
+        );
+        if let Some(to) = to {
+            self.subscribed(to)
+                .filter(|other| other.identity.tenant == tenant)
+                .ok_or_else(|| not_found(to))?;
+        }
+        if to == Some(from) {
+            return Ok(0);
+        }
+        let mut count = 0;
+        for (Sequence(sequence), run) in pending {
+            let Some(delivery) = self.cancel_one(DeliveryKey {
+                subscription: from,
+                sequence,
+                run,
+            }) else {
+                continue;
+            };
+            count += 1;
+            if let Some(subscription) = to {
+                let is_delayed = delivery.attempts == 0 && delivery.due > self.now.time;
+                let new = NewDelivery {
+                    subscription,
+                    order_key: delivery.order_key,
+                    due: is_delayed.then_some(delivery.due),
+                };
+                self.deliver(sequence, self.last_run + 1, new);
+            }
+            self.unpin(sequence);
+        }
+        Ok(count)
+    }
+
+    pub(super) fn redrive(&mut self, selection: &DeadSelection) -> u64 {
+        let mut count = 0;
+        // Rejects belong to no subscription.
+        for dead_key in self.select(selection) {
+            let (Sequence(sequence), subscription, _) = dead_key;
+            if self.subscribed(subscription).is_none() {
+                continue;
+            }
+            let Some(dead) = self.dead.remove(&dead_key) else {
+                continue;
+            };
+            if let Some(subscribed) = self.subscribed(subscription) {
+                subscribed.counts.dead -= 1;
+                subscribed.counts.redriven += 1;
+                subscribed.counts.created += 1;
+            }
+            // Not one more than the letter's own: the event may have been sent on to this
+            // subscription under that one.
+            self.last_run += 1;
+            let key = DeliveryKey {
+                subscription,
+                sequence,
+                run: self.last_run,
+            };
+            let fresh = Delivery::fresh(dead.order_key, self.now.time);
+            self.insert(key, fresh, true);
+            count += 1;
+        }
+        count
+    }
+
+    pub(super) fn replay(
+        &mut self,
+        number: SubscriptionNumber,
+        events: RangeInclusive<Sequence>,
+    ) -> Result<u64, JournalError> {
+        let subscribed = self.subscribed(number).ok_or_else(|| not_found(number))?;
+        let tenant = subscribed.identity.tenant.clone();
+        let pending = subscribed.pending.keys().map(|(sequence, _)| *sequence);
+        let mut there: HashSet<_> = pending.collect();
+        let dead = self.dead.keys().filter(|(_, of, _)| *of == number);
+        there.extend(dead.map(|(sequence, _, _)| *sequence));
+        if events.is_empty() {
+            return Ok(0);
+        }
+        let chosen: Vec<_> = self
+            .events
+            .range(events)
+            .filter(|(sequence, retained)| {
+                retained.stored.tenant == tenant && !there.contains(sequence)
+            })
+            .map(|(sequence, _)| *sequence)
+            .collect();
+        let run = self.last_run + 1;
+        for Sequence(sequence) in &chosen {
+            self.deliver(*sequence, run, NewDelivery::now(number));
+        }
+        Ok(chosen.len() as u64)
+    }
+
+    pub(super) fn purge(&mut self, selection: &DeadSelection) -> u64 {
+        let selected = self.select(selection);
+        for dead_key in &selected {
+            self.dead.remove(dead_key);
+            let (Sequence(sequence), subscription, _) = *dead_key;
+            if let Some(subscribed) = self.subscribed(subscription) {
+                subscribed.counts.dead -= 1;
+                subscribed.counts.purged += 1;
+                self.unpin(sequence);
+            }
+        }
+        selected.len() as u64
+    }
+
+    fn select(&self, selection: &DeadSelection) -> Vec<DeadKey> {
+        let selected = self
+            .dead
+            .iter()
+            .filter(|(_, dead)| selection.selects(&dead.letter));
+        selected.map(|(dead_key, _)| *dead_key).collect()
+    }
+}

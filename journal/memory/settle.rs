@@ -1,0 +1,123 @@
+//! Leasing and settling.
+
+use std::sync::Arc;
+
+use pointsman_schemas::Sequence;
+
+use super::state::State;
+use crate::queue::DeliveryKey;
+use crate::{Cut, Ending, FollowUp, Grant, Leased, Leases, Settlement};
+
+impl State {
+    pub(super) fn lease(&mut self, grants: &[Grant], bytes_max: usize) -> Leases {
+        let (mut leases, mut bytes) = (Leases::default(), 0);
+        for grant in grants {
+            bytes += self.lease_one(grant, bytes_max - bytes, &mut leases);
+        }
+        leases
+    }
+
+    /// Leases what one grant allows, and returns the bytes of its events.
+    fn lease_one(&mut self, grant: &Grant, bytes_max: usize, leases: &mut Leases) -> usize {
+        let (subscription, until) = (grant.subscription, self.now.after(grant.lease));
+        let (bytes_max, mut bytes) = (bytes_max.min(grant.bytes_max), 0);
+        for _ in 0..grant.count {
+            let Some((place, sequence)) = self.queues.next(subscription) else {
+                break;
+            };
+            let Some(retained) = self.events.get(&Sequence(sequence)) else {
+                break;
+            };
+            let event_bytes = retained.stored.event.size_bytes();
+            if bytes + event_bytes > bytes_max {
+                leases.cut.push(Cut {
+                    subscription,
+                    event_bytes,
+                });
+                break;
+            }
+            let Some((token, lease)) = self.queues.take(subscription, place, Some(until), ())
+            else {
+                break;
+            };
+            let key = lease.key;
+            bytes += event_bytes;
+            leases.leased.extend(self.leased(token, key));
+        }
+        bytes
+    }
+
+    fn leased(&mut self, token: crate::LeaseToken, key: DeliveryKey) -> Option<Leased> {
+        let id = self.id(key);
+        let stored = self.events.get(&id.sequence)?.stored.clone();
+        let subscribed = self.subscribed(key.subscription)?;
+        let delivery = subscribed.pending.get(&(id.sequence, id.run))?;
+        Some(Leased {
+            token,
+            id,
+            event: Arc::clone(&stored.event),
+            tenant: stored.tenant,
+            origin: stored.origin,
+            attempts: delivery.attempts,
+            failures: delivery.failures,
+            since: delivery.since,
+        })
+    }
+
+    pub(super) fn settle(&mut self, settlement: Settlement) -> bool {
+        let token = settlement.token;
+        let Some(lease) = self.queues.claim(token, self.now.instant) else {
+            return false;
+        };
+        let key = lease.key;
+        match settlement.ending {
+            Ending::Released => self.queues.release(token),
+            Ending::Retry { at, failure, last } => {
+                self.queues.retry(token, at);
+                if let Some(subscribed) = self.subscribed(key.subscription)
+                    && let Some(delivery) = subscribed
+                        .pending
+                        .get_mut(&(Sequence(key.sequence), key.run))
+                {
+                    subscribed.counts.retrying += u64::from(delivery.attempts == 0);
+                    delivery.attempts += 1;
+                    delivery.failures += u32::from(failure);
+                    (delivery.due, delivery.last) = (at, Some(last));
+                }
+            }
+            Ending::Delivered => {
+                self.queues.end(token);
+                self.take(key);
+                self.unpin(key.sequence);
+                if let Some(subscribed) = self.subscribed(key.subscription) {
+                    subscribed.counts.delivered += 1;
+                }
+            }
+            Ending::Dead { reason, last } => {
+                self.queues.end(token);
+                if let Some(mut delivery) = self.take(key) {
+                    delivery.attempts += u32::from(last.is_some());
+                    self.dead_letter(key, delivery, reason, last);
+                }
+            }
+        }
+        for follow_up in settlement.follow_ups {
+            self.follow_up(key, follow_up);
+        }
+        true
+    }
+
+    fn follow_up(&mut self, settled: DeliveryKey, follow_up: FollowUp) {
+        let subscribed = self.subscribed(settled.subscription);
+        let Some(tenant) = subscribed.map(|subscribed| subscribed.identity.tenant.clone()) else {
+            return;
+        };
+        match follow_up {
+            FollowUp::Append { origin, entry } => {
+                self.store(&tenant, &origin, entry);
+            }
+            FollowUp::Reject { origin, reject } => self.reject(&tenant, &origin, reject),
+            FollowUp::Original(new) => self.deliver(settled.sequence, self.last_run + 1, new),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What is to be seen.
+
+use std::ops::Bound;
+
+use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber};
+
+use super::state::State;
+use crate::queue::DeliveryKey;
+use crate::{
+    Counts, DeadLetter, DeadSelection, EventPage, EventsFrom, Pending, StoredEvent,
+    SubscriptionStatus, Totals,
+};
+
+impl State {
+    pub(super) fn statuses(&self) -> Vec<SubscriptionStatus> {
+        let statuses = self.all_subscribed().map(|(number, subscribed)| {
+            let since = subscribed.pending.values().map(|delivery| delivery.since);
+            SubscriptionStatus {
+                number,
+                identity: subscribed.identity.clone(),
+                attached: subscribed.attached,
+                activity: subscribed.activity,
+                counts: Counts {
+                    in_flight: self.queues.in_flight(number) as u64,
+                    ..subscribed.counts
+                },
+                oldest_pending: since.min(),
+            }
+        });
+        statuses.collect()
+    }
+
+    pub(super) fn dead_letters(
+        &self,
+        selection: &DeadSelection,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Vec<DeadLetter> {
+        let after = after.map(|id| (id.sequence, id.subscription, id.run));
+        let later = self.dead.iter().filter(|(place, dead)| {
+            after.is_none_or(|after| **place > after) && selection.selects(&dead.letter)
+        });
+        later
+            .take(limit)
+            .map(|(_, dead)| dead.letter.clone())
+            .collect()
+    }
+
+    pub(super) fn pending(
+        &self,
+        number: SubscriptionNumber,
+        after: Option<Sequence>,
+        limit: usize,
+    ) -> Vec<Pending> {
+        let found = self.all_subscribed().find(|(other, _)| *other == number);
+        let pending = found.into_iter().flat_map(|(_, one)| &one.pending);
+        let later =
+            pending.filter(|((sequence, _), _)| after.is_none_or(|after| *sequence > after));
+        let shown = later
+            .take(limit)
+            .map(|((sequence, run), delivery)| Pending {
+                id: self.id(DeliveryKey {
+                    subscription: number,
+                    sequence: sequence.0,
+                    run: *run,
+                }),
+                due: delivery.due,
+                since: delivery.since,
+                attempts: delivery.attempts,
+                last: delivery.last.clone(),
+            });
+        shown.collect()
+    }
+
+    pub(super) fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> EventPage {
+        let after = match from {
+            EventsFrom::After(after) => after,
+            EventsFrom::Time(time) => {
+                let before = self
+                    .events
+                    .iter()
+                    .take_while(|(_, retained)| retained.stored.at < time)
+                    .last();
+                before.map_or(Sequence(0), |(sequence, _)| *sequence)
+            }
+        };
+        let mut page = EventPage::default();
+        let mut bytes = 0_usize;
+        for (sequence, retained) in self
+            .events
+            .range((Bound::Excluded(after), Bound::Unbounded))
+        {
+            bytes = bytes.saturating_add(retained.stored.event.size_bytes());
+            if page.events.len() >= limit || (bytes > bytes_max && !page.events.is_empty()) {
+                page.next = page.events.last().map(|last| last.sequence);
+                break;
+            }
+            debug_assert_eq!(*sequence, retained.stored.sequence);
+            page.events.push(retained.stored.clone());
+        }
+        page
+    }
+
+    pub(super) fn last_event(&self) -> Option<StoredEvent> {
+        self.events
+            .values()
+            .next_back()
+            .map(|retained| retained.stored.clone())
+    }
+
+    pub(super) fn event(&self, sequence: Sequence) -> Option<StoredEvent> {
+        self.events
+            .get(&sequence)
+            .map(|retained| retained.stored.clone())
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        Totals {
+            events: self.events.len() as u64,
+            dead: self.dead.len() as u64,
+            rejects: self.dead.keys().filter(|place| place.1.0 == 0).count() as u64,
+            quarantined: 0,
+            lost_commits: 0,
+            bytes: self.bytes,
+            bytes_max: self.options.bytes_max,
+            last_sequence: self.last_sequence,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Everything that the journal in memory knows. No waiting and no locks.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytestring::ByteString;
+use pointsman_schemas::{
+    Cursor, DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber, Timestamp,
+};
+
+use super::MemoryOptions;
+use crate::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, Place, Slot};
+use crate::{
+    Activity, Backlog, Counts, DeadLetter, JournalError, LastOutcome, LeaseOwner, StoredEvent,
+    SubscriptionIdentity,
+};
+
+pub(super) struct State {
+    pub(super) epoch: Epoch,
+    pub(super) options: MemoryOptions,
+    pub(super) now: Moment,
+    pub(super) trouble: Option<JournalError>,
+    /// What of the pending deliveries may be leased, and what is in flight.
+    pub(super) queues: DeliveryQueues<()>,
+    pub(super) cursors: HashMap<(Name, Name), Cursor>,
+    pub(super) last_sequence: u64,
+    /// The highest run given out: what runs an event anew takes the next.
+    pub(super) last_run: u64,
+    pub(super) bytes: u64,
+    pub(super) events: BTreeMap<Sequence, Retained>,
+    pub(super) seen: HashMap<Identity, (Sequence, Timestamp)>,
+    /// The index is the number less one: numbers are never used again.
+    pub(super) subscriptions: Vec<Subscribed>,
+    pub(super) dead: BTreeMap<DeadKey, Dead>,
+}
+
+/// The id of a dead letter without its journal, in the order in which they are shown: sequence,
+/// subscription, run. What belongs to no subscription has the number 0.
+pub(super) type DeadKey = (Sequence, SubscriptionNumber, u64);
+
+/// What deduplication knows an event by: tenant, origin, `source`, `id`.
+pub(super) type Identity = (Name, Name, ByteString, ByteString);
+
+/// An event, as long as something refers to it or the retention lasts.
+pub(super) struct Retained {
+    pub(super) stored: StoredEvent,
+    /// Deliveries and dead letters that refer to it.
+    pub(super) pins: usize,
+}
+
+pub(super) struct Subscribed {
+    pub(super) identity: SubscriptionIdentity,
+    pub(super) attached: bool,
+    pub(super) activity: Activity,
+    pub(super) backlog: Option<Backlog>,
+    pub(super) counts: Counts,
+    /// No rule wants it and it holds nothing: for everybody but who comes late with something for
+    /// it, it is not there.
+    pub(super) is_dropped: bool,
+    /// Its pending deliveries, in flight or not, by sequence and run.
+    pub(super) pending: BTreeMap<(Sequence, u64), Delivery>,
+}
+
+/// A pending delivery.
+pub(super) struct Delivery {
+    pub(super) order_key: Option<u64>,
+    pub(super) due: Timestamp,
+    pub(super) since: Timestamp,
+    pub(super) attempts: u32,
+    pub(super) failures: u32,
+    pub(super) last: Option<LastOutcome>,
+}
+
+impl Delivery {
+    /// A delivery that nobody has tried.
+    pub(super) fn fresh(order_key: Option<u64>, due: Timestamp) -> Self {
+        Self {
+            order_key,
+            due,
+            since: due,
+            attempts: 0,
+            failures: 0,
+            last: None,
+        }
+    }
+}
+
+pub(super) struct Dead {
+    pub(super) order_key: Option<u64>,
+    pub(super) letter: DeadLetter,
+}
+
+impl State {
+    pub(super) fn new(epoch: Epoch, options: MemoryOptions, now: Moment) -> Self {
+        Self {
+            epoch,
+            options,
+            now,
+            trouble: None,
+            queues: DeliveryQueues::new(LeaseOwner::Memory, Parking::Here, 0),
+            cursors: HashMap::new(),
+            last_sequence: 0,
+            last_run: 0,
+            bytes: 0,
+            events: BTreeMap::new(),
+            seen: HashMap::new(),
+            subscriptions: Vec::new(),
+            dead: BTreeMap::new(),
+        }
+    }
+
+    /// A subscription that is there.
+    pub(super) fn subscribed(&mut self, number: SubscriptionNumber) -> Option<&mut Subscribed> {
+        self.numbered(number)
+            .filter(|subscribed| !subscribed.is_dropped)
+    }
+
+    /// A subscription that is there, or was once.
+    pub(super) fn numbered(&mut self, number: SubscriptionNumber) -> Option<&mut Subscribed> {
+        self.subscriptions
+            .get_mut((number.0 as usize).checked_sub(1)?)
+    }
+
+    /// All subscriptions that are there.
+    pub(super) fn all_subscribed(
+        &self,
+    ) -> impl Iterator<Item = (SubscriptionNumber, &Subscribed)> + use<'_> {
+        (1..)
+            .map(SubscriptionNumber)
+            .zip(&self.subscriptions)
+            .filter(|(_, subscribed)| !subscribed.is_dropped)
+    }
+
+    /// Brings everything up to a moment: leases run out, deliveries fall due, old events go, and
+    /// so do subscriptions that no rule wants and that hold nothing.
+    pub(super) fn turn(&mut self, now: Moment) {
+        self.now = now;
+        self.queues.turn(now);
+        self.retain(now.time.minus(self.options.retention), 0);
+        self.drop_detached();
+    }
+
+    /// Drops events that nothing refers to: those stored before `before`, and the oldest beyond it
+    /// until `room` more bytes fit.
+    pub(super) fn retain(&mut self, before: Timestamp, room: u64) {
+        let max = self.options.bytes_max;
+        let bytes = &mut self.bytes;
+        self.events.retain(|_, retained| {
+            let stays = retained.pins > 0
+                || (retained.stored.at > before && bytes.saturating_add(room) <= max);
+            if !stays {
+                *bytes -= retained.stored.event.size_bytes() as u64;
+            }
+            stays
+        });
+    }
+
+    /// Makes a delivery pending. Its event is pinned and counted already.
+    pub(super) fn insert(&mut self, key: DeliveryKey, delivery: Delivery, immediate: bool) {
+        let slot = Slot::one(key.sequence, immediate, delivery.order_key, ());
+        let place = Place::of(&key, delivery.due);
+        if let Some(subscribed) = self.subscribed(key.subscription) {
+            subscribed.counts.pending += 1;
+            let place = (Sequence(key.sequence), key.run);
+            subscribed.pending.insert(place, delivery);
+        }
+        self.queues.insert(key.subscription, place, slot);
+    }
+
+    /// Takes a delivery from the pending ones; its event stays pinned.
+    pub(super) fn take(&mut self, key: DeliveryKey) -> Option<Delivery> {
+        let subscribed = self.subscribed(key.subscription)?;
+        let delivery = subscribed
+            .pending
+            .remove(&(Sequence(key.sequence), key.run))?;
+        subscribed.counts.pending -= 1;
+        subscribed.counts.retrying -= u64::from(delivery.attempts > 0);
+        Some(delivery)
+    }
+
+    pub(super) fn unpin(&mut self, sequence: u64) {
+        if let Some(retained) = self.events.get_mut(&Sequence(sequence)) {
+            retained.pins -= 1;
+        }
+    }
+
+    pub(super) fn id(&self, key: DeliveryKey) -> DeliveryId {
+        DeliveryId {
+            epoch: self.epoch,
+            sequence: Sequence(key.sequence),
+            subscription: key.subscription,
+            run: key.run,
+        }
+    }
+}
+
+pub(super) fn identity(tenant: &Name, origin: &Name, event: &Event) -> Identity {
+    (
+        tenant.clone(),
+        origin.clone(),
+        event.source().clone(),
+        event.id().clone(),
+    )
+}
+
+pub(super) fn not_found(number: SubscriptionNumber) -> JournalError {
+    JournalError::NotFound(format!("subscription {}", number.0))
+}

@@ -1,0 +1,135 @@
+//! Subscriptions: attached, detached, suspended, dropped.
+
+use std::collections::{BTreeMap, HashSet};
+
+use pointsman_schemas::SubscriptionNumber;
+
+use super::state::{State, Subscribed, not_found};
+use crate::{Activity, Counts, JournalError, Subscription, SubscriptionIdentity};
+
+impl Subscribed {
+    fn new(identity: SubscriptionIdentity) -> Self {
+        Self {
+            identity,
+            attached: true,
+            activity: Activity::Active,
+            backlog: None,
+            counts: Counts::default(),
+            is_dropped: false,
+            pending: BTreeMap::new(),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.attached && self.activity == Activity::Active
+    }
+}
+
+impl State {
+    /// The number under which something is to be kept: that of who has the identity of a dropped
+    /// one now, if anybody has.
+    pub(super) fn resolve(&self, number: SubscriptionNumber) -> SubscriptionNumber {
+        let own = (number.0 as usize)
+            .checked_sub(1)
+            .and_then(|index| self.subscriptions.get(index));
+        let Some(own) = own.filter(|subscribed| subscribed.is_dropped) else {
+            return number;
+        };
+        let heir = self.find(&own.identity);
+        heir.map_or(number, |(heir, _)| heir)
+    }
+
+    fn find(&self, identity: &SubscriptionIdentity) -> Option<(SubscriptionNumber, &Subscribed)> {
+        self.all_subscribed()
+            .find(|(_, subscribed)| subscribed.identity == *identity)
+    }
+
+    /// Drops what no rule wants and what holds nothing.
+    pub(super) fn drop_detached(&mut self) {
+        let is_empty = |subscribed: &Subscribed| {
+            !subscribed.attached && subscribed.pending.is_empty() && subscribed.counts.dead == 0
+        };
+        let gone: Vec<_> = self
+            .all_subscribed()
+            .filter(|(_, subscribed)| is_empty(subscribed))
+            .map(|(number, _)| number)
+            .collect();
+        for number in gone {
+            self.queues.remove_subscription(number);
+            if let Some(subscribed) = self.subscribed(number) {
+                *subscribed = Subscribed {
+                    attached: false,
+                    is_dropped: true,
+                    ..Subscribed::new(subscribed.identity.clone())
+                };
+            }
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, wanted: Vec<Subscription>) -> Vec<SubscriptionNumber> {
+        let identities: HashSet<_> = wanted
+            .iter()
+            .map(|subscription| subscription.identity.clone())
+            .collect();
+        for subscribed in &mut self.subscriptions {
+            subscribed.attached =
+                !subscribed.is_dropped && identities.contains(&subscribed.identity);
+        }
+        let numbers = wanted
+            .into_iter()
+            .map(|wanted| self.attach(wanted))
+            .collect();
+        let open: Vec<_> = self
+            .all_subscribed()
+            .map(|(number, subscribed)| (number, subscribed.is_open()))
+            .collect();
+        for (number, is_open) in open {
+            self.queues.set_open(number, is_open);
+        }
+        numbers
+    }
+
+    fn attach(&mut self, wanted: Subscription) -> SubscriptionNumber {
+        let Subscription {
+            identity,
+            renamed_from,
+            backlog,
+        } = wanted;
+        let earlier = || {
+            let old = SubscriptionIdentity {
+                rule: renamed_from?,
+                ..identity.clone()
+            };
+            self.find(&old)
+                .filter(|(_, subscribed)| !subscribed.attached)
+        };
+        let found = self.find(&identity).or_else(earlier);
+        let number = found.map_or_else(
+            || {
+                let number = u32::try_from(self.subscriptions.len() + 1);
+                SubscriptionNumber(number.unwrap_or(u32::MAX))
+            },
+            |(number, _)| number,
+        );
+        if self.numbered(number).is_none() {
+            self.subscriptions.push(Subscribed::new(identity.clone()));
+        }
+        if let Some(subscribed) = self.numbered(number) {
+            (subscribed.identity, subscribed.attached) = (identity, true);
+            subscribed.backlog = backlog;
+        }
+        number
+    }
+
+    pub(super) fn set_activity(
+        &mut self,
+        number: SubscriptionNumber,
+        activity: Activity,
+    ) -> Result<(), JournalError> {
+        let subscribed = self.subscribed(number).ok_or_else(|| not_found(number))?;
+        subscribed.activity = activity;
+        let is_open = subscribed.is_open();
+        self.queues.set_open(number, is_open);
+        Ok(())
+    }
+}
