@@ -739,8 +739,8 @@ impl Journal for DiskJournal {
                 let now = Moment::now(&*self.shared.clock);
                 let mut queues = self.shared.queues.lock();
                 queues.turn(now);
-                if let Some(told) = queues.take_told() {
-                    return told;
+                if let Some(news) = queues.take_news() {
+                    return news;
                 }
                 queues.sleep(now)
             };

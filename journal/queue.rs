@@ -42,7 +42,6 @@ use tokio::time::Instant;
 pub use self::lease::Lease;
 use self::order::Line;
 use self::waking::Alarm;
-pub(crate) use self::waking::CLOCK_TRUSTED_FOR;
 use crate::LeaseOwner;
 
 /// How far in the future a lease may end: "for ever", and no overflow.
@@ -386,6 +385,13 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         self.ready -= std::mem::take(&mut queue.ready);
         queue.slots.clear();
         queue.lines.retain(|_, line| line.is_in_flight());
+    }
+
+    /// Whether a delivery is in the ready queue, at a place of its own.
+    #[must_use]
+    pub fn is_ready(&self, key: DeliveryKey, due: Timestamp) -> bool {
+        let queue = self.queues.get(&key.subscription);
+        queue.is_some_and(|queue| queue.slots.contains_key(&Place::of(&key, due)))
     }
 
     /// Deliveries in the ready queue of a subscription, due or not.

@@ -98,6 +98,7 @@ macro_rules! conformance {
             dead_letters_are_listed_redriven_and_purged
             what_ended_elsewhere_is_a_dead_letter_at_once
             a_redrive_is_a_run_that_never_was
+            what_is_in_flight_when_an_earlier_one_comes_and_goes_is_delivered_once
             rejects_are_dead_letters_of_their_source
             cancelling_ends_what_is_not_in_flight
             replay_makes_new_runs_of_what_is_retained

@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
+use pointsman_schemas::Timestamp;
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
 use super::Shared;
 use super::ballast::Share;
 use super::check;
-use super::queues::{Damaged, Found, Leasing, Need, SlotKey};
+use super::queues::{Damaged, Found, Leasing, Need, Place};
 use super::reader::{self, io};
 use super::record::Damage;
 use super::row::PendingRow;
@@ -104,7 +105,7 @@ impl Loader {
                         unheard
                             .leased
                             .iter()
-                            .map(|leased| super::queues::Effect::Release(leased.token.number())),
+                            .map(|leased| super::queues::Effect::Release(leased.token)),
                         leased_at(&shared),
                     );
                 }
@@ -147,7 +148,7 @@ impl Loader {
                     .leases
                     .leased
                     .iter()
-                    .map(|leased| super::queues::Effect::Release(leased.token.number()));
+                    .map(|leased| super::queues::Effect::Release(leased.token));
                 shared.queues.lock().apply(back, leased_at(shared));
                 self.connection = None;
                 return Err(error);
@@ -220,7 +221,7 @@ impl Loader {
     }
 }
 
-fn leased_at(shared: &Shared) -> pointsman_schemas::Timestamp {
+fn leased_at(shared: &Shared) -> Timestamp {
     shared.clock.now()
 }
 
@@ -259,21 +260,26 @@ pub(super) fn load(
 
 struct Batch {
     rows: Vec<PendingRow>,
-    next: Option<SlotKey>,
+    next: Option<Place>,
     damaged: Vec<(super::row::RowKey, Damage)>,
 }
 
 fn read(
     connection: &Connection,
     subscription: u32,
-    from: SlotKey,
+    from: Place,
     count: usize,
 ) -> rusqlite::Result<Batch> {
     let mut select = connection.prepare_cached(
         "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY by_due
          WHERE subscription = ?1 AND due IS NOT NULL AND (due, sequence, run) >= (?2, ?3, ?4) ORDER BY due, sequence, run",
     )?;
-    let mut found = select.query(params![subscription, from.0, from.1.cast_signed(), from.2])?;
+    let mut found = select.query(params![
+        subscription,
+        from.due.0,
+        from.sequence.cast_signed(),
+        from.run
+    ])?;
     let (mut batch, mut deliveries) = (
         Batch {
             rows: Vec::new(),
@@ -286,7 +292,11 @@ fn read(
         let due = row.get_ref(3)?.as_i64().unwrap_or_default();
         let (key, decoded) = read_row(row)?;
         if deliveries >= count {
-            batch.next = Some((due, key.sequence, key.run_column()));
+            batch.next = Some(Place {
+                due: Timestamp(due),
+                sequence: key.sequence,
+                run: key.run_column(),
+            });
             break;
         }
         match decoded {

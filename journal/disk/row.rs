@@ -6,11 +6,12 @@
 //! block, also after that one has ended. A delivery that leaves a block pending (to be tried again)
 //! gets a row of its own.
 
-use pointsman_schemas::Timestamp;
+use pointsman_schemas::{SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
 
 use super::record::{Damage, Decoder, Encoder, Table, decode_last, encode_last};
 use crate::LastOutcome;
+use crate::queue::{DeliveryKey, Place};
 
 /// Deliveries in a block at most: a damaged row loses no more than these, and rewriting one costs
 /// no more than this.
@@ -38,6 +39,26 @@ impl RowKey {
     /// The column `run`: that of a block is -1, so that it comes before a delivery that left it.
     pub(super) fn run_column(self) -> i64 {
         self.run.cast_signed()
+    }
+}
+
+impl From<DeliveryKey> for RowKey {
+    fn from(key: DeliveryKey) -> Self {
+        Self {
+            subscription: key.subscription.0,
+            sequence: key.sequence,
+            run: key.run,
+        }
+    }
+}
+
+impl From<RowKey> for DeliveryKey {
+    fn from(key: RowKey) -> Self {
+        Self {
+            subscription: SubscriptionNumber(key.subscription),
+            sequence: key.sequence,
+            run: key.run,
+        }
     }
 }
 
@@ -91,9 +112,13 @@ impl PendingRow {
         }
     }
 
-    /// Its place in the order of leasing: due time, sequence, run.
-    pub(super) fn slot_key(&self) -> (i64, u64, i64) {
-        (self.due.0, self.key.sequence, self.key.run_column())
+    /// Its place in the order of leasing, which is that of the index by due time.
+    pub(super) fn place(&self) -> Place {
+        Place {
+            due: self.due,
+            sequence: self.key.sequence,
+            run: self.key.run_column(),
+        }
     }
 
     pub(super) fn is_block(&self) -> bool {

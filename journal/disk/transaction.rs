@@ -26,7 +26,7 @@ use super::queues::{Effect, Queues};
 use super::record::{Buried, Damage, Subscribed};
 use super::row::{BLOCK_DELIVERIES_MAX, BLOCK_RUN, PendingRow, RowKey};
 use super::schema::{self, Ledger};
-use crate::{Counts, DeadReason, JournalError, NewDelivery, SubscriptionIdentity};
+use crate::{Counts, DeadReason, JournalError, LeaseToken, NewDelivery, SubscriptionIdentity};
 
 /// Why a job did not do what it was asked.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ pub(super) struct Transaction<'c> {
     /// Blocks of which deliveries have ended, by the block's key.
     ended: BTreeMap<(u32, u64), EndedIn>,
     /// Tokens claimed in memory, to be given back where this is not committed.
-    claimed: Vec<u64>,
+    claimed: Vec<LeaseToken>,
     /// Subscriptions of which something was taken out of the window.
     withheld: BTreeSet<u32>,
     pinned: HashSet<u64>,

@@ -39,6 +39,14 @@ impl<T> Line<T> {
 }
 
 impl<T: Clone, L> DeliveryQueues<T, L> {
+    /// Whether a delivery with this order key has to wait for one that is in flight, or behind one.
+    /// With [`Parking::Here`] for any.
+    #[must_use]
+    pub fn is_busy(&self, subscription: SubscriptionNumber, order_key: u64) -> bool {
+        let queue = self.queues.get(&subscription);
+        queue.is_some_and(|queue| queue.lines.contains_key(&order_key))
+    }
+
     pub(super) fn insert_ordered(
         &mut self,
         subscription: SubscriptionNumber,

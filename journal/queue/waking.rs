@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{DeliveryQueues, Moment};
 
 /// A clock may be set while somebody waits for it: who waits asks it again at least this often.
-pub(crate) const CLOCK_TRUSTED_FOR: Duration = Duration::from_secs(60);
+const CLOCK_TRUSTED_FOR: Duration = Duration::from_secs(60);
 
 /// What happens next by itself: the earliest time at which something falls due, and the earliest
 /// end of a lease.

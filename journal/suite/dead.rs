@@ -282,6 +282,39 @@ pub async fn a_redrive_is_a_run_that_never_was(implementation: &dyn Implementati
     }
 }
 
+pub async fn what_is_in_flight_when_an_earlier_one_comes_and_goes_is_delivered_once(
+    implementation: &dyn Implementation,
+) {
+    let bench = Bench::new(implementation).await;
+    let r = bench.subscribe(&["r"]).await[0];
+    for (key, ending, then) in [(7, Ending::Delivered, "c"), (8, Ending::Released, "b")] {
+        let entries = ["a", "b", "c"].map(|id| keyed(&format!("{id}{key}"), r, key));
+        bench.append(entries.to_vec()).await;
+        let first = bench.lease_one(r).await;
+        let dead = Ending::Dead {
+            reason: DeadReason::Rejected,
+            last: None,
+        };
+        assert!(bench.settle(first.token, dead).await);
+        let second = bench.lease_one(r).await;
+        // An earlier one of its key comes, waits for it, and is cancelled.
+        let redriven = bench.journal.redrive(&DeadSelection::default()).await;
+        assert_eq!(redriven, Ok(1));
+        let pending = bench.journal.reader().pending(r, None, 9).await.unwrap();
+        assert_eq!(pending[0].id.sequence, first.id.sequence);
+        assert_eq!(bench.journal.cancel(&[pending[0].id]).await, Ok(1));
+        assert!(bench.lease(r, 9).await.is_empty());
+        assert!(bench.settle(second.token, ending).await);
+        let next = bench.lease(r, 9).await;
+        assert_eq!(ids(&next), [format!("{then}{key}")]);
+        assert!(bench.settle(next[0].token, Ending::Delivered).await);
+        if let [last] = bench.lease(r, 9).await.as_slice() {
+            assert!(bench.settle(last.token, Ending::Delivered).await);
+        }
+        assert_eq!(bench.counts(r).await.pending, 0);
+    }
+}
+
 pub async fn rejects_are_dead_letters_of_their_source(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
     let reject = Reject {

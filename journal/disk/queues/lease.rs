@@ -1,25 +1,23 @@
 //! Leasing from the windows: goes on where it stopped once what it lacked has been read.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
+use std::sync::Arc;
 
-use pointsman_schemas::Timestamp;
-use tokio::time::Instant;
+use pointsman_schemas::{SubscriptionNumber, Timestamp};
 
-use super::{Lease, Moment, Queues, Slot, SlotKey};
+use super::{Moment, Place, Queues};
 use crate::disk::record::{Damage, Kept};
 use crate::disk::row::RowKey;
-use crate::{Cut, Grant, LeaseOwner, LeaseToken, Leased, Leases};
+use crate::{Cut, Grant, Leased, Leases};
 
 /// Events that are read from the disk at once. A busy target frees its slots one by one: where each
 /// lease had its one event read, a backlog would be drained no faster than the loader's thread can
 /// be woken.
 const EVENTS_PER_LOAD: usize = 128;
 
-/// How far in the future a lease may end: "for ever", and no overflow.
-const LEASE_MAX: std::time::Duration = std::time::Duration::from_secs(60 * 60 * 24 * 365);
-
 /// Events read from the disk, or why they cannot be.
-pub(in crate::disk) type Found = HashMap<u64, Result<std::sync::Arc<Kept>, Damage>>;
+pub(in crate::disk) type Found = HashMap<u64, Result<Arc<Kept>, Damage>>;
 
 /// A call of `lease` under way.
 #[derive(Debug)]
@@ -75,69 +73,8 @@ impl Leasing {
     pub(in crate::disk) fn run(&mut self, queues: &mut Queues, found: &Found) -> Need {
         queues.turn(self.now);
         while let Some(grant) = self.grants.get(self.at).copied() {
-            let number = grant.subscription.0;
-            let first_token = queues.last_token + 1;
-            let until = self.now.instant + grant.lease.min(LEASE_MAX);
-            let need = loop {
-                if self.taken >= grant.count {
-                    break None;
-                }
-                match queues.next(number) {
-                    Next::Nothing => break None,
-                    Next::Unloaded => break Some(Need::Rows(number)),
-                    Next::Delivery(key, sequence) => {
-                        let cached = queues.cache.get(sequence).cloned().map(Ok);
-                        let Some(kept) = cached.or_else(|| found.get(&sequence).cloned()) else {
-                            break Some(Need::Events(queues.upcoming(number)));
-                        };
-                        match kept {
-                            Err(why) => {
-                                self.damaged
-                                    .extend(queues.pop(number, key).map(|(key, slot)| {
-                                        let (due, sequence, run) = key;
-                                        let key = RowKey {
-                                            subscription: number,
-                                            sequence,
-                                            run,
-                                        };
-                                        Damaged {
-                                            key,
-                                            block: slot.in_block.then_some(slot.row),
-                                            due: Timestamp(due),
-                                            why,
-                                        }
-                                    }))
-                            }
-                            Ok(kept) => {
-                                let size = kept.event.size_bytes();
-                                if self.bytes + size > self.bytes_max
-                                    || self.grant_bytes + size > grant.bytes_max
-                                {
-                                    self.leases.cut.push(Cut {
-                                        subscription: grant.subscription,
-                                        event_bytes: size,
-                                    });
-                                    break None;
-                                }
-                                self.bytes += size;
-                                self.grant_bytes += size;
-                                self.taken += 1;
-                                self.leases
-                                    .leased
-                                    .extend(queues.take(number, key, &kept, until));
-                            }
-                        }
-                    }
-                }
-            };
-            if queues.last_token >= first_token {
-                queues
-                    .deadlines
-                    .entry(until)
-                    .or_default()
-                    .push(first_token..queues.last_token + 1);
-            }
-            queues.after_lease(number);
+            let need = self.lease(&grant, queues, found);
+            queues.fill_where_low(grant.subscription.0);
             if let Some(need) = need {
                 return need;
             }
@@ -146,192 +83,135 @@ impl Leasing {
         }
         Need::Nothing
     }
+
+    /// Leases what a grant allows; returns what is lacking for more.
+    fn lease(&mut self, grant: &Grant, queues: &mut Queues, found: &Found) -> Option<Need> {
+        let (number, until) = (grant.subscription.0, self.now.after(grant.lease));
+        while self.taken < grant.count {
+            let (place, sequence) = match queues.next(number) {
+                Next::Nothing => return None,
+                Next::Unloaded => return Some(Need::Rows(number)),
+                Next::Delivery(place, sequence) => (place, sequence),
+            };
+            let cached = queues.cache.get(sequence).cloned().map(Ok);
+            let kept = match cached.or_else(|| found.get(&sequence).cloned()) {
+                None => return Some(Need::Events(queues.upcoming(number))),
+                Some(Err(why)) => {
+                    self.damaged.extend(queues.withdraw(number, place, why));
+                    continue;
+                }
+                Some(Ok(kept)) => kept,
+            };
+            let event_bytes = kept.event.size_bytes();
+            if self.bytes + event_bytes > self.bytes_max
+                || self.grant_bytes + event_bytes > grant.bytes_max
+            {
+                self.leases.cut.push(Cut {
+                    subscription: grant.subscription,
+                    event_bytes,
+                });
+                return None;
+            }
+            self.bytes += event_bytes;
+            self.grant_bytes += event_bytes;
+            self.taken += 1;
+            let leased = queues.take(number, place, &kept, until);
+            self.leases.leased.extend(leased);
+        }
+        None
+    }
 }
 
 enum Next {
     Nothing,
     Unloaded,
-    Delivery(SlotKey, u64),
+    Delivery(Place, u64),
 }
 
 impl Queues {
     /// What of a queue may be leased next.
-    fn next(&mut self, subscription: u32) -> Next {
-        let time = self.time.0;
-        let Some(queue) = self
-            .queues
-            .get_mut(&subscription)
-            .filter(|queue| queue.open && !queue.held)
-        else {
+    fn next(&mut self, number: u32) -> Next {
+        let subscription = SubscriptionNumber(number);
+        if !self.machine.is_open(subscription) {
             return Next::Nothing;
-        };
-        loop {
-            let Some(key) = queue.front(time) else {
-                // What lies beyond is due no earlier than `beyond`, unless it was made to be due at
-                // once.
-                let unloaded = queue
-                    .beyond
-                    .is_some_and(|beyond| beyond.0 <= time.max(queue.newest))
-                    || queue.window.is_empty();
-                return if queue.beyond.is_some() && unloaded {
+        }
+        let next = self.machine.next(subscription);
+        let window = self.windows.get(&number);
+        match (
+            next,
+            window.and_then(|window| Some((window, window.beyond?))),
+        ) {
+            (Some((place, sequence)), None) => Next::Delivery(place, sequence),
+            (Some((place, sequence)), Some((_, beyond))) if place < beyond => {
+                Next::Delivery(place, sequence)
+            }
+            // One that came back or was freed, past rows that have not been read.
+            (Some(_), Some(_)) => Next::Unloaded,
+            (None, Some((window, beyond))) => {
+                // What lies beyond is due no earlier than `beyond`, unless it was made to be due
+                // at once.
+                let until = self.machine.time().max(window.immediate_until);
+                if beyond.due <= until || self.machine.ready(subscription) == 0 {
                     Next::Unloaded
                 } else {
                     Next::Nothing
-                };
-            };
-            let Some(slot) = queue.window.get(&key) else {
-                return Next::Nothing;
-            };
-            let Some(sequence) = slot.sequences.last().copied() else {
-                return Next::Nothing;
-            };
-            let second = queue
-                .window
-                .range((std::ops::Bound::Excluded(key), std::ops::Bound::Unbounded))
-                .next();
-            // A block's later deliveries let others with the same due time and a lower sequence go
-            // first.
-            if second.is_some_and(|(second, _)| second.0 == key.0 && second.1 < sequence)
-                && let Some(slot) = queue.window.remove(&key)
-            {
-                queue.window.insert((key.0, sequence, key.2), slot);
-                continue;
+                }
             }
-            return Next::Delivery(key, sequence);
+            (None, None) => Next::Nothing,
         }
     }
 
     /// The sequences of the next deliveries whose events are not in memory, as far as the window
     /// knows.
-    fn upcoming(&self, subscription: u32) -> Vec<u64> {
-        let Some(queue) = self.queues.get(&subscription) else {
-            return Vec::new();
-        };
-        let slots = queue
-            .window
-            .iter()
-            .filter(|(key, slot)| key.0 <= self.time.0 || slot.immediate);
-        let sequences = slots.flat_map(|(_, slot)| slot.sequences.iter().rev().copied());
-        sequences
+    fn upcoming(&self, number: u32) -> Vec<u64> {
+        self.machine
+            .due_sequences(SubscriptionNumber(number))
             .filter(|sequence| self.cache.get(*sequence).is_none())
             .take(EVENTS_PER_LOAD)
             .collect()
     }
 
-    /// Takes the next delivery of a slot out of the window; its key is (due, sequence, run).
-    fn pop(&mut self, subscription: u32, key: SlotKey) -> Option<((i64, u64, u64), Slot)> {
-        let queue = self.queues.get_mut(&subscription)?;
-        let slot = queue.window.get_mut(&key)?;
-        let sequence = slot.sequences.pop()?;
-        let run = slot.run(&key);
-        let Slot {
-            row,
-            in_block,
-            immediate,
-            since,
-            attempts,
-            failures,
-            order_key,
-            ..
-        } = *slot;
-        if slot.sequences.is_empty() {
-            queue.window.remove(&key);
-        }
-        queue.waiting -= 1;
-        self.waiting -= 1;
-        let alone = Slot {
-            row,
-            in_block,
-            sequences: smallvec::SmallVec::new(),
-            immediate,
-            since,
-            attempts,
-            failures,
-            order_key,
-        };
-        Some(((key.0, sequence, run), alone))
+    /// Takes a delivery out whose event cannot be read.
+    fn withdraw(&mut self, number: u32, place: Place, why: Damage) -> Option<Damaged> {
+        let withdrawn = self.machine.withdraw(SubscriptionNumber(number), place)?;
+        let (key, carried) = withdrawn;
+        Some(Damaged {
+            key: key.into(),
+            block: carried.block.map(NonZeroU64::get),
+            due: place.due,
+            why,
+        })
     }
 
     fn take(
         &mut self,
-        subscription: u32,
-        key: SlotKey,
-        kept: &std::sync::Arc<Kept>,
-        until: Instant,
+        number: u32,
+        place: Place,
+        kept: &Kept,
+        until: tokio::time::Instant,
     ) -> Option<Leased> {
-        let ((due, sequence, run), slot) = self.pop(subscription, key)?;
-        self.last_token += 1;
-        let block = slot.in_block.then_some(slot.row);
-        let Slot {
-            immediate,
-            since,
-            attempts,
-            failures,
-            order_key,
-            ..
-        } = slot;
-        let key = RowKey {
-            subscription,
-            sequence,
-            run,
-        };
-        let (due, origin) = (Timestamp(due), kept.origin.clone());
-        let lease = Lease {
-            key,
-            block,
-            due,
-            since,
-            immediate,
-            attempts,
-            failures,
-            order_key,
-            origin,
-            until,
-            settling: false,
-        };
-        self.leases.insert(self.last_token, lease);
-        if let Some(order_key) = order_key {
-            self.keys.insert((subscription, order_key), None);
-        }
-        if let Some(queue) = self.queues.get_mut(&subscription) {
-            queue.in_flight += 1;
-        }
+        let (subscription, origin) = (SubscriptionNumber(number), kept.origin.clone());
+        let (token, lease) = self
+            .machine
+            .take(subscription, place, Some(until), origin)?;
         Some(Leased {
-            token: LeaseToken::new(LeaseOwner::Disk, self.last_token),
-            id: self.epochs.id(subscription, sequence, run),
-            event: std::sync::Arc::clone(&kept.event),
+            token,
+            id: self.epochs.id(number, lease.key.sequence, lease.key.run),
+            event: Arc::clone(&kept.event),
             tenant: kept.tenant.clone(),
             origin: kept.origin.clone(),
-            attempts,
-            failures,
-            since,
+            attempts: lease.carried.attempts,
+            failures: lease.carried.failures,
+            since: lease.carried.since,
         })
-    }
-
-    /// Sees to what was left: the next that falls due, and a window that has run low.
-    fn after_lease(&mut self, subscription: u32) {
-        let low = self.capacity() / 4;
-        let Some(queue) = self.queues.get(&subscription) else {
-            return;
-        };
-        let next = queue
-            .window
-            .range((self.time.0.saturating_add(1), 0, 0)..)
-            .next()
-            .map(|(key, _)| key.0);
-        if queue.beyond.is_some() && queue.waiting < low {
-            self.low.insert(subscription);
-        }
-        if let Some(due) = next {
-            self.arm(subscription, due);
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
+
+    use tokio::time::Instant;
 
     use pointsman_schemas::SubscriptionNumber;
 

@@ -8,7 +8,7 @@ use super::{Failure, Transaction, leave_pending};
 use crate::disk::queues::{Effect, Lease};
 use crate::disk::record::Buried;
 use crate::disk::row::PendingRow;
-use crate::{Ending, FollowUp, LastOutcome, Settlement};
+use crate::{Ending, FollowUp, LastOutcome, LeaseToken, Settlement};
 
 impl Transaction<'_> {
     pub(in crate::disk) fn settle(
@@ -28,7 +28,7 @@ impl Transaction<'_> {
                 .iter()
                 .zip(&leases)
                 .filter(|(_, lease)| lease.is_some())
-                .map(|(settlement, _)| settlement.token.number()),
+                .map(|(settlement, _)| settlement.token),
         );
         let mut told = Vec::with_capacity(settlements.len());
         for (settlement, lease) in settlements.iter().zip(leases) {
@@ -41,7 +41,7 @@ impl Transaction<'_> {
     }
 
     fn settle_one(&mut self, settlement: &Settlement, lease: &Lease) -> Result<bool, Failure> {
-        let token = settlement.token.number();
+        let token = settlement.token;
         let held = match &settlement.ending {
             Ending::Released => {
                 self.changes.effects.push(Effect::Release(token));
@@ -116,7 +116,7 @@ impl Transaction<'_> {
 
     /// Ends a leased delivery, whatever it counts as; false where its row is gone, quarantined
     /// under it.
-    fn end(&mut self, token: u64, lease: &Lease) -> Result<bool, Failure> {
+    fn end(&mut self, token: LeaseToken, lease: &Lease) -> Result<bool, Failure> {
         self.changes.effects.push(Effect::End(token));
         if !self.take(lease.key, lease.block)? {
             return Ok(false);
