@@ -10,8 +10,9 @@ mod files;
 pub mod http;
 mod leb128;
 pub mod link;
+pub mod listener;
 pub mod nats;
-mod net;
+pub mod net;
 pub mod object_storage;
 mod parameter;
 pub mod rabbitmq;
@@ -22,7 +23,6 @@ pub mod stdout;
 mod suite;
 pub mod target;
 pub mod timer;
-mod tls;
 pub mod webhook;
 
 use pointsman_schemas::Problem;
@@ -38,7 +38,6 @@ pub use source::{
 pub use target::{
     Attempt, AttemptEnd, AttemptError, Delivery, TargetContext, TargetService, TargetSettings,
 };
-pub use tls::trusted;
 
 /// One kind of outside system, as the rule file names it.
 #[derive(Debug)]

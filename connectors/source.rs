@@ -16,8 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use crate::OpenError;
-use crate::http::Routes;
 use crate::link::Link;
+use crate::listener::Routes;
 
 /// Where events come from.
 ///

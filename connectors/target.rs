@@ -12,7 +12,7 @@ use pointsman_schemas::{
 use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
-use crate::http::Names;
+use crate::net::Names;
 use crate::{Files, OpenError};
 
 /// A target: one call is one attempt.

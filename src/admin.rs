@@ -19,7 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pointsman_connectors::http::listener::ConnectionCounts;
+use pointsman_connectors::listener::ConnectionCounts;
 use pointsman_schemas::{Clock, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;

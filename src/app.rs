@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pointsman_connectors::OpenError;
-use pointsman_connectors::http::{Ingress, Limits, Listener};
+use pointsman_connectors::http::Ingress;
+use pointsman_connectors::listener::{Limits, Listener};
 use pointsman_schemas::{Clock, Name, SubscriptionNumber, SystemClock, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_connectors::http::ListenSettings;
+use pointsman_connectors::listener::ListenSettings;
 use pointsman_connectors::{SourceSettings, TargetSettings};
 use pointsman_rules::transform::{EventMapping, Transform};
 use pointsman_rules::{Condition, Filters, Pattern, TextTemplate};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper_util::service::TowerToHyperService;
-use pointsman_connectors::http::Limits;
-use pointsman_connectors::http::listener::{self, ConnectionCounts, Serving, connections_max};
+use pointsman_connectors::listener::Limits;
+use pointsman_connectors::listener::{self, ConnectionCounts, Serving, connections_max};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

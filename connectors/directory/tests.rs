@@ -401,7 +401,7 @@ fn context() -> SourceContext {
         cursor: None,
         mapped: false,
         clock: Arc::new(SystemClock),
-        routes: crate::http::Routes::default(),
+        routes: crate::listener::Routes::default(),
         link: crate::Link::new(
             pointsman_schemas::Name::new("suite").unwrap(),
             Arc::new(SystemClock),

@@ -1,7 +1,6 @@
 //! The ingress: CloudEvents by `POST /events`, in binary, structured or batch mode.
 
 mod keys;
-mod queue;
 #[cfg(test)]
 mod tests;
 
@@ -9,24 +8,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::request::Parts;
-use http::{HeaderValue, StatusCode, header};
-use pointsman_schemas::http::{DecodeError, decode};
+use pointsman_schemas::http::decode;
 
-use super::listener::{Handler, ListenSettings, Refusal, Request, Response, Routes};
 use crate::OpenError;
+use crate::listener::{
+    EVENTS_PATH, Handler, ListenSettings, Queue, Queued, REQUEST_EVENTS_MAX, Refusal, Request,
+    Response, Routes, accepted, queue, refuse,
+};
 use crate::source::{Arrival, Batch, Source, SourceError};
 use keys::Keys;
-
-#[cfg(test)]
-pub(crate) use queue::BATCH_REQUESTS_MAX;
-pub(crate) use queue::{Queue, Queued, queue};
-
-/// Where CloudEvents are taken.
-pub const PATH: &str = "/events";
-
-/// The most events that one request may bring. They are stored all or none, so this bounds the
-/// largest append of one caller.
-pub const REQUEST_EVENTS_MAX: usize = 1_000;
 
 /// The source of what callers send by CloudEvents HTTP. A caller is answered with 202 once
 /// everything in his request is stored.
@@ -34,7 +24,7 @@ pub const REQUEST_EVENTS_MAX: usize = 1_000;
 pub struct Ingress(Queued);
 
 impl Ingress {
-    /// Attaches to [`PATH`], with the keys and the consent that the settings of the listener tell.
+    /// Attaches to [`EVENTS_PATH`], with the keys and the consent that the settings of the listener tell.
     ///
     /// # Errors
     /// A key cannot be read or is too short; the path is taken.
@@ -45,7 +35,7 @@ impl Ingress {
             origins: settings.origins.clone(),
             queue,
         };
-        let attachment = routes.attach(PATH, "ingress", Arc::new(door))?;
+        let attachment = routes.attach(EVENTS_PATH, "ingress", Arc::new(door))?;
         Ok(Self(waiting.attached(attachment)))
     }
 }
@@ -92,26 +82,5 @@ impl Handler for Door {
         self.origins
             .iter()
             .any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
-    }
-}
-
-/// The answer to what is stored.
-pub(crate) fn accepted() -> Response {
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::ACCEPTED;
-    response
-}
-
-/// The answer to what is no CloudEvent.
-pub(crate) fn refuse(error: &DecodeError) -> Refusal {
-    let refusal = Refusal::new(error.status(), error.to_string());
-    match error {
-        DecodeError::BatchEvent { index, .. } => refusal.of_event(*index),
-        // RFC 9110, section 15.5.16.
-        DecodeError::Unsupported { .. } => {
-            let formats = "application/cloudevents+json, application/cloudevents-batch+json";
-            refusal.with(header::ACCEPT, HeaderValue::from_static(formats))
-        }
-        DecodeError::Event(_) | DecodeError::TooMany { .. } => refusal,
     }
 }

@@ -24,7 +24,7 @@
 //! an empty body carry none. What is announced as one and cannot be read is told beside them
 //! ([`Replies`](pointsman_schemas::Replies)); the delivery is delivered all the same.
 //!
-//! **Guarded** where an event decides the host: see `http/guard.rs`. A delivery to an address that
+//! **Guarded** where an event decides the host: see `net/guard.rs`. A delivery to an address that
 //! must not be called, spelled out or found for a name, is rejected. Connections belong to one
 //! target and are dialled under its guard, so that none goes around it.
 
@@ -50,12 +50,12 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use self::auth::Credentials;
-use super::client::{Way, client, connector, explain};
-use super::guard::Guard;
-use super::names::Names;
 use crate::files::Files;
+use crate::net::Names;
+use crate::net::client::{Way, client, connector, explain};
+use crate::net::guard::Guard;
+use crate::net::tls::ClientTls;
 use crate::parameter::{Parameter, Templates, resolve};
-use crate::tls::ClientTls;
 use crate::{AttemptError, OpenError, TargetContext, TargetService, TargetSettings};
 pub use auth::{Auth, CredentialsIn};
 use renewed::Renewed;

@@ -19,8 +19,8 @@ use super::auth::{Auth, Renewal};
 use crate::OpenError;
 use crate::files::Files;
 use crate::net::fault::{self, Advice};
+use crate::net::tls::ClientTls;
 use crate::parameter::resolve;
-use crate::tls::ClientTls;
 
 /// How long one server may take to take a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

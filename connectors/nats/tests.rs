@@ -17,7 +17,7 @@ use pointsman_test_brokers::{NatsRelease, NatsServer, nats_tests};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::http::Routes;
+use crate::listener::Routes;
 use crate::suite::next_within;
 use crate::{
     Acknowledgement, Arrival, Link, Message, Source, SourceContext, SourceError, SourceSettings,

@@ -1,3 +1,11 @@
-//! What connectors share to reach a server.
+//! The way out: what connectors dial by, under the guard, with TLS, and the HTTP client.
 
+pub(crate) mod client;
 pub(crate) mod fault;
+pub(crate) mod guard;
+pub(crate) mod names;
+pub(crate) mod tls;
+pub(crate) mod wire;
+
+pub use names::Names;
+pub use tls::trusted;

@@ -23,7 +23,7 @@ use url::Url;
 
 use crate::OpenError;
 use crate::files::Files;
-use crate::http::client::causes;
+use crate::net::client::causes;
 use crate::net::fault::{self, Advice};
 use crate::parameter::resolve;
 
@@ -505,7 +505,7 @@ pub(super) fn explain<E: ProvideErrorMetadata + Error + 'static>(
     // The SDK wraps what has happened into the names of its own layers, and asks its chain for
     // credentials on the way to the store.
     match causes(error).find(|cause| is_about_credentials(&cause.to_string())) {
-        Some(cause) => crate::http::client::explain(cause),
+        Some(cause) => crate::net::client::explain(cause),
         None => causes(error)
             .last()
             .map_or_else(|| error.to_string(), ToString::to_string),

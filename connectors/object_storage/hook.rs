@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::sqs::Raw;
-use crate::http::ingress::{PATH, Queue, Queued, accepted, queue};
-use crate::http::{Handler, Refusal, Request, Response};
+use crate::listener::{EVENTS_PATH, Queue, Queued, accepted, queue};
+use crate::listener::{Handler, Refusal, Request, Response};
 use crate::parameter::resolve;
 use crate::{OpenError, SourceContext};
 
@@ -38,7 +38,10 @@ impl Hook {
     pub(super) fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let printable = |byte: u8| byte.is_ascii_graphic() && !b"?#\\\"<>".contains(&byte);
-        if !self.path.starts_with('/') || !self.path.bytes().all(printable) || self.path == PATH {
+        if !self.path.starts_with('/')
+            || !self.path.bytes().all(printable)
+            || self.path == EVENTS_PATH
+        {
             problems.push(
                 Problem::new("is not a path of its own")
                     .at("path")

@@ -796,8 +796,8 @@ async fn what_is_wrong_is_told_in_words() {
 
 #[tokio::test]
 async fn a_store_that_calls_is_answered_once_what_it_tells_is_stored() {
-    use crate::http::listener::tests::serve;
-    use crate::http::{Limits, ListenSettings};
+    use crate::listener::tests::serve;
+    use crate::listener::{Limits, ListenSettings};
     let served = serve(ListenSettings::default(), Limits::default()).await;
     let settings: ObjectStorageSource = serde_json::from_value(json!({
         "endpoint": "http://127.0.0.1:9", "bucket": "photos", "credentials": { "access_key": "a", "secret_key": "b" }, "reconcile": "0s",

@@ -29,10 +29,10 @@ use super::fault::{Advice, advice};
 use super::greeting::{Greeting, greet};
 use crate::OpenError;
 use crate::files::Files;
-use crate::http::client::explain;
-use crate::http::guard::Guard;
+use crate::net::client::explain;
+use crate::net::guard::Guard;
+use crate::net::tls::ClientTls;
 use crate::parameter::resolve;
-use crate::tls::ClientTls;
 
 /// How long one address may take to answer before the next is tried.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);

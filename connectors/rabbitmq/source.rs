@@ -20,7 +20,7 @@ use super::greeting::{Greeting, Version};
 use super::known::Known;
 use super::queue::{DEFAULT_SINCE, QueueFacts, facts};
 use super::stream::Mark;
-use crate::http::guard::Guard;
+use crate::net::guard::Guard;
 use crate::parameter::resolve;
 use crate::source::fingerprint;
 use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};

@@ -15,7 +15,7 @@ use super::connection::{Access, Address, Broken, TlsSettings, answer, short};
 use super::declare::ExchangeType;
 use super::mapping::MessageMode;
 use super::publish::{Lines, Publisher};
-use crate::http::guard::Guard;
+use crate::net::guard::Guard;
 use crate::parameter::{Parameter, Templates, is_template, resolve};
 use crate::{Files, OpenError, TargetContext, TargetService, TargetSettings};
 

@@ -33,7 +33,7 @@ async fn server() -> &'static (RabbitServer, u16) {
     SERVER
         .get_or_init(async || {
             let port = free_port();
-            let certificates = Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls");
+            let certificates = Path::new(env!("CARGO_MANIFEST_DIR")).join("net/tls");
             let option = |key: &str, file: &str| {
                 format!(
                     "ssl_options.{key} = {}\n",
@@ -173,7 +173,7 @@ fn context() -> (crate::SourceContext, Link) {
         cursor: None,
         mapped: false,
         clock,
-        routes: crate::http::Routes::default(),
+        routes: crate::listener::Routes::default(),
         link: link.clone(),
     };
     (context, link)

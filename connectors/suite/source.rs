@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::http::Routes;
+use crate::listener::Routes;
 use crate::{
     Acknowledgement, Arrival, Batch, Link, Source, SourceContext, SourceError, SourceSettings,
     Verdict, connector,

@@ -31,7 +31,7 @@ use smallvec::{SmallVec, smallvec};
 use super::preset::{Events, Templates};
 use super::signature::Call;
 use crate::Plain;
-use crate::http::Refusal;
+use crate::listener::Refusal;
 use wrapped::Wrapped;
 
 /// What was made of a request.

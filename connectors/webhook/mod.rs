@@ -40,8 +40,8 @@ use serde::Deserialize;
 use smallvec::SmallVec;
 
 use crate::OpenError;
-use crate::http::ingress::{PATH, Queue, REQUEST_EVENTS_MAX, accepted, queue, refuse};
-use crate::http::{Handler, Refusal, Request, Response, check_max_body};
+use crate::listener::{EVENTS_PATH, Queue, REQUEST_EVENTS_MAX, accepted, queue, refuse};
+use crate::listener::{Handler, Refusal, Request, Response, check_max_body};
 use crate::source::{Arrival, Guarantee, Plain, Source, SourceContext, SourceSettings};
 use mapping::Mapping;
 use preset::Reply;
@@ -95,7 +95,7 @@ impl SourceSettings for Webhook {
                     .at("path")
                     .help("write one such as /hooks/github"),
             );
-        } else if self.path == PATH {
+        } else if self.path == EVENTS_PATH {
             problems.push(
                 Problem::new("is where CloudEvents come in")
                     .at("path")

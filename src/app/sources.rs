@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use pointsman_connectors::http::Routes;
+use pointsman_connectors::listener::Routes;
 use pointsman_connectors::{Guarantee, Link, Source, SourceContext, SourceError, SourceSettings};
 use pointsman_schemas::{Clock, Name};
 use tokio::task::JoinHandle;

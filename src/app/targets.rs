@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pointsman_connectors::http::Names;
+use pointsman_connectors::net::Names;
 use pointsman_connectors::{Attempt, AttemptError, TargetContext, TargetService, TargetSettings};
 use pointsman_schemas::{Class, Name};
 use tower::util::BoxCloneSyncService;

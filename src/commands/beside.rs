@@ -1,7 +1,7 @@
 //! What the rule files beside a command say of the bus that it speaks to.
 
 use http::Uri;
-use pointsman_connectors::http::ListenSettings;
+use pointsman_connectors::listener::ListenSettings;
 use pointsman_schemas::Text;
 
 use crate::config::{Config, PathArgs};

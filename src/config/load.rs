@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_connectors::http::ListenSettings;
+use pointsman_connectors::listener::ListenSettings;
 use pointsman_schemas::{Name, Text};
 
 use super::diagnostic::{self, Diagnostic, File, Lines};

@@ -6,7 +6,7 @@ use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
-use pointsman_connectors::http::ADDRESS_PATTERN;
+use pointsman_connectors::listener::ADDRESS_PATTERN;
 use pointsman_rules::RawFilter;
 use pointsman_rules::transform::RawTransform;
 use pointsman_schemas::{Interval, Name, Rate, Size, Text};

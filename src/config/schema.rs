@@ -9,7 +9,7 @@ mod names;
 mod pattern;
 mod texts;
 
-use pointsman_connectors::http::ListenSettings;
+use pointsman_connectors::listener::ListenSettings;
 use pointsman_connectors::{CONNECTORS, Connector};
 use pointsman_rules::transform::RawMapping;
 use pointsman_schemas::Name;

@@ -8,7 +8,7 @@ use rustix::process::{Pid, test_kill_process};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::http::Routes;
+use crate::listener::Routes;
 use crate::suite::{SourceFixture, next_within, sources};
 use crate::{Arrival, Link, Message};
 

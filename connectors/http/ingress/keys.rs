@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::OpenError;
-use crate::http::listener::{KEY_BYTES_MIN, Refusal};
+use crate::listener::{KEY_BYTES_MIN, Refusal};
 
 /// The keys of which one must be shown; none lets everybody in.
 ///

@@ -3,8 +3,8 @@ use std::time::Duration;
 use pointsman_schemas::Text;
 
 use super::*;
-use crate::http::listener::Limits;
-use crate::http::listener::tests::{Answer, Served, serve};
+use crate::listener::Limits;
+use crate::listener::tests::{Answer, Served, serve};
 use crate::source::{Message, Verdict};
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
@@ -71,7 +71,7 @@ async fn events_come_in_in_each_mode_and_the_verdict_goes_back() {
     ];
     for (headers, body, expect, (verdict, status, retry_after)) in table {
         let (answer, message) = tokio::join!(
-            served.post(PATH, headers, body),
+            served.post(EVENTS_PATH, headers, body),
             tell(&mut ingress, verdict)
         );
         assert_eq!(
@@ -142,16 +142,16 @@ async fn what_is_no_event_is_refused_with_its_place() {
         (&[BATCH], many.as_bytes(), 413, "1000 events"),
     ];
     for (headers, body, status, detail) in table {
-        let answer = served.post(PATH, headers, body).await;
+        let answer = served.post(EVENTS_PATH, headers, body).await;
         assert_eq!(answer.problem().0, u64::from(status), "{answer:?}");
         assert!(answer.problem().1.contains(detail), "{answer:?}");
     }
     let batch = br#"[{"specversion":"1.0","id":"1","source":"/s","type":"t"},{"specversion":"1.0","id":"","source":"/s","type":"t"}]"#;
-    let answer = served.post(PATH, &[BATCH], batch).await;
+    let answer = served.post(EVENTS_PATH, &[BATCH], batch).await;
     let document: serde_json::Value = serde_json::from_str(answer.body()).unwrap();
     assert_eq!((answer.status(), &document["event"]), (400, &1.into()));
     assert_eq!(
-        served.post(PATH, &[BATCH], b"[]").await.status(),
+        served.post(EVENTS_PATH, &[BATCH], b"[]").await.status(),
         202,
         "nothing to store is stored"
     );
@@ -190,7 +190,7 @@ async fn a_key_is_asked_for_before_the_body_is_read() {
         let authorization = format!("bearer {key}");
         let headers = [BINARY, &[("authorization", &authorization)]].concat();
         let (answer, _) = tokio::join!(
-            served.post(PATH, &headers, b"1"),
+            served.post(EVENTS_PATH, &headers, b"1"),
             tell(&mut ingress, Verdict::Stored)
         );
         assert_eq!(answer.status(), 202);
@@ -256,14 +256,14 @@ async fn what_a_caller_leaves_behind_still_counts() {
     let mut ingress = Ingress::open(&settings, &served.routes).unwrap();
     let body = [b'1'; 10_000];
     let batch = tokio::select! {
-        _ = served.post(PATH, BINARY, &body) => panic!("answered before it was stored"),
+        _ = served.post(EVENTS_PATH, BINARY, &body) => panic!("answered before it was stored"),
         batch = ingress.next() => batch.unwrap(),
     };
     // The caller has hung up; what he sent is still in hand.
-    assert_eq!(served.post(PATH, BINARY, &body).await.status(), 429);
+    assert_eq!(served.post(EVENTS_PATH, BINARY, &body).await.status(), 429);
     drop(batch);
     let (answer, _) = tokio::join!(
-        served.post(PATH, BINARY, &body),
+        served.post(EVENTS_PATH, BINARY, &body),
         tell(&mut ingress, Verdict::Stored)
     );
     assert_eq!(answer.status(), 202);
@@ -281,7 +281,12 @@ async fn the_handshake_follows_the_settings() {
         ("bad.example", None),
     ] {
         let answer = served
-            .request("OPTIONS", PATH, &[("WebHook-Request-Origin", origin)], b"")
+            .request(
+                "OPTIONS",
+                EVENTS_PATH,
+                &[("WebHook-Request-Origin", origin)],
+                b"",
+            )
             .await;
         assert_eq!(answer.header("webhook-allowed-origin"), consent);
     }

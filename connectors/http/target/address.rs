@@ -4,7 +4,7 @@ use http::Uri;
 use pointsman_schemas::{Problem, Text};
 use url::Url;
 
-use crate::http::guard::{Guard, HOW_TO_ALLOW};
+use crate::net::guard::{Guard, HOW_TO_ALLOW};
 use crate::parameter::is_template;
 
 /// What is wrong with a URL of the settings, as far as it is written out there.

@@ -8,7 +8,7 @@ use hyper::body::{Frame, Incoming};
 use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
 use tokio::time::Instant;
 
-use crate::http::client::explain;
+use crate::net::client::explain;
 
 /// The beginning of a body.
 pub(super) struct Answer {

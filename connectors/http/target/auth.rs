@@ -16,11 +16,11 @@ use sha2::Sha256;
 use super::address;
 use super::oauth2::{OAuth2, TokenRequest};
 use crate::OpenError;
-use crate::http::client::Way;
-use crate::http::guard::Guard;
-use crate::http::names::Names;
+use crate::net::client::Way;
+use crate::net::guard::Guard;
+use crate::net::names::Names;
+use crate::net::tls::ClientTls;
 use crate::parameter::{located, resolve};
-use crate::tls::ClientTls;
 
 /// How the target is shown who calls.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

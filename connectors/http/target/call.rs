@@ -22,9 +22,9 @@ use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection}
 use pointsman_schemas::{Class, Outcome};
 use tokio::time::{Instant, timeout_at};
 
-use crate::http::client::{DialError, causes, explain};
-use crate::http::guard::HOW_TO_ALLOW;
-use crate::http::wire::{Mark, Usage};
+use crate::net::client::{DialError, causes, explain};
+use crate::net::guard::HOW_TO_ALLOW;
+use crate::net::wire::{Mark, Usage};
 
 /// A request under way. Where it is dropped before it has ended, its connection is not used again.
 pub(super) struct Call {

@@ -20,7 +20,7 @@ use super::answer::Answer;
 use super::auth::{CredentialsIn, basic};
 use super::call::Call;
 use super::classify::{classify, retry_after};
-use crate::http::client::{Client, Way, client};
+use crate::net::client::{Client, Way, client};
 
 /// How long before it expires a token is no longer used: the time that a call may take to arrive,
 /// and clocks that differ.

@@ -16,8 +16,8 @@ use super::auth::Credentials;
 use super::call::Call;
 use super::classify::{classify, retry_after};
 use super::{CallMode, address};
-use crate::http::client::Client;
-use crate::http::guard::Guard;
+use crate::net::client::Client;
+use crate::net::guard::Guard;
 use crate::parameter::{Parameter, check_texts};
 use crate::{Attempt, Delivery};
 

@@ -21,8 +21,8 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::Attempt;
+use crate::net::tls::fixtures::acceptor;
 use crate::suite::{Received, TargetFixture, attempt, context, event, targets};
-use crate::tls::fixtures::acceptor;
 
 type Call = Request<Bytes>;
 type Answering = Arc<dyn Fn(Call) -> BoxFuture<'static, Response<Full<Bytes>>> + Send + Sync>;
@@ -901,7 +901,7 @@ async fn with_tls() -> (u16, JoinSet<()>) {
 #[tokio::test]
 async fn tls_is_checked_and_speaks_http_2() {
     let (port, _server) = with_tls().await;
-    let ca = crate::tls::fixtures::ca();
+    let ca = crate::net::tls::fixtures::ca();
     let call = async |host: &str, tls: Value| {
         let mut settings = json!({ "url": format!("https://{host}:{port}/") });
         settings

@@ -4,9 +4,9 @@ use pointsman_schemas::Class;
 
 use super::*;
 
-const CA: &str = include_str!("../../http/target/tls/ca.pem");
-const CERTIFICATE: &str = include_str!("../../http/target/tls/leaf.pem");
-const KEY: &str = include_str!("../../http/target/tls/leaf.key");
+const CA: &str = include_str!("../../net/tls/ca.pem");
+const CERTIFICATE: &str = include_str!("../../net/tls/leaf.pem");
+const KEY: &str = include_str!("../../net/tls/leaf.key");
 const OPERATOR: &str = include_str!("operator.conf");
 const CREDENTIALS: &str = include_str!("user.creds");
 const NKEY_SEED: &str = "SUACH75SWCM5D2JMJM6EKLR2WDARVGZT4QC6LX3AGHSWOMVAKERABBBRWM";
@@ -125,8 +125,8 @@ async fn tls_is_checked_on_both_sides(release: NatsRelease) {
         "{told}"
     );
     let (certificate, key) = (
-        include_str!("../../http/listener/tests/certificate.pem"),
-        include_str!("../../http/listener/tests/key.pem"),
+        include_str!("../../listener/tests/certificate.pem"),
+        include_str!("../../listener/tests/key.pem"),
     );
     let told = probe(
         &server,

@@ -155,7 +155,7 @@ async fn a_tag_that_the_server_does_not_know_ends_the_source_and_loses_nothing()
 async fn tls() {
     let (_, port) = server().await;
     let queue = Queue::new("classic", &[]).await;
-    let ca = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls/ca.pem");
+    let ca = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("net/tls/ca.pem");
     let settings = |more: Value| queue.settings(more);
     let trusting = settings(
         json!({ "url": format!("amqps://localhost:{port}"), "tls": { "ca": { "file": ca } } }),
@@ -242,7 +242,7 @@ async fn a_server_that_closes_the_connection_without_a_word_may_speak_tls() {
 
 #[tokio::test]
 async fn certificates_that_cannot_be_used_are_said_before_anything_is_dialled() {
-    let certificates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls");
+    let certificates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("net/tls");
     let file = |name: &str| json!({ "file": certificates.join(name) });
     let nothing = json!("nothing");
     for (tls, words) in [
@@ -272,7 +272,7 @@ async fn certificates_that_cannot_be_used_are_said_before_anything_is_dialled() 
 #[tokio::test]
 async fn a_server_without_the_way_to_log_in_by_is_told_from_one_that_is_down() {
     let (_, port) = server().await;
-    let certificates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls");
+    let certificates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("net/tls");
     let file = |name: &str| json!({ "file": certificates.join(name) });
     // A client with a certificate and without a password is who the certificate says, which takes
     // a plugin of the server.
@@ -294,11 +294,11 @@ async fn a_server_without_the_way_to_log_in_by_is_told_from_one_that_is_down() {
 
 #[tokio::test]
 async fn a_client_certificate_that_is_missing_or_not_trusted() {
-    let certificates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls");
+    let certificates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("net/tls");
     let file = |name: &str| certificates.join(name).display().to_string();
     // The server trusts an authority that has signed nobody.
-    let stranger = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("http/listener/tests/certificate.pem");
+    let stranger =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("listener/tests/certificate.pem");
     for (trusted, with, words) in [
         (
             file("ca.pem"),

@@ -7,7 +7,7 @@ use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use crate::http::{Refusal, Response};
+use crate::listener::{Refusal, Response};
 use crate::webhook::signature::{Address, AnswerForm, Answered, Call, Verifier};
 
 /// What a provider's calls are answered that depends on them.

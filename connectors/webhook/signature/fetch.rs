@@ -10,9 +10,9 @@ use hyper_util::client::legacy;
 use tokio::time::timeout;
 
 use super::hosts::Address;
-use crate::http::Names;
-use crate::http::client::{Client, DialError, Way, causes, client, explain};
-use crate::http::guard::Guard;
+use crate::net::Names;
+use crate::net::client::{Client, DialError, Way, causes, client, explain};
+use crate::net::guard::Guard;
 
 /// How long a request may take, its body included: senders wait meanwhile, and the most impatient
 /// for ten seconds.

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls::fixtures::acceptor;
+use crate::net::tls::fixtures::acceptor;
 
 /// Made out to `sns.amazonaws.com`, until 2123; as all others of the key in `signer.txt`.
 pub(in crate::webhook) const SNS: &str = include_str!("fixtures/sns.pem");

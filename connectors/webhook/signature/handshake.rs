@@ -13,7 +13,7 @@ use super::key::Key;
 use super::request::{Call, Scope};
 use super::scheme::{Algorithm, Requirement};
 use super::template::{Ref, Template};
-use crate::http::Refusal;
+use crate::listener::Refusal;
 
 /// The longest challenge that is sent back: known ones have 60 characters at most, a validation
 /// token of Microsoft's some hundred.

@@ -22,7 +22,7 @@ use super::hosts::{self, Address};
 use super::issuer::Issuer;
 use super::jwt::{KeySet, Token};
 use super::scheme::Jwt;
-use crate::http::Refusal;
+use crate::listener::Refusal;
 
 /// How long a caller is held up for a key, others' requests for it included.
 const WAIT_MAX: Duration = Duration::from_secs(8);

@@ -20,8 +20,8 @@ use super::request::{Call, Scope};
 use super::scheme::{Algorithm, Scheme};
 use super::template::Template;
 use crate::OpenError;
-use crate::http::Refusal;
-use crate::tls::ClientTls;
+use crate::listener::Refusal;
+use crate::net::tls::ClientTls;
 
 /// A preset with its secrets, resolved.
 #[derive(Debug)]

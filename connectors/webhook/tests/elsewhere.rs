@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::tls::fixtures::ca;
+use crate::net::tls::fixtures::ca;
 use crate::webhook::signature::fixtures::{KeyServer, SNS, TestKey};
 
 /// The status that a call is answered; what it brings is stored.

@@ -146,7 +146,7 @@ async fn a_second_bus_on_the_same_store_is_refused() {
 #[tokio::test]
 async fn send_trusts_the_authority_that_it_is_told_to() {
     let mut bus = Bus::prepare("rules: {}\n");
-    let tls = concat!(env!("CARGO_MANIFEST_DIR"), "/../connectors/http/target/tls");
+    let tls = concat!(env!("CARGO_MANIFEST_DIR"), "/../connectors/net/tls");
     let listener = bus.url("").replace("http://", "");
     let rules = std::fs::read_to_string(bus.path("pointsman.yaml")).unwrap();
     let (plain, full) = (

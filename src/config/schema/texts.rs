@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use pointsman_connectors::http::ADDRESS_PATTERN;
+use pointsman_connectors::listener::ADDRESS_PATTERN;
 
 use super::{NAME, described};
 use crate::config::raw::RawDelivery;

@@ -1,7 +1,7 @@
 use futures::future::join_all;
 
 use super::*;
-use crate::tls::ClientTls;
+use crate::net::tls::ClientTls;
 use crate::webhook::signature::fixtures::{KeyServer, OTHER, SNS, TestKey};
 use crate::webhook::signature::hosts;
 
@@ -71,7 +71,7 @@ async fn what_cannot_be_had_is_told_and_left_alone_for_a_while() {
         let refusal = keyring.fetch(&wanted).await.unwrap_err();
         assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
         assert!(!refusal.detail.contains("127.0.0.1"), "{}", refusal.detail);
-        let response = crate::http::Response::from(refusal);
+        let response = crate::listener::Response::from(refusal);
         assert_eq!(response.headers()["retry-after"], "5", "{path}");
     }
     let asked = server.asked();

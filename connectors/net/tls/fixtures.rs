@@ -9,14 +9,13 @@ use tokio_rustls::TlsAcceptor;
 
 /// Where the authority's certificate is.
 pub(crate) fn ca() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("http/target/tls/ca.pem")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("net/tls/ca.pem")
 }
 
 /// TLS under a certificate made out to `localhost` and 127.0.0.1, for these protocols.
 pub(crate) fn acceptor(protocols: &[&[u8]]) -> TlsAcceptor {
-    let certificate =
-        CertificateDer::from_pem_slice(include_bytes!("../http/target/tls/leaf.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../http/target/tls/leaf.key")).unwrap();
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("leaf.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("leaf.key")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -236,7 +236,7 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
-    use crate::http::listener::connections::Connections;
+    use crate::listener::connections::Connections;
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_idle_from_its_last_answer_on() {

@@ -4,13 +4,18 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
+use pointsman_schemas::http::DecodeError;
 use smallvec::SmallVec;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::http::listener::{Attachment, BUSY_WAIT, Refusal};
+use super::{Attachment, BUSY_WAIT, Refusal, Response};
 use crate::source::{Acknowledgement, Arrival, Batch, Message, Source, SourceError, Verdict};
+
+/// The most events that one request may bring. They are stored all or none, so this bounds the
+/// largest append of one caller.
+pub(crate) const REQUEST_EVENTS_MAX: usize = 1_000;
 
 /// How many requests wait to be taken over. Their bytes are bounded by the listener; this bounds
 /// what each takes beside them.
@@ -136,7 +141,7 @@ impl<T> Queued<T> {
 
 impl Queued {
     /// What waits; waits where nothing does. Safe to cancel.
-    pub(super) async fn take(&mut self) -> Result<Batch, SourceError> {
+    pub(crate) async fn take(&mut self) -> Result<Batch, SourceError> {
         Ok(Batch {
             messages: self.take_up_to(BATCH_REQUESTS_MAX).await?,
             cursor: None,
@@ -144,7 +149,7 @@ impl Queued {
     }
 
     #[cfg(test)]
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.messages.len()
     }
 }
@@ -153,5 +158,26 @@ impl Queued {
 impl Source for Queued {
     async fn next(&mut self) -> Result<Batch, SourceError> {
         self.take().await
+    }
+}
+
+/// The answer to what is stored.
+pub(crate) fn accepted() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}
+
+/// The answer to what is no CloudEvent.
+pub(crate) fn refuse(error: &DecodeError) -> Refusal {
+    let refusal = Refusal::new(error.status(), error.to_string());
+    match error {
+        DecodeError::BatchEvent { index, .. } => refusal.of_event(*index),
+        // RFC 9110, section 15.5.16.
+        DecodeError::Unsupported { .. } => {
+            let formats = "application/cloudevents+json, application/cloudevents-batch+json";
+            refusal.with(header::ACCEPT, HeaderValue::from_static(formats))
+        }
+        DecodeError::Event(_) | DecodeError::TooMany { .. } => refusal,
     }
 }
