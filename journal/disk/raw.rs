@@ -97,7 +97,9 @@ impl Image {
             .as_ref()
             .map_or(Ok(0), |file| file.metadata().map(|metadata| metadata.len()))?;
         let log = match existing(OpenOptions::new().read(true), &schema::log(directory))? {
-            Some(file) => Log::read(&file, &sound_rows)?.map(|log| (file, log)),
+            Some(file) => {
+                Log::read(&file, database.as_deref(), &sound_rows)?.map(|log| (file, log))
+            }
             None => None,
         };
         let frames: HashMap<u32, usize> = log

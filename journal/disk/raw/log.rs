@@ -73,6 +73,8 @@ pub(in crate::disk) type Score = dyn Fn(&[u8]) -> usize;
 /// Reads the frames one by one.
 struct Reading<'s> {
     score: &'s Score,
+    /// Other pages that the last frame may hold, should its head have the wrong bit.
+    others: Vec<u32>,
     is_big_endian: bool,
     salts: [u8; 8],
     /// The checksum of the frame before: as it comes out, and as it stands there.
@@ -83,8 +85,12 @@ struct Reading<'s> {
 }
 
 impl Log {
-    /// Reads a log; none where it holds no commit.
-    pub(in crate::disk) fn read(file: &File, score: &Score) -> io::Result<Option<Self>> {
+    /// Reads a log, which lies over a database; none where it holds no commit.
+    pub(in crate::disk) fn read(
+        file: &File,
+        database: Option<&File>,
+        score: &Score,
+    ) -> io::Result<Option<Self>> {
         let length = file.metadata()?.len();
         let mut header = [0; HEADER];
         if length < (HEADER + FRAME + PAGE) as u64 {
@@ -105,7 +111,7 @@ impl Log {
             checkpoints: [0; 4],
         };
         log.checkpoints.copy_from_slice(part(&header, 12, 4));
-        log.read_frames(file, length, &mut reading, is_sound)?;
+        log.read_frames(file, database, &mut reading, is_sound)?;
         log.cut();
         Ok(Some(log).filter(|log| !log.frames.is_empty()))
     }
@@ -113,10 +119,11 @@ impl Log {
     fn read_frames(
         &mut self,
         file: &File,
-        length: u64,
+        database: Option<&File>,
         reading: &mut Reading<'_>,
         mut is_read: bool,
     ) -> io::Result<()> {
+        let length = file.metadata()?.len();
         let mut input = BufReader::with_capacity(64 * (FRAME + PAGE), file);
         input.seek(SeekFrom::Start(HEADER as u64))?;
         let (mut bytes, mut offset, mut strangers) = (vec![0; FRAME + PAGE], HEADER as u64, 0);
@@ -129,6 +136,9 @@ impl Log {
             match found {
                 Some((page, commit, state)) => {
                     self.passed_over += std::mem::take(&mut strangers);
+                    let others = std::mem::take(&mut reading.others);
+                    let content = bytes.get(FRAME..).unwrap_or_default();
+                    let page = self.most_alike(file, database, page, others, content)?;
                     self.frames.push(Frame {
                         page,
                         commit,
@@ -146,6 +156,48 @@ impl Log {
             offset += bytes.len() as u64;
         }
         Ok(())
+    }
+
+    /// Which of some pages a content is of: the one that had the most of it before, where that is
+    /// most of it at all.
+    fn most_alike(
+        &self,
+        file: &File,
+        database: Option<&File>,
+        page: u32,
+        others: Vec<u32>,
+        content: &[u8],
+    ) -> io::Result<u32> {
+        if others.is_empty() {
+            return Ok(page);
+        }
+        let used = content.iter().filter(|byte| **byte != 0).count();
+        let (mut best, mut most) = (page, used / 2);
+        for page in std::iter::once(page).chain(others) {
+            let before = self.version(file, database, page)?;
+            let alike = |(now, before): &(&u8, &u8)| **now != 0 && now == before;
+            let alike = content.iter().zip(&before).filter(alike).count();
+            if alike > most {
+                (best, most) = (page, alike);
+            }
+        }
+        Ok(best)
+    }
+
+    /// What a page was before the frames that are still to be read; empty where it was not there.
+    fn version(&self, file: &File, database: Option<&File>, page: u32) -> io::Result<Vec<u8>> {
+        if let Some(at) = self.frames.iter().rposition(|frame| frame.page == page) {
+            return self.content(file, at);
+        }
+        let mut bytes = vec![0; PAGE];
+        let begin = u64::from(page).saturating_sub(1) * PAGE as u64;
+        match database {
+            Some(file) if page > 0 && file.metadata()?.len() >= begin + PAGE as u64 => {
+                file.read_exact_at(&mut bytes, begin)?;
+                Ok(bytes)
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Leaves out what lies behind the last commit, and what may be a commit that was never
@@ -285,6 +337,7 @@ impl<'s> Reading<'s> {
         (
             Self {
                 score,
+                others: Vec::new(),
                 is_big_endian,
                 salts,
                 before: [sum, stored],
@@ -338,8 +391,12 @@ impl<'s> Reading<'s> {
                 continue;
             } else {
                 self.before = [stored, stored];
-                self.which(frame, &bits)
-                    .map_or((page, commit, State::Flipped), |bit| mended(frame, bit))
+                let which = self.which(frame, &bits);
+                if which.is_none() {
+                    let in_head = bits.iter().filter(|bit| **bit < 32);
+                    self.others = in_head.map(|bit| mended(frame, *bit).0).collect();
+                }
+                which.map_or((page, commit, State::Flipped), |bit| mended(frame, bit))
             };
             return Ok((Some(found).filter(|(page, ..)| *page > 0), false));
         }

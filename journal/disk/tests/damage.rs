@@ -281,7 +281,8 @@ fn a_flipped_bit_in_the_log_loses_no_more_than_the_record_it_lies_in() {
             let alike = (32..log.len()).step_by(frame_bytes).flat_map(|frame| {
                 let last_word = frame + frame_bytes - 4;
                 let bits = (last_word * 8..(last_word + 4) * 8).step_by(5);
-                bits.chain([(frame + 3) * 8 + 7, (frame + 7) * 8 + 7])
+                // Which page it is, too.
+                bits.chain(((frame + 3) * 8..(frame + 4) * 8).chain([(frame + 7) * 8 + 7]))
             });
             let rest = scattered(FLIPS, log.len() as u64 * 8);
             let bits = heads.chain(alike).chain(rest);
