@@ -64,7 +64,7 @@ use self::writer::{Ask, JOBS_WAITING_MAX, Job, Writer};
 use super::steady::JournalClock;
 use super::{
     Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader,
-    Settlement, Subscription,
+    SettleAnswer, Settlement, Subscription,
 };
 
 /// How a store is kept.
@@ -729,7 +729,10 @@ impl Journal for DiskJournal {
         told.await.map_err(|_| JournalError::Closed)?
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError> {
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+    ) -> Result<Vec<SettleAnswer>, JournalError> {
         self.settle_in_parts(settlements).await
     }
 

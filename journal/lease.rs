@@ -109,6 +109,31 @@ pub struct Settlement {
     pub follow_ups: Vec<FollowUp>,
 }
 
+/// What came of a settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettleAnswer {
+    /// It is durable.
+    Settled,
+    /// Its lease had ended, and nothing has happened: the delivery is pending again, leased again,
+    /// or has ended.
+    Gone,
+    /// The disk has no room for it. Nothing has happened, and its lease still holds: the same
+    /// settlement may be tried again until that runs out.
+    NoRoom,
+}
+
+impl SettleAnswer {
+    /// The answer of a lease that was there or gone.
+    #[must_use]
+    pub fn of(is_settled: bool) -> Self {
+        if is_settled {
+            Self::Settled
+        } else {
+            Self::Gone
+        }
+    }
+}
+
 /// How an attempt leaves its delivery.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ending {

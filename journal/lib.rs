@@ -48,7 +48,8 @@ use pointsman_schemas::{Clock, Cursor, DeliveryId, JournalId, Name, Sequence, Su
 pub use append::{Append, Appended, Entry, NewDead, NewDelivery};
 pub use dead_letter::{DeadLetter, DeadReason, DeadSelection};
 pub use lease::{
-    Cut, Ending, FollowUp, Grant, LastOutcome, LeaseOwner, LeaseToken, Leased, Leases, Settlement,
+    Cut, Ending, FollowUp, Grant, LastOutcome, LeaseOwner, LeaseToken, Leased, Leases,
+    SettleAnswer, Settlement,
 };
 pub use reader::{EventPage, EventsFrom, Pending, Reader, StoredEvent, Totals};
 pub use subscription::{
@@ -90,12 +91,13 @@ pub trait Journal: fmt::Debug + Send + Sync {
     async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError>;
 
     /// Ends or puts back leased deliveries, and appends what follows from them in the same
-    /// transaction. Tells per settlement whether its token still held; where it did not, nothing of
-    /// that settlement has happened.
+    /// transaction. Answers each settlement, in their order.
     ///
     /// # Errors
-    /// [`JournalError::Io`]. Never [`JournalError::Full`]: settling has room kept for it.
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError>;
+    /// [`JournalError::Io`]; [`JournalError::DiskFull`] where the disk has no room for any of them.
+    /// Never [`JournalError::Full`]: settling has room kept for it.
+    async fn settle(&self, settlements: Vec<Settlement>)
+    -> Result<Vec<SettleAnswer>, JournalError>;
 
     /// Waits until some subscription may have something to lease that it had not when this was last
     /// called, and tells which: a delivery was appended, fell due, was freed by an earlier one of

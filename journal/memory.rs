@@ -30,7 +30,7 @@ use super::queue::Moment;
 use super::steady::JournalClock;
 use super::{
     Activity, Append, Appended, DeadLetter, DeadSelection, EventPage, EventsFrom, Grant, Journal,
-    JournalError, Leases, Pending, Reader, Settlement, StoredEvent, Subscription,
+    JournalError, Leases, Pending, Reader, SettleAnswer, Settlement, StoredEvent, Subscription,
     SubscriptionStatus, Totals,
 };
 
@@ -169,11 +169,14 @@ impl Journal for MemoryJournal {
         self.shared.run(|state| Ok(state.lease(grants, bytes_max)))
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError> {
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+    ) -> Result<Vec<SettleAnswer>, JournalError> {
         self.shared.run(|state| {
             Ok(settlements
                 .into_iter()
-                .map(|settlement| state.settle(settlement))
+                .map(|settlement| SettleAnswer::of(state.settle(settlement)))
                 .collect())
         })
     }

@@ -39,8 +39,8 @@ use smallvec::SmallVec;
 use crate::memory::RuntimeClock;
 use crate::{
     Append, Appended, Counts, Ending, Entry, FollowUp, Grant, Journal, LastOutcome, LeaseOwner,
-    LeaseToken, Leased, Leases, NewDelivery, Role, Settlement, Subscription, SubscriptionIdentity,
-    SubscriptionStatus,
+    LeaseToken, Leased, Leases, NewDelivery, Role, SettleAnswer, Settlement, Subscription,
+    SubscriptionIdentity, SubscriptionStatus,
 };
 
 /// Makes journals of one kind, all of one store.
@@ -233,7 +233,7 @@ impl<'i> Bench<'i> {
             .await
             .unwrap();
         assert_eq!(told.len(), 1);
-        told[0]
+        told[0] == SettleAnswer::Settled
     }
 
     async fn status(&self, subscription: SubscriptionNumber) -> SubscriptionStatus {

@@ -51,7 +51,7 @@ use self::lines::Lines;
 use self::reader::PipedReader;
 use pointsman_journal::{
     Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader,
-    Settlement, Subscription,
+    SettleAnswer, Settlement, Subscription,
 };
 
 /// Deliveries of one pipe that are in hand at most, those that wait for a retry included; the batch
@@ -147,7 +147,10 @@ impl Journal for Piped {
 
     /// Settlements of what lies in memory are taken at once: what has to be durable because of them
     /// is seen to by the pipe's intake, which holds back the acknowledgement until then.
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError> {
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+    ) -> Result<Vec<SettleAnswer>, JournalError> {
         let is_here: Vec<bool> = settlements
             .iter()
             .map(|one| Lines::is_own(one.token))
@@ -163,12 +166,16 @@ impl Journal for Piped {
             self.inner.settle(there).await?
         };
         let now = self.clock.now();
-        let here: Vec<bool> =
-            self.change(|lines| here.into_iter().map(|one| lines.settle(one, now)).collect());
+        let here: Vec<_> = self.change(|lines| {
+            here.into_iter()
+                .map(|one| SettleAnswer::of(lines.settle(one, now)))
+                .collect()
+        });
         let (mut here, mut there) = (here.into_iter(), there.into_iter());
         Ok(is_here
             .into_iter()
-            .map(|is_here| if is_here { here.next() } else { there.next() }.unwrap_or(false))
+            .map(|is_here| if is_here { here.next() } else { there.next() })
+            .map(|answer| answer.unwrap_or(SettleAnswer::Gone))
             .collect())
     }
 

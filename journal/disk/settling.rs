@@ -8,19 +8,18 @@ use tokio::time::Instant;
 use super::DiskJournal;
 use super::ballast::Share;
 use super::queues::Moment;
-use crate::{Ending, JournalError, Settlement};
+use crate::{Ending, JournalError, SettleAnswer, Settlement};
 
 impl DiskJournal {
-    /// Settles what there is room for. What does not fit even alone is not settled, as if its lease
-    /// were gone: it is delivered again once that has run out. Where nothing fits, nothing has
-    /// happened, and the caller may try again.
+    /// Settles what there is room for, down to one settlement at a time. Where nothing fits, nothing
+    /// has happened.
     pub(super) async fn settle_in_parts(
         &self,
         settlements: Vec<Settlement>,
-    ) -> Result<Vec<bool>, JournalError> {
+    ) -> Result<Vec<SettleAnswer>, JournalError> {
         let now = Moment::now(&*self.shared.clock).instant;
         let settlements: Arc<[Settlement]> = settlements.into();
-        let mut held = vec![false; settlements.len()];
+        let mut answers = vec![SettleAnswer::NoRoom; settlements.len()];
         let (mut parts, mut fits) = (
             std::iter::once(0..settlements.len()).collect::<Vec<_>>(),
             settlements.is_empty(),
@@ -29,8 +28,8 @@ impl DiskJournal {
             match self.settle_part(&settlements, part.clone(), now).await {
                 Ok(settled) => {
                     fits = true;
-                    for (held, settled) in held.iter_mut().skip(part.start).zip(settled) {
-                        *held = settled;
+                    for (answer, is_settled) in answers.iter_mut().skip(part.start).zip(settled) {
+                        *answer = SettleAnswer::of(is_settled);
                     }
                 }
                 Err(JournalError::DiskFull) if part.len() > 1 => {
@@ -42,7 +41,7 @@ impl DiskJournal {
             }
         }
         if fits {
-            Ok(held)
+            Ok(answers)
         } else {
             Err(JournalError::DiskFull)
         }

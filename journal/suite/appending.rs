@@ -5,7 +5,7 @@ use pointsman_schemas::Cursor;
 use pointsman_schemas::Reject;
 
 use super::*;
-use crate::{DeadSelection, EventPage, EventsFrom, JournalError};
+use crate::{DeadSelection, EventPage, EventsFrom, JournalError, SettleAnswer};
 
 pub async fn appended_events_come_back_byte_for_byte(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
@@ -364,7 +364,7 @@ pub async fn what_was_handed_over_happens_though_nobody_waits(implementation: &d
     );
     assert_eq!(
         bench.journal.settle(vec![settle(&leased[1])]).await,
-        Ok(vec![true])
+        Ok(vec![SettleAnswer::Settled])
     );
     assert_eq!(bench.counts(subscription).await.delivered, 2);
 }

@@ -1,7 +1,7 @@
 //! Full backlogs, a full journal, and what goes when.
 
 use super::*;
-use crate::{Backlog, DeadReason, DeadSelection, JournalError};
+use crate::{Backlog, DeadReason, DeadSelection, JournalError, SettleAnswer};
 
 pub async fn a_full_backlog_stops_or_buries(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
@@ -117,7 +117,7 @@ pub async fn a_full_journal_refuses_appends_and_still_settles(implementation: &d
                 .await
                 .unwrap()
                 .into_iter()
-                .all(|held| held)
+                .all(|answer| answer == SettleAnswer::Settled)
         );
     }
     assert_eq!(delivered, stored);

@@ -445,7 +445,7 @@ pub async fn a_large_backlog_is_leased_whole_and_in_order(implementation: &dyn I
                 .await
                 .unwrap()
                 .into_iter()
-                .all(|held| held)
+                .all(|answer| answer == SettleAnswer::Settled)
         );
     }
     assert!(unkeyed.is_sorted());

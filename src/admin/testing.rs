@@ -23,8 +23,8 @@ use crate::router::{Explained, Router, RuleInForce};
 use crate::telemetry::Metrics;
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions};
 use pointsman_journal::{
-    Append, DeadReason, Ending, Entry, Grant, Journal, LastOutcome, NewDelivery, Role, Settlement,
-    Subscription, SubscriptionIdentity, SubscriptionStatus,
+    Append, DeadReason, Ending, Entry, Grant, Journal, LastOutcome, NewDelivery, Role,
+    SettleAnswer, Settlement, Subscription, SubscriptionIdentity, SubscriptionStatus,
 };
 
 /// 2026-01-31T09:30:00Z.
@@ -368,6 +368,6 @@ pub(crate) async fn settle(
             .await
             .unwrap()
             .into_iter()
-            .all(|held| held)
+            .all(|answer| answer == SettleAnswer::Settled)
     );
 }

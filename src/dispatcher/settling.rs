@@ -2,7 +2,8 @@
 //!
 //! One settle call is under way at a time, and what ends meanwhile gathers for the next, so that
 //! one sync serves many. Nothing is lost while the store fails: what could not be settled is tried
-//! again, with what has gathered, until it is or its leases have gone.
+//! again, with what has gathered, until it is or its leases have gone. What a full disk has no room
+//! for is tried again by itself, and the rest, which makes room, does not wait for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::plan::Route;
-use pointsman_journal::{Journal, JournalError, Settlement};
+use pointsman_journal::{Journal, JournalError, SettleAnswer, Settlement};
 
 /// First and longest pause between two calls to a journal that fails.
 pub(super) const JOURNAL_AGAIN: (Duration, Duration) =
@@ -21,6 +22,10 @@ pub(super) const JOURNAL_AGAIN: (Duration, Duration) =
 /// Settlements in one call, at most: an event that has many follow-ups must not make one
 /// transaction without end.
 const BATCH_MAX: usize = 2_048;
+
+/// Settlements that are kept for which there was no room: they count as in flight, and most of what
+/// may be must be left for deliveries that make some. The others come again with their leases.
+const WITHOUT_ROOM_MAX: usize = 1_024;
 
 /// One settlement, with whom to tell.
 #[derive(Debug)]
@@ -36,9 +41,17 @@ pub(super) struct Settling {
     waiting: VecDeque<Settled>,
     /// What the call under way is about.
     handed_over: Vec<Settled>,
-    call: Option<BoxFuture<'static, Result<Vec<bool>, JournalError>>>,
+    call: Option<BoxFuture<'static, Result<Vec<SettleAnswer>, JournalError>>>,
     again_at: Option<Instant>,
     pause: Option<Duration>,
+    /// What the disk had no room for, and when and after which pause it is tried again.
+    without_room: Vec<Settled>,
+    room_again: Option<(Instant, Duration)>,
+}
+
+/// The pause after another one.
+fn next_pause(before: Option<Duration>) -> Duration {
+    before.map_or(JOURNAL_AGAIN.0, |pause| (pause * 2).min(JOURNAL_AGAIN.1))
 }
 
 impl Settling {
@@ -48,20 +61,26 @@ impl Settling {
 
     /// Settlements that are not durable yet.
     pub(super) fn len(&self) -> usize {
-        self.waiting.len() + self.handed_over.len()
+        self.waiting.len() + self.handed_over.len() + self.without_room.len()
     }
 
     pub(super) fn is_calling(&self) -> bool {
         self.call.is_some()
     }
 
-    /// When a failed call is made again.
+    /// When a failed call is made again, or what found no room is tried again.
     pub(super) fn again_at(&self) -> Option<Instant> {
-        self.again_at.filter(|_| self.call.is_none())
+        let room_again = self.room_again.map(|(at, _)| at);
+        let room_again = room_again.filter(|_| !self.without_room.is_empty());
+        let again_at = self.again_at.into_iter().chain(room_again).min();
+        again_at.filter(|_| self.call.is_none())
     }
 
     /// Hands what waits to the journal, unless a call is under way or the last one has just failed.
     pub(super) fn start(&mut self, journal: &Arc<dyn Journal>, now: Instant) {
+        if self.call.is_none() && self.room_again.is_some_and(|(at, _)| at <= now) {
+            self.waiting.extend(self.without_room.drain(..));
+        }
         if self.call.is_some()
             || self.waiting.is_empty()
             || self.again_at.is_some_and(|at| at > now)
@@ -89,27 +108,12 @@ impl Settling {
         let answer = call.await;
         self.call = None;
         match answer {
-            Ok(held) => {
+            Ok(answers) => {
                 self.pause = None;
-                let settled = self.handed_over.len();
-                let lost = held.iter().filter(|held| !**held).count();
-                if lost > 0 {
-                    tracing::warn!(
-                        lost,
-                        "leases were gone before their deliveries were settled; these are delivered again"
-                    );
-                }
-                for (settled, held) in self.handed_over.drain(..).zip(held) {
-                    if let Some(route) = settled.route.filter(|_| held) {
-                        route.observe.settled(&settled.settlement.ending);
-                    }
-                }
-                settled
+                self.take_answers(answers)
             }
             Err(error) => {
-                let pause = self
-                    .pause
-                    .map_or(JOURNAL_AGAIN.0, |pause| (pause * 2).min(JOURNAL_AGAIN.1));
+                let pause = next_pause(self.pause);
                 tracing::warn!(%error, again_in = ?pause, unsettled = self.len(), "cannot settle deliveries");
                 (self.pause, self.again_at) = (Some(pause), Some(Instant::now() + pause));
                 for settled in self.handed_over.drain(..).rev() {
@@ -118,5 +122,39 @@ impl Settling {
                 0
             }
         }
+    }
+
+    /// Ends what was handed over, as the journal has answered; gives how many are done with.
+    fn take_answers(&mut self, answers: Vec<SettleAnswer>) -> usize {
+        let (mut done, mut gone) = (0, 0);
+        let before = self.without_room.len();
+        for (settled, answer) in self.handed_over.drain(..).zip(answers) {
+            match answer {
+                SettleAnswer::Settled => {
+                    if let Some(route) = settled.route {
+                        route.observe.settled(&settled.settlement.ending);
+                    }
+                }
+                SettleAnswer::NoRoom if self.without_room.len() < WITHOUT_ROOM_MAX => {
+                    self.without_room.push(settled);
+                    continue;
+                }
+                SettleAnswer::Gone | SettleAnswer::NoRoom => gone += 1,
+            }
+            done += 1;
+        }
+        if gone > 0 {
+            tracing::warn!(
+                gone,
+                "leases were gone before their deliveries were settled; these are delivered again"
+            );
+        }
+        if self.without_room.is_empty() {
+            self.room_again = None;
+        } else if self.without_room.len() > before {
+            let pause = next_pause(self.room_again.map(|(_, pause)| pause));
+            self.room_again = Some((Instant::now() + pause, pause));
+        }
+        done
     }
 }

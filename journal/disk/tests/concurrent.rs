@@ -8,7 +8,7 @@ use pointsman_schemas::{SystemClock, Timestamp};
 
 use super::*;
 use crate::suite::{append_of, entry, last};
-use crate::{Ending, Entry, NewDelivery};
+use crate::{Ending, Entry, NewDelivery, SettleAnswer};
 
 const EVENTS: usize = 6_000;
 const SOURCES: usize = 4;
@@ -111,7 +111,7 @@ fn sources_a_dispatcher_and_upkeep_at_once() {
                         .await
                         .unwrap()
                         .into_iter()
-                        .all(|held| held)
+                        .all(|answer| answer == SettleAnswer::Settled)
                 );
             }
         }

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use super::fixture::{everything, fill};
 use super::*;
-use crate::{Counts, Ending, NewDelivery};
+use crate::{Counts, Ending, NewDelivery, SettleAnswer};
 
 /// A store's files and what is seen when it is opened.
 struct Specimen {
@@ -503,7 +503,7 @@ fn a_block_that_is_damaged_under_its_leases_is_counted_once() {
                     .await
                     .unwrap()
                     .into_iter()
-                    .all(|held| !held),
+                    .all(|answer| answer == SettleAnswer::Gone),
                 "their row is gone"
             );
         }

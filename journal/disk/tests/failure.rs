@@ -5,7 +5,7 @@ use rusqlite::ffi;
 use super::fixture::{everything, fill};
 use super::*;
 use crate::suite::{append_of, entry, sized_event};
-use crate::{Ending, Entry};
+use crate::{Ending, Entry, SettleAnswer};
 
 /// What is seen of a store, with nothing in flight.
 fn at_rest(seen: Vec<String>) -> Vec<String> {
@@ -56,7 +56,7 @@ fn after_an_error_nothing_is_acknowledged_until_the_store_is_open_again() {
         };
         assert_eq!(
             journal.settle(vec![stale]).await,
-            Ok(vec![false]),
+            Ok(vec![SettleAnswer::Gone]),
             "leases are dropped"
         );
         assert_eq!(
@@ -126,7 +126,7 @@ fn a_full_disk_refuses_appends_and_lets_settlements_through() {
         };
         assert_eq!(
             journal.settle(vec![settlement]).await,
-            Ok(vec![true]),
+            Ok(vec![SettleAnswer::Settled]),
             "tried again, with room for the log"
         );
         journal

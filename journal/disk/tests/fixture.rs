@@ -12,7 +12,7 @@ use super::*;
 use crate::suite::{append_of, entry, last};
 use crate::{
     Append, Counts, DeadReason, Ending, Entry, FollowUp, LeaseToken, NewDelivery, Role,
-    SubscriptionIdentity,
+    SettleAnswer, SubscriptionIdentity,
 };
 
 pub(super) fn name(text: &str) -> Name {
@@ -101,7 +101,7 @@ pub(super) async fn fill(journal: &DiskJournal) {
                     follow_ups
                 }])
                 .await,
-            Ok(vec![true])
+            Ok(vec![SettleAnswer::Settled])
         );
     };
     let leased = lease(blocks, 4).await;

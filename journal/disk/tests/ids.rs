@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::{DeadReason, Ending, Leased, NewDelivery};
+use crate::{DeadReason, Ending, Leased, NewDelivery, SettleAnswer};
 
 const SUBSCRIPTION: SubscriptionNumber = SubscriptionNumber(1);
 
@@ -118,7 +118,7 @@ async fn run_on(directory: &Path, turn: &str, seen: &mut Seen) {
                     follow_ups: Vec::new()
                 }])
                 .await,
-            Ok(vec![true])
+            Ok(vec![SettleAnswer::Settled])
         );
     }
     assert_eq!(journal.redrive(&DeadSelection::default()).await, Ok(1));

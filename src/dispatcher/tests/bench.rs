@@ -147,6 +147,8 @@ pub(super) struct Watched {
     pub(super) inner: Arc<MemoryJournal>,
     /// Settles what it is given and answers that it failed.
     pub(super) lies: AtomicBool,
+    /// Has no room for retries.
+    pub(super) is_short: AtomicBool,
     pub(super) settles: AtomicUsize,
     pub(super) leases: AtomicUsize,
     pub(super) grants: AtomicUsize,
@@ -190,20 +192,32 @@ impl Journal for Watched {
         tokio::time::sleep(MS / 10).await;
         Ok(leases)
     }
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, JournalError> {
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+    ) -> Result<Vec<SettleAnswer>, JournalError> {
         if let Some((_, settled)) = &self.endless {
             settled.add_permits(settlements.len());
-            return Ok(vec![true; settlements.len()]);
+            return Ok(vec![SettleAnswer::Settled; settlements.len()]);
         }
         self.settles.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(MS / 2).await;
-        let held = self.inner.settle(settlements).await?;
+        let is_short = self.is_short.load(Ordering::Relaxed);
+        let mut answers = Vec::new();
+        for settlement in settlements {
+            if is_short && matches!(settlement.ending, Ending::Retry { .. }) {
+                answers.push(SettleAnswer::NoRoom);
+            } else {
+                answers.extend(self.inner.settle(vec![settlement]).await?);
+            }
+        }
+        let is_settled = |answer: &&SettleAnswer| **answer == SettleAnswer::Settled;
         self.in_flight
-            .fetch_sub(held.iter().filter(|held| **held).count(), Ordering::Relaxed);
+            .fetch_sub(answers.iter().filter(is_settled).count(), Ordering::Relaxed);
         if self.lies.load(Ordering::Relaxed) {
             Err(JournalError::Io("a lie".to_owned()))
         } else {
-            Ok(held)
+            Ok(answers)
         }
     }
     async fn due(&self) -> Vec<SubscriptionNumber> {
@@ -315,6 +329,7 @@ impl Bench {
         let journal = Watched {
             inner,
             lies: AtomicBool::new(false),
+            is_short: AtomicBool::new(false),
             settles,
             leases,
             grants,

@@ -7,7 +7,7 @@ use pointsman_schemas::{Class, Outcome};
 
 use super::bench::*;
 use crate::dispatcher::schedule::Policy;
-use crate::dispatcher::testing::route;
+use crate::dispatcher::testing::{policy, route};
 use pointsman_journal::{DeadReason, Journal, JournalError};
 
 fn io() -> JournalError {
@@ -67,6 +67,42 @@ async fn a_settle_that_happened_and_was_answered_with_an_error_is_not_done_twice
         ),
         (50, 50, 0)
     );
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_that_find_no_room_are_stored_once_there_is_some_and_hold_nobody_up() {
+    let bench = Bench::new();
+    let numbers = bench.subscribe(&["fails", "works"]).await;
+    let (fails, works) = (
+        Mock::classes(&[Class::Failed, Class::Delivered]),
+        Mock::taking(MS),
+    );
+    let running = bench.start(plan(
+        vec![fails.target("t"), works.target("u")],
+        [
+            (numbers[0], route("fails", 0, policy())),
+            (numbers[1], route("works", 1, policy())),
+        ],
+    ));
+    bench.journal.is_short.store(true, Ordering::Relaxed);
+    bench.append(numbers[0], 20).await;
+    tokio::time::sleep(SECOND * 8).await;
+    let settles = bench.journal.settles.load(Ordering::Relaxed);
+    assert_eq!(fails.count(), 20, "none is tried again before it is stored");
+    assert!(
+        (2..40).contains(&settles),
+        "{settles} settles, though there was no room"
+    );
+    // What there is room for does not wait.
+    bench.append(numbers[1], 1).await;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(bench.counts(numbers[1]).await.delivered, 1);
+    bench.journal.is_short.store(false, Ordering::Relaxed);
+    // Far sooner than the leases run out, and each once.
+    tokio::time::sleep(SECOND * 15).await;
+    assert_eq!(bench.counts(numbers[0]).await.delivered, 20);
+    assert_eq!(fails.count(), 40);
     running.stop().await;
 }
 
