@@ -37,7 +37,6 @@ mod tests;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
@@ -61,10 +60,6 @@ const IN_FLIGHT_MAX: usize = 1_000;
 
 /// Bytes of their events, likewise.
 const IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// The time of day may be set while somebody waits for it: who waits asks the clock again at least
-/// this often.
-const CLOCK_TRUSTED_FOR: Duration = Duration::from_secs(60);
 
 /// A journal, with the lines of pipes laid over it.
 pub struct Piped {
@@ -106,9 +101,8 @@ impl Piped {
     /// Changes the lines, and wakes whoever waits for what came of it.
     fn change<T>(&self, change: impl FnOnce(&mut Lines) -> T) -> T {
         let mut lines = self.lines();
-        let next_due = lines.next_due();
         let answer = change(&mut lines);
-        if lines.has_news() || lines.next_due() != next_due {
+        if lines.wakes() {
             self.wake.notify_one();
         }
         answer
@@ -137,9 +131,7 @@ impl Journal for Piped {
         let now = self.clock.now();
         self.change(|lines| {
             for grant in grants {
-                if lines.has_due(grant.subscription, now) {
-                    lines.lease(grant, bytes_max, now, &mut leases);
-                }
+                lines.lease(grant, bytes_max, now, &mut leases);
             }
         });
         Ok(leases)
@@ -183,14 +175,10 @@ impl Journal for Piped {
         loop {
             let quiet_for = {
                 let (now, mut lines) = (self.clock.now(), self.lines());
-                let news = lines.take_news(now);
-                if !news.is_empty() {
+                if let Some(news) = lines.take_news(now) {
                     return news;
                 }
-                lines.next_due().map_or(CLOCK_TRUSTED_FOR, |due| {
-                    due.since(now)
-                        .clamp(Duration::from_micros(1), CLOCK_TRUSTED_FOR)
-                })
+                lines.sleep(now)
             };
             tokio::select! {
                 numbers = self.inner.due() => return numbers,

@@ -47,6 +47,23 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         queue.is_some_and(|queue| queue.lines.contains_key(&order_key))
     }
 
+    /// The sequences of the deliveries with an order key, in flight or not, in their order; with
+    /// [`Parking::AtCaller`] those that are here.
+    #[must_use]
+    pub fn with_order_key(&self, subscription: SubscriptionNumber, order_key: u64) -> Vec<u64> {
+        let queue = self.queues.get(&subscription);
+        let Some(line) = queue.and_then(|queue| queue.lines.get(&order_key)) else {
+            return Vec::new();
+        };
+        let first = match line.first {
+            First::Ready(place) => Some(place.sequence),
+            First::InFlight((sequence, _)) => Some(sequence),
+            First::Gone => None,
+        };
+        let behind = line.behind.keys().map(|(sequence, _)| *sequence);
+        first.into_iter().chain(behind).collect()
+    }
+
     pub(super) fn insert_ordered(
         &mut self,
         subscription: SubscriptionNumber,

@@ -76,8 +76,7 @@ impl fmt::Debug for PipeIntake {
 
 impl Drop for PipeIntake {
     fn drop(&mut self) {
-        let now = self.piped.clock.now();
-        self.piped.change(|lines| lines.leave(self.key, now));
+        self.piped.change(|lines| lines.leave(self.key));
     }
 }
 
@@ -200,8 +199,7 @@ impl PipeIntake {
         match (&ended, self.guarantee) {
             (Ok(()), _) => self.drain().await,
             (Err(_), Guarantee::AtLeastOnce) => {
-                let now = self.piped.clock.now();
-                self.piped.change(|lines| lines.orphan(self.key, now));
+                self.piped.change(|lines| lines.orphan(self.key));
                 for closing in self.work.closings.clear() {
                     self.piped
                         .change(|lines| lines.closed(self.key, &closing, true));
@@ -349,8 +347,7 @@ impl PipeIntake {
     /// Waits for the attempts under way, as long as that makes sense.
     async fn drain(&mut self) {
         loop {
-            let now = self.piped.clock.now();
-            let under_way = self.piped.change(|lines| lines.drain(self.key, now));
+            let under_way = self.piped.change(|lines| lines.drain(self.key));
             self.take_up();
             if under_way == 0 {
                 return;
@@ -360,8 +357,7 @@ impl PipeIntake {
                 step = self.work.step(&self.wake) => self.stepped(step),
             }
         }
-        let now = self.piped.clock.now();
-        self.piped.change(|lines| lines.forget(self.key, now));
+        self.piped.change(|lines| lines.forget(self.key));
     }
 
     /// Stores and tells what has ended.

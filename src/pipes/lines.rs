@@ -1,20 +1,15 @@
-//! What waits in memory for the targets of pipes. No waiting, no IO and no clock: the caller tells
-//! the time.
-//!
-//! ```text
-//! queue (one per subscription):  ready, by (due, sequence) ──lease──▶ leased ──settle──▶ ended
-//!                                  ▲   ▲                                │
-//!        the earlier one of its key ┘   └──────── retry, release ◀──────┘
-//!        has ended: parked ones
-//! ```
+//! What waits in memory for the targets of pipes. No waiting, no IO and no clock: the caller says
+//! what time it is. What is leased in which order, and when, is up to the machine that the journals
+//! have too ([`pointsman_journal::queue`]).
 
 mod keep;
 mod source;
 mod view;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pointsman_schemas::{
     Class, DeliveryId, Epoch, Event, Name, Reject, Sequence, SubscriptionNumber, Timestamp,
@@ -25,6 +20,7 @@ use tokio::time::Instant;
 pub(super) use self::source::Offered;
 use super::closing::Closing;
 use super::hold::Hold;
+use pointsman_journal::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, Place};
 use pointsman_journal::{
     Activity, Counts, Cut, Ending, Entry, FollowUp, Grant, LastOutcome, LeaseOwner, LeaseToken,
     Leased, Leases, NewDead, Settlement,
@@ -41,17 +37,14 @@ pub(super) struct HoldKey(u64);
 /// The lines of all pipes.
 pub(super) struct Lines {
     epoch: Epoch,
-    queues: HashMap<SubscriptionNumber, Queue>,
+    /// What may be leased, and what is in flight.
+    queues: DeliveryQueues<()>,
+    subscriptions: HashMap<SubscriptionNumber, Subscribed>,
+    /// The deliveries, by sequence.
     slots: HashMap<u64, Slot>,
-    leases: HashMap<LeaseToken, u64>,
     holds: HashMap<HoldKey, Hold>,
-    /// Subscriptions that may have something to lease and have not been told of.
-    news: BTreeSet<SubscriptionNumber>,
-    /// When others will.
-    falling_due: BTreeSet<(Timestamp, SubscriptionNumber)>,
     inactive: HashSet<SubscriptionNumber>,
     last_sequence: u64,
-    last_token: u64,
     /// How many deliveries have gone from memory into the journal.
     kept: u64,
 }
@@ -64,13 +57,10 @@ impl fmt::Debug for Lines {
     }
 }
 
+/// What is known of a subscription that has been given something.
 #[derive(Default)]
-struct Queue {
-    /// What may be leased once it is due.
-    ready: BTreeSet<(Timestamp, u64)>,
-    /// Of each order key all that have not ended, in order; the first is ready or leased, the
-    /// others are parked.
-    keys: HashMap<u64, VecDeque<u64>>,
+struct Subscribed {
+    /// Without what is in flight.
     counts: Counts,
     /// True where the target refused what it was given last.
     is_refused: bool,
@@ -104,39 +94,13 @@ impl Lines {
     pub(super) fn new(epoch: Epoch) -> Self {
         Self {
             epoch,
-            queues: HashMap::new(),
+            queues: DeliveryQueues::new(LeaseOwner::Pipes, Parking::Here, 0),
+            subscriptions: HashMap::new(),
             slots: HashMap::new(),
-            leases: HashMap::new(),
             holds: HashMap::new(),
-            news: BTreeSet::new(),
-            falling_due: BTreeSet::new(),
             inactive: HashSet::new(),
             last_sequence: FIRST_SEQUENCE,
-            last_token: 0,
             kept: 0,
-        }
-    }
-
-    fn make_ready(&mut self, sequence: u64, now: Timestamp) {
-        let Some(&Slot {
-            due,
-            subscription,
-            is_late,
-            ..
-        }) = self.slots.get(&sequence)
-        else {
-            return;
-        };
-        if is_late {
-            return self.move_to_journal(sequence, now);
-        }
-        if let Some(queue) = self.queues.get_mut(&subscription) {
-            queue.ready.insert((due, sequence));
-        }
-        if due <= now {
-            self.news.insert(subscription);
-        } else {
-            self.falling_due.insert((due, subscription));
         }
     }
 
@@ -144,13 +108,11 @@ impl Lines {
         token.owner() == LeaseOwner::Pipes
     }
 
-    /// Whether something of a subscription may be leased.
-    pub(super) fn has_due(&self, number: SubscriptionNumber, now: Timestamp) -> bool {
-        let first = self
-            .queues
-            .get(&number)
-            .and_then(|queue| queue.ready.first());
-        first.is_some_and(|(due, _)| *due <= now) && !self.inactive.contains(&number)
+    /// Brings the queues up to a time.
+    fn turn(&mut self, time: Timestamp) {
+        // Leases do not run out here: they live in the same process as whoever holds them.
+        let instant = Instant::now();
+        self.queues.turn(Moment { time, instant });
     }
 
     /// Leases what is due of a subscription to what is leased already, within a grant and a limit
@@ -163,21 +125,22 @@ impl Lines {
         leases: &mut Leases,
     ) {
         let number = grant.subscription;
-        let Some(queue) = self.queues.get_mut(&number) else {
+        self.turn(now);
+        if self.queues.next(number).is_none() {
             return;
-        };
+        }
         let Leases { leased, cut } = leases;
+        // What is older in the journal goes first, and did not fit.
+        if cut.iter().any(|cut| cut.subscription == number) {
+            return;
+        }
         let mut bytes: usize = leased.iter().map(|one| one.event.size_bytes()).sum();
         let own = leased.iter().filter(|one| one.id.subscription == number);
         let (count, mut own_bytes) = own.fold((0, 0), |(count, bytes), one| {
             (count + 1, bytes + one.event.size_bytes())
         });
-        // What is older in the journal goes first, and did not fit.
-        if cut.iter().any(|cut| cut.subscription == number) {
-            return;
-        }
         for _ in count..grant.count {
-            let Some(&(due, sequence)) = queue.ready.first().filter(|(due, _)| *due <= now) else {
+            let Some((place, sequence)) = self.queues.next(number) else {
                 return;
             };
             let Some(slot) = self.slots.get_mut(&sequence) else {
@@ -191,14 +154,12 @@ impl Lines {
                 });
                 return;
             }
+            let Some((token, _)) = self.queues.take(number, place, None, ()) else {
+                return;
+            };
             bytes += event_bytes;
             own_bytes += event_bytes;
-            queue.ready.remove(&(due, sequence));
-            queue.counts.in_flight += 1;
-            self.last_token += 1;
-            let token = LeaseToken::new(LeaseOwner::Pipes, self.last_token);
             slot.lease = Some(token);
-            self.leases.insert(token, sequence);
             leased.push(Leased {
                 token,
                 id: DeliveryId {
@@ -224,68 +185,52 @@ impl Lines {
             ending,
             follow_ups,
         } = settlement;
-        let Some(sequence) = self.leases.remove(&token) else {
+        self.turn(now);
+        let lease = self.queues.claim(token, Instant::now());
+        let Some(sequence) = lease.map(|lease| lease.key.sequence) else {
             return false;
         };
-        let Some(slot) = self.slots.get_mut(&sequence) else {
+        let Some(slot) = self.slots.get(&sequence) else {
             return false;
         };
-        slot.lease = None;
-        let hold = slot.hold;
-        let goes_back = self
-            .holds
-            .get(&slot.hold)
-            .is_none_or(|hold| hold.goes_back(slot.message));
-        let Some(queue) = self.queues.get_mut(&slot.subscription) else {
-            return false;
-        };
-        queue.counts.in_flight -= 1;
-        queue.is_refused = match &ending {
-            Ending::Retry { last, .. } => last.class == Class::Refused,
-            Ending::Released => queue.is_refused,
-            Ending::Delivered | Ending::Dead { .. } => false,
-        };
+        let (hold, message, subscription) = (slot.hold, slot.message, slot.subscription);
+        let holds = self.holds.get(&hold);
+        let (goes_back, is_orphan) = holds.map_or((true, true), |hold| {
+            (hold.goes_back(message), hold.is_orphan(message))
+        });
+        if let Some(subscribed) = self.subscriptions.get_mut(&subscription) {
+            subscribed.is_refused = match &ending {
+                Ending::Retry { last, .. } => last.class == Class::Refused,
+                Ending::Released => subscribed.is_refused,
+                Ending::Delivered | Ending::Dead { .. } => false,
+            };
+        }
         match ending {
-            Ending::Released | Ending::Retry { .. } if goes_back => self.hand_back(sequence, now),
-            Ending::Released => self.make_ready(sequence, now),
+            Ending::Released | Ending::Retry { .. } if goes_back => self.hand_back(sequence),
+            Ending::Dead { .. } if is_orphan => self.hand_back(sequence),
+            Ending::Released => self.put_back(sequence, token, None),
             Ending::Retry { at, failure, last } => {
-                queue.counts.retrying += u64::from(slot.attempts == 0);
-                slot.attempts += 1;
-                slot.failures += u32::from(failure);
-                (slot.due, slot.last) = (at, Some(last));
-                self.make_ready(sequence, now);
+                self.put_back(sequence, token, Some((at, failure, last)))
             }
             Ending::Delivered => {
-                if let Some(slot) = self.take_out(sequence, now) {
-                    if let Some(queue) = self.queues.get_mut(&slot.subscription) {
-                        queue.counts.pending -= 1;
-                        queue.counts.delivered += 1;
+                if let Some(slot) = self.take_out(sequence) {
+                    if let Some(subscribed) = self.subscriptions.get_mut(&slot.subscription) {
+                        subscribed.counts.pending -= 1;
+                        subscribed.counts.delivered += 1;
                     }
                     self.close(&slot, None, follow_ups);
                 }
             }
             Ending::Dead { reason, last } => {
-                if self.slots.get(&sequence).is_some_and(|slot| {
-                    self.holds
-                        .get(&slot.hold)
-                        .is_none_or(|hold| hold.is_orphan(slot.message))
-                }) {
-                    self.hand_back(sequence, now);
-                } else if let Some(mut slot) = self.take_out(sequence, now) {
-                    let attempts = slot.attempts + u32::from(last.is_some());
-                    let (subscription, order_key, last) =
-                        (slot.subscription, slot.order_key, last.or(slot.last.take()));
-                    self.close(
-                        &slot,
-                        Some(NewDead {
-                            subscription,
-                            order_key,
-                            reason,
-                            attempts,
-                            last,
-                        }),
-                        follow_ups,
-                    );
+                if let Some(mut slot) = self.take_out(sequence) {
+                    let dead = NewDead {
+                        subscription: slot.subscription,
+                        order_key: slot.order_key,
+                        reason,
+                        attempts: slot.attempts + u32::from(last.is_some()),
+                        last: last.or(slot.last.take()),
+                    };
+                    self.close(&slot, Some(dead), follow_ups);
                 }
             }
         }
@@ -296,29 +241,59 @@ impl Lines {
         true
     }
 
-    /// Takes a delivery out of its line, which frees the next of its order key. Its message still
+    /// Ends a lease whose delivery waits again: as before, or after one more attempt, until its
+    /// next.
+    fn put_back(
+        &mut self,
+        sequence: u64,
+        token: LeaseToken,
+        retry: Option<(Timestamp, bool, LastOutcome)>,
+    ) {
+        let Some(slot) = self.slots.get_mut(&sequence) else {
+            return;
+        };
+        slot.lease = None;
+        match retry {
+            None => self.queues.release(token),
+            Some((at, failure, last)) => {
+                if let Some(subscribed) = self.subscriptions.get_mut(&slot.subscription) {
+                    subscribed.counts.retrying += u64::from(slot.attempts == 0);
+                }
+                slot.attempts += 1;
+                slot.failures += u32::from(failure);
+                (slot.due, slot.last) = (at, Some(last));
+                self.queues.retry(token, at);
+            }
+        }
+        if slot.is_late {
+            self.move_to_journal(sequence);
+        }
+    }
+
+    /// Takes a delivery out of its queue, which frees the next of its order key. Its message still
     /// has it as a part.
-    fn take_out(&mut self, sequence: u64, now: Timestamp) -> Option<Slot> {
+    fn take_out(&mut self, sequence: u64) -> Option<Slot> {
         let slot = self.slots.remove(&sequence)?;
-        if let Some(token) = slot.lease {
-            self.leases.remove(&token);
+        match slot.lease {
+            Some(token) => drop(self.queues.end(token)),
+            None => drop(self.queues.remove(slot.key(sequence), slot.due)),
         }
         if let (Some(until), Some(hold)) = (slot.until, self.holds.get_mut(&slot.hold)) {
             hold.until.remove(&(until, sequence));
         }
-        let queue = self.queues.get_mut(&slot.subscription)?;
-        queue.ready.remove(&(slot.due, sequence));
-        queue.counts.in_flight -= u64::from(slot.lease.is_some());
-        queue.counts.retrying -= u64::from(slot.attempts > 0);
-        if let Some(key) = slot.order_key
-            && let Some(line) = queue.keys.get_mut(&key)
-        {
-            let was_first = line.front() == Some(&sequence);
-            line.retain(|one| *one != sequence);
-            match line.front().copied() {
-                None => drop(queue.keys.remove(&key)),
-                Some(next) if was_first => self.make_ready(next, now),
-                Some(_) => {}
+        if let Some(subscribed) = self.subscriptions.get_mut(&slot.subscription) {
+            subscribed.counts.retrying -= u64::from(slot.attempts > 0);
+        }
+        // What is behind it may have waited for its attempt alone to go into the journal.
+        if let Some(order_key) = slot.order_key {
+            let line = self.queues.with_order_key(slot.subscription, order_key);
+            let next = line.into_iter().next();
+            let is_late = |next: &u64| {
+                let next = self.slots.get(next);
+                next.is_some_and(|next| next.is_late && next.lease.is_none())
+            };
+            if let Some(next) = next.filter(is_late) {
+                self.move_to_journal(next);
             }
         }
         Some(slot)
@@ -401,19 +376,19 @@ impl Lines {
             if let Some(unburied) = hold.unburied.get_mut(&subscription) {
                 *unburied -= 1;
             }
-            if let Some(queue) = self.queues.get_mut(&subscription) {
-                queue.counts.pending -= 1;
+            if let Some(subscribed) = self.subscriptions.get_mut(&subscription) {
+                subscribed.counts.pending -= 1;
                 // From here on the journal counts it.
-                queue.counts.created -= u64::from(!goes_back);
-                queue.counts.cancelled += u64::from(goes_back);
+                subscribed.counts.created -= u64::from(!goes_back);
+                subscribed.counts.cancelled += u64::from(goes_back);
             }
         }
         hold.part_ended(closing.message, closing.bytes, goes_back);
     }
 
     /// A delivery goes back to its source.
-    fn hand_back(&mut self, sequence: u64, now: Timestamp) {
-        let Some(slot) = self.take_out(sequence, now) else {
+    fn hand_back(&mut self, sequence: u64) {
+        let Some(slot) = self.take_out(sequence) else {
             return;
         };
         self.cancelled(slot.subscription);
@@ -423,9 +398,9 @@ impl Lines {
     }
 
     fn cancelled(&mut self, subscription: SubscriptionNumber) {
-        if let Some(queue) = self.queues.get_mut(&subscription) {
-            queue.counts.pending -= 1;
-            queue.counts.cancelled += 1;
+        if let Some(subscribed) = self.subscriptions.get_mut(&subscription) {
+            subscribed.counts.pending -= 1;
+            subscribed.counts.cancelled += 1;
         }
     }
 
@@ -439,8 +414,7 @@ impl Lines {
         {
             return false;
         }
-        // Due times only move forward from here: what the end of this one frees is told of at once.
-        let Some(slot) = self.take_out(id.sequence.0, Timestamp(i64::MAX)) else {
+        let Some(slot) = self.take_out(id.sequence.0) else {
             return false;
         };
         self.cancelled(slot.subscription);
@@ -458,33 +432,42 @@ impl Lines {
             self.inactive.insert(number)
         };
         if has_changed {
-            if is_active && self.queues.contains_key(&number) {
-                self.news.insert(number);
+            if self.subscriptions.contains_key(&number) {
+                self.queues.set_open(number, is_active);
             }
             // Intakes look again whether they may ask for more.
             self.holds.values().for_each(|hold| hold.wake.notify_one());
         }
     }
 
-    pub(super) fn has_news(&self) -> bool {
-        !self.news.is_empty()
+    /// Whether whoever waits for news is to be woken.
+    pub(super) fn wakes(&self) -> bool {
+        self.queues.wakes()
     }
 
     /// The subscriptions of which something has become due and has not been told.
-    pub(super) fn take_news(&mut self, now: Timestamp) -> Vec<SubscriptionNumber> {
-        while let Some((_, number)) = self
-            .falling_due
-            .first()
-            .copied()
-            .filter(|(due, _)| *due <= now)
-        {
-            self.falling_due.pop_first();
-            self.news.insert(number);
-        }
-        std::mem::take(&mut self.news).into_iter().collect()
+    pub(super) fn take_news(&mut self, now: Timestamp) -> Option<Vec<SubscriptionNumber>> {
+        self.turn(now);
+        self.queues.take_news()
     }
 
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.falling_due.first().map(|(due, _)| *due)
+    /// How long whoever waits for news may sleep, unless he is woken.
+    pub(super) fn sleep(&mut self, time: Timestamp) -> Duration {
+        let instant = Instant::now();
+        self.queues.sleep(Moment { time, instant })
+    }
+}
+
+impl Slot {
+    fn key(&self, sequence: u64) -> DeliveryKey {
+        DeliveryKey {
+            subscription: self.subscription,
+            sequence,
+            run: 0,
+        }
+    }
+
+    fn place(&self, sequence: u64) -> Place {
+        Place::of(&self.key(sequence), self.due)
     }
 }

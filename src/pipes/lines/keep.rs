@@ -20,27 +20,29 @@ impl Lines {
     /// Sends into the journal what may not wait here any longer; of what has an attempt under way,
     /// what that does not end.
     pub(in crate::pipes) fn keep(&mut self, key: HoldKey, time: Instant, now: Timestamp) {
+        self.turn(now);
         while let Some(hold) = self.holds.get_mut(&key)
             && let Some(&(until, sequence)) = hold.until.first()
             && until <= time
         {
             hold.until.pop_first();
-            self.move_to_journal(sequence, now);
+            self.move_to_journal(sequence);
         }
     }
 
     /// Sends a delivery into the journal, with all that are in one line with it by their order key.
-    pub(super) fn move_to_journal(&mut self, sequence: u64, now: Timestamp) {
+    pub(super) fn move_to_journal(&mut self, sequence: u64) {
         let Some(slot) = self.slots.get(&sequence) else {
             return;
         };
-        let Some(queue) = self.queues.get_mut(&slot.subscription) else {
+        let Some(subscribed) = self.subscriptions.get_mut(&slot.subscription) else {
             return;
         };
-        let line = slot.order_key.and_then(|key| queue.keys.get(&key));
-        let line: Vec<u64> =
-            line.map_or_else(|| vec![sequence], |line| line.iter().copied().collect());
-        queue.nothing_before &= slot.order_key.is_none();
+        subscribed.nothing_before &= slot.order_key.is_none();
+        let line: Vec<u64> = match slot.order_key {
+            None => vec![sequence],
+            Some(order_key) => self.queues.with_order_key(slot.subscription, order_key),
+        };
         // Where an attempt is under way, it is the first's; the others must not overtake it.
         let waits = line
             .first()
@@ -53,11 +55,11 @@ impl Lines {
         }
         if !waits {
             line.into_iter()
-                .for_each(|sequence| self.keep_one(sequence, now));
+                .for_each(|sequence| self.keep_one(sequence));
         }
     }
 
-    fn keep_one(&mut self, sequence: u64, now: Timestamp) {
+    fn keep_one(&mut self, sequence: u64) {
         let Some(slot) = self.slots.get(&sequence) else {
             return;
         };
@@ -66,15 +68,15 @@ impl Lines {
             .get(&slot.hold)
             .is_none_or(|hold| hold.goes_back(slot.message))
         {
-            return self.hand_back(sequence, now);
+            return self.hand_back(sequence);
         }
-        let Some(slot) = self.take_out(sequence, now) else {
+        let Some(slot) = self.take_out(sequence) else {
             return;
         };
         let Some(hold) = self.holds.get_mut(&slot.hold) else {
             return;
         };
-        let due = (slot.due > now).then_some(slot.due);
+        let due = (slot.due > self.queues.time()).then_some(slot.due);
         let delivery = NewDelivery {
             subscription: slot.subscription,
             order_key: slot.order_key,
@@ -111,16 +113,16 @@ impl Lines {
             .get(&key)
             .is_some_and(|hold| hold.closings.is_empty());
         let is_known = self
-            .queues
+            .subscriptions
             .get(&number)
-            .is_some_and(|queue| queue.nothing_before);
+            .is_some_and(|subscribed| subscribed.nothing_before);
         (is_settled && !is_known).then_some(self.kept)
     }
 
     /// Nothing waits in the journal, as was found out since [`Lines::may_have_before`] told this.
     pub(in crate::pipes) fn has_nothing_before(&mut self, number: SubscriptionNumber, kept: u64) {
         if self.kept == kept {
-            self.queues.entry(number).or_default().nothing_before = true;
+            self.subscribed(number).nothing_before = true;
         }
     }
 }

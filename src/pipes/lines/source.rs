@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use pointsman_connectors::Acknowledgement;
+use pointsman_journal::queue;
 use pointsman_schemas::{Cursor, Event, Name, Reject, SubscriptionNumber, Timestamp};
 use tokio::sync::Notify;
 
-use super::{HoldKey, Lines, Queue, Slot};
+use super::{HoldKey, Lines, Slot, Subscribed};
 use crate::pipes::closing::Closing;
 use crate::pipes::hold::Hold;
 
@@ -48,9 +49,9 @@ impl Lines {
     ) -> bool {
         // Of a target that refuses, what waits for it asks again; where nothing does, the next
         // message has to.
-        let waits = |queue: &Queue| queue.is_refused && queue.counts.pending > 0;
+        let waits = |one: &Subscribed| one.is_refused && one.counts.pending > 0;
         let goes = |number| {
-            !self.inactive.contains(&number) && !self.queues.get(&number).is_some_and(waits)
+            !self.inactive.contains(&number) && !self.subscriptions.get(&number).is_some_and(waits)
         };
         pipe.is_some_and(goes)
             && self
@@ -67,6 +68,7 @@ impl Lines {
         cursor: Option<Cursor>,
         now: Timestamp,
     ) {
+        self.turn(now);
         let Some(hold) = self.holds.get_mut(&key) else {
             return;
         };
@@ -143,23 +145,30 @@ impl Lines {
             is_late: false,
         };
         hold.until.extend(until.map(|until| (until, sequence)));
+        let (place, waits) = (slot.place(sequence), {
+            let (is_immediate, carried) = (true, ());
+            queue::Slot::one(sequence, is_immediate, order_key, carried)
+        });
         self.slots.insert(sequence, slot);
-        let queue = self.queues.entry(subscription).or_default();
-        queue.counts.created += 1;
-        queue.counts.pending += 1;
-        let (mut is_first, mut follows) = (true, false);
-        if let Some(key) = order_key {
-            let line = queue.keys.entry(key).or_default();
-            line.push_back(sequence);
-            is_first = line.len() == 1;
-            // An earlier one of its key may wait in the journal.
-            follows = is_first && !queue.nothing_before;
+        let subscribed = self.subscribed(subscription);
+        subscribed.counts.created += 1;
+        subscribed.counts.pending += 1;
+        // An earlier one of its key may wait in the journal.
+        let may_follow = order_key.is_some() && !subscribed.nothing_before;
+        let is_behind = order_key.is_some_and(|key| self.queues.is_busy(subscription, key));
+        self.queues.insert(subscription, place, waits);
+        if may_follow && !is_behind {
+            self.move_to_journal(sequence);
         }
-        if follows {
-            self.move_to_journal(sequence, now);
-        } else if is_first {
-            self.make_ready(sequence, now);
-        }
+    }
+
+    /// What is known of a subscription, which is open for leasing unless it is paused.
+    pub(super) fn subscribed(&mut self, number: SubscriptionNumber) -> &mut Subscribed {
+        let is_active = !self.inactive.contains(&number);
+        self.subscriptions.entry(number).or_insert_with(|| {
+            self.queues.set_open(number, is_active);
+            Subscribed::default()
+        })
     }
 
     fn of_hold(&self, key: HoldKey, also_leased: bool) -> Vec<u64> {
@@ -176,19 +185,19 @@ impl Lines {
     }
 
     /// Takes no more in: what has no attempt under way goes back. Tells how many have one.
-    pub(in crate::pipes) fn drain(&mut self, key: HoldKey, now: Timestamp) -> usize {
+    pub(in crate::pipes) fn drain(&mut self, key: HoldKey) -> usize {
         if let Some(hold) = self.holds.get_mut(&key)
             && !std::mem::replace(&mut hold.draining, true)
         {
             for sequence in self.of_hold(key, false) {
-                self.hand_back(sequence, now);
+                self.hand_back(sequence);
             }
         }
         self.of_hold(key, true).len()
     }
 
     /// The source has broken off, and hands over again whatever it has not been told of.
-    pub(in crate::pipes) fn orphan(&mut self, key: HoldKey, now: Timestamp) {
+    pub(in crate::pipes) fn orphan(&mut self, key: HoldKey) {
         let Some(hold) = self.holds.get_mut(&key) else {
             return;
         };
@@ -197,20 +206,20 @@ impl Lines {
             self.closed(key, &closing, true);
         }
         for sequence in self.of_hold(key, false) {
-            self.hand_back(sequence, now);
+            self.hand_back(sequence);
         }
     }
 
     /// Forgets what a source has handed over, attempts under way included.
-    pub(in crate::pipes) fn forget(&mut self, key: HoldKey, now: Timestamp) {
+    pub(in crate::pipes) fn forget(&mut self, key: HoldKey) {
         for sequence in self.of_hold(key, true) {
-            self.hand_back(sequence, now);
+            self.hand_back(sequence);
         }
     }
 
     /// The source is gone.
-    pub(in crate::pipes) fn leave(&mut self, key: HoldKey, now: Timestamp) {
-        self.forget(key, now);
+    pub(in crate::pipes) fn leave(&mut self, key: HoldKey) {
+        self.forget(key);
         let Some(hold) = self.holds.remove(&key) else {
             return;
         };

@@ -13,13 +13,17 @@ impl Lines {
         &self,
         number: SubscriptionNumber,
     ) -> Option<(Counts, Option<Timestamp>)> {
-        let queue = self.queues.get(&number)?;
-        let oldest = if queue.counts.pending == 0 {
+        let subscribed = self.subscriptions.get(&number)?;
+        let oldest = if subscribed.counts.pending == 0 {
             None
         } else {
             self.of(number).map(|(_, slot)| slot.since).min()
         };
-        Some((queue.counts, oldest))
+        let counts = Counts {
+            in_flight: self.queues.in_flight(number) as u64,
+            ..subscribed.counts
+        };
+        Some((counts, oldest))
     }
 
     fn of(&self, number: SubscriptionNumber) -> impl Iterator<Item = (u64, &Slot)> {

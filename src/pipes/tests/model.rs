@@ -239,7 +239,7 @@ impl Play {
             }
             Step::Wait(time) => self.now.0 += i64::from(time),
             Step::Orphan => {
-                self.lines.orphan(self.hold, self.now);
+                self.lines.orphan(self.hold);
                 // Callers hear that it failed as the acknowledgement is dropped.
                 self.tell();
                 self.told.retain_mut(|told| {
@@ -296,7 +296,7 @@ impl Play {
         }
         let (counts, oldest) = self.lines.status(PIPE).unwrap_or_default();
         assert_eq!((counts.pending, counts.retrying, oldest), (0, 0, None));
-        assert_eq!(self.lines.drain(self.hold, self.now), 0);
+        assert_eq!(self.lines.drain(self.hold), 0);
         self.lines.hold(self.hold).unwrap().draining = false;
         assert!(
             self.lines.may_pull(self.hold, Some(PIPE)),
