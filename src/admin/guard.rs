@@ -61,7 +61,6 @@ pub enum AdminError {
     Bind {
         /// As it was given.
         address: String,
-        /// Why.
         reason: std::io::Error,
     },
 }

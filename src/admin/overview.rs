@@ -52,9 +52,7 @@ pub trait Overview: fmt::Debug + Send + Sync {
 /// A source as it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceStatus {
-    /// Its name.
     pub name: Name,
-    /// Whose.
     pub tenant: Name,
     /// The kind of its connector.
     pub kind: String,
@@ -80,9 +78,7 @@ pub struct SourceStatus {
 /// A rule or pipe in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleStatus {
-    /// Its name.
     pub name: Name,
-    /// Whose.
     pub tenant: Name,
     /// True of a pipe.
     pub pipe: bool,
@@ -102,9 +98,7 @@ pub struct RuleStatus {
 /// A target as it stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TargetStatus {
-    /// Its name.
     pub name: Name,
-    /// Whose.
     pub tenant: Name,
     /// The kind of its connector.
     pub kind: String,
@@ -124,7 +118,6 @@ pub struct TargetStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Circuit {
-    /// It is.
     Closed,
     /// It cannot be reached and is left alone for a while.
     Open,

@@ -16,7 +16,6 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 pub struct ProblemDocument {
     /// The status' own phrase.
     pub title: String,
-    /// The status.
     pub status: u16,
     /// What is wrong here and what to do.
     pub detail: String,
@@ -38,13 +37,11 @@ impl ProblemDocument {
         }
     }
 
-    /// 400.
     #[must_use]
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// 404.
     #[must_use]
     pub fn not_found(what: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("there is no {what}"))

@@ -27,7 +27,6 @@ use pointsman_journal::{
     SettleAnswer, Settlement, Subscription, SubscriptionIdentity, SubscriptionStatus,
 };
 
-/// 2026-01-31T09:30:00Z.
 pub(crate) const NOON: Timestamp = Timestamp(1_769_851_800_000_000);
 
 /// Data whose bytes a parser would change.

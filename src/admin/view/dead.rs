@@ -1,0 +1,228 @@
+//! Dead letters.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use pointsman_journal::{
+    DeadLetter, DeadReason, DeadSelection, JournalError, LastOutcome, Reader, Role,
+};
+use pointsman_schemas::{Class, DeliveryId, Name};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Page, structured};
+
+/// What an attempt came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastView {
+    pub at: String,
+    pub class: Class,
+    /// The target's own code.
+    pub code: Option<i32>,
+    /// One line for a person.
+    pub message: String,
+    /// The beginning of what the target answered.
+    pub response: String,
+}
+
+impl From<LastOutcome> for LastView {
+    fn from(last: LastOutcome) -> Self {
+        Self {
+            at: last.at.to_string(),
+            class: last.class,
+            code: last.code,
+            message: last.message,
+            response: last.response,
+        }
+    }
+}
+
+/// A dead letter without its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadView {
+    pub id: String,
+    pub tenant: Name,
+    /// The source that it came from.
+    pub origin: Name,
+    /// The rule; none of what a source could not read.
+    pub rule: Option<Name>,
+    /// The target's place in the rule.
+    pub role: Option<Role>,
+    pub target: Option<Name>,
+    /// Why it is dead.
+    pub reason: DeadReason,
+    /// One line for a person.
+    pub message: String,
+    /// When it died.
+    pub at: String,
+    pub attempts: u32,
+    /// What the last of them came to.
+    pub last: Option<LastView>,
+}
+
+impl From<DeadLetter> for DeadView {
+    fn from(letter: DeadLetter) -> Self {
+        let subscription = letter.subscription;
+        Self {
+            id: letter.id.to_string(),
+            tenant: letter.tenant,
+            origin: letter.origin,
+            rule: subscription.as_ref().map(|identity| identity.rule.clone()),
+            role: subscription.as_ref().map(|identity| identity.role),
+            target: subscription.map(|identity| identity.target),
+            reason: letter.reason,
+            message: letter.message,
+            at: letter.at.to_string(),
+            attempts: letter.attempts,
+            last: letter.last.map(LastView::from),
+        }
+    }
+}
+
+/// A dead letter and what is in it.
+#[derive(Debug, Serialize)]
+pub struct DeadWhole {
+    #[serde(flatten)]
+    pub letter: DeadView,
+    #[serde(flatten)]
+    pub content: DeadContent,
+}
+
+/// What is in a dead letter: an event, or what a source could not read.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct DeadContent {
+    /// The event in the JSON format, its data as it came in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Box<RawValue>>,
+    /// Why the event cannot be shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_missing: Option<String>,
+    /// What could not be read, where it is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<String>,
+    /// What could not be read, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_base64: Option<String>,
+}
+
+/// Dead letters from after `after`, at most `limit`.
+///
+/// # Errors
+/// [`JournalError::Io`].
+pub async fn dead_page(
+    reader: &dyn Reader,
+    selection: &DeadSelection,
+    after: Option<DeliveryId>,
+    limit: usize,
+) -> Result<Page<DeadView>, JournalError> {
+    let mut letters = reader
+        .dead(selection, after, limit.saturating_add(1))
+        .await?;
+    let more = letters.len() > limit;
+    letters.truncate(limit);
+    let next = letters
+        .last()
+        .filter(|_| more)
+        .map(|last| last.id.to_string());
+    Ok(Page {
+        items: letters.into_iter().map(DeadView::from).collect(),
+        next,
+    })
+}
+
+/// One dead letter with its content; none where there is no such letter.
+///
+/// # Errors
+/// [`JournalError::Io`].
+pub async fn dead_letter(
+    reader: &dyn Reader,
+    id: DeliveryId,
+) -> Result<Option<DeadWhole>, JournalError> {
+    let selection = DeadSelection {
+        ids: Some(vec![id]),
+        ..DeadSelection::default()
+    };
+    let Some(letter) = reader.dead(&selection, None, 1).await?.pop() else {
+        return Ok(None);
+    };
+    let mut content = DeadContent::default();
+    if letter.subscription.is_some() {
+        match reader.event(id.sequence).await {
+            Ok(Some(stored)) => content.event = structured(&stored.event),
+            Ok(None) => content.event_missing = Some("the event is no longer there".into()),
+            Err(JournalError::Damaged(what)) => {
+                content.event_missing = Some(JournalError::Damaged(what).to_string())
+            }
+            Err(error) => return Err(error),
+        }
+    } else {
+        match std::str::from_utf8(&letter.raw) {
+            Ok(text) => content.raw = Some(text.to_owned()),
+            Err(_) => content.raw_base64 = Some(STANDARD.encode(&letter.raw)),
+        }
+    }
+    Ok(Some(DeadWhole {
+        letter: letter.into(),
+        content,
+    }))
+}
+
+/// Which dead letters are meant, as it is sent to the API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeadRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<String>>,
+    /// Of this tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Name>,
+    /// Of this rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Name>,
+    /// For this target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Name>,
+    /// With this reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<DeadReason>,
+    /// Every one: has to be said where nothing else is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+}
+
+/// Ids that one request may name.
+pub const IDS_MAX: usize = 10_000;
+
+impl DeadRequest {
+    /// The selection.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words: nothing is selected, or everything and something, or an id
+    /// is none.
+    pub fn selection(&self) -> Result<DeadSelection, String> {
+        let ids = match &self.ids {
+            None => None,
+            Some(ids) if ids.is_empty() || ids.len() > IDS_MAX => {
+                return Err(format!("ids holds 1 to {IDS_MAX} ids"));
+            }
+            Some(ids) => Some(
+                ids.iter()
+                    .map(|id| id.parse().map_err(|error| format!("{error}")))
+                    .collect::<Result<_, String>>()?,
+            ),
+        };
+        let selection = DeadSelection {
+            ids,
+            tenant: self.tenant.clone(),
+            rule: self.rule.clone(),
+            target: self.target.clone(),
+            reason: self.reason,
+        };
+        match (selection == DeadSelection::default(), self.all) {
+            (true, false) => Err(
+                "nothing is selected: give ids, tenant, rule, target or reason, or say all".into(),
+            ),
+            (false, true) => Err("all and a narrower selection exclude each other".into()),
+            _ => Ok(selection),
+        }
+    }
+}

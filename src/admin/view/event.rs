@@ -1,0 +1,240 @@
+//! Retained events, and what became of them.
+
+use pointsman_journal::{
+    DeadLetter, DeadReason, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader,
+    Role, StoredEvent, SubscriptionIdentity, SubscriptionStatus,
+};
+use pointsman_schemas::{AttributeValue, DeliveryId, Epoch, Name, Sequence, SubscriptionNumber};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::{Page, structured};
+use crate::router::Explained;
+
+/// A retained event.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EventView {
+    pub sequence: u64,
+    pub tenant: Name,
+    /// The source that it came from.
+    pub origin: Name,
+    /// When it was appended.
+    pub at: String,
+    /// The event in the JSON format, its data as it came in.
+    pub event: Option<Box<RawValue>>,
+}
+
+impl From<StoredEvent> for EventView {
+    fn from(stored: StoredEvent) -> Self {
+        Self {
+            sequence: stored.sequence.0,
+            event: structured(&stored.event),
+            tenant: stored.tenant,
+            origin: stored.origin,
+            at: stored.at.to_string(),
+        }
+    }
+}
+
+/// Why rules did or did not take a retained event, by the rules in force now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExplainView {
+    /// The event's place.
+    pub sequence: u64,
+    pub tenant: Name,
+    /// The source that it came from.
+    pub origin: Name,
+    pub event: Map<String, Value>,
+    /// What the rules say.
+    #[serde(flatten)]
+    pub explained: Explained,
+    /// What became of it, for each target of the rules that took it.
+    #[serde(default)]
+    pub deliveries: Vec<FateView>,
+}
+
+/// What became of one event for one target of a rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FateView {
+    pub rule: Name,
+    pub target: Name,
+    /// What became of it.
+    pub fate: Fate,
+    /// The task or dead letter, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Not before this it is tried, or tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<String>,
+    /// Why it is dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<DeadReason>,
+    pub attempts: u32,
+    /// What the last of them came to, or what else there is to say.
+    pub message: String,
+}
+
+/// What becomes of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It waits, or is under way.
+    Pending,
+    /// It is a dead letter.
+    Dead,
+    /// Neither: it was delivered, cancelled or purged, or the rule did not have the target when the
+    /// event came.
+    Ended,
+}
+
+/// Of one event and one subscription more runs than this are not looked at: redrives and replays
+/// make them.
+const RUNS_MAX: usize = 16;
+
+/// Of one event more dead letters than this are not looked at.
+const LETTERS_MAX: usize = 1_000;
+
+/// What became of an event for the targets of the rules that take it now.
+///
+/// # Errors
+/// [`JournalError::Io`].
+pub async fn fates(
+    reader: &dyn Reader,
+    stored: &StoredEvent,
+    taken: &[Name],
+) -> Result<Vec<FateView>, JournalError> {
+    let sequence = stored.sequence;
+    let before = sequence.0.checked_sub(1).map(Sequence);
+    // Behind all of the event before it.
+    let after = before.map(|sequence| DeliveryId {
+        epoch: Epoch(0),
+        sequence,
+        subscription: SubscriptionNumber(u32::MAX),
+        run: u64::MAX,
+    });
+    let letters = reader
+        .dead(&DeadSelection::default(), after, LETTERS_MAX)
+        .await?;
+    let letters: Vec<DeadLetter> = letters
+        .into_iter()
+        .take_while(|letter| letter.id.sequence == sequence)
+        .collect();
+    let mut fates = Vec::new();
+    for status in reader.subscriptions().await? {
+        let SubscriptionStatus {
+            number, identity, ..
+        } = status;
+        let is_meant = identity.tenant == stored.tenant
+            && identity.role == Role::To
+            && taken.contains(&identity.rule);
+        if !is_meant {
+            continue;
+        }
+        let found = fates.len();
+        let pending = reader.pending(number, before, RUNS_MAX).await?;
+        let pending = pending
+            .into_iter()
+            .take_while(|one| one.id.sequence == sequence);
+        fates.extend(pending.map(|one| FateView::pending(&identity, one)));
+        let letters = letters
+            .iter()
+            .filter(|letter| letter.id.subscription == number);
+        fates.extend(letters.map(|letter| FateView::dead(&identity, letter)));
+        if fates.len() == found {
+            fates.push(FateView::ended(&identity));
+        }
+    }
+    Ok(fates)
+}
+
+impl FateView {
+    fn ended(identity: &SubscriptionIdentity) -> Self {
+        Self {
+            rule: identity.rule.clone(),
+            target: identity.target.clone(),
+            fate: Fate::Ended,
+            id: None,
+            due: None,
+            reason: None,
+            attempts: 0,
+            message: String::new(),
+        }
+    }
+
+    fn pending(identity: &SubscriptionIdentity, pending: Pending) -> Self {
+        Self {
+            fate: Fate::Pending,
+            id: Some(pending.id.to_string()),
+            due: Some(pending.due.to_string()),
+            attempts: pending.attempts,
+            message: pending.last.map_or_else(String::new, |last| last.message),
+            ..Self::ended(identity)
+        }
+    }
+
+    fn dead(identity: &SubscriptionIdentity, letter: &DeadLetter) -> Self {
+        let last = letter.last.as_ref().map_or("", |last| &last.message);
+        let message = match letter.message.as_str() {
+            "" => last,
+            message => message,
+        };
+        Self {
+            fate: Fate::Dead,
+            id: Some(letter.id.to_string()),
+            reason: Some(letter.reason),
+            attempts: letter.attempts,
+            message: message.to_owned(),
+            ..Self::ended(identity)
+        }
+    }
+}
+
+impl ExplainView {
+    /// An event with what the rules say of it.
+    #[must_use]
+    pub fn new(stored: &StoredEvent, explained: Explained) -> Self {
+        let value = |value| match value {
+            AttributeValue::String(text) => Value::from(text),
+            AttributeValue::Integer(number) => number.into(),
+            AttributeValue::Boolean(value) => value.into(),
+        };
+        let event = stored
+            .event
+            .attributes()
+            .map(|(name, attribute)| (name.to_owned(), value(attribute)))
+            .collect();
+        let (tenant, origin) = (stored.tenant.clone(), stored.origin.clone());
+        Self {
+            sequence: stored.sequence.0,
+            tenant,
+            origin,
+            event,
+            explained,
+            deliveries: Vec::new(),
+        }
+    }
+}
+
+/// Bytes of events that a page holds at most, where it holds more than one.
+const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Retained events in their order, at most `limit`; damaged ones are left out.
+///
+/// # Errors
+/// [`JournalError::Io`].
+pub async fn event_page(
+    reader: &dyn Reader,
+    from: EventsFrom,
+    limit: usize,
+) -> Result<Page<EventView>, JournalError> {
+    let EventPage {
+        events,
+        next,
+        damaged: _,
+    } = reader.events(from, limit, PAGE_BYTES_MAX).await?;
+    Ok(Page {
+        items: events.into_iter().map(EventView::from).collect(),
+        next: next.map(|next| next.0.to_string()),
+    })
+}
