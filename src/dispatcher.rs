@@ -17,6 +17,7 @@
 //! - Stopping ends nothing: what has no outcome is put back as if it had never been leased.
 //! - This module does not know HTTP, rules or what a store is made of.
 
+mod attempts;
 mod bytes;
 pub mod circuit;
 pub mod fair;
@@ -25,64 +26,52 @@ mod handle;
 mod lane;
 mod leasing;
 pub mod limit;
+mod observer;
 mod occupancy;
 pub mod plan;
-mod queues;
+mod preparation;
 pub mod rate;
 mod refusals;
 pub mod schedule;
+mod scheduler;
 mod settling;
 pub mod stack;
 pub mod status;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::FutureExt;
-use pointsman_connectors::AttemptEnd;
-use pointsman_schemas::{Class, Clock, Outcome, SubscriptionNumber};
+use pointsman_journal::{Ending, FollowUp, Journal, LeaseToken, Leased, Settlement};
+use pointsman_schemas::{Clock, Outcome, SubscriptionNumber};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
-use self::follow::{HOPS_MAX, follow_ups, hops};
+use self::attempts::{Finished, UnderWay};
+use self::follow::follow_ups;
 use self::handle::Command;
-pub use self::handle::{Handle, Options, Stopped, Summary};
-use self::leasing::{Answer, Leasing};
-pub use self::plan::{Follow, FollowWith, Observe, Plan, Prepare, Route, Target};
-use self::queues::{Granted, Queues, Replaced, Ticket};
-use self::refusals::Refusal;
-
-use self::schedule::{Decision, Tried, class_in_force, decide};
-use self::settling::{JOURNAL_AGAIN, Settled, Settling};
-use self::stack::{Reached, Try};
-use self::status::{Board, Paused};
-pub use self::status::{CircuitStatus, TargetStatus};
+use self::leasing::Leasing;
+use self::scheduler::{Replaced, Scheduler};
+use self::settling::{Settled, Settling};
+use self::status::Board;
 use crate::router::Matcher;
-use pointsman_journal::{
-    Activity, DeadReason, Ending, FollowUp, Journal, JournalError, LastOutcome, LeaseToken, Leased,
-    Leases, Role, Settlement,
-};
 
-/// How much of a target's answer is kept with a delivery that is tried again or dead. A report
-/// carries all that was read.
-const LAST_RESPONSE_BYTES_MAX: usize = 4 * 1024;
-
-/// How soon a delivery is tried again that was refused and of which nobody can tell yet whether it
-/// is its own fault: whoever mends what is wrong sees that soon.
-const REFUSED_ALONE_AGAIN: Duration = Duration::from_secs(15);
+pub use self::handle::{Handle, Options, Stopped, Summary};
+pub use self::observer::Observer;
+pub use self::plan::{Follow, FollowWith, Plan, Route, Target};
+pub use self::preparation::Preparation;
+pub use self::status::{CircuitStatus, TargetStatus};
 
 /// How long the last settlements may take after the grace, while the store fails: what is not
 /// settled then is delivered again.
@@ -97,11 +86,11 @@ pub struct Dispatcher {
     due_clock: Arc<dyn Clock>,
     options: Options,
     random: StdRng,
-    queues: Queues,
+    scheduler: Scheduler,
     /// Matches the events that targets answer with.
     replies: Matcher,
-    flights: HashMap<LeaseToken, Flight>,
-    attempts: JoinSet<Landed>,
+    under_way: HashMap<LeaseToken, UnderWay>,
+    attempts: JoinSet<Finished>,
     leasing: Leasing,
     settling: Settling,
     /// Tells the journal which subscriptions are gone.
@@ -122,21 +111,6 @@ impl fmt::Debug for Dispatcher {
     }
 }
 
-/// A delivery whose attempt is under way.
-struct Flight {
-    leased: Leased,
-    route: Arc<Route>,
-    ticket: Ticket,
-    started: Instant,
-}
-
-/// An attempt that has ended.
-struct Landed {
-    token: LeaseToken,
-    reached: Reached,
-    at: Instant,
-}
-
 impl Dispatcher {
     /// A dispatcher with its first plan. `replies` matches the events that targets answer with.
     #[must_use]
@@ -155,9 +129,9 @@ impl Dispatcher {
             clock,
             random: StdRng::seed_from_u64(options.seed),
             options,
-            queues: Queues::new(options.in_flight_bytes_max),
+            scheduler: Scheduler::new(options.in_flight_bytes_max),
             replies,
-            flights: HashMap::new(),
+            under_way: HashMap::new(),
             attempts: JoinSet::new(),
             leasing: Leasing::default(),
             settling: Settling::default(),
@@ -208,17 +182,17 @@ impl Dispatcher {
                 }
                 () = self.board.has_probes.notified() => {
                     let numbers = std::mem::take(&mut *self.board.probes.lock());
-                    self.queues.probe(numbers);
+                    self.scheduler.probe(numbers);
                 }
                 numbers = &mut due => {
-                    self.queues.tell(numbers);
+                    self.scheduler.tell(numbers);
                     due.set(journal.due().fuse());
                 }
                 answer = self.leasing.next(), if self.leasing.is_calling() => self.leased(answer, false),
-                settled = self.settling.next(), if self.settling.is_calling() => self.on_settled(settled),
-                Some(landed) = self.attempts.join_next(), if !self.attempts.is_empty() => self.on_landed(landed.ok()),
-                Some(number) = self.gone.join_next(), if !self.gone.is_empty() => self.on_gone(number.ok()),
-                () = &mut timer, if wake_at.is_some() => self.queues.fire(Instant::now()),
+                settled = self.settling.next(), if self.settling.is_calling() => self.settled_some(settled),
+                Some(ended) = self.attempts.join_next(), if !self.attempts.is_empty() => self.finished(ended.ok()),
+                Some(number) = self.gone.join_next(), if !self.gone.is_empty() => self.noted_gone(number.ok()),
+                () = &mut timer, if wake_at.is_some() => self.scheduler.fire(Instant::now()),
             }
         }
         self.stop(grace).await
@@ -235,23 +209,23 @@ impl Dispatcher {
             tokio::select! {
                 () = sleep_until(until) => break,
                 () = self.hasten.cancelled() => break,
-                settled = self.settling.next(), if self.settling.is_calling() => self.on_settled(settled),
-                Some(landed) = self.attempts.join_next() => self.on_landed(landed.ok()),
+                settled = self.settling.next(), if self.settling.is_calling() => self.settled_some(settled),
+                Some(ended) = self.attempts.join_next() => self.finished(ended.ok()),
                 () = sleep_until(again_at.unwrap_or(until)), if again_at.is_some() => {}
             }
         }
-        // Those that have ended in this very moment count; the others are cancelled and leave their
-        // flight behind.
+        // Those that have ended in this very moment count; the others are cancelled, and stay among
+        // those under way.
         self.attempts.abort_all();
-        while let Some(landed) = self.attempts.join_next().await {
-            self.on_landed(landed.ok());
+        while let Some(ended) = self.attempts.join_next().await {
+            self.finished(ended.ok());
         }
-        let abandoned = self.flights.len();
-        let flights: Vec<Flight> = self.flights.drain().map(|(_, flight)| flight).collect();
-        for flight in flights {
+        let abandoned = self.under_way.len();
+        let under_way: Vec<UnderWay> = self.under_way.drain().map(|(_, one)| one).collect();
+        for one in under_way {
             self.settle(
-                flight.leased.token,
-                Some(flight.route),
+                one.leased.token,
+                Some(one.route),
                 Ending::Released,
                 Vec::new(),
             );
@@ -262,7 +236,7 @@ impl Dispatcher {
             let again_at = self.settling.again_at();
             tokio::select! {
                 () = sleep_until(last) => break,
-                settled = self.settling.next(), if self.settling.is_calling() => self.on_settled(settled),
+                settled = self.settling.next(), if self.settling.is_calling() => self.settled_some(settled),
                 () = sleep_until(again_at.unwrap_or(last)), if again_at.is_some() => {}
             }
         }
@@ -293,20 +267,20 @@ impl Dispatcher {
     /// Hands back what is in force no more.
     fn reload(&mut self, plan: Plan) -> Replaced {
         let (gauges, old) =
-            self.queues
+            self.scheduler
                 .reload(plan.targets, plan.routes, Instant::now(), self.clock.now());
         *self.board.targets.lock() = gauges;
-        self.queues.retain_paused(&mut self.board.paused.lock());
+        self.scheduler.retain_paused(&mut self.board.paused.lock());
         old
     }
 
     fn in_flight(&self) -> usize {
-        self.flights.len() + self.settling.len()
+        self.under_way.len() + self.settling.len()
     }
 
     fn wake_at(&self) -> Option<Instant> {
         [
-            self.queues.next_timer(),
+            self.scheduler.next_timer(),
             self.settling.again_at(),
             self.leasing.again_at(),
         ]
@@ -316,302 +290,14 @@ impl Dispatcher {
     }
 
     fn start_lease(&mut self, now: Instant) {
-        if self.leasing.may_start(now) && self.queues.has_awake() {
-            let (granted, bytes_max) = self.queues.grants(
+        if self.leasing.may_start(now) && self.scheduler.has_awake() {
+            let (granted, bytes_max) = self.scheduler.grants(
                 self.options.in_flight_max.saturating_sub(self.in_flight()),
                 now,
             );
             if !granted.is_empty() {
                 self.leasing.start(&self.journal, granted, bytes_max);
             }
-        }
-    }
-
-    /// A lease call has been answered. What it brings becomes attempts, or is put back where the
-    /// dispatcher stops.
-    fn leased(&mut self, answer: Answer, stops: bool) {
-        let Answer {
-            mut granted,
-            leases,
-        } = answer;
-        // After a failure all of them stay ready.
-        let failed = leases.is_none();
-        let Leases { leased, cut } = leases.unwrap_or_default();
-        let next_bytes: HashMap<_, _> = cut
-            .into_iter()
-            .map(|cut| (cut.subscription, cut.event_bytes))
-            .collect();
-        granted.sort_unstable_by_key(|granted| granted.turn.subscription);
-        for leased in leased {
-            let found = granted
-                .binary_search_by_key(&leased.id.subscription, |granted| granted.turn.subscription);
-            match found
-                .ok()
-                .and_then(|index| granted.get_mut(index))
-                .filter(|_| !stops)
-            {
-                Some(granted) => {
-                    granted.leased += 1;
-                    self.begin(leased, granted);
-                }
-                None => self.settle(leased.token, None, Ending::Released, Vec::new()),
-            }
-        }
-        let now = Instant::now();
-        for granted in granted {
-            let next_bytes = next_bytes.get(&granted.turn.subscription).copied();
-            self.queues.granted(granted, failed, next_bytes, now);
-        }
-        self.show_in_flight();
-    }
-
-    fn begin(&mut self, leased: Leased, granted: &mut Granted) {
-        // A reload may have taken the subscription away while it was being leased.
-        let Some(route) = self.queues.route(leased.id.subscription).map(Arc::clone) else {
-            return self.settle(leased.token, None, Ending::Released, Vec::new());
-        };
-        let time = self.clock.now();
-        if route.policy.is_expired(leased.since, self.due_clock.now()) {
-            return self.end(
-                leased,
-                route,
-                Ending::Dead {
-                    reason: DeadReason::Expired,
-                    last: None,
-                },
-                None,
-            );
-        }
-        // Whoever redrives it wants it to go round once more, and what follows from its end is no
-        // further round.
-        if hops(&leased.event) > HOPS_MAX && leased.id.run == 0 && route.identity.role == Role::To {
-            return self.end(
-                leased,
-                route,
-                Ending::Dead {
-                    reason: DeadReason::Hops,
-                    last: None,
-                },
-                None,
-            );
-        }
-        let started = Instant::now();
-        let Some((stack, ticket)) = self
-            .queues
-            .begin(granted, leased.event.size_bytes(), started)
-        else {
-            return self.settle(leased.token, None, Ending::Released, Vec::new());
-        };
-        let token = leased.token;
-        let one = Try {
-            id: leased.id,
-            tenant: leased.tenant.clone(),
-            event: Arc::clone(&leased.event),
-            attempt: leased.attempts.saturating_add(1),
-            route: Arc::clone(&route),
-            deadline: time.plus(route.policy.timeout()),
-            end: AttemptEnd::default(),
-        };
-        self.flights.insert(
-            token,
-            Flight {
-                leased,
-                route,
-                ticket,
-                started,
-            },
-        );
-        self.attempts.spawn(async move {
-            let reached = match AssertUnwindSafe(stack.oneshot(one)).catch_unwind().await {
-                Ok(Ok(reached)) => reached,
-                Ok(Err(never)) => match never {},
-                Err(_panic) => Reached::Target(Outcome::new(
-                    Class::Failed,
-                    "the connector panicked; this is a bug in it",
-                )),
-            };
-            Landed {
-                token,
-                reached,
-                at: Instant::now(),
-            }
-        });
-    }
-
-    /// An attempt has ended, and with it as many others as have ended too; none where it was
-    /// cancelled.
-    fn on_landed(&mut self, landed: Option<Landed>) {
-        let mut next = landed;
-        loop {
-            if let Some(landed) = next {
-                self.landed(landed);
-            }
-            match self.attempts.try_join_next() {
-                Some(landed) => next = landed.ok(),
-                None => break,
-            }
-        }
-        self.show_in_flight();
-    }
-
-    fn landed(&mut self, Landed { token, reached, at }: Landed) {
-        let Some(Flight {
-            leased,
-            route,
-            ticket,
-            started,
-        }) = self.flights.remove(&token)
-        else {
-            return;
-        };
-        let time = self.clock.now();
-        let mut outcome = match reached {
-            Reached::Target(outcome) => outcome,
-            Reached::Nothing(message) => {
-                self.queues.ended_uncalled(ticket, started, at);
-                let last = last_outcome(
-                    &Outcome::new(Class::Rejected, message),
-                    Class::Rejected,
-                    time,
-                );
-                return self.end(
-                    leased,
-                    route,
-                    Ending::Dead {
-                        reason: DeadReason::Transform,
-                        last: Some(last),
-                    },
-                    None,
-                );
-            }
-        };
-        let (class, retry_after) = (
-            class_in_force(outcome.class, outcome.retry_after),
-            outcome.retry_after,
-        );
-        let ended = queues::Outcome {
-            delivery: leased.id,
-            started,
-            at,
-            class,
-            retry_after,
-            message: &outcome.message,
-        };
-        self.queues.ended(ticket, ended, time, self.random.random());
-        route
-            .observe
-            .attempted(class, at.saturating_duration_since(started));
-        let number = leased.id.subscription;
-        if class == Class::Delivered {
-            self.queues.passed(ticket, at);
-        }
-        if class != Class::Refused
-            && self
-                .queues
-                .resume_refused(ticket, class == Class::Delivered)
-        {
-            tracing::info!(rule = %route.identity.rule, target = %route.identity.target, "the target no longer refuses; going on");
-            self.board.paused.lock().remove(&number);
-        }
-        let (attempts, failures, since) = (leased.attempts, leased.failures, leased.since);
-        let now = self.due_clock.now();
-        let tried = Tried {
-            class,
-            retry_after,
-            attempts,
-            failures,
-            since,
-            now,
-        };
-        // Of a subscription that pauses, the pause keeps the deliveries back and not their due
-        // time: a reload or restart asks at once.
-        let retry = |at, failure, outcome: &Outcome| Ending::Retry {
-            at,
-            failure,
-            last: last_outcome(outcome, class, time),
-        };
-        let ending = match decide(&route.policy, &tried, self.random.random()) {
-            Decision::Delivered => Ending::Delivered,
-            Decision::RetryAt { at, failure } => retry(at, failure, &outcome),
-            Decision::Dead(reason) => Ending::Dead {
-                reason,
-                last: Some(last_outcome(&outcome, class, time)),
-            },
-            Decision::PauseRefused { probe_at } => match self.queues.refused(ticket, leased.id, at)
-            {
-                Refusal::OfDelivery => Ending::Dead {
-                    reason: DeadReason::Rejected,
-                    last: Some(last_outcome(&outcome, class, time)),
-                },
-                Refusal::OfSubscription => {
-                    self.refused(ticket, &route, &outcome, at + probe_at.since(now));
-                    retry(now, false, &outcome)
-                }
-                Refusal::Unclear => {
-                    self.queues
-                        .ask_again_later(ticket, at + probe_at.since(now));
-                    let wait = route.policy.backoff(attempts).min(REFUSED_ALONE_AGAIN);
-                    retry(
-                        now.plus(wait.mul_f64(self.random.random())),
-                        false,
-                        &outcome,
-                    )
-                }
-            },
-            // Where an event decides the address, that alone is gone.
-            Decision::Gone if route.is_templated => Ending::Dead {
-                reason: DeadReason::Rejected,
-                last: Some(last_outcome(&outcome, class, time)),
-            },
-            Decision::Gone => {
-                self.gone(number, &route);
-                retry(now, false, &outcome)
-            }
-        };
-        self.end(leased, route, ending, Some(&mut outcome));
-    }
-
-    fn refused(&mut self, ticket: Ticket, route: &Route, outcome: &Outcome, probe_at: Instant) {
-        let number = ticket.subscription();
-        if self.queues.pause_refused(ticket, probe_at) {
-            let (rule, target) = (&route.identity.rule, &route.identity.target);
-            let reason = match outcome.message.as_str() {
-                "" => "the target refused a delivery",
-                message => message,
-            };
-            tracing::warn!(%rule, %target, reason, "the target does not know us: paused, nothing is lost; mend its auth and resume it or reload");
-            let paused = Paused {
-                reason: reason.to_owned(),
-                since: self.clock.now(),
-            };
-            self.board.paused.lock().insert(number, paused);
-        }
-    }
-
-    fn gone(&mut self, number: SubscriptionNumber, route: &Route) {
-        if !self.queues.pause_gone(number) {
-            return;
-        }
-        let (rule, target) = (&route.identity.rule, &route.identity.target);
-        tracing::warn!(%rule, %target, "the target is gone for good: paused until somebody resumes it, its deliveries are kept");
-        let journal = Arc::clone(&self.journal);
-        self.gone.spawn(async move {
-            let mut pause = JOURNAL_AGAIN.0;
-            while let Err(error) = journal.set_activity(number, Activity::Gone).await {
-                if matches!(error, JournalError::NotFound(_) | JournalError::Closed) {
-                    break;
-                }
-                tracing::warn!(%error, again_in = ?pause, "cannot note that a target is gone");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(JOURNAL_AGAIN.1);
-            }
-            number
-        });
-    }
-
-    fn on_gone(&mut self, number: Option<SubscriptionNumber>) {
-        if let Some(number) = number {
-            self.queues.resume_gone(number);
         }
     }
 
@@ -651,9 +337,9 @@ impl Dispatcher {
         });
     }
 
-    fn on_settled(&mut self, count: usize) {
+    fn settled_some(&mut self, count: usize) {
         self.settled += count as u64;
-        self.queues.settled();
+        self.scheduler.settled();
         self.show_in_flight();
     }
 
@@ -661,20 +347,5 @@ impl Dispatcher {
         self.board
             .in_flight
             .store(self.in_flight(), Ordering::Relaxed);
-    }
-}
-
-fn last_outcome(outcome: &Outcome, class: Class, at: pointsman_schemas::Timestamp) -> LastOutcome {
-    let response = outcome
-        .response
-        .get(..LAST_RESPONSE_BYTES_MAX)
-        .unwrap_or(&outcome.response);
-    let response = String::from_utf8_lossy(response).into_owned();
-    LastOutcome {
-        at,
-        class,
-        code: outcome.code,
-        message: outcome.message.clone(),
-        response,
     }
 }

@@ -33,9 +33,7 @@ pub struct RuleInForce {
     /// The sources whose events it looks at; any but `replies` and those of pipes where none is
     /// given.
     pub from: Option<Vec<Name>>,
-    /// `match`.
     pub pattern: Option<Pattern>,
-    /// `where`.
     pub condition: Option<Condition>,
     pub filters: Option<Filters>,
     pub subscriptions: Vec<SubscriptionInForce>,

@@ -1,5 +1,6 @@
 //! What the bus tells about itself: logs here, numbers in [`metrics`].
 
+pub mod digest;
 pub mod journal;
 mod line;
 pub mod listeners;

@@ -19,7 +19,7 @@ use crate::telemetry::metrics::Kept;
 use pointsman_journal::{SubscriptionIdentity, SubscriptionStatus};
 
 /// The running parts.
-pub struct Running {
+pub struct RunningParts {
     sources: Arc<Sources>,
     router: Arc<ArcSwap<Router>>,
     dispatcher: dispatcher::Handle,
@@ -34,15 +34,15 @@ pub struct Running {
     stopping: AtomicBool,
 }
 
-impl fmt::Debug for Running {
+impl fmt::Debug for RunningParts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running")
+        f.debug_struct("RunningParts")
             .field("ready", &self.ready)
             .finish_non_exhaustive()
     }
 }
 
-impl Running {
+impl RunningParts {
     /// Parts that are not ready yet.
     pub fn new(
         sources: Arc<Sources>,
@@ -114,7 +114,7 @@ impl Running {
     }
 }
 
-impl Overview for Running {
+impl Overview for RunningParts {
     fn probe(&self, subscription: SubscriptionNumber) {
         self.dispatcher.probe(subscription);
     }

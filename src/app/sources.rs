@@ -1,8 +1,6 @@
 //! Keeps each source running: opens it, serves it by an intake, and opens it again after a backoff
 //! when it ends.
 
-mod way;
-
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +14,6 @@ use pointsman_schemas::{Clock, Name};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::way::Way;
 use crate::config;
 use crate::intake::{Intake, MessageReader};
 use crate::pipes::{PipeIntake, Piped};
@@ -42,8 +39,7 @@ const SERVED_WELL: Duration = Duration::from_secs(60);
 const RELOAD_GRACE: Duration = Duration::from_secs(5);
 
 /// A source at work.
-pub struct Running {
-    /// Its kind.
+pub struct RunningSource {
     pub kind: &'static str,
     /// How safe its messages are before they are stored.
     pub guarantee: Guarantee,
@@ -65,7 +61,7 @@ pub struct Sources {
     routes: Routes,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
-    running: Mutex<HashMap<(Name, Name), Running>>,
+    running: Mutex<HashMap<(Name, Name), RunningSource>>,
     abandon: CancellationToken,
 }
 
@@ -118,7 +114,7 @@ impl Sources {
         });
         self.running.lock().insert(
             (tenant, name),
-            Running {
+            RunningSource {
                 kind,
                 guarantee: Guarantee::AtLeastOnce,
                 link,
@@ -138,9 +134,9 @@ impl Sources {
             .iter()
             .map(|one| ((one.tenant.clone(), one.name.clone()), one.fingerprint))
             .collect();
-        let gone: Vec<Running> = {
+        let gone: Vec<RunningSource> = {
             let mut running = self.running.lock();
-            let ends = |key: &(Name, Name), one: &Running| {
+            let ends = |key: &(Name, Name), one: &RunningSource| {
                 one.fingerprint != 0 && keep.get(key) != Some(&one.fingerprint)
             };
             let keys: Vec<_> = running
@@ -187,7 +183,7 @@ impl Sources {
     }
 
     /// Looks at each source at work.
-    pub fn each<T>(&self, mut look: impl FnMut(&Name, &Name, &Running) -> T) -> Vec<T> {
+    pub fn each<T>(&self, mut look: impl FnMut(&Name, &Name, &RunningSource) -> T) -> Vec<T> {
         self.running
             .lock()
             .iter()
@@ -205,7 +201,7 @@ impl Sources {
         Link::new(name.clone(), Arc::clone(&self.clock))
     }
 
-    fn start(&self, wanted: config::Source) -> Running {
+    fn start(&self, wanted: config::Source) -> RunningSource {
         let config::Source {
             tenant,
             name,
@@ -221,12 +217,12 @@ impl Sources {
         let reader = self.reader(&tenant, &name).mapping(mapping);
         let metrics = reader.metrics.clone();
         let journal = Arc::clone(&self.journal);
-        let way = if pipe {
+        let intake = if pipe {
             let intake = PipeIntake::new(journal, reader, guarantee, abandon.clone());
-            Way::Pipe(Box::new(intake))
+            AnyIntake::Pipe(Box::new(intake))
         } else {
             let reader = reader.with_stable_ids(settings.has_stable_ids());
-            Way::Bus(Box::new(Intake::new(reader, journal)))
+            AnyIntake::Bus(Box::new(Intake::new(reader, journal)))
         };
         let context = SourceContext {
             name,
@@ -240,10 +236,10 @@ impl Sources {
         let keeper = Keeper {
             settings,
             context,
-            way,
+            intake,
             stop: stop.clone(),
         };
-        Running {
+        RunningSource {
             kind,
             guarantee,
             link,
@@ -257,7 +253,7 @@ impl Sources {
 }
 
 /// Stops sources, and waits for the attempts under way of their pipes for so long.
-async fn stop(sources: Vec<Running>, grace: Duration) {
+async fn stop(sources: Vec<RunningSource>, grace: Duration) {
     for source in &sources {
         source.stop.cancel();
     }
@@ -287,7 +283,7 @@ async fn stop(sources: Vec<Running>, grace: Duration) {
 struct Keeper {
     settings: Box<dyn SourceSettings>,
     context: SourceContext,
-    way: Way,
+    intake: AnyIntake,
     stop: CancellationToken,
 }
 
@@ -320,11 +316,12 @@ impl Keeper {
     }
 
     async fn serve(&mut self) -> Result<(), Ended> {
-        let cursor = self
-            .way
-            .journal()
-            .cursor(&self.context.tenant, &self.context.name)
-            .await;
+        let journal = match &self.intake {
+            AnyIntake::Bus(intake) => intake.journal(),
+            AnyIntake::Pipe(intake) => &**intake.journal(),
+        };
+        let (tenant, name) = (&self.context.tenant, &self.context.name);
+        let cursor = journal.cursor(tenant, name).await;
         let context = SourceContext {
             cursor: cursor.map_err(|error| Ended::Open(error.to_string()))?,
             ..self.context.clone()
@@ -335,13 +332,21 @@ impl Keeper {
         };
         let mut source = opened.map_err(|error| Ended::Open(error.to_string()))?;
         self.context.link.up();
-        self.way
-            .run(&mut *source, &self.stop)
-            .await
-            .map_err(Ended::Source)
+        let ended = match &mut self.intake {
+            AnyIntake::Bus(intake) => intake.run(&mut *source, &self.stop).await,
+            AnyIntake::Pipe(intake) => intake.run(&mut *source, &self.stop).await,
+        };
+        ended.map_err(Ended::Source)
     }
 }
 
+/// Where what a source brings goes: into the journal, or through its pipe.
+enum AnyIntake {
+    Bus(Box<Intake>),
+    Pipe(Box<PipeIntake>),
+}
+
+/// Why a source no longer serves.
 enum Ended {
     Open(String),
     Source(SourceError),

@@ -15,9 +15,7 @@ use tower::{ServiceExt, service_fn};
 /// target stays open.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Whose.
     pub tenant: Name,
-    /// Its name.
     pub name: Name,
     /// Differs where its settings do.
     pub fingerprint: u64,

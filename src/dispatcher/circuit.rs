@@ -21,7 +21,6 @@ const LEFT_ALONE: (Duration, Duration) = (Duration::from_secs(1), Duration::from
 /// What a circuit lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Everything.
     All,
     /// One attempt, to see whether the target is back.
     One,

@@ -43,6 +43,22 @@ struct Share {
 }
 
 impl Share {
+    /// Takes so many slots in this grant, in one turn with those that it has already.
+    fn give(&mut self, count: usize, subscription: SubscriptionNumber, granted: &mut Vec<Turn>) {
+        self.deficit -= self.cost * count as f64;
+        match self.turn.and_then(|index| granted.get_mut(index)) {
+            Some(turn) => turn.count += count,
+            None => {
+                self.turn = Some(granted.len());
+                granted.push(Turn {
+                    subscription,
+                    count,
+                    charged: self.cost,
+                });
+            }
+        }
+    }
+
     /// How many deliveries it can pay for, rounded to the nearest: what that is off by is carried
     /// over.
     #[expect(
@@ -58,9 +74,7 @@ impl Share {
 /// So many of one subscription.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Turn {
-    /// Whose.
     pub subscription: SubscriptionNumber,
-    /// How many.
     pub count: usize,
     /// What each has been charged, in seconds.
     pub charged: f64,
@@ -156,27 +170,17 @@ impl Turns {
                 .turn
                 .and_then(|index| granted.get(index))
                 .map_or(0, |turn| turn.count);
-            let room = most(subscription).saturating_sub(before);
-            let count = share.affordable().min(room).min(left);
+            let wanted = most(subscription).saturating_sub(before);
+            let count = share.affordable().min(wanted).min(left);
             if count > 0 {
-                share.deficit -= share.cost * count as f64;
+                share.give(count, subscription, &mut granted);
                 left -= count;
                 (idle_turns, smallest_debt) = (0, f64::INFINITY);
-                match share.turn.and_then(|index| granted.get_mut(index)) {
-                    Some(turn) => turn.count += count,
-                    None => {
-                        share.turn = Some(granted.len());
-                        granted.push(Turn {
-                            subscription,
-                            count,
-                            charged: share.cost,
-                        });
-                    }
-                }
-            } else if room > 0 {
+            } else if wanted > 0 {
                 smallest_debt = smallest_debt.min(share.cost / 2.0 - share.deficit);
             }
-            if room == count {
+            // It has all that it may have: time that it does not use is not saved up.
+            if wanted == count {
                 share.deficit = share.deficit.min(0.0);
             }
             if left > 0 {

@@ -6,7 +6,7 @@ use pointsman_schemas::SubscriptionNumber;
 use tokio::sync::{mpsc, oneshot};
 
 use super::plan::Plan;
-use super::queues::Replaced;
+use super::scheduler::Replaced;
 use super::status::{Board, Status};
 
 /// The bounds of a dispatcher.

@@ -49,7 +49,7 @@ pub(super) struct Lane {
 
 /// What a lane may be given now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Room {
+pub(super) struct Capacity {
     /// How many attempts may begin.
     pub(super) slots: usize,
     /// Whether the one that may is a probe.
@@ -132,21 +132,21 @@ impl Lane {
         self.show();
     }
 
-    pub(super) fn room(&self, now: Instant) -> Room {
+    pub(super) fn capacity(&self, now: Instant) -> Capacity {
         let free = self.limiter.limit().saturating_sub(self.in_use());
         if let Some(until) = self.limiter.held_until(now) {
-            return Room {
+            return Capacity {
                 again_at: Some(until),
-                ..Room::default()
+                ..Capacity::default()
             };
         }
         let (slots, is_probe) = match self.circuit.admits(now) {
             Admission::All => (free, false),
             Admission::One => (free.min(1), true),
             Admission::Nothing(again_at) => {
-                return Room {
+                return Capacity {
                     again_at,
-                    ..Room::default()
+                    ..Capacity::default()
                 };
             }
         };
@@ -159,7 +159,7 @@ impl Lane {
             .as_ref()
             .filter(|_| tokens == 0)
             .map(|bucket| bucket.next_at(now));
-        Room {
+        Capacity {
             slots: slots.min(tokens),
             is_probe,
             again_at,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::queues::Granted;
+use super::scheduler::Granted;
 use super::settling::JOURNAL_AGAIN;
 use pointsman_journal::{Grant, Journal, JournalError, Leases};
 

@@ -4,13 +4,14 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pointsman_connectors::TargetService;
-use pointsman_schemas::{Class, Event, Name, Rate, SubscriptionNumber};
+use pointsman_schemas::{Name, Rate, SubscriptionNumber};
 
+use super::observer::Observer;
+use super::preparation::Preparation;
 use super::schedule::Policy;
-use pointsman_journal::{Ending, SubscriptionIdentity};
+use pointsman_journal::SubscriptionIdentity;
 
 /// The targets and routes of one set of rules.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +52,6 @@ impl fmt::Debug for Target {
 
 /// How the deliveries of one subscription go out.
 pub struct Route {
-    /// The subscription.
     pub identity: SubscriptionIdentity,
     /// Its target, as an index into [`Plan::targets`].
     pub target: usize,
@@ -60,13 +60,13 @@ pub struct Route {
     /// Timeouts and retries.
     pub policy: Policy,
     /// Makes what goes out.
-    pub prepare: Arc<dyn Prepare>,
+    pub preparation: Preparation,
     /// What follows from a success.
     pub on_success: Option<Follow>,
     /// What follows from a dead letter.
     pub on_failure: Option<Follow>,
-    /// Counts.
-    pub observe: Arc<dyn Observe>,
+    /// Counts what becomes of them.
+    pub observer: Observer,
 }
 
 impl fmt::Debug for Route {
@@ -78,36 +78,11 @@ impl fmt::Debug for Route {
     }
 }
 
-/// Makes what a target is given of an event: the rule's transform, then the target's templates.
-pub trait Prepare: Send + Sync {
-    /// The transformed event, and the texts of the target's templates in their order.
-    ///
-    /// # Errors
-    /// Why it cannot be made: one line for a person. The delivery is then a dead letter, and the
-    /// target is not called.
-    fn prepare(&self, event: &Arc<Event>) -> Result<(Arc<Event>, Vec<String>), String>;
-}
-
-/// Counts what happens to one subscription's deliveries. Called from the dispatcher's own task: it
-/// must be quick.
-pub trait Observe: Send + Sync {
-    /// An attempt has ended as this, after so long.
-    fn attempted(&self, class: Class, took: Duration);
-
-    /// A delivery has left the dispatcher like this, durably.
-    fn settled(&self, ending: &Ending);
-
-    /// The target took a delivery, and its answer holds what no event can be made of, as this line
-    /// says.
-    fn unreadable_reply(&self, reason: &str);
-}
-
 /// Whom to tell of how a delivery ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Follow {
     /// Through which subscription.
     pub subscription: SubscriptionNumber,
-    /// What.
     pub send: FollowWith,
 }
 

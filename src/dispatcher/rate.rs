@@ -64,7 +64,6 @@ impl Bucket {
         self.empty_at.checked_sub(gathered).unwrap_or(now)
     }
 
-    /// Takes tokens.
     pub fn take(&mut self, count: usize, now: Instant) {
         self.empty_at = self.empty_at.max(now)
             + self

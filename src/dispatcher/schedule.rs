@@ -33,28 +33,18 @@ pub struct Policy {
 /// A setting of a [`Policy`] that makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
-    /// `timeout`.
     #[error("timeout is {0:?}; it must be longer than nothing and at most {TIMEOUT_MAX:?}")]
     Timeout(Duration),
-    /// `max_age`.
     #[error("max_age is zero, so that every delivery would be too old; leave it out for 24h")]
     MaxAge,
-    /// `retry.attempts`.
     #[error("retry.attempts is 0; it counts the first try, so 1 means that nothing is tried again")]
     Attempts,
-    /// `retry.backoff.initial`.
     #[error("retry.backoff.initial is zero; a target that fails would be called without a pause")]
     BackoffInitial,
-    /// `retry.backoff.max`.
     #[error(
         "retry.backoff.max is {max:?}, which is shorter than retry.backoff.initial, {initial:?}"
     )]
-    BackoffMax {
-        /// `retry.backoff.initial`.
-        initial: Duration,
-        /// `retry.backoff.max`.
-        max: Duration,
-    },
+    BackoffMax { initial: Duration, max: Duration },
 }
 
 impl Policy {
@@ -132,7 +122,6 @@ pub struct Tried {
     pub failures: u32,
     /// When the delivery's run began.
     pub since: Timestamp,
-    /// Now.
     pub now: Timestamp,
 }
 
@@ -143,7 +132,6 @@ pub enum Decision {
     Delivered,
     /// It is tried again.
     RetryAt {
-        /// Not before.
         at: Timestamp,
         /// Whether this attempt used up one of the declared attempts.
         failure: bool,

@@ -132,7 +132,7 @@ impl Settling {
             match answer {
                 SettleAnswer::Settled => {
                     if let Some(route) = settled.route {
-                        route.observe.settled(&settled.settlement.ending);
+                        route.observer.settled(&settled.settlement.ending);
                     }
                 }
                 SettleAnswer::NoRoom if self.without_room.len() < WITHOUT_ROOM_MAX => {

@@ -24,9 +24,7 @@ const END_MAX: Duration = Duration::from_secs(30);
 /// One try at one delivery.
 #[derive(Debug)]
 pub struct Try {
-    /// Which delivery.
     pub id: DeliveryId,
-    /// Whose.
     pub tenant: Name,
     /// Its event, as it was stored.
     pub event: Arc<Event>,
@@ -155,7 +153,7 @@ impl Service<Try> for Call {
     }
 
     fn call(&mut self, one: Try) -> Self::Future {
-        let (event, texts) = match one.route.prepare.prepare(&one.event) {
+        let (event, texts) = match one.route.preparation.prepare(&one.event) {
             Ok(prepared) => prepared,
             Err(message) => {
                 return futures::future::ready(Ok(Reached::Nothing(message))).left_future();
@@ -199,10 +197,12 @@ fn only(mut outcomes: Vec<Outcome>) -> Outcome {
 #[cfg(test)]
 mod tests {
     use pointsman_connectors::AttemptError;
+    use serde_json::json;
     use tower::util::BoxCloneSyncService;
 
     use super::*;
-    use crate::dispatcher::testing::{Adds, PrepareWith, event, id, policy, route};
+    use crate::dispatcher::Preparation;
+    use crate::dispatcher::testing::{event, id, policy, preparation, route};
 
     fn service<F>(answer: impl Fn(Attempt) -> F + Clone + Send + Sync + 'static) -> TargetService
     where
@@ -211,9 +211,9 @@ mod tests {
         BoxCloneSyncService::new(tower::service_fn(answer))
     }
 
-    async fn reached(target: TargetService, prepare: PrepareWith) -> Reached {
+    async fn reached(target: TargetService, preparation: Preparation) -> Reached {
         let route = Arc::new(Route {
-            prepare: Arc::new(Adds(prepare)),
+            preparation,
             ..route("r", 0, policy())
         });
         let one = Try {
@@ -231,10 +231,6 @@ mod tests {
             .unwrap_or_else(|never| match never {})
     }
 
-    fn as_is(event: &Arc<Event>) -> Result<(Arc<Event>, Vec<String>), String> {
-        Ok((Arc::clone(event), Vec::new()))
-    }
-
     #[tokio::test(start_paused = true)]
     async fn the_target_is_given_what_was_prepared() {
         let target = service(|attempt: Attempt| async move {
@@ -250,24 +246,31 @@ mod tests {
             );
             Ok(vec![Outcome::new(
                 Class::Delivered,
-                format!("{} {:?}", delivery.event.id(), delivery.texts),
+                format!("{:?} {:?}", delivery.event.subject(), delivery.texts),
             )])
         });
-        let transformed =
-            |_: &Arc<Event>| Ok((event("made"), vec!["a".to_owned(), "b".to_owned()]));
-        let Reached::Target(outcome) = reached(target, transformed).await else {
+        let made = preparation(
+            json!({ "set": { "subject": "made" } }),
+            &["<$.subject>", "b"],
+        );
+        let Reached::Target(outcome) = reached(target, made).await else {
             panic!("the target was not called")
         };
-        assert_eq!(outcome.message, "made [\"a\", \"b\"]");
+        assert_eq!(outcome.message, r#"Some("made") ["made", "b"]"#);
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_nothing_can_be_prepared_the_target_is_not_called() {
         let target = service(|_| async { panic!("it was called") });
-        assert_eq!(
-            reached(target, |_| Err("no bucket".to_owned())).await,
-            Reached::Nothing("no bucket".to_owned())
-        );
+        for nothing in [
+            preparation(json!({}), &["<$.data.bucket>"]),
+            preparation(json!({ "jq": r#"error("no $.data.bucket")"# }), &["a"]),
+        ] {
+            let Reached::Nothing(why) = reached(target.clone(), nothing).await else {
+                panic!("the target was called")
+            };
+            assert!(why.contains("$.data.bucket"), "{why}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -277,7 +280,7 @@ mod tests {
             BoxCloneSyncService::new(NeverReady),
         ] {
             let started = tokio::time::Instant::now();
-            let Reached::Target(outcome) = reached(target, as_is).await else {
+            let Reached::Target(outcome) = reached(target, Preparation::default()).await else {
                 panic!("the target was not called")
             };
             assert_eq!(
@@ -298,7 +301,7 @@ mod tests {
                 Ok(vec![Outcome::delivered()])
             });
             let started = tokio::time::Instant::now();
-            let Reached::Target(outcome) = reached(target, as_is).await else {
+            let Reached::Target(outcome) = reached(target, Preparation::default()).await else {
                 panic!("the target was not called")
             };
             assert_eq!(
@@ -329,12 +332,12 @@ mod tests {
     async fn errors_and_wrong_numbers_of_outcomes_are_outcomes() {
         let down = service(|_| async { Err(AttemptError::new(Class::Unavailable, "no route")) });
         assert_eq!(
-            reached(down, as_is).await,
+            reached(down, Preparation::default()).await,
             Reached::Target(Outcome::new(Class::Unavailable, "no route"))
         );
         for count in [0, 2] {
             let target = service(move |_| async move { Ok(vec![Outcome::delivered(); count]) });
-            let Reached::Target(outcome) = reached(target, as_is).await else {
+            let Reached::Target(outcome) = reached(target, Preparation::default()).await else {
                 panic!("the target was not called")
             };
             assert_eq!(outcome.class, Class::Failed, "{count}");

@@ -22,9 +22,7 @@ pub struct Status {
 /// A target as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetStatus {
-    /// Whose.
     pub tenant: Name,
-    /// Its name.
     pub name: Name,
     /// How many attempts may be under way at once, as it is adapted now.
     pub limit: usize,
@@ -32,7 +30,6 @@ pub struct TargetStatus {
     pub in_flight: usize,
     /// Whether it is called.
     pub circuit: CircuitStatus,
-    /// Since when.
     pub since: Timestamp,
     /// What went wrong last; kept when it works again.
     pub last_error: Option<String>,
@@ -41,7 +38,6 @@ pub struct TargetStatus {
 /// Whether a target is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CircuitStatus {
-    /// It is.
     Closed,
     /// It cannot be reached, and is left alone but for one attempt at a time that sees whether it
     /// is back.
@@ -53,7 +49,6 @@ pub enum CircuitStatus {
 pub struct Paused {
     /// What the target said: one line for a person.
     pub reason: String,
-    /// Since when.
     pub since: Timestamp,
 }
 

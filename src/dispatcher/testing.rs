@@ -3,22 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_schemas::{Class, DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber};
+use pointsman_rules::{TextTemplate, Transform};
+use pointsman_schemas::{
+    DeliveryId, Epoch, Event, Name, Placement, Sequence, SubscriptionNumber, Timestamp,
+};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
 
-use super::plan::{Observe, Prepare, Route};
+use super::plan::Route;
 use super::schedule::Policy;
+use super::{Observer, Preparation};
 use crate::router::Matcher;
-use pointsman_journal::{Ending, Role, SubscriptionIdentity};
+use crate::telemetry::Metrics;
+use pointsman_journal::{Role, SubscriptionIdentity};
 
-pub(super) type PrepareWith = fn(&Arc<Event>) -> Result<(Arc<Event>, Vec<String>), String>;
-
-/// Prepares with a function.
-pub(super) struct Adds(pub(super) PrepareWith);
-
-impl Prepare for Adds {
-    fn prepare(&self, event: &Arc<Event>) -> Result<(Arc<Event>, Vec<String>), String> {
-        (self.0)(event)
+/// A preparation by a rule file's `transform`, and templates of an address.
+pub(super) fn preparation(transform: serde_json::Value, templates: &[&str]) -> Preparation {
+    let raw = serde_json::from_value(transform).unwrap();
+    let templates = templates.iter();
+    Preparation {
+        transform: Some(Arc::new(Transform::compile(&raw).unwrap())),
+        templates: templates
+            .map(|text| TextTemplate::compile(text, Placement::Address).unwrap())
+            .collect(),
     }
 }
 
@@ -27,13 +34,10 @@ pub(super) fn no_replies() -> Matcher {
     Matcher::new(Arc::default(), Counter::default())
 }
 
-/// Counts nothing.
-pub(super) struct Unseen;
-
-impl Observe for Unseen {
-    fn attempted(&self, _: Class, _: Duration) {}
-    fn settled(&self, _: &Ending) {}
-    fn unreadable_reply(&self, _: &str) {}
+/// Counts where nobody looks.
+pub(crate) fn observer(identity: &SubscriptionIdentity) -> Observer {
+    let metrics = Metrics::new(&mut Registry::default(), Timestamp(0));
+    Observer::new(identity.clone(), &metrics, Arc::default())
 }
 
 pub(super) fn event(id: &str) -> Arc<Event> {
@@ -67,15 +71,15 @@ pub(super) fn identity(rule: &str) -> SubscriptionIdentity {
 
 /// A route that changes nothing and tells nobody.
 pub(super) fn route(rule: &str, target: usize, policy: Policy) -> Route {
-    let prepare = Arc::new(Adds(|event| Ok((Arc::clone(event), Vec::new()))));
+    let identity = identity(rule);
     Route {
-        identity: identity(rule),
+        observer: observer(&identity),
+        identity,
         target,
         is_templated: false,
         policy,
-        prepare,
+        preparation: Preparation::default(),
         on_success: None,
         on_failure: None,
-        observe: Arc::new(Unseen),
     }
 }

@@ -19,11 +19,9 @@ use pointsman_journal::{Activity, Counts, JournalError, Reader, SubscriptionStat
 /// What a journal had to say at one moment.
 #[derive(Clone, Debug)]
 pub struct JournalSnapshot {
-    /// Every subscription.
     pub subscriptions: Vec<SubscriptionStatus>,
     /// The whole store.
     pub totals: Totals,
-    /// When.
     pub at: Timestamp,
 }
 

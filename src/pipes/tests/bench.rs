@@ -25,9 +25,8 @@ use tower::util::BoxCloneSyncService;
 
 use super::super::{PipeIntake, Piped};
 use crate::dispatcher::schedule::Policy;
-use crate::dispatcher::{
-    Dispatcher, Handle, Observe, Options, Plan, Prepare, Route, Summary, Target,
-};
+use crate::dispatcher::testing::observer;
+use crate::dispatcher::{Dispatcher, Handle, Options, Plan, Preparation, Route, Summary, Target};
 use crate::intake::MessageReader;
 use crate::router::{Router, testing};
 use crate::telemetry::Metrics;
@@ -57,22 +56,6 @@ impl Source for Script {
     async fn rest(&mut self) -> Result<Batch, SourceError> {
         self.in_hand.recv().await.ok_or(SourceError::Ended)
     }
-}
-
-struct AsItIs;
-
-impl Prepare for AsItIs {
-    fn prepare(&self, event: &Arc<Event>) -> Result<(Arc<Event>, Vec<String>), String> {
-        Ok((Arc::clone(event), Vec::new()))
-    }
-}
-
-struct Unseen;
-
-impl Observe for Unseen {
-    fn attempted(&self, _: Class, _: Duration) {}
-    fn settled(&self, _: &Ending) {}
-    fn unreadable_reply(&self, _: &str) {}
 }
 
 type Answer = dyn Fn(&Delivery) -> (Duration, Outcome) + Send + Sync;
@@ -208,20 +191,21 @@ impl Bench {
             subscription: self.follower,
             send: crate::dispatcher::FollowWith::Original,
         };
+        let identity = SubscriptionIdentity {
+            tenant: Name::default_tenant(),
+            rule: name("pipe"),
+            role: Role::To,
+            target: name("t"),
+        };
         let route = Route {
+            observer: observer(&identity),
+            identity,
             is_templated: false,
-            identity: SubscriptionIdentity {
-                tenant: Name::default_tenant(),
-                rule: name("pipe"),
-                role: Role::To,
-                target: name("t"),
-            },
             target: 0,
             policy: Policy::new(SECOND * 30, MINUTE * 60 * 24, 4, SECOND, SECOND * 300).unwrap(),
-            prepare: Arc::new(AsItIs),
+            preparation: Preparation::default(),
             on_success: None,
             on_failure: on_failure.then_some(follow),
-            observe: Arc::new(Unseen),
         };
         let plan = Plan {
             targets: vec![target],

@@ -26,13 +26,13 @@ pub trait Tell: Send + Sync {
     fn tell(&self);
 }
 
-type Queue = VecDeque<(Instant, Arc<dyn Tell>)>;
+type Turns = VecDeque<(Instant, Arc<dyn Tell>)>;
 
 /// Who has something to say, and when it is their turn.
 #[derive(Default)]
 pub struct Digest {
     /// First those that gather, then those that have spoken lately: within each, the next first.
-    waiting: Mutex<[Queue; 2]>,
+    waiting: Mutex<[Turns; 2]>,
     changed: Notify,
 }
 

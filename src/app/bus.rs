@@ -1,0 +1,326 @@
+//! The parts of a running bus: how they start, change at a reload, and stop.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pointsman_connectors::http::Ingress;
+use pointsman_connectors::listener::{Limits, Listener};
+use pointsman_journal::disk::{DiskJournal, DiskOptions};
+use pointsman_journal::{Journal, SubscriptionIdentity};
+use pointsman_schemas::{Clock, Name, SubscriptionNumber, SystemClock, Timestamp};
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use super::RunError;
+use super::overview::RunningParts;
+use super::renewal::{Renewals, Watched};
+use super::sources::Sources;
+use super::targets::Targets;
+use super::wiring::{self, Wiring};
+use crate::admin::{Admin, AdminListener, AdminSettings};
+use crate::config::Config;
+use crate::dispatcher::{self, Dispatcher, Plan};
+use crate::pipes::Piped;
+use crate::router::{Matcher, Router};
+use crate::telemetry::{Listeners, Metrics};
+
+/// How long attempts in flight may take to finish once the bus is asked to stop. Longer than most
+/// functions take, and shorter than the 30 seconds after which service managers lose patience.
+const ATTEMPTS_GRACE: Duration = Duration::from_secs(20);
+
+/// Subscriptions whose rule is gone that the log is told of by name, at one reload.
+const DETACHED_TOLD_MAX: usize = 20;
+
+/// How long a stop waits for requests in flight; they only wait for a sync.
+const REQUESTS_GRACE: Duration = Duration::from_secs(5);
+
+/// A running bus.
+pub(super) struct Bus {
+    journal: Arc<Piped>,
+    router: Arc<ArcSwap<Router>>,
+    sources: Arc<Sources>,
+    wiring: Wiring,
+    digest: Task,
+    dispatcher: Task,
+    /// Ends the grace of the attempts under way when the bus stops.
+    pub(super) hasten: CancellationToken,
+    handle: dispatcher::Handle,
+    renewals: Arc<Renewals>,
+    /// Looks after them.
+    renewing: Task,
+    overview: Arc<RunningParts>,
+    listener: Task,
+    admin: Task,
+    /// The configuration in force, without its sources, targets and rules.
+    config: Option<Config>,
+    /// Subscriptions that hold something and whose rule is gone, as the log was told.
+    detached: HashSet<SubscriptionNumber>,
+}
+
+/// A task with its stop.
+struct Task {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Task {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(
+        run: impl FnOnce(CancellationToken) -> F,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        Self {
+            task: tokio::spawn(run(stop.clone())),
+            stop,
+        }
+    }
+
+    async fn stop(self, what: &'static str) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the {what} has failed");
+        }
+    }
+}
+
+impl Bus {
+    /// Starts everything with a first configuration. Addresses are bound before the store is
+    /// opened, so that one in use is told before anything has happened; requests are taken last.
+    pub(super) async fn start(config: Config) -> Result<Self, RunError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry, Timestamp::now());
+        let (listener, admin_listener) = listen(&config, &mut registry).await?;
+        let (address, admin_address) = (listener.local_addr(), admin_listener.address());
+        let journal = open_store(&config, Arc::clone(&clock))?;
+
+        let router = Arc::new(ArcSwap::from_pointee(Router::default()));
+        let wiring = Wiring {
+            targets: Targets::default(),
+            metrics: metrics.clone(),
+            digest: Arc::default(),
+        };
+        let hasten = CancellationToken::new();
+        let replies = Matcher::new(Arc::clone(&router), metrics.unordered());
+        let (dispatcher, handle) = dispatcher_over(&journal, &clock, replies, &hasten);
+        let sources = Arc::new(Sources::new(
+            Arc::clone(&journal),
+            Arc::clone(&router),
+            listener.routes(),
+            Arc::clone(&clock),
+            metrics.clone(),
+        ));
+        let overview = Arc::new(RunningParts::new(
+            Arc::clone(&sources),
+            Arc::clone(&router),
+            handle.clone(),
+            metrics,
+        ));
+        let admin = Arc::new(Admin {
+            journal: Arc::clone(&journal) as Arc<dyn Journal>,
+            overview: Arc::clone(&overview) as _,
+            registry: Arc::new(registry),
+            clock,
+            started: Timestamp::now(),
+        });
+        run_ingress(&config, &listener, &sources)?;
+
+        let (renewals, digest) = (Arc::<Renewals>::default(), Arc::clone(&wiring.digest));
+        let mut bus = Self {
+            journal,
+            router,
+            sources,
+            wiring,
+            digest: Task::spawn(async move |stop| digest.run(stop).await),
+            hasten,
+            dispatcher: Task::spawn(|stop| dispatch(dispatcher, stop)),
+            renewals: Arc::clone(&renewals),
+            renewing: Task::spawn({
+                let handle = handle.clone();
+                |stop| renewals.run(handle, stop)
+            }),
+            handle,
+            overview,
+            admin: Task::spawn(|stop| admin_listener.serve(admin, stop)),
+            // Requests are taken once the rules are in force: until then nobody would be told of
+            // what they bring.
+            listener: Task::spawn(|_| async {}),
+            config: None,
+            detached: HashSet::new(),
+        };
+        bus.put_in_force(config).await?;
+        bus.sources.opened().await;
+        bus.listener = Task::spawn(|stop| listener.serve(stop));
+        bus.overview.set_ready();
+        tracing::info!(%address, admin = %admin_address, "ready");
+        Ok(bus)
+    }
+
+    /// Puts a configuration in force: subscriptions first, so that whatever matches has somewhere
+    /// to go, then targets, rules and sources.
+    async fn put_in_force(&mut self, mut config: Config) -> Result<(), RunError> {
+        let subscriptions = wiring::subscriptions(&config);
+        let watched = Watched::of(&config, &subscriptions);
+        let numbers = self.journal.subscribe(subscriptions).await?;
+        self.renewals.watch(watched, &numbers);
+        self.overview.set_config(&config);
+        let sources = std::mem::take(&mut config.sources);
+        let (router, plan) = self.wiring.connect(&mut config, &numbers).await?;
+        self.handle.reload(plan).await?;
+        let old = self.router.swap(Arc::new(router));
+        self.sources.reload(sources).await;
+        drop(old);
+        self.tell_detached().await;
+        self.config = Some(config);
+        Ok(())
+    }
+
+    /// Tells the log of each subscription that no rule wants and that still holds something, once.
+    async fn tell_detached(&mut self) {
+        let statuses = match self.journal.reader().subscriptions().await {
+            Ok(statuses) => statuses,
+            Err(error) => {
+                return tracing::warn!(%error, "cannot look for subscriptions whose rule is gone");
+            }
+        };
+        let detached: Vec<_> = statuses
+            .into_iter()
+            .filter(|status| !status.attached)
+            .collect();
+        let untold = detached
+            .iter()
+            .filter(|status| !self.detached.contains(&status.number));
+        for status in untold.clone().take(DETACHED_TOLD_MAX) {
+            let (
+                SubscriptionIdentity {
+                    tenant,
+                    rule,
+                    target,
+                    ..
+                },
+                counts,
+            ) = (&status.identity, &status.counts);
+            let (subscription, pending, dead) = (status.number.0, counts.pending, counts.dead);
+            tracing::warn!(subscription, %tenant, %rule, to = %target, pending, dead,
+                "no rule wants these deliveries any more; they are kept: bring the rule back, or see pointsman subscriptions cancel and move");
+        }
+        let more = untold.clone().skip(DETACHED_TOLD_MAX);
+        if let (more @ 1.., pending) = more.fold((0, 0), |(count, pending), status| {
+            (count + 1, pending + status.counts.pending)
+        }) {
+            tracing::warn!(
+                more,
+                pending,
+                "there are more of these; see pointsman subscriptions list --detached"
+            );
+        }
+        self.detached = detached.into_iter().map(|status| status.number).collect();
+    }
+
+    /// Takes over a changed configuration, or stays as it is and says why.
+    pub(super) async fn reload(&mut self, config: Config) {
+        if let Some(setting) = self
+            .config
+            .as_ref()
+            .and_then(|old| old.needs_restart(&config))
+        {
+            tracing::error!(
+                setting,
+                "`{setting}` has changed, which needs a restart; the old rules stay in force"
+            );
+            return;
+        }
+        match self.put_in_force(config).await {
+            Ok(()) => tracing::info!("the changed rules are in force"),
+            Err(error) => {
+                tracing::error!(%error, "cannot put the changed rules in force; change the files again once the store works")
+            }
+        }
+    }
+
+    pub(super) async fn stop(self) {
+        tracing::info!("stopping: finishing what is in hand");
+        self.overview.set_stopping();
+        self.renewing.stop("watch over secrets").await;
+        self.listener.stop("listener").await;
+        // A pipe's source is told of attempts under way as they end: it stays until they have.
+        let sources = Arc::clone(&self.sources);
+        let dispatcher = async {
+            self.dispatcher.stop("dispatcher").await;
+            sources.abandon();
+        };
+        tokio::join!(self.sources.stop(), dispatcher);
+        self.digest.stop("log of dead letters").await;
+        self.journal.close().await;
+        self.admin.stop("admin API").await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Binds the addresses of the ingress and of the admin API.
+async fn listen(
+    config: &Config,
+    registry: &mut Registry,
+) -> Result<(Listener, AdminListener), RunError> {
+    let limits = Limits {
+        drain_timeout: REQUESTS_GRACE,
+        ..Limits::default()
+    };
+    let listener = Listener::bind(&config.listen, limits)
+        .await
+        .map_err(RunError::Listen)?;
+    let admin = AdminListener::bind(&AdminSettings {
+        address: config.admin.address.clone(),
+        auth: config.admin.auth.clone(),
+    })
+    .await?;
+    let counts = vec![("ingress", listener.counts()), ("admin", admin.counts())];
+    registry.register_collector(Box::new(Listeners(counts)));
+    Ok((listener, admin))
+}
+
+fn open_store(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<Piped>, RunError> {
+    let options = DiskOptions {
+        retention: config.store.retention,
+        max_size_bytes: config.store.max_size_bytes,
+    };
+    let journal = DiskJournal::open(&config.store.path, options, clock)?;
+    let own_time = journal.clock();
+    Ok(Piped::over(journal, own_time))
+}
+
+/// A dispatcher that has nothing to do until the first plan is in force.
+fn dispatcher_over(
+    journal: &Arc<Piped>,
+    clock: &Arc<dyn Clock>,
+    replies: Matcher,
+    hasten: &CancellationToken,
+) -> (Dispatcher, dispatcher::Handle) {
+    let (dispatcher, handle) = Dispatcher::new(
+        Arc::clone(journal) as Arc<dyn Journal>,
+        Arc::clone(clock),
+        replies,
+        Plan::default(),
+        dispatcher::Options::default(),
+    );
+    (dispatcher.hastened_by(hasten.clone()), handle)
+}
+
+/// The HTTP ingress is a source like others, but always there.
+fn run_ingress(config: &Config, listener: &Listener, sources: &Sources) -> Result<(), RunError> {
+    let ingress = Ingress::open(&config.listen, &listener.routes()).map_err(RunError::Listen)?;
+    let (tenant, name) = (Name::default_tenant(), Name::ingress());
+    sources.run_always(tenant, name, "http", Box::new(ingress));
+    Ok(())
+}
+
+async fn dispatch(dispatcher: Dispatcher, stop: CancellationToken) {
+    let summary = dispatcher.run(stop, ATTEMPTS_GRACE).await;
+    tracing::info!(
+        settled = summary.settled,
+        abandoned = summary.abandoned,
+        unsettled = summary.unsettled,
+        "the dispatcher has stopped"
+    );
+}

@@ -1,0 +1,234 @@
+//! What is counted and logged of deliveries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pointsman_journal::{DeadReason, Ending, SubscriptionIdentity};
+use pointsman_schemas::{Class, Name};
+use prometheus_client::metrics::counter::Counter;
+use tokio::time::Instant;
+
+use crate::telemetry::Metrics;
+use crate::telemetry::digest::{Digest, Tell};
+use crate::telemetry::metrics::{SubscriptionMetrics, TargetMetrics};
+
+/// Counts what becomes of one subscription's deliveries, and tells the log of dead ones. It is called
+/// from the dispatcher's own task, so it must be quick.
+pub struct Observer {
+    subscription: SubscriptionMetrics,
+    target: TargetMetrics,
+    unreadable_replies: Counter,
+    digest: Arc<Digest>,
+    news: Arc<News>,
+}
+
+/// What the log is to be told of one subscription.
+struct News {
+    identity: SubscriptionIdentity,
+    gathered: Mutex<Gathered>,
+}
+
+#[derive(Default)]
+struct Gathered {
+    /// When the log was told last, or will be next.
+    at: Option<Instant>,
+    /// Dead letters since then, by their reason.
+    dead: Vec<(DeadReason, u64)>,
+    /// Answers that were no events since then, and the last one's reason.
+    unreadable: (u64, String),
+}
+
+impl Gathered {
+    fn is_empty(&self) -> bool {
+        self.dead.is_empty() && self.unreadable.0 == 0
+    }
+}
+
+impl Observer {
+    fn gather(&self, news: impl FnOnce(&mut Gathered)) {
+        let mut gathered = self.news.gathered.lock();
+        if gathered.is_empty() {
+            let spoke_at = gathered.at;
+            gathered.at = Some(
+                self.digest
+                    .announce(Arc::clone(&self.news) as Arc<dyn Tell>, spoke_at),
+            );
+        }
+        news(&mut gathered);
+    }
+}
+
+impl Tell for News {
+    fn tell(&self) {
+        let (dead, (unreadable, why)) = {
+            let mut gathered = self.gathered.lock();
+            (
+                std::mem::take(&mut gathered.dead),
+                std::mem::take(&mut gathered.unreadable),
+            )
+        };
+        let SubscriptionIdentity {
+            tenant,
+            rule,
+            target,
+            ..
+        } = &self.identity;
+        for (reason, dead) in dead {
+            tracing::warn!(%tenant, %rule, to = %target, reason = reason.as_str(), dead, "deliveries became dead letters; see pointsman dead list");
+        }
+        if unreadable > 0 {
+            tracing::warn!(%tenant, %rule, to = %target, unreadable, last = why, "answers of the target are no CloudEvents though they say so; they are dead letters of the source replies");
+        }
+    }
+}
+
+impl Observer {
+    /// An observer of one subscription.
+    #[must_use]
+    pub fn new(identity: SubscriptionIdentity, metrics: &Metrics, digest: Arc<Digest>) -> Self {
+        Self {
+            subscription: metrics.subscription(&identity),
+            target: metrics.target(&identity.tenant, &identity.target),
+            unreadable_replies: metrics.rejects(&identity.tenant, &Name::replies()),
+            digest,
+            news: Arc::new(News {
+                identity,
+                gathered: Mutex::default(),
+            }),
+        }
+    }
+
+    /// An attempt has ended as this, after so long.
+    pub fn attempted(&self, class: Class, took: Duration) {
+        self.target.attempted(class, took);
+    }
+
+    /// A delivery has left the dispatcher like this, durably.
+    pub fn settled(&self, ending: &Ending) {
+        let counter = match ending {
+            Ending::Delivered => &self.subscription.delivered,
+            Ending::Retry { .. } => &self.subscription.retried,
+            Ending::Dead { reason, .. } => {
+                self.gather(|gathered| {
+                    match gathered.dead.iter_mut().find(|(known, _)| known == reason) {
+                        Some((_, count)) => *count += 1,
+                        None => gathered.dead.push((*reason, 1)),
+                    }
+                });
+                &self.subscription.dead
+            }
+            Ending::Released => &self.subscription.released,
+        };
+        counter.inc();
+    }
+
+    /// The target took a delivery, and its answer holds what no event can be made of, as this line
+    /// says.
+    pub fn unreadable_reply(&self, reason: &str) {
+        self.unreadable_replies.inc();
+        self.gather(|gathered| {
+            gathered.unreadable = (gathered.unreadable.0 + 1, reason.to_owned())
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_journal::Role;
+    use prometheus_client::registry::Registry;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    fn observer(digest: &Arc<Digest>) -> Observer {
+        let name = |name| Name::new(name).unwrap();
+        let identity = SubscriptionIdentity {
+            tenant: name("default"),
+            rule: name("paid"),
+            role: Role::To,
+            target: name("function"),
+        };
+        let metrics = Metrics::new(&mut Registry::default(), pointsman_schemas::Timestamp(0));
+        Observer::new(identity, &metrics, Arc::clone(digest))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_is_told_of_all_dead_letters_and_at_most_once_in_ten_seconds() {
+        let digest = Arc::<Digest>::default();
+        let (observer, other) = (observer(&digest), observer(&digest));
+        let (logged, _guard) = crate::telemetry::testing::capture("warn", false);
+        let stop = CancellationToken::new();
+        let running = digest.run(stop.clone());
+        let dead =
+            |observer: &Observer, reason| observer.settled(&Ending::Dead { reason, last: None });
+        let lines = || logged.text().lines().count();
+        let happens = async {
+            // What dies at once is one line, for each reason.
+            (0..3).for_each(|_| dead(&observer, DeadReason::Rejected));
+            dead(&observer, DeadReason::Exhausted);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let text = logged.text();
+            assert!(
+                text.contains("rule=paid") && text.contains("reason=\"rejected\" dead=3"),
+                "{text}"
+            );
+            assert!(
+                lines() == 2 && text.contains("reason=\"exhausted\" dead=1"),
+                "{text}"
+            );
+            // What comes behind it is told once the ten seconds are over, although nothing follows.
+            dead(&observer, DeadReason::Rejected);
+            dead(&observer, DeadReason::Rejected);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            dead(&other, DeadReason::Hops);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(
+                lines() == 3
+                    && logged
+                        .text()
+                        .ends_with("see pointsman dead list reason=\"hops\" dead=1\n")
+                    || lines() == 3,
+                "{}",
+                logged.text()
+            );
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            assert!(
+                lines() == 4 && logged.text().contains("dead=2"),
+                "{}",
+                logged.text()
+            );
+            for _ in 0..300 {
+                dead(&observer, DeadReason::Rejected);
+                observer.unreadable_reply("it is no object");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            assert!(
+                (10..=12).contains(&lines()),
+                "thirty seconds: {}",
+                logged.text()
+            );
+            observer.settled(&Ending::Delivered);
+            stop.cancel();
+        };
+        tokio::join!(running, happens);
+        let told: u64 = logged
+            .text()
+            .lines()
+            .filter_map(|line| {
+                line.split("dead=")
+                    .nth(1)?
+                    .split(' ')
+                    .next()?
+                    .parse::<u64>()
+                    .ok()
+            })
+            .sum();
+        assert_eq!(
+            (told, observer.unreadable_replies.get()),
+            (3 + 1 + 2 + 1 + 300, 300),
+            "{}",
+            logged.text()
+        );
+    }
+}

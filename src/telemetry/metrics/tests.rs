@@ -1,0 +1,121 @@
+use prometheus_client::encoding::text::encode_registry;
+
+use super::*;
+use pointsman_journal::Role;
+
+#[test]
+fn what_is_counted_is_served_under_the_names_promised() {
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry, Timestamp(1_700_000_000_999_999));
+    let name = |text| Name::new(text).unwrap();
+    let source = metrics.source(&name("default"), &name("uploads"));
+    source.received.inc_by(3);
+    source.unmatched.inc();
+    source.appended(Duration::from_millis(3));
+    let identity = SubscriptionIdentity {
+        tenant: name("default"),
+        rule: name("thumbnails"),
+        role: Role::To,
+        target: name("thumbnailer"),
+    };
+    metrics.subscription(&identity).delivered.inc();
+    let target = metrics.target(&name("default"), &name("thumbnailer"));
+    for class in CLASSES {
+        target.attempted(class, Duration::from_millis(7));
+    }
+    let mut text = String::new();
+    encode_registry(&mut text, &registry).unwrap();
+    for line in [
+        r#"pointsman_events_received_total{tenant="default",source="uploads"} 3"#,
+        r#"pointsman_rejects_total{tenant="default",source="uploads"} 0"#,
+        "pointsman_events_unmatched_total 1",
+        r#"pointsman_deliveries_total{tenant="default",rule="thumbnails",role="to",target="thumbnailer",outcome="delivered"} 1"#,
+        r#"pointsman_attempt_duration_seconds_count{tenant="default",target="thumbnailer",class="gone"} 1"#,
+        r#"pointsman_attempt_duration_seconds_bucket{le="0.01",tenant="default",target="thumbnailer",class="delivered"} 1"#,
+        r#"pointsman_attempt_duration_seconds_bucket{le="0.005",tenant="default",target="thumbnailer",class="delivered"} 0"#,
+        "pointsman_append_duration_seconds_count 1",
+        "process_start_time_seconds 1700000000",
+        concat!(
+            "pointsman_build_info{version=\"",
+            env!("CARGO_PKG_VERSION"),
+            "\"} 1"
+        ),
+    ] {
+        assert!(
+            text.lines().any(|own| own == line),
+            "{line} is missing in\n{text}"
+        );
+    }
+    if cfg!(target_os = "linux") {
+        assert!(
+            text.contains("\nprocess_resident_memory_bytes ")
+                && text.contains("\nprocess_open_fds "),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn what_is_gone_leaves_no_labels() {
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry, Timestamp(0));
+    let name = |text: &str| Name::new(text).unwrap();
+    let identity = |rule: &str| SubscriptionIdentity {
+        tenant: name("default"),
+        rule: name(rule),
+        role: Role::To,
+        target: name(rule),
+    };
+    let served = || {
+        let mut text = String::new();
+        encode_registry(&mut text, &registry).unwrap();
+        // Memory and descriptors of the process change by themselves.
+        text.lines()
+            .filter(|line| !line.starts_with("process_"))
+            .map(|line| format!("{line}\n"))
+            .collect::<String>()
+    };
+    let before = served();
+    for rule in ["stays", "goes", "holds-something"] {
+        metrics.source(&name("default"), &name(rule)).received.inc();
+        metrics.subscription(&identity(rule)).dead.inc();
+        let target = metrics.target(&name("default"), &name(rule));
+        for class in CLASSES {
+            target.attempted(class, Duration::from_millis(1));
+        }
+    }
+    let pair = (name("default"), name("stays"));
+    let kept = Kept {
+        sources: HashSet::from([pair.clone()]),
+        subscriptions: HashSet::from([identity("stays")]),
+        targets: HashSet::from([pair]),
+    };
+    metrics.retain(&kept, |one| one.rule.as_str() == "holds-something");
+    let text = served();
+    assert!(!text.contains("goes"), "{text}");
+    assert!(
+        text.contains(r#"pointsman_events_received_total{tenant="default",source="stays"} 1"#),
+        "{text}"
+    );
+    assert_eq!(text.matches("rule=\"stays\"").count(), 4);
+    assert_eq!(
+        text.matches("rule=\"holds-something\"").count(),
+        4,
+        "its numbers stay until it holds nothing"
+    );
+    metrics.retain(&Kept::default(), |_| false);
+    assert_eq!(
+        served(),
+        before,
+        "nothing is left of a thousand that come and go"
+    );
+}
+
+/// Two handles on the same name count together.
+#[test]
+fn handles_share_their_numbers() {
+    let metrics = Metrics::new(&mut Registry::default(), Timestamp(0));
+    let name = Name::default_tenant();
+    metrics.source(&name, &name).received.inc();
+    assert_eq!(metrics.source(&name, &name).received.inc(), 1);
+}
