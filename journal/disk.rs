@@ -58,7 +58,7 @@ use self::raw::DatabaseFile;
 use self::reader::{Live, io};
 use self::schema::Purpose;
 use self::store::{Lock, Mark};
-use self::transaction::{Books, Failure, Transaction};
+use self::transaction::{Books, Failure, Page, ROWS_PER_PAGE, Transaction};
 use self::upkeep::{Upkeep, UpkeepDesk};
 use self::writer::{Ask, JOBS_WAITING_MAX, Job, Writer};
 use super::steady::JournalClock;
@@ -415,16 +415,35 @@ impl DiskJournal {
                 transaction.begin_emptying(from, to, now)
             })
             .await?;
-        let (mut count, mut after) = (0, None);
+        self.in_pages(share, move |transaction, after, rows| {
+            transaction.empty(from, to, until, after, rows)
+        })
+        .await
+    }
+
+    /// Does an operation on many rows, one page of them after the other. Where the disk has no room
+    /// for a page a smaller one is tried, down to a single row. Tells how many it was done to.
+    async fn in_pages<K: Copy + Send + 'static>(
+        &self,
+        share: Share,
+        work: impl Fn(&mut Transaction<'_>, Option<K>, usize) -> Result<Page<K>, Failure>
+        + Clone
+        + Send
+        + 'static,
+    ) -> Result<u64, JournalError> {
+        let (mut count, mut after, mut rows) = (0, None, ROWS_PER_PAGE);
         loop {
-            let page = self
-                .ask(share, 0, move |transaction| {
-                    transaction.empty(from, to, until, after)
-                })
-                .await?;
-            (count, after) = (count + page.count, page.next);
-            if after.is_none() {
-                return Ok(count);
+            let work = work.clone();
+            let done = self.ask(share, 0, move |transaction| work(transaction, after, rows));
+            match done.await {
+                Ok(page) => {
+                    (count, after) = (count + page.count, page.next);
+                    if after.is_none() {
+                        return Ok(count);
+                    }
+                }
+                Err(JournalError::DiskFull) if rows > 1 => rows /= 2,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -778,16 +797,16 @@ impl Journal for DiskJournal {
     }
 
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
-        let mut count = 0;
-        for page in deliveries.chunks(DELIVERIES_PER_CANCEL) {
-            let page = page.to_vec();
-            count += self
-                .ask(Share::Freeing, 0, move |transaction| {
-                    transaction.cancel(&page)
-                })
-                .await?;
-        }
-        Ok(count)
+        let deliveries: Arc<[DeliveryId]> = deliveries.into();
+        self.in_pages(Share::Freeing, move |transaction, from, rows| {
+            let rest = deliveries.get(from.unwrap_or(0)..).unwrap_or_default();
+            let page = rest.get(..rows).unwrap_or(rest);
+            Ok(Page {
+                count: transaction.cancel(page)?,
+                next: (page.len() < rest.len()).then(|| from.unwrap_or(0) + page.len()),
+            })
+        })
+        .await
     }
 
     async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError> {
@@ -803,20 +822,11 @@ impl Journal for DiskJournal {
     }
 
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
-        let began = self.shared.clock.now();
-        let (mut count, mut after) = (0, None);
-        loop {
-            let selection = selection.clone();
-            let page = self
-                .ask(Share::Known, 0, move |transaction| {
-                    transaction.redrive(&selection, after, began)
-                })
-                .await?;
-            (count, after) = (count + page.count, page.next);
-            if after.is_none() {
-                return Ok(count);
-            }
-        }
+        let (began, selection) = (self.shared.clock.now(), Arc::new(selection.clone()));
+        self.in_pages(Share::Known, move |transaction, after, rows| {
+            transaction.redrive(&selection, after, began, rows)
+        })
+        .await
     }
 
     async fn replay(
@@ -824,36 +834,19 @@ impl Journal for DiskJournal {
         subscription: SubscriptionNumber,
         events: std::ops::RangeInclusive<Sequence>,
     ) -> Result<u64, JournalError> {
-        let number = subscription.0;
-        let (to, mut from, mut count) = (*events.end(), *events.start(), 0);
-        loop {
-            let page = self
-                .ask(Share::New, 0, move |transaction| {
-                    transaction.replay(number, from, to)
-                })
-                .await?;
-            count += page.count;
-            match page.next {
-                Some(next) => from = next,
-                None => return Ok(count),
-            }
-        }
+        let (number, from, to) = (subscription.0, *events.start(), *events.end());
+        self.in_pages(Share::New, move |transaction, next, rows| {
+            transaction.replay(number, next.unwrap_or(from), to, rows)
+        })
+        .await
     }
 
     async fn purge(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
-        let (mut count, mut after) = (0, None);
-        loop {
-            let selection = selection.clone();
-            let page = self
-                .ask(Share::Freeing, 0, move |transaction| {
-                    transaction.purge(&selection, after)
-                })
-                .await?;
-            (count, after) = (count + page.count, page.next);
-            if after.is_none() {
-                return Ok(count);
-            }
-        }
+        let selection = Arc::new(selection.clone());
+        self.in_pages(Share::Freeing, move |transaction, after, rows| {
+            transaction.purge(&selection, after, rows)
+        })
+        .await
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
@@ -870,9 +863,6 @@ impl Journal for DiskJournal {
         let _ = tokio::task::spawn_blocking(self.stop()).await;
     }
 }
-
-/// Deliveries that one transaction cancels at most.
-const DELIVERIES_PER_CANCEL: usize = 500;
 
 impl DiskReader {
     async fn cursor(&self, tenant: Name, source: Name) -> Result<Option<Cursor>, JournalError> {

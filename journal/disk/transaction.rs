@@ -20,6 +20,7 @@ use pointsman_schemas::{Epoch, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 pub(super) use self::append::size_bytes;
+pub(super) use self::operate::{Page, ROWS_PER_PAGE};
 use super::check::placeholder;
 use super::epochs::Epochs;
 use super::queues::{Effect, Queues};

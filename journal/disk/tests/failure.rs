@@ -5,7 +5,7 @@ use rusqlite::ffi;
 use super::fixture::{everything, fill};
 use super::*;
 use crate::suite::{append_of, entry, sized_event};
-use crate::{Ending, Entry, SettleAnswer};
+use crate::{DeadReason, Ending, Entry, SettleAnswer};
 
 /// What is seen of a store, with nothing in flight.
 fn at_rest(seen: Vec<String>) -> Vec<String> {
@@ -140,6 +140,50 @@ fn a_full_disk_refuses_appends_and_lets_settlements_through() {
                 .delivered,
             2
         );
+    });
+}
+
+#[test]
+fn operations_on_many_are_cut_where_the_disk_has_no_room_for_a_page() {
+    suite::paused(async {
+        let directory = TempDir::new().unwrap();
+        let journal = open(directory.path()).unwrap();
+        let wanted = ["dead", "other"].map(super::fixture::wanted);
+        let numbers = journal.subscribe(wanted.to_vec()).await.unwrap();
+        let entries = (0..300).map(|id| entry(&id.to_string(), &[numbers[0]]));
+        journal.append(append_of(entries.collect())).await.unwrap();
+        let grant = Grant {
+            subscription: numbers[0],
+            count: 200,
+            lease: MINUTE,
+            bytes_max: usize::MAX,
+        };
+        let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased;
+        let ends = leased.iter().map(|leased| Settlement {
+            token: leased.token,
+            ending: Ending::Dead {
+                reason: DeadReason::Rejected,
+                last: None,
+            },
+            follow_ups: Vec::new(),
+        });
+        journal.settle(ends.collect()).await.unwrap();
+        // A page is tried about ten times, with ever more room for the log: these outlast one.
+        let no_room = || journal.shared.fault.set(25, ffi::SQLITE_FULL);
+        assert_eq!(journal.move_all(numbers[0], numbers[1]).await, Ok(100));
+        no_room();
+        let some = DeadSelection {
+            ids: Some(leased.iter().take(90).map(|leased| leased.id).collect()),
+            ..DeadSelection::default()
+        };
+        assert_eq!(journal.redrive(&some).await, Ok(90));
+        no_room();
+        assert_eq!(journal.purge(&DeadSelection::default()).await, Ok(110));
+        journal.shared.fault.set(0, ffi::SQLITE_FULL);
+        let counts = journal.reader().subscriptions().await.unwrap();
+        let counts = [counts[0].counts, counts[1].counts];
+        assert_eq!((counts[0].pending, counts[0].dead), (90, 0));
+        assert_eq!(counts[1].pending, 100);
     });
 }
 

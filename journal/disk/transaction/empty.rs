@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pointsman_schemas::SubscriptionNumber;
 use rusqlite::params;
 
-use super::operate::{PAGE, Page, not_found};
+use super::operate::{Page, not_found};
 use super::{Failure, Transaction, read_row};
 use crate::disk::queues::{Effect, Moment};
 use crate::disk::reader;
@@ -47,6 +47,7 @@ impl Transaction<'_> {
         to: Option<u32>,
         until: u64,
         after: Option<Place>,
+        rows_max: usize,
     ) -> Result<Page<Place>, Failure> {
         self.flush()?;
         if to == Some(from)
@@ -66,7 +67,7 @@ impl Transaction<'_> {
                 sequence,
                 run,
                 until.cast_signed(),
-                schema::limit(PAGE)
+                schema::limit(rows_max)
             ],
             read_row,
         )?;
@@ -76,7 +77,7 @@ impl Transaction<'_> {
             .map(|(key, _)| (key.sequence.cast_signed(), key.run_column()));
         let mut page = Page {
             count: 0,
-            next: last.filter(|_| rows.len() == PAGE),
+            next: last.filter(|_| rows.len() == rows_max),
         };
         let mut waiting = Vec::new();
         for (key, row) in &rows {

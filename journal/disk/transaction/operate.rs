@@ -18,7 +18,7 @@ use crate::{Activity, Counts, DeadSelection, JournalError, NewDelivery};
 
 /// What one transaction looks at of an operation on many: the writer must not be held up by an
 /// operator.
-pub(super) const PAGE: usize = 500;
+pub(in crate::disk) const ROWS_PER_PAGE: usize = 500;
 
 /// How far an operation on many has come.
 #[derive(Clone, Debug, Default)]
@@ -210,8 +210,9 @@ impl Transaction<'_> {
         selection: &DeadSelection,
         after: Option<DeadKey>,
         began: pointsman_schemas::Timestamp,
+        rows: usize,
     ) -> Result<Page<DeadKey>, Failure> {
-        let page = self.dead_page(selection, after)?;
+        let page = self.dead_page(selection, after, rows)?;
         let mut count = 0;
         for (key, buried) in page.rows {
             if key.subscription == 0 || buried.at > began {
@@ -249,8 +250,9 @@ impl Transaction<'_> {
         &mut self,
         selection: &DeadSelection,
         after: Option<DeadKey>,
+        rows: usize,
     ) -> Result<Page<DeadKey>, Failure> {
-        let page = self.dead_page(selection, after)?;
+        let page = self.dead_page(selection, after, rows)?;
         let count = page.rows.len() as u64;
         for (key, _) in page.rows {
             self.unbury(key)?;
@@ -266,6 +268,7 @@ impl Transaction<'_> {
         &mut self,
         selection: &DeadSelection,
         after: Option<DeadKey>,
+        rows: usize,
     ) -> Result<reader::DeadPage, Failure> {
         let identity = |number: u32| {
             self.subscription(number)
@@ -276,7 +279,7 @@ impl Transaction<'_> {
             &self.books.epochs,
             selection,
             after,
-            PAGE,
+            rows,
             &identity,
         )?;
         for (key, damage) in std::mem::take(&mut page.damaged) {
@@ -312,6 +315,7 @@ impl Transaction<'_> {
         number: u32,
         from: Sequence,
         to: Sequence,
+        rows_max: usize,
     ) -> Result<Page<Sequence>, Failure> {
         self.flush()?;
         let subscribed = self.subscription(number).ok_or_else(|| not_found(number))?;
@@ -319,12 +323,15 @@ impl Transaction<'_> {
             subscribed.identity.tenant.clone(),
             self.changes.ledger.last_run + 1,
         );
-        let room = self.room.checked_sub(64 * PAGE as u64).ok_or_else(full)?;
+        let room = self
+            .room
+            .checked_sub(64 * rows_max as u64)
+            .ok_or_else(full)?;
         let mut select = self
             .connection
             .prepare_cached("SELECT sequence, record FROM events WHERE sequence BETWEEN ?1 AND ?2 ORDER BY sequence LIMIT ?3")?;
         let bound = |sequence: Sequence| i64::try_from(sequence.0).unwrap_or(i64::MAX);
-        let mut rows = select.query(params![bound(from), bound(to), schema::limit(PAGE)])?;
+        let mut rows = select.query(params![bound(from), bound(to), schema::limit(rows_max)])?;
         let (mut events, mut seen, mut last) = (Vec::new(), 0, None);
         while let Some(row) = rows.next()? {
             let sequence = row.get::<_, i64>(0)?.cast_unsigned();
@@ -357,7 +364,9 @@ impl Transaction<'_> {
         }
         Ok(Page {
             count,
-            next: last.filter(|_| seen == PAGE).map(|last| Sequence(last + 1)),
+            next: last
+                .filter(|_| seen == rows_max)
+                .map(|last| Sequence(last + 1)),
         })
     }
 
