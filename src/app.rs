@@ -25,7 +25,7 @@ use crate::admin::AdminError;
 use crate::config::paths::STANDARD_INPUT;
 use crate::config::{Config, Diagnostic};
 use crate::dispatcher;
-use crate::dispatcher::schedule::InvalidPolicy;
+use crate::dispatcher::policy::InvalidPolicy;
 
 use self::background::Background;
 use self::bus::Bus;

@@ -19,24 +19,24 @@
 
 mod attempts;
 mod bytes;
-pub mod circuit;
-pub mod fair;
+mod circuit;
+mod fair;
 pub mod follow;
 mod handle;
 mod lane;
 mod leasing;
-pub mod limit;
+mod limit;
 mod observer;
 mod occupancy;
-pub mod plan;
+mod plan;
+pub mod policy;
 mod preparation;
-pub mod rate;
+mod rate;
 mod refusals;
-pub mod schedule;
 mod scheduler;
 mod settling;
-pub mod stack;
-pub mod status;
+mod stack;
+mod status;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -185,7 +185,7 @@ impl Dispatcher {
                     self.scheduler.probe(numbers);
                 }
                 numbers = &mut due => {
-                    self.scheduler.tell(numbers);
+                    self.scheduler.note_due(numbers);
                     due.set(journal.due().fuse());
                 }
                 answer = self.leasing.next(), if self.leasing.is_calling() => self.leased(answer, false),

@@ -1,10 +1,10 @@
 //! From a source to the journal: next → match → append → acknowledge.
 //!
-//! One intake serves one source. A message is told [`Verdict::Stored`] only once everything in it
-//! is durable; what a source without callers hands over is held until it is. While an append waits
-//! for its sync the next batch is taken, matched and handed over, so that one sync serves many;
-//! batches with a cursor go one after the other, because a later cursor vouches for the earlier
-//! batch.
+//! One intake serves one source. A message gets the verdict
+//! [`Stored`](pointsman_connectors::Verdict::Stored) only once everything in it is durable; what no
+//! source hands over again is held until it is. While an append waits for its sync the next batch is
+//! taken, matched and handed to the journal, so that one sync serves many. Batches with a cursor go
+//! one after the other: a stored cursor says that everything before it is stored too.
 
 mod reader;
 mod store;
@@ -73,6 +73,8 @@ impl Intake {
     ) -> Result<(), SourceError> {
         let mut appends: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
         let ended = loop {
+            // In this order: a source that always has more must not keep the bus from stopping, nor
+            // appends that have ended from making room.
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break Ok(()),
@@ -80,17 +82,8 @@ impl Intake {
                 batch = source.next(), if appends.len() < APPENDS_WAITING_MAX => match batch {
                     Ok(batch) if batch.cursor.is_some() => {
                         while appends.next().await.is_some() {}
-                        for mut store in self.take_in(batch) {
-                            let is_stored = tokio::select! {
-                                () = &mut store => true,
-                                () = shutdown.cancelled() => tokio::time::timeout(STORED_WITHIN, store).await.is_ok(),
-                            };
-                            // Not stored means that the cursor is not either: the source hands it
-                            // over again after the restart. Nothing that comes behind it may be
-                            // stored with a later one.
-                            if !is_stored {
-                                return Ok(());
-                            }
+                        if !self.store_before_next(batch, shutdown).await {
+                            return Ok(());
                         }
                     }
                     Ok(batch) => appends.extend(self.take_in(batch)),
@@ -107,6 +100,25 @@ impl Intake {
             tracing::warn!(source = %self.reader.origin, "the last of what the source had could not be stored in time");
         }
         ended
+    }
+
+    /// Stores a batch with a cursor before the source is asked for the next one. False where the
+    /// source is to stop and the batch could not be stored in time: then its cursor is not stored
+    /// either and the source hands it over again after the restart, so nothing that comes behind it
+    /// may be stored with a later cursor.
+    async fn store_before_next(&mut self, batch: Batch, shutdown: &CancellationToken) -> bool {
+        for mut store in self.take_in(batch) {
+            let is_stored = tokio::select! {
+                () = &mut store => true,
+                () = shutdown.cancelled() => {
+                    tokio::time::timeout(STORED_WITHIN, store).await.is_ok()
+                }
+            };
+            if !is_stored {
+                return false;
+            }
+        }
+        true
     }
 
     /// Takes in what a source that has been stopped still has.

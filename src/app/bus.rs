@@ -171,13 +171,13 @@ impl Bus {
         let old = self.router.swap(Arc::new(router));
         self.sources.reload(sources).await;
         drop(old);
-        self.tell_detached().await;
+        self.log_detached().await;
         self.config = Some(config);
         Ok(())
     }
 
     /// Tells the log of each subscription that no rule wants and that still holds something, once.
-    async fn tell_detached(&mut self) {
+    async fn log_detached(&mut self) {
         let statuses = match self.journal.reader().subscriptions().await {
             Ok(statuses) => statuses,
             Err(error) => {

@@ -10,7 +10,7 @@ use pointsman_schemas::{Name, Placement, SubscriptionNumber};
 
 use super::targets::{Key, Targets};
 use crate::config::{self, Config, DeliverySettings, FollowUpContent, WhenFull};
-use crate::dispatcher::schedule::InvalidPolicy;
+use crate::dispatcher::policy::InvalidPolicy;
 use crate::dispatcher::{Follow, FollowWith, Observer, Plan, Preparation, Route, Target};
 use crate::router::{Router, RuleInForce, SubscriptionInForce};
 use crate::telemetry::Metrics;

@@ -10,7 +10,7 @@ use pointsman_schemas::Rate;
 use super::load::addresses::order_in_no_event;
 use super::raw::{RawDelivery, WhenFull};
 use super::reader::Piece;
-use crate::dispatcher::schedule::{InvalidPolicy, Policy, TIMEOUT_MAX};
+use crate::dispatcher::policy::{InvalidPolicy, Policy, TIMEOUT_MAX};
 
 /// How the deliveries of one subscription are made.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use pointsman_schemas::Class;
 use tokio::time::Instant;
 
-use super::schedule::RETRY_AFTER_MAX;
+use super::policy::RETRY_AFTER_MAX;
 
 /// Where a target begins. One that can take less says so within its first round trip; a hundred
 /// that answer nothing at all hold no more than this each.

@@ -9,8 +9,8 @@ use pointsman_connectors::TargetService;
 use pointsman_schemas::{Name, Rate, SubscriptionNumber};
 
 use super::observer::Observer;
+use super::policy::Policy;
 use super::preparation::Preparation;
-use super::schedule::Policy;
 use pointsman_journal::SubscriptionIdentity;
 
 /// The targets and routes of one set of rules.

@@ -63,7 +63,7 @@ pub(super) struct SubscriptionState {
     /// Whether it may have something to lease.
     is_ready: bool,
     /// Whether it has been told so again while a lease was under way, which may not have seen that.
-    is_told_again: bool,
+    is_due_again: bool,
     /// The size of its next event, once that did not fit into what was granted.
     next_bytes: Option<usize>,
     /// Whether it waits in `short_of_bytes`.
@@ -169,10 +169,10 @@ impl Scheduler {
     }
 
     /// The journal says that these may have something to lease.
-    pub(super) fn tell(&mut self, numbers: impl IntoIterator<Item = SubscriptionNumber>) {
+    pub(super) fn note_due(&mut self, numbers: impl IntoIterator<Item = SubscriptionNumber>) {
         for number in numbers {
             if let Some(state) = self.subscriptions.get_mut(&number) {
-                (state.is_ready, state.is_told_again) = (true, true);
+                (state.is_ready, state.is_due_again) = (true, true);
                 self.enter(number);
             }
         }
@@ -183,7 +183,7 @@ impl Scheduler {
             .new
             .drain(..self.new.len().min(NEW_AT_ONCE))
             .collect::<Vec<_>>();
-        self.tell(some);
+        self.note_due(some);
         if !self.new.is_empty() {
             self.timers
                 .push(Reverse((now + NEW_AGAIN_AFTER, Timer::New)));
@@ -316,7 +316,7 @@ impl Scheduler {
             }
             // It came short, so there is no more of it; unless it was told of more while the lease
             // was under way, or the lease ended for want of bytes.
-            if leased < turn.count && next_bytes.is_none() && !failed && !state.is_told_again {
+            if leased < turn.count && next_bytes.is_none() && !failed && !state.is_due_again {
                 state.is_ready = false;
                 self.leave(number);
             }

@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use super::plan::Route;
-use super::schedule::Policy;
+use super::policy::Policy;
 use super::{Observer, Preparation};
 use crate::router::Matcher;
 use crate::telemetry::Metrics;

@@ -26,8 +26,8 @@ impl Store {
     /// Stores a group in one append. Where that does not fit, each message is tried by itself, so
     /// that one whose subscription is full does not stand in the way of the others.
     pub(super) async fn group(self, mut group: Vec<ReadMessage>, cursor: Option<Cursor>) {
-        // Nobody hands over again what has no caller and no broker behind it: it is held here until
-        // it is stored.
+        // A source without acknowledgements, or with a cursor that is stored with its events, never
+        // hands the same over again: it is held here until it is stored.
         let held = cursor.is_some()
             || group
                 .iter()
@@ -37,6 +37,7 @@ impl Store {
         }
         match self.append(&mut group, None).await {
             Ok(()) => tell(group, &Verdict::Stored).await,
+            // Nothing is stored: only one of them may be in the way of all.
             Err(JournalError::Backlog(_)) if group.len() > 1 => {
                 for pending in group {
                     self.alone(pending).await;
@@ -69,8 +70,8 @@ impl Store {
         }
     }
 
-    /// A subscription has no room for a message. What its source would soon drop is a dead letter
-    /// of that subscription instead.
+    /// A subscription's backlog is full. Its source keeps the message and hands it over again, unless
+    /// it would soon drop it: then the message is stored, as a dead letter of that subscription.
     async fn refused(&self, pending: ReadMessage, mut number: SubscriptionNumber) {
         let mut alone = [pending];
         let verdict = loop {
@@ -79,7 +80,9 @@ impl Store {
                 .acknowledgement
                 .told_by()
                 .is_some_and(|by| by <= tokio::time::Instant::now());
-            if !must_not_wait || !bury(&mut pending.entries, number) {
+            // The journal names one full subscription at a time. Each round dead-letters what goes to
+            // that one, so there are no more rounds than subscriptions.
+            if !must_not_wait || !dead_letter(&mut pending.entries, number) {
                 break verdict_of(&JournalError::Backlog(number));
             }
             match self.append(&mut alone, None).await {
@@ -96,6 +99,8 @@ impl Store {
     async fn hold(&self, mut group: Vec<ReadMessage>, cursor: Option<Cursor>) {
         let mut pause = STORE_AGAIN.0;
         while let Err(error) = self.append(&mut group, cursor.clone()).await {
+            // The bus stops: what has not been stored comes again from its source, or was never
+            // acknowledged.
             if error == JournalError::Closed {
                 return;
             }
@@ -153,12 +158,13 @@ impl Store {
     }
 }
 
-/// Makes dead letters of the deliveries for a subscription that has no room for them. Tells whether
+/// Makes dead letters of the deliveries for a subscription whose backlog is full. Returns whether
 /// there were any.
-fn bury(entries: &mut Vec<Entry>, number: SubscriptionNumber) -> bool {
+fn dead_letter(entries: &mut Vec<Entry>, number: SubscriptionNumber) -> bool {
     let mut further = Vec::new();
     let mut found = false;
     for entry in entries.iter_mut() {
+        // One dead letter stands for all of an event's deliveries to the subscription.
         let Some(index) = entry
             .deliveries
             .iter()
@@ -178,7 +184,8 @@ fn bury(entries: &mut Vec<Entry>, number: SubscriptionNumber) -> bool {
             last: None,
         };
         found = true;
-        // An entry has room for one; deduplication would take the further ones for the first.
+        // An entry carries one dead letter. The further ones get entries of their own, which are not
+        // deduplicated: they are the same event as the first.
         if entry.dead.is_none() {
             entry.dead = Some(dead);
         } else {
@@ -199,7 +206,8 @@ async fn tell(group: Vec<ReadMessage>, verdict: &Verdict) {
     for pending in group {
         let is_io = matches!(pending.acknowledgement, Acknowledgement::Io(..));
         let told = pending.acknowledgement.tell(verdict.clone());
-        // Callers, most of whom are many, are told without waiting for anything.
+        // A caller's verdict is a channel and takes no time; those that take IO run side by side, so
+        // that one slow connection does not hold up the others.
         if is_io {
             under_way.push(told)
         } else {

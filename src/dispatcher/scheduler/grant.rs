@@ -151,7 +151,7 @@ impl Scheduler {
         let index = state.lane;
         let lane = self.lanes.get_mut(index).and_then(Option::as_mut)?;
         lane.grant(turn.count, is_probe, now);
-        state.is_told_again = false;
+        state.is_due_again = false;
         let asks = state.pause == Some(Pause::Refused(Probe::Due));
         if asks {
             state.pause = Some(Pause::Refused(Probe::Out));

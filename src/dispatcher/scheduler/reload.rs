@@ -101,7 +101,7 @@ impl Scheduler {
                 route,
                 lane,
                 is_ready: false,
-                is_told_again: false,
+                is_due_again: false,
                 next_bytes: None,
                 is_short: false,
                 has_beside: false,
@@ -140,7 +140,7 @@ impl SubscriptionState {
         };
         Self {
             is_ready: old.is_ready || pause.is_some(),
-            is_told_again: true,
+            is_due_again: true,
             next_bytes: old.next_bytes,
             has_beside: old.has_beside,
             pause,

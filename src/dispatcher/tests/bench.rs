@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
-use crate::dispatcher::schedule::Policy;
+use crate::dispatcher::policy::Policy;
 use crate::dispatcher::testing::{identity, policy, route};
 use crate::dispatcher::{Dispatcher, Handle, Options, Plan, Route, Summary, Target};
 use crate::router::Router;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pointsman_schemas::{Class, Outcome};
 
 use super::bench::*;
-use crate::dispatcher::schedule::Policy;
+use crate::dispatcher::policy::Policy;
 use crate::dispatcher::testing::{policy, route};
 use pointsman_journal::{DeadReason, Journal, JournalError};
 

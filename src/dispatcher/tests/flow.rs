@@ -8,7 +8,7 @@ use pointsman_schemas::{Class, Outcome, SubscriptionNumber};
 use tokio::time::Instant;
 
 use super::bench::*;
-use crate::dispatcher::schedule::Policy;
+use crate::dispatcher::policy::Policy;
 use crate::dispatcher::testing::{policy, route};
 use crate::dispatcher::{Options, Target};
 

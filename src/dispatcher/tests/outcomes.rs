@@ -4,8 +4,8 @@ use pointsman_schemas::{Class, Outcome};
 
 use super::bench::*;
 use crate::dispatcher::Route;
-use crate::dispatcher::schedule::PROBE_REFUSED_AFTER;
-use crate::dispatcher::schedule::Policy;
+use crate::dispatcher::policy::PROBE_REFUSED_AFTER;
+use crate::dispatcher::policy::Policy;
 use crate::dispatcher::testing::{preparation, route};
 use pointsman_journal::{Activity, DeadReason, DeadSelection, Journal};
 

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
 use super::super::{PipeIntake, Piped};
-use crate::dispatcher::schedule::Policy;
+use crate::dispatcher::policy::Policy;
 use crate::dispatcher::testing::observer;
 use crate::dispatcher::{Dispatcher, Handle, Options, Plan, Preparation, Route, Summary, Target};
 use crate::intake::MessageReader;
