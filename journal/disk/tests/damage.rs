@@ -2,7 +2,7 @@
 //! never a changed event.
 //!
 //! With `POINTSMAN_LONG` set every bit that is not zero, one bit of every other byte, and every
-//! length of the files are tried, in a release build on a tmpfs within the hour: `TMPDIR=/dev/shm
+//! length of the files are tried, in a release build on a tmpfs in about an hour: `TMPDIR=/dev/shm
 //! POINTSMAN_LONG=1 cargo test --release -p pointsman-journal damage`.
 
 use std::collections::HashSet;
