@@ -26,7 +26,7 @@ const LAST_WITHIN: Duration = Duration::from_secs(5);
 const ASK_BEFORE_EVERY: Duration = Duration::from_secs(5);
 
 /// What has gone into the journal is logged this often at most.
-const LOG_KEPT_EVERY: Duration = Duration::from_secs(10);
+const LOG_MOVED_EVERY: Duration = Duration::from_secs(10);
 
 /// One source's way into its pipe. Dropping it hands back whatever it has in hand.
 pub struct PipeIntake {
@@ -40,27 +40,31 @@ pub struct PipeIntake {
     work: Work,
     /// When the journal is asked next whether ordered deliveries wait in it.
     ask_before_at: Instant,
-    kept: Kept,
+    moved_log: MovedLog,
 }
 
 /// What the log has yet to hear of deliveries that have gone into the journal.
 #[derive(Default)]
-struct Kept {
-    untold: usize,
-    told_at: Option<Instant>,
+struct MovedLog {
+    unlogged: usize,
+    logged_at: Option<Instant>,
 }
 
-impl Kept {
-    fn tell(&mut self, source: &Name) {
-        if self.untold > 0 && self.told_at.is_none_or(|at| at.elapsed() >= LOG_KEPT_EVERY) {
+impl MovedLog {
+    fn log(&mut self, source: &Name) {
+        if self.unlogged > 0
+            && self
+                .logged_at
+                .is_none_or(|at| at.elapsed() >= LOG_MOVED_EVERY)
+        {
             tracing::warn!(
                 %source,
-                messages = self.untold,
+                messages = self.unlogged,
                 "the target of a pipe has not had these messages in time: they wait in the journal now, and their source has been told"
             );
             *self = Self {
-                untold: 0,
-                told_at: Some(Instant::now()),
+                unlogged: 0,
+                logged_at: Some(Instant::now()),
             };
         }
     }
@@ -90,8 +94,8 @@ struct Work {
 enum Step {
     /// There may be something to do.
     Woken,
-    /// A source has heard what became of a message.
-    Told,
+    /// A source has been told what became of a message.
+    Acknowledged,
     Stored(Stored),
 }
 
@@ -103,7 +107,7 @@ impl Work {
     /// Waits for the next thing to happen. Safe to cancel.
     async fn step(&mut self, wake: &Notify) -> Step {
         tokio::select! {
-            Some(()) = self.tells.next(), if !self.tells.is_empty() => Step::Told,
+            Some(()) = self.tells.next(), if !self.tells.is_empty() => Step::Acknowledged,
             stored = self.closings.next() => Step::Stored(stored),
             () = wake.notified() => Step::Woken,
         }
@@ -128,7 +132,7 @@ impl PipeIntake {
             tells: FuturesUnordered::new(),
             closings: Closings::new(journal, tenant, origin),
         };
-        let (ask_before_at, kept) = (Instant::now(), Kept::default());
+        let (ask_before_at, moved_log) = (Instant::now(), MovedLog::default());
         Self {
             reader,
             piped,
@@ -138,7 +142,7 @@ impl PipeIntake {
             wake,
             work,
             ask_before_at,
-            kept,
+            moved_log,
         }
     }
 
@@ -329,7 +333,7 @@ impl PipeIntake {
             for closing in done {
                 let is_pending = closing.buries.is_some()
                     && closing.entries.iter().all(|entry| entry.dead.is_none());
-                self.kept.untold += usize::from(is_pending);
+                self.moved_log.unlogged += usize::from(is_pending);
                 // What a target answered is counted where that is read.
                 if closing.origin == self.reader.origin {
                     self.reader
@@ -341,7 +345,7 @@ impl PipeIntake {
                     .change(|lines| lines.closed(self.key, &closing, false));
             }
         }
-        self.kept.tell(&self.reader.origin);
+        self.moved_log.log(&self.reader.origin);
     }
 
     /// Waits for the attempts under way, as long as that makes sense.
