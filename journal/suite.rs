@@ -308,7 +308,7 @@ pub fn sized_event(id: &str, bytes: usize) -> Arc<Event> {
         id.bytes().cycle().take(bytes).collect::<Vec<u8>>(),
     ));
     Arc::new(
-        Event::builder(id.to_owned(), "/suite", "test")
+        Event::builder(id, "/suite", "test")
             .data(data)
             .build()
             .unwrap(),
@@ -377,5 +377,5 @@ fn retry(at: Timestamp) -> Ending {
 }
 
 fn ids(leased: &[Leased]) -> Vec<&str> {
-    leased.iter().map(|leased| &**leased.event.id()).collect()
+    leased.iter().map(|leased| leased.event.id()).collect()
 }

@@ -177,6 +177,18 @@ struct Node {
     end: FieldId,
 }
 
+impl Node {
+    /// Whether a key may lead to a field below, by its length and its first byte: most do not.
+    #[inline(always)]
+    fn may_know(&self, name: &[u8]) -> bool {
+        let is_nested = || {
+            let first = name.first();
+            first.is_some_and(|byte| self.nested & first_bit(*byte) != 0)
+        };
+        self.lengths & 1 << (name.len() % 64) != 0 || self.nested != 0 && is_nested()
+    }
+}
+
 /// The bit of a name's first byte, which it shares with a few others.
 fn first_bit(byte: u8) -> u64 {
     1 << (byte % 64)

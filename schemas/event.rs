@@ -6,6 +6,7 @@
 
 mod builder;
 mod check;
+mod text;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ pub use crate::data::{Data, DataKind, JSON_DEPTH_MAX};
 pub use crate::media_type::is_json_media_type;
 pub use builder::EventBuilder;
 pub(crate) use check::{is_attribute_name, may_hold, shorten};
+use text::{Core, Span, Spans, Value};
 
 /// The longest attribute name accepted. The specification asks for at most 20 characters as a
 /// SHOULD; this is a guard, not a style.
@@ -26,18 +28,14 @@ pub const EXTENSIONS_MAX: usize = 256;
 
 /// A CloudEvent 1.0, valid by construction.
 ///
+/// Its attributes are parts of one text, which may be the one that it came in: so a clone counts
+/// one reference up, and not one for each attribute.
+///
 /// Follows the CloudEvents specification 1.0.2, section "Context Attributes".
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct Event {
-    id: ByteString,
-    source: ByteString,
-    ty: ByteString,
-    subject: Option<ByteString>,
-    time: Option<ByteString>,
-    datacontenttype: Option<ByteString>,
-    dataschema: Option<ByteString>,
-    /// In the order in which they came.
-    extensions: Vec<(ByteString, ExtensionValue)>,
+    text: ByteString,
+    spans: Spans,
     data: Option<Data>,
 }
 
@@ -136,64 +134,70 @@ impl Event {
     /// Starts an event from what every event must have.
     #[must_use]
     pub fn builder(
-        id: impl Into<ByteString>,
-        source: impl Into<ByteString>,
-        ty: impl Into<ByteString>,
+        id: impl AsRef<str>,
+        source: impl AsRef<str>,
+        ty: impl AsRef<str>,
     ) -> EventBuilder {
-        EventBuilder {
-            id: Some(id.into()),
-            source: Some(source.into()),
-            ty: Some(ty.into()),
-            ..EventBuilder::default()
-        }
+        EventBuilder::new(id.as_ref(), source.as_ref(), ty.as_ref())
     }
 
     /// `id`: with `source` the event's identity.
     #[must_use]
-    pub fn id(&self) -> &ByteString {
-        &self.id
+    pub fn id(&self) -> &str {
+        self.core(Core::Id).unwrap_or_default()
     }
 
     /// `source`: a non-empty URI-reference.
     #[must_use]
-    pub fn source(&self) -> &ByteString {
-        &self.source
+    pub fn source(&self) -> &str {
+        self.core(Core::Source).unwrap_or_default()
     }
 
     /// `type`.
     #[must_use]
-    pub fn ty(&self) -> &ByteString {
-        &self.ty
+    pub fn ty(&self) -> &str {
+        self.core(Core::Type).unwrap_or_default()
     }
 
     /// `subject`.
     #[must_use]
-    pub fn subject(&self) -> Option<&ByteString> {
-        self.subject.as_ref()
+    pub fn subject(&self) -> Option<&str> {
+        self.core(Core::Subject)
     }
 
     /// `time`: RFC 3339, with the offset it came with.
     #[must_use]
-    pub fn time(&self) -> Option<&ByteString> {
-        self.time.as_ref()
+    pub fn time(&self) -> Option<&str> {
+        self.core(Core::Time)
     }
 
     /// `datacontenttype`.
     #[must_use]
-    pub fn datacontenttype(&self) -> Option<&ByteString> {
-        self.datacontenttype.as_ref()
+    pub fn datacontenttype(&self) -> Option<&str> {
+        self.core(Core::DataContentType)
     }
 
     /// `dataschema`: a URI.
     #[must_use]
-    pub fn dataschema(&self) -> Option<&ByteString> {
-        self.dataschema.as_ref()
+    pub fn dataschema(&self) -> Option<&str> {
+        self.core(Core::DataSchema)
+    }
+
+    fn core(&self, attribute: Core) -> Option<&str> {
+        self.spans.core(attribute).of(&self.text)
     }
 
     /// The extension attributes, in the order in which they came.
-    #[must_use]
-    pub fn extensions(&self) -> &[(ByteString, ExtensionValue)] {
-        &self.extensions
+    pub fn extensions(&self) -> impl ExactSizeIterator<Item = (&str, AttributeValue<'_>)> {
+        self.spans.extensions(&self.text)
+    }
+
+    /// A part of the event's attributes that shares their memory.
+    ///
+    /// # Panics
+    /// Where the text is no part of an attribute of this event.
+    pub(crate) fn shared(&self, part: &str) -> ByteString {
+        self.text.slice_ref(part)
     }
 
     /// The data.
@@ -205,95 +209,72 @@ impl Event {
     /// A context attribute by its name, `specversion` and extensions included.
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<AttributeValue<'_>> {
-        match name {
-            "id" => Some(AttributeValue::String(&self.id)),
-            "source" => Some(AttributeValue::String(&self.source)),
-            "type" => Some(AttributeValue::String(&self.ty)),
-            "specversion" => Some(AttributeValue::String("1.0")),
-            "subject" => self.subject.as_deref().map(AttributeValue::String),
-            "time" => self.time.as_deref().map(AttributeValue::String),
-            "datacontenttype" => self.datacontenttype.as_deref().map(AttributeValue::String),
-            "dataschema" => self.dataschema.as_deref().map(AttributeValue::String),
-            _ => self
-                .extensions
-                .iter()
-                .find(|(key, _)| &**key == name)
-                .map(|(_, value)| value.borrow()),
+        if let Some(attribute) = Core::named(name) {
+            return self.core(attribute).map(AttributeValue::String);
         }
+        if name == "specversion" {
+            return Some(AttributeValue::String("1.0"));
+        }
+        self.extensions()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
     }
 
     /// Every context attribute that is set, `specversion` first, extensions last.
     pub fn attributes(&self) -> impl Iterator<Item = (&str, AttributeValue<'_>)> {
-        const OWN: [&str; 8] = [
-            "specversion",
-            "id",
-            "source",
-            "type",
-            "subject",
-            "time",
-            "datacontenttype",
-            "dataschema",
-        ];
-        OWN.into_iter()
-            .filter_map(|name| self.attribute(name).map(|value| (name, value)))
-            .chain(
-                self.extensions
-                    .iter()
-                    .map(|(name, value)| (&**name, value.borrow())),
-            )
+        let core = Core::ALL.into_iter().filter_map(|attribute| {
+            Some((
+                attribute.name(),
+                AttributeValue::String(self.core(attribute)?),
+            ))
+        });
+        [("specversion", AttributeValue::String("1.0"))]
+            .into_iter()
+            .chain(core)
+            .chain(self.extensions())
     }
 
     /// The event's parts again, to change some of them.
     #[must_use]
     pub fn into_builder(self) -> EventBuilder {
-        EventBuilder {
-            id: Some(self.id),
-            source: Some(self.source),
-            ty: Some(self.ty),
-            subject: self.subject,
-            time: self.time,
-            datacontenttype: self.datacontenttype,
-            dataschema: self.dataschema,
-            extensions: self.extensions,
-            data: self.data,
-            specversion: true,
-            invalid: None,
-        }
+        EventBuilder::changing(self)
     }
 
     /// Roughly what the event takes in memory and on disk, for bounds.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let texts = [
-            Some(&self.id),
-            Some(&self.source),
-            Some(&self.ty),
-            self.subject(),
-            self.time(),
-            self.datacontenttype(),
-            self.dataschema(),
-        ];
-        let extensions = self.extensions.iter().map(|(name, value)| {
-            name.len()
-                + if let ExtensionValue::String(text) = value {
-                    text.len()
-                } else {
-                    size_of::<i32>()
-                }
+        let attributes = self.attributes().map(|(name, value)| match value {
+            AttributeValue::String(text) => name.len() + text.len(),
+            AttributeValue::Integer(_) | AttributeValue::Boolean(_) => {
+                name.len() + size_of::<i32>()
+            }
         });
         size_of::<Self>()
-            + texts
-                .into_iter()
-                .flatten()
-                .map(|text| text.len())
-                .sum::<usize>()
-            + extensions.sum::<usize>()
+            + attributes.sum::<usize>()
             + self.data.as_ref().map_or(0, |data| data.bytes().len())
     }
 }
 
+/// Two events are equal where their attributes and their data are.
+impl PartialEq for Event {
+    fn eq(&self, other: &Self) -> bool {
+        self.attributes().eq(other.attributes()) && self.data == other.data
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map()
+            .entries(self.attributes())
+            .entries(self.data.iter().map(|data| ("data", data)))
+            .finish()
+    }
+}
+
 impl ExtensionValue {
-    fn borrow(&self) -> AttributeValue<'_> {
+    /// The value, borrowed.
+    #[must_use]
+    pub fn borrow(&self) -> AttributeValue<'_> {
         match self {
             Self::String(text) => AttributeValue::String(text),
             Self::Integer(number) => AttributeValue::Integer(*number),

@@ -27,7 +27,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::data::{Data, DataKind};
-use crate::event::{Event, EventBuilder, ExtensionValue, InvalidEvent, may_hold, shorten};
+use crate::event::{AttributeValue, Event, EventBuilder, InvalidEvent, may_hold, shorten};
 use crate::json::{self, BatchError};
 use crate::media_type::{charset, essence, is_utf8, starts_with};
 use crate::outcome::Replies;
@@ -257,21 +257,15 @@ fn attributes(headers: &HeaderMap, declared: Option<&str>) -> Result<EventBuilde
     }
     text.push_str(declared.unwrap_or_default());
     let text = ByteString::from(text);
-    let slice = |start: usize, end: usize| {
-        text.get(start..end)
-            .map(|part| text.slice_ref(part))
-            .unwrap_or_default()
-    };
-    let (mut builder, mut start) = (EventBuilder::default(), 0);
+    let part = |start: usize, end: usize| text.get(start..end).unwrap_or_default();
+    let (mut builder, mut start) = (EventBuilder::over(text.clone()), 0);
     for (name_end, end) in ends {
-        let name = text.get(start..name_end).unwrap_or_default();
-        builder.read(name, ExtensionValue::String(slice(name_end, end)), || {
-            text.slice_ref(name)
-        })?;
+        let value = AttributeValue::String(part(name_end, end));
+        builder.read(part(start, name_end), value)?;
         start = end;
     }
     if declared.is_some() {
-        builder = builder.datacontenttype(slice(start, text.len()));
+        builder = builder.datacontenttype(part(start, text.len()));
     }
     Ok(builder)
 }
@@ -282,6 +276,7 @@ fn attributes(headers: &HeaderMap, declared: Option<&str>) -> Result<EventBuilde
 /// format implies it, and text as `text/plain`.
 #[must_use]
 pub fn encode_binary(event: &Event) -> (HeaderMap, Bytes) {
+    let text = |text| value::encode(event, text);
     let mut headers = HeaderMap::with_capacity(8 + event.extensions().len());
     let mut insert = |name: HeaderName, value: Option<HeaderValue>| {
         if let Some(value) = value {
@@ -292,32 +287,26 @@ pub fn encode_binary(event: &Event) -> (HeaderMap, Bytes) {
         HeaderName::from_static("ce-specversion"),
         Some(HeaderValue::from_static("1.0")),
     );
-    insert(HeaderName::from_static("ce-id"), value::encode(event.id()));
-    insert(
-        HeaderName::from_static("ce-source"),
-        value::encode(event.source()),
-    );
-    insert(
-        HeaderName::from_static("ce-type"),
-        value::encode(event.ty()),
-    );
+    insert(HeaderName::from_static("ce-id"), text(event.id()));
+    insert(HeaderName::from_static("ce-source"), text(event.source()));
+    insert(HeaderName::from_static("ce-type"), text(event.ty()));
     insert(
         HeaderName::from_static("ce-subject"),
-        event.subject().and_then(value::encode),
+        event.subject().and_then(text),
     );
     insert(
         HeaderName::from_static("ce-time"),
-        event.time().and_then(value::encode),
+        event.time().and_then(text),
     );
     insert(
         HeaderName::from_static("ce-dataschema"),
-        event.dataschema().and_then(value::encode),
+        event.dataschema().and_then(text),
     );
     for (name, value) in event.extensions() {
         let value = match value {
-            ExtensionValue::String(text) => value::encode(text),
-            ExtensionValue::Integer(number) => Some(HeaderValue::from(*number)),
-            ExtensionValue::Boolean(value) => Some(HeaderValue::from_static(if *value {
+            AttributeValue::String(value) => text(value),
+            AttributeValue::Integer(number) => Some(HeaderValue::from(number)),
+            AttributeValue::Boolean(value) => Some(HeaderValue::from_static(if value {
                 "true"
             } else {
                 "false"
@@ -335,7 +324,7 @@ pub fn encode_binary(event: &Event) -> (HeaderMap, Bytes) {
     // A media type is printable ASCII, which needs no escapes.
     let declared = event
         .datacontenttype()
-        .map(|declared| HeaderValue::from_maybe_shared(declared.as_bytes().clone()).ok());
+        .map(|declared| HeaderValue::from_maybe_shared(event.shared(declared).into_bytes()).ok());
     insert(CONTENT_TYPE, declared.unwrap_or(implied));
     (
         headers,

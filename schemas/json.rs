@@ -32,8 +32,7 @@ use bytestring::ByteString;
 
 use crate::data::{Data, DataKind, ITEMS_MAX, unmarked, without_mark};
 use crate::event::{
-    AttributeValue, EXTENSIONS_MAX, Event, EventBuilder, ExtensionValue, InvalidEvent,
-    is_attribute_name, shorten,
+    AttributeValue, EXTENSIONS_MAX, Event, EventBuilder, InvalidEvent, is_attribute_name, shorten,
 };
 use crate::media_type::is_json_media_type;
 use crate::outcome::{Replies, Unreadable};
@@ -77,11 +76,11 @@ pub enum BatchError {
 pub fn decode(bytes: &Bytes) -> Result<Event, InvalidEvent> {
     let text = utf8(bytes)?;
     let mut scanner = Scanner::new(&text);
-    let event = event(&text, &mut scanner).map_err(|mistake| mistake.describe(&text))?;
-    scanner
-        .end()
-        .map_err(|mistake| Mistake::from(mistake).describe(&text))?;
-    Ok(event)
+    let mut builder = EventBuilder::over(text.clone());
+    read_event(&text, &mut scanner, &mut builder)
+        .and_then(|()| Ok(scanner.end()?))
+        .map_err(|mistake| mistake.describe(&text))?;
+    Ok(builder.into_event())
 }
 
 /// Reads any JSON as the data of events is read: at most
@@ -131,11 +130,12 @@ pub fn decode_batch(bytes: &Bytes, events_max: usize) -> Result<Vec<Event>, Batc
             if events.len() >= events_max {
                 return Err(BatchError::TooMany { events_max });
             }
-            let event = event(&text, &mut scanner);
-            events.push(event.map_err(|mistake| BatchError::Event {
+            let mut builder = EventBuilder::over(text.clone());
+            read_event(&text, &mut scanner, &mut builder).map_err(|mistake| BatchError::Event {
                 index: events.len(),
                 error: mistake.describe(&text),
-            })?);
+            })?;
+            events.push(builder.into_event());
             if scanner.eat(b']') {
                 break;
             }
@@ -240,21 +240,23 @@ enum DataMember<'t> {
 /// Where the values of `data` stand; nothing where it is a text, or has too many.
 type Outline = Option<Vec<Item>>;
 
-/// Reads the event that begins at the next token.
-fn event(text: &ByteString, scanner: &mut Scanner<'_>) -> Result<Event, Mistake> {
-    let mut builder = EventBuilder::default();
+/// Reads the event that begins at the next token into a builder over the text, and checks it.
+///
+/// It is not returned, so that its some hundred bytes are moved once.
+fn read_event(
+    text: &ByteString,
+    scanner: &mut Scanner<'_>,
+    builder: &mut EventBuilder,
+) -> Result<(), Mistake> {
+    // Where names and values with escapes are decoded.
+    let (mut name_decoded, mut decoded) = (String::new(), String::new());
     let mut nulls: Vec<String> = Vec::new();
     let (mut data, mut outline) = (None, None);
     scanner.expect(b'{', "expected an object")?;
     let mut more = !scanner.eat(b'}');
     while more {
         let key = scanner.key()?;
-        let unescaped = if key.escaped {
-            Some(string(text, key)?)
-        } else {
-            None
-        };
-        let name = unescaped.as_deref().unwrap_or(key.inner);
+        let name = unescaped(key, &mut name_decoded)?;
         match name {
             "data" => {
                 let member = data_member(scanner, &mut outline)?;
@@ -266,16 +268,12 @@ fn event(text: &ByteString, scanner: &mut Scanner<'_>) -> Result<Event, Mistake>
                 }
             }
             _ => {
-                let value = attribute(text, scanner, name)?;
+                let value = attribute(scanner, name, &mut decoded)?;
                 if nulls.iter().any(|null| null == name) || (value.is_none() && builder.has(name)) {
                     return Err(InvalidEvent::Duplicate(shorten(name)).into());
                 }
                 match value {
-                    Some(value) => builder.read(name, value, || {
-                        unescaped
-                            .clone()
-                            .unwrap_or_else(|| text.slice_ref(key.inner))
-                    })?,
+                    Some(value) => builder.read(name, value)?,
                     None if !is_attribute_name(name) => {
                         return Err(InvalidEvent::Name(shorten(name)).into());
                     }
@@ -296,47 +294,56 @@ fn event(text: &ByteString, scanner: &mut Scanner<'_>) -> Result<Event, Mistake>
         builder.set_data(data);
     }
     builder.check_read()?;
-    Ok(builder.into_event())
+    Ok(())
 }
 
 /// Reads an attribute's value; none is `null`: section 2.2.
-fn attribute(
-    text: &ByteString,
-    scanner: &mut Scanner<'_>,
+fn attribute<'d, 't: 'd>(
+    scanner: &mut Scanner<'t>,
     name: &str,
-) -> Result<Option<ExtensionValue>, Mistake> {
+    decoded: &'d mut String,
+) -> Result<Option<AttributeValue<'d>>, Mistake> {
     let mistyped = |value: &str| InvalidEvent::Value {
         name: shorten(name),
         value: shorten(value),
         expected: "a text, a boolean or a whole number of 32 bits",
     };
     Ok(Some(match scanner.peek() {
-        Some(b'"') => ExtensionValue::String(string(text, scanner.string()?)?),
+        Some(b'"') => AttributeValue::String(unescaped(scanner.string()?, decoded)?),
         Some(b'-' | b'0'..=b'9') => {
             let number = scanner.number()?;
-            ExtensionValue::Integer(number.parse().map_err(|_| mistyped(number))?)
+            AttributeValue::Integer(number.parse().map_err(|_| mistyped(number))?)
         }
         _ => match scanner.value()? {
-            "true" => ExtensionValue::Boolean(true),
-            "false" => ExtensionValue::Boolean(false),
+            "true" => AttributeValue::Boolean(true),
+            "false" => AttributeValue::Boolean(false),
             "null" => return Ok(None),
             other => return Err(mistyped(other).into()),
         },
     }))
 }
 
-/// The string's text: a slice of what came in where nothing is escaped.
-fn string(text: &ByteString, string: JsonString<'_>) -> Result<ByteString, Mistake> {
-    if !string.escaped {
-        return Ok(text.slice_ref(string.inner));
+/// The string's text: a part of what came in where nothing in it is escaped, else decoded into the
+/// room given for it.
+#[inline(always)]
+fn unescaped<'t>(string: JsonString<'t>, decoded: &'t mut String) -> Result<&'t str, Mistake> {
+    if string.escaped {
+        *decoded = decode_string(string)?;
+        Ok(decoded)
+    } else {
+        Ok(string.inner)
     }
-    let decoded: String = serde_json::from_str(string.quoted).map_err(|error| {
+}
+
+#[cold]
+fn decode_string(string: JsonString<'_>) -> Result<String, Mistake> {
+    let decoded = serde_json::from_str(string.quoted).map_err(|error| {
         InvalidEvent::Malformed(format!(
             "the string {} is broken: {error}",
             shorten(string.quoted)
         ))
-    })?;
-    Ok(decoded.into())
+    });
+    Ok(decoded?)
 }
 
 fn data_member<'t>(
@@ -395,11 +402,13 @@ fn interpret(
         DataMember::String(raw) if declared.is_none_or(is_json_media_type) => {
             json(raw.quoted, None)
         }
-        DataMember::String(raw) => Data::text(string(text, raw)?),
+        DataMember::String(raw) if raw.escaped => Data::text(decode_string(raw)?.into()),
+        DataMember::String(raw) => Data::text(text.slice_ref(raw.inner)),
         DataMember::Base64(raw) => {
-            let encoded = string(text, raw)?;
+            let mut decoded = String::new();
+            let encoded = unescaped(raw, &mut decoded)?;
             let bytes = STANDARD
-                .decode(&*encoded)
+                .decode(encoded)
                 .map_err(|error| InvalidEvent::DataNotBase64(error.to_string()))?;
             Data::read(declared, bytes.into())?
         }

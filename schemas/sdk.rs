@@ -22,7 +22,7 @@ use cloudevents::{
 };
 
 use crate::data::{Data, DataKind};
-use crate::event::{Event, ExtensionValue, InvalidEvent, shorten};
+use crate::event::{AttributeValue, Event, ExtensionValue, InvalidEvent, shorten};
 use crate::media_type::is_json_media_type;
 
 impl TryFrom<&Event> for SdkEvent {
@@ -35,30 +35,30 @@ impl TryFrom<&Event> for SdkEvent {
             expected,
         };
         let mut builder = EventBuilderV10::new()
-            .id(&**event.id())
-            .source(&**event.source())
-            .ty(&**event.ty());
+            .id(event.id())
+            .source(event.source())
+            .ty(event.ty());
         if let Some(subject) = event.subject() {
-            builder = builder.subject(&**subject);
+            builder = builder.subject(subject);
         }
         for (name, value) in event.extensions() {
             builder = match value {
-                ExtensionValue::String(text) => builder.extension(name, &**text),
-                ExtensionValue::Integer(number) => builder.extension(name, i64::from(*number)),
-                ExtensionValue::Boolean(value) => builder.extension(name, *value),
+                AttributeValue::String(text) => builder.extension(name, text),
+                AttributeValue::Integer(number) => builder.extension(name, i64::from(number)),
+                AttributeValue::Boolean(value) => builder.extension(name, value),
             };
         }
         let mut made = builder
             .build()
             .map_err(|error| InvalidEvent::Malformed(error.to_string()))?;
         if let Some(time) = event.time() {
-            let time = (&**time)
+            let time = time
                 .into_time()
                 .map_err(|_| refused("time", time, "a time that cloudevents-sdk can hold"))?;
             made.set_time(Some(time));
         }
         if let Some(schema) = event.dataschema() {
-            let schema = (&**schema).into_url().map_err(|_| {
+            let schema = schema.into_url().map_err(|_| {
                 refused(
                     "dataschema",
                     schema,
@@ -67,7 +67,7 @@ impl TryFrom<&Event> for SdkEvent {
             })?;
             made.set_dataschema(Some(schema));
         }
-        made.set_datacontenttype(event.datacontenttype().map(|media_type| &**media_type));
+        made.set_datacontenttype(event.datacontenttype());
         if let Some(data) = event.data() {
             made.set_data_unchecked(match data.kind() {
                 DataKind::Json => {
@@ -93,7 +93,7 @@ impl TryFrom<&SdkEvent> for Event {
         if event.specversion() != SpecVersion::V10 {
             return Err(InvalidEvent::SpecVersion(event.specversion().to_string()));
         }
-        let mut builder = Self::builder(event.id(), &**event.source(), event.ty());
+        let mut builder = Self::builder(event.id(), event.source(), event.ty());
         let optional = [
             ("subject", event.subject().map(str::to_owned)),
             // chrono writes UTC as an offset of zero.

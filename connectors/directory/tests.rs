@@ -155,7 +155,11 @@ async fn what_is_written_changed_renamed_and_removed_is_told_once_each() {
     std::fs::rename(fixture.folder.path().join("outside"), fixture.path("back")).unwrap();
     assert_eq!(told.next(1).await, ["created back/er/file"]);
 
-    let mut ids: Vec<_> = told.events.iter().map(|event| event.id().clone()).collect();
+    let mut ids: Vec<_> = told
+        .events
+        .iter()
+        .map(|event| event.id().to_owned())
+        .collect();
     ids.sort();
     ids.dedup();
     assert_eq!(
@@ -203,7 +207,11 @@ async fn what_happened_while_nothing_ran_is_found() {
     let mut once_more = Told::open(&fixture, cursor).await;
     assert_eq!(once_more.next(4).await, expect);
     let ids = |told: &Told| {
-        let mut ids: Vec<_> = told.events.iter().map(|event| event.id().clone()).collect();
+        let mut ids: Vec<_> = told
+            .events
+            .iter()
+            .map(|event| event.id().to_owned())
+            .collect();
         ids.sort();
         ids
     };

@@ -449,7 +449,7 @@ async fn keys_come_as_they_are_by_queue_and_by_listing() {
         assert_eq!(data["object"]["key"], event.subject().unwrap().to_string());
         assert_eq!(
             happening::decode_key(data["s3"]["object"]["key"].as_str().unwrap()).as_deref(),
-            Ok(&**event.subject().unwrap())
+            Ok(event.subject().unwrap())
         );
         assert_eq!(
             (&data["object"]["listed"], &data["s3"]["bucket"]["name"]),
@@ -468,7 +468,11 @@ async fn a_key_overwritten_quickly_is_told_each_time_or_once_when_it_has_settled
             fixture.put("a", content).await;
         }
         assert_eq!(told.next(expect).await, vec!["ObjectCreated:Put a"; expect]);
-        let mut ids: Vec<_> = told.events.iter().map(|event| event.id().clone()).collect();
+        let mut ids: Vec<_> = told
+            .events
+            .iter()
+            .map(|event| event.id().to_owned())
+            .collect();
         ids.sort();
         ids.dedup();
         assert_eq!(ids.len(), expect, "each has its own id: {ids:?}");
@@ -658,7 +662,7 @@ async fn objects_are_looked_at_where_that_is_asked_for() {
     told.next(4).await;
     for event in &told.events {
         let object = &event.data().unwrap().value().unwrap()["object"];
-        let expect = match &**event.subject().unwrap() {
+        let expect = match event.subject().unwrap() {
             "large" => json!({ "contentType": "text/plain", "size": 14 }),
             "small" => json!({ "contentType": "text/plain", "size": 6, "body": "a text" }),
             "some.json" => {

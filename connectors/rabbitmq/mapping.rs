@@ -453,10 +453,10 @@ pub(super) fn encode(
     let mut properties = BasicProperties::default();
     // Both are told once more for those who look at messages with no eye for CloudEvents; neither
     // is needed to read the event.
-    if let Ok(id) = ShortString::try_new(&**event.id()) {
+    if let Ok(id) = ShortString::try_new(event.id()) {
         properties = properties.with_message_id(id);
     }
-    if let Ok(kind) = ShortString::try_new(&**event.ty()) {
+    if let Ok(kind) = ShortString::try_new(event.ty()) {
         properties = properties.with_type(kind);
     }
     if mode == MessageMode::Structured {
@@ -473,11 +473,7 @@ pub(super) fn encode(
         Some(DataKind::Text) => Some("text/plain"),
         Some(DataKind::Binary) | None => None,
     };
-    if let Some(declared) = event
-        .datacontenttype()
-        .map(|declared| &**declared)
-        .or(implied)
-    {
+    if let Some(declared) = event.datacontenttype().or(implied) {
         properties = properties.with_content_type(short("datacontenttype", declared)?);
     }
     if mode == MessageMode::Binary {

@@ -278,7 +278,7 @@ async fn cursors_are_kept<F: SourceFixture>(
             let mut ids: Vec<_> = read
                 .events
                 .iter()
-                .map(|event| (event.source().clone(), event.id().clone()))
+                .map(|event| (event.source().to_owned(), event.id().to_owned()))
                 .collect();
             ids.sort();
             ids

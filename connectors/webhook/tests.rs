@@ -90,7 +90,7 @@ async fn tell(source: &mut Box<dyn Source>, verdict: Verdict) -> SmallVec<[Arriv
 
 fn types(arrivals: &[Arrival]) -> Vec<&str> {
     let types = arrivals.iter().map(|arrival| match arrival {
-        Arrival::Event(event) => &**event.ty(),
+        Arrival::Event(event) => event.ty(),
         Arrival::Plain(_) => "plain",
     });
     types.collect()
@@ -335,7 +335,7 @@ async fn what_is_a_cloudevent_is_taken_as_that_and_all_else_is_left_to_the_mappi
             );
             let defaults = plain.defaults.clone().build().unwrap();
             assert_eq!(
-                (&**defaults.ty(), defaults.data().unwrap().kind()),
+                (defaults.ty(), defaults.data().unwrap().kind()),
                 ("com.pointsman.webhook.shop", DataKind::Json)
             );
             assert_eq!(defaults.data().unwrap().value().unwrap()["a"], 1);
@@ -456,21 +456,21 @@ async fn attributes_that_are_not_signed_are_ignored_and_those_in_the_body_are_ta
                 .collect();
             if count > 0 {
                 assert_eq!(
-                    (events.len(), &**events[0].id(), &**events[0].source()),
+                    (events.len(), events[0].id(), events[0].source()),
                     (count, "own", "/own"),
                     "{scheme}: its attributes are signed"
                 );
             } else if scheme == "none" {
                 assert_eq!(
-                    &**events[0].id(),
+                    events[0].id(),
                     "forged",
                     "who signs nothing may say anything"
                 );
             } else {
                 assert!(
                     events[0].ty().starts_with("com.")
-                        && &**events[0].id() != "forged"
-                        && &**events[0].source() != "/timers/tick",
+                        && events[0].id() != "forged"
+                        && events[0].source() != "/timers/tick",
                     "{scheme}"
                 );
                 assert_eq!(&events[0].data().unwrap().bytes()[..], body.as_bytes());

@@ -10,11 +10,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use pointsman_schemas::Reject;
-use pointsman_schemas::{
-    AttributeValue, Class, Cursor, Data, DataKind, Event, ExtensionValue, Name, Timestamp,
-};
+use pointsman_schemas::{AttributeValue, Class, Cursor, Data, DataKind, Event, Name, Timestamp};
 
 use crate::{Activity, Backlog, Counts, DeadReason, LastOutcome, Role, SubscriptionIdentity};
 
@@ -210,11 +207,11 @@ impl Kept {
         for (name, value) in event.extensions() {
             out.bytes(name.as_bytes());
             match value {
-                ExtensionValue::String(text) => out.byte(0).bytes(text.as_bytes()),
-                ExtensionValue::Integer(number) => {
+                AttributeValue::String(text) => out.byte(0).bytes(text.as_bytes()),
+                AttributeValue::Integer(number) => {
                     out.byte(1).number(u64::from(number.cast_unsigned()))
                 }
-                ExtensionValue::Boolean(value) => out.byte(2).byte(u8::from(*value)),
+                AttributeValue::Boolean(value) => out.byte(2).byte(u8::from(value)),
             };
         }
         match event.data() {
@@ -231,19 +228,11 @@ impl Kept {
         out.seal(Table::Event, &[sequence])
     }
 
-    /// Reads an event; its texts and data are slices of `value`.
+    /// Reads an event; its data is a slice of `value`.
     pub(super) fn decode(sequence: u64, value: &Bytes) -> Result<Self, Damage> {
         let mut from = Decoder::open(Table::Event, &[sequence], value)?;
-        let slice = |text: &str| {
-            ByteString::try_from(value.slice_ref(text.as_bytes()))
-                .map_err(|_| Damage("a text in it is not UTF-8"))
-        };
         let (tenant, origin, at) = (from.name()?, from.name()?, from.time()?);
-        let mut event = Event::builder(
-            slice(from.text()?)?,
-            slice(from.text()?)?,
-            slice(from.text()?)?,
-        );
+        let mut event = Event::builder(from.text()?, from.text()?, from.text()?);
         let flags = from.byte()?;
         for (flag, name) in [
             (HAS_SUBJECT, "subject"),
@@ -252,17 +241,17 @@ impl Kept {
             (HAS_SCHEMA, "dataschema"),
         ] {
             if flags & flag != 0 {
-                event = event.attribute(name, ExtensionValue::String(slice(from.text()?)?));
+                event.set(name, AttributeValue::String(from.text()?));
             }
         }
         for _ in 0..from.number()? {
-            let name = slice(from.text()?)?;
-            let extension = match from.byte()? {
-                0 => ExtensionValue::String(slice(from.text()?)?),
-                1 => ExtensionValue::Integer(from.narrow::<u32>()?.cast_signed()),
-                _ => ExtensionValue::Boolean(from.byte()? != 0),
+            let name = from.text()?;
+            let value = match from.byte()? {
+                0 => AttributeValue::String(from.text()?),
+                1 => AttributeValue::Integer(from.narrow::<u32>()?.cast_signed()),
+                _ => AttributeValue::Boolean(from.byte()? != 0),
             };
-            event = event.attribute(name, extension);
+            event.set(name, value);
         }
         let kind = match from.byte()? {
             0 => None,

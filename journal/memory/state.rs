@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bytestring::ByteString;
 use pointsman_schemas::{
     Cursor, DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber, Timestamp,
 };
@@ -38,7 +37,7 @@ pub(super) struct State {
 pub(super) type DeadKey = (Sequence, SubscriptionNumber, u64);
 
 /// What deduplication knows an event by: tenant, origin, `source`, `id`.
-pub(super) type Identity = (Name, Name, ByteString, ByteString);
+pub(super) type Identity = (Name, Name, String, String);
 
 /// An event, as long as something refers to it or the retention lasts.
 pub(super) struct Retained {
@@ -197,8 +196,8 @@ pub(super) fn identity(tenant: &Name, origin: &Name, event: &Event) -> Identity 
     (
         tenant.clone(),
         origin.clone(),
-        event.source().clone(),
-        event.id().clone(),
+        event.source().to_owned(),
+        event.id().to_owned(),
     )
 }
 

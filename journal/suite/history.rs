@@ -202,7 +202,7 @@ impl Play<'_> {
         let show = |leased: &Leased| {
             let id = leased.id;
             let of = (
-                leased.event.id().clone(),
+                leased.event.id().to_owned(),
                 leased.origin.clone(),
                 leased.attempts,
                 leased.failures,

@@ -326,15 +326,15 @@ pub async fn order_keys_go_one_at_a_time(implementation: &dyn Implementation) {
     assert!(bench.lease(r, 9).await.is_empty(), "its key waits with it");
     tokio::time::advance(MINUTE / 2).await;
     let a1 = bench.lease_one(r).await;
-    assert_eq!((&**a1.event.id(), a1.attempts), ("a1", 1));
+    assert_eq!((a1.event.id(), a1.attempts), ("a1", 1));
     bench.told_due().await;
     assert!(bench.settle(a1.token, Ending::Delivered).await);
     assert_eq!(bench.told_due().await, [r], "the end of one frees the next");
     let a2 = bench.lease_one(r).await;
-    assert_eq!(&**a2.event.id(), "a2");
+    assert_eq!(a2.event.id(), "a2");
     assert!(bench.settle(a2.token, Ending::Released).await);
     let a2 = bench.lease_one(r).await;
-    assert_eq!(&**a2.event.id(), "a2");
+    assert_eq!(a2.event.id(), "a2");
     bench.append(vec![keyed("a4", r, 1)]).await;
     bench.reopen().await;
     if bench.implementation.persists() {
@@ -343,7 +343,7 @@ pub async fn order_keys_go_one_at_a_time(implementation: &dyn Implementation) {
     }
     tokio::time::advance(MINUTE).await;
     let a2 = bench.lease(r, 1).await.remove(0);
-    assert_eq!(&**a2.event.id(), "a2");
+    assert_eq!(a2.event.id(), "a2");
     assert!(
         bench
             .settle(
@@ -388,7 +388,7 @@ pub async fn an_earlier_one_of_its_key_goes_first_after_a_redrive(
             .await
     );
     let second = bench.lease_one(r).await;
-    assert_eq!(&**second.event.id(), "2");
+    assert_eq!(second.event.id(), "2");
     assert_eq!(bench.journal.redrive(&Default::default()).await, Ok(1));
     assert!(bench.lease(r, 9).await.is_empty(), "the key is in flight");
     assert!(bench.settle(second.token, retry(bench.now())).await);
@@ -401,7 +401,7 @@ pub async fn an_earlier_one_of_its_key_goes_first_after_a_redrive(
             tokio::time::advance(MINUTE).await;
         }
         let leased = bench.lease_one(r).await;
-        assert_eq!(&**leased.event.id(), expected);
+        assert_eq!(leased.event.id(), expected);
         assert!(bench.settle(leased.token, Ending::Delivered).await);
     }
 }

@@ -367,11 +367,17 @@ impl Slots {
     /// Reads the members of an object that stands at a field.
     fn members(&mut self, reading: Reading<'_>, field: FieldId, number: usize, owner: Owner) {
         let outlined = reading.outlined;
+        let Some(node) = reading.fields.node(field) else {
+            return;
+        };
         for (number, member) in outlined.inner(number) {
             let key = Key {
                 raw: outlined.get(member.key()),
                 escaped: member.is_escaped(),
             };
+            if !key.escaped && !node.may_know(key.raw) {
+                continue;
+            }
             if let Some((child, dotted)) = Self::known(reading.fields, field, key, &mut self.key) {
                 if dotted {
                     self.pass(reading, field, child);

@@ -5,104 +5,156 @@ use bytestring::ByteString;
 use super::check::{
     is_attribute_name, is_cloudevents_string, is_rfc3339, is_uri_reference, shorten,
 };
-use super::{EXTENSIONS_MAX, Event, ExtensionValue, InvalidEvent};
+use super::{
+    AttributeValue, Core, EXTENSIONS_MAX, Event, ExtensionValue, InvalidEvent, Span, Spans, Value,
+};
 use crate::data::Data;
 use crate::media_type::is_media_type;
 
 /// Collects an event's parts and checks them all in [`EventBuilder::build`].
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct EventBuilder {
-    pub(super) id: Option<ByteString>,
-    pub(super) source: Option<ByteString>,
-    pub(super) ty: Option<ByteString>,
-    pub(super) subject: Option<ByteString>,
-    pub(super) time: Option<ByteString>,
-    pub(super) datacontenttype: Option<ByteString>,
-    pub(super) dataschema: Option<ByteString>,
-    pub(super) extensions: Vec<(ByteString, ExtensionValue)>,
-    pub(super) data: Option<Data>,
+    text: Text,
+    spans: Spans,
+    data: Option<Data>,
     /// True once a decoder has read it.
-    pub(super) specversion: bool,
+    specversion: bool,
     /// The first mistake found while collecting.
-    pub(super) invalid: Option<InvalidEvent>,
+    invalid: Option<InvalidEvent>,
 }
 
+/// The text that the attributes are parts of.
+#[derive(Clone, Debug)]
+enum Text {
+    /// What came in: parts of it are not copied.
+    Shared(ByteString),
+    /// Put together from copies.
+    Own(String),
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::Own(String::new())
+    }
+}
+
+impl std::ops::Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Shared(text) => text,
+            Self::Own(text) => text,
+        }
+    }
+}
+
+/// What most attributes need that are set later.
+const OPTIONAL_BYTES: usize = 128;
+
 impl EventBuilder {
+    pub(super) fn new(id: &str, source: &str, ty: &str) -> Self {
+        let length = id.len() + source.len() + ty.len();
+        let mut builder = Self {
+            text: Text::Own(String::with_capacity(length + OPTIONAL_BYTES)),
+            ..Self::default()
+        };
+        builder.set_core(Core::Id, id);
+        builder.set_core(Core::Source, source);
+        builder.set_core(Core::Type, ty);
+        builder
+    }
+
+    /// For an event whose attributes are parts of this text, but for a few.
+    pub(crate) fn over(text: ByteString) -> Self {
+        Self {
+            text: Text::Shared(text),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn changing(event: Event) -> Self {
+        Self {
+            text: Text::Shared(event.text),
+            spans: event.spans,
+            data: event.data,
+            specversion: true,
+            invalid: None,
+        }
+    }
+
     /// Sets any attribute by name; a later value replaces an earlier one.
     ///
-    /// `specversion` may only be `1.0`. Mistakes are kept and told by [`EventBuilder::build`].
+    /// `specversion` may only be `1.0`. Mistakes are kept and returned by [`EventBuilder::build`].
     #[must_use]
-    pub fn attribute(mut self, name: impl Into<ByteString>, value: ExtensionValue) -> Self {
-        let name = name.into();
-        let Some(slot) = self.slot(&name) else {
-            if &*name == "specversion" {
-                if value != ExtensionValue::String("1.0".into()) {
-                    self.note(InvalidEvent::SpecVersion(value.borrow().to_string()));
-                }
-            } else if let Some((_, old)) = self.extensions.iter_mut().find(|(key, _)| *key == name)
-            {
-                *old = value;
-            } else {
-                self.extensions.push((name, value));
-            }
-            return self;
-        };
-        if let ExtensionValue::String(text) = value {
-            *slot = Some(text);
-        } else {
-            self.note(InvalidEvent::Value {
-                name: name.to_string(),
-                value: value.borrow().to_string(),
-                expected: "a text",
-            });
-        }
+    pub fn attribute(mut self, name: impl AsRef<str>, value: ExtensionValue) -> Self {
+        self.set(name.as_ref(), value.borrow());
         self
+    }
+
+    /// As [`EventBuilder::attribute`], in place.
+    pub fn set(&mut self, name: &str, value: AttributeValue<'_>) {
+        match (Core::named(name), value) {
+            (Some(attribute), AttributeValue::String(text)) => self.set_core(attribute, text),
+            (Some(_), value) => self.note(InvalidEvent::Value {
+                name: name.to_owned(),
+                value: value.to_string(),
+                expected: "a text",
+            }),
+            (None, value) if name == "specversion" => {
+                if value != AttributeValue::String("1.0") {
+                    self.note(InvalidEvent::SpecVersion(value.to_string()));
+                }
+            }
+            (None, value) => {
+                let at = self.extension(name);
+                self.set_extension(at, name, value);
+            }
+        }
     }
 
     /// True where the attribute has a value already.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        match name {
-            "id" => self.id.is_some(),
-            "source" => self.source.is_some(),
-            "type" => self.ty.is_some(),
-            "subject" => self.subject.is_some(),
-            "time" => self.time.is_some(),
-            "datacontenttype" => self.datacontenttype.is_some(),
-            "dataschema" => self.dataschema.is_some(),
-            "specversion" => self.specversion,
-            _ => self.extensions.iter().any(|(key, _)| &**key == name),
+        match Core::named(name) {
+            Some(attribute) => self.core(attribute).is_some(),
+            None if name == "specversion" => self.specversion,
+            None => self.extension(name).is_some(),
         }
     }
 
     /// Takes an attribute away.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
-        match self.slot(name) {
-            Some(slot) => *slot = None,
-            None => self.extensions.retain(|(key, _)| &**key != name),
+        match Core::named(name) {
+            Some(attribute) => self.spans.set(attribute, Span::NONE),
+            None => {
+                if let Some(at) = self.extension(name) {
+                    self.spans.extensions.remove(at);
+                }
+            }
         }
         self
     }
 
     /// Sets `subject`.
     #[must_use]
-    pub fn subject(mut self, subject: impl Into<ByteString>) -> Self {
-        self.subject = Some(subject.into());
+    pub fn subject(mut self, subject: impl AsRef<str>) -> Self {
+        self.set_core(Core::Subject, subject.as_ref());
         self
     }
 
     /// Sets `time`, RFC 3339.
     #[must_use]
-    pub fn time(mut self, time: impl Into<ByteString>) -> Self {
-        self.time = Some(time.into());
+    pub fn time(mut self, time: impl AsRef<str>) -> Self {
+        self.set_core(Core::Time, time.as_ref());
         self
     }
 
     /// Sets `datacontenttype`.
     #[must_use]
-    pub fn datacontenttype(mut self, datacontenttype: impl Into<ByteString>) -> Self {
-        self.datacontenttype = Some(datacontenttype.into());
+    pub fn datacontenttype(mut self, datacontenttype: impl AsRef<str>) -> Self {
+        self.set_core(Core::DataContentType, datacontenttype.as_ref());
         self
     }
 
@@ -119,16 +171,75 @@ impl EventBuilder {
         self.data.as_ref()
     }
 
-    fn slot(&mut self, name: &str) -> Option<&mut Option<ByteString>> {
-        Some(match name {
-            "id" => &mut self.id,
-            "source" => &mut self.source,
-            "type" => &mut self.ty,
-            "subject" => &mut self.subject,
-            "time" => &mut self.time,
-            "datacontenttype" => &mut self.datacontenttype,
-            "dataschema" => &mut self.dataschema,
-            _ => return None,
+    fn core(&self, attribute: Core) -> Option<&str> {
+        self.spans.core(attribute).of(&self.text)
+    }
+
+    fn set_core(&mut self, attribute: Core, text: &str) {
+        let span = self.place(text);
+        self.spans.set(attribute, span);
+    }
+
+    /// The place of an extension among the others.
+    fn extension(&self, name: &str) -> Option<usize> {
+        let mut extensions = self.spans.extensions.iter();
+        extensions.position(|(key, _)| key.of(&self.text) == Some(name))
+    }
+
+    /// Sets the extension at a place, or a new one.
+    fn set_extension(&mut self, at: Option<usize>, name: &str, value: AttributeValue<'_>) {
+        // To place a text may move all others: so the name is entered before its value is placed.
+        let at = at.unwrap_or_else(|| {
+            let name = self.place(name);
+            self.spans.extensions.push((name, Value::Boolean(false)));
+            self.spans.extensions.len() - 1
+        });
+        let value = match value {
+            AttributeValue::String(text) => Value::Text(self.place(text)),
+            AttributeValue::Integer(number) => Value::Integer(number),
+            AttributeValue::Boolean(value) => Value::Boolean(value),
+        };
+        if let Some((_, place)) = self.spans.extensions.get_mut(at) {
+            *place = value;
+        }
+    }
+
+    /// A place in the text that says this: it is copied there unless it is a part of it already.
+    #[inline]
+    fn place(&mut self, part: &str) -> Span {
+        if let Text::Shared(text) = &self.text
+            && let Some(span) = Span::within(text, part)
+        {
+            return span;
+        }
+        self.append(part)
+    }
+
+    fn append(&mut self, part: &str) -> Span {
+        let mut text = match std::mem::take(&mut self.text) {
+            Text::Own(text) => text,
+            Text::Shared(shared) => {
+                // Only what attributes are made of moves along.
+                let mut text = String::with_capacity(part.len() + OPTIONAL_BYTES);
+                for span in self.spans.each_mut() {
+                    if let Some(part) = span.of(&shared) {
+                        let start = text.len();
+                        text.push_str(part);
+                        *span = Span::new(start, text.len()).unwrap_or(Span::NONE);
+                    }
+                }
+                text
+            }
+        };
+        let start = text.len();
+        text.push_str(part);
+        let span = Span::new(start, text.len());
+        self.text = Text::Own(text);
+        span.unwrap_or_else(|| {
+            self.note(InvalidEvent::Malformed(
+                "the attributes are longer than 4 GiB together".to_owned(),
+            ));
+            Span::NONE
         })
     }
 
@@ -152,43 +263,26 @@ impl EventBuilder {
         if let Some(invalid) = &self.invalid {
             return Err(invalid.clone());
         }
-        let required = |value: &Option<ByteString>, name: &'static str| match value {
-            None => Err(InvalidEvent::Missing(name)),
-            Some(text) if text.is_empty() => Err(InvalidEvent::Empty(name.to_owned())),
-            Some(_) => Ok(()),
-        };
-        required(&self.id, "id")?;
-        required(&self.source, "source")?;
-        required(&self.ty, "type")?;
-        let optional = [
-            ("subject", &self.subject),
-            ("time", &self.time),
-            ("datacontenttype", &self.datacontenttype),
-            ("dataschema", &self.dataschema),
-        ];
-        for (name, value) in optional {
-            if value.as_ref().is_some_and(|text| text.is_empty()) {
-                return Err(InvalidEvent::Empty(name.to_owned()));
+        for attribute in Core::ALL {
+            match self.core(attribute) {
+                Some("") => return Err(InvalidEvent::Empty(attribute.name().to_owned())),
+                None if matches!(attribute, Core::Id | Core::Source | Core::Type) => {
+                    return Err(InvalidEvent::Missing(attribute.name()));
+                }
+                _ => {}
             }
         }
-        type Check<'b> = (
-            &'static str,
-            &'b Option<ByteString>,
-            fn(&str) -> bool,
-            &'static str,
-        );
-        let checks: [Check<'_>; 4] = [
-            ("source", &self.source, is_uri_reference, "a URI-reference"),
-            ("dataschema", &self.dataschema, is_uri_reference, "a URI"),
+        type Check = (Core, fn(&str) -> bool, &'static str);
+        let checks: [Check; 4] = [
+            (Core::Source, is_uri_reference, "a URI-reference"),
+            (Core::DataSchema, is_uri_reference, "a URI"),
             (
-                "time",
-                &self.time,
+                Core::Time,
                 is_rfc3339,
                 "an RFC 3339 time such as 2026-01-31T09:30:00Z",
             ),
             (
-                "datacontenttype",
-                &self.datacontenttype,
+                Core::DataContentType,
                 is_media_type,
                 "a media type such as application/json",
             ),
@@ -200,28 +294,23 @@ impl EventBuilder {
                 expected,
             })
         };
-        for (name, value, is_right, expected) in checks {
-            if let Some(text) = value
+        for (attribute, is_right, expected) in checks {
+            if let Some(text) = self.core(attribute)
                 && !is_right(text)
             {
-                return not(name, text, expected);
+                return not(attribute.name(), text, expected);
             }
         }
-        let own = [
-            ("id", &self.id),
-            ("type", &self.ty),
-            ("subject", &self.subject),
-        ];
-        let own = own
+        let own = [Core::Id, Core::Type, Core::Subject]
             .into_iter()
-            .filter_map(|(name, text)| Some((name, &**text.as_ref()?)));
-        let extensions = self
-            .extensions
-            .iter()
-            .filter_map(|(name, value)| match value {
-                ExtensionValue::String(text) => Some((&**name, &**text)),
-                _ => None,
-            });
+            .filter_map(|attribute| Some((attribute.name(), self.core(attribute)?)));
+        let extensions =
+            self.spans
+                .extensions(&self.text)
+                .filter_map(|(name, value)| match value {
+                    AttributeValue::String(text) => Some((name, text)),
+                    AttributeValue::Integer(_) | AttributeValue::Boolean(_) => None,
+                });
         for (name, text) in own.chain(extensions) {
             if !is_cloudevents_string(text) {
                 return not(
@@ -231,15 +320,13 @@ impl EventBuilder {
                 );
             }
         }
-        if self.extensions.len() > EXTENSIONS_MAX {
-            return Err(InvalidEvent::Extensions(self.extensions.len()));
+        let count = self.spans.extensions.len();
+        if count > EXTENSIONS_MAX {
+            return Err(InvalidEvent::Extensions(count));
         }
-        match self
-            .extensions
-            .iter()
-            .find(|(name, _)| !is_attribute_name(name))
-        {
-            Some((name, _)) => Err(InvalidEvent::Name(shorten(name))),
+        let mut names = self.spans.extensions(&self.text).map(|(name, _)| name);
+        match names.find(|name| !is_attribute_name(name)) {
+            Some(name) => Err(InvalidEvent::Name(shorten(name))),
             None => Ok(()),
         }
     }
@@ -250,68 +337,64 @@ impl EventBuilder {
     #[inline]
     pub(crate) fn into_event(self) -> Event {
         Event {
-            id: self.id.unwrap_or_default(),
-            source: self.source.unwrap_or_default(),
-            ty: self.ty.unwrap_or_default(),
-            subject: self.subject,
-            time: self.time,
-            datacontenttype: self.datacontenttype,
-            dataschema: self.dataschema,
-            extensions: self.extensions,
+            text: match self.text {
+                Text::Shared(text) => text,
+                Text::Own(text) => text.into(),
+            },
+            spans: self.spans,
             data: self.data,
         }
     }
 
     /// Sets an attribute, as a decoder reads it: it must not be set yet, and `specversion` must
-    /// come among them. Only an extension's name is kept, so only that is asked for with `owned`.
+    /// come among them.
     pub(crate) fn read(
         &mut self,
         name: &str,
-        value: ExtensionValue,
-        owned: impl FnOnce() -> ByteString,
+        value: AttributeValue<'_>,
     ) -> Result<(), InvalidEvent> {
         let duplicate = || Err(InvalidEvent::Duplicate(shorten(name)));
-        let mistyped = |value: ExtensionValue| {
+        let mistyped = || {
             Err(InvalidEvent::Value {
                 name: name.to_owned(),
-                value: value.borrow().to_string(),
+                value: value.to_string(),
                 expected: "a text",
             })
         };
-        if let Some(slot) = self.slot(name) {
-            return match value {
-                ExtensionValue::String(_) if slot.is_some() => duplicate(),
-                ExtensionValue::String(text) => {
-                    *slot = Some(text);
-                    Ok(())
-                }
-                other => mistyped(other),
+        if let Some(attribute) = Core::named(name) {
+            let AttributeValue::String(text) = value else {
+                return mistyped();
             };
+            if self.core(attribute).is_some() {
+                return duplicate();
+            }
+            self.set_core(attribute, text);
+            return Ok(());
         }
         if name == "specversion" {
             return match value {
                 _ if self.specversion => duplicate(),
-                ExtensionValue::String(text) if text == "1.0" => {
+                AttributeValue::String("1.0") => {
                     self.specversion = true;
                     Ok(())
                 }
-                ExtensionValue::String(text) => Err(InvalidEvent::SpecVersion(shorten(&text))),
-                other => mistyped(other),
+                AttributeValue::String(text) => Err(InvalidEvent::SpecVersion(shorten(text))),
+                AttributeValue::Integer(_) | AttributeValue::Boolean(_) => mistyped(),
             };
         }
-        if self.extensions.iter().any(|(key, _)| **key == *name) {
+        if self.extension(name).is_some() {
             return duplicate();
         }
-        if self.extensions.len() >= EXTENSIONS_MAX {
+        if self.spans.extensions.len() >= EXTENSIONS_MAX {
             return Err(InvalidEvent::Extensions(EXTENSIONS_MAX + 1));
         }
-        self.extensions.push((owned(), value));
+        self.set_extension(None, name, value);
         Ok(())
     }
 
     /// The media type that the attributes read so far declare.
     pub(crate) fn declared_type(&self) -> Option<&str> {
-        self.datacontenttype.as_deref()
+        self.core(Core::DataContentType)
     }
 
     /// The data of what a decoder reads.

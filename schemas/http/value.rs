@@ -2,21 +2,22 @@
 
 use std::borrow::Cow;
 
-use bytestring::ByteString;
 use http::HeaderValue;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use crate::event::Event;
 
 /// What is percent-encoded besides everything outside ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// Encodes a text; one that needs no escapes is not copied. There is always a value: what is left
+/// Encodes a text of an event; one that needs no escapes is not copied. There is always a value: what is left
 /// is printable ASCII.
-pub(super) fn encode(text: &ByteString) -> Option<HeaderValue> {
+pub(super) fn encode(event: &Event, text: &str) -> Option<HeaderValue> {
     if text
         .bytes()
         .all(|byte| matches!(byte, 0x21..=0x7E) && !matches!(byte, b'"' | b'%'))
     {
-        return HeaderValue::from_maybe_shared(text.as_bytes().clone()).ok();
+        return HeaderValue::from_maybe_shared(event.shared(text).into_bytes()).ok();
     }
     HeaderValue::try_from(utf8_percent_encode(text, ENCODED).to_string()).ok()
 }

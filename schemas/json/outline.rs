@@ -120,8 +120,8 @@ impl Notes {
     pub(crate) fn of(base: usize, end: usize, items_max: usize) -> Self {
         let items_max = if end < ESCAPED as usize { items_max } else { 0 };
         // Most keys and values take some twenty bytes together, and the text may go on with other
-        // events.
-        let items = Vec::with_capacity(((end - base) / 20 + 4).min(64).min(items_max));
+        // events. What takes more than a kilobyte, allocators find more slowly.
+        let items = Vec::with_capacity(((end - base) / 20 + 4).min(50).min(items_max));
         Self {
             items,
             open: 0,

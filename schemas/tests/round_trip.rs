@@ -130,10 +130,7 @@ fn through_binary(event: &Event) -> Event {
         .attributes()
         .filter(|(name, _)| *name != "specversion")
     {
-        builder = builder.attribute(
-            name.to_owned(),
-            ExtensionValue::String(value.to_string().into()),
-        );
+        builder = builder.attribute(name, ExtensionValue::String(value.to_string().into()));
     }
     match event.data() {
         Some(data) if data.bytes().is_empty() => builder = builder.data(None),

@@ -360,7 +360,7 @@ fn as_text(part: &[Event], answer: &Answer) -> String {
 fn as_json(part: &[Event], answer: &Answer) -> String {
     let said = serde_json::from_slice(&answer.body)
         .unwrap_or_else(|_| json!(String::from_utf8_lossy(&answer.body)));
-    let ids: Vec<&str> = part.iter().map(|event| &**event.id()).collect();
+    let ids: Vec<&str> = part.iter().map(|event| event.id()).collect();
     format!(
         "{}\n",
         json!({ "status": answer.status.as_u16(), "ids": ids, "answer": said })

@@ -197,7 +197,7 @@ mod tests {
         ];
         for (data, body) in table {
             let event = reader(all.clone()).map(plain("1", data)).unwrap();
-            assert_eq!(event.subject().map(|subject| &**subject), Some("1-42"));
+            assert_eq!(event.subject(), Some("1-42"));
             let made = std::str::from_utf8(event.data().unwrap().bytes()).unwrap();
             assert_eq!(made, format!("{{\"body\":{body}}}"));
         }

@@ -238,7 +238,7 @@ async fn a_full_backlog_stops_only_what_matches_it() {
     .await;
     let with = |id: &str, deliveries: &str| {
         Event::builder(id, "/s", "t")
-            .subject(deliveries.to_owned())
+            .subject(deliveries)
             .build()
             .unwrap()
     };

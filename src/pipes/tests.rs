@@ -51,7 +51,7 @@ async fn every_event_of_a_message_counts_and_what_nothing_matches_is_told_at_onc
     let bench = Bench::new().await;
     bench.answers(|delivery| {
         (
-            if &**delivery.event.id() == "slow" {
+            if delivery.event.id() == "slow" {
                 SECOND * 10
             } else {
                 MS
@@ -110,7 +110,7 @@ async fn a_retry_waits_in_memory_under_the_same_id() {
         (1, Class::Failed)
     );
     assert_eq!(
-        &**bench
+        bench
             .piped
             .reader()
             .event(pending[0].id.sequence)
@@ -439,7 +439,7 @@ async fn a_subscription_that_is_not_active_stops_the_pulling() {
 async fn deliveries_of_one_key_go_one_at_a_time_and_in_order() {
     let bench = Bench::new().await;
     bench.answers(|delivery| {
-        let fails = &**delivery.event.id() == "a1" && delivery.attempt == 1;
+        let fails = delivery.event.id() == "a1" && delivery.attempt == 1;
         (
             SECOND,
             Outcome::new(
@@ -534,7 +534,7 @@ async fn a_cursor_is_stored_once_all_before_it_has_ended() {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_breaks_off_hands_over_again_what_it_was_not_told_of() {
     let bench = Bench::new().await;
-    bench.answers(|delivery| match &**delivery.event.id() {
+    bench.answers(|delivery| match delivery.event.id() {
         "retries" if delivery.attempt == 1 => (MS, Outcome::new(Class::Unavailable, "")),
         "done" => (MS, Outcome::delivered()),
         _ => (SECOND * 10, Outcome::delivered()),
@@ -578,7 +578,7 @@ async fn a_source_that_breaks_off_hands_over_again_what_it_was_not_told_of() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_waits_for_attempts_under_way_and_hands_back_the_rest() {
     let bench = Bench::new().await;
-    bench.answers(|delivery| match &**delivery.event.id() {
+    bench.answers(|delivery| match delivery.event.id() {
         "flies" => (SECOND * 10, Outcome::delivered()),
         "dies" => (SECOND * 10, Outcome::new(Class::Rejected, "")),
         "fails" => (SECOND * 10, Outcome::new(Class::Failed, "")),
@@ -683,7 +683,7 @@ async fn what_its_source_would_take_back_waits_in_the_journal_in_time() {
     let (_dispatching, taking) = (bench.dispatch(false), bench.take());
     bench.answers(|delivery| {
         (
-            if &**delivery.event.id() == "flies" {
+            if delivery.event.id() == "flies" {
                 SECOND * 20
             } else {
                 MS

@@ -59,10 +59,7 @@ impl SourceFixture for Fixture {
     }
 
     fn identity(&self, event: &Event) -> String {
-        assert_eq!(
-            (event.ty(), event.source()),
-            (&LINE_TYPE.into(), &"/exec/suite".into())
-        );
+        assert_eq!((event.ty(), event.source()), (LINE_TYPE, "/exec/suite"));
         String::from_utf8(event.data().unwrap().bytes().to_vec()).unwrap()
     }
 

@@ -39,7 +39,7 @@ async fn tell(ingress: &mut Ingress, verdict: Verdict) -> Message {
 
 fn ids(message: &Message) -> Vec<&str> {
     let ids = message.arrivals.iter().map(|arrival| match arrival {
-        Arrival::Event(event) => &**event.id(),
+        Arrival::Event(event) => event.id(),
         Arrival::Plain(_) => panic!("not an event"),
     });
     ids.collect()

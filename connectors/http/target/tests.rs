@@ -499,7 +499,7 @@ async fn of_a_batch_in_the_answer_what_can_be_read_goes_on() {
         let function = Function::answering(move || answer.clone()).await;
         let outcome = run(&function.url()).await;
         let replies = outcome.replies.unwrap();
-        let found: Vec<_> = replies.events.iter().map(|event| &**event.id()).collect();
+        let found: Vec<_> = replies.events.iter().map(|event| event.id()).collect();
         let unreadable: Vec<_> = replies
             .unreadable
             .iter()

@@ -328,7 +328,7 @@ async fn of_a_stream_that_was_made_anew_nothing_is_known(release: NatsRelease) {
     let (mut source, _) = open(nats.settings(json!({}))).await;
     nats.publish(3).await;
     let first: Vec<_> = messages_within(&mut *source, SOON).await.unwrap().unwrap();
-    let id = event(&first[0]).id().clone();
+    let id = event(&first[0]).id().to_owned();
     drop((source, first));
 
     nats.jetstream.delete_stream("S").await.unwrap();

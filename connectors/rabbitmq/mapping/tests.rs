@@ -130,7 +130,7 @@ fn cloudevents_in_headers() {
             .unwrap()
             .unwrap();
         assert_eq!(
-            (event.time().unwrap().as_ref(), event.data().unwrap().kind()),
+            (event.time().unwrap(), event.data().unwrap().kind()),
             ("1970-01-01T00:00:01Z", DataKind::Json)
         );
         assert_eq!(event.attribute("n"), Some(AttributeValue::Integer(5)));
@@ -341,7 +341,7 @@ fn the_data_of_plain_messages() {
                 assert_eq!(
                     (
                         event.data().unwrap().kind(),
-                        event.datacontenttype().unwrap().as_ref()
+                        event.datacontenttype().unwrap()
                     ),
                     (kind, media_type),
                     "{body}"

@@ -205,7 +205,7 @@ async fn what_cannot_be_stored_is_tried_again_without_being_given_back() {
         .unwrap();
     queue.publish("poison", plain()).await;
     let mut first = take(&mut *source, 1).await.remove(0);
-    let id = event(&first).id().clone();
+    let id = event(&first).id().to_owned();
     for verdict in [
         Verdict::Later(Duration::from_millis(50)),
         Verdict::Later(Duration::ZERO),
@@ -215,7 +215,7 @@ async fn what_cannot_be_stored_is_tried_again_without_being_given_back() {
         first = take(&mut *source, 1).await.remove(0);
         assert_eq!(
             (body(&event(&first)), event(&first).id()),
-            ("poison".to_owned(), &id)
+            ("poison".to_owned(), id.as_str())
         );
     }
     // While it rests, others pass: it takes one of the two places, and no more.

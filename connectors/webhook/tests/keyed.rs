@@ -25,13 +25,12 @@ fn line(arrival: &Arrival) -> String {
     let Arrival::Event(event) = arrival else {
         panic!("no mapping")
     };
-    let [subject, time] = [event.subject(), event.time()].map(|text| text.map_or("-", |text| text));
+    let [subject, time] = [event.subject(), event.time()].map(|text| text.unwrap_or("-"));
     let data = event.data().map_or("-".into(), |data| {
         String::from_utf8_lossy(data.bytes()).into_owned()
     });
     let extensions: String = event
         .extensions()
-        .iter()
         .filter_map(|(name, _)| Some(format!(" {name}={}", event.attribute(name)?)))
         .collect();
     format!(

@@ -92,7 +92,7 @@ fn sources_a_dispatcher_and_upkeep_at_once() {
                         1 => Ending::Released,
                         _ => {
                             assert_eq!(
-                                delivered.insert(leased.id, leased.event.id().clone()),
+                                delivered.insert(leased.id, leased.event.id().to_owned()),
                                 None,
                                 "delivered twice"
                             );

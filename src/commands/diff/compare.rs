@@ -154,7 +154,7 @@ impl Comparison {
 
     /// Looks at one event.
     pub(super) fn event(&mut self, stored: &StoredEvent) {
-        if [SUCCEEDED, FAILED].contains(&&**stored.event.ty())
+        if [SUCCEEDED, FAILED].contains(&stored.event.ty())
             && stored.event.source().starts_with("/rules/")
         {
             return;

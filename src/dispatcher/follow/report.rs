@@ -187,7 +187,7 @@ pub(super) fn of(ended: Ended<'_>, now: Timestamp) -> Result<Event, InvalidEvent
         json(&report)
     })?;
     let mut event = Event::builder(task, format!("/rules/{rule}"), ty)
-        .subject(subject.id().clone())
+        .subject(subject.id())
         .time(now.to_string())
         .datacontenttype("application/json")
         .data(data);

@@ -422,10 +422,7 @@ impl Bench {
         bytes: usize,
     ) {
         let data = pointsman_schemas::Data::binary(vec![0; bytes].into());
-        let event = Event::builder(id.to_owned(), "/s", "t")
-            .data(data)
-            .build()
-            .unwrap();
+        let event = Event::builder(id, "/s", "t").data(data).build().unwrap();
         self.append_entries(vec![self.entry(event, NewDelivery::now(subscription))])
             .await;
     }

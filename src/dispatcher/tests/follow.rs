@@ -25,7 +25,7 @@ async fn reports_and_originals_follow() {
     let [r, report, original] = bench.subscribe(&["r", "report", "original"]).await[..] else {
         panic!("three were wanted")
     };
-    let mock = Mock::new(|call| match call.event.id().as_ref() as &str {
+    let mock = Mock::new(|call| match call.event.id() {
         "0" => (MS, Outcome::delivered()),
         _ => (
             MS,
@@ -77,12 +77,12 @@ async fn reports_and_originals_follow() {
     let [(_, as_it_was), (_, succeeded)] = &seen[..] else {
         panic!("{seen:?}")
     };
-    assert_eq!(&**as_it_was.id(), "1");
+    assert_eq!(as_it_was.id(), "1");
     assert_eq!(
-        (&**succeeded.ty(), &**succeeded.source()),
+        (succeeded.ty(), succeeded.source()),
         ("com.pointsman.delivery.succeeded", "/rules/r")
     );
-    assert_eq!(succeeded.subject().map(|subject| &**subject), Some("0"));
+    assert_eq!(succeeded.subject(), Some("0"));
 
     running
         .handle
@@ -92,7 +92,7 @@ async fn reports_and_originals_follow() {
     bench.append(r, 1).await;
     bench.drained().await;
     let failed = Arc::clone(&told.calls.lock()[0].event);
-    assert_eq!(&**failed.ty(), "com.pointsman.delivery.failed");
+    assert_eq!(failed.ty(), "com.pointsman.delivery.failed");
     let data = failed.data().unwrap().value().unwrap();
     assert_eq!(
         (
@@ -229,7 +229,7 @@ async fn reports_that_are_replied_to_end_too() {
     let (mock, told) = (
         Mock::taking(MS),
         Mock::new(|call| {
-            let reply = Event::builder(call.event.id().clone(), "/reply", "t")
+            let reply = Event::builder(call.event.id(), "/reply", "t")
                 .build()
                 .unwrap();
             (

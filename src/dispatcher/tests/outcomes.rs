@@ -335,7 +335,7 @@ async fn the_maximum_age_ends_what_never_arrives() {
 async fn a_transform_that_fails_is_a_dead_letter_and_no_call() {
     let bench = Bench::new();
     let number = bench.subscribe(&["r"]).await[0];
-    let mock = Mock::new(|call| match call.event.id().as_ref() as &str {
+    let mock = Mock::new(|call| match call.event.id() {
         "4" => panic!("a bug in a connector"),
         _ => (MS, Outcome::delivered()),
     });
@@ -466,7 +466,7 @@ async fn a_suspended_subscription_goes_on_where_it_was() {
 async fn one_that_is_refused_while_others_pass_is_a_dead_letter_and_holds_up_nobody() {
     let bench = Bench::new();
     let number = bench.subscribe(&["r"]).await[0];
-    let mock = Mock::new(|call| match &**call.event.id() {
+    let mock = Mock::new(|call| match call.event.id() {
         "5" => (MS, Outcome::new(Class::Refused, "403")),
         _ => (MS, Outcome::delivered()),
     });
@@ -510,7 +510,7 @@ async fn a_resumed_subscription_is_probed_at_once() {
 async fn a_templated_address_that_is_gone_is_a_dead_letter_of_its_own() {
     let bench = Bench::new();
     let number = bench.subscribe(&["r"]).await[0];
-    let mock = Mock::new(|call| match &**call.event.id() {
+    let mock = Mock::new(|call| match call.event.id() {
         "3" => (MS, Outcome::new(Class::Gone, "410")),
         _ => (MS, Outcome::delivered()),
     });

@@ -406,11 +406,11 @@ impl Taking {
 }
 
 pub(super) fn event(id: &str) -> Event {
-    Event::builder(id.to_owned(), "/s", "t").build().unwrap()
+    Event::builder(id, "/s", "t").build().unwrap()
 }
 
 pub(super) fn keyed(id: &str, subject: &'static str) -> Event {
-    Event::builder(id.to_owned(), "/s", "t")
+    Event::builder(id, "/s", "t")
         .subject(subject)
         .build()
         .unwrap()

@@ -133,7 +133,7 @@ impl Play {
         let keys: Vec<u8> = self
             .leased
             .iter()
-            .map(|one| self.keys[&**one.event.id()])
+            .map(|one| self.keys[one.event.id()])
             .filter(|key| *key > 0)
             .collect();
         assert_eq!(
