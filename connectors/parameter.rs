@@ -1,5 +1,6 @@
 //! Texts of a target's settings, some of which are filled in from each event.
 
+pub(crate) use pointsman_schemas::template::lexer::is_template;
 use pointsman_schemas::{Class, Outcome, Placement, Problem, Segment, TemplateText, Text};
 
 use crate::{Delivery, OpenError};
@@ -11,11 +12,6 @@ pub(crate) enum Parameter<C = String> {
     Constant(C),
     /// The text of this index in [`Delivery::texts`].
     Filled(usize),
-}
-
-/// True where a text has to be filled in from the event, be it only that `<$$` stands for `<$`.
-pub(crate) fn is_template(text: &str) -> bool {
-    text.contains("<$")
 }
 
 /// Collects a target's templates in the order in which [`crate::TargetSettings::templates`]

@@ -13,6 +13,7 @@
 mod budget;
 mod dates;
 mod filters;
+mod meant;
 mod rewrite;
 #[cfg(test)]
 mod tests;
@@ -128,9 +129,9 @@ impl Jq {
     }
 
     fn compile_here(text: &str) -> Result<Self, Vec<Problem>> {
-        let term = parse(text)?;
+        let term = parse(text).map_err(|problems| meant::mended(text, problems))?;
         let (funs, signatures) = filters::all();
-        let mut rewriting = Rewriting::new(&signatures);
+        let mut rewriting = Rewriting::new(text, &signatures);
         let mut definitions = rewriting
             .prelude(jaq_core::load::parse(PRELUDE, |parser| parser.defs()).unwrap_or_default());
         definitions.push(Def {
@@ -288,7 +289,10 @@ fn parse(text: &str) -> Result<Term<&str>, Vec<Problem>> {
             // The place reaches to the end of the text: its first character is where it went wrong.
             let first = at.chars().next().map_or(0, char::len_utf8);
             placed(
-                Problem::new(format!("a {} is wanted here", expected.as_str())),
+                Problem::new(format!(
+                    "{} is wanted here",
+                    with_article(expected.as_str())
+                )),
                 text,
                 at.get(..first).unwrap_or(at),
             )
@@ -325,18 +329,17 @@ fn wanted(expected: &parse::Expect<&str>) -> String {
         parse::Expect::Just(symbol) => format!("`{symbol}`"),
         parse::Expect::Nothing => "an operator or the end".to_owned(),
         parse::Expect::ElseOrEnd => "`else` or `end`".to_owned(),
-        other => {
-            format!(
-                "{} {}",
-                if other.as_str().starts_with('i') || other.as_str().starts_with('a') {
-                    "an"
-                } else {
-                    "a"
-                },
-                other.as_str()
-            )
-        }
+        other => with_article(other.as_str()),
     }
+}
+
+fn with_article(noun: &str) -> String {
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("{article} {noun}")
 }
 
 /// How deep the reading of tokens, and later their running, can go: operators and keywords side by

@@ -6,6 +6,7 @@
 //! template in it, or a jq program, may make anything.
 
 use pointsman_schemas::suggest;
+use pointsman_schemas::template::lexer;
 use serde_json::{Value, json};
 
 use crate::path::{Path, Step};
@@ -117,7 +118,7 @@ fn missing(value: &Value, at: String, steps: &[Step]) -> Option<String> {
     let (first, rest) = steps.split_first()?;
     match (value, first) {
         // Alone it may make anything, and in an object or a list it may be left out.
-        (Value::String(text), _) if text.starts_with("<$") && !text.starts_with("<$$") => None,
+        (Value::String(text), _) if lexer::only_slot(text).is_some() => None,
         (Value::Object(entries), Step::Name(name)) => match entries.get(&**name) {
             Some(value) => missing(value, format!("{at}{first}"), rest),
             None if entries.keys().any(|key| key.contains("<$$")) => None,

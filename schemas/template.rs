@@ -4,6 +4,8 @@
 //! declares its template texts with where each will stand, the bus compiles them, and each attempt
 //! carries them filled in, in the order declared.
 
+pub mod lexer;
+
 use crate::Segment;
 
 /// Where a filled-in text will stand, which decides how values are escaped and what a path that

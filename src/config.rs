@@ -41,7 +41,7 @@ pub use raw::{FollowUpContent, WhenFull};
 pub struct Config {
     /// Where CloudEvents and webhooks come in.
     pub listen: ListenSettings,
-    /// Where the bus is watched and told.
+    /// Where the bus is watched and reported.
     pub admin: Admin,
     /// Where events and deliveries are kept.
     pub store: Store,
@@ -81,7 +81,7 @@ pub struct Store {
 pub struct Source {
     /// Its name.
     pub name: Name,
-    /// Whose it is.
+    /// The tenant that it belongs to.
     pub tenant: Name,
     /// The connector.
     pub kind: &'static str,
@@ -101,7 +101,7 @@ pub struct Source {
 pub struct Target {
     /// Its name.
     pub name: Name,
-    /// Whose it is.
+    /// The tenant that it belongs to.
     pub tenant: Name,
     /// The connector.
     pub kind: &'static str,
@@ -120,7 +120,7 @@ pub struct Target {
 pub struct Rule {
     /// Its name; rules and pipes share theirs.
     pub name: Name,
-    /// Whose it is.
+    /// The tenant that it belongs to.
     pub tenant: Name,
     /// True of a pipe: it has one source, which feeds nothing else, and one target.
     pub pipe: bool,
@@ -138,9 +138,9 @@ pub struct Rule {
     pub filters: Option<Filters>,
     /// Where the events go; never empty, no target twice.
     pub to: Vec<Destination>,
-    /// Who is told of a success.
+    /// Who is reported a success.
     pub on_success: Option<FollowUp>,
-    /// Who is told of a dead letter.
+    /// Who is reported a dead letter.
     pub on_failure: Option<FollowUp>,
     /// Its name before.
     pub renamed_from: Option<Name>,
@@ -157,7 +157,7 @@ pub struct Destination {
     pub delivery: DeliverySettings,
 }
 
-/// Who is told how a delivery ended.
+/// Who is reported how a delivery ended.
 #[derive(Clone, Debug)]
 pub struct FollowUp {
     /// The target, of the rule's tenant.
@@ -175,7 +175,7 @@ pub struct FollowUp {
 pub struct Test {
     /// What it is called: any text.
     pub name: String,
-    /// Whose rules it tries.
+    /// The tenant whose rules it tries.
     pub tenant: Name,
     /// Where it stands: file and line.
     pub place: (String, usize),

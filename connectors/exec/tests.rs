@@ -33,9 +33,11 @@ async fn run_with(target: &ExecTarget, attempt: Attempt) -> Outcome {
     outcomes.remove(0)
 }
 
-/// Waits until `condition` holds; only time itself would tell that it never does.
+/// Waits until `condition` holds.
 async fn until(condition: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
     while !condition() {
+        assert!(begun.elapsed().as_secs() < 60, "waited in vain");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -20,6 +20,7 @@ use jaq_core::ops::Math;
 use jaq_core::path::{Part, Path};
 
 use super::filters::{KEY, MULTIPLY, STEP, Signature, WEIGH};
+use super::meant;
 
 /// Binds the right side of `+=` and its kin; no program can spell it.
 const OPERAND: &str = "$!operand";
@@ -33,11 +34,13 @@ const PATH: &str = "path";
 pub(super) struct Refusal<'s> {
     pub(super) at: &'s str,
     pub(super) message: String,
-    pub(super) help: &'static str,
+    pub(super) help: String,
 }
 
 /// Rewrites terms.
 pub(super) struct Rewriting<'s, 'f> {
+    /// The whole program.
+    text: &'s str,
     filters: &'f [Signature],
     /// The definitions that every program can call.
     prelude: HashSet<(&'s str, usize)>,
@@ -86,8 +89,9 @@ fn weighed(term: Term<&str>) -> Term<&str> {
 }
 
 impl<'s, 'f> Rewriting<'s, 'f> {
-    pub(super) fn new(filters: &'f [Signature]) -> Self {
+    pub(super) fn new(text: &'s str, filters: &'f [Signature]) -> Self {
         Self {
+            text,
             filters,
             prelude: HashSet::new(),
             known: Vec::new(),
@@ -308,11 +312,11 @@ impl<'s, 'f> Rewriting<'s, 'f> {
     fn call(&mut self, name: &'s str, arguments: Vec<Term<&'s str>>) -> Term<&'s str> {
         let signature = (name, arguments.len());
         let arguments = self.terms(arguments);
-        let mut refuse = |message: String, help| {
+        let mut refuse = |message: String, help: &str| {
             self.refusals.push(Refusal {
                 at: name,
                 message,
-                help,
+                help: help.to_owned(),
             });
             Term::Id
         };
@@ -358,11 +362,12 @@ impl<'s, 'f> Rewriting<'s, 'f> {
             return Term::Call(name, arguments);
         }
         let counts: Vec<String> = self.counts(name).iter().map(ToString::to_string).collect();
-        let mut refuse = |message: String, help| {
+        let unknown = self.meant(name);
+        let mut refuse = |message: String, help: &str| {
             self.refusals.push(Refusal {
                 at: name,
                 message,
-                help,
+                help: help.to_owned(),
             });
             Term::Id
         };
@@ -396,11 +401,28 @@ impl<'s, 'f> Rewriting<'s, 'f> {
                 format!("`{name}` is not offered here"),
                 "use split, startswith, endswith, ltrimstr, rtrimstr or contains",
             ),
-            _ => refuse(
-                format!("there is no filter `{name}` here"),
-                "the documentation of transforms lists those that there are",
-            ),
+            _ => refuse(format!("there is no filter `{name}` here"), &unknown),
         }
+    }
+
+    /// Help for a filter that there is not.
+    fn meant(&self, name: &str) -> String {
+        let bytes = self.text.as_bytes().as_ptr_range();
+        let before = if bytes.contains(&name.as_ptr()) {
+            let at = jaq_core::load::span(self.text, name).start;
+            self.text.get(..at).unwrap_or_default()
+        } else {
+            ""
+        };
+        let filters = self.filters.iter().map(|(known, ..)| *known);
+        let known = self.known.iter().map(|((known, _), _)| *known);
+        let prelude = self.prelude.iter().map(|(known, _)| *known);
+        let named = |known: &&str| {
+            known.starts_with(|first: char| first.is_ascii_alphabetic()) && *known != PATH
+        };
+        let mut all: Vec<&str> = filters.chain(known).chain(prelude).filter(named).collect();
+        all.sort_unstable();
+        meant::filter(name, before, all)
     }
 
     /// How many arguments a name takes.

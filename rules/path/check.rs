@@ -6,6 +6,7 @@ use jsonpath_rust::parser::model::{
     SingularQuerySegment, Test, TestFunction,
 };
 use pointsman_schemas::Problem;
+use pointsman_schemas::template::lexer;
 
 /// The longest query that is read.
 const QUERY_BYTES_MAX: usize = 16 * 1024;
@@ -141,13 +142,9 @@ fn mistake(text: &str) -> Option<String> {
         })
     };
     let bare = text.trim();
-    if let Some(template) = bare
-        .strip_prefix("<$")
-        .and_then(|rest| rest.strip_suffix('>'))
-        .filter(|rest| !rest.contains(['<', '?']))
-    {
+    if let Some(template) = lexer::only_slot(bare).filter(|inside| !inside.contains("??")) {
         return Some(format!(
-            "this is a query by itself, and no template: write ${template}"
+            "this is a query by itself, and no template: write {template}"
         ));
     }
     if bare.contains(['\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}']) {

@@ -1,6 +1,7 @@
 //! A text cut at its `<$…>`.
 
 use pointsman_schemas::Problem;
+use pointsman_schemas::template::lexer::{self, Token, Unclosed};
 
 use super::dated::Dated;
 use super::{Missing, Piece, Slot};
@@ -8,82 +9,39 @@ use crate::path::Path;
 
 /// The pieces of a text; neighbouring texts are one piece, and an empty text has none.
 pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, Problem> {
-    let mut pieces = Vec::new();
-    let (mut literal, mut at) = (String::new(), 0);
-    while let Some(found) = text.get(at..).and_then(|rest| rest.find("<$")) {
-        let open = at + found;
-        literal.push_str(text.get(at..open).unwrap_or_default());
-        let inside = open + 1;
-        if text
-            .get(open + 2..)
-            .is_some_and(|rest| rest.starts_with('$'))
-        {
-            literal.push_str("<$");
-            at = open + 3;
-            continue;
+    let (mut pieces, mut plain) = (Vec::new(), String::new());
+    for token in lexer::tokens(text) {
+        match token {
+            Ok(Token::Text(text)) => plain.push_str(text),
+            Ok(Token::Slot { inside, at }) => {
+                if !plain.is_empty() {
+                    pieces.push(Piece::Text(std::mem::take(&mut plain).into()));
+                }
+                pieces.push(Piece::Slot(slot(inside, at)?));
+            }
+            Err(Unclosed { at }) => {
+                let problem =
+                    Problem::new("<$ opens a template that is not closed").inside(at..text.len());
+                return Err(problem.help("close it with >, or write <$$ for a literal <$"));
+            }
         }
-        let close = closing(text, inside).ok_or_else(|| {
-            let problem =
-                Problem::new("<$ opens a template that is not closed").inside(open..text.len());
-            problem.help("close it with >, or write <$$ for a literal <$")
-        })?;
-        if !literal.is_empty() {
-            pieces.push(Piece::Text(std::mem::take(&mut literal).into()));
-        }
-        pieces.push(Piece::Slot(slot(
-            text.get(inside..close).unwrap_or_default(),
-            inside,
-        )?));
-        at = close + 1;
     }
-    literal.push_str(text.get(at..).unwrap_or_default());
-    if !literal.is_empty() {
-        pieces.push(Piece::Text(literal.into()));
+    if !plain.is_empty() {
+        pieces.push(Piece::Text(plain.into()));
     }
     Ok(pieces)
 }
 
-/// Where the template that begins at `from` is closed: the first `>` outside brackets and quotes.
-fn closing(text: &str, from: usize) -> Option<usize> {
-    outside(text, from)
-        .find(|(_, rest)| rest.starts_with('>'))
-        .map(|(at, _)| at)
-}
-
-/// The places outside brackets and quotes, each with the text from there on.
-fn outside(text: &str, from: usize) -> impl Iterator<Item = (usize, &str)> {
-    let (mut depth, mut quote, mut escaped) = (0_usize, None, false);
-    text.get(from..)
-        .unwrap_or_default()
-        .char_indices()
-        .filter_map(move |(at, character)| {
-            match (quote, character) {
-                (Some(_), _) if escaped => escaped = false,
-                (Some(_), '\\') => escaped = true,
-                (Some(mark), _) if mark == character => quote = None,
-                (Some(_), _) => {}
-                (None, '"' | '\'') => quote = Some(character),
-                (None, '[' | '(' | '{') => depth += 1,
-                (None, ']' | ')' | '}') => depth = depth.saturating_sub(1),
-                (None, _) if depth == 0 => {
-                    return text.get(from + at..).map(|rest| (from + at, rest));
-                }
-                (None, _) => {}
-            }
-            None
-        })
-}
-
 /// Reads what stands between `<` and `>`, which begins at `from` in the whole text.
 fn slot(inside: &str, from: usize) -> Result<Slot, Problem> {
-    let split = outside(inside, 0)
+    let split = lexer::outside(inside)
         .find(|(_, rest)| rest.starts_with("??"))
         .map(|(at, _)| at);
     let (query, default) = match split {
         None => (inside, None),
         Some(at) => (inside.get(..at).unwrap_or_default(), inside.get(at + 2..)),
     };
-    let filters = outside(query, 0)
+    let filters = lexer::outside(query)
         .find(|(_, rest)| rest.starts_with('|'))
         .map(|(at, _)| at);
     let (query, dated) = match filters {

@@ -41,13 +41,13 @@ impl Clock for Fixed {
     }
 }
 
-/// An overview that says what it was told to.
+/// An overview with one of everything, of which the test says what is missing.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct FixedOverview {
     pub(crate) missing: Mutex<Vec<String>>,
 }
 
-impl Overview for Told {
+impl Overview for FixedOverview {
     fn probe(&self, _: SubscriptionNumber) {}
 
     fn paused(&self) -> std::collections::BTreeMap<pointsman_schemas::SubscriptionNumber, String> {
@@ -149,7 +149,7 @@ pub(crate) fn name(text: &str) -> Name {
 pub(crate) struct TestBus {
     pub(crate) address: SocketAddr,
     pub(crate) journal: Arc<MemoryJournal>,
-    pub(crate) overview: Arc<Told>,
+    pub(crate) overview: Arc<FixedOverview>,
     _stop: DropGuard,
 }
 
@@ -193,7 +193,7 @@ impl TestBus {
         )
         .await;
 
-        let overview = Arc::new(Told::default());
+        let overview = Arc::new(FixedOverview::default());
         let mut registry = Registry::default();
         let _ = Metrics::new(&mut registry, NOON);
         let settings = AdminSettings {

@@ -77,21 +77,21 @@ impl Layer {
         ];
         for (key, at, given) in times {
             if let (Some(at), true) = (at, given.is_some_and(|given| given.0.is_zero())) {
-                at.tell(format!("`{key}` is nothing"), "give a time such as 30s");
+                at.report(format!("`{key}` is nothing"), "give a time such as 30s");
             }
         }
         if let (Some(at), true) = (
             piece.get("timeout"),
             raw.timeout.is_some_and(|timeout| timeout.0 > TIMEOUT_MAX),
         ) {
-            at.tell("no attempt may take so long", "give at most 24h");
+            at.report("no attempt may take so long", "give at most 24h");
         }
         if let Some(backoff) = raw.retry.as_ref().and_then(|retry| retry.backoff.as_ref())
             && let (Some(initial), Some(max)) = (backoff.initial, backoff.max)
             && initial > max
             && let Some(at) = piece.get("retry").and_then(|retry| retry.get("backoff"))
         {
-            at.tell(
+            at.report(
                 format!("the backoff begins at {initial}, which is past its `max` of {max}"),
                 "make `max` the longer of them",
             );
@@ -102,7 +102,7 @@ impl Layer {
             .zip(piece.get("order_by").filter(|piece| piece.is_whole()));
         let order_by = order_by.and_then(|(text, at)| {
             let path = Path::parse(text)
-                .map_err(|problem| at.tell_problems([problem]))
+                .map_err(|problem| at.report_problems([problem]))
                 .ok()?;
             order_in_no_event(at, &path);
             Some(path)
@@ -117,7 +117,7 @@ impl Layer {
         };
         for key in ["concurrency", "rate"] {
             if let Some(at) = delivery.get(key) {
-                at.tell_key(
+                at.report_key(
                     format!("`{key}` belongs to a target alone"),
                     "move it to the target's `delivery`: it holds for all rules that use the target",
                 );

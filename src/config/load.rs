@@ -160,15 +160,15 @@ impl<'f> Document<'f> {
                 for entry in entries.iter().filter(|entry| {
                     !entry.key.starts_with("x-") && !TOP_KEYS.contains(&entry.key.as_str())
                 }) {
-                    self.top().tell_unknown_key(entry, TOP_KEYS);
+                    self.top().report_unknown_key(entry, TOP_KEYS);
                 }
             }
             Value::Null => {
                 let mistake = Mistake::new(Span::default(), "this file is empty").warn();
                 self.mistakes
-                    .tell(mistake.help("a rule file has `targets:` and `rules:`"));
+                    .report(mistake.help("a rule file has `targets:` and `rules:`"));
             }
-            _ => self.top().tell(
+            _ => self.top().report(
                 "a rule file is a mapping",
                 "begin with `targets:` and `rules:`",
             ),
@@ -182,7 +182,7 @@ impl<'f> Document<'f> {
                 piece.node.entries()
             }
             Some(piece) => {
-                piece.tell(
+                piece.report(
                     format!("`{key}` is a mapping of names"),
                     format!("write\n{key}:\n  a-name: …"),
                 );
@@ -205,7 +205,7 @@ impl<'f> Document<'f> {
         for entry in entries {
             let one = load(entry);
             if one.is_none() && !self.mistakes.any_error() {
-                self.entity(entry).tell_key(
+                self.entity(entry).report_key(
                     format!("`{}` cannot be used", entry.key),
                     "this is a mistake of Pointsman; please tell its authors",
                 );
@@ -256,7 +256,7 @@ impl<'d> Loader<'d, '_> {
     fn load(&self) -> Option<Config> {
         let listen = self.single("listen").and_then(|(_, piece)| {
             let listen = read::<ListenSettings>(piece)?;
-            piece.tell_check(listen.check());
+            piece.report_check(listen.check());
             Some(listen)
         });
         let mut config = Config {
@@ -304,13 +304,13 @@ impl<'d> Loader<'d, '_> {
         let (document, first) = pieces.next()?;
         for (_, again) in pieces {
             let first = document.place(first.entry.map_or(first.node.span, |entry| entry.key_span));
-            again.tell(
+            again.report(
                 format!("`{key}` stands in another file too"),
                 format!("it is at {first}; keep one of them"),
             );
         }
         if first.node.value == Value::Null {
-            first.tell(
+            first.report(
                 format!("`{key}` has no value"),
                 "give it one, or remove the key",
             );
@@ -333,7 +333,7 @@ impl<'d> Loader<'d, '_> {
         };
         let at = piece.get("address").unwrap_or(piece);
         match admin.address.literal().map(host_of) {
-            Some(None) => at.tell(
+            Some(None) => at.report(
                 "this is not an address",
                 "write host:port, such as 127.0.0.1:8081",
             ),
@@ -344,7 +344,7 @@ impl<'d> Loader<'d, '_> {
                         .parse::<IpAddr>()
                         .is_ok_and(|ip| !ip.to_canonical().is_loopback()) =>
             {
-                at.tell(
+                at.report(
                     "anybody who reaches this address could change everything",
                     "add auth: [{ env: NAME }], or take 127.0.0.1",
                 );
@@ -360,7 +360,7 @@ impl<'d> Loader<'d, '_> {
                 .text()
                 .is_some_and(|text| text.len() < KEY_BYTES_MIN)
         }) {
-            key.tell(
+            key.report(
                 format!("this key is shorter than {KEY_BYTES_MIN} characters"),
                 "make one with: openssl rand -hex 32",
             );
@@ -378,7 +378,7 @@ impl<'d> Loader<'d, '_> {
             .unwrap_or_default();
         if let Some((_, piece)) = single {
             if let Some(nats) = piece.get("nats") {
-                nats.tell_key(
+                nats.report_key(
                     "this version has no store in NATS",
                     "remove it: the store is a folder then",
                 );
@@ -388,7 +388,7 @@ impl<'d> Loader<'d, '_> {
                 raw.max_size
                     .is_some_and(|size| size.bytes < MAX_SIZE_BYTES_MIN),
             ) {
-                at.tell("the store needs at least 64MiB", "make it larger");
+                at.report("the store needs at least 64MiB", "make it larger");
             }
         }
         let folder = single

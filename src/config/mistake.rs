@@ -192,7 +192,7 @@ pub struct Mistakes {
     /// Values that could not be read: not looked at again. By the place of the node in memory,
     /// which the tree keeps.
     hidden: RefCell<HashSet<*const Node>>,
-    /// Values of which everything is said: what others find wrong with them is not told.
+    /// Values of which everything is said: what others find wrong with them is not reported.
     silenced: RefCell<HashSet<*const Node>>,
     /// Keys that an unknown key of a mapping was probably meant to be: not missed there.
     meant: RefCell<HashSet<(*const Node, String)>>,
@@ -201,16 +201,16 @@ pub struct Mistakes {
 #[derive(Debug, Default)]
 struct Found {
     kept: Vec<Mistake>,
-    /// What was told, by a hash of place and message.
+    /// What was reported, by a hash of place and message.
     told: HashSet<u64>,
     errors: usize,
     warnings: usize,
 }
 
 impl Mistakes {
-    /// Takes a mistake in; one that was told already is not told again. Past [`KEPT_MAX`] they are
+    /// Takes a mistake in; one that was reported already is not reported again. Past [`KEPT_MAX`] they are
     /// only counted.
-    pub fn tell(&self, mistake: Mistake) {
+    pub fn report(&self, mistake: Mistake) {
         let mut hasher = DefaultHasher::new();
         (mistake.span, &mistake.message).hash(&mut hasher);
         let Found {

@@ -1,11 +1,11 @@
 //! Reads a piece of the tree into any type that serde can make, and finds every mistake on the way.
 //!
-//! A visitor that serde derives gives up at its first error. So the value at fault is told, with
+//! A visitor that serde derives gives up at its first error. So the value at fault is reported, with
 //! its place, and hidden, and the piece is read again without it, until it can be read or its root
-//! is at fault. What the visitor then misses because it was hidden is not told. Each pass hides at
+//! is at fault. What the visitor then misses because it was hidden is not reported. Each pass hides at
 //! least one value more, so this ends; a file without mistakes is read once.
 //!
-//! Keys that a struct does not have are told and skipped in the same pass.
+//! Keys that a struct does not have are reported and skipped in the same pass.
 
 mod error;
 mod meant;
@@ -24,7 +24,7 @@ pub use error::Error;
 pub use piece::Piece;
 pub(super) use short::in_full;
 
-/// Reads a value. None where it is not even in part what is wanted; what is wrong has been told to
+/// Reads a value. None where it is not even in part what is wanted; what is wrong has been reported to
 /// the mistakes then.
 pub fn read<'t, T: Deserialize<'t>>(piece: Piece<'t>) -> Option<T> {
     read_with(piece, |reader| T::deserialize(reader))
@@ -71,7 +71,7 @@ impl<'t> Reader<'t> {
     fn placed<T>(self, read: impl FnOnce(Self) -> Result<T, Error>) -> Result<T, Error> {
         let Piece { node, mistakes, .. } = self.piece;
         if mistakes.is_hidden(node) {
-            return Err(Error::Told);
+            return Err(Error::Reported);
         }
         let hidden_before = mistakes.hidden_count();
         read(self).map_err(|error| {
@@ -83,16 +83,16 @@ impl<'t> Reader<'t> {
         })
     }
 
-    /// Tells an error, where that has not been done, and hides what is at fault.
+    /// Reports an error, where that has not been done, and hides what is at fault.
     fn place(self, error: Error) -> Error {
-        if self.tell(error) {
+        if self.report(error) {
             self.piece.mistakes.hide(self.piece.node);
         }
-        Error::Told
+        Error::Reported
     }
 
-    /// Tells an error that has no place yet; true where there was one.
-    fn tell(self, error: Error) -> bool {
+    /// Reports an error that has no place yet; true where there was one.
+    fn report(self, error: Error) -> bool {
         let Piece {
             node,
             entry,
@@ -101,20 +101,20 @@ impl<'t> Reader<'t> {
         } = self.piece;
         let span = self.piece.span();
         match error {
-            Error::Told => return false,
+            Error::Reported => return false,
             Error::Missing(field) => {
                 if node.entry(field).is_none() && !mistakes.was_meant(node, field) {
                     let span = entry.map_or(span, |entry| entry.key_span);
-                    mistakes.tell(Mistake::new(span, format!("`{field}` is missing here")));
+                    mistakes.report(Mistake::new(span, format!("`{field}` is missing here")));
                 }
             }
             Error::UnknownField { field, known } => match node.entry(&field) {
                 Some(entry) => {
-                    self.piece.tell_unknown_key(entry, known);
+                    self.piece.report_unknown_key(entry, known);
                     mistakes.hide(&entry.value);
                     return false;
                 }
-                None => mistakes.tell(
+                None => mistakes.report(
                     Mistake::new(span, format!("unknown key `{field}`"))
                         .help(suggest::help(&field, known).1),
                 ),
@@ -123,7 +123,7 @@ impl<'t> Reader<'t> {
                 let key = node.entry(&variant).map_or(span, |entry| entry.key_span);
                 let secret =
                     short::of_a_secret(entry.map_or("", |entry| &entry.key), &variant, known, node);
-                mistakes.tell(match secret {
+                mistakes.report(match secret {
                     // It is not repeated.
                     Some(help) => Mistake::new(
                         key,
@@ -145,7 +145,7 @@ impl<'t> Reader<'t> {
                         short::in_full(key, &expected, self.fields, node, self.piece.source())
                     })
                     .or_else(|| meant::of_kind(&expected, node, self.piece.source()));
-                mistakes.tell(match help {
+                mistakes.report(match help {
                     Some(help) => mistake.help(help),
                     None => mistake,
                 });
@@ -160,7 +160,7 @@ impl<'t> Reader<'t> {
             Error::Other(message) => {
                 let help = meant::of_text(&message, node);
                 let mistake = Mistake::new(span, message);
-                mistakes.tell(match help {
+                mistakes.report(match help {
                     Some(help) => mistake.help(help),
                     None => mistake,
                 });
@@ -179,7 +179,8 @@ impl<'t> Reader<'t> {
                     Some(key) => format!("write `{key}: {{ {variant}: … }}`"),
                     None => format!("write `{{ {variant}: … }}`"),
                 };
-                mistakes.tell(Mistake::new(span, format!("`{variant}` needs more")).help(written));
+                mistakes
+                    .report(Mistake::new(span, format!("`{variant}` needs more")).help(written));
             }
             Error::Odd(OddNumber::Spelling) => {
                 let quoted = format!("quote it to make a text of it: \"{}\"", self.piece.source());
@@ -188,17 +189,17 @@ impl<'t> Reader<'t> {
                     |number| format!("write {number}, or {quoted}"),
                 );
                 self.piece
-                    .tell("this is not a number as JSON spells it", help);
+                    .report("this is not a number as JSON spells it", help);
             }
             Error::Odd(OddNumber::Range) => {
-                self.piece.tell(
+                self.piece.report(
                     "this number is too long to be kept exactly",
                     format!("quote it to make a text of it: \"{}\"", self.piece.source()),
                 );
             }
             Error::Empty => {
                 let key = entry.map_or("this", |entry| &entry.key);
-                self.piece.tell(
+                self.piece.report(
                     format!("`{key}` has no value"),
                     "give it one, or remove the key",
                 );
@@ -362,7 +363,7 @@ impl<'t> Deserializer<'t> for Word<'t> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Error> {
-        // What is wrong is told here, since an erased visitor makes a mere text of an error that
+        // What is wrong is reported here, since an erased visitor makes a mere text of an error that
         // passes through it.
         visitor
             .visit_borrowed_str(self.text)
@@ -410,7 +411,7 @@ impl<'t> de::MapAccess<'t> for MapReader<'t> {
             }
             if let Some(fields) = self.fields {
                 if !fields.contains(&entry.key.as_str()) {
-                    piece.tell_unknown_key(entry, fields);
+                    piece.report_unknown_key(entry, fields);
                     continue;
                 }
                 // `null` that is written out is a value of `data` alone: a `match` of it would take
@@ -437,7 +438,7 @@ impl<'t> de::MapAccess<'t> for MapReader<'t> {
 
     fn next_value_seed<V: DeserializeSeed<'t>>(&mut self, seed: V) -> Result<V::Value, Error> {
         let Some(entry) = self.value.take() else {
-            return Err(Error::Told);
+            return Err(Error::Reported);
         };
         Reader::new(self.reader.piece.child(Some(entry), &entry.value))
             .placed(|reader| seed.deserialize(reader))
@@ -499,7 +500,7 @@ impl<'t> VariantReader<'t> {
                 fields: None,
             }
             .placed(read),
-            // Told here, since an erased visitor makes a mere text of an error that passes through
+            // Reported here, since an erased visitor makes a mere text of an error that passes through
             // it.
             None => Err(self.reader.place(Error::Bare(self.variant.to_owned()))),
         }

@@ -227,7 +227,9 @@ async fn read_lines(source: &mut dyn Source, count: usize) -> Told {
 }
 
 async fn until(condition: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
     while !condition() {
+        assert!(begun.elapsed().as_secs() < 60, "waited in vain");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -1,6 +1,7 @@
 //! The URLs of settings: written out, or with templates in them.
 
 use http::Uri;
+use pointsman_schemas::template::lexer::{self, Token};
 use pointsman_schemas::{Problem, Text};
 use url::Url;
 
@@ -100,30 +101,14 @@ fn has_credentials(url: &Url) -> bool {
 /// The URL with a plain letter in place of each template, as if something harmless had been filled
 /// in.
 fn blank_templates(text: &str) -> String {
-    let (mut blank, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some((before, template)) = rest.split_once("<$") {
-        blank.push_str(before);
-        blank.push('x');
-        let (mut brackets, mut quote) = (0_usize, None);
-        let end = template.find(|c| {
-            match (quote, c) {
-                (Some(open), _) if c == open => quote = None,
-                (Some(_), _) => {}
-                (None, '"' | '\'') => quote = Some(c),
-                (None, '[' | '(') => brackets += 1,
-                (None, ']' | ')') => brackets = brackets.saturating_sub(1),
-                (None, '>') => return brackets == 0,
-                _ => {}
-            }
-            false
-        });
-        // An unclosed template is the template language's to complain about.
-        rest = end
-            .and_then(|end| template.get(end + 1..))
-            .unwrap_or_default();
-    }
-    blank.push_str(rest);
-    blank
+    lexer::tokens(text)
+        .map(|token| match token {
+            Ok(Token::Text(plain)) => plain,
+            Ok(Token::Slot { .. }) => "x",
+            // The template language's to complain about.
+            Err(_) => "x",
+        })
+        .collect()
 }
 
 /// Whether a URL of the settings may ask for TLS.

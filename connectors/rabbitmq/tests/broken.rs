@@ -329,10 +329,12 @@ async fn a_client_certificate_that_is_missing_or_not_trusted() {
         let server = RabbitServer::start(&options, "").await;
         let queue = Queue::at(&server.url(), "classic", &[]).await;
         // Its listeners do not begin all at once.
+        let begun = std::time::Instant::now();
         while tokio::net::TcpStream::connect(("127.0.0.1", port))
             .await
             .is_err()
         {
+            assert!(begun.elapsed().as_secs() < 60, "no listener for TLS");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let mut tls = json!({ "ca": { "file": file("ca.pem") } });

@@ -99,12 +99,19 @@ pub(super) const META: Preset = Preset {
     event: Events::Rows(&Rows {
         ty: &[
             "com.meta.<$.fields.object>.<$.fields.entry.0.changes.0.field>",
+            // Where the app does not ask for values.
+            "com.meta.<$.fields.object>.<$.fields.entry.0.changed_fields.0>",
             "com.meta.<$.fields.object>",
             "com.meta.unknown",
         ],
         source: &["https://graph.facebook.com"],
         subject: &["<$.fields.entry.0.id>"],
-        time: &["<$.fields.entry.0.time>"],
+        // WhatsApp says it of the message alone.
+        time: &[
+            "<$.fields.entry.0.time>",
+            "<$.fields.entry.0.changes.0.value.messages.0.timestamp>",
+            "<$.fields.entry.0.changes.0.value.statuses.0.timestamp>",
+        ],
         id_of_body: true,
         ..Rows::NONE
     }),

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use http::HeaderName;
+use pointsman_schemas::template::lexer::{self, Token, Unclosed};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
@@ -72,26 +73,23 @@ impl Template {
     /// # Errors
     /// What is wrong, with the piece that is.
     pub(in crate::webhook) fn parse(text: &str) -> Result<Self, String> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("<$") {
-            let (inside, after) = after
-                .split_once('>')
-                .ok_or_else(|| format!("`<${after}` has no `>` at its end"))?;
-            if !before.is_empty() {
-                parts.push(Part::Literal(before.to_owned()));
+        let part = |token| match token {
+            Ok(Token::Text(plain)) => Ok(Part::Literal(plain.to_owned())),
+            Ok(Token::Slot { inside, .. }) => {
+                let path = inside.trim_start_matches('$');
+                let (path, optional) = path
+                    .strip_suffix('?')
+                    .map_or((path, false), |path| (path, true));
+                let reference =
+                    reference(path).map_err(|message| format!("`<{inside}>` {message}"))?;
+                Ok(Part::Ref(reference, optional))
             }
-            let (path, optional) = inside
-                .strip_suffix('?')
-                .map_or((inside, false), |path| (path, true));
-            let reference =
-                reference(path).map_err(|message| format!("`<${inside}>` {message}"))?;
-            parts.push(Part::Ref(reference, optional));
-            rest = after;
-        }
-        if !rest.is_empty() {
-            parts.push(Part::Literal(rest.to_owned()));
-        }
+            Err(Unclosed { at }) => {
+                let open = text.get(at..).unwrap_or_default();
+                Err(format!("`{open}` has no `>` at its end"))
+            }
+        };
+        let parts = lexer::tokens(text).map(part).collect::<Result<_, _>>()?;
         Ok(Self { parts })
     }
 
@@ -232,6 +230,10 @@ mod tests {
                 true
             )]
         );
+        assert_eq!(
+            read("<$.fields['a>b']>").unwrap(),
+            [Part::Ref(Ref::Field(vec!["a>b".into()]), false)]
+        );
         assert_eq!(read("").unwrap(), []);
         for (text, told) in [
             ("a<$.body", "`<$.body` has no `>` at its end"),
@@ -248,7 +250,9 @@ mod tests {
             ("<$.headers.a b>", "is not the name of a header"),
             ("<$.fields>", "is nothing of a request"),
             ("<$..a>", "is not a path"),
-            ("<$.fields['a>", "is not a path"),
+            // A `>` in quotes closes nothing.
+            ("<$.fields['a>", "`<$.fields['a>` has no `>` at its end"),
+            ("<$.fields[a'b'>", "has no `>` at its end"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(told), "{error}");

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use pointsman_schemas::Name;
+pub(super) use pointsman_schemas::template::lexer::literal;
 use pointsman_schemas::yaml::{flow, scalar};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -81,11 +82,6 @@ fn unique(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
         .chain(numbered)
         .find(|name| !taken(name))
         .unwrap_or(wanted)
-}
-
-/// A text in which nothing is a template.
-pub(super) fn literal(text: &str) -> String {
-    text.replace("<$", "<$$")
 }
 
 /// A value in whose texts nothing is a template.

@@ -150,7 +150,7 @@ impl miette::Diagnostic for Excerpt<'_> {
         miette::Diagnostic::severity(self.diagnostic)
     }
 
-    /// The second place may lie far from the first, so it is told in words.
+    /// The second place may lie far from the first, so it is reported in words.
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         let help = miette::Diagnostic::help(self.diagnostic).map(|help| help.to_string());
         let also = self.diagnostic.mistake.also.as_ref().map(|(span, what)| {

@@ -2,7 +2,7 @@
 //! and nothing shows it before the first.
 //!
 //! What can be known is known of three things: of every event (`$.Data` is in none), of what a
-//! rule's transform makes, and of the events of the files' own tests. All of it is told as
+//! rule's transform makes, and of the events of the files' own tests. All of it is reported as
 //! warnings: a query that finds nothing is no mistake by itself.
 
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ use crate::dispatcher::follow::example_report;
 pub(super) fn in_no_event(at: Piece<'_>, template: &TemplateText, text: &TextTemplate) {
     for (path, _) in text.queries() {
         if let Some(problem) = never(path) {
-            at.tell_problems([template
+            at.report_problems([template
                 .path
                 .iter()
                 .rev()
@@ -36,7 +36,7 @@ pub(super) fn in_no_event(at: Piece<'_>, template: &TemplateText, text: &TextTem
 
 /// The same of an `order_by`.
 pub(in crate::config) fn order_in_no_event(at: Piece<'_>, path: &Path) {
-    at.tell_problems(never(path));
+    at.report_problems(never(path));
 }
 
 /// The same of a transform, each at the text in which the query stands.
@@ -50,7 +50,8 @@ pub(super) fn transform_in_no_event(at: Piece<'_>, transform: &Transform) {
             }
         });
         let (entry, node) = place.unwrap_or((at.entry, at.node));
-        at.mistakes.tell(Mistake::of(problem, entry, node, at.text));
+        at.mistakes
+            .report(Mistake::of(problem, entry, node, at.text));
     }
 }
 
@@ -249,7 +250,7 @@ impl Way<'_> {
         self.target.texts.iter().any(|text| !text.is_constant())
     }
 
-    /// Tells what cannot be found whatever comes. Returns the queries that were told of.
+    /// Reports what cannot be found whatever comes. Returns the queries that were reported.
     fn by_shape(&self) -> Vec<String> {
         let mut told = Vec::new();
         let raw = self.written.and_then(read::<RawTransform>);
@@ -268,7 +269,7 @@ impl Way<'_> {
             {
                 if let Some(why) = shape.lacks(path) {
                     told.push(path.as_str().to_owned());
-                    self.tell(
+                    self.report(
                         template,
                         path.as_str(),
                         format!("finds nothing: {why}"),
@@ -280,7 +281,7 @@ impl Way<'_> {
         told
     }
 
-    /// Tells what finds nothing in what is made of a test's event.
+    /// Reports what finds nothing in what is made of a test's event.
     fn by_tests(
         &self,
         tests: &[&Test],
@@ -317,14 +318,14 @@ impl Way<'_> {
                             "finds nothing in what is made of the event of the test `{}`",
                             test.name
                         );
-                        self.tell(template, path.as_str(), what, self.transform.is_some());
+                        self.report(template, path.as_str(), what, self.transform.is_some());
                     }
                 }
             }
         }
     }
 
-    fn tell(&self, template: &TemplateText, query: &str, what: String, transformed: bool) {
+    fn report(&self, template: &TemplateText, query: &str, what: String, transformed: bool) {
         let place = template.path.iter().map(|step| match step {
             Segment::Key(key) => key.clone(),
             Segment::Index(index) => index.to_string(),
@@ -345,7 +346,7 @@ impl Way<'_> {
         let message = format!("`{query}` in `{place}` of `{}` {what}", self.target.name);
         self.name
             .mistakes
-            .tell(Mistake::new(self.name.span(), message).help(help).warn());
+            .report(Mistake::new(self.name.span(), message).help(help).warn());
     }
 }
 
@@ -391,7 +392,7 @@ fn unordered(rule: Piece<'_>, config: &Rule, tests: &[&Test]) {
             "`order_by: {path}` finds nothing in the event of the test `{}`",
             test.name
         );
-        rule.mistakes.tell(
+        rule.mistakes.report(
             Mistake::new(span, message).help("it sees the event before the transform; as it is, such deliveries come in no order").warn(),
         );
     }

@@ -54,7 +54,7 @@ impl<'d> Loader<'d, '_> {
                 .as_ref()
                 .is_some_and(|settings| settings.always_cloudevents())
             {
-                event.mistakes.tell(
+                event.mistakes.report(
                     Mistake::new(
                         event.span(),
                         "this source gives CloudEvents alone: `event` is never used",
@@ -73,7 +73,7 @@ impl<'d> Loader<'d, '_> {
             |mapping| mapping.warnings().to_vec(),
         );
         let settings = settings?;
-        at.tell_check(settings.check());
+        at.report_check(settings.check());
         Some(Source {
             name: Name::new(&entry.key).ok()?,
             tenant: document.tenant.clone(),
@@ -100,7 +100,7 @@ impl<'d> Loader<'d, '_> {
             .or_insert(layer);
         let (connector, at) = kind(piece, Side::Target, &["delivery"])?;
         let settings = read_erased(at, connector.target.as_ref()?.parse)?;
-        at.tell_check(settings.check());
+        at.report_check(settings.check());
         let mut texts = Vec::new();
         for template in settings.templates() {
             match TextTemplate::compile(&template.text, template.placement) {
@@ -109,7 +109,7 @@ impl<'d> Loader<'d, '_> {
                     texts.push(text);
                 }
                 Err(problem) => {
-                    at.tell_problems([template
+                    at.report_problems([template
                         .path
                         .into_iter()
                         .rev()
@@ -145,7 +145,7 @@ fn kind<'t>(
             "name its connector: {{ {}: … }}",
             kinds.first().copied().unwrap_or("…")
         );
-        piece.tell(format!("a {} is a mapping", side.name()), help);
+        piece.report(format!("a {} is a mapping", side.name()), help);
         return None;
     }
     let mut found: Option<(&'static Connector, Piece<'t>)> = None;
@@ -167,7 +167,7 @@ fn kind<'t>(
                     );
                     piece
                         .mistakes
-                        .tell(Mistake::new(entry.key_span, message).help("make two of it"));
+                        .report(Mistake::new(entry.key_span, message).help("make two of it"));
                 }
                 None => found = Some((connector, piece.child(Some(entry), &entry.value))),
             },
@@ -175,14 +175,14 @@ fn kind<'t>(
                 unknown = true;
                 piece
                     .mistakes
-                    .tell(unknown_kind(entry, side, &kinds, options));
+                    .report(unknown_kind(entry, side, &kinds, options));
             }
         }
     }
     if let Some((connector, at)) = &found
         && let Some(help) = in_full(connector.kind, "a mapping", None, at.node, at.source())
     {
-        at.tell(
+        at.report(
             format!("`{}` is a mapping of its settings", connector.kind),
             help,
         );
@@ -193,7 +193,7 @@ fn kind<'t>(
         let at = piece.entry.map_or(piece.span(), |entry| entry.key_span);
         piece
             .mistakes
-            .tell(Mistake::new(at, message).help(suggest::help("", &kinds).1));
+            .report(Mistake::new(at, message).help(suggest::help("", &kinds).1));
     }
     found
 }

@@ -1,6 +1,8 @@
 //! What goes wrong in the writing: a comment that swallows a template, a template as a key, a
 //! password in the open.
 
+use pointsman_schemas::template::lexer;
+
 use super::Document;
 use crate::config::mistake::Mistake;
 use crate::config::yaml::{Entry, Node, Span, Style, Value};
@@ -15,9 +17,9 @@ pub(super) fn lint(document: &Document<'_>) -> Vec<Span> {
         };
         section.node.walk(&mut |entry, node| {
             swallowed(document, entry, node);
-            if let Some(entry) = entry.filter(|entry| has_template(&entry.key)) {
+            if let Some(entry) = entry.filter(|entry| lexer::has_slot(&entry.key)) {
                 let mistake = Mistake::new(entry.key_span, "a template cannot be a key");
-                document.mistakes.tell(mistake.help("write the key out"));
+                document.mistakes.report(mistake.help("write the key out"));
             }
             secrets.extend(password(document, entry, node));
         });
@@ -60,7 +62,7 @@ fn looks_like(document: &Document<'_>, node: &Node, within: Within) {
     let told = |message: String, help: String| {
         document
             .mistakes
-            .tell(Mistake::new(node.span, message).help(help).warn())
+            .report(Mistake::new(node.span, message).help(help).warn())
     };
     match &node.value {
         Value::Map(entries) => {
@@ -174,7 +176,7 @@ fn has_typographic_quotes(text: &str) -> bool {
     text.chars().count() > 1 && text.starts_with(TYPOGRAPHIC) && text.ends_with(TYPOGRAPHIC)
 }
 
-/// Tells of spaces that are none to YAML, which takes them for a part of what stands behind them.
+/// Reports spaces that are none to YAML, which takes them for a part of what stands behind them.
 fn odd_spaces(document: &Document<'_>) {
     let text = &document.file.text;
     let mut start = 0;
@@ -194,7 +196,7 @@ fn odd_spaces(document: &Document<'_>) {
                 "this is no space that indents: it is U+{:04X}",
                 u32::from(c)
             );
-            document.mistakes.tell(
+            document.mistakes.report(
                 Mistake::new(span, message)
                     .help("replace it by a space")
                     .warn(),
@@ -242,11 +244,6 @@ fn foreign_template(text: &str) -> Option<&str> {
     rest.get(..rest.find("}}")? + 2)
 }
 
-fn has_template(text: &str) -> bool {
-    text.match_indices("<$")
-        .any(|(at, _)| !text.get(at + 2..).unwrap_or_default().starts_with('$'))
-}
-
 /// A ` #` in a bare text begins a comment, which may take a template with it.
 fn swallowed(document: &Document<'_>, entry: Option<&Entry>, node: &Node) {
     let text = &document.file.text;
@@ -265,10 +262,8 @@ fn swallowed(document: &Document<'_>, entry: Option<&Entry>, node: &Node) {
         start: from + (line.len() - comment.len()),
         end: from + line.len(),
     };
-    let cut_open = value
-        .rfind("<$")
-        .is_some_and(|open| !value.get(open..).unwrap_or_default().contains('>'));
-    let swallows = has_template(comment);
+    let cut_open = lexer::tokens(value).any(|token| token.is_err());
+    let swallows = lexer::has_slot(comment);
     if cut_open || swallows {
         let mut mistake = Mistake::new(span, "this is a comment, and it swallows a template")
             .help("quote the whole text");
@@ -280,7 +275,7 @@ fn swallowed(document: &Document<'_>, entry: Option<&Entry>, node: &Node) {
         let remark = !cut_open && comment.get(1..).is_some_and(|rest| rest.starts_with(' '));
         document
             .mistakes
-            .tell(if remark { mistake.warn() } else { mistake });
+            .report(if remark { mistake.warn() } else { mistake });
     }
 }
 
@@ -303,7 +298,7 @@ fn password(document: &Document<'_>, entry: Option<&Entry>, node: &Node) -> Opti
         problem.help("take it out of the URL and give it as { env: NAME } or { file: path } where the connector has a place for it");
     document
         .mistakes
-        .tell(Mistake::of(problem, entry, node, &document.file.text));
+        .report(Mistake::of(problem, entry, node, &document.file.text));
     document.mistakes.silence(node);
     // In a block or behind escapes its place is not known to the letter: all of the text is blotted
     // out then.

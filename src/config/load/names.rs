@@ -47,7 +47,7 @@ pub(super) struct Names<'d> {
 }
 
 impl<'d> Names<'d> {
-    /// Collects them, and tells of those that are not names or are there twice.
+    /// Collects them, and reports those that are not names or are there twice.
     pub(super) fn collect(documents: &'d [Document<'_>]) -> Self {
         let mut defined = HashMap::new();
         for (index, document) in documents.iter().enumerate() {
@@ -64,7 +64,7 @@ impl<'d> Names<'d> {
                         .get(first)
                         .map(|document| document.place(span))
                         .unwrap_or_default();
-                    document.mistakes.tell(
+                    document.mistakes.report(
                         Mistake::new(entry.key_span, message)
                             .help(format!("first at {first}; rename or remove one of them")),
                     );
@@ -107,7 +107,7 @@ fn check_name(document: &Document<'_>, section: Section, entry: &Entry) {
                 format!("a name is made of 1 to 63 of a-z, 0-9 and -, such as `{proposed}`")
             }
         };
-        document.mistakes.tell(
+        document.mistakes.report(
             Mistake::new(entry.key_span, format!("`{}` cannot be a name", entry.key)).help(help),
         );
     }
@@ -119,7 +119,9 @@ fn check_name(document: &Document<'_>, section: Section, entry: &Entry) {
                 entry.key
             ),
         );
-        document.mistakes.tell(mistake.help("choose another name"));
+        document
+            .mistakes
+            .report(mistake.help("choose another name"));
     }
 }
 
@@ -131,7 +133,7 @@ impl Loader<'_, '_> {
             .contains_key(&(section, &document.tenant, text))
     }
 
-    /// Resolves a name that stands in a piece; none where it leads nowhere, which is told.
+    /// Resolves a name that stands in a piece; none where it leads nowhere, which is reported.
     pub(super) fn resolve(
         &self,
         section: Section,
@@ -182,7 +184,7 @@ impl Loader<'_, '_> {
                     suggest::help(text, &candidates).1
                 }
             };
-            at.tell(format!("there is no {} `{text}`", section.one()), help);
+            at.report(format!("there is no {} `{text}`", section.one()), help);
         }
         None
     }

@@ -64,7 +64,7 @@ impl Loader<'_, '_> {
     ) -> Option<Rule> {
         let piece = document.entity(entry);
         if piece.node.value == Value::Null {
-            piece.tell(
+            piece.report(
                 format!("the pipe `{}` is empty", entry.key),
                 "give it a source and a target: { from: a-source, to: a-target }",
             );
@@ -77,7 +77,7 @@ impl Loader<'_, '_> {
             .flatten()
             .filter_map(|at| at.get("delivery")?.get("backlog"))
         {
-            at.tell_key(
+            at.report_key(
                 "a pipe has no backlog",
                 "remove it: what a pipe has no room for waits in its source",
             );
@@ -99,13 +99,13 @@ impl Loader<'_, '_> {
                     entry.key_span,
                     "this pipe has no `from`: nothing ever comes",
                 );
-                piece.mistakes.tell(mistake.help("add from: a-source"));
+                piece.mistakes.report(mistake.help("add from: a-source"));
             }
             return None;
         };
         let text = at.node.text()?;
         if BUILT_IN_SOURCES.contains(&text) {
-            at.tell(
+            at.report(
                 format!("`{text}` feeds rules alone"),
                 "write a rule: what comes there is stored before anybody is answered",
             );
@@ -114,7 +114,7 @@ impl Loader<'_, '_> {
         let name = self.resolve(Section::Sources, document, text, at)?;
         if let Some((pipe, first, span)) = self.fed.first(document, &name, entry) {
             let place = first.place(span);
-            at.tell(
+            at.report(
                 format!("`{name}` feeds the pipe `{pipe}` already"),
                 format!("that is at {place}; a source feeds one pipe"),
             );

@@ -27,7 +27,7 @@ impl Loader<'_, '_> {
     ) -> Option<Rule> {
         let piece = document.entity(entry);
         if piece.node.value == Value::Null {
-            piece.tell(
+            piece.report(
                 format!("the rule `{}` is empty", entry.key),
                 "give it at least a target: { to: a-target }",
             );
@@ -80,9 +80,9 @@ impl Loader<'_, '_> {
         let (on_success, on_failure) = (follow_up("on_success"), follow_up("on_failure"));
         if let (Some(at), Some(before)) = (piece.get("renamed_from"), &raw.renamed_from) {
             if before.as_str() == entry.key {
-                at.tell("it has this name already", "remove `renamed_from`");
+                at.report("it has this name already", "remove `renamed_from`");
             } else if self.is_defined(Section::Rules, document, before.as_str()) {
-                at.tell(
+                at.report(
                     format!("`{before}` is still there and keeps its deliveries"),
                     "remove that one, or `renamed_from`",
                 );
@@ -111,7 +111,7 @@ impl Loader<'_, '_> {
     fn names_in(&self, document: &Document<'_>, section: Section, at: Piece<'_>) -> Vec<Name> {
         let items = items(at);
         if items.is_empty() {
-            at.tell(
+            at.report(
                 "this list is empty: nothing ever comes",
                 "name a source, or remove the key to take from all of them",
             );
@@ -126,7 +126,7 @@ impl Loader<'_, '_> {
                 continue;
             };
             if let Some(pipe) = self.fed.pipe_of(document, &name) {
-                item.tell(
+                item.report(
                     format!(
                         "`{name}` feeds the pipe `{pipe}`, and a source feeds rules or one pipe"
                     ),
@@ -149,7 +149,7 @@ impl Loader<'_, '_> {
         let entry = rule.entry.map_or(rule.span(), |entry| entry.key_span);
         let Some(at) = rule.get("to") else {
             if !rule.mistakes.was_meant(rule.node, "to") {
-                rule.mistakes.tell(
+                rule.mistakes.report(
                     Mistake::new(entry, "there is no `to`: the events go nowhere")
                         .help("add to: a-target"),
                 );
@@ -157,7 +157,7 @@ impl Loader<'_, '_> {
             return Vec::new();
         };
         if matches!(&at.node.value, Value::List(items) if items.is_empty()) {
-            at.tell(
+            at.report(
                 "this list is empty: the rule's events go nowhere",
                 "name a target",
             );
@@ -171,7 +171,7 @@ impl Loader<'_, '_> {
             let name_at = item.get("target").unwrap_or(item);
             let Some(text) = raw.target else {
                 if !item.mistakes.was_meant(item.node, "target") && item.is_whole() {
-                    item.tell("`target` is missing here", "write { target: a-target }");
+                    item.report("`target` is missing here", "write { target: a-target }");
                 }
                 continue;
             };
@@ -182,7 +182,7 @@ impl Loader<'_, '_> {
                 continue;
             };
             if !taken.insert(text.clone()) {
-                name_at.tell(
+                name_at.report(
                     format!("this rule sends to `{text}` already"),
                     "remove one of them, or make two rules of it",
                 );
@@ -214,7 +214,7 @@ impl Loader<'_, '_> {
         let name_at = at.get("to").unwrap_or(at);
         let Some(text) = raw.to else {
             if !at.mistakes.was_meant(at.node, "to") && at.is_whole() {
-                at.tell("`to` is missing here", "write { to: a-target }");
+                at.report("`to` is missing here", "write { to: a-target }");
             }
             return None;
         };
@@ -258,9 +258,9 @@ pub(super) fn compiled<R, T>(
 ) -> Option<T> {
     let at = piece.get(key).filter(|at| at.is_whole())?;
     let compiled = compile(raw?)
-        .map_err(|problems| at.tell_problems(problems))
+        .map_err(|problems| at.report_problems(problems))
         .ok()?;
-    at.tell_problems(warnings(&compiled));
+    at.report_problems(warnings(&compiled));
     Some(compiled)
 }
 
@@ -287,7 +287,7 @@ pub(super) fn refuse_unwritten(set: Piece<'_>) {
     for entry in set.node.entries() {
         let at = set.child(Some(entry), &entry.value);
         if at.is_unwritten() {
-            at.tell(
+            at.report(
                 format!("`{}` has no value", entry.key),
                 "give it one, remove the key, or write `null` to take the attribute away",
             );

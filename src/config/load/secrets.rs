@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use pointsman_schemas::Problem;
+use pointsman_schemas::template::lexer::is_template;
 use serde_json::Value as Json;
 
 use super::Document;
@@ -97,10 +98,7 @@ fn texts_of(node: &Node) -> impl Iterator<Item = Hidden> {
     };
     items.iter().filter_map(text).filter(|hidden| {
         !hidden.text.as_ref().is_some_and(|text| {
-            text.is_empty()
-                || text.contains("<$")
-                || text.starts_with("${")
-                || is_variable_name(text)
+            text.is_empty() || is_template(text) || text.starts_with("${") || is_variable_name(text)
         })
     })
 }
@@ -117,7 +115,7 @@ impl Walk<'_, '_> {
     fn node(&mut self, schema: &Json, entry: Option<&Entry>, node: &Node, secret: bool) {
         let secret = secret || schema.get("writeOnly") == Some(&Json::Bool(true));
         if secret && matches!(node.value, Value::Text(..)) {
-            return self.tell(entry, node);
+            return self.report(entry, node);
         }
         // In the place of a mapping that must have a secret in it, such as `github: s3cr3t`.
         if matches!(node.value, Value::Text(..)) && needs_secret(schema) {
@@ -178,13 +176,13 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn tell(&mut self, entry: Option<&Entry>, node: &Node) {
+    fn report(&mut self, entry: Option<&Entry>, node: &Node) {
         if let Some(name) = node.text().filter(|text| is_variable_name(text)) {
             let problem = Problem::new(format!(
                 "the secret itself is wanted here, and `{name}` looks like the name of a variable"
             ));
             let problem = problem.help(format!("write `{{ env: {name} }}`")).warn();
-            return self.document.mistakes.tell(Mistake::of(
+            return self.document.mistakes.report(Mistake::of(
                 problem,
                 entry,
                 node,
@@ -199,14 +197,14 @@ impl Walk<'_, '_> {
             let problem = Problem::new(format!("nothing is filled in for `${name}`"))
                 .help(format!("write `{{ env: {name} }}`"))
                 .warn();
-            return self.document.mistakes.tell(Mistake::of(
+            return self.document.mistakes.report(Mistake::of(
                 problem,
                 entry,
                 node,
                 &self.document.file.text,
             ));
         }
-        // What was meant to be filled in is told elsewhere.
+        // What was meant to be filled in is reported elsewhere.
         if node.text().is_some_and(|text| text.starts_with("${")) {
             return;
         }
@@ -215,7 +213,7 @@ impl Walk<'_, '_> {
         let problem = Problem::new("this secret is written out").help(help).warn();
         self.document
             .mistakes
-            .tell(Mistake::of(problem, entry, node, &self.document.file.text));
+            .report(Mistake::of(problem, entry, node, &self.document.file.text));
         self.found.extend(texts_of(node));
     }
 }

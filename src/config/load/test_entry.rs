@@ -18,7 +18,7 @@ impl Loader<'_, '_> {
         let raw = read::<RawTest>(piece)?;
         for key in ["event", "expect"] {
             if piece.get(key).is_none() && !piece.mistakes.was_meant(piece.node, key) {
-                piece.tell_key(
+                piece.report_key(
                     format!("`{key}` is missing here"),
                     "a test says what happens and what is expected: { event: …, expect: … }",
                 );
@@ -35,7 +35,7 @@ impl Loader<'_, '_> {
             match now.parse::<jiff::Timestamp>() {
                 Ok(now) => Some(Timestamp(now.as_microsecond())),
                 Err(_) => {
-                    at.tell(
+                    at.report(
                         "this is not a time",
                         "write it as RFC 3339: \"2026-11-27T09:00:00Z\"",
                     );
@@ -52,7 +52,7 @@ impl Loader<'_, '_> {
                 Value::Bool(false) => Expectation::Silent,
                 Value::Object(_) => Expectation::Fires(expected),
                 _ => {
-                    at.tell(
+                    at.report(
                         "this is not a part of an event",
                         "write { data: … }, {} for any event, or false for a rule that does not fire",
                     );
@@ -91,7 +91,7 @@ fn read_event(event: RawEvent, at: Piece<'_>) -> Option<Event> {
                 true => "…".into(),
                 false => scalar(&text),
             };
-            at.tell(
+            at.report(
                 "this is not a CloudEvent",
                 format!("write `event: {{ type: {written}, source: /test, id: \"1\" }}`"),
             );
@@ -122,7 +122,7 @@ fn read_event(event: RawEvent, at: Piece<'_>) -> Option<Event> {
                 }
                 _ => "an event has at least type, source and id".to_owned(),
             };
-            at.tell(format!("this is not a CloudEvent: {error}"), help);
+            at.report(format!("this is not a CloudEvent: {error}"), help);
             None
         }
     }

@@ -1,4 +1,4 @@
-//! An error on its way from a visitor to the place where it is told.
+//! An error on its way from a visitor to the place where it is reported.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use serde::de::{self, Expected, Unexpected};
 
 use crate::config::yaml::OddNumber;
 
-/// An error of a visitor. It becomes [`Error::Told`] once its place is known and the mistakes have
+/// An error of a visitor. It becomes [`Error::Reported`] once its place is known and the mistakes have
 /// it.
 #[derive(Debug)]
 pub enum Error {
     /// The mistakes have it already.
-    Told,
+    Reported,
     /// A required key is not there.
     Missing(&'static str),
     /// A key that is not known.
@@ -45,14 +45,14 @@ pub enum Error {
     Other(String),
 }
 
-/// How [`Error::Told`] looks while it passes through an erased deserializer, which keeps only texts
+/// How [`Error::Reported`] looks while it passes through an erased deserializer, which keeps only texts
 /// of it.
-const TOLD: &str = "\u{1}told";
+const REPORTED: &str = "\u{1}reported";
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Told => f.write_str(TOLD),
+            Self::Reported => f.write_str(REPORTED),
             Self::Missing(field) => write!(f, "`{field}` is missing"),
             Self::UnknownField { field, .. } => write!(f, "unknown key `{field}`"),
             Self::UnknownVariant { variant, .. } => write!(f, "`{variant}` is not known here"),
@@ -72,7 +72,7 @@ impl std::error::Error for Error {}
 impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
         match message.to_string() {
-            message if message == TOLD => Self::Told,
+            message if message == REPORTED => Self::Reported,
             message => Self::Other(message),
         }
     }

@@ -1,4 +1,4 @@
-//! A value of a file, and how mistakes in it are told.
+//! A value of a file, and how mistakes in it are reported.
 
 use pointsman_schemas::Problem;
 
@@ -15,7 +15,7 @@ pub struct Piece<'t> {
     pub entry: Option<&'t Entry>,
     /// The file's text.
     pub text: &'t str,
-    /// Where mistakes are told.
+    /// Where mistakes are reported.
     pub mistakes: &'t Mistakes,
 }
 
@@ -52,45 +52,45 @@ impl<'t> Piece<'t> {
         visible(self.entry, self.node, self.text)
     }
 
-    /// Tells a mistake in the value.
-    pub fn tell(self, message: impl Into<String>, help: impl Into<String>) {
+    /// Reports a mistake in the value.
+    pub fn report(self, message: impl Into<String>, help: impl Into<String>) {
         self.mistakes
-            .tell(Mistake::new(self.span(), message).help(help));
+            .report(Mistake::new(self.span(), message).help(help));
     }
 
-    /// Tells a mistake whose place is the key.
-    pub fn tell_key(self, message: impl Into<String>, help: impl Into<String>) {
+    /// Reports a mistake whose place is the key.
+    pub fn report_key(self, message: impl Into<String>, help: impl Into<String>) {
         let span = self
             .entry
             .map_or_else(|| self.span(), |entry| entry.key_span);
-        self.mistakes.tell(Mistake::new(span, message).help(help));
+        self.mistakes.report(Mistake::new(span, message).help(help));
     }
 
-    /// Tells problems that somebody found inside of the value.
-    pub fn tell_problems(self, problems: impl IntoIterator<Item = Problem>) {
+    /// Reports problems that somebody found inside of the value.
+    pub fn report_problems(self, problems: impl IntoIterator<Item = Problem>) {
         for problem in problems {
             if self.mistakes.is_silenced(self.node.follow(&problem.path).1) {
                 continue;
             }
             self.mistakes
-                .tell(Mistake::of(problem, self.entry, self.node, self.text));
+                .report(Mistake::of(problem, self.entry, self.node, self.text));
         }
     }
 
-    /// Tells what a type that was read of the value finds wrong with it. Of a value that could be
+    /// Reports what a type that was read of the value finds wrong with it. Of a value that could be
     /// read in part only, not what may be wrong for that reason: what is odd about it, and what is
     /// wrong with all of it.
-    pub fn tell_check(self, problems: Vec<Problem>) {
+    pub fn report_check(self, problems: Vec<Problem>) {
         let whole = self.is_whole();
-        self.tell_problems(
+        self.report_problems(
             problems
                 .into_iter()
                 .filter(|problem| whole || !problem.warning && !problem.path.is_empty()),
         );
     }
 
-    /// Tells of a key that is not known here, and what it was probably meant to be.
-    pub fn tell_unknown_key(self, entry: &Entry, known: &[&str]) {
+    /// Reports a key that is not known here, and what it was probably meant to be.
+    pub fn report_unknown_key(self, entry: &Entry, known: &[&str]) {
         let (mut meant, mut help) = suggest::help(&entry.key, known);
         // A pattern is a mapping, a condition a text.
         if meant == Some("where")
@@ -102,8 +102,9 @@ impl<'t> Piece<'t> {
         if let Some(meant) = meant {
             self.mistakes.note_meant(self.node, meant);
         }
-        self.mistakes
-            .tell(Mistake::new(entry.key_span, format!("unknown key `{}`", entry.key)).help(help));
+        self.mistakes.report(
+            Mistake::new(entry.key_span, format!("unknown key `{}`", entry.key)).help(help),
+        );
     }
 
     /// True where no value is written, not even `null`.

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::mistake::Mistakes;
 use crate::config::yaml;
 
-/// What a text reads as, and what is told of it: `text underlined: message (help)`.
+/// What a text reads as, and what is reported of it: `text underlined: message (help)`.
 fn told<T: for<'de> Deserialize<'de> + std::fmt::Debug>(text: &str) -> String {
     let (root, mistakes) = (yaml::read(text).unwrap(), Mistakes::default());
     let value: Option<T> = read(Piece {

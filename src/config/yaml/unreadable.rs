@@ -4,6 +4,8 @@
 //! that: an indentation that fits nothing, a ` #` that began a comment, a template whose brackets
 //! YAML took for its own.
 
+use pointsman_schemas::template::lexer::{self, Token};
+
 use super::Span;
 use crate::config::mistake::Mistake;
 
@@ -167,7 +169,7 @@ impl<'x> Place<'x> {
         };
         let up_to_here = self.line.get(..self.at - self.start)?;
         if let Some(dollar) = up_to_here
-            .rfind("<$")
+            .rfind(lexer::OPEN)
             .filter(|dollar| !is_quoted(self.line, *dollar))
         {
             let template = template(self.line.get(dollar..)?);
@@ -422,17 +424,10 @@ fn is_quoted(line: &str, at: usize) -> bool {
 
 /// The template that a text begins with: up to the first `>` outside of brackets and quotes.
 fn template(text: &str) -> &str {
-    let (mut depth, mut quote) = (0_usize, None);
-    for (at, c) in text.char_indices() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
-            (None, '[' | '(') => depth += 1,
-            (None, ']' | ')') => depth = depth.saturating_sub(1),
-            (None, '>') if depth == 0 => return text.get(..=at).unwrap_or(text),
-            _ => {}
-        }
-    }
-    text.split([',', '}']).next().unwrap_or(text).trim_end()
+    let first = lexer::tokens(text).next();
+    let whole = match first {
+        Some(Ok(Token::Slot { inside, at })) => text.get(..at + inside.len() + 1),
+        _ => None,
+    };
+    whole.unwrap_or_else(|| text.split([',', '}']).next().unwrap_or(text).trim_end())
 }

@@ -1,5 +1,6 @@
 //! What a target of EventBridge is given: `Input`, `InputPath`, `InputTransformer`.
 
+use pointsman_schemas::template::lexer;
 use serde_json::{Map, Value, json};
 
 use super::constant;
@@ -183,12 +184,9 @@ fn place(
             // A variable that finds nothing does not appear in what EventBridge makes.
             for value in placed.values_mut() {
                 if let Value::String(text) = value
-                    && let Some(query) = text
-                        .strip_prefix("<$")
-                        .and_then(|rest| rest.strip_suffix('>'))
-                    && !query.contains(['<', '>'])
+                    && let Some(query) = lexer::only_slot(text)
                 {
-                    *value = format!("<${query} ?? omit>").into();
+                    *value = format!("<{query} ?? omit>").into();
                 }
             }
             Ok(placed.into())
