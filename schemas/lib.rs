@@ -3,6 +3,7 @@
 //! Nothing here does IO, knows a runtime or holds state. The crate stands at the bottom: everything
 //! else imports it.
 
+pub mod backoff;
 pub mod cursor;
 pub mod data;
 pub mod delivery;
@@ -21,6 +22,7 @@ pub mod template;
 pub mod time;
 pub mod yaml;
 
+pub use backoff::Backoff;
 pub use cursor::Cursor;
 pub use data::{Data, DataKind};
 pub use delivery::{DeliveryId, Epoch, JournalId, Sequence, SubscriptionNumber};

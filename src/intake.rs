@@ -19,7 +19,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use pointsman_connectors::{Batch, Source, SourceError};
 use pointsman_journal::{DELIVERIES_PER_APPEND_MAX, Journal};
-use pointsman_schemas::Cursor;
+use pointsman_schemas::{Backoff, Cursor};
 use tokio_util::sync::CancellationToken;
 
 pub use self::reader::MessageReader;
@@ -38,8 +38,8 @@ const FINISHED_WITHIN: Duration = Duration::from_secs(20);
 const STORED_WITHIN: Duration = Duration::from_secs(2);
 
 /// First and longest pause between two tries to store what nobody will hand over again.
-pub(crate) const STORE_AGAIN: (Duration, Duration) =
-    (Duration::from_millis(50), Duration::from_secs(5));
+pub(crate) const STORE_AGAIN: Backoff =
+    Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
 /// One source's way into the journal.
 #[derive(Debug)]

@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use indexmap::IndexMap;
-use pointsman_schemas::{Cursor, Interval, Problem, Segment, Size, Text};
+use pointsman_schemas::{Backoff, Cursor, Interval, Problem, Segment, Size, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
@@ -66,7 +66,7 @@ const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// First and longest pause before a command that has ended well is started again.
-const START_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+const START_AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
 
 /// A command that ran this long starts over with the shortest pause.
 const RAN_WELL: Duration = Duration::from_secs(60);
@@ -271,7 +271,7 @@ impl SourceSettings for ExecSource {
             refused: None,
             run: None,
             start_at: Instant::now(),
-            pause: START_AGAIN.0,
+            pause: START_AGAIN.initial,
             failure: None,
             is_finishing: false,
         };
@@ -423,10 +423,10 @@ impl Commands {
             Restart::Every(Interval(every)) => self.start_at = began + every,
             Restart::Always => {
                 if began.elapsed() >= RAN_WELL {
-                    self.pause = START_AGAIN.0;
+                    self.pause = START_AGAIN.initial;
                 }
                 self.start_at = Instant::now() + self.pause;
-                self.pause = (self.pause * 2).min(START_AGAIN.1);
+                self.pause = START_AGAIN.longer(self.pause);
             }
         }
     }

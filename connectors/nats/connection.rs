@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_nats::{
     Client, ClientError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError,
 };
-use pointsman_schemas::{Problem, Segment, Text};
+use pointsman_schemas::{Backoff, Problem, Segment, Text, backoff::spread};
 use rustls::ClientConfig;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
@@ -31,7 +31,7 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// First and longest pause before the client connects anew, of which at least half is waited:
 /// clients that lost a server together come back one by one.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(8));
+const RECONNECT: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(8));
 
 /// Messages that a subscription may hold before the client drops some: more than a source ever asks
 /// a stream for, and what a core subscription may lag behind in a burst.
@@ -350,12 +350,8 @@ fn pauses() -> impl Fn(usize) -> Duration + Send + Sync + 'static {
         if !begun.swap(true, Ordering::Relaxed) {
             return Duration::ZERO;
         }
-        let doublings = u32::try_from(attempt.saturating_sub(1))
-            .unwrap_or(u32::MAX)
-            .min(16);
-        (RECONNECT.0 * 2_u32.pow(doublings))
-            .min(RECONNECT.1)
-            .mul_f64(rand::random_range(0.5..1.0))
+        let earlier = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+        spread(RECONNECT.after(earlier), rand::random())
     }
 }
 

@@ -14,7 +14,7 @@ use async_nats::{Client, Request, Subject};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use pointsman_schemas::Name;
+use pointsman_schemas::{Backoff, Name};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -45,7 +45,7 @@ const BATCHES_MAX: usize = 4;
 
 /// First and longest pause before a message that could not be stored comes again; it doubles with
 /// each delivery.
-const FAILED_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const FAILED_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// The log is told of lost acknowledgements at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -223,7 +223,7 @@ impl Outstanding {
                     // They count as in hand until they are sent.
                     let returned = self.inner.lock().returned.clone();
                     let sent = returned.len();
-                    self.send(returned, AckKind::Nak(Some(FAILED_AGAIN.0))).await;
+                    self.send(returned, AckKind::Nak(Some(FAILED_AGAIN.initial))).await;
                     self.inner.lock().returned.drain(..sent);
                     self.changed.notify_one();
                     next = next.min(Instant::now() + every());
@@ -368,13 +368,9 @@ impl Handle {
                 AckKind::Nak(Some(pause))
             }
             Verdict::Failed => {
-                outstanding.pause(FAILED_AGAIN.0);
-                let doublings = u32::try_from(delivered.saturating_sub(1))
-                    .unwrap_or(0)
-                    .min(8);
-                AckKind::Nak(Some(
-                    (FAILED_AGAIN.0 * 2_u32.pow(doublings)).min(FAILED_AGAIN.1),
-                ))
+                outstanding.pause(FAILED_AGAIN.initial);
+                let earlier = u32::try_from(delivered.saturating_sub(1)).unwrap_or(0);
+                AckKind::Nak(Some(FAILED_AGAIN.after(earlier)))
             }
             Verdict::Rejected(_) => AckKind::Term,
         };

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt, pending};
 use parking_lot::Mutex;
-use pointsman_schemas::Cursor;
+use pointsman_schemas::{Backoff, Cursor, backoff::spread};
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -54,7 +54,7 @@ const SILENT: &str = "the NATS server does not answer requests for messages; oth
 
 /// First and longest pause after the server could not say what became of the consumer, of which at
 /// least half is waited.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// How long a server may take over a consumer's end before that is worth a word. It says that a
 /// consumer is deleted before it has deleted it: until then it may still find it, answer without
@@ -260,7 +260,7 @@ impl Puller {
 
     async fn pull(&mut self, found: Info) -> SourceError {
         let mut info = Ok(found);
-        let mut pause = AGAIN.0;
+        let mut pause = AGAIN.initial;
         let mut connected_anew = true;
         let mut settled_at = Instant::now();
         loop {
@@ -277,8 +277,8 @@ impl Puller {
                     }
                     let begin = Instant::now();
                     let interrupted = self.read(&info).await;
-                    if begin.elapsed() > AGAIN.1 {
-                        pause = AGAIN.0;
+                    if begin.elapsed() > AGAIN.max {
+                        pause = AGAIN.initial;
                     }
                     if interrupted.may_be_an_end() && !self.refused {
                         settled_at = Instant::now() + SETTLES_WITHIN;
@@ -310,10 +310,10 @@ impl Puller {
                     self.ear.link.down(problem);
                 }
                 tokio::select! {
-                    () = sleep(pause.mul_f64(rand::random_range(0.5..1.0))) => {}
+                    () = sleep(spread(pause, rand::random())) => {}
                     () = self.out.closed() => return SourceError::Ended,
                 }
-                pause = (pause * 2).min(AGAIN.1);
+                pause = AGAIN.longer(pause);
             }
             let ensure = async {
                 self.connected().await;

@@ -11,6 +11,8 @@
 
 use std::time::Duration;
 
+use pointsman_schemas::Backoff;
+
 use async_nats::jetstream::consumer::pull::BatchConfig;
 use async_nats::{Message, StatusCode, Subject};
 use tokio::time::Instant;
@@ -25,7 +27,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const OPEN_MAX: usize = 8;
 
 /// First and longest pause after requests that ended at once and brought nothing.
-const FRUITLESS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const FRUITLESS: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// So many of them in a row are no accident.
 const FRUITLESS_MAX: u32 = 3;
@@ -146,8 +148,7 @@ impl Requests {
     /// Nothing may be asked for before this.
     pub(super) fn not_before(&self) -> Option<Instant> {
         let (times, last) = self.fruitless;
-        let doublings = times.checked_sub(1)?.min(8);
-        Some(last + (FRUITLESS.0 * 2_u32.pow(doublings)).min(FRUITLESS.1))
+        Some(last + FRUITLESS.after(times.checked_sub(1)?))
     }
 
     /// When silence means that something is wrong: two heartbeats are missed.

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman_schemas::Backoff;
+
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use tokio::sync::{mpsc, oneshot};
@@ -30,7 +32,7 @@ const JOBS_PER_COMMIT: usize = 256;
 const BYTES_PER_COMMIT: u64 = 8 * 1024 * 1024;
 
 /// How long to wait before a store that failed is opened anew: from, to.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 
 /// Something to be done in a transaction, and somebody to be told.
 pub(super) trait Job: Send {
@@ -269,7 +271,7 @@ impl Writer {
         *self.shared.trouble.lock() = Some(trouble.clone());
         answer(group, &Err(trouble));
         (self.connection, self.capacity) = (None, None);
-        let mut pause = BACKOFF.0;
+        let mut pause = BACKOFF.initial;
         loop {
             let until = std::time::Instant::now() + pause;
             while std::time::Instant::now() < until {
@@ -285,7 +287,7 @@ impl Writer {
                 if self.jobs.is_closed() {
                     return;
                 }
-                std::thread::sleep(BACKOFF.0.min(pause) / 4);
+                std::thread::sleep(BACKOFF.initial.min(pause) / 4);
             }
             match self.reopen(occasion) {
                 Ok(()) => {
@@ -298,7 +300,7 @@ impl Writer {
                     *self.shared.trouble.lock() = Some(JournalError::Io(error.to_string()));
                 }
             }
-            pause = (pause * 2).min(BACKOFF.1);
+            pause = BACKOFF.longer(pause);
         }
     }
 

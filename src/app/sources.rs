@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pointsman_connectors::listener::Routes;
 use pointsman_connectors::{Guarantee, Link, Source, SourceContext, SourceError, SourceSettings};
-use pointsman_schemas::{Clock, Name};
+use pointsman_schemas::{Backoff, Clock, Name, backoff::spread};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +25,7 @@ use pointsman_journal::Journal;
 /// First and longest pause before a source is opened again, of which at least half is waited:
 /// sources that broke together come back one by one. The longest keeps the promise to be back
 /// within 30 seconds of the outside system.
-const REOPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
+const REOPEN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
 
 /// How long the bus waits for its sources to open before it takes requests. What is slower goes on
 /// opening meanwhile.
@@ -289,7 +289,7 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self) {
-        let mut pause = REOPEN.0;
+        let mut pause = REOPEN.initial;
         while !self.stop.is_cancelled() {
             let begin = tokio::time::Instant::now();
             let (error, passes) = match self.serve().await {
@@ -301,17 +301,17 @@ impl Keeper {
                 ),
             };
             if begin.elapsed() > SERVED_WELL {
-                pause = REOPEN.0;
+                pause = REOPEN.initial;
             }
             if !passes {
                 return self.context.link.stopped(error);
             }
             self.context.link.down(error);
             tokio::select! {
-                () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))) => {}
+                () = tokio::time::sleep(spread(pause, rand::random())) => {}
                 () = self.stop.cancelled() => return,
             }
-            pause = (pause * 2).min(REOPEN.1);
+            pause = REOPEN.longer(pause);
         }
     }
 

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use pointsman_rules::Path;
-use pointsman_schemas::Rate;
+use pointsman_schemas::{Backoff, Rate};
 
 use super::load::addresses::order_in_no_event;
 use super::raw::{RawDelivery, WhenFull};
@@ -21,10 +21,8 @@ pub struct DeliverySettings {
     pub max_age: Duration,
     /// How often it is tried, the first time included.
     pub attempts: NonZeroU32,
-    /// The bound of the first pause; it doubles from attempt to attempt.
-    pub backoff_initial: Duration,
-    /// What the pause never grows beyond.
-    pub backoff_max: Duration,
+    /// The bounds of the pauses between attempts.
+    pub backoff: Backoff,
     /// What of the event, before the transform, orders its deliveries.
     pub order_by: Option<Path>,
     /// How many deliveries may wait; where none, the store's own share holds.
@@ -150,8 +148,7 @@ impl DeliverySettings {
             self.timeout,
             self.max_age,
             self.attempts.get(),
-            self.backoff_initial,
-            self.backoff_max,
+            self.backoff,
         )
     }
 
@@ -161,9 +158,9 @@ impl DeliverySettings {
             layers.iter().find_map(|layer| get(layer))
         }
         let retry = |layer: &Layer| layer.raw.retry.clone().unwrap_or_default();
-        let backoff_max = first(layers, |layer| retry(layer).backoff?.max)
+        let max = first(layers, |layer| retry(layer).backoff?.max)
             .map_or(Duration::from_secs(300), |max| max.0);
-        let backoff_initial = first(layers, |layer| retry(layer).backoff?.initial)
+        let initial = first(layers, |layer| retry(layer).backoff?.initial)
             .map_or(Duration::from_secs(1), |initial| initial.0);
         Self {
             timeout: first(layers, |layer| layer.raw.timeout)
@@ -172,8 +169,7 @@ impl DeliverySettings {
                 .map_or(Duration::from_secs(24 * 3_600), |max_age| max_age.0),
             attempts: first(layers, |layer| retry(layer).attempts).unwrap_or(ATTEMPTS),
             // One of them may come from another layer than the other.
-            backoff_initial: backoff_initial.min(backoff_max),
-            backoff_max,
+            backoff: Backoff::new(initial.min(max), max),
             order_by: first(layers, |layer| layer.order_by.clone()),
             backlog_max: first(layers, |layer| layer.raw.backlog.as_ref()?.max)
                 .map(std::num::NonZeroU64::get),

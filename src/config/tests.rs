@@ -116,15 +116,15 @@ fn settings_lie_over_one_another_key_by_key() {
             timeout,
             max_age,
             attempts,
-            backoff_initial,
-            backoff_max,
+            backoff,
             order_by,
             backlog_max,
             when_full,
         } = &config.rules[rule].to[to].delivery;
         let order_by = order_by.as_ref().map(pointsman_rules::Path::as_str);
         format!(
-            "{timeout:?} {max_age:?} {attempts} {backoff_initial:?} {backoff_max:?} {order_by:?} {backlog_max:?} {when_full:?}"
+            "{timeout:?} {max_age:?} {attempts} {:?} {:?} {order_by:?} {backlog_max:?} {when_full:?}",
+            backoff.initial, backoff.max
         )
     };
     assert_eq!(of(0, 0), "30s 86400s 4 1s 300s None None Stop");

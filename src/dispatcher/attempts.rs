@@ -350,14 +350,14 @@ impl Dispatcher {
         tracing::warn!(%rule, %target, "the target is gone for good: paused until somebody resumes it, its deliveries are kept");
         let journal = Arc::clone(&self.journal);
         self.gone.spawn(async move {
-            let mut pause = JOURNAL_AGAIN.0;
+            let mut pause = JOURNAL_AGAIN.initial;
             while let Err(error) = journal.set_activity(number, Activity::Gone).await {
                 if matches!(error, JournalError::NotFound(_) | JournalError::Closed) {
                     break;
                 }
                 tracing::warn!(%error, again_in = ?pause, "cannot note that a target is gone");
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(JOURNAL_AGAIN.1);
+                pause = JOURNAL_AGAIN.longer(pause);
             }
             number
         });

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use pointsman_schemas::{Backoff, backoff::spread};
+
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -16,7 +18,7 @@ const OPENS_AFTER_FAILURES: (u32, usize) = (10, 3);
 
 /// First and longest time for which the target is left alone. Half of it is spread by chance, so
 /// that many targets behind one broken network do not all come back in the same moment.
-const LEFT_ALONE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const LEFT_ALONE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// What a circuit lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,14 +128,8 @@ impl Circuit {
             State::Probing | State::Open { .. } => return false,
         }
         let opened = self.state == State::Closed;
-        let doubled = LEFT_ALONE
-            .0
-            .saturating_mul(1_u32.checked_shl(self.probes).unwrap_or(u32::MAX));
         self.state = State::Open {
-            until: now
-                + doubled
-                    .min(LEFT_ALONE.1)
-                    .mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0),
+            until: now + spread(LEFT_ALONE.after(self.probes), random),
         };
         opened
     }

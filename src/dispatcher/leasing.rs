@@ -84,9 +84,7 @@ impl Leasing {
         match &answer {
             Ok(_) => self.pause = None,
             Err(error) => {
-                let pause = self
-                    .pause
-                    .map_or(JOURNAL_AGAIN.0, |pause| (pause * 2).min(JOURNAL_AGAIN.1));
+                let pause = JOURNAL_AGAIN.next(self.pause);
                 tracing::warn!(%error, again_in = ?pause, "cannot lease deliveries");
                 (self.pause, self.again_at) = (Some(pause), Some(Instant::now() + pause));
             }

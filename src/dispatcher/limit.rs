@@ -9,7 +9,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use pointsman_schemas::Class;
+use pointsman_schemas::{Backoff, Class};
 use tokio::time::Instant;
 
 use super::policy::RETRY_AFTER_MAX;
@@ -37,7 +37,7 @@ const NOISE: Duration = Duration::from_millis(5);
 
 /// First and longest pause of a target that throttles a single attempt at a time and does not say
 /// for how long.
-const HELD: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+const HELD: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
 
 /// The concurrency limit of one target.
 #[derive(Clone, Debug)]
@@ -126,7 +126,7 @@ impl Limiter {
             window: Window::new(now),
             mean: None,
             held_until: None,
-            hold: HELD.0,
+            hold: HELD.initial,
         }
     }
 
@@ -175,7 +175,7 @@ impl Limiter {
         self.window.round_trips.add(took);
         if class == Class::Delivered {
             self.window.successes.add(took);
-            self.hold = HELD.0;
+            self.hold = HELD.initial;
         }
         if ends_window {
             self.end_window(now);
@@ -212,7 +212,7 @@ impl Limiter {
 
     fn hold(&mut self, now: Instant, retry_after: Option<Duration>) {
         let wait = retry_after.map_or(self.hold, |wait| wait.min(RETRY_AFTER_MAX));
-        self.hold = (self.hold * 2).min(HELD.1);
+        self.hold = HELD.longer(self.hold);
         self.held_until = Some(now + wait);
     }
 }

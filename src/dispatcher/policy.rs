@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use pointsman_schemas::{Class, Timestamp};
+use pointsman_schemas::{Backoff, Class, Timestamp};
 
 use pointsman_journal::DeadReason;
 
@@ -26,8 +26,7 @@ pub struct Policy {
     timeout: Duration,
     max_age: Duration,
     attempts: u32,
-    backoff_initial: Duration,
-    backoff_max: Duration,
+    backoff: Backoff,
 }
 
 /// A setting of a [`Policy`] that makes no sense.
@@ -57,8 +56,7 @@ impl Policy {
         timeout: Duration,
         max_age: Duration,
         attempts: u32,
-        backoff_initial: Duration,
-        backoff_max: Duration,
+        backoff: Backoff,
     ) -> Result<Self, InvalidPolicy> {
         if timeout.is_zero() || timeout > TIMEOUT_MAX {
             return Err(InvalidPolicy::Timeout(timeout));
@@ -69,21 +67,18 @@ impl Policy {
         if attempts == 0 {
             return Err(InvalidPolicy::Attempts);
         }
-        if backoff_initial.is_zero() {
+        if backoff.initial.is_zero() {
             return Err(InvalidPolicy::BackoffInitial);
         }
-        if backoff_max < backoff_initial {
-            return Err(InvalidPolicy::BackoffMax {
-                initial: backoff_initial,
-                max: backoff_max,
-            });
+        let Backoff { initial, max } = backoff;
+        if max < initial {
+            return Err(InvalidPolicy::BackoffMax { initial, max });
         }
         Ok(Self {
             timeout,
             max_age,
             attempts,
-            backoff_initial,
-            backoff_max,
+            backoff,
         })
     }
 
@@ -102,10 +97,7 @@ impl Policy {
     /// The longest wait after `earlier` tries: the initial one doubled for each, up to the longest.
     #[must_use]
     pub fn backoff(&self, earlier: u32) -> Duration {
-        let doubled = 1_u32
-            .checked_shl(earlier)
-            .and_then(|factor| self.backoff_initial.checked_mul(factor));
-        doubled.map_or(self.backoff_max, |wait| wait.min(self.backoff_max))
+        self.backoff.after(earlier)
     }
 }
 
@@ -221,7 +213,13 @@ mod tests {
 
     /// The defaults of the rule file.
     fn policy() -> Policy {
-        Policy::new(SECOND * 30, HOUR * 24, 4, SECOND, SECOND * 300).unwrap()
+        Policy::new(
+            SECOND * 30,
+            HOUR * 24,
+            4,
+            Backoff::new(SECOND, SECOND * 300),
+        )
+        .unwrap()
     }
 
     fn tried(class: Class) -> Tried {
@@ -372,12 +370,12 @@ mod tests {
             ),
         ] {
             let (timeout, max_age, attempts, initial, max) = settings;
-            let message = Policy::new(timeout, max_age, attempts, initial, max)
+            let message = Policy::new(timeout, max_age, attempts, Backoff::new(initial, max))
                 .unwrap_err()
                 .to_string();
             assert!(message.starts_with(&format!("{expect} ")), "{message}");
         }
-        assert!(Policy::new(good.0, good.1, good.2, good.3, good.4).is_ok());
+        assert!(Policy::new(good.0, good.1, good.2, Backoff::new(good.3, good.4)).is_ok());
     }
 
     proptest! {
@@ -393,7 +391,7 @@ mod tests {
             random in 0.0..1.0_f64,
         ) {
             let initial = Duration::from_millis(initial_ms);
-            let policy = Policy::new(SECOND, HOUR * 24, 4, initial, initial * factor).unwrap();
+            let policy = Policy::new(SECOND, HOUR * 24, 4, Backoff::new(initial, initial * factor)).unwrap();
             let class = CLASSES[class];
             let retry_after = retry_after.map(Duration::from_secs);
             let since = NOW.minus(SECOND * u32::try_from(age_seconds).unwrap());

@@ -14,10 +14,11 @@ use tokio::time::Instant;
 
 use super::plan::Route;
 use pointsman_journal::{Journal, JournalError, SettleAnswer, Settlement};
+use pointsman_schemas::Backoff;
 
 /// First and longest pause between two calls to a journal that fails.
-pub(super) const JOURNAL_AGAIN: (Duration, Duration) =
-    (Duration::from_millis(50), Duration::from_secs(5));
+pub(super) const JOURNAL_AGAIN: Backoff =
+    Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
 /// Settlements in one call, at most: an event that has many follow-ups must not make one
 /// transaction without end.
@@ -51,7 +52,7 @@ pub(super) struct Settling {
 
 /// The pause after another one.
 fn next_pause(before: Option<Duration>) -> Duration {
-    before.map_or(JOURNAL_AGAIN.0, |pause| (pause * 2).min(JOURNAL_AGAIN.1))
+    JOURNAL_AGAIN.next(before)
 }
 
 impl Settling {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pointsman_rules::{TextTemplate, Transform};
 use pointsman_schemas::{
-    DeliveryId, Epoch, Event, Name, Placement, Sequence, SubscriptionNumber, Timestamp,
+    Backoff, DeliveryId, Epoch, Event, Name, Placement, Sequence, SubscriptionNumber, Timestamp,
 };
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -56,7 +56,13 @@ pub(super) fn id() -> DeliveryId {
 /// The defaults of the rule file.
 pub(super) fn policy() -> Policy {
     let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
-    Policy::new(second * 30, hour * 24, 4, second, second * 300).unwrap()
+    Policy::new(
+        second * 30,
+        hour * 24,
+        4,
+        Backoff::new(second, second * 300),
+    )
+    .unwrap()
 }
 
 pub(super) fn identity(rule: &str) -> SubscriptionIdentity {

@@ -97,7 +97,7 @@ impl Store {
 
     /// Stores a group, however long that takes.
     async fn hold(&self, mut group: Vec<ReadMessage>, cursor: Option<Cursor>) {
-        let mut pause = STORE_AGAIN.0;
+        let mut pause = STORE_AGAIN.initial;
         while let Err(error) = self.append(&mut group, cursor.clone()).await {
             // The bus stops: what has not been stored comes again from its source, or was never
             // acknowledged.
@@ -106,7 +106,7 @@ impl Store {
             }
             tracing::warn!(source = %self.origin, %error, "holding what came in until it can be stored");
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(STORE_AGAIN.1);
+            pause = STORE_AGAIN.longer(pause);
         }
         tell(group, &Verdict::Stored).await;
     }

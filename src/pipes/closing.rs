@@ -108,9 +108,7 @@ impl Closings {
         match &stored.error {
             None => self.pause = None,
             Some(error) => {
-                let pause = self
-                    .pause
-                    .map_or(STORE_AGAIN.0, |pause| (pause * 2).min(STORE_AGAIN.1));
+                let pause = STORE_AGAIN.next(self.pause);
                 (self.pause, self.again_at) = (Some(pause), Some(Instant::now() + pause));
                 let waiting = self.waiting.len();
                 tracing::warn!(source = %self.origin, %error, waiting, again_in = ?pause, "cannot store what a pipe has to keep; holding its messages");

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pointsman_connectors::{Attempt, AttemptError};
 use pointsman_schemas::{
-    Class, Clock, Cursor, DeliveryId, Epoch, Event, JournalId, Name, Outcome, Rate, Sequence,
-    SubscriptionNumber, Timestamp,
+    Backoff, Class, Clock, Cursor, DeliveryId, Epoch, Event, JournalId, Name, Outcome, Rate,
+    Sequence, SubscriptionNumber, Timestamp,
 };
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -519,7 +519,13 @@ pub(super) fn one(mock: &Mock, number: SubscriptionNumber) -> Plan {
 }
 
 pub(super) fn attempts(attempts: u32) -> Policy {
-    Policy::new(SECOND * 30, HOUR * 24, attempts, SECOND, SECOND * 300).unwrap()
+    Policy::new(
+        SECOND * 30,
+        HOUR * 24,
+        attempts,
+        Backoff::new(SECOND, SECOND * 300),
+    )
+    .unwrap()
 }
 
 pub(super) fn rate(text: &str) -> Option<Rate> {

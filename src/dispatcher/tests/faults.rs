@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pointsman_schemas::{Class, Outcome};
+use pointsman_schemas::{Backoff, Class, Outcome};
 
 use super::bench::*;
 use crate::dispatcher::policy::Policy;
@@ -158,7 +158,7 @@ async fn a_stop_under_load_loses_nothing_and_buries_nothing() {
         });
         // With one attempt every failure is final: what the stop abandons must not be taken for
         // one.
-        let policy = Policy::new(HOUR * 2, HOUR * 24, 1, MS, MS * 20).unwrap();
+        let policy = Policy::new(HOUR * 2, HOUR * 24, 1, Backoff::new(MS, MS * 20)).unwrap();
         let routes = || {
             numbers
                 .iter()

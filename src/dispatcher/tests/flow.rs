@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pointsman_schemas::{Class, Outcome, SubscriptionNumber};
+use pointsman_schemas::{Backoff, Class, Outcome, SubscriptionNumber};
 use tokio::time::Instant;
 
 use super::bench::*;
@@ -150,7 +150,7 @@ async fn beside_hung_targets(holes: usize, events: usize, bytes: usize, small: u
         .subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>())
         .await;
     let (hole, good) = (Mock::taking(HOUR), Mock::taking(MS * 10));
-    let policy = Policy::new(HOUR * 2, HOUR * 24, 1, SECOND, SECOND).unwrap();
+    let policy = Policy::new(HOUR * 2, HOUR * 24, 1, Backoff::new(SECOND, SECOND)).unwrap();
     let targets = names.iter().enumerate().map(|(index, name)| {
         if index < holes {
             hole.target(name)
@@ -250,7 +250,7 @@ async fn beside_a_hung_subscription(concurrency: usize, hangs_after: usize) -> V
         }
         _ => (MS * 20, Outcome::delivered()),
     });
-    let policy = Policy::new(SECOND * 5, HOUR * 24, 4, SECOND, SECOND).unwrap();
+    let policy = Policy::new(SECOND * 5, HOUR * 24, 4, Backoff::new(SECOND, SECOND)).unwrap();
     let routes = ["hung", "victim"].map(|rule| route(rule, 0, policy));
     let running = bench.start(plan(
         vec![narrow(mock.target("t"), concurrency)],
@@ -393,7 +393,7 @@ async fn a_target_that_got_less_than_it_may_take_gets_the_rest_when_others_end()
     };
     let numbers = bench.subscribe(&["first", "long"]).await;
     let (first, long) = (Mock::taking(SECOND * 10), Mock::taking(HOUR));
-    let policy = Policy::new(HOUR * 2, HOUR * 24, 1, SECOND, SECOND).unwrap();
+    let policy = Policy::new(HOUR * 2, HOUR * 24, 1, Backoff::new(SECOND, SECOND)).unwrap();
     let routes = numbers
         .iter()
         .zip(["first", "long"])

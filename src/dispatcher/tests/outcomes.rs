@@ -1,6 +1,6 @@
 //! What each outcome comes to, from the journal through the target and back.
 
-use pointsman_schemas::{Class, Outcome};
+use pointsman_schemas::{Backoff, Class, Outcome};
 
 use super::bench::*;
 use crate::dispatcher::Route;
@@ -302,7 +302,7 @@ async fn the_maximum_age_ends_what_never_arrives() {
     let bench = Bench::new();
     let number = bench.subscribe(&["r"]).await[0];
     let mock = Mock::classes(&[Class::Unavailable]);
-    let policy = Policy::new(SECOND, SECOND * 600, 1, SECOND, SECOND * 60).unwrap();
+    let policy = Policy::new(SECOND, SECOND * 600, 1, Backoff::new(SECOND, SECOND * 60)).unwrap();
     let running = bench.start(plan(
         vec![mock.target("t")],
         [(number, route("r", 0, policy))],
@@ -402,7 +402,8 @@ async fn order_is_kept_under_retries() {
                 Outcome::new(class, ""),
             )
         });
-        let policy = Policy::new(SECOND * 30, HOUR * 24, 1_000, MS * 10, SECOND).unwrap();
+        let policy =
+            Policy::new(SECOND * 30, HOUR * 24, 1_000, Backoff::new(MS * 10, SECOND)).unwrap();
         let running = bench.start(plan(
             vec![mock.target("t")],
             [(number, route("r", 0, policy))],

@@ -15,7 +15,7 @@ use pointsman_connectors::{
     SourceError, Verdict,
 };
 use pointsman_schemas::{
-    Class, Clock, Cursor, Event, Name, Outcome, SubscriptionNumber, Timestamp,
+    Backoff, Class, Clock, Cursor, Event, Name, Outcome, SubscriptionNumber, Timestamp,
 };
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
@@ -202,7 +202,13 @@ impl Bench {
             identity,
             is_templated: false,
             target: 0,
-            policy: Policy::new(SECOND * 30, MINUTE * 60 * 24, 4, SECOND, SECOND * 300).unwrap(),
+            policy: Policy::new(
+                SECOND * 30,
+                MINUTE * 60 * 24,
+                4,
+                Backoff::new(SECOND, SECOND * 300),
+            )
+            .unwrap(),
             preparation: Preparation::default(),
             on_success: None,
             on_failure: on_failure.then_some(follow),
