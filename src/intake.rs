@@ -2,9 +2,9 @@
 //!
 //! One intake serves one source. A message gets the verdict
 //! [`Stored`](pointsman_connectors::Verdict::Stored) only once everything in it is durable; what no
-//! source hands over again is held until it is. While an append waits for its sync the next batch is
-//! taken, matched and handed to the journal, so that one sync serves many. Batches with a cursor go
-//! one after the other: a stored cursor says that everything before it is stored too.
+//! source hands over again is held until it is. While an append waits for its sync the next batch
+//! is taken, matched and handed to the journal, so that one sync serves many. Batches with a cursor
+//! go one after the other: a stored cursor says that everything before it is stored too.
 
 mod reader;
 mod store;

@@ -55,8 +55,8 @@ pub enum LogFormat {
 }
 
 /// Client libraries that log what their users here tell anyhow, and more: a line for each try at a
-/// server that is down, a message's data where it comes back, the SDK's search for credentials. They
-/// are silent unless the filter names them.
+/// server that is down, a message's data where it comes back, the SDK's search for credentials.
+/// They are silent unless the filter names them.
 const QUIET: [&str; 3] = ["async_nats", "lapin", "aws"];
 
 /// Logging cannot be set up.

@@ -24,7 +24,7 @@ use keys::Keys;
 pub struct Ingress(Queued);
 
 impl Ingress {
-    /// Attaches to [`EVENTS_PATH`], with the keys and the consent that the settings of the listener tell.
+    /// Attaches to `/events`, with the keys and the consent that the settings of the listener tell.
     ///
     /// # Errors
     /// A key cannot be read or is too short; the path is taken.

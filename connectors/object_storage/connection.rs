@@ -326,8 +326,8 @@ impl Bucket {
         Err(OpenError(Problem::new(message).at(key).help(help)))
     }
 
-    /// What it means that the store refuses to show the bucket. An answer to HEAD has no body to say
-    /// it in, one to a listing has.
+    /// What it means that the store refuses to show the bucket. An answer to HEAD has no body to
+    /// say it in, one to a listing has.
     async fn refusal(&self, status: u16) -> (String, &'static str, &'static str) {
         let name = &self.name;
         let listed = self

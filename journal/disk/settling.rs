@@ -11,8 +11,8 @@ use super::queues::Moment;
 use crate::{Ending, JournalError, SettleAnswer, Settlement};
 
 impl DiskJournal {
-    /// Settles what there is room for, down to one settlement at a time. Where nothing fits, nothing
-    /// has happened.
+    /// Settles what there is room for, down to one settlement at a time. Where nothing fits,
+    /// nothing has happened.
     pub(super) async fn settle_in_parts(
         &self,
         settlements: Vec<Settlement>,

@@ -10,8 +10,8 @@ use crate::event::Event;
 /// What is percent-encoded besides everything outside ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// Encodes a text of an event; one that needs no escapes is not copied. There is always a value: what is left
-/// is printable ASCII.
+/// Encodes a text of an event; one that needs no escapes is not copied. There is always a value:
+/// what is left is printable ASCII.
 pub(super) fn encode(event: &Event, text: &str) -> Option<HeaderValue> {
     if text
         .bytes()

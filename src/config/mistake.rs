@@ -208,8 +208,8 @@ struct Found {
 }
 
 impl Mistakes {
-    /// Takes a mistake in; one that was reported already is not reported again. Past [`KEPT_MAX`] they are
-    /// only counted.
+    /// Takes a mistake in; one that was reported already is not reported again. Past [`KEPT_MAX`]
+    /// they are only counted.
     pub fn report(&self, mistake: Mistake) {
         let mut hasher = DefaultHasher::new();
         (mistake.span, &mistake.message).hash(&mut hasher);

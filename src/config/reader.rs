@@ -1,9 +1,9 @@
 //! Reads a piece of the tree into any type that serde can make, and finds every mistake on the way.
 //!
-//! A visitor that serde derives gives up at its first error. So the value at fault is reported, with
-//! its place, and hidden, and the piece is read again without it, until it can be read or its root
-//! is at fault. What the visitor then misses because it was hidden is not reported. Each pass hides at
-//! least one value more, so this ends; a file without mistakes is read once.
+//! A visitor that serde derives gives up at its first error. So the value at fault is reported,
+//! with its place, and hidden, and the piece is read again without it, until it can be read or its
+//! root is at fault. What the visitor then misses because it was hidden is not reported. Each pass
+//! hides at least one value more, so this ends; a file without mistakes is read once.
 //!
 //! Keys that a struct does not have are reported and skipped in the same pass.
 
@@ -24,8 +24,8 @@ pub use error::Error;
 pub use piece::Piece;
 pub(super) use short::in_full;
 
-/// Reads a value. None where it is not even in part what is wanted; what is wrong has been reported to
-/// the mistakes then.
+/// Reads a value. None where it is not even in part what is wanted; what is wrong has been reported
+/// to the mistakes then.
 pub fn read<'t, T: Deserialize<'t>>(piece: Piece<'t>) -> Option<T> {
     read_with(piece, |reader| T::deserialize(reader))
 }
@@ -363,8 +363,8 @@ impl<'t> Deserializer<'t> for Word<'t> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Error> {
-        // What is wrong is reported here, since an erased visitor makes a mere text of an error that
-        // passes through it.
+        // What is wrong is reported here, since an erased visitor makes a mere text of an error
+        // that passes through it.
         visitor
             .visit_borrowed_str(self.text)
             .map_err(|error| self.of.place(error))
@@ -500,8 +500,8 @@ impl<'t> VariantReader<'t> {
                 fields: None,
             }
             .placed(read),
-            // Reported here, since an erased visitor makes a mere text of an error that passes through
-            // it.
+            // Reported here, since an erased visitor makes a mere text of an error that passes
+            // through it.
             None => Err(self.reader.place(Error::Bare(self.variant.to_owned()))),
         }
     }

@@ -212,8 +212,8 @@ impl Dispatcher {
         }
     }
 
-    /// A target has answered: first the scheduler learns from it, then it is decided what becomes of
-    /// the delivery.
+    /// A target has answered: first the scheduler learns from it, then it is decided what becomes
+    /// of the delivery.
     fn answered(&mut self, attempt: UnderWay, mut outcome: Outcome, at: Instant) {
         let UnderWay {
             leased,

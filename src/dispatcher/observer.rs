@@ -13,8 +13,8 @@ use crate::telemetry::Metrics;
 use crate::telemetry::digest::{Digest, Tell};
 use crate::telemetry::metrics::{SubscriptionMetrics, TargetMetrics};
 
-/// Counts what becomes of one subscription's deliveries, and tells the log of dead ones. It is called
-/// from the dispatcher's own task, so it must be quick.
+/// Counts what becomes of one subscription's deliveries, and tells the log of dead ones. It is
+/// called from the dispatcher's own task, so it must be quick.
 pub struct Observer {
     subscription: SubscriptionMetrics,
     target: TargetMetrics,

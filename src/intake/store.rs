@@ -70,8 +70,9 @@ impl Store {
         }
     }
 
-    /// A subscription's backlog is full. Its source keeps the message and hands it over again, unless
-    /// it would soon drop it: then the message is stored, as a dead letter of that subscription.
+    /// A subscription's backlog is full. Its source keeps the message and hands it over again,
+    /// unless it would soon drop it: then the message is stored, as a dead letter of that
+    /// subscription.
     async fn refused(&self, pending: ReadMessage, mut number: SubscriptionNumber) {
         let mut alone = [pending];
         let verdict = loop {
@@ -80,8 +81,8 @@ impl Store {
                 .acknowledgement
                 .told_by()
                 .is_some_and(|by| by <= tokio::time::Instant::now());
-            // The journal names one full subscription at a time. Each round dead-letters what goes to
-            // that one, so there are no more rounds than subscriptions.
+            // The journal names one full subscription at a time. Each round dead-letters what goes
+            // to that one, so there are no more rounds than subscriptions.
             if !must_not_wait || !dead_letter(&mut pending.entries, number) {
                 break verdict_of(&JournalError::Backlog(number));
             }
@@ -184,8 +185,8 @@ fn dead_letter(entries: &mut Vec<Entry>, number: SubscriptionNumber) -> bool {
             last: None,
         };
         found = true;
-        // An entry carries one dead letter. The further ones get entries of their own, which are not
-        // deduplicated: they are the same event as the first.
+        // An entry carries one dead letter. The further ones get entries of their own, which are
+        // not deduplicated: they are the same event as the first.
         if entry.dead.is_none() {
             entry.dead = Some(dead);
         } else {
@@ -206,8 +207,8 @@ async fn tell(group: Vec<ReadMessage>, verdict: &Verdict) {
     for pending in group {
         let is_io = matches!(pending.acknowledgement, Acknowledgement::Io(..));
         let told = pending.acknowledgement.tell(verdict.clone());
-        // A caller's verdict is a channel and takes no time; those that take IO run side by side, so
-        // that one slow connection does not hold up the others.
+        // A caller's verdict is a channel and takes no time; those that take IO run side by side,
+        // so that one slow connection does not hold up the others.
         if is_io {
             under_way.push(told)
         } else {

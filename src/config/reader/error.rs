@@ -6,8 +6,8 @@ use serde::de::{self, Expected, Unexpected};
 
 use crate::config::yaml::OddNumber;
 
-/// An error of a visitor. It becomes [`Error::Reported`] once its place is known and the mistakes have
-/// it.
+/// An error of a visitor. It becomes [`Error::Reported`] once its place is known and the mistakes
+/// have it.
 #[derive(Debug)]
 pub enum Error {
     /// The mistakes have it already.
@@ -45,8 +45,8 @@ pub enum Error {
     Other(String),
 }
 
-/// How [`Error::Reported`] looks while it passes through an erased deserializer, which keeps only texts
-/// of it.
+/// How [`Error::Reported`] looks while it passes through an erased deserializer, which keeps only
+/// texts of it.
 const REPORTED: &str = "\u{1}reported";
 
 impl fmt::Display for Error {
