@@ -40,7 +40,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub use self::lease::Lease;
-use self::order::Line;
+use self::order::KeyQueue;
 use self::waking::Alarm;
 use crate::LeaseOwner;
 
@@ -123,7 +123,7 @@ impl Place {
     }
 
     /// The place among the deliveries of one order key, which ignores due times.
-    fn in_line(&self) -> (u64, i64) {
+    fn rank(&self) -> (u64, i64) {
         (self.sequence, self.run)
     }
 }
@@ -213,7 +213,7 @@ struct Queue<T> {
     immediate_until: Timestamp,
     timer: Option<Timestamp>,
     /// The order keys that have somebody in flight or behind; with [`Parking::Here`] all of them.
-    lines: BTreeMap<u64, Line<T>>,
+    order_keys: BTreeMap<u64, KeyQueue<T>>,
 }
 
 impl<T> Default for Queue<T> {
@@ -226,7 +226,7 @@ impl<T> Default for Queue<T> {
             in_flight: 0,
             immediate_until: Timestamp(i64::MIN),
             timer: None,
-            lines: BTreeMap::new(),
+            order_keys: BTreeMap::new(),
         }
     }
 }
@@ -372,7 +372,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         }
         queue.ready -= 1;
         self.ready -= 1;
-        self.left_line(key.subscription, order_key);
+        self.leave_key(key.subscription, order_key);
         true
     }
 
@@ -384,7 +384,9 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         };
         self.ready -= std::mem::take(&mut queue.ready);
         queue.slots.clear();
-        queue.lines.retain(|_, line| line.is_in_flight());
+        queue
+            .order_keys
+            .retain(|_, key_queue| key_queue.is_in_flight());
     }
 
     /// Whether a delivery is in the ready queue, at a place of its own.

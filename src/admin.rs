@@ -29,6 +29,7 @@ pub use guard::{AdminError, AdminSettings, KEY_BYTES_MIN};
 pub use overview::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 
 use self::guard::Guard;
+use crate::pipes::Pipes;
 use crate::server;
 use pointsman_journal::Journal;
 
@@ -39,6 +40,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Admin {
     /// Events, deliveries, dead letters.
     pub journal: Arc<dyn Journal>,
+    /// What waits in pipes, and both together.
+    pub pipes: Arc<Pipes>,
     /// Sources, rules, targets.
     pub overview: Arc<dyn Overview>,
     /// What the process counts.

@@ -28,6 +28,7 @@ mod leasing;
 mod limit;
 mod observer;
 mod occupancy;
+mod owners;
 mod plan;
 pub mod policy;
 mod preparation;
@@ -62,9 +63,11 @@ use self::attempts::{Finished, UnderWay};
 use self::follow::follow_ups;
 use self::handle::Command;
 use self::leasing::Leasing;
+use self::owners::Owners;
 use self::scheduler::{Replaced, Scheduler};
 use self::settling::{Settled, Settling};
 use self::status::Board;
+use crate::pipes::Pipes;
 use crate::router::Matcher;
 
 pub use self::handle::{Handle, Options, Stopped, Summary};
@@ -79,7 +82,7 @@ const LAST_SETTLE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Makes the attempts that are due. It begins with [`Dispatcher::run`].
 pub struct Dispatcher {
-    journal: Arc<dyn Journal>,
+    owners: Owners,
     /// The time of day, for what is shown.
     clock: Arc<dyn Clock>,
     /// The journal's time, by which deliveries are due and old.
@@ -116,6 +119,7 @@ impl Dispatcher {
     #[must_use]
     pub fn new(
         journal: Arc<dyn Journal>,
+        pipes: Arc<Pipes>,
         clock: Arc<dyn Clock>,
         replies: Matcher,
         plan: Plan,
@@ -125,7 +129,7 @@ impl Dispatcher {
         let board = Arc::new(Board::default());
         let mut dispatcher = Self {
             due_clock: journal.clock(),
-            journal,
+            owners: Owners { journal, pipes },
             clock,
             random: StdRng::seed_from_u64(options.seed),
             options,
@@ -161,13 +165,13 @@ impl Dispatcher {
     /// have `grace` to finish, those that have not are abandoned and their deliveries put back, and
     /// everything is settled.
     pub async fn run(mut self, shutdown: CancellationToken, grace: Duration) -> Summary {
-        let journal = Arc::clone(&self.journal);
-        let mut due = std::pin::pin!(journal.due().fuse());
+        let owners = self.owners.clone();
+        let mut due = std::pin::pin!(owners.due().fuse());
         let timer = sleep_until(Instant::now());
         let mut timer = std::pin::pin!(timer);
         loop {
             let now = Instant::now();
-            self.settling.start(&self.journal, now);
+            self.settling.start(&self.owners, now);
             self.start_lease(now);
             let wake_at = self.wake_at();
             if let Some(at) = wake_at.filter(|at| *at != timer.deadline()) {
@@ -186,7 +190,7 @@ impl Dispatcher {
                 }
                 numbers = &mut due => {
                     self.scheduler.note_due(numbers);
-                    due.set(journal.due().fuse());
+                    due.set(owners.due().fuse());
                 }
                 answer = self.leasing.next(), if self.leasing.is_calling() => self.leased(answer, false),
                 settled = self.settling.next(), if self.settling.is_calling() => self.settled_some(settled),
@@ -204,7 +208,7 @@ impl Dispatcher {
         self.commands.close();
         self.finish_lease(until).await;
         while !self.attempts.is_empty() {
-            self.settling.start(&self.journal, Instant::now());
+            self.settling.start(&self.owners, Instant::now());
             let again_at = self.settling.again_at();
             tokio::select! {
                 () = sleep_until(until) => break,
@@ -232,7 +236,7 @@ impl Dispatcher {
         }
         let last = Instant::now() + LAST_SETTLE_WITHIN;
         while self.settling.len() > 0 && Instant::now() < last {
-            self.settling.start(&self.journal, Instant::now());
+            self.settling.start(&self.owners, Instant::now());
             let again_at = self.settling.again_at();
             tokio::select! {
                 () = sleep_until(last) => break,
@@ -296,7 +300,7 @@ impl Dispatcher {
                 now,
             );
             if !granted.is_empty() {
-                self.leasing.start(&self.journal, granted, bytes_max);
+                self.leasing.start(&self.owners, granted, bytes_max);
             }
         }
     }

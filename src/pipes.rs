@@ -1,15 +1,15 @@
 //! Pipes: from one source straight to one target, without the journal in between.
 //!
 //! ```text
-//! source ──▶ intake ──▶ line (memory) ──▶ dispatcher ──▶ target
-//!    ▲                                        │
-//!    └── told once its deliveries have ended ◀┘── dead letters, replies, reports ──▶ journal
+//! source ──▶ intake ──▶ queue (memory) ──▶ dispatcher ──▶ target
+//!    ▲                                         │
+//!    └── told once its deliveries have ended ◀─┘── dead letters, replies, reports ──▶ journal
 //! ```
 //!
-//! There is one dispatcher, and it does not know pipes: [`Piped`] is the journal that it works on,
-//! and lays what waits in memory over what waits in the journal. A pipe's subscription is one like
-//! others there: it has its number, its activity and its dead letters in the journal, and what is
-//! redriven goes through it.
+//! There is one dispatcher. It leases from the journal and from the pipes, and settles each lease
+//! with the [owner](pointsman_journal::LeaseOwner) that its token names; what goes through the
+//! journal does not come by here. A pipe's subscription is one like others there: it has its
+//! number, its activity and its dead letters in the journal, and what is redriven goes through it.
 //!
 //! # Invariants
 //!
@@ -28,29 +28,24 @@
 mod closing;
 mod hold;
 pub mod intake;
-mod lines;
+mod queues;
 mod reader;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
-use pointsman_schemas::{
-    Clock, Cursor, DeliveryId, Epoch, JournalId, Name, Sequence, SubscriptionNumber,
-};
+use pointsman_schemas::{Clock, Epoch, SubscriptionNumber};
 use tokio::sync::Notify;
 
 pub use self::intake::PipeIntake;
-use self::lines::Lines;
-use self::reader::PipedReader;
+use self::queues::PipeQueues;
+use self::reader::PipesReader;
 use pointsman_journal::{
-    Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader,
-    SettleAnswer, Settlement, Subscription,
+    Activity, Grant, Journal, JournalError, Leases, Reader, SettleAnswer, Settlement, Subscription,
 };
 
 /// Deliveries of one pipe that are in hand at most, those that wait for a retry included; the batch
@@ -61,218 +56,154 @@ const IN_FLIGHT_MAX: usize = 1_000;
 /// Bytes of their events, likewise.
 const IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A journal, with the lines of pipes laid over it.
-pub struct Piped {
-    inner: Arc<dyn Journal>,
+/// What is in the pipes, and where their subscriptions and dead letters are kept.
+pub struct Pipes {
+    journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
-    lines: Arc<Mutex<Lines>>,
+    queues: Arc<Mutex<PipeQueues>>,
     wake: Notify,
     /// Held while activities are read or changed, so that what memory knows of them is what the
     /// journal knows.
     activities: tokio::sync::Mutex<()>,
 }
 
-impl fmt::Debug for Piped {
+impl fmt::Debug for Pipes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Piped")
-            .field("inner", &self.inner)
+        f.debug_struct("Pipes")
+            .field("journal", &self.journal)
             .finish_non_exhaustive()
     }
 }
 
-impl Piped {
-    /// Lays lines over a journal; they are empty.
+impl Pipes {
+    /// Empty pipes beside a journal, which go by this clock.
     #[must_use]
-    pub fn over(inner: Arc<dyn Journal>, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let lines = Arc::new(Mutex::new(Lines::new(Epoch(rand::random()))));
+    pub fn new(journal: Arc<dyn Journal>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let queues = Arc::new(Mutex::new(PipeQueues::new(Epoch(rand::random()))));
         Arc::new(Self {
-            inner,
+            journal,
             clock,
-            lines,
+            queues,
             wake: Notify::new(),
             activities: tokio::sync::Mutex::new(()),
         })
     }
 
-    fn lines(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock()
+    fn queues(&self) -> MutexGuard<'_, PipeQueues> {
+        self.queues.lock()
     }
 
-    /// Changes the lines, and wakes whoever waits for what came of it.
-    fn change<T>(&self, change: impl FnOnce(&mut Lines) -> T) -> T {
-        let mut lines = self.lines();
-        let answer = change(&mut lines);
-        if lines.wakes() {
+    /// Changes the queues, and wakes whoever waits for what came of it.
+    fn change<T>(&self, change: impl FnOnce(&mut PipeQueues) -> T) -> T {
+        let mut queues = self.queues();
+        let answer = change(&mut queues);
+        if queues.wakes() {
             self.wake.notify_one();
         }
         answer
     }
-}
 
-#[async_trait]
-impl Journal for Piped {
-    fn id(&self) -> JournalId {
-        self.inner.id()
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        self.inner.clock()
-    }
-
-    async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError> {
-        self.inner.append(append).await
-    }
-
-    /// What the journal has goes first: it has been redriven, and is older than anything in memory.
-    /// Leases of what lies in memory do not run out: they live in the same process as who holds
-    /// them.
-    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError> {
-        let mut leases = self.inner.lease(grants, bytes_max).await?;
+    /// Leases what is due to what has been leased already, within the grants and a limit of bytes
+    /// in all. What the journal has goes first: it has been redriven, and is older than anything
+    /// in memory. Leases of what lies in memory do not run out: they live in the same process as
+    /// whoever holds them.
+    pub fn lease(&self, grants: &[Grant], bytes_max: usize, leases: &mut Leases) {
         let now = self.clock.now();
-        self.change(|lines| {
+        self.change(|queues| {
             for grant in grants {
-                lines.lease(grant, bytes_max, now, &mut leases);
+                queues.lease(grant, bytes_max, now, leases);
             }
         });
-        Ok(leases)
     }
 
-    /// Settlements of what lies in memory are taken at once: what has to be durable because of them
-    /// is seen to by the pipe's intake, which holds back the acknowledgement until then.
-    async fn settle(
-        &self,
-        settlements: Vec<Settlement>,
-    ) -> Result<Vec<SettleAnswer>, JournalError> {
-        let is_here: Vec<bool> = settlements
-            .iter()
-            .map(|one| Lines::is_own(one.token))
-            .collect();
-        let (here, there): (Vec<_>, Vec<_>) = settlements
-            .into_iter()
-            .partition(|one| Lines::is_own(one.token));
-        // The journal first: where it fails, nothing has happened, and the whole call is made
-        // again.
-        let there = if there.is_empty() && !here.is_empty() {
-            Vec::new()
-        } else {
-            self.inner.settle(there).await?
-        };
+    /// Ends leases of what lies in memory; there is always room for that. What has to be durable
+    /// because of that is seen to by the pipe's intake, which holds back the acknowledgement until
+    /// then.
+    pub fn settle(&self, settlements: Vec<Settlement>) -> Vec<SettleAnswer> {
         let now = self.clock.now();
-        let here: Vec<_> = self.change(|lines| {
-            here.into_iter()
-                .map(|one| SettleAnswer::of(lines.settle(one, now)))
+        self.change(|queues| {
+            settlements
+                .into_iter()
+                .map(|one| SettleAnswer::of(queues.settle(one, now)))
                 .collect()
-        });
-        let (mut here, mut there) = (here.into_iter(), there.into_iter());
-        Ok(is_here
-            .into_iter()
-            .map(|is_here| if is_here { here.next() } else { there.next() })
-            .map(|answer| answer.unwrap_or(SettleAnswer::Gone))
-            .collect())
+        })
     }
 
-    async fn due(&self) -> Vec<SubscriptionNumber> {
+    /// Waits until some subscription may have something to lease that it had not, as
+    /// [`Journal::due`].
+    pub async fn due(&self) -> Vec<SubscriptionNumber> {
         loop {
-            let quiet_for = {
-                let (now, mut lines) = (self.clock.now(), self.lines());
-                if let Some(news) = lines.take_news(now) {
+            let asleep = {
+                let (now, mut queues) = (self.clock.now(), self.queues());
+                if let Some(news) = queues.take_news(now) {
                     return news;
                 }
-                lines.sleep(now)
+                queues.sleep(now)
             };
             tokio::select! {
-                numbers = self.inner.due() => return numbers,
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(quiet_for) => {}
+                () = tokio::time::sleep(asleep) => {}
             }
         }
     }
 
-    async fn subscribe(
+    /// Makes the wanted subscriptions the attached ones, of the journal and here.
+    ///
+    /// # Errors
+    /// As [`Journal::subscribe`].
+    pub async fn subscribe(
         &self,
         wanted: Vec<Subscription>,
     ) -> Result<Vec<SubscriptionNumber>, JournalError> {
         let _one_at_a_time = self.activities.lock().await;
-        let numbers = self.inner.subscribe(wanted).await?;
-        let statuses = self.inner.reader().subscriptions().await?;
-        self.change(|lines| {
+        let numbers = self.journal.subscribe(wanted).await?;
+        let statuses = self.journal.reader().subscriptions().await?;
+        self.change(|queues| {
             statuses
                 .iter()
-                .for_each(|status| lines.set_activity(status.number, status.activity))
+                .for_each(|status| queues.set_activity(status.number, status.activity))
         });
         Ok(numbers)
     }
 
-    async fn set_activity(
+    /// Suspends or resumes a subscription, or marks it as gone, in the journal and here.
+    ///
+    /// # Errors
+    /// As [`Journal::set_activity`].
+    pub async fn set_activity(
         &self,
         subscription: SubscriptionNumber,
         activity: Activity,
     ) -> Result<(), JournalError> {
         let _one_at_a_time = self.activities.lock().await;
-        self.inner.set_activity(subscription, activity).await?;
-        self.change(|lines| lines.set_activity(subscription, activity));
+        self.journal.set_activity(subscription, activity).await?;
+        self.change(|queues| queues.set_activity(subscription, activity));
         Ok(())
     }
 
-    async fn cursor(&self, tenant: &Name, source: &Name) -> Result<Option<Cursor>, JournalError> {
-        self.inner.cursor(tenant, source).await
-    }
-
-    async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
-        let here = self.change(|lines| deliveries.iter().filter(|id| lines.cancel(**id)).count());
-        Ok(here as u64 + self.inner.cancel(deliveries).await?)
-    }
-
-    async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError> {
-        let there = self.inner.cancel_all(subscription).await?;
-        let here = self.change(|lines| {
-            let waiting = lines.pending(subscription, None, usize::MAX);
+    /// Ends every pending delivery of a subscription, in the journal and here, but for those in
+    /// flight, and returns how many. The messages of those that were here count them as done.
+    ///
+    /// # Errors
+    /// As [`Journal::cancel_all`].
+    pub async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError> {
+        let there = self.journal.cancel_all(subscription).await?;
+        let here = self.change(|queues| {
+            let waiting = queues.pending(subscription, None, usize::MAX);
             waiting
                 .iter()
-                .filter(|pending| lines.cancel(pending.id))
+                .filter(|pending| queues.cancel(pending.id))
                 .count()
         });
         Ok(here as u64 + there)
     }
 
-    /// What lies in memory is its source's, and stays.
-    async fn move_all(
-        &self,
-        from: SubscriptionNumber,
-        to: SubscriptionNumber,
-    ) -> Result<u64, JournalError> {
-        self.inner.move_all(from, to).await
-    }
-
-    async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
-        self.inner.redrive(selection).await
-    }
-
-    async fn replay(
-        &self,
-        subscription: SubscriptionNumber,
-        events: RangeInclusive<Sequence>,
-    ) -> Result<u64, JournalError> {
-        self.inner.replay(subscription, events).await
-    }
-
-    async fn purge(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
-        self.inner.purge(selection).await
-    }
-
-    fn reader(&self) -> Arc<dyn Reader> {
-        Arc::new(PipedReader {
-            inner: self.inner.reader(),
-            lines: Arc::clone(&self.lines),
+    /// What is to be seen of the journal and the pipes together.
+    pub fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(PipesReader {
+            inner: self.journal.reader(),
+            queues: Arc::clone(&self.queues),
             clock: Arc::clone(&self.clock),
         })
-    }
-
-    fn trouble(&self) -> Option<JournalError> {
-        self.inner.trouble()
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
     }
 }

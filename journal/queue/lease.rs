@@ -75,7 +75,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         self.last_token += 1;
         let number = self.last_token;
         if let Some(order_key) = slot.order_key {
-            self.leased_of_line(key, order_key);
+            self.lease_of_key(key, order_key);
         }
         if let Some(queue) = self.queues.get_mut(&subscription) {
             queue.in_flight += 1;
@@ -105,7 +105,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         place: Place,
     ) -> Option<(DeliveryKey, T)> {
         let (key, slot) = self.pop(subscription, place)?;
-        self.left_line(subscription, slot.order_key);
+        self.leave_key(subscription, slot.order_key);
         Some((key, slot.carried))
     }
 
@@ -174,7 +174,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
     /// there is no such lease.
     pub fn end(&mut self, token: LeaseToken) -> Option<Lease<T, L>> {
         let lease = self.end_lease(self.number(token)?)?;
-        self.left_line(lease.key.subscription, lease.order_key);
+        self.leave_key(lease.key.subscription, lease.order_key);
         Some(lease)
     }
 
@@ -221,7 +221,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         let place = Place::of(&key, due);
         let slot = Slot::one(key.sequence, immediate, order_key, carried);
         match order_key {
-            Some(order_key) => self.return_to_line(key.subscription, order_key, place, slot),
+            Some(order_key) => self.return_to_key(key.subscription, order_key, place, slot),
             None => self.push(key.subscription, place, slot),
         }
     }

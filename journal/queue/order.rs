@@ -8,7 +8,7 @@ use super::{DeliveryKey, DeliveryQueues, Parking, Place, Slot};
 
 /// The deliveries with one order key.
 #[derive(Debug)]
-pub(super) struct Line<T> {
+pub(super) struct KeyQueue<T> {
     first: First,
     /// The others, by sequence and run.
     behind: BTreeMap<(u64, i64), (Timestamp, Slot<T>)>,
@@ -25,7 +25,7 @@ enum First {
     Gone,
 }
 
-impl<T> Line<T> {
+impl<T> KeyQueue<T> {
     fn new(first: First) -> Self {
         Self {
             first,
@@ -44,7 +44,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
     #[must_use]
     pub fn is_busy(&self, subscription: SubscriptionNumber, order_key: u64) -> bool {
         let queue = self.queues.get(&subscription);
-        queue.is_some_and(|queue| queue.lines.contains_key(&order_key))
+        queue.is_some_and(|queue| queue.order_keys.contains_key(&order_key))
     }
 
     /// The sequences of the deliveries with an order key, in flight or not, in their order; with
@@ -52,15 +52,15 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
     #[must_use]
     pub fn with_order_key(&self, subscription: SubscriptionNumber, order_key: u64) -> Vec<u64> {
         let queue = self.queues.get(&subscription);
-        let Some(line) = queue.and_then(|queue| queue.lines.get(&order_key)) else {
+        let Some(key_queue) = queue.and_then(|queue| queue.order_keys.get(&order_key)) else {
             return Vec::new();
         };
-        let first = match line.first {
+        let first = match key_queue.first {
             First::Ready(place) => Some(place.sequence),
             First::InFlight((sequence, _)) => Some(sequence),
             First::Gone => None,
         };
-        let behind = line.behind.keys().map(|(sequence, _)| *sequence);
+        let behind = key_queue.behind.keys().map(|(sequence, _)| *sequence);
         first.into_iter().chain(behind).collect()
     }
 
@@ -72,18 +72,18 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         slot: Slot<T>,
     ) {
         let queue = self.queues.entry(subscription).or_default();
-        match queue.lines.get_mut(&order_key) {
+        match queue.order_keys.get_mut(&order_key) {
             // Who parks says so that it is the first again: an earlier one has come and gone.
-            Some(line) if line.first == First::InFlight(place.in_line()) => {}
-            Some(line) => {
-                line.behind.insert(place.in_line(), (place.due, slot));
-                self.advance_line(subscription, order_key);
+            Some(key_queue) if key_queue.first == First::InFlight(place.rank()) => {}
+            Some(key_queue) => {
+                key_queue.behind.insert(place.rank(), (place.due, slot));
+                self.advance_key(subscription, order_key);
             }
             None => {
                 if self.parking == Parking::Here {
                     queue
-                        .lines
-                        .insert(order_key, Line::new(First::Ready(place)));
+                        .order_keys
+                        .insert(order_key, KeyQueue::new(First::Ready(place)));
                 }
                 self.push(subscription, place, slot);
             }
@@ -91,42 +91,43 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
     }
 
     /// Puts the earliest delivery of a key into the ready queue, unless one is in flight.
-    fn advance_line(&mut self, subscription: SubscriptionNumber, order_key: u64) {
+    fn advance_key(&mut self, subscription: SubscriptionNumber, order_key: u64) {
         let Some(queue) = self.queues.get_mut(&subscription) else {
             return;
         };
-        let Some(line) = queue.lines.get_mut(&order_key) else {
+        let Some(key_queue) = queue.order_keys.get_mut(&order_key) else {
             return;
         };
-        let next = line.behind.first_key_value().map(|(in_line, _)| *in_line);
-        if let (First::Ready(place), Some(next)) = (line.first, next)
-            && next <= place.in_line()
+        let next = key_queue.behind.first_key_value().map(|(rank, _)| *rank);
+        if let (First::Ready(place), Some(next)) = (key_queue.first, next)
+            && next <= place.rank()
         {
             if let Some(later) = queue.slots.remove(&place) {
                 queue.ready -= later.sequences.len();
                 self.ready -= later.sequences.len();
                 // The same delivery, put in anew, stands for the one that was there.
-                line.behind
-                    .entry(place.in_line())
+                key_queue
+                    .behind
+                    .entry(place.rank())
                     .or_insert((place.due, later));
             }
-            line.first = First::Gone;
+            key_queue.first = First::Gone;
         }
         let mut ready = None;
-        if line.first == First::Gone
-            && let Some(((sequence, run), (due, slot))) = line.behind.pop_first()
+        if key_queue.first == First::Gone
+            && let Some(((sequence, run), (due, slot))) = key_queue.behind.pop_first()
         {
             let place = Place { due, sequence, run };
-            line.first = First::Ready(place);
+            key_queue.first = First::Ready(place);
             ready = Some((place, slot));
         }
-        let is_needed = match line.first {
+        let is_needed = match key_queue.first {
             First::InFlight(_) => true,
-            First::Ready(_) => self.parking == Parking::Here || !line.behind.is_empty(),
+            First::Ready(_) => self.parking == Parking::Here || !key_queue.behind.is_empty(),
             First::Gone => false,
         };
         if !is_needed {
-            queue.lines.remove(&order_key);
+            queue.order_keys.remove(&order_key);
         }
         if let Some((place, slot)) = ready {
             self.push(subscription, place, slot);
@@ -135,51 +136,51 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
 
     /// The delivery of this key that was in the ready queue or in flight is not any more: the next
     /// one is free.
-    pub(super) fn left_line(&mut self, subscription: SubscriptionNumber, order_key: Option<u64>) {
+    pub(super) fn leave_key(&mut self, subscription: SubscriptionNumber, order_key: Option<u64>) {
         let Some(order_key) = order_key else { return };
         if let Some(queue) = self.queues.get_mut(&subscription)
-            && let Some(line) = queue.lines.get_mut(&order_key)
+            && let Some(key_queue) = queue.order_keys.get_mut(&order_key)
         {
-            line.first = First::Gone;
-            self.advance_line(subscription, order_key);
+            key_queue.first = First::Gone;
+            self.advance_key(subscription, order_key);
         }
     }
 
     /// The delivery of this key that was in the ready queue is in flight.
-    pub(super) fn leased_of_line(&mut self, key: DeliveryKey, order_key: u64) {
+    pub(super) fn lease_of_key(&mut self, key: DeliveryKey, order_key: u64) {
         if let Some(queue) = self.queues.get_mut(&key.subscription) {
-            let line = queue.lines.entry(order_key);
+            let key_queue = queue.order_keys.entry(order_key);
             let first = First::InFlight((key.sequence, key.run.cast_signed()));
-            line.or_insert_with(|| Line::new(first)).first = first;
+            key_queue.or_insert_with(|| KeyQueue::new(first)).first = first;
         }
     }
 
     /// The delivery of this key that was in flight waits again: in the ready queue, or behind an
     /// earlier one that has come meanwhile.
-    pub(super) fn return_to_line(
+    pub(super) fn return_to_key(
         &mut self,
         subscription: SubscriptionNumber,
         order_key: u64,
         place: Place,
         slot: Slot<T>,
     ) {
-        let line = self
+        let key_queue = self
             .queues
             .get_mut(&subscription)
-            .and_then(|queue| queue.lines.get_mut(&order_key));
-        let Some(line) = line else {
+            .and_then(|queue| queue.order_keys.get_mut(&order_key));
+        let Some(key_queue) = key_queue else {
             return self.insert_ordered(subscription, order_key, place, slot);
         };
-        line.first = First::Gone;
-        let is_overtaken = line
+        key_queue.first = First::Gone;
+        let is_overtaken = key_queue
             .behind
             .first_key_value()
-            .is_some_and(|(earlier, _)| *earlier < place.in_line());
+            .is_some_and(|(earlier, _)| *earlier < place.rank());
         // Its caller parks what an earlier one has overtaken, and inserts it when that has ended.
         if !is_overtaken || self.parking == Parking::Here {
-            line.behind.insert(place.in_line(), (place.due, slot));
+            key_queue.behind.insert(place.rank(), (place.due, slot));
         }
-        self.advance_line(subscription, order_key);
+        self.advance_key(subscription, order_key);
     }
 
     /// Takes a delivery out that waits behind another one of its key; false where it does not.
@@ -187,13 +188,13 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         let Some(queue) = self.queues.get_mut(&key.subscription) else {
             return false;
         };
-        let in_line = (key.sequence, key.run.cast_signed());
+        let rank = (key.sequence, key.run.cast_signed());
         let found = queue
-            .lines
+            .order_keys
             .iter_mut()
-            .find_map(|(order_key, line)| line.behind.remove(&in_line).map(|_| *order_key));
+            .find_map(|(order_key, key_queue)| key_queue.behind.remove(&rank).map(|_| *order_key));
         if let Some(order_key) = found {
-            self.advance_line(key.subscription, order_key);
+            self.advance_key(key.subscription, order_key);
         }
         found.is_some()
     }

@@ -153,7 +153,7 @@ impl Bench {
         Timestamp(self.now.time.0 + seconds * 1_000_000)
     }
 
-    fn of_line(
+    fn of_key(
         &self,
         key: &DeliveryKey,
         order_key: u64,
@@ -175,10 +175,10 @@ impl Bench {
             .filter(|(key, delivery)| {
                 let is_due = delivery.immediate || delivery.due <= self.now.time;
                 let is_first = |order_key| {
-                    let mut line = self.of_line(key, order_key);
-                    line.next().is_some_and(|(first, _)| first == *key)
+                    let mut key_queue = self.of_key(key, order_key);
+                    key_queue.next().is_some_and(|(first, _)| first == *key)
                         && self
-                            .of_line(key, order_key)
+                            .of_key(key, order_key)
                             .all(|(_, other)| other.lease.is_none())
                 };
                 key.subscription.0 == number
@@ -509,7 +509,7 @@ impl Bench {
             .deliveries
             .values()
             .filter_map(|delivery| delivery.lease?.1);
-        let is_first = |key, order_key| self.of_line(key, order_key).count() == 1;
+        let is_first = |key, order_key| self.of_key(key, order_key).count() == 1;
         let waiting = self.deliveries.iter().filter(|(key, delivery)| {
             delivery.lease.is_none()
                 && !delivery.immediate
@@ -558,8 +558,11 @@ fn check(parking: Parking, ops: &[Op]) {
         }
     }
     assert_eq!(bench.queues.all_ready(), 0);
-    let lines = |queue: &super::Queue<_>| queue.lines.len();
-    assert_eq!(bench.queues.queues.values().map(lines).sum::<usize>(), 0);
+    let order_keys = |queue: &super::Queue<_>| queue.order_keys.len();
+    assert_eq!(
+        bench.queues.queues.values().map(order_keys).sum::<usize>(),
+        0
+    );
 }
 
 proptest! {

@@ -108,7 +108,7 @@ async fn readyz(State(admin): Bus) -> Answer<serde_json::Value> {
 /// What the process counts, and behind it what the journal does; where that cannot be read, it says
 /// so and still tells the rest.
 async fn metrics(State(admin): Bus) -> Result<Response, ProblemDocument> {
-    let snapshot = JournalSnapshot::take(&*admin.journal.reader(), admin.clock.now()).await;
+    let snapshot = JournalSnapshot::take(&*admin.pipes.reader(), admin.clock.now()).await;
     if let Ok(snapshot) = &snapshot {
         admin.overview.forget_others(&snapshot.subscriptions);
     }
@@ -127,7 +127,7 @@ async fn metrics(State(admin): Bus) -> Result<Response, ProblemDocument> {
 }
 
 async fn status(State(admin): Bus) -> Json<StatusView> {
-    let reader = admin.journal.reader();
+    let reader = admin.pipes.reader();
     let (now, missing) = (admin.clock.now(), admin.missing());
     Json(StatusView {
         version: VERSION,
@@ -159,7 +159,7 @@ async fn targets(State(admin): Bus) -> Json<Page<TargetStatus>> {
 
 async fn subscriptions(State(admin): Bus) -> Answer<Page<SubscriptionView>> {
     let (statuses, now) = (
-        admin.journal.reader().subscriptions().await?,
+        admin.pipes.reader().subscriptions().await?,
         admin.clock.now(),
     );
     let mut paused = admin.overview.paused();
@@ -190,7 +190,7 @@ async fn cancel(
     number: Result<Path<String>, PathRejection>,
 ) -> Answer<serde_json::Value> {
     let number = subscription(&number?)?;
-    let cancelled = admin.journal.cancel_all(number).await?;
+    let cancelled = admin.pipes.cancel_all(number).await?;
     tracing::info!(
         subscription = number.0,
         cancelled,
@@ -242,7 +242,7 @@ fn subscription(number: &str) -> Result<SubscriptionNumber, ProblemDocument> {
 
 async fn set_activity(admin: &Admin, number: &str, activity: Activity) -> Answer<SubscriptionView> {
     let number = subscription(number)?;
-    admin.journal.set_activity(number, activity).await?;
+    admin.pipes.set_activity(number, activity).await?;
     if activity == Activity::Active {
         admin.overview.probe(number);
     }
@@ -294,7 +294,7 @@ async fn dead_list(
         reason: query.reason,
     };
     Ok(Json(
-        view::dead_page(&*admin.journal.reader(), &selection, after, limit).await?,
+        view::dead_page(&*admin.pipes.reader(), &selection, after, limit).await?,
     ))
 }
 
@@ -313,7 +313,7 @@ async fn dead_show(
     id: Result<Path<String>, PathRejection>,
 ) -> Answer<DeadWhole> {
     let id = delivery(&id?)?;
-    let letter = view::dead_letter(&*admin.journal.reader(), id).await?;
+    let letter = view::dead_letter(&*admin.pipes.reader(), id).await?;
     letter
         .map(Json)
         .ok_or_else(|| ProblemDocument::not_found(format!("dead letter {id}")))
@@ -374,7 +374,7 @@ async fn events(
         (None, after) => EventsFrom::After(Sequence(after.unwrap_or(0))),
     };
     Ok(Json(
-        view::event_page(&*admin.journal.reader(), from, limit).await?,
+        view::event_page(&*admin.pipes.reader(), from, limit).await?,
     ))
 }
 
@@ -387,7 +387,7 @@ async fn event(
 
 /// The event of a sequence, or the `last` one.
 async fn retained(admin: &Admin, sequence: &str) -> Result<StoredEvent, ProblemDocument> {
-    let reader = admin.journal.reader();
+    let reader = admin.pipes.reader();
     if sequence == "last" {
         return reader
             .last_event()
@@ -429,7 +429,7 @@ async fn explain(
         format!("rule {rule} of tenant {}", stored.tenant)
     });
     // Ten thousand rules take a while, for which the threads that serve others are not held.
-    let reader = admin.journal.reader();
+    let reader = admin.pipes.reader();
     let explaining = tokio::task::spawn_blocking(move || {
         let explained = admin.overview.explain(
             &stored.tenant,

@@ -19,6 +19,7 @@ use super::{
     Admin, AdminListener, AdminSettings, Circuit, Overview, RuleStatus, SourceStatus, TargetStatus,
 };
 use crate::commands::client::{Answer, Client};
+use crate::pipes::Pipes;
 use crate::router::{Explained, Router, RuleInForce};
 use crate::telemetry::Metrics;
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions};
@@ -204,6 +205,7 @@ impl TestBus {
         let (address, stop) = (listener.address(), CancellationToken::new());
         let started = NOON.minus(Duration::from_secs(60));
         let admin = Admin {
+            pipes: Pipes::new(journal.clone(), clock.clone()),
             journal: journal.clone(),
             overview: overview.clone(),
             registry: Arc::new(registry),

@@ -22,7 +22,7 @@ use super::wiring::{self, Wiring};
 use crate::admin::{Admin, AdminListener, AdminSettings};
 use crate::config::Config;
 use crate::dispatcher::{self, Dispatcher, Plan};
-use crate::pipes::Piped;
+use crate::pipes::Pipes;
 use crate::router::{Matcher, Router};
 use crate::telemetry::{Listeners, Metrics};
 
@@ -38,7 +38,8 @@ const REQUESTS_GRACE: Duration = Duration::from_secs(5);
 
 /// A running bus.
 pub(super) struct Bus {
-    journal: Arc<Piped>,
+    journal: Arc<dyn Journal>,
+    pipes: Arc<Pipes>,
     router: Arc<ArcSwap<Router>>,
     sources: Arc<Sources>,
     wiring: Wiring,
@@ -94,6 +95,7 @@ impl Bus {
         let (listener, admin_listener) = listen(&config, &mut registry).await?;
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
         let journal = open_store(&config, Arc::clone(&clock))?;
+        let pipes = Pipes::new(Arc::clone(&journal), journal.clock());
 
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));
         let wiring = Wiring {
@@ -103,9 +105,10 @@ impl Bus {
         };
         let hasten = CancellationToken::new();
         let replies = Matcher::new(Arc::clone(&router), metrics.unordered());
-        let (dispatcher, handle) = dispatcher_over(&journal, &clock, replies, &hasten);
+        let (dispatcher, handle) = dispatcher_over(&journal, &pipes, &clock, replies, &hasten);
         let sources = Arc::new(Sources::new(
             Arc::clone(&journal),
+            Arc::clone(&pipes),
             Arc::clone(&router),
             listener.routes(),
             Arc::clone(&clock),
@@ -118,7 +121,8 @@ impl Bus {
             metrics,
         ));
         let admin = Arc::new(Admin {
-            journal: Arc::clone(&journal) as Arc<dyn Journal>,
+            journal: Arc::clone(&journal),
+            pipes: Arc::clone(&pipes),
             overview: Arc::clone(&overview) as _,
             registry: Arc::new(registry),
             clock,
@@ -129,6 +133,7 @@ impl Bus {
         let (renewals, digest) = (Arc::<Renewals>::default(), Arc::clone(&wiring.digest));
         let mut bus = Self {
             journal,
+            pipes,
             router,
             sources,
             wiring,
@@ -162,7 +167,7 @@ impl Bus {
     async fn put_in_force(&mut self, mut config: Config) -> Result<(), RunError> {
         let subscriptions = wiring::subscriptions(&config);
         let watched = Watched::of(&config, &subscriptions);
-        let numbers = self.journal.subscribe(subscriptions).await?;
+        let numbers = self.pipes.subscribe(subscriptions).await?;
         self.renewals.watch(watched, &numbers);
         self.overview.set_config(&config);
         let sources = std::mem::take(&mut config.sources);
@@ -178,7 +183,7 @@ impl Bus {
 
     /// Tells the log of each subscription that no rule wants and that still holds something, once.
     async fn log_detached(&mut self) {
-        let statuses = match self.journal.reader().subscriptions().await {
+        let statuses = match self.pipes.reader().subscriptions().await {
             Ok(statuses) => statuses,
             Err(error) => {
                 return tracing::warn!(%error, "cannot look for subscriptions whose rule is gone");
@@ -280,25 +285,25 @@ async fn listen(
     Ok((listener, admin))
 }
 
-fn open_store(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<Piped>, RunError> {
+fn open_store(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Journal>, RunError> {
     let options = DiskOptions {
         retention: config.store.retention,
         max_size_bytes: config.store.max_size_bytes,
     };
-    let journal = DiskJournal::open(&config.store.path, options, clock)?;
-    let own_time = journal.clock();
-    Ok(Piped::over(journal, own_time))
+    Ok(DiskJournal::open(&config.store.path, options, clock)?)
 }
 
 /// A dispatcher that has nothing to do until the first plan is in force.
 fn dispatcher_over(
-    journal: &Arc<Piped>,
+    journal: &Arc<dyn Journal>,
+    pipes: &Arc<Pipes>,
     clock: &Arc<dyn Clock>,
     replies: Matcher,
     hasten: &CancellationToken,
 ) -> (Dispatcher, dispatcher::Handle) {
     let (dispatcher, handle) = Dispatcher::new(
-        Arc::clone(journal) as Arc<dyn Journal>,
+        Arc::clone(journal),
+        Arc::clone(pipes),
         Arc::clone(clock),
         replies,
         Plan::default(),

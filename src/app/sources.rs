@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::intake::{Intake, MessageReader};
-use crate::pipes::{PipeIntake, Piped};
+use crate::pipes::{PipeIntake, Pipes};
 use crate::router::{Matcher, Router};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::SourceMetrics;
@@ -56,7 +56,8 @@ pub struct RunningSource {
 
 /// All sources at work, by tenant and name.
 pub struct Sources {
-    journal: Arc<Piped>,
+    journal: Arc<dyn Journal>,
+    pipes: Arc<Pipes>,
     router: Arc<ArcSwap<Router>>,
     routes: Routes,
     clock: Arc<dyn Clock>,
@@ -75,7 +76,8 @@ impl Sources {
     /// No sources yet.
     #[must_use]
     pub fn new(
-        journal: Arc<Piped>,
+        journal: Arc<dyn Journal>,
+        pipes: Arc<Pipes>,
         router: Arc<ArcSwap<Router>>,
         routes: Routes,
         clock: Arc<dyn Clock>,
@@ -83,6 +85,7 @@ impl Sources {
     ) -> Self {
         Self {
             journal,
+            pipes,
             router,
             routes,
             clock,
@@ -102,7 +105,7 @@ impl Sources {
     ) {
         let reader = self.reader(&tenant, &name);
         let metrics = reader.metrics.clone();
-        let mut intake = Intake::new(reader, Arc::clone(&self.journal) as Arc<dyn Journal>);
+        let mut intake = Intake::new(reader, Arc::clone(&self.journal));
         let stop = CancellationToken::new();
         let (link, abandon) = (self.link(&name), self.abandon.child_token());
         link.up();
@@ -216,13 +219,13 @@ impl Sources {
         let mapped = mapping.is_some();
         let reader = self.reader(&tenant, &name).mapping(mapping);
         let metrics = reader.metrics.clone();
-        let journal = Arc::clone(&self.journal);
         let intake = if pipe {
-            let intake = PipeIntake::new(journal, reader, guarantee, abandon.clone());
+            let intake =
+                PipeIntake::new(Arc::clone(&self.pipes), reader, guarantee, abandon.clone());
             AnyIntake::Pipe(Box::new(intake))
         } else {
             let reader = reader.with_stable_ids(settings.has_stable_ids());
-            AnyIntake::Bus(Box::new(Intake::new(reader, journal)))
+            AnyIntake::Bus(Box::new(Intake::new(reader, Arc::clone(&self.journal))))
         };
         let context = SourceContext {
             name,
@@ -318,7 +321,7 @@ impl Keeper {
     async fn serve(&mut self) -> Result<(), Ended> {
         let journal = match &self.intake {
             AnyIntake::Bus(intake) => intake.journal(),
-            AnyIntake::Pipe(intake) => &**intake.journal(),
+            AnyIntake::Pipe(intake) => intake.journal(),
         };
         let (tenant, name) = (&self.context.tenant, &self.context.name);
         let cursor = journal.cursor(tenant, name).await;

@@ -348,10 +348,10 @@ impl Dispatcher {
         }
         let (rule, target) = (&route.identity.rule, &route.identity.target);
         tracing::warn!(%rule, %target, "the target is gone for good: paused until somebody resumes it, its deliveries are kept");
-        let journal = Arc::clone(&self.journal);
+        let pipes = Arc::clone(&self.owners.pipes);
         self.gone.spawn(async move {
             let mut pause = JOURNAL_AGAIN.initial;
-            while let Err(error) = journal.set_activity(number, Activity::Gone).await {
+            while let Err(error) = pipes.set_activity(number, Activity::Gone).await {
                 if matches!(error, JournalError::NotFound(_) | JournalError::Closed) {
                     break;
                 }

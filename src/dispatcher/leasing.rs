@@ -2,15 +2,15 @@
 //! failed.
 
 use std::future::pending;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
+use super::owners::Owners;
 use super::scheduler::Granted;
 use super::settling::JOURNAL_AGAIN;
-use pointsman_journal::{Grant, Journal, JournalError, Leases};
+use pointsman_journal::{Grant, JournalError, Leases};
 
 /// The lease call under way, if any.
 #[derive(Default)]
@@ -46,12 +46,7 @@ impl Leasing {
         self.again_at
     }
 
-    pub(super) fn start(
-        &mut self,
-        journal: &Arc<dyn Journal>,
-        granted: Vec<Granted>,
-        bytes_max: usize,
-    ) {
+    pub(super) fn start(&mut self, owners: &Owners, granted: Vec<Granted>, bytes_max: usize) {
         let grant = |one: &Granted| {
             let Granted {
                 turn,
@@ -67,9 +62,9 @@ impl Leasing {
             }
         };
         let grants: Vec<Grant> = granted.iter().map(grant).collect();
-        let journal = Arc::clone(journal);
+        let owners = owners.clone();
         self.call = Some(Box::pin(
-            async move { journal.lease(&grants, bytes_max).await },
+            async move { owners.lease(&grants, bytes_max).await },
         ));
         self.granted = granted;
     }

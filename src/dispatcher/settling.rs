@@ -12,8 +12,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
+use super::owners::Owners;
 use super::plan::Route;
-use pointsman_journal::{Journal, JournalError, SettleAnswer, Settlement};
+use pointsman_journal::{JournalError, SettleAnswer, Settlement};
 use pointsman_schemas::Backoff;
 
 /// First and longest pause between two calls to a journal that fails.
@@ -78,7 +79,7 @@ impl Settling {
     }
 
     /// Hands what waits to the journal, unless a call is under way or the last one has just failed.
-    pub(super) fn start(&mut self, journal: &Arc<dyn Journal>, now: Instant) {
+    pub(super) fn start(&mut self, owners: &Owners, now: Instant) {
         if self.call.is_none() && self.room_again.is_some_and(|(at, _)| at <= now) {
             self.waiting.extend(self.without_room.drain(..));
         }
@@ -96,8 +97,8 @@ impl Settling {
             .iter()
             .map(|settled| settled.settlement.clone())
             .collect();
-        let journal = Arc::clone(journal);
-        self.call = Some(Box::pin(async move { journal.settle(settlements).await }));
+        let owners = owners.clone();
+        self.call = Some(Box::pin(async move { owners.settle(settlements).await }));
     }
 
     /// Waits for the call under way, for ever where there is none; gives how many are settled. Safe

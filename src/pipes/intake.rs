@@ -1,5 +1,5 @@
-//! From a source to the line of its pipe, and the acknowledgements back: in the place of the intake
-//! that leads to the journal.
+//! From a source to the queue of its pipe, and the acknowledgements back: in the place of the
+//! intake that leads to the journal.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::closing::{Closings, Stored};
-use super::lines::{HoldKey, Offered};
-use super::{IN_FLIGHT_MAX, Piped};
+use super::queues::{HoldKey, Offered};
+use super::{IN_FLIGHT_MAX, Pipes};
 use crate::intake::{MessageReader, ReadMessage};
 use pointsman_journal::Journal;
 
@@ -31,7 +31,7 @@ const LOG_MOVED_EVERY: Duration = Duration::from_secs(10);
 /// One source's way into its pipe. Dropping it hands back whatever it has in hand.
 pub struct PipeIntake {
     reader: MessageReader,
-    piped: Arc<Piped>,
+    pipes: Arc<Pipes>,
     guarantee: Guarantee,
     /// Ends the wait for attempts under way.
     abandon: CancellationToken,
@@ -80,7 +80,7 @@ impl fmt::Debug for PipeIntake {
 
 impl Drop for PipeIntake {
     fn drop(&mut self) {
-        self.piped.change(|lines| lines.leave(self.key));
+        self.pipes.change(|queues| queues.leave(self.key));
     }
 }
 
@@ -118,7 +118,7 @@ impl PipeIntake {
     /// An intake for a source of this guarantee. `abandon` ends the wait for attempts under way
     /// when the source is stopped.
     pub fn new(
-        piped: Arc<Piped>,
+        pipes: Arc<Pipes>,
         reader: MessageReader,
         guarantee: Guarantee,
         abandon: CancellationToken,
@@ -126,8 +126,8 @@ impl PipeIntake {
         let wake = Arc::new(Notify::new());
         let (tenant, origin) = (reader.tenant.clone(), reader.origin.clone());
         let key =
-            piped.change(|lines| lines.enter(tenant.clone(), origin.clone(), Arc::clone(&wake)));
-        let journal = Arc::clone(&piped) as Arc<dyn Journal>;
+            pipes.change(|queues| queues.enter(tenant.clone(), origin.clone(), Arc::clone(&wake)));
+        let journal = Arc::clone(&pipes.journal);
         let work = Work {
             tells: FuturesUnordered::new(),
             closings: Closings::new(journal, tenant, origin),
@@ -135,7 +135,7 @@ impl PipeIntake {
         let (ask_before_at, moved_log) = (Instant::now(), MovedLog::default());
         Self {
             reader,
-            piped,
+            pipes,
             guarantee,
             abandon,
             key,
@@ -148,8 +148,8 @@ impl PipeIntake {
 
     /// Where cursors and dead letters are kept.
     #[must_use]
-    pub fn journal(&self) -> &Arc<Piped> {
-        &self.piped
+    pub fn journal(&self) -> &dyn Journal {
+        &*self.pipes.journal
     }
 
     /// Runs the source until it ends or `shutdown` is cancelled. Then nothing more is taken in and
@@ -164,7 +164,7 @@ impl PipeIntake {
         source: &mut dyn Source,
         shutdown: &CancellationToken,
     ) -> Result<(), SourceError> {
-        if let Some(hold) = self.piped.lines().hold(self.key) {
+        if let Some(hold) = self.pipes.queues().hold(self.key) {
             hold.begin();
         }
         let wake = Arc::clone(&self.wake);
@@ -173,10 +173,10 @@ impl PipeIntake {
             self.take_up();
             let pipe = self.reader.pipe();
             let (may_pull, late) = {
-                let lines = self.piped.lines();
+                let queues = self.pipes.queues();
                 (
-                    self.work.tells.len() < IN_FLIGHT_MAX && lines.may_pull(self.key, pipe),
-                    lines.next_late(self.key),
+                    self.work.tells.len() < IN_FLIGHT_MAX && queues.may_pull(self.key, pipe),
+                    queues.next_late(self.key),
                 )
             };
             let pull = async {
@@ -203,10 +203,10 @@ impl PipeIntake {
         match (&ended, self.guarantee) {
             (Ok(()), _) => self.drain().await,
             (Err(_), Guarantee::AtLeastOnce) => {
-                self.piped.change(|lines| lines.orphan(self.key));
+                self.pipes.change(|queues| queues.orphan(self.key));
                 for closing in self.work.closings.clear() {
-                    self.piped
-                        .change(|lines| lines.closed(self.key, &closing, true));
+                    self.pipes
+                        .change(|queues| queues.closed(self.key, &closing, true));
                 }
             }
             (Err(_), Guarantee::AtMostOnce) => {}
@@ -228,18 +228,18 @@ impl PipeIntake {
                 offered.push(self.offered(read));
             }
         }
-        let (time, now) = (Instant::now(), self.piped.clock.now());
-        self.piped.change(|lines| {
-            lines.offer(self.key, offered, cursor, now);
+        let (time, now) = (Instant::now(), self.pipes.clock.now());
+        self.pipes.change(|queues| {
+            queues.offer(self.key, offered, cursor, now);
             // Before any of it is leased.
-            lines.keep(self.key, time, now);
+            queues.keep(self.key, time, now);
         });
     }
 
     /// Sends into the journal what may not wait in memory any longer.
     fn keep(&self) {
-        let (time, now) = (Instant::now(), self.piped.clock.now());
-        self.piped.change(|lines| lines.keep(self.key, time, now));
+        let (time, now) = (Instant::now(), self.pipes.clock.now());
+        self.pipes.change(|queues| queues.keep(self.key, time, now));
     }
 
     /// Finds out now and then whether ordered deliveries still wait in the journal: until then,
@@ -250,16 +250,16 @@ impl PipeIntake {
         else {
             return;
         };
-        let Some(kept) = self.piped.lines().may_have_before(self.key, number) else {
+        let Some(kept) = self.pipes.queues().may_have_before(self.key, number) else {
             return;
         };
         self.ask_before_at = Instant::now() + ASK_BEFORE_EVERY;
         // What is only in memory has gone nowhere yet: the journal beneath is asked.
-        if let Ok(pending) = self.piped.inner.reader().pending(number, None, 1).await
+        if let Ok(pending) = self.pipes.journal.reader().pending(number, None, 1).await
             && pending.is_empty()
         {
-            self.piped
-                .change(|lines| lines.has_nothing_before(number, kept));
+            self.pipes
+                .change(|queues| queues.has_nothing_before(number, kept));
         }
     }
 
@@ -314,8 +314,8 @@ impl PipeIntake {
 
     /// Takes up what has to be told and stored by now.
     fn take_up(&mut self) {
-        let mut lines = self.piped.lines();
-        let Some(hold) = lines.hold(self.key) else {
+        let mut queues = self.pipes.queues();
+        let Some(hold) = queues.hold(self.key) else {
             return;
         };
         for (acknowledgement, verdict) in std::mem::take(&mut hold.tells) {
@@ -341,8 +341,8 @@ impl PipeIntake {
                         .rejects
                         .inc_by(closing.rejects.len() as u64);
                 }
-                self.piped
-                    .change(|lines| lines.closed(self.key, &closing, false));
+                self.pipes
+                    .change(|queues| queues.closed(self.key, &closing, false));
             }
         }
         self.moved_log.log(&self.reader.origin);
@@ -351,7 +351,7 @@ impl PipeIntake {
     /// Waits for the attempts under way, as long as that makes sense.
     async fn drain(&mut self) {
         loop {
-            let under_way = self.piped.change(|lines| lines.drain(self.key));
+            let under_way = self.pipes.change(|queues| queues.drain(self.key));
             self.take_up();
             if under_way == 0 {
                 return;
@@ -361,7 +361,7 @@ impl PipeIntake {
                 step = self.work.step(&self.wake) => self.stepped(step),
             }
         }
-        self.piped.change(|lines| lines.forget(self.key));
+        self.pipes.change(|queues| queues.forget(self.key));
     }
 
     /// Stores and tells what has ended.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pointsman_schemas::{Clock, DeliveryId, Sequence, SubscriptionNumber};
 
-use super::lines::Lines;
+use super::queues::PipeQueues;
 use pointsman_journal::{
     Counts, DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader,
     StoredEvent, SubscriptionStatus, Totals,
@@ -14,20 +14,20 @@ use pointsman_journal::{
 
 /// Both as one: counters are sums, lists follow one another.
 #[derive(Debug)]
-pub(super) struct PipedReader {
+pub(super) struct PipesReader {
     pub(super) inner: Arc<dyn Reader>,
-    pub(super) lines: Arc<Mutex<Lines>>,
+    pub(super) queues: Arc<Mutex<PipeQueues>>,
     /// The one that times in memory are of.
     pub(super) clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
-impl Reader for PipedReader {
+impl Reader for PipesReader {
     async fn subscriptions(&self) -> Result<Vec<SubscriptionStatus>, JournalError> {
         let mut statuses = self.inner.subscriptions().await?;
-        let lines = self.lines.lock();
+        let queues = self.queues.lock();
         for status in &mut statuses {
-            if let Some((counts, oldest)) = lines.status(status.number) {
+            if let Some((counts, oldest)) = queues.status(status.number) {
                 status.counts = sum(&status.counts, &counts);
                 let oldest = oldest.map(|oldest| self.clock.shown(oldest));
                 status.oldest_pending = status.oldest_pending.into_iter().chain(oldest).min();
@@ -54,7 +54,7 @@ impl Reader for PipedReader {
         let mut pending = self.inner.pending(subscription, after, limit).await?;
         // Sequences in memory lie behind all that the journal will ever give out.
         let room = limit.saturating_sub(pending.len());
-        let here = self.lines.lock().pending(subscription, after, room);
+        let here = self.queues.lock().pending(subscription, after, room);
         let shown = |one: Pending| Pending {
             due: self.clock.shown(one.due),
             since: self.clock.shown(one.since),
@@ -65,7 +65,7 @@ impl Reader for PipedReader {
     }
 
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {
-        let here = self.lines.lock().event(sequence);
+        let here = self.queues.lock().event(sequence);
         match here {
             Some(event) => Ok(Some(StoredEvent {
                 at: self.clock.shown(event.at),

@@ -1,5 +1,4 @@
 mod bench;
-mod conformance;
 mod model;
 
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use pointsman_connectors::{Acknowledgement, Batch, Message, SourceError, Verdict
 use pointsman_schemas::{Class, Clock, Event, Outcome, Reject, Timestamp};
 
 use self::bench::{Bench, MINUTE, SECOND, event, keyed, vouched};
-use super::reader::PipedReader;
+use super::reader::PipesReader;
 use super::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
 use pointsman_journal::{Activity, DeadReason, DeadSelection, Journal, JournalError, Reader};
 
@@ -37,7 +36,7 @@ async fn a_message_is_told_once_its_target_has_taken_it() {
         (1, 1, 0)
     );
     assert_eq!(
-        bench.piped.reader().totals().await.unwrap().events,
+        bench.pipes.reader().totals().await.unwrap().events,
         0,
         "it went through the journal"
     );
@@ -100,7 +99,7 @@ async fn a_retry_waits_in_memory_under_the_same_id() {
         (1, 1, 0)
     );
     let pending = bench
-        .piped
+        .pipes
         .reader()
         .pending(bench.number, None, 9)
         .await
@@ -111,7 +110,7 @@ async fn a_retry_waits_in_memory_under_the_same_id() {
     );
     assert_eq!(
         bench
-            .piped
+            .pipes
             .reader()
             .event(pending[0].id.sequence)
             .await
@@ -153,12 +152,12 @@ async fn what_waits_in_memory_is_shown_by_the_time_of_day() {
     let (_dispatching, taking) = (bench.dispatch(false), bench.take());
     taking.send(bench.batch(&["1"]));
     tokio::time::sleep(MS * 10).await;
-    let shown = PipedReader {
+    let shown = PipesReader {
         inner: bench.inner.reader(),
-        lines: Arc::clone(&bench.piped.lines),
+        queues: Arc::clone(&bench.pipes.queues),
         clock: Arc::new(Behind),
     };
-    let kept = bench.piped.reader();
+    let kept = bench.pipes.reader();
     let (own, of_day) = (
         kept.pending(bench.number, None, 9).await.unwrap(),
         shown.pending(bench.number, None, 9).await.unwrap(),
@@ -238,7 +237,7 @@ async fn what_is_dead_is_durable_before_it_is_told_and_is_redriven_through_the_j
     );
 
     bench.classes(&[Class::Delivered]);
-    assert_eq!(bench.piped.redrive(&DeadSelection::default()).await, Ok(2));
+    assert_eq!(bench.inner.redrive(&DeadSelection::default()).await, Ok(2));
     tokio::time::sleep(SECOND).await;
     let counts = bench.counts().await;
     assert_eq!(
@@ -281,7 +280,7 @@ async fn what_a_full_journal_has_no_room_for_is_never_acknowledged() {
     );
     let counts = bench.counts().await;
     assert_eq!((counts.created, counts.dead, counts.pending), (2, 1, 1));
-    assert_eq!(bench.piped.purge(&DeadSelection::default()).await, Ok(1));
+    assert_eq!(bench.inner.purge(&DeadSelection::default()).await, Ok(1));
     tokio::time::sleep(MINUTE).await;
     let told = bench.told.lock().len();
     assert_eq!((told, bench.dead().await.len()), (2, 1));
@@ -397,7 +396,7 @@ async fn a_subscription_that_is_not_active_stops_the_pulling() {
     for activity in [Activity::Suspended, Activity::Gone] {
         let (before, told) = (taking.taken(), bench.told.lock().len());
         bench
-            .piped
+            .pipes
             .set_activity(bench.number, activity)
             .await
             .unwrap();
@@ -407,7 +406,7 @@ async fn a_subscription_that_is_not_active_stops_the_pulling() {
         tokio::time::sleep(MINUTE).await;
         assert_eq!((taking.taken(), bench.told.lock().len()), (before, told));
         bench
-            .piped
+            .pipes
             .set_activity(bench.number, Activity::Active)
             .await
             .unwrap();
@@ -424,7 +423,7 @@ async fn a_subscription_that_is_not_active_stops_the_pulling() {
     assert_eq!((bench.told("gone"), taking.taken()), (None, 3));
     bench.classes(&[Class::Delivered]);
     bench
-        .piped
+        .pipes
         .set_activity(bench.number, Activity::Active)
         .await
         .unwrap();
@@ -661,14 +660,8 @@ async fn what_somebody_cancels_is_done_with() {
     let (_dispatching, taking) = (bench.dispatch(false), bench.take());
     taking.send(bench.batch(&["1"]));
     tokio::time::sleep(MS * 5).await;
-    let pending = bench
-        .piped
-        .reader()
-        .pending(bench.number, None, 9)
-        .await
-        .unwrap();
-    assert_eq!(bench.piped.cancel(&[pending[0].id]).await, Ok(1));
-    assert_eq!(bench.piped.cancel(&[pending[0].id]).await, Ok(0));
+    assert_eq!(bench.pipes.cancel_all(bench.number).await, Ok(1));
+    assert_eq!(bench.pipes.cancel_all(bench.number).await, Ok(0));
     tokio::time::sleep(MINUTE * 10).await;
     assert_eq!(
         (bench.told("1"), bench.attempts().len()),
@@ -789,7 +782,7 @@ async fn what_goes_into_the_journal_is_told_once_it_is_there_and_stays_in_order(
         (in_order.clone(), 3, 4)
     );
     // Once it is known that nothing is left there, memory will do again.
-    let stored = bench.piped.reader().totals().await.unwrap().events;
+    let stored = bench.pipes.reader().totals().await.unwrap().events;
     taking.send(Batch {
         messages: vec![bench.message(&[keyed("5", "a")])],
         cursor: None,
@@ -804,7 +797,7 @@ async fn what_goes_into_the_journal_is_told_once_it_is_there_and_stays_in_order(
         (bench.told("6"), bench.attempts().last().map(String::as_str)),
         (Some(Verdict::Stored), Some("6"))
     );
-    assert_eq!(bench.piped.reader().totals().await.unwrap().events, stored);
+    assert_eq!(bench.pipes.reader().totals().await.unwrap().events, stored);
 }
 
 #[tokio::test(start_paused = true)]
@@ -812,7 +805,7 @@ async fn while_a_pipe_rests_its_source_hands_over_what_it_has_in_hand() {
     let bench = Bench::new().await;
     let (_dispatching, taking) = (bench.dispatch(false), bench.take());
     bench
-        .piped
+        .pipes
         .set_activity(bench.number, Activity::Suspended)
         .await
         .unwrap();
@@ -835,7 +828,7 @@ async fn while_a_pipe_rests_its_source_hands_over_what_it_has_in_hand() {
         1
     );
     bench
-        .piped
+        .pipes
         .set_activity(bench.number, Activity::Active)
         .await
         .unwrap();

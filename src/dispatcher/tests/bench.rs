@@ -23,6 +23,7 @@ use tower::util::BoxCloneSyncService;
 use crate::dispatcher::policy::Policy;
 use crate::dispatcher::testing::{identity, policy, route};
 use crate::dispatcher::{Dispatcher, Handle, Options, Plan, Route, Summary, Target};
+use crate::pipes::Pipes;
 use crate::router::Router;
 use crate::router::testing::matcher;
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
@@ -376,7 +377,8 @@ impl Bench {
     ) -> Running {
         let journal = Arc::clone(&self.journal) as Arc<dyn Journal>;
         let (dispatcher, handle) = Dispatcher::new(
-            journal,
+            Arc::clone(&journal),
+            Pipes::new(Arc::clone(&journal), journal.clock()),
             Arc::clone(&self.clock) as Arc<dyn Clock>,
             matcher(&self.router),
             plan,

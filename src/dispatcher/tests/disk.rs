@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::bench::*;
 use crate::dispatcher::testing::{identity, no_replies};
 use crate::dispatcher::{Dispatcher, Options};
+use crate::pipes::Pipes;
 use pointsman_journal::disk::{DiskJournal, DiskOptions};
 use pointsman_journal::*;
 
@@ -57,6 +58,7 @@ async fn a_backlog_on_disk_goes_out_whole() {
     let mock = Mock::taking(Duration::ZERO);
     let (dispatcher, _handle) = Dispatcher::new(
         Arc::clone(&journal) as Arc<dyn Journal>,
+        Pipes::new(Arc::clone(&journal) as Arc<dyn Journal>, journal.clock()),
         clock,
         no_replies(),
         one(&mock, number),

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
-use super::super::{PipeIntake, Piped};
+use super::super::{PipeIntake, Pipes};
 use crate::dispatcher::policy::Policy;
 use crate::dispatcher::testing::observer;
 use crate::dispatcher::{Dispatcher, Handle, Options, Plan, Preparation, Route, Summary, Target};
@@ -62,7 +62,7 @@ type Answer = dyn Fn(&Delivery) -> (Duration, Outcome) + Send + Sync;
 
 pub(super) struct Bench {
     pub(super) inner: Arc<MemoryJournal>,
-    pub(super) piped: Arc<Piped>,
+    pub(super) pipes: Arc<Pipes>,
     pub(super) clock: Arc<RuntimeClock>,
     pub(super) number: SubscriptionNumber,
     /// Of `on_failure`.
@@ -114,7 +114,7 @@ impl Bench {
             ..MemoryOptions::default()
         };
         let inner = MemoryJournal::new(Arc::clone(&clock) as Arc<dyn Clock>, options);
-        let piped = Piped::over(
+        let pipes = Pipes::new(
             Arc::clone(&inner) as Arc<dyn Journal>,
             Arc::clone(&clock) as Arc<dyn Clock>,
         );
@@ -131,10 +131,10 @@ impl Bench {
                 backlog: None,
             }
         });
-        let numbers = piped.subscribe(wanted.to_vec()).await.unwrap();
+        let numbers = pipes.subscribe(wanted.to_vec()).await.unwrap();
         Self {
             inner,
-            piped,
+            pipes,
             clock,
             number: numbers[0],
             follower: numbers[1],
@@ -217,13 +217,10 @@ impl Bench {
             targets: vec![target],
             routes: vec![(self.number, Arc::new(route))],
         };
-        let (journal, clock) = (
-            Arc::clone(&self.piped) as Arc<dyn Journal>,
-            Arc::clone(&self.clock) as Arc<dyn Clock>,
-        );
         let (dispatcher, handle) = Dispatcher::new(
-            journal,
-            clock,
+            Arc::clone(&self.inner) as Arc<dyn Journal>,
+            Arc::clone(&self.pipes),
+            Arc::clone(&self.clock) as Arc<dyn Clock>,
             testing::matcher(&self.router),
             plan,
             Options {
@@ -243,7 +240,7 @@ impl Bench {
     pub(super) fn take(&self) -> Taking {
         let abandon = CancellationToken::new();
         let intake = PipeIntake::new(
-            Arc::clone(&self.piped),
+            Arc::clone(&self.pipes),
             MessageReader::new(
                 Name::default_tenant(),
                 name("source"),
@@ -356,7 +353,7 @@ impl Bench {
     /// itself.
     pub(super) async fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for reader in [self.inner.reader(), self.piped.reader()] {
+        for reader in [self.inner.reader(), self.pipes.reader()] {
             let statuses = reader.subscriptions().await.unwrap();
             counts = statuses
                 .into_iter()
@@ -380,7 +377,7 @@ impl Bench {
     }
 
     pub(super) async fn dead(&self) -> Vec<DeadLetter> {
-        self.piped
+        self.pipes
             .reader()
             .dead(&DeadSelection::default(), None, 1_000)
             .await
@@ -388,7 +385,7 @@ impl Bench {
     }
 
     pub(super) async fn cursor(&self) -> Option<Bytes> {
-        self.piped
+        self.inner
             .cursor(&Name::default_tenant(), &name("source"))
             .await
             .unwrap()

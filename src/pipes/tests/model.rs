@@ -1,4 +1,4 @@
-//! Random histories of lines: whatever happens, the counters add up, keys go one at a time, and
+//! Random histories of queues: whatever happens, the counters add up, keys go one at a time, and
 //! each message is told once.
 
 use std::collections::{HashMap, HashSet};
@@ -13,7 +13,7 @@ use proptest::test_runner::{Config, TestRunner};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::super::lines::{HoldKey, Lines, Offered};
+use super::super::queues::{HoldKey, Offered, PipeQueues};
 use pointsman_journal::{DeadReason, Ending, Grant, LastOutcome, Leased, Leases, Settlement};
 
 const PIPE: SubscriptionNumber = SubscriptionNumber(7);
@@ -57,7 +57,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 struct Play {
-    lines: Lines,
+    queues: PipeQueues,
     hold: HoldKey,
     now: Timestamp,
     leased: Vec<Leased>,
@@ -72,8 +72,8 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        let mut lines = Lines::new(Epoch(1));
-        let hold = lines.enter(
+        let mut queues = PipeQueues::new(Epoch(1));
+        let hold = queues.enter(
             Name::default_tenant(),
             Name::new("s").unwrap(),
             Arc::new(Notify::new()),
@@ -81,7 +81,7 @@ impl Play {
         let (leased, keys, told) = (Vec::new(), HashMap::new(), Vec::new());
         let (begin, in_journal) = (Instant::now(), HashSet::new());
         Self {
-            lines,
+            queues,
             hold,
             now: Timestamp(0),
             leased,
@@ -117,7 +117,7 @@ impl Play {
             }
         });
         let offered = offered.collect();
-        self.lines.offer(self.hold, offered, None, self.now);
+        self.queues.offer(self.hold, offered, None, self.now);
     }
 
     fn lease(&mut self, count: usize) {
@@ -128,7 +128,7 @@ impl Play {
             bytes_max: usize::MAX,
         };
         let mut leases = Leases::default();
-        self.lines.lease(&grant, usize::MAX, self.now, &mut leases);
+        self.queues.lease(&grant, usize::MAX, self.now, &mut leases);
         self.leased.extend(leases.leased);
         let keys: Vec<u8> = self
             .leased
@@ -159,9 +159,9 @@ impl Play {
                 ending,
                 follow_ups: Vec::new(),
             };
-            assert!(self.lines.settle(settlement.clone(), self.now));
+            assert!(self.queues.settle(settlement.clone(), self.now));
             assert!(
-                !self.lines.settle(settlement, self.now),
+                !self.queues.settle(settlement, self.now),
                 "a lease ends once"
             );
         }
@@ -169,19 +169,19 @@ impl Play {
 
     /// Does what an intake does.
     fn store(&mut self) {
-        let closings = std::mem::take(&mut self.lines.hold(self.hold).unwrap().closings);
+        let closings = std::mem::take(&mut self.queues.hold(self.hold).unwrap().closings);
         self.buried += closings
             .iter()
             .filter(|closing| closing.buries.is_some())
             .count() as u64;
         closings
             .iter()
-            .for_each(|closing| self.lines.closed(self.hold, closing, false));
+            .for_each(|closing| self.queues.closed(self.hold, closing, false));
     }
 
     fn tell(&mut self) {
         for (acknowledgement, verdict) in
-            std::mem::take(&mut self.lines.hold(self.hold).unwrap().tells)
+            std::mem::take(&mut self.queues.hold(self.hold).unwrap().tells)
         {
             acknowledgement.tell(verdict).now_or_never().unwrap();
         }
@@ -220,26 +220,26 @@ impl Play {
             Step::Released(which) => self.settle(which, Ending::Released),
             Step::Stored => self.store(),
             Step::Cancel(which) => {
-                let pending = self.lines.pending(PIPE, None, 1_000);
+                let pending = self.queues.pending(PIPE, None, 1_000);
                 if let Some(one) = pending.get(which as usize % pending.len().max(1)) {
                     let flies = self.leased.iter().any(|leased| leased.id == one.id);
-                    assert_eq!(self.lines.cancel(one.id), !flies);
+                    assert_eq!(self.queues.cancel(one.id), !flies);
                 }
             }
             Step::Keep(age) => {
                 let time = self.begin
                     + Duration::from_micros((self.now.0 - i64::from(age)).max(0).unsigned_abs());
-                self.lines.keep(self.hold, time, self.now);
+                self.queues.keep(self.hold, time, self.now);
             }
             Step::NothingBefore => {
-                if let Some(kept) = self.lines.may_have_before(self.hold, PIPE) {
-                    self.lines.has_nothing_before(PIPE, kept);
+                if let Some(kept) = self.queues.may_have_before(self.hold, PIPE) {
+                    self.queues.has_nothing_before(PIPE, kept);
                     self.in_journal.clear();
                 }
             }
             Step::Wait(time) => self.now.0 += i64::from(time),
             Step::Orphan => {
-                self.lines.orphan(self.hold);
+                self.queues.orphan(self.hold);
                 // Callers hear that it failed as the acknowledgement is dropped.
                 self.tell();
                 self.told.retain_mut(|told| {
@@ -247,7 +247,7 @@ impl Play {
                 });
             }
         }
-        let closings = self.lines.hold(self.hold).unwrap().closings.iter();
+        let closings = self.queues.hold(self.hold).unwrap().closings.iter();
         let waiting = closings
             .flat_map(|closing| &closing.entries)
             .flat_map(|entry| &entry.deliveries);
@@ -258,7 +258,7 @@ impl Play {
     }
 
     fn check(&self) {
-        let Some((counts, _)) = self.lines.status(PIPE) else {
+        let Some((counts, _)) = self.queues.status(PIPE) else {
             return;
         };
         assert_eq!(
@@ -282,7 +282,7 @@ impl Play {
                 self.settle(0, Ending::Delivered);
             }
             self.now.0 += 100;
-            self.lines.take_news(self.now);
+            self.queues.take_news(self.now);
             self.lease(usize::MAX);
             if self.leased.is_empty() {
                 break;
@@ -294,12 +294,12 @@ impl Play {
         for told in &mut self.told {
             assert!(told.try_recv().is_ok(), "a message was not told");
         }
-        let (counts, oldest) = self.lines.status(PIPE).unwrap_or_default();
+        let (counts, oldest) = self.queues.status(PIPE).unwrap_or_default();
         assert_eq!((counts.pending, counts.retrying, oldest), (0, 0, None));
-        assert_eq!(self.lines.drain(self.hold), 0);
-        self.lines.hold(self.hold).unwrap().draining = false;
+        assert_eq!(self.queues.drain(self.hold), 0);
+        self.queues.hold(self.hold).unwrap().draining = false;
         assert!(
-            self.lines.may_pull(self.hold, Some(PIPE)),
+            self.queues.may_pull(self.hold, Some(PIPE)),
             "everything has ended, and there is room"
         );
     }

@@ -34,11 +34,11 @@ const FIRST_SEQUENCE: u64 = 1 << 52;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct HoldKey(u64);
 
-/// The lines of all pipes.
-pub(super) struct Lines {
+/// The queues of all pipes.
+pub(super) struct PipeQueues {
     epoch: Epoch,
     /// What may be leased, and what is in flight.
-    queues: DeliveryQueues<()>,
+    machine: DeliveryQueues<()>,
     subscriptions: HashMap<SubscriptionNumber, Subscribed>,
     /// The deliveries, by sequence.
     slots: HashMap<u64, Slot>,
@@ -49,9 +49,9 @@ pub(super) struct Lines {
     kept: u64,
 }
 
-impl fmt::Debug for Lines {
+impl fmt::Debug for PipeQueues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lines")
+        f.debug_struct("PipeQueues")
             .field("deliveries", &self.slots.len())
             .finish_non_exhaustive()
     }
@@ -90,11 +90,11 @@ struct Slot {
     is_late: bool,
 }
 
-impl Lines {
+impl PipeQueues {
     pub(super) fn new(epoch: Epoch) -> Self {
         Self {
             epoch,
-            queues: DeliveryQueues::new(LeaseOwner::Pipes, Parking::Here, 0),
+            machine: DeliveryQueues::new(LeaseOwner::Pipes, Parking::Here, 0),
             subscriptions: HashMap::new(),
             slots: HashMap::new(),
             holds: HashMap::new(),
@@ -104,15 +104,11 @@ impl Lines {
         }
     }
 
-    pub(super) fn is_own(token: LeaseToken) -> bool {
-        token.owner() == LeaseOwner::Pipes
-    }
-
     /// Brings the queues up to a time.
     fn turn(&mut self, time: Timestamp) {
         // Leases do not run out here: they live in the same process as whoever holds them.
         let instant = Instant::now();
-        self.queues.turn(Moment { time, instant });
+        self.machine.turn(Moment { time, instant });
     }
 
     /// Leases what is due of a subscription to what is leased already, within a grant and a limit
@@ -126,7 +122,7 @@ impl Lines {
     ) {
         let number = grant.subscription;
         self.turn(now);
-        if self.queues.next(number).is_none() {
+        if self.machine.next(number).is_none() {
             return;
         }
         let Leases { leased, cut } = leases;
@@ -140,7 +136,7 @@ impl Lines {
             (count + 1, bytes + one.event.size_bytes())
         });
         for _ in count..grant.count {
-            let Some((place, sequence)) = self.queues.next(number) else {
+            let Some((place, sequence)) = self.machine.next(number) else {
                 return;
             };
             let Some(slot) = self.slots.get_mut(&sequence) else {
@@ -154,7 +150,7 @@ impl Lines {
                 });
                 return;
             }
-            let Some((token, _)) = self.queues.take(number, place, None, ()) else {
+            let Some((token, _)) = self.machine.take(number, place, None, ()) else {
                 return;
             };
             bytes += event_bytes;
@@ -186,7 +182,7 @@ impl Lines {
             follow_ups,
         } = settlement;
         self.turn(now);
-        let lease = self.queues.claim(token, Instant::now());
+        let lease = self.machine.claim(token, Instant::now());
         let Some(sequence) = lease.map(|lease| lease.key.sequence) else {
             return false;
         };
@@ -254,7 +250,7 @@ impl Lines {
         };
         slot.lease = None;
         match retry {
-            None => self.queues.release(token),
+            None => self.machine.release(token),
             Some((at, failure, last)) => {
                 if let Some(subscribed) = self.subscriptions.get_mut(&slot.subscription) {
                     subscribed.counts.retrying += u64::from(slot.attempts == 0);
@@ -262,7 +258,7 @@ impl Lines {
                 slot.attempts += 1;
                 slot.failures += u32::from(failure);
                 (slot.due, slot.last) = (at, Some(last));
-                self.queues.retry(token, at);
+                self.machine.retry(token, at);
             }
         }
         if slot.is_late {
@@ -275,8 +271,8 @@ impl Lines {
     fn take_out(&mut self, sequence: u64) -> Option<Slot> {
         let slot = self.slots.remove(&sequence)?;
         match slot.lease {
-            Some(token) => drop(self.queues.end(token)),
-            None => drop(self.queues.remove(slot.key(sequence), slot.due)),
+            Some(token) => drop(self.machine.end(token)),
+            None => drop(self.machine.remove(slot.key(sequence), slot.due)),
         }
         if let (Some(until), Some(hold)) = (slot.until, self.holds.get_mut(&slot.hold)) {
             hold.until.remove(&(until, sequence));
@@ -286,8 +282,8 @@ impl Lines {
         }
         // What is behind it may have waited for its attempt alone to go into the journal.
         if let Some(order_key) = slot.order_key {
-            let line = self.queues.with_order_key(slot.subscription, order_key);
-            let next = line.into_iter().next();
+            let ordered = self.machine.with_order_key(slot.subscription, order_key);
+            let next = ordered.into_iter().next();
             let is_late = |next: &u64| {
                 let next = self.slots.get(next);
                 next.is_some_and(|next| next.is_late && next.lease.is_none())
@@ -433,7 +429,7 @@ impl Lines {
         };
         if has_changed {
             if self.subscriptions.contains_key(&number) {
-                self.queues.set_open(number, is_active);
+                self.machine.set_open(number, is_active);
             }
             // Intakes look again whether they may ask for more.
             self.holds.values().for_each(|hold| hold.wake.notify_one());
@@ -442,19 +438,19 @@ impl Lines {
 
     /// Whether whoever waits for news is to be woken.
     pub(super) fn wakes(&self) -> bool {
-        self.queues.wakes()
+        self.machine.wakes()
     }
 
     /// The subscriptions of which something has become due and has not been told.
     pub(super) fn take_news(&mut self, now: Timestamp) -> Option<Vec<SubscriptionNumber>> {
         self.turn(now);
-        self.queues.take_news()
+        self.machine.take_news()
     }
 
     /// How long whoever waits for news may sleep, unless he is woken.
     pub(super) fn sleep(&mut self, time: Timestamp) -> Duration {
         let instant = Instant::now();
-        self.queues.sleep(Moment { time, instant })
+        self.machine.sleep(Moment { time, instant })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a source does to the lines: it comes, hands over, stops, breaks off, goes.
+//! What a source does to the queues: it comes, hands over, stops, breaks off, goes.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use pointsman_journal::queue;
 use pointsman_schemas::{Cursor, Event, Name, Reject, SubscriptionNumber, Timestamp};
 use tokio::sync::Notify;
 
-use super::{HoldKey, Lines, Slot, Subscribed};
+use super::{HoldKey, PipeQueues, Slot, Subscribed};
 use crate::pipes::closing::Closing;
 use crate::pipes::hold::Hold;
 
@@ -22,7 +22,7 @@ pub(in crate::pipes) struct Offered {
     pub(in crate::pipes) goes_back: bool,
 }
 
-impl Lines {
+impl PipeQueues {
     /// Makes room for what a source will hand over.
     pub(in crate::pipes) fn enter(
         &mut self,
@@ -155,8 +155,8 @@ impl Lines {
         subscribed.counts.pending += 1;
         // An earlier one of its key may wait in the journal.
         let may_follow = order_key.is_some() && !subscribed.nothing_before;
-        let is_behind = order_key.is_some_and(|key| self.queues.is_busy(subscription, key));
-        self.queues.insert(subscription, place, waits);
+        let is_behind = order_key.is_some_and(|key| self.machine.is_busy(subscription, key));
+        self.machine.insert(subscription, place, waits);
         if may_follow && !is_behind {
             self.move_to_journal(sequence);
         }
@@ -166,7 +166,7 @@ impl Lines {
     pub(super) fn subscribed(&mut self, number: SubscriptionNumber) -> &mut Subscribed {
         let is_active = !self.inactive.contains(&number);
         self.subscriptions.entry(number).or_insert_with(|| {
-            self.queues.set_open(number, is_active);
+            self.machine.set_open(number, is_active);
             Subscribed::default()
         })
     }

@@ -7,11 +7,11 @@ use pointsman_schemas::{SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{HoldKey, Lines};
+use super::{HoldKey, PipeQueues};
 use crate::pipes::closing::Closing;
 use pointsman_journal::{Entry, NewDelivery};
 
-impl Lines {
+impl PipeQueues {
     /// When the next delivery of a source has to go.
     pub(in crate::pipes) fn next_late(&self, key: HoldKey) -> Option<Instant> {
         self.holds.get(&key)?.until.first().map(|(until, _)| *until)
@@ -30,7 +30,8 @@ impl Lines {
         }
     }
 
-    /// Sends a delivery into the journal, with all that are in one line with it by their order key.
+    /// Sends a delivery into the journal, with all that are behind it or before it by their order
+    /// key.
     pub(super) fn move_to_journal(&mut self, sequence: u64) {
         let Some(slot) = self.slots.get(&sequence) else {
             return;
@@ -39,22 +40,23 @@ impl Lines {
             return;
         };
         subscribed.nothing_before &= slot.order_key.is_none();
-        let line: Vec<u64> = match slot.order_key {
+        let ordered: Vec<u64> = match slot.order_key {
             None => vec![sequence],
-            Some(order_key) => self.queues.with_order_key(slot.subscription, order_key),
+            Some(order_key) => self.machine.with_order_key(slot.subscription, order_key),
         };
         // Where an attempt is under way, it is the first's; the others must not overtake it.
-        let waits = line
+        let waits = ordered
             .first()
             .and_then(|first| self.slots.get(first))
             .is_some_and(|first| first.lease.is_some());
-        for sequence in &line {
+        for sequence in &ordered {
             if let Some(slot) = self.slots.get_mut(sequence) {
                 slot.is_late = waits;
             }
         }
         if !waits {
-            line.into_iter()
+            ordered
+                .into_iter()
                 .for_each(|sequence| self.keep_one(sequence));
         }
     }
@@ -76,7 +78,7 @@ impl Lines {
         let Some(hold) = self.holds.get_mut(&slot.hold) else {
             return;
         };
-        let due = (slot.due > self.queues.time()).then_some(slot.due);
+        let due = (slot.due > self.machine.time()).then_some(slot.due);
         let delivery = NewDelivery {
             subscription: slot.subscription,
             order_key: slot.order_key,
@@ -119,7 +121,8 @@ impl Lines {
         (is_settled && !is_known).then_some(self.kept)
     }
 
-    /// Nothing waits in the journal, as was found out since [`Lines::may_have_before`] told this.
+    /// Nothing waits in the journal, as was found out since [`PipeQueues::may_have_before`] told
+    /// this.
     pub(in crate::pipes) fn has_nothing_before(&mut self, number: SubscriptionNumber, kept: u64) {
         if self.kept == kept {
             self.subscribed(number).nothing_before = true;

@@ -1,13 +1,13 @@
-//! What is to be seen of the lines.
+//! What is to be seen of the queues.
 
 use std::sync::Arc;
 
 use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber, Timestamp};
 
-use super::{Lines, Slot};
+use super::{PipeQueues, Slot};
 use pointsman_journal::{Counts, Pending, StoredEvent};
 
-impl Lines {
+impl PipeQueues {
     /// A subscription's numbers in memory, and since when the oldest waits.
     pub(in crate::pipes) fn status(
         &self,
@@ -20,7 +20,7 @@ impl Lines {
             self.of(number).map(|(_, slot)| slot.since).min()
         };
         let counts = Counts {
-            in_flight: self.queues.in_flight(number) as u64,
+            in_flight: self.machine.in_flight(number) as u64,
             ..subscribed.counts
         };
         Some((counts, oldest))
