@@ -57,7 +57,8 @@ pub struct Decoded {
 pub enum DecodeError {
     /// There is no CloudEvent, or none in a format that is understood.
     #[error(
-        "no CloudEvent in a format that is understood: Content-Type is {content_type:?}; send {}, {}, or ce- headers",
+        "no CloudEvent in a format that is understood: Content-Type is {content_type:?}; send {}, \
+         {}, or ce- headers",
         json::MEDIA_TYPE,
         json::BATCH_MEDIA_TYPE
     )]

@@ -97,7 +97,10 @@ impl Intake {
                 .await
                 .is_err()
         {
-            tracing::warn!(source = %self.reader.origin, "the last of what the source had could not be stored in time");
+            tracing::warn!(
+                source = %self.reader.origin,
+                "the last of what the source had could not be stored in time"
+            );
         }
         ended
     }

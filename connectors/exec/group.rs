@@ -198,7 +198,10 @@ pub(super) async fn end_left_behind(owner: &str) -> bool {
         .unwrap_or_default();
     let groups: Vec<Group> = groups.into_iter().map(|pid| Group(Some(pid))).collect();
     for group in &groups {
-        tracing::warn!(owner, group = ?group.0, "a command of the last run is still there; it is ended before the next one begins");
+        tracing::warn!(
+            owner, group = ?group.0,
+            "a command of the last run is still there; it is ended before the next one begins"
+        );
         group.signal(Signal::TERM);
     }
     let mut are_gone = true;

@@ -389,7 +389,10 @@ impl Function {
             match self.settings.resolved() {
                 Ok(changed) => *words = Arc::new(changed),
                 Err(error) => {
-                    tracing::warn!(target = %self.name, %error, "the target goes on with what its settings were before")
+                    tracing::warn!(
+                        target = %self.name, %error,
+                        "the target goes on with what its settings were before"
+                    )
                 }
             }
         }

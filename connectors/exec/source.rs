@@ -186,12 +186,20 @@ impl SourceSettings for ExecSource {
         let mut problems = check_command(&self.command, &self.env);
         for (path, text) in self.texts() {
             let problem = match text.literal() {
-                Some(text) if is_template(text) => {
-                    Problem::new("a source's command starts before there is an event, so a template has nothing to be filled in from")
-                        .help("write the value, { env: NAME } or { file: path }; `<$` as a text belongs into a script")
+                Some(text) if is_template(text) => Problem::new(
+                    "a source's command starts before there is an event, so a template has nothing \
+                     to be filled in from",
+                )
+                .help(
+                    "write the value, { env: NAME } or { file: path }; `<$` as a text belongs into \
+                     a script",
+                ),
+                Some(text) if text.contains('\0') => {
+                    Problem::new("a NUL cannot be handed to a command")
                 }
-                Some(text) if text.contains('\0') => Problem::new("a NUL cannot be handed to a command"),
-                Some("") if path == ["cwd".into()] => Problem::new("a folder's path must not be empty"),
+                Some("") if path == ["cwd".into()] => {
+                    Problem::new("a folder's path must not be empty")
+                }
                 _ => continue,
             };
             problems.push(Problem { path, ..problem });
@@ -255,7 +263,10 @@ impl SourceSettings for ExecSource {
             None => Ok(Position::default()),
             Some(cursor) => Position::read(cursor).ok_or_else(|| {
                 let name = &context.name;
-                SourceError::CursorMismatch(format!("the position stored for {name} is not a command's; give the source another name"))
+                SourceError::CursorMismatch(format!(
+                    "the position stored for {name} is not a command's; give the source another \
+                     name"
+                ))
             }),
         };
         let mapper = Mapper::new(&context, self.output, self.cursor.clone());

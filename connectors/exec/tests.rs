@@ -84,7 +84,8 @@ impl TargetFixture for Fixture {
 
     fn stalling(&self) -> Option<Value> {
         // A group of three, of which two do not care for SIGTERM.
-        let script = "trap '' TERM; sleep 1000 & echo $! > child; echo $$ > leader; (trap - TERM; exec sleep 1000) & echo $! > polite; touch begun; wait; wait; sleep 1000";
+        let script = "trap '' TERM; sleep 1000 & echo $! > child; echo $$ > leader; (trap - TERM; \
+                      exec sleep 1000) & echo $! > polite; touch begun; wait; wait; sleep 1000";
         Some(json!({ "command": ["sh", "-c", script], "cwd": self.folder.path() }))
     }
 

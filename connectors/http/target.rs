@@ -180,8 +180,11 @@ impl HttpTarget {
         let url = self.url.literal()?;
         let is_idle = self.allow_private_addresses && address::has_fixed_host(url);
         is_idle.then(|| {
-            Problem::new("no event decides the host, so that every address is allowed already; leave this out")
-                .at("allow_private_addresses")
+            Problem::new(
+                "no event decides the host, so that every address is allowed already; leave this \
+                 out",
+            )
+            .at("allow_private_addresses")
         })
     }
 

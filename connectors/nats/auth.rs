@@ -200,7 +200,9 @@ mod tests {
 
     #[test]
     fn blocks_of_credentials() {
-        let text = "-----BEGIN NATS USER JWT-----\neyJ0.e30.x-_y\n------END NATS USER JWT------\n\n*** keep it ***\n-----BEGIN USER NKEY SEED-----\r\nSUAB\r\n------END USER NKEY SEED------\n";
+        let text = "-----BEGIN NATS USER JWT-----\neyJ0.e30.x-_y\n------END NATS USER JWT------\n\n\
+                    *** keep it ***\n-----BEGIN USER NKEY SEED-----\r\nSUAB\r\n------END USER NKEY \
+                    SEED------\n";
         assert_eq!(block(text, "NATS USER JWT"), Some("eyJ0.e30.x-_y"));
         assert_eq!(block(text, "USER NKEY SEED"), Some("SUAB"));
         assert_eq!(

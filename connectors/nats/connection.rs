@@ -427,8 +427,10 @@ const SETTINGS: fault::Settings = fault::Settings {
     url: "url",
     tls: "tls",
     trust: "name that authority: tls: { ca: { file: … } }",
-    no_tls: "write nats:// and leave out tls:, or name the port that speaks TLS; where the server greets before TLS begins, leave out handshake_first",
-    closed: "check that it is NATS that listens there; where the server begins with TLS, set tls: { handshake_first: true }",
+    no_tls: "write nats:// and leave out tls:, or name the port that speaks TLS; where the server \
+             greets before TLS begins, leave out handshake_first",
+    closed: "check that it is NATS that listens there; where the server begins with TLS, set tls: \
+             { handshake_first: true }",
 };
 
 /// What is wrong where a connection cannot be made, and what to do. The client has for that no more
@@ -473,22 +475,35 @@ impl News {
             Event::Connected => Some(Self::Up),
             Event::Disconnected => Some(Self::Down("the connection to NATS is lost".to_owned())),
             // The client keeps the cause to itself, and says `IO error` where nobody listens.
-            Event::ClientError(ClientError::Other(error)) if error.contains("authorization violation") => {
-                Some(Self::Down("the NATS server does not let us in any more: authorization violation; check auth".to_owned()))
+            Event::ClientError(ClientError::Other(error))
+                if error.contains("authorization violation") =>
+            {
+                Some(Self::Down(
+                    "the NATS server does not let us in any more: authorization violation; check \
+                     auth"
+                        .to_owned(),
+                ))
             }
             Event::ClientError(ClientError::Other(error)) => {
                 // Whether a certificate is shown is not known here, and matters little to one that
                 // was let in before.
                 let Advice { what, help, .. } = advice(&error, true);
-                Some(Self::Down(format!("cannot connect to NATS again: {what}; {help}")))
+                Some(Self::Down(format!(
+                    "cannot connect to NATS again: {what}; {help}"
+                )))
             }
-            Event::ClientError(error) => Some(Self::Down(format!("cannot connect to NATS again: {error}"))),
-            Event::ServerError(ServerError::AuthorizationViolation) => {
-                Some(Self::Down("the NATS server does not let us in any more: authorization violation".to_owned()))
+            Event::ClientError(error) => {
+                Some(Self::Down(format!("cannot connect to NATS again: {error}")))
             }
+            Event::ServerError(ServerError::AuthorizationViolation) => Some(Self::Down(
+                "the NATS server does not let us in any more: authorization violation".to_owned(),
+            )),
             Event::SlowConsumer(_) => Some(Self::Lost),
             Event::ServerError(ServerError::Other(complaint)) => Some(Self::Complaint(complaint)),
-            Event::ServerError(ServerError::SlowConsumer(_)) | Event::LameDuckMode | Event::Draining | Event::Closed => None,
+            Event::ServerError(ServerError::SlowConsumer(_))
+            | Event::LameDuckMode
+            | Event::Draining
+            | Event::Closed => None,
         }
     }
 }

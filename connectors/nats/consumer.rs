@@ -381,20 +381,37 @@ impl Wanted {
 
     /// Finds the stream.
     pub(super) async fn stream(&self, jetstream: &Context) -> Result<stream::Stream, NoConsumer> {
-        jetstream.get_stream(&self.stream).await.map_err(|error| match error.kind() {
-            GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                NoConsumer::Wrong(format!("there is no stream {}; make it, or name one that is there", self.stream))
-            }
-            GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
-                NoConsumer::Wrong("the account has no JetStream; enable it, or read from a subject".to_owned())
-            }
-            _ => NoConsumer::Unknown(match &self.domain {
-                Some(domain) => format!(
-                    "no JetStream of the domain {domain} answers: {error}; check the domain's name, and that the account may use $JS.{domain}.API.>"
-                ),
-                None => format!("JetStream does not answer: {error}; check that the server has it enabled and that the account may use $JS.API.>"),
-            }),
-        })
+        jetstream
+            .get_stream(&self.stream)
+            .await
+            .map_err(|error| match error.kind() {
+                GetStreamErrorKind::JetStream(error)
+                    if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                {
+                    NoConsumer::Wrong(format!(
+                        "there is no stream {}; make it, or name one that is there",
+                        self.stream
+                    ))
+                }
+                GetStreamErrorKind::JetStream(error)
+                    if error.error_code() == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT =>
+                {
+                    NoConsumer::Wrong(
+                        "the account has no JetStream; enable it, or read from a subject"
+                            .to_owned(),
+                    )
+                }
+                _ => NoConsumer::Unknown(match &self.domain {
+                    Some(domain) => format!(
+                        "no JetStream of the domain {domain} answers: {error}; check the domain's \
+                         name, and that the account may use $JS.{domain}.API.>"
+                    ),
+                    None => format!(
+                        "JetStream does not answer: {error}; check that the server has it enabled \
+                         and that the account may use $JS.API.>"
+                    ),
+                }),
+            })
     }
 
     /// Looks for the consumer and its stream, and none is an answer.
@@ -439,7 +456,8 @@ impl Wanted {
             return Ok(Some(found));
         }
         Err(NoConsumer::Wrong(format!(
-            "the consumer {} of the stream {} is there and is not what is wanted: {}; change one of the two, or name another consumer",
+            "the consumer {} of the stream {} is there and is not what is wanted: {}; change one \
+             of the two, or name another consumer",
             self.consumer,
             self.stream,
             differences.join("; ")
@@ -609,7 +627,8 @@ impl Wanted {
 
     fn not_from_the_first(&self) -> String {
         format!(
-            "the stream {} is a work queue, whose consumers begin with its first message; leave out create.start",
+            "the stream {} is a work queue, whose consumers begin with its first message; leave \
+             out create.start",
             self.stream
         )
     }
@@ -622,7 +641,8 @@ impl Wanted {
             "read through that one, delete it, or set create.filter to other subjects"
         };
         format!(
-            "the stream {} is a work queue, each message of which goes to one consumer, and {other} takes the same subjects; {what_to_do}",
+            "the stream {} is a work queue, each message of which goes to one consumer, and \
+             {other} takes the same subjects; {what_to_do}",
             self.stream
         )
     }

@@ -116,7 +116,8 @@ impl Middle {
             )
         } else {
             format!(
-                "{messages} of the messages {first} to {last} were removed from the middle of the stream {stream}"
+                "{messages} of the messages {first} to {last} were removed from the middle of the \
+                 stream {stream}"
             )
         };
         Some(Gap { messages, why })

@@ -332,7 +332,10 @@ impl Outstanding {
             lost => {
                 let acknowledgements = lost.map_or(0, |(_, lost)| lost) + acknowledgements;
                 *lost = Some((now, 0));
-                tracing::warn!(source = %self.source, %error, acknowledgements, "acknowledgements were not confirmed; the messages come again");
+                tracing::warn!(
+                    source = %self.source, %error, acknowledgements,
+                    "acknowledgements were not confirmed; the messages come again"
+                );
             }
         }
     }

@@ -50,7 +50,8 @@ const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
 
 const CLOSED: &str = "the NATS client has broken off; it is opened anew";
 
-const SILENT: &str = "the NATS server does not answer requests for messages; other clients may have as many open as max_waiting of the consumer allows";
+const SILENT: &str = "the NATS server does not answer requests for messages; other clients may \
+                      have as many open as max_waiting of the consumer allows";
 
 /// First and longest pause after the server could not say what became of the consumer, of which at
 /// least half is waited.

@@ -313,7 +313,8 @@ fn said(status: StatusCode, description: &str, brought_nothing: bool, ended: &Op
             Said::Well
         }
         (StatusCode::REQUEST_TERMINATED, "Message Size Exceeds MaxBytes") => Said::Look(format!(
-            "the next message is larger than the {} bytes that one request may bring; raise max_bytes of the consumer, or the server's max_payload",
+            "the next message is larger than the {} bytes that one request may bring; raise \
+             max_bytes of the consumer, or the server's max_payload",
             ended.bytes
         )),
         (StatusCode::NO_RESPONDERS, _) => Said::Look("nobody answers for the consumer".to_owned()),
@@ -367,7 +368,12 @@ mod tests {
             (408, "Requests Pending", None, Said::Well),
             (404, "No Messages", None, Said::Well),
             (409, "Batch Completed", Some((0, 9_000)), Said::Well),
-            (409, "Message Size Exceeds MaxBytes", Some((7, 100)), Said::Well),
+            (
+                409,
+                "Message Size Exceeds MaxBytes",
+                Some((7, 100)),
+                Said::Well,
+            ),
             (409, "Server Shutdown", Some((10, 10_000)), Said::Well),
             (409, "Leadership Change", None, Said::Well),
             (409, "Exceeded MaxWaiting", None, Said::Well),
@@ -375,14 +381,63 @@ mod tests {
                 409,
                 "Message Size Exceeds MaxBytes",
                 Some((10, 10_000)),
-                Said::Look("the next message is larger than the 10000 bytes that one request may bring; raise max_bytes of the consumer, or the server's max_payload".into()),
+                Said::Look(
+                    "the next message is larger than the 10000 bytes that one request may bring; \
+                     raise max_bytes of the consumer, or the server's max_payload"
+                        .into(),
+                ),
             ),
-            (409, "Consumer Deleted", None, Said::Look("the NATS server ends each request for messages: 409 Consumer Deleted".into())),
-            (409, "Consumer is push based", None, Said::Look("the NATS server ends each request for messages: 409 Consumer is push based".into())),
-            (409, "Exceeded MaxRequestBatch of 3", None, Said::Look("the NATS server ends each request for messages: 409 Exceeded MaxRequestBatch of 3".into())),
-            (400, "Bad Request - Priority Group missing", None, Said::Look("the NATS server ends each request for messages: 400 Bad Request - Priority Group missing".into())),
-            (423, "Nats-Wrong-Pin-Id", Some((10, 10_000)), Said::Look("the NATS server ends each request for messages: 423 Nats-Wrong-Pin-Id".into())),
-            (503, "", None, Said::Look("nobody answers for the consumer".into())),
+            (
+                409,
+                "Consumer Deleted",
+                None,
+                Said::Look(
+                    "the NATS server ends each request for messages: 409 Consumer Deleted".into(),
+                ),
+            ),
+            (
+                409,
+                "Consumer is push based",
+                None,
+                Said::Look(
+                    "the NATS server ends each request for messages: 409 Consumer is push based"
+                        .into(),
+                ),
+            ),
+            (
+                409,
+                "Exceeded MaxRequestBatch of 3",
+                None,
+                Said::Look(
+                    "the NATS server ends each request for messages: 409 Exceeded MaxRequestBatch \
+                     of 3"
+                        .into(),
+                ),
+            ),
+            (
+                400,
+                "Bad Request - Priority Group missing",
+                None,
+                Said::Look(
+                    "the NATS server ends each request for messages: 400 Bad Request - Priority \
+                     Group missing"
+                        .into(),
+                ),
+            ),
+            (
+                423,
+                "Nats-Wrong-Pin-Id",
+                Some((10, 10_000)),
+                Said::Look(
+                    "the NATS server ends each request for messages: 423 Nats-Wrong-Pin-Id".into(),
+                ),
+            ),
+            (
+                503,
+                "",
+                None,
+                Said::Look("nobody answers for the consumer".into()),
+            ),
         ] {
             let mut requests = requests(&Config::default());
             requests.open(10, BYTES_MIN, 10_000);
@@ -391,10 +446,23 @@ mod tests {
             for _ in 0..brought {
                 requests.arrived(100);
             }
-            let bytes = 30_000 - brought * 100 - left.map_or(10_000, |(_, bytes): (usize, usize)| bytes);
-            assert_eq!(requests.heard(&status(1, code, description, left)), expect, "{code} {description}");
-            assert_eq!(requests.to_come(), (20, bytes.min(20_000)), "{code} {description}: the other goes on");
-            assert_eq!(requests.heard(&status(1, 409, "Consumer Deleted", None)), Said::Well, "nobody waits for it any more");
+            let bytes =
+                30_000 - brought * 100 - left.map_or(10_000, |(_, bytes): (usize, usize)| bytes);
+            assert_eq!(
+                requests.heard(&status(1, code, description, left)),
+                expect,
+                "{code} {description}"
+            );
+            assert_eq!(
+                requests.to_come(),
+                (20, bytes.min(20_000)),
+                "{code} {description}: the other goes on"
+            );
+            assert_eq!(
+                requests.heard(&status(1, 409, "Consumer Deleted", None)),
+                Said::Well,
+                "nobody waits for it any more"
+            );
             assert_eq!(requests.to_come().0, 20);
         }
     }

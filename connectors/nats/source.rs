@@ -253,7 +253,8 @@ impl SourceSettings for NatsSource {
             Place::Subject { subject, queue } => {
                 let version = self.probe_subject(&subject, queue.is_some()).await?;
                 return Ok(format!(
-                    "nats-server {version} takes connections; what is published to {subject} comes at most once"
+                    "nats-server {version} takes connections; what is published to {subject} comes \
+                     at most once"
                 ));
             }
         };
@@ -288,12 +289,14 @@ impl SourceSettings for NatsSource {
         let (stream_name, name) = (&wanted.stream, &wanted.consumer);
         match (wanted.find(&stream).await.map_err(wrong)?, &wanted.create) {
             (Some(info), _) => Ok(format!(
-                "nats-server {version}, stream {stream_name} with {messages} messages, consumer {name} with {} to come and {} unacknowledged{}",
+                "nats-server {version}, stream {stream_name} with {messages} messages, consumer \
+                 {name} with {} to come and {} unacknowledged{}",
                 info.num_pending,
                 info.num_ack_pending,
                 if info.config.max_deliver > 0 {
                     format!(
-                        "; it gives a message up after {} deliveries, also where the bus could not store it",
+                        "; it gives a message up after {} deliveries, also where the bus could not \
+                         store it",
                         info.config.max_deliver
                     )
                 } else {
@@ -304,7 +307,8 @@ impl SourceSettings for NatsSource {
                 Err(OpenError(Problem::new(problem).at("create")))
             }
             (None, Some(_)) => Ok(format!(
-                "nats-server {version}, stream {stream_name} with {messages} messages; the consumer {name} is not there and will be made"
+                "nats-server {version}, stream {stream_name} with {messages} messages; the \
+                 consumer {name} is not there and will be made"
             )),
             (None, None) => {
                 let message = format!("the stream {stream_name} has no consumer {name}");
@@ -337,7 +341,11 @@ impl SourceSettings for NatsSource {
                 let found = found.map_err(|problem| OpenError(Problem::new(problem.words())))?;
                 if found.0.config.max_deliver > 0 {
                     let deliveries = found.0.config.max_deliver;
-                    tracing::warn!(source = %context.name, deliveries, "the consumer gives a message up after so many deliveries, also where the bus could not store it");
+                    tracing::warn!(
+                        source = %context.name, deliveries,
+                        "the consumer gives a message up after so many deliveries, also where the \
+                         bus could not store it"
+                    );
                 }
                 Ok(Box::new(Pulled::begin(
                     &plan, client, wanted, found, stored, ear, mapper,

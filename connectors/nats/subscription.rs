@@ -81,7 +81,10 @@ impl Ear {
                 let mut logged = self.logged.lock();
                 if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
                     *logged = Some(Instant::now());
-                    tracing::warn!(source = %self.source, lost, "messages came faster than they could be stored and were dropped");
+                    tracing::warn!(
+                        source = %self.source, lost,
+                        "messages came faster than they could be stored and were dropped"
+                    );
                 }
             }
         }

@@ -89,7 +89,10 @@ impl TargetSettings for NatsTarget {
             .literal()
             .filter(|subject| !is_template(subject) && !is_subject(subject, false));
         let subject = subject.map(|_| {
-            let problem = Problem::new("this is no subject to publish to: its tokens between dots must hold some, and no space, * or >");
+            let problem = Problem::new(
+                "this is no subject to publish to: its tokens between dots must hold some, and no \
+                 space, * or >",
+            );
             problem.at("subject")
         });
         self.connection().check().chain(subject).collect()
@@ -346,14 +349,20 @@ impl Publisher {
         let target = &self.name;
         match self.settings.connection().plan(target) {
             Ok(plan) => {
-                tracing::info!(%target, "the files of the target's settings have changed and were read again");
+                tracing::info!(
+                    %target,
+                    "the files of the target's settings have changed and were read again"
+                );
                 *way = Way {
                     plan,
                     connected: Err(unconnected()),
                 };
             }
             Err(error) => {
-                tracing::warn!(%target, %error, "the target goes on with what its settings were before")
+                tracing::warn!(
+                    %target, %error,
+                    "the target goes on with what its settings were before"
+                )
             }
         }
     }
@@ -496,9 +505,11 @@ impl Published {
             },
             turned = turned => match turned {
                 Ok(seen) if seen.breaks == before.breaks => {
-                    Outcome::new(Class::Refused, format!("the NATS server forbids publishing to {subject}; allow it, or change auth"))
+                    Outcome::new(Class::Refused, format!("the NATS server forbids publishing to {subject}; allow it, or change \
+                         auth"))
                 }
-                _ => Outcome::new(Class::Failed, "the connection broke before the message was acknowledged; it may have been stored"),
+                _ => Outcome::new(Class::Failed, "the connection broke before the message was \
+                                                  acknowledged; it may have been stored"),
             },
         }
     }

@@ -21,7 +21,13 @@ pub(super) fn body(encoded: &Bytes) -> Result<Bytes, String> {
         match code {
             // Data, of which there may be several, and a value.
             0x75 | 0x77 => parts.push(value(&mut rest)?),
-            0x76 => return Err("its body is a sequence of AMQP 1.0, which no event can be made of; send text or bytes".to_owned()),
+            0x76 => {
+                return Err(
+                    "its body is a sequence of AMQP 1.0, which no event can be made of; send text \
+                     or bytes"
+                        .to_owned(),
+                );
+            }
             // The footer.
             _ => break,
         }
@@ -70,7 +76,8 @@ fn value(rest: &mut Bytes) -> Result<Bytes, String> {
                 _ => "number",
             };
             return Err(format!(
-                "its body is a value of AMQP 1.0, a {what}, which no event can be made of; send text or bytes"
+                "its body is a value of AMQP 1.0, a {what}, which no event can be made of; send \
+                 text or bytes"
             ));
         }
     };

@@ -148,13 +148,18 @@ impl Access<'_> {
                 Ok(Place { user: Some(_), .. }) => problems.push(
                     Problem::new("a URL that is written out must not hold a user or a password")
                         .at("url")
-                        .help("write username: … and password: { env: NAME }, or take the whole URL from { env: NAME }"),
+                        .help(
+                            "write username: … and password: { env: NAME }, or take the whole URL \
+                             from { env: NAME }",
+                        ),
                 ),
                 Ok(Place { vhost: Some(_), .. }) if self.vhost.is_some() => {
                     problems.push(Problem::new("the URL names a vhost, too").at("vhost"));
                 }
                 Ok(Place { secure: false, .. }) if self.tls.is_some() => {
-                    problems.push(Problem::new("certificates are of use with amqps:// alone").at("tls"));
+                    problems.push(
+                        Problem::new("certificates are of use with amqps:// alone").at("tls"),
+                    );
                 }
                 Ok(_) => {}
             }

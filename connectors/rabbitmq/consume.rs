@@ -229,8 +229,10 @@ impl Consuming {
             Some(timeout) => {
                 let hold = self.known.shorten(timeout);
                 format!(
-                    "a message was in hand for longer than the server's consumer_timeout of {timeout:?}, and what was in hand comes again; from now on a \
-                     pipe holds a message for {hold:?} at most (set hold to a third of consumer_timeout, or raise that at the server)"
+                    "a message was in hand for longer than the server's consumer_timeout of \
+                     {timeout:?}, and what was in hand comes again; from now on a pipe holds a \
+                     message for {hold:?} at most (set hold to a third of consumer_timeout, or \
+                     raise that at the server)"
                 )
             }
         });
@@ -310,10 +312,14 @@ impl Consuming {
             .await
         };
         match looking.await {
-            Err(Broken { code: Some(404), .. }) => "the queue has been deleted".to_owned(),
-            Ok(_) => "RabbitMQ has ended the reader and still has the queue: a message was in hand for longer than the queue's consumer timeout, or \
-                      the queue's leader has changed"
-                .to_owned(),
+            Err(Broken {
+                code: Some(404), ..
+            }) => "the queue has been deleted".to_owned(),
+            Ok(_) => {
+                "RabbitMQ has ended the reader and still has the queue: a message was in hand for \
+                 longer than the queue's consumer timeout, or the queue's leader has changed"
+                    .to_owned()
+            }
             Err(_) => "RabbitMQ has ended the reader".to_owned(),
         }
     }
@@ -346,7 +352,8 @@ impl Consuming {
                 turned = under_way(turning) => self.turned(turned),
                 first = under_way(looking) => self.found_first(first),
                 () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => self.look_for_first(),
-                () = files.changed() => self.end("the files of its settings have changed; it is opened anew with them".to_owned()),
+                () = files.changed() => self.end("the files of its settings have changed; it is \
+                                                  opened anew with them".to_owned()),
                 Some(event) = events.next() => self.heard(&event),
                 item = next_of(consumer) => self.take(item, &mut taken),
             }
@@ -561,7 +568,10 @@ impl Held {
                 "the channel has gone before the acknowledgement; the message comes again"
             ),
             Ok(Err(error)) => {
-                tracing::debug!(tag = self.tag, %error, "cannot acknowledge; the message comes again")
+                tracing::debug!(
+                    tag = self.tag, %error,
+                    "cannot acknowledge; the message comes again"
+                )
             }
             Err(_) => tracing::debug!(
                 tag = self.tag,

@@ -29,7 +29,8 @@ impl Advice {
             ),
             405 => (
                 Some("queue"),
-                "the queue is exclusive to the connection that declared it: read another queue, or declare it without exclusive",
+                "the queue is exclusive to the connection that declared it: read another queue, or \
+                 declare it without exclusive",
             ),
             403 if text.contains("Login was refused") => (
                 None,
@@ -37,7 +38,8 @@ impl Advice {
             ),
             403 if text.contains(" access to ") => (
                 None,
-                "give the user that permission in this vhost (rabbitmqctl set_permissions), or use another user",
+                "give the user that permission in this vhost (rabbitmqctl set_permissions), or use \
+                 another user",
             ),
             406 if text.contains("inequivalent arg") => (
                 Some("declare"),
@@ -96,11 +98,13 @@ fn without_mechanism(offered: &str, by_certificate: bool) -> Option<Advice> {
         _ if offered.is_empty() => return None,
         true if !is_offered("EXTERNAL") => (
             "by their certificate",
-            "write username and password, or enable the plugin rabbitmq_auth_mechanism_ssl and the mechanism EXTERNAL at the server",
+            "write username and password, or enable the plugin rabbitmq_auth_mechanism_ssl and the \
+             mechanism EXTERNAL at the server",
         ),
         false if !is_offered("PLAIN") => (
             "by a password",
-            "leave out username and password and write tls: { certificate: { file: … }, key: { file: … } }, or enable the mechanism PLAIN at the server",
+            "leave out username and password and write tls: { certificate: { file: … }, key: { \
+             file: … } }, or enable the mechanism PLAIN at the server",
         ),
         _ => return None,
     };
@@ -119,12 +123,14 @@ const PLAIN: Settings = Settings {
     tls: "tls",
     trust: TRUST,
     no_tls: NO_TLS,
-    closed: "the port may speak TLS: write amqps:// in the place of amqp://; else check that it is RabbitMQ that listens there",
+    closed: "the port may speak TLS: write amqps:// in the place of amqp://; else check that it is \
+             RabbitMQ that listens there",
 };
 
 /// The same with TLS.
 const SECURE: Settings = Settings {
-    closed: "the port may not speak TLS: write amqp:// in the place of amqps://; else check that it is RabbitMQ that listens there",
+    closed: "the port may not speak TLS: write amqp:// in the place of amqps://; else check that \
+             it is RabbitMQ that listens there",
     ..PLAIN
 };
 

@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn the_servers_timeout_is_read_from_its_words() {
-        let text = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 1000 ms. This timeout value can be configured";
+        let text = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout \
+                    value used: 1000 ms. This timeout value can be configured";
         assert_eq!(timeout_in(&text.into()), Some(Duration::from_secs(1)));
         assert_eq!(
             timeout_in(&"PRECONDITION_FAILED - unknown delivery tag 99".into()),

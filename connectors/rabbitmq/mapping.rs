@@ -126,7 +126,8 @@ impl Incoming {
             .is_some_and(|start| start.eq_ignore_ascii_case("application/cloudevents"))
         {
             let mistake = format!(
-                "the content type {essence} is no format of CloudEvents that is understood; send {}",
+                "the content type {essence} is no format of CloudEvents that is understood; send \
+                 {}",
                 json::MEDIA_TYPE
             );
             return Some(Err(InvalidEvent::Malformed(mistake)));

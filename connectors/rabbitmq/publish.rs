@@ -343,7 +343,8 @@ fn unroutable(message: &BasicReturnMessage) -> Outcome {
     let why = match exchange {
         "" => format!("RabbitMQ returned the message: there is no queue {key:?}"),
         _ => format!(
-            "RabbitMQ returned the message: no queue is bound to the exchange {exchange} for the routing key {key:?}"
+            "RabbitMQ returned the message: no queue is bound to the exchange {exchange} for the \
+             routing key {key:?}"
         ),
     };
     Outcome {

@@ -74,8 +74,10 @@ impl QueueFacts {
     pub(super) fn warning(&self) -> Option<String> {
         let limit = self.limit?;
         Some(format!(
-            "it has a delivery limit of {limit}: RabbitMQ drops or dead-letters a message that has come back more often than that, be it by restarts of its \
-             readers alone; set the policy delivery-limit or the queue's argument x-delivery-limit to -1 on RabbitMQ 4, or declare it without one before that"
+            "it has a delivery limit of {limit}: RabbitMQ drops or dead-letters a message that has \
+             come back more often than that, be it by restarts of its readers alone; set the \
+             policy delivery-limit or the queue's argument x-delivery-limit to -1 on RabbitMQ 4, \
+             or declare it without one before that"
         ))
     }
 }
@@ -220,15 +222,18 @@ mod tests {
         let words = |rest: &str| format!("PRECONDITION_FAILED - inequivalent arg {rest}");
         for (rest, expect) in [
             (
-                "'x-delivery-limit' for queue 'q' in vhost '/': received the value '?' of type 'longstr' but current is the value '3' of type 'signedint'",
+                "'x-delivery-limit' for queue 'q' in vhost '/': received the value '?' of type \
+                 'longstr' but current is the value '3' of type 'signedint'",
                 Some(("x-delivery-limit", Some(("signedint", "3")))),
             ),
             (
-                "'x-delivery-limit' for queue 'a but current is b' in vhost '/': received the value '?' of type 'longstr' but current is none",
+                "'x-delivery-limit' for queue 'a but current is b' in vhost '/': received the \
+                 value '?' of type 'longstr' but current is none",
                 Some(("x-delivery-limit", None)),
             ),
             (
-                "'x-dead-letter-exchange' for queue 'q' in vhost '/': received none but current is the value 'it's' of type 'longstr'",
+                "'x-dead-letter-exchange' for queue 'q' in vhost '/': received none but current is \
+                 the value 'it's' of type 'longstr'",
                 Some(("x-dead-letter-exchange", Some(("longstr", "it's")))),
             ),
             (
@@ -236,7 +241,8 @@ mod tests {
                 Some(("x-delivery-limit", Some(("", "3")))),
             ),
             (
-                "'x-queue-type' for queue 'q' in vhost '/': received 'quorum' but current is 'stream'",
+                "'x-queue-type' for queue 'q' in vhost '/': received 'quorum' but current is \
+                 'stream'",
                 Some(("x-queue-type", Some(("", "stream")))),
             ),
             (
@@ -248,7 +254,8 @@ mod tests {
                 None,
             ),
             (
-                "'x-delivery-limit' for queue 'q' in vhost '/': received none but current is the value '3' of ty",
+                "'x-delivery-limit' for queue 'q' in vhost '/': received none but current is the \
+                 value '3' of ty",
                 None,
             ),
         ] {

@@ -416,7 +416,8 @@ impl SourceSettings for RabbitmqSource {
                     ""
                 };
                 Ok(format!(
-                    "{server}: the queue {queue} holds {messages} messages and has {consumers} consumers{declared}{warning}"
+                    "{server}: the queue {queue} holds {messages} messages and has {consumers} \
+                     consumers{declared}{warning}"
                 ))
             }
             Err(Broken {

@@ -77,7 +77,11 @@ impl Mark {
     /// The cursor is of another stream, or damaged.
     pub(super) fn read(cursor: &Cursor, fingerprint: u64) -> Result<Self, String> {
         if cursor.fingerprint != fingerprint {
-            return Err("what was read so far was another stream: name it as before, or give this source a new name".into());
+            return Err(
+                "what was read so far was another stream: name it as before, or give this source a \
+                 new name"
+                    .into(),
+            );
         }
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes);
         let (offset, digest) = cursor.position.split_at(cursor.position.len().min(8));
@@ -92,7 +96,11 @@ impl Mark {
                 digest: digest?,
             })
         });
-        mark.map_err(|_| "the stored position in the stream is damaged; give this source a new name to begin anew".into())
+        mark.map_err(|_| {
+            "the stored position in the stream is damaged; give this source a new name to begin \
+             anew"
+                .into()
+        })
     }
 }
 
@@ -208,7 +216,11 @@ impl Track {
             .sum();
         let why = removed.first().map(|hole| {
             let queue = &self.queue;
-            format!("retention removed them from the stream {queue}, from offset {} on; its first message is now {first}", hole.start)
+            format!(
+                "retention removed them from the stream {queue}, from offset {} on; its first \
+                 message is now {first}",
+                hole.start
+            )
         });
         Shown {
             skipped: why.map(|why| (messages, why)),
@@ -219,7 +231,8 @@ impl Track {
     fn made_anew(&self, how: &str) -> String {
         let queue = &self.queue;
         format!(
-            "the stream {queue} has been made anew: {how}; give this source a new name to read it from its beginning"
+            "the stream {queue} has been made anew: {how}; give this source a new name to read it \
+             from its beginning"
         )
     }
 }

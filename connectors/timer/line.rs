@@ -192,7 +192,10 @@ pub(super) fn read(text: &str) -> Result<Line, Problem> {
             let problem = Problem::new(format!(
                 "a cron line has five fields, and this one {number}"
             ));
-            return Err(problem.help("minute, hour, day of the month, month, day of the week; a second may stand in front, a year behind"));
+            return Err(problem.help(
+                "minute, hour, day of the month, month, day of the week; a second may stand in \
+                 front, a year behind",
+            ));
         }
     };
     foreign_fields(&fields)?;

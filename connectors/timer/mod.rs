@@ -409,7 +409,10 @@ impl Timer {
                     Some(Timestamp::from_microsecond(stored.at).map_err(|_| mismatch())?);
                 is_new = false;
             } else {
-                tracing::info!(timer = %self.name, was = stored.schedule, is = self.written, "the schedule has changed; it starts anew");
+                tracing::info!(
+                    timer = %self.name, was = stored.schedule, is = self.written,
+                    "the schedule has changed; it starts anew"
+                );
             }
         }
         self.stored = None;
@@ -425,7 +428,10 @@ impl Timer {
             return Ok(());
         };
         if self.is_far_behind(now, position) {
-            tracing::warn!(timer = %self.name, was = %position, %now, "the clock has been put back; the timer goes on from now");
+            tracing::warn!(
+                timer = %self.name, was = %position, %now,
+                "the clock has been put back; the timer goes on from now"
+            );
             self.repeats = Repeats {
                 times: self.repeats.times.saturating_add(1),
                 until: self.repeats.until.max(position.as_microsecond()),
@@ -476,7 +482,10 @@ impl Timer {
             }
         }
         if self.skipped > skipped_before {
-            tracing::warn!(timer = %self.name, skipped = self.skipped - skipped_before, "firings were missed and left out");
+            tracing::warn!(
+                timer = %self.name, skipped = self.skipped - skipped_before,
+                "firings were missed and left out"
+            );
         }
         Ok(())
     }

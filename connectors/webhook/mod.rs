@@ -117,12 +117,20 @@ impl SourceSettings for Webhook {
             );
         }
         match &self.signature {
-            Some(signature) => problems.extend(signature.check().into_iter().map(|problem| problem.at("signature"))),
+            Some(signature) => problems.extend(
+                signature
+                    .check()
+                    .into_iter()
+                    .map(|problem| problem.at("signature")),
+            ),
             None => problems.push(
                 Problem::new("whoever knows the path can send events here")
                     .at("path")
                     .warn()
-                    .help("add signature: { github: { secret: { env: NAME } } } or another scheme, or say signature: { none: {} }"),
+                    .help(
+                        "add signature: { github: { secret: { env: NAME } } } or another scheme, \
+                         or say signature: { none: {} }",
+                    ),
             ),
         }
         problems
@@ -219,7 +227,11 @@ impl Door {
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
             let (source, scheme) = (&self.name, self.verifier.signature().name());
-            tracing::warn!(%source, scheme, "ce- headers are not signed by this scheme and are ignored; send CloudEvents in structured mode");
+            tracing::warn!(
+                %source, scheme,
+                "ce- headers are not signed by this scheme and are ignored; send CloudEvents in \
+                 structured mode"
+            );
         }
         false
     }
@@ -255,7 +267,8 @@ impl Door {
         let mapped = self.mapping.map(call, id, body, self.clock.now())?;
         if mapped.len() > REQUEST_EVENTS_MAX {
             let detail = format!(
-                "there are more than {REQUEST_EVENTS_MAX} events in this; send them in several requests"
+                "there are more than {REQUEST_EVENTS_MAX} events in this; send them in several \
+                 requests"
             );
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
         }

@@ -551,7 +551,8 @@ async fn each_webhook_has_its_own_bound() {
         ("/default", 1_001),
     ] {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\nconnection: \
+             close\r\n\r\n"
         );
         let answer = served.raw(head).await.problem();
         assert_eq!(answer.0, 413, "{path}");
@@ -588,7 +589,8 @@ fn mistakes_in_the_settings_are_found() {
         (r#"{"path":"/x","signature":{"none":{}}}"#, ""),
         (
             r#"{"path":"/x"}"#,
-            "path: whoever knows the path can send events here (add signature: { github: { secret: { env: NAME } } } or another scheme, or say signature: { none: {} })",
+            "path: whoever knows the path can send events here (add signature: { github: { secret: \
+             { env: NAME } } } or another scheme, or say signature: { none: {} })",
         ),
         (
             r#"{"path":"x","signature":{"none":{}}}"#,
@@ -604,7 +606,8 @@ fn mistakes_in_the_settings_are_found() {
         ),
         (
             r#"{"path":"/x","signature":{"standard":{"secret":"whsec_!","previous":"whsk_x"}}}"#,
-            "signature.standard.secret: is not base64 behind its whsec_ or whpk_\nsignature.standard.previous: is the sender's private key; take the public one, whpk_…",
+            "signature.standard.secret: is not base64 behind its whsec_ or whpk_\n\
+             signature.standard.previous: is the sender's private key; take the public one, whpk_…",
         ),
         (
             r#"{"path":"/x","signature":{"none":{}},"max_body":"2GiB"}"#,
@@ -620,15 +623,19 @@ fn mistakes_in_the_settings_are_found() {
         ),
         (
             r#"{"path":"/x","signature":{"none":{}},"url":"a.example"}"#,
-            "url: is not a web address (write it as the sender has it, such as https://example.com/hooks/x)",
+            "url: is not a web address (write it as the sender has it, such as \
+             https://example.com/hooks/x)",
         ),
         (
             r#"{"path":"/x","signature":{"custom":{"header":"x","query":"y"}}}"#,
-            "signature.custom: the secret is missing (add secret: { env: NAME })\nsignature.custom: exactly one of header, query and field says where the signature is (write header: X-Signature, query: signature, or field: a.b)",
+            "signature.custom: the secret is missing (add secret: { env: NAME })\n\
+             signature.custom: exactly one of header, query and field says where the signature is \
+             (write header: X-Signature, query: signature, or field: a.b)",
         ),
         (
             r#"{"path":"/x","signature":{"custom":{"secret":"s","header":"x","timestamp":"<$.headers.t>"}}}"#,
-            "signature.custom.signed: the time is not signed: whoever saw one call can send it again (put <$.timestamp> into signed, as the sender does)",
+            "signature.custom.signed: the time is not signed: whoever saw one call can send it \
+             again (put <$.timestamp> into signed, as the sender does)",
         ),
         (
             r#"{"path":"/x","signature":{"custom":{"secret":"s","header":"x","algorithm":"rsa-sha256"}}}"#,
@@ -636,11 +643,16 @@ fn mistakes_in_the_settings_are_found() {
         ),
         (
             r#"{"path":"/x","signature":{"custom":{"secret":"s","header":"x","handshake":[{"method":"GET","challenge":"<$.fields.a>","answer":"<$.body>"}]}}}"#,
-            "signature.custom.handshake[0].answer: has places that are not filled in; there are <$.challenge> and <$.hmac>\nsignature.custom.handshake[0].challenge: a GET has no body (write <$.query.challenge>)",
+            "signature.custom.handshake[0].answer: has places that are not filled in; there are \
+             <$.challenge> and <$.hmac>\nsignature.custom.handshake[0].challenge: a GET has no \
+             body (write <$.query.challenge>)",
         ),
         (
             r#"{"path":"/x","signature":{"custom":{"secret":"s","header":"x","handshake":[{"challenge":"a","token":"<$.query.t>"}]}}}"#,
-            "signature.custom.handshake[0].challenge: is the same for everybody, and no challenge (write <$.query.challenge> or <$.fields.challenge>)\nsignature.custom.handshake[0].token: one of token and verify_token is missing (write token: <$.query.token> and verify_token: { env: NAME } together)",
+            "signature.custom.handshake[0].challenge: is the same for everybody, and no challenge \
+             (write <$.query.challenge> or <$.fields.challenge>)\n\
+             signature.custom.handshake[0].token: one of token and verify_token is missing (write \
+             token: <$.query.token> and verify_token: { env: NAME } together)",
         ),
     ];
     for (given, expect) in table {

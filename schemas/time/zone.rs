@@ -88,7 +88,8 @@ fn meant(name: &str) -> String {
             Some(hours @ 1..=12) => {
                 let sign = if name.contains('-') { '+' } else { '-' };
                 format!(
-                    "an offset does not know summer time: name a city such as `Europe/Berlin`, or write `Etc/GMT{sign}{hours}` for this offset all year"
+                    "an offset does not know summer time: name a city such as `Europe/Berlin`, or \
+                     write `Etc/GMT{sign}{hours}` for this offset all year"
                 )
             }
             _ => "an offset is no zone: name a city in it, such as `Europe/Berlin`".to_owned(),
@@ -148,11 +149,13 @@ mod tests {
             ),
             (
                 "UTC+2",
-                "an offset does not know summer time: name a city such as `Europe/Berlin`, or write `Etc/GMT-2` for this offset all year",
+                "an offset does not know summer time: name a city such as `Europe/Berlin`, or \
+                 write `Etc/GMT-2` for this offset all year",
             ),
             (
                 "-05:00",
-                "an offset does not know summer time: name a city such as `Europe/Berlin`, or write `Etc/GMT+5` for this offset all year",
+                "an offset does not know summer time: name a city such as `Europe/Berlin`, or \
+                 write `Etc/GMT+5` for this offset all year",
             ),
             (
                 "+05:30",
@@ -174,7 +177,8 @@ mod tests {
             assert_eq!(
                 help,
                 format!(
-                    "an abbreviation is a clock of a part of the world or of the year, and no zone; name a city in it, such as `{city}`"
+                    "an abbreviation is a clock of a part of the world or of the year, and no \
+                     zone; name a city in it, such as `{city}`"
                 )
             );
         }

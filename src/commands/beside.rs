@@ -33,7 +33,8 @@ impl Beside {
                 if let Some(path) = paths.iter().find(|path| path.exists()) {
                     let path = path.display().to_string();
                     eprintln!(
-                        "{} has mistakes (pointsman check shows them): its addresses and keys are not used",
+                        "{} has mistakes (pointsman check shows them): its addresses and keys are \
+                         not used",
                         output::line(&path)
                     );
                 }
@@ -98,7 +99,8 @@ mod tests {
         );
         let keys = "[{ env: POINTSMAN_NO_SUCH_VARIABLE }, a-key-of-thirty-characters-ok]";
         let full = of(&format!(
-            "listen: {{ address: \"[::]:9080\", auth: {keys} }}\nadmin: {{ address: \"0.0.0.0:9081\", auth: {keys} }}\n"
+            "listen: {{ address: \"[::]:9080\", auth: {keys} }}\nadmin: {{ address: \
+             \"0.0.0.0:9081\", auth: {keys} }}\n"
         ));
         assert_eq!(
             (shown(full.admin), shown(full.events)),

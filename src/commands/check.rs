@@ -199,9 +199,11 @@ mod tests {
         let inbox = folder.path().join("inbox");
         std::fs::create_dir(&inbox).unwrap();
         let yaml = format!(
-            "sources:\n  inbox: {{ directory: {{ path: {} }} }}\n  gone: {{ directory: {{ path: {}/gone }} }}\n  clock: {{ timer: {{ every: 1s }} }}\n\
-             targets:\n  function: {{ http: {{ url: \"http://127.0.0.1:{open}/f\" }} }}\n  closed: {{ http: {{ url: \"http://127.0.0.1:1/\" }} }}\n  \
-             command: {{ exec: {{ command: [no-such-program] }} }}\n",
+            "sources:\n  inbox: {{ directory: {{ path: {} }} }}\n  gone: {{ directory: {{ path: \
+             {}/gone }} }}\n  clock: {{ timer: {{ every: 1s }} }}\ntargets:\n  function: {{ http: \
+             {{ url: \"http://127.0.0.1:{open}/f\" }} }}\n  closed: {{ http: {{ url: \
+             \"http://127.0.0.1:1/\" }} }}\n  command: {{ exec: {{ command: [no-such-program] }} \
+             }}\n",
             inbox.display(),
             folder.path().display(),
         );

@@ -274,7 +274,8 @@ async fn change(args: &ChangeArgs, change: Change) -> Result<String, CommandErro
     }
     let why = match (change, count) {
         (Change::Redrive, 0) => {
-            ": there is none that is selected and can be (what was `unreadable` holds no event; send it again)"
+            ": there is none that is selected and can be (what was `unreadable` holds no event; \
+             send it again)"
         }
         _ => "",
     };
@@ -556,7 +557,8 @@ mod tests {
         for (line, expect) in [
             (
                 "purge --yes",
-                "nothing is selected: give ids, tenant, rule, target or reason, or say all\ngive ids, --rule,",
+                "nothing is selected: give ids, tenant, rule, target or reason, or say all\ngive \
+                 ids, --rule,",
             ),
             (
                 "redrive --all --rule audit",
@@ -568,7 +570,8 @@ mod tests {
             ),
             (
                 "list --reason bored",
-                "error: invalid value 'bored' for '--reason <REASON>': unknown variant `bored`, expected one of `rejected`",
+                "error: invalid value 'bored' for '--reason <REASON>': unknown variant `bored`, \
+                 expected one of `rejected`",
             ),
             (
                 "list --limit 0",

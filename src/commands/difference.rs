@@ -248,7 +248,8 @@ mod tests {
         );
         assert_eq!(
             coloured,
-            "           expected  came\nall of it  \u{1b}[32m1\u{1b}[0m         \u{1b}[31m2\u{1b}[0m\n"
+            "           expected  came\nall of it  \u{1b}[32m1\u{1b}[0m         \
+             \u{1b}[31m2\u{1b}[0m\n"
         );
     }
 }

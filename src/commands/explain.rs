@@ -120,8 +120,13 @@ fn as_text(view: &ExplainView) -> String {
         };
         let became = match one.fate {
             Fate::Pending => format!("waits or is under way, due {due}{tries}{said}  (task {id})"),
-            Fate::Dead => format!("a dead letter, {}{tries}{said}  (pointsman dead show {id})", one.reason.map_or("", DeadReason::as_str)),
-            Fate::Ended => "delivered; or it was cancelled or purged, or the rule did not have this target then".to_owned(),
+            Fate::Dead => format!(
+                "a dead letter, {}{tries}{said}  (pointsman dead show {id})",
+                one.reason.map_or("", DeadReason::as_str)
+            ),
+            Fate::Ended => "delivered; or it was cancelled or purged, or the rule did not have \
+                            this target then"
+                .to_owned(),
         };
         text.push_str(&format!("  {} → {}: {became}\n", one.rule, one.target));
     }

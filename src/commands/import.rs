@@ -124,9 +124,10 @@ fn take(value: &Value, documents: &read::Documents, draft: &mut Draft) -> Result
             };
             let error =
                 CommandError::new(format!("cannot import {}: it holds {what}", documents.name));
-            return Err(
-                error.help("EventBridge rules and targets as the AWS CLI prints them, CloudFormation, SAM and Terraform JSON, Knative Triggers and Argo Sensors can be imported")
-            );
+            return Err(error.help(
+                "EventBridge rules and targets as the AWS CLI prints them, CloudFormation, SAM and \
+                 Terraform JSON, Knative Triggers and Argo Sensors can be imported",
+            ));
         }
         _ => draft.left_out(
             &format!(

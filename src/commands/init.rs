@@ -69,35 +69,55 @@ impl SourceKind {
     fn texts(self) -> (&'static str, &'static str) {
         match self {
             Self::Ingress => (
-                "# CloudEvents are always taken by POST /events, as the source `ingress`; other sources are defined here, such as\n#   heartbeat: { timer: { every: 30s } }\nsources: {}\n",
-                "    from: ingress # a source or a list of them; any where left out\n    match: # every key must match; a list holds alternatives\n      type: [order.paid]\n      data: { total: [{ numeric: [\">\", 100] }] }\n",
+                "# CloudEvents are always taken by POST /events, as the source `ingress`; other \
+                 sources are defined here, such as\n#   heartbeat: { timer: { every: 30s } }\n\
+                 sources: {}\n",
+                "    from: ingress # a source or a list of them; any where left out\n    match: # \
+                 every key must match; a list holds alternatives\n      type: [order.paid]\n      \
+                 data: { total: [{ numeric: [\">\", 100] }] }\n",
             ),
             Self::Webhook => (
-                "sources:\n  incoming:\n    webhook:\n      path: /hooks/incoming # on `listen`\n      signature: { github: { secret: { env: GITHUB_SECRET } } } # who signs how; `pointsman schema` has them all\n",
-                "    from: incoming\n    match:\n      type: [com.github.push]\n      data: { ref: [refs/heads/main] }\n",
+                "sources:\n  incoming:\n    webhook:\n      path: /hooks/incoming # on \
+                 `listen`\n      signature: { github: { secret: { env: GITHUB_SECRET } } } # who \
+                 signs how; `pointsman schema` has them all\n",
+                "    from: incoming\n    match:\n      type: [com.github.push]\n      data: { ref: \
+                 [refs/heads/main] }\n",
             ),
             Self::Timer => (
-                "sources:\n  incoming:\n    timer: { cron: \"0 9 * * MON-FRI\", timezone: UTC } # or { every: 30s }\n",
+                "sources:\n  incoming:\n    timer: { cron: \"0 9 * * MON-FRI\", timezone: UTC } # \
+                 or { every: 30s }\n",
                 "    from: incoming # each time that it fires\n",
             ),
             Self::Directory => (
-                "sources:\n  incoming:\n    directory: { path: ./inbox } # relative to this file's folder; make it before the start\n",
-                "    from: incoming\n    match:\n      type: [{ suffix: .created }] # also .deleted\n      subject: [{ suffix: .csv }]\n",
+                "sources:\n  incoming:\n    directory: { path: ./inbox } # relative to this file's \
+                 folder; make it before the start\n",
+                "    from: incoming\n    match:\n      type: [{ suffix: .created }] # also \
+                 .deleted\n      subject: [{ suffix: .csv }]\n",
             ),
             Self::Exec => (
-                "sources:\n  incoming:\n    exec: { command: [tail, -n, \"0\", -F, ./orders.log] } # each line is an event; restart, cursor, output: cloudevents …\n    event: { type: order.received, subject: \"<$.body.order>\" }\n",
+                "sources:\n  incoming:\n    exec: { command: [tail, -n, \"0\", -F, ./orders.log] } \
+                 # each line is an event; restart, cursor, output: cloudevents …\n    event: { \
+                 type: order.received, subject: \"<$.body.order>\" }\n",
                 "    from: incoming\n    match:\n      type: [order.received]\n",
             ),
             Self::ObjectStorage => (
-                "sources:\n  incoming:\n    object-storage:\n      endpoint: \"http://127.0.0.1:9000\" # leave it out for AWS\n      bucket: uploads\n      reconcile: 1m # lists the bucket; notifications by SQS or a webhook tell sooner\n",
-                "    from: incoming\n    match:\n      type: [{ prefix: \"com.amazonaws.s3.ObjectCreated\" }]\n      subject: [{ suffix: .jpg }]\n",
+                "sources:\n  incoming:\n    object-storage:\n      endpoint: \
+                 \"http://127.0.0.1:9000\" # leave it out for AWS\n      bucket: uploads\n      \
+                 reconcile: 1m # lists the bucket; notifications by SQS or a webhook tell sooner\n",
+                "    from: incoming\n    match:\n      type: [{ prefix: \
+                 \"com.amazonaws.s3.ObjectCreated\" }]\n      subject: [{ suffix: .jpg }]\n",
             ),
             Self::Rabbitmq => (
-                "sources:\n  incoming:\n    rabbitmq:\n      url: \"amqp://127.0.0.1:5672\"\n      username: app\n      password: { env: AMQP_PASSWORD }\n      queue: orders\n    event: { type: order.received, subject: \"<$.routing_key>\" } # of messages that are no CloudEvents\n",
+                "sources:\n  incoming:\n    rabbitmq:\n      url: \"amqp://127.0.0.1:5672\"\n      \
+                 username: app\n      password: { env: AMQP_PASSWORD }\n      queue: orders\n    \
+                 event: { type: order.received, subject: \"<$.routing_key>\" } # of messages that \
+                 are no CloudEvents\n",
                 "    from: incoming\n    match:\n      type: [order.received]\n",
             ),
             Self::Nats => (
-                "sources:\n  incoming:\n    nats: { url: \"nats://127.0.0.1:4222\", stream: ORDERS, consumer: pointsman }\n    event: { type: order.received, subject: <$.subject> } # of messages that are no CloudEvents\n",
+                "sources:\n  incoming:\n    nats: { url: \"nats://127.0.0.1:4222\", stream: \
+                 ORDERS, consumer: pointsman }\n    event: { type: order.received, subject: \
+                 <$.subject> } # of messages that are no CloudEvents\n",
                 "    from: incoming\n    match:\n      type: [order.received]\n",
             ),
         }
@@ -108,19 +128,26 @@ impl TargetKind {
     fn text(self) -> &'static str {
         match self {
             Self::Http => {
-                "  function: # try it with: pointsman listen --port 9000\n    http: { url: \"http://127.0.0.1:9000/\" } # auth: { bearer: { env: TOKEN } }, headers, mode: structured …\n"
+                "  function: # try it with: pointsman listen --port 9000\n    http: { url: \
+                 \"http://127.0.0.1:9000/\" } # auth: { bearer: { env: TOKEN } }, headers, mode: \
+                 structured …\n"
             }
             Self::Exec => {
-                "  function:\n    exec: { command: [sh, -c, \"cat\"] } # the event comes on standard input, its attributes as CE_…\n"
+                "  function:\n    exec: { command: [sh, -c, \"cat\"] } # the event comes on \
+                 standard input, its attributes as CE_…\n"
             }
             Self::ObjectStorage => {
-                "  function:\n    object-storage:\n      endpoint: \"http://127.0.0.1:9000\" # leave it out for AWS\n      bucket: archive\n      key: \"<$.type>/<$.id>.json\"\n"
+                "  function:\n    object-storage:\n      endpoint: \"http://127.0.0.1:9000\" # \
+                 leave it out for AWS\n      bucket: archive\n      key: \"<$.type>/<$.id>.json\"\n"
             }
             Self::Rabbitmq => {
-                "  function:\n    rabbitmq:\n      url: \"amqp://127.0.0.1:5672\"\n      username: app\n      password: { env: AMQP_PASSWORD }\n      exchange: events\n      routing_key: <$.type>\n"
+                "  function:\n    rabbitmq:\n      url: \"amqp://127.0.0.1:5672\"\n      username: \
+                 app\n      password: { env: AMQP_PASSWORD }\n      exchange: events\n      \
+                 routing_key: <$.type>\n"
             }
             Self::Nats => {
-                "  function:\n    nats: { url: \"nats://127.0.0.1:4222\", subject: \"events.<$.type>\" }\n"
+                "  function:\n    nats: { url: \"nats://127.0.0.1:4222\", subject: \
+                 \"events.<$.type>\" }\n"
             }
             Self::Stdout => "  function:\n    stdout: {}\n",
         }
@@ -132,31 +159,41 @@ impl TargetKind {
 const SCHEMA: &str = ".pointsman.schema.json";
 
 /// Tells editors with a YAML language server what the file is.
-const MODELINE: &str = "# yaml-language-server: $schema=./.pointsman.schema.json\n# (made by: pointsman schema > .pointsman.schema.json)\n#\n";
+const MODELINE: &str = "# yaml-language-server: $schema=./.pointsman.schema.json\n# (made by: \
+                        pointsman schema > .pointsman.schema.json)\n#\n";
 
 /// The rule file.
 fn text(source: SourceKind, target: TargetKind) -> String {
     let (section, rule) = source.texts();
     let mut text = String::from(MODELINE);
     text.push_str(
-        "# A rule file of Pointsman. `pointsman check` finds every mistake in it, `pointsman test` runs its tests, `pointsman run` runs it.\n\n\
-         listen: 127.0.0.1:8080 # where CloudEvents and webhooks come in\n\
-         admin: 127.0.0.1:8081 # API, health and metrics\n\
-         store: { path: ./pointsman-data, retention: 24h }\n\n",
+        "# A rule file of Pointsman. `pointsman check` finds every mistake in it, `pointsman test` \
+         runs its tests, `pointsman run` runs it.\n\nlisten: 127.0.0.1:8080 # where CloudEvents \
+         and webhooks come in\nadmin: 127.0.0.1:8081 # API, health and metrics\nstore: { path: \
+         ./pointsman-data, retention: 24h }\n\n",
     );
     text.push_str(section);
     text.push_str("\ntargets:\n");
     text.push_str(target.text());
     if target != TargetKind::Stdout {
-        text.push_str("    delivery: { timeout: 30s, max_age: 24h, retry: { attempts: 4, backoff: { initial: 1s, max: 5m } } } # these are the defaults\n");
+        text.push_str(
+            "    delivery: { timeout: 30s, max_age: 24h, retry: { attempts: 4, backoff: { initial: \
+             1s, max: 5m } } } # these are the defaults\n",
+        );
     }
     text.push_str("\nrules:\n  first:\n    description: what happens, and who is told\n");
     text.push_str(rule);
-    text.push_str("    # where: $.data.total > 100 # a condition as a JSONPath expression\n    # transform: { data: { text: \"seen: <$.subject>\" } } # another event for the target\n    to: function\n");
+    text.push_str(
+        "    # where: $.data.total > 100 # a condition as a JSONPath expression\n    # transform: \
+         { data: { text: \"seen: <$.subject>\" } } # another event for the target\n    to: \
+         function\n",
+    );
     if source == SourceKind::Ingress {
         text.push_str(
-            "\ntests:\n  a large order is told:\n    event: { type: order.paid, source: /shop, id: \"1\", data: { total: 250 } }\n    expect: { first: {} }\n  \
-             a small one is not:\n    event: { type: order.paid, source: /shop, id: \"2\", data: { total: 5 } }\n    expect: {}\n",
+            "\ntests:\n  a large order is told:\n    event: { type: order.paid, source: /shop, id: \
+             \"1\", data: { total: 250 } }\n    expect: { first: {} }\n  a small one is not:\n    \
+             event: { type: order.paid, source: /shop, id: \"2\", data: { total: 5 } }\n    \
+             expect: {}\n",
         );
     }
     text

@@ -40,53 +40,95 @@ enum Command {
     #[command(after_help = examples!("pointsman run", "pointsman run rules/ --log debug"))]
     Run(run::RunArgs),
     /// Write a commented rule file to begin with
-    #[command(after_help = examples!("pointsman init", "pointsman init --source webhook --target exec rules.yaml"))]
+    #[command(after_help = examples!(
+        "pointsman init",
+        "pointsman init --source webhook --target exec rules.yaml"
+    ))]
     Init(init::InitArgs),
     /// Find every mistake in the rule files
-    #[command(visible_alias = "validate", after_help = examples!("pointsman check", "pointsman check --connect rules/", "kustomize build . | pointsman check -"))]
+    #[command(visible_alias = "validate", after_help = examples!(
+        "pointsman check",
+        "pointsman check --connect rules/",
+        "kustomize build . | pointsman check -"
+    ))]
     Check(check::CheckArgs),
     /// Run the rule files' own tests
     #[command(after_help = examples!("pointsman test", "pointsman test --watch rules.yaml"))]
     Test(test::TestArgs),
     /// Say which events of the last time other rules would send elsewhere: exit 0 none, 1 some, 2
     /// trouble
-    #[command(after_help = examples!("pointsman diff new.yaml", "pointsman diff --against 7d --from rules/ new-rules/"))]
+    #[command(after_help = examples!(
+        "pointsman diff new.yaml",
+        "pointsman diff --against 7d --from rules/ new-rules/"
+    ))]
     Diff(diff::DiffArgs),
     /// Make a rule file of EventBridge rules, Knative Triggers or Argo Sensors
-    #[command(after_help = examples!("pointsman import template.yaml -o rules.yaml", "kubectl get sensors,eventsources -o json | pointsman import -"))]
+    #[command(after_help = examples!(
+        "pointsman import template.yaml -o rules.yaml",
+        "kubectl get sensors,eventsources -o json | pointsman import -"
+    ))]
     Import(import::ImportArgs),
     /// Hold one pattern against one event: exit 0 it matches, 1 it does not, 2 either is invalid
-    #[command(after_help = examples!("pointsman match --pattern pattern.json --event event.json", "pointsman match --explain --pattern pattern.json --event - < event.json"))]
+    #[command(after_help = examples!(
+        "pointsman match --pattern pattern.json --event event.json",
+        "pointsman match --explain --pattern pattern.json --event - < event.json"
+    ))]
     Match(match_event::MatchArgs),
     /// Send CloudEvents to a bus
-    #[command(after_help = examples!("pointsman send --type order.paid --source /shop --data '{\"total\": 250}'", "pointsman send --file events.jsonl --mode batch", "pointsman send --type picture --content-type image/png --data @a.png"))]
+    #[command(after_help = examples!(
+        "pointsman send --type order.paid --source /shop --data '{\"total\": 250}'",
+        "pointsman send --file events.jsonl --mode batch",
+        "pointsman send --type picture --content-type image/png --data @a.png"
+    ))]
     Send(send::SendArgs),
     /// A function that prints what it is given, and can be told to fail or be slow
-    #[command(after_help = examples!("pointsman listen --port 9000", "pointsman listen --status 503 --slow 2s --exit-after 10"))]
+    #[command(after_help = examples!(
+        "pointsman listen --port 9000",
+        "pointsman listen --status 503 --slow 2s --exit-after 10"
+    ))]
     Listen(listen::ListenArgs),
     /// Say why rules did or did not take an event that a bus has kept
-    #[command(after_help = examples!("pointsman explain", "pointsman explain 17 --rule thumbnails"))]
+    #[command(after_help = examples!(
+        "pointsman explain",
+        "pointsman explain 17 --rule thumbnails"
+    ))]
     Explain(explain::ExplainArgs),
     /// Dead letters: what could not be delivered
-    #[command(after_help = examples!("pointsman dead list --rule thumbnails", "pointsman dead redrive --rule thumbnails", "pointsman dead purge --all"))]
+    #[command(after_help = examples!(
+        "pointsman dead list --rule thumbnails",
+        "pointsman dead redrive --rule thumbnails",
+        "pointsman dead purge --all"
+    ))]
     Dead(dead::DeadArgs),
     /// Subscriptions: what waits for each rule and target, also where the rule is gone
-    #[command(after_help = examples!("pointsman subscriptions list --detached", "pointsman subscriptions move 7 --to 9"))]
+    #[command(after_help = examples!(
+        "pointsman subscriptions list --detached",
+        "pointsman subscriptions move 7 --to 9"
+    ))]
     Subscriptions(subscriptions::SubscriptionsArgs),
     /// When the timers fire next
     #[command(after_help = examples!("pointsman timers", "pointsman timers -n 20 rules.yaml"))]
     Timers(timers::TimersArgs),
     /// Print the JSON Schema of the rule file, for editors
-    #[command(after_help = examples!("pointsman schema > .pointsman.schema.json", "pointsman schema --for rules/ > .pointsman.schema.json"))]
+    #[command(after_help = examples!(
+        "pointsman schema > .pointsman.schema.json",
+        "pointsman schema --for rules/ > .pointsman.schema.json"
+    ))]
     Schema(schema::SchemaArgs),
     /// Print completions for a shell
-    #[command(after_help = examples!("pointsman completions bash > /etc/bash_completion.d/pointsman", "pointsman completions zsh > ~/.zfunc/_pointsman"))]
+    #[command(after_help = examples!(
+        "pointsman completions bash > /etc/bash_completion.d/pointsman",
+        "pointsman completions zsh > ~/.zfunc/_pointsman"
+    ))]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
     /// Print the manual page, of all or of one command
-    #[command(after_help = examples!("pointsman man | man -l -", "pointsman man send > pointsman-send.1"))]
+    #[command(after_help = examples!(
+        "pointsman man | man -l -",
+        "pointsman man send > pointsman-send.1"
+    ))]
     Man {
         /// Which command
         command: Option<String>,

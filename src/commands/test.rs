@@ -535,9 +535,11 @@ tests:
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rules.yaml");
         let rules = |subject: &str| {
-            let test = "tests: { t: { event: { type: a, source: /s, id: \"1\" }, expect: { r: { subject: x } } } }\n";
+            let test = "tests: { t: { event: { type: a, source: /s, id: \"1\" }, expect: { r: { \
+                        subject: x } } } }\n";
             format!(
-                "targets: {{ console: {{ stdout: {{}} }} }}\nrules: {{ r: {{ match: {{ type: [a] }}, transform: {{ set: {{ subject: {subject} }} }}, to: console }} }}\n{test}"
+                "targets: {{ console: {{ stdout: {{}} }} }}\nrules: {{ r: {{ match: {{ type: [a] \
+                 }}, transform: {{ set: {{ subject: {subject} }} }}, to: console }} }}\n{test}"
             )
         };
         std::fs::write(&path, rules("y")).unwrap();

@@ -97,9 +97,11 @@ mod tests {
 
     #[test]
     fn the_next_firings_are_told_with_their_zone() {
-        let yaml = "sources:\n  morning: { timer: { cron: \"0 9 * * MON/2\", timezone: Europe/Berlin } }\n  beat: { timer: { every: 30s } }\n  \
-                    last: { timer: { cron: \"0 0 0 1 1 * 2199\" } }\n  elsewhere: { timer: { cron: { env: LINE } } }\n  \
-                    inbox: { directory: { path: . } }\n  zoned: { timer: { cron: \"CRON_TZ=Asia/Kolkata @midnight\" } }\n";
+        let yaml = "sources:\n  morning: { timer: { cron: \"0 9 * * MON/2\", timezone: \
+                    Europe/Berlin } }\n  beat: { timer: { every: 30s } }\n  last: { timer: { cron: \
+                    \"0 0 0 1 1 * 2199\" } }\n  elsewhere: { timer: { cron: { env: LINE } } }\n  \
+                    inbox: { directory: { path: . } }\n  zoned: { timer: { cron: \
+                    \"CRON_TZ=Asia/Kolkata @midnight\" } }\n";
         let (config, _) = Config::of_text("rules.yaml", std::path::Path::new("/"), yaml).unwrap();
         let after = Timestamp(
             "2026-10-23T12:00:00Z"

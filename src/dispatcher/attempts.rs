@@ -248,7 +248,10 @@ impl Dispatcher {
         }
         // Any answer but another refusal says that the target knows us again.
         if class != Class::Refused && self.scheduler.resume_refused(permit, is_success) {
-            tracing::info!(rule = %route.identity.rule, target = %route.identity.target, "the target no longer refuses; going on");
+            tracing::info!(
+                rule = %route.identity.rule, target = %route.identity.target,
+                "the target no longer refuses; going on"
+            );
             self.board.paused.lock().remove(&leased.id.subscription);
         }
         let ending = self.ending(&answered);
@@ -332,7 +335,11 @@ impl Dispatcher {
             "" => "the target refused a delivery",
             message => message,
         };
-        tracing::warn!(%rule, %target, reason, "the target does not know us: paused, nothing is lost; mend its auth and resume it or reload");
+        tracing::warn!(
+            %rule, %target, reason,
+            "the target does not know us: paused, nothing is lost; mend its auth and resume it or \
+             reload"
+        );
         let paused = Paused {
             reason: reason.to_owned(),
             since: self.clock.now(),
@@ -347,7 +354,10 @@ impl Dispatcher {
             return;
         }
         let (rule, target) = (&route.identity.rule, &route.identity.target);
-        tracing::warn!(%rule, %target, "the target is gone for good: paused until somebody resumes it, its deliveries are kept");
+        tracing::warn!(
+            %rule, %target,
+            "the target is gone for good: paused until somebody resumes it, its deliveries are kept"
+        );
         let pipes = Arc::clone(&self.owners.pipes);
         self.gone.spawn(async move {
             let mut pause = JOURNAL_AGAIN.initial;

@@ -74,7 +74,10 @@ pub(super) fn follow_ups(
                         },
                     }),
                     Err(error) => {
-                        tracing::error!(delivery = %leased.id, %error, "cannot report on a delivery");
+                        tracing::error!(
+                            delivery = %leased.id, %error,
+                            "cannot report on a delivery"
+                        );
                     }
                 }
             }

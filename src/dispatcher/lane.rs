@@ -279,7 +279,8 @@ impl Lane {
                     let why = ended.message;
                     let what = match health {
                         Health::Fails(_) => {
-                            "the target fails whatever it is given; it is tried one delivery at a time"
+                            "the target fails whatever it is given; it is tried one delivery at a \
+                             time"
                         }
                         _ => "the target cannot be reached; it is tried one delivery at a time",
                     };

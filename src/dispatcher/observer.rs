@@ -75,10 +75,17 @@ impl Tell for News {
             ..
         } = &self.identity;
         for (reason, dead) in dead {
-            tracing::warn!(%tenant, %rule, to = %target, reason = reason.as_str(), dead, "deliveries became dead letters; see pointsman dead list");
+            tracing::warn!(
+                %tenant, %rule, to = %target, reason = reason.as_str(), dead,
+                "deliveries became dead letters; see pointsman dead list"
+            );
         }
         if unreadable > 0 {
-            tracing::warn!(%tenant, %rule, to = %target, unreadable, last = why, "answers of the target are no CloudEvents though they say so; they are dead letters of the source replies");
+            tracing::warn!(
+                %tenant, %rule, to = %target, unreadable, last = why,
+                "answers of the target are no CloudEvents though they say so; they are dead \
+                 letters of the source replies"
+            );
         }
     }
 }

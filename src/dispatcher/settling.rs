@@ -116,7 +116,10 @@ impl Settling {
             }
             Err(error) => {
                 let pause = next_pause(self.pause);
-                tracing::warn!(%error, again_in = ?pause, unsettled = self.len(), "cannot settle deliveries");
+                tracing::warn!(
+                    %error, again_in = ?pause, unsettled = self.len(),
+                    "cannot settle deliveries"
+                );
                 (self.pause, self.again_at) = (Some(pause), Some(Instant::now() + pause));
                 for settled in self.handed_over.drain(..).rev() {
                     self.waiting.push_front(settled);

@@ -105,7 +105,10 @@ impl Store {
             if error == JournalError::Closed {
                 return;
             }
-            tracing::warn!(source = %self.origin, %error, "holding what came in until it can be stored");
+            tracing::warn!(
+                source = %self.origin, %error,
+                "holding what came in until it can be stored"
+            );
             tokio::time::sleep(pause).await;
             pause = STORE_AGAIN.longer(pause);
         }

@@ -111,7 +111,10 @@ impl Closings {
                 let pause = STORE_AGAIN.next(self.pause);
                 (self.pause, self.again_at) = (Some(pause), Some(Instant::now() + pause));
                 let waiting = self.waiting.len();
-                tracing::warn!(source = %self.origin, %error, waiting, again_in = ?pause, "cannot store what a pipe has to keep; holding its messages");
+                tracing::warn!(
+                    source = %self.origin, %error, waiting, again_in = ?pause,
+                    "cannot store what a pipe has to keep; holding its messages"
+                );
             }
         }
         stored

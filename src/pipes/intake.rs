@@ -60,7 +60,8 @@ impl MovedLog {
             tracing::warn!(
                 %source,
                 messages = self.unlogged,
-                "the target of a pipe has not had these messages in time: they wait in the journal now, and their source has been told"
+                "the target of a pipe has not had these messages in time: they wait in the journal \
+                 now, and their source has been told"
             );
             *self = Self {
                 unlogged: 0,
@@ -375,7 +376,11 @@ impl PipeIntake {
             match timeout_at(until, self.work.step(&self.wake)).await {
                 Ok(step) => self.stepped(step),
                 Err(_elapsed) => {
-                    tracing::warn!(source = %self.reader.origin, "what a pipe has done could not be told to its source in time; it comes again");
+                    tracing::warn!(
+                        source = %self.reader.origin,
+                        "what a pipe has done could not be told to its source in time; it comes \
+                         again"
+                    );
                     return;
                 }
             }

@@ -78,7 +78,8 @@ impl Mapper {
             Line::Whole(line) => line,
             Line::Cut(raw) => {
                 let reason = format!(
-                    "the line is longer than `max_line`; these are its first {} bytes, the rest is lost",
+                    "the line is longer than `max_line`; these are its first {} bytes, the rest is \
+                     lost",
                     raw.len()
                 );
                 return Read::Message(rejected(raw, reason));

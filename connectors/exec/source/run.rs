@@ -219,7 +219,10 @@ async fn log(stderr: Option<ChildStderr>, source: Name, last: Arc<Mutex<Option<S
         }
         if since.elapsed() >= LOG_WINDOW {
             if count > LOG_LINES_MAX {
-                tracing::info!(%source, lines = count - LOG_LINES_MAX, "further lines of the command's standard error are left out");
+                tracing::info!(
+                    %source, lines = count - LOG_LINES_MAX,
+                    "further lines of the command's standard error are left out"
+                );
             }
             (since, count) = (Instant::now(), 0);
         }

@@ -368,7 +368,8 @@ async fn what_cannot_start_says_so() {
 
 #[tokio::test]
 async fn the_next_start_is_given_the_last_cursor_and_ids_follow_from_it() {
-    let body = "echo \"from ${POINTSMAN_CURSOR:-nothing} $POINTSMAN_SOURCE\"; echo same; echo '#at  12 '; echo same; exit 1";
+    let body = "echo \"from ${POINTSMAN_CURSOR:-nothing} $POINTSMAN_SOURCE\"; echo same; echo \
+                '#at  12 '; echo same; exit 1";
     let script = Script::new(body, json!({ "cursor": { "prefix": "#at" } }));
     let (first, _) = to_the_end(&mut *script.open(None).await).await;
     assert_eq!(first.texts, ["from nothing suite", "same", "same"]);
@@ -472,7 +473,8 @@ async fn a_command_that_ends_well_is_started_again_as_it_is_asked_for() {
 #[tokio::test]
 async fn what_is_not_taken_is_not_read() {
     // The count is moved into place, so that nobody reads half of it.
-    let body = "i=0; while :; do echo $i; i=$((i + 1)); [ $((i % 100)) -ne 0 ] || { echo $i > next; mv next count; }; done";
+    let body = "i=0; while :; do echo $i; i=$((i + 1)); [ $((i % 100)) -ne 0 ] || { echo $i > \
+                next; mv next count; }; done";
     let script = Script::new(body, json!({}));
     let mut source = script.open(None).await;
     read_lines(&mut *source, 1).await;
@@ -502,7 +504,8 @@ async fn what_is_not_taken_is_not_read() {
 
 #[tokio::test]
 async fn a_stopped_source_ends_its_group_and_hands_over_its_last_words() {
-    let body = "trap 'echo bye; printf half' TERM; (trap '' TERM; echo $$ > leader; exec sleep 60) & echo $! > child; echo begun; wait; sleep 0.2; echo late; exit 0";
+    let body = "trap 'echo bye; printf half' TERM; (trap '' TERM; echo $$ > leader; exec sleep 60) \
+                & echo $! > child; echo begun; wait; sleep 0.2; echo late; exit 0";
     let script = Script::new(body, json!({}));
     let mut source = script.open(None).await;
     read_lines(&mut *source, 1).await;
@@ -558,7 +561,8 @@ async fn a_dropped_source_leaves_nothing_running() {
 async fn output_that_outlives_its_command_is_read_and_not_waited_for() {
     // What left the session holds the pipe open for longer than anybody waits.
     let script = Script::new(
-        "setsid sh -c 'echo $$ > left; sleep 30' & until [ -e left ]; do sleep 0.01; done; echo end",
+        "setsid sh -c 'echo $$ > left; sleep 30' & until [ -e left ]; do sleep 0.01; done; echo \
+         end",
         json!({ "restart": "on-failure" }),
     );
     let begin = Instant::now();

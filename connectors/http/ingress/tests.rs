@@ -216,7 +216,8 @@ fn a_key_must_be_there_and_long_enough() {
 #[tokio::test]
 async fn what_waits_is_handed_over_at_once_and_what_is_dropped_is_answered() {
     let (served, mut ingress) = open(ListenSettings::default()).await;
-    let request = "POST /events HTTP/1.1\r\nhost: x\r\nconnection: close\r\nce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\nce-type: t\r\n\r\n";
+    let request = "POST /events HTTP/1.1\r\nhost: x\r\nconnection: close\r\nce-specversion: 1.0\r\n\
+                   ce-id: 1\r\nce-source: /s\r\nce-type: t\r\n\r\n";
     let callers = futures::future::join_all((0..10).map(|_| served.raw(request)));
     let take = async {
         let mut messages = Vec::new();

@@ -58,11 +58,17 @@ impl Renewed {
             let target = &self.context.name;
             match self.settings.caller(&self.context) {
                 Ok(caller) => {
-                    tracing::info!(%target, "the files of the target's settings have changed and were read again");
+                    tracing::info!(
+                        %target,
+                        "the files of the target's settings have changed and were read again"
+                    );
                     current.caller = Arc::new(caller);
                 }
                 Err(error) => {
-                    tracing::warn!(%target, %error, "the target goes on with what its settings were before")
+                    tracing::warn!(
+                        %target, %error,
+                        "the target goes on with what its settings were before"
+                    )
                 }
             }
         }

@@ -35,7 +35,8 @@ nats_tests!(
 );
 
 async fn the_right_ones_are_let_in_and_wrong_ones_are_told_in_words(release: NatsRelease) {
-    let nkey = "authorization { users: [{ nkey: UAFHG6FUD2UU4SDFVAFUL5LDFO2XM4WYM76UNXTPJYJK7EEMYRBHT2VE }] }";
+    let nkey = "authorization { users: [{ nkey: \
+                UAFHG6FUD2UU4SDFVAFUL5LDFO2XM4WYM76UNXTPJYJK7EEMYRBHT2VE }] }";
     let basic = |password: &str| json!({ "basic": { "username": "app", "password": password } });
     for (configuration, right, wrong) in [
         (
@@ -182,7 +183,8 @@ async fn what_is_renewed_in_a_file_is_shown_from_then_on(release: NatsRelease) {
     // One password for both, so that what is read between two writes is one of the two.
     let user = |name: &str| {
         format!(
-            "{{ user: {name}, password: same, permissions: {{ subscribe: [\"{name}.>\", \"_INBOX.>\"] }} }}"
+            "{{ user: {name}, password: same, permissions: {{ subscribe: [\"{name}.>\", \
+             \"_INBOX.>\"] }} }}"
         )
     };
     let mut server = NatsServer::start_with(release, "authorization { token: old }").await;
@@ -272,7 +274,8 @@ async fn arrives(publisher: &async_nats::Client, source: &mut dyn Source, subjec
 async fn a_subscription_that_is_refused_is_tried_until_it_is_allowed(release: NatsRelease) {
     let users = |allowed: &str| {
         format!(
-            "authorization {{ users: [{{ user: app, password: x, permissions: {{ subscribe: [{allowed}], publish: \">\" }} }}] }}"
+            "authorization {{ users: [{{ user: app, password: x, permissions: {{ subscribe: \
+             [{allowed}], publish: \">\" }} }}] }}"
         )
     };
     let server = NatsServer::start_with(release, &users("\"s.>\", \"_INBOX.>\"")).await;

@@ -184,7 +184,8 @@ async fn what_a_work_queue_refuses_is_found_before_it_does(release: NatsRelease)
         (probed, opened)
     };
     let (probed, opened) = both(nats.settings(json!({ "start": "new" }))).await;
-    let words = "the stream S is a work queue, whose consumers begin with its first message; leave out create.start";
+    let words = "the stream S is a work queue, whose consumers begin with its first message; leave \
+                 out create.start";
     assert_eq!(
         (probed.as_str(), opened.as_str()),
         (&*format!("create: {words}"), words)

@@ -742,7 +742,13 @@ async fn a_probe_says_what_it_finds(release: NatsRelease) {
     })
     .await;
     let told = probe(adopt).await.unwrap();
-    assert!(told.contains("consumer c with 3 to come and 0 unacknowledged; it gives a message up after 3 deliveries"), "{told}");
+    assert!(
+        told.contains(
+            "consumer c with 3 to come and 0 unacknowledged; it gives a message up after 3 \
+             deliveries"
+        ),
+        "{told}"
+    );
     let told = probe(json!({ "url": nats.server.url(), "subject": "a.*" }))
         .await
         .unwrap();

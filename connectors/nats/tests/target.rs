@@ -190,7 +190,8 @@ async fn what_is_published_again_is_kept_once(release: NatsRelease) {
 async fn each_refusal_has_its_class(release: NatsRelease) {
     let server = NatsServer::start_with(
         release,
-        "max_payload: 10000\nauthorization { users: [{ user: app, password: p, permissions: { publish: { deny: \"forbidden.>\" } } }] }",
+        "max_payload: 10000\nauthorization { users: [{ user: app, password: p, permissions: { \
+         publish: { deny: \"forbidden.>\" } } }] }",
     )
     .await;
     let options = async_nats::ConnectOptions::with_user_and_password("app".into(), "p".into());

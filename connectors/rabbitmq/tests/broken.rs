@@ -321,8 +321,9 @@ async fn a_client_certificate_that_is_missing_or_not_trusted() {
     ] {
         let port = free_port();
         let options = format!(
-            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {trusted}\nssl_options.certfile = {}\nssl_options.keyfile = {}\n\
-             ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true",
+            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {trusted}\n\
+             ssl_options.certfile = {}\nssl_options.keyfile = {}\nssl_options.verify = \
+             verify_peer\nssl_options.fail_if_no_peer_cert = true",
             file("leaf.pem"),
             file("leaf.key")
         );

@@ -67,27 +67,32 @@ fn github_events_map_as_the_adapter_says() {
         (
             "issues",
             r#""action":"opened","issue":{"number":7,"updated_at":"2019-05-15T15:20:18Z"}"#,
-            "issues.opened | https://api.github.com/repos/o/r | 72d3162e | 7 | 2019-05-15T15:20:18Z",
+            "issues.opened | https://api.github.com/repos/o/r | 72d3162e | 7 | \
+             2019-05-15T15:20:18Z",
         ),
         (
             "pull_request",
             r#""action":"closed","number":2,"pull_request":{"updated_at":"2019-05-15T15:20:33Z"}"#,
-            "pull_request.closed | https://api.github.com/repos/o/r | 72d3162e | 2 | 2019-05-15T15:20:33Z",
+            "pull_request.closed | https://api.github.com/repos/o/r | 72d3162e | 2 | \
+             2019-05-15T15:20:33Z",
         ),
         (
             "check_run",
             r#""action":"created","check_run":{"id":128620228,"completed_at":null,"started_at":"2019-05-15T15:21:12Z"}"#,
-            "check_run.created | https://api.github.com/repos/o/r | 72d3162e | 128620228 | 2019-05-15T15:21:12Z",
+            "check_run.created | https://api.github.com/repos/o/r | 72d3162e | 128620228 | \
+             2019-05-15T15:21:12Z",
         ),
         (
             "commit_comment",
             r#""action":"created","comment":{"url":"https://api.github.com/c/1","commit_id":"abc","id":1,"updated_at":"2019-05-15T15:20:39Z"}"#,
-            "commit_comment.created | https://api.github.com/c/1/abc | 72d3162e | 1 | 2019-05-15T15:20:39Z",
+            "commit_comment.created | https://api.github.com/c/1/abc | 72d3162e | 1 | \
+             2019-05-15T15:20:39Z",
         ),
         (
             "issue_comment",
             r#""action":"created","issue":{"url":"https://api.github.com/i/1"},"comment":{"id":5,"updated_at":"2019-05-15T15:20:21Z"}"#,
-            "issue_comment.created | https://api.github.com/i/1 | 72d3162e | 5 | 2019-05-15T15:20:21Z",
+            "issue_comment.created | https://api.github.com/i/1 | 72d3162e | 5 | \
+             2019-05-15T15:20:21Z",
         ),
         (
             "create",
@@ -97,7 +102,8 @@ fn github_events_map_as_the_adapter_says() {
         (
             "deployment_status",
             r#""deployment_status":{"state":"success","url":"https://api.github.com/s","updated_at":"2019-05-15T15:20:53Z"},"deployment":{"url":"https://api.github.com/d"}"#,
-            "deployment_status.success | https://api.github.com/d | 72d3162e | https://api.github.com/s | 2019-05-15T15:20:53Z",
+            "deployment_status.success | https://api.github.com/d | 72d3162e | \
+             https://api.github.com/s | 2019-05-15T15:20:53Z",
         ),
         (
             "public",
@@ -107,7 +113,8 @@ fn github_events_map_as_the_adapter_says() {
         (
             "release",
             r#""action":"published","release":{"id":17,"published_at":"2019-05-15T15:20:53Z","created_at":"2018-01-01T00:00:00Z"}"#,
-            "release.published | https://api.github.com/repos/o/r | 72d3162e | 17 | 2019-05-15T15:20:53Z",
+            "release.published | https://api.github.com/repos/o/r | 72d3162e | 17 | \
+             2019-05-15T15:20:53Z",
         ),
         (
             "membership",
@@ -117,7 +124,8 @@ fn github_events_map_as_the_adapter_says() {
         (
             "marketplace_purchase",
             r#""action":"purchased","sender":{"url":"https://api.github.com/users/username"},"effective_date":"2017-10-25T00:00:00+00:00","marketplace_purchase":{"account":{"login":"u"}}"#,
-            "marketplace_purchase.purchased | https://api.github.com/users | 72d3162e | u | 2017-10-25T00:00:00+00:00",
+            "marketplace_purchase.purchased | https://api.github.com/users | 72d3162e | u | \
+             2017-10-25T00:00:00+00:00",
         ),
         (
             "security_advisory",
@@ -132,7 +140,8 @@ fn github_events_map_as_the_adapter_says() {
         (
             "status",
             r#""state":"success","sha":"abc","updated_at":"2019-05-15T15:20:41+00:00""#,
-            "status.success | https://api.github.com/repos/o/r | 72d3162e | abc | 2019-05-15T15:20:41+00:00",
+            "status.success | https://api.github.com/repos/o/r | 72d3162e | abc | \
+             2019-05-15T15:20:41+00:00",
         ),
         (
             "watch",
@@ -203,9 +212,11 @@ fn gitlab_events_map_as_the_adapter_says() {
             "issue.opened | https://gitlab.com/a/b | k | 23 | NOW",
         ),
         (note("Commit"), "note.commit | https://gitlab.com/c/1 | k | 12 | 2015-05-17T18:08:09Z"),
-        (note("MergeRequest"), "note.merge_request | https://gitlab.com/a/b/x/1 | k | 12 | 2015-05-17T18:08:09Z"),
+        (note("MergeRequest"), "note.merge_request | https://gitlab.com/a/b/x/1 | k | 12 | \
+                                2015-05-17T18:08:09Z"),
         (note("Issue"), "note.issue | https://gitlab.com/a/b/x/1 | k | 12 | 2015-05-17T18:08:09Z"),
-        (note("Snippet"), "note.snippet | https://gitlab.com/a/b/x/1 | k | 12 | 2015-05-17T18:08:09Z"),
+        (note("Snippet"), "note.snippet | https://gitlab.com/a/b/x/1 | k | 12 | \
+                           2015-05-17T18:08:09Z"),
         (
             r#""object_kind":"merge_request","object_attributes":{"iid":1,"action":"open","created_at":"2013-12-03T17:23:34Z"}"#.to_owned(),
             "merge_request.open | https://gitlab.com/a/b | k | 1 | 2013-12-03T17:23:34Z",
@@ -249,7 +260,8 @@ fn other_senders_map_by_documented_defaults() {
             "stripe",
             &[json],
             r#"{"id":"evt_1","type":"invoice.paid","created":1680064028,"data":{"object":{"id":"in_1"}}}"#,
-            "com.stripe.invoice.paid | https://api.stripe.com | evt_1 | in_1 | 2023-03-29T04:27:08Z",
+            "com.stripe.invoice.paid | https://api.stripe.com | evt_1 | in_1 | \
+             2023-03-29T04:27:08Z",
         ),
         (
             "stripe",
@@ -261,7 +273,8 @@ fn other_senders_map_by_documented_defaults() {
             "stripe",
             &[json],
             r#"{"id":"evt_3","type":"v1.billing.meter.no_meter_found","created":"2024-09-26T17:46:22.134Z","related_object":{"id":"m"}}"#,
-            "com.stripe.v1.billing.meter.no_meter_found | https://api.stripe.com | evt_3 | m | 2024-09-26T17:46:22.134Z",
+            "com.stripe.v1.billing.meter.no_meter_found | https://api.stripe.com | evt_3 | m | \
+             2024-09-26T17:46:22.134Z",
         ),
         (
             "slack",

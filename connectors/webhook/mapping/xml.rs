@@ -91,7 +91,8 @@ mod tests {
     fn a_flat_envelope_is_read_and_nothing_is_expanded() {
         let read = |text: &str| fields(text, "N").map(|fields| Value::Object(fields).to_string());
         let told = read(
-            "\u{feff}<?xml version=\"1.0\"?>\n<N xmlns=\"u:x\">\n <a>1 &lt;&#x41;&#66;&amp;lt;</a>\n <b/><c><![CDATA[<x>&y;]]></c><d><e>no</e></d></N>\n",
+            "\u{feff}<?xml version=\"1.0\"?>\n<N xmlns=\"u:x\">\n <a>1 \
+             &lt;&#x41;&#66;&amp;lt;</a>\n <b/><c><![CDATA[<x>&y;]]></c><d><e>no</e></d></N>\n",
         );
         assert_eq!(
             told.unwrap(),

@@ -37,7 +37,8 @@ impl Reaction {
             && call
                 .header("x-amz-sns-rawdelivery")
                 .is_some_and(|value| value == "true");
-        let detail = "Amazon SNS does not sign raw messages; turn off the subscription's raw message delivery";
+        let detail = "Amazon SNS does not sign raw messages; turn off the subscription's raw \
+                      message delivery";
         is_raw.then(|| Refusal::new(StatusCode::UNAUTHORIZED, detail))
     }
 

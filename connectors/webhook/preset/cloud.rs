@@ -23,7 +23,8 @@ macro_rules! sns_version {
 
 pub(super) const AWS_SNS: Preset = Preset {
     name: "aws-sns",
-    about: "Amazon SNS by HTTP: the message's own signature, RSA by a certificate of Amazon's. Subscriptions are confirmed; raw delivery is not signed.",
+    about: "Amazon SNS by HTTP: the message's own signature, RSA by a certificate of Amazon's. \
+            Subscriptions are confirmed; raw delivery is not signed.",
     form: Form::Sns,
     schemes: &[
         sns_version!("1", "rsa-sha1"),
@@ -37,7 +38,8 @@ pub(super) const AWS_SNS: Preset = Preset {
 
 pub(super) const GOOGLE_PUBSUB: Preset = Preset {
     name: "google-pubsub",
-    about: "Google Pub/Sub's push with authentication: a token of the subscription's service account, signed by Google.",
+    about: "Google Pub/Sub's push with authentication: a token of the subscription's service \
+            account, signed by Google.",
     form: Form::PubSub,
     schemes: &[
         r#"{ "header": "authorization", "prefix": "Bearer ", "algorithm": "jwt", "tolerance": "1m",
@@ -51,7 +53,8 @@ pub(super) const GOOGLE_PUBSUB: Preset = Preset {
 
 pub(super) const PAYPAL: Preset = Preset {
     name: "paypal",
-    about: "PayPal: `PayPal-Transmission-Sig`, RSA with SHA-256 by a certificate of PayPal's over id, time, the webhook's id and the body's CRC-32.",
+    about: "PayPal: `PayPal-Transmission-Sig`, RSA with SHA-256 by a certificate of PayPal's over \
+            id, time, the webhook's id and the body's CRC-32.",
     form: Form::Paypal,
     schemes: &[
         r#"{ "header": "paypal-transmission-sig", "encoding": "base64", "algorithm": "rsa-sha256",
@@ -73,7 +76,8 @@ pub(super) const PAYPAL: Preset = Preset {
 
 pub(super) const ALIBABA_EVENTBRIDGE: Preset = Preset {
     name: "alibaba-eventbridge",
-    about: "Alibaba Cloud EventBridge: the target's token, and a signature over address, headers and body by a certificate of Alibaba's; set `url` behind a proxy.",
+    about: "Alibaba Cloud EventBridge: the target's token, and a signature over address, headers \
+            and body by a certificate of Alibaba's; set `url` behind a proxy.",
     form: Form::EventBridge,
     schemes: &[
         r#"{ "header": "x-eventbridge-signature-v2", "encoding": "base64", "algorithm": "rsa-sha256", "token": "<$.headers.x-eventbridge-signature-token>",
@@ -103,7 +107,8 @@ pub(super) const ALIBABA_EVENTBRIDGE: Preset = Preset {
 
 pub(super) const ALIBABA_MNS: Preset = Preset {
     name: "alibaba-mns",
-    about: "Alibaba Cloud's Message Service (SMQ) by HTTP: `Authorization`, RSA with SHA-1 by a certificate of Alibaba's over headers, address and the body's MD5.",
+    about: "Alibaba Cloud's Message Service (SMQ) by HTTP: `Authorization`, RSA with SHA-1 by a \
+            certificate of Alibaba's over headers, address and the body's MD5.",
     form: Form::Mns,
     schemes: &[
         r#"{ "header": "authorization", "encoding": "base64", "algorithm": "rsa-sha1", "signed": "<$.alibaba_mns>",

@@ -29,7 +29,8 @@ pub(super) const BITBUCKET: Preset = Preset {
 
 pub(super) const GITEA: Preset = Preset {
     name: "gitea",
-    about: "Gitea and Forgejo: `X-Gitea-Signature` or `X-Forgejo-Signature`, HMAC-SHA256 over the body.",
+    about: "Gitea and Forgejo: `X-Gitea-Signature` or `X-Forgejo-Signature`, HMAC-SHA256 over the \
+            body.",
     schemes: &[
         r#"{"header": "x-gitea-signature"}"#,
         r#"{"header": "x-forgejo-signature"}"#,
@@ -86,7 +87,8 @@ pub(super) const GOGS: Preset = Preset {
 
 pub(super) const DOCKER_HUB: Preset = Preset {
     name: "docker-hub",
-    about: "Docker Hub, which does not sign: the secret as `?token=` in the address. Use it over TLS only.",
+    about: "Docker Hub, which does not sign: the secret as `?token=` in the address. Use it over \
+            TLS only.",
     schemes: &[r#"{"query": "token", "encoding": "text", "algorithm": "token"}"#],
     event: Events::Rows(&Rows {
         ty: &["com.docker.hub.push"],
@@ -147,7 +149,8 @@ pub(super) const LINEAR: Preset = Preset {
 
 pub(super) const SENTRY: Preset = Preset {
     name: "sentry",
-    about: "Sentry: `Sentry-Hook-Signature`, HMAC-SHA256 over the body, by the integration's client secret.",
+    about: "Sentry: `Sentry-Hook-Signature`, HMAC-SHA256 over the body, by the integration's \
+            client secret.",
     schemes: &[r#"{"header": "sentry-hook-signature"}"#],
     event: Events::Rows(&Rows {
         ty: &[

@@ -50,7 +50,8 @@ pub(super) const PADDLE: Preset = Preset {
 
 pub(super) const ADYEN: Preset = Preset {
     name: "adyen",
-    about: "Adyen standard webhooks: `hmacSignature` of each item, HMAC-SHA256 over its main fields; the key is hexadecimal.",
+    about: "Adyen standard webhooks: `hmacSignature` of each item, HMAC-SHA256 over its main \
+            fields; the key is hexadecimal.",
     schemes: &[
         r#"{"each": "notificationItems", "field": "NotificationRequestItem.additionalData.hmacSignature", "encoding": "base64", "key": "hex", "signed": "<$.fields.NotificationRequestItem.pspReference?>:<$.fields.NotificationRequestItem.originalReference?>:<$.fields.NotificationRequestItem.merchantAccountCode?>:<$.fields.NotificationRequestItem.merchantReference?>:<$.fields.NotificationRequestItem.amount.value?>:<$.fields.NotificationRequestItem.amount.currency?>:<$.fields.NotificationRequestItem.eventCode>:<$.fields.NotificationRequestItem.success>"}"#,
     ],

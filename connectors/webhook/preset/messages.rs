@@ -23,7 +23,8 @@ pub(super) const CALENDLY: Preset = Preset {
 
 pub(super) const DISCORD: Preset = Preset {
     name: "discord",
-    about: "Discord: `X-Signature-Ed25519` over time and body; the secret is the application's public key. PING is answered, interactions are deferred.",
+    about: "Discord: `X-Signature-Ed25519` over time and body; the secret is the application's \
+            public key. PING is answered, interactions are deferred.",
     schemes: &[
         r#"{"header": "x-signature-ed25519", "algorithm": "ed25519", "key": "hex", "signed": "<$.timestamp><$.body>", "timestamp": "<$.headers.x-signature-timestamp>"}"#,
     ],
@@ -69,7 +70,8 @@ pub(super) const INTERCOM: Preset = Preset {
 
 pub(super) const MAILGUN: Preset = Preset {
     name: "mailgun",
-    about: "Mailgun: the body's own signature, HMAC-SHA256 over its time and token (of a subaccount also its parent's). What else is in the body is not signed.",
+    about: "Mailgun: the body's own signature, HMAC-SHA256 over its time and token (of a \
+            subaccount also its parent's). What else is in the body is not signed.",
     schemes: &[
         r#"{"field": "signature.signature", "signed": "<$.timestamp><$.fields.signature.token>", "timestamp": "<$.fields.signature.timestamp>"}"#,
         r#"{"field": "signature.parent-signature", "signed": "<$.timestamp><$.fields.signature.token>", "timestamp": "<$.fields.signature.timestamp>"}"#,
@@ -93,7 +95,8 @@ pub(super) const MAILGUN: Preset = Preset {
 
 pub(super) const META: Preset = Preset {
     name: "meta",
-    about: "Meta (Facebook, Instagram, WhatsApp): `X-Hub-Signature-256`, HMAC-SHA256 over the body, by the app's secret; `verify_token` is for the registration.",
+    about: "Meta (Facebook, Instagram, WhatsApp): `X-Hub-Signature-256`, HMAC-SHA256 over the \
+            body, by the app's secret; `verify_token` is for the registration.",
     form: Form::Verified,
     schemes: &[r#"{"header": "x-hub-signature-256", "prefix": "sha256="}"#],
     event: Events::Rows(&Rows {
@@ -125,7 +128,8 @@ pub(super) const META: Preset = Preset {
 
 pub(super) const TWILIO: Preset = Preset {
     name: "twilio",
-    about: "Twilio: `X-Twilio-Signature`, HMAC-SHA1 over address and form, by the account's auth token, or HMAC-SHA256 by a shared key; set `url` behind a proxy.",
+    about: "Twilio: `X-Twilio-Signature`, HMAC-SHA1 over address and form, by the account's auth \
+            token, or HMAC-SHA256 by a shared key; set `url` behind a proxy.",
     schemes: &[
         r#"{"header": "x-twilio-signature", "encoding": "base64", "algorithm": "sha1", "signed": "<$.url><$.sorted_form>"}"#,
         r#"{"header": "x-twilio-signature", "encoding": "base64", "algorithm": "sha1", "signed": "<$.url>", "digest": "<$.query.bodySHA256>"}"#,
@@ -182,7 +186,8 @@ pub(super) const ZENDESK: Preset = Preset {
 
 pub(super) const ZOOM: Preset = Preset {
     name: "zoom",
-    about: "Zoom: `x-zm-signature`, HMAC-SHA256 over time and body; the registration's challenge is answered.",
+    about: "Zoom: `x-zm-signature`, HMAC-SHA256 over time and body; the registration's challenge \
+            is answered.",
     schemes: &[
         r#"{"header": "x-zm-signature", "prefix": "v0=", "signed": "v0:<$.timestamp>:<$.body>", "timestamp": "<$.headers.x-zm-request-timestamp>"}"#,
     ],

@@ -12,7 +12,8 @@ const BASIC: &str = r#"{"header": "authorization", "prefix": "Basic ", "encoding
 
 pub(super) const PAGERDUTY: Preset = Preset {
     name: "pagerduty",
-    about: "PagerDuty: `X-PagerDuty-Signature`, HMAC-SHA256 over the body, of several while secrets change.",
+    about: "PagerDuty: `X-PagerDuty-Signature`, HMAC-SHA256 over the body, of several while \
+            secrets change.",
     schemes: &[r#"{"header": "x-pagerduty-signature", "separator": ",", "prefix": "v1="}"#],
     event: Events::Rows(&Rows {
         ty: &[
@@ -33,7 +34,8 @@ pub(super) const PAGERDUTY: Preset = Preset {
 
 pub(super) const ALERTMANAGER: Preset = Preset {
     name: "alertmanager",
-    about: "Prometheus Alertmanager: the secret as bearer token, or `user:password` by Basic authentication. Use it over TLS only.",
+    about: "Prometheus Alertmanager: the secret as bearer token, or `user:password` by Basic \
+            authentication. Use it over TLS only.",
     schemes: &[BEARER, BASIC],
     event: Events::Rows(&Rows {
         ty: &[
@@ -49,7 +51,9 @@ pub(super) const ALERTMANAGER: Preset = Preset {
 
 pub(super) const GRAFANA: Preset = Preset {
     name: "grafana",
-    about: "Grafana alerting: `X-Grafana-Alerting-Signature` (HMAC-SHA256 over the body, or over `X-Grafana-Alerting-Timestamp` and body), a bearer token, or `user:password` by Basic authentication.",
+    about: "Grafana alerting: `X-Grafana-Alerting-Signature` (HMAC-SHA256 over the body, or over \
+            `X-Grafana-Alerting-Timestamp` and body), a bearer token, or `user:password` by Basic \
+            authentication.",
     schemes: &[
         r#"{"header": "x-grafana-alerting-signature", "signed": "<$.timestamp>:<$.body>", "timestamp": "<$.headers.x-grafana-alerting-timestamp>"}"#,
         r#"{"header": "x-grafana-alerting-signature"}"#,
@@ -67,7 +71,8 @@ pub(super) const GRAFANA: Preset = Preset {
 
 pub(super) const KUBERNETES_AUDIT: Preset = Preset {
     name: "kubernetes-audit",
-    about: "Kubernetes' audit webhook: the secret as bearer token, or `user:password` by Basic authentication; each audit event becomes one.",
+    about: "Kubernetes' audit webhook: the secret as bearer token, or `user:password` by Basic \
+            authentication; each audit event becomes one.",
     schemes: &[BEARER, BASIC],
     event: Events::Rows(&Rows {
         ty: &[
@@ -90,7 +95,8 @@ pub(super) const KUBERNETES_AUDIT: Preset = Preset {
 
 pub(super) const AZURE_EVENT_GRID: Preset = Preset {
     name: "azure-event-grid",
-    about: "Azure Event Grid: the secret as `?code=` in the address or as bearer token; its own schema and CloudEvents. The validation is answered.",
+    about: "Azure Event Grid: the secret as `?code=` in the address or as bearer token; its own \
+            schema and CloudEvents. The validation is answered.",
     schemes: &[
         r#"{"query": "code", "encoding": "text", "algorithm": "token"}"#,
         BEARER,
@@ -115,7 +121,8 @@ pub(super) const AZURE_EVENT_GRID: Preset = Preset {
 
 pub(super) const MICROSOFT_GRAPH: Preset = Preset {
     name: "microsoft-graph",
-    about: "Microsoft Graph: the secret as each notification's `clientState`. The validation token is answered.",
+    about: "Microsoft Graph: the secret as each notification's `clientState`. The validation token \
+            is answered.",
     schemes: &[
         r#"{"each": "value", "field": "clientState", "encoding": "text", "algorithm": "token"}"#,
     ],

@@ -56,7 +56,8 @@ const GITHUB: Preset = Preset {
 
 const GITLAB: Preset = Preset {
     name: "gitlab",
-    about: "GitLab: a signing token (`webhook-signature`, HMAC-SHA256 over id, time and body), or the secret itself as `X-Gitlab-Token`, over TLS only.",
+    about: "GitLab: a signing token (`webhook-signature`, HMAC-SHA256 over id, time and body), or \
+            the secret itself as `X-Gitlab-Token`, over TLS only.",
     schemes: &[
         r#"{ "header": "x-gitlab-token", "encoding": "text", "algorithm": "token" }"#,
         standard!("webhook", "v1", ""),
@@ -88,7 +89,8 @@ const STRIPE: Preset = Preset {
 
 const SLACK: Preset = Preset {
     name: "slack",
-    about: "Slack: `X-Slack-Signature`, HMAC-SHA256 over time and body; the registration's challenge is answered.",
+    about: "Slack: `X-Slack-Signature`, HMAC-SHA256 over time and body; the registration's \
+            challenge is answered.",
     schemes: &[
         r#"{ "header": "x-slack-signature", "prefix": "v0=", "signed": "v0:<$.timestamp>:<$.body>", "timestamp": "<$.headers.x-slack-request-timestamp>" }"#,
     ],
@@ -101,7 +103,8 @@ const SLACK: Preset = Preset {
 
 const STANDARD: Preset = Preset {
     name: "standard",
-    about: "Standard Webhooks 1.0: `webhook-signature` or `svix-signature`, over id, time and body; `v1` with a `whsec_…` secret, `v1a` with a `whpk_…` public key.",
+    about: "Standard Webhooks 1.0: `webhook-signature` or `svix-signature`, over id, time and \
+            body; `v1` with a `whsec_…` secret, `v1a` with a `whpk_…` public key.",
     schemes: STANDARD_SCHEMES,
     ..ROW
 };

@@ -294,7 +294,9 @@ impl<'v> Check<'v> {
         };
         if !keys.knows(&token) {
             return Err(Fault::Wrong(
-                "the token is signed by a key that its issuer does not name, or by an algorithm that is not taken".to_owned(),
+                "the token is signed by a key that its issuer does not name, or by an algorithm \
+                 that is not taken"
+                    .to_owned(),
             ));
         }
         if keys.fits(&token) {
@@ -383,7 +385,8 @@ fn check_time(text: &str, unit: Unit, tolerance: Interval, now: Timestamp) -> Re
         return Ok(());
     }
     Err(format!(
-        "the signed time lies more than {tolerance} from this clock; send it anew, and check both clocks"
+        "the signed time lies more than {tolerance} from this clock; send it anew, and check both \
+         clocks"
     ))
 }
 

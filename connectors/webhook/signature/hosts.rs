@@ -45,7 +45,8 @@ impl HostPattern {
                 && origin.password().is_none();
             if !bare || !is_secure(&origin) {
                 return Err(format!(
-                    "`{text}` is not https://host:port; without TLS only this machine may be asked, by http://127.0.0.1:port"
+                    "`{text}` is not https://host:port; without TLS only this machine may be \
+                     asked, by http://127.0.0.1:port"
                 ));
             }
             return Ok(Self {

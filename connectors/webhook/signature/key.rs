@@ -85,8 +85,10 @@ fn key(scheme: &Scheme, secret: &str) -> Result<Key, &'static str> {
         Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Sha512 => Ok(Key::Hmac(bytes)),
         Algorithm::Token => Ok(Key::Token(Sha256::digest(bytes).into())),
         Algorithm::Ed25519 => {
-            let bytes: [u8; 32] =
-                bytes.try_into().map_err(|_| "is not an ed25519 public key of 32 bytes; say with key: hex or base64 how it is written")?;
+            let bytes: [u8; 32] = bytes.try_into().map_err(|_| {
+                "is not an ed25519 public key of 32 bytes; say with key: hex or base64 how it is \
+                 written"
+            })?;
             ed25519(&bytes)
         }
         Algorithm::RsaSha1 | Algorithm::RsaSha256 => Err("is not a public key in PEM"),

@@ -327,7 +327,8 @@ impl Keyring {
             tracing::warn!(
                 url,
                 why,
-                "the key of a webhook's sender cannot be fetched; until then its calls are answered 503"
+                "the key of a webhook's sender cannot be fetched; until then its calls are \
+                 answered 503"
             );
         }
     }

@@ -441,7 +441,8 @@ impl Scheme {
             (None, None) => {}
         }
         if self.jwt.is_some() != (self.algorithm == Algorithm::Jwt) {
-            let help = "write algorithm: jwt and jwt: { issuer: …, audience: …, jwks: https://… } together";
+            let help = "write algorithm: jwt and jwt: { issuer: …, audience: …, jwks: https://… } \
+                        together";
             problems.push(
                 Problem::new("one of algorithm: jwt and jwt is missing")
                     .at("algorithm")
@@ -459,7 +460,8 @@ impl Scheme {
             None => true,
         };
         if !by_certificate {
-            let help = "write rsa-sha256 or rsa-sha1; of an HMAC whose key is packed up, name it with hmac_key";
+            let help = "write rsa-sha256 or rsa-sha1; of an HMAC whose key is packed up, name it \
+                        with hmac_key";
             problems.push(
                 Problem::new("this is not signed with a certificate's key")
                     .at("algorithm")
@@ -467,7 +469,8 @@ impl Scheme {
             );
         }
         if self.token.is_some() && (self.certificate.is_none() || self.secret.is_none()) {
-            let help = "it says where the secret is shown beside a certificate's signature; a token alone is algorithm: token";
+            let help = "it says where the secret is shown beside a certificate's signature; a \
+                        token alone is algorithm: token";
             problems.push(
                 Problem::new("there is no secret, or no certificate")
                     .at("token")
@@ -514,7 +517,8 @@ impl Scheme {
         if over(|part| matches!(part, Ref::Secret))
             && (self.certificate.is_none() || self.secret.is_none())
         {
-            let help = "it stands for a text that a certificate's key signs with the rest; an HMAC has the secret in it as it is";
+            let help = "it stands for a text that a certificate's key signs with the rest; an HMAC \
+                        has the secret in it as it is";
             problems.push(
                 Problem::new("<$.secret> is a secret beside a certificate")
                     .at("signed")

@@ -51,7 +51,8 @@ pub(super) enum Ref {
 }
 
 /// What a reference may begin with, in the words of a message.
-const ROOTS: &str = "body, timestamp, url, method, path, sorted_form, crc32, secret, headers.…, query.…, fields.…, pairs.…";
+const ROOTS: &str = "body, timestamp, url, method, path, sorted_form, crc32, secret, headers.…, \
+                     query.…, fields.…, pairs.…";
 
 impl Template {
     /// `<$.body>`.

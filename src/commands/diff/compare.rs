@@ -392,7 +392,8 @@ impl fmt::Display for Report {
             )?,
             _ => writeln!(
                 f,
-                "{events} event{plural} since {since}: {moved} would go elsewhere or be made into something else"
+                "{events} event{plural} since {since}: {moved} would go elsewhere or be made into \
+                 something else"
             )?,
         }
         writeln!(

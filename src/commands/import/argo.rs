@@ -139,7 +139,11 @@ fn rule(
         draft,
     )?;
     if unwrapped {
-        draft.note(of, "its paths began with `body`, in which Argo wraps what comes; here that is the data itself");
+        draft.note(
+            of,
+            "its paths began with `body`, in which Argo wraps what comes; here that is the data \
+             itself",
+        );
     }
     if let Some(transform) = transform {
         rule.insert("transform".to_owned(), transform);
@@ -216,7 +220,11 @@ fn target(
         return other::target(template, dependency, unwrapped, of, draft);
     };
     if http.get("dynamicHeaders").is_some() || http.get("parameters").is_some() {
-        draft.note(of, "its address or headers are made of the event: templates in `http.url` and `http.headers` do that here");
+        draft.note(
+            of,
+            "its address or headers are made of the event: templates in `http.url` and \
+             `http.headers` do that here",
+        );
         let (name, transform) = other::unknown(
             "http",
             template.pointer("/name"),

@@ -59,11 +59,15 @@ pub(super) fn take(value: &Value, stem: &str, draft: &mut Draft) {
         .waiting
         .iter()
         .position(|rule| Some(&rule.name) == draft.last_rule.as_ref());
-    match named.or(before).and_then(|index| draft.waiting.get_mut(index)) {
+    match named
+        .or(before)
+        .and_then(|index| draft.waiting.get_mut(index))
+    {
         Some(rule) => rule.targets.extend(targets.iter().cloned()),
         None => draft.left_out(
             &format!("{} targets", targets.len()),
-            "nobody knows whose they are: give them behind the rule that `describe-rule` prints, or in a file of the rule's name",
+            "nobody knows whose they are: give them behind the rule that `describe-rule` prints, \
+             or in a file of the rule's name",
         ),
     }
 }
@@ -206,7 +210,8 @@ pub(super) fn finish(draft: &mut Draft) {
         }
         if targets.is_empty() {
             let what = format!(
-                "what {name} called, of which nothing was given (`aws events list-targets-by-rule`),"
+                "what {name} called, of which nothing was given (`aws events \
+                 list-targets-by-rule`),"
             );
             to.push(draft.unknown_target(&name, &of, &what, structured()).into());
         }
@@ -279,7 +284,11 @@ fn destination(target: &Value, rule: &str, rule_arn: &str, draft: &mut Draft) ->
         structured()
     };
     if transform.is_none() {
-        draft.note(&of, "it is given the whole event as a CloudEvent in JSON: `type` and `data` stand for `detail-type` and `detail`");
+        draft.note(
+            &of,
+            "it is given the whole event as a CloudEvent in JSON: `type` and `data` stand for \
+             `detail-type` and `detail`",
+        );
     }
     let headers = headers(target, &of, draft);
     with.extend(headers.map(|headers| ("headers".to_owned(), headers)));

@@ -61,8 +61,15 @@ pub(super) fn take(trigger: &Value, draft: &mut Draft) {
         }
         if let Some(sink) = delivery.get("deadLetterSink") {
             match addressed(sink, namespace, Map::new(), &of, draft) {
-                Some(target) => drop(rule.insert("on_failure".to_owned(), json!({ "to": target, "send": "original" }))),
-                None => draft.note(&of, "its dead letter sink has no address; dead letters are kept by the bus: `pointsman dead list`"),
+                Some(target) => drop(rule.insert(
+                    "on_failure".to_owned(),
+                    json!({ "to": target, "send": "original" }),
+                )),
+                None => draft.note(
+                    &of,
+                    "its dead letter sink has no address; dead letters are kept by the bus: \
+                     `pointsman dead list`",
+                ),
             }
         }
     }

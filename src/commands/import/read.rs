@@ -73,9 +73,13 @@ pub(super) fn values(text: &str, name: &str) -> Result<Vec<Value>, CommandError>
             .map_err(|why| CommandError::new(format!("cannot import {name}: {why}")))?,
         Err(_) if is_hcl(text) => {
             let error = CommandError::new(format!(
-                "cannot import {name}: it is written in Terraform's own language (HCL), of which only the JSON is read"
+                "cannot import {name}: it is written in Terraform's own language (HCL), of which \
+                 only the JSON is read"
             ));
-            return Err(error.help("give what it plans: terraform plan -out plan && terraform show -json plan > plan.json"));
+            return Err(error.help(
+                "give what it plans: terraform plan -out plan && terraform show -json plan > \
+                 plan.json",
+            ));
         }
         // YAML may begin like JSON, and its reader says where a mistake is either way.
         Err(_) => yaml_values(text, name)?,

@@ -210,7 +210,9 @@ fn take_event(function: &str, event: &str, value: &Value, resolver: &Resolver, d
         "S3" => return bucket(function, event, &described, resolver, draft),
         kind => {
             let what = match kind {
-                "Api" | "HttpApi" => "a call of an API is answered by the function itself; a webhook takes what need not be".to_owned(),
+                "Api" | "HttpApi" => "a call of an API is answered by the function itself; a \
+                                      webhook takes what need not be"
+                    .to_owned(),
                 _ => format!("the event source {kind} has no counterpart"),
             };
             return draft.left_out(&format!("function {function}, event {event}"), &what);
@@ -298,7 +300,11 @@ fn bucket(function: &str, event: &str, properties: &Value, resolver: &Resolver, 
     if types.is_empty() {
         return draft.left_out(&of, "it does not say which events of the bucket it takes");
     }
-    draft.note(&of, "the bucket is listed every 5m; give `notifications` to be told at once. The function is given a CloudEvent for each object, no `Records`");
+    draft.note(
+        &of,
+        "the bucket is listed every 5m; give `notifications` to be told at once. The function is \
+         given a CloudEvent for each object, no `Records`",
+    );
     let source = draft.source(
         &format!("{function}-{event}"),
         json!({ "object-storage": settings }),

@@ -284,7 +284,8 @@ async fn a_subscription_that_hangs_does_not_slow_another_of_its_target() {
         let (alone, beside) = (alone[19], waits[waits.len() * 99 / 100]);
         assert!(
             beside <= alone * 2,
-            "{concurrency} slots, hangs after {hangs_after}: p99 {beside:?} beside it, {alone:?} alone"
+            "{concurrency} slots, hangs after {hangs_after}: p99 {beside:?} beside it, {alone:?} \
+             alone"
         );
     }
 }

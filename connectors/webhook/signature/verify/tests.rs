@@ -266,7 +266,8 @@ fn two_secrets_are_alive_in_a_rotation() {
 #[test]
 fn one_signature_of_a_list_is_enough() {
     let own = verifier(r#"{"standard":{"secret":"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}}"#);
-    let list = "v1,AAAA v2,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE= v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+    let list = "v1,AAAA v2,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE= \
+                v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
     let verify = |list: &str| {
         let signed = headers(&[STANDARD_ID, STANDARD_TIME, ("webhook-signature", list)]);
         own.verify_body(&signed, br#"{"test": 2432232314}"#, at(1_614_265_330))

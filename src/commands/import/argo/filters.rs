@@ -92,7 +92,8 @@ pub(super) fn query(path: &str, unwrapped: &mut bool) -> Result<String, String> 
         }
         Some(&"header") => {
             return Err(format!(
-                "it looks at {path}; headers are no part of an event here, a source's `event` makes attributes of them"
+                "it looks at {path}; headers are no part of an event here, a source's `event` \
+                 makes attributes of them"
             ));
         }
         _ => {}

@@ -37,7 +37,10 @@ pub(super) fn provider(
         };
         draft.note(
             of,
-            &format!("Argo subscribes by itself; here that is left to you: subscribe {path} to the topic, without raw message delivery"),
+            &format!(
+                "Argo subscribes by itself; here that is left to you: subscribe {path} to the \
+                 topic, without raw message delivery"
+            ),
         );
         return Some((
             webhook(&path, json!({ "aws-sns": { "topics": topics } })),
@@ -58,7 +61,13 @@ pub(super) fn provider(
     } else {
         format!(" for {}", events.join(", "))
     };
-    draft.note(of, &format!("have {signature} call {path}{events}: Argo registers itself there, and here that is left to you"));
+    draft.note(
+        of,
+        &format!(
+            "have {signature} call {path}{events}: Argo registers itself there, and here that is \
+             left to you"
+        ),
+    );
     let variable = format!(
         "{}_SECRET",
         slug(&format!("{kind}-{name}-{event}"))
@@ -70,12 +79,19 @@ pub(super) fn provider(
         &match settings.pointer(secret).filter(|_| !secret.is_empty()) {
             Some(_) => format!("put the secret that {signature} signs with into {variable}"),
             None => {
-                format!("Argo takes its calls unsigned; here they are checked: put the secret that {signature} signs with into {variable}")
+                format!(
+                    "Argo takes its calls unsigned; here they are checked: put the secret that \
+                     {signature} signs with into {variable}"
+                )
             }
         },
     );
     if kind == "slack" {
-        draft.note(of, "Argo tells of the `event` in what Slack sends; here the data is all of it: what was `body.type` is `event.type`");
+        draft.note(
+            of,
+            "Argo tells of the `event` in what Slack sends; here the data is all of it: what was \
+             `body.type` is `event.type`",
+        );
     }
     Some((
         webhook(

@@ -79,7 +79,11 @@ pub(super) fn unknown(
         None => None,
     };
     if settings.get("parameters").is_some() {
-        draft.note(of, "its `parameters`, which put values of the event into what it makes, are left to the function");
+        draft.note(
+            of,
+            "its `parameters`, which put values of the event into what it makes, are left to the \
+             function",
+        );
     }
     (
         Named::Unknown(named.unwrap_or(trigger).to_owned(), what),

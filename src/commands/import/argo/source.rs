@@ -65,21 +65,29 @@ pub(in crate::commands::import) fn take(source: &Value, draft: &mut Draft) {
 /// Why a kind is left out, with what can be written in its place.
 fn elsewhere(kind: &str) -> String {
     match kind {
-        "file" => "a source `directory: { path: … }` tells of all of a folder's files; give its rules a `match` on `type` and `subject`"
+        "file" => "a source `directory: { path: … }` tells of all of a folder's files; give its \
+                   rules a `match` on `type` and `subject`"
             .to_owned(),
         "generic" => "what it asks over gRPC can send CloudEvents to the ingress".to_owned(),
-        "sqs" => "there is no source for sqs; what it tells of a bucket comes by `object-storage`".to_owned(),
+        "sqs" => "there is no source for sqs; what it tells of a bucket comes by `object-storage`"
+            .to_owned(),
         "pubsub" => {
-            "there is no source that pulls; a push subscription calls a `webhook` with `signature: { google-pubsub: … }`".to_owned()
-        }
-        "azureEventsHub" | "azureServiceBus" | "azureQueueStorage" => {
-            format!("there is no source for {kind}; Event Grid calls a `webhook` with `signature: {{ azure-event-grid: … }}`")
-        }
-        "resource" => {
-            "there is no source for what happens to Kubernetes resources; `signature: { kubernetes-audit: … }` takes audit events"
+            "there is no source that pulls; a push subscription calls a `webhook` with `signature: \
+             { google-pubsub: … }`"
                 .to_owned()
         }
-        _ => format!("there is no source for {kind}; whatever sends CloudEvents can send them to the ingress"),
+        "azureEventsHub" | "azureServiceBus" | "azureQueueStorage" => {
+            format!(
+                "there is no source for {kind}; Event Grid calls a `webhook` with `signature: {{ \
+                 azure-event-grid: … }}`"
+            )
+        }
+        "resource" => "there is no source for what happens to Kubernetes resources; `signature: { \
+                       kubernetes-audit: … }` takes audit events"
+            .to_owned(),
+        _ => format!(
+            "there is no source for {kind}; whatever sends CloudEvents can send them to the ingress"
+        ),
     }
 }
 
@@ -113,7 +121,8 @@ fn minio(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Dr
     }
     draft.note(
         of,
-        "put its keys into S3_ACCESS_KEY and S3_SECRET_KEY. The bucket is listed every 5m; give `notifications` to be told at once",
+        "put its keys into S3_ACCESS_KEY and S3_SECRET_KEY. The bucket is listed every 5m; give \
+         `notifications` to be told at once",
     );
     draft.narrow(name, event, types);
     Ok(one("object-storage", body))
@@ -123,8 +132,11 @@ fn minio(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Dr
 fn amqp(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Draft) -> Made {
     let declared = text(settings, "/queueDeclare/name");
     let queue = if declared.is_empty() {
-        draft
-            .note(of, "its queue has a name of the server's choice; here it is a lasting one of its own, which fills while the bus is off");
+        draft.note(
+            of,
+            "its queue has a name of the server's choice; here it is a lasting one of its own, \
+             which fills while the bus is off",
+        );
         format!("{name}-{event}")
     } else {
         declared.to_owned()
@@ -177,7 +189,8 @@ fn amqp(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Dra
         ),
         (
             "/consume/autoAck",
-            "it acknowledges what it has not seen yet (`autoAck`): here a message is acknowledged once it is stored",
+            "it acknowledges what it has not seen yet (`autoAck`): here a message is acknowledged \
+             once it is stored",
         ),
         (
             "/exchangeDeclare/autoDelete",

@@ -302,12 +302,18 @@ mod tests {
             json!({"InputPath": "$.detail.items[*]"}),
             json!({"InputPath": "$.resources[0]"}),
             json!({"Input": "{\"job\": \"<$nightly\", \"n\": 1}"}),
-            transformer("{\"instance\": <instance>, \"state\": \"<state>\", \"note\": \"is <state> now\", \"tag\": [<tag>, 1], \"kind\": \"<kind>\"}"),
+            transformer(
+                "{\"instance\": <instance>, \"state\": \"<state>\", \"note\": \"is <state> now\", \
+                 \"tag\": [<tag>, 1], \"kind\": \"<kind>\"}",
+            ),
             transformer("{\"n\": <n>, \"in\": {\"n\": <n>}}"),
             transformer("\"Instance <instance> is in <state>\""),
             transformer("\"Instance <instance>\"\n\"is in <state>, \\\"now\\\" \\<$\""),
             transformer("<instance>"),
-            transformer("{\"rule\": \"<aws.events.rule-name>\", \"arn\": <aws.events.rule-arn>, \"event\": <aws.events.event.json>}"),
+            transformer(
+                "{\"rule\": \"<aws.events.rule-name>\", \"arn\": <aws.events.rule-arn>, \"event\": \
+                 <aws.events.event.json>}",
+            ),
             transformer("{\"at\": <aws.events.event.ingestion-time>}"),
             transformer("{\"at\": <nowhere>}"),
             transformer("{\"<state>\": 1}"),

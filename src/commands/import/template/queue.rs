@@ -53,13 +53,20 @@ pub(super) fn take(
     };
     let (source, mut rule) = match of_bucket(&id, template, resolver) {
         Some(_) if pattern.is_some() => {
-            return draft.left_out(&of, "it filters what a bucket tells by the message that tells it, which has no counterpart");
+            return draft.left_out(
+                &of,
+                "it filters what a bucket tells by the message that tells it, which has no \
+                 counterpart",
+            );
         }
         Some((settings, types)) => of_bucket_source(&name, settings, types, &of, draft),
         None => {
             draft.note(
                 &of,
-                &format!("no source reads a queue of SQS: its messages are taken from the queue {name} of a RabbitMQ here, whose address belongs into AMQP_URL"),
+                &format!(
+                    "no source reads a queue of SQS: its messages are taken from the queue {name} \
+                     of a RabbitMQ here, whose address belongs into AMQP_URL"
+                ),
             );
             let body = json!({ "rabbitmq": { "url": { "env": "AMQP_URL" }, "queue": name, "declare": { "type": "quorum" } } });
             (draft.source(&name, body), Map::new())
@@ -67,7 +74,11 @@ pub(super) fn take(
     };
     rule.insert("from".to_owned(), source.into());
     rule.extend(pattern.map(|pattern| ("match".to_owned(), pattern)));
-    draft.note(&of, "the function is given a CloudEvent for each message, whose body is the data, and no `Records`");
+    draft.note(
+        &of,
+        "the function is given a CloudEvent for each message, whose body is the data, and no \
+         `Records`",
+    );
     for key in [
         "BatchSize",
         "MaximumBatchingWindowInSeconds",
@@ -173,7 +184,10 @@ fn of_bucket_source(
     let variable = format!("{}_URL", slug(name).to_ascii_uppercase().replace('-', "_"));
     draft.note(
         of,
-        &format!("it reads what a bucket tells: put the queue's address into {variable}, and see that the bucket's name is right"),
+        &format!(
+            "it reads what a bucket tells: put the queue's address into {variable}, and see that \
+             the bucket's name is right"
+        ),
     );
     settings.insert(
         "notifications".to_owned(),
@@ -211,9 +225,18 @@ fn pattern(properties: &Value, resolver: &Resolver) -> Result<Option<Value>, Str
                 .map_err(|error| format!("its filter is not JSON: {error}"))?,
             other => other.clone(),
         };
-        match pattern.as_object().and_then(|entries| Some((entries.len(), entries.get("body")?))) {
+        match pattern
+            .as_object()
+            .and_then(|entries| Some((entries.len(), entries.get("body")?)))
+        {
             Some((1, body)) if body.is_object() => alternatives.push(json!({ "data": body })),
-            _ => return Err("it filters by something else than fields of the messages' bodies, which has no counterpart".to_owned()),
+            _ => {
+                return Err(
+                    "it filters by something else than fields of the messages' bodies, which has \
+                     no counterpart"
+                        .to_owned(),
+                );
+            }
         }
     }
     Ok(match alternatives.len() {

@@ -206,7 +206,11 @@ fn take_rule(
                 "its pattern excludes values that the file does not tell",
             );
         }
-        draft.note(&of, "its pattern has references that the file does not tell: put their values in the place of `${…}`");
+        draft.note(
+            &of,
+            "its pattern has references that the file does not tell: put their values in the place \
+             of `${…}`",
+        );
     }
     taken.insert("Name".to_owned(), name.into());
     eventbridge::take_whole(&Value::Object(taken), targets, draft);
