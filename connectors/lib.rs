@@ -11,6 +11,7 @@ pub mod http;
 mod leb128;
 pub mod link;
 pub mod listener;
+mod log_limit;
 pub mod nats;
 pub mod net;
 pub mod object_storage;
@@ -31,6 +32,7 @@ use serde::de::DeserializeOwned;
 
 pub use files::Files;
 pub use link::{Link, LinkStatus, SourceState};
+pub use log_limit::{LOG_EVERY, LogLimit};
 pub use source::{
     Acknowledgement, Arrival, Batch, Firings, Guarantee, Message, Plain, Source, SourceContext,
     SourceError, SourceSettings, Verdict,

@@ -2,17 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use pointsman_schemas::{Clock, Name, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-/// While a source is down, one line of the log tells so at most this often, however often it is
-/// tried.
-const LOG_EVERY: Duration = Duration::from_secs(10);
+use crate::LogLimit;
 
 /// What a source does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,10 +68,8 @@ pub struct Link {
 /// What the log has been told.
 #[derive(Debug, Default)]
 struct Told {
-    /// When it was last told that the source is down.
-    down_at: Option<Instant>,
-    /// Failures since then.
-    untold: u64,
+    /// Failures, however often it is tried.
+    down: LogLimit,
     /// Whether it has yet to hear that the source is up again.
     is_down: bool,
 }
@@ -120,18 +114,9 @@ impl Link {
     pub fn down(&self, error: impl Into<String>) {
         let error = error.into();
         let mut told = self.told.lock();
-        told.untold += 1;
-        let now = Instant::now();
-        if told
-            .down_at
-            .is_none_or(|at| now.duration_since(at) >= LOG_EVERY)
-        {
-            tracing::warn!(source = %self.source, %error, failures = told.untold, "the source is down and is tried again");
-            *told = Told {
-                down_at: Some(now),
-                untold: 0,
-                is_down: true,
-            };
+        if let Some(failures) = told.down.admit(1) {
+            tracing::warn!(source = %self.source, %error, failures, "the source is down and is tried again");
+            told.is_down = true;
         }
         drop(told);
         self.turn(SourceState::Waiting, Some(error));
@@ -190,51 +175,18 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::time::Duration;
 
     use pointsman_schemas::SystemClock;
     use tokio::time::advance;
 
     use super::*;
-
-    /// A log in memory.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Log {
-        fn lines(&self) -> Vec<String> {
-            String::from_utf8(std::mem::take(&mut *self.0.lock()))
-                .unwrap()
-                .lines()
-                .map(str::to_owned)
-                .collect()
-        }
-    }
+    use crate::suite::Log;
 
     #[tokio::test(start_paused = true)]
     async fn the_log_is_told_once_in_ten_seconds_and_the_status_always() {
         let link = Link::new(Name::new("orders").unwrap(), Arc::new(SystemClock));
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .with_ansi(false)
-            .finish();
-        // With one subscriber alone, tracing asks whichever thread comes by first whether anybody
-        // wants to hear, and remembers that.
-        let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
-        let _in_force = tracing::subscriber::set_default(subscriber);
+        let (log, _in_force) = Log::capture();
         for round in 0..35 {
             link.down(format!("refused {round}"));
             advance(Duration::from_secs(1)).await;

@@ -1,5 +1,6 @@
 //! The two conformance suites: what every source and every target must hold to, tried from outside.
 
+mod log;
 mod source;
 mod target;
 
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use pointsman_schemas::{Clock, Data, Event, Timestamp};
 use tokio::time::Instant;
 
+pub(crate) use log::Log;
 pub(crate) use source::{SourceFixture, next_within, open, sources};
 pub(crate) use target::{Received, TargetFixture, attempt, context, targets};
 

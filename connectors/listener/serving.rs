@@ -21,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -29,12 +29,10 @@ use super::connections::{ConnectionCounts, Connections, Line, Open};
 use super::guard::Guard;
 use super::refusal::Refusal;
 use super::{Limits, framing};
+use crate::LogLimit;
 
 /// How long accepting rests after an error that nothing could be done about.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Of errors in accepting the log is told this often at most.
-const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// How much of a connection hyper buffers; also the largest piece of a body. A head must fit:
 /// [`framing::HEAD_BYTES_MAX`].
@@ -189,9 +187,7 @@ struct Accepting {
     /// A descriptor that is let go of for a probe when there is no other.
     spare: Option<File>,
     on_spare: bool,
-    /// When the log was last told of errors, and how many there were since.
-    told: Option<Instant>,
-    untold: u64,
+    failed_log: LogLimit,
 }
 
 impl Accepting {
@@ -208,8 +204,7 @@ impl Accepting {
             accepted: None,
             spare: None,
             on_spare: false,
-            told: None,
-            untold: 0,
+            failed_log: LogLimit::default(),
         }
     }
 
@@ -287,12 +282,7 @@ impl Accepting {
     }
 
     fn tell(&mut self, error: &io::Error) {
-        self.untold += 1;
-        let now = Instant::now();
-        if self
-            .told
-            .is_none_or(|told| now.duration_since(told) >= LOG_EVERY)
-        {
+        if let Some(failures) = self.failed_log.admit(1) {
             let address = self
                 .socket
                 .local_addr()
@@ -302,8 +292,7 @@ impl Accepting {
             } else {
                 ""
             };
-            tracing::warn!(%address, %error, failures = self.untold, "cannot take a connection, trying again{advice}");
-            (self.told, self.untold) = (Some(now), 0);
+            tracing::warn!(%address, %error, failures, "cannot take a connection, trying again{advice}");
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{Acknowledgement, Verdict};
+use crate::{Acknowledgement, LogLimit, Verdict};
 
 /// Messages in hand at once. A pull asks for no more than there is room, so that the server never
 /// sends what would have to wait. Enough that the server sends the next while some are synced to
@@ -46,9 +46,6 @@ const BATCHES_MAX: usize = 4;
 /// First and longest pause before a message that could not be stored comes again; it doubles with
 /// each delivery.
 const FAILED_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-
-/// The log is told of lost acknowledgements at most this often.
-const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// What is in hand, shared by the task that pulls and by all acknowledgements.
 pub(super) struct Outstanding {
@@ -77,8 +74,8 @@ struct Inner {
     /// for it.
     room_below: Option<(usize, usize)>,
     in_progress_every: Duration,
-    /// When the log was last told of a lost acknowledgement, and how many were lost since.
-    lost: Option<(Instant, u64)>,
+    /// Acknowledgements that nobody confirmed.
+    lost_log: LogLimit,
 }
 
 /// Messages that are acknowledged together.
@@ -111,7 +108,7 @@ impl Outstanding {
             paused_until: None,
             room_below: None,
             in_progress_every: Duration::from_secs(10),
-            lost: None,
+            lost_log: LogLimit::default(),
         };
         Arc::new(Self {
             source,
@@ -325,18 +322,12 @@ impl Outstanding {
 
     /// Tells the log of acknowledgements that nobody confirmed.
     fn lost(&self, error: &str, acknowledgements: u64) {
-        let mut inner = self.inner.lock();
-        let now = Instant::now();
-        match &mut inner.lost {
-            Some((at, lost)) if now.duration_since(*at) < LOG_EVERY => *lost += acknowledgements,
-            lost => {
-                let acknowledgements = lost.map_or(0, |(_, lost)| lost) + acknowledgements;
-                *lost = Some((now, 0));
-                tracing::warn!(
-                    source = %self.source, %error, acknowledgements,
-                    "acknowledgements were not confirmed; the messages come again"
-                );
-            }
+        let due = self.inner.lock().lost_log.admit(acknowledgements);
+        if let Some(acknowledgements) = due {
+            tracing::warn!(
+                source = %self.source, %error, acknowledgements,
+                "acknowledgements were not confirmed; the messages come again"
+            );
         }
     }
 }

@@ -11,23 +11,20 @@ use futures::future::FutureExt;
 use parking_lot::Mutex;
 use pointsman_schemas::Name;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::auth::Renewal;
 use super::connection::{News, Plan, RENEWED};
 use super::message::Mapper;
 use super::pull::BATCH_MESSAGES_MAX;
 use crate::files::Files;
-use crate::{Acknowledgement, Batch, Link, Message, Source, SourceError};
+use crate::{Acknowledgement, Batch, Link, LogLimit, Message, Source, SourceError};
 
 /// How long a server may take to refuse a subscription before it is taken to be in force.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the client may take to hand on what it has heard.
 const TOLD_WITHIN: Duration = Duration::from_millis(500);
-
-/// The log is told of lost messages at most this often.
-const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// What the client tells of the connection, for as long as the source is there.
 pub(super) struct Ear {
@@ -39,7 +36,7 @@ pub(super) struct Ear {
     /// Messages that were dropped here because they came faster than they could be stored; at least
     /// so many.
     lost: AtomicU64,
-    logged: Mutex<Option<Instant>>,
+    lost_log: Mutex<LogLimit>,
 }
 
 impl Ear {
@@ -51,7 +48,7 @@ impl Ear {
             forbidden,
             subject,
             lost: AtomicU64::new(0),
-            logged: Mutex::default(),
+            lost_log: Mutex::default(),
         })
     }
 
@@ -77,10 +74,8 @@ impl Ear {
                 tracing::warn!(source = %self.source, %complaint, "the NATS server complains")
             }
             News::Lost => {
-                let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
-                let mut logged = self.logged.lock();
-                if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
-                    *logged = Some(Instant::now());
+                self.lost.fetch_add(1, Ordering::Relaxed);
+                if let Some(lost) = self.lost_log.lock().admit(1) {
                     tracing::warn!(
                         source = %self.source, lost,
                         "messages came faster than they could be stored and were dropped"

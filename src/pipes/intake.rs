@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use pointsman_connectors::{Batch, Guarantee, Source, SourceError};
-use pointsman_schemas::{Name, SubscriptionNumber};
+use pointsman_connectors::{Batch, Guarantee, LogLimit, Source, SourceError};
+use pointsman_schemas::SubscriptionNumber;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -25,9 +25,6 @@ const LAST_WITHIN: Duration = Duration::from_secs(5);
 /// While ordered deliveries may wait in the journal, it is asked this often whether any still do.
 const ASK_BEFORE_EVERY: Duration = Duration::from_secs(5);
 
-/// What has gone into the journal is logged this often at most.
-const LOG_MOVED_EVERY: Duration = Duration::from_secs(10);
-
 /// One source's way into its pipe. Dropping it hands back whatever it has in hand.
 pub struct PipeIntake {
     reader: MessageReader,
@@ -40,35 +37,8 @@ pub struct PipeIntake {
     work: Work,
     /// When the journal is asked next whether ordered deliveries wait in it.
     ask_before_at: Instant,
-    moved_log: MovedLog,
-}
-
-/// What the log has yet to hear of deliveries that have gone into the journal.
-#[derive(Default)]
-struct MovedLog {
-    unlogged: usize,
-    logged_at: Option<Instant>,
-}
-
-impl MovedLog {
-    fn log(&mut self, source: &Name) {
-        if self.unlogged > 0
-            && self
-                .logged_at
-                .is_none_or(|at| at.elapsed() >= LOG_MOVED_EVERY)
-        {
-            tracing::warn!(
-                %source,
-                messages = self.unlogged,
-                "the target of a pipe has not had these messages in time: they wait in the journal \
-                 now, and their source has been told"
-            );
-            *self = Self {
-                unlogged: 0,
-                logged_at: Some(Instant::now()),
-            };
-        }
-    }
+    /// Deliveries that have gone into the journal.
+    moved_log: LogLimit,
 }
 
 impl fmt::Debug for PipeIntake {
@@ -133,7 +103,7 @@ impl PipeIntake {
             tells: FuturesUnordered::new(),
             closings: Closings::new(journal, tenant, origin),
         };
-        let (ask_before_at, moved_log) = (Instant::now(), MovedLog::default());
+        let (ask_before_at, moved_log) = (Instant::now(), LogLimit::default());
         Self {
             reader,
             pipes,
@@ -330,11 +300,12 @@ impl PipeIntake {
     }
 
     fn stepped(&mut self, step: Step) {
+        let mut moved = 0;
         if let Step::Stored(Stored { done, .. }) = step {
             for closing in done {
                 let is_pending = closing.buries.is_some()
                     && closing.entries.iter().all(|entry| entry.dead.is_none());
-                self.moved_log.unlogged += usize::from(is_pending);
+                moved += u64::from(is_pending);
                 // What a target answered is counted where that is read.
                 if closing.origin == self.reader.origin {
                     self.reader
@@ -346,7 +317,14 @@ impl PipeIntake {
                     .change(|queues| queues.closed(self.key, &closing, false));
             }
         }
-        self.moved_log.log(&self.reader.origin);
+        if let Some(messages) = self.moved_log.admit(moved) {
+            tracing::warn!(
+                source = %self.reader.origin,
+                messages,
+                "the target of a pipe has not had these messages in time: they wait in the journal \
+                 now, and their source has been told"
+            );
+        }
     }
 
     /// Waits for the attempts under way, as long as that makes sense.

@@ -10,15 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use pointsman_connectors::LOG_EVERY;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// How long the first waits for those that come with it.
 const GATHERED_FOR: Duration = Duration::from_millis(200);
-
-/// How often a subject is spoken of, at most.
-const EVERY: Duration = Duration::from_secs(10);
 
 /// Somebody who has something to say and says it when asked.
 pub trait Tell: Send + Sync {
@@ -46,7 +44,7 @@ impl Digest {
     /// Lets one speak that has had nothing to say until now. Gives when that will be.
     pub fn announce(&self, who: Arc<dyn Tell>, spoke_at: Option<Instant>) -> Instant {
         let soon = Instant::now() + GATHERED_FOR;
-        let later = spoke_at.map(|at| at + EVERY).filter(|at| *at > soon);
+        let later = spoke_at.map(|at| at + LOG_EVERY).filter(|at| *at > soon);
         let at = later.unwrap_or(soon);
         let [first, again] = &mut *self.waiting.lock();
         // Each of the two grows by time alone, or nearly so: whoever spoke earlier has its turn

@@ -8,24 +8,22 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pointsman_schemas::Name;
 use rustix::process::{Pid, Signal};
-use tokio::io::AsyncReadExt;
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::lines::{Line, Lines};
+use crate::LogLimit;
 use crate::exec::group::{GONE_WITHIN, Group, KILL_GRACE};
 use crate::exec::process::{LINE_CHARS_MAX, OUTPUT_GRACE, shown};
 
 /// How much is read at once at most: what a pipe holds.
 const READ_BYTES: usize = 64 * 1024;
 
-/// So many lines of standard error go into the log in [`LOG_WINDOW`]; of the others it is told how
+/// So many lines of standard error go into the log in ten seconds; of the others it is told how
 /// many there were.
-const LOG_LINES_MAX: u64 = 100;
-
-/// See [`LOG_LINES_MAX`].
-const LOG_WINDOW: Duration = Duration::from_secs(10);
+const LOG_LINES_MAX: u32 = 100;
 
 /// A running command. Dropping it kills its group.
 #[derive(Debug)]
@@ -207,27 +205,30 @@ impl Run {
 }
 
 /// Copies standard error into the log, line by line, and keeps the last line.
-async fn log(stderr: Option<ChildStderr>, source: Name, last: Arc<Mutex<Option<String>>>) {
+async fn log(
+    stderr: Option<impl AsyncRead + Unpin>,
+    source: Name,
+    last: Arc<Mutex<Option<String>>>,
+) {
     let Some(mut stderr) = stderr else { return };
     let mut lines = Lines::new(4 * LINE_CHARS_MAX);
-    let (mut since, mut count) = (Instant::now(), 0);
+    let mut limit = LogLimit::lines(LOG_LINES_MAX);
+    let left_out = |lines| {
+        if lines > 0 {
+            tracing::info!(
+                %source, lines,
+                "further lines of the command's standard error are left out"
+            );
+        }
+    };
     let mut tell = |line: Line| {
         let (Line::Whole(line) | Line::Cut(line)) = line;
         let line = shown(&line);
         if line.trim().is_empty() {
             return;
         }
-        if since.elapsed() >= LOG_WINDOW {
-            if count > LOG_LINES_MAX {
-                tracing::info!(
-                    %source, lines = count - LOG_LINES_MAX,
-                    "further lines of the command's standard error are left out"
-                );
-            }
-            (since, count) = (Instant::now(), 0);
-        }
-        count += 1;
-        if count <= LOG_LINES_MAX {
+        if let Some(lines) = limit.admit(1) {
+            left_out(lines - 1);
             tracing::info!(%source, line, "standard error of the command");
         }
         *last.lock() = Some(line);
@@ -243,5 +244,28 @@ async fn log(stderr: Option<ChildStderr>, source: Name, last: Arc<Mutex<Option<S
     }
     if let Some(line) = lines.rest() {
         tell(line);
+    }
+    left_out(limit.take_unlogged());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::Log;
+
+    #[tokio::test]
+    async fn a_command_cannot_flood_the_log_and_what_is_left_out_is_counted() {
+        let (captured, _guard) = Log::capture();
+        let last = Arc::default();
+        let stderr: String = (1..=LOG_LINES_MAX + 17)
+            .map(|number| format!("warning {number}\n\n"))
+            .collect();
+        let name = Name::new("orders").unwrap();
+        log(Some(stderr.as_bytes()), name, Arc::clone(&last)).await;
+        let lines = captured.lines();
+        assert_eq!(lines.len(), LOG_LINES_MAX as usize + 1, "{lines:?}");
+        assert!(lines[99].contains("warning 100"), "{}", lines[99]);
+        assert!(lines[100].contains("left out") && lines[100].contains("lines=17"));
+        assert_eq!(last.lock().as_deref(), Some("warning 117"));
     }
 }

@@ -504,8 +504,10 @@ async fn what_is_not_taken_is_not_read() {
 
 #[tokio::test]
 async fn a_stopped_source_ends_its_group_and_hands_over_its_last_words() {
-    let body = "trap 'echo bye; printf half' TERM; (trap '' TERM; echo $$ > leader; exec sleep 60) \
-                & echo $! > child; echo begun; wait; sleep 0.2; echo late; exit 0";
+    // It polls: a signal that comes just before `wait` runs the trap and does not end the `wait`.
+    let body = "trap 'echo bye; printf half; told=1' TERM; \
+                (trap '' TERM; echo $$ > leader; exec sleep 60) & echo $! > child; echo begun; \
+                until [ $told ]; do sleep 0.05; done; sleep 0.2; echo late; exit 0";
     let script = Script::new(body, json!({}));
     let mut source = script.open(None).await;
     read_lines(&mut *source, 1).await;

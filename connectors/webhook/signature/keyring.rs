@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use parking_lot::Mutex;
+use pointsman_schemas::Backoff;
 use tokio::time::{Instant, timeout};
 
 use super::certificate::Signer;
@@ -22,6 +23,7 @@ use super::hosts::{self, Address};
 use super::issuer::Issuer;
 use super::jwt::{KeySet, Token};
 use super::scheme::Jwt;
+use crate::LogLimit;
 use crate::listener::Refusal;
 
 /// How long a caller is held up for a key, others' requests for it included.
@@ -30,10 +32,8 @@ const WAIT_MAX: Duration = Duration::from_secs(8);
 /// How soon a set of keys is fetched again for the sake of a key that is not in it.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// How long an address that failed is left alone: so long at first, twice as long each time, and at
-/// most so long.
-const FAILED_WAIT: Duration = Duration::from_secs(5);
-const FAILED_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long an address that failed is left alone.
+const FAILED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
 
 /// Callers who hang up at once do not have an address asked more often than this.
 const BEGIN_EVERY: Duration = Duration::from_secs(1);
@@ -44,9 +44,6 @@ const ADDRESSES_MAX: usize = 64;
 /// How many addresses that have brought nothing yet may be asked at once, and how often one more.
 const BUDGET: u32 = 20;
 const BUDGET_EVERY: Duration = Duration::from_secs(3);
-
-/// A failure is logged at most so often.
-const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// A key that is not there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -122,7 +119,7 @@ pub(in crate::webhook) struct Keyring {
     fetcher: Fetcher,
     slots: Mutex<HashMap<Wanted, Arc<Slot>>>,
     budget: Mutex<Budget>,
-    logged: Mutex<Option<Instant>>,
+    failed_log: Mutex<LogLimit>,
 }
 
 impl fmt::Debug for Keyring {
@@ -143,7 +140,7 @@ impl Keyring {
             fetcher,
             slots: Mutex::default(),
             budget,
-            logged: Mutex::default(),
+            failed_log: Mutex::default(),
         }
     }
 
@@ -191,7 +188,7 @@ impl Keyring {
         let since = Instant::now();
         let slot = self.slot(wanted)?;
         let fetched = timeout(WAIT_MAX, self.fetch_once(wanted, &slot, since)).await;
-        fetched.unwrap_or_else(|_| Err(unavailable(FAILED_WAIT)))
+        fetched.unwrap_or_else(|_| Err(unavailable(FAILED.initial)))
     }
 
     async fn fetch_once(
@@ -242,10 +239,7 @@ impl Keyring {
                 Ok(())
             }
             Err(why) => {
-                let wait = state
-                    .failed
-                    .as_ref()
-                    .map_or(FAILED_WAIT, |failed| (failed.wait * 2).min(FAILED_WAIT_MAX));
+                let wait = FAILED.next(state.failed.as_ref().map(|failed| failed.wait));
                 state.begun = None;
                 state.failed = Some(Failed {
                     until: Instant::now() + wait,
@@ -297,7 +291,7 @@ impl Keyring {
                 why,
                 "the registration cannot be confirmed; the sender is asked to send it again"
             );
-            unavailable(FAILED_WAIT)
+            unavailable(FAILED.initial)
         })
     }
 
@@ -314,19 +308,18 @@ impl Keyring {
             let oldest = idle
                 .min_by_key(|(_, slot)| slot.state.lock().asked)
                 .map(|(wanted, _)| wanted.clone());
-            slots.remove(&oldest.ok_or_else(|| unavailable(FAILED_WAIT))?);
+            slots.remove(&oldest.ok_or_else(|| unavailable(FAILED.initial))?);
         }
         Ok(Arc::clone(slots.entry(wanted.clone()).or_default()))
     }
 
     fn log(&self, wanted: &Wanted, why: &str) {
-        let mut logged = self.logged.lock();
-        if logged.is_none_or(|last| last.elapsed() >= LOG_EVERY) {
-            *logged = Some(Instant::now());
+        if let Some(failures) = self.failed_log.lock().admit(1) {
             let url = wanted.address().url.as_str();
             tracing::warn!(
                 url,
                 why,
+                failures,
                 "the key of a webhook's sender cannot be fetched; until then its calls are \
                  answered 503"
             );

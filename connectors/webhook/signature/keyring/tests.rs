@@ -81,7 +81,7 @@ async fn what_cannot_be_had_is_told_and_left_alone_for_a_while() {
     }
     assert_eq!(server.asked(), asked, "not again so soon");
     server.serve("/missing.pem", "", OTHER);
-    pass(FAILED_WAIT).await;
+    pass(FAILED.initial).await;
     assert!(keyring.fetch(&wanted).await.is_ok());
     assert_eq!(server.asked(), asked + 1);
 }
