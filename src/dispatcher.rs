@@ -18,12 +18,11 @@
 //! - This module does not know HTTP, rules or what a store is made of.
 
 mod attempts;
-mod bytes;
+mod byte_budget;
 mod circuit;
 mod fair;
 pub mod follow;
 mod handle;
-mod lane;
 mod leasing;
 mod limit;
 mod observer;
@@ -38,6 +37,7 @@ mod scheduler;
 mod settling;
 mod stack;
 mod status;
+mod target_state;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -59,20 +59,20 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use self::attempts::{Finished, UnderWay};
+use self::attempts::{Finished, RunningAttempt};
 use self::follow::follow_ups;
 use self::handle::Command;
 use self::leasing::Leasing;
 use self::owners::Owners;
 use self::scheduler::{Replaced, Scheduler};
 use self::settling::{Settled, Settling};
-use self::status::Board;
+use self::status::SharedStatus;
 use crate::pipes::Pipes;
 use crate::router::Matcher;
 
 pub use self::handle::{Handle, Options, Stopped, Summary};
 pub use self::observer::Observer;
-pub use self::plan::{Follow, FollowWith, Plan, Route, Target};
+pub use self::plan::{FollowUpPayload, FollowUpRoute, Plan, Route, Target};
 pub use self::preparation::Preparation;
 pub use self::status::{CircuitStatus, TargetStatus};
 
@@ -92,14 +92,14 @@ pub struct Dispatcher {
     scheduler: Scheduler,
     /// Matches the events that targets answer with.
     replies: Matcher,
-    under_way: HashMap<LeaseToken, UnderWay>,
+    under_way: HashMap<LeaseToken, RunningAttempt>,
     attempts: JoinSet<Finished>,
     leasing: Leasing,
     settling: Settling,
     /// Tells the journal which subscriptions are gone.
     gone: JoinSet<SubscriptionNumber>,
     commands: mpsc::Receiver<Command>,
-    board: Arc<Board>,
+    shared: Arc<SharedStatus>,
     settled: u64,
     /// Ends the grace of a stop before its time.
     hasten: CancellationToken,
@@ -126,7 +126,7 @@ impl Dispatcher {
         options: Options,
     ) -> (Self, Handle) {
         let (sender, commands) = mpsc::channel(1);
-        let board = Arc::new(Board::default());
+        let shared = Arc::new(SharedStatus::default());
         let mut dispatcher = Self {
             due_clock: journal.clock(),
             owners: Owners { journal, pipes },
@@ -141,7 +141,7 @@ impl Dispatcher {
             settling: Settling::default(),
             gone: JoinSet::new(),
             commands,
-            board: Arc::clone(&board),
+            shared: Arc::clone(&shared),
             settled: 0,
             hasten: CancellationToken::new(),
         };
@@ -150,7 +150,7 @@ impl Dispatcher {
             dispatcher,
             Handle {
                 commands: sender,
-                board,
+                shared,
             },
         )
     }
@@ -184,8 +184,8 @@ impl Dispatcher {
                     // Whoever asked may have gone meanwhile.
                     let _nobody_waits = done.send(old);
                 }
-                () = self.board.has_probes.notified() => {
-                    let numbers = std::mem::take(&mut *self.board.probes.lock());
+                () = self.shared.has_probes.notified() => {
+                    let numbers = std::mem::take(&mut *self.shared.probes.lock());
                     self.scheduler.probe(numbers);
                 }
                 numbers = &mut due => {
@@ -225,7 +225,7 @@ impl Dispatcher {
             self.finished(ended.ok());
         }
         let abandoned = self.under_way.len();
-        let under_way: Vec<UnderWay> = self.under_way.drain().map(|(_, one)| one).collect();
+        let under_way: Vec<RunningAttempt> = self.under_way.drain().map(|(_, one)| one).collect();
         for one in under_way {
             self.settle(
                 one.leased.token,
@@ -273,8 +273,8 @@ impl Dispatcher {
         let (gauges, old) =
             self.scheduler
                 .reload(plan.targets, plan.routes, Instant::now(), self.clock.now());
-        *self.board.targets.lock() = gauges;
-        self.scheduler.retain_paused(&mut self.board.paused.lock());
+        *self.shared.targets.lock() = gauges;
+        self.scheduler.retain_paused(&mut self.shared.paused.lock());
         old
     }
 
@@ -348,7 +348,7 @@ impl Dispatcher {
     }
 
     fn show_in_flight(&self) {
-        self.board
+        self.shared
             .in_flight
             .store(self.in_flight(), Ordering::Relaxed);
     }

@@ -11,7 +11,9 @@ use pointsman_schemas::{Name, Placement, SubscriptionNumber};
 use super::targets::{Key, Targets};
 use crate::config::{self, Config, DeliverySettings, FollowUpContent, WhenFull};
 use crate::dispatcher::policy::InvalidPolicy;
-use crate::dispatcher::{Follow, FollowWith, Observer, Plan, Preparation, Route, Target};
+use crate::dispatcher::{
+    FollowUpPayload, FollowUpRoute, Observer, Plan, Preparation, Route, Target,
+};
 use crate::router::{Router, RuleInForce, SubscriptionInForce};
 use crate::telemetry::Metrics;
 use crate::telemetry::digest::Digest;
@@ -152,11 +154,11 @@ impl Wiring {
             // Nothing follows from the delivery of what follows: that would have no end.
             let follow = |role, follow_up: &Option<config::FollowUp>| {
                 let follow_up = follow_up.as_ref().filter(|_| identity.role == Role::To)?;
-                Some(Follow {
+                Some(FollowUpRoute {
                     subscription: numbers.get(rule, role, &follow_up.target)?,
                     send: match follow_up.send {
-                        FollowUpContent::Report => FollowWith::Report,
-                        FollowUpContent::Original => FollowWith::Original,
+                        FollowUpContent::Report => FollowUpPayload::Report,
+                        FollowUpContent::Original => FollowUpPayload::Original,
                     },
                 })
             };

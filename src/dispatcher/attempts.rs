@@ -17,14 +17,15 @@ use tower::ServiceExt;
 
 use super::Dispatcher;
 use super::follow::{HOPS_MAX, hops};
-use super::leasing::Answer;
+use super::leasing::LeaseReply;
 use super::plan::Route;
-use super::policy::{Decision, Tried, class_in_force, decide};
+use super::policy::{Decision, EndedAttempt, class_in_force, decide};
 use super::refusals::Refusal;
-use super::scheduler::{self, Granted, Permit};
+use super::scheduler::{LeaseGrant, Permit};
 use super::settling::JOURNAL_AGAIN;
-use super::stack::{Reached, Try};
+use super::stack::{AttemptRequest, AttemptResponse};
 use super::status::Paused;
+use super::target_state::AttemptResult;
 
 /// How much of a target's answer is kept with a delivery that is tried again or dead. A report
 /// carries all that was read.
@@ -34,8 +35,8 @@ const LAST_RESPONSE_BYTES_MAX: usize = 4 * 1024;
 /// is its own fault: whoever mends what is wrong sees that soon.
 const REFUSED_ALONE_AGAIN: Duration = Duration::from_secs(15);
 
-/// A delivery whose attempt is under way.
-pub(super) struct UnderWay {
+/// An attempt under way, with its delivery.
+pub(super) struct RunningAttempt {
     pub(super) leased: Leased,
     pub(super) route: Arc<Route>,
     permit: Permit,
@@ -45,22 +46,22 @@ pub(super) struct UnderWay {
 /// An attempt that has ended.
 pub(super) struct Finished {
     token: LeaseToken,
-    reached: Reached,
+    reached: AttemptResponse,
     at: Instant,
 }
 
 /// A target's answer to an attempt.
-struct Answered<'a> {
-    attempt: &'a UnderWay,
+struct TargetAnswer<'a> {
+    attempt: &'a RunningAttempt,
     outcome: &'a Outcome,
-    /// What the outcome counts as.
+    /// The class that the outcome counts as.
     class: Class,
     at: Instant,
     /// The time of day.
     time: Timestamp,
 }
 
-impl Answered<'_> {
+impl TargetAnswer<'_> {
     fn last(&self) -> LastOutcome {
         last_outcome(self.outcome, self.class, self.time)
     }
@@ -72,7 +73,7 @@ impl Answered<'_> {
         }
     }
 
-    /// A try again that counts as a failure or does not.
+    /// Another attempt at `at`; `failure` where this one used up one of the declared attempts.
     fn retry(&self, at: Timestamp, failure: bool) -> Ending {
         Ending::Retry {
             at,
@@ -83,10 +84,10 @@ impl Answered<'_> {
 }
 
 impl Dispatcher {
-    /// A lease call has been answered. What it brings becomes attempts, or is put back where the
+    /// A lease call has been answered. What was leased becomes attempts, or is put back where the
     /// dispatcher stops.
-    pub(super) fn leased(&mut self, answer: Answer, stops: bool) {
-        let Answer {
+    pub(super) fn leased(&mut self, answer: LeaseReply, stops: bool) {
+        let LeaseReply {
             mut granted,
             leases,
         } = answer;
@@ -112,12 +113,12 @@ impl Dispatcher {
         let now = Instant::now();
         for granted in granted {
             let next_bytes = next_bytes.get(&granted.turn.subscription).copied();
-            self.scheduler.granted(granted, failed, next_bytes, now);
+            self.scheduler.end_grant(granted, failed, next_bytes, now);
         }
         self.show_in_flight();
     }
 
-    fn begin(&mut self, leased: Leased, granted: &mut Granted) {
+    fn begin(&mut self, leased: Leased, granted: &mut LeaseGrant) {
         // A reload may have taken the subscription away while it was being leased.
         let Some(route) = self.scheduler.route(leased.id.subscription).map(Arc::clone) else {
             return self.put_back(leased);
@@ -137,7 +138,7 @@ impl Dispatcher {
             return self.put_back(leased);
         };
         let token = leased.token;
-        let one = Try {
+        let request = AttemptRequest {
             id: leased.id,
             tenant: leased.tenant.clone(),
             event: Arc::clone(&leased.event),
@@ -146,7 +147,7 @@ impl Dispatcher {
             deadline: self.clock.now().plus(route.policy.timeout()),
             end: AttemptEnd::default(),
         };
-        let under_way = UnderWay {
+        let under_way = RunningAttempt {
             leased,
             route,
             permit,
@@ -155,10 +156,13 @@ impl Dispatcher {
         self.under_way.insert(token, under_way);
         self.attempts.spawn(async move {
             // A connector that panics costs its own attempt, and no other.
-            let reached = match AssertUnwindSafe(stack.oneshot(one)).catch_unwind().await {
+            let reached = match AssertUnwindSafe(stack.oneshot(request))
+                .catch_unwind()
+                .await
+            {
                 Ok(Ok(reached)) => reached,
                 Ok(Err(never)) => match never {},
-                Err(_panic) => Reached::Target(Outcome::new(
+                Err(_panic) => AttemptResponse::Answered(Outcome::new(
                     Class::Failed,
                     "the connector panicked; this is a bug in it",
                 )),
@@ -196,10 +200,10 @@ impl Dispatcher {
             return;
         };
         match reached {
-            Reached::Target(outcome) => self.answered(attempt, outcome, at),
+            AttemptResponse::Answered(outcome) => self.answered(attempt, outcome, at),
             // Nothing was sent, and nothing ever will be: the same rule makes the same mistake of
             // the same event at every attempt.
-            Reached::Nothing(message) => {
+            AttemptResponse::NotPrepared(message) => {
                 self.scheduler
                     .ended_uncalled(attempt.permit, attempt.started, at);
                 let outcome = Outcome::new(Class::Rejected, message);
@@ -214,14 +218,14 @@ impl Dispatcher {
 
     /// A target has answered: first the scheduler learns from it, then it is decided what becomes
     /// of the delivery.
-    fn answered(&mut self, attempt: UnderWay, mut outcome: Outcome, at: Instant) {
-        let UnderWay {
+    fn answered(&mut self, attempt: RunningAttempt, mut outcome: Outcome, at: Instant) {
+        let RunningAttempt {
             leased,
             route,
             permit,
             started,
         } = &attempt;
-        let answered = Answered {
+        let answered = TargetAnswer {
             attempt: &attempt,
             outcome: &outcome,
             class: class_in_force(outcome.class, outcome.retry_after),
@@ -229,7 +233,7 @@ impl Dispatcher {
             time: self.clock.now(),
         };
         let (class, permit) = (answered.class, *permit);
-        let ended = scheduler::Outcome {
+        let result = AttemptResult {
             delivery: leased.id,
             started: *started,
             at,
@@ -238,7 +242,7 @@ impl Dispatcher {
             message: &outcome.message,
         };
         self.scheduler
-            .ended(permit, ended, answered.time, self.random.random());
+            .ended(permit, result, answered.time, self.random.random());
         route
             .observer
             .attempted(class, at.saturating_duration_since(*started));
@@ -252,22 +256,22 @@ impl Dispatcher {
                 rule = %route.identity.rule, target = %route.identity.target,
                 "the target no longer refuses; going on"
             );
-            self.board.paused.lock().remove(&leased.id.subscription);
+            self.shared.paused.lock().remove(&leased.id.subscription);
         }
         let ending = self.ending(&answered);
-        let UnderWay { leased, route, .. } = attempt;
+        let RunningAttempt { leased, route, .. } = attempt;
         self.end(leased, route, ending, Some(&mut outcome));
     }
 
-    fn ending(&mut self, answered: &Answered<'_>) -> Ending {
-        let UnderWay {
+    fn ending(&mut self, answered: &TargetAnswer<'_>) -> Ending {
+        let RunningAttempt {
             leased,
             route,
             permit,
             ..
         } = answered.attempt;
         let now = self.due_clock.now();
-        let tried = Tried {
+        let tried = EndedAttempt {
             class: answered.class,
             retry_after: answered.outcome.retry_after,
             attempts: leased.attempts,
@@ -295,8 +299,13 @@ impl Dispatcher {
 
     /// A target does not know us (401, 403): either this delivery is not allowed, or the whole
     /// subscription's credentials are wrong. Which of the two, the deliveries around it tell.
-    fn refused(&mut self, answered: &Answered<'_>, now: Timestamp, probe_at: Instant) -> Ending {
-        let UnderWay {
+    fn refused(
+        &mut self,
+        answered: &TargetAnswer<'_>,
+        now: Timestamp,
+        probe_at: Instant,
+    ) -> Ending {
+        let RunningAttempt {
             leased,
             route,
             permit,
@@ -344,7 +353,7 @@ impl Dispatcher {
             reason: reason.to_owned(),
             since: self.clock.now(),
         };
-        let mut all = self.board.paused.lock();
+        let mut all = self.shared.paused.lock();
         all.insert(permit.subscription(), paused);
     }
 

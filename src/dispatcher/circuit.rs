@@ -47,7 +47,7 @@ pub struct Circuit {
 /// What an attempt says of its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// It answers as it should, be it that it wants nothing of this.
+    /// It answers as it should, even where it rejects the delivery.
     Works,
     /// It cannot be reached.
     Unavailable,
@@ -88,15 +88,15 @@ impl Circuit {
         self.state = State::Probing;
     }
 
-    /// There was nothing to probe with after all.
+    /// There was no delivery to probe with after all.
     pub fn probe_unused(&mut self, now: Instant) {
         if self.state == State::Probing {
             self.state = State::Open { until: now };
         }
     }
 
-    /// An attempt has ended. `random` is uniform in `0.0..1.0`. Tells whether the circuit has
-    /// opened or closed by it.
+    /// An attempt has ended. `random` is uniform in `0.0..1.0`. Returns true if that has opened or
+    /// closed the circuit.
     ///
     /// While the circuit is open, what was under way before and ends badly says nothing new; what
     /// succeeds does.

@@ -16,15 +16,15 @@ const FIRST_COST: f64 = 0.01;
 /// How much the latest delivery counts in what the next is taken to cost.
 const WEIGHT: f64 = 0.2;
 
-/// The subscriptions of one target that take turns.
+/// The queue of one target's subscriptions, which get slots in turns.
 #[derive(Debug)]
-pub struct Turns {
+pub struct DeficitRoundRobin {
     /// Those that may have something to lease, next first.
     ring: VecDeque<SubscriptionNumber>,
-    /// Whether the one in front has got the quantum of its turn.
+    /// Whether the one in front has received the quantum of its turn.
     turn_begun: bool,
     shares: HashMap<SubscriptionNumber, Share>,
-    /// What a delivery of this target costs: the quantum by which a turn fills up a share.
+    /// The mean cost of this target's deliveries: the quantum that a turn adds to a share.
     mean_cost: f64,
 }
 
@@ -38,7 +38,7 @@ struct Share {
     /// turn comes.
     is_ready: bool,
     in_ring: bool,
-    /// Its place among what is being granted.
+    /// Its index among the turns that are being granted.
     turn: Option<usize>,
 }
 
@@ -71,16 +71,16 @@ impl Share {
     }
 }
 
-/// So many of one subscription.
+/// The slots that one subscription is granted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Turn {
     pub subscription: SubscriptionNumber,
     pub count: usize,
-    /// What each has been charged, in seconds.
+    /// What each slot has been charged, in seconds.
     pub charged: f64,
 }
 
-impl Default for Turns {
+impl Default for DeficitRoundRobin {
     fn default() -> Self {
         Self {
             ring: VecDeque::new(),
@@ -91,7 +91,7 @@ impl Default for Turns {
     }
 }
 
-impl Turns {
+impl DeficitRoundRobin {
     /// True where nobody waits for a turn.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -213,7 +213,7 @@ impl Turns {
         self.ring.rotate_left(self.ring.len().min(1));
     }
 
-    /// Of a grant this many came to nothing.
+    /// Refunds the slots of a grant that were not used.
     pub fn refund(&mut self, turn: Turn, count: usize) {
         if let Some(share) = self.shares.get_mut(&turn.subscription) {
             share.deficit += turn.charged * count as f64;
@@ -252,8 +252,8 @@ mod tests {
             .collect()
     }
 
-    fn waiting(subscriptions: impl IntoIterator<Item = SubscriptionNumber>) -> Turns {
-        let mut turns = Turns::default();
+    fn waiting(subscriptions: impl IntoIterator<Item = SubscriptionNumber>) -> DeficitRoundRobin {
+        let mut turns = DeficitRoundRobin::default();
         subscriptions
             .into_iter()
             .for_each(|subscription| turns.add(subscription));

@@ -1,4 +1,5 @@
-//! What follows from a delivery's end: reports, originals, and the events that targets answer with.
+//! What a delivery's end gives rise to: reports, the original event for another target, and the
+//! events that targets answer with.
 
 mod report;
 #[cfg(test)]
@@ -12,8 +13,8 @@ use pointsman_schemas::{
     AttributeValue, Event, ExtensionValue, InvalidEvent, Name, Outcome, Reject, Replies, Timestamp,
 };
 
-use self::report::Ended;
-use super::plan::{Follow, FollowWith, Route};
+use self::report::EndedDelivery;
+use super::plan::{FollowUpPayload, FollowUpRoute, Route};
 use crate::router::Matcher;
 
 pub use self::report::{FAILED, SUCCEEDED, example_report};
@@ -57,12 +58,12 @@ pub(super) fn follow_ups(
         .and_then(|outcome| outcome.replies.take())
         .filter(|_| *ending == Ending::Delivered);
     let mut follow_ups = Vec::new();
-    if let Some(Follow { subscription, send }) = follow {
+    if let Some(FollowUpRoute { subscription, send }) = follow {
         let delivery = NewDelivery::now(subscription);
         match send {
-            FollowWith::Original => follow_ups.push(FollowUp::Original(delivery)),
-            FollowWith::Report => {
-                let ended = Ended::of(route, leased, ending, outcome.as_deref());
+            FollowUpPayload::Original => follow_ups.push(FollowUp::Original(delivery)),
+            FollowUpPayload::Report => {
+                let ended = EndedDelivery::of(route, leased, ending, outcome.as_deref());
                 match report::of(ended, now) {
                     Ok(event) => follow_ups.push(FollowUp::Append {
                         origin: leased.origin.clone(),

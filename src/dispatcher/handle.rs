@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::plan::Plan;
 use super::scheduler::Replaced;
-use super::status::{Board, Status};
+use super::status::{SharedStatus, Status};
 
 /// The bounds of a dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +32,11 @@ impl Default for Options {
     }
 }
 
-/// Tells a running dispatcher what to do. Cloning it is cheap.
+/// Controls a running dispatcher. Cloning it is cheap.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) board: Arc<Board>,
+    pub(super) shared: Arc<SharedStatus>,
 }
 
 /// A plan to be put in force.
@@ -68,14 +68,14 @@ impl Handle {
 
     /// Asks the target of a subscription that it refused again at once, with the next delivery.
     pub fn probe(&self, subscription: SubscriptionNumber) {
-        self.board.probes.lock().push(subscription);
-        self.board.has_probes.notify_one();
+        self.shared.probes.lock().push(subscription);
+        self.shared.has_probes.notify_one();
     }
 
     /// How the dispatcher stands; answers from memory.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.board.status()
+        self.shared.status()
     }
 }
 

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::owners::Owners;
-use super::scheduler::Granted;
+use super::scheduler::LeaseGrant;
 use super::settling::JOURNAL_AGAIN;
 use pointsman_journal::{Grant, JournalError, Leases};
 
@@ -16,17 +16,17 @@ use pointsman_journal::{Grant, JournalError, Leases};
 #[derive(Default)]
 pub(super) struct Leasing {
     call: Option<BoxFuture<'static, Result<Leases, JournalError>>>,
-    /// What it is about.
-    granted: Vec<Granted>,
+    /// The grants that it was made for.
+    granted: Vec<LeaseGrant>,
     again_at: Option<Instant>,
     pause: Option<Duration>,
 }
 
-/// A lease call has been answered.
+/// The answer to a lease call.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) granted: Vec<Granted>,
-    /// None where it failed: nothing is known of what there is.
+pub(super) struct LeaseReply {
+    pub(super) granted: Vec<LeaseGrant>,
+    /// None where the call failed: then nobody knows what there is to lease.
     pub(super) leases: Option<Leases>,
 }
 
@@ -46,9 +46,9 @@ impl Leasing {
         self.again_at
     }
 
-    pub(super) fn start(&mut self, owners: &Owners, granted: Vec<Granted>, bytes_max: usize) {
-        let grant = |one: &Granted| {
-            let Granted {
+    pub(super) fn start(&mut self, owners: &Owners, granted: Vec<LeaseGrant>, bytes_max: usize) {
+        let grant = |one: &LeaseGrant| {
+            let LeaseGrant {
                 turn,
                 lease,
                 bytes_max,
@@ -70,7 +70,7 @@ impl Leasing {
     }
 
     /// Waits for the call under way, for ever where there is none. Safe to cancel.
-    pub(super) async fn next(&mut self) -> Answer {
+    pub(super) async fn next(&mut self) -> LeaseReply {
         let Some(call) = &mut self.call else {
             return pending().await;
         };
@@ -84,7 +84,7 @@ impl Leasing {
                 (self.pause, self.again_at) = (Some(pause), Some(Instant::now() + pause));
             }
         }
-        Answer {
+        LeaseReply {
             granted: std::mem::take(&mut self.granted),
             leases: answer.ok(),
         }

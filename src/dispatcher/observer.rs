@@ -1,4 +1,4 @@
-//! What is counted and logged of deliveries.
+//! Counts deliveries, and logs dead letters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,59 +13,60 @@ use crate::telemetry::Metrics;
 use crate::telemetry::digest::{Digest, Tell};
 use crate::telemetry::metrics::{SubscriptionMetrics, TargetMetrics};
 
-/// Counts what becomes of one subscription's deliveries, and tells the log of dead ones. It is
+/// Counts the outcomes of one subscription's deliveries, and logs its dead letters. It is
 /// called from the dispatcher's own task, so it must be quick.
 pub struct Observer {
     subscription: SubscriptionMetrics,
     target: TargetMetrics,
     unreadable_replies: Counter,
     digest: Arc<Digest>,
-    news: Arc<News>,
+    digest_entry: Arc<LogDigest>,
 }
 
-/// What the log is to be told of one subscription.
-struct News {
+/// The log lines of one subscription, of which there is at most one of a kind in ten seconds.
+struct LogDigest {
     identity: SubscriptionIdentity,
-    gathered: Mutex<Gathered>,
+    unlogged: Mutex<Unlogged>,
 }
 
+/// What has happened and is not logged yet.
 #[derive(Default)]
-struct Gathered {
-    /// When the log was told last, or will be next.
+struct Unlogged {
+    /// When this was logged last, or will be next.
     at: Option<Instant>,
     /// Dead letters since then, by their reason.
     dead: Vec<(DeadReason, u64)>,
-    /// Answers that were no events since then, and the last one's reason.
+    /// How many answers since then were no events, and the reason of the last one.
     unreadable: (u64, String),
 }
 
-impl Gathered {
+impl Unlogged {
     fn is_empty(&self) -> bool {
         self.dead.is_empty() && self.unreadable.0 == 0
     }
 }
 
 impl Observer {
-    fn gather(&self, news: impl FnOnce(&mut Gathered)) {
-        let mut gathered = self.news.gathered.lock();
-        if gathered.is_empty() {
-            let spoke_at = gathered.at;
-            gathered.at = Some(
+    fn log_later(&self, add: impl FnOnce(&mut Unlogged)) {
+        let mut unlogged = self.digest_entry.unlogged.lock();
+        if unlogged.is_empty() {
+            let spoke_at = unlogged.at;
+            unlogged.at = Some(
                 self.digest
-                    .announce(Arc::clone(&self.news) as Arc<dyn Tell>, spoke_at),
+                    .announce(Arc::clone(&self.digest_entry) as Arc<dyn Tell>, spoke_at),
             );
         }
-        news(&mut gathered);
+        add(&mut unlogged);
     }
 }
 
-impl Tell for News {
+impl Tell for LogDigest {
     fn tell(&self) {
         let (dead, (unreadable, why)) = {
-            let mut gathered = self.gathered.lock();
+            let mut unlogged = self.unlogged.lock();
             (
-                std::mem::take(&mut gathered.dead),
-                std::mem::take(&mut gathered.unreadable),
+                std::mem::take(&mut unlogged.dead),
+                std::mem::take(&mut unlogged.unreadable),
             )
         };
         let SubscriptionIdentity {
@@ -99,28 +100,28 @@ impl Observer {
             target: metrics.target(&identity.tenant, &identity.target),
             unreadable_replies: metrics.rejects(&identity.tenant, &Name::replies()),
             digest,
-            news: Arc::new(News {
+            digest_entry: Arc::new(LogDigest {
                 identity,
-                gathered: Mutex::default(),
+                unlogged: Mutex::default(),
             }),
         }
     }
 
-    /// An attempt has ended as this, after so long.
+    /// An attempt has ended in this class, after `took`.
     pub fn attempted(&self, class: Class, took: Duration) {
         self.target.attempted(class, took);
     }
 
-    /// A delivery has left the dispatcher like this, durably.
+    /// A delivery has left the dispatcher with this ending, durably.
     pub fn settled(&self, ending: &Ending) {
         let counter = match ending {
             Ending::Delivered => &self.subscription.delivered,
             Ending::Retry { .. } => &self.subscription.retried,
             Ending::Dead { reason, .. } => {
-                self.gather(|gathered| {
-                    match gathered.dead.iter_mut().find(|(known, _)| known == reason) {
+                self.log_later(|unlogged| {
+                    match unlogged.dead.iter_mut().find(|(known, _)| known == reason) {
                         Some((_, count)) => *count += 1,
-                        None => gathered.dead.push((*reason, 1)),
+                        None => unlogged.dead.push((*reason, 1)),
                     }
                 });
                 &self.subscription.dead
@@ -130,12 +131,12 @@ impl Observer {
         counter.inc();
     }
 
-    /// The target took a delivery, and its answer holds what no event can be made of, as this line
-    /// says.
+    /// The target accepted a delivery, but its answer holds something that is no event; `reason`
+    /// says why, in one line.
     pub fn unreadable_reply(&self, reason: &str) {
         self.unreadable_replies.inc();
-        self.gather(|gathered| {
-            gathered.unreadable = (gathered.unreadable.0 + 1, reason.to_owned())
+        self.log_later(|unlogged| {
+            unlogged.unreadable = (unlogged.unreadable.0 + 1, reason.to_owned())
         });
     }
 }

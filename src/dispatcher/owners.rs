@@ -1,4 +1,5 @@
-//! Whom deliveries are leased from, and settled with.
+//! The owners of leases: deliveries are leased from the journal and from the pipes, and each is
+//! settled where it came from.
 
 use std::sync::Arc;
 

@@ -23,10 +23,10 @@ pub struct Plan {
     pub routes: Vec<(SubscriptionNumber, Arc<Route>)>,
 }
 
-/// A target, open.
+/// An open target.
 #[derive(Clone)]
 pub struct Target {
-    /// Whose it is.
+    /// The tenant that it belongs to.
     pub tenant: Name,
     /// Its name in the rule file; with the tenant its identity over reloads.
     pub name: Name,
@@ -34,7 +34,7 @@ pub struct Target {
     pub service: TargetService,
     /// Attempts that may be under way at once, at most.
     pub concurrency_max: NonZeroUsize,
-    /// Attempts that may begin in a time.
+    /// How many attempts may begin in a period of time.
     pub rate: Option<Rate>,
     /// Hash of its settings. Where a reload brings the same one, what was learned about the target
     /// is kept: its concurrency limit, its circuit, what of its rate is used up.
@@ -61,11 +61,11 @@ pub struct Route {
     pub policy: Policy,
     /// Makes what goes out.
     pub preparation: Preparation,
-    /// What follows from a success.
-    pub on_success: Option<Follow>,
-    /// What follows from a dead letter.
-    pub on_failure: Option<Follow>,
-    /// Counts what becomes of them.
+    /// Where a success is reported.
+    pub on_success: Option<FollowUpRoute>,
+    /// Where a dead letter is reported.
+    pub on_failure: Option<FollowUpRoute>,
+    /// Counts their outcomes.
     pub observer: Observer,
 }
 
@@ -78,17 +78,17 @@ impl fmt::Debug for Route {
     }
 }
 
-/// Whom to tell of how a delivery ended.
+/// Where a delivery's end is sent on to: `on_success` or `on_failure`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Follow {
-    /// Through which subscription.
+pub struct FollowUpRoute {
+    /// The subscription that it is queued for.
     pub subscription: SubscriptionNumber,
-    pub send: FollowWith,
+    pub send: FollowUpPayload,
 }
 
-/// What is sent about a delivery that has ended.
+/// What is sent there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FollowWith {
+pub enum FollowUpPayload {
     /// A report on the delivery and its last attempt.
     Report,
     /// The delivery's own event.

@@ -103,7 +103,7 @@ impl Policy {
 
 /// An attempt that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tried {
+pub struct EndedAttempt {
     /// What it came to, as the target said.
     pub class: Class,
     /// How long the target asked to be left alone.
@@ -157,7 +157,7 @@ pub fn class_in_force(class: Class, retry_after: Option<Duration>) -> Class {
 /// A retry that would come after the maximum age does not come at all: the delivery is dead now,
 /// not later.
 #[must_use]
-pub fn decide(policy: &Policy, tried: &Tried, random: f64) -> Decision {
+pub fn decide(policy: &Policy, tried: &EndedAttempt, random: f64) -> Decision {
     let retry = |earlier: u32, not_before: Duration, failure: bool| {
         // The jitter spreads the backoff alone, so that nothing comes before the target is ready
         // for it.
@@ -222,8 +222,8 @@ mod tests {
         .unwrap()
     }
 
-    fn tried(class: Class) -> Tried {
-        Tried {
+    fn tried(class: Class) -> EndedAttempt {
+        EndedAttempt {
             class,
             retry_after: None,
             attempts: 0,
@@ -242,11 +242,11 @@ mod tests {
         let refused = Decision::PauseRefused {
             probe_at: NOW.plus(PROBE_REFUSED_AFTER),
         };
-        let after = |class, seconds| Tried {
+        let after = |class, seconds| EndedAttempt {
             retry_after: Some(SECOND * seconds),
             ..tried(class)
         };
-        let old = |class, age| Tried {
+        let old = |class, age| EndedAttempt {
             since: NOW.minus(age),
             ..tried(class)
         };
@@ -274,7 +274,7 @@ mod tests {
             ),
             // Attempts bound failures alone, and grow their backoff alone.
             (
-                Tried {
+                EndedAttempt {
                     attempts: 90,
                     failures: 2,
                     ..tried(Class::Failed)
@@ -282,7 +282,7 @@ mod tests {
                 retry(SECOND * 2, true),
             ),
             (
-                Tried {
+                EndedAttempt {
                     attempts: 3,
                     failures: 3,
                     ..tried(Class::Failed)
@@ -290,7 +290,7 @@ mod tests {
                 Decision::Dead(DeadReason::Exhausted),
             ),
             (
-                Tried {
+                EndedAttempt {
                     attempts: 3,
                     failures: 3,
                     ..tried(Class::Unavailable)
@@ -298,7 +298,7 @@ mod tests {
                 retry(SECOND * 4, false),
             ),
             (
-                Tried {
+                EndedAttempt {
                     attempts: 90,
                     failures: 3,
                     ..tried(Class::Throttled)
@@ -306,7 +306,7 @@ mod tests {
                 retry(SECOND * 150, false),
             ),
             (
-                Tried {
+                EndedAttempt {
                     attempts: u32::MAX,
                     failures: u32::MAX,
                     ..tried(Class::Failed)
@@ -331,7 +331,7 @@ mod tests {
                 Decision::Dead(DeadReason::Expired),
             ),
             (
-                Tried {
+                EndedAttempt {
                     since: NOW.minus(HOUR * 24 - SECOND * 5),
                     ..after(Class::Throttled, 9)
                 },
@@ -395,7 +395,7 @@ mod tests {
             let class = CLASSES[class];
             let retry_after = retry_after.map(Duration::from_secs);
             let since = NOW.minus(SECOND * u32::try_from(age_seconds).unwrap());
-            let given = Tried { class, retry_after, attempts, failures, since, now: NOW };
+            let given = EndedAttempt { class, retry_after, attempts, failures, since, now: NOW };
             if let Decision::RetryAt { at, failure } = decide(&policy, &given, random) {
                 let throttled = class == Class::Throttled || retry_after.is_some();
                 let floor = if throttled { retry_after.unwrap_or_default().min(RETRY_AFTER_MAX) } else { Duration::ZERO };

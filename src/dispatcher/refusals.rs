@@ -9,14 +9,14 @@ use tokio::time::Instant;
 /// again.
 const REMEMBERED_MAX: usize = 1_024;
 
-/// What a refusal is of.
+/// What a refusal is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// Different deliveries are refused and none passes: the target does not know us.
     OfSubscription,
     /// The delivery was refused before, and others have passed since then: it is its own fault.
     OfDelivery,
-    /// It is the first one since others have passed: the next ones tell.
+    /// It is the first one since others have passed: only the next ones will show which it is.
     Unclear,
 }
 

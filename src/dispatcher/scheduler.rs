@@ -13,14 +13,14 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_schemas::{DeliveryId, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Class, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
-use super::bytes::{Bytes, Place};
+use super::byte_budget::{ByteBudget, Pool};
 use super::fair::Turn;
-use super::lane::{Ended, Lane};
 use super::plan::Route;
 use super::refusals::Refusals;
+use super::target_state::{AttemptResult, TargetState};
 
 /// By how much a lease outlasts its attempt: what starting it, and a store that is slow to settle
 /// it, may take. A lease that runs out earlier is a second delivery while the first is still under
@@ -38,18 +38,18 @@ const NEW_AGAIN_AFTER: Duration = Duration::from_millis(1);
 
 /// Every subscription and target of the plan in force.
 pub(super) struct Scheduler {
-    /// By slots that are used again once a target is gone and nothing of it is under way.
-    lanes: Vec<Option<Lane>>,
+    /// By index; a slot is used again once its target is gone and has no attempt under way.
+    targets: Vec<Option<TargetState>>,
     subscriptions: HashMap<SubscriptionNumber, SubscriptionState>,
-    /// The lanes to look at, and those for which there was no room among all deliveries in flight.
+    /// The targets to look at.
     awake: VecDeque<usize>,
+    /// Those that may be given nothing until fewer deliveries are in flight.
     starved: Vec<usize>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
-    bytes: Bytes,
-    /// Those whose next event has no room among the bytes in flight, the first to come
-    /// first.
+    bytes: ByteBudget,
+    /// Those whose next event does not fit among the bytes in flight, the first to come first.
     short_of_bytes: VecDeque<SubscriptionNumber>,
-    /// Have not been asked for since a reload brought them.
+    /// Those that nothing has been leased of since a reload brought them.
     new: VecDeque<SubscriptionNumber>,
 }
 
@@ -59,7 +59,7 @@ pub(super) type Replaced = HashMap<SubscriptionNumber, SubscriptionState>;
 #[derive(Debug)]
 pub(super) struct SubscriptionState {
     route: Arc<Route>,
-    lane: usize,
+    target: usize,
     /// Whether it may have something to lease.
     is_ready: bool,
     /// Whether it has been told so again while a lease was under way, which may not have seen that.
@@ -68,8 +68,8 @@ pub(super) struct SubscriptionState {
     next_bytes: Option<usize>,
     /// Whether it waits in `short_of_bytes`.
     is_short: bool,
-    /// Whether an event of it is in flight beside the shares.
-    has_beside: bool,
+    /// Whether an event of it is in flight in the overflow.
+    has_overflow: bool,
     refusals: Refusals,
     pause: Option<Pause>,
 }
@@ -95,24 +95,25 @@ enum Probe {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    Lane(usize),
+    Target(usize),
     Refused(SubscriptionNumber),
     New,
 }
 
-/// The right of one subscription to so many leases.
+/// A grant to lease deliveries of one subscription.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Granted {
+pub(super) struct LeaseGrant {
     pub(super) turn: Turn,
     pub(super) lease: Duration,
     pub(super) bytes_max: usize,
-    place: Place,
-    lane: usize,
+    pool: Pool,
+    target: usize,
     epoch: u64,
     is_probe: bool,
     asks: bool,
-    /// Of these the journal had so many, and so many became attempts.
+    /// How many deliveries the journal leased.
     pub(super) leased: usize,
+    /// How many of those became attempts.
     pub(super) begun: usize,
 }
 
@@ -120,12 +121,12 @@ pub(super) struct Granted {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Permit {
     subscription: SubscriptionNumber,
-    lane: usize,
+    target: usize,
     epoch: u64,
     charged: f64,
     is_probe: bool,
     asks: bool,
-    place: Place,
+    pool: Pool,
     event_bytes: usize,
 }
 
@@ -139,26 +140,26 @@ impl Scheduler {
     /// Without a plan; the events in flight may have so many bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
-            lanes: Vec::new(),
+            targets: Vec::new(),
             subscriptions: HashMap::new(),
             awake: VecDeque::new(),
             starved: Vec::new(),
             timers: BinaryHeap::new(),
-            bytes: Bytes::new(bytes_max),
+            bytes: ByteBudget::new(bytes_max),
             short_of_bytes: VecDeque::new(),
             new: VecDeque::new(),
         }
     }
 
-    fn lane(&mut self, index: usize) -> Option<&mut Lane> {
-        self.lanes.get_mut(index)?.as_mut()
+    fn target(&mut self, index: usize) -> Option<&mut TargetState> {
+        self.targets.get_mut(index)?.as_mut()
     }
 
     fn drop_unwanted(&mut self, index: usize) {
-        if let Some(slot) = self.lanes.get_mut(index)
+        if let Some(slot) = self.targets.get_mut(index)
             && slot
                 .as_ref()
-                .is_some_and(|lane| !lane.is_wanted && lane.in_use() == 0)
+                .is_some_and(|target| !target.is_wanted && target.in_use() == 0)
         {
             *slot = None;
         }
@@ -198,27 +199,27 @@ impl Scheduler {
         let may = state.is_ready
             && !state.is_short
             && matches!(state.pause, None | Some(Pause::Refused(Probe::Due)));
-        let index = state.lane;
-        if may && let Some(lane) = self.lane(index) {
-            lane.turns.add(number);
+        let index = state.target;
+        if may && let Some(target) = self.target(index) {
+            target.turns.add(number);
             self.wake(index);
         }
     }
 
     fn leave(&mut self, number: SubscriptionNumber) {
-        if let Some(index) = self.subscriptions.get(&number).map(|state| state.lane)
-            && let Some(lane) = self.lane(index)
+        if let Some(index) = self.subscriptions.get(&number).map(|state| state.target)
+            && let Some(target) = self.target(index)
         {
-            lane.turns.remove(number);
+            target.turns.remove(number);
         }
     }
 
     fn wake(&mut self, index: usize) {
-        if let Some(lane) = self.lane(index)
-            && !lane.is_awake
-            && !lane.turns.is_empty()
+        if let Some(target) = self.target(index)
+            && !target.is_awake
+            && !target.turns.is_empty()
         {
-            lane.is_awake = true;
+            target.is_awake = true;
             self.awake.push_back(index);
         }
     }
@@ -227,52 +228,53 @@ impl Scheduler {
         !self.awake.is_empty()
     }
 
-    /// Something in flight has been settled: lanes for which there was no room may have some.
+    /// Something in flight has been settled: targets that were given nothing may be given
+    /// something.
     pub(super) fn settled(&mut self) {
-        for lane in std::mem::take(&mut self.starved) {
-            self.wake(lane);
+        for index in std::mem::take(&mut self.starved) {
+            self.wake(index);
         }
     }
 
     /// A leased delivery, whose event has so many bytes, becomes an attempt.
     pub(super) fn begin(
         &mut self,
-        granted: &mut Granted,
+        grant: &mut LeaseGrant,
         event_bytes: usize,
         now: Instant,
     ) -> Option<(super::stack::Stack, Permit)> {
-        let Granted {
+        let LeaseGrant {
             turn,
-            place,
-            lane: index,
+            pool,
+            target: index,
             epoch,
             is_probe,
             asks,
             ..
-        } = *granted;
+        } = *grant;
         let subscription = turn.subscription;
-        let lane = self.lane(index)?;
-        lane.begin(subscription, now);
-        let stack = lane.stack.clone();
-        if place == Place::Share {
-            lane.bytes += event_bytes;
+        let target = self.target(index)?;
+        target.begin(subscription, now);
+        let stack = target.stack.clone();
+        if pool == Pool::Share {
+            target.bytes += event_bytes;
         } else {
             // Only as much was asked for as the event had when it was looked at; the next one may
             // be smaller.
-            self.bytes.give_back(place, granted.bytes_max);
+            self.bytes.give_back(pool, grant.bytes_max);
         }
-        self.bytes.take(place, event_bytes);
-        granted.begun += 1;
+        self.bytes.take(pool, event_bytes);
+        grant.begun += 1;
         Some((
             stack,
             Permit {
                 subscription,
-                lane: index,
+                target: index,
                 epoch,
                 charged: turn.charged,
                 is_probe,
                 asks,
-                place,
+                pool,
                 event_bytes,
             },
         ))
@@ -280,35 +282,35 @@ impl Scheduler {
 
     /// A grant is over. It `failed` where nothing is known of what there is; `next_bytes` is the
     /// size of the event at which it ended for want of bytes.
-    pub(super) fn granted(
+    pub(super) fn end_grant(
         &mut self,
-        granted: Granted,
+        grant: LeaseGrant,
         failed: bool,
         next_bytes: Option<usize>,
         now: Instant,
     ) {
-        let Granted {
+        let LeaseGrant {
             turn,
             bytes_max,
-            place,
-            lane: index,
+            pool,
+            target: index,
             epoch,
             is_probe,
             asks,
             leased,
             begun,
             ..
-        } = granted;
+        } = grant;
         let number = turn.subscription;
         let unused = turn.count.saturating_sub(begun);
-        if let Some(lane) = self.lane(index) {
-            lane.turns.refund(turn, unused);
-            lane.granted(turn.count, unused, epoch, is_probe, now);
+        if let Some(target) = self.target(index) {
+            target.turns.refund(turn, unused);
+            target.end_grant(turn.count, unused, epoch, is_probe, now);
         }
-        // Bytes beside the shares were set aside when it was granted; those of a share are counted
+        // Bytes of the overflow were set aside when it was granted; those of a share are counted
         // only once an attempt begins.
-        if place != Place::Share && begun == 0 {
-            self.give_back(number, place, bytes_max);
+        if pool != Pool::Share && begun == 0 {
+            self.give_back(number, pool, bytes_max);
         }
         if let Some(state) = self.subscriptions.get_mut(&number) {
             if !failed {
@@ -329,63 +331,45 @@ impl Scheduler {
     }
 
     /// An attempt has ended. `random` is uniform in `0.0..1.0`.
-    pub(super) fn ended(&mut self, permit: Permit, ended: Outcome, time: Timestamp, random: f64) {
+    pub(super) fn ended(
+        &mut self,
+        permit: Permit,
+        result: AttemptResult<'_>,
+        time: Timestamp,
+        random: f64,
+    ) {
         let Permit {
             subscription,
-            lane: index,
+            target: index,
             epoch,
             charged,
             is_probe,
-            place,
+            pool,
             event_bytes,
             ..
         } = permit;
-        let Outcome {
-            delivery,
-            started,
-            at,
-            class,
-            retry_after,
-            message,
-        } = ended;
-        let sequence = delivery.sequence.0;
-        if let Some(lane) = self.lane(index) {
-            lane.give_back(place, event_bytes);
-            if class != pointsman_schemas::Class::Delivered {
-                lane.gauge.set_error(message);
+        if let Some(target) = self.target(index) {
+            target.give_back(pool, event_bytes);
+            if result.class != Class::Delivered {
+                target.gauge.set_error(result.message);
             }
-            lane.turns.ended(
-                subscription,
-                charged,
-                at.saturating_duration_since(started).as_secs_f64(),
-            );
-            lane.end(
-                Ended {
-                    subscription,
-                    sequence,
-                    epoch,
-                    is_probe,
-                    started,
-                    at,
-                    class,
-                    retry_after,
-                    message,
-                },
-                time,
-                random,
-            );
+            let took = result.at.saturating_duration_since(result.started);
+            target
+                .turns
+                .ended(subscription, charged, took.as_secs_f64());
+            target.end(result, epoch, is_probe, time, random);
         }
-        self.give_back(subscription, place, event_bytes);
+        self.give_back(subscription, pool, event_bytes);
         self.wake(index);
         self.drop_unwanted(index);
     }
 
     /// An attempt has ended without the target being called.
     pub(super) fn ended_uncalled(&mut self, permit: Permit, started: Instant, now: Instant) {
-        if let Some(lane) = self.lane(permit.lane) {
-            lane.give_back(permit.place, permit.event_bytes);
-            lane.turns.ended(permit.subscription, permit.charged, 0.0);
-            lane.end_uncalled(
+        if let Some(target) = self.target(permit.target) {
+            target.give_back(permit.pool, permit.event_bytes);
+            target.turns.ended(permit.subscription, permit.charged, 0.0);
+            target.end_uncalled(
                 permit.subscription,
                 started,
                 permit.epoch,
@@ -393,12 +377,12 @@ impl Scheduler {
                 now,
             );
         }
-        self.give_back(permit.subscription, permit.place, permit.event_bytes);
+        self.give_back(permit.subscription, permit.pool, permit.event_bytes);
         if permit.asks {
             self.ask_again(permit.subscription);
         }
-        self.wake(permit.lane);
-        self.drop_unwanted(permit.lane);
+        self.wake(permit.target);
+        self.drop_unwanted(permit.target);
     }
 
     /// When [`Scheduler::fire`] has something to do.
@@ -413,9 +397,9 @@ impl Scheduler {
         {
             self.timers.pop();
             match timer {
-                Timer::Lane(index) => {
-                    if let Some(lane) = self.lane(index) {
-                        lane.wake_at = None;
+                Timer::Target(index) => {
+                    if let Some(target) = self.target(index) {
+                        target.wake_at = None;
                     }
                     self.wake(index);
                 }
@@ -424,16 +408,4 @@ impl Scheduler {
             }
         }
     }
-}
-
-/// What an attempt came to, as the scheduler needs to know it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Outcome<'o> {
-    pub(super) delivery: DeliveryId,
-    pub(super) started: Instant,
-    pub(super) at: Instant,
-    /// The class in force.
-    pub(super) class: pointsman_schemas::Class,
-    pub(super) retry_after: Option<Duration>,
-    pub(super) message: &'o str,
 }

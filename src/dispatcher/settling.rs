@@ -29,7 +29,7 @@ const BATCH_MAX: usize = 2_048;
 /// may be must be left for deliveries that make some. The others come again with their leases.
 const WITHOUT_ROOM_MAX: usize = 1_024;
 
-/// One settlement, with whom to tell.
+/// One settlement, with the route whose observer counts it.
 #[derive(Debug)]
 pub(super) struct Settled {
     /// None where the subscription is no longer in the plan.
@@ -41,7 +41,7 @@ pub(super) struct Settled {
 #[derive(Default)]
 pub(super) struct Settling {
     waiting: VecDeque<Settled>,
-    /// What the call under way is about.
+    /// The settlements of the call under way.
     handed_over: Vec<Settled>,
     call: Option<BoxFuture<'static, Result<Vec<SettleAnswer>, JournalError>>>,
     again_at: Option<Instant>,
@@ -101,8 +101,8 @@ impl Settling {
         self.call = Some(Box::pin(async move { owners.settle(settlements).await }));
     }
 
-    /// Waits for the call under way, for ever where there is none; gives how many are settled. Safe
-    /// to cancel.
+    /// Waits for the call under way, for ever where there is none, and returns how many deliveries
+    /// are settled. Safe to cancel.
     pub(super) async fn next(&mut self) -> usize {
         let Some(call) = &mut self.call else {
             return std::future::pending().await;
@@ -129,7 +129,7 @@ impl Settling {
         }
     }
 
-    /// Ends what was handed over, as the journal has answered; gives how many are done with.
+    /// Ends what was handed over, as the journal has answered. Returns how many are done with.
     fn take_answers(&mut self, answers: Vec<SettleAnswer>) -> usize {
         let (mut done, mut gone) = (0, 0);
         let before = self.without_room.len();

@@ -21,30 +21,30 @@ use super::plan::Route;
 /// outlasts the timeout.
 const END_MAX: Duration = Duration::from_secs(30);
 
-/// One try at one delivery.
+/// A request for one attempt at one delivery.
 #[derive(Debug)]
-pub struct Try {
+pub struct AttemptRequest {
     pub id: DeliveryId,
     pub tenant: Name,
     /// Its event, as it was stored.
     pub event: Arc<Event>,
-    /// Which try it is, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// How it goes out.
+    /// How it is sent.
     pub route: Arc<Route>,
-    /// When it is given up.
+    /// When it is abandoned.
     pub deadline: Timestamp,
-    /// What happens then.
+    /// Lets a connector end it in its own way then.
     pub end: AttemptEnd,
 }
 
-/// What a try came to.
+/// What an attempt came to.
 #[derive(Debug, PartialEq)]
-pub enum Reached {
+pub enum AttemptResponse {
     /// The target was called, or would have been but for the network.
-    Target(Outcome),
-    /// There was nothing to call it with: the transform or a template failed, as this line says.
-    Nothing(String),
+    Answered(Outcome),
+    /// The target was not called: the transform or a template failed, for the reason in this line.
+    NotPrepared(String),
 }
 
 /// The stack around a target.
@@ -65,11 +65,11 @@ pub fn stack(target: TargetService) -> Stack {
         .service(target)
 }
 
-/// Spans each try.
+/// Puts each attempt into a tracing span.
 #[derive(Clone, Debug)]
 pub struct Trace<S>(S);
 
-impl<S: Service<Try>> Service<Try> for Trace<S> {
+impl<S: Service<AttemptRequest>> Service<AttemptRequest> for Trace<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = Instrumented<S::Future>;
@@ -78,41 +78,41 @@ impl<S: Service<Try>> Service<Try> for Trace<S> {
         self.0.poll_ready(context)
     }
 
-    fn call(&mut self, one: Try) -> Self::Future {
-        let identity = &one.route.identity;
+    fn call(&mut self, request: AttemptRequest) -> Self::Future {
+        let identity = &request.route.identity;
         let span = tracing::info_span!(
             "attempt",
-            delivery = %one.id,
+            delivery = %request.id,
             rule = identity.rule.as_str(),
             target = identity.target.as_str(),
-            attempt = one.attempt
+            attempt = request.attempt
         );
-        let future = span.in_scope(|| self.0.call(one));
+        let future = span.in_scope(|| self.0.call(request));
         future.instrument(span)
     }
 }
 
-/// Gives a try up after its subscription's timeout, as a failure.
+/// Abandons an attempt after its subscription's timeout, as a failure.
 #[derive(Clone, Debug)]
 pub struct Timeout<S>(S);
 
-impl<S> Service<Try> for Timeout<S>
+impl<S> Service<AttemptRequest> for Timeout<S>
 where
-    S: Service<Try, Response = Reached, Error = Infallible>,
+    S: Service<AttemptRequest, Response = AttemptResponse, Error = Infallible>,
     S::Future: Send + 'static,
 {
-    type Response = Reached;
+    type Response = AttemptResponse;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Reached, Infallible>>;
+    type Future = BoxFuture<'static, Result<AttemptResponse, Infallible>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.0.poll_ready(context)
     }
 
-    fn call(&mut self, one: Try) -> Self::Future {
-        let timeout = one.route.policy.timeout();
-        let end = one.end.clone();
-        let mut answer = Box::pin(self.0.call(one));
+    fn call(&mut self, request: AttemptRequest) -> Self::Future {
+        let timeout = request.route.policy.timeout();
+        let end = request.end.clone();
+        let mut answer = Box::pin(self.0.call(request));
         Box::pin(async move {
             if let Ok(answer) = tokio::time::timeout(timeout, &mut answer).await {
                 return answer;
@@ -121,7 +121,7 @@ where
                 // What comes of it now is too late; that it has ended is what matters.
                 let _too_late = tokio::time::timeout(END_MAX, answer).await;
             }
-            Ok(Reached::Target(Outcome::new(
+            Ok(AttemptResponse::Answered(Outcome::new(
                 Class::Failed,
                 format!("no answer within {timeout:?}; it was given up"),
             )))
@@ -133,16 +133,16 @@ where
 #[derive(Clone, Debug)]
 pub struct Call(TargetService);
 
-impl Service<Try> for Call {
-    type Response = Reached;
+impl Service<AttemptRequest> for Call {
+    type Response = AttemptResponse;
     type Error = Infallible;
     type Future = futures::future::Either<
-        futures::future::Ready<Result<Reached, Infallible>>,
+        futures::future::Ready<Result<AttemptResponse, Infallible>>,
         futures::future::Map<
             tower::util::Oneshot<TargetService, Attempt>,
             fn(
                 Result<Vec<Outcome>, pointsman_connectors::AttemptError>,
-            ) -> Result<Reached, Infallible>,
+            ) -> Result<AttemptResponse, Infallible>,
         >,
     >;
 
@@ -152,29 +152,30 @@ impl Service<Try> for Call {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, one: Try) -> Self::Future {
-        let (event, texts) = match one.route.preparation.prepare(&one.event) {
+    fn call(&mut self, request: AttemptRequest) -> Self::Future {
+        let (event, texts) = match request.route.preparation.prepare(&request.event) {
             Ok(prepared) => prepared,
             Err(message) => {
-                return futures::future::ready(Ok(Reached::Nothing(message))).left_future();
+                return futures::future::ready(Ok(AttemptResponse::NotPrepared(message)))
+                    .left_future();
             }
         };
         let attempt = Attempt {
-            tenant: one.tenant,
-            rule: one.route.identity.rule.clone(),
-            deadline: one.deadline,
-            timeout: one.route.policy.timeout(),
+            tenant: request.tenant,
+            rule: request.route.identity.rule.clone(),
+            deadline: request.deadline,
+            timeout: request.route.policy.timeout(),
             deliveries: vec![Delivery {
-                id: one.id,
-                attempt: one.attempt,
+                id: request.id,
+                attempt: request.attempt,
                 event,
                 texts,
             }],
-            end: one.end,
+            end: request.end,
         };
         let read: fn(_) -> _ =
             |answer: Result<Vec<Outcome>, pointsman_connectors::AttemptError>| {
-                Ok(Reached::Target(match answer {
+                Ok(AttemptResponse::Answered(match answer {
                     Ok(outcomes) => only(outcomes),
                     Err(error) => Outcome::new(error.class, error.message),
                 }))
@@ -211,12 +212,12 @@ mod tests {
         BoxCloneSyncService::new(tower::service_fn(answer))
     }
 
-    async fn reached(target: TargetService, preparation: Preparation) -> Reached {
+    async fn reached(target: TargetService, preparation: Preparation) -> AttemptResponse {
         let route = Arc::new(Route {
             preparation,
             ..route("r", 0, policy())
         });
-        let one = Try {
+        let request = AttemptRequest {
             id: id(),
             tenant: Name::default_tenant(),
             event: event("e"),
@@ -226,7 +227,7 @@ mod tests {
             end: AttemptEnd::default(),
         };
         stack(target)
-            .oneshot(one)
+            .oneshot(request)
             .await
             .unwrap_or_else(|never| match never {})
     }
@@ -253,7 +254,7 @@ mod tests {
             json!({ "set": { "subject": "made" } }),
             &["<$.subject>", "b"],
         );
-        let Reached::Target(outcome) = reached(target, made).await else {
+        let AttemptResponse::Answered(outcome) = reached(target, made).await else {
             panic!("the target was not called")
         };
         assert_eq!(outcome.message, r#"Some("made") ["made", "b"]"#);
@@ -266,7 +267,7 @@ mod tests {
             preparation(json!({}), &["<$.data.bucket>"]),
             preparation(json!({ "jq": r#"error("no $.data.bucket")"# }), &["a"]),
         ] {
-            let Reached::Nothing(why) = reached(target.clone(), nothing).await else {
+            let AttemptResponse::NotPrepared(why) = reached(target.clone(), nothing).await else {
                 panic!("the target was called")
             };
             assert!(why.contains("$.data.bucket"), "{why}");
@@ -280,7 +281,8 @@ mod tests {
             BoxCloneSyncService::new(NeverReady),
         ] {
             let started = tokio::time::Instant::now();
-            let Reached::Target(outcome) = reached(target, Preparation::default()).await else {
+            let AttemptResponse::Answered(outcome) = reached(target, Preparation::default()).await
+            else {
                 panic!("the target was not called")
             };
             assert_eq!(
@@ -301,7 +303,8 @@ mod tests {
                 Ok(vec![Outcome::delivered()])
             });
             let started = tokio::time::Instant::now();
-            let Reached::Target(outcome) = reached(target, Preparation::default()).await else {
+            let AttemptResponse::Answered(outcome) = reached(target, Preparation::default()).await
+            else {
                 panic!("the target was not called")
             };
             assert_eq!(
@@ -333,11 +336,12 @@ mod tests {
         let down = service(|_| async { Err(AttemptError::new(Class::Unavailable, "no route")) });
         assert_eq!(
             reached(down, Preparation::default()).await,
-            Reached::Target(Outcome::new(Class::Unavailable, "no route"))
+            AttemptResponse::Answered(Outcome::new(Class::Unavailable, "no route"))
         );
         for count in [0, 2] {
             let target = service(move |_| async move { Ok(vec![Outcome::delivered(); count]) });
-            let Reached::Target(outcome) = reached(target, Preparation::default()).await else {
+            let AttemptResponse::Answered(outcome) = reached(target, Preparation::default()).await
+            else {
                 panic!("the target was not called")
             };
             assert_eq!(outcome.class, Class::Failed, "{count}");

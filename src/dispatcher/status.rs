@@ -52,21 +52,21 @@ pub struct Paused {
     pub since: Timestamp,
 }
 
-/// What both sides share.
+/// What the dispatcher's task and its handles share.
 #[derive(Debug, Default)]
-pub(super) struct Board {
+pub(super) struct SharedStatus {
     /// Subscriptions whose targets are to be asked again at once.
     pub(super) probes: Mutex<Vec<SubscriptionNumber>>,
     pub(super) has_probes: tokio::sync::Notify,
-    pub(super) targets: Mutex<Vec<Arc<Gauge>>>,
+    pub(super) targets: Mutex<Vec<Arc<TargetGauge>>>,
     pub(super) paused: Mutex<BTreeMap<SubscriptionNumber, Paused>>,
     pub(super) in_flight: AtomicUsize,
 }
 
-/// One target's numbers: two plain stores for each attempt, and a lock only where something goes
-/// wrong.
+/// The numbers of one target. An attempt costs two plain stores, and a lock only where something
+/// goes wrong.
 #[derive(Debug)]
-pub(super) struct Gauge {
+pub(super) struct TargetGauge {
     tenant: Name,
     name: Name,
     limit: AtomicUsize,
@@ -74,7 +74,7 @@ pub(super) struct Gauge {
     state: Mutex<(CircuitStatus, Timestamp, Option<String>)>,
 }
 
-impl Gauge {
+impl TargetGauge {
     pub(super) fn new(tenant: Name, name: Name, now: Timestamp) -> Arc<Self> {
         let (limit, in_flight) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Arc::new(Self {
@@ -101,7 +101,7 @@ impl Gauge {
     }
 }
 
-impl Board {
+impl SharedStatus {
     pub(super) fn status(&self) -> Status {
         let gauges = self.targets.lock().clone();
         let targets = gauges.iter().map(|gauge| {

@@ -60,7 +60,7 @@ enum Payload<'r> {
 }
 
 /// What a report is about.
-pub(super) struct Ended<'e> {
+pub(super) struct EndedDelivery<'e> {
     task: String,
     rule: &'e Name,
     target: &'e Name,
@@ -72,7 +72,7 @@ pub(super) struct Ended<'e> {
     outcome: Option<&'e Outcome>,
 }
 
-impl<'e> Ended<'e> {
+impl<'e> EndedDelivery<'e> {
     pub(super) fn of(
         route: &'e Route,
         leased: &'e Leased,
@@ -129,7 +129,7 @@ pub fn example_report(
             Some(DeadReason::Exhausted),
         )
     };
-    let ended = Ended {
+    let ended = EndedDelivery {
         task: "example".to_owned(),
         rule,
         target,
@@ -145,8 +145,8 @@ pub fn example_report(
 ///
 /// # Errors
 /// As of [`example_report`].
-pub(super) fn of(ended: Ended<'_>, now: Timestamp) -> Result<Event, InvalidEvent> {
-    let Ended {
+pub(super) fn of(ended: EndedDelivery<'_>, now: Timestamp) -> Result<Event, InvalidEvent> {
+    let EndedDelivery {
         task,
         rule,
         target,

@@ -22,9 +22,9 @@ fn leased(event: Event) -> Leased {
 }
 
 fn followed(leased: &Leased, ending: &Ending, outcome: Option<&mut Outcome>) -> Vec<FollowUp> {
-    let follow = Some(Follow {
+    let follow = Some(FollowUpRoute {
         subscription: SubscriptionNumber(7),
-        send: FollowWith::Report,
+        send: FollowUpPayload::Report,
     });
     let route = Route {
         on_success: follow,

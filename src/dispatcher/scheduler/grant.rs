@@ -5,19 +5,19 @@ use std::cmp::Reverse;
 use pointsman_schemas::SubscriptionNumber;
 use tokio::time::Instant;
 
-use super::{Granted, LEASE_MARGIN, LOOKED_AT_FOR_BYTES, Pause, Probe, Scheduler, Timer};
-use crate::dispatcher::bytes::{Bytes, Place};
+use super::{LEASE_MARGIN, LOOKED_AT_FOR_BYTES, LeaseGrant, Pause, Probe, Scheduler, Timer};
+use crate::dispatcher::byte_budget::{ByteBudget, Pool};
 use crate::dispatcher::fair::Turn;
-use crate::dispatcher::lane::Capacity;
+use crate::dispatcher::target_state::Capacity;
 
 impl Scheduler {
-    /// Grants leases of what is ready: at most `budget` in all. Gives with them how many bytes they
-    /// may bring together.
+    /// Grants leases of what is ready, at most `budget` deliveries in all. Returns them with the
+    /// number of bytes that their events may have together.
     pub(in crate::dispatcher) fn grants(
         &mut self,
         mut budget: usize,
         now: Instant,
-    ) -> (Vec<Granted>, usize) {
+    ) -> (Vec<LeaseGrant>, usize) {
         let mut all = Vec::new();
         let mut free = self.bytes.free();
         let mut bytes_max = free;
@@ -28,26 +28,27 @@ impl Scheduler {
             let Some((turns, capacity)) = self.turns(index, budget, now) else {
                 continue;
             };
-            let mut share = Bytes::share(free, self.lane(index).map_or(0, |lane| lane.bytes));
+            let mut share =
+                ByteBudget::share(free, self.target(index).map_or(0, |target| target.bytes));
             let each = share / turns.len().max(1);
             for turn in turns {
                 let is_exact = self
                     .subscriptions
                     .get(&turn.subscription)
                     .is_some_and(|state| state.next_bytes.is_some());
-                let Some((place, bytes)) = self.find_bytes(turn, share, each) else {
+                let Some((pool, bytes)) = self.find_bytes(turn, share, each) else {
                     continue;
                 };
-                match place {
-                    Place::Share if is_exact => (free, share) = (free - bytes, share - bytes),
-                    Place::Share => {}
-                    Place::Beside | Place::Giant => bytes_max = bytes_max.saturating_add(bytes),
+                match pool {
+                    Pool::Share if is_exact => (free, share) = (free - bytes, share - bytes),
+                    Pool::Share => {}
+                    Pool::Overflow | Pool::Oversized => bytes_max = bytes_max.saturating_add(bytes),
                 }
                 budget = budget.saturating_sub(turn.count);
-                all.extend(self.granting(turn, capacity.is_probe, (place, bytes), now));
+                all.extend(self.granting(turn, capacity.is_probe, (pool, bytes), now));
             }
         }
-        // What waits for its room gets it before others take it.
+        // Whoever waits for bytes gets them before the others.
         all.sort_by_key(|granted| {
             self.subscriptions
                 .get(&granted.turn.subscription)
@@ -64,28 +65,28 @@ impl Scheduler {
         now: Instant,
     ) -> Option<(Vec<Turn>, Capacity)> {
         let subscriptions = &self.subscriptions;
-        let lane = self.lanes.get_mut(index).and_then(Option::as_mut)?;
-        lane.is_awake = false;
-        if !lane.is_wanted || lane.turns.is_empty() {
+        let target = self.targets.get_mut(index).and_then(Option::as_mut)?;
+        target.is_awake = false;
+        if !target.is_wanted || target.turns.is_empty() {
             return None;
         }
-        let capacity = lane.capacity(now);
+        let capacity = target.capacity(now);
         if capacity.slots == 0 {
             if let Some(at) = capacity
                 .again_at
-                .filter(|at| lane.wake_at.is_none_or(|earlier| *at < earlier))
+                .filter(|at| target.wake_at.is_none_or(|earlier| *at < earlier))
             {
-                lane.wake_at = Some(at);
-                self.timers.push(Reverse((at, Timer::Lane(index))));
+                target.wake_at = Some(at);
+                self.timers.push(Reverse((at, Timer::Target(index))));
             }
             return None;
         }
         // A target may use as much as it leaves free (dynamic thresholds, Choudhury and Hahne
         // 1998): one that answers nothing takes up half of what may be in flight at most, a second
         // one half of the rest.
-        let share = (budget + lane.in_use())
+        let share = (budget + target.in_use())
             .div_ceil(2)
-            .saturating_sub(lane.in_use());
+            .saturating_sub(target.in_use());
         if share == 0 {
             self.starved.push(index);
             return None;
@@ -95,7 +96,7 @@ impl Scheduler {
                 .get(&number)
                 .is_some_and(|state| state.pause.is_some() || state.next_bytes.is_some())
         };
-        let turns = lane.grant_turns(
+        let turns = target.grant_turns(
             capacity.slots.min(share),
             |number| if goes_alone(number) { 1 } else { usize::MAX },
             now,
@@ -103,38 +104,39 @@ impl Scheduler {
         Some((turns, capacity))
     }
 
-    /// Where the events of a turn are counted, and how many bytes they may have. A subscription
-    /// whose next event has no room gives its turn back and waits for some.
-    fn find_bytes(&mut self, turn: Turn, share: usize, each: usize) -> Option<(Place, usize)> {
+    /// The pool that the events of a turn are counted in, and how many bytes they may have. A
+    /// subscription whose next event does not fit gives its turn back and waits until bytes are
+    /// free.
+    fn find_bytes(&mut self, turn: Turn, share: usize, each: usize) -> Option<(Pool, usize)> {
         let number = turn.subscription;
         let state = self.subscriptions.get_mut(&number)?;
         let Some(event_bytes) = state.next_bytes else {
-            return Some((Place::Share, each));
+            return Some((Pool::Share, each));
         };
-        let beside = || {
+        let overflow = || {
             self.bytes
-                .place_beside(event_bytes)
-                .filter(|_| !state.has_beside)
+                .overflow_pool(event_bytes)
+                .filter(|_| !state.has_overflow)
         };
-        if let Some(place) = if event_bytes <= share {
-            Some(Place::Share)
+        if let Some(pool) = if event_bytes <= share {
+            Some(Pool::Share)
         } else {
-            beside()
+            overflow()
         } {
-            if place != Place::Share {
-                state.has_beside = true;
-                self.bytes.take(place, event_bytes);
+            if pool != Pool::Share {
+                state.has_overflow = true;
+                self.bytes.take(pool, event_bytes);
             }
             self.look_for_bytes();
-            return Some((place, event_bytes));
+            return Some((pool, event_bytes));
         }
-        let index = state.lane;
+        let index = state.target;
         if !std::mem::replace(&mut state.is_short, true) {
             self.short_of_bytes.push_back(number);
         }
-        if let Some(lane) = self.lane(index) {
-            lane.turns.remove(number);
-            lane.turns.refund(turn, turn.count);
+        if let Some(target) = self.target(index) {
+            target.turns.remove(number);
+            target.turns.refund(turn, turn.count);
         }
         self.wake(index);
         None
@@ -144,26 +146,26 @@ impl Scheduler {
         &mut self,
         turn: Turn,
         is_probe: bool,
-        (place, bytes_max): (Place, usize),
+        (pool, bytes_max): (Pool, usize),
         now: Instant,
-    ) -> Option<Granted> {
+    ) -> Option<LeaseGrant> {
         let state = self.subscriptions.get_mut(&turn.subscription)?;
-        let index = state.lane;
-        let lane = self.lanes.get_mut(index).and_then(Option::as_mut)?;
-        lane.grant(turn.count, is_probe, now);
+        let index = state.target;
+        let target = self.targets.get_mut(index).and_then(Option::as_mut)?;
+        target.grant(turn.count, is_probe, now);
         state.is_due_again = false;
         let asks = state.pause == Some(Pause::Refused(Probe::Due));
         if asks {
             state.pause = Some(Pause::Refused(Probe::Out));
-            lane.turns.remove(turn.subscription);
+            target.turns.remove(turn.subscription);
         }
-        let (lease, epoch) = (state.route.policy.timeout() + LEASE_MARGIN, lane.epoch);
-        Some(Granted {
+        let (lease, epoch) = (state.route.policy.timeout() + LEASE_MARGIN, target.epoch);
+        Some(LeaseGrant {
             turn,
             lease,
             bytes_max,
-            place,
-            lane: index,
+            pool,
+            target: index,
             epoch,
             is_probe,
             asks,
@@ -186,18 +188,13 @@ impl Scheduler {
         }
     }
 
-    /// Bytes are in flight no more.
-    pub(super) fn give_back(
-        &mut self,
-        number: SubscriptionNumber,
-        place: Place,
-        event_bytes: usize,
-    ) {
-        self.bytes.give_back(place, event_bytes);
-        if place != Place::Share
+    /// Frees the bytes of an event that is no longer in flight.
+    pub(super) fn give_back(&mut self, number: SubscriptionNumber, pool: Pool, event_bytes: usize) {
+        self.bytes.give_back(pool, event_bytes);
+        if pool != Pool::Share
             && let Some(state) = self.subscriptions.get_mut(&number)
         {
-            state.has_beside = false;
+            state.has_overflow = false;
         }
         self.look_for_bytes();
     }

@@ -11,7 +11,8 @@ use crate::dispatcher::refusals::Refusal;
 use crate::dispatcher::status::Paused;
 
 impl Scheduler {
-    /// Nothing was there to ask a target with that refused a subscription: the next delivery does.
+    /// A target that refused a subscription was to be asked again, but there was no delivery to ask
+    /// it with: the next one will do.
     pub(super) fn ask_again(&mut self, number: SubscriptionNumber) {
         if let Some(state) = self.subscriptions.get_mut(&number)
             && state.pause == Some(Pause::Refused(Probe::Out))
@@ -21,7 +22,7 @@ impl Scheduler {
         }
     }
 
-    /// The target refused a delivery. Says what of.
+    /// The target refused a delivery. Returns what the refusal is about.
     pub(in crate::dispatcher) fn refused(
         &mut self,
         permit: Permit,
@@ -34,15 +35,15 @@ impl Scheduler {
         })
     }
 
-    /// The target took a delivery.
+    /// The target accepted a delivery.
     pub(in crate::dispatcher) fn passed(&mut self, permit: Permit, at: Instant) {
         if let Some(state) = self.subscriptions.get_mut(&permit.subscription) {
             state.refusals.passed(at);
         }
     }
 
-    /// The target refused a subscription: it pauses until `probe_at`. Tells whether it went until
-    /// now.
+    /// The target refused a subscription: it pauses until `probe_at`. Returns true if it was not
+    /// paused before.
     pub(in crate::dispatcher) fn pause_refused(
         &mut self,
         permit: Permit,
@@ -52,14 +53,14 @@ impl Scheduler {
         let Some(state) = self.subscriptions.get_mut(&number) else {
             return false;
         };
-        let went = state.pause.is_none();
-        if went || permit.asks {
+        let was_running = state.pause.is_none();
+        if was_running || permit.asks {
             state.pause = Some(Pause::Refused(Probe::Waiting(probe_at)));
             self.timers
                 .push(Reverse((probe_at, Timer::Refused(number))));
             self.leave(number);
         }
-        went
+        was_running
     }
 
     /// Asks the targets that refused these subscriptions again at once.
@@ -82,19 +83,19 @@ impl Scheduler {
         }
     }
 
-    /// The target is gone for good: nothing is leased until the journal knows. Tells whether that
-    /// is news.
+    /// The target is gone for good: nothing is leased until the journal knows. Returns true if that
+    /// was not known before.
     pub(in crate::dispatcher) fn pause_gone(&mut self, number: SubscriptionNumber) -> bool {
         let Some(state) = self.subscriptions.get_mut(&number) else {
             return false;
         };
-        let is_news = state.pause != Some(Pause::Gone);
+        let is_new = state.pause != Some(Pause::Gone);
         state.pause = Some(Pause::Gone);
         self.leave(number);
-        is_news
+        is_new
     }
 
-    /// The journal knows that a target is gone, and keeps its deliveries back by itself.
+    /// The journal knows now that a target is gone, and holds its deliveries back by itself.
     pub(in crate::dispatcher) fn resume_gone(&mut self, number: SubscriptionNumber) {
         if let Some(state) = self.subscriptions.get_mut(&number)
             && state.pause == Some(Pause::Gone)
@@ -104,8 +105,8 @@ impl Scheduler {
         }
     }
 
-    /// The target took a subscription's delivery, or failed in some other way than refusing it.
-    /// Tells whether it was paused until now.
+    /// The target accepted a subscription's delivery, or failed in some other way than refusing it.
+    /// Returns true if it was paused until now.
     pub(in crate::dispatcher) fn resume_refused(
         &mut self,
         permit: Permit,
@@ -123,7 +124,7 @@ impl Scheduler {
         resumes
     }
 
-    /// Of what is shown as paused, what still is.
+    /// Removes what is no longer paused.
     pub(in crate::dispatcher) fn retain_paused(
         &self,
         paused: &mut BTreeMap<SubscriptionNumber, Paused>,

@@ -1,4 +1,4 @@
-//! Putting a plan in force, beside what is under way by the one before.
+//! Putting a plan in force while attempts of the plan before it are under way.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,40 +7,41 @@ use pointsman_schemas::{SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
 use super::{Pause, Probe, Replaced, Scheduler, SubscriptionState};
-use crate::dispatcher::lane::Lane;
 use crate::dispatcher::plan::{Route, Target};
 use crate::dispatcher::refusals::Refusals;
-use crate::dispatcher::status::Gauge;
+use crate::dispatcher::status::TargetGauge;
+use crate::dispatcher::target_state::TargetState;
 
 impl Scheduler {
     /// Puts a plan in force. Subscriptions that were not there before are asked for; those that a
-    /// target refused are tried again. What was in force comes back beside the gauges.
+    /// target refused are tried again. Returns the
+    /// gauges of the new targets, and the subscriptions that were in force before.
     pub(in crate::dispatcher) fn reload(
         &mut self,
         targets: Vec<Target>,
         routes: Vec<(SubscriptionNumber, Arc<Route>)>,
         now: Instant,
         time: Timestamp,
-    ) -> (Vec<Arc<Gauge>>, Replaced) {
-        let slots = self.reload_lanes(targets, now, time);
+    ) -> (Vec<Arc<TargetGauge>>, Replaced) {
+        let slots = self.reload_targets(targets, now, time);
         let old = self.reload_subscriptions(routes, &slots);
         self.timers.clear();
         self.awake.clear();
         self.starved.clear();
         self.short_of_bytes.clear();
         let subscriptions = &self.subscriptions;
-        for (index, lane) in self.lanes.iter_mut().enumerate() {
-            if let Some(lane) = lane {
-                lane.keep(|number| {
+        for (index, target) in self.targets.iter_mut().enumerate() {
+            if let Some(target) = target {
+                target.keep(|number| {
                     subscriptions
                         .get(&number)
-                        .is_some_and(|state| state.lane == index)
+                        .is_some_and(|state| state.target == index)
                 });
             }
         }
         for state in self.subscriptions.values() {
-            if let Some(Some(lane)) = self.lanes.get_mut(state.lane) {
-                lane.subscriptions += 1;
+            if let Some(Some(target)) = self.targets.get_mut(state.target) {
+                target.subscriptions += 1;
             }
         }
         let numbers: Vec<_> = self.subscriptions.keys().copied().collect();
@@ -48,39 +49,44 @@ impl Scheduler {
             self.enter(number);
         }
         self.ask_new(now);
-        for lane in 0..self.lanes.len() {
-            self.wake(lane);
-            self.drop_unwanted(lane);
+        for index in 0..self.targets.len() {
+            self.wake(index);
+            self.drop_unwanted(index);
         }
         let gauges = slots
             .iter()
-            .filter_map(|slot| self.lanes.get(*slot)?.as_ref())
-            .map(|lane| Arc::clone(&lane.gauge));
+            .filter_map(|slot| self.targets.get(*slot)?.as_ref())
+            .map(|target| Arc::clone(&target.gauge));
         (gauges.collect(), old)
     }
 
-    /// Gives each target its lane: that of the same name, so that what was learned about it stays,
-    /// or a free one. Returns their places. The others are unwanted, and go once nothing of them is
-    /// under way.
-    fn reload_lanes(&mut self, targets: Vec<Target>, now: Instant, time: Timestamp) -> Vec<usize> {
+    /// Gives each target its state: that of the same name, so that what was learned about it stays,
+    /// or a new one. Returns the indexes of the states. The others are unwanted, and go once none
+    /// of their attempts is under way.
+    fn reload_targets(
+        &mut self,
+        targets: Vec<Target>,
+        now: Instant,
+        time: Timestamp,
+    ) -> Vec<usize> {
         let (mut known, mut free) = (HashMap::new(), Vec::new());
-        for (index, lane) in self.lanes.iter_mut().enumerate() {
-            let Some(lane) = lane else {
+        for (index, target) in self.targets.iter_mut().enumerate() {
+            let Some(target) = target else {
                 free.push(index);
                 continue;
             };
-            (lane.is_wanted, lane.is_awake) = (false, false);
-            (lane.wake_at, lane.subscriptions) = (None, 0);
-            known.insert((lane.tenant.clone(), lane.name.clone()), index);
+            (target.is_wanted, target.is_awake) = (false, false);
+            (target.wake_at, target.subscriptions) = (None, 0);
+            known.insert((target.tenant.clone(), target.name.clone()), index);
         }
-        let mut free = free.into_iter().chain(self.lanes.len()..);
+        let mut free = free.into_iter().chain(self.targets.len()..);
         targets
             .into_iter()
             .map(|target| {
                 let key = (target.tenant.clone(), target.name.clone());
                 let index = known.get(&key).copied().or_else(|| free.next());
                 let index = index.unwrap_or(usize::MAX);
-                self.place(index, target, now, time);
+                self.put(index, target, now, time);
                 index
             })
             .collect()
@@ -94,17 +100,17 @@ impl Scheduler {
         let fresh = HashMap::with_capacity(routes.len());
         let old = std::mem::replace(&mut self.subscriptions, fresh);
         for (number, route) in routes {
-            let Some(lane) = slots.get(route.target).copied() else {
+            let Some(target) = slots.get(route.target).copied() else {
                 continue;
             };
             let state = SubscriptionState {
                 route,
-                lane,
+                target,
                 is_ready: false,
                 is_due_again: false,
                 next_bytes: None,
                 is_short: false,
-                has_beside: false,
+                has_overflow: false,
                 refusals: Refusals::default(),
                 pause: None,
             };
@@ -120,12 +126,12 @@ impl Scheduler {
         old
     }
 
-    /// Puts a target into a slot: that of its lane, a free one, or the one behind the last.
-    fn place(&mut self, index: usize, target: Target, now: Instant, time: Timestamp) {
-        match self.lanes.get_mut(index) {
-            Some(Some(lane)) => lane.renew(target, now, time),
-            Some(slot) => *slot = Some(Lane::new(target, now, time)),
-            None => self.lanes.push(Some(Lane::new(target, now, time))),
+    /// Puts a target into a slot: its own, a free one, or the one behind the last.
+    fn put(&mut self, index: usize, target: Target, now: Instant, time: Timestamp) {
+        match self.targets.get_mut(index) {
+            Some(Some(state)) => state.renew(target, now, time),
+            Some(slot) => *slot = Some(TargetState::new(target, now, time)),
+            None => self.targets.push(Some(TargetState::new(target, now, time))),
         }
     }
 }
@@ -142,7 +148,7 @@ impl SubscriptionState {
             is_ready: old.is_ready || pause.is_some(),
             is_due_again: true,
             next_bytes: old.next_bytes,
-            has_beside: old.has_beside,
+            has_overflow: old.has_overflow,
             pause,
             ..self
         }

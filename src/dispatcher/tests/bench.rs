@@ -55,9 +55,9 @@ pub(super) struct Mock {
     under_way: Arc<AtomicUsize>,
 }
 
-struct UnderWay(Arc<AtomicUsize>);
+struct RunningAttempt(Arc<AtomicUsize>);
 
-impl Drop for UnderWay {
+impl Drop for RunningAttempt {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -109,7 +109,7 @@ impl Mock {
 
     async fn answer(self, mut attempt: Attempt) -> Result<Vec<Outcome>, AttemptError> {
         let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
-        let _under_way = UnderWay(Arc::clone(&self.under_way));
+        let _under_way = RunningAttempt(Arc::clone(&self.under_way));
         let delivery = attempt.deliveries.pop().unwrap();
         let (at, event, rule) = (Instant::now(), delivery.event, attempt.rule);
         let mut call = Call {

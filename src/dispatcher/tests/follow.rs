@@ -7,7 +7,7 @@ use pointsman_schemas::{Class, Event, Name, Outcome, Replies, SubscriptionNumber
 use super::bench::*;
 use crate::dispatcher::follow::{HOPS_MAX, hops};
 use crate::dispatcher::testing::{policy, route};
-use crate::dispatcher::{Follow, FollowWith, Route};
+use crate::dispatcher::{FollowUpPayload, FollowUpRoute, Route};
 use crate::router::testing::rule;
 use crate::router::{Router, RuleInForce};
 use pointsman_journal::{DeadReason, DeadSelection, Journal, Role, SubscriptionIdentity};
@@ -36,16 +36,16 @@ async fn reports_and_originals_follow() {
         ),
     });
     let told = Mock::taking(MS);
-    let with = |on_success: FollowWith, on_failure: FollowWith| {
+    let with = |on_success: FollowUpPayload, on_failure: FollowUpPayload| {
         let to = |send| {
-            if send == FollowWith::Report {
+            if send == FollowUpPayload::Report {
                 report
             } else {
                 original
             }
         };
         let follow = |send| {
-            Some(Follow {
+            Some(FollowUpRoute {
                 subscription: to(send),
                 send,
             })
@@ -64,7 +64,7 @@ async fn reports_and_originals_follow() {
             [(r, followed)].into_iter().chain(others),
         )
     };
-    let running = bench.start(with(FollowWith::Report, FollowWith::Original));
+    let running = bench.start(with(FollowUpPayload::Report, FollowUpPayload::Original));
     bench.append(r, 2).await;
     bench.drained().await;
     let mut seen: Vec<_> = told
@@ -86,7 +86,7 @@ async fn reports_and_originals_follow() {
 
     running
         .handle
-        .reload(with(FollowWith::Original, FollowWith::Report))
+        .reload(with(FollowUpPayload::Original, FollowUpPayload::Report))
         .await
         .unwrap();
     bench.append(r, 1).await;
@@ -251,10 +251,10 @@ async fn reports_that_are_replied_to_end_too() {
             ..route
         }
     };
-    let follow = |subscription, send| Some(Follow { subscription, send });
+    let follow = |subscription, send| Some(FollowUpRoute { subscription, send });
     let (on_success, on_failure) = (
-        follow(report, FollowWith::Report),
-        follow(failure, FollowWith::Original),
+        follow(report, FollowUpPayload::Report),
+        follow(failure, FollowUpPayload::Original),
     );
     let followed = Route {
         on_success,

@@ -187,9 +187,9 @@ impl Bench {
             rate: None,
             fingerprint: 0,
         };
-        let follow = crate::dispatcher::Follow {
+        let follow = crate::dispatcher::FollowUpRoute {
             subscription: self.follower,
-            send: crate::dispatcher::FollowWith::Original,
+            send: crate::dispatcher::FollowUpPayload::Original,
         };
         let identity = SubscriptionIdentity {
             tenant: Name::default_tenant(),

@@ -1,41 +1,42 @@
-//! One target at run time: what it may be given now, and whose turn it is.
+//! The state of one target at run time: how many attempts may begin now, and of which
+//! subscriptions.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_schemas::{Class, Name, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Class, DeliveryId, Name, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
-use super::bytes::Place;
+use super::byte_budget::Pool;
 use super::circuit::{Admission, Circuit, Health};
-use super::fair::{Turn, Turns};
+use super::fair::{DeficitRoundRobin, Turn};
 use super::limit::Limiter;
 use super::occupancy::{Occupancy, Slots};
 use super::plan::Target;
 use super::rate::Bucket;
 use super::stack::{Stack, stack};
-use super::status::{CircuitStatus, Gauge};
+use super::status::{CircuitStatus, TargetGauge};
 
 /// A target with everything that was learned about it.
-pub(super) struct Lane {
+pub(super) struct TargetState {
     pub(super) tenant: Name,
     pub(super) name: Name,
     pub(super) stack: Stack,
-    pub(super) turns: Turns,
+    pub(super) turns: DeficitRoundRobin,
     occupancy: Occupancy,
     /// How many subscriptions the plan in force has for it.
     pub(super) subscriptions: usize,
-    /// Bytes of the events under way that are counted in its share.
+    /// The bytes of its events in flight that are counted in its share.
     pub(super) bytes: usize,
-    pub(super) gauge: Arc<Gauge>,
-    /// False once no plan in force has it; it goes when nothing of it is under way any more.
+    pub(super) gauge: Arc<TargetGauge>,
+    /// False once the plan in force has no such target; it goes with its last attempt.
     pub(super) is_wanted: bool,
-    /// Whether it waits to be looked at.
+    /// Whether it is queued to be looked at.
     pub(super) is_awake: bool,
     /// When it will be looked at again at the latest.
     pub(super) wake_at: Option<Instant>,
-    /// One more whenever its settings change: what began under other settings says nothing about
-    /// these.
+    /// Counts the changes of its settings: an attempt that began under other settings says nothing
+    /// about these.
     pub(super) epoch: u64,
     fingerprint: u64,
     limiter: Limiter,
@@ -47,43 +48,39 @@ pub(super) struct Lane {
     granted: usize,
 }
 
-/// What a lane may be given now.
+/// How many attempts a target may be given now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Capacity {
     /// How many attempts may begin.
     pub(super) slots: usize,
     /// Whether the one that may is a probe.
     pub(super) is_probe: bool,
-    /// Where there is none: when to ask again. None where that is when something ends.
+    /// When to ask again, where none may; none where that is when an attempt ends.
     pub(super) again_at: Option<Instant>,
 }
 
-/// How an attempt of a lane ended.
+/// How an attempt ended.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ended<'m> {
-    pub(super) subscription: SubscriptionNumber,
-    /// The sequence of the event.
-    pub(super) sequence: u64,
-    pub(super) epoch: u64,
-    pub(super) is_probe: bool,
+pub(super) struct AttemptResult<'m> {
+    pub(super) delivery: DeliveryId,
     pub(super) started: Instant,
     pub(super) at: Instant,
-    /// The class in force.
+    /// The class that counts: see [`class_in_force`](super::policy::class_in_force).
     pub(super) class: Class,
     pub(super) retry_after: Option<Duration>,
     /// What went wrong, in a line.
     pub(super) message: &'m str,
 }
 
-impl Lane {
+impl TargetState {
     pub(super) fn new(target: Target, now: Instant, time: Timestamp) -> Self {
-        let gauge = Gauge::new(target.tenant.clone(), target.name.clone(), time);
-        let lane = Self {
+        let gauge = TargetGauge::new(target.tenant.clone(), target.name.clone(), time);
+        let target = Self {
             limiter: Limiter::new(target.concurrency_max, now),
             circuit: Circuit::default(),
             bucket: target.rate.map(|rate| Bucket::new(rate, now)),
             stack: stack(target.service),
-            turns: Turns::default(),
+            turns: DeficitRoundRobin::default(),
             occupancy: Occupancy::new(now),
             subscriptions: 0,
             bytes: 0,
@@ -98,8 +95,8 @@ impl Lane {
             name: target.name,
             gauge,
         };
-        lane.show();
-        lane
+        target.show();
+        target
     }
 
     /// Takes over a target from a new plan: its service in any case; what was learned is forgotten
@@ -193,8 +190,8 @@ impl Lane {
         self.occupancy.retain(keep);
     }
 
-    pub(super) fn give_back(&mut self, place: Place, event_bytes: usize) {
-        if place == Place::Share {
+    pub(super) fn give_back(&mut self, pool: Pool, event_bytes: usize) {
+        if pool == Pool::Share {
             self.bytes = self.bytes.saturating_sub(event_bytes);
         }
     }
@@ -215,7 +212,7 @@ impl Lane {
     }
 
     /// A grant is over, and `unused` of its `count` have not become attempts.
-    pub(super) fn granted(
+    pub(super) fn end_grant(
         &mut self,
         count: usize,
         unused: usize,
@@ -245,38 +242,51 @@ impl Lane {
     }
 
     /// An attempt has ended. `random` is uniform in `0.0..1.0`.
-    pub(super) fn end(&mut self, ended: Ended<'_>, time: Timestamp, random: f64) {
+    pub(super) fn end(
+        &mut self,
+        result: AttemptResult<'_>,
+        epoch: u64,
+        is_probe: bool,
+        time: Timestamp,
+        random: f64,
+    ) {
+        let AttemptResult {
+            delivery,
+            started,
+            at,
+            class,
+            ..
+        } = result;
         self.under_way = self.under_way.saturating_sub(1);
         // A failure while the target went on answering others says nothing of the target.
-        let is_its_own = ended.class == Class::Failed
+        let is_its_own = class == Class::Failed
             && self
                 .occupancy
-                .has_other_success(ended.subscription, ended.started);
+                .has_other_success(delivery.subscription, started);
         self.occupancy.end(
-            ended.subscription,
-            ended.started,
-            ended.at,
-            ended.class == Class::Delivered,
+            delivery.subscription,
+            started,
+            at,
+            class == Class::Delivered,
         );
-        if ended.epoch == self.epoch {
+        if epoch == self.epoch {
             if !is_its_own {
-                self.limiter
-                    .ended(ended.started, ended.at, ended.class, ended.retry_after);
+                self.limiter.ended(started, at, class, result.retry_after);
             }
-            let health = match ended.class {
+            let health = match class {
                 Class::Unavailable => Health::Unavailable,
-                Class::Failed => Health::Fails(ended.sequence),
+                Class::Failed => Health::Fails(delivery.sequence.0),
                 _ => Health::Works,
             };
             let was_open = self.circuit.is_open();
-            let says_something = !is_its_own || ended.is_probe;
-            if says_something && self.circuit.ended(ended.is_probe, health, ended.at, random) {
+            let says_something = !is_its_own || is_probe;
+            if says_something && self.circuit.ended(is_probe, health, at, random) {
                 let (target, tenant) = (self.name.as_str(), self.tenant.as_str());
                 if was_open {
                     tracing::info!(target = target, tenant, "the target works again");
                     self.gauge.set_circuit(CircuitStatus::Closed, time);
                 } else {
-                    let why = ended.message;
+                    let why = result.message;
                     let what = match health {
                         Health::Fails(_) => {
                             "the target fails whatever it is given; it is tried one delivery at a \
