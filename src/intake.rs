@@ -6,8 +6,8 @@
 //! is taken, matched and handed to the journal, so that one sync serves many. Batches with a cursor
 //! go one after the other: a stored cursor says that everything before it is stored too.
 
+mod append;
 mod reader;
-mod store;
 
 #[cfg(test)]
 mod tests;
@@ -22,9 +22,9 @@ use pointsman_journal::{DELIVERIES_PER_APPEND_MAX, Journal};
 use pointsman_schemas::{Backoff, Cursor};
 use tokio_util::sync::CancellationToken;
 
+use self::append::Appender;
 pub use self::reader::MessageReader;
 pub(crate) use self::reader::ReadMessage;
-use self::store::Store;
 
 /// Appends of one source that wait for their sync at the same time. Enough to keep the writer busy,
 /// and a bound on what is taken in.
@@ -162,7 +162,7 @@ impl Intake {
     }
 
     fn store(&self, group: Vec<ReadMessage>, cursor: Option<Cursor>) -> BoxFuture<'static, ()> {
-        let store = Store {
+        let store = Appender {
             tenant: self.reader.tenant.clone(),
             origin: self.reader.origin.clone(),
             journal: Arc::clone(&self.journal),

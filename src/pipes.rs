@@ -3,7 +3,7 @@
 //! ```text
 //! source ──▶ intake ──▶ queue (memory) ──▶ dispatcher ──▶ target
 //!    ▲                                         │
-//!    └── told once its deliveries have ended ◀─┘── dead letters, replies, reports ──▶ journal
+//!    └─ acknowledged once they have ended ◀────┘── dead letters, replies, reports ──▶ journal
 //! ```
 //!
 //! There is one dispatcher. It leases from the journal and from the pipes, and settles each lease
@@ -13,7 +13,7 @@
 //!
 //! # Invariants
 //!
-//! - A message is told [`Verdict::Stored`](pointsman_connectors::Verdict) only once each of its
+//! - A message is acknowledged as [stored](pointsman_connectors::Verdict) only once each of its
 //!   deliveries is delivered, or a durable dead letter, and what follows from it is durable too.
 //!   Where the journal fails, that waits; it is never acknowledged away.
 //! - A cursor is stored once everything handed over before it has ended like that.
@@ -25,11 +25,11 @@
 //!   back counts as cancelled.
 //! - Deliveries have ids of a journal id that is random in each process: none is ever used again.
 
-mod closing;
-mod hold;
 pub mod intake;
 mod queues;
 mod reader;
+mod source_state;
+mod writes;
 
 #[cfg(test)]
 mod tests;
@@ -48,7 +48,7 @@ use pointsman_journal::{
     Activity, Grant, Journal, JournalError, Leases, Reader, SettleAnswer, Settlement, Subscription,
 };
 
-/// Deliveries of one pipe that are in hand at most, those that wait for a retry included; the batch
+/// Unacknowledged deliveries of one pipe at most, those that wait for a retry included; the batch
 /// that crosses the bound may exceed it. Enough for a target to be busy while a few hundred others
 /// wait out their backoff.
 const IN_FLIGHT_MAX: usize = 1_000;
@@ -56,7 +56,7 @@ const IN_FLIGHT_MAX: usize = 1_000;
 /// Bytes of their events, likewise.
 const IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What is in the pipes, and where their subscriptions and dead letters are kept.
+/// The queues of all pipes, and the journal that has their subscriptions and dead letters.
 pub struct Pipes {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
@@ -117,7 +117,7 @@ impl Pipes {
     }
 
     /// Ends leases of what lies in memory; there is always room for that. What has to be durable
-    /// because of that is seen to by the pipe's intake, which holds back the acknowledgement until
+    /// because of that is stored by the pipe's intake, which holds back the acknowledgement until
     /// then.
     pub fn settle(&self, settlements: Vec<Settlement>) -> Vec<SettleAnswer> {
         let now = self.clock.now();
@@ -198,7 +198,7 @@ impl Pipes {
         Ok(here as u64 + there)
     }
 
-    /// What is to be seen of the journal and the pipes together.
+    /// Reads the journal and the pipes as one.
     pub fn reader(&self) -> Arc<dyn Reader> {
         Arc::new(PipesReader {
             inner: self.journal.reader(),

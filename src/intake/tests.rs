@@ -7,7 +7,7 @@ use pointsman_schemas::{Event, Name, SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::store::FULL_RETRY_AFTER;
+use super::append::FULL_RETRY_AFTER;
 use super::*;
 use crate::router::Matcher;
 use crate::router::testing::{matcher, rule, shared};

@@ -1,4 +1,4 @@
-//! From a source to the queue of its pipe, and the acknowledgements back: in the place of the
+//! From a source to the queue of its pipe, and the acknowledgements back. It stands in for the
 //! intake that leads to the journal.
 
 use std::fmt;
@@ -13,32 +13,32 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::closing::{Closings, Stored};
-use super::queues::{HoldKey, Offered};
+use super::queues::{Offered, SourceKey};
+use super::writes::{WriteQueue, WriteResult};
 use super::{IN_FLIGHT_MAX, Pipes};
 use crate::intake::{MessageReader, ReadMessage};
 use pointsman_journal::Journal;
 
-/// How long what has ended may still take to be stored and told, once the source ends.
+/// How long what has ended may still take to be stored and acknowledged, once the source ends.
 const LAST_WITHIN: Duration = Duration::from_secs(5);
 
 /// While ordered deliveries may wait in the journal, it is asked this often whether any still do.
-const ASK_BEFORE_EVERY: Duration = Duration::from_secs(5);
+const LOOK_FOR_EARLIER_EVERY: Duration = Duration::from_secs(5);
 
-/// One source's way into its pipe. Dropping it hands back whatever it has in hand.
+/// The intake of a pipe's source. Dropping it hands back whatever is not acknowledged.
 pub struct PipeIntake {
     reader: MessageReader,
     pipes: Arc<Pipes>,
     guarantee: Guarantee,
     /// Ends the wait for attempts under way.
     abandon: CancellationToken,
-    key: HoldKey,
+    key: SourceKey,
     wake: Arc<Notify>,
     work: Work,
     /// When the journal is asked next whether ordered deliveries wait in it.
-    ask_before_at: Instant,
-    /// Deliveries that have gone into the journal.
-    moved_log: LogLimit,
+    look_for_earlier_at: Instant,
+    /// Deliveries that were spilled into the journal.
+    spill_log: LogLimit,
 }
 
 impl fmt::Debug for PipeIntake {
@@ -55,31 +55,31 @@ impl Drop for PipeIntake {
     }
 }
 
-/// What an intake has under way.
+/// The acknowledgements and writes that an intake has under way.
 struct Work {
-    tells: FuturesUnordered<BoxFuture<'static, ()>>,
-    closings: Closings,
+    acknowledgements: FuturesUnordered<BoxFuture<'static, ()>>,
+    writes: WriteQueue,
 }
 
-/// What has happened.
+/// What an intake has waited for.
 enum Step {
     /// There may be something to do.
     Woken,
-    /// A source has been told what became of a message.
+    /// A message has been acknowledged.
     Acknowledged,
-    Stored(Stored),
+    Stored(WriteResult),
 }
 
 impl Work {
     fn is_empty(&self) -> bool {
-        self.tells.is_empty() && self.closings.is_empty()
+        self.acknowledgements.is_empty() && self.writes.is_empty()
     }
 
     /// Waits for the next thing to happen. Safe to cancel.
     async fn step(&mut self, wake: &Notify) -> Step {
         tokio::select! {
-            Some(()) = self.tells.next(), if !self.tells.is_empty() => Step::Acknowledged,
-            stored = self.closings.next() => Step::Stored(stored),
+            Some(()) = self.acknowledgements.next(), if !self.acknowledgements.is_empty() => Step::Acknowledged,
+            stored = self.writes.next() => Step::Stored(stored),
             () = wake.notified() => Step::Woken,
         }
     }
@@ -100,10 +100,10 @@ impl PipeIntake {
             pipes.change(|queues| queues.enter(tenant.clone(), origin.clone(), Arc::clone(&wake)));
         let journal = Arc::clone(&pipes.journal);
         let work = Work {
-            tells: FuturesUnordered::new(),
-            closings: Closings::new(journal, tenant, origin),
+            acknowledgements: FuturesUnordered::new(),
+            writes: WriteQueue::new(journal, tenant, origin),
         };
-        let (ask_before_at, moved_log) = (Instant::now(), LogLimit::default());
+        let (look_for_earlier_at, spill_log) = (Instant::now(), LogLimit::default());
         Self {
             reader,
             pipes,
@@ -112,8 +112,8 @@ impl PipeIntake {
             key,
             wake,
             work,
-            ask_before_at,
-            moved_log,
+            look_for_earlier_at,
+            spill_log,
         }
     }
 
@@ -125,7 +125,7 @@ impl PipeIntake {
 
     /// Runs the source until it ends or `shutdown` is cancelled. Then nothing more is taken in and
     /// what has no attempt under way goes back to the source; what has one is waited for, until it
-    /// is abandoned. The source stays open meanwhile, to be told.
+    /// is abandoned. The source stays open meanwhile, for its acknowledgements.
     ///
     /// # Errors
     /// What the source ended with. What it had handed over is left alone then: it hands that over
@@ -135,18 +135,19 @@ impl PipeIntake {
         source: &mut dyn Source,
         shutdown: &CancellationToken,
     ) -> Result<(), SourceError> {
-        if let Some(hold) = self.pipes.queues().hold(self.key) {
-            hold.begin();
+        if let Some(source) = self.pipes.queues().source(self.key) {
+            source.begin();
         }
         let wake = Arc::clone(&self.wake);
-        self.ask_before_at = Instant::now();
+        self.look_for_earlier_at = Instant::now();
         let ended = loop {
-            self.take_up();
+            self.collect_work();
             let pipe = self.reader.pipe();
             let (may_pull, late) = {
                 let queues = self.pipes.queues();
                 (
-                    self.work.tells.len() < IN_FLIGHT_MAX && queues.may_pull(self.key, pipe),
+                    self.work.acknowledgements.len() < IN_FLIGHT_MAX
+                        && queues.may_pull(self.key, pipe),
                     queues.next_late(self.key),
                 )
             };
@@ -160,11 +161,11 @@ impl PipeIntake {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break Ok(()),
-                step = self.work.step(&wake) => self.stepped(step),
-                () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => self.keep(),
+                step = self.work.step(&wake) => self.handle_step(step),
+                () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => self.spill_overdue(),
                 batch = pull => match batch {
                     Ok(batch) => {
-                        self.ask_before(pipe).await;
+                        self.look_for_earlier(pipe).await;
                         self.take_in(batch);
                     }
                     Err(error) => break Err(error),
@@ -175,17 +176,17 @@ impl PipeIntake {
             (Ok(()), _) => self.drain().await,
             (Err(_), Guarantee::AtLeastOnce) => {
                 self.pipes.change(|queues| queues.orphan(self.key));
-                for closing in self.work.closings.clear() {
+                for write in self.work.writes.clear() {
                     self.pipes
-                        .change(|queues| queues.closed(self.key, &closing, true));
+                        .change(|queues| queues.write_ended(self.key, &write, true));
                 }
             }
             (Err(_), Guarantee::AtMostOnce) => {}
         }
         self.finish().await;
         if ended.is_ok() {
-            // What comes now finds its pipe closed: it is handed over again by who keeps a
-            // position, and the others promise nothing.
+            // What comes now finds its pipe closed: a source with a position hands it over again,
+            // and the others promise nothing.
             while source.finish().await.is_some() {}
         }
         ended
@@ -203,34 +204,35 @@ impl PipeIntake {
         self.pipes.change(|queues| {
             queues.offer(self.key, offered, cursor, now);
             // Before any of it is leased.
-            queues.keep(self.key, time, now);
+            queues.spill_overdue(self.key, time, now);
         });
     }
 
-    /// Sends into the journal what may not wait in memory any longer.
-    fn keep(&self) {
+    /// Spills into the journal what may not wait in memory any longer.
+    fn spill_overdue(&self) {
         let (time, now) = (Instant::now(), self.pipes.clock.now());
-        self.pipes.change(|queues| queues.keep(self.key, time, now));
+        self.pipes
+            .change(|queues| queues.spill_overdue(self.key, time, now));
     }
 
     /// Finds out now and then whether ordered deliveries still wait in the journal: until then,
     /// later ones go through it too.
-    async fn ask_before(&mut self, pipe: Option<SubscriptionNumber>) {
-        let Some(number) =
-            pipe.filter(|_| Instant::now() >= self.ask_before_at && self.work.closings.is_empty())
+    async fn look_for_earlier(&mut self, pipe: Option<SubscriptionNumber>) {
+        let Some(number) = pipe
+            .filter(|_| Instant::now() >= self.look_for_earlier_at && self.work.writes.is_empty())
         else {
             return;
         };
-        let Some(kept) = self.pipes.queues().may_have_before(self.key, number) else {
+        let Some(spilled) = self.pipes.queues().may_have_earlier(self.key, number) else {
             return;
         };
-        self.ask_before_at = Instant::now() + ASK_BEFORE_EVERY;
+        self.look_for_earlier_at = Instant::now() + LOOK_FOR_EARLIER_EVERY;
         // What is only in memory has gone nowhere yet: the journal beneath is asked.
         if let Ok(pending) = self.pipes.journal.reader().pending(number, None, 1).await
             && pending.is_empty()
         {
             self.pipes
-                .change(|queues| queues.has_nothing_before(number, kept));
+                .change(|queues| queues.has_no_earlier(number, spilled));
         }
     }
 
@@ -283,46 +285,46 @@ impl PipeIntake {
         }
     }
 
-    /// Takes up what has to be told and stored by now.
-    fn take_up(&mut self) {
+    /// Starts the acknowledgements and queues the writes that have come up.
+    fn collect_work(&mut self) {
         let mut queues = self.pipes.queues();
-        let Some(hold) = queues.hold(self.key) else {
+        let Some(source) = queues.source(self.key) else {
             return;
         };
-        for (acknowledgement, verdict) in std::mem::take(&mut hold.tells) {
+        for (acknowledgement, verdict) in std::mem::take(&mut source.acknowledgements) {
             self.work
-                .tells
+                .acknowledgements
                 .push(Box::pin(acknowledgement.tell(verdict)));
         }
         self.work
-            .closings
-            .push(std::mem::take(&mut hold.closings), hold.cursor.take());
+            .writes
+            .push(std::mem::take(&mut source.writes), source.cursor.take());
     }
 
-    fn stepped(&mut self, step: Step) {
-        let mut moved = 0;
-        if let Step::Stored(Stored { done, .. }) = step {
-            for closing in done {
-                let is_pending = closing.buries.is_some()
-                    && closing.entries.iter().all(|entry| entry.dead.is_none());
-                moved += u64::from(is_pending);
+    fn handle_step(&mut self, step: Step) {
+        let mut spilled = 0;
+        if let Step::Stored(WriteResult { done, .. }) = step {
+            for write in done {
+                let is_pending = write.moves_delivery_of.is_some()
+                    && write.entries.iter().all(|entry| entry.dead.is_none());
+                spilled += u64::from(is_pending);
                 // What a target answered is counted where that is read.
-                if closing.origin == self.reader.origin {
+                if write.origin == self.reader.origin {
                     self.reader
                         .metrics
                         .rejects
-                        .inc_by(closing.rejects.len() as u64);
+                        .inc_by(write.rejects.len() as u64);
                 }
                 self.pipes
-                    .change(|queues| queues.closed(self.key, &closing, false));
+                    .change(|queues| queues.write_ended(self.key, &write, false));
             }
         }
-        if let Some(messages) = self.moved_log.admit(moved) {
+        if let Some(messages) = self.spill_log.admit(spilled) {
             tracing::warn!(
                 source = %self.reader.origin,
                 messages,
                 "the target of a pipe has not had these messages in time: they wait in the journal \
-                 now, and their source has been told"
+                 now, and are acknowledged to their source"
             );
         }
     }
@@ -331,33 +333,33 @@ impl PipeIntake {
     async fn drain(&mut self) {
         loop {
             let under_way = self.pipes.change(|queues| queues.drain(self.key));
-            self.take_up();
+            self.collect_work();
             if under_way == 0 {
                 return;
             }
             tokio::select! {
                 () = self.abandon.cancelled() => break,
-                step = self.work.step(&self.wake) => self.stepped(step),
+                step = self.work.step(&self.wake) => self.handle_step(step),
             }
         }
         self.pipes.change(|queues| queues.forget(self.key));
     }
 
-    /// Stores and tells what has ended.
+    /// Stores and acknowledges what has ended.
     async fn finish(&mut self) {
         let until = Instant::now() + LAST_WITHIN;
         loop {
-            self.take_up();
+            self.collect_work();
             if self.work.is_empty() {
                 return;
             }
             match timeout_at(until, self.work.step(&self.wake)).await {
-                Ok(step) => self.stepped(step),
+                Ok(step) => self.handle_step(step),
                 Err(_elapsed) => {
                     tracing::warn!(
                         source = %self.reader.origin,
-                        "what a pipe has done could not be told to its source in time; it comes \
-                         again"
+                        "messages of a pipe could not be acknowledged to their source in time; they \
+                         come again"
                     );
                     return;
                 }

@@ -2,8 +2,8 @@
 //! what time it is. What is leased in which order, and when, is up to the machine that the journals
 //! have too ([`pointsman_journal::queue`]).
 
-mod keep;
 mod source;
+mod spill;
 mod view;
 
 use std::collections::{HashMap, HashSet};
@@ -18,8 +18,8 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub(super) use self::source::Offered;
-use super::closing::Closing;
-use super::hold::Hold;
+use super::source_state::SourceState;
+use super::writes::PendingWrite;
 use pointsman_journal::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, Place};
 use pointsman_journal::{
     Activity, Counts, Cut, Ending, Entry, FollowUp, Grant, LastOutcome, LeaseOwner, LeaseToken,
@@ -30,48 +30,48 @@ use pointsman_journal::{
 /// double.
 const FIRST_SEQUENCE: u64 = 1 << 52;
 
-/// A source's [`Hold`], by number.
+/// The key of a source's [`SourceState`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct HoldKey(u64);
+pub(super) struct SourceKey(u64);
 
 /// The queues of all pipes.
 pub(super) struct PipeQueues {
     epoch: Epoch,
     /// What may be leased, and what is in flight.
     machine: DeliveryQueues<()>,
-    subscriptions: HashMap<SubscriptionNumber, Subscribed>,
+    subscriptions: HashMap<SubscriptionNumber, SubscriptionState>,
     /// The deliveries, by sequence.
-    slots: HashMap<u64, Slot>,
-    holds: HashMap<HoldKey, Hold>,
+    deliveries: HashMap<u64, PendingDelivery>,
+    sources: HashMap<SourceKey, SourceState>,
     inactive: HashSet<SubscriptionNumber>,
     last_sequence: u64,
-    /// How many deliveries have gone from memory into the journal.
-    kept: u64,
+    /// How many deliveries have been spilled into the journal.
+    spilled: u64,
 }
 
 impl fmt::Debug for PipeQueues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PipeQueues")
-            .field("deliveries", &self.slots.len())
+            .field("deliveries", &self.deliveries.len())
             .finish_non_exhaustive()
     }
 }
 
-/// What is known of a subscription that has been given something.
+/// The state of a subscription that has had a delivery.
 #[derive(Default)]
-struct Subscribed {
+struct SubscriptionState {
     /// Without what is in flight.
     counts: Counts,
     /// True where the target refused what it was given last.
     is_refused: bool,
-    /// True once it is known that no delivery with an order key waits in the journal, which later
-    /// ones in memory must not overtake.
-    nothing_before: bool,
+    /// True once it is known that no delivery with an order key waits in the journal: those in
+    /// memory are later, and must not overtake it.
+    no_earlier: bool,
 }
 
-/// A delivery.
-struct Slot {
-    hold: HoldKey,
+/// A delivery that has not ended.
+struct PendingDelivery {
+    source: SourceKey,
     message: u64,
     subscription: SubscriptionNumber,
     tenant: Name,
@@ -86,7 +86,7 @@ struct Slot {
     lease: Option<LeaseToken>,
     /// Until when it may wait here.
     until: Option<Instant>,
-    /// True where it goes into the journal unless the attempt under way ends it.
+    /// True where it is spilled into the journal unless the attempt under way ends it.
     is_late: bool,
 }
 
@@ -96,11 +96,11 @@ impl PipeQueues {
             epoch,
             machine: DeliveryQueues::new(LeaseOwner::Pipes, Parking::Here, 0),
             subscriptions: HashMap::new(),
-            slots: HashMap::new(),
-            holds: HashMap::new(),
+            deliveries: HashMap::new(),
+            sources: HashMap::new(),
             inactive: HashSet::new(),
             last_sequence: FIRST_SEQUENCE,
-            kept: 0,
+            spilled: 0,
         }
     }
 
@@ -139,10 +139,10 @@ impl PipeQueues {
             let Some((place, sequence)) = self.machine.next(number) else {
                 return;
             };
-            let Some(slot) = self.slots.get_mut(&sequence) else {
+            let Some(delivery) = self.deliveries.get_mut(&sequence) else {
                 return;
             };
-            let event_bytes = slot.event.size_bytes();
+            let event_bytes = delivery.event.size_bytes();
             if bytes + event_bytes > bytes_max || own_bytes + event_bytes > grant.bytes_max {
                 cut.push(Cut {
                     subscription: number,
@@ -155,7 +155,7 @@ impl PipeQueues {
             };
             bytes += event_bytes;
             own_bytes += event_bytes;
-            slot.lease = Some(token);
+            delivery.lease = Some(token);
             leased.push(Leased {
                 token,
                 id: DeliveryId {
@@ -164,17 +164,17 @@ impl PipeQueues {
                     subscription: number,
                     run: 0,
                 },
-                event: Arc::clone(&slot.event),
-                tenant: slot.tenant.clone(),
-                origin: slot.origin.clone(),
-                attempts: slot.attempts,
-                failures: slot.failures,
-                since: slot.since,
+                event: Arc::clone(&delivery.event),
+                tenant: delivery.tenant.clone(),
+                origin: delivery.origin.clone(),
+                attempts: delivery.attempts,
+                failures: delivery.failures,
+                since: delivery.since,
             });
         }
     }
 
-    /// Ends a lease as told; false where it had ended before.
+    /// Ends a lease. Returns false where it had ended before.
     pub(super) fn settle(&mut self, settlement: Settlement, now: Timestamp) -> bool {
         let Settlement {
             token,
@@ -186,18 +186,19 @@ impl PipeQueues {
         let Some(sequence) = lease.map(|lease| lease.key.sequence) else {
             return false;
         };
-        let Some(slot) = self.slots.get(&sequence) else {
+        let Some(delivery) = self.deliveries.get(&sequence) else {
             return false;
         };
-        let (hold, message, subscription) = (slot.hold, slot.message, slot.subscription);
-        let holds = self.holds.get(&hold);
-        let (goes_back, is_orphan) = holds.map_or((true, true), |hold| {
-            (hold.goes_back(message), hold.is_orphan(message))
+        let (source, message, subscription) =
+            (delivery.source, delivery.message, delivery.subscription);
+        let sources = self.sources.get(&source);
+        let (goes_back, is_orphan) = sources.map_or((true, true), |source| {
+            (source.goes_back(message), source.is_orphan(message))
         });
-        if let Some(subscribed) = self.subscriptions.get_mut(&subscription) {
-            subscribed.is_refused = match &ending {
+        if let Some(state) = self.subscriptions.get_mut(&subscription) {
+            state.is_refused = match &ending {
                 Ending::Retry { last, .. } => last.class == Class::Refused,
-                Ending::Released => subscribed.is_refused,
+                Ending::Released => state.is_refused,
                 Ending::Delivered | Ending::Dead { .. } => false,
             };
         }
@@ -209,99 +210,107 @@ impl PipeQueues {
                 self.put_back(sequence, token, Some((at, failure, last)))
             }
             Ending::Delivered => {
-                if let Some(slot) = self.take_out(sequence) {
-                    if let Some(subscribed) = self.subscriptions.get_mut(&slot.subscription) {
-                        subscribed.counts.pending -= 1;
-                        subscribed.counts.delivered += 1;
+                if let Some(delivery) = self.take_out(sequence) {
+                    if let Some(state) = self.subscriptions.get_mut(&delivery.subscription) {
+                        state.counts.pending -= 1;
+                        state.counts.delivered += 1;
                     }
-                    self.close(&slot, None, follow_ups);
+                    self.end_delivery(&delivery, None, follow_ups);
                 }
             }
             Ending::Dead { reason, last } => {
-                if let Some(mut slot) = self.take_out(sequence) {
+                if let Some(mut delivery) = self.take_out(sequence) {
                     let dead = NewDead {
-                        subscription: slot.subscription,
-                        order_key: slot.order_key,
+                        subscription: delivery.subscription,
+                        order_key: delivery.order_key,
                         reason,
-                        attempts: slot.attempts + u32::from(last.is_some()),
-                        last: last.or(slot.last.take()),
+                        attempts: delivery.attempts + u32::from(last.is_some()),
+                        last: last.or(delivery.last.take()),
                     };
-                    self.close(&slot, Some(dead), follow_ups);
+                    self.end_delivery(&delivery, Some(dead), follow_ups);
                 }
             }
         }
         // Whether its target refuses, and with it whether there may be more, can have changed.
-        if let Some(hold) = self.holds.get(&hold) {
-            hold.wake.notify_one();
+        if let Some(source) = self.sources.get(&source) {
+            source.wake.notify_one();
         }
         true
     }
 
-    /// Ends a lease whose delivery waits again: as before, or after one more attempt, until its
-    /// next.
+    /// Ends a lease whose delivery waits again: as before, or for its next attempt.
     fn put_back(
         &mut self,
         sequence: u64,
         token: LeaseToken,
         retry: Option<(Timestamp, bool, LastOutcome)>,
     ) {
-        let Some(slot) = self.slots.get_mut(&sequence) else {
+        let Some(delivery) = self.deliveries.get_mut(&sequence) else {
             return;
         };
-        slot.lease = None;
+        delivery.lease = None;
         match retry {
             None => self.machine.release(token),
             Some((at, failure, last)) => {
-                if let Some(subscribed) = self.subscriptions.get_mut(&slot.subscription) {
-                    subscribed.counts.retrying += u64::from(slot.attempts == 0);
+                if let Some(state) = self.subscriptions.get_mut(&delivery.subscription) {
+                    state.counts.retrying += u64::from(delivery.attempts == 0);
                 }
-                slot.attempts += 1;
-                slot.failures += u32::from(failure);
-                (slot.due, slot.last) = (at, Some(last));
+                delivery.attempts += 1;
+                delivery.failures += u32::from(failure);
+                (delivery.due, delivery.last) = (at, Some(last));
                 self.machine.retry(token, at);
             }
         }
-        if slot.is_late {
-            self.move_to_journal(sequence);
+        if delivery.is_late {
+            self.spill(sequence);
         }
     }
 
     /// Takes a delivery out of its queue, which frees the next of its order key. Its message still
     /// has it as a part.
-    fn take_out(&mut self, sequence: u64) -> Option<Slot> {
-        let slot = self.slots.remove(&sequence)?;
-        match slot.lease {
+    fn take_out(&mut self, sequence: u64) -> Option<PendingDelivery> {
+        let delivery = self.deliveries.remove(&sequence)?;
+        match delivery.lease {
             Some(token) => drop(self.machine.end(token)),
-            None => drop(self.machine.remove(slot.key(sequence), slot.due)),
+            None => drop(self.machine.remove(delivery.key(sequence), delivery.due)),
         }
-        if let (Some(until), Some(hold)) = (slot.until, self.holds.get_mut(&slot.hold)) {
-            hold.until.remove(&(until, sequence));
+        if let (Some(until), Some(source)) =
+            (delivery.until, self.sources.get_mut(&delivery.source))
+        {
+            source.until.remove(&(until, sequence));
         }
-        if let Some(subscribed) = self.subscriptions.get_mut(&slot.subscription) {
-            subscribed.counts.retrying -= u64::from(slot.attempts > 0);
+        if let Some(state) = self.subscriptions.get_mut(&delivery.subscription) {
+            state.counts.retrying -= u64::from(delivery.attempts > 0);
         }
-        // What is behind it may have waited for its attempt alone to go into the journal.
-        if let Some(order_key) = slot.order_key {
-            let ordered = self.machine.with_order_key(slot.subscription, order_key);
+        // The delivery behind it may have waited only for this one's attempt before it is spilled.
+        if let Some(order_key) = delivery.order_key {
+            let ordered = self
+                .machine
+                .with_order_key(delivery.subscription, order_key);
             let next = ordered.into_iter().next();
             let is_late = |next: &u64| {
-                let next = self.slots.get(next);
+                let next = self.deliveries.get(next);
                 next.is_some_and(|next| next.is_late && next.lease.is_none())
             };
             if let Some(next) = next.filter(is_late) {
-                self.move_to_journal(next);
+                self.spill(next);
             }
         }
-        Some(slot)
+        Some(delivery)
     }
 
-    /// Sees to what follows from a delivery's end, and ends it as a part of its message.
-    fn close(&mut self, slot: &Slot, dead: Option<NewDead>, follow_ups: Vec<FollowUp>) {
-        let Some(hold) = self.holds.get_mut(&slot.hold) else {
+    /// Queues the writes that a delivery's end needs, and ends it as a part of its message.
+    fn end_delivery(
+        &mut self,
+        delivery: &PendingDelivery,
+        dead: Option<NewDead>,
+        follow_ups: Vec<FollowUp>,
+    ) {
+        let Some(source) = self.sources.get_mut(&delivery.source) else {
             return;
         };
         let mut original = Entry {
-            event: Arc::clone(&slot.event),
+            event: Arc::clone(&delivery.event),
             deliveries: SmallVec::new(),
             deduplicate: None,
             dead,
@@ -318,19 +327,19 @@ impl PipeQueues {
                 }
             }
         }
-        let buries = original.dead.as_ref().map(|dead| dead.subscription);
-        let mut own = Closing {
-            message: slot.message,
-            origin: slot.origin.clone(),
+        let moves_delivery_of = original.dead.as_ref().map(|dead| dead.subscription);
+        let mut own = PendingWrite {
+            message: delivery.message,
+            origin: delivery.origin.clone(),
             entries: Vec::new(),
             rejects: Vec::new(),
-            bytes: slot.event.size_bytes(),
-            buries,
+            bytes: delivery.event.size_bytes(),
+            moves_delivery_of,
         };
-        if let Some(subscription) = buries {
-            *hold.unburied.entry(subscription).or_default() += 1;
+        if let Some(subscription) = moves_delivery_of {
+            *source.moving.entry(subscription).or_default() += 1;
         }
-        if buries.is_some() || !original.deliveries.is_empty() {
+        if moves_delivery_of.is_some() || !original.deliveries.is_empty() {
             own.entries.push(original);
         }
         for (origin, mut entries, mut rejects) in others {
@@ -343,79 +352,85 @@ impl PipeQueues {
                     .map(|entry| entry.event.size_bytes())
                     .chain(rejects.iter().map(|one| one.raw.len()))
                     .sum();
-                hold.begin_part(slot.message, bytes);
-                let message = slot.message;
-                hold.closings.push(Closing {
+                source.begin_part(delivery.message, bytes);
+                let message = delivery.message;
+                source.writes.push(PendingWrite {
                     message,
                     origin,
                     entries,
                     rejects,
                     bytes,
-                    buries: None,
+                    moves_delivery_of: None,
                 });
             }
         }
         if own.entries.is_empty() {
-            hold.part_ended(slot.message, own.bytes, false);
+            source.part_ended(delivery.message, own.bytes, false);
         } else {
-            hold.closings.push(own);
-            hold.wake.notify_one();
+            source.writes.push(own);
+            source.wake.notify_one();
         }
     }
 
-    /// What was to be stored is durable, or is not going to be.
-    pub(super) fn closed(&mut self, key: HoldKey, closing: &Closing, goes_back: bool) {
-        let Some(hold) = self.holds.get_mut(&key) else {
+    /// A write is durable, or has been given up.
+    pub(super) fn write_ended(&mut self, key: SourceKey, write: &PendingWrite, goes_back: bool) {
+        let Some(source) = self.sources.get_mut(&key) else {
             return;
         };
-        if let Some(subscription) = closing.buries {
-            if let Some(unburied) = hold.unburied.get_mut(&subscription) {
-                *unburied -= 1;
+        if let Some(subscription) = write.moves_delivery_of {
+            if let Some(moving) = source.moving.get_mut(&subscription) {
+                *moving -= 1;
             }
-            if let Some(subscribed) = self.subscriptions.get_mut(&subscription) {
-                subscribed.counts.pending -= 1;
+            if let Some(state) = self.subscriptions.get_mut(&subscription) {
+                state.counts.pending -= 1;
                 // From here on the journal counts it.
-                subscribed.counts.created -= u64::from(!goes_back);
-                subscribed.counts.cancelled += u64::from(goes_back);
+                state.counts.created -= u64::from(!goes_back);
+                state.counts.cancelled += u64::from(goes_back);
             }
         }
-        hold.part_ended(closing.message, closing.bytes, goes_back);
+        source.part_ended(write.message, write.bytes, goes_back);
     }
 
     /// A delivery goes back to its source.
     fn hand_back(&mut self, sequence: u64) {
-        let Some(slot) = self.take_out(sequence) else {
+        let Some(delivery) = self.take_out(sequence) else {
             return;
         };
-        self.cancelled(slot.subscription);
-        if let Some(hold) = self.holds.get_mut(&slot.hold) {
-            hold.part_ended(slot.message, slot.event.size_bytes(), true);
+        self.cancelled(delivery.subscription);
+        if let Some(source) = self.sources.get_mut(&delivery.source) {
+            source.part_ended(delivery.message, delivery.event.size_bytes(), true);
         }
     }
 
     fn cancelled(&mut self, subscription: SubscriptionNumber) {
-        if let Some(subscribed) = self.subscriptions.get_mut(&subscription) {
-            subscribed.counts.pending -= 1;
-            subscribed.counts.cancelled += 1;
+        if let Some(state) = self.subscriptions.get_mut(&subscription) {
+            state.counts.pending -= 1;
+            state.counts.cancelled += 1;
         }
     }
 
-    /// Somebody ends a delivery that is not in flight: its message counts it as done. Tells whether
-    /// it was there.
+    /// Cancels a delivery that is not in flight: its message counts it as done. Returns whether it
+    /// was there.
     pub(super) fn cancel(&mut self, id: DeliveryId) -> bool {
-        let is_meant = |slot: &&Slot| slot.subscription == id.subscription && slot.lease.is_none();
+        let is_meant = |delivery: &&PendingDelivery| {
+            delivery.subscription == id.subscription && delivery.lease.is_none()
+        };
         if id.epoch != self.epoch
             || id.run != 0
-            || self.slots.get(&id.sequence.0).filter(is_meant).is_none()
+            || self
+                .deliveries
+                .get(&id.sequence.0)
+                .filter(is_meant)
+                .is_none()
         {
             return false;
         }
-        let Some(slot) = self.take_out(id.sequence.0) else {
+        let Some(delivery) = self.take_out(id.sequence.0) else {
             return false;
         };
-        self.cancelled(slot.subscription);
-        if let Some(hold) = self.holds.get_mut(&slot.hold) {
-            hold.part_ended(slot.message, slot.event.size_bytes(), false);
+        self.cancelled(delivery.subscription);
+        if let Some(source) = self.sources.get_mut(&delivery.source) {
+            source.part_ended(delivery.message, delivery.event.size_bytes(), false);
         }
         true
     }
@@ -432,29 +447,31 @@ impl PipeQueues {
                 self.machine.set_open(number, is_active);
             }
             // Intakes look again whether they may ask for more.
-            self.holds.values().for_each(|hold| hold.wake.notify_one());
+            self.sources
+                .values()
+                .for_each(|source| source.wake.notify_one());
         }
     }
 
-    /// Whether whoever waits for news is to be woken.
+    /// Whether a waiting caller is to be woken.
     pub(super) fn wakes(&self) -> bool {
         self.machine.wakes()
     }
 
-    /// The subscriptions of which something has become due and has not been told.
+    /// The subscriptions of which something has become due since this was last asked.
     pub(super) fn take_news(&mut self, now: Timestamp) -> Option<Vec<SubscriptionNumber>> {
         self.turn(now);
         self.machine.take_news()
     }
 
-    /// How long whoever waits for news may sleep, unless he is woken.
+    /// How long a waiting caller may sleep unless it is woken.
     pub(super) fn sleep(&mut self, time: Timestamp) -> Duration {
         let instant = Instant::now();
         self.machine.sleep(Moment { time, instant })
     }
 }
 
-impl Slot {
+impl PendingDelivery {
     fn key(&self, sequence: u64) -> DeliveryKey {
         DeliveryKey {
             subscription: self.subscription,

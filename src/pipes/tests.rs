@@ -157,9 +157,9 @@ async fn what_waits_in_memory_is_shown_by_the_time_of_day() {
         queues: Arc::clone(&bench.pipes.queues),
         clock: Arc::new(Behind),
     };
-    let kept = bench.pipes.reader();
+    let spilled = bench.pipes.reader();
     let (own, of_day) = (
-        kept.pending(bench.number, None, 9).await.unwrap(),
+        spilled.pending(bench.number, None, 9).await.unwrap(),
         shown.pending(bench.number, None, 9).await.unwrap(),
     );
     assert_eq!(
@@ -168,7 +168,7 @@ async fn what_waits_in_memory_is_shown_by_the_time_of_day() {
     );
     let sequence = own[0].id.sequence;
     let at = async |reader: &dyn Reader| reader.event(sequence).await.unwrap().unwrap().at;
-    assert_eq!(at(&shown).await, at(&*kept).await.plus(MINUTE * 60));
+    assert_eq!(at(&shown).await, at(&*spilled).await.plus(MINUTE * 60));
     let oldest = async |reader: &dyn Reader| {
         let statuses = reader.subscriptions().await.unwrap();
         statuses
@@ -178,7 +178,10 @@ async fn what_waits_in_memory_is_shown_by_the_time_of_day() {
             .oldest_pending
             .unwrap()
     };
-    assert_eq!(oldest(&shown).await, oldest(&*kept).await.plus(MINUTE * 60));
+    assert_eq!(
+        oldest(&shown).await,
+        oldest(&*spilled).await.plus(MINUTE * 60)
+    );
 }
 
 #[tokio::test(start_paused = true)]

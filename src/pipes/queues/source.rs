@@ -1,4 +1,4 @@
-//! What a source does to the queues: it comes, hands over, stops, breaks off, goes.
+//! What a source does to the queues: it enters, hands over messages, stops, breaks off, leaves.
 
 use std::sync::Arc;
 
@@ -7,72 +7,73 @@ use pointsman_journal::queue;
 use pointsman_schemas::{Cursor, Event, Name, Reject, SubscriptionNumber, Timestamp};
 use tokio::sync::Notify;
 
-use super::{HoldKey, PipeQueues, Slot, Subscribed};
-use crate::pipes::closing::Closing;
-use crate::pipes::hold::Hold;
+use super::{PendingDelivery, PipeQueues, SourceKey, SubscriptionState};
+use crate::pipes::source_state::SourceState;
+use crate::pipes::writes::PendingWrite;
 
-/// A message to be taken in.
+/// A message that a source hands over.
 #[derive(Debug)]
 pub(in crate::pipes) struct Offered {
     pub(in crate::pipes) acknowledgement: Acknowledgement,
     /// Each event with its subscription and order key.
     pub(in crate::pipes) deliveries: Vec<(Arc<Event>, SubscriptionNumber, Option<u64>)>,
     pub(in crate::pipes) rejects: Vec<Reject>,
-    /// True where it is not taken in at all.
+    /// True where it is not accepted.
     pub(in crate::pipes) goes_back: bool,
 }
 
 impl PipeQueues {
-    /// Makes room for what a source will hand over.
+    /// Registers a source.
     pub(in crate::pipes) fn enter(
         &mut self,
         tenant: Name,
         origin: Name,
         wake: Arc<Notify>,
-    ) -> HoldKey {
+    ) -> SourceKey {
         self.last_sequence += 1;
-        let key = HoldKey(self.last_sequence);
-        self.holds.insert(key, Hold::new(tenant, origin, wake));
+        let key = SourceKey(self.last_sequence);
+        self.sources
+            .insert(key, SourceState::new(tenant, origin, wake));
         key
     }
 
-    pub(in crate::pipes) fn hold(&mut self, key: HoldKey) -> Option<&mut Hold> {
-        self.holds.get_mut(&key)
+    pub(in crate::pipes) fn source(&mut self, key: SourceKey) -> Option<&mut SourceState> {
+        self.sources.get_mut(&key)
     }
 
     /// Whether the source may be asked for more, which this subscription of its pipe would be
     /// given.
     pub(in crate::pipes) fn may_pull(
         &self,
-        key: HoldKey,
+        key: SourceKey,
         pipe: Option<SubscriptionNumber>,
     ) -> bool {
         // Of a target that refuses, what waits for it asks again; where nothing does, the next
         // message has to.
-        let waits = |one: &Subscribed| one.is_refused && one.counts.pending > 0;
+        let waits = |one: &SubscriptionState| one.is_refused && one.counts.pending > 0;
         let goes = |number| {
             !self.inactive.contains(&number) && !self.subscriptions.get(&number).is_some_and(waits)
         };
         pipe.is_some_and(goes)
             && self
-                .holds
+                .sources
                 .get(&key)
-                .is_some_and(|hold| !hold.draining && hold.has_room())
+                .is_some_and(|source| !source.draining && source.has_room())
     }
 
     /// Takes a batch in.
     pub(in crate::pipes) fn offer(
         &mut self,
-        key: HoldKey,
+        key: SourceKey,
         messages: Vec<Offered>,
         cursor: Option<Cursor>,
         now: Timestamp,
     ) {
         self.turn(now);
-        let Some(hold) = self.holds.get_mut(&key) else {
+        let Some(source) = self.sources.get_mut(&key) else {
             return;
         };
-        let batch = hold.begin_batch();
+        let batch = source.begin_batch();
         for Offered {
             acknowledgement,
             deliveries,
@@ -80,55 +81,55 @@ impl PipeQueues {
             goes_back,
         } in messages
         {
-            let Some(hold) = self.holds.get_mut(&key) else {
+            let Some(source) = self.sources.get_mut(&key) else {
                 return;
             };
-            let message = hold.begin_message(batch, acknowledgement);
+            let message = source.begin_message(batch, acknowledgement);
             if !rejects.is_empty() {
                 let bytes = rejects.iter().map(|reject| reject.raw.len()).sum();
-                hold.begin_part(message, bytes);
-                let (origin, entries) = (hold.origin.clone(), Vec::new());
-                hold.closings.push(Closing {
+                source.begin_part(message, bytes);
+                let (origin, entries) = (source.origin.clone(), Vec::new());
+                source.writes.push(PendingWrite {
                     message,
                     origin,
                     entries,
                     rejects,
                     bytes,
-                    buries: None,
+                    moves_delivery_of: None,
                 });
             }
             for (event, subscription, order_key) in deliveries {
                 self.take_in(key, message, event, subscription, order_key, now);
             }
-            if let Some(hold) = self.holds.get_mut(&key) {
-                hold.part_ended(message, 0, goes_back);
+            if let Some(source) = self.sources.get_mut(&key) {
+                source.part_ended(message, 0, goes_back);
             }
         }
-        if let Some(hold) = self.holds.get_mut(&key) {
-            hold.end_batch(batch, cursor);
+        if let Some(source) = self.sources.get_mut(&key) {
+            source.end_batch(batch, cursor);
         }
     }
 
     fn take_in(
         &mut self,
-        hold_key: HoldKey,
+        source_key: SourceKey,
         message: u64,
         event: Arc<Event>,
         subscription: SubscriptionNumber,
         order_key: Option<u64>,
         now: Timestamp,
     ) {
-        let Some(hold) = self.holds.get_mut(&hold_key) else {
+        let Some(source) = self.sources.get_mut(&source_key) else {
             return;
         };
-        hold.begin_part(message, event.size_bytes());
-        let until = hold.told_by(message);
-        let (tenant, origin) = (hold.tenant.clone(), hold.origin.clone());
+        source.begin_part(message, event.size_bytes());
+        let until = source.told_by(message);
+        let (tenant, origin) = (source.tenant.clone(), source.origin.clone());
         self.last_sequence += 1;
         let sequence = self.last_sequence;
         let (last, lease) = (None, None);
-        let slot = Slot {
-            hold: hold_key,
+        let delivery = PendingDelivery {
+            source: source_key,
             message,
             subscription,
             tenant,
@@ -144,39 +145,44 @@ impl PipeQueues {
             until,
             is_late: false,
         };
-        hold.until.extend(until.map(|until| (until, sequence)));
-        let (place, waits) = (slot.place(sequence), {
+        source.until.extend(until.map(|until| (until, sequence)));
+        let (place, waits) = (delivery.place(sequence), {
             let (is_immediate, carried) = (true, ());
             queue::Slot::one(sequence, is_immediate, order_key, carried)
         });
-        self.slots.insert(sequence, slot);
-        let subscribed = self.subscribed(subscription);
-        subscribed.counts.created += 1;
-        subscribed.counts.pending += 1;
+        self.deliveries.insert(sequence, delivery);
+        let state = self.subscription_state(subscription);
+        state.counts.created += 1;
+        state.counts.pending += 1;
         // An earlier one of its key may wait in the journal.
-        let may_follow = order_key.is_some() && !subscribed.nothing_before;
+        let may_follow = order_key.is_some() && !state.no_earlier;
         let is_behind = order_key.is_some_and(|key| self.machine.is_busy(subscription, key));
         self.machine.insert(subscription, place, waits);
         if may_follow && !is_behind {
-            self.move_to_journal(sequence);
+            self.spill(sequence);
         }
     }
 
     /// What is known of a subscription, which is open for leasing unless it is paused.
-    pub(super) fn subscribed(&mut self, number: SubscriptionNumber) -> &mut Subscribed {
+    pub(super) fn subscription_state(
+        &mut self,
+        number: SubscriptionNumber,
+    ) -> &mut SubscriptionState {
         let is_active = !self.inactive.contains(&number);
         self.subscriptions.entry(number).or_insert_with(|| {
             self.machine.set_open(number, is_active);
-            Subscribed::default()
+            SubscriptionState::default()
         })
     }
 
-    fn of_hold(&self, key: HoldKey, also_leased: bool) -> Vec<u64> {
-        let is_meant = |slot: &Slot| slot.hold == key && (also_leased || slot.lease.is_none());
+    fn of_source(&self, key: SourceKey, also_leased: bool) -> Vec<u64> {
+        let is_meant = |delivery: &PendingDelivery| {
+            delivery.source == key && (also_leased || delivery.lease.is_none())
+        };
         let mut sequences: Vec<u64> = self
-            .slots
+            .deliveries
             .iter()
-            .filter(|(_, slot)| is_meant(slot))
+            .filter(|(_, delivery)| is_meant(delivery))
             .map(|(sequence, _)| *sequence)
             .collect();
         // The latest first, so that none becomes ready by the end of an earlier one of its key.
@@ -184,47 +190,48 @@ impl PipeQueues {
         sequences
     }
 
-    /// Takes no more in: what has no attempt under way goes back. Tells how many have one.
-    pub(in crate::pipes) fn drain(&mut self, key: HoldKey) -> usize {
-        if let Some(hold) = self.holds.get_mut(&key)
-            && !std::mem::replace(&mut hold.draining, true)
+    /// Accepts no more of a source: what has no attempt under way goes back. Returns how many
+    /// deliveries have one.
+    pub(in crate::pipes) fn drain(&mut self, key: SourceKey) -> usize {
+        if let Some(source) = self.sources.get_mut(&key)
+            && !std::mem::replace(&mut source.draining, true)
         {
-            for sequence in self.of_hold(key, false) {
+            for sequence in self.of_source(key, false) {
                 self.hand_back(sequence);
             }
         }
-        self.of_hold(key, true).len()
+        self.of_source(key, true).len()
     }
 
-    /// The source has broken off, and hands over again whatever it has not been told of.
-    pub(in crate::pipes) fn orphan(&mut self, key: HoldKey) {
-        let Some(hold) = self.holds.get_mut(&key) else {
+    /// The source has broken off, and will hand over again whatever was not acknowledged.
+    pub(in crate::pipes) fn orphan(&mut self, key: SourceKey) {
+        let Some(source) = self.sources.get_mut(&key) else {
             return;
         };
-        hold.orphan();
-        for closing in std::mem::take(&mut hold.closings) {
-            self.closed(key, &closing, true);
+        source.orphan();
+        for write in std::mem::take(&mut source.writes) {
+            self.write_ended(key, &write, true);
         }
-        for sequence in self.of_hold(key, false) {
+        for sequence in self.of_source(key, false) {
             self.hand_back(sequence);
         }
     }
 
     /// Forgets what a source has handed over, attempts under way included.
-    pub(in crate::pipes) fn forget(&mut self, key: HoldKey) {
-        for sequence in self.of_hold(key, true) {
+    pub(in crate::pipes) fn forget(&mut self, key: SourceKey) {
+        for sequence in self.of_source(key, true) {
             self.hand_back(sequence);
         }
     }
 
     /// The source is gone.
-    pub(in crate::pipes) fn leave(&mut self, key: HoldKey) {
+    pub(in crate::pipes) fn leave(&mut self, key: SourceKey) {
         self.forget(key);
-        let Some(hold) = self.holds.remove(&key) else {
+        let Some(source) = self.sources.remove(&key) else {
             return;
         };
-        for (subscription, unburied) in hold.unburied {
-            for _ in 0..unburied {
+        for (subscription, moving) in source.moving {
+            for _ in 0..moving {
                 self.cancelled(subscription);
             }
         }

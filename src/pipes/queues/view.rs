@@ -1,10 +1,10 @@
-//! What is to be seen of the queues.
+//! Read access to the queues: counters, pending deliveries, their events.
 
 use std::sync::Arc;
 
 use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber, Timestamp};
 
-use super::{PipeQueues, Slot};
+use super::{PendingDelivery, PipeQueues};
 use pointsman_journal::{Counts, Pending, StoredEvent};
 
 impl PipeQueues {
@@ -13,24 +13,24 @@ impl PipeQueues {
         &self,
         number: SubscriptionNumber,
     ) -> Option<(Counts, Option<Timestamp>)> {
-        let subscribed = self.subscriptions.get(&number)?;
-        let oldest = if subscribed.counts.pending == 0 {
+        let state = self.subscriptions.get(&number)?;
+        let oldest = if state.counts.pending == 0 {
             None
         } else {
-            self.of(number).map(|(_, slot)| slot.since).min()
+            self.of(number).map(|(_, delivery)| delivery.since).min()
         };
         let counts = Counts {
             in_flight: self.machine.in_flight(number) as u64,
-            ..subscribed.counts
+            ..state.counts
         };
         Some((counts, oldest))
     }
 
-    fn of(&self, number: SubscriptionNumber) -> impl Iterator<Item = (u64, &Slot)> {
-        self.slots
+    fn of(&self, number: SubscriptionNumber) -> impl Iterator<Item = (u64, &PendingDelivery)> {
+        self.deliveries
             .iter()
-            .filter(move |(_, slot)| slot.subscription == number)
-            .map(|(sequence, slot)| (*sequence, slot))
+            .filter(move |(_, delivery)| delivery.subscription == number)
+            .map(|(sequence, delivery)| (*sequence, delivery))
     }
 
     pub(in crate::pipes) fn pending(
@@ -39,41 +39,41 @@ impl PipeQueues {
         after: Option<Sequence>,
         limit: usize,
     ) -> Vec<Pending> {
-        let mut slots: Vec<_> = self
+        let mut deliveries: Vec<_> = self
             .of(number)
             .filter(|(sequence, _)| after.is_none_or(|after| *sequence > after.0))
             .collect();
-        slots.sort_unstable_by_key(|(sequence, _)| *sequence);
-        let shown = slots
+        deliveries.sort_unstable_by_key(|(sequence, _)| *sequence);
+        let shown = deliveries
             .into_iter()
             .take(limit)
-            .map(|(sequence, slot)| Pending {
+            .map(|(sequence, delivery)| Pending {
                 id: DeliveryId {
                     epoch: self.epoch,
                     sequence: Sequence(sequence),
                     subscription: number,
                     run: 0,
                 },
-                due: slot.due,
-                since: slot.since,
-                attempts: slot.attempts,
-                last: slot.last.clone(),
+                due: delivery.due,
+                since: delivery.since,
+                attempts: delivery.attempts,
+                last: delivery.last.clone(),
             });
         shown.collect()
     }
 
     pub(in crate::pipes) fn event(&self, sequence: Sequence) -> Option<StoredEvent> {
-        let slot = self.slots.get(&sequence.0)?;
+        let delivery = self.deliveries.get(&sequence.0)?;
         let (tenant, origin, event) = (
-            slot.tenant.clone(),
-            slot.origin.clone(),
-            Arc::clone(&slot.event),
+            delivery.tenant.clone(),
+            delivery.origin.clone(),
+            Arc::clone(&delivery.event),
         );
         Some(StoredEvent {
             sequence,
             tenant,
             origin,
-            at: slot.since,
+            at: delivery.since,
             event,
         })
     }

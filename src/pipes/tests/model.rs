@@ -13,7 +13,7 @@ use proptest::test_runner::{Config, TestRunner};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::super::queues::{HoldKey, Offered, PipeQueues};
+use super::super::queues::{Offered, PipeQueues, SourceKey};
 use pointsman_journal::{DeadReason, Ending, Grant, LastOutcome, Leased, Leases, Settlement};
 
 const PIPE: SubscriptionNumber = SubscriptionNumber(7);
@@ -58,7 +58,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 struct Play {
     queues: PipeQueues,
-    hold: HoldKey,
+    source: SourceKey,
     now: Timestamp,
     leased: Vec<Leased>,
     keys: HashMap<String, u8>,
@@ -73,7 +73,7 @@ struct Play {
 impl Play {
     fn new() -> Self {
         let mut queues = PipeQueues::new(Epoch(1));
-        let hold = queues.enter(
+        let source = queues.enter(
             Name::default_tenant(),
             Name::new("s").unwrap(),
             Arc::new(Notify::new()),
@@ -82,7 +82,7 @@ impl Play {
         let (begin, in_journal) = (Instant::now(), HashSet::new());
         Self {
             queues,
-            hold,
+            source,
             now: Timestamp(0),
             leased,
             keys,
@@ -117,7 +117,7 @@ impl Play {
             }
         });
         let offered = offered.collect();
-        self.queues.offer(self.hold, offered, None, self.now);
+        self.queues.offer(self.source, offered, None, self.now);
     }
 
     fn lease(&mut self, count: usize) {
@@ -169,19 +169,19 @@ impl Play {
 
     /// Does what an intake does.
     fn store(&mut self) {
-        let closings = std::mem::take(&mut self.queues.hold(self.hold).unwrap().closings);
-        self.buried += closings
+        let writes = std::mem::take(&mut self.queues.source(self.source).unwrap().writes);
+        self.buried += writes
             .iter()
-            .filter(|closing| closing.buries.is_some())
+            .filter(|write| write.moves_delivery_of.is_some())
             .count() as u64;
-        closings
+        writes
             .iter()
-            .for_each(|closing| self.queues.closed(self.hold, closing, false));
+            .for_each(|write| self.queues.write_ended(self.source, write, false));
     }
 
     fn tell(&mut self) {
         for (acknowledgement, verdict) in
-            std::mem::take(&mut self.queues.hold(self.hold).unwrap().tells)
+            std::mem::take(&mut self.queues.source(self.source).unwrap().acknowledgements)
         {
             acknowledgement.tell(verdict).now_or_never().unwrap();
         }
@@ -229,17 +229,17 @@ impl Play {
             Step::Keep(age) => {
                 let time = self.begin
                     + Duration::from_micros((self.now.0 - i64::from(age)).max(0).unsigned_abs());
-                self.queues.keep(self.hold, time, self.now);
+                self.queues.spill_overdue(self.source, time, self.now);
             }
             Step::NothingBefore => {
-                if let Some(kept) = self.queues.may_have_before(self.hold, PIPE) {
-                    self.queues.has_nothing_before(PIPE, kept);
+                if let Some(spilled) = self.queues.may_have_earlier(self.source, PIPE) {
+                    self.queues.has_no_earlier(PIPE, spilled);
                     self.in_journal.clear();
                 }
             }
             Step::Wait(time) => self.now.0 += i64::from(time),
             Step::Orphan => {
-                self.queues.orphan(self.hold);
+                self.queues.orphan(self.source);
                 // Callers hear that it failed as the acknowledgement is dropped.
                 self.tell();
                 self.told.retain_mut(|told| {
@@ -247,9 +247,9 @@ impl Play {
                 });
             }
         }
-        let closings = self.queues.hold(self.hold).unwrap().closings.iter();
-        let waiting = closings
-            .flat_map(|closing| &closing.entries)
+        let writes = self.queues.source(self.source).unwrap().writes.iter();
+        let waiting = writes
+            .flat_map(|write| &write.entries)
             .flat_map(|entry| &entry.deliveries);
         self.in_journal
             .extend(waiting.filter_map(|delivery| delivery.order_key));
@@ -296,10 +296,10 @@ impl Play {
         }
         let (counts, oldest) = self.queues.status(PIPE).unwrap_or_default();
         assert_eq!((counts.pending, counts.retrying, oldest), (0, 0, None));
-        assert_eq!(self.queues.drain(self.hold), 0);
-        self.queues.hold(self.hold).unwrap().draining = false;
+        assert_eq!(self.queues.drain(self.source), 0);
+        self.queues.source(self.source).unwrap().draining = false;
         assert!(
-            self.queues.may_pull(self.hold, Some(PIPE)),
+            self.queues.may_pull(self.source, Some(PIPE)),
             "everything has ended, and there is room"
         );
     }

@@ -1,4 +1,4 @@
-//! Messages on their way into the journal, and the verdicts back.
+//! Appends messages to the journal, and acknowledges them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,15 +14,15 @@ use crate::telemetry::metrics::SourceMetrics;
 /// How long a caller is asked to stay away while the store is full.
 pub(super) const FULL_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Stores messages and tells their senders what became of them.
-pub(super) struct Store {
+/// Appends the messages of one source and acknowledges them.
+pub(super) struct Appender {
     pub(super) tenant: Name,
     pub(super) origin: Name,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) metrics: SourceMetrics,
 }
 
-impl Store {
+impl Appender {
     /// Stores a group in one append. Where that does not fit, each message is tried by itself, so
     /// that one whose subscription is full does not stand in the way of the others.
     pub(super) async fn group(self, mut group: Vec<ReadMessage>, cursor: Option<Cursor>) {

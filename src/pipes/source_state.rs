@@ -1,8 +1,8 @@
-//! What one source has handed over to its pipe and has not been told of: messages, and the batches
-//! and cursors they came with.
+//! What one source has handed over to its pipe and is not acknowledged: messages, and the batches
+//! and cursors that they came with.
 //!
-//! Nothing here waits or does IO. A message has parts: its deliveries, and what of it has to become
-//! durable. With the last one it ends.
+//! Nothing here waits or does IO. A message has parts: its deliveries, and the writes that have to
+//! become durable because of it. It ends with the last of them.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,36 +12,36 @@ use pointsman_schemas::{Cursor, Name, SubscriptionNumber};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::closing::Closing;
+use super::writes::PendingWrite;
 use super::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
 
-/// A source's messages.
-pub(super) struct Hold {
+/// The messages of one source that are not acknowledged.
+pub(super) struct SourceState {
     pub(super) tenant: Name,
     pub(super) origin: Name,
     /// Wakes the source's intake.
     pub(super) wake: Arc<Notify>,
-    /// True once nothing more is taken in: what has no attempt under way goes back.
+    /// True once nothing more is accepted: what has no attempt under way goes back.
     pub(super) draining: bool,
-    messages: HashMap<u64, Open>,
+    messages: HashMap<u64, OpenMessage>,
     batches: VecDeque<OpenBatch>,
     last: u64,
-    /// Parts in hand, and their bytes.
+    /// Parts that have not ended, and their bytes.
     parts: usize,
     bytes: usize,
-    pub(super) tells: Vec<(Acknowledgement, Verdict)>,
-    pub(super) closings: Vec<Closing>,
+    pub(super) acknowledgements: Vec<(Acknowledgement, Verdict)>,
+    pub(super) writes: Vec<PendingWrite>,
     /// The newest cursor that may be stored.
     pub(super) cursor: Option<Cursor>,
-    /// Until when deliveries may wait in memory, where their source sets a time, with their
-    /// sequences.
+    /// Until when deliveries may wait in memory, with their sequences, where their source sets a
+    /// time.
     pub(super) until: BTreeSet<(Instant, u64)>,
-    /// Deliveries that have died, or are to wait in the journal, and are not there yet.
-    pub(super) unburied: HashMap<SubscriptionNumber, u64>,
+    /// Deliveries on their way into the journal, as dead letters or to wait there.
+    pub(super) moving: HashMap<SubscriptionNumber, u64>,
 }
 
 /// A message of which something has not ended.
-struct Open {
+struct OpenMessage {
     acknowledgement: Acknowledgement,
     parts: usize,
     batch: u64,
@@ -49,7 +49,7 @@ struct Open {
     goes_back: bool,
 }
 
-/// A batch, or several that have ended.
+/// A batch with messages that have not ended, or several that have.
 struct OpenBatch {
     number: u64,
     /// Messages that have not ended.
@@ -65,7 +65,7 @@ impl OpenBatch {
     }
 }
 
-impl Hold {
+impl SourceState {
     pub(super) fn new(tenant: Name, origin: Name, wake: Arc<Notify>) -> Self {
         Self {
             tenant,
@@ -77,11 +77,11 @@ impl Hold {
             last: 0,
             parts: 0,
             bytes: 0,
-            tells: Vec::new(),
-            closings: Vec::new(),
+            acknowledgements: Vec::new(),
+            writes: Vec::new(),
             cursor: None,
             until: BTreeSet::new(),
-            unburied: HashMap::new(),
+            moving: HashMap::new(),
         }
     }
 
@@ -114,7 +114,7 @@ impl Hold {
         self.message_ended(number, false);
     }
 
-    /// Takes a message in; it has one part until [`Hold::part_ended`].
+    /// Adds a message; it has one part until [`SourceState::part_ended`].
     pub(super) fn begin_message(&mut self, batch: u64, acknowledgement: Acknowledgement) -> u64 {
         self.last += 1;
         if let Some(batch) = self.batches.back_mut() {
@@ -122,7 +122,7 @@ impl Hold {
         }
         self.messages.insert(
             self.last,
-            Open {
+            OpenMessage {
                 acknowledgement,
                 parts: 0,
                 batch,
@@ -153,7 +153,7 @@ impl Hold {
         if open.parts > 0 {
             return;
         }
-        let Some(Open {
+        let Some(OpenMessage {
             acknowledgement,
             batch,
             goes_back,
@@ -163,7 +163,7 @@ impl Hold {
             return;
         };
         if !matches!(acknowledgement, Acknowledgement::None) {
-            self.tells.push((
+            self.acknowledgements.push((
                 acknowledgement,
                 if goes_back {
                     Verdict::Failed
@@ -175,7 +175,7 @@ impl Hold {
         self.message_ended(batch, goes_back);
     }
 
-    /// By when a message's source should be told.
+    /// By when a message's source wants the verdict.
     pub(super) fn told_by(&self, message: u64) -> Option<Instant> {
         self.messages
             .get(&message)
@@ -198,8 +198,8 @@ impl Hold {
             .is_none_or(|open| open.goes_back)
     }
 
-    /// The source has broken off: nobody is there to be told of what it had handed over, and it
-    /// will hand that over again.
+    /// The source has broken off: nobody is there to hear of what it had handed over, and it will
+    /// hand that over again.
     pub(super) fn orphan(&mut self) {
         for open in self.messages.values_mut() {
             // Who waits hears that it failed.

@@ -1,7 +1,7 @@
-//! What has to be durable before a message of a pipe is acknowledged, on its way into the journal.
+//! The writes into the journal that have to be durable before a message of a pipe is acknowledged.
 //!
 //! One call is under way at a time, and what comes meanwhile gathers for the next. What the journal
-//! refuses is kept and tried again.
+//! refuses stays queued and is tried again.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -15,42 +15,42 @@ use tokio::time::Instant;
 use crate::intake::STORE_AGAIN;
 use pointsman_journal::{Append, Entry, Journal, JournalError};
 
-/// Something to be stored: a part of its message until it is.
+/// A write: a part of its message until it is durable.
 #[derive(Clone, Debug)]
-pub(super) struct Closing {
-    /// Of which message.
+pub(super) struct PendingWrite {
+    /// The message that it belongs to.
     pub(super) message: u64,
     pub(super) origin: Name,
     pub(super) entries: Vec<Entry>,
     pub(super) rejects: Vec<Reject>,
     pub(super) bytes: usize,
-    /// Whose dead letter is among the entries, or whose delivery that waits in the journal from
-    /// then on.
-    pub(super) buries: Option<SubscriptionNumber>,
+    /// The subscription whose delivery this moves into the journal, as a dead letter or to wait
+    /// there.
+    pub(super) moves_delivery_of: Option<SubscriptionNumber>,
 }
 
-/// What became of a call.
+/// The result of a call.
 #[derive(Debug, Default)]
-pub(super) struct Stored {
-    pub(super) done: Vec<Closing>,
-    again: Vec<Closing>,
+pub(super) struct WriteResult {
+    pub(super) done: Vec<PendingWrite>,
+    again: Vec<PendingWrite>,
     cursor: Option<Cursor>,
     error: Option<JournalError>,
 }
 
-/// The call under way, if any, and what waits for the next.
-pub(super) struct Closings {
+/// The call under way, if any, and the writes that wait for the next.
+pub(super) struct WriteQueue {
     journal: Arc<dyn Journal>,
     tenant: Name,
     origin: Name,
-    waiting: Vec<Closing>,
+    waiting: Vec<PendingWrite>,
     cursor: Option<Cursor>,
-    call: Option<BoxFuture<'static, Stored>>,
+    call: Option<BoxFuture<'static, WriteResult>>,
     pause: Option<Duration>,
     again_at: Option<Instant>,
 }
 
-impl Closings {
+impl WriteQueue {
     pub(super) fn new(journal: Arc<dyn Journal>, tenant: Name, origin: Name) -> Self {
         Self {
             journal,
@@ -64,9 +64,9 @@ impl Closings {
         }
     }
 
-    /// Takes in what is to be stored; a newer cursor stands for an older one.
-    pub(super) fn push(&mut self, closings: Vec<Closing>, cursor: Option<Cursor>) {
-        self.waiting.extend(closings);
+    /// Queues writes; a newer cursor replaces an older one.
+    pub(super) fn push(&mut self, writes: Vec<PendingWrite>, cursor: Option<Cursor>) {
+        self.waiting.extend(writes);
         self.cursor = cursor.or(self.cursor.take());
     }
 
@@ -74,14 +74,14 @@ impl Closings {
         self.waiting.is_empty() && self.cursor.is_none() && self.call.is_none()
     }
 
-    /// Gives up what is not under way: its messages are handed over again.
-    pub(super) fn clear(&mut self) -> Vec<Closing> {
+    /// Returns and forgets the writes that are not under way.
+    pub(super) fn clear(&mut self) -> Vec<PendingWrite> {
         std::mem::take(&mut self.waiting)
     }
 
     /// Waits until a call has been answered, for ever where there is nothing to store. Safe to
     /// cancel.
-    pub(super) async fn next(&mut self) -> Stored {
+    pub(super) async fn next(&mut self) -> WriteResult {
         if self.call.is_none() {
             if self.waiting.is_empty() && self.cursor.is_none() {
                 return pending().await;
@@ -95,8 +95,8 @@ impl Closings {
                 self.tenant.clone(),
                 self.origin.clone(),
             );
-            let (closings, cursor) = (std::mem::take(&mut self.waiting), self.cursor.take());
-            self.call = Some(Box::pin(store(journal, tenant, origin, closings, cursor)));
+            let (writes, cursor) = (std::mem::take(&mut self.waiting), self.cursor.take());
+            self.call = Some(Box::pin(store(journal, tenant, origin, writes, cursor)));
         }
         let Some(call) = &mut self.call else {
             return pending().await;
@@ -125,17 +125,14 @@ async fn store(
     journal: Arc<dyn Journal>,
     tenant: Name,
     origin: Name,
-    closings: Vec<Closing>,
+    writes: Vec<PendingWrite>,
     cursor: Option<Cursor>,
-) -> Stored {
-    let mut groups: HashMap<Name, Vec<Closing>> = HashMap::new();
-    for closing in closings {
-        groups
-            .entry(closing.origin.clone())
-            .or_default()
-            .push(closing);
+) -> WriteResult {
+    let mut groups: HashMap<Name, Vec<PendingWrite>> = HashMap::new();
+    for write in writes {
+        groups.entry(write.origin.clone()).or_default().push(write);
     }
-    let mut stored = Stored::default();
+    let mut stored = WriteResult::default();
     if let Some(cursor) = cursor {
         let append = Append {
             tenant: tenant.clone(),
@@ -153,12 +150,11 @@ async fn store(
             Ok(()) => stored.done.extend(group),
             // What one of them has no room for, others may.
             Err(JournalError::Full(_) | JournalError::Backlog(_)) if group.len() > 1 => {
-                for closing in group {
-                    match append(&*journal, &tenant, &origin, std::slice::from_ref(&closing)).await
-                    {
-                        Ok(()) => stored.done.push(closing),
+                for write in group {
+                    match append(&*journal, &tenant, &origin, std::slice::from_ref(&write)).await {
+                        Ok(()) => stored.done.push(write),
                         Err(error) => {
-                            stored.again.push(closing);
+                            stored.again.push(write);
                             stored.error = Some(error);
                         }
                     }
@@ -177,16 +173,16 @@ async fn append(
     journal: &dyn Journal,
     tenant: &Name,
     origin: &Name,
-    closings: &[Closing],
+    writes: &[PendingWrite],
 ) -> Result<(), JournalError> {
-    let entries = closings
+    let entries = writes
         .iter()
-        .flat_map(|closing| &closing.entries)
+        .flat_map(|write| &write.entries)
         .cloned()
         .collect();
-    let rejects = closings
+    let rejects = writes
         .iter()
-        .flat_map(|closing| &closing.rejects)
+        .flat_map(|write| &write.rejects)
         .cloned()
         .collect();
     journal
