@@ -2,6 +2,7 @@
 //! what time it is. What is leased in which order, and when, is up to the machine that the journals
 //! have too ([`pointsman_journal::queue`]).
 
+mod settle;
 mod source;
 mod spill;
 mod view;
@@ -11,19 +12,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_schemas::{
-    Class, DeliveryId, Epoch, Event, Name, Reject, Sequence, SubscriptionNumber, Timestamp,
-};
-use smallvec::SmallVec;
+use pointsman_schemas::{DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
 pub(super) use self::source::Offered;
 use super::source_state::SourceState;
-use super::writes::PendingWrite;
 use pointsman_journal::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, Place};
 use pointsman_journal::{
-    Activity, Counts, Cut, Ending, Entry, FollowUp, Grant, LastOutcome, LeaseOwner, LeaseToken,
-    Leased, Leases, NewDead, Settlement,
+    Activity, Counts, Cut, Grant, LastOutcome, LeaseOwner, LeaseToken, Leased, Leases,
 };
 
 /// Sequences in memory begin here: behind all that a journal gives out in a century, and exact in a
@@ -172,267 +168,6 @@ impl PipeQueues {
                 since: delivery.since,
             });
         }
-    }
-
-    /// Ends a lease. Returns false where it had ended before.
-    pub(super) fn settle(&mut self, settlement: Settlement, now: Timestamp) -> bool {
-        let Settlement {
-            token,
-            ending,
-            follow_ups,
-        } = settlement;
-        self.turn(now);
-        let lease = self.machine.claim(token, Instant::now());
-        let Some(sequence) = lease.map(|lease| lease.key.sequence) else {
-            return false;
-        };
-        let Some(delivery) = self.deliveries.get(&sequence) else {
-            return false;
-        };
-        let (source, message, subscription) =
-            (delivery.source, delivery.message, delivery.subscription);
-        let sources = self.sources.get(&source);
-        let (goes_back, is_orphan) = sources.map_or((true, true), |source| {
-            (source.goes_back(message), source.is_orphan(message))
-        });
-        if let Some(state) = self.subscriptions.get_mut(&subscription) {
-            state.is_refused = match &ending {
-                Ending::Retry { last, .. } => last.class == Class::Refused,
-                Ending::Released => state.is_refused,
-                Ending::Delivered | Ending::Dead { .. } => false,
-            };
-        }
-        match ending {
-            Ending::Released | Ending::Retry { .. } if goes_back => self.hand_back(sequence),
-            Ending::Dead { .. } if is_orphan => self.hand_back(sequence),
-            Ending::Released => self.put_back(sequence, token, None),
-            Ending::Retry { at, failure, last } => {
-                self.put_back(sequence, token, Some((at, failure, last)))
-            }
-            Ending::Delivered => {
-                if let Some(delivery) = self.take_out(sequence) {
-                    if let Some(state) = self.subscriptions.get_mut(&delivery.subscription) {
-                        state.counts.pending -= 1;
-                        state.counts.delivered += 1;
-                    }
-                    self.end_delivery(&delivery, None, follow_ups);
-                }
-            }
-            Ending::Dead { reason, last } => {
-                if let Some(mut delivery) = self.take_out(sequence) {
-                    let dead = NewDead {
-                        subscription: delivery.subscription,
-                        order_key: delivery.order_key,
-                        reason,
-                        attempts: delivery.attempts + u32::from(last.is_some()),
-                        last: last.or(delivery.last.take()),
-                    };
-                    self.end_delivery(&delivery, Some(dead), follow_ups);
-                }
-            }
-        }
-        // Whether its target refuses, and with it whether there may be more, can have changed.
-        if let Some(source) = self.sources.get(&source) {
-            source.wake.notify_one();
-        }
-        true
-    }
-
-    /// Ends a lease whose delivery waits again: as before, or for its next attempt.
-    fn put_back(
-        &mut self,
-        sequence: u64,
-        token: LeaseToken,
-        retry: Option<(Timestamp, bool, LastOutcome)>,
-    ) {
-        let Some(delivery) = self.deliveries.get_mut(&sequence) else {
-            return;
-        };
-        delivery.lease = None;
-        match retry {
-            None => self.machine.release(token),
-            Some((at, failure, last)) => {
-                if let Some(state) = self.subscriptions.get_mut(&delivery.subscription) {
-                    state.counts.retrying += u64::from(delivery.attempts == 0);
-                }
-                delivery.attempts += 1;
-                delivery.failures += u32::from(failure);
-                (delivery.due, delivery.last) = (at, Some(last));
-                self.machine.retry(token, at);
-            }
-        }
-        if delivery.is_late {
-            self.spill(sequence);
-        }
-    }
-
-    /// Takes a delivery out of its queue, which frees the next of its order key. Its message still
-    /// has it as a part.
-    fn take_out(&mut self, sequence: u64) -> Option<PendingDelivery> {
-        let delivery = self.deliveries.remove(&sequence)?;
-        match delivery.lease {
-            Some(token) => drop(self.machine.end(token)),
-            None => drop(self.machine.remove(delivery.key(sequence), delivery.due)),
-        }
-        if let (Some(until), Some(source)) =
-            (delivery.until, self.sources.get_mut(&delivery.source))
-        {
-            source.until.remove(&(until, sequence));
-        }
-        if let Some(state) = self.subscriptions.get_mut(&delivery.subscription) {
-            state.counts.retrying -= u64::from(delivery.attempts > 0);
-        }
-        // The delivery behind it may have waited only for this one's attempt before it is spilled.
-        if let Some(order_key) = delivery.order_key {
-            let ordered = self
-                .machine
-                .with_order_key(delivery.subscription, order_key);
-            let next = ordered.into_iter().next();
-            let is_late = |next: &u64| {
-                let next = self.deliveries.get(next);
-                next.is_some_and(|next| next.is_late && next.lease.is_none())
-            };
-            if let Some(next) = next.filter(is_late) {
-                self.spill(next);
-            }
-        }
-        Some(delivery)
-    }
-
-    /// Queues the writes that a delivery's end needs, and ends it as a part of its message.
-    fn end_delivery(
-        &mut self,
-        delivery: &PendingDelivery,
-        dead: Option<NewDead>,
-        follow_ups: Vec<FollowUp>,
-    ) {
-        let Some(source) = self.sources.get_mut(&delivery.source) else {
-            return;
-        };
-        let mut original = Entry {
-            event: Arc::clone(&delivery.event),
-            deliveries: SmallVec::new(),
-            deduplicate: None,
-            dead,
-        };
-        let mut others: Vec<(Name, Vec<Entry>, Vec<Reject>)> = Vec::new();
-        for follow_up in follow_ups {
-            match follow_up {
-                FollowUp::Original(delivery) => original.deliveries.push(delivery),
-                FollowUp::Append { origin, entry } => {
-                    others.push((origin, vec![entry], Vec::new()))
-                }
-                FollowUp::Reject { origin, reject } => {
-                    others.push((origin, Vec::new(), vec![reject]))
-                }
-            }
-        }
-        let moves_delivery_of = original.dead.as_ref().map(|dead| dead.subscription);
-        let mut own = PendingWrite {
-            message: delivery.message,
-            origin: delivery.origin.clone(),
-            entries: Vec::new(),
-            rejects: Vec::new(),
-            bytes: delivery.event.size_bytes(),
-            moves_delivery_of,
-        };
-        if let Some(subscription) = moves_delivery_of {
-            *source.moving.entry(subscription).or_default() += 1;
-        }
-        if moves_delivery_of.is_some() || !original.deliveries.is_empty() {
-            own.entries.push(original);
-        }
-        for (origin, mut entries, mut rejects) in others {
-            if origin == own.origin {
-                own.entries.append(&mut entries);
-                own.rejects.append(&mut rejects);
-            } else {
-                let bytes = entries
-                    .iter()
-                    .map(|entry| entry.event.size_bytes())
-                    .chain(rejects.iter().map(|one| one.raw.len()))
-                    .sum();
-                source.begin_part(delivery.message, bytes);
-                let message = delivery.message;
-                source.writes.push(PendingWrite {
-                    message,
-                    origin,
-                    entries,
-                    rejects,
-                    bytes,
-                    moves_delivery_of: None,
-                });
-            }
-        }
-        if own.entries.is_empty() {
-            source.part_ended(delivery.message, own.bytes, false);
-        } else {
-            source.writes.push(own);
-            source.wake.notify_one();
-        }
-    }
-
-    /// A write is durable, or has been given up.
-    pub(super) fn write_ended(&mut self, key: SourceKey, write: &PendingWrite, goes_back: bool) {
-        let Some(source) = self.sources.get_mut(&key) else {
-            return;
-        };
-        if let Some(subscription) = write.moves_delivery_of {
-            if let Some(moving) = source.moving.get_mut(&subscription) {
-                *moving -= 1;
-            }
-            if let Some(state) = self.subscriptions.get_mut(&subscription) {
-                state.counts.pending -= 1;
-                // From here on the journal counts it.
-                state.counts.created -= u64::from(!goes_back);
-                state.counts.cancelled += u64::from(goes_back);
-            }
-        }
-        source.part_ended(write.message, write.bytes, goes_back);
-    }
-
-    /// A delivery goes back to its source.
-    fn hand_back(&mut self, sequence: u64) {
-        let Some(delivery) = self.take_out(sequence) else {
-            return;
-        };
-        self.cancelled(delivery.subscription);
-        if let Some(source) = self.sources.get_mut(&delivery.source) {
-            source.part_ended(delivery.message, delivery.event.size_bytes(), true);
-        }
-    }
-
-    fn cancelled(&mut self, subscription: SubscriptionNumber) {
-        if let Some(state) = self.subscriptions.get_mut(&subscription) {
-            state.counts.pending -= 1;
-            state.counts.cancelled += 1;
-        }
-    }
-
-    /// Cancels a delivery that is not in flight: its message counts it as done. Returns whether it
-    /// was there.
-    pub(super) fn cancel(&mut self, id: DeliveryId) -> bool {
-        let is_meant = |delivery: &&PendingDelivery| {
-            delivery.subscription == id.subscription && delivery.lease.is_none()
-        };
-        if id.epoch != self.epoch
-            || id.run != 0
-            || self
-                .deliveries
-                .get(&id.sequence.0)
-                .filter(is_meant)
-                .is_none()
-        {
-            return false;
-        }
-        let Some(delivery) = self.take_out(id.sequence.0) else {
-            return false;
-        };
-        self.cancelled(delivery.subscription);
-        if let Some(source) = self.sources.get_mut(&delivery.source) {
-            source.part_ended(delivery.message, delivery.event.size_bytes(), false);
-        }
-        true
     }
 
     pub(super) fn set_activity(&mut self, number: SubscriptionNumber, activity: Activity) {
