@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_schemas::{Cursor, Event, Name, Reject, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{
+    Cursor, Event, Name, PositionChange, Reject, Sequence, SubscriptionNumber, Timestamp,
+};
 use smallvec::SmallVec;
 
 use crate::{DeadReason, LastOutcome};
@@ -12,7 +14,7 @@ use crate::{DeadReason, LastOutcome};
 /// What a source hands over at once, matched.
 #[derive(Clone, Debug)]
 pub struct Append {
-    /// Whose; every entry, reject and cursor of an append has one tenant.
+    /// Whose; everything in an append has one tenant.
     pub tenant: Name,
     /// The source's name, `ingress` or `replies`.
     pub origin: Name,
@@ -22,6 +24,9 @@ pub struct Append {
     pub rejects: Vec<Reject>,
     /// How far the source has been read with these; replaces its stored cursor.
     pub cursor: Option<Cursor>,
+    /// Rows of the source's position that change with these. Of two changes of one row the later
+    /// holds. Most sources keep a cursor alone and have none.
+    pub positions: Vec<PositionChange>,
 }
 
 /// One event with who waits for it.

@@ -20,6 +20,7 @@ mod epochs;
 mod full;
 mod loader;
 mod look;
+mod position;
 mod queues;
 mod raw;
 mod reader;
@@ -45,8 +46,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use pointsman_schemas::{Clock, Cursor, DeliveryId, JournalId, Name, Sequence, SubscriptionNumber};
-use rusqlite::{Connection, OptionalExtension, params};
+use pointsman_schemas::{
+    Clock, Cursor, DeliveryId, JournalId, Name, PositionRow, Sequence, SubscriptionNumber,
+};
+use rusqlite::Connection;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::ballast::{Ballast, Share};
@@ -55,7 +58,7 @@ use self::loader::{LeaseCall, Loader, LoaderDesk};
 use self::look::LookDesk;
 use self::queues::{Found, Leasing, Moment, Need, Queues};
 use self::raw::DatabaseFile;
-use self::reader::{Live, io};
+use self::reader::Live;
 use self::schema::Purpose;
 use self::store::{Lock, Mark};
 use self::transaction::{Books, Failure, Page, ROWS_PER_PAGE, Transaction};
@@ -456,6 +459,13 @@ impl DiskJournal {
         self.shared.trouble.lock().clone()
     }
 
+    /// Has the store looked through for a record that was read and is damaged, and set it aside.
+    fn damaged(&self, what: &str, damage: &record::Damage) -> JournalError {
+        self.shared
+            .suspect(check::corrupt(format!("{what}: {damage}")));
+        JournalError::Damaged(what.to_owned())
+    }
+
     fn check_open(&self) -> Result<(), JournalError> {
         self.broken().map_or(Ok(()), Err)
     }
@@ -793,7 +803,22 @@ impl Journal for DiskJournal {
 
     async fn cursor(&self, tenant: &Name, source: &Name) -> Result<Option<Cursor>, JournalError> {
         self.check_open()?;
-        self.reader.cursor(tenant.clone(), source.clone()).await
+        let found = self.reader.cursor(tenant.clone(), source.clone()).await?;
+        found.map_err(|damage| self.damaged(&format!("the cursor of source {source}"), &damage))
+    }
+
+    async fn positions(
+        &self,
+        tenant: &Name,
+        source: &Name,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<PositionRow>, JournalError> {
+        self.check_open()?;
+        let after = after.map(<[u8]>::to_vec);
+        let (tenant, name) = (tenant.clone(), source.clone());
+        let found = self.reader.positions(tenant, name, after, limit).await?;
+        found.map_err(|damage| self.damaged(&format!("the position of source {source}"), &damage))
     }
 
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
@@ -861,29 +886,6 @@ impl Journal for DiskJournal {
     async fn close(&self) {
         // Nobody is left to hear that a thread has panicked: it has said so on its own.
         let _ = tokio::task::spawn_blocking(self.stop()).await;
-    }
-}
-
-impl DiskReader {
-    async fn cursor(&self, tenant: Name, source: Name) -> Result<Option<Cursor>, JournalError> {
-        self.ask(move |connection| {
-            let mut select = connection
-                .prepare_cached("SELECT value FROM cursors WHERE tenant = ?1 AND source = ?2")
-                .map_err(|error| io(&error))?;
-            let value = select
-                .query_row(params![tenant.as_str(), source.as_str()], |row| {
-                    row.get::<_, Vec<u8>>(0)
-                })
-                .optional()
-                .map_err(|error| io(&error))?;
-            let key = record::key_of(&format!("{tenant}/{source}"));
-            let decode = |value: Vec<u8>| record::decode_cursor(key, &value);
-            value
-                .map(decode)
-                .transpose()
-                .map_err(|_| JournalError::Damaged(format!("the cursor of source {source}")))
-        })
-        .await
     }
 }
 

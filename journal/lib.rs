@@ -10,7 +10,8 @@
 //!
 //! 1. What a call has answered with `Ok` is durable. What it has answered with an error has not
 //!    happened, or, after [`JournalError::Io`], may have: the caller tells nobody that it did.
-//! 2. An [`Append`] is all or nothing: its events, their deliveries, its rejects and its cursor.
+//! 2. An [`Append`] is all or nothing: its events, their deliveries, its rejects, its cursor and its
+//!    rows of the source's position.
 //! 3. Ids of deliveries are never used again, whatever becomes of the store. Sequences and
 //!    subscription numbers grow and are never used again, also after everything has been deleted.
 //! 4. A delivery is pending, in flight, or ended, and ends once per run. In flight means leased and
@@ -43,7 +44,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pointsman_schemas::{Clock, Cursor, DeliveryId, JournalId, Name, Sequence, SubscriptionNumber};
+use pointsman_schemas::{
+    Clock, Cursor, DeliveryId, JournalId, Name, PositionRow, Sequence, SubscriptionNumber,
+};
 
 pub use append::{Append, Appended, Entry, NewDead, NewDelivery};
 pub use dead_letter::{DeadLetter, DeadReason, DeadSelection};
@@ -71,8 +74,8 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// the time of day is set. What a [`Reader`] shows is the time of day.
     fn clock(&self) -> Arc<dyn Clock>;
 
-    /// Stores events, deliveries, rejects and a cursor, all or nothing, and tells per entry what
-    /// became of it. Appends that wait together share one sync.
+    /// Stores events, deliveries, rejects, a cursor and changes of the source's position, all or
+    /// nothing, and tells per entry what became of it. Appends that wait together share one sync.
     ///
     /// # Errors
     /// [`JournalError::Full`], [`JournalError::DiskFull`] and [`JournalError::Backlog`] where there
@@ -133,8 +136,24 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// The cursor that a source has stored last.
     ///
     /// # Errors
-    /// [`JournalError::Io`].
+    /// [`JournalError::Io`]; [`JournalError::Damaged`] where it is damaged: it is being set aside,
+    /// and later there is none.
     async fn cursor(&self, tenant: &Name, source: &Name) -> Result<Option<Cursor>, JournalError>;
+
+    /// Returns rows of a source's position in the order of their keys: those behind `after`, or
+    /// from the first, at most `limit`. Fewer than `limit` are the last. A source reads them while
+    /// nothing of it is being appended.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]; [`JournalError::Damaged`] where one of the rows is damaged: it is
+    /// being set aside, and later the others are read without it.
+    async fn positions(
+        &self,
+        tenant: &Name,
+        source: &Name,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<PositionRow>, JournalError>;
 
     /// Ends pending deliveries without an attempt; those in flight are left alone. Tells how many.
     ///

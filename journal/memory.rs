@@ -14,13 +14,16 @@ mod state;
 mod subscribe;
 
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use pointsman_schemas::{
-    Clock, Cursor, DeliveryId, Epoch, JournalId, Name, Sequence, SubscriptionNumber, Timestamp,
+    Clock, Cursor, DeliveryId, Epoch, JournalId, Name, PositionRow, Sequence, SubscriptionNumber,
+    Timestamp,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -221,6 +224,27 @@ impl Journal for MemoryJournal {
                 .cursors
                 .get(&(tenant.clone(), source.clone()))
                 .cloned())
+        })
+    }
+
+    async fn positions(
+        &self,
+        tenant: &Name,
+        source: &Name,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<PositionRow>, JournalError> {
+        self.shared.run(|state| {
+            let Some(rows) = state.positions.get(&(tenant.clone(), source.clone())) else {
+                return Ok(Vec::new());
+            };
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let rows = rows.range::<[u8], _>((from, Bound::Unbounded));
+            let row = |(key, value): (&Bytes, &Bytes)| PositionRow {
+                key: key.clone(),
+                value: value.clone(),
+            };
+            Ok(rows.take(limit).map(row).collect())
         })
     }
 

@@ -18,6 +18,7 @@ mod clock;
 mod dead;
 mod history;
 mod leasing;
+mod positions;
 mod subscribing;
 
 pub use appending::*;
@@ -26,6 +27,7 @@ pub use clock::*;
 pub use dead::*;
 pub use history::*;
 pub use leasing::*;
+pub use positions::*;
 pub use subscribing::*;
 
 use std::sync::Arc;
@@ -73,6 +75,10 @@ macro_rules! conformance {
             events_are_read_page_by_page
             duplicates_are_told_within_their_window_alone
             cursors_are_kept_with_what_they_cover
+            rows_of_a_position_are_upserted_deleted_and_read_in_pages
+            rows_of_a_position_change_with_their_append_or_not_at_all
+            rows_of_a_position_are_of_one_tenant_and_source
+            rows_of_a_position_count_against_the_bound
             concurrent_appends_are_all_stored_once
             what_was_handed_over_happens_though_nobody_waits
             nothing_happens_after_the_close
@@ -348,6 +354,7 @@ pub fn append_of(entries: Vec<Entry>) -> Append {
         entries,
         rejects: Vec::new(),
         cursor: None,
+        positions: Vec::new(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! How far a source has been read.
+//! How far a source has been read, and what it knows of what it follows.
 
 use bytes::Bytes;
 
@@ -14,4 +14,27 @@ pub struct Cursor {
     pub fingerprint: u64,
     /// The position, in the source's own encoding.
     pub position: Bytes,
+}
+
+/// One row of a source's position: what the source knows of one thing that it follows, such as a
+/// file or an object.
+///
+/// A source that follows many things keeps one row for each, beside its [`Cursor`], and changes
+/// only the rows of what has changed. The journal looks into neither key nor value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PositionRow {
+    /// Which thing, in the source's own encoding. Rows are in the order of the bytes of their keys.
+    pub key: Bytes,
+    /// What is known of it, in the source's own encoding.
+    pub value: Bytes,
+}
+
+/// A change of one row of a source's position, stored in the transaction that stores what it is
+/// due to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PositionChange {
+    /// Of which row.
+    pub key: Bytes,
+    /// What the row says from now on; none where it is deleted.
+    pub value: Option<Bytes>,
 }

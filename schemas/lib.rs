@@ -23,7 +23,7 @@ pub mod time;
 pub mod yaml;
 
 pub use backoff::Backoff;
-pub use cursor::Cursor;
+pub use cursor::{Cursor, PositionChange, PositionRow};
 pub use data::{Data, DataKind};
 pub use delivery::{DeliveryId, Epoch, JournalId, Sequence, SubscriptionNumber};
 pub use event::{AttributeValue, Event, EventBuilder, ExtensionValue, InvalidEvent};

@@ -76,6 +76,7 @@ fn append(numbers: Range<usize>, subscriptions: &[SubscriptionNumber]) -> Append
         entries: numbers.map(entry).collect(),
         rejects: Vec::new(),
         cursor: None,
+        positions: Vec::new(),
     }
 }
 

@@ -38,7 +38,7 @@ use crate::{Activity, Counts, JournalError, Role, SubscriptionIdentity};
 const CHECKED_AT_OPEN_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Every table with its columns, the key first.
-pub(super) const TABLES: [(&str, &str, &str); 8] = [
+pub(super) const TABLES: [(&str, &str, &str); 9] = [
     ("meta", "name", "name, value"),
     ("events", "sequence", "sequence, record"),
     ("subscriptions", "number", "number, value"),
@@ -53,6 +53,11 @@ pub(super) const TABLES: [(&str, &str, &str); 8] = [
         "sequence, subscription, run, value",
     ),
     ("cursors", "tenant, source", "tenant, source, value"),
+    (
+        "positions",
+        "tenant, source, key",
+        "tenant, source, key, value",
+    ),
     ("identities", "high, low", "high, low, value"),
     ("quarantine", "number", "number, at, place, key, why, value"),
 ];
@@ -229,6 +234,7 @@ fn attempt(
             understood: schema::FORMAT,
         }));
     }
+    schema::upgrade(&mut connection)?;
     schema::check_tables(&connection)?;
     if schema::is_format_damaged(&connection)? {
         schema::write_format(&connection)?;
@@ -407,6 +413,7 @@ fn count_ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
         old_identities_until: schema::NOT_KNOWN,
         time: Timestamp(i64::MIN),
         clock_offset: 0,
+        positions: number("SELECT count(*) FROM positions")?,
         last_subscription: u32::try_from(subscription).unwrap_or(u32::MAX >> 1)
             + SUBSCRIPTIONS_SKIPPED,
         events: number("SELECT count(*) FROM events")?,
@@ -474,6 +481,7 @@ fn key_text(key: &Key) -> String {
     let part = |value: &Value| match value {
         Value::Integer(number) => number.to_string(),
         Value::Text(text) => text.clone(),
+        Value::Blob(bytes) => bytes.escape_ascii().to_string(),
         _ => "?".to_owned(),
     };
     key.iter().map(part).collect::<Vec<_>>().join("/")
@@ -541,6 +549,8 @@ pub(super) fn table_of(number: Option<i64>, values: &[Value]) -> Option<(&'stati
         ) => &["pending"],
         (false, [Integer(_), Integer(_), Integer(_), Blob(_)]) => &["dead"],
         (false, [Text(_), Text(_), Blob(_)]) => &["cursors"],
+        // A flipped bit makes a text of a blob.
+        (false, [Text(_), Text(_), Blob(_) | Text(_), Blob(_)]) => &["positions"],
         (false, [Integer(_), Integer(_), Blob(_)]) => &["identities"],
         // One that does not pass its check would only hide that it is missing.
         (false, [Text(_), Blob(_)]) => return is_sound("meta").then_some(("meta", true)),
@@ -598,6 +608,12 @@ fn check_row(table: &str, values: &[Value]) -> Result<(), Damage> {
             record::decode_cursor(record::key_of(&format!("{}/{}", text(0)?, text(1)?)), value)
                 .map(drop)
         }
+        "positions" => {
+            let Some(Value::Blob(key)) = values.get(2) else {
+                return Err(Damage("its key is no blob"));
+            };
+            record::decode_position(text(0)?, text(1)?, key, value).map(drop)
+        }
         "identities" => Seen::decode([unsigned(0)?, unsigned(1)?], value).map(drop),
         _ => Ok(()),
     }
@@ -609,6 +625,7 @@ pub(super) struct Actual {
     pub(super) events: u64,
     pub(super) dead: u64,
     pub(super) rejects: u64,
+    pub(super) positions: u64,
     /// The highest sequence that anything has.
     pub(super) last_sequence: u64,
     /// Pending, retrying, dead.
@@ -626,6 +643,7 @@ impl Actual {
             events: number("SELECT count(*) FROM events")?,
             dead: number("SELECT count(*) FROM dead")?,
             rejects: number("SELECT count(*) FROM dead WHERE subscription = 0")?,
+            positions: number("SELECT count(*) FROM positions")?,
             last_sequence: number(
                 "SELECT max(coalesce((SELECT max(sequence) FROM events), 0), coalesce((SELECT max(sequence) FROM dead), 0))",
             )?,
@@ -660,6 +678,7 @@ impl Actual {
             events,
             dead,
             rejects,
+            positions,
             ..
         } = books.ledger;
         let counts = |subscribed: &Subscribed| {
@@ -669,7 +688,7 @@ impl Actual {
                 subscribed.counts.dead,
             )
         };
-        (self.events, self.dead, self.rejects) == (events, dead, rejects)
+        (self.events, self.dead, self.rejects, self.positions) == (events, dead, rejects, positions)
             && self
                 .subscriptions
                 .keys()

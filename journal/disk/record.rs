@@ -28,6 +28,7 @@ pub(super) enum Table {
     Dead = 5,
     Cursor = 6,
     Identity = 7,
+    Position = 8,
 }
 
 /// A value does not say what was once written.
@@ -92,7 +93,11 @@ fn checksum(table: Table, key: &[u64], body: &[u8]) -> u32 {
 
 /// A text key as a number, for the checksum.
 pub(super) fn key_of(text: &str) -> u64 {
-    u64::from(crc32fast::hash(text.as_bytes())) | (text.len() as u64) << 32
+    key_of_bytes(text.as_bytes())
+}
+
+fn key_of_bytes(bytes: &[u8]) -> u64 {
+    u64::from(crc32fast::hash(bytes)) | (bytes.len() as u64) << 32
 }
 
 /// Reads a value whose checksum has held.
@@ -558,6 +563,32 @@ pub(super) fn decode_cursor(key: u64, value: &[u8]) -> Result<Cursor, Damage> {
         fingerprint: from.number()?,
         position: Bytes::copy_from_slice(from.bytes()?),
     })
+}
+
+/// The key of a row of a source's position, for the checksum.
+fn position_key(tenant: &str, source: &str, key: &[u8]) -> [u64; 2] {
+    [key_of(&format!("{tenant}/{source}")), key_of_bytes(key)]
+}
+
+pub(super) fn encode_position(tenant: &str, source: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut out = Encoder::new(value.len() + 8);
+    out.bytes(value);
+    out.seal(Table::Position, &position_key(tenant, source, key))
+}
+
+pub(super) fn decode_position(
+    tenant: &str,
+    source: &str,
+    key: &[u8],
+    value: &[u8],
+) -> Result<Bytes, Damage> {
+    let mut from = Decoder::open(Table::Position, &position_key(tenant, source, key), value)?;
+    let value = Bytes::copy_from_slice(from.bytes()?);
+    if from.is_empty() {
+        Ok(value)
+    } else {
+        Err(Damage("it goes on after its end"))
+    }
 }
 
 /// When and as what an event with a certain identity was stored.

@@ -124,6 +124,9 @@ fn fill(
         |row| row.get(0),
     )? {
         new.pragma_update(None, "user_version", 1)?;
+    } else {
+        // The copied one may be of an earlier format, and the copy has the tables of this one.
+        schema::write_format(&new)?;
     }
     new.execute_batch("COMMIT; PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(TRUNCATE)")?;
     new.close().map_err(|(_, error)| error)?;
@@ -224,7 +227,9 @@ fn is_short(new: &Connection) -> rusqlite::Result<bool> {
         return Ok(true);
     };
     let actual = Actual::count(new)?;
-    let mut short = actual.events < ledger.events || actual.dead < ledger.dead;
+    let mut short = actual.events < ledger.events
+        || actual.dead < ledger.dead
+        || actual.positions < ledger.positions;
     for (number, subscribed) in reader::subscriptions(new)? {
         let (pending, _, dead) = actual
             .subscriptions

@@ -8,6 +8,7 @@
 //! | `pending` | subscription, sequence, run | deliveries that have not ended; the index `by_due` is the queue, `by_key` the order keys |
 //! | `dead` | sequence, subscription, run | dead letters; rejects with subscription 0 |
 //! | `cursors` | tenant, source | how far sources have been read |
+//! | `positions` | tenant, source, key | what sources know of the things that they follow |
 //! | `identities` | two halves of a hash | what deduplication remembers |
 //! | `quarantine` | number | damaged rows, as they were found |
 
@@ -23,7 +24,7 @@ use super::epochs::Epochs;
 use super::record::{Damage, Decoder, Encoder, Table};
 
 /// The format that this software writes: kept in `PRAGMA user_version`.
-pub(super) const FORMAT: i32 = 2;
+pub(super) const FORMAT: i32 = 3;
 
 /// Marks the file as ours in its header: `Pman`.
 const APPLICATION: i32 = 0x506D_616E;
@@ -35,7 +36,8 @@ const INCREMENTAL: i64 = 2;
 /// KiB would need.
 pub(super) const PAGE_BYTES: u64 = 8192;
 
-const TABLES: &str = "
+/// The tables of formats 1 and 2.
+const TABLES_OF_FORMAT_2: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (sequence INTEGER PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE subscriptions (number INTEGER PRIMARY KEY, value BLOB NOT NULL);
@@ -55,6 +57,14 @@ CREATE TABLE identities (high INTEGER NOT NULL, low INTEGER NOT NULL, value BLOB
 CREATE TABLE quarantine (
     number INTEGER PRIMARY KEY, at INTEGER NOT NULL, place TEXT NOT NULL, key TEXT NOT NULL, why TEXT NOT NULL, value BLOB
 );
+";
+
+/// The table that format 3 adds to them.
+const POSITIONS: &str = "
+CREATE TABLE positions (
+    tenant TEXT NOT NULL, source TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (tenant, source, key)
+) WITHOUT ROWID;
 ";
 
 /// The database file in a store's directory.
@@ -130,7 +140,8 @@ pub(super) fn connect(directory: &Path, purpose: Purpose) -> rusqlite::Result<Co
 /// Makes the tables where the database is new, and gives the journal its identity.
 pub(super) fn create(connection: &mut Connection, now: Timestamp) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    transaction.execute_batch(TABLES)?;
+    transaction.execute_batch(TABLES_OF_FORMAT_2)?;
+    transaction.execute_batch(POSITIONS)?;
     write_identity(&transaction, now)?;
     write_ledger(&transaction, &Ledger::default())?;
     write_epochs(&transaction, &Epochs::default())?;
@@ -200,19 +211,43 @@ pub(super) fn check_format(connection: &Connection, directory: &Path) -> Result<
     })
 }
 
+/// Every table and index of a database, as it was made.
+type Made = Vec<[Option<String>; 4]>;
+
+fn made(connection: &Connection) -> rusqlite::Result<Made> {
+    let mut select =
+        connection.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")?;
+    let rows = select.query_map([], |row| {
+        Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?])
+    })?;
+    rows.collect()
+}
+
+/// Adds what format 3 has to a sound database of an earlier one. The number of the format changes
+/// in the same transaction: an earlier version that found the new table under the old number would
+/// take it for damage.
+pub(super) fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
+    let model = Connection::open_in_memory()?;
+    model.execute_batch(TABLES_OF_FORMAT_2)?;
+    if made(connection)? != made(&model)? {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    // Without epochs only format 1 is sound.
+    if let Ok(epochs) = read_epochs(&transaction)? {
+        write_epochs(&transaction, &epochs)?;
+    }
+    transaction.execute_batch(POSITIONS)?;
+    write_format(&transaction)?;
+    transaction.commit()
+}
+
 /// Refuses a database whose tables are not those that this software makes.
 pub(super) fn check_tables(connection: &Connection) -> rusqlite::Result<()> {
-    let tables = |connection: &Connection| -> rusqlite::Result<Vec<[Option<String>; 4]>> {
-        let mut select = connection
-            .prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")?;
-        let rows = select.query_map([], |row| {
-            Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?])
-        })?;
-        rows.collect()
-    };
     let model = Connection::open_in_memory()?;
-    model.execute_batch(TABLES)?;
-    if tables(connection)? == tables(&model)? {
+    model.execute_batch(TABLES_OF_FORMAT_2)?;
+    model.execute_batch(POSITIONS)?;
+    if made(connection)? == made(&model)? {
         return Ok(());
     }
     Err(rusqlite::Error::SqliteFailure(
@@ -303,6 +338,8 @@ pub(super) struct Ledger {
     pub(super) quarantined: u64,
     /// Commits that were found missing.
     pub(super) lost_commits: u64,
+    /// Rows of sources' positions.
+    pub(super) positions: u64,
 }
 
 /// A time that is still to be found out.
@@ -322,6 +359,7 @@ pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite
         rejects,
         quarantined,
         lost_commits,
+        positions,
     } = *ledger;
     let mut out = Encoder::new(32);
     for number in [
@@ -339,7 +377,8 @@ pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite
     out.time(old_identities_until)
         .number(lost_commits)
         .time(time)
-        .time(Timestamp(clock_offset));
+        .time(Timestamp(clock_offset))
+        .number(positions);
     let value = out.seal(Table::Meta, &[super::record::key_of("ledger")]);
     connection
         .prepare_cached("REPLACE INTO meta VALUES ('ledger', ?1)")?
@@ -371,6 +410,10 @@ pub(super) fn read_ledger(connection: &Connection) -> rusqlite::Result<Result<Le
         }
         if !from.is_empty() {
             (ledger.time, ledger.clock_offset) = (from.time()?, from.time()?.0);
+        }
+        // Until format 3 there were none.
+        if !from.is_empty() {
+            ledger.positions = from.number()?;
         }
         Ok(ledger)
     };

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use pointsman_schemas::{Name, Reject, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Name, PositionChange, Reject, Sequence, SubscriptionNumber, Timestamp};
 
 use super::state::{Dead, Delivery, Retained, State, identity, not_found};
 use crate::queue::DeliveryKey;
@@ -12,10 +12,18 @@ use crate::{
     NewDelivery, StoredEvent,
 };
 
+/// What a row of a position takes; nothing where it is deleted.
+fn change_bytes(change: &PositionChange) -> u64 {
+    let row = |value: &Bytes| (change.key.len() + value.len()) as u64;
+    change.value.as_ref().map_or(0, row)
+}
+
 impl State {
     pub(super) fn append(&mut self, append: Append) -> Result<Vec<Appended>, JournalError> {
         let events = append.entries.iter().map(|entry| &entry.event);
-        let size = events.map(|event| event.size_bytes() as u64).sum::<u64>();
+        let events = events.map(|event| event.size_bytes() as u64);
+        let rows = append.positions.iter().map(change_bytes);
+        let size = events.chain(rows).sum::<u64>();
         self.retain(Timestamp(i64::MIN), size);
         if self.bytes.saturating_add(size) > self.options.bytes_max {
             return Err(JournalError::Full(
@@ -29,6 +37,7 @@ impl State {
             entries,
             rejects,
             cursor,
+            positions,
         } = append;
         let appended = entries
             .into_iter()
@@ -37,10 +46,27 @@ impl State {
         for reject in rejects {
             self.reject(&tenant, &origin, reject);
         }
+        if !positions.is_empty() {
+            self.change_positions(tenant.clone(), origin.clone(), positions);
+        }
         if let Some(cursor) = cursor {
             self.cursors.insert((tenant, origin), cursor);
         }
         Ok(appended)
+    }
+
+    fn change_positions(&mut self, tenant: Name, source: Name, changes: Vec<PositionChange>) {
+        let rows = self.positions.entry((tenant, source)).or_default();
+        for change in changes {
+            let (key, bytes) = (change.key.clone(), change_bytes(&change));
+            let key_bytes = key.len();
+            let before = match change.value {
+                Some(value) => rows.insert(key, value),
+                None => rows.remove(&key),
+            };
+            self.bytes += bytes;
+            self.bytes -= before.map_or(0, |value| (key_bytes + value.len()) as u64);
+        }
     }
 
     /// Refuses what is for nobody, and what a full backlog stops.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use pointsman_schemas::{
     Cursor, DeliveryId, Epoch, Event, Name, Sequence, SubscriptionNumber, Timestamp,
 };
@@ -21,9 +22,12 @@ pub(super) struct State {
     /// What of the pending deliveries may be leased, and what is in flight.
     pub(super) queues: DeliveryQueues<()>,
     pub(super) cursors: HashMap<(Name, Name), Cursor>,
+    /// The rows of sources' positions, by tenant and source, then by key.
+    pub(super) positions: HashMap<(Name, Name), BTreeMap<Bytes, Bytes>>,
     pub(super) last_sequence: u64,
     /// The highest run given out: what runs an event anew takes the next.
     pub(super) last_run: u64,
+    /// Of events and of rows of positions.
     pub(super) bytes: u64,
     pub(super) events: BTreeMap<Sequence, Retained>,
     pub(super) seen: HashMap<Identity, (Sequence, Timestamp)>,
@@ -97,6 +101,7 @@ impl State {
             trouble: None,
             queues: DeliveryQueues::new(LeaseOwner::Memory, Parking::Here, 0),
             cursors: HashMap::new(),
+            positions: HashMap::new(),
             last_sequence: 0,
             last_run: 0,
             bytes: 0,

@@ -329,6 +329,7 @@ async fn append(journal: &dyn Journal, numbers: &[SubscriptionNumber], events: u
             entries,
             rejects,
             cursor: None,
+            positions: Vec::new(),
         })
         .await
         .unwrap();

@@ -144,6 +144,7 @@ impl Appender {
             entries,
             rejects,
             cursor,
+            positions: Vec::new(),
         };
         let begin = Instant::now();
         let appended = self.journal.append(append).await?;

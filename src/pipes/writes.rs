@@ -140,6 +140,7 @@ async fn store(
             entries: Vec::new(),
             rejects: Vec::new(),
             cursor: Some(cursor.clone()),
+            positions: Vec::new(),
         };
         if let Err(error) = journal.append(append).await {
             (stored.cursor, stored.error) = (Some(cursor), Some(error));
@@ -192,6 +193,7 @@ async fn append(
             entries,
             rejects,
             cursor: None,
+            positions: Vec::new(),
         })
         .await?;
     Ok(())

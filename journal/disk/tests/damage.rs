@@ -7,8 +7,9 @@
 
 use std::collections::HashSet;
 
-use super::fixture::{everything, fill};
+use super::fixture::{POSITIONS, everything, fill};
 use super::*;
+use crate::suite::rows;
 use crate::{Counts, Ending, NewDelivery, SettleAnswer};
 
 /// A store's files and what is seen when it is opened.
@@ -23,8 +24,10 @@ impl Specimen {
         copy(directory.path(), again.path());
         let journal = open(again.path()).unwrap();
         assert_eq!(journal.warnings(), &[] as &[String]);
-        let seen = everything(&*journal.reader()).await;
+        let seen = visible(&journal).await;
         journal.close().await;
+        let positions = seen.iter().filter(|line| line.starts_with("position"));
+        assert!(positions.count() >= usize::from(POSITIONS), "{seen:#?}");
         Self { directory, seen }
     }
 
@@ -49,10 +52,10 @@ impl Specimen {
         journal.upkeep().await;
         for id in ["late", "later"] {
             journal
-                .append(suite::append_of(vec![suite::entry(
-                    id,
-                    &[SubscriptionNumber(1)],
-                )]))
+                .append(Append {
+                    positions: vec![suite::upsert(id.as_bytes(), b"there")],
+                    ..suite::append_of(vec![suite::entry(id, &[SubscriptionNumber(1)])])
+                })
                 .await
                 .unwrap();
         }
@@ -61,6 +64,17 @@ impl Specimen {
         Self::of(directory).await
     }
 }
+
+/// All that can be seen of a store, and what is stored for its sources.
+async fn visible(journal: &DiskJournal) -> Vec<String> {
+    let mut seen = everything(&*journal.reader()).await;
+    let rows = rows(journal, "default", "suite", 3).await;
+    seen.extend(rows.iter().map(|row| format!("position {row:?}")));
+    seen
+}
+
+/// How lines begin that show a record as it was stored.
+const RECORDS: [&str; 2] = ["event", "position"];
 
 /// Opens a store that may not become large: taking the room of a whole ballast would take most of
 /// the time.
@@ -87,7 +101,7 @@ async fn examine(specimen: &Specimen, damage: impl FnOnce(&Path)) -> Result<Exam
     damage(directory.path());
     let journal =
         open_small(directory.path()).map_err(|error| format!("it does not start: {error}"))?;
-    let seen = everything(&*journal.reader()).await;
+    let seen = visible(&journal).await;
     let totals = journal
         .reader()
         .totals()
@@ -145,9 +159,9 @@ async fn examine(specimen: &Specimen, damage: impl FnOnce(&Path)) -> Result<Exam
     let known: HashSet<_> = specimen.seen.iter().collect();
     if let Some(line) = seen
         .iter()
-        .find(|line| line.starts_with("event") && !known.contains(line))
+        .find(|line| RECORDS.iter().any(|kind| line.starts_with(kind)) && !known.contains(line))
     {
-        return Err(format!("an event that was never stored: {line}"));
+        return Err(format!("a record that was never stored: {line}"));
     }
     let left: HashSet<_> = seen.iter().collect();
     Ok(Examined {
@@ -184,7 +198,7 @@ fn length(path: &Path) -> u64 {
 }
 
 /// Flips bits of a file, one at a time; tells how many of the flips were noticed. Of a flip at most
-/// so many events may be lost.
+/// so many events may be lost, and as many rows of positions.
 async fn flip(
     specimen: &Specimen,
     file: &str,
@@ -201,9 +215,11 @@ async fn flip(
         };
         match examine(specimen, flip).await {
             Ok(Examined { is_told, lost }) => {
-                let events = lost.iter().filter(|line| line.starts_with("event")).count();
-                if events > lost_max {
-                    wrong.push(format!("bit {bit}: {events} events are lost: {lost:#?}"));
+                for kind in RECORDS {
+                    let count = lost.iter().filter(|line| line.starts_with(kind)).count();
+                    if count > lost_max {
+                        wrong.push(format!("bit {bit}: {count} of {kind} are lost: {lost:#?}"));
+                    }
                 }
                 found += usize::from(is_told);
             }
@@ -546,5 +562,25 @@ fn what_an_earlier_log_left_behind_this_one_is_none_of_it() {
         assert_eq!(copied.warnings(), &[] as &[String]);
         assert_eq!(copied.reader().totals().await.unwrap().events, 32);
         drop(other);
+    });
+}
+
+#[test]
+fn a_flipped_bit_in_the_rows_of_a_position_is_found_and_loses_no_more_than_one() {
+    suite::paused(async {
+        let at_rest = Specimen::at_rest().await;
+        let database = std::fs::read(at_rest.directory.path().join("journal.db")).unwrap();
+        let page_bytes = schema::PAGE_BYTES as usize;
+        let row = b"folder/3";
+        let place = database
+            .windows(row.len())
+            .position(|bytes| bytes == row)
+            .unwrap();
+        let page = place / page_bytes * page_bytes..(place / page_bytes + 1) * page_bytes;
+        let in_use = page.filter(|at| database[*at] != 0);
+        let bits = in_use.flat_map(|at| at * 8..(at + 1) * 8);
+        let bits: Vec<usize> = bits.step_by(if is_long() { 1 } else { 11 }).collect();
+        let found = flip(&at_rest, "journal.db", 1, bits.iter().copied()).await;
+        assert_eq!(found, bits.len());
     });
 }

@@ -1,5 +1,5 @@
-//! A store of format 1 as it lay on disk when that format was new. Every later version must read
-//! it.
+//! Stores of formats 1 and 2 as they lay on disk when those formats were new. Every later version
+//! must read them.
 //!
 //! The files were written by [`write_the_fixture`]: run it by hand, with `POINTSMAN_FIXTURE` set to
 //! a folder, when a new format needs one.
@@ -9,7 +9,7 @@ use pointsman_schemas::Reject;
 use pointsman_schemas::Timestamp;
 
 use super::*;
-use crate::suite::{append_of, entry, last};
+use crate::suite::{append_of, delete, entry, last, rows, upsert};
 use crate::{
     Append, Counts, DeadReason, Ending, Entry, FollowUp, LeaseToken, NewDelivery, Role,
     SettleAnswer, SubscriptionIdentity,
@@ -33,6 +33,9 @@ pub(super) fn wanted(rule: &str) -> Subscription {
     }
 }
 
+/// How many rows of a position lie in a store that was filled.
+pub(super) const POSITIONS: u8 = 8;
+
 /// Fills a store with some of everything.
 pub(super) async fn fill(journal: &DiskJournal) {
     let numbers = journal
@@ -55,6 +58,9 @@ pub(super) async fn fill(journal: &DiskJournal) {
     let batch = Append {
         cursor: Some(cursor),
         rejects: vec![reject],
+        positions: (0..POSITIONS)
+            .map(|n| upsert(format!("folder/{n}").as_bytes(), &[n; 20]))
+            .collect(),
         ..append_of((1..=8).map(|id| unique(&id.to_string())).collect())
     };
     journal.append(batch).await.unwrap();
@@ -204,77 +210,132 @@ fn write_the_fixture() {
     });
 }
 
-#[test]
-fn a_store_of_format_1_is_read_in_full() {
+/// Opens a copy of a stored fixture.
+fn open_fixture(name: &str) -> (TempDir, Arc<DiskJournal>) {
     let directory = TempDir::new().unwrap();
-    copy(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1"),
-        directory.path(),
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    copy(&fixtures.join(name), directory.path());
+    let journal = open(directory.path()).unwrap();
+    assert_eq!(journal.warnings(), &[] as &[String]);
+    (directory, journal)
+}
+
+/// What every store says that [`fill`] filled in an earlier format.
+async fn check_filled(journal: &DiskJournal) {
+    let reader = journal.reader();
+    let totals = reader.totals().await.unwrap();
+    assert_eq!(
+        (
+            totals.events,
+            totals.dead,
+            totals.rejects,
+            totals.quarantined
+        ),
+        (12, 2, 1, 0)
     );
+    let statuses = reader.subscriptions().await.unwrap();
+    let counts: Vec<_> = statuses
+        .iter()
+        .map(|status| {
+            (
+                status.identity.rule.to_string(),
+                status.attached,
+                status.activity,
+                status.counts,
+            )
+        })
+        .collect();
+    let some = Counts::default();
+    let expected = [
+        (
+            "blocks".to_owned(),
+            true,
+            Activity::Active,
+            Counts {
+                created: 8,
+                delivered: 1,
+                dead: 1,
+                pending: 6,
+                retrying: 1,
+                ..some
+            },
+        ),
+        (
+            "keys".to_owned(),
+            true,
+            Activity::Active,
+            Counts {
+                created: 3,
+                pending: 3,
+                retrying: 1,
+                ..some
+            },
+        ),
+        (
+            "gone".to_owned(),
+            false,
+            Activity::Gone,
+            Counts {
+                created: 1,
+                pending: 1,
+                ..some
+            },
+        ),
+    ];
+    assert_eq!(counts, expected);
+    let cursor = journal
+        .cursor(&name("default"), &name("suite"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (cursor.fingerprint, &cursor.position[..]),
+        (7, &b"here"[..])
+    );
+    assert_eq!(rows(journal, "default", "suite", 9).await, []);
+}
+
+#[test]
+fn a_store_of_format_2_is_read_in_full_and_keeps_positions_from_then_on() {
     suite::paused(async {
+        let (directory, journal) = open_fixture("v2");
+        check_filled(&journal).await;
+        let before = everything(&*journal.reader()).await;
+        let id = journal.id();
+        journal.close().await;
+        drop(journal);
+        // Nothing was stored, and the format is the new one: an earlier version refuses it.
+        let connection = schema::connect(directory.path(), Purpose::Look).unwrap();
+        let format = "SELECT user_version FROM pragma_user_version";
+        let format: i32 = connection.query_row(format, [], |row| row.get(0)).unwrap();
+        assert_eq!(format, schema::FORMAT);
+        drop(connection);
+        let journal = open(directory.path()).unwrap();
+        assert_eq!((journal.warnings(), journal.id()), (&[] as &[String], id));
+        assert_eq!(everything(&*journal.reader()).await, before);
+        let changed = Append {
+            positions: vec![upsert(b"a", b"1"), upsert(b"b", b"2"), delete(b"a")],
+            ..append_of(vec![])
+        };
+        journal.append(changed).await.unwrap();
+        journal.close().await;
+        drop(journal);
         let journal = open(directory.path()).unwrap();
         assert_eq!(journal.warnings(), &[] as &[String]);
+        let kept = [(Bytes::from_static(b"b"), Bytes::from_static(b"2"))];
+        assert_eq!(rows(&*journal, "default", "suite", 9).await, kept);
+        assert_eq!(everything(&*journal.reader()).await, before);
+        journal.close().await;
+    });
+}
+
+#[test]
+fn a_store_of_format_1_is_read_in_full() {
+    suite::paused(async {
+        let (_directory, journal) = open_fixture("v1");
+        check_filled(&journal).await;
         let reader = journal.reader();
-        let totals = reader.totals().await.unwrap();
-        assert_eq!(
-            (
-                totals.events,
-                totals.dead,
-                totals.rejects,
-                totals.quarantined
-            ),
-            (12, 2, 1, 0)
-        );
         let statuses = reader.subscriptions().await.unwrap();
-        let counts: Vec<_> = statuses
-            .iter()
-            .map(|status| {
-                (
-                    status.identity.rule.to_string(),
-                    status.attached,
-                    status.activity,
-                    status.counts,
-                )
-            })
-            .collect();
-        let some = Counts::default();
-        let expected = [
-            (
-                "blocks".to_owned(),
-                true,
-                Activity::Active,
-                Counts {
-                    created: 8,
-                    delivered: 1,
-                    dead: 1,
-                    pending: 6,
-                    retrying: 1,
-                    ..some
-                },
-            ),
-            (
-                "keys".to_owned(),
-                true,
-                Activity::Active,
-                Counts {
-                    created: 3,
-                    pending: 3,
-                    retrying: 1,
-                    ..some
-                },
-            ),
-            (
-                "gone".to_owned(),
-                false,
-                Activity::Gone,
-                Counts {
-                    created: 1,
-                    pending: 1,
-                    ..some
-                },
-            ),
-        ];
-        assert_eq!(counts, expected);
         let pending = reader.pending(statuses[0].number, None, 99).await.unwrap();
         let shown: Vec<_> = pending
             .iter()
@@ -304,15 +365,6 @@ fn a_store_of_format_1_is_read_in_full() {
         assert_eq!(
             (dead[1].reason, &dead[1].raw[..]),
             (DeadReason::Unreadable, &b"\xff"[..])
-        );
-        let cursor = journal
-            .cursor(&name("default"), &name("suite"))
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(
-            (cursor.fingerprint, &cursor.position[..]),
-            (7, &b"here"[..])
         );
         let twin = || {
             append_of(vec![Entry {

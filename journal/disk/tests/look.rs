@@ -64,3 +64,52 @@ fn a_large_store_is_looked_through_while_it_runs() {
         );
     });
 }
+
+#[test]
+fn what_is_stored_for_a_source_and_found_damaged_is_set_aside_while_it_runs() {
+    suite::paused(async {
+        let directory = TempDir::new().unwrap();
+        let journal = open(directory.path()).unwrap();
+        let cursor = Cursor {
+            fingerprint: 1,
+            position: Bytes::from_static(b"p"),
+        };
+        let append = Append {
+            cursor: Some(cursor),
+            positions: ["a", "b", "c"]
+                .map(|key| suite::upsert(key.as_bytes(), b"value"))
+                .into(),
+            ..suite::append_of(vec![])
+        };
+        journal.append(append).await.unwrap();
+        let other = schema::connect(directory.path(), Purpose::Write).unwrap();
+        other
+            .execute_batch(
+                "UPDATE positions SET value = x'00' WHERE key = x'62'; UPDATE cursors SET value = x'00'",
+            )
+            .unwrap();
+        drop(other);
+        let (tenant, source) = (
+            super::fixture::name("default"),
+            super::fixture::name("suite"),
+        );
+        let refused = journal.positions(&tenant, &source, None, 9).await;
+        assert!(
+            matches!(&refused, Err(JournalError::Damaged(what)) if what.contains("suite")),
+            "{refused:?}"
+        );
+        let begun = Instant::now();
+        let rows = loop {
+            match journal.positions(&tenant, &source, None, 9).await {
+                Ok(rows) => break rows,
+                Err(error) => assert!(begun.elapsed() < Duration::from_secs(60), "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let keys: Vec<_> = rows.iter().map(|row| &row.key[..]).collect();
+        assert_eq!(keys, [b"a", b"c"]);
+        assert_eq!(journal.cursor(&tenant, &source).await, Ok(None));
+        assert_eq!(journal.reader().totals().await.unwrap().quarantined, 2);
+        journal.close().await;
+    });
+}

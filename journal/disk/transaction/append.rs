@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pointsman_schemas::Reject;
-use pointsman_schemas::{Name, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Name, PositionChange, Reject, Sequence, SubscriptionNumber, Timestamp};
 use rusqlite::{OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
 use super::{Failure, Transaction};
 use crate::disk::queues::Effect;
 use crate::disk::reader;
-use crate::disk::record::{Buried, Kept, Seen, encode_cursor, key_of};
+use crate::disk::record::{Buried, Kept, Seen, encode_cursor, encode_position, key_of};
 use crate::disk::row::RowKey;
 use crate::{Append, Appended, Backlog, DeadReason, Entry, JournalError, NewDead};
 
@@ -78,7 +77,38 @@ impl Transaction<'_> {
                 .prepare_cached("REPLACE INTO cursors VALUES (?1, ?2, ?3)")?
                 .execute(params![tenant, source, value])?;
         }
+        for change in &append.positions {
+            self.change_position(&append.tenant, &append.origin, change)?;
+        }
         Ok(appended)
+    }
+
+    /// Changes a row of a source's position, and counts it: a row that is lost is noticed.
+    fn change_position(
+        &mut self,
+        tenant: &Name,
+        source: &Name,
+        change: &PositionChange,
+    ) -> Result<(), Failure> {
+        let (tenant, source, key) = (tenant.as_str(), source.as_str(), &*change.key);
+        let Some(value) = &change.value else {
+            let delete = "DELETE FROM positions WHERE tenant = ?1 AND source = ?2 AND key = ?3";
+            let mut delete = self.connection.prepare_cached(delete)?;
+            let deleted = delete.execute(params![tenant, source, key])? as u64;
+            let positions = &mut self.changes.ledger.positions;
+            *positions = positions.saturating_sub(deleted);
+            return Ok(());
+        };
+        let value = encode_position(tenant, source, key, value);
+        let row = params![tenant, source, key, value];
+        let update =
+            "UPDATE positions SET value = ?4 WHERE tenant = ?1 AND source = ?2 AND key = ?3";
+        if self.connection.prepare_cached(update)?.execute(row)? == 0 {
+            let insert = "INSERT INTO positions VALUES (?1, ?2, ?3, ?4)";
+            self.connection.prepare_cached(insert)?.execute(row)?;
+            self.changes.ledger.positions += 1;
+        }
+        Ok(())
     }
 
     /// The sequence of an earlier event with this identity, within the window that the entry asks
@@ -309,5 +339,18 @@ pub(in crate::disk) fn size_bytes(append: &Append) -> u64 {
         .rejects
         .iter()
         .map(|reject| reject.raw.len() as u64 + ROW_BYTES);
-    append.entries.iter().map(entry).chain(rejects).sum()
+    let source = append.tenant.as_str().len() + append.origin.as_str().len();
+    // What is deleted takes nothing.
+    let position = |change: &PositionChange| {
+        let row = |value: &Bytes| (source + change.key.len() + value.len()) as u64 + ROW_BYTES;
+        change.value.as_ref().map_or(0, row)
+    };
+    let positions = append.positions.iter().map(position);
+    append
+        .entries
+        .iter()
+        .map(entry)
+        .chain(rejects)
+        .chain(positions)
+        .sum()
 }

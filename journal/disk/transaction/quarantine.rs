@@ -64,6 +64,7 @@ impl Transaction<'_> {
             "pending" => ("subscription = ?1 AND sequence = ?2 AND run = ?3", "value"),
             "dead" => ("sequence = ?1 AND subscription = ?2 AND run = ?3", "value"),
             "cursors" => ("tenant = ?1 AND source = ?2", "value"),
+            "positions" => ("tenant = ?1 AND source = ?2 AND key = ?3", "value"),
             _ => ("high = ?1 AND low = ?2", "value"),
         };
         let read = format!("SELECT {value} FROM {place} WHERE {columns}");
@@ -109,8 +110,11 @@ impl Transaction<'_> {
         let lost = |counted: u64, found: u64| counted.saturating_sub(found);
         let ledger = &mut self.changes.ledger;
         ledger.last_sequence = ledger.last_sequence.max(actual.last_sequence);
-        let mut missing = lost(ledger.events, actual.events) + lost(ledger.dead, actual.dead);
+        let mut missing = lost(ledger.events, actual.events)
+            + lost(ledger.dead, actual.dead)
+            + lost(ledger.positions, actual.positions);
         (ledger.events, ledger.dead, ledger.rejects) = (actual.events, actual.dead, actual.rejects);
+        ledger.positions = actual.positions;
         for number in numbers {
             let (pending, retrying, dead) = actual
                 .subscriptions

@@ -70,6 +70,7 @@ async fn events(bus: &TestBus) {
         entries,
         rejects: Vec::new(),
         cursor: None,
+        positions: Vec::new(),
     };
     bus.journal.append(append).await.unwrap();
 }

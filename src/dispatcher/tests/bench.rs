@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pointsman_connectors::{Attempt, AttemptError};
 use pointsman_schemas::{
-    Backoff, Class, Clock, Cursor, DeliveryId, Epoch, Event, JournalId, Name, Outcome, Rate,
-    Sequence, SubscriptionNumber, Timestamp,
+    Backoff, Class, Clock, Cursor, DeliveryId, Epoch, Event, JournalId, Name, Outcome, PositionRow,
+    Rate, Sequence, SubscriptionNumber, Timestamp,
 };
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -240,6 +240,16 @@ impl Journal for Watched {
     async fn cursor(&self, tenant: &Name, source: &Name) -> Result<Option<Cursor>, JournalError> {
         self.inner.cursor(tenant, source).await
     }
+
+    async fn positions(
+        &self,
+        tenant: &Name,
+        source: &Name,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<PositionRow>, JournalError> {
+        self.inner.positions(tenant, source, after, limit).await
+    }
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
         self.inner.cancel(deliveries).await
     }
@@ -447,6 +457,7 @@ impl Bench {
                 entries,
                 rejects: Vec::new(),
                 cursor: None,
+                positions: Vec::new(),
             })
             .await
             .unwrap();

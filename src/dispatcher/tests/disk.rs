@@ -51,6 +51,7 @@ async fn a_backlog_on_disk_goes_out_whole() {
                 entries,
                 rejects: Vec::new(),
                 cursor: None,
+                positions: Vec::new(),
             })
             .await
             .unwrap();
