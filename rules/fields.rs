@@ -273,6 +273,17 @@ impl Fields {
         self.node(id).map_or(&[], |node| &node.children)
     }
 
+    /// The place of an attribute of events among the fields under the root; none of what lies in
+    /// the data.
+    pub(crate) fn attribute(&self, field: FieldId) -> Option<usize> {
+        let children = self.children(ROOT);
+        let at = children.binary_search_by_key(&field, |(_, id)| *id).ok()?;
+        children
+            .get(at)
+            .is_some_and(|(name, _)| &**name != "data")
+            .then_some(at)
+    }
+
     fn has_children(&self, id: FieldId) -> bool {
         self.node(id).is_some_and(|node| !node.children.is_empty())
     }

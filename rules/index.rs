@@ -26,6 +26,7 @@
 
 mod access;
 mod field;
+mod joined;
 mod lists;
 mod prefixes;
 mod ranges;
@@ -39,12 +40,12 @@ use pointsman_schemas::{AttributeValue, DataKind, Event};
 use crate::document::{Document, Outlined};
 use crate::fields::{FieldId, Fields, Found, Frame, Kind, ROOT, Slots};
 use crate::json::{self, Scalar};
-use crate::number::Number;
 use crate::pattern::{Evaluation, Workings};
 use crate::ruleset::{Origin, Rule, Scratch};
 
 use access::Key;
 use field::{Room, Values};
+use joined::Joined;
 pub(crate) use lists::Hits;
 use lists::{List, Lists};
 
@@ -56,8 +57,7 @@ const ATTRIBUTES_LISTED: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Index {
     lists: Lists,
-    /// Of each rule whether it holds wherever it is hit.
-    certain: Vec<bool>,
+    rules: Joined,
     /// Of the rules of which nothing tells.
     always: List,
     origins: HashMap<Origin, List>,
@@ -90,9 +90,9 @@ impl Index {
         let (mut lists, mut always) = (Lists::default(), Vec::new());
         let (mut origins, mut absent, mut tests) =
             (Vec::new(), Vec::new(), HashMap::<FieldId, Vec<_>>::new());
-        let mut certain = Vec::with_capacity(rules.len());
+        let mut joined = Joined::default();
         for (rule, choice) in (0..).zip(access::choose(rules, fields)) {
-            certain.push(choice.is_certain);
+            joined.add(choice.left, fields);
             for key in choice.way.unwrap_or_else(|| {
                 always.push(rule);
                 Vec::new()
@@ -125,19 +125,12 @@ impl Index {
             .filter(|(_, field)| is_attribute(*field) && asked(*field))
             .cloned()
             .collect();
-        let name = |field| {
-            let at = fields
-                .children(ROOT)
-                .binary_search_by_key(&field, |(_, id)| *id)
-                .ok()?;
-            fields.children(ROOT).get(at).map(|(name, _)| name.clone())
-        };
         let (absent_attributes, absent_data): (Vec<_>, Vec<_>) = lists
             .group(absent)
             .into_iter()
             .partition(|(field, _)| is_attribute(*field));
         Self {
-            certain,
+            rules: joined,
             always,
             origins: lists.group(origins).into_iter().collect(),
             data: data.filter(|data| {
@@ -148,7 +141,10 @@ impl Index {
             attributes,
             absent_attributes: absent_attributes
                 .into_iter()
-                .filter_map(|(field, list)| Some((name(field)?, list)))
+                .filter_map(|(field, list)| {
+                    let (name, _) = fields.children(ROOT).get(fields.attribute(field)?)?;
+                    Some((name.clone(), list))
+                })
                 .collect(),
             absent_data: absent_data
                 .into_iter()
@@ -167,13 +163,13 @@ impl Index {
         document: &Document<'_>,
         scratch: &mut Scratch,
     ) {
-        let mut workspace = std::mem::take(&mut scratch.workspace);
-        workspace.hits.start(&self.lists, self.certain.len());
-        self.hit(self.always, &mut workspace);
+        let workspace = &mut scratch.workspace;
+        workspace.hits.start(&self.lists, self.rules.len());
+        self.hit(self.always, workspace);
         if let Some(list) = self.origins.get(&origin) {
-            self.hit(*list, &mut workspace);
+            self.hit(*list, workspace);
         }
-        self.attributes(fields, event, document, &mut workspace);
+        self.attributes(fields, event, document, workspace);
         match event.data() {
             Some(data) if data.kind() == DataKind::Json && self.data.is_some() => {
                 let mut evaluation = Evaluation::new(fields, document, scratch);
@@ -184,7 +180,7 @@ impl Index {
                     document,
                     outlined,
                     slots: &mut scratch.slots,
-                    workspace: &mut workspace,
+                    workspace: &mut scratch.workspace,
                 };
                 walk.absent(frame);
                 walk.frame(frame);
@@ -192,20 +188,26 @@ impl Index {
             data => {
                 self.absent_data
                     .iter()
-                    .for_each(|(_, list)| self.hit(*list, &mut workspace));
+                    .for_each(|(_, list)| self.hit(*list, workspace));
                 if let (Some(data), Some(field)) =
                     (data.filter(|data| data.kind() == DataKind::Text), self.data)
                 {
-                    self.scalar(field, Scalar::Text(data.bytes()), document, &mut workspace);
+                    self.scalar(field, Scalar::Text(data.bytes()), document, workspace);
                 }
             }
         }
-        scratch.workspace = workspace;
     }
 
-    /// Whether a rule that was hit holds, so that it need not be looked at.
-    pub(crate) fn is_certain(&self, rule: u32) -> bool {
-        self.certain.get(rule as usize).copied().unwrap_or_default()
+    /// Whether a rule that was hit holds; none where only its evaluation tells.
+    pub(crate) fn holds(
+        &self,
+        rule: u32,
+        fields: &Fields,
+        event: &Event,
+        document: &Document<'_>,
+        scratch: &mut Scratch,
+    ) -> Option<bool> {
+        self.rules.holds(rule, fields, event, document, scratch)
     }
 
     fn hit(&self, list: List, workspace: &mut Workspace) {
@@ -220,12 +222,7 @@ impl Index {
         workspace: &mut Workspace,
     ) {
         let mut look = |field: FieldId, value: AttributeValue<'_>| {
-            let scalar = match value {
-                AttributeValue::String(text) => Scalar::Text(text.as_bytes()),
-                AttributeValue::Integer(number) => Scalar::Number(Number::Whole(number.into())),
-                AttributeValue::Boolean(value) => Scalar::Boolean(value),
-            };
-            self.scalar(field, scalar, document, workspace);
+            self.scalar(field, value.into(), document, workspace);
         };
         if self.attributes.len() <= ATTRIBUTES_LISTED {
             for (name, field) in &self.attributes {

@@ -4,6 +4,8 @@
 //! The text is trusted to be valid JSON (events are checked at the door) but never relied upon: on
 //! anything else these functions find nothing. They do not recurse, so depth costs no stack.
 
+use pointsman_schemas::AttributeValue;
+
 use crate::number::Number;
 
 /// A JSON value that is neither an object nor an array. Text is unescaped and is not checked to be
@@ -14,6 +16,16 @@ pub(crate) enum Scalar<'a> {
     Number(Number),
     Boolean(bool),
     Null,
+}
+
+impl<'a> From<AttributeValue<'a>> for Scalar<'a> {
+    fn from(value: AttributeValue<'a>) -> Self {
+        match value {
+            AttributeValue::String(text) => Self::Text(text.as_bytes()),
+            AttributeValue::Integer(number) => Self::Number(Number::Whole(number.into())),
+            AttributeValue::Boolean(value) => Self::Boolean(value),
+        }
+    }
 }
 
 /// Where the whitespace from `at` on ends.

@@ -269,7 +269,9 @@ impl RuleSet {
             if let Some(candidate) = scratch.workspace.hits.get(place)
                 && let Some(rule) = self.rules.get(candidate as usize)
                 && rule.from.contains(origin)
-                && (index.is_certain(candidate) || self.holds(rule, event, &document, scratch))
+                && index
+                    .holds(candidate, &self.fields, event, &document, scratch)
+                    .unwrap_or_else(|| self.holds(rule, event, &document, scratch))
             {
                 out.push(candidate);
             }
@@ -381,6 +383,45 @@ mod tests {
             }
         }
         assert!(rules.explain(11, Origin(0), &event("1")).is_none());
+    }
+
+    #[test]
+    fn joined_fields_are_held_against_what_a_text_says_not_how_it_is_written() {
+        let joined = |text: &str| {
+            any(json!({ "type": ["t"], "data": { "a": [text], "b": { "c": ["x"] } } }))
+        };
+        let texts = ["plain", r"a\n", "a\n", "\"", r"\u0041", "A", "ü", ""];
+        let rules = RuleSet::compile(texts.map(joined).into());
+        let mut scratch = Scratch::default();
+        for (data, expect) in [
+            (r#"{"a":"plain","b":{"c":"x"}}"#, &[0][..]),
+            (r#"{"a":"pl\u0061in","b":{"c":"\u0078"}}"#, &[0]),
+            (
+                r#"{"a":["other","plain"],"b":[{"c":"y"},{"c":["x"]}]}"#,
+                &[0],
+            ),
+            (r#"{"a":"plain","b":{"c":"y"}}"#, &[]),
+            (r#"{"a":"plain","b.c":"x"}"#, &[0]),
+            (r#"{"a":"plain","b":{"c":"y"},"b.c":"x"}"#, &[0]),
+            (r#"{"a":"plain"}"#, &[]),
+            (r#"{"a":"a\\n","b":{"c":"x"}}"#, &[1]),
+            (r#"{"a":"a\n","b":{"c":"x"}}"#, &[2]),
+            (r#"{"a":"\"","b":{"c":"x"}}"#, &[3]),
+            (r#"{"a":"\\u0041","b":{"c":"x"}}"#, &[4]),
+            (r#"{"a":"\u0041","b":{"c":"x"}}"#, &[5]),
+            (r#"{"a":"\u00fc","b":{"c":"x"}}"#, &[6]),
+            (r#"{"a":"","b":{"c":"x"}}"#, &[7]),
+            (r#"{"a":1,"b":{"c":"x"}}"#, &[]),
+        ] {
+            for (ty, expect) in [("t", expect), ("u", &[])] {
+                let data = Data::json(Bytes::from_static(data.as_bytes())).unwrap();
+                let event = Event::builder("1", "/s", ty).data(data).build().unwrap();
+                let (mut out, mut in_turn) = (Vec::new(), Vec::new());
+                rules.matches_into(Origin(0), &event, &mut scratch, &mut out);
+                rules.matches_in_turn_into(Origin(0), &event, &mut scratch, &mut in_turn);
+                assert_eq!((&*out, &*in_turn), (expect, expect), "{event:?}");
+            }
+        }
     }
 
     #[test]

@@ -100,7 +100,6 @@ pub(crate) struct Slots {
 const NOBODY: usize = usize::MAX;
 
 /// A text that is read into a frame.
-#[derive(Clone, Copy)]
 struct Reading<'r> {
     fields: &'r Fields,
     frame: Frame,
@@ -145,7 +144,7 @@ impl Slots {
         }
         if let Some(value) = outlined.item(item) {
             self.read(
-                Reading {
+                &Reading {
                     fields,
                     frame,
                     outlined,
@@ -171,13 +170,25 @@ impl Slots {
         self.more.truncate(frame.more);
     }
 
+    #[inline]
     pub(crate) fn get(&self, frame: Frame, field: FieldId) -> Slot {
-        let slot = field
-            .checked_sub(frame.origin)
-            .and_then(|offset| self.slots.get(frame.base + offset as usize));
-        slot.copied()
+        self.written(frame, field).copied().unwrap_or_default()
+    }
+
+    /// The value that is found first at a field, if it is a scalar.
+    #[inline]
+    pub(crate) fn first_scalar(&self, frame: Frame, field: FieldId) -> Option<Range<usize>> {
+        // Looked at where it lies: parts that were just written are slow to be copied as a whole.
+        let found = &self.written(frame, field)?.found;
+        (found.kind == Kind::Scalar).then(|| found.range())
+    }
+
+    /// The slot of a field, if the frame has written it.
+    #[inline]
+    fn written(&self, frame: Frame, field: FieldId) -> Option<&Slot> {
+        self.slots
+            .get(frame.base + field.checked_sub(frame.origin)? as usize)
             .filter(|slot| slot.stamp == frame.stamp)
-            .unwrap_or_default()
     }
 
     /// The value behind the one in a slot, in the form of a slot; none behind the last one.
@@ -224,9 +235,11 @@ impl Slots {
         let Some(slot) = self.own(frame, field) else {
             return;
         };
-        let before = (slot.found, slot.more);
-        slot.found = found;
-        if before.0.kind != Kind::Nothing {
+        // Only a look at the kind: see `first_scalar`.
+        if slot.found.kind == Kind::Nothing {
+            slot.found = found;
+        } else {
+            let before = (std::mem::replace(&mut slot.found, found), slot.more);
             slot.more = further;
             self.more.push(before);
         }
@@ -238,10 +251,11 @@ impl Slots {
     /// older to objects that began before. So the search ends at the first one of those, and looks
     /// at a value once for each object around it.
     fn remove(&mut self, frame: Frame, field: FieldId, owner: usize) -> Option<Found> {
-        let first = self.get(frame, field);
+        let first = self.written(frame, field)?;
         if first.found.kind == Kind::Nothing {
             return None;
         }
+        let first = *first;
         if first.found.owner == owner {
             let next = self.next(first).unwrap_or_default();
             let slot = self.own(frame, field)?;
@@ -268,7 +282,7 @@ impl Slots {
     }
 
     /// Takes out a value that is a duplicate. What is in it goes once all has been read.
-    fn forget(&mut self, reading: Reading<'_>, field: FieldId, owner: usize) {
+    fn forget(&mut self, reading: &Reading<'_>, field: FieldId, owner: usize) {
         if let Some(found) = self.remove(reading.frame, field, owner)
             && found.kind == Kind::Object
         {
@@ -329,7 +343,7 @@ impl Slots {
     /// compiled.
     fn read(
         &mut self,
-        reading: Reading<'_>,
+        reading: &Reading<'_>,
         field: FieldId,
         (number, item): (usize, Item),
         owner: Owner,
@@ -338,7 +352,7 @@ impl Slots {
             fields,
             frame,
             outlined,
-        } = reading;
+        } = *reading;
         // A duplicate key: the last one counts.
         self.forget(reading, field, owner.start);
         let Range { start, end } = item.range();
@@ -365,7 +379,7 @@ impl Slots {
     }
 
     /// Reads the members of an object that stands at a field.
-    fn members(&mut self, reading: Reading<'_>, field: FieldId, number: usize, owner: Owner) {
+    fn members(&mut self, reading: &Reading<'_>, field: FieldId, number: usize, owner: Owner) {
         let outlined = reading.outlined;
         let Some(node) = reading.fields.node(field) else {
             return;
@@ -427,7 +441,7 @@ impl Slots {
     ///
     /// The mark stays if the key turns out to be a duplicate: with nothing below it, it says no
     /// more than a field without a value.
-    fn pass(&mut self, reading: Reading<'_>, parent: FieldId, child: FieldId) {
+    fn pass(&mut self, reading: &Reading<'_>, parent: FieldId, child: FieldId) {
         let mut at = parent;
         while let Some(next) = reading
             .fields

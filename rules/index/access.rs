@@ -67,8 +67,18 @@ pub(super) type Way<'r> = Vec<Key<'r>>;
 pub(super) struct Choice<'r> {
     /// None where nothing tells of the rule, so that it is looked at for every event.
     pub(super) way: Option<Way<'r>>,
-    /// Whether the rule holds for whatever takes the way, so that nobody has to look at it.
-    pub(super) is_certain: bool,
+    /// What is left to see of an event that takes the way.
+    pub(super) left: Left<'r>,
+}
+
+/// What an event that took a rule's way must have besides.
+#[derive(Debug)]
+pub(super) enum Left<'r> {
+    /// These leaves, each at its field, are all that the pattern asks for: it holds for an object
+    /// that has them. Without any the rule holds for whatever takes the way.
+    Leaves(Vec<(FieldId, &'r Arc<Leaf>)>),
+    /// More than that: the rule must be evaluated.
+    Rule,
 }
 
 /// The way by which each rule is to be found.
@@ -345,17 +355,44 @@ impl<'r> Chooser<'_, 'r> {
                 if other.as_ref().is_none_or(|(other, _)| cost <= *other) =>
             {
                 Choice {
-                    is_certain: rule.condition.is_none()
-                        && rule.filters.is_none()
-                        && is_certain(rule, &way),
+                    left: self.left(rule, &way),
                     way: Some(way),
                 }
             }
             (_, other) => Choice {
+                left: self.left(rule, &[]),
                 way: other.map(|(_, way)| way),
-                is_certain: false,
             },
         }
+    }
+
+    /// What the keys of a pattern's way leave to be seen.
+    fn left(&self, rule: &'r Rule, way: &[Key<'r>]) -> Left<'r> {
+        let mut leaves = Vec::new();
+        let is_joined = rule.condition.is_none()
+            && rule.filters.is_none()
+            && rule
+                .pattern
+                .as_ref()
+                .is_some_and(|pattern| join(&pattern.root, &mut leaves));
+        if !is_joined {
+            return Left::Rule;
+        }
+        let is_in_data = |field: FieldId| self.data.contains(&field);
+        // What a pattern asks for below an attribute is never there.
+        let is_there = |(field, _): &(FieldId, _)| {
+            is_in_data(*field) || self.fields.attribute(*field).is_some()
+        };
+        if !leaves.iter().all(is_there) {
+            return Left::Rule;
+        }
+        // One value in an array has fitted, and another leaf may want the element to have its own.
+        let is_alone = leaves.len() == 1;
+        leaves.retain(|(field, leaf)| {
+            is_in_data(*field) && !is_alone || !is_told_by(way, *field, leaf)
+        });
+        leaves.sort_by_key(|(field, _)| is_in_data(*field));
+        Left::Leaves(leaves)
     }
 
     fn all_of(&self, way: Way<'r>) -> Costed<'r> {
@@ -600,35 +637,30 @@ impl<'r> Chooser<'_, 'r> {
     }
 }
 
-/// Whether a rule's pattern, which is found by this way, asks for nothing but what the way tells: a
-/// scalar in one field.
-fn is_certain(rule: &Rule, way: &Way<'_>) -> bool {
-    let Some(leaf) = rule
-        .pattern
-        .as_ref()
-        .and_then(|pattern| only_leaf(&pattern.root))
-    else {
-        return false;
-    };
+/// Lists the leaves of a pattern, and returns whether it only joins them.
+fn join<'r>(group: &'r Group, leaves: &mut Vec<(FieldId, &'r Arc<Leaf>)>) -> bool {
+    group.any.is_empty()
+        && group.fields.iter().all(|field| match &field.body {
+            Body::Leaf(leaf) => {
+                leaves.push((field.id, leaf));
+                true
+            }
+            Body::Group(group) => join(group, leaves),
+        })
+}
+
+/// Whether what takes this way, which is that of one leaf, fits a leaf at a field.
+fn is_told_by(way: &[Key<'_>], at: FieldId, leaf: &Leaf) -> bool {
     let operators = leaf.list.operators();
-    match way.as_slice() {
-        [Key::Scalar(_, Test::Leaf(_))] => true,
+    let is_scalar_there = |key: &Key<'_>| matches!(key, Key::Scalar(field, _) if *field == at);
+    match way {
+        [] => false,
+        [Key::Scalar(field, Test::Leaf(_))] => *field == at,
         keys => {
-            keys.iter().all(|key| matches!(key, Key::Scalar(..)))
+            keys.iter().all(is_scalar_there)
                 && keys.len() == operators.len()
                 && operators.iter().all(is_told)
         }
-    }
-}
-
-/// The leaf of a pattern that has one alone.
-fn only_leaf(group: &Group) -> Option<&Leaf> {
-    match group.fields.as_slice() {
-        [field] if group.any.is_empty() => match &field.body {
-            Body::Leaf(leaf) => Some(leaf),
-            Body::Group(group) => only_leaf(group),
-        },
-        _ => None,
     }
 }
 

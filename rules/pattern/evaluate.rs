@@ -2,15 +2,14 @@
 
 use std::ops::Range;
 
+use pointsman_schemas::DataKind;
 use pointsman_schemas::event::JSON_DEPTH_MAX;
-use pointsman_schemas::{AttributeValue, DataKind};
 
 use super::workings::Workings;
 use super::{Body, Field, Group, Leaf};
 use crate::document::{Document, Outlined, Root};
 use crate::fields::{FieldId, Fields, Found, Frame, Kind, ROOT, Slots};
 use crate::json::{self, Scalar};
-use crate::number::Number;
 use crate::ruleset::Scratch;
 
 /// How a part of a pattern holds.
@@ -96,8 +95,25 @@ impl<'d, 's> Evaluation<'d, 's> {
         self.outlined
     }
 
+    /// Whether the value that is found first at a field is written like this.
+    pub(crate) fn first_is(&mut self, field: FieldId, written: &[u8]) -> bool {
+        let frame = self.frame();
+        let found = self.slots.first_scalar(frame, field);
+        found.is_some_and(|range| self.outlined.get(range) == written)
+    }
+
+    /// Whether the value that is found first at a field is a scalar that fits.
+    pub(crate) fn first_fits(&mut self, field: FieldId, leaf: &Leaf) -> bool {
+        let frame = self.frame();
+        let found = self.slots.first_scalar(frame, field);
+        found.is_some_and(|range| self.fits(leaf, range) == Some(true))
+    }
+
     /// The frame of an event's data, or of the whole document.
     pub(crate) fn frame(&mut self) -> Frame {
+        if let Some(frame) = *self.frame {
+            return frame;
+        }
         let origin = if let Root::Event(_) = self.root {
             self.fields.child(ROOT, b"data").unwrap_or(ROOT)
         } else {
@@ -156,15 +172,7 @@ impl<'d, 's> Evaluation<'d, 's> {
             (Place::Event, Root::Event(event)) => {
                 return match event.attribute(&field.name) {
                     None => absent(field),
-                    Some(AttributeValue::String(text)) => {
-                        self.scalar(field, Scalar::Text(text.as_bytes()))
-                    }
-                    Some(AttributeValue::Integer(number)) => {
-                        self.scalar(field, Scalar::Number(Number::Whole(number.into())))
-                    }
-                    Some(AttributeValue::Boolean(value)) => {
-                        self.scalar(field, Scalar::Boolean(value))
-                    }
+                    Some(value) => self.scalar(field, value.into()),
                 };
             }
             (Place::Event, _) => return Holds::No,
