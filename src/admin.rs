@@ -7,7 +7,7 @@
 mod connections;
 mod guard;
 pub mod overview;
-pub mod problem;
+mod refused;
 mod routes;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -25,7 +25,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use guard::{AdminError, AdminSettings, KEY_BYTES_MIN};
+pub use guard::{AdminError, AdminSettings};
 pub use overview::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 
 use self::guard::Guard;
@@ -76,10 +76,7 @@ impl AdminListener {
     /// # Errors
     /// [`AdminError`].
     pub async fn bind(settings: &AdminSettings) -> Result<Self, AdminError> {
-        let given = settings
-            .address
-            .resolve()
-            .map_err(|error| AdminError::Unresolved("the address of admin", error))?;
+        let given = settings.address.resolve().map_err(AdminError::Unresolved)?;
         let failed = |reason| AdminError::Bind {
             address: given.expose().to_owned(),
             reason,

@@ -1,6 +1,5 @@
 //! The ingress: CloudEvents by `POST /events`, in binary, structured or batch mode.
 
-mod keys;
 #[cfg(test)]
 mod tests;
 
@@ -12,11 +11,10 @@ use pointsman_schemas::http::decode;
 
 use crate::OpenError;
 use crate::listener::{
-    EVENTS_PATH, Handler, ListenSettings, Queue, Queued, REQUEST_EVENTS_MAX, Refusal, Request,
-    Response, Routes, accepted, queue, refuse,
+    EVENTS_PATH, Handler, Keys, ListenSettings, Queue, Queued, REQUEST_EVENTS_MAX, Refusal,
+    Request, Response, Routes, accepted, queue, refuse,
 };
 use crate::source::{Arrival, Batch, Source, SourceError};
-use keys::Keys;
 
 /// The source of what callers send by CloudEvents HTTP. A caller is answered with 202 once
 /// everything in his request is stored.
@@ -57,7 +55,7 @@ struct Door {
 #[async_trait]
 impl Handler for Door {
     fn admit(&self, head: &Parts) -> Result<(), Refusal> {
-        self.keys.admit(head)
+        self.keys.admit(&head.headers)
     }
 
     async fn post(&self, request: Request) -> Result<Response, Refusal> {

@@ -16,6 +16,7 @@ mod connections;
 mod exchange;
 mod framing;
 mod guard;
+mod keys;
 mod queue;
 mod refusal;
 mod routes;
@@ -43,14 +44,15 @@ use tokio_util::sync::CancellationToken;
 use crate::OpenError;
 
 pub use connections::ConnectionCounts;
+pub use keys::Keys;
 #[cfg(test)]
 pub(crate) use queue::BATCH_REQUESTS_MAX;
 pub(crate) use queue::{Queue, Queued, REQUEST_EVENTS_MAX, accepted, queue, refuse};
-pub use refusal::Refusal;
+pub use refusal::{ProblemDocument, Refusal};
 pub use routes::{Attachment, Handler, PathTaken, Request, Routes};
 pub use serving::{Serving, Watched, connections_max, serve};
 pub(crate) use settings::check_max_body;
-pub use settings::{ADDRESS_PATTERN, KEY_BYTES_MIN, ListenSettings, TlsSettings};
+pub use settings::{ADDRESS_PATTERN, ListenSettings, TlsSettings};
 
 /// Where CloudEvents come in, which no connector may take for itself.
 pub(crate) const EVENTS_PATH: &str = "/events";

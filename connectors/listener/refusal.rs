@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Response;
 
-/// Why a request is not taken: becomes an `application/problem+json` document.
+/// Why a request is not taken: becomes a [`ProblemDocument`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The status.
@@ -18,18 +18,30 @@ pub struct Refusal {
     pub detail: Cow<'static, str>,
     /// Which event of a batch is meant, from 0.
     pub event: Option<usize>,
+    /// Of a bus that is not ready: what is missing.
+    pub missing: Vec<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// RFC 9457, section 3.1; `event` is an extension member of ours.
-#[derive(Serialize)]
-struct Document<'r> {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'r str,
+/// What every answer is that is no success, as `application/problem+json`: RFC 9457, section 3.1;
+/// `event` and `missing` are extension members of ours.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ProblemDocument<'r> {
+    /// `about:blank`: the status says it all (section 4.2.1).
+    #[serde(default)]
+    pub r#type: Cow<'r, str>,
+    /// The status' own phrase.
+    pub title: Cow<'r, str>,
+    /// The status.
+    pub status: u16,
+    /// What is wrong here and what to do.
+    pub detail: Cow<'r, str>,
+    /// Which event of a batch is meant, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<usize>,
+    pub event: Option<usize>,
+    /// Of a bus that is not ready: what is missing.
+    #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
+    pub missing: Cow<'r, [String]>,
 }
 
 impl Refusal {
@@ -43,6 +55,7 @@ impl Refusal {
             status,
             detail: detail.into(),
             event: None,
+            missing: Vec::new(),
             headers: Vec::new(),
         }
     }
@@ -71,12 +84,13 @@ impl Refusal {
     /// The document.
     #[must_use]
     pub fn document(&self) -> Bytes {
-        let document = Document {
-            r#type: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
+        let document = ProblemDocument {
+            r#type: "about:blank".into(),
+            title: self.status.canonical_reason().unwrap_or("Error").into(),
             status: self.status.as_u16(),
-            detail: &self.detail,
+            detail: Cow::Borrowed(&self.detail),
             event: self.event,
+            missing: Cow::Borrowed(&self.missing),
         };
         // A struct of texts and numbers always serializes.
         serde_json::to_vec(&document).unwrap_or_default().into()

@@ -8,9 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, de};
 
-/// The shortest API key that is let through: 22 characters of base64 are 128 random bits, as are 32
-/// hexadecimal digits.
-pub const KEY_BYTES_MIN: usize = 22;
+use super::Keys;
 
 /// Past this one request could fill the memory of a small machine.
 const MAX_BODY_BYTES_MAX: u64 = 1 << 30;
@@ -129,16 +127,7 @@ impl ListenSettings {
                 Some(_) => {}
             }
         }
-        for (index, key) in self.auth.iter().enumerate() {
-            if key.literal().is_some_and(|key| key.len() < KEY_BYTES_MIN) {
-                let problem = Problem::new(format!(
-                    "this key is shorter than {KEY_BYTES_MIN} characters"
-                ))
-                .at(index)
-                .at("auth");
-                problems.push(problem.help("make one with: openssl rand -hex 32"));
-            }
-        }
+        problems.extend(Keys::check(&self.auth));
         problems.extend(check_max_body(self.max_body).map(|problem| problem.at("max_body")));
         if self.max_connections == 0 {
             problems.push(

@@ -14,15 +14,12 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use pointsman_connectors::OpenError;
+use pointsman_connectors::listener::Keys;
 use pointsman_schemas::Text;
 use pointsman_schemas::setting::UnresolvedText;
-use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
 
-use super::problem::ProblemDocument;
-
-/// 128 random bits in base64 without padding: a shorter key can be guessed.
-pub const KEY_BYTES_MIN: usize = 22;
+use super::refused::Refused;
 
 /// A request takes no longer, its body included: a slow sender holds nothing for ever.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
@@ -48,12 +45,12 @@ pub enum AdminError {
         "refusing to serve the admin API on {0} without keys; set admin.auth, or a loopback address such as 127.0.0.1:8081"
     )]
     Open(SocketAddr),
-    /// A setting has no value.
-    #[error("cannot read {0}: {1}")]
-    Unresolved(&'static str, UnresolvedText),
-    /// A key can be guessed.
-    #[error("key {} of admin.auth has fewer than {KEY_BYTES_MIN} characters; make one with `openssl rand -base64 24`", .0 + 1)]
-    Weak(usize),
+    /// The address has no value.
+    #[error("cannot read the address of admin: {0}")]
+    Unresolved(UnresolvedText),
+    /// A key cannot be read, or can be guessed.
+    #[error("admin.{0}")]
+    Key(OpenError),
     /// The address cannot be had.
     #[error(
         "cannot listen on {address} for the admin API: {reason}; stop whoever holds it, or set admin to another address"
@@ -69,8 +66,7 @@ pub enum AdminError {
 #[derive(Debug)]
 pub(super) struct Guard {
     loopback: bool,
-    /// SHA-256 of each key, so that neither memory nor a comparison gives one away.
-    keys: Vec<[u8; 32]>,
+    keys: Keys,
 }
 
 impl Guard {
@@ -80,67 +76,32 @@ impl Guard {
         if !loopback && auth.is_empty() {
             return Err(AdminError::Open(address));
         }
-        let key = |(index, text): (usize, &Text)| {
-            let key = text
-                .resolve()
-                .map_err(|error| AdminError::Unresolved("a key of admin.auth", error))?;
-            if key.expose().len() < KEY_BYTES_MIN {
-                return Err(AdminError::Weak(index));
-            }
-            Ok(Sha256::digest(key.expose()).into())
-        };
-        Ok(Self {
-            loopback,
-            keys: auth.iter().enumerate().map(key).collect::<Result<_, _>>()?,
-        })
+        let keys = Keys::resolve(auth).map_err(AdminError::Key)?;
+        Ok(Self { loopback, keys })
     }
 
-    fn check(&self, request: &Request) -> Result<(), ProblemDocument> {
+    fn check(&self, request: &Request) -> Result<(), Refused> {
         let headers = request.headers();
         let host = host(request)?;
         if self.loopback && !is_this_machine(&host) {
             let detail =
                 format!("the host {host} is not this machine; ask for localhost or 127.0.0.1");
-            return Err(ProblemDocument::new(
-                StatusCode::MISDIRECTED_REQUEST,
-                detail,
-            ));
+            return Err(Refused::new(StatusCode::MISDIRECTED_REQUEST, detail));
         }
         let reads = matches!(
             *request.method(),
             Method::GET | Method::HEAD | Method::OPTIONS
         );
         if !reads && is_from_elsewhere(headers, &host) {
-            return Err(ProblemDocument::new(
+            return Err(Refused::new(
                 StatusCode::FORBIDDEN,
                 "a page of another origin may change nothing here",
             ));
         }
-        if !self.keys.is_empty()
-            && !OPEN_PATHS.contains(&request.uri().path())
-            && !self.knows(headers)
-        {
-            return Err(ProblemDocument::new(
-                StatusCode::UNAUTHORIZED,
-                "show a key of admin.auth: Authorization: Bearer …",
-            ));
+        if !OPEN_PATHS.contains(&request.uri().path()) {
+            self.keys.admit(headers)?;
         }
         Ok(())
-    }
-
-    /// Compares with every key, each in full, whatever is found.
-    fn knows(&self, headers: &HeaderMap) -> bool {
-        let shown = headers
-            .get(header::AUTHORIZATION)
-            .map(HeaderValue::as_bytes)
-            .unwrap_or_default();
-        let (scheme, key) = shown.split_at_checked("Bearer ".len()).unwrap_or_default();
-        let shown: [u8; 32] = Sha256::digest(key).into();
-        let known = self
-            .keys
-            .iter()
-            .fold(Choice::from(0), |known, key| known | key.ct_eq(&shown));
-        scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(known)
     }
 }
 
@@ -156,7 +117,7 @@ pub(super) async fn guard(
             Ok(response) => response,
             Err(_) => {
                 let detail = "it took too long; what had been handed to the store still happens";
-                ProblemDocument::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response()
+                Refused::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response()
             }
         },
     };
@@ -170,15 +131,13 @@ pub(super) async fn guard(
 }
 
 /// Whom the caller thinks to speak to: RFC 9110, section 7.2; exactly one must be there.
-fn host(request: &Request) -> Result<Authority, ProblemDocument> {
+fn host(request: &Request) -> Result<Authority, Refused> {
     let mut hosts = request.headers().get_all(header::HOST).into_iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => Authority::try_from(host.as_bytes())
-            .map_err(|_| ProblemDocument::bad_request("the header Host is not an address")),
-        (None, _) => Err(ProblemDocument::bad_request("the header Host is missing")),
-        (Some(_), Some(_)) => Err(ProblemDocument::bad_request(
-            "the header Host is there twice",
-        )),
+            .map_err(|_| Refused::bad_request("the header Host is not an address")),
+        (None, _) => Err(Refused::bad_request("the header Host is missing")),
+        (Some(_), Some(_)) => Err(Refused::bad_request("the header Host is there twice")),
     }
 }
 
@@ -235,7 +194,7 @@ mod tests {
         );
         guard
             .check(&request.body(Body::empty()).unwrap())
-            .map_or_else(|problem| problem.status, |()| 200)
+            .map_or_else(|refused| refused.0.status.as_u16(), |()| 200)
     }
 
     #[test]
@@ -255,7 +214,7 @@ mod tests {
             (
                 "127.0.0.1:0",
                 &[KEY, "short"],
-                "key 2 of admin.auth has fewer than 22 characters",
+                "admin.auth[1]: this key is shorter than 22 characters",
             ),
         ] {
             let message =

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use bytes::Bytes;
+use pointsman_connectors::listener::Refusal;
 use pointsman_schemas::media_type::is_json_media_type;
 use pointsman_schemas::{DeliveryId, Name, Sequence, SubscriptionNumber, Timestamp};
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -18,7 +19,7 @@ use serde_json::json;
 use super::connections::Connections;
 use super::guard::{Guard, guard};
 use super::overview::{RuleStatus, SourceStatus, TargetStatus};
-use super::problem::ProblemDocument;
+use super::refused::Refused;
 use super::view::{
     self, DeadRequest, DeadView, DeadWhole, EventView, ExplainView, Page, StatusView,
     SubscriptionView,
@@ -46,7 +47,7 @@ const EXPLAINED_MAX: usize = 100;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-type Answer<T> = Result<Json<T>, ProblemDocument>;
+type Answer<T> = Result<Json<T>, Refused>;
 type Bus = State<Arc<Admin>>;
 
 /// Every route there is, behind the guard.
@@ -74,10 +75,10 @@ pub(super) fn router(admin: Arc<Admin>, own: Arc<Guard>) -> Router {
         .route("/metrics", get(metrics))
         .nest("/api/v1", api)
         .fallback(async |uri: Uri| {
-            ProblemDocument::not_found(format!("{} here; the API is under /api/v1/", uri.path()))
+            Refused::not_found(format!("{} here; the API is under /api/v1/", uri.path()))
         })
         .method_not_allowed_fallback(async || {
-            ProblemDocument::new(
+            Refused::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "this cannot be done here; Allow lists what can",
             )
@@ -96,18 +97,17 @@ async fn readyz(State(admin): Bus) -> Answer<serde_json::Value> {
     if missing.is_empty() {
         return Ok(Json(json!({ "status": "ready" })));
     }
-    Err(ProblemDocument {
-        missing,
-        ..ProblemDocument::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the bus is not ready to take events",
-        )
-    })
+    let mut refusal = Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the bus is not ready to take events",
+    );
+    refusal.missing = missing;
+    Err(refusal.into())
 }
 
 /// What the process counts, and behind it what the journal does; where that cannot be read, it says
 /// so and still tells the rest.
-async fn metrics(State(admin): Bus) -> Result<Response, ProblemDocument> {
+async fn metrics(State(admin): Bus) -> Result<Response, Refused> {
     let snapshot = JournalSnapshot::take(&*admin.pipes.reader(), admin.clock.now()).await;
     if let Ok(snapshot) = &snapshot {
         admin.overview.forget_others(&snapshot.subscriptions);
@@ -118,7 +118,7 @@ async fn metrics(State(admin): Bus) -> Result<Response, ProblemDocument> {
         .and_then(|()| encode_registry(&mut text, &JournalSnapshot::registry(snapshot)))
         .and_then(|()| encode_eof(&mut text));
     written.map_err(|_| {
-        ProblemDocument::new(
+        Refused::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "cannot write the metrics",
         )
@@ -215,12 +215,12 @@ async fn move_all(
     let (from, body) = (subscription(&number?)?, body?);
     must_be_json(&headers)?;
     let MoveRequest { to } = serde_json::from_slice(&body).map_err(|error| {
-        ProblemDocument::bad_request(format!(
+        Refused::bad_request(format!(
             "the body does not say where to, such as {{\"to\": 7}}: {error}"
         ))
     })?;
     if to == from.0 {
-        return Err(ProblemDocument::bad_request(format!(
+        return Err(Refused::bad_request(format!(
             "subscription {to} cannot be moved to itself"
         )));
     }
@@ -234,9 +234,9 @@ async fn move_all(
     Ok(Json(json!({ "moved": moved })))
 }
 
-fn subscription(number: &str) -> Result<SubscriptionNumber, ProblemDocument> {
+fn subscription(number: &str) -> Result<SubscriptionNumber, Refused> {
     let invalid =
-        |_| ProblemDocument::bad_request(format!("{number:?} is not the number of a subscription"));
+        |_| Refused::bad_request(format!("{number:?} is not the number of a subscription"));
     number.parse().map(SubscriptionNumber).map_err(invalid)
 }
 
@@ -258,8 +258,7 @@ async fn set_activity(admin: &Admin, number: &str, activity: Activity) -> Answer
         .await?
         .into_iter()
         .find(|status| status.number == number);
-    let status =
-        status.ok_or_else(|| ProblemDocument::not_found(format!("subscription {}", number.0)))?;
+    let status = status.ok_or_else(|| Refused::not_found(format!("subscription {}", number.0)))?;
     let paused = admin.overview.paused().remove(&number);
     Ok(Json(SubscriptionView::new(
         status,
@@ -298,12 +297,12 @@ async fn dead_list(
     ))
 }
 
-fn limited(limit: Option<usize>) -> Result<usize, ProblemDocument> {
+fn limited(limit: Option<usize>) -> Result<usize, Refused> {
     let limit = limit.unwrap_or(LIMIT_DEFAULT);
     if (1..=LIMIT_MAX).contains(&limit) {
         return Ok(limit);
     }
-    Err(ProblemDocument::bad_request(format!(
+    Err(Refused::bad_request(format!(
         "limit is {limit}; it lies between 1 and {LIMIT_MAX}"
     )))
 }
@@ -316,7 +315,7 @@ async fn dead_show(
     let letter = view::dead_letter(&*admin.pipes.reader(), id).await?;
     letter
         .map(Json)
-        .ok_or_else(|| ProblemDocument::not_found(format!("dead letter {id}")))
+        .ok_or_else(|| Refused::not_found(format!("dead letter {id}")))
 }
 
 async fn dead_redrive(
@@ -358,14 +357,14 @@ async fn events(
     let limit = limited(query.limit)?;
     let from = match (query.since, query.after) {
         (Some(_), Some(_)) => {
-            return Err(ProblemDocument::bad_request(
+            return Err(Refused::bad_request(
                 "since and after exclude each other".to_owned(),
             ));
         }
         (Some(since), None) => {
             let time: Result<jiff::Timestamp, _> = since.parse();
             let time = time.map_err(|_| {
-                ProblemDocument::bad_request(format!(
+                Refused::bad_request(format!(
                     "since is {since:?}; write it as 2026-01-31T09:30:00Z"
                 ))
             })?;
@@ -386,20 +385,19 @@ async fn event(
 }
 
 /// The event of a sequence, or the `last` one.
-async fn retained(admin: &Admin, sequence: &str) -> Result<StoredEvent, ProblemDocument> {
+async fn retained(admin: &Admin, sequence: &str) -> Result<StoredEvent, Refused> {
     let reader = admin.pipes.reader();
     if sequence == "last" {
         return reader
             .last_event()
             .await?
-            .ok_or_else(|| ProblemDocument::not_found("event"));
+            .ok_or_else(|| Refused::not_found("event"));
     }
-    let invalid =
-        |_| ProblemDocument::bad_request(format!("{sequence:?} is not the sequence of an event"));
+    let invalid = |_| Refused::bad_request(format!("{sequence:?} is not the sequence of an event"));
     let sequence = Sequence(sequence.parse().map_err(invalid)?);
     let stored = reader.event(sequence).await?;
     stored.ok_or_else(|| {
-        ProblemDocument::not_found(format!(
+        Refused::not_found(format!(
             "event {}; it is kept for the retention time",
             sequence.0
         ))
@@ -421,7 +419,7 @@ async fn explain(
     let (stored, Query(query)) = (retained(&admin, &sequence?).await?, query?);
     let limit = query.limit.unwrap_or(EXPLAINED_DEFAULT);
     if !(1..=EXPLAINED_MAX).contains(&limit) {
-        return Err(ProblemDocument::bad_request(format!(
+        return Err(Refused::bad_request(format!(
             "limit is {limit}; it lies between 1 and {EXPLAINED_MAX}"
         )));
     }
@@ -441,7 +439,7 @@ async fn explain(
         explained.map(|explained| (ExplainView::new(&stored, explained), stored))
     });
     let failed = |_| {
-        ProblemDocument::new(
+        Refused::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "cannot explain this event",
         )
@@ -449,14 +447,14 @@ async fn explain(
     let (mut explained, stored) = explaining
         .await
         .map_err(failed)?
-        .ok_or_else(|| ProblemDocument::not_found(rule))?;
+        .ok_or_else(|| Refused::not_found(rule))?;
     explained.deliveries = view::fates(&*reader, &stored, &explained.explained.taken).await?;
     Ok(Json(explained))
 }
 
 /// JSON has to be declared: a form of a page elsewhere can send text, but not that without asking
 /// first.
-fn must_be_json(headers: &HeaderMap) -> Result<(), ProblemDocument> {
+fn must_be_json(headers: &HeaderMap) -> Result<(), Refused> {
     let declared = headers
         .get(header::CONTENT_TYPE)
         .and_then(|declared| declared.to_str().ok())
@@ -465,18 +463,14 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), ProblemDocument> {
         return Ok(());
     }
     let detail = format!("Content-Type is {declared:?}; send application/json");
-    Err(ProblemDocument::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        detail,
-    ))
+    Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
 }
 
-fn selection(headers: &HeaderMap, body: &[u8]) -> Result<DeadSelection, ProblemDocument> {
+fn selection(headers: &HeaderMap, body: &[u8]) -> Result<DeadSelection, Refused> {
     must_be_json(headers)?;
-    let request: DeadRequest = serde_json::from_slice(body).map_err(|error| {
-        ProblemDocument::bad_request(format!("the body is not a selection: {error}"))
-    })?;
-    request.selection().map_err(ProblemDocument::bad_request)
+    let request: DeadRequest = serde_json::from_slice(body)
+        .map_err(|error| Refused::bad_request(format!("the body is not a selection: {error}")))?;
+    request.selection().map_err(Refused::bad_request)
 }
 
 /// A selection for the log, ten thousand ids as their number.
@@ -508,7 +502,7 @@ fn described(selection: &DeadSelection) -> String {
     }
 }
 
-fn delivery(id: &str) -> Result<DeliveryId, ProblemDocument> {
+fn delivery(id: &str) -> Result<DeliveryId, Refused> {
     id.parse()
-        .map_err(|error| ProblemDocument::bad_request(format!("{error}")))
+        .map_err(|error| Refused::bad_request(format!("{error}")))
 }

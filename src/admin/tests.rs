@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use pointsman_connectors::listener::Refusal;
 use serde_json::{Value, json};
 
-use super::problem::MEDIA_TYPE;
 use super::testing::{DATA, NOON, TestBus, name, settle};
 use super::{AdminListener, AdminSettings};
 use pointsman_journal::{Activity, Ending, Journal, JournalError};
@@ -56,7 +56,10 @@ async fn every_route_knows_its_verbs_and_asks_for_its_key() {
                     let allow = if own == "GET" { "GET,HEAD" } else { own };
                     assert_eq!(
                         (&answer.headers["allow"], &answer.headers["content-type"]),
-                        (&allow.parse().unwrap(), &MEDIA_TYPE.parse().unwrap())
+                        (
+                            &allow.parse().unwrap(),
+                            &Refusal::MEDIA_TYPE.parse().unwrap()
+                        )
                     );
                 }
                 let open = keys.is_empty() || ["/healthz", "/readyz"].contains(&&*path);
@@ -375,7 +378,7 @@ async fn whatever_is_no_success_is_a_problem_document() {
             (expect, Some(u64::from(expect))),
             "{verb} {path}: {problem}"
         );
-        assert_eq!(answer.headers["content-type"], MEDIA_TYPE);
+        assert_eq!(answer.headers["content-type"], Refusal::MEDIA_TYPE);
         assert!(
             problem["detail"].as_str().unwrap().starts_with(detail),
             "{verb} {path}: {problem}"
@@ -775,7 +778,7 @@ async fn a_page_elsewhere_reads_and_changes_nothing() {
             .await;
         assert_eq!(
             (answer.status.as_u16(), &answer.headers["content-type"]),
-            (expect, &MEDIA_TYPE.parse().unwrap()),
+            (expect, &Refusal::MEDIA_TYPE.parse().unwrap()),
             "{header:?}"
         );
     }

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use pointsman_connectors::listener::ProblemDocument;
 use pointsman_connectors::net::trusted;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
@@ -18,7 +19,6 @@ use serde::de::DeserializeOwned;
 
 use super::beside::Beside;
 use super::error::CommandError;
-use crate::admin::problem::ProblemDocument;
 use crate::output;
 
 /// A bus on the same machine answers in milliseconds; one that does not within this time is not
@@ -285,8 +285,11 @@ impl Client {
 }
 
 fn refusal(uri: &Uri, answer: &Answer) -> CommandError {
-    let problem = serde_json::from_slice::<ProblemDocument>(&answer.body).ok();
-    let detail = problem.map_or_else(|| "and no reason".to_owned(), |problem| problem.detail);
+    let problem = serde_json::from_slice::<ProblemDocument<'_>>(&answer.body).ok();
+    let detail = problem.map_or_else(
+        || "and no reason".to_owned(),
+        |problem| problem.detail.into_owned(),
+    );
     let failed = CommandError::new(format!(
         "{uri} answered {}: {}",
         answer.status,

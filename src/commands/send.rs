@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use pointsman_connectors::listener::ProblemDocument;
 use pointsman_schemas::http::{Mode, encode_batch, encode_binary, encode_structured};
 use pointsman_schemas::{Data, Event, ExtensionValue, Timestamp, json};
 use serde_json::json;
@@ -16,7 +17,6 @@ use serde_json::json;
 use super::beside::Beside;
 use super::client::{Answer, Client, bearer};
 use super::error::CommandError;
-use crate::admin::problem::ProblemDocument;
 use crate::output::{self, OutputArgs};
 use progress::Progress;
 
@@ -345,7 +345,7 @@ fn as_text(part: &[Event], answer: &Answer) -> String {
         _ => format!("{} events", part.len()),
     };
     let body = String::from_utf8_lossy(&answer.body);
-    let said = match serde_json::from_slice::<ProblemDocument>(&answer.body) {
+    let said = match serde_json::from_slice::<ProblemDocument<'_>>(&answer.body) {
         _ if answer.status == StatusCode::ACCEPTED => String::new(),
         Ok(problem) => format!(": {}", problem.detail),
         Err(_) if body.trim().is_empty() => String::new(),

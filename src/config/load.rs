@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_connectors::listener::ListenSettings;
+use pointsman_connectors::listener::{Keys, ListenSettings};
 use pointsman_schemas::{Name, Text};
 
 use super::diagnostic::{self, Diagnostic, File, Lines};
@@ -25,7 +25,6 @@ use super::raw::{RawAdmin, RawStore, TOP_KEYS};
 use super::reader::{Piece, read};
 use super::yaml::{self, Entry, Node, Span, Value};
 use super::{Admin, Config, DEFAULT_PATH, Store};
-use crate::admin::KEY_BYTES_MIN;
 use names::Names;
 use pipe::Fed;
 use secrets::Hidden;
@@ -351,20 +350,7 @@ impl<'d> Loader<'d, '_> {
             }
             _ => {}
         }
-        let keys = piece
-            .get("auth")
-            .map(|auth| items(auth))
-            .unwrap_or_default();
-        for key in keys.into_iter().filter(|key| {
-            key.node
-                .text()
-                .is_some_and(|text| text.len() < KEY_BYTES_MIN)
-        }) {
-            key.report(
-                format!("this key is shorter than {KEY_BYTES_MIN} characters"),
-                "make one with: openssl rand -hex 32",
-            );
-        }
+        piece.report_problems(Keys::check(&admin.auth));
         admin
     }
 
