@@ -27,6 +27,7 @@ use tower::Service;
 
 use super::guard::{Denied, Guard};
 use super::names::{LookupError, Names};
+use super::tls::Trust;
 use super::wire::Wire;
 
 /// How long one address may take to answer before the next is tried.
@@ -48,7 +49,7 @@ const RESPONSE_HEADERS_BYTES_MAX: usize = 64 * 1024;
 
 /// A client with connections of its own; cloning it shares them. Each connection is a task that
 /// ends with it, idle or with the last clone.
-pub(crate) type Client = legacy::Client<Connector, Full<Bytes>>;
+pub type Client = legacy::Client<Connector, Full<Bytes>>;
 
 /// How many headers a response may have; their bytes are bounded too.
 const RESPONSE_HEADERS_MAX: usize = 1_000;
@@ -96,8 +97,22 @@ pub(crate) fn connector(Way { guard, names, tls }: Way) -> Connector {
     )
 }
 
+/// Makes a client of the command line. It may call any address, since its user names it.
+///
+/// # Errors
+/// The certificates to trust cannot be had.
+pub fn unguarded(trust: Trust<'_>) -> Result<Client, String> {
+    Ok(client(Way {
+        guard: Guard {
+            allow_private_addresses: true,
+        },
+        names: Names::default(),
+        tls: trust.config()?,
+    }))
+}
+
 /// An error and what it comes from.
-pub(crate) fn causes<'e>(
+pub fn causes<'e>(
     error: &'e (dyn Error + 'static),
 ) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| {
@@ -121,7 +136,7 @@ pub(crate) fn explain(error: &dyn Error) -> String {
 
 /// Connects: name, address, TLS, all within [`CONNECT_TIMEOUT`].
 #[derive(Clone)]
-pub(crate) struct Connector(HttpsConnector<Dialer>);
+pub struct Connector(HttpsConnector<Dialer>);
 
 impl Service<Uri> for Connector {
     type Response = MaybeHttpsStream<TokioIo<Wire>>;

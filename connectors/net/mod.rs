@@ -7,5 +7,6 @@ pub(crate) mod names;
 pub(crate) mod tls;
 pub(crate) mod wire;
 
+pub use client::{Client, causes, unguarded};
 pub use names::Names;
-pub use tls::trusted;
+pub use tls::Trust;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use hyper_rustls::ConfigBuilderExt;
 use pointsman_schemas::{Problem, Text};
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
@@ -49,22 +50,13 @@ impl ClientTls<'_> {
     /// # Errors
     /// A file cannot be read or used, by its setting.
     pub(crate) fn config(self) -> Result<ClientConfig, OpenError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| problem("ca", error.to_string()))?;
-        let builder = match self.ca {
-            _ if self.insecure => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Anybody(provider))),
-            Some(ca) => builder.with_root_certificates(roots(ca)?),
-            None => builder.with_native_roots().map_err(|error| {
-                problem(
-                    "ca",
-                    format!("cannot read the certificates that the system trusts: {error}"),
-                )
-            })?,
+        let ca = self.ca.map(|ca| text(ca, "ca")).transpose()?;
+        let trust = match &ca {
+            _ if self.insecure => Trust::Anybody,
+            Some(ca) => Trust::Certificates(ca),
+            None => Trust::System,
         };
+        let builder = trust.builder().map_err(|error| problem("ca", error))?;
         let Some((certificate, key)) = self.certificate.zip(self.key) else {
             return Ok(builder.with_no_client_auth());
         };
@@ -93,15 +85,48 @@ fn text(text: &Text, at: &str) -> Result<String, OpenError> {
     resolve(text, &[at.into()])
 }
 
-fn roots(ca: &Text) -> Result<RootCertStore, OpenError> {
-    trusted(&text(ca, "ca")?).map_err(|mistake| problem("ca", mistake))
+/// Whose certificates a client takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Trust<'p> {
+    /// Those of whom the system trusts: a few hundred files are read.
+    System,
+    /// Those that the certificates of this text in PEM vouch for.
+    Certificates(&'p str),
+    /// None: TLS is not spoken.
+    Nobody,
+    /// Any whose key the server has.
+    Anybody,
 }
 
-/// The certificates of a text in PEM, to be trusted.
-///
-/// # Errors
-/// There is none in it, or one that cannot be read or trusted.
-pub fn trusted(pem: &str) -> Result<RootCertStore, String> {
+impl Trust<'_> {
+    /// What TLS is made of, for a client that shows no certificate of its own.
+    ///
+    /// # Errors
+    /// There is no certificate in the text, or one that cannot be read or trusted; those of the
+    /// system cannot be read.
+    pub(crate) fn config(self) -> Result<ClientConfig, String> {
+        Ok(self.builder()?.with_no_client_auth())
+    }
+
+    fn builder(self) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        Ok(match self {
+            Self::System => builder.with_native_roots().map_err(|error| {
+                format!("cannot read the certificates that the system trusts: {error}")
+            })?,
+            Self::Certificates(pem) => builder.with_root_certificates(roots(pem)?),
+            Self::Nobody => builder.with_root_certificates(RootCertStore::empty()),
+            Self::Anybody => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+        })
+    }
+}
+
+fn roots(pem: &str) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
         roots

@@ -68,7 +68,7 @@ impl Mark {
 
 /// A connection, below TLS.
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub struct Wire {
     stream: TcpStream,
     usage: Usage,
 }

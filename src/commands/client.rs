@@ -2,28 +2,19 @@
 
 use std::error::Error;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use pointsman_connectors::listener::ProblemDocument;
-use pointsman_connectors::net::trusted;
-use rustls::{ClientConfig, RootCertStore};
+use pointsman_connectors::net::{self, Trust, causes};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::beside::Beside;
 use super::error::CommandError;
 use crate::output;
-
-/// A bus on the same machine answers in milliseconds; one that does not within this time is not
-/// there.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Longer than the server's own limit on a request, so that its answer is seen.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(65);
@@ -66,12 +57,12 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Speaks HTTP/1.1 to one server, with TLS where the address says so.
+/// Speaks to one server, with TLS where the address says so.
 #[derive(Debug)]
 pub struct Client {
     base: Uri,
     key: Option<HeaderValue>,
-    http: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: net::Client,
 }
 
 impl Client {
@@ -107,43 +98,26 @@ impl Client {
                     .help(format!("write it in full: {full}")),
             );
         };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = hyper_rustls::HttpsConnectorBuilder::new();
-        let with_roots = |roots: RootCertStore| {
-            let tls = ClientConfig::builder_with_provider(Arc::clone(&provider))
-                .with_safe_default_protocol_versions();
-            tls.map(|tls| tls.with_root_certificates(roots).with_no_client_auth())
-                .map_err(|error| error.to_string())
-        };
-        // The system's certificates are a few hundred files: read only where one is checked.
-        let builder = match ca {
-            Some(ca) if scheme == "https" => {
-                with_roots(roots(ca)?).map(|tls| builder.with_tls_config(tls))
-            }
+        let http = match ca {
+            Some(ca) if scheme == "https" => trusting(ca)?,
             Some(ca) => {
                 let help = format!("leave out --ca {}, or write https://", ca.display());
                 return Err(
                     CommandError::new(format!("{base} has no certificate to check")).help(help),
                 );
             }
-            None if scheme == "https" => builder
-                .with_provider_and_native_roots(Arc::clone(&provider))
-                .map_err(|error| error.to_string()),
-            None => with_roots(RootCertStore::empty()).map(|tls| builder.with_tls_config(tls)),
+            // The system's certificates are read only where one is checked.
+            None => {
+                let trust = match scheme {
+                    "https" => Trust::System,
+                    _ => Trust::Nobody,
+                };
+                net::unguarded(trust).map_err(|error| {
+                    CommandError::new(format!("cannot prepare TLS for {base}: {error}"))
+                })?
+            }
         };
-        let builder = builder.map_err(|error| {
-            CommandError::new(format!("cannot prepare TLS for {base}: {error}"))
-        })?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIME_MAX));
-        let connector = builder.https_or_http().enable_http1().wrap_connector(tcp);
-        Ok(Self {
-            base,
-            key,
-            http: hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-                .build(connector),
-        })
+        Ok(Self { base, key, http })
     }
 
     /// A client of the admin API.
@@ -320,7 +294,7 @@ fn of_certificate(cause: &str) -> &'static str {
     }
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, CommandError> {
+fn trusting(path: &Path) -> Result<net::Client, CommandError> {
     let wrong = |why: String| {
         CommandError::new(format!(
             "cannot trust the certificates in {}: {why}",
@@ -328,11 +302,11 @@ fn roots(path: &Path) -> Result<RootCertStore, CommandError> {
         ))
     };
     let pem = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    trusted(&pem)
+    net::unguarded(Trust::Certificates(&pem))
         .map_err(|why| wrong(why).help("it is to be a file in PEM: -----BEGIN CERTIFICATE-----"))
 }
 
 /// The innermost cause, which is the one that says something: "connection refused".
-fn root(error: &dyn Error) -> String {
-    error.source().map_or_else(|| error.to_string(), root)
+fn root(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().unwrap_or(error).to_string()
 }
