@@ -35,7 +35,7 @@ pub use link::{Link, LinkStatus, SourceState};
 pub use log_limit::{LOG_EVERY, LogLimit};
 pub use source::{
     Acknowledgement, Arrival, Batch, Firings, Guarantee, Message, Plain, Source, SourceContext,
-    SourceError, SourceSettings, Verdict,
+    SourceError, SourceSettings, StoredPositions, Verdict,
 };
 pub use target::{
     Attempt, AttemptEnd, AttemptError, Delivery, TargetContext, TargetService, TargetSettings,

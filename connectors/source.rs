@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use pointsman_schemas::{Clock, Cursor, Event, EventBuilder, Name, Problem, Reject, Timestamp};
+use pointsman_schemas::{
+    Clock, Cursor, Event, EventBuilder, Name, PositionChange, PositionRow, Problem, Reject,
+    Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -98,6 +101,13 @@ pub struct Message {
     pub rejects: Vec<Reject>,
     /// Told what became of it.
     pub acknowledgement: Acknowledgement,
+    /// Rows of the source's position that change with it, stored in the same append. A message may
+    /// hold nothing else.
+    ///
+    /// No two messages of a batch change the same row. Batches with a cursor are stored one after
+    /// the other, and so are their rows; those without one may be stored side by side, so that of
+    /// two changes of one row under way at the same time either may hold.
+    pub positions: Vec<PositionChange>,
 }
 
 impl Message {
@@ -108,6 +118,18 @@ impl Message {
             arrivals: SmallVec::from_buf([Arrival::Event(Arc::new(event))]),
             rejects: Vec::new(),
             acknowledgement,
+            positions: Vec::new(),
+        }
+    }
+
+    /// A message that only changes rows of the source's position.
+    #[must_use]
+    pub fn position(positions: Vec<PositionChange>) -> Self {
+        Self {
+            arrivals: SmallVec::new(),
+            rejects: Vec::new(),
+            acknowledgement: Acknowledgement::None,
+            positions,
         }
     }
 }
@@ -300,6 +322,8 @@ pub struct SourceContext {
     pub tenant: Name,
     /// Where it stood when something of it was last stored.
     pub cursor: Option<Cursor>,
+    /// The rows of its position that are stored.
+    pub positions: Arc<dyn StoredPositions>,
     /// True where the rule file has an `event:` mapping: then what is no CloudEvent arrives as
     /// [`Arrival::Plain`].
     pub mapped: bool,
@@ -309,6 +333,17 @@ pub struct SourceContext {
     pub routes: Routes,
     /// Where it tells of its connection.
     pub link: Link,
+}
+
+/// The rows of a source's position, as they are stored when it opens.
+#[async_trait]
+pub trait StoredPositions: fmt::Debug + Send + Sync {
+    /// Returns rows in the order of their keys: those behind `after`, or from the first, at most
+    /// `limit`. Fewer than `limit` are the last.
+    ///
+    /// # Errors
+    /// Why they cannot be read now, in words.
+    async fn page(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<PositionRow>, String>;
 }
 
 /// The fingerprint of what gives a source's position its meaning, for [`Cursor::fingerprint`]: the

@@ -2,6 +2,7 @@
 
 mod log;
 mod source;
+mod stored;
 mod target;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 
 pub(crate) use log::Log;
 pub(crate) use source::{SourceFixture, next_within, open, sources};
+pub(crate) use stored::Stored;
 pub(crate) use target::{Received, TargetFixture, attempt, context, targets};
 
 /// An event with JSON data, a subject and an extension.

@@ -463,6 +463,7 @@ impl Folder {
             arrivals,
             rejects,
             acknowledgement: Acknowledgement::None,
+            positions: Vec::new(),
         }
     }
 

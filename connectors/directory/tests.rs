@@ -407,6 +407,7 @@ fn context() -> SourceContext {
         name: pointsman_schemas::Name::new("suite").unwrap(),
         tenant: pointsman_schemas::Name::default_tenant(),
         cursor: None,
+        positions: crate::suite::Stored::default().positions(),
         mapped: false,
         clock: Arc::new(SystemClock),
         routes: crate::listener::Routes::default(),

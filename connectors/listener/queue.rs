@@ -57,6 +57,7 @@ impl Queue {
             arrivals,
             rejects: Vec::new(),
             acknowledgement,
+            positions: Vec::new(),
         })
         .await
     }

@@ -362,6 +362,7 @@ impl Puller {
                 arrivals: SmallVec::new(),
                 rejects: vec![found.reject],
                 acknowledgement,
+                positions: Vec::new(),
             });
         }
     }
@@ -539,6 +540,7 @@ impl Puller {
             arrivals,
             rejects,
             acknowledgement,
+            positions: Vec::new(),
         });
     }
 

@@ -192,6 +192,7 @@ impl Source for Subscribed {
                 arrivals,
                 rejects,
                 acknowledgement: Acknowledgement::None,
+                positions: Vec::new(),
             });
             if messages.len() < BATCH_MESSAGES_MAX {
                 next = self.subscriber.next().now_or_never().flatten();

@@ -141,6 +141,7 @@ fn context() -> SourceContext {
         name,
         tenant: Name::default_tenant(),
         cursor: None,
+        positions: crate::suite::Stored::default().positions(),
         mapped: false,
         clock,
         routes: Routes::default(),

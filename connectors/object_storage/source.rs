@@ -454,6 +454,7 @@ async fn message(
         arrivals,
         rejects,
         acknowledgement,
+        positions: Vec::new(),
     })
 }
 

@@ -814,6 +814,7 @@ async fn a_store_that_calls_is_answered_once_what_it_tells_is_stored() {
         link: Link::new(name.clone(), Arc::clone(&clock)),
         tenant: pointsman_schemas::Name::default_tenant(),
         cursor: None,
+        positions: crate::suite::Stored::default().positions(),
         mapped: false,
         clock,
         routes: served.routes.clone(),

@@ -439,6 +439,7 @@ impl Consuming {
             arrivals,
             rejects,
             acknowledgement,
+            positions: Vec::new(),
         }
     }
 }

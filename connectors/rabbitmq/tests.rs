@@ -171,6 +171,7 @@ fn context() -> (crate::SourceContext, Link) {
         name,
         tenant: pointsman_schemas::Name::default_tenant(),
         cursor: None,
+        positions: crate::suite::Stored::default().positions(),
         mapped: false,
         clock,
         routes: crate::listener::Routes::default(),

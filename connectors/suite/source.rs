@@ -10,10 +10,11 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::Stored;
 use crate::listener::Routes;
 use crate::{
-    Acknowledgement, Arrival, Batch, Link, Source, SourceContext, SourceError, SourceSettings,
-    Verdict, connector,
+    Acknowledgement, Arrival, Batch, Link, Message, Source, SourceContext, SourceError,
+    SourceSettings, Verdict, connector,
 };
 
 /// Longer than anything takes, also on a busy machine.
@@ -73,15 +74,17 @@ fn parse(kind: &str, settings: &Value) -> Result<Box<dyn SourceSettings>, String
 /// Opens a source of the fixture.
 pub(crate) async fn open<F: SourceFixture>(
     fixture: &F,
-    cursor: Option<Cursor>,
+    stored: impl Into<Stored>,
     mapped: bool,
 ) -> Box<dyn Source> {
+    let stored = stored.into();
     let (name, tenant) = (Name::new("suite").unwrap(), Name::default_tenant());
     let link = Link::new(name.clone(), fixture.clock());
     let context = SourceContext {
         name,
         tenant,
-        cursor,
+        positions: stored.positions(),
+        cursor: stored.cursor,
         mapped,
         clock: fixture.clock(),
         routes: fixture.routes(),
@@ -106,7 +109,6 @@ pub(crate) async fn next_within(
 #[derive(Default)]
 struct Read {
     events: Vec<Arc<Event>>,
-    cursor: Option<Cursor>,
     acknowledgements: Vec<Acknowledgement>,
 }
 
@@ -115,6 +117,7 @@ async fn read(
     source: &mut dyn Source,
     count: usize,
     batch_max: usize,
+    stored: &mut Stored,
     chance: &mut StdRng,
 ) -> Read {
     let mut read = Read::default();
@@ -128,6 +131,7 @@ async fn read(
             continue;
         };
         let batch = batch.unwrap();
+        stored.store(&batch);
         assert!(
             batch.messages.len() <= batch_max,
             "a batch of {} messages",
@@ -139,7 +143,9 @@ async fn read(
         );
         for message in batch.messages {
             assert!(
-                !message.arrivals.is_empty() || !message.rejects.is_empty(),
+                !message.arrivals.is_empty()
+                    || !message.rejects.is_empty()
+                    || !message.positions.is_empty(),
                 "an empty message"
             );
             for arrival in message.arrivals {
@@ -150,7 +156,6 @@ async fn read(
             }
             read.acknowledgements.push(message.acknowledgement);
         }
-        read.cursor = batch.cursor.or(read.cursor);
     }
     read
 }
@@ -174,15 +179,28 @@ pub(crate) async fn sources<F: SourceFixture>(fixture: &mut F) {
 
     // What a source has to say before anything happens is how far it has read.
     let mut source = open(fixture, None, false).await;
-    let mut first_cursor = None;
+    let mut stored = Stored::default();
     while let Some(batch) = next_within(&mut *source, QUIET).await {
         let batch = batch.unwrap();
-        assert!(batch.messages.is_empty(), "nothing has happened: {batch:?}");
-        first_cursor = batch.cursor;
+        let is_empty =
+            |message: &Message| message.arrivals.is_empty() && message.rejects.is_empty();
+        assert!(
+            batch.messages.iter().all(is_empty),
+            "nothing has happened: {batch:?}"
+        );
+        stored.store(&batch);
     }
 
     let expect = fixture.happen(batch_max.min(30) + 5).await;
-    let first = read(&mut *source, expect.len(), batch_max, &mut chance).await;
+    let first_cursor = stored.cursor.clone();
+    let first = read(
+        &mut *source,
+        expect.len(),
+        batch_max,
+        &mut stored,
+        &mut chance,
+    )
+    .await;
     assert_eq!(
         identities(fixture, &first.events),
         sorted(expect),
@@ -195,7 +213,15 @@ pub(crate) async fn sources<F: SourceFixture>(fixture: &mut F) {
     for acknowledgement in acknowledgements.by_ref().take(3) {
         acknowledgement.tell(Verdict::Stored).await;
     }
-    let second = read(&mut *source, expect.len(), batch_max, &mut chance).await;
+    stored.cursor = None;
+    let second = read(
+        &mut *source,
+        expect.len(),
+        batch_max,
+        &mut stored,
+        &mut chance,
+    )
+    .await;
     assert_eq!(
         identities(fixture, &second.events),
         sorted(expect),
@@ -224,8 +250,8 @@ pub(crate) async fn sources<F: SourceFixture>(fixture: &mut F) {
     }
     drop(source);
 
-    if let Some(cursor) = second.cursor.filter(|_| fixture.is_read_by_cursor()) {
-        cursors_are_kept(fixture, &*settings, cursor, &mut chance).await;
+    if stored.cursor.is_some() && fixture.is_read_by_cursor() {
+        cursors_are_kept(fixture, &*settings, stored, &mut chance).await;
     } else if fixture.is_read_by_cursor() {
         assert_eq!(first_cursor, None, "a source has a cursor or it has none");
     }
@@ -255,13 +281,14 @@ pub(crate) async fn sources<F: SourceFixture>(fixture: &mut F) {
 async fn cursors_are_kept<F: SourceFixture>(
     fixture: &mut F,
     settings: &dyn SourceSettings,
-    cursor: Cursor,
+    stored: Stored,
     chance: &mut StdRng,
 ) {
     let batch_max = fixture.batch_messages_max();
     let expect = sorted(fixture.happen(7).await);
-    let mut source = open(fixture, Some(cursor.clone()), false).await;
-    let third = read(&mut *source, expect.len(), batch_max, chance).await;
+    let mut source = open(fixture, stored.clone(), false).await;
+    let mut later = stored.clone();
+    let third = read(&mut *source, expect.len(), batch_max, &mut later, chance).await;
     assert_eq!(
         identities(fixture, &third.events),
         expect,
@@ -270,8 +297,9 @@ async fn cursors_are_kept<F: SourceFixture>(
     drop(source);
 
     // As after a crash between handing over and storing.
-    let mut source = open(fixture, Some(cursor.clone()), false).await;
-    let again = read(&mut *source, expect.len(), batch_max, chance).await;
+    let mut source = open(fixture, stored.clone(), false).await;
+    let mut later = stored.clone();
+    let again = read(&mut *source, expect.len(), batch_max, &mut later, chance).await;
     assert_eq!(identities(fixture, &again.events), expect);
     if settings.has_stable_ids() {
         let ids = |read: &Read| {
@@ -291,6 +319,7 @@ async fn cursors_are_kept<F: SourceFixture>(
     }
     drop(source);
 
+    let cursor = stored.cursor.clone().unwrap();
     for (what, position) in [
         ("of another configuration", None),
         ("that is damaged", Some(Bytes::from_static(b"\xff\0{"))),
@@ -300,11 +329,15 @@ async fn cursors_are_kept<F: SourceFixture>(
         } else {
             !cursor.fingerprint
         };
-        let stored = Cursor {
+        let of_another = Cursor {
             fingerprint,
             position: position.unwrap_or_else(|| cursor.position.clone()),
         };
-        let mut source = open(fixture, Some(stored), false).await;
+        let of_another = Stored {
+            cursor: Some(of_another),
+            ..stored.clone()
+        };
+        let mut source = open(fixture, of_another, false).await;
         let refused = next_within(&mut *source, SOON).await.unwrap();
         assert!(
             matches!(refused, Err(SourceError::CursorMismatch(_))),

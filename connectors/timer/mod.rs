@@ -520,6 +520,7 @@ impl Timer {
                 arrivals: [arrival].into(),
                 rejects: Vec::new(),
                 acknowledgement: Acknowledgement::None,
+                positions: Vec::new(),
             });
             batch.cursor = Some(self.cursor(scheduled));
         }

@@ -42,6 +42,7 @@ fn context(served: &Served, name: &str, mapped: bool) -> SourceContext {
         name: Name::new(name).unwrap(),
         tenant: Name::default_tenant(),
         cursor: None,
+        positions: crate::suite::Stored::default().positions(),
         mapped,
         clock: Arc::new(Stopped),
         routes: served.routes.clone(),

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use pointsman_connectors::listener::Routes;
-use pointsman_connectors::{Guarantee, Link, Source, SourceContext, SourceError, SourceSettings};
-use pointsman_schemas::{Backoff, Clock, Name, backoff::spread};
+use pointsman_connectors::{
+    Guarantee, Link, Source, SourceContext, SourceError, SourceSettings, StoredPositions,
+};
+use pointsman_schemas::{Backoff, Clock, Name, PositionRow, backoff::spread};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -227,10 +230,16 @@ impl Sources {
             let reader = reader.with_stable_ids(settings.has_stable_ids());
             AnyIntake::Bus(Box::new(Intake::new(reader, Arc::clone(&self.journal))))
         };
+        let positions = JournalPositions {
+            journal: Arc::clone(&self.journal),
+            tenant: tenant.clone(),
+            source: name.clone(),
+        };
         let context = SourceContext {
             name,
             tenant,
             cursor: None,
+            positions: Arc::new(positions),
             mapped,
             clock: Arc::clone(&self.clock),
             routes: self.routes.clone(),
@@ -340,6 +349,23 @@ impl Keeper {
             AnyIntake::Pipe(intake) => intake.run(&mut *source, &self.stop).await,
         };
         ended.map_err(Ended::Source)
+    }
+}
+
+/// The rows of one source's position in the journal.
+#[derive(Debug)]
+struct JournalPositions {
+    journal: Arc<dyn Journal>,
+    tenant: Name,
+    source: Name,
+}
+
+#[async_trait]
+impl StoredPositions for JournalPositions {
+    async fn page(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<PositionRow>, String> {
+        let (tenant, source) = (&self.tenant, &self.source);
+        let page = self.journal.positions(tenant, source, after, limit).await;
+        page.map_err(|error| error.to_string())
     }
 }
 

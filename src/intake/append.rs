@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pointsman_connectors::{Acknowledgement, Verdict};
 use pointsman_journal::{Append, Appended, DeadReason, Entry, Journal, JournalError, NewDead};
-use pointsman_schemas::{Cursor, Name, Reject, SubscriptionNumber};
+use pointsman_schemas::{Cursor, Name, PositionChange, Reject, SubscriptionNumber};
 
 use super::STORE_AGAIN;
 use super::reader::ReadMessage;
@@ -130,7 +130,12 @@ impl Appender {
             .flat_map(|pending| &pending.rejects)
             .cloned()
             .collect();
-        if entries.is_empty() && rejects.is_empty() && cursor.is_none() {
+        let positions: Vec<PositionChange> = group
+            .iter()
+            .flat_map(|pending| &pending.positions)
+            .cloned()
+            .collect();
+        if entries.is_empty() && rejects.is_empty() && positions.is_empty() && cursor.is_none() {
             return Ok(());
         }
         let unmatched = entries
@@ -144,7 +149,7 @@ impl Appender {
             entries,
             rejects,
             cursor,
-            positions: Vec::new(),
+            positions,
         };
         let begin = Instant::now();
         let appended = self.journal.append(append).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pointsman_connectors::{Acknowledgement, Arrival, Message, Plain, Verdict};
 use pointsman_journal::Entry;
 use pointsman_rules::{Document, EventMapping, Node};
-use pointsman_schemas::{Data, DataKind, Event, Name, Reject, SubscriptionNumber};
+use pointsman_schemas::{Data, DataKind, Event, Name, PositionChange, Reject, SubscriptionNumber};
 
 use crate::router::Matcher;
 use crate::telemetry::metrics::SourceMetrics;
@@ -32,6 +32,7 @@ pub(crate) struct ReadMessage {
     pub(crate) entries: Vec<Entry>,
     pub(crate) rejects: Vec<Reject>,
     pub(crate) acknowledgement: Acknowledgement,
+    pub(crate) positions: Vec<PositionChange>,
 }
 
 impl MessageReader {
@@ -76,6 +77,7 @@ impl MessageReader {
             arrivals,
             mut rejects,
             mut acknowledgement,
+            positions,
         } = message;
         let mut entries = Vec::with_capacity(arrivals.len());
         for arrival in arrivals {
@@ -108,6 +110,7 @@ impl MessageReader {
             entries,
             rejects,
             acknowledgement,
+            positions,
         })
     }
 

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pointsman_connectors::{Acknowledgement, Arrival, Message, Plain, Verdict};
-use pointsman_schemas::{Event, Name, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Event, Name, PositionChange, SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -100,6 +100,7 @@ fn plain(id: &str, acknowledgement: Acknowledgement) -> Message {
         arrivals: SmallVec::from_iter([Arrival::Plain(Box::new(plain))]),
         rejects: Vec::new(),
         acknowledgement,
+        positions: Vec::new(),
     }
 }
 
@@ -327,6 +328,44 @@ async fn what_nobody_hands_over_again_is_held_until_there_is_room_and_its_cursor
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(journal.cursor(&tenant, &source).await.unwrap(), cursor("b"));
     running.stop().await;
+}
+
+#[tokio::test]
+async fn rows_of_a_position_are_stored_with_their_message_alone() {
+    let journal = journal(u64::MAX);
+    let full = Backlog {
+        max: 1,
+        dead_when_full: false,
+    };
+    let number = subscription(&journal, Some(full)).await;
+    let changing = |(message, verdict): (Message, _), key: &'static str| {
+        let change = |key: &'static str| PositionChange {
+            key: Bytes::from_static(key.as_bytes()),
+            value: Some(Bytes::new()),
+        };
+        let positions = vec![change(key)];
+        (
+            Message {
+                positions,
+                ..message
+            },
+            verdict,
+        )
+    };
+    let (first, stored) = changing(called(event("1")), "first");
+    let (second, refused) = changing(called(event("2")), "second");
+    let (mut third, alone) = changing(called(event("3")), "third");
+    third.arrivals.clear();
+    let batches = vec![batch(vec![first]), batch(vec![second, third])];
+    let running = start(&journal, vec![number], batches);
+    assert_eq!(stored.await, Ok(Verdict::Stored));
+    assert_eq!(refused.await, Ok(Verdict::Later(FULL_RETRY_AFTER)));
+    assert_eq!(alone.await, Ok(Verdict::Stored));
+    running.stop().await;
+    let (tenant, source) = (Name::default_tenant(), Name::new("script").unwrap());
+    let rows = journal.positions(&tenant, &source, None, 9).await.unwrap();
+    let keys: Vec<_> = rows.iter().map(|row| &row.key[..]).collect();
+    assert_eq!(keys, [&b"first"[..], b"third"]);
 }
 
 #[tokio::test]

@@ -241,6 +241,7 @@ impl PipeIntake {
             entries,
             rejects,
             acknowledgement,
+            positions,
         } = read;
         let (events, unmatched) = (
             entries.len(),
@@ -272,6 +273,7 @@ impl PipeIntake {
                 acknowledgement,
                 deliveries: Vec::new(),
                 rejects: Vec::new(),
+                positions: Vec::new(),
                 goes_back: true,
             };
         }
@@ -281,6 +283,7 @@ impl PipeIntake {
             acknowledgement,
             deliveries,
             rejects,
+            positions,
             goes_back: false,
         }
     }
@@ -296,9 +299,10 @@ impl PipeIntake {
                 .acknowledgements
                 .push(Box::pin(acknowledgement.tell(verdict)));
         }
-        self.work
-            .writes
-            .push(std::mem::take(&mut source.writes), source.cursor.take());
+        self.work.writes.push(
+            std::mem::take(&mut source.writes),
+            std::mem::take(&mut source.progress),
+        );
     }
 
     fn handle_step(&mut self, step: Step) {

@@ -8,11 +8,11 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use pointsman_connectors::{Acknowledgement, Verdict};
-use pointsman_schemas::{Cursor, Name, SubscriptionNumber};
+use pointsman_schemas::{Cursor, Name, PositionChange, SubscriptionNumber};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::writes::PendingWrite;
+use super::writes::{PendingWrite, Progress};
 use super::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
 
 /// The messages of one source that are not acknowledged.
@@ -31,8 +31,8 @@ pub(super) struct SourceState {
     bytes: usize,
     pub(super) acknowledgements: Vec<(Acknowledgement, Verdict)>,
     pub(super) writes: Vec<PendingWrite>,
-    /// The newest cursor that may be stored.
-    pub(super) cursor: Option<Cursor>,
+    /// What may be stored of the source's position.
+    pub(super) progress: Progress,
     /// Until when deliveries may wait in memory, with their sequences, where their source sets a
     /// time.
     pub(super) until: BTreeSet<(Instant, u64)>,
@@ -45,6 +45,8 @@ struct OpenMessage {
     acknowledgement: Acknowledgement,
     parts: usize,
     batch: u64,
+    /// What changes in the source's position once it has ended.
+    positions: Vec<PositionChange>,
     /// True where some of it goes back: then all of it does.
     goes_back: bool,
 }
@@ -54,9 +56,9 @@ struct OpenBatch {
     number: u64,
     /// Messages that have not ended.
     open: usize,
-    /// True where something of it has gone back: no cursor from here on may be stored.
+    /// True where something of it has gone back: nothing from here on may be stored.
     is_lost: bool,
-    cursor: Option<Cursor>,
+    progress: Progress,
 }
 
 impl OpenBatch {
@@ -79,7 +81,7 @@ impl SourceState {
             bytes: 0,
             acknowledgements: Vec::new(),
             writes: Vec::new(),
-            cursor: None,
+            progress: Progress::default(),
             until: BTreeSet::new(),
             moving: HashMap::new(),
         }
@@ -102,20 +104,25 @@ impl SourceState {
             number: self.last,
             open: 1,
             is_lost: false,
-            cursor: None,
+            progress: Progress::default(),
         });
         self.last
     }
 
     pub(super) fn end_batch(&mut self, number: u64, cursor: Option<Cursor>) {
         if let Some(batch) = self.batches.back_mut() {
-            batch.cursor = cursor;
+            batch.progress.cursor = cursor;
         }
-        self.message_ended(number, false);
+        self.message_ended(number, false, Vec::new());
     }
 
     /// Adds a message; it has one part until [`SourceState::part_ended`].
-    pub(super) fn begin_message(&mut self, batch: u64, acknowledgement: Acknowledgement) -> u64 {
+    pub(super) fn begin_message(
+        &mut self,
+        batch: u64,
+        acknowledgement: Acknowledgement,
+        positions: Vec<PositionChange>,
+    ) -> u64 {
         self.last += 1;
         if let Some(batch) = self.batches.back_mut() {
             batch.open += 1;
@@ -126,6 +133,7 @@ impl SourceState {
                 acknowledgement,
                 parts: 0,
                 batch,
+                positions,
                 goes_back: false,
             },
         );
@@ -153,16 +161,28 @@ impl SourceState {
         if open.parts > 0 {
             return;
         }
+        let is_acknowledged = !matches!(open.acknowledgement, Acknowledgement::None);
+        if is_acknowledged && !open.goes_back && !open.positions.is_empty() {
+            // Its source would not hand it over again: what it changes is stored before that.
+            let positions = std::mem::take(&mut open.positions);
+            self.begin_part(message, 0);
+            self.writes.push(PendingWrite {
+                positions,
+                ..PendingWrite::of(message, self.origin.clone())
+            });
+            return;
+        }
         let Some(OpenMessage {
             acknowledgement,
             batch,
             goes_back,
+            positions,
             ..
         }) = self.messages.remove(&message)
         else {
             return;
         };
-        if !matches!(acknowledgement, Acknowledgement::None) {
+        if is_acknowledged {
             self.acknowledgements.push((
                 acknowledgement,
                 if goes_back {
@@ -172,7 +192,7 @@ impl SourceState {
                 },
             ));
         }
-        self.message_ended(batch, goes_back);
+        self.message_ended(batch, goes_back, positions);
     }
 
     /// By when a message's source wants the verdict.
@@ -208,7 +228,7 @@ impl SourceState {
         self.batches.clear();
     }
 
-    fn message_ended(&mut self, batch: u64, goes_back: bool) {
+    fn message_ended(&mut self, batch: u64, goes_back: bool, positions: Vec<PositionChange>) {
         let Ok(index) = self
             .batches
             .binary_search_by_key(&batch, |batch| batch.number)
@@ -220,6 +240,8 @@ impl SourceState {
         };
         batch.open -= 1;
         batch.is_lost |= goes_back;
+        let changes = positions.into_iter().map(|one| (one.key, one.value));
+        batch.progress.positions.extend(changes);
         if batch.has_ended() {
             self.batch_ended(index);
         }
@@ -241,7 +263,7 @@ impl SourceState {
             self.merge(index - 1);
         }
         while let Some(batch) = self.batches.pop_front_if(|batch| batch.has_ended()) {
-            self.cursor = batch.cursor.or(self.cursor.take());
+            self.progress.add(batch.progress);
             self.wake.notify_one();
         }
     }
@@ -252,7 +274,7 @@ impl SourceState {
             return;
         };
         if let Some(batch) = self.batches.get_mut(index) {
-            batch.cursor = next.cursor.or(batch.cursor.take());
+            batch.progress.add(next.progress);
         }
     }
 }

@@ -106,6 +106,7 @@ impl Mapper {
                 arrivals: smallvec::smallvec![arrival],
                 rejects: Vec::new(),
                 acknowledgement: Acknowledgement::None,
+                positions: Vec::new(),
             },
             Err(error) => rejected(line, format!("the line is no event: {error}")),
         })
@@ -199,5 +200,6 @@ fn rejected(raw: Bytes, reason: String) -> Message {
         arrivals: smallvec::SmallVec::new(),
         rejects: vec![Reject { raw, reason }],
         acknowledgement: Acknowledgement::None,
+        positions: Vec::new(),
     }
 }

@@ -114,6 +114,7 @@ fn context(cursor: Option<Cursor>, mapped: bool) -> SourceContext {
         name,
         tenant: Name::default_tenant(),
         cursor,
+        positions: crate::suite::Stored::default().positions(),
         mapped,
         clock,
         routes: Routes::default(),

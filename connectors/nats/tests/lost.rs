@@ -246,6 +246,7 @@ async fn a_consumer_with_priority_groups_is_refused(release: NatsRelease) {
 async fn open_at(given: Value, cursor: Option<Cursor>) -> (Box<dyn Source>, Link) {
     let context = SourceContext {
         cursor,
+        positions: crate::suite::Stored::default().positions(),
         ..context()
     };
     let link = context.link.clone();

@@ -167,12 +167,9 @@ impl PipeQueues {
         }
         let moves_delivery_of = original.dead.as_ref().map(|dead| dead.subscription);
         let mut own = PendingWrite {
-            message: delivery.message,
-            origin: delivery.origin.clone(),
-            entries: Vec::new(),
-            rejects: Vec::new(),
             bytes: delivery.event.size_bytes(),
             moves_delivery_of,
+            ..PendingWrite::of(delivery.message, delivery.origin.clone())
         };
         if let Some(subscription) = moves_delivery_of {
             *source.moving.entry(subscription).or_default() += 1;
@@ -191,14 +188,11 @@ impl PipeQueues {
                     .chain(rejects.iter().map(|one| one.raw.len()))
                     .sum();
                 source.begin_part(delivery.message, bytes);
-                let message = delivery.message;
                 source.writes.push(PendingWrite {
-                    message,
-                    origin,
                     entries,
                     rejects,
                     bytes,
-                    moves_delivery_of: None,
+                    ..PendingWrite::of(delivery.message, origin)
                 });
             }
         }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use pointsman_connectors::Acknowledgement;
 use pointsman_journal::queue;
-use pointsman_schemas::{Cursor, Event, Name, Reject, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{
+    Cursor, Event, Name, PositionChange, Reject, SubscriptionNumber, Timestamp,
+};
 use tokio::sync::Notify;
 
 use super::{PendingDelivery, PipeQueues, SourceKey, SubscriptionState};
@@ -18,6 +20,8 @@ pub(in crate::pipes) struct Offered {
     /// Each event with its subscription and order key.
     pub(in crate::pipes) deliveries: Vec<(Arc<Event>, SubscriptionNumber, Option<u64>)>,
     pub(in crate::pipes) rejects: Vec<Reject>,
+    /// What changes in the source's position with it.
+    pub(in crate::pipes) positions: Vec<PositionChange>,
     /// True where it is not accepted.
     pub(in crate::pipes) goes_back: bool,
 }
@@ -78,24 +82,22 @@ impl PipeQueues {
             acknowledgement,
             deliveries,
             rejects,
+            positions,
             goes_back,
         } in messages
         {
             let Some(source) = self.sources.get_mut(&key) else {
                 return;
             };
-            let message = source.begin_message(batch, acknowledgement);
+            let message = source.begin_message(batch, acknowledgement, positions);
             if !rejects.is_empty() {
                 let bytes = rejects.iter().map(|reject| reject.raw.len()).sum();
                 source.begin_part(message, bytes);
-                let (origin, entries) = (source.origin.clone(), Vec::new());
+                let origin = source.origin.clone();
                 source.writes.push(PendingWrite {
-                    message,
-                    origin,
-                    entries,
                     rejects,
                     bytes,
-                    moves_delivery_of: None,
+                    ..PendingWrite::of(message, origin)
                 });
             }
             for (event, subscription, order_key) in deliveries {

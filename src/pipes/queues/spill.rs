@@ -103,12 +103,10 @@ impl PipeQueues {
         };
         *source.moving.entry(delivery.subscription).or_default() += 1;
         source.writes.push(PendingWrite {
-            message: delivery.message,
-            origin: delivery.origin,
             bytes: delivery.event.size_bytes(),
             entries: vec![entry],
-            rejects: Vec::new(),
             moves_delivery_of: Some(delivery.subscription),
+            ..PendingWrite::of(delivery.message, delivery.origin)
         });
         source.wake.notify_one();
         self.spilled += 1;

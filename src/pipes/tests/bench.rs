@@ -15,7 +15,8 @@ use pointsman_connectors::{
     SourceError, Verdict,
 };
 use pointsman_schemas::{
-    Backoff, Class, Clock, Cursor, Event, Name, Outcome, SubscriptionNumber, Timestamp,
+    Backoff, Class, Clock, Cursor, Event, Name, Outcome, PositionChange, SubscriptionNumber,
+    Timestamp,
 };
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
@@ -302,6 +303,7 @@ impl Bench {
             arrivals: arrivals.collect(),
             rejects: Vec::new(),
             acknowledgement,
+            positions: Vec::new(),
         }
     }
 
@@ -311,11 +313,13 @@ impl Bench {
             arrivals,
             rejects,
             acknowledgement,
+            positions,
         } = self.message(events);
         Message {
             arrivals,
             rejects,
             acknowledgement: acknowledgement.by(tokio::time::Instant::now() + within),
+            positions,
         }
     }
 
@@ -391,6 +395,22 @@ impl Bench {
             .unwrap()
             .map(|cursor| cursor.position)
     }
+
+    /// The keys of the rows that are stored of the source's position.
+    pub(super) async fn positions(&self) -> Vec<Bytes> {
+        let (tenant, source) = (Name::default_tenant(), name("source"));
+        let rows = self.inner.positions(&tenant, &source, None, 10_000).await;
+        rows.unwrap().into_iter().map(|row| row.key).collect()
+    }
+}
+
+/// Rows of a position with these keys.
+pub(super) fn rows(keys: &[&str]) -> Vec<PositionChange> {
+    let change = |key: &&str| PositionChange {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Some(Bytes::new()),
+    };
+    keys.iter().map(change).collect()
 }
 
 impl Taking {

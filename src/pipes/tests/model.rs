@@ -113,6 +113,7 @@ impl Play {
                 acknowledgement,
                 deliveries,
                 rejects: Vec::new(),
+                positions: Vec::new(),
                 goes_back: false,
             }
         });

@@ -1,0 +1,62 @@
+//! What is stored of a source, as the journal keeps it.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pointsman_schemas::{Cursor, PositionRow};
+
+use crate::{Batch, StoredPositions};
+
+/// Cursor and rows of one source.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stored {
+    pub(crate) cursor: Option<Cursor>,
+    pub(crate) rows: BTreeMap<Bytes, Bytes>,
+}
+
+impl From<Option<Cursor>> for Stored {
+    fn from(cursor: Option<Cursor>) -> Self {
+        Self {
+            cursor,
+            rows: BTreeMap::new(),
+        }
+    }
+}
+
+impl Stored {
+    /// Stores what a batch says, as one that is stored whole.
+    pub(crate) fn store(&mut self, batch: &Batch) {
+        let changes = batch.messages.iter().flat_map(|message| &message.positions);
+        for change in changes {
+            match &change.value {
+                Some(value) => drop(self.rows.insert(change.key.clone(), value.clone())),
+                None => drop(self.rows.remove(&change.key)),
+            }
+        }
+        self.cursor = batch.cursor.clone().or(self.cursor.take());
+    }
+
+    /// The rows, for a source that opens.
+    pub(crate) fn positions(&self) -> Arc<dyn StoredPositions> {
+        Arc::new(Rows(self.rows.clone()))
+    }
+}
+
+#[derive(Debug)]
+struct Rows(BTreeMap<Bytes, Bytes>);
+
+#[async_trait]
+impl StoredPositions for Rows {
+    async fn page(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<PositionRow>, String> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = self.0.range::<[u8], _>((from, Bound::Unbounded));
+        let row = |(key, value): (&Bytes, &Bytes)| PositionRow {
+            key: key.clone(),
+            value: value.clone(),
+        };
+        Ok(rows.take(limit).map(row).collect())
+    }
+}
