@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pointsman_fuzz::{check_places, event, parts};
-use pointsman_rules::{Condition, Document, Origin, OriginSet, Rule, RuleSet, Scratch};
+use pointsman_rules::{Condition, Document, Filter, Origin, OriginSet, Rule, RuleSet, Scratch};
 
 fuzz_target!(|input: &[u8]| {
     let Some((text, rest)) = parts(input) else {
@@ -21,9 +21,7 @@ fuzz_target!(|input: &[u8]| {
     let holds = condition.holds(&Document::event(&event), &mut scratch);
     let rule = Rule {
         from: OriginSet::all_but(&[]),
-        pattern: None,
-        condition: Some(condition),
-        filters: None,
+        filter: Filter::from(condition),
     };
     RuleSet::compile(vec![rule]).matches_into(Origin(0), &event, &mut scratch, &mut found);
     assert_eq!(holds, !found.is_empty());

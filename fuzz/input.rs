@@ -1,7 +1,7 @@
 //! What the targets share: inputs cut into parts, and what is made of them.
 
 use bytes::Bytes;
-use pointsman_rules::{Condition, Filters, OriginSet, Pattern, Rule};
+use pointsman_rules::{Condition, Filter, Filters, OriginSet, Pattern, Rule};
 use pointsman_schemas::{Data, DataKind, Event, Problem, json};
 use serde_json::Value;
 
@@ -39,18 +39,20 @@ pub fn rule(raw: &Value) -> Option<Rule> {
         |raw: &Value| Filters::compile(&serde_json::from_value::<Vec<_>>(raw.clone()).ok()?).ok();
     Some(Rule {
         from: OriginSet::all_but(&[]),
-        pattern: raw
-            .get("match")
-            .map(|raw| Pattern::compile(raw).ok())
-            .map_or(Some(None), |compiled| compiled.map(Some))?,
-        condition: raw
-            .get("where")
-            .map(|raw| Condition::parse(raw.as_str()?).ok())
-            .map_or(Some(None), |compiled| compiled.map(Some))?,
-        filters: raw
-            .get("filters")
-            .map(compile_filters)
-            .map_or(Some(None), |compiled| compiled.map(Some))?,
+        filter: Filter {
+            pattern: raw
+                .get("match")
+                .map(|raw| Pattern::compile(raw).ok())
+                .map_or(Some(None), |compiled| compiled.map(Some))?,
+            condition: raw
+                .get("where")
+                .map(|raw| Condition::parse(raw.as_str()?).ok())
+                .map_or(Some(None), |compiled| compiled.map(Some))?,
+            filters: raw
+                .get("filters")
+                .map(compile_filters)
+                .map_or(Some(None), |compiled| compiled.map(Some))?,
+        },
     })
 }
 

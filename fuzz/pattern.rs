@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pointsman_rules::{Criteria, Document, Pattern, Scratch, explain};
+use pointsman_rules::{Document, Pattern, Scratch, explain};
 
 fuzz_target!(|text: &[u8]| {
     let Ok(pattern) = serde_json::from_slice(text) else {
@@ -15,16 +15,6 @@ fuzz_target!(|text: &[u8]| {
         Document::json(text),
     ) {
         let matches = pattern.matches(&document, &mut Scratch::default());
-        assert_eq!(
-            explain(
-                Criteria {
-                    pattern: Some(&pattern),
-                    ..Criteria::default()
-                },
-                &document
-            )
-            .matches,
-            matches
-        );
+        assert_eq!(explain(&pattern.into(), &document).matches, matches);
     }
 });

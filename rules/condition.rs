@@ -17,12 +17,15 @@ use jsonpath_rust::parser::model::{
 use jsonpath_rust::parser::parse_json_path;
 use pointsman_schemas::Problem;
 
+use crate::comparator::Comparator;
+use crate::document::Step;
 use crate::fields::{FieldId, FieldsBuilder, ROOT};
+use crate::i_regexp;
 use crate::literal;
 use crate::number::Number;
-use crate::path::{Path, Step, check_filter, check_text, parse_problem, query_text};
+use crate::path::{Path, check_filter, check_text, parse_problem, query_text};
 
-pub(crate) use evaluate::{Look, regex as compile_regex};
+pub(crate) use evaluate::Look;
 
 /// How deep a field may lie to be numbered; the few that lie deeper are looked up by name.
 const DEPTH_MAX: usize = 64;
@@ -50,29 +53,6 @@ pub(crate) enum Expression {
         pattern: Regex,
         whole: bool,
     },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Comparator {
-    Equal,
-    Unequal,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-}
-
-impl Comparator {
-    /// What it is with its sides changed.
-    pub(crate) fn turned(self) -> Self {
-        match self {
-            Self::Less => Self::Greater,
-            Self::LessOrEqual => Self::GreaterOrEqual,
-            Self::Greater => Self::Less,
-            Self::GreaterOrEqual => Self::LessOrEqual,
-            same => same,
-        }
-    }
 }
 
 /// A value to compare.
@@ -390,7 +370,7 @@ impl Compiler<'_> {
         let (text, pattern) = (self.argument(text), self.argument(pattern));
         let pattern = match pattern? {
             Operand::Text(pattern) => {
-                match evaluate::regex(&pattern, whole, evaluate::REGEX_BYTES_MAX) {
+                match i_regexp::compile(&pattern, whole, evaluate::REGEX_BYTES_MAX) {
                     Ok(regex) => Regex::Known(Box::new(regex), pattern),
                     Err(error) => {
                         let reason = error.to_string();

@@ -10,7 +10,6 @@ use pointsman_schemas::{AttributeValue, DataKind, Event, InvalidEvent, Timestamp
 use serde_json::{Map, Value};
 
 use crate::json;
-use crate::path::Step;
 
 /// A JSON document over borrowed parts.
 ///
@@ -66,6 +65,13 @@ impl<'d> Outlined<'d> {
             Some((std::mem::replace(&mut at, item.next()), item))
         })
     }
+}
+
+/// One step down from a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Name(Box<str>),
+    Index(i64),
 }
 
 /// A value in a document, in the form in which it lies there.

@@ -15,11 +15,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::condition::Condition;
 use crate::document::{Document, Root};
-use crate::filters::Filters;
-use crate::pattern::Pattern;
-use crate::ruleset::Scratch;
+use crate::rule::Filter;
+use crate::scratch::Scratch;
 
 /// How much of a value, or of a condition, is shown.
 const SHOWN_CHARS_MAX: usize = 120;
@@ -95,74 +93,31 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// What must hold for a rule to fire, as far as it is given.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Criteria<'r> {
-    /// `match`.
-    pub pattern: Option<&'r Pattern>,
-    /// `where`.
-    pub condition: Option<&'r Condition>,
-    /// `filters`, which hold for events alone.
-    pub filters: Option<&'r Filters>,
-}
-
-impl Criteria<'_> {
-    /// True where nothing is asked for.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.pattern.is_none() && self.condition.is_none() && self.filters.is_none()
-    }
-
-    /// Whether all of it holds.
-    #[must_use]
-    pub fn hold(&self, document: &Document<'_>, scratch: &mut Scratch) -> bool {
-        let event = match document.root() {
-            Root::Event(event) => Some(event),
-            _ => None,
-        };
-        self.filters
-            .is_none_or(|filters| event.is_some_and(|event| filters.hold(event)))
-            && self
-                .pattern
-                .is_none_or(|pattern| pattern.matches(document, scratch))
-            && self
-                .condition
-                .is_none_or(|condition| condition.holds(document, scratch))
-    }
-}
-
-/// Explains criteria against a document.
+/// Explains what a filter says of a document.
 #[must_use]
-pub fn explain(criteria: Criteria<'_>, document: &Document<'_>) -> Explanation {
-    with_verdict(
-        criteria.hold(document, &mut Scratch::default()),
-        criteria,
-        document,
-    )
+pub fn explain(filter: &Filter, document: &Document<'_>) -> Explanation {
+    let matches = filter.holds(document, &mut Scratch::default());
+    with_verdict(matches, filter, document)
 }
 
 /// Explains a verdict that is known.
-pub(crate) fn with_verdict(
-    matches: bool,
-    criteria: Criteria<'_>,
-    document: &Document<'_>,
-) -> Explanation {
+pub(crate) fn with_verdict(matches: bool, filter: &Filter, document: &Document<'_>) -> Explanation {
     let room = Room {
         checks: Cell::new(CHECKS_MAX),
         depth: Cell::new(0),
         cut: Cell::new(false),
     };
     let mut checks = Vec::new();
-    if let (Some(filters), Root::Event(event)) = (criteria.filters, document.root()) {
+    if let (Some(filters), Root::Event(event)) = (&filter.filters, document.root()) {
         filters
             .all
             .iter()
             .for_each(|filter| filters::checks(filter, event, &room, &mut checks));
     }
-    if let Some(pattern) = criteria.pattern {
+    if let Some(pattern) = &filter.pattern {
         checks.extend(pattern::checks(&pattern.root, document, &room));
     }
-    if let Some(condition) = criteria.condition {
+    if let Some(condition) = &filter.condition {
         condition::checks(&condition.expression, document, &room, &mut checks);
     }
     let note = if room.cut.get() {

@@ -27,7 +27,6 @@
 mod access;
 mod field;
 mod joined;
-mod lists;
 mod prefixes;
 mod ranges;
 
@@ -39,15 +38,16 @@ use pointsman_schemas::{AttributeValue, DataKind, Event};
 
 use crate::document::{Document, Outlined};
 use crate::fields::{FieldId, Fields, Found, Frame, Kind, ROOT, Slots};
+use crate::hits::{List, Lists};
 use crate::json::{self, Scalar};
-use crate::pattern::{Evaluation, Workings};
-use crate::ruleset::{Origin, Rule, Scratch};
+use crate::origin::Origin;
+use crate::pattern::Evaluation;
+use crate::rule::Rule;
+use crate::scratch::{Scratch, Workspace};
 
 use access::Key;
-use field::{Room, Values};
+use field::Values;
 use joined::Joined;
-pub(crate) use lists::Hits;
-use lists::{List, Lists};
 
 /// Up to so many attributes that rules ask for are looked up in the event; of more, the event's own
 /// are looked up among them.
@@ -72,16 +72,6 @@ pub(crate) struct Index {
     absent_attributes: Vec<(Box<str>, List)>,
     /// By the field and those above it, from the data on.
     absent_data: Vec<(Box<[FieldId]>, List)>,
-}
-
-/// Room for one event, reused.
-#[derive(Debug, Default)]
-pub(crate) struct Workspace {
-    pub(crate) hits: Hits,
-    /// Of the evaluation that comes after, too.
-    pub(crate) workings: Workings,
-    room: Room,
-    buffer: Vec<u8>,
 }
 
 impl Index {

@@ -10,37 +10,48 @@
 //! | match events against many rules | [`RuleSet`] |
 //! | hold one `match` or one `where` against any JSON | [`Pattern`], [`Condition`], [`Document`] |
 //! | hold `filters` against an event | [`Filters`], [`Cesql`] |
+//! | hold all that a rule asks for against one document | [`Filter`] |
 //! | fill in texts and values | [`TextTemplate`], [`JsonTemplate`] |
 //! | change an event, or make one | [`Transform`], [`EventMapping`] |
 //! | say why a rule did or did not match | [`explain()`], [`RuleSet::explain`] |
 
 pub mod cesql;
+mod comparator;
 pub mod condition;
 mod date;
 pub mod document;
 pub mod explain;
 mod fields;
 pub mod filters;
+mod hits;
+mod i_regexp;
 mod index;
 pub mod jq;
 mod json;
 mod literal;
 mod number;
+pub mod origin;
 pub mod path;
 pub mod pattern;
+pub mod rule;
 pub mod ruleset;
+mod scratch;
 pub mod shape;
 pub mod template;
 pub mod transform;
+mod workings;
 
 pub use cesql::Cesql;
 pub use condition::Condition;
 pub use document::{Document, Node};
-pub use explain::{Alternative, Check, Criteria, Explanation, explain, nearest_misses};
+pub use explain::{Alternative, Check, Explanation, explain, nearest_misses};
 pub use filters::{Filters, RawFilter};
+pub use origin::{Origin, OriginSet};
 pub use path::{Found, Path};
 pub use pattern::Pattern;
-pub use ruleset::{Origin, OriginSet, Rule, RuleSet, Scratch};
+pub use rule::{Filter, Rule};
+pub use ruleset::RuleSet;
+pub use scratch::Scratch;
 pub use shape::Shape;
 pub use template::{JsonTemplate, RenderError, TextTemplate};
 pub use transform::{

@@ -19,7 +19,7 @@ use jsonpath_rust::parser::parse_json_path;
 use pointsman_schemas::Problem;
 use serde_json::Value;
 
-use crate::document::{Document, Node};
+use crate::document::{Document, Node, Step};
 
 pub(crate) use check::{check_filter, check_text, parse_problem};
 
@@ -35,13 +35,6 @@ enum Query {
     /// With whether a name in it has dots.
     Singular(Vec<Step>, bool),
     Nodes(Box<JpQuery>),
-}
-
-/// One step of a query that finds one value at most.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    Name(Box<str>),
-    Index(i64),
 }
 
 /// What a query found.

@@ -28,7 +28,6 @@ mod list;
 mod network;
 mod operator;
 mod wildcard;
-mod workings;
 
 use std::sync::Arc;
 
@@ -37,13 +36,12 @@ use serde_json::Value;
 
 use crate::document::Document;
 use crate::fields::{FieldId, Fields, FieldsBuilder, ROOT};
-use crate::ruleset::Scratch;
+use crate::scratch::Scratch;
 
 pub(crate) use evaluate::Evaluation;
 pub(crate) use list::List;
 pub(crate) use network::address;
 pub(crate) use operator::{Operator, Range, fold};
-pub(crate) use workings::Workings;
 
 /// A compiled event pattern.
 #[derive(Debug)]

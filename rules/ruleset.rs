@@ -7,124 +7,17 @@
 
 use pointsman_schemas::Event;
 
-use crate::condition::Condition;
 use crate::document::Document;
-use crate::explain::{self, Check, Criteria, Explanation};
-use crate::fields::{Fields, FieldsBuilder, Frame, ROOT, Slots};
-use crate::filters::Filters;
-use crate::index::{Index, Workspace};
-use crate::pattern::{Evaluation, Pattern};
+use crate::explain::{self, Check, Explanation};
+use crate::fields::{Fields, FieldsBuilder};
+use crate::index::Index;
+use crate::origin::Origin;
+use crate::rule::Rule;
+use crate::scratch::Scratch;
 
 /// Up to so many rules are looked at in turn: to find candidates among them would cost more than it
 /// saves.
 const IN_TURN_MAX: usize = 6;
-
-/// The number by which the caller knows a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Origin(pub u16);
-
-/// From which sources a rule takes events.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OriginSet {
-    /// Bit n of word m stands for the origin 64·m + n.
-    words: Vec<u64>,
-    /// What holds for origins past the words.
-    others: bool,
-}
-
-impl OriginSet {
-    /// Every source but these.
-    #[must_use]
-    pub fn all_but(origins: &[Origin]) -> Self {
-        Self::new(origins, true)
-    }
-
-    /// These sources alone.
-    #[must_use]
-    pub fn only(origins: &[Origin]) -> Self {
-        Self::new(origins, false)
-    }
-
-    fn new(origins: &[Origin], others: bool) -> Self {
-        let length = origins
-            .iter()
-            .map(|origin| usize::from(origin.0) / 64 + 1)
-            .max()
-            .unwrap_or(0);
-        let mut words = vec![if others { u64::MAX } else { 0 }; length];
-        for origin in origins {
-            if let Some(word) = words.get_mut(usize::from(origin.0) / 64) {
-                let bit = 1 << (origin.0 % 64);
-                if others {
-                    *word &= !bit;
-                } else {
-                    *word |= bit;
-                }
-            }
-        }
-        Self { words, others }
-    }
-
-    /// Its origins, where they are listed.
-    pub(crate) fn listed(&self) -> Option<impl Iterator<Item = Origin>> {
-        let bits = || (0..64_u16).map(|bit| (bit, 1_u64 << bit));
-        let origins = (0..).zip(&self.words).flat_map(move |(word, set)| {
-            bits()
-                .filter(move |(_, mask)| set & mask != 0)
-                .map(move |(bit, _)| Origin(64 * word + bit))
-        });
-        (!self.others).then_some(origins)
-    }
-
-    /// Whether an origin is one of them.
-    #[must_use]
-    pub fn contains(&self, origin: Origin) -> bool {
-        self.words
-            .get(usize::from(origin.0) / 64)
-            .map_or(self.others, |word| word & 1 << (origin.0 % 64) != 0)
-    }
-}
-
-/// What decides whether a rule takes an event: all that is given must hold.
-#[derive(Debug)]
-pub struct Rule {
-    /// The sources whose events it looks at.
-    pub from: OriginSet,
-    /// `match`.
-    pub pattern: Option<Pattern>,
-    /// `where`.
-    pub condition: Option<Condition>,
-    /// `filters`.
-    pub filters: Option<Filters>,
-}
-
-/// Room for evaluating, reused from event to event so that nothing is allocated once it has grown.
-/// One per thread.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    pub(crate) slots: Slots,
-    pub(crate) buffer: Vec<u8>,
-    pub(crate) second: Vec<u8>,
-    /// The frame of the document at hand, once it has been read.
-    pub(crate) frame: Option<Frame>,
-    pub(crate) workspace: Workspace,
-}
-
-impl Scratch {
-    /// How much work the last document took in patterns: values looked at, operators tried, bytes
-    /// of arrays read. It must not grow faster than the document, whatever the rule.
-    #[must_use]
-    pub fn steps(&self) -> u64 {
-        self.workspace.workings.steps
-    }
-
-    /// Forgets the document before.
-    pub(crate) fn start(&mut self) {
-        self.slots.clear();
-        self.frame = None;
-        self.workspace.workings.start();
-    }
-}
 
 /// Compiled rules.
 #[derive(Debug)]
@@ -141,25 +34,11 @@ impl RuleSet {
     pub fn compile(mut rules: Vec<Rule>) -> Self {
         let mut builder = FieldsBuilder::new();
         for rule in &mut rules {
-            if let Some(pattern) = &mut rule.pattern {
-                pattern.root.register(&mut builder, ROOT);
-            }
-            if let Some(condition) = &mut rule.condition {
-                condition.register(&mut builder);
-            }
-            if let Some(filters) = &rule.filters {
-                filters.register(&mut builder);
-            }
+            rule.filter.register(&mut builder);
         }
         let (fields, renumbered) = builder.finish();
         for rule in &mut rules {
-            if let Some(pattern) = &mut rule.pattern {
-                pattern.root.renumber(&renumbered);
-                pattern.fields = Fields::default();
-            }
-            if let Some(condition) = &mut rule.condition {
-                condition.renumber(&renumbered);
-            }
+            rule.filter.renumber(&renumbered);
         }
         let index = (rules.len() > IN_TURN_MAX).then(|| Index::new(&rules, &fields));
         Self {
@@ -188,19 +67,11 @@ impl RuleSet {
         let rule = self.rules.get(index as usize)?;
         let (document, mut scratch) = (Document::event(event), Scratch::default());
         let comes = rule.from.contains(origin);
-        let matches = comes && self.holds(rule, event, &document, &mut scratch);
-        let Rule {
-            pattern,
-            condition,
-            filters,
-            ..
-        } = rule;
-        let criteria = Criteria {
-            pattern: pattern.as_ref(),
-            condition: condition.as_ref(),
-            filters: filters.as_ref(),
-        };
-        let mut explanation = explain::with_verdict(matches, criteria, &document);
+        let matches = comes
+            && rule
+                .filter
+                .holds_in(&self.fields, event, &document, &mut scratch);
+        let mut explanation = explain::with_verdict(matches, &rule.filter, &document);
         if !comes {
             explanation.note = None;
             let expected = "a source that the rule takes events from".to_owned();
@@ -217,26 +88,6 @@ impl RuleSet {
             );
         }
         Some(explanation)
-    }
-
-    fn holds(
-        &self,
-        rule: &Rule,
-        event: &Event,
-        document: &Document<'_>,
-        scratch: &mut Scratch,
-    ) -> bool {
-        // What looks at attributes alone comes first.
-        rule.filters
-            .as_ref()
-            .is_none_or(|filters| filters.hold(event))
-            && rule.pattern.as_ref().is_none_or(|pattern| {
-                Evaluation::new(&self.fields, document, scratch).pattern(&pattern.root)
-            })
-            && rule
-                .condition
-                .as_ref()
-                .is_none_or(|condition| condition.holds_in(&self.fields, document, scratch))
     }
 
     /// Appends the indexes, ascending, of the rules that take an event from this origin.
@@ -271,7 +122,10 @@ impl RuleSet {
                 && rule.from.contains(origin)
                 && index
                     .holds(candidate, &self.fields, event, &document, scratch)
-                    .unwrap_or_else(|| self.holds(rule, event, &document, scratch))
+                    .unwrap_or_else(|| {
+                        rule.filter
+                            .holds_in(&self.fields, event, &document, scratch)
+                    })
             {
                 out.push(candidate);
             }
@@ -291,7 +145,11 @@ impl RuleSet {
         let document = Document::event(event);
         scratch.start();
         for (index, rule) in (0..).zip(&self.rules) {
-            if rule.from.contains(origin) && self.holds(rule, event, &document, scratch) {
+            if rule.from.contains(origin)
+                && rule
+                    .filter
+                    .holds_in(&self.fields, event, &document, scratch)
+            {
                 out.push(index);
             }
         }
@@ -305,19 +163,25 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::filters::RawFilter;
+    use crate::condition::Condition;
+    use crate::filters::{Filters, RawFilter};
+    use crate::origin::OriginSet;
+    use crate::pattern::Pattern;
+    use crate::rule::Filter;
 
     fn rule(from: OriginSet, pattern: Option<Value>, condition: Option<&str>) -> Rule {
         Rule {
             from,
-            pattern: pattern.map(|pattern| Pattern::compile(&pattern).unwrap()),
-            condition: condition.map(|condition| Condition::parse(condition).unwrap()),
-            filters: None,
+            filter: Filter {
+                pattern: pattern.map(|pattern| Pattern::compile(&pattern).unwrap()),
+                condition: condition.map(|condition| Condition::parse(condition).unwrap()),
+                ..Filter::default()
+            },
         }
     }
 
-    fn filters(filters: Value) -> Option<Filters> {
-        Some(Filters::compile(&serde_json::from_value::<Vec<RawFilter>>(filters).unwrap()).unwrap())
+    fn filters(filters: Value) -> Filters {
+        Filters::compile(&serde_json::from_value::<Vec<RawFilter>>(filters).unwrap()).unwrap()
     }
 
     fn any(pattern: Value) -> Rule {
@@ -351,12 +215,16 @@ mod tests {
                 Some("$.data.items[?@.n == 2]"),
             ),
             Rule {
-                filters: filters(json!([{"sql": "type LIKE 'order.%'"}])),
-                ..rule(OriginSet::only(&[Origin(3)]), None, None)
+                from: OriginSet::only(&[Origin(3)]),
+                filter: Filter::from(filters(json!([{"sql": "type LIKE 'order.%'"}]))),
             },
             Rule {
-                filters: filters(json!([{"exact": {"type": "order.sent"}}])),
-                ..any(json!({"type": ["order.paid"]}))
+                from: OriginSet::all_but(&[]),
+                filter: Filter {
+                    pattern: Some(Pattern::compile(&json!({"type": ["order.paid"]})).unwrap()),
+                    filters: Some(filters(json!([{"exact": {"type": "order.sent"}}]))),
+                    ..Filter::default()
+                },
             },
         ]);
         let mut scratch = Scratch::default();
@@ -430,21 +298,5 @@ mod tests {
         shared::<RuleSet>();
         shared::<Scratch>();
         shared::<Document<'_>>();
-    }
-
-    #[test]
-    fn origins() {
-        let (only, but) = (
-            OriginSet::only(&[Origin(0), Origin(64)]),
-            OriginSet::all_but(&[Origin(0), Origin(64)]),
-        );
-        for origin in [0, 1, 63, 64, 65, 128, u16::MAX] {
-            let listed = origin == 0 || origin == 64;
-            assert_eq!(
-                (only.contains(Origin(origin)), but.contains(Origin(origin))),
-                (listed, !listed),
-                "{origin}"
-            );
-        }
     }
 }

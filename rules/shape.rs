@@ -9,7 +9,8 @@ use pointsman_schemas::suggest;
 use pointsman_schemas::template::lexer;
 use serde_json::{Value, json};
 
-use crate::path::{Path, Step};
+use crate::document::Step;
+use crate::path::Path;
 use crate::transform::{RawAttributes, RawTransform};
 
 /// What is known of an event.

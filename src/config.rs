@@ -28,7 +28,7 @@ use std::time::Duration;
 use pointsman_connectors::listener::ListenSettings;
 use pointsman_connectors::{SourceSettings, TargetSettings};
 use pointsman_rules::transform::{EventMapping, Transform};
-use pointsman_rules::{Condition, Filters, Pattern, TextTemplate};
+use pointsman_rules::{Filter, TextTemplate};
 use pointsman_schemas::{Event, Name, Text, Timestamp};
 
 pub use delivery::{DeliverySettings, TargetLimits};
@@ -130,12 +130,8 @@ pub struct Rule {
     pub from: Option<Vec<Name>>,
     /// `match`, `where` and `filters` as they were given, whichever there are.
     pub conditions: serde_json::Value,
-    /// `match`.
-    pub pattern: Option<Pattern>,
-    /// `where`.
-    pub condition: Option<Condition>,
-    /// `filters`.
-    pub filters: Option<Filters>,
+    /// What events it takes of them: the same, compiled.
+    pub filter: Filter,
     /// Where the events go; never empty, no target twice.
     pub to: Vec<Destination>,
     /// Who is reported a success.

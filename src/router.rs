@@ -14,7 +14,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pointsman_rules::{Condition, Filters, Origin, OriginSet, Path, Pattern, Rule, RuleSet};
+use pointsman_rules::{Filter, Origin, OriginSet, Path, Rule, RuleSet};
 use pointsman_schemas::{Name, SubscriptionNumber};
 
 pub use self::explain::Explained;
@@ -33,9 +33,7 @@ pub struct RuleInForce {
     /// The sources whose events it looks at; any but `replies` and those of pipes where none is
     /// given.
     pub from: Option<Vec<Name>>,
-    pub pattern: Option<Pattern>,
-    pub condition: Option<Condition>,
-    pub filters: Option<Filters>,
+    pub filter: Filter,
     pub subscriptions: Vec<SubscriptionInForce>,
 }
 
@@ -164,9 +162,7 @@ impl RuleInForce {
     fn split(self, from: OriginSet) -> (Rule, NamedRule) {
         let rule = Rule {
             from,
-            pattern: self.pattern,
-            condition: self.condition,
-            filters: self.filters,
+            filter: self.filter,
         };
         let named = NamedRule {
             name: self.name,

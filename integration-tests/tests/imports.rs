@@ -1,6 +1,6 @@
 //! Imports run one way: see docs/develop/architecture.md. Read from the files themselves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -107,6 +107,45 @@ fn no_connector_imports_another() {
                 );
             }
         }
+    }
+}
+
+/// The modules of a crate that import one another in a circle, or one in it.
+fn circle(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in sources(folder) {
+        let path = file.strip_prefix(folder).unwrap_or(&file);
+        let first = path.iter().next().unwrap_or_default().to_string_lossy();
+        let module = first.trim_end_matches(".rs").to_owned();
+        let is_apart = ["lib", "tests", "benches", "suite"].contains(&&*module);
+        if is_apart || path.file_stem().is_some_and(|stem| stem == "tests") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let text = text
+            .split("#[cfg(test)]\nmod tests {")
+            .next()
+            .unwrap_or_default();
+        let others = imported(text).into_iter().filter(|other| **other != module);
+        let others: Vec<_> = others.map(ToOwned::to_owned).collect();
+        graph.entry(module).or_default().extend(others);
+    }
+    // What imports nothing that is left is in no circle.
+    loop {
+        let left: BTreeSet<_> = graph.keys().cloned().collect();
+        let before = graph.len();
+        graph.retain(|_, others| others.iter().any(|other| left.contains(other)));
+        if graph.len() == before {
+            return graph;
+        }
+    }
+}
+
+#[test]
+fn no_modules_import_one_another() {
+    for member in ["rules", "journal"] {
+        let found = circle(&workspace().join(member));
+        assert!(found.is_empty(), "{member}: {found:#?}");
     }
 }
 

@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pointsman_rules::{Condition, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch};
+use pointsman_rules::{Condition, Filter, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch};
 use pointsman_schemas::{Data, Event};
 use serde_json::{Value, json};
 
@@ -49,9 +49,10 @@ fn rule(pattern: &Value) -> Rule {
         Some(Pattern::compile(&json!({ "data": pattern })).expect("the pattern is right"));
     Rule {
         from: OriginSet::all_but(&[]),
-        pattern,
-        condition: None,
-        filters: None,
+        filter: Filter {
+            pattern,
+            ..Filter::default()
+        },
     }
 }
 
@@ -156,9 +157,10 @@ fn main() {
         );
         let searches = Rule {
             from: OriginSet::all_but(&[]),
-            pattern: None,
-            condition,
-            filters: None,
+            filter: Filter {
+                condition,
+                ..Filter::default()
+            },
         };
         let data = json!({ "list": list(count, |n| json!({ "t": "abcdefghi".repeat(10), "p": format!("{pattern}{n}") })) });
         matches(

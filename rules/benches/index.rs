@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pointsman_rules::{
-    Condition, Filters, Origin, OriginSet, Pattern, RawFilter, Rule, RuleSet, Scratch,
+    Condition, Filter, Filters, Origin, OriginSet, Pattern, RawFilter, Rule, RuleSet, Scratch,
 };
 use pointsman_schemas::{Event, json};
 use serde_json::{Value, json};
@@ -55,9 +55,7 @@ fn event(number: usize) -> Event {
 fn pattern(pattern: Value) -> Rule {
     Rule {
         from: OriginSet::all_but(&[]),
-        pattern: Some(Pattern::compile(&pattern).expect("the pattern is right")),
-        condition: None,
-        filters: None,
+        filter: Filter::from(Pattern::compile(&pattern).expect("the pattern is right")),
     }
 }
 
@@ -66,9 +64,10 @@ fn filters(filters: Value) -> Rule {
     let filters = Some(Filters::compile(&filters).expect("the filters are right"));
     Rule {
         from: OriginSet::all_but(&[]),
-        pattern: None,
-        condition: None,
-        filters,
+        filter: Filter {
+            filters,
+            ..Filter::default()
+        },
     }
 }
 
@@ -140,14 +139,12 @@ fn families() -> Vec<Family> {
         }),
         ("where", |n| Rule {
             from: OriginSet::all_but(&[]),
-            pattern: None,
-            condition: Some(
+            filter: Filter::from(
                 Condition::parse(&format!(
                     "$.data.s3.bucket.name == 'photos-{n:05}' && $.data.s3.object.size > 0"
                 ))
                 .expect("the condition is right"),
             ),
-            filters: None,
         }),
         ("filters", |n| {
             filters(json!([

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pointsman_rules::{
-    Condition, Document, JsonTemplate, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch,
+    Condition, Document, Filter, JsonTemplate, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch,
 };
 use pointsman_schemas::{Event, json};
 use serde_json::{Value, json};
@@ -49,18 +49,14 @@ fn event_of_1_kib() -> Bytes {
 fn pattern(pattern: Value) -> Rule {
     Rule {
         from: OriginSet::all_but(&[]),
-        pattern: Some(Pattern::compile(&pattern).expect("the pattern is right")),
-        condition: None,
-        filters: None,
+        filter: Filter::from(Pattern::compile(&pattern).expect("the pattern is right")),
     }
 }
 
 fn condition(text: &str) -> Rule {
     Rule {
         from: OriginSet::all_but(&[]),
-        pattern: None,
-        condition: Some(Condition::parse(text).expect("the condition is right")),
-        filters: None,
+        filter: Filter::from(Condition::parse(text).expect("the condition is right")),
     }
 }
 

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pointsman_rules::{Origin, OriginSet, Pattern, Rule, RuleSet, Scratch};
+use pointsman_rules::{Filter, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch};
 use pointsman_schemas::json;
 use serde_json::{Value, json};
 
@@ -157,9 +157,7 @@ fn median(mut times: Vec<Duration>, events: usize) -> f64 {
 fn measure(workload: &Workload, rounds: usize, passes: usize) {
     let rule = |pattern| Rule {
         from: OriginSet::all_but(&[]),
-        pattern: Some(Pattern::compile(pattern).expect("the pattern is right")),
-        condition: None,
-        filters: None,
+        filter: Filter::from(Pattern::compile(pattern).expect("the pattern is right")),
     };
     let rules = RuleSet::compile(workload.patterns.iter().map(rule).collect());
     let (mut scratch, mut out, mut matches) = (Scratch::default(), Vec::new(), 0);

@@ -3,7 +3,7 @@ use pointsman_schemas::{Data, ExtensionValue};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Criteria, Document, Filters, RawFilter, explain};
+use crate::{Document, Filter, Filters, RawFilter, explain};
 
 fn event() -> Event {
     Event::builder("1", "/s", "order.paid")
@@ -481,8 +481,9 @@ proptest! {
     fn an_explanation_says_what_the_expression_does(text in sources()) {
         if let Ok(filters) = Filters::compile(&[RawFilter::Sql(text)]) {
             let event = event();
-            let explanation = explain(Criteria { filters: Some(&filters), ..Criteria::default() }, &Document::event(&event));
-            prop_assert_eq!(explanation.matches, filters.hold(&event));
+            let holds = filters.hold(&event);
+            let explanation = explain(&Filter::from(filters), &Document::event(&event));
+            prop_assert_eq!(explanation.matches, holds);
             prop_assert_eq!(explanation.matches, explanation.checks.iter().all(|check| check.holds), "{}", explanation);
         }
     }

@@ -8,14 +8,16 @@ use pointsman_schemas::DataKind;
 use pointsman_schemas::json::parse;
 use serde_json::Value;
 
-use super::{Comparator, Condition, Expression, Operand, Regex};
+use super::{Condition, Expression, Operand, Regex};
+use crate::comparator::Comparator;
 use crate::document::{Document, Node, Root};
 use crate::fields::{FieldId, Fields};
+use crate::i_regexp;
 use crate::json::{self, Scalar};
 use crate::number::Number;
 use crate::path::Found;
 use crate::pattern::Evaluation;
-use crate::ruleset::Scratch;
+use crate::scratch::Scratch;
 
 /// The most memory that a regular expression of a rule may need.
 pub(super) const REGEX_BYTES_MAX: usize = 1024 * 1024;
@@ -60,41 +62,6 @@ impl Condition {
     }
 }
 
-/// Compiles an I-Regexp (RFC 9485), whose dot fits neither a line feed nor a carriage return.
-pub(crate) fn regex(
-    pattern: &str,
-    whole: bool,
-    bytes_max: usize,
-) -> Result<regex::Regex, regex::Error> {
-    let mut translated = String::with_capacity(pattern.len() + 8);
-    let (mut in_class, mut characters) = (false, pattern.chars());
-    while let Some(character) = characters.next() {
-        match character {
-            '\\' => {
-                translated.push(character);
-                translated.extend(characters.next());
-                continue;
-            }
-            '.' if !in_class => {
-                translated.push_str(r"[^\n\r]");
-                continue;
-            }
-            '[' => in_class = true,
-            ']' => in_class = false,
-            _ => {}
-        }
-        translated.push(character);
-    }
-    let anchored = if whole {
-        format!("^(?:{translated})$")
-    } else {
-        translated
-    };
-    regex::RegexBuilder::new(&anchored)
-        .size_limit(bytes_max)
-        .build()
-}
-
 #[derive(Clone, Copy)]
 pub(crate) struct Look<'a> {
     pub(crate) fields: Option<&'a Fields>,
@@ -136,7 +103,7 @@ impl<'a> Look<'a> {
                 as_text(&text)
                     .zip(as_text(&pattern))
                     .is_some_and(|(text, pattern)| {
-                        regex(pattern, *whole, FOREIGN_REGEX_BYTES_MAX)
+                        i_regexp::compile(pattern, *whole, FOREIGN_REGEX_BYTES_MAX)
                             .is_ok_and(|regex| regex.is_match(text))
                     })
             }),

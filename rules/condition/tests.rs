@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::document::Document;
-use crate::ruleset::{Origin, OriginSet, Rule, RuleSet, Scratch};
+use crate::{Filter, Origin, OriginSet, Rule, RuleSet, Scratch};
 
 const DATA: &str = r#"{
     "total": 150, "status": "paid", "name": "a\u00e9\n", "big": 9007199254740993, "yes": true, "no": null, "zero": 0, "float": 150.0,
@@ -23,9 +23,7 @@ fn holds(condition: &str) -> bool {
     let alone = parsed().holds(&Document::event(&event), &mut scratch);
     let rules = RuleSet::compile(vec![Rule {
         from: OriginSet::all_but(&[]),
-        pattern: None,
-        condition: Some(parsed()),
-        filters: None,
+        filter: Filter::from(parsed()),
     }]);
     let mut out = Vec::new();
     rules.matches_into(Origin(0), &event, &mut scratch, &mut out);

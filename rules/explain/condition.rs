@@ -4,9 +4,10 @@ use pointsman_schemas::json::parse;
 use serde_json::{Value, json};
 
 use super::{Check, Room, change, of_alternatives, of_negation, shorten};
-use crate::condition::{Comparator, Expression, Look, Operand, Regex};
+use crate::comparator::Comparator;
+use crate::condition::{Expression, Look, Operand, Regex};
 use crate::document::Document;
-use crate::ruleset::Scratch;
+use crate::scratch::Scratch;
 
 /// What a condition asks for, held against a document.
 pub(super) fn checks(

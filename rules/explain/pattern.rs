@@ -6,7 +6,8 @@ use super::{Check, ELEMENTS_MAX, Room, change, distance, of_alternatives, shorte
 use crate::document::Document;
 use crate::json::Scalar;
 use crate::number::Number;
-use crate::pattern::{Body, Group, Leaf, Operator, Workings};
+use crate::pattern::{Body, Group, Leaf, Operator};
+use crate::workings::Workings;
 
 /// Where a part of the pattern looks: from the document's root or from an element of an array, some
 /// steps down.

@@ -2,18 +2,20 @@ use pointsman_schemas::{Event, ExtensionValue};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::filters::RawFilter;
+use crate::condition::Condition;
+use crate::filters::{Filters, RawFilter};
+use crate::pattern::Pattern;
 
 fn of(pattern: Option<Value>, condition: Option<&str>, event: &Value) -> Explanation {
     let pattern = pattern.map(|pattern| Pattern::compile_for_any_json(&pattern).unwrap());
     let condition = condition.map(|condition| Condition::parse(condition).unwrap());
     let text = event.to_string();
-    let criteria = Criteria {
-        pattern: pattern.as_ref(),
-        condition: condition.as_ref(),
+    let filter = Filter {
+        pattern,
+        condition,
         filters: None,
     };
-    explain(criteria, &Document::json(text.as_bytes()).unwrap())
+    explain(&filter, &Document::json(text.as_bytes()).unwrap())
 }
 
 #[test]
@@ -101,13 +103,7 @@ fn the_nearest_miss_comes_first() {
 fn of_filters(filters: Value, event: &Event) -> Explanation {
     let filters =
         Filters::compile(&serde_json::from_value::<Vec<RawFilter>>(filters).unwrap()).unwrap();
-    explain(
-        Criteria {
-            filters: Some(&filters),
-            ..Criteria::default()
-        },
-        &Document::event(event),
-    )
+    explain(&Filter::from(filters), &Document::event(event))
 }
 
 #[test]

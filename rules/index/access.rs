@@ -11,12 +11,14 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::cesql::{self, Literals};
-use crate::condition::{Comparator, Expression, Operand};
+use crate::comparator::Comparator;
+use crate::condition::{Expression, Operand};
 use crate::fields::{FieldId, Fields, ROOT};
 use crate::filters::{Comparison, Filter, is_text};
 use crate::number::Number;
+use crate::origin::Origin;
 use crate::pattern::{Body, Group, Leaf, Operator, Range};
-use crate::ruleset::{Origin, Rule};
+use crate::rule::Rule;
 
 /// What reading an event's data costs, in looks at a rule.
 const DATA_COST: f64 = 12.0;
@@ -264,13 +266,14 @@ impl<'r> Chooser<'_, 'r> {
             .into_iter()
             .flatten()
             .for_each(|origin| self.statistics.count(&Key::Origin(origin)));
-        if let Some(pattern) = &rule.pattern {
+        if let Some(pattern) = &rule.filter.pattern {
             self.count_group(&pattern.root);
         }
-        if let Some(condition) = &rule.condition {
+        if let Some(condition) = &rule.filter.condition {
             self.count_expression(&condition.expression);
         }
-        rule.filters
+        rule.filter
+            .filters
             .iter()
             .flat_map(|filters| &filters.all)
             .for_each(|filter| self.count_filter(filter));
@@ -338,14 +341,17 @@ impl<'r> Chooser<'_, 'r> {
             .listed()
             .map(|origins| self.all_of(origins.map(Key::Origin).collect()));
         let pattern = rule
+            .filter
             .pattern
             .as_ref()
             .and_then(|pattern| self.group(&pattern.root));
         let condition = rule
+            .filter
             .condition
             .as_ref()
             .and_then(|condition| self.expression(&condition.expression));
         let filters = rule
+            .filter
             .filters
             .as_ref()
             .and_then(|filters| self.filters(&filters.all));
@@ -369,9 +375,10 @@ impl<'r> Chooser<'_, 'r> {
     /// What the keys of a pattern's way leave to be seen.
     fn left(&self, rule: &'r Rule, way: &[Key<'r>]) -> Left<'r> {
         let mut leaves = Vec::new();
-        let is_joined = rule.condition.is_none()
-            && rule.filters.is_none()
+        let is_joined = rule.filter.condition.is_none()
+            && rule.filter.filters.is_none()
             && rule
+                .filter
                 .pattern
                 .as_ref()
                 .is_some_and(|pattern| join(&pattern.root, &mut leaves));

@@ -9,12 +9,14 @@ use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
 use super::access::{Part, Test};
-use super::lists::{Hits, List, Lists};
 use super::prefixes::Prefixes;
 use super::ranges::Ranges;
 use crate::document::Document;
+use crate::hits::{Hits, List, Lists};
 use crate::json::Scalar;
-use crate::pattern::{self, Leaf, Workings};
+use crate::pattern::{self, Leaf};
+use crate::scratch::Room;
+use crate::workings::Workings;
 
 /// What is asked of one field, and by which rules.
 #[derive(Debug)]
@@ -47,13 +49,6 @@ struct Anywhere {
     searcher: Option<AhoCorasick>,
     /// By the searcher's numbers.
     found: Vec<List>,
-}
-
-/// Room for texts that are changed before they are looked up.
-#[derive(Debug, Default)]
-pub(crate) struct Room {
-    reversed: Vec<u8>,
-    folded: String,
 }
 
 /// Texts of so many bytes together are searched for by a DFA, which is the fastest and takes up to

@@ -12,8 +12,9 @@ use pointsman_schemas::{AttributeValue, Event};
 use super::access::Left;
 use crate::document::Document;
 use crate::fields::{FieldId, Fields, ROOT};
-use crate::pattern::{Evaluation, Leaf, Operator, Workings};
-use crate::ruleset::Scratch;
+use crate::pattern::{Evaluation, Leaf, Operator};
+use crate::scratch::Scratch;
+use crate::workings::Workings;
 
 /// Of each rule what is left to see of it.
 #[derive(Debug, Default)]

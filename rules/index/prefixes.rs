@@ -13,7 +13,7 @@
 //! bytes at a time, behind what all of the texts begin with. Suffixes are prefixes of the reversed
 //! value, and an address range is a prefix of bits.
 
-use super::lists::{Hits, List, Lists};
+use crate::hits::{Hits, List, Lists};
 
 #[derive(Debug, Default)]
 pub(super) struct Prefixes {

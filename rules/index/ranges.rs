@@ -14,7 +14,7 @@
 //! A number's place is found by a binary search, and what stands from there up to the root is hit.
 //! So n ranges take at most n · 2 log n entries, however they overlap.
 
-use super::lists::{Hits, List, Lists};
+use crate::hits::{Hits, List, Lists};
 use crate::number::Number;
 use crate::pattern::Range;
 

@@ -16,7 +16,7 @@ use jsonpath_rust::parser::model::{
 };
 use serde_json::Value;
 
-use crate::condition::compile_regex;
+use crate::i_regexp;
 use crate::number::Number;
 
 /// Steps that one query may take on one document: looks at a value, bytes of a text that a regular
@@ -331,7 +331,7 @@ impl<'q, 'd> Run<'q, 'd> {
     /// Nothing where the text is no regular expression, or too large a one.
     fn compile(&mut self, pattern: Text<'q, 'd>, whole: bool) -> Bounded<Option<Compiled>> {
         if let Text::Query(text) = pattern {
-            let regex = compile_regex(text, whole, LITERAL_REGEX_BYTES_MAX).ok();
+            let regex = i_regexp::compile(text, whole, LITERAL_REGEX_BYTES_MAX).ok();
             return Some(regex.map(|regex| Compiled {
                 regex,
                 steps_per_byte: 1,
@@ -340,7 +340,7 @@ impl<'q, 'd> Run<'q, 'd> {
         let text = pattern.as_str();
         for (bytes_max, steps, steps_per_byte) in REGEX_STEPS {
             self.step(steps.max(text.len() as u64))?;
-            match compile_regex(text, whole, bytes_max) {
+            match i_regexp::compile(text, whole, bytes_max) {
                 Ok(regex) => {
                     return Some(Some(Compiled {
                         regex,

@@ -5,12 +5,12 @@ use std::ops::Range;
 use pointsman_schemas::DataKind;
 use pointsman_schemas::event::JSON_DEPTH_MAX;
 
-use super::workings::Workings;
 use super::{Body, Field, Group, Leaf};
 use crate::document::{Document, Outlined, Root};
 use crate::fields::{FieldId, Fields, Found, Frame, Kind, ROOT, Slots};
 use crate::json::{self, Scalar};
-use crate::ruleset::Scratch;
+use crate::scratch::Scratch;
+use crate::workings::Workings;
 
 /// How a part of a pattern holds.
 ///

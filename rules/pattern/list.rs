@@ -15,10 +15,10 @@ use ipnet::IpNet;
 use super::network::address;
 use super::operator::{Operator, Range, fold};
 use super::wildcard::Wildcard;
-use super::workings::Workings;
 use crate::document::Document;
 use crate::json::Scalar;
 use crate::number::Number;
+use crate::workings::Workings;
 
 /// Up to so many alternatives are tried in turn, which is as fast.
 const IN_TURN_MAX: usize = 8;
@@ -347,7 +347,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use crate::json;
-    use crate::pattern::{Body, Pattern, Workings};
+    use crate::pattern::{Body, Pattern};
+    use crate::workings::Workings;
     use crate::{Document, Scratch};
 
     fn number() -> impl Strategy<Value = Value> {

@@ -5,12 +5,12 @@ use ipnet::IpNet;
 use super::list::List;
 use super::network::address;
 use super::wildcard::Wildcard;
-use super::workings::Workings;
-use crate::condition::Comparator;
+use crate::comparator::Comparator;
 use crate::document::Document;
 use crate::json::Scalar;
 use crate::number::Number;
 use crate::path::Path;
+use crate::workings::Workings;
 
 /// One alternative of a leaf list.
 #[derive(Debug)]

@@ -630,7 +630,7 @@ mod random {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ruleset::{Origin, OriginSet, Rule, RuleSet};
+    use crate::{Filter, Origin, OriginSet, Rule, RuleSet};
 
     fn key() -> impl Strategy<Value = String> {
         prop::sample::select(vec!["a", "b", "c"]).prop_map(Into::into)
@@ -692,12 +692,7 @@ mod random {
                 prop_assert_eq!(compiled.matches(&Document::json(text.as_bytes()).unwrap(), &mut scratch), *expect, "{} {}", pattern, text);
             }
             // The same as an event's data, all patterns in one set.
-            let rules = patterns.iter().map(|pattern| Rule {
-                from: OriginSet::all_but(&[]),
-                pattern: Some(Pattern::compile(&json!({ "data": pattern })).unwrap()),
-                condition: None,
-                filters: None,
-            });
+            let rules = patterns.iter().map(|pattern| Rule { from: OriginSet::all_but(&[]), filter: Filter::from(Pattern::compile(&json!({ "data": pattern })).unwrap()) });
             let event = Event::builder("1", "/s", "t").data(Data::json(Bytes::from(text)).unwrap()).build().unwrap();
             let mut out = Vec::new();
             RuleSet::compile(rules.collect()).matches_into(Origin(0), &event, &mut scratch, &mut out);

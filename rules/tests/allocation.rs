@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pointsman_rules::{
-    Condition, Filters, Origin, OriginSet, Pattern, RawFilter, Rule, RuleSet, Scratch,
+    Condition, Filter, Filters, Origin, OriginSet, Pattern, RawFilter, Rule, RuleSet, Scratch,
 };
 use pointsman_schemas::{Data, Event, ExtensionValue};
 use serde_json::json;
@@ -60,11 +60,13 @@ fn nothing_is_allocated_where_nothing_matches() {
     ];
     let rules = filters.iter().map(|(pattern, condition)| Rule {
         from: OriginSet::all_but(&[]),
-        pattern: pattern
-            .as_ref()
-            .map(|pattern| Pattern::compile(pattern).unwrap()),
-        condition: condition.map(|condition| Condition::parse(condition).unwrap()),
-        filters: None,
+        filter: Filter {
+            pattern: pattern
+                .as_ref()
+                .map(|pattern| Pattern::compile(pattern).unwrap()),
+            condition: condition.map(|condition| Condition::parse(condition).unwrap()),
+            ..Filter::default()
+        },
     });
     let sql = "type LIKE 'order.%x_' OR LENGTH(TRIM(source)) > n OR missing = 1";
     let filters: Vec<RawFilter> = serde_json::from_value(
@@ -74,9 +76,10 @@ fn nothing_is_allocated_where_nothing_matches() {
     let filters = Some(Filters::compile(&filters).unwrap());
     let rules = rules.chain([Rule {
         from: OriginSet::all_but(&[]),
-        pattern: None,
-        condition: None,
-        filters,
+        filter: Filter {
+            filters,
+            ..Filter::default()
+        },
     }]);
     let rules = RuleSet::compile(rules.collect());
     let data = r#"{"a.b": 2, "\u0061.c": {"d": 3}, "t\u006ftal": 5, "status": "paid", "text": "a\n\u00e9", "items": [{"sku": "a", "n": 1}, {"sku": "\u0062", "n": 2}], "ip": "11.0.0.1", "x": {"y": [1, 2, 3]}}"#;

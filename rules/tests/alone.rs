@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use pointsman_rules::{
-    Condition, Criteria, Document, Filters, Origin, OriginSet, Pattern, RawFilter, Rule, RuleSet,
+    Condition, Document, Filter, Filters, Origin, OriginSet, Pattern, RawFilter, Rule, RuleSet,
     Scratch,
 };
 use pointsman_schemas::{Data, Event};
@@ -62,9 +62,11 @@ impl Written {
         });
         Some(Rule {
             from: OriginSet::all_but(&[]),
-            pattern,
-            condition,
-            filters,
+            filter: Filter {
+                pattern,
+                condition,
+                filters,
+            },
         })
     }
 
@@ -487,13 +489,8 @@ fn check(rules: &[Written], event: &Event) -> Result<usize, TestCaseError> {
         let within = found.contains(&index);
         prop_assert_eq!(rule.holds(document.tree()), within, "{:?}", rule);
         let parts = rule.compile().unwrap();
-        let criteria = Criteria {
-            pattern: parts.pattern.as_ref(),
-            condition: parts.condition.as_ref(),
-            filters: parts.filters.as_ref(),
-        };
         prop_assert_eq!(
-            criteria.hold(&document, &mut Scratch::default()),
+            parts.filter.holds(&document, &mut Scratch::default()),
             within,
             "by its parts: {:?}",
             rule

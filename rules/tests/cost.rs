@@ -6,7 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says bluntly what it expects")]
 
 use bytes::Bytes;
-use pointsman_rules::{Origin, OriginSet, Pattern, Rule, RuleSet, Scratch};
+use pointsman_rules::{Filter, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch};
 use pointsman_schemas::{Data, Event};
 use serde_json::{Value, json};
 
@@ -18,9 +18,7 @@ fn steps(pattern: &Value, data: &Value) -> u64 {
     let pattern = Pattern::compile(&json!({ "data": pattern })).unwrap();
     let set = RuleSet::compile(vec![Rule {
         from: OriginSet::all_but(&[]),
-        pattern: Some(pattern),
-        condition: None,
-        filters: None,
+        filter: Filter::from(pattern),
     }]);
     let data = Data::json(Bytes::from(data.to_string())).unwrap();
     let event = Event::builder("1", "/s", "t").data(data).build().unwrap();

@@ -12,7 +12,8 @@
 
 use bytes::Bytes;
 use pointsman_rules::{
-    Condition, Document, Filters, Origin, OriginSet, Pattern, RawFilter, Rule, RuleSet, Scratch,
+    Condition, Document, Filter, Filters, Origin, OriginSet, Pattern, RawFilter, Rule, RuleSet,
+    Scratch,
 };
 use pointsman_schemas::{Data, DataKind, Event, ExtensionValue};
 use proptest::prelude::*;
@@ -252,16 +253,16 @@ fn rule() -> impl Strategy<Value = Rule> {
     );
     let whole = parts.prop_map(|(from, pattern, condition, filters)| Rule {
         from,
-        pattern,
-        condition,
-        filters,
+        filter: Filter {
+            pattern,
+            condition,
+            filters,
+        },
     });
     // Of which the index has no other way.
     let filtered = filters().prop_map(|filters| Rule {
         from: OriginSet::all_but(&[]),
-        pattern: None,
-        condition: None,
-        filters: Some(filters),
+        filter: Filter::from(filters),
     });
     prop_oneof![3 => whole, 1 => filtered]
 }
@@ -413,9 +414,10 @@ fn a_rule_of_cesql_alone_is_found() {
             let filters: Vec<RawFilter> = serde_json::from_value(json!([{ "sql": sql }])).unwrap();
             Rule {
                 from: OriginSet::all_but(&[]),
-                pattern: None,
-                condition: None,
-                filters: Filters::compile(&filters).ok(),
+                filter: Filter {
+                    filters: Filters::compile(&filters).ok(),
+                    ..Filter::default()
+                },
             }
         };
         // So many that there is an index.
@@ -453,16 +455,7 @@ fn the_index_finds_what_a_look_at_every_rule_finds() {
                         let document = Document::event(event);
                         rules
                             .iter()
-                            .map(|rule| {
-                                rule.pattern.as_ref().is_none_or(|pattern| {
-                                    pattern.matches(&document, &mut Scratch::default())
-                                }) && rule.condition.as_ref().is_none_or(|condition| {
-                                    condition.holds(&document, &mut Scratch::default())
-                                }) && rule
-                                    .filters
-                                    .as_ref()
-                                    .is_none_or(|filters| filters.hold(event))
-                            })
+                            .map(|rule| rule.filter.holds(&document, &mut Scratch::default()))
                             .collect()
                     })
                     .collect();

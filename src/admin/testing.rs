@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use pointsman_connectors::{Guarantee, SourceState};
-use pointsman_rules::{Condition, Pattern};
+use pointsman_rules::{Condition, Filter, Pattern};
 use pointsman_schemas::{
     Class, Clock, Data, DeliveryId, Event, Name, Reject, SubscriptionNumber, Text, Timestamp,
 };
@@ -118,9 +118,11 @@ impl Overview for FixedOverview {
             pipe: false,
             name: name(rule),
             from: from.map(|from| vec![name(from)]),
-            pattern: Some(Pattern::compile(&pattern).unwrap()),
-            condition: condition.map(|condition| Condition::parse(condition).unwrap()),
-            filters: None,
+            filter: Filter {
+                pattern: Some(Pattern::compile(&pattern).unwrap()),
+                condition: condition.map(|condition| Condition::parse(condition).unwrap()),
+                filters: None,
+            },
             subscriptions: Vec::new(),
         };
         let photo = || serde_json::json!({ "type": ["photo"] });

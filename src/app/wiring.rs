@@ -251,9 +251,7 @@ fn in_force(rule: config::Rule, numbers: &Numbers) -> RuleInForce {
         name: rule.name,
         pipe: rule.pipe,
         from: rule.from,
-        pattern: rule.pattern,
-        condition: rule.condition,
-        filters: rule.filters,
+        filter: rule.filter,
         subscriptions,
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use miette::IntoDiagnostic;
 use pointsman_rules::{
-    Criteria, Document, Explanation, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch, explain,
+    Document, Explanation, Filter, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch, explain,
 };
 use pointsman_schemas::{Event, InvalidEvent};
 use serde_json::{Value, json};
@@ -115,9 +115,7 @@ impl AnyEvent {
         if let (Some(event), Some(pattern)) = (&self.cloud_event, pattern.of_cloudevents) {
             let rule = Rule {
                 from: OriginSet::all_but(&[]),
-                pattern: Some(pattern),
-                condition: None,
-                filters: None,
+                filter: pattern.into(),
             };
             let (rules, mut taken) = (RuleSet::compile(vec![rule]), Vec::new());
             rules.matches_into(Origin(0), event, &mut Scratch::default(), &mut taken);
@@ -131,12 +129,9 @@ impl AnyEvent {
         let Ok(document) = Document::json(&self.bytes) else {
             return (false, None);
         };
-        let matches = pattern.of_json.matches(&document, &mut Scratch::default());
-        let criteria = Criteria {
-            pattern: Some(&pattern.of_json),
-            ..Criteria::default()
-        };
-        (matches, explains.then(|| explain(criteria, &document)))
+        let filter = Filter::from(pattern.of_json);
+        let matches = filter.holds(&document, &mut Scratch::default());
+        (matches, explains.then(|| explain(&filter, &document)))
     }
 }
 

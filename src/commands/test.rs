@@ -134,9 +134,7 @@ impl RulesInTest {
             name: rule.name.clone(),
             pipe: rule.pipe,
             from: rule.from.clone(),
-            pattern: rule.pattern.take(),
-            condition: rule.condition.take(),
-            filters: rule.filters.take(),
+            filter: std::mem::take(&mut rule.filter),
             subscriptions: Vec::new(),
         });
         let router = Router::new(in_force.collect());

@@ -17,9 +17,7 @@ pub(crate) fn rule(pattern: Value, numbers: &[SubscriptionNumber]) -> RuleInForc
         name: Name::new("rule").unwrap(),
         pipe: false,
         from: None,
-        pattern: Some(Pattern::compile(&pattern).unwrap()),
-        condition: None,
-        filters: None,
+        filter: Pattern::compile(&pattern).unwrap().into(),
         subscriptions: numbers
             .iter()
             .map(|number| SubscriptionInForce {

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use pointsman_rules::{Condition, Pattern};
 use pointsman_schemas::Event;
 use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
@@ -23,9 +24,7 @@ fn rule(
         name: name(&format!("rule-{number}")),
         pipe: false,
         from: from.map(|names| names.iter().map(|text| name(text)).collect()),
-        pattern: Some(Pattern::compile(&json!({ "type": [ty] })).unwrap()),
-        condition: None,
-        filters: None,
+        filter: Pattern::compile(&json!({ "type": [ty] })).unwrap().into(),
         subscriptions: vec![SubscriptionInForce {
             number: SubscriptionNumber(number),
             order_by: order_by.map(|path| Path::parse(path).unwrap()),
@@ -78,8 +77,7 @@ fn a_rule_sees_its_tenants_events_from_its_sources() {
 async fn a_large_event_does_not_hold_up_other_tasks() {
     let condition = Condition::parse("$.data..[?@.a == 1]").unwrap();
     let slow = RuleInForce {
-        pattern: None,
-        condition: Some(condition),
+        filter: condition.into(),
         ..rule("default", 1, None, "t", None)
     };
     let mut matcher = matcher(&shared(vec![slow]));
@@ -115,7 +113,7 @@ fn the_nearest_misses_are_told_first_and_at_most_so_many() {
         let pattern =
             Pattern::compile(&json!({ "type": [ty], "source": ["/s"], "subject": ["x"] })).unwrap();
         RuleInForce {
-            pattern: Some(pattern),
+            filter: pattern.into(),
             ..rule("default", number, None, ty, None)
         }
     };

@@ -4,7 +4,7 @@ use pointsman_schemas::{Problem, Segment, suggest};
 use serde_json::Value;
 
 use super::{Compiler, OPERATORS, meant};
-use crate::condition::Comparator;
+use crate::comparator::Comparator;
 use crate::literal::{self, Compared};
 use crate::number::Number;
 use crate::path::Path;

@@ -54,9 +54,7 @@ impl Side {
                 tenant,
                 pipe,
                 from,
-                pattern,
-                condition,
-                filters,
+                filter,
                 ..
             } = rule;
             RuleInForce {
@@ -64,9 +62,7 @@ impl Side {
                 name,
                 pipe,
                 from,
-                pattern,
-                condition,
-                filters,
+                filter,
                 subscriptions,
             }
         });

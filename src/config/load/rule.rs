@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use pointsman_rules::transform::{RawTransform, Transform};
-use pointsman_rules::{Condition, Filters, Pattern};
+use pointsman_rules::{Condition, Filter, Filters, Pattern};
 use pointsman_schemas::{Name, Problem};
 
 use super::addresses;
@@ -98,9 +98,11 @@ impl Loader<'_, '_> {
             description,
             from,
             conditions,
-            pattern,
-            condition,
-            filters,
+            filter: Filter {
+                pattern,
+                condition,
+                filters,
+            },
             to,
             on_success,
             on_failure,

@@ -1,6 +1,6 @@
 //! What the evaluation of patterns remembers of one document.
 
-use crate::condition::Comparator;
+use crate::comparator::Comparator;
 use crate::document::{Document, Node};
 use crate::json::{self, Scalar};
 use crate::number::Number;
@@ -13,7 +13,7 @@ use crate::path::{Found, Path};
 #[derive(Debug, Default)]
 pub(crate) struct Workings {
     /// A text without its case.
-    pub(super) folded: String,
+    pub(crate) folded: String,
     /// How much work there was since the last document: values that were looked at, operators that
     /// were tried, bytes that were read.
     pub(crate) steps: u64,
@@ -40,7 +40,7 @@ impl Workings {
     }
 
     /// Whether a scalar compares like this to what a path finds, which has this number.
-    pub(super) fn compares(
+    pub(crate) fn compares(
         &mut self,
         left: Scalar<'_>,
         comparator: Comparator,

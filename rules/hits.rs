@@ -1,25 +1,25 @@
 //! Which rules stand behind a key, and which of them an event has hit.
 
 /// The number of a list of rules.
-pub(super) type List = u32;
+pub(crate) type List = u32;
 
 /// Lists of rules, one behind the other.
 #[derive(Debug, Default)]
-pub(super) struct Lists {
+pub(crate) struct Lists {
     rules: Vec<u32>,
     /// Where each list ends, which is where the next one begins.
     ends: Vec<u32>,
 }
 
 impl Lists {
-    pub(super) fn add(&mut self, rules: impl IntoIterator<Item = u32>) -> List {
+    pub(crate) fn add(&mut self, rules: impl IntoIterator<Item = u32>) -> List {
         self.rules.extend(rules);
         self.ends.push(self.rules.len() as u32);
         self.ends.len() as List - 1
     }
 
     /// A list for each key, in the order of the keys; the pairs are of a key and a rule.
-    pub(super) fn group<K: Ord>(&mut self, mut pairs: Vec<(K, u32)>) -> Vec<(K, List)> {
+    pub(crate) fn group<K: Ord>(&mut self, mut pairs: Vec<(K, u32)>) -> Vec<(K, List)> {
         pairs.sort_unstable();
         let mut grouped: Vec<(K, List)> = Vec::new();
         for (key, rule) in pairs {
@@ -59,7 +59,7 @@ pub(crate) struct Hits {
 impl Hits {
     /// Forgets the event before. Room is made for the rules and lists at hand, which may be others
     /// than at the last event.
-    pub(super) fn start(&mut self, lists: &Lists, rules: usize) {
+    pub(crate) fn start(&mut self, lists: &Lists, rules: usize) {
         if self.lists.len() < lists.ends.len() {
             self.lists.resize(lists.ends.len(), 0);
         }
@@ -76,12 +76,12 @@ impl Hits {
     }
 
     /// Whether the list has been hit already.
-    pub(super) fn has(&self, list: List) -> bool {
+    pub(crate) fn has(&self, list: List) -> bool {
         self.lists.get(list as usize) == Some(&self.event)
     }
 
     /// Notes the rules of a list.
-    pub(super) fn hit(&mut self, lists: &Lists, list: List) {
+    pub(crate) fn hit(&mut self, lists: &Lists, list: List) {
         match self.lists.get_mut(list as usize) {
             Some(last) if *last != self.event => *last = self.event,
             _ => return,
