@@ -51,20 +51,22 @@ enum Identity {
 
 impl Auth {
     pub(super) fn check(&self) -> Option<Problem> {
-        let told =
+        let problem =
             |kind: &str, mistake: &str, help: &str| Some(Problem::new(mistake).help(help).at(kind));
         match self {
-            Self::Nkey(seed) if seed.literal().is_some_and(|seed| !seed.starts_with("SU")) => told(
-                "nkey",
-                "this is no seed of a user's NKey, which begins with SU",
-                "write { env: NAME } or { file: path }",
-            ),
+            Self::Nkey(seed) if seed.literal().is_some_and(|seed| !seed.starts_with("SU")) => {
+                problem(
+                    "nkey",
+                    "this is no seed of a user's NKey, which begins with SU",
+                    "write { env: NAME } or { file: path }",
+                )
+            }
             Self::Credentials(text)
                 if text
                     .literal()
                     .is_some_and(|text| !text.contains("BEGIN NATS USER JWT")) =>
             {
-                told(
+                problem(
                     "credentials",
                     "these are no credentials, but perhaps the path of some",
                     "write { file: path }",

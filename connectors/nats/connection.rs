@@ -1,4 +1,4 @@
-//! The connection: where to, as whom, and what becomes known of it.
+//! Connecting to the servers: where, as whom, and what the client reports of the connection.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -140,7 +140,7 @@ impl Urls {
 }
 
 fn server(url: &str) -> Result<ServerAddr, String> {
-    // What is wrong is told without the URL, which may hold a password.
+    // The message leaves out the URL, which may hold a password.
     let address =
         ServerAddr::from_str(url).map_err(|_| "this is no URL of a NATS server".to_owned())?;
     match address.scheme() {
@@ -217,11 +217,11 @@ pub(super) struct Connection<'s> {
     pub(super) tls: Option<&'s Tls>,
 }
 
-/// A connection that could not be made, or settings without a value.
-pub(super) struct NotConnected {
-    /// True where the server does not know us.
+/// Why there is no connection.
+pub(super) struct ConnectError {
+    /// True where the server rejects the credentials.
     pub(super) refused: bool,
-    /// What is wrong.
+    /// What is wrong, with the setting that it concerns.
     pub(super) problem: OpenError,
 }
 
@@ -287,14 +287,14 @@ impl Connection<'_> {
     pub(super) async fn connect(
         &self,
         name: impl fmt::Display,
-        told: impl Fn(News) + Clone + Send + Sync + 'static,
-    ) -> Result<Client, NotConnected> {
+        on_event: impl Fn(ConnectionEvent) + Clone + Send + Sync + 'static,
+    ) -> Result<Client, ConnectError> {
         self.plan(name)
-            .map_err(|problem| NotConnected {
+            .map_err(|problem| ConnectError {
                 refused: false,
                 problem,
             })?
-            .connect(told)
+            .connect(on_event)
             .await
     }
 
@@ -378,13 +378,13 @@ impl Plan {
     /// Connects; the client then connects again by itself, for ever.
     pub(super) async fn connect(
         &self,
-        told: impl Fn(News) + Clone + Send + Sync + 'static,
-    ) -> Result<Client, NotConnected> {
+        on_event: impl Fn(ConnectionEvent) + Clone + Send + Sync + 'static,
+    ) -> Result<Client, ConnectError> {
         let options = self.options.clone().event_callback(move |event| {
-            let told = told.clone();
+            let on_event = on_event.clone();
             async move {
-                if let Some(news) = News::of(event) {
-                    told(news);
+                if let Some(event) = ConnectionEvent::of(event) {
+                    on_event(event);
                 }
             }
         });
@@ -414,7 +414,7 @@ impl Plan {
                         .help(help)
                         .at(key)
                 };
-                NotConnected {
+                ConnectError {
                     refused,
                     problem: OpenError(problem),
                 }
@@ -456,20 +456,20 @@ fn advice(error: &str, shows_certificate: bool) -> Advice {
     }
 }
 
-/// What the client tells of its connection.
+/// What the client reports of its connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum ConnectionEvent {
     /// It is connected, again or for the first time.
     Up,
     /// It is not, or could not be made again.
     Down(String),
-    /// A message was dropped because nobody took it in time.
-    Lost,
-    /// The server complains, of a permission for instance.
-    Complaint(String),
+    /// A message was dropped because it was not read in time.
+    Dropped,
+    /// The server reports an error, a missing permission for instance.
+    ServerError(String),
 }
 
-impl News {
+impl ConnectionEvent {
     fn of(event: Event) -> Option<Self> {
         match event {
             Event::Connected => Some(Self::Up),
@@ -498,8 +498,8 @@ impl News {
             Event::ServerError(ServerError::AuthorizationViolation) => Some(Self::Down(
                 "the NATS server does not let us in any more: authorization violation".to_owned(),
             )),
-            Event::SlowConsumer(_) => Some(Self::Lost),
-            Event::ServerError(ServerError::Other(complaint)) => Some(Self::Complaint(complaint)),
+            Event::SlowConsumer(_) => Some(Self::Dropped),
+            Event::ServerError(ServerError::Other(complaint)) => Some(Self::ServerError(complaint)),
             Event::ServerError(ServerError::SlowConsumer(_))
             | Event::LameDuckMode
             | Event::Draining

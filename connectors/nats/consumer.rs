@@ -1,4 +1,4 @@
-//! The durable consumer: found, or made where that is asked for, and never changed.
+//! The durable consumer: found, or created where that is configured, and never changed.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::connection::is_subject;
-use super::middle::Middle;
+use super::interior_gaps::InteriorGaps;
 use super::outstanding::MESSAGES_MAX;
 use super::pull::API_TIMEOUT;
 use crate::leb128;
@@ -104,7 +104,7 @@ impl NewConsumer {
         {
             problems.push(
                 Problem::new(format!(
-                    "1 to {MESSAGES_MAX} messages can be in hand at once"
+                    "1 to {MESSAGES_MAX} messages can be unacknowledged at once"
                 ))
                 .at("max_ack_pending"),
             );
@@ -149,9 +149,9 @@ impl NewConsumer {
     }
 }
 
-/// Which consumer, and what to make where it is not there.
+/// Which consumer to read from, and how to create it where it is missing.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct ConsumerSpec {
     pub(super) stream: String,
     pub(super) consumer: String,
     pub(super) create: Option<NewConsumer>,
@@ -161,37 +161,38 @@ pub(super) struct Wanted {
     pub(super) hosts: String,
 }
 
-/// What is known of a consumer from before: it may have to be made anew, and what its stream has
-/// removed unread is to be told.
+/// How far a consumer has come. It is stored with the events: by it a consumer that was deleted is
+/// created again at the right message, and what its stream has removed unread is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Known {
-    /// When its stream was made, in nanoseconds since 1970: of another stream nothing is known.
-    stream_made: i64,
+pub(super) struct ConsumerProgress {
+    /// When its stream was created, in nanoseconds since 1970: a stream that was created at another
+    /// time is another one.
+    stream_created: i64,
     /// Everything up to this message of the stream is acknowledged, and so stored.
     pub(super) acknowledged: u64,
-    /// What lies before this message and was removed has been told.
-    told: u64,
+    /// What was removed before this message has been reported.
+    reported: u64,
     /// How many deliveries the consumer had made by then.
     deliveries: u64,
     /// How many messages waited when it was last looked at.
     waiting: u64,
-    /// Whether what was delivered and is not acknowledged is in hand: after a restart of the bus it
-    /// is not.
-    in_hand: bool,
-    /// What is seen of its middle.
-    middle: Middle,
+    /// Whether this process holds what was delivered and is not acknowledged: after a restart of
+    /// the bus it does not.
+    holds_unacknowledged: bool,
+    /// The gaps inside its stream.
+    interior_gaps: InteriorGaps,
 }
 
-/// How a consumer came to be there.
+/// Whether a consumer was found or created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Consumer {
-    /// It was there before.
+pub(super) enum ConsumerOrigin {
+    /// It existed before.
     Found,
-    /// It was just made, to begin with this message where that is told by its number.
-    Made(Option<u64>),
+    /// It was just created, to begin with this message where that is configured by its number.
+    Created(Option<u64>),
 }
 
-/// Messages that nobody will see any more.
+/// Messages that were removed before they were delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Gap {
     pub(super) messages: u64,
@@ -199,50 +200,55 @@ pub(super) struct Gap {
     pub(super) why: String,
 }
 
-impl Known {
-    /// What is stored with the events; see [`Known::read`].
+impl ConsumerProgress {
+    /// Encodes it as it is stored with the events; see [`ConsumerProgress::read`].
     pub(super) fn write(&self) -> Bytes {
         let mut position = Vec::with_capacity(32);
-        leb128::write(&mut position, leb128::zigzag(self.stream_made));
-        for number in [self.acknowledged, self.told, self.deliveries, self.waiting]
-            .into_iter()
-            .chain(self.middle.begin())
+        leb128::write(&mut position, leb128::zigzag(self.stream_created));
+        for number in [
+            self.acknowledged,
+            self.reported,
+            self.deliveries,
+            self.waiting,
+        ]
+        .into_iter()
+        .chain(self.interior_gaps.begin())
         {
             leb128::write(&mut position, number);
         }
         position.into()
     }
 
-    /// What was stored; none where it cannot be read, which costs no message: the consumer itself
-    /// knows where it is.
+    /// Decodes what was stored; none where that cannot be read, which costs no message: the
+    /// consumer itself knows where it is.
     pub(super) fn read(mut position: &[u8]) -> Option<Self> {
         let mut next = || leb128::read(&mut position);
-        let stream_made = leb128::unzigzag(next()?);
-        let (acknowledged, told, deliveries, waiting) = (next()?, next()?, next()?, next()?);
-        // Positions had no more before their middle was looked at.
+        let stream_created = leb128::unzigzag(next()?);
+        let (acknowledged, reported, deliveries, waiting) = (next()?, next()?, next()?, next()?);
+        // Positions that were stored before gaps inside the stream were counted end here.
         Some(Self {
-            stream_made,
+            stream_created,
             acknowledged,
-            told,
+            reported,
             deliveries,
             waiting,
-            in_hand: false,
-            middle: Middle::begun(next()),
+            holds_unacknowledged: false,
+            interior_gaps: InteriorGaps::begun(next()),
         })
     }
 
     /// A message has been delivered here: what lies before it is not missing, but for what was
     /// removed from between it and the one before.
     pub(super) fn delivered(&mut self, message: &Delivered<'_>) {
-        self.told = self.told.max(message.stream_sequence);
+        self.reported = self.reported.max(message.stream_sequence);
         self.deliveries = self.deliveries.max(message.consumer_sequence);
         self.waiting = message.pending;
-        self.middle.delivered(message);
+        self.interior_gaps.delivered(message);
     }
 
     /// What was removed from the middle of the stream since this was last asked.
     pub(super) fn removed(&mut self, stream: &str) -> Option<Gap> {
-        self.middle.removed(stream)
+        self.interior_gaps.removed(stream)
     }
 
     /// What was removed from a stream before the consumer came to it: its next message lies behind
@@ -251,12 +257,12 @@ impl Known {
         &mut self,
         info: &Info,
         stream: &stream::Info,
-        consumer: Consumer,
+        consumer: ConsumerOrigin,
     ) -> Option<Gap> {
-        (self.stream_made, self.waiting) = (made(stream), info.num_pending);
+        (self.stream_created, self.waiting) = (created_at(stream), info.num_pending);
         let config = &info.config;
         let filtered = !config.filter_subject.is_empty() || !config.filter_subjects.is_empty();
-        self.middle.looked_at(
+        self.interior_gaps.looked_at(
             stream,
             !filtered && config.deliver_policy != DeliverPolicy::LastPerSubject,
         );
@@ -265,35 +271,39 @@ impl Known {
         let elsewhere = filtered && stream.config.retention != RetentionPolicy::Limits;
         let first = stream.state.first_sequence;
         let passed = match consumer {
-            Consumer::Made(Some(begins_at)) if self.in_hand => {
-                begins_at.saturating_sub(1).max(self.told)
+            ConsumerOrigin::Created(Some(begins_at)) if self.holds_unacknowledged => {
+                begins_at.saturating_sub(1).max(self.reported)
             }
-            Consumer::Made(Some(begins_at)) => begins_at.saturating_sub(1),
+            ConsumerOrigin::Created(Some(begins_at)) => begins_at.saturating_sub(1),
             // A purge moves the consumer behind what it removes, so that its position alone would
             // hide that. What it has passed without a delivery nobody has seen; of one with a
             // filter that may be what it is not to see.
-            Consumer::Found if !filtered && info.delivered.consumer_sequence >= self.deliveries => {
+            ConsumerOrigin::Found
+                if !filtered && info.delivered.consumer_sequence >= self.deliveries =>
+            {
                 let unseen = info.delivered.consumer_sequence - self.deliveries;
                 info.delivered
                     .stream_sequence
-                    .min(self.told.saturating_add(unseen))
-                    .max(self.told)
+                    .min(self.reported.saturating_add(unseen))
+                    .max(self.reported)
             }
-            Consumer::Found | Consumer::Made(None) => info.delivered.stream_sequence.max(self.told),
+            ConsumerOrigin::Found | ConsumerOrigin::Created(None) => {
+                info.delivered.stream_sequence.max(self.reported)
+            }
         };
-        let lost_in_hand = if self.in_hand {
+        let lost_unacknowledged = if self.holds_unacknowledged {
             0
         } else {
             info.num_ack_pending as u64
         };
-        (self.told, self.deliveries, self.in_hand) =
+        (self.reported, self.deliveries, self.holds_unacknowledged) =
             (passed, info.delivered.consumer_sequence, true);
         let missing = first.saturating_sub(passed.saturating_add(1));
         if missing == 0 || elsewhere || config.deliver_policy == DeliverPolicy::LastPerSubject {
             return None;
         }
-        self.told = first - 1;
-        self.middle.begins_behind(self.told);
+        self.reported = first - 1;
+        self.interior_gaps.begins_behind(self.reported);
         let of = if filtered {
             " (of all its subjects)"
         } else {
@@ -306,14 +316,14 @@ impl Known {
             info.stream_name
         );
         Some(Gap {
-            messages: missing + lost_in_hand,
+            messages: missing + lost_unacknowledged,
             why,
         })
     }
 
-    /// What can be said of a stream that is not the one that was read before.
-    fn made_anew(&self, stream: &stream::Info) -> Option<Gap> {
-        (self.stream_made != made(stream)).then(|| Gap {
+    /// The gap that arose if the stream is not the one that was read before.
+    fn recreated(&self, stream: &stream::Info) -> Option<Gap> {
+        (self.stream_created != created_at(stream)).then(|| Gap {
             messages: self.waiting,
             why: format!(
                 "the stream {} was deleted and made anew, with what had not been read of it",
@@ -323,30 +333,30 @@ impl Known {
     }
 }
 
-/// When a stream was made, in nanoseconds since 1970.
-fn made(stream: &stream::Info) -> i64 {
+/// When a stream was created, in nanoseconds since 1970.
+fn created_at(stream: &stream::Info) -> i64 {
     i64::try_from(stream.created.unix_timestamp_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Why there is no consumer to read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum NoConsumer {
-    /// The server does not say; it may soon.
-    Unknown(String),
-    /// Somebody has to do something.
-    Wrong(String),
+pub(super) enum ConsumerError {
+    /// The server does not answer; it may soon.
+    Unavailable(String),
+    /// The stream or the consumer is not what is configured; somebody has to change one of them.
+    Misconfigured(String),
 }
 
-impl NoConsumer {
-    pub(super) fn words(self) -> String {
+impl ConsumerError {
+    pub(super) fn message(self) -> String {
         match self {
-            Self::Unknown(words) | Self::Wrong(words) => words,
+            Self::Unavailable(message) | Self::Misconfigured(message) => message,
         }
     }
 }
 
-impl Wanted {
-    /// What gives a stored position its meaning.
+impl ConsumerSpec {
+    /// The fingerprint of this configuration: it tells whose position a stored one is.
     pub(super) fn fingerprint(&self) -> u64 {
         fingerprint(&[
             "nats",
@@ -357,7 +367,7 @@ impl Wanted {
         ])
     }
 
-    /// Its JetStream through a client.
+    /// The JetStream context of its domain.
     pub(super) fn context(&self, client: &Client) -> Context {
         let builder = ContextBuilder::new().timeout(API_TIMEOUT);
         match &self.domain {
@@ -366,7 +376,7 @@ impl Wanted {
         }
     }
 
-    /// Where messages are asked for.
+    /// The subject of requests for messages.
     pub(super) fn next_subject(&self) -> String {
         let domain = self
             .domain
@@ -380,7 +390,10 @@ impl Wanted {
     }
 
     /// Finds the stream.
-    pub(super) async fn stream(&self, jetstream: &Context) -> Result<stream::Stream, NoConsumer> {
+    pub(super) async fn stream(
+        &self,
+        jetstream: &Context,
+    ) -> Result<stream::Stream, ConsumerError> {
         jetstream
             .get_stream(&self.stream)
             .await
@@ -388,7 +401,7 @@ impl Wanted {
                 GetStreamErrorKind::JetStream(error)
                     if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
                 {
-                    NoConsumer::Wrong(format!(
+                    ConsumerError::Misconfigured(format!(
                         "there is no stream {}; make it, or name one that is there",
                         self.stream
                     ))
@@ -396,12 +409,12 @@ impl Wanted {
                 GetStreamErrorKind::JetStream(error)
                     if error.error_code() == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT =>
                 {
-                    NoConsumer::Wrong(
+                    ConsumerError::Misconfigured(
                         "the account has no JetStream; enable it, or read from a subject"
                             .to_owned(),
                     )
                 }
-                _ => NoConsumer::Unknown(match &self.domain {
+                _ => ConsumerError::Unavailable(match &self.domain {
                     Some(domain) => format!(
                         "no JetStream of the domain {domain} answers: {error}; check the domain's \
                          name, and that the account may use $JS.{domain}.API.>"
@@ -414,14 +427,14 @@ impl Wanted {
             })
     }
 
-    /// Looks for the consumer and its stream, and none is an answer.
+    /// Looks the consumer and its stream up. Returns none where there is none.
     pub(super) async fn look(
         &self,
         jetstream: &Context,
-    ) -> Result<Option<(Info, stream::Info)>, NoConsumer> {
+    ) -> Result<Option<(Info, stream::Info)>, ConsumerError> {
         let stream = match self.stream(jetstream).await {
             // Whether it comes back is for the next to find out.
-            Err(NoConsumer::Wrong(_)) => return Ok(None),
+            Err(ConsumerError::Misconfigured(_)) => return Ok(None),
             found => found?,
         };
         Ok(self
@@ -430,21 +443,20 @@ impl Wanted {
             .map(|info| (info, stream.cached_info().clone())))
     }
 
-    /// Looks for the consumer, and none is an answer.
+    /// Looks the consumer up. Returns none where there is none.
     pub(super) async fn find<I>(
         &self,
         stream: &stream::Stream<I>,
-    ) -> Result<Option<Info>, NoConsumer> {
+    ) -> Result<Option<Info>, ConsumerError> {
         let found = match stream.consumer_info(&self.consumer).await {
             Ok(found) => found,
             Err(error) => {
                 return match error.kind() {
                     ConsumerInfoErrorKind::NotFound => Ok(None),
-                    ConsumerInfoErrorKind::StreamNotFound => Err(NoConsumer::Unknown(format!(
-                        "the stream {} is gone",
-                        self.stream
-                    ))),
-                    _ => Err(NoConsumer::Unknown(format!(
+                    ConsumerInfoErrorKind::StreamNotFound => Err(ConsumerError::Unavailable(
+                        format!("the stream {} is gone", self.stream),
+                    )),
+                    _ => Err(ConsumerError::Unavailable(format!(
                         "cannot look at the consumer {}: {error}",
                         self.consumer
                     ))),
@@ -455,7 +467,7 @@ impl Wanted {
         if differences.is_empty() {
             return Ok(Some(found));
         }
-        Err(NoConsumer::Wrong(format!(
+        Err(ConsumerError::Misconfigured(format!(
             "the consumer {} of the stream {} is there and is not what is wanted: {}; change one \
              of the two, or name another consumer",
             self.consumer,
@@ -464,7 +476,7 @@ impl Wanted {
         )))
     }
 
-    /// What the consumer has to be and is not.
+    /// How the consumer differs from what is configured.
     fn differences(&self, found: &Info) -> Vec<String> {
         let mut differences = Vec::new();
         let config = &found.config;
@@ -486,55 +498,58 @@ impl Wanted {
         let Some(create) = &self.create else {
             return differences;
         };
-        if let Some(wanted) = &create.filter {
+        if let Some(spec) = &create.filter {
             let filters = match config.filter_subjects.as_slice() {
                 [] => config.filter_subject.clone(),
                 several => several.join(", "),
             };
-            if filters != *wanted {
+            if filters != *spec {
                 let filters = if filters.is_empty() { ">" } else { &filters };
-                differences.push(format!("filter is {filters} there and {wanted} here"));
+                differences.push(format!("filter is {filters} there and {spec} here"));
             }
         }
-        if let Some(wanted) = create.ack_wait
-            && config.ack_wait != wanted.0
+        if let Some(spec) = create.ack_wait
+            && config.ack_wait != spec.0
         {
             differences.push(format!(
-                "ack_wait is {} there and {wanted} here",
+                "ack_wait is {} there and {spec} here",
                 Interval(config.ack_wait)
             ));
         }
-        if let Some(wanted) = create.max_ack_pending
-            && i64::try_from(wanted) != Ok(config.max_ack_pending)
+        if let Some(spec) = create.max_ack_pending
+            && i64::try_from(spec) != Ok(config.max_ack_pending)
         {
             differences.push(format!(
-                "max_ack_pending is {} there and {wanted} here",
+                "max_ack_pending is {} there and {spec} here",
                 config.max_ack_pending
             ));
         }
         differences
     }
 
-    /// Finds the consumer, or makes it where that is asked for: where it was known before, behind
-    /// what is known to be stored. Says what was removed meanwhile.
+    /// Finds the consumer, or creates it where that is configured: behind what is known to be
+    /// stored, if it existed before. Returns it with its progress, and with what was removed
+    /// meanwhile.
     pub(super) async fn ensure(
         &self,
         jetstream: &Context,
-        known: Option<Known>,
-    ) -> Result<(Info, Known, Vec<Gap>), NoConsumer> {
+        known: Option<ConsumerProgress>,
+    ) -> Result<(Info, ConsumerProgress, Vec<Gap>), ConsumerError> {
         let stream = match self.stream(jetstream).await {
-            // Of a stream that is made anew nothing is to be missed, so what is known is kept until
-            // it is.
-            Err(NoConsumer::Wrong(words)) if known.is_some() && self.create.is_some() => {
-                return Err(NoConsumer::Unknown(words));
+            // The stream may be created again, and nothing of that is to be missed: the progress is
+            // kept until then.
+            Err(ConsumerError::Misconfigured(message))
+                if known.is_some() && self.create.is_some() =>
+            {
+                return Err(ConsumerError::Unavailable(message));
             }
             found => found?,
         };
-        let told_of_stream = stream.cached_info();
-        let stream_made = made(told_of_stream);
-        let known_here = known.filter(|known| known.stream_made == stream_made);
-        let made_anew = known.and_then(|known| known.made_anew(told_of_stream));
-        let mut consumer = Consumer::Found;
+        let stream_info = stream.cached_info();
+        let stream_created = created_at(stream_info);
+        let known_here = known.filter(|known| known.stream_created == stream_created);
+        let recreated = known.and_then(|known| known.recreated(stream_info));
+        let mut consumer = ConsumerOrigin::Found;
         let info = match (self.find(&stream).await?, &self.create) {
             (Some(info), _) => info,
             (None, Some(create)) => {
@@ -544,20 +559,21 @@ impl Wanted {
                     .map(|known| known.acknowledged + 1)
                     .or(known.map(|_| 1));
                 let resume =
-                    resume_at.map(|at| NewConsumer::resumed(told_of_stream.config.retention, at));
+                    resume_at.map(|at| NewConsumer::resumed(stream_info.config.retention, at));
                 // Some servers make it all the same, and both consumers then miss what the other
                 // takes.
-                if let Some(problem) = self.hindrance(&stream, resume.as_ref()).await {
-                    return Err(NoConsumer::Wrong(problem));
+                if let Some(problem) = self.conflict(&stream, resume.as_ref()).await {
+                    return Err(ConsumerError::Misconfigured(problem));
                 }
-                consumer = Consumer::Made(match resume.as_ref().unwrap_or(&create.start) {
-                    Start::Sequence(first) => Some(*first),
-                    _ => None,
-                });
+                consumer =
+                    ConsumerOrigin::Created(match resume.as_ref().unwrap_or(&create.start) {
+                        Start::Sequence(first) => Some(*first),
+                        _ => None,
+                    });
                 self.make(&stream, create, resume).await?
             }
             (None, None) => {
-                return Err(NoConsumer::Wrong(format!(
+                return Err(ConsumerError::Misconfigured(format!(
                     "the stream {} has no consumer {}; make it, or set create: {{}}",
                     self.stream, self.consumer
                 )));
@@ -566,26 +582,26 @@ impl Wanted {
         let acknowledged =
             acknowledged(&info).max(known_here.map_or(0, |known| known.acknowledged));
         // Of what it has delivered to others nothing is known.
-        let (told, deliveries) = (
+        let (reported, deliveries) = (
             info.delivered.stream_sequence,
             info.delivered.consumer_sequence,
         );
-        let nothing = Known {
-            stream_made,
+        let nothing = ConsumerProgress {
+            stream_created,
             acknowledged,
-            told,
+            reported,
             deliveries,
             waiting: 0,
-            in_hand: false,
-            middle: Middle::default(),
+            holds_unacknowledged: false,
+            interior_gaps: InteriorGaps::default(),
         };
-        let mut known = known_here.map_or(nothing, |known| Known {
+        let mut known = known_here.map_or(nothing, |known| ConsumerProgress {
             acknowledged,
             ..known
         });
-        let gap = known.gap(&info, told_of_stream, consumer);
-        known.middle.resume(&info);
-        Ok((info, known, made_anew.into_iter().chain(gap).collect()))
+        let gap = known.gap(&info, stream_info, consumer);
+        known.interior_gaps.resume(&info);
+        Ok((info, known, recreated.into_iter().chain(gap).collect()))
     }
 
     async fn make(
@@ -593,7 +609,7 @@ impl Wanted {
         stream: &stream::Stream,
         create: &NewConsumer,
         resume: Option<Start>,
-    ) -> Result<Info, NoConsumer> {
+    ) -> Result<Info, ConsumerError> {
         let error = match stream
             .create_consumer_strict(create.config(&self.consumer, resume))
             .await
@@ -604,7 +620,7 @@ impl Wanted {
         let code = match error.kind() {
             ConsumerCreateStrictErrorKind::JetStream(error) => error.error_code(),
             _ => {
-                return Err(NoConsumer::Unknown(format!(
+                return Err(ConsumerError::Unavailable(format!(
                     "cannot make the consumer {}: {error}",
                     self.consumer
                 )));
@@ -612,13 +628,13 @@ impl Wanted {
         };
         Err(match code {
             ErrorCode::CONSUMER_WQ_CONSUMER_NOT_DELIVER_ALL => {
-                NoConsumer::Wrong(self.not_from_the_first())
+                ConsumerError::Misconfigured(self.not_from_the_first())
             }
             ErrorCode::CONSUMER_WQ_CONSUMER_NOT_UNIQUE
             | ErrorCode::CONSUMER_WQ_MULTIPLE_UNFILTERED => {
-                NoConsumer::Wrong(self.taken("another one", false))
+                ConsumerError::Misconfigured(self.taken("another one", false))
             }
-            _ => NoConsumer::Unknown(format!(
+            _ => ConsumerError::Unavailable(format!(
                 "cannot make the consumer {}: {error}",
                 self.consumer
             )),
@@ -647,8 +663,8 @@ impl Wanted {
         )
     }
 
-    /// What will keep the consumer, which is not there, from being made.
-    pub(super) async fn hindrance(
+    /// Why the consumer, which does not exist, cannot be created.
+    pub(super) async fn conflict(
         &self,
         stream: &stream::Stream,
         resume: Option<&Start>,

@@ -184,8 +184,8 @@ impl Mapper {
     }
 }
 
-fn is_header(name: &HeaderName, wanted: &str) -> bool {
-    AsRef::<str>::as_ref(name).eq_ignore_ascii_case(wanted)
+fn is_header(name: &HeaderName, spec: &str) -> bool {
+    AsRef::<str>::as_ref(name).eq_ignore_ascii_case(spec)
 }
 
 /// True where the headers announce a CloudEvent, be it right or wrong.

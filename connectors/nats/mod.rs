@@ -25,10 +25,10 @@
 //! taken as it is and never changed, and where it differs from what `create` says the source does
 //! not start and says what differs. Where a running source's consumer is deleted, it is made anew
 //! behind what is known to be acknowledged; without `create` the source waits until it is back. At
-//! most 8,192 messages and 32 MiB are in hand, and the server is told of each three times within
-//! `ack_wait` that it is being worked on. What is stored is acknowledged, and the server confirms
-//! that, in batches; what cannot be stored comes again after a pause, and nothing is asked for
-//! meanwhile; what cannot be read becomes a dead letter and is acknowledged.
+//! most 8,192 messages and 32 MiB are unacknowledged, and the server is told of each three times
+//! within `ack_wait` that it is being worked on. What is stored is acknowledged, and the server
+//! confirms that, in batches; what cannot be stored comes again after a pause, and nothing is asked
+//! for meanwhile; what cannot be read becomes a dead letter and is acknowledged.
 //!
 //! **A subject** is listened to at most once: what is published while the bus or the way to it is
 //! down is gone, and so is what comes faster than it can be stored (past 4,096 messages; the log
@@ -54,8 +54,8 @@
 mod auth;
 mod connection;
 mod consumer;
+mod interior_gaps;
 mod message;
-mod middle;
 mod outstanding;
 mod poison;
 mod pull;

@@ -1,4 +1,4 @@
-//! Messages that were taken from a stream and whose fate has not been told.
+//! Messages that were received from a stream and are not acknowledged.
 //!
 //! What is stored is acknowledged in batches, of which the server confirms the last
 //! acknowledgement: it takes those of one consumer in the order in which they come, so that this
@@ -21,9 +21,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{Acknowledgement, LogLimit, Verdict};
 
-/// Messages in hand at once. A pull asks for no more than there is room, so that the server never
-/// sends what would have to wait. Enough that the server sends the next while some are synced to
-/// disk and others acknowledged.
+/// Unacknowledged messages at most. A pull asks for no more than there is credit, so that the
+/// server never sends what would have to wait. Enough that the server sends the next while some are
+/// synced to disk and others acknowledged.
 pub(super) const MESSAGES_MAX: usize = 8_192;
 
 /// Messages of one request.
@@ -35,8 +35,8 @@ const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What a message takes beside its payload and headers: its subject and where it is acknowledged.
 const ADDRESSES_BYTES_MAX: usize = 64 * 1024;
 
-/// How long the server may take to confirm an acknowledgement. Then the message comes again, and
-/// the journal knows it.
+/// How long the server may take to confirm an acknowledgement. After that the message comes again,
+/// and the journal recognises it.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
 
 /// Batches of acknowledgements that wait for their confirmation at once. What is stored meanwhile
@@ -47,14 +47,14 @@ const BATCHES_MAX: usize = 4;
 /// each delivery.
 const FAILED_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
-/// What is in hand, shared by the task that pulls and by all acknowledgements.
+/// The unacknowledged messages, shared by the task that pulls and by all acknowledgements.
 pub(super) struct Outstanding {
     source: Name,
     client: Client,
     inner: Mutex<Inner>,
-    /// There is room for another request, or nothing is in hand any more.
+    /// There is credit for another request, or no message is unacknowledged any more.
     changed: Notify,
-    /// Something was dropped untold, or the server's patience has changed.
+    /// A message was dropped without a verdict, or the consumer's `ack_wait` has changed.
     returned: Notify,
     /// Something is stored and waits to be acknowledged.
     stored: Notify,
@@ -66,13 +66,13 @@ struct Inner {
     taken: u64,
     bytes: usize,
     returned: Vec<Subject>,
-    /// What is stored and not yet acknowledged; none once nobody acknowledges any more.
+    /// What is stored and not yet acknowledged; none once nothing is acknowledged any more.
     stored: Option<Stored>,
     /// Nothing is asked for before this.
     paused_until: Option<Instant>,
-    /// There is room once no more messages and bytes than these are in hand, where somebody waits
-    /// for it.
-    room_below: Option<(usize, usize)>,
+    /// There is credit once no more messages and bytes than these are unacknowledged, where
+    /// somebody waits for it.
+    credit_below: Option<(usize, usize)>,
     in_progress_every: Duration,
     /// Acknowledgements that nobody confirmed.
     lost_log: LogLimit,
@@ -86,15 +86,15 @@ struct Stored {
     done: CancellationToken,
 }
 
-/// How much may be asked for now.
+/// How much may be requested now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
-    /// A request of so many messages, [`REQUEST_MESSAGES`], and at most so many bytes.
-    For { bytes: usize },
+pub(super) enum Credit {
+    /// A request of [`REQUEST_MESSAGES`] messages, and at most so many bytes.
+    Available { bytes: usize },
     /// Nothing before this.
     NotBefore(Instant),
-    /// Nothing until something is told.
-    Full,
+    /// Nothing until a message is acknowledged.
+    Exhausted,
 }
 
 impl Outstanding {
@@ -106,7 +106,7 @@ impl Outstanding {
             returned: Vec::new(),
             stored: Some(Stored::default()),
             paused_until: None,
-            room_below: None,
+            credit_below: None,
             in_progress_every: Duration::from_secs(10),
             lost_log: LogLimit::default(),
         };
@@ -128,7 +128,7 @@ impl Outstanding {
         }
     }
 
-    /// Takes a message in hand: from now on the server is told that it is being worked on.
+    /// Adds a message: from now on the server is told that it is being worked on.
     pub(super) fn take(
         self: &Arc<Self>,
         reply: Subject,
@@ -141,23 +141,22 @@ impl Outstanding {
         let number = inner.taken;
         inner.held.insert(number, reply.clone());
         drop(inner);
-        let handle = Handle {
+        let handle = MessageHandle {
             outstanding: Arc::clone(self),
             number,
             bytes,
-            told: false,
+            has_verdict: false,
         };
-        Acknowledgement::io(move |verdict| handle.tell(reply, delivered, verdict))
+        Acknowledgement::io(move |verdict| handle.settle(reply, delivered, verdict))
     }
 
-    /// How much may be asked for while so many messages and bytes are on their way. A quarter of
-    /// the room has to be free, so that one request brings many messages.
-    pub(super) fn room(&self, to_come: (usize, usize)) -> Room {
+    /// How much may be requested while so many messages and bytes are on their way.
+    pub(super) fn credit(&self, to_come: (usize, usize)) -> Credit {
         let mut inner = self.inner.lock();
-        inner.room_below = None;
+        inner.credit_below = None;
         if let Some(until) = inner.paused_until {
             if Instant::now() < until {
-                return Room::NotBefore(until);
+                return Credit::NotBefore(until);
             }
             inner.paused_until = None;
         }
@@ -166,15 +165,15 @@ impl Outstanding {
         let most_bytes = (BYTES_MAX.max(2 * largest) - largest).checked_sub(to_come.1);
         // Where too much is on its way, that has to come first.
         let Some((most, most_bytes)) = most.zip(most_bytes) else {
-            return Room::Full;
+            return Credit::Exhausted;
         };
         if inner.held.len() <= most && inner.bytes <= most_bytes {
-            return Room::For {
+            return Credit::Available {
                 bytes: largest + most_bytes - inner.bytes,
             };
         }
-        inner.room_below = Some((most, most_bytes));
-        Room::Full
+        inner.credit_below = Some((most, most_bytes));
+        Credit::Exhausted
     }
 
     /// What the largest message may take.
@@ -182,22 +181,22 @@ impl Outstanding {
         self.client.max_payload() + ADDRESSES_BYTES_MAX
     }
 
-    /// Returns once there may be room again after there was none.
+    /// Returns once there may be credit again after there was none.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// True where nothing is in hand.
+    /// True where every message is acknowledged.
     pub(super) fn is_empty(&self) -> bool {
         let inner = self.inner.lock();
         inner.held.is_empty() && inner.returned.is_empty()
     }
 
-    /// Acknowledges what is stored, tells the server, again and again, that what else is in hand is
-    /// being worked on, and gives back what was dropped untold. Never ends, and once it is dropped
-    /// nothing is acknowledged any more.
-    pub(super) async fn keep(&self) {
-        let _ends = Ends(self);
+    /// Acknowledges what is stored, tells the server again and again that the other messages are
+    /// being worked on, and gives back what was dropped without a verdict. Never ends, and once it
+    /// is dropped nothing is acknowledged any more.
+    pub(super) async fn run(&self) {
+        let _stop = StopOnDrop(self);
         let every = || self.inner.lock().in_progress_every;
         let mut next = Instant::now() + every();
         let mut confirming = FuturesUnordered::new();
@@ -205,7 +204,7 @@ impl Outstanding {
             tokio::select! {
                 () = self.stored.notified(), if confirming.len() < BATCHES_MAX => {
                     let stored = self.inner.lock().stored.as_mut().map(std::mem::take);
-                    // More may be told than batches are made of it.
+                    // There may be more notices than batches.
                     if let Some(Stored { replies, done }) = stored.filter(|stored| !stored.replies.is_empty()) {
                         confirming.push(self.acknowledge(replies, done.drop_guard()));
                     }
@@ -217,7 +216,7 @@ impl Outstanding {
                     next = Instant::now() + every();
                 }
                 () = self.returned.notified() => {
-                    // They count as in hand until they are sent.
+                    // They count as unacknowledged until they are sent.
                     let returned = self.inner.lock().returned.clone();
                     let sent = returned.len();
                     self.send(returned, AckKind::Nak(Some(FAILED_AGAIN.initial))).await;
@@ -229,8 +228,8 @@ impl Outstanding {
         }
     }
 
-    /// Returns once everything has been told, and the server has heard it.
-    pub(super) async fn told(&self) {
+    /// Returns once every message has its verdict, and the server has received it.
+    pub(super) async fn drained(&self) {
         while !self.is_empty() {
             self.changed.notified().await;
         }
@@ -251,21 +250,21 @@ impl Outstanding {
         }
     }
 
-    fn release(&self, number: u64, bytes: usize, told: bool) {
+    fn release(&self, number: u64, bytes: usize, has_verdict: bool) {
         let mut inner = self.inner.lock();
         let reply = inner.held.remove(&number);
         inner.bytes = inner.bytes.saturating_sub(bytes);
-        if let Some(reply) = reply.filter(|_| !told) {
+        if let Some(reply) = reply.filter(|_| !has_verdict) {
             inner.returned.push(reply);
             self.returned.notify_one();
         }
-        let room = inner.room_below.is_some_and(|(most, most_bytes)| {
+        let credit = inner.credit_below.is_some_and(|(most, most_bytes)| {
             inner.held.len() <= most && inner.bytes <= most_bytes
         });
-        if room {
-            inner.room_below = None;
+        if credit {
+            inner.credit_below = None;
         }
-        if room || inner.held.is_empty() {
+        if credit || inner.held.is_empty() {
             self.changed.notify_one();
         }
     }
@@ -314,7 +313,7 @@ impl Outstanding {
             Ok(Err(error)) => error,
             Err(_) => format!("no answer within {} s", CONFIRM_WITHIN.as_secs()),
         };
-        // That the connection is lost has been told already.
+        // That the connection is lost has been reported already.
         if self.client.connection_state() == State::Connected {
             self.lost(&error, acknowledgements as u64);
         }
@@ -332,10 +331,10 @@ impl Outstanding {
     }
 }
 
-/// Says, once nobody keeps what is in hand any more, that nothing of it will be acknowledged.
-struct Ends<'o>(&'o Outstanding);
+/// Once dropped, releases those who wait for an acknowledgement: there will be none.
+struct StopOnDrop<'o>(&'o Outstanding);
 
-impl Drop for Ends<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         if let Some(stored) = self.0.inner.lock().stored.take() {
             stored.done.cancel();
@@ -343,17 +342,17 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// One message in hand.
-struct Handle {
+/// One unacknowledged message.
+struct MessageHandle {
     outstanding: Arc<Outstanding>,
     number: u64,
     bytes: usize,
-    told: bool,
+    has_verdict: bool,
 }
 
-impl Handle {
-    async fn tell(mut self, reply: Subject, delivered: i64, verdict: Verdict) {
-        self.told = true;
+impl MessageHandle {
+    async fn settle(mut self, reply: Subject, delivered: i64, verdict: Verdict) {
+        self.has_verdict = true;
         let outstanding = &self.outstanding;
         let kind = match verdict {
             Verdict::Stored => return outstanding.stored(reply).await,
@@ -372,8 +371,9 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for MessageHandle {
     fn drop(&mut self) {
-        self.outstanding.release(self.number, self.bytes, self.told);
+        self.outstanding
+            .release(self.number, self.bytes, self.has_verdict);
     }
 }

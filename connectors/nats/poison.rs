@@ -1,4 +1,4 @@
-//! Messages that the client cannot read.
+//! Poison messages: those that the client cannot read.
 //!
 //! Headers that are not UTF-8, or no headers at all, are no error of one message to `async-nats`:
 //! it breaks the connection off. The message is then sent again with all that lay behind it, and
@@ -18,7 +18,7 @@ use base64::prelude::BASE64_STANDARD;
 use futures::StreamExt;
 use serde::Deserialize;
 
-use super::consumer::Wanted;
+use super::consumer::ConsumerSpec;
 
 /// How many messages are looked at.
 const LOOKED_AT_MAX: u64 = 64;
@@ -27,7 +27,7 @@ const LOOKED_AT_MAX: u64 = 64;
 const AT_ONCE: usize = 8;
 
 /// A message that cannot be read.
-pub(super) struct Unreadable {
+pub(super) struct PoisonMessage {
     pub(super) sequence: u64,
     /// Where it is acknowledged.
     pub(super) reply: Subject,
@@ -36,12 +36,12 @@ pub(super) struct Unreadable {
 
 /// The answer to `STREAM.MSG.GET`, as far as it matters.
 #[derive(Deserialize)]
-struct Answer {
-    message: Option<Stored>,
+struct GetResponse {
+    message: Option<RawMessage>,
 }
 
 #[derive(Deserialize)]
-struct Stored {
+struct RawMessage {
     subject: String,
     #[serde(default)]
     hdrs: String,
@@ -50,7 +50,11 @@ struct Stored {
 }
 
 /// Looks for such messages among the first that the consumer has delivered.
-pub(super) async fn find(jetstream: &Context, wanted: &Wanted, info: &Info) -> Vec<Unreadable> {
+pub(super) async fn find(
+    jetstream: &Context,
+    spec: &ConsumerSpec,
+    info: &Info,
+) -> Vec<PoisonMessage> {
     if info.num_ack_pending == 0 {
         return Vec::new();
     }
@@ -61,26 +65,26 @@ pub(super) async fn find(jetstream: &Context, wanted: &Wanted, info: &Info) -> V
         .min(first.saturating_add(LOOKED_AT_MAX));
     let look = |sequence| async move {
         let request = serde_json::json!({ "seq": sequence });
-        let answer: Answer = jetstream
-            .request(format!("STREAM.MSG.GET.{}", wanted.stream), &request)
+        let answer: GetResponse = jetstream
+            .request(format!("STREAM.MSG.GET.{}", spec.stream), &request)
             .await
             .ok()?;
         let stored = answer.message?;
         let headers = BASE64_STANDARD.decode(&stored.hdrs).ok()?;
-        if is_readable(&headers) || !is_wanted(&stored.subject, info) {
+        if is_readable(&headers) || !is_delivered(&stored.subject, info) {
             return None;
         }
         let data = BASE64_STANDARD.decode(&stored.data).unwrap_or_default();
         // The server goes by the message's number alone.
         let reply = format!(
             "$JS.ACK.{}.{}.1.{sequence}.{sequence}.0.0",
-            wanted.stream, wanted.consumer
+            spec.stream, spec.consumer
         );
         let reason = format!(
             "the headers of message {sequence} of the stream {} cannot be read",
-            wanted.stream
+            spec.stream
         );
-        Some(Unreadable {
+        Some(PoisonMessage {
             sequence,
             reply: reply.into(),
             reject: Reject {
@@ -120,7 +124,7 @@ fn is_readable(headers: &[u8]) -> bool {
 }
 
 /// True where the consumer takes messages of this subject.
-fn is_wanted(subject: &str, info: &Info) -> bool {
+fn is_delivered(subject: &str, info: &Info) -> bool {
     let config = &info.config;
     let mut filters = config
         .filter_subjects
@@ -133,11 +137,11 @@ fn is_wanted(subject: &str, info: &Info) -> bool {
 
 fn matches(filter: &str, subject: &str) -> bool {
     let mut tokens = subject.split('.');
-    for wanted in filter.split('.') {
-        match (wanted, tokens.next()) {
+    for spec in filter.split('.') {
+        match (spec, tokens.next()) {
             (">", Some(_)) => return true,
             ("*", Some(_)) => {}
-            (wanted, Some(token)) if wanted == token => {}
+            (spec, Some(token)) if spec == token => {}
             _ => return false,
         }
     }

@@ -1,9 +1,9 @@
 //! Reading from a stream through a durable pull consumer.
 //!
-//! One task pulls: it asks for as many messages as there is room for, hands them on, and asks again
-//! (see `requests`). It hears from the server at least every few seconds while it waits (idle
+//! One task pulls: it requests as many messages as there is credit for, hands them on, and requests
+//! again (see `requests`). It hears from the server at least every few seconds while it waits (idle
 //! heartbeats); where it does not, or where the connection was lost meanwhile, it looks after the
-//! consumer and asks anew. The same task keeps the messages in hand from being sent to somebody
+//! consumer and asks anew. The same task keeps unacknowledged messages from being sent to somebody
 //! else (see `outstanding`).
 
 use std::collections::HashSet;
@@ -26,12 +26,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::auth::Renewal;
-use super::connection::{News, Plan, RENEWED};
-use super::consumer::{Consumer, Gap, Known, NoConsumer, Wanted, ack_wait, acknowledged};
+use super::connection::{ConnectionEvent, Plan, RENEWED};
+use super::consumer::{
+    ConsumerError, ConsumerOrigin, ConsumerProgress, ConsumerSpec, Gap, ack_wait, acknowledged,
+};
 use super::message::Mapper;
-use super::outstanding::{MESSAGES_MAX, Outstanding, REQUEST_MESSAGES, Room};
+use super::outstanding::{Credit, MESSAGES_MAX, Outstanding, REQUEST_MESSAGES};
 use super::poison;
-use super::requests::{Limits, Requests, Said};
+use super::requests::{Limits, RequestStatus, Requests};
 use crate::files::Files;
 use crate::{Acknowledgement, Batch, Link, Message, Source, SourceError, Verdict};
 
@@ -62,15 +64,15 @@ const AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_s
 /// one (2.9), or stumble over what is left of it when it is made again.
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 
-/// What the client tells of a connection, for as long as its source is there: acknowledgements may
-/// keep the client for longer.
-pub(super) struct Ear {
+/// Receives what the client reports of the connection, for as long as the source is there:
+/// acknowledgements may keep the client for longer.
+pub(super) struct StreamMonitor {
     link: Link,
     /// How often it was connected.
     connects: watch::Sender<u64>,
 }
 
-impl Ear {
+impl StreamMonitor {
     pub(super) fn new(link: Link) -> Arc<Self> {
         Arc::new(Self {
             link,
@@ -78,82 +80,84 @@ impl Ear {
         })
     }
 
-    pub(super) fn listener(self: &Arc<Self>) -> impl Fn(News) + Clone + Send + Sync + 'static {
-        let ear = Arc::downgrade(self);
-        move |news| {
-            if let Some(ear) = Weak::upgrade(&ear) {
-                ear.hear(news);
+    pub(super) fn listener(
+        self: &Arc<Self>,
+    ) -> impl Fn(ConnectionEvent) + Clone + Send + Sync + 'static {
+        let monitor = Arc::downgrade(self);
+        move |event| {
+            if let Some(monitor) = Weak::upgrade(&monitor) {
+                monitor.on_event(event);
             }
         }
     }
 
-    /// Tells of messages that nobody will see any more.
+    /// Reports messages that were removed unread.
     fn skipped(&self, gaps: impl IntoIterator<Item = Gap>) {
         for Gap { messages, why } in gaps {
             self.link.skipped(messages, why);
         }
     }
 
-    fn hear(&self, news: News) {
-        match news {
+    fn on_event(&self, event: ConnectionEvent) {
+        match event {
             // Whether the consumer is there is another question, which the puller asks.
-            News::Up => self.connects.send_modify(|connects| *connects += 1),
-            News::Down(why) => {
+            ConnectionEvent::Up => self.connects.send_modify(|connects| *connects += 1),
+            ConnectionEvent::Down(why) => {
                 self.link.lag(None);
                 self.link.down(why);
             }
-            News::Complaint(complaint) => self
+            ConnectionEvent::ServerError(complaint) => self
                 .link
                 .down(format!("the NATS server complains: {complaint}")),
             // A subscription here has room for more than is ever asked for; and what is dropped
             // comes again.
-            News::Lost => {}
+            ConnectionEvent::Dropped => {}
         }
     }
 }
 
-/// A stream's messages.
-pub(super) struct Pulled {
+/// The source of a stream's messages.
+pub(super) struct StreamSource {
     messages: mpsc::Receiver<Message>,
-    /// What is to be stored of what is known of the consumer.
+    /// The consumer's progress, as it is to be stored.
     position: watch::Receiver<Option<Cursor>>,
     task: JoinHandle<SourceError>,
     ended: Option<SourceError>,
 }
 
-impl Pulled {
+impl StreamSource {
     /// Reads on from where the consumer was found. `stored` is what is stored of that.
     pub(super) fn begin(
         plan: &Plan,
         client: Client,
-        wanted: Wanted,
-        found: (Info, Known, Vec<Gap>),
+        spec: ConsumerSpec,
+        found: (Info, ConsumerProgress, Vec<Gap>),
         stored: Option<Cursor>,
-        ear: Arc<Ear>,
+        monitor: Arc<StreamMonitor>,
         mapper: Mapper,
     ) -> Self {
-        // Room for all that may be in hand, so that handing on never waits.
+        // As many as may be unacknowledged, so that handing on never waits.
         let (out, messages) = mpsc::channel(MESSAGES_MAX);
         let outstanding = Outstanding::new(mapper.name().clone(), client.clone());
-        let buried = Arc::default();
-        ear.skipped(found.2);
+        let rejected = Arc::default();
+        monitor.skipped(found.2);
         let (position, known_position) = watch::channel(stored);
         let (renewal, fixed_files) = (plan.renewal(&client), plan.fixed_files.clone());
         let puller = Puller {
-            jetstream: wanted.context(&client),
+            jetstream: spec.context(&client),
             latest: jetstream::Message {
                 message: nothing(),
-                context: wanted.context(&client),
+                context: spec.context(&client),
             },
             client,
-            wanted,
+            spec,
             known: found.1,
             position,
-            ear,
+            monitor,
             outstanding,
             mapper,
             out,
-            buried,
+            rejected,
             refused: false,
             _renewal: renewal,
         };
@@ -167,7 +171,7 @@ impl Pulled {
 }
 
 #[async_trait]
-impl Source for Pulled {
+impl Source for StreamSource {
     async fn next(&mut self) -> Result<Batch, SourceError> {
         let mut messages = Vec::new();
         let received = tokio::select! {
@@ -202,23 +206,23 @@ struct Puller {
     /// The message that came last, as `async-nats` reads where it lies in its stream: with a
     /// context, which is not made anew for each.
     latest: jetstream::Message,
-    wanted: Wanted,
-    known: Known,
+    spec: ConsumerSpec,
+    known: ConsumerProgress,
     position: watch::Sender<Option<Cursor>>,
-    ear: Arc<Ear>,
+    monitor: Arc<StreamMonitor>,
     outstanding: Arc<Outstanding>,
     mapper: Mapper,
     out: mpsc::Sender<Message>,
-    /// Messages that the client cannot read, and that are stored as rejects: what lies before them
-    /// may keep them in sight.
-    buried: Arc<Mutex<HashSet<u64>>>,
+    /// Messages that the client cannot read, and that are stored as rejects: they stay among the
+    /// first unacknowledged ones while an earlier message is.
+    rejected: Arc<Mutex<HashSet<u64>>>,
     /// True where the server would not take requests, until it is seen to take one.
     refused: bool,
     _renewal: Option<Renewal>,
 }
 
-/// Why the puller stopped to wait for messages.
-enum Interrupted {
+/// Why the puller stopped waiting for messages.
+enum Interruption {
     /// Nobody takes them any more.
     Dropped,
     /// The consumer is gone.
@@ -229,11 +233,11 @@ enum Interrupted {
     Refused(String),
     /// The server would not go on.
     Stopped(String),
-    /// It cannot go on before somebody has done something.
-    Wrong(String),
+    /// It cannot go on before somebody has changed something.
+    Misconfigured(String),
 }
 
-impl Interrupted {
+impl Interruption {
     /// True where somebody may just be deleting the consumer.
     fn may_be_an_end(&self) -> bool {
         matches!(self, Self::Gone | Self::Refused(_))
@@ -243,18 +247,19 @@ impl Interrupted {
 impl Puller {
     async fn run(mut self, found: Info, mut fixed_files: Files) -> SourceError {
         let outstanding = Arc::clone(&self.outstanding);
-        let keep = outstanding.keep();
-        tokio::pin!(keep);
+        let acknowledging = outstanding.run();
+        tokio::pin!(acknowledging);
         let ended = tokio::select! {
             ended = self.pull(found) => ended,
-            () = &mut keep => SourceError::Ended,
+            () = &mut acknowledging => SourceError::Ended,
             () = fixed_files.changed() => SourceError::Unavailable(RENEWED.to_owned()),
         };
-        // What is in hand may still be told, but no longer of this source's connection.
+        // What is not acknowledged may still be, but this source says nothing of its connection any
+        // more.
         drop(self);
         tokio::select! {
-            () = outstanding.told() => {}
-            () = keep => {}
+            () = outstanding.drained() => {}
+            () = acknowledging => {}
         }
         ended
     }
@@ -269,46 +274,50 @@ impl Puller {
                 Ok(info) => {
                     self.looked_at(&info);
                     if !self.refused {
-                        self.ear.link.up();
+                        self.monitor.link.up();
                     }
                     // What the client cannot read breaks the connection, so only after that there
                     // can be such.
                     if std::mem::take(&mut connected_anew) {
-                        self.bury(&info).await;
+                        self.reject_unreadable(&info).await;
                     }
                     let begin = Instant::now();
-                    let interrupted = self.read(&info).await;
+                    let interruption = self.read(&info).await;
                     if begin.elapsed() > AGAIN.max {
                         pause = AGAIN.initial;
                     }
-                    if interrupted.may_be_an_end() && !self.refused {
+                    if interruption.may_be_an_end() && !self.refused {
                         settled_at = Instant::now() + SETTLES_WITHIN;
                     }
-                    match interrupted {
-                        Interrupted::Dropped => return SourceError::Ended,
-                        Interrupted::Wrong(problem) => return SourceError::Unavailable(problem),
-                        Interrupted::Gone => None,
-                        Interrupted::Reconnected => {
+                    match interruption {
+                        Interruption::Dropped => return SourceError::Ended,
+                        Interruption::Misconfigured(problem) => {
+                            return SourceError::Unavailable(problem);
+                        }
+                        Interruption::Gone => None,
+                        Interruption::Reconnected => {
                             (connected_anew, self.refused) = (true, false);
                             None
                         }
                         // The consumer may be gone or have changed, so that the next are other
                         // requests; but nobody hurries twice.
-                        Interrupted::Refused(problem) => {
+                        Interruption::Refused(problem) => {
                             std::mem::replace(&mut self.refused, true).then_some(problem)
                         }
-                        Interrupted::Stopped(problem) => Some(problem),
+                        Interruption::Stopped(problem) => Some(problem),
                     }
                 }
-                Err(NoConsumer::Unknown(_)) if self.is_closed().await => {
+                Err(ConsumerError::Unavailable(_)) if self.is_closed().await => {
                     return SourceError::Unavailable(CLOSED.to_owned());
                 }
-                Err(NoConsumer::Unknown(problem)) => Some(problem),
-                Err(NoConsumer::Wrong(problem)) => return SourceError::Unavailable(problem),
+                Err(ConsumerError::Unavailable(problem)) => Some(problem),
+                Err(ConsumerError::Misconfigured(problem)) => {
+                    return SourceError::Unavailable(problem);
+                }
             };
             if let Some(problem) = problem {
                 if Instant::now() >= settled_at {
-                    self.ear.link.down(problem);
+                    self.monitor.link.down(problem);
                 }
                 tokio::select! {
                     () = sleep(spread(pause, rand::random())) => {}
@@ -318,12 +327,12 @@ impl Puller {
             }
             let ensure = async {
                 self.connected().await;
-                self.wanted.ensure(&self.jetstream, Some(self.known)).await
+                self.spec.ensure(&self.jetstream, Some(self.known)).await
             };
             info = tokio::select! {
                 ensured = ensure => ensured.map(|(info, known, gaps)| {
                     self.known = known;
-                    self.ear.skipped(gaps);
+                    self.monitor.skipped(gaps);
                     info
                 }),
                 () = self.out.closed() => return SourceError::Ended,
@@ -334,30 +343,30 @@ impl Puller {
     /// Returns once there is a connection: until then the client tells why there is none, and
     /// asking for the consumer would tell less.
     async fn connected(&self) {
-        let mut connects = self.ear.connects.subscribe();
+        let mut connects = self.monitor.connects.subscribe();
         while self.client.connection_state() != State::Connected {
-            // The state may turn a moment after it is told of.
+            // The state may change a moment after it is reported.
             let _ = timeout(Duration::from_secs(1), connects.changed()).await;
         }
     }
 
-    /// Hands on, as rejected, what the client would break off over again and again.
-    async fn bury(&self, info: &Info) {
-        for found in poison::find(&self.jetstream, &self.wanted, info).await {
-            if self.buried.lock().contains(&found.sequence) {
+    /// Hands on, as rejected, the messages over which the client would break off again and again.
+    async fn reject_unreadable(&self, info: &Info) {
+        for found in poison::find(&self.jetstream, &self.spec, info).await {
+            if self.rejected.lock().contains(&found.sequence) {
                 continue;
             }
             let acknowledgement = self
                 .outstanding
                 .take(found.reply, found.reject.raw.len(), 1);
-            let buried = Arc::clone(&self.buried);
+            let rejected = Arc::clone(&self.rejected);
             let acknowledgement = Acknowledgement::io(async move |verdict| {
                 if verdict == Verdict::Stored {
-                    buried.lock().insert(found.sequence);
+                    rejected.lock().insert(found.sequence);
                 }
                 acknowledgement.tell(verdict).await;
             });
-            // Full or closed: it is dropped untold, and found again.
+            // Full or closed: it is dropped without a verdict, and found again.
             let _ = self.out.try_send(Message {
                 arrivals: SmallVec::new(),
                 rejects: vec![found.reject],
@@ -381,9 +390,9 @@ impl Puller {
     fn looked_at(&mut self, info: &Info) {
         self.outstanding.set_ack_wait(ack_wait(info));
         self.known.acknowledged = self.known.acknowledged.max(acknowledged(info));
-        self.ear.link.lag(Some(info.num_pending));
+        self.monitor.link.lag(Some(info.num_pending));
         let cursor = Some(Cursor {
-            fingerprint: self.wanted.fingerprint(),
+            fingerprint: self.spec.fingerprint(),
             position: self.known.write(),
         });
         self.position.send_if_modified(|stored| {
@@ -394,75 +403,75 @@ impl Puller {
     }
 
     /// Asks for messages and hands them on.
-    async fn read(&mut self, info: &Info) -> Interrupted {
+    async fn read(&mut self, info: &Info) -> Interruption {
         let mut requests = Requests::new(self.client.new_inbox(), Limits::of(&info.config));
         let mut subscriber = match self.client.subscribe(requests.subscription()).await {
             Ok(subscriber) => subscriber,
-            Err(error) => return Interrupted::Stopped(format!("cannot subscribe: {error}")),
+            Err(error) => return Interruption::Stopped(format!("cannot subscribe: {error}")),
         };
-        // A connection that is lost from here on forgets what was asked. The first one is told of
-        // late, and is no news.
-        let mut connects = self.ear.connects.subscribe();
+        // A connection that is lost from here on forgets the requests. The first connection is
+        // reported late, and is no new one.
+        let mut connects = self.monitor.connects.subscribe();
         let connects_before = (*connects.borrow()).max(1);
         let mut looking = self.look();
         loop {
             let barred_until = match self.ask(&mut requests).await {
                 Ok(barred_until) => barred_until,
-                Err(problem) => return Interrupted::Stopped(problem),
+                Err(problem) => return Interruption::Stopped(problem),
             };
             tokio::select! {
                 message = subscriber.next() => match message {
                     Some(message) => {
-                        if let Err(interrupted) = self.received(message, &mut subscriber, &mut requests) {
+                        if let Err(interruption) = self.received(message, &mut subscriber, &mut requests) {
                             self.drain(&mut subscriber);
-                            return interrupted;
+                            return interruption;
                         }
                     }
-                    None => return Interrupted::Wrong(CLOSED.to_owned()),
+                    None => return Interruption::Misconfigured(CLOSED.to_owned()),
                 },
                 () = self.outstanding.changed() => {}
                 () = until(barred_until) => {}
-                () = until(requests.silent_at()) => return Interrupted::Refused(SILENT.to_owned()),
+                () = until(requests.silent_at()) => return Interruption::Refused(SILENT.to_owned()),
                 () = passed(&mut connects, connects_before) => {
                     self.drain(&mut subscriber);
-                    return Interrupted::Reconnected;
+                    return Interruption::Reconnected;
                 }
                 looked = &mut looking => {
                     match looked {
                         Ok(Some((info, stream))) => {
-                            let gaps = self.known.gap(&info, &stream, Consumer::Found).into_iter().chain(self.known.removed(&info.stream_name));
+                            let gaps = self.known.gap(&info, &stream, ConsumerOrigin::Found).into_iter().chain(self.known.removed(&info.stream_name));
                             let gaps: Vec<_> = gaps.collect();
-                            // Told once the position that has it counted is there to be stored.
+                            // Reported once the position that counts it is there to be stored.
                             self.looked_at(&info);
-                            self.ear.skipped(gaps);
+                            self.monitor.skipped(gaps);
                         }
                         // Somebody has deleted it, and perhaps made it again.
-                        Ok(None) => return Interrupted::Gone,
-                        Err(NoConsumer::Wrong(problem)) => return Interrupted::Wrong(problem),
+                        Ok(None) => return Interruption::Gone,
+                        Err(ConsumerError::Misconfigured(problem)) => return Interruption::Misconfigured(problem),
                         // The heartbeats tell whether anything is wrong.
-                        Err(NoConsumer::Unknown(_)) => {}
+                        Err(ConsumerError::Unavailable(_)) => {}
                     }
                     looking = self.look();
                 }
                 () = self.out.closed() => {
                     self.give_back(subscriber).await;
-                    return Interrupted::Dropped;
+                    return Interruption::Dropped;
                 }
             }
         }
     }
 
     /// Looks at the consumer in a while.
-    fn look(&self) -> BoxFuture<'static, Result<Option<(Info, stream::Info)>, NoConsumer>> {
-        let (wanted, jetstream) = (self.wanted.clone(), self.jetstream.clone());
+    fn look(&self) -> BoxFuture<'static, Result<Option<(Info, stream::Info)>, ConsumerError>> {
+        let (spec, jetstream) = (self.spec.clone(), self.jetstream.clone());
         async move {
             sleep(LOOK_EVERY).await;
-            wanted.look(&jetstream).await
+            spec.look(&jetstream).await
         }
         .boxed()
     }
 
-    /// Asks for as much as there is room for. Returns when to ask again, where that is known.
+    /// Requests as much as there is credit for. Returns when to ask again, where that is known.
     async fn ask(&self, requests: &mut Requests) -> Result<Option<Instant>, String> {
         requests.expire();
         if let Some(until) = requests
@@ -472,10 +481,10 @@ impl Puller {
             return Ok(Some(until));
         }
         while requests.may_ask() {
-            let bytes = match self.outstanding.room(requests.to_come()) {
-                Room::For { bytes } => bytes,
-                Room::NotBefore(until) => return Ok(Some(until)),
-                Room::Full => return Ok(None),
+            let bytes = match self.outstanding.credit(requests.to_come()) {
+                Credit::Available { bytes } => bytes,
+                Credit::NotBefore(until) => return Ok(Some(until)),
+                Credit::Exhausted => return Ok(None),
             };
             let (request, reply) =
                 requests.open(REQUEST_MESSAGES, self.outstanding.largest(), bytes);
@@ -483,20 +492,20 @@ impl Puller {
                 .map_err(|error| format!("cannot ask for messages: {error}"))?;
             let asked = self
                 .client
-                .publish_with_reply(self.wanted.next_subject(), reply, payload.into())
+                .publish_with_reply(self.spec.next_subject(), reply, payload.into())
                 .await;
             asked.map_err(|error| format!("cannot ask for messages: {error}"))?;
         }
         Ok(None)
     }
 
-    /// Hands on what has come, or hears what the server has to say.
+    /// Hands on a message, or reads what the server says about a request.
     fn received(
         &mut self,
         message: async_nats::Message,
         from: &mut Subscriber,
         requests: &mut Requests,
-    ) -> Result<(), Interrupted> {
+    ) -> Result<(), Interruption> {
         let mut next = Some(message);
         // What has come with it is taken along, without all that has to be looked after between two
         // waits.
@@ -507,10 +516,12 @@ impl Puller {
                 self.accepted();
                 self.hand_on(message);
             } else {
-                match requests.heard(&message) {
-                    Said::Look(problem) => return Err(Interrupted::Refused(problem)),
-                    Said::Well => {}
-                    Said::Alive => self.accepted(),
+                match requests.on_status(&message) {
+                    RequestStatus::InspectConsumer(problem) => {
+                        return Err(Interruption::Refused(problem));
+                    }
+                    RequestStatus::Completed => {}
+                    RequestStatus::Alive => self.accepted(),
                 }
             }
             next = from.next().now_or_never().flatten();
@@ -521,7 +532,7 @@ impl Puller {
     /// The server takes requests after all.
     fn accepted(&mut self) {
         if std::mem::take(&mut self.refused) {
-            self.ear.link.up();
+            self.monitor.link.up();
         }
     }
 
@@ -535,7 +546,7 @@ impl Puller {
         self.known.delivered(&info);
         let acknowledgement = self.outstanding.take(reply, message.length, info.delivered);
         let (arrivals, rejects) = self.mapper.read(&message.message, Some(&info));
-        // Full or closed: it is dropped untold, and so given back.
+        // Full or closed: it is dropped without a verdict, and so given back.
         let _ = self.out.try_send(Message {
             arrivals,
             rejects,

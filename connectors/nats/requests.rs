@@ -1,4 +1,4 @@
-//! Requests for messages that the server has: JetStream's pull requests (ADR-13, ADR-37).
+//! The open pull requests of JetStream (ADR-13, ADR-37).
 //!
 //! Several are open at once, so that the server never waits for the next. Each has a reply subject
 //! of its own, under which the server says what becomes of it. Messages come under the subject that
@@ -23,7 +23,7 @@ const EXPIRES: Duration = Duration::from_secs(30);
 /// How often the server says that it has nothing.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// Requests that are open at once; fewer where the consumer allows no more to wait.
+/// Requests that are open at once, at most; fewer where the consumer allows no more to wait.
 const OPEN_MAX: usize = 8;
 
 /// First and longest pause after requests that ended at once and brought nothing.
@@ -75,21 +75,21 @@ impl Limits {
     }
 }
 
-/// What the server says beside messages.
+/// What the server says about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
-    /// That it has nothing, and keeps the request.
+pub(super) enum RequestStatus {
+    /// It has no message yet, and keeps the request: a heartbeat.
     Alive,
-    /// That a request has ended as requests do.
-    Well,
-    /// The consumer may be another than it was, or be gone: it has to be looked at. Where that
-    /// changes nothing, this is what is wrong.
-    Look(String),
+    /// The request has ended as requests do.
+    Completed,
+    /// The consumer may have changed or be gone: it has to be inspected. Where that changes
+    /// nothing, this is what is wrong.
+    InspectConsumer(String),
 }
 
-/// One request that the server still has, as far as is known.
+/// A request that the server still has, as far as is known.
 #[derive(Debug)]
-struct Open {
+struct OpenRequest {
     number: u64,
     messages: usize,
     bytes: usize,
@@ -102,7 +102,7 @@ pub(super) struct Requests {
     inbox: String,
     limits: Limits,
     last: u64,
-    open: Vec<Open>,
+    open: Vec<OpenRequest>,
     /// What is still to come, over all open requests.
     messages: usize,
     bytes: usize,
@@ -179,7 +179,7 @@ impl Requests {
         let bytes = likely
             .clamp(bytes_min.min(bytes), bytes)
             .min(self.limits.bytes);
-        self.open.push(Open {
+        self.open.push(OpenRequest {
             number: self.last,
             messages,
             bytes,
@@ -216,15 +216,15 @@ impl Requests {
     }
 
     /// What the server has to say, in a message that is none of the stream's.
-    pub(super) fn heard(&mut self, message: &Message) -> Said {
+    pub(super) fn on_status(&mut self, message: &Message) -> RequestStatus {
         let now = Instant::now();
         self.heard_at = now;
         let Some(status) = message.status else {
-            return Said::Well;
+            return RequestStatus::Completed;
         };
         if status == StatusCode::IDLE_HEARTBEAT {
             self.fruitless.0 = 0;
-            return Said::Alive;
+            return RequestStatus::Alive;
         }
         let number = message
             .subject
@@ -236,7 +236,7 @@ impl Requests {
             .iter()
             .position(|open| Some(open.number) == number)
         else {
-            return Said::Well;
+            return RequestStatus::Completed;
         };
         let ended = self.open.swap_remove(index);
         let left = |name| message.headers.as_ref()?.get(name)?.as_str().parse().ok();
@@ -254,11 +254,11 @@ impl Requests {
             self.fruitless = (self.fruitless.0 + 1, now);
         }
         let description = message.description.as_deref().unwrap_or_default();
-        match said(status, description, brought_nothing, &ended) {
-            Said::Well if self.fruitless.0 >= FRUITLESS_MAX => {
-                Said::Look(each_ends(status, description))
+        match status_of(status, description, brought_nothing, &ended) {
+            RequestStatus::Completed if self.fruitless.0 >= FRUITLESS_MAX => {
+                RequestStatus::InspectConsumer(each_ends(status, description))
             }
-            said => said,
+            status_of => status_of,
         }
     }
 
@@ -298,27 +298,36 @@ fn each_ends(status: StatusCode, description: &str) -> String {
 
 /// What follows from the end of a request; the statuses are those of nats-server up to 2.15, and
 /// what newer ones may add has to be looked at.
-fn said(status: StatusCode, description: &str, brought_nothing: bool, ended: &Open) -> Said {
+fn status_of(
+    status: StatusCode,
+    description: &str,
+    brought_nothing: bool,
+    ended: &OpenRequest,
+) -> RequestStatus {
     match (status, description) {
         // Its time is over, nobody seemed to wait for it, or there was nothing.
-        (StatusCode::TIMEOUT | StatusCode::NOT_FOUND, _) => Said::Well,
+        (StatusCode::TIMEOUT | StatusCode::NOT_FOUND, _) => RequestStatus::Completed,
         // It is filled; its server ends, or is no more the one that is asked; others have as many
         // open as the consumer allows.
         (
             StatusCode::REQUEST_TERMINATED,
             "Batch Completed" | "Server Shutdown" | "Leadership Change" | "Exceeded MaxWaiting",
-        ) => Said::Well,
+        ) => RequestStatus::Completed,
         // The next message is larger than what is left of its bytes.
         (StatusCode::REQUEST_TERMINATED, "Message Size Exceeds MaxBytes") if !brought_nothing => {
-            Said::Well
+            RequestStatus::Completed
         }
-        (StatusCode::REQUEST_TERMINATED, "Message Size Exceeds MaxBytes") => Said::Look(format!(
-            "the next message is larger than the {} bytes that one request may bring; raise \
+        (StatusCode::REQUEST_TERMINATED, "Message Size Exceeds MaxBytes") => {
+            RequestStatus::InspectConsumer(format!(
+                "the next message is larger than the {} bytes that one request may bring; raise \
              max_bytes of the consumer, or the server's max_payload",
-            ended.bytes
-        )),
-        (StatusCode::NO_RESPONDERS, _) => Said::Look("nobody answers for the consumer".to_owned()),
-        _ => Said::Look(each_ends(status, description)),
+                ended.bytes
+            ))
+        }
+        (StatusCode::NO_RESPONDERS, _) => {
+            RequestStatus::InspectConsumer("nobody answers for the consumer".to_owned())
+        }
+        _ => RequestStatus::InspectConsumer(each_ends(status, description)),
     }
 }
 
@@ -363,25 +372,45 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_that_has_ended_is_no_fault_and_ends_no_other() {
         for (code, description, left, expect) in [
-            (408, "Request Timeout", Some((10, 9_000)), Said::Well),
-            (408, "Interest Expired", Some((10, 9_000)), Said::Well),
-            (408, "Requests Pending", None, Said::Well),
-            (404, "No Messages", None, Said::Well),
-            (409, "Batch Completed", Some((0, 9_000)), Said::Well),
+            (
+                408,
+                "Request Timeout",
+                Some((10, 9_000)),
+                RequestStatus::Completed,
+            ),
+            (
+                408,
+                "Interest Expired",
+                Some((10, 9_000)),
+                RequestStatus::Completed,
+            ),
+            (408, "Requests Pending", None, RequestStatus::Completed),
+            (404, "No Messages", None, RequestStatus::Completed),
+            (
+                409,
+                "Batch Completed",
+                Some((0, 9_000)),
+                RequestStatus::Completed,
+            ),
             (
                 409,
                 "Message Size Exceeds MaxBytes",
                 Some((7, 100)),
-                Said::Well,
+                RequestStatus::Completed,
             ),
-            (409, "Server Shutdown", Some((10, 10_000)), Said::Well),
-            (409, "Leadership Change", None, Said::Well),
-            (409, "Exceeded MaxWaiting", None, Said::Well),
+            (
+                409,
+                "Server Shutdown",
+                Some((10, 10_000)),
+                RequestStatus::Completed,
+            ),
+            (409, "Leadership Change", None, RequestStatus::Completed),
+            (409, "Exceeded MaxWaiting", None, RequestStatus::Completed),
             (
                 409,
                 "Message Size Exceeds MaxBytes",
                 Some((10, 10_000)),
-                Said::Look(
+                RequestStatus::InspectConsumer(
                     "the next message is larger than the 10000 bytes that one request may bring; \
                      raise max_bytes of the consumer, or the server's max_payload"
                         .into(),
@@ -391,7 +420,7 @@ mod tests {
                 409,
                 "Consumer Deleted",
                 None,
-                Said::Look(
+                RequestStatus::InspectConsumer(
                     "the NATS server ends each request for messages: 409 Consumer Deleted".into(),
                 ),
             ),
@@ -399,7 +428,7 @@ mod tests {
                 409,
                 "Consumer is push based",
                 None,
-                Said::Look(
+                RequestStatus::InspectConsumer(
                     "the NATS server ends each request for messages: 409 Consumer is push based"
                         .into(),
                 ),
@@ -408,7 +437,7 @@ mod tests {
                 409,
                 "Exceeded MaxRequestBatch of 3",
                 None,
-                Said::Look(
+                RequestStatus::InspectConsumer(
                     "the NATS server ends each request for messages: 409 Exceeded MaxRequestBatch \
                      of 3"
                         .into(),
@@ -418,7 +447,7 @@ mod tests {
                 400,
                 "Bad Request - Priority Group missing",
                 None,
-                Said::Look(
+                RequestStatus::InspectConsumer(
                     "the NATS server ends each request for messages: 400 Bad Request - Priority \
                      Group missing"
                         .into(),
@@ -428,7 +457,7 @@ mod tests {
                 423,
                 "Nats-Wrong-Pin-Id",
                 Some((10, 10_000)),
-                Said::Look(
+                RequestStatus::InspectConsumer(
                     "the NATS server ends each request for messages: 423 Nats-Wrong-Pin-Id".into(),
                 ),
             ),
@@ -436,7 +465,7 @@ mod tests {
                 503,
                 "",
                 None,
-                Said::Look("nobody answers for the consumer".into()),
+                RequestStatus::InspectConsumer("nobody answers for the consumer".into()),
             ),
         ] {
             let mut requests = requests(&Config::default());
@@ -449,7 +478,7 @@ mod tests {
             let bytes =
                 30_000 - brought * 100 - left.map_or(10_000, |(_, bytes): (usize, usize)| bytes);
             assert_eq!(
-                requests.heard(&status(1, code, description, left)),
+                requests.on_status(&status(1, code, description, left)),
                 expect,
                 "{code} {description}"
             );
@@ -459,8 +488,8 @@ mod tests {
                 "{code} {description}: the other goes on"
             );
             assert_eq!(
-                requests.heard(&status(1, 409, "Consumer Deleted", None)),
-                Said::Well,
+                requests.on_status(&status(1, 409, "Consumer Deleted", None)),
+                RequestStatus::Completed,
                 "nobody waits for it any more"
             );
             assert_eq!(requests.to_come().0, 20);
@@ -518,8 +547,13 @@ mod tests {
         let mut requests = requests(&Config::default());
         for millis in [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000] {
             requests.open(10, BYTES_MIN, 10_000);
-            let said = requests.heard(&status(requests.last, 409, "Exceeded MaxWaiting", None));
-            assert_eq!(said == Said::Well, millis < 400, "{said:?}");
+            let status_of =
+                requests.on_status(&status(requests.last, 409, "Exceeded MaxWaiting", None));
+            assert_eq!(
+                status_of == RequestStatus::Completed,
+                millis < 400,
+                "{status_of:?}"
+            );
             assert_eq!(
                 requests.not_before(),
                 Some(Instant::now() + Duration::from_millis(millis))
@@ -530,13 +564,13 @@ mod tests {
         requests.arrived(10);
         assert_eq!(requests.not_before(), None);
         assert_eq!(
-            requests.heard(&status(
+            requests.on_status(&status(
                 requests.last,
                 408,
                 "Request Timeout",
                 Some((9, 9_990))
             )),
-            Said::Well
+            RequestStatus::Completed
         );
         assert_eq!(
             requests.not_before(),

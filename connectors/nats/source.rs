@@ -9,11 +9,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Auth;
-use super::connection::{Connection, News, NotConnected, Tls, Urls, is_name, is_subject};
-use super::consumer::{Known, NewConsumer, NoConsumer, Wanted};
+use super::connection::{
+    ConnectError, Connection, ConnectionEvent, Tls, Urls, is_name, is_subject,
+};
+use super::consumer::{ConsumerError, ConsumerProgress, ConsumerSpec, NewConsumer};
 use super::message::Mapper;
-use super::pull::{self, Pulled};
-use super::subscription::{self, Subscribed, subscribe};
+use super::pull::{self, StreamSource};
+use super::subscription::{self, SubjectSource, subscribe};
 use crate::parameter::{located, resolve};
 use crate::{Guarantee, Link, OpenError, Source, SourceContext, SourceSettings};
 
@@ -54,9 +56,9 @@ pub struct NatsSource {
     tls: Option<Tls>,
 }
 
-/// What is read, once every text has a value.
-enum Place {
-    Stream(Wanted),
+/// Where messages are read from, once every text has a value.
+enum ReadFrom {
+    Stream(ConsumerSpec),
     Subject {
         subject: String,
         queue: Option<String>,
@@ -90,9 +92,9 @@ impl NatsSource {
         }
     }
 
-    fn place(&self) -> Result<Place, OpenError> {
+    fn read_from(&self) -> Result<ReadFrom, OpenError> {
         match (&self.stream, &self.consumer, &self.subject) {
-            (Some(stream), Some(consumer), None) => Ok(Place::Stream(Wanted {
+            (Some(stream), Some(consumer), None) => Ok(ReadFrom::Stream(ConsumerSpec {
                 stream: value(stream, "stream", is_name, NO_NAME)?,
                 consumer: value(consumer, "consumer", is_name, NO_NAME)?,
                 create: self.create.clone(),
@@ -103,7 +105,7 @@ impl NatsSource {
                     .transpose()?,
                 hosts: self.connection().hosts()?,
             })),
-            (None, None, Some(subject)) => Ok(Place::Subject {
+            (None, None, Some(subject)) => Ok(ReadFrom::Subject {
                 subject: value(
                     subject,
                     "subject",
@@ -129,18 +131,18 @@ impl NatsSource {
     async fn probe_subject(&self, subject: &str, queue: bool) -> Result<String, OpenError> {
         let name =
             Name::new("check").map_err(|error| OpenError(Problem::new(error.to_string())))?;
-        let ear = subscription::Ear::new(
+        let monitor = subscription::SubjectMonitor::new(
             name.clone(),
             Link::new(name, Arc::new(SystemClock)),
             subject.to_owned(),
         );
         let client = self
             .connection()
-            .connect("check", ear.listener())
+            .connect("check", monitor.listener())
             .await
-            .map_err(|NotConnected { problem, .. }| problem)?;
+            .map_err(|ConnectError { problem, .. }| problem)?;
         if !queue {
-            subscribe(&client, &ear, None)
+            subscribe(&client, &monitor, None)
                 .await
                 .map_err(|problem| OpenError(Problem::new(problem).at("subject")))?;
         }
@@ -247,10 +249,10 @@ impl SourceSettings for NatsSource {
     }
 
     async fn probe(&self) -> Result<String, OpenError> {
-        let place = self.place()?;
-        let wanted = match place {
-            Place::Stream(wanted) => wanted,
-            Place::Subject { subject, queue } => {
+        let read_from = self.read_from()?;
+        let spec = match read_from {
+            ReadFrom::Stream(spec) => spec,
+            ReadFrom::Subject { subject, queue } => {
                 let version = self.probe_subject(&subject, queue.is_some()).await?;
                 return Ok(format!(
                     "nats-server {version} takes connections; what is published to {subject} comes \
@@ -260,34 +262,31 @@ impl SourceSettings for NatsSource {
         };
         let complaint = Arc::new(Mutex::new(None));
         let complaints = Arc::clone(&complaint);
-        let hear = move |news| {
-            if let News::Complaint(words) = news {
+        let on_event = move |event| {
+            if let ConnectionEvent::ServerError(words) = event {
                 *complaints.lock() = Some(words);
             }
         };
         let client = self
             .connection()
-            .connect("check", hear)
+            .connect("check", on_event)
             .await
-            .map_err(|NotConnected { problem, .. }| problem)?;
+            .map_err(|ConnectError { problem, .. }| problem)?;
         let version = client.server_info().version;
-        let wrong = |problem: NoConsumer| {
-            let words = problem.words();
+        let wrong = |problem: ConsumerError| {
+            let message = problem.message();
             // What one may not ask nobody answers; the server complains of it beside.
             let complaint = complaint
                 .lock()
                 .as_ref()
                 .map(|complaint| format!("; the server says: {complaint}"))
                 .unwrap_or_default();
-            OpenError(Problem::new(format!("{words}{complaint}")).at("stream"))
+            OpenError(Problem::new(format!("{message}{complaint}")).at("stream"))
         };
-        let stream = wanted
-            .stream(&wanted.context(&client))
-            .await
-            .map_err(wrong)?;
+        let stream = spec.stream(&spec.context(&client)).await.map_err(wrong)?;
         let messages = stream.cached_info().state.messages;
-        let (stream_name, name) = (&wanted.stream, &wanted.consumer);
-        match (wanted.find(&stream).await.map_err(wrong)?, &wanted.create) {
+        let (stream_name, name) = (&spec.stream, &spec.consumer);
+        match (spec.find(&stream).await.map_err(wrong)?, &spec.create) {
             (Some(info), _) => Ok(format!(
                 "nats-server {version}, stream {stream_name} with {messages} messages, consumer \
                  {name} with {} to come and {} unacknowledged{}",
@@ -303,7 +302,7 @@ impl SourceSettings for NatsSource {
                     String::new()
                 }
             )),
-            (None, Some(_)) if let Some(problem) = wanted.hindrance(&stream, None).await => {
+            (None, Some(_)) if let Some(problem) = spec.conflict(&stream, None).await => {
                 Err(OpenError(Problem::new(problem).at("create")))
             }
             (None, Some(_)) => Ok(format!(
@@ -322,23 +321,26 @@ impl SourceSettings for NatsSource {
     }
 
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
-        let place = self.place()?;
+        let read_from = self.read_from()?;
         let mapper = Mapper::new(context.name.clone(), context.mapped, context.clock);
-        let unconnected = |NotConnected { problem, .. }| problem;
-        match place {
-            Place::Stream(wanted) => {
-                let ear = pull::Ear::new(context.link);
+        let unconnected = |ConnectError { problem, .. }| problem;
+        match read_from {
+            ReadFrom::Stream(spec) => {
+                let monitor = pull::StreamMonitor::new(context.link);
                 let plan = self.connection().plan(&context.name)?;
-                let client = plan.connect(ear.listener()).await.map_err(unconnected)?;
+                let client = plan
+                    .connect(monitor.listener())
+                    .await
+                    .map_err(unconnected)?;
                 // One of another configuration says nothing of this: nothing is read by it.
                 let stored = context
                     .cursor
-                    .filter(|cursor| cursor.fingerprint == wanted.fingerprint());
+                    .filter(|cursor| cursor.fingerprint == spec.fingerprint());
                 let known = stored
                     .as_ref()
-                    .and_then(|cursor| Known::read(&cursor.position));
-                let found = wanted.ensure(&wanted.context(&client), known).await;
-                let found = found.map_err(|problem| OpenError(Problem::new(problem.words())))?;
+                    .and_then(|cursor| ConsumerProgress::read(&cursor.position));
+                let found = spec.ensure(&spec.context(&client), known).await;
+                let found = found.map_err(|problem| OpenError(Problem::new(problem.message())))?;
                 if found.0.config.max_deliver > 0 {
                     let deliveries = found.0.config.max_deliver;
                     tracing::warn!(
@@ -347,16 +349,22 @@ impl SourceSettings for NatsSource {
                          bus could not store it"
                     );
                 }
-                Ok(Box::new(Pulled::begin(
-                    &plan, client, wanted, found, stored, ear, mapper,
+                Ok(Box::new(StreamSource::begin(
+                    &plan, client, spec, found, stored, monitor, mapper,
                 )))
             }
-            Place::Subject { subject, queue } => {
-                let ear =
-                    subscription::Ear::new(context.name.clone(), context.link, subject.clone());
+            ReadFrom::Subject { subject, queue } => {
+                let monitor = subscription::SubjectMonitor::new(
+                    context.name.clone(),
+                    context.link,
+                    subject.clone(),
+                );
                 let plan = self.connection().plan(&context.name)?;
-                let client = plan.connect(ear.listener()).await.map_err(unconnected)?;
-                let subscribed = Subscribed::begin(&plan, client, ear, mapper, queue).await;
+                let client = plan
+                    .connect(monitor.listener())
+                    .await
+                    .map_err(unconnected)?;
+                let subscribed = SubjectSource::begin(&plan, client, monitor, mapper, queue).await;
                 Ok(Box::new(subscribed.map_err(|problem| {
                     OpenError(Problem::new(problem).at("subject"))
                 })?))

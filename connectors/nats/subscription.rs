@@ -1,4 +1,4 @@
-//! A core subscription: what comes while somebody listens.
+//! A core subscription: what is published while somebody listens.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::auth::Renewal;
-use super::connection::{News, Plan, RENEWED};
+use super::connection::{ConnectionEvent, Plan, RENEWED};
 use super::message::Mapper;
 use super::pull::BATCH_MESSAGES_MAX;
 use crate::files::Files;
@@ -26,8 +26,8 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 /// How long the client may take to hand on what it has heard.
 const TOLD_WITHIN: Duration = Duration::from_millis(500);
 
-/// What the client tells of the connection, for as long as the source is there.
-pub(super) struct Ear {
+/// Receives what the client reports of the connection, for as long as the source is there.
+pub(super) struct SubjectMonitor {
     source: Name,
     link: Link,
     /// The subject listened to, and whether the server forbids that.
@@ -39,7 +39,7 @@ pub(super) struct Ear {
     lost_log: Mutex<LogLimit>,
 }
 
-impl Ear {
+impl SubjectMonitor {
     pub(super) fn new(source: Name, link: Link, subject: String) -> Arc<Self> {
         let forbidden = watch::Sender::new(false);
         Arc::new(Self {
@@ -52,28 +52,30 @@ impl Ear {
         })
     }
 
-    pub(super) fn listener(self: &Arc<Self>) -> impl Fn(News) + Clone + Send + Sync + 'static {
-        let ear = Arc::downgrade(self);
-        move |news| {
-            if let Some(ear) = Weak::upgrade(&ear) {
-                ear.hear(news);
+    pub(super) fn listener(
+        self: &Arc<Self>,
+    ) -> impl Fn(ConnectionEvent) + Clone + Send + Sync + 'static {
+        let monitor = Arc::downgrade(self);
+        move |event| {
+            if let Some(monitor) = Weak::upgrade(&monitor) {
+                monitor.on_event(event);
             }
         }
     }
 
-    fn hear(&self, news: News) {
-        match news {
-            News::Up => self.link.up(),
-            News::Down(why) => self
+    fn on_event(&self, event: ConnectionEvent) {
+        match event {
+            ConnectionEvent::Up => self.link.up(),
+            ConnectionEvent::Down(why) => self
                 .link
                 .down(format!("{why}; what is published meanwhile is not seen")),
-            News::Complaint(complaint) if forbids(&complaint, &self.subject) => {
+            ConnectionEvent::ServerError(complaint) if forbids(&complaint, &self.subject) => {
                 self.forbidden.send_replace(true);
             }
-            News::Complaint(complaint) => {
+            ConnectionEvent::ServerError(complaint) => {
                 tracing::warn!(source = %self.source, %complaint, "the NATS server complains")
             }
-            News::Lost => {
+            ConnectionEvent::Dropped => {
                 self.lost.fetch_add(1, Ordering::Relaxed);
                 if let Some(lost) = self.lost_log.lock().admit(1) {
                     tracing::warn!(
@@ -114,33 +116,33 @@ fn forbids(complaint: &str, subject: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(&format!("{subject:?}")))
 }
 
-/// A subject's messages.
-pub(super) struct Subscribed {
-    /// Keeps the connection, and what hears of it.
+/// The source of a subject's messages.
+pub(super) struct SubjectSource {
+    /// Keeps the connection open.
     _client: Client,
     _renewal: Option<Renewal>,
     fixed_files: Files,
-    ear: Arc<Ear>,
+    monitor: Arc<SubjectMonitor>,
     subscriber: Subscriber,
     mapper: Mapper,
 }
 
-impl Subscribed {
+impl SubjectSource {
     /// Subscribes to the subject that is listened for.
     pub(super) async fn begin(
         plan: &Plan,
         client: Client,
-        ear: Arc<Ear>,
+        monitor: Arc<SubjectMonitor>,
         mapper: Mapper,
         queue: Option<String>,
     ) -> Result<Self, String> {
-        let subscriber = subscribe(&client, &ear, queue).await?;
+        let subscriber = subscribe(&client, &monitor, queue).await?;
         let (renewal, fixed_files) = (plan.renewal(&client), plan.fixed_files.clone());
         Ok(Self {
             _client: client,
             _renewal: renewal,
             fixed_files,
-            ear,
+            monitor,
             subscriber,
             mapper,
         })
@@ -150,12 +152,12 @@ impl Subscribed {
 /// Subscribes, and returns once the server has taken or refused that.
 pub(super) async fn subscribe(
     client: &Client,
-    ear: &Ear,
+    monitor: &SubjectMonitor,
     queue: Option<String>,
 ) -> Result<Subscriber, String> {
     let subscribed = match queue {
-        Some(queue) => client.queue_subscribe(ear.subject.clone(), queue).await,
-        None => client.subscribe(ear.subject.clone()).await,
+        Some(queue) => client.queue_subscribe(monitor.subject.clone(), queue).await,
+        None => client.subscribe(monitor.subject.clone()).await,
     };
     let subscriber = subscribed.map_err(|error| format!("cannot subscribe: {error}"))?;
     // A subscription that it takes the server passes over in silence. What it answers to anything
@@ -171,17 +173,17 @@ pub(super) async fn subscribe(
         sleep(TOLD_WITHIN).await;
     };
     tokio::select! {
-        forbidden = ear.forbidden() => Err(forbidden),
+        forbidden = monitor.forbidden() => Err(forbidden),
         () = passed => Ok(subscriber),
     }
 }
 
 #[async_trait]
-impl Source for Subscribed {
+impl Source for SubjectSource {
     async fn next(&mut self) -> Result<Batch, SourceError> {
         let mut next = tokio::select! {
             // To be opened anew, until it is allowed.
-            forbidden = self.ear.forbidden() => return Err(SourceError::Unavailable(forbidden)),
+            forbidden = self.monitor.forbidden() => return Err(SourceError::Unavailable(forbidden)),
             () = self.fixed_files.changed() => return Err(SourceError::Unavailable(RENEWED.to_owned())),
             next = self.subscriber.next() => next,
         };

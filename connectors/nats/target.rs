@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, watch};
 use tower::util::BoxCloneSyncService;
 
 use super::auth::{Auth, Renewal};
-use super::connection::{Connection, News, NotConnected, Plan, Tls, Urls, is_subject};
+use super::connection::{ConnectError, Connection, ConnectionEvent, Plan, Tls, Urls, is_subject};
 use super::message::{Mode, write};
 use super::pull::API_TIMEOUT;
 use crate::parameter::{Parameter, Templates, check_texts, is_template, resolve};
@@ -108,7 +108,7 @@ impl TargetSettings for NatsTarget {
             .connection()
             .connect("check", |_| {})
             .await
-            .map_err(|NotConnected { problem, .. }| problem)?;
+            .map_err(|ConnectError { problem, .. }| problem)?;
         let version = client.server_info().version;
         if !self.acknowledge {
             return Ok(format!("nats-server {version} takes connections"));
@@ -175,9 +175,9 @@ impl TargetSettings for NatsTarget {
                 .is_some_and(|subject| subject.starts_with('$')),
             mode: self.mode,
             acknowledge: self.acknowledge,
-            seen: watch::Sender::new(Seen::default()),
+            status: watch::Sender::new(ConnectionStatus::default()),
             failures: AtomicU64::new(0),
-            way: Mutex::new(Way {
+            slot: Mutex::new(ConnectionSlot {
                 plan: self.connection().plan(&context.name)?,
                 connected: Err(unconnected()),
             }),
@@ -191,9 +191,9 @@ impl TargetSettings for NatsTarget {
     }
 }
 
-/// What the client has told of the connection.
+/// The state of the connection, as the client reports it.
 #[derive(Clone, Debug, Default)]
-struct Seen {
+struct ConnectionStatus {
     /// How often it broke.
     breaks: u64,
     /// Why it is down, or was last.
@@ -213,14 +213,14 @@ struct Publisher {
     system: bool,
     mode: Mode,
     acknowledge: bool,
-    seen: watch::Sender<Seen>,
+    status: watch::Sender<ConnectionStatus>,
     /// How many first connections failed.
     failures: AtomicU64,
-    way: Mutex<Way>,
+    slot: Mutex<ConnectionSlot>,
 }
 
-/// The way to the servers.
-struct Way {
+/// The connection, and how to make the next.
+struct ConnectionSlot {
     plan: Plan,
     /// The connection, or why the last try made none.
     connected: Result<Connected, AttemptError>,
@@ -237,7 +237,7 @@ struct Connected {
     jetstream: Context,
 }
 
-/// One message, ready to go.
+/// A message, ready to be published.
 struct Outgoing {
     subject: String,
     headers: HeaderMap,
@@ -248,20 +248,20 @@ impl Publisher {
     async fn attempt(self: &Arc<Self>, attempt: &Attempt) -> Result<Vec<Outcome>, AttemptError> {
         let connected = self.connected(attempt.timeout).await?;
         if connected.client.connection_state() != State::Connected {
-            let why = self.seen.borrow().error.clone();
+            let why = self.status.borrow().error.clone();
             return Err(AttemptError::new(
                 Class::Unavailable,
                 why.unwrap_or_else(|| "the connection to NATS is lost".to_owned()),
             ));
         }
-        let seen = self.seen.subscribe();
+        let status = self.status.subscribe();
         let mut publishing = Vec::with_capacity(attempt.deliveries.len());
         // One after the other, so that they reach the server in order; the acknowledgements are
         // awaited together.
         for delivery in &attempt.deliveries {
             publishing.push(match self.outgoing(delivery) {
                 Ok(outgoing) => {
-                    Published::after(self.publish(&connected, outgoing, seen.clone()).await)
+                    Published::after(self.publish(&connected, outgoing, status.clone()).await)
                 }
                 Err(outcome) => Published::Settled(outcome),
             });
@@ -289,9 +289,9 @@ impl Publisher {
         attempt_timeout: Duration,
     ) -> Result<Connected, AttemptError> {
         let failures = self.failures.load(Ordering::Acquire);
-        let mut way = self.way.lock().await;
-        self.renew(&mut way);
-        match &way.connected {
+        let mut slot = self.slot.lock().await;
+        self.renew(&mut slot);
+        match &slot.connected {
             Ok(connected) => return Ok(connected.clone()),
             Err(error) if self.failures.load(Ordering::Acquire) != failures => {
                 return Err(error.clone());
@@ -299,28 +299,28 @@ impl Publisher {
             Err(_) => {}
         }
         let publisher = Arc::downgrade(self);
-        let listener = move |news| {
+        let listener = move |event| {
             if let Some(publisher) = publisher.upgrade() {
-                publisher.hear(news);
+                publisher.on_event(event);
             }
         };
         // Within the attempt: a server that does not answer is unavailable, and costs no try.
         let connecting =
-            tokio::time::timeout(attempt_timeout.mul_f64(0.8), way.plan.connect(listener)).await;
-        let made = match connecting {
+            tokio::time::timeout(attempt_timeout.mul_f64(0.8), slot.plan.connect(listener)).await;
+        let created_at = match connecting {
             Ok(Ok(client)) => {
                 let jetstream = ContextBuilder::new()
                     .timeout(NEVER)
                     .max_ack_inflight(usize::from(u16::MAX))
                     .backpressure_on_inflight(true);
-                let renewal = way.plan.renewal(&client).map(Arc::new);
+                let renewal = slot.plan.renewal(&client).map(Arc::new);
                 Ok(Connected {
                     jetstream: jetstream.build(client.clone()),
                     client,
                     _renewal: renewal,
                 })
             }
-            Ok(Err(NotConnected { refused, problem })) => Err(AttemptError::new(
+            Ok(Err(ConnectError { refused, problem })) => Err(AttemptError::new(
                 if refused {
                     Class::Refused
                 } else {
@@ -333,17 +333,17 @@ impl Publisher {
                 "the NATS server does not answer",
             )),
         };
-        if made.is_err() {
+        if created_at.is_err() {
             self.failures.fetch_add(1, Ordering::Release);
         }
-        way.connected.clone_from(&made);
-        made
+        slot.connected.clone_from(&created_at);
+        created_at
     }
 
     /// Makes another plan where the files of the last have changed. Attempts under way end on the
     /// connection that they have.
-    fn renew(&self, way: &mut Way) {
-        if !way.plan.fixed_files.have_changed(false) {
+    fn renew(&self, slot: &mut ConnectionSlot) {
+        if !slot.plan.fixed_files.have_changed(false) {
             return;
         }
         let target = &self.name;
@@ -353,7 +353,7 @@ impl Publisher {
                     %target,
                     "the files of the target's settings have changed and were read again"
                 );
-                *way = Way {
+                *slot = ConnectionSlot {
                     plan,
                     connected: Err(unconnected()),
                 };
@@ -367,18 +367,18 @@ impl Publisher {
         }
     }
 
-    fn hear(&self, news: News) {
-        self.seen.send_modify(|seen| match news {
-            News::Up => seen.error = None,
-            News::Down(why) => {
-                seen.breaks += 1;
-                seen.error = Some(why);
+    fn on_event(&self, event: ConnectionEvent) {
+        self.status.send_modify(|status| match event {
+            ConnectionEvent::Up => status.error = None,
+            ConnectionEvent::Down(why) => {
+                status.breaks += 1;
+                status.error = Some(why);
             }
-            News::Complaint(complaint) => {
-                seen.complaints += 1;
-                seen.complaint = Some(complaint);
+            ConnectionEvent::ServerError(complaint) => {
+                status.complaints += 1;
+                status.complaint = Some(complaint);
             }
-            News::Lost => {}
+            ConnectionEvent::Dropped => {}
         });
     }
 
@@ -417,8 +417,8 @@ impl Publisher {
         &self,
         connected: &Connected,
         outgoing: Outgoing,
-        seen: watch::Receiver<Seen>,
-    ) -> Result<Option<Pending>, Outcome> {
+        status: watch::Receiver<ConnectionStatus>,
+    ) -> Result<Option<PendingPublish>, Outcome> {
         let Outgoing {
             subject,
             headers,
@@ -426,16 +426,16 @@ impl Publisher {
         } = outgoing;
         if self.acknowledge {
             let message = PublishMessage::build().headers(headers).payload(payload);
-            let before = seen.borrow().clone();
+            let before = status.borrow().clone();
             let acknowledged = connected
                 .jetstream
                 .send_publish(subject.clone(), message)
                 .await
                 .map_err(|error| classify(&subject, &error))?;
-            return Ok(Some(Pending {
+            return Ok(Some(PendingPublish {
                 subject,
                 acknowledged: acknowledged.into_future(),
-                seen,
+                status,
                 before,
             }));
         }
@@ -455,44 +455,44 @@ impl Publisher {
 }
 
 /// A message that was sent and is not acknowledged yet.
-struct Pending {
+struct PendingPublish {
     subject: String,
     acknowledged: <async_nats::jetstream::context::PublishAckFuture as IntoFuture>::IntoFuture,
-    seen: watch::Receiver<Seen>,
-    /// What had been told before it was sent.
-    before: Seen,
+    status: watch::Receiver<ConnectionStatus>,
+    /// The state of the connection before it was sent.
+    before: ConnectionStatus,
 }
 
 enum Published {
     Settled(Outcome),
-    Pending(Pending),
+    PendingPublish(PendingPublish),
 }
 
 impl Published {
-    fn after(published: Result<Option<Pending>, Outcome>) -> Self {
+    fn after(published: Result<Option<PendingPublish>, Outcome>) -> Self {
         match published {
-            Ok(Some(pending)) => Self::Pending(pending),
+            Ok(Some(pending)) => Self::PendingPublish(pending),
             Ok(None) => Self::Settled(Outcome::delivered()),
             Err(outcome) => Self::Settled(outcome),
         }
     }
 
     async fn settle(self) -> Outcome {
-        let Pending {
+        let PendingPublish {
             subject,
             acknowledged,
-            mut seen,
+            mut status,
             before,
         } = match self {
             Self::Settled(outcome) => return outcome,
-            Self::Pending(pending) => pending,
+            Self::PendingPublish(pending) => pending,
         };
         // Nobody answers what one may not publish; the server complains of it beside.
         let forbidden = format!("Permissions Violation for Publish to \"{subject}\"");
-        let turned = seen.wait_for(|seen| {
-            seen.breaks != before.breaks
-                || seen.complaints != before.complaints
-                    && seen
+        let turned = status.wait_for(|status| {
+            status.breaks != before.breaks
+                || status.complaints != before.complaints
+                    && status
                         .complaint
                         .as_ref()
                         .is_some_and(|complaint| complaint.starts_with(&forbidden))
@@ -504,7 +504,7 @@ impl Published {
                 Err(error) => classify(&subject, &error),
             },
             turned = turned => match turned {
-                Ok(seen) if seen.breaks == before.breaks => {
+                Ok(status) if status.breaks == before.breaks => {
                     Outcome::new(Class::Refused, format!("the NATS server forbids publishing to {subject}; allow it, or change \
                          auth"))
                 }
@@ -517,9 +517,9 @@ impl Published {
 
 /// What follows from an answer that is no acknowledgement.
 fn classify(subject: &str, error: &PublishError) -> Outcome {
-    let told =
+    let answer =
         std::error::Error::source(error).and_then(|source| source.downcast_ref::<JetStreamError>());
-    let (class, message) = match (error.kind(), told) {
+    let (class, message) = match (error.kind(), answer) {
         (PublishErrorKind::MaxPayloadExceeded, _) => (
             Class::Rejected,
             format!("the message is too large: {error}"),
@@ -530,21 +530,21 @@ fn classify(subject: &str, error: &PublishError) -> Outcome {
                 "no stream keeps {subject}; make one, enable JetStream, or set acknowledge: false"
             ),
         ),
-        (_, Some(told)) if told.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => (
+        (_, Some(answer)) if answer.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => (
             Class::Rejected,
-            format!("the message is too large for the stream: {told}"),
+            format!("the message is too large for the stream: {answer}"),
         ),
-        (_, Some(told)) if told.error_code() == ErrorCode::STREAM_STORE_FAILED => (
+        (_, Some(answer)) if answer.error_code() == ErrorCode::STREAM_STORE_FAILED => (
             Class::Throttled,
-            format!("the stream takes no more: {told}"),
+            format!("the stream takes no more: {answer}"),
         ),
-        (_, Some(told)) if told.code() == 503 => (
+        (_, Some(answer)) if answer.code() == 503 => (
             Class::Unavailable,
-            format!("JetStream cannot store the message: {told}"),
+            format!("JetStream cannot store the message: {answer}"),
         ),
-        (_, Some(told)) => (
+        (_, Some(answer)) => (
             Class::Failed,
-            format!("JetStream does not store the message: {told}"),
+            format!("JetStream does not store the message: {answer}"),
         ),
         (PublishErrorKind::Other, None) => (
             Class::Failed,

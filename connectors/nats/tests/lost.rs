@@ -6,7 +6,7 @@ use async_nats::jetstream::stream::RetentionPolicy;
 use futures::StreamExt;
 use pointsman_schemas::Cursor;
 
-use super::super::consumer::{Gap, Known, Wanted};
+use super::super::consumer::{ConsumerProgress, ConsumerSpec, Gap};
 use super::*;
 use crate::{SourceState, Verdict};
 
@@ -112,22 +112,22 @@ async fn a_deleted_consumer_of_a_work_queue_is_made_again(release: NatsRelease) 
 async fn a_deleted_consumer_of_an_interest_stream_is_made_again(release: NatsRelease) {
     let mut nats = Nats::start(release).await;
     make(&nats, |config| config.retention = RetentionPolicy::Interest).await;
-    let wanted = Wanted {
+    let spec = ConsumerSpec {
         stream: "S".into(),
         consumer: "c".into(),
         create: Some(Default::default()),
         domain: None,
         hosts: String::new(),
     };
-    let known = wanted.ensure(&nats.jetstream, None).await.unwrap().1;
+    let known = spec.ensure(&nats.jetstream, None).await.unwrap().1;
     nats.publish(10).await;
     acknowledge(&nats, 10).await;
-    let (_, known, gap) = wanted.ensure(&nats.jetstream, Some(known)).await.unwrap();
+    let (_, known, gap) = spec.ensure(&nats.jetstream, Some(known)).await.unwrap();
     assert_eq!((known.acknowledged, gap), (10, vec![]));
     nats.delete_consumer().await;
     // Nobody is interested in these, so that the stream keeps none of them.
     nats.publish(7).await;
-    let (info, known, gap) = wanted.ensure(&nats.jetstream, Some(known)).await.unwrap();
+    let (info, known, gap) = spec.ensure(&nats.jetstream, Some(known)).await.unwrap();
     assert_eq!(
         info.config.deliver_policy,
         DeliverPolicy::ByStartSequence { start_sequence: 11 }
@@ -140,7 +140,7 @@ async fn a_deleted_consumer_of_an_interest_stream_is_made_again(release: NatsRel
         }]
     );
     assert_eq!(
-        wanted.ensure(&nats.jetstream, Some(known)).await.unwrap().2,
+        spec.ensure(&nats.jetstream, Some(known)).await.unwrap().2,
         [],
         "told once"
     );
@@ -302,7 +302,11 @@ async fn a_consumer_that_was_deleted_while_nobody_read_is_made_anew_behind_what_
     store(&mut *source, 5).await;
     let cursor = loop {
         let cursor = position(&mut *source).await;
-        if Known::read(&cursor.position).unwrap().acknowledged == 5 {
+        if ConsumerProgress::read(&cursor.position)
+            .unwrap()
+            .acknowledged
+            == 5
+        {
             break cursor;
         }
     };
@@ -394,7 +398,11 @@ async fn what_is_removed_from_the_middle_unread_is_counted(release: NatsRelease)
     assert_eq!(link.status().skipped, 3);
     let cursor = loop {
         let cursor = position(&mut *source).await;
-        if Known::read(&cursor.position).unwrap().acknowledged == 13 {
+        if ConsumerProgress::read(&cursor.position)
+            .unwrap()
+            .acknowledged
+            == 13
+        {
             break cursor;
         }
     };
@@ -427,7 +435,7 @@ async fn a_position_of_another_configuration_or_that_is_damaged_is_passed_over(
     let (mut source, _link) = open(given.clone()).await;
     let cursor = position(&mut *source).await;
     assert_eq!(
-        Known::read(&cursor.position).unwrap().write(),
+        ConsumerProgress::read(&cursor.position).unwrap().write(),
         cursor.position
     );
     drop(source);

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use futures::StreamExt;
 use pointsman_schemas::Clock;
 
-use super::super::consumer::{NoConsumer, Wanted};
+use super::super::consumer::{ConsumerError, ConsumerSpec};
 use super::super::message::Mapper;
 use super::super::outstanding::MESSAGES_MAX;
-use super::super::subscription::{Ear, Subscribed};
+use super::super::subscription::{SubjectMonitor, SubjectSource};
 use super::*;
 use crate::suite::{SourceFixture, sources};
 use crate::{SourceState, Verdict};
@@ -312,7 +312,7 @@ async fn without_create_a_missing_consumer_or_stream_is_told_in_words(release: N
 async fn of_a_stream_that_was_made_anew_nothing_is_known(release: NatsRelease) {
     let mut nats = Nats::start(release).await;
     let create = serde_json::from_value(json!({ "start": "new" })).unwrap();
-    let wanted = Wanted {
+    let spec = ConsumerSpec {
         stream: "S".into(),
         consumer: "c".into(),
         create: Some(create),
@@ -320,7 +320,7 @@ async fn of_a_stream_that_was_made_anew_nothing_is_known(release: NatsRelease) {
         hosts: String::new(),
     };
     nats.publish(2).await;
-    let known = wanted.ensure(&nats.jetstream, None).await.unwrap().1;
+    let known = spec.ensure(&nats.jetstream, None).await.unwrap().1;
     assert_eq!(
         known.acknowledged, 2,
         "what a consumer is not to see counts as seen"
@@ -334,7 +334,7 @@ async fn of_a_stream_that_was_made_anew_nothing_is_known(release: NatsRelease) {
     nats.jetstream.delete_stream("S").await.unwrap();
     nats.make_stream().await;
     nats.publish(1).await;
-    let (info, _, gaps) = wanted.ensure(&nats.jetstream, Some(known)).await.unwrap();
+    let (info, _, gaps) = spec.ensure(&nats.jetstream, Some(known)).await.unwrap();
     assert_eq!(
         gaps[0].why,
         "the stream S was deleted and made anew, with what had not been read of it"
@@ -628,7 +628,7 @@ async fn members_of_a_queue_share_a_subject(release: NatsRelease) {
 async fn what_a_subject_brings_too_fast_is_counted(release: NatsRelease) {
     let nats = Nats::start(release).await;
     let context = context();
-    let ear = Ear::new(context.name.clone(), context.link.clone(), "fast".into());
+    let monitor = SubjectMonitor::new(context.name.clone(), context.link.clone(), "fast".into());
     let server = serde_json::from_value(json!(nats.server.url())).unwrap();
     let connection = super::super::connection::Connection {
         url: &server,
@@ -637,11 +637,11 @@ async fn what_a_subject_brings_too_fast_is_counted(release: NatsRelease) {
     };
     let plan = connection.plan("test").unwrap();
     let client = plan
-        .connect(ear.listener())
+        .connect(monitor.listener())
         .await
         .unwrap_or_else(|error| panic!("{}", error.problem));
     let mapper = Mapper::new(context.name, false, context.clock);
-    let mut source = Subscribed::begin(&plan, client, Arc::clone(&ear), mapper, None)
+    let mut source = SubjectSource::begin(&plan, client, Arc::clone(&monitor), mapper, None)
         .await
         .unwrap();
     assert!(
@@ -653,7 +653,7 @@ async fn what_a_subject_brings_too_fast_is_counted(release: NatsRelease) {
         nats.client().publish("fast", "x".into()).await.unwrap();
     }
     nats.client().flush().await.unwrap();
-    holds("losses are counted", async || ear.lost() > 0).await;
+    holds("losses are counted", async || monitor.lost() > 0).await;
     assert!(
         !messages_within(&mut source, SOON)
             .await
@@ -764,7 +764,7 @@ async fn a_probe_says_what_it_finds(release: NatsRelease) {
         told.starts_with("url: cannot connect to NATS at 127.0.0.1:") && told.contains("refused"),
         "{told}"
     );
-    let wanted = Wanted {
+    let spec = ConsumerSpec {
         stream: "S".into(),
         consumer: "c".into(),
         create: None,
@@ -773,8 +773,8 @@ async fn a_probe_says_what_it_finds(release: NatsRelease) {
     };
     nats.server.kill();
     assert!(matches!(
-        wanted.look(&wanted.context(&nats.client())).await,
-        Err(NoConsumer::Unknown(_))
+        spec.look(&spec.context(&nats.client())).await,
+        Err(ConsumerError::Unavailable(_))
     ));
 }
 
@@ -800,10 +800,10 @@ async fn what_the_client_cannot_read_is_rejected_and_holds_nothing_up(release: N
             .unwrap();
         stream.write_all(poison).await.unwrap();
         stream.write_all(b"evil\r\nPING\r\n").await.unwrap();
-        let mut said = Vec::new();
+        let mut status_of = Vec::new();
         holds("the server has it", async || {
-            stream.read_buf(&mut said).await.unwrap();
-            said.windows(4).any(|four| four == b"PONG")
+            stream.read_buf(&mut status_of).await.unwrap();
+            status_of.windows(4).any(|four| four == b"PONG")
         })
         .await;
         missing.extend(nats.publish(20).await);

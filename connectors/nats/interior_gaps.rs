@@ -1,10 +1,11 @@
-//! What is removed from the middle of a stream before it is delivered: by a limit per subject, by a
-//! message's own time to live, by a rollup, by hand.
+//! Messages that are removed from inside a stream before they are delivered: by a limit per
+//! subject, by a message's own time to live, by a rollup, by hand.
 //!
 //! A consumer without a filter delivers every message of its stream, and numbers its deliveries. So
 //! where one delivery follows another and some numbers of the stream lie between their messages,
 //! those were removed. Of a consumer with a filter they may be messages that it is not to see, and
-//! where a delivery is missing, somebody else has had it or it comes again: then nothing is told.
+//! where a delivery is missing, somebody else has had it or it comes again: then nothing is
+//! reported.
 //! What the stream had when it was looked at for the first time may have had its gaps by then, so
 //! only what was published later counts.
 
@@ -14,15 +15,15 @@ use async_nats::jetstream::stream;
 
 use super::consumer::Gap;
 
-/// What is seen of a stream's middle.
+/// Finds the gaps inside a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Middle {
+pub(super) struct InteriorGaps {
     /// The last message that the stream had when it was looked at for the first time.
     begin: Option<u64>,
     /// True where every message of the stream is delivered.
     is_whole: bool,
-    /// Up to this message it is told by the stream's first one what is missing.
-    told: u64,
+    /// What is missing up to this message is reported by the stream's first sequence.
+    reported: u64,
     /// The last delivery, and the highest message that was delivered by then; none where a delivery
     /// was missing since.
     last: Option<(u64, u64)>,
@@ -37,8 +38,8 @@ struct Removed {
     last: u64,
 }
 
-impl Middle {
-    /// What a stored position says.
+impl InteriorGaps {
+    /// Continues from a stored position.
     pub(super) fn begun(begin: Option<u64>) -> Self {
         Self {
             begin,
@@ -46,7 +47,7 @@ impl Middle {
         }
     }
 
-    /// What is to be stored of it.
+    /// What is to be stored with the position.
     pub(super) fn begin(&self) -> Option<u64> {
         self.begin
     }
@@ -57,9 +58,9 @@ impl Middle {
         self.is_whole = is_whole;
     }
 
-    /// What is missing up to this message has been told.
+    /// What is missing up to this message has been reported.
     pub(super) fn begins_behind(&mut self, sequence: u64) {
-        self.told = self.told.max(sequence);
+        self.reported = self.reported.max(sequence);
     }
 
     /// What is delivered next follows what the consumer says that it has delivered.
@@ -80,7 +81,7 @@ impl Middle {
             .map(|(_, highest)| highest);
         if let (true, Some(highest), Some(begin)) = (is_first && self.is_whole, highest, self.begin)
         {
-            self.remove(highest.max(begin).max(self.told) + 1, sequence);
+            self.remove(highest.max(begin).max(self.reported) + 1, sequence);
         }
         self.last = match highest {
             Some(highest) => Some((delivery, highest.max(sequence))),
@@ -145,22 +146,27 @@ mod tests {
         }
     }
 
-    /// What is told of deliveries, each by its number, its message's and how often that was
-    /// delivered.
-    fn told(middle: Middle, deliveries: &[(u64, u64, i64)]) -> Option<(u64, String)> {
-        let mut middle = middle;
+    /// The gap that is reported after deliveries, each given by its number, its message's and how
+    /// often that was delivered.
+    fn reported(
+        interior_gaps: InteriorGaps,
+        deliveries: &[(u64, u64, i64)],
+    ) -> Option<(u64, String)> {
+        let mut interior_gaps = interior_gaps;
         for (delivery, sequence, times) in deliveries {
-            middle.delivered(&delivered(*delivery, *sequence, *times));
+            interior_gaps.delivered(&delivered(*delivery, *sequence, *times));
         }
-        middle.removed("S").map(|gap| (gap.messages, gap.why))
+        interior_gaps
+            .removed("S")
+            .map(|gap| (gap.messages, gap.why))
     }
 
     #[test]
     fn only_what_is_known_to_be_removed_is_counted() {
-        let middle = Middle {
+        let interior_gaps = InteriorGaps {
             begin: Some(10),
             is_whole: true,
-            told: 0,
+            reported: 0,
             last: Some((5, 8)),
             removed: None,
         };
@@ -186,23 +192,25 @@ mod tests {
                 Some((1, "messages 17 to 17 were")),
             ),
         ] {
-            let told = told(middle, deliveries);
+            let reported = reported(interior_gaps, deliveries);
             assert_eq!(
-                told.as_ref().map(|(messages, _)| *messages),
+                reported.as_ref().map(|(messages, _)| *messages),
                 expect.map(|(messages, _)| messages),
                 "{deliveries:?}"
             );
             assert!(
-                expect.is_none_or(|(_, why)| told.is_some_and(|(_, told)| told.starts_with(why))),
+                expect.is_none_or(
+                    |(_, why)| reported.is_some_and(|(_, reported)| reported.starts_with(why))
+                ),
                 "{deliveries:?}"
             );
         }
         let skips = &[(6, 20, 1)][..];
         assert_eq!(
-            told(
-                Middle {
+            reported(
+                InteriorGaps {
                     is_whole: false,
-                    ..middle
+                    ..interior_gaps
                 },
                 skips
             ),
@@ -210,15 +218,23 @@ mod tests {
             "it has a filter"
         );
         assert_eq!(
-            told(Middle { told: 15, ..middle }, skips).unwrap().0,
+            reported(
+                InteriorGaps {
+                    reported: 15,
+                    ..interior_gaps
+                },
+                skips
+            )
+            .unwrap()
+            .0,
             4,
             "16 to 19"
         );
         assert_eq!(
-            told(
-                Middle {
+            reported(
+                InteriorGaps {
                     begin: None,
-                    ..middle
+                    ..interior_gaps
                 },
                 skips
             ),
