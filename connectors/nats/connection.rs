@@ -1,26 +1,23 @@
 //! Connecting to the servers: where, as whom, and what the client reports of the connection.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{
     Client, ClientError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError,
 };
-use pointsman_schemas::{Backoff, Problem, Segment, Text, backoff::spread};
+use pointsman_schemas::{Backoff, Problem, Text, backoff::spread};
 use rustls::ClientConfig;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::{MapAccessDeserializer, StrDeserializer};
-use serde::{Deserialize, Deserializer, de};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::auth::{Auth, Renewal};
+use super::urls::Urls;
 use crate::OpenError;
 use crate::files::Files;
 use crate::net::fault::{self, Advice};
 use crate::net::tls::ClientTls;
-use crate::parameter::resolve;
 
 /// How long one server may take to take a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,121 +37,6 @@ pub(super) const SUBSCRIPTION_MESSAGES_MAX: usize = 10_240;
 /// Why a client is given up that still works.
 pub(super) const RENEWED: &str =
     "the files of url or tls have changed; it is opened anew with them";
-
-/// Servers of one system, one or several.
-#[derive(Clone, Debug)]
-pub(super) struct Urls(Vec<Text>);
-
-impl<'de> Deserialize<'de> for Urls {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Urls;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a URL, { env: NAME }, { file: path }, or a list of these")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Urls, E> {
-                Text::deserialize(StrDeserializer::new(text)).map(|url| Urls(vec![url]))
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Urls, A::Error> {
-                Text::deserialize(MapAccessDeserializer::new(map)).map(|url| Urls(vec![url]))
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Urls, A::Error> {
-                let mut urls = Vec::new();
-                while let Some(url) = list.next_element()? {
-                    urls.push(url);
-                }
-                Ok(Urls(urls))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl JsonSchema for Urls {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Urls".into()
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let mut server = generator.subschema_for::<Text>();
-        server.insert(
-            "pattern".to_owned(),
-            "^[A-Za-z]+://|^[^:/\\s]+(:[0-9]+)?$".into(),
-        );
-        json_schema!({
-            "description": "A URL such as nats://127.0.0.1:4222, or several of one cluster.",
-            "examples": ["nats://127.0.0.1:4222"],
-            "if": { "type": "array" },
-            "then": { "items": server, "minItems": 1 },
-            "else": server,
-        })
-    }
-}
-
-impl Urls {
-    fn check(&self) -> Vec<Problem> {
-        if self.0.is_empty() {
-            return vec![
-                Problem::new("name at least one server")
-                    .help("write one such as nats://127.0.0.1:4222"),
-            ];
-        }
-        let mistake = |url: &Text| {
-            let literal = url.literal()?;
-            match server(literal) {
-                Err(mistake) => {
-                    Some(Problem::new(mistake).help("write one such as nats://127.0.0.1:4222"))
-                }
-                Ok(address) => address.has_user_pass().then(|| {
-                    Problem::new("a URL that is written out must not say who calls")
-                        .help("write auth: { basic: { username, password } }")
-                }),
-            }
-        };
-        let place = |(index, problem): (usize, Problem)| {
-            if self.0.len() > 1 {
-                problem.at(index)
-            } else {
-                problem
-            }
-        };
-        self.0
-            .iter()
-            .enumerate()
-            .filter_map(|(index, url)| Some((index, mistake(url)?)))
-            .map(place)
-            .collect()
-    }
-
-    fn resolve(&self) -> Result<Vec<ServerAddr>, OpenError> {
-        let each = |url: &Text| {
-            let at: [Segment; 1] = ["url".into()];
-            server(&resolve(url, &at)?)
-                .map_err(|mistake| OpenError(Problem::new(mistake).at("url")))
-        };
-        self.0.iter().map(each).collect()
-    }
-}
-
-fn server(url: &str) -> Result<ServerAddr, String> {
-    // The message leaves out the URL, which may hold a password.
-    let address =
-        ServerAddr::from_str(url).map_err(|_| "this is no URL of a NATS server".to_owned())?;
-    match address.scheme() {
-        "nats" | "tls" if !address.host().is_empty() => Ok(address),
-        "nats" | "tls" => Err("this URL names no host".to_owned()),
-        "ws" | "wss" => Err(
-            "WebSocket is not spoken here; name the server's port for clients by nats:// or tls://"
-                .to_owned(),
-        ),
-        other => Err(format!(
-            "a NATS server is reached by nats:// or tls://, not by {other}://"
-        )),
-    }
-}
 
 /// How the connection is encrypted.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -506,28 +388,4 @@ impl ConnectionEvent {
             | Event::Closed => None,
         }
     }
-}
-
-/// True for a subject that can be published to or, with wildcards, subscribed to.
-pub(super) fn is_subject(subject: &str, wildcards: bool) -> bool {
-    let last = subject.split('.').count() - 1;
-    let is_token = |(index, token): (usize, &str)| match token {
-        "*" => wildcards,
-        ">" => wildcards && index == last,
-        token => {
-            !token.is_empty()
-                && !token
-                    .chars()
-                    .any(|c| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>'))
-        }
-    };
-    subject.split('.').enumerate().all(is_token)
-}
-
-/// True for the name of a stream, a consumer or a queue group.
-pub(super) fn is_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name.chars().any(|c| {
-            c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '/' | '\\')
-        })
 }

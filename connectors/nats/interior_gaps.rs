@@ -13,7 +13,7 @@ use async_nats::jetstream::consumer::Info;
 use async_nats::jetstream::message::Info as Delivered;
 use async_nats::jetstream::stream;
 
-use super::consumer::Gap;
+use super::progress::Gap;
 
 /// Finds the gaps inside a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

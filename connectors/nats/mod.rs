@@ -54,21 +54,26 @@
 mod auth;
 mod connection;
 mod consumer;
+mod create;
 mod interior_gaps;
 mod message;
+mod names;
 mod outstanding;
 mod poison;
+mod progress;
 mod pull;
+mod puller;
 mod requests;
 mod source;
 mod subscription;
 mod target;
 #[cfg(test)]
 mod tests;
+mod urls;
 
 pub use auth::Auth;
 pub use connection::Tls;
-pub use consumer::NewConsumer;
+pub use create::NewConsumer;
 pub use message::{Mode, PLAIN_TYPE};
 pub use pull::BATCH_MESSAGES_MAX;
 pub use source::NatsSource;

@@ -9,13 +9,15 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Auth;
-use super::connection::{
-    ConnectError, Connection, ConnectionEvent, Tls, Urls, is_name, is_subject,
-};
-use super::consumer::{ConsumerError, ConsumerProgress, ConsumerSpec, NewConsumer};
+use super::connection::{ConnectError, Connection, ConnectionEvent, Tls};
+use super::consumer::{ConsumerError, ConsumerSpec};
+use super::create::NewConsumer;
 use super::message::Mapper;
+use super::names::{is_name, is_subject};
+use super::progress::ConsumerProgress;
 use super::pull::{self, StreamSource};
 use super::subscription::{self, SubjectSource, subscribe};
+use super::urls::Urls;
 use crate::parameter::{located, resolve};
 use crate::{Guarantee, Link, OpenError, Source, SourceContext, SourceSettings};
 

@@ -19,9 +19,11 @@ use tokio::sync::{Mutex, watch};
 use tower::util::BoxCloneSyncService;
 
 use super::auth::{Auth, Renewal};
-use super::connection::{ConnectError, Connection, ConnectionEvent, Plan, Tls, Urls, is_subject};
+use super::connection::{ConnectError, Connection, ConnectionEvent, Plan, Tls};
+use super::consumer::API_TIMEOUT;
 use super::message::{Mode, write};
-use super::pull::API_TIMEOUT;
+use super::names::is_subject;
+use super::urls::Urls;
 use crate::parameter::{Parameter, Templates, check_texts, is_template, resolve};
 use crate::{
     Attempt, AttemptError, Delivery, Files, OpenError, TargetContext, TargetService, TargetSettings,

@@ -6,7 +6,8 @@ use async_nats::jetstream::stream::RetentionPolicy;
 use futures::StreamExt;
 use pointsman_schemas::Cursor;
 
-use super::super::consumer::{ConsumerProgress, ConsumerSpec, Gap};
+use super::super::consumer::ConsumerSpec;
+use super::super::progress::{ConsumerProgress, Gap};
 use super::*;
 use crate::{SourceState, Verdict};
 
