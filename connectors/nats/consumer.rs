@@ -297,6 +297,25 @@ impl ConsumerSpec {
         Ok((info, known, recreated.into_iter().chain(gap).collect()))
     }
 
+    /// Why `create.filter` selects no message: none of the stream's subjects matches it. Servers
+    /// from 2.10 on create such a consumer all the same.
+    pub(super) fn unmatched_filter(&self, stream: &stream::Info) -> Option<String> {
+        let filter = self.create.as_ref()?.filter.as_ref()?;
+        let config = &stream.config;
+        // What a stream copies or renames is under other subjects than those it listens to.
+        let has_others = config.mirror.is_some()
+            || config.sources.as_ref().is_some_and(|all| !all.is_empty())
+            || config.subject_transform.is_some();
+        let is_matched = config.subjects.iter().any(|of| overlap(of, filter));
+        (!has_others && !is_matched).then(|| {
+            format!(
+                "no subject of the stream {} matches {filter}; it has {}",
+                self.stream,
+                config.subjects.join(", ")
+            )
+        })
+    }
+
     async fn make(
         &self,
         stream: &stream::Stream,

@@ -286,6 +286,9 @@ impl SourceSettings for NatsSource {
             OpenError(Problem::new(format!("{message}{complaint}")).at("stream"))
         };
         let stream = spec.stream(&spec.context(&client)).await.map_err(wrong)?;
+        if let Some(problem) = spec.unmatched_filter(stream.cached_info()) {
+            return Err(OpenError(Problem::new(problem).at("filter").at("create")));
+        }
         let messages = stream.cached_info().state.messages;
         let (stream_name, name) = (&spec.stream, &spec.consumer);
         match (spec.find(&stream).await.map_err(wrong)?, &spec.create) {

@@ -22,6 +22,7 @@ nats_tests!(
     what_is_purged_unread_is_counted,
     what_is_removed_from_the_middle_unread_is_counted,
     a_position_of_another_configuration_or_that_is_damaged_is_passed_over,
+    a_probe_finds_a_filter_that_selects_nothing,
     a_consumer_with_priority_groups_is_refused,
 );
 
@@ -214,6 +215,54 @@ async fn what_a_work_queue_refuses_is_found_before_it_does(release: NatsRelease)
         .await
         .unwrap();
     open(nats.settings(json!({ "filter": "s.b.*" }))).await;
+}
+
+async fn a_probe_finds_a_filter_that_selects_nothing(release: NatsRelease) {
+    let nats = Nats::start(release).await;
+    let stream = |name: &str| stream::Config {
+        name: name.into(),
+        subjects: vec![format!("{name}.*.in"), format!("{name}.*.more.>")],
+        ..Default::default()
+    };
+    let copy = stream::Config {
+        name: "copy".into(),
+        sources: Some(vec![stream::Source {
+            name: "a".into(),
+            ..Default::default()
+        }]),
+        subjects: vec!["b".into()],
+        ..Default::default()
+    };
+    for config in [stream("a"), copy] {
+        nats.jetstream.create_stream(config).await.unwrap();
+    }
+    for (name, filter, is_matched) in [
+        ("a", "a.1.in", true),
+        ("a", "a.>", true),
+        ("a", "*.1.more.c", true),
+        ("a", ">", true),
+        ("a", "a.1.out", false),
+        ("a", "a.1.more", false),
+        ("a", "a", false),
+        ("a", "b.>", false),
+        // What it copies is not among its own subjects.
+        ("copy", "a.1.in", true),
+    ] {
+        let given = json!({
+            "url": nats.server.url(), "stream": name, "consumer": "c", "create": { "filter": filter }
+        });
+        let found = settings(given)
+            .probe()
+            .await
+            .map_err(|error| error.to_string());
+        let subjects = "it has a.*.in, a.*.more.>";
+        let expect =
+            format!("create.filter: no subject of the stream a matches {filter}; {subjects}");
+        match found {
+            Ok(_) => assert!(is_matched, "{filter}"),
+            Err(problem) => assert_eq!((problem, is_matched), (expect, false), "{filter}"),
+        }
+    }
 }
 
 async fn a_consumer_with_priority_groups_is_refused(release: NatsRelease) {
