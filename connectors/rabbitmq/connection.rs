@@ -1,5 +1,4 @@
-//! The way to a server: its settings, a connection made within a time limit, and what its errors
-//! mean.
+//! The connection to a server: its settings, connecting within a time limit, and what errors mean.
 
 use std::future::Future;
 use std::io;
@@ -57,9 +56,9 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Heartbeats are counted in whole seconds.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(3_600);
 
-/// What the settings of both sides say about the way to the server.
+/// The settings of a source or a target that say how to connect.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Access<'s> {
+pub(super) struct ConnectionSettings<'s> {
     pub(super) url: &'s Text,
     pub(super) username: Option<&'s Text>,
     pub(super) password: Option<&'s Text>,
@@ -81,9 +80,9 @@ pub struct TlsSettings {
     key: Option<Text>,
 }
 
-/// What a URL says.
+/// The parts of a URL.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct AmqpUrl {
     secure: bool,
     host: String,
     port: u16,
@@ -91,7 +90,7 @@ struct Place {
     user: Option<(String, String)>,
 }
 
-impl Place {
+impl AmqpUrl {
     fn parse(text: &str) -> Result<Self, &'static str> {
         let url = Url::parse(text)
             .map_err(|_| "the URL cannot be read; write one such as amqp://127.0.0.1:5672")?;
@@ -138,14 +137,14 @@ impl Place {
     }
 }
 
-impl Access<'_> {
+impl ConnectionSettings<'_> {
     /// Every mistake that can be found without resolving a text.
     pub(super) fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if let Some(url) = self.url.literal() {
-            match Place::parse(url) {
+            match AmqpUrl::parse(url) {
                 Err(mistake) => problems.push(Problem::new(mistake).at("url")),
-                Ok(Place { user: Some(_), .. }) => problems.push(
+                Ok(AmqpUrl { user: Some(_), .. }) => problems.push(
                     Problem::new("a URL that is written out must not hold a user or a password")
                         .at("url")
                         .help(
@@ -153,10 +152,10 @@ impl Access<'_> {
                              from { env: NAME }",
                         ),
                 ),
-                Ok(Place { vhost: Some(_), .. }) if self.vhost.is_some() => {
+                Ok(AmqpUrl { vhost: Some(_), .. }) if self.vhost.is_some() => {
                     problems.push(Problem::new("the URL names a vhost, too").at("vhost"));
                 }
-                Ok(Place { secure: false, .. }) if self.tls.is_some() => {
+                Ok(AmqpUrl { secure: false, .. }) if self.tls.is_some() => {
                     problems.push(
                         Problem::new("certificates are of use with amqps:// alone").at("tls"),
                     );
@@ -230,8 +229,8 @@ impl Access<'_> {
 
     /// Resolves the texts. `client` is what the server shows as the connection's name.
     pub(super) fn resolve(&self, client: String, guard: Guard) -> Result<Address, OpenError> {
-        let place = Place::parse(&resolve(self.url, &["url".into()])?);
-        let place = place.map_err(|mistake| OpenError(Problem::new(mistake).at("url")))?;
+        let url_parts = AmqpUrl::parse(&resolve(self.url, &["url".into()])?);
+        let url_parts = url_parts.map_err(|mistake| OpenError(Problem::new(mistake).at("url")))?;
         let pem = |text: Option<&Text>, key: &str| {
             text.map(|text| resolve(text, &["tls".into(), key.into()]))
                 .transpose()
@@ -267,7 +266,7 @@ impl Access<'_> {
                 resolve(user, &["username".into()])?,
                 resolve(password, &["password".into()])?,
             )),
-            _ => place.user,
+            _ => url_parts.user,
         };
         // A client with a certificate and no name is who the certificate says.
         let by_certificate = user.is_none() && identity.is_some();
@@ -277,20 +276,20 @@ impl Access<'_> {
             .map_or(HEARTBEAT, |every| every.0)
             .min(HEARTBEAT_MAX);
         let uri = AMQPUri {
-            scheme: if place.secure {
+            scheme: if url_parts.secure {
                 AMQPScheme::AMQPS
             } else {
                 AMQPScheme::AMQP
             },
             authority: AMQPAuthority {
                 userinfo: AMQPUserInfo { username, password },
-                host: place.host,
-                port: place.port,
+                host: url_parts.host,
+                port: url_parts.port,
             },
             vhost: self
                 .vhost
                 .map(str::to_owned)
-                .or(place.vhost)
+                .or(url_parts.vhost)
                 .unwrap_or_else(|| "/".to_owned()),
             query: AMQPQueryString {
                 heartbeat: u16::try_from(heartbeat.as_secs()).ok(),
@@ -311,7 +310,7 @@ impl Access<'_> {
     }
 }
 
-/// Where a server is and who we are there. It holds secrets and shows none.
+/// The address of a server and the credentials for it. It holds secrets and shows none.
 pub(super) struct Address {
     uri: AMQPUri,
     tls: OwnedTLSConfig,
@@ -347,7 +346,7 @@ impl Address {
         self.listen().await.0
     }
 
-    /// The same, and what a refusal of the TLS says.
+    /// The same, and what a refusal of TLS says.
     async fn listen(&self) -> (Option<Greeting>, Option<Advice>) {
         let heard = Arc::default();
         // The connection ends with the greeting, so that this fails whatever was heard.
@@ -357,7 +356,7 @@ impl Address {
         (greeting, error.and_then(|error| self.advice(&error)))
     }
 
-    /// What is wrong on the way there.
+    /// What is wrong with the connection, and what to do.
     fn advice(&self, error: &lapin::Error) -> Option<Advice> {
         let is_secure = self.uri.scheme == AMQPScheme::AMQPS;
         advice(is_secure, self.tls.identity.is_some(), error)
@@ -367,10 +366,10 @@ impl Address {
     ///
     /// Dropping the future breaks off. Each connection is a thread of the client library, which
     /// ends with it.
-    pub(super) async fn connect(&self) -> Result<Connection, Broken> {
+    pub(super) async fn connect(&self) -> Result<Connection, BrokerError> {
         let doing = format!("cannot connect to RabbitMQ at {}", self.host());
         let silent = || {
-            Broken::unavailable(format!(
+            BrokerError::unavailable(format!(
                 "{doing}: it does not answer within {} s",
                 CONNECT_TIMEOUT.as_secs()
             ))
@@ -382,7 +381,7 @@ impl Address {
         };
         let broken = error
             .as_ref()
-            .map_or_else(silent, |error| Broken::of(&doing, error));
+            .map_or_else(silent, |error| BrokerError::of(&doing, error));
         if broken.code.is_some() {
             return Err(broken);
         }
@@ -407,8 +406,8 @@ impl Address {
                 LongString::from(env!("CARGO_PKG_VERSION")),
             );
         let runtime = lapin::runtime::default_runtime()?;
-        let breaker = Breaker::default();
-        let (line, tls, guard) = (breaker.0.clone(), self.tls.clone(), self.guard);
+        let abort = AbortOnDrop::default();
+        let (state, tls, guard) = (abort.0.clone(), self.tls.clone(), self.guard);
         // The library's own types for a runtime and its streams have no name here, so this cannot
         // be a function.
         let dialled = Connection::connector(
@@ -435,7 +434,7 @@ impl Address {
                 }
                 let stream = stream?;
                 if let AsyncTcpStream::Plain(plain) = &stream {
-                    line.lock().take_hold(plain.get_ref())?;
+                    state.lock().connected(plain.get_ref())?;
                 }
                 let mut stream = match uri.scheme {
                     AMQPScheme::AMQP => stream,
@@ -460,7 +459,7 @@ impl Address {
             properties,
         );
         let connection = dialled.await?;
-        breaker.leave();
+        abort.disarm();
         Ok(connection)
     }
 }
@@ -486,47 +485,49 @@ async fn resolved(host: &str, port: u16, guard: Guard) -> io::Result<Vec<SocketA
 /// Shuts a connection down that is still being made when nobody waits for it any more. The client
 /// library itself would wait for a silent server for ever, with a thread and a socket for each try.
 #[derive(Default)]
-struct Breaker(Arc<Mutex<Line>>);
+struct AbortOnDrop(Arc<Mutex<DialState>>);
 
 #[derive(Default)]
-enum Line {
+enum DialState {
     #[default]
     Dialling,
-    Held(std::net::TcpStream),
-    Over,
+    Connected(std::net::TcpStream),
+    Finished,
 }
 
-impl Line {
-    fn take_hold(&mut self, stream: &impl AsFd) -> io::Result<()> {
-        if matches!(self, Self::Over) {
+impl DialState {
+    fn connected(&mut self, stream: &impl AsFd) -> io::Result<()> {
+        if matches!(self, Self::Finished) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         let stream = std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?);
         stream.set_nodelay(true)?;
-        *self = Self::Held(stream);
+        *self = Self::Connected(stream);
         Ok(())
     }
 }
 
-impl Breaker {
-    /// The connection stands: from here on its heartbeat watches over it.
-    fn leave(self) {
-        *self.0.lock() = Line::Over;
+impl AbortOnDrop {
+    /// The connection is made: from here on its heartbeat watches over it.
+    fn disarm(self) {
+        *self.0.lock() = DialState::Finished;
     }
 }
 
-impl Drop for Breaker {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        if let Line::Held(stream) = std::mem::replace(&mut *self.0.lock(), Line::Over) {
+        if let DialState::Connected(stream) =
+            std::mem::replace(&mut *self.0.lock(), DialState::Finished)
+        {
             // It may have been closed already, which is as good.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 }
 
-/// What came of asking a server, where that came to nothing.
+/// Why a server could not be asked, or what it refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Broken {
+pub(super) struct BrokerError {
     /// What it means for a delivery.
     pub(super) class: Class,
     /// The server's own code, where it gave one.
@@ -537,7 +538,7 @@ pub(super) struct Broken {
     pub(super) advice: Option<Advice>,
 }
 
-impl Broken {
+impl BrokerError {
     /// The server cannot be reached.
     pub(super) fn unavailable(message: String) -> Self {
         Self {
@@ -551,13 +552,13 @@ impl Broken {
     /// What an error of the client library means; `doing` says what was tried.
     pub(super) fn of(doing: &str, error: &lapin::Error) -> Self {
         match error.kind() {
-            ErrorKind::ProtocolError(told) => {
-                let code = told.get_id();
-                let advice = Advice::of(told);
+            ErrorKind::ProtocolError(error) => {
+                let code = error.get_id();
+                let advice = Advice::of(error);
                 Self {
                     class: class(code),
                     code: Some(code),
-                    message: format!("{doing}: {}", words(told)),
+                    message: format!("{doing}: {}", server_message(error)),
                     advice,
                 }
             }
@@ -617,12 +618,12 @@ fn class(code: u16) -> Class {
     }
 }
 
-/// What the server said, without its shouting.
-fn words(told: &AMQPError) -> String {
-    let text = told.get_message().as_str();
+/// The server's message, without its name in capitals.
+fn server_message(error: &AMQPError) -> String {
+    let text = error.get_message().as_str();
     match text.split_once(" - ") {
-        Some((_, words)) if !words.is_empty() => format!("{words} (code {})", told.get_id()),
-        _ => format!("{text} (code {})", told.get_id()),
+        Some((_, message)) if !message.is_empty() => format!("{message} (code {})", error.get_id()),
+        _ => format!("{text} (code {})", error.get_id()),
     }
 }
 
@@ -630,10 +631,10 @@ fn words(told: &AMQPError) -> String {
 pub(super) async fn answer<T>(
     doing: &str,
     call: impl Future<Output = lapin::Result<T>>,
-) -> Result<T, Broken> {
+) -> Result<T, BrokerError> {
     match timeout(ANSWER_TIMEOUT, call).await {
-        Ok(answer) => answer.map_err(|error| Broken::of(doing, &error)),
-        Err(_) => Err(Broken::unavailable(format!(
+        Ok(answer) => answer.map_err(|error| BrokerError::of(doing, &error)),
+        Err(_) => Err(BrokerError::unavailable(format!(
             "{doing}: no answer within {} s",
             ANSWER_TIMEOUT.as_secs()
         ))),
@@ -651,7 +652,7 @@ mod tests {
 
     #[test]
     fn urls() {
-        let place = |secure, host: &str, port, vhost: Option<&str>| Place {
+        let url_parts = |secure, host: &str, port, vhost: Option<&str>| AmqpUrl {
             secure,
             host: host.to_owned(),
             port,
@@ -661,19 +662,22 @@ mod tests {
         for (url, expect) in [
             (
                 "amqp://127.0.0.1",
-                Ok(place(false, "127.0.0.1", 5672, None)),
+                Ok(url_parts(false, "127.0.0.1", 5672, None)),
             ),
-            ("amqp://h:1/", Ok(place(false, "h", 1, None))),
+            ("amqp://h:1/", Ok(url_parts(false, "h", 1, None))),
             (
                 "amqps://h.example/a%2Fb",
-                Ok(place(true, "h.example", 5671, Some("a/b"))),
+                Ok(url_parts(true, "h.example", 5671, Some("a/b"))),
             ),
-            ("amqp://[::1]:7/v", Ok(place(false, "::1", 7, Some("v")))),
+            (
+                "amqp://[::1]:7/v",
+                Ok(url_parts(false, "::1", 7, Some("v"))),
+            ),
             (
                 "amqp://u:p%40@h/v",
-                Ok(Place {
+                Ok(AmqpUrl {
                     user: Some(("u".to_owned(), "p@".to_owned())),
-                    ..place(false, "h", 5672, Some("v"))
+                    ..url_parts(false, "h", 5672, Some("v"))
                 }),
             ),
             ("amqp://", Err("the URL names no host")),
@@ -694,7 +698,7 @@ mod tests {
                 Err("options have settings of their own, beside the URL"),
             ),
         ] {
-            assert_eq!(Place::parse(url), expect, "{url}");
+            assert_eq!(AmqpUrl::parse(url), expect, "{url}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! A queue being read.
+//! The source that consumes a queue.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -19,10 +19,10 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connection::{Broken, answer};
-use super::known::{Known, consumer_timeout};
+use super::connection::{BrokerError, answer};
 use super::mapping::Incoming;
-use super::stream::{Mark, Seen, Shown, Track, first_offset};
+use super::queue_info::{QueueInfo, consumer_timeout};
+use super::stream::{GapReport, MessageStatus, StreamPosition, StreamProgress, first_offset};
 use crate::files::Files;
 use crate::{Acknowledgement, Arrival, Batch, Link, Message, Plain, Source, SourceError, Verdict};
 
@@ -38,25 +38,28 @@ const FAILED_AGAIN: Duration = Duration::from_secs(1);
 /// How long the client library may take to write an acknowledgement.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Why a source ends whose settings would now be read otherwise.
+const FILES_CHANGED: &str = "the files of its settings have changed; it is opened anew with them";
+
 /// How often the server is asked how many messages wait.
 const LAG_EVERY: Duration = Duration::from_secs(5);
 
-/// A message in our hands: the server keeps it until it is acknowledged.
-pub(super) struct Held {
+/// A message that the server keeps until it is acknowledged.
+pub(super) struct UnackedMessage {
     pub(super) incoming: Incoming,
     tag: u64,
     acker: Acker,
 }
 
-/// A message that is to be tried again, by when and tag.
-type Again = ((Instant, u64), Arc<Held>);
+/// A message that is to be tried again, with the time and its delivery tag.
+type Retry = ((Instant, u64), Arc<UnackedMessage>);
 
-/// What makes events of messages.
-pub(super) struct Reading {
+/// Decodes messages into events.
+pub(super) struct Decoder {
     pub(super) name: Name,
     pub(super) mapped: bool,
     pub(super) clock: Arc<dyn Clock>,
-    /// The fingerprint of its cursor, where the queue is a stream.
+    /// The fingerprint of the cursor, where the queue is a stream.
     pub(super) stream: Option<u64>,
     /// Differs from one connection to the next; with a tag it makes an id.
     pub(super) nonce: u128,
@@ -71,8 +74,8 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    /// Has the queue's messages sent by this channel.
-    pub(super) async fn consume(self, vhost: &str) -> Result<Consumer, Broken> {
+    /// Starts a consumer on the channel.
+    pub(super) async fn consume(self, vhost: &str) -> Result<Consumer, BrokerError> {
         let doing = format!("cannot read the queue {} in the vhost {vhost}", self.queue);
         let consumer = self.channel.basic_consume(
             self.queue,
@@ -84,35 +87,35 @@ impl Subscription {
     }
 }
 
-/// What came of beginning to read, or of ceasing to.
-enum Turned {
-    Reads(Result<Consumer, Broken>),
-    Rests(Result<(), Broken>),
+/// The result of starting or stopping to consume.
+enum Switched {
+    Started(Result<Consumer, BrokerError>),
+    Stopped(Result<(), BrokerError>),
 }
 
-/// What a source holds of its connection.
-pub(super) struct Consuming {
-    reading: Reading,
+/// A source that consumes a queue.
+pub(super) struct QueueSource {
+    decoder: Decoder,
     subscription: Subscription,
     vhost: String,
-    /// None while the source rests: then nothing is sent, and what is in hand stays so.
+    /// None while the source rests: then nothing is sent, and unacknowledged messages stay so.
     consumer: Option<Consumer>,
-    /// True once the server has been asked to send no more: what is on its way still comes.
-    ceases: bool,
-    turning: Option<BoxFuture<'static, Turned>>,
+    /// True once the server has been asked to cancel the consumer: what is on its way still comes.
+    is_cancelling: bool,
+    switching: Option<BoxFuture<'static, Switched>>,
     events: BoxStream<'static, Event>,
-    known: Arc<Known>,
-    track: Track,
+    queue_info: Arc<QueueInfo>,
+    progress: StreamProgress,
     /// The offset of a stream's first message is being looked for.
     looking: Option<BoxFuture<'static, Option<u64>>>,
     /// What the connection was made of.
     files: Files,
-    lag: Lag,
+    lag: LagProbe,
     link: Link,
-    /// What could not be stored comes back here; no more than `prefetch` messages are out.
-    give_back: UnboundedSender<Again>,
-    given_back: UnboundedReceiver<Again>,
-    waiting: BTreeMap<(Instant, u64), Arc<Held>>,
+    /// Messages that could not be stored come back here; there are no more than `prefetch`.
+    give_back: UnboundedSender<Retry>,
+    given_back: UnboundedReceiver<Retry>,
+    waiting: BTreeMap<(Instant, u64), Arc<UnackedMessage>>,
     ended: Option<SourceError>,
     /// True where the server has ended the consumer without saying why.
     is_cancelled: bool,
@@ -120,29 +123,29 @@ pub(super) struct Consuming {
     connection: Arc<Connection>,
 }
 
-impl Consuming {
+impl QueueSource {
     pub(super) fn new(
-        reading: Reading,
+        decoder: Decoder,
         connection: Connection,
         (subscription, vhost): (Subscription, String),
         consumer: Consumer,
-        known: Arc<Known>,
-        left: Option<Mark>,
-        (lag, link): (Lag, Link),
+        queue_info: Arc<QueueInfo>,
+        left: Option<StreamPosition>,
+        (lag, link): (LagProbe, Link),
     ) -> Self {
         let (give_back, given_back) = unbounded_channel();
         let events = connection.events_listener().boxed();
-        let track = Track::new(subscription.queue.clone(), left);
+        let progress = StreamProgress::new(subscription.queue.clone(), left);
         Self {
-            reading,
+            decoder,
             subscription,
             vhost,
             consumer: Some(consumer),
-            ceases: false,
-            turning: None,
+            is_cancelling: false,
+            switching: None,
             events,
-            known,
-            track,
+            queue_info,
+            progress,
             looking: None,
             files: Files::of([]),
             lag,
@@ -167,14 +170,18 @@ impl Consuming {
         &self.subscription.channel
     }
 
-    /// Notes what the consumer gave: a message, or that there will be none any more.
-    fn take(&mut self, item: Option<lapin::Result<Delivery>>, taken: &mut Vec<Arc<Held>>) {
+    /// Takes what the consumer has yielded: a message, an error, or its end.
+    fn take(
+        &mut self,
+        item: Option<lapin::Result<Delivery>>,
+        taken: &mut Vec<Arc<UnackedMessage>>,
+    ) {
         match item {
             Some(Ok(delivery)) => {
-                let held = Held::from(delivery);
+                let held = UnackedMessage::from(delivery);
                 // It would be read from wherever it is at each start, and what came meanwhile would
                 // be missing.
-                if held.incoming.offset().is_some() && self.reading.stream.is_none() {
+                if held.incoming.offset().is_some() && self.decoder.stream.is_none() {
                     self.end(
                         "it is a stream; say where to begin, such as `offset: first`".to_owned(),
                     );
@@ -182,25 +189,25 @@ impl Consuming {
                     taken.push(Arc::new(held));
                 }
             }
-            Some(Err(error)) => self.broken(&error),
+            Some(Err(error)) => self.channel_failed(&error),
             // This is what was asked for.
-            None if self.ceases => (self.consumer, self.ceases) = (None, false),
+            None if self.is_cancelling => (self.consumer, self.is_cancelling) = (None, false),
             None => self.is_cancelled = true,
         }
     }
 
-    /// Sees to the place of a message in its stream: true where it is not to be handed over.
-    fn is_stored(&mut self, held: &Held) -> bool {
-        match self.track.see(&held.incoming) {
-            Seen::News => return false,
-            Seen::Stored => {}
-            Seen::Another(why) => self.ended = Some(SourceError::CursorMismatch(why)),
+    /// Follows the position in a stream. Returns true where the message is not to be handed over.
+    fn is_stored(&mut self, held: &UnackedMessage) -> bool {
+        match self.progress.observe(&held.incoming) {
+            MessageStatus::New => return false,
+            MessageStatus::Stored => {}
+            MessageStatus::OtherStream(why) => self.ended = Some(SourceError::CursorMismatch(why)),
         }
-        // It has to hear that it was read, or it would count as in hand for good.
+        // The server has to hear that it was read, or it would count as unacknowledged for good.
         let acker = held.acker.clone();
-        self.turning = Some(
+        self.switching = Some(
             async move {
-                Turned::Rests(
+                Switched::Stopped(
                     answer("cannot acknowledge", acker.ack(BasicAckOptions::default()))
                         .await
                         .map(drop),
@@ -214,7 +221,7 @@ impl Consuming {
     /// A stream's first message has been looked at.
     fn found_first(&mut self, first: Option<u64>) {
         self.looking = None;
-        let Shown { skipped, another } = self.track.found_first(first);
+        let GapReport { skipped, another } = self.progress.found_first(first);
         if let Some((messages, why)) = skipped {
             self.link.skipped(messages, why);
         }
@@ -223,11 +230,11 @@ impl Consuming {
         }
     }
 
-    fn broken(&mut self, error: &lapin::Error) {
+    fn channel_failed(&mut self, error: &lapin::Error) {
         self.end(match consumer_timeout(error) {
-            None => Broken::of("the channel has gone", error).message,
+            None => BrokerError::of("the channel has gone", error).message,
             Some(timeout) => {
-                let hold = self.known.shorten(timeout);
+                let hold = self.queue_info.shorten(timeout);
                 format!(
                     "a message was in hand for longer than the server's consumer_timeout of \
                      {timeout:?}, and what was in hand comes again; from now on a pipe holds a \
@@ -245,54 +252,57 @@ impl Consuming {
         });
     }
 
-    /// Begins to read, or ceases to, as is wanted. What is begun goes on at the next call.
-    fn turn(&mut self, wants_more: bool) {
-        if self.turning.is_some() || self.ceases {
+    /// Starts or stops to consume, as is wanted. What is begun goes on at the next call.
+    fn switch(&mut self, wants_more: bool) {
+        if self.switching.is_some() || self.is_cancelling {
             return;
         }
         match &self.consumer {
             None if wants_more => {
                 let (subscription, vhost) = (self.subscription.clone(), self.vhost.clone());
-                self.turning =
-                    Some(async move { Turned::Reads(subscription.consume(&vhost).await) }.boxed());
+                self.switching = Some(
+                    async move { Switched::Started(subscription.consume(&vhost).await) }.boxed(),
+                );
             }
             // A stream does not count, and is read from where it was left.
-            Some(consumer) if !wants_more && self.reading.stream.is_none() => {
+            Some(consumer) if !wants_more && self.decoder.stream.is_none() => {
                 let (channel, tag) = (self.subscription.channel.clone(), consumer.tag());
-                self.ceases = true;
-                let ceasing = async move {
+                self.is_cancelling = true;
+                let cancelling = async move {
                     let cancelled = channel.basic_cancel(tag, BasicCancelOptions::default());
-                    Turned::Rests(answer("cannot cease to read", cancelled).await)
+                    Switched::Stopped(answer("cannot cease to read", cancelled).await)
                 };
-                self.turning = Some(ceasing.boxed());
+                self.switching = Some(cancelling.boxed());
             }
             _ => {}
         }
     }
 
-    fn turned(&mut self, turned: Turned) {
-        self.turning = None;
-        match turned {
-            Turned::Reads(Ok(consumer)) => self.consumer = Some(consumer),
-            Turned::Rests(Ok(())) => {}
-            Turned::Reads(Err(broken)) | Turned::Rests(Err(broken)) => self.end(broken.message),
+    fn switched(&mut self, switched: Switched) {
+        self.switching = None;
+        match switched {
+            Switched::Started(Ok(consumer)) => self.consumer = Some(consumer),
+            Switched::Stopped(Ok(())) => {}
+            Switched::Started(Err(broken)) | Switched::Stopped(Err(broken)) => {
+                self.end(broken.message)
+            }
         }
     }
 
     fn look_for_first(&mut self) {
         let connection = Arc::clone(&self.connection);
         let queue = self.subscription.queue.clone();
-        self.track.looks();
+        self.progress.begin_look();
         self.looking = Some(async move { first_offset(&connection, queue).await }.boxed());
     }
 
-    /// While the source rests, nobody else hears that its channel has gone.
-    fn heard(&mut self, event: &Event) {
+    /// Notices that the channel has gone while the source rests, when no consumer would.
+    fn on_event(&mut self, event: &Event) {
         if let Event::Error(error) = event
             && self.consumer.is_none()
             && !self.subscription.channel.status().connected()
         {
-            self.broken(error);
+            self.channel_failed(error);
         }
     }
 
@@ -312,7 +322,7 @@ impl Consuming {
             .await
         };
         match looking.await {
-            Err(Broken {
+            Err(BrokerError {
                 code: Some(404), ..
             }) => "the queue has been deleted".to_owned(),
             Ok(_) => {
@@ -325,18 +335,18 @@ impl Consuming {
     }
 
     /// Waits for the first messages of a batch; notes the end in `self`.
-    async fn wait(&mut self, wants_more: bool) -> Vec<Arc<Held>> {
+    async fn wait(&mut self, wants_more: bool) -> Vec<Arc<UnackedMessage>> {
         let mut taken = Vec::new();
         while taken.is_empty() && self.ended.is_none() && !self.is_cancelled {
-            self.turn(wants_more);
-            let look_at = self.track.look_at().filter(|_| self.looking.is_none());
+            self.switch(wants_more);
+            let look_at = self.progress.look_at().filter(|_| self.looking.is_none());
             let Self {
                 consumer,
                 lag,
                 link,
                 given_back,
                 waiting,
-                turning,
+                switching,
                 looking,
                 events,
                 files,
@@ -349,22 +359,21 @@ impl Consuming {
                 () = lag.measure(link) => self.is_cancelled = true,
                 Some((due, held)) = given_back.recv() => drop(waiting.insert(due, held)),
                 () = first_due(waiting) => self.take_due(&mut taken),
-                turned = under_way(turning) => self.turned(turned),
+                switched = under_way(switching) => self.switched(switched),
                 first = under_way(looking) => self.found_first(first),
                 () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => self.look_for_first(),
-                () = files.changed() => self.end("the files of its settings have changed; it is \
-                                                  opened anew with them".to_owned()),
-                Some(event) = events.next() => self.heard(&event),
+                () = files.changed() => self.end(FILES_CHANGED.to_owned()),
+                Some(event) = events.next() => self.on_event(&event),
                 item = next_of(consumer) => self.take(item, &mut taken),
             }
         }
         taken
     }
 
-    /// The next batch, and whether more than what is in hand is wanted.
+    /// The next batch; without `wants_more` only of messages that are here already.
     async fn batch(&mut self, wants_more: bool) -> Result<Batch, SourceError> {
         let mut taken = self.wait(wants_more).await;
-        // Without waiting, all that the client library has in hand.
+        // Without waiting, all that the client library has received.
         let mut bytes: usize = taken.iter().map(|held| held.incoming.body.len()).sum();
         while taken.len() < BATCH_MESSAGES_MAX
             && bytes < BATCH_BYTES
@@ -386,9 +395,9 @@ impl Consuming {
             return Err(ended);
         }
         // They come in the stream's order, but for those that could not be stored before.
-        let cursor = self.reading.stream.and_then(|fingerprint| {
+        let cursor = self.decoder.stream.and_then(|fingerprint| {
             let last = taken.iter().max_by_key(|held| held.incoming.offset())?;
-            Mark::of(&last.incoming).map(|mark| mark.cursor(fingerprint))
+            StreamPosition::of(&last.incoming).map(|position| position.cursor(fingerprint))
         });
         Ok(Batch {
             messages: taken.into_iter().map(|held| self.message(held)).collect(),
@@ -396,7 +405,7 @@ impl Consuming {
         })
     }
 
-    fn take_due(&mut self, taken: &mut Vec<Arc<Held>>) {
+    fn take_due(&mut self, taken: &mut Vec<Arc<UnackedMessage>>) {
         let now = Instant::now();
         while taken.len() < BATCH_MESSAGES_MAX
             && let Some(first) = self.waiting.first_entry()
@@ -410,10 +419,10 @@ impl Consuming {
         }
     }
 
-    fn message(&self, held: Arc<Held>) -> Message {
+    fn message(&self, held: Arc<UnackedMessage>) -> Message {
         let incoming = &held.incoming;
         let (mut arrivals, mut rejects) = (SmallVec::new(), Vec::new());
-        match self.reading.arrival(&held) {
+        match self.decoder.arrival(&held) {
             Ok(arrival) => arrivals.push(arrival),
             Err(reason) => {
                 let reason = format!(
@@ -427,12 +436,14 @@ impl Consuming {
             }
         }
         let give_back = self.give_back.clone();
-        let told_by = self.known.told_by(incoming, self.reading.stream.is_some());
+        let hold_until = self
+            .queue_info
+            .hold_until(incoming, self.decoder.stream.is_some());
         let acknowledgement =
             Acknowledgement::io(
                 move |verdict| async move { held.settle(verdict, &give_back).await },
             );
-        let acknowledgement = told_by
+        let acknowledgement = hold_until
             .into_iter()
             .fold(acknowledgement, Acknowledgement::by);
         Message {
@@ -445,13 +456,13 @@ impl Consuming {
 }
 
 #[async_trait]
-impl Source for Consuming {
+impl Source for QueueSource {
     async fn next(&mut self) -> Result<Batch, SourceError> {
         self.batch(true).await
     }
 
-    /// Has the server send nothing more for now, and keeps the channel: what is in hand is not
-    /// given back, which would count against it.
+    /// Cancels the consumer for now and keeps the channel: unacknowledged messages are not
+    /// returned, which would count as a delivery of each.
     async fn rest(&mut self) -> Result<Batch, SourceError> {
         self.batch(false).await
     }
@@ -471,18 +482,18 @@ async fn under_way<T>(work: &mut Option<BoxFuture<'static, T>>) -> T {
     }
 }
 
-/// A source that must not be opened on its cursor.
-pub(super) struct Mismatched(pub(super) String);
+/// A source whose cursor is of another configuration: it ends at once.
+pub(super) struct MismatchedSource(pub(super) String);
 
 #[async_trait]
-impl Source for Mismatched {
+impl Source for MismatchedSource {
     async fn next(&mut self) -> Result<Batch, SourceError> {
         Err(SourceError::CursorMismatch(self.0.clone()))
     }
 }
 
-impl Reading {
-    fn arrival(&self, held: &Held) -> Result<Arrival, String> {
+impl Decoder {
+    fn arrival(&self, held: &UnackedMessage) -> Result<Arrival, String> {
         let incoming = &held.incoming;
         if let Some(why) = &incoming.unreadable {
             return Err(why.clone());
@@ -509,7 +520,7 @@ impl Reading {
     }
 }
 
-impl From<Delivery> for Held {
+impl From<Delivery> for UnackedMessage {
     fn from(delivery: Delivery) -> Self {
         let Delivery {
             delivery_tag,
@@ -537,13 +548,13 @@ impl From<Delivery> for Held {
     }
 }
 
-impl Held {
-    /// Tells the server, or keeps the message to try it again.
+impl UnackedMessage {
+    /// Acknowledges the message as the verdict says, or keeps it to try it again.
     ///
     /// An acknowledgement goes by the channel that brought the message and by no other: where that
     /// has gone, the message comes again.
-    async fn settle(self: Arc<Self>, verdict: Verdict, give_back: &UnboundedSender<Again>) {
-        let told = match verdict {
+    async fn settle(self: Arc<Self>, verdict: Verdict, give_back: &UnboundedSender<Retry>) {
+        let answer = match verdict {
             Verdict::Stored => {
                 timeout(
                     ACKNOWLEDGE_TIMEOUT,
@@ -562,7 +573,7 @@ impl Held {
             Verdict::Later(after) => return self.again(after, give_back),
             Verdict::Failed => return self.again(FAILED_AGAIN, give_back),
         };
-        match told {
+        match answer {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => tracing::debug!(
                 tag = self.tag,
@@ -581,23 +592,23 @@ impl Held {
         }
     }
 
-    fn again(self: Arc<Self>, after: Duration, give_back: &UnboundedSender<Again>) {
+    fn again(self: Arc<Self>, after: Duration, give_back: &UnboundedSender<Retry>) {
         // Where the source has gone, its connection has, too, and the server hands the message over
         // again.
         let _ = give_back.send(((Instant::now() + after, self.tag), self));
     }
 }
 
-async fn first_due(waiting: &BTreeMap<(Instant, u64), Arc<Held>>) {
+async fn first_due(waiting: &BTreeMap<(Instant, u64), Arc<UnackedMessage>>) {
     match waiting.first_key_value() {
         Some(((due, _), _)) => sleep_until(*due).await,
         None => pending().await,
     }
 }
 
-/// Asks now and then how many messages wait, on a channel of its own: a queue that is deleted
-/// closes it.
-pub(super) struct Lag {
+/// Asks now and then how many messages wait. It has a channel of its own, since a queue that is
+/// deleted closes it.
+pub(super) struct LagProbe {
     /// None where the number would say nothing, or the channel has gone.
     channel: Option<Channel>,
     queue: ShortString,
@@ -605,7 +616,7 @@ pub(super) struct Lag {
     asking: Option<BoxFuture<'static, lapin::Result<Queue>>>,
 }
 
-impl Lag {
+impl LagProbe {
     pub(super) fn new(channel: Option<Channel>, queue: ShortString) -> Self {
         Self {
             channel,
@@ -645,7 +656,8 @@ impl Lag {
             if answer.is_err() {
                 self.channel = None;
             }
-            let is_gone = matches!(&answer, Err(error) if Broken::of("", error).code == Some(404));
+            let is_gone =
+                matches!(&answer, Err(error) if BrokerError::of("", error).code == Some(404));
             link.lag(answer.ok().map(|queue| u64::from(queue.message_count())));
             if is_gone {
                 return;

@@ -10,7 +10,7 @@ use pointsman_schemas::{Class, Problem};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::connection::{Broken, answer, short};
+use super::connection::{BrokerError, answer, short};
 use super::greeting::Version;
 use super::queue::{DEFAULT_SINCE, DELIVERY_LIMIT, Difference, QueueFacts};
 
@@ -134,7 +134,7 @@ impl DeclareQueue {
         connection: &Connection,
         queue: &str,
         version: Option<Version>,
-    ) -> Result<QueueFacts, Broken> {
+    ) -> Result<QueueFacts, BrokerError> {
         let limit = self.arguments.get(DELIVERY_LIMIT);
         let mut argument = match limit {
             Some(Argument::Number(limit)) => Some(*limit),
@@ -180,7 +180,7 @@ impl DeclareQueue {
         channel: &Channel,
         queue: &str,
         limit: Option<i64>,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), BrokerError> {
         let name = |what: &str, text: &str| short(what, text).map_err(rejected);
         let mut wanted = self.arguments.clone();
         if self.kind == QueueType::Quorum
@@ -237,7 +237,7 @@ pub(super) async fn declare_exchange(
     channel: &Channel,
     exchange: &str,
     kind: ExchangeType,
-) -> Result<(), Broken> {
+) -> Result<(), BrokerError> {
     let kind = match kind {
         ExchangeType::Direct => ExchangeKind::Direct,
         ExchangeType::Fanout => ExchangeKind::Fanout,
@@ -256,8 +256,8 @@ pub(super) async fn declare_exchange(
     .await
 }
 
-fn rejected(message: String) -> Broken {
-    Broken {
+fn rejected(message: String) -> BrokerError {
+    BrokerError {
         class: Class::Rejected,
         code: None,
         message,
@@ -265,7 +265,7 @@ fn rejected(message: String) -> Broken {
     }
 }
 
-fn table(arguments: &IndexMap<String, Argument>) -> Result<FieldTable, Broken> {
+fn table(arguments: &IndexMap<String, Argument>) -> Result<FieldTable, BrokerError> {
     let mut table = FieldTable::default();
     for (name, value) in arguments {
         let value = match value {

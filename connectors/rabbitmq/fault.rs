@@ -20,9 +20,9 @@ pub(super) struct Advice {
 
 impl Advice {
     /// What a server's answer asks for, where its code alone would be misread.
-    pub(super) fn of(told: &AMQPError) -> Option<Self> {
-        let text = told.get_message().as_str();
-        let (at, help) = match told.get_id() {
+    pub(super) fn of(error: &AMQPError) -> Option<Self> {
+        let text = error.get_message().as_str();
+        let (at, help) = match error.get_id() {
             403 if text.contains("in exclusive use") => (
                 Some("queue"),
                 "another reader has the queue for itself: end that one, or read another queue",

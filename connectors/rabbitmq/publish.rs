@@ -1,4 +1,4 @@
-//! Events going out to an exchange.
+//! Publishes events to an exchange.
 //!
 //! | what the server does | class |
 //! |---|---|
@@ -29,7 +29,7 @@ use pointsman_schemas::{Class, Outcome};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::{Address, Broken, answer, short};
+use super::connection::{Address, BrokerError, answer, short};
 use super::declare::{ExchangeType, declare_exchange};
 use super::mapping::{MessageMode, encode};
 use crate::files::Files;
@@ -45,7 +45,7 @@ const TASK: &str = "pointsman-task";
 /// Survives a restart of the server, in queues that do.
 const PERSISTENT: u8 = 2;
 
-/// What publishes for one target.
+/// The publisher of one target.
 pub(super) struct Publisher {
     /// Read anew for each connection, with the files that its secrets are in.
     pub(super) address: Box<dyn Fn() -> Result<Address, OpenError> + Send + Sync>,
@@ -58,18 +58,18 @@ pub(super) struct Publisher {
     pub(super) mandatory: bool,
     /// The exchange is declared at each connection.
     pub(super) declare: Option<(String, ExchangeType)>,
-    pub(super) line: AsyncMutex<Lines>,
+    pub(super) connection: AsyncMutex<SharedConnection>,
 }
 
-/// The one connection, and how the last try at one ended.
-pub(super) struct Lines {
-    open: Option<Arc<Line>>,
-    failed: Option<(Instant, Broken)>,
-    /// What connections are made of.
+/// The one connection of a target, and how the last attempt at one ended.
+pub(super) struct SharedConnection {
+    open: Option<Arc<PublishConnection>>,
+    failed: Option<(Instant, BrokerError)>,
+    /// The files that connections depend on.
     files: Files,
 }
 
-impl Lines {
+impl SharedConnection {
     /// None yet.
     pub(super) fn of(files: Files) -> Self {
         Self {
@@ -81,10 +81,10 @@ impl Lines {
 }
 
 /// A connection with its channels.
-struct Line {
+struct PublishConnection {
     connection: Connection,
     idle: Mutex<Vec<Channel>>,
-    room: Semaphore,
+    permits: Semaphore,
 }
 
 /// A message ready to go.
@@ -95,8 +95,8 @@ struct Publication {
     properties: BasicProperties,
 }
 
-/// Where a delivery stands.
-enum Step {
+/// The state of a message that is being published.
+enum PublishState {
     /// It is with the server.
     Sent(PublisherConfirm),
     /// The server has it, unless it came back.
@@ -119,43 +119,43 @@ impl Publisher {
         if ready.iter().all(Result::is_err) {
             return Ok(ready.into_iter().filter_map(Result::err).collect());
         }
-        let whole = |broken: Broken| AttemptError::new(broken.class, broken.message);
-        let line = self.line().await.map_err(whole)?;
-        if line.connection.status().blocked() {
+        let whole = |broken: BrokerError| AttemptError::new(broken.class, broken.message);
+        let connection = self.connection().await.map_err(whole)?;
+        if connection.connection.status().blocked() {
             return Err(AttemptError::new(
                 Class::Throttled,
                 "RabbitMQ takes no messages for now: it is short of memory or disk",
             ));
         }
-        let Ok(Ok(_room)) = timeout_at(until, line.room.acquire()).await else {
+        let Ok(Ok(_room)) = timeout_at(until, connection.permits.acquire()).await else {
             return Err(AttemptError::new(
                 Class::Throttled,
                 format!("all {CHANNELS_MAX} channels wait for RabbitMQ"),
             ));
         };
-        let channel = line.channel().await.map_err(whole)?;
+        let channel = connection.channel().await.map_err(whole)?;
 
         let mut steps = Vec::with_capacity(ready.len());
         for publication in ready {
             steps.push(match publication {
                 Ok(publication) => self.send(&channel, publication, until).await,
-                Err(outcome) => Step::Done(outcome),
+                Err(outcome) => PublishState::Done(outcome),
             });
         }
         let mut returned = Vec::new();
         let mut settled = true;
         for step in &mut steps {
-            if let Step::Sent(confirm) = step {
+            if let PublishState::Sent(confirm) = step {
                 let confirmed = timeout_at(until, confirm).await;
                 settled &= confirmed.is_ok();
                 *step = confirmed.map_or_else(
-                    |_| Step::Done(late(&line)),
+                    |_| PublishState::Done(late(&connection)),
                     |confirmed| Self::confirmed(confirmed, &mut returned),
                 );
             }
         }
         if settled && channel.status().connected() {
-            line.idle.lock().push(channel);
+            connection.idle.lock().push(channel);
         }
         let alone = attempt.deliveries.len() == 1;
         let outcomes = attempt
@@ -163,8 +163,8 @@ impl Publisher {
             .iter()
             .zip(steps)
             .map(|(delivery, step)| match step {
-                Step::Done(outcome) => outcome,
-                Step::Sent(_) | Step::Confirmed => {
+                PublishState::Done(outcome) => outcome,
+                PublishState::Sent(_) | PublishState::Confirmed => {
                     let came_back = returned.iter().find(|message| {
                         alone || task(message).is_some_and(|task| task == delivery.id.to_string())
                     });
@@ -203,7 +203,12 @@ impl Publisher {
         })
     }
 
-    async fn send(&self, channel: &Channel, publication: Publication, until: Instant) -> Step {
+    async fn send(
+        &self,
+        channel: &Channel,
+        publication: Publication,
+        until: Instant,
+    ) -> PublishState {
         let Publication {
             exchange,
             routing_key,
@@ -216,9 +221,11 @@ impl Publisher {
         };
         let published = channel.basic_publish(exchange, routing_key, options, &body, properties);
         match timeout_at(until, published).await {
-            Ok(Ok(confirm)) => Step::Sent(confirm),
-            Ok(Err(error)) => Step::Done(Broken::of("cannot publish", &error).outcome()),
-            Err(_) => Step::Done(Outcome::new(
+            Ok(Ok(confirm)) => PublishState::Sent(confirm),
+            Ok(Err(error)) => {
+                PublishState::Done(BrokerError::of("cannot publish", &error).outcome())
+            }
+            Err(_) => PublishState::Done(Outcome::new(
                 Class::Unavailable,
                 "the message could not be written to RabbitMQ in time",
             )),
@@ -228,22 +235,22 @@ impl Publisher {
     fn confirmed(
         confirmed: lapin::Result<Confirmation>,
         returned: &mut Vec<BasicReturnMessage>,
-    ) -> Step {
+    ) -> PublishState {
         let confirmation = match confirmed {
             Ok(confirmation) => confirmation,
             Err(error) => {
-                return Step::Done(
-                    Broken::of("RabbitMQ did not take the message", &error).outcome(),
+                return PublishState::Done(
+                    BrokerError::of("RabbitMQ did not take the message", &error).outcome(),
                 );
             }
         };
         let step = match &confirmation {
-            Confirmation::Ack(_) => Step::Confirmed,
-            Confirmation::Nack(_) => Step::Done(Outcome::new(
+            Confirmation::Ack(_) => PublishState::Confirmed,
+            Confirmation::Nack(_) => PublishState::Done(Outcome::new(
                 Class::Throttled,
                 "RabbitMQ refused the message (nack): a queue is full or out of order",
             )),
-            Confirmation::NotRequested => Step::Done(Outcome::new(
+            Confirmation::NotRequested => PublishState::Done(Outcome::new(
                 Class::Failed,
                 "RabbitMQ confirms nothing on this channel",
             )),
@@ -254,59 +261,59 @@ impl Publisher {
 
     /// The connection, made where there is none. Whoever waits for one that then cannot be made
     /// hears so, and does not try again.
-    async fn line(&self) -> Result<Arc<Line>, Broken> {
+    async fn connection(&self) -> Result<Arc<PublishConnection>, BrokerError> {
         let asked = Instant::now();
-        let mut lines = self.line.lock().await;
-        let open = lines
+        let mut shared = self.connection.lock().await;
+        let open = shared
             .open
             .clone()
-            .filter(|line| line.connection.status().connected());
-        let changed = lines.files.have_changed(false);
-        if let Some(line) = open.as_ref().filter(|_| !changed) {
-            return Ok(Arc::clone(line));
+            .filter(|connection| connection.connection.status().connected());
+        let changed = shared.files.have_changed(false);
+        if let Some(connection) = open.as_ref().filter(|_| !changed) {
+            return Ok(Arc::clone(connection));
         }
-        if let Some((_, broken)) = lines.failed.as_ref().filter(|(at, _)| *at >= asked) {
+        if let Some((_, broken)) = shared.failed.as_ref().filter(|(at, _)| *at >= asked) {
             return Err(broken.clone());
         }
-        lines.open = None;
+        shared.open = None;
         match self.dial().await {
-            Ok(line) => Ok(Arc::clone(lines.open.insert(Arc::new(line)))),
+            Ok(connection) => Ok(Arc::clone(shared.open.insert(Arc::new(connection)))),
             // What has changed is no good, or not yet: the connection that stands still is.
-            Err(broken) if let Some(line) = open.clone() => {
+            Err(broken) if let Some(connection) = open.clone() => {
                 tracing::warn!(
                     error = broken.message,
                     "a target of RabbitMQ goes on with what its settings were before"
                 );
-                Ok(Arc::clone(lines.open.insert(line)))
+                Ok(Arc::clone(shared.open.insert(connection)))
             }
             Err(broken) => {
-                lines.failed = Some((Instant::now(), broken.clone()));
+                shared.failed = Some((Instant::now(), broken.clone()));
                 Err(broken)
             }
         }
     }
 
-    async fn dial(&self) -> Result<Line, Broken> {
+    async fn dial(&self) -> Result<PublishConnection, BrokerError> {
         let address = (self.address)()
-            .map_err(|OpenError(problem)| Broken::unavailable(problem.to_string()))?;
+            .map_err(|OpenError(problem)| BrokerError::unavailable(problem.to_string()))?;
         let connection = address.connect().await?;
-        let line = Line {
+        let connection = PublishConnection {
             connection,
             idle: Mutex::default(),
-            room: Semaphore::new(CHANNELS_MAX),
+            permits: Semaphore::new(CHANNELS_MAX),
         };
         if let Some((exchange, kind)) = &self.declare {
-            let channel = line.channel().await?;
+            let channel = connection.channel().await?;
             declare_exchange(&channel, exchange, *kind).await?;
-            line.idle.lock().push(channel);
+            connection.idle.lock().push(channel);
         }
-        Ok(line)
+        Ok(connection)
     }
 }
 
-impl Line {
+impl PublishConnection {
     /// A channel that nobody else uses, with confirmations on.
-    async fn channel(&self) -> Result<Channel, Broken> {
+    async fn channel(&self) -> Result<Channel, BrokerError> {
         while let Some(channel) = { self.idle.lock().pop() } {
             if channel.status().connected() {
                 return Ok(channel);
@@ -322,8 +329,8 @@ impl Line {
     }
 }
 
-fn late(line: &Line) -> Outcome {
-    if line.connection.status().blocked() {
+fn late(connection: &PublishConnection) -> Outcome {
+    if connection.connection.status().blocked() {
         return Outcome::new(
             Class::Throttled,
             "RabbitMQ takes no messages for now: it is short of memory or disk",

@@ -112,10 +112,10 @@ pub(super) async fn facts(
         let Err(error) = declared else {
             return QueueFacts::default();
         };
-        let ErrorKind::ProtocolError(told) = error.kind() else {
+        let ErrorKind::ProtocolError(error) = error.kind() else {
             return QueueFacts::default();
         };
-        match Difference::read(told.get_message().as_str()) {
+        match Difference::read(error.get_message().as_str()) {
             // Only classic queues are not durable, or go with their connection or last reader.
             Some(Difference {
                 name: "durable" | "auto_delete" | "exclusive",

@@ -1,4 +1,5 @@
-//! What a source has found out and keeps from one connection to the next.
+//! What a source has found out about its queue and server, and keeps from one connection to the
+//! next.
 
 use std::time::Duration;
 
@@ -13,17 +14,17 @@ use super::queue::QueueFacts;
 /// `consumer_timeout`, after which it closes the channel.
 pub(super) const HOLD: Duration = Duration::from_secs(600);
 
-/// What is known of a source's queue and server.
+/// What is known about a source's queue and server.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<Found>);
+pub(super) struct QueueInfo(Mutex<Inner>);
 
 #[derive(Debug, Default)]
-struct Found {
+struct Inner {
     facts: Option<QueueFacts>,
     hold: Option<Duration>,
 }
 
-impl Known {
+impl QueueInfo {
     /// The queue's facts, once they are known.
     pub(super) fn facts(&self) -> Option<QueueFacts> {
         self.0.lock().facts
@@ -49,17 +50,17 @@ impl Known {
 
     /// By when a message should be acknowledged. One that has come back as often as its queue bears
     /// must not wait for anything.
-    pub(super) fn told_by(&self, incoming: &Incoming, is_stream: bool) -> Option<Instant> {
+    pub(super) fn hold_until(&self, incoming: &Incoming, is_stream: bool) -> Option<Instant> {
         if is_stream {
             return None;
         }
-        let found = self.0.lock();
-        let facts = found.facts.unwrap_or_default();
+        let inner = self.0.lock();
+        let facts = inner.facts.unwrap_or_default();
         let borne = incoming.returns().unwrap_or_default() < facts.returns_borne();
         Some(
             Instant::now()
                 + if borne {
-                    found.hold.unwrap_or(HOLD)
+                    inner.hold.unwrap_or(HOLD)
                 } else {
                     Duration::ZERO
                 },
@@ -69,10 +70,10 @@ impl Known {
 
 /// The server's `consumer_timeout`, where an error says that a message was in hand for longer.
 pub(super) fn consumer_timeout(error: &lapin::Error) -> Option<Duration> {
-    let ErrorKind::ProtocolError(told) = error.kind() else {
+    let ErrorKind::ProtocolError(error) = error.kind() else {
         return None;
     };
-    timeout_in(told.get_message())
+    timeout_in(error.get_message())
 }
 
 /// Reads `delivery acknowledgement on channel 1 timed out. Timeout value used: 1800000 ms. …`.
@@ -103,10 +104,11 @@ mod tests {
                 ..Incoming::default()
             }
         };
-        let known = Known::default();
-        known.hold(Some(Duration::from_secs(60)));
-        let wait =
-            |known: &Known, count| known.told_by(&message(count), false).unwrap() - Instant::now();
+        let queue_info = QueueInfo::default();
+        queue_info.hold(Some(Duration::from_secs(60)));
+        let wait = |queue_info: &QueueInfo, count| {
+            queue_info.hold_until(&message(count), false).unwrap() - Instant::now()
+        };
         let (patient, none) = (Duration::from_secs(60), Duration::ZERO);
         for (limit, expect) in [
             (None, [patient, patient, none]),
@@ -114,24 +116,24 @@ mod tests {
             (Some(3), [patient, none, none]),
             (Some(1), [none, none, none]),
         ] {
-            known.learn(QueueFacts {
+            queue_info.learn(QueueFacts {
                 limit,
                 ..QueueFacts::default()
             });
             assert_eq!(
-                [None, Some(1), Some(2)].map(|count| wait(&known, count)),
+                [None, Some(1), Some(2)].map(|count| wait(&queue_info, count)),
                 expect,
                 "{limit:?}"
             );
         }
-        assert_eq!(known.told_by(&message(Some(9)), true), None);
+        assert_eq!(queue_info.hold_until(&message(Some(9)), true), None);
 
         assert_eq!(
-            known.shorten(Duration::from_secs(30)),
+            queue_info.shorten(Duration::from_secs(30)),
             Duration::from_secs(10)
         );
         assert_eq!(
-            known.shorten(Duration::from_secs(3_600)),
+            queue_info.shorten(Duration::from_secs(3_600)),
             Duration::from_secs(10),
             "it never grows"
         );

@@ -12,14 +12,14 @@ use pointsman_schemas::{Class, Interval, Problem, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::connection::{Access, Address, Broken, TlsSettings, answer, short};
-use super::consume::{Consuming, Lag, Mismatched, Reading, Subscription};
+use super::connection::{Address, BrokerError, ConnectionSettings, TlsSettings, answer, short};
+use super::consume::{Decoder, LagProbe, MismatchedSource, QueueSource, Subscription};
 use super::declare::{DeclareQueue, QueueType};
 use super::fault::Advice;
 use super::greeting::{Greeting, Version};
-use super::known::Known;
 use super::queue::{DEFAULT_SINCE, QueueFacts, facts};
-use super::stream::Mark;
+use super::queue_info::QueueInfo;
+use super::stream::StreamPosition;
 use crate::net::guard::Guard;
 use crate::parameter::resolve;
 use crate::source::fingerprint;
@@ -72,7 +72,7 @@ pub struct RabbitmqSource {
     declare: Option<DeclareQueue>,
     #[serde(skip)]
     #[schemars(skip)]
-    known: Arc<Known>,
+    queue_info: Arc<QueueInfo>,
 }
 
 fn prefetch() -> u16 {
@@ -123,8 +123,8 @@ impl TryFrom<String> for Offset {
 }
 
 impl RabbitmqSource {
-    fn access(&self) -> Access<'_> {
-        Access {
+    fn access(&self) -> ConnectionSettings<'_> {
+        ConnectionSettings {
             url: &self.url,
             username: self.username.as_ref(),
             password: self.password.as_ref(),
@@ -152,13 +152,13 @@ impl RabbitmqSource {
         &self,
         address: &Address,
         queue: &ShortString,
-        after: Option<Mark>,
-        reading: Reading,
+        after: Option<StreamPosition>,
+        decoder: Decoder,
         link: crate::Link,
-    ) -> Result<Consuming, Broken> {
+    ) -> Result<QueueSource, BrokerError> {
         let connection = address.connect().await?;
         let facts = self.facts(address, &connection, queue).await?;
-        self.known.hold(self.hold.map(|hold| hold.0));
+        self.queue_info.hold(self.hold.map(|hold| hold.0));
         if let Some(broken) = self.unfit(facts.kind, queue) {
             return Err(broken);
         }
@@ -194,14 +194,14 @@ impl RabbitmqSource {
         };
         let (place, lag) = (
             (subscription, address.vhost().to_owned()),
-            Lag::new(measured, queue.clone()),
+            LagProbe::new(measured, queue.clone()),
         );
-        Ok(Consuming::new(
-            reading,
+        Ok(QueueSource::new(
+            decoder,
             connection,
             place,
             consumer,
-            Arc::clone(&self.known),
+            Arc::clone(&self.queue_info),
             after,
             (lag, link),
         ))
@@ -220,8 +220,8 @@ impl RabbitmqSource {
         address: &Address,
         connection: &Connection,
         queue: &ShortString,
-    ) -> Result<QueueFacts, Broken> {
-        let before = self.known.facts();
+    ) -> Result<QueueFacts, BrokerError> {
+        let before = self.queue_info.facts();
         let facts = match (&self.declare, before) {
             (Some(declare), _) => {
                 let version = if declare.kind == QueueType::Quorum {
@@ -241,7 +241,7 @@ impl RabbitmqSource {
                 facts(connection, queue, version).await.at(version)
             }
         };
-        self.known.learn(facts);
+        self.queue_info.learn(facts);
         if let (None, Some(warning)) = (before, facts.warning()) {
             tracing::warn!(queue = queue.as_str(), "{warning}");
         }
@@ -281,7 +281,7 @@ impl RabbitmqSource {
     }
 
     /// What is wrong with reading a queue of this type by these settings.
-    fn unfit(&self, kind: Option<QueueType>, queue: &ShortString) -> Option<Broken> {
+    fn unfit(&self, kind: Option<QueueType>, queue: &ShortString) -> Option<BrokerError> {
         let kind = kind?;
         let declared = self.declare.as_ref().map(|declare| declare.kind);
         let (at, what, help) = match (kind, &self.offset) {
@@ -302,7 +302,7 @@ impl RabbitmqSource {
             ),
             _ => return None,
         };
-        Some(Broken {
+        Some(BrokerError {
             class: Class::Rejected,
             code: None,
             message: format!("cannot read the queue {queue}: it is a {kind}, {what}"),
@@ -420,7 +420,7 @@ impl SourceSettings for RabbitmqSource {
                      consumers{declared}{warning}"
                 ))
             }
-            Err(Broken {
+            Err(BrokerError {
                 code: Some(404), ..
             }) if self.declare.is_some() => Ok(format!(
                 "{server}: the queue {queue} is not there and will be declared"
@@ -438,13 +438,13 @@ impl SourceSettings for RabbitmqSource {
             .is_some()
             .then(|| fingerprint(&["rabbitmq", &address.host(), address.vhost(), queue.as_str()]));
         let after = match (&context.cursor, stream) {
-            (Some(cursor), Some(fingerprint)) => match Mark::read(cursor, fingerprint) {
-                Ok(mark) => Some(mark),
-                Err(mismatch) => return Ok(Box::new(Mismatched(mismatch))),
+            (Some(cursor), Some(fingerprint)) => match StreamPosition::read(cursor, fingerprint) {
+                Ok(position) => Some(position),
+                Err(mismatch) => return Ok(Box::new(MismatchedSource(mismatch))),
             },
             _ => None,
         };
-        let reading = Reading {
+        let decoder = Decoder {
             name: context.name,
             mapped: context.mapped,
             clock: context.clock,
@@ -452,7 +452,7 @@ impl SourceSettings for RabbitmqSource {
             nonce: rand::random(),
         };
         let consuming = self
-            .consume(&address, &queue, after, reading, context.link)
+            .consume(&address, &queue, after, decoder, context.link)
             .await
             .map_err(missing)?;
         Ok(Box::new(consuming.until_changed(files)))
@@ -460,7 +460,7 @@ impl SourceSettings for RabbitmqSource {
 }
 
 /// Looks at a queue that should be there.
-async fn look(connection: &Connection, queue: &ShortString) -> Result<lapin::Queue, Broken> {
+async fn look(connection: &Connection, queue: &ShortString) -> Result<lapin::Queue, BrokerError> {
     let channel = answer("cannot open a channel", connection.create_channel()).await?;
     let passive = channel.queue_declare(
         queue.clone(),
@@ -475,7 +475,7 @@ async fn version(address: &Address) -> Option<Version> {
     address.greeting().await?.version()
 }
 
-fn missing(broken: Broken) -> OpenError {
+fn missing(broken: BrokerError) -> OpenError {
     let at = match broken.code {
         Some(404..=406) => "queue",
         _ => "username",

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
 use super::amqp10;
-use super::consume::{Held, Subscription};
+use super::consume::{Subscription, UnackedMessage};
 use super::mapping::Incoming;
 
 /// How soon a stream sends the message at which it was left, and its first one.
@@ -27,16 +27,16 @@ const LEFT_WITHIN: Duration = Duration::from_secs(5);
 /// them all.
 const HOLES_MAX: usize = 64;
 
-/// A message of a stream.
+/// A position in a stream: a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct StreamPosition {
     pub(super) offset: u64,
     /// Tells its body from others, where that stays the same over releases of the server.
     digest: Option<u64>,
 }
 
-impl Mark {
-    /// The mark of a message; none where it comes from no stream.
+impl StreamPosition {
+    /// The position of a message; none where it comes from no stream.
     pub(super) fn of(incoming: &Incoming) -> Option<Self> {
         let offset = incoming.offset()?;
         // What another protocol has put around a body is the server's to change.
@@ -90,13 +90,13 @@ impl Mark {
         } else {
             number(digest).map(Some)
         };
-        let mark = number(offset).and_then(|offset| {
+        let position = number(offset).and_then(|offset| {
             Ok(Self {
                 offset,
                 digest: digest?,
             })
         });
-        mark.map_err(|_| {
+        position.map_err(|_| {
             "the stored position in the stream is damaged; give this source a new name to begin \
              anew"
                 .into()
@@ -104,22 +104,22 @@ impl Mark {
     }
 }
 
-/// What a message of a stream is.
+/// What a message of a stream is to its reader.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Seen {
-    /// News.
-    News,
-    /// What is stored already: it is asked for to see that it is there.
+pub(super) enum MessageStatus {
+    /// It has not been read before.
+    New,
+    /// It is stored already: it was asked for to see that it is there.
     Stored,
-    /// A message of another stream, as the reason to stop.
-    Another(String),
+    /// It belongs to another stream; the reason to stop.
+    OtherStream(String),
 }
 
 /// How far a stream has been read since it was opened.
-pub(super) struct Track {
+pub(super) struct StreamProgress {
     queue: ShortString,
     /// Where it was left, until a message has come.
-    left: Option<Mark>,
+    left: Option<StreamPosition>,
     /// The last message that has come.
     last: Option<u64>,
     /// Offsets without messages.
@@ -130,18 +130,18 @@ pub(super) struct Track {
     look_at: Instant,
 }
 
-/// What a look at a stream's first message has shown.
+/// What was found out by the stream's first message.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Shown {
+pub(super) struct GapReport {
     /// How many messages retention removed unread, and where.
     pub(super) skipped: Option<(u64, String)>,
     /// The stream is another one, as the reason to stop.
     pub(super) another: Option<String>,
 }
 
-impl Track {
+impl StreamProgress {
     /// A stream that was left there, or that is read for the first time.
-    pub(super) fn new(queue: ShortString, left: Option<Mark>) -> Self {
+    pub(super) fn new(queue: ShortString, left: Option<StreamPosition>) -> Self {
         Self {
             queue,
             left,
@@ -152,21 +152,21 @@ impl Track {
         }
     }
 
-    /// Takes note of a message.
-    pub(super) fn see(&mut self, incoming: &Incoming) -> Seen {
+    /// Follows a message.
+    pub(super) fn observe(&mut self, incoming: &Incoming) -> MessageStatus {
         let Some(offset) = incoming.offset() else {
-            return Seen::News;
+            return MessageStatus::New;
         };
         let expected = match (self.left, self.last) {
-            (Some(left), _) if offset < left.offset => return Seen::Stored,
+            (Some(left), _) if offset < left.offset => return MessageStatus::Stored,
             (Some(left), _) if offset == left.offset => {
                 (self.left, self.last) = (None, Some(offset));
-                let digest = Mark::of(incoming).and_then(|mark| mark.digest);
+                let digest = StreamPosition::of(incoming).and_then(|position| position.digest);
                 return match left.digest.zip(digest) {
-                    Some((before, now)) if before != now => Seen::Another(
+                    Some((before, now)) if before != now => MessageStatus::OtherStream(
                         self.made_anew(&format!("offset {offset} is another message now")),
                     ),
-                    _ => Seen::Stored,
+                    _ => MessageStatus::Stored,
                 };
             }
             (Some(left), _) => left.offset.saturating_add(1),
@@ -178,7 +178,7 @@ impl Track {
             self.holes.push(expected..offset);
             self.look_at = Instant::now();
         }
-        Seen::News
+        MessageStatus::New
     }
 
     /// When the stream's first message is to be looked at, where that would say something.
@@ -187,15 +187,15 @@ impl Track {
     }
 
     /// The stream's first message is being looked at.
-    pub(super) fn looks(&mut self) {
+    pub(super) fn begin_look(&mut self) {
         self.looked_at = self.holes.len();
     }
 
     /// The stream's first message has this offset; none where none has come.
-    pub(super) fn found_first(&mut self, first: Option<u64>) -> Shown {
+    pub(super) fn found_first(&mut self, first: Option<u64>) -> GapReport {
         self.look_at = Instant::now() + LEFT_WITHIN;
         let Some(first) = first else {
-            return Shown::default();
+            return GapReport::default();
         };
         // Nothing comes although the stream has begun: the message at which it was left should be
         // there.
@@ -222,7 +222,7 @@ impl Track {
                 hole.start
             )
         });
-        Shown {
+        GapReport {
             skipped: why.map(|why| (messages, why)),
             another,
         }
@@ -261,7 +261,7 @@ pub(super) async fn first_offset(connection: &Connection, queue: ShortString) ->
         .await
         .ok()??
         .ok()?;
-    Held::from(delivery).incoming.offset()
+    UnackedMessage::from(delivery).incoming.offset()
 }
 
 #[cfg(test)]
@@ -284,22 +284,22 @@ mod tests {
         }
     }
 
-    fn track(left: Option<Mark>) -> Track {
-        Track::new("s".into(), left)
+    fn progress(left: Option<StreamPosition>) -> StreamProgress {
+        StreamProgress::new("s".into(), left)
     }
 
     #[test]
     fn a_cursor_is_read_as_it_was_written() {
-        let mark = Mark::of(&message(7, "seven")).unwrap();
-        let cursor = mark.cursor(3);
-        assert_eq!(Mark::read(&cursor, 3), Ok(mark));
+        let position = StreamPosition::of(&message(7, "seven")).unwrap();
+        let cursor = position.cursor(3);
+        assert_eq!(StreamPosition::read(&cursor, 3), Ok(position));
         assert!(
-            Mark::read(&cursor, 4)
+            StreamPosition::read(&cursor, 4)
                 .unwrap_err()
                 .contains("another stream")
         );
         let of = |bytes: &'static [u8]| {
-            Mark::read(
+            StreamPosition::read(
                 &Cursor {
                     fingerprint: 3,
                     position: Bytes::from_static(bytes),
@@ -309,7 +309,7 @@ mod tests {
         };
         assert_eq!(
             of(b"\0\0\0\0\0\0\0\x07"),
-            Ok(Mark {
+            Ok(StreamPosition {
                 offset: 7,
                 digest: None
             }),
@@ -322,45 +322,45 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_what_lies_before_the_first_message_was_removed() {
-        let mut track = track(None);
+        let mut progress = progress(None);
         assert_eq!(
-            (track.see(&message(10, "")), track.look_at()),
-            (Seen::News, None),
+            (progress.observe(&message(10, "")), progress.look_at()),
+            (MessageStatus::New, None),
             "it may begin anywhere"
         );
         assert_eq!(
-            (track.see(&message(11, "")), track.look_at()),
-            (Seen::News, None)
+            (progress.observe(&message(11, "")), progress.look_at()),
+            (MessageStatus::New, None)
         );
         // The server has used 12 and 13 for itself.
         assert_eq!(
-            (track.see(&message(14, "")), track.look_at()),
-            (Seen::News, Some(Instant::now()))
+            (progress.observe(&message(14, "")), progress.look_at()),
+            (MessageStatus::New, Some(Instant::now()))
         );
-        track.looks();
+        progress.begin_look();
         assert_eq!(
-            (track.found_first(Some(5)), track.look_at()),
-            (Shown::default(), None)
+            (progress.found_first(Some(5)), progress.look_at()),
+            (GapReport::default(), None)
         );
 
-        track.see(&message(20, ""));
-        track.see(&message(30, ""));
-        assert_eq!(track.found_first(None), Shown::default());
+        progress.observe(&message(20, ""));
+        progress.observe(&message(30, ""));
+        assert_eq!(progress.found_first(None), GapReport::default());
         assert_eq!(
-            track.look_at(),
+            progress.look_at(),
             Some(Instant::now() + LEFT_WITHIN),
             "it is looked at again"
         );
         // The next holes are looked at at once.
-        track.see(&message(40, ""));
-        assert_eq!(track.look_at(), Some(Instant::now()));
-        track.looks();
-        track.see(&message(50, ""));
-        let Shown { skipped, another } = track.found_first(Some(35));
+        progress.observe(&message(40, ""));
+        assert_eq!(progress.look_at(), Some(Instant::now()));
+        progress.begin_look();
+        progress.observe(&message(50, ""));
+        let GapReport { skipped, another } = progress.found_first(Some(35));
         let (messages, why) = skipped.unwrap();
         assert_eq!((messages, another), (5 + 9 + 4, None));
         assert_eq!(
-            track.look_at(),
+            progress.look_at(),
             Some(Instant::now() + LEFT_WITHIN),
             "the last hole is for the next look"
         );
@@ -373,19 +373,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_it_was_left_it_goes_on() {
-        let left = Mark::of(&message(7, "seven"));
-        let mut same = track(left);
+        let left = StreamPosition::of(&message(7, "seven"));
+        let mut same = progress(left);
         assert_eq!(
             [
-                same.see(&message(6, "")),
-                same.see(&message(7, "seven")),
-                same.see(&message(8, ""))
+                same.observe(&message(6, "")),
+                same.observe(&message(7, "seven")),
+                same.observe(&message(8, ""))
             ],
-            [Seen::Stored, Seen::Stored, Seen::News]
+            [
+                MessageStatus::Stored,
+                MessageStatus::Stored,
+                MessageStatus::New
+            ]
         );
         assert_eq!(same.look_at(), None);
 
-        let Seen::Another(why) = track(left).see(&message(7, "eight")) else {
+        let MessageStatus::OtherStream(why) = progress(left).observe(&message(7, "eight")) else {
             panic!("it is another stream")
         };
         assert!(
@@ -393,24 +397,24 @@ mod tests {
             "{why}"
         );
         assert_eq!(
-            track(left.map(|left| Mark {
+            progress(left.map(|left| StreamPosition {
                 digest: None,
                 ..left
             }))
-            .see(&message(7, "eight")),
-            Seen::Stored
+            .observe(&message(7, "eight")),
+            MessageStatus::Stored
         );
 
-        let mut gone = track(left);
-        assert_eq!(gone.see(&message(12, "")), Seen::News);
-        gone.looks();
+        let mut gone = progress(left);
+        assert_eq!(gone.observe(&message(12, "")), MessageStatus::New);
+        gone.begin_look();
         assert_eq!(gone.found_first(Some(12)).skipped.unwrap().0, 4);
 
         // Nothing comes.
-        let mut silent = track(left);
+        let mut silent = progress(left);
         assert_eq!(silent.look_at(), Some(Instant::now() + LEFT_WITHIN));
-        assert_eq!(silent.found_first(None), Shown::default());
-        assert_eq!(silent.found_first(Some(8)), Shown::default());
+        assert_eq!(silent.found_first(None), GapReport::default());
+        assert_eq!(silent.found_first(Some(8)), GapReport::default());
         let why = silent.found_first(Some(2)).another.unwrap();
         assert!(
             why.contains("offset 7 was read last, and it begins at 2 and ends before that"),

@@ -11,10 +11,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tower::util::BoxCloneSyncService;
 
-use super::connection::{Access, Address, Broken, TlsSettings, answer, short};
+use super::connection::{Address, BrokerError, ConnectionSettings, TlsSettings, answer, short};
 use super::declare::ExchangeType;
 use super::mapping::MessageMode;
-use super::publish::{Lines, Publisher};
+use super::publish::{Publisher, SharedConnection};
 use crate::net::guard::Guard;
 use crate::parameter::{Parameter, Templates, is_template, resolve};
 use crate::{Files, OpenError, TargetContext, TargetService, TargetSettings};
@@ -76,15 +76,15 @@ fn yes() -> bool {
 }
 
 /// The texts that may hold templates, and which of the filled-in ones each is.
-struct Filled {
+struct TemplateParameters {
     exchange: Option<usize>,
     routing_key: Option<usize>,
     templates: Templates,
 }
 
 impl RabbitmqTarget {
-    fn access(&self) -> Access<'_> {
-        Access {
+    fn access(&self) -> ConnectionSettings<'_> {
+        ConnectionSettings {
             url: &self.url,
             username: self.username.as_ref(),
             password: self.password.as_ref(),
@@ -107,7 +107,7 @@ impl RabbitmqTarget {
         }))
     }
 
-    fn filled(&self) -> Filled {
+    fn filled(&self) -> TemplateParameters {
         let mut templates = Templates::default();
         let exchange = templates.note(&self.exchange, Placement::Address, vec!["exchange".into()]);
         let routing_key = templates.note(
@@ -115,7 +115,7 @@ impl RabbitmqTarget {
             Placement::Address,
             vec!["routing_key".into()],
         );
-        Filled {
+        TemplateParameters {
             exchange,
             routing_key,
             templates,
@@ -123,7 +123,7 @@ impl RabbitmqTarget {
     }
 
     fn publisher(&self, client: String, guard: Guard) -> Result<Publisher, OpenError> {
-        let Filled {
+        let TemplateParameters {
             exchange,
             routing_key,
             templates,
@@ -145,7 +145,7 @@ impl RabbitmqTarget {
             persistent: self.persistent,
             mandatory: self.mandatory,
             declare,
-            line: Lines::of(self.access().files()).into(),
+            connection: SharedConnection::of(self.access().files()).into(),
         })
     }
 }
@@ -275,8 +275,8 @@ impl TargetSettings for RabbitmqTarget {
     }
 }
 
-/// As [`Broken::problem`], with what to do where the thing is not there.
-fn wanting(broken: Broken, at: &str, make: &str) -> OpenError {
+/// As [`BrokerError::problem`], with what to do where the thing is not there.
+fn wanting(broken: BrokerError, at: &str, make: &str) -> OpenError {
     let is_missing = broken.code == Some(404);
     let OpenError(problem) = broken.problem(at);
     OpenError(if is_missing {

@@ -12,22 +12,22 @@ use super::target::{came_to, publish, service};
 use super::*;
 use crate::Verdict;
 use crate::rabbitmq::RabbitmqSource;
-use crate::rabbitmq::consume::{Consuming, Reading};
+use crate::rabbitmq::consume::{Decoder, QueueSource};
 
 impl RabbitmqSource {
     /// A source whose channel a test may spoil.
-    pub(super) async fn consuming(&self) -> Consuming {
+    pub(super) async fn consuming(&self) -> QueueSource {
         let (address, queue) = self.resolved("test".to_owned()).unwrap();
         let name = Name::new("spoilt").unwrap();
         let clock = Arc::new(SystemClock);
-        let reading = Reading {
+        let decoder = Decoder {
             name: name.clone(),
             mapped: false,
             clock: clock.clone(),
             stream: None,
             nonce: 0,
         };
-        self.consume(&address, &queue, None, reading, Link::new(name, clock))
+        self.consume(&address, &queue, None, decoder, Link::new(name, clock))
             .await
             .unwrap()
     }

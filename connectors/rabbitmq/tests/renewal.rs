@@ -30,13 +30,13 @@ async fn a_renewed_password_is_taken_over_by_both_sides() {
             .await;
     assert_eq!(publish(&target, "1", &[]).await, Outcome::delivered());
     let settings = queue.settings(given);
-    let (mut reading, _link) = open(&settings).await.unwrap();
-    take(&mut *reading, 1).await;
+    let (mut decoder, _link) = open(&settings).await.unwrap();
+    take(&mut *decoder, 1).await;
 
     // Nobody may publish: only another connection shows that.
     replace("nobody");
     assert!(
-        ends(&mut *reading)
+        ends(&mut *decoder)
             .await
             .contains("the files of its settings have changed")
     );

@@ -93,7 +93,7 @@ async fn nothing_is_missing_when_the_server_is_killed_and_channels_are_closed() 
     for _ in 0..PUBLISHERS {
         work.spawn(publish_all(publisher.clone(), Arc::clone(&next)));
     }
-    let reading = tokio::spawn(read_all(
+    let decoder = tokio::spawn(read_all(
         queue.settings(json!({ "prefetch": PREFETCH })),
         Arc::clone(&read),
     ));
@@ -104,7 +104,7 @@ async fn nothing_is_missing_when_the_server_is_killed_and_channels_are_closed() 
         server.kill();
         server.restart().await;
     }
-    let (came, ends) = timeout(LONG, reading)
+    let (came, ends) = timeout(LONG, decoder)
         .await
         .expect("everything is read")
         .unwrap();
