@@ -342,8 +342,7 @@ impl<'d> Node<'d> {
         let mut out = Vec::new();
         match raw.first() {
             Some(b'"') => {
-                let (end, escaped) = json::string_end(raw, 1).unwrap_or((raw.len(), true));
-                let inner = raw.get(1..end).unwrap_or_default();
+                let (inner, escaped) = json::between_quotes(raw).unwrap_or_default();
                 if !escaped && let Ok(text) = std::str::from_utf8(inner) {
                     return text.into();
                 }

@@ -1,10 +1,10 @@
-//! Raw JSON text read in place: which bytes a member or an element takes, without building
-//! anything.
+//! Values of raw JSON text, read in place without building anything.
 //!
 //! The text is trusted to be valid JSON (events are checked at the door) but never relied upon: on
 //! anything else these functions find nothing. They do not recurse, so depth costs no stack.
 
 use pointsman_schemas::AttributeValue;
+use pointsman_schemas::json::{JsonString, elements, members};
 
 use crate::number::Number;
 
@@ -24,85 +24,6 @@ impl<'a> From<AttributeValue<'a>> for Scalar<'a> {
             AttributeValue::String(text) => Self::Text(text.as_bytes()),
             AttributeValue::Integer(number) => Self::Number(Number::Whole(number.into())),
             AttributeValue::Boolean(value) => Self::Boolean(value),
-        }
-    }
-}
-
-/// Where the whitespace from `at` on ends.
-pub(crate) fn skip_whitespace(json: &[u8], mut at: usize) -> usize {
-    while let Some(b' ' | b'\n' | b'\r' | b'\t') = json.get(at) {
-        at += 1;
-    }
-    at
-}
-
-/// From behind an opening quote: where the closing one stands, and whether there is a backslash
-/// before it.
-pub(crate) fn string_end(json: &[u8], mut at: usize) -> Option<(usize, bool)> {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-    let mut escaped = false;
-    loop {
-        // Eight bytes at a time, as long as none of them is a quote or a backslash.
-        while let Some(chunk) = json
-            .get(at..at + 8)
-            .and_then(|chunk| <[u8; 8]>::try_from(chunk).ok())
-        {
-            let word = u64::from_le_bytes(chunk);
-            let (quote, backslash) = (word ^ (ONES * b'"' as u64), word ^ (ONES * b'\\' as u64));
-            let found = (quote.wrapping_sub(ONES) & !quote
-                | backslash.wrapping_sub(ONES) & !backslash)
-                & HIGHS;
-            if found != 0 {
-                at += (found.trailing_zeros() / 8) as usize;
-                break;
-            }
-            at += 8;
-        }
-        match json.get(at)? {
-            b'"' => return Some((at, escaped)),
-            b'\\' => {
-                escaped = true;
-                at += 2;
-            }
-            _ => at += 1,
-        }
-    }
-}
-
-/// From a value's first byte: where it ends.
-pub(crate) fn value_end(json: &[u8], at: usize) -> Option<usize> {
-    match json.get(at)? {
-        b'"' => string_end(json, at + 1).map(|(end, _)| end + 1),
-        b'{' | b'[' => container_end(json, at),
-        _ => {
-            let rest = json.get(at..)?;
-            let end = rest
-                .iter()
-                .position(|byte| matches!(byte, b',' | b']' | b'}' | b' ' | b'\n' | b'\r' | b'\t'))
-                .unwrap_or(rest.len());
-            (end > 0).then_some(at + end)
-        }
-    }
-}
-
-fn container_end(json: &[u8], mut at: usize) -> Option<usize> {
-    let mut depth = 0_usize;
-    loop {
-        match json.get(at)? {
-            b'"' => at = string_end(json, at + 1)?.0 + 1,
-            b'{' | b'[' => {
-                depth += 1;
-                at += 1;
-            }
-            b'}' | b']' => {
-                depth = depth.checked_sub(1)?;
-                at += 1;
-                if depth == 0 {
-                    return Some(at);
-                }
-            }
-            _ => at += 1,
         }
     }
 }
@@ -135,99 +56,37 @@ impl Key<'_> {
     }
 }
 
-/// A walk over an object's members. After each key the caller passes the value, by
-/// [`Members::skip`].
-pub(crate) struct Members<'j> {
-    json: &'j [u8],
-    at: usize,
-}
-
-impl<'j> Members<'j> {
-    /// From an object's opening brace.
-    pub(crate) fn new(json: &'j [u8], at: usize) -> Option<Self> {
-        (json.get(at) == Some(&b'{')).then_some(Self { json, at: at + 1 })
-    }
-
-    /// The next key, which leaves the walk at its value; `Some(None)` behind the closing brace,
-    /// none where this is no JSON.
-    pub(crate) fn next_key(&mut self) -> Option<Option<Key<'j>>> {
-        self.at = skip_whitespace(self.json, self.at);
-        if self.json.get(self.at) == Some(&b',') {
-            self.at = skip_whitespace(self.json, self.at + 1);
-        }
-        match self.json.get(self.at)? {
-            b'}' => {
-                self.at += 1;
-                Some(None)
-            }
-            b'"' => {
-                let start = self.at + 1;
-                let (end, escaped) = string_end(self.json, start)?;
-                let colon = skip_whitespace(self.json, end + 1);
-                if self.json.get(colon) != Some(&b':') {
-                    return None;
-                }
-                self.at = skip_whitespace(self.json, colon + 1);
-                Some(Some(Key {
-                    raw: self.json.get(start..end)?,
-                    escaped,
-                }))
-            }
-            _ => None,
-        }
-    }
-
-    /// Passes the value and gives its text.
-    pub(crate) fn skip(&mut self) -> Option<&'j [u8]> {
-        let start = self.at;
-        self.at = value_end(self.json, start)?;
-        self.json.get(start..self.at)
-    }
-}
-
-/// The elements' texts of an array that begins at the first byte; none where this is no array.
-pub(crate) fn elements(json: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut at = if json.first() == Some(&b'[') {
-        1
-    } else {
-        json.len()
-    };
-    std::iter::from_fn(move || {
-        at = skip_whitespace(json, at);
-        if json.get(at) == Some(&b',') {
-            at = skip_whitespace(json, at + 1);
-        }
-        if matches!(json.get(at), None | Some(b']')) {
-            return None;
-        }
-        let start = at;
-        at = value_end(json, start)?;
-        json.get(start..at)
-    })
-}
-
 /// A member's value by its key; of duplicate keys the last one counts.
 pub(crate) fn member<'j>(json: &'j [u8], name: &str) -> Option<&'j [u8]> {
-    let mut members = Members::new(json, 0)?;
-    let mut found = None;
-    while let Some(key) = members.next_key()? {
-        let value = members.skip()?;
-        if key.is(name) {
-            found = Some(value);
+    let is_named = |key: JsonString<'_>| {
+        let raw = key.inner.as_bytes();
+        Key {
+            raw,
+            escaped: key.escaped,
         }
-    }
-    found
+        .is(name)
+    };
+    let members = members(std::str::from_utf8(json).ok()?);
+    let named = members.filter(|(key, _)| is_named(*key));
+    named.last().map(|(_, value)| value.as_bytes())
 }
 
 /// An element by its index; a negative one counts from the end.
 pub(crate) fn element(json: &[u8], index: i64) -> Option<&[u8]> {
+    let json = std::str::from_utf8(json).ok()?;
     let from_start = match usize::try_from(index) {
         Ok(index) => index,
         Err(_) => elements(json)
             .count()
             .checked_sub(usize::try_from(index.unsigned_abs()).ok()?)?,
     };
-    elements(json).nth(from_start)
+    elements(json).nth(from_start).map(str::as_bytes)
+}
+
+/// What stands between a string's quotes, and whether there are escapes in it.
+pub(crate) fn between_quotes(json: &[u8]) -> Option<(&[u8], bool)> {
+    let raw = json.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    Some((raw, memchr::memchr(b'\\', raw).is_some()))
 }
 
 /// A text without the whitespace around its value.
@@ -240,8 +99,7 @@ pub(crate) fn trim(json: &[u8]) -> &[u8] {
 pub(crate) fn scalar<'a>(json: &'a [u8], buffer: &'a mut Vec<u8>) -> Option<Scalar<'a>> {
     Some(match json.first()? {
         b'"' => {
-            let (end, escaped) = string_end(json, 1)?;
-            let raw = json.get(1..end)?;
+            let (raw, escaped) = between_quotes(json)?;
             if escaped {
                 buffer.clear();
                 unescape(raw, buffer);
@@ -346,19 +204,16 @@ pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
 
 /// Appends a value's text without the whitespace between its tokens.
 pub(crate) fn write_compact(json: &[u8], out: &mut Vec<u8>) {
-    let mut at = 0;
-    while let Some(byte) = json.get(at) {
-        let end = match byte {
-            b' ' | b'\n' | b'\r' | b'\t' => {
-                at += 1;
-                continue;
-            }
-            b'"' => string_end(json, at + 1).map_or(json.len(), |(end, _)| end + 1),
-            _ => at + 1,
-        };
-        out.extend_from_slice(json.get(at..end).unwrap_or_default());
-        at = end;
-    }
+    let (mut in_string, mut is_escaped) = (false, false);
+    out.extend(json.iter().filter(|byte| {
+        if in_string {
+            in_string = is_escaped || **byte != b'"';
+            is_escaped = !is_escaped && **byte == b'\\';
+            return true;
+        }
+        in_string = **byte == b'"';
+        !matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
+    }));
 }
 
 #[cfg(test)]
@@ -385,37 +240,21 @@ mod tests {
         })
     }
 
-    /// Puts a value together again from what the walks find.
-    fn rebuild(json: &[u8]) -> serde_json::Value {
-        let mut buffer = Vec::new();
-        match json[0] {
-            b'[' => elements(json).map(rebuild).collect::<Vec<_>>().into(),
-            b'{' => {
-                let mut members = Members::new(json, 0).unwrap();
-                let mut map = serde_json::Map::new();
-                while let Some(key) = members.next_key().unwrap() {
-                    let mut name = Vec::new();
-                    unescape(key.raw, &mut name);
-                    let name = String::from_utf8(name).unwrap();
-                    assert!(key.is(&name) && !key.is(&format!("{name}x")));
-                    map.insert(name, rebuild(members.skip().unwrap()));
-                }
-                map.into()
-            }
-            b'"' => match scalar(json, &mut buffer) {
-                Some(Scalar::Text(text)) => std::str::from_utf8(text).unwrap().into(),
-                other => panic!("{other:?}"),
-            },
-            _ => serde_json::from_slice(json).unwrap(),
-        }
-    }
-
     proptest! {
         #[test]
-        fn what_is_walked_is_what_was_written(value in any_json()) {
+        fn what_is_found_is_what_was_written(value in any_json(), name in ".{0,4}", index in -6..6_i64) {
             for text in [serde_json::to_vec(&value).unwrap(), serde_json::to_vec_pretty(&value).unwrap()] {
-                prop_assert_eq!(value_end(&text, 0), Some(text.len()));
-                prop_assert_eq!(&rebuild(&text), &value);
+                let read = |found: Option<&[u8]>| found.map(|text| serde_json::from_slice::<serde_json::Value>(text).unwrap());
+                for name in value.as_object().into_iter().flat_map(serde_json::Map::keys).chain([&name]) {
+                    prop_assert_eq!(read(member(&text, name)), value.get(name).cloned());
+                }
+                let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
+                let at = if index < 0 { list.len().wrapping_add_signed(index as isize) } else { index as usize };
+                prop_assert_eq!(read(element(&text, index)), list.get(at).cloned());
+                let mut buffer = Vec::new();
+                if let Some(Scalar::Text(found)) = scalar(&text, &mut buffer) {
+                    prop_assert_eq!(Some(std::str::from_utf8(found).unwrap()), value.as_str());
+                }
                 let mut compact = Vec::new();
                 write_compact(&text, &mut compact);
                 prop_assert_eq!(compact, serde_json::to_vec(&value).unwrap());
@@ -432,7 +271,7 @@ mod tests {
         #[test]
         fn what_is_no_json_is_survived(bytes in prop::collection::vec(prop::sample::select(b"{}[]\",:\\ u0a1\xff".to_vec()), 0..40)) {
             let mut buffer = Vec::new();
-            let _ = (value_end(&bytes, 0), member(&bytes, "a"), element(&bytes, -1), scalar(&bytes, &mut buffer));
+            let _ = (member(&bytes, "a"), element(&bytes, -1), scalar(&bytes, &mut buffer));
             write_compact(&bytes, &mut buffer);
             unescape(&bytes, &mut buffer);
         }

@@ -20,6 +20,7 @@
 //! and objects as attributes, text behind the event and more than 128 levels in the data are
 //! refused.
 
+mod inner;
 pub(crate) mod outline;
 pub(crate) mod scan;
 mod stops;
@@ -36,9 +37,11 @@ use crate::event::{
 };
 use crate::media_type::is_json_media_type;
 use crate::outcome::{Replies, Unreadable};
+pub use inner::{elements, members};
 pub use outline::Item;
 use outline::Notes;
-use scan::{JsonString, Scanner, Syntax};
+pub use scan::JsonString;
+use scan::{Scanner, Syntax};
 use stops::Stops;
 
 /// The media type of one event: section 3.

@@ -41,7 +41,7 @@ impl Syntax {
 
 /// A string as it stands in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct JsonString<'t> {
+pub struct JsonString<'t> {
     /// Between the quotes; the text itself where nothing is escaped.
     pub inner: &'t str,
     /// With its quotes.
@@ -127,7 +127,7 @@ impl<'t> Scanner<'t> {
     }
 
     /// Reads an object's key and the colon behind it.
-    #[inline]
+    #[inline(always)]
     pub fn key(&mut self) -> Result<JsonString<'t>, Syntax> {
         let (start, end, escaped) = self.pass_key()?;
         Ok(self.string_at(start, end, escaped))
