@@ -288,6 +288,7 @@ impl Fields {
         self.node(id).is_some_and(|node| !node.children.is_empty())
     }
 
+    #[inline]
     pub(crate) fn child(&self, parent: FieldId, name: &[u8]) -> Option<FieldId> {
         let node = self.node(parent)?;
         if node.lengths & 1 << (name.len() % 64) == 0 {

@@ -146,7 +146,7 @@ impl<'t> Scanner<'t> {
     }
 
     /// Reads a string; the scanner must stand before its opening quote.
-    #[inline]
+    #[inline(always)]
     pub fn string(&mut self) -> Result<JsonString<'t>, Syntax> {
         let start = self.at;
         let escaped = self.pass_string()?;
