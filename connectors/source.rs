@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use pointsman_schemas::{
     Clock, Cursor, Event, EventBuilder, Name, PositionChange, PositionRow, Problem, Reject,
@@ -344,6 +345,37 @@ pub trait StoredPositions: fmt::Debug + Send + Sync {
     /// # Errors
     /// Why they cannot be read now, in words.
     async fn page(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<PositionRow>, String>;
+}
+
+/// How many rows are read at once.
+const ROWS_PER_PAGE: usize = 4_096;
+
+impl SourceContext {
+    /// Reads every stored row of the position and hands each to `take`.
+    ///
+    /// # Errors
+    /// [`OpenError`] where they cannot be read now.
+    pub(crate) async fn each_position(
+        &self,
+        mut take: impl FnMut(PositionRow) + Send,
+    ) -> Result<(), OpenError> {
+        let mut after: Option<Bytes> = None;
+        loop {
+            let page = self.positions.page(after.as_deref(), ROWS_PER_PAGE).await;
+            let page = page.map_err(|error| {
+                let name = &self.name;
+                OpenError(Problem::new(format!(
+                    "cannot read what is stored of {name}: {error}"
+                )))
+            })?;
+            let is_last = page.len() < ROWS_PER_PAGE;
+            after = page.last().map(|row| row.key.clone());
+            page.into_iter().for_each(&mut take);
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// The fingerprint of what gives a source's position its meaning, for [`Cursor::fingerprint`]: the

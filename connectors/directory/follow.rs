@@ -10,48 +10,47 @@
 //! Everything stands in the source itself, so that `next` may be dropped at any await; the position
 //! changes only as a batch is handed over.
 //!
-//! **Identity.** An event's id names the key, its version and its generation, which the position
-//! keeps. So that a change has the same id when it is told again after a crash, its generation
-//! follows from the last position that was handed over, and from nothing else: of one key at most
-//! one change is told between two positions, and a second one waits for the next.
+//! **Position.** Each change goes with the row of its file, so that either both are stored or
+//! neither is. Where rows change without an event (a file's mode, the mount points), they go along
+//! with the next batch. Every batch has a cursor, for which the bus stores one after the other.
+//!
+//! **Identity.** An event's id names the key, its version and its generation, which the row keeps.
+//! So that a change has the same id when it is told again after a crash, its generation follows
+//! from the batches before, and from nothing else: of one key at most one change goes with a batch,
+//! and a second one waits for the next.
+
+mod batch;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use parking_lot::Mutex;
-use pointsman_schemas::{Cursor, Data, Event, EventBuilder, InvalidEvent, Reject};
-use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::EVENT_TYPE_PREFIX;
 use super::hints::{Hints, Kept, Watches};
-use super::listing::{FILES_MAX, Key, Listing, Mounts, Scope, Version};
+use super::listing::{Key, Listing, Mounts, Scope, Version};
 use super::mounts;
-use super::name::{encoded, readable, readable_path};
-use super::position::{Known, Position, decode, encode};
-use crate::{Acknowledgement, Arrival, Batch, Message, Plain, Source, SourceContext, SourceError};
+use super::name::readable_path;
+use super::position::{Form, Known, Position, Stored};
+use crate::{Batch, Source, SourceContext, SourceError};
 
 /// How many changes a batch holds at most.
 pub const BATCH_MESSAGES_MAX: usize = 100;
 
-/// Up to this size a cursor goes with every batch.
-const CURSOR_SMALL_BYTES: usize = 64 * 1024;
-
-/// How much larger ones may make the journal write.
-const CURSOR_BYTES_PER_SECOND: usize = 1024 * 1024;
-
-/// How large a cursor may be at all: the largest folder, with long names.
-const CURSOR_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How many rows go with a batch at most beside those of its changes.
+pub(super) const BATCH_ROWS_MAX: usize = 1_000;
 
 /// What a folder is followed with.
 pub(super) struct Setup {
     pub(super) context: SourceContext,
     pub(super) scope: Scope,
+    /// What is stored; none where it is damaged.
+    pub(super) stored: Option<Stored>,
     pub(super) hints: Arc<Hints>,
     /// None where nothing can be watched.
     pub(super) watches: Option<Arc<Mutex<Watches>>>,
@@ -68,14 +67,19 @@ pub(super) struct Setup {
 /// An open folder.
 pub(super) struct Folder {
     setup: Setup,
-    /// True once the cursor has been read.
+    /// True once what is stored has been looked at.
     started: bool,
-    /// What has been told; its generation is that of the last position handed over.
+    /// What has been told; its generation is that of the batches handed over.
     position: Position,
-    /// The generation of the next position.
+    /// The generation from the next batch on.
     generation: u64,
-    /// Keys of which a change has been told since the last position was handed over.
-    told: HashSet<Key>,
+    /// True where the row of the folder does not say what is known.
+    folder_owed: bool,
+    /// Files whose rows do not say what is known, though nothing is to be told of them.
+    owed: BTreeSet<Key>,
+    /// From which file on rows have to be written, where none are stored yet. Until they are,
+    /// nothing is told.
+    unwritten: Option<Bound<Key>>,
     /// When to list next.
     list_at: Instant,
     /// The listing under way.
@@ -90,10 +94,6 @@ pub(super) struct Folder {
     looks: BTreeSet<(Instant, Key)>,
     /// What has changed and settled, and is not yet told.
     changed: Vec<(Key, Option<Version>)>,
-    /// True where `known` is not what the last cursor says.
-    cursor_owed: bool,
-    /// From when on the next cursor may go.
-    cursor_at: Instant,
 }
 
 /// A listing, and whether the watches have to be set once more.
@@ -110,38 +110,42 @@ impl Folder {
             started: false,
             position: Position::default(),
             generation: 0,
-            told: HashSet::new(),
+            folder_owed: false,
+            owed: BTreeSet::new(),
+            unwritten: None,
             list_at: now,
             listing: None,
             unreadable: HashSet::new(),
             seen: HashMap::new(),
             looks: BTreeSet::new(),
             changed: Vec::new(),
-            cursor_owed: false,
-            cursor_at: now,
         }
     }
 
     fn start(&mut self) -> Result<(), SourceError> {
-        if let Some(cursor) = &self.setup.context.cursor {
-            let mismatch = |what: &str| {
-                let (name, root) = (&self.setup.context.name, self.setup.scope.root.display());
-                SourceError::CursorMismatch(format!(
-                    "the listing stored for {name} is {what}, not of {root}; give the source another name"
-                ))
-            };
-            if cursor.fingerprint != self.setup.fingerprint {
-                return Err(mismatch("of another folder"));
-            }
-            self.position = decode(&cursor.position).ok_or_else(|| mismatch("damaged"))?;
-            // Settings may have changed since: what is no longer looked at has not been deleted.
-            self.position
-                .files
-                .retain(|key, _| self.setup.scope.covers(key));
-            self.generation = self.position.generation;
+        let mismatch = |what: &str| {
+            let (name, root) = (&self.setup.context.name, self.setup.scope.root.display());
+            SourceError::CursorMismatch(format!(
+                "the listing stored for {name} is {what}, not of {root}; give the source another name"
+            ))
+        };
+        if let Some(cursor) = &self.setup.context.cursor
+            && cursor.fingerprint != self.setup.fingerprint
+        {
+            return Err(mismatch("of another folder"));
         }
+        let stored = self.setup.stored.take();
+        let Stored {
+            position,
+            form,
+            stale,
+        } = stored.ok_or_else(|| mismatch("damaged"))?;
+        self.generation = position.generation;
+        self.position = position;
+        self.owed.extend(stale);
         // Only the very first start has nothing stored.
-        self.setup.skip_existing &= self.setup.context.cursor.is_none();
+        self.setup.skip_existing &= form == Form::Nothing;
+        self.unwritten = (form == Form::Cursor).then_some(Bound::Unbounded);
         self.started = true;
         Ok(())
     }
@@ -190,19 +194,23 @@ impl Folder {
         self.tell_unreadable(&listing);
         if self.position.mounts != listing.mounts {
             self.position.mounts = std::mem::take(&mut listing.mounts);
-            self.cursor_owed = true;
+            self.folder_owed = true;
         }
         if skips {
             let known = |version| Known {
                 version,
                 generation: self.position.generation,
             };
-            self.position.files = listing
+            let files = listing
                 .files
                 .into_iter()
                 .map(|(key, version)| (key, known(version)))
                 .collect();
-            self.cursor_owed = true;
+            let before = std::mem::replace(&mut self.position.files, files);
+            // Rows of a first start that was cut off.
+            let is_gone = |key: &Key| !self.position.files.contains_key(key);
+            self.owed.extend(before.into_keys().filter(is_gone));
+            self.unwritten = Some(Bound::Unbounded);
             return;
         }
         let mut suspects = Vec::new();
@@ -212,7 +220,7 @@ impl Folder {
                 // Later changes are seen by what it is now.
                 Some(known) if known.version != *version => {
                     known.version = *version;
-                    self.cursor_owed = true;
+                    self.owed.insert(key.clone());
                 }
                 Some(_) => {}
                 None => suspects.push(key.clone()),
@@ -356,171 +364,6 @@ impl Folder {
             .next()
             .is_some_and(|(key, _)| key.starts_with(&start))
     }
-
-    /// Makes a batch of what has changed, and of the cursor; none where there is neither.
-    fn batch(&mut self) -> Result<Option<Batch>, SourceError> {
-        let mut messages = Vec::new();
-        for (key, version) in std::mem::take(&mut self.changed) {
-            if self.told.contains(&key) {
-                // Its turn comes after the next cursor, if the file is still so.
-                self.looks
-                    .insert((self.cursor_at.max(Instant::now()), key.clone()));
-                self.seen.insert(key, Some(version));
-            } else if let Some((what, known)) = self.change(&key, version) {
-                messages.push(self.message(&key, what, known));
-                self.told.insert(key);
-            }
-        }
-        if self.position.files.len() > FILES_MAX {
-            let error = io::Error::other(format!(
-                "it holds more than {FILES_MAX} files; move those away that are done with"
-            ));
-            return Err(self.unavailable("follow", &error));
-        }
-        let cursor = self.cursor()?;
-        Ok((!messages.is_empty() || cursor.is_some()).then_some(Batch { messages, cursor }))
-    }
-
-    /// Takes in what a file is now, and returns what is to be told of it, if anything is.
-    fn change(&mut self, key: &Key, version: Option<Version>) -> Option<(&'static str, Known)> {
-        let known = self.position.files.get(key).copied();
-        let (what, now) = match (known, version) {
-            (None, Some(version)) => (
-                "created",
-                Known {
-                    version,
-                    generation: self.position.generation,
-                },
-            ),
-            (Some(known), Some(version)) if known.version.differs(version) => (
-                "updated",
-                Known {
-                    version,
-                    generation: known.generation.saturating_add(1),
-                },
-            ),
-            (Some(known), None) => {
-                self.generation = self.generation.max(known.generation.saturating_add(1));
-                self.position.files.remove(key);
-                self.cursor_owed = true;
-                return Some(("deleted", known));
-            }
-            (Some(known), Some(version)) => {
-                self.cursor_owed |= known.version != version;
-                self.position
-                    .files
-                    .insert(key.clone(), Known { version, ..known });
-                return None;
-            }
-            (None, None) => return None,
-        };
-        self.position.files.insert(key.clone(), now);
-        self.cursor_owed = true;
-        Some((what, now))
-    }
-
-    /// The cursor, where one is owed and its time has come.
-    fn cursor(&mut self) -> Result<Option<Cursor>, SourceError> {
-        let now = Instant::now();
-        if !self.cursor_owed || now < self.cursor_at {
-            return Ok(None);
-        }
-        self.position.generation = self.generation;
-        let position = encode(&self.position);
-        if position.len() > CURSOR_BYTES_MAX {
-            let error = io::Error::other(
-                "the names in it are too many and too long to be remembered; move files away that are done with",
-            );
-            return Err(self.unavailable("follow", &error));
-        }
-        if position.len() > CURSOR_SMALL_BYTES {
-            self.cursor_at = now
-                + Duration::from_millis((position.len() * 1_000 / CURSOR_BYTES_PER_SECOND) as u64);
-        }
-        self.cursor_owed = false;
-        self.told.clear();
-        Ok(Some(Cursor {
-            fingerprint: self.setup.fingerprint,
-            position: position.into(),
-        }))
-    }
-
-    fn message(&self, key: &[u8], what: &str, known: Known) -> Message {
-        let (arrivals, rejects) = match self.arrival(key, what, known) {
-            Ok(arrival) => ([arrival].into_iter().collect(), Vec::new()),
-            Err(error) => {
-                let reason = format!("the file's name makes no event: {error}");
-                (
-                    Default::default(),
-                    vec![Reject {
-                        raw: Bytes::copy_from_slice(key),
-                        reason,
-                    }],
-                )
-            }
-        };
-        Message {
-            arrivals,
-            rejects,
-            acknowledgement: Acknowledgement::None,
-            positions: Vec::new(),
-        }
-    }
-
-    fn arrival(&self, key: &[u8], what: &str, known: Known) -> Result<Arrival, InvalidEvent> {
-        let name = &self.setup.context.name;
-        let Known {
-            version,
-            generation,
-        } = known;
-        let (subject, is_encoded) = readable(key);
-        let time = |nanoseconds: i64| {
-            jiff::Timestamp::from_nanosecond(nanoseconds.into())
-                .unwrap_or_default()
-                .to_string()
-        };
-        let path = readable_path(&self.setup.scope.path(key));
-        let mut data = json!({ "key": subject, "path": path, "size": version.size, "modified": time(version.modified) });
-        if let (true, Some(data)) = (is_encoded, data.as_object_mut()) {
-            data.insert("encoded".into(), true.into());
-        }
-        let is_deleted = what == "deleted";
-        let Version {
-            modified,
-            changed,
-            size,
-            inode,
-            ..
-        } = version;
-        let suffix = if is_deleted { "-deleted" } else { "" };
-        // Unlike in the subject `%` is always encoded, so that two names never give the same id.
-        let id = format!(
-            "{}/{modified:x}-{changed:x}-{size:x}-{inode:x}-{generation:x}{suffix}",
-            encoded(key)
-        );
-        let happened = if is_deleted {
-            self.setup.context.clock.now().to_string()
-        } else {
-            time(modified)
-        };
-        let defaults: EventBuilder = Event::builder(
-            id,
-            format!("/directories/{name}"),
-            format!("{EVENT_TYPE_PREFIX}{what}"),
-        )
-        .subject(subject)
-        .time(happened)
-        .datacontenttype("application/json")
-        .data(Data::json(Bytes::from(data.to_string()))?);
-        Ok(if self.setup.context.mapped {
-            Arrival::Plain(Box::new(Plain {
-                fields: Plain::fields([("headers", json!({}))]),
-                defaults,
-            }))
-        } else {
-            Arrival::Event(Arc::new(defaults.build()?))
-        })
-    }
 }
 
 #[async_trait]
@@ -529,6 +372,9 @@ impl Source for Folder {
         if !self.started {
             self.start()?;
         }
+        if let Some(batch) = self.unwritten() {
+            return Ok(batch);
+        }
         loop {
             self.take_hints();
             self.list().await?;
@@ -536,16 +382,11 @@ impl Source for Folder {
             if self.changed.iter().any(|(_, version)| version.is_none()) {
                 self.check().await?;
             }
-            if let Some(batch) = self.batch()? {
+            if let Some(batch) = self.batch() {
                 return Ok(batch);
             }
-            let cursor_at = self.cursor_owed.then_some(self.cursor_at);
             let look_at = self.looks.first().map(|(at, _)| *at);
-            let wake = [Some(self.list_at), look_at, cursor_at]
-                .into_iter()
-                .flatten()
-                .min()
-                .unwrap_or(self.list_at);
+            let wake = look_at.map_or(self.list_at, |at| at.min(self.list_at));
             tokio::select! { () = self.setup.hints.wait() => {}, () = sleep_until(wake) => {} }
         }
     }

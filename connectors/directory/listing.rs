@@ -7,9 +7,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// How many files a folder may hold: their listing has to fit a cursor.
-pub(super) const FILES_MAX: usize = 100_000;
-
 /// A file's path below the folder, byte for byte, its parts joined by `/`.
 pub(super) type Key = Vec<u8>;
 
@@ -209,7 +206,7 @@ impl Scope {
     /// each folder before it is read.
     ///
     /// # Errors
-    /// The root cannot be read, or holds too much.
+    /// The root cannot be read.
     pub(super) fn list(&self, enter: &mut dyn FnMut(&Path)) -> io::Result<Listing> {
         self.check()?;
         let mut listing = Listing::default();
@@ -228,11 +225,6 @@ impl Scope {
                         .insert([&key[..], b"/"].concat(), error.to_string());
                 }
                 Ok(()) => drop(listing.folders.insert(folder)),
-            }
-            if listing.files.len() > FILES_MAX {
-                return Err(io::Error::other(format!(
-                    "it holds more than {FILES_MAX} files; move those away that are done with"
-                )));
             }
         }
         Ok(listing)

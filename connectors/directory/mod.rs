@@ -37,11 +37,9 @@
 //! known files lie there unchanged, or `replaced: tell`. The same holds for mount points below the
 //! folder. See `directory/mounts.rs`.
 //!
-//! **Position**: the cursor holds the whole listing, at most 100,000 files; a fuller folder is an
-//! error. While it is small (64 KiB, about 2,000 files) it goes with every batch. A larger one goes
-//! at most with 1 MiB a second, and of one file at most one change is told between two; a crash
-//! then makes some changes come again, with the ids that they had unless the file has changed
-//! meanwhile.
+//! **Position**: one row for each file, which is stored in the append that tells of it, whatever
+//! their number. What a crash keeps from being stored is told again, with the ids that it had
+//! unless the file has changed meanwhile.
 
 mod follow;
 mod hints;
@@ -69,6 +67,7 @@ use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
 use follow::{Folder, Setup};
 use hints::{Hints, Watches};
 use listing::{Inodes, Scope};
+use position::Stored;
 
 pub use follow::BATCH_MESSAGES_MAX;
 
@@ -216,29 +215,18 @@ impl SourceSettings for DirectorySource {
             ignore: self.ignore.clone(),
         };
         let fingerprint = fingerprint(&["directory", &written]);
+        let cursor = context.cursor.as_ref();
+        let stored = if cursor.is_some_and(|cursor| cursor.fingerprint != fingerprint) {
+            None
+        } else {
+            Stored::read(&context, &scope).await?
+        };
         let holds = self.replaced == Replaced::Hold;
-        if let Some(cursor) = context
-            .cursor
-            .as_ref()
-            .filter(|cursor| holds && cursor.fingerprint == fingerprint)
-        {
-            let (scope, stored) = (scope.clone(), cursor.position.clone());
-            let accepted =
-                tokio::task::spawn_blocking(move || mounts::accept(&scope, &stored)).await;
-            if !accepted
-                .unwrap_or_else(|error| Err(io::Error::other(error)))
-                .map_err(|error| cannot("list", &written, &error))?
-            {
-                let problem = Problem::new(format!(
-                    "{written} is another folder than the one that was followed, and holds none of its files; nothing is told until that one is back"
-                ));
-                return Err(OpenError(
-                    problem
-                        .at("path")
-                        .help("mount its share again, or set replaced: tell to follow this one and have the others told as deleted"),
-                ));
-            }
-        }
+        let stored = match stored {
+            // What cannot be read is the source's to tell.
+            Some(stored) if holds => Some(accept(&scope, stored, &written).await?),
+            stored => stored,
+        };
         let hints = Arc::new(Hints::default());
         let watches = Watches::new(&hints).inspect_err(
             |error| tracing::warn!(source = %context.name, %error, every = %self.reconcile, "cannot watch the folder; it is listed only"),
@@ -246,6 +234,7 @@ impl SourceSettings for DirectorySource {
         Ok(Box::new(Folder::new(Setup {
             context,
             scope,
+            stored,
             hints,
             watches: watches.ok().map(|watches| Arc::new(Mutex::new(watches))),
             settle: self.settle.0,
@@ -255,6 +244,26 @@ impl SourceSettings for DirectorySource {
             holds,
         })))
     }
+}
+
+/// Checks that the folder is the one that was followed, or may be followed in its place.
+async fn accept(scope: &Scope, stored: Stored, written: &str) -> Result<Stored, OpenError> {
+    let scope = scope.clone();
+    let accept = move || mounts::accept(&scope, &stored.position).map(|is| is.then_some(stored));
+    let accepted = tokio::task::spawn_blocking(accept)
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
+        .map_err(|error| cannot("list", written, &error))?;
+    accepted.ok_or_else(|| {
+        let problem = Problem::new(format!(
+            "{written} is another folder than the one that was followed, and holds none of its files; nothing is told until that one is back"
+        ));
+        OpenError(
+            problem
+                .at("path")
+                .help("mount its share again, or set replaced: tell to follow this one and have the others told as deleted"),
+        )
+    })
 }
 
 fn cannot(doing: &str, folder: &str, error: &io::Error) -> OpenError {

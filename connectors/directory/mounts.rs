@@ -9,22 +9,17 @@
 use std::io;
 
 use super::listing::{Key, Listing, Scope};
-use super::position::{Position, decode};
+use super::position::Position;
 
 /// Whether this folder is the one whose position is stored, or holds enough of it to be followed in
 /// its place.
 ///
 /// # Errors
 /// It cannot be listed.
-pub(super) fn accept(scope: &Scope, stored: &[u8]) -> io::Result<bool> {
-    // What cannot be read is the source's to tell.
-    let Some(mut position) = decode(stored) else {
-        return Ok(true);
-    };
-    position.files.retain(|key, _| scope.covers(key));
+pub(super) fn accept(scope: &Scope, position: &Position) -> io::Result<bool> {
     match position.mounts.get(&Key::new()) {
         Some(root) if *root != scope.identity => {
-            Ok(is_found(&position, &Key::new(), &scope.list(&mut |_| {})?))
+            Ok(is_found(position, &Key::new(), &scope.list(&mut |_| {})?))
         }
         _ => Ok(true),
     }

@@ -1,28 +1,35 @@
-//! What is known of a folder, as a cursor keeps it.
+//! What is known of a folder, as it is stored.
 //!
 //! ```text
-//! 2                                                                              version of this encoding
-//! generation | mounts | { length | key | device | inode }*                       by key
-//! { shared | length | rest | size | modified | changed | inode | access | generation }*   by key
+//! cursor          3                                                     version of this encoding
+//! row of no key   3 | generation | mounts | { length | key | device | inode }*          by key
+//! row of a file   3 | size | modified | changed | inode | access | generation
 //! ```
 //!
-//! `shared` is how many bytes the key has in common with the one before, `rest` the `length`
-//! others, `changed` is counted from `modified`, `access` is zero for none. All numbers are LEB128,
-//! times zigzag. A file takes about 33 bytes, so that the largest folder allowed takes about 3.3
-//! MB.
+//! `changed` is counted from `modified`, `access` is zero for none. All numbers are LEB128, times
+//! zigzag.
 //!
-//! Encoding 1 knew neither mounts nor generations, and of a file neither inode nor access. It is
-//! read, and never written.
+//! Encodings 1 and 2 kept everything in the cursor ([`listing`]). They are read, and never written:
+//! their files are moved into rows before anything else is told, and with the last rows goes the
+//! cursor that says so.
+
+mod listing;
 
 use std::collections::BTreeMap;
 
-use super::listing::{FILES_MAX, Key, Mounts, Version};
+use pointsman_schemas::PositionChange;
+
+use super::listing::{Key, Mounts, Scope, Version};
 use crate::leb128::{read, unzigzag, write, zigzag};
+use crate::{OpenError, SourceContext};
 
-const ENCODING: u8 = 2;
+const ENCODING: u8 = 3;
 
-/// The encoding before generations.
-const ENCODING_PLAIN: u8 = 1;
+/// The position in the cursor of a folder that has rows.
+pub(super) const CURSOR: &[u8] = &[ENCODING];
+
+/// The key of the row that is of no file.
+const FOLDER: &[u8] = b"";
 
 /// The longest key that is read back: Linux's own bound on a path.
 const KEY_BYTES_MAX: usize = 4_096;
@@ -50,116 +57,189 @@ pub(super) struct Position {
     pub(super) files: BTreeMap<Key, Known>,
 }
 
-/// Writes a position.
-pub(super) fn encode(position: &Position) -> Vec<u8> {
-    let mut out = vec![ENCODING];
-    write(&mut out, position.generation);
-    write(&mut out, position.mounts.len() as u64);
-    for (key, (device, inode)) in &position.mounts {
-        write(&mut out, key.len() as u64);
-        out.extend_from_slice(key);
-        write(&mut out, *device);
-        write(&mut out, *inode);
+/// How a position is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    /// It is not, or not yet whole: this is the very first start.
+    #[default]
+    Nothing,
+    /// In the cursor, by an earlier version.
+    Cursor,
+    /// In rows.
+    Rows,
+}
+
+/// A position as it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) position: Position,
+    pub(super) form: Form,
+    /// Rows of files that are not in the position: they are to be deleted.
+    pub(super) stale: Vec<Key>,
+}
+
+impl Stored {
+    /// Reads what is stored; none where that is damaged. What is no longer looked at, since the
+    /// settings have changed, is left out: it has not been deleted.
+    ///
+    /// # Errors
+    /// It cannot be read now.
+    pub(super) async fn read(
+        context: &SourceContext,
+        scope: &Scope,
+    ) -> Result<Option<Self>, OpenError> {
+        let cursor = context.cursor.as_ref().map(|cursor| &*cursor.position);
+        let mut stored = Self::default();
+        let listing = cursor.filter(|cursor| *cursor != CURSOR);
+        if let Some(listing) = listing {
+            let Some(position) = listing::decode(listing) else {
+                return Ok(None);
+            };
+            stored.position = position;
+            stored.form = Form::Cursor;
+            stored.position.files.retain(|key, _| scope.covers(key));
+        } else if cursor.is_some() {
+            stored.form = Form::Rows;
+        }
+        let mut is_sound = true;
+        context
+            .each_position(|row| is_sound &= stored.take(&row.key, &row.value, scope))
+            .await?;
+        Ok(is_sound.then_some(stored))
     }
-    let mut previous: &[u8] = &[];
-    for (
-        key,
-        Known {
-            version,
-            generation,
-        },
-    ) in &position.files
-    {
-        let shared = key.iter().zip(previous).take_while(|(a, b)| a == b).count();
-        let rest = key.get(shared..).unwrap_or_default();
-        write(&mut out, shared as u64);
-        write(&mut out, rest.len() as u64);
-        out.extend_from_slice(rest);
-        write(&mut out, version.size);
-        write(&mut out, zigzag(version.modified));
-        write(
-            &mut out,
-            zigzag(version.changed.wrapping_sub(version.modified)),
-        );
-        write(&mut out, version.inode);
-        write(
-            &mut out,
-            version.access.map_or(0, |access| u64::from(access) + 1),
-        );
-        write(&mut out, *generation);
-        previous = key;
+
+    /// Takes a row in; false where it is damaged.
+    fn take(&mut self, key: &[u8], value: &[u8], scope: &Scope) -> bool {
+        let position = &mut self.position;
+        if self.form == Form::Cursor {
+            // Rows beside a listing are what was moved of it before the bus stopped.
+            if key != FOLDER && !position.files.contains_key(key) {
+                self.stale.push(key.to_vec());
+            }
+            return true;
+        }
+        if key == FOLDER {
+            // Where the cursor was damaged and set aside, this tells of the rows.
+            self.form = Form::Rows;
+            let Some((generation, mounts)) = decode_folder(value) else {
+                return false;
+            };
+            position.generation = position.generation.max(generation);
+            position.mounts = mounts;
+            return true;
+        }
+        let Some(known) = decode_file(value) else {
+            return false;
+        };
+        if scope.covers(key) {
+            position.files.insert(key.to_vec(), known);
+        } else {
+            self.stale.push(key.to_vec());
+        }
+        true
     }
+}
+
+impl Position {
+    /// The row of the folder, as it is to be stored.
+    pub(super) fn folder_row(&self) -> PositionChange {
+        let mut out = vec![ENCODING];
+        write(&mut out, self.generation);
+        write(&mut out, self.mounts.len() as u64);
+        for (key, (device, inode)) in &self.mounts {
+            write(&mut out, key.len() as u64);
+            out.extend_from_slice(key);
+            write(&mut out, *device);
+            write(&mut out, *inode);
+        }
+        PositionChange {
+            key: FOLDER.into(),
+            value: Some(out.into()),
+        }
+    }
+
+    /// The row of a file, as it is to be stored: deleted where the file is not known.
+    pub(super) fn file_row(&self, key: &Key) -> PositionChange {
+        PositionChange {
+            key: key.clone().into(),
+            value: self.files.get(key).map(|known| encode_file(known).into()),
+        }
+    }
+}
+
+fn encode_file(known: &Known) -> Vec<u8> {
+    let Known {
+        version,
+        generation,
+    } = *known;
+    let mut out = Vec::with_capacity(40);
+    out.push(ENCODING);
+    write(&mut out, version.size);
+    write(&mut out, zigzag(version.modified));
+    let changed = version.changed.wrapping_sub(version.modified);
+    write(&mut out, zigzag(changed));
+    write(&mut out, version.inode);
+    let access = version.access.map_or(0, |access| u64::from(access) + 1);
+    write(&mut out, access);
+    write(&mut out, generation);
     out
 }
 
-/// Reads a position; none where it is damaged, or of an encoding to come.
-pub(super) fn decode(bytes: &[u8]) -> Option<Position> {
-    let (encoding, mut rest) = bytes.split_first()?;
-    let mut position = Position::default();
-    match *encoding {
-        ENCODING => {
-            position.generation = read(&mut rest)?;
-            let count = read(&mut rest).filter(|count| *count <= MOUNTS_MAX)?;
-            for _ in 0..count {
-                let length = length(&mut rest)?;
-                let key = take(&mut rest, length)?.to_vec();
-                position
-                    .mounts
-                    .insert(key, (read(&mut rest)?, read(&mut rest)?));
-            }
-        }
-        ENCODING_PLAIN => {}
-        _ => return None,
-    }
-    let mut previous = Key::new();
-    while !rest.is_empty() {
-        let mut key = previous
-            .get(..usize::try_from(read(&mut rest)?).ok()?)?
-            .to_vec();
-        let length = length(&mut rest)?;
-        key.extend_from_slice(take(&mut rest, length)?);
-        let known = known(&mut rest, *encoding)?;
-        // Keys go up, or something is damaged.
-        if key <= previous || position.files.len() >= FILES_MAX {
-            return None;
-        }
-        previous.clone_from(&key);
-        position.files.insert(key, known);
-    }
-    Some(position)
+/// Reads generation and mounts from the row of a folder.
+fn decode_folder(value: &[u8]) -> Option<(u64, Mounts)> {
+    let mut rest = value.strip_prefix(&[ENCODING])?;
+    let folder = folder(&mut rest)?;
+    rest.is_empty().then_some(folder)
 }
 
-/// Reads what stands behind a file's key.
-fn known(rest: &mut &[u8], encoding: u8) -> Option<Known> {
-    let size = read(rest)?;
-    let modified = unzigzag(read(rest)?);
-    let changed = unzigzag(read(rest)?).wrapping_add(modified);
-    let version = Version {
-        modified,
-        changed,
-        size,
-        inode: 0,
-        access: None,
-    };
-    if encoding == ENCODING_PLAIN {
-        return Some(Known {
-            version,
-            generation: 0,
-        });
+fn folder(rest: &mut &[u8]) -> Option<(u64, Mounts)> {
+    let generation = read(rest)?;
+    let count = read(rest).filter(|count| *count <= MOUNTS_MAX)?;
+    let mut mounts = Mounts::new();
+    for _ in 0..count {
+        let length = length(rest)?;
+        let key = take(rest, length)?.to_vec();
+        mounts.insert(key, (read(rest)?, read(rest)?));
     }
+    Some((generation, mounts))
+}
+
+fn decode_file(value: &[u8]) -> Option<Known> {
+    let mut rest = value.strip_prefix(&[ENCODING])?;
+    let known = Known {
+        version: kept_version(&mut rest)?,
+        generation: read(&mut rest)?,
+    };
+    rest.is_empty().then_some(known)
+}
+
+/// Reads a version of a file with all that is kept of it.
+fn kept_version(rest: &mut &[u8]) -> Option<Version> {
+    let version = plain_version(rest)?;
     let inode = read(rest)?;
     let access = read(rest)?
         .checked_sub(1)
         .map(u16::try_from)
         .transpose()
         .ok()?;
-    Some(Known {
-        version: Version {
-            inode,
-            access,
-            ..version
-        },
-        generation: read(rest)?,
+    Some(Version {
+        inode,
+        access,
+        ..version
+    })
+}
+
+/// Reads size and times.
+fn plain_version(rest: &mut &[u8]) -> Option<Version> {
+    let size = read(rest)?;
+    let modified = unzigzag(read(rest)?);
+    let changed = unzigzag(read(rest)?).wrapping_add(modified);
+    Some(Version {
+        modified,
+        changed,
+        size,
+        inode: 0,
+        access: None,
     })
 }
 
@@ -176,136 +256,4 @@ fn take<'b>(rest: &mut &'b [u8], length: usize) -> Option<&'b [u8]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn known(n: i64) -> Known {
-        let access = u16::try_from(n.unsigned_abs() % 65_536)
-            .ok()
-            .filter(|access| *access != 0);
-        let version = Version {
-            modified: n,
-            changed: n / 3,
-            size: n.unsigned_abs(),
-            inode: n.unsigned_abs() / 7,
-            access,
-        };
-        Known {
-            version,
-            generation: n.unsigned_abs() / 5,
-        }
-    }
-
-    #[test]
-    fn a_position_is_read_back_and_damage_is_seen() {
-        let files: BTreeMap<Key, Known> = [
-            (b"a".to_vec(), known(0)),
-            (b"a/b".to_vec(), known(1_700_000_000_123_456_789)),
-            (b"a/bc\xff\n".to_vec(), known(i64::MIN)),
-            (b"z".repeat(4_096), known(i64::MAX)),
-        ]
-        .into();
-        let mounts = [
-            (Key::new(), (2_049, 12)),
-            (b"a/share".to_vec(), (u64::MAX, 1)),
-        ]
-        .into();
-        let position = Position {
-            generation: u64::MAX,
-            mounts,
-            files,
-        };
-        let bytes = encode(&position);
-        assert_eq!(decode(&bytes), Some(position));
-        assert_eq!(
-            decode(&encode(&Position::default())),
-            Some(Position::default())
-        );
-        for end in 0..bytes.len() {
-            assert!(
-                decode(&bytes[..end]).is_none_or(|some| some.files.len() < 4),
-                "cut at {end}"
-            );
-        }
-        for bad in [
-            &b""[..],
-            b"\x03",
-            b"\x01\x01",
-            b"\x01\x00\x00\x00\x00\x00",
-            b"\x01\x00\x05a",
-            b"\x01\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
-            b"\x02",
-            b"\x02\x00\xff\xff\xff\xff\xff\xff\xff\xff\x01",
-            b"\x02\x00\x01\x00\x01",
-            b"\x02\x00\x00\x00\x01a\x00\x00\x00\x00\xff\xff\x7f\x00",
-        ] {
-            assert_eq!(decode(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn what_an_earlier_version_stored_is_read() {
-        let version = Version {
-            modified: -1,
-            changed: 1,
-            size: 300,
-            inode: 0,
-            access: None,
-        };
-        let known = Known {
-            version,
-            generation: 0,
-        };
-        let files = [(b"a/b".to_vec(), known), (b"a/c".to_vec(), known)].into();
-        let stored = b"\x01\x00\x03a/b\xac\x02\x01\x04\x02\x01c\xac\x02\x01\x04";
-        assert_eq!(
-            decode(stored),
-            Some(Position {
-                files,
-                ..Position::default()
-            })
-        );
-        // A file as it lies there now has not changed by what was not kept of it.
-        let now = Version {
-            inode: 5,
-            access: Some(1),
-            changed: 7,
-            ..version
-        };
-        assert!(!version.differs(now) && version.differs(Version { size: 301, ..now }));
-    }
-
-    #[test]
-    fn a_file_takes_few_bytes() {
-        let known = |n: u64| {
-            let (modified, changed) = (1_700_000_000_123_456_789, 1_700_000_000_123_956_789);
-            let version = Version {
-                modified,
-                changed,
-                size: 1_000_000,
-                inode: 30_000_000 + n,
-                access: Some(51_966),
-            };
-            Known {
-                version,
-                generation: n % 100,
-            }
-        };
-        let files = (0..10_000)
-            .map(|n| {
-                (
-                    format!("photos/2026/11/IMG_{n:05}.jpg").into_bytes(),
-                    known(n),
-                )
-            })
-            .collect();
-        assert!(
-            encode(&Position {
-                files,
-                ..Position::default()
-            })
-            .len()
-                < 36 * 10_000
-        );
-    }
-}
+pub(super) mod tests;

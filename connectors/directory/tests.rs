@@ -4,9 +4,10 @@ use pointsman_schemas::{Clock, Cursor, Event, SystemClock};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::suite::{SourceFixture, next_within, open, sources};
+use crate::suite::{SourceFixture, Stored, next_within, open, sources};
 use crate::{Arrival, SourceError};
 
+mod rows;
 mod state;
 
 /// Longer than anything takes; only a broken test waits for it.
@@ -93,15 +94,16 @@ async fn conforms() {
 /// A source and what it has told so far.
 struct Told {
     source: Box<dyn Source>,
-    cursor: Option<Cursor>,
+    stored: Stored,
     events: Vec<Arc<Event>>,
 }
 
 impl Told {
-    async fn open(fixture: &Fixture, cursor: Option<Cursor>) -> Self {
+    async fn open(fixture: &Fixture, stored: impl Into<Stored>) -> Self {
+        let stored = stored.into();
         Self {
-            source: open(fixture, cursor.clone(), false).await,
-            cursor,
+            source: open(fixture, stored.clone(), false).await,
+            stored,
             events: Vec::new(),
         }
     }
@@ -114,7 +116,7 @@ impl Told {
                 .await
                 .unwrap_or_else(|| panic!("only {told:?}"))
                 .unwrap();
-            self.cursor = batch.cursor.or(self.cursor.take());
+            self.stored.store(&batch);
             for message in batch.messages {
                 assert_eq!(message.rejects, []);
                 for arrival in message.arrivals {
@@ -190,7 +192,7 @@ async fn what_happened_while_nothing_ran_is_found() {
     }
     let mut told = Told::open(&fixture, None).await;
     told.next(4).await;
-    let Told { source, cursor, .. } = told;
+    let Told { source, stored, .. } = told;
     drop(source);
     fixture.write("changed", "22");
     fixture.write("created", "1");
@@ -202,9 +204,9 @@ async fn what_happened_while_nothing_ran_is_found() {
         "deleted removed",
         "updated changed",
     ];
-    let mut again = Told::open(&fixture, cursor.clone()).await;
+    let mut again = Told::open(&fixture, stored.clone()).await;
     assert_eq!(again.next(4).await, expect);
-    let mut once_more = Told::open(&fixture, cursor).await;
+    let mut once_more = Told::open(&fixture, stored).await;
     assert_eq!(once_more.next(4).await, expect);
     let ids = |told: &Told| {
         let mut ids: Vec<_> = told
@@ -286,10 +288,13 @@ async fn a_file_still_being_written_waits() {
     for _ in 0..40 {
         file.write_all(b"x").unwrap();
         let early = next_within(&mut *told.source, Duration::from_millis(15)).await;
-        let told = early
+        let messages = early
             .map(|batch| batch.unwrap().messages)
             .unwrap_or_default();
-        assert!(told.is_empty(), "{told:?}");
+        assert!(
+            messages.iter().all(|message| message.arrivals.is_empty()),
+            "{messages:?}"
+        );
     }
     assert_eq!(told.next(1).await, ["created slow"]);
     assert_eq!(told.events[0].data().unwrap().value().unwrap()["size"], 40);
@@ -301,13 +306,15 @@ async fn what_lies_there_at_the_very_first_start_can_be_skipped() {
     fixture.write("old", "1");
     let mut told = Told::open(&fixture, None).await;
     let first = next_within(&mut *told.source, LONG).await.unwrap().unwrap();
-    assert!(first.messages.is_empty() && first.cursor.is_some());
+    assert!(first.messages[0].arrivals.is_empty() && first.cursor.is_some());
+    let mut stored = Stored::default();
+    stored.store(&first);
     fixture.write("new", "1");
     assert_eq!(told.next(1).await, ["created new"]);
     drop(told);
     fixture.write("newer", "1");
     assert_eq!(
-        Told::open(&fixture, first.cursor).await.next(2).await,
+        Told::open(&fixture, stored).await.next(2).await,
         ["created new", "created newer"]
     );
 }
@@ -326,6 +333,7 @@ fn unwatched(fixture: &Fixture, reconcile: Duration) -> (Told, Arc<Hints>) {
     let setup = Setup {
         context: context(),
         scope,
+        stored: Some(position::Stored::default()),
         hints: Arc::clone(&hints),
         watches: None,
         settle: Duration::ZERO,
@@ -337,7 +345,7 @@ fn unwatched(fixture: &Fixture, reconcile: Duration) -> (Told, Arc<Hints>) {
     (
         Told {
             source: Box::new(Folder::new(setup)),
-            cursor: None,
+            stored: Stored::default(),
             events: Vec::new(),
         },
         hints,
@@ -428,7 +436,7 @@ impl DirectorySource {
 }
 
 #[tokio::test]
-async fn many_files_come_in_bounded_batches_and_their_cursor_not_with_each() {
+async fn many_files_come_in_bounded_batches_each_with_its_rows() {
     let fixture = Fixture::new(&json!({}));
     let count = 6_000;
     for n in 0..count {
@@ -438,28 +446,17 @@ async fn many_files_come_in_bounded_batches_and_their_cursor_not_with_each() {
         );
     }
     let mut source = open(&fixture, None, false).await;
-    let (mut told, mut batches, mut cursors, mut cursor) = (0, 0, 0, None);
-    while told < count || cursors == 0 {
+    let (mut told, mut stored) = (0, Stored::default());
+    while told < count {
         let batch = next_within(&mut *source, LONG).await.unwrap().unwrap();
-        assert!(batch.messages.len() <= BATCH_MESSAGES_MAX);
+        assert!(batch.messages.len() <= BATCH_MESSAGES_MAX && batch.cursor.is_some());
         told += batch.messages.len();
-        batches += 1;
-        cursors += usize::from(batch.cursor.is_some());
-        cursor = batch.cursor.or(cursor);
+        let of_a_file = |key: &[u8]| usize::from(!key.is_empty());
+        let changes = batch.messages.iter().flat_map(|one| &one.positions);
+        let rows: usize = changes.map(|change| of_a_file(&change.key)).sum();
+        assert_eq!(rows, batch.messages.len());
+        stored.store(&batch);
     }
-    // However much there was, the last word is a cursor that holds it all.
-    while let Some(batch) = next_within(&mut *source, Duration::from_millis(500)).await {
-        cursor = batch.unwrap().cursor.or(cursor);
-    }
-    assert!(
-        (told, batches >= count / BATCH_MESSAGES_MAX) == (count, true) && cursors < batches,
-        "{told} in {batches} with {cursors}"
-    );
-    assert_eq!(
-        position::decode(&cursor.unwrap().position)
-            .unwrap()
-            .files
-            .len(),
-        count
-    );
+    assert_eq!((told, stored.rows.len()), (count, count + 1));
+    assert!(stored.cursor.unwrap().position.len() < 9);
 }
